@@ -1,0 +1,1 @@
+"""A language for attention patterns, and its compiler."""

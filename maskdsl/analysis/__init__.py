@@ -1,0 +1,1 @@
+"""The IR to tiles and numbers."""

@@ -1,0 +1,1 @@
+"""Tree and parameter values to the IR."""

@@ -1,0 +1,1 @@
+"""Plan and skeleton to source text."""

@@ -1,0 +1,36 @@
+"""Skeletons in `codegen/` and how their holes are filled. A skeleton is read as text and never imported.
+
+A hole is a region of a real module, which holds the code for plain full attention:
+
+    # hole: predicate
+    allowed = bounds
+    # end
+
+Filling replaces the region, markers included, by the generated lines at the marker's indentation. A hole that is
+given None keeps its code and loses its markers.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+
+HOLE = re.compile(r"^(?P<indent>[ ]*)# hole: (?P<name>\w+)\n(?P<code>(?:.*\n)*?)(?P=indent)# end\n", re.MULTILINE)
+
+
+def read_skeleton(name: str) -> str:
+    """The text of `codegen/<name>.py`."""
+    return files("maskdsl.codegen").joinpath(f"{name}.py").read_text(encoding="utf-8")
+
+
+def fill(skeleton: str, holes: Mapping[str, Sequence[str] | None]) -> str:
+    """The module with every hole filled. Every hole must be named, and every name must be a hole."""
+    names = {match["name"] for match in HOLE.finditer(skeleton)}
+    assert names == set(holes), f"holes {sorted(names)} of the skeleton, {sorted(holes)} given"
+
+    def replacement(match: re.Match[str]) -> str:
+        lines = holes[match["name"]]
+        if lines is None:
+            return match["code"]
+        return "".join(f"{match['indent']}{line}".rstrip() + "\n" for line in lines)
+
+    return HOLE.sub(replacement, skeleton)

@@ -1,0 +1,1 @@
+"""The declared catalogue of errors, one module a stage."""

@@ -1,0 +1,1 @@
+"""What a bound pattern means."""

@@ -1,0 +1,188 @@
+"""What a bound pattern means: the root of the IR. Every length and parameter is a number; `heads` is folded in.
+
+Frozen data made by `maskdsl.bind`, checked by `ir/verify.py`, given its meaning by `ir/evaluate.py`.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from itertools import accumulate
+
+from maskdsl.ir.expressions import Expression
+from maskdsl.ir.ops import Type
+from maskdsl.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    name: str
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Tokens on a grid, row-major, the last axis fastest. The axis of `space text[512]` bears the space's name."""
+
+    name: str
+    axes: tuple[Axis, ...]
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for axis in self.axes:
+            size *= axis.length
+        return size
+
+    def axis(self, name: str) -> Axis | None:
+        return next((axis for axis in self.axes if axis.name == name), None)
+
+
+class CurveKind(StrEnum):
+    HILBERT = auto()
+    MORTON = auto()
+    SNAKE = auto()
+
+
+# Where the values of a coordinate come from, one of these for each space that has it. (`i` and the axes need none.)
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """From other coordinates of the same token, all declared before this one."""
+
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """The cell's position along a curve that fills the box of these axes of the space."""
+
+    kind: CurveKind
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffled:
+    """A fixed pseudo-random permutation of `of`: `i` (over the whole sequence) or an axis (over its length)."""
+
+    of: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The values of the input of this name that has one token dimension."""
+
+    input: str
+
+
+CoordinateSource = Computed | Along | Shuffled | Given
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinateDefinition:
+    """A coordinate beyond `i` and the axes. Tokens of spaces not named here do not have it, and read as zero.
+
+    Curves and shuffles written in the middle of an expression become definitions of their own, named by their text:
+    `hilbert(y, x)`, `shuffle(i, 7)`.
+    """
+
+    name: str
+    type: Type
+    sources: tuple[tuple[str, CoordinateSource], ...]
+    """Pairs (name of a space, where its tokens get their values)."""
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """The queries or the keys: spaces one behind the other, with their coordinates and their layout in memory."""
+
+    spaces: tuple[Space, ...]
+    coordinates: tuple[CoordinateDefinition, ...] = ()
+    """Later ones may read earlier ones."""
+    order: tuple[tuple[Expression, ...], ...] = ()
+    """Sort keys for each space (empty: declared order); `()` when no space has any."""
+
+    @property
+    def length(self) -> int:
+        return sum(space.size for space in self.spaces)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Declared (and laid-out) position of each space's first token."""
+        return tuple(accumulate((space.size for space in self.spaces[:-1]), initial=0))
+
+    def space(self, name: str) -> Space | None:
+        return next((space for space in self.spaces if space.name == name), None)
+
+    def definition(self, name: str) -> CoordinateDefinition | None:
+        return next((each for each in self.coordinates if each.name == name), None)
+
+
+class DimensionKind(StrEnum):
+    BATCH = auto()
+    HEADS = auto()
+    TOKENS = auto()  # all tokens of the queries, of the keys, of both (self-attention), or of one space
+    FIXED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    kind: DimensionKind
+    size: int | None
+    """None for BATCH, which is known at the call."""
+    text: str
+    """As written: `tokens`, `image`, `2 * size - 1`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A tensor given at the call. Integers must fit 32 bits."""
+
+    name: str
+    type: Type
+    dimensions: tuple[Dimension, ...]
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def is_coordinate(self) -> bool:
+        """One token dimension, the others batch or heads: read as `q.name`, not by index."""
+        kinds = [dimension.kind for dimension in self.dimensions]
+        return kinds.count(DimensionKind.TOKENS) == 1 and DimensionKind.FIXED not in kinds
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One `attend` or `require` line."""
+
+    relation: Expression
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class MaskIR:
+    """A bound pattern. `queries is keys` in meaning (equal values) when the pattern is self-attention."""
+
+    name: str
+    parameters: tuple[tuple[str, object], ...]
+    heads: int
+    queries: Sequence
+    keys: Sequence
+    self_attention: bool
+    inputs: tuple[Input, ...]
+    attend: tuple[Clause, ...]
+    require: tuple[Clause, ...]
+    relation: Expression
+    """Any of `attend` and all of `require`, simplified."""
+    scores: tuple[Expression, ...] = ()
+    """Applied in turn to `Score()`, first to last; floats."""
+    weight: Expression | None = None
+    """Float, the product of all `weight` lines."""
+    scale: Expression | None = None
+    """Float without `Score()`; None means 1 / sqrt(head dim)."""
+    doc: str = ""
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+    def input(self, name: str) -> Input | None:
+        return next((each for each in self.inputs if each.name == name), None)

@@ -1,0 +1,1 @@
+"""Text to tree, tree to text."""

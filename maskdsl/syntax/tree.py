@@ -1,0 +1,341 @@
+"""The syntax tree: what the text says, before anything is known about what it means. Imports `source` only.
+
+Every node has a span, which equality ignores: `parse(format(tree)) == tree`.
+"""
+
+from dataclasses import dataclass, field
+
+from maskdsl.source import Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    span: Span = field(compare=False, repr=False)
+
+
+# Expressions. One grammar serves integers, floats, booleans, relations, selectors and the layers of a stack.
+
+
+@dataclass(frozen=True, slots=True)
+class Integer(Node):
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Float(Node):
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Boolean(Node):
+    """`True` or `False`."""
+
+    value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class String(Node):
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Name(Node):
+    """A bare name, the reserved ones included: `q`, `k`, `head`, `heads`, `batch`, `all`, `s`."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute(Node):
+    """`q.y`, `image.z`."""
+
+    base: Name
+    name: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Tuple(Node):
+    """`(7, 7)`, `(7,)`."""
+
+    items: tuple["Expression", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unary(Node):
+    operator: str
+    """`-`, `+` or `not`."""
+    operand: "Expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Binary(Node):
+    operator: str
+    """`+ - * / // % ** and or`."""
+    left: "Expression"
+    right: "Expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison(Node):
+    """A chain, `0 <= q - k < size`: one more operand than operators (`== != < <= > >=`)."""
+
+    operands: tuple["Expression", ...]
+    operators: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditional(Node):
+    """`then if condition else otherwise`."""
+
+    then: "Expression"
+    condition: "Expression"
+    otherwise: "Expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument(Node):
+    name: Name | None
+    value: "Expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Node):
+    function: Name
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Index(Node):
+    """`table[head, q.y - k.y + 6]`, `kernel[0]`."""
+
+    base: Name
+    indices: tuple["Expression", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Range(Node):
+    """`0 .. 20`, the end excluded; only behind `in` of a quantifier."""
+
+    low: "Expression"
+    high: "Expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantifier(Node):
+    """`any(body for variable in domain)`; `all` and `sum` likewise. The domain is a range or coordinates (a tuple, a name, `all`)."""
+
+    kind: str
+    body: "Expression"
+    variable: Name
+    domain: "Expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrow(Node):
+    """`query -> key`: names of spaces, or `all`."""
+
+    query: Name
+    key: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Where(Node):
+    relation: "Expression"
+    condition: "Expression"
+
+
+Expression = (
+    Integer
+    | Float
+    | Boolean
+    | String
+    | Name
+    | Attribute
+    | Tuple
+    | Unary
+    | Binary
+    | Comparison
+    | Conditional
+    | Call
+    | Index
+    | Range
+    | Quantifier
+    | Arrow
+    | Where
+)
+
+
+# Statements of a pattern.
+
+
+@dataclass(frozen=True, slots=True)
+class Axis(Node):
+    """`y = h`, or a bare length (no name) when a space has one axis; its coordinate is then `i` only."""
+
+    name: Name | None
+    length: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceStatement(Node):
+    name: Name
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PooledSpaceStatement(Node):
+    """`space coarse = mean(image, (4, 4))`."""
+
+    name: Name
+    pooling: Name
+    source: Name
+    box: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceStatement(Node):
+    kind: str
+    """`tokens`, `queries` or `keys`."""
+    spaces: tuple[Name, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InputStatement(Node):
+    name: Name
+    type: Name
+    dimensions: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinateStatement(Node):
+    space: Name | None
+    name: Name
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class LetStatement(Node):
+    name: Name
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class RouteStatement(Node):
+    name: Name
+    selector: Expression
+    candidates: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttendStatement(Node):
+    relation: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class RequireStatement(Node):
+    relation: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreStatement(Node):
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleStatement(Node):
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class WeightStatement(Node):
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class OrderStatement(Node):
+    space: Name | None
+    keys: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AssertStatement(Node):
+    condition: Expression
+    message: String
+
+
+Statement = (
+    SpaceStatement
+    | PooledSpaceStatement
+    | SequenceStatement
+    | InputStatement
+    | CoordinateStatement
+    | LetStatement
+    | RouteStatement
+    | AttendStatement
+    | RequireStatement
+    | ScoreStatement
+    | ScaleStatement
+    | WeightStatement
+    | OrderStatement
+    | AssertStatement
+)
+
+
+# Declarations of a file.
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter(Node):
+    name: Name
+    type: Name | None
+    default: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class UseDeclaration(Node):
+    path: String
+
+
+@dataclass(frozen=True, slots=True)
+class MacroDeclaration(Node):
+    """`def name(parameters) = body`, with the `let`s of a braced body in front."""
+
+    name: Name
+    parameters: tuple[Parameter, ...]
+    lets: tuple[LetStatement, ...]
+    body: Expression
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PatternDeclaration(Node):
+    name: Name
+    parameters: tuple[Parameter, ...]
+    statements: tuple[Statement, ...]
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StackDeclaration(Node):
+    """`stack gemma3(n) = 5 * packed_local(n, 1024) + dense(n)`."""
+
+    name: Name
+    parameters: tuple[Parameter, ...]
+    layers: Expression
+    doc: str = ""
+
+
+Declaration = UseDeclaration | MacroDeclaration | PatternDeclaration | StackDeclaration
+
+
+@dataclass(frozen=True, slots=True)
+class Comment(Node):
+    """`# text` or `## text`, as written; kept for the formatter."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class File(Node):
+    declarations: tuple[Declaration, ...]
+    comments: tuple[Comment, ...] = field(default=(), compare=False)
