@@ -6,9 +6,9 @@ that holds all the independent ones.
 """
 
 import string
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from collections.abc import Iterable
 from typing import ClassVar
 
 from maskdsl.source import Span

@@ -1,4 +1,4 @@
-"""The operators of the IR and their types. Each later layer gives every one of them a meaning in one table or `match`."""
+"""The operators of the IR and their types. Each later layer gives every one a meaning in one table or `match`."""
 
 from enum import StrEnum, auto
 
