@@ -122,7 +122,7 @@ class Range(Node):
 
 @dataclass(frozen=True, slots=True)
 class Quantifier(Node):
-    """`any(body for variable in domain)`, `all` and `sum` likewise. The domain: a range, or coordinates (a tuple, `all`)."""
+    """`any(body for variable in domain)`, `all` and `sum` likewise; the domain is a range, coordinates or `all`."""
 
     kind: str
     body: "Expression"
