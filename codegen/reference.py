@@ -1,0 +1,66 @@
+# hole: header
+"""Dense attention in plain torch: the skeleton of the reference backend, in which every query attends every key."""
+# end
+
+import torch
+
+
+# hole: pattern
+def token_coordinates(device, **_):
+    """What pairs read of each token, in declared order: [batch or 1, heads or 1, tokens] or fewer axes."""
+    return {}
+
+
+def allowed(**_):
+    """Whether the query attends the key."""
+    return torch.tensor(True)
+
+
+# end
+def pair_values(queries, keys, inputs):
+    """All that functions of pairs read, by name, as tensors that broadcast to [batch, heads, queries, keys]."""
+    queries = {f"q_{name}": value.unsqueeze(-1) for name, value in queries.items()}
+    keys = {f"k_{name}": value.unsqueeze(-2) for name, value in keys.items()}
+    return {**inputs, **queries, **keys}
+
+
+# hole: guarded
+# end
+def attention(q, k, v, inputs):
+    """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in declared order.
+
+    `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens].
+    """
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    batch, heads, length, dim = q.shape
+    k, v = (x.to(dtype).repeat_interleave(heads // k.shape[1], dim=1) for x in (k, v))
+    inputs = {
+        **inputs,
+        "batch": torch.arange(batch, device=q.device)[:, None, None],
+        "head": torch.arange(heads, device=q.device)[:, None],
+    }
+    # hole: coordinates
+    queries = keys = token_coordinates(device=q.device, **inputs)
+    # end
+    inputs["batch"], inputs["head"] = inputs["batch"][..., None], inputs["head"][..., None]
+    values = pair_values(queries, keys, inputs)
+    attends = allowed(**values).to(q.device).expand(batch, heads, length, k.shape[2])
+
+    # Queries and keys without any pair take no part, not even as NaN.
+    alone = ~attends.any(dim=-2).unsqueeze(-1)
+    k, v = k.masked_fill(alone, 0), v.masked_fill(alone, 0)
+    s = q.to(dtype).masked_fill(~attends.any(dim=-1, keepdim=True), 0) @ k.transpose(-1, -2)
+    # hole: score
+    s = s * dim**-0.5
+    # end
+    s = s.masked_fill(~attends, -torch.inf)
+    highest = s.detach().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(dtype).min)
+    p = torch.exp(s - highest)
+    total = p.sum(dim=-1, keepdim=True)
+    empty = total == 0
+    total = total.masked_fill(empty, 1)
+    p = p / total
+    # hole: weight
+    # end
+    lse = (total.log() + highest).masked_fill(empty, -torch.inf).squeeze(-1)
+    return (p @ v).to(q.dtype), lse

@@ -1,0 +1,31 @@
+"""Plan to a dense torch module: the plainest true statement of a pattern, differentiated by torch itself."""
+
+from maskdsl.emit.header import header
+from maskdsl.emit.skeleton import fill, read_skeleton
+from maskdsl.emit.torch_functions import coordinate_calls, helper_lines, pattern_functions
+from maskdsl.plan import KernelPlan
+
+
+def emit_reference(plan: KernelPlan) -> str:
+    """A module with `attention(q, k, v, inputs) -> (out, lse)`. Takes n x n memory."""
+    mask = plan.mask
+    score = ["s = s * dim**-0.5"]
+    if mask.scale is not None:
+        score = ["s = s * torch.where(attends, scale(s, **guarded_values), 0)"]
+    if mask.scores:
+        score.append("s = score(torch.where(attends, s, 0), **guarded_values)")
+    weight = ["p = p * torch.where(attends, weight(s, **guarded_values), 0)"] if mask.weight is not None else []
+    extra = mask.scale is not None or mask.scores or mask.weight is not None
+    if extra:
+        score.insert(0, "guarded_values = guarded(values, inputs, attends)")
+    return fill(
+        read_skeleton("reference"),
+        {
+            "header": header(plan, "reference", "Dense attention in plain torch."),
+            "pattern": [*pattern_functions(plan), "", ""],
+            "guarded": [*helper_lines(("Attended", "guarded")), "", ""] if extra else [],
+            "coordinates": coordinate_calls(plan),
+            "score": score,
+            "weight": weight,
+        },
+    )

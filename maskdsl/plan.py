@@ -1,0 +1,164 @@
+"""Mask to one frozen `KernelPlan`: all that a generator may choose. Imports `ir`; read by `emit` and `runtime`."""
+
+import keyword
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from operator import methodcaller
+
+from maskdsl.ir.expressions import Coordinate, Expression, Head, InSpace, Read, Side, walk
+from maskdsl.ir.mask import Computed, DimensionKind, Given, MaskIR, Sequence
+
+RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends"}) | {
+    *("read", "join", "random", "integer_log2", "is_power_of_two")
+}
+"""Names that generated functions use themselves."""
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """A mask and the choices made for it. Lengths and tile runs are no part of the generated kernels' choices."""
+
+    mask: MaskIR
+    query_block: int
+    key_block: int
+
+    @cached_property
+    def pair_expressions(self) -> tuple[Expression, ...]:
+        """Everything that is evaluated for a pair of tokens."""
+        mask = self.mask
+        return tuple(each for each in (mask.relation, *mask.scores, mask.weight, mask.scale) if each is not None)
+
+    @cached_property
+    def query_names(self) -> tuple[str, ...]:
+        """Names of the query's coordinates that pairs read, sorted."""
+        return coordinate_names(self.pair_expressions, Side.QUERY)
+
+    @cached_property
+    def key_names(self) -> tuple[str, ...]:
+        return coordinate_names(self.pair_expressions, Side.KEY)
+
+    @cached_property
+    def table_names(self) -> tuple[str, ...]:
+        """Names of the inputs that pairs or coordinates read by index, in declared order."""
+        everything = [*self.pair_expressions, *self.coordinate_expressions]
+        read = {node.input for expression in everything for node in walk(expression) if isinstance(node, Read)}
+        return tuple(each.name for each in self.mask.inputs if each.name in read)
+
+    @cached_property
+    def coordinate_expressions(self) -> tuple[Expression, ...]:
+        """The expressions of all computed coordinates that pairs need, directly or through others."""
+        found = []
+        for sequence, names in zip(self.sequences, (self.query_names, self.key_names), strict=True):
+            for name in needed_names(sequence, names):
+                definition = sequence.definition(name)
+                if definition is not None:
+                    found += [source.value for _, source in definition.sources if isinstance(source, Computed)]
+        return tuple(found)
+
+    @cached_property
+    def identifiers(self) -> dict[str, str]:
+        """A Python identifier for the name of every coordinate, all different, also behind `q_` and `k_`."""
+        names = []
+        for sequence in self.sequences:
+            names += [axis.name for space in sequence.spaces for axis in space.axes]
+            names += [definition.name for definition in sequence.coordinates]
+        chosen: dict[str, str] = {"i": "i"}
+        for name in dict.fromkeys(names):
+            if name not in chosen:
+                chosen[name] = unused(identifier(name), {*chosen.values(), *RESERVED})
+        return chosen
+
+    @cached_property
+    def input_identifiers(self) -> dict[str, str]:
+        """A Python identifier for every input, unlike those of the coordinates of a pair or of one token."""
+        taken = set(RESERVED)
+        for name in self.identifiers.values():
+            taken |= {name, f"q_{name}", f"k_{name}"}
+        chosen: dict[str, str] = {}
+        for each in self.mask.inputs:
+            own = self.is_given_whole(each.name)
+            chosen[each.name] = self.identifiers[each.name] if own else unused(each.name, taken)
+            taken.add(chosen[each.name])
+        return chosen
+
+    def is_given_whole(self, name: str) -> bool:
+        """The coordinate of this name is the input of this name wherever it is defined."""
+        definitions = [each for each in map(methodcaller("definition", name), self.sequences) if each is not None]
+        return bool(definitions) and all(
+            source == Given(name) for definition in definitions for _, source in definition.sources
+        )
+
+    @cached_property
+    def serves_any_heads(self) -> bool:
+        """Bound with one head and equal for all: such a plan serves any number of them."""
+        by_head = any(each.kind is DimensionKind.HEADS for declared in self.mask.inputs for each in declared.dimensions)
+        expressions = [*self.pair_expressions, *self.coordinate_expressions]
+        return self.mask.heads == 1 and not by_head and all(Head() not in walk(each) for each in expressions)
+
+    @property
+    def sequences(self) -> tuple[Sequence, Sequence]:
+        return self.mask.queries, self.mask.keys
+
+
+def make_plan(mask: MaskIR, query_block: int = 128, key_block: int = 128) -> KernelPlan:
+    return KernelPlan(mask, query_block, key_block)
+
+
+def coordinate_names(expressions: Iterable[Expression], side: Side) -> tuple[str, ...]:
+    """The coordinates of one side that these expressions read; membership of a space reads `i`."""
+    return tuple(sorted({name for each in expressions for name in reads(each, side)}))
+
+
+def reads(expression: Expression, side: Side) -> Iterator[str]:
+    for node in walk(expression):
+        if isinstance(node, Coordinate) and node.side is side:
+            yield node.name
+        elif isinstance(node, InSpace) and node.side is side:
+            yield "i"
+
+
+def needed_names(sequence: Sequence, names: Iterable[str]) -> tuple[str, ...]:
+    """These coordinates and all that they are computed from, each behind what it needs."""
+    ordered: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        definition = sequence.definition(name)
+        for _, source in definition.sources if definition is not None else ():
+            if isinstance(source, Computed):
+                for other in reads(source.value, Side.TOKEN):
+                    visit(other)
+        ordered.setdefault(name)
+
+    for name in names:
+        visit(name)
+    return tuple(ordered)
+
+
+def given_inputs(sequence: Sequence, names: Iterable[str]) -> tuple[str, ...]:
+    """The per-token inputs that these coordinates of the sequence come from."""
+    found: dict[str, None] = {}
+    for name in needed_names(sequence, names):
+        definition = sequence.definition(name)
+        for _, source in definition.sources if definition is not None else ():
+            if isinstance(source, Given):
+                found.setdefault(source.input)
+    return tuple(found)
+
+
+def identifier(name: str) -> str:
+    """A readable identifier: `hilbert(y, x)` gives `hilbert_y_x`."""
+    text = re.sub(r"\W+", "_", name).strip("_") or "value"
+    return f"_{text}" if text[0].isdigit() else text
+
+
+def unused(name: str, taken: Iterable[str]) -> str:
+    """`name`, or with the first number behind it that makes it free."""
+    occupied = set(taken)
+    if name not in occupied and not keyword.iskeyword(name):
+        return name
+    number = 2
+    while f"{name}_{number}" in occupied:
+        number += 1
+    return f"{name}_{number}"

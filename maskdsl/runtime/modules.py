@@ -1,0 +1,60 @@
+"""Generated text to a module: on disk under the hash of its own text, in linecache, in a bounded cache of this process.
+
+What runs is always the text itself, compiled here; the file is there for debuggers and readers, so that a
+tampered or half-written file can do no harm.
+"""
+
+import hashlib
+import linecache
+import os
+import re
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+from platformdirs import user_cache_path
+
+CACHE_VARIABLE = "MASKDSL_CACHE_DIR"
+
+
+@lru_cache(maxsize=256)
+def load_module(text: str, name: str) -> ModuleType:
+    """The module of a generated text; `name` says which pattern and backend it comes from."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:24]
+    file_name = f"{re.sub(r'[^A-Za-z0-9_]+', '_', name)}_{digest}"
+    path = stored(text, f"{file_name}.py")
+    origin = str(path) if path is not None else f"<maskdsl {file_name}>"
+    # No modification time: an entry that linecache never drops, so that tracebacks and inspect show the text.
+    linecache.cache[origin] = (len(text), None, text.splitlines(keepends=True), origin)
+    module = ModuleType(f"maskdsl_generated.{file_name}", text)
+    module.__file__ = origin
+    exec(compile(text, origin, "exec"), module.__dict__)
+    return module
+
+
+def cache_directory() -> Path:
+    """Where generated modules are kept: `MASKDSL_CACHE_DIR`, or the user's cache."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen) if chosen else user_cache_path("maskdsl") / "modules"
+
+
+def stored(text: str, file_name: str) -> Path | None:
+    """The file that holds the text, written at once or not at all; None where nothing can be written."""
+    try:
+        directory = cache_directory()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = directory / file_name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            return path
+        handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except (OSError, UnicodeDecodeError):
+        return None
+    return path
