@@ -1,0 +1,232 @@
+"""E1xx: what can be wrong with a text before anything is known about its meaning, and with the files it uses."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from maskdsl.diagnostics import Diagnostic
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnexpectedWord(Diagnostic):
+    code: ClassVar[str] = "E101"
+    message: ClassVar[str] = "unexpected {found}"
+    label: ClassVar[str] = "expected {expected}"
+
+    found: str
+    expected: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnexpectedEnd(Diagnostic):
+    code: ClassVar[str] = "E102"
+    message: ClassVar[str] = "the text ends too early"
+    label: ClassVar[str] = "expected {expected}"
+
+    expected: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnclosedBracket(Diagnostic):
+    code: ClassVar[str] = "E103"
+    message: ClassVar[str] = "`{opener}` is never closed"
+    label: ClassVar[str] = "no `{closer}` for this"
+
+    opener: str
+    closer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnmatchedBracket(Diagnostic):
+    code: ClassVar[str] = "E104"
+    message: ClassVar[str] = "`{closer}` closes nothing"
+    label: ClassVar[str] = "{reason}"
+
+    closer: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownWord(Diagnostic):
+    code: ClassVar[str] = "E105"
+    message: ClassVar[str] = "unexpected name `{name}`"
+    label: ClassVar[str] = "expected {expected}"
+
+    name: str
+    expected: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignSpelling(Diagnostic):
+    code: ClassVar[str] = "E106"
+    message: ClassVar[str] = "`{found}` is not part of the language"
+    label: ClassVar[str] = "{advice}"
+
+    found: str
+    advice: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleEquals(Diagnostic):
+    code: ClassVar[str] = "E107"
+    message: ClassVar[str] = "`=` does not compare"
+    label: ClassVar[str] = "equality is written `==`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnterminatedString(Diagnostic):
+    code: ClassVar[str] = "E108"
+    message: ClassVar[str] = "the string is not closed"
+    label: ClassVar[str] = 'no `"` on this line closes it'
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownEscape(Diagnostic):
+    code: ClassVar[str] = "E109"
+    message: ClassVar[str] = "unknown escape `{escape}` in a string"
+    help: ClassVar[str] = 'the escapes are `\\\\`, `\\"`, `\\n`, `\\r` and `\\t`'
+
+    escape: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownCharacter(Diagnostic):
+    code: ClassVar[str] = "E110"
+    message: ClassVar[str] = "unexpected character `{character}` ({point})"
+
+    character: str
+    point: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MalformedNumber(Diagnostic):
+    code: ClassVar[str] = "E111"
+    message: ClassVar[str] = "`{found}` is not a number"
+    label: ClassVar[str] = "{advice}"
+
+    found: str
+    advice: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberTooLarge(Diagnostic):
+    code: ClassVar[str] = "E112"
+    message: ClassVar[str] = "the number is too large"
+    label: ClassVar[str] = "the largest {kind} is {limit}"
+
+    kind: str
+    limit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReservedWord(Diagnostic):
+    code: ClassVar[str] = "E113"
+    message: ClassVar[str] = "`{word}` is a word of the language and cannot be a name"
+    label: ClassVar[str] = "expected {expected}"
+
+    word: str
+    expected: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotQuantifier(Diagnostic):
+    code: ClassVar[str] = "E114"
+    message: ClassVar[str] = "`{name}` takes no `for`"
+    label: ClassVar[str] = "only `any`, `all` and `sum` range over a variable"
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NestingTooDeep(Diagnostic):
+    code: ClassVar[str] = "E115"
+    message: ClassVar[str] = "nested more than {limit} deep"
+    help: ClassVar[str] = "give parts of it names with `let` or `def`"
+
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileTooLarge(Diagnostic):
+    code: ClassVar[str] = "E116"
+    message: ClassVar[str] = "`{name}` is larger than {limit:,} bytes"
+
+    name: str
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotUtf8(Diagnostic):
+    code: ClassVar[str] = "E117"
+    message: ClassVar[str] = "`{name}` is not UTF-8 text: byte {byte:#04x} at offset {offset}"
+
+    name: str
+    byte: int
+    offset: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileNotFound(Diagnostic):
+    code: ClassVar[str] = "E120"
+    message: ClassVar[str] = "there is no file `{name}`"
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileUnreadable(Diagnostic):
+    code: ClassVar[str] = "E121"
+    message: ClassVar[str] = "cannot read `{name}`: {reason}"
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotAttnFile(Diagnostic):
+    code: ClassVar[str] = "E122"
+    message: ClassVar[str] = "`{name}` is not an .attn file"
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseOutside(Diagnostic):
+    code: ClassVar[str] = "E123"
+    message: ClassVar[str] = "`{name}` is outside the directory of the first file"
+    help: ClassVar[str] = "files may be used from `{root}` and from directories that the caller allows"
+
+    name: str
+    root: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseCycle(Diagnostic):
+    code: ClassVar[str] = "E124"
+    message: ClassVar[str] = "files use each other in a circle: {chain}"
+
+    chain: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseLimit(Diagnostic):
+    code: ClassVar[str] = "E125"
+    message: ClassVar[str] = "{what}: the limit is {limit:,}"
+
+    what: str
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseInText(Diagnostic):
+    code: ClassVar[str] = "E126"
+    message: ClassVar[str] = "a text that is no file cannot use other files"
+    help: ClassVar[str] = "load it from a file, or say which directory its paths begin in"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicateDeclaration(Diagnostic):
+    code: ClassVar[str] = "E127"
+    message: ClassVar[str] = "`{name}` is declared twice"
+    label: ClassVar[str] = "declared again here"
+
+    name: str

@@ -1,0 +1,134 @@
+"""One derivation of the grammar to one node of the tree: a function for every rule of `attn.lark`.
+
+A builder gets the span of the rule and what its parts became, words of the text left out unless the grammar keeps them.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors.syntax import ForeignSpelling, NotQuantifier, NumberTooLarge, UnknownEscape
+from maskdsl.source import Span
+from maskdsl.syntax import tree
+
+LARGEST_INTEGER = 2**63 - 1
+QUANTIFIERS = ("any", "all", "sum")
+ESCAPES = {"\\": "\\", '"': '"', "n": "\n", "r": "\r", "t": "\t"}
+PYTHON_WORDS = {"true": "True", "false": "False"}
+
+Parts = Sequence[Any]
+
+
+def integer(span: Span, parts: Parts) -> tree.Integer:
+    digits = parts[0].replace("_", "").lstrip("0") or "0"
+    if len(digits) > len(str(LARGEST_INTEGER)) or int(digits) > LARGEST_INTEGER:
+        raise AttnError(NumberTooLarge(span=span, kind="integer", limit="2**63 - 1"))
+    return tree.Integer(int(digits), span=span)
+
+
+def floating(span: Span, parts: Parts) -> tree.Float:
+    value = float(parts[0])
+    if math.isinf(value):
+        raise AttnError(NumberTooLarge(span=span, kind="float", limit="about 1.8e308"))
+    return tree.Float(value, span=span)
+
+
+def string(span: Span, parts: Parts) -> tree.String:
+    def unescape(match: re.Match[str]) -> str:
+        if match[1] not in ESCAPES:
+            start = span.start + 1 + match.start()
+            place = Span(span.source, start, start + 2)
+            raise AttnError(UnknownEscape(span=place, escape=match[0]))
+        return ESCAPES[match[1]]
+
+    return tree.String(re.sub(r"\\(.)", unescape, parts[0][1:-1]), span=span)
+
+
+def name(span: Span, parts: Parts) -> tree.Name:
+    word = str(parts[0])
+    if word in PYTHON_WORDS:
+        raise AttnError(ForeignSpelling(span=span, found=word, advice=f"write `{PYTHON_WORDS[word]}`"))
+    return tree.Name(word, span=span)
+
+
+def quantifier(span: Span, parts: Parts) -> tree.Quantifier:
+    kind, body, variable, domain = parts
+    if kind.id not in QUANTIFIERS:
+        raise AttnError(NotQuantifier(span=kind.span, name=kind.id))
+    return tree.Quantifier(kind.id, body, variable, domain, span=span)
+
+
+def comparisons(span: Span, parts: Parts) -> tree.Comparison:
+    return tree.Comparison(tuple(parts[::2]), tuple(str(operator) for operator in parts[1::2]), span=span)
+
+
+def argument(span: Span, parts: Parts) -> tree.Argument:
+    *keyword, value = parts
+    return tree.Argument(keyword[0] if keyword else None, value, span=span)
+
+
+def macro(span: Span, parts: Parts) -> tree.MacroDeclaration:
+    called, parameters, *lets, body = parts
+    return tree.MacroDeclaration(called, parameters or (), tuple(lets), body, span=span)
+
+
+def pattern(span: Span, parts: Parts) -> tree.PatternDeclaration:
+    called, parameters, *statements = parts
+    return tree.PatternDeclaration(called, parameters or (), tuple(statements), span=span)
+
+
+def let(span: Span, parts: Parts) -> tree.LetStatement:
+    return tree.LetStatement(parts[0], parts[1], span=span)
+
+
+def several(span: Span, parts: Parts) -> tuple[Any, ...]:
+    return tuple(parts)
+
+
+BUILDERS: dict[str, Callable[[Span, Parts], Any]] = {
+    "file": lambda span, parts: tree.File(tuple(parts), span=span),
+    "use": lambda span, parts: tree.UseDeclaration(parts[0], span=span),
+    "macro": macro,
+    "pattern": pattern,
+    "stack": lambda span, parts: tree.StackDeclaration(parts[0], parts[1] or (), parts[2], span=span),
+    "macro_let": let,
+    "parameters": several,
+    "parameter": lambda span, parts: tree.Parameter(*parts, span=span),
+    "space": lambda span, parts: tree.SpaceStatement(parts[0], tuple(parts[1:]), span=span),
+    "axis": lambda span, parts: tree.Axis(*parts, span=span),
+    "pooled_space": lambda span, parts: tree.PooledSpaceStatement(*parts, span=span),
+    "sequence": lambda span, parts: tree.SequenceStatement(str(parts[0]), tuple(parts[1::2]), span=span),
+    "input": lambda span, parts: tree.InputStatement(*parts, span=span),
+    "coordinate": lambda span, parts: tree.CoordinateStatement(*parts, span=span),
+    "let": let,
+    "route": lambda span, parts: tree.RouteStatement(*parts, span=span),
+    "attend": lambda span, parts: tree.AttendStatement(parts[0], span=span),
+    "require": lambda span, parts: tree.RequireStatement(parts[0], span=span),
+    "score": lambda span, parts: tree.ScoreStatement(parts[0], span=span),
+    "scale": lambda span, parts: tree.ScaleStatement(parts[0], span=span),
+    "weight": lambda span, parts: tree.WeightStatement(parts[0], span=span),
+    "order": lambda span, parts: tree.OrderStatement(parts[0], tuple(parts[1:]), span=span),
+    "assertion": lambda span, parts: tree.AssertStatement(*parts, span=span),
+    "expressions": several,
+    "conditional": lambda span, parts: tree.Conditional(*parts, span=span),
+    "where": lambda span, parts: tree.Where(*parts, span=span),
+    "arrow": lambda span, parts: tree.Arrow(*parts, span=span),
+    "comparisons": comparisons,
+    "binary": lambda span, parts: tree.Binary(str(parts[1]), parts[0], parts[2], span=span),
+    "unary": lambda span, parts: tree.Unary(str(parts[0]), parts[1], span=span),
+    "attribute": lambda span, parts: tree.Attribute(*parts, span=span),
+    "index": lambda span, parts: tree.Index(*parts, span=span),
+    "tuple": lambda span, parts: tree.Tuple((parts[0], *(parts[1] or ())), span=span),
+    "call": lambda span, parts: tree.Call(parts[0], parts[1] or (), span=span),
+    "arguments": several,
+    "argument": argument,
+    "quantifier": quantifier,
+    "range": lambda span, parts: tree.Range(*parts, span=span),
+    "boolean": lambda span, parts: tree.Boolean(parts[0] == "True", span=span),
+    "integer": integer,
+    "float": floating,
+    "string": string,
+    "name": name,
+}

@@ -1,0 +1,293 @@
+"""From the place where a text stops being the language to a diagnostic that says so in words. No lark here.
+
+`explain_word` is for a word that the grammar does not accept where it stands, `explain_character` for characters
+that make no word at all.
+"""
+
+import re
+from collections.abc import Sequence, Set
+from typing import NamedTuple
+
+from maskdsl.diagnostics import Diagnostic, Note, nearest_name
+from maskdsl.errors.syntax import (
+    ForeignSpelling,
+    MalformedNumber,
+    ReservedWord,
+    SingleEquals,
+    UnclosedBracket,
+    UnexpectedEnd,
+    UnexpectedWord,
+    UnknownCharacter,
+    UnknownWord,
+    UnmatchedBracket,
+    UnterminatedString,
+)
+from maskdsl.source import Source, Span
+
+
+class Word(NamedTuple):
+    """A word of the text. `kind` is its text for keywords and marks, else the grammar's name such as `NAME`."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+END = "END"
+DECLARATION_WORDS = frozenset({"use", "def", "pattern", "stack"})
+STATEMENT_WORDS = frozenset(
+    [
+        "space",
+        "tokens",
+        "queries",
+        "keys",
+        "input",
+        "coord",
+        "let",
+        "route",
+        "attend",
+        "require",
+        "score",
+        "scale",
+        "weight",
+        "order",
+        "assert",
+    ]
+)
+SOFT_WORDS = DECLARATION_WORDS | STATEMENT_WORDS
+RESERVED_WORDS = frozenset(["and", "or", "not", "if", "else", "where", "for", "in", "by", "True", "False"])
+OPERATORS = frozenset(
+    ["+", "-", "*", "/", "//", "%", "**", "COMPARE", "and", "or", "where", "if", "else", "for", "->", ".", "[", "("]
+)
+EXPRESSION_STARTS = (
+    frozenset(["NAME", "INTEGER", "FLOAT", "STRING", "True", "False", "not", "+", "-", "("]) | SOFT_WORDS
+)
+BRACKETS = {"(": ")", "[": "]", "{": "}"}
+
+SPELLINGS = {
+    "===": "write `==`",
+    "!==": "write `!=`",
+    "&&": "write `and`",
+    "||": "write `or`",
+    "=>": "write `->` for an arrow, `>=` to compare",
+    "=<": "write `<=`",
+    "<>": "write `!=`",
+    ":=": "write `=`",
+    "&": "write `and`",
+    "|": "write `or`",
+    "!": "write `not`",
+    "~": "write `not`",
+    "^": "write `**` for a power",
+    ";": "nothing stands between statements",
+    "'": 'strings stand in `"`',
+    "`": "names need no quotes",
+    "\u201c": 'strings stand in `"`',
+    "\u201d": 'strings stand in `"`',
+    "\u2019": 'strings stand in `"`',
+    "\u2212": "write `-`",
+    "\u2013": "write `-`",
+    "\u00d7": "write `*`",
+    "\u2264": "write `<=`",
+    "\u2265": "write `>=`",
+    "\u2260": "write `!=`",
+    "\u2192": "write `->`",
+    "\u2227": "write `and`",
+    "\u2228": "write `or`",
+    "\u00ac": "write `not`",
+    "\u00a0": "this is a no-break space; write a plain one",
+}
+FOREIGN_WORDS = {"import": "use", "include": "use", "function": "def", "macro": "def", "mask": "pattern", "var": "let"}
+
+NUMBER_LIKE = re.compile(r"[0-9][0-9A-Za-z_.]*")
+
+
+def explain_character(source: Source, start: int) -> Diagnostic:
+    """Why no word begins at `start`. The span of the answer is what to leave out to go on."""
+    text = source.text
+    if text[start] == '"':
+        end = text.find("\n", start)
+        return UnterminatedString(span=Span(source, start, len(text) if end < 0 else end))
+    number = NUMBER_LIKE.match(text, start)
+    if number:
+        span = Span(source, start, number.end())
+        return MalformedNumber(span=span, found=number[0], advice="a number cannot run into letters")
+    spelling = _foreign_spelling(source, start)
+    if spelling is not None:
+        return spelling
+    character = text[start]
+    shown = character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
+    return UnknownCharacter(span=Span(source, start, start + 1), character=shown, point=f"U+{ord(character):04X}")
+
+
+def explain_word(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic:
+    """Why `words[at]`, or the end behind the last word, cannot follow words that can go on with `accepted`."""
+    if at == len(words):
+        return _explain_end(source, words, accepted)
+    return (
+        _explain_brackets(source, words, at, accepted)
+        or _explain_spelling(source, words, at, accepted)
+        or _explain_name(source, words, at, accepted)
+        or _unexpected(source, words, at, accepted)
+    )
+
+
+def find_edges(source: Source, words: Sequence[Word]) -> list[int]:
+    """Where declarations begin, and the statements of patterns: their words, first on a line."""
+    edges, inside = [], ""
+    for at, word in enumerate(words):
+        if word.text in SOFT_WORDS and _starts_line(source, words, at):
+            inside = word.text if word.text in DECLARATION_WORDS else inside
+            if word.text in DECLARATION_WORDS or inside == "pattern":
+                edges.append(at)
+    return edges
+
+
+def next_part(words: Sequence[Word], edges: Sequence[int], at: int) -> tuple[int, int, str] | None:
+    """The first declaration or statement from `at` on: begin, end, and the grammar's rule for it."""
+    begin = next((edge for edge in edges if edge >= at), None)
+    if begin is None:
+        return None
+    if words[begin].text in DECLARATION_WORDS:
+        later = (edge for edge in edges if edge > begin and words[edge].text in DECLARATION_WORDS)
+        return begin, next(later, len(words)), "declaration"
+    end = next((edge for edge in edges if edge > begin), len(words))
+    return begin, next((at for at in range(begin, end) if words[at].kind == "}"), end), "statement"
+
+
+def _starts_line(source: Source, words: Sequence[Word], at: int) -> bool:
+    return at == 0 or "\n" in source.text[words[at - 1].end : words[at].start]
+
+
+def expectation(accepted: Set[str]) -> str:
+    """What may come, in words: `an operator, a statement or `}``."""
+    left = set(accepted)
+    said = []
+    if "INTEGER" in left:
+        said.append("an expression")
+        left -= EXPRESSION_STARTS
+    elif "NAME" in left:
+        said.append("a name")
+        left -= SOFT_WORDS | {"NAME"}
+    if "COMPARE" in left or "+" in left:
+        said.append("an operator")
+        left -= OPERATORS
+    if "attend" in left:
+        said.append("a statement")
+        left -= STATEMENT_WORDS
+    if "pattern" in left:
+        said.append("a declaration")
+        left -= DECLARATION_WORDS
+    if "STRING" in left:
+        said.append("a string")
+        left -= {"STRING"}
+    left -= {END}
+    said += [f"`{text}`" for text in sorted(left)]
+    if not said:
+        return "the end"
+    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} or {said[-1]}"
+
+
+def _span(source: Source, word: Word) -> Span:
+    return Span(source, word.start, word.end)
+
+
+def _explain_brackets(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic | None:
+    """A closing bracket that fits nothing, or a statement that begins inside an open bracket."""
+    word = words[at]
+    unclosed = _open_brackets(words[:at])
+    if word.kind in BRACKETS.values():
+        if word.kind == "}" and not unclosed and END not in accepted:
+            return None  # the end of a pattern of which only this statement is read
+        if unclosed and BRACKETS[unclosed[-1].kind] == word.kind:
+            return None
+        if any(BRACKETS[opener.kind] == word.kind for opener in unclosed):
+            return _unclosed(source, unclosed[-1])
+        if unclosed:
+            opener = unclosed[-1]
+            note = Note(f"`{opener.text}` is open", _span(source, opener))
+            reason = f"expected `{BRACKETS[opener.kind]}`"
+            return UnmatchedBracket(span=_span(source, word), closer=word.text, reason=reason, notes=(note,))
+        return UnmatchedBracket(span=_span(source, word), closer=word.text, reason="nothing is open here")
+    for nearby in range(max(at - 1, 0), at + 1):
+        if words[nearby].text in SOFT_WORDS and _starts_line(source, words, nearby):
+            declared = words[nearby].text in DECLARATION_WORDS
+            inner = [opener for opener in _open_brackets(words[:nearby]) if declared or opener.kind != "{"]
+            if inner:
+                return _unclosed(source, inner[-1])
+    return None
+
+
+def _open_brackets(words: Sequence[Word]) -> list[Word]:
+    unclosed: list[Word] = []
+    for word in words:
+        if word.kind in BRACKETS:
+            unclosed.append(word)
+        elif word.kind in BRACKETS.values() and unclosed:
+            unclosed.pop()
+    return unclosed
+
+
+def _unclosed(source: Source, opener: Word) -> Diagnostic:
+    return UnclosedBracket(span=_span(source, opener), opener=opener.text, closer=BRACKETS[opener.kind])
+
+
+def _explain_spelling(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic | None:
+    """A spelling of other languages, a number that is none, `=` for `==`."""
+    word = words[at]
+    before = words[at - 1] if at else None
+    joined = before is not None and before.end == word.start
+    for start in (before.start, word.start) if before is not None and joined else (word.start,):
+        spelling = _foreign_spelling(source, start)
+        if spelling is not None:
+            return spelling
+    if word.kind == "." and joined and before is not None and before.kind == "INTEGER":
+        span = Span(source, before.start, word.end)
+        return MalformedNumber(span=span, found=span.text, advice="digits stand on both sides of the point")
+    after = words[at + 1] if at + 1 < len(words) else None
+    if word.kind == "." and after is not None and after.kind == "INTEGER" and after.start == word.end:
+        span = Span(source, word.start, after.end)
+        return MalformedNumber(span=span, found=span.text, advice="digits stand on both sides of the point")
+    if word.kind == "=" and "COMPARE" in accepted:
+        return SingleEquals(span=_span(source, word))
+    return None
+
+
+def _foreign_spelling(source: Source, start: int) -> Diagnostic | None:
+    for found, advice in SPELLINGS.items():
+        if source.text.startswith(found, start):
+            span = Span(source, start, start + len(found))
+            return ForeignSpelling(span=span, found=found, advice=advice)
+    return None
+
+
+def _explain_name(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic | None:
+    """A misspelled word of the language, or one of its words in place of a name."""
+    word = words[at]
+    expected = expectation(accepted)
+    if word.text in RESERVED_WORDS and "NAME" in accepted:
+        if "INTEGER" in accepted:
+            return None
+        return ReservedWord(span=_span(source, word), word=word.text, expected=expected)
+    if word.kind != "NAME":
+        return None
+    known = {text.lower() for text in accepted if text.isalpha()}
+    nearest = FOREIGN_WORDS.get(word.text)
+    if nearest not in known:
+        nearest = nearest_name(word.text, known)
+    return UnknownWord(span=_span(source, word), name=word.text, expected=expected, nearest=nearest)
+
+
+def _unexpected(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic:
+    word = words[at]
+    found = {"INTEGER": "number ", "FLOAT": "number ", "STRING": "string "}.get(word.kind, "")
+    shown = word.text if len(word.text) <= 40 else word.text[:37] + "..."
+    return UnexpectedWord(span=_span(source, word), found=f"{found}`{shown}`", expected=expectation(accepted))
+
+
+def _explain_end(source: Source, words: Sequence[Word], accepted: Set[str]) -> Diagnostic:
+    unclosed = _open_brackets(words)
+    if unclosed:
+        return _unclosed(source, unclosed[-1])
+    end = words[-1].end if words else len(source.text)
+    return UnexpectedEnd(span=Span(source, end, end), expected=expectation(accepted))

@@ -1,0 +1,176 @@
+"""Text to tree, by the grammar in `grammar/attn.lark`. The one module that knows lark.
+
+lark cuts a text into words and derives it; `build` makes nodes of the derivation, `mistakes` diagnostics of a failure.
+Nothing here recurses, so that no text however deep can break it.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
+from lark.lexer import PatternStr
+
+from maskdsl.diagnostics import AttnError, Diagnostic
+from maskdsl.errors.syntax import FileTooLarge, NestingTooDeep
+from maskdsl.source import Source, Span
+from maskdsl.syntax import tree
+from maskdsl.syntax.build import BUILDERS
+from maskdsl.syntax.comments import attach_comments, find_comments
+from maskdsl.syntax.mistakes import (
+    END,
+    Word,
+    explain_character,
+    explain_word,
+    find_edges,
+    next_part,
+)
+
+LARGEST_TEXT = 1_000_000
+DEEPEST = 100
+MOST_ERRORS = 10
+STARTS = ["file", "declaration", "statement", "expression"]
+
+
+def parse(source: Source) -> tree.File:
+    """The tree of a whole file; `AttnError` with the mistakes found if it is none."""
+    words = _words(source)
+    file: tree.File = _node(source, words, "file")
+    comments = find_comments(source, ((word.start_pos or 0, word.end_pos or 0) for word in words))
+    return attach_comments(file, comments)
+
+
+def parse_expression(source: Source) -> tree.Expression:
+    """The tree of one expression, such as a value given on the command line."""
+    expression: tree.Expression = _node(source, _words(source), "expression")
+    return expression
+
+
+def parse_statement(source: Source) -> tree.Statement:
+    """The tree of one statement of a pattern."""
+    statement: tree.Statement = _node(source, _words(source), "statement")
+    return statement
+
+
+@cache
+def _lark() -> Lark:
+    grammar = files("maskdsl.grammar").joinpath("attn.lark").read_text(encoding="utf-8")
+    return Lark(grammar, parser="lalr", lexer="basic", start=STARTS, propagate_positions=True)
+
+
+def _words(source: Source) -> list[Token]:
+    """The words of a text. Every place that makes no word is reported."""
+    if len(source.text) > LARGEST_TEXT:
+        raise AttnError(FileTooLarge(name=source.name, limit=LARGEST_TEXT))
+    text, mistakes = source.text, list[Diagnostic]()
+    while True:
+        try:
+            words = list(_lark().lex(text))
+        except UnexpectedCharacters as failure:
+            mistake = explain_character(source, failure.pos_in_stream or 0)
+            mistakes.append(mistake)
+            assert mistake.span is not None
+            start, end = mistake.span.start, mistake.span.end
+            text = text[:start] + " " * (end - start) + text[end:]
+            if len(mistakes) < MOST_ERRORS:
+                continue
+        if mistakes:
+            raise AttnError(*mistakes)
+        return words
+
+
+def _node(source: Source, words: Sequence[Token], start: str) -> Any:
+    derivation = _derive(words, start)
+    if isinstance(derivation, Tree):
+        return _build(source, derivation)
+    raise AttnError(*_mistakes(source, words, *derivation))
+
+
+def _derive(words: Sequence[Token], start: str) -> Tree[Token] | tuple[int, frozenset[str]]:
+    """The derivation of the words from a rule, or the place of the first wrong one and what was accepted there."""
+    parser = _lark().parse_interactive("", start=start)
+    at = 0
+    try:
+        for at, word in enumerate(words):  # noqa: B007
+            parser.feed_token(word)
+        at = len(words)
+        derivation = parser.feed_token(Token("$END", ""))
+    except UnexpectedToken:
+        accepts: Callable[[], set[str]] = parser.accepts
+        return at, frozenset(_plain(kind) for kind in accepts())
+    assert isinstance(derivation, Tree)
+    return derivation
+
+
+@cache
+def _spellings() -> dict[str, str]:
+    """The text of every keyword and mark that has only one."""
+    return {
+        terminal.name: terminal.pattern.value
+        for terminal in _lark().terminals
+        if isinstance(terminal.pattern, PatternStr)
+    } | {"$END": END}
+
+
+def _plain(kind: str) -> str:
+    return _spellings().get(kind, kind)
+
+
+def _mistakes(source: Source, words: Sequence[Token], at: int, accepted: frozenset[str]) -> list[Diagnostic]:
+    """The first mistake, and those of the declarations and statements behind it, read one by one."""
+    plain = [Word(_plain(word.type), str(word), word.start_pos or 0, word.end_pos or 0) for word in words]
+    mistakes = [explain_word(source, plain, at, accepted)]
+    edges = find_edges(source, plain)
+    while len(mistakes) < MOST_ERRORS:
+        part = next_part(plain, edges, at)
+        if part is None:
+            break
+        begin, end, start = part
+        derivation = _derive(words[begin:end], start)
+        if isinstance(derivation, Tree):
+            at = end
+        else:
+            wrong, accepted = derivation
+            mistakes.append(explain_word(source, plain[begin : end + 1], wrong, accepted))
+            at = begin + max(wrong, 1)
+    return mistakes
+
+
+def _build(source: Source, derivation: Tree[Token]) -> Any:
+    """The node of a derivation, from the leaves up."""
+    pending: list[Any] = [derivation]
+    downward: list[Any] = []
+    while pending:
+        branch = pending.pop()
+        downward.append(branch)
+        if isinstance(branch, Tree):
+            pending += branch.children
+    built: list[Any] = []
+    depths: list[int] = []
+    mistakes: list[Diagnostic] = []
+    for branch in reversed(downward):
+        if not isinstance(branch, Tree):
+            built.append(branch)
+            depths.append(0)
+            continue
+        span, first = _span(source, branch), len(built) - len(branch.children)
+        depth = 1 + max(depths[first:], default=0)
+        if depth > DEEPEST:
+            raise AttnError(NestingTooDeep(span=span, limit=DEEPEST))
+        try:
+            node = BUILDERS[branch.data](span, built[first:])
+        except AttnError as error:
+            mistakes += error.diagnostics
+            node = tree.Name("_", span=span)
+        built[first:], depths[first:] = [node], [depth]
+    if mistakes:
+        raise AttnError(*mistakes[:MOST_ERRORS])
+    return built[0]
+
+
+def _span(source: Source, derivation: Tree[Token]) -> Span:
+    """Where a derivation stands. A file is all of its text: it may have no words, and then no position in lark."""
+    if derivation.data == "file":
+        return Span(source, 0, len(source.text))
+    return Span(source, derivation.meta.start_pos, derivation.meta.end_pos)
