@@ -1,0 +1,221 @@
+"""A file with everything it uses, and the standard library: the input of `bind`. Reads files; knows no meaning.
+
+Used files are found from the using file's directory, and only inside the first file's directory or ones that the
+caller allows, symbolic links followed. A file used twice is read once. Macros have names of their own, patterns and
+stacks share theirs; a name of the standard library may be declared anew.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+
+from maskdsl.diagnostics import AttnError, Diagnostic, Note, nearest_name
+from maskdsl.errors.syntax import (
+    DuplicateDeclaration,
+    FileNotFound,
+    FileTooLarge,
+    FileUnreadable,
+    NotAttnFile,
+    NotUtf8,
+    UseCycle,
+    UseInText,
+    UseLimit,
+    UseOutside,
+)
+from maskdsl.source import Source, Span
+from maskdsl.syntax import tree
+from maskdsl.syntax.parse import LARGEST_TEXT, parse
+
+SUFFIX = ".attn"
+MOST_FILES = 100
+DEEPEST_USE = 20
+LARGEST_PROGRAM = 4 * LARGEST_TEXT
+
+
+@dataclass(frozen=True)
+class Program:
+    """All files that one file needs: the standard library, used files before those that use them, the root."""
+
+    root: tree.File
+    files: tuple[tree.File, ...]
+
+    @property
+    def standard(self) -> tree.File:
+        return self.files[0]
+
+    @cached_property
+    def patterns(self) -> Mapping[str, tree.PatternDeclaration]:
+        return {
+            declaration.name.id: declaration
+            for declaration in _declarations(self.files)
+            if isinstance(declaration, tree.PatternDeclaration)
+        }
+
+    @cached_property
+    def stacks(self) -> Mapping[str, tree.StackDeclaration]:
+        return {
+            declaration.name.id: declaration
+            for declaration in _declarations(self.files)
+            if isinstance(declaration, tree.StackDeclaration)
+        }
+
+    def macros(self, source: Source) -> Mapping[str, tree.MacroDeclaration]:
+        """The macros that a text may call. The standard library sees its own only, whatever a file declares anew."""
+        return self._standard_macros if source is self.standard.span.source else self._macros
+
+    @cached_property
+    def _macros(self) -> dict[str, tree.MacroDeclaration]:
+        return _macros(self.files)
+
+    @cached_property
+    def _standard_macros(self) -> dict[str, tree.MacroDeclaration]:
+        return _macros([self.standard])
+
+
+def load_program(path: str | PathLike[str], allow: Iterable[str | PathLike[str]] = ()) -> Program:
+    """The program of a file. `allow` names directories besides the file's own from which files may be used."""
+    source = _read(Path(path), str(path))
+    return _program(source, Path(path).resolve(), allow)
+
+
+def program_from_text(
+    text: str,
+    name: str = "<text>",
+    directory: str | PathLike[str] | None = None,
+    allow: Iterable[str | PathLike[str]] = (),
+) -> Program:
+    """The program of a text, which may use files if it is told in which directory their paths begin."""
+    return _program(Source(name, text), None if directory is None else Path(directory).resolve() / name, allow)
+
+
+@cache
+def standard_library() -> tree.File:
+    text = files("maskdsl.grammar").joinpath("std.attn").read_text(encoding="utf-8")
+    return parse(Source("std.attn", text))
+
+
+def _program(source: Source, path: Path | None, allow: Iterable[str | PathLike[str]]) -> Program:
+    root = parse(source)
+    roots = [] if path is None else [path.parent, *(Path(directory).resolve() for directory in allow)]
+    loader = _Loader(roots)
+    loader.load_used(root, [] if path is None else [path])
+    used = tuple(loader.files.values())
+    mistakes = [*loader.mistakes, *_duplicates([*used, root])]
+    if mistakes:
+        raise AttnError(*mistakes)
+    return Program(root, (standard_library(), *used, root))
+
+
+class _Loader:
+    """Reads used files, depth first, and collects them and what is wrong with them."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self.roots = roots
+        self.files: dict[Path, tree.File] = {}
+        self.tried: set[Path] = set()  # not read to the end: wrong, or still at it
+        self.mistakes: list[Diagnostic] = []
+        self.size = 0
+
+    def load_used(self, file: tree.File, chain: list[Path]) -> None:
+        """Everything that `file`, the last of the `chain` of files using each other, uses."""
+        for declaration in file.declarations:
+            if isinstance(declaration, tree.UseDeclaration):
+                try:
+                    self._load(declaration.path, chain)
+                except AttnError as error:
+                    self.mistakes += error.diagnostics
+
+    def _load(self, name: tree.String, chain: list[Path]) -> None:
+        path = self._resolve(name, chain)
+        if path in chain:
+            circle = [*chain[chain.index(path) :], path]
+            shown = " -> ".join(f"`{link.name}`" for link in circle)
+            raise AttnError(UseCycle(span=name.span, chain=shown))
+        if path in self.files or path in self.tried:
+            return
+        if len(chain) > DEEPEST_USE:
+            raise AttnError(UseLimit(span=name.span, what="files use each other too deeply", limit=DEEPEST_USE))
+        if len(self.files) + len(self.tried) >= MOST_FILES:
+            raise AttnError(UseLimit(span=name.span, what="too many files are used", limit=MOST_FILES))
+        self.tried.add(path)
+        source = _read(path, str(Path(name.span.source.name).parent / name.value), name.span)
+        self.size += len(source.text)
+        if self.size > LARGEST_PROGRAM:
+            raise AttnError(UseLimit(span=name.span, what="the files used are too large", limit=LARGEST_PROGRAM))
+        file = parse(source)
+        self.load_used(file, [*chain, path])
+        self.tried.remove(path)
+        self.files[path] = file
+
+    def _resolve(self, name: tree.String, chain: list[Path]) -> Path:
+        if not chain:
+            raise AttnError(UseInText(span=name.span))
+        try:
+            path = (chain[-1].parent / name.value).resolve()
+        except (OSError, ValueError, RuntimeError):  # a path too long, with a zero byte, or of links in a circle
+            raise AttnError(FileNotFound(span=name.span, name=name.value)) from None
+        if not any(path.is_relative_to(root) for root in self.roots):
+            raise AttnError(UseOutside(span=name.span, name=name.value, root=str(self.roots[0])))
+        return path
+
+
+def _read(path: Path, name: str, span: Span | None = None) -> Source:
+    """The text of a file, called `name` in errors. `span` is where it is used."""
+    if path.suffix != SUFFIX:
+        raise AttnError(NotAttnFile(span=span, name=name))
+    try:
+        if path.exists() and not path.is_file():
+            raise AttnError(FileUnreadable(span=span, name=name, reason="it is not a plain file"))
+        with path.open("rb") as file:
+            content = file.read(LARGEST_TEXT + 1)
+    except FileNotFoundError:
+        raise AttnError(FileNotFound(span=span, name=name, nearest=_nearest_file(path, name))) from None
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise AttnError(FileUnreadable(span=span, name=name, reason=reason)) from None
+    if len(content) > LARGEST_TEXT:
+        raise AttnError(FileTooLarge(span=span, name=name, limit=LARGEST_TEXT))
+    try:
+        return Source(name, content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        offset = error.start
+        raise AttnError(NotUtf8(span=span, name=name, byte=error.object[offset], offset=offset)) from None
+
+
+def _nearest_file(path: Path, name: str) -> str | None:
+    """The file of the same directory with the name most like it, written as the user wrote it."""
+    try:
+        known = [entry.name for entry in path.parent.iterdir() if entry.suffix == SUFFIX]
+    except OSError:
+        return None
+    nearest = nearest_name(path.name, known)
+    return None if nearest is None else str(Path(name).with_name(nearest))
+
+
+def _declarations(some: Iterable[tree.File]) -> Iterator[tree.Declaration]:
+    for file in some:
+        yield from file.declarations
+
+
+def _macros(some: Iterable[tree.File]) -> dict[str, tree.MacroDeclaration]:
+    return {
+        declaration.name.id: declaration
+        for declaration in _declarations(some)
+        if isinstance(declaration, tree.MacroDeclaration)
+    }
+
+
+def _duplicates(some: Iterable[tree.File]) -> Iterator[Diagnostic]:
+    """Names declared twice outside the standard library, each time but the first."""
+    first: dict[tuple[bool, str], tree.Name] = {}
+    for declaration in _declarations(some):
+        if isinstance(declaration, tree.UseDeclaration):
+            continue
+        name = declaration.name
+        known = first.setdefault((isinstance(declaration, tree.MacroDeclaration), name.id), name)
+        if known is not name:
+            note = Note("declared first here", known.span)
+            yield DuplicateDeclaration(span=name.span, name=name.id, notes=(note,))
