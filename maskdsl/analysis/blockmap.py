@@ -4,6 +4,7 @@ A tile is a block of queries against a block of keys, in laid-out order. Memory 
 blocks x blocks; `classes` alone is dense, for looking and testing.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,12 +35,7 @@ class Runs:
     @staticmethod
     def of_segments(rows: int, row: Array, start: Array, end: Array) -> "Runs":
         """From segments in any order; no two of one row may overlap, those that touch are merged."""
-        order = np.argsort((row.astype(np.int64) << 32) | start.astype(np.int64))
-        row, start, end = row[order], start[order], end[order]
-        first = np.ones(len(row), dtype=bool)
-        first[1:] = (row[1:] != row[:-1]) | (start[1:] != end[:-1])
-        last = np.roll(first, -1)
-        return Runs.of_sorted(rows, row[first], start[first], end[last])
+        return Runs.of_sorted(rows, *merge_segments(row, start, end))
 
     @staticmethod
     def of_sorted(rows: int, row: Array, start: Array, end: Array) -> "Runs":
@@ -75,6 +71,14 @@ class Runs:
         """Row and column of every single tile, sorted (int32). As long as there are tiles."""
         return np.repeat(self.row, self.end - self.start), ranges(self.start, self.end)
 
+    def batches(self, size: int) -> Iterator[tuple[Array, Array]]:
+        """Row and column of the tiles, `size` at a time."""
+        before = np.concatenate([[0], np.cumsum(self.end.astype(np.int64) - self.start)])
+        for begin in range(0, self.count, size):
+            number = np.arange(begin, min(begin + size, self.count))
+            run = np.searchsorted(before, number, side="right") - 1
+            yield self.row[run], self.start[run] + (number - before[run])
+
     def dense(self, columns: int) -> Array:
         """A bool array [rows, columns]."""
         steps = np.zeros((self.rows, columns + 1), dtype=np.int8)
@@ -95,6 +99,15 @@ class Runs:
         begin_column, begin_row = column_by_column(begin, width, self.rows)
         _, end_row = column_by_column(end, width, self.rows)
         return Runs.of_sorted(columns, begin_column, begin_row, end_row)
+
+
+def merge_segments(row: Array, start: Array, end: Array) -> tuple[Array, Array, Array]:
+    """Sorts the segments of rows and joins those that touch."""
+    order = np.argsort((row.astype(np.int64) << 32) | start.astype(np.int64))
+    row, start, end = row[order], start[order], end[order]
+    first = np.ones(len(row), dtype=bool)
+    first[1:] = (row[1:] != row[:-1]) | (start[1:] != end[:-1])
+    return row[first], start[first], end[np.roll(first, -1)]
 
 
 def ranges(start: Array, end: Array) -> Array:
