@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskdsl.ir.evaluate import apply_operator
+from maskdsl.ir.operators import apply_operator
 from maskdsl.ir.ops import Op
 
 Array = NDArray[Any]

@@ -13,9 +13,8 @@ import numpy as np
 from maskdsl.analysis.intervals import Interval, interval_of, point
 from maskdsl.analysis.tables import Table
 from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, Side
-from maskdsl.ir.ops import Op, Type
-
-NUMPY_TYPES = {Type.INT: np.int64, Type.FLOAT: np.float64, Type.BOOL: np.bool_}
+from maskdsl.ir.operators import constant_array
+from maskdsl.ir.ops import Op
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ def perform(action: Action, arguments: list[Interval], load: Load) -> Interval:
         case Table():
             return action.read(*arguments)
         case Constant():
-            return point(np.asarray(action.value, dtype=NUMPY_TYPES[action.type]))
+            return point(constant_array(action))
         case Column():
             return load(action)
         case _:

@@ -67,4 +67,4 @@ class Table:
 
 def level_of(extent: Array) -> Array:
     """The smallest level at which two cells in a row always cover an entry and those up to `extent` further."""
-    return np.frexp(np.maximum(extent - 1, 0).astype(np.float64))[1].astype(np.int64)
+    return np.asarray(np.frexp(np.maximum(extent - 1, 0).astype(np.float64))[1], dtype=np.int64)

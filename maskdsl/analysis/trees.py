@@ -83,7 +83,7 @@ class Tree:
         """int64 [nodes]: the tokens of each node of level 0 or below, without repetitions."""
         if self.real is None:
             return np.full(self.nodes(level), self.length // self.nodes(level))
-        return np.count_nonzero(self.real.reshape(self.nodes(level), -1), axis=1)
+        return np.asarray(np.count_nonzero(self.real.reshape(self.nodes(level), -1), axis=1))
 
     def bounds(self, level: int) -> Bounds:
         level = max(level, self.bottom)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskdsl.analysis.intervals import RULES, Interval, interval_of, point
-from maskdsl.ir.evaluate import apply_operator
+from maskdsl.ir.operators import apply_operator
 from maskdsl.ir.ops import Op, Type
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # `Program.run` switches NumPy's off

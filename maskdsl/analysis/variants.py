@@ -1,0 +1,163 @@
+"""The different problems in one mask: heads and batch entries that cannot differ share one.
+
+Heads whose relations simplify to the same expression are one class, unless coordinates or the order of tokens depend
+on the head. Batch entries are taken apart only where something depends on the batch.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from maskdsl.analysis.descent import Problem
+from maskdsl.analysis.intervals import Array, point
+from maskdsl.analysis.program import Column, compile_program
+from maskdsl.analysis.separation import separate
+from maskdsl.analysis.tables import Table
+from maskdsl.analysis.trees import Tree
+from maskdsl.ir.coordinates import Coordinates, varies
+from maskdsl.ir.expressions import (
+    Batch,
+    Constant,
+    Coordinate,
+    Expression,
+    InSpace,
+    Read,
+    Side,
+    rebuild,
+    substitute,
+    walk,
+)
+from maskdsl.ir.mask import DimensionKind, MaskIR, Sequence
+from maskdsl.ir.simplify import head_classes, simplify
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A relation that reads neither head nor batch, on the tokens of one head and batch entry."""
+
+    relation: Expression
+    head: int
+    batch: int
+
+
+@dataclass(frozen=True, eq=False)
+class Variants:
+    different: tuple[Variant, ...]
+    index: Array
+    """int32 [batch, heads]: which of them; one batch entry stands for all where they don't differ."""
+
+
+def find_variants(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None = None) -> Variants:
+    """`batch` is needed where the relation reads the batch index and no input tells how many entries there are."""
+    relations, class_of_head = head_classes(mask.relation, mask.heads)
+    kinds = token_dependence(mask)
+    apart = DimensionKind.BATCH in kinds or any(isinstance(node, Batch) for node in walk(mask.relation))
+    index = np.empty((batch_size(mask, inputs, batch) if apart else 1, mask.heads), dtype=np.int32)
+    numbers: dict[Variant, int] = {}
+    for entry, head in np.ndindex(index.shape):
+        number = class_of_head[head]
+        relation = simplify(substitute(relations[number], {Batch(): Constant(entry)})) if apart else relations[number]
+        tokens = head if DimensionKind.HEADS in kinds else 0, entry if DimensionKind.BATCH in kinds else 0
+        index[entry, head] = numbers.setdefault(Variant(relation, *tokens), len(numbers))
+    return Variants(tuple(numbers), index)
+
+
+def token_dependence(mask: MaskIR) -> frozenset[DimensionKind]:
+    """Whether coordinates that the relation reads, or the order of tokens, depend on the batch entry or the head."""
+    kinds: set[DimensionKind] = set()
+    for side, sequence in (Side.QUERY, mask.queries), (Side.KEY, mask.keys):
+        read = [node for node in walk(mask.relation) if isinstance(node, Coordinate) and node.side is side]
+        for expression in (*read, *(key for keys in sequence.order for key in keys)):
+            kinds |= varies(mask, sequence, expression)
+    return frozenset(kinds)
+
+
+def batch_size(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None) -> int:
+    sizes = [
+        int(inputs[declared.name].shape[number])
+        for declared in mask.inputs
+        for number, dimension in enumerate(declared.dimensions)
+        if dimension.kind is DimensionKind.BATCH
+    ]
+    return batch if batch is not None else max(sizes, default=1)
+
+
+def problems(
+    mask: MaskIR, variants: Variants, block: tuple[int, int], inputs: Mapping[str, Array]
+) -> Iterator[Problem]:
+    """Each variant's relation with the columns of both sides, in laid-out order."""
+    sides: dict[tuple[Sequence, int, int], Laid] = {}
+
+    def tree(sequence: Sequence, variant: Variant, expressions: tuple[Expression, ...], size: int) -> Tree:
+        key = sequence, variant.head, variant.batch
+        if key not in sides:
+            sides[key] = Laid.of(Coordinates(mask, sequence, inputs, variant.batch, variant.head))
+        columns = tuple(sides[key].values(expression, tables) for expression in expressions)
+        return Tree.of(columns, sequence.length, size)
+
+    for variant in variants.different:
+        relation, tables = fix_tables(variant.relation, inputs)
+        parts = separate(relation, tables)
+        query = tree(mask.queries, variant, parts.query, block[0])
+        yield Problem(parts.program, query, tree(mask.keys, variant, parts.key, block[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """The tokens of one side in laid-out order."""
+
+    coordinates: Coordinates
+    order: Array | None
+
+    @staticmethod
+    def of(coordinates: Coordinates) -> "Laid":
+        return Laid(coordinates, coordinates.permutation())
+
+    def values(self, expression: Expression, tables: Mapping[str, Table]) -> Array:
+        """Of an expression that reads this side alone."""
+        leaves: dict[Expression, int] = {}
+
+        def leaf(node: Expression) -> Column | None:
+            match node:
+                case Coordinate(side=side) | InSpace(side=side):
+                    return Column(side, leaves.setdefault(node, len(leaves)))
+                case _:
+                    return None
+
+        program = compile_program(expression, tables, leaf)
+        columns = [point(self.leaf_values(node)) for node in leaves]
+        values = program.run(lambda column: columns[column.index]).low
+        return values if self.order is None else values[self.order]
+
+    def leaf_values(self, node: Expression) -> Array:
+        match node:
+            case Coordinate(name=name):
+                return self.coordinates.values(name)
+            case InSpace(space=space):
+                return self.coordinates.member(space)
+            case _:
+                raise AssertionError(node)
+
+
+def fix_tables(relation: Expression, inputs: Mapping[str, Array]) -> tuple[Expression, dict[str, Table]]:
+    """Cuts tables down where an index is a constant, as the head's and the batch entry's are by now."""
+    tables: dict[str, Table] = {}
+
+    def fix(node: Expression) -> Expression | None:
+        if not isinstance(node, Read):
+            return None
+        values = inputs[node.input]
+        place = tuple(
+            min(max(int(index.value), 0), length - 1) if isinstance(index, Constant) else slice(None)
+            for index, length in zip(node.indices, values.shape, strict=True)
+        )
+        rest = tuple(index for index in node.indices if not isinstance(index, Constant))
+        if not rest:
+            return Constant(values[place].item())
+        text = f"{node.input}[{', '.join(str(each) if isinstance(each, int) else ':' for each in place)}]"
+        if text not in tables:
+            tables[text] = Table.of(values[place])
+        return Read(text, rest, node.type)
+
+    return rebuild(relation, fix), tables

@@ -1,0 +1,32 @@
+"""Fixed pseudo-random integers: a pure function of 32-bit words, the same on every backend. Imports nothing.
+
+Written with operations that all of them have: 64-bit multiplication, xor, shift and mask. A word times a constant
+below 2 ** 31 never leaves 63 bits.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+WORD = 0xFFFFFFFF
+STEP, FIRST, SECOND = 0x1E3779B9, 0x7FEB352D, 0x45D9F3B
+
+
+def random_integers(*arguments: Array) -> Array:
+    """0 <= r < 2 ** 31, from the low 32 bits of each argument, the seed first."""
+    state = np.asarray(0, dtype=np.int64)
+    for argument in arguments:
+        state = mix(((state ^ (np.asarray(argument, dtype=np.int64) & WORD)) + STEP) & WORD)
+    return np.asarray(state >> 1)
+
+
+def mix(x: Array) -> Array:
+    """Scrambles a word."""
+    x = x ^ (x >> 16)
+    x = (x * FIRST) & WORD
+    x = x ^ (x >> 15)
+    x = (x * SECOND) & WORD
+    return np.asarray(x ^ (x >> 16))
