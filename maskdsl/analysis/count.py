@@ -3,7 +3,7 @@
 import numpy as np
 
 from maskdsl.analysis.blockmap import Array, Runs, TileMap
-from maskdsl.analysis.descent import Problem, chunks
+from maskdsl.analysis.descent import Problem, chunks, cut
 from maskdsl.analysis.trees import Tree
 
 TILES = 1 << 12
@@ -32,10 +32,10 @@ def keys_per_row(runs: Runs, key: Tree) -> Array:
 def count_inside(problem: Problem, rows: Array, columns: Array, by_node: dict[int, Array], by_place: Array) -> None:
     """Adds the keys attended within these tiles to the counts of query nodes and, at the end, of query tokens."""
     query, key = problem.query, problem.key
-    for level in problem.levels_below:
-        rows, columns = problem.cut(level + 1, level + 1, rows, columns)
-        always, possible = problem.judge(level, level, rows, columns)
-        weights, counts = key.weights(level)[columns[always]], by_node[max(level, query.bottom)]
+    for query_level, key_level, *parts in problem.steps:
+        rows, columns = cut(rows, columns, *parts)
+        always, possible = problem.judge(query_level, key_level, rows, columns)
+        weights, counts = key.weights(key_level)[columns[always]], by_node[query_level]
         counts += np.bincount(rows[always], weights=weights, minlength=len(counts)).astype(np.int64)
         still = possible & ~always
         rows, columns = rows[still], columns[still]

@@ -42,9 +42,17 @@ class Problem:
     key: Tree
 
     @property
-    def levels_below(self) -> range:
-        """The levels below the tiles' on which some nodes are smaller than on the level above."""
-        return range(-1, min(self.query.bottom, self.key.bottom) - 1, -1)
+    def steps(self) -> Iterator[tuple[int, int, int, int]]:
+        """How tiles are cut: the levels of query and key nodes, and into how many parts either is cut to get there.
+
+        Queries go first, one level ahead: what each query asks for is often one thing, and groups ask for many.
+        """
+        query, key = self.query, self.key
+        for level in range(-1, min(query.bottom, key.bottom) - 1, -1):
+            if level >= query.bottom:
+                yield level, max(level + 1, key.bottom), query.parts(level + 1), 1
+            if level >= key.bottom:
+                yield max(level, query.bottom), level, 1, key.parts(level + 1)
 
     def chunk(self, pairs: int = 1) -> int:
         """How many nodes of so many pairs are judged at once: fewer where many results are alive."""
@@ -71,10 +79,6 @@ class Problem:
 
         return self.program.run(load).low
 
-    def cut(self, query_level: int, key_level: int, rows: Array, columns: Array) -> tuple[Array, Array]:
-        """The pairs of children one level further down, in the order of their parents."""
-        return product(rows, columns, self.query.parts(query_level), self.key.parts(key_level))
-
 
 def pick(query: Bounds, rows: Array, key: Bounds, columns: Array, column: Column) -> Interval:
     bounds, nodes = (query, rows) if column.side is Side.QUERY else (key, columns)
@@ -86,7 +90,7 @@ def chunks(length: int, size: int) -> Iterator[slice]:
     return (slice(begin, begin + size) for begin in range(0, length, size))
 
 
-def product(rows: Array, columns: Array, row_parts: int, column_parts: int) -> tuple[Array, Array]:
+def cut(rows: Array, columns: Array, row_parts: int, column_parts: int) -> tuple[Array, Array]:
     """Each pair cut into so many by so many."""
     shape = len(rows), row_parts, column_parts
     rows = rows[:, None, None] * row_parts + np.arange(row_parts)[:, None]
@@ -123,7 +127,7 @@ class Frontier:
         query_level = max(self.query_level - 1, 0)
         key_level = self.key_level if crowded and self.query_level > 0 else max(self.key_level - 1, 0)
         parts = 1 + (query_level < self.query_level), 1 + (key_level < self.key_level)
-        child = Frontier(query_level, key_level, *product(self.rows, self.columns, *parts))
+        child = Frontier(query_level, key_level, *cut(self.rows, self.columns, *parts))
         real = (child.rows < query.nodes(query_level)) & (child.columns < key.nodes(key_level))
         return child if real.all() else child.select(real)
 
@@ -137,7 +141,7 @@ class Segments:
     def add(self, frontier: Frontier, query: Tree, key: Tree) -> None:
         """All tiles of pairs of nodes."""
         height, width = 1 << frontier.query_level, 1 << frontier.key_level
-        rows, columns = product(frontier.rows, frontier.columns, height, 1)
+        rows, columns = cut(frontier.rows, frontier.columns, height, 1)
         real = rows < query.count
         begin = columns[real] * width
         self.parts.append(merge_segments(rows[real], begin, np.minimum(begin + width, key.count)))
@@ -198,10 +202,10 @@ def search(problem: Problem, rows: Array, columns: Array, some: Array, every: Ar
     """Goes on cutting tiles until some pair attends and some doesn't, or all have been looked at."""
     query, key = problem.query, problem.key
     owner = np.arange(len(rows))
-    for level in problem.levels_below:
-        owner = np.repeat(owner, query.parts(level + 1) * key.parts(level + 1))
-        rows, columns = problem.cut(level + 1, level + 1, rows, columns)
-        always, possible = problem.judge(level, level, rows, columns)
+    for query_level, key_level, *parts in problem.steps:
+        owner = np.repeat(owner, parts[0] * parts[1])
+        rows, columns = cut(rows, columns, *parts)
+        always, possible = problem.judge(query_level, key_level, rows, columns)
         some[owner[always]] = True
         every[owner[~possible]] = False
         still = possible & ~always & (some == every)[owner]

@@ -7,7 +7,7 @@ The conventions, for a head dimension d:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 from maskdsl.analysis.blockmap import Array, TileMap
 from maskdsl.analysis.count import keys_per_query, keys_per_row
 from maskdsl.analysis.descent import Problem, classify
-from maskdsl.analysis.variants import find_variants, problems
+from maskdsl.analysis.factors import axis_masks
+from maskdsl.analysis.variants import Variant, find_variants, problems
 from maskdsl.ir.mask import MaskIR
 
 
@@ -109,7 +110,10 @@ def stats(
     """`element_size` is that of an element of q, k, v and the output, in bytes."""
     given = inputs or {}
     variants = find_variants(mask, given, batch)
-    measured = [measure(problem) for problem in problems(mask, variants, block, given)]
+    measured = [
+        measure(mask, variant, problem, given)
+        for variant, problem in zip(variants.different, problems(mask, variants.different, block, given), strict=True)
+    ]
 
     def figures(uses: Array) -> Figures:
         return add_up([measured[variant] for variant in uses.ravel().tolist()], head_dim, element_size)
@@ -141,9 +145,16 @@ class Measured:
         return keys_per_row(self.tiles.full, self.problem.key) + keys_per_row(self.tiles.partial, self.problem.key)
 
 
-def measure(problem: Problem) -> Measured:
+def measure(mask: MaskIR, variant: Variant, problem: Problem, inputs: Mapping[str, Array]) -> Measured:
     tiles = classify(problem)
-    return Measured(problem, tiles, np.bincount(keys_per_query(problem, tiles)))
+    masks = axis_masks(mask, variant.relation)
+    if masks is None:
+        return Measured(problem, tiles, np.bincount(keys_per_query(problem, tiles)))
+    keys = np.ones(mask.queries.length, dtype=np.int64)
+    for each in masks:
+        (line,) = problems(each, (replace(variant, relation=each.relation),), (128, 128), inputs)
+        keys *= keys_per_query(line, classify(line))
+    return Measured(problem, tiles, np.bincount(keys))
 
 
 def add_up(parts: Sequence[Measured], head_dim: int, element_size: int) -> Figures:

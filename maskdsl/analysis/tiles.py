@@ -20,5 +20,5 @@ def tiles(
     """
     given = inputs or {}
     variants = find_variants(mask, given, batch)
-    maps = tuple(classify(problem) for problem in problems(mask, variants, block, given))
+    maps = tuple(classify(problem) for problem in problems(mask, variants.different, block, given))
     return BlockMap(block, mask.queries.length, mask.keys.length, maps, variants.index)

@@ -84,7 +84,7 @@ def batch_size(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None) -> 
 
 
 def problems(
-    mask: MaskIR, variants: Variants, block: tuple[int, int], inputs: Mapping[str, Array]
+    mask: MaskIR, variants: tuple[Variant, ...], block: tuple[int, int], inputs: Mapping[str, Array]
 ) -> Iterator[Problem]:
     """Each variant's relation with the columns of both sides, in laid-out order."""
     sides: dict[tuple[Sequence, int, int], Laid] = {}
@@ -96,7 +96,7 @@ def problems(
         columns = tuple(sides[key].values(expression, tables) for expression in expressions)
         return Tree.of(columns, sequence.length, size)
 
-    for variant in variants.different:
+    for variant in variants:
         relation, tables = fix_tables(variant.relation, inputs)
         parts = separate(relation, tables)
         query = tree(mask.queries, variant, parts.query, block[0])
