@@ -19,9 +19,10 @@ LENGTHS = st.lists(st.integers(1, 7), min_size=2, max_size=3)
 @given(LENGTHS, st.integers(0, 4), st.integers(1, 3), st.integers(0, 5))
 def test_the_product_of_the_axes_is_exact(lengths, radius, step, first):
     names = "tyx"[-len(lengths) :]
-    congruent = [apply(Op.EQUAL, *(apply(Op.FLOOR_MODULO, side(name), c(step)) for side in (q, k))) for name in names[1:]]
-    early = apply(Op.LESS, c(first), q())
-    pattern = mask(both(early, within(radius, names[0]), *congruent), grid(*lengths))
+    parts = [apply(Op.LESS, c(first), q()), within(radius, names[0])]
+    for name in names[1:]:
+        parts.append(apply(Op.EQUAL, *(apply(Op.FLOOR_MODULO, side(name), c(step)) for side in (q, k))))
+    pattern = mask(both(*parts), grid(*lengths))
     assert axis_masks(pattern, pattern.relation) is not None
     keys = dense(pattern).sum(axis=1)
     figures = stats(pattern, (4, 4)).total
