@@ -165,6 +165,16 @@ class NotUtf8(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoResult(Diagnostic):
+    code: ClassVar[str] = "E118"
+    message: ClassVar[str] = "the block ends without a result"
+    label: ClassVar[str] = "expected an expression before this"
+    help: ClassVar[str] = (
+        "a result that begins with `(`, `+` or `-` continues the `let` before it: put the value of that in parentheses"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FileNotFound(Diagnostic):
     code: ClassVar[str] = "E120"
     message: ClassVar[str] = "there is no file `{name}`"

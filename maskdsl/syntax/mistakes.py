@@ -12,6 +12,7 @@ from maskdsl.diagnostics import Diagnostic, Note, nearest_name
 from maskdsl.errors.syntax import (
     ForeignSpelling,
     MalformedNumber,
+    NoResult,
     ReservedWord,
     SingleEquals,
     UnclosedBracket,
@@ -248,6 +249,8 @@ def _explain_spelling(source: Source, words: Sequence[Word], at: int, accepted: 
     if word.kind == "." and after is not None and after.kind == "INTEGER" and after.start == word.end:
         span = Span(source, word.start, after.end)
         return MalformedNumber(span=span, found=span.text, advice="digits stand on both sides of the point")
+    if word.kind == "}" and {"COMPARE", "INTEGER"} <= accepted:  # one expression is complete, another has to come
+        return NoResult(span=_span(source, word))
     if word.kind == "=" and "COMPARE" in accepted:
         return SingleEquals(span=_span(source, word))
     return None

@@ -11,6 +11,7 @@ from typing import Any
 
 from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
 from lark.lexer import PatternStr
+from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.errors.syntax import FileTooLarge, NestingTooDeep
@@ -89,18 +90,22 @@ def _node(source: Source, words: Sequence[Token], start: str) -> Any:
 
 def _derive(words: Sequence[Token], start: str) -> Tree[Token] | tuple[int, frozenset[str]]:
     """The derivation of the words from a rule, or the place of the first wrong one and what was accepted there."""
-    parser = _lark().parse_interactive("", start=start)
-    at = 0
     try:
-        for at, word in enumerate(words):  # noqa: B007
-            parser.feed_token(word)
-        at = len(words)
+        parser = _fed(words, start)
         derivation = parser.feed_token(Token("$END", ""))
-    except UnexpectedToken:
-        accepts: Callable[[], set[str]] = parser.accepts
+    except UnexpectedToken as failure:
+        at = next((at for at, word in enumerate(words) if word is failure.token), len(words))
+        accepts: Callable[[], set[str]] = _fed(words[:at], start).accepts  # what came before, without a look ahead
         return at, frozenset(_plain(kind) for kind in accepts())
     assert isinstance(derivation, Tree)
     return derivation
+
+
+def _fed(words: Sequence[Token], start: str) -> InteractiveParser:
+    parser = _lark().parse_interactive("", start=start)
+    for word in words:
+        parser.feed_token(word)
+    return parser
 
 
 @cache

@@ -1,0 +1,200 @@
+"""Tree to text, in one canonical layout: what `maskdsl fmt` writes.
+
+`parse(format_file(tree)) == tree`, and formatting twice changes nothing. Comments stay with the word they stand at,
+blank lines between statements and declarations are kept, one at most.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple, TypeVar, assert_never
+
+from maskdsl.syntax import tree
+from maskdsl.syntax.format_expression import INDENT, Expressions, format_expression, own_lines
+from maskdsl.syntax.layout import HARD, LINE, Document, Group, Nest, Suffix, lay_out
+
+WIDTH = 100
+BLANK_LINE = re.compile(r"\n[ \t\r\f]*\n")
+DOC_COMMENT = re.compile(r"##(?!#)")
+ENDS_IN_NAME = re.compile(r"(^|[^\w.])[A-Za-z_]\w*$")
+
+Printed = TypeVar("Printed", bound=tree.Node)
+
+
+def format_file(file: tree.File) -> str:
+    """The canonical text of a file, with a line end behind its last line."""
+    printer = _Printer(file.comments)
+    items = printer.items(file.declarations, printer.declaration)
+    text = lay_out(_stacked([*items, *_comments(printer.rest())]), WIDTH)
+    return f"{text}\n" if text else ""
+
+
+class _Item(NamedTuple):
+    """A declaration, a statement or a comment of its own."""
+
+    node: tree.Node
+    document: Document
+
+
+class _Printer(Expressions):
+    """Documents of declarations and statements."""
+
+    def items(self, nodes: Iterable[Printed], show: Callable[[Printed], Document]) -> list[_Item]:
+        """Each node, with the comments above and beside it. Comments inside it that found no place go above it."""
+        items: list[_Item] = []
+        for node in nodes:
+            above = self.before(node.span.start)
+            document = show(node)
+            items += _comments([*above, *self.before(node.span.end)])
+            beside = tuple(Suffix(comment.text) for comment in self.beside(node))
+            items.append(_Item(node, (document, *beside)))
+        return items
+
+    def declaration(self, declaration: tree.Declaration) -> Document:
+        match declaration:
+            case tree.UseDeclaration(path):
+                return ("use ", self.expression(path))
+            case tree.MacroDeclaration(lets=()):
+                return (_documentation(declaration.doc), self.defined(self.head("def", declaration), declaration.body))
+            case tree.MacroDeclaration():
+                return (_documentation(declaration.doc), self.head("def", declaration), " = ", self.block(declaration))
+            case tree.PatternDeclaration():
+                head = self.head("pattern", declaration)
+                items = self.items(declaration.statements, self.statement)
+                items += _comments(self.before(declaration.span.end))
+                return (_documentation(declaration.doc), head, " ", _braced(items))
+            case tree.StackDeclaration():
+                head = self.head("stack", declaration)
+                return (_documentation(declaration.doc), self.defined(head, declaration.layers))
+            case _:
+                assert_never(declaration)
+
+    def head(
+        self, word: str, declaration: tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration
+    ) -> Document:
+        parameters = declaration.parameters
+        end = parameters[-1].span.end if parameters else 0
+        return self.listed(f"{word} {declaration.name.id}(", parameters, self.parameter, ")", end)
+
+    def parameter(self, parameter: tree.Parameter) -> Document:
+        type_said = "" if parameter.type is None else f": {parameter.type.id}"
+        default = "" if parameter.default is None else (" = ", self.expression(parameter.default))
+        return (parameter.name.id, type_said, default)
+
+    def block(self, macro: tree.MacroDeclaration) -> Document:
+        """The body of a macro with `let`s. The last ends where the result begins, which no mark says."""
+        opening = format_expression(macro.body)[0]
+        last = macro.lets[-1]
+        closed = opening in "(+-" and ENDS_IN_NAME.search(format_expression(last.value)) is not None
+
+        def show(let: tree.LetStatement) -> Document:
+            if let is last and closed:
+                return (f"let {let.name.id} = (", self.expression(let.value), ")")
+            return self.statement(let)
+
+        items = self.items(macro.lets, show)
+        items += _comments(self.before(macro.body.span.start))
+        result = self.expression(macro.body)
+        items.append(_Item(macro.body, ("(", result, ")") if opening in "+-" else result))
+        return _braced([*items, *_comments(self.before(macro.span.end))])
+
+    def statement(self, statement: tree.Statement) -> Document:
+        match statement:
+            case tree.SpaceStatement(name, axes):
+                return self.listed(f"space {name.id}[", axes, self.axis, "]", statement.span.end)
+            case tree.PooledSpaceStatement(name, pooling, source, box):
+                return (f"space {name.id} = {pooling.id}({source.id}, ", self.expression(box), ")")
+            case tree.SequenceStatement(kind, spaces):
+                rest = tuple((LINE, f"++ {space.id}") for space in spaces[1:])
+                return Group((f"{kind} {spaces[0].id}", Nest(INDENT, rest)))
+            case tree.InputStatement(name, type_said, dimensions):
+                head = f"input {name.id}: {type_said.id}["
+                return self.listed(head, dimensions, self.expression, "]", statement.span.end)
+            case tree.CoordinateStatement(space, name, value):
+                owner = "" if space is None else f"{space.id}."
+                return self.defined(f"coord {owner}{name.id}", value)
+            case tree.LetStatement(name, value):
+                return self.defined(f"let {name.id}", value)
+            case tree.RouteStatement():
+                return self.route(statement)
+            case tree.AttendStatement(value):
+                return self.said("attend", value)
+            case tree.RequireStatement(value):
+                return self.said("require", value)
+            case tree.ScoreStatement(value):
+                return self.said("score", value)
+            case tree.ScaleStatement(value):
+                return self.said("scale", value)
+            case tree.WeightStatement(value):
+                return self.said("weight", value)
+            case tree.OrderStatement(space, keys):
+                head = "order by" if space is None else f"order {space.id} by"
+                return self.listed(f"{head} ", keys, self.expression, "", statement.span.end)
+            case tree.AssertStatement(condition, message):
+                text = (LINE, own_lines(self.before(message.span.start)), self.expression(message))
+                return Group((self.said("assert", condition), ",", Nest(INDENT, text)))
+            case _:
+                assert_never(statement)
+
+    def axis(self, axis: tree.Axis) -> Document:
+        return ("" if axis.name is None else f"{axis.name.id} = ", self.expression(axis.length))
+
+    def route(self, route: tree.RouteStatement) -> Document:
+        selector = self.defined(f"route {route.name.id}", route.selector)
+        if route.candidates is None:
+            return selector
+        comments = own_lines(self.before(route.candidates.span.start))
+        return Group((selector, Nest(INDENT, (LINE, comments, "where ", self.expression(route.candidates)))))
+
+    def said(self, word: str, value: tree.Expression) -> Document:
+        """`attend causal`, the value on the same line."""
+        comments = own_lines(self.before(value.span.start))
+        shown = self.expression(value)
+        return (word, Nest(INDENT, (HARD, comments, shown))) if comments else (word, " ", shown)
+
+    def defined(self, head: Document, value: tree.Expression) -> Document:
+        """`head = value`, the value on a line of its own if it is long."""
+        comments = own_lines(self.before(value.span.start))
+        return Group((head, " =", Nest(INDENT, (LINE, comments, self.expression(value, hang=0)))))
+
+
+def _documentation(doc: str) -> Document:
+    lines = doc.split("\n") if doc else []
+    return tuple(part for line in lines for part in (f"## {line}".rstrip(), HARD))
+
+
+def _comments(comments: Iterable[tree.Comment]) -> list[_Item]:
+    return [_Item(comment, comment.text) for comment in comments]
+
+
+def _braced(items: Sequence[_Item]) -> Document:
+    return ("{", Nest(INDENT, (HARD, _stacked(items))), HARD, "}") if items else "{}"
+
+
+def _stacked(items: Sequence[_Item]) -> Document:
+    """Items below each other, with the blank lines they had and those that they need."""
+    parts: list[Document] = [items[0].document] if items else []
+    for above, below in pairwise(items):
+        parts += [HARD, HARD] if _apart(above.node, below.node) else [HARD]
+        parts.append(below.document)
+    return tuple(parts)
+
+
+def _apart(above: tree.Node, below: tree.Node) -> bool:
+    """Whether a blank line stands between two items."""
+    if isinstance(above, tree.Comment):
+        documents = isinstance(below, tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration)
+        if documents and DOC_COMMENT.match(above.text):
+            return True  # or it would become its documentation
+    elif _tall(above) or _tall(below):
+        return True
+    return BLANK_LINE.search(above.span.source.text, above.span.end, below.span.start) is not None
+
+
+def _tall(node: tree.Node) -> bool:
+    """A declaration of several lines keeps its distance."""
+    match node:
+        case tree.PatternDeclaration(statements=parts) | tree.MacroDeclaration(lets=parts):
+            return bool(parts)
+        case _:
+            return False

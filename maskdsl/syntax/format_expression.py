@@ -1,0 +1,236 @@
+"""Expression to document: as few parentheses as keep its meaning, line breaks before operators, comments in place."""
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
+from typing import NamedTuple, TypeVar
+
+from maskdsl.syntax import tree
+from maskdsl.syntax.build import ESCAPES
+from maskdsl.syntax.layout import HARD, LINE, SOFT, Document, Group, Nest, Suffix, lay_out
+
+INDENT = 4
+ESCAPED = {character: "\\" + letter for letter, character in ESCAPES.items()}
+NUMBER = re.compile(r"[0-9]\w*(\.[0-9]\w*([eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)?")
+BLANKS = re.compile(r"[ \t]*")
+COMMAS = re.compile(r"(\s*,)*[ \t]*")
+CLOSED = re.compile(r"(\s*\))*[ \t]*")
+
+Listed = TypeVar("Listed", bound=tree.Node)
+
+
+class Level(IntEnum):
+    """How tightly an expression holds together, from the loosest: the rules of the grammar from the top."""
+
+    CONDITIONAL = 0
+    DISJUNCTION = 1
+    RESTRICTION = 2
+    CONJUNCTION = 3
+    NEGATION = 4
+    COMPARISON = 5
+    ARROW = 6
+    SUM = 7
+    PRODUCT = 8
+    SIGNED = 9
+    POWER = 10
+    ATOM = 11
+
+
+LEFT_TO_RIGHT = {
+    "or": Level.DISJUNCTION,
+    "and": Level.CONJUNCTION,
+    "+": Level.SUM,
+    "-": Level.SUM,
+    "*": Level.PRODUCT,
+    "/": Level.PRODUCT,
+    "//": Level.PRODUCT,
+    "%": Level.PRODUCT,
+}
+
+
+class Part(NamedTuple):
+    """One operand of a chain, the operator before it, and how tightly it must hold together to need no parentheses."""
+
+    operator: str
+    operand: tree.Expression
+    level: Level
+
+
+def format_expression(expression: tree.Expression) -> str:
+    """An expression on one line."""
+    return lay_out(Group(Expressions(()).expression(expression)), 10**9)
+
+
+def own_lines(comments: Iterable[tree.Comment]) -> Document:
+    """Comments that stand on lines of their own before something."""
+    return tuple(part for comment in comments for part in (comment.text, HARD))
+
+
+class Expressions:
+    """Documents of expressions. Comments are handed out in order: parts must be asked for in the order of the text."""
+
+    def __init__(self, comments: Iterable[tree.Comment]) -> None:
+        self._comments = deque(comments)
+
+    def before(self, offset: int) -> list[tree.Comment]:
+        """The comments up to a place that are not handed out yet."""
+        comments = []
+        while self._comments and self._comments[0].span.start < offset:
+            comments.append(self._comments.popleft())
+        return comments
+
+    def beside(self, node: tree.Node, gap: re.Pattern[str] = BLANKS) -> list[tree.Comment]:
+        """The comment behind a node on its line, if there is one, with no more than `gap` between them."""
+        if self._comments:
+            span, place = self._comments[0].span, node.span
+            between = gap.match(span.source.text, place.end, span.start) if span.source is place.source else None
+            if between is not None and between.end() == span.start:
+                return [self._comments.popleft()]
+        return []
+
+    def rest(self) -> list[tree.Comment]:
+        return self.before(self._comments[-1].span.end) if self._comments else []
+
+    def expression(self, node: tree.Expression, level: Level = Level.CONDITIONAL, hang: int = INDENT) -> Document:
+        """`node` where something of `level` is wanted. Broken lines of a chain are indented by `hang`."""
+        own, show = self._form(node)
+        if own >= level:
+            return show(hang)
+        comments = own_lines(self.before(node.span.start))
+        return Group(("(", Nest(INDENT, (SOFT, comments, show(0))), SOFT, ")"))
+
+    def listed(
+        self, opening: str, nodes: Sequence[Listed], show: Callable[[Listed], Document], closing: str, end: int
+    ) -> Document:
+        """Nodes between marks, separated by commas. Comments before `end` stand before the closing mark."""
+        parts: list[Document] = []
+        separator = SOFT
+        for place, node in enumerate(nodes):
+            last = place == len(nodes) - 1
+            above = self.before(node.span.start)
+            document = show(node)
+            above += self.before(node.span.end)
+            parts += [separator, own_lines(above), document, "" if last else ","]
+            beside = self.beside(node, COMMAS)
+            behind = self.before(end) if last else []
+            parts += [*(Suffix(comment.text) for comment in beside), *((HARD, comment.text) for comment in behind)]
+            separator = HARD if beside or behind else SOFT if last else LINE
+        if not nodes or not closing:
+            return Group((opening, Nest(INDENT, tuple(parts)), closing))
+        return Group((opening, Nest(INDENT, tuple(parts)), separator, closing))
+
+    def chain(self, first: Document, parts: Sequence[Part], hang: int, before: tree.Expression) -> Document:
+        """Operands joined by operators, which begin the lines when it is broken."""
+        rest: list[Document] = []
+        for part in parts:
+            beside = self.beside(before, CLOSED)
+            rest += [Suffix(comment.text) for comment in beside]
+            comments = own_lines(self.before(part.operand.span.start))
+            operand = self.expression(part.operand, part.level)
+            rest.append((HARD if beside else LINE, comments, f"{part.operator} ", operand))
+            before = part.operand
+        return Group((first, Nest(hang, tuple(rest))))
+
+    def _form(self, node: tree.Expression) -> tuple[Level, Callable[[int], Document]]:
+        """How tightly a node holds together, and its document for a hanging indent."""
+        match node:
+            case tree.Conditional():
+                return Level.CONDITIONAL, lambda hang: self._conditional(node, hang)
+            case tree.Where(relation, condition):
+                parts = [Part("where", condition, Level.CONJUNCTION)]
+                return Level.RESTRICTION, lambda hang: self._joined(relation, Level.RESTRICTION, parts, hang)
+            case tree.Comparison(operands, operators):
+                parts = [
+                    Part(operator, operand, Level.ARROW)
+                    for operator, operand in zip(operators, operands[1:], strict=True)
+                ]
+                return Level.COMPARISON, lambda hang: self._joined(operands[0], Level.ARROW, parts, hang)
+            case tree.Binary("**", left, right):
+                return Level.POWER, lambda _: (
+                    self.expression(left, Level.ATOM),
+                    " ** ",
+                    self.expression(right, Level.SIGNED),
+                )
+            case tree.Binary(operator):
+                level = LEFT_TO_RIGHT[operator]
+                return level, lambda hang: self._left_to_right(node, level, hang)
+            case tree.Unary("not", operand):
+                return Level.NEGATION, lambda _: ("not ", self.expression(operand, Level.NEGATION))
+            case tree.Unary(operator, operand):
+                return Level.SIGNED, lambda _: self._signed(operator, operand)
+            case tree.Arrow(query, key):
+                return Level.ARROW, lambda _: f"{query.id} -> {key.id}"
+            case _:
+                return Level.ATOM, lambda _: self._atom(node)
+
+    def _joined(self, first: tree.Expression, level: Level, parts: Sequence[Part], hang: int) -> Document:
+        return self.chain(self.expression(first, level), parts, hang, first)
+
+    def _left_to_right(self, node: tree.Binary, level: Level, hang: int) -> Document:
+        parts: list[Part] = []
+        first: tree.Expression = node
+        while isinstance(first, tree.Binary) and LEFT_TO_RIGHT.get(first.operator) == level:
+            parts.append(Part(first.operator, first.right, Level(level + 1)))
+            first = first.left
+        return self._joined(first, level, parts[::-1], hang)
+
+    def _conditional(self, node: tree.Conditional, hang: int) -> Document:
+        parts: list[Part] = []
+        choice = node
+        while isinstance(choice.otherwise, tree.Conditional):
+            parts.append(Part("if", choice.condition, Level.DISJUNCTION))
+            parts.append(Part("else", choice.otherwise.then, Level.DISJUNCTION))
+            choice = choice.otherwise
+        parts.append(Part("if", choice.condition, Level.DISJUNCTION))
+        parts.append(Part("else", choice.otherwise, Level.CONDITIONAL))
+        return self._joined(node.then, Level.DISJUNCTION, parts, hang)
+
+    def _signed(self, operator: str, operand: tree.Expression) -> Document:
+        same = isinstance(operand, tree.Unary) and operand.operator == operator  # `++` would be another word
+        return (f"{operator} " if same else operator, self.expression(operand, Level.SIGNED))
+
+    def _atom(self, node: tree.Expression) -> Document:
+        end = node.span.end
+        match node:
+            case tree.Integer(value) | tree.Float(value):
+                return _number(node.span.text, value)
+            case tree.Boolean(value):
+                return str(value)
+            case tree.String(text):
+                return quoted(text)
+            case tree.Name(name):
+                return name
+            case tree.Attribute(base, name):
+                return f"{base.id}.{name.id}"
+            case tree.Tuple((item,)):
+                return ("(", self.expression(item), ",)")
+            case tree.Tuple(items):
+                return self.listed("(", items, self.expression, ")", end)
+            case tree.Call(function, arguments):
+                return self.listed(f"{function.id}(", arguments, self.argument, ")", end)
+            case tree.Index(base, indices):
+                return self.listed(f"{base.id}[", indices, self.expression, "]", end)
+            case tree.Quantifier(kind, body, variable, domain):
+                shown = self.expression(body)
+                each = (LINE, f"for {variable.id} in ", self.expression(domain))
+                return Group((f"{kind}(", Nest(INDENT, (SOFT, shown, each)), SOFT, ")"))
+            case tree.Range(low, high):
+                return (self.expression(low), " .. ", self.expression(high))
+            case _:
+                raise AssertionError(f"not an atom: {node}")
+
+    def argument(self, argument: tree.Argument) -> Document:
+        value = self.expression(argument.value)
+        return value if argument.name is None else (f"{argument.name.id} = ", value)
+
+
+def quoted(text: str) -> str:
+    return '"' + "".join(ESCAPED.get(character, character) for character in text) + '"'
+
+
+def _number(written: str, value: float) -> str:
+    """As the source spells it, `1_000_000` or `1e-6`, where there is a source that does."""
+    if NUMBER.fullmatch(written) and type(value)(written) == value:
+        return written
+    return repr(value)
