@@ -18,6 +18,7 @@ from maskdsl.analysis.count import keys_per_query, keys_per_row
 from maskdsl.analysis.descent import Problem, classify
 from maskdsl.analysis.factors import axis_masks
 from maskdsl.analysis.variants import Variant, find_variants, problems
+from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import MaskIR
 
 
@@ -101,14 +102,14 @@ class Stats:
 def stats(
     mask: MaskIR,
     block: tuple[int, int] = (128, 128),
-    inputs: Mapping[str, Array] | None = None,
+    inputs: Mapping[str, object] | None = None,
     *,
     batch: int | None = None,
     head_dim: int = 64,
     element_size: int = 2,
 ) -> Stats:
     """`element_size` is that of an element of q, k, v and the output, in bytes."""
-    given = inputs or {}
+    given = input_arrays(mask, inputs or {}, relation_inputs(mask))
     variants = find_variants(mask, given, batch)
     measured = [
         measure(mask, variant, problem, given)

@@ -2,23 +2,24 @@
 
 from collections.abc import Mapping
 
-from maskdsl.analysis.blockmap import Array, BlockMap
+from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.analysis.descent import classify
 from maskdsl.analysis.variants import find_variants, problems
+from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import MaskIR
 
 
 def tiles(
     mask: MaskIR,
     block: tuple[int, int] = (128, 128),
-    inputs: Mapping[str, Array] | None = None,
+    inputs: Mapping[str, object] | None = None,
     batch: int | None = None,
 ) -> BlockMap:
-    """`inputs` are arrays, of the shapes that they have at the call.
+    """`inputs` as at the call, as anything that NumPy takes for an array; those that only scores read may be left out.
 
     `batch` is the number of batch entries, for a mask that reads the batch index without any input that has one.
     """
-    given = inputs or {}
+    given = input_arrays(mask, inputs or {}, relation_inputs(mask))
     variants = find_variants(mask, given, batch)
     maps = tuple(classify(problem) for problem in problems(mask, variants.different, block, given))
     return BlockMap(block, mask.queries.length, mask.keys.length, maps, variants.index)

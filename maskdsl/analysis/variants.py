@@ -65,12 +65,11 @@ def find_variants(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None =
 
 def token_dependence(mask: MaskIR) -> frozenset[DimensionKind]:
     """Whether coordinates that the relation reads, or the order of tokens, depend on the batch entry or the head."""
-    kinds: set[DimensionKind] = set()
+    kinds: frozenset[DimensionKind] = frozenset()
     for side, sequence in (Side.QUERY, mask.queries), (Side.KEY, mask.keys):
         read = [node for node in walk(mask.relation) if isinstance(node, Coordinate) and node.side is side]
-        for expression in (*read, *(key for keys in sequence.order for key in keys)):
-            kinds |= varies(mask, sequence, expression)
-    return frozenset(kinds)
+        kinds |= varies(mask, sequence, (*read, *(key for keys in sequence.order for key in keys)))
+    return kinds
 
 
 def batch_size(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None) -> int:

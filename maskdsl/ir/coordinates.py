@@ -1,13 +1,13 @@
 """The values of every coordinate of the tokens of one side, and the order in which they are laid out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
 import numpy as np
 
 from maskdsl.ir.curves import curve_positions
-from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Score, walk
+from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Score, Side, walk
 from maskdsl.ir.mask import (
     Along,
     Computed,
@@ -38,7 +38,11 @@ class Coordinates:
     def values(self, name: str) -> Array:
         """[length], in declared order; zero where a token lacks the coordinate."""
         if name not in self.known:
-            self.known[name] = np.arange(self.sequence.length) if name == "i" else self.gather(name)
+            behind = trace(self.sequence, (Coordinate(Side.TOKEN, name),)).names
+            declared = [each.name for each in self.sequence.coordinates if each.name in behind]
+            for each in declared or [name]:  # those that others read come first
+                if each not in self.known:
+                    self.known[each] = np.arange(self.sequence.length) if each == "i" else self.gather(each)
         return self.known[name]
 
     def gather(self, name: str) -> Array:
@@ -138,23 +142,49 @@ def shuffle(length: int, seed: int) -> Array:
     return ranks
 
 
-def varies(mask: MaskIR, sequence: Sequence, expression: Expression) -> frozenset[DimensionKind]:
-    """Whether an expression over a token's coordinates depends on the BATCH entry, the HEADS, both or neither."""
-    kinds: set[DimensionKind] = set()
-    for node in walk(expression):
-        match node:
-            case Head():
-                kinds.add(DimensionKind.HEADS)
-            case Batch():
-                kinds.add(DimensionKind.BATCH)
-            case Coordinate(name=name):
-                definition = sequence.definition(name)
+@dataclass(frozen=True)
+class Trace:
+    """Everything that decides the values of some expressions over one token."""
+
+    expressions: tuple[Expression, ...]
+    """They, and those of the coordinates that they read, directly or through others."""
+    names: frozenset[str]
+    """The coordinates read."""
+    inputs: frozenset[str]
+    """The inputs that are themselves coordinates read."""
+
+
+def trace(sequence: Sequence, expressions: Iterable[Expression]) -> Trace:
+    found = list(expressions)
+    names: set[str] = set()
+    inputs: set[str] = set()
+    for expression in found:
+        for node in walk(expression):
+            if isinstance(node, Coordinate) and node.name not in names:
+                names.add(node.name)
+                definition = sequence.definition(node.name)
                 for _, source in definition.sources if definition else ():
                     match source:
                         case Computed(value=value):
-                            kinds |= varies(mask, sequence, value)
-                        case Given(input=input_name):
-                            declared = mask.input(input_name)
-                            assert declared is not None
-                            kinds |= {each.kind for each in declared.dimensions}
+                            found.append(value)
+                        case Given(input=name):
+                            inputs.add(name)
+                        case Shuffled() | Along():
+                            pass
+                        case _:
+                            assert_never(source)
+    return Trace(tuple(found), frozenset(names), frozenset(inputs))
+
+
+def varies(mask: MaskIR, sequence: Sequence, expressions: Iterable[Expression]) -> frozenset[DimensionKind]:
+    """Whether expressions over a token's coordinates depend on the BATCH entry, the HEADS, both or neither."""
+    behind = trace(sequence, expressions)
+    kinds = {each.kind for declared in mask.inputs if declared.name in behind.inputs for each in declared.dimensions}
+    for expression in behind.expressions:
+        for node in walk(expression):
+            match node:
+                case Head():
+                    kinds.add(DimensionKind.HEADS)
+                case Batch():
+                    kinds.add(DimensionKind.BATCH)
     return frozenset(kinds & {DimensionKind.BATCH, DimensionKind.HEADS})

@@ -117,9 +117,20 @@ def test_inputs_of_a_head_and_batch_entry():
     pattern = mask(causal(), sequence, heads=2, inputs=inputs)
     values = np.arange(24).reshape(3, 2, 4)
     assert Coordinates(pattern, sequence, {"document": values}, 2, 1).values("document").tolist() == [20, 21, 22, 23]
-    assert varies(pattern, sequence, token("document")) == {DimensionKind.BATCH, DimensionKind.HEADS}
-    assert varies(pattern, sequence, token("i")) == frozenset()
-    assert varies(pattern, sequence, apply(Op.ADD, Head(), token("i"))) == {DimensionKind.HEADS}
+    assert varies(pattern, sequence, [token("document")]) == {DimensionKind.BATCH, DimensionKind.HEADS}
+    assert varies(pattern, sequence, [token("i")]) == frozenset()
+    assert varies(pattern, sequence, [apply(Op.ADD, Head(), token("i"))]) == {DimensionKind.HEADS}
+
+
+def test_a_long_chain_of_coordinates_is_no_deep_recursion():
+    names = ["i", *(f"c{number}" for number in range(3000))]
+    doubled = [apply(Op.MINIMUM, apply(Op.ADD, token(name), token(name)), c(9)) for name in names[:-1]]
+    definitions = [
+        CoordinateDefinition(name, Type.INT, (("tokens", Computed(value)),))
+        for name, value in zip(names[1:], doubled, strict=True)
+    ]
+    sequence = tokens(3, *definitions)
+    assert Coordinates(mask(TRUE, sequence), sequence, {}).values(names[-1]).tolist() == [0, 9, 9]
 
 
 def test_dense_and_allowed_agree():

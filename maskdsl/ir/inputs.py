@@ -1,0 +1,85 @@
+"""The inputs of a mask as NumPy arrays, checked against their declarations."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
+from maskdsl.errors import call as errors
+from maskdsl.ir.coordinates import trace
+from maskdsl.ir.expressions import Coordinate, Read, Side, walk
+from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.ops import Type
+
+Array = NDArray[Any]
+
+KINDS = {Type.INT: "iu", Type.FLOAT: "f", Type.BOOL: "b"}
+WORDS = range(-(2**31), 2**31)
+
+
+def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str]) -> dict[str, Array]:
+    """The inputs `needed`. Raises if one is missing or anything given is unknown or unfit.
+
+    Batch entries may be any number, the same for all inputs.
+    """
+    found: list[Diagnostic] = []
+    names = [each.name for each in mask.inputs]
+    for name in given:
+        if name not in names:
+            nearest = nearest_name(name, names)
+            found.append(errors.UnknownInput(name=name, pattern=mask.name, nearest=nearest, span=mask.span))
+    arrays: dict[str, Array] = {}
+    batch: int | None = None
+    required = set(needed)
+    for declared in mask.inputs:
+        if declared.name in given:
+            array = np.asarray(given[declared.name])
+            found += unfit(declared, array, batch)
+            arrays[declared.name] = array
+            batch = batch_entries(declared, array) if batch is None else batch
+        elif declared.name in required:
+            found.append(errors.MissingInput(name=declared.name, span=declared.span))
+    if found:
+        raise AttnError(*found)
+    return arrays
+
+
+def batch_entries(declared: Input, array: Array) -> int | None:
+    kinds = [dimension.kind for dimension in declared.dimensions]
+    if DimensionKind.BATCH not in kinds or array.ndim != len(kinds):
+        return None
+    return int(array.shape[kinds.index(DimensionKind.BATCH)])
+
+
+def unfit(declared: Input, array: Array, batch: int | None) -> Iterator[Diagnostic]:
+    name, span = declared.name, declared.span
+    sizes = tuple(batch if each.kind is DimensionKind.BATCH else each.size for each in declared.dimensions)
+    fits = array.ndim == len(sizes) and all(
+        size in (None, length) for size, length in zip(sizes, array.shape, strict=True)
+    )
+    if not fits:
+        texts = [each.text for each in declared.dimensions]
+        pairs = zip(texts, sizes, strict=True)
+        expected = ", ".join(text if size is None or text == str(size) else f"{text} = {size}" for text, size in pairs)
+        yield errors.InputShape(name=name, found=array.shape, expected=f"[{expected}]", span=span)
+    if array.dtype.kind not in KINDS[declared.type]:
+        yield errors.InputType(name=name, found=str(array.dtype), expected=str(declared.type), span=span)
+    elif declared.type is Type.INT and array.size:
+        for bound in (int(array.min()), int(array.max())):
+            if bound not in WORDS:
+                yield errors.InputRange(name=name, value=bound, span=span)
+                return
+
+
+def relation_inputs(mask: MaskIR) -> frozenset[str]:
+    """The inputs that decide which pairs attend and in which order tokens are laid out."""
+    found = {node.input for node in walk(mask.relation) if isinstance(node, Read)}
+    for side, sequence in (Side.QUERY, mask.queries), (Side.KEY, mask.keys):
+        keys = [key for keys in sequence.order for key in keys]
+        reads = [node for node in walk(mask.relation) if isinstance(node, Coordinate) and node.side is side]
+        behind = trace(sequence, (*keys, *reads))
+        found |= behind.inputs
+        found |= {node.input for value in behind.expressions for node in walk(value) if isinstance(node, Read)}
+    return frozenset(found)
