@@ -17,7 +17,7 @@ from maskdsl.analysis.blockmap import Array, TileMap
 from maskdsl.analysis.count import keys_per_query, keys_per_row
 from maskdsl.analysis.descent import Problem, classify
 from maskdsl.analysis.factors import axis_masks
-from maskdsl.analysis.variants import Variant, find_variants, problems
+from maskdsl.analysis.variants import Variant, check_size, find_variants, problems
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import MaskIR
 
@@ -109,6 +109,7 @@ def stats(
     element_size: int = 2,
 ) -> Stats:
     """`element_size` is that of an element of q, k, v and the output, in bytes."""
+    check_size(mask, block)
     given = input_arrays(mask, inputs or {}, relation_inputs(mask))
     variants = find_variants(mask, given, batch)
     measured = [

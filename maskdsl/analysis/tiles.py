@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.analysis.descent import classify
-from maskdsl.analysis.variants import find_variants, problems
+from maskdsl.analysis.variants import check_size, find_variants, problems
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import MaskIR
 
@@ -19,6 +19,7 @@ def tiles(
 
     `batch` is the number of batch entries, for a mask that reads the batch index without any input that has one.
     """
+    check_size(mask, block)
     given = input_arrays(mask, inputs or {}, relation_inputs(mask))
     variants = find_variants(mask, given, batch)
     maps = tuple(classify(problem) for problem in problems(mask, variants.different, block, given))

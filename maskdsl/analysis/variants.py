@@ -15,6 +15,8 @@ from maskdsl.analysis.program import Column, compile_program
 from maskdsl.analysis.separation import separate
 from maskdsl.analysis.tables import Table
 from maskdsl.analysis.trees import Tree
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors import analysis as errors
 from maskdsl.ir.coordinates import Coordinates, varies
 from maskdsl.ir.expressions import (
     Batch,
@@ -31,6 +33,9 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.mask import DimensionKind, MaskIR, Sequence
 from maskdsl.ir.simplify import head_classes, simplify
 
+MOST_TOKENS = 1 << 26
+"""Of either side. A column of so many takes half a gigabyte."""
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -46,6 +51,15 @@ class Variants:
     different: tuple[Variant, ...]
     index: Array
     """int32 [batch, heads]: which of them; one batch entry stands for all where they don't differ."""
+
+
+def check_size(mask: MaskIR, block: tuple[int, int]) -> None:
+    """Raises where columns would not fit in memory, or blocks hold nothing."""
+    longest = max(mask.queries.length, mask.keys.length)
+    if longest > MOST_TOKENS:
+        raise AttnError(errors.TooManyTokens(pattern=mask.name, count=longest, limit=MOST_TOKENS, span=mask.span))
+    if min(block) < 1:
+        raise AttnError(errors.EmptyBlock(query=block[0], key=block[1]))
 
 
 def find_variants(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None = None) -> Variants:
@@ -76,6 +90,7 @@ def batch_size(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None) -> 
     sizes = [
         int(inputs[declared.name].shape[number])
         for declared in mask.inputs
+        if declared.name in inputs
         for number, dimension in enumerate(declared.dimensions)
         if dimension.kind is DimensionKind.BATCH
     ]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskdsl.analysis.tiles import tiles
+from maskdsl.diagnostics import AttnError
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Read, Side, apply
 from maskdsl.ir.mask import Axis, Computed, CoordinateDefinition, Sequence, Space
@@ -151,3 +152,10 @@ def test_float_inputs_with_nan():
 def test_neighbourhoods_of_any_size(height, width, radius, block):
     distance = apply(Op.ADD, *(apply(Op.POWER, apply(Op.SUBTRACT, q(a), k(a)), c(2)) for a in ("y", "x")))
     check(mask(apply(Op.LESS_EQUAL, distance, c(radius)), grid(height, width)), block)
+
+
+@pytest.mark.parametrize(("length", "block", "code"), [(1 << 27, (128, 128), "E350"), (5, (0, 4), "E351")])
+def test_sizes_that_make_no_sense_are_declared_errors(length, block, code):
+    with pytest.raises(AttnError) as raised:
+        tiles(mask(causal(), tokens(length)), block)
+    assert raised.value.diagnostics[0].code == code

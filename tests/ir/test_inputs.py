@@ -5,20 +5,20 @@ import pytest
 
 from maskdsl.analysis.tiles import tiles
 from maskdsl.diagnostics import AttnError
-from maskdsl.ir.expressions import Read, Score, apply
+from maskdsl.ir.expressions import Batch, Read, Score, apply
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.ops import Op, Type
 from tests.runtime.patterns import both, causal, declared, given, k, mask, q, tokens
 
 DOCUMENT = declared("document", Type.INT, batch=None, tokens=5)
 KEEP = declared("keep", Type.BOOL, batch=None, size=3)
-BIAS = declared("bias", Type.FLOAT, size=4)
+BIAS = declared("bias", Type.FLOAT, batch=None, size=4)
 READ = Read("keep", (q(), k()), Type.BOOL)
 PATTERN = mask(
     both(causal(), apply(Op.EQUAL, q("document"), k("document"))),
     tokens(5, given("document")),
     inputs=[DOCUMENT, BIAS],
-    scores=(apply(Op.ADD, Score(), Read("bias", (q(),), Type.FLOAT)),),
+    scores=(apply(Op.ADD, Score(), Read("bias", (Batch(), q()), Type.FLOAT)),),
 )
 
 WRONG = [
@@ -28,7 +28,7 @@ WRONG = [
     ({"document": np.zeros((2, 6), int)}, ["E412"]),
     ({"document": np.zeros((2, 5))}, ["E413"]),
     ({"document": np.full((2, 5), 2**31)}, ["E414"]),
-    ({"document": np.zeros((2, 6), bool), "bias": np.zeros(4, int)}, ["E412", "E413", "E413"]),
+    ({"document": np.zeros((2, 6), bool), "bias": np.zeros((2, 4), int)}, ["E412", "E413", "E413"]),
 ]
 
 

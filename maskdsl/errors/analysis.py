@@ -1,0 +1,26 @@
+"""What can be wrong when tiles or numbers of a mask are asked for. Raised by `analysis`."""
+
+from dataclasses import dataclass
+
+from maskdsl.diagnostics import Diagnostic
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyTokens(Diagnostic):
+    code = "E350"
+    message = "`{pattern}` has {count} tokens, and tiles are found for at most {limit}"
+    label = "of this pattern"
+
+    pattern: str
+    count: int
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmptyBlock(Diagnostic):
+    code = "E351"
+    message = "blocks of {query} queries and {key} keys"
+    help = "a block has at least one of each"
+
+    query: int
+    key: int
