@@ -175,6 +175,15 @@ class NoResult(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TooManyWords(Diagnostic):
+    code: ClassVar[str] = "E119"
+    message: ClassVar[str] = "`{name}` has more than {limit:,} words and marks"
+
+    name: str
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class FileNotFound(Diagnostic):
     code: ClassVar[str] = "E120"
     message: ClassVar[str] = "there is no file `{name}`"

@@ -4,17 +4,23 @@ lark cuts a text into words and derives it; `build` makes nodes of the derivatio
 Nothing here recurses, so that no text however deep can break it.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
+from io import BytesIO
+from itertools import islice
 from typing import Any
 
 from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
+from lark import __version__ as lark_version
 from lark.lexer import PatternStr
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
+from maskdsl.cache import keep, kept
 from maskdsl.diagnostics import AttnError, Diagnostic
-from maskdsl.errors.syntax import FileTooLarge, NestingTooDeep
+from maskdsl.errors.syntax import FileTooLarge, NestingTooDeep, TooManyWords
 from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.build import BUILDERS
@@ -29,6 +35,7 @@ from maskdsl.syntax.mistakes import (
 )
 
 LARGEST_TEXT = 1_000_000
+MOST_WORDS = 100_000
 DEEPEST = 100
 MOST_ERRORS = 10
 STARTS = ["file", "declaration", "statement", "expression"]
@@ -56,8 +63,18 @@ def parse_statement(source: Source) -> tree.Statement:
 
 @cache
 def _lark() -> Lark:
+    """The parser of the grammar. Its tables take far longer to make than to read, so they are kept on disk."""
     grammar = files("maskdsl.grammar").joinpath("attn.lark").read_text(encoding="utf-8")
-    return Lark(grammar, parser="lalr", lexer="basic", start=STARTS, propagate_positions=True)
+    made_of = f"{grammar}\n{STARTS}\n{lark_version}\n{sys.version_info[:2]}"
+    name = f"grammar_{sha256(made_of.encode()).hexdigest()[:24]}.tables"
+    tables = kept(name)
+    if tables is not None:
+        return Lark.load(BytesIO(tables))
+    lark = Lark(grammar, parser="lalr", lexer="basic", start=STARTS, propagate_positions=True)
+    made = BytesIO()
+    lark.save(made)
+    keep(name, made.getvalue())
+    return lark
 
 
 def _words(source: Source) -> list[Token]:
@@ -65,20 +82,22 @@ def _words(source: Source) -> list[Token]:
     if len(source.text) > LARGEST_TEXT:
         raise AttnError(FileTooLarge(name=source.name, limit=LARGEST_TEXT))
     text, mistakes = source.text, list[Diagnostic]()
-    while True:
+    while len(mistakes) < MOST_ERRORS:
         try:
-            words = list(_lark().lex(text))
+            words = list(islice(_lark().lex(text), MOST_WORDS + 1))
         except UnexpectedCharacters as failure:
             mistake = explain_character(source, failure.pos_in_stream or 0)
             mistakes.append(mistake)
             assert mistake.span is not None
             start, end = mistake.span.start, mistake.span.end
             text = text[:start] + " " * (end - start) + text[end:]
-            if len(mistakes) < MOST_ERRORS:
-                continue
-        if mistakes:
-            raise AttnError(*mistakes)
-        return words
+            continue
+        if len(words) > MOST_WORDS:
+            raise AttnError(TooManyWords(name=source.name, limit=MOST_WORDS))
+        if not mistakes:
+            return words
+        break
+    raise AttnError(*mistakes)
 
 
 def _node(source: Source, words: Sequence[Token], start: str) -> Any:
