@@ -1,4 +1,4 @@
-"""What the compiler does so far: a pattern file read and formatted, and exact tiles of a window over a million tokens."""
+"""What the compiler does so far: a pattern file read and formatted; exact tiles of a window over a million tokens."""
 
 from pathlib import Path
 from time import perf_counter
