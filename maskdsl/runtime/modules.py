@@ -6,16 +6,12 @@ tampered or half-written file can do no harm.
 
 import hashlib
 import linecache
-import os
 import re
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
-from platformdirs import user_cache_path
-
-CACHE_VARIABLE = "MASKDSL_CACHE_DIR"
+from maskdsl.cache import cache_directory, write_whole
 
 
 @lru_cache(maxsize=256)
@@ -33,28 +29,12 @@ def load_module(text: str, name: str) -> ModuleType:
     return module
 
 
-def cache_directory() -> Path:
-    """Where generated modules are kept: `MASKDSL_CACHE_DIR`, or the user's cache."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen) if chosen else user_cache_path("maskdsl") / "modules"
-
-
 def stored(text: str, file_name: str) -> Path | None:
-    """The file that holds the text, written at once or not at all; None where nothing can be written."""
+    """The file that holds the text; None where nothing can be written."""
+    path = cache_directory() / "modules" / file_name
     try:
-        directory = cache_directory()
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = directory / file_name
-        if path.exists() and path.read_text(encoding="utf-8") == text:
+        if path.read_text(encoding="utf-8") == text:
             return path
-        handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
     except (OSError, UnicodeDecodeError):
-        return None
-    return path
+        pass  # not there, or not what we wrote: written anew
+    return path if write_whole(path, text.encode()) else None

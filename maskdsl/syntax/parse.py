@@ -179,14 +179,14 @@ def _build(source: Source, derivation: Tree[Token]) -> Any:
             depths.append(0)
             continue
         span, first = _span(source, branch), len(built) - len(branch.children)
-        depth = 1 + max(depths[first:], default=0)
-        if depth > DEEPEST:
-            raise AttnError(NestingTooDeep(span=span, limit=DEEPEST))
         try:
             node = BUILDERS[branch.data](span, built[first:])
         except AttnError as error:
             mistakes += error.diagnostics
             node = tree.Name("_", span=span)
+        depth = max(depths[first:], default=0) + isinstance(node, tree.Node)
+        if depth > DEEPEST:
+            raise AttnError(NestingTooDeep(span=span, limit=DEEPEST))
         built[first:], depths[first:] = [node], [depth]
     if mistakes:
         raise AttnError(*mistakes[:MOST_ERRORS])
