@@ -1,4 +1,4 @@
-"""The rules of the example patterns, written a second time: plain Python over one pair of tokens, from the papers' words.
+"""The rules of the examples, written a second time: plain Python over one pair of tokens, from the papers' words.
 
 Every rule is a function of the parameters that returns `allowed(head, q, k) -> bool`.
 """
