@@ -1,4 +1,4 @@
-"""What every declared error is made of, and how it is rendered. Imports `source` only.
+"""What every declared error is made of, and how it is rendered. Imports `source` and `excerpt` only.
 
 An error is a frozen dataclass derived from `Diagnostic`: its class says the code and the templates, its fields fill
 them. The catalogue is `maskdsl/errors/`, one module a stage. Stages collect diagnostics and raise one `AttnError`
@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import ClassVar
 
+from maskdsl.excerpt import excerpt, printable
 from maskdsl.source import Span
 
 
@@ -49,7 +50,8 @@ class AttnError(Exception):
         self.diagnostics = diagnostics
 
     def __str__(self) -> str:
-        return "\n\n".join(render(diagnostic) for diagnostic in self.diagnostics)
+        parts = [render(diagnostic) for diagnostic in self.diagnostics]
+        return "\n\n".join(parts if len(parts) == 1 else [*parts, f"found {len(parts)} errors"])
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
@@ -59,31 +61,16 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 
 def render(diagnostic: Diagnostic) -> str:
-    """Plain text: code and message, then file:line:column, the source line and a caret, notes, help."""
-    lines = [f"error[{diagnostic.code}]: {diagnostic.fill(diagnostic.message)}"]
+    """Plain text: code and message, then file:line:column, the source line and carets, notes, help."""
+    lines = [f"error[{diagnostic.code}]: {printable(diagnostic.fill(diagnostic.message))}"]
     if diagnostic.span is not None:
-        lines += excerpt(diagnostic.span, diagnostic.fill(diagnostic.label))
+        lines += excerpt(diagnostic.span, printable(diagnostic.fill(diagnostic.label)))
     for note in diagnostic.notes:
-        lines.append(f"  note: {note.text}")
+        lines.append(f"  note: {printable(note.text)}")
         if note.span is not None:
             lines += excerpt(note.span, "")
     if diagnostic.nearest is not None:
-        lines.append(f"  help: did you mean `{diagnostic.nearest}`?")
+        lines.append(f"  help: did you mean `{printable(diagnostic.nearest)}`?")
     if diagnostic.help:
-        lines.append(f"  help: {diagnostic.fill(diagnostic.help)}")
+        lines.append(f"  help: {printable(diagnostic.fill(diagnostic.help))}")
     return "\n".join(lines)
-
-
-def excerpt(span: Span, label: str) -> list[str]:
-    """The first line of a span with a caret under each of its characters."""
-    line, column = span.source.position(span.start)
-    text = span.source.line(line)
-    before = "".join("\t" if character == "\t" else " " for character in text[: column - 1])
-    carets = "^" * max(1, min(span.end, span.start + len(text) - column + 1) - span.start)
-    gutter = " " * len(str(line))
-    return [
-        f"{gutter}--> {span.source.name}:{line}:{column}",
-        f"{gutter} |",
-        f"{line} | {text}",
-        f"{gutter} | {before}{carets} {label}".rstrip(),
-    ]
