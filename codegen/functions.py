@@ -1,5 +1,9 @@
 """Helpers of generated torch modules. A generated module holds only those that its pattern calls."""
 
+import math
+from functools import partial
+from threading import Lock
+
 import torch
 
 
@@ -48,3 +52,70 @@ def guarded(values, inputs, attends):
         if value.is_floating_point():
             safe[name] = Attended(value, attends) if name in inputs else torch.where(attends, value, 0)
     return safe
+
+
+class Leaves:
+    """What the scores of one tile read, its float inputs being the leaves of a small graph of their own."""
+
+    lock = Lock()
+
+    def __init__(self, problem, tile, limits, gradients):
+        self.taken, self.attends = [], None
+        if limits:
+            shape = torch.broadcast_shapes(*(limit.shape[:3] for limit in limits))
+            self.attends = torch.ones(*shape, tile.width, dtype=torch.bool, device=problem.q.device)
+            block(self.attends, limits, tile.group.partial, False)
+        self.values = problem.pair_values(tile, tile.columns)
+        for (part, name), gradient in gradients.items():
+            if part == "inputs":
+                self.values[name] = Leaf(self, problem.inputs[name], gradient)
+            else:
+                side, add = ("q", add_to_queries) if part == "queries" else ("k", add_to_keys)
+                value = self.values[f"{side}_{name}"]
+                self.values[f"{side}_{name}"] = self.take(value, partial(add, tile, gradient))
+
+    def take(self, values, add):
+        """Elements of a float input as a leaf, but zeros for pairs that do not attend; `add` gets their gradient."""
+        leaf = values.detach().requires_grad_()
+        self.taken.append((leaf, add))
+        return leaf if self.attends is None else torch.where(self.attends, leaf, 0)
+
+    def send(self, start, *ends):
+        """From the ends, each (value, slope), back to the gradient of the start and those of the inputs."""
+        values, slopes = zip(*((value, slope) for value, slope in ends if value.requires_grad), strict=True)
+        leaves = [start, *(leaf for leaf, _ in self.taken)]
+        grads = torch.autograd.grad(values, leaves, slopes, allow_unused=True)
+        with self.lock:
+            for (_, add), grad in zip(self.taken, grads[1:], strict=True):
+                if grad is not None:
+                    add(grad)
+        return torch.zeros_like(start) if grads[0] is None else grads[0]
+
+
+class Leaf:
+    """A table whose elements, as a tile reads them, are leaves."""
+
+    def __init__(self, leaves, table, gradient):
+        self.leaves, self.table, self.gradient = leaves, table, gradient
+        self.shape, self.device = table.shape, table.device
+
+    def __getitem__(self, indices):
+        strides = [math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
+        flat = sum(index * stride for index, stride in zip(indices, strides, strict=True))
+        return self.leaves.take(self.table.reshape(-1)[flat], partial(add_to_table, flat, self.gradient))
+
+
+def add_to_table(indices, gradient, grad):
+    gradient.view(-1).index_add_(0, indices.reshape(-1), grad.reshape(-1).to(gradient.dtype))
+
+
+def add_to_queries(tile, gradient, grad):
+    tile.queries(gradient.unsqueeze(-1)).add_(grad)
+
+
+def add_to_keys(tile, gradient, grad):
+    """Rows share no keys, except those runs that they share altogether."""
+    for run, span in tile.spans:
+        target = tile.run_of(gradient.unsqueeze(-1), tile.units, run)
+        part = grad.transpose(2, 3)[:, :, span]
+        target.add_(part.sum(dim=0, keepdim=True) if target.shape[0] == 1 else part)

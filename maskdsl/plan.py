@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from operator import methodcaller
 
-from maskdsl.ir.expressions import Coordinate, Expression, Head, InSpace, Read, Side, walk
-from maskdsl.ir.mask import Computed, DimensionKind, Given, MaskIR, Sequence
+from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Read, Side, walk
+from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, Sequence, Shuffled
 
 RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends"}) | {
     *("read", "join", "random", "integer_log2", "is_power_of_two")
@@ -42,20 +42,14 @@ class KernelPlan:
     @cached_property
     def table_names(self) -> tuple[str, ...]:
         """Names of the inputs that pairs or coordinates read by index, in declared order."""
-        everything = [*self.pair_expressions, *self.coordinate_expressions]
-        read = {node.input for expression in everything for node in walk(expression) if isinstance(node, Read)}
+        read = tables_of([*self.pair_expressions, *self.coordinate_expressions])
         return tuple(each.name for each in self.mask.inputs if each.name in read)
 
     @cached_property
     def coordinate_expressions(self) -> tuple[Expression, ...]:
         """The expressions of all computed coordinates that pairs need, directly or through others."""
-        found = []
-        for sequence, names in zip(self.sequences, (self.query_names, self.key_names), strict=True):
-            for name in needed_names(sequence, names):
-                definition = sequence.definition(name)
-                if definition is not None:
-                    found += [source.value for _, source in definition.sources if isinstance(source, Computed)]
-        return tuple(found)
+        pairs = zip(self.sequences, (self.query_names, self.key_names), strict=True)
+        return tuple(value for sequence, names in pairs for value in computed(sequence, names))
 
     @cached_property
     def identifiers(self) -> dict[str, str]:
@@ -91,6 +85,53 @@ class KernelPlan:
         )
 
     @cached_property
+    def tile_inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that the relation or the order reads: those on which tiles depend."""
+        found: set[str] = set()
+        for side, sequence in zip((Side.QUERY, Side.KEY), self.sequences, strict=True):
+            orders = list(self.order_keys)
+            names = {*reads(self.mask.relation, side), *coordinate_names(orders, Side.TOKEN)}
+            found |= {*given_inputs(sequence, names), *tables_of(orders), *tables_of(computed(sequence, names))}
+        found |= tables_of([self.mask.relation])
+        return tuple(each.name for each in self.mask.inputs if each.name in found)
+
+    @cached_property
+    def curve_names(self) -> tuple[tuple[str, Sequence, tuple[str, ...]], ...]:
+        """Coordinates along curves and shuffles that pairs need: (kind of token, its sequence, their names)."""
+        if self.mask.self_attention:
+            parts = [("token", self.mask.queries, {*self.query_names, *self.key_names})]
+        else:
+            parts = [("query", self.mask.queries, {*self.query_names}), ("key", self.mask.keys, {*self.key_names})]
+        return tuple((kind, sequence, tuple(curves(sequence, sorted(names)))) for kind, sequence, names in parts)
+
+    @cached_property
+    def varies_by_batch(self) -> bool:
+        """Whether tiles or order may differ between batch entries."""
+        return self.depends(DimensionKind.BATCH, [self.mask.relation, *self.order_keys])
+
+    def order_varies(self, kind: DimensionKind) -> bool:
+        return self.depends(kind, self.order_keys)
+
+    @cached_property
+    def order_keys(self) -> tuple[Expression, ...]:
+        return tuple(key for sequence in self.sequences for keys in sequence.order for key in keys)
+
+    def depends(self, kind: DimensionKind, expressions: Iterable[Expression]) -> bool:
+        """Whether one of the expressions reads the index of this kind, or inputs that have such a dimension."""
+        expressions = list(expressions)
+        inputs = tables_of(expressions)
+        for sequence in self.sequences:
+            names = {name for each in expressions for side in Side for name in reads(each, side)}
+            below = list(computed(sequence, names))
+            inputs |= {*given_inputs(sequence, names), *tables_of(below)}
+            expressions += below
+        index = Head() if kind is DimensionKind.HEADS else Batch()
+        sized = [each for each in self.mask.inputs if each.name in inputs]
+        return any(each.kind is kind for declared in sized for each in declared.dimensions) or any(
+            index in walk(each) for each in expressions
+        )
+
+    @cached_property
     def serves_any_heads(self) -> bool:
         """Bound with one head and equal for all: such a plan serves any number of them."""
         by_head = any(each.kind is DimensionKind.HEADS for declared in self.mask.inputs for each in declared.dimensions)
@@ -102,7 +143,7 @@ class KernelPlan:
         return self.mask.queries, self.mask.keys
 
 
-def make_plan(mask: MaskIR, query_block: int = 128, key_block: int = 128) -> KernelPlan:
+def make_plan(mask: MaskIR, query_block: int = 64, key_block: int = 64) -> KernelPlan:
     return KernelPlan(mask, query_block, key_block)
 
 
@@ -134,6 +175,28 @@ def needed_names(sequence: Sequence, names: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         visit(name)
     return tuple(ordered)
+
+
+def computed(sequence: Sequence, names: Iterable[str]) -> Iterator[Expression]:
+    """What these coordinates, and those that they need, are computed from."""
+    for name in needed_names(sequence, names):
+        definition = sequence.definition(name)
+        for _, source in definition.sources if definition is not None else ():
+            if isinstance(source, Computed):
+                yield source.value
+
+
+def curves(sequence: Sequence, names: Iterable[str]) -> Iterator[str]:
+    """Those of these coordinates, and of what they need, whose values are along a curve or shuffled somewhere."""
+    for name in needed_names(sequence, names):
+        definition = sequence.definition(name)
+        if definition is not None and any(isinstance(source, Along | Shuffled) for _, source in definition.sources):
+            yield name
+
+
+def tables_of(expressions: Iterable[Expression]) -> set[str]:
+    """Names of the inputs that are read by index."""
+    return {node.input for each in expressions for node in walk(each) if isinstance(node, Read)}
 
 
 def given_inputs(sequence: Sequence, names: Iterable[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import call as errors
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
@@ -14,6 +15,7 @@ from maskdsl.plan import KernelPlan
 from maskdsl.runtime.backends import BACKENDS, Backend, Call
 from maskdsl.runtime.checks import check_inputs, check_tensors
 from maskdsl.runtime.modules import load_module
+from maskdsl.runtime.state import States
 
 
 class Attention:
@@ -23,6 +25,7 @@ class Attention:
         self.plan = plan
         self.backend = backend
         self.source = BACKENDS[backend].emit(plan)
+        self.states = States()
 
     @property
     def mask(self) -> MaskIR:
@@ -58,12 +61,36 @@ class Attention:
         if layout not in ("declared", "ordered"):
             raise AttnError(errors.UnknownLayout(name=layout))
         self.check_backward({"q": q, "k": k, "v": v, **given})
-        call = Call(self, self.module, given, self.values(given), return_lse)
+        call = self.call(given, q, return_lse)
+        own = "ordered" if self.implementation.in_layout else "declared"
+        query_places, key_places = (moves(each, layout, own) for each in call.layout)
+        if key_places is not None and key_places.shape[1] > k.shape[1]:
+            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+        q, k, v = moved(q, query_places), moved(k, key_places), moved(v, key_places)
         out, lse = self.implementation.run(call, q, k, v)
+        back = None if query_places is None else query_places.argsort(dim=-1)
+        out = moved(out, back)
         if not return_lse:
             return out
         assert lse is not None
-        return out, lse
+        return out, moved(lse.unsqueeze(-1), back).squeeze(-1)
+
+    def call(self, given: dict[str, Tensor], q: Tensor, wants_lse: bool) -> Call:
+        state = self.states.find(self.plan, given, q.shape[0])
+        values = {**self.values(given), **state.curves(q.device)}
+        return Call(self.plan, self.module, given, values, wants_lse, state, state.layout(q.device))
+
+    def tiles(self, **inputs: Any) -> BlockMap:
+        """The block map that a call with these inputs works on."""
+        tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
+        kinds = {each.name: [dimension.kind for dimension in each.dimensions] for each in self.mask.inputs}
+        sizes = [
+            tensors[name].shape[kinds[name].index(DimensionKind.BATCH)]
+            for name in self.plan.tile_inputs
+            if DimensionKind.BATCH in kinds[name]
+        ]
+        state = self.states.find(self.plan, tensors, max(sizes, default=1))
+        return state.tiles((self.plan.query_block, self.plan.key_block))
 
     def check_backward(self, tensors: dict[str, Tensor]) -> None:
         if self.implementation.has_backward or not torch.is_grad_enabled():
@@ -76,6 +103,12 @@ class Attention:
         """What generated torch modules take by name."""
         names = self.plan.input_identifiers
         return {names[each.name]: normal(each, given[each.name]) for each in self.mask.inputs}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"plan": self.plan, "backend": self.backend, "source": self.source}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, states=States())
 
     def __repr__(self) -> str:
         return f"Attention({self.mask.name}, backend={self.backend!r})"
@@ -94,3 +127,19 @@ def normal(declared: Input, tensor: Tensor) -> Tensor:
         if kind not in kinds:
             tensor = tensor.unsqueeze(axis)
     return tensor
+
+
+def moves(positions: Tensor | None, given: str, wanted: str) -> Tensor | None:
+    """Where each token of the wanted order stands in the given one; None if they are the same."""
+    if positions is None or given == wanted:
+        return None
+    return positions if wanted == "ordered" else positions.argsort(dim=-1)
+
+
+def moved(x: Tensor, places: Tensor | None) -> Tensor:
+    """Tokens of [batch, heads, tokens, dim] gathered from these places, [batch or 1, heads or 1, tokens]."""
+    if places is None:
+        return x
+    if places.shape[0] == places.shape[1] == 1:
+        return x.index_select(2, places.view(-1))
+    return torch.take_along_dim(x, places.unsqueeze(-1), dim=2)

@@ -1,30 +1,13 @@
 """What a backend is, and which there are. `Attention` checks and lays out; a backend emits a module and runs it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from maskdsl.emit.reference import emit_reference
 from maskdsl.plan import KernelPlan
-
-if TYPE_CHECKING:
-    from maskdsl.runtime.attention import Attention
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One checked call."""
-
-    attention: "Attention"
-    module: ModuleType
-    inputs: Mapping[str, Tensor]
-    """As given, by declared name."""
-    values: Mapping[str, Tensor]
-    """As generated torch modules take them, by identifier: one value a token as [batch or 1, heads or 1, tokens]."""
-    wants_lse: bool
+from maskdsl.runtime.call import Call
+from maskdsl.runtime.tiled import Tiled
 
 
 class Backend(Protocol):
@@ -57,4 +40,4 @@ class Reference:
         return out, lse
 
 
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Reference(),)}
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Tiled(), Reference())}

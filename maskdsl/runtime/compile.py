@@ -10,7 +10,7 @@ from maskdsl.runtime.backends import BACKENDS
 
 def compile_mask(mask: MaskIR, backend: str = "auto") -> Attention:
     """The compiled attention. `"auto"` takes the fastest backend that there is."""
-    chosen = "reference" if backend == "auto" else backend
+    chosen = "tiled" if backend == "auto" else backend
     if chosen not in BACKENDS:
         names = ", ".join(f'"{name}"' for name in BACKENDS)
         raise AttnError(errors.UnknownBackend(name=backend, backends=names, nearest=nearest_name(backend, BACKENDS)))

@@ -1,0 +1,454 @@
+# hole: header
+"""Attention over tiles in plain torch: the skeleton of the tiled backend, in which every query attends every key."""
+# end
+
+# hole: imports
+from itertools import accumulate
+
+# end
+import torch
+from torch.autograd.function import once_differentiable
+
+# Words used below.
+#   unit     a key head of one batch entry, with the query heads that share it: its "heads"
+#   group    rows of queries of equal shape: `start, step, rows, size` of the queries, `runs` of keys, each `start,
+#            step, size`, and the `partial` columns of scores, in which some pairs do not attend
+#   tile     some rows of a group for one unit, or one row for several units: what is computed at once
+#   work     pairs (groups, pairs (units, key units)), units being ranges
+# q, k, v are [units, heads, tokens, dim]; k and v have one head. A tile's are [rows or units, heads, tokens, dim].
+
+CACHED = 2**19
+"""About how many scores are computed at once: few enough to stay in the processor's cache."""
+
+
+# hole: pattern
+MASK_READS = set()
+
+
+def token_coordinates(device, **_):
+    """What pairs read of each token, in declared order: [batch or 1, heads or 1, tokens] or fewer axes."""
+    return {}
+
+
+def allowed(**_):
+    """Whether the query attends the key."""
+    return torch.tensor(True)
+
+
+# end
+class Tile:
+    """Where a tile's queries, keys and scores are."""
+
+    def __init__(self, group, units, key_units, first, rows, offset, size):
+        self.group, self.units, self.key_units = group, units, key_units
+        self.first, self.rows, self.size = first, rows, size
+        self.start = group.start + first * group.step + offset
+        ends = list(accumulate(run.size for run in group.runs))
+        self.spans = [(run, slice(end - run.size, end)) for run, end in zip(group.runs, ends, strict=True)]
+        self.width = ends[-1] if ends else 0
+        self.columns = [(0, self.width)]
+
+    @property
+    def place(self):
+        """What the tile's mask depends on, but for the units."""
+        return self.start, self.rows, self.size, self.group.step, self.group.runs
+
+    @property
+    def has_empty_rows(self):
+        """Whether there may be queries that attend no key of this tile."""
+        return sum(last - first for first, last in self.group.partial) == self.width
+
+    def queries(self, x):
+        """A view of the queries' part of x [units or 1, heads or 1, tokens, dim]."""
+        return rows_of(x, self.units, self.start, self.group.step, self.rows, self.size)
+
+    def keys(self, x, run):
+        """A view of the part of x [key units, 1, tokens, dim] that belongs to one run: [rows, keys, dim]."""
+        return self.run_of(x, self.key_units, run).squeeze(1)
+
+    def run_of(self, x, units, run):
+        return rows_of(x, units, run.start + self.first * run.step, run.step, self.rows, run.size)
+
+    def key_values(self, x, columns):
+        """What x [units or 1, heads or 1, tokens] holds for the keys of these columns, side by side."""
+        parts = []
+        for run, span in self.spans:
+            values = self.run_of(x.unsqueeze(-1), self.units, run)
+            for first, last in columns:
+                low, high = max(first - span.start, 0), min(last - span.start, run.size)
+                if low < high:
+                    parts.append(values[:, :, low:high, 0])
+        rows = max(part.shape[0] for part in parts)
+        return torch.cat([part.expand(rows, -1, -1) for part in parts], dim=-1).unsqueeze(-2)
+
+
+def rows_of(x, units, start, step, rows, size):
+    """Rows of `size` tokens, `step` apart: [units, heads, tokens, dim] to [rows or units, heads, size, dim], a view.
+
+    What all rows or all units share stands once.
+    """
+    per_unit, per_head, per_token, per_item = x.stride()
+    count, apart, first = len(units), units.step * per_unit, units.start * per_unit
+    if x.shape[0] == 1:
+        count, apart, first = 1, 0, 0
+    if rows > 1 and step:
+        count, apart = rows, step * per_token
+    first += x.storage_offset() + start * per_token
+    return x.as_strided((count, x.shape[1], size, x.shape[3]), (apart, per_head, per_token, per_item), first)
+
+
+def tiles_of(group, pairs, heads):
+    """The tiles of a group, row by row, so that units may share masks."""
+    width = heads * max(64, sum(run.size for run in group.runs))
+    if group.rows >= max(2, len(pairs[0][0])):
+        rows = max(1, CACHED // (width * group.size))
+        for first in range(0, group.rows, rows):
+            for units, key_units in pairs:
+                for n in range(len(units)):
+                    alone = units[n : n + 1], key_units[n : n + 1]
+                    yield Tile(group, *alone, first, min(rows, group.rows - first), 0, group.size)
+        return
+    size = min(group.size, max(32, min(256, CACHED // (2 * width))))
+    count = max(1, CACHED // (width * size))
+    for first in range(group.rows):
+        for offset in range(0, group.size, size):
+            for units, key_units in pairs:
+                for n in range(0, len(units), count):
+                    together = units[n : n + count], key_units[n : n + count]
+                    yield Tile(group, *together, first, 1, offset, min(size, group.size - offset))
+
+
+def spread(group):
+    """Groups whose rows share no keys, so that what a run sends to its keys can be added for all rows at once."""
+    steps = [-(-run.size // run.step) for run in group.runs if 0 < run.step < run.size]
+    count = max(steps, default=1) if group.rows > 1 else 1
+    for n in range(min(count, group.rows)):
+        runs = tuple(run._replace(start=run.start + n * run.step, step=run.step * count) for run in group.runs)
+        rows = -(-(group.rows - n) // count)
+        yield group._replace(start=group.start + n * group.step, step=group.step * count, rows=rows, runs=runs)
+
+
+class Masks:
+    """Masks of tiles, kept as long as they are small altogether. Most tiles of a pattern have equal ones."""
+
+    def __init__(self, limit=2**26):
+        self.kept, self.room = {}, limit
+
+    def get(self, place):
+        return self.kept.get(place)
+
+    def put(self, place, parts):
+        size = sum(part.numel() * part.element_size() for part in parts)
+        if size <= self.room and place not in self.kept:
+            self.room -= size
+            self.kept[place] = parts
+
+
+class Problem:
+    """One call: what all its tiles read. `queries` and `keys` are coordinates, [units or 1, heads or 1, tokens]."""
+
+    def __init__(self, q, k, v, queries, keys, inputs, work, masks, for_each):
+        self.dtype = torch.promote_types(q.dtype, torch.float32)
+        self.q, self.k, self.v = q, k.to(self.dtype), v.to(self.dtype)
+        self.queries, self.keys, self.inputs = queries, keys, inputs
+        self.work, self.masks, self.for_each = work, masks, for_each
+        self.heads, self.dim = q.shape[1], q.shape[3]
+        varying = {f"q_{name}" for name, value in queries.items() if value.shape[0] > 1}
+        varying |= {f"k_{name}" for name, value in keys.items() if value.shape[0] > 1}
+        self.shares_masks = MASK_READS.isdisjoint({"head", "batch", *varying})
+        self.poisoned = False
+
+    def clean(self, x):
+        """Zero in place of what is not finite: it must not reach pairs that do not attend."""
+        return x.nan_to_num(0, 0, 0) if self.poisoned else x
+
+    def pair_values(self, tile, columns):
+        """All that functions of pairs read for these columns, by name, broadcasting to [rows, heads, queries, keys]."""
+        values = {f"q_{name}": tile.queries(value.unsqueeze(-1)) for name, value in self.queries.items()}
+        values |= {f"k_{name}": tile.key_values(value, columns) for name, value in self.keys.items()}
+        values |= {name: rows_of(self.inputs[name], tile.units, 0, 0, 1, 1) for name in ("head", "batch")}
+        return {**self.inputs, **values}
+
+    def limits(self, tile):
+        """The highest score of each pair in the partial columns: minus infinity where it does not attend, else plus."""
+        if not tile.group.partial:
+            return ()
+        place = tile.place, None if self.shares_masks else tile.units, self.q.device, self.dtype
+        limits = self.masks.get(place)
+        if limits is None:
+            columns = tile.group.partial
+            attends = allowed(**self.pair_values(tile, columns))
+            if bool((attends == attends[:1]).all()):
+                attends = attends[:1]
+            widths = [last - first for first, last in columns]
+            attends = attends.expand(*attends.shape[:-1], sum(widths))
+            limits = torch.full_like(attends, torch.inf, dtype=self.dtype).masked_fill_(~attends, -torch.inf)
+            limits = [part.contiguous() for part in limits.split(widths, dim=-1)]
+            self.masks.put(place, limits)
+        return limits
+
+    def products(self, tile, queries):
+        """Scaled products of the queries and keys: [rows, heads, queries, keys]."""
+        s = self.q.new_empty(len(queries), self.heads, tile.size, tile.width, dtype=self.dtype)
+        for run, span in tile.spans:
+            multiply(span_of(s, span), queries, tile.keys(self.k, run).transpose(1, 2), 0, self.scale)
+        return s
+
+    def exclude(self, s, limits, columns):
+        """Minus infinity as the score of pairs that do not attend, in place."""
+        if self.poisoned:
+            return block(s, limits, columns, -torch.inf)
+        for (first, last), limit in zip(columns, limits, strict=True):
+            part = s[..., first:last]
+            torch.minimum(part, limit, out=part)
+        return s
+
+    # hole: scale
+    @property
+    def scale(self):
+        return self.dim**-0.5
+
+    # end
+
+
+def span_of(s, span):
+    """The scores of one run: [rows, heads, queries, keys] to [rows, heads * queries, keys of the run], a view."""
+    s = s.flatten(1, 2)
+    return s if span.stop - span.start == s.shape[2] else s[:, :, span]
+
+
+def multiply(target, a, b, beta, alpha=1):
+    """target = beta * target + alpha * a @ b, in place; a b that stands for all rows is multiplied once."""
+    if b.shape[0] == 1 and target.stride(0) == target.shape[1] * target.stride(1):
+        flat = target.view(-1, target.shape[2])
+        flat.addmm_(a.reshape(-1, a.shape[2]), b[0], beta=beta, alpha=alpha)
+    else:
+        target.baddbmm_(a, b.expand(len(a), -1, -1), beta=beta, alpha=alpha)
+
+
+def send(target, a, b, alpha=1):
+    """target += alpha * a^T @ b, in place; a target that stands for all rows gets their sum."""
+    if target.shape[0] == 1:
+        target[0].addmm_(a.reshape(-1, a.shape[2]).t(), b.reshape(-1, b.shape[2]), alpha=alpha)
+    else:
+        target.baddbmm_(a.transpose(1, 2), b, alpha=alpha)
+
+
+def block(s, limits, columns, value):
+    """A value for pairs that do not attend, in place, whatever it replaces."""
+    for (first, last), limit in zip(columns, limits, strict=True):
+        s[..., first:last].masked_fill_(limit < 0, value)
+    return s
+
+
+def forward(problem, wants_lse):
+    """Output [units, heads, tokens, dim] and log-sum-exp [units, heads, tokens, 1], None unless wanted or needed."""
+    problem.poisoned = not is_finite(problem.q, problem.k, problem.v)
+    out, lse = run_forward(problem, problem.clean(problem.v), wants_lse)
+    if problem.poisoned:  # only those who attend a value that is not a number
+        poison = problem.v.isfinite().logical_not().to(problem.dtype)
+        out.masked_fill_(run_forward(problem, poison, wants_lse)[0] != 0, torch.nan)
+    return out, lse
+
+
+def is_finite(*tensors):
+    return all(bool(x.sum().isfinite()) for x in tensors)
+
+
+def run_forward(problem, v, wants_lse):
+    out = v.new_empty(*problem.q.shape[:3], v.shape[3])
+    pieces = 1 + max(group.piece for groups, _ in problem.work for group in groups)
+    lse = v.new_empty(*problem.q.shape[:3], 1) if wants_lse or pieces > 1 else None
+    for piece in range(pieces):  # tiles of one piece write different queries
+        rows = ((group, pairs) for groups, pairs in problem.work for group in groups if group.piece == piece)
+        tiles = (tile for group, pairs in rows for tile in tiles_of(group, pairs, problem.heads))
+        problem.for_each(lambda tile: forward_tile(problem, tile, v, out, lse), tiles)
+    return out, lse
+
+
+def forward_tile(problem, tile, v, out, lse):
+    """Writes the output of a tile's queries, or merges it into what earlier pieces of their keys have given."""
+    target = tile.queries(out)
+    if not tile.width:
+        target.zero_()
+        if lse is not None:
+            tile.queries(lse).fill_(-torch.inf)
+        return
+    queries = tile.queries(problem.q).flatten(1, 2).to(problem.dtype)
+    s = problem.products(tile, queries)
+    limits, columns = problem.limits(tile), tile.group.partial
+    # hole: score
+    # end
+    problem.exclude(s, limits, columns)
+    highest = s.amax(dim=-1, keepdim=True) if lse is not None or tile.has_empty_rows else None
+    p = torch.softmax(s, dim=-1, out=s)
+    own_lse = None if lse is None else highest - p.amax(dim=-1, keepdim=True).log()
+    # hole: weight
+    # end
+    direct = problem.heads == 1 and not tile.group.piece
+    result = target if direct else out.new_empty(target.shape)
+    for n, (run, span) in enumerate(tile.spans):
+        multiply(result.flatten(1, 2), span_of(p, span), tile.keys(v, run), beta=n > 0)
+    if tile.has_empty_rows:
+        empty = highest == -torch.inf
+        result.masked_fill_(empty, 0)
+        own_lse = None if lse is None else own_lse.masked_fill_(empty, -torch.inf)
+    if tile.group.piece:
+        earlier = tile.queries(lse)
+        both = torch.logaddexp(earlier, own_lse)
+        nothing = both == -torch.inf
+        target.mul_((earlier - both).exp_().masked_fill_(nothing, 0))
+        target.add_(result.mul_((own_lse - both).exp_().masked_fill_(nothing, 0)))
+        own_lse = both
+    elif not direct:
+        target.copy_(result)
+    if lse is not None:
+        tile.queries(lse).copy_(own_lse)
+
+
+def backward(problem, out, lse, grad_out, grad_lse, gradients):
+    """Gradients of q, k and v; those of float inputs are added to `gradients`."""
+    problem.poisoned = not is_finite(problem.q, problem.k, problem.v)
+    delta = (grad_out * out).sum(dim=-1, keepdim=True, dtype=problem.dtype) - grad_lse
+    lse = lse.masked_fill(lse == -torch.inf, torch.inf)  # makes the probabilities of empty rows zero
+    grads = tuple(torch.zeros_like(x, dtype=problem.dtype) for x in (problem.q, problem.k, problem.v))
+
+    def work(tiles):
+        for tile in tiles:
+            backward_tile(problem, tile, lse, delta, grad_out, grads, gradients)
+
+    if len(problem.k) >= min(torch.get_num_threads(), 8):  # key units get what is sent from one thread each
+        problem.for_each(work, (backward_tiles(problem, [unit]) for unit in range(len(problem.k))))
+    else:
+        work(backward_tiles(problem, range(len(problem.k))))
+    return grads
+
+
+def backward_tiles(problem, key_units):
+    """The tiles that send to these key units, in groups whose rows share no keys."""
+    for groups, pairs in problem.work:
+        if len(key_units) < len(problem.k):
+            singles = ((units[n : n + 1], keys[n : n + 1]) for units, keys in pairs for n in range(len(keys)))
+            pairs = [single for single in singles if single[1].start in key_units]
+        for group in groups:
+            for rows in spread(group) if group.runs and pairs else ():
+                yield from tiles_of(rows, pairs, problem.heads)
+
+
+def backward_tile(problem, tile, lse, delta, grad_out, grads, gradients):
+    """Computes a tile's scores again and adds what they send to queries, keys and values."""
+    queries = tile.queries(problem.q).flatten(1, 2).to(problem.dtype)
+    outer = tile.queries(grad_out).flatten(1, 2).to(problem.dtype)
+    s = problem.products(tile, queries)
+    limits, columns = problem.limits(tile), tile.group.partial
+    # hole: score_graph
+    # end
+    p = problem.exclude(s, limits, columns).sub_(tile.queries(lse)).exp_()
+    slopes = torch.empty_like(p)
+    for run, span in tile.spans:
+        values = problem.clean(tile.keys(problem.v, run)).transpose(1, 2)
+        multiply(span_of(slopes, span), outer, values, beta=0)
+    weighted = block(p, limits, columns, 0) if problem.poisoned else p
+    # hole: weight_graph
+    # end
+    for run, span in tile.spans:
+        send(tile.keys(grads[2], run), span_of(weighted, span), outer)
+    slopes.sub_(tile.queries(delta)).mul_(p)
+    if problem.poisoned:
+        block(slopes, limits, columns, 0)
+        queries = problem.clean(queries)
+    # hole: score_gradient
+    # end
+    result = torch.zeros_like(queries)
+    for run, span in tile.spans:
+        part = span_of(slopes, span)
+        multiply(result, part, problem.clean(tile.keys(problem.k, run)), beta=1, alpha=problem.scale)
+        send(tile.keys(grads[1], run), part, queries, alpha=problem.scale)
+    tile.queries(grads[0]).add_(result.view(*p.shape[:3], -1))
+
+
+# hole: leaves
+# end
+class TiledAttention(torch.autograd.Function):
+    """The backward pass computes the scores again, tile by tile; nothing of the size of the scores is kept."""
+
+    @staticmethod
+    def forward(ctx, make, names, q, k, v, *floats):
+        problem = make(q, k, v, dict(zip(names, floats, strict=True)))
+        out, lse = forward(problem, wants_lse=True)
+        out = out.to(q.dtype)
+        ctx.make, ctx.names = make, names
+        ctx.save_for_backward(q, k, v, out, lse, *floats)
+        return out, lse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_out, grad_lse):
+        q, k, v, out, lse, *floats = ctx.saved_tensors
+        named = dict(zip(ctx.names, floats, strict=True))
+        gradients = {
+            name: torch.zeros_like(value, dtype=torch.promote_types(value.dtype, torch.float32))
+            for name, value in named.items()
+        }
+        grads = backward(ctx.make(q, k, v, named), out, lse, grad_out, grad_lse, gradients)
+        pairs = zip([*grads, *gradients.values()], [q, k, v, *floats], strict=True)
+        return None, None, *(grad.to(x.dtype) for grad, x in pairs)
+
+
+def attention(q, k, v, inputs, work, masks, heads, for_each, layout=(None, None), wants_lse=True):
+    """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in laid-out order.
+
+    `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens], in
+    declared order; `layout` the declared positions in laid-out order, of queries and of keys, where they differ;
+    `heads` the query heads of a unit; `masks` what earlier calls with equal inputs have kept; `for_each(function,
+    items)` calls a function for all items, in no order, perhaps on several threads.
+    """
+    batch, query_heads, length, dim = q.shape
+    unit_heads = query_heads // heads
+    inputs = {
+        **inputs,
+        "batch": torch.arange(batch, device=q.device)[:, None, None],
+        "head": torch.arange(query_heads, device=q.device)[:, None],
+    }
+    # hole: coordinates
+    queries = keys = token_coordinates(device=q.device, **inputs)
+    # end
+    shape = batch, unit_heads, heads
+    parts = {
+        "queries": {name: unit_values(laid_out(value, layout[0]), *shape) for name, value in queries.items()},
+        "keys": {name: unit_values(laid_out(value, layout[1]), *shape) for name, value in keys.items()},
+        "inputs": inputs,
+    }
+    inputs["head"] = inputs["head"].view(1, unit_heads, heads).expand(*shape).reshape(-1, heads, 1, 1)
+    inputs["batch"] = inputs["batch"].expand(batch, unit_heads, 1).reshape(-1, 1, 1, 1)
+    named = {(part, name): value for part, values in parts.items() for name, value in values.items()}
+    floats = {name: value for name, value in named.items() if value.requires_grad}
+
+    def make(q, k, v, floats):
+        own = {part: dict(values) for part, values in parts.items()}
+        for (part, name), value in floats.items():
+            own[part][name] = value
+        return Problem(q, k, v, **own, work=work, masks=masks, for_each=for_each)
+
+    tensors = q.reshape(-1, heads, length, dim), *(x.reshape(-1, 1, *x.shape[2:]) for x in (k, v))
+    if torch.is_grad_enabled() and (floats or any(x.requires_grad for x in (q, k, v))):
+        out, lse = TiledAttention.apply(make, tuple(floats), *tensors, *floats.values())
+    else:
+        out, lse = forward(make(*tensors, {}), wants_lse)
+        out = out.to(q.dtype)
+    return out.view(*q.shape[:3], -1), None if lse is None else lse.view(q.shape[:3])
+
+
+def laid_out(values, positions):
+    """Values of tokens [batch or 1, heads or 1, tokens] or fewer axes from declared order to laid-out order."""
+    values = values.view(*(1,) * (3 - values.dim()), *values.shape)
+    return values if positions is None else torch.take_along_dim(values, positions, dim=-1)
+
+
+def unit_values(values, batch, unit_heads, heads):
+    """[batch or 1, heads or 1, tokens] to [units or 1, heads of a unit or 1, tokens]."""
+    if values.shape[0] == values.shape[1] == 1:
+        return values
+    if values.shape[1] == 1:
+        return values.expand(batch, unit_heads, -1).reshape(batch * unit_heads, 1, -1)
+    return values.expand(batch, -1, -1).reshape(batch * unit_heads, heads, -1)

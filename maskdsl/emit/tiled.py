@@ -1,0 +1,87 @@
+"""Plan to a torch module that computes tiles in few large calls, forward and backward, in memory linear in n."""
+
+from maskdsl.emit.header import header
+from maskdsl.emit.skeleton import fill, read_skeleton
+from maskdsl.emit.torch_functions import coordinate_calls, helper_lines, pair_parameters, pattern_functions
+from maskdsl.plan import KernelPlan
+
+LEAVES = ("Leaves", "Leaf", "add_to_table", "add_to_queries", "add_to_keys")
+
+
+def emit_tiled(plan: KernelPlan) -> str:
+    """A module with `attention(q, k, v, inputs, work, masks, heads, layout, wants_lse)`; see its docstring."""
+    mask_reads = ", ".join(f'"{name}"' for name in pair_parameters(plan, (plan.mask.relation,)))
+    pattern = [f"MASK_READS = {{{mask_reads}}}" if mask_reads else "MASK_READS = set()", "", ""]
+    holes: dict[str, list[str] | None] = {
+        "header": header(plan, "tiled", "Attention over tiles in plain torch."),
+        "imports": imports(plan),
+        "pattern": [*pattern, *pattern_functions(plan), "", ""],
+        "coordinates": coordinate_calls(plan),
+        "scale": ["scale = 1"] if plan.mask.scale is not None else None,
+        "leaves": [*helper_lines(LEAVES), "", ""] if adjusts(plan) else [],
+        **forward_holes(plan),
+        **backward_holes(plan),
+    }
+    return fill(read_skeleton("tiled"), holes)
+
+
+def adjusts(plan: KernelPlan) -> bool:
+    """Whether the pattern changes scores or probabilities."""
+    return bool(plan.mask.scores) or plan.mask.weight is not None or plan.mask.scale is not None
+
+
+def imports(plan: KernelPlan) -> list[str]:
+    if not adjusts(plan):
+        return ["from itertools import accumulate", ""]
+    modules = ["from functools import partial", "from itertools import accumulate", "from threading import Lock"]
+    return ["import math", *modules, ""]
+
+
+def score_lines(plan: KernelPlan, values: str) -> list[str]:
+    """From products of queries and keys, `s`, to the final scores."""
+    lines = []
+    if plan.mask.scale is not None:
+        lines.append(f"s = s * scale(s, **{values})")
+    if plan.mask.scores:
+        lines.append(f"s = score(s, **{values}).expand_as(s)")
+    return lines
+
+
+def forward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
+    scores = score_lines(plan, "values")
+    if scores:
+        scores.append("s = block(s.contiguous(), limits, columns, 0)")
+    if adjusts(plan):
+        scores.insert(0, "values = problem.pair_values(tile, tile.columns)")
+    weight = ["block(p.mul_(weight(p, **values)), limits, columns, 0)"] if plan.mask.weight is not None else []
+    return {"score": scores, "weight": weight}
+
+
+def backward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
+    """The changes of scores and probabilities as a small graph of the tile, through which torch finds the gradients."""
+    if not adjusts(plan):
+        return {"score_graph": [], "weight_graph": [], "score_gradient": []}
+    weighted = plan.mask.weight is not None
+    score_graph = [
+        "leaves = Leaves(problem, tile, limits, gradients)",
+        "with torch.enable_grad():",
+        "    s = start = s.detach().requires_grad_()",
+        *(f"    {line}" for line in score_lines(plan, "leaves.values")),
+        *(["    weights = weight(start, **leaves.values).expand_as(s)"] if weighted else []),
+        "scores, s = s, block(s.detach().clone(), limits, columns, 0)",
+    ]
+    weight_graph = [
+        "weight_slopes = p * slopes",
+        "slopes.mul_(weights.detach())",
+        "weighted = block(p * weights.detach(), limits, columns, 0)",
+    ]
+    ends = "(scores, slopes), (weights, weight_slopes)" if weighted else "(scores, slopes)"
+    score_gradient = [
+        "block(slopes, limits, columns, 0)",
+        f"slopes = block(leaves.send(start, {ends}).contiguous(), limits, columns, 0)",
+    ]
+    return {
+        "score_graph": score_graph,
+        "weight_graph": weight_graph if weighted else [],
+        "score_gradient": score_gradient,
+    }

@@ -1,0 +1,108 @@
+"""What calls with equal inputs share: tiles, layouts and what backends make of them. A small cache, safe to share."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskdsl.analysis.blockmap import BlockMap
+from maskdsl.analysis.tiles import tiles
+from maskdsl.ir.coordinates import Coordinates
+from maskdsl.ir.mask import DimensionKind, Sequence
+from maskdsl.plan import KernelPlan
+
+T = TypeVar("T")
+Array = NDArray[Any]
+
+
+class State:
+    """Everything that follows from a plan and those inputs that its tiles and its order read."""
+
+    def __init__(self, plan: KernelPlan, arrays: Mapping[str, Array], batch: int) -> None:
+        self.plan = plan
+        self.arrays = arrays
+        self.batch = batch
+        self.kept: dict[object, Any] = {}
+        self.lock = Lock()
+
+    def keep(self, key: object, make: Callable[[], T]) -> T:
+        """What was made under this key before, or is made now."""
+        with self.lock:
+            if key not in self.kept:
+                self.kept[key] = make()
+            value: T = self.kept[key]
+            return value
+
+    def tiles(self, block: tuple[int, int]) -> BlockMap:
+        return self.keep(("tiles", block), lambda: tiles(self.plan.mask, block, self.arrays, self.batch))
+
+    def layout(self, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+        """Declared positions in laid-out order, of queries and of keys."""
+        return self.keep(("layout", device), lambda: self.find_layout(device))
+
+    def find_layout(self, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+        queries = self.positions(self.plan.mask.queries, device)
+        if self.plan.mask.self_attention:
+            return queries, queries
+        return queries, self.positions(self.plan.mask.keys, device)
+
+    def positions(self, sequence: Sequence, device: torch.device) -> Tensor | None:
+        """[batch or 1, heads or 1, tokens]."""
+        if not any(sequence.order):
+            return None
+        batches = range(self.batch if self.plan.order_varies(DimensionKind.BATCH) else 1)
+        heads = range(self.plan.mask.heads if self.plan.order_varies(DimensionKind.HEADS) else 1)
+        rows = [
+            [Coordinates(self.plan.mask, sequence, self.arrays, b, h).permutation() for h in heads] for b in batches
+        ]
+        return torch.as_tensor(np.array(rows), device=device)
+
+    def curves(self, device: torch.device) -> dict[str, Tensor]:
+        """Values of the coordinates that generated modules take as tables, by the name of their argument."""
+        return self.keep(("curves", device), lambda: self.find_curves(device))
+
+    def find_curves(self, device: torch.device) -> dict[str, Tensor]:
+        found = {}
+        for kind, sequence, names in self.plan.curve_names:
+            coordinates = Coordinates(self.plan.mask, sequence, {}, 0, 0)
+            for name in names:
+                values = torch.as_tensor(coordinates.values(name), device=device)
+                found[f"{kind}_{self.plan.identifiers[name]}"] = values
+        return found
+
+
+class States:
+    """The states of the last few different inputs. Patterns without such inputs have one for good."""
+
+    LIMIT = 8
+
+    def __init__(self) -> None:
+        self.states: OrderedDict[object, State] = OrderedDict()
+        self.lock = Lock()
+
+    def find(self, plan: KernelPlan, inputs: Mapping[str, Tensor], batch: int) -> State:
+        arrays = {name: as_array(inputs[name]) for name in plan.tile_inputs}
+        batch = batch if plan.varies_by_batch else 1
+        key = (batch, *((name, array.shape, array.dtype.str, digest(array)) for name, array in arrays.items()))
+        with self.lock:
+            if key not in self.states:
+                self.states[key] = State(plan, arrays, batch)
+            self.states.move_to_end(key)
+            while len(self.states) > self.LIMIT:
+                self.states.popitem(last=False)
+            return self.states[key]
+
+
+def as_array(tensor: Tensor) -> Array:
+    tensor = tensor.detach().cpu()
+    return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
+
+
+def digest(array: Array) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(array), digest_size=16).digest()
