@@ -1,1 +1,45 @@
-"""A language for attention patterns, and its compiler."""
+"""A language for attention patterns, and its compiler.
+
+Names are imported when they are first used, so that what needs no torch starts fast.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from maskdsl.analysis.blockmap import BlockMap as BlockMap
+    from maskdsl.analysis.stats import Stats as Stats
+    from maskdsl.api import Mask as Mask
+    from maskdsl.api import Module as Module
+    from maskdsl.api import Pattern as Pattern
+    from maskdsl.api import compile as compile
+    from maskdsl.api import load as load
+    from maskdsl.api import parse as parse
+    from maskdsl.diagnostics import AttnError as AttnError
+    from maskdsl.runtime.attention import Attention as Attention
+
+HOMES = {
+    "Attention": "maskdsl.runtime.attention",
+    "AttnError": "maskdsl.diagnostics",
+    "BlockMap": "maskdsl.analysis.blockmap",
+    "Mask": "maskdsl.api",
+    "Module": "maskdsl.api",
+    "Pattern": "maskdsl.api",
+    "Stats": "maskdsl.analysis.stats",
+    "compile": "maskdsl.api",
+    "load": "maskdsl.api",
+    "parse": "maskdsl.api",
+}
+
+__version__ = "0.1.0"
+__all__ = ["__version__", *HOMES]
+
+
+def __getattr__(name: str) -> object:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

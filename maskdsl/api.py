@@ -1,0 +1,181 @@
+"""What people import: `load`, `parse` and `compile`; modules, patterns and masks. A thin face over the stages.
+
+Nothing here imports torch, but for `Mask.compile`, which is the way to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from maskdsl.analysis.blockmap import BlockMap
+from maskdsl.analysis.stats import Stats, stats
+from maskdsl.analysis.tiles import tiles
+from maskdsl.bind import bind, find_pattern
+from maskdsl.diagnostics import AttnError
+from maskdsl.ir.evaluate import dense
+from maskdsl.ir.mask import Input, MaskIR
+from maskdsl.syntax.program import Program, load_program, program_from_text
+from maskdsl.syntax.tree import PatternDeclaration
+
+if TYPE_CHECKING:
+    from maskdsl.runtime.attention import Attention
+
+
+def load(path: str | PathLike[str], *, allow: Sequence[str | PathLike[str]] = ()) -> Module:
+    """The module in an `.attn` file.
+
+    `use` reaches files in the directory of this one, and in the directories of `allow`. Raises `AttnError`.
+    """
+    return Module(load_program(path, allow=allow))
+
+
+def parse(text: str, name: str = "<text>") -> Module:
+    """The module that a text says. `name` is what errors call it. Raises `AttnError`."""
+    return Module(program_from_text(text, name=name))
+
+
+def compile(
+    path: str | PathLike[str],
+    pattern: str,
+    *,
+    heads: int = 1,
+    backend: str = "auto",
+    order: str | None = None,
+    **parameters: object,
+) -> Attention:
+    """`load`, `[pattern]`, `bind` and `compile` in one."""
+    return load(path)[pattern].bind(heads=heads, order=order, **parameters).compile(backend)
+
+
+class UnknownPattern(AttnError, KeyError):
+    """There is no pattern of this name."""
+
+
+@dataclass(frozen=True)
+class Module(Mapping[str, "Pattern"]):
+    """The patterns of a file by name: its own, those of the files it uses, and those of the standard library.
+
+    Iteration gives the names of its own and the used ones, in the order of the text.
+    """
+
+    program: Program
+
+    def __getitem__(self, name: str) -> Pattern:
+        """Raises `UnknownPattern`, which is an `AttnError` and a `KeyError`."""
+        try:
+            return Pattern(self.program, find_pattern(self.program, name))
+        except AttnError as error:
+            raise UnknownPattern(*error.diagnostics) from None
+
+    def __iter__(self) -> Iterator[str]:
+        standard = self.program.standard.span.source
+        return (name for name, found in self.program.patterns.items() if found.span.source is not standard)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"Module({', '.join(self)})"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A pattern whose parameters have no values yet."""
+
+    program: Program
+    declaration: PatternDeclaration
+
+    @property
+    def name(self) -> str:
+        return self.declaration.name.id
+
+    @property
+    def doc(self) -> str:
+        """The text of the `##` lines above it."""
+        return self.declaration.doc
+
+    @property
+    def parameters(self) -> dict[str, str | None]:
+        """Name to default as written; None for a parameter that must be given."""
+        return {
+            parameter.name.id: None if parameter.default is None else parameter.default.span.text
+            for parameter in self.declaration.parameters
+        }
+
+    def bind(self, *, heads: int = 1, order: str | None = None, **parameters: object) -> Mask:
+        """The mask at these values of the parameters, for `heads` query heads.
+
+        `order` replaces the pattern's own order: `"declared"`, or the text behind the word `order`, such as
+        `"image by hilbert(y, x)"`. Raises `AttnError` with everything that is wrong.
+        """
+        return Mask(self, bind(self.program, self.name, parameters, heads=heads, order=order))
+
+    def __repr__(self) -> str:
+        return f"Pattern({self.name}({', '.join(self.parameters)}))"
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A pattern with all its lengths and parameters: what it attends, what that costs, and the way to kernels.
+
+    Inputs are given by name as arrays (NumPy, nested lists, CPU tensors), with the shapes their declarations say.
+    """
+
+    pattern: Pattern
+    ir: MaskIR
+
+    @property
+    def name(self) -> str:
+        return self.ir.name
+
+    @property
+    def query_length(self) -> int:
+        return self.ir.queries.length
+
+    @property
+    def key_length(self) -> int:
+        return self.ir.keys.length
+
+    @property
+    def heads(self) -> int:
+        return self.ir.heads
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        return self.ir.inputs
+
+    def dense(self, head: int = 0, batch: int = 0, **inputs: ArrayLike) -> NDArray[np.bool_]:
+        """Bool array [queries, keys] in declared order: the meaning. Takes n x n memory; for looking and testing."""
+        return dense(self.ir, head=head, batch=batch, inputs=_arrays(inputs))
+
+    def tiles(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> BlockMap:
+        """The exact class of every tile of `block` (queries, keys), in laid-out order, as runs."""
+        return tiles(self.ir, block=block, inputs=_arrays(inputs))
+
+    def stats(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> Stats:
+        """Density, block density, waste, FLOPs, bytes and the bound of the speed-up, all exact."""
+        return stats(self.ir, block=block, inputs=_arrays(inputs))
+
+    def with_order(self, order: str) -> Mask:
+        """The same mask in another layout; see `Pattern.bind`."""
+        return self.pattern.bind(heads=self.heads, order=order, **dict(self.ir.parameters))
+
+    def compile(self, backend: str = "auto") -> Attention:
+        """The callable. Backends: `"triton"`, `"tiled"`, `"reference"`; `"auto"` goes by the device of the queries."""
+        from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
+
+        return compile_mask(self.ir, backend=backend)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)
+        return f"Mask({self.name}({values}), heads={self.heads}, {self.query_length} x {self.key_length})"
+
+
+def _arrays(inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
+    return {name: np.asarray(value) for name, value in inputs.items()}

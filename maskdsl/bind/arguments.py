@@ -1,0 +1,72 @@
+"""Arguments of calls to the names that they are for, and the types of parameters."""
+
+from collections.abc import Sequence
+
+from maskdsl.bind.frame import Frame
+from maskdsl.diagnostics import Note, nearest_name
+from maskdsl.errors import binding as errors
+from maskdsl.syntax import tree
+
+TYPES = ("int", "float", "bool", "axis", "tuple", "axes")
+
+
+def match_arguments(
+    frame: Frame,
+    call: tree.Call,
+    names: Sequence[str],
+    optional: frozenset[str] = frozenset(),
+    note: Note | None = None,
+) -> dict[str, tree.Expression] | None:
+    """The arguments by name, reporting those that are wrong; None if any is."""
+    function, notes = call.function.id, () if note is None else (note,)
+    given: dict[str, tree.Expression] = {}
+    wrong = False
+    positional = [argument for argument in call.arguments if argument.name is None]
+    if len(positional) > len(names):
+        most = f"{len(names)} argument{'s' if len(names) != 1 else ''}"
+        span = positional[len(names)].span
+        frame.add(errors.TooManyArguments(span=span, function=function, most=most, given=len(positional), notes=notes))
+        return None
+    given = {name: argument.value for name, argument in zip(names, positional, strict=False)}
+    for argument in call.arguments:
+        if argument.name is None:
+            continue
+        name = argument.name.id
+        if name not in names:
+            nearest = nearest_name(name, names)
+            span = argument.name.span
+            frame.add(errors.UnknownArgument(span=span, function=function, name=name, nearest=nearest, notes=notes))
+            wrong = True
+        elif name in given:
+            frame.add(errors.RepeatedArgument(span=argument.name.span, name=name))
+            wrong = True
+        else:
+            given[name] = argument.value
+    for name in names:
+        if name not in given and name not in optional and not wrong:
+            frame.add(errors.MissingArgument(span=call.span, function=function, name=name, notes=notes))
+            wrong = True
+    return None if wrong else given
+
+
+def parameter_type(frame: Frame, parameter: tree.Parameter) -> str | None:
+    """The type that a parameter says, or its default; None if there is no such type."""
+    if parameter.type is not None:
+        name = parameter.type.id
+        if name not in TYPES:
+            known = "the types are " + ", ".join(f"`{each}`" for each in TYPES)
+            nearest = nearest_name(name, TYPES)
+            frame.add(errors.UnknownType(span=parameter.type.span, name=name, known=known, nearest=nearest))
+            return None
+        return name
+    match parameter.default:
+        case tree.Name(id="i"):
+            return "axis"
+        case tree.Tuple():
+            return "tuple"
+        case tree.Float() | tree.Unary(operand=tree.Float()):
+            return "float"
+        case tree.Boolean():
+            return "bool"
+        case _:
+            return "int"

@@ -1,0 +1,309 @@
+"""Expressions of the tree to typed terms: one case for each kind of node. What is wrong is reported and becomes BAD."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import assert_never
+
+from maskdsl.bind.frame import Frame, Place, SideWorld
+from maskdsl.bind.functions import FUNCTIONS, call_function
+from maskdsl.bind.guards import assuming
+from maskdsl.bind.macros import expand
+from maskdsl.bind.names import resolve_name, side_of
+from maskdsl.bind.reading import axis_name, common_axes, read
+from maskdsl.bind.report import DEEPEST
+from maskdsl.bind.tables import read_table
+from maskdsl.bind.terms import operate
+from maskdsl.bind.values import BAD, AxesValue, AxisValue, Bad, Term, TupleValue, Value, constant
+from maskdsl.diagnostics import nearest_name
+from maskdsl.errors import binding as errors
+from maskdsl.ir.expressions import FALSE, TRUE, InSpace, Side
+from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.ranges import INT64
+from maskdsl.source import Span
+from maskdsl.syntax import tree
+
+LONGEST_RANGE = 4096
+
+ARITHMETIC = {
+    "+": Op.ADD,
+    "-": Op.SUBTRACT,
+    "*": Op.MULTIPLY,
+    "/": Op.DIVIDE,
+    "//": Op.FLOOR_DIVIDE,
+    "%": Op.FLOOR_MODULO,
+    "**": Op.POWER,
+}
+COMPARED = {"==": Op.EQUAL, "!=": Op.NOT_EQUAL, "<": Op.LESS, "<=": Op.LESS_EQUAL, ">": Op.LESS, ">=": Op.LESS_EQUAL}
+SWAPPED = (">", ">=")
+
+
+def elaborate(node: tree.Expression, frame: Frame) -> Value:
+    """What the expression means where it stands."""
+    frame.report.step(node.span)
+    if frame.depth > DEEPEST:
+        frame.report.stop(errors.TooDeep(span=node.span, limit=DEEPEST), frame.calls)
+    inner = replace(frame, depth=frame.depth + 1)
+    match node:
+        case tree.Integer(value=value, span=span):
+            if value not in INT64:
+                shown = f"{value:,}"
+                return frame.add(errors.Overflow(span=span, low=shown, high=shown))
+            return constant(value, span)
+        case tree.Float(value=value, span=span) | tree.Boolean(value=value, span=span):
+            return constant(value, span)
+        case tree.String(span=span):
+            expected = "a number, a boolean or a relation"
+            return frame.add(errors.TypeMismatch(span=span, what="this", found="a string", expected=expected))
+        case tree.Name():
+            return resolve_name(node, inner, elaborate)
+        case tree.Attribute():
+            return _attribute(node, inner)
+        case tree.Tuple():
+            return _tuple(node, inner)
+        case tree.Unary():
+            return _unary(node, inner)
+        case tree.Binary(operator="and" | "or"):
+            return _logic(node, inner)
+        case tree.Binary():
+            operands = elaborate(node.left, inner), elaborate(node.right, inner)
+            return operate(frame, ARITHMETIC[node.operator], node.span, *operands)
+        case tree.Comparison():
+            return _comparison(node, inner)
+        case tree.Conditional():
+            return _conditional(node, inner)
+        case tree.Call():
+            return _call(node, inner)
+        case tree.Index():
+            return _index(node, inner)
+        case tree.Quantifier():
+            return _quantifier(node, inner)
+        case tree.Arrow():
+            return _arrow(node, inner)
+        case tree.Where():
+            relation = elaborate(node.relation, inner)
+            condition = elaborate(node.condition, assuming(inner, relation))
+            return operate(frame, Op.AND, node.span, relation, condition)
+        case tree.Range(span=span):
+            return frame.add(errors.OutsideQuantifier(span=span, what="a range `a .. b`"))
+        case _:
+            assert_never(node)
+
+
+def _attribute(node: tree.Attribute, frame: Frame) -> Value:
+    base, name = node.base.id, node.name.id
+    if base not in ("q", "k"):
+        hint = "coordinates are read from the query or the key: `q.y`, `k.y`"
+        return frame.add(errors.UnknownName(span=node.base.span, name=base, hint=hint))
+    side = side_of(base, node.base.span, frame)
+    if isinstance(side, Bad):
+        return BAD
+    value = frame.names.get(name)
+    if isinstance(value, Bad):
+        return BAD
+    return read(frame, side, value.name if isinstance(value, AxisValue) else name, node.span)
+
+
+def _tuple(node: tree.Tuple, frame: Frame) -> Value:
+    items: list[int] = []
+    for item in node.items:
+        value = elaborate(item, frame)
+        if isinstance(value, Bad):
+            continue
+        known = value.constant if isinstance(value, Term) and value.type is Type.INT else None
+        if known is None:
+            depends = "the tokens" if isinstance(value, Term) else "something else than integers"
+            frame.add(errors.NotConstant(span=item.span, what="the entry of a tuple", depends=depends))
+        else:
+            items.append(int(known))
+    return TupleValue(tuple(items)) if len(items) == len(node.items) else BAD
+
+
+def _unary(node: tree.Unary, frame: Frame) -> Value:
+    operand = elaborate(node.operand, frame)
+    match node.operator:
+        case "not":
+            return operate(frame, Op.NOT, node.span, operand)
+        case "-":
+            return operate(frame, Op.NEGATE, node.span, operand)
+        case _:
+            checked = operate(frame, Op.NEGATE, node.span, operand)
+            return BAD if isinstance(checked, Bad) else operand
+
+
+def _logic(node: tree.Binary, frame: Frame) -> Value:
+    """`and` and `or`, from left to right; each operand knows that those before it did not decide."""
+    op = Op.AND if node.operator == "and" else Op.OR
+    decided = op is Op.OR
+    terms: list[Value] = []
+    known = frame
+    for part in _chain(node):
+        value = elaborate(part, known)
+        terms.append(value)
+        if isinstance(value, Term) and value.constant is decided:
+            break
+        known = assuming(known, value, not decided)
+    return operate(frame, op, node.span, *terms)
+
+
+def _chain(node: tree.Binary) -> list[tree.Expression]:
+    """The operands of a chain of one operator."""
+    parts: list[tree.Expression] = []
+    left: tree.Expression = node
+    while isinstance(left, tree.Binary) and left.operator == node.operator:
+        parts.append(left.right)
+        left = left.left
+    return [left, *reversed(parts)]
+
+
+def _comparison(node: tree.Comparison, frame: Frame) -> Value:
+    values = [elaborate(operand, frame) for operand in node.operands]
+    relations: list[Value] = []
+    for operator, (left, right) in zip(node.operators, pairwise(values), strict=True):
+        first, second = (right, left) if operator in SWAPPED else (left, right)
+        relations.append(operate(frame, COMPARED[operator], node.span, first, second))
+    return relations[0] if len(relations) == 1 else operate(frame, Op.AND, node.span, *relations)
+
+
+def _conditional(node: tree.Conditional, frame: Frame) -> Value:
+    condition = elaborate(node.condition, frame)
+    if isinstance(condition, Term) and isinstance(condition.constant, bool):
+        return elaborate(node.then if condition.constant else node.otherwise, frame)
+    then = elaborate(node.then, assuming(frame, condition))
+    otherwise = elaborate(node.otherwise, assuming(frame, condition, False))
+    return operate(frame, Op.SELECT, node.span, condition, then, otherwise)
+
+
+def _call(node: tree.Call, frame: Frame) -> Value:
+    name = node.function.id
+    if name in FUNCTIONS:
+        return call_function(node, frame, elaborate)
+    macros = frame.world.program.macros(node.span.source)
+    macro = macros.get(name)
+    if macro is None:
+        nearest = nearest_name(name, [*macros, *FUNCTIONS])
+        return frame.add(errors.UnknownFunction(span=node.function.span, name=name, nearest=nearest))
+    return expand(node, macro, frame, elaborate)
+
+
+def _index(node: tree.Index, frame: Frame) -> Value:
+    """An entry of a tuple, which must be known, or of an input."""
+    value = frame.names.get(node.base.id)
+    if isinstance(value, Bad):
+        return BAD
+    indices = [elaborate(index, frame) for index in node.indices]
+    if not isinstance(value, TupleValue):
+        return read_table(node, indices, frame)
+    (index, *others) = indices
+    if isinstance(index, Bad):
+        return BAD
+    if others or not isinstance(index, Term) or index.type is not Type.INT or index.constant is None:
+        depends = "several indices" if others else "something that is not known"
+        return frame.add(errors.NotConstant(span=node.span, what="the index of a tuple", depends=depends))
+    last, at = len(value.items) - 1, int(index.constant)
+    if not 0 <= at <= last:
+        return frame.add(errors.IndexOutOfBounds(span=node.indices[0].span, low=at, high=at, last=last))
+    return constant(value.items[at], node.span)
+
+
+def _quantifier(node: tree.Quantifier, frame: Frame) -> Value:
+    """The body once for every integer or axis of the domain."""
+    domain = _domain(node.domain, frame, node.kind)
+    if domain is None:
+        return BAD
+    decided = {"any": True, "all": False, "sum": None}[node.kind]
+    terms: list[Value] = []
+    known = frame
+    for each in domain:
+        value = elaborate(node.body, known.naming(**{node.variable.id: each}))
+        terms.append(value)
+        if decided is not None:
+            if isinstance(value, Term) and value.constant is decided:
+                break
+            known = assuming(known, value, not decided)
+        if isinstance(value, Bad):  # once is enough
+            return BAD
+    match node.kind:
+        case "sum":
+            return _sum(terms, node.span, frame)
+        case kind if not terms:
+            return Term(FALSE if kind == "any" else TRUE)
+        case kind:
+            return operate(frame, Op.OR if kind == "any" else Op.AND, node.span, *terms)
+
+
+def _sum(terms: Sequence[Value], span: Span, frame: Frame) -> Value:
+    """Added in pairs, and pairs of pairs, so that long sums are not deep."""
+    if not terms:
+        return constant(0, span)
+    if len(terms) == 1:
+        return operate(frame, Op.ADD, span, constant(0, span), terms[0]) if _is_boolean(terms[0]) else terms[0]
+    middle = len(terms) // 2
+    halves = _sum(terms[:middle], span, frame), _sum(terms[middle:], span, frame)
+    return operate(frame, Op.ADD, span, *halves)
+
+
+def _is_boolean(value: Value) -> bool:
+    return isinstance(value, Term) and value.type is Type.BOOL
+
+
+def _domain(node: tree.Expression, frame: Frame, function: str) -> list[Value] | None:
+    match node:
+        case tree.Range():
+            return _integers(node, frame)
+        case tree.Name(id="all"):
+            names = common_axes(frame, node.span, function)
+        case tree.Tuple(items=items):
+            found = [axis_name(frame, item) for item in items]
+            known = tuple(name for name in found if not isinstance(name, Bad))
+            names = known if len(known) == len(found) else BAD
+        case tree.Name(id=name) if isinstance(value := frame.names.get(name), AxesValue):
+            names = common_axes(frame, node.span, function) if value.names is None else value.names
+        case _:
+            one = axis_name(frame, node)
+            names = BAD if isinstance(one, Bad) else (one,)
+    return None if isinstance(names, Bad) else [AxisValue(name) for name in names]
+
+
+def _integers(node: tree.Range, frame: Frame) -> list[Value] | None:
+    bounds: list[int] = []
+    for end in (node.low, node.high):
+        value = elaborate(end, frame)
+        if isinstance(value, Term) and value.type is Type.INT and value.constant is not None:
+            bounds.append(int(value.constant))
+        elif not isinstance(value, Bad):
+            depends = "the tokens" if isinstance(value, Term) and value.constant is None else "no integer"
+            frame.add(errors.NotConstant(span=end.span, what="the bound of a range", depends=depends))
+    if len(bounds) < 2:
+        return None
+    low, high = bounds
+    if high - low > LONGEST_RANGE:
+        frame.add(errors.RangeTooLong(span=node.span, count=high - low, limit=LONGEST_RANGE))
+        return None
+    return [constant(value, node.span) for value in range(low, high)]
+
+
+def _arrow(node: tree.Arrow, frame: Frame) -> Value:
+    if frame.place not in (Place.PAIR, Place.SCORE):
+        return frame.add(errors.NoPairHere(span=node.span, hint="`->` relates a query and a key"))
+    ends = _end(node.query, Side.QUERY, frame), _end(node.key, Side.KEY, frame)
+    return operate(frame, Op.AND, node.span, *ends)
+
+
+def _end(name: tree.Name, side: Side, frame: Frame) -> Value:
+    world: SideWorld = frame.side(side)
+    known = [space.name for space in world.sequence.spaces]
+    if name.id == "all":
+        return Term(TRUE)
+    if name.id in frame.world.bad_names:
+        return BAD
+    if name.id in known:
+        return Term(TRUE if known == [name.id] else InSpace(side, name.id, span=name.span))
+    shown = ", ".join(f"`{each}`" for each in known)
+    if any(space.name == name.id for space in frame.world.spaces()):
+        kind = "queries" if side is Side.QUERY else "keys"
+        return frame.add(errors.NotInSequence(span=name.span, name=name.id, sequence=kind, known=f"they are {shown}"))
+    nearest = nearest_name(name.id, [*known, "all"])
+    return frame.add(
+        errors.UnknownSpace(span=name.span, name=name.id, known=f"the spaces are {shown}", nearest=nearest)
+    )

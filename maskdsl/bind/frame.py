@@ -1,0 +1,134 @@
+"""Where an expression stands: what is declared around it, what its names mean, and what is known about its tokens."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+
+from maskdsl.bind.report import Report
+from maskdsl.bind.values import Bad, Value
+from maskdsl.diagnostics import Diagnostic, Note
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.mask import Along, CoordinateDefinition, Input, Sequence, Shuffled, Space
+from maskdsl.ir.ranges import Range
+from maskdsl.syntax.program import Program
+
+
+class Place(Enum):
+    """What kind of statement an expression belongs to, which decides what it may read."""
+
+    CONSTANT = auto()  # lengths, defaults, conditions of asserts: no token at all
+    TOKEN = auto()  # coordinates and orders: one token
+    PAIR = auto()  # relations and weights: a query and a key
+    SCORE = auto()  # the same, with `s`
+
+
+@dataclass(frozen=True)
+class SideWorld:
+    """The queries or the keys as far as they are known, with the static ranges of computed coordinates."""
+
+    sequence: Sequence
+    ranges: Mapping[tuple[str, str], Range] = field(default_factory=dict)
+    """By name of the coordinate and of the space."""
+
+    def coordinate_names(self) -> list[str]:
+        axes = [axis.name for space in self.sequence.spaces for axis in space.axes]
+        return list(dict.fromkeys(["i", *axes, *(each.name for each in self.sequence.coordinates)]))
+
+    def has(self, space: Space, name: str) -> bool:
+        if name == "i":
+            return True
+        definition = self.sequence.definition(name)
+        if definition is not None:
+            return space.name in dict(definition.sources)
+        return space.axis(name) is not None
+
+    def with_coordinate(self, definition: CoordinateDefinition, ranges: Mapping[tuple[str, str], Range]) -> "SideWorld":
+        """This with a coordinate added, or with another space's source of one that is there."""
+        before = self.sequence.definition(definition.name)
+        if before is None:
+            coordinates = (*self.sequence.coordinates, definition)
+        else:
+            whole = replace(before, sources=(*before.sources, *definition.sources))
+            coordinates = tuple(whole if each is before else each for each in self.sequence.coordinates)
+        return SideWorld(replace(self.sequence, coordinates=coordinates), {**self.ranges, **ranges})
+
+
+@dataclass(frozen=True)
+class World:
+    """All that a pattern has declared so far."""
+
+    program: Program
+    heads: int
+    queries: SideWorld
+    keys: SideWorld
+    self_attention: bool = True
+    inputs: tuple[Input, ...] = ()
+    bad_names: frozenset[str] = frozenset()
+    """Spaces, inputs, coordinates and routes whose declarations were wrong: nothing more is said about them."""
+    hidden: dict[str, Along | Shuffled] = field(default_factory=dict)
+    """Curves and shuffles found in expressions, for both sides; filled while these are elaborated."""
+
+    def side(self, side: Side) -> SideWorld:
+        return self.keys if side is Side.KEY else self.queries
+
+    def spaces(self) -> Iterator[Space]:
+        """Every space once, those of the queries first."""
+        seen = dict.fromkeys([*self.queries.sequence.spaces, *self.keys.sequence.spaces])
+        yield from seen
+
+    def input(self, name: str) -> Input | None:
+        return next((each for each in self.inputs if each.name == name), None)
+
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Frame:
+    world: World
+    report: Report
+    place: Place
+    names: Mapping[str, Value]
+    """Parameters, `let`s and helper integers."""
+    pairs: frozenset[Pair] = frozenset()
+    """Which pairs of spaces the query and the key may be in; for one token both are its space."""
+    token_side: Side = Side.QUERY
+    """Whose sequence the one token belongs to."""
+    bare_coordinates: bool = False
+    """Whether a bare name may be a coordinate: in the text of `coord` and `order` itself, not in macros."""
+    calls: tuple[Note, ...] = ()
+    """The macro calls around, outermost first."""
+    macros: tuple[str, ...] = ()
+    """The names of the macros being expanded."""
+    depth: int = 0
+
+    def spaces(self, side: Side) -> list[Space]:
+        """The spaces that the token of a side may be in, in their order."""
+        names = {pair[1] if side is Side.KEY else pair[0] for pair in self.pairs}
+        return [space for space in self.sequence(side).spaces if space.name in names]
+
+    def side(self, side: Side) -> SideWorld:
+        return self.world.side(self.token_side if side is Side.TOKEN else side)
+
+    def sequence(self, side: Side) -> Sequence:
+        return self.side(side).sequence
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """Whose coordinates can be read here."""
+        match self.place:
+            case Place.CONSTANT:
+                return ()
+            case Place.TOKEN:
+                return (Side.TOKEN,)
+            case Place.PAIR | Place.SCORE:
+                return (Side.QUERY, Side.KEY)
+
+    def where(self, pairs: Iterable[Pair]) -> "Frame":
+        return replace(self, pairs=frozenset(pairs))
+
+    def naming(self, **names: Value) -> "Frame":
+        return replace(self, names={**self.names, **names})
+
+    def add(self, diagnostic: Diagnostic) -> Bad:
+        return self.report.add(diagnostic, self.calls)

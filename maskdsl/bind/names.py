@@ -1,0 +1,86 @@
+"""What a bare name means: a coordinate in `coord` and `order`, a reserved word, a parameter, a `let` or a macro."""
+
+from dataclasses import replace
+
+from maskdsl.bind.frame import Frame, Place
+from maskdsl.bind.functions import FUNCTIONS
+from maskdsl.bind.macros import Elaborate, expand
+from maskdsl.bind.reading import read
+from maskdsl.bind.values import BAD, Abbreviation, Bad, Term, Value, constant
+from maskdsl.diagnostics import nearest_name
+from maskdsl.errors import binding as errors
+from maskdsl.ir.expressions import Batch, Head, Score, Side
+from maskdsl.ir.ranges import Range
+from maskdsl.source import Span
+from maskdsl.syntax import tree
+
+RESERVED = frozenset({"q", "k", "head", "heads", "batch", "all"})
+
+
+def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
+    """The value of a bare name where it stands."""
+    name, span = node.id, node.span
+    match name:
+        case "q" | "k":
+            side = side_of(name, span, frame)
+            return BAD if isinstance(side, Bad) else read(frame, side, "i", span)
+        case "heads":
+            return constant(frame.world.heads, span)
+        case "head" | "batch":
+            if frame.place is Place.CONSTANT:
+                return frame.add(errors.NotConstant(span=span, what="this", depends=f"the {name}"))
+            if name == "head":
+                return Term(Head(span=span), Range(0, frame.world.heads - 1))
+            return Term(Batch(span=span), Range(0, 2**31 - 1))
+        case "all":
+            return frame.add(errors.OutsideQuantifier(span=span, what="`all`"))
+        case "s" if frame.place is Place.SCORE:
+            return Term(Score(span=span))
+    if frame.bare_coordinates:
+        world = frame.side(Side.TOKEN)
+        if any(world.has(space, name) for space in world.sequence.spaces):
+            return read(frame, Side.TOKEN, name, span)
+    if name in frame.names:
+        value = frame.names[name]
+        if isinstance(value, Abbreviation):
+            return elaborate(value.statement.value, replace(frame, names=value.names, bare_coordinates=False))
+        return value
+    macro = frame.world.program.macros(span.source).get(name)
+    if macro is not None and name not in FUNCTIONS:
+        return expand(tree.Call(node, (), span=span), macro, frame, elaborate)
+    return _unknown(name, span, frame)
+
+
+def side_of(name: str, span: Span, frame: Frame) -> Side | Bad:
+    """The side of `q` or `k`, where there is a pair."""
+    match frame.place:
+        case Place.PAIR | Place.SCORE:
+            return Side.QUERY if name == "q" else Side.KEY
+        case Place.TOKEN:
+            hint = "here one token is meant, and its coordinates are bare names"
+        case Place.CONSTANT:
+            hint = "this must be known before there are tokens"
+    return frame.add(errors.NoPairHere(span=span, hint=hint))
+
+
+def _unknown(name: str, span: Span, frame: Frame) -> Value:
+    world = frame.world
+    if name in world.bad_names:
+        return BAD
+    if any(space.name == name for space in world.spaces()):
+        return frame.add(errors.SpaceAsValue(span=span, name=name))
+    if name == "s":
+        hint = "relations and weights do not know the score"
+        return frame.add(errors.NoScoreHere(span=span, hint=hint))
+    coordinates = [each for side in (world.queries, world.keys) for each in side.coordinate_names()]
+    if name in FUNCTIONS:
+        hint = f"a function, which is called: `{name}(...)`"
+    elif name in coordinates and frame.place in (Place.PAIR, Place.SCORE):
+        hint = f"a coordinate, which is read from the query or the key: `q.{name}`, `k.{name}`"
+    elif world.input(name) is not None:
+        hint = f"an input, which is indexed: `{name}[...]`"
+    else:
+        hint = "no parameter, `let` or macro"
+    macros = world.program.macros(span.source)
+    known = [*frame.names, *macros, *(coordinates if frame.bare_coordinates else ())]
+    return frame.add(errors.UnknownName(span=span, name=name, hint=hint, nearest=nearest_name(name, known)))

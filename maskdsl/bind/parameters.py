@@ -1,0 +1,159 @@
+"""Values for the parameters of a pattern: those that the caller gives, and defaults."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from operator import index
+
+import numpy as np
+
+from maskdsl.bind.arguments import parameter_type
+from maskdsl.bind.frame import Frame
+from maskdsl.bind.macros import EXPECTED, Elaborate, axes_value, fitted
+from maskdsl.bind.names import RESERVED
+from maskdsl.bind.values import BAD, AxesValue, AxisValue, Term, TupleValue, Value, constant
+from maskdsl.diagnostics import Note, nearest_name
+from maskdsl.errors import binding as errors
+from maskdsl.ir.ranges import INT64
+from maskdsl.syntax import tree
+
+EXPECTED_VALUES = {**EXPECTED, "axis": "the name of a coordinate", "axes": "names of coordinates"}
+
+
+def parameter_names(
+    declaration: tree.PatternDeclaration, values: Mapping[str, object], frame: Frame, elaborate: Elaborate
+) -> dict[str, Value]:
+    """Every parameter's value by name."""
+    names: dict[str, Value] = {}
+    known = [parameter.name.id for parameter in declaration.parameters]
+    for name in values:
+        if name not in known:
+            nearest, span, pattern = nearest_name(name, known), declaration.name.span, declaration.name.id
+            frame.add(errors.UnknownParameter(span=span, pattern=pattern, name=name, nearest=nearest))
+    for parameter in declaration.parameters:
+        name = parameter.name.id
+        check_name(parameter.name, names, frame)
+        if name in values:
+            names[name] = _given(parameter, values[name], frame, replace(frame, names=names), elaborate)
+        elif parameter.default is None:
+            span, pattern = parameter.name.span, declaration.name.id
+            names[name] = frame.add(errors.MissingParameter(span=span, name=name, pattern=pattern))
+        else:
+            names[name] = _default(parameter, parameter.default, replace(frame, names=names), elaborate)
+    return names
+
+
+def check_name(name: tree.Name, known: Mapping[str, object], frame: Frame, kind: str = "a parameter") -> bool:
+    """Whether a name may be declared; reports it otherwise."""
+    if name.id in RESERVED:
+        frame.add(errors.ReservedName(span=name.span, name=name.id))
+        return False
+    if name.id in known:
+        frame.add(errors.DuplicateName(span=name.span, name=name.id, kind=f"{kind} of this name is there already"))
+        return False
+    return True
+
+
+def _default(parameter: tree.Parameter, node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Value:
+    match parameter_type(frame, parameter):
+        case None:
+            return BAD
+        case "axis":  # the spaces whose axis it may be are not known yet
+            return AxisValue(node.id) if isinstance(node, tree.Name) else frame.add(errors.NotAxis(span=node.span))
+        case "axes":
+            match node:
+                case tree.Tuple(items=items) if all(isinstance(item, tree.Name) for item in items):
+                    return AxesValue(tuple(item.id for item in items if isinstance(item, tree.Name)))
+                case _:
+                    return axes_value(frame, node)
+        case kind:
+            what = f"the default of `{parameter.name.id}`"
+            return fitted(frame, kind, elaborate(node, frame), what, node)
+
+
+def _given(parameter: tree.Parameter, value: object, frame: Frame, scope: Frame, elaborate: Elaborate) -> Value:
+    """A value of Python as the parameter's type takes it."""
+    kind = parameter_type(frame, parameter)
+    if kind is None:
+        return BAD
+    made = _converted(kind, value)
+    if isinstance(made, Term) and kind == "tuple":  # one number serves every axis
+        width = 0
+        if parameter.default is not None:
+            default = _default(parameter, parameter.default, scope, elaborate)
+            width = len(default.items) if isinstance(default, TupleValue) else 0
+        made = TupleValue((int(made.constant or 0),) * width) if width else None
+    if made is None:
+        expected = EXPECTED_VALUES[kind] + " is expected" * (kind != "axes")
+        found = f"{value!r}"[:80]
+        return frame.add(
+            errors.WrongParameter(span=parameter.name.span, name=parameter.name.id, found=found, expected=expected)
+        )
+    return made
+
+
+def _converted(kind: str, value: object) -> Value | None:
+    match kind, value:
+        case "bool", bool() | np.bool_():
+            return constant(bool(value))
+        case _, bool() | np.bool_():
+            return None
+        case "float", int() | float() | np.integer() | np.floating():
+            return constant(float(value))
+        case "axis", str():
+            return AxisValue(value) if value.isidentifier() else None
+        case "axes", "all":
+            return AxesValue(None)
+        case "axes", str():
+            return AxesValue((value,)) if value.isidentifier() else None
+        case "axes", Sequence() if all(isinstance(each, str) and each.isidentifier() for each in value):
+            return AxesValue(tuple(value))
+        case "int" | "tuple", int() | np.integer():
+            number = index(value)
+            return constant(number) if number in INT64 else None
+        case "tuple", Sequence() | np.ndarray() if not isinstance(value, str):
+            entries = [_converted("int", each) for each in value]
+            known = tuple(int(each.constant or 0) for each in entries if isinstance(each, Term))
+            return TupleValue(known) if len(known) == len(entries) and entries else None
+        case _:
+            return None
+
+
+def plain(value: Value) -> object:
+    """The Python value of a parameter."""
+    match value:
+        case Term():
+            return value.constant
+        case TupleValue(items=items):
+            return items
+        case AxisValue(name=name):
+            return name
+        case AxesValue(names=names):
+            return "all" if names is None else names
+        case _:
+            raise AssertionError(value)
+
+
+def unknown_axes(names: Mapping[str, Value], declaration: tree.PatternDeclaration, frame: Frame) -> None:
+    """Reports parameters that name coordinates which no token has."""
+    known = [each for side in (frame.world.queries, frame.world.keys) for each in side.coordinate_names()]
+    for parameter in declaration.parameters:
+        match names[parameter.name.id]:
+            case AxisValue(name=name):
+                wanted: tuple[str, ...] = (name,)
+            case AxesValue(names=tuple() as wanted):
+                pass
+            case _:
+                wanted = ()
+        for name in wanted:
+            if name not in known and name not in frame.world.bad_names:
+                note = Note(f"the coordinates are {', '.join(known)}")
+                frame.add(
+                    errors.WrongParameter(
+                        span=parameter.name.span,
+                        name=parameter.name.id,
+                        found=f"`{name}`",
+                        expected="the name of a coordinate",
+                        notes=(note,),
+                        nearest=nearest_name(name, known),
+                    )
+                )

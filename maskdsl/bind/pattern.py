@@ -1,0 +1,345 @@
+"""A pattern of the tree and values for its parameters to a `MaskIR`: the statements, kind by kind."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from maskdsl.bind.coordinates import with_coordinate, with_given, with_hidden, with_order
+from maskdsl.bind.expressions import elaborate
+from maskdsl.bind.frame import Frame, Place, SideWorld, World
+from maskdsl.bind.functions import FUNCTIONS
+from maskdsl.bind.guards import assuming
+from maskdsl.bind.macros import let_value
+from maskdsl.bind.parameters import check_name, parameter_names, plain, unknown_axes
+from maskdsl.bind.report import Report
+from maskdsl.bind.spaces import check_count, declare_sequences, declare_space
+from maskdsl.bind.tables import declare
+from maskdsl.bind.terms import operate, promoted
+from maskdsl.bind.values import BAD, Abbreviation, Bad, Term, Value, describe
+from maskdsl.diagnostics import nearest_name
+from maskdsl.errors import binding as errors
+from maskdsl.ir.expressions import FALSE, TRUE, Coordinate, Expression, walk
+from maskdsl.ir.mask import Clause, Computed, MaskIR, Sequence, Space
+from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.simplify import simplify
+from maskdsl.ir.verify import verify
+from maskdsl.source import Source, Span
+from maskdsl.syntax import tree
+from maskdsl.syntax.parse import parse_statement
+from maskdsl.syntax.program import Program
+
+MOST_HEADS = 4096
+MOST_COORDINATES = 500
+
+
+def bind(
+    program: Program, pattern: str, values: Mapping[str, object], heads: int = 1, order: str | None = None
+) -> MaskIR:
+    """The mask of the pattern of this name at these values, for `heads` query heads.
+
+    `order` replaces the pattern's order: the text behind the word `order`, or `"declared"`. Raises `AttnError` with
+    everything that is wrong.
+    """
+    declaration = find_pattern(program, pattern)
+    report = Report()
+    _check_heads(heads, report)
+    nothing = SideWorld(Sequence(()))
+    start = Frame(World(program, heads, nothing, nothing), report, Place.CONSTANT, {})
+    _check_macros(program, start)
+    parameters = parameter_names(declaration, values, start, elaborate)
+    names = _Names(declaration, replace(start, names=parameters))
+    world = _with_spaces(declaration, names, start)
+    frame = replace(start, world=world, place=Place.PAIR, pairs=_all_pairs(world))
+    unknown_axes(parameters, declaration, frame)
+    mask = _mask(declaration, names, frame, _order_statements(declaration, order))
+    report.check()
+    shown = tuple((name, plain(value)) for name, value in parameters.items())
+    mask = replace(mask, parameters=shown)
+    verify(mask)
+    return mask
+
+
+def find_pattern(program: Program, name: str) -> tree.PatternDeclaration:
+    """The pattern of this name, of any of the program's files."""
+    declaration = program.patterns.get(name)
+    report = Report()
+    if declaration is not None:
+        return declaration
+    if name in program.stacks:
+        report.stop(errors.NotYet(span=program.stacks[name].span, what=f"the stack `{name}`"))
+    known = [each for each, found in program.patterns.items() if found.span.source is not program.standard.span.source]
+    hint = "there are " + ", ".join(f"`{each}`" for each in known) if known else "the file declares none"
+    report.stop(errors.UnknownPattern(name=name, known=hint, nearest=nearest_name(name, program.patterns)))
+    raise AssertionError
+
+
+def _check_heads(heads: int, report: Report) -> None:
+    if not isinstance(heads, int) or isinstance(heads, bool) or not 1 <= heads <= MOST_HEADS:
+        report.stop(errors.TooManyHeads(count=heads, limit=MOST_HEADS))
+
+
+def _check_macros(program: Program, frame: Frame) -> None:
+    """Macros cannot have the names of functions, nor parameters reserved ones."""
+    for file in program.files:
+        for macro in file.declarations:
+            if isinstance(macro, tree.MacroDeclaration):
+                known = dict.fromkeys(FUNCTIONS)
+                check_name(macro.name, known, frame, "a function of the language")
+                seen: dict[str, None] = {}
+                for name in (*(each.name for each in macro.parameters), *(each.name for each in macro.lets)):
+                    check_name(name, seen, frame, "a parameter or `let`")
+                    seen[name.id] = None
+
+
+class _Names:
+    """Parameters and `let`s: what each statement of a pattern sees, which is what stands above it."""
+
+    def __init__(self, declaration: tree.PatternDeclaration, frame: Frame) -> None:
+        self.before: dict[int, Mapping[str, Value]] = {}
+        self.lets: list[tree.LetStatement] = []
+        names = dict(frame.names)
+        for statement in declaration.statements:
+            self.before[id(statement)] = names
+            if isinstance(statement, tree.LetStatement):
+                known = check_name(statement.name, names, frame, "a parameter or `let`")
+                value = _let(statement, replace(frame, names=names)) if known else BAD
+                names = {**names, statement.name.id: value}
+                self.lets.append(statement)
+        self.last: Mapping[str, Value] = names
+
+    def at(self, statement: tree.Statement, frame: Frame) -> Frame:
+        return replace(frame, names=self.before.get(id(statement), self.last))
+
+
+def _let(statement: tree.LetStatement, frame: Frame) -> Value:
+    """Its value if it can be known before there are tokens, otherwise what it abbreviates."""
+    trial = replace(frame, report=Report(steps=frame.report.steps))
+    value = elaborate(statement.value, trial)
+    frame.report.steps = trial.report.steps
+    return Abbreviation(statement, frame.names) if trial.report.found else value
+
+
+def _with_spaces(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> World:
+    """The world with spaces and sequences. Nothing else makes sense without them: what is wrong stops here."""
+    spaces: dict[str, Space] = {}
+    statements = [each for each in declaration.statements if isinstance(each, tree.SpaceStatement)]
+    check_count(statements, frame)
+    for statement in declaration.statements:
+        match statement:
+            case tree.SpaceStatement(name=name):
+                if check_name(name, spaces, frame, "a space"):
+                    space = declare_space(statement, names.at(statement, frame), elaborate)
+                    spaces[name.id] = Space(name.id, ()) if isinstance(space, Bad) else space
+            case tree.PooledSpaceStatement():
+                frame.add(errors.NotYet(span=statement.span, what="pooled spaces"))
+    frame.report.check()
+    sequences = declare_sequences(declaration, spaces, frame)
+    frame.report.check()
+    assert not isinstance(sequences, Bad)
+    queries, keys, alike = sequences
+    return replace(frame.world, queries=queries, keys=keys, self_attention=alike)
+
+
+def _all_pairs(world: World) -> frozenset[tuple[str, str]]:
+    return frozenset((a.name, b.name) for a in world.queries.sequence.spaces for b in world.keys.sequence.spaces)
+
+
+def _order_statements(declaration: tree.PatternDeclaration, order: str | None) -> tuple[tree.OrderStatement, ...]:
+    if order == "declared":
+        return ()
+    if order is not None:
+        statement = parse_statement(Source("<order>", f"order {order}"))
+        assert isinstance(statement, tree.OrderStatement)
+        return (statement,)
+    return tuple(each for each in declaration.statements if isinstance(each, tree.OrderStatement))
+
+
+def _mask(
+    declaration: tree.PatternDeclaration, names: _Names, frame: Frame, orders: tuple[tree.OrderStatement, ...]
+) -> MaskIR:
+    """Everything behind the spaces. Expressions that are wrong are left out; the report knows them."""
+    frame = _with_inputs(declaration, names, frame)
+    frame = _with_coordinates(declaration, names, frame)
+    relations = _relations(declaration, names, frame)
+    known = assuming(frame, relations.whole)
+    scoring = replace(known, place=Place.SCORE)
+    scores = tuple(
+        _float(statement.value, names.at(statement, scoring), "a score")
+        for statement in declaration.statements
+        if isinstance(statement, tree.ScoreStatement)
+    )
+    weights = [
+        _float(statement.value, names.at(statement, known), "a weight")
+        for statement in declaration.statements
+        if isinstance(statement, tree.WeightStatement)
+    ]
+    scale = _scale(declaration, names, known)
+    for order in orders:
+        frame = replace(frame, world=with_order(order, names.at(order, frame), elaborate))
+    _check_asserts(declaration, names, frame)
+    _check_lets(names, scoring)
+    frame.report.check()
+    weight = _product(weights, frame)
+    relation = relations.whole.expression if isinstance(relations.whole, Term) else FALSE
+    expressions = [relation, *scores, *(each for each in (weight, scale) if each is not None)]
+    world = with_hidden(frame.world, _used(frame.world, expressions))
+    return MaskIR(
+        name=declaration.name.id,
+        parameters=(),
+        heads=world.heads,
+        queries=world.queries.sequence,
+        keys=world.keys.sequence,
+        self_attention=world.self_attention,
+        inputs=world.inputs,
+        attend=relations.attend,
+        require=relations.require,
+        relation=simplify(relation),
+        scores=scores,
+        weight=weight,
+        scale=scale,
+        doc=declaration.doc,
+        span=declaration.name.span,
+    )
+
+
+def _with_inputs(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> Frame:
+    known: dict[str, None] = {}
+    for statement in declaration.statements:
+        if isinstance(statement, tree.InputStatement):
+            world, name = frame.world, statement.name.id
+            taken = {**known, **dict.fromkeys([*world.queries.coordinate_names(), *world.keys.coordinate_names()])}
+            fits = check_name(statement.name, taken, frame, "an input or a coordinate")
+            known[name] = None
+            declared = declare(statement, names.at(statement, replace(frame, place=Place.CONSTANT)), elaborate)
+            if isinstance(declared, Bad) or not fits:
+                frame = replace(frame, world=replace(world, bad_names=world.bad_names | {name}))
+                continue
+            world = replace(world, inputs=(*world.inputs, declared))
+            frame = replace(frame, world=with_given(declared, world) if declared.is_coordinate else world)
+    return frame
+
+
+def _with_coordinates(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> Frame:
+    statements = [each for each in declaration.statements if isinstance(each, tree.CoordinateStatement)]
+    if len(statements) > MOST_COORDINATES:
+        span, count = statements[MOST_COORDINATES].span, len(statements)
+        frame.report.stop(errors.TooMany(span=span, count=count, what="coordinates", limit=MOST_COORDINATES))
+    for statement in statements:
+        frame = replace(frame, world=with_coordinate(statement, names.at(statement, frame), elaborate))
+    for route in declaration.statements:
+        if isinstance(route, tree.RouteStatement):
+            frame.add(errors.NotYet(span=route.span, what="content routing"))
+            frame = replace(frame, world=replace(frame.world, bad_names=frame.world.bad_names | {route.name.id}))
+    return frame
+
+
+@dataclass(frozen=True)
+class _Relations:
+    attend: tuple[Clause, ...]
+    require: tuple[Clause, ...]
+    whole: Value
+
+
+def _relations(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> _Relations:
+    """Any of the `attend` lines, and all of the `require` lines."""
+    attends = [each for each in declaration.statements if isinstance(each, tree.AttendStatement)]
+    requires = [each for each in declaration.statements if isinstance(each, tree.RequireStatement)]
+    span = declaration.name.span
+    if not attends:
+        frame.add(errors.NoAttend(span=span, name=declaration.name.id))
+    attended = [_relation(each, names.at(each, frame)) for each in attends]
+    whole: Value = operate(frame, Op.OR, span, *attended) if attended else Term(TRUE)
+    required: list[Value] = []
+    known = assuming(frame, whole)
+    for each in requires:
+        required.append(_relation(each, names.at(each, known)))
+        known = assuming(known, required[-1])
+    if required:
+        whole = operate(frame, Op.AND, span, whole, *required)
+    return _Relations(tuple(_clauses(attends, attended)), tuple(_clauses(requires, required)), whole)
+
+
+def _relation(statement: tree.AttendStatement | tree.RequireStatement, frame: Frame) -> Value:
+    value = elaborate(statement.relation, frame)
+    if isinstance(value, Bad) or (isinstance(value, Term) and value.type is Type.BOOL):
+        return value
+    span, found = statement.relation.span, describe(value)
+    return frame.add(errors.TypeMismatch(span=span, what="this", found=found, expected="a relation"))
+
+
+def _clauses(
+    statements: list[tree.AttendStatement] | list[tree.RequireStatement], values: list[Value]
+) -> Iterator[Clause]:
+    for statement, value in zip(statements, values, strict=True):
+        if isinstance(value, Term):
+            yield Clause(value.expression, span=statement.span)
+
+
+def _float(node: tree.Expression, frame: Frame, what: str) -> Expression:
+    value = elaborate(node, frame)
+    if isinstance(value, Term) and value.type is not Type.BOOL:
+        return simplify(promoted(frame, value).expression)
+    if not isinstance(value, Bad):
+        found, expected = describe(value), "a float"
+        frame.add(errors.TypeMismatch(span=node.span, what=what, found=found, expected=expected))
+    return FALSE
+
+
+def _scale(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> Expression | None:
+    statements = [each for each in declaration.statements if isinstance(each, tree.ScaleStatement)]
+    for again in statements[1:]:
+        frame.add(errors.DuplicateName(span=again.span, name="scale", kind="the pattern has a scale already"))
+    if not statements:
+        return None
+    return _float(statements[0].value, names.at(statements[0], frame), "a scale")
+
+
+def _product(factors: list[Expression], frame: Frame) -> Expression | None:
+    if not factors:
+        return None
+    product: Value = Term(factors[0])
+    for factor in factors[1:]:
+        product = operate(frame, Op.MULTIPLY, factor.span or _anywhere(frame), product, Term(factor))
+    assert isinstance(product, Term)
+    return product.expression
+
+
+def _anywhere(frame: Frame) -> Span:
+    return frame.world.program.root.span
+
+
+def _check_asserts(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> None:
+    for statement in declaration.statements:
+        if not isinstance(statement, tree.AssertStatement):
+            continue
+        span = statement.condition.span
+        value = elaborate(statement.condition, names.at(statement, frame))
+        match value:
+            case Bad():
+                pass
+            case Term() if value.constant is False:
+                frame.add(errors.AssertFailed(span=span, text=statement.message.value))
+            case Term() if value.constant is None:
+                frame.add(errors.NotConstant(span=span, what="an asserted condition", depends="the tokens"))
+            case Term() if value.type is Type.BOOL:
+                pass
+            case _:
+                found = describe(value)
+                frame.add(errors.TypeMismatch(span=span, what="this", found=found, expected="a condition"))
+
+
+def _check_lets(names: _Names, frame: Frame) -> None:
+    """What is wrong with `let`s that nothing uses."""
+    for statement in names.lets:
+        inside = names.at(statement, frame)
+        if isinstance(names.last.get(statement.name.id), Abbreviation):
+            let_value(statement, inside, elaborate)
+
+
+def _used(world: World, expressions: list[Expression]) -> frozenset[str]:
+    """Names of all coordinates that are read anywhere."""
+    found = list(expressions)
+    for side in (world.queries, world.keys):
+        found += [key for keys in side.sequence.order for key in keys]
+        for definition in side.sequence.coordinates:
+            found += [source.value for _, source in definition.sources if isinstance(source, Computed)]
+    return frozenset(node.name for each in found for node in walk(each) if isinstance(node, Coordinate))

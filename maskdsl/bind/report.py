@@ -1,0 +1,46 @@
+"""What is found wrong while a pattern is bound, and the limits that keep hostile files harmless."""
+
+from dataclasses import dataclass, field, replace
+
+from maskdsl.bind.values import BAD, Bad
+from maskdsl.diagnostics import AttnError, Diagnostic, Note
+from maskdsl.errors import binding as errors
+from maskdsl.source import Span
+
+MOST_STEPS = 200_000
+"""How many nodes of the tree may be elaborated, each time that one is."""
+MOST_NODES = 100_000
+"""How many nodes an expression of the IR may have."""
+DEEPEST = 100
+"""How deeply expressions may be nested, with all macros expanded."""
+MOST_NOTES = 4
+
+
+@dataclass
+class Report:
+    """Collects diagnostics; the one thing here that changes."""
+
+    found: dict[tuple[object, ...], Diagnostic] = field(default_factory=dict)
+    steps: int = 0
+
+    def add(self, diagnostic: Diagnostic, calls: tuple[Note, ...] = ()) -> Bad:
+        """Reports something once; `calls` are the macro calls around it, innermost last."""
+        notes = (*diagnostic.notes, *reversed(calls[-MOST_NOTES:]))
+        key = (type(diagnostic), diagnostic.span, diagnostic.fill(diagnostic.message))
+        self.found.setdefault(key, replace(diagnostic, notes=notes))
+        return BAD
+
+    def step(self, span: Span) -> None:
+        self.steps += 1
+        if self.steps > MOST_STEPS:
+            self.stop(errors.TooLarge(span=span, limit=MOST_STEPS))
+
+    def stop(self, diagnostic: Diagnostic, calls: tuple[Note, ...] = ()) -> None:
+        """Reports something after which going on makes no sense."""
+        self.add(diagnostic, calls)
+        self.check()
+
+    def check(self) -> None:
+        """Raises if anything was wrong."""
+        if self.found:
+            raise AttnError(*self.found.values())

@@ -1,0 +1,536 @@
+"""E2xx and E3xx: what can be wrong with the meaning of a pattern, and limits that it may pass. Raised by `bind`."""
+
+from dataclasses import dataclass
+
+from maskdsl.diagnostics import Diagnostic
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownPattern(Diagnostic):
+    code = "E201"
+    message = "there is no pattern `{name}`"
+    help = "{known}"
+
+    name: str
+    known: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownParameter(Diagnostic):
+    code = "E202"
+    message = "`{pattern}` has no parameter `{name}`"
+    label = "its parameters are declared here"
+
+    pattern: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingParameter(Diagnostic):
+    code = "E203"
+    message = "the parameter `{name}` of `{pattern}` has no value"
+    label = "declared here, without a default"
+    help = "bind it with {name}=..."
+
+    pattern: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongParameter(Diagnostic):
+    code = "E204"
+    message = "the parameter `{name}` is {found}"
+    label = "{expected} is expected"
+
+    name: str
+    found: str
+    expected: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownName(Diagnostic):
+    code = "E205"
+    message = "unknown name `{name}`"
+    label = "{hint}"
+
+    name: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownFunction(Diagnostic):
+    code = "E206"
+    message = "there is no function or macro `{name}`"
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownCoordinate(Diagnostic):
+    code = "E207"
+    message = "no token has a coordinate `{name}`"
+    label = "{known}"
+
+    name: str
+    known: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingCoordinate(Diagnostic):
+    code = "E208"
+    message = "tokens of {spaces} have no coordinate `{name}`"
+    label = "the {side} may be one of them"
+    help = "{hint}"
+
+    name: str
+    spaces: str
+    side: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicateName(Diagnostic):
+    code = "E209"
+    message = "`{name}` is declared twice"
+    label = "{kind}"
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReservedName(Diagnostic):
+    code = "E210"
+    message = "`{name}` is reserved and cannot be declared"
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TypeMismatch(Diagnostic):
+    code = "E211"
+    message = "{what} is {found}, where {expected} is expected"
+    label = "{found}"
+
+    what: str
+    found: str
+    expected: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BooleanArithmetic(Diagnostic):
+    code = "E212"
+    message = "booleans are no numbers"
+    label = "a boolean"
+    help = "write `1 if ... else 0`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerDivision(Diagnostic):
+    code = "E213"
+    message = "`/` divides floats, and both of these are integers"
+    label = "integers"
+    help = "write `//` for the floor of the quotient, or `float(x)` to make a float"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongExponent(Diagnostic):
+    code = "E214"
+    message = "the exponent of `**` must be {expected}"
+    label = "{found}"
+
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotConstant(Diagnostic):
+    code = "E215"
+    message = "{what} must be known when the pattern is bound"
+    label = "this depends on {depends}"
+
+    what: str
+    depends: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingArgument(Diagnostic):
+    code = "E216"
+    message = "`{function}` needs a value for `{name}`"
+    label = "missing here"
+
+    function: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownArgument(Diagnostic):
+    code = "E217"
+    message = "`{function}` has no parameter `{name}`"
+
+    function: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyArguments(Diagnostic):
+    code = "E218"
+    message = "`{function}` takes {most}, and {given} are given"
+
+    function: str
+    most: str
+    given: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatedArgument(Diagnostic):
+    code = "E219"
+    message = "`{name}` is given twice"
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacroRecursion(Diagnostic):
+    code = "E220"
+    message = "`{name}` is expanded within itself"
+    label = "macros cannot be recursive"
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownSpace(Diagnostic):
+    code = "E221"
+    message = "there is no space `{name}`"
+    label = "{known}"
+
+    name: str
+    known: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotInSequence(Diagnostic):
+    code = "E222"
+    message = "`{name}` is none of the spaces of the {sequence}"
+    label = "{known}"
+
+    name: str
+    sequence: str
+    known: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadSequences(Diagnostic):
+    code = "E223"
+    message = "{what}"
+    label = "{hint}"
+
+    what: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoAttend(Diagnostic):
+    code = "E224"
+    message = "the pattern `{name}` attends nothing"
+    label = "it has no `attend` line"
+    help = "`attend all -> all` attends everything"
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssertFailed(Diagnostic):
+    code = "E225"
+    message = "{text}"
+    label = "this does not hold"
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadLength(Diagnostic):
+    code = "E226"
+    message = "{what} is {value}"
+    label = "at least 1 is expected"
+
+    what: str
+    value: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TupleLength(Diagnostic):
+    code = "E227"
+    message = "a tuple of {found}, where {expected} are expected"
+    label = "{hint}"
+
+    found: int
+    expected: int
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoCommonAxes(Diagnostic):
+    code = "E228"
+    message = "a tuple stands for the axes of one space, and {reason}"
+    label = "it is not plain which axes are meant"
+    help = "name the axis, as in `{function}(7, axis = y)`, or say which spaces are meant, as in `a -> a where ...`"
+
+    reason: str
+    function: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexCount(Diagnostic):
+    code = "E229"
+    message = "`{name}` takes {expected}, and {found} are given"
+    label = "declared as {declared}"
+
+    name: str
+    expected: str
+    found: int
+    declared: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexOutOfBounds(Diagnostic):
+    code = "E230"
+    message = "the index is out of bounds: {low} to {high}, where 0 to {last} are allowed"
+    label = "never inside"
+
+    low: int
+    high: int
+    last: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotIndexed(Diagnostic):
+    code = "E231"
+    message = "`{name}` is no table"
+    label = "{hint}"
+
+    name: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AmbiguousLength(Diagnostic):
+    code = "E232"
+    message = "`len({name})` has several values: {values}"
+    label = "which tokens are meant is not plain"
+    help = "name the space, as in `len({space}.{name})`"
+
+    name: str
+    values: str
+    space: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotAxis(Diagnostic):
+    code = "E233"
+    message = "an axis is expected"
+    label = "the name of a coordinate stands here"
+    help = "axes are named plainly: `window(7, axis = y)`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveArgument(Diagnostic):
+    code = "E234"
+    message = "`{function}` takes plain axes"
+    label = "{hint}"
+
+    function: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotYet(Diagnostic):
+    code = "E235"
+    message = "this version gives {what} no meaning"
+    label = "not supported"
+
+    what: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceAsValue(Diagnostic):
+    code = "E236"
+    message = "`{name}` is a space"
+    label = "no value"
+    help = "`{name} -> all` says that the query is in it, `all -> {name}` the key"
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoPairHere(Diagnostic):
+    code = "E237"
+    message = "there is no query and no key here"
+    label = "{hint}"
+
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoScoreHere(Diagnostic):
+    code = "E238"
+    message = "`s` has a meaning in `score` only"
+    label = "{hint}"
+
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PossibleZero(Diagnostic):
+    code = "E239"
+    message = "the divisor may be zero"
+    label = "between {low} and {high}"
+    help = "write `max(x, 1)` where it cannot be zero in truth"
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overflow(Diagnostic):
+    code = "E240"
+    message = "the result may leave 64 bits"
+    label = "up to {high}, down to {low}"
+
+    low: str
+    high: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownType(Diagnostic):
+    code = "E241"
+    message = "there is no type `{name}`"
+    label = "{known}"
+
+    name: str
+    known: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownPlace(Diagnostic):
+    code = "E242"
+    message = "a space `{name}` has no `{coordinate}`"
+    label = "{known}"
+
+    name: str
+    coordinate: str
+    known: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotOneToken(Diagnostic):
+    code = "E243"
+    message = "{what} reads the tokens of a pair, and belongs to one"
+    label = "{hint}"
+
+    what: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivisionByZero(Diagnostic):
+    code = "E244"
+    message = "division by zero"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongDimension(Diagnostic):
+    code = "E245"
+    message = "{what}"
+    label = "{hint}"
+
+    what: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutsideQuantifier(Diagnostic):
+    code = "E246"
+    message = "{what} stands behind `for ... in` only"
+    label = "no value"
+
+    what: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedSides(Diagnostic):
+    code = "E247"
+    message = "a curve belongs to one token"
+    label = "the axes of the query and of the key are mixed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyTokens(Diagnostic):
+    code = "E301"
+    message = "{what} has {count} tokens"
+    label = "at most {limit} are possible"
+
+    what: str
+    count: int
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyAxes(Diagnostic):
+    code = "E302"
+    message = "the space `{name}` has {count} axes"
+    label = "at most {limit} are possible"
+
+    name: str
+    count: int
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeTooLong(Diagnostic):
+    code = "E303"
+    message = "the range holds {count} integers"
+    label = "at most {limit} are possible"
+
+    count: int
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooLarge(Diagnostic):
+    code = "E304"
+    message = "the pattern is too large, with all macros and ranges expanded"
+    label = "the limit of {limit} parts is passed here"
+
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooDeep(Diagnostic):
+    code = "E305"
+    message = "expressions are nested more than {limit} deep, with all macros expanded"
+    label = "in here"
+
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyHeads(Diagnostic):
+    code = "E306"
+    message = "{count} heads"
+    label = "between 1 and {limit} are possible"
+
+    count: int
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooMany(Diagnostic):
+    code = "E307"
+    message = "the pattern declares {count} {what}"
+    label = "at most {limit} are possible"
+
+    count: int
+    what: str
+    limit: int

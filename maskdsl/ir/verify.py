@@ -1,0 +1,118 @@
+"""What every mask holds to. Checked after `bind`, and in tests after every rewrite; a breach is a bug of ours."""
+
+from typing import assert_never
+
+from maskdsl.ir.expressions import (
+    Apply,
+    Batch,
+    Constant,
+    Coordinate,
+    Expression,
+    Head,
+    InSpace,
+    Read,
+    Score,
+    Side,
+    walk,
+)
+from maskdsl.ir.mask import Along, Computed, Given, MaskIR, Sequence, Shuffled
+from maskdsl.ir.ops import COMPARISONS, Op, Type
+
+PAIR = frozenset({Side.QUERY, Side.KEY})
+TOKEN = frozenset({Side.TOKEN})
+
+
+def verify(mask: MaskIR) -> None:
+    """Raises AssertionError, with the node, if a mask is malformed."""
+    if mask.self_attention:
+        assert mask.queries == mask.keys, "self-attention with two sequences"
+    assert mask.heads >= 1
+    for sequence in (mask.queries, mask.keys):
+        verify_sequence(mask, sequence)
+    _expression(mask, mask.relation, PAIR, Type.BOOL)
+    for clause in (*mask.attend, *mask.require):
+        _expression(mask, clause.relation, PAIR, Type.BOOL)
+    for score in mask.scores:
+        _expression(mask, score, PAIR, Type.FLOAT, score=True)
+    for value in (mask.weight, mask.scale):
+        if value is not None:
+            _expression(mask, value, PAIR, Type.FLOAT)
+
+
+def verify_sequence(mask: MaskIR, sequence: Sequence) -> None:
+    assert sequence.spaces
+    names = [space.name for space in sequence.spaces]
+    assert len(set(names)) == len(names), names
+    assert all(axis.length >= 1 for space in sequence.spaces for axis in space.axes)
+    assert len(sequence.order) in (0, len(sequence.spaces)), sequence.order
+    for definition in sequence.coordinates:
+        for name, source in definition.sources:
+            space = sequence.space(name)
+            assert space is not None, definition
+            match source:
+                case Computed(value=value):
+                    _expression(mask, value, TOKEN, definition.type)
+                case Along(axes=axes):
+                    assert all(space.axis(axis) is not None for axis in axes), definition
+                case Shuffled(of=of):
+                    assert of == "i" or space.axis(of) is not None, definition
+                case Given(input=given):
+                    declared = mask.input(given)
+                    assert declared is not None and declared.is_coordinate, definition
+                case _:
+                    assert_never(source)
+    for keys in sequence.order:
+        for key in keys:
+            _expression(mask, key, TOKEN, key.type)
+
+
+def _expression(mask: MaskIR, whole: Expression, sides: frozenset[Side], kind: Type, score: bool = False) -> None:
+    assert whole.type is kind, (whole, kind)
+    for node in walk(whole):
+        match node:
+            case Constant() | Head() | Batch():
+                pass
+            case Coordinate(side=side, name=name):
+                assert side in sides, node
+                assert _known(mask, side, name), node
+            case InSpace(side=side, space=space):
+                assert side in sides, node
+                assert (mask.keys if side is Side.KEY else mask.queries).space(space) is not None, node
+            case Score():
+                assert score, "a score outside scores"
+            case Read(input=name, indices=indices):
+                declared = mask.input(name)
+                assert declared is not None and len(indices) == len(declared.dimensions), node
+                assert all(index.type is Type.INT for index in indices), node
+            case Apply():
+                _operator(node)
+            case _:
+                assert_never(node)
+
+
+def _known(mask: MaskIR, side: Side, name: str) -> bool:
+    sequences = {Side.QUERY: (mask.queries,), Side.KEY: (mask.keys,), Side.TOKEN: (mask.queries, mask.keys)}[side]
+    return name == "i" or any(
+        sequence.definition(name) is not None or any(space.axis(name) is not None for space in sequence.spaces)
+        for sequence in sequences
+    )
+
+
+def _operator(node: Apply) -> None:
+    types = [argument.type for argument in node.arguments]
+    match node.op:
+        case Op.AND | Op.OR:
+            assert len(types) >= 2 and set(types) == {Type.BOOL}, node
+        case Op.NOT:
+            assert types == [Type.BOOL], node
+        case Op.SELECT:
+            assert types[0] is Type.BOOL and types[1] is types[2], node
+        case Op.FLOOR_DIVIDE | Op.FLOOR_MODULO | Op.INTEGER_LOG2 | Op.IS_POWER_OF_TWO | Op.RANDOM | Op.TO_FLOAT:
+            assert set(types) == {Type.INT}, node
+        case Op.DIVIDE | Op.SQUARE_ROOT | Op.EXPONENTIAL | Op.LOGARITHM | Op.TANH | Op.SIGMOID:
+            assert set(types) == {Type.FLOAT}, node
+        case Op.POWER:
+            assert isinstance(node.arguments[1], Constant) and len(set(types)) == 1, node
+        case op:
+            assert len(set(types)) == 1, node
+            assert op in COMPARISONS or types[0] is not Type.BOOL, node

@@ -1,0 +1,131 @@
+"""Every example against its rule written a second time (`oracles.py`), at sizes that no tile divides."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import maskdsl
+from tests.catalogue import oracles
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+CASES = [
+    ("language/dense", "dense", {"n": 7}, 1, oracles.dense),
+    ("language/causal", "causal_dense", {"n": 13}, 1, oracles.causal),
+    ("language/sliding_window", "sliding_window", {"n": 41, "size": 7}, 1, oracles.sliding_window),
+    ("language/sliding_window", "sliding_window", {"n": 1, "size": 1}, 1, oracles.sliding_window),
+    ("language/dilated_window", "dilated_window", {"n": 61, "size": 7, "dilation": 3}, 1, oracles.dilated_window),
+    ("language/dilated_window", "dilated_window", {"n": 61, "size": 8, "dilation": 2}, 1, oracles.dilated_window),
+    ("language/streaming", "streaming", {"n": 53, "size": 9, "sinks": 3}, 1, oracles.streaming),
+    (
+        "language/longformer",
+        "longformer",
+        {"n": 57, "size": 9, "dilation": 2, "globals": 2},
+        1,
+        oracles.longformer,
+    ),
+    ("language/sparse_transformer", "strided", {"n": 50, "stride": 7}, 1, oracles.sparse_strided),
+    ("language/sparse_transformer", "fixed", {"n": 50, "stride": 8, "summary": 3}, 1, oracles.sparse_fixed),
+    ("language/prefix_lm", "prefix_lm", {"n": 31, "prefix": 11}, 1, oracles.prefix_lm),
+    ("language/gemma", "local_layer", {"n": 40, "size": 6}, 1, oracles.sliding_window),
+    ("language/gemma", "global_layer", {"n": 19}, 1, oracles.causal),
+    ("language/cross_attention", "aligned", {"targets": 17, "sources": 60, "size": 9}, 1, oracles.aligned),
+    ("vision/neighborhood", "na1", {"n": 37, "kernel": 7, "dilation": 1, "stride": 1}, 1, oracles.na1),
+    ("vision/neighborhood", "na1", {"n": 37, "kernel": 6, "dilation": 3, "stride": 2}, 1, oracles.na1),
+    ("vision/neighborhood", "na1", {"n": 5, "kernel": 7, "dilation": 2, "stride": 1}, 1, oracles.na1),
+    ("vision/neighborhood", "na1_causal", {"n": 37, "kernel": 6, "dilation": 3, "stride": 2}, 1, oracles.na1_causal),
+    (
+        "vision/neighborhood",
+        "na2",
+        {"h": 9, "w": 11, "kernel": (3, 4), "dilation": (2, 1), "stride": (1, 3)},
+        1,
+        oracles.na2,
+    ),
+    (
+        "vision/neighborhood",
+        "na3",
+        {"t": 1, "h": 7, "w": 6, "kernel": (1, 3, 4), "dilation": (1, 2, 1), "stride": (1, 1, 2)},
+        1,
+        oracles.na3,
+    ),
+    ("vision/neighborhood", "na3_causal", {"t": 4, "h": 5, "w": 4, "kernel": (2, 3, 3)}, 1, oracles.na3_causal),
+    ("vision/swin", "swin", {"h": 12, "w": 8, "size": 4, "shift": 2}, 1, oracles.swin),
+    ("vision/swin", "swin", {"h": 15, "w": 10, "size": 5, "shift": 1}, 1, oracles.swin),
+    ("vision/maxvit", "block", {"h": 8, "w": 12, "size": 4}, 1, oracles.maxvit_block),
+    ("vision/maxvit", "grid", {"h": 8, "w": 12, "size": 4}, 1, oracles.maxvit_grid),
+    ("vision/clear", "clear", {"text": 5, "h": 7, "w": 9, "radius": 3}, 1, oracles.clear),
+    ("vision/hilbert_window", "hilbert_layout", {"h": 7, "w": 10, "kernel": 5}, 1, oracles.square_window),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern", "values", "heads", "rule"), CASES, ids=[f"{case[1]}-{n}" for n, case in enumerate(CASES)]
+)
+def test_example_attends_what_its_rule_says(
+    file: str, pattern: str, values: dict[str, object], heads: int, rule: object
+) -> None:
+    mask = maskdsl.load(EXAMPLES / f"{file}.attn")[pattern].bind(heads=heads, **values)
+    allowed = rule(**values)
+    expected = [[allowed(0, q, k) for k in range(mask.key_length)] for q in range(mask.query_length)]
+    np.testing.assert_array_equal(mask.dense(), expected)
+
+
+@pytest.mark.parametrize("head", range(5))
+def test_cswin_splits_its_heads(head: int) -> None:
+    mask = maskdsl.load(EXAMPLES / "vision/cswin.attn")["cswin"].bind(h=8, w=9, stripe=3, heads=5)
+    allowed = oracles.cswin(5, h=8, w=9, stripe=3)
+    expected = [[allowed(head, q, k) for k in range(72)] for q in range(72)]
+    np.testing.assert_array_equal(mask.dense(head=head), expected)
+
+
+def test_bigbird_has_its_parts() -> None:
+    """All but the random blocks is a rule; those are at most `random_blocks` further key blocks a query block."""
+    mask = maskdsl.load(EXAMPLES / "language/bigbird.attn")["bigbird"].bind(n=150, block=8, random_blocks=2)
+    dense = mask.dense()
+    block = np.arange(150) // 8
+    query, key = block[:, None], block[None, :]
+    local = (abs(query - key) <= 1) | np.isin(query, (0, 18)) | np.isin(key, (0, 18))
+    assert dense[local].all()
+    drawn = dense & ~local
+    assert drawn.any()
+    for number in range(19):
+        assert len(set(key[:, drawn[block == number].any(axis=0)].ravel())) <= 2
+    per_block = dense[np.ix_(np.arange(0, 150, 8), np.arange(0, 150, 8))]
+    np.testing.assert_array_equal(dense, per_block[query, key])
+
+
+def test_packed_documents_attend_themselves() -> None:
+    rng = np.random.default_rng(3)
+    document = rng.integers(0, 4, 40)
+    prefix_end = rng.integers(0, 40, 40)
+    module = maskdsl.load(EXAMPLES / "language/packed.attn")
+    same = document[:, None] == document[None, :]
+    causal = np.tri(40, dtype=bool)
+    np.testing.assert_array_equal(module["packed"].bind(n=40).dense(document=document), same & causal)
+    np.testing.assert_array_equal(module["packed_full"].bind(n=40).dense(document=document), same)
+    prefix = maskdsl.load(EXAMPLES / "language/prefix_lm.attn")["prefix_packed"].bind(n=40)
+    expected = same & (causal | (np.arange(40)[None, :] < prefix_end[:, None]))
+    np.testing.assert_array_equal(prefix.dense(document=document, prefix_end=prefix_end), expected)
+
+
+def test_hilbert_window_follows_the_curve() -> None:
+    """Along the curve every token has its neighbours: the relation is a band when laid out, whatever the curve."""
+    mask = maskdsl.load(EXAMPLES / "vision/hilbert_window.attn")["hilbert_window"].bind(h=8, w=8, size=5)
+    keys = mask.dense().sum(axis=1)
+    assert sorted(keys) == sorted([3, 4, *[5] * 60, 4, 3])
+    tiles = mask.tiles(block=(8, 8)).classes()
+    rows, columns = np.nonzero(tiles)
+    assert abs(rows - columns).max() == 1
+
+
+def test_every_example_binds_at_its_defaults_and_is_documented() -> None:
+    files = sorted(EXAMPLES.rglob("*.attn"))
+    assert len(files) >= 20
+    for file in files:
+        module = maskdsl.load(file)
+        for name in module:
+            pattern = module[name]
+            assert "Source:" in pattern.doc or len(module) > 1, f"{file.name}: {name} says no source"
+            assert pattern.doc, f"{file.name}: {name} has no description"
+            pattern.bind(heads=4)
