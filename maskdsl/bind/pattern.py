@@ -28,7 +28,7 @@ from maskdsl.syntax.parse import parse_statement
 from maskdsl.syntax.program import Program
 
 MOST_HEADS = 4096
-MOST_COORDINATES = 500
+MOST_COORDINATES = 200
 
 
 def bind(

@@ -182,3 +182,14 @@ class UnknownLayout(Diagnostic):
     help = '"declared" and "ordered" are the layouts'
 
     name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRead(Diagnostic):
+    code = "E423"
+    message = "`{name}` is read outside its bounds: index {index} of a dimension of {length}"
+    label = "by a query and a key that attend"
+
+    name: str
+    index: int
+    length: int

@@ -1,45 +1,153 @@
-"""The plain meaning of a relation on NumPy arrays of pairs, which everything else is tested against."""
+"""The plain meaning of a mask on NumPy arrays of pairs: the oracle that everything else is tested against.
+
+Takes time and memory for every pair that it is asked about; nothing that users wait for is built on it.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import sqrt
 from typing import assert_never
 
 import numpy as np
 
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors.call import TableRead
 from maskdsl.ir.coordinates import Coordinates
-from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Score, Side
+from maskdsl.ir.expressions import Apply, Batch, Coordinate, Expression, Head, InSpace, Read, Score, Side, children
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.operators import Array, Leaf, evaluate
+from maskdsl.ir.ops import Op
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Queries and keys, declared positions in arrays that broadcast, in one head and batch entry."""
+
+    mask: MaskIR
+    q: Array
+    k: Array
+    head: int = 0
+    batch: int = 0
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+
+    @cached_property
+    def query(self) -> Coordinates:
+        return Coordinates(self.mask, self.mask.queries, self.inputs, self.batch, self.head)
+
+    @cached_property
+    def key(self) -> Coordinates:
+        return Coordinates(self.mask, self.mask.keys, self.inputs, self.batch, self.head)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        return np.broadcast_shapes(self.q.shape, self.k.shape)
+
+    def allowed(self) -> Array:
+        """bool: which of the pairs attend."""
+        return self.evaluate(self.mask.relation, np.asarray(True))
+
+    def evaluate(self, expression: Expression, asked: Array, score: Array | None = None) -> Array:
+        """The expression's values. Where it is `asked` for, no table is read outside its bounds."""
+
+        def leaf(node: Leaf) -> Array:
+            match node:
+                case Coordinate(side=side, name=name):
+                    return self.query.values(name)[self.q] if side is Side.QUERY else self.key.values(name)[self.k]
+                case InSpace(side=side, space=space):
+                    return self.query.member(space)[self.q] if side is Side.QUERY else self.key.member(space)[self.k]
+                case Head():
+                    return np.asarray(self.head)
+                case Batch():
+                    return np.asarray(self.batch)
+                case Score():
+                    assert score is not None, "a relation reads no score"
+                    return score
+                case _:
+                    assert_never(node)
+
+        def value(node: Expression) -> Array:
+            return evaluate(node, leaf, self.inputs)
+
+        def check(node: Expression, asked: Array) -> None:
+            """Reads of tables in the parts of a node that matter where it is asked for, as Python would evaluate it."""
+            match node:
+                case Apply(op=Op.AND | Op.OR as op, arguments=parts):
+                    for part in parts:
+                        check(part, asked)
+                        asked = asked & (value(part) if op is Op.AND else ~value(part))
+                case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)):
+                    check(condition, asked)
+                    check(then, asked & value(condition))
+                    check(otherwise, asked & ~value(condition))
+                case Read(input=name, indices=indices):
+                    for index, length in zip(indices, self.inputs[name].shape, strict=True):
+                        check(index, asked)
+                        places = value(index)
+                        wrong = np.extract(*np.broadcast_arrays(asked & ((places < 0) | (places >= length)), places))
+                        if wrong.size:
+                            raise AttnError(TableRead(span=node.span, name=name, index=int(wrong[0]), length=length))
+                case _:
+                    for part in children(node):
+                        check(part, asked)
+
+        with np.errstate(all="ignore"):  # pairs that a guard excludes may divide by zero
+            check(expression, asked)
+            return np.broadcast_to(value(expression), self.shape)
 
 
 def allowed(
     mask: MaskIR, q: Array, k: Array, head: int = 0, batch: int = 0, inputs: Mapping[str, Array] | None = None
 ) -> Array:
     """bool: which pairs attend, for arrays of declared positions that broadcast."""
-    given = inputs or {}
-    query = Coordinates(mask, mask.queries, given, batch, head)
-    key = Coordinates(mask, mask.keys, given, batch, head)
-
-    def leaf(node: Leaf) -> Array:
-        match node:
-            case Coordinate(side=side, name=name):
-                return query.values(name)[q] if side is Side.QUERY else key.values(name)[k]
-            case InSpace(side=side, space=space):
-                return query.member(space)[q] if side is Side.QUERY else key.member(space)[k]
-            case Head():
-                return np.asarray(head)
-            case Batch():
-                return np.asarray(batch)
-            case Score():
-                raise AssertionError("a relation reads no score")
-            case _:
-                assert_never(node)
-
-    with np.errstate(all="ignore"):  # pairs that a guard excludes may divide by zero
-        attended = evaluate(mask.relation, leaf, given)
-    return np.broadcast_to(attended, np.broadcast_shapes(q.shape, k.shape))
+    return Pairs(mask, q, k, head, batch, inputs or {}).allowed()
 
 
 def dense(mask: MaskIR, head: int = 0, batch: int = 0, inputs: Mapping[str, Array] | None = None) -> Array:
-    """bool [queries, keys], in declared order."""
+    """bool [queries, keys], in declared order. Raises `AttnError` if an attending pair reads outside a table."""
+    return _all_pairs(mask, head, batch, inputs or {}).allowed()
+
+
+def _all_pairs(mask: MaskIR, head: int, batch: int, inputs: Mapping[str, Array]) -> Pairs:
     queries, keys = np.arange(mask.queries.length)[:, None], np.arange(mask.keys.length)[None, :]
-    return allowed(mask, queries, keys, head, batch, inputs)
+    return Pairs(mask, queries, keys, head, batch, inputs)
+
+
+def attention(
+    mask: MaskIR, q: Array, k: Array, v: Array, inputs: Mapping[str, Array] | None = None
+) -> tuple[Array, Array]:
+    """Attention in float64, in declared order: the output and the log-sum-exp of the final scores.
+
+    q is [batch, heads, queries, dim], k and v are [batch, key heads, keys, dim], and the results [batch, heads,
+    queries, dim] and [batch, heads, queries]. A query that attends nothing gives zeros and minus infinity.
+    """
+    batches, heads, queries, _ = q.shape
+    out = np.zeros((batches, heads, queries, v.shape[-1]))
+    lse = np.full((batches, heads, queries), -np.inf)
+    group = heads // k.shape[1]
+    for batch, head in np.ndindex(batches, heads):
+        pairs = _all_pairs(mask, head if mask.heads > 1 else 0, batch, inputs or {})
+        shared = head // group
+        products = q[batch, head].astype(np.float64) @ k[batch, shared].astype(np.float64).T
+        out[batch, head], lse[batch, head] = _one_head(
+            pairs, products, v[batch, shared].astype(np.float64), q.shape[-1]
+        )
+    return out, lse
+
+
+def _one_head(pairs: Pairs, products: Array, values: Array, dim: int) -> tuple[Array, Array]:
+    mask, attends = pairs.mask, pairs.allowed()
+    scale = np.asarray(1 / sqrt(dim)) if mask.scale is None else pairs.evaluate(mask.scale, attends)
+    score = products * scale
+    for expression in mask.scores:
+        score = pairs.evaluate(expression, attends, score)
+    score = np.where(attends, score, -np.inf)
+    highest = score.max(axis=1, keepdims=True, initial=-np.inf)
+    shifted = np.exp(score - np.where(np.isfinite(highest), highest, 0))
+    total = shifted.sum(axis=1, keepdims=True)
+    probabilities = shifted / np.where(total > 0, total, 1)
+    if mask.weight is not None:
+        probabilities = np.where(attends, probabilities * pairs.evaluate(mask.weight, attends), 0)
+    with np.errstate(divide="ignore"):
+        lse = np.where(total > 0, np.log(total) + highest, -np.inf)[:, 0]
+    return probabilities @ values, lse

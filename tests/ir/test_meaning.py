@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from maskdsl.diagnostics import AttnError
 from maskdsl.ir.coordinates import Coordinates, shuffle, varies
 from maskdsl.ir.curves import curve_positions
 from maskdsl.ir.evaluate import allowed, dense
@@ -141,12 +142,22 @@ def test_dense_and_allowed_agree():
 
 
 def test_reads_heads_and_spaces():
-    inputs = [declared("table", Type.INT, batch=None, heads=2, size=3)]
-    read = Read("table", (Batch(), Head(), apply(Op.SUBTRACT, q(), k())), Type.INT)
+    inputs = [declared("table", Type.INT, batch=None, heads=2, size=7)]
+    read = Read("table", (Batch(), Head(), apply(Op.ADD, apply(Op.SUBTRACT, q(), k()), c(3))), Type.INT)
     relation = apply(Op.AND, InSpace(Side.QUERY, "tokens"), apply(Op.LESS, c(0), read))
-    table = np.array([[[0, 1, 0], [1, 0, 0]]])
+    table = np.array([[[0, 1, 0, 1, 0, 1, 0], [1, 1, 1, 1, 0, 0, 0]]])
     attended = dense(mask(relation, tokens(4), heads=2, inputs=inputs), head=1, inputs={"table": table})
     assert attended.tolist() == [[row <= column for column in range(4)] for row in range(4)]
+
+
+def test_a_pair_that_attends_reads_inside_its_table():
+    inputs = [declared("table", Type.INT, size=4)]
+    read = apply(Op.EQUAL, Read("table", (apply(Op.SUBTRACT, q(), k()),), Type.INT), c(7))
+    table = {"table": np.full(4, 7)}
+    assert dense(mask(apply(Op.AND, causal(), read), tokens(4), inputs=inputs), inputs=table).sum() == 10
+    assert dense(mask(apply(Op.SELECT, causal(), read, FALSE), tokens(4), inputs=inputs), inputs=table).sum() == 10
+    with pytest.raises(AttnError, match="E423.*index -1 of a dimension of 4"):
+        dense(mask(apply(Op.AND, read, causal()), tokens(4), inputs=inputs), inputs=table)
 
 
 def test_simplification():

@@ -1,0 +1,167 @@
+"""A mask as text: what `maskdsl emit --stage ir` prints. Expressions are written in the language itself."""
+
+from typing import assert_never
+
+from maskdsl.ir.expressions import (
+    Apply,
+    Batch,
+    Constant,
+    Coordinate,
+    Expression,
+    Head,
+    InSpace,
+    Read,
+    Score,
+    Side,
+)
+from maskdsl.ir.mask import Along, Computed, CoordinateDefinition, CoordinateSource, Given, MaskIR, Sequence, Shuffled
+from maskdsl.ir.ops import Op
+from maskdsl.source import Source, Span
+from maskdsl.syntax import tree
+from maskdsl.syntax.format_expression import format_expression
+
+BINARY = {
+    Op.ADD: "+",
+    Op.SUBTRACT: "-",
+    Op.MULTIPLY: "*",
+    Op.DIVIDE: "/",
+    Op.FLOOR_DIVIDE: "//",
+    Op.FLOOR_MODULO: "%",
+    Op.POWER: "**",
+}
+COMPARED = {Op.EQUAL: "==", Op.NOT_EQUAL: "!=", Op.LESS: "<", Op.LESS_EQUAL: "<="}
+CALLED = {
+    Op.ABSOLUTE: "abs",
+    Op.MINIMUM: "min",
+    Op.MAXIMUM: "max",
+    Op.INTEGER_LOG2: "ilog2",
+    Op.IS_POWER_OF_TWO: "is_power_of_two",
+    Op.RANDOM: "random",
+    Op.TO_FLOAT: "float",
+    Op.SQUARE_ROOT: "sqrt",
+    Op.EXPONENTIAL: "exp",
+    Op.LOGARITHM: "log",
+    Op.TANH: "tanh",
+    Op.SIGMOID: "sigmoid",
+}
+BASES = {Side.QUERY: "q", Side.KEY: "k"}
+NOWHERE = Span(Source("<ir>", ""), 0, 0)
+
+
+def print_mask(mask: MaskIR) -> str:
+    """Everything that a mask means, a line each."""
+    parameters = ", ".join(f"{name} = {value}" for name, value in mask.parameters)
+    lines = [f"mask {mask.name}({parameters}), {mask.heads} head{'s' if mask.heads != 1 else ''}"]
+    if mask.self_attention:
+        lines += _sequence("tokens", mask.queries)
+    else:
+        lines += [*_sequence("queries", mask.queries), *_sequence("keys", mask.keys)]
+    for each in mask.inputs:
+        lines.append(f"input {each.name}: {each.type}[{', '.join(dimension.text for dimension in each.dimensions)}]")
+    lines.append(f"relation {print_expression(mask.relation)}")
+    if mask.scale is not None:
+        lines.append(f"scale {print_expression(mask.scale)}")
+    lines += [f"score {print_expression(score)}" for score in mask.scores]
+    if mask.weight is not None:
+        lines.append(f"weight {print_expression(mask.weight)}")
+    return "\n".join(lines) + "\n"
+
+
+def _sequence(kind: str, sequence: Sequence) -> list[str]:
+    lines = []
+    for space in sequence.spaces:
+        lines.append(f"space {space.name}[{', '.join(f'{axis.name} = {axis.length}' for axis in space.axes)}]")
+    lines.append(f"{kind} {' ++ '.join(space.name for space in sequence.spaces)}")
+    for definition in sequence.coordinates:
+        lines += _coordinate(definition)
+    for space, keys in zip(sequence.spaces, sequence.order, strict=bool(sequence.order)):
+        if keys:
+            lines.append(f"order {space.name} by {', '.join(map(print_expression, keys))}")
+    return lines
+
+
+def _coordinate(definition: CoordinateDefinition) -> list[str]:
+    return [f"coord {space}.{definition.name} = {_source(source)}" for space, source in definition.sources]
+
+
+def _source(source: CoordinateSource) -> str:
+    match source:
+        case Computed(value=value):
+            return print_expression(value)
+        case Along(kind=kind, axes=axes):
+            return f"{kind}({', '.join(axes)})"
+        case Shuffled(of=of, seed=seed):
+            return f"shuffle({of}, {seed})"
+        case Given(input=name):
+            return f"input {name}"
+        case _:
+            assert_never(source)
+
+
+def print_expression(expression: Expression) -> str:
+    """The expression on one line, in the language."""
+    return format_expression(_tree(expression))
+
+
+def _name(text: str) -> tree.Name:
+    return tree.Name(text, span=NOWHERE)
+
+
+def _tree(expression: Expression) -> tree.Expression:
+    match expression:
+        case Constant(value=value):
+            return _constant(value)
+        case Coordinate(side=Side.TOKEN, name=name):
+            return _name(name)
+        case Coordinate(side=side, name="i"):
+            return _name(BASES[side])
+        case Coordinate(side=side, name=name):
+            return tree.Attribute(_name(BASES[side]), _name(name), span=NOWHERE)
+        case InSpace(side=Side.KEY, space=space):
+            return tree.Arrow(_name("all"), _name(space), span=NOWHERE)
+        case InSpace(space=space):
+            return tree.Arrow(_name(space), _name("all"), span=NOWHERE)
+        case Head():
+            return _name("head")
+        case Batch():
+            return _name("batch")
+        case Score():
+            return _name("s")
+        case Read(input=name, indices=indices):
+            return tree.Index(_name(name), tuple(map(_tree, indices)), span=NOWHERE)
+        case Apply():
+            return _operator(expression)
+        case _:
+            assert_never(expression)
+
+
+def _constant(value: int | float | bool) -> tree.Expression:
+    if isinstance(value, bool):
+        return tree.Boolean(value, span=NOWHERE)
+    if value < 0:
+        return tree.Unary("-", _constant(-value), span=NOWHERE)
+    return tree.Integer(value, span=NOWHERE) if isinstance(value, int) else tree.Float(value, span=NOWHERE)
+
+
+def _operator(node: Apply) -> tree.Expression:
+    parts = tuple(map(_tree, node.arguments))
+    match node.op:
+        case op if op in BINARY:
+            return tree.Binary(BINARY[op], parts[0], parts[1], span=NOWHERE)
+        case op if op in COMPARED:
+            return tree.Comparison(parts, (COMPARED[op],), span=NOWHERE)
+        case Op.AND | Op.OR as op:
+            whole = parts[0]
+            for part in parts[1:]:
+                whole = tree.Binary("and" if op is Op.AND else "or", whole, part, span=NOWHERE)
+            return whole
+        case Op.NOT:
+            return tree.Unary("not", parts[0], span=NOWHERE)
+        case Op.NEGATE:
+            return tree.Unary("-", parts[0], span=NOWHERE)
+        case Op.SELECT:
+            condition, then, otherwise = parts
+            return tree.Conditional(then, condition, otherwise, span=NOWHERE)
+        case op:
+            arguments = tuple(tree.Argument(None, part, span=NOWHERE) for part in parts)
+            return tree.Call(_name(CALLED[op]), arguments, span=NOWHERE)
