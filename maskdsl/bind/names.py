@@ -44,6 +44,8 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
         value = frame.names[name]
         if isinstance(value, Abbreviation):
             return elaborate(value.statement.value, replace(frame, names=value.names, bare_coordinates=False))
+        if isinstance(value, Term) and value.constant is not None:  # what is wrong with it is wrong here
+            return replace(value, expression=replace(value.expression, span=span))
         return value
     macro = frame.world.program.macros(span.source).get(name)
     if macro is not None and name not in FUNCTIONS:
@@ -82,5 +84,5 @@ def _unknown(name: str, span: Span, frame: Frame) -> Value:
     else:
         hint = "no parameter, `let` or macro"
     macros = world.program.macros(span.source)
-    known = [*frame.names, *macros, *(coordinates if frame.bare_coordinates else ())]
+    known = [*frame.names, *macros, *world.bad_names, *(coordinates if frame.bare_coordinates else ())]
     return frame.add(errors.UnknownName(span=span, name=name, hint=hint, nearest=nearest_name(name, known)))

@@ -88,7 +88,7 @@ def declare_sequences(
             used = (*queries.spaces, *keys.spaces)
             first, second = SideWorld(queries), SideWorld(keys)
         case _:
-            what = "`tokens` stands alone, `queries` and `keys` together"
+            what = "`tokens` stands alone, and `queries` and `keys` together"
             at = next(several[0] for several in statements.values() if several)
             return frame.add(errors.BadSequences(span=at.span, what=what, hint=f"the spaces are {names}"))
     for space in spaces.values():

@@ -139,9 +139,7 @@ def _unified(frame: Frame, terms: list[Term], span: Span) -> list[Term] | None:
         return terms
     if Type.BOOL in types:
         wrong = next(term for term in terms if term.type is not Type.BOOL)
-        mismatch = errors.TypeMismatch(
-            span=span, what="one of these", found=describe(wrong), expected="a boolean, as the other is"
-        )
+        mismatch = errors.TypeMismatch(span=span, what="one of the two", found=describe(wrong), expected="a boolean")
         frame.add(mismatch)
         return None
     return [promoted(frame, term) for term in terms]

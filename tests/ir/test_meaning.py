@@ -156,7 +156,7 @@ def test_a_pair_that_attends_reads_inside_its_table():
     table = {"table": np.full(4, 7)}
     assert dense(mask(apply(Op.AND, causal(), read), tokens(4), inputs=inputs), inputs=table).sum() == 10
     assert dense(mask(apply(Op.SELECT, causal(), read, FALSE), tokens(4), inputs=inputs), inputs=table).sum() == 10
-    with pytest.raises(AttnError, match="E423.*index -1 of a dimension of 4"):
+    with pytest.raises(AttnError, match=r"E423.*index -1 of a dimension of 4"):
         dense(mask(apply(Op.AND, read, causal()), tokens(4), inputs=inputs), inputs=table)
 
 
