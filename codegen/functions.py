@@ -34,6 +34,19 @@ def is_power_of_two(x):
     return (x > 0) & (x & (x - 1) == 0)
 
 
+def random(*numbers):
+    """Pseudo-random integers, 0 <= r < 2**31: a pure function of the low 32 bits of each number, the seed first."""
+    state = torch.tensor(0)
+    for number in numbers:
+        state = ((state ^ (torch.as_tensor(number) & 0xFFFFFFFF)) + 0x1E3779B9) & 0xFFFFFFFF
+        state = state ^ (state >> 16)
+        state = (state * 0x7FEB352D) & 0xFFFFFFFF
+        state = state ^ (state >> 15)
+        state = (state * 0x45D9F3B) & 0xFFFFFFFF
+        state = state ^ (state >> 16)
+    return state >> 1
+
+
 class Attended:
     """A table whose elements count only for pairs that attend, so that no other pair sends them a gradient."""
 

@@ -21,7 +21,7 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.syntax.program import Program, load_program, program_from_text
-from maskdsl.syntax.tree import PatternDeclaration
+from maskdsl.syntax.tree import PatternDeclaration, Tuple
 
 if TYPE_CHECKING:
     from maskdsl.runtime.attention import Attention
@@ -107,6 +107,11 @@ class Pattern:
             parameter.name.id: None if parameter.default is None else parameter.default.span.text
             for parameter in self.declaration.parameters
         }
+
+    def tuple_width(self, name: str) -> int | None:
+        """How many entries the default of a parameter has; None if it is no tuple."""
+        default = next(each.default for each in self.declaration.parameters if each.name.id == name)
+        return len(default.items) if isinstance(default, Tuple) else None
 
     def bind(self, *, heads: int = 1, order: str | None = None, **parameters: object) -> Mask:
         """The mask at these values of the parameters, for `heads` query heads.

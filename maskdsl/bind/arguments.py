@@ -50,15 +50,21 @@ def match_arguments(
 
 
 def parameter_type(frame: Frame, parameter: tree.Parameter) -> str | None:
-    """The type that a parameter says, or its default; None if there is no such type."""
-    if parameter.type is not None:
-        name = parameter.type.id
-        if name not in TYPES:
-            known = "the types are " + ", ".join(f"`{each}`" for each in TYPES)
-            nearest = nearest_name(name, TYPES)
-            frame.add(errors.UnknownType(span=parameter.type.span, name=name, known=known, nearest=nearest))
-            return None
+    """The type of a parameter; None, with a report, if it says one that there is not."""
+    name = parameter_kind(parameter)
+    if name in TYPES:
         return name
+    assert parameter.type is not None
+    known = "the types are " + ", ".join(f"`{each}`" for each in TYPES)
+    nearest = nearest_name(name, TYPES)
+    frame.add(errors.UnknownType(span=parameter.type.span, name=name, known=known, nearest=nearest))
+    return None
+
+
+def parameter_kind(parameter: tree.Parameter) -> str:
+    """The type that a parameter says, or its default."""
+    if parameter.type is not None:
+        return parameter.type.id
     match parameter.default:
         case tree.Name(id="i"):
             return "axis"

@@ -40,4 +40,9 @@ class Reference:
         return out, lse
 
 
+def usable_backends() -> tuple[str, ...]:
+    """The names of the backends that can compute on this machine's CPU."""
+    return tuple(name for name, backend in BACKENDS.items())
+
+
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Tiled(), Reference())}

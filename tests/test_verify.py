@@ -1,0 +1,75 @@
+"""The engine behind `maskdsl verify`: right patterns pass, a broken backend is found and its case made small."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import maskdsl
+from maskdsl.runtime.backends import Reference
+from maskdsl.verify import CannotDraw, verify
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+PATTERNS = [
+    ("language/longformer", "longformer"),
+    ("language/bigbird", "bigbird"),
+    ("language/prefix_lm", "prefix_packed"),
+    ("language/t5", "t5"),
+    ("language/cross_attention", "aligned"),
+    ("vision/clear", "clear"),
+    ("vision/cswin", "cswin"),
+    ("vision/neighborhood", "na2"),
+    ("vision/swin_bias", "swin_bias"),
+    ("vision/hilbert_window", "hilbert_window"),
+]
+
+
+@pytest.mark.parametrize(("file", "name"), PATTERNS, ids=[name for _, name in PATTERNS])
+def test_examples_pass(file: str, name: str) -> None:
+    done: list[int] = []
+    verdict = verify(maskdsl.load(EXAMPLES / f"{file}.attn")[name], cases=6, seed=5, progress=done.append)
+    assert verdict.passed, verdict.failures
+    assert done == [1, 2, 3, 4, 5, 6]
+    assert set(verdict.backends) >= {"tiled", "reference"}
+
+
+def test_a_wrong_value_is_found_and_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Reference.run
+
+    def wrong(self, call, q, k, v):  # type: ignore[no-untyped-def]
+        out, lse = right(self, call, q, k, v)
+        return torch.where(torch.arange(out.shape[2])[:, None] >= 5, out + 1, out), lse
+
+    monkeypatch.setattr(Reference, "run", wrong)
+    pattern = maskdsl.parse("pattern p(n, size = 9) { space tokens[n] attend window(size) }")["p"]
+    verdict = verify(pattern, cases=50, seed=1, backends=("reference",))
+    (failure,) = verdict.failures
+    assert not verdict.passed
+    assert "reference: the output" in failure.what
+    assert failure.case.parameters["n"] == 6
+    assert (failure.case.heads, failure.case.batch, failure.case.dim) == (1, 1, 16)
+    assert "n=6" in str(failure.case)
+
+
+def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Reference.run
+
+    def wrong(self, call, q, k, v):  # type: ignore[no-untyped-def]
+        return right(self, call, q, k, v.detach() * 0.5 + v * 0.5)
+
+    monkeypatch.setattr(Reference, "run", wrong)
+    pattern = maskdsl.parse("pattern p(n) { space tokens[n] attend causal }")["p"]
+    (failure,) = verify(pattern, cases=50, seed=1, backends=("reference",)).failures
+    assert "derivative" in failure.what
+
+
+def test_parameters_given_are_kept() -> None:
+    pattern = maskdsl.parse("pattern p(n, size) { space tokens[n] attend window(size) }")["p"]
+    assert verify(pattern, cases=3, parameters={"n": 17, "size": 4}).passed
+
+
+def test_a_pattern_that_never_fits_is_said() -> None:
+    text = 'pattern p(n) { space tokens[n] assert n > 100_000, "long ones only" attend causal }'
+    with pytest.raises(CannotDraw, match="`p`"):
+        verify(maskdsl.parse(text)["p"], cases=1)
