@@ -13,8 +13,11 @@ Array = NDArray[np.int64]
 def curve_positions(kind: CurveKind, lengths: tuple[int, ...]) -> Array:
     """int64 [cells]: where along the curve each cell comes, for cells in row-major order.
 
-    Hilbert and Morton curves run through the smallest power-of-two cube around the box, and skip what lies outside.
+    On two axes a Hilbert curve fills the box itself, step by step to a neighbour. On others, and Morton curves always,
+    the curve runs through the smallest power-of-two cube around the box, and what lies outside is skipped.
     """
+    if kind is CurveKind.HILBERT and len(lengths) == 2:
+        return rectangle_hilbert(*lengths)
     cells = np.indices(lengths, dtype=np.int64).reshape(len(lengths), -1)
     if kind is CurveKind.SNAKE:
         return snake(cells, lengths)
@@ -23,6 +26,72 @@ def curve_positions(kind: CurveKind, lengths: tuple[int, ...]) -> Array:
     positions = np.empty(prod(lengths), dtype=np.int64)
     positions[np.argsort(code, kind="stable")] = np.arange(len(positions))
     return positions
+
+
+def rectangle_hilbert(height: int, width: int) -> Array:
+    """The generalised Hilbert curve of a rectangle (Cerveny 2018, `gilbert`), all pieces of a level at once.
+
+    A piece is a rectangle with a corner to begin at, the vector of its main direction, in which it is crossed, and the
+    one across. Long pieces are cut in two along the main direction; the others in three, of which the first and the
+    last are crossed the other way. Each step goes to a neighbour, but for one diagonal step where a length is odd.
+    """
+    positions = np.empty((height, width), dtype=np.int64)
+    main, across = ([0, width], [height, 0]) if width >= height else ([height, 0], [0, width])
+    start, corner = np.zeros(1, dtype=np.int64), np.zeros((1, 2), dtype=np.int64)
+    a, b = np.array([main]), np.array([across])
+    while len(start):
+        w, h = np.abs(a).sum(axis=1), np.abs(b).sum(axis=1)
+        line = (w == 1) | (h == 1)
+        draw_lines(positions, start[line], corner[line], np.where((h == 1)[line, None], a[line], b[line]))
+        long = ~line & (2 * w > 3 * h)
+        square = ~line & ~long
+        pieces = [halves(start[long], corner[long], a[long], b[long])]
+        pieces.append(thirds(start[square], corner[square], a[square], b[square]))
+        start, corner, a, b = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+    return positions.reshape(-1)
+
+
+Pieces = tuple[Array, Array, Array, Array]
+"""Position of the first cell [n], and corners, main directions and those across [n, 2]."""
+
+
+def draw_lines(positions: Array, start: Array, corner: Array, direction: Array) -> None:
+    """Numbers the cells of pieces that are one cell wide."""
+    length = np.abs(direction).sum(axis=1)
+    piece = np.repeat(np.arange(len(start)), length)
+    step = np.arange(len(piece)) - np.repeat(np.cumsum(length) - length, length)
+    cell = corner[piece] + np.sign(direction)[piece] * step[:, None]
+    positions[cell[:, 0], cell[:, 1]] = start[piece] + step
+
+
+def even_half(direction: Array) -> Array:
+    """Half of each vector, of an even length where the whole is longer than two."""
+    half = direction // 2
+    odd = (np.abs(half).sum(axis=1) % 2 == 1) & (np.abs(direction).sum(axis=1) > 2)
+    return half + np.sign(direction) * odd[:, None]
+
+
+def area(a: Array, b: Array) -> Array:
+    return np.asarray(np.abs(a).sum(axis=1) * np.abs(b).sum(axis=1))
+
+
+def halves(start: Array, corner: Array, a: Array, b: Array) -> Pieces:
+    half = even_half(a)
+    starts = [start, start + area(half, b)]
+    return _joined(starts, [corner, corner + half], [half, a - half], [b, b])
+
+
+def thirds(start: Array, corner: Array, a: Array, b: Array) -> Pieces:
+    along, over = a // 2, even_half(b)
+    last = corner + (a - np.sign(a)) + (over - np.sign(b))
+    second = start + area(over, along)
+    starts = [start, second, second + area(a, b - over)]
+    return _joined(starts, [corner, corner + over, last], [over, a, -over], [along, b - over, along - a])
+
+
+def _joined(*lists: list[Array]) -> Pieces:
+    start, corner, a, b = (np.concatenate(parts) for parts in lists)
+    return start, corner, a, b
 
 
 def snake(cells: Array, lengths: tuple[int, ...]) -> Array:

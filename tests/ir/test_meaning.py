@@ -75,6 +75,19 @@ def test_curves_go_from_neighbour_to_neighbour(kind, lengths):
     assert (np.abs(np.diff(cells, axis=1)).sum(axis=0) == 1).all()
 
 
+@pytest.mark.parametrize(
+    "lengths", [(1, 1), (1, 9), (2, 3), (5, 7), (7, 5), (6, 10), (13, 4), (12, 40), (31, 33), (64, 64)]
+)
+def test_a_hilbert_curve_fills_a_rectangle(lengths):
+    """Steps go to neighbours; one may be diagonal where a length is odd."""
+    positions = curve_positions(CurveKind.HILBERT, lengths)
+    cells = np.stack(np.unravel_index(np.argsort(positions), lengths))
+    steps = np.abs(np.diff(cells, axis=1))
+    assert sorted(positions) == list(range(np.prod(lengths)))
+    assert (steps.max(axis=0, initial=0) <= 1).all()
+    assert (steps.sum(axis=0) > 1).sum() <= (lengths[0] % 2 or lengths[1] % 2)
+
+
 def test_a_shuffle_is_a_permutation_of_its_own():
     assert sorted(shuffle(100, 3)) == list(range(100))
     assert not np.array_equal(shuffle(100, 3), shuffle(100, 4))
