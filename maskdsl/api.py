@@ -19,6 +19,7 @@ from maskdsl.analysis.tiles import tiles
 from maskdsl.bind import bind, find_pattern
 from maskdsl.diagnostics import AttnError
 from maskdsl.ir.evaluate import dense
+from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.syntax.program import Program, load_program, program_from_text
 from maskdsl.syntax.tree import PatternDeclaration, Tuple
@@ -157,7 +158,8 @@ class Mask:
 
     def dense(self, head: int = 0, batch: int = 0, **inputs: ArrayLike) -> NDArray[np.bool_]:
         """Bool array [queries, keys] in declared order: the meaning. Takes n x n memory; for looking and testing."""
-        return dense(self.ir, head=head, batch=batch, inputs=_arrays(inputs))
+        given = input_arrays(self.ir, _arrays(inputs), relation_inputs(self.ir))
+        return dense(self.ir, head=head, batch=batch, inputs=given)
 
     def tiles(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> BlockMap:
         """The exact class of every tile of `block` (queries, keys), in laid-out order, as runs."""
