@@ -1,0 +1,74 @@
+"""Numbers as people read them."""
+
+LETTERS = ("", "k", "M", "G", "T", "P", "E")
+BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def scaled(number: float, base: int, units: tuple[str, ...]) -> tuple[float, str]:
+    """The number in the largest unit of which it has at least one."""
+    level = 0
+    while abs(number) >= base and level + 1 < len(units):
+        number /= base
+        level += 1
+    return number, units[level]
+
+
+def count(number: int) -> str:
+    """Exact: `1,048,576`."""
+    return f"{number:,}"
+
+
+def about(number: float, unit: str = "") -> str:
+    """Three digits and a letter: `8.59 GFLOP`."""
+    value, letter = scaled(number, 1000, LETTERS)
+    return f"{digits(value)} {letter}{unit}".rstrip()
+
+
+def size(number: float) -> str:
+    """Bytes: `3.00 MiB`."""
+    value, unit = scaled(number, 1024, BINARY)
+    return f"{value:.0f} {unit}" if unit == "B" else f"{digits(value)} {unit}"
+
+
+def percent(part: float) -> str:
+    """`12.3 %`. What is more than nothing never reads as nothing, nor what is less than all as all."""
+    value = 100 * part
+    if 0 < value < 0.001:
+        return "< 0.001 %"
+    if 99.9 <= value < 100:
+        return f"{min(value, 99.999):.3f} %"
+    return f"{digits(value)} %"
+
+
+def times(factor: float) -> str:
+    """`14.2 x`."""
+    return "no bound" if factor == float("inf") else f"{digits(factor)} x"
+
+
+def duration(seconds: float) -> str:
+    """`1.25 ms`."""
+    for unit, length in ("s", 1.0), ("ms", 1e-3), ("us", 1e-6):
+        if seconds >= length:
+            return f"{digits(seconds / length)} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def digits(value: float) -> str:
+    """Three of them that count, none behind the point where the value is whole and small."""
+    if value == int(value) and abs(value) < 1000:
+        return f"{int(value)}"
+    before = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    decimals = max(0, 3 - before)
+    text = f"{value:.{decimals}f}"
+    return text if abs(value) >= 1 or float(text) else f"{value:.1g}"
+
+
+def numbers(values: list[int]) -> str:
+    """A list with its stretches shortened: `0-3, 6`."""
+    parts: list[list[int]] = []
+    for value in sorted(values):
+        if parts and value == parts[-1][-1] + 1:
+            parts[-1].append(value)
+        else:
+            parts.append([value])
+    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
