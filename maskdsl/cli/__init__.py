@@ -1,1 +1,8 @@
-"""The command line."""
+"""The command line: `maskdsl check | fmt | show | stats | emit | verify | run | bench`.
+
+The face furthest to the right: imports everything, and torch only in the commands that compute.
+"""
+
+from maskdsl.cli.app import main
+
+__all__ = ["main"]

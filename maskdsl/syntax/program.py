@@ -77,7 +77,7 @@ class Program:
 
 def load_program(path: str | PathLike[str], allow: Iterable[str | PathLike[str]] = ()) -> Program:
     """The program of a file. `allow` names directories besides the file's own from which files may be used."""
-    source = _read(Path(path), str(path))
+    source = read_source(Path(path), str(path))
     return _program(source, Path(path).resolve(), allow)
 
 
@@ -141,7 +141,7 @@ class _Loader:
         if len(self.files) + len(self.tried) >= MOST_FILES:
             raise AttnError(UseLimit(span=name.span, what="too many files are used", limit=MOST_FILES))
         self.tried.add(path)
-        source = _read(path, str(Path(name.span.source.name).parent / name.value), name.span)
+        source = read_source(path, str(Path(name.span.source.name).parent / name.value), name.span)
         self.size += len(source.text)
         if self.size > LARGEST_PROGRAM:
             raise AttnError(UseLimit(span=name.span, what="the files used are too large", limit=LARGEST_PROGRAM))
@@ -162,7 +162,7 @@ class _Loader:
         return path
 
 
-def _read(path: Path, name: str, span: Span | None = None) -> Source:
+def read_source(path: Path, name: str, span: Span | None = None) -> Source:
     """The text of a file, called `name` in errors. `span` is where it is used."""
     if path.suffix != SUFFIX:
         raise AttnError(NotAttnFile(span=span, name=name))

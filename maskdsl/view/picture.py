@@ -7,7 +7,6 @@ from itertools import groupby
 
 import numpy as np
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.measure import Measurement
 from rich.text import Text
 
 from maskdsl.analysis.blockmap import FULL, PARTIAL, Array, BlockMap
@@ -42,10 +41,11 @@ class Picture:
             name = Text(f"{names.get(number, ''):>{gutter}} " if gutter else "", style="dim")
             yield Text.assemble(name, line, no_wrap=True)
 
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+    @property
+    def width(self) -> int:
+        """Columns on the screen."""
         gutter = max(map(len, self.row_names.values()), default=0)
-        width = self.cells.full.shape[1] * self.times + gutter + bool(gutter)
-        return Measurement(width, width)
+        return self.cells.full.shape[1] * self.times + gutter + bool(gutter)
 
     @cached_property
     def cells(self) -> Cells:
@@ -76,7 +76,9 @@ class Picture:
         """The names of the spaces of keys, each where it begins, those without room left out."""
         begins = starts(self.keys, self.scale.cell[1], self.times)
         line = ""
-        for space, begin, end in zip(self.keys, begins, [*begins[1:], self.cells.full.shape[1] * self.times], strict=True):
+        for space, begin, end in zip(
+            self.keys, begins, [*begins[1:], self.cells.full.shape[1] * self.times], strict=True
+        ):
             if begin >= len(line) and len(space.name) <= end - begin:
                 line = line.ljust(begin) + space.name
         return line

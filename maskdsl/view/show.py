@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.cells import cell_len
 from rich.columns import Columns
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
@@ -25,6 +26,7 @@ FRAME = 4
 OTHER_LINES = 9
 """Lines of a screen that the picture leaves free."""
 LINES_WITHOUT_SCREEN = 32
+MOST_PICTURES = 12
 
 
 def room(console: Console, mask: MaskIR, pictures: int) -> tuple[int, int]:
@@ -92,8 +94,17 @@ def framed(picture: Picture, heading: str) -> Panel:
     """A map in its frame."""
     full, partial = picture.counts
     below = f"{units.count(full)} full, {units.count(partial)} partial"
-    return Panel.fit(
-        picture, title=Text(heading), subtitle=Text(below), box=box.SQUARE, border_style="dim", title_align="left"
+    width = max(picture.width, cell_len(heading) + 2, cell_len(below) + 2) + FRAME
+    return Panel(
+        picture,
+        title=Text(heading),
+        subtitle=Text(below),
+        box=box.SQUARE,
+        border_style="dim",
+        title_align="left",
+        subtitle_align="left",
+        expand=False,
+        width=width,
     )
 
 
@@ -108,6 +119,7 @@ class Legend:
         for swatch, name in self.swatches(console):
             line.append(swatch)
             line.append(f" {name}   ")
+        line.rstrip()
         yield line
         yield Text(self.size(), style="dim")
 
@@ -143,5 +155,8 @@ def shown(layouts: Sequence[Layout], heads: Sequence[int]) -> RenderableType:
     parts: list[RenderableType] = [title(mask)]
     if mask.doc:
         parts.append(Text(mask.doc.splitlines()[0], style="dim italic"))
-    parts.append(panels[0] if len(panels) == 1 else Columns(panels, padding=(0, 1)))
+    parts.append(panels[0] if len(panels) == 1 else Columns(panels[:MOST_PICTURES], padding=(0, 1)))
+    if len(panels) > MOST_PICTURES:
+        more = f"{len(panels) - MOST_PICTURES} more maps are not shown; --head says which heads are"
+        parts.append(Text(more, style="yellow"))
     return Group(*parts, Legend(layouts[0].scale))

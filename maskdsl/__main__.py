@@ -1,0 +1,5 @@
+"""`python -m maskdsl`."""
+
+from maskdsl.cli import main
+
+main()

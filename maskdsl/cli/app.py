@@ -1,0 +1,177 @@
+"""The commands: what each takes and what its help says. What they do is in the modules beside this one."""
+
+import sys
+from typing import Annotated
+
+from typer import Context, Exit, Option, Typer
+
+from maskdsl import __version__
+from maskdsl.cli import files, looks
+from maskdsl.cli.consoles import print_error
+from maskdsl.cli.options import (
+    DEFAULT_HEADS,
+    Backward,
+    Batch,
+    Device,
+    Dtype,
+    File,
+    Files,
+    Given,
+    HeadDim,
+    Heads,
+    OneHead,
+    Order,
+    Orders,
+    Seconds,
+    Words,
+)
+from maskdsl.diagnostics import AttnError
+from maskdsl.pipeline import STAGES
+
+app = Typer(
+    help="Attention patterns as text: check, draw, measure, compile and run them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+STAGE_NAMES = ", ".join(stage.name for stage in STAGES)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command and exits: 0, 1 where a check found something, 2 for what the user got wrong."""
+    try:
+        app(arguments, prog_name="maskdsl")
+    except AttnError as error:
+        print_error(error)
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def top(context: Context, version: Annotated[bool, Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise Exit
+    if context.invoked_subcommand is None:
+        raise Exit(2)
+
+
+@app.command()
+def check(paths: Files, heads: Heads = DEFAULT_HEADS) -> None:
+    """Report everything that is wrong with these files: their text, and each pattern at its defaults."""
+    raise Exit(files.check(paths, heads))
+
+
+@app.command()
+def fmt(
+    paths: Files,
+    check: Annotated[bool, Option("--check", help="Write nothing; exit with 1 if a file would change.")] = False,
+    diff: Annotated[bool, Option("--diff", help="Write nothing; print what would change.")] = False,
+) -> None:
+    """Rewrite files in the one canonical layout. `-` reads standard input and writes standard output."""
+    raise Exit(files.fmt(paths, check, diff))
+
+
+@app.command()
+def show(
+    file: File,
+    words: Words = None,
+    heads: Heads = DEFAULT_HEADS,
+    head: OneHead = None,
+    order: Orders = None,
+    block: Annotated[
+        str | None,
+        Option("--block", metavar="SIZE", help="Tokens of a tile, 128 or 128x64; fitted to the window unless given."),
+    ] = None,
+    given: Given = None,
+) -> None:
+    """Draw the tiles of a pattern: which are empty, partly attended, full."""
+    looks.show(file, words or [], heads, head or [], order or [], block, given or [])
+
+
+@app.command()
+def stats(
+    file: File,
+    words: Words = None,
+    heads: Heads = DEFAULT_HEADS,
+    head: OneHead = None,
+    order: Orders = None,
+    block: Annotated[str, Option("--block", metavar="SIZE", help="Tokens of a tile, 128 or 128x64.")] = "128",
+    given: Given = None,
+    head_dim: HeadDim = 64,
+    json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure a pattern: density, waste, arithmetic, keys per query. Exact."""
+    looks.stats(file, words or [], heads, head or [], order or [], block, given or [], head_dim, json)
+
+
+@app.command()
+def emit(
+    file: File,
+    words: Words = None,
+    stage: Annotated[str, Option("--stage", help=f"What to print: {STAGE_NAMES}.")] = STAGES[-1].name,
+    heads: Heads = DEFAULT_HEADS,
+    order: Order = None,
+    given: Given = None,
+) -> None:
+    """Print what a stage of the compiler makes of a pattern."""
+    looks.emit(file, words or [], stage, heads, order, given or [])
+
+
+@app.command()
+def verify(
+    file: File,
+    words: Words = None,
+    cases: Annotated[int, Option("--cases", min=1, help="Random settings to try.")] = 20,
+    seed: Annotated[int, Option("--seed", min=0, help="Another seed tries other settings.")] = 0,
+    backend: Annotated[
+        list[str] | None, Option("--backend", help="Only this backend; may be repeated.", show_default=False)
+    ] = None,
+) -> None:
+    """Try a pattern at random sizes, heads, orders and types: tiles and every backend against the meaning."""
+    from maskdsl.cli import trials  # imports torch: start-up time
+
+    raise Exit(trials.verify(file, words or [], cases, seed, backend or []))
+
+
+@app.command()
+def run(
+    file: File,
+    words: Words = None,
+    backend: Annotated[str, Option("--backend", help="Which backend computes.")] = "auto",
+    heads: Heads = DEFAULT_HEADS,
+    order: Order = None,
+    given: Given = None,
+    dtype: Dtype = "float32",
+    head_dim: HeadDim = 64,
+    batch: Batch = 1,
+    device: Device = "cpu",
+    backward: Backward = False,
+    seconds: Seconds = 2.0,
+) -> None:
+    """Compute a pattern on this machine and time it."""
+    from maskdsl.cli import trials  # imports torch: start-up time
+
+    shape = trials.Shape(heads, head_dim, batch, dtype, device, backward)
+    trials.run(file, words or [], backend, order, given or [], shape, seconds)
+
+
+@app.command()
+def bench(
+    file: File,
+    words: Words = None,
+    heads: Heads = DEFAULT_HEADS,
+    order: Order = None,
+    given: Given = None,
+    dtype: Dtype = "float32",
+    head_dim: HeadDim = 64,
+    batch: Batch = 1,
+    device: Device = "cpu",
+    backward: Backward = False,
+    seconds: Seconds = 2.0,
+) -> None:
+    """Compare the backends with each other and with torch's dense attention on a pattern."""
+    from maskdsl.cli import trials  # imports torch: start-up time
+
+    shape = trials.Shape(heads, head_dim, batch, dtype, device, backward)
+    trials.bench(file, words or [], order, given or [], shape, seconds)

@@ -1,0 +1,102 @@
+"""`check` and `fmt`: what is asked of whole files."""
+
+import sys
+from collections.abc import Sequence
+from difflib import unified_diff
+from pathlib import Path
+
+from rich.text import Text
+
+from maskdsl.api import Module, load
+from maskdsl.bind import bind
+from maskdsl.cli.consoles import note, output, print_error
+from maskdsl.diagnostics import AttnError, Diagnostic
+from maskdsl.errors.command import NotWritten
+from maskdsl.source import Source
+from maskdsl.syntax.format import format_file
+from maskdsl.syntax.parse import parse
+from maskdsl.syntax.program import read_source
+
+DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def check(paths: Sequence[str], heads: int) -> int:
+    """1 if anything is wrong with a file."""
+    failed = False
+    for path in paths:
+        try:
+            module = load(path)
+            bound, unbound = bind_all(module, heads)
+        except AttnError as error:
+            print_error(error)
+            failed = True
+            continue
+        count = f"{len(bound)} pattern{'s' * (len(bound) != 1)}"
+        output().print(Text.assemble((path, "bold"), ": ", ("ok", "green"), f", {count}"), soft_wrap=True)
+        for name, missing in unbound.items():
+            note(f"`{name}` was parsed but not bound: no default for {', '.join(f'`{each}`' for each in missing)}")
+    return int(failed)
+
+
+def bind_all(module: Module, heads: int) -> tuple[list[str], dict[str, list[str]]]:
+    """The patterns that bind at their defaults, and those without, with the parameters that have none."""
+    bound: list[str] = []
+    unbound: dict[str, list[str]] = {}
+    wrong: dict[Diagnostic, None] = {}
+    for name, pattern in module.items():
+        missing = [parameter for parameter, default in pattern.parameters.items() if default is None]
+        if missing:
+            unbound[name] = missing
+            continue
+        try:
+            bind(pattern.program, name, {}, heads)
+            bound.append(name)
+        except AttnError as error:
+            wrong |= dict.fromkeys(error.diagnostics)
+    if wrong:
+        raise AttnError(*wrong)
+    return bound, unbound
+
+
+def fmt(paths: Sequence[str], check: bool, diff: bool) -> int:
+    """1 if `check` finds a file that would change; 2 if one cannot be parsed."""
+    changed, broken = False, False
+    for path in paths:
+        try:
+            source = Source("<stdin>", sys.stdin.read()) if path == "-" else read_source(Path(path), path)
+            text = format_file(parse(source))
+            changed |= text != source.text
+            settle(source, path, text, check, diff)
+        except AttnError as error:
+            print_error(error)
+            broken = True
+    return 2 if broken else int(changed and check)
+
+
+def settle(source: Source, path: str, text: str, check: bool, diff: bool) -> None:
+    """Writes or shows the formatted text of one file."""
+    differs = text != source.text
+    if diff and differs:
+        print_difference(source, text)
+    if check and differs:
+        output().print(f"would change {path}", markup=False, soft_wrap=True)
+    if check or diff:
+        return
+    if path == "-":
+        sys.stdout.write(text)
+    elif differs:
+        write(path, text)
+        output().print(f"changed {path}", markup=False, soft_wrap=True)
+
+
+def write(path: str, text: str) -> None:
+    try:
+        Path(path).write_bytes(text.encode())
+    except OSError as error:
+        raise AttnError(NotWritten(file=path, reason=error.strerror or str(error))) from None
+
+
+def print_difference(source: Source, text: str) -> None:
+    before, after = source.text.splitlines(keepends=True), text.splitlines(keepends=True)
+    for line in unified_diff(before, after, source.name, f"{source.name}, formatted"):
+        output().print(Text(line.rstrip("\n"), style=DIFF_STYLES.get(line[0], "")), soft_wrap=True)

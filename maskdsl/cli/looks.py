@@ -1,0 +1,127 @@
+"""`show`, `stats` and `emit`: what a pattern is, without computing it."""
+
+import json
+from collections.abc import Iterator, Sequence
+
+from maskdsl.analysis.stats import stats as measure
+from maskdsl.analysis.tiles import tiles
+from maskdsl.api import Mask
+from maskdsl.cli.consoles import note, output
+from maskdsl.cli.request import (
+    SYNTHETIC_SEED,
+    Inputs,
+    Request,
+    choose,
+    complete,
+    order_text,
+    read_arrays,
+    read_block,
+    read_heads,
+    read_request,
+)
+from maskdsl.ir.inputs import relation_inputs
+from maskdsl.pipeline import STAGES
+from maskdsl.view.cells import fit
+from maskdsl.view.show import Layout, head_classes, room, shown, title
+from maskdsl.view.tables import head_columns, stats_table
+
+
+def show(
+    file: str,
+    words: Sequence[str],
+    heads: int,
+    wanted: Sequence[int],
+    orders: Sequence[str],
+    block: str | None,
+    given: Sequence[str],
+) -> None:
+    """Prints the pictures of every order."""
+    chosen = read_heads(wanted, heads)
+    size = None if block is None else read_block(block)
+    masks = list(bound(read_request(file, words), heads, orders))
+    inputs = tile_inputs(masks, given)
+    console = output()
+
+    def layouts(pictures: int) -> list[Layout]:
+        """As large as so many pictures can be."""
+        space = room(console, masks[0].ir, pictures)
+        scale = fit((masks[0].query_length, masks[0].key_length), space, size)
+        return [
+            Layout(order_text(mask.ir), mask.ir, tiles(mask.ir, scale.block, inputs.arrays), scale, space)
+            for mask in masks
+        ]
+
+    found = layouts(len(masks))
+    pictures = sum(len(head_classes(each.tiles, chosen)) for each in found)
+    console.print(shown(found if pictures == len(masks) else layouts(pictures), chosen))
+
+
+def bound(request: Request, heads: int, orders: Sequence[str]) -> Iterator[Mask]:
+    """In the pattern's own order, or in each of those asked for."""
+    yield from (request.bind(heads, order) for order in orders) if orders else [request.bind(heads)]
+
+
+def tile_inputs(masks: Sequence[Mask], given: Sequence[str]) -> Inputs:
+    """Those that decide the tiles in one of the orders. Tells which were made up."""
+    needed = frozenset[str]().union(*(relation_inputs(mask.ir) for mask in masks))
+    inputs = complete(masks[0].ir, read_arrays(given), needed)
+    tell(inputs)
+    return inputs
+
+
+def tell(inputs: Inputs) -> None:
+    if inputs.made:
+        names = ", ".join(f"`{name}`" for name in inputs.made)
+        note(f"made-up values for {names} (seed {SYNTHETIC_SEED}); --input gives real ones")
+
+
+def stats(
+    file: str,
+    words: Sequence[str],
+    heads: int,
+    wanted: Sequence[int],
+    orders: Sequence[str],
+    block: str,
+    given: Sequence[str],
+    head_dim: int,
+    as_json: bool,
+) -> None:
+    """Prints the figures of every order."""
+    chosen = read_heads(wanted, heads)
+    size = read_block(block)
+    masks = list(bound(read_request(file, words), heads, orders))
+    inputs = tile_inputs(masks, given).arrays
+    found = {order_text(mask.ir): measure(mask.ir, size, inputs, head_dim=head_dim) for mask in masks}
+    if as_json:
+        head = {"pattern": masks[0].name, "parameters": dict(masks[0].ir.parameters), "heads": heads}
+        orders_found = [{"order": order, **figures.as_dict()} for order, figures in found.items()]
+        print(json.dumps({**head, "orders": orders_found}, indent=2))
+        return
+    columns = []
+    for order, figures in found.items():
+        behind = f", {order}" if len(found) > 1 else ""
+        classes = head_columns(figures, chosen)
+        if not wanted:
+            columns.append(((f"{heads} heads" if heads > 1 else "1 head") + behind, figures.total))
+        if wanted or len(set(figures.heads)) > 1:
+            columns += [(name + behind, each) for name, each in classes]
+    console = output()
+    console.print(title(masks[0].ir))
+    console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")
+    console.print(stats_table(columns))
+
+
+def emit(file: str, words: Sequence[str], stage: str, heads: int, order: str | None, given: Sequence[str]) -> None:
+    """Prints the text of one stage; with colours if it is code for a terminal."""
+    choose("stage", stage, [each.name for each in STAGES])
+    (chosen,) = (each for each in STAGES if each.name == stage)
+    mask = read_request(file, words).bind(heads, order)
+    inputs = tile_inputs([mask], given).arrays if chosen.reads_inputs else {}
+    text = chosen.text(mask, inputs)
+    console = output()
+    if chosen.is_python and console.is_terminal and not console.no_color:
+        from rich.syntax import Syntax  # imports pygments: start-up time
+
+        console.print(Syntax(text, "python", theme="ansi_dark", background_color="default", word_wrap=True))
+    else:
+        print(text, end="")

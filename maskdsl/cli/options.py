@@ -1,0 +1,52 @@
+"""Arguments and options that several commands share."""
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+File = Annotated[str, Argument(metavar="FILE", help="An .attn file.", show_default=False)]
+Files = Annotated[list[str], Argument(metavar="FILE...", help=".attn files.", show_default=False)]
+Words = Annotated[
+    list[str] | None,
+    Argument(
+        metavar="[PATTERN] [NAME=VALUE]...",
+        help="The pattern, which may be left out where there is only one, and its parameters: "
+        "n=4096, shift=-3, 'kernel=(7, 7)', causal=True, axis=y.",
+        show_default=False,
+    ),
+]
+Heads = Annotated[int, Option("--heads", min=1, help="Number of query heads.")]
+OneHead = Annotated[
+    list[int] | None, Option("--head", metavar="HEAD", help="Only this head; may be repeated.", show_default=False)
+]
+Orders = Annotated[
+    list[str] | None,
+    Option(
+        "--order",
+        metavar="KEYS",
+        help="Lay tokens out by these keys instead of the pattern's own: 'hilbert(y, x)', 'image by y // 8, x // 8', "
+        "or declared. Repeat it to compare.",
+        show_default=False,
+    ),
+]
+Order = Annotated[
+    str | None, Option("--order", metavar="KEYS", help="Lay tokens out by these keys.", show_default=False)
+]
+Given = Annotated[
+    list[str] | None,
+    Option(
+        "--input",
+        metavar="NAME=FILE.npy",
+        help="Values of a run-time input; plausible ones are made up for those left out.",
+        show_default=False,
+    ),
+]
+Dtype = Annotated[str, Option("--dtype", help="float64, float32, bfloat16 or float16.")]
+HeadDim = Annotated[int, Option("--head-dim", min=1, help="Width of a head.")]
+Batch = Annotated[int, Option("--batch", min=1, help="Number of batch entries.")]
+Device = Annotated[str, Option("--device", help="cpu, cuda, or another device of torch.")]
+Backward = Annotated[bool, Option("--backward", help="Time forward and backward together.")]
+Seconds = Annotated[float, Option("--seconds", min=0.0, help="About how long to repeat, each.")]
+
+DEFAULT_HEADS = 4
+"""Enough to see heads that differ."""

@@ -1,0 +1,119 @@
+"""E5xx: what can be wrong with a command line. Raised by `cli`."""
+
+from dataclasses import dataclass
+
+from maskdsl.diagnostics import Diagnostic
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeveralPatterns(Diagnostic):
+    code = "E501"
+    message = "`{file}` has several patterns"
+    help = "name one of them behind the file: {known}"
+
+    file: str
+    known: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoPattern(Diagnostic):
+    code = "E502"
+    message = "`{file}` declares no pattern"
+    help = "a pattern of the standard library can be named behind the file"
+
+    file: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrayWord(Diagnostic):
+    code = "E503"
+    message = "the pattern is `{pattern}`, and `{word}` is no parameter"
+    help = "parameters are given as name=value"
+
+    pattern: str
+    word: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatedParameter(Diagnostic):
+    code = "E504"
+    message = "`{name}` is given twice"
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotAValue(Diagnostic):
+    code = "E505"
+    message = "`{text}` is no value of a parameter"
+    label = "this is not known here"
+    help = "a value is a number, True, False, a tuple such as (7, 7), the name of an axis, or arithmetic on numbers"
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotAnInput(Diagnostic):
+    code = "E506"
+    message = "`{text}` says no input"
+    help = "write --input name=file.npy"
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnreadableInput(Diagnostic):
+    code = "E507"
+    message = "the values of `{name}` cannot be read from `{file}`: {reason}"
+    help = "numpy.save writes such files"
+
+    name: str
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownChoice(Diagnostic):
+    code = "E508"
+    message = "there is no {what} `{name}`"
+    help = "there are {known}"
+
+    what: str
+    name: str
+    known: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownHead(Diagnostic):
+    code = "E509"
+    message = "there is no head {head}"
+    help = "there are {heads} heads, from 0; --heads says how many"
+
+    head: int
+    heads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotABlock(Diagnostic):
+    code = "E510"
+    message = "`{text}` is no size of a block"
+    help = "write --block 128, or --block 128x64 for 128 queries and 64 keys"
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingToTime(Diagnostic):
+    code = "E511"
+    message = "nothing can be computed here: {reason}"
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotWritten(Diagnostic):
+    code = "E512"
+    message = "`{file}` cannot be written: {reason}"
+
+    file: str
+    reason: str

@@ -1,0 +1,108 @@
+"""The stages from text to code, listed once as data. What each of them has made can be printed."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from maskdsl.analysis.blockmap import BlockMap, Runs
+from maskdsl.analysis.tiles import tiles as find_tiles
+from maskdsl.api import Mask
+from maskdsl.emit.reference import emit_reference
+from maskdsl.emit.tiled import emit_tiled
+from maskdsl.ir.printer import print_expression, print_mask
+from maskdsl.plan import KernelPlan, make_plan
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step on the way, and the text of what it has made of a mask."""
+
+    name: str
+    makes: str
+    text: Callable[[Mask, Arrays], str]
+    is_python: bool = False
+    reads_inputs: bool = False
+
+
+def tree_text(mask: Mask, inputs: Arrays) -> str:
+    return "\n".join(outline(mask.pattern.declaration)) + "\n"
+
+
+def outline(value: object, name: str = "") -> Iterator[str]:
+    """Dataclasses as indented lines, leaves beside their names. Spans are left out."""
+    prefix = f"{name}: " if name else ""
+    if isinstance(value, tuple):
+        yield f"{prefix}{'()' if not value else ''}".rstrip()
+        for item in value:
+            yield from (f"  {line}" for line in outline(item))
+    elif is_dataclass(value):
+        shown = [field.name for field in fields(value) if field.repr]
+        if all(
+            not isinstance(getattr(value, each), tuple) and not is_dataclass(getattr(value, each)) for each in shown
+        ):
+            yield prefix + repr(value)
+            return
+        yield f"{prefix}{type(value).__name__}"
+        for each in shown:
+            yield from (f"  {line}" for line in outline(getattr(value, each), each))
+    else:
+        yield f"{prefix}{value!r}"
+
+
+def ir_text(mask: Mask, inputs: Arrays) -> str:
+    return print_mask(mask.ir)
+
+
+def tiles_text(mask: Mask, inputs: Arrays) -> str:
+    """The runs of every row of tiles."""
+    tiles = find_tiles(mask.ir, inputs=inputs)
+    size = f"{tiles.query_blocks} x {tiles.key_blocks} tiles of {tiles.block[0]} x {tiles.block[1]}"
+    return "\n".join([size, *variant_lines(tiles)]) + "\n"
+
+
+def variant_lines(tiles: BlockMap) -> Iterator[str]:
+    for number, variant in enumerate(tiles.variants):
+        uses = [
+            f"batch {batch}, head {head}" for batch, head in zip(*(tiles.variant_of == number).nonzero(), strict=True)
+        ]
+        if len(tiles.variants) > 1:
+            yield f"{'; '.join(uses)}:"
+        for row in range(tiles.query_blocks):
+            yield f"row {row}: full {runs_text(variant.full, row)}, partial {runs_text(variant.partial, row)}"
+
+
+def runs_text(runs: Runs, row: int) -> str:
+    """`0-3 7`: the columns of one row, both ends included."""
+    part = slice(runs.row_start[row], runs.row_start[row + 1])
+    pairs = zip(runs.start[part].tolist(), (runs.end[part] - 1).tolist(), strict=True)
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in pairs) or "none"
+
+
+def plan_text(mask: Mask, inputs: Arrays) -> str:
+    plan = make_plan(mask.ir)
+    lines = [f"tiles of {plan.query_block} queries x {plan.key_block} keys"]
+    lines += names_line("coordinates of a query", plan.query_names, plan)
+    lines += names_line("coordinates of a key", plan.key_names, plan)
+    lines += [f"inputs that decide the tiles: {', '.join(plan.tile_inputs) or 'none'}"]
+    lines += [f"inputs read by index: {', '.join(plan.table_names) or 'none'}"]
+    lines += [f"evaluated for a pair: {print_expression(each)}" for each in plan.pair_expressions]
+    return "\n".join(lines) + "\n"
+
+
+def names_line(what: str, names: Sequence[str], plan: KernelPlan) -> list[str]:
+    return [f"{what}: {', '.join(plan.identifiers.get(name, name) for name in names) or 'none'}"]
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("tree", "what was parsed", tree_text),
+    Stage("ir", "what the bound pattern means", ir_text),
+    Stage("tiles", "the class of every tile, as runs", tiles_text, reads_inputs=True),
+    Stage("plan", "what the generators work by", plan_text),
+    Stage("reference", "dense torch", lambda mask, inputs: emit_reference(make_plan(mask.ir)), is_python=True),
+    Stage("tiled", "torch over tiles", lambda mask, inputs: emit_tiled(make_plan(mask.ir)), is_python=True),
+)
+"""In the order of the pipeline."""

@@ -1,0 +1,24 @@
+"""Errors in colour: the same text that `str(error)` has, line for line."""
+
+import re
+
+from rich.text import Text
+
+RULES: tuple[tuple[str, str], ...] = (
+    (r"(?m)^error\[E\d+\]: .*$", "bold"),
+    (r"(?m)^error\[E\d+\]", "bold red"),
+    (r"(?m)^ *--> .*$", "blue"),
+    (r"(?m)^ *\d* \|(?= |$)", "blue"),
+    (r"(?m)(?<=\| )[ |_/]*\^+.*$", "red"),
+    (r"(?m)^ *help:", "bold cyan"),
+    (r"(?m)^ *note:", "bold green"),
+    (r"(?m)^found \d+ errors$", "bold red"),
+)
+
+
+def coloured_error(rendered: str) -> Text:
+    text = Text(rendered)
+    for pattern, style in RULES:
+        for match in re.finditer(pattern, rendered):
+            text.stylize(style, *match.span())
+    return text

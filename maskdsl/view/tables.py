@@ -1,0 +1,54 @@
+"""Statistics as a table: a line a figure, a column a layout or a class of heads."""
+
+from collections.abc import Callable, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from maskdsl.analysis.stats import Figures, Stats
+from maskdsl.view import units
+
+LINES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
+    ("pairs", lambda figures: units.count(figures.pairs)),
+    ("attended", lambda figures: units.count(figures.attended)),
+    ("density", lambda figures: units.percent(figures.density)),
+    ("least keys of a query", lambda figures: units.count(figures.least_keys)),
+    ("median keys of a query", lambda figures: f"{figures.median_keys:,g}"),
+    ("most keys of a query", lambda figures: units.count(figures.most_keys)),
+    ("queries without keys", lambda figures: units.count(figures.empty_rows)),
+    ("tiles", lambda figures: units.count(figures.tiles)),
+    ("full tiles", lambda figures: units.count(figures.full_tiles)),
+    ("partial tiles", lambda figures: units.count(figures.partial_tiles)),
+    ("block density", lambda figures: units.percent(figures.block_density)),
+    ("computed, then masked", lambda figures: units.percent(figures.waste)),
+    ("speed-up at most", lambda figures: units.times(figures.speedup_bound)),
+    ("without any waste", lambda figures: units.times(figures.ideal_speedup)),
+    ("forward", lambda figures: units.about(figures.forward_flops, "FLOP")),
+    ("backward", lambda figures: units.about(figures.backward_flops, "FLOP")),
+    ("read and written", lambda figures: units.size(figures.bytes)),
+)
+MOST_CLASSES = 6
+
+
+def stats_table(columns: Sequence[tuple[str, Figures]]) -> Table:
+    """Figures side by side under their names."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name, _ in columns:
+        table.add_column(Text(name), justify="right")
+    for name, show in LINES:
+        table.add_row(name, *(show(figures) for _, figures in columns))
+    return table
+
+
+def head_columns(stats: Stats, heads: Sequence[int]) -> list[tuple[str, Figures]]:
+    """Heads with equal figures together, under their numbers; those beyond the first few are left to JSON."""
+    classes: dict[Figures, list[int]] = {}
+    for head in heads:
+        classes.setdefault(stats.heads[head], []).append(head)
+    named = [
+        (f"{'each of heads' if len(members) > 1 else 'head'} {units.numbers(members)}", figures)
+        for figures, members in classes.items()
+    ]
+    return named[:MOST_CLASSES]

@@ -1,0 +1,50 @@
+"""The command line called in this process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from maskdsl.cli import main
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def maskdsl(capsys, monkeypatch) -> Callable[..., Ended]:
+    """Runs a command without a terminal, 80 columns wide."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+    def call(*words: object) -> Ended:
+        with pytest.raises(SystemExit) as exit:
+            main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Ended(int(exit.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def pattern_file(tmp_path):
+    """Writes a file, and gives its path."""
+
+    def write(text: str, name: str = "some.attn") -> str:
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+LOCAL = "pattern local(n = 64, size = 9) {\n    space tokens[n]\n    attend window(size)\n}\n"
+
+
+@pytest.fixture
+def local(pattern_file):
+    return pattern_file(LOCAL, "local.attn")

@@ -1,0 +1,90 @@
+"""What is said about a wrong command line, and with which exit code."""
+
+import numpy as np
+import pytest
+
+PACKED = "examples/language/packed.attn"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["show", PACKED], "` has several patterns\n  help: name one of them behind the file: `packed`, `packed_full`"),
+        (["show", PACKED, "packd"], "did you mean `packed`?"),
+        (["show", PACKED, "packed", "n"], "error[E503]: the pattern is `packed`, and `n` is no parameter"),
+        (["show", PACKED, "packed", "n=4", "n=5"], "error[E504]: `n` is given twice"),
+        (["show", PACKED, "packed", "n=causal()"], "error[E505]: `causal()` is no value of a parameter\n --> <command"),
+        (["show", PACKED, "packed", "n=2 +"], "error[E102]"),
+        (["show", PACKED, "packed", "n=1//0"], "error[E505]: `1//0`"),
+        (["show", PACKED, "packed", "n=2**(10**9)"], "error[E505]"),
+        (["show", PACKED, "packed", "m=4"], "error[E202]: `packed` has no parameter `m`"),
+        (["show", PACKED, "packed", "--input", "document"], "error[E506]: `document` says no input"),
+        (
+            ["show", PACKED, "packed", "--input", "document=none.npy"],
+            "error[E507]: the values of `document` cannot be read from `none.npy`: No such file",
+        ),
+        (["show", PACKED, "packed", "--input", f"document={PACKED}"], "it is no array as numpy.save writes it"),
+        (["emit", PACKED, "packed", "--stage", "tild"], "there is no stage `tild`\n  help: did you mean `tiled`?"),
+        (["show", PACKED, "packed", "--head", "7"], "error[E509]: there is no head 7"),
+        (["show", PACKED, "packed", "--block", "big"], "error[E510]: `big` is no size of a block"),
+        (["show", PACKED, "packed", "--block", "0"], "error[E510]: `0` is no size"),
+        (["stats", PACKED, "packed", "--order", "document +"], "error[E1"),
+        (["show", "nowhere.attn"], "nowhere.attn"),
+        (["run", PACKED, "packed", "--dtype", "float3"], "did you mean `float32`?"),
+        (["run", PACKED, "packed", "--backend", "tile"], "did you mean `tiled`?"),
+        (["run", PACKED, "packed", "--device", "toaster"], "error[E511]: nothing can be computed here"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_errors_of_users(maskdsl, words, expected):
+    ended = maskdsl(*words)
+    assert ended.code == 2
+    assert expected in ended.err
+    assert ended.out == ""
+
+
+def test_wrong_values_are_reported_together(maskdsl):
+    ended = maskdsl("show", PACKED, "packed", "n=causal()", "m=?")
+    assert ended.code == 2 and "found 2 errors" in ended.err
+
+
+def test_no_pattern(maskdsl, pattern_file):
+    ended = maskdsl("show", pattern_file("def f(x) = x"))
+    assert ended.code == 2 and "error[E502]" in ended.err
+
+
+def test_a_pattern_of_the_standard_library(maskdsl, pattern_file):
+    assert "dense(n=8)" in maskdsl("show", pattern_file("def f(x) = x"), "dense", "n=8").out
+
+
+def test_an_archive_of_several_arrays(maskdsl, tmp_path):
+    np.savez(tmp_path / "two.npz", a=np.ones(2), b=np.ones(2))
+    ended = maskdsl("show", PACKED, "packed", "--input", f"document={tmp_path / 'two.npz'}")
+    assert ended.code == 2 and "it holds several arrays" in ended.err
+
+
+@pytest.mark.parametrize(
+    "words", [["shw"], ["show"], ["show", PACKED, "--blok", "3"], ["stats", PACKED, "--heads", "0"]]
+)
+def test_wrong_commands_and_options(maskdsl, words):
+    ended = maskdsl(*words)
+    assert ended.code == 2 and ended.out == "" and "Usage: maskdsl" in ended.err
+
+
+def test_help_and_version(maskdsl):
+    for command in ("check", "fmt", "show", "stats", "emit", "verify", "run", "bench"):
+        assert command in maskdsl("--help").out
+        ended = maskdsl(command, "--help")
+        assert ended.code == 0 and f"maskdsl {command}" in ended.out
+    assert maskdsl("--version").out == "0.1.0\n"
+
+
+def test_errors_in_colour(maskdsl, monkeypatch):
+    plain = maskdsl("show", PACKED, "packd").err
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    from rich.text import Text
+
+    coloured = maskdsl("show", PACKED, "packd").err
+    assert "\x1b[" in coloured and Text.from_ansi(coloured).plain.strip() == plain.strip()

@@ -1,0 +1,107 @@
+"""`show`, `stats` and `emit`."""
+
+import json
+
+import numpy as np
+import pytest
+
+from maskdsl.pipeline import STAGES
+
+PACKED = "examples/language/packed.attn"
+CSWIN = "examples/vision/cswin.attn"
+
+
+def test_show(maskdsl, local):
+    ended = maskdsl("show", local, "n=8", "size=3")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[:7] == [
+        "local(n=8, size=3)  8 tokens, 4 heads",
+        "┌─ declared order ─────────────────┐",
+        "│ ████████························ │",
+        "│ ████████························ │",
+        "│ ████████████···················· │",
+        "│ ████████████···················· │",
+        "│ ····████████████················ │",
+    ]
+
+
+def test_heads_that_differ(maskdsl):
+    assert "heads 0-1, declared order" in maskdsl("show", CSWIN).out
+    one = maskdsl("show", CSWIN, "--heads", 8, "--head", 5).out
+    assert "head 5, declared order" in one and "head 1" not in one
+
+
+def test_orders_are_compared(maskdsl):
+    out = maskdsl("show", CSWIN, "--order", "x", "--order", "by y", "--order", "declared", "--head", 3).out
+    assert [out.count(text) for text in ("order by x", "order by y", "declared order")] == [1, 1, 1]
+
+
+def test_the_order_of_the_pattern_is_named(maskdsl):
+    out = maskdsl("show", "examples/vision/clear.attn", "text=16", "h=16", "w=16").out
+    assert "order image by y // 8, x // 8" in out and "words" in out
+
+
+def test_a_given_block(maskdsl, local):
+    out = maskdsl("show", local, "n=1024", "--block", "32x16").out
+    assert "tile of 32 x 16 tokens" in out
+
+
+def test_inputs_are_made_up_with_a_note(maskdsl, tmp_path):
+    ended = maskdsl("show", PACKED, "packed", "n=32")
+    assert ended.err == "note: made-up values for `document` (seed 0); --input gives real ones\n"
+    np.save(tmp_path / "ids.npy", np.arange(32) // 8)
+    given = maskdsl("show", PACKED, "packed", "n=32", "--input", f"document={tmp_path / 'ids.npy'}")
+    assert given.err == "" and "144 full" in given.out
+
+
+def test_stats(maskdsl, local):
+    out = maskdsl("stats", local, "n=256", "size=33", "--block", "32").out
+    rows = {line[:24].strip(): line[24:].strip() for line in out.splitlines()}
+    assert rows["tiles"] == f"{4 * 64}"
+    assert rows["partial tiles"] == f"{4 * 22}"
+    assert rows["most keys of a query"] == "33"
+    assert "tiles of 32 x 32 tokens, head dimension 64" in out
+
+
+def test_stats_by_head_and_order(maskdsl):
+    out = maskdsl("stats", CSWIN, "h=14", "w=14").out
+    assert "each of heads 0-1" in out and "each of heads 2-3" in out
+    compared = maskdsl(
+        "stats", "examples/language/causal.attn", "n=64", "--order", "declared", "--order", "shuffle(i, 3)"
+    ).out
+    assert "4 heads, declared order" in " ".join(compared.split()) or "declared" in compared
+    assert "shuffle(i, 3)" in compared
+
+
+def test_stats_as_json(maskdsl, local):
+    ended = maskdsl("stats", local, "n=256", "--json", "--heads", 2, "--block", "64x32")
+    found = json.loads(ended.out)
+    assert found["parameters"] == {"n": 256, "size": 9} and found["heads"] == 2
+    (order,) = found["orders"]
+    assert order["order"] == "declared order" and order["block"] == [64, 32]
+    assert order["total"]["attended"] == 2 * (256 * 9 - 20)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_every_stage_is_printed(maskdsl, local, stage):
+    ended = maskdsl("emit", local, "--stage", stage.name)
+    assert (ended.code, ended.err) == (0, "")
+    if stage.is_python:
+        compile(ended.out, stage.name, "exec")
+
+
+def test_stages_say_what_they_made(maskdsl, local):
+    assert "SpaceStatement" in maskdsl("emit", local, "--stage", "tree").out
+    assert "relation abs(q - k) <= 4" in maskdsl("emit", local, "--stage", "ir").out
+    assert maskdsl("emit", local, "n=300", "--stage", "tiles").out.splitlines() == [
+        "3 x 3 tiles of 128 x 128",
+        "row 0: full none, partial 0-1",
+        "row 1: full none, partial 0-2",
+        "row 2: full none, partial 1-2",
+    ]
+    assert "evaluated for a pair: abs(q - k) <= 4" in maskdsl("emit", local, "--stage", "plan").out
+
+
+def test_tiles_of_heads_are_told_apart(maskdsl):
+    out = maskdsl("emit", CSWIN, "h=4", "w=4", "stripe=2", "--stage", "tiles", "--heads", 2).out
+    assert "batch 0, head 0:" in out and "batch 0, head 1:" in out

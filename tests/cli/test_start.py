@@ -1,0 +1,71 @@
+"""How the command line starts: quickly, without torch, from any shell."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+LONGFORMER = "examples/language/longformer.attn"
+WITHOUT_TORCH = """
+import sys
+from maskdsl.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as exit:
+    assert not exit.code, exit.code
+found = {"torch", "triton", "sympy", "networkx"} & set(sys.modules)
+assert not found, found
+"""
+QUICK = [
+    ["check", LONGFORMER],
+    ["fmt", "--check", LONGFORMER],
+    ["show", LONGFORMER],
+    ["stats", LONGFORMER],
+    ["emit", LONGFORMER],
+]
+
+
+def run(*words, **environment):
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
+    )
+
+
+@pytest.mark.parametrize("words", QUICK, ids=lambda words: words[0])
+def test_torch_is_not_imported(words):
+    ended = run("-c", WITHOUT_TORCH, *words)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("words", QUICK, ids=lambda words: words[0])
+def test_answers_are_quick(words):
+    """The benchmarks hold the real bound; this one is for a machine at work."""
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        ended = run("-m", "maskdsl", *words)
+        times.append(time.perf_counter() - begin)
+        assert ended.returncode == 0, ended.stderr
+    assert min(times) < 2
+
+
+def test_colour_only_where_it_is_wanted():
+    plain = run("-m", "maskdsl", "show", LONGFORMER, NO_COLOR="1", FORCE_COLOR="1", COLUMNS="60")
+    assert "█" in plain.stdout and "\x1b[38" not in plain.stdout
+    coloured = run(
+        "-m", "maskdsl", "show", LONGFORMER, NO_COLOR="", FORCE_COLOR="1", COLORTERM="truecolor", COLUMNS="60"
+    )
+    assert "\x1b[38;2;46;196;182" in coloured.stdout
+
+
+def test_a_closed_pipe_is_no_error():
+    command = f"{sys.executable} -m maskdsl emit {LONGFORMER} --stage reference | head -1"
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert ended.stderr == "" and ended.stdout.startswith('"""')
+
+
+def test_a_shell_that_knows_ascii_only():
+    ended = run("-m", "maskdsl", "show", LONGFORMER, PYTHONIOENCODING="ascii", COLUMNS="60")
+    assert ended.returncode == 0 and ended.stdout.isascii() and "#" in ended.stdout
