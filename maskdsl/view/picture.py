@@ -45,7 +45,7 @@ class Picture:
     def width(self) -> int:
         """Columns on the screen."""
         gutter = max(map(len, self.row_names.values()), default=0)
-        return self.cells.full.shape[1] * self.times + gutter + bool(gutter)
+        return int(self.cells.full.shape[1]) * self.times + gutter + bool(gutter)
 
     @cached_property
     def cells(self) -> Cells:
