@@ -77,7 +77,8 @@ class Leaves:
         if limits:
             shape = torch.broadcast_shapes(*(limit.shape[:3] for limit in limits))
             self.attends = torch.ones(*shape, tile.width, dtype=torch.bool, device=problem.q.device)
-            block(self.attends, limits, tile.group.partial, False)
+            for (first, last), limit in zip(tile.group.partial, limits, strict=True):
+                self.attends[..., first:last] = limit > 0
         self.values = problem.pair_values(tile, tile.columns)
         for (part, name), gradient in gradients.items():
             if part == "inputs":

@@ -68,7 +68,7 @@ def even_half(direction: Array) -> Array:
     """Half of each vector, of an even length where the whole is longer than two."""
     half = direction // 2
     odd = (np.abs(half).sum(axis=1) % 2 == 1) & (np.abs(direction).sum(axis=1) > 2)
-    return half + np.sign(direction) * odd[:, None]
+    return np.asarray(half + np.sign(direction) * odd[:, None])
 
 
 def area(a: Array, b: Array) -> Array:

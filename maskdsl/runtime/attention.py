@@ -12,7 +12,8 @@ from maskdsl.errors import call as errors
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan
-from maskdsl.runtime.backends import BACKENDS, Backend, Call
+from maskdsl.runtime.backends import BACKENDS, Backend
+from maskdsl.runtime.call import Call
 from maskdsl.runtime.checks import check_inputs, check_tensors
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import States

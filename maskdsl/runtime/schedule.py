@@ -49,9 +49,19 @@ class Piece(NamedTuple):
     partial: tuple[tuple[int, int], ...]
 
 
+class Signature(NamedTuple):
+    """What the pieces of one group have in common."""
+
+    size: int
+    sizes: tuple[int, ...]
+    partial: tuple[tuple[int, int], ...]
+    number: int
+    last: bool
+
+
 def schedule(tiles: TileMap, block_map: BlockMap) -> tuple[Group, ...]:
     """All rows of a variant. Rows without keys are groups without runs, so that every query is written."""
-    open_groups: dict[object, list[tuple[int, Piece]]] = {}
+    open_groups: dict[Signature, list[tuple[int, Piece]]] = {}
     groups: list[Group] = []
     height = block_map.block[0]
     for row, (runs, partial) in enumerate(rows_in_tokens(tiles, block_map)):
@@ -59,15 +69,14 @@ def schedule(tiles: TileMap, block_map: BlockMap) -> tuple[Group, ...]:
         pieces = split(runs, partial)
         for number, piece in enumerate(pieces):
             last = number == len(pieces) - 1
-            signature = (size, piece.sizes, piece.partial, number, last)
+            signature = Signature(size, piece.sizes, piece.partial, number, last)
             members = open_groups.setdefault(signature, [])
             if members and not continues(members, row * height, piece):
                 groups.append(group(members, size, number, last))
                 members.clear()
             members.append((row * height, piece))
     for signature, members in open_groups.items():
-        size, _, _, number, last = signature  # type: ignore[misc]
-        groups.append(group(members, size, number, last))
+        groups.append(group(members, signature.size, signature.number, signature.last))
     return tuple(sorted(groups, key=lambda each: (each.piece, each.start)))
 
 

@@ -58,7 +58,7 @@ class Schedules:
         own = self.block_map.variant_of
         variants = np.broadcast_to(own, (batch, heads)).reshape(batch * key_heads, -1)
         if (variants == variants[:, :1]).all():
-            per_variant = [progressions(np.flatnonzero(variants[:, 0] == n)) for n in range(len(self.groups))]
+            per_variant = [progressions(np.flatnonzero(variants[:, 0] == n).tolist()) for n in range(len(self.groups))]
             units = [[(part, part) for part in parts] for parts in per_variant]
             return list(zip(self.groups, units, strict=True)), heads // key_heads
         # Heads that share keys differ in their tiles: every query head is a unit of its own.
@@ -73,7 +73,7 @@ class Schedules:
 def progressions(numbers: Sequence[int]) -> list[range]:
     """Ascending numbers as few ranges with steps, greedily."""
     ranges: list[range] = []
-    for number in map(int, numbers):
+    for number in numbers:
         last = ranges[-1] if ranges else None
         if last is not None and len(last) == 1:
             ranges[-1] = range(last.start, number + 1, number - last.start)

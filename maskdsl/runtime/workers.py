@@ -26,7 +26,8 @@ def for_each(function: Callable[[T], object], items: Iterable[T]) -> None:
     if pool is None:
         one_by_one(function, items)
         return
-    iterator, lock, failed = iter(items), Lock(), []
+    iterator, lock = iter(items), Lock()
+    failed: list[BaseException] = []
     inference = torch.is_inference_mode_enabled()
 
     def work() -> None:
