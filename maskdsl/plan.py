@@ -6,13 +6,79 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from operator import methodcaller
+from typing import NamedTuple
 
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Read, Side, walk
 from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, Sequence, Shuffled
 
-RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends"}) | {
-    *("read", "join", "random", "integer_log2", "is_power_of_two")
-}
+RESERVED = frozenset(
+    [
+        "torch",
+        "triton",
+        "tl",
+        "s",
+        "p",
+        "q",
+        "k",
+        "v",
+        "out",
+        "lse",
+        "row",
+        "rows",
+        "run",
+        "block",
+        "columns",
+        "items",
+        "value_items",
+        "keys",
+        "queries",
+        "values",
+        "tokens",
+        "head",
+        "heads",
+        "key_head",
+        "batch",
+        "group",
+        "scale",
+        "dim",
+        "value_dim",
+        "device",
+        "inputs",
+        "tiles",
+        "layout",
+        "choice",
+        "precision",
+        "poison",
+        "grid",
+        "step",
+        "own",
+        "inside",
+        "highest",
+        "total",
+        "result",
+        "empty",
+        "places",
+        "shrink",
+        "attending",
+        "attends",
+        "read",
+        "join",
+        "random",
+        "integer_log2",
+        "is_power_of_two",
+        "power",
+        "tanh",
+        "variants",
+        "full_runs",
+        "full_start",
+        "full_end",
+        "partial_runs",
+        "partial_start",
+        "partial_end",
+        "query_length",
+        "key_length",
+    ]
+)
 """Names that generated functions use themselves."""
 
 
@@ -141,6 +207,29 @@ class KernelPlan:
     @property
     def sequences(self) -> tuple[Sequence, Sequence]:
         return self.mask.queries, self.mask.keys
+
+
+class TileChoice(NamedTuple):
+    """How a kernel cuts its work. The tiles of a call are found for these blocks."""
+
+    query_block: int
+    key_block: int
+    warps: int
+    stages: int
+
+
+def tile_choice(dim: int, element_size: int, small: bool = False) -> TileChoice:
+    """By the head dimension and the bytes of a number: what fits into the memory and registers of one processor.
+
+    `small` is for the interpreter, where small problems should have several tiles.
+    """
+    if small:
+        return TileChoice(32, 16, 4, 1)
+    if element_size == 4:
+        return TileChoice(64, 32, 4, 2) if dim > 64 else TileChoice(64, 64, 4, 2)
+    if dim > 128:
+        return TileChoice(64, 64, 4, 2)
+    return TileChoice(128, 64, 8 if dim > 64 else 4, 3)
 
 
 def make_plan(mask: MaskIR, query_block: int = 64, key_block: int = 64) -> KernelPlan:

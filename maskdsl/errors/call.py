@@ -185,6 +185,24 @@ class UnknownLayout(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NeedsDevice(Diagnostic):
+    code = "E424"
+    message = "the backend `triton` computes on GPUs, and `q` is on {device}"
+    help = 'use backend="tiled", or set TRITON_INTERPRET=1 before the program begins to run kernels in the interpreter'
+
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelType(Diagnostic):
+    code = "E425"
+    message = "the backend `triton` does not compute {dtype}"
+    help = 'float32, bfloat16 and float16 are computed; backend="tiled" computes float64 as well'
+
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableRead(Diagnostic):
     code = "E423"
     message = "`{name}` is read outside its bounds: index {index} of a dimension of {length}"

@@ -3,10 +3,27 @@
 `bind` proves with them that nothing leaves 64 bits and no divisor is zero; printers choose integer widths by them.
 """
 
+from collections.abc import Callable
+from functools import reduce
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
-from maskdsl.ir.ops import Op
+from maskdsl.ir.expressions import (
+    Apply,
+    Batch,
+    Constant,
+    Coordinate,
+    Expression,
+    Head,
+    InSpace,
+    Read,
+    Score,
+    Side,
+)
+from maskdsl.ir.mask import Along, Computed, Given, MaskIR, Sequence, Shuffled, Space
+from maskdsl.ir.ops import Op, Type
+
+Leaf = Coordinate | InSpace | Head | Batch | Score
 
 
 class Range(NamedTuple):
@@ -48,6 +65,8 @@ def operator_range(op: Op, operands: tuple[Range, ...]) -> Range:
             return Range(max(each.low for each in operands), max(each.high for each in operands))
         case Op.FLOOR_DIVIDE, (a, b):
             divisors = [divisor for divisor in (b.low, b.high, -1, 1) if divisor in b and divisor != 0]
+            if not divisors:
+                return Range(0, 0)
             return _hull(x // divisor for x in a for divisor in divisors)
         case Op.FLOOR_MODULO, (a, b):
             return _modulo(a, b)
@@ -69,7 +88,7 @@ def _hull(values: object) -> Range:
 
 
 def _modulo(a: Range, b: Range) -> Range:
-    if b.low == b.high and a.low // b.low == a.high // b.low:
+    if b.low == b.high != 0 and a.low // b.low == a.high // b.low:
         return Range(a.low % b.low, a.high % b.low) if b.low > 0 else Range(*sorted((a.low % b.low, a.high % b.low)))
     if b.low > 0 and a.low >= 0:
         return Range(0, min(a.high, b.high - 1))
@@ -87,3 +106,80 @@ def _power(a: Range, exponent: int) -> Range:
 
 def _log2(x: int) -> int:
     return max(x, 0).bit_length() - 1
+
+
+def expression_range(expression: Expression, leaf: Callable[[Leaf], Range]) -> Range:
+    """What an integer expression lies between, given its leaves; divisors are taken not to be zero."""
+    match expression:
+        case Constant(value=value):
+            return Range(int(value), int(value))
+        case Apply(op=op, arguments=arguments):
+            parts = (Range(0, 0) if part.type is not Type.INT else expression_range(part, leaf) for part in arguments)
+            return operator_range(op, tuple(parts))
+        case Read():
+            return INT32
+        case Coordinate() | InSpace() | Head() | Batch() | Score():
+            return leaf(expression)
+        case _:
+            assert_never(expression)
+
+
+def mask_leaf(mask: MaskIR) -> Callable[[Leaf], Range]:
+    """The ranges of the leaves of a mask's expressions over pairs."""
+    tables = {Side.QUERY: _Coordinates(mask, mask.queries), Side.KEY: _Coordinates(mask, mask.keys)}
+
+    def leaf(node: Leaf) -> Range:
+        match node:
+            case Coordinate(side=side, name=name):
+                return tables[side].of(name)
+            case Head():
+                return Range(0, mask.heads - 1)
+            case Batch():
+                return Range(0, 2**31 - 1)
+            case _:
+                raise AssertionError(f"{node} is no integer")
+
+    return leaf
+
+
+class _Coordinates:
+    """The ranges of one side's coordinates, each found once, over all spaces that have them."""
+
+    def __init__(self, mask: MaskIR, sequence: Sequence) -> None:
+        self.mask, self.sequence = mask, sequence
+        self.known: dict[str, Range] = {"i": Range(0, sequence.length - 1)}
+
+    def of(self, name: str) -> Range:
+        if name not in self.known:
+            zero = Range(0, 0)  # of tokens that lack it
+            ranges = [self.in_space(name, space) for space in self.sequence.spaces]
+            self.known[name] = reduce(Range.joined, [each for each in ranges if each is not None], zero)
+        return self.known[name]
+
+    def in_space(self, name: str, space: Space) -> Range | None:
+        definition = self.sequence.definition(name)
+        if definition is None:
+            axis = space.axis(name)
+            return None if axis is None else Range(0, axis.length - 1)
+        match dict(definition.sources).get(space.name):
+            case None:
+                return None
+            case Given():
+                return INT32
+            case Along() | Shuffled(of="i"):
+                return Range(0, self.sequence.length - 1)
+            case Shuffled(of=of):
+                return self.in_space(of, space)
+            case Computed(value=value):
+                return expression_range(value, self.leaf)
+
+    def leaf(self, node: Leaf) -> Range:
+        match node:
+            case Coordinate(name=name):
+                return self.of(name)
+            case Head():
+                return Range(0, self.mask.heads - 1)
+            case Batch():
+                return Range(0, 2**31 - 1)
+            case _:
+                raise AssertionError(f"{node} is no integer")

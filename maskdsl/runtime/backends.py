@@ -8,6 +8,7 @@ from maskdsl.emit.reference import emit_reference
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.call import Call
 from maskdsl.runtime.tiled import Tiled
+from maskdsl.runtime.triton import Triton, interpreted
 
 
 class Backend(Protocol):
@@ -41,8 +42,8 @@ class Reference:
 
 
 def usable_backends() -> tuple[str, ...]:
-    """The names of the backends that can compute on this machine's CPU."""
-    return tuple(name for name, backend in BACKENDS.items())
+    """The names of the backends that can compute on the CPU here."""
+    return tuple(name for name in BACKENDS if name != "triton" or interpreted())
 
 
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Tiled(), Reference())}
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Triton(), Tiled(), Reference())}

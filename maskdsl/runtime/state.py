@@ -3,7 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,7 +29,7 @@ class State:
         self.arrays = arrays
         self.batch = batch
         self.kept: dict[object, Any] = {}
-        self.lock = Lock()
+        self.lock = RLock()  # what is kept may be made of other things kept
 
     def keep(self, key: object, make: Callable[[], T]) -> T:
         """What was made under this key before, or is made now."""
