@@ -4,11 +4,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+WORKERS ?= 2
 
-.PHONY: help test demo check clean
+.PHONY: help test demo check golden bench clean
 
 help:
-	@echo "make test | demo | check | clean"
+	@echo "make test     the tests"
+	@echo "make demo     one pattern from its text to its kernel, computed and checked on the CPU"
+	@echo "make check    ruff, mypy and the contracts of imports"
+	@echo "make golden   write the golden files of the tests anew"
+	@echo "make bench    measure, and write the table of the README"
+	@echo "make clean    remove the virtual environment and what was built"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,7 +24,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -27,6 +33,13 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+golden: $(READY)
+	$(BIN)/python -m pytest -q --update-golden tests/errors
+
+bench: $(READY)
+	$(BIN)/python benchmarks/cpu.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
