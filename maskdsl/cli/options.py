@@ -9,7 +9,7 @@ Files = Annotated[list[str], Argument(metavar="FILE...", help=".attn files.", sh
 Words = Annotated[
     list[str] | None,
     Argument(
-        metavar="[PATTERN] [NAME=VALUE]...",
+        metavar="PATTERN|NAME=VALUE",
         help="The pattern, which may be left out where there is only one, and its parameters: "
         "n=4096, shift=-3, 'kernel=(7, 7)', causal=True, axis=y.",
         show_default=False,

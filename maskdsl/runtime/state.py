@@ -105,4 +105,4 @@ def as_array(tensor: Tensor) -> Array:
 
 
 def digest(array: Array) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(array), digest_size=16).digest()
+    return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()

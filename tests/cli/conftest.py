@@ -17,11 +17,11 @@ class Ended:
 
 @pytest.fixture
 def maskdsl(capsys, monkeypatch) -> Callable[..., Ended]:
-    """Runs a command without a terminal, 80 columns wide."""
-    monkeypatch.setenv("COLUMNS", "80")
+    """Runs a command without a terminal."""
     monkeypatch.delenv("FORCE_COLOR", raising=False)
 
-    def call(*words: object) -> Ended:
+    def call(*words: object, columns: int = 80) -> Ended:
+        monkeypatch.setenv("COLUMNS", str(columns))
         with pytest.raises(SystemExit) as exit:
             main([str(word) for word in words])
         captured = capsys.readouterr()
