@@ -67,7 +67,7 @@ def inside(index, size):
 
 
 def token_table(values, positions, dtype):
-    """Values of tokens, [batch or 1, heads or 1, tokens] or fewer axes, in laid-out order, contiguous."""
+    """Values of tokens, [batch or 1, heads or 1, tokens] or fewer axes, in laid-out order; floats keep their type."""
     values = values.view(*(1,) * (3 - values.dim()), *values.shape)
     values = values if positions is None else torch.take_along_dim(values, positions, dim=-1)
-    return values.to(dtype).contiguous()
+    return values.to(dtype or values.dtype).contiguous()

@@ -4,6 +4,7 @@ import keyword
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum, auto
 from functools import cached_property
 from operator import methodcaller
 from typing import NamedTuple
@@ -218,18 +219,28 @@ class TileChoice(NamedTuple):
     stages: int
 
 
-def tile_choice(dim: int, element_size: int, small: bool = False) -> TileChoice:
-    """By the head dimension and the bytes of a number: what fits into the memory and registers of one processor.
+class Device(StrEnum):
+    """What kernels run on, as far as the choice of tiles goes."""
 
-    `small` is for the interpreter, where small problems should have several tiles.
-    """
-    if small:
-        return TileChoice(32, 16, 4, 1)
-    if element_size == 4:
-        return TileChoice(64, 32, 4, 2) if dim > 64 else TileChoice(64, 64, 4, 2)
-    if dim > 128:
-        return TileChoice(64, 64, 4, 2)
-    return TileChoice(128, 64, 8 if dim > 64 else 4, 3)
+    NVIDIA = auto()
+    AMD = auto()  # half the shared memory
+    INTERPRETER = auto()  # small problems should have several tiles
+
+
+def tile_choice(dim: int, element_size: int, device: Device = Device.NVIDIA) -> TileChoice:
+    """By the head dimension and the bytes of a number: what fits into the memory and registers of one processor."""
+    small, large = dim <= 64, dim > 128
+    match device:
+        case Device.INTERPRETER:
+            return TileChoice(32, 16, 4, 1)
+        case Device.AMD:
+            if element_size == 4:
+                return TileChoice(64, 64 if small else 16 if large else 32, 4, 1)
+            return TileChoice(64 if large else 128, 32 if large else 64, 4 if small else 8, 2 if small else 1)
+        case Device.NVIDIA:
+            if element_size == 4:
+                return TileChoice(64, 64 if small else 32, 4, 2)
+            return TileChoice(64, 64, 4, 2) if large else TileChoice(128, 64, 4 if small else 8, 3)
 
 
 def make_plan(mask: MaskIR, query_block: int = 64, key_block: int = 64) -> KernelPlan:

@@ -21,7 +21,7 @@ from maskdsl.plan import KernelPlan, tables_of
 HELPERS = ("floor_modulo", "floor_divide", "power", "integer_log2", "is_power_of_two", "random_word", "tanh", "inside")
 SIDES = (Side.QUERY, Side.KEY)
 PLACES = {Side.QUERY: ("rows", "query_length", "[:, None]"), Side.KEY: ("columns", "key_length", "[None, :]")}
-DTYPES = {Type.INT: "torch.int32", Type.FLOAT: "torch.float32", Type.BOOL: "torch.int8"}
+DTYPES = {Type.INT: "torch.int32", Type.FLOAT: "None", Type.BOOL: "torch.int8"}
 
 
 def emit_triton(plan: KernelPlan) -> str:

@@ -16,7 +16,7 @@ from triton.compiler import ASTSource
 
 from maskdsl.emit.triton import emit_triton, pattern_types
 from maskdsl.ir.mask import MaskIR
-from maskdsl.plan import TileChoice, make_plan, tile_choice
+from maskdsl.plan import Device, TileChoice, make_plan, tile_choice
 from maskdsl.runtime.modules import load_module
 
 TARGETS: Mapping[str, GPUTarget] = {
@@ -54,7 +54,8 @@ def compile_ahead(
     """The forward kernel of a mask for one of `TARGETS`, a head dimension and a type of `SIZES`."""
     plan = make_plan(mask)
     module = load_module(emit_triton(plan), f"{mask.name}_triton")
-    choice = choice or tile_choice(dim, SIZES[dtype])
+    device = Device.AMD if TARGETS[target].backend == "hip" else Device.NVIDIA
+    choice = choice or tile_choice(dim, SIZES[dtype], device)
     kernel = module.forward_kernel
     constants: dict[str, object] = {
         "QUERY_BLOCK": choice.query_block,

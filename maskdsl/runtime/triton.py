@@ -11,7 +11,7 @@ from maskdsl.analysis.blockmap import BlockMap, Runs
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit.triton import emit_triton
 from maskdsl.errors import call as errors
-from maskdsl.plan import KernelPlan, TileChoice, tile_choice
+from maskdsl.plan import Device, KernelPlan, TileChoice, tile_choice
 from maskdsl.runtime.call import Call
 
 
@@ -21,6 +21,8 @@ class Triton:
     name = "triton"
     has_backward = False
     in_layout = True
+    poison = False
+    """Whether results are filled with NaN before the kernel writes them; for tests."""
 
     def emit(self, plan: KernelPlan) -> str:
         return emit_triton(plan)
@@ -30,19 +32,25 @@ class Triton:
             raise AttnError(errors.KernelType(dtype="float64"))
         if not interpreted() and q.device.type == "cpu":
             raise AttnError(errors.NeedsDevice(device=str(q.device)))
-        choice = tile_choice(max(q.shape[3], v.shape[3]), q.element_size(), interpreted())
+        choice = tile_choice(max(q.shape[3], v.shape[3]), q.element_size(), device_kind())
         tiles = call.state.keep(("triton", choice, q.device), partial(kernel_tiles, call, choice, q.device))
         precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
         dtype = q.dtype
         if interpreted() and dtype == torch.bfloat16:  # the interpreter would multiply bit patterns
             q, k, v = q.float(), k.float(), v.float()
-        out, lse = call.module.attention(q, k, v, call.values, tiles, call.layout, choice, precision)
+        out, lse = call.module.attention(q, k, v, call.values, tiles, call.layout, choice, precision, self.poison)
         return out.to(dtype), lse if call.wants_lse else None
 
 
 def interpreted() -> bool:
     """Whether Triton runs kernels in its interpreter, which its environment variable decides."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def device_kind() -> Device:
+    if interpreted():
+        return Device.INTERPRETER
+    return Device.AMD if torch.version.hip else Device.NVIDIA
 
 
 def kernel_tiles(call: Call, choice: TileChoice, device: torch.device) -> dict[str, Tensor]:

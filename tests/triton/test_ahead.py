@@ -1,0 +1,56 @@
+"""Every example compiled ahead of time for three NVIDIA generations and one of AMD, and budgets on what kernels use."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import maskdsl
+from maskdsl.runtime.ahead import TARGETS, compile_ahead
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parents[1] / "examples"
+FILES = sorted(EXAMPLES.rglob("*.attn"))
+PATTERNS = [(file, name, target) for file in FILES for name in maskdsl.load(file) for target in TARGETS]
+EVERYTHING = HERE / "everything.attn"
+PATTERNS += [(EVERYTHING, name, "sm90") for name in maskdsl.load(EVERYTHING)]
+WINDOW = "pattern window_layer(n = 4096, size = 513) { space tokens[n] attend window(size) }"
+SHARED = {"sm80": 163 * 1024, "sm90": 227 * 1024, "sm100": 227 * 1024, "gfx942": 64 * 1024}
+"""Bytes of shared memory that a program may have."""
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "target"), PATTERNS, ids=[f"{file.stem}-{name}-{target}" for file, name, target in PATTERNS]
+)
+def test_every_pattern_compiles(file: Path, name: str, target: str) -> None:
+    mask = maskdsl.load(file)[name].bind(heads=4)
+    compiled = compile_ahead(mask.ir, target)
+    assert "forward_kernel" in compiled.assembly
+    assert compiled.usage.registers > 16
+    assert compiled.usage.shared <= SHARED[target]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("dim", [16, 64, 80, 128, 256])
+def test_budget_of_a_window(dim: int, dtype: str, target: str) -> None:
+    """Head dimensions and types; the kernels that models run most keep all of their registers."""
+    usage = compile_ahead(maskdsl.parse(WINDOW)["window_layer"].bind().ir, target, dim, dtype).usage
+    assert usage.shared <= SHARED[target]
+    if dtype != "fp32" and dim in (64, 128):
+        assert usage.spills == 0
+
+
+def kernel(pattern: maskdsl.Pattern, **lengths: int) -> str:
+    """The device code: all functions that Triton compiles."""
+    source = pattern.bind(**lengths).compile("triton").source
+    return "\n".join(re.findall(r"^@triton.jit\n(?:.+\n|\n(?! *\n))*", source, flags=re.MULTILINE))
+
+
+def test_lengths_are_no_part_of_the_kernel() -> None:
+    """Another length or another image: the same device code, so that nothing is compiled again."""
+    packed = maskdsl.load(EXAMPLES / "language" / "packed.attn")["packed"]
+    assert kernel(packed, n=100) == kernel(packed, n=8192)
+    swin = maskdsl.load(EXAMPLES / "vision" / "swin.attn")["swin"]
+    assert kernel(swin, h=14, w=14) == kernel(swin, h=56, w=28)
+    assert "attends(" in kernel(swin, h=14, w=14)
