@@ -6,7 +6,6 @@ from dataclasses import replace
 from maskdsl.bind.frame import Frame, Place, SideWorld, World
 from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.names import RESERVED
-from maskdsl.bind.report import Report
 from maskdsl.bind.values import Bad, Term, Value, describe
 from maskdsl.diagnostics import Diagnostic, nearest_name
 from maskdsl.errors import binding as errors
@@ -168,7 +167,7 @@ def _attempts(
                 continue
             trial = replace(
                 frame,
-                report=Report(steps=frame.report.steps),
+                report=frame.report.trial(),
                 place=Place.TOKEN,
                 pairs=frozenset({(space.name, space.name)}),
                 token_side=side,

@@ -1,7 +1,6 @@
 """Expressions of the tree to typed terms: one case for each kind of node. What is wrong is reported and becomes BAD."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import assert_never
 
@@ -11,7 +10,6 @@ from maskdsl.bind.guards import assuming
 from maskdsl.bind.macros import expand
 from maskdsl.bind.names import resolve_name, side_of
 from maskdsl.bind.reading import axis_name, common_axes, read
-from maskdsl.bind.report import DEEPEST
 from maskdsl.bind.tables import read_table
 from maskdsl.bind.terms import operate
 from maskdsl.bind.values import BAD, AxesValue, AxisValue, Bad, Term, TupleValue, Value, constant
@@ -40,10 +38,13 @@ SWAPPED = (">", ">=")
 
 def elaborate(node: tree.Expression, frame: Frame) -> Value:
     """What the expression means where it stands."""
-    frame.report.step(node.span)
-    if frame.depth > DEEPEST:
-        frame.report.stop(errors.TooDeep(span=node.span, limit=DEEPEST), frame.calls)
-    inner = replace(frame, depth=frame.depth + 1)
+    frame.report.enter(node.span, frame.calls)
+    value = _meaning(node, frame)
+    frame.report.leave()
+    return value
+
+
+def _meaning(node: tree.Expression, frame: Frame) -> Value:
     match node:
         case tree.Integer(value=value, span=span):
             if value not in INT64:
@@ -56,33 +57,33 @@ def elaborate(node: tree.Expression, frame: Frame) -> Value:
             expected = "a number, a boolean or a relation"
             return frame.add(errors.TypeMismatch(span=span, what="this", found="a string", expected=expected))
         case tree.Name():
-            return resolve_name(node, inner, elaborate)
+            return resolve_name(node, frame, elaborate)
         case tree.Attribute():
-            return _attribute(node, inner)
+            return _attribute(node, frame)
         case tree.Tuple():
-            return _tuple(node, inner)
+            return _tuple(node, frame)
         case tree.Unary():
-            return _unary(node, inner)
+            return _unary(node, frame)
         case tree.Binary(operator="and" | "or"):
-            return _logic(node, inner)
+            return _logic(node, frame)
         case tree.Binary():
-            operands = elaborate(node.left, inner), elaborate(node.right, inner)
+            operands = elaborate(node.left, frame), elaborate(node.right, frame)
             return operate(frame, ARITHMETIC[node.operator], node.span, *operands)
         case tree.Comparison():
-            return _comparison(node, inner)
+            return _comparison(node, frame)
         case tree.Conditional():
-            return _conditional(node, inner)
+            return _conditional(node, frame)
         case tree.Call():
-            return _call(node, inner)
+            return _call(node, frame)
         case tree.Index():
-            return _index(node, inner)
+            return _index(node, frame)
         case tree.Quantifier():
-            return _quantifier(node, inner)
+            return _quantifier(node, frame)
         case tree.Arrow():
-            return _arrow(node, inner)
+            return _arrow(node, frame)
         case tree.Where():
-            relation = elaborate(node.relation, inner)
-            condition = elaborate(node.condition, assuming(inner, relation))
+            relation = elaborate(node.relation, frame)
+            condition = elaborate(node.condition, assuming(frame, relation))
             return operate(frame, Op.AND, node.span, relation, condition)
         case tree.Range(span=span):
             return frame.add(errors.OutsideQuantifier(span=span, what="a range `a .. b`"))

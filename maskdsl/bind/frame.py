@@ -100,7 +100,6 @@ class Frame:
     """The macro calls around, outermost first."""
     macros: tuple[str, ...] = ()
     """The names of the macros being expanded."""
-    depth: int = 0
 
     def spaces(self, side: Side) -> list[Space]:
         """The spaces that the token of a side may be in, in their order."""

@@ -7,7 +7,6 @@ from maskdsl.bind.arguments import match_arguments, parameter_type
 from maskdsl.bind.frame import Frame
 from maskdsl.bind.guards import assuming
 from maskdsl.bind.reading import axis_name, common_axes
-from maskdsl.bind.report import Report
 from maskdsl.bind.terms import operate, promoted
 from maskdsl.bind.values import (
     BAD,
@@ -106,7 +105,7 @@ def _on_every_axis(
 
 def let_value(let: tree.LetStatement, frame: Frame, elaborate: Elaborate) -> Value:
     """What a `let` stands for: its value, or an abbreviation where that depends on what is known at its use."""
-    trial = replace(frame, report=Report(steps=frame.report.steps))
+    trial = replace(frame, report=frame.report.trial())
     value = elaborate(let.value, trial)
     frame.report.steps = trial.report.steps
     if not trial.report.found:

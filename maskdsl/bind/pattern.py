@@ -112,7 +112,7 @@ class _Names:
 
 def _let(statement: tree.LetStatement, frame: Frame) -> Value:
     """Its value if it can be known before there are tokens, otherwise what it abbreviates."""
-    trial = replace(frame, report=Report(steps=frame.report.steps))
+    trial = replace(frame, report=frame.report.trial())
     value = elaborate(statement.value, trial)
     frame.report.steps = trial.report.steps
     return Abbreviation(statement, frame.names) if trial.report.found else value

@@ -7,7 +7,7 @@ from maskdsl.diagnostics import AttnError, Diagnostic, Note
 from maskdsl.errors import binding as errors
 from maskdsl.source import Span
 
-MOST_STEPS = 200_000
+MOST_STEPS = 100_000
 """How many nodes of the tree may be elaborated, each time that one is."""
 MOST_NODES = 100_000
 """How many nodes an expression of the IR may have."""
@@ -22,6 +22,7 @@ class Report:
 
     found: dict[tuple[object, ...], Diagnostic] = field(default_factory=dict)
     steps: int = 0
+    depth: int = 0
 
     def add(self, diagnostic: Diagnostic, calls: tuple[Note, ...] = ()) -> Bad:
         """Reports something once; `calls` are the macro calls around it, innermost last."""
@@ -30,10 +31,21 @@ class Report:
         self.found.setdefault(key, replace(diagnostic, notes=notes))
         return BAD
 
-    def step(self, span: Span) -> None:
+    def enter(self, span: Span, calls: tuple[Note, ...]) -> None:
+        """Counts a node of the tree that is elaborated, inside those that have not been left."""
         self.steps += 1
+        self.depth += 1
         if self.steps > MOST_STEPS:
             self.stop(errors.TooLarge(span=span, limit=MOST_STEPS))
+        if self.depth > DEEPEST:
+            self.stop(errors.TooDeep(span=span, limit=DEEPEST), calls)
+
+    def leave(self) -> None:
+        self.depth -= 1
+
+    def trial(self) -> "Report":
+        """A report of its own for something that may not apply, with the same limits."""
+        return Report(steps=self.steps, depth=self.depth)
 
     def stop(self, diagnostic: Diagnostic, calls: tuple[Note, ...] = ()) -> None:
         """Reports something after which going on makes no sense."""
