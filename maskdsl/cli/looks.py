@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from math import isfinite
 
 from maskdsl.analysis.stats import stats as measure
 from maskdsl.analysis.tiles import tiles
@@ -52,6 +53,9 @@ def show(
         ]
 
     found = layouts(len(masks))
+    entries = max(len(each.tiles.variant_of) for each in found)
+    if entries > 1:
+        note(f"the first of {entries} batch entries")
     pictures = sum(len(head_classes(each.tiles, chosen)) for each in found)
     console.print(shown(found if pictures == len(masks) else layouts(pictures), chosen))
 
@@ -95,7 +99,7 @@ def stats(
     if as_json:
         head = {"pattern": masks[0].name, "parameters": dict(masks[0].ir.parameters), "heads": heads}
         orders_found = [{"order": order, **figures.as_dict()} for order, figures in found.items()]
-        print(json.dumps({**head, "orders": orders_found}, indent=2))
+        print(json.dumps(finite({**head, "orders": orders_found}), indent=2))
         return
     columns = []
     for order, figures in found.items():
@@ -109,6 +113,19 @@ def stats(
     console.print(title(masks[0].ir))
     console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")
     console.print(stats_table(columns))
+
+
+def finite(value: object) -> object:
+    """The same with null for infinite numbers, which JSON has not."""
+    match value:
+        case dict():
+            return {name: finite(each) for name, each in value.items()}
+        case list():
+            return [finite(each) for each in value]
+        case float() if not isfinite(value):
+            return None
+        case _:
+            return value
 
 
 def emit(file: str, words: Sequence[str], stage: str, heads: int, order: str | None, given: Sequence[str]) -> None:

@@ -129,7 +129,7 @@ def bench(
     timings: list[Timing] = []
     left_out: list[str] = []
     scores = shape.batch * shape.heads * mask.query_length * mask.key_length * q.element_size()
-    for name in usable_backends():
+    for name in usable_backends() if shape.device.startswith("cpu") else BACKENDS:
         if shape.backward and not BACKENDS[name].has_backward:
             left_out.append(f"{name}: has no backward pass")
         elif name == "reference" and scores > LARGEST_DENSE:
@@ -213,7 +213,10 @@ def timed(name: str, call: Call, tensors: Sequence[Tensor], shape: Shape, second
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, where that is a terminal; gives what sets how much is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeElapsedColumn(), console=messages(), transient=True) as bar:
+    console = messages()
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
 

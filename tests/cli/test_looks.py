@@ -105,3 +105,18 @@ def test_stages_say_what_they_made(maskdsl, local):
 def test_tiles_of_heads_are_told_apart(maskdsl):
     out = maskdsl("emit", CSWIN, "h=4", "w=4", "stripe=2", "--stage", "tiles", "--heads", 2).out
     assert "batch 0, head 0:" in out and "batch 0, head 1:" in out
+
+
+def test_a_pattern_that_attends_nothing(maskdsl, pattern_file):
+    path = pattern_file("pattern p(n = 8) { space t[n] attend q.i < k.i and k.i < q.i }")
+    (order,) = json.loads(maskdsl("stats", path, "--json").out)["orders"]
+    assert order["total"]["attended"] == 0 and order["total"]["ideal_speedup"] is None
+    assert "no bound" in maskdsl("stats", path).out
+    assert "0 full, 0 partial" in maskdsl("show", path).out
+
+
+def test_the_first_batch_entry_is_shown(maskdsl, pattern_file, tmp_path):
+    path = pattern_file("pattern p(n = 8) { space t[n] input d: int[batch, t] attend same(d) }")
+    np.save(tmp_path / "d.npy", np.stack([np.zeros(8, int), np.arange(8)]))
+    ended = maskdsl("show", path, "--input", f"d={tmp_path / 'd.npy'}")
+    assert "64 full, 0 partial" in ended.out and ended.err == "note: the first of 2 batch entries\n"

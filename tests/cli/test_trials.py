@@ -24,7 +24,7 @@ def test_verify_tells_the_smallest_failure(maskdsl, local, monkeypatch):
 
 def test_run(maskdsl, local):
     ended = maskdsl("run", local, "n=128", "--heads", 2, "--head-dim", 16, "--seconds", 0, "--dtype", "float64")
-    assert ended.code == 0
+    assert (ended.code, ended.err) == (0, "")
     assert "forward, batch 1, head dimension 16, float64, cpu" in ended.out
     assert any(line.split()[:1] == ["tiled"] for line in ended.out.splitlines())
 
