@@ -36,7 +36,7 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 golden: $(READY)
-	$(BIN)/python -m pytest -q --update-golden tests/errors
+	$(BIN)/python -m pytest -q --update-golden tests/errors tests/triton/test_backend.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/cpu.py

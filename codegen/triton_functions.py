@@ -62,8 +62,14 @@ def tanh(x):
 
 @triton.jit
 def inside(index, size):
-    """An index moved into bounds, as a 64-bit integer: pairs that do not attend may ask for anything."""
-    return tl.minimum(tl.maximum(index, 0), size - 1).to(tl.int64)
+    """A 64-bit index moved into bounds: pairs that do not attend may ask for anything."""
+    return tl.minimum(tl.maximum(index, 0), size - 1)
+
+
+@triton.jit
+def token_values(table, tokens, length):
+    """One value a token; zeros beyond the last."""
+    return tl.load(table + tokens, mask=tokens < length, other=0)
 
 
 def token_table(values, positions, dtype):

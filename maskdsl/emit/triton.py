@@ -13,12 +13,16 @@ from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
 from maskdsl.emit.torch_functions import LETTERS, coordinate_function, helper, helper_lines, pair_parameters, separated
 from maskdsl.emit.triton_printer import TritonPrinter
-from maskdsl.ir.expressions import Constant, Coordinate, Expression, InSpace, Side, rebuild, walk
+from maskdsl.ir.expressions import Constant, Coordinate, Expression, InSpace, Score, Side, rebuild, walk
 from maskdsl.ir.mask import Computed, Sequence, Space
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan, tables_of
 
-HELPERS = ("floor_modulo", "floor_divide", "power", "integer_log2", "is_power_of_two", "random_word", "tanh", "inside")
+HELPERS = (
+    *("floor_modulo", "floor_divide", "power", "integer_log2", "is_power_of_two", "random_word", "tanh", "inside"),
+    "token_values",
+)
+WIDTH = 120
 SIDES = (Side.QUERY, Side.KEY)
 PLACES = {Side.QUERY: ("rows", "query_length", "[:, None]"), Side.KEY: ("columns", "key_length", "[None, :]")}
 DTYPES = {Type.INT: "torch.int32", Type.FLOAT: "None", Type.BOOL: "torch.int8"}
@@ -39,8 +43,9 @@ class Function:
     lines: tuple[str, ...]
     expressions: tuple[Expression, ...]
 
-    def call(self, *first: str) -> str:
-        return f"{self.name}({', '.join([*first, *self.parameters])})"
+    def call(self, start: str, *first: str, end: str = "") -> list[str]:
+        """The statement that calls it, inside the kernel's loops."""
+        return wrapped(f"{start}{self.name}(", [*first, *self.parameters], f"){end}", 12)
 
 
 class Writer:
@@ -63,19 +68,19 @@ class Writer:
 
     def holes(self) -> dict[str, list[str] | None]:
         everywhere = [each for each in (self.score, self.weight) if each is not None]
-        score = [f"s = {self.score.call('s')}"] if self.score else []
-        weight = self.weight.call() if self.weight else ""
+        score = self.score.call("s = ", "s") if self.score else []
+        weight = self.weight.call("weight = ") if self.weight else []
         arguments = self.arguments()
         return {
             "header": header(self.plan, "triton", "Attention over tiles as a Triton kernel."),
             "pattern": self.pattern(),
             "arguments": [f"{name}," for name in arguments],
-            "query_coordinates": self.loads(Side.QUERY, self.functions),
+            "query_coordinates": [*self.own_tables(), *self.loads(Side.QUERY, self.functions)],
             "full_score": [*self.loads(Side.KEY, everywhere), *score],
-            "full_weight": [f"p = p * {weight}"] if weight else [],
+            "full_weight": [*weight, "p = p * weight"] if weight else [],
             "partial_score": [*self.loads(Side.KEY, self.functions), *score],
-            "predicate": [f"attending = attending & {self.attends.call()}"] if self.attends else [],
-            "partial_weight": [f"p = tl.where(attending, p * {weight}, 0.0)"] if weight else [],
+            "predicate": self.attends.call("attending = attending & ") if self.attends else [],
+            "partial_weight": [*weight, "p = tl.where(attending, p * weight, 0.0)"] if weight else [],
             "coordinates": self.coordinates(),
             "values": self.values(),
             "scale": self.scale(),
@@ -101,18 +106,15 @@ class Writer:
             taken=[*parameters, "scale"],
         )
         scored = ["s"] if name == "final_score" else []
-        if scored:
-            for number, expression in enumerate(inlined):
-                if number == 0 and self.computes_scale:
-                    printer.assign("scale", expression)
-                    printer.lines.append("s = s * scale")
-                else:
-                    printer.assign_score(expression)
-            printer.lines.append("return s")
-        else:
-            printer.result(inlined[0])
-        signature = ", ".join([*scored, *parameters])
-        lines = ["@triton.jit", f"def {name}({signature}):", f'    """{text}"""']
+        steps = list(inlined)
+        if scored and self.computes_scale:
+            printer.assign("scale", steps.pop(0))
+            printer.lines.append("s = s * scale")
+        for step in steps[:-1]:
+            printer.assign_score(step)
+        printer.result(steps[-1] if steps else Score())
+        signature = wrapped(f"def {name}(", [*scored, *parameters], "):", 0)
+        lines = ["@triton.jit", *signature, f'    """{text}"""']
         return Function(name, tuple(parameters), (*lines, *(f"    {line}" for line in printer.lines)), inlined)
 
     def parameters(self, expressions: tuple[Expression, ...]) -> list[str]:
@@ -154,6 +156,8 @@ class Writer:
         used = {name for name in HELPERS if re.search(rf"\b{name}\(", called)}
         if "floor_divide" in used:
             used.add("floor_modulo")
+        if any(self.tables(side) for side in SIDES):
+            used.add("token_values")
         helpers = [["@triton.jit", *helper(text, name)] for name in HELPERS if name in used]
         lines = separated([*helpers, *functions])
         return [*lines, "", ""] if lines else []
@@ -193,10 +197,14 @@ class Writer:
             if self.is_arithmetic(side, name):
                 lines.append(f"{text} = {self.arithmetic(side, name, places)}{shape}")
                 continue
-            offset = f"{text}_table + batch * {text}_batch + head * {text}_head + {places}"
             boolean = " != 0" if self.type_of(side, name) is Type.BOOL else ""
-            lines += [f"{text} = tl.load({offset}, mask={places} < {length}, other=0){shape}{boolean}"]
+            lines.append(f"{text} = token_values({text}_table, {places}, {length}){shape}{boolean}")
         return lines
+
+    def own_tables(self) -> list[str]:
+        """Statements that move the tables of both sides to the program's batch entry and head."""
+        names = [self.variable(side, name) for side in SIDES for name in self.tables(side)]
+        return [f"{name}_table += batch.to(tl.int64) * {name}_batch + head * {name}_head" for name in names]
 
     def arithmetic(self, side: Side, name: str, places: str) -> str:
         axes = [axis.name for axis in self.sequence(side).spaces[0].axes]
@@ -293,6 +301,17 @@ class Writer:
                 convert = "" if declared.type is Type.FLOAT else f".to({DTYPES[declared.type]})"
                 lines.append(f'{table} = inputs["{table}"]{convert}')
         return lines
+
+
+def wrapped(start: str, items: list[str], end: str, indent: int) -> list[str]:
+    """A call or a signature on one line if it fits, else its items on one line, else each on its own."""
+    line = f"{start}{', '.join(items)}{end}"
+    if indent + len(line) <= WIDTH:
+        return [line]
+    inner = ", ".join(items)
+    if indent + 4 + len(inner) <= WIDTH:
+        return [start, f"    {inner}", end]
+    return [start, *(f"    {item}," for item in items), end]
 
 
 def _of_side(expression: Expression, side: Side) -> Expression:

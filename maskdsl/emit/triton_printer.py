@@ -14,6 +14,7 @@ from maskdsl.ir.expressions import (
     Coordinate,
     Expression,
     Head,
+    InSpace,
     Read,
     Side,
     walk,
@@ -21,6 +22,7 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.mask import MaskIR, Sequence
 from maskdsl.ir.ops import COMPARISONS, Op, Type
 from maskdsl.ir.ranges import INT32, Range, expression_range, mask_leaf
+from maskdsl.plan import unused
 
 FUNCTIONS = {
     Op.ABSOLUTE: "tl.abs",
@@ -67,26 +69,34 @@ class TritonPrinter(TorchPrinter):
                 return f"tl.full((), {constant(value)[0]}, tl.float64)", ATOM
             case Coordinate(type=Type.INT) | Head() | Batch() if self.wide:
                 return f"{super().fresh(expression)[0]}.to(tl.int64)", ATOM
-            case Read(input=name, indices=indices, type=kind):
-                places = (self.offset(name, axis, index) for axis, index in enumerate(indices))
-                text = f"tl.load({self.inputs[name]} + {' + '.join(places)})"
-                if kind is Type.BOOL:
-                    return f"({text} != 0)", ATOM
-                return text + (self.cast if kind is Type.FLOAT else ".to(tl.int64)" * self.wide), ATOM
+            case Read():
+                return self.entry(expression), ATOM
+            case InSpace(side, space):
+                return self.membership(side, space), ATOM
             case _:
                 return super().fresh(expression)
 
-    def offset(self, name: str, axis: int, index: Expression) -> str:
-        """The part of a table's offset that one index contributes."""
-        text, table = self.place(index, 0), self.inputs[name]
-        if isinstance(index, Constant):
-            text = f"tl.full((), {text}, tl.int64)"
-        return f"inside({text}, {table}_size_{axis}) * {table}_step_{axis}"
+    def entry(self, read: Read) -> str:
+        """Adds statements that find and load an element of a table; the name of its value."""
+        table, declared = self.inputs[read.input], self.mask.input(read.input)
+        assert declared is not None
+        place, value = (unused(f"{table}_{part}", self.taken) for part in ("place", "value"))
+        self.taken |= {place, value}
+        for axis, (index, dimension) in enumerate(zip(read.indices, declared.dimensions, strict=True)):
+            text, reach = self.in_int64(index), self.range(index)
+            if dimension.size is None or reach.low < 0 or reach.high >= dimension.size:
+                text = f"inside({text}, {table}_size_{axis})"
+            before = f"{place} + " if axis else ""
+            self.lines.append(f"{place} = {before}{text} * {table}_step_{axis}")
+        convert = {Type.FLOAT: self.cast, Type.INT: ".to(tl.int64)" * self.wide, Type.BOOL: " != 0"}[read.type]
+        self.lines.append(f"{value} = tl.load({table} + {place}){convert}")
+        self.known[read] = value
+        return value
 
     def membership(self, side: Side, space: str) -> str:
         position = self.coordinates(side, "i")
         letter = "q" if side is Side.QUERY else "k"
-        return f"({position} >= {letter}_{space}_start) & ({position} < {letter}_{space}_stop)"
+        return f"(({position} >= {letter}_{space}_start) & ({position} < {letter}_{space}_stop))"
 
     def apply(self, op: Op, arguments: tuple[Expression, ...]) -> tuple[str, int]:
         if op in COMPARISONS and arguments[0].type is Type.FLOAT and not self.double:

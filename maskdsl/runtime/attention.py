@@ -1,5 +1,6 @@
 """The callable: checks, layout and dispatch. Everything that computes is in the generated module of its backend."""
 
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -25,8 +26,12 @@ class Attention:
     def __init__(self, plan: KernelPlan, backend: str) -> None:
         self.plan = plan
         self.backend = backend
-        self.source = BACKENDS[backend].emit(plan)
         self.states = States()
+
+    @cached_property
+    def source(self) -> str:
+        """The text of the generated module."""
+        return self.implementation.emit(self.plan)
 
     @property
     def mask(self) -> MaskIR:
@@ -106,13 +111,38 @@ class Attention:
         return {names[each.name]: normal(each, given[each.name]) for each in self.mask.inputs}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"plan": self.plan, "backend": self.backend, "source": self.source}
+        return {"plan": self.plan, "backend": self.backend}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, states=States())
 
     def __repr__(self) -> str:
         return f"Attention({self.mask.name}, backend={self.backend!r})"
+
+
+class Automatic(Attention):
+    """Triton kernels for calls on a GPU that they can serve, the tiled backend for all others."""
+
+    def __init__(self, plan: KernelPlan) -> None:
+        super().__init__(plan, "tiled")
+
+    @cached_property
+    def kernels(self) -> Attention:
+        return Attention(self.plan, "triton")
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor | tuple[Tensor, Tensor]:
+        """See `Attention`."""
+        if kernels_serve(q, k, v, *options.values()):
+            return self.kernels(q, k, v, **options)
+        return super().__call__(q, k, v, **options)
+
+
+def kernels_serve(q: object, *others: object) -> bool:
+    """Whether q is on a GPU, of a type that kernels compute, and no gradient is asked for."""
+    if not isinstance(q, Tensor) or q.device.type != "cuda" or q.dtype == torch.float64:
+        return False
+    tensors = [each for each in (q, *others) if isinstance(each, Tensor)]
+    return not torch.is_grad_enabled() or not any(each.requires_grad for each in tensors)
 
 
 def normal(declared: Input, tensor: Tensor) -> Tensor:

@@ -1,0 +1,71 @@
+"""The Triton backend as far as it goes without a GPU and without the interpreter: what it refuses, and its text."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import maskdsl
+from maskdsl.diagnostics import AttnError
+from maskdsl.runtime.attention import kernels_serve
+
+GOLDENS = Path(__file__).parent / "goldens"
+WINDOW = """
+## Text that all see, and an image that sees itself in a window and relative to a table of biases.
+pattern mixed(text = 20, h = 16, w = 16, size = 5) {
+    space words[text]
+    space image[y = h, x = w]
+    tokens words ++ image
+    input document: int[batch, tokens]
+    input bias: float[heads, 2 * h - 1]
+    attend all -> words
+    attend image -> image where window((size, size))
+    require same(document)
+    score s + bias[head, q.y - k.y + h - 1] if image -> image else s
+    order image by y // 4, x // 4
+}
+"""
+
+
+def layer(n: int = 32) -> maskdsl.Mask:
+    return maskdsl.parse("pattern p(n) { space t[n] attend causal }")["p"].bind(n=n)
+
+
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter takes tensors of the CPU")
+def test_tensors_of_the_cpu_need_the_interpreter() -> None:
+    q = torch.randn(1, 1, 32, 16)
+    with pytest.raises(AttnError, match=r"E424.*on cpu"):
+        layer().compile("triton")(q, q, q)
+
+
+def test_no_backward_yet() -> None:
+    q = torch.randn(1, 1, 32, 16, requires_grad=True)
+    with pytest.raises(AttnError, match="`triton` has no backward"):
+        layer().compile("triton")(q, q, q)
+
+
+def test_no_float64() -> None:
+    q = torch.randn(1, 1, 32, 16, dtype=torch.float64)
+    with pytest.raises(AttnError, match=r"E425.*float64"):
+        layer().compile("triton")(q, q, q)
+
+
+def test_auto_computes_by_tiles_on_the_cpu() -> None:
+    q = torch.randn(1, 2, 32, 16)
+    attention = layer().compile()
+    assert not kernels_serve(q, q, q)
+    assert not kernels_serve(None)
+    torch.testing.assert_close(attention(q, q, q), layer().compile("reference")(q, q, q))
+    assert "forward_kernel" in attention.kernels.source  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("name", "text"), [("mixed", WINDOW)])
+def test_kernel_is_as_reviewed(name: str, text: str, request: pytest.FixtureRequest) -> None:
+    source = maskdsl.parse(text)[name].bind(heads=4).compile("triton").source
+    golden = GOLDENS / f"{name}.py"
+    if request.config.getoption("--update-golden"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(source)
+    assert golden.exists(), f"{golden.name} is missing: run `make golden`"
+    assert source == golden.read_text()
