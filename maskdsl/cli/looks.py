@@ -26,6 +26,9 @@ from maskdsl.view.cells import fit
 from maskdsl.view.show import Layout, head_classes, room, shown, title
 from maskdsl.view.tables import head_columns, stats_table
 
+MOST_COLUMNS = 6
+"""Of a table."""
+
 
 def show(
     file: str,
@@ -112,7 +115,9 @@ def stats(
     console = output()
     console.print(title(masks[0].ir))
     console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")
-    console.print(stats_table(columns))
+    console.print(stats_table(columns[:MOST_COLUMNS]))
+    if len(columns) > MOST_COLUMNS:
+        note(f"{len(columns) - MOST_COLUMNS} more columns are left out; --json has the figures of every head")
 
 
 def finite(value: object) -> object:

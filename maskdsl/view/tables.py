@@ -28,7 +28,6 @@ LINES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("backward", lambda figures: units.about(figures.backward_flops, "FLOP")),
     ("read and written", lambda figures: units.size(figures.bytes)),
 )
-MOST_CLASSES = 6
 
 
 def stats_table(columns: Sequence[tuple[str, Figures]]) -> Table:
@@ -43,12 +42,11 @@ def stats_table(columns: Sequence[tuple[str, Figures]]) -> Table:
 
 
 def head_columns(stats: Stats, heads: Sequence[int]) -> list[tuple[str, Figures]]:
-    """Heads with equal figures together, under their numbers; those beyond the first few are left to JSON."""
+    """Heads with equal figures together, under their numbers."""
     classes: dict[Figures, list[int]] = {}
     for head in heads:
         classes.setdefault(stats.heads[head], []).append(head)
-    named = [
+    return [
         (f"{'each of heads' if len(members) > 1 else 'head'} {units.numbers(members)}", figures)
         for figures, members in classes.items()
     ]
-    return named[:MOST_CLASSES]

@@ -73,6 +73,12 @@ def test_stats_by_head_and_order(maskdsl):
     assert "shuffle(i, 3)" in compared
 
 
+def test_very_many_heads_that_differ(maskdsl, pattern_file):
+    path = pattern_file("pattern p(n = 16) { space t[n] attend k <= q - head }")
+    ended = maskdsl("stats", path, "--heads", 8, "--block", 4)
+    assert ended.out.count("head ") >= 5 and ended.err.startswith("note: 3 more columns are left out")
+
+
 def test_stats_as_json(maskdsl, local):
     ended = maskdsl("stats", local, "n=256", "--json", "--heads", 2, "--block", "64x32")
     found = json.loads(ended.out)
