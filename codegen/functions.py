@@ -13,6 +13,11 @@ def read(table, *indices):
     return table[tuple(index.clamp(0, size - 1) for index, size in zip(indices, table.shape, strict=True))]
 
 
+def nonzero(divisor):
+    """One in place of zero, which only tokens without the divisor's coordinate have: integers trap on it."""
+    return divisor.masked_fill(divisor == 0, 1)
+
+
 def join(*parts):
     """The values of spaces one behind the other, stretched over batch and heads where another space's vary."""
     leading = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))

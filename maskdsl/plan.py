@@ -63,6 +63,7 @@ RESERVED = frozenset(
         "attending",
         "attends",
         "read",
+        "nonzero",
         "join",
         "random",
         "integer_log2",

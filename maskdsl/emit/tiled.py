@@ -63,8 +63,8 @@ def backward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
         return {"score_graph": [], "weight_graph": [], "score_gradient": []}
     weighted = plan.mask.weight is not None
     score_graph = [
-        "leaves = Leaves(problem, tile, limits, gradients)",
         "with torch.enable_grad():",
+        "    leaves = Leaves(problem, tile, limits, gradients)",
         "    s = start = s.detach().requires_grad_()",
         *(f"    {line}" for line in score_lines(plan, "leaves.values")),
         *(["    weights = weight(start, **leaves.values).expand_as(s)"] if weighted else []),

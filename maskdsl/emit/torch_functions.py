@@ -26,7 +26,7 @@ from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan, needed_names
 
-HELPERS = ("read", "join", "integer_log2", "is_power_of_two", "random")
+HELPERS = ("read", "nonzero", "join", "integer_log2", "is_power_of_two", "random")
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 DTYPES = {Type.INT: "torch.int64", Type.FLOAT: "torch.float64", Type.BOOL: "torch.bool"}
 

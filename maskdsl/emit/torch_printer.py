@@ -213,6 +213,8 @@ class TorchPrinter:
         if op in INFIX:
             sign, own, left_place, right_place = INFIX[op]
             texts = [self.place(each, right_place if n else left_place) for n, each in enumerate(arguments)]
+            if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and not is_never_zero(arguments[1]):
+                texts[1] = f"nonzero({self.place(arguments[1], COMPARISON)})"
             return f" {sign} ".join(texts), own
         if op in PREFIX:
             return PREFIX[op] + self.place(arguments[0], UNARY), UNARY
@@ -259,6 +261,17 @@ def constant(value: int | float | bool) -> tuple[str, int]:
             return repr(value), ATOM
         case _:
             return repr(value), ATOM if value >= 0 and not repr(value).startswith("-") else UNARY
+
+
+def is_never_zero(divisor: Expression) -> bool:
+    """Whether a divisor cannot be zero, whatever coordinates it reads."""
+    match divisor:
+        case Constant(value):
+            return value != 0
+        case Apply(Op.MAXIMUM, parts):
+            return any(isinstance(part, Constant) and part.value > 0 for part in parts)
+        case _:
+            return False
 
 
 def occurrences(expression: Expression) -> Counter[Expression]:

@@ -1,8 +1,10 @@
 """The callable: checks, layout and dispatch. Everything that computes is in the generated module of its backend."""
 
+import sys
+from collections.abc import Callable
 from functools import cached_property
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +20,8 @@ from maskdsl.runtime.call import Call
 from maskdsl.runtime.checks import check_inputs, check_tensors
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import States
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Attention:
@@ -62,6 +66,12 @@ class Attention:
         `layout="ordered"` q, k, v and the results are in the order that the pattern lays tokens out in; inputs are
         always in declared order.
         """
+        return outside_compiler(Attention.run)(self, q, k, v, inputs, return_lse, layout)
+
+    def run(
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: dict[str, Any], return_lse: bool, layout: str
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """A call, its inputs by name."""
         check_tensors(self.plan, q, k, v)
         given = check_inputs(self.mask, inputs, q)
         if layout not in ("declared", "ordered"):
@@ -143,6 +153,12 @@ def kernels_serve(q: object, *others: object) -> bool:
         return False
     tensors = [each for each in (q, *others) if isinstance(each, Tensor)]
     return not torch.is_grad_enabled() or not any(each.requires_grad for each in tensors)
+
+
+def outside_compiler(function: F) -> F:
+    """The function, left alone by `torch.compile`: a break in its graph. Whoever compiles has imported its module."""
+    dynamo = sys.modules.get("torch._dynamo")
+    return function if dynamo is None else dynamo.disable(function)
 
 
 def normal(declared: Input, tensor: Tensor) -> Tensor:

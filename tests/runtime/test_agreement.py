@@ -1,0 +1,161 @@
+"""The tiled backend against the dense reference on random patterns: results, gradients, layouts, types, poison."""
+
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import maskdsl
+from maskdsl.api import Mask
+from maskdsl.runtime import schedule
+from tests.runtime.random_patterns import bound, inputs_of
+
+TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}
+
+
+def drawn(random: Random, *shape: int) -> Tensor:
+    """A float64 tensor [batch, heads, tokens, dim], contiguous or not."""
+    batch, heads, length, dim = shape
+    match random.randrange(3):
+        case 0:
+            return torch.randn(batch, length, heads, dim, dtype=torch.float64).transpose(1, 2)
+        case 1:
+            return torch.randn(batch, heads, length, 2 * dim, dtype=torch.float64)[..., ::2]
+        case _:
+            return torch.randn(shape, dtype=torch.float64)
+
+
+def draw(seed: int) -> tuple[Mask, list[Tensor], dict[str, Tensor]]:
+    """A mask, q, k, v and its inputs."""
+    torch.manual_seed(seed)
+    random = Random(seed)
+    mask = bound(seed)
+    batch, dim = random.choice([1, 2, 3]), random.choice([4, 8])
+    key_heads = random.choice([number for number in range(1, mask.heads + 1) if mask.heads % number == 0])
+    shapes = [(mask.heads, mask.query_length, dim), (key_heads, mask.key_length, dim), (key_heads, mask.key_length, 5)]
+    return mask, [drawn(random, batch, *shape) for shape in shapes], inputs_of(mask, batch)
+
+
+def leaves_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same values, those of float type asking for gradients."""
+    return {name: x.detach().clone().requires_grad_(x.is_floating_point()) for name, x in tensors.items()}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_results_and_all_gradients(seed: int) -> None:
+    mask, tensors, inputs = draw(seed)
+    given = dict(zip("qkv", tensors, strict=True)) | inputs
+    toward, toward_lse = torch.randn(*tensors[0].shape[:3], 5, dtype=torch.float64), torch.randn(tensors[0].shape[:3])
+    found = []
+    for backend in ("reference", "tiled"):
+        leaves = leaves_of(given)
+        out, lse = mask.compile(backend)(**leaves, return_lse=True)
+        loss = (out * toward).sum() + (torch.where(lse.isfinite(), lse, 0) * toward_lse).sum()
+        asked = [leaf for leaf in leaves.values() if leaf.requires_grad]
+        gradients = torch.autograd.grad(loss, asked, allow_unused=True, materialize_grads=True)
+        found.append((out.detach(), lse.detach(), *gradients))
+    for expected, result in zip(*found, strict=True):
+        assert not result.isnan().any()
+        torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
+    assert torch.equal(mask.compile("tiled")(*tensors, **inputs).isnan(), torch.zeros_like(toward, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("seed", [3, 11, 17, 29, 31, 47])
+def test_types(seed: int, dtype: torch.dtype) -> None:
+    mask, tensors, inputs = draw(seed)
+    tensors = [tensor.to(dtype) for tensor in tensors]
+    expected, expected_lse = mask.compile("reference")(*(x.double() for x in tensors), **inputs, return_lse=True)
+    for tensor in tensors:
+        tensor.requires_grad_()
+    out, lse = mask.compile("tiled")(*tensors, **inputs, return_lse=True)
+    assert out.dtype == dtype and lse.dtype == torch.float32
+    largest = max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(out.double(), expected, rtol=0, atol=TOLERANCES[dtype] * largest)
+    torch.testing.assert_close(lse.double(), expected_lse, rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype])
+    for tensor, gradient in zip(tensors, torch.autograd.grad(out.sum(), tensors), strict=True):
+        assert gradient.dtype == dtype and gradient.shape == tensor.shape and gradient.isfinite().all()
+
+
+ORDERED = [seed for seed in range(60) if any(bound(seed).ir.queries.order)]
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("seed", ORDERED[:12])
+def test_the_ordered_layout_is_the_declared_one_permuted(seed: int, backend: str) -> None:
+    mask, (q, k, v), inputs = draw(seed)
+    k, v = (x.repeat_interleave(mask.heads // x.shape[1], dim=1) for x in (k, v))
+    expected, expected_lse = mask.compile(backend)(q, k, v, **inputs, return_lse=True)
+    attention = mask.compile(backend)
+    layout = attention.states.find(attention.plan, inputs, len(q)).layout(q.device)
+    queries, keys = (None if each is None else each.expand(*q.shape[:2], -1).unsqueeze(-1) for each in layout)
+    moved = [x if each is None else x.take_along_dim(each, 2) for x, each in ((q, queries), (k, keys), (v, keys))]
+    out, lse = attention(*moved, **inputs, return_lse=True, layout="ordered")
+    assert queries is not None
+    torch.testing.assert_close(out, expected.take_along_dim(queries, 2))
+    torch.testing.assert_close(lse, expected_lse.take_along_dim(queries.squeeze(-1), 2))
+
+
+@pytest.mark.parametrize("seed", range(60, 80))
+def test_what_is_not_a_number_reaches_only_those_who_attend_it(seed: int) -> None:
+    mask, (q, k, v), inputs = draw(seed)
+    arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
+    attends = torch.as_tensor(
+        np.array([[mask.dense(head=h, batch=b, **arrays) for h in range(mask.heads)] for b in range(len(q))])
+    )
+    expected, expected_lse = mask.compile("reference")(q, k, v, **inputs, return_lse=True)
+    q, k, v = (x.contiguous().clone() for x in (q, k, v))
+    one, two = torch.randint(0, mask.key_length, (2,)).tolist()
+    q[~attends.any(dim=-1)] = torch.nan
+    k[:, :, one], v[:, :, two] = torch.nan, torch.nan
+    for tensor in (q, k, v):
+        tensor.requires_grad_()
+    out, lse = mask.compile("tiled")(q, k, v, **inputs, return_lse=True)
+    clean = ~(attends[..., one] | attends[..., two])
+    torch.testing.assert_close(out[clean], expected[clean])
+    torch.testing.assert_close(lse[~attends[..., one]], expected_lse[~attends[..., one]])
+    assert out[attends[..., two]].isnan().all()
+    gradient = torch.autograd.grad(out[clean].sum(), q)[0]
+    assert gradient[clean].isfinite().all()
+    assert not gradient[~attends.any(dim=-1)].any()
+
+
+@pytest.mark.parametrize("line", ["attend causal", "attend all -> all", "attend window(9) attend globals_first(1)"])
+def test_long_rows_are_merged_from_pieces(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "LONGEST", 200)
+    monkeypatch.setattr(schedule, "PIECE", 90)
+    length = 500
+    mask = maskdsl.parse(f"pattern p(n) {{ space tokens[n] {line} score s - 0.001 * abs(q - k) }}")["p"].bind(n=length)
+    tensors = [torch.randn(1, 1, length, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    toward = torch.randn(1, 1, length, 4, dtype=torch.float64)
+    found = []
+    for backend in ("reference", "tiled"):
+        out, lse = mask.compile(backend)(*tensors, return_lse=True)
+        found.append((out, lse, *torch.autograd.grad((out * toward).sum() + lse.sum(), tensors)))
+    for expected, result in zip(*found, strict=True):
+        torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+def test_tokens_without_a_divisor_do_not_divide_by_it(backend: str) -> None:
+    text = """pattern p() {
+        space text[3]
+        space image[y = 4, x = 5]
+        tokens text ++ image
+        coord image.w = y + 1
+        attend image -> image where q.x // q.w <= k.x % k.w
+        attend text -> all
+    }"""
+    mask = maskdsl.parse(text)["p"].bind()
+    q, k, v = torch.randn(3, 1, 1, 23, 4, dtype=torch.float64)
+    _, lse = mask.compile(backend)(torch.zeros_like(q), k, v, return_lse=True)
+    torch.testing.assert_close(lse[0, 0].exp(), torch.as_tensor(mask.dense().sum(axis=1)).double())
+
+
+def test_a_compiled_module_may_call_it() -> None:
+    attention = maskdsl.parse("pattern p() { space tokens[20] attend window(5) }")["p"].bind(heads=2).compile()
+    q, k, v = torch.randn(3, 1, 2, 20, 8)
+    compiled = torch.compile(lambda q: attention(2 * q, k, v) + 1, backend="eager")
+    torch.testing.assert_close(compiled(q), attention(2 * q, k, v) + 1)
