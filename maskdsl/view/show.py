@@ -1,5 +1,6 @@
 """What `maskdsl show` prints: title, pictures of the different heads and orders, legend."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,11 @@ def title(mask: MaskIR) -> Text:
         lengths = f"{units.count(mask.queries.length)} queries, {units.count(mask.keys.length)} keys"
     text.append(f"  {lengths}, {mask.heads} head{'s' * (mask.heads > 1)}", style="not bold dim")
     return text
+
+
+def first_sentence(text: str) -> str:
+    joined = " ".join(text.split())
+    return re.split(r"(?<=\.) (?=[A-Z`])", joined, maxsplit=1)[0]
 
 
 def written(value: object) -> str:
@@ -154,7 +160,7 @@ def shown(layouts: Sequence[Layout], heads: Sequence[int]) -> RenderableType:
     mask = layouts[0].mask
     parts: list[RenderableType] = [title(mask)]
     if mask.doc:
-        parts.append(Text(mask.doc.splitlines()[0], style="dim italic"))
+        parts.append(Text(first_sentence(mask.doc), style="dim italic"))
     parts.append(panels[0] if len(panels) == 1 else Columns(panels[:MOST_PICTURES], padding=(0, 1)))
     if len(panels) > MOST_PICTURES:
         more = f"{len(panels) - MOST_PICTURES} more maps are not shown; --head says which heads are"

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -141,6 +142,11 @@ def test_spaces_are_named_where_they_begin():
     assert text_row == 3
     rows = sum(line.startswith("│") for line in lines) - 1
     assert (image_row - text_row) / rows == pytest.approx(256 / 1024, abs=0.05)
+
+
+def test_the_first_sentence_of_the_documentation():
+    masked = replace(mask(causal(), tokens(4)), doc="Local: every query\nattends 2.5 keys. Source: nobody.")
+    assert printed([masked]).splitlines()[1] == "Local: every query attends 2.5 keys."
 
 
 def test_shades_go_from_few_to_most():
