@@ -101,7 +101,10 @@ class Leaves:
 
     def send(self, start, *ends):
         """From the ends, each (value, slope), back to the gradient of the start and those of the inputs."""
-        values, slopes = zip(*((value, slope) for value, slope in ends if value.requires_grad), strict=True)
+        sloped = [(value, slope) for value, slope in ends if value.requires_grad]
+        if not sloped:
+            return torch.zeros_like(start)
+        values, slopes = zip(*sloped, strict=True)
         leaves = [start, *(leaf for leaf, _ in self.taken)]
         grads = torch.autograd.grad(values, leaves, slopes, allow_unused=True)
         with self.lock:

@@ -27,6 +27,17 @@ from maskdsl.syntax import tree
 
 Elaborate = Callable[[tree.Expression, Frame], Value]
 
+DEPENDS_ON_TOKENS = (
+    errors.MissingCoordinate,
+    errors.AmbiguousLength,
+    errors.NoCommonAxes,
+    errors.TupleLength,
+    errors.PossibleZero,
+    errors.Overflow,
+    errors.IndexOutOfBounds,
+)
+"""What may be wrong where all tokens are meant and right where a guard excludes some."""
+
 EXPECTED = {"int": "an integer", "float": "a float", "bool": "a boolean", "tuple": "a tuple of integers"}
 
 
@@ -86,7 +97,8 @@ def _on_every_axis(
 ) -> Value:
     """The macro on every axis of the space in order, with the tuples' entries one by one."""
     outside = replace(frame, calls=frame.calls[:-1])
-    axes = common_axes(outside, call.span, macro.name.id)
+    width = len(next(iter(tuples.values())).items)
+    axes = common_axes(outside, call.span, macro.name.id, width)
     if isinstance(axes, Bad):
         return BAD
     for value in tuples.values():
@@ -110,7 +122,7 @@ def let_value(let: tree.LetStatement, frame: Frame, elaborate: Elaborate) -> Val
     frame.report.steps = trial.report.steps
     if not trial.report.found:
         return value
-    if all(isinstance(each, errors.MissingCoordinate) for each in trial.report.found.values()):
+    if all(isinstance(each, DEPENDS_ON_TOKENS) for each in trial.report.found.values()):
         return Abbreviation(let, frame.names)
     frame.report.found.update({**trial.report.found, **frame.report.found})
     return BAD

@@ -5,7 +5,7 @@ from dataclasses import replace
 from maskdsl.bind.frame import Frame, Place
 from maskdsl.bind.functions import FUNCTIONS
 from maskdsl.bind.macros import Elaborate, expand
-from maskdsl.bind.reading import read
+from maskdsl.bind.reading import holders, read
 from maskdsl.bind.values import BAD, Abbreviation, Bad, Term, Value, constant
 from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
@@ -36,10 +36,8 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
             return frame.add(errors.OutsideQuantifier(span=span, what="`all`"))
         case "s" if frame.place is Place.SCORE:
             return Term(Score(span=span))
-    if frame.bare_coordinates:
-        world = frame.side(Side.TOKEN)
-        if any(world.has(space, name) for space in world.sequence.spaces):
-            return read(frame, Side.TOKEN, name, span)
+    if frame.bare_coordinates and holders(frame, (Side.TOKEN,), name):
+        return read(frame, Side.TOKEN, name, span)
     if name in frame.names:
         value = frame.names[name]
         if isinstance(value, Abbreviation):

@@ -180,7 +180,8 @@ def _mask(
     frame.report.check()
     weight = _product(weights, frame)
     relation = relations.whole.expression if isinstance(relations.whole, Term) else FALSE
-    expressions = [relation, *scores, *(each for each in (weight, scale) if each is not None)]
+    clauses = [clause.relation for clause in (*relations.attend, *relations.require)]
+    expressions = [*clauses, *scores, *(each for each in (weight, scale) if each is not None)]
     world = with_hidden(frame.world, _used(frame.world, expressions))
     return MaskIR(
         name=declaration.name.id,

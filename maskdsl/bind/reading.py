@@ -1,6 +1,9 @@
-"""Coordinates: which tokens have them, what they are known to lie between, and how long axes are."""
+"""Coordinates: which tokens have them, what they are known to lie between, and how long axes are.
 
-from collections.abc import Iterable
+Where guards contradict each other no token can be meant, and what is said there is about any that has what is read.
+"""
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -25,22 +28,31 @@ def read(frame: Frame, side: Side, name: str, span: Span) -> Term | Bad:
     world = frame.side(side)
     if name in frame.world.bad_names:
         return BAD
-    if not any(world.has(space, name) for space in world.sequence.spaces):
-        return unknown(frame, name, span, (world,))
-    spaces = frame.spaces(side)
+    having = holders(frame, (side,), name)
+    if not having:
+        return unknown(frame, name, span, _worlds(frame, (side,)))
+    spaces = frame.spaces(side) or [space for space in world.sequence.spaces if world.has(space, name)]
     lacking = [space.name for space in spaces if not world.has(space, name)]
     if lacking:
-        return frame.add(_missing(frame, side, name, span, lacking, world))
+        return frame.add(_missing(side, name, span, lacking, having))
     definition = world.sequence.definition(name)
     kind = Type.INT if definition is None else definition.type
     expression = Coordinate(side, name, kind, span=span)
     return Term(expression, coordinate_range(world, name, spaces) if kind is Type.INT else None)
 
 
-def _missing(
-    frame: Frame, side: Side, name: str, span: Span, lacking: list[str], world: SideWorld
-) -> errors.MissingCoordinate:
-    having = [space.name for space in world.sequence.spaces if world.has(space, name)]
+def _worlds(frame: Frame, sides: Iterable[Side]) -> list[SideWorld]:
+    """Whose coordinates a name may mean. One token stands for those of either side, which are tried in turn."""
+    pair = [frame.world.queries, frame.world.keys]
+    return [world for side in sides for world in (pair if side is Side.TOKEN else [frame.side(side)])]
+
+
+def holders(frame: Frame, sides: Iterable[Side], name: str) -> list[str]:
+    """The spaces whose tokens have a coordinate of this name."""
+    return [each.name for world in _worlds(frame, sides) for each in world.sequence.spaces if world.has(each, name)]
+
+
+def _missing(side: Side, name: str, span: Span, lacking: list[str], having: list[str]) -> errors.MissingCoordinate:
     guard = {
         Side.QUERY: f"`{having[0]} -> all where ...` looks at queries of `{having[0]}` only",
         Side.KEY: f"`all -> {having[0]} where ...` looks at keys of `{having[0]}` only",
@@ -61,8 +73,6 @@ def unknown(frame: Frame, name: str, span: Span, worlds: Iterable[SideWorld]) ->
 def coordinate_range(world: SideWorld, name: str, spaces: Iterable[Space]) -> Range:
     """What the coordinate of a token in one of these spaces lies between."""
     ranges = [_range_in(world, name, space) for space in spaces]
-    if not ranges:  # no token can be meant
-        return Range(0, 0)
     result = ranges[0]
     for each in ranges[1:]:
         result = result.joined(each)
@@ -79,13 +89,15 @@ def _range_in(world: SideWorld, name: str, space: Space) -> Range:
     return INT32 if axis is None else Range(0, axis.length - 1)
 
 
-def length(frame: Frame, name: str, span: Span, sides: Iterable[Side], space: str | None = None) -> Term | Bad:
+def length(frame: Frame, name: str, span: Span, sides: Sequence[Side], space: str | None = None) -> Term | Bad:
     """`len(name)`, for the tokens that may be meant: those of a space if it is said."""
     found: dict[int, None] = {}
     for side in sides:
         world = frame.side(side)
-        spaces = [each for each in frame.spaces(side) if space is None or each.name == space]
-        for each in spaces:
+        reachable = frame.spaces(side)
+        for each in reachable or world.sequence.spaces:
+            if space not in (None, each.name) or (found and not reachable):
+                continue
             if name == "i":
                 found[world.sequence.length] = None
             elif world.has(each, name):
@@ -94,7 +106,11 @@ def length(frame: Frame, name: str, span: Span, sides: Iterable[Side], space: st
                     return BAD
                 found[count] = None
     if not found:
-        return unknown(frame, name, span, [frame.side(side) for side in sides])
+        having = holders(frame, sides, name) if space is None else []
+        if having:
+            side = next(iter(sides))
+            return frame.add(_missing(side, name, span, [each.name for each in frame.spaces(side)], having))
+        return unknown(frame, name, span, _worlds(frame, sides))
     if len(found) > 1:
         values = ", ".join(map(str, found))
         example = frame.side(next(iter(sides))).sequence.spaces[0].name
@@ -150,7 +166,7 @@ def axis_name(frame: Frame, node: tree.Expression) -> str | Bad:
     value = frame.names.get(node.id)
     if isinstance(value, AxisValue):
         return value.name
-    worlds = [frame.side(side) for side in frame.sides] or [frame.world.queries, frame.world.keys]
+    worlds = _worlds(frame, frame.sides or (Side.QUERY, Side.KEY))
     if node.id in frame.world.bad_names:
         return BAD
     if not any(world.has(space, node.id) for world in worlds for space in world.sequence.spaces):
@@ -158,12 +174,19 @@ def axis_name(frame: Frame, node: tree.Expression) -> str | Bad:
     return node.id
 
 
-def common_axes(frame: Frame, span: Span, function: str) -> tuple[str, ...] | Bad:
-    """The axes of the space that the tokens are in, which must be the same ones on both sides."""
-    spaces = {space.name: space for side in frame.sides for space in frame.spaces(side)}
-    if frame.place is Place.CONSTANT or not spaces:
+def common_axes(frame: Frame, span: Span, function: str, width: int | None = None) -> tuple[str, ...] | Bad:
+    """The axes of the space that the tokens are in, which must be the same ones on both sides.
+
+    Where no tokens can be meant, those of any space: of one with `width` axes, if there is one.
+    """
+    if frame.place is Place.CONSTANT:
         reason = "there is none here"
         return frame.add(errors.NoCommonAxes(span=span, reason=reason, function=function))
+    spaces = {space.name: space for side in frame.sides for space in frame.spaces(side)}
+    if not spaces:
+        known = list(frame.world.spaces())
+        fitting = [space for space in known if len(space.axes) == width]
+        spaces = {space.name: space for space in (fitting or known)[:1]}
     found = {tuple(axis.name for axis in space.axes) for space in spaces.values()}
     if len(found) > 1:
         names = ", ".join(f"`{name}`" for name in spaces)

@@ -252,7 +252,10 @@ class CoordinateWriter:
             relation=True,
             taken={self.name(space, name) for name in self.plan.identifiers},
         )
-        printer.assign(variable, value)
+        if isinstance(value, Constant):
+            printer.lines.append(f"{variable} = torch.full(({space.size},), {value.value}, device=device)")
+        else:
+            printer.assign(variable, value)
         nodes = set(walk(value))
         self.parameters |= {"head"} if Head() in nodes else set()
         self.parameters |= {"batch"} if Batch() in nodes else set()

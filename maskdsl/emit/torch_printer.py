@@ -113,10 +113,17 @@ class TorchPrinter:
 
     def assign_score(self, expression: Expression) -> None:
         """Adds `s = expression`, in which `Score()` is the `s` so far."""
-        self.statement("s = ", expression)
+        if isinstance(expression, Constant):
+            self.lines.append(f"s = {self.filled(expression)}")
+        else:
+            self.statement("s = ", expression)
         scored = [each for each in self.known if any(isinstance(node, Score) for node in walk(each))]
         for each in scored:
             del self.known[each]
+
+    def filled(self, value: Constant) -> str:
+        """A score that is the same for all pairs."""
+        return f"torch.full_like(s, {constant(value.value)[0]})"
 
     def result(self, expression: Expression) -> None:
         """Adds `return expression`."""

@@ -63,6 +63,9 @@ class TritonPrinter(TorchPrinter):
     def range(self, expression: Expression) -> Range:
         return expression_range(expression, self.leaf)
 
+    def filled(self, value: Constant) -> str:
+        return f"tl.zeros_like(s) + {constant(value.value)[0]}"
+
     def fresh(self, expression: Expression) -> tuple[str, int]:
         match expression:
             case Constant(value=float(value)) if self.double:

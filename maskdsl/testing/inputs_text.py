@@ -1,0 +1,55 @@
+"""Random `input` lines: coordinates of tokens, and tables."""
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import strategies as st
+
+from maskdsl.testing.scope import POSITIONS, WORD, Readable, Space, Table, World
+from maskdsl.testing.texts import Draw, choose
+
+REACH = {"int": WORD, "float": 4.0, "bool": 0}
+
+
+class InputLines:
+    """Draws the inputs of one pattern, each with a name of its own."""
+
+    def __init__(self, draw: Draw[Any]) -> None:
+        self.draw = draw
+        self.count = 0
+
+    def declare(self, world: World) -> tuple[str, World]:
+        """A line, and the world with the input."""
+        name, kind = f"in{self.count}", choose(self.draw, ("int", "float", "bool"))
+        self.count += 1
+        outer = [each for each in ("batch", "heads") if self.draw(st.booleans())]
+        if self.draw(st.booleans()):
+            return self.coordinate(name, kind, outer, world)
+        inner = self.table_dimensions(world)
+        world = replace(world, tables=(*world.tables, Table(name, kind, (*outer, *inner))))
+        texts = [*outer, *("tokens" if not world.cross and isinstance(each, str) else str(each) for each in inner)]
+        return f"input {name}: {kind}[{', '.join(texts)}]", world
+
+    def coordinate(self, name: str, kind: str, outer: list[str], world: World) -> tuple[str, World]:
+        """One value a token, of all tokens or those of one space."""
+        sides: dict[str, list[tuple[str, Space]]] = {
+            space.name: [(side, space) for side in world.sides_of(space)] for space in world.spaces
+        }
+        if world.cross:
+            sides["queries"] = [("q", space) for space in world.queries]
+            sides["keys"] = [("k", space) for space in world.keys]
+        else:
+            sides["tokens"] = [(side, space) for space in world.queries for side in "qk"]
+        tokens = choose(self.draw, list(reversed(sides)))
+        coordinates = dict(world.coordinates)
+        for side, space in sides[tokens]:
+            known = coordinates.get((side, space.name), {})
+            coordinates[side, space.name] = {**known, name: Readable(kind, REACH[kind])}
+        dimensions = self.draw(st.permutations([*outer, tokens])) if self.draw(st.booleans()) else [*outer, tokens]
+        return f"input {name}: {kind}[{', '.join(dimensions)}]", replace(world, coordinates=coordinates)
+
+    def table_dimensions(self, world: World) -> tuple[str | int, ...]:
+        if self.draw(st.integers(0, 3)) == 0:
+            return ("queries", "keys")
+        count = self.draw(st.integers(1, 2))
+        return tuple(self.draw(st.integers(1, POSITIONS // 8)) for _ in range(count))

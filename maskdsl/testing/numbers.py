@@ -1,0 +1,264 @@
+"""Random numbers as text: integers with every operator of the language, and floats. Right by construction.
+
+Divisors are never zero, integers stay far inside 64 bits, floats stay small enough to be scores.
+"""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from maskdsl.testing.scope import POSITIONS, WORD, Scope, Table
+from maskdsl.testing.texts import Draw, Level, Piece, call, choose, infix, number
+
+LARGEST = 2**50
+"""Integers may reach it, so that 32-bit arithmetic would be seen to fail."""
+LARGEST_SCORE = 30
+CURVES = ("hilbert", "morton", "snake")
+# In relations no value of a float function is ever equal to one of these: backends may differ in the last place.
+THRESHOLDS = (0.37, -0.61, 1.43, 0.0831, -2.17)
+
+
+class Numbers:
+    """Draws the numbers of one scope."""
+
+    def __init__(self, draw: Draw[Any], scope: Scope) -> None:
+        self.draw = draw
+        self.scope = scope
+
+    # Integers
+
+    def integer(self, depth: int) -> Piece:
+        """Any integer expression."""
+        if depth == 0:
+            return self.leaf()
+        kind = choose(
+            self.draw,
+            (
+                "leaf",
+                "sum",
+                "sum",
+                "divide",
+                "divide",
+                "multiply",
+                "sign",
+                "bound",
+                "power",
+                "log",
+                "random",
+                "special",
+            ),
+        )
+        match kind:
+            case "sum":
+                left, right = self.integer(depth - 1), self.integer(depth - 1)
+                return infix(choose(self.draw, "-+"), left, right, Level.SUM, left.reach + right.reach)
+            case "divide":
+                left, right = self.integer(depth - 1), self.divisor(depth - 1)
+                sign = choose(self.draw, ("%", "//"))
+                return infix(sign, left, right, Level.PRODUCT, left.reach if sign == "//" else right.reach)
+            case "multiply":
+                left, right = self.integer(depth - 1), self.integer(depth - 1)
+                if left.reach * right.reach > LARGEST:
+                    right = number(self.draw(st.integers(-3, 3)))
+                return infix("*", left, right, Level.PRODUCT, left.reach * right.reach)
+            case "sign":
+                return self.signed(depth)
+            case "bound":
+                return self.bounded(depth)
+            case "power":
+                return self.power(depth)
+            case "log":
+                return call("ilog2", self.integer(depth - 1), reach=POSITIONS)
+            case "random":
+                seed, argument = self.draw(st.integers(-3, 9)), self.integer(depth - 1)
+                return infix("%", call("random", number(seed), argument), number(7), Level.PRODUCT, 7)
+            case "special":
+                return self.special(depth)
+            case _:
+                return self.leaf()
+
+    def signed(self, depth: int) -> Piece:
+        inner = self.integer(depth - 1)
+        match choose(self.draw, ("abs", "-", "+")):
+            case "abs":
+                return call("abs", inner, reach=inner.reach)
+            case sign:
+                level = Level.POWER if sign == "+" else Level.SIGNED  # `++` joins spaces
+                return Piece(sign + inner.at(level), Level.SIGNED, inner.reach)
+
+    def bounded(self, depth: int) -> Piece:
+        inner, other = self.integer(depth - 1), self.integer(depth - 1)
+        match choose(self.draw, ("min", "max", "clamp")):
+            case "clamp":
+                low, high = sorted(self.draw(st.tuples(st.integers(-4, 9), st.integers(-4, 9))))
+                return call("clamp", inner, number(low), number(high), reach=9)
+            case name:
+                return call(name, inner, other, reach=max(inner.reach, other.reach))
+
+    def power(self, depth: int) -> Piece:
+        exponent = self.draw(st.integers(0, 3))
+        base = self.integer(depth - 1)
+        if base.reach**exponent > LARGEST:
+            base = infix("%", base, number(5), Level.PRODUCT, 5)
+        return Piece(f"{base.at(Level.ATOM)} ** {exponent}", Level.POWER, base.reach**exponent)
+
+    def divisor(self, depth: int) -> Piece:
+        """An integer that is seen not to be zero."""
+        constant = number(choose(self.draw, (2, 3, 1, 5, 8, -1, -2, -3, -7)))
+        kind = choose(self.draw, ("constant", "constant", "name", "max", "min", "remainder"))
+        names = [name for name, value in self.scope.constants().items() if value] + [*(self.scope.parameters or ())]
+        match kind:
+            case "name" if names:
+                return Piece(choose(self.draw, names), reach=POSITIONS)
+            case "max" | "min":
+                inner = self.integer(depth - 1) if depth else self.leaf()
+                return call(kind, inner, number(1 if kind == "max" else -1), reach=max(inner.reach, 1))
+            case "remainder":
+                inner = infix("%", self.leaf(), number(4), Level.PRODUCT)
+                return infix("+", inner, number(1), Level.SUM, 5)
+            case _:
+                return constant
+
+    def leaf(self) -> Piece:
+        """A constant, a coordinate, or a head."""
+        names = list(self.scope.constants())
+        kind = choose(self.draw, ("coordinate", "coordinate", "coordinate", "constant", "name", "head"))
+        match kind:
+            case "coordinate":
+                return self.coordinate("int") or number(0)
+            case "name" if names:
+                return Piece(choose(self.draw, names), reach=POSITIONS)
+            case "name" if self.scope.parameters is not None:
+                return choose(self.draw, tuple(self.scope.parameters.values()))
+            case "head" if self.scope.world.heads > 1:
+                return choose(self.draw, (Piece("head", reach=POSITIONS), Piece("heads", reach=POSITIONS)))
+            case _:
+                return number(self.draw(st.integers(-6, 9)))
+
+    def coordinate(self, kind: str) -> Piece | None:
+        """A coordinate of this type of either token, if they have one."""
+        side = "" if self.scope.token is not None else choose(self.draw, "qk")
+        found = {name: each.reach for name, each in self.scope.readable(side).items() if each.type == kind}
+        if not found:
+            return None
+        name = choose(self.draw, list(found))
+        if side and name == "i" and self.draw(st.booleans()):
+            return Piece(side, reach=found[name])
+        return Piece(f"{side}.{name}" if side else name, reach=found[name])
+
+    def special(self, depth: int) -> Piece:
+        """Curves, shuffles, lengths, tables of integers, and the batch entry."""
+        side = "" if self.scope.token is not None else choose(self.draw, "qk")
+        spaces = [self.scope.token] if self.scope.token is not None else self.scope.spaces(side)
+        tables = [] if self.scope.parameters is not None else self.tables("int")
+        match choose(self.draw, ("curve", "shuffle", "length", "table", "batch")):
+            case "curve" if len(spaces) == 1:
+                names = self.draw(st.permutations(spaces[0].names))
+                count = self.draw(st.integers(1, len(names)))
+                return self.curve(choose(self.draw, CURVES), side, list(names[:count]))
+            case "shuffle" if spaces:
+                names = ["i", *(spaces[0].names if len(spaces) == 1 else ())]
+                place = self.of(side, choose(self.draw, names))
+                return call("shuffle", place, number(self.draw(st.integers(0, 9))), reach=POSITIONS)
+            case "length" if side and len(spaces) == 1:
+                return call("len", self.of(side, choose(self.draw, spaces[0].names)), reach=POSITIONS)
+            case "table" if tables:
+                return self.read(choose(self.draw, tables), depth - 1)
+            case "batch" if self.scope.parameters is None:
+                return infix("%", Piece("batch"), number(2), Level.PRODUCT, 2)
+            case _:
+                return self.leaf()
+
+    def curve(self, name: str, side: str, axes: list[str]) -> Piece:
+        return call(name, *(self.of(side, axis) for axis in axes), reach=POSITIONS)
+
+    def of(self, side: str, name: str) -> str:
+        return f"{side}.{name}" if side else name
+
+    # Tables
+
+    def tables(self, kind: str) -> list[Table]:
+        """Those that can be read here: queries and keys only by pairs."""
+        found = [table for table in self.scope.world.tables if table.type == kind]
+        return found if self.scope.token is None else [each for each in found if "queries" not in each.dimensions]
+
+    def read(self, table: Table, depth: int) -> Piece:
+        """An element of a table, every index inside."""
+        indices = [self.index(dimension, depth) for dimension in table.dimensions]
+        reach = {"int": WORD, "float": 4.0, "bool": 0}[table.type]
+        return Piece(f"{table.name}[{', '.join(indices)}]", reach=reach)
+
+    def index(self, dimension: str | int, depth: int) -> str:
+        match dimension:
+            case "batch":
+                return "batch"
+            case "heads":
+                return "head"
+            case "queries":
+                return "q"
+            case "keys":
+                return "k"
+            case length:
+                inner = self.integer(max(depth, 0))
+                if self.draw(st.booleans()):
+                    return infix("%", inner, number(int(length)), Level.PRODUCT).text
+                return f"clamp({inner.text}, 0, {int(length) - 1})"
+
+    # Floats
+
+    def score(self, depth: int) -> Piece:
+        """A float whose values stay small: a score, a weight, or a scale."""
+        if depth == 0:
+            return self.float_leaf()
+        left, right = self.score(depth - 1), self.score(depth - 1)
+        match choose(
+            self.draw, ("leaf", "+", "-", "*", "/", "tanh", "sigmoid", "min", "max", "sqrt", "log", "**", "exp")
+        ):
+            case "+" | "-" as sign:
+                return self.small(infix(sign, left, right, Level.SUM, left.reach + right.reach))
+            case "*":
+                return self.small(infix("*", left, right, Level.PRODUCT, left.reach * right.reach))
+            case "/":
+                divisor = number(choose(self.draw, (2.0, 0.7, -1.5)))
+                return self.small(infix("/", left, divisor, Level.PRODUCT, 2 * left.reach))
+            case "tanh" | "sigmoid" as name:
+                return call(name, left, reach=1.0)
+            case "min" | "max" as name:
+                return call(name, left, right, reach=max(left.reach, right.reach))
+            case "sqrt":
+                inside = infix("+", call("abs", left), number(0.5), Level.SUM)
+                return call("sqrt", inside, reach=left.reach + 1)
+            case "log":
+                inside = infix("+", call("abs", left), number(0.5), Level.SUM)
+                return call("log", inside, reach=left.reach + 1)
+            case "**":
+                return self.small(Piece(f"{left.at(Level.ATOM)} ** 2", Level.POWER, left.reach**2))
+            case "exp":
+                return call("exp", call("min", left, number(1.2)), reach=4.0)
+            case _:
+                return self.float_leaf()
+
+    def small(self, piece: Piece) -> Piece:
+        if piece.reach <= LARGEST_SCORE:
+            return piece
+        inside = infix("/", piece, number(8.0), Level.PRODUCT)
+        return infix("*", number(8.0), call("tanh", inside), Level.PRODUCT, 8.0)
+
+    def float_leaf(self) -> Piece:
+        tables = self.tables("float")
+        match choose(self.draw, ("constant", "coordinate", "table", "integer", "score")):
+            case "coordinate" if (found := self.coordinate("float")) is not None:
+                return found
+            case "table" if tables and self.scope.parameters is None:
+                return self.read(choose(self.draw, tables), 1)
+            case "integer":
+                inner = infix("%", self.integer(1), number(5), Level.PRODUCT, 5)
+                return call("float", inner, reach=5.0)
+            case "score" if self.scope.score:
+                return Piece("s", reach=10.0)
+            case _:
+                return number(choose(self.draw, (0.5, -0.25, 1.5, 2.0)))
+
+    def threshold(self) -> Piece:
+        """A float that no computed value equals."""
+        return number(choose(self.draw, THRESHOLDS))

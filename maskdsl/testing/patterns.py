@@ -1,0 +1,217 @@
+"""Random patterns as text, statement by statement."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hypothesis import strategies as st
+
+from maskdsl.api import Mask, parse
+from maskdsl.testing.inputs_text import InputLines
+from maskdsl.testing.numbers import CURVES, Numbers
+from maskdsl.testing.relations import Relations
+from maskdsl.testing.scope import Named, Readable, Scope, Space, World
+from maskdsl.testing.texts import Draw, Piece, choose
+
+MOST_TOKENS = 60
+AXES = ("x", "y", "t", "z")
+SPACES = ("image", "text", "guide")
+PARAMETERS = ("n", "size", "y", "image")
+"""Two of them may also be the name of an axis or of a space."""
+
+
+@dataclass(frozen=True)
+class RandomPattern:
+    """The text of a file with one pattern, `random_pattern`, and the number of heads to bind it for."""
+
+    text: str
+    heads: int = 1
+
+    def bind(self, order: str | None = None) -> Mask:
+        return parse(self.text)["random_pattern"].bind(heads=self.heads, order=order)
+
+    def __str__(self) -> str:
+        return f"# heads = {self.heads}\n{self.text}"
+
+
+@st.composite
+def patterns(draw: st.DrawFn, heads: int | None = None, depth: int = 2, tokens: int = MOST_TOKENS) -> RandomPattern:
+    """Whole patterns, well typed, that bind as they are.
+
+    One to three spaces of rank 1 to 4 with at most `tokens` tokens together, self- or cross-attention; coordinates,
+    inputs, tables, macros, `let`s, guards, conditions by head, scores, weights, scales and orders.
+    """
+    return _Pattern(draw, heads or draw(st.sampled_from([1, 2, 3])), depth, tokens).draw_whole()
+
+
+@st.composite
+def relations(draw: st.DrawFn, spaces: Mapping[str, Mapping[str, int]], heads: int = 1, depth: int = 2) -> str:
+    """The text of a relation between tokens of these spaces, `{"image": {"y": 5, "x": 7}}`; self-attention."""
+    sequence = tuple(Space(name, tuple(axes.items())) for name, axes in spaces.items())
+    world = World(sequence, sequence, False, heads)
+    return Relations(draw, Scope(world, world.all_pairs())).relation(depth).text
+
+
+@dataclass
+class _Pattern:
+    """Draws one pattern, statement by statement; `world` knows what is declared so far."""
+
+    draw: Draw[Any]
+    heads: int
+    depth: int
+    tokens: int
+    lines: list[str] = field(default_factory=list)
+    macros: list[str] = field(default_factory=list)
+
+    def draw_whole(self) -> RandomPattern:
+        self.world = self.draw_spaces()
+        parameters = self.draw_parameters()
+        self.some(2, self.draw_macro)
+        inputs = InputLines(self.draw)
+        for _ in range(self.draw(st.integers(0, 3))):
+            line, self.world = inputs.declare(self.world)
+            self.lines.append(line)
+        self.some(2, self.draw_coordinate)
+        self.some(1, self.draw_let)
+        for _ in range(self.draw(st.integers(1, 2))):
+            self.lines.append(f"attend {self.relation(self.scope(), self.depth)}")
+        self.some(1, lambda: self.lines.append(f"require {self.relation(self.scope(), 1)}"))
+        self.draw_scores()
+        self.draw_order()
+        body = "\n".join(f"    {line}" for line in self.lines)
+        head = f"pattern random_pattern({', '.join(parameters)}) {{"
+        return RandomPattern("\n".join([*self.macros, head, body, "}\n"]), self.heads)
+
+    def some(self, most: int, statement: Callable[[], None]) -> None:
+        for _ in range(self.draw(st.integers(0, most))):
+            statement()
+
+    def scope(self) -> Scope:
+        return Scope(self.world, self.world.all_pairs())
+
+    def relation(self, scope: Scope, depth: int) -> str:
+        return Relations(self.draw, scope).relation(depth).text
+
+    # Spaces and parameters
+
+    def draw_spaces(self) -> World:
+        count = choose(self.draw, (1, 1, 2, 3))
+        cross = count > 1 and self.draw(st.booleans())
+        spaces = [self.draw_space(SPACES[number], self.tokens // count) for number in range(count)]
+        if not cross:
+            if count > 1 or self.draw(st.booleans()):
+                self.lines.append(f"tokens {' ++ '.join(space.name for space in spaces)}")
+            return World(tuple(spaces), tuple(spaces), False, self.heads)
+        cut = self.draw(st.integers(1, count - 1))
+        queries, keys = spaces[:cut], spaces[cut:]
+        if self.draw(st.integers(0, 3)) == 0:  # a space may stand on both sides
+            keys = [*keys, queries[0]]
+        for name, side in ("queries", queries), ("keys", keys):
+            self.lines.append(f"{name} {' ++ '.join(space.name for space in side)}")
+        return World(tuple(queries), tuple(keys), True, self.heads)
+
+    def draw_space(self, name: str, tokens: int) -> Space:
+        rank = choose(self.draw, (1, 2, 2, 3, 4))
+        axes: list[tuple[str, int]] = []
+        for number in range(rank):
+            longest = tokens if number == rank - 1 else min(tokens, 7)
+            length = self.draw(st.integers(1, max(longest, 1)))
+            tokens //= length
+            axes.append((AXES[number], length))
+        if rank == 1 and self.draw(st.booleans()):
+            self.lines.append(f"space {name}[{axes[0][1]}]")
+            return Space(name, ((name, axes[0][1]),))
+        axes.reverse()
+        self.lines.append(f"space {name}[{', '.join(f'{axis} = {length}' for axis, length in axes)}]")
+        return Space(name, tuple(axes))
+
+    def draw_parameters(self) -> list[str]:
+        names = self.draw(st.lists(st.sampled_from(PARAMETERS), max_size=2, unique=True))
+        values = {name: self.draw(st.integers(1, 9)) for name in names}
+        written = [f"{name} = {value}" for name, value in values.items()]
+        if values and self.draw(st.booleans()):
+            name, value = next(iter(values.items()))
+            self.lines.append(f"let width = {name} * 2 - 9 // -4")
+            values["width"] = value * 2 + 3
+        self.world = replace(self.world, constants=values)
+        return written
+
+    # Macros, lets and coordinates
+
+    def draw_macro(self) -> None:
+        """A relation with a size and an axis, with or without a `let`."""
+        name = f"near{len(self.macros)}"
+        scope = replace(self.scope(), parameters={"size": Piece("size", reach=9)})
+        body = Relations(self.draw, scope).relation(1)
+        start = f"def {name}(size, axis: axis = i) ="
+        if self.draw(st.booleans()):
+            value = Numbers(self.draw, scope).integer(1).text
+            # a body that began with a parenthesis or a sign would be part of the `let`
+            self.macros.append(f"{start} {{\n    let half = {value}\n    True and half >= -size and ({body.text})\n}}")
+        else:
+            self.macros.append(f"{start} {body.text}")
+        self.world = replace(self.world, macros=(*self.world.macros, name))
+
+    def draw_let(self) -> None:
+        """A relation with a name, for all pairs or for some."""
+        queries, keys = (choose(self.draw, self.world.side(side)) for side in "qk")
+        pairs = choose(self.draw, (self.world.all_pairs(), frozenset({(queries.name, keys.name)})))
+        self.lines.append(f"let close = {self.relation(self.scope().narrowed(pairs), 1)}")
+        self.world = replace(self.world, relations=(Named("close", pairs),))
+
+    def draw_coordinate(self) -> None:
+        """A coordinate of one space, or of every space that can compute it."""
+        name = f"c{sum(line.startswith('coord') for line in self.lines)}"
+        space = choose(self.draw, self.world.spaces)
+        value = self.key(space)
+        qualified = self.draw(st.booleans())
+        self.lines.append(f"coord {space.name + '.' if qualified else ''}{name} = {value.text}")
+        having = [space] if qualified else [each for each in self.world.spaces if self.can_read(each, value, space)]
+        coordinates = dict(self.world.coordinates)
+        for each in having:
+            for side in self.world.sides_of(each):
+                known = coordinates.get((side, each.name), {})
+                coordinates[side, each.name] = {**known, name: Readable("int", value.reach)}
+        self.world = replace(self.world, coordinates=coordinates)
+
+    def can_read(self, space: Space, value: Piece, of: Space) -> bool:
+        """Whether the tokens of a space have all that is read by an expression over those of another."""
+        words = set("".join(each if each.isidentifier() or each.isdigit() else " " for each in value.text).split())
+        read = words & set(Scope(self.world, token=of).readable(""))
+        return read <= set(Scope(self.world, token=space).readable(""))
+
+    def key(self, space: Space) -> Piece:
+        """An integer over one token: a coordinate, or a key of an order."""
+        scope = Scope(self.world, token=space)
+        numbers = Numbers(self.draw, scope)
+        if self.draw(st.booleans()):
+            names = self.draw(st.permutations(space.names))
+            return numbers.curve(choose(self.draw, CURVES), "", list(names))
+        return numbers.integer(self.draw(st.integers(0, 2)))
+
+    # Scores and orders
+
+    def draw_scores(self) -> None:
+        numbers = Numbers(self.draw, self.scope())
+        scoring = Numbers(self.draw, replace(self.scope(), score=True))
+        if self.draw(st.booleans()):
+            return
+        if self.draw(st.integers(0, 3)) == 0:
+            self.lines.append(f"scale {numbers.score(1).text}")
+        for _ in range(self.draw(st.integers(0, 2))):
+            start = choose(self.draw, ("s + ", "0.5 * s - ", ""))
+            value = scoring.score(2)
+            self.lines.append(f"score {start}({value.text})" if start else f"score {value.text}")
+        if self.draw(st.integers(0, 2)) == 0:
+            self.lines.append(f"weight {numbers.score(1).text}")
+
+    def draw_order(self) -> None:
+        """An order of one space, of all that can have it, of several, or none."""
+        kind = choose(self.draw, ("none", "plain", "qualified", "each"))
+        spaces = list(self.world.spaces) if kind == "each" else [choose(self.draw, self.world.spaces)]
+        if kind == "none":
+            return
+        for space in spaces:
+            keys = [self.key(space).text for _ in range(self.draw(st.integers(1, 2)))]
+            qualifier = "" if kind == "plain" else f"{space.name} "
+            self.lines.append(f"order {qualifier}by {', '.join(keys)}")
