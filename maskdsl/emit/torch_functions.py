@@ -257,6 +257,8 @@ class CoordinateWriter:
         else:
             printer.assign(variable, value)
         nodes = set(walk(value))
+        if not isinstance(value, Constant) and not any(isinstance(node, Coordinate) for node in nodes):
+            printer.lines.append(f"{variable} = {variable}.expand(*{variable}.shape[:-1], {space.size})")
         self.parameters |= {"head"} if Head() in nodes else set()
         self.parameters |= {"batch"} if Batch() in nodes else set()
         self.parameters |= {self.plan.input_identifiers[node.input] for node in nodes if isinstance(node, Read)}

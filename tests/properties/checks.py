@@ -16,7 +16,7 @@ from maskdsl.analysis.tiles import tiles
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.evaluate import Pairs, attention, dense
 from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Read, Side, walk
-from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention
 from maskdsl.source import Source
@@ -239,7 +239,3 @@ def calls(draw, **options):
     """A case, and tensors for it."""
     case = draw(cases(**options))
     return case, *draw(tensors_for(case.mask, case.batch))
-
-
-def reads_batch(mask: MaskIR) -> bool:
-    return any(each.kind is DimensionKind.BATCH for declared in mask.inputs for each in declared.dimensions)

@@ -1,0 +1,42 @@
+"""Patterns that random ones have shown to be handled wrongly once, each as small as it could be made."""
+
+import numpy as np
+import pytest
+
+from maskdsl.synthetic import synthetic_inputs
+from maskdsl.testing import RandomPattern
+from tests.properties.checks import Case, check_backends, check_layout, check_round_trip, check_stats, check_tiles
+
+FOUND = {
+    "an order of the keys alone": "space a[3] space b[y = 2, x = 3] queries a keys b attend q >= k.x "
+    "order by y * len(x) + x",
+    "a length that some tokens lack": "space a[3] space b[y = 2, x = 3] tokens a ++ b coord c = y * len(x) + x "
+    "attend b -> b where q.c <= k.c",
+    "axes where guards contradict": "space a[3] space b[y = 2, x = 3] tokens a ++ b attend q <= k require 1 > 2 "
+    "let close = b -> b where window((1, 3)) score s + (1.0 if close else 2.0)",
+    "a let that is right where it is used": "space a[y = 3] space b[y = 4] tokens a ++ b "
+    "let close = neighborhood(3, axis = y) attend b -> b and close",
+    "a shuffle that is simplified away": "space a[9] attend shuffle(q.a, 3) != 4 attend all -> all",
+    "a constant score": "space a[9] attend q <= k score 0.5",
+    "a score without the score": "space a[9] attend q <= k score float(q - k)",
+    "a constant coordinate": "space a[9] coord c = 4 attend q.c <= k",
+    "a coordinate of the head": "space a[9] space b[4] tokens a ++ b coord c = head coord d = batch + 1 "
+    "attend q.c % 2 == k.d % 2",
+    "gradients of what one token has": "space a[y = 3, x = 2] input gate: float[tokens] attend q.y == k.y "
+    "score s + k.gate weight q.gate",
+}
+
+
+@pytest.mark.parametrize("body", FOUND.values(), ids=FOUND)
+@pytest.mark.parametrize("block", [(2, 3), (64, 64)])
+def test_found(body: str, block: tuple[int, int]) -> None:
+    pattern = RandomPattern(f"pattern random_pattern() {{ {body} }}", heads=2)
+    check_round_trip(pattern)
+    mask = pattern.bind().ir
+    case = Case(pattern, mask, synthetic_inputs(mask, batch=2), 2, block)
+    check_tiles(case)
+    check_stats(case)
+    random = np.random.default_rng(0)
+    q, k, v = (random.normal(size=(2, 2, side.length, 4)) for side in (mask.queries, mask.keys, mask.keys))
+    check_backends(case, q, k, v)
+    check_layout(case, q, k, v)
