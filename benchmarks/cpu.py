@@ -1,0 +1,189 @@
+"""Measures maskdsl on a CPU against its bars and against what torch has: `make bench`.
+
+Writes `benchmarks/results/cpu.json` and the table of the README. Every line is measured in a process of its own.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "cpu.json"
+README = HERE.parent / "README.md"
+START, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+MEGABYTE = 1e6
+
+Result = dict[str, Any]
+
+
+class Line(NamedTuple):
+    """One line of the table."""
+
+    measure: str
+    work: str
+    bar: str
+    shown: Callable[[Result], str]
+    met: Callable[[Result], bool]
+
+
+def ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+LINES = [
+    Line(
+        "tiles_window",
+        "exact tiles, window 513, 1,048,576 tokens, block 128",
+        "under 0.15 s, 300 MB",
+        lambda r: f"{ms(r['seconds'])}, {r['peak'] / MEGABYTE:.0f} MB",
+        lambda r: r["seconds"] < 0.15 and r["peak"] < 300 * MEGABYTE,
+    ),
+    Line(
+        "tiles_against_flex",
+        "the same at 32,768 tokens, against `torch.compile(create_block_mask)`, warm",
+        "100 times faster",
+        lambda r: f"{r['ratio']:.0f} times ({ms(r['seconds'])}, {ms(r['flex_seconds'])})",
+        lambda r: r["ratio"] >= 100,
+    ),
+    Line(
+        "tiles_documents",
+        "exact tiles, causal packed documents, 1,048,576 tokens",
+        "under 0.2 s",
+        lambda r: ms(r["seconds"]),
+        lambda r: r["seconds"] < 0.2,
+    ),
+    Line(
+        "tiles_neighborhood",
+        "exact tiles, 33 x 33 neighbourhood over 512 x 512: row-major, tiles, Hilbert",
+        "under 0.5 s each",
+        lambda r: ", ".join(ms(r[name]) for name in ("row-major", "tiles", "Hilbert")),
+        lambda r: all(r[name] < 0.5 for name in ("row-major", "tiles", "Hilbert")),
+    ),
+    Line(
+        "tiles_growth",
+        "growth from 131,072 to 1,048,576 tokens: window, documents",
+        "at most 10 times",
+        lambda r: f"{r['window']:.1f}, {r['documents']:.1f} times",
+        lambda r: max(r["window"], r["documents"]) <= 10,
+    ),
+    Line(
+        "forward_against_flex",
+        "`tiled` forward, window 513, 32,768 tokens, 8 heads of 64, float32, against compiled FlexAttention, warm",
+        "at least as fast",
+        lambda r: f"{r['ratio']:.2f} times as fast; {r['matmul_share']:.0%} of the rate of a matrix product",
+        lambda r: r["ratio"] >= 1,
+    ),
+    Line(
+        "forward_against_sdpa",
+        "the same at 8,192 tokens, against `scaled_dot_product_attention` with the boolean mask",
+        "10 times faster",
+        lambda r: f"{r['ratio']:.1f} times",
+        lambda r: r["ratio"] >= 10,
+    ),
+    Line(
+        "forward_backward",
+        "`tiled` forward and backward, 131,072 tokens, window 513, 4 heads of 64",
+        "linear memory",
+        lambda r: (
+            f"{ms(r['whole_seconds'])}, {r['whole_added'] / MEGABYTE:.0f} MB added; "
+            f"{r['half_added'] / MEGABYTE:.0f} MB at half the length"
+        ),
+        lambda r: r["whole_added"] < 3 * r["half_added"],
+    ),
+    Line(
+        "command_line",
+        "`maskdsl show`, `stats`, `check`, slowest example, from a cold process",
+        "under 0.5 s",
+        lambda r: ", ".join(ms(r[name]) for name in ("show", "stats", "check")),
+        lambda r: max(r[name] for name in ("show", "stats", "check")) < 0.5,
+    ),
+    Line(
+        "first_run",
+        "load, bind, compile and first run of Longformer at 4,096 tokens, after `import torch`",
+        "under 1 s",
+        lambda r: ms(r["seconds"]),
+        lambda r: r["seconds"] < 1,
+    ),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, for a look; no bar means anything then")
+    parser.add_argument("--only", action="append", choices=[line.measure for line in LINES])
+    parser.add_argument("--output", type=Path, help="where the JSON goes; the README is written without this only")
+    options = parser.parse_args()
+    lines = [line for line in LINES if not options.only or line.measure in options.only]
+    console = Console()
+    results = {}
+    for line in lines:
+        with console.status(line.work):
+            results[line.measure] = measured(line.measure, options.quick)
+    console.print(terminal_table(lines, results))
+    whole = {"machine": machine(), "quick": options.quick, "results": results}
+    if options.output is not None:
+        options.output.write_text(json.dumps(whole, indent=2) + "\n")
+    elif not options.quick and not options.only:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(whole, indent=2) + "\n")
+        write_readme(lines, results)
+
+
+def measured(name: str, quick: bool) -> Result:
+    command = [sys.executable, str(HERE / "measures.py"), name, *(["--quick"] if quick else [])]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    result: Result = json.loads(output.splitlines()[-1])
+    return result
+
+
+def machine() -> Result:
+    packages = {name: version(name) for name in ("maskdsl", "torch", "numpy")}
+    return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version(), **packages}
+
+
+def processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def verdict(line: Line, result: Result) -> str:
+    return "yes" if line.met(result) else "no"
+
+
+def terminal_table(lines: list[Line], results: dict[str, Result]) -> Table:
+    table = Table("work", "bar", "measured", "met")
+    for line in lines:
+        result = results[line.measure]
+        table.add_row(line.work, line.bar, line.shown(result), verdict(line, result))
+    return table
+
+
+def write_readme(lines: list[Line], results: dict[str, Result]) -> None:
+    rows = ["| work | bar | measured | met |", "| --- | --- | --- | --- |"]
+    for line in lines:
+        result = results[line.measure]
+        rows.append(f"| {line.work} | {line.bar} | {line.shown(result)} | {verdict(line, result)} |")
+    facts = machine()
+    rows += ["", f"On {facts['cores']} cores of {facts['processor']}, torch {facts['torch']}."]
+    text = README.read_text()
+    before, rest = text.split(START, 1)
+    _, after = rest.split(END, 1)
+    README.write_text("\n".join([before + START, *rows, END]) + after)
+
+
+if __name__ == "__main__":
+    main()

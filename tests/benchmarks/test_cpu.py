@@ -1,0 +1,30 @@
+"""The benchmark itself, at small sizes: it measures every line and writes well-formed results."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def test_a_quick_run(tmp_path: Path) -> None:
+    output = tmp_path / "cpu.json"
+    names = ["tiles_window", "tiles_documents", "tiles_neighborhood", "tiles_growth", "forward_against_sdpa"]
+    names += ["forward_backward", "first_run"]
+    only = [word for name in names for word in ("--only", name)]
+    command = [sys.executable, str(BENCHMARKS / "cpu.py"), "--quick", "--output", str(output), *only]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    whole = json.loads(output.read_text())
+    assert list(whole["results"]) == names
+    assert whole["results"]["tiles_window"]["seconds"] > 0
+    assert whole["machine"]["cores"] >= 1
+    assert "window 513" in printed
+
+
+def test_committed_results_cover_every_line() -> None:
+    whole = json.loads((BENCHMARKS / "results" / "cpu.json").read_text())
+    assert not whole["quick"]
+    assert len(whole["results"]) == 10
+    table = (BENCHMARKS.parent / "README.md").read_text().split("<!-- benchmark -->")[1].split("<!-- /benchmark -->")[0]
+    assert table.count("\n| ") == 12
