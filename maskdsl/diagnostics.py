@@ -1,15 +1,15 @@
 """What every declared error is made of, and how it is rendered. Imports `source` and `excerpt` only.
 
-An error is a frozen dataclass derived from `Diagnostic`: its class says the code and the templates, its fields fill
-them. The catalogue is `maskdsl/errors/`, one module a stage. Stages collect diagnostics and raise one `AttnError`
-that holds all the independent ones.
+An error is a class derived from `Diagnostic`, which makes it a frozen record: its class says the code and the
+templates, its fields fill them. The catalogue is `maskdsl/errors/`, one module a stage. Stages collect diagnostics and
+raise one `AttnError` that holds all the independent ones.
 """
 
 import string
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import ClassVar, Self, dataclass_transform
 
 from maskdsl.excerpt import excerpt, printable
 from maskdsl.source import Span
@@ -23,8 +23,31 @@ class Note:
     span: Span | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Diagnostic:
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class _Declared:
+    """Gives classes that derive from it fields by their annotations, to be set by name.
+
+    What frozen dataclasses do, without the time that they take to be made: there are more than a hundred errors, and
+    every start of the command line makes them all.
+    """
+
+    def __init__(self, **values: object) -> None:
+        missing = {name for name in self.fields() - values.keys() if not hasattr(type(self), name)}
+        unknown = values.keys() - self.fields()
+        assert not missing and not unknown, f"{type(self).__name__}: {missing or unknown}"
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen")
+
+    @classmethod
+    def fields(cls) -> set[str]:
+        """The names of all fields, those of base classes included."""
+        kinds = (vars(each).get("__annotations__", {}) for each in cls.__mro__)
+        return {name for annotations in kinds for name, kind in annotations.items() if "ClassVar" not in str(kind)}
+
+
+class Diagnostic(_Declared):
     """One mistake of a user. Templates take the fields of the class by name: `no axis named {name}`."""
 
     code: ClassVar[str]
@@ -38,8 +61,12 @@ class Diagnostic:
     """A name that the user may have meant, from `nearest_name`."""
 
     def fill(self, template: str) -> str:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {name: getattr(self, name) for name in self.fields()}
         return string.Formatter().vformat(template, (), values)
+
+    def with_notes(self, *notes: Note) -> Self:
+        """This with more notes behind its own."""
+        return type(self)(**{**vars(self), "notes": (*self.notes, *notes)})
 
 
 class AttnError(Exception):

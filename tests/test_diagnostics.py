@@ -1,6 +1,5 @@
 """How errors look: every kind of place, and nothing that a terminal would take for a command."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
@@ -12,7 +11,6 @@ from maskdsl.excerpt import WIDTH, excerpt
 from maskdsl.source import Source, Span
 
 
-@dataclass(frozen=True, kw_only=True)
 class Unknown(Diagnostic):
     code: ClassVar[str] = "E999"
     message: ClassVar[str] = "no axis named `{name}`"

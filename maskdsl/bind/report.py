@@ -1,6 +1,6 @@
 """What is found wrong while a pattern is bound, and the limits that keep hostile files harmless."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from maskdsl.bind.values import BAD, Bad
 from maskdsl.diagnostics import AttnError, Diagnostic, Note
@@ -26,9 +26,8 @@ class Report:
 
     def add(self, diagnostic: Diagnostic, calls: tuple[Note, ...] = ()) -> Bad:
         """Reports something once; `calls` are the macro calls around it, innermost last."""
-        notes = (*diagnostic.notes, *reversed(calls[-MOST_NOTES:]))
         key = (type(diagnostic), diagnostic.span, diagnostic.fill(diagnostic.message))
-        self.found.setdefault(key, replace(diagnostic, notes=notes))
+        self.found.setdefault(key, diagnostic.with_notes(*reversed(calls[-MOST_NOTES:])))
         return BAD
 
     def enter(self, span: Span, calls: tuple[Note, ...]) -> None:

@@ -1,11 +1,8 @@
 """What can be wrong when tiles or numbers of a mask are asked for. Raised by `analysis`."""
 
-from dataclasses import dataclass
-
 from maskdsl.diagnostics import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyTokens(Diagnostic):
     code = "E350"
     message = "`{pattern}` has {count} tokens, and tiles are found for at most {limit}"
@@ -16,7 +13,6 @@ class TooManyTokens(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class EmptyBlock(Diagnostic):
     code = "E351"
     message = "blocks of {query} queries and {key} keys"

@@ -1,11 +1,8 @@
 """E2xx and E3xx: what can be wrong with the meaning of a pattern, and limits that it may pass. Raised by `bind`."""
 
-from dataclasses import dataclass
-
 from maskdsl.diagnostics import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownPattern(Diagnostic):
     code = "E201"
     message = "there is no pattern `{name}`"
@@ -15,7 +12,6 @@ class UnknownPattern(Diagnostic):
     known: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownParameter(Diagnostic):
     code = "E202"
     message = "`{pattern}` has no parameter `{name}`"
@@ -25,7 +21,6 @@ class UnknownParameter(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class MissingParameter(Diagnostic):
     code = "E203"
     message = "the parameter `{name}` of `{pattern}` has no value"
@@ -36,7 +31,6 @@ class MissingParameter(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class WrongParameter(Diagnostic):
     code = "E204"
     message = "the parameter `{name}` is {found}"
@@ -47,7 +41,6 @@ class WrongParameter(Diagnostic):
     expected: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownName(Diagnostic):
     code = "E205"
     message = "unknown name `{name}`"
@@ -57,7 +50,6 @@ class UnknownName(Diagnostic):
     hint: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownFunction(Diagnostic):
     code = "E206"
     message = "there is no function or macro `{name}`"
@@ -65,7 +57,6 @@ class UnknownFunction(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownCoordinate(Diagnostic):
     code = "E207"
     message = "no token has a coordinate `{name}`"
@@ -75,7 +66,6 @@ class UnknownCoordinate(Diagnostic):
     known: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class MissingCoordinate(Diagnostic):
     code = "E208"
     message = "tokens of {spaces} have no coordinate `{name}`"
@@ -88,7 +78,6 @@ class MissingCoordinate(Diagnostic):
     hint: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class DuplicateName(Diagnostic):
     code = "E209"
     message = "`{name}` is declared twice"
@@ -98,7 +87,6 @@ class DuplicateName(Diagnostic):
     kind: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ReservedName(Diagnostic):
     code = "E210"
     message = "`{name}` is reserved and cannot be declared"
@@ -106,7 +94,6 @@ class ReservedName(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class TypeMismatch(Diagnostic):
     code = "E211"
     message = "{what} is {found}, where {expected} is expected"
@@ -117,7 +104,6 @@ class TypeMismatch(Diagnostic):
     expected: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class BooleanArithmetic(Diagnostic):
     code = "E212"
     message = "booleans are no numbers"
@@ -125,7 +111,6 @@ class BooleanArithmetic(Diagnostic):
     help = "write `1 if ... else 0`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class IntegerDivision(Diagnostic):
     code = "E213"
     message = "`/` divides floats, and both of these are integers"
@@ -133,7 +118,6 @@ class IntegerDivision(Diagnostic):
     help = "write `//` for the floor of the quotient, or `float(x)` to make a float"
 
 
-@dataclass(frozen=True, kw_only=True)
 class WrongExponent(Diagnostic):
     code = "E214"
     message = "the exponent of `**` must be {expected}"
@@ -143,7 +127,6 @@ class WrongExponent(Diagnostic):
     found: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotConstant(Diagnostic):
     code = "E215"
     message = "{what} must be known when the pattern is bound"
@@ -153,7 +136,6 @@ class NotConstant(Diagnostic):
     depends: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class MissingArgument(Diagnostic):
     code = "E216"
     message = "`{function}` needs a value for `{name}`"
@@ -163,7 +145,6 @@ class MissingArgument(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownArgument(Diagnostic):
     code = "E217"
     message = "`{function}` has no parameter `{name}`"
@@ -172,7 +153,6 @@ class UnknownArgument(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyArguments(Diagnostic):
     code = "E218"
     message = "`{function}` takes {most}, and {given} are given"
@@ -182,7 +162,6 @@ class TooManyArguments(Diagnostic):
     given: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class RepeatedArgument(Diagnostic):
     code = "E219"
     message = "`{name}` is given twice"
@@ -190,7 +169,6 @@ class RepeatedArgument(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class MacroRecursion(Diagnostic):
     code = "E220"
     message = "`{name}` is expanded within itself"
@@ -199,7 +177,6 @@ class MacroRecursion(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownSpace(Diagnostic):
     code = "E221"
     message = "there is no space `{name}`"
@@ -209,7 +186,6 @@ class UnknownSpace(Diagnostic):
     known: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotInSequence(Diagnostic):
     code = "E222"
     message = "`{name}` is none of the spaces of the {sequence}"
@@ -220,7 +196,6 @@ class NotInSequence(Diagnostic):
     known: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadSequences(Diagnostic):
     code = "E223"
     message = "{what}"
@@ -230,7 +205,6 @@ class BadSequences(Diagnostic):
     hint: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoAttend(Diagnostic):
     code = "E224"
     message = "the pattern `{name}` attends nothing"
@@ -240,7 +214,6 @@ class NoAttend(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class AssertFailed(Diagnostic):
     code = "E225"
     message = "{text}"
@@ -249,7 +222,6 @@ class AssertFailed(Diagnostic):
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadLength(Diagnostic):
     code = "E226"
     message = "{what} is {value}"
@@ -259,7 +231,6 @@ class BadLength(Diagnostic):
     value: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class TupleLength(Diagnostic):
     code = "E227"
     message = "a tuple of {found}, where {expected} are expected"
@@ -270,7 +241,6 @@ class TupleLength(Diagnostic):
     hint: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoCommonAxes(Diagnostic):
     code = "E228"
     message = "a tuple stands for the axes of one space, and {reason}"
@@ -281,7 +251,6 @@ class NoCommonAxes(Diagnostic):
     function: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class IndexCount(Diagnostic):
     code = "E229"
     message = "`{name}` takes {expected}, and {found} are given"
@@ -293,7 +262,6 @@ class IndexCount(Diagnostic):
     declared: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class IndexOutOfBounds(Diagnostic):
     code = "E230"
     message = "the index is out of bounds: {low} to {high}, where 0 to {last} are allowed"
@@ -304,7 +272,6 @@ class IndexOutOfBounds(Diagnostic):
     last: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotIndexed(Diagnostic):
     code = "E231"
     message = "`{name}` is no table"
@@ -314,7 +281,6 @@ class NotIndexed(Diagnostic):
     hint: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class AmbiguousLength(Diagnostic):
     code = "E232"
     message = "`len({name})` has several values: {values}"
@@ -326,7 +292,6 @@ class AmbiguousLength(Diagnostic):
     space: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotAxis(Diagnostic):
     code = "E233"
     message = "an axis is expected"
@@ -334,7 +299,6 @@ class NotAxis(Diagnostic):
     help = "axes are named plainly: `window(7, axis = y)`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class CurveArgument(Diagnostic):
     code = "E234"
     message = "`{function}` takes plain axes"
@@ -344,7 +308,6 @@ class CurveArgument(Diagnostic):
     hint: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotYet(Diagnostic):
     code = "E235"
     message = "this version gives {what} no meaning"
@@ -353,7 +316,6 @@ class NotYet(Diagnostic):
     what: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class SpaceAsValue(Diagnostic):
     code = "E236"
     message = "`{name}` is a space"
@@ -363,7 +325,6 @@ class SpaceAsValue(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoPairHere(Diagnostic):
     code = "E237"
     message = "there is no query and no key here"
@@ -372,7 +333,6 @@ class NoPairHere(Diagnostic):
     hint: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoScoreHere(Diagnostic):
     code = "E238"
     message = "`s` has a meaning in `score` only"
@@ -381,7 +341,6 @@ class NoScoreHere(Diagnostic):
     hint: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class PossibleZero(Diagnostic):
     code = "E239"
     message = "the divisor may be zero"
@@ -392,7 +351,6 @@ class PossibleZero(Diagnostic):
     high: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class Overflow(Diagnostic):
     code = "E240"
     message = "the result may leave 64 bits"
@@ -402,7 +360,6 @@ class Overflow(Diagnostic):
     high: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownType(Diagnostic):
     code = "E241"
     message = "there is no type `{name}`"
@@ -412,7 +369,6 @@ class UnknownType(Diagnostic):
     known: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownPlace(Diagnostic):
     code = "E242"
     message = "a space `{name}` has no `{coordinate}`"
@@ -423,7 +379,6 @@ class UnknownPlace(Diagnostic):
     known: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotOneToken(Diagnostic):
     code = "E243"
     message = "{what} reads the tokens of a pair, and belongs to one"
@@ -433,13 +388,11 @@ class NotOneToken(Diagnostic):
     hint: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class DivisionByZero(Diagnostic):
     code = "E244"
     message = "division by zero"
 
 
-@dataclass(frozen=True, kw_only=True)
 class WrongDimension(Diagnostic):
     code = "E245"
     message = "{what}"
@@ -449,7 +402,6 @@ class WrongDimension(Diagnostic):
     hint: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OutsideQuantifier(Diagnostic):
     code = "E246"
     message = "{what} stands behind `for ... in` only"
@@ -458,14 +410,12 @@ class OutsideQuantifier(Diagnostic):
     what: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class MixedSides(Diagnostic):
     code = "E247"
     message = "a curve belongs to one token"
     label = "the axes of the query and of the key are mixed"
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyTokens(Diagnostic):
     code = "E301"
     message = "{what} has {count} tokens"
@@ -476,7 +426,6 @@ class TooManyTokens(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyAxes(Diagnostic):
     code = "E302"
     message = "the space `{name}` has {count} axes"
@@ -487,7 +436,6 @@ class TooManyAxes(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class RangeTooLong(Diagnostic):
     code = "E303"
     message = "the range holds {count} integers"
@@ -497,7 +445,6 @@ class RangeTooLong(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooLarge(Diagnostic):
     code = "E304"
     message = "the pattern is too large, with all macros and ranges expanded"
@@ -506,7 +453,6 @@ class TooLarge(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooDeep(Diagnostic):
     code = "E305"
     message = "expressions are nested more than {limit} deep, with all macros expanded"
@@ -515,7 +461,6 @@ class TooDeep(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyHeads(Diagnostic):
     code = "E306"
     message = "{count} heads"
@@ -525,7 +470,6 @@ class TooManyHeads(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooMany(Diagnostic):
     code = "E307"
     message = "the pattern declares {count} {what}"

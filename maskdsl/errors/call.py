@@ -1,11 +1,8 @@
 """What can be wrong with a call of a compiled attention: tensors, inputs, backends. Raised by `runtime`."""
 
-from dataclasses import dataclass
-
 from maskdsl.diagnostics import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotFourAxes(Diagnostic):
     code = "E401"
     message = "`{name}` has the shape {shape}"
@@ -15,7 +12,6 @@ class NotFourAxes(Diagnostic):
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotFloating(Diagnostic):
     code = "E402"
     message = "`{name}` is {dtype}, and attention needs a floating type"
@@ -25,7 +21,6 @@ class NotFloating(Diagnostic):
     dtype: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class MixedTypes(Diagnostic):
     code = "E403"
     message = "`q` is {query}, but `{name}` is {other}"
@@ -36,7 +31,6 @@ class MixedTypes(Diagnostic):
     other: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class MixedDevices(Diagnostic):
     code = "E404"
     message = "`q` is on {query}, but `{name}` is on {other}"
@@ -47,7 +41,6 @@ class MixedDevices(Diagnostic):
     other: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class WrongHeads(Diagnostic):
     code = "E405"
     message = "`q` has {found} heads, but `{pattern}` was bound with {expected}"
@@ -59,7 +52,6 @@ class WrongHeads(Diagnostic):
     expected: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class IndivisibleHeads(Diagnostic):
     code = "E406"
     message = "`{name}` has {found} heads, which do not divide the {heads} heads of `q`"
@@ -69,7 +61,6 @@ class IndivisibleHeads(Diagnostic):
     heads: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class WrongLength(Diagnostic):
     code = "E407"
     message = "`{name}` has {found} tokens, but `{pattern}` has {expected} {kind}"
@@ -82,7 +73,6 @@ class WrongLength(Diagnostic):
     kind: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class Disagreeing(Diagnostic):
     code = "E408"
     message = "`{first}` and `{second}` differ in {axis}: {one} and {two}"
@@ -94,7 +84,6 @@ class Disagreeing(Diagnostic):
     two: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class MissingInput(Diagnostic):
     code = "E410"
     message = "the input `{name}` is missing"
@@ -104,7 +93,6 @@ class MissingInput(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownInput(Diagnostic):
     code = "E411"
     message = "`{pattern}` has no input `{name}`"
@@ -114,7 +102,6 @@ class UnknownInput(Diagnostic):
     pattern: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class InputShape(Diagnostic):
     code = "E412"
     message = "the input `{name}` has the shape {found}, and {expected} is declared"
@@ -125,7 +112,6 @@ class InputShape(Diagnostic):
     expected: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class InputType(Diagnostic):
     code = "E413"
     message = "the input `{name}` is {found}, and `{expected}` is declared"
@@ -136,7 +122,6 @@ class InputType(Diagnostic):
     expected: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class InputRange(Diagnostic):
     code = "E414"
     message = "the input `{name}` holds {value}, which is outside the 32-bit integers"
@@ -146,7 +131,6 @@ class InputRange(Diagnostic):
     value: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotATensor(Diagnostic):
     code = "E415"
     message = "`{name}` is no tensor but {found}"
@@ -155,7 +139,6 @@ class NotATensor(Diagnostic):
     found: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownBackend(Diagnostic):
     code = "E420"
     message = "there is no backend `{name}`"
@@ -165,7 +148,6 @@ class UnknownBackend(Diagnostic):
     backends: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoBackward(Diagnostic):
     code = "E421"
     message = "the backend `{backend}` has no backward pass, and `{name}` requires a gradient"
@@ -175,7 +157,6 @@ class NoBackward(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownLayout(Diagnostic):
     code = "E422"
     message = "there is no layout `{name}`"
@@ -184,7 +165,6 @@ class UnknownLayout(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NeedsDevice(Diagnostic):
     code = "E424"
     message = "the backend `triton` computes on GPUs, and `q` is on {device}"
@@ -193,7 +173,6 @@ class NeedsDevice(Diagnostic):
     device: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class KernelType(Diagnostic):
     code = "E425"
     message = "the backend `triton` does not compute {dtype}"
@@ -202,7 +181,6 @@ class KernelType(Diagnostic):
     dtype: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class TableRead(Diagnostic):
     code = "E423"
     message = "`{name}` is read outside its bounds: index {index} of a dimension of {length}"

@@ -1,11 +1,8 @@
 """E5xx: what can be wrong with a command line. Raised by `cli`."""
 
-from dataclasses import dataclass
-
 from maskdsl.diagnostics import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class SeveralPatterns(Diagnostic):
     code = "E501"
     message = "`{file}` has several patterns"
@@ -15,7 +12,6 @@ class SeveralPatterns(Diagnostic):
     known: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoPattern(Diagnostic):
     code = "E502"
     message = "`{file}` declares no pattern"
@@ -24,7 +20,6 @@ class NoPattern(Diagnostic):
     file: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class StrayWord(Diagnostic):
     code = "E503"
     message = "the pattern is `{pattern}`, and `{word}` is no parameter"
@@ -34,7 +29,6 @@ class StrayWord(Diagnostic):
     word: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class RepeatedParameter(Diagnostic):
     code = "E504"
     message = "`{name}` is given twice"
@@ -42,7 +36,6 @@ class RepeatedParameter(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotAValue(Diagnostic):
     code = "E505"
     message = "`{text}` is no value of a parameter"
@@ -52,7 +45,6 @@ class NotAValue(Diagnostic):
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotAnInput(Diagnostic):
     code = "E506"
     message = "`{text}` says no input"
@@ -61,7 +53,6 @@ class NotAnInput(Diagnostic):
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnreadableInput(Diagnostic):
     code = "E507"
     message = "the values of `{name}` cannot be read from `{file}`: {reason}"
@@ -72,7 +63,6 @@ class UnreadableInput(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownChoice(Diagnostic):
     code = "E508"
     message = "there is no {what} `{name}`"
@@ -83,7 +73,6 @@ class UnknownChoice(Diagnostic):
     known: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownHead(Diagnostic):
     code = "E509"
     message = "there is no head {head}"
@@ -93,7 +82,6 @@ class UnknownHead(Diagnostic):
     heads: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotABlock(Diagnostic):
     code = "E510"
     message = "`{text}` is no size of a block"
@@ -102,7 +90,6 @@ class NotABlock(Diagnostic):
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NothingToTime(Diagnostic):
     code = "E511"
     message = "nothing can be computed here: {reason}"
@@ -110,7 +97,6 @@ class NothingToTime(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotWritten(Diagnostic):
     code = "E512"
     message = "`{file}` cannot be written: {reason}"

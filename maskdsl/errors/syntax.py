@@ -1,12 +1,10 @@
 """E1xx: what can be wrong with a text before anything is known about its meaning, and with the files it uses."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from maskdsl.diagnostics import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnexpectedWord(Diagnostic):
     code: ClassVar[str] = "E101"
     message: ClassVar[str] = "unexpected {found}"
@@ -16,7 +14,6 @@ class UnexpectedWord(Diagnostic):
     expected: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnexpectedEnd(Diagnostic):
     code: ClassVar[str] = "E102"
     message: ClassVar[str] = "the text ends too early"
@@ -25,7 +22,6 @@ class UnexpectedEnd(Diagnostic):
     expected: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnclosedBracket(Diagnostic):
     code: ClassVar[str] = "E103"
     message: ClassVar[str] = "`{opener}` is never closed"
@@ -35,7 +31,6 @@ class UnclosedBracket(Diagnostic):
     closer: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnmatchedBracket(Diagnostic):
     code: ClassVar[str] = "E104"
     message: ClassVar[str] = "`{closer}` closes nothing"
@@ -45,7 +40,6 @@ class UnmatchedBracket(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownWord(Diagnostic):
     code: ClassVar[str] = "E105"
     message: ClassVar[str] = "unexpected name `{name}`"
@@ -55,7 +49,6 @@ class UnknownWord(Diagnostic):
     expected: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ForeignSpelling(Diagnostic):
     code: ClassVar[str] = "E106"
     message: ClassVar[str] = "`{found}` is not part of the language"
@@ -65,21 +58,18 @@ class ForeignSpelling(Diagnostic):
     advice: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class SingleEquals(Diagnostic):
     code: ClassVar[str] = "E107"
     message: ClassVar[str] = "`=` does not compare"
     label: ClassVar[str] = "equality is written `==`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnterminatedString(Diagnostic):
     code: ClassVar[str] = "E108"
     message: ClassVar[str] = "the string is not closed"
     label: ClassVar[str] = 'no `"` on this line closes it'
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownEscape(Diagnostic):
     code: ClassVar[str] = "E109"
     message: ClassVar[str] = "unknown escape `{escape}` in a string"
@@ -88,7 +78,6 @@ class UnknownEscape(Diagnostic):
     escape: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownCharacter(Diagnostic):
     code: ClassVar[str] = "E110"
     message: ClassVar[str] = "unexpected character `{character}` ({point})"
@@ -97,7 +86,6 @@ class UnknownCharacter(Diagnostic):
     point: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class MalformedNumber(Diagnostic):
     code: ClassVar[str] = "E111"
     message: ClassVar[str] = "`{found}` is not a number"
@@ -107,7 +95,6 @@ class MalformedNumber(Diagnostic):
     advice: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NumberTooLarge(Diagnostic):
     code: ClassVar[str] = "E112"
     message: ClassVar[str] = "the number is too large"
@@ -117,7 +104,6 @@ class NumberTooLarge(Diagnostic):
     limit: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ReservedWord(Diagnostic):
     code: ClassVar[str] = "E113"
     message: ClassVar[str] = "`{word}` is a word of the language and cannot be a name"
@@ -127,7 +113,6 @@ class ReservedWord(Diagnostic):
     expected: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotQuantifier(Diagnostic):
     code: ClassVar[str] = "E114"
     message: ClassVar[str] = "`{name}` takes no `for`"
@@ -136,7 +121,6 @@ class NotQuantifier(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NestingTooDeep(Diagnostic):
     code: ClassVar[str] = "E115"
     message: ClassVar[str] = "nested more than {limit} deep"
@@ -145,7 +129,6 @@ class NestingTooDeep(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileTooLarge(Diagnostic):
     code: ClassVar[str] = "E116"
     message: ClassVar[str] = "`{name}` is larger than {limit:,} bytes"
@@ -154,7 +137,6 @@ class FileTooLarge(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotUtf8(Diagnostic):
     code: ClassVar[str] = "E117"
     message: ClassVar[str] = "`{name}` is not UTF-8 text: byte {byte:#04x} at offset {offset}"
@@ -164,7 +146,6 @@ class NotUtf8(Diagnostic):
     offset: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoResult(Diagnostic):
     code: ClassVar[str] = "E118"
     message: ClassVar[str] = "the block ends without a result"
@@ -174,7 +155,6 @@ class NoResult(Diagnostic):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyWords(Diagnostic):
     code: ClassVar[str] = "E119"
     message: ClassVar[str] = "`{name}` has more than {limit:,} words and marks"
@@ -183,7 +163,6 @@ class TooManyWords(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileNotFound(Diagnostic):
     code: ClassVar[str] = "E120"
     message: ClassVar[str] = "there is no file `{name}`"
@@ -191,7 +170,6 @@ class FileNotFound(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileUnreadable(Diagnostic):
     code: ClassVar[str] = "E121"
     message: ClassVar[str] = "cannot read `{name}`: {reason}"
@@ -200,7 +178,6 @@ class FileUnreadable(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotAttnFile(Diagnostic):
     code: ClassVar[str] = "E122"
     message: ClassVar[str] = "`{name}` is not an .attn file"
@@ -208,7 +185,6 @@ class NotAttnFile(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UseOutside(Diagnostic):
     code: ClassVar[str] = "E123"
     message: ClassVar[str] = "`{name}` is outside the directory of the first file"
@@ -218,7 +194,6 @@ class UseOutside(Diagnostic):
     root: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UseCycle(Diagnostic):
     code: ClassVar[str] = "E124"
     message: ClassVar[str] = "files use each other in a circle: {chain}"
@@ -226,7 +201,6 @@ class UseCycle(Diagnostic):
     chain: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UseLimit(Diagnostic):
     code: ClassVar[str] = "E125"
     message: ClassVar[str] = "{what}: the limit is {limit:,}"
@@ -235,14 +209,12 @@ class UseLimit(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class UseInText(Diagnostic):
     code: ClassVar[str] = "E126"
     message: ClassVar[str] = "a text that is no file cannot use other files"
     help: ClassVar[str] = "load it from a file, or say which directory its paths begin in"
 
 
-@dataclass(frozen=True, kw_only=True)
 class DuplicateDeclaration(Diagnostic):
     code: ClassVar[str] = "E127"
     message: ClassVar[str] = "`{name}` is declared twice"
