@@ -12,10 +12,11 @@ from maskdsl.emit.header import header
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
 from maskdsl.emit.torch_functions import LETTERS, coordinate_function, helper, helper_lines, pair_parameters, separated
-from maskdsl.emit.triton_printer import TritonPrinter
+from maskdsl.emit.triton_printer import TritonPrinter, reads_score
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, InSpace, Score, Side, rebuild, walk
 from maskdsl.ir.mask import Computed, Sequence, Space
 from maskdsl.ir.ops import Type
+from maskdsl.ir.simplify import simplify
 from maskdsl.plan import KernelPlan, tables_of
 
 HELPERS = (
@@ -95,7 +96,7 @@ class Writer:
     # Device functions
 
     def function(self, name: str, text: str, expressions: Iterable[Expression]) -> Function:
-        inlined = tuple(self.inlined(each) for each in expressions)
+        inlined = tuple(simplify(self.inlined(each)) for each in expressions)
         parameters = self.parameters(inlined)
         printer = TritonPrinter(
             coordinates=lambda side, each: f"{LETTERS[side]}_{self.plan.identifiers[each]}",
@@ -103,16 +104,17 @@ class Writer:
             mask=self.mask,
             sequences={Side.QUERY: self.mask.queries, Side.KEY: self.mask.keys},
             relation=name == "attends",
-            taken=[*parameters, "scale"],
+            taken=[*parameters, "scale", *HELPERS],
         )
         scored = ["s"] if name == "final_score" else []
         steps = list(inlined)
         if scored and self.computes_scale:
             printer.assign("scale", steps.pop(0))
             printer.lines.append("s = s * scale")
-        for step in steps[:-1]:
+        last = steps.pop() if steps and (not scored or reads_score(steps[-1])) else Score()
+        for step in steps:
             printer.assign_score(step)
-        printer.result(steps[-1] if steps else Score())
+        printer.result(last)
         signature = wrapped(f"def {name}(", [*scored, *parameters], "):", 0)
         lines = ["@triton.jit", *signature, f'    """{text}"""']
         return Function(name, tuple(parameters), (*lines, *(f"    {line}" for line in printer.lines)), inlined)

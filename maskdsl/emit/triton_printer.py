@@ -16,6 +16,7 @@ from maskdsl.ir.expressions import (
     Head,
     InSpace,
     Read,
+    Score,
     Side,
     walk,
 )
@@ -63,8 +64,11 @@ class TritonPrinter(TorchPrinter):
     def range(self, expression: Expression) -> Range:
         return expression_range(expression, self.leaf)
 
-    def filled(self, value: Constant) -> str:
-        return f"tl.zeros_like(s) + {constant(value.value)[0]}"
+    def assign_score(self, expression: Expression) -> None:
+        if reads_score(expression):
+            super().assign_score(expression)
+        else:  # it may have fewer axes
+            self.statement("s = tl.zeros_like(s) + ", expression)
 
     def fresh(self, expression: Expression) -> tuple[str, int]:
         match expression:
@@ -147,6 +151,10 @@ class TritonPrinter(TorchPrinter):
         if isinstance(expression, Constant):
             return f"tl.full((), {constant(expression.value)[0]}, tl.float64)"
         return f"{self.place(expression, ATOM)}.to(tl.float64)"
+
+
+def reads_score(expression: Expression) -> bool:
+    return any(isinstance(node, Score) for node in walk(expression))
 
 
 def _fits(reach: Range) -> bool:

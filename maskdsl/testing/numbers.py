@@ -105,7 +105,9 @@ class Numbers:
     def divisor(self, depth: int) -> Piece:
         """An integer that is seen not to be zero."""
         constant = number(choose(self.draw, (2, 3, 1, 5, 8, -1, -2, -3, -7)))
-        kind = choose(self.draw, ("constant", "constant", "name", "max", "min", "remainder"))
+        kind = choose(
+            self.draw, ("constant", "constant", "name", "max", "min", "remainder", "coordinate", "coordinate")
+        )
         names = [name for name, value in self.scope.constants().items() if value] + [*(self.scope.parameters or ())]
         match kind:
             case "name" if names:
@@ -113,6 +115,8 @@ class Numbers:
             case "max" | "min":
                 inner = self.integer(depth - 1) if depth else self.leaf()
                 return call(kind, inner, number(1 if kind == "max" else -1), reach=max(inner.reach, 1))
+            case "coordinate" if (found := self.coordinate("int", positive=True)) is not None:
+                return found
             case "remainder":
                 inner = infix("%", self.leaf(), number(4), Level.PRODUCT)
                 return infix("+", inner, number(1), Level.SUM, 5)
@@ -135,10 +139,11 @@ class Numbers:
             case _:
                 return number(self.draw(st.integers(-6, 9)))
 
-    def coordinate(self, kind: str) -> Piece | None:
+    def coordinate(self, kind: str, positive: bool = False) -> Piece | None:
         """A coordinate of this type of either token, if they have one."""
         side = "" if self.scope.token is not None else choose(self.draw, "qk")
-        found = {name: each.reach for name, each in self.scope.readable(side).items() if each.type == kind}
+        fitting = {name: each for name, each in self.scope.readable(side).items() if each.type == kind}
+        found = {name: each.reach for name, each in fitting.items() if each.positive or not positive}
         if not found:
             return None
         name = choose(self.draw, list(found))

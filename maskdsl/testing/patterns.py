@@ -11,7 +11,7 @@ from maskdsl.testing.inputs_text import InputLines
 from maskdsl.testing.numbers import CURVES, Numbers
 from maskdsl.testing.relations import Relations
 from maskdsl.testing.scope import Named, Readable, Scope, Space, World
-from maskdsl.testing.texts import Draw, Piece, choose
+from maskdsl.testing.texts import Draw, Level, Piece, call, choose, infix, number
 
 MOST_TOKENS = 60
 AXES = ("x", "y", "t", "z")
@@ -113,11 +113,11 @@ class _Pattern:
     def draw_space(self, name: str, tokens: int) -> Space:
         rank = choose(self.draw, (1, 2, 2, 3, 4))
         axes: list[tuple[str, int]] = []
-        for number in range(rank):
-            longest = tokens if number == rank - 1 else min(tokens, 7)
+        for place in range(rank):
+            longest = tokens if place == rank - 1 else min(tokens, 7)
             length = self.draw(st.integers(1, max(longest, 1)))
             tokens //= length
-            axes.append((AXES[number], length))
+            axes.append((AXES[place], length))
         if rank == 1 and self.draw(st.booleans()):
             self.lines.append(f"space {name}[{axes[0][1]}]")
             return Space(name, ((name, axes[0][1]),))
@@ -163,7 +163,9 @@ class _Pattern:
         """A coordinate of one space, or of every space that can compute it."""
         name = f"c{sum(line.startswith('coord') for line in self.lines)}"
         space = choose(self.draw, self.world.spaces)
-        value = self.key(space)
+        value, positive = self.key(space), self.draw(st.booleans())
+        if positive:
+            value = infix("+", call("abs", value), number(1), Level.SUM, value.reach + 1)
         qualified = self.draw(st.booleans())
         self.lines.append(f"coord {space.name + '.' if qualified else ''}{name} = {value.text}")
         having = [space] if qualified else [each for each in self.world.spaces if self.can_read(each, value, space)]
@@ -171,7 +173,7 @@ class _Pattern:
         for each in having:
             for side in self.world.sides_of(each):
                 known = coordinates.get((side, each.name), {})
-                coordinates[side, each.name] = {**known, name: Readable("int", value.reach)}
+                coordinates[side, each.name] = {**known, name: Readable("int", value.reach, positive)}
         self.world = replace(self.world, coordinates=coordinates)
 
     def can_read(self, space: Space, value: Piece, of: Space) -> bool:

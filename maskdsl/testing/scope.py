@@ -38,6 +38,8 @@ class Readable:
 
     type: str
     reach: float = POSITIONS
+    positive: bool = False
+    """Known to be, by its definition: it may divide. Tokens without it read zero all the same."""
 
 
 @dataclass(frozen=True)

@@ -22,21 +22,30 @@ FOUND = {
     "a constant coordinate": "space a[9] coord c = 4 attend q.c <= k",
     "a coordinate of the head": "space a[9] space b[4] tokens a ++ b coord c = head coord d = batch + 1 "
     "attend q.c % 2 == k.d % 2",
+    "names of helper functions": "space a[9] attend (q + 1) ** 2 % 3 == (k + 1) ** 2 % 3",
+    "a score of one token": "space a[9] attend all -> all score 0.5 * s score float(q % 5)",
+    "a constant coordinate in a score": "space a[9] coord c = 4 attend q <= k score float(q.c % 3) weight float(k.c)",
     "gradients of what one token has": "space a[y = 3, x = 2] input gate: float[tokens] attend q.y == k.y "
     "score s + k.gate weight q.gate",
 }
 
 
+def found_case(body: str, block: tuple[int, int], dim: int = 4):
+    """A case, and q, k and v for it."""
+    pattern = RandomPattern(f"pattern random_pattern() {{ {body} }}", heads=2)
+    mask = pattern.bind().ir
+    case = Case(pattern, mask, synthetic_inputs(mask, batch=2), 2, block)
+    random = np.random.default_rng(0)
+    q, k, v = (random.normal(size=(2, 2, side.length, dim)) for side in (mask.queries, mask.keys, mask.keys))
+    return case, q, k, v
+
+
 @pytest.mark.parametrize("body", FOUND.values(), ids=FOUND)
 @pytest.mark.parametrize("block", [(2, 3), (64, 64)])
 def test_found(body: str, block: tuple[int, int]) -> None:
-    pattern = RandomPattern(f"pattern random_pattern() {{ {body} }}", heads=2)
-    check_round_trip(pattern)
-    mask = pattern.bind().ir
-    case = Case(pattern, mask, synthetic_inputs(mask, batch=2), 2, block)
-    check_tiles(case)
-    check_stats(case)
-    random = np.random.default_rng(0)
-    q, k, v = (random.normal(size=(2, 2, side.length, 4)) for side in (mask.queries, mask.keys, mask.keys))
-    check_backends(case, q, k, v)
-    check_layout(case, q, k, v)
+    call = found_case(body, block)
+    check_round_trip(call[0].pattern)
+    check_tiles(call[0])
+    check_stats(call[0])
+    check_backends(*call)
+    check_layout(*call)
