@@ -18,6 +18,7 @@ from maskdsl.plan import KernelPlan
 from maskdsl.runtime.backends import BACKENDS, Backend
 from maskdsl.runtime.call import Call
 from maskdsl.runtime.checks import check_inputs, check_tensors
+from maskdsl.runtime.layout import moved
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import States
 
@@ -79,12 +80,11 @@ class Attention:
         self.check_backward({"q": q, "k": k, "v": v, **given})
         call = self.call(given, q, return_lse)
         own = "ordered" if self.implementation.in_layout else "declared"
-        query_places, key_places = (moves(each, layout, own) for each in call.layout)
-        if key_places is not None and key_places.shape[1] > k.shape[1]:
+        queries, keys = (None, None) if layout == own else call.state.moves(q.device, own)
+        if keys is not None and keys.places.shape[1] > k.shape[1]:
             k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-        q, k, v = moved(q, query_places), moved(k, key_places), moved(v, key_places)
-        out, lse = self.implementation.run(call, q, k, v)
-        back = None if query_places is None else query_places.argsort(dim=-1)
+        out, lse = self.implementation.run(call, moved(q, queries), moved(k, keys), moved(v, keys))
+        back = None if queries is None else queries.reverse
         out = moved(out, back)
         if not return_lse:
             return out
@@ -174,19 +174,3 @@ def normal(declared: Input, tensor: Tensor) -> Tensor:
         if kind not in kinds:
             tensor = tensor.unsqueeze(axis)
     return tensor
-
-
-def moves(positions: Tensor | None, given: str, wanted: str) -> Tensor | None:
-    """Where each token of the wanted order stands in the given one; None if they are the same."""
-    if positions is None or given == wanted:
-        return None
-    return positions if wanted == "ordered" else positions.argsort(dim=-1)
-
-
-def moved(x: Tensor, places: Tensor | None) -> Tensor:
-    """Tokens of [batch, heads, tokens, dim] gathered from these places, [batch or 1, heads or 1, tokens]."""
-    if places is None:
-        return x
-    if places.shape[0] == places.shape[1] == 1:
-        return x.index_select(2, places.view(-1))
-    return torch.take_along_dim(x, places.unsqueeze(-1), dim=2)
