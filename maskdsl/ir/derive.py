@@ -1,6 +1,7 @@
 """Derivatives of float expressions, as expressions: what backward passes are generated from.
 
-`derivative(e, x)` is de/dx for a leaf x: the score, an element of an input, a token's float. None means zero throughout.
+`derivative(e, x)` is de/dx for a leaf x: the score, an element of an input, a token's
+float. None means zero throughout.
 Where a function has a kink (`abs`, `min`, `max`, at equal operands) one side is taken, as torch does for `where`.
 """
 

@@ -14,6 +14,7 @@ LEVEL = Coordinate(Side.KEY, "level", Type.FLOAT)
 ENTRY = Read("table", (Constant(3),), Type.FLOAT)
 STEP = 1e-6
 
+EXPONENTS = st.sampled_from([0.0, 1.0, 2.0, -1.5])
 LEAVES = st.sampled_from([S, S, LEVEL, ENTRY]) | st.floats(-2, 2).map(lambda x: Constant(float(x)))
 UNARY = [Op.NEGATE, Op.ABSOLUTE, Op.TANH, Op.SIGMOID]
 BINARY = [Op.ADD, Op.SUBTRACT, Op.MULTIPLY, Op.MINIMUM, Op.MAXIMUM]
@@ -30,9 +31,7 @@ def grow(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
         st.builds(lambda x, y: apply(Op.DIVIDE, x, positive(y)), inner, inner),
         st.builds(lambda op, x: apply(op, positive(x)), st.sampled_from([Op.SQUARE_ROOT, Op.LOGARITHM]), inner),
         st.builds(lambda x: apply(Op.EXPONENTIAL, apply(Op.TANH, x)), inner),
-        st.builds(
-            lambda x, n: apply(Op.POWER, positive(x), Constant(n)), inner, st.sampled_from([0.0, 1.0, 2.0, -1.5])
-        ),
+        st.builds(lambda x, n: apply(Op.POWER, positive(x), Constant(n)), inner, EXPONENTS),
         st.builds(lambda x, y, z: apply(Op.SELECT, apply(Op.LESS, x, Constant(0.1)), y, z), inner, inner, inner),
     )
 
@@ -48,8 +47,8 @@ def value(expression: Expression, s: float, level: float, entry: float) -> float
 
 
 @settings(max_examples=300)
-@given(EXPRESSIONS, *[st.floats(-2, 2)] * 3)
-def test_derivative_is_the_limit_of_differences(expression: Expression, *point: float) -> None:
+@given(EXPRESSIONS, st.tuples(*[st.floats(-2, 2)] * 3))
+def test_derivative_is_the_limit_of_differences(expression: Expression, point: tuple[float, ...]) -> None:
     for axis, leaf in enumerate((S, LEVEL, ENTRY)):
         ends = [tuple(x + sign * STEP * (at == axis) for at, x in enumerate(point)) for sign in (-1, 1)]
         low, middle, high = value(expression, *ends[0]), value(expression, *point), value(expression, *ends[1])
