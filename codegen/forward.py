@@ -1,225 +1,224 @@
 # hole: header
-"""Attention over tiles as a Triton kernel: the skeleton of the forward pass, in which every query attends every key."""
+"""Attention over tiles in Triton: the skeleton of the Triton backend, in which every query attends every key."""
 # end
+
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
 # Words used below.
-#   tile     QUERY_BLOCK queries against KEY_BLOCK keys, in laid-out order; full if all its pairs attend
-#   row      a block of queries; one program computes one row for one query head of one batch entry
-#   run      neighbouring tiles of one row: blocks of keys `start` to `end` (exclusive)
-#   variant  heads and batch entries with equal tiles share one list of runs
-# `highest` and `total` are the online softmax's running maximum and sum, in powers of two.
+#   tile      QUERY_BLOCK queries against KEY_BLOCK keys, in the order in which tokens are laid out
+#   row       the tiles of one block of queries
+#   run       tiles side by side in one row: blocks of keys [start, end)
+#   variant   the runs of all rows; heads and batch entries whose tiles agree share one
+#   places    positions of tokens in memory, those behind the last token moved onto it
+#   UNIT      what turns the scores `s` into logarithms of base 2
+# q, k, v and out are [batch, heads, tokens, dim]. PADDED dims are powers of two, of which the first DIM are real.
 
-LOG2E = tl.constexpr(1.4426950408889634)
+
+class Tiles(NamedTuple):
+    """Where tiles are: int32 tensors. Those of one list follow each other, variant by variant and row by row."""
+
+    variant_of: torch.Tensor
+    """[batch or 1, heads or 1]"""
+    full_rows: torch.Tensor
+    """[variants * (rows + 1)]: the first run of every row of tiles whose pairs all attend, and the end of the last."""
+    full_starts: torch.Tensor
+    full_ends: torch.Tensor
+    partial_rows: torch.Tensor
+    """The same for all other tiles; a last block of keys that is not whole is among them."""
+    partial_starts: torch.Tensor
+    partial_ends: torch.Tensor
 
 
 # hole: pattern
 # end
 @triton.jit
-def load_tokens(pointer, tokens, items, token_step, item_step, length, ITEMS: tl.constexpr, PADDED: tl.constexpr):
-    """Vectors of tokens, which broadcasts against items; zeros beyond the last token and the last item."""
-    inside = tokens < length
-    if PADDED != ITEMS:
-        inside = inside & (items < ITEMS)
-    return tl.load(pointer + tokens.to(tl.int64) * token_step + items * item_step, mask=inside, other=0.0)
+def load_tokens(tensor, places, stride, DIM: tl.constexpr, PADDED: tl.constexpr):
+    """The rows of a matrix at these places; zeros where dims are padded."""
+    dims = tl.arange(0, PADDED)[None, :]
+    elements = tensor + places[:, None].to(tl.int64) * stride + dims
+    return tl.load(elements) if DIM == PADDED else tl.load(elements, mask=dims < DIM, other=0.0)
 
 
 @triton.jit
-def load_keys(pointer, tokens, items, token_step, item_step, ITEMS: tl.constexpr, PADDED: tl.constexpr):
-    """The same where all tokens are known to be there."""
-    places = pointer + tokens.to(tl.int64) * token_step + items * item_step
-    if PADDED != ITEMS:
-        return tl.load(places, mask=(items < ITEMS) & (tokens >= 0), other=0.0)
-    return tl.load(places)
+def soften(s, highest, UNIT: tl.constexpr):
+    """Probabilities but for their common divisor, what the sums so far shrink by, and the highest scores by now."""
+    new = tl.maximum(highest, tl.max(s, 1))
+    # While a query has attended nothing, its highest score is minus infinity, from which nothing can be subtracted.
+    shift = tl.where(new == float("-inf"), 0.0, new) * UNIT
+    return tl.exp2(s * UNIT - shift[:, None]), tl.exp2(highest * UNIT - shift), new
 
 
-@triton.jit
-def soften(s, highest, total):
-    """Probabilities of new scores before normalisation, how much earlier ones shrink, and the new maximum and sum."""
-    new = tl.maximum(highest, tl.max(s, axis=1))
-    anchor = tl.where(new == float("-inf"), 0.0, new)  # nothing attended so far: no infinity minus infinity
-    p = tl.exp2(s - anchor[:, None])
-    shrink = tl.exp2(highest - anchor)
-    return p, shrink, new, total * shrink + tl.sum(p, axis=1)
+# Triton would compile anew for a number that 16 divides, and for 1: worth it for strides of q, k and v alone.
+NUMBERS = ["variant_batch_stride", "variant_head_stride", "heads", "heads_per_key_head", "query_length", "key_length"]
+# hole: numbers
+# end
 
 
-@triton.jit
+@triton.jit(do_not_specialize=NUMBERS)
 def forward_kernel(
     q,
     k,
     v,
     out,
     lse,
-    step_q_batch,
-    step_q_head,
-    step_q_token,
-    step_q_item,
-    step_k_batch,
-    step_k_head,
-    step_k_token,
-    step_k_item,
-    step_v_batch,
-    step_v_head,
-    step_v_token,
-    step_v_item,
-    step_out_batch,
-    step_out_head,
-    step_out_token,
-    variants,
-    variants_batch,
-    variants_head,
-    full_runs,
-    full_start,
-    full_end,
-    partial_runs,
-    partial_start,
-    partial_end,
+    q_batch_stride,
+    q_head_stride,
+    q_token_stride,
+    k_batch_stride,
+    k_head_stride,
+    k_token_stride,
+    v_batch_stride,
+    v_head_stride,
+    v_token_stride,
+    variant_of,
+    full_rows,
+    full_starts,
+    full_ends,
+    partial_rows,
+    partial_starts,
+    partial_ends,
+    variant_batch_stride,
+    variant_head_stride,
+    heads,
+    heads_per_key_head,
     query_length,
     key_length,
-    heads,
-    group,
-    scale,
-    # hole: arguments
+    # hole: parameters
     # end
-    QUERY_BLOCK: tl.constexpr,
-    KEY_BLOCK: tl.constexpr,
     DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     PADDED_VALUE_DIM: tl.constexpr,
+    QUERY_BLOCK: tl.constexpr,
+    KEY_BLOCK: tl.constexpr,
+    UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    row = tl.program_id(0)
-    batch = tl.program_id(1) // heads
-    head = tl.program_id(1) % heads
-    key_head = head // group
+    """One row of tiles of one head: a softmax that is corrected tile by tile as higher scores come."""
+    WIDE: tl.constexpr = lse.dtype.element_ty
+    rows = tl.cdiv(query_length, QUERY_BLOCK)
+    # The last rows begin first: where they are longest, as in causal patterns, nobody waits for them at the end.
+    row = rows - 1 - tl.program_id(0) % rows
+    head = tl.program_id(0) // rows % heads
+    batch = tl.program_id(0) // rows // heads
+    variant = tl.load(variant_of + batch * variant_batch_stride + head * variant_head_stride)
+    number = variant * (rows + 1) + row
 
-    rows = row * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
-    items = tl.arange(0, PADDED_DIM)
-    value_items = tl.arange(0, PADDED_VALUE_DIM)
-    q += batch.to(tl.int64) * step_q_batch + head.to(tl.int64) * step_q_head
-    k += batch.to(tl.int64) * step_k_batch + key_head.to(tl.int64) * step_k_head
-    v += batch.to(tl.int64) * step_v_batch + key_head.to(tl.int64) * step_v_head
-    queries = load_tokens(q, rows[:, None], items[None, :], step_q_token, step_q_item, query_length, DIM, PADDED_DIM)
+    wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
+    key_head = wide_head // heads_per_key_head
+    q += wide_batch * q_batch_stride + wide_head * q_head_stride
+    k += wide_batch * k_batch_stride + key_head * k_head_stride
+    v += wide_batch * v_batch_stride + key_head * v_head_stride
+
+    queries = row * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
+    query_places = tl.minimum(queries, query_length - 1)
+    query_tile = load_tokens(q, query_places, q_token_stride, DIM, PADDED_DIM)
     # hole: query_coordinates
     # end
 
-    highest = tl.full([QUERY_BLOCK], float("-inf"), tl.float32)
-    total = tl.zeros([QUERY_BLOCK], tl.float32)
-    result = tl.zeros([QUERY_BLOCK, PADDED_VALUE_DIM], tl.float32)
-    own = tl.load(variants + batch * variants_batch + head * variants_head) * (tl.num_programs(0) + 1) + row
+    result = tl.zeros([QUERY_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
+    total = tl.zeros([QUERY_BLOCK], dtype=WIDE)
+    highest = tl.full([QUERY_BLOCK], float("-inf"), dtype=WIDE)
 
-    # Full tiles: no mask, no bounds.
-    for run in range(tl.load(full_runs + own), tl.load(full_runs + own + 1)):
-        for block in range(tl.load(full_start + run), tl.load(full_end + run)):
-            columns = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-            keys = load_keys(k, columns[None, :], items[:, None], step_k_token, step_k_item, DIM, PADDED_DIM)
-            s = tl.dot(queries, keys, input_precision=PRECISION) * scale
+    # Tiles whose pairs all attend need no mask.
+    for run in range(tl.load(full_rows + number), tl.load(full_rows + number + 1)):
+        for block in range(tl.load(full_starts + run), tl.load(full_ends + run)):
+            key_places = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+            key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
+            s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: full_score
             # end
-            p, shrink, highest, total = soften(s * LOG2E, highest, total)
+            p, decay, highest = soften(s, highest, UNIT)
+            total = total * decay + tl.sum(p, 1)
             # hole: full_weight
             # end
-            values = load_keys(
-                v, columns[:, None], value_items[None, :], step_v_token, step_v_item, VALUE_DIM, PADDED_VALUE_DIM
-            )
-            result = tl.dot(p.to(values.dtype), values, result * shrink[:, None], input_precision=PRECISION)
+            value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+            result *= decay[:, None]
+            result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
-    # Partial tiles: pair by pair; the last, ragged block of keys is one of these.
-    for run in range(tl.load(partial_runs + own), tl.load(partial_runs + own + 1)):
-        for block in range(tl.load(partial_start + run), tl.load(partial_end + run)):
-            columns = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-            keys = load_tokens(
-                k, columns[None, :], items[:, None], step_k_token, step_k_item, key_length, DIM, PADDED_DIM
-            )
-            s = tl.dot(queries, keys, input_precision=PRECISION) * scale
+    # In all others pairs are looked at one by one. Keys behind the last are the last one again, and attended by nobody.
+    for run in range(tl.load(partial_rows + number), tl.load(partial_rows + number + 1)):
+        for block in range(tl.load(partial_starts + run), tl.load(partial_ends + run)):
+            keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+            key_places = tl.minimum(keys, key_length - 1)
+            key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
+            s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: partial_score
             # end
-            attending = (columns < key_length)[None, :]
+            attends = (keys < key_length)[None, :]
             # hole: predicate
             # end
-            s = tl.where(attending, s * LOG2E, float("-inf"))
-            p, shrink, highest, total = soften(s, highest, total)
+            s = tl.where(attends, s, float("-inf"))
+            p, decay, highest = soften(s, highest, UNIT)
+            total = total * decay + tl.sum(p, 1)
             # hole: partial_weight
             # end
-            values = load_tokens(
-                v,
-                columns[:, None],
-                value_items[None, :],
-                step_v_token,
-                step_v_item,
-                key_length,
-                VALUE_DIM,
-                PADDED_VALUE_DIM,
-            )
-            result = tl.dot(p.to(values.dtype), values, result * shrink[:, None], input_precision=PRECISION)
+            value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+            result *= decay[:, None]
+            result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
-    empty = total == 0.0
-    total = tl.where(empty, 1.0, total)
-    result = result / total[:, None]
-    log_sum = tl.where(empty, float("-inf"), (highest + tl.log2(total)) / LOG2E)
-    inside = rows < query_length
-    out += batch.to(tl.int64) * step_out_batch + head.to(tl.int64) * step_out_head
-    places = out + rows.to(tl.int64)[:, None] * step_out_token + value_items[None, :]
-    tl.store(places, result.to(out.dtype.element_ty), mask=inside[:, None] & (value_items < VALUE_DIM)[None, :])
-    tl.store(lse + tl.program_id(1).to(tl.int64) * query_length + rows, log_sum, mask=inside)
+    # Queries that attend nothing give zeros and minus infinity.
+    empty = total == 0
+    result = result / tl.where(empty, 1.0, total)[:, None]
+    natural = (highest * UNIT + tl.log2(total)) * 0.6931471805599453
+    natural = tl.where(empty, float("-inf"), natural)
+    real = queries < query_length
+    first = (wide_batch * heads + head) * query_length
+    tl.store(lse + first + queries, natural, mask=real)
+    dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
+    elements = out + (first + queries)[:, None] * VALUE_DIM + dims
+    tl.store(elements, result.to(out.dtype.element_ty), mask=real[:, None] & (dims < VALUE_DIM))
 
 
-# hole: coordinates
-# end
-def attention(q, k, v, inputs, tiles, layout, choice, precision, poison=False):
-    """Output like q and natural log-sum-exp, float32 [batch, heads, queries]; all tensors in laid-out order.
+def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="ieee", warps=8, stages=2):
+    """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in laid-out order.
 
-    q is [batch, heads, queries, dim]; the heads of k and v divide those of q. `inputs` holds the pattern's inputs by
-    name, those with one value a token as [batch or 1, heads or 1, tokens], in declared order; `layout` the declared
-    positions in laid-out order, of queries and of keys, where they differ; `tiles` int32 tensors by the names of the
-    kernel's arguments; `choice` the sizes of a tile, warps and stages. `poison` fills results with NaN beforehand.
+    `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens], in
+    declared order. `tiles` are those of blocks of `block` queries and keys, both powers of two. `layout` holds the
+    declared positions of queries and keys in laid-out order, [batch or 1, heads or 1, tokens]; None stands for equal
+    orders. `precision` is that of products of float32: "ieee", "tf32x3" or "tf32".
     """
+    q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
-    key_length, value_dim = v.shape[2:]
+    key_heads, key_length, value_dim = v.shape[1:]
     out = q.new_empty(batch, heads, query_length, value_dim)
-    lse = q.new_empty(batch, heads, query_length, dtype=torch.float32)
-    if poison:
-        out.fill_(torch.nan)
-        lse.fill_(torch.nan)
-    query_block, key_block, warps, stages = choice
-    variants = tiles["variants"]
-    # hole: values
+    lse = q.new_empty(batch, heads, query_length, dtype=torch.promote_types(q.dtype, torch.float32))
+    variant_of = tiles.variant_of.expand(batch, heads)
+    # hole: prepare
     # end
-    grid = (triton.cdiv(query_length, query_block), batch * heads)
-    forward_kernel[grid](
-        *(q, k, v, out, lse),
-        *(step for x in (q, k, v) for step in x.stride()),
-        *out.stride()[:3],
-        variants,
-        step(variants, 0),
-        step(variants, 1),
-        *(tiles[f"{kind}_{part}"] for kind in ("full", "partial") for part in ("runs", "start", "end")),
+    forward_kernel[(triton.cdiv(query_length, block[0]) * heads * batch,)](
+        q,
+        k,
+        v,
+        out,
+        lse,
+        *q.stride()[:3],
+        *k.stride()[:3],
+        *v.stride()[:3],
+        variant_of,
+        *tiles[1:],
+        *variant_of.stride(),
+        heads,
+        heads // key_heads,
         query_length,
         key_length,
-        heads,
-        heads // k.shape[1],
-        # hole: scale
-        dim**-0.5,
+        # hole: arguments
         # end
-        # hole: launch
-        # end
-        QUERY_BLOCK=query_block,
-        KEY_BLOCK=key_block,
         DIM=dim,
         PADDED_DIM=max(16, triton.next_power_of_2(dim)),
         VALUE_DIM=value_dim,
         PADDED_VALUE_DIM=max(16, triton.next_power_of_2(value_dim)),
+        QUERY_BLOCK=block[0],
+        KEY_BLOCK=block[1],
+        # hole: unit
+        UNIT=dim**-0.5 * 1.4426950408889634,
+        # end
         PRECISION=precision,
         num_warps=warps,
         num_stages=stages,
     )
     return out, lse
-
-
-def step(x, axis):
-    """How far apart the entries of an axis are; 0 where one serves all."""
-    return 0 if x.shape[axis] == 1 else x.stride(axis)

@@ -12,75 +12,9 @@ from typing import NamedTuple
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Read, Side, walk
 from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, Sequence, Shuffled
 
-RESERVED = frozenset(
-    [
-        "torch",
-        "triton",
-        "tl",
-        "s",
-        "p",
-        "q",
-        "k",
-        "v",
-        "out",
-        "lse",
-        "row",
-        "rows",
-        "run",
-        "block",
-        "columns",
-        "items",
-        "value_items",
-        "keys",
-        "queries",
-        "values",
-        "tokens",
-        "head",
-        "heads",
-        "key_head",
-        "batch",
-        "group",
-        "scale",
-        "dim",
-        "value_dim",
-        "device",
-        "inputs",
-        "tiles",
-        "layout",
-        "choice",
-        "precision",
-        "poison",
-        "grid",
-        "step",
-        "own",
-        "inside",
-        "highest",
-        "total",
-        "result",
-        "empty",
-        "places",
-        "shrink",
-        "attending",
-        "attends",
-        "read",
-        "nonzero",
-        "join",
-        "random",
-        "integer_log2",
-        "is_power_of_two",
-        "power",
-        "tanh",
-        "variants",
-        "full_runs",
-        "full_start",
-        "full_end",
-        "partial_runs",
-        "partial_start",
-        "partial_end",
-        "query_length",
-        "key_length",
-    ]
-)
+RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends"}) | {
+    *("read", "nonzero", "join", "random", "integer_log2", "is_power_of_two")
+}
 """Names that generated functions use themselves."""
 
 
@@ -231,6 +165,8 @@ class Device(StrEnum):
 def tile_choice(dim: int, element_size: int, device: Device = Device.NVIDIA) -> TileChoice:
     """By the head dimension and the bytes of a number: what fits into the memory and registers of one processor."""
     small, large = dim <= 64, dim > 128
+    if element_size == 8:
+        return TileChoice(32, 16, 4, 1)
     match device:
         case Device.INTERPRETER:
             return TileChoice(32, 16, 4, 1)
@@ -240,8 +176,8 @@ def tile_choice(dim: int, element_size: int, device: Device = Device.NVIDIA) -> 
             return TileChoice(64 if large else 128, 32 if large else 64, 4 if small else 8, 2 if small else 1)
         case Device.NVIDIA:
             if element_size == 4:
-                return TileChoice(64, 64 if small else 32, 4, 2)
-            return TileChoice(64, 64, 4, 2) if large else TileChoice(128, 64, 4 if small else 8, 3)
+                return TileChoice(32, 16, 4, 1) if large else TileChoice(64, 32, 4, 2 if small else 1)
+            return TileChoice(64, 64, 8, 2) if large else TileChoice(128, 64, 8, 3)
 
 
 def make_plan(mask: MaskIR, query_block: int = 64, key_block: int = 64) -> KernelPlan:

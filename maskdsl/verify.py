@@ -199,8 +199,6 @@ def _problems(
     out, lse = attention(mask.ir, exact_q, exact_k, exact_v, inputs)
     toward, toward_lse = random.normal(size=out.shape), random.normal(size=lse.shape)
     for name in backends:
-        if name == "triton" and case.dtype == "float64":
-            continue
         compiled = mask.compile(name)
         backward = BACKENDS[name].has_backward
         for tensor in tensors:

@@ -1,345 +1,214 @@
-"""Plan to a Triton module: the kernel of `codegen/forward.py` with the pattern's device functions in it.
+"""Plan to a Triton module: the forward pass over tiles, from the skeleton `codegen/forward.py`."""
 
-Coordinates of tokens that lie in memory as declared, in one space, are arithmetic on their places; all others are small
-tables, one value a token, that the module's `attention` makes.
-"""
-
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 from maskdsl.emit.header import header
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
-from maskdsl.emit.torch_functions import LETTERS, coordinate_function, helper, helper_lines, pair_parameters, separated
-from maskdsl.emit.triton_printer import TritonPrinter, reads_score
-from maskdsl.ir.expressions import Constant, Coordinate, Expression, InSpace, Score, Side, rebuild, walk
-from maskdsl.ir.mask import Computed, Sequence, Space
+from maskdsl.emit.torch_functions import helper, helper_lines, separated
+from maskdsl.emit.triton_coordinates import KernelNames, words_of
+from maskdsl.emit.triton_printer import TritonPrinter
+from maskdsl.ir.expressions import TRUE, Constant, Expression, Score, Side, walk
+from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Type
-from maskdsl.ir.simplify import simplify
 from maskdsl.plan import KernelPlan, tables_of
 
-HELPERS = (
-    *("floor_modulo", "floor_divide", "power", "integer_log2", "is_power_of_two", "random_word", "tanh", "inside"),
-    "token_values",
-)
-WIDTH = 120
-SIDES = (Side.QUERY, Side.KEY)
-PLACES = {Side.QUERY: ("rows", "query_length", "[:, None]"), Side.KEY: ("columns", "key_length", "[None, :]")}
-DTYPES = {Type.INT: "torch.int32", Type.FLOAT: "None", Type.BOOL: "torch.int8"}
+LOG2_E = "1.4426950408889634"
+HELPERS = ("floor_divide", "floor_modulo", "inside", "power", "integer_log2", "is_power_of_two", "mix", "tanh")
+CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
+
+Holes = dict[str, list[str]]
 
 
 def emit_triton(plan: KernelPlan) -> str:
-    """A module with `attention(q, k, v, inputs, tiles, layout, choice, precision)`; see its docstring."""
-    writer = Writer(plan)
-    return fill(read_skeleton("forward"), writer.holes())
+    """A module with `attention(q, k, v, inputs, tiles, block, ...) -> (out, lse)`; it needs torch and Triton alone."""
+    body = Body(plan)
+    kernel = body.holes()
+    around = Surroundings(plan, body.names, [line for lines in kernel.values() for line in lines])
+    return fill(read_skeleton("forward"), {**kernel, **around.holes()})
 
 
 @dataclass(frozen=True)
-class Function:
-    """A device function over pairs, and the arguments that it is called with."""
+class Body:
+    """The pattern's code inside the kernel."""
 
-    name: str
-    parameters: tuple[str, ...]
-    lines: tuple[str, ...]
-    expressions: tuple[Expression, ...]
+    plan: KernelPlan
 
-    def call(self, start: str, *first: str, end: str = "") -> list[str]:
-        """The statement that calls it, inside the kernel's loops."""
-        return wrapped(f"{start}{self.name}(", [*first, *self.parameters], f"){end}", 12)
+    @cached_property
+    def names(self) -> KernelNames:
+        return KernelNames(self.plan)
 
-
-class Writer:
-    """The texts of all holes for one plan."""
-
-    def __init__(self, plan: KernelPlan) -> None:
-        self.plan, self.mask = plan, plan.mask
-        mask = plan.mask
-        self.computes_scale = mask.scale is not None and not isinstance(mask.scale, Constant)
-        scores = ([mask.scale] if self.computes_scale and mask.scale is not None else []) + list(mask.scores)
-        bare = isinstance(mask.relation, Constant) and mask.relation.value is True
-        self.attends = None if bare else self.function("attends", "Whether the query attends the key.", [mask.relation])
-        self.score = self.function("final_score", "The final score of a pair.", scores) if scores else None
-        text = "What the probability of a pair is multiplied by."
-        self.weight = None if mask.weight is None else self.function("pair_weight", text, [mask.weight])
-
-    @property
-    def functions(self) -> list[Function]:
-        return [each for each in (self.attends, self.score, self.weight) if each is not None]
-
-    def holes(self) -> dict[str, list[str] | None]:
-        everywhere = [each for each in (self.score, self.weight) if each is not None]
-        score = self.score.call("s = ", "s") if self.score else []
-        weight = self.weight.call("weight = ") if self.weight else []
-        arguments = self.arguments()
+    def holes(self) -> Holes:
+        changes = [each for each in self.plan.pair_expressions if each is not self.plan.mask.relation]
+        score, weight = self.score_lines(), self.weight_lines()
         return {
-            "header": header(self.plan, "triton", "Attention over tiles as a Triton kernel."),
-            "pattern": self.pattern(),
-            "arguments": [f"{name}," for name in arguments],
-            "query_coordinates": [*self.own_tables(), *self.loads(Side.QUERY, self.functions)],
-            "full_score": [*self.loads(Side.KEY, everywhere), *score],
-            "full_weight": [*weight, "p = p * weight"] if weight else [],
-            "partial_score": [*self.loads(Side.KEY, self.functions), *score],
-            "predicate": self.attends.call("attending = attending & ") if self.attends else [],
-            "partial_weight": [*weight, "p = tl.where(attending, p * weight, 0.0)"] if weight else [],
-            "coordinates": self.coordinates(),
-            "values": self.values(),
-            "scale": self.scale(),
-            "launch": [f"{name}={value}," for name, value in arguments.items()],
+            "query_coordinates": [*self.table_lines(), *self.coordinate_lines(Side.QUERY, self.plan.pair_expressions)],
+            "full_score": [*self.coordinate_lines(Side.KEY, changes), *score],
+            "full_weight": weight,
+            "partial_score": [*self.coordinate_lines(Side.KEY, self.plan.pair_expressions), *score],
+            "predicate": self.relation_lines(),
+            "partial_weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
         }
 
-    def scale(self) -> list[str] | None:
-        if self.mask.scale is None:
-            return None
-        return [f"{self.mask.scale.value!r},"] if isinstance(self.mask.scale, Constant) else ["1.0,"]
-
-    # Device functions
-
-    def function(self, name: str, text: str, expressions: Iterable[Expression]) -> Function:
-        inlined = tuple(simplify(self.inlined(each)) for each in expressions)
-        parameters = self.parameters(inlined)
-        printer = TritonPrinter(
-            coordinates=lambda side, each: f"{LETTERS[side]}_{self.plan.identifiers[each]}",
-            inputs=self.plan.input_identifiers,
-            mask=self.mask,
-            sequences={Side.QUERY: self.mask.queries, Side.KEY: self.mask.keys},
-            relation=name == "attends",
-            taken=[*parameters, "scale", *HELPERS],
+    def printer(self, relation: bool) -> TritonPrinter:
+        names = self.names
+        return TritonPrinter(
+            self.plan.mask,
+            names.leaf,
+            coordinates=lambda side, name: names.coordinates[side, name],
+            spaces=lambda side, space: f"{names.kind(side)}_{space}",
+            inputs=names.inputs,
+            relation=relation,
+            taken={*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values()},
         )
-        scored = ["s"] if name == "final_score" else []
-        steps = list(inlined)
-        if scored and self.computes_scale:
-            printer.assign("scale", steps.pop(0))
-            printer.lines.append("s = s * scale")
-        last = steps.pop() if steps and (not scored or reads_score(steps[-1])) else Score()
-        for step in steps:
-            printer.assign_score(step)
-        printer.result(last)
-        signature = wrapped(f"def {name}(", [*scored, *parameters], "):", 0)
-        lines = ["@triton.jit", *signature, f'    """{text}"""']
-        return Function(name, tuple(parameters), (*lines, *(f"    {line}" for line in printer.lines)), inlined)
 
-    def parameters(self, expressions: tuple[Expression, ...]) -> list[str]:
-        """Coordinates, head, batch, tables with their sizes and steps, and where spaces begin and end."""
-        parameters = pair_parameters(self.plan, expressions)
-        for declared in self.mask.inputs:
-            if declared.name in tables_of(expressions):
-                table = self.plan.input_identifiers[declared.name]
-                for axis in range(len(declared.dimensions)):
-                    parameters += [f"{table}_size_{axis}", f"{table}_step_{axis}"]
-        for node in self.memberships(expressions):
-            parameters += [f"{LETTERS[node.side]}_{node.space}_{end}" for end in ("start", "stop")]
-        return parameters
+    def table_lines(self) -> list[str]:
+        """Tables of tokens begin at those of the head."""
+        names = [table.text for table in self.names.tables]
+        return [f"{name} += wide_batch * {name}_batch_stride + wide_head * {name}_head_stride" for name in names]
 
-    def memberships(self, expressions: Iterable[Expression]) -> list[InSpace]:
-        nodes = (node for each in expressions for node in walk(each))
-        return list(dict.fromkeys(node for node in nodes if isinstance(node, InSpace)))
+    def coordinate_lines(self, side: Side, expressions: Iterable[Expression]) -> list[str]:
+        """What these expressions read of the tokens of one side, as a column or as a row."""
+        names, printer = self.names, self.printer(relation=True)
+        places, axes = ("query_places", "[:, None]") if side is Side.QUERY else ("key_places", "[None, :]")
+        for name in names.needed(side, expressions):
+            text, table, value = names.coordinates[side, name], names.table(side, name), names.value(side, name)
+            if table is not None:
+                truth = " != 0" if names.type(side, name) is Type.BOOL else ""
+                printer.lines.append(f"{text} = tl.load({table.text} + {places}){axes}{truth}")
+            elif isinstance(value, Constant):
+                printer.lines.append(f"{text} = tl.full([1, 1], {value.value}, tl.int64)")
+            elif value is not None:
+                printer.assign(text, value)
+            else:
+                printer.lines.append(f"{text} = {names.axis(side, name) or places + axes}")
+        return printer.lines
 
-    def inlined(self, expression: Expression) -> Expression:
-        """With computed coordinates of a plain sequence written out."""
-
-        def definition(node: Expression) -> Expression | None:
-            if not isinstance(node, Coordinate) or not self.is_plain(node.side):
-                return None
-            found = self.sequence(node.side).definition(node.name)
-            match found.sources if found else ():
-                case ((_, Computed(value=value)),):
-                    return self.inlined(_of_side(value, node.side))
-                case _:
-                    return None
-
-        return rebuild(expression, definition)
-
-    def pattern(self) -> list[str]:
-        """The device functions, behind the helpers that they call."""
-        functions = [list(function.lines) for function in self.functions]
-        text = read_skeleton("triton_functions")
-        called = "\n".join(line for lines in functions for line in lines)
-        used = {name for name in HELPERS if re.search(rf"\b{name}\(", called)}
-        if "floor_divide" in used:
-            used.add("floor_modulo")
-        if any(self.tables(side) for side in SIDES):
-            used.add("token_values")
-        helpers = [["@triton.jit", *helper(text, name)] for name in HELPERS if name in used]
-        lines = separated([*helpers, *functions])
-        return [*lines, "", ""] if lines else []
-
-    # Coordinates
-
-    def sequence(self, side: Side) -> Sequence:
-        return self.mask.keys if side is Side.KEY else self.mask.queries
-
-    def is_plain(self, side: Side) -> bool:
-        """Whether the tokens are those of one space, as declared."""
-        sequence = self.sequence(side)
-        return len(sequence.spaces) == 1 and not any(sequence.order)
-
-    def is_arithmetic(self, side: Side, name: str) -> bool:
-        """Whether a coordinate follows from the place in memory."""
-        if name == "i":
-            return not any(self.sequence(side).order)
-        return self.is_plain(side) and self.sequence(side).definition(name) is None
-
-    def names(self, side: Side, functions: Iterable[Function]) -> list[str]:
-        """What these functions read of the tokens of one side."""
-        nodes = {node for each in functions for part in each.expressions for node in walk(part)}
-        names = {node.name for node in nodes if isinstance(node, Coordinate) and node.side is side}
-        names |= {"i" for node in nodes if isinstance(node, InSpace) and node.side is side}
-        return sorted(names)
-
-    def variable(self, side: Side, name: str) -> str:
-        return f"{LETTERS[side]}_{self.plan.identifiers[name]}"
-
-    def loads(self, side: Side, functions: Iterable[Function]) -> list[str]:
-        """Statements that find what is read of the tokens of one side, as a column or as a row."""
-        places, length, shape = PLACES[side]
-        lines = []
-        for name in self.names(side, functions):
-            text = self.variable(side, name)
-            if self.is_arithmetic(side, name):
-                lines.append(f"{text} = {self.arithmetic(side, name, places)}{shape}")
-                continue
-            boolean = " != 0" if self.type_of(side, name) is Type.BOOL else ""
-            lines.append(f"{text} = token_values({text}_table, {places}, {length}){shape}{boolean}")
-        return lines
-
-    def own_tables(self) -> list[str]:
-        """Statements that move the tables of both sides to the program's batch entry and head."""
-        names = [self.variable(side, name) for side in SIDES for name in self.tables(side)]
-        return [f"{name}_table += batch.to(tl.int64) * {name}_batch + head * {name}_head" for name in names]
-
-    def arithmetic(self, side: Side, name: str, places: str) -> str:
-        axes = [axis.name for axis in self.sequence(side).spaces[0].axes]
-        if name == "i" or len(axes) == 1:
-            return places
-        text, index = self.variable(side, name), axes.index(name)
-        divided = places if index == len(axes) - 1 else f"{places} // {text}_step"
-        return f"({divided} % {text}_length)" if index else f"({divided})"
-
-    def type_of(self, side: Side, name: str) -> Type:
-        definition = self.sequence(side).definition(name)
-        return Type.INT if definition is None else definition.type
-
-    # Arguments of the kernel
-
-    def arguments(self) -> dict[str, str]:
-        """The kernel's arguments that the pattern needs, and what `attention` passes for them."""
-        found: dict[str, str] = {}
-        for side in SIDES:
-            for name in self.names(side, self.functions):
-                found |= self.coordinate_arguments(side, name)
-        expressions = [part for each in self.functions for part in each.expressions]
-        for declared in self.mask.inputs:
-            if declared.name in tables_of(expressions):
-                table = self.plan.input_identifiers[declared.name]
-                found[table] = table
-                for axis in range(len(declared.dimensions)):
-                    found[f"{table}_size_{axis}"] = f"{table}.shape[{axis}]"
-                    found[f"{table}_step_{axis}"] = f"{table}.stride({axis})"
-        for node in self.memberships(expressions):
-            start, space = self.place_of(node)
-            found[f"{LETTERS[node.side]}_{node.space}_start"] = str(start)
-            found[f"{LETTERS[node.side]}_{node.space}_stop"] = str(start + space.size)
-        return found
-
-    def coordinate_arguments(self, side: Side, name: str) -> dict[str, str]:
-        text = self.variable(side, name)
-        if not self.is_arithmetic(side, name):
-            return {f"{text}_table": text, f"{text}_batch": f"step({text}, 0)", f"{text}_head": f"step({text}, 1)"}
-        axes = self.sequence(side).spaces[0].axes
-        if name == "i" or len(axes) == 1:
-            return {}
-        index = [axis.name for axis in axes].index(name)
-        stride = Space("", axes[index + 1 :]).size
-        step = {f"{text}_step": str(stride)} if index < len(axes) - 1 else {}
-        return {**step, **({f"{text}_length": str(axes[index].length)} if index else {})}
-
-    def place_of(self, node: InSpace) -> tuple[int, Space]:
-        sequence = self.sequence(node.side)
-        pairs = zip(sequence.spaces, sequence.offsets, strict=True)
-        return next((offset, space) for space, offset in pairs if space.name == node.space)
-
-    # The host side
-
-    def tables(self, side: Side) -> list[str]:
-        """Coordinates of one side that are read from tables."""
-        return [name for name in self.names(side, self.functions) if not self.is_arithmetic(side, name)]
-
-    def kinds(self) -> list[tuple[str, str, Sequence, list[str]]]:
-        """Per function that finds coordinates: its kind of token, what it is called in `attention`, what it gives."""
-        query, key = (self.tables(side) for side in SIDES)
-        if self.mask.self_attention:
-            return [("token", "tokens", self.mask.queries, sorted({*query, *key}))]
-        return [("query", "queries", self.mask.queries, query), ("key", "keys", self.mask.keys, key)]
-
-    def coordinates(self) -> list[str]:
-        functions = [
-            coordinate_function(self.plan, kind, sequence, names) for kind, _, sequence, names in self.kinds() if names
-        ]
-        if not functions:
+    def relation_lines(self) -> list[str]:
+        if self.plan.mask.relation == TRUE:
             return []
-        used = [name for name in TORCH_HELPERS if any(f"{name}(" in line for each in functions for line in each[1:])]
-        table = helper(read_skeleton("triton_functions"), "token_table")
-        return [*separated([*([helper_lines(used)] if used else []), *functions, table]), "", ""]
+        printer = self.printer(relation=True)
+        printer.statement("attends &= ", self.plan.mask.relation)
+        return printer.lines
 
-    def values(self) -> list[str]:
+    def score_lines(self) -> list[str]:
+        """From products of queries and keys, `s`, to the final scores; a constant scale alone is part of the unit."""
+        mask, printer = self.plan.mask, self.printer(relation=False)
+        if mask.scale is None and mask.scores:
+            printer.lines.append("s *= DIM**-0.5")
+        elif mask.scale is not None and constant_unit(self.plan) is None and mask.scale != Constant(1.0):
+            printer.statement("s *= ", mask.scale)
+        for expression in mask.scores:
+            if isinstance(expression, Constant) or any(isinstance(node, Score) for node in walk(expression)):
+                printer.assign_score(expression)
+            else:
+                printer.statement("s = tl.zeros_like(s) + ", expression)
+        return printer.lines
+
+    def weight_lines(self) -> list[str]:
+        if self.plan.mask.weight is None:
+            return []
+        printer = self.printer(relation=False)
+        printer.statement("p *= ", self.plan.mask.weight)
+        return printer.lines
+
+
+def constant_unit(plan: KernelPlan) -> float | None:
+    """The pattern's own scale, where it is a positive number and nothing else happens to scores."""
+    scale = plan.mask.scale
+    if isinstance(scale, Constant) and scale.value > 0 and not plan.mask.scores:
+        return float(scale.value)
+    return None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the kernel's code needs around it: functions, arguments, and the tensors that they are."""
+
+    plan: KernelPlan
+    names: KernelNames
+    kernel: list[str]
+
+    def holes(self) -> Holes:
+        pointers, numbers = self.pointers(), self.numbers()
+        values = {**{name: name for name in pointers}, **numbers}
+        listed = ", ".join(f'"{name}"' for name in numbers)
+        return {
+            "header": header(self.plan, "triton", "Attention over tiles in Triton."),
+            "pattern": self.functions(),
+            "numbers": wrapped(f"NUMBERS += [{listed}]", [f'"{name}"' for name in numbers]) if numbers else [],
+            "parameters": [f"{name}," for name in values],
+            "prepare": self.preparation(),
+            "arguments": [f"{name}={value}," for name, value in values.items()],
+            "unit": [f"UNIT={self.unit()},"],
+        }
+
+    @cached_property
+    def read_inputs(self) -> tuple[Input, ...]:
+        """Inputs that pairs read by index."""
+        read = tables_of(self.plan.pair_expressions)
+        return tuple(each for each in self.plan.mask.inputs if each.name in read)
+
+    def pointers(self) -> list[str]:
+        return [table.text for table in self.names.tables] + [self.names.inputs[each.name] for each in self.read_inputs]
+
+    def numbers(self) -> dict[str, str]:
+        """Integer arguments that the kernel reads, and what `attention` passes for them."""
+        found = dict(self.names.numbers)
+        for table in self.names.tables:
+            for axis, name in enumerate(("batch", "head")):
+                found[f"{table.text}_{name}_stride"] = f"{table.text}.stride({axis})"
+        for each in self.read_inputs:
+            text = self.names.inputs[each.name]
+            for axis in range(len(each.dimensions)):
+                found[f"{text}_size_{axis}"] = f"{text}.shape[{axis}]"
+                found[f"{text}_stride_{axis}"] = f"{text}.stride({axis})"
+        words = words_of("\n".join(self.kernel))
+        return {name: value for name, value in found.items() if name in words}
+
+    def functions(self) -> list[str]:
+        """Functions that the pattern needs, followed by two empty lines."""
+        functions = self.names.functions()
+        own = [name for name in TORCH_HELPERS if any(f"{name}(" in line for lines in functions for line in lines[1:])]
+        text = read_skeleton("triton_functions")
+        used = [name for name in HELPERS if any(f"{name}(" in line for line in self.kernel)]
+        parts = [
+            *([helper_lines(own)] if own else []),
+            *functions,
+            *([helper(text, "token_table")] if functions else []),
+            *(["@triton.jit", *helper(text, name)] for name in used),
+        ]
+        return [*separated(parts), "", ""] if parts else []
+
+    def preparation(self) -> list[str]:
+        """Tables in laid-out order, and inputs as the kernel reads them."""
         lines = []
-        if any(names for *_, names in self.kinds()):
+        heads = [lines[0] for lines in self.names.functions()]
+        if any(f" {word}," in line for line in heads for word in ("head", "batch")):
             lines.append('inputs = {**inputs, "batch": torch.arange(batch, device=q.device)[:, None, None]}')
             lines.append('inputs["head"] = torch.arange(heads, device=q.device)[:, None]')
-        for kind, called, _, names in self.kinds():
-            if names:
-                lines.append(f"{called} = {kind}_coordinates(device=q.device, **inputs)")
-        for number, side in enumerate(SIDES):
-            called = "tokens" if self.mask.self_attention else ("queries", "keys")[number]
-            for name in self.tables(side):
-                dtype = DTYPES[self.type_of(side, name)]
-                source = f'{called}["{self.plan.identifiers[name]}"]'
-                lines.append(f"{self.variable(side, name)} = token_table({source}, layout[{number}], {dtype})")
-        expressions = [part for each in self.functions for part in each.expressions]
-        for declared in self.mask.inputs:
-            if declared.name in tables_of(expressions):
-                table = self.plan.input_identifiers[declared.name]
-                convert = "" if declared.type is Type.FLOAT else f".to({DTYPES[declared.type]})"
-                lines.append(f'{table} = inputs["{table}"]{convert}')
+        for kind in dict.fromkeys(table.kind for table in self.names.tables):
+            lines.append(f"{kind}_values = {kind}_coordinates(device=q.device, **inputs)")
+        for table in self.names.tables:
+            values = f'{table.kind}_values["{self.plan.identifiers[table.name]}"]'
+            layout = f"layout[{int(table.kind == 'key')}]"
+            lines.append(f"{table.text} = token_table({values}, {layout}, batch, heads, {table.dtype})")
+        for each in self.read_inputs:
+            given = f'inputs["{self.plan.input_identifiers[each.name]}"]'
+            lines.append(f"{self.names.inputs[each.name]} = {given}{CASTS[each.type]}")
         return lines
 
+    def unit(self) -> str:
+        own = constant_unit(self.plan)
+        if own is not None:
+            return f"{own!r} * {LOG2_E}"
+        return LOG2_E if self.plan.mask.scores or self.plan.mask.scale is not None else f"dim**-0.5 * {LOG2_E}"
 
-def wrapped(start: str, items: list[str], end: str, indent: int) -> list[str]:
-    """A call or a signature on one line if it fits, else its items on one line, else each on its own."""
-    line = f"{start}{', '.join(items)}{end}"
-    if indent + len(line) <= WIDTH:
+
+def wrapped(line: str, items: list[str]) -> list[str]:
+    """A statement that ends in a list, as it is or one item a line."""
+    if len(line) <= 120:
         return [line]
-    inner = ", ".join(items)
-    if indent + 4 + len(inner) <= WIDTH:
-        return [start, f"    {inner}", end]
-    return [start, *(f"    {item}," for item in items), end]
-
-
-def _of_side(expression: Expression, side: Side) -> Expression:
-    """An expression over one token as one over the token of a side of a pair."""
-
-    def moved(node: Expression) -> Expression | None:
-        match node:
-            case Coordinate(side=Side.TOKEN) | InSpace(side=Side.TOKEN):
-                return replace(node, side=side)
-            case _:
-                return None
-
-    return rebuild(expression, moved)
-
-
-TYPES = {Type.INT: "*i32", Type.FLOAT: "*fp32", Type.BOOL: "*i8"}
-
-
-def pattern_types(plan: KernelPlan) -> dict[str, str]:
-    """The pointers among the kernel's arguments that the pattern needs, with Triton's names of their types."""
-    writer = Writer(plan)
-    types = {
-        f"{writer.variable(side, name)}_table": TYPES[writer.type_of(side, name)]
-        for side in SIDES
-        for name in writer.tables(side)
-    }
-    names = writer.arguments()
-    tables = {plan.input_identifiers[each.name]: TYPES[each.type] for each in plan.mask.inputs}
-    return types | {name: kind for name, kind in tables.items() if name in names}
+    return [line[: line.index("[") + 1], *(f"    {item}," for item in items), "]"]

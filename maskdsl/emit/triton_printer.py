@@ -1,14 +1,19 @@
-"""IR expressions to Triton expressions, as the statements of one generated device function.
+"""IR expressions to Triton, as statements inside a generated kernel. Imports `ir` and `plan`.
 
-Integers are 32-bit where static ranges show that no part leaves them, otherwise 64-bit throughout the function.
-Triton's `//` and `%` round toward zero: they stand alone only where both operands are known not to be negative.
-Floats are 64-bit in relations and 32-bit in scores, which compare in 64.
+Integers are 32 bits wide unless static ranges say that 64 are needed. Triton's `//` and `%` round toward zero: they
+stand for Python's only where nothing is negative. Relations compute floats in float64; scores compute in the type of
+`s`, and compare in float64.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from math import ceil, floor, isfinite, prod
+from typing import assert_never
 
-from maskdsl.emit.torch_printer import ATOM, INFIX, OR, PREFIX, UNARY, TorchPrinter, constant
+import numpy as np
+
+from maskdsl.emit.printer import ATOM, COMPARISON, INFIX, OR, PRODUCT, UNARY, Printer
 from maskdsl.ir.expressions import (
+    Apply,
     Batch,
     Constant,
     Coordinate,
@@ -18,18 +23,23 @@ from maskdsl.ir.expressions import (
     Read,
     Score,
     Side,
-    walk,
+    apply,
 )
-from maskdsl.ir.mask import MaskIR, Sequence
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import COMPARISONS, Op, Type
-from maskdsl.ir.ranges import INT32, Range, expression_range, mask_leaf
+from maskdsl.ir.random import WORD, random_state
+from maskdsl.ir.ranges import INT32, Leaf, Range, expression_range
 from maskdsl.plan import unused
 
+PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
 FUNCTIONS = {
+    Op.FLOOR_DIVIDE: "floor_divide",
+    Op.FLOOR_MODULO: "floor_modulo",
     Op.ABSOLUTE: "tl.abs",
     Op.MINIMUM: "tl.minimum",
     Op.MAXIMUM: "tl.maximum",
     Op.SELECT: "tl.where",
+    Op.INTEGER_LOG2: "integer_log2",
     Op.IS_POWER_OF_TWO: "is_power_of_two",
     Op.SQUARE_ROOT: "tl.sqrt",
     Op.EXPONENTIAL: "tl.exp",
@@ -37,125 +47,260 @@ FUNCTIONS = {
     Op.TANH: "tanh",
     Op.SIGMOID: "tl.sigmoid",
 }
+LONGEST_POWER = 64
+"""Larger powers of integers stay within 64 bits only for -1, 0 and 1, which repeat."""
+EXACT = 2**53
+"""Integers up to here are float64 numbers."""
+
+Names = Callable[[Side, str], str]
 
 
-class TritonPrinter(TorchPrinter):
-    """Collects the statements of one device function."""
+class TritonPrinter(Printer):
+    """Prints for one mask. `relation` says that floats are float64, not of the type of `s`."""
 
     def __init__(
         self,
-        coordinates: Callable[[Side, str], str],
-        inputs: Mapping[str, str],
         mask: MaskIR,
-        sequences: Mapping[Side, Sequence],
+        leaf: Callable[[Leaf], Range],
+        coordinates: Names,
+        spaces: Names,
+        inputs: Mapping[str, str],
         relation: bool,
-        taken: Iterable[str] = (),
+        taken: Iterable[str],
     ) -> None:
-        super().__init__(coordinates, inputs, sequences, relation, {*taken, "tl"})
-        self.cast = ".to(tl.float64)" if relation else ".to(tl.float32)"
+        super().__init__(taken)
         self.mask = mask
-        self.leaf = mask_leaf(mask)
-        self.wide = False
-
-    def statement(self, start: str, expression: Expression) -> None:
-        self.wide = any(node.type is Type.INT and not _fits(self.range(node)) for node in walk(expression))
-        super().statement(start, expression)
+        self.leaf = leaf
+        self.coordinates = coordinates
+        self.spaces = spaces
+        self.inputs = inputs
+        self.double = relation
+        self.float = "tl.float64" if relation else "s.dtype"
 
     def range(self, expression: Expression) -> Range:
         return expression_range(expression, self.leaf)
 
-    def assign_score(self, expression: Expression) -> None:
-        if reads_score(expression):
-            super().assign_score(expression)
-        else:  # it may have fewer axes
-            self.statement("s = tl.zeros_like(s) + ", expression)
-
     def fresh(self, expression: Expression) -> tuple[str, int]:
         match expression:
-            case Constant(value=float(value)) if self.double:
-                return f"tl.full((), {constant(value)[0]}, tl.float64)", ATOM
-            case Coordinate(type=Type.INT) | Head() | Batch() if self.wide:
-                return f"{super().fresh(expression)[0]}.to(tl.int64)", ATOM
-            case Read():
-                return self.entry(expression), ATOM
+            case Constant(value):
+                return self.constant(value)
+            case Coordinate(side, name, kind):
+                text = self.coordinates(side, name)
+                return f"{text}.to({self.float})" if kind is Type.FLOAT else text, ATOM
             case InSpace(side, space):
-                return self.membership(side, space), ATOM
+                return self.membership(side, space)
+            case Head():
+                return "head", ATOM
+            case Batch():
+                return "batch", ATOM
+            case Score():
+                return "s", ATOM
+            case Read():
+                return self.name(expression, self.read(expression)), ATOM
+            case Apply(op, arguments):
+                return self.apply(op, arguments)
             case _:
-                return super().fresh(expression)
+                assert_never(expression)
 
-    def entry(self, read: Read) -> str:
-        """Adds statements that find and load an element of a table; the name of its value."""
-        table, declared = self.inputs[read.input], self.mask.input(read.input)
-        assert declared is not None
-        place, value = (unused(f"{table}_{part}", self.taken) for part in ("place", "value"))
-        self.taken |= {place, value}
-        for axis, (index, dimension) in enumerate(zip(read.indices, declared.dimensions, strict=True)):
-            text, reach = self.in_int64(index), self.range(index)
-            if dimension.size is None or reach.low < 0 or reach.high >= dimension.size:
-                text = f"inside({text}, {table}_size_{axis})"
-            before = f"{place} + " if axis else ""
-            self.lines.append(f"{place} = {before}{text} * {table}_step_{axis}")
-        convert = {Type.FLOAT: self.cast, Type.INT: ".to(tl.int64)" * self.wide, Type.BOOL: " != 0"}[read.type]
-        self.lines.append(f"{value} = tl.load({table} + {place}){convert}")
-        self.known[read] = value
-        return value
+    def filled(self, value: Constant) -> str:
+        return f"tl.zeros_like(s) + {self.constant(value.value)[0]}"
 
-    def membership(self, side: Side, space: str) -> str:
-        position = self.coordinates(side, "i")
-        letter = "q" if side is Side.QUERY else "k"
-        return f"(({position} >= {letter}_{space}_start) & ({position} < {letter}_{space}_stop))"
+    def constant(self, value: int | float | bool) -> tuple[str, int]:
+        match value:
+            case bool():
+                return repr(value), ATOM
+            case float() if not isfinite(value):
+                return f'float("{value}")', ATOM
+            case int() if value not in INT32:
+                return f"tl.full([], {value}, tl.int64)", ATOM
+            case _:
+                return repr(value), UNARY if repr(value).startswith("-") else ATOM
+
+    def argument(self, expression: Expression) -> str:
+        """An operand of a function, which would take a float constant alone as float32."""
+        if isinstance(expression, Constant) and expression.type is Type.FLOAT:
+            return f"tl.full([], {self.place(expression, OR)}, {self.float})"
+        return self.place(expression, COMPARISON)
+
+    def membership(self, side: Side, space: str) -> tuple[str, int]:
+        """That the token's place is in the space's stretch, which is the same in every layout."""
+        name = self.spaces(side, space)
+        places = "query_places[:, None]" if side is Side.QUERY else "key_places[None, :]"
+        return f"(({places} >= {name}_start) & ({places} < {name}_end))", ATOM
+
+    # Operators
 
     def apply(self, op: Op, arguments: tuple[Expression, ...]) -> tuple[str, int]:
+        expression = Apply(op, arguments)
+        exact = self.among_integers(op, arguments)
+        if exact is not None:
+            return self.fresh(exact)
         if op in COMPARISONS and arguments[0].type is Type.FLOAT and not self.double:
             sign, own, _, _ = INFIX[op]
-            left, right = (self.in_double(each) for each in arguments)
-            return f"{left} {sign} {right}", own
-        match op:
-            case Op.FLOOR_DIVIDE | Op.FLOOR_MODULO if any(self.range(each).low < 0 for each in arguments):
-                name = "floor_divide" if op is Op.FLOOR_DIVIDE else "floor_modulo"
-                return f"{name}({', '.join(self.place(each, 0) for each in arguments)})", ATOM
-            case Op.POWER:
-                return self.power(*arguments)
-            case Op.INTEGER_LOG2:
-                return f"integer_log2({self.in_int64(arguments[0])})", ATOM
-            case Op.RANDOM:
-                state = "tl.full((), 0, tl.int64)"
-                for argument in arguments:
-                    state = f"random_word({state}, {self.in_int64(argument)})"
-                return f"({state} >> 1)" + (".to(tl.int32)" if not self.wide else ""), ATOM
-            case Op.TO_FLOAT:
-                return self.place(arguments[0], ATOM) + self.cast, ATOM
-            case Op.NOT | Op.NEGATE:
-                return PREFIX[op] + self.place(arguments[0], UNARY), UNARY
-            case _ if op in INFIX:
-                sign, own, left_place, right_place = INFIX[op]
-                texts = [self.place(each, right_place if n else left_place) for n, each in enumerate(arguments)]
-                return f" {sign} ".join(texts), own
+            return f" {sign} ".join(map(self.in_double, arguments)), own
+        if op is Op.POWER:
+            return self.power(expression, *arguments)
+        if op is Op.RANDOM:
+            return self.random(arguments), ATOM
+        if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and self.needs_care(arguments):
+            return f"{FUNCTIONS[op]}({', '.join(self.divided(expression, arguments))})", ATOM
+        if op in INFIX:
+            sign, own, left_place, right_place = INFIX[op]
+            places = [left_place, *(right_place for _ in arguments[1:])]
+            return f" {sign} ".join(self.operands(expression, arguments, places)), own
+        if op in PREFIX:
+            return PREFIX[op] + self.operands(expression, arguments, [UNARY])[0], UNARY
+        if op is Op.TO_FLOAT:
+            return f"{self.place(arguments[0], ATOM)}.to({self.float})", ATOM
+        return f"{FUNCTIONS[op]}({', '.join(map(self.argument, arguments))})", ATOM
+
+    def among_integers(self, op: Op, arguments: tuple[Expression, ...]) -> Expression | None:
+        """`float(x) <= c` is `x <= floor(c)`, and so on, as long as no integer is rounded."""
+        match op, arguments:
+            case Op.LESS | Op.LESS_EQUAL, (Apply(op=Op.TO_FLOAT, arguments=(x,)), Constant(value=bound)):
+                upward = op is Op.LESS
+            case Op.LESS | Op.LESS_EQUAL, (Constant(value=bound), Apply(op=Op.TO_FLOAT, arguments=(x,))):
+                upward = op is Op.LESS_EQUAL
             case _:
-                return f"{FUNCTIONS[op]}({', '.join(self.place(each, 0) for each in arguments)})", ATOM
-
-    def power(self, base: Expression, exponent: Expression) -> tuple[str, int]:
-        assert isinstance(exponent, Constant)
-        text, value = self.place(base, 0), exponent.value
-        if value == int(value) and abs(value) <= 64:
-            whole = f"power({text}, {abs(int(value))})"
-            return (whole, ATOM) if value >= 0 else (f"1.0 / {whole}", OR)
-        return f"tl.exp2({self.place(exponent, ATOM)} * tl.log2({text}))", ATOM
-
-    def in_int64(self, expression: Expression) -> str:
-        if isinstance(expression, Constant):
-            return f"tl.full((), {self.place(expression, 0)}, tl.int64)"
-        return f"{self.place(expression, ATOM)}.to(tl.int64)"
+                return None
+        if not isfinite(bound) or max(map(abs, self.range(x))) > EXACT:
+            return None
+        whole = Constant(ceil(bound) if upward else floor(bound))
+        return apply(op, whole, x) if isinstance(arguments[0], Constant) else apply(op, x, whole)
 
     def in_double(self, expression: Expression) -> str:
         if isinstance(expression, Constant):
-            return f"tl.full((), {constant(expression.value)[0]}, tl.float64)"
+            return self.place(expression, OR)
         return f"{self.place(expression, ATOM)}.to(tl.float64)"
 
+    def operands(self, expression: Apply, arguments: tuple[Expression, ...], places: Iterable[int]) -> list[str]:
+        """Texts of operands, the first that varies widened where the result needs more bits than all of them."""
+        widen = expression.type is Type.INT and self.is_wide(expression) and not any(map(self.is_wide, arguments))
+        texts = []
+        for argument, place in zip(arguments, places, strict=True):
+            if widen and not isinstance(argument, Constant):
+                texts.append(f"{self.place(argument, ATOM)}.to(tl.int64)")
+                widen = False
+            else:
+                texts.append(self.place(argument, place))
+        return texts
 
-def reads_score(expression: Expression) -> bool:
-    return any(isinstance(node, Score) for node in walk(expression))
+    def is_wide(self, expression: Expression) -> bool:
+        """Whether an integer's text has 64 bits."""
+        if expression.type is not Type.INT:
+            return False
+        match expression:
+            case Apply(op=Op.RANDOM | Op.INTEGER_LOG2) | Read():
+                return False
+            case Apply(arguments=arguments):
+                return not self.fits(expression) or any(map(self.is_wide, arguments))
+            case _:
+                return not self.fits(expression)
 
+    def fits(self, expression: Expression) -> bool:
+        low, high = self.range(expression)
+        return low in INT32 and high in INT32
 
-def _fits(reach: Range) -> bool:
-    return reach.low in INT32 and reach.high in INT32
+    # Division
+
+    def needs_care(self, arguments: tuple[Expression, ...]) -> bool:
+        dividend, divisor = map(self.range, arguments)
+        return dividend.low < 0 or divisor.low <= 0
+
+    def divided(self, expression: Apply, arguments: tuple[Expression, ...]) -> list[str]:
+        """Operands of a floor division; no divisor may be zero, not even where nobody asks for the result."""
+        dividend, divisor = self.operands(expression, arguments, [COMPARISON, COMPARISON])
+        if 0 in self.range(arguments[1]):
+            divisor = self.place(arguments[1], OR)
+            divisor = f"tl.where({divisor} == 0, 1, {divisor})"
+        return [dividend, divisor]
+
+    # Powers, random integers
+
+    def power(self, expression: Apply, base: Expression, exponent: Expression) -> tuple[str, int]:
+        assert isinstance(exponent, Constant)
+        number = exponent.value
+        if number != int(number) or (base.type is Type.FLOAT and abs(number) > LONGEST_POWER):
+            return f"tl.exp2({number!r} * tl.log2({self.place(base, COMPARISON)}))", ATOM
+        if number < 0:
+            return f"1.0 / {self.factors(expression, base, -int(number), UNARY)[0]}", PRODUCT
+        count = int(number)
+        if count > LONGEST_POWER:
+            count = 2 + count % 2
+        return self.factors(expression, base, count, PRODUCT)
+
+    def factors(self, expression: Apply, base: Expression, count: int, tightness: int) -> tuple[str, int]:
+        """A product of equal factors, which binds at least so tightly."""
+        if count < 2:
+            text = self.operands(expression, (base,), [ATOM])[0]
+            return (text, ATOM) if count else (f"({text} * 0 + 1)", ATOM)
+        text = self.operands(expression, (base,), [COMPARISON])[0]
+        if count == 2 and text.isidentifier() and tightness == PRODUCT:
+            return f"{text} * {text}", PRODUCT
+        return f"power({text}, {count})", ATOM
+
+    def random(self, arguments: tuple[Expression, ...]) -> str:
+        """The words mixed in one by one; those that are constants and come first already are."""
+        numbers = list(arguments)
+        known: list[int] = []
+        while numbers and isinstance(numbers[0], Constant):
+            known.append(int(numbers.pop(0).value))  # type: ignore[union-attr]
+        text = str(random_state(*map(np.asarray, known)))
+        if not numbers:
+            return str(int(text) >> 1)
+        for number in numbers:
+            word = (
+                str(int(number.value) & WORD)
+                if isinstance(number, Constant)
+                else f"{self.place(number, ATOM)}.to(tl.uint32)"
+            )
+            text = f"mix({text}, {word})"
+        return f"({text} >> 1).to(tl.int32)"
+
+    # Tables
+
+    def read(self, expression: Read) -> str:
+        """An element of a table. Pairs that do not attend may ask anywhere: indices are moved into bounds."""
+        declared = self.mask.input(expression.input)
+        assert declared is not None
+        sizes = [dimension.size for dimension in declared.dimensions]
+        large = prod(size for size in sizes if size is not None) not in INT32
+        table, terms = self.inputs[expression.input], []
+        for axis, (index, size) in enumerate(zip(expression.indices, sizes, strict=True)):
+            text = self.inside(index, size, f"{table}_size_{axis}")
+            if index == Batch():
+                text = "wide_batch"
+            elif large or size is None:
+                text = f"tl.cast({text}, tl.int64)"
+            terms.append(f"{text} * {table}_stride_{axis}")
+        address = f"{table} + {self.summed(table, terms)}"
+        match expression.type:
+            case Type.BOOL:
+                return f"tl.load({address}) != 0"
+            case Type.FLOAT:
+                return f"tl.load({address}).to({self.float})"
+            case Type.INT:
+                return f"tl.load({address})"
+
+    def summed(self, table: str, terms: list[str]) -> str:
+        """The terms of an element's place; where they make a long text, in statements of their own."""
+        text = " + ".join(terms)
+        if len(text) < self.width - 30:
+            return text
+        name = unused(f"{table}_place", self.taken)
+        self.taken.add(name)
+        self.lines += [f"{name} = {terms[0]}", *(f"{name} += {term}" for term in terms[1:])]
+        return name
+
+    def inside(self, index: Expression, size: int | None, name: str) -> str:
+        """An index, moved into bounds as far as static ranges do not show that it is there."""
+        low, high = self.range(index)
+        over = size is None or high >= size
+        if isinstance(index, Constant) or index == Batch() or (low >= 0 and not over):
+            return self.place(index, PRODUCT)
+        text = self.place(index, COMPARISON)
+        if len(text) > self.width // 2 and isinstance(index, Apply):
+            text = self.name(index, text)
+        if low < 0:
+            return f"inside({text}, {name})" if over else f"tl.maximum({text}, 0)"
+        return f"tl.minimum({text}, {name} - 1)"

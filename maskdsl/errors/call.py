@@ -173,12 +173,14 @@ class NeedsDevice(Diagnostic):
     device: str
 
 
-class KernelType(Diagnostic):
+class LargeHeadDim(Diagnostic):
     code = "E425"
-    message = "the backend `triton` does not compute {dtype}"
-    help = 'float32, bfloat16 and float16 are computed; backend="tiled" computes float64 as well'
+    message = "`{name}` has a head dim of {found}, and the backend `triton` computes up to {limit}"
+    help = 'use backend="tiled"'
 
-    dtype: str
+    name: str
+    found: int
+    limit: int
 
 
 class TableRead(Diagnostic):

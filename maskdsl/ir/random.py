@@ -17,10 +17,15 @@ STEP, FIRST, SECOND = 0x1E3779B9, 0x7FEB352D, 0x45D9F3B
 
 def random_integers(*arguments: Array) -> Array:
     """0 <= r < 2 ** 31, from the low 32 bits of each argument, the seed first."""
+    return np.asarray(random_state(*arguments) >> 1)
+
+
+def random_state(*arguments: Array) -> Array:
+    """The word that these arguments, one after the other, are scrambled to."""
     state = np.asarray(0, dtype=np.int64)
     for argument in arguments:
         state = mix(((state ^ (np.asarray(argument, dtype=np.int64) & WORD)) + STEP) & WORD)
-    return np.asarray(state >> 1)
+    return state
 
 
 def mix(x: Array) -> Array:

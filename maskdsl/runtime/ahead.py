@@ -6,18 +6,23 @@ With Triton's own compiler and the tools that it carries: `ptxas` for NVIDIA, LL
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 import triton
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, CompiledKernel
 
-from maskdsl.emit.triton import emit_triton, pattern_types
-from maskdsl.ir.mask import MaskIR
-from maskdsl.plan import Device, TileChoice, make_plan, tile_choice
+from maskdsl.emit.triton import emit_triton
+from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.ops import Type
+from maskdsl.plan import Device, KernelPlan, TileChoice, make_plan, tile_choice
 from maskdsl.runtime.modules import load_module
+from maskdsl.runtime.triton import precision
 
 TARGETS: Mapping[str, GPUTarget] = {
     "sm80": GPUTarget("cuda", 80, 32),
@@ -25,20 +30,24 @@ TARGETS: Mapping[str, GPUTarget] = {
     "sm100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-SIZES = {"fp32": 4, "bf16": 2, "fp16": 2}
-POINTERS = ("q", "k", "v", "out")
-LISTS = ("variants", *(f"{kind}_{part}" for kind in ("full", "partial") for part in ("runs", "start", "end")))
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+POINTERS = {
+    **{dtype: f"*{name}" for name, dtype in DTYPES.items()},
+    torch.int64: "*i64",
+    torch.int32: "*i32",
+    torch.int8: "*i8",
+}
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What one thread or one program of a compiled kernel uses."""
+    """What one thread or one block of a compiled kernel uses."""
 
     registers: int
     spills: int
     """Bytes of registers kept in memory (NVIDIA), or registers spilled (AMD)."""
     shared: int
-    """Bytes of shared memory a program."""
+    """Bytes of shared memory a block."""
 
 
 @dataclass(frozen=True)
@@ -48,68 +57,94 @@ class Compiled:
     """PTX or AMD GCN."""
 
 
+class Recorder:
+    """Stands in for a kernel and keeps what it is started with."""
+
+    def __init__(self) -> None:
+        self.arguments: tuple[Any, ...] = ()
+        self.options: dict[str, Any] = {}
+
+    def __getitem__(self, grid: object) -> "Recorder":
+        return self
+
+    def __call__(self, *arguments: object, **options: object) -> None:
+        self.arguments, self.options = arguments, options
+
+
 def compile_ahead(
     mask: MaskIR, target: str, dim: int = 64, dtype: str = "bf16", choice: TileChoice | None = None
 ) -> Compiled:
-    """The forward kernel of a mask for one of `TARGETS`, a head dimension and a type of `SIZES`."""
-    plan = make_plan(mask)
-    module = load_module(emit_triton(plan), f"{mask.name}_triton")
+    """The forward kernel of a mask for one of `TARGETS`, a head dim and a type of `DTYPES`."""
     device = Device.AMD if TARGETS[target].backend == "hip" else Device.NVIDIA
-    choice = choice or tile_choice(dim, SIZES[dtype], device)
-    kernel = module.forward_kernel
-    constants: dict[str, object] = {
-        "QUERY_BLOCK": choice.query_block,
-        "KEY_BLOCK": choice.key_block,
-        "DIM": dim,
-        "PADDED_DIM": max(16, triton.next_power_of_2(dim)),
-        "VALUE_DIM": dim,
-        "PADDED_VALUE_DIM": max(16, triton.next_power_of_2(dim)),
-        "PRECISION": "tf32",
-        "step_q_item": 1,
-        "step_k_item": 1,
-        "step_v_item": 1,
-    }
-    types = {
-        **dict.fromkeys(kernel.arg_names, "i32"),
-        **dict.fromkeys(POINTERS, f"*{dtype}"),
-        **dict.fromkeys(LISTS, "*i32"),
-        "lse": "*fp32",
-        "scale": "fp32",
-        **pattern_types(plan),
-        **dict.fromkeys(constants, "constexpr"),
-    }
-    aligned = [name for name in kernel.arg_names if types[name].startswith("*") or name.startswith("step_")]
-    attributes = {
-        (kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in aligned if name not in constants
-    }
-    source = ASTSource(kernel, types, constants, attributes)
-    options = {"num_warps": choice.warps, "num_stages": choice.stages}
-    compiled = triton.compile(source, target=TARGETS[target], options=options)
-    read: Callable[[object], Compiled] = _nvidia if TARGETS[target].backend == "cuda" else _amd
-    return read(compiled)
+    choice = choice or tile_choice(dim, DTYPES[dtype].itemsize, device)
+    kernel, values = started(make_plan(mask), choice, dim, DTYPES[dtype], precision(device))
+    types: dict[str, str] = {}
+    constants: dict[str, object] = {}
+    aligned = {}
+    for number, name in enumerate(kernel.arg_names):
+        value = values.pop(name)
+        if kernel.params[number].is_constexpr:
+            types[name], constants[name] = "constexpr", value
+        elif isinstance(value, Tensor):
+            types[name] = POINTERS[value.dtype]
+            aligned[(number,)] = [["tt.divisibility", 16]]
+        else:
+            types[name] = "i32"
+            if value % 16 == 0 and not kernel.params[number].do_not_specialize:
+                aligned[(number,)] = [["tt.divisibility", 16]]
+    source = ASTSource(kernel, types, constants, aligned)
+    compiled = triton.compile(source, target=TARGETS[target], options=values)
+    return nvidia(compiled) if TARGETS[target].backend == "cuda" else amd(compiled)
 
 
-def _nvidia(compiled: object) -> Compiled:
-    binary: bytes = compiled.asm["cubin"]  # type: ignore[attr-defined]
+def started(
+    plan: KernelPlan, choice: TileChoice, dim: int, dtype: torch.dtype, precision: str
+) -> tuple[Any, dict[str, Any]]:
+    """The kernel of a plan's module, and what a call on tensors like these would start it with, by name."""
+    module = load_module.__wrapped__(emit_triton(plan), f"{plan.mask.name}_triton")  # its own, to be changed
+    kernel, recorder = module.__dict__["forward_kernel"], Recorder()
+    module.__dict__["forward_kernel"] = recorder
+    lengths = plan.mask.queries.length, plan.mask.keys.length, plan.mask.keys.length
+    q, k, v = (torch.empty(2, plan.mask.heads, length, dim, dtype=dtype, device="meta") for length in lengths)
+    inputs = {plan.input_identifiers[each.name]: example(each) for each in plan.mask.inputs}
+    for kind, sequence, names in plan.curve_names:
+        for name in names:
+            values = torch.zeros(sequence.length, dtype=torch.int64, device="meta")
+            inputs[f"{kind}_{plan.identifiers[name]}"] = values
+    tiles = module.Tiles(torch.zeros(1, 1, dtype=torch.int32), *[torch.zeros(1, dtype=torch.int32)] * 6)
+    block = choice.query_block, choice.key_block
+    module.attention(q, k, v, inputs, tiles, block, precision=precision, warps=choice.warps, stages=choice.stages)
+    return kernel, {**dict(zip(kernel.arg_names, recorder.arguments, strict=False)), **recorder.options}
+
+
+def example(declared: Input) -> Tensor:
+    """An input as generated modules take it, for two batch entries, without values."""
+    kinds = [dimension.kind for dimension in declared.dimensions]
+    sizes = dict(zip(kinds, (each.size or 2 for each in declared.dimensions), strict=True))
+    shape = [each.size or 2 for each in declared.dimensions]
+    if declared.is_coordinate:
+        shape = [sizes.get(kind, 1) for kind in (DimensionKind.BATCH, DimensionKind.HEADS, DimensionKind.TOKENS)]
+    dtypes = {Type.INT: torch.int64, Type.FLOAT: torch.float32, Type.BOOL: torch.bool}
+    return torch.zeros(shape, dtype=dtypes[declared.type], device="meta")
+
+
+def nvidia(compiled: CompiledKernel) -> Compiled:
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(binary)
+        file.write(compiled.asm["cubin"])
         file.flush()
         text = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-    registers, stack = (int(_found(rf"{name}:(\d+)", text)) for name in ("REG", "STACK"))
-    shared = int(compiled.metadata.shared)  # type: ignore[attr-defined]
-    return Compiled(Usage(registers, stack, shared), compiled.asm["ptx"])  # type: ignore[attr-defined]
+    registers, stack = (found(rf"{name}:(\d+)", text) for name in ("REG", "STACK"))
+    return Compiled(Usage(registers, stack, compiled.metadata.shared), compiled.asm["ptx"])
 
 
-def _amd(compiled: object) -> Compiled:
-    text: str = compiled.asm["amdgcn"]  # type: ignore[attr-defined]
-    registers = int(_found(r"\.vgpr_count:\s+(\d+)", text))
-    spills = int(_found(r"\.vgpr_spill_count:\s+(\d+)", text))
-    shared = int(compiled.metadata.shared)  # type: ignore[attr-defined]
-    return Compiled(Usage(registers, spills, shared), text)
+def amd(compiled: CompiledKernel) -> Compiled:
+    text: str = compiled.asm["amdgcn"]
+    registers, spills = found(r"\.vgpr_count:\s+(\d+)", text), found(r"\.vgpr_spill_count:\s+(\d+)", text)
+    return Compiled(Usage(registers, spills, compiled.metadata.shared), text)
 
 
-def _found(pattern: str, text: str) -> str:
+def found(pattern: str, text: str) -> int:
     match = re.search(pattern, text)
     assert match is not None, f"no {pattern} in the report of the compiler:\n{text[:2000]}"
-    return match[1]
+    return int(match[1])

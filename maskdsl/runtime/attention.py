@@ -21,6 +21,7 @@ from maskdsl.runtime.checks import check_inputs, check_tensors
 from maskdsl.runtime.layout import moved
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import States
+from maskdsl.runtime.triton import LARGEST_DIM
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -148,10 +149,12 @@ class Automatic(Attention):
 
 
 def kernels_serve(q: object, *others: object) -> bool:
-    """Whether q is on a GPU, of a type that kernels compute, and no gradient is asked for."""
+    """Whether q is on a GPU, of a type that kernels compute fast, no head dim too large, and no gradient asked for."""
     if not isinstance(q, Tensor) or q.device.type != "cuda" or q.dtype == torch.float64:
         return False
     tensors = [each for each in (q, *others) if isinstance(each, Tensor)]
+    if any(each.shape[-1] > LARGEST_DIM for each in tensors[:3] if each.dim()):
+        return False
     return not torch.is_grad_enabled() or not any(each.requires_grad for each in tensors)
 
 

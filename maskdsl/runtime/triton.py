@@ -1,83 +1,116 @@
-"""The Triton backend: tiles of a call as the kernel reads them, and its launch."""
+"""The Triton backend: tiles of a call as tensors for its generated kernel, which is started here.
+
+Runs on GPUs, and on the CPU in Triton's interpreter, which the environment variable TRITON_INTERPRET=1 turns on before
+Triton is imported.
+"""
 
 import os
-from functools import partial
+from contextlib import nullcontext
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from maskdsl.analysis.blockmap import BlockMap, Runs
+from maskdsl.analysis.blockmap import BlockMap, Runs, TileMap
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit.triton import emit_triton
 from maskdsl.errors import call as errors
-from maskdsl.plan import Device, KernelPlan, TileChoice, tile_choice
+from maskdsl.plan import Device, KernelPlan, tile_choice
 from maskdsl.runtime.call import Call
+
+LARGEST_DIM = 256
 
 
 class Triton:
-    """Generated kernels, on GPUs, and in Triton's interpreter anywhere."""
+    """A kernel over tiles."""
 
     name = "triton"
     has_backward = False
     in_layout = True
-    poison = False
-    """Whether results are filled with NaN before the kernel writes them; for tests."""
 
     def emit(self, plan: KernelPlan) -> str:
         return emit_triton(plan)
 
     def run(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-        if q.dtype == torch.float64:
-            raise AttnError(errors.KernelType(dtype="float64"))
-        if not interpreted() and q.device.type == "cpu":
-            raise AttnError(errors.NeedsDevice(device=str(q.device)))
-        choice = tile_choice(max(q.shape[3], v.shape[3]), q.element_size(), device_kind())
-        tiles = call.state.keep(("triton", choice, q.device), partial(kernel_tiles, call, choice, q.device))
-        precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+        check(q, v)
         dtype = q.dtype
-        if interpreted() and dtype == torch.bfloat16:  # the interpreter would multiply bit patterns
-            q, k, v = q.float(), k.float(), v.float()
-        out, lse = call.module.attention(q, k, v, call.values, tiles, call.layout, choice, precision, self.poison)
-        return out.to(dtype), lse if call.wants_lse else None
+        if dtype == torch.bfloat16 and q.device.type == "cpu":
+            q, k, v = q.float(), k.float(), v.float()  # the interpreter would multiply bit patterns
+        choice = tile_choice(max(q.shape[3], v.shape[3]), q.element_size(), device_kind(q.device))
+        block = choice.query_block, choice.key_block
+        tiles = call.state.tiles(block)
+        fields = call.state.keep(("runs", block, q.device), lambda: runs(tiles, q.device))
+        with torch.cuda.device(q.device) if q.device.type == "cuda" else nullcontext():
+            out, lse = call.module.attention(
+                *(q, k, v, call.values, call.module.Tiles(*fields), block, call.layout),
+                precision=precision(device_kind(q.device)),
+                warps=choice.warps,
+                stages=choice.stages,
+            )
+        return out.to(dtype), lse
+
+
+def check(q: Tensor, v: Tensor) -> None:
+    """Raises where the kernel cannot run."""
+    for name, tensor in (("q", q), ("v", v)):
+        if tensor.shape[3] > LARGEST_DIM:
+            raise AttnError(errors.LargeHeadDim(name=name, found=tensor.shape[3], limit=LARGEST_DIM))
+    if q.device.type != "cuda" and not (q.device.type == "cpu" and interpreted()):
+        raise AttnError(errors.NeedsDevice(device=str(q.device)))
 
 
 def interpreted() -> bool:
     """Whether Triton runs kernels in its interpreter, which its environment variable decides."""
-    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on")
 
 
-def device_kind() -> Device:
-    if interpreted():
+def device_kind(device: torch.device) -> Device:
+    if device.type == "cpu":
         return Device.INTERPRETER
     return Device.AMD if torch.version.hip else Device.NVIDIA
 
 
-def kernel_tiles(call: Call, choice: TileChoice, device: torch.device) -> dict[str, Tensor]:
-    """The lists of runs of all variants one behind the other, int32, by the names of the kernel's arguments."""
-    block_map = call.state.tiles((choice.query_block, choice.key_block))
-    parts = [without_ragged(block_map, number) for number in range(len(block_map.variants))]
-    arrays: dict[str, np.ndarray] = {"variants": block_map.variant_of}
-    for kind, several in zip(("full", "partial"), zip(*parts, strict=True), strict=True):
-        before = np.cumsum([0, *(len(runs.start) for runs in several)])[:-1]
-        arrays[f"{kind}_runs"] = np.concatenate([runs.row_start + n for runs, n in zip(several, before, strict=True)])
-        arrays[f"{kind}_start"] = np.concatenate([*(runs.start for runs in several), [0]])
-        arrays[f"{kind}_end"] = np.concatenate([*(runs.end for runs in several), [0]])
-    return {name: torch.as_tensor(array.astype(np.int32), device=device) for name, array in arrays.items()}
+def precision(device: Device) -> str:
+    """Of products of float32, as torch is told to compute them; three products of short numbers are as good as one."""
+    if torch.get_float32_matmul_precision() != "highest":
+        return "tf32"
+    return "tf32x3" if device is Device.NVIDIA else "ieee"
 
 
-def without_ragged(block_map: BlockMap, variant: int) -> tuple[Runs, Runs]:
-    """The full and the partial runs of a variant, in which a last block of fewer keys is never full."""
-    tiles = block_map.variants[variant]
-    last = block_map.key_length // block_map.block[1]  # of whole blocks: the number of a ragged one
-    full, partial_runs = tiles.full, tiles.partial
-    cut = full.end > last
-    if not cut.any():
-        return full, partial_runs
-    rows = full.row[cut]
-    kept = full.start < np.minimum(full.end, last)
-    whole = Runs.of_segments(full.rows, full.row[kept], full.start[kept], np.minimum(full.end, last)[kept])
-    row = np.concatenate([partial_runs.row, rows])
-    start = np.concatenate([partial_runs.start, np.full(len(rows), last, dtype=np.int32)])
-    end = np.concatenate([partial_runs.end, np.full(len(rows), last + 1, dtype=np.int32)])
-    return whole, Runs.of_segments(full.rows, row, start, end)
+# Tiles
+
+
+def runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
+    """The fields of the generated `Tiles`: the variant of each head, and the runs of all variants."""
+    whole = tiles.key_length // tiles.block[1]
+    variants = [whole_tiles(variant, whole) for variant in tiles.variants]
+    lists = [tiles.variant_of, *joined([each.full for each in variants]), *joined([each.partial for each in variants])]
+    return [torch.as_tensor(np.ascontiguousarray(each, dtype=np.int32), device=device) for each in lists]
+
+
+def whole_tiles(tiles: TileMap, whole: int) -> TileMap:
+    """The same tiles, but full ones among the first `whole` blocks of keys alone: the last may not be a whole block."""
+    full, partial = tiles.full, tiles.partial
+    ragged = full.end > whole
+    if not ragged.any():
+        return tiles
+    end = np.minimum(full.end, whole)
+    kept = full.start < end
+    return TileMap(
+        Runs.of_sorted(full.rows, full.row[kept], full.start[kept], end[kept]),
+        Runs.of_segments(
+            full.rows,
+            np.concatenate([partial.row, full.row[ragged]]),
+            np.concatenate([partial.start, np.full(ragged.sum(), whole)]),
+            np.concatenate([partial.end, full.end[ragged]]),
+        ),
+    )
+
+
+def joined(variants: list[Runs]) -> list[NDArray[np.int32]]:
+    """Lists of runs one behind the other."""
+    offsets = np.cumsum([0, *(len(each.start) for each in variants[:-1])])
+    rows = [each.row_start + offset for each, offset in zip(variants, offsets, strict=True)]
+    parts = rows, [each.start for each in variants], [each.end for each in variants]
+    return [np.concatenate(part).astype(np.int32) for part in parts]

@@ -6,15 +6,25 @@ the name of each pattern, and what went wrong with it, if anything.
 
 import json
 import sys
+from typing import Any
+
+import torch
 
 import maskdsl
-from maskdsl.runtime.backends import BACKENDS, usable_backends
+from maskdsl.runtime.backends import usable_backends
 from maskdsl.verify import verify
+
+new_empty = torch.Tensor.new_empty
+
+
+def poisoned(self: torch.Tensor, *sizes: Any, **options: Any) -> torch.Tensor:
+    tensor = new_empty(self, *sizes, **options)
+    return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
 
 
 def main(cases: int, seed: int, files: list[str]) -> None:
     assert "triton" in usable_backends()
-    BACKENDS["triton"].poison = True  # type: ignore[attr-defined]
+    torch.Tensor.new_empty = poisoned  # type: ignore[method-assign]
     found: dict[str, str] = {}
     for file in files:
         module = maskdsl.load(file)

@@ -1,0 +1,234 @@
+"""Which coordinates a Triton kernel computes from the index and which it reads from tables, and the code for both."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+
+from maskdsl.emit.skeleton import read_skeleton
+from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
+from maskdsl.emit.torch_functions import coordinate_function
+from maskdsl.emit.triton_printer import FUNCTIONS
+from maskdsl.ir.expressions import Constant, Coordinate, Expression, InSpace, Read, Side, substitute, walk
+from maskdsl.ir.mask import Computed, Sequence
+from maskdsl.ir.ops import Type
+from maskdsl.ir.ranges import INT32, Leaf, Range, mask_leaf
+from maskdsl.plan import KernelPlan, coordinate_names, needed_names, unused
+
+LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
+KINDS = {Side.QUERY: "query", Side.KEY: "key"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One coordinate of one kind of tokens, read by the kernel."""
+
+    kind: str
+    """`token` in self-attention, where both sides share it; else `query` or `key`."""
+    name: str
+    text: str
+    """What its pointer is called."""
+    dtype: str
+    """As torch calls it."""
+
+
+@dataclass(frozen=True)
+class KernelNames:
+    """Names and coordinates of a plan's kernel. Whatever the skeleton calls something is taken."""
+
+    plan: KernelPlan
+
+    @cached_property
+    def leaf(self) -> Callable[[Leaf], Range]:
+        """The static ranges of what expressions over pairs read."""
+        return mask_leaf(self.plan.mask)
+
+    @cached_property
+    def taken(self) -> set[str]:
+        words = {
+            name for text in (read_skeleton("forward"), read_skeleton("triton_functions")) for name in words_of(text)
+        }
+        return words | set(FUNCTIONS.values()) | set(TORCH_HELPERS)
+
+    @cached_property
+    def coordinates(self) -> dict[tuple[Side, str], str]:
+        """What the kernel calls a coordinate of either side."""
+        chosen: dict[tuple[Side, str], str] = {}
+        for side, letter in LETTERS.items():
+            for name, text in self.plan.identifiers.items():
+                chosen[side, name] = unused(f"{letter}_{text}", {*self.taken, *chosen.values()})
+        return chosen
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """What the kernel calls an input that pairs read by index."""
+        chosen: dict[str, str] = {}
+        for name, text in self.plan.input_identifiers.items():
+            others = {
+                *self.coordinates.values(),
+                *(table.text for table in self.tables),
+                *self.numbers,
+                *chosen.values(),
+            }
+            chosen[name] = unused(text, self.taken | others)
+        return chosen
+
+    def sequence(self, side: Side) -> Sequence:
+        return self.plan.mask.queries if side is Side.QUERY else self.plan.mask.keys
+
+    # Coordinates
+
+    def needed(self, side: Side, expressions: Iterable[Expression]) -> tuple[str, ...]:
+        """Coordinates of one side that expressions read, each behind those that it is computed from."""
+        found: dict[str, None] = {}
+        for name in plain_names(expressions, side):
+            for each in self.behind(side, name):
+                found.setdefault(each)
+        return tuple(found)
+
+    def behind(self, side: Side, name: str) -> Iterator[str]:
+        value = self.value(side, name)
+        if self.axis(side, name) is not None:
+            yield "i"
+        for other in coordinate_names([value], side) if value is not None else ():
+            yield from self.behind(side, other)
+        yield name
+
+    def value(self, side: Side, name: str) -> Expression | None:
+        """The coordinate in terms of others, if the kernel computes it from them."""
+        definition = self.sequence(side).definition(name)
+        if definition is None or not is_arithmetic(self.sequence(side), name):
+            return None
+        ((space, source),) = definition.sources
+        assert isinstance(source, Computed)
+        inside: dict[Expression, Expression] = {
+            node: Constant(node.space == space) for node in walk(source.value) if isinstance(node, InSpace)
+        }
+        return of_side(substitute(source.value, inside), side)
+
+    def kind(self, side: Side) -> str:
+        """`token` in self-attention, where both sides share everything; else `query` or `key`."""
+        return "token" if self.plan.mask.self_attention else KINDS[side]
+
+    def axis(self, side: Side, name: str) -> str | None:
+        """An axis of a row-major grid from the index: its step and its length are arguments of the kernel."""
+        sequence = self.sequence(side)
+        if name == "i" or sequence.definition(name) is not None or not is_arithmetic(sequence, name):
+            return None
+        (space,) = sequence.spaces
+        number = [axis.name for axis in space.axes].index(name)
+        text, index = self.axis_name(side, name), self.coordinates[side, "i"]
+        divided = f"{index} // {text}_step" if number < len(space.axes) - 1 else index
+        return f"{divided} % {text}_length" if number else divided
+
+    def axis_name(self, side: Side, name: str) -> str:
+        return f"{self.kind(side)}_{self.plan.identifiers[name]}"
+
+    @cached_property
+    def numbers(self) -> dict[str, str]:
+        """Integer arguments of the kernel for axes and spaces, by name, as `attention` passes them."""
+        found: dict[str, str] = {}
+        for side in LETTERS:
+            for name in self.needed(side, self.plan.pair_expressions):
+                if self.axis(side, name) is not None:
+                    found |= self.axis_numbers(side, name)
+            for space in self.spaces(side):
+                start, end = space_bounds(self.sequence(side), space)
+                found |= {f"{self.kind(side)}_{space}_start": str(start), f"{self.kind(side)}_{space}_end": str(end)}
+        return found
+
+    def axis_numbers(self, side: Side, name: str) -> dict[str, str]:
+        (space,) = self.sequence(side).spaces
+        number = [axis.name for axis in space.axes].index(name)
+        step = prod(axis.length for axis in space.axes[number + 1 :])
+        text, last = self.axis_name(side, name), number == len(space.axes) - 1
+        steps = {} if last else {f"{text}_step": str(step)}
+        return {**steps, **({f"{text}_length": str(space.axes[number].length)} if number else {})}
+
+    def spaces(self, side: Side) -> tuple[str, ...]:
+        """Spaces that pairs ask a token of one side for."""
+        nodes = (node for each in self.plan.pair_expressions for node in walk(each))
+        return tuple(dict.fromkeys(node.space for node in nodes if isinstance(node, InSpace) and node.side is side))
+
+    # Tables
+
+    @cached_property
+    def tables(self) -> tuple[Table, ...]:
+        found: dict[tuple[str, str], Table] = {}
+        for side in LETTERS:
+            for name in self.needed(side, self.plan.pair_expressions):
+                if not is_arithmetic(self.sequence(side), name):
+                    kind = self.kind(side)
+                    text = unused(f"{kind}_{self.plan.identifiers[name]}", {*self.taken, *self.numbers})
+                    found.setdefault((kind, name), Table(kind, name, text, self.dtype(side, name)))
+        return tuple(found.values())
+
+    def table(self, side: Side, name: str) -> Table | None:
+        return next((each for each in self.tables if (each.kind, each.name) == (self.kind(side), name)), None)
+
+    def type(self, side: Side, name: str) -> Type:
+        definition = self.sequence(side).definition(name)
+        return definition.type if definition is not None else Type.INT
+
+    def dtype(self, side: Side, name: str) -> str:
+        match self.type(side, name):
+            case Type.FLOAT:
+                return "torch.float64"
+            case Type.BOOL:
+                return "torch.int8"
+            case Type.INT:
+                low, high = self.leaf(Coordinate(side, name))
+                return "torch.int32" if low in INT32 and high in INT32 else "torch.int64"
+
+    def functions(self) -> list[list[str]]:
+        """Torch functions for the tables of each kind of token."""
+        mask = self.plan.mask
+        kinds = {"token": mask.queries} if mask.self_attention else {"query": mask.queries, "key": mask.keys}
+        found = []
+        for kind, sequence in kinds.items():
+            names = [table.name for table in self.tables if table.kind == kind]
+            if names:
+                found.append(coordinate_function(self.plan, kind, sequence, names))
+        return found
+
+
+def words_of(text: str) -> set[str]:
+    """Everything in a text that looks like a name."""
+    return {
+        word for word in "".join(c if c.isalnum() or c == "_" else " " for c in text).split() if word.isidentifier()
+    }
+
+
+def plain_names(expressions: Iterable[Expression], side: Side) -> tuple[str, ...]:
+    """Coordinates read as such; a token's space follows from its place."""
+    nodes = {node for each in expressions for node in walk(each)}
+    return tuple(sorted({node.name for node in nodes if isinstance(node, Coordinate) and node.side is side}))
+
+
+def is_arithmetic(sequence: Sequence, name: str) -> bool:
+    """The coordinate follows from the index: nothing is laid out anew, and no input, curve or other space has a say."""
+    if any(sequence.order) or (len(sequence.spaces) > 1 and name != "i"):
+        return False
+    for each in needed_names(sequence, [name]):
+        definition = sequence.definition(each)
+        for _, source in definition.sources if definition is not None else ():
+            if not isinstance(source, Computed) or definition is None or definition.type is not Type.INT:
+                return False
+            if any(isinstance(node, Read) for node in walk(source.value)):
+                return False
+    return True
+
+
+def space_bounds(sequence: Sequence, name: str) -> tuple[int, int]:
+    """Where the tokens of a space begin and end, in every layout."""
+    index = [space.name for space in sequence.spaces].index(name)
+    start = sequence.offsets[index]
+    return start, start + sequence.spaces[index].size
+
+
+def of_side(expression: Expression, side: Side) -> Expression:
+    """An expression over one token as one over the query or the key."""
+    swaps: dict[Expression, Expression] = {
+        node: replace(node, side=side) for node in walk(expression) if isinstance(node, Coordinate)
+    }
+    return substitute(expression, swaps)
