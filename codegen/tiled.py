@@ -252,7 +252,7 @@ def forward(problem, wants_lse):
 
 
 def is_finite(*tensors):
-    return all(bool(x.sum().isfinite()) for x in tensors)
+    return all(bool(x.sum(dtype=torch.promote_types(x.dtype, torch.float32)).isfinite()) for x in tensors)
 
 
 def run_forward(problem, v, wants_lse):

@@ -79,12 +79,15 @@ class Attention:
         if layout not in ("declared", "ordered"):
             raise AttnError(errors.UnknownLayout(name=layout))
         self.check_backward({"q": q, "k": k, "v": v, **given})
+        if not q.shape[0]:
+            return nothing(q, v, return_lse)
         call = self.call(given, q, return_lse)
         own = "ordered" if self.implementation.in_layout else "declared"
         queries, keys = (None, None) if layout == own else call.state.moves(q.device, own)
         if keys is not None and keys.places.shape[1] > k.shape[1]:
             k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-        out, lse = self.implementation.run(call, moved(q, queries), moved(k, keys), moved(v, keys))
+        with torch.autocast(q.device.type, enabled=False):
+            out, lse = self.implementation.run(call, moved(q, queries), moved(k, keys), moved(v, keys))
         back = None if queries is None else queries.reverse
         out = moved(out, back)
         if not return_lse:
@@ -177,3 +180,10 @@ def normal(declared: Input, tensor: Tensor) -> Tensor:
         if kind not in kinds:
             tensor = tensor.unsqueeze(axis)
     return tensor
+
+
+def nothing(q: Tensor, v: Tensor, return_lse: bool) -> Tensor | tuple[Tensor, Tensor]:
+    """The results for a batch without entries; gradients may be asked for."""
+    lse = q.sum(dim=-1, dtype=torch.promote_types(q.dtype, torch.float32))
+    out = (lse.unsqueeze(-1) + v.sum(dim=(1, 2), keepdim=True)).to(q.dtype)
+    return (out, lse) if return_lse else out

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from maskdsl.analysis.blockmap import BlockMap
@@ -36,10 +35,7 @@ class Tiled:
         work, heads = schedules.work(q.shape[0], q.shape[1], k.shape[1])
         masks = call.state.keep("masks", call.module.Masks)
         each = for_each if q.device.type == "cpu" else one_by_one
-        with torch.autocast(q.device.type, enabled=False):
-            out, lse = call.module.attention(
-                q, k, v, call.values, work, masks, heads, each, call.layout, call.wants_lse
-            )
+        out, lse = call.module.attention(q, k, v, call.values, work, masks, heads, each, call.layout, call.wants_lse)
         return out, lse
 
 

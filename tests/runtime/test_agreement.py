@@ -9,7 +9,9 @@ from torch import Tensor
 
 import maskdsl
 from maskdsl.api import Mask
+from maskdsl.plan import make_plan
 from maskdsl.runtime import schedule
+from maskdsl.runtime.attention import Attention
 from tests.runtime.random_patterns import bound, inputs_of
 
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}
@@ -49,16 +51,18 @@ def test_results_and_all_gradients(seed: int) -> None:
     given = dict(zip("qkv", tensors, strict=True)) | inputs
     toward, toward_lse = torch.randn(*tensors[0].shape[:3], 5, dtype=torch.float64), torch.randn(tensors[0].shape[:3])
     found = []
-    for backend in ("reference", "tiled"):
+    small = Attention(make_plan(mask.ir, 8, 16), "tiled")
+    for attention in (mask.compile("reference"), mask.compile("tiled"), small):
         leaves = leaves_of(given)
-        out, lse = mask.compile(backend)(**leaves, return_lse=True)
+        out, lse = attention(**leaves, return_lse=True)
         loss = (out * toward).sum() + (torch.where(lse.isfinite(), lse, 0) * toward_lse).sum()
         asked = [leaf for leaf in leaves.values() if leaf.requires_grad]
         gradients = torch.autograd.grad(loss, asked, allow_unused=True, materialize_grads=True)
         found.append((out.detach(), lse.detach(), *gradients))
-    for expected, result in zip(*found, strict=True):
-        assert not result.isnan().any()
-        torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
+    for expected, *results in zip(*found, strict=True):
+        for result in results:
+            assert not result.isnan().any()
+            torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
     assert torch.equal(mask.compile("tiled")(*tensors, **inputs).isnan(), torch.zeros_like(toward, dtype=torch.bool))
 
 
@@ -159,3 +163,32 @@ def test_a_compiled_module_may_call_it() -> None:
     q, k, v = torch.randn(3, 1, 2, 20, 8)
     compiled = torch.compile(lambda q: attention(2 * q, k, v) + 1, backend="eager")
     torch.testing.assert_close(compiled(q), attention(2 * q, k, v) + 1)
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+def test_a_batch_without_entries(backend: str) -> None:
+    text = "pattern p() { space tokens[9] input document: int[batch, tokens] attend same(document) order by document }"
+    attention = maskdsl.parse(text)["p"].bind(heads=2).compile(backend)
+    q, k, v = (torch.randn(0, 2, 9, dim, dtype=torch.bfloat16, requires_grad=True) for dim in (4, 4, 3))
+    out, lse = attention(q, k, v, document=torch.zeros(0, 9, dtype=torch.int64), return_lse=True)
+    assert (out.shape, out.dtype, lse.shape, lse.dtype) == ((0, 2, 9, 3), q.dtype, (0, 2, 9), torch.float32)
+    assert [each.shape for each in torch.autograd.grad(out.sum(), (q, v))] == [q.shape, v.shape]
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+def test_autocast_changes_nothing(backend: str) -> None:
+    attention = maskdsl.parse("pattern p() { space tokens[9] attend window(3) }")["p"].bind().compile(backend)
+    q, k, v = torch.randn(3, 1, 1, 9, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = attention(q, k, v)
+    assert torch.equal(out, attention(q, k, v))
+
+
+def test_views_that_repeat_memory() -> None:
+    attention = maskdsl.parse("pattern p() { space tokens[90] attend window(9) }")["p"].bind(heads=2).compile("tiled")
+    one, two = torch.randn(1, 2, 90, 4, requires_grad=True), torch.randn(3, 1, 1, 4, requires_grad=True)
+    q, k = one.expand(3, -1, -1, -1), two.expand(-1, 2, 90, -1)
+    v = torch.randn(3, 2, 90, 4)
+    gradients = torch.autograd.grad(attention(q, k, v).square().sum(), (one, two))
+    expected = torch.autograd.grad(attention(q.contiguous(), k.contiguous(), v).square().sum(), (one, two))
+    torch.testing.assert_close(gradients, expected)
