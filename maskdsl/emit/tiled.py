@@ -2,9 +2,10 @@
 
 from maskdsl.emit.header import header
 from maskdsl.emit.skeleton import fill, read_skeleton
-from maskdsl.emit.torch_functions import coordinate_calls, helper_lines, pair_parameters, pattern_functions
+from maskdsl.emit.torch_functions import coordinate_calls, definitions, helper_lines, pair_parameters, pattern_functions
 from maskdsl.plan import KernelPlan
 
+SCALE = ["@property", "def scale(self):", "    return self.dim**-0.5"]
 LEAVES = ("Leaves", "Leaf", "add_to_table", "add_to_queries", "add_to_keys")
 
 
@@ -15,9 +16,10 @@ def emit_tiled(plan: KernelPlan) -> str:
     holes: dict[str, list[str] | None] = {
         "header": header(plan, "tiled", "Attention over tiles in plain torch."),
         "imports": imports(plan),
+        "tiles": [*definitions("tiles"), "", ""],
         "pattern": [*pattern, *pattern_functions(plan), "", ""],
         "coordinates": coordinate_calls(plan),
-        "scale": ["scale = 1"] if plan.mask.scale is not None else None,
+        "scale": SCALE if plan.mask.scale is None else ["scale = 1"],
         "leaves": [*helper_lines(LEAVES), "", ""] if adjusts(plan) else [],
         **forward_holes(plan),
         **backward_holes(plan),
@@ -32,9 +34,9 @@ def adjusts(plan: KernelPlan) -> bool:
 
 def imports(plan: KernelPlan) -> list[str]:
     if not adjusts(plan):
-        return ["from itertools import accumulate", ""]
+        return ["from itertools import accumulate", "", "import torch"]
     modules = ["from functools import partial", "from itertools import accumulate", "from threading import Lock"]
-    return ["import math", *modules, ""]
+    return ["import math", *modules, "", "import torch"]
 
 
 def score_lines(plan: KernelPlan, values: str) -> list[str]:

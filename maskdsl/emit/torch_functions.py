@@ -4,6 +4,7 @@
 that broadcast, and ignores the rest. Helpers come from `codegen/functions.py`.
 """
 
+import ast
 import re
 from collections.abc import Iterable, Sequence
 
@@ -42,6 +43,14 @@ def helper_lines(names: Iterable[str]) -> list[str]:
     """Functions and classes of `codegen/functions.py`."""
     text = read_skeleton("functions")
     return separated(helper(text, name) for name in names)
+
+
+def definitions(name: str) -> list[str]:
+    """All of `codegen/<name>.py` behind its imports."""
+    text = read_skeleton(name)
+    statements = ast.parse(text).body[1:]
+    first = next(each for each in statements if not isinstance(each, ast.Import | ast.ImportFrom))
+    return text.splitlines()[first.lineno - 1 :]
 
 
 def separated(functions: Iterable[Sequence[str]]) -> list[str]:

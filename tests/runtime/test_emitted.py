@@ -1,0 +1,79 @@
+"""What the torch backends emit is formatted, clean and needs torch alone; their skeletons run as they are."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import maskdsl
+
+PATTERNS = {
+    "plain": "pattern p(n = 40) { space tokens[n] attend window(9) }",
+    "scored": """pattern p(n = 40) {
+        space text[n]
+        space image[y = 4, x = 5]
+        tokens text ++ image
+        coord image.z = hilbert(y, x)
+        input heat: float[batch, tokens]
+        attend text -> all
+        attend image -> image where q.z // max(k.z, 1) <= 3
+        scale 0.5
+        score s + k.heat
+        weight exp(k.heat)
+    }""",
+}
+
+
+def emitted(name: str, backend: str) -> str:
+    return maskdsl.parse(PATTERNS[name])["p"].bind(heads=2).compile(backend).source
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_emitted_modules_are_clean(name: str, backend: str) -> None:
+    ruff(["check", "--select", "E,F,W,I"], emitted(name, backend))
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+def test_emitted_modules_are_formatted(backend: str) -> None:
+    """But for relations of several lines, which have one operand a line."""
+    ruff(["format", "--diff"], emitted("plain", backend))
+
+
+def ruff(command: list[str], text: str) -> None:
+    words = [sys.executable, "-m", "ruff", *command, "--isolated", "--line-length", "120", "-"]
+    ended = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_emitted_modules_need_torch_alone(name: str, backend: str) -> None:
+    tree = ast.parse(emitted(name, backend))
+    found = {each.name for node in tree.body if isinstance(node, ast.Import) for each in node.names}
+    found |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module}
+    assert {each.split(".")[0] for each in found} <= {"torch", "itertools", "functools", "math", "threading"}
+
+
+def test_the_reference_skeleton_is_full_attention() -> None:
+    names: dict[str, object] = {}
+    exec(compile(Path("codegen/reference.py").read_text(), "reference.py", "exec"), names)
+    q, k, v = torch.randn(3, 1, 2, 9, 4)
+    out, lse = names["attention"](q, k, v, {})  # type: ignore[operator]
+    torch.testing.assert_close(out, torch.nn.functional.scaled_dot_product_attention(q, k, v))
+    torch.testing.assert_close(lse, (q @ k.mT / 2).logsumexp(-1))
+
+
+def test_the_tiled_skeleton_is_full_attention() -> None:
+    names: dict[str, object] = {}
+    exec(compile(Path("codegen/tiled.py").read_text(), "tiled.py", "exec"), names)
+    mask = maskdsl.parse("pattern p(n) { space tokens[n] attend all -> all }")["p"].bind(n=70).compile("tiled")
+    q, k, v = torch.randn(3, 1, 1, 70, 4)
+    state = mask.states.find(mask.plan, {}, 1)
+    mask(q, k, v)
+    work, heads = state.kept["schedules"].work(1, 1, 1)
+    out, _ = names["attention"](q, k, v, {}, work, {}, heads, lambda f, items: [f(item) for item in items])  # type: ignore[operator]
+    torch.testing.assert_close(out, torch.nn.functional.scaled_dot_product_attention(q, k, v))
