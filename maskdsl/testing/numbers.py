@@ -41,6 +41,7 @@ class Numbers:
                 "divide",
                 "multiply",
                 "sign",
+                "sign",
                 "bound",
                 "power",
                 "log",
@@ -54,6 +55,9 @@ class Numbers:
                 return infix(choose(self.draw, "-+"), left, right, Level.SUM, left.reach + right.reach)
             case "divide":
                 left, right = self.integer(depth - 1), self.divisor(depth - 1)
+                if self.draw(st.booleans()):  # often negative
+                    other = self.leaf()
+                    left = infix("-", left, other, Level.SUM, left.reach + other.reach)
                 sign = choose(self.draw, ("%", "//"))
                 return infix(sign, left, right, Level.PRODUCT, left.reach if sign == "//" else right.reach)
             case "multiply":
@@ -79,7 +83,7 @@ class Numbers:
 
     def signed(self, depth: int) -> Piece:
         inner = self.integer(depth - 1)
-        match choose(self.draw, ("abs", "-", "+")):
+        match choose(self.draw, ("abs", "-", "-", "+")):
             case "abs":
                 return call("abs", inner, reach=inner.reach)
             case sign:
@@ -126,7 +130,7 @@ class Numbers:
     def leaf(self) -> Piece:
         """A constant, a coordinate, or a head."""
         names = list(self.scope.constants())
-        kind = choose(self.draw, ("coordinate", "coordinate", "coordinate", "constant", "name", "head"))
+        kind = choose(self.draw, ("coordinate",) * 6 + ("constant", "constant", "name", "head"))
         match kind:
             case "coordinate":
                 return self.coordinate("int") or number(0)
@@ -257,7 +261,7 @@ class Numbers:
             case "table" if tables and self.scope.parameters is None:
                 return self.read(choose(self.draw, tables), 1)
             case "integer":
-                inner = infix("%", self.integer(1), number(5), Level.PRODUCT, 5)
+                inner = infix("%", self.integer(2), number(5), Level.PRODUCT, 5)
                 return call("float", inner, reach=5.0)
             case "score" if self.scope.score:
                 return Piece("s", reach=10.0)

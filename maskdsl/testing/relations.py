@@ -28,13 +28,14 @@ class Relations:
             self.near,
             self.library,
             self.comparison,
+            self.comparison,
             self.congruence,
             self.predicate,
             self.quantified,
             self.of_inputs,
         ]
         if depth > 0:
-            kinds += [self.both, self.either, self.neither, self.by_condition, self.arrow, self.arrow]
+            kinds += [self.both, self.either, self.neither, self.by_condition, self.arrow] * 2
         return choose(self.draw, kinds)(depth) or self.near(depth)
 
     def deeper(self, depth: int, scope: Scope | None = None) -> Piece:
@@ -53,10 +54,10 @@ class Relations:
     def comparison(self, depth: int) -> Piece:
         """Two or three numbers; integers, or floats that are never equal."""
         if self.draw(st.integers(0, 3)) == 0 and self.scope.parameters is None:
-            left = self.numbers.score(min(depth, 2))
+            left = self.numbers.score(choose(self.draw, (1, 2)))
             return self.compared([left, self.numbers.threshold()], [choose(self.draw, ("<", ">=", "<=", ">"))])
         count = self.draw(st.sampled_from([2, 2, 3]))
-        operands = [self.numbers.integer(min(depth, 2)) for _ in range(count)]
+        operands = [self.numbers.integer(choose(self.draw, (1, 2))) for _ in range(count)]
         return self.compared(operands, [choose(self.draw, COMPARISONS) for _ in operands[1:]])
 
     def compared(self, operands: list[Piece], signs: list[str]) -> Piece:
@@ -66,8 +67,11 @@ class Relations:
         )
 
     def congruence(self, depth: int) -> Piece:
-        """An expression's remainder: many tiles are partial, and negative operands matter."""
-        divided = infix("%", self.numbers.integer(1), self.numbers.divisor(0), Level.PRODUCT)
+        """A quotient or remainder of something that may be negative, against a number of its size."""
+        name = choose(self.draw, self.scope.on_both_sides("int"))
+        distance = Piece(f"q.{name} - k.{name}", Level.SUM)
+        dividend = distance if self.draw(st.booleans()) else self.numbers.integer(1)
+        divided = infix(choose(self.draw, ("%", "//")), dividend, self.numbers.divisor(0), Level.PRODUCT)
         return self.compared([divided, number(self.draw(st.integers(-2, 3)))], [choose(self.draw, COMPARISONS)])
 
     def predicate(self, depth: int) -> Piece:

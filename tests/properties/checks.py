@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from maskdsl import parse as load_text
@@ -15,8 +16,9 @@ from maskdsl.analysis.tables import Table
 from maskdsl.analysis.tiles import tiles
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.evaluate import Pairs, attention, dense
-from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Read, Side, walk
+from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Read, Score, Side, walk
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.simplify import for_head, simplify
 from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention
 from maskdsl.source import Source
@@ -65,6 +67,20 @@ def cases(draw, **options):
     return Case(pattern, mask, draw(inputs_for(mask, batch)), batch, block)
 
 
+def sample(strategy, number: int):
+    """One value of a strategy, by number. Runs of hypothesis try variants of a value; these have nothing in common."""
+    found = []
+
+    @seed(number)
+    @settings(max_examples=2, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=HealthCheck)
+    @given(strategy)
+    def collect(value):
+        found.append(value)  # first the simplest that there is
+
+    collect()
+    return found[-1]
+
+
 # Text
 
 
@@ -81,21 +97,30 @@ def check_round_trip(pattern: RandomPattern) -> None:
 
 
 def check_intervals(case: Case, seed: int) -> None:
-    """On random boxes, the interval of every part of the relation holds every value that it takes there."""
+    """On random boxes, the interval of every part of every expression holds every value that it takes there."""
     random = np.random.default_rng(seed)
     batch, head = int(random.integers(case.batch)), int(random.integers(case.mask.heads))
-    tables = {
-        node.input: Table.of(case.inputs[node.input]) for node in walk(case.mask.relation) if isinstance(node, Read)
-    }
+    nodes = {node: None for each in expressions(case.mask) for node in walk(each) if not reads_score(node)}
+    tables = {node.input: Table.of(case.inputs[node.input]) for node in nodes if isinstance(node, Read)}
     lengths = case.mask.queries.length, case.mask.keys.length
     q, k = (np.unique(random.integers(length, size=random.integers(1, 6))) for length in lengths)
     pairs = Pairs(case.mask, q[:, None], k[None, :], head, batch, case.inputs)
-    for node in dict.fromkeys(walk(case.mask.relation)):
+    for node in nodes:
         bounds = bounds_of(node, pairs, tables)
         values = pairs.evaluate(node, np.asarray(False))
         anything = bounds.low != bounds.low
         held = anything | ((bounds.low <= values) & (values <= bounds.high))
         assert held.all(), (node, bounds, values[~np.broadcast_to(held, values.shape)])
+
+
+def expressions(mask: MaskIR):
+    """All that the pattern says of pairs."""
+    clauses = [clause.relation for clause in (*mask.attend, *mask.require)]
+    return [*clauses, mask.relation, *mask.scores, *(each for each in (mask.weight, mask.scale) if each is not None)]
+
+
+def reads_score(expression) -> bool:
+    return any(isinstance(node, Score) for node in walk(expression))
 
 
 def bounds_of(expression, pairs: Pairs, tables: dict[str, Table]) -> Interval:
@@ -249,3 +274,36 @@ def check_triton(case: Case, q, k, v) -> None:
     found_out, found_lse = Attention(make_plan(case.mask), "triton")(*tensors, return_lse=True, **inputs)
     assert_close(found_out.double().numpy(), out, "triton: output", SINGLE_ROOM)
     assert_close(found_lse.double().numpy(), lse, "triton: log-sum-exp", SINGLE_ROOM)
+
+
+# Expressions
+
+
+def check_simplify(case: Case) -> None:
+    """Simplifying changes no value, of no part of any expression, whole or for one head."""
+    mask = case.mask
+    for head in range(mask.heads):
+        pairs = all_pairs(case, head)
+        nodes = {node: None for each in expressions(mask) for node in walk(each) if not reads_score(node)}
+        for node in nodes:
+            expected = pairs.evaluate(node, np.asarray(False))
+            for simpler in (simplify(node), for_head(node, head)):
+                found = pairs.evaluate(simpler, np.asarray(False))
+                np.testing.assert_array_equal(found, expected, err_msg=f"{node} is not {simpler}")
+
+
+def check_clauses(case: Case) -> None:
+    """The relation is any of the `attend` lines and all of the `require` lines."""
+    for head in range(case.mask.heads):
+        pairs = all_pairs(case, head)
+        attend, require = (
+            [pairs.evaluate(clause.relation, np.asarray(False)) for clause in clauses]
+            for clauses in (case.mask.attend, case.mask.require)
+        )
+        expected = np.logical_or.reduce(attend) & np.logical_and.reduce([np.ones(pairs.shape, dtype=bool), *require])
+        np.testing.assert_array_equal(case.dense[0, head], expected)
+
+
+def all_pairs(case: Case, head: int) -> Pairs:
+    lengths = case.mask.queries.length, case.mask.keys.length
+    return Pairs(case.mask, np.arange(lengths[0])[:, None], np.arange(lengths[1])[None, :], head, 0, case.inputs)

@@ -7,13 +7,12 @@ the kernels' own rounding from `//` and `%`, for the test that such a mistake is
 import json
 import sys
 import warnings
-
-from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from itertools import chain
 
 from maskdsl.emit import triton_printer
 from maskdsl.ir.ops import Op
 from maskdsl.runtime.triton import interpreted
-from tests.properties.checks import calls, check_triton
+from tests.properties.checks import calls, check_triton, sample
 from tests.properties.test_found import FOUND, found_case
 
 warnings.simplefilter("ignore")  # NumPy's, of pairs that do not attend
@@ -34,29 +33,14 @@ def rounding_toward_zero() -> None:
 
 
 def first_failure(count: int, start: int) -> tuple[int, str]:
-    done: list[object] = []
-
-    @seed(start)
-    @settings(
-        max_examples=count,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-        verbosity=Verbosity.quiet,
-    )
-    @given(calls(dim=16))
-    def run(call):
-        done.append(call)
-        check_triton(*call)
-
-    try:
-        for body in FOUND.values():
-            check_triton(*found_case(body, (16, 16), dim=16))
-        run()
-    except Exception as error:
-        return len(done), f"{type(error).__name__}: {error}\n{done[-1][0] if done else ''}"
-    return len(done), ""
+    found = [found_case(body, (16, 16), dim=16) for body in FOUND.values()]
+    drawn = (sample(calls(dim=16), number) for number in range(start, start + count))
+    for ran, call in enumerate(chain(found, drawn)):
+        try:
+            check_triton(*call)
+        except Exception as error:
+            return ran, f"{type(error).__name__}: {error}\n{call[0]}"
+    return count + len(found), ""
 
 
 if __name__ == "__main__":

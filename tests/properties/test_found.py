@@ -8,6 +8,7 @@ from maskdsl.testing import RandomPattern
 from tests.properties.checks import Case, check_backends, check_layout, check_round_trip, check_stats, check_tiles
 
 FOUND = {
+    "negative operands": "space a[y = 4, x = 5] attend (q.x - k.x) // 3 + (k.y - q.y) % -4 == q.i // -7 % 5 - 3",
     "an order of the keys alone": "space a[3] space b[y = 2, x = 3] queries a keys b attend q >= k.x "
     "order by y * len(x) + x",
     "a length that some tokens lack": "space a[3] space b[y = 2, x = 3] tokens a ++ b coord c = y * len(x) + x "
