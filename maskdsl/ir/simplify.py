@@ -4,6 +4,7 @@ Sums and products of integers may be regrouped: `bind` has proven that they stay
 """
 
 from collections.abc import Callable
+from math import ceil, floor
 
 import numpy as np
 
@@ -151,7 +152,21 @@ def _shifted(node: Expression) -> tuple[Expression, int] | None:
     return None
 
 
-RULES: tuple[Rule, ...] = (fold, flatten, absorb, contain, double_not, choose, neutral, vanish, gather)
+def whole(node: Expression) -> Expression | None:
+    """`float(x) <= 2.5` is `x <= 2` and `2.5 < float(x)` is `2 < x`: integers are compared with integers."""
+    match node:
+        case Apply(Op.LESS | Op.LESS_EQUAL as op, (Apply(Op.TO_FLOAT, (x,)), Constant(float(bound)) as limit)):
+            if abs(bound) <= LARGEST_GATHERED:
+                nearest = Constant(floor(bound) if op is Op.LESS_EQUAL else ceil(bound), span=limit.span)
+                return Apply(op, (x, nearest), span=node.span)
+        case Apply(Op.LESS | Op.LESS_EQUAL as op, (Constant(float(bound)) as limit, Apply(Op.TO_FLOAT, (x,)))):
+            if abs(bound) <= LARGEST_GATHERED:
+                nearest = Constant(ceil(bound) if op is Op.LESS_EQUAL else floor(bound), span=limit.span)
+                return Apply(op, (nearest, x), span=node.span)
+    return None
+
+
+RULES: tuple[Rule, ...] = (fold, flatten, absorb, contain, double_not, choose, neutral, vanish, gather, whole)
 
 
 def for_head(expression: Expression, head: int) -> Expression:

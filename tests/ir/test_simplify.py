@@ -22,6 +22,7 @@ from maskdsl.ir.simplify import (
     neutral,
     simplify,
     vanish,
+    whole,
 )
 
 LEAVES = st.sampled_from([Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i"), Coordinate(Side.KEY, "y")])
@@ -74,6 +75,13 @@ LAWS: list[tuple[Rule, st.SearchStrategy[Expression]]] = [
         ),
     ),
 ]
+ORDERS = st.sampled_from([Op.LESS, Op.LESS_EQUAL])
+BOUNDS = st.integers(-99, 99).map(lambda halves: Constant(halves / 2))
+FLOATS = NUMBERS.map(lambda x: apply(Op.TO_FLOAT, x))
+LAWS += [
+    (whole, st.builds(lambda op, x, bound: apply(op, x, bound), ORDERS, FLOATS, BOUNDS)),
+    (whole, st.builds(lambda op, x, bound: apply(op, bound, x), ORDERS, FLOATS, BOUNDS)),
+]
 
 VALUES = {
     (side, name): np.random.default_rng(number).integers(-50, 50, 200)
@@ -102,6 +110,12 @@ def test_gathering_stays_in_64_bits() -> None:
     huge = Constant(2**62)
     x = Coordinate(Side.QUERY, "i")
     assert gather(apply(Op.ADD, apply(Op.ADD, x, huge), huge)) is None
+
+
+@pytest.mark.parametrize("bound", [float("inf"), float("-inf"), float("nan"), 2.0**53])
+def test_bounds_that_no_integer_has_stay(bound: float) -> None:
+    assert whole(apply(Op.LESS, apply(Op.TO_FLOAT, Coordinate(Side.QUERY, "i")), Constant(bound))) is None
+    assert whole(apply(Op.LESS_EQUAL, Constant(bound), apply(Op.TO_FLOAT, Coordinate(Side.QUERY, "i")))) is None
 
 
 def test_simple_things_stay() -> None:
