@@ -9,17 +9,27 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-EXAMPLES = HERE.parents[1] / "examples"
+ROOT = HERE.parents[1]
+EXAMPLES = ROOT / "examples"
 FILES = sorted(EXAMPLES.rglob("*.attn"))
 
 
-def interpret(cases: int, seed: int, *files: Path) -> dict[str, str]:
-    command = [sys.executable, str(HERE / "interpreted.py"), str(cases), str(seed), *map(str, files)]
+def last_line(module: str, *arguments: object) -> str:
+    """Of what a module prints, run in a process in which kernels are interpreted."""
+    command = [sys.executable, "-m", f"tests.triton.{module}", *map(str, arguments)]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-3000:]
-    found: dict[str, str] = json.loads(result.stdout.splitlines()[-1])
+    return result.stdout.splitlines()[-1]
+
+
+def interpret(cases: int, seed: int, *files: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads(last_line("interpreted", cases, seed, *files))
     return found
+
+
+def test_shapes_and_strides() -> None:
+    assert last_line("shapes") == "agreed"
 
 
 @pytest.mark.parametrize("part", range(4))

@@ -1,0 +1,67 @@
+"""Run in a process of its own, with TRITON_INTERPRET=1: tensors of awkward shapes and strides, against the reference.
+
+Results are filled with NaN before kernels run. Prints `agreed` at the end; whatever differs raises.
+"""
+
+import torch
+
+import maskdsl
+from maskdsl.runtime.backends import usable_backends
+from tests.triton.interpreted import poisoned
+
+TEXT = """
+pattern band(n) { space tokens[n]  attend window(9) and causal }
+pattern laid_out(h = 5, w = 7) { space image[y = h, x = w]  attend window((3, 3))  order by x // 2, y }
+pattern by_cluster(n = 37) {
+    space tokens[n]
+    input cluster: int[batch, heads, tokens]
+    attend same(cluster)
+    order by cluster
+}
+pattern crossed(n = 33, m = 50) { space a[n]  space b[m]  queries a  keys b  attend abs(q * 3 // 2 - k) < 6 }
+"""
+MODULE = maskdsl.parse(TEXT)
+
+
+def compare(mask: maskdsl.Mask, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **inputs: torch.Tensor) -> None:
+    """Output and log-sum-exp of kernels against those of the reference, declared and laid out."""
+    tolerance = 2e-3 if q.dtype == torch.float16 else 1e-5
+    for layout in ("declared", "ordered"):
+        found, expected = (
+            mask.compile(backend)(q, k, v, return_lse=True, layout=layout, **inputs)
+            for backend in ("triton", "reference")
+        )
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other.to(one.dtype), rtol=tolerance, atol=tolerance)
+
+
+def awkward(heads: int, length: int, dim: int) -> list[torch.Tensor]:
+    """The same shape as [batch, tokens, heads, dim] in memory, with gaps, dim first, and one for the whole batch."""
+    return [
+        torch.randn(2, length, heads, dim).transpose(1, 2),
+        torch.randn(2, heads, 2 * length, dim + 3)[:, :, ::2, 1:-2],
+        torch.randn(2, heads, dim, length).transpose(2, 3),
+        torch.randn(1, heads, length, dim).expand(2, -1, -1, -1),
+    ]
+
+
+def main() -> None:
+    assert "triton" in usable_backends()
+    torch.Tensor.new_empty = poisoned  # type: ignore[method-assign]
+    for length in (1, 2, 31, 33, 70):
+        mask = MODULE["band"].bind(n=length, heads=4)
+        for query, key in zip(awkward(4, length, 16), reversed(awkward(2, length, 16)), strict=True):
+            compare(mask, query, key, key.flip(2))
+    for dim, value_dim in ((1, 1), (16, 40), (72, 24), (256, 128)):
+        q, k, v = (torch.randn(1, 2, 40, size) for size in (dim, dim, value_dim))
+        compare(MODULE["band"].bind(n=40), q, k, v)
+    compare(MODULE["laid_out"].bind(heads=2), *(torch.randn(2, heads, 35, 16) for heads in (2, 1, 1)))
+    cluster = torch.randint(0, 3, (2, 4, 37))
+    compare(MODULE["by_cluster"].bind(heads=4), *(torch.randn(2, n, 37, 16) for n in (4, 2, 2)), cluster=cluster)
+    half = (torch.randn(3, n, length, 32).half() for n, length in ((4, 33), (4, 50), (4, 50)))
+    compare(MODULE["crossed"].bind(heads=4), *half)
+    print("agreed")
+
+
+if __name__ == "__main__":
+    main()
