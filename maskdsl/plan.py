@@ -180,6 +180,22 @@ def tile_choice(dim: int, element_size: int, device: Device = Device.NVIDIA) -> 
             return TileChoice(64, 64, 8, 2) if large else TileChoice(128, 64, 8, 3)
 
 
+def gradient_choice(dim: int, element_size: int, device: Device = Device.NVIDIA) -> TileChoice:
+    """The same for the backward pass, whose kernels hold two tiles of results and four of what they come from."""
+    small, large = dim <= 64, dim > 128
+    match device:
+        case Device.INTERPRETER:
+            return TileChoice(16, 32, 4, 1)
+        case Device.AMD:
+            side = 64 if small and element_size == 2 else 16 if large else 32
+            return TileChoice(side, side, 4, 1)
+        case Device.NVIDIA:
+            if element_size > 2 and large:
+                return TileChoice(16, 16, 4, 1)
+            side = 64 if not large and (small or element_size == 2) else 32
+            return TileChoice(side, side, 8, 2 if small else 1)
+
+
 def make_plan(mask: MaskIR, query_block: int = 64, key_block: int = 64) -> KernelPlan:
     return KernelPlan(mask, query_block, key_block)
 

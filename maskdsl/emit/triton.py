@@ -1,6 +1,5 @@
-"""Plan to a Triton module: the forward pass over tiles, from the skeleton `codegen/forward.py`."""
+"""Plan to a Triton module: forward and backward over tiles, from `codegen/forward.py` and `codegen/backward.py`."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,9 +7,10 @@ from maskdsl.emit.header import header
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
 from maskdsl.emit.torch_functions import helper, helper_lines, separated
+from maskdsl.emit.triton_body import Holes, constant_unit
 from maskdsl.emit.triton_coordinates import KernelNames, words_of
-from maskdsl.emit.triton_printer import TritonPrinter
-from maskdsl.ir.expressions import TRUE, Constant, Expression, Score, Side, walk
+from maskdsl.emit.triton_gradients import GradientBody
+from maskdsl.ir.expressions import Constant
 from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan, tables_of
@@ -19,108 +19,15 @@ LOG2_E = "1.4426950408889634"
 HELPERS = ("floor_divide", "floor_modulo", "inside", "power", "integer_log2", "is_power_of_two", "mix", "tanh")
 CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
 
-Holes = dict[str, list[str]]
-
 
 def emit_triton(plan: KernelPlan) -> str:
     """A module with `attention(q, k, v, inputs, tiles, block, ...) -> (out, lse)`; it needs torch and Triton alone."""
-    body = Body(plan)
-    kernel = body.holes()
-    around = Surroundings(plan, body.names, [line for lines in kernel.values() for line in lines])
-    return fill(read_skeleton("forward"), {**kernel, **around.holes()})
-
-
-@dataclass(frozen=True)
-class Body:
-    """The pattern's code inside the kernel."""
-
-    plan: KernelPlan
-
-    @cached_property
-    def names(self) -> KernelNames:
-        return KernelNames(self.plan)
-
-    def holes(self) -> Holes:
-        changes = [each for each in self.plan.pair_expressions if each is not self.plan.mask.relation]
-        score, weight = self.score_lines(), self.weight_lines()
-        return {
-            "query_coordinates": [*self.table_lines(), *self.coordinate_lines(Side.QUERY, self.plan.pair_expressions)],
-            "full_score": [*self.coordinate_lines(Side.KEY, changes), *score],
-            "full_weight": weight,
-            "partial_score": [*self.coordinate_lines(Side.KEY, self.plan.pair_expressions), *score],
-            "predicate": self.relation_lines(),
-            "partial_weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
-        }
-
-    def printer(self, relation: bool) -> TritonPrinter:
-        names = self.names
-        return TritonPrinter(
-            self.plan.mask,
-            names.leaf,
-            coordinates=lambda side, name: names.coordinates[side, name],
-            spaces=lambda side, space: f"{names.kind(side)}_{space}",
-            inputs=names.inputs,
-            relation=relation,
-            taken={*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values()},
-        )
-
-    def table_lines(self) -> list[str]:
-        """Tables of tokens begin at those of the head."""
-        names = [table.text for table in self.names.tables]
-        return [f"{name} += wide_batch * {name}_batch_stride + wide_head * {name}_head_stride" for name in names]
-
-    def coordinate_lines(self, side: Side, expressions: Iterable[Expression]) -> list[str]:
-        """What these expressions read of the tokens of one side, as a column or as a row."""
-        names, printer = self.names, self.printer(relation=True)
-        places, axes = ("query_places", "[:, None]") if side is Side.QUERY else ("key_places", "[None, :]")
-        for name in names.needed(side, expressions):
-            text, table, value = names.coordinates[side, name], names.table(side, name), names.value(side, name)
-            if table is not None:
-                truth = " != 0" if names.type(side, name) is Type.BOOL else ""
-                printer.lines.append(f"{text} = tl.load({table.text} + {places}){axes}{truth}")
-            elif isinstance(value, Constant):
-                printer.lines.append(f"{text} = tl.full([1, 1], {value.value}, tl.int64)")
-            elif value is not None:
-                printer.assign(text, value)
-            else:
-                printer.lines.append(f"{text} = {names.axis(side, name) or places + axes}")
-        return printer.lines
-
-    def relation_lines(self) -> list[str]:
-        if self.plan.mask.relation == TRUE:
-            return []
-        printer = self.printer(relation=True)
-        printer.statement("attends &= ", self.plan.mask.relation)
-        return printer.lines
-
-    def score_lines(self) -> list[str]:
-        """From products of queries and keys, `s`, to the final scores; a constant scale alone is part of the unit."""
-        mask, printer = self.plan.mask, self.printer(relation=False)
-        if mask.scale is None and mask.scores:
-            printer.lines.append("s *= DIM**-0.5")
-        elif mask.scale is not None and constant_unit(self.plan) is None and mask.scale != Constant(1.0):
-            printer.statement("s *= ", mask.scale)
-        for expression in mask.scores:
-            if isinstance(expression, Constant) or any(isinstance(node, Score) for node in walk(expression)):
-                printer.assign_score(expression)
-            else:
-                printer.statement("s = tl.zeros_like(s) + ", expression)
-        return printer.lines
-
-    def weight_lines(self) -> list[str]:
-        if self.plan.mask.weight is None:
-            return []
-        printer = self.printer(relation=False)
-        printer.statement("p *= ", self.plan.mask.weight)
-        return printer.lines
-
-
-def constant_unit(plan: KernelPlan) -> float | None:
-    """The pattern's own scale, where it is a positive number and nothing else happens to scores."""
-    scale = plan.mask.scale
-    if isinstance(scale, Constant) and scale.value > 0 and not plan.mask.scores:
-        return float(scale.value)
-    return None
+    body = GradientBody(plan)
+    kernel, gradients = body.holes(), body.gradient_holes()
+    lines = [line for lines in (*kernel.values(), *gradients.values()) for line in lines]
+    around = Surroundings(plan, body.names, lines)
+    forward = fill(read_skeleton("forward"), {**kernel, **around.holes()})
+    return f"{forward}\n\n{fill(read_skeleton('backward'), {**gradients, **around.gradient_holes()})}"
 
 
 @dataclass(frozen=True)
@@ -144,6 +51,31 @@ class Surroundings:
             "arguments": [f"{name}={value}," for name, value in values.items()],
             "unit": [f"UNIT={self.unit()},"],
         }
+
+    def gradient_holes(self) -> Holes:
+        """The same for the backward pass, behind the forward one."""
+        pointers, numbers = self.pointers(), self.numbers()
+        values = {**{name: name for name in pointers}, **numbers}
+        parameters = [f"{name}," for name in values]
+        return {
+            "forward": [],
+            "query_parameters": parameters,
+            "key_parameters": parameters,
+            "prepare": self.preparation(),
+            "arguments": wrapped_tuple("arguments", list(values.values())),
+            "unit": [f'"UNIT": {self.unit()},'],
+            "scale": [f'"SCALE": {self.scale()},'],
+        }
+
+    def scale(self) -> str:
+        """What slopes of scores are multiplied by in the end; a scale that is computed is among them already."""
+        match self.plan.mask.scale:
+            case None:
+                return "dim**-0.5"
+            case Constant(value=value):
+                return repr(value)
+            case _:
+                return "1.0"
 
     @cached_property
     def read_inputs(self) -> tuple[Input, ...]:
@@ -212,3 +144,9 @@ def wrapped(line: str, items: list[str]) -> list[str]:
     if len(line) <= 120:
         return [line]
     return [line[: line.index("[") + 1], *(f"    {item}," for item in items), "]"]
+
+
+def wrapped_tuple(name: str, items: list[str]) -> list[str]:
+    """An assignment of a tuple, on one line if it fits."""
+    line = f"{name} = ({', '.join(items)}{',' * (len(items) == 1)})"
+    return [line] if len(line) <= 112 else [f"{name} = (", *(f"    {item}," for item in items), ")"]

@@ -45,10 +45,8 @@ class KernelNames:
 
     @cached_property
     def taken(self) -> set[str]:
-        words = {
-            name for text in (read_skeleton("forward"), read_skeleton("triton_functions")) for name in words_of(text)
-        }
-        return words | set(FUNCTIONS.values()) | set(TORCH_HELPERS)
+        words = {name for part in ("forward", "backward", "triton_functions") for name in words_of(read_skeleton(part))}
+        return words | set(FUNCTIONS.values()) | set(TORCH_HELPERS) | {"weights"}
 
     @cached_property
     def coordinates(self) -> dict[tuple[Side, str], str]:

@@ -148,9 +148,9 @@ class UnknownBackend(Diagnostic):
     backends: str
 
 
-class NoBackward(Diagnostic):
+class NoInputGradient(Diagnostic):
     code = "E421"
-    message = "the backend `{backend}` has no backward pass, and `{name}` requires a gradient"
+    message = "the backend `{backend}` gives no gradients to inputs, and `{name}` requires one"
     help = 'use backend="tiled", or call it under torch.no_grad()'
 
     backend: str

@@ -20,7 +20,7 @@ from triton.compiler import ASTSource, CompiledKernel
 from maskdsl.emit.triton import emit_triton
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
-from maskdsl.plan import Device, KernelPlan, TileChoice, make_plan, tile_choice
+from maskdsl.plan import Device, KernelPlan, TileChoice, gradient_choice, make_plan, tile_choice
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.triton import precision
 
@@ -71,13 +71,23 @@ class Recorder:
         self.arguments, self.options = arguments, options
 
 
+KERNELS = ("forward_kernel", "query_gradient_kernel", "key_gradient_kernel")
+
+
 def compile_ahead(
-    mask: MaskIR, target: str, dim: int = 64, dtype: str = "bf16", choice: TileChoice | None = None
+    mask: MaskIR,
+    target: str,
+    dim: int = 64,
+    dtype: str = "bf16",
+    kernel_name: str = "forward_kernel",
+    choice: TileChoice | None = None,
 ) -> Compiled:
-    """The forward kernel of a mask for one of `TARGETS`, a head dim and a type of `DTYPES`."""
+    """One of the `KERNELS` of a mask for one of `TARGETS`, a head dim and a type of `DTYPES`."""
     device = Device.AMD if TARGETS[target].backend == "hip" else Device.NVIDIA
-    choice = choice or tile_choice(dim, DTYPES[dtype].itemsize, device)
-    kernel, values = started(make_plan(mask), choice, dim, DTYPES[dtype], precision(device))
+    choose = tile_choice if kernel_name == "forward_kernel" else gradient_choice
+    choice = choice or choose(dim, DTYPES[dtype].itemsize, device)
+    started = started_kernels(make_plan(mask), choice, dim, DTYPES[dtype], precision(device))
+    kernel, values = started[kernel_name]
     types: dict[str, str] = {}
     constants: dict[str, object] = {}
     aligned = {}
@@ -97,13 +107,14 @@ def compile_ahead(
     return nvidia(compiled) if TARGETS[target].backend == "cuda" else amd(compiled)
 
 
-def started(
+def started_kernels(
     plan: KernelPlan, choice: TileChoice, dim: int, dtype: torch.dtype, precision: str
-) -> tuple[Any, dict[str, Any]]:
-    """The kernel of a plan's module, and what a call on tensors like these would start it with, by name."""
+) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """The kernels of a plan's module, and what calls on tensors like these would start them with, by name."""
     module = load_module.__wrapped__(emit_triton(plan), f"{plan.mask.name}_triton")  # its own, to be changed
-    kernel, recorder = module.__dict__["forward_kernel"], Recorder()
-    module.__dict__["forward_kernel"] = recorder
+    kernels = {name: module.__dict__[name] for name in KERNELS}
+    recorders = {name: Recorder() for name in KERNELS}
+    module.__dict__.update(recorders)
     lengths = plan.mask.queries.length, plan.mask.keys.length, plan.mask.keys.length
     q, k, v = (torch.empty(2, plan.mask.heads, length, dim, dtype=dtype, device="meta") for length in lengths)
     inputs = {plan.input_identifiers[each.name]: example(each) for each in plan.mask.inputs}
@@ -113,8 +124,16 @@ def started(
             inputs[f"{kind}_{plan.identifiers[name]}"] = values
     tiles = module.Tiles(torch.zeros(1, 1, dtype=torch.int32), *[torch.zeros(1, dtype=torch.int32)] * 6)
     block = choice.query_block, choice.key_block
-    module.attention(q, k, v, inputs, tiles, block, precision=precision, warps=choice.warps, stages=choice.stages)
-    return kernel, {**dict(zip(kernel.arg_names, recorder.arguments, strict=False)), **recorder.options}
+    options = {"precision": precision, "warps": choice.warps, "stages": choice.stages}
+    out, lse = module.attention(q, k, v, inputs, tiles, block, **options)
+    module.gradients(q, k, v, out, lse, out, lse, inputs, tiles, tiles, block, launch=options)
+    return {
+        name: (
+            kernels[name],
+            {**dict(zip(kernels[name].arg_names, each.arguments, strict=False)), **each.options},
+        )
+        for name, each in recorders.items()
+    }
 
 
 def example(declared: Input) -> Tensor:

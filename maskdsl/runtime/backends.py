@@ -15,7 +15,8 @@ class Backend(Protocol):
     """One way to compute. Stateless: an instance is shared by all."""
 
     name: str
-    has_backward: bool
+    has_input_gradients: bool
+    """Whether float inputs receive gradients too."""
     in_layout: bool
     """Takes and gives tensors in laid-out order; otherwise in declared order."""
 
@@ -30,7 +31,7 @@ class Reference:
     """Dense torch."""
 
     name = "reference"
-    has_backward = True
+    has_input_gradients = True
     in_layout = False
 
     def emit(self, plan: KernelPlan) -> str:

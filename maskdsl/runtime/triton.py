@@ -5,28 +5,31 @@ Triton is imported.
 """
 
 import os
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from maskdsl.analysis.blockmap import BlockMap, Runs, TileMap
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit.triton import emit_triton
 from maskdsl.errors import call as errors
-from maskdsl.plan import Device, KernelPlan, tile_choice
+from maskdsl.plan import Device, KernelPlan, TileChoice, gradient_choice, tile_choice
 from maskdsl.runtime.call import Call
 
 LARGEST_DIM = 256
 
 
 class Triton:
-    """A kernel over tiles."""
+    """Kernels over tiles."""
 
     name = "triton"
-    has_backward = False
+    has_input_gradients = False
     in_layout = True
 
     def emit(self, plan: KernelPlan) -> str:
@@ -37,18 +40,69 @@ class Triton:
         dtype = q.dtype
         if dtype == torch.bfloat16 and q.device.type == "cpu":
             q, k, v = q.float(), k.float(), v.float()  # the interpreter would multiply bit patterns
-        choice = tile_choice(max(q.shape[3], v.shape[3]), q.element_size(), device_kind(q.device))
-        block = choice.query_block, choice.key_block
-        tiles = call.state.tiles(block)
-        fields = call.state.keep(("runs", block, q.device), lambda: runs(tiles, q.device))
-        with torch.cuda.device(q.device) if q.device.type == "cuda" else nullcontext():
-            out, lse = call.module.attention(
-                *(q, k, v, call.values, call.module.Tiles(*fields), block, call.layout),
-                precision=precision(device_kind(q.device)),
-                warps=choice.warps,
-                stages=choice.stages,
-            )
+        sizes = max(q.shape[3], v.shape[3]), q.element_size(), device_kind(q.device)
+        forward, backward = Launch(call, tile_choice(*sizes)), Launch(call, gradient_choice(*sizes))
+        out, lse = Kernels.apply(forward, backward, q, k, v)  # type: ignore[no-untyped-call]
         return out.to(dtype), lse
+
+
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """One call with the choice of its tiles."""
+
+    call: Call
+    choice: TileChoice
+
+    @property
+    def block(self) -> tuple[int, int]:
+        return self.choice.query_block, self.choice.key_block
+
+    def tiles(self, device: torch.device, by: str) -> Any:
+        """The tiles as the generated module takes them, `by` "row" or "column"."""
+        state = self.call.state
+
+        def make() -> list[Tensor]:
+            found = state.tiles(self.block)
+            return (runs if by == "row" else column_runs)(found, device)
+
+        return self.call.module.Tiles(*state.keep((by, self.block, device), make))
+
+    def options(self, device: torch.device) -> dict[str, Any]:
+        precise = precision(device_kind(device))
+        return {"precision": precise, "warps": self.choice.warps, "stages": self.choice.stages}
+
+
+class Kernels(torch.autograd.Function):
+    """The backward pass computes the scores again, tile by tile; nothing of the size of the scores is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, launch: Launch, backward: Launch, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        call, device = launch.call, q.device
+        with on(device):
+            out, lse = call.module.attention(
+                *(q, k, v, call.values, launch.tiles(device, "row"), launch.block, call.layout),
+                **launch.options(device),
+            )
+        ctx.launch = backward
+        ctx.save_for_backward(q, k, v, out, lse)
+        return out, lse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse = ctx.saved_tensors
+        launch, device = ctx.launch, q.device
+        with on(device):
+            grads = launch.call.module.gradients(
+                *(q, k, v, out, lse, grad_out, grad_lse, launch.call.values),
+                *(launch.tiles(device, "row"), launch.tiles(device, "column"), launch.block, launch.call.layout),
+                launch=launch.options(device),
+            )
+        return None, None, *grads
+
+
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def check(q: Tensor, v: Tensor) -> None:
@@ -85,6 +139,13 @@ def runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
     """The fields of the generated `Tiles`: the variant of each head, and the runs of all variants."""
     whole = tiles.key_length // tiles.block[1]
     variants = [whole_tiles(variant, whole) for variant in tiles.variants]
+    lists = [tiles.variant_of, *joined([each.full for each in variants]), *joined([each.partial for each in variants])]
+    return [torch.as_tensor(np.ascontiguousarray(each, dtype=np.int32), device=device) for each in lists]
+
+
+def column_runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
+    """The same by blocks of keys, whose runs are blocks of queries. No block needs to be whole."""
+    variants = [variant.transpose(tiles.key_blocks) for variant in tiles.variants]
     lists = [tiles.variant_of, *joined([each.full for each in variants]), *joined([each.partial for each in variants])]
     return [torch.as_tensor(np.ascontiguousarray(each, dtype=np.int32), device=device) for each in lists]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import maskdsl
-from maskdsl.runtime.ahead import TARGETS, compile_ahead
+from maskdsl.runtime.ahead import KERNELS, TARGETS, compile_ahead
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
@@ -28,6 +28,32 @@ def test_every_pattern_compiles(file: Path, name: str, target: str) -> None:
     assert "forward_kernel" in compiled.assembly
     assert compiled.usage.registers > 16
     assert compiled.usage.shared <= SHARED[target]
+
+
+GRADIENTS = [(file, name, target) for file, name, target in PATTERNS if target in ("sm90", "gfx942")]
+
+
+@pytest.mark.parametrize("kernel", KERNELS[1:])
+@pytest.mark.parametrize(
+    ("file", "name", "target"), GRADIENTS, ids=[f"{file.stem}-{name}-{target}" for file, name, target in GRADIENTS]
+)
+def test_every_backward_kernel_compiles(file: Path, name: str, target: str, kernel: str) -> None:
+    mask = maskdsl.load(file)[name].bind(heads=4)
+    compiled = compile_ahead(mask.ir, target, kernel_name=kernel)
+    assert kernel in compiled.assembly
+    assert compiled.usage.shared <= SHARED[target]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+@pytest.mark.parametrize("dim", [64, 128, 256])
+@pytest.mark.parametrize("kernel", KERNELS[1:])
+def test_budget_of_a_windows_gradients(kernel: str, dim: int, dtype: str, target: str) -> None:
+    mask = maskdsl.parse(WINDOW)["window_layer"].bind().ir
+    usage = compile_ahead(mask, target, dim, dtype, kernel).usage
+    assert usage.shared <= SHARED[target]
+    if dtype == "bf16" and dim == 64:
+        assert usage.spills <= (64 if target == "sm80" else 0)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -316,3 +316,391 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         num_stages=stages,
     )
     return out, lse
+
+
+# The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where
+# nothing is attended; `delta` what is taken from all slopes of a query, the sum of out * grad_out less the gradient of
+# lse.
+# Slopes are those of scores; SCALE turns them into slopes of products of queries and keys.
+
+
+@triton.jit(do_not_specialize=NUMBERS)
+def query_gradient_kernel(
+    q,
+    k,
+    v,
+    grad_out,
+    base,
+    delta,
+    grad_q,
+    q_batch_stride,
+    q_head_stride,
+    q_token_stride,
+    k_batch_stride,
+    k_head_stride,
+    k_token_stride,
+    v_batch_stride,
+    v_head_stride,
+    v_token_stride,
+    variant_of,
+    full_rows,
+    full_starts,
+    full_ends,
+    partial_rows,
+    partial_starts,
+    partial_ends,
+    variant_batch_stride,
+    variant_head_stride,
+    heads,
+    heads_per_key_head,
+    query_length,
+    key_length,
+    token_document,
+    token_x,
+    token_y,
+    bias,
+    token_image_start,
+    token_image_end,
+    token_words_start,
+    token_words_end,
+    token_document_batch_stride,
+    token_document_head_stride,
+    token_x_batch_stride,
+    token_x_head_stride,
+    token_y_batch_stride,
+    token_y_head_stride,
+    bias_stride_0,
+    bias_stride_1,
+    DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    VALUE_DIM: tl.constexpr,
+    PADDED_VALUE_DIM: tl.constexpr,
+    QUERY_BLOCK: tl.constexpr,
+    KEY_BLOCK: tl.constexpr,
+    UNIT: tl.constexpr,
+    SCALE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The gradient of one block of queries of one head, from the tiles of its row."""
+    WIDE: tl.constexpr = base.dtype.element_ty
+    rows = tl.cdiv(query_length, QUERY_BLOCK)
+    row = rows - 1 - tl.program_id(0) % rows
+    head = tl.program_id(0) // rows % heads
+    batch = tl.program_id(0) // rows // heads
+    variant = tl.load(variant_of + batch * variant_batch_stride + head * variant_head_stride)
+    number = variant * (rows + 1) + row
+
+    wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
+    key_head = (head // heads_per_key_head).to(tl.int64)
+    first = (wide_batch * heads + head) * query_length
+    q += wide_batch * q_batch_stride + wide_head * q_head_stride
+    k += wide_batch * k_batch_stride + key_head * k_head_stride
+    v += wide_batch * v_batch_stride + key_head * v_head_stride
+
+    queries = row * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
+    query_places = tl.minimum(queries, query_length - 1)
+    query_tile = load_tokens(q, query_places, q_token_stride, DIM, PADDED_DIM)
+    grad_tile = load_tokens(grad_out + first * VALUE_DIM, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
+    own_base = tl.load(base + first + query_places)
+    own_delta = tl.load(delta + first + query_places)
+    token_document += wide_batch * token_document_batch_stride + wide_head * token_document_head_stride
+    token_x += wide_batch * token_x_batch_stride + wide_head * token_x_head_stride
+    token_y += wide_batch * token_y_batch_stride + wide_head * token_y_head_stride
+    q_document = tl.load(token_document + query_places)[:, None]
+    q_x = tl.load(token_x + query_places)[:, None]
+    q_y = tl.load(token_y + query_places)[:, None]
+    result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)
+
+    for run in range(tl.load(full_rows + number), tl.load(full_rows + number + 1)):
+        for block in range(tl.load(full_starts + run), tl.load(full_ends + run)):
+            key_places = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+            key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
+            value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+            s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+            k_y = tl.load(token_y + key_places)[None, :]
+            s *= DIM**-0.5
+            condition = (
+                ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
+                & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
+            )
+            bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
+            s = tl.where(condition, s + bias_value, s)
+            p = tl.exp2(s * UNIT - own_base[:, None])
+            slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+            slopes = p * (slopes - own_delta[:, None])
+            result = tl.dot(slopes.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+
+    for run in range(tl.load(partial_rows + number), tl.load(partial_rows + number + 1)):
+        for block in range(tl.load(partial_starts + run), tl.load(partial_ends + run)):
+            keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+            key_places = tl.minimum(keys, key_length - 1)
+            key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
+            value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+            s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+            k_document = tl.load(token_document + key_places)[None, :]
+            k_x = tl.load(token_x + key_places)[None, :]
+            k_y = tl.load(token_y + key_places)[None, :]
+            s *= DIM**-0.5
+            condition = (
+                ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
+                & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
+            )
+            bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
+            s = tl.where(condition, s + bias_value, s)
+            attends = (keys < key_length)[None, :]
+            condition = (
+                ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
+                & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
+                & (tl.abs(q_y - k_y) <= 2)
+                & (tl.abs(q_x - k_x) <= 2)
+            )
+            condition_2 = (
+                ((key_places[None, :] >= token_words_start) & (key_places[None, :] < token_words_end))
+                | condition
+            )
+            attends &= condition_2 & (q_document == k_document)
+            p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[:, None])
+            slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+            slopes = p * (slopes - own_delta[:, None])
+            result = tl.dot(slopes.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+
+    dims = tl.arange(0, PADDED_DIM)[None, :]
+    elements = grad_q + (first + queries)[:, None] * DIM + dims
+    result = (result * SCALE).to(grad_q.dtype.element_ty)
+    tl.store(elements, result, mask=(queries < query_length)[:, None] & (dims < DIM))
+
+
+@triton.jit(do_not_specialize=NUMBERS)
+def key_gradient_kernel(
+    q,
+    k,
+    v,
+    grad_out,
+    base,
+    delta,
+    grad_k,
+    grad_v,
+    q_batch_stride,
+    q_head_stride,
+    q_token_stride,
+    k_batch_stride,
+    k_head_stride,
+    k_token_stride,
+    v_batch_stride,
+    v_head_stride,
+    v_token_stride,
+    variant_of,
+    full_rows,
+    full_starts,
+    full_ends,
+    partial_rows,
+    partial_starts,
+    partial_ends,
+    variant_batch_stride,
+    variant_head_stride,
+    heads,
+    heads_per_key_head,
+    query_length,
+    key_length,
+    token_document,
+    token_x,
+    token_y,
+    bias,
+    token_image_start,
+    token_image_end,
+    token_words_start,
+    token_words_end,
+    token_document_batch_stride,
+    token_document_head_stride,
+    token_x_batch_stride,
+    token_x_head_stride,
+    token_y_batch_stride,
+    token_y_head_stride,
+    bias_stride_0,
+    bias_stride_1,
+    DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    VALUE_DIM: tl.constexpr,
+    PADDED_VALUE_DIM: tl.constexpr,
+    QUERY_BLOCK: tl.constexpr,
+    KEY_BLOCK: tl.constexpr,
+    UNIT: tl.constexpr,
+    SCALE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The gradients of one block of keys and values of one key head, from the tiles of its column in every head.
+
+    The lists of tiles are by blocks of keys, and their runs blocks of queries. Queries behind the last one have no
+    probability, keys behind the last one are not stored: neither needs a mask.
+    """
+    WIDE: tl.constexpr = base.dtype.element_ty
+    columns = tl.cdiv(key_length, KEY_BLOCK)
+    key_heads = heads // heads_per_key_head
+    column = tl.program_id(0) % columns
+    key_head = tl.program_id(0) // columns % key_heads
+    batch = tl.program_id(0) // columns // key_heads
+    wide_batch, wide_key_head = batch.to(tl.int64), key_head.to(tl.int64)
+    k += wide_batch * k_batch_stride + wide_key_head * k_head_stride
+    v += wide_batch * v_batch_stride + wide_key_head * v_head_stride
+
+    keys = column * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+    key_places = tl.minimum(keys, key_length - 1)
+    key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
+    value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+    key_result = tl.zeros([KEY_BLOCK, PADDED_DIM], dtype=WIDE)
+    value_result = tl.zeros([KEY_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
+
+    for member in range(heads_per_key_head):
+        head = key_head * heads_per_key_head + member
+        wide_head = head.to(tl.int64)
+        first = (wide_batch * heads + wide_head) * query_length
+        own_q = q + wide_batch * q_batch_stride + wide_head * q_head_stride
+        own_grad = grad_out + first * VALUE_DIM
+        variant = tl.load(variant_of + batch * variant_batch_stride + head * variant_head_stride)
+        number = variant * (columns + 1) + column
+        own_token_document = token_document + wide_batch * token_document_batch_stride + wide_head * token_document_head_stride
+        own_token_x = token_x + wide_batch * token_x_batch_stride + wide_head * token_x_head_stride
+        own_token_y = token_y + wide_batch * token_y_batch_stride + wide_head * token_y_head_stride
+        k_document = tl.load(own_token_document + key_places)[None, :]
+        k_x = tl.load(own_token_x + key_places)[None, :]
+        k_y = tl.load(own_token_y + key_places)[None, :]
+
+        for run in range(tl.load(full_rows + number), tl.load(full_rows + number + 1)):
+            for block in range(tl.load(full_starts + run), tl.load(full_ends + run)):
+                queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
+                query_places = tl.minimum(queries, query_length - 1)
+                query_tile = load_tokens(own_q, query_places, q_token_stride, DIM, PADDED_DIM)
+                grad_tile = load_tokens(own_grad, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
+                own_base = tl.load(base + first + queries, mask=queries < query_length, other=float("inf"))
+                own_delta = tl.load(delta + first + query_places)
+                s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+                q_y = tl.load(own_token_y + query_places)[:, None]
+                s *= DIM**-0.5
+                condition = (
+                    ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
+                    & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
+                )
+                bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
+                s = tl.where(condition, s + bias_value, s)
+                p = tl.exp2(s * UNIT - own_base[:, None])
+                slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+                weighted = p
+                weighted = tl.trans(weighted.to(v.dtype.element_ty))
+                value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
+                slopes = p * (slopes - own_delta[:, None])
+                slopes = tl.trans(slopes.to(q.dtype.element_ty))
+                key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
+
+        for run in range(tl.load(partial_rows + number), tl.load(partial_rows + number + 1)):
+            for block in range(tl.load(partial_starts + run), tl.load(partial_ends + run)):
+                queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
+                query_places = tl.minimum(queries, query_length - 1)
+                query_tile = load_tokens(own_q, query_places, q_token_stride, DIM, PADDED_DIM)
+                grad_tile = load_tokens(own_grad, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
+                own_base = tl.load(base + first + queries, mask=queries < query_length, other=float("inf"))
+                own_delta = tl.load(delta + first + query_places)
+                s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+                q_document = tl.load(own_token_document + query_places)[:, None]
+                q_x = tl.load(own_token_x + query_places)[:, None]
+                q_y = tl.load(own_token_y + query_places)[:, None]
+                s *= DIM**-0.5
+                condition = (
+                    ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
+                    & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
+                )
+                bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
+                s = tl.where(condition, s + bias_value, s)
+                attends = (queries < query_length)[:, None]
+                condition = (
+                    ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
+                    & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
+                    & (tl.abs(q_y - k_y) <= 2)
+                    & (tl.abs(q_x - k_x) <= 2)
+                )
+                condition_2 = (
+                    ((key_places[None, :] >= token_words_start) & (key_places[None, :] < token_words_end))
+                    | condition
+                )
+                attends &= condition_2 & (q_document == k_document)
+                p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[:, None])
+                slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+                weighted = p
+                weighted = tl.trans(weighted.to(v.dtype.element_ty))
+                value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
+                slopes = p * (slopes - own_delta[:, None])
+                slopes = tl.trans(slopes.to(q.dtype.element_ty))
+                key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
+
+    real = (keys < key_length)[:, None]
+    start = (wide_batch * key_heads + wide_key_head) * key_length
+    dims = tl.arange(0, PADDED_DIM)[None, :]
+    elements = grad_k + (start + keys)[:, None] * DIM + dims
+    tl.store(elements, (key_result * SCALE).to(grad_k.dtype.element_ty), mask=real & (dims < DIM))
+    dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
+    elements = grad_v + (start + keys)[:, None] * VALUE_DIM + dims
+    tl.store(elements, value_result.to(grad_v.dtype.element_ty), mask=real & (dims < VALUE_DIM))
+
+
+def gradients(
+    q, k, v, out, lse, grad_out, grad_lse, inputs, row_tiles, column_tiles, block, layout=(None, None), *, launch
+):
+    """The gradients of q, k and v, in laid-out order, from those of the results of `attention`.
+
+    `row_tiles` and `column_tiles` are the tiles of `block` queries and keys, by blocks of queries and by blocks of
+    keys; `launch` holds `precision`, `warps` and `stages`.
+    """
+    q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
+    batch, heads, query_length, dim = q.shape
+    key_heads, key_length, value_dim = v.shape[1:]
+    grad_out = grad_out.to(q.dtype).contiguous()
+    delta = ((grad_out * out).sum(dim=-1, dtype=lse.dtype) - grad_lse).contiguous()
+    base = (lse * 1.4426950408889634).masked_fill(lse == -torch.inf, torch.inf).contiguous()
+    grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
+    variant_of = row_tiles.variant_of.expand(batch, heads)
+    token_values = token_coordinates(device=q.device, **inputs)
+    token_document = token_table(token_values["document"], layout[0], batch, heads, torch.int32)
+    token_x = token_table(token_values["x"], layout[0], batch, heads, torch.int32)
+    token_y = token_table(token_values["y"], layout[0], batch, heads, torch.int32)
+    bias = inputs["bias"]
+    shared = (q, k, v, grad_out, base, delta)
+    strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
+    numbers = (*variant_of.stride(), heads, heads // key_heads, query_length, key_length)
+    arguments = (
+        token_document,
+        token_x,
+        token_y,
+        bias,
+        20,
+        276,
+        0,
+        20,
+        token_document.stride(0),
+        token_document.stride(1),
+        token_x.stride(0),
+        token_x.stride(1),
+        token_y.stride(0),
+        token_y.stride(1),
+        bias.stride(0),
+        bias.stride(1),
+    )
+    constants = {
+        "DIM": dim,
+        "PADDED_DIM": max(16, triton.next_power_of_2(dim)),
+        "VALUE_DIM": value_dim,
+        "PADDED_VALUE_DIM": max(16, triton.next_power_of_2(value_dim)),
+        "QUERY_BLOCK": block[0],
+        "KEY_BLOCK": block[1],
+        "UNIT": 1.4426950408889634,
+        "SCALE": dim**-0.5,
+        "PRECISION": launch["precision"],
+        "num_warps": launch["warps"],
+        "num_stages": launch["stages"],
+    }
+    rows, columns = triton.cdiv(query_length, block[0]), triton.cdiv(key_length, block[1])
+    query_gradient_kernel[(rows * heads * batch,)](
+        *shared, grad_q, *strides, variant_of, *row_tiles[1:], *numbers, *arguments, **constants
+    )
+    key_gradient_kernel[(columns * key_heads * batch,)](
+        *shared, grad_k, grad_v, *strides, variant_of, *column_tiles[1:], *numbers, *arguments, **constants
+    )
+    return grad_q, grad_k, grad_v

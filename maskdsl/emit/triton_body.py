@@ -1,0 +1,109 @@
+"""A pattern's code inside the loops of its forward kernel; `triton_gradients.py` adds that of the backward pass."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from maskdsl.emit.triton_coordinates import KernelNames
+from maskdsl.emit.triton_printer import TritonPrinter
+from maskdsl.ir.expressions import TRUE, Constant, Expression, Score, Side, walk
+from maskdsl.ir.ops import Type
+from maskdsl.plan import KernelPlan
+
+Holes = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Body:
+    """The pattern's code inside the kernel."""
+
+    plan: KernelPlan
+
+    @cached_property
+    def names(self) -> KernelNames:
+        return KernelNames(self.plan)
+
+    def holes(self) -> Holes:
+        changes = [each for each in self.plan.pair_expressions if each is not self.plan.mask.relation]
+        score, weight = self.score_lines(), self.weight_lines()
+        return {
+            "query_coordinates": [*self.table_lines(), *self.coordinate_lines(Side.QUERY, self.plan.pair_expressions)],
+            "full_score": [*self.coordinate_lines(Side.KEY, changes), *score],
+            "full_weight": weight,
+            "partial_score": [*self.coordinate_lines(Side.KEY, self.plan.pair_expressions), *score],
+            "predicate": self.relation_lines(),
+            "partial_weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
+        }
+
+    def printer(self, relation: bool) -> TritonPrinter:
+        names = self.names
+        return TritonPrinter(
+            self.plan.mask,
+            names.leaf,
+            coordinates=lambda side, name: names.coordinates[side, name],
+            spaces=lambda side, space: f"{names.kind(side)}_{space}",
+            inputs=names.inputs,
+            relation=relation,
+            taken={*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values()},
+        )
+
+    def table_lines(self) -> list[str]:
+        """Tables of tokens begin at those of the head."""
+        names = [table.text for table in self.names.tables]
+        return [f"{name} += wide_batch * {name}_batch_stride + wide_head * {name}_head_stride" for name in names]
+
+    def coordinate_lines(self, side: Side, expressions: Iterable[Expression], own: str = "") -> list[str]:
+        """What these expressions read of the tokens of one side, as a column or as a row.
+
+        `own` is in front of the names of tables where it is not the arguments themselves that are moved to a head.
+        """
+        names, printer = self.names, self.printer(relation=True)
+        places, axes = ("query_places", "[:, None]") if side is Side.QUERY else ("key_places", "[None, :]")
+        for name in names.needed(side, expressions):
+            text, table, value = names.coordinates[side, name], names.table(side, name), names.value(side, name)
+            if table is not None:
+                truth = " != 0" if names.type(side, name) is Type.BOOL else ""
+                printer.lines.append(f"{text} = tl.load({own}{table.text} + {places}){axes}{truth}")
+            elif isinstance(value, Constant):
+                printer.lines.append(f"{text} = tl.full([1, 1], {value.value}, tl.int64)")
+            elif value is not None:
+                printer.assign(text, value)
+            else:
+                printer.lines.append(f"{text} = {names.axis(side, name) or places + axes}")
+        return printer.lines
+
+    def relation_lines(self) -> list[str]:
+        if self.plan.mask.relation == TRUE:
+            return []
+        printer = self.printer(relation=True)
+        printer.statement("attends &= ", self.plan.mask.relation)
+        return printer.lines
+
+    def score_lines(self) -> list[str]:
+        """From products of queries and keys, `s`, to the final scores; a constant scale alone is part of the unit."""
+        mask, printer = self.plan.mask, self.printer(relation=False)
+        if mask.scale is None and mask.scores:
+            printer.lines.append("s *= DIM**-0.5")
+        elif mask.scale is not None and constant_unit(self.plan) is None and mask.scale != Constant(1.0):
+            printer.statement("s *= ", mask.scale)
+        for expression in mask.scores:
+            if isinstance(expression, Constant) or any(isinstance(node, Score) for node in walk(expression)):
+                printer.assign_score(expression)
+            else:
+                printer.statement("s = tl.zeros_like(s) + ", expression)
+        return printer.lines
+
+    def weight_lines(self) -> list[str]:
+        if self.plan.mask.weight is None:
+            return []
+        printer = self.printer(relation=False)
+        printer.statement("p *= ", self.plan.mask.weight)
+        return printer.lines
+
+
+def constant_unit(plan: KernelPlan) -> float | None:
+    """The pattern's own scale, where it is a positive number and nothing else happens to scores."""
+    scale = plan.mask.scale
+    if isinstance(scale, Constant) and scale.value > 0 and not plan.mask.scores:
+        return float(scale.value)
+    return None

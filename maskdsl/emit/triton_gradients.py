@@ -1,0 +1,94 @@
+"""A pattern's code inside the loops of its backward kernels: scores once more, their slopes, and weights."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from maskdsl.emit.triton_body import Body, Holes, constant_unit
+from maskdsl.ir.derive import ONE, derivative
+from maskdsl.ir.expressions import Constant, Score, Side, walk
+from maskdsl.plan import unused
+
+
+class Sloped(NamedTuple):
+    """Statements from products to final scores, and the factors of the slope of the one by the other."""
+
+    lines: list[str]
+    factors: list[str]
+
+
+@dataclass(frozen=True)
+class GradientBody(Body):
+    """The forward pass and the backward pass."""
+
+    def gradient_holes(self) -> Holes:
+        everything = self.plan.pair_expressions
+        changes = [each for each in everything if each is not self.plan.mask.relation]
+        score, factors = self.sloped()
+        weight = self.weights()
+        slope = f"slopes * {' * '.join(factors)}"
+        query, key = Side.QUERY, Side.KEY
+        return {
+            "query_coordinates": [*self.table_lines(), *self.coordinate_lines(query, everything)],
+            "query_full_score": [*self.coordinate_lines(key, changes), *score],
+            "query_full_weight": [*weight, "slopes *= weights"] if weight else [],
+            "query_full_slope": [f"slopes = {slope}"] if factors else [],
+            "query_partial_score": [*self.coordinate_lines(key, everything), *score],
+            "query_predicate": self.relation_lines(),
+            "query_partial_weight": [*weight, "slopes = tl.where(attends, slopes * weights, 0.0)"] if weight else [],
+            "query_partial_slope": [f"slopes = tl.where(attends, {slope}, 0.0)"] if factors else [],
+            "key_coordinates": [*self.own_table_lines(), *self.coordinate_lines(key, everything, "own_")],
+            "key_full_score": [*self.coordinate_lines(query, changes, "own_"), *score],
+            "key_full_weight": [*weight, "slopes *= weights", "weighted = p * weights"] if weight else [],
+            "key_full_slope": [f"slopes = {slope}"] if factors else [],
+            "key_partial_score": [*self.coordinate_lines(query, everything, "own_"), *score],
+            "key_predicate": self.relation_lines(),
+            "key_partial_weight": [
+                *weight,
+                "slopes = tl.where(attends, slopes * weights, 0.0)",
+                "weighted = tl.where(attends, p * weights, 0.0)",
+            ]
+            if weight
+            else [],
+            "key_partial_slope": [f"slopes = tl.where(attends, {slope}, 0.0)"] if factors else [],
+        }
+
+    def own_table_lines(self) -> list[str]:
+        """Tables of tokens of one head after the other."""
+        names = [table.text for table in self.names.tables]
+        return [
+            f"own_{name} = {name} + wide_batch * {name}_batch_stride + wide_head * {name}_head_stride" for name in names
+        ]
+
+    def sloped(self) -> Sloped:
+        """As `score_lines`, with the slope of each step taken before it. A constant scale is left to the end."""
+        mask, printer, factors = self.plan.mask, self.printer(relation=False), list[str]()
+
+        def factor(name: str) -> str:
+            factors.append(unused(name, printer.taken))
+            return factors[-1]
+
+        if mask.scale is None and mask.scores:
+            printer.lines.append("s *= DIM**-0.5")
+        elif mask.scale is not None and not isinstance(mask.scale, Constant):
+            printer.assign(factor("own_scale"), mask.scale)
+            printer.lines.append(f"s *= {factors[-1]}")
+        elif mask.scale is not None and constant_unit(self.plan) is None and mask.scale != Constant(1.0):
+            printer.statement("s *= ", mask.scale)
+        for expression in mask.scores:
+            slope = derivative(expression, Score())
+            if slope is None:
+                factors.append("0.0")
+            elif slope != ONE:
+                printer.assign(factor("slope"), slope)
+            if isinstance(expression, Constant) or any(isinstance(node, Score) for node in walk(expression)):
+                printer.assign_score(expression)
+            else:
+                printer.statement("s = tl.zeros_like(s) + ", expression)
+        return Sloped(printer.lines, factors)
+
+    def weights(self) -> list[str]:
+        if self.plan.mask.weight is None:
+            return []
+        printer = self.printer(relation=False)
+        printer.assign("weights", self.plan.mask.weight)
+        return printer.lines
