@@ -121,8 +121,10 @@ class TorchPrinter(Printer):
         return f"{self.place(first, ATOM)}.clamp({bound}={self.place(second, COMPARISON)})"
 
     def select_constants(self, arguments: tuple[Expression, ...]) -> str:
-        """Two numbers alone would not say which type of float they are."""
+        """Two numbers alone would not say which type of float they are; 1 and 0 are what a condition is anyway."""
         condition, then, otherwise = arguments
+        if (then, otherwise) == (Constant(1), Constant(0)):
+            return f"{self.place(condition, ATOM)}.long()"
         texts = [self.place(each, COMPARISON) for each in (condition, then, otherwise)]
         if then.type is not Type.FLOAT:
             return f"torch.where({', '.join(texts)})"
