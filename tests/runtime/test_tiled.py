@@ -1,5 +1,8 @@
 """The tiled backend against the dense reference, forward and backward, in float64."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -33,3 +36,30 @@ def test_agrees_with_the_reference(length: int, heads: int, key_heads: int) -> N
             torch.autograd.grad(found, (query, key, value), gradient),
             torch.autograd.grad(expected, (query, key, value), gradient),
         )
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+import torch
+import maskdsl
+
+def peak():
+    status = Path("/proc/self/status")
+    if status.exists():  # unlike `getrusage`, it forgets what the parent process held
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+torch.ones(8, 8, requires_grad=True).matmul(torch.ones(8, 8)).sum().backward()
+before, n = peak(), 32768
+attention = maskdsl.parse("pattern p(n) { space tokens[n] attend window(129) attend globals_first(1) }")["p"].bind(n=n)
+q, k, v = (torch.randn(1, 1, n, 16, requires_grad=True) for _ in range(3))
+attention.compile("tiled")(q, k, v).sum().backward()
+print(peak() - before)
+"""
+
+
+def test_memory_does_not_grow_with_all_pairs() -> None:
+    """As many bytes as there are pairs would be a gigabyte."""
+    ended = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) < 300e6
