@@ -54,10 +54,12 @@ class GradientBody(Body):
 
     def own_table_lines(self) -> list[str]:
         """Tables of tokens of one head after the other."""
-        names = [table.text for table in self.names.tables]
-        return [
-            f"own_{name} = {name} + wide_batch * {name}_batch_stride + wide_head * {name}_head_stride" for name in names
-        ]
+        lines = []
+        for table in self.names.tables:
+            name = table.text
+            lines.append(f"own_{name} = {name} + wide_batch * {name}_batch_stride")
+            lines.append(f"own_{name} += wide_head * {name}_head_stride")
+        return lines
 
     def sloped(self) -> Sloped:
         """As `score_lines`, with the slope of each step taken before it. A constant scale is left to the end."""

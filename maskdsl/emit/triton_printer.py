@@ -6,7 +6,7 @@ stand for Python's only where nothing is negative. Relations compute floats in f
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from math import ceil, floor, isfinite, prod
+from math import isfinite, prod
 from typing import assert_never
 
 import numpy as np
@@ -23,7 +23,6 @@ from maskdsl.ir.expressions import (
     Read,
     Score,
     Side,
-    apply,
 )
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import COMPARISONS, Op, Type
@@ -49,9 +48,6 @@ FUNCTIONS = {
 }
 LONGEST_POWER = 64
 """Larger powers of integers stay within 64 bits only for -1, 0 and 1, which repeat."""
-EXACT = 2**53
-"""Integers up to here are float64 numbers."""
-
 Names = Callable[[Side, str], str]
 
 
@@ -132,9 +128,6 @@ class TritonPrinter(Printer):
 
     def apply(self, op: Op, arguments: tuple[Expression, ...]) -> tuple[str, int]:
         expression = Apply(op, arguments)
-        exact = self.among_integers(op, arguments)
-        if exact is not None:
-            return self.fresh(exact)
         if op in COMPARISONS and arguments[0].type is Type.FLOAT and not self.double:
             sign, own, _, _ = INFIX[op]
             return f" {sign} ".join(map(self.in_double, arguments)), own
@@ -153,20 +146,6 @@ class TritonPrinter(Printer):
         if op is Op.TO_FLOAT:
             return f"{self.place(arguments[0], ATOM)}.to({self.float})", ATOM
         return f"{FUNCTIONS[op]}({', '.join(map(self.argument, arguments))})", ATOM
-
-    def among_integers(self, op: Op, arguments: tuple[Expression, ...]) -> Expression | None:
-        """`float(x) <= c` is `x <= floor(c)`, and so on, as long as no integer is rounded."""
-        match op, arguments:
-            case Op.LESS | Op.LESS_EQUAL, (Apply(op=Op.TO_FLOAT, arguments=(x,)), Constant(value=bound)):
-                upward = op is Op.LESS
-            case Op.LESS | Op.LESS_EQUAL, (Constant(value=bound), Apply(op=Op.TO_FLOAT, arguments=(x,))):
-                upward = op is Op.LESS_EQUAL
-            case _:
-                return None
-        if not isfinite(bound) or max(map(abs, self.range(x))) > EXACT:
-            return None
-        whole = Constant(ceil(bound) if upward else floor(bound))
-        return apply(op, whole, x) if isinstance(arguments[0], Constant) else apply(op, x, whole)
 
     def in_double(self, expression: Expression) -> str:
         if isinstance(expression, Constant):

@@ -183,6 +183,16 @@ class LargeHeadDim(Diagnostic):
     limit: int
 
 
+class TritonVersion(Diagnostic):
+    code = "E426"
+    message = "{what} needs Triton {needed}, and there is {found}"
+    help = 'install it, or use backend="tiled"'
+
+    what: str
+    needed: str
+    found: str
+
+
 class TableRead(Diagnostic):
     code = "E423"
     message = "`{name}` is read outside its bounds: index {index} of a dimension of {length}"

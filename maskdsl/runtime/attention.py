@@ -21,7 +21,7 @@ from maskdsl.runtime.checks import check_inputs, check_tensors
 from maskdsl.runtime.layout import moved
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import States
-from maskdsl.runtime.triton import LARGEST_DIM
+from maskdsl.runtime.triton import LARGEST_DIM, triton_version
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -153,7 +153,7 @@ class Automatic(Attention):
 
 def kernels_serve(q: object, *others: object) -> bool:
     """Whether q is on a GPU, of a type and head dim that kernels compute well, and no input needs a gradient."""
-    if not isinstance(q, Tensor) or q.device.type != "cuda" or q.dtype == torch.float64:
+    if not isinstance(q, Tensor) or q.device.type != "cuda" or q.dtype == torch.float64 or not triton_version():
         return False
     tensors = [each for each in (q, *others) if isinstance(each, Tensor)]
     if any(each.shape[-1] > LARGEST_DIM for each in tensors[:3] if each.dim()):

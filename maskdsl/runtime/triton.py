@@ -7,6 +7,7 @@ Triton is imported.
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -112,11 +113,26 @@ def check(q: Tensor, v: Tensor) -> None:
             raise AttnError(errors.LargeHeadDim(name=name, found=tensor.shape[3], limit=LARGEST_DIM))
     if q.device.type != "cuda" and not (q.device.type == "cpu" and interpreted()):
         raise AttnError(errors.NeedsDevice(device=str(q.device)))
+    what, needed = ("float64", (3, 5)) if q.dtype == torch.float64 else ("the backend `triton`", (3, 4))
+    found = triton_version()
+    if found < needed:
+        text = ".".join(map(str, found)) or "none"
+        raise AttnError(errors.TritonVersion(what=what, needed=".".join(map(str, needed)), found=text))
 
 
 def interpreted() -> bool:
     """Whether Triton runs kernels in its interpreter, which its environment variable decides."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on")
+
+
+@lru_cache(maxsize=1)
+def triton_version() -> tuple[int, ...]:
+    """The first two numbers of Triton's version; none where it is not installed."""
+    try:
+        import triton  # late: an optional dependency, and slow
+    except ImportError:
+        return ()
+    return tuple(int(part) for part in triton.__version__.split(".")[:2])
 
 
 def device_kind(device: torch.device) -> Device:

@@ -8,6 +8,7 @@ import torch
 
 import maskdsl
 from maskdsl.diagnostics import AttnError
+from maskdsl.runtime import triton
 from maskdsl.runtime.attention import kernels_serve
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -50,6 +51,17 @@ def test_no_large_head_dims() -> None:
     q = torch.randn(1, 1, 32, 257)
     with pytest.raises(AttnError, match=r"E425.*head dim of 257"):
         layer().compile("triton")(q, q, q)
+
+
+@pytest.mark.parametrize(("found", "dtype", "says"), [((), torch.float32, "none"), ((3, 4), torch.float64, "3.4")])
+def test_triton_is_there(
+    monkeypatch: pytest.MonkeyPatch, found: tuple[int, ...], dtype: torch.dtype, says: str
+) -> None:
+    monkeypatch.setattr(triton, "triton_version", lambda: found)
+    monkeypatch.setattr(triton, "interpreted", lambda: True)
+    q = torch.randn(1, 1, 32, 16, dtype=dtype)
+    with pytest.raises(AttnError, match=f"E426.*there is {says}"):
+        triton.check(q, q)
 
 
 def test_auto_computes_by_tiles_on_the_cpu() -> None:

@@ -319,9 +319,8 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
 
 
 # The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where
-# nothing is attended; `delta` what is taken from all slopes of a query, the sum of out * grad_out less the gradient of
-# lse.
-# Slopes are those of scores; SCALE turns them into slopes of products of queries and keys.
+# nothing is attended; `delta` what is taken from all slopes of a query: the sum of out * grad_out, less the gradient of
+# lse. Slopes are those of scores; SCALE turns them into slopes of products of queries and keys.
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -558,9 +557,12 @@ def key_gradient_kernel(
         own_grad = grad_out + first * VALUE_DIM
         variant = tl.load(variant_of + batch * variant_batch_stride + head * variant_head_stride)
         number = variant * (columns + 1) + column
-        own_token_document = token_document + wide_batch * token_document_batch_stride + wide_head * token_document_head_stride
-        own_token_x = token_x + wide_batch * token_x_batch_stride + wide_head * token_x_head_stride
-        own_token_y = token_y + wide_batch * token_y_batch_stride + wide_head * token_y_head_stride
+        own_token_document = token_document + wide_batch * token_document_batch_stride
+        own_token_document += wide_head * token_document_head_stride
+        own_token_x = token_x + wide_batch * token_x_batch_stride
+        own_token_x += wide_head * token_x_head_stride
+        own_token_y = token_y + wide_batch * token_y_batch_stride
+        own_token_y += wide_head * token_y_head_stride
         k_document = tl.load(own_token_document + key_places)[None, :]
         k_x = tl.load(own_token_x + key_places)[None, :]
         k_y = tl.load(own_token_y + key_places)[None, :]
