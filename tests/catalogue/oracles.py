@@ -115,13 +115,14 @@ def na3_causal(t: int, h: int, w: int, kernel: tuple[int, ...]) -> Rule:
 
 
 def swin(h: int, w: int, size: int, shift: int) -> Rule:
-    """As the released code does it: roll, cut into windows, and separate the nine regions of the rolled image."""
+    """Roll, cut into windows, and keep apart what the roll brought together: nine regions, as the released code has it
+    for lengths that windows divide.
+    """
     places = cells(h, w)
 
-    def window_and_region(position: int, length: int) -> tuple[int, int]:
-        rolled = (position - shift) % length
-        region = 0 if rolled < length - size else 1 if rolled < length - shift else 2
-        return rolled // size, region
+    def window_and_region(position: int, length: int) -> tuple[int, bool]:
+        rolled = [*range(shift, length), *range(shift)].index(position)
+        return rolled // size, rolled >= length - shift
 
     def allowed(head: int, q: int, k: int) -> bool:
         (qy, qx), (ky, kx) = places[q], places[k]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import maskdsl
+from maskdsl.ir.evaluate import Pairs
 from tests.catalogue import oracles
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -52,6 +53,8 @@ CASES = [
     ("vision/neighborhood", "na3_causal", {"t": 4, "h": 5, "w": 4, "kernel": (2, 3, 3)}, 1, oracles.na3_causal),
     ("vision/swin", "swin", {"h": 12, "w": 8, "size": 4, "shift": 2}, 1, oracles.swin),
     ("vision/swin", "swin", {"h": 15, "w": 10, "size": 5, "shift": 1}, 1, oracles.swin),
+    ("vision/swin", "swin", {"h": 11, "w": 9, "size": 4, "shift": 2}, 1, oracles.swin),
+    ("vision/swin", "swin", {"h": 7, "w": 1, "size": 3, "shift": 0}, 1, oracles.swin),
     ("vision/maxvit", "block", {"h": 8, "w": 12, "size": 4}, 1, oracles.maxvit_block),
     ("vision/maxvit", "grid", {"h": 8, "w": 12, "size": 4}, 1, oracles.maxvit_grid),
     ("vision/clear", "clear", {"text": 5, "h": 7, "w": 9, "radius": 3}, 1, oracles.clear),
@@ -117,6 +120,18 @@ def test_hilbert_window_follows_the_curve() -> None:
     tiles = mask.tiles(block=(8, 8)).classes()
     rows, columns = np.nonzero(tiles)
     assert abs(rows - columns).max() == 1
+
+
+@pytest.mark.parametrize(("buckets", "distance"), [(32, 128), (8, 20), (12, 64)])
+def test_t5_buckets_are_the_published_ones(buckets: int, distance: int) -> None:
+    n = 150
+    mask = maskdsl.load(EXAMPLES / "language/t5.attn")["t5"].bind(n=n, buckets=buckets, distance=distance)
+    table = np.arange(buckets, dtype=np.float64)[None]
+    queries, keys = np.arange(n)[:, None], np.arange(n)[None, :]
+    pairs = Pairs(mask.ir, queries, keys, inputs={"table": table})
+    found = pairs.evaluate(mask.ir.scores[0], np.asarray(True), np.zeros((n, n)))
+    expected = [[oracles.t5_bucket(k - q, buckets, distance) for k in range(n)] for q in range(n)]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_every_example_binds_at_its_defaults_and_is_documented() -> None:
