@@ -167,8 +167,7 @@ class Numbers:
                 return self.curve(choose(self.draw, CURVES), side, list(names[:count]))
             case "shuffle" if spaces:
                 names = ["i", *(spaces[0].names if len(spaces) == 1 else ())]
-                place = self.of(side, choose(self.draw, names))
-                return call("shuffle", place, number(self.draw(st.integers(0, 9))), reach=POSITIONS)
+                return self.shuffle(side, names)
             case "length" if side and len(spaces) == 1:
                 return call("len", self.of(side, choose(self.draw, spaces[0].names)), reach=POSITIONS)
             case "table" if tables:
@@ -180,6 +179,10 @@ class Numbers:
 
     def curve(self, name: str, side: str, axes: list[str]) -> Piece:
         return call(name, *(self.of(side, axis) for axis in axes), reach=POSITIONS)
+
+    def shuffle(self, side: str, names: list[str]) -> Piece:
+        place = self.of(side, choose(self.draw, names))
+        return call("shuffle", place, number(self.draw(st.integers(0, 9))), reach=POSITIONS)
 
     def of(self, side: str, name: str) -> str:
         return f"{side}.{name}" if side else name
@@ -255,7 +258,9 @@ class Numbers:
 
     def float_leaf(self) -> Piece:
         tables = self.tables("float")
-        match choose(self.draw, ("constant", "coordinate", "table", "integer", "score")):
+        match choose(self.draw, ("constant", "coordinate", "table", "integer", "score", "name")):
+            case "name" if self.scope.world.floats and self.scope.parameters is None:
+                return Piece(choose(self.draw, self.scope.world.floats), reach=0.5)
             case "coordinate" if (found := self.coordinate("float")) is not None:
                 return found
             case "table" if tables and self.scope.parameters is None:

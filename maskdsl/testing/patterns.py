@@ -131,9 +131,17 @@ class _Pattern:
         written = [f"{name} = {value}" for name, value in values.items()]
         if values and self.draw(st.booleans()):
             name, value = next(iter(values.items()))
-            self.lines.append(f"let width = {name} * 2 - 9 // -4")
+            self.lines += [f'assert {name} < 10, "{name} is small"', f"let width = {name} * 2 - 9 // -4"]
             values["width"] = value * 2 + 3
         self.world = replace(self.world, constants=values)
+        if self.draw(st.integers(0, 3)) == 0:
+            written += ["slope: float = 0.5", f"flag = {self.draw(st.booleans())}"]
+            self.world = replace(self.world, floats=("slope",), relations=(Named("flag", self.world.all_pairs()),))
+        if self.draw(st.integers(0, 3)) == 0:
+            sizes = [self.draw(st.integers(1, 4)) for _ in choose(self.draw, self.world.spaces).axes]
+            if len(sizes) > 1:
+                written.append(f"kernel = ({', '.join(map(str, sizes))})")
+                self.world = replace(self.world, tuples={"kernel": len(sizes)})
         return written
 
     # Macros, lets and coordinates
@@ -157,7 +165,7 @@ class _Pattern:
         queries, keys = (choose(self.draw, self.world.side(side)) for side in "qk")
         pairs = choose(self.draw, (self.world.all_pairs(), frozenset({(queries.name, keys.name)})))
         self.lines.append(f"let close = {self.relation(self.scope().narrowed(pairs), 1)}")
-        self.world = replace(self.world, relations=(Named("close", pairs),))
+        self.world = replace(self.world, relations=(*self.world.relations, Named("close", pairs)))
 
     def draw_coordinate(self) -> None:
         """A coordinate of one space, or of every space that can compute it."""
@@ -186,10 +194,14 @@ class _Pattern:
         """An integer over one token: a coordinate, or a key of an order."""
         scope = Scope(self.world, token=space)
         numbers = Numbers(self.draw, scope)
-        if self.draw(st.booleans()):
-            names = self.draw(st.permutations(space.names))
-            return numbers.curve(choose(self.draw, CURVES), "", list(names))
-        return numbers.integer(self.draw(st.integers(0, 2)))
+        match choose(self.draw, ("integer", "integer", "curve", "curve", "shuffle")):
+            case "curve":
+                names = self.draw(st.permutations(space.names))
+                return numbers.curve(choose(self.draw, CURVES), "", list(names))
+            case "shuffle":
+                return numbers.shuffle("", ["i", *space.names])
+            case _:
+                return numbers.integer(self.draw(st.integers(0, 2)))
 
     # Scores and orders
 

@@ -136,7 +136,9 @@ class Relations:
                 if name in MEASURED and len(measured) < len(axes):
                     name = "window"
                 sizes = [str(self.draw(st.integers(1, 5))) for _ in axes]
-                return call(name, f"({', '.join(sizes)})")
+                known = [each for each, width in self.scope.world.tuples.items() if width == len(axes)]
+                size = choose(self.draw, [*known, f"({', '.join(sizes)})"])
+                return call(name, size, *([str(self.draw(st.integers(-2, 4)))] if name == "blocks" else []))
             case "shape" if axes:
                 name, radius = choose(self.draw, ("ball", "diamond")), str(self.draw(st.integers(0, 4)))
                 over = self.draw(st.lists(st.sampled_from(axes), min_size=1, unique=True))

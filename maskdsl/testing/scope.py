@@ -70,6 +70,10 @@ class World:
     coordinates: Mapping[tuple[str, str], Mapping[str, Readable]] = field(default_factory=dict)
     """By side, `q` or `k`, and space: those beyond `i` and the axes."""
     constants: Mapping[str, int] = field(default_factory=dict)
+    floats: tuple[str, ...] = ()
+    """Parameters, like `constants`."""
+    tuples: Mapping[str, int] = field(default_factory=dict)
+    """Parameters that hold positive integers, and how many."""
     tables: tuple[Table, ...] = ()
     relations: tuple[Named, ...] = ()
     macros: tuple[str, ...] = ()

@@ -250,6 +250,7 @@ def check_layout(case: Case, q, k, v) -> None:
     expected = run(case, "tiled", q, k, v)
     places = [case.places(b, h) for b, h in np.ndindex(case.batch, case.mask.heads)]
     rows, columns = (np.array(side).reshape(case.batch, case.mask.heads, -1) for side in zip(*places, strict=True))
+    k, v = (np.repeat(each, case.mask.heads // each.shape[1], axis=1) for each in (k, v))
     laid_q, laid_k, laid_v = (
         np.take_along_axis(each, order[..., None], axis=2) for each, order in ((q, rows), (k, columns), (v, columns))
     )
@@ -263,17 +264,20 @@ def check_layout(case: Case, q, k, v) -> None:
 def calls(draw, dim=4, **options):
     """A case, and tensors for it."""
     case = draw(cases(**options))
-    return case, *draw(tensors_for(case.mask, case.batch, dim))
+    shared = draw(st.sampled_from([each for each in (1, 2, 3) if case.mask.heads % each == 0]))
+    return case, *draw(tensors_for(case.mask, case.batch, dim, case.mask.heads // shared))
 
 
 def check_triton(case: Case, q, k, v) -> None:
-    """The generated kernel gives what the meaning says, in float32. Needs Triton's interpreter."""
-    tensors = [torch.tensor(each, dtype=torch.float32) for each in (q, k, v)]
-    out, lse = attention(case.mask, *(each.double().numpy() for each in tensors), case.inputs)
+    """The generated kernel gives what the meaning says, in both precisions. Needs Triton's interpreter."""
+    attention_of = Attention(make_plan(case.mask), "triton")
     inputs = {name: torch.tensor(value) for name, value in case.inputs.items()}
-    found_out, found_lse = Attention(make_plan(case.mask), "triton")(*tensors, return_lse=True, **inputs)
-    assert_close(found_out.double().numpy(), out, "triton: output", SINGLE_ROOM)
-    assert_close(found_lse.double().numpy(), lse, "triton: log-sum-exp", SINGLE_ROOM)
+    for dtype, room in (torch.float64, ROOM), (torch.float32, SINGLE_ROOM):
+        tensors = [torch.tensor(each, dtype=dtype) for each in (q, k, v)]
+        out, lse = attention(case.mask, *(each.double().numpy() for each in tensors), case.inputs)
+        found_out, found_lse = attention_of(*tensors, return_lse=True, **inputs)
+        assert_close(found_out.double().numpy(), out, f"triton, {dtype}: output", room)
+        assert_close(found_lse.double().numpy(), lse, f"triton, {dtype}: log-sum-exp", room)
 
 
 # Expressions

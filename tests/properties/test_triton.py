@@ -24,4 +24,4 @@ def test_kernels_agree_with_the_meaning():
 
 
 def test_rounding_toward_zero_is_noticed():
-    assert "triton: " in str(interpret(60, 1, "break")["failure"])
+    assert "triton, " in str(interpret(60, 1, "break")["failure"])
