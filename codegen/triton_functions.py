@@ -44,7 +44,7 @@ def power(x, EXPONENT: tl.constexpr):
 
 
 @triton.jit
-def integer_log2(x):
+def floor_log2(x):
     """The floor of the logarithm of integers, exactly; -1 for x < 1."""
     x = x.to(tl.int64)
     result = tl.where(x < 1, -1, 0)
@@ -56,7 +56,7 @@ def integer_log2(x):
 
 
 @triton.jit
-def is_power_of_two(x):
+def has_one_bit(x):
     """Whether integers are 1, 2, 4, ...: one bit alone."""
     return (x > 0) & ((x & (x - 1)) == 0)
 

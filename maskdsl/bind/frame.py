@@ -126,7 +126,7 @@ class Frame:
     def where(self, pairs: Iterable[Pair]) -> "Frame":
         return replace(self, pairs=frozenset(pairs))
 
-    def naming(self, **names: Value) -> "Frame":
+    def naming(self, /, **names: Value) -> "Frame":
         return replace(self, names={**self.names, **names})
 
     def add(self, diagnostic: Diagnostic) -> Bad:

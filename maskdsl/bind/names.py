@@ -15,6 +15,10 @@ from maskdsl.source import Span
 from maskdsl.syntax import tree
 
 RESERVED = frozenset({"q", "k", "head", "heads", "batch", "all"})
+OF_BINDING = frozenset({"self", "order"})
+"""What parameters of patterns cannot be called: Python gives them by name, beside these."""
+OF_CALLS = frozenset({"self", "v", "layout", "return_lse", "block"})
+"""What inputs cannot be called, for the same reason."""
 
 
 def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:

@@ -9,7 +9,7 @@ import numpy as np
 from maskdsl.bind.arguments import parameter_type
 from maskdsl.bind.frame import Frame
 from maskdsl.bind.macros import EXPECTED, Elaborate, axes_value, fitted
-from maskdsl.bind.names import RESERVED
+from maskdsl.bind.names import OF_BINDING, RESERVED
 from maskdsl.bind.values import BAD, AxesValue, AxisValue, Term, TupleValue, Value, constant
 from maskdsl.diagnostics import Note, nearest_name
 from maskdsl.errors import binding as errors
@@ -32,6 +32,7 @@ def parameter_names(
     for parameter in declaration.parameters:
         name = parameter.name.id
         check_name(parameter.name, names, frame)
+        check_argument(parameter.name, OF_BINDING, "a parameter", frame)
         if name in values:
             names[name] = _given(parameter, values[name], frame, replace(frame, names=names), elaborate)
         elif parameter.default is None:
@@ -51,6 +52,13 @@ def check_name(name: tree.Name, known: Mapping[str, object], frame: Frame, kind:
         frame.add(errors.DuplicateName(span=name.span, name=name.id, kind=f"{kind} of this name is there already"))
         return False
     return True
+
+
+def check_argument(name: tree.Name, others: frozenset[str], kind: str, frame: Frame) -> bool:
+    """Whether what Python gives by name may have this one, beside the other arguments; reports it otherwise."""
+    if name.id in others:
+        frame.add(errors.NameOfArgument(span=name.span, name=name.id, kind=kind))
+    return name.id not in others
 
 
 def _default(parameter: tree.Parameter, node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Value:

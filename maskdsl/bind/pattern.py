@@ -9,7 +9,8 @@ from maskdsl.bind.frame import Frame, Place, SideWorld, World
 from maskdsl.bind.functions import FUNCTIONS
 from maskdsl.bind.guards import assuming
 from maskdsl.bind.macros import let_value
-from maskdsl.bind.parameters import check_name, parameter_names, plain, unknown_axes
+from maskdsl.bind.names import OF_CALLS
+from maskdsl.bind.parameters import check_argument, check_name, parameter_names, plain, unknown_axes
 from maskdsl.bind.report import Report
 from maskdsl.bind.spaces import check_count, declare_sequences, declare_space
 from maskdsl.bind.tables import declare
@@ -209,6 +210,7 @@ def _with_inputs(declaration: tree.PatternDeclaration, names: _Names, frame: Fra
             world, name = frame.world, statement.name.id
             taken = {**known, **dict.fromkeys([*world.queries.coordinate_names(), *world.keys.coordinate_names()])}
             fits = check_name(statement.name, taken, frame, "an input or a coordinate")
+            fits &= check_argument(statement.name, OF_CALLS, "an input", frame)
             known[name] = None
             declared = declare(statement, names.at(statement, replace(frame, place=Place.CONSTANT)), elaborate)
             if isinstance(declared, Bad) or not fits:

@@ -16,7 +16,7 @@ from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan, tables_of
 
 LOG2_E = "1.4426950408889634"
-HELPERS = ("floor_divide", "floor_modulo", "inside", "power", "integer_log2", "is_power_of_two", "mix", "tanh")
+HELPERS = ("floor_divide", "floor_modulo", "inside", "power", "floor_log2", "has_one_bit", "mix", "tanh")
 CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
 
 

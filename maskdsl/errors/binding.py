@@ -94,6 +94,15 @@ class ReservedName(Diagnostic):
     name: str
 
 
+class NameOfArgument(Diagnostic):
+    code = "E248"
+    message = "{kind} cannot be called `{name}`"
+    label = "Python has another argument of this name"
+
+    name: str
+    kind: str
+
+
 class TypeMismatch(Diagnostic):
     code = "E211"
     message = "{what} is {found}, where {expected} is expected"

@@ -26,6 +26,8 @@ FOUND = {
     "names of helper functions": "space a[9] attend (q + 1) ** 2 % 3 == (k + 1) ** 2 % 3",
     "a score of one token": "space a[9] attend all -> all score 0.5 * s score float(q % 5)",
     "a constant coordinate in a score": "space a[9] coord c = 4 attend q <= k score float(q.c % 3) weight float(k.c)",
+    "functions of tokens and of pairs": "space a[9] coord c = ilog2(a) coord d = 1 if is_power_of_two(a) else 0 "
+    "attend ilog2(q - k) <= k.c or is_power_of_two(q.d + k) order by random(1, i)",
     "gradients of what one token has": "space a[y = 3, x = 2] input gate: float[tokens] attend q.y == k.y "
     "score s + k.gate weight q.gate",
 }
@@ -50,3 +52,10 @@ def test_found(body: str, block: tuple[int, int]) -> None:
     check_stats(call[0])
     check_backends(*call)
     check_layout(*call)
+
+
+def test_any_name_for_the_parameter_of_a_macro() -> None:
+    text = (
+        "def near(self, frame) = abs(q - k) <= self + frame pattern random_pattern() { space a[9] attend near(1, 2) }"
+    )
+    assert RandomPattern(text).bind().dense().sum() == 9 * 7 - 2 * (1 + 2 + 3)
