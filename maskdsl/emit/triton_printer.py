@@ -23,6 +23,7 @@ from maskdsl.ir.expressions import (
     Read,
     Score,
     Side,
+    walk,
 )
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import COMPARISONS, Op, Type
@@ -256,6 +257,9 @@ class TritonPrinter(Printer):
         match expression.type:
             case Type.BOOL:
                 return f"tl.load({address}) != 0"
+            case Type.FLOAT if not any(isinstance(node, Coordinate) for node in walk(expression)):
+                # A block of one: the interpreter takes a comparison of scalar floats for a float.
+                return f"tl.load({address} + tl.zeros([1, 1], tl.int32)).to({self.float})"
             case Type.FLOAT:
                 return f"tl.load({address}).to({self.float})"
             case Type.INT:

@@ -41,5 +41,5 @@ def test_examples(part: int) -> None:
 
 def test_everything() -> None:
     found = interpret(10, 5, HERE / "everything.attn")
-    assert len(found) == 9
+    assert len(found) == 10
     assert not {name: wrong for name, wrong in found.items() if wrong}
