@@ -149,7 +149,7 @@ def forward_against_sdpa(quick: bool) -> Result:
     mask = maskdsl.parse(WINDOW)["window_layer"].bind(n=n)
     attention = mask.compile()
     q, k, v = (torch.randn(1, 8, n, 64) for _ in range(3))
-    allowed = torch.from_numpy(mask.dense())
+    allowed = torch.tensor(mask.dense())
     with torch.no_grad():
         torch.testing.assert_close(
             attention(q, k, v), scaled_dot_product_attention(q, k, v, attn_mask=allowed), rtol=1e-4, atol=1e-5
