@@ -3,6 +3,9 @@
 # end
 
 # hole: imports
+from math import prod
+from threading import local
+
 import torch
 from maskdsl.codegen.tiles import rows_of, spread, tiles_of
 
@@ -47,6 +50,14 @@ class Problem:
         varying |= {f"k_{name}" for name, value in keys.items() if value.shape[0] > 1}
         self.shares_masks = MASK_READS.isdisjoint({"head", "batch", *varying})
         self.poisoned = False
+        self.scratch = local()
+
+    def buffer(self, name, *shape):
+        """Memory for one tile, which the thread's next tile uses again: fresh memory costs as much as a product."""
+        kept, size = self.scratch.__dict__, prod(shape)
+        if name not in kept or kept[name].numel() < size:
+            kept[name] = self.q.new_empty(size, dtype=self.dtype)
+        return kept[name][:size].view(shape)
 
     def clean(self, x):
         """Zero in place of what is not finite: it must not reach pairs that do not attend."""
@@ -79,7 +90,7 @@ class Problem:
 
     def products(self, tile, queries):
         """Scaled products of the queries and keys: [rows, heads, queries, keys]."""
-        s = self.q.new_empty(len(queries), self.heads, tile.size, tile.width, dtype=self.dtype)
+        s = self.buffer("scores", len(queries), self.heads, tile.size, tile.width)
         for run, span in tile.spans:
             multiply(span_of(s, span), queries, tile.keys(self.k, run).transpose(1, 2), 0, self.scale)
         return s
@@ -234,7 +245,7 @@ def backward_tile(problem, tile, lse, delta, grad_out, grads, gradients):
     # hole: score_graph
     # end
     p = problem.exclude(s, limits, columns).sub_(tile.queries(lse)).exp_()
-    slopes = torch.empty_like(p)
+    slopes = problem.buffer("slopes", *p.shape)
     for run, span in tile.spans:
         values = problem.clean(tile.keys(problem.v, run)).transpose(1, 2)
         multiply(span_of(slopes, span), outer, values, beta=0)

@@ -34,9 +34,10 @@ def adjusts(plan: KernelPlan) -> bool:
 
 def imports(plan: KernelPlan) -> list[str]:
     if not adjusts(plan):
-        return ["from itertools import accumulate", "", "import torch"]
-    modules = ["from functools import partial", "from itertools import accumulate", "from threading import Lock"]
-    return ["import math", *modules, "", "import torch"]
+        modules = ["from itertools import accumulate", "from math import prod", "from threading import local"]
+        return [*modules, "", "import torch"]
+    modules = ["from functools import partial", "from itertools import accumulate", "from math import prod"]
+    return ["import math", *modules, "from threading import Lock, local", "", "import torch"]
 
 
 def score_lines(plan: KernelPlan, values: str) -> list[str]:
