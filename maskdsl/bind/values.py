@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from maskdsl.ir.expressions import Constant, Expression
 from maskdsl.ir.ops import Type
 from maskdsl.ir.ranges import Range
+from maskdsl.source import Span
 from maskdsl.syntax import tree
 
 
@@ -67,9 +68,10 @@ BAD = Bad()
 Value = Term | TupleValue | AxisValue | AxesValue | Bad | Abbreviation
 
 
-def constant(value: int | float | bool, span: object = None) -> Term:
-    expression = Constant(value, span=span)  # type: ignore[arg-type]
-    return Term(expression, Range(value, value) if expression.type is Type.INT else None)  # type: ignore[arg-type]
+def constant(value: int | float | bool, span: Span | None = None) -> Term:
+    """A value that is known."""
+    number = isinstance(value, int) and not isinstance(value, bool)
+    return Term(Constant(value, span=span), Range(int(value), int(value)) if number else None)
 
 
 def describe(value: Value) -> str:

@@ -3,7 +3,7 @@
 `bind` proves with them that nothing leaves 64 bits and no divisor is zero; printers choose integer widths by them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from itertools import product
 from typing import NamedTuple, assert_never
@@ -82,8 +82,8 @@ def operator_range(op: Op, operands: tuple[Range, ...]) -> Range:
             raise AssertionError(f"{op} gives no integer")
 
 
-def _hull(values: object) -> Range:
-    found = list(values)  # type: ignore[call-overload]
+def _hull(values: Iterable[int]) -> Range:
+    found = list(values)
     return Range(min(found), max(found))
 
 
