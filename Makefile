@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 WORKERS ?= 2
 
-.PHONY: help test demo check golden bench clean
+.PHONY: help test demo check golden bench aot clean
 
 help:
 	@echo "make test     the tests"
@@ -14,6 +14,7 @@ help:
 	@echo "make check    ruff, mypy and the contracts of imports"
 	@echo "make golden   write the golden files of the tests anew"
 	@echo "make bench    measure, and write the table of the README"
+	@echo "make aot      compile all kernels for GPUs that need not be here, and record what they use"
 	@echo "make clean    remove the virtual environment and what was built"
 
 $(READY): pyproject.toml constraints.txt
@@ -40,6 +41,9 @@ golden: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/cpu.py
+
+aot: $(READY)
+	$(BIN)/python benchmarks/aot.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -83,6 +83,6 @@ def test_lengths_are_no_part_of_the_kernel() -> None:
     """Another length or another image: the same device code, so that nothing is compiled again."""
     packed = maskdsl.load(EXAMPLES / "language" / "packed.attn")["packed"]
     assert kernel(packed, n=100) == kernel(packed, n=8192)
-    swin = maskdsl.load(EXAMPLES / "vision" / "swin.attn")["swin"]
-    assert kernel(swin, h=14, w=14) == kernel(swin, h=56, w=28)
-    assert "attends &= " in kernel(swin, h=14, w=14)
+    blocks = maskdsl.load(EXAMPLES / "vision" / "maxvit.attn")["block"]
+    assert kernel(blocks, h=14, w=14) == kernel(blocks, h=56, w=28)
+    assert "attends &= " in kernel(blocks, h=14, w=14)
