@@ -80,9 +80,9 @@ def test_cycle(tmp_path: Path) -> None:
     assert isinstance(fails(tmp_path / "own.attn")[0], UseCycle)
 
 
-@pytest.mark.parametrize("path", ["../secret.attn", "/etc/secret.attn", "../root/../secret.attn", "link.attn"])
+@pytest.mark.parametrize("path", ["../secret.attn", "/etc/secret.attn", "../inner/../secret.attn", "link.attn"])
 def test_outside(tmp_path: Path, path: str) -> None:
-    root = tmp_path / "root"
+    root = tmp_path / "inner"
     root.mkdir()
     write(tmp_path, secret="def s() = 1")
     (root / "link.attn").symlink_to(tmp_path / "secret.attn")
