@@ -6,8 +6,9 @@ from dataclasses import replace
 from maskdsl.bind.frame import Frame, Place, SideWorld, World
 from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.names import RESERVED
+from maskdsl.bind.reading import unknown_space
 from maskdsl.bind.values import Bad, Term, Value, describe
-from maskdsl.diagnostics import Diagnostic, nearest_name
+from maskdsl.diagnostics import Diagnostic
 from maskdsl.errors import binding as errors
 from maskdsl.ir.expressions import Coordinate, Expression, Side
 from maskdsl.ir.mask import (
@@ -121,9 +122,7 @@ def _known_space(name: tree.Name | None, frame: Frame) -> bool:
     known = [space.name for space in frame.world.spaces()]
     if name is None or name.id in known:
         return True
-    shown = ", ".join(f"`{each}`" for each in known)
-    nearest = nearest_name(name.id, known)
-    frame.add(errors.UnknownSpace(span=name.span, name=name.id, known=f"the spaces are {shown}", nearest=nearest))
+    unknown_space(frame, name.id, name.span, known)
     return False
 
 

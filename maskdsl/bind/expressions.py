@@ -7,12 +7,12 @@ from typing import assert_never
 from maskdsl.bind.frame import Frame, Place, SideWorld
 from maskdsl.bind.functions import FUNCTIONS, call_function
 from maskdsl.bind.guards import assuming
-from maskdsl.bind.macros import expand
+from maskdsl.bind.macros import axes_value, expand
 from maskdsl.bind.names import resolve_name, side_of
-from maskdsl.bind.reading import axis_name, common_axes, read
+from maskdsl.bind.reading import common_axes, read, unknown_space
 from maskdsl.bind.tables import read_table
 from maskdsl.bind.terms import operate
-from maskdsl.bind.values import BAD, AxesValue, AxisValue, Bad, Term, TupleValue, Value, constant
+from maskdsl.bind.values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant
 from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
 from maskdsl.ir.expressions import FALSE, TRUE, InSpace, Side
@@ -249,20 +249,12 @@ def _is_boolean(value: Value) -> bool:
 
 
 def _domain(node: tree.Expression, frame: Frame, function: str) -> list[Value] | None:
-    match node:
-        case tree.Range():
-            return _integers(node, frame)
-        case tree.Name(id="all"):
-            names = common_axes(frame, node.span, function)
-        case tree.Tuple(items=items):
-            found = [axis_name(frame, item) for item in items]
-            known = tuple(name for name in found if not isinstance(name, Bad))
-            names = known if len(known) == len(found) else BAD
-        case tree.Name(id=name) if isinstance(value := frame.names.get(name), AxesValue):
-            names = common_axes(frame, node.span, function) if value.names is None else value.names
-        case _:
-            one = axis_name(frame, node)
-            names = BAD if isinstance(one, Bad) else (one,)
+    if isinstance(node, tree.Range):
+        return _integers(node, frame)
+    axes = axes_value(frame, node)
+    if isinstance(axes, Bad):
+        return None
+    names = common_axes(frame, node.span, function) if axes.names is None else axes.names
     return None if isinstance(names, Bad) else [AxisValue(name) for name in names]
 
 
@@ -304,7 +296,4 @@ def _end(name: tree.Name, side: Side, frame: Frame) -> Value:
     if any(space.name == name.id for space in frame.world.spaces()):
         kind = "queries" if side is Side.QUERY else "keys"
         return frame.add(errors.NotInSequence(span=name.span, name=name.id, sequence=kind, known=f"they are {shown}"))
-    nearest = nearest_name(name.id, [*known, "all"])
-    return frame.add(
-        errors.UnknownSpace(span=name.span, name=name.id, known=f"the spaces are {shown}", nearest=nearest)
-    )
+    return unknown_space(frame, name.id, name.span, known, "all")

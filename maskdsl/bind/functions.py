@@ -6,7 +6,7 @@ from typing import NamedTuple
 from maskdsl.bind.arguments import match_arguments
 from maskdsl.bind.frame import Frame, Place
 from maskdsl.bind.macros import Elaborate
-from maskdsl.bind.reading import CURVES, axis_name, length, read, read_hidden
+from maskdsl.bind.reading import CURVES, axis_name, length, read, read_hidden, unknown_space
 from maskdsl.bind.terms import operate
 from maskdsl.bind.values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant
 from maskdsl.errors import binding as errors
@@ -126,8 +126,7 @@ def _length(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     if space is not None:
         known = [each.name for each in frame.world.spaces()]
         if space not in known:
-            from_known = ", ".join(f"`{each}`" for each in known)
-            return frame.add(errors.UnknownSpace(span=span, name=space, known=f"the spaces are {from_known}"))
+            return unknown_space(frame, space, span, known)
         everywhere = frame.where((a, b) for a in known for b in known)
         return length(everywhere, name, span, sides, space)
     return length(frame, name, span, sides)

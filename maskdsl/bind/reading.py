@@ -3,7 +3,7 @@
 Where guards contradict each other no token can be meant, and what is said there is about any that has what is read.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -68,6 +68,13 @@ def unknown(frame: Frame, name: str, span: Span, worlds: Iterable[SideWorld]) ->
     nearest = nearest_name(name, known)
     shown = "the coordinates are " + ", ".join(f"`{each}`" for each in known[:8])
     return frame.add(errors.UnknownCoordinate(span=span, name=name, known=shown, nearest=nearest))
+
+
+def unknown_space(frame: Frame, name: str, span: Span, known: Collection[str], *others: str) -> Bad:
+    """Reports a space that is none of those known; `others` are words that may have been meant as well."""
+    shown = "the spaces are " + ", ".join(f"`{each}`" for each in known) if known else "none is declared"
+    nearest = nearest_name(name, [*known, *others])
+    return frame.add(errors.UnknownSpace(span=span, name=name, known=shown, nearest=nearest))
 
 
 def coordinate_range(world: SideWorld, name: str, spaces: Iterable[Space]) -> Range:

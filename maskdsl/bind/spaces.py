@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from maskdsl.bind.frame import Frame, SideWorld
 from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.names import RESERVED
+from maskdsl.bind.reading import unknown_space
 from maskdsl.bind.values import BAD, Bad, Term
-from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
 from maskdsl.ir import mask as ir
 from maskdsl.ir.ops import Type
@@ -102,10 +102,7 @@ def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space],
     found: list[ir.Space] = []
     for name in statement.spaces:
         if name.id not in spaces:
-            shown = ", ".join(f"`{each}`" for each in spaces)
-            nearest = nearest_name(name.id, spaces)
-            known = f"the spaces are {shown}" if spaces else "none is declared"
-            frame.add(errors.UnknownSpace(span=name.span, name=name.id, known=known, nearest=nearest))
+            unknown_space(frame, name.id, name.span, spaces)
         elif spaces[name.id] in found:
             frame.add(errors.DuplicateName(span=name.span, name=name.id, kind="once in a sequence is possible"))
         else:

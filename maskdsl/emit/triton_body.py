@@ -81,17 +81,18 @@ class Body:
 
     def score_lines(self) -> list[str]:
         """From products of queries and keys, `s`, to the final scores; a constant scale alone is part of the unit."""
-        mask, printer = self.plan.mask, self.printer(relation=False)
+        printer = self.printer(relation=False)
+        self.scale_products(printer)
+        for expression in self.plan.mask.scores:
+            replace_score(printer, expression)
+        return printer.lines
+
+    def scale_products(self, printer: TritonPrinter) -> None:
+        mask = self.plan.mask
         if mask.scale is None and mask.scores:
             printer.lines.append("s *= DIM**-0.5")
         elif mask.scale is not None and constant_unit(self.plan) is None and mask.scale != Constant(1.0):
             printer.statement("s *= ", mask.scale)
-        for expression in mask.scores:
-            if isinstance(expression, Constant) or any(isinstance(node, Score) for node in walk(expression)):
-                printer.assign_score(expression)
-            else:
-                printer.statement("s = tl.zeros_like(s) + ", expression)
-        return printer.lines
 
     def weight_lines(self) -> list[str]:
         if self.plan.mask.weight is None:
@@ -107,3 +108,11 @@ def constant_unit(plan: KernelPlan) -> float | None:
     if isinstance(scale, Constant) and scale.value > 0 and not plan.mask.scores:
         return float(scale.value)
     return None
+
+
+def replace_score(printer: TritonPrinter, expression: Expression) -> None:
+    """Adds the statement of one `score` line; one that does not read `s` is spread over all pairs."""
+    if isinstance(expression, Constant) or any(isinstance(node, Score) for node in walk(expression)):
+        printer.assign_score(expression)
+    else:
+        printer.statement("s = tl.zeros_like(s) + ", expression)

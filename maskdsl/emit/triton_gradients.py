@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from maskdsl.emit.triton_body import Body, Holes, constant_unit
+from maskdsl.emit.triton_body import Body, Holes, replace_score
 from maskdsl.ir.derive import ONE, derivative
-from maskdsl.ir.expressions import Constant, Score, Side, walk
+from maskdsl.ir.expressions import Constant, Score, Side
 from maskdsl.plan import unused
 
 
@@ -69,23 +69,18 @@ class GradientBody(Body):
             factors.append(unused(name, printer.taken))
             return factors[-1]
 
-        if mask.scale is None and mask.scores:
-            printer.lines.append("s *= DIM**-0.5")
-        elif mask.scale is not None and not isinstance(mask.scale, Constant):
+        if mask.scale is None or isinstance(mask.scale, Constant):
+            self.scale_products(printer)
+        else:
             printer.assign(factor("own_scale"), mask.scale)
             printer.lines.append(f"s *= {factors[-1]}")
-        elif mask.scale is not None and constant_unit(self.plan) is None and mask.scale != Constant(1.0):
-            printer.statement("s *= ", mask.scale)
         for expression in mask.scores:
             slope = derivative(expression, Score())
             if slope is None:
                 factors.append("0.0")
             elif slope != ONE:
                 printer.assign(factor("slope"), slope)
-            if isinstance(expression, Constant) or any(isinstance(node, Score) for node in walk(expression)):
-                printer.assign_score(expression)
-            else:
-                printer.statement("s = tl.zeros_like(s) + ", expression)
+            replace_score(printer, expression)
         return Sloped(printer.lines, factors)
 
     def weights(self) -> list[str]:

@@ -378,25 +378,6 @@ class UnknownType(Diagnostic):
     known: str
 
 
-class UnknownPlace(Diagnostic):
-    code = "E242"
-    message = "a space `{name}` has no `{coordinate}`"
-    label = "{known}"
-
-    name: str
-    coordinate: str
-    known: str
-
-
-class NotOneToken(Diagnostic):
-    code = "E243"
-    message = "{what} reads the tokens of a pair, and belongs to one"
-    label = "{hint}"
-
-    what: str
-    hint: str
-
-
 class DivisionByZero(Diagnostic):
     code = "E244"
     message = "division by zero"

@@ -101,7 +101,7 @@ class Apply(Node):
 
     @property
     def type(self) -> Type:
-        return result_type(self.op, tuple(argument.type for argument in self.arguments))
+        return result_type(self.op) or self.arguments[-1].type
 
 
 Expression = Constant | Coordinate | InSpace | Head | Batch | Score | Read | Apply

@@ -55,10 +55,10 @@ class Op(StrEnum):
 COMPARISONS = frozenset({Op.EQUAL, Op.NOT_EQUAL, Op.LESS, Op.LESS_EQUAL})
 
 
-def result_type(op: Op, arguments: tuple[Type, ...]) -> Type:
-    """The type of `op` applied to operands of these types, which the binder has checked."""
+def result_type(op: Op) -> Type | None:
+    """The type that `op` always has; None where it is that of its last operand, which the binder has checked."""
     if op in COMPARISONS or op in (Op.NOT, Op.AND, Op.OR, Op.IS_POWER_OF_TWO):
         return Type.BOOL
     if op is Op.TO_FLOAT:
         return Type.FLOAT
-    return arguments[-1]
+    return None
