@@ -30,6 +30,7 @@ def query_gradient_kernel(
     v_batch_stride,
     v_head_stride,
     v_token_stride,
+    # hole: query_tile_parameters
     variant_of,
     full_rows,
     full_starts,
@@ -39,6 +40,7 @@ def query_gradient_kernel(
     partial_ends,
     variant_batch_stride,
     variant_head_stride,
+    # end
     heads,
     heads_per_key_head,
     query_length,
@@ -61,8 +63,10 @@ def query_gradient_kernel(
     row = rows - 1 - tl.program_id(0) % rows
     head = tl.program_id(0) // rows % heads
     batch = tl.program_id(0) // rows // heads
+    # hole: query_row
     variant = tl.load(variant_of + batch * variant_batch_stride + head * variant_head_stride)
-    number = variant * (rows + 1) + row
+    number = variant * rows + row
+    # end
 
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
     key_head = (head // heads_per_key_head).to(tl.int64)
@@ -81,8 +85,14 @@ def query_gradient_kernel(
     # end
     result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)
 
-    for run in range(tl.load(full_rows + number), tl.load(full_rows + number + 1)):
-        for block in range(tl.load(full_starts + run), tl.load(full_ends + run)):
+    # hole: query_full_runs
+    first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
+    # end
+    for run in range(first_run, end_run):
+        # hole: query_full_run
+        start, end = tl.load(full_starts + run), tl.load(full_ends + run)
+        # end
+        for block in range(start, end):
             key_places = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
             key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
             value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
@@ -98,8 +108,14 @@ def query_gradient_kernel(
             # end
             result = tl.dot(slopes.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
-    for run in range(tl.load(partial_rows + number), tl.load(partial_rows + number + 1)):
-        for block in range(tl.load(partial_starts + run), tl.load(partial_ends + run)):
+    # hole: query_partial_runs
+    first_run, end_run = tl.load(partial_rows + 2 * number), tl.load(partial_rows + 2 * number + 1)
+    # end
+    for run in range(first_run, end_run):
+        # hole: query_partial_run
+        start, end = tl.load(partial_starts + run), tl.load(partial_ends + run)
+        # end
+        for block in range(start, end):
             keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
             key_places = tl.minimum(keys, key_length - 1)
             key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
@@ -144,6 +160,7 @@ def key_gradient_kernel(
     v_batch_stride,
     v_head_stride,
     v_token_stride,
+    # hole: key_tile_parameters
     variant_of,
     full_rows,
     full_starts,
@@ -153,6 +170,7 @@ def key_gradient_kernel(
     partial_ends,
     variant_batch_stride,
     variant_head_stride,
+    # end
     heads,
     heads_per_key_head,
     query_length,
@@ -197,13 +215,21 @@ def key_gradient_kernel(
         first = (wide_batch * heads + wide_head) * query_length
         own_q = q + wide_batch * q_batch_stride + wide_head * q_head_stride
         own_grad = grad_out + first * VALUE_DIM
+        # hole: key_row
         variant = tl.load(variant_of + batch * variant_batch_stride + head * variant_head_stride)
-        number = variant * (columns + 1) + column
+        number = variant * columns + column
+        # end
         # hole: key_coordinates
         # end
 
-        for run in range(tl.load(full_rows + number), tl.load(full_rows + number + 1)):
-            for block in range(tl.load(full_starts + run), tl.load(full_ends + run)):
+        # hole: key_full_runs
+        first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
+        # end
+        for run in range(first_run, end_run):
+            # hole: key_full_run
+            start, end = tl.load(full_starts + run), tl.load(full_ends + run)
+            # end
+            for block in range(start, end):
                 queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
                 query_places = tl.minimum(queries, query_length - 1)
                 query_tile = load_tokens(own_q, query_places, q_token_stride, DIM, PADDED_DIM)
@@ -226,8 +252,14 @@ def key_gradient_kernel(
                 slopes = tl.trans(slopes.to(q.dtype.element_ty))
                 key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
 
-        for run in range(tl.load(partial_rows + number), tl.load(partial_rows + number + 1)):
-            for block in range(tl.load(partial_starts + run), tl.load(partial_ends + run)):
+        # hole: key_partial_runs
+        first_run, end_run = tl.load(partial_rows + 2 * number), tl.load(partial_rows + 2 * number + 1)
+        # end
+        for run in range(first_run, end_run):
+            # hole: key_partial_run
+            start, end = tl.load(partial_starts + run), tl.load(partial_ends + run)
+            # end
+            for block in range(start, end):
                 queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
                 query_places = tl.minimum(queries, query_length - 1)
                 query_tile = load_tokens(own_q, query_places, q_token_stride, DIM, PADDED_DIM)
@@ -254,12 +286,12 @@ def key_gradient_kernel(
                 key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
 
     real = (keys < key_length)[:, None]
-    start = (wide_batch * key_heads + wide_key_head) * key_length
+    own_first = (wide_batch * key_heads + wide_key_head) * key_length
     dims = tl.arange(0, PADDED_DIM)[None, :]
-    elements = grad_k + (start + keys)[:, None] * DIM + dims
+    elements = grad_k + (own_first + keys)[:, None] * DIM + dims
     tl.store(elements, (key_result * SCALE).to(grad_k.dtype.element_ty), mask=real & (dims < DIM))
     dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
-    elements = grad_v + (start + keys)[:, None] * VALUE_DIM + dims
+    elements = grad_v + (own_first + keys)[:, None] * VALUE_DIM + dims
     tl.store(elements, value_result.to(grad_v.dtype.element_ty), mask=real & (dims < VALUE_DIM))
 
 
@@ -269,7 +301,7 @@ def gradients(
     """The gradients of q, k and v, in laid-out order, from those of the results of `attention`.
 
     `row_tiles` and `column_tiles` are the tiles of `block` queries and keys, by blocks of queries and by blocks of
-    keys; `launch` holds `precision`, `warps` and `stages`.
+    keys; `launch` holds `precision`, `warps` and `stages`. None stands for tiles that kernels find themselves.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
@@ -278,12 +310,16 @@ def gradients(
     delta = ((grad_out * out).sum(dim=-1, dtype=lse.dtype) - grad_lse).contiguous()
     base = (lse * 1.4426950408889634).masked_fill(lse == -torch.inf, torch.inf).contiguous()
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
+    # hole: tile_arguments
     variant_of = row_tiles.variant_of.expand(batch, heads)
+    row_arguments = (variant_of, *row_tiles[1:], *variant_of.stride())
+    column_arguments = (variant_of, *column_tiles[1:], *variant_of.stride())
+    # end
     # hole: prepare
     # end
     shared = (q, k, v, grad_out, base, delta)
     strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
-    numbers = (*variant_of.stride(), heads, heads // key_heads, query_length, key_length)
+    numbers = (heads, heads // key_heads, query_length, key_length)
     # hole: arguments
     arguments = ()
     # end
@@ -306,9 +342,9 @@ def gradients(
     }
     rows, columns = triton.cdiv(query_length, block[0]), triton.cdiv(key_length, block[1])
     query_gradient_kernel[(rows * heads * batch,)](
-        *shared, grad_q, *strides, variant_of, *row_tiles[1:], *numbers, *arguments, **constants
+        *shared, grad_q, *strides, *row_arguments, *numbers, *arguments, **constants
     )
     key_gradient_kernel[(columns * key_heads * batch,)](
-        *shared, grad_k, grad_v, *strides, variant_of, *column_tiles[1:], *numbers, *arguments, **constants
+        *shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments, **constants
     )
     return grad_q, grad_k, grad_v

@@ -18,13 +18,14 @@ import triton.language as tl
 # q, k, v and out are [batch, heads, tokens, dim]. PADDED dims are powers of two, of which the first DIM are real.
 
 
+# hole: tiles
 class Tiles(NamedTuple):
     """Where tiles are: int32 tensors. Those of one list follow each other, variant by variant and row by row."""
 
     variant_of: torch.Tensor
     """[batch or 1, heads or 1]"""
     full_rows: torch.Tensor
-    """[variants * (rows + 1)]: the first run of every row of tiles whose pairs all attend, and the end of the last."""
+    """[variants * rows, 2]: the first run of every row of tiles whose pairs all attend, and the end of its last."""
     full_starts: torch.Tensor
     full_ends: torch.Tensor
     partial_rows: torch.Tensor
@@ -33,6 +34,7 @@ class Tiles(NamedTuple):
     partial_ends: torch.Tensor
 
 
+# end
 # hole: pattern
 # end
 @triton.jit
@@ -53,7 +55,10 @@ def soften(s, highest, UNIT: tl.constexpr):
 
 
 # Triton would compile anew for a number that 16 divides, and for 1: worth it for strides of q, k and v alone.
-NUMBERS = ["variant_batch_stride", "variant_head_stride", "heads", "heads_per_key_head", "query_length", "key_length"]
+NUMBERS = ["heads", "heads_per_key_head", "query_length", "key_length"]
+# hole: tile_numbers
+NUMBERS += ["variant_batch_stride", "variant_head_stride"]
+# end
 # hole: numbers
 # end
 
@@ -74,6 +79,7 @@ def forward_kernel(
     v_batch_stride,
     v_head_stride,
     v_token_stride,
+    # hole: tile_parameters
     variant_of,
     full_rows,
     full_starts,
@@ -83,6 +89,7 @@ def forward_kernel(
     partial_ends,
     variant_batch_stride,
     variant_head_stride,
+    # end
     heads,
     heads_per_key_head,
     query_length,
@@ -105,8 +112,10 @@ def forward_kernel(
     row = rows - 1 - tl.program_id(0) % rows
     head = tl.program_id(0) // rows % heads
     batch = tl.program_id(0) // rows // heads
+    # hole: row
     variant = tl.load(variant_of + batch * variant_batch_stride + head * variant_head_stride)
-    number = variant * (rows + 1) + row
+    number = variant * rows + row
+    # end
 
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
     key_head = wide_head // heads_per_key_head
@@ -125,8 +134,14 @@ def forward_kernel(
     highest = tl.full([QUERY_BLOCK], float("-inf"), dtype=WIDE)
 
     # Tiles whose pairs all attend need no mask.
-    for run in range(tl.load(full_rows + number), tl.load(full_rows + number + 1)):
-        for block in range(tl.load(full_starts + run), tl.load(full_ends + run)):
+    # hole: full_runs
+    first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
+    # end
+    for run in range(first_run, end_run):
+        # hole: full_run
+        start, end = tl.load(full_starts + run), tl.load(full_ends + run)
+        # end
+        for block in range(start, end):
             key_places = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
             key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
@@ -141,8 +156,14 @@ def forward_kernel(
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     # In all others pairs are looked at one by one. Keys behind the last are the last one again, and attended by nobody.
-    for run in range(tl.load(partial_rows + number), tl.load(partial_rows + number + 1)):
-        for block in range(tl.load(partial_starts + run), tl.load(partial_ends + run)):
+    # hole: partial_runs
+    first_run, end_run = tl.load(partial_rows + 2 * number), tl.load(partial_rows + 2 * number + 1)
+    # end
+    for run in range(first_run, end_run):
+        # hole: partial_run
+        start, end = tl.load(partial_starts + run), tl.load(partial_ends + run)
+        # end
+        for block in range(start, end):
             keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
             key_places = tl.minimum(keys, key_length - 1)
             key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
@@ -178,16 +199,18 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
     """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in laid-out order.
 
     `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens], in
-    declared order. `tiles` are those of blocks of `block` queries and keys, both powers of two. `layout` holds the
-    declared positions of queries and keys in laid-out order, [batch or 1, heads or 1, tokens]; None stands for equal
-    orders. `precision` is that of products of float32: "ieee", "tf32x3" or "tf32".
+    declared order. `tiles` are those of blocks of `block` queries and keys, both powers of two; None where the kernel
+    finds them itself. `layout` holds the declared positions of queries and keys in laid-out order, [batch or 1, heads
+    or 1, tokens]; None stands for equal orders. `precision` is that of products of float32: "ieee", "tf32x3" or "tf32".
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
     key_heads, key_length, value_dim = v.shape[1:]
     out = q.new_empty(batch, heads, query_length, value_dim)
     lse = q.new_empty(batch, heads, query_length, dtype=torch.promote_types(q.dtype, torch.float32))
+    # hole: variants
     variant_of = tiles.variant_of.expand(batch, heads)
+    # end
     # hole: prepare
     # end
     forward_kernel[(triton.cdiv(query_length, block[0]) * heads * batch,)](
@@ -199,9 +222,11 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         *q.stride()[:3],
         *k.stride()[:3],
         *v.stride()[:3],
+        # hole: tile_arguments
         variant_of,
         *tiles[1:],
         *variant_of.stride(),
+        # end
         heads,
         heads // key_heads,
         query_length,

@@ -18,6 +18,9 @@ from maskdsl.plan import KernelPlan, tables_of
 LOG2_E = "1.4426950408889634"
 HELPERS = ("floor_divide", "floor_modulo", "inside", "power", "floor_log2", "has_one_bit", "mix", "tanh")
 CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
+LOOPS = ("tile_parameters", "row", "full_runs", "full_run", "partial_runs", "partial_run")
+LISTS = dict.fromkeys((*LOOPS, "tiles", "tile_numbers", "tile_arguments", "variants"))
+GRADIENT_LISTS = dict.fromkeys(("tile_arguments", *(f"{side}_{name}" for side in ("query", "key") for name in LOOPS)))
 
 
 def emit_triton(plan: KernelPlan) -> str:
@@ -26,8 +29,8 @@ def emit_triton(plan: KernelPlan) -> str:
     kernel, gradients = body.holes(), body.gradient_holes()
     lines = [line for lines in (*kernel.values(), *gradients.values()) for line in lines]
     around = Surroundings(plan, body.names, lines)
-    forward = fill(read_skeleton("forward"), {**kernel, **around.holes()})
-    return f"{forward}\n\n{fill(read_skeleton('backward'), {**gradients, **around.gradient_holes()})}"
+    forward = fill(read_skeleton("forward"), {**kernel, **around.holes(), **LISTS})
+    return f"{forward}\n\n{fill(read_skeleton('backward'), {**gradients, **around.gradient_holes(), **GRADIENT_LISTS})}"
 
 
 @dataclass(frozen=True)

@@ -186,8 +186,9 @@ def whole_tiles(tiles: TileMap, whole: int) -> TileMap:
 
 
 def joined(variants: list[Runs]) -> list[NDArray[np.int32]]:
-    """Lists of runs one behind the other."""
+    """Lists of runs one behind the other, and of each row the first of its runs and the end of the last."""
     offsets = np.cumsum([0, *(len(each.start) for each in variants[:-1])])
-    rows = [each.row_start + offset for each, offset in zip(variants, offsets, strict=True)]
+    firsts = [each.row_start + offset for each, offset in zip(variants, offsets, strict=True)]
+    rows = [np.stack([first[:-1], first[1:]], axis=1).ravel() for first in firsts]
     parts = rows, [each.start for each in variants], [each.end for each in variants]
     return [np.concatenate(part).astype(np.int32) for part in parts]

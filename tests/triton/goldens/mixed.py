@@ -26,7 +26,7 @@ class Tiles(NamedTuple):
     variant_of: torch.Tensor
     """[batch or 1, heads or 1]"""
     full_rows: torch.Tensor
-    """[variants * (rows + 1)]: the first run of every row of tiles whose pairs all attend, and the end of the last."""
+    """[variants * rows, 2]: the first run of every row of tiles whose pairs all attend, and the end of its last."""
     full_starts: torch.Tensor
     full_ends: torch.Tensor
     partial_rows: torch.Tensor
@@ -83,7 +83,8 @@ def soften(s, highest, UNIT: tl.constexpr):
 
 
 # Triton would compile anew for a number that 16 divides, and for 1: worth it for strides of q, k and v alone.
-NUMBERS = ["variant_batch_stride", "variant_head_stride", "heads", "heads_per_key_head", "query_length", "key_length"]
+NUMBERS = ["heads", "heads_per_key_head", "query_length", "key_length"]
+NUMBERS += ["variant_batch_stride", "variant_head_stride"]
 NUMBERS += [
     "token_image_start",
     "token_image_end",
@@ -162,7 +163,7 @@ def forward_kernel(
     head = tl.program_id(0) // rows % heads
     batch = tl.program_id(0) // rows // heads
     variant = tl.load(variant_of + batch * variant_batch_stride + head * variant_head_stride)
-    number = variant * (rows + 1) + row
+    number = variant * rows + row
 
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
     key_head = wide_head // heads_per_key_head
@@ -185,8 +186,10 @@ def forward_kernel(
     highest = tl.full([QUERY_BLOCK], float("-inf"), dtype=WIDE)
 
     # Tiles whose pairs all attend need no mask.
-    for run in range(tl.load(full_rows + number), tl.load(full_rows + number + 1)):
-        for block in range(tl.load(full_starts + run), tl.load(full_ends + run)):
+    first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
+    for run in range(first_run, end_run):
+        start, end = tl.load(full_starts + run), tl.load(full_ends + run)
+        for block in range(start, end):
             key_places = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
             key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
@@ -205,8 +208,10 @@ def forward_kernel(
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     # In all others pairs are looked at one by one. Keys behind the last are the last one again, and attended by nobody.
-    for run in range(tl.load(partial_rows + number), tl.load(partial_rows + number + 1)):
-        for block in range(tl.load(partial_starts + run), tl.load(partial_ends + run)):
+    first_run, end_run = tl.load(partial_rows + 2 * number), tl.load(partial_rows + 2 * number + 1)
+    for run in range(first_run, end_run):
+        start, end = tl.load(partial_starts + run), tl.load(partial_ends + run)
+        for block in range(start, end):
             keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
             key_places = tl.minimum(keys, key_length - 1)
             key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
@@ -257,9 +262,9 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
     """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in laid-out order.
 
     `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens], in
-    declared order. `tiles` are those of blocks of `block` queries and keys, both powers of two. `layout` holds the
-    declared positions of queries and keys in laid-out order, [batch or 1, heads or 1, tokens]; None stands for equal
-    orders. `precision` is that of products of float32: "ieee", "tf32x3" or "tf32".
+    declared order. `tiles` are those of blocks of `block` queries and keys, both powers of two; None where the kernel
+    finds them itself. `layout` holds the declared positions of queries and keys in laid-out order, [batch or 1, heads
+    or 1, tokens]; None stands for equal orders. `precision` is that of products of float32: "ieee", "tf32x3" or "tf32".
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
@@ -387,7 +392,7 @@ def query_gradient_kernel(
     head = tl.program_id(0) // rows % heads
     batch = tl.program_id(0) // rows // heads
     variant = tl.load(variant_of + batch * variant_batch_stride + head * variant_head_stride)
-    number = variant * (rows + 1) + row
+    number = variant * rows + row
 
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
     key_head = (head // heads_per_key_head).to(tl.int64)
@@ -410,8 +415,10 @@ def query_gradient_kernel(
     q_y = tl.load(token_y + query_places)[:, None]
     result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)
 
-    for run in range(tl.load(full_rows + number), tl.load(full_rows + number + 1)):
-        for block in range(tl.load(full_starts + run), tl.load(full_ends + run)):
+    first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
+    for run in range(first_run, end_run):
+        start, end = tl.load(full_starts + run), tl.load(full_ends + run)
+        for block in range(start, end):
             key_places = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
             key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
             value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
@@ -429,8 +436,10 @@ def query_gradient_kernel(
             slopes = p * (slopes - own_delta[:, None])
             result = tl.dot(slopes.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
-    for run in range(tl.load(partial_rows + number), tl.load(partial_rows + number + 1)):
-        for block in range(tl.load(partial_starts + run), tl.load(partial_ends + run)):
+    first_run, end_run = tl.load(partial_rows + 2 * number), tl.load(partial_rows + 2 * number + 1)
+    for run in range(first_run, end_run):
+        start, end = tl.load(partial_starts + run), tl.load(partial_ends + run)
+        for block in range(start, end):
             keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
             key_places = tl.minimum(keys, key_length - 1)
             key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
@@ -556,7 +565,7 @@ def key_gradient_kernel(
         own_q = q + wide_batch * q_batch_stride + wide_head * q_head_stride
         own_grad = grad_out + first * VALUE_DIM
         variant = tl.load(variant_of + batch * variant_batch_stride + head * variant_head_stride)
-        number = variant * (columns + 1) + column
+        number = variant * columns + column
         own_token_document = token_document + wide_batch * token_document_batch_stride
         own_token_document += wide_head * token_document_head_stride
         own_token_x = token_x + wide_batch * token_x_batch_stride
@@ -567,8 +576,10 @@ def key_gradient_kernel(
         k_x = tl.load(own_token_x + key_places)[None, :]
         k_y = tl.load(own_token_y + key_places)[None, :]
 
-        for run in range(tl.load(full_rows + number), tl.load(full_rows + number + 1)):
-            for block in range(tl.load(full_starts + run), tl.load(full_ends + run)):
+        first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
+        for run in range(first_run, end_run):
+            start, end = tl.load(full_starts + run), tl.load(full_ends + run)
+            for block in range(start, end):
                 queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
                 query_places = tl.minimum(queries, query_length - 1)
                 query_tile = load_tokens(own_q, query_places, q_token_stride, DIM, PADDED_DIM)
@@ -593,8 +604,10 @@ def key_gradient_kernel(
                 slopes = tl.trans(slopes.to(q.dtype.element_ty))
                 key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
 
-        for run in range(tl.load(partial_rows + number), tl.load(partial_rows + number + 1)):
-            for block in range(tl.load(partial_starts + run), tl.load(partial_ends + run)):
+        first_run, end_run = tl.load(partial_rows + 2 * number), tl.load(partial_rows + 2 * number + 1)
+        for run in range(first_run, end_run):
+            start, end = tl.load(partial_starts + run), tl.load(partial_ends + run)
+            for block in range(start, end):
                 queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
                 query_places = tl.minimum(queries, query_length - 1)
                 query_tile = load_tokens(own_q, query_places, q_token_stride, DIM, PADDED_DIM)
@@ -634,12 +647,12 @@ def key_gradient_kernel(
                 key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
 
     real = (keys < key_length)[:, None]
-    start = (wide_batch * key_heads + wide_key_head) * key_length
+    own_first = (wide_batch * key_heads + wide_key_head) * key_length
     dims = tl.arange(0, PADDED_DIM)[None, :]
-    elements = grad_k + (start + keys)[:, None] * DIM + dims
+    elements = grad_k + (own_first + keys)[:, None] * DIM + dims
     tl.store(elements, (key_result * SCALE).to(grad_k.dtype.element_ty), mask=real & (dims < DIM))
     dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
-    elements = grad_v + (start + keys)[:, None] * VALUE_DIM + dims
+    elements = grad_v + (own_first + keys)[:, None] * VALUE_DIM + dims
     tl.store(elements, value_result.to(grad_v.dtype.element_ty), mask=real & (dims < VALUE_DIM))
 
 
@@ -649,7 +662,7 @@ def gradients(
     """The gradients of q, k and v, in laid-out order, from those of the results of `attention`.
 
     `row_tiles` and `column_tiles` are the tiles of `block` queries and keys, by blocks of queries and by blocks of
-    keys; `launch` holds `precision`, `warps` and `stages`.
+    keys; `launch` holds `precision`, `warps` and `stages`. None stands for tiles that kernels find themselves.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
@@ -659,6 +672,8 @@ def gradients(
     base = (lse * 1.4426950408889634).masked_fill(lse == -torch.inf, torch.inf).contiguous()
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     variant_of = row_tiles.variant_of.expand(batch, heads)
+    row_arguments = (variant_of, *row_tiles[1:], *variant_of.stride())
+    column_arguments = (variant_of, *column_tiles[1:], *variant_of.stride())
     token_values = token_coordinates(device=q.device, **inputs)
     token_document = token_table(token_values["document"], layout[0], batch, heads, torch.int32)
     token_x = token_table(token_values["x"], layout[0], batch, heads, torch.int32)
@@ -666,7 +681,7 @@ def gradients(
     bias = inputs["bias"]
     shared = (q, k, v, grad_out, base, delta)
     strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
-    numbers = (*variant_of.stride(), heads, heads // key_heads, query_length, key_length)
+    numbers = (heads, heads // key_heads, query_length, key_length)
     arguments = (
         token_document,
         token_x,
@@ -700,9 +715,9 @@ def gradients(
     }
     rows, columns = triton.cdiv(query_length, block[0]), triton.cdiv(key_length, block[1])
     query_gradient_kernel[(rows * heads * batch,)](
-        *shared, grad_q, *strides, variant_of, *row_tiles[1:], *numbers, *arguments, **constants
+        *shared, grad_q, *strides, *row_arguments, *numbers, *arguments, **constants
     )
     key_gradient_kernel[(columns * key_heads * batch,)](
-        *shared, grad_k, grad_v, *strides, variant_of, *column_tiles[1:], *numbers, *arguments, **constants
+        *shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments, **constants
     )
     return grad_q, grad_k, grad_v
