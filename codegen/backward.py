@@ -311,9 +311,10 @@ def gradients(
     base = (lse * 1.4426950408889634).masked_fill(lse == -torch.inf, torch.inf).contiguous()
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     # hole: tile_arguments
-    variant_of = row_tiles.variant_of.expand(batch, heads)
-    row_arguments = (variant_of, *row_tiles[1:], *variant_of.stride())
-    column_arguments = (variant_of, *column_tiles[1:], *variant_of.stride())
+    row_variants = row_tiles.variant_of.expand(batch, heads)
+    row_arguments = (row_variants, *row_tiles[1:], *row_variants.stride())
+    column_variants = column_tiles.variant_of.expand(batch, heads)
+    column_arguments = (column_variants, *column_tiles[1:], *column_variants.stride())
     # end
     # hole: prepare
     # end

@@ -9,6 +9,7 @@ from functools import cached_property
 from operator import methodcaller
 from typing import NamedTuple
 
+from maskdsl.analysis.closed import Limits, closed_limits
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Read, Side, walk
 from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, Sequence, Shuffled
 
@@ -25,6 +26,16 @@ class KernelPlan:
     mask: MaskIR
     query_block: int
     key_block: int
+
+    @cached_property
+    def row_limits(self) -> Limits | None:
+        """The keys of a query in closed form, if there is one: kernels then take no lists of the tiles of rows."""
+        return closed_limits(self.mask, Side.QUERY)
+
+    @cached_property
+    def column_limits(self) -> Limits | None:
+        """The queries of a key in closed form, if there is one."""
+        return closed_limits(self.mask, Side.KEY)
 
     @cached_property
     def pair_expressions(self) -> tuple[Expression, ...]:

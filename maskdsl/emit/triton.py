@@ -10,6 +10,7 @@ from maskdsl.emit.torch_functions import helper, helper_lines, separated
 from maskdsl.emit.triton_body import Holes, constant_unit
 from maskdsl.emit.triton_coordinates import KernelNames, words_of
 from maskdsl.emit.triton_gradients import GradientBody
+from maskdsl.emit.triton_loops import Loops
 from maskdsl.ir.expressions import Constant
 from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Type
@@ -18,19 +19,18 @@ from maskdsl.plan import KernelPlan, tables_of
 LOG2_E = "1.4426950408889634"
 HELPERS = ("floor_divide", "floor_modulo", "inside", "power", "floor_log2", "has_one_bit", "mix", "tanh")
 CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
-LOOPS = ("tile_parameters", "row", "full_runs", "full_run", "partial_runs", "partial_run")
-LISTS = dict.fromkeys((*LOOPS, "tiles", "tile_numbers", "tile_arguments", "variants"))
-GRADIENT_LISTS = dict.fromkeys(("tile_arguments", *(f"{side}_{name}" for side in ("query", "key") for name in LOOPS)))
 
 
 def emit_triton(plan: KernelPlan) -> str:
     """A module with `attention(q, k, v, inputs, tiles, block, ...) -> (out, lse)`; it needs torch and Triton alone."""
     body = GradientBody(plan)
-    kernel, gradients = body.holes(), body.gradient_holes()
-    lines = [line for lines in (*kernel.values(), *gradients.values()) for line in lines]
+    loops = Loops(body.names)
+    forward = {**body.holes(), **loops.holes()}
+    backward = {**body.gradient_holes(), **loops.gradient_holes()}
+    lines = [line for lines in (*forward.values(), *backward.values()) for line in lines or ()]
     around = Surroundings(plan, body.names, lines)
-    forward = fill(read_skeleton("forward"), {**kernel, **around.holes(), **LISTS})
-    return f"{forward}\n\n{fill(read_skeleton('backward'), {**gradients, **around.gradient_holes(), **GRADIENT_LISTS})}"
+    first = fill(read_skeleton("forward"), {**forward, **around.holes()})
+    return f"{first}\n\n{fill(read_skeleton('backward'), {**backward, **around.gradient_holes()})}"
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,8 @@ def started_kernels(
         for name in names:
             values = torch.zeros(sequence.length, dtype=torch.int64, device="meta")
             inputs[f"{kind}_{plan.identifiers[name]}"] = values
-    tiles = module.Tiles(torch.zeros(1, 1, dtype=torch.int32), *[torch.zeros(1, dtype=torch.int32)] * 6)
+    lists = torch.zeros(1, 1, dtype=torch.int32), *[torch.zeros(1, dtype=torch.int32)] * 6
+    tiles = module.Tiles(*lists) if hasattr(module, "Tiles") else None
     block = choice.query_block, choice.key_block
     options = {"precision": precision, "warps": choice.warps, "stages": choice.stages}
     out, lse = module.attention(q, k, v, inputs, tiles, block, **options)

@@ -59,8 +59,10 @@ class Launch:
         return self.choice.query_block, self.choice.key_block
 
     def tiles(self, device: torch.device, by: str) -> Any:
-        """The tiles as the generated module takes them, `by` "row" or "column"."""
-        state = self.call.state
+        """The tiles as the generated module takes them, `by` "row" or "column"; None where it finds them itself."""
+        state, plan = self.call.state, self.call.plan
+        if (plan.row_limits if by == "row" else plan.column_limits) is not None:
+            return None
 
         def make() -> list[Tensor]:
             found = state.tiles(self.block)

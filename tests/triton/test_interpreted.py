@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import maskdsl
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 EXAMPLES = ROOT / "examples"
@@ -43,3 +45,14 @@ def test_everything() -> None:
     found = interpret(10, 5, HERE / "everything.attn")
     assert len(found) == 10
     assert not {name: wrong for name, wrong in found.items() if wrong}
+
+
+def test_tiles_found_by_arithmetic() -> None:
+    found = interpret(6, 11, HERE / "limits.attn")
+    assert len(found) == 8
+    assert not {name: wrong for name, wrong in found.items() if wrong}
+    sources = {
+        name: pattern.bind(heads=2).compile("triton").source
+        for name, pattern in maskdsl.load(HERE / "limits.attn").items()
+    }
+    assert {name for name, source in sources.items() if "class Tiles" in source} == {"clipped", "some_queries"}
