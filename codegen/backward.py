@@ -190,7 +190,8 @@ def key_gradient_kernel(
     """The gradients of one block of keys and values of one key head, from the tiles of its column in every head.
 
     The lists of tiles are by blocks of keys, and their runs blocks of queries. Queries behind the last one have no
-    probability, keys behind the last one are not stored: neither needs a mask.
+    probability, keys behind the last one are not stored: neither needs a mask. Scores are [keys, queries] here, so that
+    what both results are products of stays in registers.
     """
     WIDE: tl.constexpr = base.dtype.element_ty
     columns = tl.cdiv(key_length, KEY_BLOCK)
@@ -236,20 +237,20 @@ def key_gradient_kernel(
                 grad_tile = load_tokens(own_grad, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
                 own_base = tl.load(base + first + queries, mask=queries < query_length, other=float("inf"))
                 own_delta = tl.load(delta + first + query_places)
-                s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+                s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
                 # hole: key_full_score
                 # end
-                p = tl.exp2(s * UNIT - own_base[:, None])
-                slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+                p = tl.exp2(s * UNIT - own_base[None, :])
+                slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 # hole: key_full_weight
                 # end
-                weighted = tl.trans(weighted.to(v.dtype.element_ty))
+                weighted = weighted.to(v.dtype.element_ty)
                 value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
-                slopes = p * (slopes - own_delta[:, None])
+                slopes = p * (slopes - own_delta[None, :])
                 # hole: key_full_slope
                 # end
-                slopes = tl.trans(slopes.to(q.dtype.element_ty))
+                slopes = slopes.to(q.dtype.element_ty)
                 key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
 
         # hole: key_partial_runs
@@ -266,23 +267,23 @@ def key_gradient_kernel(
                 grad_tile = load_tokens(own_grad, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
                 own_base = tl.load(base + first + queries, mask=queries < query_length, other=float("inf"))
                 own_delta = tl.load(delta + first + query_places)
-                s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+                s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
                 # hole: key_partial_score
                 # end
-                attends = (queries < query_length)[:, None]
+                attends = (queries < query_length)[None, :]
                 # hole: key_predicate
                 # end
-                p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[:, None])
-                slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+                p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[None, :])
+                slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 # hole: key_partial_weight
                 # end
-                weighted = tl.trans(weighted.to(v.dtype.element_ty))
+                weighted = weighted.to(v.dtype.element_ty)
                 value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
-                slopes = p * (slopes - own_delta[:, None])
+                slopes = p * (slopes - own_delta[None, :])
                 # hole: key_partial_slope
                 # end
-                slopes = tl.trans(slopes.to(q.dtype.element_ty))
+                slopes = slopes.to(q.dtype.element_ty)
                 key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
 
     real = (keys < key_length)[:, None]
@@ -296,12 +297,25 @@ def key_gradient_kernel(
 
 
 def gradients(
-    q, k, v, out, lse, grad_out, grad_lse, inputs, row_tiles, column_tiles, block, layout=(None, None), *, launch
+    q,
+    k,
+    v,
+    out,
+    lse,
+    grad_out,
+    grad_lse,
+    inputs,
+    row_tiles,
+    column_tiles,
+    row_options,
+    column_options,
+    layout=(None, None),
+    precision="ieee",
 ):
     """The gradients of q, k and v, in laid-out order, from those of the results of `attention`.
 
-    `row_tiles` and `column_tiles` are the tiles of `block` queries and keys, by blocks of queries and by blocks of
-    keys; `launch` holds `precision`, `warps` and `stages`. None stands for tiles that kernels find themselves.
+    `row_tiles` are tiles by blocks of queries, `column_tiles` by blocks of keys; None stands for tiles that kernels
+    find themselves. The options of either kernel are its QUERY_BLOCK, KEY_BLOCK, num_warps and num_stages.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
@@ -329,23 +343,20 @@ def gradients(
         "PADDED_DIM": max(16, triton.next_power_of_2(dim)),
         "VALUE_DIM": value_dim,
         "PADDED_VALUE_DIM": max(16, triton.next_power_of_2(value_dim)),
-        "QUERY_BLOCK": block[0],
-        "KEY_BLOCK": block[1],
         # hole: unit
         "UNIT": dim**-0.5 * 1.4426950408889634,
         # end
         # hole: scale
         "SCALE": dim**-0.5,
         # end
-        "PRECISION": launch["precision"],
-        "num_warps": launch["warps"],
-        "num_stages": launch["stages"],
+        "PRECISION": precision,
     }
-    rows, columns = triton.cdiv(query_length, block[0]), triton.cdiv(key_length, block[1])
+    rows = triton.cdiv(query_length, row_options["QUERY_BLOCK"])
+    columns = triton.cdiv(key_length, column_options["KEY_BLOCK"])
     query_gradient_kernel[(rows * heads * batch,)](
-        *shared, grad_q, *strides, *row_arguments, *numbers, *arguments, **constants
+        *shared, grad_q, *strides, *row_arguments, *numbers, *arguments, **constants, **row_options
     )
     key_gradient_kernel[(columns * key_heads * batch,)](
-        *shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments, **constants
+        *shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments, **constants, **column_options
     )
     return grad_q, grad_k, grad_v

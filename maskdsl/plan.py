@@ -164,6 +164,24 @@ class TileChoice(NamedTuple):
     warps: int
     stages: int
 
+    @property
+    def block(self) -> tuple[int, int]:
+        return self.query_block, self.key_block
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What a kernel is started with."""
+        query, key = self.block
+        return {"QUERY_BLOCK": query, "KEY_BLOCK": key, "num_warps": self.warps, "num_stages": self.stages}
+
+
+class Choices(NamedTuple):
+    """One for each kernel."""
+
+    forward: TileChoice
+    query_gradient: TileChoice
+    key_gradient: TileChoice
+
 
 class Device(StrEnum):
     """What kernels run on, as far as the choice of tiles goes."""
@@ -205,6 +223,11 @@ def gradient_choice(dim: int, element_size: int, device: Device = Device.NVIDIA)
                 return TileChoice(16, 16, 4, 1)
             side = 64 if not large and (small or element_size == 2) else 32
             return TileChoice(side, side, 8, 2 if small else 1)
+
+
+def tile_choices(dim: int, element_size: int, device: Device) -> Choices:
+    gradient = gradient_choice(dim, element_size, device)
+    return Choices(tile_choice(dim, element_size, device), gradient, gradient)
 
 
 def make_plan(mask: MaskIR, query_block: int = 64, key_block: int = 64) -> KernelPlan:

@@ -1,11 +1,11 @@
 """A pattern's code inside the loops of its forward kernel; `triton_gradients.py` adds that of the backward pass."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from maskdsl.emit.triton_coordinates import KernelNames
-from maskdsl.emit.triton_printer import TritonPrinter
+from maskdsl.emit.triton_printer import KEYS_BY_QUERIES, PLACES, QUERIES_BY_KEYS, TritonPrinter
 from maskdsl.ir.expressions import TRUE, Constant, Expression, Score, Side, walk
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan
@@ -18,22 +18,31 @@ class Body:
     """The pattern's code inside the kernel."""
 
     plan: KernelPlan
+    transposed: bool = False
+    """Scores are [keys, queries]."""
 
     @cached_property
     def names(self) -> KernelNames:
         return KernelNames(self.plan)
 
     def holes(self) -> Holes:
-        changes = [each for each in self.plan.pair_expressions if each is not self.plan.mask.relation]
         score, weight = self.score_lines(), self.weight_lines()
         return {
             "query_coordinates": [*self.table_lines(), *self.coordinate_lines(Side.QUERY, self.plan.pair_expressions)],
-            "full_score": [*self.coordinate_lines(Side.KEY, changes), *score],
+            "full_score": [*self.coordinate_lines(Side.KEY, self.changes()), *score],
             "full_weight": weight,
             "partial_score": [*self.coordinate_lines(Side.KEY, self.plan.pair_expressions), *score],
             "predicate": self.relation_lines(),
             "partial_weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
         }
+
+    def changes(self) -> list[Expression]:
+        """What is evaluated for pairs in every tile: all but the relation."""
+        return [each for each in self.plan.pair_expressions if each is not self.plan.mask.relation]
+
+    @property
+    def axes(self) -> Mapping[Side, str]:
+        return KEYS_BY_QUERIES if self.transposed else QUERIES_BY_KEYS
 
     def printer(self, relation: bool) -> TritonPrinter:
         names = self.names
@@ -45,6 +54,7 @@ class Body:
             inputs=names.inputs,
             relation=relation,
             taken={*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values()},
+            axes=self.axes,
         )
 
     def table_lines(self) -> list[str]:
@@ -58,7 +68,7 @@ class Body:
         `own` is in front of the names of tables where it is not the arguments themselves that are moved to a head.
         """
         names, printer = self.names, self.printer(relation=True)
-        places, axes = ("query_places", "[:, None]") if side is Side.QUERY else ("key_places", "[None, :]")
+        places, axes = PLACES[side], self.axes[side]
         for name in names.needed(side, expressions):
             text, table, value = names.coordinates[side, name], names.table(side, name), names.value(side, name)
             if table is not None:

@@ -1,6 +1,6 @@
 """A pattern's code inside the loops of its backward kernels: scores once more, their slopes, and weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from maskdsl.emit.triton_body import Body, Holes, replace_score
@@ -21,23 +21,34 @@ class GradientBody(Body):
     """The forward pass and the backward pass."""
 
     def gradient_holes(self) -> Holes:
-        everything = self.plan.pair_expressions
-        changes = [each for each in everything if each is not self.plan.mask.relation]
+        return {**self.query_holes(), **replace(self, transposed=True).key_holes()}
+
+    def query_holes(self) -> Holes:
+        """Of the kernel for gradients of queries."""
+        everything, key = self.plan.pair_expressions, Side.KEY
         score, factors = self.sloped()
         weight = self.weights()
         slope = f"slopes * {' * '.join(factors)}"
-        query, key = Side.QUERY, Side.KEY
         return {
-            "query_coordinates": [*self.table_lines(), *self.coordinate_lines(query, everything)],
-            "query_full_score": [*self.coordinate_lines(key, changes), *score],
+            "query_coordinates": [*self.table_lines(), *self.coordinate_lines(Side.QUERY, everything)],
+            "query_full_score": [*self.coordinate_lines(key, self.changes()), *score],
             "query_full_weight": [*weight, "slopes *= weights"] if weight else [],
             "query_full_slope": [f"slopes = {slope}"] if factors else [],
             "query_partial_score": [*self.coordinate_lines(key, everything), *score],
             "query_predicate": self.relation_lines(),
             "query_partial_weight": [*weight, "slopes = tl.where(attends, slopes * weights, 0.0)"] if weight else [],
             "query_partial_slope": [f"slopes = tl.where(attends, {slope}, 0.0)"] if factors else [],
-            "key_coordinates": [*self.own_table_lines(), *self.coordinate_lines(key, everything, "own_")],
-            "key_full_score": [*self.coordinate_lines(query, changes, "own_"), *score],
+        }
+
+    def key_holes(self) -> Holes:
+        """Of the kernel for gradients of keys and values, whose scores are [keys, queries]."""
+        everything, query = self.plan.pair_expressions, Side.QUERY
+        score, factors = self.sloped()
+        weight = self.weights()
+        slope = f"slopes * {' * '.join(factors)}"
+        return {
+            "key_coordinates": [*self.own_table_lines(), *self.coordinate_lines(Side.KEY, everything, "own_")],
+            "key_full_score": [*self.coordinate_lines(query, self.changes(), "own_"), *score],
             "key_full_weight": [*weight, "slopes *= weights", "weighted = p * weights"] if weight else [],
             "key_full_slope": [f"slopes = {slope}"] if factors else [],
             "key_partial_score": [*self.coordinate_lines(query, everything, "own_"), *score],

@@ -50,6 +50,10 @@ FUNCTIONS = {
 LONGEST_POWER = 64
 """Larger powers of integers stay within 64 bits only for -1, 0 and 1, which repeat."""
 Names = Callable[[Side, str], str]
+PLACES = {Side.QUERY: "query_places", Side.KEY: "key_places"}
+QUERIES_BY_KEYS = {Side.QUERY: "[:, None]", Side.KEY: "[None, :]"}
+"""How a value for every token of a side is spread over scores [queries, keys]."""
+KEYS_BY_QUERIES = {Side.QUERY: "[None, :]", Side.KEY: "[:, None]"}
 
 
 class TritonPrinter(Printer):
@@ -64,6 +68,7 @@ class TritonPrinter(Printer):
         inputs: Mapping[str, str],
         relation: bool,
         taken: Iterable[str],
+        axes: Mapping[Side, str] = QUERIES_BY_KEYS,
     ) -> None:
         super().__init__(taken)
         self.mask = mask
@@ -71,6 +76,7 @@ class TritonPrinter(Printer):
         self.coordinates = coordinates
         self.spaces = spaces
         self.inputs = inputs
+        self.axes = axes
         self.double = relation
         self.float = "tl.float64" if relation else "s.dtype"
 
@@ -122,7 +128,7 @@ class TritonPrinter(Printer):
     def membership(self, side: Side, space: str) -> tuple[str, int]:
         """That the token's place is in the space's stretch, which is the same in every layout."""
         name = self.spaces(side, space)
-        places = "query_places[:, None]" if side is Side.QUERY else "key_places[None, :]"
+        places = f"{PLACES[side]}{self.axes[side]}"
         return f"(({places} >= {name}_start) & ({places} < {name}_end))", ATOM
 
     # Operators

@@ -127,7 +127,9 @@ def started_kernels(
     block = choice.query_block, choice.key_block
     options = {"precision": precision, "warps": choice.warps, "stages": choice.stages}
     out, lse = module.attention(q, k, v, inputs, tiles, block, **options)
-    module.gradients(q, k, v, out, lse, out, lse, inputs, tiles, tiles, block, launch=options)
+    module.gradients(
+        q, k, v, out, lse, out, lse, inputs, tiles, tiles, choice.options, choice.options, precision=precision
+    )
     return {
         name: (
             kernels[name],

@@ -20,7 +20,7 @@ from maskdsl.analysis.blockmap import BlockMap, Runs, TileMap
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit.triton import emit_triton
 from maskdsl.errors import call as errors
-from maskdsl.plan import Device, KernelPlan, TileChoice, gradient_choice, tile_choice
+from maskdsl.plan import Choices, Device, KernelPlan, TileChoice, tile_choices
 from maskdsl.runtime.call import Call
 
 LARGEST_DIM = 256
@@ -41,9 +41,8 @@ class Triton:
         dtype = q.dtype
         if dtype == torch.bfloat16 and q.device.type == "cpu":
             q, k, v = q.float(), k.float(), v.float()  # the interpreter would multiply bit patterns
-        sizes = max(q.shape[3], v.shape[3]), q.element_size(), device_kind(q.device)
-        forward, backward = Launch(call, tile_choice(*sizes)), Launch(call, gradient_choice(*sizes))
-        out, lse = Kernels.apply(forward, backward, q, k, v)  # type: ignore[no-untyped-call]
+        choices = tile_choices(max(q.shape[3], v.shape[3]), q.element_size(), device_kind(q.device))
+        out, lse = Kernels.apply(Launch(call, choices), q, k, v)  # type: ignore[no-untyped-call]
         return out.to(dtype), lse
 
 
@@ -52,56 +51,58 @@ class Launch:
     """One call with the choice of its tiles."""
 
     call: Call
-    choice: TileChoice
+    choices: Choices
 
-    @property
-    def block(self) -> tuple[int, int]:
-        return self.choice.query_block, self.choice.key_block
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The output and the log-sum-exp of queries."""
+        call, choice, device = self.call, self.choices.forward, q.device
+        with on(device):
+            out, lse = call.module.attention(
+                *(q, k, v, call.values, self.tiles(choice, device, "row"), choice.block, call.layout),
+                precision=precision(device_kind(device)),
+                warps=choice.warps,
+                stages=choice.stages,
+            )
+        return out, lse
 
-    def tiles(self, device: torch.device, by: str) -> Any:
+    def backward(self, *saved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of q, k and v, from q, k, v, the output, its log-sum-exp, and the gradients of these two."""
+        call, device = self.call, saved[0].device
+        query, key = self.choices.query_gradient, self.choices.key_gradient
+        with on(device):
+            query_grad, key_grad, value_grad = call.module.gradients(
+                *(*saved, call.values, self.tiles(query, device, "row"), self.tiles(key, device, "column")),
+                *(query.options, key.options, call.layout, precision(device_kind(device))),
+            )
+        return query_grad, key_grad, value_grad
+
+    def tiles(self, choice: TileChoice, device: torch.device, by: str) -> Any:
         """The tiles as the generated module takes them, `by` "row" or "column"; None where it finds them itself."""
         state, plan = self.call.state, self.call.plan
         if (plan.row_limits if by == "row" else plan.column_limits) is not None:
             return None
 
         def make() -> list[Tensor]:
-            found = state.tiles(self.block)
+            found = state.tiles(choice.block)
             return (runs if by == "row" else column_runs)(found, device)
 
-        return self.call.module.Tiles(*state.keep((by, self.block, device), make))
-
-    def options(self, device: torch.device) -> dict[str, Any]:
-        precise = precision(device_kind(device))
-        return {"precision": precise, "warps": self.choice.warps, "stages": self.choice.stages}
+        return self.call.module.Tiles(*state.keep((by, choice.block, device), make))
 
 
 class Kernels(torch.autograd.Function):
     """The backward pass computes the scores again, tile by tile; nothing of the size of the scores is kept."""
 
     @staticmethod
-    def forward(ctx: Any, launch: Launch, backward: Launch, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        call, device = launch.call, q.device
-        with on(device):
-            out, lse = call.module.attention(
-                *(q, k, v, call.values, launch.tiles(device, "row"), launch.block, call.layout),
-                **launch.options(device),
-            )
-        ctx.launch = backward
+    def forward(ctx: Any, launch: Launch, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        out, lse = launch.forward(q, k, v)
+        ctx.launch = launch
         ctx.save_for_backward(q, k, v, out, lse)
         return out, lse
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, lse = ctx.saved_tensors
-        launch, device = ctx.launch, q.device
-        with on(device):
-            grads = launch.call.module.gradients(
-                *(q, k, v, out, lse, grad_out, grad_lse, launch.call.values),
-                *(launch.tiles(device, "row"), launch.tiles(device, "column"), launch.block, launch.call.layout),
-                launch=launch.options(device),
-            )
-        return None, None, *grads
+        return None, *ctx.launch.backward(*ctx.saved_tensors, grad_out, grad_lse)
 
 
 def on(device: torch.device) -> AbstractContextManager[Any]:

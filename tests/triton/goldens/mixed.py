@@ -539,7 +539,8 @@ def key_gradient_kernel(
     """The gradients of one block of keys and values of one key head, from the tiles of its column in every head.
 
     The lists of tiles are by blocks of keys, and their runs blocks of queries. Queries behind the last one have no
-    probability, keys behind the last one are not stored: neither needs a mask.
+    probability, keys behind the last one are not stored: neither needs a mask. Scores are [keys, queries] here, so that
+    what both results are products of stays in registers.
     """
     WIDE: tl.constexpr = base.dtype.element_ty
     columns = tl.cdiv(key_length, KEY_BLOCK)
@@ -572,9 +573,9 @@ def key_gradient_kernel(
         own_token_x += wide_head * token_x_head_stride
         own_token_y = token_y + wide_batch * token_y_batch_stride
         own_token_y += wide_head * token_y_head_stride
-        k_document = tl.load(own_token_document + key_places)[None, :]
-        k_x = tl.load(own_token_x + key_places)[None, :]
-        k_y = tl.load(own_token_y + key_places)[None, :]
+        k_document = tl.load(own_token_document + key_places)[:, None]
+        k_x = tl.load(own_token_x + key_places)[:, None]
+        k_y = tl.load(own_token_y + key_places)[:, None]
 
         first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
         for run in range(first_run, end_run):
@@ -586,22 +587,22 @@ def key_gradient_kernel(
                 grad_tile = load_tokens(own_grad, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
                 own_base = tl.load(base + first + queries, mask=queries < query_length, other=float("inf"))
                 own_delta = tl.load(delta + first + query_places)
-                s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
-                q_y = tl.load(own_token_y + query_places)[:, None]
+                s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
+                q_y = tl.load(own_token_y + query_places)[None, :]
                 s *= DIM**-0.5
                 condition = (
-                    ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
-                    & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
+                    ((query_places[None, :] >= token_image_start) & (query_places[None, :] < token_image_end))
+                    & ((key_places[:, None] >= token_image_start) & (key_places[:, None] < token_image_end))
                 )
                 bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
                 s = tl.where(condition, s + bias_value, s)
-                p = tl.exp2(s * UNIT - own_base[:, None])
-                slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+                p = tl.exp2(s * UNIT - own_base[None, :])
+                slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
-                weighted = tl.trans(weighted.to(v.dtype.element_ty))
+                weighted = weighted.to(v.dtype.element_ty)
                 value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
-                slopes = p * (slopes - own_delta[:, None])
-                slopes = tl.trans(slopes.to(q.dtype.element_ty))
+                slopes = p * (slopes - own_delta[None, :])
+                slopes = slopes.to(q.dtype.element_ty)
                 key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
 
         first_run, end_run = tl.load(partial_rows + 2 * number), tl.load(partial_rows + 2 * number + 1)
@@ -614,36 +615,36 @@ def key_gradient_kernel(
                 grad_tile = load_tokens(own_grad, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
                 own_base = tl.load(base + first + queries, mask=queries < query_length, other=float("inf"))
                 own_delta = tl.load(delta + first + query_places)
-                s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
-                q_document = tl.load(own_token_document + query_places)[:, None]
-                q_x = tl.load(own_token_x + query_places)[:, None]
-                q_y = tl.load(own_token_y + query_places)[:, None]
+                s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
+                q_document = tl.load(own_token_document + query_places)[None, :]
+                q_x = tl.load(own_token_x + query_places)[None, :]
+                q_y = tl.load(own_token_y + query_places)[None, :]
                 s *= DIM**-0.5
                 condition = (
-                    ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
-                    & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
+                    ((query_places[None, :] >= token_image_start) & (query_places[None, :] < token_image_end))
+                    & ((key_places[:, None] >= token_image_start) & (key_places[:, None] < token_image_end))
                 )
                 bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
                 s = tl.where(condition, s + bias_value, s)
-                attends = (queries < query_length)[:, None]
+                attends = (queries < query_length)[None, :]
                 condition = (
-                    ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
-                    & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
+                    ((query_places[None, :] >= token_image_start) & (query_places[None, :] < token_image_end))
+                    & ((key_places[:, None] >= token_image_start) & (key_places[:, None] < token_image_end))
                     & (tl.abs(q_y - k_y) <= 2)
                     & (tl.abs(q_x - k_x) <= 2)
                 )
                 condition_2 = (
-                    ((key_places[None, :] >= token_words_start) & (key_places[None, :] < token_words_end))
+                    ((key_places[:, None] >= token_words_start) & (key_places[:, None] < token_words_end))
                     | condition
                 )
                 attends &= condition_2 & (q_document == k_document)
-                p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[:, None])
-                slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+                p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[None, :])
+                slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
-                weighted = tl.trans(weighted.to(v.dtype.element_ty))
+                weighted = weighted.to(v.dtype.element_ty)
                 value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
-                slopes = p * (slopes - own_delta[:, None])
-                slopes = tl.trans(slopes.to(q.dtype.element_ty))
+                slopes = p * (slopes - own_delta[None, :])
+                slopes = slopes.to(q.dtype.element_ty)
                 key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
 
     real = (keys < key_length)[:, None]
@@ -657,12 +658,25 @@ def key_gradient_kernel(
 
 
 def gradients(
-    q, k, v, out, lse, grad_out, grad_lse, inputs, row_tiles, column_tiles, block, layout=(None, None), *, launch
+    q,
+    k,
+    v,
+    out,
+    lse,
+    grad_out,
+    grad_lse,
+    inputs,
+    row_tiles,
+    column_tiles,
+    row_options,
+    column_options,
+    layout=(None, None),
+    precision="ieee",
 ):
     """The gradients of q, k and v, in laid-out order, from those of the results of `attention`.
 
-    `row_tiles` and `column_tiles` are the tiles of `block` queries and keys, by blocks of queries and by blocks of
-    keys; `launch` holds `precision`, `warps` and `stages`. None stands for tiles that kernels find themselves.
+    `row_tiles` are tiles by blocks of queries, `column_tiles` by blocks of keys; None stands for tiles that kernels
+    find themselves. The options of either kernel are its QUERY_BLOCK, KEY_BLOCK, num_warps and num_stages.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
@@ -706,19 +720,16 @@ def gradients(
         "PADDED_DIM": max(16, triton.next_power_of_2(dim)),
         "VALUE_DIM": value_dim,
         "PADDED_VALUE_DIM": max(16, triton.next_power_of_2(value_dim)),
-        "QUERY_BLOCK": block[0],
-        "KEY_BLOCK": block[1],
         "UNIT": 1.4426950408889634,
         "SCALE": dim**-0.5,
-        "PRECISION": launch["precision"],
-        "num_warps": launch["warps"],
-        "num_stages": launch["stages"],
+        "PRECISION": precision,
     }
-    rows, columns = triton.cdiv(query_length, block[0]), triton.cdiv(key_length, block[1])
+    rows = triton.cdiv(query_length, row_options["QUERY_BLOCK"])
+    columns = triton.cdiv(key_length, column_options["KEY_BLOCK"])
     query_gradient_kernel[(rows * heads * batch,)](
-        *shared, grad_q, *strides, *row_arguments, *numbers, *arguments, **constants
+        *shared, grad_q, *strides, *row_arguments, *numbers, *arguments, **constants, **row_options
     )
     key_gradient_kernel[(columns * key_heads * batch,)](
-        *shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments, **constants
+        *shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments, **constants, **column_options
     )
     return grad_q, grad_k, grad_v
