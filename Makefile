@@ -6,16 +6,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 WORKERS ?= 2
 
-.PHONY: help test demo check golden bench aot clean
+.PHONY: help test demo check golden bench bench-gpu aot clean
 
 help:
-	@echo "make test     the tests"
-	@echo "make demo     one pattern from its text to its kernel, computed and checked on the CPU"
-	@echo "make check    ruff, mypy and the contracts of imports"
-	@echo "make golden   write the golden files of the tests anew"
-	@echo "make bench    measure, and write the table of the README"
-	@echo "make aot      compile all kernels for GPUs that need not be here, and record what they use"
-	@echo "make clean    remove the virtual environment and what was built"
+	@echo "make test       the tests"
+	@echo "make demo       one pattern from its text to its kernel, computed and checked on the CPU"
+	@echo "make check      ruff, mypy and the contracts of imports"
+	@echo "make golden     write the golden files of the tests anew"
+	@echo "make bench      measure, and write the table of the README"
+	@echo "make bench-gpu  measure on a GPU against FlexAttention and flash attention, in 9 minutes"
+	@echo "make aot        compile all kernels for GPUs that need not be here, and record what they use"
+	@echo "make clean      remove the virtual environment and what was built"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +42,9 @@ golden: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/cpu.py
+
+bench-gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py
 
 aot: $(READY)
 	$(BIN)/python benchmarks/aot.py

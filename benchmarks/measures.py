@@ -50,9 +50,10 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def documents(n: int) -> np.ndarray:
-    random = np.random.default_rng(0)
-    return np.cumsum(random.random(n) < 1 / DOCUMENT)
+def documents(n: int, size: int = DOCUMENT, seed: int = 0) -> np.ndarray:
+    """The document of each token; one has about `size` tokens."""
+    random = np.random.default_rng(seed)
+    return np.cumsum(random.random(n) < 1 / size)
 
 
 def tiles_window(quick: bool) -> Result:

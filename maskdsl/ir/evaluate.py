@@ -129,13 +129,15 @@ def attention(
         pairs = _all_pairs(mask, head if mask.heads > 1 else 0, batch, inputs or {})
         shared = head // group
         products = q[batch, head].astype(np.float64) @ k[batch, shared].astype(np.float64).T
-        out[batch, head], lse[batch, head] = _one_head(
-            pairs, products, v[batch, shared].astype(np.float64), q.shape[-1]
-        )
+        out[batch, head], lse[batch, head] = attend(pairs, products, v[batch, shared].astype(np.float64), q.shape[-1])
     return out, lse
 
 
-def _one_head(pairs: Pairs, products: Array, values: Array, dim: int) -> tuple[Array, Array]:
+def attend(pairs: Pairs, products: Array, values: Array, dim: int) -> tuple[Array, Array]:
+    """Output [queries, value dim] and log-sum-exp [queries] of queries against all of `values` [keys, value dim].
+
+    `products` are those of queries and keys, [queries, keys] as `pairs`, before any scale; `dim` is their head dim.
+    """
     mask, attends = pairs.mask, pairs.allowed()
     scale = np.asarray(1 / sqrt(dim)) if mask.scale is None else pairs.evaluate(mask.scale, attends)
     score = products * scale

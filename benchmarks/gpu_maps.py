@@ -1,0 +1,56 @@
+"""Block maps of documents that are known at the call only: ours, and compiled `create_block_mask`."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from gpu_contest import Record, outcome
+from gpu_patterns import Inputs, Size, named
+from gpu_timing import Step, Timer
+from measures import DOCUMENT, documents
+from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask
+
+from maskdsl.plan import tile_choices
+from maskdsl.runtime.attention import Attention
+from maskdsl.runtime.triton import Launch, device_kind
+
+DIM, ELEMENT = 128, 2
+ROUNDS = 8
+"""So often the documents change. The first two are not counted."""
+
+
+def measure(size: Size, timer: Timer) -> Record:
+    """Seconds of each from new documents on the device to a map there, and how many times as fast ours is."""
+    return outcome(partial(compare, size, timer))
+
+
+def compare(size: Size, timer: Timer) -> Record:
+    entry = named("packed documents")
+    inputs = entry.inputs(size)
+    attention = entry.mask(size).compile("triton")
+    own = timer.wall(rounds(size, inputs, partial(build, attention, size, inputs)))
+    create = torch.compile(create_block_mask) if size.device.type == "cuda" else create_block_mask
+    mask_mod = entry.mask_mod(size, inputs)
+    flex = partial(create, mask_mod, None, None, size.length, size.length, device=size.device)
+    other = timer.wall(rounds(size, inputs, flex))
+    return {"length": size.length, "seconds": own, "flex_seconds": other, "ratio": other / own}
+
+
+def rounds(size: Size, inputs: Inputs, step: Step) -> Iterator[Step]:
+    """The step, each time with other documents in place of those of the inputs."""
+    for seed in range(1, ROUNDS + 1):
+        fresh = documents(size.length, min(DOCUMENT, size.length // 4), seed)
+        inputs["document"].copy_(torch.as_tensor(fresh))
+        if seed <= 2:
+            step()
+        else:
+            yield step
+
+
+def build(attention: Attention, size: Size, inputs: Inputs) -> list[Tensor]:
+    """What a call does before its kernel starts."""
+    q = torch.empty(1, size.heads, 1, DIM, dtype=torch.bfloat16, device=size.device)
+    call = attention.call(inputs, q, False)
+    choices = tile_choices(DIM, ELEMENT, device_kind(size.device))
+    return list(Launch(call, choices).tiles(choices.forward, size.device, "row"))

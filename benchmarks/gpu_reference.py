@@ -1,0 +1,107 @@
+"""What results have to be: float64, at sampled queries against all keys, and whole gradients of short sequences."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from gpu_patterns import Entry, Inputs, Size
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskdsl.ir.coordinates import Coordinates
+from maskdsl.ir.evaluate import Pairs, attend
+from maskdsl.ir.mask import DimensionKind, MaskIR
+
+TOLERANCES = {torch.bfloat16: 0.02, torch.float32: 1e-4}
+"""The error of a row by the size of the row, or of an average row where that is larger."""
+ROWS = 16
+
+Array = NDArray[np.float64]
+
+
+class Wrong(Exception):
+    """A result is not what it has to be."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Some queries of one head and batch entry, and their outputs."""
+
+    batch: int
+    head: int
+    rows: Array
+    """int64: places in laid-out order."""
+    expected: Array
+    """float64 [rows, value dim]."""
+
+    def check(self, out: Tensor) -> float:
+        """The error of [batch, heads, queries, value dim]. Raises `Wrong` if it is too large."""
+        found = out.detach()[self.batch, self.head][torch.as_tensor(self.rows, device=out.device)]
+        return checked("the output", found, torch.as_tensor(self.expected, device=out.device))
+
+
+def samples(mask: MaskIR, q: Tensor, k: Tensor, v: Tensor, inputs: Inputs, seed: int = 0) -> list[Sample]:
+    """Rows of two heads, the first and the last query among them; tensors are in laid-out order."""
+    random = np.random.default_rng(seed)
+    batch, heads, length, _ = q.shape
+    found = []
+    for entry, head in ((0, 0), (batch - 1, heads - 1)):
+        drawn = random.choice(length, min(ROWS, length), replace=False)
+        rows = np.unique([0, *drawn, length - 1])
+        found.append(Sample(entry, head, rows, outputs(mask, (entry, head), rows, q, k, v, inputs)))
+    return found
+
+
+def outputs(
+    mask: MaskIR, place: tuple[int, int], rows: NDArray[np.int64], q: Tensor, k: Tensor, v: Tensor, inputs: Inputs
+) -> Array:
+    """The outputs of the queries at `rows`, computed from their own pairs alone; `place` is (batch entry, head)."""
+    batch, head = place
+    arrays = {name: tensor.cpu().numpy() for name, tensor in inputs.items()}
+    queries, keys = (
+        declared(Coordinates(mask, sequence, arrays, batch, head), sequence.length)
+        for sequence in (mask.queries, mask.keys)
+    )
+    shared = head // (q.shape[1] // k.shape[1])
+    wide_q, wide_k, wide_v = (x.detach().double().cpu().numpy() for x in (q[place], k[batch, shared], v[batch, shared]))
+    first = mask.queries.length - len(wide_q)  # fewer queries than the pattern has are its last ones
+    pairs = Pairs(mask, queries[first + rows][:, None], keys[None, :], head, batch, arrays)
+    return attend(pairs, wide_q[rows] @ wide_k.T, wide_v, q.shape[-1])[0]
+
+
+def declared(coordinates: Coordinates, length: int) -> NDArray[np.int64]:
+    """The declared position of each laid-out place."""
+    places = coordinates.permutation()
+    return np.arange(length) if places is None else places
+
+
+def gradients(
+    entry: Entry, size: Size, q: Tensor, k: Tensor, v: Tensor, toward: Tensor, inputs: Inputs
+) -> tuple[Tensor, ...]:
+    """Those of q, k and v in the last head of the last batch entry: float64, over all pairs."""
+    mask = entry.mask(replace(size, heads=1))
+    kinds = {each.name: [dimension.kind for dimension in each.dimensions] for each in mask.inputs}
+    own = {name: tensor[-1:] if DimensionKind.HEADS in kinds[name][:1] else tensor for name, tensor in inputs.items()}
+    tensors = [x[-1:, -1:].detach().double().requires_grad_() for x in (q, k, v)]
+    out = mask.compile("reference")(*tensors, layout="ordered", **own)
+    assert isinstance(out, Tensor)
+    return torch.autograd.grad(out, tensors, toward[-1:, -1:].double())
+
+
+def check_gradients(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> dict[str, float]:
+    """The errors of the gradients, by name. Raises `Wrong` if one is too large."""
+    return {
+        name: checked(f"the gradient of {name}", own[-1, -1], other[0, 0])
+        for name, own, other in zip("qkv", found, expected, strict=True)
+    }
+
+
+def checked(what: str, found: Tensor, expected: Tensor) -> float:
+    """The largest error of a row. Raises `Wrong` if it is too large, or no number."""
+    sizes = expected.norm(dim=-1)
+    errors = (found.double() - expected).norm(dim=-1) / torch.maximum(sizes, sizes.mean())
+    worst = float(errors.max())
+    limit = TOLERANCES[found.dtype]
+    if not worst <= limit:
+        raise Wrong(f"{what} is off by {worst:.2g} of its size; {limit:g} is allowed")
+    return worst
