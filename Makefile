@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 WORKERS ?= 2
 
-.PHONY: help test demo check golden bench bench-gpu aot clean
+.PHONY: help test test-gpu demo check golden bench bench-gpu aot clean
 
 help:
 	@echo "make test       the tests"
+	@echo "make test-gpu   the tests that need a GPU, where there is one"
 	@echo "make demo       one pattern from its text to its kernel, computed and checked on the CPU"
 	@echo "make check      ruff, mypy and the contracts of imports"
 	@echo "make golden     write the golden files of the tests anew"
@@ -27,6 +28,9 @@ $(READY): pyproject.toml constraints.txt
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+test-gpu: $(READY)
+	$(BIN)/python -m pytest -rs tests/gpu
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py

@@ -13,7 +13,9 @@ from maskdsl.ir.evaluate import Pairs, attend
 from maskdsl.ir.mask import DimensionKind, MaskIR
 
 TOLERANCES = {torch.bfloat16: 0.02, torch.float32: 1e-4}
-"""The error of a row by the size of the row, or of an average row where that is larger."""
+"""The error of a row by its size, and of all rows by that of all.
+
+Rounding P, dS and the output to bfloat16 alone makes errors of 0.003 to 0.009."""
 ROWS = 16
 
 Array = NDArray[np.float64]
@@ -37,7 +39,8 @@ class Sample:
     def check(self, out: Tensor) -> float:
         """The error of [batch, heads, queries, value dim]. Raises `Wrong` if it is too large."""
         found = out.detach()[self.batch, self.head][torch.as_tensor(self.rows, device=out.device)]
-        return checked("the output", found, torch.as_tensor(self.expected, device=out.device))
+        expected = torch.as_tensor(self.expected, device=out.device)
+        return checked("the output", found, expected, expected.norm(dim=-1).mean())
 
 
 def samples(mask: MaskIR, q: Tensor, k: Tensor, v: Tensor, inputs: Inputs, seed: int = 0) -> list[Sample]:
@@ -91,16 +94,19 @@ def gradients(
 def check_gradients(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> dict[str, float]:
     """The errors of the gradients, by name. Raises `Wrong` if one is too large."""
     return {
-        name: checked(f"the gradient of {name}", own[-1, -1], other[0, 0])
+        name: checked(f"the gradient of {name}", own[-1, -1], other[0, 0], other[0, 0].norm(dim=-1).max())
         for name, own, other in zip("qkv", found, expected, strict=True)
     }
 
 
-def checked(what: str, found: Tensor, expected: Tensor) -> float:
-    """The largest error of a row. Raises `Wrong` if it is too large, or no number."""
-    sizes = expected.norm(dim=-1)
-    errors = (found.double() - expected).norm(dim=-1) / torch.maximum(sizes, sizes.mean())
-    worst = float(errors.max())
+def checked(what: str, found: Tensor, expected: Tensor, least: Tensor) -> float:
+    """The largest error of [rows, dim]. Raises `Wrong` if it is too large, or no number.
+
+    Rows count as no smaller than `least`: where the terms of a gradient cancel out, their rounding does not.
+    """
+    difference, sizes = found.double() - expected, expected.norm(dim=-1)
+    rows = difference.norm(dim=-1) / torch.maximum(sizes, least)
+    worst = float(torch.maximum(rows.max(), difference.norm() / expected.norm()))
     limit = TOLERANCES[found.dtype]
     if not worst <= limit:
         raise Wrong(f"{what} is off by {worst:.2g} of its size; {limit:g} is allowed")

@@ -1,0 +1,85 @@
+"""Tensors that punish carelessness, and comparison with float64 row by row."""
+
+import torch
+from torch import Tensor
+
+import maskdsl
+from maskdsl.runtime.triton import interpreted
+from maskdsl.synthetic import synthetic_inputs
+
+DEVICE = torch.device("cpu" if interpreted() or not torch.cuda.is_available() else "cuda")
+"""Where kernels run: on a GPU, or in Triton's interpreter."""
+RUNS = DEVICE.type == "cuda" or interpreted()
+REASON = "no GPU, and kernels are not interpreted"
+TOLERANCES = {torch.float64: 1e-12, torch.float32: 5e-5, torch.float16: 4e-3, torch.bfloat16: 2e-2}
+"""The error of a row by its size, and of all rows by that of all."""
+MARGIN = 40
+
+empty, new_empty, empty_like = torch.empty, Tensor.new_empty, torch.empty_like
+
+
+def poisoned(tensor: Tensor) -> Tensor:
+    return tensor.fill_(torch.nan) if tensor.is_floating_point() and tensor.device.type != "meta" else tensor
+
+
+def surrounded(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
+    """Normal numbers, [batch, heads, tokens, dim], with NaN in front of and behind each head's tokens."""
+    batch, heads, length, dim = shape
+    generator = torch.Generator().manual_seed(seed)
+    whole = torch.full((batch, heads, length + 2 * MARGIN, dim), torch.nan, dtype=dtype, device=DEVICE)
+    inner = whole[:, :, MARGIN : MARGIN + length]
+    inner.copy_(torch.randn(shape, generator=generator, dtype=torch.float64))
+    return inner.requires_grad_()
+
+
+def given(mask: maskdsl.Mask, batch: int) -> dict[str, Tensor]:
+    """Plausible inputs, floats as float32."""
+    arrays = synthetic_inputs(mask.ir, batch=batch)
+    tensors = {name: torch.as_tensor(array, device=DEVICE) for name, array in arrays.items()}
+    return {name: x.float() if x.is_floating_point() else x for name, x in tensors.items()}
+
+
+def check(
+    mask: maskdsl.Mask,
+    dtype: torch.dtype,
+    *,
+    batch: int = 1,
+    heads: tuple[int, int] = (2, 1),
+    dims: tuple[int, int] = (16, 16),
+    layout: str = "declared",
+) -> None:
+    """Output, log-sum-exp and gradients of the kernels, against the reference in float64 on the same numbers.
+
+    `heads` are those of queries and of keys, `dims` those of keys and of values.
+    """
+    shapes = (
+        (batch, heads[0], mask.query_length, dims[0]),
+        (batch, heads[1], mask.key_length, dims[0]),
+        (batch, heads[1], mask.key_length, dims[1]),
+    )
+    tensors = [surrounded(shape, dtype, seed) for seed, shape in enumerate(shapes)]
+    wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    inputs = given(mask, batch)
+    found = mask.compile("triton")(*tensors, return_lse=True, layout=layout, **inputs)
+    expected = mask.compile("reference")(*wide, return_lse=True, layout=layout, **inputs)
+    compare("the output", found[0], expected[0], dtype)
+    compare("the log-sum-exp", *(each[1].unsqueeze(-1) for each in (found, expected)), dtype, cancels=True)
+    generator = torch.Generator().manual_seed(9)
+    toward = torch.randn(expected[0].shape, generator=generator, dtype=torch.float64).to(DEVICE, dtype)
+    gradients = torch.autograd.grad(found[0], tensors, toward)
+    right = torch.autograd.grad(expected[0], wide, toward.double())
+    for name, own, other in zip("qkv", gradients, right, strict=True):
+        compare(f"the gradient of {name}", own, other, dtype, cancels=True)
+
+
+def compare(what: str, found: Tensor, expected: Tensor, dtype: torch.dtype, cancels: bool = False) -> None:
+    """Rows of both, [..., dim]. Where their terms cancel out, rounding errors are still those of the largest terms."""
+    found, expected = found.detach().double(), expected.detach()
+    infinite = expected.isinf()
+    assert torch.equal(found.isinf(), infinite), f"{what} is infinite elsewhere"
+    found, expected = found.masked_fill(infinite, 0), expected.masked_fill(infinite, 0)
+    difference, sizes = found - expected, expected.norm(dim=-1)
+    least = max(1.0, float(sizes.max())) if cancels else 1e-9
+    rows = difference.norm(dim=-1) / sizes.clamp(min=least)
+    worst = torch.maximum(rows.max(), difference.norm() / expected.norm().clamp(min=least))
+    assert worst <= TOLERANCES[dtype], f"{what} is off by {worst:.3g} of its size"

@@ -1,0 +1,30 @@
+"""The tests of kernels, run in Triton's interpreter: they hold there too, and so are tested where there is no GPU."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+PARTS = {
+    "test_every_example": 68,
+    "test_head_dims or test_values_of_another_dim": 18,
+    "test_grouped_heads or test_lengths or test_orders": 34,
+}
+"""Names of tests, and how many there are at least."""
+
+
+@pytest.mark.parametrize("names", PARTS)
+def test_kernels_in_the_interpreter(names: str) -> None:
+    tests = str(HERE / "test_kernels.py")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tests, "-k", names]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    ended = subprocess.run(command, env=environment, cwd=HERE.parents[1], capture_output=True, text=True, timeout=900)
+    assert ended.returncode == 0, ended.stdout[-3000:]
+    summary = re.search(r"(\d+) passed", ended.stdout)
+    assert summary is not None
+    assert int(summary[1]) >= PARTS[names]
+    assert "skipped" not in ended.stdout

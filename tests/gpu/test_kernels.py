@@ -1,0 +1,79 @@
+"""Kernels on a GPU, against float64: every example, head dims, grouped heads, awkward lengths.
+
+They run in Triton's interpreter too, at small sizes: see `test_interpreted.py`.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import maskdsl
+from tests.gpu.tensors import DEVICE, REASON, RUNS, check
+
+pytestmark = pytest.mark.skipif(not RUNS, reason=REASON)
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PATTERNS = [(file, name) for file in sorted(EXAMPLES.rglob("*.attn")) for name in maskdsl.load(file)]
+LARGE = {"n": 1741, "h": 37, "w": 45, "t": 5, "text": 77, "targets": 301, "sources": 1741}
+SMALL = {"n": 45, "h": 9, "w": 7, "t": 2, "text": 5, "targets": 17, "sources": 60}
+LENGTHS = LARGE if DEVICE.type == "cuda" else SMALL
+"""Of axes: no tile divides them."""
+REACHES = ("size", "kernel", "stride", "prefix", "block")
+HALF = torch.float16 if DEVICE.type == "cpu" else torch.bfloat16
+"""The interpreter has no products of bfloat16."""
+BAND = "pattern band(n) { space tokens[n]  attend window(19) and causal }"
+GAPS = "pattern gaps(n) { space tokens[n]  attend k < q - 3 and (q + k) % 5 != 0 }"
+
+
+def band(length: int, heads: int = 2, text: str = BAND) -> maskdsl.Mask:
+    (pattern,) = maskdsl.parse(text).values()
+    return pattern.bind(n=length, heads=heads)
+
+
+def awkward(pattern: maskdsl.Pattern) -> maskdsl.Mask:
+    """At lengths of `LENGTHS`; what reaches far at small ones reaches 9 tokens."""
+    parameters = pattern.parameters
+    values = {name: LENGTHS[name] for name in parameters if name in LENGTHS}
+    if LENGTHS is SMALL:
+        numbers = {name: int(value or 0) for name, value in parameters.items() if (value or "").isdigit()}
+        values |= {name: 9 for name in REACHES if numbers.get(name, 0) > 60}
+    return pattern.bind(heads=2, **values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
+@pytest.mark.parametrize(("file", "name"), PATTERNS, ids=[f"{file.stem}-{name}" for file, name in PATTERNS])
+def test_every_example(file: Path, name: str, dtype: torch.dtype) -> None:
+    check(awkward(maskdsl.load(file)[name]), dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
+@pytest.mark.parametrize("dim", [16, 40, 64, 96, 128, 192, 256])
+def test_head_dims(dim: int, dtype: torch.dtype) -> None:
+    check(band(LENGTHS["n"]), dtype, dims=(dim, dim))
+
+
+@pytest.mark.parametrize("dims", [(16, 72), (128, 64), (1, 1), (24, 256)])
+def test_values_of_another_dim(dims: tuple[int, int]) -> None:
+    check(band(LENGTHS["n"]), torch.float32, dims=dims)
+
+
+@pytest.mark.parametrize("heads", [(1, 1), (6, 1), (6, 2), (6, 6)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_grouped_heads(heads: tuple[int, int], batch: int) -> None:
+    check(band(33, heads[0]), HALF, batch=batch, heads=heads)
+
+
+@pytest.mark.parametrize("text", [BAND, GAPS], ids=["band", "gaps"])
+@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 63, 64, 65, 127, 129])
+def test_lengths(length: int, text: str) -> None:
+    """Queries that attend nothing are among them."""
+    check(band(length, text=text), torch.float32)
+
+
+@pytest.mark.parametrize("layout", ["declared", "ordered"])
+@pytest.mark.parametrize("order", ["by x // 4, y", "by hilbert(y, x)", "by shuffle(i, 5)"])
+def test_orders(order: str, layout: str) -> None:
+    pattern = maskdsl.load(EXAMPLES / "vision/neighborhood.attn")["na2"]
+    mask = pattern.bind(h=LENGTHS["h"], w=LENGTHS["w"], kernel=(5, 3), heads=2, order=order)
+    check(mask, torch.float32, layout=layout)

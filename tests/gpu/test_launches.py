@@ -1,0 +1,126 @@
+"""How kernels are started: compiled once for all lengths, and fit for CUDA graphs.
+
+What is compiled shows without a GPU as well: Triton is told of one, and no kernel is started.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import maskdsl
+from maskdsl.runtime import triton as backend
+
+triton = pytest.importorskip("triton")
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+pytestmark = pytest.mark.skipif(backend.interpreted(), reason="the interpreter compiles nothing")
+
+
+@pytest.fixture
+def misses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+    """The names of the kernels that have been compiled, which no earlier run has left on disk."""
+    compiled: list[str] = []
+
+    def listen(*, src: Any, cache_hit: bool, **others: object) -> None:
+        if not cache_hit:
+            compiled.append(src.name)
+
+    monkeypatch.setattr(triton.knobs.cache, "dir", str(tmp_path))
+    monkeypatch.setattr(triton.knobs.compilation, "listener", listen)
+    if DEVICE.type != "cuda":
+        pretend(monkeypatch)
+    yield compiled
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are compiled for a GPU that is not here, and not started."""
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime.jit import JITFunction
+
+    class Driver:
+        def get_current_target(self) -> Any:
+            return GPUTarget("cuda", 90, 32)
+
+        def get_current_device(self) -> int:
+            return 0
+
+        def get_current_stream(self, device: int) -> int:
+            return 0
+
+    run = JITFunction.run
+    monkeypatch.setattr(JITFunction, "run", lambda self, *a, **o: run(self, *a, **{**o, "warmup": True}))
+    monkeypatch.setattr(triton.runtime.driver, "_active", Driver())
+    monkeypatch.setattr(backend, "interpreted", lambda: True)
+
+
+def call(pattern: maskdsl.Pattern, batch: int, heads: tuple[int, int], dim: int = 64, **lengths: int) -> None:
+    """Forward and backward once."""
+    mask = pattern.bind(heads=heads[0], **lengths)
+    inputs = {
+        each.name: torch.zeros([dimension.size or batch for dimension in each.dimensions], device=DEVICE).long()
+        for each in mask.inputs
+    }
+    shapes = ((heads[0], mask.query_length), (heads[1], mask.key_length), (heads[1], mask.key_length))
+    tensors = [torch.zeros(batch, *shape, dim, device=DEVICE).half().requires_grad_() for shape in shapes]
+    out = mask.compile("triton")(*tensors, **inputs)
+    torch.autograd.grad(out, tensors, torch.zeros_like(out))
+
+
+CASES = [
+    ("language/sliding_window.attn", "sliding_window", [{"n": 300, "size": 100}, {"n": 1024, "size": 100}]),
+    ("language/packed.attn", "packed", [{"n": 1000}, {"n": 1}, {"n": 4096}]),
+    ("vision/maxvit.attn", "block", [{"h": 14, "w": 14}, {"h": 16, "w": 28}]),
+]
+
+
+@pytest.mark.parametrize(("file", "name", "settings"), CASES, ids=[case[1] for case in CASES])
+def test_other_lengths_compile_nothing(file: str, name: str, settings: list[dict[str, int]], misses: list[str]) -> None:
+    pattern = maskdsl.load(EXAMPLES / file)[name]
+    call(pattern, 1, (2, 1), **settings[0])
+    first = len(misses)
+    assert first == 3, misses
+    for number, lengths in enumerate(settings):
+        for batch, heads in ((1, (2, 1)), (2, (4, 2)), (3, (16, 1))):
+            call(pattern, batch, heads, **lengths)
+            assert len(misses) == first, f"setting {number} at batch {batch} compiled {misses[first:]}"
+    call(pattern, 1, (2, 1), dim=32, **settings[0])
+    assert len(misses) == 2 * first
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="no GPU")
+@pytest.mark.parametrize("name", ["causal_dense", "sliding_window", "longformer"])
+def test_cuda_graphs(name: str) -> None:
+    """Captured once, and run again on other numbers in the same memory."""
+    files = {"causal_dense": "causal", "sliding_window": "sliding_window", "longformer": "longformer"}
+    mask = maskdsl.load(EXAMPLES / "language" / f"{files[name]}.attn")[name].bind(n=1000, heads=2)
+    attention = mask.compile("triton")
+    tensors = [torch.randn(1, 2, 1000, 64, device=DEVICE, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
+    toward = torch.randn_like(tensors[0])
+
+    def step() -> tuple[torch.Tensor, ...]:
+        out = attention(*tensors)
+        return out.detach(), *torch.autograd.grad(out, tensors, toward)
+
+    graph, captured = capture(step)
+    for tensor in tensors:
+        tensor.data.copy_(torch.randn_like(tensor))
+    graph.replay()
+    for found, expected in zip(captured, step(), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def capture(step: Callable[[], tuple[torch.Tensor, ...]]) -> tuple[torch.cuda.CUDAGraph, tuple[torch.Tensor, ...]]:
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    return graph, captured
