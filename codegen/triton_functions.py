@@ -74,3 +74,14 @@ def mix(state, number):
 def tanh(x):
     """The hyperbolic tangent, which Triton lacks."""
     return 2 * tl.sigmoid(2 * x) - 1
+
+
+def extremes(values, places, batch, heads, dtype, block):
+    """The least and the greatest value of every block of tokens, [batch, heads, blocks]; a NaN may be anything."""
+    values = token_table(values, places, batch, heads, dtype)
+    blocks = triton.cdiv(values.shape[-1], block)
+    tokens = torch.arange(blocks * block, device=values.device).clamp(max=values.shape[-1] - 1)
+    values = values[..., tokens].unflatten(-1, (blocks, block))
+    least = values.masked_fill(values.isnan(), -torch.inf) if values.is_floating_point() else values
+    greatest = values.masked_fill(values.isnan(), torch.inf) if values.is_floating_point() else values
+    return least.amin(-1), greatest.amax(-1)

@@ -26,6 +26,8 @@ class KernelPlan:
     mask: MaskIR
     query_block: int
     key_block: int
+    refine: bool = False
+    """Tiles that depend on inputs are found exactly, on the host, not by a kernel that may call them partial."""
 
     @cached_property
     def row_limits(self) -> Limits | None:
@@ -107,6 +109,15 @@ class KernelPlan:
             found |= {*given_inputs(sequence, names), *tables_of(orders), *tables_of(computed(sequence, names))}
         found |= tables_of([self.mask.relation])
         return tuple(each.name for each in self.mask.inputs if each.name in found)
+
+    @cached_property
+    def finds_device_tiles(self) -> bool:
+        """Tiles depend on inputs, but the order of tokens does not: a kernel finds them where the inputs are."""
+        if self.refine:
+            return False
+        names = coordinate_names(self.order_keys, Side.TOKEN)
+        below = [tables_of(computed(each, names)) | {*given_inputs(each, names)} for each in self.sequences]
+        return bool(self.tile_inputs) and not tables_of(self.order_keys).union(*below)
 
     @cached_property
     def curve_names(self) -> tuple[tuple[str, Sequence, tuple[str, ...]], ...]:
@@ -230,8 +241,8 @@ def tile_choices(dim: int, element_size: int, device: Device) -> Choices:
     return Choices(tile_choice(dim, element_size, device), gradient, gradient)
 
 
-def make_plan(mask: MaskIR, query_block: int = 64, key_block: int = 64) -> KernelPlan:
-    return KernelPlan(mask, query_block, key_block)
+def make_plan(mask: MaskIR, query_block: int = 64, key_block: int = 64, refine: bool = False) -> KernelPlan:
+    return KernelPlan(mask, query_block, key_block, refine)
 
 
 def coordinate_names(expressions: Iterable[Expression], side: Side) -> tuple[str, ...]:

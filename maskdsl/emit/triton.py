@@ -10,15 +10,14 @@ from maskdsl.emit.torch_functions import helper, helper_lines, separated
 from maskdsl.emit.triton_body import Holes, constant_unit
 from maskdsl.emit.triton_coordinates import KernelNames, words_of
 from maskdsl.emit.triton_gradients import GradientBody
-from maskdsl.emit.triton_loops import Loops
+from maskdsl.emit.triton_loops import Loops, wrapped_tuple
+from maskdsl.emit.triton_tiles import TileBody
 from maskdsl.ir.expressions import Constant
 from maskdsl.ir.mask import Input
-from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan, tables_of
 
 LOG2_E = "1.4426950408889634"
 HELPERS = ("floor_divide", "floor_modulo", "inside", "power", "floor_log2", "has_one_bit", "mix", "tanh")
-CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
 
 
 def emit_triton(plan: KernelPlan) -> str:
@@ -27,10 +26,15 @@ def emit_triton(plan: KernelPlan) -> str:
     loops = Loops(body.names)
     forward = {**body.holes(), **loops.holes()}
     backward = {**body.gradient_holes(), **loops.gradient_holes()}
-    lines = [line for lines in (*forward.values(), *backward.values()) for line in lines or ()]
+    tiles = TileBody(body.names).holes() if plan.finds_device_tiles else {}
+    lines = [line for lines in (*forward.values(), *backward.values(), *tiles.values()) for line in lines or ()]
     around = Surroundings(plan, body.names, lines)
-    first = fill(read_skeleton("forward"), {**forward, **around.holes()})
-    return f"{first}\n\n{fill(read_skeleton('backward'), {**backward, **around.gradient_holes()})}"
+    parts = [
+        fill(read_skeleton("forward"), {**forward, **around.holes()}),
+        fill(read_skeleton("backward"), {**backward, **around.gradient_holes()}),
+        *([fill(read_skeleton("device_tiles"), tiles)] if tiles else []),
+    ]
+    return "\n\n".join(parts)
 
 
 @dataclass(frozen=True)
@@ -95,11 +99,7 @@ class Surroundings:
         for table in self.names.tables:
             for axis, name in enumerate(("batch", "head")):
                 found[f"{table.text}_{name}_stride"] = f"{table.text}.stride({axis})"
-        for each in self.read_inputs:
-            text = self.names.inputs[each.name]
-            for axis in range(len(each.dimensions)):
-                found[f"{text}_size_{axis}"] = f"{text}.shape[{axis}]"
-                found[f"{text}_stride_{axis}"] = f"{text}.stride({axis})"
+        found |= self.names.input_numbers(self.read_inputs)
         words = words_of("\n".join(self.kernel))
         return {name: value for name, value in found.items() if name in words}
 
@@ -113,27 +113,19 @@ class Surroundings:
             *([helper_lines(own)] if own else []),
             *functions,
             *([helper(text, "token_table")] if functions else []),
+            *([helper(text, "extremes")] if self.plan.finds_device_tiles else []),
             *(["@triton.jit", *helper(text, name)] for name in used),
         ]
         return [*separated(parts), "", ""] if parts else []
 
     def preparation(self) -> list[str]:
         """Tables in laid-out order, and inputs as the kernel reads them."""
-        lines = []
-        heads = [lines[0] for lines in self.names.functions()]
-        if any(f" {word}," in line for line in heads for word in ("head", "batch")):
-            lines.append('inputs = {**inputs, "batch": torch.arange(batch, device=q.device)[:, None, None]}')
-            lines.append('inputs["head"] = torch.arange(heads, device=q.device)[:, None]')
-        for kind in dict.fromkeys(table.kind for table in self.names.tables):
-            lines.append(f"{kind}_values = {kind}_coordinates(device=q.device, **inputs)")
+        lines = self.names.coordinate_calls("q.device") if self.names.tables else []
         for table in self.names.tables:
             values = f'{table.kind}_values["{self.plan.identifiers[table.name]}"]'
             layout = f"layout[{int(table.kind == 'key')}]"
             lines.append(f"{table.text} = token_table({values}, {layout}, batch, heads, {table.dtype})")
-        for each in self.read_inputs:
-            given = f'inputs["{self.plan.input_identifiers[each.name]}"]'
-            lines.append(f"{self.names.inputs[each.name]} = {given}{CASTS[each.type]}")
-        return lines
+        return lines + self.names.input_lines(self.read_inputs)
 
     def unit(self) -> str:
         own = constant_unit(self.plan)
@@ -147,9 +139,3 @@ def wrapped(line: str, items: list[str]) -> list[str]:
     if len(line) <= 120:
         return [line]
     return [line[: line.index("[") + 1], *(f"    {item}," for item in items), "]"]
-
-
-def wrapped_tuple(name: str, items: list[str]) -> list[str]:
-    """An assignment of a tuple, on one line if it fits."""
-    line = f"{name} = ({', '.join(items)}{',' * (len(items) == 1)})"
-    return [line] if len(line) <= 112 else [f"{name} = (", *(f"    {item}," for item in items), ")"]

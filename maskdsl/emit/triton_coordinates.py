@@ -10,12 +10,14 @@ from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
 from maskdsl.emit.torch_functions import coordinate_function
 from maskdsl.emit.triton_printer import FUNCTIONS
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, InSpace, Read, Side, substitute, walk
-from maskdsl.ir.mask import Computed, Sequence
+from maskdsl.ir.mask import Computed, Input, Sequence
 from maskdsl.ir.ops import Type
 from maskdsl.ir.ranges import INT32, Leaf, Range, mask_leaf
 from maskdsl.plan import KernelPlan, coordinate_names, needed_names, unused
 
+PARTS = ("forward", "backward", "device_tiles", "triton_functions")
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
+CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
 KINDS = {Side.QUERY: "query", Side.KEY: "key"}
 
 
@@ -45,7 +47,7 @@ class KernelNames:
 
     @cached_property
     def taken(self) -> set[str]:
-        words = {name for part in ("forward", "backward", "triton_functions") for name in words_of(read_skeleton(part))}
+        words = {name for part in PARTS for name in words_of(read_skeleton(part))}
         return words | set(FUNCTIONS.values()) | set(TORCH_HELPERS) | {"weights"}
 
     @cached_property
@@ -185,9 +187,39 @@ class KernelNames:
         found = []
         for kind, sequence in kinds.items():
             names = [table.name for table in self.tables if table.kind == kind]
+            if self.plan.finds_device_tiles:
+                sides = [side for side in LETTERS if self.kind(side) == kind]
+                names += [name for side in sides for name in plain_names([mask.relation], side)]
             if names:
-                found.append(coordinate_function(self.plan, kind, sequence, names))
+                found.append(coordinate_function(self.plan, kind, sequence, dict.fromkeys(names)))
         return found
+
+    def coordinate_calls(self, device: str) -> list[str]:
+        """Statements that compute the coordinates of all kinds of tokens."""
+        functions = self.functions()
+        lines = []
+        if any(f" {word}," in function[0] for function in functions for word in ("head", "batch")):
+            lines.append(f'inputs = {{**inputs, "batch": torch.arange(batch, device={device})[:, None, None]}}')
+            lines.append(f'inputs["head"] = torch.arange(heads, device={device})[:, None]')
+        kinds = [function[0].removeprefix("def ").partition("_")[0] for function in functions]
+        return lines + [f"{kind}_values = {kind}_coordinates(device={device}, **inputs)" for kind in kinds]
+
+    # Inputs that are read by index
+
+    def input_numbers(self, inputs: Iterable[Input]) -> dict[str, str]:
+        """Integer arguments for their sizes and strides."""
+        found = {}
+        for each in inputs:
+            text = self.inputs[each.name]
+            for axis in range(len(each.dimensions)):
+                found[f"{text}_size_{axis}"] = f"{text}.shape[{axis}]"
+                found[f"{text}_stride_{axis}"] = f"{text}.stride({axis})"
+        return found
+
+    def input_lines(self, inputs: Iterable[Input]) -> list[str]:
+        """Statements that make them what the kernel reads."""
+        given = {each: f'inputs["{self.plan.input_identifiers[each.name]}"]' for each in inputs}
+        return [f"{self.inputs[each.name]} = {text}{CASTS[each.type]}" for each, text in given.items()]
 
 
 def words_of(text: str) -> set[str]:

@@ -122,3 +122,9 @@ class Ends:
 
     def joined(self, function: str, one: str, other: str) -> str:
         return f"tl.{function}({one}, {other})" if one else other
+
+
+def wrapped_tuple(name: str, items: list[str]) -> list[str]:
+    """An assignment of a tuple, on one line if it fits."""
+    line = f"{name} = ({', '.join(items)}{',' * (len(items) == 1)})"
+    return [line] if len(line) <= 112 else [f"{name} = (", *(f"    {item}," for item in items), ")"]

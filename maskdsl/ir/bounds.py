@@ -1,8 +1,8 @@
 """Bounds of expressions over blocks of tokens, as expressions: interval arithmetic that a kernel can be generated from.
 
 From the bounds of leaves follow those of everything. A boolean is bounded by whether it is certain, for all pairs, and
-whether it is possible, for one at least. Bounds may be wide, never wrong: `analysis/intervals.py` computes tighter ones,
-on arrays. A comparison of floats is possible where a NaN takes part, and is not certain.
+whether it is possible, for one at least. Bounds may be wide, never wrong: `analysis/intervals.py` computes tighter
+ones, on arrays. A comparison of floats is possible where a NaN takes part, and is not certain.
 """
 
 from collections.abc import Callable
@@ -152,8 +152,8 @@ def number(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
             return linear(op, parts)
         case Op.ABSOLUTE, (a,):
             below = apply(Op.NEGATE, a.high)
-            low = apply(Op.MAXIMUM, apply(Op.MAXIMUM, a.low, below), Constant(0))
-            return Bounds(low, apply(Op.MAXIMUM, a.high, apply(Op.NEGATE, a.low)))
+            nearest = apply(Op.MAXIMUM, apply(Op.MAXIMUM, a.low, below), Constant(0))
+            return Bounds(nearest, apply(Op.MAXIMUM, a.high, apply(Op.NEGATE, a.low)))
         case ((Op.MINIMUM | Op.MAXIMUM | Op.INTEGER_LOG2), _):
             return Bounds(apply(op, *(each.low for each in parts)), apply(op, *(each.high for each in parts)))
         case Op.FLOOR_DIVIDE, (a, Bounds(Constant(value=divisor) as by, _)) if parts[1].is_point:
@@ -161,8 +161,8 @@ def number(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
             return Bounds(low, high) if divisor > 0 else Bounds(high, low)
         case Op.FLOOR_MODULO, (a, Bounds(Constant(value=divisor) as by, _)) if parts[1].is_point and divisor > 0:
             together = equal(apply(Op.FLOOR_DIVIDE, a.low, by), apply(Op.FLOOR_DIVIDE, a.high, by))
-            low = chosen([together], apply(op, a.low, by), Constant(0))
-            return Bounds(low, chosen([together], apply(op, a.high, by), Constant(int(divisor) - 1)))
+            least = chosen([together], apply(op, a.low, by), Constant(0))
+            return Bounds(least, chosen([together], apply(op, a.high, by), Constant(int(divisor) - 1)))
         case Op.POWER, (a, Bounds(Constant(value=exponent) as by, _)) if int(exponent) % 2:
             return Bounds(apply(op, a.low, by), apply(op, a.high, by))
         case Op.POWER, (a, Bounds(by, _)):

@@ -74,6 +74,11 @@ class Recorder:
 KERNELS = ("forward_kernel", "query_gradient_kernel", "key_gradient_kernel")
 
 
+def kernel_names(plan: KernelPlan) -> tuple[str, ...]:
+    """The kernels of a plan's module: the `KERNELS` of all, and that which finds tiles that depend on inputs."""
+    return (*KERNELS, "tiles_kernel") if plan.finds_device_tiles else KERNELS
+
+
 def compile_ahead(
     mask: MaskIR,
     target: str,
@@ -82,7 +87,7 @@ def compile_ahead(
     kernel_name: str = "forward_kernel",
     choice: TileChoice | None = None,
 ) -> Compiled:
-    """One of the `KERNELS` of a mask for one of `TARGETS`, a head dim and a type of `DTYPES`."""
+    """One of the `kernel_names` of a mask for one of `TARGETS`, a head dim and a type of `DTYPES`."""
     device = Device.AMD if TARGETS[target].backend == "hip" else Device.NVIDIA
     choose = tile_choice if kernel_name == "forward_kernel" else gradient_choice
     choice = choice or choose(dim, DTYPES[dtype].itemsize, device)
@@ -112,8 +117,8 @@ def started_kernels(
 ) -> dict[str, tuple[Any, dict[str, Any]]]:
     """The kernels of a plan's module, and what calls on tensors like these would start them with, by name."""
     module = load_module.__wrapped__(emit_triton(plan), f"{plan.mask.name}_triton")  # its own, to be changed
-    kernels = {name: module.__dict__[name] for name in KERNELS}
-    recorders = {name: Recorder() for name in KERNELS}
+    kernels = {name: module.__dict__[name] for name in kernel_names(plan)}
+    recorders = {name: Recorder() for name in kernels}
     module.__dict__.update(recorders)
     lengths = plan.mask.queries.length, plan.mask.keys.length, plan.mask.keys.length
     q, k, v = (torch.empty(2, plan.mask.heads, length, dim, dtype=dtype, device="meta") for length in lengths)
@@ -130,6 +135,8 @@ def started_kernels(
     module.gradients(
         q, k, v, out, lse, out, lse, inputs, tiles, tiles, choice.options, choice.options, precision=precision
     )
+    if plan.finds_device_tiles:
+        module.find_tiles(q.device, (*q.shape[:3], k.shape[2]), inputs, block)
     return {
         name: (
             kernels[name],

@@ -58,7 +58,7 @@ class Launch:
         call, choice, device = self.call, self.choices.forward, q.device
         with on(device):
             out, lse = call.module.attention(
-                *(q, k, v, call.values, self.tiles(choice, device, "row"), choice.block, call.layout),
+                *(q, k, v, call.values, self.tiles(choice, q, k, "row"), choice.block, call.layout),
                 precision=precision(device_kind(device)),
                 warps=choice.warps,
                 stages=choice.stages,
@@ -67,26 +67,30 @@ class Launch:
 
     def backward(self, *saved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of q, k and v, from q, k, v, the output, its log-sum-exp, and the gradients of these two."""
-        call, device = self.call, saved[0].device
+        call, q, k, device = self.call, saved[0], saved[1], saved[0].device
         query, key = self.choices.query_gradient, self.choices.key_gradient
         with on(device):
             query_grad, key_grad, value_grad = call.module.gradients(
-                *(*saved, call.values, self.tiles(query, device, "row"), self.tiles(key, device, "column")),
+                *(*saved, call.values, self.tiles(query, q, k, "row"), self.tiles(key, q, k, "column")),
                 *(query.options, key.options, call.layout, precision(device_kind(device))),
             )
         return query_grad, key_grad, value_grad
 
-    def tiles(self, choice: TileChoice, device: torch.device, by: str) -> Any:
+    def tiles(self, choice: TileChoice, q: Tensor, k: Tensor, by: str) -> Any:
         """The tiles as the generated module takes them, `by` "row" or "column"; None where it finds them itself."""
-        state, plan = self.call.state, self.call.plan
-        if (plan.row_limits if by == "row" else plan.column_limits) is not None:
+        call, device = self.call, q.device
+        if (call.plan.row_limits if by == "row" else call.plan.column_limits) is not None:
             return None
+        if call.plan.finds_device_tiles:
+            shape = *q.shape[:3], k.shape[2]
+            return call.module.find_tiles(device, shape, call.values, choice.block, call.layout, by == "row")
+        state = call.state
 
         def make() -> list[Tensor]:
             found = state.tiles(choice.block)
             return (runs if by == "row" else column_runs)(found, device)
 
-        return self.call.module.Tiles(*state.keep((by, choice.block, device), make))
+        return call.module.Tiles(*state.keep((by, choice.block, device), make))
 
 
 class Kernels(torch.autograd.Function):

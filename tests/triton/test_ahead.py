@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import maskdsl
-from maskdsl.plan import TileChoice
-from maskdsl.runtime.ahead import KERNELS, TARGETS, compile_ahead
+from maskdsl.plan import TileChoice, make_plan
+from maskdsl.runtime.ahead import KERNELS, TARGETS, compile_ahead, kernel_names
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
@@ -45,6 +45,18 @@ def test_every_backward_kernel_compiles(file: Path, name: str, target: str, kern
     compiled = compile_ahead(mask.ir, target, kernel_name=kernel, choice=SMALL)
     assert kernel in compiled.assembly
     assert compiled.usage.shared <= SHARED[target]
+
+
+FOUND = [(file, name) for file, name, target in PATTERNS if target == "sm90"]
+
+
+@pytest.mark.parametrize(("file", "name"), FOUND, ids=[f"{file.stem}-{name}" for file, name in FOUND])
+def test_every_kernel_that_finds_tiles_compiles(file: Path, name: str) -> None:
+    mask = maskdsl.load(file)[name].bind(heads=4).ir
+    for target in TARGETS if "tiles_kernel" in kernel_names(make_plan(mask)) else ():
+        usage = compile_ahead(mask, target, kernel_name="tiles_kernel").usage
+        assert usage.spills == 0
+        assert usage.shared <= SHARED[target]
 
 
 BUDGETS = [(dim, dtype, "sm90") for dim in (64, 128, 256) for dtype in ("bf16", "fp32")]

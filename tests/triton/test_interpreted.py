@@ -56,3 +56,13 @@ def test_tiles_found_by_arithmetic() -> None:
         for name, pattern in maskdsl.load(HERE / "limits.attn").items()
     }
     assert {name for name, source in sources.items() if "class Tiles" in source} == {"clipped", "some_queries"}
+
+
+def test_tiles_found_by_kernels() -> None:
+    """None is missed, full ones are full; where lists hold all runs of a row, few are partial without need."""
+    found: dict[str, list[int]] = json.loads(last_line("tiles"))
+    share = {name: needless / compared for name, (compared, needless) in found.items() if name != "drawn"}
+    assert share["packed"] == share["every 0.02"] == share["every 1.0"] == 0
+    assert 0 < share["every 0.5"] < 0.6  # more runs than that
+    assert all(each < 0.2 for name, each in share.items() if name != "every 0.5")
+    assert found["drawn"][0] > 1000

@@ -65,6 +65,17 @@ def token_table(values, places, batch, heads, dtype):
     return values.to(dtype).contiguous().expand(batch, heads, -1)
 
 
+def extremes(values, places, batch, heads, dtype, block):
+    """The least and the greatest value of every block of tokens, [batch, heads, blocks]; a NaN may be anything."""
+    values = token_table(values, places, batch, heads, dtype)
+    blocks = triton.cdiv(values.shape[-1], block)
+    tokens = torch.arange(blocks * block, device=values.device).clamp(max=values.shape[-1] - 1)
+    values = values[..., tokens].unflatten(-1, (blocks, block))
+    least = values.masked_fill(values.isnan(), -torch.inf) if values.is_floating_point() else values
+    greatest = values.masked_fill(values.isnan(), torch.inf) if values.is_floating_point() else values
+    return least.amin(-1), greatest.amax(-1)
+
+
 @triton.jit
 def load_tokens(tensor, places, stride, DIM: tl.constexpr, PADDED: tl.constexpr):
     """The rows of a matrix at these places; zeros where dims are padded."""
@@ -733,3 +744,266 @@ def gradients(
         *shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments, **constants, **column_options
     )
     return grad_q, grad_k, grad_v
+
+
+# Tiles follow from the least and the greatest value of every coordinate in a block of tokens. No tile is missed, and
+# full ones are full; some that are called partial may be empty or full. Nothing is copied to the host.
+
+MOST_RUNS = 64
+"""Of one kind in a row: from the first that is one too many on, all tiles of the row are one run of partial ones."""
+TILES_NUMBERS = ["heads", "rows", "columns", "whole_columns", "query_length", "key_length"]
+TILES_NUMBERS += ["token_image_start", "token_image_end", "token_words_start", "token_words_end"]
+
+
+@triton.jit
+def judge(
+    row,
+    column,
+    columns,
+    whole_columns,
+    variant,
+    head,
+    batch,
+    query_length,
+    key_length,
+    q_document_lows,
+    q_document_highs,
+    q_x_lows,
+    q_x_highs,
+    q_y_lows,
+    q_y_highs,
+    k_document_lows,
+    k_document_highs,
+    k_x_lows,
+    k_x_highs,
+    k_y_lows,
+    k_y_highs,
+    token_image_start,
+    token_image_end,
+    token_words_start,
+    token_words_end,
+    QUERY_BLOCK: tl.constexpr,
+    KEY_BLOCK: tl.constexpr,
+    BY_ROW: tl.constexpr,
+):
+    """Whether tiles are full, and whether they are partial: two blocks of booleans like `column`."""
+    exists = (column >= 0) & (column < columns)
+    other = tl.where(exists, column, 0)[None, :]
+    own = tl.zeros_like(other) + row
+    query_block = own if BY_ROW else other
+    key_block = other if BY_ROW else own
+    first_query, first_key = query_block * QUERY_BLOCK, key_block * KEY_BLOCK
+    certain = first_query < query_length
+    possible = first_key < key_length
+    last_query = tl.minimum(first_query + QUERY_BLOCK, query_length) - 1
+    last_key = tl.minimum(first_key + KEY_BLOCK, key_length) - 1
+    q_document_low = tl.load(q_document_lows + variant * tl.cdiv(query_length, QUERY_BLOCK) + query_block)
+    q_document_high = tl.load(q_document_highs + variant * tl.cdiv(query_length, QUERY_BLOCK) + query_block)
+    q_x_low = tl.load(q_x_lows + variant * tl.cdiv(query_length, QUERY_BLOCK) + query_block)
+    q_x_high = tl.load(q_x_highs + variant * tl.cdiv(query_length, QUERY_BLOCK) + query_block)
+    q_y_low = tl.load(q_y_lows + variant * tl.cdiv(query_length, QUERY_BLOCK) + query_block)
+    q_y_high = tl.load(q_y_highs + variant * tl.cdiv(query_length, QUERY_BLOCK) + query_block)
+    k_document_low = tl.load(k_document_lows + variant * tl.cdiv(key_length, KEY_BLOCK) + key_block)
+    k_document_high = tl.load(k_document_highs + variant * tl.cdiv(key_length, KEY_BLOCK) + key_block)
+    k_x_low = tl.load(k_x_lows + variant * tl.cdiv(key_length, KEY_BLOCK) + key_block)
+    k_x_high = tl.load(k_x_highs + variant * tl.cdiv(key_length, KEY_BLOCK) + key_block)
+    k_y_low = tl.load(k_y_lows + variant * tl.cdiv(key_length, KEY_BLOCK) + key_block)
+    k_y_high = tl.load(k_y_highs + variant * tl.cdiv(key_length, KEY_BLOCK) + key_block)
+    condition = (
+        (token_image_start <= first_query)
+        & (last_query < token_image_end)
+        & (token_image_start <= first_key)
+        & (last_key < token_image_end)
+        & (tl.maximum(q_y_high - k_y_low, -(q_y_low - k_y_high)) <= 2)
+        & (tl.maximum(q_x_high - k_x_low, -(q_x_low - k_x_high)) <= 2)
+    )
+    certain &= (
+        ((token_words_start <= first_key) & (last_key < token_words_end) | condition)
+        & (q_document_high <= k_document_low)
+        & (k_document_high <= q_document_low)
+    )
+    difference = q_y_low - k_y_high
+    difference_2 = q_y_high - k_y_low
+    difference_3 = q_x_low - k_x_high
+    difference_4 = q_x_high - k_x_low
+    condition_2 = (
+        (token_image_start <= last_query)
+        & (first_query < token_image_end)
+        & (token_image_start <= last_key)
+        & (first_key < token_image_end)
+        & ~(2 < tl.maximum(tl.maximum(difference, -difference_2), 0))
+        & ~(2 < tl.maximum(tl.maximum(difference_3, -difference_4), 0))
+    )
+    possible &= (
+        ((token_words_start <= last_key) & (first_key < token_words_end) | condition_2)
+        & ~((q_document_high < k_document_low) | (k_document_high < q_document_low))
+    )
+    full = exists & (column < whole_columns) & tl.reshape(certain, column.shape)
+    return full, exists & tl.reshape(possible, column.shape) & ~full
+
+
+@triton.jit(do_not_specialize=TILES_NUMBERS)
+def tiles_kernel(
+    full_rows,
+    full_starts,
+    full_ends,
+    partial_rows,
+    partial_starts,
+    partial_ends,
+    heads,
+    rows,
+    columns,
+    whole_columns,
+    query_length,
+    key_length,
+    q_document_lows,
+    q_document_highs,
+    q_x_lows,
+    q_x_highs,
+    q_y_lows,
+    q_y_highs,
+    k_document_lows,
+    k_document_highs,
+    k_x_lows,
+    k_x_highs,
+    k_y_lows,
+    k_y_highs,
+    token_image_start,
+    token_image_end,
+    token_words_start,
+    token_words_end,
+    QUERY_BLOCK: tl.constexpr,
+    KEY_BLOCK: tl.constexpr,
+    BY_ROW: tl.constexpr,
+    MOST_RUNS: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """The runs of one row of one variant, CHUNK tiles at a time. A run begins where the tile before is not like it."""
+    row = tl.program_id(0) % rows
+    variant = tl.program_id(0) // rows
+    head, batch = variant % heads, variant // heads
+    first_run = tl.program_id(0).to(tl.int64) * MOST_RUNS
+    full_count = tl.program_id(0) * 0
+    partial_count = tl.program_id(0) * 0
+    limit = columns
+    last = tl.program_id(0) * 0
+    shared = (
+        columns,
+        whole_columns,
+        variant,
+        head,
+        batch,
+        query_length,
+        key_length,
+        q_document_lows,
+        q_document_highs,
+        q_x_lows,
+        q_x_highs,
+        q_y_lows,
+        q_y_highs,
+        k_document_lows,
+        k_document_highs,
+        k_x_lows,
+        k_x_highs,
+        k_y_lows,
+        k_y_highs,
+        token_image_start,
+        token_image_end,
+        token_words_start,
+        token_words_end,
+    )
+    for chunk in range(tl.cdiv(columns, CHUNK)):
+        column = chunk * CHUNK + tl.arange(0, CHUNK)
+        full, partial = judge(row, column, *shared, QUERY_BLOCK, KEY_BLOCK, BY_ROW)
+        full_before, partial_before = judge(row, column - 1, *shared, QUERY_BLOCK, KEY_BLOCK, BY_ROW)
+        full_after, partial_after = judge(row, column + 1, *shared, QUERY_BLOCK, KEY_BLOCK, BY_ROW)
+        begins_full, begins_partial = full & ~full_before, partial & ~partial_before
+        full_number = full_count + tl.cumsum(begins_full.to(tl.int32), 0) - 1
+        partial_number = partial_count + tl.cumsum(begins_partial.to(tl.int32), 0) - 1
+        over = (begins_full & (full_number >= MOST_RUNS)) | (begins_partial & (partial_number >= MOST_RUNS - 1))
+        limit = tl.minimum(limit, tl.min(tl.where(over, column, columns), 0))
+        listed = column < limit
+        tl.store(full_starts + first_run + full_number, column, mask=begins_full & listed)
+        tl.store(full_ends + first_run + full_number, column + 1, mask=full & ~full_after & listed)
+        tl.store(partial_starts + first_run + partial_number, column, mask=begins_partial & listed)
+        tl.store(partial_ends + first_run + partial_number, column + 1, mask=partial & ~partial_after & listed)
+        full_count += tl.sum((begins_full & listed).to(tl.int32), 0)
+        partial_count += tl.sum((begins_partial & listed).to(tl.int32), 0)
+        last = tl.maximum(last, tl.max(tl.where(full | partial, column + 1, 0), 0))
+    if limit < columns:
+        tl.store(partial_starts + first_run + partial_count, limit)
+        tl.store(partial_ends + first_run + partial_count, last)
+        partial_count += 1
+    place = 2 * tl.program_id(0).to(tl.int64)
+    tl.store(full_rows + place, first_run.to(tl.int32))
+    tl.store(full_rows + place + 1, (first_run + full_count).to(tl.int32))
+    tl.store(partial_rows + place, first_run.to(tl.int32))
+    tl.store(partial_rows + place + 1, (first_run + partial_count).to(tl.int32))
+
+
+def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
+    """The `Tiles` of blocks of `block` queries and keys, by blocks of queries or by blocks of keys.
+
+    `shape` is (batch, heads, queries, keys); for the rest see `attention`.
+    """
+    batch, heads, query_length, key_length = shape
+    token_values = token_coordinates(device=device, **inputs)
+    heads = 1
+    q_document_lows, q_document_highs = extremes(
+        token_values["document"],
+        layout[0],
+        batch,
+        heads,
+        torch.int32,
+        block[0],
+    )
+    q_x_lows, q_x_highs = extremes(token_values["x"], layout[0], batch, heads, torch.int32, block[0])
+    q_y_lows, q_y_highs = extremes(token_values["y"], layout[0], batch, heads, torch.int32, block[0])
+    k_document_lows, k_document_highs = extremes(
+        token_values["document"],
+        layout[1],
+        batch,
+        heads,
+        torch.int32,
+        block[1],
+    )
+    k_x_lows, k_x_highs = extremes(token_values["x"], layout[1], batch, heads, torch.int32, block[1])
+    k_y_lows, k_y_highs = extremes(token_values["y"], layout[1], batch, heads, torch.int32, block[1])
+    query_blocks, key_blocks = triton.cdiv(query_length, block[0]), triton.cdiv(key_length, block[1])
+    rows, columns = (query_blocks, key_blocks) if by_row else (key_blocks, query_blocks)
+    # A last block of keys that is not whole needs its bounds checked; of queries, none does.
+    whole_columns = key_length // block[1] if by_row else query_blocks
+    count = batch * heads * rows
+    most_runs = min(MOST_RUNS, triton.next_power_of_2(columns + 1))
+    lists = [torch.empty(count * size, dtype=torch.int32, device=device) for size in (2, most_runs, most_runs) * 2]
+    tiles_kernel[(count,)](
+        *lists,
+        heads,
+        rows,
+        columns,
+        whole_columns,
+        query_length,
+        key_length,
+        q_document_lows=q_document_lows,
+        q_document_highs=q_document_highs,
+        q_x_lows=q_x_lows,
+        q_x_highs=q_x_highs,
+        q_y_lows=q_y_lows,
+        q_y_highs=q_y_highs,
+        k_document_lows=k_document_lows,
+        k_document_highs=k_document_highs,
+        k_x_lows=k_x_lows,
+        k_x_highs=k_x_highs,
+        k_y_lows=k_y_lows,
+        k_y_highs=k_y_highs,
+        token_image_start=20,
+        token_image_end=276,
+        token_words_start=0,
+        token_words_end=20,
+        QUERY_BLOCK=block[0],
+        KEY_BLOCK=block[1],
+        BY_ROW=by_row,
+        MOST_RUNS=most_runs,
+        CHUNK=min(256, triton.next_power_of_2(columns)),
+    )
+    return Tiles(torch.arange(batch * heads, dtype=torch.int32, device=device).view(batch, heads), *lists)

@@ -1,0 +1,146 @@
+# hole: above
+"""Tiles found on the device where inputs decide them: a skeleton that stands behind those of the two passes."""
+
+import torch
+import triton
+import triton.language as tl
+from maskdsl.codegen.forward import Tiles
+
+# end
+# Tiles follow from the least and the greatest value of every coordinate in a block of tokens. No tile is missed, and
+# full ones are full; some that are called partial may be empty or full. Nothing is copied to the host.
+
+MOST_RUNS = 64
+"""Of one kind in a row: from the first that is one too many on, all tiles of the row are one run of partial ones."""
+TILES_NUMBERS = ["heads", "rows", "columns", "whole_columns", "query_length", "key_length"]
+# hole: tiles_numbers
+# end
+
+
+@triton.jit
+def judge(
+    row,
+    column,
+    columns,
+    whole_columns,
+    variant,
+    head,
+    batch,
+    query_length,
+    key_length,
+    # hole: judge_parameters
+    # end
+    QUERY_BLOCK: tl.constexpr,
+    KEY_BLOCK: tl.constexpr,
+    BY_ROW: tl.constexpr,
+):
+    """Whether tiles are full, and whether they are partial: two blocks of booleans like `column`."""
+    exists = (column >= 0) & (column < columns)
+    other = tl.where(exists, column, 0)[None, :]
+    own = tl.zeros_like(other) + row
+    query_block = own if BY_ROW else other
+    key_block = other if BY_ROW else own
+    first_query, first_key = query_block * QUERY_BLOCK, key_block * KEY_BLOCK
+    certain = first_query < query_length
+    possible = first_key < key_length
+    # hole: verdict
+    # end
+    full = exists & (column < whole_columns) & tl.reshape(certain, column.shape)
+    return full, exists & tl.reshape(possible, column.shape) & ~full
+
+
+@triton.jit(do_not_specialize=TILES_NUMBERS)
+def tiles_kernel(
+    full_rows,
+    full_starts,
+    full_ends,
+    partial_rows,
+    partial_starts,
+    partial_ends,
+    heads,
+    rows,
+    columns,
+    whole_columns,
+    query_length,
+    key_length,
+    # hole: tiles_parameters
+    # end
+    QUERY_BLOCK: tl.constexpr,
+    KEY_BLOCK: tl.constexpr,
+    BY_ROW: tl.constexpr,
+    MOST_RUNS: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """The runs of one row of one variant, CHUNK tiles at a time. A run begins where the tile before is not like it."""
+    row = tl.program_id(0) % rows
+    variant = tl.program_id(0) // rows
+    head, batch = variant % heads, variant // heads
+    first_run = tl.program_id(0).to(tl.int64) * MOST_RUNS
+    full_count = tl.program_id(0) * 0
+    partial_count = tl.program_id(0) * 0
+    limit = columns
+    last = tl.program_id(0) * 0
+    # hole: shared
+    shared = (columns, whole_columns, variant, head, batch, query_length, key_length)
+    # end
+    for chunk in range(tl.cdiv(columns, CHUNK)):
+        column = chunk * CHUNK + tl.arange(0, CHUNK)
+        full, partial = judge(row, column, *shared, QUERY_BLOCK, KEY_BLOCK, BY_ROW)
+        full_before, partial_before = judge(row, column - 1, *shared, QUERY_BLOCK, KEY_BLOCK, BY_ROW)
+        full_after, partial_after = judge(row, column + 1, *shared, QUERY_BLOCK, KEY_BLOCK, BY_ROW)
+        begins_full, begins_partial = full & ~full_before, partial & ~partial_before
+        full_number = full_count + tl.cumsum(begins_full.to(tl.int32), 0) - 1
+        partial_number = partial_count + tl.cumsum(begins_partial.to(tl.int32), 0) - 1
+        over = (begins_full & (full_number >= MOST_RUNS)) | (begins_partial & (partial_number >= MOST_RUNS - 1))
+        limit = tl.minimum(limit, tl.min(tl.where(over, column, columns), 0))
+        listed = column < limit
+        tl.store(full_starts + first_run + full_number, column, mask=begins_full & listed)
+        tl.store(full_ends + first_run + full_number, column + 1, mask=full & ~full_after & listed)
+        tl.store(partial_starts + first_run + partial_number, column, mask=begins_partial & listed)
+        tl.store(partial_ends + first_run + partial_number, column + 1, mask=partial & ~partial_after & listed)
+        full_count += tl.sum((begins_full & listed).to(tl.int32), 0)
+        partial_count += tl.sum((begins_partial & listed).to(tl.int32), 0)
+        last = tl.maximum(last, tl.max(tl.where(full | partial, column + 1, 0), 0))
+    if limit < columns:
+        tl.store(partial_starts + first_run + partial_count, limit)
+        tl.store(partial_ends + first_run + partial_count, last)
+        partial_count += 1
+    place = 2 * tl.program_id(0).to(tl.int64)
+    tl.store(full_rows + place, first_run.to(tl.int32))
+    tl.store(full_rows + place + 1, (first_run + full_count).to(tl.int32))
+    tl.store(partial_rows + place, first_run.to(tl.int32))
+    tl.store(partial_rows + place + 1, (first_run + partial_count).to(tl.int32))
+
+
+def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
+    """The `Tiles` of blocks of `block` queries and keys, by blocks of queries or by blocks of keys.
+
+    `shape` is (batch, heads, queries, keys); for the rest see `attention`.
+    """
+    batch, heads, query_length, key_length = shape
+    # hole: tiles_prepare
+    # end
+    query_blocks, key_blocks = triton.cdiv(query_length, block[0]), triton.cdiv(key_length, block[1])
+    rows, columns = (query_blocks, key_blocks) if by_row else (key_blocks, query_blocks)
+    # A last block of keys that is not whole needs its bounds checked; of queries, none does.
+    whole_columns = key_length // block[1] if by_row else query_blocks
+    count = batch * heads * rows
+    most_runs = min(MOST_RUNS, triton.next_power_of_2(columns + 1))
+    lists = [torch.empty(count * size, dtype=torch.int32, device=device) for size in (2, most_runs, most_runs) * 2]
+    tiles_kernel[(count,)](
+        *lists,
+        heads,
+        rows,
+        columns,
+        whole_columns,
+        query_length,
+        key_length,
+        # hole: tiles_arguments
+        # end
+        QUERY_BLOCK=block[0],
+        KEY_BLOCK=block[1],
+        BY_ROW=by_row,
+        MOST_RUNS=most_runs,
+        CHUNK=min(256, triton.next_power_of_2(columns)),
+    )
+    return Tiles(torch.arange(batch * heads, dtype=torch.int32, device=device).view(batch, heads), *lists)

@@ -1,0 +1,104 @@
+"""Run in a process of its own, with TRITON_INTERPRET=1: tiles that kernels find, against the exact ones.
+
+Lists are filled with nonsense before. Prints how many rows were compared, and how many of their tiles were called
+partial without being so; a tile that is missed, visited twice or wrongly full raises.
+"""
+
+import json
+
+import numpy as np
+import torch
+
+import maskdsl
+from maskdsl.analysis.blockmap import EMPTY, FULL, PARTIAL
+from maskdsl.plan import make_plan
+from maskdsl.runtime.attention import Attention
+from maskdsl.testing import inputs_for, patterns
+from tests.properties.checks import sample
+
+TEXT = """
+pattern packed(n = 150) { space t[n]  input document: int[batch, tokens]  attend causal and same(document) }
+pattern cut(n = 90) { space t[n]  input cut: int[batch, heads]  attend k < cut[batch, head] or q - k < 3 }
+pattern level(n = 70) { space t[n]  input level: float[tokens]  attend q.level >= k.level }
+pattern every(n = 600) { space t[n]  input mark: bool[tokens]  attend k.mark }
+pattern laid_out(h = 9, w = 7, size = 3) {
+    space image[y = h, x = w]
+    space text[20]
+    tokens text ++ image
+    input group: int[heads, image]
+    attend text -> all
+    attend image -> image where window((size, size)) and q.group == k.group
+    order image by y // 4, x // 4
+}
+"""
+
+
+def visited(rows: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor, number: int, columns: int) -> np.ndarray:
+    """How often each tile of one row is in its runs."""
+    count = np.zeros(columns, dtype=int)
+    for run in range(int(rows[2 * number]), int(rows[2 * number + 1])):
+        start, end = int(starts[run]), int(ends[run])
+        assert 0 <= start < end <= columns, (start, end)
+        count[start:end] += 1
+    return count
+
+
+def compare(mask: maskdsl.Mask, inputs: dict[str, np.ndarray], block: tuple[int, int], batch: int) -> tuple[int, int]:
+    """How many tiles were compared, and how many of them are called partial without need."""
+    attention = Attention(make_plan(mask.ir), "triton")
+    if not attention.plan.finds_device_tiles:
+        return 0, 0
+    tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
+    q = torch.empty(batch, mask.heads, mask.query_length, 1)
+    call = attention.call(tensors, q, False)
+    exact = mask.tiles(block, **inputs)
+    shape = batch, mask.heads, mask.query_length, mask.key_length
+    compared = needless = 0
+    for by_row in (True, False):
+        tiles = call.module.find_tiles(q.device, shape, call.values, block, call.layout, by_row)
+        for entry, head in np.ndindex(batch, mask.heads):
+            classes = exact.classes(head=head, batch=min(entry, exact.variant_of.shape[0] - 1))
+            classes = classes if by_row else classes.T
+            variant = int(tiles.variant_of.expand(batch, mask.heads)[entry, head])
+            for row, found in enumerate(classes):
+                number = variant * len(classes) + row
+                full = visited(*tiles[1:4], number, len(found))
+                partial = visited(*tiles[4:7], number, len(found))
+                assert ((full + partial) <= 1).all(), "visited twice"
+                assert ((full == 0) | (found == FULL)).all(), "wrongly full"
+                assert ((found == EMPTY) | (full + partial == 1)).all(), "missed"
+                compared += len(found)
+                needless += int(((partial == 1) & (found != PARTIAL)).sum())
+    return compared, needless
+
+
+def nonsense(*sizes: int, **options: object) -> torch.Tensor:
+    return torch.randint(-(2**31), 2**31 - 1, sizes, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def main() -> None:
+    random = np.random.default_rng(3)
+    torch.empty = nonsense  # type: ignore[assignment]
+    module = maskdsl.parse(TEXT)
+    documents = np.sort(random.integers(0, 6, (2, 150)))
+    counts = {}
+    counts["packed"] = compare(module["packed"].bind(heads=2), {"document": documents}, (16, 8), 2)
+    counts["cut"] = compare(module["cut"].bind(heads=3), {"cut": random.integers(0, 90, (2, 3))}, (16, 16), 2)
+    level = np.sort(random.normal(size=70))
+    level[[3, 40]] = np.nan
+    level[50] = np.inf
+    counts["level"] = compare(module["level"].bind(), {"level": level}, (8, 8), 1)
+    for share in (0.02, 0.5, 1.0):  # with more runs in a row than lists hold
+        counts[f"every {share}"] = compare(module["every"].bind(), {"mark": random.random(600) < share}, (8, 1), 1)
+    group = np.repeat(random.integers(0, 3, (2, 9)), 7, axis=1)
+    counts["laid_out"] = compare(module["laid_out"].bind(heads=2), {"group": group}, (8, 8), 1)
+    drawn = np.zeros(2, dtype=int)
+    for number in range(60):
+        mask = sample(patterns(), number).bind()
+        inputs = sample(inputs_for(mask.ir, batch=2), number)
+        drawn = drawn + np.array(compare(mask, inputs, (8, 4), 2))
+    print(json.dumps({**counts, "drawn": drawn.tolist()}))
+
+
+if __name__ == "__main__":
+    main()
