@@ -21,7 +21,7 @@ import gpu_maps
 import torch
 from gpu_contest import Case, Record, compile_ahead, measure, reason
 from gpu_patterns import ENTRIES, Size
-from gpu_report import Results, case_table, excuses, goal_table, goals, summary
+from gpu_report import PASSES, Results, case_table, excuses, goal_table, goals, outcome, summary
 from gpu_timing import Budget, Timer
 from rich.console import Console
 
@@ -55,7 +55,7 @@ class Plan:
 
 
 FULL = Plan(
-    settings=((16384, 128), (4096, 64), (131072, 64), (131072, 128), (4096, 128), (16384, 64)),
+    settings=((16384, 128), (4096, 64), (131072, 128), (4096, 128), (131072, 64)),
     tokens=32768,
     heads=8,
     dtype=torch.bfloat16,
@@ -63,10 +63,10 @@ FULL = Plan(
     product_side=8192,
     whole=510,
     compiling=180,
-    case=20,
-    measurement=0.25,
+    case=30,
+    measurement=0.2,
 )
-QUICK = Plan(((4096, 64),), 32768, 8, torch.bfloat16, 16384, 8192, 150, 90, 20, 0.1)
+QUICK = Plan(((4096, 64),), 32768, 8, torch.bfloat16, 16384, 8192, 150, 90, 30, 0.1)
 DRY = Plan(((256, 16),), 512, 2, torch.float32, 256, 128, 60, 0, 30, 0.0)
 
 
@@ -80,12 +80,15 @@ def main() -> int:
         torch.set_num_threads(1)  # little work, and others may be at work
     console = Console(width=None if sys.stdout.isatty() else 160)
     plan = DRY if device.type == "cpu" else QUICK if options.quick else FULL
-    results = measured(plan, options.only, device, console)
+    facts = machine(device)
+    path = options.output
+    if path is None and plan is FULL and not options.only:
+        path = RESULTS / f"{slug(facts['gpu'])}.json"
+    results = measured(plan, options.only, {"machine": facts}, device, console, path)
     report(results, console)
-    path = options.output or RESULTS / f"{slug(results['machine']['gpu'])}.json"
-    if options.output or not (options.only or options.quick or device.type == "cpu"):
-        write(results, path, console)
-    return int(any("wrong" in outcome for case in results["cases"] for outcome in case["contenders"].values()))
+    if path is not None:
+        picture(results, path, console)
+    return int(any({"wrong", "failed"} & set(outcome(case, part)) for case in results["cases"] for part in PASSES))
 
 
 def arguments() -> argparse.Namespace:
@@ -97,25 +100,27 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(plan: Plan, names: list[str], device: torch.device, console: Console) -> Results:
+def measured(
+    plan: Plan, names: list[str], results: Results, device: torch.device, console: Console, path: Path | None
+) -> Results:
+    """The results with everything measured; on the way the file of `path` holds what there is so far."""
     whole = Budget.of("the whole run", plan.whole)
     cases = plan.cases(names, device)
     timer = Timer(device, plan.measurement)
-    results: Results = {
-        "machine": machine(device),
-        "settings": {"dtype": str(plan.dtype).removeprefix("torch."), "heads": plan.heads, "plan": plan.settings},
-        "matmul_tflops": product_rate(plan, timer),
-    }
+    results["settings"] = {"dtype": str(plan.dtype).removeprefix("torch."), "heads": plan.heads}
+    results["matmul_tflops"] = product_rate(plan, timer)
     results["block_maps"] = gpu_maps.measure(Size(plan.maps_length, plan.heads, device), timer)
     if plan.compiling:
-        with console.status(f"compiling {len(cases)} cases"):
-            compile_all(cases, plan.compiling)
+        ended = compile_all(cases, plan.compiling)
+        console.print(f"{ended} of {len(cases)} cases compiled after {plan.whole - whole.left:.0f} s")
     results["cases"] = []
     for number, case in enumerate(cases):
-        with console.status(f"{number + 1} of {len(cases)}: {case}"):
-            results["cases"].append(within(whole, plan.case, case, timer))
-    results |= summary(results)
-    results["seconds"] = plan.whole - whole.left
+        results["cases"].append(within(whole, plan.case, case, timer))
+        console.print(f"{number + 1} of {len(cases)} after {plan.whole - whole.left:.0f} s: {case}", highlight=False)
+        results |= summary(results) | {"seconds": plan.whole - whole.left}
+        if path is not None:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(results, indent=1) + "\n")
     return results
 
 
@@ -131,17 +136,18 @@ def within(whole: Budget, limit: float, case: Case, timer: Timer) -> Record:
             torch.cuda.empty_cache()
 
 
-def compile_all(cases: list[Case], seconds: float) -> None:
-    """Compiles side by side in processes of their own, which leave kernels on disk. What takes longer is left."""
+def compile_all(cases: list[Case], seconds: float) -> int:
+    """Compiles side by side in processes of their own, which leave kernels on disk. Gives how many ended in time."""
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     budget = Budget.of("compiling", seconds)
-    with get_context("spawn").Pool(min(MOST_WORKERS, os.cpu_count() or 1), maxtasksperchild=8) as pool:
-        ended = pool.imap_unordered(compile_ahead, cases)
-        for _ in cases:
+    with get_context("spawn").Pool(min(MOST_WORKERS, os.cpu_count() or 1)) as pool:
+        results = pool.imap_unordered(compile_ahead, cases)
+        for ended in range(len(cases)):
             try:
-                ended.next(timeout=max(0.0, budget.left))
+                results.next(timeout=max(0.0, budget.left))
             except TimeoutError:
-                break
+                return ended
+    return len(cases)
 
 
 def product_rate(plan: Plan, timer: Timer) -> float:
@@ -153,7 +159,7 @@ def product_rate(plan: Plan, timer: Timer) -> float:
 
 def machine(device: torch.device) -> Record:
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU: a trial on the CPU"
-    packages = {name: version(name) for name in ("maskdsl", "torch", "triton", "numpy")}
+    packages = {name: version(name) for name in ("maskdsl", "torch", "triton", "numpy") if find_spec(name)}
     return {"gpu": gpu, "cuda": torch.version.cuda, "hip": torch.version.hip, "cores": os.cpu_count(), **packages}
 
 
@@ -168,9 +174,7 @@ def report(results: Results, console: Console) -> None:
     console.print(goal_table(goals(results)))
 
 
-def write(results: Results, path: Path, console: Console) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n")
+def picture(results: Results, path: Path, console: Console) -> None:
     if find_spec("matplotlib") is None:
         console.print(f"No picture without matplotlib; `python benchmarks/gpu_plot.py {path}` draws it elsewhere.")
         return

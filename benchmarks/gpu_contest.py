@@ -10,6 +10,7 @@ from gpu_patterns import Entry, Inputs, Size
 from gpu_reference import Sample, Wrong, check_gradients, gradients, samples
 from gpu_timing import Budget, Skipped, Timer
 from torch import Tensor
+from torch._functorch import config as functorch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
@@ -173,7 +174,7 @@ def without_gradients(compute: Compute) -> Compute:
 
 def compiled_flex() -> tuple[Any, Any]:
     """`create_block_mask` and `flex_attention`, whose backward pass can be run again."""
-    torch._functorch.config.donated_buffer = False
+    functorch.donated_buffer = False
     return torch.compile(create_block_mask), torch.compile(flex_attention, dynamic=False)
 
 

@@ -9,6 +9,8 @@ from gpu_contest import FLASH, FLEX, OURS, Record
 from rich.table import Table
 
 PASSES = ("forward", "backward")
+REASONS = ("skipped", "failed", "wrong")
+"""Why there may be no times."""
 MEAN_GOAL, FLASH_GOAL, MAPS_GOAL, DECODE_GOAL = 1.15, 0.9, 20.0, 10.0
 
 Results = dict[str, Any]
@@ -95,8 +97,9 @@ def every(text: str, cases: list[Record], peer: str, part: str, bar: float) -> G
 
 def outcome(case: Record, part: str) -> Record:
     """Of ours: times, or why there are none."""
-    own: Record = case["contenders"].get(OURS, {})
-    return own.get(part, own) if own else {"skipped": case.get("skipped", "")}
+    own: Record = case["contenders"].get(OURS, case)
+    found: Record = own.get(part, own)
+    return found
 
 
 def single(text: str, found: float | None, bar: float) -> Goal:
@@ -121,7 +124,7 @@ def case_table(results: Results) -> Table:
             own = outcome(case, part)
             start = case["pattern"], f"{case['length']:,}", str(case["head_dim"]), part
             if "seconds" not in own:
-                table.add_row(*start, *own.keys(), *own.values())
+                table.add_row(*start, *(what for what in REASONS if what in own))
                 continue
             rate = own["tflops"]
             share = f"{rate / results['matmul_tflops']:.0%}"
@@ -136,19 +139,17 @@ def against(case: Record, peer: str, part: str) -> str:
     if found is not None:
         return f"{found:.2f}"
     record = case["contenders"].get(peer)
-    return "" if record is None else next(iter(record.get(part, record)))
+    return "" if record is None else next(what for what in REASONS if what in record.get(part, record))
 
 
 def excuses(results: Results) -> Iterator[str]:
     """Everything that was not measured, and why."""
     for case in results["cases"]:
-        if "skipped" in case:
-            yield f"{label(case)}: skipped: {case['skipped']}"
+        parts = [("all", case)]
         for name, record in case["contenders"].items():
-            for part in (record, *(record.get(each, {}) for each in PASSES)):
-                for what in ("failed", "wrong", "skipped"):
-                    if what in part:
-                        yield f"{label(case)}: {name} {what}: {part[what]}"
+            parts += [(name, record), *((f"{name}, {part}", record.get(part, {})) for part in PASSES)]
+        for name, part in parts:
+            yield from (f"{label(case)}: {name}: {what}: {part[what]}" for what in REASONS if what in part)
 
 
 def goal_table(found: list[Goal]) -> Table:

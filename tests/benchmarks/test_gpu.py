@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gpu
 import gpu_contest
 import gpu_maps
 import gpu_report
@@ -46,7 +47,7 @@ def test_a_trial_on_the_cpu(tmp_path: Path) -> None:
     assert {goal["verdict"] for goal in results["goals"] if "backward" in goal["text"]} >= {"not measured"}
     assert results["means"]["FlexAttention"]["forward"] > 0
     assert results["block_maps"]["ratio"] > 0
-    assert "T5 table, 256 x 16: FlexAttention failed: NotImplementedError" in printed
+    assert "T5 table, 256 x 16: FlexAttention, backward: failed: NotImplementedError" in printed
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -141,6 +142,22 @@ def test_no_time_is_said() -> None:
     assert len(list(gpu_report.excuses({"cases": [record]}))) == 3
 
 
+def test_a_case_that_fails_as_a_whole_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*arguments: object) -> None:
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(gpu, "measure", lost)
+    failed = gpu.within(Budget.of("the whole run", 60), 30, case("dense"), TIMER)
+    skipped = gpu.within(Budget.of("the whole run", 0), 30, case("dense"), TIMER)
+    cases = [failed, skipped]
+    assert list(gpu_report.excuses({"cases": cases})) == [
+        "dense, 256 x 16: all: failed: RuntimeError: the device is gone",
+        "dense, 256 x 16: all: skipped: the 0 s of the whole run are spent",
+    ]
+    forward = gpu_report.goals({"cases": cases, "block_maps": {}})[0]
+    assert (forward.verdict, forward.measured) == ("missed", "0 of 2 compared, ours failed: dense, 256 x 16")
+
+
 def test_useful_work_is_that_of_attending_pairs() -> None:
     record = measure(case("causal"), TIMER, Budget.of("one case", 60))
     pairs = 2 * 2 * 256 * 257 // 2
@@ -168,6 +185,11 @@ def test_cases_are_compiled_elsewhere() -> None:
     again = pickle.loads(pickle.dumps(case("soft cap")))
     assert again == case("soft cap")
     compile_ahead(again)
+
+
+def test_compiled_peers_can_go_back_twice() -> None:
+    gpu_contest.compiled_flex()
+    assert gpu_contest.functorch.donated_buffer is False
 
 
 def test_block_maps_of_fresh_documents() -> None:
