@@ -4,18 +4,17 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from gpu_contest import Record, outcome
+from gpu_contest import Record, outcome, own_backend
 from gpu_patterns import Inputs, Size, named
 from gpu_timing import Step, Timer
 from measures import DOCUMENT, documents
-from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask
 
 from maskdsl.plan import tile_choices
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.triton import Launch, device_kind
 
-DIM, ELEMENT = 128, 2
+DIM = 128
 ROUNDS = 8
 """So often the documents change. The first two are not counted."""
 
@@ -28,8 +27,8 @@ def measure(size: Size, timer: Timer) -> Record:
 def compare(size: Size, timer: Timer) -> Record:
     entry = named("packed documents")
     inputs = entry.inputs(size)
-    attention = entry.mask(size).compile("triton")
-    own = timer.wall(rounds(size, inputs, partial(build, attention, size, inputs)))
+    attention = entry.mask(size).compile(own_backend(size.device))
+    own = timer.wall(rounds(size, inputs, builder(attention, size, inputs)))
     create = torch.compile(create_block_mask) if size.device.type == "cuda" else create_block_mask
     mask_mod = entry.mask_mod(size, inputs)
     flex = partial(create, mask_mod, None, None, size.length, size.length, device=size.device)
@@ -48,9 +47,14 @@ def rounds(size: Size, inputs: Inputs, step: Step) -> Iterator[Step]:
             yield step
 
 
-def build(attention: Attention, size: Size, inputs: Inputs) -> list[Tensor]:
+def builder(attention: Attention, size: Size, inputs: Inputs) -> Step:
     """What a call does before its kernel starts."""
-    q = torch.empty(1, size.heads, 1, DIM, dtype=torch.bfloat16, device=size.device)
-    call = attention.call(inputs, q, False)
-    choices = tile_choices(DIM, ELEMENT, device_kind(size.device))
-    return list(Launch(call, choices).tiles(choices.forward, size.device, "row"))
+    if attention.backend != "triton":
+        return partial(attention.tiles, **inputs)
+    q = torch.empty(1, size.heads, size.length, DIM, dtype=torch.bfloat16, device=size.device)
+    choices = tile_choices(DIM, q.element_size(), device_kind(size.device))
+
+    def build() -> object:
+        return Launch(attention.call(inputs, q, False), choices).tiles(choices.forward, q, q, "row")
+
+    return build
