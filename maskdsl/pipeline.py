@@ -12,6 +12,7 @@ from maskdsl.api import Mask
 from maskdsl.emit.reference import emit_reference
 from maskdsl.emit.tiled import emit_tiled
 from maskdsl.emit.triton import emit_triton
+from maskdsl.emit.triton_decode import emit_decode
 from maskdsl.ir.printer import print_expression, print_mask
 from maskdsl.plan import KernelPlan, make_plan
 
@@ -106,5 +107,6 @@ STAGES: tuple[Stage, ...] = (
     Stage("reference", "dense torch", lambda mask, inputs: emit_reference(make_plan(mask.ir)), is_python=True),
     Stage("tiled", "torch over tiles", lambda mask, inputs: emit_tiled(make_plan(mask.ir)), is_python=True),
     Stage("triton", "the kernel for a GPU", lambda mask, inputs: emit_triton(make_plan(mask.ir)), is_python=True),
+    Stage("decode", "the kernel for decoding", lambda mask, inputs: emit_decode(make_plan(mask.ir)), is_python=True),
 )
 """In the order of the pipeline."""

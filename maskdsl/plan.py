@@ -3,7 +3,7 @@
 import keyword
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum, auto
 from functools import cached_property
 from operator import methodcaller
@@ -243,6 +243,12 @@ def tile_choices(dim: int, element_size: int, device: Device) -> Choices:
 
 def make_plan(mask: MaskIR, query_block: int = 64, key_block: int = 64, refine: bool = False) -> KernelPlan:
     return KernelPlan(mask, query_block, key_block, refine)
+
+
+def decode_plan(plan: KernelPlan) -> KernelPlan:
+    """The plan for queries that stand anywhere: tokens as declared, as these may be far apart in an order."""
+    queries, keys = (replace(each, order=()) for each in plan.sequences)
+    return replace(plan, mask=replace(plan.mask, queries=queries, keys=keys), refine=True)
 
 
 def coordinate_names(expressions: Iterable[Expression], side: Side) -> tuple[str, ...]:

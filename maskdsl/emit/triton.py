@@ -29,8 +29,9 @@ def emit_triton(plan: KernelPlan) -> str:
     tiles = TileBody(body.names).holes() if plan.finds_device_tiles else {}
     lines = [line for lines in (*forward.values(), *backward.values(), *tiles.values()) for line in lines or ()]
     around = Surroundings(plan, body.names, lines)
+    top = header(plan, "triton", "Attention over tiles in Triton.")
     parts = [
-        fill(read_skeleton("forward"), {**forward, **around.holes()}),
+        fill(read_skeleton("forward"), {**forward, **around.holes(), "header": top}),
         fill(read_skeleton("backward"), {**backward, **around.gradient_holes()}),
         *([fill(read_skeleton("device_tiles"), tiles)] if tiles else []),
     ]
@@ -44,13 +45,14 @@ class Surroundings:
     plan: KernelPlan
     names: KernelNames
     kernel: list[str]
+    laid_out: bool = True
+    """Tables are brought to laid-out order."""
 
     def holes(self) -> Holes:
         pointers, numbers = self.pointers(), self.numbers()
         values = {**{name: name for name in pointers}, **numbers}
         listed = ", ".join(f'"{name}"' for name in numbers)
         return {
-            "header": header(self.plan, "triton", "Attention over tiles in Triton."),
             "pattern": self.functions(),
             "numbers": wrapped(f"NUMBERS += [{listed}]", [f'"{name}"' for name in numbers]) if numbers else [],
             "parameters": [f"{name}," for name in values],
@@ -123,7 +125,7 @@ class Surroundings:
         lines = self.names.coordinate_calls("q.device") if self.names.tables else []
         for table in self.names.tables:
             values = f'{table.kind}_values["{self.plan.identifiers[table.name]}"]'
-            layout = f"layout[{int(table.kind == 'key')}]"
+            layout = f"layout[{int(table.kind == 'key')}]" if self.laid_out else "None"
             lines.append(f"{table.text} = token_table({values}, {layout}, batch, heads, {table.dtype})")
         return lines + self.names.input_lines(self.read_inputs)
 

@@ -73,7 +73,7 @@ class Body:
             text, table, value = names.coordinates[side, name], names.table(side, name), names.value(side, name)
             if table is not None:
                 truth = " != 0" if names.type(side, name) is Type.BOOL else ""
-                printer.lines.append(f"{text} = tl.load({own}{table.text} + {places}){axes}{truth}")
+                printer.lines.append(f"{text} = {self.loaded(side, name, f'{own}{table.text}')}{truth}")
             elif isinstance(value, Constant):
                 printer.lines.append(f"{text} = tl.full([1, 1], {value.value}, tl.int64)")
             elif value is not None:
@@ -81,6 +81,10 @@ class Body:
             else:
                 printer.lines.append(f"{text} = {names.axis(side, name) or places + axes}")
         return printer.lines
+
+    def loaded(self, side: Side, name: str, table: str) -> str:
+        """The values that a table of tokens has for a coordinate of one side."""
+        return f"tl.load({table} + {PLACES[side]}){self.axes[side]}"
 
     def relation_lines(self) -> list[str]:
         if self.plan.mask.relation == TRUE:

@@ -15,7 +15,7 @@ from maskdsl.ir.ops import Type
 from maskdsl.ir.ranges import INT32, Leaf, Range, mask_leaf
 from maskdsl.plan import KernelPlan, coordinate_names, needed_names, unused
 
-PARTS = ("forward", "backward", "device_tiles", "triton_functions")
+PARTS = ("forward", "backward", "device_tiles", "decode", "triton_functions")
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
 KINDS = {Side.QUERY: "query", Side.KEY: "key"}

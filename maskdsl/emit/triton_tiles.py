@@ -3,19 +3,15 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from maskdsl.emit.triton_bounds import BoundNames, ends
 from maskdsl.emit.triton_coordinates import KINDS, KernelNames, plain_names, words_of
 from maskdsl.emit.triton_loops import MaybeHoles, wrapped_tuple
-from maskdsl.emit.triton_printer import TritonPrinter
-from maskdsl.ir.bounds import Bounder, Bounds
-from maskdsl.ir.expressions import TRUE, Coordinate, Expression, InSpace, Side, apply, walk
+from maskdsl.ir.bounds import Bounder
+from maskdsl.ir.expressions import TRUE, Expression, InSpace, Side, walk
 from maskdsl.ir.mask import DimensionKind, Input
-from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.ranges import Leaf, Range
+from maskdsl.ir.ops import Type
 from maskdsl.plan import tables_of
 
-PLACE = "place"
-"""In laid-out order. The leaves of bounds are coordinates called like this one or a coordinate, then " low" or " high";
-those called like a space, then " start" or " end", are the places between which it lies."""
 SHARED = ("columns", "whole_columns", "variant", "head", "batch", "query_length", "key_length")
 VARYING = {"heads": DimensionKind.HEADS, "batch": DimensionKind.BATCH}
 
@@ -71,41 +67,11 @@ class TileBody:
             place = f"variant * tl.cdiv({kind}_length, {kind.upper()}_BLOCK) + {kind}_block"
             lines += [f"{text}_{end} = tl.load({text}_{end}s + {place}){truth}" for end in ("low", "high")]
         bounds = Bounder(ends, self.names.leaf).bounds(self.relation)
-        printer = self.printer()
+        printer = BoundNames(self.names).printer(taken=[name[:-1] for name in self.bound_names()])
         for name, bound in (("certain", bounds.low), ("possible", bounds.high)):
             if bound != TRUE:
                 printer.statement(f"{name} &= ", bound)
         return lines + printer.lines
-
-    def printer(self) -> TritonPrinter:
-        names = self.names
-        return TritonPrinter(
-            names.plan.mask,
-            self.ranges,
-            coordinates=self.text,
-            spaces=lambda side, space: space,
-            inputs=names.inputs,
-            relation=True,
-            taken={*names.taken, *names.numbers, *names.inputs.values(), *(name[:-1] for name in self.bound_names())},
-        )
-
-    def ranges(self, node: Leaf) -> Range:
-        """Of a bound, the range of what it bounds."""
-        if not isinstance(node, Coordinate):
-            return self.names.leaf(node)
-        name, end = node.name.rsplit(" ", 1)
-        if end in ("start", "end") or name == PLACE:
-            return Range(0, self.names.sequence(node.side).length)
-        return self.names.leaf(Coordinate(node.side, name, node.type))
-
-    def text(self, side: Side, name: str) -> str:
-        """What the kernel calls a bound, or where a space starts or ends."""
-        own, end = name.rsplit(" ", 1)
-        if own == PLACE:
-            return f"{'first' if end == 'low' else 'last'}_{KINDS[side]}"
-        if end in ("start", "end"):
-            return f"{self.names.kind(side)}_{own}_{end}"
-        return f"{self.names.coordinates[side, own]}_{end}"
 
     def bound_names(self) -> list[str]:
         return [f"{self.names.coordinates[each]}_{end}s" for each in self.coordinates for end in ("low", "high")]
@@ -131,17 +97,3 @@ def called(function: str, arguments: list[str]) -> list[str]:
     """A call on one line if it fits."""
     line = f"{function}({', '.join(arguments)})"
     return [line] if len(line) <= 112 else [f"{function}(", *(f"    {each}," for each in arguments), ")"]
-
-
-def ends(node: Leaf) -> Bounds:
-    """The bounds of a leaf, as leaves of their own. Heads and batch entries have tiles of their own."""
-    match node:
-        case Coordinate(side=side, name=name, type=kind):
-            return Bounds(Coordinate(side, f"{name} low", kind), Coordinate(side, f"{name} high", kind))
-        case InSpace(side=side, space=space):
-            first, last = Coordinate(side, f"{PLACE} low"), Coordinate(side, f"{PLACE} high")
-            start, end = Coordinate(side, f"{space} start"), Coordinate(side, f"{space} end")
-            whole = apply(Op.AND, apply(Op.LESS_EQUAL, start, first), apply(Op.LESS, last, end))
-            return Bounds(whole, apply(Op.AND, apply(Op.LESS_EQUAL, start, last), apply(Op.LESS, first, end)))
-        case _:
-            return Bounds(node, node)

@@ -1,0 +1,263 @@
+# hole: header
+"""Attention of a few queries over many keys in Triton: the skeleton of decoding, in which every query attends all."""
+# end
+
+import torch
+import triton
+import triton.language as tl
+
+# Words used below.
+#   row       one query of one head; heads that share keys follow each other: row = query * heads per key head + member
+#   split     every so many-th block of keys: programs side by side share the keys of one tile of rows
+#   places    positions of tokens in the pattern
+#   page      a stretch of PAGE_SIZE keys of one batch entry, anywhere in memory; PAGE_SIZE is 0 for keys in one piece
+#   UNIT      what turns the scores `s` into logarithms of base 2
+# q and out are [batch, heads, queries, dim]; k and v [batch or pages, key heads, tokens, dim].
+
+# hole: pattern
+# end
+NUMBERS = ["heads", "heads_per_key_head", "queries", "query_length", "key_length", "splits", "page_table_stride"]
+# hole: numbers
+# end
+
+
+@triton.jit
+def load_rows(tensor, places, present, DIM: tl.constexpr, PADDED: tl.constexpr):
+    """Rows of a matrix at these places; zeros for rows that are not present, and where dims are padded."""
+    dims = tl.arange(0, PADDED)[None, :]
+    return tl.load(tensor + places[:, None] + dims, mask=present[:, None] & (dims < DIM), other=0.0)
+
+
+@triton.jit(do_not_specialize=NUMBERS)
+def decode_kernel(
+    q,
+    k,
+    v,
+    out,
+    lse,
+    query_starts,
+    key_lengths,
+    page_table,
+    q_batch_stride,
+    q_head_stride,
+    q_token_stride,
+    k_batch_stride,
+    k_head_stride,
+    k_token_stride,
+    v_batch_stride,
+    v_head_stride,
+    v_token_stride,
+    page_table_stride,
+    heads,
+    heads_per_key_head,
+    queries,
+    query_length,
+    key_length,
+    splits,
+    # hole: parameters
+    # end
+    DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    VALUE_DIM: tl.constexpr,
+    PADDED_VALUE_DIM: tl.constexpr,
+    ROW_BLOCK: tl.constexpr,
+    KEY_BLOCK: tl.constexpr,
+    PAGE_SIZE: tl.constexpr,
+    UNIT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """One tile of rows over the keys of one split. Keys that no row attends are not loaded."""
+    WIDE: tl.constexpr = lse.dtype.element_ty
+    key_heads = heads // heads_per_key_head
+    rows = queries * heads_per_key_head
+    tiles = tl.cdiv(rows, ROW_BLOCK)
+    split = tl.program_id(0) % splits
+    tile = tl.program_id(0) // splits % tiles
+    key_head = tl.program_id(0) // splits // tiles % key_heads
+    batch = tl.program_id(0) // splits // tiles // key_heads
+    wide_batch = batch.to(tl.int64)
+
+    row = tile * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
+    query = tl.minimum(row, rows - 1) // heads_per_key_head
+    own_head = key_head * heads_per_key_head + tl.minimum(row, rows - 1) % heads_per_key_head
+    start = tl.load(query_starts + batch)
+    real = (row < rows) & (start + query >= 0) & (start + query < query_length)
+    query_places = tl.minimum(tl.maximum(start + query, 0), query_length - 1)
+    first_query, last_query = tl.min(query_places, 0), tl.max(query_places, 0)
+    wide_head = own_head.to(tl.int64)
+    head = own_head[:, None]
+    query_elements = wide_batch * q_batch_stride + wide_head * q_head_stride + query.to(tl.int64) * q_token_stride
+    query_tile = load_rows(q, query_elements, real, DIM, PADDED_DIM)
+    # hole: query_coordinates
+    # end
+
+    result = tl.zeros([ROW_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
+    total = tl.zeros([ROW_BLOCK], dtype=WIDE)
+    highest = tl.full([ROW_BLOCK], float("-inf"), dtype=WIDE)
+    cached = tl.minimum(tl.load(key_lengths + batch), key_length)
+    # hole: live
+    live_start, live_end = 0, tl.cdiv(cached, KEY_BLOCK)
+    # end
+    for block in range(live_start + split, live_end, splits):
+        keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+        key_places = tl.minimum(keys, key_length - 1)
+        # hole: key_coordinates
+        # end
+        # hole: possible
+        possible = True
+        # end
+        if possible:
+            present = keys < cached
+            if PAGE_SIZE:
+                page_places = page_table + wide_batch * page_table_stride + keys // PAGE_SIZE
+                page = tl.load(page_places, mask=present, other=-1).to(tl.int64)
+                present &= page >= 0
+                place = (keys % PAGE_SIZE).to(tl.int64)
+            else:
+                page = wide_batch + tl.zeros_like(keys)
+                place = keys.to(tl.int64)
+            attends = real[:, None] & present[None, :]
+            # hole: predicate
+            # end
+            present = tl.max(attends.to(tl.int32), 0) > 0
+            key_elements = page * k_batch_stride + key_head.to(tl.int64) * k_head_stride + place * k_token_stride
+            key_tile = load_rows(k, key_elements, present, DIM, PADDED_DIM)
+            s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+            # hole: score
+            # end
+            s = tl.where(attends, s, float("-inf"))
+            new = tl.maximum(highest, tl.max(s, 1))
+            # While a row has attended nothing, its highest score is minus infinity: nothing can be taken from it.
+            shift = tl.where(new == float("-inf"), 0.0, new) * UNIT
+            p = tl.exp2(s * UNIT - shift[:, None])
+            decay = tl.exp2(highest * UNIT - shift)
+            highest = new
+            total = total * decay + tl.sum(p, 1)
+            # hole: weight
+            # end
+            value_elements = page * v_batch_stride + key_head.to(tl.int64) * v_head_stride + place * v_token_stride
+            value_tile = load_rows(v, value_elements, present, VALUE_DIM, PADDED_VALUE_DIM)
+            result *= decay[:, None]
+            result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+
+    empty = total == 0
+    result = result / tl.where(empty, 1.0, total)[:, None]
+    natural = tl.where(empty, float("-inf"), (highest * UNIT + tl.log2(total)) * 0.6931471805599453)
+    # Results of splits are [splits, batch, heads, queries].
+    batches = tl.num_programs(0) // splits // tiles // key_heads
+    place = ((split.to(tl.int64) * batches + batch) * heads + own_head) * queries + query
+    tl.store(lse + place, natural, mask=row < rows)
+    dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
+    elements = out + place[:, None] * VALUE_DIM + dims
+    tl.store(elements, result.to(out.dtype.element_ty), mask=(row < rows)[:, None] & (dims < VALUE_DIM))
+
+
+@triton.jit(do_not_specialize=["rows", "splits"])
+def merge_kernel(
+    part_out,
+    part_lse,
+    out,
+    lse,
+    rows,
+    splits,
+    VALUE_DIM: tl.constexpr,
+    PADDED_VALUE_DIM: tl.constexpr,
+    ROW_BLOCK: tl.constexpr,
+):
+    """The results of all splits of some rows as one: each counts as its sum of exponentials does."""
+    row = tl.program_id(0).to(tl.int64) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
+    real = row < rows
+    dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
+    highest = tl.full([ROW_BLOCK], float("-inf"), dtype=lse.dtype.element_ty)
+    total = tl.zeros([ROW_BLOCK], dtype=lse.dtype.element_ty)
+    result = tl.zeros([ROW_BLOCK, PADDED_VALUE_DIM], dtype=lse.dtype.element_ty)
+    for split in range(splits):
+        place = split * rows.to(tl.int64) + row
+        own = tl.load(part_lse + place, mask=real, other=float("-inf"))
+        new = tl.maximum(highest, own)
+        shift = tl.where(new == float("-inf"), 0.0, new)
+        decay, share = tl.exp(highest - shift), tl.exp(own - shift)
+        elements = part_out + place[:, None] * VALUE_DIM + dims
+        part = tl.load(elements, mask=real[:, None] & (dims < VALUE_DIM), other=0.0)
+        result = result * decay[:, None] + part * share[:, None]
+        total = total * decay + share
+        highest = new
+    empty = total == 0
+    result = result / tl.where(empty, 1.0, total)[:, None]
+    tl.store(lse + row, tl.where(empty, float("-inf"), highest + tl.log(total)), mask=real)
+    elements = out + row[:, None] * VALUE_DIM + dims
+    tl.store(elements, result.to(out.dtype.element_ty), mask=real[:, None] & (dims < VALUE_DIM))
+
+
+def decode(
+    q, k, v, inputs, query_starts, key_lengths, lengths, page_table=None, splits=1, block=(16, 64), precision="ieee"
+):
+    """Output and log-sum-exp of queries that stand anywhere in the pattern, [batch, heads, queries, dim].
+
+    `query_starts` and `key_lengths`, int32 [batch], are the place of each entry's first query and how many keys it
+    has; `lengths` the pattern's numbers of queries and keys. With a `page_table`, int32 [batch, pages], k and v are
+    [pages, key heads, page size, dim], and key n of an entry is in its page n // page size; negative numbers are pages
+    that do not exist. `splits` programs share the keys of a tile of `block` rows and keys, both powers of two.
+    """
+    q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
+    batch, heads, queries, dim = q.shape
+    key_heads, value_dim = k.shape[1], v.shape[3]
+    query_length, key_length = lengths
+    out = q.new_empty(batch, heads, queries, value_dim)
+    lse = q.new_empty(batch, heads, queries, dtype=torch.promote_types(q.dtype, torch.float32))
+    part_out, part_lse = (out, lse)
+    if splits > 1:
+        part_out = lse.new_empty(splits, *out.shape)
+        part_lse = lse.new_empty(splits, *lse.shape)
+    # hole: prepare
+    # end
+    padded_value_dim = max(16, triton.next_power_of_2(value_dim))
+    tiles = triton.cdiv(queries * (heads // key_heads), block[0])
+    decode_kernel[(splits * tiles * key_heads * batch,)](
+        q,
+        k,
+        v,
+        part_out,
+        part_lse,
+        query_starts,
+        key_lengths,
+        key_lengths if page_table is None else page_table,
+        *q.stride()[:3],
+        *k.stride()[:3],
+        *v.stride()[:3],
+        0 if page_table is None else page_table.stride(0),
+        heads,
+        heads // key_heads,
+        queries,
+        query_length,
+        key_length,
+        splits,
+        # hole: arguments
+        # end
+        DIM=dim,
+        PADDED_DIM=max(16, triton.next_power_of_2(dim)),
+        VALUE_DIM=value_dim,
+        PADDED_VALUE_DIM=padded_value_dim,
+        ROW_BLOCK=block[0],
+        KEY_BLOCK=block[1],
+        PAGE_SIZE=0 if page_table is None else k.shape[2],
+        # hole: unit
+        UNIT=dim**-0.5 * 1.4426950408889634,
+        # end
+        PRECISION=precision,
+        num_warps=4,
+    )
+    if splits > 1:
+        rows = batch * heads * queries
+        merge_kernel[(triton.cdiv(rows, 16),)](
+            part_out,
+            part_lse,
+            out,
+            lse,
+            rows,
+            splits,
+            VALUE_DIM=value_dim,
+            PADDED_VALUE_DIM=padded_value_dim,
+            ROW_BLOCK=16,
+        )
+    return out, lse

@@ -1,0 +1,121 @@
+"""Plan to a Triton module for a few queries over many keys, from `codegen/decode.py`: decoding and chunked prefill."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from maskdsl.emit.header import header
+from maskdsl.emit.skeleton import fill, read_skeleton
+from maskdsl.emit.triton import Surroundings
+from maskdsl.emit.triton_body import Body
+from maskdsl.emit.triton_bounds import HEAD, BoundNames, ends
+from maskdsl.emit.triton_coordinates import plain_names
+from maskdsl.emit.triton_loops import Ends
+from maskdsl.ir.bounds import ANYTHING, Bounder, Bounds
+from maskdsl.ir.expressions import TRUE, Coordinate, Head, InSpace, Side, walk
+from maskdsl.ir.mask import DimensionKind
+from maskdsl.ir.ops import Type
+from maskdsl.ir.ranges import Leaf
+from maskdsl.plan import KernelPlan, decode_plan
+
+
+def emit_decode(plan: KernelPlan) -> str:
+    """A module with `decode(q, k, v, inputs, query_starts, ...) -> (out, lse)`; it needs torch and Triton alone."""
+    plan = decode_plan(plan)
+    body = DecodeBody(plan)
+    kernel = body.decode_holes()
+    lines = [line for lines in kernel.values() for line in lines or ()]
+    around = Surroundings(plan, body.names, lines, laid_out=False)
+    top = header(plan, "triton", "Attention of a few queries over many keys in Triton.")
+    return fill(read_skeleton("decode"), {**kernel, **around.holes(), "header": top})
+
+
+@dataclass(frozen=True)
+class DecodeBody(Body):
+    """The pattern's code where rows of one tile belong to several heads: `head` and `wide_head` hold one a row."""
+
+    def decode_holes(self) -> dict[str, list[str] | None]:
+        everything = self.plan.pair_expressions
+        weight = self.weight_lines()
+        possible = [] if self.is_closed else self.possible_lines()
+        return {
+            "query_coordinates": [
+                *self.table_lines(),
+                *self.coordinate_lines(Side.QUERY, everything),
+                *(self.extreme_lines(Side.QUERY) if possible else []),
+            ],
+            "live": self.live_lines() if self.is_closed else None,
+            "key_coordinates": [
+                *self.coordinate_lines(Side.KEY, everything),
+                *(self.extreme_lines(Side.KEY) if possible else []),
+            ],
+            "possible": possible or None,
+            "predicate": self.relation_lines(),
+            "score": self.score_lines(),
+            "weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
+        }
+
+    def table_lines(self) -> list[str]:
+        return [f"{table.text} += wide_batch * {table.text}_batch_stride" for table in self.names.tables]
+
+    def loaded(self, side: Side, name: str, table: str) -> str:
+        """Rows have a table of their own head each; keys too, where these differ."""
+        if side is Side.QUERY:
+            return f"tl.load({table} + wide_head * {table}_head_stride + query_places)[:, None]"
+        if self.plan.depends(DimensionKind.HEADS, [Coordinate(side, name)]):
+            return f"tl.load({table} + wide_head[:, None] * {table}_head_stride + key_places[None, :])"
+        return f"tl.load({table} + key_places)[None, :]"
+
+    @cached_property
+    def is_closed(self) -> bool:
+        """The keys of a tile have limits in closed form, the same for all heads."""
+        return self.plan.row_limits is not None and Head() not in walk(self.plan.mask.relation)
+
+    def live_lines(self) -> list[str]:
+        limits = self.plan.row_limits
+        assert limits is not None
+        texts = Ends(self.names, Side.QUERY, "first_query", "last_query")
+        low, _ = texts.extremes("maximum", limits.low)
+        _, high = texts.extremes("minimum", limits.high)
+        end = f"tl.minimum({high} + 1, cached)" if high else "cached"
+        return [
+            *texts.lines,
+            f"live_start = tl.maximum({low}, 0) // KEY_BLOCK" if low else "live_start = 0",
+            f"live_end = tl.cdiv({end}, KEY_BLOCK)",
+        ]
+
+    def possible_lines(self) -> list[str]:
+        """Whether some pair of the tile may attend; nothing where bounds can't tell."""
+        bound = Bounder(ends_over_heads, self.names.leaf).bounds(self.plan.mask.relation).high
+        if bound == TRUE:
+            return []
+        printer = BoundNames(self.names).printer(taken=self.names.coordinates.values())
+        printer.statement("possible = ", bound)
+        return printer.lines
+
+    def extreme_lines(self, side: Side) -> list[str]:
+        """The least and the greatest value of each coordinate in a block, and of the head."""
+        relation = self.plan.mask.relation
+        lines = []
+        if side is Side.QUERY and Head() in walk(relation):
+            lines.append("head_low, head_high = tl.min(own_head, 0), tl.max(own_head, 0)")
+        if side is Side.KEY and any(isinstance(node, InSpace) for node in walk(relation)):
+            lines.append("first_key, last_key = tl.min(key_places, 0), tl.max(key_places, 0)")
+        for name in plain_names([relation], side):
+            if self.names.type(side, name) is not Type.FLOAT:
+                text = self.names.coordinates[side, name]
+                number = f"{text}.to(tl.int32)" if self.names.type(side, name) is Type.BOOL else text
+                lines.append(f"{text}_low, {text}_high = tl.min({number}), tl.max({number})")
+                if self.names.type(side, name) is Type.BOOL:
+                    lines.append(f"{text}_low, {text}_high = {text}_low != 0, {text}_high != 0")
+        return lines
+
+
+def ends_over_heads(node: Leaf) -> Bounds:
+    """As `ends`, over the heads of a tile too. A minimum that leaves out NaN bounds no floats."""
+    match node:
+        case Head():
+            return Bounds(Coordinate(Side.QUERY, f"{HEAD} low"), Coordinate(Side.QUERY, f"{HEAD} high"))
+        case Coordinate(type=Type.FLOAT):
+            return ANYTHING[Type.FLOAT]
+        case _:
+            return ends(node)
