@@ -200,7 +200,16 @@ def linear(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
 
 
 def negation(a: Expression) -> Expression:
-    return apply(Op.NOT, a)
+    """`not a`; of integers, which hold no NaN, the comparison the other way round."""
+    match a:
+        case Apply(Op.LESS, (x, y)) if x.type is Type.INT:
+            return apply(Op.LESS_EQUAL, y, x)
+        case Apply(Op.LESS_EQUAL, (x, y)) if x.type is Type.INT:
+            return apply(Op.LESS, y, x)
+        case Apply(Op.OR, parts):
+            return apply(Op.AND, *map(negation, parts))
+        case _:
+            return apply(Op.NOT, a)
 
 
 def equal(a: Expression, b: Expression) -> Expression:

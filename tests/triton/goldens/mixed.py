@@ -831,12 +831,13 @@ def judge(
         & (first_query < token_image_end)
         & (token_image_start <= last_key)
         & (first_key < token_image_end)
-        & ~(2 < tl.maximum(tl.maximum(difference, -difference_2), 0))
-        & ~(2 < tl.maximum(tl.maximum(difference_3, -difference_4), 0))
+        & (tl.maximum(tl.maximum(difference, -difference_2), 0) <= 2)
+        & (tl.maximum(tl.maximum(difference_3, -difference_4), 0) <= 2)
     )
     possible &= (
         ((token_words_start <= last_key) & (first_key < token_words_end) | condition_2)
-        & ~((q_document_high < k_document_low) | (k_document_high < q_document_low))
+        & (k_document_low <= q_document_high)
+        & (q_document_low <= k_document_high)
     )
     full = exists & (column < whole_columns) & tl.reshape(certain, column.shape)
     return full, exists & tl.reshape(possible, column.shape) & ~full
