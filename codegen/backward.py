@@ -139,6 +139,8 @@ def query_gradient_kernel(
     elements = grad_q + (first + queries)[:, None] * DIM + dims
     result = (result * SCALE).to(grad_q.dtype.element_ty)
     tl.store(elements, result, mask=(queries < query_length)[:, None] & (dims < DIM))
+    # hole: query_sums
+    # end
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -285,6 +287,8 @@ def key_gradient_kernel(
                 # end
                 slopes = slopes.to(q.dtype.element_ty)
                 key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
+        # hole: key_sums
+        # end
 
     real = (keys < key_length)[:, None]
     own_first = (wide_batch * key_heads + wide_key_head) * key_length
@@ -311,11 +315,13 @@ def gradients(
     column_options,
     layout=(None, None),
     precision="ieee",
+    wanted=(),
 ):
-    """The gradients of q, k and v, in laid-out order, from those of the results of `attention`.
+    """The gradients of q, k and v, in laid-out order, from those of the results of `attention`, and those of inputs.
 
     `row_tiles` are tiles by blocks of queries, `column_tiles` by blocks of keys; None stands for tiles that kernels
-    find themselves. The options of either kernel are its QUERY_BLOCK, KEY_BLOCK, num_warps and num_stages.
+    find themselves. The options of either kernel are its QUERY_BLOCK, KEY_BLOCK, num_warps and num_stages. The
+    last result has the gradients of those inputs, by name, that are `wanted` and that scores or weights depend on.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
@@ -354,9 +360,21 @@ def gradients(
     rows = triton.cdiv(query_length, row_options["QUERY_BLOCK"])
     columns = triton.cdiv(key_length, column_options["KEY_BLOCK"])
     query_gradient_kernel[(rows * heads * batch,)](
-        *shared, grad_q, *strides, *row_arguments, *numbers, *arguments, **constants, **row_options
+        *(*shared, grad_q, *strides, *row_arguments, *numbers, *arguments),
+        # hole: query_arguments
+        # end
+        **constants,
+        **row_options,
     )
+    # hole: between
+    # end
     key_gradient_kernel[(columns * key_heads * batch,)](
-        *shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments, **constants, **column_options
+        *(*shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments),
+        # hole: key_arguments
+        # end
+        **constants,
+        **column_options,
     )
-    return grad_q, grad_k, grad_v
+    # hole: results
+    return grad_q, grad_k, grad_v, {}
+    # end

@@ -13,6 +13,35 @@ def token_table(values, places, batch, heads, dtype):
     return values.to(dtype).contiguous().expand(batch, heads, -1)
 
 
+def token_sums(slopes, places, shape, start):
+    """Slopes [batch, heads, tokens] in laid-out order, as sums for values of a shape, those of tokens from `start`."""
+    if places is not None:
+        slopes = torch.empty_like(slopes).scatter_(-1, places.expand_as(slopes), slopes)
+    return slopes[..., start : start + shape[-1]].sum_to_size(shape)
+
+
+def fixed_point(tensor, bounds):
+    """Integers for sums of slopes of a table's elements, and what one is multiplied by: a power of two.
+
+    No sum is larger than that of `bounds`, which gets 58 bits; the others are room for rounding.
+    """
+    if bounds is None:
+        return None, None
+    largest = bounds.sum(dtype=torch.float64)
+    exponent = (58 - torch.frexp(largest).exponent).clamp(max=126)
+    scale = torch.ldexp(torch.ones_like(largest), exponent)
+    scale = torch.where(largest.isfinite(), scale, torch.nan).to(bounds.dtype)
+    return torch.zeros(tensor.shape, dtype=torch.int64, device=tensor.device), scale
+
+
+@triton.jit
+def add_to_table(sums, places, slopes, scale):
+    """Adds slopes in fixed point, with `scale` to their unit: the sums are equal in whatever order they are added."""
+    amounts = tl.floor(slopes * tl.load(scale) + 0.5).to(tl.int64)
+    elements = sums + (places + tl.zeros(slopes.shape, tl.int32))
+    tl.atomic_add(elements, amounts, mask=amounts != 0, sem="relaxed")
+
+
 @triton.jit
 def floor_divide(x, y):
     """Rounds toward minus infinity, where Triton's own division of integers rounds toward zero."""

@@ -74,6 +74,10 @@ class Printer(ABC):
             self.lines.append(f"s = {self.filled(expression)}")
         else:
             self.statement("s = ", expression)
+        self.forget_scores()
+
+    def forget_scores(self) -> None:
+        """The names of what has read the `s` so far, which another one has replaced."""
         scored = [each for each in self.known if any(isinstance(node, Score) for node in walk(each))]
         for each in scored:
             del self.known[each]

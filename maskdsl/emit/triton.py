@@ -11,8 +11,9 @@ from maskdsl.emit.triton_body import Holes, constant_unit
 from maskdsl.emit.triton_coordinates import KernelNames, words_of
 from maskdsl.emit.triton_gradients import GradientBody
 from maskdsl.emit.triton_loops import Loops, wrapped_tuple
+from maskdsl.emit.triton_sums import Sums
 from maskdsl.emit.triton_tiles import TileBody
-from maskdsl.ir.expressions import Constant
+from maskdsl.ir.expressions import Constant, Side
 from maskdsl.ir.mask import Input
 from maskdsl.plan import KernelPlan, tables_of
 
@@ -28,7 +29,7 @@ def emit_triton(plan: KernelPlan) -> str:
     backward = {**body.gradient_holes(), **loops.gradient_holes()}
     tiles = TileBody(body.names).holes() if plan.finds_device_tiles else {}
     lines = [line for lines in (*forward.values(), *backward.values(), *tiles.values()) for line in lines or ()]
-    around = Surroundings(plan, body.names, lines)
+    around = Surroundings(plan, body.names, Sums(body.leaves), lines)
     top = header(plan, "triton", "Attention over tiles in Triton.")
     parts = [
         fill(read_skeleton("forward"), {**forward, **around.holes(), "header": top}),
@@ -44,6 +45,7 @@ class Surroundings:
 
     plan: KernelPlan
     names: KernelNames
+    sums: Sums
     kernel: list[str]
     laid_out: bool = True
     """Tables are brought to laid-out order."""
@@ -66,12 +68,17 @@ class Surroundings:
         pointers, numbers = self.pointers(), self.numbers()
         values = {**{name: name for name in pointers}, **numbers}
         parameters = [f"{name}," for name in values]
+        queries, keys = self.sums.query_parameters(), self.sums.key_parameters()
         return {
-            "forward": [],
-            "query_parameters": parameters,
-            "key_parameters": parameters,
-            "prepare": self.preparation(),
+            "forward": self.gradient_functions(),
+            "query_parameters": [*parameters, *(f"{name}," for name in queries)],
+            "key_parameters": [*parameters, *(f"{name}," for name in keys)],
+            "prepare": [*self.preparation(), *self.sums.before_queries()],
             "arguments": wrapped_tuple("arguments", list(values.values())),
+            "query_arguments": [f"{name}={name}," for name in queries],
+            "between": self.sums.between(),
+            "key_arguments": [f"{name}={name}," for name in keys],
+            "results": self.sums.results(),
             "unit": [f'"UNIT": {self.unit()},'],
             "scale": [f'"SCALE": {self.scale()},'],
         }
@@ -119,6 +126,15 @@ class Surroundings:
             *(["@triton.jit", *helper(text, name)] for name in used),
         ]
         return [*separated(parts), "", ""] if parts else []
+
+    def gradient_functions(self) -> list[str]:
+        """Functions that gradients of inputs need, followed by two empty lines."""
+        text, used = read_skeleton("triton_functions"), list[list[str]]()
+        if any(self.sums.leaves.of_tokens(*Side)):
+            used.append(helper(text, "token_sums"))
+        if self.sums.leaves.tables:
+            used += [helper(text, "fixed_point"), ["@triton.jit", *helper(text, "add_to_table")]]
+        return [*separated(used), "", ""] if used else []
 
     def preparation(self) -> list[str]:
         """Tables in laid-out order, and inputs as the kernel reads them."""

@@ -25,6 +25,11 @@ class Body:
     def names(self) -> KernelNames:
         return KernelNames(self.plan)
 
+    @property
+    def own_names(self) -> set[str]:
+        """Further names that are taken in its kernels."""
+        return set()
+
     def holes(self) -> Holes:
         score, weight = self.score_lines(), self.weight_lines()
         return {
@@ -44,7 +49,7 @@ class Body:
     def axes(self) -> Mapping[Side, str]:
         return KEYS_BY_QUERIES if self.transposed else QUERIES_BY_KEYS
 
-    def printer(self, relation: bool) -> TritonPrinter:
+    def printer(self, relation: bool, places: Mapping[Expression, str] | None = None) -> TritonPrinter:
         names = self.names
         return TritonPrinter(
             self.plan.mask,
@@ -53,8 +58,9 @@ class Body:
             spaces=lambda side, space: f"{names.kind(side)}_{space}",
             inputs=names.inputs,
             relation=relation,
-            taken={*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values()},
+            taken={*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values(), *self.own_names},
             axes=self.axes,
+            places=places,
         )
 
     def table_lines(self) -> list[str]:

@@ -48,7 +48,7 @@ class KernelNames:
     @cached_property
     def taken(self) -> set[str]:
         words = {name for part in PARTS for name in words_of(read_skeleton(part))}
-        return words | set(FUNCTIONS.values()) | set(TORCH_HELPERS) | {"weights"}
+        return words | set(FUNCTIONS.values()) | set(TORCH_HELPERS) | {"weights", "sent", "most", "real_keys"}
 
     @cached_property
     def coordinates(self) -> dict[tuple[Side, str], str]:

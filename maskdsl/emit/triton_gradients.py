@@ -1,24 +1,38 @@
-"""A pattern's code inside the loops of its backward kernels: scores once more, their slopes, and weights."""
+"""A pattern's code inside the loops of its backward kernels: scores once more, their slopes, weights, and inputs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import cached_property
 
+from maskdsl.emit.printer import UNARY
 from maskdsl.emit.triton_body import Body, Holes, replace_score
+from maskdsl.emit.triton_leaves import Leaf, Leaves
+from maskdsl.emit.triton_printer import TritonPrinter
+from maskdsl.emit.triton_sent import Sent, Sloped, Stage, attending
 from maskdsl.ir.derive import ONE, derivative
-from maskdsl.ir.expressions import Constant, Score, Side
+from maskdsl.ir.expressions import Apply, Constant, Expression, Read, Score, Side, apply
+from maskdsl.ir.ops import Op
 from maskdsl.plan import unused
-
-
-class Sloped(NamedTuple):
-    """Statements from products to final scores, and the factors of the slope of the one by the other."""
-
-    lines: list[str]
-    factors: list[str]
 
 
 @dataclass(frozen=True)
 class GradientBody(Body):
-    """The forward pass and the backward pass."""
+    """The backward pass."""
+
+    @cached_property
+    def leaves(self) -> Leaves:
+        return Leaves(self.names)
+
+    @property
+    def own_names(self) -> set[str]:
+        return self.leaves.own_names
+
+    @cached_property
+    def places(self) -> Mapping[Expression, str]:
+        """What the kernel of keys calls the places of elements that depend on the query."""
+        if not self.transposed:
+            return {}
+        return {leaf.node: f"{leaf.text}_place" for leaf in self.leaves.of_tables() if Side.QUERY in leaf.sides}
 
     def gradient_holes(self) -> Holes:
         return {**self.query_holes(), **replace(self, transposed=True).key_holes()}
@@ -26,41 +40,55 @@ class GradientBody(Body):
     def query_holes(self) -> Holes:
         """Of the kernel for gradients of queries."""
         everything, key = self.plan.pair_expressions, Side.KEY
-        score, factors = self.sloped()
-        weight = self.weights()
+        sloped, weight = self.sloped(), self.weights()
+        sent, factors = Sent(self.leaves, sloped), sloped.factors
         slope = f"slopes * {' * '.join(factors)}"
+        coordinates = [*self.table_lines(), *self.coordinate_lines(Side.QUERY, everything)]
         return {
-            "query_coordinates": [*self.table_lines(), *self.coordinate_lines(Side.QUERY, everything)],
-            "query_full_score": [*self.coordinate_lines(key, self.changes()), *score],
-            "query_full_weight": [*weight, "slopes *= weights"] if weight else [],
-            "query_full_slope": [f"slopes = {slope}"] if factors else [],
-            "query_partial_score": [*self.coordinate_lines(key, everything), *score],
+            "query_coordinates": [*coordinates, *sent.query_starts()],
+            "query_full_score": [*self.coordinate_lines(key, self.changes()), *sloped.lines],
+            "query_full_weight": [*weight, *(["slopes *= weights"] if weight else []), *sent.most()],
+            "query_full_slope": [*sent.query_slopes(None), *([f"slopes = {slope}"] if factors else [])],
+            "query_partial_score": [*self.coordinate_lines(key, everything), *sloped.lines],
             "query_predicate": self.relation_lines(),
-            "query_partial_weight": [*weight, "slopes = tl.where(attends, slopes * weights, 0.0)"] if weight else [],
-            "query_partial_slope": [f"slopes = tl.where(attends, {slope}, 0.0)"] if factors else [],
+            "query_partial_weight": [
+                *weight,
+                *([f"slopes = {attending('slopes * weights')}"] if weight else []),
+                *sent.most(),
+            ],
+            "query_partial_slope": [
+                *sent.query_slopes("attends"),
+                *([f"slopes = {attending(slope)}"] if factors else []),
+            ],
+            "query_sums": sent.query_ends(),
         }
 
     def key_holes(self) -> Holes:
         """Of the kernel for gradients of keys and values, whose scores are [keys, queries]."""
         everything, query = self.plan.pair_expressions, Side.QUERY
-        score, factors = self.sloped()
-        weight = self.weights()
+        sloped, weight = self.sloped(), self.weights()
+        sent, factors = Sent(self.leaves, sloped), sloped.factors
         slope = f"slopes * {' * '.join(factors)}"
+        coordinates = [*self.own_table_lines(), *self.coordinate_lines(Side.KEY, everything, "own_")]
         return {
-            "key_coordinates": [*self.own_table_lines(), *self.coordinate_lines(Side.KEY, everything, "own_")],
-            "key_full_score": [*self.coordinate_lines(query, self.changes(), "own_"), *score],
+            "key_coordinates": [*coordinates, *sent.key_starts(), *self.column_places()],
+            "key_full_score": [*self.coordinate_lines(query, self.changes(), "own_"), *sloped.lines],
             "key_full_weight": [*weight, "slopes *= weights", "weighted = p * weights"] if weight else [],
-            "key_full_slope": [f"slopes = {slope}"] if factors else [],
-            "key_partial_score": [*self.coordinate_lines(query, everything, "own_"), *score],
+            "key_full_slope": [*sent.key_slopes(None), *([f"slopes = {slope}"] if factors else [])],
+            "key_partial_score": [*self.coordinate_lines(query, everything, "own_"), *sloped.lines],
             "key_predicate": self.relation_lines(),
             "key_partial_weight": [
                 *weight,
-                "slopes = tl.where(attends, slopes * weights, 0.0)",
-                "weighted = tl.where(attends, p * weights, 0.0)",
+                f"slopes = {attending('slopes * weights')}",
+                f"weighted = {attending('p * weights')}",
             ]
             if weight
             else [],
-            "key_partial_slope": [f"slopes = tl.where(attends, {slope}, 0.0)"] if factors else [],
+            "key_partial_slope": [
+                *sent.key_slopes("attends"),
+                *([f"slopes = {attending(slope)}"] if factors else []),
+            ],
+            "key_sums": sent.key_ends(),
         }
 
     def own_table_lines(self) -> list[str]:
@@ -72,31 +100,67 @@ class GradientBody(Body):
             lines.append(f"own_{name} += wide_head * {name}_head_stride")
         return lines
 
+    def column_places(self) -> list[str]:
+        """The places of elements that depend on no query."""
+        lines = []
+        for leaf in self.leaves.of_columns():
+            printer = self.printer(relation=False, places={leaf.node: f"{leaf.text}_place"})
+            assert isinstance(leaf.node, Read)
+            printer.table_place(leaf.node)
+            lines += printer.lines
+        return lines
+
     def sloped(self) -> Sloped:
-        """As `score_lines`, with the slope of each step taken before it. A constant scale is left to the end."""
-        mask, printer, factors = self.plan.mask, self.printer(relation=False), list[str]()
-
-        def factor(name: str) -> str:
-            factors.append(unused(name, printer.taken))
-            return factors[-1]
-
+        """As `score_lines`, with the slopes of each step taken before it. A constant scale is left to the end."""
+        mask, printer, stages = self.plan.mask, self.printer(relation=False, places=self.places), list[Stage]()
         if mask.scale is None or isinstance(mask.scale, Constant):
             self.scale_products(printer)
         else:
-            printer.assign(factor("own_scale"), mask.scale)
-            printer.lines.append(f"s *= {factors[-1]}")
+            leaves = self.leaf_slopes(printer, apply(Op.MULTIPLY, Score(), mask.scale))
+            factor = named(printer, "own_scale", mask.scale)
+            printer.lines.append(f"s *= {factor}")
+            printer.forget_scores()
+            stages.append(Stage(factor, leaves))
         for expression in mask.scores:
+            leaves = self.leaf_slopes(printer, expression)
             slope = derivative(expression, Score())
-            if slope is None:
-                factors.append("0.0")
-            elif slope != ONE:
-                printer.assign(factor("slope"), slope)
+            if slope is None or slope == ONE:
+                stages.append(Stage(None if slope is None else "", leaves))
+            else:
+                stages.append(Stage(named(printer, "slope", slope), leaves))
             replace_score(printer, expression)
-        return Sloped(printer.lines, factors)
+        return Sloped(printer.lines, stages)
+
+    def leaf_slopes(self, printer: TritonPrinter, expression: Expression) -> dict[Leaf, str]:
+        """How an expression changes with the leaves that it reads; empty for as much."""
+        found = {}
+        for leaf in self.leaves.every:
+            slope = derivative(expression, leaf.node)
+            if slope == ONE:
+                found[leaf] = ""
+            elif isinstance(slope, Apply | Read | Score):
+                found[leaf] = named(printer, f"{leaf.text}_slope", slope)
+            elif slope is not None:
+                found[leaf] = printer.place(slope, UNARY)
+        return found
 
     def weights(self) -> list[str]:
-        if self.plan.mask.weight is None:
+        """What probabilities are multiplied by, and what they send to inputs that it reads."""
+        weight = self.plan.mask.weight
+        if weight is None:
             return []
-        printer = self.printer(relation=False)
-        printer.assign("weights", self.plan.mask.weight)
+        printer = self.printer(relation=False, places=self.places)
+        printer.assign("weights", weight)
+        for leaf in self.leaves.every:
+            slope = derivative(weight, leaf.node)
+            if slope is not None:
+                printer.assign(f"{leaf.text}_weighted", slope)
+                printer.lines.append(f"{leaf.text}_weighted *= p * slopes")
         return printer.lines
+
+
+def named(printer: TritonPrinter, name: str, expression: Expression) -> str:
+    """A statement for an expression, and the name of its result."""
+    chosen = unused(name, printer.taken)
+    printer.assign(chosen, expression)
+    return chosen

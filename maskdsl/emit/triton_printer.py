@@ -57,7 +57,10 @@ KEYS_BY_QUERIES = {Side.QUERY: "[None, :]", Side.KEY: "[:, None]"}
 
 
 class TritonPrinter(Printer):
-    """Prints for one mask. `relation` says that floats are float64, not of the type of `s`."""
+    """Prints for one mask. `relation` says that floats are float64, not of the type of `s`.
+
+    `places` are names under which the places of some elements of tables are kept.
+    """
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class TritonPrinter(Printer):
         relation: bool,
         taken: Iterable[str],
         axes: Mapping[Side, str] = QUERIES_BY_KEYS,
+        places: Mapping[Expression, str] | None = None,
     ) -> None:
         super().__init__(taken)
         self.mask = mask
@@ -77,6 +81,7 @@ class TritonPrinter(Printer):
         self.spaces = spaces
         self.inputs = inputs
         self.axes = axes
+        self.places = places or {}
         self.double = relation
         self.float = "tl.float64" if relation else "s.dtype"
 
@@ -246,7 +251,21 @@ class TritonPrinter(Printer):
     # Tables
 
     def read(self, expression: Read) -> str:
-        """An element of a table. Pairs that do not attend may ask anywhere: indices are moved into bounds."""
+        """An element of a table."""
+        address = f"{self.inputs[expression.input]} + {self.table_place(expression)}"
+        match expression.type:
+            case Type.BOOL:
+                return f"tl.load({address}) != 0"
+            case Type.FLOAT if not any(isinstance(node, Coordinate) for node in walk(expression)):
+                # A block of one: the interpreter takes a comparison of scalar floats for a float.
+                return f"tl.load({address} + tl.zeros([1, 1], tl.int32)).to({self.float})"
+            case Type.FLOAT:
+                return f"tl.load({address}).to({self.float})"
+            case Type.INT:
+                return f"tl.load({address})"
+
+    def table_place(self, expression: Read) -> str:
+        """Where it is. Pairs that do not attend may ask anywhere: indices are moved into bounds."""
         declared = self.mask.input(expression.input)
         assert declared is not None
         sizes = [dimension.size for dimension in declared.dimensions]
@@ -259,26 +278,18 @@ class TritonPrinter(Printer):
             elif large or size is None:
                 text = f"tl.cast({text}, tl.int64)"
             terms.append(f"{text} * {table}_stride_{axis}")
-        address = f"{table} + {self.summed(table, terms)}"
-        match expression.type:
-            case Type.BOOL:
-                return f"tl.load({address}) != 0"
-            case Type.FLOAT if not any(isinstance(node, Coordinate) for node in walk(expression)):
-                # A block of one: the interpreter takes a comparison of scalar floats for a float.
-                return f"tl.load({address} + tl.zeros([1, 1], tl.int32)).to({self.float})"
-            case Type.FLOAT:
-                return f"tl.load({address}).to({self.float})"
-            case Type.INT:
-                return f"tl.load({address})"
+        return self.summed(table, terms, self.places.get(expression))
 
-    def summed(self, table: str, terms: list[str]) -> str:
-        """The terms of an element's place; where they make a long text, in statements of their own."""
+    def summed(self, table: str, terms: list[str], name: str | None) -> str:
+        """The terms of an element's place; where it has a name or a long text, in statements of their own."""
         text = " + ".join(terms)
-        if len(text) < self.width - 30:
+        short = len(text) < self.width - 30
+        if short and name is None:
             return text
-        name = unused(f"{table}_place", self.taken)
+        name = name or unused(f"{table}_place", self.taken)
         self.taken.add(name)
-        self.lines += [f"{name} = {terms[0]}", *(f"{name} += {term}" for term in terms[1:])]
+        first, *rest = [text] if short else terms
+        self.lines += [f"{name} = {first}", *(f"{name} += {term}" for term in rest)]
         return name
 
     def inside(self, index: Expression, size: int | None, name: str) -> str:

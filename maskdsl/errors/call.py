@@ -148,15 +148,6 @@ class UnknownBackend(Diagnostic):
     backends: str
 
 
-class NoInputGradient(Diagnostic):
-    code = "E421"
-    message = "the backend `{backend}` gives no gradients to inputs, and `{name}` requires one"
-    help = 'use backend="tiled", or call it under torch.no_grad()'
-
-    backend: str
-    name: str
-
-
 class UnknownLayout(Diagnostic):
     code = "E422"
     message = "there is no layout `{name}`"

@@ -86,19 +86,20 @@ def compile_ahead(
     dtype: str = "bf16",
     kernel_name: str = "forward_kernel",
     choice: TileChoice | None = None,
+    input_gradients: bool = False,
 ) -> Compiled:
     """One of the `kernel_names` of a mask for one of `TARGETS`, a head dim and a type of `DTYPES`."""
     device = Device.AMD if TARGETS[target].backend == "hip" else Device.NVIDIA
     choose = tile_choice if kernel_name == "forward_kernel" else gradient_choice
     choice = choice or choose(dim, DTYPES[dtype].itemsize, device)
-    started = started_kernels(make_plan(mask), choice, dim, DTYPES[dtype], precision(device))
+    started = started_kernels(make_plan(mask), choice, dim, DTYPES[dtype], precision(device), input_gradients)
     kernel, values = started[kernel_name]
     types: dict[str, str] = {}
     constants: dict[str, object] = {}
     aligned = {}
     for number, name in enumerate(kernel.arg_names):
         value = values.pop(name)
-        if kernel.params[number].is_constexpr:
+        if kernel.params[number].is_constexpr or value is None:
             types[name], constants[name] = "constexpr", value
         elif isinstance(value, Tensor):
             types[name] = POINTERS[value.dtype]
@@ -113,7 +114,7 @@ def compile_ahead(
 
 
 def started_kernels(
-    plan: KernelPlan, choice: TileChoice, dim: int, dtype: torch.dtype, precision: str
+    plan: KernelPlan, choice: TileChoice, dim: int, dtype: torch.dtype, precision: str, input_gradients: bool = False
 ) -> dict[str, tuple[Any, dict[str, Any]]]:
     """The kernels of a plan's module, and what calls on tensors like these would start them with, by name."""
     module = load_module.__wrapped__(emit_triton(plan), f"{plan.mask.name}_triton")  # its own, to be changed
@@ -132,9 +133,9 @@ def started_kernels(
     block = choice.query_block, choice.key_block
     options = {"precision": precision, "warps": choice.warps, "stages": choice.stages}
     out, lse = module.attention(q, k, v, inputs, tiles, block, **options)
-    module.gradients(
-        q, k, v, out, lse, out, lse, inputs, tiles, tiles, choice.options, choice.options, precision=precision
-    )
+    wanted = inputs if input_gradients else ()
+    arguments = q, k, v, out, lse, out, lse, inputs, tiles, tiles, choice.options, choice.options
+    module.gradients(*arguments, precision=precision, wanted=wanted)
     if plan.finds_device_tiles:
         module.find_tiles(q.device, (*q.shape[:3], k.shape[2]), inputs, block)
     return {

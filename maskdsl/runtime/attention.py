@@ -78,7 +78,6 @@ class Attention:
         given = check_inputs(self.mask, inputs, q)
         if layout not in ("declared", "ordered"):
             raise AttnError(errors.UnknownLayout(name=layout))
-        self.check_gradients(given)
         if not q.shape[0]:
             return nothing(q, v, return_lse)
         call = self.call(given, q, return_lse)
@@ -112,13 +111,6 @@ class Attention:
         state = self.states.find(self.plan, tensors, max(sizes, default=1))
         return state.tiles((self.plan.query_block, self.plan.key_block))
 
-    def check_gradients(self, given: dict[str, Tensor]) -> None:
-        if self.implementation.has_input_gradients or not torch.is_grad_enabled():
-            return
-        for name, tensor in given.items():
-            if tensor.requires_grad:
-                raise AttnError(errors.NoInputGradient(backend=self.backend, name=name))
-
     def values(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """What generated torch modules take by name."""
         names = self.plan.input_identifiers
@@ -146,19 +138,17 @@ class Automatic(Attention):
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor | tuple[Tensor, Tensor]:
         """See `Attention`."""
-        if kernels_serve(q, k, v, *options.values()):
+        if kernels_serve(q, k, v):
             return self.kernels(q, k, v, **options)
         return super().__call__(q, k, v, **options)
 
 
 def kernels_serve(q: object, *others: object) -> bool:
-    """Whether q is on a GPU, of a type and head dim that kernels compute well, and no input needs a gradient."""
+    """Whether q is on a GPU, and all are of a type and head dim that kernels compute well."""
     if not isinstance(q, Tensor) or q.device.type != "cuda" or q.dtype == torch.float64 or not triton_version():
         return False
     tensors = [each for each in (q, *others) if isinstance(each, Tensor)]
-    if any(each.shape[-1] > LARGEST_DIM for each in tensors[:3] if each.dim()):
-        return False
-    return not torch.is_grad_enabled() or not any(each.requires_grad for each in tensors[3:])
+    return not any(each.shape[-1] > LARGEST_DIM for each in tensors if each.dim())
 
 
 def outside_compiler(function: F) -> F:

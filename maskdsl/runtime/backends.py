@@ -15,8 +15,6 @@ class Backend(Protocol):
     """One way to compute. Stateless: an instance is shared by all."""
 
     name: str
-    has_input_gradients: bool
-    """Whether float inputs receive gradients too."""
     in_layout: bool
     """Takes and gives tensors in laid-out order; otherwise in declared order."""
 
@@ -31,7 +29,6 @@ class Reference:
     """Dense torch."""
 
     name = "reference"
-    has_input_gradients = True
     in_layout = False
 
     def emit(self, plan: KernelPlan) -> str:

@@ -23,7 +23,6 @@ class Tiled:
     """Torch over tiles, on any device."""
 
     name = "tiled"
-    has_input_gradients = True
     in_layout = True
 
     def emit(self, plan: KernelPlan) -> str:

@@ -5,6 +5,7 @@ Triton is imported.
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,7 +31,6 @@ class Triton:
     """Kernels over tiles."""
 
     name = "triton"
-    has_input_gradients = False
     in_layout = True
 
     def emit(self, plan: KernelPlan) -> str:
@@ -42,7 +42,9 @@ class Triton:
         if dtype == torch.bfloat16 and q.device.type == "cpu":
             q, k, v = q.float(), k.float(), v.float()  # the interpreter would multiply bit patterns
         choices = tile_choices(max(q.shape[3], v.shape[3]), q.element_size(), device_kind(q.device))
-        out, lse = Kernels.apply(Launch(call, choices), q, k, v)  # type: ignore[no-untyped-call]
+        floats = {name: value for name, value in call.values.items() if value.is_floating_point()}
+        launch = Launch(call, choices, tuple(floats))
+        out, lse = Kernels.apply(launch, q, k, v, *floats.values())  # type: ignore[no-untyped-call]
         return out.to(dtype), lse
 
 
@@ -52,29 +54,43 @@ class Launch:
 
     call: Call
     choices: Choices
+    names: tuple[str, ...]
+    """Identifiers of the inputs of type float."""
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def values(self, floats: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The inputs by identifier."""
+        return {**self.call.values, **dict(zip(self.names, floats, strict=True))}
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, floats: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The output and the log-sum-exp of queries."""
         call, choice, device = self.call, self.choices.forward, q.device
         with on(device):
             out, lse = call.module.attention(
-                *(q, k, v, call.values, self.tiles(choice, q, k, "row"), choice.block, call.layout),
+                *(q, k, v, self.values(floats), self.tiles(choice, q, k, "row"), choice.block, call.layout),
                 precision=precision(device_kind(device)),
                 warps=choice.warps,
                 stages=choice.stages,
             )
         return out, lse
 
-    def backward(self, *saved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of q, k and v, from q, k, v, the output, its log-sum-exp, and the gradients of these two."""
+    def backward(
+        self, saved: Sequence[Tensor], floats: Sequence[Tensor], wanted: Sequence[bool]
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients of q, k, v and of the inputs of type float that are wanted.
+
+        `saved` are q, k, v, the output, its log-sum-exp, and the gradients of these two.
+        """
         call, q, k, device = self.call, saved[0], saved[1], saved[0].device
         query, key = self.choices.query_gradient, self.choices.key_gradient
+        asked = [name for name, needed in zip(self.names, wanted, strict=True) if needed]
         with on(device):
-            query_grad, key_grad, value_grad = call.module.gradients(
-                *(*saved, call.values, self.tiles(query, q, k, "row"), self.tiles(key, q, k, "column")),
-                *(query.options, key.options, call.layout, precision(device_kind(device))),
+            *grads, inputs = call.module.gradients(
+                *(*saved, self.values(floats), self.tiles(query, q, k, "row"), self.tiles(key, q, k, "column")),
+                *(query.options, key.options, call.layout, precision(device_kind(device)), asked),
             )
-        return query_grad, key_grad, value_grad
+        # Inputs that decide nothing but which pairs attend, or their order, have gradients of zero.
+        named = zip(self.names, floats, wanted, strict=True)
+        return *grads, *(inputs.get(name, torch.zeros_like(x)) if needed else None for name, x, needed in named)
 
     def tiles(self, choice: TileChoice, q: Tensor, k: Tensor, by: str) -> Any:
         """The tiles as the generated module takes them, `by` "row" or "column"; None where it finds them itself."""
@@ -97,16 +113,18 @@ class Kernels(torch.autograd.Function):
     """The backward pass computes the scores again, tile by tile; nothing of the size of the scores is kept."""
 
     @staticmethod
-    def forward(ctx: Any, launch: Launch, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        out, lse = launch.forward(q, k, v)
+    def forward(ctx: Any, launch: Launch, q: Tensor, k: Tensor, v: Tensor, *floats: Tensor) -> tuple[Tensor, Tensor]:
+        out, lse = launch.forward(q, k, v, floats)
         ctx.launch = launch
-        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.save_for_backward(q, k, v, out, lse, *floats)
         return out, lse
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *ctx.launch.backward(*ctx.saved_tensors, grad_out, grad_lse)
+        q, k, v, out, lse, *floats = ctx.saved_tensors
+        saved = q, k, v, out, lse, grad_out, grad_lse
+        return None, *ctx.launch.backward(saved, floats, ctx.needs_input_grad[4:])
 
 
 def on(device: torch.device) -> AbstractContextManager[Any]:

@@ -40,13 +40,6 @@ def test_tensors_of_the_cpu_need_the_interpreter() -> None:
         layer().compile("triton")(q, q, q)
 
 
-def test_inputs_get_no_gradients_from_kernels() -> None:
-    text = "pattern p(n) { space t[n] input slope: float[heads] attend causal score s - slope[head] * (q - k) }"
-    q, slope = torch.randn(1, 1, 32, 16), torch.randn(1, requires_grad=True)
-    with pytest.raises(AttnError, match="`triton` gives no gradients to inputs, and `slope` requires one"):
-        maskdsl.parse(text)["p"].bind(n=32).compile("triton")(q, q, q, slope=slope)
-
-
 def test_no_large_head_dims() -> None:
     q = torch.randn(1, 1, 32, 257)
     with pytest.raises(AttnError, match=r"E425.*head dim of 257"):

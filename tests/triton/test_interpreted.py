@@ -34,6 +34,10 @@ def test_shapes_and_strides() -> None:
     assert last_line("shapes") == "agreed"
 
 
+def test_gradients_of_inputs() -> None:
+    assert last_line("input_gradients") == "agreed"
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_examples(part: int) -> None:
     found = interpret(3, 17 + part, *FILES[part::4])

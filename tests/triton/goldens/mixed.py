@@ -334,6 +334,28 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
     return out, lse
 
 
+def fixed_point(tensor, bounds):
+    """Integers for sums of slopes of a table's elements, and what one is multiplied by: a power of two.
+
+    No sum is larger than that of `bounds`, which gets 58 bits; the others are room for rounding.
+    """
+    if bounds is None:
+        return None, None
+    largest = bounds.sum(dtype=torch.float64)
+    exponent = (58 - torch.frexp(largest).exponent).clamp(max=126)
+    scale = torch.ldexp(torch.ones_like(largest), exponent)
+    scale = torch.where(largest.isfinite(), scale, torch.nan).to(bounds.dtype)
+    return torch.zeros(tensor.shape, dtype=torch.int64, device=tensor.device), scale
+
+
+@triton.jit
+def add_to_table(sums, places, slopes, scale):
+    """Adds slopes in fixed point, with `scale` to their unit: the sums are equal in whatever order they are added."""
+    amounts = tl.floor(slopes * tl.load(scale) + 0.5).to(tl.int64)
+    elements = sums + (places + tl.zeros(slopes.shape, tl.int32))
+    tl.atomic_add(elements, amounts, mask=amounts != 0, sem="relaxed")
+
+
 # The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where
 # nothing is attended; `delta` what is taken from all slopes of a query: the sum of out * grad_out, less the gradient of
 # lse. Slopes are those of scores; SCALE turns them into slopes of products of queries and keys.
@@ -386,6 +408,7 @@ def query_gradient_kernel(
     token_y_head_stride,
     bias_stride_0,
     bias_stride_1,
+    bias_bounds,
     DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
@@ -424,6 +447,7 @@ def query_gradient_kernel(
     q_document = tl.load(token_document + query_places)[:, None]
     q_x = tl.load(token_x + query_places)[:, None]
     q_y = tl.load(token_y + query_places)[:, None]
+    bias_bound = tl.zeros([QUERY_BLOCK], dtype=WIDE)
     result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)
 
     first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
@@ -440,11 +464,16 @@ def query_gradient_kernel(
                 ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
                 & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
             )
+            bias_slope = tl.where(condition, tl.full([], 1.0, s.dtype), tl.full([], 0.0, s.dtype))
             bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
             s = tl.where(condition, s + bias_value, s)
             p = tl.exp2(s * UNIT - own_base[:, None])
             slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+            most = p * (tl.abs(slopes) + tl.abs(own_delta)[:, None])
             slopes = p * (slopes - own_delta[:, None])
+            if bias_bounds is not None:
+                sent = tl.abs(most * bias_slope)
+                bias_bound += tl.sum(sent, 1)
             result = tl.dot(slopes.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     first_run, end_run = tl.load(partial_rows + 2 * number), tl.load(partial_rows + 2 * number + 1)
@@ -464,6 +493,7 @@ def query_gradient_kernel(
                 ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
                 & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
             )
+            bias_slope = tl.where(condition, tl.full([], 1.0, s.dtype), tl.full([], 0.0, s.dtype))
             bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
             s = tl.where(condition, s + bias_value, s)
             attends = (keys < key_length)[None, :]
@@ -480,13 +510,19 @@ def query_gradient_kernel(
             attends &= condition_2 & (q_document == k_document)
             p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[:, None])
             slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+            most = p * (tl.abs(slopes) + tl.abs(own_delta)[:, None])
             slopes = p * (slopes - own_delta[:, None])
+            if bias_bounds is not None:
+                sent = tl.where(attends, tl.abs(most * bias_slope), 0.0)
+                bias_bound += tl.sum(sent, 1)
             result = tl.dot(slopes.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     dims = tl.arange(0, PADDED_DIM)[None, :]
     elements = grad_q + (first + queries)[:, None] * DIM + dims
     result = (result * SCALE).to(grad_q.dtype.element_ty)
     tl.store(elements, result, mask=(queries < query_length)[:, None] & (dims < DIM))
+    if bias_bounds is not None:
+        tl.store(bias_bounds + first + queries, bias_bound, mask=queries < query_length)
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -537,6 +573,8 @@ def key_gradient_kernel(
     token_y_head_stride,
     bias_stride_0,
     bias_stride_1,
+    bias_sums,
+    bias_scale,
     DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
@@ -587,6 +625,7 @@ def key_gradient_kernel(
         k_document = tl.load(own_token_document + key_places)[:, None]
         k_x = tl.load(own_token_x + key_places)[:, None]
         k_y = tl.load(own_token_y + key_places)[:, None]
+        real_keys = (keys < key_length)[:, None]
 
         first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
         for run in range(first_run, end_run):
@@ -605,7 +644,9 @@ def key_gradient_kernel(
                     ((query_places[None, :] >= token_image_start) & (query_places[None, :] < token_image_end))
                     & ((key_places[:, None] >= token_image_start) & (key_places[:, None] < token_image_end))
                 )
-                bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
+                bias_slope = tl.where(condition, tl.full([], 1.0, s.dtype), tl.full([], 0.0, s.dtype))
+                bias_place = head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1
+                bias_value = tl.load(bias + bias_place).to(s.dtype)
                 s = tl.where(condition, s + bias_value, s)
                 p = tl.exp2(s * UNIT - own_base[None, :])
                 slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
@@ -613,6 +654,9 @@ def key_gradient_kernel(
                 weighted = weighted.to(v.dtype.element_ty)
                 value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
                 slopes = p * (slopes - own_delta[None, :])
+                if bias_sums is not None:
+                    sent = tl.where(real_keys, slopes * bias_slope, 0.0)
+                    add_to_table(bias_sums, bias_place, sent, bias_scale)
                 slopes = slopes.to(q.dtype.element_ty)
                 key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
 
@@ -635,7 +679,9 @@ def key_gradient_kernel(
                     ((query_places[None, :] >= token_image_start) & (query_places[None, :] < token_image_end))
                     & ((key_places[:, None] >= token_image_start) & (key_places[:, None] < token_image_end))
                 )
-                bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
+                bias_slope = tl.where(condition, tl.full([], 1.0, s.dtype), tl.full([], 0.0, s.dtype))
+                bias_place = head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1
+                bias_value = tl.load(bias + bias_place).to(s.dtype)
                 s = tl.where(condition, s + bias_value, s)
                 attends = (queries < query_length)[None, :]
                 condition = (
@@ -655,6 +701,9 @@ def key_gradient_kernel(
                 weighted = weighted.to(v.dtype.element_ty)
                 value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
                 slopes = p * (slopes - own_delta[None, :])
+                if bias_sums is not None:
+                    sent = tl.where(attends & real_keys, slopes * bias_slope, 0.0)
+                    add_to_table(bias_sums, bias_place, sent, bias_scale)
                 slopes = slopes.to(q.dtype.element_ty)
                 key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
 
@@ -683,11 +732,13 @@ def gradients(
     column_options,
     layout=(None, None),
     precision="ieee",
+    wanted=(),
 ):
-    """The gradients of q, k and v, in laid-out order, from those of the results of `attention`.
+    """The gradients of q, k and v, in laid-out order, from those of the results of `attention`, and those of inputs.
 
     `row_tiles` are tiles by blocks of queries, `column_tiles` by blocks of keys; None stands for tiles that kernels
-    find themselves. The options of either kernel are its QUERY_BLOCK, KEY_BLOCK, num_warps and num_stages.
+    find themselves. The options of either kernel are its QUERY_BLOCK, KEY_BLOCK, num_warps and num_stages. The
+    last result has the gradients of those inputs, by name, that are `wanted` and that scores or weights depend on.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
@@ -705,6 +756,8 @@ def gradients(
     token_x = token_table(token_values["x"], layout[0], batch, heads, torch.int32)
     token_y = token_table(token_values["y"], layout[0], batch, heads, torch.int32)
     bias = inputs["bias"]
+    bias = bias.contiguous()  # as the sums of its slopes are
+    bias_bounds = lse.new_empty(lse.shape) if "bias" in wanted else None
     shared = (q, k, v, grad_out, base, delta)
     strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
     numbers = (heads, heads // key_heads, query_length, key_length)
@@ -738,12 +791,23 @@ def gradients(
     rows = triton.cdiv(query_length, row_options["QUERY_BLOCK"])
     columns = triton.cdiv(key_length, column_options["KEY_BLOCK"])
     query_gradient_kernel[(rows * heads * batch,)](
-        *shared, grad_q, *strides, *row_arguments, *numbers, *arguments, **constants, **row_options
+        *(*shared, grad_q, *strides, *row_arguments, *numbers, *arguments),
+        bias_bounds=bias_bounds,
+        **constants,
+        **row_options,
     )
+    bias_sums, bias_scale = fixed_point(bias, bias_bounds)
     key_gradient_kernel[(columns * key_heads * batch,)](
-        *shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments, **constants, **column_options
+        *(*shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments),
+        bias_sums=bias_sums,
+        bias_scale=bias_scale,
+        **constants,
+        **column_options,
     )
-    return grad_q, grad_k, grad_v
+    grad_inputs = {}
+    if "bias" in wanted:
+        grad_inputs["bias"] = (bias_sums.double() / bias_scale).to(bias.dtype)
+    return grad_q, grad_k, grad_v, grad_inputs
 
 
 # Tiles follow from the least and the greatest value of every coordinate in a block of tokens. No tile is missed, and
