@@ -10,7 +10,7 @@ from maskdsl.emit.triton_leaves import Leaf, Leaves
 from maskdsl.emit.triton_printer import TritonPrinter
 from maskdsl.emit.triton_sent import Sent, Sloped, Stage, attending
 from maskdsl.ir.derive import ONE, derivative
-from maskdsl.ir.expressions import Apply, Constant, Expression, Read, Score, Side, apply
+from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Score, Side, apply
 from maskdsl.ir.ops import Op
 from maskdsl.plan import unused
 
@@ -117,32 +117,25 @@ class GradientBody(Body):
             self.scale_products(printer)
         else:
             leaves = self.leaf_slopes(printer, apply(Op.MULTIPLY, Score(), mask.scale))
-            factor = named(printer, "own_scale", mask.scale)
+            factor = factor_text(printer, "own_scale", mask.scale)
             printer.lines.append(f"s *= {factor}")
             printer.forget_scores()
             stages.append(Stage(factor, leaves))
         for expression in mask.scores:
             leaves = self.leaf_slopes(printer, expression)
             slope = derivative(expression, Score())
-            if slope is None or slope == ONE:
-                stages.append(Stage(None if slope is None else "", leaves))
-            else:
-                stages.append(Stage(named(printer, "slope", slope), leaves))
+            stages.append(Stage(None if slope is None else factor_text(printer, "slope", slope), leaves))
             replace_score(printer, expression)
         return Sloped(printer.lines, stages)
 
     def leaf_slopes(self, printer: TritonPrinter, expression: Expression) -> dict[Leaf, str]:
         """How an expression changes with the leaves that it reads; empty for as much."""
-        found = {}
-        for leaf in self.leaves.every:
-            slope = derivative(expression, leaf.node)
-            if slope == ONE:
-                found[leaf] = ""
-            elif isinstance(slope, Apply | Read | Score):
-                found[leaf] = named(printer, f"{leaf.text}_slope", slope)
-            elif slope is not None:
-                found[leaf] = printer.place(slope, UNARY)
-        return found
+        slopes = {leaf: derivative(expression, leaf.node) for leaf in self.leaves.every}
+        return {
+            leaf: factor_text(printer, f"{leaf.text}_slope", slope)
+            for leaf, slope in slopes.items()
+            if slope is not None
+        }
 
     def weights(self) -> list[str]:
         """What probabilities are multiplied by, and what they send to inputs that it reads."""
@@ -150,17 +143,27 @@ class GradientBody(Body):
         if weight is None:
             return []
         printer = self.printer(relation=False, places=self.places)
-        printer.assign("weights", weight)
+        if isinstance(weight, Constant):
+            printer.lines.append(f"weights = tl.full([1, 1], {weight.value}, s.dtype)")
+        else:
+            printer.assign("weights", weight)
         for leaf in self.leaves.every:
             slope = derivative(weight, leaf.node)
             if slope is not None:
-                printer.assign(f"{leaf.text}_weighted", slope)
-                printer.lines.append(f"{leaf.text}_weighted *= p * slopes")
+                factors = ["p", "slopes", factor_text(printer, f"{leaf.text}_weight", slope)]
+                printer.lines.append(f"{leaf.text}_weighted = {' * '.join(each for each in factors if each)}")
         return printer.lines
 
 
-def named(printer: TritonPrinter, name: str, expression: Expression) -> str:
-    """A statement for an expression, and the name of its result."""
+def factor_text(printer: TritonPrinter, name: str, expression: Expression) -> str:
+    """A factor of a product, empty for one: as it is, or the name of a statement's result.
+
+    Triton would make a float32 of a constant that has a name.
+    """
+    if expression == ONE:
+        return ""
+    if isinstance(expression, Constant | Coordinate):
+        return printer.place(expression, UNARY)
     chosen = unused(name, printer.taken)
     printer.assign(chosen, expression)
     return chosen

@@ -7,6 +7,7 @@ Where a function has a kink (`abs`, `min`, `max`, at equal operands) one side is
 
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, Read, Score, apply
 from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.simplify import fold
 
 ONE = Constant(1.0)
 ZERO = Constant(0.0)
@@ -44,14 +45,14 @@ def _chain(whole: Apply, parts: tuple[Expression, ...], slopes: tuple[Expression
         case Op.POWER, (x, Constant(value=n) as exponent), (a, _):
             if n == 0:
                 return None
-            power = x if n == 2 else apply(Op.POWER, x, Constant(float(n) - 1))
+            power = x if n == 2 else _operation(Op.POWER, x, Constant(float(n) - 1))
             return a if n == 1 else _product(_product(exponent, power), a)
         case Op.ABSOLUTE, (x,), (a,):
-            return _choice(apply(Op.LESS, x, ZERO), _negative(a), a)
+            return _choice(_operation(Op.LESS, x, ZERO), _negative(a), a)
         case Op.MINIMUM, (x, y), (a, b):
-            return _choice(apply(Op.LESS, y, x), b, a)
+            return _choice(_operation(Op.LESS, y, x), b, a)
         case Op.MAXIMUM, (x, y), (a, b):
-            return _choice(apply(Op.LESS, x, y), b, a)
+            return _choice(_operation(Op.LESS, x, y), b, a)
         case Op.SQUARE_ROOT, _, (a,):
             return _over(_product(Constant(0.5), a), whole)
         case Op.EXPONENTIAL, _, (a,):
@@ -59,20 +60,27 @@ def _chain(whole: Apply, parts: tuple[Expression, ...], slopes: tuple[Expression
         case Op.LOGARITHM, (x,), (a,):
             return _over(a, x)
         case Op.TANH, _, (a,):
-            return _product(apply(Op.SUBTRACT, ONE, apply(Op.MULTIPLY, whole, whole)), a)
+            return _product(_operation(Op.SUBTRACT, ONE, _operation(Op.MULTIPLY, whole, whole)), a)
         case Op.SIGMOID, _, (a,):
-            return _product(apply(Op.MULTIPLY, whole, apply(Op.SUBTRACT, ONE, whole)), a)
+            return _product(_operation(Op.MULTIPLY, whole, _operation(Op.SUBTRACT, ONE, whole)), a)
         case op, _, _:
             raise AssertionError(f"{op} has no derivative")
 
 
-# None is zero, and 1.0 leaves a product as it is: nothing else is simplified, as floats would not stay the same.
+# None is zero, and 1.0 leaves a product as it is; operators on constants are constants. Nothing else is simplified, as
+# floats would not stay the same.
+
+
+def _operation(op: Op, *parts: Expression) -> Expression:
+    node = apply(op, *parts)
+    folded = fold(node)
+    return node if folded is None else folded
 
 
 def _sum(a: Expression | None, b: Expression | None) -> Expression | None:
     if a is None or b is None:
         return b if a is None else a
-    return apply(Op.ADD, a, b)
+    return _operation(Op.ADD, a, b)
 
 
 def _negative(a: Expression | None) -> Expression | None:
@@ -82,7 +90,7 @@ def _negative(a: Expression | None) -> Expression | None:
         case Constant(value=value):
             return Constant(-value)
         case _:
-            return apply(Op.NEGATE, a)
+            return _operation(Op.NEGATE, a)
 
 
 def _product(a: Expression | None, b: Expression | None) -> Expression | None:
@@ -90,11 +98,11 @@ def _product(a: Expression | None, b: Expression | None) -> Expression | None:
         return None
     if a == ONE or b == ONE:
         return b if a == ONE else a
-    return apply(Op.MULTIPLY, a, b)
+    return _operation(Op.MULTIPLY, a, b)
 
 
 def _over(a: Expression | None, b: Expression) -> Expression | None:
-    return None if a is None else apply(Op.DIVIDE, a, b)
+    return None if a is None else _operation(Op.DIVIDE, a, b)
 
 
 def _choice(condition: Expression, then: Expression | None, otherwise: Expression | None) -> Expression | None:
@@ -102,4 +110,4 @@ def _choice(condition: Expression, then: Expression | None, otherwise: Expressio
         return None
     if then == otherwise:
         return then
-    return apply(Op.SELECT, condition, then or ZERO, otherwise or ZERO)
+    return _operation(Op.SELECT, condition, then or ZERO, otherwise or ZERO)

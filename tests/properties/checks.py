@@ -269,7 +269,7 @@ def calls(draw, dim=4, **options):
 
 
 def check_triton(case: Case, q, k, v) -> None:
-    """The generated kernel gives what the meaning says, in both precisions. Needs Triton's interpreter."""
+    """Generated kernels give what the meaning says, in both precisions, and all gradients; needs the interpreter."""
     attention_of = Attention(make_plan(case.mask), "triton")
     inputs = {name: torch.tensor(value) for name, value in case.inputs.items()}
     for dtype, room in (torch.float64, ROOM), (torch.float32, SINGLE_ROOM):
@@ -278,6 +278,9 @@ def check_triton(case: Case, q, k, v) -> None:
         found_out, found_lse = attention_of(*tensors, return_lse=True, **inputs)
         assert_close(found_out.double().numpy(), out, f"triton, {dtype}: output", room)
         assert_close(found_lse.double().numpy(), lse, f"triton, {dtype}: log-sum-exp", room)
+    pairs = zip(*(run(case, backend, q, k, v).gradients for backend in ("triton", "reference")), strict=True)
+    for number, (found, expected) in enumerate(pairs):
+        assert_close(found, expected, f"triton, gradient {number}")
 
 
 # Expressions
