@@ -20,6 +20,7 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.errors.call import TableRead
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.evaluate import attention, dense
+from maskdsl.ir.inputs import relation_inputs
 from maskdsl.ir.mask import Sequence as TokenSequence
 from maskdsl.runtime.backends import usable_backends
 from maskdsl.synthetic import synthetic_inputs
@@ -198,15 +199,18 @@ def _problems(
     exact_q, exact_k, exact_v = (tensor.double().numpy() for tensor in tensors)
     out, lse = attention(mask.ir, exact_q, exact_k, exact_v, inputs)
     toward, toward_lse = random.normal(size=out.shape), random.normal(size=lse.shape)
+    smooth = [name for name, value in given.items() if value.is_floating_point()]
+    smooth = [name for name in smooth if name not in relation_inputs(mask.ir)]
+    leaves = dict(zip("qkv", tensors, strict=True)) | {name: given[name] for name in smooth}
     for name in backends:
         compiled = mask.compile(name)
-        for tensor in tensors:
-            tensor.requires_grad_().grad = None
+        for leaf in leaves.values():
+            leaf.requires_grad_().grad = None
         result, result_lse = compiled(*tensors, return_lse=True, **given)  # type: ignore[arg-type]
         yield from _unequal(f"{name}: the output", result, out, case)
         yield from _unequal(f"{name}: the log-sum-exp", result_lse, lse, case)
         if case.dtype == "float64":
-            yield from _wrong_gradient(name, mask, inputs, tensors, (result, result_lse), (toward, toward_lse), random)
+            yield from _wrong_gradient(name, mask, inputs, leaves, (result, result_lse), (toward, toward_lse), random)
 
 
 def _wrong_tiles(mask: Mask, inputs: dict[str, Array], attends: Array, case: Case) -> Iterator[str]:
@@ -263,30 +267,38 @@ def _wrong_gradient(
     name: str,
     mask: Mask,
     inputs: dict[str, Array],
-    tensors: list[Tensor],
+    leaves: Mapping[str, Tensor],
     results: tuple[Tensor, Tensor],
     toward: tuple[Array, Array],
     random: np.random.Generator,
 ) -> Iterator[str]:
-    """The derivative along a random direction, by backward and by a difference of the oracle."""
+    """The derivative along a random direction, by backward and by a difference of the oracle.
+
+    `leaves` are q, k, v and the inputs that no relation and no order depends on, which would jump.
+    """
     finite = torch.isfinite(results[1])
     loss = (results[0] * torch.tensor(toward[0])).sum() + (results[1] * torch.tensor(toward[1]))[finite].sum()
     torch.autograd.backward(loss)
-    directions = [random.normal(size=tensor.shape) for tensor in tensors]
-    found = 0.0
-    for tensor, direction, argument in zip(tensors, directions, "qkv", strict=True):
-        if tensor.grad is None or tensor.grad.isnan().any():
-            yield f"{name}: the gradient of {argument} is {'missing' if tensor.grad is None else 'NaN'}"
+    directions = {label: random.normal(size=leaf.shape) for label, leaf in leaves.items()}
+    gradients = {label: leaf.grad for label, leaf in leaves.items() if leaf.grad is not None}
+    for label in ("q", "k", "v"):
+        if label not in gradients:
+            yield f"{name}: the gradient of {label} is missing"
             return
-        found += float((tensor.grad * torch.tensor(direction)).sum())
+    for label, gradient in gradients.items():
+        if gradient.isnan().any():
+            yield f"{name}: the gradient of {label} is NaN"
+            return
+    found = sum(float((gradient * torch.tensor(directions[label])).sum()) for label, gradient in gradients.items())
 
     def value(step: float) -> float:
-        q, k, v = (t.detach().numpy() + step * d for t, d in zip(tensors, directions, strict=True))
-        out, lse = attention(mask.ir, q, k, v, inputs)
+        moved = {label: leaf.detach().numpy() + step * directions[label] for label, leaf in leaves.items()}
+        q, k, v = (moved.pop(label) for label in "qkv")
+        out, lse = attention(mask.ir, q, k, v, {**inputs, **moved})
         return float((out * toward[0]).sum() + np.where(np.isfinite(lse), lse * toward[1], 0).sum())
 
     expected = (value(STEP) - value(-STEP)) / (2 * STEP)
-    size = math.sqrt(sum(float((t.grad**2).sum()) for t in tensors if t.grad is not None))
+    size = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients.values()))
     if abs(found - expected) > GRADIENT_TOLERANCE * max(1.0, size, abs(expected)):
         yield f"{name}: the derivative along a random direction is {found:.9g}, and {expected:.9g} is right"
 

@@ -1,5 +1,6 @@
 """The engine behind `maskdsl verify`: right patterns pass, a broken backend is found and its case made small."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,19 @@ def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Reference, "run", wrong)
     pattern = maskdsl.parse("pattern p(n) { space tokens[n] attend causal }")["p"]
     (failure,) = verify(pattern, cases=50, seed=1, backends=("reference",)).failures
+    assert "derivative" in failure.what
+
+
+def test_a_wrong_gradient_of_an_input_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Reference.run
+
+    def wrong(self, call, q, k, v):  # type: ignore[no-untyped-def]
+        bias = call.values["bias"]
+        return right(self, replace(call, values={**call.values, "bias": bias.detach() * 0.5 + bias * 0.5}), q, k, v)
+
+    monkeypatch.setattr(Reference, "run", wrong)
+    text = "pattern p(n) { space tokens[n] input bias: float[n] attend causal score s + bias[q - k] }"
+    (failure,) = verify(maskdsl.parse(text)["p"], cases=50, seed=1, backends=("reference",)).failures
     assert "derivative" in failure.what
 
 

@@ -10,6 +10,7 @@ from maskdsl.emit.torch_functions import helper, helper_lines, separated
 from maskdsl.emit.triton_body import Holes, constant_unit
 from maskdsl.emit.triton_coordinates import KernelNames, words_of
 from maskdsl.emit.triton_gradients import GradientBody
+from maskdsl.emit.triton_leaves import Leaves
 from maskdsl.emit.triton_loops import Loops, wrapped_tuple
 from maskdsl.emit.triton_sums import Sums
 from maskdsl.emit.triton_tiles import TileBody
@@ -29,11 +30,11 @@ def emit_triton(plan: KernelPlan) -> str:
     backward = {**body.gradient_holes(), **loops.gradient_holes()}
     tiles = TileBody(body.names).holes() if plan.finds_device_tiles else {}
     lines = [line for lines in (*forward.values(), *backward.values(), *tiles.values()) for line in lines or ()]
-    around = Surroundings(plan, body.names, Sums(body.leaves), lines)
+    around = Surroundings(plan, body.names, lines)
     top = header(plan, "triton", "Attention over tiles in Triton.")
     parts = [
         fill(read_skeleton("forward"), {**forward, **around.holes(), "header": top}),
-        fill(read_skeleton("backward"), {**backward, **around.gradient_holes()}),
+        fill(read_skeleton("backward"), {**backward, **around.gradient_holes(Sums(body.leaves))}),
         *([fill(read_skeleton("device_tiles"), tiles)] if tiles else []),
     ]
     return "\n\n".join(parts)
@@ -45,7 +46,6 @@ class Surroundings:
 
     plan: KernelPlan
     names: KernelNames
-    sums: Sums
     kernel: list[str]
     laid_out: bool = True
     """Tables are brought to laid-out order."""
@@ -63,22 +63,22 @@ class Surroundings:
             "unit": [f"UNIT={self.unit()},"],
         }
 
-    def gradient_holes(self) -> Holes:
+    def gradient_holes(self, sums: Sums) -> Holes:
         """The same for the backward pass, behind the forward one."""
         pointers, numbers = self.pointers(), self.numbers()
         values = {**{name: name for name in pointers}, **numbers}
         parameters = [f"{name}," for name in values]
-        queries, keys = self.sums.query_parameters(), self.sums.key_parameters()
+        queries, keys = sums.query_parameters(), sums.key_parameters()
         return {
-            "forward": self.gradient_functions(),
+            "forward": self.gradient_functions(sums.leaves),
             "query_parameters": [*parameters, *(f"{name}," for name in queries)],
             "key_parameters": [*parameters, *(f"{name}," for name in keys)],
-            "prepare": [*self.preparation(), *self.sums.before_queries()],
+            "prepare": [*self.preparation(), *sums.before_queries()],
             "arguments": wrapped_tuple("arguments", list(values.values())),
             "query_arguments": [f"{name}={name}," for name in queries],
-            "between": self.sums.between(),
+            "between": sums.between(),
             "key_arguments": [f"{name}={name}," for name in keys],
-            "results": self.sums.results(),
+            "results": sums.results(),
             "unit": [f'"UNIT": {self.unit()},'],
             "scale": [f'"SCALE": {self.scale()},'],
         }
@@ -127,12 +127,12 @@ class Surroundings:
         ]
         return [*separated(parts), "", ""] if parts else []
 
-    def gradient_functions(self) -> list[str]:
+    def gradient_functions(self, leaves: Leaves) -> list[str]:
         """Functions that gradients of inputs need, followed by two empty lines."""
         text, used = read_skeleton("triton_functions"), list[list[str]]()
-        if any(self.sums.leaves.of_tokens(*Side)):
+        if any(leaves.of_tokens(*Side)):
             used.append(helper(text, "token_sums"))
-        if self.sums.leaves.tables:
+        if leaves.tables:
             used += [helper(text, "fixed_point"), ["@triton.jit", *helper(text, "add_to_table")]]
         return [*separated(used), "", ""] if used else []
 
