@@ -1,12 +1,12 @@
 """Compiles every example's kernels ahead of time and records what they use of a GPU: `make aot`.
 
 Writes `benchmarks/results/aot.json`: for each pattern, target, head dimension and kernel, in bf16, the registers of a
-thread, bytes of registers spilled, bytes of shared memory, and how many matrix instructions the assembly has.
+thread, bytes of registers spilled, bytes of shared memory; the matrix instructions in all loops over tiles; and the
+compares and selects in the first loop, which is that over full tiles.
 """
 
 import json
 import os
-import re
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,12 +16,12 @@ from rich.progress import track
 
 import maskdsl
 from maskdsl.runtime.ahead import KERNELS, TARGETS, compile_ahead
+from maskdsl.runtime.assembly import tile_loops
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
 RESULTS = HERE / "results" / "aot.json"
 DIMS = (64, 128)
-MATRIX = re.compile(r"\b(wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma)")
 
 Job = tuple[str, str, str]
 
@@ -46,14 +46,17 @@ def used(job: Job) -> tuple[Job, dict[str, Any]]:
     return job, {str(dim): {kernel: figures(mask, target, dim, kernel) for kernel in KERNELS} for dim in DIMS}
 
 
-def figures(mask: Any, target: str, dim: int, kernel: str) -> dict[str, int]:
+def figures(mask: Any, target: str, dim: int, kernel: str) -> dict[str, Any]:
     compiled = compile_ahead(mask, target, dim, "bf16", kernel)
-    usage = compiled.usage
+    usage, loops = compiled.usage, tile_loops(compiled.assembly)
     return {
         "registers": usage.registers,
         "spills": usage.spills,
         "shared": usage.shared,
-        "matrix_instructions": len(MATRIX.findall(compiled.assembly)),
+        "matrix_instructions": sum(loop.matrix_instructions for loop in loops),
+        "matrix_kinds": sorted({kind for loop in loops for kind in loop.kinds}),
+        "full_compares": loops[0].compares,
+        "full_selects": loops[0].selects,
     }
 
 

@@ -173,11 +173,14 @@ class Mask:
         """The same mask in another layout; see `Pattern.bind`."""
         return self.pattern.bind(heads=self.heads, order=order, **dict(self.ir.parameters))
 
-    def compile(self, backend: str = "auto") -> Attention:
-        """The callable. Backends: `"triton"`, `"tiled"`, `"reference"`; `"auto"` goes by the device of the queries."""
+    def compile(self, backend: str = "auto", *, tune: bool = False) -> Attention:
+        """The callable. Backends: `"triton"`, `"tiled"`, `"reference"`; `"auto"` goes by the device of the queries.
+
+        With `tune`, kernels measure a few choices of tiles on the GPU of the first call, and keep the fastest on disk.
+        """
         from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
 
-        return compile_mask(self.ir, backend=backend)
+        return compile_mask(self.ir, backend=backend, tune=tune)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)

@@ -4,19 +4,21 @@ import keyword
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum, auto
 from functools import cached_property
 from operator import methodcaller
-from typing import NamedTuple
 
 from maskdsl.analysis.closed import Limits, closed_limits
-from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Read, Side, walk
+from maskdsl.ir.expressions import Apply, Batch, Coordinate, Expression, Head, InSpace, Read, Side, walk
 from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, Sequence, Shuffled
+from maskdsl.tile_table import Work
 
 RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends"}) | {
     *("read", "nonzero", "join", "random", "integer_log2", "is_power_of_two")
 }
 """Names that generated functions use themselves."""
+HEAVY_OPERATIONS = 16
+"""More different operations on a pair hold registers that the largest tiles need."""
+LIGHT_OPERATIONS = 8
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class KernelPlan:
     key_block: int
     refine: bool = False
     """Tiles that depend on inputs are found exactly, on the host, not by a kernel that may call them partial."""
+    tune: bool = False
+    """Kernels start with the fastest choice of tiles, as measured, not with that of the table."""
 
     @cached_property
     def row_limits(self) -> Limits | None:
@@ -44,6 +48,17 @@ class KernelPlan:
         """Everything that is evaluated for a pair of tokens."""
         mask = self.mask
         return tuple(each for each in (mask.relation, *mask.scores, mask.weight, mask.scale) if each is not None)
+
+    @cached_property
+    def work(self) -> Work:
+        """What tiles ask for besides their products. Not by lengths, so that another length is no other kernel."""
+        nodes = {node for each in self.pair_expressions for node in walk(each)}
+        operations = sum(isinstance(node, Apply) for node in nodes)
+        if operations > HEAVY_OPERATIONS or any(isinstance(node, Read) and reads_pair(node) for node in nodes):
+            return Work.HEAVY
+        limits = self.row_limits
+        is_open = limits is not None and not (limits.low and limits.high)
+        return Work.WIDE if is_open and operations <= LIGHT_OPERATIONS else Work.USUAL
 
     @cached_property
     def query_names(self) -> tuple[str, ...]:
@@ -167,82 +182,10 @@ class KernelPlan:
         return self.mask.queries, self.mask.keys
 
 
-class TileChoice(NamedTuple):
-    """How a kernel cuts its work. The tiles of a call are found for these blocks."""
-
-    query_block: int
-    key_block: int
-    warps: int
-    stages: int
-
-    @property
-    def block(self) -> tuple[int, int]:
-        return self.query_block, self.key_block
-
-    @property
-    def options(self) -> dict[str, int]:
-        """What a kernel is started with."""
-        query, key = self.block
-        return {"QUERY_BLOCK": query, "KEY_BLOCK": key, "num_warps": self.warps, "num_stages": self.stages}
-
-
-class Choices(NamedTuple):
-    """One for each kernel."""
-
-    forward: TileChoice
-    query_gradient: TileChoice
-    key_gradient: TileChoice
-
-
-class Device(StrEnum):
-    """What kernels run on, as far as the choice of tiles goes."""
-
-    NVIDIA = auto()
-    AMD = auto()  # half the shared memory
-    INTERPRETER = auto()  # small problems should have several tiles
-
-
-def tile_choice(dim: int, element_size: int, device: Device = Device.NVIDIA) -> TileChoice:
-    """By the head dimension and the bytes of a number: what fits into the memory and registers of one processor."""
-    small, large = dim <= 64, dim > 128
-    if element_size == 8:
-        return TileChoice(32, 16, 4, 1)
-    match device:
-        case Device.INTERPRETER:
-            return TileChoice(32, 16, 4, 1)
-        case Device.AMD:
-            if element_size == 4:
-                return TileChoice(64, 64 if small else 16 if large else 32, 4, 1)
-            return TileChoice(64 if large else 128, 32 if large else 64, 4 if small else 8, 2 if small else 1)
-        case Device.NVIDIA:
-            if element_size == 4:
-                return TileChoice(32, 16, 4, 1) if large else TileChoice(64, 32, 4, 2 if small else 1)
-            return TileChoice(64, 64, 8, 2) if large else TileChoice(128, 64, 8, 3)
-
-
-def gradient_choice(dim: int, element_size: int, device: Device = Device.NVIDIA) -> TileChoice:
-    """The same for the backward pass, whose kernels hold two tiles of results and four of what they come from."""
-    small, large = dim <= 64, dim > 128
-    match device:
-        case Device.INTERPRETER:
-            return TileChoice(16, 32, 4, 1)
-        case Device.AMD:
-            side = 64 if small and element_size == 2 else 16 if large else 32
-            return TileChoice(side, side, 4, 1)
-        case Device.NVIDIA:
-            if element_size > 2 and large:
-                return TileChoice(16, 16, 4, 1)
-            side = 64 if not large and (small or element_size == 2) else 32
-            return TileChoice(side, side, 8, 2 if small else 1)
-
-
-def tile_choices(dim: int, element_size: int, device: Device) -> Choices:
-    gradient = gradient_choice(dim, element_size, device)
-    return Choices(tile_choice(dim, element_size, device), gradient, gradient)
-
-
-def make_plan(mask: MaskIR, query_block: int = 64, key_block: int = 64, refine: bool = False) -> KernelPlan:
-    return KernelPlan(mask, query_block, key_block, refine)
+def make_plan(
+    mask: MaskIR, query_block: int = 64, key_block: int = 64, refine: bool = False, tune: bool = False
+) -> KernelPlan:
+    return KernelPlan(mask, query_block, key_block, refine, tune)
 
 
 def decode_plan(plan: KernelPlan) -> KernelPlan:
@@ -254,6 +197,11 @@ def decode_plan(plan: KernelPlan) -> KernelPlan:
 def coordinate_names(expressions: Iterable[Expression], side: Side) -> tuple[str, ...]:
     """The coordinates of one side that these expressions read; membership of a space reads `i`."""
     return tuple(sorted({name for each in expressions for name in reads(each, side)}))
+
+
+def reads_pair(expression: Expression) -> bool:
+    """Whether this depends on both tokens."""
+    return all(any(reads(expression, side)) for side in (Side.QUERY, Side.KEY))
 
 
 def reads(expression: Expression, side: Side) -> Iterator[str]:

@@ -20,9 +20,10 @@ from triton.compiler import ASTSource, CompiledKernel
 from maskdsl.emit.triton import emit_triton
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
-from maskdsl.plan import Device, KernelPlan, TileChoice, gradient_choice, make_plan, tile_choice
+from maskdsl.plan import KernelPlan, make_plan
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.triton import precision
+from maskdsl.tile_table import Architecture, Kernel, TileChoice, ladder
 
 TARGETS: Mapping[str, GPUTarget] = {
     "sm80": GPUTarget("cuda", 80, 32),
@@ -71,7 +72,7 @@ class Recorder:
         self.arguments, self.options = arguments, options
 
 
-KERNELS = ("forward_kernel", "query_gradient_kernel", "key_gradient_kernel")
+KERNELS = tuple(map(str, Kernel))
 
 
 def kernel_names(plan: KernelPlan) -> tuple[str, ...]:
@@ -89,10 +90,10 @@ def compile_ahead(
     input_gradients: bool = False,
 ) -> Compiled:
     """One of the `kernel_names` of a mask for one of `TARGETS`, a head dim and a type of `DTYPES`."""
-    device = Device.AMD if TARGETS[target].backend == "hip" else Device.NVIDIA
-    choose = tile_choice if kernel_name == "forward_kernel" else gradient_choice
-    choice = choice or choose(dim, DTYPES[dtype].itemsize, device)
-    started = started_kernels(make_plan(mask), choice, dim, DTYPES[dtype], precision(device), input_gradients)
+    plan, architecture, size = make_plan(mask), Architecture(target), DTYPES[dtype].itemsize
+    chooser = Kernel(kernel_name) if kernel_name in KERNELS else Kernel.FORWARD
+    choice = choice or ladder(architecture, chooser, dim, size, plan.work)[0]
+    started = started_kernels(plan, choice, dim, DTYPES[dtype], precision(architecture), input_gradients)
     kernel, values = started[kernel_name]
     types: dict[str, str] = {}
     constants: dict[str, object] = {}

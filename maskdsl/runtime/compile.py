@@ -8,12 +8,12 @@ from maskdsl.runtime.attention import Attention, Automatic
 from maskdsl.runtime.backends import BACKENDS
 
 
-def compile_mask(mask: MaskIR, backend: str = "auto") -> Attention:
+def compile_mask(mask: MaskIR, backend: str = "auto", tune: bool = False) -> Attention:
     """The compiled attention. `"auto"` takes kernels on a GPU where they serve, and tiles of torch elsewhere."""
     if backend == "auto":
-        return Automatic(make_plan(mask))
+        return Automatic(make_plan(mask, tune=tune))
     if backend not in BACKENDS:
         known = ["auto", *BACKENDS]
         names = ", ".join(f'"{name}"' for name in known)
         raise AttnError(errors.UnknownBackend(name=backend, backends=names, nearest=nearest_name(backend, known)))
-    return Attention(make_plan(mask), backend)
+    return Attention(make_plan(mask, tune=tune), backend)

@@ -5,7 +5,7 @@ Triton is imported.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,8 +21,11 @@ from maskdsl.analysis.blockmap import BlockMap, Runs, TileMap
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit.triton import emit_triton
 from maskdsl.errors import call as errors
-from maskdsl.plan import Choices, Device, KernelPlan, TileChoice, tile_choices
+from maskdsl.plan import KernelPlan
 from maskdsl.runtime.call import Call
+from maskdsl.runtime.choice import CHOOSER, Start, architecture
+from maskdsl.runtime.tuning import Question
+from maskdsl.tile_table import Architecture, Kernel, TileChoice
 
 LARGEST_DIM = 256
 
@@ -41,19 +44,17 @@ class Triton:
         dtype = q.dtype
         if dtype == torch.bfloat16 and q.device.type == "cpu":
             q, k, v = q.float(), k.float(), v.float()  # the interpreter would multiply bit patterns
-        choices = tile_choices(max(q.shape[3], v.shape[3]), q.element_size(), device_kind(q.device))
         floats = {name: value for name, value in call.values.items() if value.is_floating_point()}
-        launch = Launch(call, choices, tuple(floats))
+        launch = Launch(call, tuple(floats))
         out, lse = Kernels.apply(launch, q, k, v, *floats.values())  # type: ignore[no-untyped-call]
         return out.to(dtype), lse
 
 
 @dataclass(frozen=True, eq=False)
 class Launch:
-    """One call with the choice of its tiles."""
+    """One call on its way to kernels."""
 
     call: Call
-    choices: Choices
     names: tuple[str, ...]
     """Identifiers of the inputs of type float."""
 
@@ -63,15 +64,17 @@ class Launch:
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, floats: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The output and the log-sum-exp of queries."""
-        call, choice, device = self.call, self.choices.forward, q.device
-        with on(device):
-            out, lse = call.module.attention(
+        call, device = self.call, q.device
+
+        def start(attention: Callable[..., Any], choice: TileChoice) -> tuple[Tensor, Tensor]:
+            found: tuple[Tensor, Tensor] = attention(
                 *(q, k, v, self.values(floats), self.tiles(choice, q, k, "row"), choice.block, call.layout),
-                precision=precision(device_kind(device)),
-                warps=choice.warps,
-                stages=choice.stages,
+                *(precision(architecture(device)), choice.warps, choice.stages),
             )
-        return out, lse
+            return found
+
+        with on(device):
+            return start(call.module.attention, self.choose(Kernel.FORWARD, q, v, start))
 
     def backward(
         self, saved: Sequence[Tensor], floats: Sequence[Tensor], wanted: Sequence[bool]
@@ -80,17 +83,33 @@ class Launch:
 
         `saved` are q, k, v, the output, its log-sum-exp, and the gradients of these two.
         """
-        call, q, k, device = self.call, saved[0], saved[1], saved[0].device
-        query, key = self.choices.query_gradient, self.choices.key_gradient
-        asked = [name for name, needed in zip(self.names, wanted, strict=True) if needed]
-        with on(device):
-            *grads, inputs = call.module.gradients(
+        call, (q, k, v, *_) = self.call, saved
+        asked = tuple(name for name, needed in zip(self.names, wanted, strict=True) if needed)
+
+        def start(gradients: Callable[..., Any], query: TileChoice, key: TileChoice) -> tuple[Any, ...]:
+            found: tuple[Any, ...] = gradients(
                 *(*saved, self.values(floats), self.tiles(query, q, k, "row"), self.tiles(key, q, k, "column")),
-                *(query.options, key.options, call.layout, precision(device_kind(device)), asked),
+                *(query.options, key.options, call.layout, precision(architecture(q.device)), asked),
             )
+            return found
+
+        with on(q.device):
+            # A kernel is tried with any choice for the other, which then stands idle.
+            query = self.choose(
+                Kernel.QUERY_GRADIENT, q, v, lambda gradients, each: start(gradients, each, each), asked
+            )
+            key = self.choose(Kernel.KEY_GRADIENT, q, v, lambda gradients, each: start(gradients, query, each), asked)
+            *grads, inputs = start(call.module.gradients, query, key)
         # Inputs that decide nothing but which pairs attend, or their order, have gradients of zero.
         named = zip(self.names, floats, wanted, strict=True)
         return *grads, *(inputs.get(name, torch.zeros_like(x)) if needed else None for name, x, needed in named)
+
+    def choose(self, kernel: Kernel, q: Tensor, v: Tensor, start: Start, asked: tuple[str, ...] = ()) -> TileChoice:
+        plan, module = self.call.plan, self.call.module
+        function = module.attention if kernel is Kernel.FORWARD else module.gradients
+        length = (q.shape[2] - 1).bit_length() if plan.tune else 0
+        question = Question(kernel, q.device, (q.shape[3], v.shape[3]), q.dtype, length, asked)
+        return CHOOSER.choose(plan, question, function, start)
 
     def tiles(self, choice: TileChoice, q: Tensor, k: Tensor, by: str) -> Any:
         """The tiles as the generated module takes them, `by` "row" or "column"; None where it finds them itself."""
@@ -160,17 +179,11 @@ def triton_version() -> tuple[int, ...]:
     return tuple(int(part) for part in triton.__version__.split(".")[:2])
 
 
-def device_kind(device: torch.device) -> Device:
-    if device.type == "cpu":
-        return Device.INTERPRETER
-    return Device.AMD if torch.version.hip else Device.NVIDIA
-
-
-def precision(device: Device) -> str:
+def precision(architecture: Architecture) -> str:
     """Of products of float32, as torch is told to compute them; three products of short numbers are as good as one."""
     if torch.get_float32_matmul_precision() != "highest":
         return "tf32"
-    return "tf32x3" if device is Device.NVIDIA else "ieee"
+    return "ieee" if architecture in (Architecture.GFX942, Architecture.INTERPRETER) else "tf32x3"
 
 
 # Tiles

@@ -1,0 +1,95 @@
+"""Compiles kernels of a few examples ahead of time under several versions of Triton: `make versions`.
+
+Each version is fetched once, alone, into `build/triton-VERSION`, and stands in front of the installed one. Prints a
+table of what compiled for which GPU, with the first line of what went wrong elsewhere; ends with 1 if anything did.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import maskdsl
+
+VERSIONS = ("3.4.0", "3.6.0", "3.7.1", "3.9.0")
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+CHOSEN = {
+    "language/dense": "dense",
+    "language/sliding_window": "sliding_window",
+    "language/packed": "packed",
+    "language/t5": "t5",
+    "vision/neighborhood": "na2",
+    "vision/hilbert_window": "hilbert_layout",
+}
+"""Patterns with closed forms, lists of tiles, tables of tokens and of pairs, by file."""
+
+Found = dict[str, list[str]]
+"""What went wrong, by target; empty where all kernels compiled."""
+
+
+def main() -> int:
+    table = Table("Triton", "sm80", "sm90", "sm100", "gfx942", title=f"{len(CHOSEN)} patterns, three kernels each")
+    failed = False
+    for version in VERSIONS:
+        found = under(version)
+        failed |= any(found.values())
+        table.add_row(version, *(shown(wrong) for wrong in found.values()))
+    Console().print(table)
+    return int(failed)
+
+
+def shown(wrong: list[str]) -> str:
+    return f"{len(wrong)} failed: {wrong[0]}" if wrong else "compiled"
+
+
+def under(version: str) -> Found:
+    """What compiles in a process that has this version."""
+    folder = ROOT / "build" / f"triton-{version}"
+    if not (folder / "triton").exists():
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+        subprocess.run([*install, f"triton=={version}"], check=True)
+    environment = {**os.environ, "PYTHONPATH": str(folder), "TRITON_CACHE_DIR": str(folder / "cache")}
+    if version == "3.4.0":
+        # It links for AMD with the linker of ROCm, which need not be here: what is looked at comes before linking.
+        environment.setdefault("TRITON_HIP_LLD_PATH", "/bin/true")
+    command = [sys.executable, __file__, version]
+    ended = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    found: Found = json.loads(ended.stdout.splitlines()[-1])
+    return found
+
+
+def compiled(version: str) -> Found:
+    """What goes wrong with the version of Triton that this process has."""
+    import triton  # late: the version that was asked for, in its own process alone
+
+    from maskdsl.runtime.ahead import TARGETS
+
+    assert triton.__version__ == version, f"there is Triton {triton.__version__}"
+    return {target: list(mistakes(target)) for target in TARGETS}
+
+
+def mistakes(target: str) -> Iterator[str]:
+    from maskdsl.runtime.ahead import KERNELS, compile_ahead  # late: imports Triton
+
+    for file, name in CHOSEN.items():
+        mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=4).ir
+        for kernel in KERNELS:
+            try:
+                usage = compile_ahead(mask, target, 64, "bf16", kernel).usage
+            except Exception as error:
+                yield f"{name}, {kernel}: {type(error).__name__}: {str(error).strip().splitlines()[-1]}"
+            else:
+                assert usage.registers > 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(compiled(sys.argv[1])))
+    else:
+        sys.exit(main())

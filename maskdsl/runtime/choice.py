@@ -1,0 +1,115 @@
+"""Which choice of its ladder a kernel starts with: the first that fits the GPU or, where asked for, the fastest.
+
+A choice is compiled before it is taken, with the arguments of the call that asks, and what it needs is held against
+what the GPU has: nothing is started that cannot run. Each question is answered once in a process.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from threading import RLock
+from types import FunctionType
+from typing import Any
+
+import torch
+
+from maskdsl.plan import KernelPlan
+from maskdsl.runtime.tuning import Question, fastest
+from maskdsl.tile_table import Architecture, Kernel, TileChoice, architecture_of, ladder
+
+TENSOR_MEMORY = 512
+"""Columns of tensor memory that a program may have, on GPUs that have any."""
+
+Start = Callable[[Callable[..., Any], TileChoice], object]
+"""Calls a function of a generated module, or one that stands in for it, with a choice for one of its kernels."""
+
+
+class Chooser:
+    """The answers so far, for every generated module."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, Question], TileChoice] = {}
+        self.lock = RLock()
+
+    def choose(self, plan: KernelPlan, question: Question, function: FunctionType, start: Start) -> TileChoice:
+        """For the kernel in question, which `function` of a generated module starts; `start` calls what it is given."""
+        key = function.__code__.co_filename, question
+        with self.lock:
+            if key not in self.answers:
+                self.answers[key] = answer(plan, question, function, start)
+            return self.answers[key]
+
+
+CHOOSER = Chooser()
+
+
+def answer(plan: KernelPlan, question: Question, function: FunctionType, start: Start) -> TileChoice:
+    kernel, device = question.kernel, question.device
+    rungs = ladder(architecture(device), kernel, max(question.dims), question.dtype.itemsize, plan.work)
+    real = function.__globals__[kernel]
+
+    def fits(choice: TileChoice) -> bool:
+        trial = Trial(real, largest_shared_memory(device))
+        start(alone(function, kernel, trial), choice)
+        return trial.fits
+
+    if plan.tune:
+        starts = {choice: partial(start, alone(function, kernel, real), choice) for choice in filter(fits, rungs)}
+        found = fastest(question, function, starts)
+        if found is not None:
+            return found
+    # Where nothing fits the last rung is taken, whose own error says what is missing.
+    return next(filter(fits, rungs), rungs[-1])
+
+
+class Trial:
+    """Stands in for a kernel: compiles it for what it is started with, and starts nothing."""
+
+    def __init__(self, kernel: Any, shared: int) -> None:
+        self.kernel = kernel
+        self.shared = shared
+        self.fits = True
+
+    def __getitem__(self, grid: object) -> "Trial":
+        return self
+
+    def __call__(self, *arguments: object, **options: object) -> None:
+        compiled = self.kernel.warmup(*arguments, grid=(1,), **options)
+        if compiled is not None:  # the interpreter has nothing to compile
+            needed = compiled.metadata
+            self.fits = needed.shared <= self.shared and (getattr(needed, "tmem_size", 0) or 0) <= TENSOR_MEMORY
+
+
+class Idle:
+    """Stands in for a kernel and does nothing."""
+
+    def __getitem__(self, grid: object) -> "Idle":
+        return self
+
+    def __call__(self, *arguments: object, **options: object) -> None:
+        """Nothing."""
+
+
+def alone(function: FunctionType, kernel: Kernel, stand_in: object) -> FunctionType:
+    """The function of a generated module with this for one kernel, and nothing for all others."""
+    kernels = {name: Idle() for name in function.__globals__ if name.endswith("_kernel")}
+    names = {**function.__globals__, **kernels, str(kernel): stand_in}
+    copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+def architecture(device: torch.device) -> Architecture:
+    if device.type == "cpu":
+        return Architecture.INTERPRETER
+    return Architecture.GFX942 if torch.version.hip else architecture_of(torch.cuda.get_device_capability(device))
+
+
+@lru_cache(maxsize=64)
+def largest_shared_memory(device: torch.device) -> int:
+    """Bytes that one program may have."""
+    if device.type == "cpu":
+        return 0
+    from triton.runtime import driver  # late: an optional dependency, and slow
+
+    properties: dict[str, int] = driver.active.utils.get_device_properties(device.index)
+    return properties["max_shared_mem"]

@@ -1,0 +1,199 @@
+"""The table of tile sizes, warps and stages: what a kernel starts with, by GPU, head dim, bytes of a number and work.
+
+Plain data and look-ups; read by `runtime`, which falls down a ladder where a GPU has less than its family, or measures
+its rungs where asked to. Every rung of two bytes was compiled ahead of time for all examples at its head dim: those
+that serve a kind of work keep all registers there (`make aot` records it, tests hold it).
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+
+class TileChoice(NamedTuple):
+    """How a kernel cuts its work. The tiles of a call are found for these blocks."""
+
+    query_block: int
+    key_block: int
+    warps: int
+    stages: int
+
+    @property
+    def block(self) -> tuple[int, int]:
+        return self.query_block, self.key_block
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What a kernel is started with."""
+        query, key = self.block
+        return {"QUERY_BLOCK": query, "KEY_BLOCK": key, "num_warps": self.warps, "num_stages": self.stages}
+
+
+class Architecture(StrEnum):
+    """What kernels run on, by the matrix instructions and memory that a family of GPUs has."""
+
+    SM80 = "sm80"  # 8.x; 12.x too, which has these instructions alone, and the little memory of 8.6
+    SM90 = "sm90"
+    SM100 = "sm100"
+    GFX942 = "gfx942"  # all of AMD: 64 KiB of shared memory
+    INTERPRETER = "interpreter"
+
+
+class Kernel(StrEnum):
+    """The kernels of a generated module, by their names there."""
+
+    FORWARD = "forward_kernel"
+    QUERY_GRADIENT = "query_gradient_kernel"
+    KEY_GRADIENT = "key_gradient_kernel"
+
+
+class Work(IntEnum):
+    """What a tile of a pattern asks for besides its matrix products."""
+
+    WIDE = 0  # rows mostly of full tiles, with little to compute for a pair: wider blocks of keys waste no pairs
+    USUAL = 1
+    HEAVY = 2  # much to compute, or addresses to hold, for every pair
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One rung of a ladder: what some kernels start with on some GPUs, for head dims and bytes up to these."""
+
+    architectures: frozenset[Architecture]
+    kernels: frozenset[Kernel]
+    dim: int
+    element_size: int
+    choice: TileChoice
+    serves: Work
+    """The heaviest work for which it keeps its registers."""
+    reason: str
+
+
+def ladder(
+    architecture: Architecture, kernel: Kernel, dim: int, element_size: int, work: Work = Work.USUAL
+) -> tuple[TileChoice, ...]:
+    """What to try, best first, for a head dim of 1 to 256: each needs less than the one before it."""
+    covering = [
+        each
+        for each in TABLE
+        if architecture in each.architectures
+        and kernel in each.kernels
+        and dim <= each.dim
+        and element_size <= each.element_size
+    ]
+    nearest = min((each.element_size, each.dim) for each in covering)
+    rungs = [each for each in covering if (each.element_size, each.dim) == nearest and each.serves >= work]
+    choices = [each.choice for each in rungs]
+    query, key = choices[-1].block
+    return *choices, *(each for each in LAST if each.query_block * each.key_block < query * key)
+
+
+def architecture_of(capability: tuple[int, int]) -> Architecture:
+    """The family of an NVIDIA GPU, by the numbers of its compute capability."""
+    match capability[0]:
+        case 9:
+            return Architecture.SM90
+        case 10 | 11:
+            return Architecture.SM100
+        case _:
+            return Architecture.SM80
+
+
+LAST = (TileChoice(32, 32, 4, 1), TileChoice(16, 16, 4, 1))
+"""What every ladder ends with: 16 is the least that matrix instructions take."""
+
+NVIDIA = frozenset({Architecture.SM80, Architecture.SM90, Architecture.SM100})
+AMD = frozenset({Architecture.GFX942})
+INTERPRETER = frozenset({Architecture.INTERPRETER})
+GPUS = NVIDIA | AMD
+FORWARD = frozenset({Kernel.FORWARD})
+QUERY_GRADIENT = frozenset({Kernel.QUERY_GRADIENT})
+KEY_GRADIENT = frozenset({Kernel.KEY_GRADIENT})
+GRADIENTS = QUERY_GRADIENT | KEY_GRADIENT
+SM80, SM90, SM100 = (frozenset({each}) for each in (Architecture.SM80, Architecture.SM90, Architecture.SM100))
+WIDE, USUAL, HEAVY = Work
+
+
+def entry(
+    architectures: frozenset[Architecture],
+    kernels: frozenset[Kernel],
+    dim: int,
+    element_size: int,
+    choice: tuple[int, int, int, int],
+    serves: Work,
+    reason: str,
+) -> Entry:
+    return Entry(architectures, kernels, dim, element_size, TileChoice(*choice), serves, reason)
+
+
+TABLE = (
+    # Two bytes, forward. 128 queries read each key and value least often; two blocks of 64 feed 8 warps.
+    entry(SM80, FORWARD, 64, 2, (128, 64, 8, 3), HEAVY, "112 KiB: three stages hide the way from memory"),
+    entry(SM80, FORWARD, 64, 2, (128, 64, 8, 2), HEAVY, "fits the 99 KiB of 8.6, 8.9 and 12.x"),
+    entry(SM80, FORWARD, 64, 2, (64, 64, 4, 2), HEAVY, "half of that"),
+    entry(SM80, FORWARD, 128, 2, (128, 64, 8, 3), WIDE, "160 KiB: three stages, no coordinates to hold"),
+    entry(SM80, FORWARD, 128, 2, (128, 64, 8, 2), USUAL, "96 KiB, which 8.6 has; a stage costs registers"),
+    entry(SM80, FORWARD, 128, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
+    entry(SM80, FORWARD, 128, 2, (64, 32, 4, 2), HEAVY, "half of that"),
+    entry(SM90, FORWARD, 64, 2, (128, 128, 8, 2), WIDE, "half the rescaling of results"),
+    entry(SM90, FORWARD, 64, 2, (128, 64, 8, 3), HEAVY, "a warp group for 64 queries; stages hide memory"),
+    entry(SM90, FORWARD, 64, 2, (128, 64, 8, 2), HEAVY, "two stages, for less memory"),
+    entry(SM90, FORWARD, 128, 2, (128, 128, 8, 2), WIDE, "224 KiB: half the rescaling of results"),
+    entry(SM90, FORWARD, 128, 2, (128, 64, 8, 3), USUAL, "192 KiB: one warp group for 64 queries"),
+    entry(SM90, FORWARD, 128, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
+    entry(SM90, FORWARD, 128, 2, (64, 32, 4, 2), HEAVY, "half of that"),
+    entry(SM100, FORWARD, 64, 2, (128, 64, 8, 3), WIDE, "three stages, no coordinates to hold"),
+    entry(SM100, FORWARD, 64, 2, (128, 64, 8, 2), USUAL, "a third stage costs registers"),
+    entry(SM100, FORWARD, 64, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
+    entry(SM100, FORWARD, 128, 2, (128, 64, 8, 2), WIDE, "136 KiB: no registers for conditions"),
+    entry(SM100, FORWARD, 128, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
+    entry(SM100, FORWARD, 128, 2, (64, 32, 4, 2), HEAVY, "half of that"),
+    entry(AMD, FORWARD, 64, 2, (128, 64, 4, 2), HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
+    entry(AMD, FORWARD, 64, 2, (128, 32, 4, 2), HEAVY, "half the memory"),
+    entry(AMD, FORWARD, 128, 2, (128, 64, 8, 1), WIDE, "one stage: two would need all 64 KiB"),
+    entry(AMD, FORWARD, 128, 2, (128, 32, 8, 1), HEAVY, "conditions of half the pairs"),
+    entry(AMD, FORWARD, 128, 2, (64, 32, 4, 1), HEAVY, "half of that"),
+    entry(NVIDIA, FORWARD, 256, 2, (64, 64, 8, 2), HEAVY, "results as large as 128 by 128"),
+    entry(GPUS, FORWARD, 256, 2, (64, 32, 8, 1), HEAVY, "half the keys, and one stage: less memory"),
+    entry(GPUS, FORWARD, 256, 2, (32, 32, 4, 1), HEAVY, "half of that"),
+    # Two bytes, backward. The side whose gradient it is has the longer block: results stay, the other side is read.
+    entry(SM80, QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), HEAVY, "with 64 keys each warp holds too much of them"),
+    entry(SM80, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), USUAL, "half of that"),
+    entry(SM80, KEY_GRADIENT, 64, 2, (32, 128, 8, 2), USUAL, "two results of 128 keys; 64 queries would spill"),
+    entry(SM80, KEY_GRADIENT, 64, 2, (32, 64, 8, 2), HEAVY, "room for addresses and conditions"),
+    entry(SM90, QUERY_GRADIENT, 64, 2, (128, 64, 8, 2), HEAVY, "96 KiB: one warp group for 64 queries"),
+    entry(SM90, QUERY_GRADIENT, 64, 2, (64, 64, 8, 2), HEAVY, "64 KiB"),
+    entry(SM90, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), HEAVY, "half of that"),
+    entry(SM90, KEY_GRADIENT, 64, 2, (32, 128, 8, 2), HEAVY, "two results of 128 keys; 64 queries would spill"),
+    entry(SM90, KEY_GRADIENT, 64, 2, (32, 64, 8, 2), HEAVY, "half of that"),
+    entry(SM100, QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), USUAL, "64 by 64 spills with tables of tokens"),
+    entry(SM100, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), HEAVY, "room for addresses and conditions"),
+    entry(SM100, KEY_GRADIENT, 64, 2, (32, 128, 8, 2), USUAL, "two results of 128 keys"),
+    entry(SM100, KEY_GRADIENT, 64, 2, (32, 32, 4, 2), HEAVY, "room for addresses and conditions"),
+    entry(AMD, QUERY_GRADIENT, 64, 2, (64, 64, 4, 1), USUAL, "4 wavefronts have 512 registers, 8 have 256"),
+    entry(AMD, QUERY_GRADIENT, 64, 2, (64, 32, 4, 1), HEAVY, "conditions of half the pairs"),
+    entry(AMD, KEY_GRADIENT, 64, 2, (64, 64, 4, 1), HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
+    entry(AMD, KEY_GRADIENT, 64, 2, (32, 64, 4, 1), HEAVY, "half of that"),
+    entry(NVIDIA, GRADIENTS, 128, 2, (64, 64, 8, 1), USUAL, "four tiles of 16 KiB; a second stage would spill"),
+    entry(NVIDIA, GRADIENTS, 128, 2, (32, 64, 8, 1), HEAVY, "half of that"),
+    entry(AMD, GRADIENTS, 128, 2, (32, 32, 4, 1), HEAVY, "64 queries or keys would spill"),
+    entry(NVIDIA, GRADIENTS, 256, 2, (32, 32, 8, 1), HEAVY, "results of 32 by 256 fill the registers"),
+    entry(AMD, GRADIENTS, 256, 2, (16, 16, 4, 1), HEAVY, "results of 16 by 256 fill the registers"),
+    # Four bytes: products in three parts of tf32, or one by one, whose time hides all else.
+    entry(NVIDIA, FORWARD, 64, 4, (64, 32, 4, 2), HEAVY, "twice the bytes: half the tiles"),
+    entry(NVIDIA, FORWARD, 128, 4, (64, 32, 4, 1), HEAVY, "twice the bytes: half the stages"),
+    entry(NVIDIA, FORWARD, 256, 4, (32, 16, 4, 1), HEAVY, "twice the bytes: half the queries and keys"),
+    entry(AMD, FORWARD, 64, 4, (64, 64, 4, 1), HEAVY, "32 KiB of 64"),
+    entry(AMD, FORWARD, 128, 4, (64, 32, 4, 1), HEAVY, "32 KiB of 64"),
+    entry(AMD, FORWARD, 256, 4, (64, 16, 4, 1), HEAVY, "32 KiB of 64"),
+    entry(NVIDIA, GRADIENTS, 64, 4, (64, 64, 8, 2), HEAVY, "as many bytes as 128 dims of two"),
+    entry(GPUS, GRADIENTS, 128, 4, (32, 32, 4, 1), HEAVY, "as many bytes as 256 dims of two"),
+    entry(GPUS, GRADIENTS, 256, 4, (16, 16, 4, 1), HEAVY, "four tiles of 16 KiB"),
+    # Eight bytes: for checking, not for speed.
+    entry(GPUS, FORWARD, 256, 8, (32, 16, 4, 1), HEAVY, "as many bytes as 64 by 32 of four"),
+    entry(GPUS, GRADIENTS, 256, 8, (16, 16, 4, 1), HEAVY, "four tiles of 32 KiB"),
+    # No GPU: small problems should have several tiles.
+    entry(INTERPRETER, FORWARD, 256, 8, (32, 16, 4, 1), HEAVY, "several tiles a row in small problems"),
+    entry(INTERPRETER, GRADIENTS, 256, 8, (16, 32, 4, 1), HEAVY, "other blocks than forward"),
+)
+"""The entries of one kernel, GPU, head dim and size are a ladder, its largest tiles first."""

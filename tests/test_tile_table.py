@@ -1,0 +1,78 @@
+"""The table of tiles: it covers every call, its ladders lead down, and every entry says why."""
+
+from itertools import pairwise, product
+
+import pytest
+
+import maskdsl
+from maskdsl.plan import make_plan
+from maskdsl.tile_table import LAST, TABLE, Architecture, Kernel, TileChoice, Work, architecture_of, ladder
+
+DIMS = (1, 16, 32, 40, 64, 80, 128, 192, 256)
+
+
+def tokens(kernel: Kernel, choice: TileChoice) -> int:
+    """How many tokens' rows a kernel holds: its own block, and the other side's in every stage."""
+    own, other = (choice.key_block, choice.query_block) if kernel is Kernel.KEY_GRADIENT else choice.block
+    return own + 2 * choice.stages * other
+
+
+@pytest.mark.parametrize("architecture", Architecture)
+@pytest.mark.parametrize("kernel", Kernel)
+def test_every_call_has_a_ladder_that_leads_down(architecture: Architecture, kernel: Kernel) -> None:
+    for dim, size, work in product(DIMS, (2, 4, 8), Work):
+        choices = ladder(architecture, kernel, dim, size, work)
+        assert choices and len(set(choices)) == len(choices)
+        for above, below in pairwise(choices):
+            assert below.query_block * below.key_block <= above.query_block * above.key_block
+            assert tokens(kernel, below) <= tokens(kernel, above)
+
+
+def test_heavier_work_begins_further_down() -> None:
+    for architecture, kernel, dim, size in product(Architecture, Kernel, DIMS, (2, 4, 8)):
+        ladders = [ladder(architecture, kernel, dim, size, work) for work in Work]
+        for lighter, heavier in pairwise(ladders):
+            assert set(heavier) <= set(lighter)
+
+
+def test_entries_say_why_and_are_all_of_use() -> None:
+    assert all(entry.reason and len(entry.reason) < 60 for entry in TABLE)
+    found = {
+        choice
+        for architecture, kernel, dim, size in product(Architecture, Kernel, DIMS, (2, 4, 8))
+        for choice in ladder(architecture, kernel, dim, size, Work.WIDE)
+    }
+    assert {entry.choice for entry in TABLE} | set(LAST) == found
+    for entry in TABLE:
+        assert all(
+            entry.choice in ladder(each, kernel, entry.dim, entry.element_size, Work.WIDE)
+            for each in entry.architectures
+            for kernel in entry.kernels
+        )
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((8, 0), "sm80"), ((8, 9), "sm80"), ((9, 0), "sm90"), ((10, 0), "sm100"), ((12, 0), "sm80")],
+)
+def test_families(capability: tuple[int, int], expected: str) -> None:
+    assert architecture_of(capability) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("attend tokens -> tokens", Work.WIDE),
+        ("attend causal", Work.WIDE),
+        ("attend causal score 30 * tanh(s / 30)", Work.WIDE),
+        ("attend window(513)", Work.USUAL),
+        ("input document: int[batch, tokens] attend same(document)", Work.USUAL),
+        ("input bias: float[2 * n - 1] attend tokens -> tokens score s + bias[q - k + n - 1]", Work.HEAVY),
+        ("input slope: float[heads] attend tokens -> tokens score s - slope[head] * abs(q - k)", Work.WIDE),
+        (" ".join(f"attend (q * {n} - k) % {n + 2} == 0" for n in range(2, 9)), Work.HEAVY),
+    ],
+)
+def test_work_of_patterns(body: str, expected: Work) -> None:
+    for length in (96, 1024):
+        mask = maskdsl.parse(f"pattern p(n) {{ space tokens[n] {body} }}")["p"].bind(n=length, heads=2)
+        assert make_plan(mask.ir).work is expected

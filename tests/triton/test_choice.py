@@ -1,0 +1,189 @@
+"""Choices of tiles: those that a GPU has no room for are never started, and measured ones are kept on disk."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+import maskdsl
+from maskdsl.cache import CACHE_VARIABLE
+from maskdsl.plan import KernelPlan, make_plan
+from maskdsl.runtime import choice, tuning
+from maskdsl.runtime.ahead import compile_ahead
+from maskdsl.runtime.choice import Chooser
+from maskdsl.runtime.modules import load_module
+from maskdsl.runtime.tuning import Question
+from maskdsl.tile_table import Architecture, Kernel, TileChoice, ladder
+
+MASK = maskdsl.parse("pattern window_layer(n = 4096, size = 513) { space tokens[n] attend window(size) }")
+MASK = MASK["window_layer"].bind()
+TEXT = """
+import triton
+
+
+@triton.jit
+def forward_kernel(q):
+    '''Version {version}.'''
+
+
+def attention(choice):
+    forward_kernel[(1,)](choice)
+    query_gradient_kernel[(1,)](choice)
+    key_gradient_kernel[(1,)](choice)
+"""
+QUESTION = Question(Kernel.FORWARD, torch.device("cuda:0"), (64, 64), torch.bfloat16, 12)
+LADDER = ladder(Architecture.SM80, Kernel.FORWARD, 64, 2)
+AMPLE = 227 * 1024
+
+
+class Compiler:
+    """Stands in for a kernel of Triton: compiles choices to what they need, and keeps what is started."""
+
+    def __init__(self, shared: Callable[[TileChoice], int]) -> None:
+        self.shared = shared
+        self.started: list[TileChoice] = []
+
+    def warmup(self, tiles: TileChoice, grid: tuple[int, ...]) -> object:
+        return SimpleNamespace(metadata=SimpleNamespace(shared=self.shared(tiles)))
+
+    def __getitem__(self, grid: object) -> Callable[[TileChoice], None]:
+        return self.started.append
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A GPU like an A100, as far as questions about it go."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(choice, "largest_shared_memory", lambda device: AMPLE)
+
+
+def module(shared: Callable[[TileChoice], int] = lambda tiles: 0, version: int = 1) -> ModuleType:
+    found = load_module.__wrapped__(TEXT.format(version=version), "choices")
+    found.__dict__.update({kernel: Compiler(shared) for kernel in Kernel})
+    return found
+
+
+def chosen(
+    module: ModuleType, tune: bool = False, question: Question = QUESTION, chooser: Chooser | None = None
+) -> TileChoice:
+    plan = make_plan(MASK.ir, tune=tune)
+    start = lambda attention, tiles: attention(tiles)  # noqa: E731
+    return (chooser or Chooser()).choose(plan, question, module.attention, start)
+
+
+def test_what_fits_is_as_the_table_says_and_nothing_is_started() -> None:
+    found = module()
+    assert chosen(found) == LADDER[0]
+    assert found.forward_kernel.started == found.key_gradient_kernel.started == []
+
+
+@pytest.mark.parametrize("rung", range(len(LADDER)))
+def test_first_that_fits(rung: int) -> None:
+    assert chosen(module(lambda tiles: AMPLE + (tiles != LADDER[rung]))) == LADDER[rung]
+
+
+def test_where_nothing_fits_the_smallest_says_so_itself() -> None:
+    assert chosen(module(lambda tiles: AMPLE + 1)) == LADDER[-1]
+
+
+@pytest.mark.parametrize("dim", [64, 128, 256])
+@pytest.mark.parametrize("kernel", Kernel)
+def test_ladders_reach_what_small_gpus_have(monkeypatch: pytest.MonkeyPatch, kernel: Kernel, dim: int) -> None:
+    """8.6, 8.9 and 12.x have 99 KiB of shared memory; here by the figures of compilers for a GPU that has more."""
+    limit = 99 * 1024
+    monkeypatch.setattr(choice, "largest_shared_memory", lambda device: limit)
+    needs: dict[TileChoice, int] = {}
+
+    def shared(tiles: TileChoice) -> int:
+        needs[tiles] = compile_ahead(MASK.ir, "sm80", dim, "bf16", kernel, tiles).usage.shared
+        return needs[tiles]
+
+    found = module()
+    found.__dict__[kernel] = Compiler(shared)
+    best = chosen(found, question=replace(QUESTION, kernel=kernel, dims=(dim, dim)))
+    assert needs.pop(best) <= limit
+    assert all(each > limit for each in needs.values())
+
+
+# Measured choices
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[TileChoice]:
+    """What was timed: the second choice is the fastest."""
+    found: list[TileChoice] = []
+
+    def seconds(start: Callable[[], object]) -> float:
+        start()
+        found.append(start.args[-1])  # type: ignore[attr-defined]
+        return 1.0 if found[-1] == LADDER[1] else 2.0
+
+    monkeypatch.setattr(tuning, "timer_of", lambda device: seconds)
+    return found
+
+
+def test_the_fastest_is_taken_and_measured_once(measured: list[TileChoice]) -> None:
+    found, chooser = module(), Chooser()
+    assert [chosen(found, tune=True, chooser=chooser) for _ in range(2)] == [LADDER[1]] * 2
+    assert measured == found.forward_kernel.started == list(LADDER)
+    assert found.query_gradient_kernel.started == []
+
+
+def test_another_process_need_not_measure(measured: list[TileChoice]) -> None:
+    assert chosen(module(), tune=True) == chosen(module(), tune=True) == LADDER[1]
+    assert len(measured) == len(LADDER)
+
+
+def test_only_what_fits_is_measured(measured: list[TileChoice]) -> None:
+    assert chosen(module(lambda tiles: AMPLE + (tiles in LADDER[:2])), tune=True) == LADDER[2]
+    assert measured == list(LADDER[2:])
+    assert chosen(module(lambda tiles: AMPLE + (tiles in LADDER[:3])), tune=True) == LADDER[3]
+
+
+@pytest.mark.parametrize(
+    "change", [{"length": 13}, {"dims": (64, 32)}, {"dtype": torch.float16}, {"device": torch.device("cuda:1")}]
+)
+def test_what_measurements_depend_on(
+    measured: list[TileChoice], monkeypatch: pytest.MonkeyPatch, change: dict[str, object]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    chosen(module(), tune=True)
+    chosen(module(), tune=True, question=replace(QUESTION, **change))  # type: ignore[arg-type]
+    assert len(measured) == 2 * len(LADDER)
+
+
+def test_other_kernels_are_measured_anew(measured: list[TileChoice]) -> None:
+    chosen(module(), tune=True)
+    chosen(module(version=2), tune=True)
+    assert len(measured) == 2 * len(LADDER)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff", b"{", b"[]", b"1", b'{"choice": 1}', b'{"choice": [[], 1, 2, 3]}', b'{"choice": [9, 9, 9, 9]}'],
+)
+def test_a_broken_file_is_no_error(measured: list[TileChoice], tmp_path: Path, content: bytes) -> None:
+    chosen(module(), tune=True)
+    (file,) = (tmp_path / "tiles").iterdir()
+    assert json.loads(file.read_text())["choice"] == list(LADDER[1])
+    file.write_bytes(content)
+    assert chosen(module(), tune=True) == LADDER[1]
+    assert len(measured) == 2 * len(LADDER)
+    assert json.loads(file.read_text())["choice"] == list(LADDER[1])
+
+
+def test_nothing_is_measured_on_the_cpu(tmp_path: Path) -> None:
+    question = replace(QUESTION, device=torch.device("cpu"))
+    assert chosen(module(), tune=True, question=question) == ladder(Architecture.INTERPRETER, Kernel.FORWARD, 64, 2)[0]
+    assert not (tmp_path / "tiles").exists()
+
+
+def test_the_users_word_reaches_the_plan() -> None:
+    plans: list[KernelPlan] = [MASK.compile("triton", tune=tune).plan for tune in (False, True)]
+    assert [plan.tune for plan in plans] == [False, True]
