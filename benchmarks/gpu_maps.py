@@ -55,6 +55,6 @@ def builder(attention: Attention, size: Size, inputs: Inputs) -> Step:
     choices = tile_choices(DIM, q.element_size(), device_kind(size.device))
 
     def build() -> object:
-        return Launch(attention.call(inputs, q, False), choices).tiles(choices.forward, q, q, "row")
+        return Launch(attention.call(inputs, q, False), choices, ()).tiles(choices.forward, q, q, "row")
 
     return build

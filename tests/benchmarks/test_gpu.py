@@ -1,6 +1,7 @@
 """The benchmark of GPUs, tried on the CPU: it goes through all patterns, and believes no wrong result."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from gpu_reference import Wrong, check_gradients, gradients, samples
 from gpu_timing import Budget, Timer
 
 from maskdsl.ir.coordinates import Coordinates
+from maskdsl.runtime.triton import interpreted
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 CPU = torch.device("cpu")
@@ -196,6 +198,15 @@ def test_block_maps_of_fresh_documents() -> None:
     record = gpu_maps.measure(SMALL, TIMER)
     assert "failed" not in record
     assert record["ratio"] == pytest.approx(record["flex_seconds"] / record["seconds"])
+
+
+@pytest.mark.skipif(interpreted(), reason="runs itself")
+def test_block_maps_of_kernels() -> None:
+    """As kernels find them, which run in the interpreter here."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "fresh_documents"]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    ended = subprocess.run(command, env=environment, cwd=SCRIPT.parents[1], capture_output=True, text=True, timeout=300)
+    assert "1 passed" in ended.stdout, ended.stdout[-3000:]
 
 
 def test_the_picture(tmp_path: Path) -> None:

@@ -33,10 +33,10 @@ def surrounded(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
 
 
 def given(mask: maskdsl.Mask, batch: int) -> dict[str, Tensor]:
-    """Plausible inputs, floats as float32."""
+    """Plausible inputs, floats as float32 and with gradients."""
     arrays = synthetic_inputs(mask.ir, batch=batch)
     tensors = {name: torch.as_tensor(array, device=DEVICE) for name, array in arrays.items()}
-    return {name: x.float() if x.is_floating_point() else x for name, x in tensors.items()}
+    return {name: x.float().requires_grad_() if x.is_floating_point() else x for name, x in tensors.items()}
 
 
 def check(
@@ -58,17 +58,20 @@ def check(
         (batch, heads[1], mask.key_length, dims[1]),
     )
     tensors = [surrounded(shape, dtype, seed) for seed, shape in enumerate(shapes)]
-    wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
     inputs = given(mask, batch)
-    found = mask.compile("triton")(*tensors, return_lse=True, layout=layout, **inputs)
-    expected = mask.compile("reference")(*wide, return_lse=True, layout=layout, **inputs)
+    floats = [name for name, x in inputs.items() if x.is_floating_point()]
+    tensors += [inputs[name] for name in floats]
+    wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    wide_inputs = {**inputs, **dict(zip(floats, wide[3:], strict=True))}
+    found = mask.compile("triton")(*tensors[:3], return_lse=True, layout=layout, **inputs)
+    expected = mask.compile("reference")(*wide[:3], return_lse=True, layout=layout, **wide_inputs)
     compare("the output", found[0], expected[0], dtype)
     compare("the log-sum-exp", *(each[1].unsqueeze(-1) for each in (found, expected)), dtype, cancels=True)
     generator = torch.Generator().manual_seed(9)
     toward = torch.randn(expected[0].shape, generator=generator, dtype=torch.float64).to(DEVICE, dtype)
     gradients = torch.autograd.grad(found[0], tensors, toward)
     right = torch.autograd.grad(expected[0], wide, toward.double())
-    for name, own, other in zip("qkv", gradients, right, strict=True):
+    for name, own, other in zip([*"qkv", *floats], gradients, right, strict=True):
         compare(f"the gradient of {name}", own, other, dtype, cancels=True)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import maskdsl
-from tests.gpu.tensors import DEVICE, REASON, RUNS, check
+from tests.gpu.tensors import DEVICE, REASON, RUNS, check, given, surrounded
 
 pytestmark = pytest.mark.skipif(not RUNS, reason=REASON)
 
@@ -77,3 +77,17 @@ def test_orders(order: str, layout: str) -> None:
     pattern = maskdsl.load(EXAMPLES / "vision/neighborhood.attn")["na2"]
     mask = pattern.bind(h=LENGTHS["h"], w=LENGTHS["w"], kernel=(5, 3), heads=2, order=order)
     check(mask, torch.float32, layout=layout)
+
+
+@pytest.mark.parametrize("name", ["t5", "alibi"])
+def test_every_run_has_the_same_bits(name: str) -> None:
+    """Gradients of inputs are sums over all pairs, whose order is fixed."""
+    mask = awkward(maskdsl.load(EXAMPLES / "language" / f"{name}.attn")[name])
+    inputs = given(mask, 1)
+    tensors = [surrounded((1, 2, LENGTHS["n"], 32), torch.float32, seed) for seed in range(3)]
+    attention = mask.compile("triton")
+    first, second = (
+        torch.autograd.grad(attention(*tensors, **inputs).square().sum(), [*tensors, *inputs.values()])
+        for _ in range(2)
+    )
+    assert all(map(torch.equal, first, second))
