@@ -12,7 +12,9 @@ from maskdsl.codegen.forward import Tiles
 
 MOST_RUNS = 64
 """Of one kind in a row: from the first that is one too many on, all tiles of the row are one run of partial ones."""
-TILES_NUMBERS = ["heads", "rows", "columns", "whole_columns", "query_length", "key_length"]
+CHUNK = 256
+"""Tiles of a row that are looked at together."""
+TILES_NUMBERS = ["heads", "rows", "columns", "whole_columns", "query_length", "key_length", "most_runs"]
 # hole: tiles_numbers
 # end
 
@@ -63,19 +65,19 @@ def tiles_kernel(
     whole_columns,
     query_length,
     key_length,
+    most_runs,
     # hole: tiles_parameters
     # end
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
     BY_ROW: tl.constexpr,
-    MOST_RUNS: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
     """The runs of one row of one variant, CHUNK tiles at a time. A run begins where the tile before is not like it."""
     row = tl.program_id(0) % rows
     variant = tl.program_id(0) // rows
     head, batch = variant % heads, variant // heads
-    first_run = tl.program_id(0).to(tl.int64) * MOST_RUNS
+    first_run = tl.program_id(0).to(tl.int64) * most_runs
     full_count = tl.program_id(0) * 0
     partial_count = tl.program_id(0) * 0
     limit = columns
@@ -91,7 +93,7 @@ def tiles_kernel(
         begins_full, begins_partial = full & ~full_before, partial & ~partial_before
         full_number = full_count + tl.cumsum(begins_full.to(tl.int32), 0) - 1
         partial_number = partial_count + tl.cumsum(begins_partial.to(tl.int32), 0) - 1
-        over = (begins_full & (full_number >= MOST_RUNS)) | (begins_partial & (partial_number >= MOST_RUNS - 1))
+        over = (begins_full & (full_number >= most_runs)) | (begins_partial & (partial_number >= most_runs - 1))
         limit = tl.minimum(limit, tl.min(tl.where(over, column, columns), 0))
         listed = column < limit
         tl.store(full_starts + first_run + full_number, column, mask=begins_full & listed)
@@ -125,7 +127,7 @@ def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
     # A last block of keys that is not whole needs its bounds checked; of queries, none does.
     whole_columns = key_length // block[1] if by_row else query_blocks
     count = batch * heads * rows
-    most_runs = min(MOST_RUNS, triton.next_power_of_2(columns + 1))
+    most_runs = min(MOST_RUNS, columns + 1)
     lists = [torch.empty(count * size, dtype=torch.int32, device=device) for size in (2, most_runs, most_runs) * 2]
     tiles_kernel[(count,)](
         *lists,
@@ -135,12 +137,12 @@ def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
         whole_columns,
         query_length,
         key_length,
+        most_runs,
         # hole: tiles_arguments
         # end
         QUERY_BLOCK=block[0],
         KEY_BLOCK=block[1],
         BY_ROW=by_row,
-        MOST_RUNS=most_runs,
-        CHUNK=min(256, triton.next_power_of_2(columns)),
+        CHUNK=CHUNK,
     )
     return Tiles(torch.arange(batch * heads, dtype=torch.int32, device=device).view(batch, heads), *lists)
