@@ -69,10 +69,13 @@ def check(
     compare("the log-sum-exp", *(each[1].unsqueeze(-1) for each in (found, expected)), dtype, cancels=True)
     generator = torch.Generator().manual_seed(9)
     toward = torch.randn(expected[0].shape, generator=generator, dtype=torch.float64).to(DEVICE, dtype)
-    gradients = torch.autograd.grad(found[0], tensors, toward)
+    gradients = torch.autograd.grad(found[0], tensors, toward, retain_graph=bool(floats))
     right = torch.autograd.grad(expected[0], wide, toward.double())
     for name, own, other in zip([*"qkv", *floats], gradients, right, strict=True):
         compare(f"the gradient of {name}", own, other, dtype, cancels=True)
+    if floats:
+        again = torch.autograd.grad(found[0], tensors, toward)
+        assert all(map(torch.equal, gradients, again)), "two backward passes differ"
 
 
 def compare(what: str, found: Tensor, expected: Tensor, dtype: torch.dtype, cancels: bool = False) -> None:

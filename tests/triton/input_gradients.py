@@ -4,6 +4,7 @@ Results are filled with NaN before kernels run. Prints `agreed` at the end; what
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,126 +15,27 @@ from triton.runtime.interpreter import interpreter_builder
 import maskdsl
 from maskdsl.ir.evaluate import attention
 from maskdsl.ir.inputs import relation_inputs
+from maskdsl.ir.ops import Type
 from maskdsl.runtime.backends import usable_backends
 from maskdsl.synthetic import synthetic_inputs
 from tests.triton.interpreted import poisoned
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LENGTH = 41
-TEXT = """
-pattern relative(h = 5, w = 7) {
-    space image[y = h, x = w]
-    input bias: float[heads, 2 * h - 1, 2 * w - 1]
-    attend window((3, 5))
-    score s + bias[head, q.y - k.y + h - 1, q.x - k.x + w - 1]
-}
-pattern slopes(n = 41) {
-    space tokens[n]
-    input slope: float[heads]
-    input shift: float[1]
-    attend causal
-    score s - slope[head] * float(q - k)
-    score 20.0 * tanh(s / 20.0) + shift[0] * float(q % 3)
-}
-pattern gates(n = 41) {
-    space tokens[n]
-    input gate: float[tokens, heads, batch]
-    input own: float[batch, tokens]
-    input cluster: int[batch, tokens]
-    attend same(cluster) and (k - q) % 3 < 2
-    score s + q.gate * k.gate - q.own
-    weight sigmoid(k.own)
-    order by cluster
-}
-pattern scaled(n = 41) {
-    space tokens[n]
-    input width: float[heads, tokens]
-    input unit: float[4]
-    attend window(9)
-    score s * k.width + exp(q.width)
-    scale 0.3 * unit[head] + 0.1 * k.width
-}
-pattern weighed(n = 41) {
-    space tokens[n]
-    input table: float[heads, 7]
-    input near: float[n]
-    attend q >= k
-    weight table[head, q % 7] * near[k] + sigmoid(near[q - k])
-}
-pattern chained(n = 41) {
-    space tokens[n]
-    input bias: float[heads, 2 * n - 1]
-    input cap: float[batch, heads]
-    attend causal or k < 3
-    score s + bias[head, q - k + n - 1] * cap[batch, head]
-    score cap[batch, head] * tanh(s / cap[batch, head])
-    score s + bias[head, q - k + n - 1] - bias[0, k] if q % 2 == 0 else s * abs(bias[head, q])
-}
-pattern nobody(n = 41) {
-    space tokens[n]
-    input bias: float[n]
-    input gate: float[tokens]
-    attend q > 11 and k > q and k.gate < 0.5
-    score s + bias[k - q] * k.gate
-}
-pattern alone(n = 1) {
-    space tokens[n]
-    input bias: float[2]
-    input gate: float[heads, tokens]
-    attend q >= k
-    score s + bias[q - k] * q.gate
-    weight bias[1] + k.gate
-}
-pattern spaces(text = 7, h = 5, w = 6) {
-    space words[text]
-    space image[y = h, x = w]
-    tokens words ++ image
-    input place: float[heads, image]
-    input gate: float[batch, tokens]
-    input unused: float[3]
-    attend words -> all
-    attend image -> image where window((3, 3))
-    score s + q.place - k.place * k.place if image -> image else s + k.gate
-    order image by morton(y, x)
-}
-pattern crossed(targets = 19, h = 5, w = 6) {
-    space target[targets]
-    space image[y = h, x = w]
-    queries target
-    keys image
-    input worth: float[batch, image]
-    input need: float[heads, target]
-    input table: float[targets, h]
-    attend abs(q.i * 3 - k.i) < 9 or k.x == q % 6
-    score s + k.worth * q.need + table[q.i, k.y]
-    order image by snake(y, x)
-    order target by target % 4
-}
-pattern replaced(n = 41) {
-    space tokens[n]
-    input bias: float[n]
-    input gate: float[tokens]
-    attend window(7)
-    score s + bias[abs(q - k)] + q.gate
-    score bias[q] * bias[k] + k.gate
-}
-"""
-MODULE = maskdsl.parse(TEXT)
-"""Tables with negative offsets, slopes of heads, gates of tokens, caps, scales, weights, empty rows and one token."""
+FILE = Path(__file__).with_name("inputs.attn")
+SMALL = {"n": 41, "h": 8, "w": 8, "size": 4}
+ROOM = {torch.float32: 2e-4, torch.float16: 1e-2}
+"""For rounding, by the largest number of a gradient."""
 
 
-def examples() -> list[maskdsl.Pattern]:
-    """Those that have inputs of type float."""
-    modules = [maskdsl.load(file) for file in sorted(EXAMPLES.rglob("*.attn"))]
-    patterns = [module[name] for module in modules for name in module]
-    return [each for each in patterns if any(declared.type == "float" for declared in bound(each, 1).ir.inputs)]
-
-
-def bound(pattern: maskdsl.Pattern, heads: int) -> maskdsl.Mask:
-    small = {"n": LENGTH, "h": 8, "w": 8, "size": 4}
-    names = {parameter.name.id for parameter in pattern.declaration.parameters}
-    own = {} if pattern.name in MODULE else {name: value for name, value in small.items() if name in names}
-    return pattern.bind(heads=heads, **own)
+def masks() -> Iterator[maskdsl.Mask]:
+    """Of `inputs.attn`, and of all examples that have inputs of type float."""
+    for pattern in maskdsl.load(FILE).values():
+        yield pattern.bind(heads=4)
+    for file in sorted(EXAMPLES.rglob("*.attn")):
+        for pattern in maskdsl.load(file).values():
+            mask = pattern.bind(heads=4, **{name: SMALL[name] for name in pattern.parameters if name in SMALL})
+            if any(each.type is Type.FLOAT for each in mask.ir.inputs):
+                yield mask
 
 
 class Problem:
@@ -149,17 +51,18 @@ class Problem:
         self.toward_lse = random.normal(size=self.q.shape[:3])
         self.floats = [name for name, value in self.inputs.items() if value.dtype.kind == "f"]
 
-    def gradients(self, backend: str, dtype: torch.dtype = torch.float64, layout: str = "declared") -> list[Tensor]:
+    def gradients(self, backend: str, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
         """Of q, k, v and all float inputs."""
-        tensors = [torch.tensor(each, dtype=dtype).requires_grad_() for each in (self.q, self.k, self.v)]
-        inputs = {name: torch.tensor(value) for name, value in self.inputs.items()}
-        leaves = [inputs[name].to(dtype).requires_grad_() for name in self.floats]
-        given = inputs | dict(zip(self.floats, leaves, strict=True))
-        out, lse = self.mask.compile(backend)(*tensors, return_lse=True, layout=layout, **given)
-        loss = (out * torch.tensor(self.toward, dtype=out.dtype)).sum()
-        loss = loss + (lse * torch.tensor(self.toward_lse))[lse.isfinite()].sum()
-        asked = [*tensors, *leaves]
-        return list(torch.autograd.grad(loss, asked, allow_unused=True, materialize_grads=True))
+        named = {"q": self.q, "k": self.k, "v": self.v}
+        tensors = {name: torch.tensor(value, dtype=dtype) for name, value in named.items()}
+        tensors |= {name: torch.tensor(self.inputs[name], dtype=dtype) for name in self.floats}
+        given = {name: torch.tensor(value) for name, value in self.inputs.items() if name not in self.floats}
+        for tensor in tensors.values():
+            tensor.requires_grad_()
+        out, lse = self.mask.compile(backend)(**tensors, **given, return_lse=True)
+        loss = (out * torch.tensor(self.toward)).sum() + (lse * torch.tensor(self.toward_lse))[lse.isfinite()].sum()
+        grads = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True, materialize_grads=True)
+        return dict(zip(tensors, grads, strict=True))
 
     def loss(self, inputs: dict[str, np.ndarray]) -> float:
         """By the meaning."""
@@ -170,29 +73,32 @@ class Problem:
 def check_values(problem: Problem) -> None:
     """Against the reference, and against differences of the meaning, input by input."""
     found, expected = problem.gradients("triton"), problem.gradients("reference")
-    for name, one, other in zip(("q", "k", "v", *problem.floats), found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
-    step, random = 1e-5, problem.random
-    for name, gradient in zip(problem.floats, found[3:], strict=True):
-        if name in relation_inputs(problem.mask.ir):
-            continue
-        values, direction = problem.inputs[name], random.normal(size=problem.inputs[name].shape)
+    for name, other in expected.items():
+        torch.testing.assert_close(
+            found[name], other, rtol=1e-9, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
+        )
+    step = 1e-5
+    for name in set(problem.floats) - relation_inputs(problem.mask.ir):
+        values = problem.inputs[name]
+        direction = problem.random.normal(size=values.shape)
         ends = [problem.loss(problem.inputs | {name: values + sign * step * direction}) for sign in (1, -1)]
-        difference, slope = (ends[0] - ends[1]) / (2 * step), float((gradient * torch.tensor(direction)).sum())
+        difference, slope = (ends[0] - ends[1]) / (2 * step), float((found[name] * torch.tensor(direction)).sum())
         assert abs(slope - difference) <= 1e-6 * max(1.0, abs(difference)), (problem.mask, name, slope, difference)
 
 
-def check_single(problem: Problem) -> None:
-    """In float32, as far as its rounding goes."""
-    for one, other in zip(problem.gradients("triton", torch.float32), problem.gradients("reference"), strict=True):
-        assert one.dtype == torch.float32
-        size = max(1.0, float(other.abs().max()))
-        torch.testing.assert_close(one.double(), other, rtol=0, atol=2e-4 * size)
+def check_types(problem: Problem, single: dict[str, Tensor]) -> None:
+    """Gradients have the type of what they are of, and its rounding."""
+    expected = problem.gradients("reference")
+    for dtype, found in ((torch.float32, single), (torch.float16, problem.gradients("triton", torch.float16))):
+        for name, gradient in found.items():
+            assert gradient.dtype == dtype
+            largest = max(1.0, float(expected[name].abs().max()))
+            torch.testing.assert_close(gradient.double(), expected[name], rtol=0, atol=ROOM[dtype] * largest)
 
 
-def check_bits(problem: Problem) -> None:
+def check_bits(problem: Problem, single: dict[str, Tensor]) -> None:
     """The last program first: all gradients have the same bits."""
-    expected, forward = problem.gradients("triton", torch.float32), interpreter_builder.set_grid_idx
+    forward = interpreter_builder.set_grid_idx
 
     def backward(x: int, y: int, z: int) -> None:
         forward(interpreter_builder.grid_dim[0] - 1 - x, y, z)
@@ -200,25 +106,55 @@ def check_bits(problem: Problem) -> None:
     interpreter_builder.set_grid_idx = backward
     found = problem.gradients("triton", torch.float32)
     interpreter_builder.set_grid_idx = forward
-    for one, other in zip(found, expected, strict=True):
-        assert torch.equal(one, other)
+    assert all(torch.equal(found[name], single[name]) for name in single)
 
 
-def main(names: list[str]) -> None:
+def check_poison(problem: Problem) -> None:
+    """NaN in whatever inputs no attending pair of `hidden` reads changes no gradient."""
+    expected = problem.gradients("reference")
+    problem.inputs["worth"][25:] = problem.inputs["need"][:, [*range(7), *range(36, 41)]] = np.nan
+    problem.inputs["bias"][:, 40 + 12 :] = problem.inputs["bias"][:, : 40 + 7 - 24] = np.nan
+    for name, found in problem.gradients("triton").items():
+        torch.testing.assert_close(found, expected[name], rtol=1e-9, atol=1e-9)
+
+
+def check_nan(problem: Problem) -> None:
+    """A value that is not finite and is attended leaves no finite gradient of a table."""
+    for value in (np.nan, np.inf):
+        problem.v[0, 0, 3, 5] = value
+        assert problem.gradients("triton")["bias"].isnan().all()
+
+
+def check_alone(problem: Problem) -> None:
+    """Only what is asked for is computed."""
+    q, k, v = (torch.tensor(each) for each in (problem.q, problem.k, problem.v))
+    inputs = {name: torch.tensor(value) for name, value in problem.inputs.items()}
+    expected = problem.gradients("reference")
+    for name in problem.floats:
+        inputs[name].requires_grad_()
+        out, lse = problem.mask.compile("triton")(q, k, v, **inputs, return_lse=True)
+        loss = (out * torch.tensor(problem.toward)).sum()
+        loss = loss + (lse * torch.tensor(problem.toward_lse))[lse.isfinite()].sum()
+        (found,) = torch.autograd.grad(loss, inputs[name])
+        torch.testing.assert_close(found, expected[name], rtol=1e-9, atol=1e-9)
+        inputs[name].requires_grad_(False)
+
+
+def main(part: int, parts: int) -> None:
     assert "triton" in usable_backends()
     torch.Tensor.new_empty = poisoned  # type: ignore[method-assign]
-    patterns = [*(MODULE[name] for name in MODULE), *examples()]
-    for seed, pattern in enumerate(patterns):
-        if names and pattern.name not in names:
-            continue
-        print(pattern.name)
-        problem = Problem(bound(pattern, 4), (4, 2, 1)[seed % 3], 2, seed)
-        assert problem.floats
+    for seed, mask in list(enumerate(masks()))[part::parts]:
+        problem = Problem(mask, (4, 2, 1)[seed % 3], 2, seed)
         check_values(problem)
-        check_single(problem)
-        check_bits(problem)
+        single = problem.gradients("triton", torch.float32)
+        check_types(problem, single)
+        check_bits(problem, single)
+        if mask.ir.name == "hidden":
+            check_alone(problem)
+            check_poison(problem)
+            check_nan(problem)
     print("agreed")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -116,3 +116,21 @@ def test_lengths_are_no_part_of_the_kernel() -> None:
     blocks = maskdsl.load(EXAMPLES / "vision" / "maxvit.attn")["block"]
     assert kernel(blocks, h=14, w=14) == kernel(blocks, h=56, w=28)
     assert "attends &= " in kernel(blocks, h=14, w=14)
+
+
+INPUTS = maskdsl.load(HERE / "inputs.attn")
+ATOMIC = re.compile(r"\b(atom|red)\.global|\bglobal_atomic")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["relative", "gates", "chained", "spaces"])
+def test_gradients_of_inputs_compile(name: str, target: str) -> None:
+    """With atomic operations for tables alone, and without any where nobody asks for their gradients."""
+    mask = INPUTS[name].bind(heads=4).ir
+    for kernel in KERNELS[1:]:
+        compiled = compile_ahead(mask, target, kernel_name=kernel, choice=SMALL, input_gradients=True)
+        assert compiled.usage.shared <= SHARED[target]
+        adds = kernel == "key_gradient_kernel" and name in ("relative", "chained")
+        assert bool(ATOMIC.search(compiled.assembly)) == adds
+    plain = compile_ahead(mask, target, kernel_name="key_gradient_kernel", choice=SMALL)
+    assert not ATOMIC.search(plain.assembly)
