@@ -8,8 +8,9 @@ from maskdsl.codegen.forward import NUMBERS, load_tokens
 
 # end
 # The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where
-# nothing is attended; `delta` what is taken from all slopes of a query: the sum of out * grad_out, less the gradient of
-# lse. Slopes are those of scores; SCALE turns them into slopes of products of queries and keys.
+# nothing is attended and behind the last query, up to a multiple of 128, which every block divides. `delta` is what is
+# taken from all slopes of a query: the sum of out * grad_out, less the gradient of lse. Slopes are those of scores;
+# SCALE turns them into slopes of products of queries and keys.
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -79,7 +80,7 @@ def query_gradient_kernel(
     query_places = tl.minimum(queries, query_length - 1)
     query_tile = load_tokens(q, query_places, q_token_stride, DIM, PADDED_DIM)
     grad_tile = load_tokens(grad_out + first * VALUE_DIM, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
-    own_base = tl.load(base + first + query_places)
+    own_base = tl.load(base + (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128 + queries)
     own_delta = tl.load(delta + first + query_places)
     # hole: query_coordinates
     # end
@@ -216,6 +217,7 @@ def key_gradient_kernel(
         head = key_head * heads_per_key_head + member
         wide_head = head.to(tl.int64)
         first = (wide_batch * heads + wide_head) * query_length
+        base_first = (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128
         own_q = q + wide_batch * q_batch_stride + wide_head * q_head_stride
         own_grad = grad_out + first * VALUE_DIM
         # hole: key_row
@@ -237,7 +239,7 @@ def key_gradient_kernel(
                 query_places = tl.minimum(queries, query_length - 1)
                 query_tile = load_tokens(own_q, query_places, q_token_stride, DIM, PADDED_DIM)
                 grad_tile = load_tokens(own_grad, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
-                own_base = tl.load(base + first + queries, mask=queries < query_length, other=float("inf"))
+                own_base = tl.load(base + base_first + queries)
                 own_delta = tl.load(delta + first + query_places)
                 s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
                 # hole: key_full_score
@@ -267,7 +269,7 @@ def key_gradient_kernel(
                 query_places = tl.minimum(queries, query_length - 1)
                 query_tile = load_tokens(own_q, query_places, q_token_stride, DIM, PADDED_DIM)
                 grad_tile = load_tokens(own_grad, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
-                own_base = tl.load(base + first + queries, mask=queries < query_length, other=float("inf"))
+                own_base = tl.load(base + base_first + queries)
                 own_delta = tl.load(delta + first + query_places)
                 s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
                 # hole: key_partial_score
@@ -328,7 +330,8 @@ def gradients(
     key_heads, key_length, value_dim = v.shape[1:]
     grad_out = grad_out.to(q.dtype).contiguous()
     delta = ((grad_out * out).sum(dim=-1, dtype=lse.dtype) - grad_lse).contiguous()
-    base = (lse * 1.4426950408889634).masked_fill(lse == -torch.inf, torch.inf).contiguous()
+    base = (lse * 1.4426950408889634).masked_fill(lse == -torch.inf, torch.inf)
+    base = torch.nn.functional.pad(base, (0, -query_length % 128), value=torch.inf).contiguous()
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     # hole: tile_arguments
     row_variants = row_tiles.variant_of.expand(batch, heads)

@@ -3,12 +3,15 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+
+import networkx as nx
 
 LABEL = re.compile(r"^(\$L__BB\w+|\.LBB\w+):")
 BRANCH = re.compile(r"\b(?:bra(?:\.uni)?|s_c?branch\w*)\s+(\$L__BB\w+|\.LBB\w+)")
 MATRIX = re.compile(r"\b(wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma)")
-COMPARE = re.compile(r"\b(setp?\.|v_cmp)")
-SELECT = re.compile(r"\b(selp\.|v_cndmask)")
+COMPARE = re.compile(r"\b(?:setp\.|v_cmp)")
+SELECT = re.compile(r"\b(?:selp\.|v_cndmask)")
 
 
 @dataclass(frozen=True)
@@ -23,16 +26,10 @@ class Loop:
 
 
 def tile_loops(assembly: str) -> tuple[Loop, ...]:
-    """The innermost loops of PTX or AMD GCN that have matrix instructions, in the order of the text."""
-    lines = assembly.splitlines()
-    spans = list(loops(lines))
-    innermost = [
-        span
-        for span in spans
-        if not any(other != span and span[0] <= other[0] and other[1] <= span[1] for other in spans)
-    ]
-    found = (loop("\n".join(lines[first : last + 1])) for first, last in innermost)
-    return tuple(each for each in found if each.matrix_instructions)
+    """The innermost of the loops of PTX or AMD GCN that have matrix instructions, in the order of the text."""
+    graph = blocks(assembly.splitlines())
+    found = sorted(sorted(each) for each in innermost(graph))
+    return tuple(loop("\n".join(graph.nodes[block]["text"] for block in each)) for each in found)
 
 
 def loop(body: str) -> Loop:
@@ -40,13 +37,40 @@ def loop(body: str) -> Loop:
     return Loop(len(matrix), tuple(sorted(set(matrix))), len(COMPARE.findall(body)), len(SELECT.findall(body)))
 
 
-def loops(lines: list[str]) -> Iterator[tuple[int, int]]:
-    """First and last line of every stretch that a branch at its end leads back to the start of."""
-    starts: dict[str, int] = {}
-    ends: dict[str, int] = {}
-    for number, line in enumerate(lines):
-        if label := LABEL.match(line):
-            starts[label[1]] = number
-        elif (branch := BRANCH.search(line)) and branch[1] in starts:
-            ends[branch[1]] = number
-    return ((starts[label], end) for label, end in ends.items())
+def innermost(graph: nx.DiGraph) -> Iterator[frozenset[int]]:
+    """The blocks of each loop that has matrix instructions and no loop with such inside."""
+    for component in nx.strongly_connected_components(graph):
+        inside = graph.subgraph(component)
+        if not inside.edges or not any(MATRIX.search(graph.nodes[block]["text"]) for block in component):
+            continue
+        entered = [block for block in component if set(graph.predecessors(block)) - component]
+        within = nx.DiGraph(inside)
+        within.remove_edges_from([*within.in_edges(entered)])
+        inner = list(innermost(within)) if entered else []
+        yield from inner or [frozenset(component)]
+
+
+def blocks(lines: list[str]) -> nx.DiGraph:
+    """The flow between stretches of lines that nothing enters or leaves but at their ends, by number."""
+    cuts = {0, len(lines)}
+    cuts |= {number for number, line in enumerate(lines) if LABEL.match(line)}
+    cuts |= {number + 1 for number, line in enumerate(lines) if BRANCH.search(line)}
+    graph = nx.DiGraph()
+    labels: dict[str, int] = {}
+    branches: list[tuple[int, str]] = []
+    for number, (first, last) in enumerate(pairwise(sorted(cuts))):
+        graph.add_node(number, text="\n".join(lines[first:last]))
+        if label := LABEL.match(lines[first]):
+            labels[label[1]] = number
+        branch = BRANCH.search(lines[last - 1])
+        if branch:
+            branches.append((number, branch[1]))
+        if last < len(lines) and not (branch and is_always(lines[last - 1])):
+            graph.add_edge(number, number + 1)
+    graph.add_edges_from((number, labels[label]) for number, label in branches)
+    return graph
+
+
+def is_always(line: str) -> bool:
+    """Whether a branch is taken under no condition."""
+    return not re.search(r"@!?%|s_cbranch", line)
