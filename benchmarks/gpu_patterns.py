@@ -152,17 +152,14 @@ def swin(size: Size, inputs: Inputs) -> Mod:
     height, width = size.sides
     columns = width // SWIN
 
-    def sides(place: Tensor) -> tuple[Tensor, Tensor]:
+    def side(place: Tensor) -> Tensor:
+        """0 to 3: whether a token is above and left of the borders. Numbers, as Inductor compares no booleans."""
         window, inside = place // SWIN**2, place % SWIN**2
         y = (window // columns * SWIN + inside // SWIN + SHIFT) % height
         x = (window % columns * SWIN + inside % SWIN + SHIFT) % width
-        return y < SHIFT, x < SHIFT
+        return 2 * (y < SHIFT).int() + (x < SHIFT).int()
 
-    def mask_mod(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        (query_top, query_left), (key_top, key_left) = sides(q), sides(k)
-        return (q // SWIN**2 == k // SWIN**2) & (query_top == key_top) & (query_left == key_left)
-
-    return mask_mod
+    return lambda b, h, q, k: (q // SWIN**2 == k // SWIN**2) & (side(q) == side(k))
 
 
 def in_tiles(size: Size) -> str:
