@@ -10,7 +10,6 @@ import torch
 from maskdsl.codegen.tiles import rows_of, spread, tiles_of
 
 # end
-from torch.autograd.function import once_differentiable
 
 # Words used below.
 #   unit     a key head of one batch entry, with the query heads that share it: its "heads"
@@ -270,41 +269,9 @@ def backward_tile(problem, tile, lse, delta, grad_out, grads, gradients):
 
 # hole: leaves
 # end
-class TiledAttention(torch.autograd.Function):
-    """The backward pass computes the scores again, tile by tile; nothing of the size of the scores is kept."""
-
-    @staticmethod
-    def forward(ctx, make, names, q, k, v, *floats):
-        problem = make(q, k, v, dict(zip(names, floats, strict=True)))
-        out, lse = forward(problem, wants_lse=True)
-        out = out.to(q.dtype)
-        ctx.make, ctx.names = make, names
-        ctx.save_for_backward(q, k, v, out, lse, *floats)
-        return out, lse
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_out, grad_lse):
-        q, k, v, out, lse, *floats = ctx.saved_tensors
-        named = dict(zip(ctx.names, floats, strict=True))
-        gradients = {
-            name: torch.zeros_like(value, dtype=torch.promote_types(value.dtype, torch.float32))
-            for name, value in named.items()
-        }
-        grads = backward(ctx.make(q, k, v, named), out, lse, grad_out, grad_lse, gradients)
-        pairs = zip([*grads, *gradients.values()], [q, k, v, *floats], strict=True)
-        return None, None, *(grad.to(x.dtype) for grad, x in pairs)
-
-
-def attention(q, k, v, inputs, work, masks, heads, for_each, layout=(None, None), wants_lse=True):
-    """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in laid-out order.
-
-    `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens], in
-    declared order; `layout` the declared positions in laid-out order, of queries and of keys, where they differ;
-    `heads` the query heads of a unit; `masks` what earlier calls with equal inputs have kept; `for_each(function,
-    items)` calls a function for all items, in no order, perhaps on several threads.
-    """
-    batch, query_heads, length, dim = q.shape
+def problem_of(q, k, v, inputs, work, masks, heads, for_each, layout):
+    """The problem of one call; its arguments are those of `attention`."""
+    batch, query_heads = q.shape[:2]
     unit_heads = query_heads // heads
     inputs = {
         **inputs,
@@ -315,29 +282,57 @@ def attention(q, k, v, inputs, work, masks, heads, for_each, layout=(None, None)
     queries = keys = token_coordinates(device=q.device, **inputs)
     # end
     shape = batch, unit_heads, heads
-    parts = {
-        "queries": {name: unit_values(laid_out(value, layout[0]), *shape) for name, value in queries.items()},
-        "keys": {name: unit_values(laid_out(value, layout[1]), *shape) for name, value in keys.items()},
-        "inputs": inputs,
-    }
+    queries = {name: unit_values(laid_out(value, layout[0]), *shape) for name, value in queries.items()}
+    keys = {name: unit_values(laid_out(value, layout[1]), *shape) for name, value in keys.items()}
     inputs["head"] = inputs["head"].view(1, unit_heads, heads).expand(*shape).reshape(-1, heads, 1, 1)
     inputs["batch"] = inputs["batch"].expand(batch, unit_heads, 1).reshape(-1, 1, 1, 1)
-    named = {(part, name): value for part, values in parts.items() for name, value in values.items()}
-    floats = {name: value for name, value in named.items() if value.requires_grad}
+    q, k, v = units(q, heads), units(k, 1), units(v, 1)
+    return Problem(q, k, v, queries, keys, inputs, work, masks, for_each)
 
-    def make(q, k, v, floats):
-        own = {part: dict(values) for part, values in parts.items()}
-        for (part, name), value in floats.items():
-            own[part][name] = value
-        return Problem(q, k, v, **own, work=work, masks=masks, for_each=for_each)
 
-    tensors = q.reshape(-1, heads, length, dim), *(x.reshape(-1, 1, *x.shape[2:]) for x in (k, v))
-    if torch.is_grad_enabled() and (floats or any(x.requires_grad for x in (q, k, v))):
-        out, lse = TiledAttention.apply(make, tuple(floats), *tensors, *floats.values())
-    else:
-        out, lse = forward(make(*tensors, {}), wants_lse)
-        out = out.to(q.dtype)
-    return out.view(*q.shape[:3], -1), None if lse is None else lse.view(q.shape[:3])
+def attention(q, k, v, inputs, work, masks, heads, for_each, layout=(None, None), wants_lse=True):
+    """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in laid-out order.
+
+    `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens], in
+    declared order; `layout` the declared positions in laid-out order, of queries and of keys, where they differ;
+    `heads` the query heads of a unit; `masks` what earlier calls with equal inputs have kept; `for_each(function,
+    items)` calls a function for all items, in no order, perhaps on several threads.
+    """
+    problem = problem_of(q, k, v, inputs, work, masks, heads, for_each, layout)
+    out, lse = forward(problem, wants_lse)
+    return out.to(q.dtype).view(*q.shape[:3], -1), None if lse is None else lse.view(q.shape[:3])
+
+
+def gradients(
+    q, k, v, out, lse, grad_out, grad_lse, inputs, work, masks, heads, for_each, layout=(None, None), wanted=()
+):
+    """The gradients of q, k and v, and by name those of the `wanted` inputs, from those of the results of `attention`.
+
+    All others are as `attention` takes and gives them. The scores are computed again, tile by tile; nothing of the
+    size of the scores is kept.
+    """
+    leaves = {name: inputs[name].detach().requires_grad_() for name in wanted}
+    with torch.enable_grad():
+        problem = problem_of(q, k, v, {**inputs, **leaves}, work, masks, heads, for_each, layout)
+    parts = {"queries": problem.queries, "keys": problem.keys, "inputs": problem.inputs}
+    floats = {(part, name): x for part, values in parts.items() for name, x in values.items() if x.requires_grad}
+    slopes = {}
+    for (part, name), value in floats.items():
+        parts[part][name] = value.detach()
+        slopes[part, name] = torch.zeros_like(value, dtype=torch.promote_types(value.dtype, torch.float32))
+    results = [units(x, heads) for x in (out, lse.unsqueeze(-1), grad_out, grad_lse.unsqueeze(-1))]
+    grads = backward(problem, *results, slopes)
+    grads = [grad.to(x.dtype).reshape(x.shape) for grad, x in zip(grads, (q, k, v), strict=True)]
+    sent = [torch.zeros_like(leaf) for leaf in leaves.values()]
+    if floats:
+        ends = [slope.to(value.dtype) for slope, value in zip(slopes.values(), floats.values(), strict=True)]
+        sent = torch.autograd.grad([*floats.values()], [*leaves.values()], ends, materialize_grads=True)
+    return *grads, dict(zip(leaves, sent, strict=True))
+
+
+def units(x, heads):
+    """[batch, heads, tokens, dim] to [units, heads of a unit, tokens, dim]."""
+    return x.reshape(-1, heads, *x.shape[2:])
 
 
 def laid_out(values, positions):

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from maskdsl.api import parse as parse
     from maskdsl.diagnostics import AttnError as AttnError
     from maskdsl.runtime.attention import Attention as Attention
+    from maskdsl.runtime.attention import FollowingAttention as FollowingAttention
 
 HOMES = {
     "Attention": "maskdsl.runtime.attention",
     "AttnError": "maskdsl.diagnostics",
     "BlockMap": "maskdsl.analysis.blockmap",
+    "FollowingAttention": "maskdsl.runtime.attention",
     "Mask": "maskdsl.api",
     "Module": "maskdsl.api",
     "Pattern": "maskdsl.api",

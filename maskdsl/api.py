@@ -1,6 +1,6 @@
 """What people import: `load`, `parse` and `compile`; modules, patterns and masks. A thin face over the stages.
 
-Nothing here imports torch, but for `Mask.compile`, which is the way to it.
+Nothing here imports torch, but for `Mask.compile` and `Pattern.compile`, which are the ways to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from maskdsl.syntax.program import Program, load_program, program_from_text
 from maskdsl.syntax.tree import PatternDeclaration, Tuple
 
 if TYPE_CHECKING:
-    from maskdsl.runtime.attention import Attention
+    from maskdsl.runtime.attention import Attention, FollowingAttention
 
 
 def load(path: str | PathLike[str], *, allow: Sequence[str | PathLike[str]] = ()) -> Module:
@@ -121,6 +121,24 @@ class Pattern:
         `"image by hilbert(y, x)"`. Raises `AttnError` with everything that is wrong.
         """
         return Mask(self, bind(self.program, self.name, parameters, heads=heads, order=order))
+
+    def compile(
+        self,
+        backend: str = "auto",
+        *,
+        heads: int = 1,
+        follow: str | tuple[str, ...] = "n",
+        order: str | None = None,
+        tune: bool = False,
+        **parameters: object,
+    ) -> FollowingAttention:
+        """The callable for tensors of any length: `follow` names the parameter that is the number of tokens, or two
+        that are those of queries and of keys. It binds once for each length; what `bind` would raise, a call raises.
+        """
+        from maskdsl.runtime.compile import compile_following  # imports torch: start-up time
+
+        names = (follow,) if isinstance(follow, str) else tuple(follow)
+        return compile_following(self.program, self.declaration, parameters, names, heads, order, backend, tune)
 
     def __repr__(self) -> str:
         return f"Pattern({self.name}({', '.join(self.parameters)}))"

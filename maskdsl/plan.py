@@ -177,6 +177,14 @@ class KernelPlan:
         expressions = [*self.pair_expressions, *self.coordinate_expressions]
         return self.mask.heads == 1 and not by_head and all(Head() not in walk(each) for each in expressions)
 
+    @cached_property
+    def reads_batch(self) -> bool:
+        """Whether anything depends on which entry of the batch it is, other than through inputs."""
+        definitions = [each for sequence in self.sequences for each in sequence.coordinates]
+        sources = [source for definition in definitions for _, source in definition.sources]
+        values = [source.value for source in sources if isinstance(source, Computed)]
+        return any(Batch() in walk(each) for each in (*self.pair_expressions, *self.order_keys, *values))
+
     @property
     def sequences(self) -> tuple[Sequence, Sequence]:
         return self.mask.queries, self.mask.keys

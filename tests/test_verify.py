@@ -1,6 +1,5 @@
 """The engine behind `maskdsl verify`: right patterns pass, a broken backend is found and its case made small."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,13 +35,13 @@ def test_examples_pass(file: str, name: str) -> None:
 
 
 def test_a_wrong_value_is_found_and_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Reference.run
+    right = Reference.forward
 
     def wrong(self, call, q, k, v):  # type: ignore[no-untyped-def]
         out, lse = right(self, call, q, k, v)
         return torch.where(torch.arange(out.shape[2])[:, None] >= 5, out + 1, out), lse
 
-    monkeypatch.setattr(Reference, "run", wrong)
+    monkeypatch.setattr(Reference, "forward", wrong)
     pattern = maskdsl.parse("pattern p(n, size = 9) { space tokens[n] attend window(size) }")["p"]
     verdict = verify(pattern, cases=50, seed=1, backends=("reference",))
     (failure,) = verdict.failures
@@ -54,25 +53,26 @@ def test_a_wrong_value_is_found_and_made_small(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Reference.run
+    right = Reference.backward
 
-    def wrong(self, call, q, k, v):  # type: ignore[no-untyped-def]
-        return right(self, call, q, k, v.detach() * 0.5 + v * 0.5)
+    def wrong(self, call, saved, wanted):  # type: ignore[no-untyped-def]
+        grads = right(self, call, saved, wanted)
+        return grads._replace(v=grads.v / 2)
 
-    monkeypatch.setattr(Reference, "run", wrong)
+    monkeypatch.setattr(Reference, "backward", wrong)
     pattern = maskdsl.parse("pattern p(n) { space tokens[n] attend causal }")["p"]
     (failure,) = verify(pattern, cases=50, seed=1, backends=("reference",)).failures
     assert "derivative" in failure.what
 
 
 def test_a_wrong_gradient_of_an_input_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Reference.run
+    right = Reference.backward
 
-    def wrong(self, call, q, k, v):  # type: ignore[no-untyped-def]
-        bias = call.values["bias"]
-        return right(self, replace(call, values={**call.values, "bias": bias.detach() * 0.5 + bias * 0.5}), q, k, v)
+    def wrong(self, call, saved, wanted):  # type: ignore[no-untyped-def]
+        grads = right(self, call, saved, wanted)
+        return grads._replace(values={name: grad / 2 for name, grad in grads.values.items()})
 
-    monkeypatch.setattr(Reference, "run", wrong)
+    monkeypatch.setattr(Reference, "backward", wrong)
     text = "pattern p(n) { space tokens[n] input bias: float[n] attend causal score s + bias[q - k] }"
     (failure,) = verify(maskdsl.parse(text)["p"], cases=50, seed=1, backends=("reference",)).failures
     assert "derivative" in failure.what

@@ -15,7 +15,7 @@ from maskdsl.source import Span
 from maskdsl.syntax import tree
 
 RESERVED = frozenset({"q", "k", "head", "heads", "batch", "all"})
-OF_BINDING = frozenset({"self", "order"})
+OF_BINDING = frozenset({"self", "order", "backend", "follow", "tune"})
 """What parameters of patterns cannot be called: Python gives them by name, beside these."""
 OF_CALLS = frozenset({"self", "v", "layout", "return_lse", "block"})
 """What inputs cannot be called, for the same reason."""

@@ -184,6 +184,36 @@ class TritonVersion(Diagnostic):
     found: str
 
 
+class UnknownHandle(Diagnostic):
+    code = "E427"
+    message = "this process has not compiled the pattern of this operator, `{handle}`"
+    help = "compile the same pattern for the same backend before the graph runs that was made with it"
+
+    handle: str
+
+
+class NoSecondDerivative(Diagnostic):
+    code = "E428"
+    message = "attention has no second derivatives"
+    help = "differentiate once, or detach the gradient"
+
+
+class WrongFollow(Diagnostic):
+    code = "E429"
+    message = "{found} cannot be followed"
+    help = "follow one parameter, the number of tokens, or two: the numbers of queries and of keys"
+
+    found: str
+
+
+class FollowedGiven(Diagnostic):
+    code = "E430"
+    message = "`{name}` follows the lengths of tensors, and a value is given too"
+    label = "this parameter"
+
+    name: str
+
+
 class TableRead(Diagnostic):
     code = "E423"
     message = "`{name}` is read outside its bounds: index {index} of a dimension of {length}"

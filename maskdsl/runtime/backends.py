@@ -1,12 +1,14 @@
 """What a backend is, and which there are. `Attention` checks and lays out; a backend emits a module and runs it."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from maskdsl.emit.reference import emit_reference
 from maskdsl.plan import KernelPlan
-from maskdsl.runtime.call import Call
+from maskdsl.runtime.call import Call, Gradients, Saved
 from maskdsl.runtime.tiled import Tiled
 from maskdsl.runtime.triton import Triton, interpreted
 
@@ -21,8 +23,11 @@ class Backend(Protocol):
     def emit(self, plan: KernelPlan) -> str:
         """The source text of the module."""
 
-    def run(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The output like q, and the log-sum-exp (None unless wanted)."""
+    def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The output like q, and the log-sum-exp (None where it is not wanted, if the backend can do without)."""
+
+    def backward(self, call: Call, saved: Saved, wanted: Sequence[str]) -> Gradients:
+        """The gradients of q, k and v, and those of the wanted values, by identifier."""
 
 
 class Reference:
@@ -34,9 +39,19 @@ class Reference:
     def emit(self, plan: KernelPlan) -> str:
         return emit_reference(plan)
 
-    def run(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         out, lse = call.module.attention(q, k, v, call.values)
         return out, lse
+
+    def backward(self, call: Call, saved: Saved, wanted: Sequence[str]) -> Gradients:
+        """Computes all of it again, this time recorded by torch."""
+        named = {name: call.values[name].detach().requires_grad_() for name in wanted}
+        leaves = [x.detach().requires_grad_() for x in (saved.q, saved.k, saved.v)]
+        with torch.enable_grad():
+            results = call.module.attention(*leaves, {**call.values, **named})
+        sources, slopes = [*leaves, *named.values()], [saved.grad_out, saved.grad_lse]
+        q, k, v, *others = torch.autograd.grad(results, sources, slopes, materialize_grads=True)
+        return Gradients(q, k, v, dict(zip(named, others, strict=True)))
 
 
 def usable_backends() -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""One checked call, as backends get it."""
+"""One checked call, as backends get it, and what its backward pass takes and gives."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -25,3 +26,24 @@ class Call:
     """What calls with equal inputs share."""
     layout: tuple[Tensor | None, Tensor | None]
     """Declared positions of queries and keys in laid-out order, [batch or 1, heads or 1, tokens]; None: as declared."""
+
+
+class Saved(NamedTuple):
+    """What a call took and gave, and the gradients of what it gave: all [batch, heads, tokens, dim], or without dim."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    out: Tensor
+    lse: Tensor
+    grad_out: Tensor
+    grad_lse: Tensor
+
+
+class Gradients(NamedTuple):
+    """Those of q, k and v, and by identifier those of the values that were wanted."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    values: Mapping[str, Tensor]

@@ -1,6 +1,7 @@
 """What a call must look like: shapes, types, devices, inputs. Every mistake is a declared error of `errors/call.py`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,30 +11,81 @@ from maskdsl.errors import call as errors
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan
+from maskdsl.source import Span
 
 INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def check_tensors(plan: KernelPlan, q: object, k: object, v: object) -> None:
-    """Raises if q, k and v do not fit each other and the pattern."""
-    tensors = {"q": q, "k": k, "v": v}
-    found = list(malformed(tensors)) or list(unfitting(plan, q, k, v))  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class Signature:
+    """The names of a pattern's inputs, in declared order, and where they are declared."""
+
+    pattern: str
+    span: Span | None
+    inputs: Mapping[str, Span | None]
+
+
+def arguments(
+    signature: Signature, q: object, k: object, v: object, given: Mapping[str, object]
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """q, k, v and the inputs in declared order, all as tensors. Raises if one is none, is missing or unknown."""
+    found = [
+        errors.NotATensor(name=name, found=type(x).__name__)
+        for name, x in (("q", q), ("k", k), ("v", v))
+        if not isinstance(x, Tensor)
+    ]
+    if found:
+        raise AttnError(*found)
+    assert isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
+    tensors = {name: as_tensor(given[name], q.device) for name in signature.inputs if name in given}
+    inputs = [x for x in tensors.values() if x is not None]
+    if len(inputs) < len(signature.inputs) or len(given) > len(signature.inputs):
+        raise AttnError(*misnamed(signature, given, tensors))
+    return q, k, v, inputs
+
+
+def misnamed(
+    signature: Signature, given: Mapping[str, object], tensors: Mapping[str, Tensor | None]
+) -> Iterator[Diagnostic]:
+    for name in given:
+        if name not in signature.inputs:
+            nearest = nearest_name(name, signature.inputs)
+            yield errors.UnknownInput(name=name, pattern=signature.pattern, nearest=nearest, span=signature.span)
+    for name, span in signature.inputs.items():
+        if name not in given:
+            yield errors.MissingInput(name=name, span=span)
+        elif tensors[name] is None:
+            yield errors.NotATensor(name=name, found=type(given[name]).__name__, span=span)
+
+
+def as_tensor(value: object, device: torch.device) -> Tensor | None:
+    """Tensors stay where they are; arrays and lists go to the device of q."""
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return torch.as_tensor(value, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: str) -> None:
+    """Raises if q, k and v do not fit each other, whatever the pattern."""
+    found = list(malformed({"q": q, "k": k, "v": v})) or list(unfitting(q, k, v))
+    if layout not in ("declared", "ordered"):
+        found.append(errors.UnknownLayout(name=layout))
     if found:
         raise AttnError(*found)
 
 
-def malformed(tensors: Mapping[str, object]) -> Iterator[Diagnostic]:
+def malformed(tensors: Mapping[str, Tensor]) -> Iterator[Diagnostic]:
     for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            yield errors.NotATensor(name=name, found=type(tensor).__name__)
-        elif tensor.dim() != 4:
+        if tensor.dim() != 4:
             yield errors.NotFourAxes(name=name, shape=tuple(tensor.shape))
         elif not tensor.is_floating_point() or tensor.element_size() == 1:
             yield errors.NotFloating(name=name, dtype=type_name(tensor))
 
 
-def unfitting(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> Iterator[Diagnostic]:
-    mask = plan.mask
+def unfitting(q: Tensor, k: Tensor, v: Tensor) -> Iterator[Diagnostic]:
     for name, tensor in (("k", k), ("v", v)):
         if tensor.dtype != q.dtype:
             yield errors.MixedTypes(name=name, query=type_name(q), other=type_name(tensor))
@@ -47,6 +99,21 @@ def unfitting(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> Iterator[Dia
         yield disagreeing("k", "v", "heads", k.shape[1], v.shape[1])
     if q.shape[3] != k.shape[3]:
         yield disagreeing("q", "k", "head dim", q.shape[3], k.shape[3])
+
+
+def disagreeing(first: str, second: str, axis: str, one: int, two: int) -> Diagnostic:
+    return errors.Disagreeing(first=first, second=second, axis=axis, one=one, two=two)
+
+
+def check_sizes(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Raises if heads and lengths are not those of the pattern."""
+    found = list(missized(plan, q, k, v))
+    if found:
+        raise AttnError(*found)
+
+
+def missized(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> Iterator[Diagnostic]:
+    mask = plan.mask
     if q.shape[1] != mask.heads and not plan.serves_any_heads:
         yield errors.WrongHeads(pattern=mask.name, found=q.shape[1], expected=mask.heads, span=mask.span)
     lengths = (("q", q, "queries", mask.queries), ("k", k, "keys", mask.keys), ("v", v, "keys", mask.keys))
@@ -62,48 +129,16 @@ def unfitting(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> Iterator[Dia
             )
 
 
-def disagreeing(first: str, second: str, axis: str, one: int, two: int) -> Diagnostic:
-    return errors.Disagreeing(first=first, second=second, axis=axis, one=one, two=two)
-
-
-def check_inputs(mask: MaskIR, given: Mapping[str, object], q: Tensor) -> dict[str, Tensor]:
-    """The inputs as tensors by name, in declared order. Raises if one is missing, unknown or unfit."""
-    found: list[Diagnostic] = []
-    names = [each.name for each in mask.inputs]
-    for name in given:
-        if name not in names:
-            nearest = nearest_name(name, names)
-            found.append(errors.UnknownInput(name=name, pattern=mask.name, nearest=nearest, span=mask.span))
-    tensors = {}
-    for declared in mask.inputs:
-        if declared.name not in given:
-            found.append(errors.MissingInput(name=declared.name, span=declared.span))
-            continue
-        tensor = as_tensor(given[declared.name], q.device)
-        mistakes = list(unfit_input(declared, tensor, given[declared.name], q))
-        found += mistakes
-        if tensor is not None and not mistakes:
-            tensors[declared.name] = tensor
+def check_inputs(mask: MaskIR, tensors: Iterable[Tensor], q: Tensor) -> None:
+    """Raises if shapes, types and devices of inputs, in declared order, are not those declared."""
+    pairs = zip(mask.inputs, tensors, strict=True)
+    found = [each for declared, tensor in pairs for each in unfit_input(declared, tensor, q)]
     if found:
         raise AttnError(*found)
-    return tensors
 
 
-def as_tensor(value: object, device: torch.device) -> Tensor | None:
-    """Tensors stay where they are; arrays and lists go to the device of q."""
-    if isinstance(value, Tensor):
-        return value
-    try:
-        return torch.as_tensor(value, device=device)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-
-
-def unfit_input(declared: Input, tensor: Tensor | None, value: object, q: Tensor) -> Iterator[Diagnostic]:
+def unfit_input(declared: Input, tensor: Tensor, q: Tensor) -> Iterator[Diagnostic]:
     name, span = declared.name, declared.span
-    if tensor is None:
-        yield errors.NotATensor(name=name, found=type(value).__name__, span=span)
-        return
     if tensor.device != q.device:
         yield errors.MixedDevices(name=name, query=str(q.device), other=str(tensor.device), span=span)
         return
@@ -114,11 +149,19 @@ def unfit_input(declared: Input, tensor: Tensor | None, value: object, q: Tensor
         yield errors.InputShape(name=name, found=tuple(tensor.shape), expected=f"[{expected}]", span=span)
     if not has_type(tensor, declared.type):
         yield errors.InputType(name=name, found=type_name(tensor), expected=str(declared.type), span=span)
-    elif declared.type is Type.INT and tensor.dtype == torch.int64 and tensor.numel():
+
+
+def check_values(mask: MaskIR, tensors: Iterable[Tensor]) -> None:
+    """Raises if an integer is outside 32 bits. Waits for the device, and so does nothing while a graph is captured."""
+    for declared, tensor in zip(mask.inputs, tensors, strict=True):
+        if tensor.dtype != torch.int64 or not tensor.numel():
+            continue
+        if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+            continue
         low, high = (int(bound) for bound in torch.aminmax(tensor))
         if low < -(2**31) or high >= 2**31:
             worst = low if low < -(2**31) else high
-            yield errors.InputRange(name=name, value=worst, span=span)
+            raise AttnError(errors.InputRange(name=declared.name, value=worst, span=declared.span))
 
 
 def has_type(tensor: Tensor, kind: Type) -> bool:

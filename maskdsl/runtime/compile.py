@@ -1,19 +1,64 @@
-"""Mask to `Attention`: picks a backend, makes the plan and the module's text."""
+"""Mask, or pattern, to what is called: checks what can be checked before there are tensors."""
 
-from maskdsl.diagnostics import AttnError, nearest_name
+from collections.abc import Iterator, Mapping
+
+from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
+from maskdsl.errors import binding
 from maskdsl.errors import call as errors
 from maskdsl.ir.mask import MaskIR
 from maskdsl.plan import make_plan
-from maskdsl.runtime.attention import Attention, Automatic
+from maskdsl.runtime.attention import Attention, FollowingAttention
 from maskdsl.runtime.backends import BACKENDS
+from maskdsl.runtime.following import Following
+from maskdsl.syntax.program import Program
+from maskdsl.syntax.tree import PatternDeclaration
 
 
 def compile_mask(mask: MaskIR, backend: str = "auto", tune: bool = False) -> Attention:
     """The compiled attention. `"auto"` takes kernels on a GPU where they serve, and tiles of torch elsewhere."""
-    if backend == "auto":
-        return Automatic(make_plan(mask, tune=tune))
-    if backend not in BACKENDS:
-        known = ["auto", *BACKENDS]
-        names = ", ".join(f'"{name}"' for name in known)
-        raise AttnError(errors.UnknownBackend(name=backend, backends=names, nearest=nearest_name(backend, known)))
+    check_backend(backend)
     return Attention(make_plan(mask, tune=tune), backend)
+
+
+def compile_following(
+    program: Program,
+    declaration: PatternDeclaration,
+    values: Mapping[str, object],
+    follow: tuple[str, ...],
+    heads: int,
+    order: str | None,
+    backend: str,
+    tune: bool,
+) -> FollowingAttention:
+    """The compiled attention whose followed parameters are the lengths of the tensors of each call."""
+    check_backend(backend)
+    found = list(misfollowed(declaration, values, follow))
+    if found:
+        raise AttnError(*found)
+    given = tuple(sorted(values.items()))
+    return FollowingAttention(Following(program, declaration.name.id, given, follow, heads, order, backend, tune))
+
+
+def misfollowed(
+    declaration: PatternDeclaration, values: Mapping[str, object], follow: tuple[str, ...]
+) -> Iterator[Diagnostic]:
+    known = {each.name.id: each for each in declaration.parameters}
+    if len(follow) not in (1, 2) or len({*follow}) < len(follow):
+        yield errors.WrongFollow(found=", ".join(f"`{name}`" for name in follow) or "nothing")
+        return
+    for name in {**values, **dict.fromkeys(follow)}:
+        if name not in known:
+            nearest, span, pattern = nearest_name(name, known), declaration.name.span, declaration.name.id
+            yield binding.UnknownParameter(span=span, pattern=pattern, name=name, nearest=nearest)
+        elif name in values and name in follow:
+            yield errors.FollowedGiven(name=name, span=known[name].name.span)
+    for name, parameter in known.items():
+        if parameter.default is None and name not in values and name not in follow and known.keys() >= {*follow}:
+            yield binding.MissingParameter(span=parameter.name.span, name=name, pattern=declaration.name.id)
+
+
+def check_backend(name: str) -> None:
+    known = ["auto", *BACKENDS]
+    if name not in known:
+        names = ", ".join(f'"{each}"' for each in known)
+        raise AttnError(errors.UnknownBackend(name=name, backends=names, nearest=nearest_name(name, known)))

@@ -11,7 +11,7 @@ from torch import Tensor
 from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.emit.tiled import emit_tiled
 from maskdsl.plan import KernelPlan
-from maskdsl.runtime.call import Call
+from maskdsl.runtime.call import Call, Gradients, Saved
 from maskdsl.runtime.schedule import Group, schedule
 from maskdsl.runtime.workers import for_each, one_by_one
 
@@ -28,14 +28,22 @@ class Tiled:
     def emit(self, plan: KernelPlan) -> str:
         return emit_tiled(plan)
 
-    def run(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-        tiles = call.state.tiles((call.plan.query_block, call.plan.key_block))
-        schedules = call.state.keep("schedules", lambda: Schedules(tiles))
-        work, heads = schedules.work(q.shape[0], q.shape[1], k.shape[1])
-        masks = call.state.keep("masks", call.module.Masks)
-        each = for_each if q.device.type == "cpu" else one_by_one
-        out, lse = call.module.attention(q, k, v, call.values, work, masks, heads, each, call.layout, call.wants_lse)
+    def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        out, lse = call.module.attention(q, k, v, call.values, *work_of(call, q, k), call.layout, call.wants_lse)
         return out, lse
+
+    def backward(self, call: Call, saved: Saved, wanted: Sequence[str]) -> Gradients:
+        q, k = saved.q, saved.k
+        return Gradients(*call.module.gradients(*saved, call.values, *work_of(call, q, k), call.layout, wanted))
+
+
+def work_of(call: Call, q: Tensor, k: Tensor) -> tuple[Any, ...]:
+    """What the generated module takes between the values and the layout."""
+    tiles = call.state.tiles((call.plan.query_block, call.plan.key_block))
+    schedules = call.state.keep("schedules", lambda: Schedules(tiles))
+    work, heads = schedules.work(q.shape[0], q.shape[1], k.shape[1])
+    masks = call.state.keep("masks", call.module.Masks)
+    return work, masks, heads, for_each if q.device.type == "cpu" else one_by_one
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from maskdsl.analysis.blockmap import BlockMap, Runs, TileMap
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit.triton import emit_triton
 from maskdsl.errors import call as errors
 from maskdsl.plan import KernelPlan
-from maskdsl.runtime.call import Call
+from maskdsl.runtime.call import Call, Gradients, Saved
 from maskdsl.runtime.choice import CHOOSER, Start, architecture
 from maskdsl.runtime.tuning import Question
 from maskdsl.tile_table import Architecture, Kernel, TileChoice
@@ -39,15 +38,21 @@ class Triton:
     def emit(self, plan: KernelPlan) -> str:
         return emit_triton(plan)
 
-    def run(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         check(q, v)
-        dtype = q.dtype
-        if dtype == torch.bfloat16 and q.device.type == "cpu":
-            q, k, v = q.float(), k.float(), v.float()  # the interpreter would multiply bit patterns
-        floats = {name: value for name, value in call.values.items() if value.is_floating_point()}
-        launch = Launch(call, tuple(floats))
-        out, lse = Kernels.apply(launch, q, k, v, *floats.values())  # type: ignore[no-untyped-call]
-        return out.to(dtype), lse
+        out, lse = Launch(call).forward(*map(computable, (q, k, v)))
+        return out.to(q.dtype), lse
+
+    def backward(self, call: Call, saved: Saved, wanted: Sequence[str]) -> Gradients:
+        """Computes the scores again, tile by tile; nothing of the size of the scores is kept."""
+        q, k, v, values = Launch(call).backward(Saved(*map(computable, saved)), tuple(wanted))
+        dtype = saved.q.dtype
+        return Gradients(q.to(dtype), k.to(dtype), v.to(dtype), values)
+
+
+def computable(x: Tensor) -> Tensor:
+    """The interpreter would multiply the bit patterns of bfloat16."""
+    return x.float() if x.dtype == torch.bfloat16 and x.device.type == "cpu" else x
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +60,14 @@ class Launch:
     """One call on its way to kernels."""
 
     call: Call
-    names: tuple[str, ...]
-    """Identifiers of the inputs of type float."""
 
-    def values(self, floats: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The inputs by identifier."""
-        return {**self.call.values, **dict(zip(self.names, floats, strict=True))}
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, floats: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The output and the log-sum-exp of queries."""
         call, device = self.call, q.device
 
         def start(attention: Callable[..., Any], choice: TileChoice) -> tuple[Tensor, Tensor]:
             found: tuple[Tensor, Tensor] = attention(
-                *(q, k, v, self.values(floats), self.tiles(choice, q, k, "row"), choice.block, call.layout),
+                *(q, k, v, call.values, self.tiles(choice, q, k, "row"), choice.block, call.layout),
                 *(precision(architecture(device)), choice.warps, choice.stages),
             )
             return found
@@ -76,33 +75,27 @@ class Launch:
         with on(device):
             return start(call.module.attention, self.choose(Kernel.FORWARD, q, v, start))
 
-    def backward(
-        self, saved: Sequence[Tensor], floats: Sequence[Tensor], wanted: Sequence[bool]
-    ) -> tuple[Tensor | None, ...]:
-        """The gradients of q, k, v and of the inputs of type float that are wanted.
-
-        `saved` are q, k, v, the output, its log-sum-exp, and the gradients of these two.
-        """
-        call, (q, k, v, *_) = self.call, saved
-        asked = tuple(name for name, needed in zip(self.names, wanted, strict=True) if needed)
+    def backward(self, saved: Saved, wanted: tuple[str, ...]) -> Gradients:
+        """The gradients of q, k, v, and of the wanted values."""
+        call, q, k, v = self.call, saved.q, saved.k, saved.v
 
         def start(gradients: Callable[..., Any], query: TileChoice, key: TileChoice) -> tuple[Any, ...]:
             found: tuple[Any, ...] = gradients(
-                *(*saved, self.values(floats), self.tiles(query, q, k, "row"), self.tiles(key, q, k, "column")),
-                *(query.options, key.options, call.layout, precision(architecture(q.device)), asked),
+                *(*saved, call.values, self.tiles(query, q, k, "row"), self.tiles(key, q, k, "column")),
+                *(query.options, key.options, call.layout, precision(architecture(q.device)), wanted),
             )
             return found
 
         with on(q.device):
             # A kernel is tried with any choice for the other, which then stands idle.
             query = self.choose(
-                Kernel.QUERY_GRADIENT, q, v, lambda gradients, each: start(gradients, each, each), asked
+                Kernel.QUERY_GRADIENT, q, v, lambda gradients, each: start(gradients, each, each), wanted
             )
-            key = self.choose(Kernel.KEY_GRADIENT, q, v, lambda gradients, each: start(gradients, query, each), asked)
-            *grads, inputs = start(call.module.gradients, query, key)
+            key = self.choose(Kernel.KEY_GRADIENT, q, v, lambda gradients, each: start(gradients, query, each), wanted)
+            query_grad, key_grad, value_grad, named = start(call.module.gradients, query, key)
         # Inputs that decide nothing but which pairs attend, or their order, have gradients of zero.
-        named = zip(self.names, floats, wanted, strict=True)
-        return *grads, *(inputs.get(name, torch.zeros_like(x)) if needed else None for name, x, needed in named)
+        values = {name: named[name] if name in named else torch.zeros_like(call.values[name]) for name in wanted}
+        return Gradients(query_grad, key_grad, value_grad, values)
 
     def choose(self, kernel: Kernel, q: Tensor, v: Tensor, start: Start, asked: tuple[str, ...] = ()) -> TileChoice:
         plan, module = self.call.plan, self.call.module
@@ -128,24 +121,6 @@ class Launch:
         return call.module.Tiles(*state.keep((by, choice.block, device), make))
 
 
-class Kernels(torch.autograd.Function):
-    """The backward pass computes the scores again, tile by tile; nothing of the size of the scores is kept."""
-
-    @staticmethod
-    def forward(ctx: Any, launch: Launch, q: Tensor, k: Tensor, v: Tensor, *floats: Tensor) -> tuple[Tensor, Tensor]:
-        out, lse = launch.forward(q, k, v, floats)
-        ctx.launch = launch
-        ctx.save_for_backward(q, k, v, out, lse, *floats)
-        return out, lse
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, lse, *floats = ctx.saved_tensors
-        saved = q, k, v, out, lse, grad_out, grad_lse
-        return None, *ctx.launch.backward(saved, floats, ctx.needs_input_grad[4:])
-
-
 def on(device: torch.device) -> AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
@@ -162,6 +137,12 @@ def check(q: Tensor, v: Tensor) -> None:
     if found < needed:
         text = ".".join(map(str, found)) or "none"
         raise AttnError(errors.TritonVersion(what=what, needed=".".join(map(str, needed)), found=text))
+
+
+def serves(q: Tensor, v: Tensor) -> bool:
+    """Whether q is on a GPU, and of a type and head dims that kernels compute well."""
+    sized = q.shape[3] <= LARGEST_DIM and v.shape[3] <= LARGEST_DIM
+    return q.is_cuda and q.dtype != torch.float64 and sized and bool(triton_version())
 
 
 def interpreted() -> bool:

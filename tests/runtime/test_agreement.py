@@ -176,12 +176,17 @@ def test_a_batch_without_entries(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["tiled", "reference"])
-def test_autocast_changes_nothing(backend: str) -> None:
+def test_autocast_computes_in_its_type(backend: str) -> None:
     attention = maskdsl.parse("pattern p() { space tokens[9] attend window(3) }")["p"].bind().compile(backend)
-    q, k, v = torch.randn(3, 1, 1, 9, 4)
+    q, k, v = torch.randn(3, 1, 1, 9, 4, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = attention(q, k, v)
-    assert torch.equal(out, attention(q, k, v))
+        out = attention(q, k, v.bfloat16())
+        precise = attention(q.double(), k.double(), v.double())
+        gradients = torch.autograd.grad(out.float().square().sum(), (q, k, v))
+    expected = attention(*(x.bfloat16() for x in (q, k, v)))
+    assert torch.equal(out, expected) and out.dtype == torch.bfloat16 and precise.dtype == torch.float64
+    for found, each in zip(gradients, torch.autograd.grad(expected.float().square().sum(), (q, k, v)), strict=True):
+        assert torch.equal(found, each)
 
 
 def test_views_that_repeat_memory() -> None:

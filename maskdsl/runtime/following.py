@@ -1,0 +1,77 @@
+"""A pattern whose lengths are those of the tensors of each call. Binds once for each length."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from threading import Lock
+
+from torch import Tensor
+
+from maskdsl.bind import bind
+from maskdsl.plan import make_plan
+from maskdsl.runtime.checks import Signature
+from maskdsl.runtime.digest import digest
+from maskdsl.runtime.recipes import Bound
+from maskdsl.syntax.program import Program
+from maskdsl.syntax.tree import InputStatement
+
+MOST_LENGTHS = 32
+"""Lengths whose kernels and tiles are kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class Following:
+    """A pattern of a program, and how it is bound when lengths are known."""
+
+    program: Program
+    pattern: str
+    values: tuple[tuple[str, object], ...]
+    follow: tuple[str, ...]
+    """The parameter that is the length, or those that are the lengths of queries and of keys."""
+    heads: int
+    order: str | None
+    backend: str
+    tune: bool
+    kept: OrderedDict[tuple[int, ...], Bound] = field(default_factory=OrderedDict, init=False, repr=False)
+    lock: Lock = field(default_factory=Lock, init=False, repr=False)
+
+    @property
+    def options(self) -> tuple[object, ...]:
+        """All that it is made of."""
+        return tuple(getattr(self, each.name) for each in fields(self) if each.init)
+
+    @cached_property
+    def handle(self) -> str:
+        _, *others = self.options
+        return digest((tuple(file.span.source.text for file in self.program.files), *others))
+
+    @cached_property
+    def signature(self) -> Signature:
+        declaration = self.program.patterns[self.pattern]
+        inputs = [each for each in declaration.statements if isinstance(each, InputStatement)]
+        return Signature(self.pattern, declaration.span, {each.name.id: each.span for each in inputs})
+
+    def bound(self, queries: int, keys: int) -> Bound:
+        lengths = (keys,) if len(self.follow) == 1 else (queries, keys)
+        with self.lock:
+            if lengths not in self.kept:
+                values = {**dict(self.values), **dict(zip(self.follow, lengths, strict=True))}
+                mask = bind(self.program, self.pattern, values, self.heads, self.order)
+                self.kept[lengths] = Bound(make_plan(mask, tune=self.tune), self.backend)
+            self.kept.move_to_end(lengths)
+            while len(self.kept) > MOST_LENGTHS:
+                self.kept.popitem(last=False)
+            return self.kept[lengths]
+
+    def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
+        pass
+
+    def bare(self) -> "Following":
+        return replace(self)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Following, self.options
+
+    def __deepcopy__(self, memo: object) -> "Following":
+        return self

@@ -1,0 +1,119 @@
+"""One plan for one backend: what operators call. Lays tokens out, and hands them to the backend's generated module."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskdsl.plan import KernelPlan
+from maskdsl.runtime.backends import Backend
+from maskdsl.runtime.call import Call, Saved
+from maskdsl.runtime.layout import Move, moved
+from maskdsl.runtime.modules import load_module
+from maskdsl.runtime.state import States
+from maskdsl.runtime.values import as_given, as_value
+
+
+class Kernel:
+    """Computes checked calls. q, k and v are [batch, heads, tokens, head dim], inputs in declared order."""
+
+    def __init__(self, plan: KernelPlan, backend: Backend, states: States) -> None:
+        self.plan = plan
+        self.backend = backend
+        self.states = states
+
+    @cached_property
+    def source(self) -> str:
+        """The text of the generated module."""
+        return self.backend.emit(self.plan)
+
+    @property
+    def module(self) -> ModuleType:
+        """The generated module, loaded."""
+        return load_module(self.source, f"{self.plan.mask.name}_{self.backend.name}")
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The output, and the log-sum-exp [batch, heads, tokens]; empty unless wanted."""
+        if not q.shape[0]:
+            return blank(q, v, wants_lse)
+        call = self.call(self.named(inputs), q, wants_lse)
+        route = self.route(call, q, k, layout)
+        out, lse = self.backend.forward(call, route.queries(q), route.keys(k), route.keys(v))
+        out = route.queries_back(out).contiguous()
+        if lse is None or not wants_lse:
+            return out, out.new_empty(0, dtype=lse_type(q))
+        return out, route.queries_back(lse.unsqueeze(-1)).squeeze(-1).contiguous()
+
+    def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
+        """The gradients of those of q, k, v and the inputs that need one."""
+        needed = [x for x, need in zip((saved.q, saved.k, saved.v, *inputs), needs, strict=True) if need]
+        if not saved.q.shape[0]:
+            return [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in needed]
+        declared = [each for each, need in zip(self.plan.mask.inputs, needs[3:], strict=True) if need]
+        wanted = [self.plan.input_identifiers[each.name] for each in declared]
+        call = self.call(self.named(inputs), saved.q, wants_lse=True)
+        route = self.route(call, saved.q, saved.k, layout)
+        found = self.backend.backward(call, route.taken(saved), wanted)
+        grads = [route.queries_back(found.q), route.keys_back(found.k), route.keys_back(found.v)]
+        grads = [grad for grad, need in zip(grads, needs, strict=False) if need]
+        grads += [as_given(each, found.values[name]) for each, name in zip(declared, wanted, strict=True)]
+        return [grad.contiguous() for grad in grads]
+
+    def named(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        return {each.name: x for each, x in zip(self.plan.mask.inputs, inputs, strict=True)}
+
+    def call(self, given: Mapping[str, Tensor], q: Tensor, wants_lse: bool) -> Call:
+        state = self.states.find(self.plan, given, q.shape[0])
+        names = self.plan.input_identifiers
+        values = {names[each.name]: as_value(each, given[each.name]) for each in self.plan.mask.inputs}
+        values |= state.curves(q.device)
+        return Call(self.plan, self.module, given, values, wants_lse, state, state.layout(q.device))
+
+    def route(self, call: Call, q: Tensor, k: Tensor, layout: str) -> "Route":
+        own = "ordered" if self.backend.in_layout else "declared"
+        queries, keys = (None, None) if layout == own else call.state.moves(q.device, own)
+        apart = keys is not None and keys.places.shape[1] > k.shape[1]
+        return Route(queries, keys, q.shape[1] // k.shape[1] if apart else 1)
+
+
+class Route(NamedTuple):
+    """The way of tokens from the order of the caller to that of the backend, and back."""
+
+    to_queries: Move | None
+    to_keys: Move | None
+    copies: int
+    """Of every key head: where heads of queries that share one lay out keys in orders of their own."""
+
+    def queries(self, x: Tensor) -> Tensor:
+        return moved(x, self.to_queries)
+
+    def keys(self, x: Tensor) -> Tensor:
+        return moved(x if self.copies == 1 else x.repeat_interleave(self.copies, dim=1), self.to_keys)
+
+    def queries_back(self, x: Tensor) -> Tensor:
+        return moved(x, self.to_queries and self.to_queries.reverse)
+
+    def keys_back(self, grad: Tensor) -> Tensor:
+        """The gradient of a key head is the sum of those of its copies."""
+        grad = moved(grad, self.to_keys and self.to_keys.reverse)
+        return grad if self.copies == 1 else grad.view(len(grad), -1, self.copies, *grad.shape[2:]).sum(dim=2)
+
+    def taken(self, saved: Saved) -> Saved:
+        lse, grad_lse = (self.queries(x.unsqueeze(-1)).squeeze(-1) for x in (saved.lse, saved.grad_lse))
+        q, out, grad_out = (self.queries(x) for x in (saved.q, saved.out, saved.grad_out))
+        return Saved(q, self.keys(saved.k), self.keys(saved.v), out, lse, grad_out, grad_lse)
+
+
+def lse_type(q: Tensor) -> torch.dtype:
+    return torch.promote_types(q.dtype, torch.float32)
+
+
+def blank(q: Tensor, v: Tensor, wants_lse: bool) -> tuple[Tensor, Tensor]:
+    """Tensors like the results of `Kernel.forward`, with anything in them."""
+    out = q.new_empty(*q.shape[:3], v.shape[3])
+    return out, q.new_empty(q.shape[:3] if wants_lse else 0, dtype=lse_type(q))

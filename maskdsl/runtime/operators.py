@@ -1,0 +1,189 @@
+"""The custom operators `maskdsl::attention` and `maskdsl::attention_backward`, and what torch asks of operators.
+
+`attention` gives the output and the log-sum-exp, which is empty unless wanted or needed for gradients. Operators take
+patterns as handles; see `runtime/recipes.py`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._functorch.autograd_function import enable_single_level_autograd_function  # type: ignore[attr-defined]
+from torch.autograd.function import _SingleLevelFunction
+
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors import call as errors
+from maskdsl.runtime.call import Saved
+from maskdsl.runtime.checks import check_tensors, check_values
+from maskdsl.runtime.kernel import blank
+from maskdsl.runtime.recipes import find
+
+LIBRARY: Any = torch.library.Library("maskdsl", "DEF")  # type: ignore[no-untyped-call]
+LIBRARY.define(
+    "attention(Tensor q, Tensor k, Tensor v, Tensor[] inputs, str handle, str layout, bool wants_lse)"
+    " -> (Tensor out, Tensor lse)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+LIBRARY.define(
+    "attention_backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor grad_out, Tensor grad_lse,"
+    " Tensor[] inputs, str handle, str layout, bool[] needs) -> Tensor[]",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+ATTENTION = torch.ops.maskdsl.attention.default
+BACKWARD = torch.ops.maskdsl.attention_backward.default
+AUTOGRAD = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradFunctionality) | torch._C.DispatchKeySet(
+    torch._C.DispatchKey.ADInplaceOrView
+)
+
+
+# What they compute
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str, layout: str, wants_lse: bool
+) -> tuple[Tensor, Tensor]:
+    check_tensors(q, k, v, layout)
+    recipe = find(handle).bound(q.shape[2], k.shape[2])
+    recipe.check(q, k, v, inputs)
+    check_values(recipe.plan.mask, inputs)
+    return recipe.kernel(q, v).forward(q, k, v, inputs, layout, wants_lse)
+
+
+def attention_backward(*arguments: Any) -> list[Tensor]:
+    *tensors, inputs, handle, layout, needs = arguments
+    saved = Saved(*tensors)
+    recipe = find(handle).bound(saved.q.shape[2], saved.k.shape[2])
+    with recording():
+        return recipe.kernel(saved.q, saved.v).backward(saved, inputs, layout, needs)
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """Lets torch record where it is told to: it does not below operators. Backward passes use small graphs."""
+    include, exclude = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
+    with torch._C._ForceDispatchKeyGuard(include, exclude - AUTOGRAD):
+        yield
+
+
+# Shapes and types alone
+
+
+def fake_attention(
+    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str, layout: str, wants_lse: bool
+) -> tuple[Tensor, Tensor]:
+    check_tensors(q, k, v, layout)
+    find(handle).check(q, k, v, inputs)
+    return blank(q, v, wants_lse)
+
+
+def fake_attention_backward(*arguments: Any) -> list[Tensor]:
+    q, k, v, *_, inputs, _, _, needs = arguments
+    sources = zip((q, k, v, *inputs), needs, strict=True)
+    return [source.new_empty(source.shape) for source, need in sources if need]
+
+
+# Gradients
+
+
+class Attended(_SingleLevelFunction):
+    """Keeps what the backward pass takes. One level of torch's nested transforms: each calls the operator anew."""
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, handle: str, layout: str, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        out, lse = below_autograd(ATTENTION, q, k, v, inputs, handle, layout, True)
+        return out, lse
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        q, k, v, ctx.handle, ctx.layout, *others = inputs
+        ctx.save_for_backward(q, k, v, *output, *others)
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+        (*tensors,) = ctx.saved_tensors
+        needs = [*ctx.needs_input_grad[:3], *ctx.needs_input_grad[5:]]
+        found = iter(BACKWARD(*tensors[:5], grad_out, grad_lse, tensors[5:], ctx.handle, ctx.layout, needs))
+        grads = [next(found) if need else None for need in needs]
+        return *grads[:3], None, None, *grads[3:]
+
+
+class Differentiated(_SingleLevelFunction):
+    """A backward pass, which has none of its own."""
+
+    @staticmethod
+    def forward(handle: str, layout: str, needs: Sequence[bool], *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(below_autograd(BACKWARD, *tensors[:7], tensors[7:], handle, layout, needs))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        raise AttnError(errors.NoSecondDerivative())
+
+
+def recorded_attention(
+    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str, layout: str, wants_lse: bool
+) -> Any:
+    if not needs_recording(q, k, v, *inputs):
+        return below_autograd(ATTENTION, q, k, v, inputs, handle, layout, wants_lse)
+    with single_level():
+        return Attended.apply(q, k, v, handle, layout, *inputs)  # type: ignore[attr-defined]
+
+
+def recorded_attention_backward(*arguments: Any) -> Any:
+    *tensors, inputs, handle, layout, needs = arguments
+    if not needs_recording(*tensors, *inputs):
+        return below_autograd(BACKWARD, *arguments)
+    with single_level():
+        return list(Differentiated.apply(handle, layout, needs, *tensors, *inputs))  # type: ignore[attr-defined]
+
+
+def needs_recording(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+
+
+def below_autograd(operator: Callable[..., Any], *arguments: Any) -> Any:
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*arguments)
+
+
+def single_level() -> AbstractContextManager[Any]:
+    """Inside `torch.func`, which has brought its tensors to this level before it asks for gradients of it."""
+    active = torch._C._are_functorch_transforms_active()
+    return enable_single_level_autograd_function() if active else nullcontext()
+
+
+# Autocast: as torch's own attention
+
+
+def register_autocast(device: str, key: str) -> None:
+    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+
+    def cast(x: Tensor) -> Tensor:
+        fits = x.device.type == device and x.is_floating_point() and x.dtype != torch.float64
+        return x.to(torch.get_autocast_dtype(device)) if fits else x
+
+    def cast_attention(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            return ATTENTION(cast(q), cast(k), cast(v), *others)
+
+    def uncast_backward(*arguments: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            return BACKWARD(*arguments)
+
+    LIBRARY.impl("attention", cast_attention, key)
+    LIBRARY.impl("attention_backward", uncast_backward, key)
+
+
+LIBRARY.impl("attention", attention, "CompositeExplicitAutograd")
+LIBRARY.impl("attention", recorded_attention, "Autograd")
+LIBRARY.impl("attention_backward", attention_backward, "CompositeExplicitAutograd")
+LIBRARY.impl("attention_backward", recorded_attention_backward, "Autograd")
+torch.library.register_fake("maskdsl::attention", fake_attention, lib=LIBRARY)
+torch.library.register_fake("maskdsl::attention_backward", fake_attention_backward, lib=LIBRARY)
+register_autocast("cpu", "AutocastCPU")
+register_autocast("cuda", "AutocastCUDA")

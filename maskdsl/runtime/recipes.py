@@ -1,0 +1,119 @@
+"""What operators compute, by name: a mask bound at fixed lengths, and which backend. A registry of this process.
+
+Graphs and exported programs hold a recipe's `handle` alone, which equal recipes share in every process. What is
+compiled stays known after the `Attention` is gone, without the tiles that it kept.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import lru_cache
+from threading import Lock
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from torch import Tensor
+
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors import call as errors
+from maskdsl.plan import KernelPlan
+from maskdsl.runtime.backends import BACKENDS
+from maskdsl.runtime.checks import Signature, check_inputs, check_sizes
+from maskdsl.runtime.digest import digest
+from maskdsl.runtime.kernel import Kernel
+from maskdsl.runtime.state import States
+from maskdsl.runtime.triton import serves
+
+MOST_KNOWN = 4096
+"""Recipes remembered that nothing holds any more."""
+
+
+class Recipe(Protocol):
+    """What an attention computes. Immutable but for what it keeps."""
+
+    @property
+    def handle(self) -> str:
+        """Equal recipes have equal ones."""
+
+    @property
+    def signature(self) -> Signature:
+        """What a call names."""
+
+    def bound(self, queries: int, keys: int) -> "Bound":
+        """At these lengths; they need not be those of a pattern whose lengths are fixed."""
+
+    def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
+        """Raises if shapes, types or devices are wrong, as far as they can be before there are lengths."""
+
+    def bare(self) -> "Recipe":
+        """Equal, and without what this one has kept."""
+
+
+class Bound:
+    """A plan for a backend, or for "auto": kernels for calls on a GPU that they can serve, tiles for all others."""
+
+    def __init__(self, plan: KernelPlan, backend: str) -> None:
+        self.plan = plan
+        self.backend = backend
+        self.handle = digest((plan, backend))
+        mask = plan.mask
+        self.signature = Signature(mask.name, mask.span, {each.name: each.span for each in mask.inputs})
+        self.states = States()
+        self.kernels = {
+            name: Kernel(plan, BACKENDS[name], self.states)
+            for name in ((backend,) if backend != "auto" else ("tiled", "triton"))
+        }
+
+    def bound(self, queries: int, keys: int) -> "Bound":
+        return self
+
+    def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
+        check_sizes(self.plan, q, k, v)
+        check_inputs(self.plan.mask, inputs, q)
+
+    def bare(self) -> "Bound":
+        return Bound(self.plan, self.backend)
+
+    @property
+    def first(self) -> Kernel:
+        """The only kernel, or the one that serves all devices."""
+        return next(iter(self.kernels.values()))
+
+    def kernel(self, q: Tensor, v: Tensor) -> Kernel:
+        """The one for tensors like these."""
+        return self.kernels["triton"] if self.backend == "auto" and serves(q, v) else self.first
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Bound, (self.plan, self.backend)
+
+    def __deepcopy__(self, memo: object) -> "Bound":
+        return self
+
+
+USED: WeakValueDictionary[str, Recipe] = WeakValueDictionary()
+KNOWN: OrderedDict[str, Recipe] = OrderedDict()
+LOCK = Lock()
+
+
+def register(recipe: Recipe) -> Recipe:
+    """The recipe that all equal ones share."""
+    with LOCK:
+        if recipe.handle not in KNOWN:
+            KNOWN[recipe.handle] = recipe.bare()
+        KNOWN.move_to_end(recipe.handle)
+        while len(KNOWN) > MOST_KNOWN:
+            KNOWN.popitem(last=False)
+        return USED.setdefault(recipe.handle, recipe)
+
+
+def find(handle: str) -> Recipe:
+    """The recipe of this handle. Raises if this process has not compiled it."""
+    found = USED.get(handle)
+    return revived(handle) if found is None else found
+
+
+@lru_cache(maxsize=16)
+def revived(handle: str) -> Recipe:
+    """A recipe that only graphs use: the last few of them keep their tiles."""
+    if handle not in KNOWN:
+        raise AttnError(errors.UnknownHandle(handle=handle))
+    return register(KNOWN[handle].bare())

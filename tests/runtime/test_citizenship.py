@@ -1,0 +1,390 @@
+"""Attention as torch's other operators are: traced, compiled, exported, transformed, copied."""
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils.checkpoint import checkpoint
+
+import maskdsl
+from maskdsl import AttnError
+
+LENGTH, HEADS = 40, 2
+LINES = {
+    "static": "attend causal and backward(16)",
+    "ordered": "input document: int[batch, t] attend causal and same(document) order by document",
+    "sloped": "input slope: float[heads] input shift: float[batch, t]"
+    " attend causal score s - slope[head] * (q - k) + q.shift weight 1 + k.shift ** 2",
+    "turned": "input shift: float[t, batch, heads] attend causal score s + k.shift",
+    "numbered": "attend causal where random(3, batch, q, k) % 2 == 0 attend all -> all where q == k",
+}
+BACKENDS = ("tiled", "reference")
+
+
+def mask_of(name: str) -> maskdsl.Mask:
+    return maskdsl.parse(f"pattern p(n) {{ space t[n] {LINES[name]} }}")["p"].bind(n=LENGTH, heads=HEADS)
+
+
+@dataclass
+class Case:
+    """An attention with tensors for it: heads share keys, and values have a dim of their own."""
+
+    attention: maskdsl.Attention
+    tensors: list[Tensor]
+    inputs: dict[str, Tensor]
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        return [*self.tensors, *(x for x in self.inputs.values() if x.requires_grad)]
+
+    def loss(self, q: Tensor, k: Tensor, v: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        out, lse = self.attention(q, k, v, return_lse=True, **inputs)
+        return out.sin().sum() + lse.cos().sum()
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(self.loss(*self.tensors, self.inputs), self.leaves)
+
+
+def case_of(name: str, backend: str = "tiled", batch: int = 3) -> Case:
+    torch.manual_seed(0)
+    mask = mask_of(name)
+    shapes = [(batch, heads, LENGTH, dim) for heads, dim in ((HEADS, 8), (1, 8), (1, 6))]
+    tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    inputs = {}
+    for each in mask.inputs:
+        sizes = [batch if dimension.size is None else dimension.size for dimension in each.dimensions]
+        real = torch.randn(sizes, dtype=torch.float64)
+        inputs[each.name] = real.requires_grad_() if str(each.type) == "float" else torch.randint(0, 3, sizes)
+    return Case(mask.compile(backend), tensors, inputs)
+
+
+class Layer(torch.nn.Module):
+    def __init__(self, attention: maskdsl.Attention) -> None:
+        super().__init__()
+        self.project = torch.nn.Linear(8, 8, dtype=torch.float64)
+        self.attention = attention
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        return self.attention(self.project(q), k, v, **inputs)
+
+
+def assert_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """But for the order in which threads add up the gradients of inputs."""
+    torch.testing.assert_close([*found], [*expected], rtol=1e-12, atol=1e-12)
+
+
+def every_case(function: Callable[..., None]) -> Callable[..., None]:
+    return pytest.mark.parametrize("backend", BACKENDS)(pytest.mark.parametrize("name", LINES)(function))
+
+
+@pytest.fixture(autouse=True)
+def forget_what_was_compiled() -> None:
+    torch._dynamo.reset()
+
+
+@every_case
+def test_opcheck(name: str, backend: str) -> None:
+    case = case_of(name, backend)
+    handle, inputs = case.attention.handle, [*case.inputs.values()]
+    for wants_lse in (True, False):
+        arguments = *case.tensors, inputs, handle, "declared", wants_lse
+        torch.library.opcheck(torch.ops.maskdsl.attention.default, arguments)
+    with torch.no_grad():
+        out, lse = torch.ops.maskdsl.attention(*case.tensors, inputs, handle, "declared", True)
+    needs = [True, False, True, *(x.is_floating_point() for x in inputs)]
+    arguments = *case.tensors, out, lse, torch.randn_like(out), torch.randn_like(lse), inputs, handle, "declared", needs
+    detached = [each.detach() if isinstance(each, Tensor) else each for each in arguments]
+    checks = "test_schema", "test_autograd_registration", "test_faketensor"
+    torch.library.opcheck(torch.ops.maskdsl.attention_backward.default, detached, test_utils=checks)
+
+
+@every_case
+def test_compiled_whole_and_equal(name: str, backend: str) -> None:
+    case = case_of(name, backend)
+    expected = case.gradients()
+    loss = torch.compile(case.loss, fullgraph=True, backend="aot_eager")(*case.tensors, case.inputs)
+    assert_same(torch.autograd.grad(loss, case.leaves), expected)
+
+
+def test_compiled_by_inductor() -> None:
+    case = case_of("sloped")
+    expected = case.gradients()
+    try:
+        loss = torch.compile(case.loss, fullgraph=True)(*case.tensors, case.inputs)
+    except torch._inductor.exc.InductorError as error:  # no C++ compiler
+        pytest.skip(str(error))
+    torch.testing.assert_close(torch.autograd.grad(loss, case.leaves), expected)
+
+
+def test_options_are_compiled_too() -> None:
+    case = case_of("ordered")
+    document = case.inputs["document"].tolist()
+    q, k, v = (x.detach() for x in case.tensors)
+
+    def both(q: Tensor) -> tuple[Tensor, ...]:
+        out = case.attention(q, k, v, document=document, layout="ordered")
+        return out, *case.attention(q, k, v, document=document, return_lse=True)
+
+    assert_same(torch.compile(both, fullgraph=True, backend="eager")(q), both(q))
+
+
+def test_batches_change_without_compiling_anew() -> None:
+    counter = CompileCounterWithBackend("aot_eager")
+    case = case_of("ordered")
+    compiled = torch.compile(case.loss, fullgraph=True, dynamic=True, backend=counter)
+    for batch in (3, 4, 7):
+        other = case_of("ordered", batch=batch)
+        assert torch.equal(compiled(*other.tensors, other.inputs), case.loss(*other.tensors, other.inputs))
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_exported_and_loaded(name: str) -> None:
+    case = case_of(name)
+    layer, arguments = Layer(case.attention), (*(x.detach() for x in case.tensors), {})
+    arguments[3].update({name: x.detach() for name, x in case.inputs.items()})
+    exported = torch.export.export(layer, arguments)
+    file = io.BytesIO()
+    torch.export.save(exported, file)
+    file.seek(0)
+    for program in (exported, torch.export.load(file)):
+        assert torch.equal(program.module()(*arguments), layer(*arguments))
+
+
+def test_exported_programs_outlive_the_attention() -> None:
+    case = case_of("static")
+    arguments = (*(x.detach() for x in case.tensors), {})
+    layer = Layer(case.attention)
+    expected, exported = layer(*arguments), torch.export.export(layer, arguments)
+    del case, layer
+    assert torch.equal(exported.module()(*arguments), expected)
+
+
+def test_unknown_handles() -> None:
+    q = torch.randn(1, 1, 4, 8)
+    with pytest.raises(AttnError, match=r"E427.*not compiled the pattern of this operator, `0123`"):
+        torch.ops.maskdsl.attention(q, q, q, [], "0123", "declared", False)
+
+
+@every_case
+def test_func_grad(name: str, backend: str) -> None:
+    case = case_of(name, backend)
+    tensors, inputs = [x.detach() for x in case.tensors], {name: x.detach() for name, x in case.inputs.items()}
+    floats = {name: x for name, x in inputs.items() if x.is_floating_point()}
+
+    def gradients(q: Tensor, k: Tensor, v: Tensor, floats: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        loss = torch.func.grad(lambda q, k, v, f: case.loss(q, k, v, inputs | f), argnums=(0, 1, 2, 3))
+        *grads, others = loss(q, k, v, floats)
+        return *grads, *others.values()
+
+    assert_same(gradients(*tensors, floats), case.gradients())
+    compiled = torch.compile(gradients, fullgraph=True, backend="aot_eager")
+    assert_same(compiled(*tensors, floats), case.gradients())
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_vmap(name: str) -> None:
+    """Over any axis of everything; results and gradients of each entry, also of what has no batch dimension."""
+    cases = [case_of(name) for _ in range(3)]
+    for number, case in enumerate(cases):
+        case.tensors = [x.detach() * (number + 1) for x in case.tensors]
+        case.inputs = {name: x.detach().roll(number, -1) for name, x in case.inputs.items()}
+    call = cases[0]
+    floats = [name for name, x in call.inputs.items() if x.is_floating_point()]
+
+    def whole(q: Tensor, k: Tensor, v: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        def loss(q: Tensor, k: Tensor, v: Tensor, some: dict[str, Tensor]) -> Tensor:
+            return call.loss(q, k, v, inputs | some)
+
+        some = {name: inputs[name] for name in floats}
+        *grads, others = torch.func.grad(loss, argnums=(0, 1, 2, 3))(q, k, v, some)
+        return call.attention(q, k, v, **inputs), *grads, *others.values()
+
+    stacked = [torch.stack(each, 2) for each in zip(*(case.tensors for case in cases), strict=True)]
+    inputs = {name: torch.stack([case.inputs[name] for case in cases], -1) for name in call.inputs}
+    axes = (2, 2, 2, dict.fromkeys(inputs, -1))
+    found = torch.vmap(whole, in_dims=axes)(*stacked, inputs)
+    for number, case in enumerate(cases):
+        expected = whole(*case.tensors, case.inputs)
+        torch.testing.assert_close(tuple(x[number] for x in found), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_gradients_of_vmap(name: str) -> None:
+    """What all entries share gets the sum of their gradients."""
+    case = case_of(name)
+    q, *others = case.tensors
+    many = torch.stack([q.detach(), 2 * q.detach()]).requires_grad_()
+    leaves = [many, *others, *case.leaves[3:]]
+    loss = torch.vmap(lambda q: case.loss(q, *others, case.inputs))(many).sum()
+    expected = case.loss(many[0], *others, case.inputs) + case.loss(many[1], *others, case.inputs)
+    found = torch.autograd.grad(loss, leaves)
+    torch.testing.assert_close(found, torch.autograd.grad(expected, leaves), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpoint(reentrant: bool) -> None:
+    case = case_of("sloped")
+    loss = checkpoint(case.loss, *case.tensors, case.inputs, use_reentrant=reentrant)
+    expected = case.gradients()
+    loss.backward()  # which reentrant checkpoints need; they see only the tensors among their arguments
+    count = 3 if reentrant else len(expected)
+    assert_same([x.grad for x in case.leaves[:count]], expected[:count])
+
+
+def test_compiled_under_autocast() -> None:
+    case = case_of("static")
+    q, k, v = (x.detach().float() for x in case.tensors)
+
+    def run(q: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return case.attention(q, k, v)
+
+    found = torch.compile(run, fullgraph=True, backend="aot_eager")(q)
+    assert found.dtype == torch.bfloat16 and torch.equal(found, run(q))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_copies_are_the_same_attention(backend: str) -> None:
+    case = case_of("ordered", backend)
+    layer = Layer(case.attention)
+    file = io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    copies = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), torch.load(file, weights_only=False)]
+    for each in copies:
+        assert each.attention.handle == case.attention.handle and each.attention.recipe is case.attention.recipe
+        assert torch.equal(each(*case.tensors, case.inputs), layer(*case.tensors, case.inputs))
+
+
+HANDLE = """
+import sys
+from tests.runtime.test_citizenship import LINES, mask_of
+print(*(mask_of(name).compile().handle for name in LINES))
+"""
+
+
+def test_handles_are_those_of_every_process() -> None:
+    handles = [mask_of(name).compile().handle for name in LINES]
+    ended = subprocess.run([sys.executable, "-c", HANDLE], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == handles
+    others = [mask_of("static").compile("tiled").handle, mask_of("static").with_order("t by i % 2").compile().handle]
+    assert len({*handles, *others}) == len(handles) + 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_second_derivatives(backend: str) -> None:
+    case = case_of("sloped", backend)
+    first = torch.autograd.grad(case.loss(*case.tensors, case.inputs), case.tensors, create_graph=True)
+    assert_same(first, case.gradients()[:3])
+    with pytest.raises(AttnError, match=r"E428.*no second derivatives"):
+        torch.autograd.grad(first[0].sum(), case.tensors[0])
+
+
+@every_case
+def test_some_gradients(name: str, backend: str) -> None:
+    """Those of one tensor at a time, of tensors in any layout."""
+    case = case_of(name, backend)
+    expected = case.gradients()
+    for number, gradient in enumerate(expected):
+        leaves = [x.detach() for x in case.leaves]
+        leaves = [x.transpose(-1, -2).contiguous().transpose(-1, -2) if x.dim() > 1 else x for x in leaves]
+        leaves[number].requires_grad_()
+        floats = [name for name, x in case.inputs.items() if x.requires_grad]
+        inputs = case.inputs | dict(zip(floats, leaves[3:], strict=True))
+        (found,) = torch.autograd.grad(case.loss(*leaves[:3], inputs), leaves[number])
+        torch.testing.assert_close(found, gradient, rtol=1e-12, atol=1e-12)
+
+
+# Lengths of tensors
+
+
+FOLLOWS = "pattern p(n, size = 8) { space t[n] input document: int[batch, t] attend backward(size) and same(document) }"
+
+
+def follow_tensors(length: int) -> tuple[list[Tensor], Tensor]:
+    shapes = [(3, HEADS, length, dim) for dim in (8, 8, 5)]
+    tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    return tensors, torch.randint(0, 2, (3, length))
+
+
+def test_lengths_change_without_compiling_anew() -> None:
+    pattern = maskdsl.parse(FOLLOWS)["p"]
+    attention = pattern.compile(heads=HEADS, size=5)
+    counter = CompileCounterWithBackend("aot_eager")
+
+    def loss(attention, q: Tensor, k: Tensor, v: Tensor, document: Tensor) -> Tensor:
+        out, lse = attention(2 * q, k, v, document=document, return_lse=True)
+        return out.sin().sum() + lse.cos().sum()
+
+    compiled = torch.compile(lambda *tensors: loss(attention, *tensors), fullgraph=True, dynamic=True, backend=counter)
+    for length in (40, 17, 100, 64):
+        tensors, document = follow_tensors(length)
+        fixed = pattern.bind(n=length, size=5, heads=HEADS).compile()
+        expected = torch.autograd.grad(loss(fixed, *tensors, document), tensors)
+        for call in (compiled, lambda *tensors: loss(attention, *tensors)):
+            assert_same(torch.autograd.grad(call(*tensors, document), tensors), expected)
+    assert counter.frame_count == 1
+    assert attention.at(17).handle == pattern.bind(n=17, size=5, heads=HEADS).compile().handle
+
+
+def test_queries_and_keys_of_their_own_lengths() -> None:
+    text = "pattern p(m, n) { space a[m] space b[n] queries a keys b attend all -> all where q <= k }"
+    pattern = maskdsl.parse(text)["p"]
+    attention = pattern.compile("reference", follow=("m", "n"))
+    for m, n in ((4, 9), (9, 4), (5, 5)):
+        q, k = torch.randn(2, 1, m, 8), torch.randn(2, 1, n, 8)
+        assert torch.equal(attention(q, k, k), pattern.bind(m=m, n=n).compile("reference")(q, k, k))
+
+
+def test_what_follows_lengths_is_copied_and_exported() -> None:
+    attention = maskdsl.parse(FOLLOWS)["p"].compile(heads=HEADS)
+    for each in (copy.deepcopy(attention), pickle.loads(pickle.dumps(attention))):
+        assert each.handle == attention.handle
+    layer = Layer(attention)  # type: ignore[arg-type]
+    tensors, document = follow_tensors(30)
+    length = torch.export.Dim("length", min=2, max=4096)
+    exported = torch.export.export(
+        layer,
+        (*(x.detach() for x in tensors), {"document": document}),
+        dynamic_shapes=({2: length}, {2: length}, {2: length}, {"document": {1: length}}),
+    )
+    tensors, document = follow_tensors(77)
+    arguments = (*(x.detach() for x in tensors), {"document": document})
+    assert torch.equal(exported.module()(*arguments), layer(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"follow": "m"}, r"E202.*no parameter `m`"),
+        ({"follow": ()}, r"E429.*nothing cannot be followed"),
+        ({"follow": ("n", "n")}, r"E429.*`n`, `n` cannot be followed"),
+        ({"n": 3}, r"E430.*`n` follows the lengths"),
+        ({"sise": 3}, r"E202.*no parameter `sise`(.|\n)*did you mean `size`"),
+        ({"follow": "size"}, r"E203.*`n` of `p` has no value"),
+        ({"backend": "tile"}, r"E420.*no backend `tile`"),
+    ],
+)
+def test_what_cannot_be_followed(options: dict[str, object], says: str) -> None:
+    with pytest.raises(AttnError, match=says):
+        maskdsl.parse(FOLLOWS)["p"].compile(**options)  # type: ignore[arg-type]
+
+
+def test_errors_of_binding_are_raised_by_the_call() -> None:
+    pattern = maskdsl.parse('pattern p(n) { space t[n] attend causal assert n % 4 == 0, "fours" }')["p"]
+    q, k = torch.randn(1, 1, 6, 8), torch.randn(1, 1, 8, 8)
+    with pytest.raises(AttnError, match=r"E\d+.*fours"):
+        pattern.compile()(q, q, q)
+    with pytest.raises(AttnError, match=r"E407.*`q` has 6 tokens, but `p` has 8"):
+        pattern.compile()(q, k, k)
+    with pytest.raises(AttnError, match=r"E415.*`k` is no tensor but list"):
+        pattern.compile()(q, [1], q)  # type: ignore[arg-type]
