@@ -17,7 +17,9 @@ from maskdsl.syntax import tree
 RESERVED = frozenset({"q", "k", "head", "heads", "batch", "all"})
 OF_BINDING = frozenset({"self", "order", "backend", "follow", "tune"})
 """What parameters of patterns cannot be called: Python gives them by name, beside these."""
-OF_CALLS = frozenset({"self", "v", "layout", "return_lse", "block"})
+OF_CALLS = frozenset({"self", "v", "layout", "return_lse", "block"}) | {
+    *("query_start", "key_lengths", "page_table", "page_size")
+}
 """What inputs cannot be called, for the same reason."""
 
 

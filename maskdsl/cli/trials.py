@@ -157,7 +157,7 @@ def prepare(
     return mask, {name: torch.as_tensor(values, device=shape.device) for name, values in inputs.arrays.items()}
 
 
-def compiled_call(attention: Attention, tensors: Sequence[Tensor], inputs: Mapping[str, Tensor]) -> Call:
+def compiled_call(attention: Attention, tensors: Sequence[Tensor], inputs: Mapping[str, Any]) -> Call:
     def call() -> Tensor:
         out = attention(*tensors, return_lse=False, layout="declared", **inputs)
         assert isinstance(out, Tensor)

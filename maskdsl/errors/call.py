@@ -222,3 +222,74 @@ class TableRead(Diagnostic):
     name: str
     index: int
     length: int
+
+
+class NotIntegers(Diagnostic):
+    code = "E431"
+    message = "`{name}` is {found}, and says where tokens are"
+    help = "give integers"
+
+    name: str
+    found: str
+
+
+class NotOneAnEntry(Diagnostic):
+    code = "E432"
+    message = "`{name}` has the shape {found}, for {batch} batch entries"
+    help = "`query_start` is a number or [batch], `key_lengths` is [batch], `page_table` [batch, pages]"
+
+    name: str
+    found: tuple[int, ...]
+    batch: int
+
+
+class PagesWithoutTable(Diagnostic):
+    code = "E433"
+    message = "there is a `page_size`, but no `page_table`"
+
+
+class PageSize(Diagnostic):
+    code = "E434"
+    message = "`page_size` is {given}, but pages of `k` hold {found} keys"
+    help = "k and v are [pages, heads, page size, head dim]"
+
+    given: int
+    found: int
+
+
+class TooManyQueries(Diagnostic):
+    code = "E435"
+    message = "`q` has {found} queries, and `{pattern}` was bound with {length}"
+    label = "of this pattern"
+
+    found: int
+    length: int
+    pattern: str
+
+
+class QueryStart(Diagnostic):
+    code = "E436"
+    message = "{count} queries from {start} on are not all among the {length} of the pattern"
+    label = "of this pattern"
+
+    start: int
+    count: int
+    length: int
+
+
+class TooManyKeys(Diagnostic):
+    code = "E437"
+    message = "`k` has {found} keys, and `{pattern}` was bound with {length}"
+    label = "of this pattern"
+    help = "bind it for the longest sequence that there may be"
+
+    found: int
+    length: int
+    pattern: str
+
+
+class ChunkLayout(Diagnostic):
+    code = "E438"
+    message = "queries from `query_start` on are in declared order, and the layout is `{layout}`"
+
+    layout: str

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from maskdsl.ir.coordinates import Coordinates, varies
-from maskdsl.ir.expressions import Batch, Coordinate, Expression, InSpace, Read, Side, apply, rebuild, walk
+from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Read, Side, apply, rebuild, walk
 from maskdsl.ir.mask import (
     Axis,
     CoordinateDefinition,
@@ -25,10 +25,11 @@ from maskdsl.ir.mask import (
 )
 from maskdsl.ir.operators import DTYPES, Array
 from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.simplify import simplify
 
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
-KEY_LENGTHS, PRESENT = "key_lengths", "k.present"
-"""How many keys each batch entry has, int[batch]; and which of them exist, bool[batch, keys]."""
+PRESENT = "k.present"
+"""Which keys each batch entry has: bool[batch, keys]."""
 Leaf = Coordinate | InSpace
 
 
@@ -43,12 +44,7 @@ class Chunk:
     @cached_property
     def mask(self) -> MaskIR:
         whole = self.whole
-        relation = apply(
-            Op.AND,
-            self.moved(whole.relation),
-            apply(Op.LESS, Coordinate(Side.KEY, "i"), Read(KEY_LENGTHS, (Batch(),), Type.INT)),
-            Coordinate(Side.KEY, PRESENT, Type.BOOL),
-        )
+        relation = apply(Op.AND, self.moved(whole.relation), Coordinate(Side.KEY, PRESENT, Type.BOOL))
         batch = Dimension(DimensionKind.BATCH, None, "batch")
         return replace(
             whole,
@@ -58,12 +54,11 @@ class Chunk:
             inputs=(
                 *(each for each in whole.inputs if each.name in self.tables),
                 *(self.declared(node) for node in self.leaves),
-                Input(KEY_LENGTHS, Type.INT, (batch,)),
                 Input(PRESENT, Type.BOOL, (batch, Dimension(DimensionKind.TOKENS, self.keys, "keys"))),
             ),
             attend=(),
             require=(),
-            relation=relation,
+            relation=simplify(relation),
             scores=tuple(map(self.moved, whole.scores)),
             weight=None if whole.weight is None else self.moved(whole.weight),
             scale=None if whole.scale is None else self.moved(whole.scale),
@@ -123,7 +118,7 @@ class Chunk:
         return self.whole.queries if node.side is Side.QUERY else self.whole.keys
 
     def values(self, inputs: Mapping[str, Array], starts: Array) -> dict[str, Array]:
-        """The chunk's own inputs, but for `KEY_LENGTHS` and `PRESENT`, where entries begin with the queries `starts`.
+        """The chunk's own inputs, but for `PRESENT`, where entries begin with the queries `starts`.
 
         `inputs` are those of the whole mask, as arrays.
         """

@@ -8,9 +8,12 @@ from torch import Tensor
 
 import maskdsl.runtime.batching  # noqa: F401  # for `torch.vmap`
 from maskdsl.analysis.blockmap import BlockMap
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors import call as errors
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.checks import arguments
+from maskdsl.runtime.decode import attend
 from maskdsl.runtime.following import Following
 from maskdsl.runtime.kernel import Kernel
 from maskdsl.runtime.operators import ATTENTION
@@ -37,6 +40,10 @@ class BaseAttention:
         *,
         return_lse: bool = False,
         layout: str = "declared",
+        query_start: int | Tensor | None = None,
+        key_lengths: Tensor | None = None,
+        page_table: Tensor | None = None,
+        page_size: int | None = None,
         **inputs: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attention over [batch, heads, tokens, head dim]; heads of k and v may divide those of q.
@@ -44,9 +51,21 @@ class BaseAttention:
         `return_lse` adds the natural log-sum-exp of each query's final scores, [batch, heads, tokens]. With
         `layout="ordered"` q, k, v and the results are in the order that the pattern lays tokens out in; inputs are
         always in declared order.
+
+        With `query_start`, a number or integers [batch], q holds some of the pattern's queries, from this one on, and k
+        and v its first keys, of which each batch entry has `key_lengths` (all, if not given). With a `page_table`,
+        integers [batch, pages], k and v are [pages, heads, page size, head dim]: key n of an entry is in its page
+        n // page size, and there is none where the number is negative. Inputs are those of all tokens. On a GPU,
+        queries outside the pattern are not found by a check, and give zeros.
         """
         q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
-        out, lse = ATTENTION(q, k, v, tensors, self.handle, layout, return_lse)
+        where = query_start, key_lengths, page_table, page_size
+        if any(each is not None for each in where):
+            if layout != "declared":
+                raise AttnError(errors.ChunkLayout(layout=layout))
+            out, lse = attend(self.handle, q, k, v, tensors, *where)
+        else:
+            out, lse = ATTENTION(q, k, v, tensors, self.handle, layout, return_lse)
         return (out, lse) if return_lse else out
 
     def __getstate__(self) -> Recipe:

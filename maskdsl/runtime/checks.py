@@ -68,9 +68,9 @@ def as_tensor(value: object, device: torch.device) -> Tensor | None:
         return None
 
 
-def check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: str) -> None:
-    """Raises if q, k and v do not fit each other, whatever the pattern."""
-    found = list(malformed({"q": q, "k": k, "v": v})) or list(unfitting(q, k, v))
+def check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: str, paged: bool = False) -> None:
+    """Raises if q, k and v do not fit each other, whatever the pattern; `paged` k and v hold pages, not entries."""
+    found = list(malformed({"q": q, "k": k, "v": v})) or list(unfitting(q, k, v, paged))
     if layout not in ("declared", "ordered"):
         found.append(errors.UnknownLayout(name=layout))
     if found:
@@ -85,18 +85,21 @@ def malformed(tensors: Mapping[str, Tensor]) -> Iterator[Diagnostic]:
             yield errors.NotFloating(name=name, dtype=type_name(tensor))
 
 
-def unfitting(q: Tensor, k: Tensor, v: Tensor) -> Iterator[Diagnostic]:
+def unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool) -> Iterator[Diagnostic]:
     for name, tensor in (("k", k), ("v", v)):
         if tensor.dtype != q.dtype:
             yield errors.MixedTypes(name=name, query=type_name(q), other=type_name(tensor))
         if tensor.device != q.device:
             yield errors.MixedDevices(name=name, query=str(q.device), other=str(tensor.device))
-        if tensor.shape[0] != q.shape[0]:
+        if tensor.shape[0] != q.shape[0] and not paged:
             yield disagreeing("q", name, "batch", q.shape[0], tensor.shape[0])
         if not tensor.shape[1] or q.shape[1] % tensor.shape[1]:
             yield errors.IndivisibleHeads(name=name, found=tensor.shape[1], heads=q.shape[1])
     if k.shape[1] != v.shape[1]:
         yield disagreeing("k", "v", "heads", k.shape[1], v.shape[1])
+    if paged and (len(k), k.shape[2]) != (len(v), v.shape[2]):
+        axis, one, two = ("pages", len(k), len(v)) if len(k) != len(v) else ("page size", k.shape[2], v.shape[2])
+        yield disagreeing("k", "v", axis, one, two)
     if q.shape[3] != k.shape[3]:
         yield disagreeing("q", "k", "head dim", q.shape[3], k.shape[3])
 

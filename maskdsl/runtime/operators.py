@@ -160,16 +160,19 @@ def single_level() -> AbstractContextManager[Any]:
 # Autocast: as torch's own attention
 
 
+def autocast(x: Tensor, device: str) -> Tensor:
+    """In the type of autocast on this kind of device, if x is there."""
+    fits = x.device.type == device and x.is_floating_point() and x.dtype != torch.float64
+    return x.to(torch.get_autocast_dtype(device)) if fits else x
+
+
 def register_autocast(device: str, key: str) -> None:
     keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
 
-    def cast(x: Tensor) -> Tensor:
-        fits = x.device.type == device and x.is_floating_point() and x.dtype != torch.float64
-        return x.to(torch.get_autocast_dtype(device)) if fits else x
-
     def cast_attention(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
+        tensors = [autocast(x, device) for x in (q, k, v)]
         with torch._C._ExcludeDispatchKeyGuard(keys):
-            return ATTENTION(cast(q), cast(k), cast(v), *others)
+            return ATTENTION(*tensors, *others)
 
     def uncast_backward(*arguments: Any) -> Any:
         with torch._C._ExcludeDispatchKeyGuard(keys):

@@ -6,7 +6,7 @@ compiled stays known after the `Attention` is gone, without the tiles that it ke
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -15,9 +15,11 @@ from torch import Tensor
 
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import call as errors
-from maskdsl.plan import KernelPlan
+from maskdsl.ir.chunk import Chunk
+from maskdsl.plan import KernelPlan, make_plan
 from maskdsl.runtime.backends import BACKENDS
 from maskdsl.runtime.checks import Signature, check_inputs, check_sizes
+from maskdsl.runtime.decoder import Decoder
 from maskdsl.runtime.digest import digest
 from maskdsl.runtime.kernel import Kernel
 from maskdsl.runtime.state import States
@@ -25,6 +27,8 @@ from maskdsl.runtime.triton import serves
 
 MOST_KNOWN = 4096
 """Recipes remembered that nothing holds any more."""
+MOST_CHUNKS = 16
+"""Lengths of chunks whose kernels and tiles are kept."""
 
 
 class Recipe(Protocol):
@@ -58,6 +62,8 @@ class Bound:
         mask = plan.mask
         self.signature = Signature(mask.name, mask.span, {each.name: each.span for each in mask.inputs})
         self.states = States()
+        self.chunks: OrderedDict[tuple[int, int], tuple[Chunk, Bound]] = OrderedDict()
+        self.lock = Lock()
         self.kernels = {
             name: Kernel(plan, BACKENDS[name], self.states)
             for name in ((backend,) if backend != "auto" else ("tiled", "triton"))
@@ -72,6 +78,24 @@ class Bound:
 
     def bare(self) -> "Bound":
         return Bound(self.plan, self.backend)
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """The kernel for queries that stand anywhere."""
+        return Decoder(self.plan)
+
+    def chunk(self, queries: int, keys: int) -> tuple[Chunk, "Bound"]:
+        """So many queries and first keys as a mask of its own."""
+        with self.lock:
+            if (queries, keys) not in self.chunks:
+                chunk = Chunk(self.plan.mask, queries, keys)
+                self.chunks[queries, keys] = chunk, Bound(make_plan(chunk.mask), self.backend)
+            self.chunks.move_to_end((queries, keys))
+            while len(self.chunks) > MOST_CHUNKS:
+                self.chunks.popitem(last=False)
+            chunk, own = self.chunks[queries, keys]
+        register(own)
+        return chunk, own
 
     @property
     def first(self) -> Kernel:

@@ -1,0 +1,219 @@
+"""Calls whose queries stand anywhere in a longer sequence of keys: decoding, chunked prefill, keys in pages.
+
+Without gradients they are the operator `maskdsl::decode`: one kernel where Triton serves, a chunk of the mask as a mask
+of its own (`ir/chunk.py`) elsewhere. With gradients they are always the latter.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskdsl.diagnostics import AttnError, Diagnostic
+from maskdsl.errors import call as errors
+from maskdsl.ir.chunk import PRESENT, Chunk
+from maskdsl.ir.expressions import Coordinate, Side
+from maskdsl.ir.mask import Given
+from maskdsl.ir.ops import Type
+from maskdsl.runtime.checks import INTEGER_TYPES, check_inputs, check_tensors, check_values, type_name
+from maskdsl.runtime.kernel import blank
+from maskdsl.runtime.operators import ATTENTION, LIBRARY, autocast, needs_recording
+from maskdsl.runtime.recipes import Bound, find
+from maskdsl.runtime.state import as_array
+from maskdsl.runtime.triton import serves
+from maskdsl.runtime.values import as_given, as_value
+
+
+class Where(NamedTuple):
+    """Where queries and keys are, integers: `query_starts` [batch] or [], `key_lengths` [batch], `page_table` [batch,
+    pages]."""
+
+    query_starts: Tensor
+    key_lengths: Tensor | None
+    page_table: Tensor | None
+    page_size: int | None
+
+
+def attend(
+    handle: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: list[Tensor],
+    query_start: int | Tensor | None,
+    *others: Any,
+) -> tuple[Tensor, Tensor]:
+    """The output and the log-sum-exp of queries from `query_start` on; `others` are the other fields of `Where`."""
+    start = 0 if query_start is None else query_start
+    if not isinstance(start, Tensor):
+        start = torch.full((q.shape[0],), start, dtype=torch.int64, device=q.device)
+    where = Where(start, *others)
+    if needs_recording(q, k, v, *inputs):
+        return in_chunk(handle, q, k, v, inputs, where)
+    out, lse = DECODE(q, k, v, inputs, *where, handle)
+    return out, lse
+
+
+# As an operator
+
+
+def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], *others: Any) -> tuple[Tensor, Tensor]:
+    *fields, handle = others
+    where = Where(*fields)
+    recipe = checked(handle, q, k, v, inputs, where)
+    if not q.shape[0] or not q.shape[2]:
+        return blank(q, v, True)
+    if recipe.backend == "triton" or (recipe.backend == "auto" and serves(q, v)):
+        return recipe.decoder.forward(q, k, v, inputs, *normal(recipe, q, k, where))
+    return in_chunk(handle, q, k, v, inputs, where)
+
+
+def fake_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return blank(q, v, True)
+
+
+def cast_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
+    with torch.autocast(q.device.type, enabled=False):
+        return DECODE(*(autocast(x, q.device.type) for x in (q, k, v)), *others)
+
+
+def checked(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: Where) -> Bound:
+    """The recipe of a call. Raises if anything is wrong with the call that can be seen without waiting for a GPU."""
+    check_tensors(q, k, v, "declared", paged=where.page_table is not None)
+    found = list(malformed(q, k, where))
+    if found:
+        raise AttnError(*found)
+    recipe = find(handle).bound(q.shape[2], room(k, where))
+    found = list(misplaced(recipe, q, k, where))
+    if found:
+        raise AttnError(*found)
+    check_inputs(recipe.plan.mask, inputs, q)
+    check_values(recipe.plan.mask, inputs)
+    return recipe
+
+
+def malformed(q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
+    batch, starts = q.shape[0], where.query_starts
+    allowed = {"query_start": starts.dim() == 0 or starts.shape == (batch,)}
+    if where.key_lengths is not None:
+        allowed["key_lengths"] = where.key_lengths.shape == (batch,)
+    if where.page_table is not None:
+        allowed["page_table"] = where.page_table.dim() == 2 and len(where.page_table) == batch
+    tensors = {"query_start": starts, "key_lengths": where.key_lengths, "page_table": where.page_table}
+    for name, fits in allowed.items():
+        tensor = tensors[name]
+        assert tensor is not None
+        if tensor.dtype not in INTEGER_TYPES:
+            yield errors.NotIntegers(name=name, found=type_name(tensor))
+        elif tensor.device != q.device:
+            yield errors.MixedDevices(name=name, query=str(q.device), other=str(tensor.device))
+        elif not fits:
+            yield errors.NotOneAnEntry(name=name, found=tuple(tensor.shape), batch=batch)
+    if where.page_size is not None and where.page_table is None:
+        yield errors.PagesWithoutTable()
+    elif where.page_size is not None and where.page_size != k.shape[2]:
+        yield errors.PageSize(given=where.page_size, found=k.shape[2])
+
+
+def misplaced(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
+    mask = recipe.plan.mask
+    if q.shape[1] != mask.heads and not recipe.plan.serves_any_heads:
+        yield errors.WrongHeads(pattern=mask.name, found=q.shape[1], expected=mask.heads, span=mask.span)
+    last = mask.queries.length - q.shape[2]
+    if last < 0:
+        yield errors.TooManyQueries(found=q.shape[2], length=mask.queries.length, pattern=mask.name, span=mask.span)
+    elif where.query_starts.device.type == "cpu" and len(q):
+        low, high = (int(each) for each in torch.aminmax(where.query_starts))
+        if low < 0 or high > last:
+            worst = low if low < 0 else high
+            yield errors.QueryStart(start=worst, count=q.shape[2], length=mask.queries.length, span=mask.span)
+    if where.page_table is None and k.shape[2] > mask.keys.length:
+        yield errors.TooManyKeys(found=k.shape[2], length=mask.keys.length, pattern=mask.name, span=mask.span)
+
+
+def room(k: Tensor, where: Where) -> int:
+    """How many keys of one entry k has room for."""
+    return k.shape[2] * (1 if where.page_table is None else where.page_table.shape[1])
+
+
+def normal(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Starts, lengths and the page table as kernels read them: int32, one start and one length an entry."""
+    batch, table = q.shape[0], where.page_table
+    starts = where.query_starts.to(torch.int32).expand(batch).contiguous()
+    available = min(room(k, where), recipe.plan.mask.keys.length)
+    lengths = torch.full_like(starts, available)
+    if where.key_lengths is not None:
+        lengths = where.key_lengths.to(torch.int32).clamp(max=available)
+    return starts, lengths, None if table is None else table.to(torch.int32).contiguous()
+
+
+# As a mask of its own
+
+
+def in_chunk(
+    handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: Where
+) -> tuple[Tensor, Tensor]:
+    """By any backend, with gradients for everything that has them."""
+    recipe = checked(handle, q, k, v, inputs, where)
+    starts, lengths, table = normal(recipe, q, k, where)
+    keys = min(room(k, where), recipe.plan.mask.keys.length)
+    places = torch.arange(keys, device=q.device)
+    present = places < lengths[:, None]
+    if table is not None:
+        pages = table.long()[:, places // k.shape[2]]
+        present &= pages >= 0
+        k, v = (x.transpose(1, 2)[pages.clamp(min=0), places % k.shape[2]].transpose(1, 2) for x in (k, v))
+    k, v = (x[:, :, :keys].masked_fill(~present[:, None, :, None], 0) for x in (k, v))
+    chunk, own = recipe.chunk(q.shape[2], keys)
+    values = dict(zip((each.name for each in recipe.plan.mask.inputs), inputs, strict=True))
+    values |= {**own_values(chunk, values, starts), PRESENT: present}
+    out, lse = ATTENTION(q, k, v, [values[name] for name in own.signature.inputs], own.handle, "declared", True)
+    return out, lse
+
+
+def own_values(chunk: Chunk, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:
+    """The chunk's own inputs, but for `PRESENT`. Those of floats lead gradients back to the inputs that are given."""
+    arrays = {name: as_array(x) for name, x in given.items()}
+    values = {
+        name: torch.as_tensor(x, device=starts.device) for name, x in chunk.values(arrays, as_array(starts)).items()
+    }
+    for node in chunk.leaves:
+        if node.type is Type.FLOAT and isinstance(node, Coordinate):
+            values[chunk.name(node)] = float_values(chunk, node, given, starts.long())
+    return values
+
+
+def float_values(chunk: Chunk, node: Coordinate, given: dict[str, Tensor], starts: Tensor) -> Tensor:
+    sequence = chunk.tokens(node)
+    definition = sequence.definition(node.name)
+    assert definition is not None, "no axis is a float"
+    parts = []
+    for space, offset in zip(sequence.spaces, sequence.offsets, strict=True):
+        source = dict(definition.sources).get(space.name)
+        if not isinstance(source, Given):
+            parts.append(torch.zeros(1, 1, space.size, device=starts.device))
+            continue
+        declared = chunk.whole.input(source.input)
+        assert declared is not None
+        value = as_value(declared, given[declared.name])
+        own = any(each.text == space.name for each in declared.dimensions)
+        parts.append(value if own and value.shape[-1] == space.size else value[..., offset : offset + space.size])
+    batch, heads = (max(part.shape[axis] for part in parts) for axis in (0, 1))
+    whole = torch.cat([part.expand(batch, heads, -1) for part in parts], dim=-1)
+    if node.side is Side.KEY:
+        return as_given(chunk.declared(node), whole[..., : chunk.keys])
+    places = starts[:, None, None] + torch.arange(chunk.queries, device=starts.device)
+    return as_given(chunk.declared(node), torch.take_along_dim(whole.expand(len(starts), -1, -1), places, dim=-1))
+
+
+LIBRARY.define(
+    "decode(Tensor q, Tensor k, Tensor v, Tensor[] inputs, Tensor query_starts, Tensor? key_lengths,"
+    " Tensor? page_table, int? page_size, str handle) -> (Tensor out, Tensor lse)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+DECODE = torch.ops.maskdsl.decode.default
+LIBRARY.impl("decode", decode, "CompositeExplicitAutograd")
+torch.library.register_fake("maskdsl::decode", fake_decode, lib=LIBRARY)
+LIBRARY.impl("decode", cast_decode, "AutocastCPU")
+LIBRARY.impl("decode", cast_decode, "AutocastCUDA")

@@ -1,0 +1,90 @@
+"""The kernel for queries that stand anywhere in a pattern: decoding, chunked prefill, keys in pages."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from maskdsl.emit.triton_decode import emit_decode
+from maskdsl.plan import Device, KernelPlan, decode_plan
+from maskdsl.runtime.modules import load_module
+from maskdsl.runtime.state import State
+from maskdsl.runtime.triton import check, computable, device_kind, on, precision
+from maskdsl.runtime.values import as_value
+
+MOST_ROWS, MOST_SPLITS = 64, 64
+PROGRAMS_PER_PROCESSOR = 2
+"""What splits are chosen for: enough programs to hide that each waits for memory."""
+
+
+class Decoder:
+    """Computes calls without gradients. All lengths, starts and pages are numbers of the call, not of the kernel."""
+
+    def __init__(self, plan: KernelPlan) -> None:
+        self.plan = decode_plan(plan)
+        self.state = State(self.plan, {}, 1)
+
+    @cached_property
+    def source(self) -> str:
+        """The text of the generated module."""
+        return emit_decode(self.plan)
+
+    @property
+    def module(self) -> ModuleType:
+        return load_module(self.source, f"{self.plan.mask.name}_decode")
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        inputs: Sequence[Tensor],
+        query_starts: Tensor,
+        key_lengths: Tensor,
+        page_table: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The output, and the log-sum-exp [batch, heads, queries]. `inputs` are in declared order, for all tokens.
+
+        `query_starts` and `key_lengths` are int32 [batch], `page_table` int32 [batch, pages]; see `codegen/decode.py`.
+        """
+        check(q, v)
+        mask, names = self.plan.mask, self.plan.input_identifiers
+        values = {names[each.name]: as_value(each, x) for each, x in zip(mask.inputs, inputs, strict=True)}
+        values |= self.state.curves(q.device)
+        block = self.block(q, k, v)
+        with on(q.device):
+            out, lse = self.module.decode(
+                *map(computable, (q, k, v)),
+                *(values, query_starts, key_lengths, (mask.queries.length, mask.keys.length), page_table),
+                splits=self.splits(q, k, block),
+                block=block,
+                precision=precision(device_kind(q.device)),
+            )
+        return out.to(q.dtype), lse
+
+    def block(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int]:
+        """Rows and keys of a tile: no more rows than there are, as many keys as registers and shared memory hold."""
+        rows = min(max(16, power_of_two(q.shape[2] * q.shape[1] // k.shape[1])), MOST_ROWS)
+        if device_kind(q.device) is Device.INTERPRETER or q.element_size() == 8:
+            return min(rows, 32), 16
+        large = max(q.shape[3], v.shape[3]) > 128 or q.element_size() > 2
+        return min(rows, 32) if large else rows, 32 if large else 64
+
+    def splits(self, q: Tensor, k: Tensor, block: tuple[int, int]) -> int:
+        """How many programs share the keys of a tile of rows: as many as keep all processors busy."""
+        tiles = -(-q.shape[2] * q.shape[1] // k.shape[1] // block[0]) * k.shape[1] * q.shape[0]
+        keys = self.plan.mask.keys.length
+        wanted = PROGRAMS_PER_PROCESSOR * processors(q.device) // tiles
+        return max(1, min(wanted, -(-keys // block[1]), MOST_SPLITS))
+
+
+def processors(device: torch.device) -> int:
+    """Of a GPU; in the interpreter, a few."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 6
+
+
+def power_of_two(number: int) -> int:
+    """The least that is not smaller."""
+    return 1 << max(number - 1, 0).bit_length()

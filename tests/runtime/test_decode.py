@@ -1,0 +1,174 @@
+"""Queries that stand anywhere in longer sequences of keys, against the rows of whole attention."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import maskdsl
+from maskdsl.diagnostics import AttnError
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TEXT = """
+pattern layer(n = 60, size = 9) { space t[n]  attend window(size) and causal or k < 2 }
+pattern everything(h = 5, w = 7, text = 6) {
+    space words[text]
+    space image[y = h, x = w]
+    tokens words ++ image
+    input document: int[batch, tokens]
+    input slope: float[heads]
+    input gate: float[batch, heads, image]
+    coord row = i // 4
+    attend words -> all
+    attend image -> image where window((3, 3)) or q.row == k.row + head
+    require same(document)
+    score s - slope[head] * float(abs(q.i - k.i)) + 0.1 * float(q.row) if image -> all else s
+    weight sigmoid(q.gate - k.gate) if image -> image else 1.0
+    order image by hilbert(y, x)
+}
+pattern crossed(n = 20, m = 33) { space a[n]  space b[m]  queries a  keys b  attend abs(q * 3 // 2 - k) < 6 }
+"""
+MODULE = maskdsl.parse(TEXT)
+BACKENDS = ["tiled", "reference"]
+
+
+def inputs(mask: maskdsl.Mask, batch: int) -> dict[str, Tensor]:
+    if mask.name != "everything":
+        return {}
+    document = torch.randint(0, 2, (batch, mask.key_length)).sort(dim=1).values
+    slope, gate = torch.rand(mask.heads).double(), torch.randn(batch, mask.heads, 35).double()
+    return {"document": document, "slope": slope, "gate": gate}
+
+
+def tensors(mask: maskdsl.Mask, batch: int, key_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    q = torch.randn(batch, mask.heads, mask.query_length, 16).double()
+    k, v = (torch.randn(batch, key_heads, mask.key_length, 16).double() for _ in range(2))
+    return q, k, v
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", list(MODULE))
+@pytest.mark.parametrize("count", [1, 3, 11])
+def test_rows_of_the_whole(name: str, backend: str, count: int) -> None:
+    """One start for all entries, and one for each."""
+    mask = MODULE[name].bind(heads=4)
+    q, k, v = tensors(mask, 3, 2)
+    given = inputs(mask, 3)
+    out, lse = mask.compile("reference")(q, k, v, return_lse=True, **given)
+    attention = mask.compile(backend)
+    last = mask.query_length - count
+    for start in (0, last, torch.tensor([last, 0, last // 2])):
+        starts = torch.as_tensor(start).expand(3)
+        places = starts[:, None] + torch.arange(count)
+        rows = q.take_along_dim(places[:, None, :, None], dim=2)
+        found, found_lse = attention(rows, k, v, return_lse=True, query_start=start, **given)
+        torch.testing.assert_close(found, out.take_along_dim(places[:, None, :, None], dim=2))
+        torch.testing.assert_close(found_lse, lse.take_along_dim(places[:, None, :], dim=2))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_keys_that_are_not_there_yet(backend: str) -> None:
+    """A cache shorter than the pattern, and entries that have filled it to different lengths; the rest is nonsense."""
+    mask = MODULE["layer"].bind(heads=2)
+    q, k, v = tensors(mask, 2, 2)
+    lengths = torch.tensor([31, 17])
+    k[0, :, 31:], v[0, :, 31:], k[1, :, 17:], v[1, :, 17:] = torch.nan, torch.nan, torch.nan, torch.nan
+    starts = lengths - 4
+    rows = q.take_along_dim((starts[:, None] + torch.arange(4))[:, None, :, None], dim=2)
+    found = mask.compile(backend)(rows, k[:, :, :40], v[:, :, :40], query_start=starts, key_lengths=lengths)
+    for entry, length in enumerate(lengths.tolist()):
+        short = MODULE["layer"].bind(heads=2, n=length).compile("reference")
+        whole = short(*(x[entry : entry + 1, :, :length] for x in (q, k, v)))
+        torch.testing.assert_close(found[entry], whole[0, :, -4:])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_keys_in_pages(backend: str) -> None:
+    """Pages anywhere in memory, some shared, two that the window has left; what is behind the end is nonsense."""
+    mask = maskdsl.parse("pattern w(n = 64) { space t[n]  attend window(9) and causal }")["w"].bind(heads=4)
+    q, k, v = tensors(mask, 2, 2)
+    k[1, :, :16], v[1, :, :16] = k[0, :, :16], v[0, :, :16]
+    expected = mask.compile("reference")(q, k, v)[:, :, 37:39]
+    table = torch.tensor([[5, 1, 7, 3, 9, -1], [5, 1, 2, 8, 6, 0]])
+    pages = [torch.full((10, 2, 8, 16), torch.nan).double() for _ in range(2)]
+    for entry, row in enumerate(table.tolist()):
+        for number, page in enumerate(row[:5]):
+            for x, whole in zip(pages, (k, v), strict=True):
+                x[page] = whole[entry, :, number * 8 : number * 8 + 8]
+    for x in pages:
+        x[9, :, 7:], x[6, :, 7:] = torch.nan, torch.nan
+    table[0, :2] = -1
+    lengths = torch.tensor([39, 39])
+    where: dict[str, Any] = {"page_table": table, "page_size": 8, "key_lengths": lengths, "query_start": 37}
+    found = mask.compile(backend)(q[:, :, 37:39], *pages, **where)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_chunks(backend: str) -> None:
+    """Those of a loss over some rows, with the inputs' own, through pages too."""
+    mask = MODULE["everything"].bind(heads=4)
+    given = inputs(mask, 2)
+    leaves = [x.requires_grad_() for x in (*tensors(mask, 2, 2), given["slope"], given["gate"])]
+    q, k, v, *_ = leaves
+    whole = mask.compile("reference")(q, k, v, **given)[:, :, 20:29]
+    slopes = torch.randn_like(whole)
+    expected = torch.autograd.grad(whole, leaves, slopes)
+    found = mask.compile(backend)(q[:, :, 20:29], k, v, query_start=20, **given)
+    for one, other in zip(torch.autograd.grad(found, leaves, slopes), expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_decoding_compiles() -> None:
+    mask = MODULE["layer"].bind(heads=2)
+    q, k, v = (x.float() for x in tensors(mask, 1, 2))
+    attention = mask.compile()
+
+    def step(q: Tensor, k: Tensor, v: Tensor, start: Tensor) -> Tensor:
+        return attention(q, k, v, query_start=start) * 2
+
+    compiled = torch.compile(step, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        for start in (3, 40):
+            arguments = q[:, :, start : start + 1], k, v, torch.tensor(start)
+            torch.testing.assert_close(compiled(*arguments), step(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"query_start": 57}, "E436.*4 queries from 57 on are not all among the 60"),
+        ({"query_start": -1}, "E436.*from -1 on"),
+        ({"query_start": torch.tensor([1, 2, 3])}, "E432.*`query_start` has the shape"),
+        ({"query_start": torch.tensor(1.0)}, "E431.*`query_start` is float32"),
+        ({"query_start": 0, "key_lengths": torch.tensor(3)}, "E432.*`key_lengths`"),
+        ({"page_size": 16}, "E433"),
+        ({"page_size": 16, "page_table": torch.zeros(2, 1, dtype=torch.int32)}, "E434.*is 16, but.*hold 60"),
+        ({"page_table": torch.zeros(2, dtype=torch.int32)}, "E432.*`page_table`"),
+        ({"query_start": 0, "layout": "ordered"}, "E438"),
+    ],
+)
+def test_mistakes(changed: dict[str, Any], says: str) -> None:
+    mask = MODULE["layer"].bind(heads=2)
+    q, k, v = tensors(mask, 2, 2)
+    with pytest.raises(AttnError) as caught:
+        mask.compile()(q[:, :, :4], k, v, **changed)
+    assert re.search(says, str(caught.value), re.DOTALL), caught.value
+
+
+def test_lengths_beyond_the_pattern() -> None:
+    mask = MODULE["layer"].bind(heads=2)
+    q, k, v = tensors(MODULE["layer"].bind(n=70, heads=2), 1, 2)
+    with pytest.raises(AttnError, match=r"E435.*has 70 queries"):
+        mask.compile()(q, k[:, :, :60], v[:, :, :60], query_start=0)
+    with pytest.raises(AttnError, match=r"E437.*has 70 keys"):
+        mask.compile()(q[:, :, :3], k, v, query_start=0)
+
+
+def test_inputs_cannot_be_called_like_these() -> None:
+    text = "pattern p(n = 4) { space t[n]  input page_table: int[t]  attend k.page_table > 0 }"
+    with pytest.raises(AttnError, match="E248"):
+        maskdsl.parse(text)["p"].bind()
