@@ -129,6 +129,7 @@ class Pattern:
         heads: int = 1,
         follow: str | tuple[str, ...] = "n",
         order: str | None = None,
+        refine: bool = False,
         tune: bool = False,
         **parameters: object,
     ) -> FollowingAttention:
@@ -138,7 +139,8 @@ class Pattern:
         from maskdsl.runtime.compile import compile_following  # imports torch: start-up time
 
         names = (follow,) if isinstance(follow, str) else tuple(follow)
-        return compile_following(self.program, self.declaration, parameters, names, heads, order, backend, tune)
+        options = heads, order, backend, refine, tune
+        return compile_following(self.program, self.declaration, parameters, names, *options)
 
     def __repr__(self) -> str:
         return f"Pattern({self.name}({', '.join(self.parameters)}))"
@@ -191,14 +193,16 @@ class Mask:
         """The same mask in another layout; see `Pattern.bind`."""
         return self.pattern.bind(heads=self.heads, order=order, **dict(self.ir.parameters))
 
-    def compile(self, backend: str = "auto", *, tune: bool = False) -> Attention:
+    def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> Attention:
         """The callable. Backends: `"triton"`, `"tiled"`, `"reference"`; `"auto"` goes by the device of the queries.
 
+        Where inputs decide the tiles, kernels find them on the GPU without waiting for it, and some may be looked at pair
+        by pair that need not be; with `refine` they are exact, and found on the host.
         With `tune`, kernels measure a few choices of tiles on the GPU of the first call, and keep the fastest on disk.
         """
         from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
 
-        return compile_mask(self.ir, backend=backend, tune=tune)
+        return compile_mask(self.ir, backend=backend, refine=refine, tune=tune)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)

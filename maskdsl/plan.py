@@ -128,11 +128,13 @@ class KernelPlan:
     @cached_property
     def finds_device_tiles(self) -> bool:
         """Tiles depend on inputs, but the order of tokens does not: a kernel finds them where the inputs are."""
-        if self.refine:
-            return False
+        return bool(self.tile_inputs) and not self.order_reads_inputs and not self.refine
+
+    @cached_property
+    def order_reads_inputs(self) -> bool:
         names = coordinate_names(self.order_keys, Side.TOKEN)
         below = [tables_of(computed(each, names)) | {*given_inputs(each, names)} for each in self.sequences]
-        return bool(self.tile_inputs) and not tables_of(self.order_keys).union(*below)
+        return bool(tables_of(self.order_keys).union(*below))
 
     @cached_property
     def curve_names(self) -> tuple[tuple[str, Sequence, tuple[str, ...]], ...]:

@@ -15,7 +15,7 @@ from maskdsl.source import Span
 from maskdsl.syntax import tree
 
 RESERVED = frozenset({"q", "k", "head", "heads", "batch", "all"})
-OF_BINDING = frozenset({"self", "order", "backend", "follow", "tune"})
+OF_BINDING = frozenset({"self", "order", "backend", "follow", "refine", "tune"})
 """What parameters of patterns cannot be called: Python gives them by name, beside these."""
 OF_CALLS = frozenset({"self", "v", "layout", "return_lse", "block"}) | {
     *("query_start", "key_lengths", "page_table", "page_size")

@@ -23,6 +23,9 @@ class Backend(Protocol):
     def emit(self, plan: KernelPlan) -> str:
         """The source text of the module."""
 
+    def finds_tiles(self, plan: KernelPlan) -> bool:
+        """Nothing that depends on inputs is asked of the host: tiles are found on the device, or not needed."""
+
     def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         """The output like q, and the log-sum-exp (None where it is not wanted, if the backend can do without)."""
 
@@ -38,6 +41,9 @@ class Reference:
 
     def emit(self, plan: KernelPlan) -> str:
         return emit_reference(plan)
+
+    def finds_tiles(self, plan: KernelPlan) -> bool:
+        return not plan.order_reads_inputs
 
     def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         out, lse = call.module.attention(q, k, v, call.values)

@@ -14,10 +14,10 @@ from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration
 
 
-def compile_mask(mask: MaskIR, backend: str = "auto", tune: bool = False) -> Attention:
+def compile_mask(mask: MaskIR, backend: str = "auto", refine: bool = False, tune: bool = False) -> Attention:
     """The compiled attention. `"auto"` takes kernels on a GPU where they serve, and tiles of torch elsewhere."""
     check_backend(backend)
-    return Attention(make_plan(mask, tune=tune), backend)
+    return Attention(make_plan(mask, refine=refine, tune=tune), backend)
 
 
 def compile_following(
@@ -28,6 +28,7 @@ def compile_following(
     heads: int,
     order: str | None,
     backend: str,
+    refine: bool,
     tune: bool,
 ) -> FollowingAttention:
     """The compiled attention whose followed parameters are the lengths of the tensors of each call."""
@@ -36,7 +37,9 @@ def compile_following(
     if found:
         raise AttnError(*found)
     given = tuple(sorted(values.items()))
-    return FollowingAttention(Following(program, declaration.name.id, given, follow, heads, order, backend, tune))
+    return FollowingAttention(
+        Following(program, declaration.name.id, given, follow, heads, order, backend, refine, tune)
+    )
 
 
 def misfollowed(

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from maskdsl.emit.triton_decode import emit_decode
-from maskdsl.plan import Device, KernelPlan, decode_plan
+from maskdsl.plan import KernelPlan, decode_plan
+from maskdsl.runtime.choice import architecture
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import State
-from maskdsl.runtime.triton import check, computable, device_kind, on, precision
+from maskdsl.runtime.triton import check, computable, on, precision
 from maskdsl.runtime.values import as_value
+from maskdsl.tile_table import Architecture
 
 MOST_ROWS, MOST_SPLITS = 64, 64
 PROGRAMS_PER_PROCESSOR = 2
@@ -60,14 +62,14 @@ class Decoder:
                 *(values, query_starts, key_lengths, (mask.queries.length, mask.keys.length), page_table),
                 splits=self.splits(q, k, block),
                 block=block,
-                precision=precision(device_kind(q.device)),
+                precision=precision(architecture(q.device)),
             )
         return out.to(q.dtype), lse
 
     def block(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int]:
         """Rows and keys of a tile: no more rows than there are, as many keys as registers and shared memory hold."""
         rows = min(max(16, power_of_two(q.shape[2] * q.shape[1] // k.shape[1])), MOST_ROWS)
-        if device_kind(q.device) is Device.INTERPRETER or q.element_size() == 8:
+        if architecture(q.device) is Architecture.INTERPRETER or q.element_size() == 8:
             return min(rows, 32), 16
         large = max(q.shape[3], v.shape[3]) > 128 or q.element_size() > 2
         return min(rows, 32) if large else rows, 32 if large else 64

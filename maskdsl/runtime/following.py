@@ -32,6 +32,7 @@ class Following:
     heads: int
     order: str | None
     backend: str
+    refine: bool
     tune: bool
     kept: OrderedDict[tuple[int, ...], Bound] = field(default_factory=OrderedDict, init=False, repr=False)
     lock: Lock = field(default_factory=Lock, init=False, repr=False)
@@ -58,7 +59,7 @@ class Following:
             if lengths not in self.kept:
                 values = {**dict(self.values), **dict(zip(self.follow, lengths, strict=True))}
                 mask = bind(self.program, self.pattern, values, self.heads, self.order)
-                self.kept[lengths] = Bound(make_plan(mask, tune=self.tune), self.backend)
+                self.kept[lengths] = Bound(make_plan(mask, refine=self.refine, tune=self.tune), self.backend)
             self.kept.move_to_end(lengths)
             while len(self.kept) > MOST_LENGTHS:
                 self.kept.popitem(last=False)

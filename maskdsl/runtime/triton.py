@@ -38,6 +38,9 @@ class Triton:
     def emit(self, plan: KernelPlan) -> str:
         return emit_triton(plan)
 
+    def finds_tiles(self, plan: KernelPlan) -> bool:
+        return plan.finds_device_tiles
+
     def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         check(q, v)
         out, lse = Launch(call).forward(*map(computable, (q, k, v)))

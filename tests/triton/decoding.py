@@ -1,0 +1,78 @@
+"""Run in a process of its own, with TRITON_INTERPRET=1: the kernel for decoding, against rows of whole attention.
+
+Results and everything behind the end of keys are filled with NaN before. Prints the names of the patterns that agreed.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import maskdsl
+from maskdsl.runtime.backends import usable_backends
+from maskdsl.verify import draw, prepared
+from tests.triton.interpreted import poisoned
+
+PAGE = 8
+
+
+def compare(mask: maskdsl.Mask, inputs: dict[str, Tensor], batch: int, key_heads: int, dims: tuple[int, int]) -> None:
+    """A few queries from everywhere: one start for all, one for each; keys in one piece, and in pages."""
+    dim, value_dim = dims
+    q = torch.randn(batch, mask.heads, mask.query_length, dim)
+    k = torch.randn(batch, key_heads, mask.key_length, dim)
+    v = torch.randn(batch, key_heads, mask.key_length, value_dim)
+    whole = mask.compile("reference")(q, k, v, return_lse=True, **inputs)
+    attention = mask.compile("triton")
+    pages, table = paged((k, v))
+    for count in {1, min(5, mask.query_length)}:
+        last = mask.query_length - count
+        for start in (last, torch.randint(0, last + 1, (batch,))):
+            places = torch.as_tensor(start).expand(batch)[:, None] + torch.arange(count)
+            rows = q.take_along_dim(places[:, None, :, None], dim=2)
+            expected = [x.take_along_dim(places.view(batch, 1, count, *[1] * (x.dim() - 3)), dim=2) for x in whole]
+            once = attention(rows, k, v, return_lse=True, query_start=start, **inputs)
+            again = attention(rows, *pages, return_lse=True, query_start=start, page_table=table, **inputs)
+            for found in (once, again):
+                for one, other in zip(found, expected, strict=True):
+                    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def paged(tensors: tuple[Tensor, Tensor]) -> tuple[list[Tensor], Tensor]:
+    """Keys and values in pages anywhere, as strided as serving engines have them; the rest is NaN."""
+    batch, heads, length, _ = tensors[0].shape
+    count = -(-length // PAGE)
+    table = torch.randperm(batch * count + 3)[: batch * count].view(batch, count).to(torch.int32)
+    found = []
+    for x in tensors:
+        pages = torch.full((batch * count + 3, PAGE, heads, x.shape[3]), torch.nan).transpose(1, 2)
+        for entry in range(batch):
+            for number in range(count):
+                part = x[entry, :, number * PAGE : (number + 1) * PAGE]
+                pages[table[entry, number], :, : part.shape[1]] = part
+        found.append(pages)
+    return found, table
+
+
+def main(files: list[str]) -> None:
+    assert "triton" in usable_backends()
+    torch.Tensor.new_empty = poisoned  # type: ignore[method-assign]
+    agreed = []
+    for number, file in enumerate(files):
+        module = maskdsl.load(file)
+        for name in module:
+            case = draw(module[name], np.random.default_rng(number), {})
+            found = prepared(module[name], case)
+            assert found is not None
+            mask, arrays, _ = found
+            inputs = {each: torch.as_tensor(values) for each, values in arrays.items()}
+            compare(mask, inputs, case.batch, case.key_heads, (16, 24))
+            agreed.append(f"{Path(file).stem}.{name}")
+    print(json.dumps(agreed))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
