@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 WORKERS ?= 2
 
-.PHONY: help test test-gpu demo check golden bench bench-gpu aot clean
+.PHONY: help test test-gpu demo check golden bench bench-gpu aot versions clean
 
 help:
 	@echo "make test       the tests"
@@ -52,6 +52,9 @@ bench-gpu: $(READY)
 
 aot: $(READY)
 	$(BIN)/python benchmarks/aot.py
+
+versions: $(READY)
+	$(BIN)/python benchmarks/versions.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

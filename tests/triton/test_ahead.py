@@ -4,6 +4,7 @@ What is compiled here is a part: every example once, in turn for another GPU. `t
 record of all examples to the same budgets.
 """
 
+import re
 from itertools import product
 from pathlib import Path
 
