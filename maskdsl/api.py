@@ -196,8 +196,8 @@ class Mask:
     def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> Attention:
         """The callable. Backends: `"triton"`, `"tiled"`, `"reference"`; `"auto"` goes by the device of the queries.
 
-        Where inputs decide the tiles, kernels find them on the GPU without waiting for it, and some may be looked at pair
-        by pair that need not be; with `refine` they are exact, and found on the host.
+        Where inputs decide the tiles, kernels find them on the GPU without waiting for it, and look at some pair by
+        pair that need it not; with `refine` they are exact, and found on the host.
         With `tune`, kernels measure a few choices of tiles on the GPU of the first call, and keep the fastest on disk.
         """
         from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time

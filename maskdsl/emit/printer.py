@@ -52,12 +52,13 @@ NAMES = {
 
 
 class Printer(ABC):
-    """Collects statements. `taken` are names that stand for something else."""
+    """Collects statements. `taken` are names that stand for something else; `prefix` is in front of new ones."""
 
     width = 96
     """Longest text of one expression; statements add an indentation and a name."""
 
-    def __init__(self, taken: Iterable[str]) -> None:
+    def __init__(self, taken: Iterable[str], prefix: str = "") -> None:
+        self.prefix = prefix
         self.taken = set(taken)
         self.lines: list[str] = []
         self.known: dict[Expression, str] = {}
@@ -132,7 +133,7 @@ class Printer(ABC):
 
     def name(self, expression: Apply | Read, text: str) -> str:
         """Adds a statement for a subexpression."""
-        name = unused(name_of(expression), self.taken)
+        name = unused(self.prefix + name_of(expression), self.taken)
         self.taken.add(name)
         self.write(f"{name} = ", expression, text)
         self.known[expression] = name

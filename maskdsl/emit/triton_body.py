@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from maskdsl.emit.triton_coordinates import KernelNames
+from maskdsl.emit.triton_coordinates import LETTERS, KernelNames
 from maskdsl.emit.triton_printer import KEYS_BY_QUERIES, PLACES, QUERIES_BY_KEYS, TritonPrinter
 from maskdsl.ir.expressions import TRUE, Constant, Expression, Score, Side, walk
 from maskdsl.ir.ops import Type
@@ -49,7 +49,9 @@ class Body:
     def axes(self) -> Mapping[Side, str]:
         return KEYS_BY_QUERIES if self.transposed else QUERIES_BY_KEYS
 
-    def printer(self, relation: bool, places: Mapping[Expression, str] | None = None) -> TritonPrinter:
+    def printer(
+        self, relation: bool, places: Mapping[Expression, str] | None = None, prefix: str = ""
+    ) -> TritonPrinter:
         names = self.names
         return TritonPrinter(
             self.plan.mask,
@@ -61,6 +63,7 @@ class Body:
             taken={*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values(), *self.own_names},
             axes=self.axes,
             places=places,
+            prefix=prefix,
         )
 
     def table_lines(self) -> list[str]:
@@ -73,7 +76,8 @@ class Body:
 
         `own` is in front of the names of tables where it is not the arguments themselves that are moved to a head.
         """
-        names, printer = self.names, self.printer(relation=True)
+        # Triton keeps the types of names that a loop finds: those of queries are none of keys or of pairs.
+        names, printer = self.names, self.printer(relation=True, prefix=f"{LETTERS[side]}_")
         places, axes = PLACES[side], self.axes[side]
         for name in names.needed(side, expressions):
             text, table, value = names.coordinates[side, name], names.table(side, name), names.value(side, name)

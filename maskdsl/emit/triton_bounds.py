@@ -45,6 +45,7 @@ class BoundNames:
             inputs=names.inputs,
             relation=True,
             taken={*names.taken, *names.numbers, *names.inputs.values(), *taken},
+            prefix="bound_",
         )
 
     def ranges(self, node: Leaf) -> Range:

@@ -107,6 +107,7 @@ class Ends:
             inputs={},
             relation=True,
             taken={*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values()},
+            prefix=f"{name}_",
         )
         printer.lines = self.lines
         return printer

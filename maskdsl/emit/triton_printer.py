@@ -73,8 +73,9 @@ class TritonPrinter(Printer):
         taken: Iterable[str],
         axes: Mapping[Side, str] = QUERIES_BY_KEYS,
         places: Mapping[Expression, str] | None = None,
+        prefix: str = "",
     ) -> None:
-        super().__init__(taken)
+        super().__init__(taken, prefix)
         self.mask = mask
         self.leaf = leaf
         self.coordinates = coordinates
@@ -286,7 +287,7 @@ class TritonPrinter(Printer):
         short = len(text) < self.width - 30
         if short and name is None:
             return text
-        name = name or unused(f"{table}_place", self.taken)
+        name = name or unused(f"{self.prefix}{table}_place", self.taken)
         self.taken.add(name)
         first, *rest = [text] if short else terms
         self.lines += [f"{name} = {first}", *(f"{name} += {term}" for term in rest)]

@@ -6,9 +6,10 @@ With Triton's own compiler and the tools that it carries: `ptxas` for NVIDIA, LL
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,9 +19,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 
 from maskdsl.emit.triton import emit_triton
+from maskdsl.emit.triton_decode import emit_decode
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
-from maskdsl.plan import KernelPlan, make_plan
+from maskdsl.plan import KernelPlan, decode_plan, make_plan
+from maskdsl.runtime.decoder import decode_block
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.triton import precision
 from maskdsl.tile_table import Architecture, Kernel, TileChoice, ladder
@@ -73,6 +76,7 @@ class Recorder:
 
 
 KERNELS = tuple(map(str, Kernel))
+DECODE_KERNELS = ("decode_kernel", "merge_kernel")
 
 
 def kernel_names(plan: KernelPlan) -> tuple[str, ...]:
@@ -89,11 +93,15 @@ def compile_ahead(
     choice: TileChoice | None = None,
     input_gradients: bool = False,
 ) -> Compiled:
-    """One of the `kernel_names` of a mask for one of `TARGETS`, a head dim and a type of `DTYPES`."""
+    """One of the `kernel_names` or `DECODE_KERNELS` of a mask for one of `TARGETS`, a head dim, a type of `DTYPES`."""
     plan, architecture, size = make_plan(mask), Architecture(target), DTYPES[dtype].itemsize
     chooser = Kernel(kernel_name) if kernel_name in KERNELS else Kernel.FORWARD
     choice = choice or ladder(architecture, chooser, dim, size, plan.work)[0]
-    started = started_kernels(plan, choice, dim, DTYPES[dtype], precision(architecture), input_gradients)
+    if kernel_name in DECODE_KERNELS:
+        block = decode_block(16, dim, size, architecture)
+        started = started_decoding(plan, block, dim, DTYPES[dtype], precision(architecture))
+    else:
+        started = started_kernels(plan, choice, dim, DTYPES[dtype], precision(architecture), input_gradients)
     kernel, values = started[kernel_name]
     types: dict[str, str] = {}
     constants: dict[str, object] = {}
@@ -118,17 +126,8 @@ def started_kernels(
     plan: KernelPlan, choice: TileChoice, dim: int, dtype: torch.dtype, precision: str, input_gradients: bool = False
 ) -> dict[str, tuple[Any, dict[str, Any]]]:
     """The kernels of a plan's module, and what calls on tensors like these would start them with, by name."""
-    module = load_module.__wrapped__(emit_triton(plan), f"{plan.mask.name}_triton")  # its own, to be changed
-    kernels = {name: module.__dict__[name] for name in kernel_names(plan)}
-    recorders = {name: Recorder() for name in kernels}
-    module.__dict__.update(recorders)
-    lengths = plan.mask.queries.length, plan.mask.keys.length, plan.mask.keys.length
-    q, k, v = (torch.empty(2, plan.mask.heads, length, dim, dtype=dtype, device="meta") for length in lengths)
-    inputs = {plan.input_identifiers[each.name]: example(each) for each in plan.mask.inputs}
-    for kind, sequence, names in plan.curve_names:
-        for name in names:
-            values = torch.zeros(sequence.length, dtype=torch.int64, device="meta")
-            inputs[f"{kind}_{plan.identifiers[name]}"] = values
+    recording = Recording.of(emit_triton(plan), kernel_names(plan))
+    module, (q, k, v), inputs = recording.module, examples(plan, dim, dtype), example_values(plan)
     lists = torch.zeros(1, 1, dtype=torch.int32), *[torch.zeros(1, dtype=torch.int32)] * 6
     tiles = module.Tiles(*lists) if hasattr(module, "Tiles") else None
     block = choice.query_block, choice.key_block
@@ -139,13 +138,69 @@ def started_kernels(
     module.gradients(*arguments, precision=precision, wanted=wanted)
     if plan.finds_device_tiles:
         module.find_tiles(q.device, (*q.shape[:3], k.shape[2]), inputs, block)
-    return {
-        name: (
-            kernels[name],
-            {**dict(zip(kernels[name].arg_names, each.arguments, strict=False)), **each.options},
-        )
-        for name, each in recorders.items()
-    }
+    return recording.started()
+
+
+def started_decoding(
+    plan: KernelPlan, block: tuple[int, int], dim: int, dtype: torch.dtype, precision: str
+) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """The same for queries that stand anywhere, with keys in pages of 16 and two heads that share them."""
+    plan = decode_plan(plan)
+    recording = Recording.of(emit_decode(plan), DECODE_KERNELS)
+    q, k, v = examples(plan, dim, dtype)
+    pages = [x.new_empty(99, max(1, x.shape[1] // 2), 16, dim) for x in (k, v)]
+    entries = torch.zeros(2, dtype=torch.int32, device="meta")
+    lengths = plan.mask.queries.length, plan.mask.keys.length
+    recording.module.decode(
+        *(q[:, :, :1], *pages, example_values(plan), entries, entries, lengths, entries[:, None]),
+        splits=2,
+        block=block,
+        precision=precision,
+    )
+    return recording.started()
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A generated module whose kernels are recorders."""
+
+    module: ModuleType
+    kernels: Mapping[str, Any]
+    recorders: Mapping[str, Recorder]
+
+    @staticmethod
+    def of(text: str, names: Sequence[str]) -> "Recording":
+        module = load_module.__wrapped__(text, "ahead")  # its own, to be changed
+        kernels = {name: module.__dict__[name] for name in names}
+        recorders = {name: Recorder() for name in names}
+        module.__dict__.update(recorders)
+        return Recording(module, kernels, recorders)
+
+    def started(self) -> dict[str, tuple[Any, dict[str, Any]]]:
+        """What each kernel was started with, by the names of its parameters."""
+        return {
+            name: (
+                self.kernels[name],
+                {**dict(zip(self.kernels[name].arg_names, each.arguments, strict=False)), **each.options},
+            )
+            for name, each in self.recorders.items()
+        }
+
+
+def examples(plan: KernelPlan, dim: int, dtype: torch.dtype) -> list[Tensor]:
+    """q, k and v of two batch entries, without values."""
+    lengths = plan.mask.queries.length, plan.mask.keys.length, plan.mask.keys.length
+    return [torch.empty(2, plan.mask.heads, length, dim, dtype=dtype, device="meta") for length in lengths]
+
+
+def example_values(plan: KernelPlan) -> dict[str, Tensor]:
+    """All inputs and tables, by identifier."""
+    inputs = {plan.input_identifiers[each.name]: example(each) for each in plan.mask.inputs}
+    for kind, sequence, names in plan.curve_names:
+        for name in names:
+            values = torch.zeros(sequence.length, dtype=torch.int64, device="meta")
+            inputs[f"{kind}_{plan.identifiers[name]}"] = values
+    return inputs
 
 
 def example(declared: Input) -> Tensor:

@@ -55,7 +55,8 @@ class Decoder:
         mask, names = self.plan.mask, self.plan.input_identifiers
         values = {names[each.name]: as_value(each, x) for each, x in zip(mask.inputs, inputs, strict=True)}
         values |= self.state.curves(q.device)
-        block = self.block(q, k, v)
+        rows = q.shape[2] * q.shape[1] // k.shape[1]
+        block = decode_block(rows, max(q.shape[3], v.shape[3]), q.element_size(), architecture(q.device))
         with on(q.device):
             out, lse = self.module.decode(
                 *map(computable, (q, k, v)),
@@ -66,20 +67,21 @@ class Decoder:
             )
         return out.to(q.dtype), lse
 
-    def block(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int]:
-        """Rows and keys of a tile: no more rows than there are, as many keys as registers and shared memory hold."""
-        rows = min(max(16, power_of_two(q.shape[2] * q.shape[1] // k.shape[1])), MOST_ROWS)
-        if architecture(q.device) is Architecture.INTERPRETER or q.element_size() == 8:
-            return min(rows, 32), 16
-        large = max(q.shape[3], v.shape[3]) > 128 or q.element_size() > 2
-        return min(rows, 32) if large else rows, 32 if large else 64
-
     def splits(self, q: Tensor, k: Tensor, block: tuple[int, int]) -> int:
         """How many programs share the keys of a tile of rows: as many as keep all processors busy."""
         tiles = -(-q.shape[2] * q.shape[1] // k.shape[1] // block[0]) * k.shape[1] * q.shape[0]
         keys = self.plan.mask.keys.length
         wanted = PROGRAMS_PER_PROCESSOR * processors(q.device) // tiles
         return max(1, min(wanted, -(-keys // block[1]), MOST_SPLITS))
+
+
+def decode_block(rows: int, dim: int, size: int, architecture: Architecture) -> tuple[int, int]:
+    """Rows and keys of a tile: no more rows than there are, as many keys as registers and shared memory hold."""
+    rows = min(max(16, power_of_two(rows)), MOST_ROWS)
+    if architecture is Architecture.INTERPRETER or size == 8:
+        return min(rows, 32), 16
+    large = dim > 128 or size > 2
+    return min(rows, 32) if large else rows, 32 if large else 64
 
 
 def processors(device: torch.device) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 import maskdsl
 from maskdsl.plan import make_plan
-from maskdsl.runtime.ahead import KERNELS, TARGETS, Compiled, compile_ahead, kernel_names
+from maskdsl.runtime.ahead import DECODE_KERNELS, KERNELS, TARGETS, Compiled, compile_ahead, kernel_names
 from maskdsl.runtime.assembly import Loop, tile_loops
 from maskdsl.runtime.tuning import device_code
 from maskdsl.tile_table import Kernel, TileChoice
@@ -70,6 +70,23 @@ def test_every_kernel_that_finds_tiles_compiles(file: Path, name: str) -> None:
         usage = compile_ahead(mask, target, kernel_name="tiles_kernel").usage
         assert usage.spills == 0
         assert usage.shared <= SHARED[target]
+
+
+@pytest.mark.parametrize("number", range(len(PATTERNS)), ids=IDS)
+def test_every_decoding_kernel_compiles(number: int) -> None:
+    """For one query, and two heads that share keys in pages."""
+    target = list(TARGETS)[number % 4]
+    usage = compile_ahead(mask_of(*PATTERNS[number]).ir, target, 128, kernel_name="decode_kernel").usage
+    assert usage.spills == 0 or PATTERNS[number][0] is EVERYTHING
+    assert usage.shared <= SHARED[target]
+
+
+@pytest.mark.parametrize(
+    ("dim", "dtype", "target"), [(256, "bf16", "sm90"), (128, "fp32", "gfx942"), (64, "fp64", "sm80")]
+)
+def test_decoding_of_a_window(dim: int, dtype: str, target: str) -> None:
+    for kernel in DECODE_KERNELS:
+        assert compile_text(WINDOW, target, dim, dtype, kernel).usage.shared <= SHARED[target]
 
 
 @pytest.mark.parametrize(("target", "kernel", "dim"), [*product(TARGETS, Kernel, (64, 128))])

@@ -48,8 +48,15 @@ def test_examples(part: int) -> None:
 
 def test_everything() -> None:
     found = interpret(10, 5, HERE / "everything.attn")
-    assert len(found) == 10
+    assert len(found) == 11
     assert not {name: wrong for name, wrong in found.items() if wrong}
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_decoding(part: int) -> None:
+    files = [*FILES, *(HERE / f"{name}.attn" for name in ("everything", "inputs", "limits"))]
+    found: list[str] = json.loads(last_line("decoding", *files[part::2]))
+    assert len(found) > 20
 
 
 def test_tiles_found_by_arithmetic() -> None:

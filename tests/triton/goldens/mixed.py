@@ -878,7 +878,7 @@ def judge(
     k_x_high = tl.load(k_x_highs + variant * tl.cdiv(key_length, KEY_BLOCK) + key_block)
     k_y_low = tl.load(k_y_lows + variant * tl.cdiv(key_length, KEY_BLOCK) + key_block)
     k_y_high = tl.load(k_y_highs + variant * tl.cdiv(key_length, KEY_BLOCK) + key_block)
-    condition = (
+    bound_condition = (
         (token_image_start <= first_query)
         & (last_query < token_image_end)
         & (token_image_start <= first_key)
@@ -887,24 +887,24 @@ def judge(
         & (tl.maximum(q_x_high - k_x_low, -(q_x_low - k_x_high)) <= 2)
     )
     certain &= (
-        ((token_words_start <= first_key) & (last_key < token_words_end) | condition)
+        ((token_words_start <= first_key) & (last_key < token_words_end) | bound_condition)
         & (q_document_high <= k_document_low)
         & (k_document_high <= q_document_low)
     )
-    difference = q_y_low - k_y_high
-    difference_2 = q_y_high - k_y_low
-    difference_3 = q_x_low - k_x_high
-    difference_4 = q_x_high - k_x_low
-    condition_2 = (
+    bound_difference = q_y_low - k_y_high
+    bound_difference_2 = q_y_high - k_y_low
+    bound_difference_3 = q_x_low - k_x_high
+    bound_difference_4 = q_x_high - k_x_low
+    bound_condition_2 = (
         (token_image_start <= last_query)
         & (first_query < token_image_end)
         & (token_image_start <= last_key)
         & (first_key < token_image_end)
-        & (tl.maximum(tl.maximum(difference, -difference_2), 0) <= 2)
-        & (tl.maximum(tl.maximum(difference_3, -difference_4), 0) <= 2)
+        & (tl.maximum(tl.maximum(bound_difference, -bound_difference_2), 0) <= 2)
+        & (tl.maximum(tl.maximum(bound_difference_3, -bound_difference_4), 0) <= 2)
     )
     possible &= (
-        ((token_words_start <= last_key) & (first_key < token_words_end) | condition_2)
+        ((token_words_start <= last_key) & (first_key < token_words_end) | bound_condition_2)
         & (k_document_low <= q_document_high)
         & (q_document_low <= k_document_high)
     )
