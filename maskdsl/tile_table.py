@@ -169,7 +169,7 @@ TABLE = (
     entry(SM100, QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), USUAL, "64 by 64 spills with tables of tokens"),
     entry(SM100, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), HEAVY, "room for addresses and conditions"),
     entry(SM100, KEY_GRADIENT, 64, 2, (32, 128, 8, 2), USUAL, "two results of 128 keys"),
-    entry(SM100, KEY_GRADIENT, 64, 2, (32, 64, 4, 1), HEAVY, "room for addresses and conditions"),
+    entry(SM100, KEY_GRADIENT, 64, 2, (32, 64, 8, 1), HEAVY, "room for addresses and conditions"),
     entry(AMD, QUERY_GRADIENT, 64, 2, (64, 64, 4, 1), USUAL, "4 wavefronts have 512 registers, 8 have 256"),
     entry(AMD, QUERY_GRADIENT, 64, 2, (64, 32, 4, 1), HEAVY, "conditions of half the pairs"),
     entry(AMD, KEY_GRADIENT, 64, 2, (64, 64, 4, 1), HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
