@@ -23,6 +23,9 @@ class Backend(Protocol):
     def emit(self, plan: KernelPlan) -> str:
         """The source text of the module."""
 
+    def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
+        """The inputs that the host has to read, for tiles or the order: it waits for the device then."""
+
     def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         """The output like q, and the log-sum-exp (None where it is not wanted, if the backend can do without)."""
 
@@ -38,6 +41,9 @@ class Reference:
 
     def emit(self, plan: KernelPlan) -> str:
         return emit_reference(plan)
+
+    def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
+        return plan.tile_inputs
 
     def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         out, lse = call.module.attention(q, k, v, call.values)
