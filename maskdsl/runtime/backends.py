@@ -54,9 +54,10 @@ class Reference:
         named = {name: call.values[name].detach().requires_grad_() for name in wanted}
         leaves = [x.detach().requires_grad_() for x in (saved.q, saved.k, saved.v)]
         with torch.enable_grad():
-            results = call.module.attention(*leaves, {**call.values, **named})
-        sources, slopes = [*leaves, *named.values()], [saved.grad_out, saved.grad_lse]
-        q, k, v, *others = torch.autograd.grad(results, sources, slopes, materialize_grads=True)
+            out, lse = call.module.attention(*leaves, {**call.values, **named})
+        ends = {out: saved.grad_out, lse: saved.grad_lse} if lse.requires_grad else {out: saved.grad_out}
+        sources = [*leaves, *named.values()]
+        q, k, v, *others = torch.autograd.grad([*ends], sources, [*ends.values()], materialize_grads=True)
         return Gradients(q, k, v, dict(zip(named, others, strict=True)))
 
 
