@@ -160,7 +160,7 @@ TABLE = (
     entry(SM80, QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), HEAVY, "with 64 keys each warp holds too much of them"),
     entry(SM80, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), USUAL, "half of that"),
     entry(SM80, KEY_GRADIENT, 64, 2, (32, 128, 8, 2), USUAL, "two results of 128 keys; 64 queries would spill"),
-    entry(SM80, KEY_GRADIENT, 64, 2, (16, 64, 4, 2), HEAVY, "room for addresses and conditions"),
+    entry(SM80, KEY_GRADIENT, 64, 2, (32, 64, 8, 1), HEAVY, "room for addresses and conditions"),
     entry(SM90, QUERY_GRADIENT, 64, 2, (128, 64, 8, 2), HEAVY, "96 KiB: one warp group for 64 queries"),
     entry(SM90, QUERY_GRADIENT, 64, 2, (64, 64, 8, 2), HEAVY, "64 KiB"),
     entry(SM90, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), HEAVY, "half of that"),
