@@ -1,5 +1,7 @@
 """Compiles every example's kernels ahead of time and records what they use of a GPU: `make aot`.
 
+With names of patterns behind it, `python benchmarks/aot.py t5 dense`, it records those anew and keeps all others.
+
 Writes `benchmarks/results/aot.json`: for each pattern, target, head dimension and kernel, in bf16, the registers of a
 thread, bytes of registers spilled, bytes of shared memory; the matrix instructions in all loops over tiles; and the
 compares and selects in the first loop, which is that over full tiles.
@@ -7,6 +9,7 @@ compares and selects in the first loop, which is that over full tiles.
 
 import json
 import os
+import sys
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,8 +31,10 @@ Job = tuple[str, str, str]
 
 def main() -> None:
     files = sorted(EXAMPLES.rglob("*.attn"))
-    jobs = [(str(file), name, target) for file in files for name in maskdsl.load(file) for target in TARGETS]
-    results: dict[str, Any] = {}
+    patterns = [(str(file), name) for file in files for name in maskdsl.load(file)]
+    only = sys.argv[1:]
+    jobs = [(*pattern, target) for pattern in patterns if not only or pattern[1] in only for target in TARGETS]
+    results: dict[str, Any] = json.loads(RESULTS.read_text())["results"] if only else {}
     with get_context("spawn").Pool(os.cpu_count()) as pool:
         for (file, name, target), found in track(pool.imap(used, jobs), "compiling", total=len(jobs)):
             key = f"{Path(file).relative_to(EXAMPLES).with_suffix('')}: {name}"

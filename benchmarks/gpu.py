@@ -26,7 +26,7 @@ from gpu_timing import Budget, Timer
 from rich.console import Console
 
 RESULTS = Path(__file__).parent / "results"
-MOST_WORKERS = 8
+MOST_WORKERS = 12
 
 
 @dataclass(frozen=True)

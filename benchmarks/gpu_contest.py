@@ -188,12 +188,17 @@ def flash(case: Case) -> Compute:
 
 def compile_ahead(case: Case) -> None:
     """Runs everything of a case once, so that its kernels are on disk. What fails here fails again when it is timed."""
+    outcome(partial(run_once, case))
+
+
+def run_once(case: Case) -> Record:
     inputs = case.entry.inputs(case.size)
     tensors, toward = case.tensors()
     for _, prepare in contenders(case, inputs):
-        outcome(partial(compile_one, prepare, tensors, toward))
+        outcome(partial(differentiate, prepare, tensors, toward))
+    return {}
 
 
-def compile_one(prepare: Callable[[], Compute], tensors: list[Tensor], toward: Tensor) -> Record:
+def differentiate(prepare: Callable[[], Compute], tensors: list[Tensor], toward: Tensor) -> Record:
     torch.autograd.grad(prepare()(*tensors), tensors, toward)
     return {}

@@ -125,7 +125,8 @@ class Attention(BaseAttention):
             for name in self.plan.tile_inputs
             if DimensionKind.BATCH in kinds[name]
         ]
-        state = self.states.find(self.plan, tensors, max(sizes, default=1))
+        known = {name: tensors[name] for name in self.plan.tile_inputs}
+        state = self.states.find(self.plan, known, max(sizes, default=1))
         return state.tiles((self.plan.query_block, self.plan.key_block))
 
     def __repr__(self) -> str:

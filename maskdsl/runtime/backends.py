@@ -23,8 +23,8 @@ class Backend(Protocol):
     def emit(self, plan: KernelPlan) -> str:
         """The source text of the module."""
 
-    def finds_tiles(self, plan: KernelPlan) -> bool:
-        """Nothing that depends on inputs is asked of the host: tiles are found on the device, or not needed."""
+    def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
+        """The inputs that the host has to read, for tiles or the order: it waits for the device then."""
 
     def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         """The output like q, and the log-sum-exp (None where it is not wanted, if the backend can do without)."""
@@ -42,8 +42,8 @@ class Reference:
     def emit(self, plan: KernelPlan) -> str:
         return emit_reference(plan)
 
-    def finds_tiles(self, plan: KernelPlan) -> bool:
-        return not plan.order_reads_inputs
+    def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
+        return plan.tile_inputs
 
     def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         out, lse = call.module.attention(q, k, v, call.values)
@@ -54,9 +54,10 @@ class Reference:
         named = {name: call.values[name].detach().requires_grad_() for name in wanted}
         leaves = [x.detach().requires_grad_() for x in (saved.q, saved.k, saved.v)]
         with torch.enable_grad():
-            results = call.module.attention(*leaves, {**call.values, **named})
-        sources, slopes = [*leaves, *named.values()], [saved.grad_out, saved.grad_lse]
-        q, k, v, *others = torch.autograd.grad(results, sources, slopes, materialize_grads=True)
+            out, lse = call.module.attention(*leaves, {**call.values, **named})
+        ends = {out: saved.grad_out, lse: saved.grad_lse} if lse.requires_grad else {out: saved.grad_out}
+        sources = [*leaves, *named.values()]
+        q, k, v, *others = torch.autograd.grad([*ends], sources, [*ends.values()], materialize_grads=True)
         return Gradients(q, k, v, dict(zip(named, others, strict=True)))
 
 

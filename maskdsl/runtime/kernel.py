@@ -68,8 +68,8 @@ class Kernel:
         return {each.name: x for each, x in zip(self.plan.mask.inputs, inputs, strict=True)}
 
     def call(self, given: Mapping[str, Tensor], q: Tensor, wants_lse: bool) -> Call:
-        asked = () if self.backend.finds_tiles(self.plan) else self.plan.tile_inputs
-        state = self.states.find(self.plan, {name: given[name] for name in asked}, q.shape[0])
+        known = {name: given[name] for name in self.backend.host_inputs(self.plan)}
+        state = self.states.find(self.plan, known, q.shape[0])
         names = self.plan.input_identifiers
         values = {names[each.name]: as_value(each, given[each.name]) for each in self.plan.mask.inputs}
         values |= state.curves(q.device)

@@ -100,7 +100,8 @@ class States:
         self.lock = Lock()
 
     def find(self, plan: KernelPlan, inputs: Mapping[str, Tensor], batch: int) -> State:
-        arrays = {name: as_array(inputs[name]) for name in plan.tile_inputs if name in inputs}
+        """Of a call whose tiles or order, as far as the host has to know them, follow from these inputs."""
+        arrays = {name: as_array(tensor) for name, tensor in inputs.items()}
         batch = batch if plan.varies_by_batch else 1
         key = (batch, *((name, array.shape, array.dtype.str, digest(array)) for name, array in arrays.items()))
         with self.lock:

@@ -28,8 +28,8 @@ class Tiled:
     def emit(self, plan: KernelPlan) -> str:
         return emit_tiled(plan)
 
-    def finds_tiles(self, plan: KernelPlan) -> bool:
-        return False
+    def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
+        return plan.tile_inputs
 
     def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         out, lse = call.module.attention(q, k, v, call.values, *work_of(call, q, k), call.layout, call.wants_lse)

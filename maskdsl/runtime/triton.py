@@ -38,8 +38,8 @@ class Triton:
     def emit(self, plan: KernelPlan) -> str:
         return emit_triton(plan)
 
-    def finds_tiles(self, plan: KernelPlan) -> bool:
-        return plan.finds_device_tiles
+    def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
+        return () if plan.finds_device_tiles else plan.tile_inputs
 
     def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         check(q, v)

@@ -61,7 +61,7 @@ def call(pattern: maskdsl.Pattern, batch: int, heads: tuple[int, int], dim: int 
     """Forward and backward once."""
     mask = pattern.bind(heads=heads[0], **lengths)
     inputs = {
-        each.name: torch.zeros([dimension.size or batch for dimension in each.dimensions], device=DEVICE).long()
+        each.name: torch.zeros([dimension.size or batch for dimension in each.dimensions], device=DEVICE).int()
         for each in mask.inputs
     }
     shapes = ((heads[0], mask.query_length), (heads[1], mask.key_length), (heads[1], mask.key_length))
@@ -91,23 +91,42 @@ def test_other_lengths_compile_nothing(file: str, name: str, settings: list[dict
     assert "forward_kernel" in misses[first:]
 
 
+READS = ("cpu", "numpy", "item", "tolist", "__int__", "__float__", "__bool__", "__index__", "__array__")
+
+
+def test_documents_stay_on_the_device(misses: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host reads no tensor, and so never waits: neither for tiles nor for checks of 32-bit integers."""
+
+    def read(self: torch.Tensor, *arguments: object) -> None:
+        raise AssertionError("the host reads a tensor")
+
+    for name in READS:
+        monkeypatch.setattr(torch.Tensor, name, read)
+    call(maskdsl.load(EXAMPLES / "language/packed.attn")["packed"], 2, (2, 1), n=300)
+
+
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="no GPU")
-@pytest.mark.parametrize("name", ["causal_dense", "sliding_window", "longformer"])
-def test_cuda_graphs(name: str) -> None:
-    """Captured once, and run again on other numbers in the same memory."""
-    files = {"causal_dense": "causal", "sliding_window": "sliding_window", "longformer": "longformer"}
-    mask = maskdsl.load(EXAMPLES / "language" / f"{files[name]}.attn")[name].bind(n=1000, heads=2)
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("causal", "causal_dense"), ("sliding_window", "sliding_window"), ("longformer", "longformer"), ("packed",) * 2],
+)
+def test_cuda_graphs(file: str, name: str) -> None:
+    """Captured once, and run again on other numbers, and other documents, in the same memory."""
+    mask = maskdsl.load(EXAMPLES / "language" / f"{file}.attn")[name].bind(n=1000, heads=2)
     attention = mask.compile("triton")
     tensors = [torch.randn(1, 2, 1000, 64, device=DEVICE, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
     toward = torch.randn_like(tensors[0])
+    documents = torch.arange(1000, device=DEVICE, dtype=torch.int32) // 300
+    inputs = {each.name: documents for each in mask.inputs}
 
     def step() -> tuple[torch.Tensor, ...]:
-        out = attention(*tensors)
+        out = attention(*tensors, **inputs)
         return out.detach(), *torch.autograd.grad(out, tensors, toward)
 
     graph, captured = capture(step)
     for tensor in tensors:
         tensor.data.copy_(torch.randn_like(tensor))
+    documents.copy_(torch.arange(1000, device=DEVICE) // 77)
     graph.replay()
     for found, expected in zip(captured, step(), strict=True):
         torch.testing.assert_close(found, expected)

@@ -24,6 +24,7 @@ LINES = {
     "sloped": "input slope: float[heads] input shift: float[batch, t]"
     " attend causal score s - slope[head] * (q - k) + q.shift weight 1 + k.shift ** 2",
     "turned": "input shift: float[t, batch, heads] attend causal score s + k.shift",
+    "constant": "attend causal score 0.5",
     "numbered": "attend causal where random(3, batch, q, k) % 2 == 0 attend all -> all where q == k",
 }
 BACKENDS = ("tiled", "reference")

@@ -55,12 +55,14 @@ def test_every_pattern_compiles_within_budget(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", range(len(PATTERNS)), ids=IDS)
-def test_every_backward_pass_compiles(number: int) -> None:
+def test_every_pattern_has_a_backward_pass_within_budget(number: int) -> None:
     file, name = PATTERNS[number]
-    for kernel, target in zip(KERNELS[1:], ("sm90", "gfx942") if number % 2 else ("gfx942", "sm90"), strict=True):
-        compiled = compile_ahead(mask_of(file, name).ir, target, kernel_name=kernel, choice=SMALL)
-        assert kernel in compiled.assembly
-        assert compiled.usage.shared <= SHARED[target]
+    kernel, target = KERNELS[1 + number % 2], list(TARGETS)[number // 2 % 4]
+    compiled = compile_ahead(mask_of(file, name).ir, target, kernel_name=kernel)
+    assert kernel in compiled.assembly
+    assert compiled.usage.shared <= SHARED[target]
+    if file is not EVERYTHING:
+        assert compiled.usage.spills == 0
 
 
 @pytest.mark.parametrize(("file", "name"), PATTERNS, ids=IDS)
@@ -103,10 +105,11 @@ OTHER_TYPES = [(dim, dtype, "sm90") for dim in (16, 80, 256) for dtype in ("bf16
 OTHER_TYPES += [(256, "fp32", target) for target in ("sm80", "sm100", "gfx942")]
 
 
-@pytest.mark.parametrize(("dim", "dtype", "target"), OTHER_TYPES)
-def test_other_head_dims_and_types(dim: int, dtype: str, target: str) -> None:
-    for kernel in Kernel:
-        assert compile_text(WINDOW, target, dim, dtype, kernel).usage.shared <= SHARED[target]
+@pytest.mark.parametrize("number", range(len(OTHER_TYPES)), ids=["-".join(map(str, each)) for each in OTHER_TYPES])
+def test_other_head_dims_and_types(number: int) -> None:
+    dim, dtype, target = OTHER_TYPES[number]
+    usage = compile_text(WINDOW, target, dim, dtype, KERNELS[number % 3]).usage
+    assert usage.shared <= SHARED[target]
 
 
 def full_loop(text: str, target: str, kernel: Kernel) -> Loop:

@@ -8,6 +8,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
 
 import maskdsl
 from maskdsl.cache import CACHE_VARIABLE
@@ -187,3 +189,34 @@ def test_nothing_is_measured_on_the_cpu(tmp_path: Path) -> None:
 def test_the_users_word_reaches_the_plan() -> None:
     plans: list[KernelPlan] = [MASK.compile("triton", tune=tune).plan for tune in (False, True)]
     assert [plan.tune for plan in plans] == [False, True]
+
+
+class Driver:
+    """Triton's word for a GPU: one with the instructions of 8.6, which cannot be started."""
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 86, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+def test_generated_kernels_are_compiled_with_the_arguments_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way, with Triton's compiler and the shared memory of 8.6; nothing else of a GPU is asked for."""
+    monkeypatch.setattr(choice, "largest_shared_memory", lambda device: 99 * 1024)
+    attention = MASK.compile("triton")
+    q = torch.empty(1, 2, 4096, 64, dtype=torch.bfloat16, device="meta")
+    tried: list[TileChoice] = []
+
+    def start(attention: Callable[..., object], tiles: TileChoice) -> None:
+        tried.append(tiles)
+        attention(q, q, q, {}, None, tiles.block, (None, None), "tf32x3", tiles.warps, tiles.stages)
+
+    monkeypatch.setattr(driver, "_active", Driver())
+    best = Chooser().choose(make_plan(MASK.ir), QUESTION, attention.module.attention, start)
+    assert tried == [*LADDER[: LADDER.index(best) + 1]]
+    used = [compile_ahead(MASK.ir, "sm80", 64, "bf16", Kernel.FORWARD, each).usage.shared for each in tried]
+    assert [shared <= 99 * 1024 for shared in used] == [each == best for each in tried]

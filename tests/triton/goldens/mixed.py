@@ -352,8 +352,13 @@ def fixed_point(tensor, bounds):
 def add_to_table(sums, places, slopes, scale):
     """Adds slopes in fixed point, with `scale` to their unit: the sums are equal in whatever order they are added."""
     amounts = tl.floor(slopes * tl.load(scale) + 0.5).to(tl.int64)
-    elements = sums + (places + tl.zeros(slopes.shape, tl.int32))
-    tl.atomic_add(elements, amounts, mask=amounts != 0, sem="relaxed")
+    places += tl.zeros(slopes.shape, tl.int32)
+    lowest = tl.min(tl.min(places, 1), 0)
+    # Tables of distances have one element for all that are far: thousands of pairs would wait for each other.
+    if lowest == tl.max(tl.max(places, 1), 0):
+        tl.atomic_add(sums + lowest, tl.sum(tl.sum(amounts, 1), 0), sem="relaxed")
+    else:
+        tl.atomic_add(sums + places, amounts, mask=amounts != 0, sem="relaxed")
 
 
 # The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where

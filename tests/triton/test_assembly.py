@@ -1,0 +1,61 @@
+"""Loops as the text of compiled kernels shows them: found by the flow of control, whatever the order of blocks."""
+
+from maskdsl.runtime.assembly import Loop, tile_loops
+
+STRAIGHT = """
+$L__BB0_1:
+	setp.lt.s32 	%p1, %r1, %r2;
+	mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f1}, {%r3}, {%r4}, {%f1};
+	selp.b32 	%r5, %r6, %r7, %p1;
+	@%p1 bra 	$L__BB0_1;
+	ret;
+"""
+# A loop over runs around two loops over tiles; the second begins with its last block, and waits in a loop of its own.
+NESTED = """
+	bra.uni 	$L__BB0_2;
+$L__BB0_1:
+	wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%f1}, %rd1, %rd2;
+	setp.lt.s32 	%p1, %r1, %r2;
+	@%p1 bra 	$L__BB0_1;
+	bra.uni 	$L__BB0_4;
+$L__BB0_2:
+	mul.lo.s32 	%r1, %r2, %r3;
+	@%p4 bra 	$L__BB0_6;
+	bra.uni 	$L__BB0_1;
+$L__BB0_3:
+	wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%f2}, %rd1, %rd2;
+	wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%f2}, %rd1, %rd2;
+	bra.uni 	$L__BB0_5;
+$L__BB0_4:
+	selp.b32 	%r5, %r6, %r7, %p1;
+$L__BB0_5:
+	@%p9 bra 	$L__BB0_5;
+	setp.eq.s32 	%p2, %r1, %r2;
+	@%p2 bra 	$L__BB0_3;
+	bra.uni 	$L__BB0_2;
+$L__BB0_6:
+	ret;
+"""
+AMD = """
+.LBB0_1:
+	v_mfma_f32_16x16x16_bf16 a[0:3], v[0:1], v[2:3], a[0:3]
+	v_cmp_lt_i32_e32 vcc, v0, v1
+	v_cndmask_b32_e32 v2, v3, v4, vcc
+	s_cbranch_scc1 .LBB0_1
+	s_endpgm
+"""
+
+
+def test_one_loop() -> None:
+    assert tile_loops(STRAIGHT) == (Loop(1, ("mma.sync",), 1, 1),)
+    assert tile_loops(AMD) == (Loop(1, ("v_mfma",), 1, 1),)
+
+
+def test_innermost_loops_with_matrix_instructions() -> None:
+    first, second = tile_loops(NESTED)
+    assert first == Loop(1, ("wgmma.mma_async",), 1, 0)
+    assert second == Loop(2, ("wgmma.mma_async",), 1, 0)
+
+
+def test_no_loop() -> None:
+    assert tile_loops("") == tile_loops(STRAIGHT.replace("@%p1 bra", "// ")) == ()
