@@ -293,3 +293,30 @@ class ChunkLayout(Diagnostic):
     message = "queries from `query_start` on are in declared order, and the layout is `{layout}`"
 
     layout: str
+
+
+class WrongEnds(Diagnostic):
+    code = "E439"
+    message = "`{name}` has the shape {found}"
+    help = "give [sequences + 1] integers, equally many for queries and keys: where each begins, and the last ends"
+
+    name: str
+    found: tuple[int, ...]
+
+
+class EndsOutOfOrder(Diagnostic):
+    code = "E440"
+    message = "`{name}` does not rise from 0 to {total} at most, which is how many tokens there are"
+
+    name: str
+    total: int
+
+
+class LongSequence(Diagnostic):
+    code = "E441"
+    message = "by `{name}` a sequence has {found} tokens, more than the {length} of the pattern"
+    help = "bind the pattern for the longest sequence that there may be"
+
+    name: str
+    found: int
+    length: int

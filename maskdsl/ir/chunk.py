@@ -1,17 +1,15 @@
-"""Some queries of a mask against its first keys, as a mask of its own: what decoding and chunked prefill attend.
+"""A mask over other tokens than its own: some queries against its first keys, or many sequences one behind the other.
 
-Every coordinate that pairs read becomes an input of its own, with the values of the tokens that are there, so that
-whatever serves masks with inputs serves chunks: it is the same mask for all chunks of equal lengths.
+Every coordinate that pairs read becomes an input, with the values of the tokens that are there. Whatever serves masks
+with inputs serves these, and one mask serves all calls of equal lengths.
 """
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
-
-from maskdsl.ir.coordinates import Coordinates, varies
-from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Read, Side, apply, rebuild, walk
+from maskdsl.ir.coordinates import varies
+from maskdsl.ir.expressions import Batch, Coordinate, Expression, InSpace, Read, Side, apply, rebuild, walk
 from maskdsl.ir.mask import (
     Axis,
     CoordinateDefinition,
@@ -23,42 +21,49 @@ from maskdsl.ir.mask import (
     Sequence,
     Space,
 )
-from maskdsl.ir.operators import DTYPES, Array
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.simplify import simplify
 
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
-PRESENT = "k.present"
-"""Which keys each batch entry has: bool[batch, keys]."""
+WORDS = {Side.QUERY: "queries", Side.KEY: "keys"}
+BATCH = Dimension(DimensionKind.BATCH, None, "batch")
 Leaf = Coordinate | InSpace
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """A chunk of `queries` queries and the first `keys` keys of a mask. Names of inputs of its own hold a dot."""
+class Gathered(ABC):
+    """So many queries and keys from anywhere in a mask. Names of the inputs of `mask` that are its own hold a dot."""
 
     whole: MaskIR
     queries: int
     keys: int
 
+    @property
+    @abstractmethod
+    def condition(self) -> Expression:
+        """What holds for pairs that attend, beside the relation."""
+
+    @property
+    @abstractmethod
+    def conditions(self) -> tuple[Input, ...]:
+        """The inputs that the condition reads, one value a token."""
+
+    @abstractmethod
+    def kinds(self, node: Leaf) -> frozenset[DimensionKind]:
+        """The dimensions of a leaf's values, beside that of tokens."""
+
     @cached_property
     def mask(self) -> MaskIR:
         whole = self.whole
-        relation = apply(Op.AND, self.moved(whole.relation), Coordinate(Side.KEY, PRESENT, Type.BOOL))
-        batch = Dimension(DimensionKind.BATCH, None, "batch")
         return replace(
             whole,
-            queries=self.sequence(Side.QUERY, self.queries),
-            keys=self.sequence(Side.KEY, self.keys, {PRESENT: Type.BOOL}),
+            queries=self.sequence(Side.QUERY),
+            keys=self.sequence(Side.KEY),
             self_attention=False,
-            inputs=(
-                *(each for each in whole.inputs if each.name in self.tables),
-                *(self.declared(node) for node in self.leaves),
-                Input(PRESENT, Type.BOOL, (batch, Dimension(DimensionKind.TOKENS, self.keys, "keys"))),
-            ),
+            inputs=(*self.tables, *(self.declared(node) for node in self.leaves), *self.conditions),
             attend=(),
             require=(),
-            relation=simplify(relation),
+            relation=simplify(apply(Op.AND, self.moved(whole.relation), self.condition)),
             scores=tuple(map(self.moved, whole.scores)),
             weight=None if whole.weight is None else self.moved(whole.weight),
             scale=None if whole.scale is None else self.moved(whole.scale),
@@ -75,65 +80,102 @@ class Chunk:
         nodes = (node for each in self.expressions for node in walk(each))
         return tuple(dict.fromkeys(node for node in nodes if isinstance(node, Coordinate | InSpace)))
 
-    @cached_property
-    def tables(self) -> frozenset[str]:
+    @property
+    def tables(self) -> tuple[Input, ...]:
         """Inputs that pairs read by index."""
-        return frozenset(node.input for each in self.expressions for node in walk(each) if isinstance(node, Read))
+        read = {node.input for each in self.expressions for node in walk(each) if isinstance(node, Read)}
+        return tuple(each for each in self.whole.inputs if each.name in read)
 
     def name(self, node: Leaf) -> str:
         """What the input is called that holds a leaf's values."""
         return f"{LETTERS[node.side]}.{node.name if isinstance(node, Coordinate) else f'in {node.space}'}"
 
     def moved(self, expression: Expression) -> Expression:
-        def renamed(node: Expression) -> Expression | None:
-            if isinstance(node, Coordinate | InSpace):
-                return Coordinate(node.side, self.name(node), node.type)
-            return None
+        return rebuild(expression, self.replaced)
 
-        return rebuild(expression, renamed)
+    def replaced(self, node: Expression) -> Expression | None:
+        if isinstance(node, Coordinate | InSpace):
+            return Coordinate(node.side, self.name(node), node.type)
+        return None
 
-    def sequence(self, side: Side, length: int, more: Mapping[str, Type] | None = None) -> Sequence:
-        types = {self.name(node): node.type for node in self.leaves if node.side is side} | dict(more or {})
-        word = "queries" if side is Side.QUERY else "keys"
+    def sequence(self, side: Side) -> Sequence:
+        types = {self.name(node): node.type for node in self.leaves if node.side is side}
+        types |= {each.name: each.type for each in self.conditions if each.name.startswith(LETTERS[side])}
+        word = WORDS[side]
         return Sequence(
-            (Space(word, (Axis(word, length),)),),
+            (Space(word, (Axis(word, self.length(side)),)),),
             tuple(CoordinateDefinition(name, kind, ((word, Given(name)),)) for name, kind in types.items()),
         )
 
+    def length(self, side: Side) -> int:
+        return self.queries if side is Side.QUERY else self.keys
+
     def declared(self, node: Leaf) -> Input:
-        """Queries stand elsewhere in each batch entry; keys are the same in all, unless an input says otherwise."""
-        length, word = (self.queries, "queries") if node.side is Side.QUERY else (self.keys, "keys")
-        kinds = self.varying(node) | ({DimensionKind.BATCH} if node.side is Side.QUERY else set())
-        dimensions = [
-            Dimension(DimensionKind.BATCH, None, "batch"),
-            Dimension(DimensionKind.HEADS, self.whole.heads, "heads"),
-        ]
+        kinds = self.kinds(node)
+        dimensions = (BATCH, Dimension(DimensionKind.HEADS, self.whole.heads, "heads"))
         own = tuple(each for each in dimensions if each.kind in kinds)
-        return Input(self.name(node), node.type, (*own, Dimension(DimensionKind.TOKENS, length, word)))
+        return Input(self.name(node), node.type, (*own, self.token_dimension(node.side)))
+
+    def token_dimension(self, side: Side) -> Dimension:
+        return Dimension(DimensionKind.TOKENS, self.length(side), WORDS[side])
 
     def varying(self, node: Leaf) -> frozenset[DimensionKind]:
+        """Whether a leaf's values depend on the batch entry or the head."""
         return varies(self.whole, self.tokens(node), (node,)) if isinstance(node, Coordinate) else frozenset()
 
     def tokens(self, node: Leaf) -> Sequence:
         return self.whole.queries if node.side is Side.QUERY else self.whole.keys
 
-    def values(self, inputs: Mapping[str, Array], starts: Array) -> dict[str, Array]:
-        """The chunk's own inputs, but for `PRESENT`, where entries begin with the queries `starts`.
 
-        `inputs` are those of the whole mask, as arrays.
-        """
-        found = {}
-        for node in self.leaves:
-            kinds = [each.kind for each in self.declared(node).dimensions]
-            batches = range(len(starts)) if DimensionKind.BATCH in kinds else range(1)
-            heads = range(self.whole.heads) if DimensionKind.HEADS in kinds else range(1)
-            rows = np.array([[self.row(node, inputs, starts, b, h) for h in heads] for b in batches])
-            rows = rows if DimensionKind.HEADS in kinds else rows[:, 0]
-            found[self.name(node)] = rows if DimensionKind.BATCH in kinds else rows[0]
-        return found
+PRESENT = "k.present"
+"""Which keys each batch entry has: bool[batch, keys]."""
 
-    def row(self, node: Leaf, inputs: Mapping[str, Array], starts: Array, batch: int, head: int) -> Array:
-        coordinates = Coordinates(self.whole, self.tokens(node), inputs, batch, head)
-        values = coordinates.values(node.name) if isinstance(node, Coordinate) else coordinates.member(node.space)
-        start, length = (int(starts[batch]), self.queries) if node.side is Side.QUERY else (0, self.keys)
-        return np.asarray(values[start : start + length], dtype=DTYPES[node.type])
+
+@dataclass(frozen=True)
+class Chunk(Gathered):
+    """Queries that stand side by side, elsewhere in each batch entry, against the first keys."""
+
+    @property
+    def condition(self) -> Expression:
+        return Coordinate(Side.KEY, PRESENT, Type.BOOL)
+
+    @property
+    def conditions(self) -> tuple[Input, ...]:
+        return (Input(PRESENT, Type.BOOL, (BATCH, self.token_dimension(Side.KEY))),)
+
+    def kinds(self, node: Leaf) -> frozenset[DimensionKind]:
+        return self.varying(node) | ({DimensionKind.BATCH} if node.side is Side.QUERY else set())
+
+
+SEQUENCES = {Side.QUERY: "q.sequence", Side.KEY: "k.sequence"}
+"""Which sequence a token is of: int[queries] and int[keys]."""
+
+
+@dataclass(frozen=True)
+class Packed(Gathered):
+    """Sequences one behind the other, each the first tokens of the pattern: what is a batch entry there."""
+
+    sequences: int
+
+    @property
+    def condition(self) -> Expression:
+        return apply(Op.EQUAL, *(Coordinate(side, name) for side, name in SEQUENCES.items()))
+
+    @property
+    def conditions(self) -> tuple[Input, ...]:
+        return tuple(Input(name, Type.INT, (self.token_dimension(side),)) for side, name in SEQUENCES.items())
+
+    @property
+    def tables(self) -> tuple[Input, ...]:
+        """One entry after the other."""
+        count = Dimension(DimensionKind.FIXED, self.sequences, "sequences")
+        return tuple(
+            replace(each, dimensions=tuple(count if part == BATCH else part for part in each.dimensions))
+            for each in super().tables
+        )
+
+    def kinds(self, node: Leaf) -> frozenset[DimensionKind]:
+        return self.varying(node) & {DimensionKind.HEADS}
+
+    def replaced(self, node: Expression) -> Expression | None:
+        return Coordinate(Side.QUERY, SEQUENCES[Side.QUERY]) if isinstance(node, Batch) else super().replaced(node)

@@ -4,7 +4,7 @@ Without gradients they are the operator `maskdsl::decode`: one kernel where Trit
 of its own (`ir/chunk.py`) elsewhere. With gradients they are always the latter.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,16 +13,14 @@ from torch import Tensor
 from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.errors import call as errors
 from maskdsl.ir.chunk import PRESENT, Chunk
-from maskdsl.ir.expressions import Coordinate, Side
-from maskdsl.ir.mask import Given
-from maskdsl.ir.ops import Type
+from maskdsl.ir.expressions import Side
 from maskdsl.runtime.checks import INTEGER_TYPES, check_inputs, check_tensors, check_values, type_name
 from maskdsl.runtime.kernel import blank
 from maskdsl.runtime.operators import ATTENTION, LIBRARY, autocast, needs_recording
-from maskdsl.runtime.recipes import Bound, find
-from maskdsl.runtime.state import as_array
+from maskdsl.runtime.recipes import Bound, Over, find
+from maskdsl.runtime.tokens import token_values
 from maskdsl.runtime.triton import serves
-from maskdsl.runtime.values import as_given, as_value
+from maskdsl.runtime.values import as_given
 
 
 class Where(NamedTuple):
@@ -165,46 +163,31 @@ def in_chunk(
         present &= pages >= 0
         k, v = (x.transpose(1, 2)[pages.clamp(min=0), places % k.shape[2]].transpose(1, 2) for x in (k, v))
     k, v = (x[:, :, :keys].masked_fill(~present[:, None, :, None], 0) for x in (k, v))
-    chunk, own = recipe.chunk(q.shape[2], keys)
+    over = recipe.over(Chunk, q.shape[2], keys)
     values = dict(zip((each.name for each in recipe.plan.mask.inputs), inputs, strict=True))
-    values |= {**own_values(chunk, values, starts), PRESENT: present}
-    out, lse = ATTENTION(q, k, v, [values[name] for name in own.signature.inputs], own.handle, "declared", True)
+    return attend_over(over, q, k, v, {**values, **chunk_values(over, values, starts), PRESENT: present})
+
+
+def attend_over(over: Over, q: Tensor, k: Tensor, v: Tensor, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    recipe = over.recipe
+    inputs = [values[name] for name in recipe.signature.inputs]
+    out, lse = ATTENTION(q, k, v, inputs, recipe.handle, "declared", True)
     return out, lse
 
 
-def own_values(chunk: Chunk, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:
+def chunk_values(over: Over, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:
     """The chunk's own inputs, but for `PRESENT`. Those of floats lead gradients back to the inputs that are given."""
-    arrays = {name: as_array(x) for name, x in given.items()}
-    values = {
-        name: torch.as_tensor(x, device=starts.device) for name, x in chunk.values(arrays, as_array(starts)).items()
-    }
+    chunk = over.gathered
+    places = (starts.long()[:, None] + torch.arange(chunk.queries, device=starts.device))[:, None]
+    values = {}
     for node in chunk.leaves:
-        if node.type is Type.FLOAT and isinstance(node, Coordinate):
-            values[chunk.name(node)] = float_values(chunk, node, given, starts.long())
+        whole = token_values(chunk, node, given, starts.device, over.kept)
+        if node.side is Side.QUERY:
+            own = torch.take_along_dim(whole.expand(len(starts), -1, -1), places, dim=-1)
+        else:
+            own = whole[..., : chunk.keys]
+        values[chunk.name(node)] = as_given(chunk.declared(node), own)
     return values
-
-
-def float_values(chunk: Chunk, node: Coordinate, given: dict[str, Tensor], starts: Tensor) -> Tensor:
-    sequence = chunk.tokens(node)
-    definition = sequence.definition(node.name)
-    assert definition is not None, "no axis is a float"
-    parts = []
-    for space, offset in zip(sequence.spaces, sequence.offsets, strict=True):
-        source = dict(definition.sources).get(space.name)
-        if not isinstance(source, Given):
-            parts.append(torch.zeros(1, 1, space.size, device=starts.device))
-            continue
-        declared = chunk.whole.input(source.input)
-        assert declared is not None
-        value = as_value(declared, given[declared.name])
-        own = any(each.text == space.name for each in declared.dimensions)
-        parts.append(value if own and value.shape[-1] == space.size else value[..., offset : offset + space.size])
-    batch, heads = (max(part.shape[axis] for part in parts) for axis in (0, 1))
-    whole = torch.cat([part.expand(batch, heads, -1) for part in parts], dim=-1)
-    if node.side is Side.KEY:
-        return as_given(chunk.declared(node), whole[..., : chunk.keys])
-    places = starts[:, None, None] + torch.arange(chunk.queries, device=starts.device)
-    return as_given(chunk.declared(node), torch.take_along_dim(whole.expand(len(starts), -1, -1), places, dim=-1))
 
 
 LIBRARY.define(

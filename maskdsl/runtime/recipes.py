@@ -8,14 +8,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from threading import Lock
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 from torch import Tensor
 
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import call as errors
-from maskdsl.ir.chunk import Chunk
+from maskdsl.ir.chunk import Gathered
 from maskdsl.plan import KernelPlan, make_plan
 from maskdsl.runtime.backends import BACKENDS
 from maskdsl.runtime.checks import Signature, check_inputs, check_sizes
@@ -23,12 +23,13 @@ from maskdsl.runtime.decoder import Decoder
 from maskdsl.runtime.digest import digest
 from maskdsl.runtime.kernel import Kernel
 from maskdsl.runtime.state import States
+from maskdsl.runtime.tokens import Kept
 from maskdsl.runtime.triton import serves
 
 MOST_KNOWN = 4096
 """Recipes remembered that nothing holds any more."""
-MOST_CHUNKS = 16
-"""Lengths of chunks whose kernels and tiles are kept."""
+MOST_OTHERS = 16
+"""Numbers of other tokens for which masks, kernels and tiles are kept."""
 
 
 class Recipe(Protocol):
@@ -62,7 +63,7 @@ class Bound:
         mask = plan.mask
         self.signature = Signature(mask.name, mask.span, {each.name: each.span for each in mask.inputs})
         self.states = States()
-        self.chunks: OrderedDict[tuple[int, int], tuple[Chunk, Bound]] = OrderedDict()
+        self.others: OrderedDict[tuple[object, ...], Over] = OrderedDict()
         self.lock = Lock()
         self.kernels = {
             name: Kernel(plan, BACKENDS[name], self.states)
@@ -84,18 +85,19 @@ class Bound:
         """The kernel for queries that stand anywhere."""
         return Decoder(self.plan)
 
-    def chunk(self, queries: int, keys: int) -> tuple[Chunk, "Bound"]:
-        """So many queries and first keys as a mask of its own."""
+    def over(self, kind: type[Gathered], *sizes: int) -> "Over":
+        """The mask over other tokens of such numbers, for the same backend."""
+        key = kind, *sizes
         with self.lock:
-            if (queries, keys) not in self.chunks:
-                chunk = Chunk(self.plan.mask, queries, keys)
-                self.chunks[queries, keys] = chunk, Bound(make_plan(chunk.mask), self.backend)
-            self.chunks.move_to_end((queries, keys))
-            while len(self.chunks) > MOST_CHUNKS:
-                self.chunks.popitem(last=False)
-            chunk, own = self.chunks[queries, keys]
-        register(own)
-        return chunk, own
+            if key not in self.others:
+                gathered = kind(self.plan.mask, *sizes)
+                self.others[key] = Over(gathered, Bound(make_plan(gathered.mask), self.backend), {})
+            self.others.move_to_end(key)
+            while len(self.others) > MOST_OTHERS:
+                self.others.popitem(last=False)
+            found = self.others[key]
+        register(found.recipe)
+        return found
 
     @property
     def first(self) -> Kernel:
@@ -111,6 +113,15 @@ class Bound:
 
     def __deepcopy__(self, memo: object) -> "Bound":
         return self
+
+
+class Over(NamedTuple):
+    """A mask over other tokens than its own."""
+
+    gathered: Gathered
+    recipe: Bound
+    kept: Kept
+    """Values of tokens that no input decides."""
 
 
 USED: WeakValueDictionary[str, Recipe] = WeakValueDictionary()

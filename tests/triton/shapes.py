@@ -45,6 +45,17 @@ def awkward(heads: int, length: int, dim: int) -> list[torch.Tensor]:
     ]
 
 
+def compare_packed(mask: maskdsl.Mask, lengths: list[int]) -> None:
+    """Sequences of these lengths one behind the other."""
+    ends = torch.tensor([0, *lengths]).cumsum(0)
+    q, k, v = (torch.randn(sum(lengths), heads, 24) for heads in (4, 2, 2))
+    found, expected = (
+        mask.compile(backend).varlen(q, k, v, ends, return_lse=True) for backend in ("triton", "reference")
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
 def main() -> None:
     assert "triton" in usable_backends()
     torch.Tensor.new_empty = poisoned  # type: ignore[method-assign]
@@ -60,6 +71,7 @@ def main() -> None:
     compare(MODULE["by_cluster"].bind(heads=4), *(torch.randn(2, n, 37, 16) for n in (4, 2, 2)), cluster=cluster)
     half = (torch.randn(3, n, length, 32).half() for n, length in ((4, 33), (4, 50), (4, 50)))
     compare(MODULE["crossed"].bind(heads=4), *half)
+    compare_packed(MODULE["band"].bind(n=90, heads=4), [40, 1, 0, 23, 90])
     print("agreed")
 
 

@@ -1,0 +1,80 @@
+"""The values that all tokens of a mask have for a coordinate, as tensors; gradients lead back to inputs."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskdsl.ir.chunk import Gathered, Leaf
+from maskdsl.ir.coordinates import Coordinates, trace
+from maskdsl.ir.expressions import Batch, Coordinate, Read, walk
+from maskdsl.ir.mask import DimensionKind, Given
+from maskdsl.ir.operators import DTYPES, Array
+from maskdsl.runtime.state import as_array
+from maskdsl.runtime.values import as_value
+
+Kept = dict[tuple[Leaf, torch.device], Tensor]
+
+
+def token_values(
+    gathered: Gathered, node: Leaf, given: Mapping[str, Tensor], device: torch.device, kept: Kept
+) -> Tensor:
+    """[batch or 1, heads or 1, tokens], in declared order. Those that no input decides are kept."""
+    if is_given(gathered, node):
+        return from_inputs(gathered, node, given, device)
+    if not reads_inputs(gathered, node):
+        if (node, device) not in kept:
+            kept[node, device] = torch.as_tensor(computed(gathered, node, {}, 1), device=device)
+        return kept[node, device]
+    arrays = {name: as_array(x) for name, x in given.items()}
+    declared = gathered.whole.inputs
+    batch = max(
+        (len(arrays[each.name]) for each in declared if each.dimensions[0].kind is DimensionKind.BATCH), default=1
+    )
+    return torch.as_tensor(computed(gathered, node, arrays, batch), device=device)
+
+
+def is_given(gathered: Gathered, node: Leaf) -> bool:
+    """The coordinate is an input's values wherever tokens have it."""
+    definition = gathered.tokens(node).definition(node.name) if isinstance(node, Coordinate) else None
+    return definition is not None and all(isinstance(source, Given) for _, source in definition.sources)
+
+
+def reads_inputs(gathered: Gathered, node: Leaf) -> bool:
+    behind = trace(gathered.tokens(node), (node,))
+    nodes = [part for each in behind.expressions for part in walk(each)]
+    return bool(behind.inputs) or any(isinstance(part, Read | Batch) for part in nodes)
+
+
+def computed(gathered: Gathered, node: Leaf, inputs: Mapping[str, Array], batch: int) -> Array:
+    kinds, sequence = gathered.varying(node), gathered.tokens(node)
+
+    def row(entry: int, head: int) -> Array:
+        tokens = Coordinates(gathered.whole, sequence, inputs, entry, head)
+        values = tokens.values(node.name) if isinstance(node, Coordinate) else tokens.member(node.space)
+        return np.asarray(values, dtype=DTYPES[node.type])
+
+    entries = range(batch if DimensionKind.BATCH in kinds else 1)
+    heads = range(gathered.whole.heads if DimensionKind.HEADS in kinds else 1)
+    return np.array([[row(entry, head) for head in heads] for entry in entries])
+
+
+def from_inputs(gathered: Gathered, node: Leaf, given: Mapping[str, Tensor], device: torch.device) -> Tensor:
+    assert isinstance(node, Coordinate)
+    sequence, parts = gathered.tokens(node), []
+    definition = sequence.definition(node.name)
+    sources = dict(definition.sources) if definition is not None else {}
+    for space, offset in zip(sequence.spaces, sequence.offsets, strict=True):
+        source = sources.get(space.name)
+        if not isinstance(source, Given):
+            parts.append(torch.zeros(1, 1, space.size, device=device))
+            continue
+        declared = gathered.whole.input(source.input)
+        assert declared is not None
+        value = as_value(declared, given[declared.name])
+        own = any(each.text == space.name for each in declared.dimensions)
+        parts.append(value if own and value.shape[-1] == space.size else value[..., offset : offset + space.size])
+    batch, heads = (max(part.shape[axis] for part in parts) for axis in (0, 1))
+    dtype = next(part.dtype for part, space in zip(parts, sequence.spaces, strict=True) if space.name in sources)
+    return torch.cat([part.to(dtype).expand(batch, heads, -1) for part in parts], dim=-1)

@@ -1,0 +1,107 @@
+"""Sequences of different lengths, packed one behind the other, as FlashAttention and vLLM have them."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from maskdsl.diagnostics import AttnError, Diagnostic
+from maskdsl.errors import call as errors
+from maskdsl.ir.chunk import SEQUENCES, Packed
+from maskdsl.ir.expressions import Side
+from maskdsl.runtime.checks import INTEGER_TYPES, check_inputs, check_tensors, check_values, type_name
+from maskdsl.runtime.decode import attend_over
+from maskdsl.runtime.recipes import Bound, Over
+from maskdsl.runtime.tokens import token_values
+from maskdsl.runtime.values import as_given
+
+
+def attend_packed(
+    recipe: Bound,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    query_start: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """[all queries, heads, dim] and [heads, all queries]. See `Attention.varlen`."""
+    q, k, v = (x.transpose(0, 1)[None] if x.dim() == 3 else x for x in (q, k, v))
+    check(recipe, q, k, v, inputs, cu_seqlens_q, cu_seqlens_k)
+    count, mask = len(cu_seqlens_q) - 1, recipe.plan.mask
+    if query_start is None:  # queries are the last of a sequence's tokens
+        apart = torch.diff(cu_seqlens_k) - torch.diff(cu_seqlens_q)
+        query_start = apart if mask.self_attention else torch.zeros_like(apart)
+    over = recipe.over(Packed, q.shape[2], k.shape[2], count)
+    values = dict(zip((each.name for each in mask.inputs), inputs, strict=True))
+    places = {}
+    for side, ends, starts in ((Side.QUERY, cu_seqlens_q, query_start), (Side.KEY, cu_seqlens_k, None)):
+        length = mask.queries.length if side is Side.QUERY else mask.keys.length
+        entry, place, own = tokens(ends.long(), starts, over.gathered.length(side), length)
+        # Tokens of no sequence, or behind the pattern's end, are of sequences that nobody else is of.
+        values[SEQUENCES[side]] = torch.where(own, entry, -1 if side is Side.QUERY else -2)
+        places[side] = entry, place
+    values |= packed_values(over, values, places)
+    out, lse = attend_over(over, q, k, v, values)
+    return out[0].transpose(0, 1), lse[0]
+
+
+def tokens(ends: Tensor, starts: Tensor | None, count: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The sequence of every token, its place there, and whether there is such a place; the first two in bounds."""
+    index = torch.arange(count, device=ends.device)
+    entry = torch.searchsorted(ends[1:], index, right=True)
+    own = entry < len(ends) - 1
+    entry = entry.clamp(max=len(ends) - 2)
+    place = index - ends[entry] + (0 if starts is None else starts.long()[entry])
+    return entry, place.clamp(0, length - 1), own & (place >= 0) & (place < length)
+
+
+def packed_values(over: Over, given: dict[str, Tensor], places: dict[Side, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """The inputs that hold what pairs read of tokens. Those of floats lead gradients back to the inputs given."""
+    packed, values = over.gathered, {}
+    for node in packed.leaves:
+        entry, place = places[node.side]
+        whole = token_values(packed, node, given, entry.device, over.kept)
+        entry = entry if whole.shape[0] > 1 else torch.zeros_like(entry)
+        own = whole[entry, :, place].transpose(0, 1)[None]
+        values[packed.name(node)] = as_given(packed.declared(node), own)
+    return values
+
+
+def check(
+    recipe: Bound, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], ends_q: Tensor, ends_k: Tensor
+) -> None:
+    """Raises if anything is wrong that can be seen without waiting for a GPU."""
+    check_tensors(q, k, v, "declared")
+    mask, tensors = recipe.plan.mask, {"cu_seqlens_q": ends_q, "cu_seqlens_k": ends_k}
+    found = [each for name, x in tensors.items() for each in malformed(name, x, len(ends_q), q)]
+    if found:
+        raise AttnError(*found)
+    if q.shape[1] != mask.heads and not recipe.plan.serves_any_heads:
+        raise AttnError(errors.WrongHeads(pattern=mask.name, found=q.shape[1], expected=mask.heads, span=mask.span))
+    if ends_q.device.type == "cpu":
+        totals = (("cu_seqlens_q", ends_q, q, mask.queries.length), ("cu_seqlens_k", ends_k, k, mask.keys.length))
+        found = [each for name, x, tensor, length in totals for each in misplaced(name, x, tensor.shape[2], length)]
+        if found:
+            raise AttnError(*found)
+    entries = q.expand(len(ends_q) - 1, -1, -1, -1)
+    check_inputs(mask, inputs, entries)
+    check_values(mask, inputs)
+
+
+def malformed(name: str, ends: Tensor, count: int, q: Tensor) -> Iterator[Diagnostic]:
+    if ends.dtype not in INTEGER_TYPES:
+        yield errors.NotIntegers(name=name, found=type_name(ends))
+    elif ends.device != q.device:
+        yield errors.MixedDevices(name=name, query=str(q.device), other=str(ends.device))
+    elif ends.dim() != 1 or len(ends) != count or count < 2:
+        yield errors.WrongEnds(name=name, found=tuple(ends.shape))
+
+
+def misplaced(name: str, ends: Tensor, total: int, length: int) -> Iterator[Diagnostic]:
+    sizes = torch.diff(ends)
+    if int(ends[0]) or int(ends[-1]) > total or bool((sizes < 0).any()):
+        yield errors.EndsOutOfOrder(name=name, total=total)
+    elif int(sizes.max()) > length:
+        yield errors.LongSequence(name=name, found=int(sizes.max()), length=length)
