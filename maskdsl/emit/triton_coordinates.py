@@ -48,7 +48,7 @@ class KernelNames:
     @cached_property
     def taken(self) -> set[str]:
         words = {name for part in PARTS for name in words_of(read_skeleton(part))}
-        return words | set(FUNCTIONS.values()) | set(TORCH_HELPERS) | {"weights", "sent", "most", "real_keys"}
+        return words | set(FUNCTIONS.values()) | set(TORCH_HELPERS) | {"weights", "sent", "most", "real_keys", "grad_inputs"}
 
     @cached_property
     def coordinates(self) -> dict[tuple[Side, str], str]:
