@@ -18,6 +18,8 @@ from maskdsl.plan import KernelPlan, coordinate_names, needed_names, unused
 PARTS = ("forward", "backward", "device_tiles", "decode", "triton_functions")
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
+GENERATED = {"weights", "sent", "most", "real_keys", "grad_inputs"}
+"""Variables of generated code that are in no skeleton."""
 KINDS = {Side.QUERY: "query", Side.KEY: "key"}
 
 
@@ -48,7 +50,7 @@ class KernelNames:
     @cached_property
     def taken(self) -> set[str]:
         words = {name for part in PARTS for name in words_of(read_skeleton(part))}
-        return words | set(FUNCTIONS.values()) | set(TORCH_HELPERS) | {"weights", "sent", "most", "real_keys"}
+        return words | set(FUNCTIONS.values()) | set(TORCH_HELPERS) | GENERATED
 
     @cached_property
     def coordinates(self) -> dict[tuple[Side, str], str]:

@@ -69,3 +69,10 @@ def test_what_does_not_depend_has_none() -> None:
 def test_a_bias_has_the_slope_one() -> None:
     assert derivative(apply(Op.ADD, S, ENTRY), S) == Constant(1.0)
     assert derivative(apply(Op.ADD, S, ENTRY), ENTRY) == Constant(1.0)
+
+
+def test_constants_are_folded() -> None:
+    """A kernel would compute with them in float32."""
+    assert derivative(apply(Op.DIVIDE, S, Constant(-1.5)), S) == Constant(1 / -1.5)
+    scaled = apply(Op.MULTIPLY, Constant(0.1), apply(Op.MULTIPLY, Constant(0.3), S))
+    assert derivative(scaled, S) == Constant(0.1 * 0.3)
