@@ -82,10 +82,7 @@ def decode_kernel(
     own_head = key_head * heads_per_key_head + tl.minimum(row, rows - 1) % heads_per_key_head
     start = tl.load(query_starts + batch)
     real = (row < rows) & (start + query >= 0) & (start + query < query_length)
-    query_places = tl.minimum(tl.maximum(start + query, 0), query_length - 1)
-    first_query, last_query = tl.min(query_places, 0), tl.max(query_places, 0)
     wide_head = own_head.to(tl.int64)
-    head = own_head[:, None]
     query_elements = wide_batch * q_batch_stride + wide_head * q_head_stride + query.to(tl.int64) * q_token_stride
     query_tile = load_rows(q, query_elements, real, DIM, PADDED_DIM)
     # hole: query_coordinates
@@ -100,7 +97,6 @@ def decode_kernel(
     # end
     for block in range(live_start + split, live_end, splits):
         keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-        key_places = tl.minimum(keys, key_length - 1)
         # hole: key_coordinates
         # end
         # hole: possible

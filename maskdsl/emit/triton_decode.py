@@ -8,14 +8,16 @@ from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.triton import Surroundings
 from maskdsl.emit.triton_body import Body
 from maskdsl.emit.triton_bounds import HEAD, BoundNames, ends
-from maskdsl.emit.triton_coordinates import plain_names
+from maskdsl.emit.triton_coordinates import plain_names, words_of
 from maskdsl.emit.triton_loops import Ends
 from maskdsl.ir.bounds import ANYTHING, Bounder, Bounds
-from maskdsl.ir.expressions import TRUE, Coordinate, Head, InSpace, Side, walk
+from maskdsl.ir.expressions import TRUE, Coordinate, Head, Side, walk
 from maskdsl.ir.mask import DimensionKind
 from maskdsl.ir.ops import Type
 from maskdsl.ir.ranges import Leaf
 from maskdsl.plan import KernelPlan, decode_plan
+
+EXTREMES = (("low", "min"), ("high", "max"))
 
 
 def emit_decode(plan: KernelPlan) -> str:
@@ -37,21 +39,41 @@ class DecodeBody(Body):
         everything = self.plan.pair_expressions
         weight = self.weight_lines()
         possible = [] if self.is_closed else self.possible_lines()
-        return {
-            "query_coordinates": [
-                *self.table_lines(),
-                *self.coordinate_lines(Side.QUERY, everything),
-                *(self.extreme_lines(Side.QUERY) if possible else []),
-            ],
-            "live": self.live_lines() if self.is_closed else None,
-            "key_coordinates": [
-                *self.coordinate_lines(Side.KEY, everything),
-                *(self.extreme_lines(Side.KEY) if possible else []),
-            ],
+        live = self.live_lines() if self.is_closed else []
+        pairs = {
             "possible": possible or None,
             "predicate": self.relation_lines(),
             "score": self.score_lines(),
             "weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
+        }
+        queries = [*self.table_lines(), *self.coordinate_lines(Side.QUERY, everything)]
+        keys = self.coordinate_lines(Side.KEY, everything)
+        lines = [*queries, *keys, *live, *(line for lines in pairs.values() for line in lines or ())]
+        used = words_of("\n".join(lines))
+        own = {
+            "query_places": "tl.minimum(tl.maximum(start + query, 0), query_length - 1)",
+            "head": "own_head[:, None]",
+            "first_query": "tl.min(query_places, 0)",
+            "last_query": "tl.max(query_places, 0)",
+        }
+        if used & {"first_query", "last_query"}:
+            used.add("query_places")
+        places = {"key_places": "tl.minimum(keys, key_length - 1)"}
+        if used & {"first_key", "last_key"}:
+            used.add("key_places")
+        return {
+            "query_coordinates": [
+                *(f"{name} = {text}" for name, text in own.items() if name in used),
+                *queries,
+                *self.extreme_lines(Side.QUERY, used),
+            ],
+            "live": live or None,
+            "key_coordinates": [
+                *(f"{name} = {text}" for name, text in places.items() if name in used),
+                *keys,
+                *self.extreme_lines(Side.KEY, used),
+            ],
+            **pairs,
         }
 
     def table_lines(self) -> list[str]:
@@ -92,21 +114,20 @@ class DecodeBody(Body):
         printer.statement("possible = ", bound)
         return printer.lines
 
-    def extreme_lines(self, side: Side) -> list[str]:
-        """The least and the greatest value of each coordinate in a block, and of the head."""
-        relation = self.plan.mask.relation
+    def extreme_lines(self, side: Side, used: set[str]) -> list[str]:
+        """The least and the greatest value of each coordinate in a block, and of the head, as far as they are used."""
         lines = []
-        if side is Side.QUERY and Head() in walk(relation):
-            lines.append("head_low, head_high = tl.min(own_head, 0), tl.max(own_head, 0)")
-        if side is Side.KEY and any(isinstance(node, InSpace) for node in walk(relation)):
-            lines.append("first_key, last_key = tl.min(key_places, 0), tl.max(key_places, 0)")
-        for name in plain_names([relation], side):
-            if self.names.type(side, name) is not Type.FLOAT:
-                text = self.names.coordinates[side, name]
-                number = f"{text}.to(tl.int32)" if self.names.type(side, name) is Type.BOOL else text
-                lines.append(f"{text}_low, {text}_high = tl.min({number}), tl.max({number})")
-                if self.names.type(side, name) is Type.BOOL:
-                    lines.append(f"{text}_low, {text}_high = {text}_low != 0, {text}_high != 0")
+        if side is Side.QUERY:
+            lines += [f"head_{end} = tl.{name}(own_head, 0)" for end, name in EXTREMES if f"head_{end}" in used]
+        else:
+            ends = {"first_key": "min", "last_key": "max"}
+            lines += [f"{name} = tl.{function}(key_places, 0)" for name, function in ends.items() if name in used]
+        for name in plain_names([self.plan.mask.relation], side):
+            text, is_bool = self.names.coordinates[side, name], self.names.type(side, name) is Type.BOOL
+            value, truth = (f"{text}.to(tl.int32)", " != 0") if is_bool else (text, "")
+            for end, function in EXTREMES:
+                if f"{text}_{end}" in used:
+                    lines.append(f"{text}_{end} = tl.{function}({value}){truth}")
         return lines
 
 

@@ -25,7 +25,7 @@ class Loops:
         found = self.kernel(plan.row_limits, Side.QUERY)
         found |= dict.fromkeys(("tile_arguments", "variants"), [] if closed else None)
         anywhere = closed and plan.column_limits is not None
-        return found | dict.fromkeys(("tiles", "tile_numbers"), [] if anywhere else None)
+        return found | dict.fromkeys(("tiles_import", "tiles", "tile_numbers"), [] if anywhere else None)
 
     def gradient_holes(self) -> MaybeHoles:
         plan = self.names.plan
