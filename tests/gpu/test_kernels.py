@@ -115,3 +115,27 @@ def test_decoding(name: str, count: int, dtype: torch.dtype) -> None:
         compare("the output", found, expected, dtype)
         last = mask.compile("triton")(q[:, :, length - count :], k, v, query_start=length - count, **inputs)
         compare("the output", last, whole[:, :, length - count :], dtype)
+
+
+@pytest.mark.parametrize("page", [16, 64])
+def test_pages(page: int) -> None:
+    """Keys in pages anywhere in memory, sequences of different lengths; what belongs to none is NaN."""
+    length = LENGTHS["n"]
+    pattern = maskdsl.load(EXAMPLES / "language/streaming.attn")["streaming"]
+    mask = pattern.bind(n=length, size=19, sinks=4, heads=4)
+    q, k, v = (surrounded((2, heads, length, 32), torch.float32, heads).detach() for heads in (4, 2, 2))
+    whole = mask.compile("reference")(q.double(), k.double(), v.double())
+    lengths = torch.tensor([length, length // 2], device=DEVICE)
+    each = -(-length // page)
+    table = torch.randperm(2 * each + 3, device=DEVICE)[: 2 * each].view(2, each)
+    paged = torch.full((2, 2 * each + 3, 2, page, 32), torch.nan, device=DEVICE)
+    for entry, count in enumerate(lengths.tolist()):
+        places = torch.arange(count, device=DEVICE)
+        for kept, x in zip(paged, (k, v), strict=True):
+            kept[table[entry, places // page], :, places % page] = x[entry, :, :count].transpose(0, 1)
+    last = torch.stack([x[:, count - 1 : count] for x, count in zip(q, lengths.tolist(), strict=True)])
+    expected = torch.stack([x[:, count - 1 : count] for x, count in zip(whole, lengths.tolist(), strict=True)])
+    found = mask.compile("triton")(
+        last, *paged, query_start=lengths - 1, key_lengths=lengths, page_table=table, page_size=page
+    )
+    compare("the output", found, expected, torch.float32)
