@@ -17,11 +17,12 @@ from itertools import product
 from multiprocessing import TimeoutError, get_context
 from pathlib import Path
 
+import gpu_decode
 import gpu_maps
 import torch
 from gpu_contest import Case, Record, compile_ahead, measure, reason
 from gpu_patterns import ENTRIES, Size
-from gpu_report import PASSES, Results, case_table, excuses, goal_table, goals, outcome, summary
+from gpu_report import PASSES, Results, case_table, decode_table, excuses, goal_table, goals, outcome, summary
 from gpu_timing import Budget, Timer
 from rich.console import Console
 
@@ -39,7 +40,8 @@ class Plan:
     """A batch has as many, where sequences are shorter."""
     heads: int
     dtype: torch.dtype
-    maps_length: int
+    longest: int
+    """Tokens of block maps, and of the cache that is decoded from."""
     product_side: int
     whole: float
     compiling: float
@@ -53,13 +55,18 @@ class Plan:
             for (length, dim), entry in product(self.settings, entries)
         ]
 
+    def cache(self, device: torch.device) -> gpu_decode.Cache:
+        """Four query heads share those of keys; a window is the 32nd part."""
+        heads, dim = (4 * self.heads, self.heads), self.settings[0][1]
+        return gpu_decode.Cache(self.longest, self.longest // 32, 4, *heads, dim, self.dtype, device)
+
 
 FULL = Plan(
     settings=((16384, 128), (4096, 64), (131072, 128), (4096, 128), (131072, 64)),
     tokens=32768,
     heads=8,
     dtype=torch.bfloat16,
-    maps_length=131072,
+    longest=131072,
     product_side=8192,
     whole=510,
     compiling=180,
@@ -109,7 +116,8 @@ def measured(
     timer = Timer(device, plan.measurement)
     results["settings"] = {"dtype": str(plan.dtype).removeprefix("torch."), "heads": plan.heads}
     results["matmul_tflops"] = product_rate(plan, timer)
-    results["block_maps"] = gpu_maps.measure(Size(plan.maps_length, plan.heads, device), timer)
+    results["block_maps"] = gpu_maps.measure(Size(plan.longest, plan.heads, device), timer)
+    results["decode"] = gpu_decode.measure(plan.cache(device), timer)
     if plan.compiling:
         ended = compile_all(cases, plan.compiling)
         console.print(f"{ended} of {len(cases)} cases compiled after {plan.whole - whole.left:.0f} s")
@@ -171,6 +179,7 @@ def report(results: Results, console: Console) -> None:
     console.print(case_table(results))
     for line in excuses(results):
         console.print(line, highlight=False)
+    console.print(decode_table(results))
     console.print(goal_table(goals(results)))
 
 

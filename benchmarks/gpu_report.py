@@ -76,6 +76,8 @@ def goals(results: Results) -> list[Goal]:
     maps = results["block_maps"]
     text = f"block maps of documents: {MAPS_GOAL:g} times as fast as compiled `create_block_mask`"
     found.append(single(text, maps.get("ratio"), MAPS_GOAL))
+    text = f"decode over a 32nd of a cache: {DECODE_GOAL:g} times as fast as over all of it"
+    found.append(single(text, results["decode"]["ratio"], DECODE_GOAL))
     return found
 
 
@@ -150,6 +152,18 @@ def excuses(results: Results) -> Iterator[str]:
             parts += [(name, record), *((f"{name}, {part}", record.get(part, {})) for part in PASSES)]
         for name, part in parts:
             yield from (f"{label(case)}: {name}: {what}: {part[what]}" for what in REASONS if what in part)
+
+
+def decode_table(results: Results) -> Table:
+    found = results["decode"]
+    table = Table("decode", f"{found['length']:,} tokens", "time", "error")
+    for kind in ("window", "dense"):
+        for name, each in found[kind].items():
+            if "seconds" in each:
+                table.add_row(kind, name, duration(each["seconds"]), f"{each['error']:.2g}")
+            else:
+                table.add_row(kind, name, *(f"{what}: {each[what]}" for what in REASONS if what in each))
+    return table
 
 
 def goal_table(found: list[Goal]) -> Table:

@@ -44,7 +44,8 @@ def work_of(call: Call, q: Tensor, k: Tensor) -> tuple[Any, ...]:
     """What the generated module takes between the values and the layout."""
     tiles = call.state.tiles((call.plan.query_block, call.plan.key_block))
     schedules = call.state.keep("schedules", lambda: Schedules(tiles))
-    work, heads = schedules.work(q.shape[0], q.shape[1], k.shape[1])
+    shape = q.shape[0], q.shape[1], k.shape[1]
+    work, heads = call.state.keep(("work", shape), lambda: schedules.work(*shape))
     masks = call.state.keep("masks", call.module.Masks)
     return work, masks, heads, for_each if q.device.type == "cpu" else one_by_one
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import gpu
 import gpu_contest
+import gpu_decode
 import gpu_maps
 import gpu_report
 import numpy as np
@@ -50,6 +51,7 @@ def test_a_trial_on_the_cpu(tmp_path: Path) -> None:
     assert {goal["verdict"] for goal in results["goals"] if "backward" in goal["text"]} >= {"not measured"}
     assert results["means"]["FlexAttention"]["forward"] > 0
     assert results["block_maps"]["ratio"] > 0
+    assert results["decode"]["ratio"] > 0
     assert "T5 table, 256 x 16: FlexAttention, backward: failed: NotImplementedError" in printed
 
 
@@ -130,9 +132,9 @@ def test_who_is_wrong_or_fails_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> 
     assert record["contenders"][OURS].keys() == {"wrong"}
     assert record["contenders"][FLEX] == {"failed": "OutOfMemoryError: no memory is left"}
     assert "seconds" in record["contenders"]["SDPA flash"]["forward"]
-    results = {"cases": [record], "block_maps": {"ratio": 21.0}}
+    results = {"cases": [record], "block_maps": {"ratio": 21.0}, "decode": {"ratio": 9.0}}
     verdicts = {goal.text: goal.verdict for goal in gpu_report.goals(results)}
-    assert list(verdicts.values()).count("missed") == 4
+    assert list(verdicts.values()).count("missed") == 5
     assert [text for text, verdict in verdicts.items() if verdict == "met"] == [
         "block maps of documents: 20 times as fast as compiled `create_block_mask`"
     ]
@@ -157,7 +159,7 @@ def test_a_case_that_fails_as_a_whole_is_said(monkeypatch: pytest.MonkeyPatch) -
         "dense, 256 x 16: all: failed: RuntimeError: the device is gone",
         "dense, 256 x 16: all: skipped: the 0 s of the whole run are spent",
     ]
-    forward = gpu_report.goals({"cases": cases, "block_maps": {}})[0]
+    forward = gpu_report.goals({"cases": cases, "block_maps": {}, "decode": {"ratio": None}})[0]
     assert (forward.verdict, forward.measured) == ("missed", "0 of 2 compared, ours failed: dense, 256 x 16")
 
 
@@ -178,8 +180,8 @@ def times(pattern: str, own: float, flex: float, flash: float | None = None) -> 
 
 def test_goals() -> None:
     cases = [times("causal", 1.0, 1.5, 0.95), times("Swin", 2.0, 1.9)]
-    found = gpu_report.goals({"cases": cases, "block_maps": {"failed": "no memory"}})
-    assert [goal.verdict for goal in found] == ["missed", "met", "missed", "met", "met", "met", "not measured"]
+    found = gpu_report.goals({"cases": cases, "block_maps": {"failed": "no memory"}, "decode": {"ratio": 12.0}})
+    assert [goal.verdict for goal in found] == ["missed", "met", "missed", "met", "met", "met", "not measured", "met"]
     assert found[0].measured == "2 of 2 compared, least 0.95, below 1: Swin, 4,096 x 64 (0.95)"
     assert gpu_report.means(cases)[FLEX]["forward"] == pytest.approx((1.5 * 0.95) ** 0.5)
 
@@ -203,12 +205,20 @@ def test_block_maps_of_fresh_documents() -> None:
 
 
 @pytest.mark.skipif(interpreted(), reason="runs itself")
-def test_block_maps_of_kernels() -> None:
-    """As kernels find them, which run in the interpreter here."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "fresh_documents"]
+def test_kernels_of_block_maps_and_decoding() -> None:
+    """As they are on a GPU, in the interpreter here."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "fresh_documents or decode_is"]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     ended = subprocess.run(command, env=environment, cwd=SCRIPT.parents[1], capture_output=True, text=True, timeout=300)
-    assert "1 passed" in ended.stdout, ended.stdout[-3000:]
+    assert "2 passed" in ended.stdout, ended.stdout[-3000:]
+
+
+def test_decode_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = gpu_decode.Cache(256, 8, 2, 4, 2, 16, torch.float32, CPU)
+    record = gpu_decode.measure(cache, TIMER)
+    assert {each["error"] < 1e-5 for kind in ("window", "dense") for each in record[kind].values()} == {True}
+    monkeypatch.setattr(gpu_decode, "flash", lambda q, k, v: v[:, :1, -1:].expand_as(q))
+    assert gpu_decode.measure(cache, TIMER)["dense"]["SDPA flash"].keys() == {"wrong"}
 
 
 def test_the_picture(tmp_path: Path) -> None:

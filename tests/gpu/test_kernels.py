@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import maskdsl
-from tests.gpu.tensors import DEVICE, REASON, RUNS, check, given, surrounded
+from tests.gpu.tensors import DEVICE, REASON, RUNS, check, compare, given, surrounded
 
 pytestmark = pytest.mark.skipif(not RUNS, reason=REASON)
 
@@ -91,3 +91,51 @@ def test_every_run_has_the_same_bits(name: str) -> None:
         for _ in range(2)
     )
     assert all(map(torch.equal, first, second))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
+@pytest.mark.parametrize("count", [1, 3, 17])
+@pytest.mark.parametrize("name", ["causal_dense", "sliding_window", "alibi"])
+def test_decoding(name: str, count: int, dtype: torch.dtype) -> None:
+    """Queries that stand somewhere in a longer sequence, elsewhere in each batch entry, give what they give in it."""
+    files = {"causal_dense": "causal", "sliding_window": "sliding_window", "alibi": "alibi"}
+    pattern = maskdsl.load(EXAMPLES / "language" / f"{files[name]}.attn")[name]
+    length = LENGTHS["n"]
+    mask = pattern.bind(n=length, heads=4, **({"size": 9} if name == "sliding_window" else {}))
+    inputs = given(mask, 2)
+    q, k, v = (surrounded((2, heads, length, 32), dtype, heads) for heads in (4, 2, 2))
+    wide = [x.detach().double() for x in (q, k, v)]
+    whole = mask.compile("reference")(*wide, **{key: x.detach().double() for key, x in inputs.items()})
+    starts = torch.tensor([11, length - count], device=DEVICE, dtype=torch.int32)
+    asked = torch.arange(count, device=DEVICE) + starts[:, None]
+    taken = torch.stack([x[:, places] for x, places in zip(q, asked, strict=True)])
+    expected = torch.stack([x[:, places] for x, places in zip(whole, asked, strict=True)])
+    with torch.no_grad():
+        found = mask.compile("triton")(taken, k, v, query_start=starts, **inputs)
+        compare("the output", found, expected, dtype)
+        last = mask.compile("triton")(q[:, :, length - count :], k, v, query_start=length - count, **inputs)
+        compare("the output", last, whole[:, :, length - count :], dtype)
+
+
+@pytest.mark.parametrize("page", [16, 64])
+def test_pages(page: int) -> None:
+    """Keys in pages anywhere in memory, sequences of different lengths; what belongs to none is NaN."""
+    length = LENGTHS["n"]
+    pattern = maskdsl.load(EXAMPLES / "language/streaming.attn")["streaming"]
+    mask = pattern.bind(n=length, size=19, sinks=4, heads=4)
+    q, k, v = (surrounded((2, heads, length, 32), torch.float32, heads).detach() for heads in (4, 2, 2))
+    whole = mask.compile("reference")(q.double(), k.double(), v.double())
+    lengths = torch.tensor([length, length // 2], device=DEVICE)
+    each = -(-length // page)
+    table = torch.randperm(2 * each + 3, device=DEVICE)[: 2 * each].view(2, each)
+    paged = torch.full((2, 2 * each + 3, 2, page, 32), torch.nan, device=DEVICE)
+    for entry, count in enumerate(lengths.tolist()):
+        places = torch.arange(count, device=DEVICE)
+        for kept, x in zip(paged, (k, v), strict=True):
+            kept[table[entry, places // page], :, places % page] = x[entry, :, :count].transpose(0, 1)
+    last = torch.stack([x[:, count - 1 : count] for x, count in zip(q, lengths.tolist(), strict=True)])
+    expected = torch.stack([x[:, count - 1 : count] for x, count in zip(whole, lengths.tolist(), strict=True)])
+    found = mask.compile("triton")(
+        last, *paged, query_start=lengths - 1, key_lengths=lengths, page_table=table, page_size=page
+    )
+    compare("the output", found, expected, torch.float32)

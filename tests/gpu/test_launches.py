@@ -91,6 +91,26 @@ def test_other_lengths_compile_nothing(file: str, name: str, settings: list[dict
     assert "forward_kernel" in misses[first:]
 
 
+def decode(pattern: maskdsl.Pattern, length: int, batch: int, heads: tuple[int, int]) -> None:
+    """One token of each entry, the last one of a cache."""
+    mask = pattern.bind(n=length, heads=heads[0])
+    q, k = (torch.zeros(batch, *shape, 64, device=DEVICE).half() for shape in ((heads[0], 1), (heads[1], length)))
+    mask.compile("triton")(q, k, k, query_start=torch.full((batch,), length - 1, device=DEVICE))
+
+
+def test_other_caches_compile_nothing(misses: list[str]) -> None:
+    """Two kernels serve them: one where several programs share the keys of a token, one where batches are large."""
+    pattern = maskdsl.load(EXAMPLES / "language/streaming.attn")["streaming"]
+    decode(pattern, 1000, 1, (2, 1))
+    decode(pattern, 1000, 64, (16, 8))
+    first = len(misses)
+    assert sorted(misses) == ["decode_kernel", "decode_kernel", "merge_kernel"]
+    for length in (1, 17, 4096):
+        for batch, heads in ((1, (2, 1)), (2, (4, 2)), (64, (16, 8))):
+            decode(pattern, length, batch, heads)
+            assert len(misses) == first, f"{length} keys at batch {batch} compiled {misses[first:]}"
+
+
 READS = ("cpu", "numpy", "item", "tolist", "__int__", "__float__", "__bool__", "__index__", "__array__")
 
 

@@ -192,9 +192,9 @@ def test_func_grad(name: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_vmap(name: str) -> None:
+def test_vmap(name: str, backend: str = "tiled") -> None:
     """Over any axis of everything; results and gradients of each entry, also of what has no batch dimension."""
-    cases = [case_of(name) for _ in range(3)]
+    cases = [case_of(name, backend) for _ in range(3)]
     for number, case in enumerate(cases):
         case.tensors = [x.detach() * (number + 1) for x in case.tensors]
         case.inputs = {name: x.detach().roll(number, -1) for name, x in case.inputs.items()}

@@ -34,6 +34,10 @@ def test_shapes_and_strides() -> None:
     assert last_line("shapes") == "agreed"
 
 
+def test_operators() -> None:
+    assert last_line("citizenship") == "agreed"
+
+
 @pytest.mark.parametrize("part", range(3))
 def test_gradients_of_inputs(part: int) -> None:
     assert last_line("input_gradients", part, 3) == "agreed"

@@ -1,0 +1,35 @@
+"""Run in a process of its own, with TRITON_INTERPRET=1: what torch asks of operators, of kernels.
+
+Prints `agreed` at the end; whatever differs raises.
+"""
+
+import torch
+
+from maskdsl.runtime.backends import usable_backends
+from tests.runtime.test_citizenship import (
+    assert_same,
+    case_of,
+    test_compiled_whole_and_equal,
+    test_func_grad,
+    test_no_second_derivatives,
+    test_opcheck,
+    test_vmap,
+)
+
+
+def main() -> None:
+    assert "triton" in usable_backends()
+    for name in ("static", "ordered", "sloped"):
+        kernels, reference = case_of(name, "triton"), case_of(name, "reference")
+        assert_same(kernels.gradients(), reference.gradients())
+        test_compiled_whole_and_equal(name, "triton")
+        torch._dynamo.reset()
+    test_opcheck("sloped", "triton")
+    test_func_grad("static", "triton")
+    test_vmap("ordered", "triton")
+    test_no_second_derivatives("triton")
+    print("agreed")
+
+
+if __name__ == "__main__":
+    main()
