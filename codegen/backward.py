@@ -318,6 +318,7 @@ def gradients(
     layout=(None, None),
     precision="ieee",
     wanted=(),
+    tables=None,
 ):
     """The gradients of q, k and v, in laid-out order, from those of the results of `attention`, and those of inputs.
 

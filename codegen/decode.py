@@ -186,7 +186,18 @@ def merge_kernel(
 
 
 def decode(
-    q, k, v, inputs, query_starts, key_lengths, lengths, page_table=None, splits=1, block=(16, 64), precision="ieee"
+    q,
+    k,
+    v,
+    inputs,
+    query_starts,
+    key_lengths,
+    lengths,
+    page_table=None,
+    splits=1,
+    block=(16, 64),
+    precision="ieee",
+    tables=None,
 ):
     """Output and log-sum-exp of queries that stand anywhere in the pattern, [batch, heads, queries, dim].
 
@@ -194,6 +205,7 @@ def decode(
     has; `lengths` the pattern's numbers of queries and keys. With a `page_table`, int32 [batch, pages], k and v are
     [pages, key heads, page size, dim], and key n of an entry is in its page n // page size; negative numbers are pages
     that do not exist. `splits` programs share the keys of a tile of `block` rows and keys, both powers of two.
+    `tables` are what `token_tables` has given for equal inputs, where a pattern needs tables; None makes them anew.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, queries, dim = q.shape

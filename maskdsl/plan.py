@@ -131,6 +131,12 @@ class KernelPlan:
         return bool(self.tile_inputs) and not self.order_reads_inputs and not self.refine
 
     @cached_property
+    def coordinates_read_inputs(self) -> bool:
+        """Whether what pairs read of tokens depends on inputs; otherwise tables of it serve all calls."""
+        pairs = zip(self.sequences, (self.query_names, self.key_names), strict=True)
+        return any(given_inputs(each, names) or tables_of(computed(each, names)) for each, names in pairs)
+
+    @cached_property
     def order_reads_inputs(self) -> bool:
         names = coordinate_names(self.order_keys, Side.TOKEN)
         below = [tables_of(computed(each, names)) | {*given_inputs(each, names)} for each in self.sequences]

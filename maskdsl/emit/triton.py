@@ -122,10 +122,30 @@ class Surroundings:
             *([helper_lines(own)] if own else []),
             *functions,
             *([helper(text, "token_table")] if functions else []),
+            *([self.table_function()] if self.names.tables else []),
             *([helper(text, "extremes")] if self.plan.finds_device_tiles else []),
             *(["@triton.jit", *helper(text, name)] for name in used),
         ]
         return [*separated(parts), "", ""] if parts else []
+
+    def table_function(self) -> list[str]:
+        """The function that makes all tables."""
+        if not self.names.tables:
+            return []
+        tables = []
+        for table in self.names.tables:
+            values = f'{table.kind}_values["{self.plan.identifiers[table.name]}"]'
+            layout = f"layout[{int(table.kind == 'key')}]" if self.laid_out else "None"
+            tables.append(f"token_table({values}, {layout}, batch, heads, {table.dtype})")
+        order, where = (", layout", "in laid-out order, ") if self.laid_out else ("", "")
+        text = f"What kernels read of tokens, {where}[batch, heads, tokens]; calls with equal inputs may share it."
+        return [
+            f"def token_tables(device, batch, heads, inputs{order}):",
+            f'    """{text}"""',
+            *(f"    {line}" for line in self.names.coordinate_calls("device")),
+            *(f"    {line}" for line in wrapped_tuple("tables", tables)),
+            "    return tables",
+        ]
 
     def gradient_functions(self, leaves: Leaves) -> list[str]:
         """Functions that gradients of inputs need, followed by two empty lines."""
@@ -137,12 +157,11 @@ class Surroundings:
         return [*separated(used), "", ""] if used else []
 
     def preparation(self) -> list[str]:
-        """Tables in laid-out order, and inputs as the kernel reads them."""
-        lines = self.names.coordinate_calls("q.device") if self.names.tables else []
-        for table in self.names.tables:
-            values = f'{table.kind}_values["{self.plan.identifiers[table.name]}"]'
-            layout = f"layout[{int(table.kind == 'key')}]" if self.laid_out else "None"
-            lines.append(f"{table.text} = token_table({values}, {layout}, batch, heads, {table.dtype})")
+        """Tables, and inputs as the kernel reads them."""
+        names = ", ".join(table.text for table in self.names.tables)
+        target = names if len(self.names.tables) > 1 else f"({names},)"
+        layout = ", layout" if self.laid_out else ""
+        lines = [f"{target} = tables or token_tables(q.device, batch, heads, inputs{layout})"] if names else []
         return lines + self.names.input_lines(self.read_inputs)
 
     def unit(self) -> str:

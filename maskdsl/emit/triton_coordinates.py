@@ -18,7 +18,7 @@ from maskdsl.plan import KernelPlan, coordinate_names, needed_names, unused
 PARTS = ("forward", "backward", "device_tiles", "decode", "triton_functions")
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
-GENERATED = {"weights", "sent", "most", "real_keys", "grad_inputs"}
+GENERATED = {"token_tables", "weights", "sent", "most", "real_keys", "grad_inputs"}
 """Variables of generated code that are in no skeleton."""
 KINDS = {Side.QUERY: "query", Side.KEY: "key"}
 

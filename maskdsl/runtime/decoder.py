@@ -1,6 +1,6 @@
 """The kernel for queries that stand anywhere in a pattern: decoding, chunked prefill, keys in pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import ModuleType
 
@@ -58,14 +58,29 @@ class Decoder:
         rows = q.shape[2] * q.shape[1] // k.shape[1]
         block = decode_block(rows, max(q.shape[3], v.shape[3]), q.element_size(), architecture(q.device))
         with on(q.device):
+            tables = self.tables(q, values)
             out, lse = self.module.decode(
                 *map(computable, (q, k, v)),
                 *(values, query_starts, key_lengths, (mask.queries.length, mask.keys.length), page_table),
                 splits=self.splits(q, k, block),
                 block=block,
                 precision=precision(architecture(q.device)),
+                tables=tables,
             )
         return out.to(q.dtype), lse
+
+    def tables(self, q: Tensor, values: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
+        """What kernels read of tokens, kept where no input has a say in it."""
+        batch, heads = q.shape[:2]
+        if self.plan.coordinates_read_inputs or not hasattr(self.module, "token_tables"):
+            return None
+        given = q.device, batch, heads, values
+
+        def make() -> tuple[Tensor, ...]:
+            made: tuple[Tensor, ...] = self.module.token_tables(*given)
+            return made
+
+        return self.state.keep(("tables", *given[:3]), make)
 
     def splits(self, q: Tensor, k: Tensor, block: tuple[int, int]) -> int:
         """How many programs share the keys of a tile of rows: as many as keep all processors busy."""

@@ -64,6 +64,19 @@ class Launch:
 
     call: Call
 
+    def tables(self, q: Tensor) -> tuple[Tensor, ...] | None:
+        """What kernels read of tokens, kept where no input has a say in it."""
+        call, (batch, heads) = self.call, q.shape[:2]
+        if call.plan.coordinates_read_inputs or not hasattr(call.module, "token_tables"):
+            return None
+        key, given = ("tables", q.device, batch, heads), (q.device, batch, heads, call.values, call.layout)
+
+        def make() -> tuple[Tensor, ...]:
+            made: tuple[Tensor, ...] = call.module.token_tables(*given)
+            return made
+
+        return call.state.keep(key, make)
+
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The output and the log-sum-exp of queries."""
         call, device = self.call, q.device
@@ -71,7 +84,7 @@ class Launch:
         def start(attention: Callable[..., Any], choice: TileChoice) -> tuple[Tensor, Tensor]:
             found: tuple[Tensor, Tensor] = attention(
                 *(q, k, v, call.values, self.tiles(choice, q, k, "row"), choice.block, call.layout),
-                *(precision(architecture(device)), choice.warps, choice.stages),
+                *(precision(architecture(device)), choice.warps, choice.stages, self.tables(q)),
             )
             return found
 
@@ -86,6 +99,7 @@ class Launch:
             found: tuple[Any, ...] = gradients(
                 *(*saved, call.values, self.tiles(query, q, k, "row"), self.tiles(key, q, k, "column")),
                 *(query.options, key.options, call.layout, precision(architecture(q.device)), wanted),
+                tables=self.tables(q),
             )
             return found
 

@@ -155,13 +155,14 @@ def forward_kernel(
     tl.store(elements, result.to(out.dtype.element_ty), mask=real[:, None] & (dims < VALUE_DIM))
 
 
-def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="ieee", warps=8, stages=2):
+def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="ieee", warps=8, stages=2, tables=None):
     """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in laid-out order.
 
     `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens], in
     declared order. `tiles` are those of blocks of `block` queries and keys, both powers of two; None where the kernel
     finds them itself. `layout` holds the declared positions of queries and keys in laid-out order, [batch or 1, heads
     or 1, tokens]; None stands for equal orders. `precision` is that of products of float32: "ieee", "tf32x3" or "tf32".
+    `tables` are what `token_tables` has given for equal inputs, where a pattern needs tables; None makes them anew.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
@@ -526,6 +527,7 @@ def gradients(
     layout=(None, None),
     precision="ieee",
     wanted=(),
+    tables=None,
 ):
     """The gradients of q, k and v, in laid-out order, from those of the results of `attention`, and those of inputs.
 

@@ -50,6 +50,13 @@ def token_table(values, places, batch, heads, dtype):
     return values.to(dtype).contiguous().expand(batch, heads, -1)
 
 
+def token_tables(device, batch, heads, inputs, layout):
+    """What kernels read of tokens, in laid-out order, [batch, heads, tokens]; calls with equal inputs may share it."""
+    token_values = token_coordinates(device=device, **inputs)
+    tables = (token_table(token_values["z"], layout[0], batch, heads, torch.int32),)
+    return tables
+
+
 @triton.jit
 def load_tokens(tensor, places, stride, DIM: tl.constexpr, PADDED: tl.constexpr):
     """The rows of a matrix at these places; zeros where dims are padded."""
@@ -186,13 +193,14 @@ def forward_kernel(
     tl.store(elements, result.to(out.dtype.element_ty), mask=real[:, None] & (dims < VALUE_DIM))
 
 
-def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="ieee", warps=8, stages=2):
+def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="ieee", warps=8, stages=2, tables=None):
     """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in laid-out order.
 
     `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens], in
     declared order. `tiles` are those of blocks of `block` queries and keys, both powers of two; None where the kernel
     finds them itself. `layout` holds the declared positions of queries and keys in laid-out order, [batch or 1, heads
     or 1, tokens]; None stands for equal orders. `precision` is that of products of float32: "ieee", "tf32x3" or "tf32".
+    `tables` are what `token_tables` has given for equal inputs, where a pattern needs tables; None makes them anew.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
@@ -200,8 +208,7 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
     out = q.new_empty(batch, heads, query_length, value_dim)
     lse = q.new_empty(batch, heads, query_length, dtype=torch.promote_types(q.dtype, torch.float32))
     variant_of = tiles.variant_of.expand(batch, heads)
-    token_values = token_coordinates(device=q.device, **inputs)
-    token_z = token_table(token_values["z"], layout[0], batch, heads, torch.int32)
+    (token_z,) = tables or token_tables(q.device, batch, heads, inputs, layout)
     forward_kernel[(triton.cdiv(query_length, block[0]) * heads * batch,)](
         q,
         k,
@@ -497,6 +504,7 @@ def gradients(
     layout=(None, None),
     precision="ieee",
     wanted=(),
+    tables=None,
 ):
     """The gradients of q, k and v, in laid-out order, from those of the results of `attention`, and those of inputs.
 
@@ -516,8 +524,7 @@ def gradients(
     row_arguments = (row_variants, *row_tiles[1:], *row_variants.stride())
     column_variants = column_tiles.variant_of.expand(batch, heads)
     column_arguments = (column_variants, *column_tiles[1:], *column_variants.stride())
-    token_values = token_coordinates(device=q.device, **inputs)
-    token_z = token_table(token_values["z"], layout[0], batch, heads, torch.int32)
+    (token_z,) = tables or token_tables(q.device, batch, heads, inputs, layout)
     shared = (q, k, v, grad_out, base, delta)
     strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
     numbers = (heads, heads // key_heads, query_length, key_length)

@@ -65,6 +65,17 @@ def token_table(values, places, batch, heads, dtype):
     return values.to(dtype).contiguous().expand(batch, heads, -1)
 
 
+def token_tables(device, batch, heads, inputs, layout):
+    """What kernels read of tokens, in laid-out order, [batch, heads, tokens]; calls with equal inputs may share it."""
+    token_values = token_coordinates(device=device, **inputs)
+    tables = (
+        token_table(token_values["document"], layout[0], batch, heads, torch.int32),
+        token_table(token_values["x"], layout[0], batch, heads, torch.int32),
+        token_table(token_values["y"], layout[0], batch, heads, torch.int32),
+    )
+    return tables
+
+
 def extremes(values, places, batch, heads, dtype, block):
     """The least and the greatest value of every block of tokens, [batch, heads, blocks]; a NaN may be anything."""
     values = token_table(values, places, batch, heads, dtype)
@@ -269,13 +280,14 @@ def forward_kernel(
     tl.store(elements, result.to(out.dtype.element_ty), mask=real[:, None] & (dims < VALUE_DIM))
 
 
-def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="ieee", warps=8, stages=2):
+def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="ieee", warps=8, stages=2, tables=None):
     """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in laid-out order.
 
     `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens], in
     declared order. `tiles` are those of blocks of `block` queries and keys, both powers of two; None where the kernel
     finds them itself. `layout` holds the declared positions of queries and keys in laid-out order, [batch or 1, heads
     or 1, tokens]; None stands for equal orders. `precision` is that of products of float32: "ieee", "tf32x3" or "tf32".
+    `tables` are what `token_tables` has given for equal inputs, where a pattern needs tables; None makes them anew.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
@@ -283,10 +295,7 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
     out = q.new_empty(batch, heads, query_length, value_dim)
     lse = q.new_empty(batch, heads, query_length, dtype=torch.promote_types(q.dtype, torch.float32))
     variant_of = tiles.variant_of.expand(batch, heads)
-    token_values = token_coordinates(device=q.device, **inputs)
-    token_document = token_table(token_values["document"], layout[0], batch, heads, torch.int32)
-    token_x = token_table(token_values["x"], layout[0], batch, heads, torch.int32)
-    token_y = token_table(token_values["y"], layout[0], batch, heads, torch.int32)
+    token_document, token_x, token_y = tables or token_tables(q.device, batch, heads, inputs, layout)
     bias = inputs["bias"]
     forward_kernel[(triton.cdiv(query_length, block[0]) * heads * batch,)](
         q,
@@ -740,6 +749,7 @@ def gradients(
     layout=(None, None),
     precision="ieee",
     wanted=(),
+    tables=None,
 ):
     """The gradients of q, k and v, in laid-out order, from those of the results of `attention`, and those of inputs.
 
@@ -759,10 +769,7 @@ def gradients(
     row_arguments = (row_variants, *row_tiles[1:], *row_variants.stride())
     column_variants = column_tiles.variant_of.expand(batch, heads)
     column_arguments = (column_variants, *column_tiles[1:], *column_variants.stride())
-    token_values = token_coordinates(device=q.device, **inputs)
-    token_document = token_table(token_values["document"], layout[0], batch, heads, torch.int32)
-    token_x = token_table(token_values["x"], layout[0], batch, heads, torch.int32)
-    token_y = token_table(token_values["y"], layout[0], batch, heads, torch.int32)
+    token_document, token_x, token_y = tables or token_tables(q.device, batch, heads, inputs, layout)
     bias = inputs["bias"]
     bias = bias.contiguous()  # as the sums of its slopes are
     bias_bounds = lse.new_empty(lse.shape) if "bias" in wanted else None

@@ -31,6 +31,13 @@ def token_table(values, places, batch, heads, dtype):
     return values.to(dtype).contiguous().expand(batch, heads, -1)
 
 
+def token_tables(device, batch, heads, inputs):
+    """What kernels read of tokens, [batch, heads, tokens]; calls with equal inputs may share it."""
+    token_values = token_coordinates(device=device, **inputs)
+    tables = (token_table(token_values["document"], None, batch, heads, torch.int32),)
+    return tables
+
+
 NUMBERS = ["heads", "heads_per_key_head", "queries", "query_length", "key_length", "splits", "page_table_stride"]
 NUMBERS += ["token_document_batch_stride", "token_document_head_stride"]
 
@@ -205,7 +212,18 @@ def merge_kernel(
 
 
 def decode(
-    q, k, v, inputs, query_starts, key_lengths, lengths, page_table=None, splits=1, block=(16, 64), precision="ieee"
+    q,
+    k,
+    v,
+    inputs,
+    query_starts,
+    key_lengths,
+    lengths,
+    page_table=None,
+    splits=1,
+    block=(16, 64),
+    precision="ieee",
+    tables=None,
 ):
     """Output and log-sum-exp of queries that stand anywhere in the pattern, [batch, heads, queries, dim].
 
@@ -213,6 +231,7 @@ def decode(
     has; `lengths` the pattern's numbers of queries and keys. With a `page_table`, int32 [batch, pages], k and v are
     [pages, key heads, page size, dim], and key n of an entry is in its page n // page size; negative numbers are pages
     that do not exist. `splits` programs share the keys of a tile of `block` rows and keys, both powers of two.
+    `tables` are what `token_tables` has given for equal inputs, where a pattern needs tables; None makes them anew.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, queries, dim = q.shape
@@ -224,8 +243,7 @@ def decode(
     if splits > 1:
         part_out = lse.new_empty(splits, *out.shape)
         part_lse = lse.new_empty(splits, *lse.shape)
-    token_values = token_coordinates(device=q.device, **inputs)
-    token_document = token_table(token_values["document"], None, batch, heads, torch.int32)
+    (token_document,) = tables or token_tables(q.device, batch, heads, inputs)
     padded_value_dim = max(16, triton.next_power_of_2(value_dim))
     tiles = triton.cdiv(queries * (heads // key_heads), block[0])
     decode_kernel[(splits * tiles * key_heads * batch,)](
