@@ -80,6 +80,10 @@ class AttnError(Exception):
         parts = [render(diagnostic) for diagnostic in self.diagnostics]
         return "\n\n".join(parts if len(parts) == 1 else [*parts, f"found {len(parts)} errors"])
 
+    def __repr__(self) -> str:
+        """What `torch.compile` shows of an error that it comes upon."""
+        return f"AttnError({self})"
+
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, if one is like it at all."""

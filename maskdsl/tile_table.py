@@ -1,8 +1,8 @@
 """The table of tile sizes, warps and stages: what a kernel starts with, by GPU, head dim, bytes of a number and work.
 
 Plain data and look-ups; read by `runtime`, which falls down a ladder where a GPU has less than its family, or measures
-its rungs where asked to. Every rung of two bytes was compiled ahead of time for all examples at its head dim: those
-that serve a kind of work keep all registers there (`make aot` records it, tests hold it).
+its rungs where asked to. What ladders begin with at two bytes was compiled ahead of time for all examples: nothing is
+spilled forward at 64 and 128 dims, nor backward at 64 (`make aot` records it, tests hold it).
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class Entry:
     element_size: int
     choice: TileChoice
     serves: Work
-    """The heaviest work for which it keeps its registers."""
+    """The heaviest work that it is for: heavier work would not keep its registers."""
     reason: str
 
 
@@ -128,24 +128,24 @@ def entry(
 
 TABLE = (
     # Two bytes, forward. 128 queries read each key and value least often; two blocks of 64 feed 8 warps.
-    entry(SM80, FORWARD, 64, 2, (128, 64, 8, 3), HEAVY, "112 KiB: three stages hide the way from memory"),
-    entry(SM80, FORWARD, 64, 2, (128, 64, 8, 2), HEAVY, "fits the 99 KiB of 8.6, 8.9 and 12.x"),
+    entry(SM80, FORWARD, 64, 2, (128, 64, 8, 3), HEAVY, "48 KiB: three stages hide the way from memory"),
+    entry(SM80, FORWARD, 64, 2, (128, 64, 8, 2), HEAVY, "tables of pairs in the 99 KiB of 8.6, 8.9, 12.x"),
     entry(SM80, FORWARD, 64, 2, (64, 64, 4, 2), HEAVY, "half of that"),
-    entry(SM80, FORWARD, 128, 2, (128, 64, 8, 3), WIDE, "160 KiB: three stages, no coordinates to hold"),
-    entry(SM80, FORWARD, 128, 2, (128, 64, 8, 2), USUAL, "96 KiB, which 8.6 has; a stage costs registers"),
+    entry(SM80, FORWARD, 128, 2, (128, 64, 8, 3), WIDE, "96 KiB: three stages, no coordinates to hold"),
+    entry(SM80, FORWARD, 128, 2, (128, 64, 8, 2), USUAL, "64 KiB: a third stage costs registers"),
     entry(SM80, FORWARD, 128, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
     entry(SM80, FORWARD, 128, 2, (64, 32, 4, 2), HEAVY, "half of that"),
     entry(SM90, FORWARD, 64, 2, (128, 128, 8, 2), WIDE, "half the rescaling of results"),
     entry(SM90, FORWARD, 64, 2, (128, 64, 8, 3), HEAVY, "a warp group for 64 queries; stages hide memory"),
     entry(SM90, FORWARD, 64, 2, (128, 64, 8, 2), HEAVY, "two stages, for less memory"),
-    entry(SM90, FORWARD, 128, 2, (128, 128, 8, 2), WIDE, "224 KiB: half the rescaling of results"),
-    entry(SM90, FORWARD, 128, 2, (128, 64, 8, 3), USUAL, "192 KiB: one warp group for 64 queries"),
+    entry(SM90, FORWARD, 128, 2, (128, 128, 8, 2), WIDE, "160 KiB: half the rescaling of results"),
+    entry(SM90, FORWARD, 128, 2, (128, 64, 8, 3), USUAL, "128 KiB: one warp group for 64 queries"),
     entry(SM90, FORWARD, 128, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
     entry(SM90, FORWARD, 128, 2, (64, 32, 4, 2), HEAVY, "half of that"),
     entry(SM100, FORWARD, 64, 2, (128, 64, 8, 3), WIDE, "three stages, no coordinates to hold"),
     entry(SM100, FORWARD, 64, 2, (128, 64, 8, 2), USUAL, "a third stage costs registers"),
     entry(SM100, FORWARD, 64, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
-    entry(SM100, FORWARD, 128, 2, (128, 64, 8, 2), WIDE, "136 KiB: no registers for conditions"),
+    entry(SM100, FORWARD, 128, 2, (128, 64, 8, 2), WIDE, "104 KiB: no registers for conditions"),
     entry(SM100, FORWARD, 128, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
     entry(SM100, FORWARD, 128, 2, (64, 32, 4, 2), HEAVY, "half of that"),
     entry(AMD, FORWARD, 64, 2, (128, 64, 4, 2), HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
@@ -161,20 +161,20 @@ TABLE = (
     entry(SM80, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), USUAL, "half of that"),
     entry(SM80, KEY_GRADIENT, 64, 2, (32, 128, 8, 2), USUAL, "two results of 128 keys; 64 queries would spill"),
     entry(SM80, KEY_GRADIENT, 64, 2, (32, 64, 8, 1), HEAVY, "room for addresses and conditions"),
-    entry(SM90, QUERY_GRADIENT, 64, 2, (128, 64, 8, 2), HEAVY, "96 KiB: one warp group for 64 queries"),
-    entry(SM90, QUERY_GRADIENT, 64, 2, (64, 64, 8, 2), HEAVY, "64 KiB"),
+    entry(SM90, QUERY_GRADIENT, 64, 2, (128, 64, 8, 2), HEAVY, "64 KiB: one warp group for 64 queries"),
+    entry(SM90, QUERY_GRADIENT, 64, 2, (64, 64, 8, 2), HEAVY, "half the queries"),
     entry(SM90, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), HEAVY, "half of that"),
     entry(SM90, KEY_GRADIENT, 64, 2, (32, 128, 8, 2), HEAVY, "two results of 128 keys; 64 queries would spill"),
     entry(SM90, KEY_GRADIENT, 64, 2, (32, 64, 8, 2), HEAVY, "half of that"),
-    entry(SM100, QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), USUAL, "64 by 64 spills with tables of tokens"),
+    entry(SM100, QUERY_GRADIENT, 64, 2, (64, 64, 4, 2), USUAL, "4 warps have 255 registers, as many as 8"),
     entry(SM100, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), HEAVY, "room for addresses and conditions"),
     entry(SM100, KEY_GRADIENT, 64, 2, (32, 128, 8, 2), USUAL, "two results of 128 keys"),
     entry(SM100, KEY_GRADIENT, 64, 2, (32, 64, 8, 1), HEAVY, "room for addresses and conditions"),
     entry(AMD, QUERY_GRADIENT, 64, 2, (64, 64, 4, 1), USUAL, "4 wavefronts have 512 registers, 8 have 256"),
     entry(AMD, QUERY_GRADIENT, 64, 2, (64, 32, 4, 1), HEAVY, "conditions of half the pairs"),
-    entry(AMD, KEY_GRADIENT, 64, 2, (64, 64, 4, 1), HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
-    entry(AMD, KEY_GRADIENT, 64, 2, (32, 64, 4, 1), HEAVY, "half of that"),
-    entry(SM80, QUERY_GRADIENT, 128, 2, (128, 32, 8, 2), USUAL, "96 KiB, which 8.6 has"),
+    entry(AMD, KEY_GRADIENT, 64, 2, (64, 64, 4, 1), USUAL, "4 wavefronts have 512 registers, 8 have 256"),
+    entry(AMD, KEY_GRADIENT, 64, 2, (32, 64, 4, 1), HEAVY, "conditions of half the pairs"),
+    entry(SM80, QUERY_GRADIENT, 128, 2, (128, 32, 8, 2), USUAL, "80 KiB, which 8.6 has"),
     entry(SM80, QUERY_GRADIENT, 128, 2, (64, 64, 8, 1), HEAVY, "room for addresses; both stages would not fit"),
     entry(SM80, QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), HEAVY, "half of that"),
     entry(SM80 | SM90, KEY_GRADIENT, 128, 2, (32, 64, 8, 2), HEAVY, "two results of 64 by 128; 128 keys would spill"),
@@ -192,9 +192,9 @@ TABLE = (
     entry(NVIDIA, FORWARD, 64, 4, (64, 32, 4, 2), HEAVY, "twice the bytes: half the tiles"),
     entry(NVIDIA, FORWARD, 128, 4, (64, 32, 4, 1), HEAVY, "twice the bytes: half the stages"),
     entry(NVIDIA, FORWARD, 256, 4, (32, 16, 4, 1), HEAVY, "twice the bytes: half the queries and keys"),
-    entry(AMD, FORWARD, 64, 4, (64, 64, 4, 1), HEAVY, "32 KiB of 64"),
-    entry(AMD, FORWARD, 128, 4, (64, 32, 4, 1), HEAVY, "32 KiB of 64"),
-    entry(AMD, FORWARD, 256, 4, (64, 16, 4, 1), HEAVY, "32 KiB of 64"),
+    entry(AMD, FORWARD, 64, 4, (64, 64, 4, 1), HEAVY, "twice the bytes: half the queries, one stage"),
+    entry(AMD, FORWARD, 128, 4, (64, 32, 4, 1), HEAVY, "half the keys of 64 dims"),
+    entry(AMD, FORWARD, 256, 4, (64, 16, 4, 1), HEAVY, "half the keys of 128 dims"),
     entry(NVIDIA, GRADIENTS, 64, 4, (64, 64, 8, 2), HEAVY, "as many bytes as 128 dims of two"),
     entry(GPUS, GRADIENTS, 128, 4, (32, 32, 4, 1), HEAVY, "as many bytes as 256 dims of two"),
     entry(GPUS, GRADIENTS, 256, 4, (16, 16, 4, 1), HEAVY, "four tiles of 16 KiB"),

@@ -198,6 +198,12 @@ class NoSecondDerivative(Diagnostic):
     help = "differentiate once, or detach the gradient"
 
 
+class NoForwardMode(Diagnostic):
+    code = "E421"
+    message = "attention has no derivatives in forward mode"
+    help = "use reverse mode: torch.func.grad, vjp, jacrev, or backward()"
+
+
 class WrongFollow(Diagnostic):
     code = "E429"
     message = "{found} cannot be followed"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._functorch.autograd_function import enable_single_level_autograd_function  # type: ignore[attr-defined]
+from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
 from maskdsl.diagnostics import AttnError
@@ -143,7 +144,14 @@ def recorded_attention_backward(*arguments: Any) -> Any:
 
 
 def needs_recording(*tensors: Tensor) -> bool:
+    """Whether gradients can be asked for. Raises for tangents, which torch would silently drop."""
+    if forward_ad._current_level >= 0 and any(map(has_tangent, tensors)):
+        raise AttnError(errors.NoForwardMode())
     return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+
+
+def has_tangent(x: Tensor) -> bool:
+    return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def below_autograd(operator: Callable[..., Any], *arguments: Any) -> Any:

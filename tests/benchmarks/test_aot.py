@@ -1,25 +1,77 @@
-"""The record of what kernels use covers every example, and is within what the targets have."""
+"""The record of what kernels use covers every example, and holds the budgets of all of them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
 
 import maskdsl
+from maskdsl.tile_table import Kernel
 
 ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 SHARED = {"sm80": 163 * 1024, "sm90": 227 * 1024, "sm100": 227 * 1024, "gfx942": 64 * 1024}
+MATRIX = {"sm80": "mma.sync", "sm90": "wgmma.mma_async", "sm100": "tcgen05.mma", "gfx942": "v_mfma"}
+RESULTS: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "aot.json").read_text())["results"]
+
+
+class Line(NamedTuple):
+    """The figures of one kernel."""
+
+    pattern: str
+    target: str
+    dim: int
+    kernel: Kernel
+    used: dict[str, Any]
+
+
+def lines() -> Iterator[Line]:
+    for pattern, targets in RESULTS.items():
+        for target, dims in targets.items():
+            for dim, kernels in dims.items():
+                for kernel, used in kernels.items():
+                    yield Line(pattern, target, int(dim), Kernel(kernel), used)
 
 
 def test_record_of_every_example() -> None:
-    results = json.loads((ROOT / "benchmarks" / "results" / "aot.json").read_text())["results"]
-    examples = ROOT / "examples"
-    files = sorted(examples.rglob("*.attn"))
-    names = {f"{file.relative_to(examples).with_suffix('')}: {name}" for file in files for name in maskdsl.load(file)}
-    assert set(results) == names
-    for targets in results.values():
-        assert set(targets) == set(SHARED)
-        for target, dims in targets.items():
-            assert set(dims) == {"64", "128"}
-            for kernels in dims.values():
-                assert len(kernels) == 3
-                assert all(0 < each["shared"] <= SHARED[target] for each in kernels.values())
-                assert all(each["matrix_instructions"] > 0 for each in kernels.values())
+    files = sorted(EXAMPLES.rglob("*.attn"))
+    names = {f"{file.relative_to(EXAMPLES).with_suffix('')}: {name}" for file in files for name in maskdsl.load(file)}
+    expected = {
+        (name, target, dim, kernel) for name in names for target in SHARED for dim in (64, 128) for kernel in Kernel
+    }
+    assert {line[:4] for line in lines()} == expected
+
+
+@pytest.mark.parametrize("target", SHARED)
+def test_shared_memory_is_within_what_targets_have(target: str) -> None:
+    assert all(0 < line.used["shared"] <= SHARED[target] for line in lines() if line.target == target)
+
+
+@pytest.mark.parametrize("target", SHARED)
+def test_no_spills_forward_nor_backward_at_64(target: str) -> None:
+    spilling = {
+        line[:4]: line.used["spills"]
+        for line in lines()
+        if line.target == target and line.used["spills"] and (line.kernel is Kernel.FORWARD or line.dim == 64)
+    }
+    assert spilling == {}
+
+
+@pytest.mark.parametrize("target", SHARED)
+def test_loops_multiply_with_the_instructions_of_their_generation(target: str) -> None:
+    own = [line.used for line in lines() if line.target == target]
+    assert all(used["matrix_instructions"] > 0 and used["matrix_kinds"] == [MATRIX[target]] for used in own)
+
+
+@pytest.mark.parametrize("target", ["sm80", "sm90", "sm100"])
+def test_full_tiles_are_free_of_conditions(target: str) -> None:
+    """No more compares and selects than attention of all to all has for its softmax, where scores are as they come."""
+    own = [line for line in lines() if line.target == target]
+    dense = [line.used for line in own if line.pattern == "language/dense: dense"]
+    for line in own:
+        file, name = line.pattern.split(": ")
+        if not maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=4).ir.scores:
+            for what in ("full_compares", "full_selects"):
+                assert line.used[what] <= max(used[what] for used in dense) < 10

@@ -290,6 +290,34 @@ def test_no_second_derivatives(backend: str) -> None:
         torch.autograd.grad(first[0].sum(), case.tensors[0])
 
 
+def test_no_forward_mode() -> None:
+    case = case_of("sloped")
+    q, k, v = (x.detach() for x in case.tensors)
+    inputs = {name: x.detach() for name, x in case.inputs.items()}
+
+    def loss(slope: Tensor) -> Tensor:
+        return case.loss(q, k, v, inputs | {"slope": slope})
+
+    slope = inputs["slope"]
+    for wrong in (
+        lambda: torch.func.jvp(lambda q: case.attention(q, k, v, **inputs), (q,), (q,)),
+        lambda: torch.func.jacfwd(loss)(slope),
+        lambda: torch.func.hessian(loss)(slope),
+    ):
+        with pytest.raises(AttnError, match=r"E421.*no derivatives in forward mode"):
+            wrong()
+    with pytest.raises(AttnError, match=r"E428.*no second derivatives"):
+        torch.func.jacrev(torch.func.jacrev(loss))(slope)
+
+
+def test_mistakes_are_told_when_compiling() -> None:
+    case = case_of("static")
+    compiled = torch.compile(case.attention.__call__, fullgraph=True, backend="eager")
+    q = torch.randn(1, HEADS, 41, 8)
+    with pytest.raises(Exception, match=r"E407.*`q` has 41 tokens, but `p` has 40"):
+        compiled(q, q, q)
+
+
 @every_case
 def test_some_gradients(name: str, backend: str) -> None:
     """Those of one tensor at a time, of tensors in any layout."""
