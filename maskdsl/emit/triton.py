@@ -74,7 +74,7 @@ class Surroundings:
             "query_parameters": [*parameters, *(f"{name}," for name in queries)],
             "key_parameters": [*parameters, *(f"{name}," for name in keys)],
             "prepare": [*self.preparation(), *sums.before_queries()],
-            "arguments": wrapped_tuple("arguments", list(values.values())),
+            "arguments": wrapped_tuple("arguments = ", list(values.values())),
             "query_arguments": [f"{name}={name}," for name in queries],
             "between": sums.between(),
             "key_arguments": [f"{name}={name}," for name in keys],
@@ -143,8 +143,7 @@ class Surroundings:
             f"def token_tables(device, batch, heads, inputs{order}):",
             f'    """{text}"""',
             *(f"    {line}" for line in self.names.coordinate_calls("device")),
-            *(f"    {line}" for line in wrapped_tuple("tables", tables)),
-            "    return tables",
+            *(f"    {line}" for line in wrapped_tuple("return ", tables)),
         ]
 
     def gradient_functions(self, leaves: Leaves) -> list[str]:

@@ -125,7 +125,7 @@ class Ends:
         return f"tl.{function}({one}, {other})" if one else other
 
 
-def wrapped_tuple(name: str, items: list[str]) -> list[str]:
-    """An assignment of a tuple, on one line if it fits."""
-    line = f"{name} = ({', '.join(items)}{',' * (len(items) == 1)})"
-    return [line] if len(line) <= 112 else [f"{name} = (", *(f"    {item}," for item in items), ")"]
+def wrapped_tuple(start: str, items: list[str]) -> list[str]:
+    """A statement that ends in a tuple, on one line if it fits."""
+    line = f"{start}({', '.join(items)}{',' * (len(items) == 1)})"
+    return [line] if len(line) <= 112 else [f"{start}(", *(f"    {item}," for item in items), ")"]

@@ -48,7 +48,7 @@ class TileBody:
             "judge_parameters": parameters,
             "verdict": verdict,
             "tiles_parameters": parameters,
-            "shared": wrapped_tuple("shared", [*SHARED, *values, *numbers]),
+            "shared": wrapped_tuple("shared = ", [*SHARED, *values, *numbers]),
             "tiles_prepare": self.preparation(),
             "tiles_arguments": [f"{name}={value}," for name, value in {**values, **numbers}.items()],
         }

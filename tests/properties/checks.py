@@ -268,6 +268,21 @@ def calls(draw, dim=4, **options):
     return case, *draw(tensors_for(case.mask, case.batch, dim, case.mask.heads // shared))
 
 
+def check_decoding(case: Case, backend: str, seed: int, q, k, v) -> None:
+    """Some queries, from another one on in each batch entry, get what they get among all."""
+    random, length = np.random.default_rng(seed), case.mask.queries.length
+    count = int(random.integers(1, length + 1))
+    starts = random.integers(0, length - count + 1, case.batch)
+    places = (starts[:, None] + np.arange(count))[:, None]
+    inputs = {name: torch.tensor(value) for name, value in case.inputs.items()}
+    rows, keys, values = (torch.tensor(x) for x in (np.take_along_axis(q, places[..., None], axis=2), k, v))
+    expected, expected_lse = attention(case.mask, q, k, v, case.inputs)
+    attention_of = Attention(make_plan(case.mask), backend)
+    out, lse = attention_of(rows, keys, values, query_start=torch.tensor(starts), return_lse=True, **inputs)
+    assert_close(out.numpy(), np.take_along_axis(expected, places[..., None], axis=2), f"{backend}: some rows")
+    assert_close(lse.numpy(), np.take_along_axis(expected_lse, places, axis=2), f"{backend}: their log-sum-exp")
+
+
 def check_triton(case: Case, q, k, v) -> None:
     """Generated kernels give what the meaning says, in both precisions, and all gradients; needs the interpreter."""
     attention_of = Attention(make_plan(case.mask), "triton")
@@ -281,6 +296,7 @@ def check_triton(case: Case, q, k, v) -> None:
     pairs = zip(*(run(case, backend, q, k, v).gradients for backend in ("triton", "reference")), strict=True)
     for number, (found, expected) in enumerate(pairs):
         assert_close(found, expected, f"triton, gradient {number}")
+    check_decoding(case, "triton", 0, q, k, v)
 
 
 # Expressions

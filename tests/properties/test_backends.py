@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.properties.checks import calls, check_backends, check_layout, check_order
+from tests.properties.checks import calls, check_backends, check_decoding, check_layout, check_order
 
 ORDERS = st.sampled_from(["by shuffle(i, 3)", "by -i % 5, i // 3", "by i * 7 % 11", "by 0"])
 
@@ -24,3 +24,10 @@ def test_an_order_changes_no_result(call, order):
 @given(calls())
 def test_callers_may_lay_tokens_out(call):
     check_layout(*call)
+
+
+@settings(max_examples=80)
+@given(calls(), st.sampled_from(["tiled", "reference"]), st.integers(0, 99))
+def test_queries_may_stand_anywhere(call, backend, seed):
+    case, *tensors = call
+    check_decoding(case, backend, seed, *tensors)

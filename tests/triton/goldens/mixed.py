@@ -68,12 +68,11 @@ def token_table(values, places, batch, heads, dtype):
 def token_tables(device, batch, heads, inputs, layout):
     """What kernels read of tokens, in laid-out order, [batch, heads, tokens]; calls with equal inputs may share it."""
     token_values = token_coordinates(device=device, **inputs)
-    tables = (
+    return (
         token_table(token_values["document"], layout[0], batch, heads, torch.int32),
         token_table(token_values["x"], layout[0], batch, heads, torch.int32),
         token_table(token_values["y"], layout[0], batch, heads, torch.int32),
     )
-    return tables
 
 
 def extremes(values, places, batch, heads, dtype, block):

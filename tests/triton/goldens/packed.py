@@ -54,8 +54,7 @@ def token_table(values, places, batch, heads, dtype):
 def token_tables(device, batch, heads, inputs, layout):
     """What kernels read of tokens, in laid-out order, [batch, heads, tokens]; calls with equal inputs may share it."""
     token_values = token_coordinates(device=device, **inputs)
-    tables = (token_table(token_values["document"], layout[0], batch, heads, torch.int32),)
-    return tables
+    return (token_table(token_values["document"], layout[0], batch, heads, torch.int32),)
 
 
 def extremes(values, places, batch, heads, dtype, block):

@@ -34,8 +34,7 @@ def token_table(values, places, batch, heads, dtype):
 def token_tables(device, batch, heads, inputs):
     """What kernels read of tokens, [batch, heads, tokens]; calls with equal inputs may share it."""
     token_values = token_coordinates(device=device, **inputs)
-    tables = (token_table(token_values["document"], None, batch, heads, torch.int32),)
-    return tables
+    return (token_table(token_values["document"], None, batch, heads, torch.int32),)
 
 
 NUMBERS = ["heads", "heads_per_key_head", "queries", "query_length", "key_length", "splits", "page_table_stride"]
