@@ -92,7 +92,7 @@ def main() -> int:
     if path is None and plan is FULL and not options.only:
         path = RESULTS / f"{slug(facts['gpu'])}.json"
     results = measured(plan, options.only, {"machine": facts}, device, console, path)
-    report(results, console)
+    report(plan, results, console)
     if path is not None:
         picture(results, path, console)
     return int(any({"wrong", "failed"} & set(outcome(case, part)) for case in results["cases"] for part in PASSES))
@@ -168,19 +168,22 @@ def product_rate(plan: Plan, timer: Timer) -> float:
 def machine(device: torch.device) -> Record:
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU: a trial on the CPU"
     packages = {name: version(name) for name in ("maskdsl", "torch", "triton", "numpy") if find_spec(name)}
-    return {"gpu": gpu, "cuda": torch.version.cuda, "hip": torch.version.hip, "cores": os.cpu_count(), **packages}
+    toolkit = torch.version.cuda or torch.version.hip
+    return {"gpu": gpu, "toolkit": toolkit, "cores": os.cpu_count(), **packages}
 
 
 def slug(name: str) -> str:
     return re.sub(r"\W+", "-", name.lower()).strip("-")
 
 
-def report(results: Results, console: Console) -> None:
+def report(plan: Plan, results: Results, console: Console) -> None:
     console.print(case_table(results))
     for line in excuses(results):
         console.print(line, highlight=False)
     console.print(decode_table(results))
     console.print(goal_table(goals(results)))
+    if plan is DRY:
+        console.print("This was a trial on the CPU: no figure above means anything.")
 
 
 def picture(results: Results, path: Path, console: Console) -> None:

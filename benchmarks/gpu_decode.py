@@ -52,9 +52,13 @@ class Cache:
 
 
 def measure(cache: Cache, timer: Timer) -> Record:
-    """The errors and seconds of everybody, over the window and over everything, and how many times the first is faster
-    than the fastest of the second.
+    """Errors and seconds of everybody, over the window and over everything, and how many times as fast our window is as
+    the fastest of those over everything.
     """
+    return outcome(partial(compare, cache, timer))
+
+
+def compare(cache: Cache, timer: Timer) -> Record:
     tensors = cache.tensors()
     found: Record = {"window": {}, "dense": {}}
     for mask, kind, contenders in (cache.windowed, "window", windowed), (cache.dense, "dense", dense):
