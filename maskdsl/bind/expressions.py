@@ -251,6 +251,10 @@ def _is_boolean(value: Value) -> bool:
 def _domain(node: tree.Expression, frame: Frame, function: str) -> list[Value] | None:
     if isinstance(node, tree.Range):
         return _integers(node, frame)
+    if isinstance(node, tree.Call) and node.function.id == "range":
+        end = node.arguments[-1].value.span.text if node.arguments else "n"
+        frame.add(errors.PythonRange(span=node.span, end=end))
+        return None
     axes = axes_value(frame, node)
     if isinstance(axes, Bad):
         return None

@@ -308,6 +308,15 @@ class NotAxis(Diagnostic):
     help = "axes are named plainly: `window(7, axis = y)`"
 
 
+class PythonRange(Diagnostic):
+    code = "E249"
+    message = "there is no function `range`"
+    label = "a range has two dots"
+    help = "write `0 .. {end}`, without its end"
+
+    end: str
+
+
 class CurveArgument(Diagnostic):
     code = "E234"
     message = "`{function}` takes plain axes"

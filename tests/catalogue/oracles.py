@@ -3,8 +3,9 @@
 Every rule is a function of the parameters that returns `allowed(head, q, k) -> bool`.
 """
 
+import math
 from collections.abc import Callable
-from itertools import product
+from itertools import permutations, product
 
 Rule = Callable[[int, int, int], bool]
 
@@ -183,3 +184,254 @@ def t5_bucket(relative: int, buckets: int, distance: int) -> int:
         return bucket + away
     step = int(log(away / exact) / log(distance / exact) * (half - exact) + 1e-9)
     return bucket + min(exact + step, half - 1)
+
+
+def powers_of_two(n: int) -> set[int]:
+    return {2**exponent for exponent in range(n.bit_length() + 1)}
+
+
+def log_sparse(n: int) -> Rule:
+    return lambda head, q, k: q - k in powers_of_two(n) | {0}
+
+
+def power(n: int, block: int, local: int, sinks: int) -> Rule:
+    def allowed(head: int, q: int, k: int) -> bool:
+        near, far = q // block - k // block in range(local), q // block - k // block in powers_of_two(n)
+        return k <= q and (near or far or k // block in range(sinks))
+
+    return allowed
+
+
+def s2(heads: int, n: int, block: int, local: int, stride: int) -> Rule:
+    def allowed(head: int, q: int, k: int) -> bool:
+        own_shard = (k // block - head) % stride == 0
+        return k <= q and (q // block - k // block in range(local) or own_shard)
+
+    return allowed
+
+
+def shifted(n: int, group: int) -> list[list[int]]:
+    """The groups of tokens after all have moved forward by half a group, in their order there."""
+    moved = [*range(group // 2, n), *range(group // 2)]
+    return [moved[start : start + group] for start in range(0, n, group)]
+
+
+def longlora(heads: int, n: int, group: int) -> Rule:
+    def allowed(head: int, q: int, k: int) -> bool:
+        if head < heads // 2:
+            return q // group == k // group and k <= q
+        (own,) = (each for each in shifted(n, group) if q in each)
+        return k in own[: own.index(q) + 1]
+
+    return allowed
+
+
+def sink_lora(heads: int, n: int, group: int, sinks: int) -> Rule:
+    def allowed(head: int, q: int, k: int) -> bool:
+        if k > q:
+            return False
+        if k < sinks:
+            return True
+        if head < heads // 2:
+            return q // group == k // group
+        across = (q < group // 2) != (k < group // 2)
+        return not across and any(q in each and k in each for each in shifted(n, group))
+
+    return allowed
+
+
+def block_rank(instruction: int, documents: int, length: int, query: int) -> Rule:
+    starts = [0, *range(instruction, instruction + documents * length + 1, length)]
+
+    def segment(token: int) -> int:
+        return max(number for number, start in enumerate(starts) if start <= token)
+
+    def allowed(head: int, q: int, k: int) -> bool:
+        if k > q:
+            return False
+        return segment(q) == documents + 1 or segment(k) in (0, segment(q))
+
+    return allowed
+
+
+def block_causal(n: int, block: int) -> Rule:
+    return lambda head, q, k: k < (q // block + 1) * block
+
+
+def shared_question(question: int, answers: int, length: int) -> Rule:
+    def allowed(head: int, q: int, k: int) -> bool:
+        if k < question:
+            return k <= q
+        start = question + (q - question) // length * length
+        return q >= question and start <= k <= q
+
+    return allowed
+
+
+def global_sliding(n: int, size: int, globals: int) -> Rule:
+    return lambda head, q, k: -size < q - k < size or min(q, k) < globals
+
+
+def on_grid(*lengths: int) -> Callable[[Callable[..., bool]], Rule]:
+    """A rule over the coordinates of two cells: `rule(head, query, key)`."""
+    places = cells(*lengths)
+
+    def made(rule: Callable[..., bool]) -> Rule:
+        return lambda head, q, k: rule(head, places[q], places[k])
+
+    return made
+
+
+def windows(size: int, length: int, shift: int = 0) -> list[list[int]]:
+    """The positions of an axis in windows of `size`, after the first `shift` have moved to the end."""
+    rolled = [*range(shift, length), *range(shift)]
+    return [rolled[start : start + size] for start in range(0, length, size)]
+
+
+def together(q: int, k: int, parts: list[list[int]]) -> bool:
+    return any(q in part and k in part for part in parts)
+
+
+def style_swin(heads: int, h: int, w: int, size: int) -> Rule:
+    def rule(head: int, q: tuple[int, ...], k: tuple[int, ...]) -> bool:
+        if head < heads // 2:
+            return all(together(a, b, windows(size, n)) for a, b, n in zip(q, k, (h, w), strict=True))
+        shift = size // 2
+        border = all((a < shift) == (b < shift) for a, b in zip(q, k, strict=True))
+        return border and all(together(a, b, windows(size, n, shift)) for a, b, n in zip(q, k, (h, w), strict=True))
+
+    return on_grid(h, w)(rule)
+
+
+def crossformer_short(h: int, w: int, group: int) -> Rule:
+    return maxvit_block(h, w, group)
+
+
+def crossformer_long(h: int, w: int, interval: int) -> Rule:
+    return on_grid(h, w)(lambda head, q, k: all(a % interval == b % interval for a, b in zip(q, k, strict=True)))
+
+
+def grown(h: int, w: int, size: int, before: int, behind: int) -> Rule:
+    """The keys of the query's window and some around it on every side."""
+
+    def near(a: int, b: int) -> bool:
+        return b in range(a - a % size - before, a - a % size + size + behind)
+
+    return on_grid(h, w)(lambda head, q, k: all(map(near, q, k)))
+
+
+def halonet(h: int, w: int, block: int, halo: int) -> Rule:
+    return grown(h, w, block, halo, halo)
+
+
+def hat(h: int, w: int, size: int, overlap: int) -> Rule:
+    more = int(size * (overlap / 2))
+    return grown(h, w, size, more // 2, more - more // 2)
+
+
+def varying_window(h: int, w: int, size: int, ratio: int) -> Rule:
+    more = ratio * size - size
+    return grown(h, w, size, more // 2, more - more // 2)
+
+
+def dformer_local(t: int, h: int, w: int, size: int) -> Rule:
+    return on_grid(t, h, w)(
+        lambda head, q, k: all(together(a, b, windows(size, 99)) for a, b in zip(q, k, strict=True))
+    )
+
+
+def dformer_global(t: int, h: int, w: int, size: int) -> Rule:
+    steps = [n // size for n in (t, h, w)]
+    return on_grid(t, h, w)(lambda head, q, k: all((a - b) % n == 0 for a, b, n in zip(q, k, steps, strict=True)))
+
+
+def condaformer(t: int, h: int, w: int, size: int) -> Rule:
+    near = dformer_local(t, h, w, size)
+    places = cells(t, h, w)
+    return lambda head, q, k: near(head, q, k) and any(map(int.__eq__, places[q], places[k]))
+
+
+def favit(heads: int, h: int, w: int, size: int, levels: int) -> Rule:
+    def rule(head: int, q: tuple[int, ...], k: tuple[int, ...]) -> bool:
+        step = [1, 2, 4, 8][head * levels // heads]
+        return all((a - b) % step == 0 and together(a, b, windows(size * step, 99)) for a, b in zip(q, k, strict=True))
+
+    return on_grid(h, w)(rule)
+
+
+def axial(h: int, w: int) -> Rule:
+    return on_grid(h, w)(lambda head, q, k: q[0] == k[0] or q[1] == k[1])
+
+
+def hidiffusion(h: int, w: int, shift: int) -> Rule:
+    return on_grid(h, w)(
+        lambda head, q, k: all(together(a, b, windows(n // 2, n, shift)) for a, b, n in zip(q, k, (h, w), strict=True))
+    )
+
+
+def radial(frames: int, tokens_per_frame: int, block: int, text: int) -> Rule:
+    size = 2 ** tokens_per_frame.bit_length()
+
+    def allowed(head: int, q: int, k: int) -> bool:
+        if max(q, k) >= frames * tokens_per_frame or k < tokens_per_frame:
+            return True
+        (i, a), (j, b) = divmod(q, tokens_per_frame), divmod(k, tokens_per_frame)
+        apart = abs(i - j)
+        if apart <= 1:
+            return True
+        reach = size / 2 ** apart.bit_length()
+        if abs(a - b) > max(reach, block):
+            return False
+        return reach >= block or apart % int(block / reach) == 0
+
+    return allowed
+
+
+def moved_inward(place: int, length: int, size: int) -> range:
+    """`size` positions around a place, within an axis."""
+    start = max(min(place - size // 2, length - size), 0)
+    return range(start, start + size)
+
+
+def sliding_tile(t: int, h: int, w: int, tile: tuple[int, ...], window: tuple[int, ...]) -> Rule:
+    tiles = [math.ceil(n / size) for n, size in zip((t, h, w), tile, strict=True)]
+
+    def rule(head: int, q: tuple[int, ...], k: tuple[int, ...]) -> bool:
+        sides = zip(q, k, tile, tiles, window, strict=True)
+        return all(b // size in moved_inward(a // size, count, wide) for a, b, size, count, wide in sides)
+
+    return on_grid(t, h, w)(rule)
+
+
+def freeswim(t: int, h: int, w: int, window: tuple[int, int]) -> Rule:
+    def rule(head: int, q: tuple[int, ...], k: tuple[int, ...]) -> bool:
+        sides = zip(q[1:], k[1:], (h, w), window, strict=True)
+        return all(b in moved_inward(a, n, size) for a, b, n, size in sides)
+
+    return on_grid(t, h, w)(rule)
+
+
+def paro(heads: int, t: int, h: int, w: int, size: int) -> Rule:
+    orders = list(permutations(range(3)))
+    lengths = (t, h, w)
+
+    def place(order: tuple[int, ...], cell: tuple[int, ...]) -> int:
+        a, b, c = order
+        return (cell[a] * lengths[b] + cell[b]) * lengths[c] + cell[c]
+
+    def rule(head: int, q: tuple[int, ...], k: tuple[int, ...]) -> bool:
+        return place(orders[head % 6], q) // size == place(orders[head % 6], k) // size
+
+    return on_grid(t, h, w)(rule)
+
+
+def svg_spatial(t: int, h: int, w: int, frames: int) -> Rule:
+    return on_grid(t, h, w)(lambda head, q, k: k[0] in [0, *range(q[0] - frames, q[0] + frames + 1)])
+
+
+def svg_temporal(t: int, h: int, w: int, width: int) -> Rule:
+    return lambda head, q, k: k < h * w or abs(q % (h * w) - k % (h * w)) <= width
+
+
+def video_gna(window: tuple[int, ...], stride: tuple[int, ...]) -> Callable[[int, int, int], Rule]:
+    return lambda t, h, w: grid_neighborhood((t, h, w), window, (1, 1, 1), stride)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import maskdsl
 from maskdsl.ir.evaluate import Pairs
@@ -29,6 +30,25 @@ CASES = [
     ("language/sparse_transformer", "strided", {"n": 50, "stride": 7}, 1, oracles.sparse_strided),
     ("language/sparse_transformer", "fixed", {"n": 50, "stride": 8, "summary": 3}, 1, oracles.sparse_fixed),
     ("language/prefix_lm", "prefix_lm", {"n": 31, "prefix": 11}, 1, oracles.prefix_lm),
+    ("language/log_sparse", "log_sparse", {"n": 70}, 1, oracles.log_sparse),
+    ("language/power", "power", {"n": 60, "block": 3, "local": 2, "sinks": 1}, 1, oracles.power),
+    ("language/power", "power", {"n": 33, "block": 1, "local": 1, "sinks": 0}, 1, oracles.power),
+    (
+        "language/block_rank",
+        "block_rank",
+        {"instruction": 5, "documents": 3, "length": 7, "query": 4},
+        1,
+        oracles.block_rank,
+    ),
+    ("language/block_causal", "block_causal", {"n": 31, "block": 4}, 1, oracles.block_causal),
+    (
+        "language/shared_question",
+        "shared_question",
+        {"question": 6, "answers": 3, "length": 5},
+        1,
+        oracles.shared_question,
+    ),
+    ("language/global_sliding", "global_sliding", {"n": 40, "size": 5, "globals": 3}, 1, oracles.global_sliding),
     ("language/gemma", "local_layer", {"n": 40, "size": 6}, 1, oracles.sliding_window),
     ("language/gemma", "global_layer", {"n": 19}, 1, oracles.causal),
     ("language/cross_attention", "aligned", {"targets": 17, "sources": 60, "size": 9}, 1, oracles.aligned),
@@ -57,6 +77,33 @@ CASES = [
     ("vision/swin", "swin", {"h": 7, "w": 1, "size": 3, "shift": 0}, 1, oracles.swin),
     ("vision/maxvit", "block", {"h": 8, "w": 12, "size": 4}, 1, oracles.maxvit_block),
     ("vision/maxvit", "grid", {"h": 8, "w": 12, "size": 4}, 1, oracles.maxvit_grid),
+    ("vision/crossformer", "short", {"h": 8, "w": 12, "group": 4}, 1, oracles.crossformer_short),
+    ("vision/crossformer", "long", {"h": 8, "w": 11, "interval": 3}, 1, oracles.crossformer_long),
+    ("vision/halonet", "halonet", {"h": 9, "w": 12, "block": 4, "halo": 1}, 1, oracles.halonet),
+    ("vision/hat", "overlapping", {"h": 10, "w": 9, "size": 4, "overlap": 1}, 1, oracles.hat),
+    ("vision/hat", "overlapping", {"h": 10, "w": 9, "size": 3, "overlap": 1}, 1, oracles.hat),
+    ("vision/varying_window", "varying_window", {"h": 9, "w": 11, "size": 3, "ratio": 2}, 1, oracles.varying_window),
+    ("vision/davit", "spatial", {"h": 8, "w": 9, "size": 4}, 1, oracles.maxvit_block),
+    ("vision/dformer", "local", {"t": 4, "h": 5, "w": 6, "size": 2}, 1, oracles.dformer_local),
+    ("vision/dformer", "global", {"t": 4, "h": 5, "w": 7, "size": 2}, 1, oracles.dformer_global),
+    ("vision/condaformer", "planes", {"t": 4, "h": 5, "w": 6, "size": 3}, 1, oracles.condaformer),
+    ("vision/axial", "axial", {"h": 5, "w": 7}, 1, oracles.axial),
+    ("vision/hidiffusion", "msw", {"h": 8, "w": 6, "shift": 2}, 1, oracles.hidiffusion),
+    ("video/radial", "radial", {"frames": 9, "tokens_per_frame": 11, "block": 2, "text": 3}, 1, oracles.radial),
+    ("video/radial", "radial", {"frames": 17, "tokens_per_frame": 7, "block": 1, "text": 1}, 1, oracles.radial),
+    ("video/radial", "radial", {"frames": 12, "tokens_per_frame": 9, "block": 4, "text": 2}, 1, oracles.radial),
+    (
+        "video/sliding_tile",
+        "sliding_tile",
+        {"t": 4, "h": 7, "w": 8, "tile": (2, 2, 3), "window": (1, 3, 3)},
+        1,
+        oracles.sliding_tile,
+    ),
+    ("video/freeswim", "inward", {"t": 2, "h": 7, "w": 8, "window": (3, 5)}, 1, oracles.freeswim),
+    ("video/spatial_temporal", "spatial", {"t": 5, "h": 3, "w": 4, "frames": 1}, 1, oracles.svg_spatial),
+    ("video/spatial_temporal", "temporal", {"t": 4, "h": 3, "w": 5, "width": 2}, 1, oracles.svg_temporal),
+    ("video/video_gna", "hunyuan", {"t": 20, "h": 1, "w": 26}, 1, oracles.video_gna((18, 24, 24), (16, 8, 8))),
+    ("video/video_gna", "cosmos", {"t": 2, "h": 3, "w": 50}, 1, oracles.video_gna((16, 32, 48), (1, 8, 16))),
     ("vision/clear", "clear", {"text": 5, "h": 7, "w": 9, "radius": 3}, 1, oracles.clear),
     ("vision/hilbert_window", "hilbert_layout", {"h": 7, "w": 10, "kernel": 5}, 1, oracles.square_window),
 ]
@@ -72,6 +119,44 @@ def test_example_attends_what_its_rule_says(
     allowed = rule(**values)
     expected = [[allowed(0, q, k) for k in range(mask.key_length)] for q in range(mask.query_length)]
     np.testing.assert_array_equal(mask.dense(), expected)
+
+
+BY_HEAD = [
+    ("language/s2", "s2", {"n": 50, "block": 3, "local": 2, "stride": 4}, oracles.s2),
+    ("language/longlora", "longlora", {"n": 48, "group": 12}, oracles.longlora),
+    ("language/longlora", "longlora", {"n": 35, "group": 7}, oracles.longlora),
+    ("language/sink_lora", "sink_lora", {"n": 48, "group": 12, "sinks": 2}, oracles.sink_lora),
+    ("vision/style_swin", "style_swin", {"h": 8, "w": 12, "size": 4}, oracles.style_swin),
+    ("video/paro", "paro", {"t": 3, "h": 4, "w": 5, "size": 7}, oracles.paro),
+    ("vision/favit", "favit", {"h": 9, "w": 8, "size": 2, "levels": 3}, oracles.favit),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern", "values", "rule"), BY_HEAD, ids=[f"{case[1]}-{n}" for n, case in enumerate(BY_HEAD)]
+)
+def test_heads_attend_what_their_rules_say(file: str, pattern: str, values: dict[str, object], rule: object) -> None:
+    mask = maskdsl.load(EXAMPLES / f"{file}.attn")[pattern].bind(heads=7, **values)
+    allowed = rule(7, **values)
+    for head in range(7):
+        expected = [[allowed(head, q, k) for k in range(mask.key_length)] for q in range(mask.query_length)]
+        np.testing.assert_array_equal(mask.dense(head=head), expected)
+
+
+def test_stochastic_attention_is_a_window_over_a_permutation() -> None:
+    """Of whatever order: a symmetric band after it, as many neighbours as a window has, and another one by seed."""
+    module = maskdsl.load(EXAMPLES / "language/stochastic.attn")
+    first, other = (module["stochastic"].bind(n=50, size=9, seed=seed).dense() for seed in (1, 2))
+    assert (first == first.T).all() and (first != other).any()
+    window = maskdsl.load(EXAMPLES / "language/dilated_window.attn")["dilated_window"].bind(n=50, size=9, dilation=1)
+    np.testing.assert_array_equal(np.sort(first.sum(axis=1)), np.sort(window.dense().sum(axis=1)))
+    np.testing.assert_array_equal(
+        np.linalg.eigvalsh(first.astype(float)).round(6), np.linalg.eigvalsh(window.dense().astype(float)).round(6)
+    )
+    causal = module["causal_stochastic"].bind(n=50, size=9, seed=1).dense()
+    np.testing.assert_array_equal(causal, np.tril(first))
+    laid = module["stochastic"].bind(n=512, size=65, seed=0)
+    assert laid.tiles((64, 64)).partial_count() + laid.tiles((64, 64)).full_count() < 64 * 0.4
 
 
 @pytest.mark.parametrize("head", range(5))
@@ -144,3 +229,42 @@ def test_every_example_binds_at_its_defaults_and_is_documented() -> None:
             assert "Source:" in pattern.doc or len(module) > 1, f"{file.name}: {name} says no source"
             assert pattern.doc, f"{file.name}: {name} has no description"
             pattern.bind(heads=4)
+
+
+def run(mask: maskdsl.Mask, **inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Random q, k and v in float64, and what attention makes of them."""
+    q, k, v = (torch.randn(1, mask.heads, mask.query_length, 8, dtype=torch.float64) for _ in range(3))
+    out = mask.compile("tiled")(q, k, v, **inputs)
+    assert isinstance(out, torch.Tensor)
+    return q, k, v, out
+
+
+def distances(h: int, w: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Absolute differences on both axes, [cells, cells]."""
+    places = torch.tensor(oracles.cells(h, w)).double()
+    dy, dx = (places[:, None] - places[None, :]).abs().unbind(-1)
+    return dy, dx
+
+
+def test_manhattan_decays_weights_and_scores() -> None:
+    module, gamma = maskdsl.load(EXAMPLES / "vision/manhattan.attn"), -torch.rand(3, dtype=torch.float64)
+    dy, dx = distances(5, 6)
+    decay = gamma[:, None, None] * (dy + dx)
+    q, k, v, out = run(module["manhattan"].bind(h=5, w=6, heads=3), gamma=gamma)
+    scores = q @ k.transpose(2, 3) * 8**-0.5
+    torch.testing.assert_close(out, (scores.softmax(-1) * decay.exp()) @ v)
+    mask = module["manhattan_window"].bind(h=5, w=6, size=3, heads=3)
+    q, k, v, out = run(mask, gamma=gamma)
+    scores = (q @ k.transpose(2, 3) * 8**-0.5 + decay).masked_fill(~torch.tensor(mask.dense()), -torch.inf)
+    torch.testing.assert_close(out, scores.softmax(-1) @ v)
+    allowed = oracles.maxvit_block(5, 6, 3)
+    np.testing.assert_array_equal(mask.dense(), [[allowed(0, a, b) for b in range(30)] for a in range(30)])
+
+
+def test_gaussian_masks_scale_scores() -> None:
+    mask = maskdsl.load(EXAMPLES / "vision/gaussian_mask.attn")["gaussian_mask"].bind(h=4, w=6, heads=3)
+    sigma, alpha = 1 + torch.rand(2, 3, dtype=torch.float64)
+    dy, dx = distances(4, 6)
+    q, k, v, out = run(mask, sigma=sigma, alpha=alpha)
+    factor = alpha[:, None, None] * torch.exp(-(dy**2 + dx**2) / (2 * sigma[:, None, None] ** 2))
+    torch.testing.assert_close(out, (q @ k.transpose(2, 3) * 8**-0.5 * factor).softmax(-1) @ v)
