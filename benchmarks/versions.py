@@ -87,7 +87,7 @@ def mistakes(target: str) -> Iterator[str]:
 
 
 def mistake(mask: MaskIR, target: str, kernel: str) -> str:
-    """What goes wrong with the last choice of the kernel's ladder where all do: calls, too, step down where one does."""
+    """What goes wrong with the last choice of a ladder where all do; calls step down a ladder, too, where one does."""
     from maskdsl.runtime.ahead import compile_ahead  # late: imports Triton
 
     error = ""
