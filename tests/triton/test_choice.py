@@ -90,6 +90,15 @@ def test_first_that_fits(rung: int) -> None:
     assert chosen(module(lambda tiles: AMPLE + (tiles != LADDER[rung]))) == LADDER[rung]
 
 
+def test_what_the_compiler_fails_on_is_not_taken() -> None:
+    def shared(tiles: TileChoice) -> int:
+        if tiles == LADDER[0]:
+            raise RuntimeError("PassManager::run failed")
+        return 0
+
+    assert chosen(module(shared)) == LADDER[1]
+
+
 def test_where_nothing_fits_the_smallest_says_so_itself() -> None:
     assert chosen(module(lambda tiles: AMPLE + 1)) == LADDER[-1]
 
