@@ -539,7 +539,7 @@ def gradients(
     batch, heads, query_length, dim = q.shape
     key_heads, key_length, value_dim = v.shape[1:]
     grad_out = grad_out.to(q.dtype).contiguous()
-    delta = ((grad_out * out).sum(dim=-1, dtype=lse.dtype) - grad_lse).contiguous()
+    delta = ((grad_out.to(lse.dtype) * out).sum(dim=-1) - grad_lse).contiguous()
     base = (lse * 1.4426950408889634).masked_fill(lse == -torch.inf, torch.inf)
     base = torch.nn.functional.pad(base, (0, -query_length % 128), value=torch.inf).contiguous()
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
