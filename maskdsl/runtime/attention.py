@@ -69,6 +69,31 @@ class BaseAttention:
             out, lse = ATTENTION(q, k, v, tensors, self.handle, layout, return_lse)
         return (out, lse) if return_lse else out
 
+    def varlen(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        cu_seqlens_q: Tensor,
+        cu_seqlens_k: Tensor | None = None,
+        *,
+        query_start: Tensor | None = None,
+        return_lse: bool = False,
+        **inputs: Any,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Attention within sequences of different lengths that follow each other: q is [all queries, heads, head dim].
+
+        Sequence n has the queries `cu_seqlens_q[n]` to `cu_seqlens_q[n + 1]`, and keys likewise; both are integers
+        [sequences + 1], as FlashAttention takes them. Each is the first tokens of the pattern, whose length is a bound, or
+        follows the longest; inputs have one batch entry a sequence. Queries are the last tokens of their sequence (in cross-attention, the
+        first), or begin at `query_start`, [sequences]. The log-sum-exp is [heads, all queries].
+        """
+        q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
+        ends = cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
+        recipe = self.recipe.longest(cu_seqlens_q, ends)
+        out, lse = attend_packed(recipe, q, k, v, tensors, cu_seqlens_q, ends, query_start)
+        return (out, lse) if return_lse else out
+
     def __getstate__(self) -> Recipe:
         return self.recipe
 
@@ -116,30 +141,6 @@ class Attention(BaseAttention):
     def states(self) -> States:
         """What calls with equal inputs share."""
         return self.recipe.states
-
-    def varlen(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        cu_seqlens_q: Tensor,
-        cu_seqlens_k: Tensor | None = None,
-        *,
-        query_start: Tensor | None = None,
-        return_lse: bool = False,
-        **inputs: Any,
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attention within sequences of different lengths that follow each other: q is [all queries, heads, head dim].
-
-        Sequence n has the queries `cu_seqlens_q[n]` to `cu_seqlens_q[n + 1]`, and keys likewise; both are integers
-        [sequences + 1], as FlashAttention takes them. Each is the first tokens of the pattern, whose length is a bound;
-        inputs have one batch entry a sequence. Queries are the last tokens of their sequence (in cross-attention, the
-        first), or begin at `query_start`, [sequences]. The log-sum-exp is [heads, all queries].
-        """
-        q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
-        ends = cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
-        out, lse = attend_packed(self.recipe, q, k, v, tensors, cu_seqlens_q, ends, query_start)
-        return (out, lse) if return_lse else out
 
     def tiles(self, **inputs: Any) -> BlockMap:
         """The block map that a call with these inputs works on."""

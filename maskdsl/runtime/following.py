@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from threading import Lock
 
+import torch
 from torch import Tensor
 
 from maskdsl.bind import bind
@@ -64,6 +65,12 @@ class Following:
             while len(self.kept) > MOST_LENGTHS:
                 self.kept.popitem(last=False)
             return self.kept[lengths]
+
+    def longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> Bound:
+        """Waits for the device: lengths are numbers of the host."""
+        sizes = [torch.diff(ends.flatten()).tolist() for ends in (cu_seqlens_q, cu_seqlens_k)]
+        queries, keys = (max([1, *map(int, each)]) for each in sizes)
+        return self.bound(queries, keys)
 
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         pass

@@ -46,6 +46,9 @@ class Recipe(Protocol):
     def bound(self, queries: int, keys: int) -> "Bound":
         """At these lengths; they need not be those of a pattern whose lengths are fixed."""
 
+    def longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> "Bound":
+        """For sequences that begin and end at these places."""
+
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         """Raises if shapes, types or devices are wrong, as far as they can be before there are lengths."""
 
@@ -71,6 +74,9 @@ class Bound:
         }
 
     def bound(self, queries: int, keys: int) -> "Bound":
+        return self
+
+    def longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> "Bound":
         return self
 
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:

@@ -96,6 +96,13 @@ def test_tokens_of_no_sequence_attend_nothing() -> None:
     assert (out[total:] == 0).all() and (lse[:, total:] == -torch.inf).all()
 
 
+def test_lengths_may_follow_the_longest_sequence() -> None:
+    pattern = maskdsl.parse("pattern p(n) { space t[n]  attend causal and k >= n - 19 }")["p"]
+    (q, ends), (k, _), (v, _) = packed(LENGTHS, HEADS), packed(LENGTHS, 2), packed(LENGTHS, 2)
+    found = pattern.compile(follow="n", heads=HEADS).varlen(q, k, v, ends)
+    torch.testing.assert_close(found, pattern.bind(n=max(LENGTHS), heads=HEADS).compile().varlen(q, k, v, ends))
+
+
 @pytest.mark.parametrize(
     ("ends", "says"),
     [
