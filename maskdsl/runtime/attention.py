@@ -86,7 +86,7 @@ class BaseAttention:
         Sequence n has the queries `cu_seqlens_q[n]` to `cu_seqlens_q[n + 1]`, and keys likewise; both are integers
         [sequences + 1], as FlashAttention takes them. Each is the first tokens of the pattern, whose length is a bound,
         or follows the longest; inputs have one batch entry a sequence. Queries are the last tokens of their sequence
-        (in cross-attention, the first), or begin at `query_start`, [sequences]. The log-sum-exp is [heads, all queries].
+        (in cross-attention, the first), or begin at `query_start`, [sequences]. The log-sum-exp is [heads, queries].
         """
         q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
         ends = cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
