@@ -1,5 +1,6 @@
 """The Triton backend as far as it goes without a GPU and without the interpreter: what it refuses, and its text."""
 
+import ast
 import os
 from pathlib import Path
 
@@ -84,6 +85,14 @@ REVIEWED = {
         )
     },
 }
+
+
+@pytest.mark.parametrize("golden", sorted(GOLDENS.glob("*.py")), ids=lambda golden: golden.stem)
+def test_kernels_need_torch_and_triton_alone(golden: Path) -> None:
+    nodes = list(ast.walk(ast.parse(golden.read_text())))
+    names = [each.name for node in nodes if isinstance(node, ast.Import) for each in node.names]
+    names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+    assert {"torch", "triton"} <= {*names} <= {"torch", "triton", "triton.language", "typing"}
 
 
 @pytest.mark.parametrize("stage", ["triton", "decode"])
