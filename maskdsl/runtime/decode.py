@@ -181,7 +181,7 @@ def chunk_values(over: Over, given: dict[str, Tensor], starts: Tensor) -> dict[s
     places = (starts.long()[:, None] + torch.arange(chunk.queries, device=starts.device))[:, None]
     values = {}
     for node in chunk.leaves:
-        whole = token_values(chunk, node, given, starts.device, over.kept)
+        whole = token_values(chunk, node, given, len(starts), starts.device, over.kept)
         if node.side is Side.QUERY:
             own = torch.take_along_dim(whole.expand(len(starts), -1, -1), places, dim=-1)
         else:

@@ -18,7 +18,7 @@ Kept = dict[tuple[Leaf, torch.device], Tensor]
 
 
 def token_values(
-    gathered: Gathered, node: Leaf, given: Mapping[str, Tensor], device: torch.device, kept: Kept
+    gathered: Gathered, node: Leaf, given: Mapping[str, Tensor], batch: int, device: torch.device, kept: Kept
 ) -> Tensor:
     """[batch or 1, heads or 1, tokens], in declared order. Those that no input decides are kept."""
     if is_given(gathered, node):
@@ -28,10 +28,6 @@ def token_values(
             kept[node, device] = torch.as_tensor(computed(gathered, node, {}, 1), device=device)
         return kept[node, device]
     arrays = {name: as_array(x) for name, x in given.items()}
-    declared = gathered.whole.inputs
-    batch = max(
-        (len(arrays[each.name]) for each in declared if each.dimensions[0].kind is DimensionKind.BATCH), default=1
-    )
     return torch.as_tensor(computed(gathered, node, arrays, batch), device=device)
 
 

@@ -42,7 +42,7 @@ def attend_packed(
         # Tokens of no sequence, or behind the pattern's end, are of sequences that nobody else is of.
         values[SEQUENCES[side]] = torch.where(own, entry, -1 if side is Side.QUERY else -2)
         places[side] = entry, place
-    values |= packed_values(over, values, places)
+    values |= packed_values(over, values, count, places)
     out, lse = attend_over(over, q, k, v, values)
     return out[0].transpose(0, 1), lse[0]
 
@@ -57,12 +57,14 @@ def tokens(ends: Tensor, starts: Tensor | None, count: int, length: int) -> tupl
     return entry, place.clamp(0, length - 1), own & (place >= 0) & (place < length)
 
 
-def packed_values(over: Over, given: dict[str, Tensor], places: dict[Side, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+def packed_values(
+    over: Over, given: dict[str, Tensor], count: int, places: dict[Side, tuple[Tensor, Tensor]]
+) -> dict[str, Tensor]:
     """The inputs that hold what pairs read of tokens. Those of floats lead gradients back to the inputs given."""
     packed, values = over.gathered, {}
     for node in packed.leaves:
         entry, place = places[node.side]
-        whole = token_values(packed, node, given, entry.device, over.kept)
+        whole = token_values(packed, node, given, count, entry.device, over.kept)
         entry = entry if whole.shape[0] > 1 else torch.zeros_like(entry)
         own = whole[entry, :, place].transpose(0, 1)[None]
         values[packed.name(node)] = as_given(packed.declared(node), own)

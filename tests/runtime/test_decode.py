@@ -172,3 +172,13 @@ def test_inputs_cannot_be_called_like_these() -> None:
     text = "pattern p(n = 4) { space t[n]  input page_table: int[t]  attend k.page_table > 0 }"
     with pytest.raises(AttnError, match="E248"):
         maskdsl.parse(text)["p"].bind()
+
+
+def test_coordinates_may_read_the_batch_entry() -> None:
+    text = "pattern p(n = 12) { space t[n]  coord c = i * (batch + 1) % 5  attend q.c >= k.c }"
+    mask = maskdsl.parse(text)["p"].bind()
+    q, k, v = tensors(mask, 3, 1)
+    whole = mask.compile("reference")(q, k, v)
+    for backend in BACKENDS:
+        found = mask.compile(backend)(q[:, :, 4:9], k, v, query_start=4)
+        torch.testing.assert_close(found, whole[:, :, 4:9])
