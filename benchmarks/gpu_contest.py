@@ -102,7 +102,7 @@ def compete(prepare: Callable[[], Compute], trial: Trial, timer: Timer, budget: 
 def backward(out: Tensor, trial: Trial, timer: Timer, budget: Budget, errors: dict[str, float], flops: int) -> Record:
     budget.check()
     if not out.requires_grad:
-        raise NotImplementedError("no backward pass on this device")
+        raise RuntimeError("no backward pass on this device")  # FlexAttention on a CPU
     step = partial(torch.autograd.grad, out, trial.tensors, trial.toward, retain_graph=True)
     found = step()
     if trial.gradients is not None:

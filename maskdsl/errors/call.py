@@ -326,3 +326,12 @@ class LongSequence(Diagnostic):
     name: str
     found: int
     length: int
+
+
+class NotThreeAxes(Diagnostic):
+    code = "E442"
+    message = "`{name}` has the shape {shape}"
+    help = "packed sequences are [all tokens, heads, head dim]"
+
+    name: str
+    shape: tuple[int, ...]

@@ -115,10 +115,15 @@ def check_sizes(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> None:
         raise AttnError(*found)
 
 
-def missized(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> Iterator[Diagnostic]:
+def wrong_heads(plan: KernelPlan, q: Tensor) -> Iterator[Diagnostic]:
     mask = plan.mask
     if q.shape[1] != mask.heads and not plan.serves_any_heads:
         yield errors.WrongHeads(pattern=mask.name, found=q.shape[1], expected=mask.heads, span=mask.span)
+
+
+def missized(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> Iterator[Diagnostic]:
+    mask = plan.mask
+    yield from wrong_heads(plan, q)
     lengths = (("q", q, "queries", mask.queries), ("k", k, "keys", mask.keys), ("v", v, "keys", mask.keys))
     for name, tensor, kind, sequence in lengths:
         if tensor.shape[2] != sequence.length:

@@ -14,7 +14,15 @@ from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.errors import call as errors
 from maskdsl.ir.chunk import PRESENT, Chunk
 from maskdsl.ir.expressions import Side
-from maskdsl.runtime.checks import INTEGER_TYPES, check_inputs, check_tensors, check_values, type_name
+from maskdsl.runtime.checks import (
+    INTEGER_TYPES,
+    as_tensor,
+    check_inputs,
+    check_tensors,
+    check_values,
+    type_name,
+    wrong_heads,
+)
 from maskdsl.runtime.kernel import blank
 from maskdsl.runtime.operators import ATTENTION, LIBRARY, autocast, needs_recording
 from maskdsl.runtime.recipes import Bound, Over, find
@@ -39,18 +47,30 @@ def attend(
     k: Tensor,
     v: Tensor,
     inputs: list[Tensor],
-    query_start: int | Tensor | None,
-    *others: Any,
+    query_start: object,
+    key_lengths: object,
+    page_table: object,
+    page_size: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """The output and the log-sum-exp of queries from `query_start` on; `others` are the other fields of `Where`."""
-    start = 0 if query_start is None else query_start
-    if not isinstance(start, Tensor):
-        start = torch.full((q.shape[0],), start, dtype=torch.int64, device=q.device)
-    where = Where(start, *others)
+    """The output and the log-sum-exp of queries from `query_start` on. Arrays and lists are taken as tensors are."""
+    start = integers("query_start", 0 if query_start is None else query_start, q.device)
+    lengths = None if key_lengths is None else integers("key_lengths", key_lengths, q.device)
+    table = None if page_table is None else integers("page_table", page_table, q.device)
+    if page_size is not None and not isinstance(page_size, int):
+        raise AttnError(errors.NotIntegers(name="page_size", found=repr(page_size)))
+    where = Where(start, lengths, table, page_size)
     if needs_recording(q, k, v, *inputs):
-        return in_chunk(handle, q, k, v, inputs, where)
+        return in_chunk(checked(handle, q, k, v, inputs, where), q, k, v, inputs, where)
     out, lse = DECODE(q, k, v, inputs, *where, handle)
     return out, lse
+
+
+def integers(name: str, value: object, device: torch.device) -> Tensor:
+    """A tensor of what is to be integers, which is checked later."""
+    tensor = as_tensor(value, device)
+    if tensor is None:
+        raise AttnError(errors.NotATensor(name=name, found=type(value).__name__))
+    return tensor
 
 
 # As an operator
@@ -64,7 +84,7 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], *others: A
         return blank(q, v, True)
     if recipe.backend == "triton" or (recipe.backend == "auto" and serves(q, v)):
         return recipe.decoder.forward(q, k, v, inputs, *normal(recipe, q, k, where))
-    return in_chunk(handle, q, k, v, inputs, where)
+    return in_chunk(recipe, q, k, v, inputs, where)
 
 
 def fake_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
@@ -116,8 +136,7 @@ def malformed(q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
 
 def misplaced(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
     mask = recipe.plan.mask
-    if q.shape[1] != mask.heads and not recipe.plan.serves_any_heads:
-        yield errors.WrongHeads(pattern=mask.name, found=q.shape[1], expected=mask.heads, span=mask.span)
+    yield from wrong_heads(recipe.plan, q)
     last = mask.queries.length - q.shape[2]
     if last < 0:
         yield errors.TooManyQueries(found=q.shape[2], length=mask.queries.length, pattern=mask.name, span=mask.span)
@@ -150,10 +169,9 @@ def normal(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> tuple[Tensor, T
 
 
 def in_chunk(
-    handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: Where
+    recipe: Bound, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: Where
 ) -> tuple[Tensor, Tensor]:
     """By any backend, with gradients for everything that has them."""
-    recipe = checked(handle, q, k, v, inputs, where)
     starts, lengths, table = normal(recipe, q, k, where)
     keys = min(room(k, where), recipe.plan.mask.keys.length)
     places = torch.arange(keys, device=q.device)

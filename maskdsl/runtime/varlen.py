@@ -9,7 +9,7 @@ from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.errors import call as errors
 from maskdsl.ir.chunk import SEQUENCES, Packed
 from maskdsl.ir.expressions import Side
-from maskdsl.runtime.checks import INTEGER_TYPES, check_inputs, check_tensors, check_values, type_name
+from maskdsl.runtime.checks import INTEGER_TYPES, check_inputs, check_tensors, check_values, type_name, wrong_heads
 from maskdsl.runtime.decode import attend_over
 from maskdsl.runtime.recipes import Bound, Over
 from maskdsl.runtime.tokens import token_values
@@ -27,12 +27,18 @@ def attend_packed(
     query_start: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """[all queries, heads, dim] and [heads, all queries]. See `Attention.varlen`."""
-    q, k, v = (x.transpose(0, 1)[None] if x.dim() == 3 else x for x in (q, k, v))
+    flat = [
+        errors.NotThreeAxes(name=n, shape=tuple(x.shape)) for n, x in zip("qkv", (q, k, v), strict=True) if x.dim() != 3
+    ]
+    if flat:
+        raise AttnError(*flat)
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
     check(recipe, q, k, v, inputs, cu_seqlens_q, cu_seqlens_k)
     count, mask = len(cu_seqlens_q) - 1, recipe.plan.mask
     if query_start is None:  # queries are the last of a sequence's tokens
         apart = torch.diff(cu_seqlens_k) - torch.diff(cu_seqlens_q)
         query_start = apart if mask.self_attention else torch.zeros_like(apart)
+    check_starts(recipe, query_start, cu_seqlens_q)
     over = recipe.over(Packed, q.shape[2], k.shape[2], count)
     values = dict(zip((each.name for each in mask.inputs), inputs, strict=True))
     places = {}
@@ -80,8 +86,8 @@ def check(
     found = [each for name, x in tensors.items() for each in malformed(name, x, len(ends_q), q)]
     if found:
         raise AttnError(*found)
-    if q.shape[1] != mask.heads and not recipe.plan.serves_any_heads:
-        raise AttnError(errors.WrongHeads(pattern=mask.name, found=q.shape[1], expected=mask.heads, span=mask.span))
+    if found := list(wrong_heads(recipe.plan, q)):
+        raise AttnError(*found)
     if ends_q.device.type == "cpu":
         totals = (("cu_seqlens_q", ends_q, q, mask.queries.length), ("cu_seqlens_k", ends_k, k, mask.keys.length))
         found = [each for name, x, tensor, length in totals for each in misplaced(name, x, tensor.shape[2], length)]
@@ -90,6 +96,24 @@ def check(
     entries = q.expand(len(ends_q) - 1, -1, -1, -1)
     check_inputs(mask, inputs, entries)
     check_values(mask, inputs)
+
+
+def check_starts(recipe: Bound, starts: Tensor, ends: Tensor) -> None:
+    """Raises if queries begin in front of the pattern or end behind it, where that can be seen without waiting."""
+    mask, count = recipe.plan.mask, len(ends) - 1
+    if starts.dtype not in INTEGER_TYPES:
+        raise AttnError(errors.NotIntegers(name="query_start", found=type_name(starts)))
+    if starts.device != ends.device:
+        raise AttnError(errors.MixedDevices(name="query_start", query=str(ends.device), other=str(starts.device)))
+    if starts.shape != (count,):
+        raise AttnError(errors.NotOneAnEntry(name="query_start", found=tuple(starts.shape), batch=count))
+    if starts.device.type == "cpu":
+        sizes = torch.diff(ends)
+        outside = (sizes > 0) & ((starts < 0) | (starts + sizes > mask.queries.length))
+        if bool(outside.any()):
+            worst = int(outside.nonzero()[0])
+            start, size = int(starts[worst]), int(sizes[worst])
+            raise AttnError(errors.QueryStart(start=start, count=size, length=mask.queries.length, span=mask.span))
 
 
 def malformed(name: str, ends: Tensor, count: int, q: Tensor) -> Iterator[Diagnostic]:

@@ -103,6 +103,18 @@ def test_lengths_may_follow_the_longest_sequence() -> None:
     torch.testing.assert_close(found, pattern.bind(n=max(LENGTHS), heads=HEADS).compile().varlen(q, k, v, ends))
 
 
+def test_mistakes_of_queries() -> None:
+    attention = MODULE["layer"].bind(heads=HEADS).compile()
+    (q, ends), (k, few), (v, _) = packed([5, 4], HEADS), packed([3, 4], 2), packed([3, 4], 2)
+    with pytest.raises(AttnError, match=r"E436.*5 queries from -2 on"):
+        attention.varlen(q, k, v, ends, few)
+    for start, says in ((torch.tensor([0, 57]), "E436.*4 queries from 57"), (torch.tensor([0]), "E432")):
+        with pytest.raises(AttnError, match=says):
+            attention.varlen(q, k, v, ends, few, query_start=start)
+    with pytest.raises(AttnError, match="E442"):
+        attention.varlen(q[None], k, v, ends, few)
+
+
 @pytest.mark.parametrize(
     ("ends", "says"),
     [
