@@ -20,3 +20,12 @@ class EmptyBlock(Diagnostic):
 
     query: int
     key: int
+
+
+class UnknownGpu(Diagnostic):
+    code = "E352"
+    message = "there is no GPU `{name}` to predict for"
+    help = "there are {known}"
+
+    name: str
+    known: str
