@@ -28,8 +28,9 @@ ELEMENT_SIZE = 2
 LANES = 64
 """32-bit comparisons and integer operations a cycle of one multiprocessor: table of arithmetic throughput of CUDA's
 programming guide, for 8.0, 9.0 and 10.0; four units of 16 lanes in a compute unit of CDNA 3 (AMD's ISA guide)."""
-PAIR_OPERATIONS = 4
-"""Instructions for a pair of a partial tile: two comparisons, one `and`, one select. What a window takes; assumed."""
+PAIR_OPERATIONS = 6
+"""Instructions for a pair of a partial tile, which find out whether it attends. Fitted to the published times of
+NATTEN's kernels on the H100 and B200, windows over images and videos, with partial tiles and without: see the tests."""
 ROW_LOADS = 4
 """Loads of a row that wait for each other: its runs, their limits, the first keys, the first values; from the skeleton
 of the kernel."""

@@ -1,0 +1,151 @@
+"""Figures of published patterns that are sparsity: pairs, tiles and the speed-up that they allow. All from exact tiles.
+
+The bound of the speed-up is that of the simulator of Hassani et al. 2025, "Generalized Neighborhood Attention": all
+pairs over those of the tiles of queries and keys that have any pair to compute, tokens being laid out in tiles of
+several axes. Where an axis is no multiple of its tile, that simulator fills it up with tokens of no use, and counts
+them; here tokens are sorted and nothing is filled up, so some blocks of tokens straddle two tiles.
+"""
+
+from itertools import product
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import maskdsl
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def figures(file, name, block=(128, 128), order=None, **parameters):
+    mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(order=order, **parameters)
+    return mask.stats(block).total
+
+
+def starts(length, kernel, stride):
+    """The first key of every query of one axis, as NATTEN has it."""
+    leader = np.minimum(np.arange(length) // stride * stride + stride // 2, length - 1)
+    return np.clip(leader - kernel // 2, 0, length - kernel)
+
+
+def visited(length, kernel, stride, query_tile, key_tile):
+    """Pairs of tiles of one axis that have a pair to compute, written a second time."""
+    found = set()
+    for query, start in enumerate(starts(length, kernel, stride)):
+        found |= {
+            (query // query_tile, tile) for tile in range(start // key_tile, (start + kernel - 1) // key_tile + 1)
+        }
+    return len(found)
+
+
+def simulated_bound(lengths, kernel, stride, query_tile, key_tile):
+    """All pairs over those of visited tiles, whose axes are filled up."""
+    tiles = prod(visited(*axis) for axis in zip(lengths, kernel, stride, query_tile, key_tile, strict=True))
+    return prod(lengths) ** 2 / (tiles * prod(query_tile) * prod(key_tile))
+
+
+HUNYUAN = (30, 48, 80), (18, 24, 24)
+COSMOS = (16, 44, 80), (16, 32, 48)
+FLUX = (256, 256), (80, 80)
+GNA = [
+    # windows, stride, tiles of queries and keys, an order whose blocks are both, published bound; that of stride 1
+    (HUNYUAN, (16, 8, 8), (2, 8, 8), (2, 8, 8), "t // 2, y // 8, x // 8", 11.11, 5.44),
+    (FLUX, (16, 16), (16, 16), (16, 8), "y // 16, x // 16, x % 16 // 8", 10.24, 7.06),
+    (FLUX, (16, 16), (16, 16), (8, 16), "y // 16, x // 16, y % 16 // 8", 10.24, 7.06),
+    (FLUX, (16, 16), (16, 8), (16, 8), "y // 16, x // 8", 10.24, 7.51),
+    (COSMOS, (1, 8, 16), (4, 4, 8), (4, 4, 8), "t // 4, y // 4, x // 8", 2.29, 2.08),
+    (COSMOS, (1, 8, 16), (8, 4, 4), (8, 4, 4), "t // 8, y // 4, x // 4", 2.29, 2.145),
+]
+
+
+@pytest.mark.parametrize(("windows", "stride", "query_tile", "key_tile", "order", "published", "sliding"), GNA)
+def test_strided_windows_are_perfectly_block_sparse(windows, stride, query_tile, key_tile, order, published, sliding):
+    """And the same windows that slide by one token pay for partial tiles.
+
+    Hunyuan: Q and KV tiles of 128. FLUX: 256 queries by 128 keys on Blackwell, 128 by 128 on Hopper (NATTEN 0.21,
+    docs/profiler.md). Cosmos: 44 is a multiple of 4, so tiles of 4 rows lose nothing.
+    """
+    (lengths, kernel), one = windows, (1,) * len(stride)
+    names = dict(zip("thw"[-len(lengths) :], lengths, strict=True))
+    block = prod(query_tile), prod(key_tile)
+    bounds = {}
+    for each in (stride, one):
+        found = figures(
+            "vision/neighborhood", f"na{len(lengths)}", block, f"by {order}", kernel=kernel, stride=each, **names
+        )
+        bounds[each] = found.speedup_bound
+        assert (found.partial_tiles == 0) == (each == stride)
+        assert found.speedup_bound == pytest.approx(simulated_bound(lengths, kernel, each, query_tile, key_tile))
+        assert found.ideal_speedup == pytest.approx(published, rel=0.002)
+    print(f"{lengths} by {kernel}: {bounds[stride]:.2f} with stride {stride}, {bounds[one]:.2f} with stride 1")
+    assert bounds[stride] == pytest.approx(published, rel=0.002)
+    assert bounds[one] == pytest.approx(sliding, rel=0.003) and bounds[one] < bounds[stride]
+
+
+def test_an_axis_that_its_tile_does_not_divide():
+    """Cosmos in the tiles of Hunyuan: 44 is no multiple of 8. Of 2.29, 2.08 is left, or 1.93 with stride 1.
+
+    The simulator fills 44 up to 48, and computes the filling: 1.80 and 1.69. Sorted tokens have no filling; what they
+    lose is that blocks behind a short tile are of two tiles each. The window of the last rows starts at 12, no tile's
+    first row, so there are partial tiles either way.
+    """
+    order, (lengths, kernel), tile = "by t // 2, y // 8, x // 8", COSMOS, (2, 8, 8)
+    for stride, ours, theirs in [((1, 8, 16), 2.079, 1.801), ((1, 1, 1), 1.930, 1.688)]:
+        found = figures("vision/neighborhood", "na3", (128, 128), order, t=16, h=44, w=80, kernel=kernel, stride=stride)
+        assert found.partial_tiles > 0 and found.ideal_speedup == pytest.approx(2.292, rel=0.001)
+        assert found.speedup_bound == pytest.approx(ours, rel=0.001)
+        assert simulated_bound(lengths, kernel, stride, tile, tile) == pytest.approx(theirs, rel=0.001)
+
+
+PREDICT2 = [
+    # kernel, dilation, stride, order, published sparsity in percent
+    ((24, 4, 16), (1, 11, 5), (1, 1, 1), "y % 11, x % 5", 98),
+    ((24, 12, 16), (1, 1, 5), (1, 4, 1), "x % 5, y // 4", 95),
+    ((24, 12, 24), (1, 1, 1), (1, 4, 8), "t // 4, y // 4, x // 8", 92),
+    ((24, 20, 40), (1, 1, 1), (1, 4, 8), "t // 4, y // 4, x // 8", 77),
+    ((24, 28, 56), (1, 1, 1), (1, 4, 8), "t // 4, y // 4, x // 8", 55),
+]
+
+
+@pytest.mark.parametrize(("kernel", "dilation", "stride", "order", "published"), PREDICT2)
+def test_windows_of_cosmos_predict2_are_fully_block_sparse(kernel, dilation, stride, order, published):
+    """The layers of its Video2World models at 44 x 80, all of 24 frames: "highly or fully block-sparse", how much.
+
+    Source: nvidia-cosmos/cosmos-predict2, the table of neighbourhood parameters and the comments above it.
+    """
+    chosen = {"kernel": kernel, "dilation": dilation, "stride": stride}
+    found = figures("vision/neighborhood", "na3", (128, 128), f"by {order}", t=24, h=44, w=80, **chosen)
+    assert found.partial_tiles == 0 and found.waste == 0
+    assert 100 * (1 - found.density) == pytest.approx(published, abs=0.6)
+
+
+def test_clear_cuts_more_than_99_and_a_half_percent():
+    """Liu et al. 2024: an image of 8 Ki, 512 x 512 latent tokens, radius 16. No text, but one needed token."""
+    length, text = 512**2, 1
+    offsets = np.arange(-16, 17)
+    expected = sum((512 - abs(y)) * (512 - abs(x)) for y, x in product(offsets, offsets) if y**2 + x**2 <= 16**2)
+    found = figures("vision/clear", "clear", text=text, h=512, w=512, radius=16)
+    attended = found.attended - 2 * length * text - text**2
+    assert attended == expected
+    assert 1 - attended / length**2 == pytest.approx(0.99704, abs=1e-5)
+    assert 20 < found.speedup_bound < found.ideal_speedup
+
+
+ORDERS = [
+    ("declared", 0.875, 0.875),
+    ("by y // 16, x // 16", 0.0, 0.0),
+    ("by y // 8, x // 16", 0.0, 0.5),
+    ("by hilbert(y, x)", 0.0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("order", "waste", "waste_of_256"), ORDERS)
+def test_waste_of_local_windows_by_layout(order, waste, waste_of_256):
+    """Scale-DiT's windows of 16 x 16 in 128 x 128 tokens, without text and guide: 7 of 8 pairs computed are wasted in
+    rows, none along a Hilbert curve, at any block; tiles of another shape than the window serve some blocks only.
+    """
+    for block, expected in (128, waste), (256, waste_of_256):
+        found = figures("vision/maxvit", "block", (block, block), order, h=128, w=128, size=16)
+        assert found.waste == expected and found.ideal_speedup == 64
+        print(f"{order}, block {block}: {100 * found.waste:.1f} % wasted, speed-up at most {found.speedup_bound:.1f}")
