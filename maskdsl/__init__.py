@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from maskdsl.analysis.blockmap import BlockMap as BlockMap
+    from maskdsl.analysis.stack_stats import StackStats as StackStats
     from maskdsl.analysis.stats import Stats as Stats
+    from maskdsl.api import BoundStack as BoundStack
     from maskdsl.api import Mask as Mask
     from maskdsl.api import Module as Module
     from maskdsl.api import Pattern as Pattern
+    from maskdsl.api import Stack as Stack
     from maskdsl.api import compile as compile
     from maskdsl.api import load as load
     from maskdsl.api import parse as parse
@@ -23,10 +26,13 @@ HOMES = {
     "Attention": "maskdsl.runtime.attention",
     "AttnError": "maskdsl.diagnostics",
     "BlockMap": "maskdsl.analysis.blockmap",
+    "BoundStack": "maskdsl.api",
     "FollowingAttention": "maskdsl.runtime.attention",
     "Mask": "maskdsl.api",
     "Module": "maskdsl.api",
     "Pattern": "maskdsl.api",
+    "Stack": "maskdsl.api",
+    "StackStats": "maskdsl.analysis.stack_stats",
     "Stats": "maskdsl.analysis.stats",
     "compile": "maskdsl.api",
     "load": "maskdsl.api",

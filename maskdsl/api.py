@@ -7,22 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.blockmap import BlockMap
+from maskdsl.analysis.stack_stats import StackStats, stack_stats
 from maskdsl.analysis.stats import Stats, stats
 from maskdsl.analysis.tiles import tiles
-from maskdsl.bind import bind, find_pattern
+from maskdsl.bind import bind, bind_stack, find_pattern
 from maskdsl.diagnostics import AttnError
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import Input, MaskIR
+from maskdsl.ir.stack import StackIR
 from maskdsl.syntax.program import Program, load_program, program_from_text
-from maskdsl.syntax.tree import PatternDeclaration, Tuple
+from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
 
 if TYPE_CHECKING:
     from maskdsl.runtime.attention import Attention, FollowingAttention
@@ -59,16 +62,18 @@ class UnknownPattern(AttnError, KeyError):
 
 
 @dataclass(frozen=True)
-class Module(Mapping[str, "Pattern"]):
-    """The patterns of a file by name: its own, those of the files it uses, and those of the standard library.
+class Module(Mapping[str, Any]):
+    """The patterns and stacks of a file by name: its own, those of files it uses, and those of the standard library.
 
-    Iteration gives the names of its own and the used ones, in the order of the text.
+    Iteration gives the names of its own and the used patterns, in the order of the text; `stacks` has the stacks.
     """
 
     program: Program
 
-    def __getitem__(self, name: str) -> Pattern:
-        """Raises `UnknownPattern`, which is an `AttnError` and a `KeyError`."""
+    def __getitem__(self, name: str) -> Pattern | Any:  # a `Stack` where the name is that of one; mostly it is not
+        """The `Pattern` or the `Stack`. Raises `UnknownPattern`, which is an `AttnError` and a `KeyError`."""
+        if name in self.program.stacks:
+            return self.stacks[name]
         try:
             return Pattern(self.program, find_pattern(self.program, name))
         except AttnError as error:
@@ -81,8 +86,13 @@ class Module(Mapping[str, "Pattern"]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    @cached_property
+    def stacks(self) -> dict[str, Stack]:
+        """The stacks by name, in the order of the text."""
+        return {name: Stack(self.program, found) for name, found in self.program.stacks.items()}
+
     def __repr__(self) -> str:
-        return f"Module({', '.join(self)})"
+        return f"Module({', '.join([*self, *self.stacks])})"
 
 
 @dataclass(frozen=True)
@@ -104,10 +114,7 @@ class Pattern:
     @property
     def parameters(self) -> dict[str, str | None]:
         """Name to default as written; None for a parameter that must be given."""
-        return {
-            parameter.name.id: None if parameter.default is None else parameter.default.span.text
-            for parameter in self.declaration.parameters
-        }
+        return parameter_texts(self.declaration)
 
     def tuple_width(self, name: str) -> int | None:
         """How many entries the default of a parameter has; None if it is no tuple."""
@@ -207,6 +214,96 @@ class Mask:
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)
         return f"Mask({self.name}({values}), heads={self.heads}, {self.query_length} x {self.key_length})"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Layers of patterns, one behind the other, whose parameters have no values yet."""
+
+    program: Program
+    declaration: StackDeclaration
+
+    @property
+    def name(self) -> str:
+        return self.declaration.name.id
+
+    @property
+    def doc(self) -> str:
+        """The text of the `##` lines above it."""
+        return self.declaration.doc
+
+    @property
+    def parameters(self) -> dict[str, str | None]:
+        """Name to default as written; None for a parameter that must be given."""
+        return parameter_texts(self.declaration)
+
+    def bind(self, *, heads: int = 1, **parameters: object) -> BoundStack:
+        """The masks of all layers. Raises `AttnError` with everything that is wrong."""
+        return BoundStack.of(self, bind_stack(self.program, self.name, parameters, heads))
+
+    def __repr__(self) -> str:
+        return f"Stack({self.name}({', '.join(self.parameters)}))"
+
+
+@dataclass(frozen=True)
+class BoundStack:
+    """Layers with all their lengths and parameters, first to last. Equal ones are one object."""
+
+    stack: Stack
+    ir: StackIR
+    different: tuple[Mask, ...]
+    """Every mask once, in the order in which they come first."""
+
+    @staticmethod
+    def of(stack: Stack, ir: StackIR) -> BoundStack:
+        patterns = stack.program.patterns
+        masks = (Mask(Pattern(stack.program, patterns[mask.name]), mask) for mask in ir.different)
+        return BoundStack(stack, ir, tuple(masks))
+
+    @property
+    def name(self) -> str:
+        return self.ir.name
+
+    @property
+    def layers(self) -> tuple[Mask, ...]:
+        return tuple(self.different[number] for number in self.ir.index)
+
+    def __len__(self) -> int:
+        return len(self.ir.index)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the sequence."""
+        return self.ir.length
+
+    @property
+    def heads(self) -> int:
+        return self.ir.heads
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """Those of all layers: one of the same name serves several."""
+        return self.ir.inputs
+
+    def stats(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> StackStats:
+        """The figures of each different layer and those of all layers together, all exact."""
+        return stack_stats(self.ir, block=block, inputs=_arrays(inputs))
+
+    def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> tuple[Attention, ...]:
+        """The callables of the layers, one object for equal ones; see `Mask.compile`."""
+        compiled = [mask.compile(backend, refine=refine, tune=tune) for mask in self.different]
+        return tuple(compiled[number] for number in self.ir.index)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)
+        return f"BoundStack({self.name}({values}), heads={self.heads}, {self.length} tokens, layers={len(self)})"
+
+
+def parameter_texts(declaration: PatternDeclaration | StackDeclaration) -> dict[str, str | None]:
+    return {
+        parameter.name.id: None if parameter.default is None else parameter.default.span.text
+        for parameter in declaration.parameters
+    }
 
 
 def _arrays(inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:

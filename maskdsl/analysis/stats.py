@@ -6,7 +6,8 @@ The conventions, for a head dimension d:
 - *attended* pairs are those of the relation, *computed* ones those of all tiles that are not empty.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,7 @@ from maskdsl.analysis.blockmap import Array, TileMap
 from maskdsl.analysis.count import keys_per_query, keys_per_row
 from maskdsl.analysis.descent import Problem, classify
 from maskdsl.analysis.factors import axis_masks
-from maskdsl.analysis.variants import Variant, check_size, find_variants, problems
+from maskdsl.analysis.variants import Variant, Variants, check_size, find_variants, problems
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import MaskIR
 
@@ -109,16 +110,16 @@ def stats(
     element_size: int = 2,
 ) -> Stats:
     """`element_size` is that of an element of q, k, v and the output, in bytes."""
-    check_size(mask, block)
-    given = input_arrays(mask, inputs or {}, relation_inputs(mask))
-    variants = find_variants(mask, given, batch)
-    measured = [
-        measure(mask, variant, problem, given)
-        for variant, problem in zip(variants.different, problems(mask, variants.different, block, given), strict=True)
-    ]
+    return figures_of(mask, measure_all(mask, block, inputs or {}, batch), block, head_dim, element_size)
+
+
+def figures_of(
+    mask: MaskIR, measured: "MeasuredMask", block: tuple[int, int], head_dim: int, element_size: int
+) -> Stats:
+    variants = measured.variants
 
     def figures(uses: Array) -> Figures:
-        return add_up([measured[variant] for variant in uses.ravel().tolist()], head_dim, element_size)
+        return add_up(Counter(measured.parts[number] for number in uses.ravel().tolist()), head_dim, element_size)
 
     return Stats(
         block=block,
@@ -147,6 +148,25 @@ class Measured:
         return keys_per_row(self.tiles.full, self.problem.key) + keys_per_row(self.tiles.partial, self.problem.key)
 
 
+@dataclass(frozen=True, eq=False)
+class MeasuredMask:
+    """All variants of a mask, and which of them each batch entry and head is."""
+
+    parts: tuple[Measured, ...]
+    variants: Variants
+
+
+def measure_all(
+    mask: MaskIR, block: tuple[int, int], inputs: Mapping[str, object], batch: int | None = None
+) -> MeasuredMask:
+    check_size(mask, block)
+    given = input_arrays(mask, inputs, relation_inputs(mask))
+    variants = find_variants(mask, given, batch)
+    found = problems(mask, variants.different, block, given)
+    parts = [measure(mask, *each, given) for each in zip(variants.different, found, strict=True)]
+    return MeasuredMask(tuple(parts), variants)
+
+
 def measure(mask: MaskIR, variant: Variant, problem: Problem, inputs: Mapping[str, Array]) -> Measured:
     tiles = classify(problem)
     masks = axis_masks(mask, variant.relation)
@@ -159,18 +179,19 @@ def measure(mask: MaskIR, variant: Variant, problem: Problem, inputs: Mapping[st
     return Measured(problem, tiles, np.bincount(keys))
 
 
-def add_up(parts: Sequence[Measured], head_dim: int, element_size: int) -> Figures:
+def add_up(parts: Mapping[Measured, int], head_dim: int, element_size: int) -> Figures:
     """Each part as often as it is used."""
-    counts = sum_padded([part.counts for part in parts])
-    queries = sum(part.problem.query.length for part in parts)
-    computed = sum(int(part.keys_read @ part.problem.query.weights(0)) for part in parts)
+    counts = sum_padded(parts)
+    queries = sum(part.problem.query.length * times for part, times in parts.items())
+    computed = sum(int(part.keys_read @ part.problem.query.weights(0)) * times for part, times in parts.items())
+    read = sum(int(part.keys_read.sum()) * times for part, times in parts.items())
     return Figures(
-        pairs=sum(part.problem.query.length * part.problem.key.length for part in parts),
+        pairs=sum(part.problem.query.length * part.problem.key.length * times for part, times in parts.items()),
         attended=int(counts @ np.arange(len(counts))),
         computed=computed,
-        tiles=sum(part.problem.query.count * part.problem.key.count for part in parts),
-        full_tiles=sum(part.tiles.full.count for part in parts),
-        partial_tiles=sum(part.tiles.partial.count for part in parts),
+        tiles=sum(part.problem.query.count * part.problem.key.count * times for part, times in parts.items()),
+        full_tiles=sum(part.tiles.full.count * times for part, times in parts.items()),
+        partial_tiles=sum(part.tiles.partial.count * times for part, times in parts.items()),
         queries=queries,
         empty_rows=int(counts[0]),
         least_keys=int(np.flatnonzero(counts)[0]),
@@ -178,15 +199,15 @@ def add_up(parts: Sequence[Measured], head_dim: int, element_size: int) -> Figur
         most_keys=len(counts) - 1,
         forward_flops=4 * head_dim * computed,
         backward_flops=10 * head_dim * computed,
-        bytes=2 * element_size * head_dim * (queries + sum(int(part.keys_read.sum()) for part in parts)),
+        bytes=2 * element_size * head_dim * (queries + read),
     )
 
 
-def sum_padded(arrays: Sequence[Array]) -> Array:
-    """The sum of arrays of different lengths, zeros behind the shorter ones."""
-    total = np.zeros(max(map(len, arrays)), dtype=np.int64)
-    for array in arrays:
-        total[: len(array)] += array
+def sum_padded(parts: Mapping[Measured, int]) -> Array:
+    """The queries of all parts by the number of keys that they attend, zeros behind the shorter counts."""
+    total = np.zeros(max(len(part.counts) for part in parts), dtype=np.int64)
+    for part, times in parts.items():
+        total[: len(part.counts)] += part.counts * times
     return total
 
 

@@ -138,7 +138,7 @@ def _logic(node: tree.Binary, frame: Frame) -> Value:
     decided = op is Op.OR
     terms: list[Value] = []
     known = frame
-    for part in _chain(node):
+    for part in chain(node):
         value = elaborate(part, known)
         terms.append(value)
         if isinstance(value, Term) and value.constant is decided:
@@ -147,7 +147,7 @@ def _logic(node: tree.Binary, frame: Frame) -> Value:
     return operate(frame, op, node.span, *terms)
 
 
-def _chain(node: tree.Binary) -> list[tree.Expression]:
+def chain(node: tree.Binary) -> list[tree.Expression]:
     """The operands of a chain of one operator."""
     parts: list[tree.Expression] = []
     left: tree.Expression = node
@@ -250,7 +250,7 @@ def _is_boolean(value: Value) -> bool:
 
 def _domain(node: tree.Expression, frame: Frame, function: str) -> list[Value] | None:
     if isinstance(node, tree.Range):
-        return _integers(node, frame)
+        return integers(node, frame)
     if isinstance(node, tree.Call) and node.function.id == "range":
         end = node.arguments[-1].value.span.text if node.arguments else "n"
         frame.add(errors.PythonRange(span=node.span, end=end))
@@ -262,7 +262,7 @@ def _domain(node: tree.Expression, frame: Frame, function: str) -> list[Value] |
     return None if isinstance(names, Bad) else [AxisValue(name) for name in names]
 
 
-def _integers(node: tree.Range, frame: Frame) -> list[Value] | None:
+def integers(node: tree.Range, frame: Frame) -> list[Value] | None:
     bounds: list[int] = []
     for end in (node.low, node.high):
         value = elaborate(end, frame)

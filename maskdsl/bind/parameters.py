@@ -20,7 +20,10 @@ EXPECTED_VALUES = {**EXPECTED, "axis": "the name of a coordinate", "axes": "name
 
 
 def parameter_names(
-    declaration: tree.PatternDeclaration, values: Mapping[str, object], frame: Frame, elaborate: Elaborate
+    declaration: tree.PatternDeclaration | tree.StackDeclaration,
+    values: Mapping[str, object],
+    frame: Frame,
+    elaborate: Elaborate,
 ) -> dict[str, Value]:
     """Every parameter's value by name."""
     names: dict[str, Value] = {}
@@ -61,21 +64,30 @@ def check_argument(name: tree.Name, others: frozenset[str], kind: str, frame: Fr
     return name.id not in others
 
 
-def _default(parameter: tree.Parameter, node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Value:
-    match parameter_type(frame, parameter):
-        case None:
+def constant_value(
+    parameter: tree.Parameter, node: tree.Expression, what: str, frame: Frame, elaborate: Elaborate
+) -> Value:
+    """What an expression without tokens means as the value of a parameter; `what` it is, for messages."""
+    kind = parameter_type(frame, parameter)
+    match kind, node:
+        case None, _:
             return BAD
-        case "axis":  # the spaces whose axis it may be are not known yet
-            return AxisValue(node.id) if isinstance(node, tree.Name) else frame.add(errors.NotAxis(span=node.span))
-        case "axes":
-            match node:
-                case tree.Tuple(items=items) if all(isinstance(item, tree.Name) for item in items):
-                    return AxesValue(tuple(item.id for item in items if isinstance(item, tree.Name)))
-                case _:
-                    return axes_value(frame, node)
-        case kind:
-            what = f"the default of `{parameter.name.id}`"
+        case "axis" | "axes", tree.Name(id=name) if isinstance(named := frame.names.get(name), AxisValue | AxesValue):
+            return named
+        case "axis", tree.Name(id=name):  # the spaces whose axis it may be are not known yet
+            return AxisValue(name)
+        case "axis", _:
+            return frame.add(errors.NotAxis(span=node.span))
+        case "axes", tree.Tuple(items=items) if all(isinstance(item, tree.Name) for item in items):
+            return AxesValue(tuple(item.id for item in items if isinstance(item, tree.Name)))
+        case "axes", _:
+            return axes_value(frame, node)
+        case _:
             return fitted(frame, kind, elaborate(node, frame), what, node)
+
+
+def _default(parameter: tree.Parameter, node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Value:
+    return constant_value(parameter, node, f"the default of `{parameter.name.id}`", frame, elaborate)
 
 
 def _given(parameter: tree.Parameter, value: object, frame: Frame, scope: Frame, elaborate: Elaborate) -> Value:

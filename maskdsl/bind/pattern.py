@@ -18,6 +18,7 @@ from maskdsl.bind.terms import operate, promoted
 from maskdsl.bind.values import BAD, Abbreviation, Bad, Term, Value, describe
 from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
+from maskdsl.errors.stacks import StackAsPattern
 from maskdsl.ir.expressions import FALSE, TRUE, Coordinate, Expression, walk
 from maskdsl.ir.mask import Clause, Computed, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
@@ -42,7 +43,7 @@ def bind(
     """
     declaration = find_pattern(program, pattern)
     report = Report()
-    _check_heads(heads, report)
+    check_heads(heads, report)
     nothing = SideWorld(Sequence(()))
     start = Frame(World(program, heads, nothing, nothing), report, Place.CONSTANT, {})
     _check_macros(program, start)
@@ -66,14 +67,14 @@ def find_pattern(program: Program, name: str) -> tree.PatternDeclaration:
     if declaration is not None:
         return declaration
     if name in program.stacks:
-        report.stop(errors.NotYet(span=program.stacks[name].span, what=f"the stack `{name}`"))
+        report.stop(StackAsPattern(span=program.stacks[name].name.span, name=name))
     known = [each for each, found in program.patterns.items() if found.span.source is not program.standard.span.source]
     hint = "there are " + ", ".join(f"`{each}`" for each in known) if known else "the file declares none"
     report.stop(errors.UnknownPattern(name=name, known=hint, nearest=nearest_name(name, program.patterns)))
     raise AssertionError
 
 
-def _check_heads(heads: int, report: Report) -> None:
+def check_heads(heads: int, report: Report) -> None:
     if not isinstance(heads, int) or isinstance(heads, bool) or not 1 <= heads <= MOST_HEADS:
         report.stop(errors.TooManyHeads(count=heads, limit=MOST_HEADS))
 

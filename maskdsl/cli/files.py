@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.text import Text
 
-from maskdsl.api import Module, load
-from maskdsl.bind import bind
+from maskdsl.api import Module, Stack, load
+from maskdsl.bind import bind, bind_stack
 from maskdsl.cli.consoles import note, output, print_error
 from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.errors.command import NotWritten
@@ -31,25 +31,35 @@ def check(paths: Sequence[str], heads: int) -> int:
             print_error(error)
             failed = True
             continue
-        count = f"{len(bound)} pattern{'s' * (len(bound) != 1)}"
-        output().print(Text.assemble((path, "bold"), ": ", ("ok", "green"), f", {count}"), soft_wrap=True)
+        kinds = {"pattern": [name for name in bound if name in module.program.patterns]}
+        kinds["stack"] = bound[len(kinds["pattern"]) :]
+        counts = [
+            f"{len(names)} {kind}{'s' * (len(names) != 1)}"
+            for kind, names in kinds.items()
+            if names or kind == "pattern"
+        ]
+        output().print(Text.assemble((path, "bold"), ": ", ("ok", "green"), f", {', '.join(counts)}"), soft_wrap=True)
         for name, missing in unbound.items():
             note(f"`{name}` was parsed but not bound: no default for {', '.join(f'`{each}`' for each in missing)}")
     return int(failed)
 
 
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def bind_all(module: Module, heads: int) -> tuple[list[str], dict[str, list[str]]]:
-    """The patterns that bind at their defaults, and those without, with the parameters that have none."""
+    """Patterns and stacks that bind at their defaults, and those without, with the parameters that have none."""
     bound: list[str] = []
     unbound: dict[str, list[str]] = {}
     wrong: dict[Diagnostic, None] = {}
-    for name, pattern in module.items():
-        missing = [parameter for parameter, default in pattern.parameters.items() if default is None]
+    for name, found in [*module.items(), *module.stacks.items()]:
+        missing = [parameter for parameter, default in found.parameters.items() if default is None]
         if missing:
             unbound[name] = missing
             continue
         try:
-            bind(pattern.program, name, {}, heads)
+            (bind_stack if isinstance(found, Stack) else bind)(found.program, name, {}, heads)
             bound.append(name)
         except AttnError as error:
             wrong |= dict.fromkeys(error.diagnostics)

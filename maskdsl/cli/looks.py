@@ -4,26 +4,34 @@ import json
 from collections.abc import Iterator, Sequence
 from math import isfinite
 
+from maskdsl.analysis.stack_stats import stack_stats
 from maskdsl.analysis.stats import stats as measure
 from maskdsl.analysis.tiles import tiles
-from maskdsl.api import Mask
+from maskdsl.api import BoundStack, Mask
 from maskdsl.cli.consoles import note, output
 from maskdsl.cli.request import (
     SYNTHETIC_SEED,
     Inputs,
     Request,
+    StackRequest,
     choose,
     complete,
+    complete_all,
     order_text,
+    order_words,
     read_arrays,
     read_block,
     read_heads,
     read_request,
+    read_subject,
 )
-from maskdsl.ir.inputs import relation_inputs
-from maskdsl.pipeline import STAGES
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors.command import NotForStacks
+from maskdsl.ir.inputs import layer_inputs, relation_inputs
+from maskdsl.pipeline import STAGES, Arrays
 from maskdsl.view.cells import fit
 from maskdsl.view.show import Layout, head_classes, room, shown, title
+from maskdsl.view.stacks import layers_table, layers_text, stack_title
 from maskdsl.view.tables import head_columns, stats_table
 
 MOST_COLUMNS = 6
@@ -39,11 +47,25 @@ def show(
     block: str | None,
     given: Sequence[str],
 ) -> None:
-    """Prints the pictures of every order."""
+    """Prints the pictures of every order; of a stack those of its different layers, one behind the other."""
     chosen = read_heads(wanted, heads)
     size = None if block is None else read_block(block)
-    masks = list(bound(read_request(file, words), heads, orders))
-    inputs = tile_inputs(masks, given)
+    subject = read_subject(file, words)
+    if isinstance(subject, Request):
+        masks = list(bound(subject, heads, orders))
+        show_masks(masks, tile_inputs(masks, given).arrays, chosen, size)
+        return
+    stack = subject.bind(heads)
+    inputs = layer_inputs(stack.ir, stack_inputs(stack, given))
+    output().print(stack_title(stack.ir))
+    for number, (mask, own) in enumerate(zip(stack.different, inputs, strict=True)):
+        output().print(f"\n{layers_text(stack.ir, number)}:")
+        masks = [mask.with_order(order_words(order)) for order in orders] or [mask]
+        show_masks(masks, own, chosen, size)
+
+
+def show_masks(masks: Sequence[Mask], inputs: Arrays, chosen: Sequence[int], size: tuple[int, int] | None) -> None:
+    """Prints the pictures of one mask in several orders."""
     console = output()
 
     def layouts(pictures: int) -> list[Layout]:
@@ -51,8 +73,7 @@ def show(
         space = room(console, masks[0].ir, pictures)
         scale = fit((masks[0].query_length, masks[0].key_length), space, size)
         return [
-            Layout(order_text(mask.ir), mask.ir, tiles(mask.ir, scale.block, inputs.arrays), scale, space)
-            for mask in masks
+            Layout(order_text(mask.ir), mask.ir, tiles(mask.ir, scale.block, inputs), scale, space) for mask in masks
         ]
 
     found = layouts(len(masks))
@@ -76,6 +97,13 @@ def tile_inputs(masks: Sequence[Mask], given: Sequence[str]) -> Inputs:
     return inputs
 
 
+def stack_inputs(stack: BoundStack, given: Sequence[str]) -> Arrays:
+    """Those that decide the tiles of its layers. Tells which were made up."""
+    inputs = complete_all(stack.ir, read_arrays(given))
+    tell(inputs)
+    return inputs.arrays
+
+
 def tell(inputs: Inputs) -> None:
     if inputs.made:
         names = ", ".join(f"`{name}`" for name in inputs.made)
@@ -93,10 +121,17 @@ def stats(
     head_dim: int,
     as_json: bool,
 ) -> None:
-    """Prints the figures of every order."""
+    """Prints the figures of every order; of a stack a line for each of its different layers and for all together."""
     chosen = read_heads(wanted, heads)
     size = read_block(block)
-    masks = list(bound(read_request(file, words), heads, orders))
+    subject = read_subject(file, words)
+    if isinstance(subject, StackRequest):
+        if wanted or orders:
+            option = "--head" if wanted else "--order"
+            raise AttnError(NotForStacks(option=option, name=subject.stack.name))
+        print_stack_stats(subject.bind(heads), size, given, head_dim, as_json)
+        return
+    masks = list(bound(subject, heads, orders))
     inputs = tile_inputs(masks, given).arrays
     found = {order_text(mask.ir): measure(mask.ir, size, inputs, head_dim=head_dim) for mask in masks}
     if as_json:
@@ -118,6 +153,21 @@ def stats(
     console.print(stats_table(columns[:MOST_COLUMNS]))
     if len(columns) > MOST_COLUMNS:
         note(f"{len(columns) - MOST_COLUMNS} more columns are left out; --json has the figures of every head")
+
+
+def print_stack_stats(
+    stack: BoundStack, size: tuple[int, int], given: Sequence[str], head_dim: int, as_json: bool
+) -> None:
+    found = stack_stats(stack.ir, size, stack_inputs(stack, given), head_dim=head_dim)
+    if as_json:
+        head = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": stack.heads}
+        layers = [{"pattern": mask.name, "parameters": dict(mask.ir.parameters)} for mask in stack.different]
+        print(json.dumps(finite({**head, "layers": layers, **found.as_dict()}), indent=2))
+        return
+    console = output()
+    console.print(stack_title(stack.ir))
+    console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")
+    console.print(layers_table(stack.ir, found))
 
 
 def finite(value: object) -> object:

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskdsl.api import Mask, Module, Pattern, load
-from maskdsl.bind import bind
+from maskdsl.api import BoundStack, Mask, Module, Pattern, Stack, load
+from maskdsl.bind import bind, bind_stack
 from maskdsl.cli.values import read_value
 from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
 from maskdsl.errors import command as errors
-from maskdsl.ir.inputs import batch_entries
+from maskdsl.ir.inputs import batch_entries, layer_inputs, relation_inputs
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.printer import print_expression
+from maskdsl.ir.stack import StackIR
 from maskdsl.synthetic import synthetic_inputs
+from maskdsl.view.show import written
 
 SYNTHETIC_SEED = 0
 
@@ -30,32 +32,62 @@ class Request:
     values: Mapping[str, object]
 
     def bind(self, heads: int, order: str | None = None) -> Mask:
-        """`order` is the text behind the word `order`; `by` may be left out. None: as the pattern says."""
-        if order is not None and order != "declared" and not re.search(r"\bby\b", order):
-            order = f"by {order}"
-        return Mask(self.pattern, bind(self.pattern.program, self.pattern.name, self.values, heads, order))
+        """`order` is as in `order_words`. None: as the pattern says."""
+        words = None if order is None else order_words(order)
+        return Mask(self.pattern, bind(self.pattern.program, self.pattern.name, self.values, heads, words))
+
+
+@dataclass(frozen=True)
+class StackRequest:
+    """A stack and the values of its parameters."""
+
+    stack: Stack
+    values: Mapping[str, object]
+
+    def bind(self, heads: int) -> BoundStack:
+        return BoundStack.of(self.stack, bind_stack(self.stack.program, self.stack.name, self.values, heads))
 
 
 def read_request(file: str, words: Sequence[str]) -> Request:
-    """The file's pattern that the first word without `=` names, or its only one; the others are `name=value`."""
+    """The pattern that the words say; see `read_subject`."""
+    subject = read_subject(file, words)
+    if isinstance(subject, StackRequest):
+        layers = ", ".join(f"`{mask_words(mask)}`" for mask in subject.bind(1).different)
+        raise AttnError(errors.StackNotTaken(name=subject.stack.name, layers=layers))
+    return subject
+
+
+def mask_words(mask: Mask) -> str:
+    """A pattern and its parameters as a command line has them."""
+    return " ".join([mask.name, *(f"{name}={written(value)}" for name, value in mask.ir.parameters)])
+
+
+def read_subject(file: str, words: Sequence[str]) -> Request | StackRequest:
+    """The file's pattern or stack that the first word without `=` names, or its only one; others are `name=value`."""
     module = load(file)
     names = [word for word in words if "=" not in word]
-    pattern = module[names[0]] if names else only_pattern(module, file)
+    chosen: Pattern | Stack = module[names[0]] if names else only_one(module, file)
     if len(names) > 1:
-        nearest = nearest_name(names[1], pattern.parameters)
-        raise AttnError(errors.StrayWord(pattern=pattern.name, word=names[1], nearest=nearest))
-    return Request(pattern, read_values([word for word in words if "=" in word]))
+        nearest = nearest_name(names[1], chosen.parameters)
+        raise AttnError(errors.StrayWord(pattern=chosen.name, word=names[1], nearest=nearest))
+    values = read_values([word for word in words if "=" in word])
+    return Request(chosen, values) if isinstance(chosen, Pattern) else StackRequest(chosen, values)
 
 
-def only_pattern(module: Module, file: str) -> Pattern:
-    """The pattern that the file itself declares, or the only one of the files that it uses."""
-    own = [name for name in module if module[name].declaration.span.source is module.program.root.span.source]
-    names = own or list(module)
+def only_one(module: Module, file: str) -> Pattern | Stack:
+    """The pattern that the file itself declares, else its stack, else the only pattern of the files that it uses."""
+    everything: dict[str, Pattern | Stack] = {**module, **module.stacks}
+    root = module.program.root.span.source
+    own = [name for name in everything if everything[name].declaration.span.source is root]
+    patterns = [name for name in own if name in module.program.patterns]
+    names = patterns or own or list(module)
     if not names:
         raise AttnError(errors.NoPattern(file=file))
     if len(names) > 1:
-        raise AttnError(errors.SeveralPatterns(file=file, known=", ".join(f"`{name}`" for name in names)))
-    return module[names[0]]
+        kinds = "patterns" if len(own) == len(patterns) else "patterns and stacks"
+        listed = ", ".join(f"`{name}`" for name in own or names)
+        raise AttnError(errors.SeveralPatterns(file=file, what=kinds, known=listed))
+    return everything[names[0]]
 
 
 def read_values(words: Sequence[str]) -> dict[str, object]:
@@ -117,6 +149,17 @@ def complete(mask: MaskIR, given: Mapping[str, NDArray[Any]], needed: frozenset[
     return Inputs({**given, **made}, tuple(made))
 
 
+def complete_all(stack: StackIR, given: Mapping[str, NDArray[Any]]) -> Inputs:
+    """The same for what decides the tiles of layers: one array for all that have an input of its name."""
+    arrays = dict(given)
+    made: dict[str, None] = {}
+    for number, mask in enumerate(stack.different):
+        found = complete(mask, layer_inputs(stack, arrays)[number], relation_inputs(mask))
+        arrays |= found.arrays
+        made |= dict.fromkeys(found.made)
+    return Inputs(arrays, tuple(made))
+
+
 def read_block(text: str) -> tuple[int, int]:
     """`128` or `128x64`: queries and keys of a tile."""
     match = re.fullmatch(r"([1-9]\d{0,8})(?:x([1-9]\d{0,8}))?", text)
@@ -139,6 +182,11 @@ def choose(what: str, name: str, known: Sequence[str]) -> str:
         listed = ", ".join(f"`{each}`" for each in known)
         raise AttnError(errors.UnknownChoice(what=what, name=name, known=listed, nearest=nearest_name(name, known)))
     return name
+
+
+def order_words(order: str) -> str:
+    """The text behind the word `order`, in which `by` may be left out."""
+    return order if order == "declared" or re.search(r"\bby\b", order) else f"by {order}"
 
 
 def order_text(mask: MaskIR) -> str:

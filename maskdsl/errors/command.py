@@ -5,10 +5,11 @@ from maskdsl.diagnostics import Diagnostic
 
 class SeveralPatterns(Diagnostic):
     code = "E501"
-    message = "`{file}` has several patterns"
+    message = "`{file}` has several {what}"
     help = "name one of them behind the file: {known}"
 
     file: str
+    what: str
     known: str
 
 
@@ -103,3 +104,20 @@ class NotWritten(Diagnostic):
 
     file: str
     reason: str
+
+
+class StackNotTaken(Diagnostic):
+    code = "E520"
+    message = "`{name}` is a stack of layers, and this command takes one pattern"
+    help = "its layers are {layers}"
+
+    name: str
+    layers: str
+
+
+class NotForStacks(Diagnostic):
+    code = "E521"
+    message = "`{option}` is for patterns, and `{name}` is a stack"
+
+    option: str
+    name: str

@@ -12,6 +12,7 @@ from maskdsl.ir.coordinates import trace
 from maskdsl.ir.expressions import Coordinate, Read, Side, walk
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
+from maskdsl.ir.stack import StackIR
 
 Array = NDArray[Any]
 
@@ -24,12 +25,7 @@ def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str
 
     Batch entries may be any number, the same for all inputs.
     """
-    found: list[Diagnostic] = []
-    names = [each.name for each in mask.inputs]
-    for name in given:
-        if name not in names:
-            nearest = nearest_name(name, names)
-            found.append(errors.UnknownInput(name=name, pattern=mask.name, nearest=nearest, span=mask.span))
+    found: list[Diagnostic] = list(unknown(mask, given))
     arrays: dict[str, Array] = {}
     batch: int | None = None
     required = set(needed)
@@ -44,6 +40,23 @@ def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str
     if found:
         raise AttnError(*found)
     return arrays
+
+
+def layer_inputs(stack: StackIR, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of what is given, what each different layer of a stack has. Raises if none has it."""
+    found = list(unknown(stack, given))
+    if found:
+        raise AttnError(*found)
+    names = [{each.name for each in mask.inputs} for mask in stack.different]
+    return [{name: value for name, value in given.items() if name in own} for own in names]
+
+
+def unknown(mask: MaskIR | StackIR, given: Iterable[str]) -> Iterator[Diagnostic]:
+    names = [each.name for each in mask.inputs]
+    for name in given:
+        if name not in names:
+            nearest = nearest_name(name, names)
+            yield errors.UnknownInput(name=name, pattern=mask.name, nearest=nearest, span=mask.span)
 
 
 def batch_entries(declared: Input, array: Array) -> int | None:

@@ -41,14 +41,22 @@ def room(console: Console, mask: MaskIR, pictures: int) -> tuple[int, int]:
 
 def title(mask: MaskIR) -> Text:
     """`longformer(n=4096, size=512)`, lengths and heads."""
-    text = Text(mask.name, style="bold")
-    parameters = ", ".join(f"{name}={written(value)}" for name, value in mask.parameters)
-    text.append(f"({parameters})", style="not bold")
+    text = called(mask.name, mask.parameters)
     lengths = units.count(mask.queries.length) + " tokens"
     if not mask.self_attention:
         lengths = f"{units.count(mask.queries.length)} queries, {units.count(mask.keys.length)} keys"
-    text.append(f"  {lengths}, {mask.heads} head{'s' * (mask.heads > 1)}", style="not bold dim")
+    text.append(f"  {lengths}, {head_count(mask.heads)}", style="not bold dim")
     return text
+
+
+def called(name: str, parameters: Iterable[tuple[str, object]]) -> Text:
+    """`longformer(n=4096, size=512)`."""
+    values = ", ".join(f"{each}={written(value)}" for each, value in parameters)
+    return Text.assemble((name, "bold"), f"({values})")
+
+
+def head_count(heads: int) -> str:
+    return f"{heads} head{'s' * (heads > 1)}"
 
 
 def first_sentence(text: str) -> str:
