@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.blockmap import BlockMap
+from maskdsl.analysis.devices import find_device
 from maskdsl.analysis.stack_stats import StackStats, stack_stats
 from maskdsl.analysis.stats import Stats, stats
 from maskdsl.analysis.tiles import tiles
@@ -24,6 +25,7 @@ from maskdsl.ir.evaluate import dense
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.ir.stack import StackIR
+from maskdsl.prediction import Prediction, predict_mask
 from maskdsl.syntax.program import Program, load_program, program_from_text
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
 
@@ -195,6 +197,13 @@ class Mask:
     def stats(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> Stats:
         """Density, block density, waste, FLOPs, bytes and the bound of the speed-up, all exact."""
         return stats(self.ir, block=block, inputs=_arrays(inputs))
+
+    def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> Prediction:
+        """Seconds that kernels should take forward and backward, and why: from exact tiles and the GPU's datasheet.
+
+        Of A100, H100, H200, B200 and MI300X, for two-byte numbers. Nothing is measured; `analysis/cost.py` says how.
+        """
+        return predict_mask(self.ir, find_device(gpu), _arrays(inputs), head_dim=head_dim, batch=batch)
 
     def with_order(self, order: str) -> Mask:
         """The same mask in another layout; see `Pattern.bind`."""

@@ -104,10 +104,10 @@ class Cost:
 
     @property
     def limit(self) -> str:
-        """What the time is made of: `memory`, `arithmetic`, or `longest row` where the chip waits for that one."""
+        """What the time is made of: `memory`, `arithmetic`, or `long row` where the chip waits for that one."""
         if self.memory_seconds >= self.schedule_seconds:
             return "memory"
-        return "longest row" if self.row_seconds > self.arithmetic_seconds else "arithmetic"
+        return "long row" if self.row_seconds > self.arithmetic_seconds else "arithmetic"
 
     def as_dict(self) -> dict[str, Any]:
         derived = ("seconds", "lower_bound", "balance", "limit")

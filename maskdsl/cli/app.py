@@ -17,6 +17,7 @@ from maskdsl.cli.options import (
     File,
     Files,
     Given,
+    Gpus,
     HeadDim,
     Heads,
     OneHead,
@@ -99,10 +100,11 @@ def stats(
     block: Annotated[str, Option("--block", metavar="SIZE", help="Tokens of a tile, 128 or 128x64.")] = "128",
     given: Given = None,
     head_dim: HeadDim = 64,
+    gpu: Gpus = None,
     json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure a pattern: density, waste, arithmetic, keys per query. Exact."""
-    looks.stats(file, words or [], heads, head or [], order or [], block, given or [], head_dim, json)
+    """Measure a pattern: density, waste, arithmetic, keys per query. Exact; times on GPUs are predictions."""
+    looks.stats(file, words or [], heads, head or [], order or [], block, given or [], head_dim, gpu or [], json)
 
 
 @app.command()

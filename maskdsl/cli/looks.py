@@ -21,6 +21,7 @@ from maskdsl.cli.request import (
     order_words,
     read_arrays,
     read_block,
+    read_gpus,
     read_heads,
     read_request,
     read_subject,
@@ -29,10 +30,11 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NotForStacks
 from maskdsl.ir.inputs import layer_inputs, relation_inputs
 from maskdsl.pipeline import STAGES, Arrays
+from maskdsl.prediction import predict_mask
 from maskdsl.view.cells import fit
 from maskdsl.view.show import Layout, head_classes, room, shown, title
 from maskdsl.view.stacks import layers_table, layers_text, stack_title
-from maskdsl.view.tables import head_columns, stats_table
+from maskdsl.view.tables import head_columns, prediction_table, stats_table
 
 MOST_COLUMNS = 6
 """Of a table."""
@@ -119,24 +121,33 @@ def stats(
     block: str,
     given: Sequence[str],
     head_dim: int,
+    gpus: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Prints the figures of every order; of a stack a line for each of its different layers and for all together."""
+    """Prints the figures of every order and what is predicted; of a stack a line for each different layer, and for all."""
     chosen = read_heads(wanted, heads)
     size = read_block(block)
+    devices = read_gpus(gpus)
     subject = read_subject(file, words)
     if isinstance(subject, StackRequest):
-        if wanted or orders:
-            option = "--head" if wanted else "--order"
+        if wanted or orders or gpus:
+            option = "--head" if wanted else "--order" if orders else "--gpu"
             raise AttnError(NotForStacks(option=option, name=subject.stack.name))
         print_stack_stats(subject.bind(heads), size, given, head_dim, as_json)
         return
     masks = list(bound(subject, heads, orders))
     inputs = tile_inputs(masks, given).arrays
     found = {order_text(mask.ir): measure(mask.ir, size, inputs, head_dim=head_dim) for mask in masks}
+    predicted = {
+        order_text(mask.ir): [predict_mask(mask.ir, device, inputs, head_dim=head_dim) for device in devices]
+        for mask in masks
+    }
     if as_json:
         head = {"pattern": masks[0].name, "parameters": dict(masks[0].ir.parameters), "heads": heads}
-        orders_found = [{"order": order, **figures.as_dict()} for order, figures in found.items()]
+        orders_found = [
+            {"order": order, **figures.as_dict(), "gpus": [each.as_dict() for each in predicted[order]]}
+            for order, figures in found.items()
+        ]
         print(json.dumps(finite({**head, "orders": orders_found}), indent=2))
         return
     columns = []
@@ -151,6 +162,10 @@ def stats(
     console.print(title(masks[0].ir))
     console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")
     console.print(stats_table(columns[:MOST_COLUMNS]))
+    for order, predictions in predicted.items():
+        if predictions:
+            console.print(f"predicted from datasheets, not measured, {order}", style="dim")
+            console.print(prediction_table(predictions))
     if len(columns) > MOST_COLUMNS:
         note(f"{len(columns) - MOST_COLUMNS} more columns are left out; --json has the figures of every head")
 

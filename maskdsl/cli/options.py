@@ -4,6 +4,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from maskdsl.analysis.devices import DEVICES
+
 File = Annotated[str, Argument(metavar="FILE", help="An .attn file.", show_default=False)]
 Files = Annotated[list[str], Argument(metavar="FILE...", help=".attn files.", show_default=False)]
 Words = Annotated[
@@ -38,6 +40,15 @@ Given = Annotated[
         "--input",
         metavar="NAME=FILE.npy",
         help="Values of a run-time input; plausible ones are made up for those left out.",
+        show_default=False,
+    ),
+]
+Gpus = Annotated[
+    list[str] | None,
+    Option(
+        "--gpu",
+        metavar="NAME",
+        help=f"Predict times on {', '.join(device.name for device in DEVICES)}, or all; may be repeated.",
         show_default=False,
     ),
 ]

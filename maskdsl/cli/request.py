@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskdsl.analysis.devices import DEVICES, Device, find_device
 from maskdsl.api import BoundStack, Mask, Module, Pattern, Stack, load
 from maskdsl.bind import bind, bind_stack
 from maskdsl.cli.values import read_value
@@ -174,6 +175,11 @@ def read_heads(heads: Sequence[int], count: int) -> list[int]:
         if not 0 <= head < count:
             raise AttnError(errors.UnknownHead(head=head, heads=count))
     return sorted(set(heads)) or list(range(count))
+
+
+def read_gpus(names: Sequence[str]) -> tuple[Device, ...]:
+    """The GPUs of these names; all that are known where one is `all`."""
+    return DEVICES if "all" in names else tuple(map(find_device, dict.fromkeys(names)))
 
 
 def choose(what: str, name: str, known: Sequence[str]) -> str:

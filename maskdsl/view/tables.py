@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from maskdsl.analysis.stats import Figures, Stats
+from maskdsl.prediction import Prediction
 from maskdsl.view import units
 
 LINES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
@@ -29,15 +30,40 @@ LINES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("read and written", lambda figures: units.size(figures.bytes)),
 )
 
+PREDICTED: tuple[tuple[str, Callable[[Prediction], str]], ...] = (
+    ("forward", lambda found: units.duration(found.forward_seconds)),
+    ("dense attention", lambda found: units.duration(found.forward.dense.seconds)),
+    ("speed-up", lambda found: units.times(found.forward_speedup)),
+    ("limited by", lambda found: found.forward.cost.limit),
+    ("tiles", lambda found: " x ".join(map(str, found.forward.choice.block))),
+    ("longest row of tiles", lambda found: units.count(found.forward.cost.longest_row)),
+    ("waves of programs", lambda found: units.digits(found.forward.cost.waves)),
+    ("multiprocessors busy", lambda found: units.percent(found.forward.cost.balance)),
+    ("from and to memory", lambda found: units.size(found.forward.cost.bytes)),
+    ("backward", lambda found: units.duration(found.backward_seconds)),
+    ("speed-up of backward", lambda found: units.times(found.backward_speedup)),
+)
+
+
+def prediction_table(found: Sequence[Prediction]) -> Table:
+    """GPUs side by side under their names."""
+    rows = [(name, [show(each) for each in found]) for name, show in PREDICTED]
+    return table_of([each.device.name for each in found], rows)
+
 
 def stats_table(columns: Sequence[tuple[str, Figures]]) -> Table:
     """Figures side by side under their names."""
+    rows = [(name, [show(figures) for _, figures in columns]) for name, show in LINES]
+    return table_of([name for name, _ in columns], rows)
+
+
+def table_of(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for name, _ in columns:
+    for name in columns:
         table.add_column(Text(name), justify="right")
-    for name, show in LINES:
-        table.add_row(name, *(show(figures) for _, figures in columns))
+    for name, cells in rows:
+        table.add_row(name, *cells)
     return table
 
 

@@ -63,6 +63,20 @@ def test_stats(maskdsl, local):
     assert "tiles of 32 x 32 tokens, head dimension 64" in out
 
 
+def test_predictions(maskdsl, local):
+    out = maskdsl("stats", local, "n=4096", "--gpu", "h100", "--gpu", "A100").out
+    assert "predicted from datasheets, not measured, declared order" in out
+    rows = {line[:22].strip(): line[22:].split() for line in out.split("predicted from")[1].splitlines()}
+    assert rows["limited by"] and len(rows["waves of programs"]) == 2
+    every = json.loads(maskdsl("stats", local, "n=4096", "--gpu", "all", "--json").out)["orders"][0]["gpus"]
+    assert [each["gpu"] for each in every] == ["A100", "H100", "H200", "B200", "MI300X"]
+    assert all(0 < each["forward_seconds"] < each["backward_seconds"] for each in every)
+    plain = maskdsl("stats", local, "--json").out
+    assert json.loads(plain)["orders"][0]["gpus"] == [] and "predicted" not in maskdsl("stats", local).out
+    unknown = maskdsl("stats", local, "--gpu", "h10")
+    assert unknown.code == 2 and "E352" in unknown.err and "did you mean `H100`" in unknown.err
+
+
 def test_stats_by_head_and_order(maskdsl):
     out = maskdsl("stats", CSWIN, "h=14", "w=14").out
     assert "each of heads 0-1" in out and "each of heads 2-3" in out

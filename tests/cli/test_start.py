@@ -24,6 +24,7 @@ QUICK = [
     ["fmt", "--check", LONGFORMER],
     ["show", LONGFORMER],
     ["stats", LONGFORMER],
+    ["stats", LONGFORMER, "--gpu", "all"],
     ["emit", LONGFORMER],
 ]
 
@@ -34,13 +35,13 @@ def run(*words, **environment):
     )
 
 
-@pytest.mark.parametrize("words", QUICK, ids=lambda words: words[0])
+@pytest.mark.parametrize("words", QUICK, ids=" ".join)
 def test_torch_is_not_imported(words):
     ended = run("-c", WITHOUT_TORCH, *words)
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize("words", QUICK, ids=lambda words: words[0])
+@pytest.mark.parametrize("words", QUICK, ids=" ".join)
 def test_answers_are_quick(words):
     """In processor time, which others' work lengthens little; benchmarks hold the real bound, of wall-clock time."""
     times = []
