@@ -178,6 +178,11 @@ class Mask:
         return self.ir.keys.length
 
     @property
+    def given_key_length(self) -> int:
+        """How many keys a call gives: as many, but for spaces that are pooled from those given."""
+        return self.ir.keys.given_length
+
+    @property
     def heads(self) -> int:
         return self.ir.heads
 

@@ -153,7 +153,7 @@ def prepared(pattern: Pattern, case: Case) -> tuple[Mask, dict[str, Array], Arra
     """The mask, its inputs and what attends, [batch, heads, queries, keys]; None if the case makes no sense."""
     try:
         mask = pattern.bind(heads=case.heads, order=case.order, **case.parameters)
-        if max(mask.query_length, mask.key_length) > MOST_TOKENS:
+        if max(mask.query_length, mask.key_length, mask.given_key_length) > MOST_TOKENS:
             return None
         inputs = _inputs(mask, case)
         attends = [[dense(mask.ir, h, b, inputs) for h in range(case.heads)] for b in range(case.batch)]
@@ -191,8 +191,8 @@ def _problems(
     dtype = DTYPES[case.dtype]
     shapes = [
         (case.batch, case.heads, mask.query_length, case.dim),
-        (case.batch, case.key_heads, mask.key_length, case.dim),
-        (case.batch, case.key_heads, mask.key_length, case.dim),
+        (case.batch, case.key_heads, mask.given_key_length, case.dim),
+        (case.batch, case.key_heads, mask.given_key_length, case.dim),
     ]
     tensors = [torch.tensor(random.normal(size=shape)).to(dtype) for shape in shapes]
     given = {name: torch.as_tensor(value) for name, value in inputs.items()}

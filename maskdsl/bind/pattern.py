@@ -12,7 +12,7 @@ from maskdsl.bind.macros import let_value
 from maskdsl.bind.names import OF_CALLS
 from maskdsl.bind.parameters import check_argument, check_name, parameter_names, plain, unknown_axes
 from maskdsl.bind.report import Report
-from maskdsl.bind.spaces import check_count, declare_sequences, declare_space
+from maskdsl.bind.spaces import check_count, declare_pooled_space, declare_sequences, declare_space
 from maskdsl.bind.tables import declare
 from maskdsl.bind.terms import operate, promoted
 from maskdsl.bind.values import BAD, Abbreviation, Bad, Term, Value, describe
@@ -123,16 +123,19 @@ def _let(statement: tree.LetStatement, frame: Frame) -> Value:
 def _with_spaces(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> World:
     """The world with spaces and sequences. Nothing else makes sense without them: what is wrong stops here."""
     spaces: dict[str, Space] = {}
-    statements = [each for each in declaration.statements if isinstance(each, tree.SpaceStatement)]
+    kinds = tree.SpaceStatement | tree.PooledSpaceStatement
+    statements = [each for each in declaration.statements if isinstance(each, kinds)]
     check_count(statements, frame)
-    for statement in declaration.statements:
-        match statement:
-            case tree.SpaceStatement(name=name):
-                if check_name(name, spaces, frame, "a space"):
-                    space = declare_space(statement, names.at(statement, frame), elaborate)
-                    spaces[name.id] = Space(name.id, ()) if isinstance(space, Bad) else space
-            case tree.PooledSpaceStatement():
-                frame.add(errors.NotYet(span=statement.span, what="pooled spaces"))
+    for statement in statements:
+        name = statement.name
+        if check_name(name, spaces, frame, "a space"):
+            at = names.at(statement, frame)
+            space = (
+                declare_space(statement, at, elaborate)
+                if isinstance(statement, tree.SpaceStatement)
+                else declare_pooled_space(statement, spaces, at, elaborate)
+            )
+            spaces[name.id] = Space(name.id, ()) if isinstance(space, Bad) else space
     frame.report.check()
     sequences = declare_sequences(declaration, spaces, frame)
     frame.report.check()

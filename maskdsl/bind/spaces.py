@@ -6,10 +6,12 @@ from maskdsl.bind.frame import Frame, SideWorld
 from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.names import RESERVED
 from maskdsl.bind.reading import unknown_space
-from maskdsl.bind.values import BAD, Bad, Term
+from maskdsl.bind.values import BAD, Bad, Term, TupleValue, describe
+from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
 from maskdsl.ir import mask as ir
 from maskdsl.ir.ops import Type
+from maskdsl.source import Span
 from maskdsl.syntax import tree
 
 MOST_TOKENS = 2**31 - 1
@@ -55,6 +57,50 @@ def _length(axis: tree.Axis, frame: Frame, elaborate: Elaborate) -> int | Bad:
     return int(value.constant)
 
 
+def declare_pooled_space(
+    statement: tree.PooledSpaceStatement, spaces: Mapping[str, ir.Space], frame: Frame, elaborate: Elaborate
+) -> ir.Space | Bad:
+    """The space of the boxes of one declared above it, whose axes have the names of that one's."""
+    name, pooling = statement.name.id, statement.pooling
+    kinds = {each.value: each for each in ir.PoolingKind}
+    if pooling.id not in kinds:
+        nearest = nearest_name(pooling.id, kinds)
+        frame.add(errors.UnknownPooling(span=pooling.span, name=pooling.id, nearest=nearest))
+    source = spaces.get(statement.source.id)
+    if source is None:
+        return unknown_space(frame, statement.source.id, statement.source.span, spaces)
+    if pooling.id not in kinds or not source.axes:  # axes are missing where the source was wrong
+        return BAD
+    box = _box(statement.box, source, frame, elaborate)
+    if isinstance(box, Bad):
+        return BAD
+    own = {source.name: name} if len(source.axes) == 1 else {}
+    pairs = zip(source.axes, box, strict=True)
+    axes = tuple(ir.Axis(own.get(axis.name, axis.name), -(-axis.length // side)) for axis, side in pairs)
+    return ir.Space(name, axes, ir.Pooling(kinds[pooling.id], source, box), span=statement.span)
+
+
+def _box(node: tree.Expression, source: ir.Space, frame: Frame, elaborate: Elaborate) -> tuple[int, ...] | Bad:
+    """How long a box is along each axis of the source; the whole axis, where it would be longer."""
+    value, span = elaborate(node, frame), node.span
+    match value:
+        case Bad():
+            return BAD
+        case TupleValue(items=sides):
+            if len(sides) != len(source.axes):
+                count, hint = len(source.axes), f"one for each axis of `{source.name}`"
+                return frame.add(errors.TupleLength(span=span, found=len(sides), expected=count, hint=hint))
+        case Term(type=Type.INT, constant=int(side)):
+            sides = (side,) * len(source.axes)
+        case _:
+            found, expected = describe(value), "an integer or a tuple"
+            return frame.add(errors.TypeMismatch(span=span, what="a box", found=found, expected=expected))
+    short = [side for side in sides if side < 1]
+    if short:
+        return frame.add(errors.BadLength(span=span, what="the side of a box", value=short[0]))
+    return tuple(min(side, axis.length) for side, axis in zip(sides, source.axes, strict=True))
+
+
 def declare_sequences(
     pattern: tree.PatternDeclaration, spaces: Mapping[str, ir.Space], frame: Frame
 ) -> tuple[SideWorld, SideWorld, bool] | Bad:
@@ -79,8 +125,7 @@ def declare_sequences(
             what, hint = "the pattern has no space", "`space tokens[n]` declares one"
             return frame.add(errors.BadSequences(span=span, what=what, hint=hint))
         case None, None, None:
-            what, hint = "the pattern has several spaces", f"say in which order: `tokens {' ++ '.join(spaces)}`"
-            return frame.add(errors.BadSequences(span=span, what=what, hint=hint))
+            return frame.add(_without_sequence(spaces, span))
         case ir.Sequence() as sequence, None, None:
             used = sequence.spaces
             first, second = SideWorld(sequence), None
@@ -91,11 +136,19 @@ def declare_sequences(
             what = "`tokens` stands alone, and `queries` and `keys` together"
             at = next(several[0] for several in statements.values() if several)
             return frame.add(errors.BadSequences(span=at.span, what=what, hint=f"the spaces are {names}"))
+    needed = {each for space in used for each in space.chain}
     for space in spaces.values():
-        if space not in used:
+        if space not in needed:
             what, hint = f"the space `{space.name}` is in no sequence", "it has no tokens"
             frame.add(errors.BadSequences(span=space.span, what=what, hint=hint))
     return first, second or first, second is None
+
+
+def _without_sequence(spaces: Mapping[str, ir.Space], span: Span) -> errors.BadSequences:
+    given = " ++ ".join(name for name, space in spaces.items() if space.pooling is None)
+    every = " ++ ".join(spaces)
+    meant = f"`tokens {every}`" if given == every else f"`queries {given}` and `keys {every}`"
+    return errors.BadSequences(span=span, what="the pattern has several spaces", hint=f"say in which order: {meant}")
 
 
 def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space], frame: Frame) -> ir.Sequence | Bad:
@@ -103,6 +156,9 @@ def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space],
     for name in statement.spaces:
         if name.id not in spaces:
             unknown_space(frame, name.id, name.span, spaces)
+        elif spaces[name.id].pooling is not None and statement.kind != "keys":
+            what, hint = f"the space `{name.id}` is pooled, and gives no queries", "it may stand in `keys` alone"
+            frame.add(errors.BadSequences(span=name.span, what=what, hint=hint))
         elif spaces[name.id] in found:
             frame.add(errors.DuplicateName(span=name.span, name=name.id, kind="once in a sequence is possible"))
         else:

@@ -74,7 +74,7 @@ class Shape:
     backward: bool
 
     def tensors(self, mask: Mask) -> list[Tensor]:
-        lengths = mask.query_length, mask.key_length, mask.key_length
+        lengths = mask.query_length, mask.given_key_length, mask.given_key_length
         generator = torch.Generator().manual_seed(0)
         return [
             torch.randn(self.batch, self.heads, length, self.head_dim, generator=generator)

@@ -1,6 +1,7 @@
 """Plan to a dense torch module: the plainest true statement of a pattern, differentiated by torch itself."""
 
 from maskdsl.emit.header import header
+from maskdsl.emit.pooling import pooling_lines
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import coordinate_calls, helper_lines, pattern_functions
 from maskdsl.plan import KernelPlan
@@ -22,7 +23,7 @@ def emit_reference(plan: KernelPlan) -> str:
         read_skeleton("reference"),
         {
             "header": header(plan, "reference", "Dense attention in plain torch."),
-            "pattern": [*pattern_functions(plan), "", ""],
+            "pattern": [*pattern_functions(plan), "", "", *pooling_lines(mask.keys)],
             "guarded": [*helper_lines(("Attended", "guarded")), "", ""] if extra else [],
             "coordinates": coordinate_calls(plan),
             "score": score,

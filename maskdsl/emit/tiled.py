@@ -1,6 +1,7 @@
 """Plan to a torch module that computes tiles in few large calls, forward and backward, in memory linear in n."""
 
 from maskdsl.emit.header import header
+from maskdsl.emit.pooling import pooling_lines
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import coordinate_calls, definitions, helper_lines, pair_parameters, pattern_functions
 from maskdsl.plan import KernelPlan
@@ -17,7 +18,7 @@ def emit_tiled(plan: KernelPlan) -> str:
         "header": header(plan, "tiled", "Attention over tiles in plain torch."),
         "imports": imports(plan),
         "tiles": [*definitions("tiles"), "", ""],
-        "pattern": [*pattern, *pattern_functions(plan), "", ""],
+        "pattern": [*pattern, *pattern_functions(plan), "", "", *pooling_lines(plan.mask.keys)],
         "coordinates": coordinate_calls(plan),
         "scale": SCALE if plan.mask.scale is None else ["scale = 1"],
         "leaves": [*helper_lines(LEAVES), "", ""] if adjusts(plan) else [],

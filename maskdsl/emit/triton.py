@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from maskdsl.emit.header import header
+from maskdsl.emit.pooling import pooling_lines
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
 from maskdsl.emit.torch_functions import helper, helper_lines, separated
@@ -126,7 +127,7 @@ class Surroundings:
             *([helper(text, "extremes")] if self.plan.finds_device_tiles else []),
             *(["@triton.jit", *helper(text, name)] for name in used),
         ]
-        return [*separated(parts), "", ""] if parts else []
+        return [*([*separated(parts), "", ""] if parts else []), *pooling_lines(self.plan.mask.keys)]
 
     def table_function(self) -> list[str]:
         """The function that makes all tables."""

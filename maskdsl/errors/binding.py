@@ -326,6 +326,14 @@ class CurveArgument(Diagnostic):
     hint: str
 
 
+class UnknownPooling(Diagnostic):
+    code = "E250"
+    message = "`{name}` pools no tokens"
+    label = "spaces are pooled by `mean` and `max`"
+
+    name: str
+
+
 class NotYet(Diagnostic):
     code = "E235"
     message = "this version gives {what} no meaning"

@@ -335,3 +335,20 @@ class NotThreeAxes(Diagnostic):
 
     name: str
     shape: tuple[int, ...]
+
+
+class PackedPooled(Diagnostic):
+    code = "E443"
+    message = "`{pattern}` pools keys, which packed sequences cannot"
+    label = "this pattern"
+    help = "call the attention with a batch of sequences, and `key_lengths` for those that are shorter"
+
+    pattern: str
+
+
+class LaidOutPooled(Diagnostic):
+    code = "E444"
+    message = '`{pattern}` pools keys, which needs them in declared order, and the layout is "ordered"'
+    label = "this pattern"
+
+    pattern: str

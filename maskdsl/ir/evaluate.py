@@ -18,6 +18,7 @@ from maskdsl.ir.expressions import Apply, Batch, Coordinate, Expression, Head, I
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.operators import Array, Leaf, evaluate
 from maskdsl.ir.ops import Op
+from maskdsl.ir.pooling import all_tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,18 +119,19 @@ def attention(
 ) -> tuple[Array, Array]:
     """Attention in float64, in declared order: the output and the log-sum-exp of the final scores.
 
-    q is [batch, heads, queries, dim], k and v are [batch, key heads, keys, dim], and the results [batch, heads,
+    q is [batch, heads, queries, dim], k and v are [batch, key heads, given keys, dim], and the results [batch, heads,
     queries, dim] and [batch, heads, queries]. A query that attends nothing gives zeros and minus infinity.
     """
     batches, heads, queries, _ = q.shape
     out = np.zeros((batches, heads, queries, v.shape[-1]))
     lse = np.full((batches, heads, queries), -np.inf)
     group = heads // k.shape[1]
+    k, v = (all_tokens(mask.keys, x.astype(np.float64)) for x in (k, v))
     for batch, head in np.ndindex(batches, heads):
         pairs = _all_pairs(mask, head if mask.heads > 1 else 0, batch, inputs or {})
         shared = head // group
-        products = q[batch, head].astype(np.float64) @ k[batch, shared].astype(np.float64).T
-        out[batch, head], lse[batch, head] = attend(pairs, products, v[batch, shared].astype(np.float64), q.shape[-1])
+        products = q[batch, head].astype(np.float64) @ k[batch, shared].T
+        out[batch, head], lse[batch, head] = attend(pairs, products, v[batch, shared], q.shape[-1])
     return out, lse
 
 

@@ -18,12 +18,32 @@ class Axis:
     length: int
 
 
+class PoolingKind(StrEnum):
+    MEAN = auto()
+    MAX = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """Each token is the mean or the elementwise maximum of a box of tokens of `source`.
+
+    Boxes stand side by side from the first token on; the last of an axis takes the tokens that there are.
+    """
+
+    kind: PoolingKind
+    source: "Space"
+    box: tuple[int, ...]
+    """The tokens of a box along each axis of the source, at most the axis' length."""
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """Tokens on a grid, row-major, the last axis fastest. The axis of `space text[512]` bears the space's name."""
 
     name: str
     axes: tuple[Axis, ...]
+    pooling: Pooling | None = None
+    """Where its keys and values come from; None if they are given."""
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -32,6 +52,20 @@ class Space:
         for axis in self.axes:
             size *= axis.length
         return size
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return tuple(axis.length for axis in self.axes)
+
+    @property
+    def chain(self) -> "tuple[Space, ...]":
+        """The space that is given, and what is pooled from it step by step, up to this one."""
+        return (*(self.pooling.source.chain if self.pooling is not None else ()), self)
+
+    @property
+    def root(self) -> "Space":
+        """The space that is given: itself, or what it is pooled from in the end."""
+        return self.chain[0]
 
     def axis(self, name: str) -> Axis | None:
         return next((axis for axis in self.axes if axis.name == name), None)
@@ -112,6 +146,19 @@ class Sequence:
     def offsets(self) -> tuple[int, ...]:
         """Declared (and laid-out) position of each space's first token."""
         return tuple(accumulate((space.size for space in self.spaces[:-1]), initial=0))
+
+    @property
+    def given(self) -> tuple[Space, ...]:
+        """The spaces whose tokens a call gives: each pooled one replaced by its root, each once, as they first come."""
+        return tuple(dict.fromkeys(space.root for space in self.spaces))
+
+    @property
+    def given_length(self) -> int:
+        return sum(space.size for space in self.given)
+
+    @property
+    def is_pooled(self) -> bool:
+        return any(space.pooling is not None for space in self.spaces)
 
     def space(self, name: str) -> Space | None:
         return next((space for space in self.spaces if space.name == name), None)

@@ -14,7 +14,17 @@ from maskdsl.ir.expressions import (
     Score,
     Side,
 )
-from maskdsl.ir.mask import Along, Computed, CoordinateDefinition, CoordinateSource, Given, MaskIR, Sequence, Shuffled
+from maskdsl.ir.mask import (
+    Along,
+    Computed,
+    CoordinateDefinition,
+    CoordinateSource,
+    Given,
+    MaskIR,
+    Sequence,
+    Shuffled,
+    Space,
+)
 from maskdsl.ir.ops import Op
 from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
@@ -68,9 +78,8 @@ def print_mask(mask: MaskIR) -> str:
 
 
 def _sequence(kind: str, sequence: Sequence) -> list[str]:
-    lines = []
-    for space in sequence.spaces:
-        lines.append(f"space {space.name}[{', '.join(f'{axis.name} = {axis.length}' for axis in space.axes)}]")
+    spaces = dict.fromkeys(each for space in sequence.spaces for each in space.chain)
+    lines = [_space(space) for space in spaces]
     lines.append(f"{kind} {' ++ '.join(space.name for space in sequence.spaces)}")
     for definition in sequence.coordinates:
         lines += _coordinate(definition)
@@ -78,6 +87,14 @@ def _sequence(kind: str, sequence: Sequence) -> list[str]:
         if keys:
             lines.append(f"order {space.name} by {', '.join(map(print_expression, keys))}")
     return lines
+
+
+def _space(space: Space) -> str:
+    if space.pooling is None:
+        return f"space {space.name}[{', '.join(f'{axis.name} = {axis.length}' for axis in space.axes)}]"
+    source, box = space.pooling.source, space.pooling.box
+    text = str(box if len(box) > 1 else box[0])
+    return f"space {space.name} = {space.pooling.kind}({source.name}, {text})"
 
 
 def _coordinate(definition: CoordinateDefinition) -> list[str]:

@@ -15,7 +15,7 @@ from maskdsl.ir.expressions import (
     Side,
     walk,
 )
-from maskdsl.ir.mask import Along, Computed, Given, MaskIR, Sequence, Shuffled
+from maskdsl.ir.mask import Along, Computed, Given, MaskIR, Sequence, Shuffled, Space
 from maskdsl.ir.ops import COMPARISONS, Op, Type
 
 PAIR = frozenset({Side.QUERY, Side.KEY})
@@ -27,6 +27,7 @@ def verify(mask: MaskIR) -> None:
     if mask.self_attention:
         assert mask.queries == mask.keys, "self-attention with two sequences"
     assert mask.heads >= 1
+    assert not mask.queries.is_pooled, "queries are given"
     for sequence in (mask.queries, mask.keys):
         verify_sequence(mask, sequence)
     _expression(mask, mask.relation, PAIR, Type.BOOL)
@@ -44,6 +45,8 @@ def verify_sequence(mask: MaskIR, sequence: Sequence) -> None:
     names = [space.name for space in sequence.spaces]
     assert len(set(names)) == len(names), names
     assert all(axis.length >= 1 for space in sequence.spaces for axis in space.axes)
+    for pooled in sequence.spaces:
+        _pooling(pooled)
     assert len(sequence.order) in (0, len(sequence.spaces)), sequence.order
     for definition in sequence.coordinates:
         for name, source in definition.sources:
@@ -64,6 +67,15 @@ def verify_sequence(mask: MaskIR, sequence: Sequence) -> None:
     for keys in sequence.order:
         for key in keys:
             _expression(mask, key, TOKEN, key.type)
+
+
+def _pooling(space: Space) -> None:
+    if space.pooling is not None:
+        source, box = space.pooling.source, space.pooling.box
+        sizes = list(zip(source.lengths, box, strict=True))
+        assert all(1 <= side <= length for length, side in sizes), space
+        assert space.lengths == tuple(-(-length // side) for length, side in sizes), space
+        _pooling(source)
 
 
 def _expression(mask: MaskIR, whole: Expression, sides: frozenset[Side], kind: Type, score: bool = False) -> None:

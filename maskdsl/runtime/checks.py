@@ -124,17 +124,25 @@ def wrong_heads(plan: KernelPlan, q: Tensor) -> Iterator[Diagnostic]:
 def missized(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> Iterator[Diagnostic]:
     mask = plan.mask
     yield from wrong_heads(plan, q)
-    lengths = (("q", q, "queries", mask.queries), ("k", k, "keys", mask.keys), ("v", v, "keys", mask.keys))
+    keys = "keys that are not pooled" if mask.keys.is_pooled else "keys"
+    lengths = (("q", q, "queries", mask.queries), ("k", k, keys, mask.keys), ("v", v, keys, mask.keys))
     for name, tensor, kind, sequence in lengths:
-        if tensor.shape[2] != sequence.length:
+        if tensor.shape[2] != sequence.given_length:
             yield errors.WrongLength(
                 name=name,
                 found=tensor.shape[2],
-                expected=sequence.length,
+                expected=sequence.given_length,
                 pattern=mask.name,
                 kind="tokens" if mask.self_attention else kind,
                 span=mask.span,
             )
+
+
+def check_layout(plan: KernelPlan, layout: str) -> None:
+    """Raises if keys come laid out from which others are pooled."""
+    keys = plan.mask.keys
+    if layout == "ordered" and keys.is_pooled and any(keys.order):
+        raise AttnError(errors.LaidOutPooled(pattern=plan.mask.name, span=plan.mask.span))
 
 
 def check_inputs(mask: MaskIR, tensors: Iterable[Tensor], q: Tensor) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.errors import call as errors
@@ -82,7 +83,8 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], *others: A
     recipe = checked(handle, q, k, v, inputs, where)
     if not q.shape[0] or not q.shape[2]:
         return blank(q, v, True)
-    if recipe.backend == "triton" or (recipe.backend == "auto" and serves(q, v)):
+    kernel_serves = recipe.backend == "triton" or (recipe.backend == "auto" and serves(q, v))
+    if kernel_serves and not recipe.plan.mask.keys.is_pooled:
         return recipe.decoder.forward(q, k, v, inputs, *normal(recipe, q, k, where))
     return in_chunk(recipe, q, k, v, inputs, where)
 
@@ -145,8 +147,8 @@ def misplaced(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> Iterator[Dia
         if low < 0 or high > last:
             worst = low if low < 0 else high
             yield errors.QueryStart(start=worst, count=q.shape[2], length=mask.queries.length, span=mask.span)
-    if where.page_table is None and k.shape[2] > mask.keys.length:
-        yield errors.TooManyKeys(found=k.shape[2], length=mask.keys.length, pattern=mask.name, span=mask.span)
+    if where.page_table is None and k.shape[2] > mask.keys.given_length:
+        yield errors.TooManyKeys(found=k.shape[2], length=mask.keys.given_length, pattern=mask.name, span=mask.span)
 
 
 def room(k: Tensor, where: Where) -> int:
@@ -158,7 +160,7 @@ def normal(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> tuple[Tensor, T
     """Starts, lengths and the page table as kernels read them: int32, one start and one length an entry."""
     batch, table = q.shape[0], where.page_table
     starts = where.query_starts.to(torch.int32).expand(batch).contiguous()
-    available = min(room(k, where), recipe.plan.mask.keys.length)
+    available = min(room(k, where), recipe.plan.mask.keys.given_length)
     lengths = torch.full_like(starts, available)
     if where.key_lengths is not None:
         lengths = where.key_lengths.to(torch.int32).clamp(max=available)
@@ -173,7 +175,7 @@ def in_chunk(
 ) -> tuple[Tensor, Tensor]:
     """By any backend, with gradients for everything that has them."""
     starts, lengths, table = normal(recipe, q, k, where)
-    keys = min(room(k, where), recipe.plan.mask.keys.length)
+    keys = min(room(k, where), recipe.plan.mask.keys.given_length)
     places = torch.arange(keys, device=q.device)
     present = places < lengths[:, None]
     if table is not None:
@@ -181,9 +183,23 @@ def in_chunk(
         present &= pages >= 0
         k, v = (x.transpose(1, 2)[pages.clamp(min=0), places % k.shape[2]].transpose(1, 2) for x in (k, v))
     k, v = (x[:, :, :keys].masked_fill(~present[:, None, :, None], 0) for x in (k, v))
-    over = recipe.over(Chunk, q.shape[2], keys)
+    if recipe.plan.mask.keys.is_pooled:
+        k, v, present = with_pooled(recipe, k, v, present)
+    over = recipe.over(Chunk, q.shape[2], k.shape[2])
     values = dict(zip((each.name for each in recipe.plan.mask.inputs), inputs, strict=True))
     return attend_over(over, q, k, v, {**values, **chunk_values(over, values, starts), PRESENT: present})
+
+
+def with_pooled(recipe: Bound, k: Tensor, v: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All keys of the pattern from the first that are given, their values, and which there are, bool [batch, keys].
+
+    What is not there is zero, and has no part in what is pooled.
+    """
+    missing = recipe.plan.mask.keys.given_length - k.shape[2]
+    k, v = (pad(x, (0, 0, 0, missing)) for x in (k, v))
+    there = pad(present, (0, missing))[:, None, :, None]
+    (k, present), (v, _) = (recipe.first.module.with_pooled(x, there) for x in (k, v))
+    return k, v, present[:, 0, :, 0]
 
 
 def attend_over(over: Over, q: Tensor, k: Tensor, v: Tensor, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

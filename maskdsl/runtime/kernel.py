@@ -42,6 +42,7 @@ class Kernel:
         if not q.shape[0]:
             return blank(q, v, wants_lse)
         call = self.call(self.named(inputs), q, wants_lse)
+        k, v = self.all_keys(k), self.all_keys(v)
         route = self.route(call, q, k, layout)
         out, lse = self.backend.forward(call, route.queries(q), route.keys(k), route.keys(v))
         out = route.queries_back(out).contiguous()
@@ -57,12 +58,25 @@ class Kernel:
         declared = [each for each, need in zip(self.plan.mask.inputs, needs[3:], strict=True) if need]
         wanted = [self.plan.input_identifiers[each.name] for each in declared]
         call = self.call(self.named(inputs), saved.q, wants_lse=True)
+        given = [x.detach().requires_grad_(self.plan.mask.keys.is_pooled) for x in (saved.k, saved.v)]
+        with torch.enable_grad():
+            k, v = (self.all_keys(x) for x in given)
+        saved = saved._replace(k=k.detach(), v=v.detach())
         route = self.route(call, saved.q, saved.k, layout)
         found = self.backend.backward(call, route.taken(saved), wanted)
         grads = [route.queries_back(found.q), route.keys_back(found.k), route.keys_back(found.v)]
+        if self.plan.mask.keys.is_pooled:
+            grads[1:] = torch.autograd.grad((k, v), given, grads[1:])
         grads = [grad for grad, need in zip(grads, needs, strict=False) if need]
         grads += [as_given(each, found.values[name]) for each, name in zip(declared, wanted, strict=True)]
         return [grad.contiguous() for grad in grads]
+
+    def all_keys(self, x: Tensor) -> Tensor:
+        """Keys or values with those pooled from them, in declared order."""
+        if not self.plan.mask.keys.is_pooled:
+            return x
+        found: Tensor = self.module.with_pooled(x)[0]
+        return found
 
     def named(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         return {each.name: x for each, x in zip(self.plan.mask.inputs, inputs, strict=True)}

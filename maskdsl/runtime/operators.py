@@ -17,7 +17,7 @@ from torch.autograd.function import _SingleLevelFunction
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import call as errors
 from maskdsl.runtime.call import Saved
-from maskdsl.runtime.checks import check_tensors, check_values
+from maskdsl.runtime.checks import check_layout, check_tensors, check_values
 from maskdsl.runtime.kernel import blank
 from maskdsl.runtime.recipes import find
 
@@ -48,6 +48,7 @@ def attention(
     check_tensors(q, k, v, layout)
     recipe = find(handle).bound(q.shape[2], k.shape[2])
     recipe.check(q, k, v, inputs)
+    check_layout(recipe.plan, layout)
     check_values(recipe.plan.mask, inputs)
     return recipe.kernel(q, v).forward(q, k, v, inputs, layout, wants_lse)
 

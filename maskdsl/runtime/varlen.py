@@ -82,6 +82,8 @@ def check(
 ) -> None:
     """Raises if anything is wrong that can be seen without waiting for a GPU."""
     check_tensors(q, k, v, "declared")
+    if recipe.plan.mask.keys.is_pooled:
+        raise AttnError(errors.PackedPooled(pattern=recipe.plan.mask.name, span=recipe.plan.mask.span))
     mask, tensors = recipe.plan.mask, {"cu_seqlens_q": ends_q, "cu_seqlens_k": ends_k}
     found = [each for name, x in tensors.items() for each in malformed(name, x, len(ends_q), q)]
     if found:

@@ -55,7 +55,7 @@ def tensors_for(
 ) -> tuple[Array, Array, Array]:
     """Float64 arrays q, k and v for an attention over the mask, [batch, heads, tokens, dim]."""
     random = np.random.default_rng(draw(SEEDS))
-    lengths = mask.queries.length, mask.keys.length, mask.keys.length
+    lengths = mask.queries.length, mask.keys.given_length, mask.keys.given_length
     heads = mask.heads, key_heads or mask.heads, key_heads or mask.heads
     q, k, v = (random.normal(size=(batch, h, length, dim)) for h, length in zip(heads, lengths, strict=True))
     return q, k, v

@@ -38,8 +38,9 @@ class RandomPattern:
 def patterns(draw: st.DrawFn, heads: int | None = None, depth: int = 2, tokens: int = MOST_TOKENS) -> RandomPattern:
     """Whole patterns, well typed, that bind as they are.
 
-    One to three spaces of rank 1 to 4 with at most `tokens` tokens together, self- or cross-attention; coordinates,
-    inputs, tables, macros, `let`s, guards, conditions by head, scores, weights, scales and orders.
+    One to three spaces of rank 1 to 4 with at most `tokens` tokens together, self- or cross-attention, sometimes with
+    keys that are pooled from them; coordinates, inputs, tables, macros, `let`s, guards, conditions by head, scores,
+    weights, scales and orders.
     """
     return _Pattern(draw, heads or draw(st.sampled_from([1, 2, 3])), depth, tokens).draw_whole()
 
@@ -97,7 +98,9 @@ class _Pattern:
     def draw_spaces(self) -> World:
         count = choose(self.draw, (1, 1, 2, 3))
         cross = count > 1 and self.draw(st.booleans())
-        spaces = [self.draw_space(SPACES[number], self.tokens // count) for number in range(count)]
+        pools = cross and self.draw(st.integers(0, 3)) == 0
+        most = self.tokens // (2 * count if pools else count)  # no sequence is longer than `POSITIONS`
+        spaces = [self.draw_space(SPACES[number], most) for number in range(count)]
         if not cross:
             if count > 1 or self.draw(st.booleans()):
                 self.lines.append(f"tokens {' ++ '.join(space.name for space in spaces)}")
@@ -106,6 +109,11 @@ class _Pattern:
         queries, keys = spaces[:cut], spaces[cut:]
         if self.draw(st.integers(0, 3)) == 0:  # a space may stand on both sides
             keys = [*keys, queries[0]]
+        if pools:
+            pooled = self.draw_pooled("coarse", choose(self.draw, spaces))
+            kind = choose(self.draw, ("once", "twice", "once and twice"))
+            twice = [] if kind == "once" else [self.draw_pooled("coarser", pooled)]
+            keys = [*twice, *keys, *([] if kind == "twice" else [pooled])]
         for name, side in ("queries", queries), ("keys", keys):
             self.lines.append(f"{name} {' ++ '.join(space.name for space in side)}")
         return World(tuple(queries), tuple(keys), True, self.heads)
@@ -124,6 +132,19 @@ class _Pattern:
         axes.reverse()
         self.lines.append(f"space {name}[{', '.join(f'{axis} = {length}' for axis, length in axes)}]")
         return Space(name, tuple(axes))
+
+    def draw_pooled(self, name: str, source: Space) -> Space:
+        """A space of boxes of the source, some larger than it is."""
+        if self.draw(st.booleans()):
+            sides = [self.draw(st.integers(1, 9))] * len(source.axes)
+            box = str(sides[0])
+        else:
+            sides = [self.draw(st.integers(1, 5)) for _ in source.axes]
+            box = f"({', '.join(map(str, sides))},)"
+        self.lines.append(f"space {name} = {choose(self.draw, ('mean', 'max'))}({source.name}, {box})")
+        own = {source.name: name} if len(source.axes) == 1 else {}
+        pairs = zip(source.axes, sides, strict=True)
+        return Space(name, tuple((own.get(axis, axis), -(-length // side)) for (axis, length), side in pairs))
 
     def draw_parameters(self) -> list[str]:
         names = self.draw(st.lists(st.sampled_from(PARAMETERS), max_size=2, unique=True))

@@ -7,6 +7,7 @@ import pytest
 
 import maskdsl
 from maskdsl.diagnostics import AttnError
+from maskdsl.ir.mask import Axis
 from maskdsl.ir.printer import print_expression, print_mask
 
 
@@ -246,3 +247,30 @@ def test_hostile_patterns_end_soon(text: str) -> None:
 def test_a_long_chain_is_no_deep_recursion() -> None:
     chain = " or ".join(f"k == {n}" for n in range(90))
     assert bound(f"pattern p() {{ space t[100] attend {chain} }}").dense().sum() == 9000
+
+
+POOLED = """
+pattern p(h = 7, w = 9, n = 10) {
+    space text[n]
+    space image[y = h, x = w]
+    space coarse = mean(image, (2, 100))
+    space top = max(coarse, 2)
+    space words = max(text, 4)
+    queries image
+    keys words ++ top ++ text
+    attend all -> all
+}
+"""
+
+
+def test_pooled_spaces() -> None:
+    mask = maskdsl.parse(POOLED)["p"].bind()
+    words, top, text = mask.ir.keys.spaces
+    assert words.axes == (Axis("words", 3),)
+    assert top.axes == (Axis("y", 2), Axis("x", 1))
+    assert top.pooling is not None and top.pooling.source.pooling is not None
+    assert (top.pooling.box, top.pooling.source.pooling.box) == ((2, 1), (2, 9))
+    assert [space.name for space in mask.ir.keys.given] == ["text", "image"]
+    assert (mask.key_length, mask.given_key_length) == (3 + 2 + 10, 10 + 63)
+    assert text.root is text
+    assert "space coarse = mean(image, (2, 9))\nspace top = max(coarse, (2, 1))\n" in print_mask(mask.ir)

@@ -54,8 +54,8 @@ def check(
     """
     shapes = (
         (batch, heads[0], mask.query_length, dims[0]),
-        (batch, heads[1], mask.key_length, dims[0]),
-        (batch, heads[1], mask.key_length, dims[1]),
+        (batch, heads[1], mask.given_key_length, dims[0]),
+        (batch, heads[1], mask.given_key_length, dims[1]),
     )
     tensors = [surrounded(shape, dtype, seed) for seed, shape in enumerate(shapes)]
     inputs = given(mask, batch)

@@ -64,7 +64,7 @@ def call(pattern: maskdsl.Pattern, batch: int, heads: tuple[int, int], dim: int 
         each.name: torch.zeros([dimension.size or batch for dimension in each.dimensions], device=DEVICE).int()
         for each in mask.inputs
     }
-    shapes = ((heads[0], mask.query_length), (heads[1], mask.key_length), (heads[1], mask.key_length))
+    shapes = ((heads[0], mask.query_length), (heads[1], mask.given_key_length), (heads[1], mask.given_key_length))
     tensors = [torch.zeros(batch, *shape, dim, device=DEVICE).half().requires_grad_() for shape in shapes]
     out = mask.compile("triton")(*tensors, **inputs)
     torch.autograd.grad(out, tensors, torch.zeros_like(out))

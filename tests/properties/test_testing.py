@@ -17,6 +17,7 @@ WORDS = (
     *("queries", "tokens", "coord", "input", "let", "require", "score", "weight", "scale", "order", "assert", "def"),
     *("hilbert", "morton", "snake", "shuffle", "random", "ilog2", "clamp", "where", "->", "if", "for", "head", "batch"),
     *("//", "%", "**", "neighborhood", "ball", "window", "blocks", "(t, y, x)", "kernel", "flag", "slope"),
+    *("= mean(", "= max(", "coarser"),
 )
 
 

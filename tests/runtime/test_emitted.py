@@ -24,6 +24,14 @@ PATTERNS = {
         score s + k.heat
         weight exp(k.heat)
     }""",
+    "pooled": """pattern p(n = 40) {
+        space text[n]
+        space words = max(text, 7)
+        space sentences = mean(words, 3)
+        queries text
+        keys sentences ++ text
+        attend all -> all
+    }""",
 }
 
 
@@ -38,9 +46,10 @@ def test_emitted_modules_are_clean(name: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["tiled", "reference"])
-def test_emitted_modules_are_formatted(backend: str) -> None:
+@pytest.mark.parametrize("name", ["plain", "pooled"])
+def test_emitted_modules_are_formatted(name: str, backend: str) -> None:
     """But for relations of several lines, which have one operand a line."""
-    ruff(["format", "--diff"], emitted("plain", backend))
+    ruff(["format", "--diff"], emitted(name, backend))
 
 
 def ruff(command: list[str], text: str) -> None:

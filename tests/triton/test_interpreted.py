@@ -56,6 +56,12 @@ def test_everything() -> None:
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
+def test_pooled_keys() -> None:
+    found = interpret(8, 3, HERE / "pooled.attn")
+    assert len(found) == 2
+    assert not {name: wrong for name, wrong in found.items() if wrong}
+
+
 @pytest.mark.parametrize("part", range(2))
 def test_decoding(part: int) -> None:
     files = [*FILES, *(HERE / f"{name}.attn" for name in ("everything", "inputs", "limits"))]
