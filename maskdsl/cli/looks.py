@@ -124,7 +124,7 @@ def stats(
     gpus: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Prints the figures of every order and what is predicted; of a stack a line for each different layer, and for all."""
+    """Prints the figures of every order and predictions; of a stack a line for each different layer, and for all."""
     chosen = read_heads(wanted, heads)
     size = read_block(block)
     devices = read_gpus(gpus)
