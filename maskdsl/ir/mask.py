@@ -228,6 +228,8 @@ class MaskIR:
     """Float, the product of all `weight` lines."""
     scale: Expression | None = None
     """Float without `Score()`; None means 1 / sqrt(head dim)."""
+    auto: tuple[str, ...] = ()
+    """Spaces whose order is still to be found, by `orders.settled`; until then they are as declared."""
     doc: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
 

@@ -1,0 +1,106 @@
+"""The best order of a mask and the table of all that were compared: the answer of `best_order` and `maskdsl order`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from maskdsl.analysis.devices import Device
+from maskdsl.analysis.variants import check_size
+from maskdsl.ir.inputs import input_arrays, relation_inputs
+from maskdsl.ir.mask import MaskIR
+from maskdsl.orders.layouts import layout_text, spaces_of
+from maskdsl.orders.search import Outcome, Search
+from maskdsl.orders.trials import computed_pairs, full_tiles, partial_tiles
+
+
+@dataclass(frozen=True)
+class Row:
+    """One order with tiles of one size. Counts are over all heads and batch entries."""
+
+    order: str
+    """What stands behind the word `order`, or `declared`."""
+    kind: str
+    """`declared`, `written`, `axes`, `coordinates`, `tiles` or `curve`."""
+    block: tuple[int, int]
+    density: float
+    """Tiles that are not empty, of all tiles."""
+    full_tiles: int
+    partial_tiles: int
+    waste: float
+    """Pairs that are computed and then masked, of those computed."""
+    seconds: float
+    """Predicted: the forward kernel, on a GPU kept busy by other batch entries."""
+    exact: bool
+    """Otherwise some rows of tiles, each exact, stand for the others."""
+
+
+@dataclass(frozen=True)
+class BestOrder:
+    """The order to use, the tiles to use it with, and everything that was compared."""
+
+    order: str
+    block: tuple[int, int]
+    device: str
+    head_dim: int
+    rows: tuple[Row, ...]
+    """The chosen one first, the others by their time."""
+
+    @property
+    def declared(self) -> Row:
+        """The declared order, with the same tiles."""
+        return next(row for row in self.rows if row.order == "declared" and row.block == self.block)
+
+    @property
+    def speedup(self) -> float:
+        """Over the declared order, as predicted."""
+        return self.declared.seconds / self.rows[0].seconds if self.rows[0].seconds else 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and dictionaries, as JSON has them."""
+        return asdict(self) | {"speedup": self.speedup}
+
+
+def best_order(
+    mask: MaskIR,
+    inputs: Mapping[str, object],
+    blocks: Sequence[tuple[int, int]],
+    device: Device,
+    head_dim: int = 64,
+) -> BestOrder:
+    """Over the orders of all spaces and these sizes of tiles. `inputs` as at the call, those that decide the tiles."""
+    given = input_arrays(mask, inputs, relation_inputs(mask))
+    chosen: list[Row] = []
+    others: list[Row] = []
+    for block in blocks:
+        check_size(mask, block)
+        search = Search(mask, given, block, device, head_dim, tuple(spaces_of(mask)), {})
+        best = search.run()
+        for outcome, row in rows(search):
+            (chosen if outcome is best else others).append(row)
+    chosen.sort(key=lambda row: row.seconds)
+    ranked = sorted([*chosen[1:], *others], key=lambda row: row.seconds)
+    return BestOrder(chosen[0].order, chosen[0].block, device.name, head_dim, (chosen[0], *ranked))
+
+
+def rows(search: Search) -> Iterator[tuple[Outcome, Row]]:
+    """Everything that was tried, as lines of the table."""
+    outcomes = list((search.glanced | search.found).values())
+    least = min(search.found.values(), key=lambda outcome: computed_pairs(outcome.trial.tiles))
+    attended = search.trials.attended_share(least.layout) * computed_pairs(least.trial.tiles)
+    for outcome in outcomes:
+        tiles = outcome.trial.tiles
+        computed, full, partial = computed_pairs(tiles), full_tiles(tiles), partial_tiles(tiles)
+        yield (
+            outcome,
+            Row(
+                order=layout_text(search.mask, outcome.layout),
+                kind=outcome.kind,
+                block=search.block,
+                density=(full + partial) / (tiles.query_blocks * tiles.key_blocks * tiles.variant_of.size),
+                full_tiles=full,
+                partial_tiles=partial,
+                waste=max(0.0, 1 - attended / computed) if computed else 0.0,
+                seconds=outcome.seconds,
+                exact=outcome.trial.exact,
+            ),
+        )
