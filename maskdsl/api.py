@@ -25,6 +25,7 @@ from maskdsl.ir.evaluate import dense
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.ir.stack import StackIR
+from maskdsl.orders import BestOrder, best_order
 from maskdsl.prediction import Prediction, predict_mask
 from maskdsl.syntax.program import Program, load_program, program_from_text
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
@@ -127,7 +128,7 @@ class Pattern:
         """The mask at these values of the parameters, for `heads` query heads.
 
         `order` replaces the pattern's own order: `"declared"`, or the text behind the word `order`, such as
-        `"image by hilbert(y, x)"`. Raises `AttnError` with everything that is wrong.
+        `"image by hilbert(y, x)"`, several of them joined by `; `. Raises `AttnError` with everything that is wrong.
         """
         return Mask(self, bind(self.program, self.name, parameters, heads=heads, order=order))
 
@@ -209,6 +210,21 @@ class Mask:
         Of A100, H100, H200, B200 and MI300X, for two-byte numbers. Nothing is measured; `analysis/cost.py` says how.
         """
         return predict_mask(self.ir, find_device(gpu), _arrays(inputs), head_dim=head_dim, batch=batch)
+
+    def best_order(
+        self,
+        block: tuple[int, int] | Sequence[tuple[int, int]] = (128, 128),
+        *,
+        gpu: str = "H100",
+        head_dim: int = 64,
+        **inputs: ArrayLike,
+    ) -> BestOrder:
+        """The order in which this should take the least time, and the table of all that were compared.
+
+        With tiles of `block` (queries, keys), or the best of several sizes. `with_order(found.order)` lays it out.
+        """
+        blocks = [(queries, keys) for queries, keys in np.reshape(block, (-1, 2)).tolist()]
+        return best_order(self.ir, _arrays(inputs), blocks, find_device(gpu), head_dim)
 
     def with_order(self, order: str) -> Mask:
         """The same mask in another layout; see `Pattern.bind`."""

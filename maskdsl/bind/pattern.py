@@ -38,7 +38,7 @@ def bind(
 ) -> MaskIR:
     """The mask of the pattern of this name at these values, for `heads` query heads.
 
-    `order` replaces the pattern's order: the text behind the word `order`, or `"declared"`. Raises `AttnError` with
+    `order` replaces the pattern's order: the text behind the word `order`, several joined by `; `, or `"declared"`. Raises `AttnError` with
     everything that is wrong.
     """
     declaration = find_pattern(program, pattern)
@@ -152,9 +152,8 @@ def _order_statements(declaration: tree.PatternDeclaration, order: str | None) -
     if order == "declared":
         return ()
     if order is not None:
-        statement = parse_statement(Source("<order>", f"order {order}"))
-        assert isinstance(statement, tree.OrderStatement)
-        return (statement,)
+        statements = [parse_statement(Source("<order>", f"order {each.strip()}")) for each in order.split(";")]
+        return tuple(each for each in statements if isinstance(each, tree.OrderStatement))
     return tuple(each for each in declaration.statements if isinstance(each, tree.OrderStatement))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Context, Exit, Option, Typer
 
 from maskdsl import __version__
-from maskdsl.cli import files, looks
+from maskdsl.cli import files, looks, orders
 from maskdsl.cli.consoles import print_error
 from maskdsl.cli.options import (
     DEFAULT_HEADS,
@@ -105,6 +105,25 @@ def stats(
 ) -> None:
     """Measure a pattern: density, waste, arithmetic, keys per query. Exact; times on GPUs are predictions."""
     looks.stats(file, words or [], heads, head or [], order or [], block, given or [], head_dim, gpu or [], json)
+
+
+@app.command()
+def order(
+    file: File,
+    words: Words = None,
+    heads: Heads = DEFAULT_HEADS,
+    block: Annotated[
+        list[str] | None,
+        Option("--block", metavar="SIZE", help="Tokens of a tile, 128x64. Repeat to compare.", show_default="128"),
+    ] = None,
+    gpu: Annotated[str, Option("--gpu", metavar="NAME", help="Predict times on this GPU.")] = "H100",
+    given: Given = None,
+    head_dim: HeadDim = 64,
+    top: Annotated[int, Option("--top", min=1, help="So many lines of the table.")] = 10,
+    json: Annotated[bool, Option("--json", help="Print JSON, with all that was compared.")] = False,
+) -> None:
+    """Find the order of tokens in which a pattern takes the least time; compare it with others."""
+    orders.order(file, words or [], heads, block or ["128"], gpu, head_dim, given or [], top, json)
 
 
 @app.command()

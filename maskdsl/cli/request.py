@@ -17,8 +17,8 @@ from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
 from maskdsl.errors import command as errors
 from maskdsl.ir.inputs import batch_entries, layer_inputs, relation_inputs
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.printer import print_expression
 from maskdsl.ir.stack import StackIR
+from maskdsl.orders.layouts import layout_text, own_layout
 from maskdsl.synthetic import synthetic_inputs
 from maskdsl.view.show import written
 
@@ -192,16 +192,11 @@ def choose(what: str, name: str, known: Sequence[str]) -> str:
 
 def order_words(order: str) -> str:
     """The text behind the word `order`, in which `by` may be left out."""
-    return order if order == "declared" or re.search(r"\bby\b", order) else f"by {order}"
+    parts = [part.strip() for part in order.split(";")]
+    return "; ".join(part if part == "declared" or re.search(r"\bby\b", part) else f"by {part}" for part in parts)
 
 
 def order_text(mask: MaskIR) -> str:
     """The layout of a mask: `declared order`, or as the language writes it."""
-    sides = [mask.queries] if mask.self_attention else [mask.queries, mask.keys]
-    parts: dict[str, None] = {}
-    for sequence in sides:
-        for space, keys in zip(sequence.spaces, sequence.order, strict=False):
-            if keys:
-                by = f"by {', '.join(map(print_expression, keys))}"
-                parts[by if len(sequence.spaces) == 1 else f"{space.name} {by}"] = None
-    return f"order {'; '.join(parts)}" if parts else "declared order"
+    layout = own_layout(mask)
+    return f"order {layout_text(mask, layout)}" if layout else "declared order"

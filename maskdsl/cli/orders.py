@@ -1,0 +1,44 @@
+"""`order`: in which order of tokens a pattern needs the least time."""
+
+import json
+from collections.abc import Sequence
+
+from maskdsl.analysis.devices import find_device
+from maskdsl.cli.consoles import note, output
+from maskdsl.cli.looks import finite, tile_inputs
+from maskdsl.cli.request import read_block, read_request
+from maskdsl.orders import best_order
+from maskdsl.view import units
+from maskdsl.view.orders import orders_table
+from maskdsl.view.show import title
+
+
+def order(
+    file: str,
+    words: Sequence[str],
+    heads: int,
+    blocks: Sequence[str],
+    gpu: str,
+    head_dim: int,
+    given: Sequence[str],
+    top: int,
+    as_json: bool,
+) -> None:
+    """Prints the best order, as the language writes it, and how the others compare."""
+    sizes = [read_block(block) for block in blocks]
+    device = find_device(gpu)
+    mask = read_request(file, words).bind(heads)
+    inputs = tile_inputs([mask], given).arrays
+    found = best_order(mask.ir, inputs, sizes, device, head_dim)
+    if as_json:
+        head = {"pattern": mask.name, "parameters": dict(mask.ir.parameters), "heads": heads}
+        print(json.dumps(finite({**head, **found.as_dict()}), indent=2))
+        return
+    shown = [*found.rows[:top], *(row for row in found.rows[top:] if row is found.declared)]
+    console = output()
+    console.print(title(mask.ir))
+    console.print(orders_table(found, shown))
+    faster = f", {units.times(found.speedup)} as fast as the declared order" if found.order != "declared" else ""
+    console.print(f"order {found.order}{faster}" if found.order != "declared" else "the declared order is the best")
+    if len(shown) < len(found.rows):
+        note(f"{len(found.rows) - len(shown)} more were compared; --top {len(found.rows)} shows all")
