@@ -38,8 +38,8 @@ def bind(
 ) -> MaskIR:
     """The mask of the pattern of this name at these values, for `heads` query heads.
 
-    `order` replaces the pattern's order: the text behind the word `order`, several joined by `; `, or `"declared"`. Raises `AttnError` with
-    everything that is wrong.
+    `order` replaces the pattern's order: the text behind the word `order`, several joined by `; `, or `"declared"`.
+    Raises `AttnError` with everything that is wrong.
     """
     declaration = find_pattern(program, pattern)
     report = Report()

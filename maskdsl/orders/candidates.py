@@ -28,7 +28,7 @@ def every(space: Space, clues: Clues, written: Keys, block: tuple[int, int]) -> 
     if written:
         yield Candidate(written, "written")
     yield from (Candidate(keys, "axes") for keys in axis_orders(space))
-    for several in (clues.groups, clues.coordinates):
+    for several in (clues.coordinates, clues.groups):
         yield from (Candidate((key,), "coordinates") for key in several)
         if several:
             yield Candidate(several, "coordinates")
@@ -45,7 +45,7 @@ def axis_orders(space: Space) -> Iterator[Keys]:
     names = tuple(axis.name for axis in space.axes if axis.length > 1)
     for order in permutations(names):
         rests = (tuple(sorted(order[count:], key=names.index)) for count in range(len(order)))
-        said = next(count for count, rest in enumerate(rests) if order[count:] == rest)
+        said = next((count for count, rest in enumerate(rests) if order[count:] == rest), 0)
         if said:
             yield tuple(map(token, order[:said]))
 

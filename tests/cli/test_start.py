@@ -25,6 +25,7 @@ QUICK = [
     ["show", LONGFORMER],
     ["stats", LONGFORMER],
     ["stats", LONGFORMER, "--gpu", "all"],
+    ["order", LONGFORMER],
     ["emit", LONGFORMER],
 ]
 

@@ -1,0 +1,69 @@
+"""`maskdsl order`: the best order as text and JSON, and what is wrong with a call."""
+
+import json
+
+import numpy as np
+import pytest
+
+PLANE = """
+pattern plane(h = 64, w = 64, kernel = 15) {
+    space image[y = h, x = w]
+    attend neighborhood((kernel, kernel))
+}
+"""
+DOCUMENTS = """
+pattern documents(n = 1024) {
+    space tokens[n]
+    input document: int[tokens]
+    attend same(document)
+}
+"""
+
+
+@pytest.fixture
+def plane(pattern_file):
+    return pattern_file(PLANE, "plane.attn")
+
+
+def test_the_table_and_the_order(maskdsl, plane):
+    ended = maskdsl("order", plane, "--block", "64", "--top", 3)
+    assert ended.code == 0
+    lines = ended.out.splitlines()
+    assert lines[0].startswith("plane(h=64, w=64, kernel=15)  4,096 tokens")
+    assert [line.split()[0] for line in lines[4:7]] == ["by"] * 3
+    assert any(line.startswith(" declared") for line in lines)
+    assert lines[-1].startswith("order by y // 8, x // 8, ")
+    assert "as fast as the declared order" in lines[-1]
+    assert "more were compared" in ended.err
+
+
+def test_the_declared_order_may_be_the_best(maskdsl, local):
+    ended = maskdsl("order", local)
+    assert ended.code == 0
+    assert ended.out.splitlines()[-1] == "the declared order is the best"
+
+
+def test_json_has_everything(maskdsl, plane):
+    ended = maskdsl("order", plane, "kernel=9", "--block", "64", "--block", "64x32", "--gpu", "b200", "--json")
+    found = json.loads(ended.out)
+    assert (found["pattern"], found["parameters"]["kernel"], found["device"]) == ("plane", 9, "B200")
+    assert {tuple(row["block"]) for row in found["rows"]} == {(64, 64), (64, 32)}
+    assert found["rows"][0]["order"] == found["order"]
+    assert sum(row["order"] == "declared" for row in found["rows"]) == 2
+
+
+def test_inputs_from_files(maskdsl, pattern_file, tmp_path):
+    np.save(tmp_path / "document.npy", np.arange(1024, dtype=np.int32) % 5)
+    file = pattern_file(DOCUMENTS, "documents.attn")
+    ended = maskdsl("order", file, "--input", f"document={tmp_path / 'document.npy'}")
+    assert "order by document, " in ended.out
+    assert "made-up values for `document`" in maskdsl("order", file).err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["--gpu", "h1000"], "E352"), (["--block", "0"], "E510"), (["size=3"], "E2")]
+)
+def test_mistakes(maskdsl, plane, words, code):
+    ended = maskdsl("order", plane, *words)
+    assert ended.code == 2
+    assert code in ended.err
