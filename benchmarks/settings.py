@@ -1,4 +1,4 @@
-"""Every example at the largest setting of its paper, or of those who use it: 64 Ki to 256 Ki tokens, 128 Ki of language.
+"""Every example at the largest setting of its paper or of its users: 64 Ki to 256 Ki tokens, 128 Ki of language.
 
 `SETTINGS` has the parameters by file and pattern; what is not named keeps its default. Read by tests of scale.
 """

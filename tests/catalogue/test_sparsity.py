@@ -120,6 +120,37 @@ def test_windows_of_cosmos_predict2_are_fully_block_sparse(kernel, dilation, str
     assert 100 * (1 - found.density) == pytest.approx(published, abs=0.6)
 
 
+@pytest.mark.parametrize(("window", "published"), [(3, 1.56), (5, 7.23)])
+def test_sliding_tiles_have_full_tiles_only(window, published):
+    """Zhang et al. 2025, "Fast Video Generation with Sliding Tile Attention", table 1: 48 x 48 x 48 in tiles of 4."""
+    sizes = {"t": 48, "h": 48, "w": 48, "tile": (4, 4, 4), "window": (window,) * 3}
+    found = figures("video/sliding_tile", "sliding_tile", (64, 64), **sizes)
+    assert found.partial_tiles == 0 and 100 * found.block_density == pytest.approx(published, abs=0.005)
+
+
+def test_sliding_windows_have_hardly_any():
+    """The same table for a window of 11 x 11 x 11 in these tiles: 0.06 % full, 7.17 % partial.
+
+    It counts what a block of queries far from all borders has: 1 and 124 of 1,728. At the borders, where windows are
+    moved inward, blocks have fewer partial tiles and more full ones, so that all together have 0.09 % and 5.18 %.
+    """
+    pattern = maskdsl.load(EXAMPLES / "vision/neighborhood.attn")["na3"]
+    mask = pattern.bind(t=48, h=48, w=48, kernel=(11, 11, 11), order="by t // 4, y // 4, x // 4")
+    tiles = mask.tiles((64, 64))
+    inner, (variant,) = (6 * 12 + 6) * 12 + 6, tiles.variants
+    counts = np.array([variant.full.counts[inner], variant.partial.counts[inner]])
+    assert (100 * counts / tiles.key_blocks).round(3).tolist() == [0.058, 7.176]
+    total = np.array([variant.full.count, variant.partial.count])
+    assert (100 * total / tiles.key_blocks / tiles.query_blocks).round(2).tolist() == [0.09, 5.18]
+
+
+@pytest.mark.parametrize(("window", "published"), [((3, 3, 3), 91.00), ((5, 5, 5), 58.33)])
+def test_windows_of_sliding_tiles_in_hunyuan_video(window, published):
+    """The same paper: windows of 18 x 24 x 24 and 30 x 40 x 40 tokens, sparsity in percent."""
+    found = figures("video/sliding_tile", "sliding_tile", (384, 384), t=30, h=48, w=80, tile=(6, 8, 8), window=window)
+    assert found.partial_tiles == 0 and 100 * (1 - found.density) == pytest.approx(published, abs=0.005)
+
+
 def test_clear_cuts_more_than_99_and_a_half_percent():
     """Liu et al. 2024: an image of 8 Ki, 512 x 512 latent tokens, radius 16. No text, but one needed token."""
     length, text = 512**2, 1
