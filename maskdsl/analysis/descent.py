@@ -199,7 +199,10 @@ def sample(problem: Problem, rows: Array, columns: Array) -> tuple[Array, Array]
 
 
 def search(problem: Problem, rows: Array, columns: Array, some: Array, every: Array) -> tuple[Array, Array]:
-    """Goes on cutting tiles until some pair attends and some doesn't, or all have been looked at."""
+    """Goes on cutting tiles until some pair attends and some doesn't, or all have been looked at.
+
+    Of the last parts of a tile one is looked at first, which mostly is enough; then another, two more, four more.
+    """
     query, key = problem.query, problem.key
     owner = np.arange(len(rows))
     for query_level, key_level, *parts in problem.steps:
@@ -210,8 +213,16 @@ def search(problem: Problem, rows: Array, columns: Array, some: Array, every: Ar
         every[owner[~possible]] = False
         still = possible & ~always & (some == every)[owner]
         rows, columns, owner = rows[still], columns[still], owner[still]
-    for part in chunks(len(rows), problem.chunk(query.sizes[-1] * key.sizes[-1])):
-        attended = problem.look(query.points, key.points, rows[part], columns[part])
-        some[owner[part][attended.any(axis=(1, 2))]] = True
-        every[owner[part][~attended.all(axis=(1, 2))]] = False
+    turn = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    turns = 1
+    while len(owner):
+        now = np.flatnonzero(turn < turns)
+        for part in chunks(len(now), problem.chunk(query.sizes[-1] * key.sizes[-1])):
+            pairs = now[part]
+            attended = problem.look(query.points, key.points, rows[pairs], columns[pairs])
+            some[owner[pairs[attended.any(axis=(1, 2))]]] = True
+            every[owner[pairs[~attended.all(axis=(1, 2))]]] = False
+        later = (turn >= turns) & (some == every)[owner]
+        rows, columns, owner, turn = rows[later], columns[later], owner[later], turn[later]
+        turns *= 2
     return some, every
