@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from maskdsl.analysis.blockmap import BlockMap as BlockMap
+    from maskdsl.analysis.field import Field as Field
     from maskdsl.analysis.stack_stats import StackStats as StackStats
     from maskdsl.analysis.stats import Stats as Stats
     from maskdsl.api import BoundStack as BoundStack
@@ -27,6 +28,7 @@ HOMES = {
     "AttnError": "maskdsl.diagnostics",
     "BlockMap": "maskdsl.analysis.blockmap",
     "BoundStack": "maskdsl.api",
+    "Field": "maskdsl.analysis.field",
     "FollowingAttention": "maskdsl.runtime.attention",
     "Mask": "maskdsl.api",
     "Module": "maskdsl.api",

@@ -31,6 +31,7 @@ from maskdsl.syntax.program import Program, load_program, program_from_text
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
 
 if TYPE_CHECKING:
+    from maskdsl.analysis.field import Field
     from maskdsl.runtime.attention import Attention, FollowingAttention
 
 
@@ -226,6 +227,14 @@ class Mask:
         blocks = [(queries, keys) for queries, keys in np.reshape(block, (-1, 2)).tolist()]
         return best_order(self.ir, _arrays(inputs), blocks, find_device(gpu), head_dim)
 
+    def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
+        """How far information travels from a token (the middle one unless said) and between all tokens, through
+        this layer again and again.
+        """
+        from maskdsl.analysis.field import field  # imports networkx: start-up time
+
+        return field(self.ir, token=token, layers=layers, inputs=_arrays(inputs))
+
     def with_order(self, order: str) -> Mask:
         """The same mask in another layout; see `Pattern.bind`."""
         return self.pattern.bind(heads=self.heads, order=order, **dict(self.ir.parameters))
@@ -318,6 +327,14 @@ class BoundStack:
     def stats(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> StackStats:
         """The figures of each different layer and those of all layers together, all exact."""
         return stack_stats(self.ir, block=block, inputs=_arrays(inputs))
+
+    def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
+        """How far information travels from a token (the middle one unless said) and between all tokens, through
+        these layers, which begin anew behind the last.
+        """
+        from maskdsl.analysis.field import field  # imports networkx: start-up time
+
+        return field(self.ir, token=token, layers=layers, inputs=_arrays(inputs))
 
     def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> tuple[Attention, ...]:
         """The callables of the layers, one object for equal ones; see `Mask.compile`."""

@@ -127,6 +127,30 @@ def order(
 
 
 @app.command()
+def field(
+    file: File,
+    words: Words = None,
+    heads: Heads = DEFAULT_HEADS,
+    layers: Annotated[
+        int | None,
+        Option("--layers", help="Follow so many layers; as many as add anything unless given.", show_default=False),
+    ] = None,
+    token: Annotated[
+        int | None, Option("--from", metavar="TOKEN", help="The token; the middle unless given.", show_default=False)
+    ] = None,
+    given: Given = None,
+    json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+    out: Annotated[
+        str | None, Option("--out", metavar="PICTURE", help="Write a picture, such as field.png.", show_default=False)
+    ] = None,
+) -> None:
+    """Follow information through the layers of a stack, or of a pattern again and again."""
+    from maskdsl.cli import fields  # imports networkx: start-up time
+
+    fields.field(file, words or [], heads, layers, token, given or [], json, out)
+
+
+@app.command()
 def emit(
     file: File,
     words: Words = None,

@@ -29,3 +29,29 @@ class UnknownGpu(Diagnostic):
 
     name: str
     known: str
+
+
+class FieldOfCrossAttention(Diagnostic):
+    code = "E360"
+    message = "`{pattern}` is cross-attention, through which nothing travels from layer to layer"
+    label = "its queries and keys are two sequences"
+
+    pattern: str
+
+
+class UnknownToken(Diagnostic):
+    code = "E361"
+    message = "there is no token {token}"
+    help = "tokens are 0 to {last}"
+
+    token: int
+    last: int
+
+
+class FieldLayers(Diagnostic):
+    code = "E362"
+    message = "{layers} layers cannot be followed"
+    help = "0 to {limit} can"
+
+    layers: int
+    limit: int

@@ -121,3 +121,9 @@ class NotForStacks(Diagnostic):
 
     option: str
     name: str
+
+
+class NoPictures(Diagnostic):
+    code = "E522"
+    message = "pictures are drawn by matplotlib, which is not installed"
+    help = "pip install matplotlib"

@@ -1,0 +1,161 @@
+"""Between all tokens: whether each reaches each, after how many layers, and which never do.
+
+Kept as rows of bits for tokens, where they are few, and otherwise for blocks of tokens in one common layout.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from maskdsl.analysis.arrival import follow_readers
+from maskdsl.analysis.bits import Spread, dense, spread
+from maskdsl.analysis.blockmap import Array
+from maskdsl.analysis.components import (
+    Components,
+    components_of_bits,
+    components_of_graph,
+    connected_pairs,
+    cover,
+    transposed,
+)
+from maskdsl.analysis.hops import Hop, Layer, find_layer, sources
+from maskdsl.ir.stack import StackIR
+
+MOST_CELLS = 1 << 13
+"""A set of rows of bits takes 8 MiB then."""
+MOST_WORDS = 1 << 25
+"""Read by one layer."""
+MOST_EDGES = 1 << 18
+"""Of a graph of tokens, up to which it is made."""
+TILES = 1 << 10
+
+
+@dataclass(frozen=True)
+class Connections:
+    """Of two tokens, one may draw from the other after enough layers, or both from each other, or neither ever.
+
+    By blocks (`block` > 1) numbers of pairs that are connected and of components are lower bounds, as is `never`.
+    """
+
+    block: int
+    """Tokens of a block: 1 where all of this is exact."""
+    everything: bool | None
+    """Each token draws from each one, after enough layers. None: blocks cannot tell."""
+    layers: int | None
+    """After so many nothing is added any more: the longest shortest path. By blocks: everything takes no fewer."""
+    most_layers: int | None
+    """The same, or by blocks: everything takes no more. None where that is not known."""
+    pairs: tuple[int, ...]
+    """Ordered pairs, a token with itself included, after 0, 1, 2, ... layers; the first ones. Empty by blocks."""
+    both_ways: int
+    """Unordered pairs of different tokens that draw from each other."""
+    one_way: int | None
+    never: int
+    components: Components
+    exact_components: bool
+    path: tuple[int, ...]
+    """Tokens along a longest shortest path, from the one that draws to the one drawn from. Empty by blocks."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"pairs": list(self.pairs), "path": list(self.path)}
+
+
+def find_connections(
+    stack: StackIR, given: Sequence[Mapping[str, object]], different: Sequence[Layer], block: int
+) -> Connections:
+    """`different` are the different layers by blocks of so many tokens."""
+    length = stack.length
+    hops = [hop for layer in different for hop in layer.all]
+    runs = sum(len(hop.runs.start) for hop in hops)
+    if block == 1 and length <= MOST_CELLS and runs * (length // 64) <= MOST_WORDS:
+        return by_tokens([different[number].all for number in stack.index], length)
+    size = 1 << (length // TILES).bit_length()
+    shared = one_order(hops)
+    if size != block or not shared:
+        pairs = zip(stack.different, given, strict=True)
+        different = [find_layer(mask, size, inputs, declared=not shared) for mask, inputs in pairs]
+    found = by_blocks([plain(different[number]) for number in stack.index], size, length)
+    if block == 1 and runs <= MOST_EDGES and sum(len(cover(hop.runs, length)[0]) for hop in hops) <= MOST_EDGES:
+        return replace(found, components=components_of_graph(hops, length), exact_components=True)
+    return found
+
+
+def by_tokens(layers: Sequence[tuple[Hop, ...]], length: int) -> Connections:
+    hops = [hop for each in layers for hop in each]
+    order = hops[0].order if hops and one_order(hops) else None
+    laid = [tuple(replace(hop, order=None) for hop in each) for each in layers] if order is not None else layers
+    found = spread(laid, length, reflexive=True)
+    sizes = np.ones(length, dtype=np.int64)
+    back = transposed(found.ever)
+    both, one = connected_pairs(found.ever, back, sizes)
+    return Connections(
+        block=1,
+        everything=both == length * (length - 1) // 2,
+        layers=found.layers,
+        most_layers=found.layers,
+        pairs=found.pairs,
+        both_ways=both,
+        one_way=one,
+        never=length * (length - 1) // 2 - both - one,
+        components=components_of_bits(found.ever, back, sizes),
+        exact_components=True,
+        path=longest_path(layers, found, order) if found.layers else (),
+    )
+
+
+def by_blocks(layers: Sequence[Layer], size: int, length: int) -> Connections:
+    """What is connected through full tiles alone is connected, and what is not through any tiles is not."""
+    cells = -(-length // size)
+    sizes = np.full(cells, size, dtype=np.int64)
+    sizes[-1] = length - (cells - 1) * size
+    least = spread([layer.certain for layer in layers], cells, reflexive=False)
+    most = spread([layer.all for layer in layers], cells, reflexive=True)
+    back = transposed(most.ever)
+    both, _ = connected_pairs(least.ever, transposed(least.ever), sizes)
+    possible, one_way = connected_pairs(most.ever, back, sizes)
+    total = length * (length - 1) // 2
+    everything = True if both == total else None if possible == total else False
+    return Connections(
+        block=size,
+        everything=everything,
+        layers=None if everything is False else most.layers,
+        most_layers=least.layers if everything else None,
+        pairs=(),
+        both_ways=both,
+        one_way=None,
+        never=total - possible - one_way,
+        components=components_of_bits(most.ever, back, sizes),
+        exact_components=False,
+        path=(),
+    )
+
+
+def one_order(hops: Sequence[Hop]) -> bool:
+    """Whether all have the same layout."""
+    orders = [hop.order for hop in hops]
+    known = [order for order in orders if order is not None]
+    return not known or (len(known) == len(orders) and all(np.array_equal(order, known[0]) for order in known))
+
+
+def plain(layer: Layer) -> Layer:
+    """The same, with places in the common layout in place of tokens."""
+    certain, possible = (tuple(replace(hop, order=None) for hop in each) for each in (layer.certain, layer.possible))
+    return Layer(certain, possible)
+
+
+def longest_path(layers: Sequence[tuple[Hop, ...]], found: Spread, order: Array | None) -> tuple[int, ...]:
+    """Tokens along one of the paths that only the last layer completes; rows of bits are places in this order."""
+    late = found.ever & ~found.before
+    row = int(np.argmax(late.any(axis=1)))
+    column = int(np.argmax(dense(late[row][None], len(late))))
+    reader, source = (row, column) if order is None else (int(order[row]), int(order[column]))
+    arrival, _ = follow_readers(layers, source, len(late), found.layers)
+    path = [reader]
+    for number in range(found.layers - 1, -1, -1):
+        if not 0 <= arrival[path[-1]] <= number:  # it did not know yet: it drew from one that did
+            here = np.arange(len(late)) == path[-1]
+            near = sources(layers[number % len(layers)], here) & (arrival >= 0) & (arrival <= number)
+            path.append(int(np.argmax(near)))
+    return tuple(path)

@@ -1,0 +1,50 @@
+"""`field`: how far information travels. Imports networkx."""
+
+import json
+from collections.abc import Sequence
+
+from maskdsl.analysis.field import as_stack
+from maskdsl.analysis.field import field as find_field
+from maskdsl.cli.consoles import output
+from maskdsl.cli.looks import tell
+from maskdsl.cli.request import complete_all, read_arrays, read_subject
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors.command import NoPictures, NotWritten
+from maskdsl.view.field import field_view
+from maskdsl.view.field_figure import save_figure
+from maskdsl.view.show import title
+from maskdsl.view.stacks import stack_title
+
+
+def field(
+    file: str,
+    words: Sequence[str],
+    heads: int,
+    layers: int | None,
+    token: int | None,
+    given: Sequence[str],
+    as_json: bool,
+    out: str | None,
+) -> None:
+    """Prints the receptive field of a token, and what connects all tokens."""
+    bound = read_subject(file, words).bind(heads)
+    stack = as_stack(bound.ir)
+    inputs = complete_all(stack, read_arrays(given))
+    tell(inputs)
+    found = find_field(stack, token=token, layers=layers, inputs=inputs.arrays)
+    tokens = stack.different[0].queries
+    if out is not None:
+        try:
+            save_figure(found, stack.name, tokens, out)
+        except ImportError:
+            raise AttnError(NoPictures()) from None
+        except (OSError, ValueError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise AttnError(NotWritten(file=out, reason=reason)) from None
+    if as_json:
+        values = {"parameters": dict(stack.parameters), "layers": [mask.name for mask in stack.layers]}
+        print(json.dumps(found.as_dict() | values, indent=2))
+        return
+    head = stack_title(stack) if stack is bound.ir else title(stack.different[0])
+    console = output()
+    console.print(field_view(head, found, [mask.name for mask in stack.layers], tokens, console.width))
