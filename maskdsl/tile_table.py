@@ -1,12 +1,14 @@
 """The table of tile sizes, warps and stages: what a kernel starts with, by GPU, head dim, bytes of a number and work.
 
 Plain data and look-ups; read by `runtime`, which falls down a ladder where a GPU has less than its family, or measures
-its rungs where asked to. What ladders begin with at two bytes was compiled ahead of time for all examples: nothing is
+its rungs where asked to. What kernels start with at two bytes was compiled ahead of time for all examples: nothing is
 spilled forward at 64 and 128 dims, nor backward at 64 (`make aot` records it, tests hold it).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from itertools import chain
 from typing import NamedTuple
 
 
@@ -88,6 +90,19 @@ def ladder(
     return *choices, *(each for each in LAST if each.query_block * each.key_block < query * key)
 
 
+def first_choice(
+    rungs: Sequence[TileChoice], fits: Callable[[TileChoice], bool], keeps: Callable[[TileChoice], bool]
+) -> TileChoice:
+    """The first that fits the GPU and keeps its numbers in registers; both are asked of few, as compilers answer.
+
+    For registers alone nothing goes down to what every ladder ends with: spills cost less than tiles so small.
+    Where nothing fits the last rung is taken, whose own error says what is missing.
+    """
+    fitting = filter(fits, rungs)
+    first = next(fitting, rungs[-1])
+    return next((each for each in chain([first], fitting) if each not in LAST and keeps(each)), first)
+
+
 def architecture_of(capability: tuple[int, int]) -> Architecture:
     """The family of an NVIDIA GPU, by the numbers of its compute capability."""
     match capability[0]:
@@ -130,14 +145,17 @@ TABLE = (
     # Two bytes, forward. 128 queries read each key and value least often; two blocks of 64 feed 8 warps.
     entry(SM80, FORWARD, 64, 2, (128, 64, 8, 3), HEAVY, "48 KiB: three stages hide the way from memory"),
     entry(SM80, FORWARD, 64, 2, (128, 64, 8, 2), HEAVY, "tables of pairs in the 99 KiB of 8.6, 8.9, 12.x"),
+    entry(SM80, FORWARD, 64, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
     entry(SM80, FORWARD, 64, 2, (64, 64, 4, 2), HEAVY, "half of that"),
     entry(SM80, FORWARD, 128, 2, (128, 64, 8, 3), WIDE, "96 KiB: three stages, no coordinates to hold"),
     entry(SM80, FORWARD, 128, 2, (128, 64, 8, 2), USUAL, "64 KiB: a third stage costs registers"),
     entry(SM80, FORWARD, 128, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
+    entry(SM80, FORWARD, 128, 2, (128, 32, 8, 2), HEAVY, "a third stage costs registers"),
     entry(SM80, FORWARD, 128, 2, (64, 32, 4, 2), HEAVY, "half of that"),
     entry(SM90, FORWARD, 64, 2, (128, 128, 8, 2), WIDE, "half the rescaling of results"),
     entry(SM90, FORWARD, 64, 2, (128, 64, 8, 3), HEAVY, "a warp group for 64 queries; stages hide memory"),
     entry(SM90, FORWARD, 64, 2, (128, 64, 8, 2), HEAVY, "two stages, for less memory"),
+    entry(SM90, FORWARD, 64, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
     entry(SM90, FORWARD, 128, 2, (128, 128, 8, 2), WIDE, "160 KiB: half the rescaling of results"),
     entry(SM90, FORWARD, 128, 2, (128, 64, 8, 3), USUAL, "128 KiB: one warp group for 64 queries"),
     entry(SM90, FORWARD, 128, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
@@ -145,6 +163,7 @@ TABLE = (
     entry(SM100, FORWARD, 64, 2, (128, 64, 8, 3), WIDE, "three stages, no coordinates to hold"),
     entry(SM100, FORWARD, 64, 2, (128, 64, 8, 2), USUAL, "a third stage costs registers"),
     entry(SM100, FORWARD, 64, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
+    entry(SM100, FORWARD, 64, 2, (64, 64, 8, 2), HEAVY, "as many pairs, half the results of a thread"),
     entry(SM100, FORWARD, 128, 2, (128, 64, 8, 2), WIDE, "104 KiB: no registers for conditions"),
     entry(SM100, FORWARD, 128, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
     entry(SM100, FORWARD, 128, 2, (64, 32, 4, 2), HEAVY, "half of that"),
@@ -163,12 +182,15 @@ TABLE = (
     entry(SM80, KEY_GRADIENT, 64, 2, (32, 64, 8, 1), HEAVY, "room for addresses and conditions"),
     entry(SM90, QUERY_GRADIENT, 64, 2, (128, 64, 8, 2), HEAVY, "64 KiB: one warp group for 64 queries"),
     entry(SM90, QUERY_GRADIENT, 64, 2, (64, 64, 8, 2), HEAVY, "half the queries"),
+    entry(SM90, QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), HEAVY, "as many pairs, half the keys to hold conditions of"),
     entry(SM90, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), HEAVY, "half of that"),
     entry(SM90, KEY_GRADIENT, 64, 2, (32, 128, 8, 2), HEAVY, "two results of 128 keys; 64 queries would spill"),
     entry(SM90, KEY_GRADIENT, 64, 2, (32, 64, 8, 2), HEAVY, "half of that"),
     entry(SM100, QUERY_GRADIENT, 64, 2, (64, 64, 4, 2), USUAL, "4 warps have 255 registers, as many as 8"),
+    entry(SM100, QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), HEAVY, "as many pairs, half the keys to hold conditions of"),
     entry(SM100, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), HEAVY, "room for addresses and conditions"),
     entry(SM100, KEY_GRADIENT, 64, 2, (32, 128, 8, 2), USUAL, "two results of 128 keys"),
+    entry(SM100, KEY_GRADIENT, 64, 2, (32, 128, 8, 1), HEAVY, "a second stage costs registers"),
     entry(SM100, KEY_GRADIENT, 64, 2, (32, 64, 8, 1), HEAVY, "room for addresses and conditions"),
     entry(AMD, QUERY_GRADIENT, 64, 2, (64, 64, 4, 1), USUAL, "4 wavefronts have 512 registers, 8 have 256"),
     entry(AMD, QUERY_GRADIENT, 64, 2, (64, 32, 4, 1), HEAVY, "conditions of half the pairs"),

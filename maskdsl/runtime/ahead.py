@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,7 @@ from maskdsl.plan import KernelPlan, decode_plan, make_plan
 from maskdsl.runtime.decoder import decode_block
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.triton import precision
-from maskdsl.tile_table import Architecture, Kernel, TileChoice, ladder
+from maskdsl.tile_table import Architecture, Kernel, TileChoice, first_choice, ladder
 
 TARGETS: Mapping[str, GPUTarget] = {
     "sm80": GPUTarget("cuda", 80, 32),
@@ -93,15 +94,38 @@ def compile_ahead(
     choice: TileChoice | None = None,
     input_gradients: bool = False,
 ) -> Compiled:
-    """One of the `kernel_names` or `DECODE_KERNELS` of a mask for one of `TARGETS`, a head dim, a type of `DTYPES`."""
-    plan, architecture, size = make_plan(mask), Architecture(target), DTYPES[dtype].itemsize
-    chooser = Kernel(kernel_name) if kernel_name in KERNELS else Kernel.FORWARD
-    choice = choice or ladder(architecture, chooser, dim, size, plan.work)[0]
+    """One of the `kernel_names` or `DECODE_KERNELS` of a mask for one of `TARGETS`, a head dim, a type of `DTYPES`.
+
+    Without a choice one of `KERNELS` goes down its ladder to where nothing spills, and all others take its top.
+    """
+    plan, own = make_plan(mask), kernel_name in KERNELS
+    chooser = Kernel(kernel_name) if own else Kernel.FORWARD
+    rungs = (choice,) if choice else ladder(Architecture(target), chooser, dim, DTYPES[dtype].itemsize, plan.work)
+
+    @cache
+    def compiled(rung: TileChoice) -> Compiled:
+        return compile_choice(plan, target, dim, DTYPES[dtype], kernel_name, rung, input_gradients)
+
+    best = first_choice(rungs, lambda _: True, lambda rung: compiled(rung).usage.spills == 0) if own else rungs[0]
+    return compiled(best)
+
+
+def compile_choice(
+    plan: KernelPlan,
+    target: str,
+    dim: int,
+    dtype: torch.dtype,
+    kernel_name: str,
+    choice: TileChoice,
+    input_gradients: bool,
+) -> Compiled:
+    """The kernel as calls would start it with this choice of tiles."""
+    architecture = Architecture(target)
     if kernel_name in DECODE_KERNELS:
-        block = decode_block(16, dim, size, architecture)
-        started = started_decoding(plan, block, dim, DTYPES[dtype], precision(architecture))
+        block = decode_block(16, dim, dtype.itemsize, architecture)
+        started = started_decoding(plan, block, dim, dtype, precision(architecture))
     else:
-        started = started_kernels(plan, choice, dim, DTYPES[dtype], precision(architecture), input_gradients)
+        started = started_kernels(plan, choice, dim, dtype, precision(architecture), input_gradients)
     kernel, values = started[kernel_name]
     types: dict[str, str] = {}
     constants: dict[str, object] = {}

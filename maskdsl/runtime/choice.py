@@ -1,11 +1,12 @@
 """Which choice of its ladder a kernel starts with: the first that fits the GPU or, where asked for, the fastest.
 
 A choice is compiled before it is taken, with the arguments of the call that asks, and what it needs is held against
-what the GPU has: nothing is started that cannot run. Each question is answered once in a process.
+what the GPU has: nothing is started that cannot run, nor what spills registers where smaller tiles would not. Each
+question is answered once in a process.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from threading import RLock
 from types import FunctionType
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.tuning import Question, fastest
-from maskdsl.tile_table import Architecture, Kernel, TileChoice, architecture_of, ladder
+from maskdsl.tile_table import Architecture, Kernel, TileChoice, architecture_of, first_choice, ladder
 
 TENSOR_MEMORY = 512
 """Columns of tensor memory that a program may have, on GPUs that have any."""
@@ -47,18 +48,21 @@ def answer(plan: KernelPlan, question: Question, function: FunctionType, start: 
     rungs = ladder(architecture(device), kernel, max(question.dims), question.dtype.itemsize, plan.work)
     real = function.__globals__[kernel]
 
-    def fits(choice: TileChoice) -> bool:
+    @cache
+    def tried(choice: TileChoice) -> Trial:
         trial = Trial(real, largest_shared_memory(device))
         start(alone(function, kernel, trial), choice)
-        return trial.fits
+        return trial
+
+    def fits(choice: TileChoice) -> bool:
+        return tried(choice).fits
 
     if plan.tune:
         starts = {choice: partial(start, alone(function, kernel, real), choice) for choice in filter(fits, rungs)}
         found = fastest(question, function, starts)
         if found is not None:
             return found
-    # Where nothing fits the last rung is taken, whose own error says what is missing.
-    return next(filter(fits, rungs), rungs[-1])
+    return first_choice(rungs, fits, lambda choice: tried(choice).keeps_registers)
 
 
 class Trial:
@@ -68,6 +72,8 @@ class Trial:
         self.kernel = kernel
         self.shared = shared
         self.fits = True
+        self.keeps_registers = True
+        """No thread keeps any of its numbers in memory."""
 
     def __getitem__(self, grid: object) -> "Trial":
         return self
@@ -78,9 +84,13 @@ class Trial:
         except RuntimeError:  # a pass of some version of Triton's compiler fails on these tiles
             self.fits = False
             return
-        if compiled is not None:  # the interpreter has nothing to compile
-            needed = compiled.metadata
-            self.fits = needed.shared <= self.shared and (getattr(needed, "tmem_size", 0) or 0) <= TENSOR_MEMORY
+        if compiled is None:  # the interpreter has nothing to compile
+            return
+        needed = compiled.metadata
+        self.fits = needed.shared <= self.shared and (getattr(needed, "tmem_size", 0) or 0) <= TENSOR_MEMORY
+        if self.fits:
+            _ = compiled.run  # Triton loads a kernel when its launcher is asked for; only then it says what spills
+            self.keeps_registers = compiled.n_spills == 0
 
 
 class Idle:

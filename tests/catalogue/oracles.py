@@ -226,6 +226,34 @@ def longlora(heads: int, n: int, group: int) -> Rule:
     return allowed
 
 
+def sink_lora(heads: int, n: int, group: int, sinks: int) -> Rule:
+    def allowed(head: int, q: int, k: int) -> bool:
+        if k > q:
+            return False
+        if k < sinks:
+            return True
+        if head < heads // 2:
+            return q // group == k // group
+        across = (q < group // 2) != (k < group // 2)
+        return not across and any(q in each and k in each for each in shifted(n, group))
+
+    return allowed
+
+
+def block_rank(instruction: int, documents: int, length: int, query: int) -> Rule:
+    starts = [0, *range(instruction, instruction + documents * length + 1, length)]
+
+    def segment(token: int) -> int:
+        return max(number for number, start in enumerate(starts) if start <= token)
+
+    def allowed(head: int, q: int, k: int) -> bool:
+        if k > q:
+            return False
+        return segment(q) == documents + 1 or segment(k) in (0, segment(q))
+
+    return allowed
+
+
 def block_causal(n: int, block: int) -> Rule:
     return lambda head, q, k: k < (q // block + 1) * block
 
@@ -264,6 +292,17 @@ def together(q: int, k: int, parts: list[list[int]]) -> bool:
     return any(q in part and k in part for part in parts)
 
 
+def style_swin(heads: int, h: int, w: int, size: int) -> Rule:
+    def rule(head: int, q: tuple[int, ...], k: tuple[int, ...]) -> bool:
+        if head < heads // 2:
+            return all(together(a, b, windows(size, n)) for a, b, n in zip(q, k, (h, w), strict=True))
+        shift = size // 2
+        border = all((a < shift) == (b < shift) for a, b in zip(q, k, strict=True))
+        return border and all(together(a, b, windows(size, n, shift)) for a, b, n in zip(q, k, (h, w), strict=True))
+
+    return on_grid(h, w)(rule)
+
+
 def crossformer_short(h: int, w: int, group: int) -> Rule:
     return maxvit_block(h, w, group)
 
@@ -295,6 +334,31 @@ def varying_window(h: int, w: int, size: int, ratio: int) -> Rule:
     return grown(h, w, size, more // 2, more - more // 2)
 
 
+def dformer_local(t: int, h: int, w: int, size: int) -> Rule:
+    return on_grid(t, h, w)(
+        lambda head, q, k: all(together(a, b, windows(size, 99)) for a, b in zip(q, k, strict=True))
+    )
+
+
+def dformer_global(t: int, h: int, w: int, size: int) -> Rule:
+    steps = [n // size for n in (t, h, w)]
+    return on_grid(t, h, w)(lambda head, q, k: all((a - b) % n == 0 for a, b, n in zip(q, k, steps, strict=True)))
+
+
+def condaformer(t: int, h: int, w: int, size: int) -> Rule:
+    near = dformer_local(t, h, w, size)
+    places = cells(t, h, w)
+    return lambda head, q, k: near(head, q, k) and any(map(int.__eq__, places[q], places[k]))
+
+
+def favit(heads: int, h: int, w: int, size: int, levels: int) -> Rule:
+    def rule(head: int, q: tuple[int, ...], k: tuple[int, ...]) -> bool:
+        step = [1, 2, 4, 8][head * levels // heads]
+        return all((a - b) % step == 0 and together(a, b, windows(size * step, 99)) for a, b in zip(q, k, strict=True))
+
+    return on_grid(h, w)(rule)
+
+
 def axial(h: int, w: int) -> Rule:
     return on_grid(h, w)(lambda head, q, k: q[0] == k[0] or q[1] == k[1])
 
@@ -303,6 +367,24 @@ def hidiffusion(h: int, w: int, shift: int) -> Rule:
     return on_grid(h, w)(
         lambda head, q, k: all(together(a, b, windows(n // 2, n, shift)) for a, b, n in zip(q, k, (h, w), strict=True))
     )
+
+
+def radial(frames: int, tokens_per_frame: int, block: int, text: int) -> Rule:
+    size = 2 ** tokens_per_frame.bit_length()
+
+    def allowed(head: int, q: int, k: int) -> bool:
+        if max(q, k) >= frames * tokens_per_frame or k < tokens_per_frame:
+            return True
+        (i, a), (j, b) = divmod(q, tokens_per_frame), divmod(k, tokens_per_frame)
+        apart = abs(i - j)
+        if apart <= 1:
+            return True
+        reach = size / 2 ** apart.bit_length()
+        if abs(a - b) > max(reach, block):
+            return False
+        return reach >= block or apart % int(block / reach) == 0
+
+    return allowed
 
 
 def moved_inward(place: int, length: int, size: int) -> range:

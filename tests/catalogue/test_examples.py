@@ -33,6 +33,13 @@ CASES = [
     ("language/log_sparse", "log_sparse", {"n": 70}, 1, oracles.log_sparse),
     ("language/power", "power", {"n": 60, "block": 3, "local": 2, "sinks": 1}, 1, oracles.power),
     ("language/power", "power", {"n": 33, "block": 1, "local": 1, "sinks": 0}, 1, oracles.power),
+    (
+        "language/block_rank",
+        "block_rank",
+        {"instruction": 5, "documents": 3, "length": 7, "query": 4},
+        1,
+        oracles.block_rank,
+    ),
     ("language/block_causal", "block_causal", {"n": 31, "block": 4}, 1, oracles.block_causal),
     (
         "language/shared_question",
@@ -77,8 +84,14 @@ CASES = [
     ("vision/hat", "overlapping", {"h": 10, "w": 9, "size": 3, "overlap": 1}, 1, oracles.hat),
     ("vision/varying_window", "varying_window", {"h": 9, "w": 11, "size": 3, "ratio": 2}, 1, oracles.varying_window),
     ("vision/davit", "spatial", {"h": 8, "w": 9, "size": 4}, 1, oracles.maxvit_block),
+    ("vision/dformer", "local", {"t": 4, "h": 5, "w": 6, "size": 2}, 1, oracles.dformer_local),
+    ("vision/dformer", "global", {"t": 4, "h": 5, "w": 7, "size": 2}, 1, oracles.dformer_global),
+    ("vision/condaformer", "planes", {"t": 4, "h": 5, "w": 6, "size": 3}, 1, oracles.condaformer),
     ("vision/axial", "axial", {"h": 5, "w": 7}, 1, oracles.axial),
     ("vision/hidiffusion", "msw", {"h": 8, "w": 6, "shift": 2}, 1, oracles.hidiffusion),
+    ("video/radial", "radial", {"frames": 9, "tokens_per_frame": 11, "block": 2, "text": 3}, 1, oracles.radial),
+    ("video/radial", "radial", {"frames": 17, "tokens_per_frame": 7, "block": 1, "text": 1}, 1, oracles.radial),
+    ("video/radial", "radial", {"frames": 12, "tokens_per_frame": 9, "block": 4, "text": 2}, 1, oracles.radial),
     (
         "video/sliding_tile",
         "sliding_tile",
@@ -90,6 +103,7 @@ CASES = [
     ("video/spatial_temporal", "spatial", {"t": 5, "h": 3, "w": 4, "frames": 1}, 1, oracles.svg_spatial),
     ("video/spatial_temporal", "temporal", {"t": 4, "h": 3, "w": 5, "width": 2}, 1, oracles.svg_temporal),
     ("video/video_gna", "hunyuan", {"t": 20, "h": 1, "w": 26}, 1, oracles.video_gna((18, 24, 24), (16, 8, 8))),
+    ("video/video_gna", "cosmos", {"t": 2, "h": 3, "w": 50}, 1, oracles.video_gna((16, 32, 48), (1, 8, 16))),
     ("vision/clear", "clear", {"text": 5, "h": 7, "w": 9, "radius": 3}, 1, oracles.clear),
     ("vision/hilbert_window", "hilbert_layout", {"h": 7, "w": 10, "kernel": 5}, 1, oracles.square_window),
 ]
@@ -111,7 +125,10 @@ BY_HEAD = [
     ("language/s2", "s2", {"n": 50, "block": 3, "local": 2, "stride": 4}, oracles.s2),
     ("language/longlora", "longlora", {"n": 48, "group": 12}, oracles.longlora),
     ("language/longlora", "longlora", {"n": 35, "group": 7}, oracles.longlora),
+    ("language/sink_lora", "sink_lora", {"n": 48, "group": 12, "sinks": 2}, oracles.sink_lora),
+    ("vision/style_swin", "style_swin", {"h": 8, "w": 12, "size": 4}, oracles.style_swin),
     ("video/paro", "paro", {"t": 3, "h": 4, "w": 5, "size": 7}, oracles.paro),
+    ("vision/favit", "favit", {"h": 9, "w": 8, "size": 2, "levels": 3}, oracles.favit),
 ]
 
 
@@ -227,6 +244,21 @@ def distances(h: int, w: int) -> tuple[torch.Tensor, torch.Tensor]:
     places = torch.tensor(oracles.cells(h, w)).double()
     dy, dx = (places[:, None] - places[None, :]).abs().unbind(-1)
     return dy, dx
+
+
+def test_manhattan_decays_weights_and_scores() -> None:
+    module, gamma = maskdsl.load(EXAMPLES / "vision/manhattan.attn"), -torch.rand(3, dtype=torch.float64)
+    dy, dx = distances(5, 6)
+    decay = gamma[:, None, None] * (dy + dx)
+    q, k, v, out = run(module["manhattan"].bind(h=5, w=6, heads=3), gamma=gamma)
+    scores = q @ k.transpose(2, 3) * 8**-0.5
+    torch.testing.assert_close(out, (scores.softmax(-1) * decay.exp()) @ v)
+    mask = module["manhattan_window"].bind(h=5, w=6, size=3, heads=3)
+    q, k, v, out = run(mask, gamma=gamma)
+    scores = (q @ k.transpose(2, 3) * 8**-0.5 + decay).masked_fill(~torch.tensor(mask.dense()), -torch.inf)
+    torch.testing.assert_close(out, scores.softmax(-1) @ v)
+    allowed = oracles.maxvit_block(5, 6, 3)
+    np.testing.assert_array_equal(mask.dense(), [[allowed(0, a, b) for b in range(30)] for a in range(30)])
 
 
 def test_gaussian_masks_scale_scores() -> None:

@@ -1,4 +1,7 @@
-"""Choices of tiles: those that a GPU has no room for are never started, and measured ones are kept on disk."""
+"""Choices of tiles: those that a GPU has no room for are never started, and those that spill only for want of others.
+
+Measured ones are kept on disk.
+"""
 
 import json
 from collections.abc import Callable
@@ -9,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from triton.backends.compiler import GPUTarget
+from triton.compiler import CompiledKernel
 from triton.runtime import driver
 
 import maskdsl
@@ -19,7 +23,7 @@ from maskdsl.runtime.ahead import compile_ahead
 from maskdsl.runtime.choice import Chooser
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.tuning import Question
-from maskdsl.tile_table import Architecture, Kernel, TileChoice, ladder
+from maskdsl.tile_table import LAST, Architecture, Kernel, TileChoice, ladder
 
 MASK = maskdsl.parse("pattern window_layer(n = 4096, size = 513) { space tokens[n] attend window(size) }")
 MASK = MASK["window_layer"].bind()
@@ -45,12 +49,14 @@ AMPLE = 227 * 1024
 class Compiler:
     """Stands in for a kernel of Triton: compiles choices to what they need, and keeps what is started."""
 
-    def __init__(self, shared: Callable[[TileChoice], int]) -> None:
+    def __init__(self, shared: Callable[[TileChoice], int], spills: Callable[[TileChoice], int]) -> None:
         self.shared = shared
+        self.spills = spills
         self.started: list[TileChoice] = []
 
     def warmup(self, tiles: TileChoice, grid: tuple[int, ...]) -> object:
-        return SimpleNamespace(metadata=SimpleNamespace(shared=self.shared(tiles)))
+        needed = SimpleNamespace(shared=self.shared(tiles))
+        return SimpleNamespace(metadata=needed, run=None, n_spills=self.spills(tiles))
 
     def __getitem__(self, grid: object) -> Callable[[TileChoice], None]:
         return self.started.append
@@ -65,9 +71,15 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(choice, "largest_shared_memory", lambda device: AMPLE)
 
 
-def module(shared: Callable[[TileChoice], int] = lambda tiles: 0, version: int = 1) -> ModuleType:
+def none(tiles: TileChoice) -> int:
+    return 0
+
+
+def module(
+    shared: Callable[[TileChoice], int] = none, version: int = 1, spills: Callable[[TileChoice], int] = none
+) -> ModuleType:
     found = load_module.__wrapped__(TEXT.format(version=version), "choices")
-    found.__dict__.update({kernel: Compiler(shared) for kernel in Kernel})
+    found.__dict__.update({kernel: Compiler(shared, spills) for kernel in Kernel})
     return found
 
 
@@ -103,6 +115,28 @@ def test_where_nothing_fits_the_smallest_says_so_itself() -> None:
     assert chosen(module(lambda tiles: AMPLE + 1)) == LADDER[-1]
 
 
+OF_TABLE = [each for each in LADDER if each not in LAST]
+
+
+@pytest.mark.parametrize("rung", range(len(OF_TABLE)))
+def test_first_that_keeps_its_registers(rung: int) -> None:
+    found = module(spills=lambda tiles: int(tiles != OF_TABLE[rung]))
+    assert chosen(found) == OF_TABLE[rung]
+    assert found.forward_kernel.started == []
+
+
+def test_where_all_spill_the_first_is_taken_that_fits() -> None:
+    """Not one of those that every ladder ends with, even though they would not spill."""
+    assert (
+        chosen(module(lambda tiles: AMPLE + (tiles == LADDER[0]), spills=lambda tiles: tiles not in LAST)) == LADDER[1]
+    )
+
+
+def test_where_nothing_else_fits_the_last_are_taken() -> None:
+    found = module(lambda tiles: AMPLE + (tiles not in LAST), spills=lambda tiles: 4)
+    assert chosen(found) == LAST[0]
+
+
 @pytest.mark.parametrize("dim", [64, 128, 256])
 @pytest.mark.parametrize("kernel", Kernel)
 def test_ladders_reach_what_small_gpus_have(monkeypatch: pytest.MonkeyPatch, kernel: Kernel, dim: int) -> None:
@@ -116,7 +150,7 @@ def test_ladders_reach_what_small_gpus_have(monkeypatch: pytest.MonkeyPatch, ker
         return needs[tiles]
 
     found = module()
-    found.__dict__[kernel] = Compiler(shared)
+    found.__dict__[kernel] = Compiler(shared, none)
     best = chosen(found, question=replace(QUESTION, kernel=kernel, dims=(dim, dim)))
     assert needs.pop(best) <= limit
     assert all(each > limit for each in needs.values())
@@ -225,6 +259,7 @@ def test_generated_kernels_are_compiled_with_the_arguments_of_the_call(monkeypat
         attention(q, q, q, {}, None, tiles.block, (None, None), "tf32x3", tiles.warps, tiles.stages)
 
     monkeypatch.setattr(driver, "_active", Driver())
+    monkeypatch.setattr(CompiledKernel, "_init_handles", lambda kernel: setattr(kernel, "n_spills", 0))
     best = Chooser().choose(make_plan(MASK.ir), QUESTION, attention.module.attention, start)
     assert tried == [*LADDER[: LADDER.index(best) + 1]]
     used = [compile_ahead(MASK.ir, "sm80", 64, "bf16", Kernel.FORWARD, each).usage.shared for each in tried]
