@@ -341,7 +341,7 @@ def dformer_local(t: int, h: int, w: int, size: int) -> Rule:
 
 
 def dformer_global(t: int, h: int, w: int, size: int) -> Rule:
-    steps = [n // size for n in (t, h, w)]
+    steps = [max(n // size, 1) for n in (t, h, w)]
     return on_grid(t, h, w)(lambda head, q, k: all((a - b) % n == 0 for a, b, n in zip(q, k, steps, strict=True)))
 
 

@@ -86,6 +86,8 @@ CASES = [
     ("vision/davit", "spatial", {"h": 8, "w": 9, "size": 4}, 1, oracles.maxvit_block),
     ("vision/dformer", "local", {"t": 4, "h": 5, "w": 6, "size": 2}, 1, oracles.dformer_local),
     ("vision/dformer", "global", {"t": 4, "h": 5, "w": 7, "size": 2}, 1, oracles.dformer_global),
+    ("vision/dformer", "global", {"t": 1, "h": 5, "w": 9, "size": 3}, 1, oracles.dformer_global),
+    ("vision/condaformer", "planes", {"t": 1, "h": 4, "w": 7, "size": 9}, 1, oracles.condaformer),
     ("vision/condaformer", "planes", {"t": 4, "h": 5, "w": 6, "size": 3}, 1, oracles.condaformer),
     ("vision/axial", "axial", {"h": 5, "w": 7}, 1, oracles.axial),
     ("vision/hidiffusion", "msw", {"h": 8, "w": 6, "shift": 2}, 1, oracles.hidiffusion),
@@ -126,9 +128,12 @@ BY_HEAD = [
     ("language/longlora", "longlora", {"n": 48, "group": 12}, oracles.longlora),
     ("language/longlora", "longlora", {"n": 35, "group": 7}, oracles.longlora),
     ("language/sink_lora", "sink_lora", {"n": 48, "group": 12, "sinks": 2}, oracles.sink_lora),
+    ("language/sink_lora", "sink_lora", {"n": 40, "group": 7, "sinks": 1}, oracles.sink_lora),
     ("vision/style_swin", "style_swin", {"h": 8, "w": 12, "size": 4}, oracles.style_swin),
+    ("vision/style_swin", "style_swin", {"h": 7, "w": 11, "size": 3}, oracles.style_swin),
     ("video/paro", "paro", {"t": 3, "h": 4, "w": 5, "size": 7}, oracles.paro),
     ("vision/favit", "favit", {"h": 9, "w": 8, "size": 2, "levels": 3}, oracles.favit),
+    ("vision/favit", "favit", {"h": 1, "w": 13, "size": 3, "levels": 2}, oracles.favit),
 ]
 
 
