@@ -435,3 +435,79 @@ def svg_temporal(t: int, h: int, w: int, width: int) -> Rule:
 
 def video_gna(window: tuple[int, ...], stride: tuple[int, ...]) -> Callable[[int, int, int], Rule]:
     return lambda t, h, w: grid_neighborhood((t, h, w), window, (1, 1, 1), stride)
+
+
+# Pooled keys stand behind all others
+
+
+def boxes_of(place: tuple[int, ...], size: int) -> tuple[int, ...]:
+    return tuple(at // size for at in place)
+
+
+def boxes(size: int, *lengths: int) -> list[tuple[int, ...]]:
+    """The places of all boxes of `size` on a grid, row-major."""
+    return sorted({boxes_of(place, size) for place in cells(*lengths)})
+
+
+def combiner_fixed(n: int, block: int) -> Rule:
+    def allowed(head: int, q: int, k: int) -> bool:
+        own = range(q // block * block, q + 1)
+        if k < n:
+            return k in own
+        pooled = range((k - n) * block, (k - n + 1) * block)
+        return max(pooled) < min(own)
+
+    return allowed
+
+
+def core_context(n: int, group: int, size: int) -> Rule:
+    def allowed(head: int, q: int, k: int) -> bool:
+        near = range(q - size + 1, q + 1)
+        if k < n:
+            return k in near
+        pooled = range((k - n) * group, (k - n + 1) * group)
+        return all(token < near[0] for token in pooled)
+
+    return allowed
+
+
+def hilo(heads: int, h: int, w: int, size: int, high_heads: int) -> Rule:
+    windows = maxvit_block(h, w, size)
+
+    def allowed(head: int, q: int, k: int) -> bool:
+        is_pooled = k >= h * w
+        if head < high_heads:
+            return not is_pooled and windows(head, q, k)
+        return is_pooled
+
+    return allowed
+
+
+def ultragen(heads: int, h: int, w: int, size: int, ratio: int) -> Rule:
+    def window(head: int, token: int) -> tuple[int, int]:
+        shift = size // 2 if head % 2 else 0
+        return (token // w - shift) // size, (token % w - shift) // size
+
+    return lambda head, q, k: k >= h * w or window(head, q) == window(head, k)
+
+
+def gcvit_global(h: int, w: int, size: int) -> Rule:
+    summary, image = cells(-(-h // size) * size, -(-w // size) * size), cells(h, w)
+    return lambda head, q, k: boxes_of(summary[q], size) == boxes_of(image[k], size)
+
+
+def near_boxes(box: tuple[int, ...], place: tuple[int, ...], size: int) -> bool:
+    own = boxes_of(place, size)
+    return box in [(own[0] + y, own[1] + x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+
+
+def super_gather(h: int, w: int, size: int) -> Rule:
+    return lambda head, q, k: near_boxes(boxes(size, h, w)[q], cells(h, w)[k], size)
+
+
+def super_broadcast(h: int, w: int, size: int) -> Rule:
+    return lambda head, q, k: near_boxes(boxes(size, h, w)[k], cells(h, w)[q], size)
+
+
+def everything(**sizes: int) -> Rule:
+    return lambda head, q, k: True

@@ -108,6 +108,20 @@ CASES = [
     ("video/video_gna", "cosmos", {"t": 2, "h": 3, "w": 50}, 1, oracles.video_gna((16, 32, 48), (1, 8, 16))),
     ("vision/clear", "clear", {"text": 5, "h": 7, "w": 9, "radius": 3}, 1, oracles.clear),
     ("vision/hilbert_window", "hilbert_layout", {"h": 7, "w": 10, "kernel": 5}, 1, oracles.square_window),
+    ("language/combiner", "combiner_fixed", {"n": 41, "block": 6}, 1, oracles.combiner_fixed),
+    ("language/combiner", "combiner_fixed", {"n": 3, "block": 8}, 1, oracles.combiner_fixed),
+    ("routing/core_context", "core_context", {"n": 53, "group": 4, "size": 9}, 1, oracles.core_context),
+    ("routing/core_context", "core_context", {"n": 21, "group": 5, "size": 1}, 1, oracles.core_context),
+    ("vision/gcvit", "local", {"h": 8, "w": 9, "size": 4}, 1, oracles.maxvit_block),
+    ("vision/gcvit", "global_query", {"h": 8, "w": 12, "size": 4}, 1, oracles.gcvit_global),
+    ("vision/gcvit", "global_query", {"h": 7, "w": 1, "size": 3}, 1, oracles.gcvit_global),
+    ("vision/super_token", "gather", {"h": 9, "w": 14, "size": 3}, 1, oracles.super_gather),
+    ("vision/super_token", "broadcast", {"h": 10, "w": 13, "size": 3}, 1, oracles.super_broadcast),
+    ("vision/super_token", "broadcast", {"h": 1, "w": 13, "size": 2}, 1, oracles.super_broadcast),
+    ("vision/agent", "gather", {"h": 5, "w": 7, "size": 3}, 1, oracles.everything),
+    ("vision/agent", "broadcast", {"h": 5, "w": 7, "size": 3}, 1, oracles.everything),
+    ("vision/lookup", "gather", {"h": 4, "w": 6, "size": 2}, 1, oracles.everything),
+    ("vision/lookup", "broadcast", {"h": 4, "w": 6, "size": 2}, 1, oracles.everything),
 ]
 
 
@@ -134,6 +148,9 @@ BY_HEAD = [
     ("video/paro", "paro", {"t": 3, "h": 4, "w": 5, "size": 7}, oracles.paro),
     ("vision/favit", "favit", {"h": 9, "w": 8, "size": 2, "levels": 3}, oracles.favit),
     ("vision/favit", "favit", {"h": 1, "w": 13, "size": 3, "levels": 2}, oracles.favit),
+    ("vision/hilo", "hilo", {"h": 7, "w": 10, "size": 3, "high_heads": 2}, oracles.hilo),
+    ("vision/hilo", "hilo", {"h": 1, "w": 5, "size": 2, "high_heads": 7}, oracles.hilo),
+    ("vision/ultragen", "ultragen", {"h": 7, "w": 10, "size": 5, "ratio": 3}, oracles.ultragen),
 ]
 
 
