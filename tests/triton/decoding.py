@@ -23,8 +23,8 @@ def compare(mask: maskdsl.Mask, inputs: dict[str, Tensor], batch: int, key_heads
     """A few queries from everywhere: one start for all, one for each; keys in one piece, and in pages."""
     dim, value_dim = dims
     q = torch.randn(batch, mask.heads, mask.query_length, dim)
-    k = torch.randn(batch, key_heads, mask.key_length, dim)
-    v = torch.randn(batch, key_heads, mask.key_length, value_dim)
+    k = torch.randn(batch, key_heads, mask.given_key_length, dim)
+    v = torch.randn(batch, key_heads, mask.given_key_length, value_dim)
     whole = mask.compile("reference")(q, k, v, return_lse=True, **inputs)
     attention = mask.compile("triton")
     pages, table = paged((k, v))

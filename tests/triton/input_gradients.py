@@ -45,7 +45,7 @@ class Problem:
         random = np.random.default_rng(seed)
         self.mask, self.random = mask, random
         self.inputs = synthetic_inputs(mask.ir, seed, batch)
-        shapes = [(mask.heads, mask.query_length, 16), *[(key_heads, mask.key_length, 16)] * 2]
+        shapes = [(mask.heads, mask.query_length, 16), *[(key_heads, mask.given_key_length, 16)] * 2]
         self.q, self.k, self.v = (random.normal(size=(batch, *shape)) for shape in shapes)
         self.toward = random.normal(size=self.q.shape)
         self.toward_lse = random.normal(size=self.q.shape[:3])
