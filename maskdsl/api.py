@@ -6,7 +6,7 @@ Nothing here imports torch, but for `Mask.compile` and `Pattern.compile`, which 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from maskdsl.ir.evaluate import dense
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.ir.stack import StackIR
-from maskdsl.orders import BestOrder, best_order
+from maskdsl.orders import BestOrder, best_order, settled
 from maskdsl.prediction import Prediction, predict_mask
 from maskdsl.syntax.program import Program, load_program, program_from_text
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
@@ -131,7 +131,7 @@ class Pattern:
         `order` replaces the pattern's own order: `"declared"`, or the text behind the word `order`, such as
         `"image by hilbert(y, x)"`, several of them joined by `; `. Raises `AttnError` with everything that is wrong.
         """
-        return Mask(self, bind(self.program, self.name, parameters, heads=heads, order=order))
+        return Mask(self, settled(bind(self.program, self.name, parameters, heads=heads, order=order)))
 
     def compile(
         self,
@@ -296,6 +296,7 @@ class BoundStack:
     @staticmethod
     def of(stack: Stack, ir: StackIR) -> BoundStack:
         patterns = stack.program.patterns
+        ir = replace(ir, different=tuple(map(settled, ir.different)))
         masks = (Mask(Pattern(stack.program, patterns[mask.name]), mask) for mask in ir.different)
         return BoundStack(stack, ir, tuple(masks))
 

@@ -150,6 +150,25 @@ def with_order(statement: tree.OrderStatement, frame: Frame, elaborate: Elaborat
     return world
 
 
+def auto_spaces(statements: Iterable[tree.AutoOrderStatement], frame: Frame) -> tuple[str, ...]:
+    """The spaces whose order is to be found: the one that is said, or all that have no order by keys."""
+    world = frame.world
+    sequences = [world.side(side).sequence for side in sides_of(world)]
+    pairs = [pair for each in sequences for pair in zip(each.spaces, each.order, strict=False)]
+    ordered = {space.name for space, keys in pairs if keys}
+    found: dict[str, None] = {}
+    for statement in statements:
+        if not _known_space(statement.space, frame):
+            continue
+        names = [space.name for space in world.spaces()] if statement.space is None else [statement.space.id]
+        free = [name for name in names if name not in ordered and name not in found]
+        if not free:
+            kind = "this space has an order already"
+            frame.add(errors.DuplicateName(span=statement.span, name=names[0], kind=kind))
+        found.update(dict.fromkeys(free))
+    return tuple(found)
+
+
 # Both
 
 

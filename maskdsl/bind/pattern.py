@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from maskdsl.bind.coordinates import with_coordinate, with_given, with_hidden, with_order
+from maskdsl.bind.coordinates import auto_spaces, with_coordinate, with_given, with_hidden, with_order
 from maskdsl.bind.expressions import elaborate
 from maskdsl.bind.frame import Frame, Place, SideWorld, World
 from maskdsl.bind.functions import FUNCTIONS
@@ -148,17 +148,17 @@ def _all_pairs(world: World) -> frozenset[tuple[str, str]]:
     return frozenset((a.name, b.name) for a in world.queries.sequence.spaces for b in world.keys.sequence.spaces)
 
 
-def _order_statements(declaration: tree.PatternDeclaration, order: str | None) -> tuple[tree.OrderStatement, ...]:
+def _order_statements(declaration: tree.PatternDeclaration, order: str | None) -> tuple[tree.Statement, ...]:
+    """Those of the pattern, or those in place of them."""
     if order == "declared":
         return ()
     if order is not None:
-        statements = [parse_statement(Source("<order>", f"order {each.strip()}")) for each in order.split(";")]
-        return tuple(each for each in statements if isinstance(each, tree.OrderStatement))
-    return tuple(each for each in declaration.statements if isinstance(each, tree.OrderStatement))
+        return tuple(parse_statement(Source("<order>", f"order {each.strip()}")) for each in order.split(";"))
+    return declaration.statements
 
 
 def _mask(
-    declaration: tree.PatternDeclaration, names: _Names, frame: Frame, orders: tuple[tree.OrderStatement, ...]
+    declaration: tree.PatternDeclaration, names: _Names, frame: Frame, orders: tuple[tree.Statement, ...]
 ) -> MaskIR:
     """Everything behind the spaces. Expressions that are wrong are left out; the report knows them."""
     frame = _with_inputs(declaration, names, frame)
@@ -178,7 +178,9 @@ def _mask(
     ]
     scale = _scale(declaration, names, known)
     for order in orders:
-        frame = replace(frame, world=with_order(order, names.at(order, frame), elaborate))
+        if isinstance(order, tree.OrderStatement):
+            frame = replace(frame, world=with_order(order, names.at(order, frame), elaborate))
+    auto = auto_spaces([each for each in orders if isinstance(each, tree.AutoOrderStatement)], frame)
     _check_asserts(declaration, names, frame)
     _check_lets(names, scoring)
     frame.report.check()
@@ -201,6 +203,7 @@ def _mask(
         scores=scores,
         weight=weight,
         scale=scale,
+        auto=auto,
         doc=declaration.doc,
         span=declaration.name.span,
     )

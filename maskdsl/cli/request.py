@@ -18,6 +18,7 @@ from maskdsl.errors import command as errors
 from maskdsl.ir.inputs import batch_entries, layer_inputs, relation_inputs
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.stack import StackIR
+from maskdsl.orders import settled
 from maskdsl.orders.layouts import layout_text, own_layout
 from maskdsl.synthetic import synthetic_inputs
 from maskdsl.view.show import written
@@ -35,7 +36,7 @@ class Request:
     def bind(self, heads: int, order: str | None = None) -> Mask:
         """`order` is as in `order_words`. None: as the pattern says."""
         words = None if order is None else order_words(order)
-        return Mask(self.pattern, bind(self.pattern.program, self.pattern.name, self.values, heads, words))
+        return Mask(self.pattern, settled(bind(self.pattern.program, self.pattern.name, self.values, heads, words)))
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,8 @@ def choose(what: str, name: str, known: Sequence[str]) -> str:
 def order_words(order: str) -> str:
     """The text behind the word `order`, in which `by` may be left out."""
     parts = [part.strip() for part in order.split(";")]
-    return "; ".join(part if part == "declared" or re.search(r"\bby\b", part) else f"by {part}" for part in parts)
+    complete = re.compile(r"declared|.*\bby\b.*|(\w+ )?auto")
+    return "; ".join(part if complete.fullmatch(part) else f"by {part}" for part in parts)
 
 
 def order_text(mask: MaskIR) -> str:

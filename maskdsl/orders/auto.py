@@ -4,26 +4,34 @@ from dataclasses import replace
 from functools import lru_cache
 
 from maskdsl.analysis.devices import find_device
+from maskdsl.analysis.variants import MOST_TOKENS
 from maskdsl.ir.mask import MaskIR
 from maskdsl.orders.clues import reads_inputs, without_inputs
-from maskdsl.orders.layouts import laid_out, own_layout
+from maskdsl.orders.layouts import Keys, laid_out, own_layout
 from maskdsl.orders.search import Search
 
 BLOCK = 128, 128
 DEVICE = find_device("H100")
 HEAD_DIM = 64
+KEPT = 64
+"""Masks whose orders are remembered."""
 
 
-@lru_cache(maxsize=64)
 def settled(mask: MaskIR) -> MaskIR:
-    """The mask with orders for its spaces that say `order auto`: the best for tiles of `BLOCK` on `DEVICE`.
+    """The mask with an order for its spaces that say `order auto`: the best for tiles of `BLOCK` on `DEVICE`.
 
     Inputs are not known yet: conditions that read them are taken to hold, and orders by them are no candidates.
     """
-    if not mask.auto:
-        return mask
+    return laid_out(mask, {**own_layout(mask), **dict(found(mask))}) if mask.auto else mask
+
+
+@lru_cache(maxsize=KEPT)
+def found(mask: MaskIR) -> tuple[tuple[str, Keys], ...]:
+    """Space by space, the keys for those that say `order auto`. Masks too long to be analysed stay as they are."""
+    if max(mask.queries.length, mask.keys.length) > MOST_TOKENS:
+        return ()
     own = own_layout(mask)
     known = {name: keys for name, keys in own.items() if not any(reads_inputs(mask, key) for key in keys)}
-    bare = laid_out(replace(mask, relation=without_inputs(mask), inputs=()), {})
+    bare = replace(laid_out(mask, {}), relation=without_inputs(mask))
     best = Search(bare, {}, BLOCK, DEVICE, HEAD_DIM, mask.auto, known).run()
-    return laid_out(mask, {**best.layout, **own})
+    return tuple((name, best.layout.get(name, ())) for name in mask.auto)

@@ -110,6 +110,7 @@ BUILDERS: dict[str, Callable[[Span, Parts], Any]] = {
     "scale": lambda span, parts: tree.ScaleStatement(parts[0], span=span),
     "weight": lambda span, parts: tree.WeightStatement(parts[0], span=span),
     "order": lambda span, parts: tree.OrderStatement(parts[0], tuple(parts[1:]), span=span),
+    "auto_order": lambda span, parts: tree.AutoOrderStatement(parts[0], span=span),
     "assertion": lambda span, parts: tree.AssertStatement(*parts, span=span),
     "expressions": several,
     "conditional": lambda span, parts: tree.Conditional(*parts, span=span),

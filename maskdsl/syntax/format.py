@@ -130,6 +130,8 @@ class _Printer(Expressions):
             case tree.OrderStatement(space, keys):
                 head = "order by" if space is None else f"order {space.id} by"
                 return self.listed(f"{head} ", keys, self.expression, "", statement.span.end)
+            case tree.AutoOrderStatement(space):
+                return "order auto" if space is None else f"order {space.id} auto"
             case tree.AssertStatement(condition, message):
                 text = (LINE, own_lines(self.before(message.span.start)), self.expression(message))
                 return Group((self.said("assert", condition), ",", Nest(INDENT, text)))

@@ -56,7 +56,8 @@ STATEMENT_WORDS = frozenset(
         "assert",
     ]
 )
-SOFT_WORDS = DECLARATION_WORDS | STATEMENT_WORDS
+STARTS = DECLARATION_WORDS | STATEMENT_WORDS
+SOFT_WORDS = STARTS | {"auto"}
 RESERVED_WORDS = frozenset(["and", "or", "not", "if", "else", "where", "for", "in", "by", "True", "False"])
 OPERATORS = frozenset(
     ["+", "-", "*", "/", "//", "%", "**", "COMPARE", "and", "or", "where", "if", "else", "for", "->", ".", "[", "("]
@@ -137,7 +138,7 @@ def find_edges(source: Source, words: Sequence[Word]) -> list[int]:
     """Where declarations begin, and the statements of patterns: their words, first on a line."""
     edges, inside = [], ""
     for at, word in enumerate(words):
-        if word.text in SOFT_WORDS and _starts_line(source, words, at):
+        if word.text in STARTS and _starts_line(source, words, at):
             inside = word.text if word.text in DECLARATION_WORDS else inside
             if word.text in DECLARATION_WORDS or inside == "pattern":
                 edges.append(at)
@@ -211,7 +212,7 @@ def _explain_brackets(source: Source, words: Sequence[Word], at: int, accepted: 
             return UnmatchedBracket(span=_span(source, word), closer=word.text, reason=reason, notes=(note,))
         return UnmatchedBracket(span=_span(source, word), closer=word.text, reason="nothing is open here")
     for nearby in range(max(at - 1, 0), at + 1):
-        if words[nearby].text in SOFT_WORDS and _starts_line(source, words, nearby):
+        if words[nearby].text in STARTS and _starts_line(source, words, nearby):
             declared = words[nearby].text in DECLARATION_WORDS
             inner = [opener for opener in _open_brackets(words[:nearby]) if declared or opener.kind != "{"]
             if inner:

@@ -258,6 +258,13 @@ class OrderStatement(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class AutoOrderStatement(Node):
+    """`order auto`, `order image auto`: found by the analysis."""
+
+    space: Name | None
+
+
+@dataclass(frozen=True, slots=True)
 class AssertStatement(Node):
     condition: Expression
     message: String
@@ -277,6 +284,7 @@ Statement = (
     | ScaleStatement
     | WeightStatement
     | OrderStatement
+    | AutoOrderStatement
     | AssertStatement
 )
 

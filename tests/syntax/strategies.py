@@ -86,6 +86,7 @@ statements = st.one_of(
         )
     ),
     made(tree.OrderStatement, st.none() | names, tuples(expressions)),
+    made(tree.AutoOrderStatement, st.none() | names),
     made(tree.AssertStatement, expressions, strings),
 )
 

@@ -79,6 +79,9 @@ def test_words_of_statements_are_names_elsewhere() -> None:
         keys tokens ++ input
         coord order = keys // score
         order tokens by keys, order
+        order auto by auto
+        order auto
+        order auto auto
         attend attend where q.score < k.scale
         require weight(space = route) and assert
         score score + scale[route, coord]
@@ -98,6 +101,9 @@ def test_words_of_statements_are_names_elsewhere() -> None:
         "SequenceStatement",
         "CoordinateStatement",
         "OrderStatement",
+        "OrderStatement",
+        "AutoOrderStatement",
+        "AutoOrderStatement",
         "AttendStatement",
         "RequireStatement",
         "ScoreStatement",

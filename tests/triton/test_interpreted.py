@@ -88,3 +88,7 @@ def test_tiles_found_by_kernels() -> None:
     assert 0 < share["every 0.5"] < 0.6  # more runs than that
     assert all(each < 0.2 for name, each in share.items() if name != "every 0.5")
     assert found["drawn"][0] > 1000
+
+
+def test_orders_that_are_found() -> None:
+    assert last_line("orders") == "agreed"
