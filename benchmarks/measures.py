@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from settings import SETTINGS
 
 import maskdsl
+from maskdsl.ir.inputs import relation_inputs
+from maskdsl.synthetic import synthetic_inputs
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 WINDOW = "pattern window_layer(n, size = 513) { space tokens[n] attend window(size) }"
@@ -96,6 +99,20 @@ def tiles_neighborhood(quick: bool) -> Result:
     found: Result = {"side": side}
     for name, order in ORDERS.items():
         found[name] = best(pattern.bind(h=side, w=side, order=order).tiles, 3)
+    return found
+
+
+def tiles_examples(quick: bool) -> Result:
+    """Of every example at the largest setting of its paper: to bind it and to find its exact tiles, for 8 heads."""
+    found: Result = {}
+    for name, parameters in SETTINGS.items():
+        file, pattern = name.split(": ")
+        declared = maskdsl.load(EXAMPLES / f"{file}.attn")[pattern]
+        values = {} if quick else parameters
+        mask = declared.bind(heads=8, **values)
+        needed = relation_inputs(mask.ir)
+        inputs = {key: each for key, each in synthetic_inputs(mask.ir, 0, 1).items() if key in needed}
+        found[name] = best(lambda: declared.bind(heads=8, **values).tiles(**inputs), 3)  # noqa: B023
     return found
 
 
@@ -212,6 +229,7 @@ MEASURES = {
         tiles_against_flex,
         tiles_documents,
         tiles_neighborhood,
+        tiles_examples,
         tiles_growth,
         forward_against_flex,
         forward_against_sdpa,

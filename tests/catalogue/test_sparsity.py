@@ -163,6 +163,45 @@ def test_clear_cuts_more_than_99_and_a_half_percent():
     assert 20 < found.speedup_bound < found.ideal_speedup
 
 
+def radial_pairs(frames, tokens, block=128):
+    """Pairs of Radial attention without text, frame by frame: the rule of its code, written a second time."""
+    power = 2 ** tokens.bit_length()
+    total = 0
+    for query, key in product(range(frames), range(frames)):
+        bits = abs(query - key).bit_length()
+        sparse = power < block * 2**bits
+        if key == 0 or bits <= 1:
+            total += tokens**2
+        elif not sparse or (query - key) % (block * 2**bits // power) == 0:
+            width = min(max(power // 2**bits, block), tokens - 1)
+            total += tokens * (2 * width + 1) - width * (width + 1)
+    return total
+
+
+FRAMES = (16, 24, 32, 48, 64, 96, 128)
+
+
+@pytest.mark.parametrize(("tokens", "slope"), [(1560, 3850), (3600, 7800)])
+def test_radial_attention_computes_n_log_n_pairs(tokens, slope):
+    """Li et al. 2025: frames of 1,560 tokens (Wan 2.1, 480p) and 3,600 (HunyuanVideo, 720p), 16 to 128 of them.
+
+    Each doubling of the frames adds as many keys a query: keys are a straight line over the logarithm of the frames.
+    """
+    found = figures("video/radial", "radial", frames=16, tokens_per_frame=tokens, text=1)
+    assert found.attended - 2 * 16 * tokens - 1 == radial_pairs(16, tokens)
+    pairs = np.array([radial_pairs(frames, tokens) for frames in FRAMES])
+    length = np.array(FRAMES) * tokens
+    keys = pairs / length
+    rise, start = np.polyfit(np.log2(FRAMES), keys, 1)
+    exponent, _ = np.polyfit(np.log(length), np.log(pairs), 1)
+    print(
+        f"{tokens} tokens a frame: {start:.0f} + {rise:.0f} log2(frames) keys a query; pairs grow as n ** {exponent:.2f}"
+    )
+    assert rise == pytest.approx(slope, rel=0.02)
+    assert np.abs(start + rise * np.log2(FRAMES) - keys).max() < 0.01 * keys.max()
+    assert 1 < exponent < 1.35 and 1 - pairs[-1] / length[-1] ** 2 > 0.88
+
+
 ORDERS = [
     ("declared", 0.875, 0.875),
     ("by y // 16, x // 16", 0.0, 0.0),
