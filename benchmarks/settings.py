@@ -54,6 +54,7 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
     "video/spatial_temporal: spatial": VIDEO,
     "video/spatial_temporal: temporal": VIDEO,
     "video/video_gna: hunyuan": VIDEO,
+    "video/video_gna: cosmos": {"t": 16, "h": 44, "w": 80},
     "vision/agent: gather": IMAGE,
     "vision/agent: broadcast": IMAGE,
     "vision/axial: axial": IMAGE,
