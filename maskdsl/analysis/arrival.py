@@ -40,6 +40,11 @@ class Arrival:
         return before, behind
 
 
+def complete(arrival: Array) -> bool:
+    """Whether every token is reached."""
+    return bool((arrival >= 0).all())
+
+
 def reached(arrival: Array, layers: int) -> Array:
     """bool [tokens]: those reached after so many layers."""
     return np.asarray((arrival >= 0) & (arrival <= layers))
@@ -102,3 +107,22 @@ def mark(arrival: Array, tokens: Array, number: int) -> bool:
     new = tokens & (arrival == NEVER)
     arrival[new] = number
     return bool(new.any())
+
+
+def islands(hops: tuple[Hop, ...], length: int, most: int, limit: int) -> list[int] | None:
+    """The sizes of strongly connected parts with nothing between them, if all tokens are in `most` of these or fewer.
+
+    None too where a part takes `limit` layers and more.
+    """
+    left = np.ones(length, dtype=bool)
+    sizes: list[int] = []
+    while left.any():
+        token = int(np.argmax(left))
+        ahead, seen = follow_readers([hops], token, length, limit)
+        behind, others = follow_sources([hops], token, length, limit)
+        part = ahead >= 0
+        if max(seen, others) == limit or len(sizes) == most or not np.array_equal(part, behind >= 0):
+            return None
+        sizes.append(int(np.count_nonzero(part)))
+        left &= ~part
+    return sizes

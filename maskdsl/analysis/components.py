@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import networkx
 import numpy as np
 
 from maskdsl.analysis.bits import WORD, count, dense, strips
 from maskdsl.analysis.blockmap import Array, Runs
 from maskdsl.analysis.hops import Hop
+
+if TYPE_CHECKING:
+    from networkx import DiGraph
 
 
 @dataclass(frozen=True)
@@ -81,20 +84,24 @@ def weighed(rows: Array, sizes: Array) -> int:
 
 def components_of_graph(hops: Sequence[Hop], length: int) -> Components:
     """Of tokens, exactly, without looking at all pairs."""
+    import networkx  # start-up time, and few need it
+
     graph = interval_graph(hops, length)
     kinds = networkx.strongly_connected_components(graph), networkx.weakly_connected_components(graph)
     strong, weak = ([sum(node < length for node in each) for each in found] for found in kinds)
     return Components.of_sizes([each for each in strong if each], weak)
 
 
-def interval_graph(hops: Sequence[Hop], length: int) -> networkx.DiGraph:
+def interval_graph(hops: Sequence[Hop], length: int) -> "DiGraph":
     """Edges from each token towards those that it attends, by way of intervals of keys.
 
     Tokens are the nodes 0 to `length`. Behind them come, for each hop, the inner nodes of a binary tree over its
     places: a run of keys is a few whole subtrees, so that there are far fewer edges than pairs. Only subtrees that
     somebody attends as a whole are there: what they join is joined by that token too.
     """
-    graph = networkx.DiGraph()
+    from networkx import DiGraph  # start-up time
+
+    graph = DiGraph()
     graph.add_nodes_from(range(length))
     size = 1 << (length - 1).bit_length()
     for number, hop in enumerate(hops):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from maskdsl.analysis.arrival import follow_readers
+from maskdsl.analysis.arrival import Arrival, complete, follow_readers, islands
 from maskdsl.analysis.bits import Spread, dense, spread
 from maskdsl.analysis.blockmap import Array
 from maskdsl.analysis.components import (
@@ -30,13 +30,17 @@ MOST_WORDS = 1 << 25
 MOST_EDGES = 1 << 18
 """Of a graph of tokens, up to which it is made."""
 TILES = 1 << 10
+MOST_ISLANDS = 64
+MOST_WORK = 1 << 27
+"""Runs and tokens looked at along the way from a token, about."""
 
 
 @dataclass(frozen=True)
 class Connections:
     """Of two tokens, one may draw from the other after enough layers, or both from each other, or neither ever.
 
-    By blocks (`block` > 1) numbers of pairs that are connected and of components are lower bounds, as is `never`.
+    By blocks (`block` > 1) numbers of pairs are lower bounds, and so are those of components but where
+    `exact_components` says otherwise; then pairs are exact too if `one_way` is known.
     """
 
     block: int
@@ -77,9 +81,47 @@ def find_connections(
         pairs = zip(stack.different, given, strict=True)
         different = [find_layer(mask, size, inputs, declared=not shared) for mask, inputs in pairs]
     found = by_blocks([plain(different[number]) for number in stack.index], size, length)
-    if block == 1 and runs <= MOST_EDGES and sum(len(cover(hop.runs, length)[0]) for hop in hops) <= MOST_EDGES:
+    if block > 1:
+        return found
+    parts = islands(tuple(hops), length, MOST_ISLANDS, max(2, MOST_WORK // (length + runs)))
+    if parts is not None:
+        return of_islands(found, parts)
+    if runs <= MOST_EDGES and sum(len(cover(hop.runs, length)[0]) for hop in hops) <= MOST_EDGES:
         return replace(found, components=components_of_graph(hops, length), exact_components=True)
     return found
+
+
+def of_islands(found: Connections, sizes: Sequence[int]) -> Connections:
+    """With what is known if tokens are in strongly connected parts of these sizes and nothing is between them."""
+    both = sum(size * (size - 1) // 2 for size in sizes)
+    total = sum(sizes) * (sum(sizes) - 1) // 2
+    return replace(
+        found,
+        everything=len(sizes) == 1,
+        layers=found.layers if len(sizes) == 1 else None,
+        both_ways=both,
+        one_way=0,
+        never=total - both,
+        components=Components.of_sizes(sizes, sizes),
+        exact_components=True,
+    )
+
+
+def narrowed(found: Connections, draws: Arrival, readers: Arrival, period: int) -> Connections:
+    """With what the way from one token and to it tells: everything can go by way of it, and not all of it faster."""
+    if found.everything is False or found.block == 1:
+        return found
+    if not (complete(draws.latest) and complete(readers.latest)):
+        known = complete(draws.earliest) and complete(readers.earliest)
+        return found if known else replace(found, everything=False, layers=None)
+    passes = -(-int(draws.latest.max()) // period) * period
+    most = passes + int(readers.latest.max())
+    least = max(found.layers or 0, int(draws.earliest.max()), int(readers.earliest.max()))
+    if found.most_layers is not None:
+        most = min(most, found.most_layers)
+    length = len(draws.latest)
+    whole = of_islands(found, [length])
+    return replace(whole, layers=least, most_layers=most)
 
 
 def by_tokens(layers: Sequence[tuple[Hop, ...]], length: int) -> Connections:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from maskdsl.analysis.arrival import Arrival, find_arrival
-from maskdsl.analysis.connections import Connections, find_connections
+from maskdsl.analysis.connections import Connections, find_connections, narrowed
 from maskdsl.analysis.hops import Layer, find_layer
 from maskdsl.analysis.variants import check_size
 from maskdsl.diagnostics import AttnError
@@ -49,7 +49,7 @@ class Field:
     """Tokens of a tile: 1 where everything about the one token is exact."""
     token: int
     layers: int
-    """After so many nothing was added any more, or they were not followed further."""
+    """As many as were asked for; otherwise nothing is added by more, or they were not followed further."""
     settled: bool
     """Nothing would be added by more layers."""
     draws: Arrival
@@ -95,23 +95,24 @@ def field(
     block, different = find_layers(stack, given)
     all_layers = [different[number] for number in stack.index]
     start = middle(stack.different[0]) if token is None else token
-    limit = most_layers(stack, different) if layers is None else layers
-    length = stack.length
+    limit = max(layers or 0, most_layers(stack, different))
+    length, period = stack.length, len(stack.index)
     draws, seen = find_arrival(all_layers, start, length, limit, drawing=True)
     read, others = find_arrival(all_layers, start, length, limit, drawing=False)
     last = max(int(each.max()) for each in (draws.earliest, draws.latest, read.earliest, read.latest))
-    settled = max(seen, others) - last >= len(stack.index)
+    ended = max(seen, others) - last >= period
+    connections = find_connections(stack, given, different, block)
     return Field(
         name=stack.name,
         length=length,
-        period=len(stack.index),
+        period=period,
         block=block,
         token=start,
-        layers=limit if layers is not None or not settled else last,
-        settled=settled,
+        layers=layers if layers is not None else last if ended else limit,
+        settled=ended and (layers is None or last <= layers),
         draws=draws,
         readers=read,
-        connections=find_connections(stack, given, different, block),
+        connections=narrowed(connections, draws, read, period) if ended else connections,
     )
 
 

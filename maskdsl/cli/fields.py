@@ -1,4 +1,4 @@
-"""`field`: how far information travels. Imports networkx."""
+"""`field`: how far information travels."""
 
 import json
 from collections.abc import Sequence

@@ -110,7 +110,7 @@ def lines(found: Connections, length: int) -> Iterator[str]:
         yield f"all tokens by tiles of {found.block}, so that these are bounds:"
     yield farness(found)
     total = length * (length - 1) // 2
-    least = "" if found.block == 1 else "at least "
+    least = "" if found.one_way is not None else "at least "
     one_way = "" if found.one_way is None else f", {units.count(found.one_way)} one way only"
     both = f"{least}{units.count(found.both_ways)} draw from each other"
     yield f"of {units.count(total)} pairs, {both}{one_way}, and {least}{units.count(found.never)} never communicate"

@@ -132,24 +132,46 @@ def test_tiles_bound(layers, n, token):
             assert all(a <= b for a, b in zip(bounds.unbroken(number), exact.unbroken(number), strict=True))
             (low, high), (begin, end) = bounds.extent(number), exact.extent(number)
             assert low <= begin and end <= high
-    known, right = found.connections, true.connections
+    check_bounds(found.connections, true.connections)
+
+
+def check_bounds(known, right):
     assert known.everything in (None, right.everything)
     if right.everything:
         assert known.layers <= right.layers and (known.most_layers is None or right.layers <= known.most_layers)
     assert known.both_ways <= right.both_ways and known.never <= right.never
     assert known.components.strong <= right.components.strong and known.components.weak <= right.components.weak
+    if known.exact_components:
+        assert known.components == right.components
+    if known.one_way is not None:
+        assert (known.both_ways, known.one_way, known.never) == (right.both_ways, right.one_way, right.never)
 
 
-@given(stacks, st.integers(1, 60))
-@settings(max_examples=30)
-def test_components_of_tokens_without_all_pairs(layers, n):
+@given(stacks, st.integers(20, 60))
+@settings(max_examples=40)
+def test_tokens_of_which_not_all_pairs_are_kept(layers, n):
     stack = bind(layers, n)
+    true = stack.field()
     hops = [hop for mask in stack.different for hop in find_layer(mask.ir, 1, {}).all]
-    assert components_of_graph(hops, n) == stack.field().connections.components
+    assert components_of_graph(hops, n) == true.connections.components
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connections, "MOST_CELLS", 0)
-        found = stack.field().connections
-    assert found.exact_components and found.components == stack.field().connections.components
+        patch.setattr(connections, "TILES", 16)
+        found = stack.field()
+        patch.setattr(connections, "MOST_ISLANDS", 0)
+        other = stack.field()
+    assert found.exact and found.connections.block > 1
+    for each in found, other:
+        assert each.connections.exact_components
+        check_bounds(each.connections, true.connections)
+    assert found.connections.everything is not None
+
+
+def test_dilated_tokens_are_islands():
+    text = "pattern p(n, step) { space tokens[n] attend dilated(step) and window(100) }"
+    found = maskdsl.parse(text)["p"].bind(n=10000, step=5).field()
+    assert found.exact and found.connections.components == Components(5, 2000, 5, 2000)
+    assert found.connections.never == 10 * 2000**2 and found.connections.one_way == 0
 
 
 def test_layers_are_followed_as_far_as_asked():

@@ -24,6 +24,7 @@ QUICK = [
     ["fmt", "--check", LONGFORMER],
     ["show", LONGFORMER],
     ["stats", LONGFORMER],
+    ["field", LONGFORMER],
     ["stats", LONGFORMER, "--gpu", "all"],
     ["order", LONGFORMER],
     ["emit", LONGFORMER],
