@@ -28,9 +28,9 @@ ELEMENT_SIZE = 2
 LANES = 64
 """32-bit comparisons and integer operations a cycle of one multiprocessor: table of arithmetic throughput of CUDA's
 programming guide, for 8.0, 9.0 and 10.0; four units of 16 lanes in a compute unit of CDNA 3 (AMD's ISA guide)."""
-PAIR_OPERATIONS = 6
+PAIR_OPERATIONS = 5
 """Instructions for a pair of a partial tile, which find out whether it attends. Fitted to the published times of
-NATTEN's kernels on the H100 and B200, windows over images and videos, with partial tiles and without: see the tests."""
+NATTEN's kernels on the H100 and B200, of windows over lines, images and videos, masked and not: see the tests."""
 ROW_LOADS = 4
 """Loads of a row that wait for each other: its runs, their limits, the first keys, the first values; from the skeleton
 of the kernel."""
@@ -104,10 +104,13 @@ class Cost:
 
     @property
     def limit(self) -> str:
-        """What the time is made of: `memory`, `arithmetic`, or `long row` where the chip waits for that one."""
+        """What the time is made of: `memory`, `arithmetic`, or `long row` where the chip waits for that one; `few rows`
+        where there are none for parts of it."""
         if self.memory_seconds >= self.schedule_seconds:
             return "memory"
-        return "long row" if self.row_seconds > self.arithmetic_seconds else "arithmetic"
+        if self.row_seconds <= self.arithmetic_seconds:
+            return "arithmetic"
+        return "long row" if self.waves > 1 else "few rows"
 
     def as_dict(self) -> dict[str, Any]:
         derived = ("seconds", "lower_bound", "balance", "limit")

@@ -132,6 +132,7 @@ def test_one_long_row_limits_the_whole():
     cost = predict(block_map(classes), H100)
     assert cost.limit == "long row" and cost.seconds > 5 * balanced.seconds
     assert predict(dense(16384, 16), H100).limit == "arithmetic"
+    assert predict(dense(1024), H100).limit == "few rows"
 
 
 def test_partial_tiles_cost_more():
@@ -153,32 +154,46 @@ def test_published_rates_of_dense_attention(length, published):
     assert cost.flops / cost.seconds / 1e12 == pytest.approx(published, rel=0.1)
 
 
+LINE = "na1", {"n": 32768, "kernel": 2048}, [1, 256]
 IMAGE = "na2", {"h": 256, "w": 256, "kernel": (80, 80)}, [(1, 1), (16, 16)]
 VIDEO = "na3", {"t": 30, "h": 48, "w": 80, "kernel": (18, 24, 24)}, [(1, 1, 1), (16, 8, 8)]
 NATTEN = [
-    (H100, IMAGE, "y // 16, x // 8", (128, 128), 97.435, (16.201, 7.914)),
-    (B200, IMAGE, "y // 16, x // 16", (256, 128), 43.313, (8.692, 4.114)),
-    (H100, VIDEO, "t // 2, y // 8, x // 8", (128, 128), 283.327, (79.043, 23.359)),
-    (B200, VIDEO, "t // 4, y // 8, x // 8, t % 4 // 2", (256, 128), 135.265, (42.243, 13.010)),
+    (H100, 1, LINE, "declared", (128, 128), 0.787, (0.0948, 0.0627)),
+    (B200, 1, LINE, "declared", (256, 128), 0.425, (0.0581, 0.0379)),
+    (H100, 24, IMAGE, "by y // 16, x // 8", (128, 128), 97.435, (16.201, 7.914)),
+    (B200, 24, IMAGE, "by y // 16, x // 16", (256, 128), 43.313, (8.692, 4.114)),
+    (H100, 24, VIDEO, "by t // 2, y // 8, x // 8", (128, 128), 283.327, (79.043, 23.359)),
+    (B200, 24, VIDEO, "by t // 4, y // 8, x // 8, t % 4 // 2", (256, 128), 135.265, (42.243, 13.010)),
 ]
 
 
-@pytest.mark.parametrize(("device", "windows", "order", "block", "dense_time", "times"), NATTEN)
-def test_published_times_of_windows(device, windows, order, block, dense_time, times):
-    """Neighbourhoods with and without a stride against dense attention, in milliseconds: 24 heads of 128 dims.
+def all_partial(tiles):
+    """The same tiles, none of them full."""
+    variants = tuple(
+        TileMap(Runs.of_dense(classes < 0), Runs.of_dense(classes > 0))
+        for classes in (each.classes(tiles.key_blocks) for each in tiles.variants)
+    )
+    return replace(tiles, variants=variants)
 
-    NATTEN 0.21, docs/profiler.md, kernels alone; the fraction of the peak is that of its dense attention. Its strided
-    windows on the H100 are faster than pairs computed allow, because that dense attention is slower than its windows.
+
+@pytest.mark.parametrize(("device", "heads", "windows", "order", "block", "dense_time", "times"), NATTEN)
+def test_published_times_of_windows(device, heads, windows, order, block, dense_time, times):
+    """Neighbourhoods without and with a stride against dense attention, in milliseconds, of heads of 128 dims.
+
+    NATTEN 0.21, docs/profiler.md, kernels alone; the fraction of the peak is that of its dense attention. Its kernels
+    mask all tiles where one of them needs it. Its strided windows over images on the H100 are faster than their pairs
+    allow, because that dense attention, cuDNN's, is slower; a kernel of 0.04 ms is slower, because it has just begun.
     """
     name, parameters, strides = windows
     pattern = maskdsl.load("examples/vision/neighborhood.attn")[name]
     for stride, measured in zip(strides, times, strict=True):
-        tiles = pattern.bind(heads=24, order=f"by {order}", stride=stride, **parameters).tiles(block)
-        flops = 4 * 128 * 24 * tiles.query_length**2
+        tiles = pattern.bind(heads=heads, order=order, stride=stride, **parameters).tiles(block)
+        flops = 4 * 128 * heads * tiles.query_length**2
         like_dense = replace(device, forward_fraction=flops / (dense_time * 1e-3) / device.matrix_flops)
-        found = predict(tiles, like_dense, head_dim=128).seconds * 1e3
-        print(f"{device.name} {name} stride {stride}: {found:.1f} ms predicted, {measured:.1f} ms measured")
-        assert found == pytest.approx(measured, rel=0.2 if tiles.partial_count() else 0.25)
+        masked = all_partial(tiles) if stride == strides[0] else tiles
+        found = predict(masked, like_dense, head_dim=128).seconds * 1e3
+        print(f"{device.name} {name} stride {stride}: {found:.3g} ms predicted, {measured:.3g} ms measured")
+        assert found == pytest.approx(measured, rel=0.22)
 
 
 def test_a_million_tokens_in_milliseconds():
