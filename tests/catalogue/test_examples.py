@@ -1,5 +1,6 @@
 """Every example against its rule written a second time (`oracles.py`), at sizes that no tile divides."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -239,6 +240,37 @@ def test_t5_buckets_are_the_published_ones(buckets: int, distance: int) -> None:
     found = pairs.evaluate(mask.ir.scores[0], np.asarray(True), np.zeros((n, n)))
     expected = [[oracles.t5_bucket(k - q, buckets, distance) for k in range(n)] for q in range(n)]
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("n", "block", "levels"), [(45, 16, 4), (37, 8, 2), (3, 5, 3)])
+def test_pyramid_reads_each_block_at_its_level(n: int, block: int, levels: int) -> None:
+    """Attention written out over the means that each query is given, with the logarithms of what they stand for."""
+    mask = maskdsl.load(EXAMPLES / "routing/pyramid.attn")["pyramid"].bind(n=n, block=block, levels=levels, heads=2)
+    chunks = -(-n // block)
+    level = np.random.default_rng(0).integers(-1, levels, (2, chunks, chunks))
+    q, k, v = (torch.randn(1, 2, n, 8, dtype=torch.float64) for _ in range(3))
+    out, lse = mask.compile("tiled")(q, k, v, level=torch.tensor(level), return_lse=True)
+    for head, query in product(range(2), range(n)):
+        scores, values = [], []
+        for at, size in ((at, 2**each) for each in range(levels) for at in range(0, n, 2**each)):
+            if 2.0 ** level[head, query // block, at // block] == size:
+                tokens = slice(at, min(at + size, n))
+                keys, held = mean_by_halves(k[0, head, tokens]), mean_by_halves(v[0, head, tokens])
+                scores.append(q[0, head, query] @ keys / 8**0.5 + np.log(min(size, n - at)))
+                values.append(held)
+        if not scores:
+            assert lse[0, head, query] == -torch.inf and not out[0, head, query].any()
+            continue
+        stacked = torch.stack(scores)
+        torch.testing.assert_close(lse[0, head, query], stacked.logsumexp(0))
+        torch.testing.assert_close(out[0, head, query], stacked.softmax(0) @ torch.stack(values))
+
+
+def mean_by_halves(x: torch.Tensor) -> torch.Tensor:
+    """The mean of means of means of two, as levels are pooled from each other; a last one alone stands for itself."""
+    while len(x) > 1:
+        x = torch.stack([x[at : at + 2].mean(0) for at in range(0, len(x), 2)])
+    return x[0]
 
 
 def test_every_example_binds_at_its_defaults_and_is_documented() -> None:

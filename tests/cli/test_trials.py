@@ -38,6 +38,13 @@ def test_bench(maskdsl, local, backward):
         assert any(line.startswith(name) for line in names)
 
 
+def test_bench_of_pooled_keys(maskdsl):
+    sizes = ("h=7", "w=9", "--heads", 2, "--head-dim", 16, "--seconds", 0)
+    ended = maskdsl("bench", "examples/vision/hilo.attn", *sizes, "--backward")
+    assert ended.code == 0
+    assert any(line.strip().startswith("torch, dense") for line in ended.out.splitlines())
+
+
 def test_bench_leaves_out_what_is_not_the_same(maskdsl):
     out = maskdsl("bench", "examples/language/alibi.attn", "n=64", "--seconds", 0).out
     assert "left out: torch, dense: the pattern changes scores" in out
