@@ -28,7 +28,7 @@ from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.ir.stack import StackIR
 from maskdsl.orders import BestOrder, best_order, settled
-from maskdsl.prediction import Prediction, predict_mask
+from maskdsl.prediction import Prediction, StackPrediction, predict_mask, predict_stack
 from maskdsl.syntax.program import Program, load_program, program_from_text
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
 
@@ -327,6 +327,10 @@ class BoundStack:
     def stats(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> StackStats:
         """The figures of each different layer and those of all layers together, all exact."""
         return stack_stats(self.ir, block=block, inputs=_arrays(inputs))
+
+    def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> StackPrediction:
+        """The attention of all layers, one after the other; see `Mask.predict`."""
+        return predict_stack(self.ir, find_device(gpu), _arrays(inputs), head_dim=head_dim, batch=batch)
 
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
         """How far information travels from a token (the middle one unless said) and between all tokens, through

@@ -14,7 +14,9 @@ from maskdsl.analysis.blockmap import BlockMap, Runs, TileMap
 from maskdsl.analysis.cost import ELEMENT_SIZE, FORWARD, KEY_GRADIENT, QUERY_GRADIENT, Cost, predict
 from maskdsl.analysis.devices import Device
 from maskdsl.analysis.tiles import tiles
+from maskdsl.ir.inputs import layer_inputs
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.stack import StackIR
 from maskdsl.tile_table import Architecture, Kernel, TileChoice, ladder
 
 KERNELS = (
@@ -78,6 +80,55 @@ class Prediction:
         kernels = [each.as_dict() for each in (self.forward, *self.gradients)]
         names = ("forward_seconds", "backward_seconds", "forward_speedup", "backward_speedup")
         return {"gpu": self.device.name, **{name: getattr(self, name) for name in names}, "kernels": kernels}
+
+
+@dataclass(frozen=True)
+class StackPrediction:
+    """Of all layers, one after the other; attention alone."""
+
+    device: Device
+    different: tuple[Prediction, ...]
+    """Of one layer of each kind."""
+    index: tuple[int, ...]
+    """For every layer, which of these it is."""
+
+    @property
+    def layers(self) -> tuple[Prediction, ...]:
+        return tuple(self.different[number] for number in self.index)
+
+    @property
+    def forward_seconds(self) -> float:
+        return sum(each.forward_seconds for each in self.layers)
+
+    @property
+    def backward_seconds(self) -> float:
+        return sum(each.backward_seconds for each in self.layers)
+
+    @property
+    def forward_speedup(self) -> float:
+        """Over as many layers of dense attention by the same model."""
+        return sum(each.forward.dense.seconds for each in self.layers) / self.forward_seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, as JSON has them."""
+        names = ("forward_seconds", "backward_seconds", "forward_speedup")
+        figures = {name: getattr(self, name) for name in names}
+        different = [each.as_dict() for each in self.different]
+        return {"gpu": self.device.name, **figures, "different": different, "index": list(self.index)}
+
+
+def predict_stack(
+    stack: StackIR,
+    device: Device,
+    inputs: Mapping[str, object] | None = None,
+    *,
+    head_dim: int = 64,
+    batch: int = 1,
+) -> StackPrediction:
+    """`inputs` are those of all layers; see `predict_mask`."""
+    own = zip(stack.different, layer_inputs(stack, inputs or {}), strict=True)
+    different = tuple(predict_mask(mask, device, each, head_dim=head_dim, batch=batch) for mask, each in own)
+    return StackPrediction(device, different, stack.index)
 
 
 def predict_mask(

@@ -51,6 +51,17 @@ def test_inputs_and_json():
     assert found["gpu"] == "B200" and len(json.loads(json.dumps(found))["kernels"]) == 3
 
 
+def test_stacks_are_the_sum_of_their_layers():
+    stack = maskdsl.load("examples/language/gemma.attn").stacks["gemma3"].bind(n=16384, heads=4)
+    found = stack.predict("H100", head_dim=128)
+    local, whole = (mask.predict("H100", head_dim=128) for mask in stack.different)
+    assert found.different == (local, whole) and found.index == (0, 0, 0, 0, 0, 1)
+    assert found.forward_seconds == pytest.approx(5 * local.forward_seconds + whole.forward_seconds)
+    assert found.backward_seconds == pytest.approx(5 * local.backward_seconds + whole.backward_seconds)
+    assert whole.forward_speedup < found.forward_speedup < local.forward_speedup
+    assert json.loads(json.dumps(found.as_dict()))["index"] == [0, 0, 0, 0, 0, 1]
+
+
 def test_unknown_gpus():
     mask = maskdsl.parse(WINDOW)["local"].bind()
     with pytest.raises(AttnError, match="E352"):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from math import isfinite
 
+from maskdsl.analysis.devices import Device
 from maskdsl.analysis.stack_stats import stack_stats
 from maskdsl.analysis.stats import stats as measure
 from maskdsl.analysis.tiles import tiles
@@ -30,10 +31,10 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NotForStacks
 from maskdsl.ir.inputs import layer_inputs, relation_inputs
 from maskdsl.pipeline import STAGES, Arrays
-from maskdsl.prediction import predict_mask
+from maskdsl.prediction import predict_mask, predict_stack
 from maskdsl.view.cells import fit
 from maskdsl.view.show import Layout, head_classes, room, shown, title
-from maskdsl.view.stacks import layers_table, layers_text, stack_title
+from maskdsl.view.stacks import layers_table, layers_text, predicted_layers_table, stack_title
 from maskdsl.view.tables import head_columns, prediction_table, stats_table
 
 MOST_COLUMNS = 6
@@ -130,10 +131,10 @@ def stats(
     devices = read_gpus(gpus)
     subject = read_subject(file, words)
     if isinstance(subject, StackRequest):
-        if wanted or orders or gpus:
-            option = "--head" if wanted else "--order" if orders else "--gpu"
+        if wanted or orders:
+            option = "--head" if wanted else "--order"
             raise AttnError(NotForStacks(option=option, name=subject.stack.name))
-        print_stack_stats(subject.bind(heads), size, given, head_dim, as_json)
+        print_stack_stats(subject.bind(heads), size, given, head_dim, devices, as_json)
         return
     masks = list(bound(subject, heads, orders))
     inputs = tile_inputs(masks, given).arrays
@@ -171,18 +172,29 @@ def stats(
 
 
 def print_stack_stats(
-    stack: BoundStack, size: tuple[int, int], given: Sequence[str], head_dim: int, as_json: bool
+    stack: BoundStack,
+    size: tuple[int, int],
+    given: Sequence[str],
+    head_dim: int,
+    devices: Sequence[Device],
+    as_json: bool,
 ) -> None:
-    found = stack_stats(stack.ir, size, stack_inputs(stack, given), head_dim=head_dim)
+    inputs = stack_inputs(stack, given)
+    found = stack_stats(stack.ir, size, inputs, head_dim=head_dim)
+    predicted = [predict_stack(stack.ir, device, inputs, head_dim=head_dim) for device in devices]
     if as_json:
         head = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": stack.heads}
         layers = [{"pattern": mask.name, "parameters": dict(mask.ir.parameters)} for mask in stack.different]
-        print(json.dumps(finite({**head, "layers": layers, **found.as_dict()}), indent=2))
+        gpus = [each.as_dict() for each in predicted]
+        print(json.dumps(finite({**head, "layers": layers, **found.as_dict(), "gpus": gpus}), indent=2))
         return
     console = output()
     console.print(stack_title(stack.ir))
     console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")
     console.print(layers_table(stack.ir, found))
+    if predicted:
+        console.print("forward and speed-up: predicted from datasheets, not measured", style="dim")
+        console.print(predicted_layers_table(stack.ir, predicted))
 
 
 def finite(value: object) -> object:

@@ -1,12 +1,16 @@
 """A stack in words: its title, which layers are alike, and a table with a line for each kind of layer."""
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from maskdsl.analysis.stack_stats import StackStats
 from maskdsl.analysis.stats import Figures
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.stack import StackIR
+from maskdsl.prediction import Prediction, StackPrediction
 from maskdsl.view import units
 from maskdsl.view.show import called, head_count, written
 
@@ -37,12 +41,33 @@ def layers_table(stack: StackIR, found: StackStats) -> Table:
     for name in HEADINGS:
         table.add_column(name, justify="right", no_wrap=True)
     for number, (mask, stats) in enumerate(zip(stack.different, found.different, strict=True)):
-        values = ", ".join(f"{name}={written(value)}" for name, value in mask.parameters)
-        named = Text.assemble((f"{mask.name}\n", "bold"), (values, "dim"))
-        table.add_row(named, str(stack.count(number)), *cells(stats.total))
+        table.add_row(named(mask), str(stack.count(number)), *cells(stats.total))
     table.add_section()
     table.add_row("all layers", str(len(stack.index)), *cells(found.total))
     return table
+
+
+def predicted_layers_table(stack: StackIR, found: Sequence[StackPrediction]) -> Table:
+    """Forward of one layer of each kind, and of all layers together, on each GPU."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", overflow="fold", min_width=NAMES)
+    for each in found:
+        table.add_column(each.device.name, justify="right")
+    for number, mask in enumerate(stack.different):
+        table.add_row(named(mask), *(predicted(each.different[number]) for each in found))
+    table.add_section()
+    table.add_row("all layers", *map(predicted, found))
+    return table
+
+
+def predicted(found: Prediction | StackPrediction) -> str:
+    return f"{units.duration(found.forward_seconds)}\n{units.times(found.forward_speedup)}"
+
+
+def named(mask: MaskIR) -> Text:
+    """A pattern's name and, below, its parameters."""
+    values = ", ".join(f"{name}={written(value)}" for name, value in mask.parameters)
+    return Text.assemble((f"{mask.name}\n", "bold"), (values, "dim"))
 
 
 def cells(figures: Figures) -> tuple[str, ...]:

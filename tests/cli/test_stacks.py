@@ -55,6 +55,14 @@ def test_show(maskdsl, deep):
     assert "layers 3-4:\npacked(n=8)" in ended.out and ended.out.count("order by") == 2
 
 
+def test_predictions(maskdsl, deep):
+    out = maskdsl("stats", deep, "deep", "n=512", "--gpu", "all").out
+    assert "predicted from datasheets, not measured" in out and "MI300X" in out and out.count("all layers") == 2
+    (gpu,) = json.loads(maskdsl("stats", deep, "deep", "n=512", "--gpu", "h200", "--json").out)["gpus"]
+    assert gpu["gpu"] == "H200" and gpu["index"] == [0, 0, 1, 1]
+    assert "predicted" not in maskdsl("stats", deep, "deep", "n=512").out
+
+
 @pytest.mark.parametrize("command", ["emit", "verify", "run", "bench"])
 def test_commands_for_one_pattern(maskdsl, deep, command):
     ended = maskdsl(command, deep, "deep", "n=32")
