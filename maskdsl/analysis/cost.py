@@ -4,7 +4,7 @@ The model, for numbers of two bytes and a head dimension d:
 - a kernel runs one program for each row of tiles of each head and batch entry; a multiprocessor computes the programs
   that it holds at the rate of its share of the chip, times the fraction that attention kernels are known to reach;
 - a tile costs its whole area, ragged or not: 2 d operations a pair for each product of matrices;
-- a partial tile costs besides `PAIR_OPERATIONS` plain instructions a pair, at `LANES` a cycle;
+- a partial tile costs besides `PAIR_OPERATIONS` plain instructions a pair;
 - a row costs besides `ROW_LOADS` waits for memory, which other programs on the multiprocessor hide;
 - programs start in the order of the kernel, each where a multiprocessor is free first. The last may leave others idle;
 - each tensor is read or written once, and the other side again by every wave of rows where it does not fit the cache;
@@ -25,10 +25,7 @@ from maskdsl.analysis.devices import Device
 
 ELEMENT_SIZE = 2
 """Bytes of bfloat16 and float16."""
-LANES = 64
-"""32-bit comparisons and integer operations a cycle of one multiprocessor: table of arithmetic throughput of CUDA's
-programming guide, for 8.0, 9.0 and 10.0; four units of 16 lanes in a compute unit of CDNA 3 (AMD's ISA guide)."""
-PAIR_OPERATIONS = 5
+PAIR_OPERATIONS = 7
 """Instructions for a pair of a partial tile, which find out whether it attends. Fitted to the published times of
 NATTEN's kernels on the H100 and B200, of windows over lines, images and videos, masked and not: see the tests."""
 ROW_LOADS = 4
@@ -198,7 +195,7 @@ class Model:
         device = self.device
         fraction = device.backward_fraction if self.kernel.backward else device.forward_fraction
         full = self.tile_flops / (device.matrix_flops * fraction / device.multiprocessors)
-        masking = PAIR_OPERATIONS * self.block[0] * self.block[1] / (LANES * device.clock)
+        masking = PAIR_OPERATIONS * self.block[0] * self.block[1] / (device.lanes * device.clock)
         waiting = ROW_LOADS * LATENCY / device.clock / self.resident
         return np.asarray(rows.tiles * full + rows.partial * masking + waiting)
 

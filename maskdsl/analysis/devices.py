@@ -10,6 +10,8 @@ Rates are those of dense products of bfloat16 or float16 with float32 sums. Sour
   228 KiB, 126 MB: CUDA's device query and tuning guide. 1,856 MHz is what the rate means at 8,192 operations a cycle.
 - MI300X: AMD's datasheet (1,307.4 TFLOP/s, 5.3 TB/s, 304 compute units at 2,100 MHz, 64 KiB of LDS each, 256 MB of
   Infinity Cache); CDNA 3 ISA guide (four register files of 128 KiB a compute unit).
+Lanes are integer units: 64 of a multiprocessor of the A100 and H100 (whitepapers), 128 of the B200 (Cornell Virtual
+Workshop, "Horizon GPUs: Blackwell B200"), four times 16 of a compute unit (ISA guide).
 Registers a thread are medians of forward kernels in `benchmarks/results/aot.json`; a test holds them to it.
 
 Fractions are published rates of *Triton's* attention kernels over the datasheet's, as ours are made by Triton too:
@@ -45,6 +47,8 @@ class Device:
     """Bytes a second, of memory."""
     clock: float
     """Cycles a second, at which `matrix_flops` is stated."""
+    lanes: int
+    """32-bit comparisons and integer operations a cycle of one multiprocessor."""
     cache: int
     """Bytes of the last cache before memory."""
     shared_memory: int
@@ -72,6 +76,7 @@ A100 = Device(
     matrix_flops=312e12,
     bandwidth=2.039e12,
     clock=1.41e9,
+    lanes=64,
     cache=40_000_000,
     shared_memory=164 << 10,
     registers=65536,
@@ -87,6 +92,7 @@ H100 = Device(
     matrix_flops=989.4e12,
     bandwidth=3.35e12,
     clock=1.83e9,
+    lanes=64,
     cache=50_000_000,
     shared_memory=228 << 10,
     registers=65536,
@@ -102,6 +108,7 @@ B200 = Device(
     matrix_flops=2250e12,
     bandwidth=8e12,
     clock=1.856e9,
+    lanes=128,
     cache=126_000_000,
     shared_memory=228 << 10,
     registers=65536,
@@ -117,6 +124,7 @@ MI300X = Device(
     matrix_flops=1307.4e12,
     bandwidth=5.3e12,
     clock=2.1e9,
+    lanes=64,
     cache=256_000_000,
     shared_memory=64 << 10,
     registers=131072,
