@@ -86,13 +86,17 @@ def through(hops: tuple[Hop, ...], rows: Array, own: Array) -> Array:
     result = rows.copy()
     had = rows | own
     for hop in hops:
-        if hop.order is None:
+        if hop.order is None and hop.members is None:
             gather(hop.runs, had, result)
+            continue
+        if hop.members is None:
+            keys = had[hop.order]
         else:
-            assert hop.block == 1, "blocks of tokens differ from layout to layout"
-            laid = np.zeros_like(result)
-            gather(hop.runs, had[hop.order], laid)
-            result[hop.order] |= laid
+            keys = np.zeros((hop.members.rows, had.shape[1]), dtype=had.dtype)
+            gather(hop.members, had, keys)
+        laid = np.zeros_like(result)
+        gather(hop.runs, keys, laid)
+        result[slice(None) if hop.order is None else hop.order] |= laid
     return result
 
 

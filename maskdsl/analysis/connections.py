@@ -11,7 +11,7 @@ import numpy as np
 
 from maskdsl.analysis.arrival import Arrival, complete, follow_readers, islands
 from maskdsl.analysis.bits import Spread, dense, spread
-from maskdsl.analysis.blockmap import Array
+from maskdsl.analysis.blockmap import Array, Runs
 from maskdsl.analysis.components import (
     Components,
     components_of_bits,
@@ -76,17 +76,18 @@ def find_connections(
     if block == 1 and length <= MOST_CELLS and runs * (length // 64) <= MOST_WORDS:
         return by_tokens([different[number].all for number in stack.index], length)
     size = 1 << (length // TILES).bit_length()
-    shared = one_order(hops)
+    shared = one_layout(hops)
     if size != block or not shared:
         pairs = zip(stack.different, given, strict=True)
         different = [find_layer(mask, size, inputs, declared=not shared) for mask, inputs in pairs]
-    found = by_blocks([plain(different[number]) for number in stack.index], size, length)
+    found = by_blocks([between_cells(different[number]) for number in stack.index], size, length)
     if block > 1:
         return found
     parts = islands(tuple(hops), length, MOST_ISLANDS, max(2, MOST_WORK // (length + runs)))
     if parts is not None:
         return of_islands(found, parts)
-    if runs <= MOST_EDGES and sum(len(cover(hop.runs, length)[0]) for hop in hops) <= MOST_EDGES:
+    plain = all(hop.members is None for hop in hops)
+    if plain and runs <= MOST_EDGES and sum(len(cover(hop.runs, length)[0]) for hop in hops) <= MOST_EDGES:
         return replace(found, components=components_of_graph(hops, length), exact_components=True)
     return found
 
@@ -126,7 +127,7 @@ def narrowed(found: Connections, draws: Arrival, readers: Arrival, period: int) 
 
 def by_tokens(layers: Sequence[tuple[Hop, ...]], length: int) -> Connections:
     hops = [hop for each in layers for hop in each]
-    order = hops[0].order if hops and one_order(hops) else None
+    order = hops[0].order if hops and one_layout(hops) else None
     laid = [tuple(replace(hop, order=None) for hop in each) for each in layers] if order is not None else layers
     found = spread(laid, length, reflexive=True)
     sizes = np.ones(length, dtype=np.int64)
@@ -174,17 +175,33 @@ def by_blocks(layers: Sequence[Layer], size: int, length: int) -> Connections:
     )
 
 
-def one_order(hops: Sequence[Hop]) -> bool:
-    """Whether all have the same layout."""
+def one_layout(hops: Sequence[Hop]) -> bool:
+    """Whether queries and keys of all have the same order."""
     orders = [hop.order for hop in hops]
     known = [order for order in orders if order is not None]
-    return not known or (len(known) == len(orders) and all(np.array_equal(order, known[0]) for order in known))
+    alike = not known or (len(known) == len(orders) and all(np.array_equal(order, known[0]) for order in known))
+    return alike and all(hop.members is None for hop in hops)
 
 
-def plain(layer: Layer) -> Layer:
-    """The same, with places in the common layout in place of tokens."""
-    certain, possible = (tuple(replace(hop, order=None) for hop in each) for each in (layer.certain, layer.possible))
-    return Layer(certain, possible)
+def between_cells(layer: Layer) -> Layer:
+    """The same between blocks of places in the common layout, in place of tokens."""
+    certain = [replace(hop, order=None, members=cell_members(hop, whole=True)) for hop in layer.certain]
+    possible = [replace(hop, order=None, members=cell_members(hop, whole=False)) for hop in layer.possible]
+    pooled = [hop for hop in layer.certain if hop.members is not None]  # which touch more cells than they fill
+    possible += [replace(hop, order=None, members=cell_members(hop, whole=False)) for hop in pooled]
+    return Layer(tuple(certain), tuple(possible))
+
+
+def cell_members(hop: Hop, whole: bool) -> Runs | None:
+    """For each block of keys, the blocks of tokens that it has something of, or all of."""
+    if hop.members is None:
+        return None
+    key, token = hop.members.expand()
+    pairs = np.unique(np.stack([key // hop.block, token]), axis=1)
+    cells, counts = np.unique(np.stack([pairs[0], pairs[1] // hop.block]), axis=1, return_counts=True)
+    sizes = np.minimum(hop.block, hop.length - cells[1] * hop.block)
+    row, column = cells[:, counts == sizes] if whole else cells
+    return Runs.of_segments(-(-hop.members.rows // hop.block), row, column, column + 1)
 
 
 def longest_path(layers: Sequence[tuple[Hop, ...]], found: Spread, order: Array | None) -> tuple[int, ...]:

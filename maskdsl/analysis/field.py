@@ -121,7 +121,7 @@ def as_stack(subject: MaskIR | StackIR) -> StackIR:
     if isinstance(subject, StackIR):
         return subject
     mask = subject
-    if not mask.self_attention:
+    if not mask.is_layer:
         raise AttnError(errors.FieldOfCrossAttention(pattern=mask.name, span=mask.span))
     return StackIR(mask.name, mask.parameters, mask.heads, (mask,), (0,), mask.doc, mask.span)
 

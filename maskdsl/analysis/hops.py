@@ -12,51 +12,77 @@ import numpy as np
 
 from maskdsl.analysis.blockmap import Array, Runs
 from maskdsl.analysis.descent import classify
-from maskdsl.analysis.variants import check_size, find_variants, problems
+from maskdsl.analysis.variants import Variant, check_size, find_variants, problems
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.inputs import input_arrays, relation_inputs
-from maskdsl.ir.mask import MaskIR, Sequence
+from maskdsl.ir.mask import MaskIR
 
 
 @dataclass(frozen=True, eq=False)
 class Hop:
-    """Blocks of queries that attend blocks of keys of the same sequence."""
+    """Blocks of queries that attend blocks of keys. The keys are made of the tokens of the queries."""
 
     runs: Runs
     order: Array | None
-    """int64 [tokens]: the declared position of each laid-out place; None for the declared order."""
+    """int64 [tokens]: the declared position of each laid-out place of a query; None for the declared order."""
     block: int
     length: int
+    members: Runs | None = None
+    """For each laid-out place of a key, the tokens that it is pooled from, or its own. None: keys are laid out as
+    queries, each its own token.
+    """
 
     def readers(self, tokens: Array) -> Array:
         """bool [tokens]: those in whose block something attends the block of one of these."""
-        before = np.concatenate([[0], np.cumsum(self.touched(tokens))])
-        rows = np.zeros(self.runs.rows, dtype=bool)
-        rows[self.runs.row[before[self.runs.end] > before[self.runs.start]]] = True
-        return self.spread(rows)
+        return self.declared(self.tokens_of(meeting(self.runs, self.blocks_of(self.keys_of(tokens)))))
 
     def sources(self, tokens: Array) -> Array:
         """bool [tokens]: those whose block is attended by something in the block of one of these."""
-        chosen = self.touched(tokens)[self.runs.row]
-        steps = np.bincount(self.runs.start[chosen], minlength=self.runs.rows + 1)
-        steps -= np.bincount(self.runs.end[chosen], minlength=self.runs.rows + 1)
-        return self.spread(np.cumsum(steps)[:-1] > 0)
+        keys = self.length if self.members is None else self.members.rows
+        blocks = covered(self.runs, self.blocks_of(self.laid(tokens)), -(-keys // self.block))
+        if self.members is None:
+            return self.declared(self.tokens_of(blocks))
+        return covered(self.members, np.repeat(blocks, self.block)[:keys], self.length)
 
-    def touched(self, tokens: Array) -> Array:
-        """bool [blocks]: those with a token of a set."""
-        laid = tokens if self.order is None else tokens[self.order]
+    def keys_of(self, tokens: Array) -> Array:
+        """bool [keys]: those that have one of the tokens, in laid-out order."""
+        return self.laid(tokens) if self.members is None else meeting(self.members, tokens)
+
+    def blocks_of(self, places: Array) -> Array:
+        """bool [blocks]: those with one of the places of either side."""
         if self.block == 1:
-            return laid
-        return np.asarray(np.logical_or.reduceat(laid, np.arange(0, self.length, self.block)))
+            return places
+        return np.asarray(np.logical_or.reduceat(places, np.arange(0, len(places), self.block)))
 
-    def spread(self, blocks: Array) -> Array:
-        """bool [tokens]: those of blocks."""
-        laid = blocks if self.block == 1 else np.repeat(blocks, self.block)[: self.length]
+    def tokens_of(self, blocks: Array) -> Array:
+        """bool [tokens]: those of blocks, in laid-out order."""
+        return np.repeat(blocks, self.block)[: self.length]
+
+    def laid(self, tokens: Array) -> Array:
+        return np.asarray(tokens if self.order is None else tokens[self.order])
+
+    def declared(self, laid: Array) -> Array:
         if self.order is None:
             return laid
-        declared = np.empty_like(laid)
-        declared[self.order] = laid
-        return declared
+        result = np.empty_like(laid)
+        result[self.order] = laid
+        return result
+
+
+def meeting(runs: Runs, columns: Array) -> Array:
+    """bool [rows]: those with one of the chosen columns."""
+    before = np.concatenate([[0], np.cumsum(columns)])
+    rows = np.zeros(runs.rows, dtype=bool)
+    rows[runs.row[before[runs.end] > before[runs.start]]] = True
+    return rows
+
+
+def covered(runs: Runs, rows: Array, columns: int) -> Array:
+    """bool [columns]: those of one of the chosen rows."""
+    chosen = rows[runs.row]
+    steps = np.bincount(runs.start[chosen], minlength=columns + 1)
+    steps -= np.bincount(runs.end[chosen], minlength=columns + 1)
+    return np.asarray(np.cumsum(steps)[:-1] > 0)
 
 
 @dataclass(frozen=True)
@@ -89,21 +115,45 @@ def find_layer(mask: MaskIR, block: int, inputs: Mapping[str, object], declared:
         mask = replace(mask, queries=replace(mask.queries, order=()), keys=replace(mask.keys, order=()))
     given = input_arrays(mask, inputs, relation_inputs(mask))
     variants = find_variants(mask, given)
-    used = [variants.different[number] for number in sorted(set(variants.index[0].tolist()))]
+    used = tuple(variants.different[number] for number in sorted(set(variants.index[0].tolist())))
     certain: list[Hop] = []
     possible: list[Hop] = []
-    orders: dict[tuple[Sequence, int, int], Array | None] = {}
-    for variant, problem in zip(used, problems(mask, tuple(used), (block, block), given), strict=True):
-        key = mask.queries, variant.head, variant.batch
-        if key not in orders:
-            orders[key] = Coordinates(mask, mask.queries, given, variant.batch, variant.head).permutation()
+    layouts: dict[tuple[int, int], tuple[Array | None, Runs | None]] = {}
+    for variant, problem in zip(used, problems(mask, used, (block, block), given), strict=True):
+        key = variant.head, variant.batch
+        if key not in layouts:
+            layouts[key] = layout(mask, given, variant)
+        order, members = layouts[key]
         found = classify(problem)
-        length = mask.queries.length
-        certain += some_hop(found.full, orders[key], block, length)
-        possible += some_hop(found.partial, orders[key], block, length)
+        for runs, hops in (found.full, certain), (found.partial, possible):
+            if runs.count:
+                hops.append(Hop(runs, order, block, mask.queries.length, members))
     return Layer(tuple(certain), tuple(possible))
 
 
-def some_hop(runs: Runs, order: Array | None, block: int, length: int) -> Iterator[Hop]:
-    if runs.count:
-        yield Hop(runs, order, min(block, length), length)
+def layout(mask: MaskIR, inputs: Mapping[str, Array], variant: Variant) -> tuple[Array | None, Runs | None]:
+    """The order of the queries, and the tokens that each key is made of where keys are not laid out as they are."""
+    query, key = (
+        Coordinates(mask, sequence, inputs, variant.batch, variant.head).permutation()
+        for sequence in (mask.queries, mask.keys)
+    )
+    if mask.self_attention:
+        return query, None
+    count = mask.keys.length
+    places = np.arange(count)
+    if key is not None:
+        places[key] = np.arange(count)
+    token, number = (np.concatenate(each) for each in zip(*made_of(mask), strict=True))
+    return query, Runs.of_segments(count, places[number], token, token + 1)
+
+
+def made_of(mask: MaskIR) -> Iterator[tuple[Array, Array]]:
+    """For each space of keys, its tokens' numbers among all, and which key each of them goes into, both declared."""
+    begins = dict(zip(mask.queries.spaces, mask.queries.offsets, strict=True))
+    for space, offset in zip(mask.keys.spaces, mask.keys.offsets, strict=True):
+        cell = np.indices(space.root.lengths).reshape(len(space.root.axes), -1)
+        for each in space.chain:
+            if each.pooling is not None:
+                cell = cell // np.array(each.pooling.box)[:, None]
+        token = begins[space.root] + np.arange(space.root.size)
+        yield token, np.asarray(offset + np.ravel_multi_index(tuple(cell), space.lengths))

@@ -164,7 +164,7 @@ class _Binder:
                 for each in error.diagnostics:
                     frame.add(each.with_notes(Note("in this layer", call.span)))
                 return None
-            if not mask.self_attention:
+            if not mask.is_layer:
                 frame.add(stacks.CrossAttentionLayer(span=call.span, pattern=name))
                 return None
             self.called[key] = self.masks.setdefault((name, mask.parameters), mask)

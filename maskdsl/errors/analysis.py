@@ -34,7 +34,7 @@ class UnknownGpu(Diagnostic):
 class FieldOfCrossAttention(Diagnostic):
     code = "E360"
     message = "`{pattern}` is cross-attention, through which nothing travels from layer to layer"
-    label = "its queries and keys are two sequences"
+    label = "its keys are other tokens than its queries"
 
     pattern: str
 

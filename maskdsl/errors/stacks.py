@@ -65,7 +65,7 @@ class DifferentLengths(Diagnostic):
 class CrossAttentionLayer(Diagnostic):
     code = "E267"
     message = "`{pattern}` is cross-attention, which is no layer of a stack"
-    label = "its queries and keys are two sequences"
+    label = "its keys are other tokens than its queries"
 
     pattern: str
 

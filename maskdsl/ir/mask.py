@@ -233,5 +233,10 @@ class MaskIR:
     doc: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def is_layer(self) -> bool:
+        """Keys are the tokens of the queries, or pooled from these: what comes out can go in again."""
+        return self.keys.given == self.queries.spaces
+
     def input(self, name: str) -> Input | None:
         return next((each for each in self.inputs if each.name == name), None)

@@ -147,3 +147,24 @@ def test_gemma():
 def test_heads(heads):
     with pytest.raises(AttnError, match="heads"):
         bind("local(n)", heads=heads)
+
+
+def test_layers_may_pool_their_keys():
+    pattern = """pattern coarse(n) {
+        space tokens[n]
+        space boxes = mean(tokens, 4)
+        queries tokens
+        keys tokens ++ boxes
+        attend tokens -> tokens where window(3)
+        attend tokens -> boxes
+    }"""
+    stack = maskdsl.parse(f"{TEXT} {pattern} stack deep(n) = 2 * coarse(n) + local(n)")["deep"].bind(n=10)
+    x = torch.randn(1, 1, 10, 4)
+    for attention in stack.compile():
+        x = x + attention(x, x, x)
+    assert x.shape == (1, 1, 10, 4)
+
+
+def test_the_caller_chooses_layers():
+    layers = "sum((local(n) if dense[j] == 0 else local(n, 2 * n)) for j in 0 .. len(dense))"
+    assert words(bind(layers, "n = 8, dense = (0, 1)", dense=(1, 0, 0))) == ["local 8 16 i"] + ["local 8 3 i"] * 2
