@@ -49,6 +49,8 @@ class BaseAttention:
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attention over [batch, heads, tokens, head dim]; heads of k and v may divide those of q.
 
+        Where the pattern pools keys, k and v hold those that are not pooled: see `Sequence.given`.
+
         `return_lse` adds the natural log-sum-exp of each query's final scores, [batch, heads, tokens]. With
         `layout="ordered"` q, k, v and the results are in the order that the pattern lays tokens out in; inputs are
         always in declared order.
