@@ -8,6 +8,7 @@ from maskdsl.cli.consoles import note, output
 from maskdsl.cli.looks import finite, tile_inputs
 from maskdsl.cli.request import read_block, read_request
 from maskdsl.orders import best_order
+from maskdsl.orders.search import SAVING
 from maskdsl.view import units
 from maskdsl.view.orders import orders_table
 from maskdsl.view.show import title
@@ -40,5 +41,11 @@ def order(
     console.print(orders_table(found, shown))
     faster = f", {units.times(found.speedup)} as fast as the declared order" if found.order != "declared" else ""
     console.print(f"order {found.order}{faster}" if found.order != "declared" else "the declared order is the best")
+    graph = found.as_graph
+    if graph is not None and graph.seconds < SAVING * found.rows[0].seconds:
+        less = units.times(found.rows[0].seconds / graph.seconds)
+        note(
+            f"{less} as fast: `input position: int[tokens]`, `order by position`; best_order().positions are its values"
+        )
     if len(shown) < len(found.rows):
         note(f"{len(found.rows) - len(shown)} more were compared; --top {len(found.rows)} shows all")

@@ -1,16 +1,18 @@
 """The best order of a mask and the table of all that were compared: the answer of `best_order` and `maskdsl order`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from maskdsl.analysis.blockmap import Array
 from maskdsl.analysis.devices import Device
 from maskdsl.analysis.variants import check_size
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import MaskIR
+from maskdsl.orders.graph import GRAPH, NAME, reordered
 from maskdsl.orders.layouts import layout_text, spaces_of
-from maskdsl.orders.search import Outcome, Search
-from maskdsl.orders.trials import computed_pairs, full_tiles, partial_tiles
+from maskdsl.orders.search import ROWS, Outcome, Search
+from maskdsl.orders.trials import Trials, computed_pairs, full_tiles, partial_tiles
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Row:
     order: str
     """What stands behind the word `order`, or `declared`."""
     kind: str
-    """`declared`, `written`, `axes`, `coordinates`, `tiles` or `curve`."""
+    """`declared`, `written`, `axes`, `coordinates`, `tiles`, `curve`, `heads` or `graph`."""
     block: tuple[int, int]
     density: float
     """Tiles that are not empty, of all tiles."""
@@ -44,6 +46,10 @@ class BestOrder:
     head_dim: int
     rows: tuple[Row, ...]
     """The chosen one first, the others by their time."""
+    positions: Array | None = field(compare=False, repr=False)
+    """int32 [tokens], where tokens were reordered as a graph: the values of the input by which the row of kind `graph`
+    sorts. It is never chosen, as the pattern has no such input: `input position: int[tokens]`, `order by position`.
+    """
 
     @property
     def declared(self) -> Row:
@@ -55,9 +61,15 @@ class BestOrder:
         """Over the declared order, as predicted."""
         return self.declared.seconds / self.rows[0].seconds if self.rows[0].seconds else 1.0
 
+    @property
+    def as_graph(self) -> Row | None:
+        """Tokens reordered as the nodes of a graph, with the same tiles."""
+        return next((row for row in self.rows if row.kind == GRAPH and row.block == self.block), None)
+
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and dictionaries, as JSON has them."""
-        return asdict(self) | {"speedup": self.speedup}
+        """Plain numbers, lists and dictionaries, as JSON has them; without the positions."""
+        named = {name: getattr(self, name) for name in ("order", "block", "device", "head_dim", "speedup")}
+        return named | {"rows": [asdict(row) for row in self.rows]}
 
 
 def best_order(
@@ -75,32 +87,40 @@ def best_order(
         check_size(mask, block)
         search = Search(mask, given, block, device, head_dim, tuple(spaces_of(mask)), {})
         best = search.run()
-        for outcome, row in rows(search):
-            (chosen if outcome is best else others).append(row)
+        tried = [each for each in (search.glanced | search.found).values() if each is not best]
+        attended = attended_pairs(search)
+        graph = reordered(mask, given, attended)
+        if graph is not None:
+            trials = Trials(graph.mask, {**given, NAME: graph.positions}, block, ROWS)
+            tried.append(search.outcome(trials, graph.layout, GRAPH))
+        first, *rest = rows(search, attended, [best, *tried])
+        chosen.append(first)
+        others += rest
     chosen.sort(key=lambda row: row.seconds)
     ranked = sorted([*chosen[1:], *others], key=lambda row: row.seconds)
-    return BestOrder(chosen[0].order, chosen[0].block, device.name, head_dim, (chosen[0], *ranked))
+    positions = None if graph is None else graph.positions
+    return BestOrder(chosen[0].order, chosen[0].block, device.name, head_dim, (chosen[0], *ranked), positions)
 
 
-def rows(search: Search) -> Iterator[tuple[Outcome, Row]]:
-    """Everything that was tried, as lines of the table."""
-    outcomes = list((search.glanced | search.found).values())
+def attended_pairs(search: Search) -> float:
+    """Of all heads and batch entries. Counted where it takes the least time: it is the same in every order."""
     least = min(search.found.values(), key=lambda outcome: computed_pairs(outcome.trial.tiles))
-    attended = search.trials.attended_share(least.layout) * computed_pairs(least.trial.tiles)
+    return search.trials.attended_share(least.layout) * computed_pairs(least.trial.tiles)
+
+
+def rows(search: Search, attended: float, outcomes: Sequence[Outcome]) -> Iterator[Row]:
+    """Lines of the table."""
     for outcome in outcomes:
         tiles = outcome.trial.tiles
         computed, full, partial = computed_pairs(tiles), full_tiles(tiles), partial_tiles(tiles)
-        yield (
-            outcome,
-            Row(
-                order=layout_text(search.mask, outcome.layout),
-                kind=outcome.kind,
-                block=search.block,
-                density=(full + partial) / (tiles.query_blocks * tiles.key_blocks * tiles.variant_of.size),
-                full_tiles=full,
-                partial_tiles=partial,
-                waste=max(0.0, 1 - attended / computed) if computed else 0.0,
-                seconds=outcome.seconds,
-                exact=outcome.trial.exact,
-            ),
+        yield Row(
+            order=layout_text(search.mask, outcome.layout),
+            kind=outcome.kind,
+            block=search.block,
+            density=(full + partial) / (tiles.query_blocks * tiles.key_blocks * tiles.variant_of.size),
+            full_tiles=full,
+            partial_tiles=partial,
+            waste=max(0.0, 1 - attended / computed) if computed else 0.0,
+            seconds=outcome.seconds,
+            exact=outcome.trial.exact,
         )

@@ -4,7 +4,7 @@ Time is that of the forward kernel for one batch entry, on a GPU kept busy by ot
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
@@ -14,6 +14,7 @@ from maskdsl.analysis.devices import Device
 from maskdsl.ir.mask import MaskIR, Space
 from maskdsl.orders.candidates import SIMPLE, candidates
 from maskdsl.orders.clues import Clues, find_clues
+from maskdsl.orders.heads import MOST_GROUPS, by_head, head_groups
 from maskdsl.orders.layouts import Candidate, Keys, Layout, own_layout, spaces_of
 from maskdsl.orders.trials import Trial, Trials, partial_tiles
 
@@ -30,7 +31,7 @@ JUDGED = 1 << 22
 """Tokens of all candidates that are judged at full length, about."""
 EXACT = 1 << 16
 """A map of about so many partial tiles is found out completely, for the best order and the declared one."""
-SAVING = 0.97
+SAVING = 0.95
 """An order replaces a simpler one if it takes less than this part of its time."""
 LEADERS = 3
 """The best orders are tried again behind groups and first tokens."""
@@ -76,7 +77,7 @@ class Search:
                 best = self.improved(spaces_of(self.mask)[name], best)
             if best is before:
                 break
-        return self.confirmed(declared, best)
+        return self.confirmed(declared, self.by_heads(best))
 
     def improved(self, space: Space, start: Outcome) -> Outcome:
         """The best with another order of one space."""
@@ -88,18 +89,30 @@ class Search:
         outcomes += self.tried(space, start, behind_clues(known, leaders, clues))
         return simplest([start, *outcomes])
 
+    def by_heads(self, best: Outcome) -> Outcome:
+        """The best, or another one in which heads of different relations have orders of their own."""
+        if len(self.groups) == 1:
+            return best
+        tried = list(self.found.values())
+        layouts = [
+            tried[first_near([self.time(each.trial.tiles, group) for each in tried])].layout for group in self.groups
+        ]
+        return simplest([best, self.judge(by_head(self.groups, layouts), "heads")])
+
     def tried(self, space: Space, start: Outcome, known: Sequence[Candidate]) -> list[Outcome]:
-        """Those candidates that a glance finds near the best, judged; all of them where tiles are few."""
+        """Those candidates that a glance finds near the best, for all heads or for some; all where tiles are few."""
         layouts = {each: {**start.layout, space.name: each.keys} for each in known}
         if self.longest <= GLANCE * self.block[0] or not known:
             return [self.judge(layouts[each], each.kind) for each in known]
-        glances = {each: self.outcome(self.glances, layout, each.kind) for each, layout in layouts.items()}
-        ranked = sorted(known, key=lambda each: glances[each].seconds)
-        limit = NEAR * glances[ranked[0]].seconds
-        near = {each for each in ranked[: max(LEADERS, JUDGED // self.longest)] if glances[each].seconds <= limit}
+        glances = [self.outcome(self.glances, layout, each.kind) for each, layout in layouts.items()]
         if not self.glances.box:
-            for glance in glances.values():
+            for glance in glances:
                 self.glanced.setdefault(glance.trial.digest, glance)
+        near: set[Candidate] = set()
+        for heads in dict.fromkeys((tuple(range(self.mask.heads)), *self.groups)):
+            times = {each: self.time(glance.trial.tiles, heads) for each, glance in zip(known, glances, strict=True)}
+            ranked = sorted(known, key=times.__getitem__)[: max(LEADERS, JUDGED // self.longest)]
+            near.update(each for each in ranked if times[each] <= NEAR * times[ranked[0]])
         return [self.judge(layouts[each], each.kind) for each in known if each in near]
 
     def judge(self, layout: Layout, kind: str) -> Outcome:
@@ -110,9 +123,18 @@ class Search:
         trial = trials.of(layout)
         return Outcome(layout, kind, trial, self.time(trial.tiles))
 
-    def time(self, tiles: BlockMap) -> float:
+    def time(self, tiles: BlockMap, heads: Sequence[int] | None = None) -> float:
+        """Of some heads, or of all."""
+        if heads is not None:
+            tiles = replace(tiles, variant_of=tiles.variant_of[:, list(heads)])
         cost = predict(tiles, self.device, head_dim=self.head_dim)
         return max(cost.arithmetic_seconds, cost.memory_seconds)
+
+    @cached_property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """Heads that may have an order of their own; all together where relations are many."""
+        groups = head_groups(self.mask)
+        return groups if len(groups) <= MOST_GROUPS else (tuple(range(self.mask.heads)),)
 
     @property
     def longest(self) -> int:
@@ -133,10 +155,8 @@ class Search:
 
     def confirmed(self, declared: Outcome, best: Outcome) -> Outcome:
         """The best, unless the declared order is better by exact tiles, where these can be found in time."""
-        if best is declared:
-            return best
-        outcomes = [self.exact(each) for each in (declared, best)]
-        return simplest(outcomes) if all(each.trial.exact for each in outcomes) else outcomes[1]
+        outcomes = [self.exact(each) for each in dict.fromkeys((declared, best))]
+        return simplest(outcomes) if all(each.trial.exact for each in outcomes) else outcomes[-1]
 
     def exact(self, outcome: Outcome) -> Outcome:
         """With exact tiles, where they are few enough to be found in time."""
@@ -149,8 +169,13 @@ class Search:
 
 def simplest(outcomes: Sequence[Outcome]) -> Outcome:
     """The first that takes hardly more than the least time."""
-    least = min(outcome.seconds for outcome in outcomes)
-    return next(outcome for outcome in outcomes if outcome.seconds * SAVING <= least)
+    return outcomes[first_near([outcome.seconds for outcome in outcomes])]
+
+
+def first_near(times: Sequence[float]) -> int:
+    """Which of them is the first that is hardly more than the least."""
+    limit = min(times) / SAVING
+    return next(number for number, time in enumerate(times) if time <= limit)
 
 
 def behind_clues(known: Sequence[Candidate], leaders: Sequence[Candidate], clues: Clues) -> tuple[Candidate, ...]:

@@ -15,7 +15,8 @@ try:
     main(sys.argv[1:])
 except SystemExit as exit:
     assert not exit.code, exit.code
-slow = {"torch", "triton", "networkx"} | ({"sympy"} if sys.argv[1] != "emit" else set())  # which solves for tiles
+needed = {"emit": "sympy", "order": "networkx"}  # which solve for tiles, and order graphs
+slow = {"torch", "triton", "networkx", "sympy"} - {needed.get(sys.argv[1])}
 found = slow & set(sys.modules)
 assert not found, found
 """
