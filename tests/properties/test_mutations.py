@@ -11,6 +11,7 @@ import pytest
 
 from maskdsl.analysis import intervals
 from maskdsl.analysis.intervals import Interval
+from maskdsl.emit import pooling
 from maskdsl.emit.torch_printer import ATOM, COMPARISON, TorchPrinter
 from maskdsl.ir import simplify
 from maskdsl.ir.expressions import Apply, walk
@@ -155,3 +156,14 @@ def test_a_wrong_law_is_noticed(monkeypatch):
     right = simplify._shifted
     monkeypatch.setattr(simplify, "_shifted", shifted)
     assert not holds(of_case(check_simplify), using(Op.SUBTRACT))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("count.clamp(min=1)", "torch.tensor(box).prod()"), ("(0, rest)", "(rest, 0)")]
+)
+def test_wrong_boxes_at_borders_are_noticed(right, wrong, monkeypatch):
+    """Means over whole boxes where the border cuts them, and boxes that are cut at the first token."""
+    lines = pooling.definitions("pooling")
+    assert any(right in line for line in lines)
+    monkeypatch.setattr(pooling, "definitions", lambda name: [line.replace(right, wrong) for line in lines])
+    assert not holds(check_backends, [call for call in drawn() if call[0].mask.keys.is_pooled])
