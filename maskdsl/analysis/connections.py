@@ -30,9 +30,10 @@ MOST_WORDS = 1 << 25
 MOST_EDGES = 1 << 18
 """Of a graph of tokens, up to which it is made."""
 TILES = 1 << 10
-MOST_ISLANDS = 64
 MOST_WORK = 1 << 27
 """Runs and tokens looked at along the way from a token, about."""
+STEPS = 8
+"""Of such ways through a part of the tokens, about."""
 
 
 @dataclass(frozen=True)
@@ -75,21 +76,28 @@ def find_connections(
     runs = sum(len(hop.runs.start) for hop in hops)
     if block == 1 and length <= MOST_CELLS and runs * (length // 64) <= MOST_WORDS:
         return by_tokens([different[number].all for number in stack.index], length)
-    size = 1 << (length // TILES).bit_length()
-    shared = one_layout(hops)
-    if size != block or not shared:
-        pairs = zip(stack.different, given, strict=True)
-        different = [find_layer(mask, size, inputs, declared=not shared) for mask, inputs in pairs]
-    found = by_blocks([between_cells(different[number]) for number in stack.index], size, length)
-    if block > 1:
+    found = in_common_layout(stack, given, different, block)
+    if any(layer.possible for layer in different):
         return found
-    parts = islands(tuple(hops), length, MOST_ISLANDS, max(2, MOST_WORK // (length + runs)))
+    steps = MOST_WORK // (length + runs)
+    parts = islands(tuple(hops), length, steps // STEPS, steps)
     if parts is not None:
         return of_islands(found, parts)
-    plain = all(hop.members is None for hop in hops)
-    if plain and runs <= MOST_EDGES and sum(len(cover(hop.runs, length)[0]) for hop in hops) <= MOST_EDGES:
-        return replace(found, components=components_of_graph(hops, length), exact_components=True)
-    return found
+    plain = block == 1 and all(hop.members is None for hop in hops)
+    few = plain and runs <= MOST_EDGES and sum(len(cover(hop.runs, length)[0]) for hop in hops) <= MOST_EDGES
+    return replace(found, components=components_of_graph(hops, length), exact_components=True) if few else found
+
+
+def in_common_layout(
+    stack: StackIR, given: Sequence[Mapping[str, object]], different: Sequence[Layer], block: int
+) -> Connections:
+    """By blocks in the layout that all layers have, or otherwise in declared order."""
+    size = 1 << (stack.length // TILES).bit_length()
+    shared = one_layout([hop for layer in different for hop in layer.all])
+    if size != block or not shared:
+        masks = zip(stack.different, given, strict=True)
+        different = [find_layer(mask, size, inputs, declared=not shared) for mask, inputs in masks]
+    return by_blocks([between_cells(different[number]) for number in stack.index], size, stack.length)
 
 
 def of_islands(found: Connections, sizes: Sequence[int]) -> Connections:

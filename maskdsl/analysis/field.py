@@ -16,7 +16,7 @@ import numpy as np
 
 from maskdsl.analysis.arrival import Arrival, find_arrival
 from maskdsl.analysis.connections import Connections, find_connections, narrowed
-from maskdsl.analysis.hops import Layer, find_layer
+from maskdsl.analysis.hops import Layer, estimate_runs, find_layer
 from maskdsl.analysis.variants import check_size
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import analysis as errors
@@ -26,9 +26,9 @@ from maskdsl.ir.stack import StackIR
 
 SMALL = 1 << 13
 """Sequences up to this length are always looked at token by token."""
-MOST_PAIRS = 1 << 25
+MOST_PAIRS = 1 << 29
 """Pairs in partial tiles, of longer ones, up to which they are."""
-MOST_ROWS = 1 << 19
+MOST_RUNS = 1 << 21
 """Runs of tokens, of longer ones, up to which they are."""
 TILES = 1 << 10
 """Of the longer ones, about."""
@@ -145,10 +145,11 @@ def find_layers(stack: StackIR, given: Sequence[Mapping[str, object]]) -> tuple[
     block = 1 << (stack.length // TILES).bit_length()
     found = by(block)
     pairs = sum(hop.runs.count for layer in found for hop in layer.possible) * block**2
-    rows = sum(len(hop.runs.start) for layer in found for hop in layer.all) * block
-    if pairs <= MOST_PAIRS and rows <= MOST_ROWS:
-        return 1, by(1)
-    return block, found
+    if not 0 < pairs <= MOST_PAIRS:  # exact as they are, or too many
+        return block, found
+    masks = zip(stack.different, given, strict=True)
+    runs = sum(estimate_runs(mask, block, inputs) for mask, inputs in masks)
+    return (block, found) if runs > MOST_RUNS else (1, by(1))
 
 
 def most_layers(stack: StackIR, different: Sequence[Layer]) -> int:

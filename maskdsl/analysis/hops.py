@@ -11,11 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from maskdsl.analysis.blockmap import Array, Runs
-from maskdsl.analysis.descent import classify
+from maskdsl.analysis.descent import Problem, chunks, classify
 from maskdsl.analysis.variants import Variant, check_size, find_variants, problems
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import MaskIR
+
+SAMPLES = 5
+"""Groups of queries looked at for an estimate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +132,28 @@ def find_layer(mask: MaskIR, block: int, inputs: Mapping[str, object], declared:
             if runs.count:
                 hops.append(Hop(runs, order, block, mask.queries.length, members))
     return Layer(tuple(certain), tuple(possible))
+
+
+def estimate_runs(mask: MaskIR, block: int, inputs: Mapping[str, object]) -> int:
+    """About how many runs the tokens of this mask form, in all: those of a few sampled queries. `block` is of tiles."""
+    given = input_arrays(mask, inputs, relation_inputs(mask))
+    variants = find_variants(mask, given).different
+    return sum(sampled_runs(problem) for problem in problems(mask, variants, (block, block), given))
+
+
+def sampled_runs(problem: Problem) -> int:
+    query, key = problem.query, problem.key
+    columns = np.arange(key.nodes(key.bottom))
+    shape = query.sizes[-1], len(columns), key.sizes[-1]
+    found = 0
+    for row in np.linspace(0, query.nodes(query.bottom) - 1, SAMPLES).astype(int):
+        attended = np.empty((len(columns), shape[0], shape[2]), dtype=np.int8)
+        for part in chunks(len(columns), problem.chunk(shape[0] * shape[2])):
+            rows = np.full(len(columns[part]), row)
+            attended[part] = problem.look(query.points, key.points, rows, columns[part])
+        lines = attended.transpose(1, 0, 2).reshape(shape[0], -1)
+        found += int(np.count_nonzero(np.diff(lines, axis=1, prepend=0) == 1))
+    return found * query.length // (SAMPLES * shape[0])
 
 
 def layout(mask: MaskIR, inputs: Mapping[str, Array], variant: Variant) -> tuple[Array | None, Runs | None]:

@@ -12,7 +12,7 @@ import maskdsl
 from maskdsl.analysis import connections, field
 from maskdsl.analysis.arrival import NEVER
 from maskdsl.analysis.components import Components, components_of_graph
-from maskdsl.analysis.hops import find_layer
+from maskdsl.analysis.hops import estimate_runs, find_layer
 from maskdsl.diagnostics import AttnError
 from maskdsl.ir.pooling import all_tokens
 
@@ -181,7 +181,7 @@ def test_tokens_of_which_not_all_pairs_are_kept(layers, n):
         patch.setattr(connections, "MOST_CELLS", 0)
         patch.setattr(connections, "TILES", 16)
         found = stack.field()
-        patch.setattr(connections, "MOST_ISLANDS", 0)
+        patch.setattr(connections, "MOST_WORK", 0)
         other = stack.field()
     assert found.exact and found.connections.block > 1
     for each in found, other:
@@ -195,6 +195,14 @@ def test_dilated_tokens_are_islands():
     found = maskdsl.parse(text)["p"].bind(n=10000, step=5).field()
     assert found.exact and found.connections.components == Components(5, 2000, 5, 2000)
     assert found.connections.never == 10 * 2000**2 and found.connections.one_way == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_estimates_of_runs(name):
+    """Within a small factor where rows are alike; none where nothing attends."""
+    mask = bind([name], n=3000).different[0].ir
+    true = sum(len(hop.runs.start) for hop in find_layer(mask, 1, {}).all)
+    assert true / 3 <= estimate_runs(mask, 128, {}) <= 3 * true
 
 
 def test_layers_are_followed_as_far_as_asked():

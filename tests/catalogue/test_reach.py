@@ -91,3 +91,13 @@ def test_dilation_makes_growth_exponential():
     assert [dinat.field(layers=2).draws.count(layers)[0] for layers in range(3)] == [1, 5**2, 5**4]
     near = load("vision/dinat", "dinat").bind(h=60, w=60, kernel=5, dilation=1).field(layers=2)
     assert near.draws.count(2)[0] == 9**2
+
+
+def test_short_and_long_distance_reach_everything_together():
+    """Windows and grids of any lengths that divide the image, if a window has one of each place of the grid."""
+    for interval in (6, 7, 8):
+        values = {"h": 42 if interval < 8 else 56, "w": 42 if interval < 8 else 56, "group": 7, "interval": interval}
+        found = load("vision/crossformer", "crossformer").bind(**values).field().connections
+        assert (found.layers == 2) == (interval <= 7) and found.everything
+    apart = load("vision/crossformer", "short").bind(h=42, w=42).field().connections
+    assert apart.everything is False and apart.components.weak == 36
