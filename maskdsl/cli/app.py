@@ -36,6 +36,8 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+BLOCKS = ["128x128", "128x64", "64x64"]
+"""Sizes of tiles that `order` compares."""
 STAGE_NAMES = ", ".join(stage.name for stage in STAGES)
 
 
@@ -114,7 +116,7 @@ def order(
     heads: Heads = DEFAULT_HEADS,
     block: Annotated[
         list[str] | None,
-        Option("--block", metavar="SIZE", help="Tokens of a tile, 128x64. Repeat to compare.", show_default="128"),
+        Option("--block", metavar="SIZE", help="Tokens of a tile; may be repeated.", show_default=", ".join(BLOCKS)),
     ] = None,
     gpu: Annotated[str, Option("--gpu", metavar="NAME", help="Predict times on this GPU.")] = "H100",
     given: Given = None,
@@ -123,7 +125,7 @@ def order(
     json: Annotated[bool, Option("--json", help="Print JSON, with all that was compared.")] = False,
 ) -> None:
     """Find the order of tokens in which a pattern takes the least time; compare it with others."""
-    orders.order(file, words or [], heads, block or ["128"], gpu, head_dim, given or [], top, json)
+    orders.order(file, words or [], heads, block or BLOCKS, gpu, head_dim, given or [], top, json)
 
 
 @app.command()

@@ -39,8 +39,12 @@ def order(
     console = output()
     console.print(title(mask.ir))
     console.print(orders_table(found, shown))
-    faster = f", {units.times(found.speedup)} as fast as the declared order" if found.order != "declared" else ""
-    console.print(f"order {found.order}{faster}" if found.order != "declared" else "the declared order is the best")
+    tiles = f"with tiles of {found.block[0]} x {found.block[1]}"
+    if found.order == "declared":
+        console.print(f"the declared order is the best, {tiles}")
+    else:
+        console.print(f"order {found.order}", soft_wrap=True)
+        console.print(f"{units.times(found.speedup)} as fast as the declared order, {tiles}", style="dim")
     graph = found.as_graph
     if graph is not None and graph.seconds < SAVING * found.rows[0].seconds:
         less = units.times(found.rows[0].seconds / graph.seconds)

@@ -16,7 +16,7 @@ from maskdsl.orders.candidates import SIMPLE, candidates
 from maskdsl.orders.clues import Clues, find_clues
 from maskdsl.orders.heads import MOST_GROUPS, by_head, head_groups
 from maskdsl.orders.layouts import Candidate, Keys, Layout, own_layout, spaces_of
-from maskdsl.orders.trials import Trial, Trials, partial_tiles
+from maskdsl.orders.trials import Trial, Trials
 
 GLANCE = 12
 """Rows of tiles that candidates are first judged by."""
@@ -33,6 +33,8 @@ EXACT = 1 << 16
 """A map of about so many partial tiles is found out completely, for the best order and the declared one."""
 SAVING = 0.95
 """An order replaces a simpler one if it takes less than this part of its time."""
+UNSURE = 0.9
+"""The same in place of the declared order where tiles are not exact."""
 LEADERS = 3
 """The best orders are tried again behind groups and first tokens."""
 ROUNDS = 2
@@ -155,12 +157,18 @@ class Search:
 
     def confirmed(self, declared: Outcome, best: Outcome) -> Outcome:
         """The best, unless the declared order is better by exact tiles, where these can be found in time."""
-        outcomes = [self.exact(each) for each in dict.fromkeys((declared, best))]
-        return simplest(outcomes) if all(each.trial.exact for each in outcomes) else outcomes[-1]
+        first = self.exact(declared)
+        if best is declared:
+            return first
+        last = self.exact(best)
+        if first.trial.exact and last.trial.exact:
+            return simplest([first, last])
+        return last if last.seconds < UNSURE * first.seconds else first
 
     def exact(self, outcome: Outcome) -> Outcome:
         """With exact tiles, where they are few enough to be found in time."""
-        if outcome.trial.exact or partial_tiles(outcome.trial.tiles) > EXACT:
+        open_tiles = sum(variant.partial.count for variant in outcome.trial.tiles.variants)
+        if outcome.trial.exact or open_tiles > EXACT:
             return outcome
         whole = self.outcome(self.whole, outcome.layout, outcome.kind)
         self.found[outcome.trial.digest] = whole

@@ -1,5 +1,7 @@
 """`order auto`: found when a pattern is bound, by what is known then, and without a change of any result."""
 
+from time import process_time
+
 import numpy as np
 import pytest
 import torch
@@ -131,3 +133,23 @@ def test_any_pattern_may_say_it(pattern):
 def block_pairs(mask):
     tiles = mask.tiles()
     return [tiles.full_count(head) + tiles.partial_count(head) for head in range(mask.heads)]
+
+
+@pytest.mark.parametrize("length", ["h = 1024, w = 1024", "h = 2, w = 2 ** 19"])
+def test_a_million_tokens_take_moments(length):
+    """In processor time, which others' work lengthens little; see what a bind without `order auto` takes."""
+    text = IMAGE.replace("h = 40, w = 72", length)
+    start = process_time()
+    mask = bind(text, heads=2)
+    assert process_time() - start < 4
+    assert mask.query_length == 1 << 20
+
+
+def test_masks_that_are_equal_are_searched_once(monkeypatch):
+    bind(IMAGE, h=41)
+    monkeypatch.setattr("maskdsl.orders.auto.Search", None)
+    assert order(bind(IMAGE, h=41)) != "declared"
+
+
+def test_sequences_too_long_to_analyse_stay_as_they_are():
+    assert order(bind(IMAGE, h=2**14, w=2**14)) == "declared"
