@@ -16,8 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.analysis.devices import find_device
-from maskdsl.analysis.field import Field
-from maskdsl.analysis.field import field as find_field
 from maskdsl.analysis.stack_stats import StackStats, stack_stats
 from maskdsl.analysis.stats import Stats, stats
 from maskdsl.analysis.tiles import tiles
@@ -33,6 +31,7 @@ from maskdsl.syntax.program import Program, load_program, program_from_text
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
 
 if TYPE_CHECKING:
+    from maskdsl.analysis.field import Field
     from maskdsl.runtime.attention import Attention, FollowingAttention
 
 
@@ -232,7 +231,9 @@ class Mask:
         """How far information travels from a token (the middle one unless said) and between all tokens, through
         this layer again and again.
         """
-        return find_field(self.ir, token=token, layers=layers, inputs=_arrays(inputs))
+        from maskdsl.analysis.field import field  # start-up time
+
+        return field(self.ir, token=token, layers=layers, inputs=_arrays(inputs))
 
     def with_order(self, order: str) -> Mask:
         """The same mask in another layout; see `Pattern.bind`."""
@@ -336,7 +337,9 @@ class BoundStack:
         """How far information travels from a token (the middle one unless said) and between all tokens, through
         these layers, which begin anew behind the last.
         """
-        return find_field(self.ir, token=token, layers=layers, inputs=_arrays(inputs))
+        from maskdsl.analysis.field import field  # start-up time
+
+        return field(self.ir, token=token, layers=layers, inputs=_arrays(inputs))
 
     def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> tuple[Attention, ...]:
         """The callables of the layers, one object for equal ones; see `Mask.compile`."""

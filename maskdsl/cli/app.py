@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Context, Exit, Option, Typer
 
 from maskdsl import __version__
-from maskdsl.cli import fields, files, looks, orders
+from maskdsl.cli import files, looks, orders
 from maskdsl.cli.consoles import print_error
 from maskdsl.cli.options import (
     DEFAULT_HEADS,
@@ -147,6 +147,8 @@ def field(
     ] = None,
 ) -> None:
     """Follow information through the layers of a stack, or of a pattern again and again."""
+    from maskdsl.cli import fields  # start-up time
+
     fields.field(file, words or [], heads, layers, token, given or [], json, out)
 
 
