@@ -228,14 +228,14 @@ def reads(expression: Expression, side: Side) -> Iterator[str]:
             yield "i"
 
 
-def needed_names(sequence: Sequence, names: Iterable[str]) -> tuple[str, ...]:
-    """These coordinates and all that they are computed from, each behind what it needs."""
+def needed_names(sequence: Sequence, names: Iterable[str], space: str | None = None) -> tuple[str, ...]:
+    """These coordinates and all that they are computed from, in any space or in this one, each behind what it needs."""
     ordered: dict[str, None] = {}
 
     def visit(name: str) -> None:
         definition = sequence.definition(name)
-        for _, source in definition.sources if definition is not None else ():
-            if isinstance(source, Computed):
+        for owner, source in definition.sources if definition is not None else ():
+            if isinstance(source, Computed) and space in (None, owner):
                 for other in reads(source.value, Side.TOKEN):
                     visit(other)
         ordered.setdefault(name)

@@ -193,7 +193,8 @@ class CoordinateWriter:
     def space(self, space: Space, offset: int, names: tuple[str, ...]) -> None:
         if len(self.tokens.spaces) > 1:  # the position is joined at the end
             names = tuple(name for name in names if name != "i")
-        wanted = [name for name in needed_names(self.tokens, names) if self.has(space, name)]
+        own = [name for name in names if self.has(space, name)]
+        wanted = needed_names(self.tokens, own, space.name)
         axes = [name for name in wanted if space.axis(name) is not None]
         if not wanted:
             return

@@ -25,12 +25,14 @@ PATTERNS = {
         weight exp(k.heat)
     }""",
     "pooled": """pattern p(n = 40) {
-        space text[n]
+        space text[t = n]
         space words = max(text, 7)
         space sentences = mean(words, 3)
         queries text
         keys sentences ++ text
-        attend all -> all
+        coord text.word = t // 7
+        attend text -> text where same(word)
+        attend text -> sentences
     }""",
 }
 
