@@ -167,6 +167,18 @@ def clear(text: int, h: int, w: int, radius: int) -> Rule:
     return allowed
 
 
+def scale_dit(text_length: int, h: int, w: int, tile: int, ratio: int) -> Rule:
+    guided = text_length + len(cells(max(h // ratio, 1), max(w // ratio, 1)))
+    near = maxvit_block(h, w, tile)
+
+    def allowed(head: int, q: int, k: int) -> bool:
+        if min(q, k) < text_length or k < guided:
+            return True
+        return q >= guided and near(head, q - guided, k - guided)
+
+    return allowed
+
+
 def square_window(h: int, w: int, kernel: int) -> Rule:
     places = cells(h, w)
     return lambda head, q, k: all(abs(a - b) <= kernel // 2 for a, b in zip(places[q], places[k], strict=True))
@@ -252,6 +264,14 @@ def block_rank(instruction: int, documents: int, length: int, query: int) -> Rul
         return segment(q) == documents + 1 or segment(k) in (0, segment(q))
 
     return allowed
+
+
+def token_decoder(n: int, block: int) -> Rule:
+    return lambda head, q, k: k in range(q - q % block, q + 1)
+
+
+def block_decoder(n: int, block: int) -> Rule:
+    return causal(-(-n // block))
 
 
 def block_causal(n: int, block: int) -> Rule:
@@ -411,18 +431,20 @@ def freeswim(t: int, h: int, w: int, window: tuple[int, int]) -> Rule:
     return on_grid(t, h, w)(rule)
 
 
+def paro_blocks(t: int, h: int, w: int, size: int) -> Callable[[int, int], int]:
+    """The block of a token in the order of a head."""
+    orders, places, lengths = list(permutations(range(3))), cells(t, h, w), (t, h, w)
+
+    def block(head: int, token: int) -> int:
+        (a, b, c), cell = orders[head % 6], places[token]
+        return ((cell[a] * lengths[b] + cell[b]) * lengths[c] + cell[c]) // size
+
+    return block
+
+
 def paro(heads: int, t: int, h: int, w: int, size: int) -> Rule:
-    orders = list(permutations(range(3)))
-    lengths = (t, h, w)
-
-    def place(order: tuple[int, ...], cell: tuple[int, ...]) -> int:
-        a, b, c = order
-        return (cell[a] * lengths[b] + cell[b]) * lengths[c] + cell[c]
-
-    def rule(head: int, q: tuple[int, ...], k: tuple[int, ...]) -> bool:
-        return place(orders[head % 6], q) // size == place(orders[head % 6], k) // size
-
-    return on_grid(t, h, w)(rule)
+    block = paro_blocks(t, h, w, size)
+    return lambda head, q, k: block(head, q) == block(head, k)
 
 
 def svg_spatial(t: int, h: int, w: int, frames: int) -> Rule:

@@ -41,6 +41,8 @@ CASES = [
         1,
         oracles.block_rank,
     ),
+    ("language/block_transformer", "token_decoder", {"n": 31, "block": 4}, 1, oracles.token_decoder),
+    ("language/block_transformer", "block_decoder", {"n": 31, "block": 4}, 1, oracles.block_decoder),
     ("language/block_causal", "block_causal", {"n": 31, "block": 4}, 1, oracles.block_causal),
     (
         "language/shared_question",
@@ -108,6 +110,20 @@ CASES = [
     ("video/video_gna", "hunyuan", {"t": 20, "h": 1, "w": 26}, 1, oracles.video_gna((18, 24, 24), (16, 8, 8))),
     ("video/video_gna", "cosmos", {"t": 2, "h": 3, "w": 50}, 1, oracles.video_gna((16, 32, 48), (1, 8, 16))),
     ("vision/clear", "clear", {"text": 5, "h": 7, "w": 9, "radius": 3}, 1, oracles.clear),
+    (
+        "vision/scale_dit",
+        "scale_dit",
+        {"text_length": 3, "h": 8, "w": 11, "tile": 3, "ratio": 4},
+        1,
+        oracles.scale_dit,
+    ),
+    (
+        "vision/scale_dit",
+        "scale_dit",
+        {"text_length": 1, "h": 1, "w": 9, "tile": 4, "ratio": 2},
+        1,
+        oracles.scale_dit,
+    ),
     ("vision/hilbert_window", "hilbert_layout", {"h": 7, "w": 10, "kernel": 5}, 1, oracles.square_window),
     ("language/combiner", "combiner_fixed", {"n": 41, "block": 6}, 1, oracles.combiner_fixed),
     ("language/combiner", "combiner_fixed", {"n": 3, "block": 8}, 1, oracles.combiner_fixed),
@@ -313,6 +329,34 @@ def test_manhattan_decays_weights_and_scores() -> None:
     torch.testing.assert_close(out, scores.softmax(-1) @ v)
     allowed = oracles.maxvit_block(5, 6, 3)
     np.testing.assert_array_equal(mask.dense(), [[allowed(0, a, b) for b in range(30)] for a in range(30)])
+
+
+def test_polyline_adds_the_decays_along_the_way() -> None:
+    """One by one, from the query in its row, and then in the column of the key."""
+    h, w = 4, 6
+    mask = maskdsl.load(EXAMPLES / "vision/polyline.attn")["polyline"].bind(h=h, w=w, heads=2)
+    row, column = torch.randn(2, h, w, dtype=torch.float64)
+    inputs = {"row_decay": row.cumsum(1).flatten(), "column_decay": column.cumsum(0).flatten()}
+    q, k, v, out = run(mask, **inputs)
+    decays = torch.zeros(h * w, h * w, dtype=torch.float64)
+    for (a, (y, x)), (b, (to_y, to_x)) in product(enumerate(oracles.cells(h, w)), repeat=2):
+        decays[a, b] += row[y, min(x, to_x) + 1 : max(x, to_x) + 1].sum()
+        decays[a, b] += column[min(y, to_y) + 1 : max(y, to_y) + 1, to_x].sum()
+    scores = q @ k.transpose(2, 3) * 8**-0.5 + decays
+    torch.testing.assert_close(out, scores.softmax(-1) @ v)
+
+
+def test_paro_keeps_blocks_along_the_order_of_each_head() -> None:
+    sizes = {"t": 3, "h": 4, "w": 5, "size": 7}
+    mask = maskdsl.load(EXAMPLES / "video/paro.attn")["paro_masked"].bind(**sizes, heads=7)
+    keep = torch.rand(7, 9, 9) < 0.4
+    dense = np.stack([mask.dense(head=head, keep=keep.numpy()) for head in range(7)])
+    blocks = oracles.paro_blocks(**sizes)
+    expected = [
+        [[bool(keep[head, blocks(head, q), blocks(head, k)]) for k in range(60)] for q in range(60)]
+        for head in range(7)
+    ]
+    np.testing.assert_array_equal(dense, expected)
 
 
 def test_gaussian_masks_scale_scores() -> None:
