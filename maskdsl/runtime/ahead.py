@@ -106,7 +106,14 @@ def compile_ahead(
     def compiled(rung: TileChoice) -> Compiled:
         return compile_choice(plan, target, dim, DTYPES[dtype], kernel_name, rung, input_gradients)
 
-    best = first_choice(rungs, lambda _: True, lambda rung: compiled(rung).usage.spills == 0) if own else rungs[0]
+    def compiles(rung: TileChoice) -> bool:
+        try:
+            compiled(rung)
+        except RuntimeError:  # a pass of Triton's compiler fails on these tiles
+            return False
+        return True
+
+    best = first_choice(rungs, compiles, lambda rung: compiled(rung).usage.spills == 0) if own else rungs[0]
     return compiled(best)
 
 
