@@ -35,6 +35,8 @@ TARGETS: Mapping[str, GPUTarget] = {
     "sm100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
+SHARED = {"sm80": 163 * 1024, "sm90": 227 * 1024, "sm100": 227 * 1024, "gfx942": 64 * 1024}
+"""Bytes of shared memory that a program may have: on an A100, H100, B200 and MI300."""
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 POINTERS = {
     **{dtype: f"*{name}" for name, dtype in DTYPES.items()},
@@ -96,7 +98,7 @@ def compile_ahead(
 ) -> Compiled:
     """One of the `kernel_names` or `DECODE_KERNELS` of a mask for one of `TARGETS`, a head dim, a type of `DTYPES`.
 
-    Without a choice one of `KERNELS` goes down its ladder to where nothing spills, and all others take its top.
+    Without a choice one of `KERNELS` goes down its ladder, as calls do, and all others take its top.
     """
     plan, own = make_plan(mask), kernel_name in KERNELS
     chooser = Kernel(kernel_name) if own else Kernel.FORWARD
@@ -106,14 +108,13 @@ def compile_ahead(
     def compiled(rung: TileChoice) -> Compiled:
         return compile_choice(plan, target, dim, DTYPES[dtype], kernel_name, rung, input_gradients)
 
-    def compiles(rung: TileChoice) -> bool:
+    def fits(rung: TileChoice) -> bool:
         try:
-            compiled(rung)
+            return compiled(rung).usage.shared <= SHARED[target]
         except RuntimeError:  # a pass of Triton's compiler fails on these tiles
             return False
-        return True
 
-    best = first_choice(rungs, compiles, lambda rung: compiled(rung).usage.spills == 0) if own else rungs[0]
+    best = first_choice(rungs, fits, lambda rung: compiled(rung).usage.spills == 0) if own else rungs[0]
     return compiled(best)
 
 
