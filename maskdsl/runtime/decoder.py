@@ -14,7 +14,7 @@ from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import State
 from maskdsl.runtime.triton import check, computable, on, precision
 from maskdsl.runtime.values import as_value
-from maskdsl.tile_table import Architecture
+from maskdsl.tile_table import Architecture, Work
 
 MOST_ROWS, MOST_SPLITS = 64, 64
 PROGRAMS_PER_PROCESSOR = 2
@@ -56,7 +56,8 @@ class Decoder:
         values = {names[each.name]: as_value(each, x) for each, x in zip(mask.inputs, inputs, strict=True)}
         values |= self.state.curves(q.device)
         rows = q.shape[2] * q.shape[1] // k.shape[1]
-        block = decode_block(rows, max(q.shape[3], v.shape[3]), q.element_size(), architecture(q.device))
+        dim, gpu = max(q.shape[3], v.shape[3]), architecture(q.device)
+        block = decode_block(rows, dim, q.element_size(), gpu, self.plan.work)
         with on(q.device):
             tables = self.tables(q, values)
             out, lse = self.module.decode(
@@ -64,7 +65,7 @@ class Decoder:
                 *(values, query_starts, key_lengths, (mask.queries.length, mask.keys.length), page_table),
                 splits=self.splits(q, k, block),
                 block=block,
-                precision=precision(architecture(q.device)),
+                precision=precision(gpu),
                 tables=tables,
             )
         return out.to(q.dtype), lse
@@ -90,13 +91,13 @@ class Decoder:
         return max(1, min(wanted, -(-keys // block[1]), MOST_SPLITS))
 
 
-def decode_block(rows: int, dim: int, size: int, architecture: Architecture) -> tuple[int, int]:
+def decode_block(rows: int, dim: int, size: int, architecture: Architecture, work: Work) -> tuple[int, int]:
     """Rows and keys of a tile: no more rows than there are, as many keys as registers and shared memory hold."""
     rows = min(max(16, power_of_two(rows)), MOST_ROWS)
     if architecture is Architecture.INTERPRETER or size == 8:
         return min(rows, 32), 16
     large = dim > 128 or size > 2
-    return min(rows, 32) if large else rows, 32 if large else 64
+    return min(rows, 32) if large else rows, 32 if large or work is Work.HEAVY else 64
 
 
 def processors(device: torch.device) -> int:
