@@ -76,6 +76,10 @@ class World:
         seen = dict.fromkeys([*self.queries.sequence.spaces, *self.keys.sequence.spaces])
         yield from seen
 
+    def sources(self) -> Iterator[Space]:
+        """Spaces that keys are pooled from, whether or not they stand in a sequence."""
+        return (each for space in self.keys.sequence.spaces for each in space.chain[:-1])
+
     def input(self, name: str) -> Input | None:
         return next((each for each in self.inputs if each.name == name), None)
 

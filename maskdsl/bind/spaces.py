@@ -74,6 +74,8 @@ def declare_pooled_space(
     box = _box(statement.box, source, frame, elaborate)
     if isinstance(box, Bad):
         return BAD
+    if source.axes[0].name == source.name and name == "i":
+        return frame.add(errors.ReservedName(span=statement.name.span, name=name))
     own = {source.name: name} if len(source.axes) == 1 else {}
     pairs = zip(source.axes, box, strict=True)
     axes = tuple(ir.Axis(own.get(axis.name, axis.name), -(-axis.length // side)) for axis, side in pairs)

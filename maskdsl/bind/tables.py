@@ -52,6 +52,9 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
         space = next((each for each in world.spaces() if each.name == name), None)
         if space is not None:
             return Dimension(DimensionKind.TOKENS, space.size, name)
+        if any(each.name == name for each in world.sources()):
+            what, hint = f"the space `{name}` is in no sequence", "only others are pooled from it"
+            return frame.add(errors.WrongDimension(span=node.span, what=what, hint=hint))
         if name in ("tokens", "queries", "keys"):
             if name == "tokens" and not world.self_attention:
                 hint = "say `queries`, `keys` or the name of a space"
