@@ -1,7 +1,7 @@
 """The different problems in one mask: heads and batch entries that cannot differ share one.
 
-Heads whose relations simplify to the same expression are one class, unless coordinates or the order of tokens depend
-on the head. Batch entries are taken apart only where something depends on the batch.
+Heads whose relations simplify to the same expression are one class, where the coordinates and the order of their tokens
+do so too. Batch entries are taken apart only where something depends on the batch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from maskdsl.analysis.tables import Table
 from maskdsl.analysis.trees import Tree
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import analysis as errors
-from maskdsl.ir.coordinates import Coordinates, varies
+from maskdsl.ir.coordinates import Coordinates, trace, varies
 from maskdsl.ir.expressions import (
     Batch,
     Constant,
@@ -31,7 +31,7 @@ from maskdsl.ir.expressions import (
     walk,
 )
 from maskdsl.ir.mask import DimensionKind, MaskIR, Sequence
-from maskdsl.ir.simplify import head_classes, simplify
+from maskdsl.ir.simplify import for_head, head_classes, simplify
 
 MOST_TOKENS = 1 << 26
 """Of either side. A column of so many takes half a gigabyte."""
@@ -65,14 +65,14 @@ def check_size(mask: MaskIR, block: tuple[int, int]) -> None:
 def find_variants(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None = None) -> Variants:
     """`batch` is needed where the relation reads the batch index and no input tells how many entries there are."""
     relations, class_of_head = head_classes(mask.relation, mask.heads)
-    kinds = token_dependence(mask)
+    kinds, first_heads = token_dependence(mask), heads_of_tokens(mask)
     apart = DimensionKind.BATCH in kinds or any(isinstance(node, Batch) for node in walk(mask.relation))
     index = np.empty((batch_size(mask, inputs, batch) if apart else 1, mask.heads), dtype=np.int32)
     numbers: dict[Variant, int] = {}
     for entry, head in np.ndindex(index.shape):
         number = class_of_head[head]
         relation = simplify(substitute(relations[number], {Batch(): Constant(entry)})) if apart else relations[number]
-        tokens = head if DimensionKind.HEADS in kinds else 0, entry if DimensionKind.BATCH in kinds else 0
+        tokens = first_heads[head], entry if DimensionKind.BATCH in kinds else 0
         index[entry, head] = numbers.setdefault(Variant(relation, *tokens), len(numbers))
     return Variants(tuple(numbers), index)
 
@@ -80,10 +80,29 @@ def find_variants(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None =
 def token_dependence(mask: MaskIR) -> frozenset[DimensionKind]:
     """Whether coordinates that the relation reads, or the order of tokens, depend on the batch entry or the head."""
     kinds: frozenset[DimensionKind] = frozenset()
+    for sequence, expressions in token_expressions(mask):
+        kinds |= varies(mask, sequence, expressions)
+    return kinds
+
+
+def heads_of_tokens(mask: MaskIR) -> tuple[int, ...]:
+    """For each head the first one whose tokens have the same coordinates, as far as they matter, and the same order."""
+    traces = [trace(sequence, expressions) for sequence, expressions in token_expressions(mask)]
+    given = [each for each in mask.inputs if any(each.name in behind.inputs for behind in traces)]
+    if any(size.kind is DimensionKind.HEADS for each in given for size in each.dimensions):
+        return tuple(range(mask.heads))
+    expressions = [expression for each in traces for expression in each.expressions]
+    first: dict[tuple[Expression, ...], int] = {}
+    return tuple(
+        first.setdefault(tuple(for_head(each, head) for each in expressions), head) for head in range(mask.heads)
+    )
+
+
+def token_expressions(mask: MaskIR) -> Iterator[tuple[Sequence, list[Expression]]]:
+    """The coordinates of each side that the relation reads, and what tokens are laid out by."""
     for side, sequence in (Side.QUERY, mask.queries), (Side.KEY, mask.keys):
         read = [node for node in walk(mask.relation) if isinstance(node, Coordinate) and node.side is side]
-        kinds |= varies(mask, sequence, (*read, *(key for keys in sequence.order for key in keys)))
-    return kinds
+        yield sequence, [*read, *(key for keys in sequence.order for key in keys)]
 
 
 def batch_size(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None) -> int:

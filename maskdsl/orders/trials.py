@@ -16,7 +16,7 @@ from maskdsl.analysis.descent import Problem, classify
 from maskdsl.analysis.separation import Separation, separate
 from maskdsl.analysis.tables import Table
 from maskdsl.analysis.trees import Tree
-from maskdsl.analysis.variants import Variant, Variants, find_variants, fix_tables, token_dependence
+from maskdsl.analysis.variants import Variant, Variants, find_variants, fix_tables, heads_of_tokens, token_dependence
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import DimensionKind, MaskIR
@@ -68,7 +68,7 @@ class Trials:
     coordinates: dict[tuple[Side, int, int], dict[str, Array]] = field(default_factory=dict)
     """Of all tokens, for a head and a batch entry. May be shared with other trials of the mask."""
     tokens: dict[tuple[Side, int, int], Tokens] = field(default_factory=dict)
-    variants: dict[frozenset[DimensionKind], Variants] = field(default_factory=dict)
+    variants: dict[tuple[frozenset[DimensionKind], tuple[int, ...]], Variants] = field(default_factory=dict)
     separations: dict[Variant, tuple[Separation, dict[str, Table]]] = field(default_factory=dict)
     maps: dict[tuple[Variant, bytes], TileMap] = field(default_factory=dict)
     """By variant and the digest of its tokens' order: many layouts are the same order."""
@@ -98,10 +98,10 @@ class Trials:
         return attended / max(computed, 1)
 
     def variants_of(self, mask: MaskIR) -> Variants:
-        kinds = token_dependence(mask)
-        if kinds not in self.variants:
-            self.variants[kinds] = find_variants(mask, self.inputs)
-        return self.variants[kinds]
+        key = token_dependence(mask), heads_of_tokens(mask)
+        if key not in self.variants:
+            self.variants[key] = find_variants(mask, self.inputs)
+        return self.variants[key]
 
     def lines(self, mask: MaskIR, variants: Variants) -> Iterator[Line]:
         """Of the variants that are looked at."""

@@ -87,6 +87,22 @@ def test_heads_that_agree_share_a_map():
     assert result.tile_map(head=1, batch=7) is result.variants[0]
 
 
+def test_heads_whose_orders_agree_share_a_map():
+    """Heads 0 to 2 differ in what their tokens are laid out by; then it begins anew."""
+    turned = apply(
+        Op.FLOOR_MODULO,
+        apply(Op.MULTIPLY, token("i"), apply(Op.ADD, apply(Op.FLOOR_MODULO, Head(), c(3)), c(1))),
+        c(61),
+    )
+    definition = CoordinateDefinition("place", Type.INT, (("tokens", Computed(turned)),))
+    sequence = replace(tokens(61, definition), order=((token("place"),),))
+    near = apply(Op.LESS, apply(Op.ABSOLUTE, apply(Op.SUBTRACT, q("place"), k("place"))), c(4))
+    result = tiles(mask(near, sequence, heads=7), (8, 8))
+    assert result.variant_of.tolist() == [[0, 1, 2, 0, 1, 2, 0]]
+    assert len(result.variants) == 3
+    assert [result.full_count(head=head) for head in range(3)] == [result.full_count(head=0)] * 3
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_documents_differ_by_batch_entry(block):
     pattern = mask(

@@ -385,7 +385,9 @@ def axial(h: int, w: int) -> Rule:
 
 def hidiffusion(h: int, w: int, shift: int) -> Rule:
     return on_grid(h, w)(
-        lambda head, q, k: all(together(a, b, windows(n // 2, n, shift)) for a, b, n in zip(q, k, (h, w), strict=True))
+        lambda head, q, k: all(
+            together(a, b, windows(-(-n // 2), n, shift)) for a, b, n in zip(q, k, (h, w), strict=True)
+        )
     )
 
 

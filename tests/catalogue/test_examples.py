@@ -94,6 +94,7 @@ CASES = [
     ("vision/condaformer", "planes", {"t": 4, "h": 5, "w": 6, "size": 3}, 1, oracles.condaformer),
     ("vision/axial", "axial", {"h": 5, "w": 7}, 1, oracles.axial),
     ("vision/hidiffusion", "msw", {"h": 8, "w": 6, "shift": 2}, 1, oracles.hidiffusion),
+    ("vision/hidiffusion", "msw", {"h": 7, "w": 3, "shift": 1}, 1, oracles.hidiffusion),
     ("video/radial", "radial", {"frames": 9, "tokens_per_frame": 11, "block": 2, "text": 3}, 1, oracles.radial),
     ("video/radial", "radial", {"frames": 17, "tokens_per_frame": 7, "block": 1, "text": 1}, 1, oracles.radial),
     ("video/radial", "radial", {"frames": 12, "tokens_per_frame": 9, "block": 4, "text": 2}, 1, oracles.radial),

@@ -1,0 +1,41 @@
+"""Heads with the same expression share one map, and all that is made of it: nothing is kept twice."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import maskdsl
+from maskdsl.runtime.tiled import Schedules
+from maskdsl.runtime.triton import column_runs, runs
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CPU = torch.device("cpu")
+CASES = [
+    ("language/longlora", "longlora", {"n": 200, "group": 64}, 2),
+    ("language/sink_lora", "sink_lora", {"n": 200, "group": 64, "sinks": 2}, 2),
+    ("language/s2", "s2", {"n": 200, "block": 8, "local": 2, "stride": 4}, 4),
+    ("vision/cswin", "cswin", {"h": 14, "w": 13, "stripe": 3}, 2),
+    ("vision/style_swin", "style_swin", {"h": 14, "w": 13, "size": 4}, 2),
+    ("vision/favit", "favit", {"h": 14, "w": 13, "size": 2, "levels": 3}, 3),
+    ("video/paro", "paro", {"t": 3, "h": 7, "w": 9, "size": 20}, 6),
+    ("video/spatial_temporal", "temporal", {"t": 3, "h": 7, "w": 9, "width": 4}, 1),
+]
+
+
+@pytest.mark.parametrize(("file", "pattern", "values", "different"), CASES, ids=[case[1] for case in CASES])
+def test_nothing_is_kept_twice(file: str, pattern: str, values: dict[str, int], different: int) -> None:
+    """Many heads have the maps, the lists for kernels and the schedules that as many heads have as there are rules."""
+    few, many = (
+        maskdsl.load(EXAMPLES / f"{file}.attn")[pattern].bind(**values, heads=heads).tiles((16, 16))
+        for heads in (different, 4 * different)
+    )
+    assert len(many.variants) == len(set(many.variant_of.ravel().tolist())) == different
+    assert all(one == other for one, other in zip(few.variants, many.variants, strict=True))
+    for lists in (runs, column_runs):
+        assert all(map(torch.equal, lists(few, CPU)[1:], lists(many, CPU)[1:]))
+    schedules = Schedules(many)
+    assert len(schedules.groups) == different
+    work, _ = schedules.work(2, 4 * different, 4 * different)
+    assert [groups for groups, _ in work] == list(schedules.groups)
+    assert sum(len(queries) for _, units in work for queries, _ in units) == 2 * 4 * different
