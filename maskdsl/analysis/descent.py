@@ -151,8 +151,8 @@ class Segments:
         return Runs.of_segments(rows, *(np.concatenate(each) for each in zip((empty,) * 3, *self.parts, strict=True)))
 
 
-def classify(problem: Problem) -> TileMap:
-    """The exact class of every tile."""
+def classify(problem: Problem, hasty: bool = False) -> TileMap:
+    """The exact class of every tile. In haste those that intervals leave open are partial without a closer look."""
     query, key = problem.query, problem.key
     full, mixed = Segments(), Segments()
     stack = [Frontier.first(query, key)]
@@ -168,6 +168,8 @@ def classify(problem: Problem) -> TileMap:
             continue
         if frontier.query_level or frontier.key_level:
             stack.append(still.down(query, key, crowded=len(still.rows) > CROWDED * len(frontier.rows)))
+        elif hasty:
+            mixed.add(still, query, key)
         else:
             some, every = settle(problem, still.rows, still.columns)
             full.add(still.select(every), query, key)

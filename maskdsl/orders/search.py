@@ -24,6 +24,8 @@ NEAR = 1.5
 """Those that take so many times the least time there are not looked at again."""
 ROWS = 64
 """Rows of tiles that the others are judged by."""
+HASTY = 1 << 15
+"""Glances at longer sequences take tiles for partial that are not seen at once to be empty or full."""
 LONG = 1 << 17
 """Glances at longer sequences are at a part of them, of `BOX` tokens a space."""
 BOX = 1 << 17
@@ -110,12 +112,18 @@ class Search:
         if not self.glances.box:
             for glance in glances:
                 self.glanced.setdefault(glance.trial.digest, glance)
-        near: set[Candidate] = set()
-        for heads in dict.fromkeys((tuple(range(self.mask.heads)), *self.groups)):
-            times = {each: self.time(glance.trial.tiles, heads) for each, glance in zip(known, glances, strict=True)}
-            ranked = sorted(known, key=times.__getitem__)[: max(LEADERS, JUDGED // self.longest)]
-            near.update(each for each in ranked if times[each] <= NEAR * times[ranked[0]])
+        most = max(LEADERS, JUDGED // self.longest)
+        near = self.near(known, glances, tuple(range(self.mask.heads)), most)
+        near = near.union(*(self.near(known, glances, heads, LEADERS) for heads in self.groups))
         return [self.judge(layouts[each], each.kind) for each in known if each in near]
+
+    def near(
+        self, known: Sequence[Candidate], glances: Sequence[Outcome], heads: Sequence[int], most: int
+    ) -> set[Candidate]:
+        """The best for some heads, and those not much worse."""
+        times = {each: self.time(glance.trial.tiles, heads) for each, glance in zip(known, glances, strict=True)}
+        ranked = sorted(known, key=times.__getitem__)[:most]
+        return {each for each in ranked if times[each] <= NEAR * times[ranked[0]]}
 
     def judge(self, layout: Layout, kind: str) -> Outcome:
         outcome = self.outcome(self.trials, layout, kind)
@@ -145,7 +153,7 @@ class Search:
     @cached_property
     def glances(self) -> Trials:
         box = cropped(spaces_of(self.mask).values()) if self.longest > LONG else {}
-        return Trials(self.mask, self.inputs, self.block, GLANCE, box, self.trials.coordinates)
+        return Trials(self.mask, self.inputs, self.block, GLANCE, box, self.longest > HASTY, self.trials.coordinates)
 
     @cached_property
     def trials(self) -> Trials:

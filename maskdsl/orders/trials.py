@@ -58,13 +58,16 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """Of the mask, or of the part of it in a box. At most `rows` rows of tiles are classified, None for all."""
+    """Of the mask, or of the part of it in a box. At most `rows` rows of tiles are classified, None for all; in haste,
+    tiles that are not seen at once to be empty or full are taken for partial.
+    """
 
     mask: MaskIR
     inputs: Mapping[str, Array]
     block: tuple[int, int]
     rows: int | None = None
     box: Box = field(default_factory=dict)
+    hasty: bool = False
     coordinates: dict[tuple[Side, int, int], dict[str, Array]] = field(default_factory=dict)
     """Of all tokens, for a head and a batch entry. May be shared with other trials of the mask."""
     tokens: dict[tuple[Side, int, int], Tokens] = field(default_factory=dict)
@@ -76,25 +79,25 @@ class Trials:
     def of(self, layout: Layout) -> Trial:
         mask = laid_out(self.mask, layout)
         variants = self.variants_of(mask)
-        picked = spread(len(variants.different), MOST_VARIANTS)
         lines = list(self.lines(mask, variants))
         maps = tuple(self.tile_map(line) for line in lines)
         queries, keys = len(lines[0].query_order), len(lines[0].key_order)
-        index = nearest(picked, len(variants.different))[variants.index].astype(np.int32)
-        exact = len(picked) == len(variants.different) and self.picked_rows(queries) is None and not self.box
+        whole = self.picked_rows(queries) is None and len(lines) == len(variants.different)
+        exact = whole and not self.box and not self.hasty
         digest = b"".join(line.digest for line in lines)
-        return Trial(BlockMap(self.block, queries, keys, maps, index), exact, digest)
+        return Trial(BlockMap(self.block, queries, keys, maps, line_of(variants)), exact, digest)
 
     def attended_share(self, layout: Layout) -> float:
         """Of the computed pairs, those that attend: in the rows and heads that are looked at."""
         mask = laid_out(self.mask, layout)
+        variants = self.variants_of(mask)
         attended = computed = 0
-        for line in self.lines(mask, self.variants_of(mask)):
+        for line, uses in zip(self.lines(mask, variants), np.bincount(line_of(variants).ravel()), strict=True):
             problem = self.problem(line)
             tiles = classify(problem)
-            attended += int(keys_per_query(problem, tiles).sum())
+            attended += int(uses * keys_per_query(problem, tiles).sum())
             keys = keys_per_row(tiles.full, problem.key) + keys_per_row(tiles.partial, problem.key)
-            computed += int(keys @ problem.query.weights(0))
+            computed += int(uses * (keys @ problem.query.weights(0)))
         return attended / max(computed, 1)
 
     def variants_of(self, mask: MaskIR) -> Variants:
@@ -125,7 +128,7 @@ class Trials:
     def tile_map(self, line: Line) -> TileMap:
         place = line.variant, line.digest
         if place not in self.maps:
-            tiles = classify(self.problem(line))
+            tiles = classify(self.problem(line), self.hasty)
             rows = self.picked_rows(len(line.query_order))
             if rows is not None:
                 index = nearest(rows, -(-len(line.query_order) // self.block[0]))
@@ -151,6 +154,12 @@ class Trials:
         """The rows of tiles that are looked at, None for all of them."""
         count = -(-queries // self.block[0])
         return None if self.rows is None or count <= self.rows else spread(count, self.rows)
+
+
+def line_of(variants: Variants) -> Array:
+    """int32 [batch, heads]: which of the lines that are looked at stands for each."""
+    count = len(variants.different)
+    return nearest(spread(count, MOST_VARIANTS), count)[variants.index].astype(np.int32)
 
 
 def spread(count: int, most: int) -> Array:

@@ -50,7 +50,7 @@ def test_figures_are_those_of_the_tiles(data, pattern):
         assert row.density == pytest.approx(sum(counts(tiles)) / tiles.classes().size / tiles.variant_of.size)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=60)
 @given(st.data(), patterns(tokens=40))
 def test_waste_is_that_of_the_statistics(data, pattern):
     mask = pattern.bind()

@@ -39,7 +39,7 @@ def texts(orders):
 def test_every_permutation_of_the_axes(rank):
     """Each sorts a grid in its own way, and none is the declared one."""
     names = "tyxz"[:rank]
-    grid = space(**{name: length for name, length in zip(names, (2, 3, 4, 5), strict=False)})
+    grid = space(**dict(zip(names, (2, 3, 4, 5), strict=False)))
     lines = ", ".join(f"{axis.name} = {axis.length}" for axis in grid.axes)
     mask = maskdsl.parse(f"pattern p() {{ space space[{lines}] attend all -> all }}")["p"].bind().ir
     orders = set()
