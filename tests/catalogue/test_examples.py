@@ -199,6 +199,18 @@ def test_stochastic_attention_is_a_window_over_a_permutation() -> None:
     assert laid.tiles((64, 64)).partial_count() + laid.tiles((64, 64)).full_count() < 64 * 0.4
 
 
+@pytest.mark.parametrize("seed", [0, 5])
+def test_one_proxy_is_drawn_for_each_window(seed: int) -> None:
+    module = maskdsl.load(EXAMPLES / "routing/proxy_tokens.attn")
+    sizes = {"t": 3, "h": 5, "w": 7, "window_t": 2, "window_h": 4, "window_w": 3, "seed": seed}
+    among, broadcast = (module[name].bind(**sizes).dense() for name in ("proxy_tokens", "proxy_broadcast"))
+    proxies = broadcast[0]
+    for window in product(oracles.windows(2, 3), oracles.windows(4, 5), oracles.windows(3, 7)):
+        assert sum(proxies[(t * 5 + y) * 7 + x] for t, y, x in product(*window)) == 1
+    np.testing.assert_array_equal(broadcast, np.broadcast_to(proxies, broadcast.shape))
+    np.testing.assert_array_equal(among, proxies[:, None] & proxies)
+
+
 @pytest.mark.parametrize("head", range(5))
 def test_cswin_splits_its_heads(head: int) -> None:
     mask = maskdsl.load(EXAMPLES / "vision/cswin.attn")["cswin"].bind(h=8, w=9, stripe=3, heads=5)
