@@ -27,7 +27,7 @@ Orders = Annotated[
         "--order",
         metavar="KEYS",
         help="Lay tokens out by these keys instead of the pattern's own: 'hilbert(y, x)', 'image by y // 8, x // 8', "
-        "or declared. Repeat it to compare.",
+        "auto for the best, or declared. Repeat it to compare.",
         show_default=False,
     ),
 ]

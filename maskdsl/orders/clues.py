@@ -47,20 +47,12 @@ class Clues:
     @property
     def residues(self) -> dict[str, int]:
         """Of groups that are an axis modulo a number."""
-        return {
-            axis.name: step.value
-            for each in self.groups
-            for axis, step in [parts_of_residue(each)]
-            if isinstance(axis, Coordinate) and isinstance(step, Constant) and isinstance(step.value, int)
-        }
-
-
-def parts_of_residue(key: Expression) -> tuple[Expression | None, Expression | None]:
-    match key:
-        case Apply(Op.FLOOR_MODULO, (Coordinate() as axis, Constant() as step)):
-            return axis, step
-        case _:
-            return None, None
+        found = {}
+        for each in self.groups:
+            match each:
+                case Apply(Op.FLOOR_MODULO, (Coordinate(name=name), Constant(value=int(step)))):
+                    found[name] = step
+        return found
 
 
 def find_clues(mask: MaskIR, space: Space) -> Clues:
