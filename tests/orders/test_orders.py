@@ -9,6 +9,7 @@ import maskdsl
 from maskdsl.analysis.cost import predict
 from maskdsl.analysis.devices import find_device
 from maskdsl.ir.inputs import relation_inputs
+from maskdsl.orders import search
 from maskdsl.testing import inputs_for, patterns
 
 H100 = find_device("H100")
@@ -68,6 +69,29 @@ def test_long_maps_are_judged_by_some_of_their_rows(kernel):
         full, partial = counts(mask.with_order(row.order).tiles())
         assert row.full_tiles + row.partial_tiles == pytest.approx(full + partial, rel=0.08)
     assert found.rows[0].exact and found.declared.exact
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern"),
+    [
+        ("vision/cswin", "cswin"),
+        ("vision/favit", "favit"),
+        ("vision/dformer", "global"),
+        ("vision/ultragen", "ultragen"),
+        ("vision/neighborhood", "na3"),
+        ("video/paro", "paro"),
+        ("video/spatial_temporal", "temporal"),
+    ],
+)
+def test_glances_lose_nothing(file, pattern, monkeypatch):
+    """The best of all candidates, each judged by all of its tiles, is the one that is found."""
+    mask = load(file, pattern, heads=4)
+    found = mask.best_order().rows[0]
+    for name in ("GLANCE", "ROWS"):
+        monkeypatch.setattr(search, name, 1 << 20)
+    thorough = mask.best_order()
+    assert all(row.exact for row in thorough.rows if row.kind != "graph")
+    assert found.seconds == pytest.approx(thorough.rows[0].seconds, rel=1e-9)
 
 
 # What it must find
