@@ -52,13 +52,17 @@ class KernelPlan:
     @cached_property
     def work(self) -> Work:
         """What tiles ask for besides their products. Not by lengths, so that another length is no other kernel."""
-        nodes = {node for each in self.pair_expressions for node in walk(each)}
-        operations = sum(isinstance(node, Apply) for node in nodes)
-        if operations > HEAVY_OPERATIONS or any(isinstance(node, Read) and reads_pair(node) for node in nodes):
+        tables = (node for each in self.pair_expressions for node in walk(each) if isinstance(node, Read))
+        if self.operations > HEAVY_OPERATIONS or any(map(reads_pair, tables)):
             return Work.HEAVY
         limits = self.row_limits
         is_open = limits is not None and not (limits.low and limits.high)
-        return Work.WIDE if is_open and operations <= LIGHT_OPERATIONS else Work.USUAL
+        return Work.WIDE if is_open and self.operations <= LIGHT_OPERATIONS else Work.USUAL
+
+    @cached_property
+    def operations(self) -> int:
+        """How many different ones a pair asks for."""
+        return len({node for each in self.pair_expressions for node in walk(each) if isinstance(node, Apply)})
 
     @cached_property
     def query_names(self) -> tuple[str, ...]:

@@ -130,7 +130,7 @@ def compile_choice(
     """The kernel as calls would start it with this choice of tiles."""
     architecture = Architecture(target)
     if kernel_name in DECODE_KERNELS:
-        block = decode_block(16, dim, dtype.itemsize, architecture, plan.work)
+        block = decode_block(16, dim, dtype.itemsize, architecture, plan.operations)
         started = started_decoding(plan, block, dim, dtype, precision(architecture))
     else:
         started = started_kernels(plan, choice, dim, dtype, precision(architecture), input_gradients)

@@ -14,9 +14,11 @@ from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import State
 from maskdsl.runtime.triton import check, computable, on, precision
 from maskdsl.runtime.values import as_value
-from maskdsl.tile_table import Architecture, Work
+from maskdsl.tile_table import Architecture
 
 MOST_ROWS, MOST_SPLITS = 64, 64
+MOST_OPERATIONS = 32
+"""With more of them on a pair tiles of more than 16 keys would not keep their registers."""
 PROGRAMS_PER_PROCESSOR = 2
 """What splits are chosen for: enough programs to hide that each waits for memory."""
 
@@ -57,7 +59,7 @@ class Decoder:
         values |= self.state.curves(q.device)
         rows = q.shape[2] * q.shape[1] // k.shape[1]
         dim, gpu = max(q.shape[3], v.shape[3]), architecture(q.device)
-        block = decode_block(rows, dim, q.element_size(), gpu, self.plan.work)
+        block = decode_block(rows, dim, q.element_size(), gpu, self.plan.operations)
         with on(q.device):
             tables = self.tables(q, values)
             out, lse = self.module.decode(
@@ -91,13 +93,15 @@ class Decoder:
         return max(1, min(wanted, -(-keys // block[1]), MOST_SPLITS))
 
 
-def decode_block(rows: int, dim: int, size: int, architecture: Architecture, work: Work) -> tuple[int, int]:
+def decode_block(rows: int, dim: int, size: int, architecture: Architecture, operations: int) -> tuple[int, int]:
     """Rows and keys of a tile: no more rows than there are, as many keys as registers and shared memory hold."""
     rows = min(max(16, power_of_two(rows)), MOST_ROWS)
     if architecture is Architecture.INTERPRETER or size == 8:
         return min(rows, 32), 16
     large = dim > 128 or size > 2
-    return min(rows, 32) if large else rows, 32 if large or work is Work.HEAVY else 64
+    if operations > MOST_OPERATIONS:
+        return min(rows, 32), 16
+    return min(rows, 32) if large else rows, 32 if large else 64
 
 
 def processors(device: torch.device) -> int:
