@@ -25,6 +25,7 @@ from maskdsl.ir.evaluate import dense
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.ir.stack import StackIR
+from maskdsl.ir.routing import find
 from maskdsl.orders import BestOrder, best_order, settled
 from maskdsl.prediction import Prediction, StackPrediction, predict_mask, predict_stack
 from maskdsl.syntax.program import Program, load_program, program_from_text
@@ -161,7 +162,9 @@ class Pattern:
 class Mask:
     """A pattern with all its lengths and parameters: what it attends, what that costs, and the way to kernels.
 
-    Inputs are given by name as arrays (NumPy, nested lists, CPU tensors), with the shapes their declarations say.
+    Inputs are given by name as arrays (NumPy, nested lists, CPU tensors), with the shapes their declarations say. What
+    routes find needs `q` [batch, heads, queries, dim] and `k` [batch, key heads, keys, dim] as well, or is given itself,
+    by the name of the route: bool [batch, heads, query groups, key groups].
     """
 
     pattern: Pattern
@@ -190,27 +193,28 @@ class Mask:
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        return self.ir.inputs
+        """Those that a call gives; routes find others."""
+        return self.ir.given
 
     def dense(self, head: int = 0, batch: int = 0, **inputs: ArrayLike) -> NDArray[np.bool_]:
         """Bool array [queries, keys] in declared order: the meaning. Takes n x n memory; for looking and testing."""
-        given = input_arrays(self.ir, _arrays(inputs), relation_inputs(self.ir))
+        given = input_arrays(self.ir, self._arrays(inputs), relation_inputs(self.ir))
         return dense(self.ir, head=head, batch=batch, inputs=given)
 
     def tiles(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> BlockMap:
         """The exact class of every tile of `block` (queries, keys), in laid-out order, as runs."""
-        return tiles(self.ir, block=block, inputs=_arrays(inputs))
+        return tiles(self.ir, block=block, inputs=self._arrays(inputs))
 
     def stats(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> Stats:
         """Density, block density, waste, FLOPs, bytes and the bound of the speed-up, all exact."""
-        return stats(self.ir, block=block, inputs=_arrays(inputs))
+        return stats(self.ir, block=block, inputs=self._arrays(inputs))
 
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> Prediction:
         """Seconds that kernels should take forward and backward, and why: from exact tiles and the GPU's datasheet.
 
         Of A100, H100, H200, B200 and MI300X, for two-byte numbers. Nothing is measured; `analysis/cost.py` says how.
         """
-        return predict_mask(self.ir, find_device(gpu), _arrays(inputs), head_dim=head_dim, batch=batch)
+        return predict_mask(self.ir, find_device(gpu), self._arrays(inputs), head_dim=head_dim, batch=batch)
 
     def best_order(
         self,
@@ -249,6 +253,15 @@ class Mask:
         from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
 
         return compile_mask(self.ir, backend=backend, refine=refine, tune=tune)
+
+    def _arrays(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
+        """The inputs as arrays, with what is found in `q` and `k` among them."""
+        arrays = _arrays(given)
+        q, k = (arrays.pop(name, None) for name in ("q", "k"))
+        if not self.ir.found:
+            return arrays
+        needed = relation_inputs(self.ir) & {each.name for each in self.ir.given}
+        return find(self.ir, input_arrays(self.ir, arrays, needed), q, k)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)

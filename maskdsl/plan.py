@@ -10,6 +10,7 @@ from operator import methodcaller
 from maskdsl.analysis.closed import Limits, closed_limits
 from maskdsl.ir.expressions import Apply, Batch, Coordinate, Expression, Head, InSpace, Read, Side, walk
 from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, Sequence, Shuffled
+from maskdsl.ir.routes import GROUP, Route, found_expressions
 from maskdsl.tile_table import Work
 
 RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends"}) | {
@@ -149,11 +150,21 @@ class KernelPlan:
     @cached_property
     def curve_names(self) -> tuple[tuple[str, Sequence, tuple[str, ...]], ...]:
         """Coordinates along curves and shuffles that pairs need: (kind of token, its sequence, their names)."""
+        queries, keys = ({*names, *self.found_names} for names in (self.query_names, self.key_names))
         if self.mask.self_attention:
-            parts = [("token", self.mask.queries, {*self.query_names, *self.key_names})]
+            parts = [("token", self.mask.queries, queries | keys)]
         else:
-            parts = [("query", self.mask.queries, {*self.query_names}), ("key", self.mask.keys, {*self.key_names})]
+            parts = [("query", self.mask.queries, queries), ("key", self.mask.keys, keys)]
         return tuple((kind, sequence, tuple(curves(sequence, sorted(names)))) for kind, sequence, names in parts)
+
+    @cached_property
+    def found_names(self) -> frozenset[str]:
+        """Coordinates, of either side, that routes and ranks read."""
+        nodes = [node for found in self.mask.found for each in found_expressions(found) for node in walk(each)]
+        routes = (found for found in self.mask.found if isinstance(found, Route))
+        groups = (grouping.by for route in routes for grouping in (route.queries, route.keys))
+        read = [node.name for node in nodes if isinstance(node, Coordinate) and node.name != GROUP]
+        return frozenset([*read, *(name for name in groups if name is not None)])
 
     @cached_property
     def varies_by_batch(self) -> bool:

@@ -160,7 +160,7 @@ def measure_all(
     mask: MaskIR, block: tuple[int, int], inputs: Mapping[str, object], batch: int | None = None
 ) -> MeasuredMask:
     check_size(mask, block)
-    given = input_arrays(mask, inputs, relation_inputs(mask))
+    given = input_arrays(mask, inputs, relation_inputs(mask, inputs))
     variants = find_variants(mask, given, batch)
     found = problems(mask, variants.different, block, given)
     parts = [measure(mask, *each, given) for each in zip(variants.different, found, strict=True)]

@@ -20,7 +20,7 @@ def tiles(
     `batch` is the number of batch entries, for a mask that reads the batch index without any input that has one.
     """
     check_size(mask, block)
-    given = input_arrays(mask, inputs or {}, relation_inputs(mask))
+    given = input_arrays(mask, inputs or {}, relation_inputs(mask, inputs or {}))
     variants = find_variants(mask, given, batch)
     maps = tuple(classify(problem) for problem in problems(mask, variants.different, block, given))
     return BlockMap(block, mask.queries.length, mask.keys.length, maps, variants.index)

@@ -6,10 +6,12 @@ from dataclasses import replace
 from maskdsl.bind.frame import Frame, Place, SideWorld, World
 from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.names import RESERVED
-from maskdsl.bind.reading import unknown_space
+from maskdsl.bind.reading import draft, unknown_space
+from maskdsl.bind.tables import BATCH, heads_dimension
 from maskdsl.bind.values import Bad, Term, Value, describe
 from maskdsl.diagnostics import Diagnostic
 from maskdsl.errors import binding as errors
+from maskdsl.ir.coordinates import varies
 from maskdsl.ir.expressions import Coordinate, Expression, Side
 from maskdsl.ir.mask import (
     Along,
@@ -25,6 +27,8 @@ from maskdsl.ir.mask import (
     Space,
 )
 from maskdsl.ir.ops import Type
+from maskdsl.ir.ranges import Range
+from maskdsl.ir.routes import Rank
 from maskdsl.syntax import tree
 
 SIDES = (Side.QUERY, Side.KEY)
@@ -74,6 +78,10 @@ def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate
     bad = replace(world, bad_names=world.bad_names | {name})
     if not _may_declare(statement, frame):
         return bad
+    match statement.value:
+        case tree.Call(function=tree.Name(id="rank")) as call:
+            ranked = _with_rank(statement, call, frame, elaborate)
+            return bad if ranked is None else ranked
     attempts = list(_attempts(statement.space, (statement.value,), frame, elaborate))
     chosen = _applicable(attempts, statement.space is not None, frame)
     if chosen is None:
@@ -94,6 +102,40 @@ def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate
             frame.add(errors.DuplicateName(span=statement.name.span, name=name, kind=kind))
             return bad
         world = updated(world, side, before.with_coordinate(definition, {(name, space.name): value.range}))
+    return world
+
+
+def _with_rank(
+    statement: tree.CoordinateStatement, call: tree.Call, frame: Frame, elaborate: Elaborate
+) -> World | None:
+    """The world in which tokens have their place among those of their space, sorted; None if it is wrong."""
+    world, name = frame.world, statement.name.id
+    if not call.arguments or any(argument.name is not None for argument in call.arguments):
+        frame.add(errors.MissingArgument(span=call.span, function="rank", name="what tokens are sorted by"))
+        return None
+    keys = [argument.value for argument in call.arguments]
+    chosen = _applicable(list(_attempts(statement.space, keys, frame, elaborate)), statement.space is not None, frame)
+    if chosen is None:
+        return None
+    for side, space, values in chosen:
+        before = world.side(side)
+        expressions = tuple(value.expression for value in values if isinstance(value, Term))
+        given = f"{name}_of_{side}_{space.name}" if not world.self_attention else f"{name}_of_{space.name}"
+        found = Rank(given, side, space.name, expressions, span=statement.span)
+        kinds = varies(draft(world), before.sequence, expressions)
+        dimensions = (
+            *((BATCH,) if DimensionKind.BATCH in kinds else ()),
+            *((heads_dimension(world),) if DimensionKind.HEADS in kinds else ()),
+            Dimension(DimensionKind.TOKENS, space.size, space.name),
+        )
+        world = replace(
+            world,
+            inputs=(*world.inputs, Input(given, Type.INT, dimensions, span=statement.span)),
+            found=(*world.found, found),
+        )
+        definition = CoordinateDefinition(name, Type.INT, ((space.name, Given(given)),), span=statement.span)
+        reach = {(name, space.name): Range(0, space.size - 1)}
+        world = updated(world, side, before.with_coordinate(definition, reach))
     return world
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import assert_never
 
-from maskdsl.bind.frame import Frame, Place, SideWorld
+from maskdsl.bind.frame import PAIRS, Frame, SideWorld
 from maskdsl.bind.functions import FUNCTIONS, call_function
 from maskdsl.bind.guards import assuming
 from maskdsl.bind.macros import axes_value, expand
@@ -281,7 +281,7 @@ def integers(node: tree.Range, frame: Frame) -> list[Value] | None:
 
 
 def _arrow(node: tree.Arrow, frame: Frame) -> Value:
-    if frame.place not in (Place.PAIR, Place.SCORE):
+    if frame.place not in PAIRS:
         return frame.add(errors.NoPairHere(span=node.span, hint="`->` relates a query and a key"))
     ends = _end(node.query, Side.QUERY, frame), _end(node.key, Side.KEY, frame)
     return operate(frame, Op.AND, node.span, *ends)

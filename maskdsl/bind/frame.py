@@ -7,9 +7,10 @@ from enum import Enum, auto
 from maskdsl.bind.report import Report
 from maskdsl.bind.values import Bad, Value
 from maskdsl.diagnostics import Diagnostic, Note
-from maskdsl.ir.expressions import Side
+from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.mask import Along, CoordinateDefinition, Input, Sequence, Shuffled, Space
 from maskdsl.ir.ranges import Range
+from maskdsl.ir.routes import Found, Product
 from maskdsl.syntax.program import Program
 
 
@@ -20,6 +21,41 @@ class Place(Enum):
     TOKEN = auto()  # coordinates and orders: one token
     PAIR = auto()  # relations and weights: a query and a key
     SCORE = auto()  # the same, with `s`
+    ROUTE = auto()  # the score of a route: a group of queries and a group of keys
+    HEAD = auto()  # what a head may choose: no token, but the head
+
+
+PAIRS = frozenset({Place.PAIR, Place.SCORE, Place.ROUTE})
+"""Where there are a query and a key."""
+
+
+@dataclass(frozen=True)
+class TableRoute:
+    """A route's table, read by the numbers of the query's and the key's group."""
+
+    table: str
+    query: str | Expression
+    """The coordinate that is the number, or an expression over the pair."""
+    key: str | Expression
+
+
+@dataclass(frozen=True)
+class EqualRoute:
+    """The same value of a coordinate."""
+
+    coordinate: str
+
+
+@dataclass(frozen=True)
+class MemberRoute:
+    """Some row holds both: tables [batch, heads, rows, queries] and [batch, heads, rows, keys]."""
+
+    queries: str
+    keys: str
+    rows: int
+
+
+RouteValue = TableRoute | EqualRoute | MemberRoute
 
 
 @dataclass(frozen=True)
@@ -67,6 +103,11 @@ class World:
     """Spaces, inputs, coordinates and routes whose declarations were wrong: nothing more is said about them."""
     hidden: dict[str, Along | Shuffled] = field(default_factory=dict)
     """Curves and shuffles found in expressions, for both sides; filled while these are elaborated."""
+    products: dict[str, Product] = field(default_factory=dict)
+    """Dot products found in the scores of routes; filled likewise."""
+    routes: Mapping[str, RouteValue] = field(default_factory=dict)
+    """What the names of routes mean in relations."""
+    found: tuple[Found, ...] = ()
 
     def side(self, side: Side) -> SideWorld:
         return self.keys if side is Side.KEY else self.queries
@@ -120,11 +161,11 @@ class Frame:
     def sides(self) -> tuple[Side, ...]:
         """Whose coordinates can be read here."""
         match self.place:
-            case Place.CONSTANT:
+            case Place.CONSTANT | Place.HEAD:
                 return ()
             case Place.TOKEN:
                 return (Side.TOKEN,)
-            case Place.PAIR | Place.SCORE:
+            case Place.PAIR | Place.SCORE | Place.ROUTE:
                 return (Side.QUERY, Side.KEY)
 
     def where(self, pairs: Iterable[Pair]) -> "Frame":

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from maskdsl.bind.arguments import match_arguments
-from maskdsl.bind.frame import Frame, Place
+from maskdsl.bind.frame import PAIRS, Frame
 from maskdsl.bind.macros import Elaborate
+from maskdsl.bind.pools import dot
 from maskdsl.bind.reading import CURVES, axis_name, length, read, read_hidden, unknown_space
 from maskdsl.bind.terms import operate
 from maskdsl.bind.values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant
@@ -83,7 +84,7 @@ def _clamp(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
 
 
 def _same(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
-    if frame.place not in (Place.PAIR, Place.SCORE):
+    if frame.place not in PAIRS:
         return frame.add(errors.NoPairHere(span=call.span, hint="`same` compares a query and a key"))
     if not call.arguments:
         return frame.add(errors.MissingArgument(span=call.span, function="same", name="a coordinate"))
@@ -181,12 +182,9 @@ def _shuffle(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
 def _axis_of_token(frame: Frame, node: tree.Expression) -> tuple[Side, str] | None:
     """The token's side and the coordinate's name that an argument reads plainly."""
     match node:
-        case tree.Name(id="q" | "k" as base) if frame.place in (Place.PAIR, Place.SCORE):
+        case tree.Name(id="q" | "k" as base) if frame.place in PAIRS:
             return (Side.QUERY if base == "q" else Side.KEY), "i"
-        case tree.Attribute(base=tree.Name(id="q" | "k" as base), name=tree.Name(id=name)) if frame.place in (
-            Place.PAIR,
-            Place.SCORE,
-        ):
+        case tree.Attribute(base=tree.Name(id="q" | "k" as base), name=tree.Name(id=name)) if frame.place in PAIRS:
             value = frame.names.get(name)
             return (Side.QUERY if base == "q" else Side.KEY), value.name if isinstance(value, AxisValue) else name
         case tree.Name(id=name) if frame.bare_coordinates:
@@ -195,11 +193,18 @@ def _axis_of_token(frame: Frame, node: tree.Expression) -> tuple[Side, str] | No
             return None
 
 
+def _rank(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    """Where it may stand, in `coord`, it is no part of an expression."""
+    return frame.add(errors.RankPlace(span=call.span))
+
+
 FUNCTIONS: dict[str, Callable[[tree.Call, Frame, Elaborate], Value]] = {
     **dict.fromkeys(FIXED, _fixed),
     **dict.fromkeys(SEVERAL, _several),
     **dict.fromkeys(CURVES, _curve),
     "clamp": _clamp,
+    "dot": dot,
+    "rank": _rank,
     "same": _same,
     "len": _length,
     "shuffle": _shuffle,

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from maskdsl.bind.frame import Frame, Place
+from maskdsl.bind.frame import PAIRS, Frame, Place
 from maskdsl.bind.functions import FUNCTIONS
 from maskdsl.bind.macros import Elaborate, expand
 from maskdsl.bind.reading import holders, read
+from maskdsl.bind.routed import route_relation
 from maskdsl.bind.values import BAD, Abbreviation, Bad, Term, Value, constant
 from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
@@ -51,6 +52,8 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
         if isinstance(value, Term) and value.constant is not None:  # what is wrong with it is wrong here
             return replace(value, expression=replace(value.expression, span=span))
         return value
+    if name in frame.world.routes and frame.place is Place.PAIR:
+        return route_relation(name, span, frame)
     macro = frame.world.program.macros(span.source).get(name)
     if macro is not None and name not in FUNCTIONS:
         return expand(tree.Call(node, (), span=span), macro, frame, elaborate)
@@ -60,12 +63,14 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
 def side_of(name: str, span: Span, frame: Frame) -> Side | Bad:
     """The side of `q` or `k`, where there is a pair."""
     match frame.place:
-        case Place.PAIR | Place.SCORE:
+        case Place.PAIR | Place.SCORE | Place.ROUTE:
             return Side.QUERY if name == "q" else Side.KEY
         case Place.TOKEN:
             hint = "here one token is meant, and its coordinates are bare names"
         case Place.CONSTANT:
             hint = "this must be known before there are tokens"
+        case Place.HEAD:
+            hint = "this may depend on the head, not on tokens"
     return frame.add(errors.NoPairHere(span=span, hint=hint))
 
 
@@ -81,12 +86,14 @@ def _unknown(name: str, span: Span, frame: Frame) -> Value:
     coordinates = [each for side in (world.queries, world.keys) for each in side.coordinate_names()]
     if name in FUNCTIONS:
         hint = f"a function, which is called: `{name}(...)`"
-    elif name in coordinates and frame.place in (Place.PAIR, Place.SCORE):
+    elif name in coordinates and frame.place in PAIRS:
         hint = f"a coordinate, which is read from the query or the key: `q.{name}`, `k.{name}`"
+    elif name in world.routes:
+        hint = "a route, which is a relation"
     elif world.input(name) is not None:
         hint = f"an input, which is indexed: `{name}[...]`"
     else:
         hint = "no parameter, `let` or macro"
     macros = world.program.macros(span.source)
-    known = [*frame.names, *macros, *world.bad_names, *(coordinates if frame.bare_coordinates else ())]
+    known = [*frame.names, *macros, *world.routes, *world.bad_names, *(coordinates if frame.bare_coordinates else ())]
     return frame.add(errors.UnknownName(span=span, name=name, hint=hint, nearest=nearest_name(name, known)))

@@ -12,6 +12,7 @@ from maskdsl.bind.macros import let_value
 from maskdsl.bind.names import OF_CALLS
 from maskdsl.bind.parameters import check_argument, check_name, parameter_names, plain, unknown_axes
 from maskdsl.bind.report import Report
+from maskdsl.bind.routes import with_route
 from maskdsl.bind.spaces import check_count, declare_pooled_space, declare_sequences, declare_space
 from maskdsl.bind.tables import declare
 from maskdsl.bind.terms import operate, promoted
@@ -163,6 +164,7 @@ def _mask(
     """Everything behind the spaces. Expressions that are wrong are left out; the report knows them."""
     frame = _with_inputs(declaration, names, frame)
     frame = _with_coordinates(declaration, names, frame)
+    frame = _with_routes(declaration, names, frame)
     relations = _relations(declaration, names, frame)
     known = assuming(frame, relations.whole)
     scoring = replace(known, place=Place.SCORE)
@@ -204,6 +206,7 @@ def _mask(
         weight=weight,
         scale=scale,
         auto=auto,
+        found=world.found,
         doc=declaration.doc,
         span=declaration.name.span,
     )
@@ -234,10 +237,20 @@ def _with_coordinates(declaration: tree.PatternDeclaration, names: _Names, frame
         frame.report.stop(errors.TooMany(span=span, count=count, what="coordinates", limit=MOST_COORDINATES))
     for statement in statements:
         frame = replace(frame, world=with_coordinate(statement, names.at(statement, frame), elaborate))
-    for route in declaration.statements:
-        if isinstance(route, tree.RouteStatement):
-            frame.add(errors.NotYet(span=route.span, what="content routing"))
-            frame = replace(frame, world=replace(frame.world, bad_names=frame.world.bad_names | {route.name.id}))
+    return frame
+
+
+def _with_routes(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> Frame:
+    for statement in declaration.statements:
+        if isinstance(statement, tree.RouteStatement):
+            world, name = frame.world, statement.name
+            coordinates = [*world.queries.coordinate_names(), *world.keys.coordinate_names()]
+            known = dict.fromkeys([*coordinates, *(each.name for each in world.inputs), *names.last])
+            if check_name(name, known, frame, "a coordinate, an input, a parameter or a `let`"):
+                world = with_route(statement, names.at(statement, frame), elaborate)
+            else:
+                world = replace(world, bad_names=world.bad_names | {name.id})
+            frame = replace(frame, world=world)
     return frame
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from maskdsl.bind.frame import Frame, Place, SideWorld, World
+from maskdsl.bind.frame import Frame, SideWorld, World
 from maskdsl.bind.values import BAD, AxisValue, Bad, Term, constant
 from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
@@ -186,7 +186,7 @@ def common_axes(frame: Frame, span: Span, function: str, width: int | None = Non
 
     Where no tokens can be meant, those of any space: of one with `width` axes, if there is one.
     """
-    if frame.place is Place.CONSTANT:
+    if not frame.sides:
         reason = "there is none here"
         return frame.add(errors.NoCommonAxes(span=span, reason=reason, function=function))
     spaces = {space.name: space for side in frame.sides for space in frame.spaces(side)}

@@ -14,6 +14,7 @@ from maskdsl.ir.ops import Op, Type
 from maskdsl.syntax import tree
 
 MOST_DIMENSIONS = 8
+BATCH = Dimension(DimensionKind.BATCH, None, "batch")
 
 
 def declare(statement: tree.InputStatement, frame: Frame, elaborate: Elaborate) -> Input | Bad:
@@ -46,9 +47,11 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
         if name in world.bad_names:
             return BAD
         if name == "batch":
-            return Dimension(DimensionKind.BATCH, None, "batch")
+            return BATCH
+        if name in ("dim", "_") and name not in frame.names:
+            return Dimension(DimensionKind.DIM if name == "dim" else DimensionKind.FREE, None, name)
         if name == "heads":
-            return Dimension(DimensionKind.HEADS, world.heads, "heads")
+            return heads_dimension(world)
         space = next((each for each in world.spaces() if each.name == name), None)
         if space is not None:
             return Dimension(DimensionKind.TOKENS, space.size, name)
@@ -73,6 +76,10 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
     return Dimension(DimensionKind.FIXED, int(value.constant), node.span.text)
 
 
+def heads_dimension(world: World) -> Dimension:
+    return Dimension(DimensionKind.HEADS, world.heads, "heads")
+
+
 def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term | Bad:
     """One element of an input that is indexed."""
     name, span = node.base.id, node.span
@@ -93,6 +100,9 @@ def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term
     if terms is None:
         return BAD
     for term, dimension, written in zip(terms, declared.dimensions, node.indices, strict=True):
+        if dimension.kind in (DimensionKind.DIM, DimensionKind.FREE):
+            what, hint = f"the dimension `{dimension.text}` has no index", "its length is known at the call only"
+            return frame.add(errors.WrongDimension(span=written.span, what=what, hint=hint))
         if dimension.size is None:
             if not isinstance(term.expression, Batch):
                 what, hint = "the index of the dimension `batch` is `batch`", "something else"

@@ -152,8 +152,10 @@ def coordinate_calls(plan: KernelPlan) -> list[str]:
     return [f"{name} = {kind}_coordinates(device=q.device, **inputs)" for name, kind in kinds.items()]
 
 
-def coordinate_function(plan: KernelPlan, kind: str, tokens: Tokens, names: Iterable[str]) -> list[str]:
-    """One function that gives every coordinate that pairs read of one sequence, in declared order."""
+def coordinate_function(
+    plan: KernelPlan, kind: str, tokens: Tokens, names: Iterable[str], function: str | None = None
+) -> list[str]:
+    """One function that gives these coordinates of one sequence, in declared order."""
     names = tuple(names)
     writer = CoordinateWriter(plan, kind, tokens)
     for space, offset in zip(tokens.spaces, tokens.offsets, strict=True):
@@ -161,7 +163,7 @@ def coordinate_function(plan: KernelPlan, kind: str, tokens: Tokens, names: Iter
     values = [f'"{plan.identifiers[name]}": {writer.joined(name)}' for name in names]
     signature = ", ".join(["device", *sorted(writer.parameters), "**_"])
     return [
-        f"def {kind}_coordinates({signature}):",
+        f"def {function or f'{kind}_coordinates'}({signature}):",
         f'    """What pairs read of each {kind}, in declared order: [batch or 1, heads or 1, tokens] or fewer axes."""',
         *(f"    {line}" for line in writer.lines),
         *returned(values),

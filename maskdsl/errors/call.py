@@ -346,9 +346,35 @@ class PackedPooled(Diagnostic):
     pattern: str
 
 
+class GroupRange(Diagnostic):
+    code = "E450"
+    message = "the group `{name}` of a token is {value}"
+    help = "groups are numbered from 0, and there are at most {count}"
+
+    name: str
+    value: int
+    count: int
+
+
+class MissingVectors(Diagnostic):
+    code = "E451"
+    message = "`{pattern}` finds pairs in the queries and keys, which are not given"
+    help = "give q and k: [batch, heads, tokens, head dim]"
+
+    pattern: str
+
+
 class LaidOutPooled(Diagnostic):
     code = "E444"
     message = '`{pattern}` pools keys, which needs them in declared order, and the layout is "ordered"'
     label = "this pattern"
+
+    pattern: str
+
+
+class PartOfRoute(Diagnostic):
+    code = "E452"
+    message = "`{pattern}` finds pairs in all queries and keys, in declared order"
+    label = "chunks, pages, packed sequences and laid-out tensors are not looked through"
 
     pattern: str

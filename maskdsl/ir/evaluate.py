@@ -19,6 +19,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.operators import Array, Leaf, evaluate
 from maskdsl.ir.ops import Op
 from maskdsl.ir.pooling import all_tokens
+from maskdsl.ir.routing import find
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,13 +123,14 @@ def attention(
     q is [batch, heads, queries, dim], k and v are [batch, key heads, given keys, dim], and the results [batch, heads,
     queries, dim] and [batch, heads, queries]. A query that attends nothing gives zeros and minus infinity.
     """
+    inputs = find(mask, inputs or {}, q, k)
     batches, heads, queries, _ = q.shape
     out = np.zeros((batches, heads, queries, v.shape[-1]))
     lse = np.full((batches, heads, queries), -np.inf)
     group = heads // k.shape[1]
     k, v = (all_tokens(mask.keys, x.astype(np.float64)) for x in (k, v))
     for batch, head in np.ndindex(batches, heads):
-        pairs = _all_pairs(mask, head if mask.heads > 1 else 0, batch, inputs or {})
+        pairs = _all_pairs(mask, head if mask.heads > 1 else 0, batch, inputs)
         shared = head // group
         products = q[batch, head].astype(np.float64) @ k[batch, shared].T
         out[batch, head], lse[batch, head] = attend(pairs, products, v[batch, shared], q.shape[-1])

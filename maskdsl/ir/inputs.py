@@ -1,6 +1,6 @@
 """The inputs of a mask as NumPy arrays, checked against their declarations."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
 from maskdsl.errors import call as errors
 from maskdsl.ir.coordinates import trace
-from maskdsl.ir.expressions import Coordinate, Read, Side, walk
-from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.expressions import Coordinate, Expression, Read, Side, walk
+from maskdsl.ir.mask import DimensionKind, Input, MaskIR, Sequence
 from maskdsl.ir.ops import Type
 from maskdsl.ir.stack import StackIR
+from maskdsl.ir.routes import Balanced, Found, Nearest, Rank, Route, found_expressions
 
 Array = NDArray[Any]
 
@@ -35,8 +36,10 @@ def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str
             found += unfit(declared, array, batch)
             arrays[declared.name] = array
             batch = batch_entries(declared, array) if batch is None else batch
-        elif declared.name in required:
+        elif declared.name in required and declared in mask.given:
             found.append(errors.MissingInput(name=declared.name, span=declared.span))
+        elif declared.name in required and not found:
+            found.append(errors.MissingVectors(pattern=mask.name, span=declared.span))
     if found:
         raise AttnError(*found)
     return arrays
@@ -86,13 +89,50 @@ def unfit(declared: Input, array: Array, batch: int | None) -> Iterator[Diagnost
                 return
 
 
-def relation_inputs(mask: MaskIR) -> frozenset[str]:
-    """The inputs that decide which pairs attend and in which order tokens are laid out."""
-    found = {node.input for node in walk(mask.relation) if isinstance(node, Read)}
+def relation_inputs(mask: MaskIR, given: Container[str] = ()) -> frozenset[str]:
+    """The inputs that decide which pairs attend and in which order tokens are laid out.
+
+    Those also in which others are found, unless these are given.
+    """
+    names: set[str] = set()
     for side, sequence in (Side.QUERY, mask.queries), (Side.KEY, mask.keys):
         keys = [key for keys in sequence.order for key in keys]
-        reads = [node for node in walk(mask.relation) if isinstance(node, Coordinate) and node.side is side]
-        behind = trace(sequence, (*keys, *reads))
-        found |= behind.inputs
-        found |= {node.input for value in behind.expressions for node in walk(value) if isinstance(node, Read)}
-    return frozenset(found)
+        names |= _read(sequence, keys)
+        names |= _read(sequence, _of_side(mask.relation, side))
+    names |= {node.input for node in walk(mask.relation) if isinstance(node, Read)}
+    for found in reversed(mask.found):
+        if found.name in names and found.name not in given:
+            names |= _to_find(mask, found)
+    return frozenset(names & {each.name for each in mask.inputs})
+
+
+def _to_find(mask: MaskIR, found: Found) -> set[str]:
+    """The inputs in which something is found, beside queries and keys."""
+    names = {found.centroids} if isinstance(found, Nearest | Balanced) else set()
+    for expression in found_expressions(found):
+        names |= {node.input for node in walk(expression) if isinstance(node, Read)}
+        for side, sequence in (Side.QUERY, mask.queries), (Side.KEY, mask.keys):
+            names |= _read(sequence, _of_side(expression, side))
+        if isinstance(found, Rank):
+            sequence = mask.keys if found.side is Side.KEY else mask.queries
+            names |= _read(sequence, _of_side(expression, Side.TOKEN))
+    if isinstance(found, Route):
+        for sequence, grouping in (mask.queries, found.queries), (mask.keys, found.keys):
+            names |= _read(sequence, [Coordinate(Side.TOKEN, grouping.by)] if grouping.by else [])
+        for product in found.products:
+            for sequence, pool in (mask.queries, product.query), (mask.keys, product.key):
+                names |= _read(sequence, [] if pool.among is None else [pool.among])
+    return names
+
+
+def _of_side(expression: Expression, side: Side) -> list[Expression]:
+    return [node for node in walk(expression) if isinstance(node, Coordinate) and node.side is side]
+
+
+def _read(sequence: Sequence, expressions: Iterable[Expression]) -> set[str]:
+    """The inputs behind expressions over tokens."""
+    behind = trace(sequence, expressions)
+    return {
+        *behind.inputs,
+        *(node.input for each in behind.expressions for node in walk(each) if isinstance(node, Read)),
+    }

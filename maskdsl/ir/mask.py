@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from maskdsl.ir.expressions import Expression
 from maskdsl.ir.ops import Type
+from maskdsl.ir.routes import Found
 from maskdsl.source import Span
 
 
@@ -172,13 +173,15 @@ class DimensionKind(StrEnum):
     HEADS = auto()
     TOKENS = auto()  # all tokens of the queries, of the keys, of both (self-attention), or of one space
     FIXED = auto()
+    DIM = auto()  # the head dim
+    FREE = auto()  # any length
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
     kind: DimensionKind
     size: int | None
-    """None for BATCH, which is known at the call."""
+    """None for BATCH, DIM and FREE, which are known at the call."""
     text: str
     """As written: `tokens`, `image`, `2 * size - 1`."""
 
@@ -196,7 +199,8 @@ class Input:
     def is_coordinate(self) -> bool:
         """One token dimension, the others batch or heads: read as `q.name`, not by index."""
         kinds = [dimension.kind for dimension in self.dimensions]
-        return kinds.count(DimensionKind.TOKENS) == 1 and DimensionKind.FIXED not in kinds
+        others = {DimensionKind.FIXED, DimensionKind.DIM, DimensionKind.FREE}
+        return kinds.count(DimensionKind.TOKENS) == 1 and others.isdisjoint(kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +222,7 @@ class MaskIR:
     keys: Sequence
     self_attention: bool
     inputs: tuple[Input, ...]
+    """Those that callers give, and those that are found."""
     attend: tuple[Clause, ...]
     require: tuple[Clause, ...]
     relation: Expression
@@ -230,6 +235,8 @@ class MaskIR:
     """Float without `Score()`; None means 1 / sqrt(head dim)."""
     auto: tuple[str, ...] = ()
     """Spaces whose order is still to be found, by `orders.settled`; until then they are as declared."""
+    found: tuple[Found, ...] = ()
+    """What is found in the queries and keys of a call, each after what it reads: the inputs of these names."""
     doc: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
 
@@ -237,6 +244,12 @@ class MaskIR:
     def is_layer(self) -> bool:
         """Keys are the tokens of the queries, or pooled from these: what comes out can go in again."""
         return self.keys.given == self.queries.spaces
+
+    @property
+    def given(self) -> tuple[Input, ...]:
+        """The inputs that callers give."""
+        names = {each.name for each in self.found}
+        return tuple(each for each in self.inputs if each.name not in names)
 
     def input(self, name: str) -> Input | None:
         return next((each for each in self.inputs if each.name == name), None)

@@ -18,6 +18,7 @@ from maskdsl.runtime.following import Following
 from maskdsl.runtime.kernel import Kernel
 from maskdsl.runtime.operators import ATTENTION
 from maskdsl.runtime.recipes import Bound, Recipe, register
+from maskdsl.runtime.routing import with_found
 from maskdsl.runtime.state import States
 from maskdsl.runtime.varlen import attend_packed
 
@@ -63,6 +64,10 @@ class BaseAttention:
         """
         q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
         where = query_start, key_lengths, page_table, page_size
+        if self.signature.finds:
+            if layout != "declared" or any(each is not None for each in where):
+                raise AttnError(errors.PartOfRoute(pattern=self.signature.pattern, span=self.signature.span))
+            tensors = with_found(self.recipe, q, k, tensors)
         if any(each is not None for each in where):
             if layout != "declared":
                 raise AttnError(errors.ChunkLayout(layout=layout))
@@ -91,6 +96,8 @@ class BaseAttention:
         (in cross-attention, the first), or begin at `query_start`, [sequences]. The log-sum-exp is [heads, queries].
         """
         q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
+        if self.signature.finds:
+            raise AttnError(errors.PartOfRoute(pattern=self.signature.pattern, span=self.signature.span))
         ends = cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
         recipe = self.recipe.longest(cu_seqlens_q, ends)
         out, lse = attend_packed(recipe, q, k, v, tensors, cu_seqlens_q, ends, query_start)

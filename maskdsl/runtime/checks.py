@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
 from maskdsl.errors import call as errors
-from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan
 from maskdsl.source import Span
@@ -23,6 +23,9 @@ class Signature:
     pattern: str
     span: Span | None
     inputs: Mapping[str, Span | None]
+    """Those that callers give."""
+    finds: bool = False
+    """Whether others are found in the queries and keys."""
 
 
 def arguments(
@@ -145,9 +148,9 @@ def check_layout(plan: KernelPlan, layout: str) -> None:
         raise AttnError(errors.LaidOutPooled(pattern=plan.mask.name, span=plan.mask.span))
 
 
-def check_inputs(mask: MaskIR, tensors: Iterable[Tensor], q: Tensor) -> None:
-    """Raises if shapes, types and devices of inputs, in declared order, are not those declared."""
-    pairs = zip(mask.inputs, tensors, strict=True)
+def check_inputs(inputs: Iterable[Input], tensors: Iterable[Tensor], q: Tensor) -> None:
+    """Raises if shapes, types and devices are not those declared."""
+    pairs = zip(inputs, tensors, strict=True)
     found = [each for declared, tensor in pairs for each in unfit_input(declared, tensor, q)]
     if found:
         raise AttnError(*found)
@@ -158,18 +161,24 @@ def unfit_input(declared: Input, tensor: Tensor, q: Tensor) -> Iterator[Diagnost
     if tensor.device != q.device:
         yield errors.MixedDevices(name=name, query=str(q.device), other=str(tensor.device), span=span)
         return
-    sizes = tuple(q.shape[0] if each.kind is DimensionKind.BATCH else each.size for each in declared.dimensions)
-    if tuple(tensor.shape) != sizes:
+    called = {DimensionKind.BATCH: q.shape[0], DimensionKind.DIM: q.shape[3]}
+    sizes = tuple(called.get(each.kind, each.size) for each in declared.dimensions)
+    fits = tensor.dim() == len(sizes) and all(
+        size in (None, length) for size, length in zip(sizes, tensor.shape, strict=True)
+    )
+    if not fits:
         pairs = zip(declared.dimensions, sizes, strict=True)
-        expected = ", ".join(each.text if each.text == str(size) else f"{each.text} = {size}" for each, size in pairs)
+        expected = ", ".join(
+            each.text if size is None or each.text == str(size) else f"{each.text} = {size}" for each, size in pairs
+        )
         yield errors.InputShape(name=name, found=tuple(tensor.shape), expected=f"[{expected}]", span=span)
     if not has_type(tensor, declared.type):
         yield errors.InputType(name=name, found=type_name(tensor), expected=str(declared.type), span=span)
 
 
-def check_values(mask: MaskIR, tensors: Iterable[Tensor]) -> None:
+def check_values(inputs: Iterable[Input], tensors: Iterable[Tensor]) -> None:
     """Raises if an integer is outside 32 bits. Waits for the device, and so does nothing while a graph is captured."""
-    for declared, tensor in zip(mask.inputs, tensors, strict=True):
+    for declared, tensor in zip(inputs, tensors, strict=True):
         if tensor.dtype != torch.int64 or not tensor.numel():
             continue
         if tensor.is_cuda and torch.cuda.is_current_stream_capturing():

@@ -108,8 +108,8 @@ def checked(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tenso
     found = list(misplaced(recipe, q, k, where))
     if found:
         raise AttnError(*found)
-    check_inputs(recipe.plan.mask, inputs, q)
-    check_values(recipe.plan.mask, inputs)
+    check_inputs(recipe.plan.mask.inputs, inputs, q)
+    check_values(recipe.plan.mask.inputs, inputs)
     return recipe
 
 

@@ -16,7 +16,7 @@ from maskdsl.runtime.checks import Signature
 from maskdsl.runtime.digest import digest
 from maskdsl.runtime.recipes import Bound
 from maskdsl.syntax.program import Program
-from maskdsl.syntax.tree import InputStatement
+from maskdsl.syntax.tree import Call, CoordinateStatement, InputStatement, RouteStatement, Statement
 
 MOST_LENGTHS = 32
 """Lengths whose kernels and tiles are kept."""
@@ -53,7 +53,8 @@ class Following:
     def signature(self) -> Signature:
         declaration = self.program.patterns[self.pattern]
         inputs = [each for each in declaration.statements if isinstance(each, InputStatement)]
-        return Signature(self.pattern, declaration.span, {each.name.id: each.span for each in inputs})
+        finds = any(isinstance(each, RouteStatement) or makes_rank(each) for each in declaration.statements)
+        return Signature(self.pattern, declaration.span, {each.name.id: each.span for each in inputs}, finds)
 
     def bound(self, queries: int, keys: int) -> Bound:
         lengths = (keys,) if len(self.follow) == 1 else (queries, keys)
@@ -84,3 +85,12 @@ class Following:
 
     def __deepcopy__(self, memo: object) -> "Following":
         return self
+
+
+def makes_rank(statement: Statement) -> bool:
+    """Whether it is `coord place = rank(...)`, which is found at the call."""
+    match statement:
+        case CoordinateStatement(value=Call() as call):
+            return call.function.id == "rank"
+        case _:
+            return False

@@ -49,7 +49,7 @@ def attention(
     recipe = find(handle).bound(q.shape[2], k.shape[2])
     recipe.check(q, k, v, inputs)
     check_layout(recipe.plan, layout)
-    check_values(recipe.plan.mask, inputs)
+    check_values(recipe.plan.mask.inputs, inputs)
     return recipe.kernel(q, v).forward(q, k, v, inputs, layout, wants_lse)
 
 

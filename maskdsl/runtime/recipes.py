@@ -21,6 +21,7 @@ from maskdsl.runtime.backends import BACKENDS
 from maskdsl.runtime.checks import Signature, check_inputs, check_sizes
 from maskdsl.runtime.decoder import Decoder
 from maskdsl.runtime.digest import digest
+from maskdsl.runtime.finder import Finder
 from maskdsl.runtime.kernel import Kernel
 from maskdsl.runtime.state import States
 from maskdsl.runtime.tokens import Kept
@@ -64,7 +65,9 @@ class Bound:
         self.backend = backend
         self.handle = digest((plan, backend))
         mask = plan.mask
-        self.signature = Signature(mask.name, mask.span, {each.name: each.span for each in mask.inputs})
+        self.signature = Signature(
+            mask.name, mask.span, {each.name: each.span for each in mask.given}, bool(mask.found)
+        )
         self.states = States()
         self.others: OrderedDict[tuple[object, ...], Over] = OrderedDict()
         self.lock = Lock()
@@ -81,7 +84,7 @@ class Bound:
 
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         check_sizes(self.plan, q, k, v)
-        check_inputs(self.plan.mask, inputs, q)
+        check_inputs(self.plan.mask.inputs, inputs, q)
 
     def bare(self) -> "Bound":
         return Bound(self.plan, self.backend)
@@ -90,6 +93,11 @@ class Bound:
     def decoder(self) -> Decoder:
         """The kernel for queries that stand anywhere."""
         return Decoder(self.plan)
+
+    @cached_property
+    def finder(self) -> Finder:
+        """What finds the inputs that nobody gives."""
+        return Finder(self.plan, self.states)
 
     def over(self, kind: type[Gathered], *sizes: int) -> "Over":
         """The mask over other tokens of such numbers, for the same backend."""

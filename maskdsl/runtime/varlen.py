@@ -96,8 +96,8 @@ def check(
         if found:
             raise AttnError(*found)
     entries = q.expand(len(ends_q) - 1, -1, -1, -1)
-    check_inputs(mask, inputs, entries)
-    check_values(mask, inputs)
+    check_inputs(mask.inputs, inputs, entries)
+    check_values(mask.inputs, inputs)
 
 
 def check_starts(recipe: Bound, starts: Tensor, ends: Tensor) -> None:

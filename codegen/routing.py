@@ -1,0 +1,179 @@
+# hole: header
+"""What a pattern finds in queries and keys, in plain torch: the skeleton of routes, which here find nothing."""
+# end
+
+import torch
+
+MOST_SCORES = 2**24  # held at once
+
+
+# hole: pattern
+# end
+class OutsideGroups(ValueError):
+    """A token's group, by name and number, is not below the number of groups."""
+
+
+class Groups:
+    """The groups of one side's tokens: `numbers` [batch or 1, heads or 1, tokens], from 0 and below `count`.
+
+    Where `has` is false a token has none. Without numbers each token is a group, or groups are numbers alone.
+    """
+
+    def __init__(self, count, name="", numbers=None, has=None):
+        self.count, self.numbers, self.exists = count, numbers, None
+        if numbers is None:
+            return
+        numbers = numbers if numbers.dim() == 3 else numbers.expand(1, 1, -1)
+        inside = (numbers >= 0) & (numbers < count)
+        inside = inside if has is None else inside & has
+        if numbers.device.type == "cpu":  # a GPU is not waited for: there such tokens have no group
+            outside = numbers[~inside if has is None else ~inside & has]
+            if outside.numel():
+                raise OutsideGroups(name, int(outside[0]), count)
+        # Tokens without a group go into one behind all others.
+        self.numbers = numbers.masked_fill(~inside, count)
+        places = torch.arange(numbers.shape[-1], device=numbers.device).expand_as(numbers)
+        last = torch.full((*numbers.shape[:-1], count + 1), numbers.shape[-1], device=numbers.device)
+        first = last.scatter_reduce(-1, self.numbers, places, "amin")[..., :count]
+        self.exists = first < numbers.shape[-1]
+        self.places = first.clamp(max=numbers.shape[-1] - 1)
+
+    def first(self, values):
+        """The value of each group's first token."""
+        if self.numbers is None:
+            return values
+        values = values if values.dim() == 3 else values.expand(1, 1, -1)
+        leading = torch.broadcast_shapes(values.shape[:-1], self.places.shape[:-1])
+        return values.expand(*leading, -1).gather(-1, self.places.expand(*leading, -1))
+
+
+def pooled(x, groups, kind, among=None, heads=None):
+    """One vector a group of tokens: x [batch, heads, tokens, dim] gives [batch, heads, groups, dim].
+
+    Those of heads of an equal number in `heads` are pooled together. Groups without any token get zeros.
+    """
+    batch, count, tokens, dim = x.shape
+    numbers = torch.arange(tokens, device=x.device) if groups.numbers is None else groups.numbers
+    if among is not None:
+        numbers = torch.where(among.to(x.device), numbers, groups.count)
+    numbers = numbers.expand(batch, count, tokens)
+    place = numbers.unsqueeze(-1).expand_as(x)
+    whole = x.new_zeros(batch, count, groups.count + 1, dim)
+    if kind == "max":
+        result = whole.fill_(-torch.inf).scatter_reduce(2, place, x, "amax")
+    else:
+        result = whole.scatter_add(2, place, x)
+    sizes = x.new_zeros(batch, count, groups.count + 1).scatter_add(2, numbers, x.new_ones(()).expand(numbers.shape))
+    result, sizes = result[:, :, : groups.count], sizes[:, :, : groups.count]
+    if heads is not None:
+        members = [[other for other, number in enumerate(heads) if number == own] for own in heads]
+        result = torch.stack(
+            [result[:, own].amax(dim=1) if kind == "max" else result[:, own].sum(dim=1) for own in members], dim=1
+        )
+        sizes = torch.stack([sizes[:, own].sum(dim=1) for own in members], dim=1)
+    empty = sizes == 0
+    if kind in ("mean", "root"):
+        sizes = sizes.clamp(min=1) if kind == "mean" else sizes.clamp(min=1).sqrt()
+        result = result / sizes.unsqueeze(-1)
+    return result.masked_fill(empty.unsqueeze(-1), 0)
+
+
+def shared_by(heads, key_heads):
+    """The key head of each query head."""
+    return [head * key_heads // heads for head in range(heads)]
+
+
+def of_heads(k, heads):
+    """Keys as each query head sees them."""
+    return k.repeat_interleave(heads // k.shape[1], dim=1)
+
+
+def select(shape, queries, keys, values, products, score, candidates, choose, whole=False):
+    """Which key groups each query group selects: bool [batch, heads, query groups, key groups], some rows at a time.
+
+    `queries` and `keys` are pairs (groups, their coordinates by name), `products` pairs of vectors by name. With
+    `whole`, all groups of a head are chosen from together.
+    """
+    (query_groups, query_values), (key_groups, key_values) = queries, keys
+    batch, heads = shape
+    device = values["head"].device
+    values = {**values, "batch": values["batch"].unsqueeze(-1), "head": values["head"].unsqueeze(-1)}
+    table = torch.empty(batch, heads, query_groups.count, key_groups.count, dtype=torch.bool, device=device)
+    step = query_groups.count if whole else max(1, MOST_SCORES // max(1, batch * heads * key_groups.count))
+    columns = {f"k_{name}": key_groups.first(value).unsqueeze(-2) for name, value in key_values.items()}
+    columns["k_group"] = torch.arange(key_groups.count, device=device)
+    lines = {f"q_{name}": query_groups.first(value).unsqueeze(-1) for name, value in query_values.items()}
+    for start in range(0, query_groups.count, step):
+        rows = slice(start, start + step)
+        part = table[:, :, rows]
+        read = {**values, **columns, **{name: value[..., rows, :] for name, value in lines.items()}}
+        read |= {name: one[:, :, rows] @ other.transpose(-1, -2) for name, (one, other) in products.items()}
+        s = score(**read).to(device).expand(part.shape)
+        fits = candidates(**read).to(device).expand(part.shape) & ~s.isnan()
+        if query_groups.exists is not None:
+            fits = fits & query_groups.exists[..., rows, None]
+        if key_groups.exists is not None:
+            fits = fits & key_groups.exists[..., None, :]
+        if whole:
+            part.copy_(choose(s.flatten(-2), fits.flatten(-2), read).view(part.shape))
+        else:
+            part.copy_(choose(s, fits, read))
+    return table
+
+
+def best(score, fits, count):
+    """The `count` of the highest scores among those that fit, in each row; ties to the lower number."""
+    score = torch.where(fits, score, -torch.inf)
+    count = torch.as_tensor(count, device=score.device).clamp(0, score.shape[-1])
+    most = int(count.max())
+    if most == 0:
+        return torch.zeros_like(fits)
+    highest = score.topk(most, dim=-1).values
+    least = highest.gather(-1, (count - 1).clamp(min=0).expand(*score.shape[:-1], 1))
+    above = fits & (score > least)
+    equal = fits & (score == least)
+    room = count - above.sum(dim=-1, keepdim=True)
+    return (above | (equal & (equal.cumsum(dim=-1) <= room))) & (count > 0)
+
+
+def heaviest(score, fits, mass):
+    """The fewest that fit whose share of the softmax reaches `mass`, in each row; ties to the lower number."""
+    score = torch.where(fits, score, -torch.inf).double()
+    ordered, places = score.sort(dim=-1, descending=True, stable=True)
+    weights = (ordered - ordered[..., :1].clamp(min=torch.finfo(torch.float64).min)).exp()
+    fitting = fits.gather(-1, places)
+    weights = torch.where(fitting, weights, 0)
+    before = weights.cumsum(dim=-1) - weights
+    chosen = fitting & (before < mass * weights.sum(dim=-1, keepdim=True))
+    return torch.zeros_like(fits).scatter(-1, places, chosen)
+
+
+def nearest(x, rows):
+    """The row nearest to each vector: x [batch, heads, tokens, dim], rows [heads, clusters, dim]."""
+    products = x @ rows.transpose(-1, -2)
+    return (rows.square().sum(dim=-1).unsqueeze(-2) - 2 * products).argmin(dim=-1)
+
+
+def ranks(*keys):
+    """The place of each token sorted by keys, the first one foremost, ties in order."""
+    keys = torch.broadcast_tensors(*keys)
+    order = torch.arange(keys[0].shape[-1], device=keys[0].device).expand(keys[0].shape)
+    for key in reversed(keys):
+        order = order.gather(-1, key.gather(-1, order).argsort(dim=-1, stable=True))
+    return order.argsort(dim=-1)
+
+
+@torch.no_grad()
+def find(q, k, inputs):
+    """All that is found, by the name of its input. q and k are [batch, heads, tokens, dim] in declared order."""
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    q, k = q.to(dtype), k.to(dtype)
+    inputs = {
+        **inputs,
+        "batch": torch.arange(q.shape[0], device=q.device)[:, None, None],
+        "head": torch.arange(q.shape[1], device=q.device)[:, None],
+    }
+    given = {*inputs}
+    # hole: found
+    # end
+    return {name: value for name, value in inputs.items() if name not in given}

@@ -1,0 +1,273 @@
+"""Plan to a torch module that finds what the pattern's routes look for: the second writing of `ir/routing.py`."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from maskdsl.emit.header import header
+from maskdsl.emit.skeleton import fill, read_skeleton
+from maskdsl.emit.torch_functions import HELPERS, coordinate_function, helper_lines, separated
+from maskdsl.emit.torch_printer import TorchPrinter
+from maskdsl.ir.expressions import (
+    Batch,
+    Constant,
+    Coordinate,
+    Expression,
+    Head,
+    InSpace,
+    Read,
+    Side,
+    substitute,
+    walk,
+)
+from maskdsl.ir.mask import DimensionKind, Sequence
+from maskdsl.ir.operators import evaluate
+from maskdsl.ir.ops import Type
+from maskdsl.ir.routes import GROUP, Above, Balanced, Found, Grouping, Nearest, Pool, Rank, Route, TopCount, TopMass
+from maskdsl.plan import KernelPlan, identifier
+
+VECTORS = {Side.QUERY: "q", Side.KEY: "k"}
+
+
+def emit_routing(plan: KernelPlan) -> str:
+    """A module with `find(q, k, inputs)`, which gives every found input by its identifier."""
+    parts = [Part(plan, each) for each in plan.mask.found]
+    functions = [function for part in parts for function in part.functions()]
+    used = [name for name in HELPERS if any(f"{name}(" in line for lines in functions for line in lines[1:])]
+    found: list[str] = []
+    for part in parts:
+        name = plan.input_identifiers[part.found.name]
+        found.append(f'inputs["{name}"] = {part.name}(q, k, inputs)')
+    return fill(
+        read_skeleton("routing"),
+        {
+            "header": header(plan, "routing", "What the pattern finds in queries and keys, in plain torch."),
+            "pattern": [*separated([*([helper_lines(used)] if used else []), *functions]), "", ""],
+            "found": found,
+        },
+    )
+
+
+class Part:
+    """The functions that find one thing."""
+
+    def __init__(self, plan: KernelPlan, found: Found) -> None:
+        self.plan = plan
+        self.found = found
+        self.name = f"find_{identifier(found.name)}"
+
+    def functions(self) -> Iterator[list[str]]:
+        match self.found:
+            case Route() as route:
+                yield from self.route(route)
+            case Nearest(side=side, centroids=centroids):
+                yield self.function(f"return nearest({self.vectors(side)}, {self.input(centroids)}.to(q.dtype))")
+            case Balanced(side=side, centroids=centroids, size=size):
+                yield self.function(
+                    f"products = {self.input(centroids)}.to(q.dtype) @ {self.vectors(side)}.transpose(-1, -2)",
+                    f"return best(products, torch.ones_like(products, dtype=torch.bool), {size})",
+                )
+            case Rank() as rank:
+                yield from self.rank(rank)
+
+    def function(self, *lines: str) -> list[str]:
+        return [f"def {self.name}(q, k, inputs):", *(f"    {line}" for line in lines)]
+
+    def input(self, name: str) -> str:
+        return f'inputs["{self.plan.input_identifiers[name]}"]'
+
+    def vectors(self, side: Side) -> str:
+        return "q" if side is Side.QUERY else "of_heads(k, q.shape[1])"
+
+    # Coordinates
+
+    def sequence(self, side: Side) -> Sequence:
+        return self.plan.mask.keys if side is Side.KEY else self.plan.mask.queries
+
+    def kind(self, side: Side) -> str:
+        return "token" if self.plan.mask.self_attention else "query" if side is Side.QUERY else "key"
+
+    def coordinates(self, side: Side, names: Iterable[str]) -> list[str]:
+        """The function that gives these coordinates of one side's tokens."""
+        name = f"{self.name[5:]}_{'queries' if side is Side.QUERY else 'keys'}"
+        return coordinate_function(self.plan, self.kind(side), self.sequence(side), sorted(names), name)
+
+    def printed(self, name: str, expression: Expression, coordinates: dict[tuple[Side, str], str]) -> list[str]:
+        """A function `name` of what an expression reads, by the names that coordinates have."""
+        nodes = set(walk(expression))
+        read = {
+            coordinates[node.side, "i" if isinstance(node, InSpace) else node.name]
+            for node in nodes
+            if isinstance(node, Coordinate | InSpace)
+        }
+        tables = {self.plan.input_identifiers[node.input] for node in nodes if isinstance(node, Read)}
+        parameters = [*sorted(read), *["head"] * (Head() in nodes), *["batch"] * (Batch() in nodes), *sorted(tables)]
+        printer = TorchPrinter(
+            coordinates=lambda side, each: coordinates[side, each],
+            inputs=self.plan.input_identifiers,
+            sequences={Side.QUERY: self.plan.mask.queries, Side.KEY: self.plan.mask.keys},
+            relation=True,
+            taken=parameters,
+        )
+        if isinstance(expression, Constant):
+            printer.lines.append(f"return torch.tensor({expression.value!r})")
+        else:
+            printer.result(expression)
+        return [f"def {name}({', '.join([*parameters, '**_'])}):", *(f"    {line}" for line in printer.lines)]
+
+    # Ranks
+
+    def rank(self, rank: Rank) -> Iterator[list[str]]:
+        sequence = self.sequence(rank.side)
+        space = sequence.space(rank.space)
+        assert space is not None
+        inside: dict[Expression, Expression] = {
+            InSpace(Side.TOKEN, each.name): Constant(each is space) for each in sequence.spaces
+        }
+        keys = [substitute(key, inside) for key in rank.keys]
+        names = {node.name for key in keys for node in walk(key) if isinstance(node, Coordinate)}
+        texts = {(Side.TOKEN, name): self.plan.identifiers[name] for name in names}
+        stem = self.name[5:]
+        yield self.coordinates(rank.side, names)
+        for number, key in enumerate(keys):
+            yield self.printed(f"{stem}_key_{number}", key, texts)
+        place = sequence.offsets[sequence.spaces.index(space)]
+        side = "queries" if rank.side is Side.QUERY else "keys"
+        declared = self.plan.mask.input(rank.name)
+        assert declared is not None
+        kinds = [each.kind for each in declared.dimensions]
+        shape = [
+            "q.shape[0]" if DimensionKind.BATCH in kinds else "1",
+            "q.shape[1]" if DimensionKind.HEADS in kinds else "1",
+            f"{sequence.length}",
+        ]
+        yield self.function(
+            f"values = {{**inputs, **{stem}_{side}(device=q.device, **inputs)}}",
+            f"keys = [{', '.join(f'{stem}_key_{number}' for number in range(len(keys)))}]",
+            f"keys = [key(**values).to(q.device).expand({', '.join(shape)}) for key in keys]",
+            f"return ranks(*(key[..., {place} : {place + space.size}] for key in keys))",
+        )
+
+    # Routes
+
+    def route(self, route: Route) -> Iterator[list[str]]:
+        stem = self.name[5:]
+        products: dict[Expression, Expression] = {
+            Read(each.name, (route.queries.index(Side.QUERY), route.keys.index(Side.KEY)), Type.FLOAT): Coordinate(
+                Side.QUERY, f"product {number}", Type.FLOAT
+            )
+            for number, each in enumerate(route.products)
+        }
+        score = substitute(route.score, products)
+        chosen = self.chosen(route)
+        expressions = [score, route.candidates, chosen]
+        texts = {(Side.QUERY, f"product {number}"): f"product_{number}" for number in range(len(products))}
+        texts |= {(Side.KEY, GROUP): "k_group"}
+        names: dict[Side, set[str]] = {Side.QUERY: set(), Side.KEY: set()}
+        for node in (node for each in expressions for node in walk(each)):
+            if isinstance(node, Coordinate | InSpace):
+                name = "i" if isinstance(node, InSpace) else node.name
+                if (node.side, name) not in texts:
+                    names[node.side].add(name)
+        for side, letter in VECTORS.items():
+            texts |= {(side, name): f"{letter}_{self.plan.identifiers[name]}" for name in names[side]}
+        among = {
+            (side, number): pool.among
+            for number, product in enumerate(route.products)
+            for side, pool in ((Side.QUERY, product.query), (Side.KEY, product.key))
+            if pool.among is not None
+        }
+        for (side, number), expression in among.items():
+            of_tokens = {node.name for node in walk(expression) if isinstance(node, Coordinate)}
+            names[side] |= of_tokens
+            own = {(Side.TOKEN, name): self.plan.identifiers[name] for name in of_tokens}
+            yield self.printed(f"{stem}_{VECTORS[side]}_among_{number}", expression, own)
+        for side, grouping in ((Side.QUERY, route.queries), (Side.KEY, route.keys)):
+            if grouping.by not in (None, "i"):
+                names[side].add(grouping.by)
+            yield self.coordinates(side, names[side])
+        yield self.printed(f"{stem}_score", score, texts)
+        yield self.printed(f"{stem}_candidates", route.candidates, texts)
+        if not isinstance(chosen, Constant):
+            yield self.printed(f"{stem}_chosen", chosen, texts)
+        yield self.selection(route, chosen, stem)
+
+    def chosen(self, route: Route) -> Expression:
+        """What the selector is told: a number, a share, a threshold."""
+        match route.selector:
+            case TopCount(count=expression) | TopMass(mass=expression) | Above(threshold=expression):
+                return expression
+
+    def selection(self, route: Route, chosen: Expression, stem: str) -> list[str]:
+        value = repr(chosen.value) if isinstance(chosen, Constant) else f"{stem}_chosen(**values)"
+        match route.selector:
+            case TopCount():
+                choose, whole = f"best(s, fits, {value})", False
+            case TopMass(over_head=whole):
+                choose = f"heaviest(s, fits, {value})"
+                if whole and not isinstance(chosen, Constant):
+                    choose = f"heaviest(s, fits, {value}.flatten(-2))"
+            case Above():
+                choose, whole = f"fits & (s > {value})", False
+        lines = [
+            f"queries = {stem}_queries(device=q.device, **inputs)",
+            f"keys = {stem}_keys(device=q.device, **inputs)",
+            f"query_groups = {self.groups(route.queries, Side.QUERY)}",
+            f"key_groups = {self.groups(route.keys, Side.KEY)}",
+            "products = {",
+            *(
+                f'    "product_{number}": ({self.pooled(each.query, Side.QUERY, number, stem)},'
+                f" {self.pooled(each.key, Side.KEY, number, stem)}),"
+                for number, each in enumerate(route.products)
+            ),
+            "}",
+            "return select(",
+            "    q.shape[:2],",
+            "    (query_groups, queries),",
+            "    (key_groups, keys),",
+            "    inputs,",
+            "    products,",
+            f"    {stem}_score,",
+            f"    {stem}_candidates,",
+            f"    lambda s, fits, values: {choose},",
+            *(["    whole=True,"] if whole else []),
+            ")",
+        ]
+        return self.function(*lines)
+
+    def groups(self, grouping: Grouping, side: Side) -> str:
+        if grouping.by in (None, "i"):
+            return f"Groups({grouping.count})"
+        values = "queries" if side is Side.QUERY else "keys"
+        has = self.having(grouping.by, self.sequence(side))
+        own = self.plan.identifiers[grouping.by]
+        text = f'Groups({grouping.count}, "{grouping.by}", {values}["{own}"]'
+        return f"{text})" if has is None else f"{text}, torch.cat([{has}]).to(q.device))"
+
+    def having(self, name: str, sequence: Sequence) -> str | None:
+        """Which tokens have a coordinate; None if all do."""
+        definition = sequence.definition(name)
+        names = {space for space, _ in definition.sources} if definition is not None else set()
+        has = [each.name in names or each.axis(name) is not None for each in sequence.spaces]
+        if all(has):
+            return None
+        pairs = zip(sequence.spaces, has, strict=True)
+        return ", ".join(f"torch.full(({space.size},), {own})" for space, own in pairs)
+
+    def pooled(self, pool: Pool, side: Side, number: int, stem: str) -> str:
+        if pool.kind is None:
+            return self.vectors(side)
+        groups, values = ("query_groups", "queries") if side is Side.QUERY else ("key_groups", "keys")
+        extra = ""
+        if pool.among is not None:
+            extra += f", among={stem}_{VECTORS[side]}_among_{number}(**{{**inputs, **{values}}})"
+        if pool.by_key_head:
+            extra += ", heads=shared_by(q.shape[1], k.shape[1])"
+        elif pool.heads is not None:
+            extra += f", heads={self.heads(pool.heads)}"
+        return f'pooled({self.vectors(side)}, {groups}, "{pool.kind}"{extra})'
+
+    def heads(self, expression: Expression) -> list[int]:
+        """The number of each head's pool."""
+        numbers = evaluate(expression, lambda _: np.arange(self.plan.mask.heads), {})
+        return [int(number) for number in np.broadcast_to(numbers, self.plan.mask.heads)]

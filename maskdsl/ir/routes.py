@@ -1,0 +1,172 @@
+"""What a pattern finds in the queries and keys of a call: groups chosen by score, nearest centroids, ranks.
+
+What is found is a table or a coordinate like any input, by the name of an `Input` of the mask that nobody gives: the
+relation reads it, and all behind it (tiles, kernels) knows inputs only. `ir/routing.py` gives the plain meaning.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from typing import assert_never
+
+from maskdsl.ir.expressions import Coordinate, Expression, Side
+from maskdsl.source import Span
+
+GROUP = "group"
+"""In scores and candidates, the number of a group that no coordinate of one token gives."""
+
+
+class PoolKind(StrEnum):
+    MEAN = auto()
+    MAX = auto()
+    SUM = auto()
+    ROOT = auto()  # the sum over the square root of the number summed
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A vector for each group of tokens of one side, in each head; without a kind, each token's own vector.
+
+    A group of which no token is `among` those pooled has the vector zero.
+    """
+
+    kind: PoolKind | None
+    among: Expression | None = None
+    """Boolean, over one token: which of the group are pooled."""
+    heads: Expression | None = None
+    """Integer, over the head: the tokens of all heads of an equal value are pooled together."""
+    by_key_head: bool = False
+    """The same for the query heads that share a key head, whose number is known at the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """The dot product of two pooled vectors, float: the table `name` [query groups, key groups]."""
+
+    name: str
+    query: Pool
+    key: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """How the tokens of one side form groups, numbered from 0.
+
+    Those of an equal coordinate do (`by`; each token alone by `i`). Without one, groups are just numbers, such as the
+    distance of two tokens; a single one takes all.
+    """
+
+    by: str | None
+    count: int
+    """All numbers are below."""
+
+    def index(self, side: Side) -> Coordinate:
+        """What reads the group's number in scores and candidates."""
+        return Coordinate(side, self.by or GROUP)
+
+
+@dataclass(frozen=True, slots=True)
+class TopCount:
+    """The `count` best key groups of each query group."""
+
+    count: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class TopMass:
+    """The fewest key groups whose share of the softmax over all candidates reaches `mass`.
+
+    Of each query group, or of all pairs of groups of a head together.
+    """
+
+    mass: Expression
+    over_head: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Above:
+    """All key groups that score more than the threshold."""
+
+    threshold: Expression
+
+
+Selector = TopCount | TopMass | Above
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Finds the table `name`: bool [batch, heads, query groups, key groups], which groups were selected."""
+
+    name: str
+    queries: Grouping
+    keys: Grouping
+    products: tuple[Product, ...]
+    score: Expression
+    """Float, over a query group and a key group: their first tokens' coordinates, and products read by group."""
+    selector: Selector
+    candidates: Expression
+    """Boolean, likewise. What it excludes is never selected, nor are groups without tokens or scores that are NaN."""
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """Finds the coordinate `name`, int [batch, heads, queries or keys]: the row of the centroids nearest to the vector.
+
+    By Euclidean distance, ties to the lower row. `side` says whose tokens, `centroids` names float
+    [heads, clusters, dim].
+    """
+
+    name: str
+    side: Side
+    centroids: str
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Balanced:
+    """Finds the table `name`: bool [batch, heads, clusters, queries or keys], the tokens that each centroid chose.
+
+    Each takes the `size` tokens of the largest dot product, ties to the lower token.
+    """
+
+    name: str
+    side: Side
+    centroids: str
+    size: int
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """Finds the coordinate `name`, int [batch, heads, tokens]: each token's place when its space is sorted by `keys`.
+
+    Ties in declared order. `space` may be on both sides, whose tokens are then the same.
+    """
+
+    name: str
+    side: Side
+    space: str
+    keys: tuple[Expression, ...]
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+Found = Route | Nearest | Balanced | Rank
+
+
+def found_expressions(found: Found) -> Iterator[Expression]:
+    """Everything that is evaluated to find it."""
+    match found:
+        case Route(products=products, score=score, candidates=candidates, selector=selector):
+            yield from (score, candidates)
+            match selector:
+                case TopCount(count=value) | TopMass(mass=value) | Above(threshold=value):
+                    yield value
+            pools = (pool for product in products for pool in (product.query, product.key))
+            yield from (pool.among for pool in pools if pool.among is not None)
+        case Rank(keys=keys):
+            yield from keys
+        case Nearest() | Balanced():
+            return
+        case _:
+            assert_never(found)

@@ -1,0 +1,268 @@
+"""The plain meaning of routes in NumPy: the oracle of everything that finds groups, centroids and ranks faster.
+
+Scores are float64. Takes time and memory for every pair of groups that it is asked about.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors.call import GroupRange
+from maskdsl.ir.coordinates import Coordinates
+from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Score, Side
+from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.operators import DTYPES, Array, Leaf, evaluate
+from maskdsl.ir.pooling import all_tokens
+from maskdsl.ir.routes import (
+    GROUP,
+    Above,
+    Balanced,
+    Found,
+    Grouping,
+    Nearest,
+    Pool,
+    PoolKind,
+    Rank,
+    Route,
+    TopCount,
+    TopMass,
+)
+
+
+def find(mask: MaskIR, inputs: Mapping[str, Array], q: Array | None = None, k: Array | None = None) -> dict[str, Array]:
+    """The inputs with those that are found in q [batch, heads, queries, dim] and k [batch, key heads, given keys, dim].
+
+    Without q and k, only what needs none of them.
+    """
+    known = dict(inputs)
+    k = None if k is None else all_tokens(mask.keys, k)
+    for each in mask.found:
+        if each.name in known:
+            continue
+        if isinstance(each, Rank) or (q is not None and k is not None):
+            known[each.name] = _found(mask, each, known, q, k)
+    return known
+
+
+def _found(mask: MaskIR, found: Found, inputs: Mapping[str, Array], q: Array | None, k: Array | None) -> Array:
+    """All batch entries and heads of one, as its input declares."""
+    declared = mask.input(found.name)
+    assert declared is not None
+    kinds = [each.kind for each in declared.dimensions]
+    batches = 1
+    if DimensionKind.BATCH in kinds:
+        sizes = [_batch_entries(mask, name, array) for name, array in inputs.items()]
+        batches = len(q) if q is not None else max(sizes, default=1)
+    heads = mask.heads if q is None else q.shape[1]
+    entries = range(batches), range(heads if DimensionKind.HEADS in kinds else 1)
+    whole = np.asarray(
+        [[Finding(mask, inputs, q, k, batch, head).find(found) for head in entries[1]] for batch in entries[0]]
+    )
+    for axis, kind in (1, DimensionKind.HEADS), (0, DimensionKind.BATCH):
+        if kind not in kinds:
+            whole = whole.take(0, axis=axis)
+    return whole.astype(DTYPES[declared.type])
+
+
+def _batch_entries(mask: MaskIR, name: str, array: Array) -> int:
+    declared = mask.input(name)
+    kinds = [each.kind for each in declared.dimensions] if declared is not None else []
+    return array.shape[kinds.index(DimensionKind.BATCH)] if DimensionKind.BATCH in kinds else 1
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What is found in one head of one batch entry."""
+
+    mask: MaskIR
+    inputs: Mapping[str, Array]
+    q: Array | None
+    k: Array | None
+    batch: int
+    head: int
+
+    def find(self, found: Found) -> Array:
+        match found:
+            case Route():
+                return self.selected(found)
+            case Nearest(side=side, centroids=centroids):
+                rows = self.inputs[centroids][self.head].astype(np.float64)
+                differences = self.vectors(side, self.head)[:, None] - rows
+                return np.asarray((differences**2).sum(axis=-1).argmin(axis=1))
+            case Balanced(side=side, centroids=centroids, size=size):
+                rows = self.inputs[centroids][self.head].astype(np.float64)
+                products = rows @ self.vectors(side, self.head).T
+                chosen = np.zeros(products.shape, dtype=bool)
+                best = np.argsort(-products, axis=1, kind="stable")[:, :size]
+                np.put_along_axis(chosen, best, True, axis=1)
+                return chosen
+            case Rank(side=side, space=name, keys=keys):
+                return self.places(side, name, keys)
+            case _:
+                assert_never(found)
+
+    def coordinates(self, side: Side) -> Coordinates:
+        sequence = self.mask.keys if side is Side.KEY else self.mask.queries
+        return Coordinates(self.mask, sequence, self.inputs, self.batch, self.head)
+
+    def vectors(self, side: Side, head: int) -> Array:
+        """[tokens, dim] in float64, of a query head or of the key head that it attends."""
+        assert self.q is not None and self.k is not None
+        if side is Side.QUERY:
+            return np.asarray(self.q[self.batch, head], dtype=np.float64)
+        return np.asarray(self.k[self.batch, head * self.k.shape[1] // self.q.shape[1]], dtype=np.float64)
+
+    def places(self, side: Side, space: str, keys: tuple[Expression, ...]) -> Array:
+        tokens = self.coordinates(side)
+        member = tokens.member(space)
+        order = np.lexsort([tokens.evaluate(key)[member] for key in reversed(keys)])
+        places = np.empty(len(order), dtype=np.int64)
+        places[order] = np.arange(len(order))
+        return places
+
+    # Selection
+
+    def selected(self, route: Route) -> Array:
+        """bool [query groups, key groups]."""
+        products = {
+            each.name: self.pooled(each.query, Side.QUERY, route.queries)
+            @ self.pooled(each.key, Side.KEY, route.keys).T
+            for each in route.products
+        }
+        score = self.evaluate(route.score, route, products)
+        exists = self.exists(Side.QUERY, route.queries)[:, None] & self.exists(Side.KEY, route.keys)[None, :]
+        candidates = self.evaluate(route.candidates, route, products) & exists & ~np.isnan(score)
+        match route.selector:
+            case TopCount(count=count):
+                counts = self.evaluate(count, route, products)
+                return np.stack([best(*row) for row in zip(score, candidates, counts[:, 0], strict=True)])
+            case TopMass(mass=mass, over_head=True):
+                wanted = self.evaluate(mass, route, products)[0, 0]
+                return heaviest(score.ravel(), candidates.ravel(), wanted).reshape(score.shape)
+            case TopMass(mass=mass):
+                masses = self.evaluate(mass, route, products)
+                return np.stack([heaviest(*row) for row in zip(score, candidates, masses[:, 0], strict=True)])
+            case Above(threshold=threshold):
+                return np.asarray(candidates & (score > self.evaluate(threshold, route, products)))
+            case other:
+                assert_never(other)
+
+    def groups(self, side: Side, grouping: Grouping) -> Array:
+        """The number of each token's group."""
+        assert grouping.by is not None
+        numbers = self.coordinates(side).values(grouping.by)
+        outside = numbers[(numbers < 0) | (numbers >= grouping.count)]
+        if outside.size:
+            raise AttnError(GroupRange(name=grouping.by, value=int(outside[0]), count=grouping.count))
+        return numbers
+
+    def exists(self, side: Side, grouping: Grouping) -> Array:
+        """bool [groups]: there is a token in it."""
+        numbers = np.arange(grouping.count)
+        return np.isin(numbers, self.having(side, grouping)[0]) if grouping.by else np.full(grouping.count, True)
+
+    def having(self, side: Side, grouping: Grouping) -> tuple[Array, Array]:
+        """The groups of the tokens that have one, and their positions."""
+        assert grouping.by is not None
+        sequence = self.mask.keys if side is Side.KEY else self.mask.queries
+        definition = sequence.definition(grouping.by)
+        tokens = np.arange(sequence.length)
+        names = {name for name, _ in definition.sources} if definition is not None else set()
+        for space, offset in zip(sequence.spaces, sequence.offsets, strict=True):
+            has = grouping.by == "i" or space.name in names or (not names and space.axis(grouping.by) is not None)
+            if not has:
+                tokens = tokens[(tokens < offset) | (tokens >= offset + space.size)]
+        return self.groups(side, grouping)[tokens], tokens
+
+    def pooled(self, pool: Pool, side: Side, grouping: Grouping) -> Array:
+        """[groups, dim]."""
+        groups, tokens = self.having(side, grouping)
+        if pool.kind is None:
+            return self.vectors(side, self.head)
+        if pool.among is not None:
+            among = self.coordinates(side).evaluate(pool.among)[tokens]
+            groups, tokens = groups[among], tokens[among]
+        vectors = np.stack([self.vectors(side, head) for head in self.heads_of(pool)])
+        result = np.zeros((grouping.count, vectors.shape[-1]))
+        for group in np.unique(groups):
+            members = vectors[:, tokens[groups == group]].reshape(-1, vectors.shape[-1])
+            match pool.kind:
+                case PoolKind.MEAN:
+                    result[group] = members.mean(axis=0)
+                case PoolKind.MAX:
+                    result[group] = members.max(axis=0)
+                case PoolKind.SUM:
+                    result[group] = members.sum(axis=0)
+                case PoolKind.ROOT:
+                    result[group] = members.sum(axis=0) / np.sqrt(len(members))
+        return result
+
+    def heads_of(self, pool: Pool) -> list[int]:
+        """The heads that are pooled with this one."""
+        assert self.q is not None and self.k is not None
+        heads = np.arange(self.q.shape[1])
+        if pool.by_key_head:
+            shared = heads * self.k.shape[1] // self.q.shape[1]
+        elif pool.heads is not None:
+            shared = np.broadcast_to(evaluate(pool.heads, lambda _: heads, {}), heads.shape)
+        else:
+            return [self.head]
+        return [int(head) for head in heads[shared == shared[self.head]]]
+
+    def evaluate(self, expression: Expression, route: Route, products: Mapping[str, Array]) -> Array:
+        """[query groups, key groups]: over the first tokens of two groups."""
+        shape = route.queries.count, route.keys.count
+
+        def leaf(node: Leaf) -> Array:
+            match node:
+                case Coordinate(name=name) if name == GROUP:
+                    return np.arange(route.keys.count)[None, :]
+                case Coordinate(side=side, name=name):
+                    grouping = route.keys if side is Side.KEY else route.queries
+                    column = self.of_groups(self.coordinates(side).values(name), side, grouping)
+                    return column[None, :] if side is Side.KEY else column[:, None]
+                case Head():
+                    return np.asarray(self.head)
+                case Batch():
+                    return np.asarray(self.batch)
+                case InSpace(side=side, space=space):
+                    grouping = route.keys if side is Side.KEY else route.queries
+                    column = self.of_groups(self.coordinates(side).member(space), side, grouping)
+                    return column[None, :] if side is Side.KEY else column[:, None]
+                case Score():
+                    raise AssertionError("the score of a route reads no other")
+                case _:
+                    assert_never(node)
+
+        with np.errstate(all="ignore"):
+            return np.broadcast_to(evaluate(expression, leaf, {**self.inputs, **products}), shape)
+
+    def of_groups(self, values: Array, side: Side, grouping: Grouping) -> Array:
+        """[groups]: the value of each group's first token, zero where there is none."""
+        result = np.zeros(grouping.count, dtype=values.dtype)
+        groups, tokens = self.having(side, grouping)
+        result[groups[::-1]] = values[tokens[::-1]]  # the first of a group is written last
+        return result
+
+
+def best(score: Array, candidates: Array, count: int) -> Array:
+    """bool: the `count` candidates of the highest score, ties to the lower number."""
+    chosen = np.zeros(len(score), dtype=bool)
+    order = np.argsort(-score, kind="stable")
+    chosen[order[candidates[order]][: max(count, 0)]] = True
+    return chosen
+
+
+def heaviest(score: Array, candidates: Array, mass: float) -> Array:
+    """bool: the fewest candidates whose share of the softmax reaches `mass`, from the highest score down."""
+    chosen = np.zeros(len(score), dtype=bool)
+    order = np.argsort(-score, kind="stable")
+    order = order[candidates[order]]
+    if order.size:
+        weights = np.exp(score[order] - score[order[0]])
+        before = np.cumsum(weights) - weights
+        chosen[order[before < mass * weights.sum()]] = True
+    return chosen

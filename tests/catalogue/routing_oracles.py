@@ -1,0 +1,259 @@
+"""The rules of content routing a second time, in plain loops: which keys each query of each head attends.
+
+Every rule takes q [heads, queries, dim] and k [key heads, keys, dim] of one batch entry and the pattern's parameters
+and inputs, and gives bool [heads, queries, keys]. Ties are not looked at: vectors are random.
+"""
+
+import math
+
+import numpy as np
+
+
+def of_head(q, k, head):
+    """The vectors of a query head, and those of the keys that it sees."""
+    return q[head], k[head * len(k) // len(q)]
+
+
+def mean_of(vectors, members):
+    return sum(vectors[i] for i in members) / len(members)
+
+
+def blocks_of(n, block):
+    """The tokens of each block."""
+    return [list(range(start, min(start + block, n))) for start in range(0, n, block)]
+
+
+def top(scores, count):
+    """The keys of the `count` highest values of a dictionary."""
+    return sorted(scores, key=lambda each: -scores[each])[: max(count, 0)]
+
+
+def fewest(scores, mass):
+    """The keys of the fewest values whose share of the softmax reaches `mass`."""
+    highest = max(scores.values())
+    weights = {each: math.exp(score - highest) for each, score in scores.items()}
+    chosen, reached = [], 0.0
+    for each in top(scores, len(scores)):
+        if reached >= mass * sum(weights.values()):
+            break
+        chosen.append(each)
+        reached += weights[each]
+    return chosen
+
+
+def empty(q, k):
+    return np.zeros((len(q), q.shape[1], k.shape[1]), dtype=bool)
+
+
+def moba(q, k, n, block, top_count):
+    result, blocks = empty(q, k), blocks_of(n, block)
+    for head in range(len(q)):
+        queries, keys = of_head(q, k, head)
+        for i in range(n):
+            scores = {b: queries[i] @ mean_of(keys, blocks[b]) for b in range(i // block)}
+            for b in top(scores, top_count - 1):
+                result[head, i, blocks[b]] = True
+            result[head, i, i // block * block : i + 1] = True
+    return result
+
+
+def vmoba(q, k, t, h, w, block_t, block_h, block_w, mass):
+    result, blocks = empty(q, k), {}
+    for token in range(t * h * w):
+        place = token // (h * w) // block_t, token // w % h // block_h, token % w // block_w
+        blocks.setdefault(place, []).append(token)
+    for head in range(len(q)):
+        queries, keys = of_head(q, k, head)
+        scores = {(i, b): queries[i] @ mean_of(keys, blocks[b]) for i in range(t * h * w) for b in blocks}
+        for i, b in fewest(scores, mass):
+            result[head, i, blocks[b]] = True
+    return result
+
+
+def biformer(q, k, h, w, regions, top_count):
+    result, members = empty(q, k), {}
+    for token in range(h * w):
+        members.setdefault((token // w * regions // h, token % w * regions // w), []).append(token)
+    for head in range(len(q)):
+        queries, keys = of_head(q, k, head)
+        for region in members.values():
+            mean = mean_of(queries, region)
+            scores = {other: mean @ mean_of(keys, tokens) for other, tokens in members.items()}
+            for other in top(scores, top_count):
+                for i in region:
+                    result[head, i, members[other]] = True
+    return result
+
+
+def routing_transformer(q, k, n, clusters, size, centroids):
+    result = empty(q, k)
+    for head in range(len(q)):
+        queries, keys = of_head(q, k, head)
+        for row in centroids[head]:
+            chosen_queries = top({i: row @ queries[i] for i in range(n)}, size)
+            chosen_keys = top({j: row @ keys[j] for j in range(n)}, size)
+            for i in chosen_queries:
+                for j in chosen_keys:
+                    result[head, i, j] |= j <= i
+    return result
+
+
+def clusters(q, k, n, centroids):
+    result = empty(q, k)
+    for head in range(len(q)):
+        queries, keys = of_head(q, k, head)
+
+        def nearest(vector, rows=centroids[head]):
+            return min(range(len(rows)), key=lambda c: np.linalg.norm(vector - rows[c]))
+
+        for i in range(n):
+            for j in range(n):
+                result[head, i, j] = nearest(queries[i]) == nearest(keys[j])
+    return result
+
+
+def gated(q, k, n, block, gate, choose):
+    result = empty(q, k)
+    for head in range(len(q)):
+        for i in range(n):
+            own = i // block
+            chosen = {*choose({b: gate[head, own, b] for b in range(own + 1)}), own, 0}
+            for j in range(i + 1):
+                result[head, i, j] = j // block in chosen
+    return result
+
+
+def seer(q, k, n, block, top_count, gate):
+    return gated(q, k, n, block, gate, lambda scores: top(scores, top_count))
+
+
+def seer_above(q, k, n, block, threshold, gate):
+    return gated(q, k, n, block, gate, lambda scores: [b for b in scores if scores[b] > threshold])
+
+
+def proxy_budget(q, k, n, block, groups, budget):
+    result, blocks, heads = empty(q, k), blocks_of(n, block), len(q)
+    for head in range(heads):
+        shared = [other for other in range(heads) if other * groups // heads == head * groups // heads]
+        queries = sum(of_head(q, k, other)[0] for other in shared) / len(shared)
+        keys = sum(of_head(q, k, other)[1] for other in shared) / len(shared)
+        for own, members in enumerate(blocks):
+            scores = {b: mean_of(queries, members) @ mean_of(keys, blocks[b]) for b in range(own + 1)}
+            chosen = {*top(scores, budget[head]), own}
+            for i in members:
+                for j in range(i + 1):
+                    result[head, i, j] = j // block in chosen
+    return result
+
+
+def proxy(q, k, n, block, top_count, groups):
+    return proxy_budget(q, k, n, block, groups, [top_count] * len(q))
+
+
+def permuted_blocks(q, k, n, segment, block, top_count, importance):
+    result = empty(q, k)
+    for head in range(len(q)):
+        queries, keys = of_head(q, k, head)
+        query_blocks, key_blocks = [], []
+        for number, tokens in enumerate(blocks_of(n, segment)):
+            falling = sorted(tokens, key=lambda i: -importance[head, i])
+            for start in range(0, len(tokens), block):
+                query_blocks.append((number, tokens[start : start + block]))
+                key_blocks.append((number, falling[start : start + block]))
+        for number, members in query_blocks:
+            scores = {
+                b: mean_of(queries, members) @ mean_of(keys, tokens)
+                for b, (other, tokens) in enumerate(key_blocks)
+                if other <= number
+            }
+            for b in top(scores, top_count):
+                for i in members:
+                    for j in key_blocks[b][1]:
+                        result[head, i, j] |= j <= i
+    return result
+
+
+def dhsa(q, k, n, top_count, chunk):
+    result = empty(q, k)
+    members = {c: [i for i in range(n) if chunk[i] == c] for c in set(chunk.tolist())}
+    for head in range(len(q)):
+        queries, keys = of_head(q, k, head)
+        query_vectors = {c: sum(queries[i] for i in own) / math.sqrt(len(own)) for c, own in members.items()}
+        key_vectors = {c: sum(keys[i] for i in own) / math.sqrt(len(own)) for c, own in members.items()}
+        for c, own in members.items():
+            chosen = {*top({o: query_vectors[c] @ key_vectors[o] for o in members if o < c}, top_count), c}
+            for i in own:
+                for j in range(i + 1):
+                    result[head, i, j] = chunk[j] in chosen
+    return result
+
+
+def nosa(q, k, n, block, top_count, sinks, size, fixed, worth):
+    result, blocks = empty(q, k), blocks_of(n, block)
+    heads, key_heads = len(q), len(k)
+    for head in range(heads):
+        own_key = head * key_heads // heads
+        sharing = [other for other in range(heads) if other * key_heads // heads == own_key]
+        kept = set(top({b: worth[head, b] for b in range(len(blocks))}, fixed))
+        for i in range(n):
+            scores = {
+                b: sum(q[other, i] @ mean_of(k[own_key], blocks[b]) for other in sharing) for b in range(i // block)
+            }
+            chosen = {*top(scores, top_count), *kept}
+            for j in range(i + 1):
+                result[head, i, j] = j // block in chosen or j // block < sinks or i - j < size
+    return result
+
+
+def infllm(q, k, n, block, top_count, sinks, size):
+    return nosa(q, k, n, block, top_count, sinks, size, 0, np.zeros((len(q), n)))
+
+
+def nsa_selected(q, k, n, block, top_count, size, compressed):
+    result = empty(q, k)
+    for head in range(len(q)):
+        for i in range(n):
+            chosen = top({b: compressed[head, i, b] for b in range(i // block)}, top_count)
+            for j in range(i + 1):
+                result[head, i, j] = j // block in chosen or i - j < size
+    return result
+
+
+def knn(q, k, n, top_count):
+    connect = np.stack([np.stack(of_head(q, k, head)[0]) @ of_head(q, k, head)[1].T for head in range(len(q))])
+    return sparsifiner(q, k, n, top_count, connect)
+
+
+def sparsifiner(q, k, n, top_count, connect):
+    result = empty(q, k)
+    for head in range(len(q)):
+        for i in range(n):
+            result[head, i, top(dict(enumerate(connect[head, i])), top_count)] = True
+    return result
+
+
+def vertical_slash(q, k, n, columns, diagonals, column_score, diagonal_score):
+    result = empty(q, k)
+    for head in range(len(q)):
+        vertical = top(dict(enumerate(column_score[head])), columns)
+        slash = top(dict(enumerate(diagonal_score[head])), diagonals)
+        for i in range(n):
+            for j in range(i + 1):
+                result[head, i, j] = j in vertical or i - j in slash
+    return result
+
+
+def antidiagonal(q, k, n, block, stride, mass):
+    result, blocks = empty(q, k), blocks_of(n, block)
+    for head in range(len(q)):
+        queries, keys = of_head(q, k, head)
+        for own, members in enumerate(blocks):
+            scores = {
+                b: sum(queries[i] @ keys[j] for i in members for j in blocks[b] if (i + j) % stride == stride - 1)
+                for b in range(own + 1)
+            }
+            chosen = fewest(scores, mass)
+            for i in members:
+                for j in range(i + 1):
+                    result[head, i, j] = j // block in chosen
+    return result
