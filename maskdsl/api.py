@@ -24,8 +24,8 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import Input, MaskIR
-from maskdsl.ir.stack import StackIR
 from maskdsl.ir.routing import find
+from maskdsl.ir.stack import StackIR
 from maskdsl.orders import BestOrder, best_order, settled
 from maskdsl.prediction import Prediction, StackPrediction, predict_mask, predict_stack
 from maskdsl.syntax.program import Program, load_program, program_from_text

@@ -12,8 +12,8 @@ from maskdsl.ir.coordinates import trace
 from maskdsl.ir.expressions import Coordinate, Expression, Read, Side, walk
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR, Sequence
 from maskdsl.ir.ops import Type
-from maskdsl.ir.stack import StackIR
 from maskdsl.ir.routes import Balanced, Found, Nearest, Rank, Route, found_expressions
+from maskdsl.ir.stack import StackIR
 
 Array = NDArray[Any]
 

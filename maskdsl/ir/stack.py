@@ -32,7 +32,7 @@ class StackIR:
     @property
     def inputs(self) -> tuple[Input, ...]:
         """Those of all layers; ones of the same name are alike."""
-        return tuple({each.name: each for mask in self.different for each in mask.inputs}.values())
+        return tuple({each.name: each for mask in self.different for each in mask.given}.values())
 
     def count(self, number: int) -> int:
         """How many layers are `different[number]`."""
