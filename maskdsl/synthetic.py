@@ -8,24 +8,24 @@ from numpy.typing import NDArray
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
 
+FREE_LENGTH = 8
 SEGMENTS = 6
 """About how many documents a sequence gets."""
 
 
-def synthetic_inputs(mask: MaskIR, seed: int = 0, batch: int = 1) -> dict[str, NDArray[Any]]:
-    """An array for every input.
+def synthetic_inputs(mask: MaskIR, seed: int = 0, batch: int = 1, dim: int = 64) -> dict[str, NDArray[Any]]:
+    """An array for every input that is given.
 
     One integer a token numbers segments of random lengths, as documents have them; other integers are small, floats
     normal, booleans even.
     """
     random = np.random.default_rng(seed)
-    return {each.name: synthetic_input(each, random, batch) for each in mask.inputs}
+    return {each.name: synthetic_input(each, random, batch, dim) for each in mask.given}
 
 
-def synthetic_input(declared: Input, random: np.random.Generator, batch: int = 1) -> NDArray[Any]:
-    shape = tuple(
-        batch if dimension.kind is DimensionKind.BATCH else dimension.size or 1 for dimension in declared.dimensions
-    )
+def synthetic_input(declared: Input, random: np.random.Generator, batch: int = 1, dim: int = 64) -> NDArray[Any]:
+    called = {DimensionKind.BATCH: batch, DimensionKind.DIM: dim, DimensionKind.FREE: FREE_LENGTH}
+    shape = tuple(called.get(each.kind, each.size or 1) for each in declared.dimensions)
     match declared.type:
         case Type.FLOAT:
             return random.normal(size=shape)
@@ -34,6 +34,7 @@ def synthetic_input(declared: Input, random: np.random.Generator, batch: int = 1
         case Type.INT if declared.is_coordinate:
             axis = [each.kind for each in declared.dimensions].index(DimensionKind.TOKENS)
             begins = random.random(shape) < SEGMENTS / shape[axis]
-            return np.cumsum(begins, axis=axis, dtype=np.int64)
+            numbers = np.cumsum(begins, axis=axis, dtype=np.int64)
+            return np.asarray(numbers - numbers.take([0], axis=axis))
         case Type.INT:
             return random.integers(0, 4, shape)

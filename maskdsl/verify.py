@@ -17,11 +17,12 @@ from torch import Tensor
 from maskdsl.api import Mask, Pattern
 from maskdsl.bind.arguments import parameter_kind
 from maskdsl.diagnostics import AttnError
-from maskdsl.errors.call import TableRead
+from maskdsl.errors.call import GroupRange, TableRead
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.evaluate import attention, dense
 from maskdsl.ir.inputs import relation_inputs
 from maskdsl.ir.mask import Sequence as TokenSequence
+from maskdsl.ir.routing import find
 from maskdsl.runtime.backends import usable_backends
 from maskdsl.synthetic import synthetic_inputs
 
@@ -149,24 +150,39 @@ def _draw_parameters(pattern: Pattern, random: np.random.Generator) -> dict[str,
     return drawn
 
 
-def prepared(pattern: Pattern, case: Case) -> tuple[Mask, dict[str, Array], Array] | None:
-    """The mask, its inputs and what attends, [batch, heads, queries, keys]; None if the case makes no sense."""
+Prepared = tuple[Mask, dict[str, Array], list[Tensor], Array]
+
+
+def prepared(pattern: Pattern, case: Case) -> Prepared | None:
+    """The mask, its inputs with those that are found, q, k and v, and what attends, [batch, heads, queries, keys].
+
+    None if the case makes no sense.
+    """
     try:
         mask = pattern.bind(heads=case.heads, order=case.order, **case.parameters)
         if max(mask.query_length, mask.key_length, mask.given_key_length) > MOST_TOKENS:
             return None
-        inputs = _inputs(mask, case)
+        tensors = _tensors(mask, case)
+        q, k, _ = (tensor.double().numpy() for tensor in tensors)
+        inputs = find(mask.ir, _inputs(mask, case), q, k)
         attends = [[dense(mask.ir, h, b, inputs) for h in range(case.heads)] for b in range(case.batch)]
     except AttnError as error:
-        if all(each.code < "E4" or isinstance(each, TableRead) for each in error.diagnostics):
+        if all(each.code < "E4" or isinstance(each, TableRead | GroupRange) for each in error.diagnostics):
             return None
         raise
-    return mask, inputs, np.array(attends)
+    return mask, inputs, tensors, np.array(attends)
+
+
+def _tensors(mask: Mask, case: Case) -> list[Tensor]:
+    random = np.random.default_rng(case.seed + 1)
+    keys = case.batch, case.key_heads, mask.given_key_length, case.dim
+    shapes = [(case.batch, case.heads, mask.query_length, case.dim), keys, keys]
+    return [torch.tensor(random.normal(size=shape)).to(DTYPES[case.dtype]) for shape in shapes]
 
 
 def _inputs(mask: Mask, case: Case) -> dict[str, Array]:
     """Segments as they are in half of the cases, in any order in the others."""
-    inputs = synthetic_inputs(mask.ir, case.seed, case.batch)
+    inputs = synthetic_inputs(mask.ir, case.seed, case.batch, case.dim)
     random = np.random.default_rng(case.seed)
     return {name: random.permuted(value) for name, value in inputs.items()} if random.random() < 0.5 else inputs
 
@@ -179,28 +195,21 @@ def problem(pattern: Pattern, case: Case, backends: Sequence[str]) -> str | None
     found = prepared(pattern, case)
     if found is None:
         return None
-    mask, inputs, attends = found
-    return next(_problems(mask, inputs, attends, case, backends), None)
+    return next(_problems(*found, case, backends), None)
 
 
 def _problems(
-    mask: Mask, inputs: dict[str, Array], attends: Array, case: Case, backends: Sequence[str]
+    mask: Mask, inputs: dict[str, Array], tensors: list[Tensor], attends: Array, case: Case, backends: Sequence[str]
 ) -> Iterator[str]:
     yield from _wrong_tiles(mask, inputs, attends, case)
-    random = np.random.default_rng(case.seed + 1)
-    dtype = DTYPES[case.dtype]
-    shapes = [
-        (case.batch, case.heads, mask.query_length, case.dim),
-        (case.batch, case.key_heads, mask.given_key_length, case.dim),
-        (case.batch, case.key_heads, mask.given_key_length, case.dim),
-    ]
-    tensors = [torch.tensor(random.normal(size=shape)).to(dtype) for shape in shapes]
-    given = {name: torch.as_tensor(value) for name, value in inputs.items()}
+    random = np.random.default_rng(case.seed + 2)
+    given = {each.name: torch.as_tensor(inputs[each.name]) for each in mask.inputs}
     exact_q, exact_k, exact_v = (tensor.double().numpy() for tensor in tensors)
     out, lse = attention(mask.ir, exact_q, exact_k, exact_v, inputs)
     toward, toward_lse = random.normal(size=out.shape), random.normal(size=lse.shape)
     smooth = [name for name, value in given.items() if value.is_floating_point()]
-    smooth = [name for name in smooth if name not in relation_inputs(mask.ir)]
+    jumping = relation_inputs(mask.ir)
+    smooth = [name for name in smooth if name not in jumping]
     leaves = dict(zip("qkv", tensors, strict=True)) | {name: given[name] for name in smooth}
     for name in backends:
         compiled = mask.compile(name)

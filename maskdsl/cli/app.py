@@ -23,6 +23,7 @@ from maskdsl.cli.options import (
     OneHead,
     Order,
     Orders,
+    Random,
     Seconds,
     Words,
 )
@@ -87,9 +88,10 @@ def show(
         Option("--block", metavar="SIZE", help="Tokens of a tile, 128 or 128x64; fitted to the window unless given."),
     ] = None,
     given: Given = None,
+    random: Random = None,
 ) -> None:
     """Draw the tiles of a pattern: which are empty, partly attended, full."""
-    looks.show(file, words or [], heads, head or [], order or [], block, given or [])
+    looks.show(file, words or [], heads, head or [], order or [], block, given or [], random)
 
 
 @app.command()
@@ -103,10 +105,13 @@ def stats(
     given: Given = None,
     head_dim: HeadDim = 64,
     gpu: Gpus = None,
+    random: Random = None,
     json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a pattern: density, waste, arithmetic, keys per query. Exact; times on GPUs are predictions."""
-    looks.stats(file, words or [], heads, head or [], order or [], block, given or [], head_dim, gpu or [], json)
+    looks.stats(
+        file, words or [], heads, head or [], order or [], block, given or [], head_dim, gpu or [], random, json
+    )
 
 
 @app.command()

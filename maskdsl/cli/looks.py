@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from math import isfinite
 
 from maskdsl.analysis.devices import Device
@@ -11,12 +12,9 @@ from maskdsl.analysis.tiles import tiles
 from maskdsl.api import BoundStack, Mask
 from maskdsl.cli.consoles import note, output
 from maskdsl.cli.request import (
-    SYNTHETIC_SEED,
-    Inputs,
     Request,
     StackRequest,
     choose,
-    complete,
     complete_all,
     order_text,
     order_words,
@@ -27,9 +25,10 @@ from maskdsl.cli.request import (
     read_request,
     read_subject,
 )
+from maskdsl.cli.selection import look, tell
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NotForStacks
-from maskdsl.ir.inputs import layer_inputs, relation_inputs
+from maskdsl.ir.inputs import layer_inputs
 from maskdsl.pipeline import STAGES, Arrays
 from maskdsl.prediction import predict_mask, predict_stack
 from maskdsl.view.cells import fit
@@ -49,14 +48,15 @@ def show(
     orders: Sequence[str],
     block: str | None,
     given: Sequence[str],
+    seed: int | None,
 ) -> None:
     """Prints the pictures of every order; of a stack those of its different layers, one behind the other."""
     chosen = read_heads(wanted, heads)
     size = None if block is None else read_block(block)
     subject = read_subject(file, words)
     if isinstance(subject, Request):
-        masks = list(bound(subject, heads, orders))
-        show_masks(masks, tile_inputs(masks, given).arrays, chosen, size)
+        looked = look(list(bound(subject, heads, orders)), given, seed)
+        show_masks(looked.masks, looked.inputs, chosen, size)
         return
     stack = subject.bind(heads)
     inputs = layer_inputs(stack.ir, stack_inputs(stack, given))
@@ -92,25 +92,11 @@ def bound(request: Request, heads: int, orders: Sequence[str]) -> Iterator[Mask]
     yield from (request.bind(heads, order) for order in orders) if orders else [request.bind(heads)]
 
 
-def tile_inputs(masks: Sequence[Mask], given: Sequence[str]) -> Inputs:
-    """Those that decide the tiles in one of the orders. Tells which were made up."""
-    needed = frozenset[str]().union(*(relation_inputs(mask.ir) for mask in masks))
-    inputs = complete(masks[0].ir, read_arrays(given), needed)
-    tell(inputs)
-    return inputs
-
-
 def stack_inputs(stack: BoundStack, given: Sequence[str]) -> Arrays:
     """Those that decide the tiles of its layers. Tells which were made up."""
     inputs = complete_all(stack.ir, read_arrays(given))
     tell(inputs)
     return inputs.arrays
-
-
-def tell(inputs: Inputs) -> None:
-    if inputs.made:
-        names = ", ".join(f"`{name}`" for name in inputs.made)
-        note(f"made-up values for {names} (seed {SYNTHETIC_SEED}); --input gives real ones")
 
 
 def stats(
@@ -123,6 +109,7 @@ def stats(
     given: Sequence[str],
     head_dim: int,
     gpus: Sequence[str],
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Prints the figures of every order and predictions; of a stack a line for each different layer, and for all."""
@@ -136,9 +123,14 @@ def stats(
             raise AttnError(NotForStacks(option=option, name=subject.stack.name))
         print_stack_stats(subject.bind(heads), size, given, head_dim, devices, as_json)
         return
-    masks = list(bound(subject, heads, orders))
-    inputs = tile_inputs(masks, given).arrays
-    found = {order_text(mask.ir): measure(mask.ir, size, inputs, head_dim=head_dim) for mask in masks}
+    looked = look(list(bound(subject, heads, orders)), given, seed)
+    masks, inputs = looked.masks, looked.inputs
+    found = {}
+    for most, least in zip_longest(masks, looked.least):
+        words = order_text(most.ir)
+        found[f"at most, {words}" if least else words] = measure(most.ir, size, inputs, head_dim=head_dim)
+        if least:
+            found[f"at least, {words}"] = measure(least.ir, size, inputs, head_dim=head_dim)
     predicted = {
         order_text(mask.ir): [predict_mask(mask.ir, device, inputs, head_dim=head_dim) for device in devices]
         for mask in masks
@@ -215,8 +207,11 @@ def emit(file: str, words: Sequence[str], stage: str, heads: int, order: str | N
     choose("stage", stage, [each.name for each in STAGES])
     (chosen,) = (each for each in STAGES if each.name == stage)
     mask = read_request(file, words).bind(heads, order)
-    inputs = tile_inputs([mask], given).arrays if chosen.reads_inputs else {}
-    text = chosen.text(mask, inputs)
+    if chosen.reads_inputs:
+        looked = look([mask], given, None)
+        text = chosen.text(looked.masks[0], looked.inputs)
+    else:
+        text = chosen.text(mask, {})
     console = output()
     if chosen.is_python and console.is_terminal and not console.no_color:
         from rich.syntax import Syntax  # imports pygments: start-up time

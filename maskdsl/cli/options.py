@@ -43,6 +43,15 @@ Given = Annotated[
         show_default=False,
     ),
 ]
+Random = Annotated[
+    int | None,
+    Option(
+        "--random",
+        metavar="SEED",
+        help="What routes select in random queries and keys of this seed; else all candidates are shown.",
+        show_default=False,
+    ),
+]
 Gpus = Annotated[
     list[str] | None,
     Option(

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from maskdsl.analysis.devices import find_device
 from maskdsl.cli.consoles import note, output
-from maskdsl.cli.looks import finite, tile_inputs
+from maskdsl.cli.looks import finite
 from maskdsl.cli.request import read_block, read_request
+from maskdsl.cli.selection import look
 from maskdsl.orders import best_order
 from maskdsl.orders.search import SAVING
 from maskdsl.view import units
@@ -29,8 +30,8 @@ def order(
     sizes = [read_block(block) for block in blocks]
     device = find_device(gpu)
     mask = read_request(file, words).bind(heads)
-    inputs = tile_inputs([mask], given).arrays
-    found = best_order(mask.ir, inputs, sizes, device, head_dim)
+    looked = look([mask], given, None)
+    found = best_order(looked.masks[0].ir, looked.inputs, sizes, device, head_dim)
     if as_json:
         head = {"pattern": mask.name, "parameters": dict(mask.ir.parameters), "heads": heads}
         print(json.dumps(finite({**head, **found.as_dict()}), indent=2))

@@ -138,14 +138,16 @@ class Inputs:
     made: tuple[str, ...]
 
 
-def complete(mask: MaskIR, given: Mapping[str, NDArray[Any]], needed: frozenset[str], batch: int = 1) -> Inputs:
+def complete(
+    mask: MaskIR, given: Mapping[str, NDArray[Any]], needed: frozenset[str], batch: int = 1, dim: int = 64
+) -> Inputs:
     """What is given, and plausible values for what is needed besides."""
     for declared in mask.inputs:
         if declared.name in given:
             batch = batch_entries(declared, given[declared.name]) or batch
     made = {
         name: values
-        for name, values in synthetic_inputs(mask, SYNTHETIC_SEED, batch).items()
+        for name, values in synthetic_inputs(mask, SYNTHETIC_SEED, batch, dim).items()
         if name in needed and name not in given
     }
     return Inputs({**given, **made}, tuple(made))

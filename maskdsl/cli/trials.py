@@ -17,8 +17,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from maskdsl.api import Mask
 from maskdsl.cli.consoles import messages, output
-from maskdsl.cli.looks import tell
 from maskdsl.cli.request import choose, complete, order_text, read_arrays, read_request
+from maskdsl.cli.selection import tell
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NothingToTime
 from maskdsl.ir.evaluate import dense
@@ -148,7 +148,7 @@ def prepare(
     """The mask, and all its inputs on the device."""
     choose("dtype", shape.dtype, list(DTYPES))
     mask = read_request(file, words).bind(shape.heads, order)
-    inputs = complete(mask.ir, read_arrays(given), frozenset(each.name for each in mask.inputs), shape.batch)
+    inputs = complete(mask.ir, read_arrays(given), frozenset(each.name for each in mask.ir.given), shape.batch)
     tell(inputs)
     try:
         torch.empty(0, device=shape.device)

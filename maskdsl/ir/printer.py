@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from maskdsl.ir.expressions import (
+    TRUE,
     Apply,
     Batch,
     Constant,
@@ -26,6 +27,7 @@ from maskdsl.ir.mask import (
     Space,
 )
 from maskdsl.ir.ops import Op
+from maskdsl.ir.routes import Above, Balanced, Found, Nearest, Pool, Rank, Route, Selector, TopCount, TopMass
 from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.format_expression import format_expression
@@ -66,8 +68,9 @@ def print_mask(mask: MaskIR) -> str:
         lines += _sequence("tokens", mask.queries)
     else:
         lines += [*_sequence("queries", mask.queries), *_sequence("keys", mask.keys)]
-    for each in mask.inputs:
+    for each in mask.given:
         lines.append(f"input {each.name}: {each.type}[{', '.join(dimension.text for dimension in each.dimensions)}]")
+    lines += [line for each in mask.found for line in _found(each)]
     lines.append(f"relation {print_expression(mask.relation)}")
     if mask.scale is not None:
         lines.append(f"scale {print_expression(mask.scale)}")
@@ -75,6 +78,46 @@ def print_mask(mask: MaskIR) -> str:
     if mask.weight is not None:
         lines.append(f"weight {print_expression(mask.weight)}")
     return "\n".join(lines) + "\n"
+
+
+def _found(found: Found) -> list[str]:
+    match found:
+        case Route(name=name, products=products, score=score, selector=selector, candidates=candidates):
+            by = found.queries.by, found.keys.by
+            lines = [
+                f"{each.name} = dot({_pool(each.query, 'q', by[0])}, {_pool(each.key, 'k', by[1])})"
+                for each in products
+            ]
+            where = "" if candidates == TRUE else f" where {print_expression(candidates)}"
+            return [*lines, f"route {name} = {_selector(selector, print_expression(score))}{where}"]
+        case Nearest(name=name, centroids=centroids):
+            return [f"found {name} = nearest({centroids})"]
+        case Balanced(name=name, centroids=centroids, size=size):
+            return [f"found {name} = balanced({size}, {centroids})"]
+        case Rank(name=name, space=space, keys=keys):
+            return [f"found {name} = rank({', '.join(map(print_expression, keys))}) in {space}"]
+        case _:
+            assert_never(found)
+
+
+def _selector(selector: Selector, score: str) -> str:
+    match selector:
+        case TopCount(count=count):
+            return f"topk({print_expression(count)}, {score})"
+        case TopMass(mass=mass, over_head=over_head):
+            return f"topp({print_expression(mass)}, {score}{', over = head' if over_head else ''})"
+        case Above(threshold=threshold):
+            return f"above({print_expression(threshold)}, {score})"
+        case _:
+            assert_never(selector)
+
+
+def _pool(pool: Pool, letter: str, by: str | None) -> str:
+    if pool.kind is None:
+        return letter
+    among = "" if pool.among is None else f" where {print_expression(pool.among)}"
+    heads = ", key_head" if pool.by_key_head else "" if pool.heads is None else f", {print_expression(pool.heads)}"
+    return f"{pool.kind}({letter}{among}, {by}{heads})"
 
 
 def _sequence(kind: str, sequence: Sequence) -> list[str]:

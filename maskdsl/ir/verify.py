@@ -1,5 +1,6 @@
 """What every mask holds to. Checked after `bind`, and in tests after every rewrite; a breach is a bug of ours."""
 
+from dataclasses import replace
 from typing import assert_never
 
 from maskdsl.ir.expressions import (
@@ -15,8 +16,9 @@ from maskdsl.ir.expressions import (
     Side,
     walk,
 )
-from maskdsl.ir.mask import Along, Computed, Given, MaskIR, Sequence, Shuffled, Space
+from maskdsl.ir.mask import Along, Computed, Dimension, DimensionKind, Given, Input, MaskIR, Sequence, Shuffled, Space
 from maskdsl.ir.ops import COMPARISONS, Op, Type
+from maskdsl.ir.routes import GROUP, Balanced, Found, Nearest, Product, Rank, Route
 
 PAIR = frozenset({Side.QUERY, Side.KEY})
 TOKEN = frozenset({Side.TOKEN})
@@ -30,6 +32,8 @@ def verify(mask: MaskIR) -> None:
     assert not mask.queries.is_pooled, "queries are given"
     for sequence in (mask.queries, mask.keys):
         verify_sequence(mask, sequence)
+    for found in mask.found:
+        verify_found(mask, found)
     _expression(mask, mask.relation, PAIR, Type.BOOL)
     for clause in (*mask.attend, *mask.require):
         _expression(mask, clause.relation, PAIR, Type.BOOL)
@@ -38,6 +42,26 @@ def verify(mask: MaskIR) -> None:
     for value in (mask.weight, mask.scale):
         if value is not None:
             _expression(mask, value, PAIR, Type.FLOAT)
+
+
+def verify_found(mask: MaskIR, found: Found) -> None:
+    assert mask.input(found.name) is not None, found
+    match found:
+        case Route(products=products, queries=queries, keys=keys):
+            assert queries.count >= 1 and keys.count >= 1, found
+            whole = replace(mask, inputs=(*mask.inputs, *(_product(each) for each in products)))
+            _expression(whole, found.score, PAIR, Type.FLOAT)
+            _expression(whole, found.candidates, PAIR, Type.BOOL)
+            for pool in (pool for each in products for pool in (each.query, each.key)):
+                if pool.among is not None:
+                    _expression(mask, pool.among, TOKEN, Type.BOOL)
+        case Rank(keys=keys):
+            for key in keys:
+                _expression(mask, key, TOKEN, key.type)
+        case Nearest(centroids=name) | Balanced(centroids=name):
+            assert mask.input(name) is not None, found
+        case _:
+            assert_never(found)
 
 
 def verify_sequence(mask: MaskIR, sequence: Sequence) -> None:
@@ -102,9 +126,15 @@ def _expression(mask: MaskIR, whole: Expression, sides: frozenset[Side], kind: T
                 assert_never(node)
 
 
+def _product(product: Product) -> Input:
+    """The table of a product, read by a query group and a key group."""
+    groups = Dimension(DimensionKind.FREE, None, "groups")
+    return Input(product.name, Type.FLOAT, (groups, groups))
+
+
 def _known(mask: MaskIR, side: Side, name: str) -> bool:
     sequences = {Side.QUERY: (mask.queries,), Side.KEY: (mask.keys,), Side.TOKEN: (mask.queries, mask.keys)}[side]
-    return name == "i" or any(
+    return name in ("i", GROUP) or any(
         sequence.definition(name) is not None or any(space.axis(name) is not None for space in sequence.spaces)
         for sequence in sequences
     )

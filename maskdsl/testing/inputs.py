@@ -23,7 +23,7 @@ def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = T
     largest and smallest that 32 bits hold. Floats are float64.
     """
     arrays = {}
-    for declared in mask.inputs:
+    for declared in mask.given:
         random = np.random.default_rng(draw(SEEDS))
         arrays[declared.name] = _array(declared, batch, random, draw(st.booleans()))
         if extremes and declared.type is Type.INT and draw(st.integers(0, 4)) == 0:
@@ -34,7 +34,7 @@ def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = T
 
 def _array(declared: Input, batch: int, random: np.random.Generator, in_order: bool) -> Array:
     kinds = [each.kind for each in declared.dimensions]
-    shape = tuple(batch if each.kind is DimensionKind.BATCH else each.size or 1 for each in declared.dimensions)
+    shape = tuple(batch if each.kind is DimensionKind.BATCH else each.size or 4 for each in declared.dimensions)
     match declared.type:
         case Type.BOOL:
             return random.random(shape) < 0.6

@@ -1,0 +1,107 @@
+"""What routes may find, before there are queries and keys: bounds of a mask that find nothing.
+
+One attends every pair that some call could attend, the other those that every call does.
+"""
+
+from dataclasses import replace
+
+from maskdsl.ir.coordinates import trace
+from maskdsl.ir.expressions import (
+    FALSE,
+    TRUE,
+    Apply,
+    Coordinate,
+    Expression,
+    Read,
+    Side,
+    apply,
+    substitute,
+    walk,
+)
+from maskdsl.ir.mask import Clause, MaskIR, Sequence
+from maskdsl.ir.ops import Op
+from maskdsl.ir.routes import GROUP, Rank, Route
+from maskdsl.ir.simplify import simplify
+
+
+def selects(mask: MaskIR) -> bool:
+    """Whether pairs are found in queries and keys."""
+    return any(not isinstance(each, Rank) for each in mask.found)
+
+
+def most(mask: MaskIR) -> MaskIR:
+    """All pairs that a call may attend."""
+    return _bound(mask, True)
+
+
+def least(mask: MaskIR) -> MaskIR:
+    """The pairs that every call attends."""
+    return _bound(mask, False)
+
+
+def _bound(mask: MaskIR, widest: bool) -> MaskIR:
+    kept = tuple(each for each in mask.found if isinstance(each, Rank))
+    gone = {each.name for each in mask.found} - {each.name for each in kept}
+    bounds = Bounds(mask, frozenset(gone))
+
+    def clauses(of: tuple[Clause, ...]) -> tuple[Clause, ...]:
+        return tuple(Clause(bounds.bound(each.relation, widest), span=each.span) for each in of)
+
+    return replace(
+        mask,
+        found=kept,
+        inputs=tuple(each for each in mask.inputs if each.name not in gone),
+        queries=bounds.without(mask.queries),
+        keys=bounds.without(mask.keys),
+        attend=clauses(mask.attend),
+        require=clauses(mask.require),
+        relation=simplify(bounds.bound(mask.relation, widest)),
+    )
+
+
+class Bounds:
+    """Expressions without the inputs that are `gone`."""
+
+    def __init__(self, mask: MaskIR, gone: frozenset[str]) -> None:
+        self.mask = mask
+        self.gone = gone
+        self.routes = {each.name: each for each in mask.found if isinstance(each, Route)}
+
+    def without(self, sequence: Sequence) -> Sequence:
+        """The tokens without coordinates that are not there, and in declared order where these decide it."""
+        lost = [each for each in sequence.coordinates if self.reads_gone(sequence, Coordinate(Side.TOKEN, each.name))]
+        order = tuple(() if any(self.reads_gone(sequence, key) for key in keys) else keys for keys in sequence.order)
+        return replace(
+            sequence, coordinates=tuple(each for each in sequence.coordinates if each not in lost), order=order
+        )
+
+    def reads_gone(self, sequence: Sequence, expression: Expression) -> bool:
+        behind = trace(sequence, (expression,))
+        reads = {node.input for each in behind.expressions for node in walk(each) if isinstance(node, Read)}
+        return not self.gone.isdisjoint(reads | behind.inputs)
+
+    def depends(self, relation: Expression) -> bool:
+        for node in walk(relation):
+            if isinstance(node, Coordinate):
+                sequence = self.mask.keys if node.side is Side.KEY else self.mask.queries
+                if self.reads_gone(sequence, node):
+                    return True
+            elif isinstance(node, Read) and node.input in self.gone:
+                return True
+        return False
+
+    def bound(self, relation: Expression, widest: bool) -> Expression:
+        """A relation that this one implies (`widest`), or that implies it."""
+        if not self.depends(relation):
+            return relation
+        match relation:
+            case Apply(op=Op.AND | Op.OR as op, arguments=parts):
+                return apply(op, *(self.bound(part, widest) for part in parts), span=relation.span)
+            case Apply(op=Op.NOT, arguments=(inner,)):
+                return apply(Op.NOT, self.bound(inner, not widest), span=relation.span)
+            case Read(input=name, indices=(*_, key)) if widest and name in self.routes:
+                route = self.routes[name]
+                candidates = substitute(route.candidates, {Coordinate(Side.KEY, GROUP): key})
+                return self.bound(candidates, widest)
+            case _:
+                return TRUE if widest else FALSE
