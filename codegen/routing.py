@@ -56,14 +56,16 @@ def pooled(x, groups, kind, among=None, heads=None):
     numbers = torch.arange(tokens, device=x.device) if groups.numbers is None else groups.numbers
     if among is not None:
         numbers = torch.where(among.to(x.device), numbers, groups.count)
-    numbers = numbers.expand(batch, count, tokens)
-    place = numbers.unsqueeze(-1).expand_as(x)
-    whole = x.new_zeros(batch, count, groups.count + 1, dim)
-    if kind == "max":
-        result = whole.fill_(-torch.inf).scatter_reduce(2, place, x, "amax")
+    numbers = numbers.expand(1, 1, -1) if numbers.dim() < 3 else numbers
+    result = x.new_full((batch, count, groups.count + 1, dim), -torch.inf if kind == "max" else 0)
+    sizes = x.new_zeros(*numbers.shape[:2], groups.count + 1)
+    sizes = sizes.scatter_add(2, numbers, x.new_ones(()).expand(numbers.shape)).expand(batch, count, -1)
+    if numbers.shape[:2] == (1, 1):
+        one = numbers[0, 0]
+        result = result.index_reduce(2, one, x, "amax") if kind == "max" else result.index_add(2, one, x)
     else:
-        result = whole.scatter_add(2, place, x)
-    sizes = x.new_zeros(batch, count, groups.count + 1).scatter_add(2, numbers, x.new_ones(()).expand(numbers.shape))
+        place = numbers.unsqueeze(-1).expand_as(x)
+        result = result.scatter_reduce(2, place, x, "amax" if kind == "max" else "sum")
     result, sizes = result[:, :, : groups.count], sizes[:, :, : groups.count]
     if heads is not None:
         members = [[other for other, number in enumerate(heads) if number == own] for own in heads]
@@ -108,8 +110,9 @@ def select(shape, queries, keys, values, products, score, candidates, choose, wh
         part = table[:, :, rows]
         read = {**values, **columns, **{name: value[..., rows, :] for name, value in lines.items()}}
         read |= {name: one[:, :, rows] @ other.transpose(-1, -2) for name, (one, other) in products.items()}
+        read["s"] = next((read[name] for name in products), torch.zeros((), device=device))
         s = score(**read).to(device).expand(part.shape)
-        fits = candidates(**read).to(device).expand(part.shape) & ~s.isnan()
+        fits = candidates(**read).to(device) & (s > -torch.inf)
         if query_groups.exists is not None:
             fits = fits & query_groups.exists[..., rows, None]
         if key_groups.exists is not None:
@@ -128,12 +131,19 @@ def best(score, fits, count):
     most = int(count.max())
     if most == 0:
         return torch.zeros_like(fits)
-    highest = score.topk(most, dim=-1).values
-    least = highest.gather(-1, (count - 1).clamp(min=0).expand(*score.shape[:-1], 1))
-    above = fits & (score > least)
-    equal = fits & (score == least)
+    highest = score.topk(min(most + 1, score.shape[-1]), dim=-1).values
+    places = torch.stack([count - 1, count], dim=-1).clamp(0, highest.shape[-1] - 1)
+    places = places.flatten(-2) if count.dim() > 1 else places
+    least, following = highest.gather(-1, places.expand(*score.shape[:-1], 2)).unbind(dim=-1)
+    least, following = least.unsqueeze(-1), following.unsqueeze(-1)
+    chosen = (score >= least) & (score > -torch.inf) & (count > 0)
+    tied = (least == following) & (least > -torch.inf) & (count < score.shape[-1])
+    if score.device.type == "cpu" and not bool(tied.any()):  # a GPU is not waited for
+        return chosen
+    above = chosen & (score > least)
+    equal = chosen & (score == least)
     room = count - above.sum(dim=-1, keepdim=True)
-    return (above | (equal & (equal.cumsum(dim=-1) <= room))) & (count > 0)
+    return above | (equal & (equal.cumsum(dim=-1) <= room))
 
 
 def heaviest(score, fits, mass):

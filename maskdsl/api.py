@@ -163,8 +163,8 @@ class Mask:
     """A pattern with all its lengths and parameters: what it attends, what that costs, and the way to kernels.
 
     Inputs are given by name as arrays (NumPy, nested lists, CPU tensors), with the shapes their declarations say. Where
-    routes find pairs, `q` [batch, heads, queries, dim] and `k` [batch, key heads, keys, dim] are inputs as well, or what
-    is found, by the name of the route: bool [batch, heads, query groups, key groups].
+    routes find pairs, `q` [batch, heads, queries, dim] and `k` [batch, key heads, keys, dim] are inputs as well, or
+    what is found, by the name of the route: bool [batch, heads, query groups, key groups].
     """
 
     pattern: Pattern

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from maskdsl.analysis.field import as_stack
 from maskdsl.analysis.field import field as find_field
 from maskdsl.cli.consoles import output
-from maskdsl.cli.looks import tell
 from maskdsl.cli.request import complete_all, read_arrays, read_subject
+from maskdsl.cli.selection import tell
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NoPictures, NotWritten
 from maskdsl.view.field import field_view

@@ -92,8 +92,13 @@ class Part:
         name = f"{self.name[5:]}_{'queries' if side is Side.QUERY else 'keys'}"
         return coordinate_function(self.plan, self.kind(side), self.sequence(side), sorted(names), name)
 
-    def printed(self, name: str, expression: Expression, coordinates: dict[tuple[Side, str], str]) -> list[str]:
-        """A function `name` of what an expression reads, by the names that coordinates have."""
+    def printed(
+        self, name: str, expression: Expression, coordinates: dict[tuple[Side, str], str], score: bool = False
+    ) -> list[str]:
+        """A function `name` of what an expression reads, by the names that coordinates have.
+
+        Floats are float64, those of a score in the type of `s`.
+        """
         nodes = set(walk(expression))
         read = {
             coordinates[node.side, "i" if isinstance(node, InSpace) else node.name]
@@ -101,12 +106,18 @@ class Part:
             if isinstance(node, Coordinate | InSpace)
         }
         tables = {self.plan.input_identifiers[node.input] for node in nodes if isinstance(node, Read)}
-        parameters = [*sorted(read), *["head"] * (Head() in nodes), *["batch"] * (Batch() in nodes), *sorted(tables)]
+        parameters = [
+            *["s"] * score,
+            *sorted(read),
+            *["head"] * (Head() in nodes),
+            *["batch"] * (Batch() in nodes),
+            *sorted(tables),
+        ]
         printer = TorchPrinter(
             coordinates=lambda side, each: coordinates[side, each],
             inputs=self.plan.input_identifiers,
             sequences={Side.QUERY: self.plan.mask.queries, Side.KEY: self.plan.mask.keys},
-            relation=True,
+            relation=not score,
             taken=parameters,
         )
         if isinstance(expression, Constant):
@@ -186,7 +197,7 @@ class Part:
             if grouping.by not in (None, "i"):
                 names[side].add(grouping.by)
             yield self.coordinates(side, names[side])
-        yield self.printed(f"{stem}_score", score, texts)
+        yield self.printed(f"{stem}_score", score, texts, score=True)
         yield self.printed(f"{stem}_candidates", route.candidates, texts)
         if not isinstance(chosen, Constant):
             yield self.printed(f"{stem}_chosen", chosen, texts)

@@ -105,7 +105,8 @@ class Route:
     """Float, over a query group and a key group: their first tokens' coordinates, and products read by group."""
     selector: Selector
     candidates: Expression
-    """Boolean, likewise. What it excludes is never selected, nor are groups without tokens or scores that are NaN."""
+    """Boolean, likewise. What it excludes is never selected, nor are groups without tokens, nor scores of minus
+    infinity or NaN."""
     span: Span | None = field(default=None, compare=False, repr=False)
 
 

@@ -134,7 +134,7 @@ class Finding:
         }
         score = self.evaluate(route.score, route, products)
         exists = self.exists(Side.QUERY, route.queries)[:, None] & self.exists(Side.KEY, route.keys)[None, :]
-        candidates = self.evaluate(route.candidates, route, products) & exists & ~np.isnan(score)
+        candidates = self.evaluate(route.candidates, route, products) & exists & (score > -np.inf)  # nor NaN
         match route.selector:
             case TopCount(count=count):
                 counts = self.evaluate(count, route, products)

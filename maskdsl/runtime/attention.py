@@ -18,6 +18,7 @@ from maskdsl.runtime.following import Following
 from maskdsl.runtime.kernel import Kernel
 from maskdsl.runtime.operators import ATTENTION
 from maskdsl.runtime.recipes import Bound, Recipe, register
+from maskdsl.runtime.regroup import two_passes
 from maskdsl.runtime.routing import with_found
 from maskdsl.runtime.state import States
 from maskdsl.runtime.varlen import attend_packed
@@ -68,6 +69,10 @@ class BaseAttention:
             if layout != "declared" or any(each is not None for each in where):
                 raise AttnError(errors.PartOfRoute(pattern=self.signature.pattern, span=self.signature.span))
             tensors = with_found(self.recipe, q, k, tensors)
+            passes = two_passes(self.recipe.bound(q.shape[2], k.shape[2]))
+            if passes is not None:
+                out, lse = passes.attend(q, k, v, tensors)
+                return (out, lse) if return_lse else out
         if any(each is not None for each in where):
             if layout != "declared":
                 raise AttnError(errors.ChunkLayout(layout=layout))
