@@ -424,7 +424,7 @@ class MixedSides(Diagnostic):
 
 
 class UnknownSelector(Diagnostic):
-    code = "E270"
+    code = "E280"
     message = "there is no selector `{name}`"
     label = "the selectors are `topk`, `topp`, `above`, `nearest` and `balanced`"
 
@@ -432,13 +432,13 @@ class UnknownSelector(Diagnostic):
 
 
 class OutsideRoute(Diagnostic):
-    code = "E271"
+    code = "E281"
     message = "`dot` stands in the score of a route only"
     label = "here scores are not chosen from; what attends is scored as `s`"
 
 
 class WrongPool(Diagnostic):
-    code = "E272"
+    code = "E282"
     message = "this is no vector of a group of tokens"
     label = "{forms} is expected"
 
@@ -446,13 +446,13 @@ class WrongPool(Diagnostic):
 
 
 class WrongScope(Diagnostic):
-    code = "E273"
+    code = "E283"
     message = "what shares the mass is each query group, or all of a head"
     label = "`over = head` is all that can be said here"
 
 
 class MixedGroups(Diagnostic):
-    code = "E274"
+    code = "E284"
     message = "the score of a route reads {names} of the {side}"
     label = "one coordinate makes the groups that are scored"
     help = "pool by one coordinate, or make one of both: coord c = a * len(b) + b"
@@ -462,7 +462,7 @@ class MixedGroups(Diagnostic):
 
 
 class NegativeGroup(Diagnostic):
-    code = "E275"
+    code = "E285"
     message = "groups are numbered from 0, and `{name}` can be {low}"
     label = "pooled by this"
 
@@ -471,7 +471,7 @@ class NegativeGroup(Diagnostic):
 
 
 class NotOfGroup(Diagnostic):
-    code = "E276"
+    code = "E286"
     message = "`{name}` has different values in one group of equal `{group}`"
     label = "what scores and candidates read must be of the whole group"
 
@@ -480,13 +480,13 @@ class NotOfGroup(Diagnostic):
 
 
 class NoCentroids(Diagnostic):
-    code = "E277"
+    code = "E287"
     message = "this names no centroids"
     label = "an input is expected: `input centroids: float[heads, clusters, dim]`"
 
 
 class RankPlace(Diagnostic):
-    code = "E278"
+    code = "E288"
     message = "`rank` makes a coordinate of its own"
     label = "say `coord place = rank(...)` and read `place` here"
 
