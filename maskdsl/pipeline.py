@@ -10,6 +10,7 @@ from maskdsl.analysis.blockmap import BlockMap, Runs
 from maskdsl.analysis.tiles import tiles as find_tiles
 from maskdsl.api import Mask
 from maskdsl.emit.reference import emit_reference
+from maskdsl.emit.routing import emit_routing
 from maskdsl.emit.tiled import emit_tiled
 from maskdsl.emit.triton import emit_triton
 from maskdsl.emit.triton_decode import emit_decode
@@ -104,6 +105,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("ir", "what the bound pattern means", ir_text),
     Stage("tiles", "the class of every tile, as runs", tiles_text, reads_inputs=True),
     Stage("plan", "what the generators work by", plan_text),
+    Stage("routing", "what finds pairs", lambda mask, inputs: emit_routing(make_plan(mask.ir)), is_python=True),
     Stage("reference", "dense torch", lambda mask, inputs: emit_reference(make_plan(mask.ir)), is_python=True),
     Stage("tiled", "torch over tiles", lambda mask, inputs: emit_tiled(make_plan(mask.ir)), is_python=True),
     Stage("triton", "the kernel for a GPU", lambda mask, inputs: emit_triton(make_plan(mask.ir)), is_python=True),

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from math import isfinite
 
 from maskdsl.analysis.devices import Device
@@ -125,15 +124,14 @@ def stats(
         return
     looked = look(list(bound(subject, heads, orders)), given, seed)
     masks, inputs = looked.masks, looked.inputs
-    found = {}
-    for most, least in zip_longest(masks, looked.least):
-        words = order_text(most.ir)
-        found[f"at most, {words}" if least else words] = measure(most.ir, size, inputs, head_dim=head_dim)
-        if least:
-            found[f"at least, {words}"] = measure(least.ir, size, inputs, head_dim=head_dim)
+    named = {order_text(mask.ir): mask.ir for mask in masks}
+    if looked.least:
+        named = {f"at most, {order}": mask for order, mask in named.items()}
+        named |= {f"at least, {order_text(mask.ir)}": mask.ir for mask in looked.least}
+    found = {order: measure(mask, size, inputs, head_dim=head_dim) for order, mask in named.items()}
     predicted = {
-        order_text(mask.ir): [predict_mask(mask.ir, device, inputs, head_dim=head_dim) for device in devices]
-        for mask in masks
+        order: [predict_mask(mask, device, inputs, head_dim=head_dim) for device in devices]
+        for order, mask in named.items()
     }
     if as_json:
         head = {"pattern": masks[0].name, "parameters": dict(masks[0].ir.parameters), "heads": heads}

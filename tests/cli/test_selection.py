@@ -1,0 +1,56 @@
+"""`show` and `stats` where queries and keys decide: all candidates, or what is selected in given or random ones."""
+
+import json
+
+import numpy as np
+
+MOBA = "examples/routing/moba.attn"
+SIZES = ("n=256", "block=32", "top=2", "--heads", 2)
+CANDIDATES = "note: routes select in the queries and keys of a call: these are all candidates"
+
+
+def stats(maskdsl, *words):
+    ended = maskdsl("stats", MOBA, *SIZES, "--block", 32, "--json", *words)
+    assert ended.code == 0, ended.err
+    return ended.err, {each["order"]: each for each in json.loads(ended.out)["orders"]}
+
+
+def test_candidates_bound_what_is_selected(maskdsl):
+    err, orders = stats(maskdsl)
+    assert err.startswith(CANDIDATES) and "--random SEED" in err
+    most, least = orders["at most, declared order"], orders["at least, declared order"]
+    assert most["heads"][0]["attended"] == 256 * 257 // 2
+    assert least["heads"][0]["attended"] == 8 * 32 * 33 // 2
+    err, orders = stats(maskdsl, "--random", 3)
+    assert err == "note: selected by random queries and keys (seed 3, head dimension 64)\n"
+    # Every query but those of the first block has one past block more.
+    assert orders["declared order"]["heads"][1]["attended"] == 8 * 32 * 33 // 2 + 7 * 32 * 32
+
+
+def test_given_queries_and_keys_decide(maskdsl, tmp_path):
+    k = np.zeros((1, 1, 256, 8))
+    k[:, :, 64:96] = 1  # the third block answers best
+    q = np.ones((1, 2, 256, 8))
+    for name, array in (("q", q), ("k", k)):
+        np.save(tmp_path / f"{name}.npy", array)
+    given = [word for name in "qk" for word in ("--input", f"{name}={tmp_path / name}.npy")]
+    ended = maskdsl("show", MOBA, *SIZES, "--block", 32, *given)
+    assert (ended.code, ended.err) == (0, "")
+    lines = [line.replace(" ", "").strip("│") for line in ended.out.splitlines() if line.startswith("│")]
+    assert lines[-1].split("││") == ["········████················▓▓▓▓"] * 2
+    assert "7 full, 8 partial" in ended.out
+
+
+def test_a_route_can_be_given_itself(maskdsl, tmp_path):
+    np.save(tmp_path / "past.npy", np.zeros((1, 2, 256, 8), dtype=bool))
+    _, orders = stats(maskdsl, "--input", f"past={tmp_path / 'past.npy'}")
+    assert orders["declared order"]["heads"][0]["attended"] == 8 * 32 * 33 // 2
+
+
+def test_the_stages_of_a_routed_pattern(maskdsl):
+    ir = maskdsl("emit", MOBA, "--stage", "ir").out
+    assert "route past = topk(2, product 0[q, k.chunk]) where k.chunk < q.chunk" in ir
+    assert "product 0 = dot(q, mean(k, chunk))" in ir
+    routing = maskdsl("emit", MOBA, "--stage", "routing").out
+    assert "def find_past(q, k, inputs):" in routing
+    compile(routing, "routing", "exec")
