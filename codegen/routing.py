@@ -60,12 +60,12 @@ def pooled(x, groups, kind, among=None, heads=None):
     result = x.new_full((batch, count, groups.count + 1, dim), -torch.inf if kind == "max" else 0)
     sizes = x.new_zeros(*numbers.shape[:2], groups.count + 1)
     sizes = sizes.scatter_add(2, numbers, x.new_ones(()).expand(numbers.shape)).expand(batch, count, -1)
-    if numbers.shape[:2] == (1, 1):
-        one = numbers[0, 0]
-        result = result.index_reduce(2, one, x, "amax") if kind == "max" else result.index_add(2, one, x)
+    if kind == "max":
+        result = result.scatter_reduce(2, numbers.unsqueeze(-1).expand_as(x), x, "amax")
+    elif numbers.shape[:2] == (1, 1):  # whole rows are added several times as fast
+        result = result.index_add(2, numbers[0, 0], x)
     else:
-        place = numbers.unsqueeze(-1).expand_as(x)
-        result = result.scatter_reduce(2, place, x, "amax" if kind == "max" else "sum")
+        result = result.scatter_add(2, numbers.unsqueeze(-1).expand_as(x), x)
     result, sizes = result[:, :, : groups.count], sizes[:, :, : groups.count]
     if heads is not None:
         members = [[other for other, number in enumerate(heads) if number == own] for own in heads]
