@@ -164,6 +164,13 @@ def nearest(x, rows):
     return (rows.square().sum(dim=-1).unsqueeze(-2) - 2 * products).argmin(dim=-1)
 
 
+def members(x, rows, size):
+    """Which rows chose a vector, a bit for each: every row takes the `size` vectors of the largest product."""
+    products = rows @ x.transpose(-1, -2)
+    chosen = best(products, torch.ones_like(products, dtype=torch.bool), size)
+    return (chosen.long() << torch.arange(rows.shape[-2], device=x.device).unsqueeze(-1)).sum(dim=-2)
+
+
 def ranks(*keys):
     """The place of each token sorted by keys, the first one foremost, ties in order."""
     keys = torch.broadcast_tensors(*keys)

@@ -160,6 +160,7 @@ TABLE = (
     entry(SM90, FORWARD, 128, 2, (128, 128, 8, 2), WIDE, "160 KiB: half the rescaling of results"),
     entry(SM90, FORWARD, 128, 2, (128, 64, 8, 3), USUAL, "128 KiB: one warp group for 64 queries"),
     entry(SM90, FORWARD, 128, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
+    entry(SM90, FORWARD, 128, 2, (64, 64, 8, 2), HEAVY, "as many pairs, half the results of a thread"),
     entry(SM90, FORWARD, 128, 2, (64, 32, 4, 2), HEAVY, "half of that"),
     entry(SM100, FORWARD, 64, 2, (128, 64, 8, 3), WIDE, "three stages, no coordinates to hold"),
     entry(SM100, FORWARD, 64, 2, (128, 64, 8, 2), USUAL, "a third stage costs registers"),

@@ -212,6 +212,14 @@ def is_power_of_two(a: Interval) -> Interval:
     return Interval(possible & ((a.low == a.high) | ((a.low >= 1) & (a.high <= 2))), possible)
 
 
+def share_bit(a: Interval, b: Interval) -> Interval:
+    """Known for points, and impossible for zero."""
+    known = (a.low == a.high) & (b.low == b.high)
+    zero = ((a.low == 0) & (a.high == 0)) | ((b.low == 0) & (b.high == 0))
+    shared = apply_operator(Op.SHARE_BIT, a.low, b.low)
+    return Interval(known & shared, np.where(known, shared, ~zero))
+
+
 def random(*arguments: Interval) -> Interval:
     """Known only where all arguments are."""
     known = reduce(np.logical_and, (argument.low == argument.high for argument in arguments))
@@ -290,6 +298,7 @@ RULES: dict[Op, Rule] = {
     Op.SELECT: select,
     Op.INTEGER_LOG2: rising(Op.INTEGER_LOG2),
     Op.IS_POWER_OF_TWO: is_power_of_two,
+    Op.SHARE_BIT: share_bit,
     Op.RANDOM: random,
     Op.TO_FLOAT: rising(Op.TO_FLOAT),
     Op.SQUARE_ROOT: square_root,

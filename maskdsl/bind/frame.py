@@ -47,15 +47,13 @@ class EqualRoute:
 
 
 @dataclass(frozen=True)
-class MemberRoute:
-    """Some row holds both: tables [batch, heads, rows, queries] and [batch, heads, rows, keys]."""
+class BitRoute:
+    """A bit in common, in one of these coordinates."""
 
-    queries: str
-    keys: str
-    rows: int
+    coordinates: tuple[str, ...]
 
 
-RouteValue = TableRoute | EqualRoute | MemberRoute
+RouteValue = TableRoute | EqualRoute | BitRoute
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ FIXED = {
     "abs": Signature(Op.ABSOLUTE, ("x",)),
     "ilog2": Signature(Op.INTEGER_LOG2, ("x",)),
     "is_power_of_two": Signature(Op.IS_POWER_OF_TWO, ("x",)),
+    "share_bit": Signature(Op.SHARE_BIT, ("a", "b")),
     "float": Signature(Op.TO_FLOAT, ("x",)),
     "sqrt": Signature(Op.SQUARE_ROOT, ("x",)),
     "exp": Signature(Op.EXPONENTIAL, ("x",)),

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from maskdsl.bind.frame import EqualRoute, Frame, MemberRoute, TableRoute
+from maskdsl.bind.frame import BitRoute, EqualRoute, Frame, TableRoute
 from maskdsl.bind.reading import read
 from maskdsl.bind.terms import operate
-from maskdsl.bind.values import BAD, Bad, Term, Value, constant
+from maskdsl.bind.values import BAD, Bad, Term, Value
 from maskdsl.ir.expressions import Batch, Head, Read, Side
 from maskdsl.ir.ops import Op, Type
 from maskdsl.source import Span
@@ -17,11 +17,10 @@ def route_relation(name: str, span: Span, frame: Frame) -> Value:
     """What a route's name says of a pair."""
     match frame.world.routes[name]:
         case EqualRoute(coordinate=coordinate):
-            q, k = (read(frame, side, coordinate, span) for side in SIDES)
-            return operate(frame, Op.EQUAL, span, q, k)
-        case MemberRoute(queries=queries, keys=keys, rows=rows):
-            either = [_both_members(row, (queries, keys), span, frame) for row in range(rows)]
-            return either[0] if rows == 1 else operate(frame, Op.OR, span, *either)
+            return _common(Op.EQUAL, coordinate, span, frame)
+        case BitRoute(coordinates=coordinates):
+            either = [_common(Op.SHARE_BIT, name, span, frame) for name in coordinates]
+            return either[0] if len(either) == 1 else operate(frame, Op.OR, span, *either)
         case TableRoute(table=table, query=query, key=key):
             groups = [
                 read(frame, side, each, span) if isinstance(each, str) else Term(each)
@@ -30,10 +29,9 @@ def route_relation(name: str, span: Span, frame: Frame) -> Value:
             return _table(frame, table, groups, span)
 
 
-def _both_members(row: int, tables: tuple[str, str], span: Span, frame: Frame) -> Value:
-    pairs = zip(SIDES, tables, strict=True)
-    members = [_table(frame, table, (constant(row), read(frame, side, "i", span)), span) for side, table in pairs]
-    return operate(frame, Op.AND, span, *members)
+def _common(op: Op, coordinate: str, span: Span, frame: Frame) -> Value:
+    q, k = (read(frame, side, coordinate, span) for side in SIDES)
+    return operate(frame, op, span, q, k)
 
 
 def _table(frame: Frame, table: str, groups: Iterable[Value], span: Span) -> Term | Bad:

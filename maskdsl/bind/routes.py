@@ -1,7 +1,8 @@
 """`route` statements: selectors with their scores and candidates, and centroids."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from maskdsl.bind.arguments import match_arguments
 from maskdsl.bind.coordinates import updated
-from maskdsl.bind.frame import EqualRoute, Frame, MemberRoute, Place, TableRoute, World
+from maskdsl.bind.frame import BitRoute, EqualRoute, Frame, Place, TableRoute, World
 from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.reading import coordinate_range, draft
 from maskdsl.bind.tables import BATCH, heads_dimension
@@ -33,7 +34,7 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.mask import CoordinateDefinition, Dimension, DimensionKind, Given, Input, Sequence
 from maskdsl.ir.ops import Type
 from maskdsl.ir.ranges import INT32, Range
-from maskdsl.ir.routes import GROUP, Above, Balanced, Grouping, Nearest, Route, Selector, TopCount, TopMass
+from maskdsl.ir.routes import GROUP, Above, Balanced, Found, Grouping, Nearest, Route, Selector, TopCount, TopMass
 from maskdsl.source import Span
 from maskdsl.syntax import tree
 
@@ -44,6 +45,8 @@ SELECTORS = {
     "nearest": ("centroids",),
     "balanced": ("size", "centroids"),
 }
+WORD = 31
+"""Bits of an integer that count members; the sign is none."""
 OPTIONAL = frozenset({"over"})
 SIDES = (Side.QUERY, Side.KEY)
 SEQUENCES = {Side.QUERY: "queries", Side.KEY: "keys"}
@@ -270,23 +273,16 @@ def _known(sequence: Sequence, name: str, frame: Frame) -> NDArray[Any] | None:
 
 
 def _nearest(statement: tree.RouteStatement, centroids: tree.Expression, frame: Frame) -> World | Bad:
-    """A coordinate of either side, which are no longer the same tokens: vectors of queries and keys differ."""
     declared = _centroids(centroids, frame)
     if isinstance(declared, Bad):
         return BAD
-    name, world = statement.name.id, replace(frame.world, self_attention=False)
-    clusters = declared.dimensions[1].size
-    for side, text in SEQUENCES.items():
-        found = Nearest(f"{name}_{text}", side, declared.name, span=statement.span)
-        before = world.side(side)
-        tokens = Dimension(DimensionKind.TOKENS, before.sequence.length, text)
-        given = _input(found.name, Type.INT, statement.span, frame, tokens)
-        sources = tuple((space.name, Given(found.name)) for space in before.sequence.spaces)
-        definition = CoordinateDefinition(name, Type.INT, sources, span=statement.span)
-        highest = INT32.high if clusters is None else clusters - 1
-        reach = {(name, space.name): Range(0, highest) for space in before.sequence.spaces}
-        world = updated(world, side, before.with_coordinate(definition, reach))
-        world = replace(world, inputs=(*world.inputs, given), found=(*world.found, found))
+    name, clusters = statement.name.id, declared.dimensions[1].size
+    highest = INT32.high if clusters is None else clusters - 1
+
+    def found(given: str, side: Side) -> Nearest:
+        return Nearest(given, side, declared.name, span=statement.span)
+
+    world = _with_coordinates(name, highest, found, statement.span, frame)
     return replace(world, routes={**world.routes, name: EqualRoute(name)})
 
 
@@ -294,28 +290,37 @@ def _balanced(
     statement: tree.RouteStatement, given: dict[str, tree.Expression], frame: Frame, elaborate: Elaborate
 ) -> World | Bad:
     declared = _centroids(given["centroids"], frame)
-    size = elaborate(given["size"], replace(frame, place=Place.CONSTANT))
-    if isinstance(declared, Bad) or isinstance(size, Bad):
+    value = elaborate(given["size"], replace(frame, place=Place.CONSTANT))
+    if isinstance(declared, Bad) or isinstance(value, Bad):
         return BAD
-    if not isinstance(size, Term) or size.type is not Type.INT or not size.constant or size.constant < 1:
-        span = given["size"].span
-        return frame.add(
-            errors.TypeMismatch(span=span, what="this", found=describe(size), expected="a number of tokens")
-        )
-    name, world = statement.name.id, frame.world
-    rows = declared.dimensions[1]
-    if rows.size is None:
+    size = value.constant if isinstance(value, Term) and value.type is Type.INT else None
+    if not isinstance(size, int) or size < 1:
+        span, found, expected = given["size"].span, describe(value), "a number of tokens"
+        return frame.add(errors.TypeMismatch(span=span, what="this", found=found, expected=expected))
+    rows, names, world = declared.dimensions[1].size, [], frame.world
+    if rows is None:
         return frame.add(errors.NoCentroids(span=given["centroids"].span))
+    for first in range(0, rows, WORD):
+        last = min(first + WORD, rows)
+        part = partial(Balanced, centroids=declared.name, size=size, first=first, last=last, span=statement.span)
+        names.append(statement.name.id if rows <= WORD else f"{statement.name.id}_{first}")
+        world = _with_coordinates(names[-1], 2 ** (last - first) - 1, part, statement.span, replace(frame, world=world))
+    return replace(world, routes={**world.routes, statement.name.id: BitRoute(tuple(names))})
+
+
+def _with_coordinates(name: str, highest: int, found: Callable[[str, Side], Found], span: Span, frame: Frame) -> World:
+    """A coordinate of either side, which are no longer the same tokens: vectors of queries and keys differ."""
+    world = replace(frame.world, self_attention=False)
     for side, text in SEQUENCES.items():
-        found = Balanced(f"{name}_{text}", side, declared.name, int(size.constant), span=statement.span)
-        tokens = Dimension(DimensionKind.FIXED, world.side(side).sequence.length, text)
-        world = replace(
-            world,
-            inputs=(*world.inputs, _input(found.name, Type.BOOL, statement.span, frame, rows, tokens)),
-            found=(*world.found, found),
-        )
-    route = MemberRoute(f"{name}_queries", f"{name}_keys", rows.size)
-    return replace(world, routes={**world.routes, name: route})
+        each, before = found(f"{name}_{text}", side), world.side(side)
+        tokens = Dimension(DimensionKind.TOKENS, before.sequence.length, text)
+        given = _input(each.name, Type.INT, span, frame, tokens)
+        sources = tuple((space.name, Given(each.name)) for space in before.sequence.spaces)
+        definition = CoordinateDefinition(name, Type.INT, sources, span=span)
+        reach = {(name, space.name): Range(0, highest) for space in before.sequence.spaces}
+        world = updated(world, side, before.with_coordinate(definition, reach))
+        world = replace(world, inputs=(*world.inputs, given), found=(*world.found, each))
+    return world
 
 
 def _centroids(node: tree.Expression, frame: Frame) -> Input | Bad:

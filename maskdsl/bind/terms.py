@@ -16,7 +16,7 @@ from maskdsl.ir.simplify import absorb, choose
 from maskdsl.source import Span
 
 BOOLEAN = frozenset({Op.NOT, Op.AND, Op.OR})
-INTEGER = frozenset({Op.FLOOR_DIVIDE, Op.FLOOR_MODULO, Op.INTEGER_LOG2, Op.IS_POWER_OF_TWO, Op.RANDOM})
+INTEGER = frozenset({Op.FLOOR_DIVIDE, Op.FLOOR_MODULO, Op.INTEGER_LOG2, Op.IS_POWER_OF_TWO, Op.SHARE_BIT, Op.RANDOM})
 FLOAT = frozenset({Op.DIVIDE, Op.SQUARE_ROOT, Op.EXPONENTIAL, Op.LOGARITHM, Op.TANH, Op.SIGMOID})
 
 

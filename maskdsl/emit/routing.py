@@ -62,10 +62,10 @@ class Part:
                 yield from self.route(route)
             case Nearest(side=side, centroids=centroids):
                 yield self.function(f"return nearest({self.vectors(side)}, {self.input(centroids)}.to(q.dtype))")
-            case Balanced(side=side, centroids=centroids, size=size):
+            case Balanced(side=side, centroids=centroids, size=size, first=first, last=last):
                 yield self.function(
-                    f"products = {self.input(centroids)}.to(q.dtype) @ {self.vectors(side)}.transpose(-1, -2)",
-                    f"return best(products, torch.ones_like(products, dtype=torch.bool), {size})",
+                    f"rows = {self.input(centroids)}[:, {first}:{last}].to(q.dtype)",
+                    f"return members({self.vectors(side)}, rows, {size})",
                 )
             case Rank() as rank:
                 yield from self.rank(rank)

@@ -7,7 +7,7 @@ float64.
 from collections.abc import Callable, Iterable, Mapping
 from typing import assert_never
 
-from maskdsl.emit.printer import AND, ATOM, COMPARISON, INFIX, OR, UNARY, Printer
+from maskdsl.emit.printer import AND, ATOM, COMPARISON, INFIX, OR, SUM, UNARY, Printer
 from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, Side
 from maskdsl.ir.mask import Sequence
 from maskdsl.ir.ops import COMPARISONS, Op, Type
@@ -98,6 +98,8 @@ class TorchPrinter(Printer):
             return f" {sign} ".join(texts), own
         if op in PREFIX:
             return PREFIX[op] + self.place(arguments[0], UNARY), UNARY
+        if op is Op.SHARE_BIT:
+            return f"({' & '.join(self.place(each, SUM) for each in arguments)}) != 0", COMPARISON
         if op is Op.TO_FLOAT:
             return self.place(arguments[0], ATOM) + self.cast, ATOM
         if op in METHODS:

@@ -11,7 +11,7 @@ from typing import assert_never
 
 import numpy as np
 
-from maskdsl.emit.printer import ATOM, COMPARISON, INFIX, OR, PRODUCT, UNARY, Printer
+from maskdsl.emit.printer import ATOM, COMPARISON, INFIX, OR, PRODUCT, SUM, UNARY, Printer
 from maskdsl.ir.expressions import (
     Apply,
     Batch,
@@ -156,6 +156,8 @@ class TritonPrinter(Printer):
             return f" {sign} ".join(self.operands(expression, arguments, places)), own
         if op in PREFIX:
             return PREFIX[op] + self.operands(expression, arguments, [UNARY])[0], UNARY
+        if op is Op.SHARE_BIT:
+            return f"({' & '.join(self.place(each, SUM) for each in arguments)}) != 0", COMPARISON
         if op is Op.TO_FLOAT:
             return f"{self.place(arguments[0], ATOM)}.to({self.float})", ATOM
         return f"{FUNCTIONS[op]}({', '.join(map(self.argument, arguments))})", ATOM

@@ -83,6 +83,7 @@ FUNCTIONS: dict[Op, Callable[..., Any]] = {
     Op.SELECT: np.where,
     Op.INTEGER_LOG2: integer_log2,
     Op.IS_POWER_OF_TWO: is_power_of_two,
+    Op.SHARE_BIT: lambda a, b: a & b != 0,
     Op.RANDOM: random_integers,
     Op.TO_FLOAT: lambda x: np.asarray(x, dtype=np.float64),
     Op.SQUARE_ROOT: np.sqrt,

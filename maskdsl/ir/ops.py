@@ -41,6 +41,7 @@ class Op(StrEnum):
     # integers
     INTEGER_LOG2 = auto()  # floor of log2; -1 for x < 1
     IS_POWER_OF_TWO = auto()  # false for x < 1
+    SHARE_BIT = auto()  # two integers have a one in the same place, of two's complement
     RANDOM = auto()  # seed, a, b, ...: see `ir/random.py`
 
     # floats
@@ -57,7 +58,7 @@ COMPARISONS = frozenset({Op.EQUAL, Op.NOT_EQUAL, Op.LESS, Op.LESS_EQUAL})
 
 def result_type(op: Op) -> Type | None:
     """The type that `op` always has; None where it is that of its last operand, which the binder has checked."""
-    if op in COMPARISONS or op in (Op.NOT, Op.AND, Op.OR, Op.IS_POWER_OF_TWO):
+    if op in COMPARISONS or op in (Op.NOT, Op.AND, Op.OR, Op.IS_POWER_OF_TWO, Op.SHARE_BIT):
         return Type.BOOL
     if op is Op.TO_FLOAT:
         return Type.FLOAT

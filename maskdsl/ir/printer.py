@@ -48,6 +48,7 @@ CALLED = {
     Op.MAXIMUM: "max",
     Op.INTEGER_LOG2: "ilog2",
     Op.IS_POWER_OF_TWO: "is_power_of_two",
+    Op.SHARE_BIT: "share_bit",
     Op.RANDOM: "random",
     Op.TO_FLOAT: "float",
     Op.SQUARE_ROOT: "sqrt",
@@ -92,8 +93,8 @@ def _found(found: Found) -> list[str]:
             return [*lines, f"route {name} = {_selector(selector, print_expression(score))}{where}"]
         case Nearest(name=name, centroids=centroids):
             return [f"found {name} = nearest({centroids})"]
-        case Balanced(name=name, centroids=centroids, size=size):
-            return [f"found {name} = balanced({size}, {centroids})"]
+        case Balanced(name=name, centroids=centroids, size=size, first=first, last=last):
+            return [f"found {name} = balanced({size}, {centroids}), rows {first} to {last - 1}"]
         case Rank(name=name, space=space, keys=keys):
             return [f"found {name} = rank({', '.join(map(print_expression, keys))}) in {space}"]
         case _:

@@ -126,15 +126,18 @@ class Nearest:
 
 @dataclass(frozen=True, slots=True)
 class Balanced:
-    """Finds the table `name`: bool [batch, heads, clusters, queries or keys], the tokens that each centroid chose.
+    """Finds the coordinate `name`, int [batch, heads, queries or keys]: which centroids, `first` to `last`, chose it.
 
-    Each takes the `size` tokens of the largest dot product, ties to the lower token.
+    A bit for each, the first one lowest. Each takes the `size` tokens of the largest dot product, ties to the lower.
     """
 
     name: str
     side: Side
     centroids: str
     size: int
+    first: int
+    last: int
+    """Not included."""
     span: Span | None = field(default=None, compare=False, repr=False)
 
 

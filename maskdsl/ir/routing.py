@@ -92,13 +92,13 @@ class Finding:
                 rows = self.inputs[centroids][self.head].astype(np.float64)
                 differences = self.vectors(side, self.head)[:, None] - rows
                 return np.asarray((differences**2).sum(axis=-1).argmin(axis=1))
-            case Balanced(side=side, centroids=centroids, size=size):
-                rows = self.inputs[centroids][self.head].astype(np.float64)
+            case Balanced(side=side, centroids=centroids, size=size, first=first, last=last):
+                rows = self.inputs[centroids][self.head, first:last].astype(np.float64)
                 products = rows @ self.vectors(side, self.head).T
-                chosen = np.zeros(products.shape, dtype=bool)
+                chosen = np.zeros(products.shape, dtype=np.int64)
                 best = np.argsort(-products, axis=1, kind="stable")[:, :size]
-                np.put_along_axis(chosen, best, True, axis=1)
-                return chosen
+                np.put_along_axis(chosen, best, 1, axis=1)
+                return np.asarray((chosen << np.arange(len(rows))[:, None]).sum(axis=0))
             case Rank(side=side, space=name, keys=keys):
                 return self.places(side, name, keys)
             case _:

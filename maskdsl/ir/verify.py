@@ -149,7 +149,15 @@ def _operator(node: Apply) -> None:
             assert types == [Type.BOOL], node
         case Op.SELECT:
             assert types[0] is Type.BOOL and types[1] is types[2], node
-        case Op.FLOOR_DIVIDE | Op.FLOOR_MODULO | Op.INTEGER_LOG2 | Op.IS_POWER_OF_TWO | Op.RANDOM | Op.TO_FLOAT:
+        case (
+            Op.FLOOR_DIVIDE
+            | Op.FLOOR_MODULO
+            | Op.INTEGER_LOG2
+            | Op.IS_POWER_OF_TWO
+            | Op.RANDOM
+            | Op.TO_FLOAT
+            | Op.SHARE_BIT
+        ):
             assert set(types) == {Type.INT}, node
         case Op.DIVIDE | Op.SQUARE_ROOT | Op.EXPONENTIAL | Op.LOGARITHM | Op.TANH | Op.SIGMOID:
             assert set(types) == {Type.FLOAT}, node

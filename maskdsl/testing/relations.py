@@ -75,7 +75,7 @@ class Relations:
         return self.compared([divided, number(self.draw(st.integers(-2, 3)))], [choose(self.draw, COMPARISONS)])
 
     def predicate(self, depth: int) -> Piece:
-        kind = choose(self.draw, ("same", "power", "constant", "named", "bool"))
+        kind = choose(self.draw, ("same", "power", "bits", "constant", "named", "bool"))
         match kind:
             case "same":
                 names = self.scope.on_both_sides("int", "bool")
@@ -83,6 +83,8 @@ class Relations:
                 return call("same", *chosen)
             case "power":
                 return call("is_power_of_two", self.numbers.integer(1))
+            case "bits":
+                return call("share_bit", self.numbers.integer(1), self.numbers.integer(1))
             case "named":
                 return self.named() or self.near(depth)
             case "bool":
