@@ -55,7 +55,9 @@ def test_shared_memory_is_that_of_compiled_kernels(dim):
         each["sm90"][str(dim)]["forward_kernel"]["shared"]
         for each in json.loads(RECORD.read_text())["results"].values()
     ]
-    assert median(found) == Model(H100, FORWARD, (128, 64), dim, warps=8, stages=3).shared_memory
+    model = Model(H100, FORWARD, (128, 64), dim, warps=8, stages=3).shared_memory
+    assert model in found
+    assert median(found) == pytest.approx(model, rel=0.01)  # conditions of tokens take some, too
 
 
 def test_names_of_gpus():

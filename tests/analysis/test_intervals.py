@@ -35,6 +35,7 @@ SIGNATURES = [
     (Op.DIVIDE, (FLOAT, FLOAT)),
     (Op.FLOOR_DIVIDE, (INT, INT)),
     (Op.FLOOR_MODULO, (INT, INT)),
+    (Op.SHARE_BIT, (INT, INT)),
     (Op.NOT, (BOOL,)),
     (Op.RANDOM, (INT, INT, INT)),
 ]
