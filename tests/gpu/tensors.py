@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 import maskdsl
+from maskdsl.ir.inputs import relation_inputs
 from maskdsl.runtime.triton import interpreted
 from maskdsl.synthetic import synthetic_inputs
 
@@ -32,11 +33,13 @@ def surrounded(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
     return inner.requires_grad_()
 
 
-def given(mask: maskdsl.Mask, batch: int) -> dict[str, Tensor]:
-    """Plausible inputs, floats as float32 and with gradients."""
-    arrays = synthetic_inputs(mask.ir, batch=batch)
+def given(mask: maskdsl.Mask, batch: int, dim: int = 16) -> dict[str, Tensor]:
+    """Plausible inputs, floats as float32 and with gradients, unless they only decide which pairs attend."""
+    arrays = synthetic_inputs(mask.ir, batch=batch, dim=dim)
+    deciding = relation_inputs(mask.ir)
     tensors = {name: torch.as_tensor(array, device=DEVICE) for name, array in arrays.items()}
-    return {name: x.float().requires_grad_() if x.is_floating_point() else x for name, x in tensors.items()}
+    floats = {name: x.float() for name, x in tensors.items() if x.is_floating_point()}
+    return tensors | {name: x.requires_grad_(name not in deciding) for name, x in floats.items()}
 
 
 def check(
@@ -58,8 +61,8 @@ def check(
         (batch, heads[1], mask.given_key_length, dims[1]),
     )
     tensors = [surrounded(shape, dtype, seed) for seed, shape in enumerate(shapes)]
-    inputs = given(mask, batch)
-    floats = [name for name, x in inputs.items() if x.is_floating_point()]
+    inputs = given(mask, batch, dims[0])
+    floats = [name for name, x in inputs.items() if x.requires_grad]
     tensors += [inputs[name] for name in floats]
     wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
     wide_inputs = {**inputs, **dict(zip(floats, wide[3:], strict=True))}
