@@ -1,103 +1,31 @@
-"""What people import: `load`, `parse` and `compile`; modules, patterns and masks. A thin face over the stages.
-
-Nothing here imports torch, but for `Mask.compile` and `Pattern.compile`, which are the ways to it.
-"""
+"""A pattern, and the mask that it is at values of its parameters: what it attends, and the way to kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.analysis.devices import find_device
-from maskdsl.analysis.stack_stats import StackStats, stack_stats
 from maskdsl.analysis.stats import Stats, stats
 from maskdsl.analysis.tiles import tiles
-from maskdsl.bind import bind, bind_stack, find_pattern
-from maskdsl.diagnostics import AttnError
+from maskdsl.bind import bind
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.ir.routing import find
-from maskdsl.ir.stack import StackIR
 from maskdsl.orders import BestOrder, best_order, settled
-from maskdsl.prediction import Prediction, StackPrediction, predict_mask, predict_stack
-from maskdsl.syntax.program import Program, load_program, program_from_text
+from maskdsl.prediction import Prediction, predict_mask
+from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
 
 if TYPE_CHECKING:
     from maskdsl.analysis.field import Field
     from maskdsl.runtime.attention import Attention, FollowingAttention
-
-
-def load(path: str | PathLike[str], *, allow: Sequence[str | PathLike[str]] = ()) -> Module:
-    """The module in an `.attn` file.
-
-    `use` reaches files in the directory of this one, and in the directories of `allow`. Raises `AttnError`.
-    """
-    return Module(load_program(path, allow=allow))
-
-
-def parse(text: str, name: str = "<text>") -> Module:
-    """The module that a text says. `name` is what errors call it. Raises `AttnError`."""
-    return Module(program_from_text(text, name=name))
-
-
-def compile(
-    path: str | PathLike[str],
-    pattern: str,
-    *,
-    heads: int = 1,
-    backend: str = "auto",
-    order: str | None = None,
-    **parameters: object,
-) -> Attention:
-    """`load`, `[pattern]`, `bind` and `compile` in one."""
-    return load(path)[pattern].bind(heads=heads, order=order, **parameters).compile(backend)
-
-
-class UnknownPattern(AttnError, KeyError):
-    """There is no pattern of this name."""
-
-
-@dataclass(frozen=True)
-class Module(Mapping[str, Any]):
-    """The patterns and stacks of a file by name: its own, those of files it uses, and those of the standard library.
-
-    Iteration gives the names of its own and the used patterns, in the order of the text; `stacks` has the stacks.
-    """
-
-    program: Program
-
-    def __getitem__(self, name: str) -> Pattern | Any:  # a `Stack` where the name is that of one; mostly it is not
-        """The `Pattern` or the `Stack`. Raises `UnknownPattern`, which is an `AttnError` and a `KeyError`."""
-        if name in self.program.stacks:
-            return self.stacks[name]
-        try:
-            return Pattern(self.program, find_pattern(self.program, name))
-        except AttnError as error:
-            raise UnknownPattern(*error.diagnostics) from None
-
-    def __iter__(self) -> Iterator[str]:
-        standard = self.program.standard.span.source
-        return (name for name, found in self.program.patterns.items() if found.span.source is not standard)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    @cached_property
-    def stacks(self) -> dict[str, Stack]:
-        """The stacks by name, in the order of the text."""
-        return {name: Stack(self.program, found) for name, found in self.program.stacks.items()}
-
-    def __repr__(self) -> str:
-        return f"Module({', '.join([*self, *self.stacks])})"
 
 
 @dataclass(frozen=True)
@@ -229,7 +157,7 @@ class Mask:
         With tiles of `block` (queries, keys), or the best of several sizes. `with_order(found.order)` lays it out.
         """
         blocks = [(queries, keys) for queries, keys in np.reshape(block, (-1, 2)).tolist()]
-        return best_order(self.ir, _arrays(inputs), blocks, find_device(gpu), head_dim)
+        return best_order(self.ir, self._arrays(inputs), blocks, find_device(gpu), head_dim)
 
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
         """How far information travels from a token (the middle one unless said) and between all tokens, through
@@ -237,7 +165,7 @@ class Mask:
         """
         from maskdsl.analysis.field import field  # start-up time
 
-        return field(self.ir, token=token, layers=layers, inputs=_arrays(inputs))
+        return field(self.ir, token=token, layers=layers, inputs=self._arrays(inputs))
 
     def with_order(self, order: str) -> Mask:
         """The same mask in another layout; see `Pattern.bind`."""
@@ -256,112 +184,16 @@ class Mask:
 
     def _arrays(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
         """The inputs as arrays, with what is found in `q` and `k` among them."""
-        arrays = _arrays(given)
-        q, k = (arrays.pop(name, None) for name in ("q", "k"))
+        arrays = arrays_of(given)
         if not self.ir.found:
             return arrays
+        q, k = (arrays.pop(name, None) for name in ("q", "k"))
         needed = relation_inputs(self.ir) & {each.name for each in self.ir.given}
         return find(self.ir, input_arrays(self.ir, arrays, needed), q, k)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)
         return f"Mask({self.name}({values}), heads={self.heads}, {self.query_length} x {self.key_length})"
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Layers of patterns, one behind the other, whose parameters have no values yet."""
-
-    program: Program
-    declaration: StackDeclaration
-
-    @property
-    def name(self) -> str:
-        return self.declaration.name.id
-
-    @property
-    def doc(self) -> str:
-        """The text of the `##` lines above it."""
-        return self.declaration.doc
-
-    @property
-    def parameters(self) -> dict[str, str | None]:
-        """Name to default as written; None for a parameter that must be given."""
-        return parameter_texts(self.declaration)
-
-    def bind(self, *, heads: int = 1, **parameters: object) -> BoundStack:
-        """The masks of all layers. Raises `AttnError` with everything that is wrong."""
-        return BoundStack.of(self, bind_stack(self.program, self.name, parameters, heads))
-
-    def __repr__(self) -> str:
-        return f"Stack({self.name}({', '.join(self.parameters)}))"
-
-
-@dataclass(frozen=True)
-class BoundStack:
-    """Layers with all their lengths and parameters, first to last. Equal ones are one object."""
-
-    stack: Stack
-    ir: StackIR
-    different: tuple[Mask, ...]
-    """Every mask once, in the order in which they come first."""
-
-    @staticmethod
-    def of(stack: Stack, ir: StackIR) -> BoundStack:
-        patterns = stack.program.patterns
-        ir = replace(ir, different=tuple(map(settled, ir.different)))
-        masks = (Mask(Pattern(stack.program, patterns[mask.name]), mask) for mask in ir.different)
-        return BoundStack(stack, ir, tuple(masks))
-
-    @property
-    def name(self) -> str:
-        return self.ir.name
-
-    @property
-    def layers(self) -> tuple[Mask, ...]:
-        return tuple(self.different[number] for number in self.ir.index)
-
-    def __len__(self) -> int:
-        return len(self.ir.index)
-
-    @property
-    def length(self) -> int:
-        """Tokens of the sequence."""
-        return self.ir.length
-
-    @property
-    def heads(self) -> int:
-        return self.ir.heads
-
-    @property
-    def inputs(self) -> tuple[Input, ...]:
-        """Those of all layers: one of the same name serves several."""
-        return self.ir.inputs
-
-    def stats(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> StackStats:
-        """The figures of each different layer and those of all layers together, all exact."""
-        return stack_stats(self.ir, block=block, inputs=_arrays(inputs))
-
-    def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> StackPrediction:
-        """The attention of all layers, one after the other; see `Mask.predict`."""
-        return predict_stack(self.ir, find_device(gpu), _arrays(inputs), head_dim=head_dim, batch=batch)
-
-    def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
-        """How far information travels from a token (the middle one unless said) and between all tokens, through
-        these layers, which begin anew behind the last.
-        """
-        from maskdsl.analysis.field import field  # start-up time
-
-        return field(self.ir, token=token, layers=layers, inputs=_arrays(inputs))
-
-    def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> tuple[Attention, ...]:
-        """The callables of the layers, one object for equal ones; see `Mask.compile`."""
-        compiled = [mask.compile(backend, refine=refine, tune=tune) for mask in self.different]
-        return tuple(compiled[number] for number in self.ir.index)
-
-    def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)
-        return f"BoundStack({self.name}({values}), heads={self.heads}, {self.length} tokens, layers={len(self)})"
 
 
 def parameter_texts(declaration: PatternDeclaration | StackDeclaration) -> dict[str, str | None]:
@@ -371,5 +203,5 @@ def parameter_texts(declaration: PatternDeclaration | StackDeclaration) -> dict[
     }
 
 
-def _arrays(inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
+def arrays_of(inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
     return {name: np.asarray(value) for name, value in inputs.items()}

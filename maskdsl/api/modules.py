@@ -1,0 +1,82 @@
+"""Files and texts to modules, which hold patterns and stacks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from maskdsl.api.patterns import Pattern
+from maskdsl.api.stacks import Stack
+from maskdsl.bind import find_pattern
+from maskdsl.diagnostics import AttnError
+from maskdsl.syntax.program import Program, load_program, program_from_text
+
+if TYPE_CHECKING:
+    from maskdsl.runtime.attention import Attention
+
+
+def load(path: str | PathLike[str], *, allow: Sequence[str | PathLike[str]] = ()) -> Module:
+    """The module in an `.attn` file.
+
+    `use` reaches files in the directory of this one, and in the directories of `allow`. Raises `AttnError`.
+    """
+    return Module(load_program(path, allow=allow))
+
+
+def parse(text: str, name: str = "<text>") -> Module:
+    """The module that a text says. `name` is what errors call it. Raises `AttnError`."""
+    return Module(program_from_text(text, name=name))
+
+
+def compile(
+    path: str | PathLike[str],
+    pattern: str,
+    *,
+    heads: int = 1,
+    backend: str = "auto",
+    order: str | None = None,
+    **parameters: object,
+) -> Attention:
+    """`load`, `[pattern]`, `bind` and `compile` in one."""
+    return load(path)[pattern].bind(heads=heads, order=order, **parameters).compile(backend)
+
+
+class UnknownPattern(AttnError, KeyError):
+    """There is no pattern of this name."""
+
+
+@dataclass(frozen=True)
+class Module(Mapping[str, Any]):
+    """The patterns and stacks of a file by name: its own, those of files it uses, and those of the standard library.
+
+    Iteration gives the names of its own and the used patterns, in the order of the text; `stacks` has the stacks.
+    """
+
+    program: Program
+
+    def __getitem__(self, name: str) -> Pattern | Any:  # a `Stack` where the name is that of one; mostly it is not
+        """The `Pattern` or the `Stack`. Raises `UnknownPattern`, which is an `AttnError` and a `KeyError`."""
+        if name in self.program.stacks:
+            return self.stacks[name]
+        try:
+            return Pattern(self.program, find_pattern(self.program, name))
+        except AttnError as error:
+            raise UnknownPattern(*error.diagnostics) from None
+
+    def __iter__(self) -> Iterator[str]:
+        standard = self.program.standard.span.source
+        return (name for name, found in self.program.patterns.items() if found.span.source is not standard)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    @cached_property
+    def stacks(self) -> dict[str, Stack]:
+        """The stacks by name, in the order of the text."""
+        return {name: Stack(self.program, found) for name, found in self.program.stacks.items()}
+
+    def __repr__(self) -> str:
+        return f"Module({', '.join([*self, *self.stacks])})"

@@ -1,0 +1,119 @@
+"""Layers of patterns, and their masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from numpy.typing import ArrayLike
+
+from maskdsl.analysis.devices import find_device
+from maskdsl.analysis.stack_stats import StackStats, stack_stats
+from maskdsl.api.patterns import Mask, Pattern, arrays_of, parameter_texts
+from maskdsl.bind import bind_stack
+from maskdsl.ir.mask import Input
+from maskdsl.ir.stack import StackIR
+from maskdsl.orders import settled
+from maskdsl.prediction import StackPrediction, predict_stack
+from maskdsl.syntax.program import Program
+from maskdsl.syntax.tree import StackDeclaration
+
+if TYPE_CHECKING:
+    from maskdsl.analysis.field import Field
+    from maskdsl.runtime.attention import Attention
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Layers of patterns, one behind the other, whose parameters have no values yet."""
+
+    program: Program
+    declaration: StackDeclaration
+
+    @property
+    def name(self) -> str:
+        return self.declaration.name.id
+
+    @property
+    def doc(self) -> str:
+        """The text of the `##` lines above it."""
+        return self.declaration.doc
+
+    @property
+    def parameters(self) -> dict[str, str | None]:
+        """Name to default as written; None for a parameter that must be given."""
+        return parameter_texts(self.declaration)
+
+    def bind(self, *, heads: int = 1, **parameters: object) -> BoundStack:
+        """The masks of all layers. Raises `AttnError` with everything that is wrong."""
+        return BoundStack.of(self, bind_stack(self.program, self.name, parameters, heads))
+
+    def __repr__(self) -> str:
+        return f"Stack({self.name}({', '.join(self.parameters)}))"
+
+
+@dataclass(frozen=True)
+class BoundStack:
+    """Layers with all their lengths and parameters, first to last. Equal ones are one object."""
+
+    stack: Stack
+    ir: StackIR
+    different: tuple[Mask, ...]
+    """Every mask once, in the order in which they come first."""
+
+    @staticmethod
+    def of(stack: Stack, ir: StackIR) -> BoundStack:
+        patterns = stack.program.patterns
+        ir = replace(ir, different=tuple(map(settled, ir.different)))
+        masks = (Mask(Pattern(stack.program, patterns[mask.name]), mask) for mask in ir.different)
+        return BoundStack(stack, ir, tuple(masks))
+
+    @property
+    def name(self) -> str:
+        return self.ir.name
+
+    @property
+    def layers(self) -> tuple[Mask, ...]:
+        return tuple(self.different[number] for number in self.ir.index)
+
+    def __len__(self) -> int:
+        return len(self.ir.index)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the sequence."""
+        return self.ir.length
+
+    @property
+    def heads(self) -> int:
+        return self.ir.heads
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """Those of all layers: one of the same name serves several."""
+        return self.ir.inputs
+
+    def stats(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> StackStats:
+        """The figures of each different layer and those of all layers together, all exact."""
+        return stack_stats(self.ir, block=block, inputs=arrays_of(inputs))
+
+    def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> StackPrediction:
+        """The attention of all layers, one after the other; see `Mask.predict`."""
+        return predict_stack(self.ir, find_device(gpu), arrays_of(inputs), head_dim=head_dim, batch=batch)
+
+    def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
+        """How far information travels from a token (the middle one unless said) and between all tokens, through
+        these layers, which begin anew behind the last.
+        """
+        from maskdsl.analysis.field import field  # start-up time
+
+        return field(self.ir, token=token, layers=layers, inputs=arrays_of(inputs))
+
+    def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> tuple[Attention, ...]:
+        """The callables of the layers, one object for equal ones; see `Mask.compile`."""
+        compiled = [mask.compile(backend, refine=refine, tune=tune) for mask in self.different]
+        return tuple(compiled[number] for number in self.ir.index)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)
+        return f"BoundStack({self.name}({values}), heads={self.heads}, {self.length} tokens, layers={len(self)})"
