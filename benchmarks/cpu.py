@@ -121,6 +121,27 @@ LINES = [
         lambda r: ms(r["seconds"]),
         lambda r: r["seconds"] < 1,
     ),
+    Line(
+        "moba_against_sdpa",
+        "MoBA, block 512, top 3, 32,768 tokens, 4 heads of 64, fp32, selection included, against dense SDPA",
+        "5 times faster",
+        lambda r: f"{r['ratio']:.1f} times ({ms(r['seconds'])}, {ms(r['dense_seconds'])})",
+        lambda r: r["ratio"] >= 5,
+    ),
+    Line(
+        "moba_selection",
+        "of that, the selection, against the attention that it selects",
+        "under 15 %",
+        lambda r: f"{r['share']:.1%} ({ms(r['select_seconds'])} of {ms(r['attend_seconds'])})",
+        lambda r: r["share"] < 0.15,
+    ),
+    Line(
+        "moba_memory",
+        "MoBA forward and backward, 65,536 tokens, 4 heads of 64",
+        "linear memory",
+        lambda r: f"{r['whole_added'] / MEGABYTE:.0f} MB added; {r['half_added'] / MEGABYTE:.0f} MB at half the length",
+        lambda r: r["whole_added"] < 3 * r["half_added"],
+    ),
 ]
 
 

@@ -195,6 +195,49 @@ def forward_backward(quick: bool) -> Result:
     return found
 
 
+def moba(n: int) -> tuple[Any, list[Any]]:
+    """The attention of MoBA's example, and random q, k and v."""
+    import torch
+
+    mask = maskdsl.load(EXAMPLES / "routing" / "moba.attn")["moba"].bind(n=n, block=512, top=3, heads=4)
+    torch.manual_seed(0)
+    return mask.compile("tiled"), list(torch.randn(3, 1, 4, n, 64))
+
+
+def moba_against_sdpa(quick: bool) -> Result:
+    from torch.nn.functional import scaled_dot_product_attention
+
+    attention, tensors = moba(4096 if quick else 32_768)
+    attention(*tensors)  # compiles
+    ours, dense = in_turn(lambda: attention(*tensors), lambda: scaled_dot_product_attention(*tensors), 2)
+    return {"seconds": ours, "dense_seconds": dense, "ratio": dense / ours}
+
+
+def moba_selection(quick: bool) -> Result:
+    from maskdsl.runtime.regroup import two_passes
+    from maskdsl.runtime.routing import with_found
+
+    attention, (q, k, v) = moba(4096 if quick else 32_768)
+    found = with_found(attention.recipe, q, k, [])
+    passes = two_passes(attention.recipe)
+    assert passes is not None
+    passes.attend(q, k, v, found)  # compiles, and finds tiles
+    select, attend = in_turn(lambda: with_found(attention.recipe, q, k, []), lambda: passes.attend(q, k, v, found), 5)
+    return {"select_seconds": select, "attend_seconds": attend, "share": select / attend}
+
+
+def moba_memory(quick: bool) -> Result:
+    found: Result = {}
+    for part, n in (("half", 2**12), ("whole", 2**13)) if quick else (("half", 2**15), ("whole", 2**16)):
+        attention, tensors = moba(n)
+        leaves = [x.requires_grad_() for x in tensors]
+        before = peak()
+        attention(*leaves).sum().backward()
+        found |= {f"{part}_n": n, f"{part}_added": peak() - before}
+        del attention, tensors, leaves
+    return found
+
+
 def command_line(quick: bool) -> Result:
     """The slowest example of each command, from a process that starts anew; the first of all warms the disk."""
     files = sorted(EXAMPLES.rglob("*.attn"))[: 2 if quick else None]
@@ -234,6 +277,9 @@ MEASURES = {
         forward_against_flex,
         forward_against_sdpa,
         forward_backward,
+        moba_against_sdpa,
+        moba_selection,
+        moba_memory,
         command_line,
         first_run,
     )
