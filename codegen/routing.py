@@ -87,7 +87,7 @@ def shared_by(heads, key_heads):
 
 def of_heads(k, heads):
     """Keys as each query head sees them."""
-    return k.repeat_interleave(heads // k.shape[1], dim=1)
+    return k if k.shape[1] == heads else k.repeat_interleave(heads // k.shape[1], dim=1)
 
 
 def select(shape, queries, keys, values, products, score, candidates, choose, whole=False):
@@ -111,26 +111,30 @@ def select(shape, queries, keys, values, products, score, candidates, choose, wh
         read = {**values, **columns, **{name: value[..., rows, :] for name, value in lines.items()}}
         read |= {name: one[:, :, rows] @ other.transpose(-1, -2) for name, (one, other) in products.items()}
         read["s"] = next((read[name] for name in products), torch.zeros((), device=device))
-        s = score(**read).to(device).expand(part.shape)
-        fits = candidates(**read).to(device) & (s > -torch.inf)
+        s = score(**read).to(device)
+        fits = candidates(**read).to(device)
         if query_groups.exists is not None:
             fits = fits & query_groups.exists[..., rows, None]
         if key_groups.exists is not None:
             fits = fits & key_groups.exists[..., None, :]
+        # What is no candidate has the score minus infinity, and so has what is none. Sums are cheaper than choices.
+        s = s + torch.zeros(fits.shape, dtype=s.dtype, device=device).masked_fill_(~fits, -torch.inf)
+        s = s.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).expand(part.shape)
         if whole:
-            part.copy_(choose(s.flatten(-2), fits.flatten(-2), read).view(part.shape))
+            part.copy_(choose(s.flatten(-2), read).view(part.shape))
         else:
-            part.copy_(choose(s, fits, read))
+            part.copy_(choose(s, read))
     return table
 
 
-def best(score, fits, count):
-    """The `count` of the highest scores among those that fit, in each row; ties to the lower number."""
-    score = torch.where(fits, score, -torch.inf)
+def best(score, count):
+    """The `count` highest scores of each row, but none of minus infinity; ties to the lower number."""
+    if isinstance(count, int) and count <= 4:
+        return best_few(score, count)
     count = torch.as_tensor(count, device=score.device).clamp(0, score.shape[-1])
     most = int(count.max())
     if most == 0:
-        return torch.zeros_like(fits)
+        return torch.zeros_like(score, dtype=torch.bool)
     highest = score.topk(min(most + 1, score.shape[-1]), dim=-1).values
     places = torch.stack([count - 1, count], dim=-1).clamp(0, highest.shape[-1] - 1)
     places = places.flatten(-2) if count.dim() > 1 else places
@@ -146,16 +150,29 @@ def best(score, fits, count):
     return above | (equal & (equal.cumsum(dim=-1) <= room))
 
 
-def heaviest(score, fits, mass):
-    """The fewest that fit whose share of the softmax reaches `mass`, in each row; ties to the lower number."""
-    score = torch.where(fits, score, -torch.inf).double()
-    ordered, places = score.sort(dim=-1, descending=True, stable=True)
+def best_few(score, count):
+    """The same one by one: `max` gives the first of equal ones."""
+    chosen = torch.zeros(score.shape, dtype=torch.bool, device=score.device)
+    score = score.clone()
+    for _ in range(min(count, score.shape[-1])):
+        highest, place = score.max(dim=-1, keepdim=True)
+        chosen.scatter_(-1, place, (highest > -torch.inf) | chosen.gather(-1, place))
+        score.scatter_(-1, place, -torch.inf)
+    return chosen
+
+
+def heaviest(score, mass):
+    """The fewest whose share of the softmax of their row reaches `mass`, but none of minus infinity.
+
+    From the highest score down, ties to the lower number.
+    """
+    ordered, places = score.double().sort(dim=-1, descending=True, stable=True)
+    fitting = ordered > -torch.inf
     weights = (ordered - ordered[..., :1].clamp(min=torch.finfo(torch.float64).min)).exp()
-    fitting = fits.gather(-1, places)
     weights = torch.where(fitting, weights, 0)
     before = weights.cumsum(dim=-1) - weights
     chosen = fitting & (before < mass * weights.sum(dim=-1, keepdim=True))
-    return torch.zeros_like(fits).scatter(-1, places, chosen)
+    return torch.zeros_like(chosen).scatter(-1, places, chosen)
 
 
 def nearest(x, rows):
@@ -167,7 +184,7 @@ def nearest(x, rows):
 def members(x, rows, size):
     """Which rows chose a vector, a bit for each: every row takes the `size` vectors of the largest product."""
     products = rows @ x.transpose(-1, -2)
-    chosen = best(products, torch.ones_like(products, dtype=torch.bool), size)
+    chosen = best(products, size)
     return (chosen.long() << torch.arange(rows.shape[-2], device=x.device).unsqueeze(-1)).sum(dim=-2)
 
 

@@ -213,13 +213,13 @@ class Part:
         value = repr(chosen.value) if isinstance(chosen, Constant) else f"{stem}_chosen(**values)"
         match route.selector:
             case TopCount():
-                choose, whole = f"best(s, fits, {value})", False
+                choose, whole = f"best(s, {value})", False
             case TopMass(over_head=whole):
-                choose = f"heaviest(s, fits, {value})"
+                choose = f"heaviest(s, {value})"
                 if whole and not isinstance(chosen, Constant):
-                    choose = f"heaviest(s, fits, {value}.flatten(-2))"
+                    choose = f"heaviest(s, {value}.flatten(-2))"
             case Above():
-                choose, whole = f"fits & (s > {value})", False
+                choose, whole = f"s > {value}", False
         lines = [
             f"queries = {stem}_queries(device=q.device, **inputs)",
             f"keys = {stem}_keys(device=q.device, **inputs)",
@@ -240,7 +240,7 @@ class Part:
             "    products,",
             f"    {stem}_score,",
             f"    {stem}_candidates,",
-            f"    lambda s, fits, values: {choose},",
+            f"    lambda s, values: {choose},",
             *(["    whole=True,"] if whole else []),
             ")",
         ]
