@@ -334,14 +334,6 @@ class UnknownPooling(Diagnostic):
     name: str
 
 
-class NotYet(Diagnostic):
-    code = "E235"
-    message = "this version gives {what} no meaning"
-    label = "not supported"
-
-    what: str
-
-
 class SpaceAsValue(Diagnostic):
     code = "E236"
     message = "`{name}` is a space"
