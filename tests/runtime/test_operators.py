@@ -42,6 +42,7 @@ def applications() -> Iterator[tuple[Op, tuple[Type | int | float | bool, ...]]]
         (Op.SELECT, (BOOL, *parts)) for parts in ((INT, INT), (FLOAT, FLOAT), (3, -4), (0.1, 2.5), (BOOL, BOOL))
     )
     yield from ((op, (INT,)) for op in (Op.INTEGER_LOG2, Op.IS_POWER_OF_TWO, Op.TO_FLOAT))
+    yield from ((Op.SHARE_BIT, parts) for parts in ((INT, INT), (INT, 5), (-4, INT)))
     yield from ((Op.RANDOM, parts) for parts in ((7, INT), (INT, INT, INT), (-(2**40) - 1, INT, 2**33 + 5)))
     yield from ((op, (FLOAT,)) for op in (Op.SQUARE_ROOT, Op.EXPONENTIAL, Op.LOGARITHM, Op.TANH, Op.SIGMOID))
 

@@ -34,7 +34,8 @@ def masks() -> Iterator[maskdsl.Mask]:
     for file in sorted(EXAMPLES.rglob("*.attn")):
         for pattern in maskdsl.load(file).values():
             mask = pattern.bind(heads=4, **{name: SMALL[name] for name in pattern.parameters if name in SMALL})
-            if any(each.type is Type.FLOAT for each in mask.ir.inputs):
+            deciding = relation_inputs(mask.ir)
+            if any(each.type is Type.FLOAT and each.name not in deciding for each in mask.ir.given):
                 yield mask
 
 
@@ -44,7 +45,7 @@ class Problem:
     def __init__(self, mask: maskdsl.Mask, key_heads: int, batch: int, seed: int) -> None:
         random = np.random.default_rng(seed)
         self.mask, self.random = mask, random
-        self.inputs = synthetic_inputs(mask.ir, seed, batch)
+        self.inputs = synthetic_inputs(mask.ir, seed, batch, 16)
         shapes = [(mask.heads, mask.query_length, 16), *[(key_heads, mask.given_key_length, 16)] * 2]
         self.q, self.k, self.v = (random.normal(size=(batch, *shape)) for shape in shapes)
         self.toward = random.normal(size=self.q.shape)
