@@ -188,8 +188,9 @@ class Mask:
         if not self.ir.found:
             return arrays
         q, k = (arrays.pop(name, None) for name in ("q", "k"))
-        needed = relation_inputs(self.ir) & {each.name for each in self.ir.given}
-        return find(self.ir, input_arrays(self.ir, arrays, needed), q, k)
+        wanted = relation_inputs(self.ir, arrays)
+        needed = wanted & {each.name for each in self.ir.given}
+        return find(self.ir, input_arrays(self.ir, arrays, needed), q, k, wanted)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)

@@ -47,7 +47,7 @@ def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None) -> Looke
     if seed is not None and not vectors:
         vectors = random_vectors(mask, seed)
         note(f"selected by random queries and keys (seed {seed}, head dimension {RANDOM_DIM})")
-    found = find(mask, inputs.arrays, vectors.get("q"), vectors.get("k"))
+    found = find(mask, inputs.arrays, vectors.get("q"), vectors.get("k"), needed)
     if not selects(mask) or needed <= found.keys():
         return Looked(tuple(masks), found)
     note(

@@ -3,7 +3,7 @@
 Scores are float64. Takes time and memory for every pair of groups that it is asked about.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -32,15 +32,21 @@ from maskdsl.ir.routes import (
 )
 
 
-def find(mask: MaskIR, inputs: Mapping[str, Array], q: Array | None = None, k: Array | None = None) -> dict[str, Array]:
+def find(
+    mask: MaskIR,
+    inputs: Mapping[str, Array],
+    q: Array | None = None,
+    k: Array | None = None,
+    wanted: Container[str] | None = None,
+) -> dict[str, Array]:
     """The inputs with those that are found in q [batch, heads, queries, dim] and k [batch, key heads, given keys, dim].
 
-    Without q and k, only what needs none of them.
+    Without q and k, only what needs none of them; only what is `wanted`, if that is said.
     """
     known = dict(inputs)
     k = None if k is None else all_tokens(mask.keys, k)
     for each in mask.found:
-        if each.name in known:
+        if each.name in known or (wanted is not None and each.name not in wanted):
             continue
         if isinstance(each, Rank) or (q is not None and k is not None):
             known[each.name] = _found(mask, each, known, q, k)
