@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 WORKERS ?= 2
 
-.PHONY: help test test-gpu demo check golden bench bench-gpu aot versions clean
+.PHONY: help test test-gpu demo check golden bench bench-gpu aot gallery versions clean
 
 help:
 	@echo "make test       the tests"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench      measure, and write the table of the README"
 	@echo "make bench-gpu  measure on a GPU against FlexAttention and flash attention, in 9 minutes"
 	@echo "make aot        compile all kernels for GPUs that need not be here, and record what they use"
+	@echo "make gallery    measure and draw every example, and write docs/gallery.md"
 	@echo "make clean      remove the virtual environment and what was built"
 
 $(READY): pyproject.toml constraints.txt
@@ -52,6 +53,9 @@ bench-gpu: $(READY)
 
 aot: $(READY)
 	$(BIN)/python benchmarks/aot.py
+
+gallery: $(READY)
+	$(BIN)/python benchmarks/gallery.py
 
 versions: $(READY)
 	$(BIN)/python benchmarks/versions.py

@@ -1,0 +1,94 @@
+"""Small pictures of patterns for the gallery: one panel for each different head, one row of panels for each order.
+
+Light cells are empty, yellow to brown ones partial by their share of pairs, blue ones full: colours that
+people with any kind of colour blindness tell apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from maskdsl.analysis.blockmap import Array
+from maskdsl.analysis.tiles import tiles
+from maskdsl.api import Mask
+from maskdsl.view.cells import count_cells, fit
+from maskdsl.view.palette import LEVELS, colour_numbers
+from maskdsl.view.show import head_classes
+
+PICTURES: Mapping[str, Mapping[str, object]] = {}
+"""Parameters by file and pattern, where the defaults are not those that can be seen best."""
+LEGEND = "legend.png"
+CELLS = 64
+"""To the longer side of a panel, at most."""
+SIDE = 256
+"""Pixels of the longer side of a panel, about."""
+GAP = 8
+"""Pixels between panels."""
+MOST_PANELS = 4
+"""In a row: different heads beyond are not drawn."""
+
+EMPTY = (232, 236, 241)
+PARTIAL = ((255, 247, 188), (254, 217, 118), (254, 178, 76), (240, 120, 30), (204, 76, 2), (140, 45, 4))
+"""YlOrBr of ColorBrewer."""
+FULL = (0, 68, 136)
+PAPER = LEVELS + 2
+"""The number of what is between panels, which is transparent."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture, and what is to be said of it."""
+
+    png: bytes
+    cell: tuple[int, int]
+    """Tokens of a cell: queries, keys."""
+    heads: list[list[int]]
+    """Heads of each panel, left to right."""
+    rows: int
+
+
+def draw(masks: Sequence[Mask], inputs: Mapping[str, Array]) -> Drawing:
+    """One pattern in several orders, one below the other."""
+    mask = masks[0]
+    scale = fit((mask.query_length, mask.key_length), (CELLS, CELLS))
+    maps = [tiles(each.ir, scale.block, inputs) for each in masks]
+    classes = list(head_classes(maps[0], range(mask.heads)).values())[:MOST_PANELS]
+    panels = [
+        [colour_numbers(count_cells(each.tile_map(members[0]), each.key_blocks, scale.tiles)) for members in classes]
+        for each in maps
+    ]
+    times = max(1, SIDE // max(panels[0][0].shape))
+    lines = [beside([panel.repeat(times, 0).repeat(times, 1) for panel in row], axis=1) for row in panels]
+    return Drawing(png(beside(lines, axis=0)), scale.cell, classes, len(lines))
+
+
+def beside(parts: Sequence[Array], axis: int) -> Array:
+    """Arrays of one size, with gaps between them."""
+    shape = list(parts[0].shape)
+    shape[axis] = GAP
+    gap = np.full(shape, PAPER)
+    return np.concatenate([each for part in parts for each in (gap, part)][1:], axis=axis)
+
+
+def legend() -> bytes:
+    """A swatch of each colour: empty, partial from few pairs to most, full."""
+    return png(np.arange(LEVELS + 2)[None].repeat(SIDE // 16, 0).repeat(SIDE // 16, 1))
+
+
+def png(numbers: Array) -> bytes:
+    """The file of a picture whose pixels [rows, columns] are numbers of colours."""
+    image = Image.fromarray(numbers.astype(np.uint8), mode="P")
+    image.putpalette([*colours().flatten().tolist(), 255, 255, 255])
+    file = BytesIO()
+    image.save(file, "png", transparency=PAPER, optimize=True)
+    return file.getvalue()
+
+
+def colours() -> Array:
+    """int64 [LEVELS + 2, 3]: red, green and blue of the numbers that `colour_numbers` gives."""
+    place = np.linspace(0, len(PARTIAL) - 1, LEVELS)
+    ramp = [np.interp(place, np.arange(len(PARTIAL)), part) for part in zip(*PARTIAL, strict=True)]
+    return np.concatenate([[EMPTY], np.rint(ramp).T, [FULL]]).astype(np.int64)
