@@ -11,6 +11,7 @@ from maskdsl.bind.reading import CURVES, axis_name, length, read, read_hidden, u
 from maskdsl.bind.terms import operate
 from maskdsl.bind.values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant
 from maskdsl.errors import binding as errors
+from maskdsl.errors import routes as route_errors
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import Along, Shuffled
 from maskdsl.ir.ops import Op, Type
@@ -196,7 +197,7 @@ def _axis_of_token(frame: Frame, node: tree.Expression) -> tuple[Side, str] | No
 
 def _rank(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     """Where it may stand, in `coord`, it is no part of an expression."""
-    return frame.add(errors.RankPlace(span=call.span))
+    return frame.add(route_errors.RankPlace(span=call.span))
 
 
 FUNCTIONS: dict[str, Callable[[tree.Call, Frame, Elaborate], Value]] = {

@@ -7,6 +7,7 @@ from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.reading import axis_name
 from maskdsl.bind.values import BAD, Bad, Term, Value, describe
 from maskdsl.errors import binding as errors
+from maskdsl.errors import routes as route_errors
 from maskdsl.ir.expressions import Coordinate, Expression, Read, Side
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Pool, PoolKind, Product
@@ -28,11 +29,11 @@ class Pooled:
 def dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     """The product as a table that is read by the numbers of the groups."""
     if frame.place is not Place.ROUTE:
-        return frame.add(errors.OutsideRoute(span=call.span))
+        return frame.add(route_errors.OutsideRoute(span=call.span))
     sides = tuple(BASES)
     plain = [argument.value for argument in call.arguments if argument.name is None]
     if len(plain) != len(call.arguments) or len(plain) != len(sides):
-        return frame.add(errors.WrongPool(span=call.span, forms="`dot(Q, K)`"))
+        return frame.add(route_errors.WrongPool(span=call.span, forms="`dot(Q, K)`"))
     query, key = (_pooled(node, base, frame, elaborate) for node, base in zip(plain, sides, strict=True))
     if isinstance(query, Bad) or isinstance(key, Bad):
         return BAD
@@ -54,7 +55,7 @@ def _pooled(node: tree.Expression, base: str, frame: Frame, elaborate: Elaborate
             return _pool(
                 KINDS[function], base, (whose.value, by.value, *(each.value for each in heads)), frame, elaborate
             )
-    return frame.add(errors.WrongPool(span=node.span, forms=FORMS.format(base)))
+    return frame.add(route_errors.WrongPool(span=node.span, forms=FORMS.format(base)))
 
 
 def _pool(
@@ -72,7 +73,7 @@ def _pool(
                 return _mistaken(value, condition, "a condition", frame)
             among = value.expression
         case _:
-            return frame.add(errors.WrongPool(span=whose.span, forms=f"`{base}`, or `{base} where ...`"))
+            return frame.add(route_errors.WrongPool(span=whose.span, forms=f"`{base}`, or `{base} where ...`"))
     group = axis_name(token, by)
     if isinstance(group, Bad):
         return BAD

@@ -18,6 +18,7 @@ from maskdsl.bind.terms import promoted
 from maskdsl.bind.values import BAD, Bad, Term, describe
 from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
+from maskdsl.errors import routes as route_errors
 from maskdsl.ir.coordinates import Coordinates, trace
 from maskdsl.ir.expressions import (
     TRUE,
@@ -62,7 +63,7 @@ def with_route(statement: tree.RouteStatement, frame: Frame, elaborate: Elaborat
     new: World | Bad = BAD
     if call.function.id not in SELECTORS:
         nearest = nearest_name(call.function.id, SELECTORS)
-        frame.add(errors.UnknownSelector(span=call.function.span, name=call.function.id, nearest=nearest))
+        frame.add(route_errors.UnknownSelector(span=call.function.span, name=call.function.id, nearest=nearest))
     else:
         given = match_arguments(frame, call, SELECTORS[call.function.id], OPTIONAL)
         match call.function.id:
@@ -135,7 +136,7 @@ def _selector(
         return Above(value.expression)
     over = given.get("over")
     if over is not None and not (isinstance(over, tree.Name) and over.id == "head"):
-        return frame.add(errors.WrongScope(span=over.span))
+        return frame.add(route_errors.WrongScope(span=over.span))
     return TopMass(value.expression, over is not None)
 
 
@@ -161,7 +162,7 @@ def _numbers(score: Expression, span: Span, frame: Frame) -> tuple[Number, Numbe
         names = sorted(pooled or {each.name if each.type is Type.INT else "i" for each in coordinates})
         if len(names) > 1:
             shown = " and ".join(f"`{name}`" for name in names)
-            return frame.add(errors.MixedGroups(span=span, names=shown, side=SEQUENCES[side]))
+            return frame.add(route_errors.MixedGroups(span=span, names=shown, side=SEQUENCES[side]))
         found.append(names[0] if names else ALONE)
     return found[0], found[1]
 
@@ -229,7 +230,7 @@ def _grouping(number: Number, side: Side, score: Expression, span: Span, frame: 
             spaces = [space for space in world.sequence.spaces if world.has(space, number)]
             reach = coordinate_range(world, number, spaces)
             if reach.low < 0 and reach != INT32:  # inputs are looked at when they are given
-                return frame.add(errors.NegativeGroup(span=span, name=number, low=reach.low))
+                return frame.add(route_errors.NegativeGroup(span=span, name=number, low=reach.low))
             known = _known(world.sequence, number, frame)
             return Grouping(number, world.sequence.length if known is None else int(known.max()) + 1)
         case Constant():
@@ -246,7 +247,7 @@ def _constant_in_groups(expression: Expression, groupings: tuple[Grouping, Group
         names = {node.name for node in walk(expression) if isinstance(node, Coordinate) and node.side is side}
         for name in sorted(names - {grouping.by}):
             if _differs(name, grouping.by, frame.sequence(side), frame):
-                frame.add(errors.NotOfGroup(span=span, name=name, group=grouping.by))
+                frame.add(route_errors.NotOfGroup(span=span, name=name, group=grouping.by))
                 return False
     return True
 
@@ -299,7 +300,7 @@ def _balanced(
         return frame.add(errors.TypeMismatch(span=span, what="this", found=found, expected=expected))
     rows, names, world = declared.dimensions[1].size, [], frame.world
     if rows is None:
-        return frame.add(errors.NoCentroids(span=given["centroids"].span))
+        return frame.add(route_errors.NoCentroids(span=given["centroids"].span))
     for first in range(0, rows, WORD):
         last = min(first + WORD, rows)
         part = partial(Balanced, centroids=declared.name, size=size, first=first, last=last, span=statement.span)
@@ -333,7 +334,7 @@ def _centroids(node: tree.Expression, frame: Frame) -> Input | Bad:
             return declared
     elif isinstance(node, tree.Name) and node.id in frame.world.bad_names:
         return BAD
-    return frame.add(errors.NoCentroids(span=node.span))
+    return frame.add(route_errors.NoCentroids(span=node.span))
 
 
 def _input(name: str, kind: Type, span: Span, frame: Frame, *dimensions: Dimension) -> Input:
