@@ -45,13 +45,7 @@ def bind(
     declaration = find_pattern(program, pattern)
     report = Report()
     check_heads(heads, report)
-    nothing = SideWorld(Sequence(()))
-    start = Frame(World(program, heads, nothing, nothing), report, Place.CONSTANT, {})
-    _check_macros(program, start)
-    parameters = parameter_names(declaration, values, start, elaborate)
-    names = _Names(declaration, replace(start, names=parameters))
-    world = _with_spaces(declaration, names, start)
-    frame = replace(start, world=world, place=Place.PAIR, pairs=_all_pairs(world))
+    parameters, names, frame = _opened(program, declaration, values, heads, report)
     unknown_axes(parameters, declaration, frame)
     mask = _mask(declaration, names, frame, _order_statements(declaration, order))
     report.check()
@@ -59,6 +53,33 @@ def bind(
     mask = replace(mask, parameters=shown)
     verify(mask)
     return mask
+
+
+def declared(program: Program, pattern: str, heads: int = 1) -> "tuple[Names, Frame]":
+    """What the expressions of a pattern see at its defaults, relations aside; for those who show values.
+
+    Raises `AttnError` where its lengths are wrong. What else is wrong is in the frame's report.
+    """
+    declaration = find_pattern(program, pattern)
+    _, names, frame = _opened(program, declaration, {}, heads, Report())
+    return names, _with_coordinates(declaration, names, _with_inputs(declaration, names, frame))
+
+
+def _opened(
+    program: Program,
+    declaration: tree.PatternDeclaration,
+    values: Mapping[str, object],
+    heads: int,
+    report: Report,
+) -> "tuple[Mapping[str, Value], Names, Frame]":
+    """The values of the parameters, what statements see, and the spaces, with all of their pairs."""
+    nothing = SideWorld(Sequence(()))
+    start = Frame(World(program, heads, nothing, nothing), report, Place.CONSTANT, {})
+    _check_macros(program, start)
+    parameters = parameter_names(declaration, values, start, elaborate)
+    names = Names(declaration, replace(start, names=parameters))
+    world = _with_spaces(declaration, names, start)
+    return parameters, names, replace(start, world=world, place=Place.PAIR, pairs=_all_pairs(world))
 
 
 def find_pattern(program: Program, name: str) -> tree.PatternDeclaration:
@@ -93,7 +114,7 @@ def _check_macros(program: Program, frame: Frame) -> None:
                     seen[name.id] = None
 
 
-class _Names:
+class Names:
     """Parameters and `let`s: what each statement of a pattern sees, which is what stands above it."""
 
     def __init__(self, declaration: tree.PatternDeclaration, frame: Frame) -> None:
@@ -109,7 +130,7 @@ class _Names:
                 self.lets.append(statement)
         self.last: Mapping[str, Value] = names
 
-    def at(self, statement: tree.Statement, frame: Frame) -> Frame:
+    def at(self, statement: tree.Node, frame: Frame) -> Frame:
         return replace(frame, names=self.before.get(id(statement), self.last))
 
 
@@ -121,7 +142,7 @@ def _let(statement: tree.LetStatement, frame: Frame) -> Value:
     return Abbreviation(statement, frame.names) if trial.report.found else value
 
 
-def _with_spaces(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> World:
+def _with_spaces(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> World:
     """The world with spaces and sequences. Nothing else makes sense without them: what is wrong stops here."""
     spaces: dict[str, Space] = {}
     kinds = tree.SpaceStatement | tree.PooledSpaceStatement
@@ -159,7 +180,7 @@ def _order_statements(declaration: tree.PatternDeclaration, order: str | None) -
 
 
 def _mask(
-    declaration: tree.PatternDeclaration, names: _Names, frame: Frame, orders: tuple[tree.Statement, ...]
+    declaration: tree.PatternDeclaration, names: Names, frame: Frame, orders: tuple[tree.Statement, ...]
 ) -> MaskIR:
     """Everything behind the spaces. Expressions that are wrong are left out; the report knows them."""
     frame = _with_inputs(declaration, names, frame)
@@ -212,7 +233,7 @@ def _mask(
     )
 
 
-def _with_inputs(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> Frame:
+def _with_inputs(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Frame:
     known: dict[str, None] = {}
     for statement in declaration.statements:
         if isinstance(statement, tree.InputStatement):
@@ -230,7 +251,7 @@ def _with_inputs(declaration: tree.PatternDeclaration, names: _Names, frame: Fra
     return frame
 
 
-def _with_coordinates(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> Frame:
+def _with_coordinates(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Frame:
     statements = [each for each in declaration.statements if isinstance(each, tree.CoordinateStatement)]
     if len(statements) > MOST_COORDINATES:
         span, count = statements[MOST_COORDINATES].span, len(statements)
@@ -240,7 +261,7 @@ def _with_coordinates(declaration: tree.PatternDeclaration, names: _Names, frame
     return frame
 
 
-def _with_routes(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> Frame:
+def _with_routes(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Frame:
     for statement in declaration.statements:
         if isinstance(statement, tree.RouteStatement):
             world, name = frame.world, statement.name
@@ -261,7 +282,7 @@ class _Relations:
     whole: Value
 
 
-def _relations(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> _Relations:
+def _relations(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> _Relations:
     """Any of the `attend` lines, and all of the `require` lines."""
     attends = [each for each in declaration.statements if isinstance(each, tree.AttendStatement)]
     requires = [each for each in declaration.statements if isinstance(each, tree.RequireStatement)]
@@ -306,7 +327,7 @@ def _float(node: tree.Expression, frame: Frame, what: str) -> Expression:
     return FALSE
 
 
-def _scale(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> Expression | None:
+def _scale(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Expression | None:
     statements = [each for each in declaration.statements if isinstance(each, tree.ScaleStatement)]
     for again in statements[1:]:
         frame.add(errors.DuplicateName(span=again.span, name="scale", kind="the pattern has a scale already"))
@@ -329,7 +350,7 @@ def _anywhere(frame: Frame) -> Span:
     return frame.world.program.root.span
 
 
-def _check_asserts(declaration: tree.PatternDeclaration, names: _Names, frame: Frame) -> None:
+def _check_asserts(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> None:
     for statement in declaration.statements:
         if not isinstance(statement, tree.AssertStatement):
             continue
@@ -349,7 +370,7 @@ def _check_asserts(declaration: tree.PatternDeclaration, names: _Names, frame: F
                 frame.add(errors.TypeMismatch(span=span, what="this", found=found, expected="a condition"))
 
 
-def _check_lets(names: _Names, frame: Frame) -> None:
+def _check_lets(names: Names, frame: Frame) -> None:
     """What is wrong with `let`s that nothing uses."""
     for statement in names.lets:
         inside = names.at(statement, frame)

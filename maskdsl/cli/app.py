@@ -171,6 +171,16 @@ def emit(
 
 
 @app.command()
+def lsp(
+    stdio: Annotated[bool, Option("--stdio", hidden=True, help="As editors say it; there is no other way.")] = True,
+) -> None:
+    """Serve editors on standard input and output: mistakes as you type, hover, completion, formatting."""
+    from maskdsl.cli import editors  # an optional dependency
+
+    editors.serve()
+
+
+@app.command()
 def verify(
     file: File,
     words: Words = None,

@@ -127,3 +127,9 @@ class NoPictures(Diagnostic):
     code = "E522"
     message = "pictures are drawn by matplotlib, which is not installed"
     help = "pip install matplotlib"
+
+
+class NoLanguageServer(Diagnostic):
+    code = "E530"
+    message = "the language server needs pygls, which is not installed"
+    help = "pip install 'maskdsl[lsp]'"

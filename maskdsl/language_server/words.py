@@ -1,0 +1,110 @@
+"""What editors say about the words of the language itself. Data only; tests hold it against the grammar and `bind`."""
+
+DECLARATIONS = {
+    "use": 'use "other.attn"\n\nBrings the declarations of another file into scope.',
+    "def": "def name(parameters) = expression\n\nA macro, expanded where it is used.",
+    "pattern": "pattern name(parameters) { ... }\n\nWhich tokens attend to which.",
+    "stack": "stack name(parameters) = 5 * local(n) + dense(n)\n\nThe layers of a model, first to last.",
+}
+
+STATEMENTS = {
+    "space": "space image[y = h, x = w]\n\nTokens on a grid of one to four axes, the last axis fastest; or tokens "
+    "pooled from others: `space coarse = mean(image, (4, 4))`.",
+    "tokens": "tokens text ++ image\n\nThe sequence of self-attention, its spaces one behind the other.",
+    "queries": "queries image\n\nThe sequence of the queries, in cross-attention.",
+    "keys": "keys text ++ image\n\nThe sequence of the keys, in cross-attention.",
+    "input": "input document: int[tokens]\n\nA tensor that a call gives by name.",
+    "coord": "coord tile = y // 8\n\nA coordinate more for each token, computed from its others.",
+    "let": "let name = expression\n\nA name for an expression.",
+    "route": "route past = topk(3, dot(q, mean(k, chunk))) where k.chunk < q.chunk\n\nA relation that the queries "
+    "and keys of a call decide.",
+    "attend": "attend relation\n\nThese pairs of a query and a key attend. Several lines add up.",
+    "require": "require relation\n\nOnly these pairs attend, of those that the `attend` lines allow.",
+    "score": "score s - slope[head] * (q - k)\n\nReplaces the scaled score `s` of a pair.",
+    "scale": "scale 0.125\n\nThe factor of `q . k`, in place of 1 / sqrt(head dimension).",
+    "weight": "weight expression\n\nMultiplies the probability of a pair, without renormalising.",
+    "order": "order image by hilbert(y, x)\n\nLays tokens out sorted by these keys, or by the best ones: `order auto`. "
+    "Never changes the result.",
+    "assert": 'assert condition, "message"\n\nStops with the message where the condition does not hold.',
+}
+
+OPERATORS = {
+    "and": "Both hold.",
+    "or": "One of both holds, or both do.",
+    "not": "It does not hold.",
+    "if": "a if condition else b",
+    "else": "a if condition else b",
+    "where": "relation where condition\n\nBoth hold; reaches as far as the next `or`.",
+    "for": "any(... for j in 0 .. 8), all(...), sum(...)",
+    "in": "any(... for j in 0 .. 8), all(...), sum(...)",
+    "by": "order image by hilbert(y, x)",
+    "auto": "order auto\n\nThe order in which the pattern takes the least time.",
+    "True": "The condition that always holds.",
+    "False": "The condition that never holds.",
+}
+
+RESERVED = {
+    "q": "The query. Alone it is its position `q.i`; `q.y` is a coordinate of it.",
+    "k": "The key. Alone it is its position `k.i`; `k.y` is a coordinate of it.",
+    "head": "The number of the query head, from 0.",
+    "heads": "How many query heads there are.",
+    "batch": "The number of the batch entry, from 0.",
+    "all": "Every space, as in `all -> text`; every axis, as the value of a parameter of type `axes`.",
+    "s": "The scaled score of the pair, inside `score`.",
+}
+
+FUNCTIONS = {
+    "abs": "abs(x)\n\nThe absolute value.",
+    "min": "min(a, b, ...)\n\nThe least.",
+    "max": "max(a, b, ...)\n\nThe greatest. In a route, `max(k, c)` is the elementwise maximum of a group of vectors.",
+    "clamp": "clamp(x, low, high)\n\n`min(max(x, low), high)`.",
+    "ilog2": "ilog2(x)\n\nThe binary logarithm rounded down; -1 below 1.",
+    "is_power_of_two": "is_power_of_two(x)\n\nWhether x is 1, 2, 4, ...; false below 1.",
+    "share_bit": "share_bit(a, b)\n\nWhether two integers have a one in the same binary place.",
+    "float": "float(x)\n\nThe integer as a float.",
+    "sqrt": "sqrt(x)\n\nThe square root, of floats.",
+    "exp": "exp(x)\n\nThe exponential, of floats.",
+    "log": "log(x)\n\nThe natural logarithm, of floats.",
+    "tanh": "tanh(x)\n\nThe hyperbolic tangent, of floats.",
+    "sigmoid": "sigmoid(x)\n\n1 / (1 + exp(-x)), of floats.",
+    "random": "random(seed, a, b, ...)\n\nA fixed pseudo-random integer in 0 .. 2**31, equal on every backend.",
+    "shuffle": "shuffle(i, seed)\n\nThe place in a fixed pseudo-random permutation.",
+    "hilbert": "hilbert(y, x)\n\nThe position of a cell along a Hilbert curve, in boxes of any lengths.",
+    "morton": "morton(y, x)\n\nThe position of a cell along a Morton curve.",
+    "snake": "snake(y, x)\n\nThe position of a cell along a curve that runs to and fro.",
+    "len": "len(axis)\n\nThe length of an axis, of the sequence (`i`), or the entries of a tuple.",
+    "same": "same(a, b, ...)\n\nThese coordinates of the query and of the key are equal.",
+    "rank": "rank(key, ...)\n\nIn `coord`: the place of a token among those of its space, sorted by these keys.",
+    "dot": "dot(q, mean(k, c))\n\nIn a route: the product of two vectors, each a token's or pooled from a group.",
+}
+
+QUANTIFIERS = {
+    "any": "any(condition for j in 0 .. 8)\n\nIt holds for at least one.",
+    "all": "all(condition for j in 0 .. 8)\n\nIt holds for each.",
+    "sum": "sum(x for j in 0 .. 8)\n\nThe sum of all. In a route, `sum(k, c)` adds up a group of vectors.",
+}
+
+SELECTORS = {
+    "topk": "topk(count, score)\n\nThe `count` best key groups of each query group.",
+    "topp": "topp(mass, score)\n\nThe fewest key groups whose share of the softmax reaches `mass`.",
+    "above": "above(threshold, score)\n\nThe key groups that score more.",
+    "nearest": "nearest(centroids)\n\nQuery and key have the same nearest row of the input.",
+    "balanced": "balanced(size, centroids)\n\nEach row of the input takes its best `size` queries and `size` keys.",
+}
+
+POOLINGS = {
+    "mean": "mean(k, c)\n\nThe mean of a group of vectors; of a box of tokens in `space coarse = mean(image, (4, 4))`.",
+    "root": "root(q, c)\n\nThe sum of a group of vectors over the square root of their number.",
+}
+
+TYPES = {
+    "int": "An integer: what is meant when nothing is said.",
+    "float": "A float.",
+    "bool": "`True` or `False`.",
+    "axis": "The name of a coordinate.",
+    "axes": "Several coordinates, `(y, x)`, or `all`.",
+    "tuple": "Integers, one an axis.",
+}
+
+CALLED = {**FUNCTIONS, **QUANTIFIERS, **SELECTORS, **POOLINGS}
+KEYWORDS = {**DECLARATIONS, **STATEMENTS, **OPERATORS}

@@ -1,0 +1,92 @@
+"""Texts as they are while somebody types: nothing that is asked about them fails."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from maskdsl.language_server.completion import completion
+from maskdsl.language_server.definition import definition
+from maskdsl.language_server.diagnostics import diagnose
+from maskdsl.language_server.documents import Document, Lines, readable
+from maskdsl.language_server.hover import hover
+from maskdsl.language_server.symbols import symbols
+from maskdsl.source import Source
+from maskdsl.syntax.parse import parse
+
+EXAMPLES = ["language/gemma", "vision/scale_dit", "routing/moba", "vision/hilo"]
+
+
+class Unmeasured:
+    """In place of what finds tiles."""
+
+    async def text(self, *_):
+        return ""
+
+
+def ask_everything(text: str, offset: int) -> None:
+    document = Document("file:///nowhere/some.attn", text)
+    diagnose(document)
+    symbols(document)
+    completion(document, offset)
+    definition(document, offset)
+    try:
+        hover(document, offset, Unmeasured()).send(None)
+    except StopIteration:
+        return
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_cut_anywhere(name):
+    text, places = Path(f"examples/{name}.attn").read_text(), random.Random(name)
+    for _ in range(12):
+        end = places.randrange(len(text))
+        ask_everything(text[:end], end)
+        ask_everything(text[:end] + "\n" + text[text.find("\n", end) + 1 :], end)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_with_stray_characters(name):
+    text, places = Path(f"examples/{name}.attn").read_text(), random.Random(name)
+    for _ in range(12):
+        at = places.randrange(len(text))
+        ask_everything(text[:at] + places.choice('{}()[]".=+#\0\r\U0001d11e') + text[at:], at)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_everywhere(name):
+    text = Path(f"examples/{name}.attn").read_text()
+    document = Document("file:///nowhere/some.attn", text)
+    for offset in range(0, len(text), 7):
+        definition(document, offset)
+        completion(document, offset)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "}", '"', "pattern", "use", 'use "', "\x00", "(" * 300, "stack s(n = 1) = s(n)"]
+)
+def test_odd_texts(text):
+    ask_everything(text, len(text))
+
+
+def test_what_is_not_half_typed_is_understood():
+    good = "def f(a) = a\npattern p(n = 4) { space t[n] attend causal }\n"
+    for bad in (
+        "pattern r(n) {\n    space t[n]\n    attend q.\n",
+        "pattern r(\n",
+        "pattern r(n) {\n    attend window(\n}\n",
+    ):
+        for text in (good + bad, bad + good):
+            names = [each.name.id for each in parse(Source("", readable(text))).declarations]
+            assert {"f", "p"} <= set(names), text
+
+
+def test_places_in_units_of_the_protocol():
+    text = "aé\U0001d11eb\r\nc\rd\n\ne"
+    lines = Lines(text)
+    assert [lines.place(offset) for offset in (0, 2, 3, 6, 8, 10, 11, 12)] == [
+        *((0, 0), (0, 2), (0, 4), (1, 0), (2, 0), (3, 0), (4, 0), (4, 1))
+    ]
+    for offset in (0, 1, 2, 3, 6, 7, 8, 11, 12):
+        assert lines.offset(*lines.place(offset)) == offset
+    assert lines.offset(0, 99) == 4 and lines.offset(99, 0) == len(text)

@@ -1,0 +1,27 @@
+"""What editors say about words is said about all of them, and of no others."""
+
+import re
+from pathlib import Path
+
+from maskdsl.bind.arguments import TYPES
+from maskdsl.bind.functions import FUNCTIONS
+from maskdsl.bind.names import RESERVED
+from maskdsl.bind.pools import KINDS
+from maskdsl.bind.routes import SELECTORS
+from maskdsl.language_server import words
+from maskdsl.syntax.build import QUANTIFIERS
+from maskdsl.syntax.mistakes import DECLARATION_WORDS, RESERVED_WORDS, STATEMENT_WORDS
+
+GRAMMAR = Path("grammar/attn.lark").read_text()
+
+
+def test_words_of_the_grammar():
+    assert set(re.findall(r'"([A-Za-z]+)"', GRAMMAR)) == set(words.KEYWORDS)
+    assert (set(words.DECLARATIONS), set(words.STATEMENTS)) == (DECLARATION_WORDS, STATEMENT_WORDS)
+    assert set(words.OPERATORS) == RESERVED_WORDS | {"auto"}
+
+
+def test_names_of_the_language():
+    assert (set(words.FUNCTIONS), set(words.SELECTORS)) == (set(FUNCTIONS), set(SELECTORS))
+    assert set(KINDS) <= set(words.CALLED) and set(words.QUANTIFIERS) == set(QUANTIFIERS)
+    assert set(words.TYPES) == set(TYPES) and set(words.RESERVED) == RESERVED | {"s"}
