@@ -52,6 +52,12 @@ def random(*numbers):
     return state >> 1
 
 
+def token_value(values, batch, head, token):
+    """The value that one token has, of values [batch or 1, heads or 1, tokens] or fewer axes."""
+    values = values.view(*(1,) * (3 - values.dim()), *values.shape)
+    return values[batch if values.shape[0] > 1 else 0, head if values.shape[1] > 1 else 0, token]
+
+
 class Attended:
     """A table whose elements count only for pairs that attend, so that no other pair sends them a gradient."""
 

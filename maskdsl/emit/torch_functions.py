@@ -27,15 +27,20 @@ from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan, needed_names
 
-HELPERS = ("read", "nonzero", "join", "integer_log2", "is_power_of_two", "random")
+HELPERS = ("read", "nonzero", "join", "integer_log2", "is_power_of_two", "random", "token_value")
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 DTYPES = {Type.INT: "torch.int64", Type.FLOAT: "torch.float64", Type.BOOL: "torch.bool"}
 
 
 def pattern_functions(plan: KernelPlan) -> list[str]:
     """The lines of all functions that the pattern needs, helpers first."""
-    functions = [*coordinate_functions(plan), *pair_functions(plan)]
-    used = [name for name in HELPERS if any(f"{name}(" in line for lines in functions for line in lines[1:])]
+    return with_helpers([*coordinate_functions(plan), *pair_functions(plan)])
+
+
+def with_helpers(functions: Sequence[Sequence[str]], others: Sequence[Sequence[str]] = ()) -> list[str]:
+    """The lines of these functions behind the helpers that they call, and those that others call."""
+    called = [line for lines in (*functions, *others) for line in lines[1:]]
+    used = [name for name in HELPERS if any(f"{name}(" in line for line in called)]
     return separated([*([helper_lines(used)] if used else []), *functions])
 
 
@@ -132,15 +137,18 @@ def pair_parameters(plan: KernelPlan, expressions: Iterable[Expression]) -> list
 # Coordinates of tokens
 
 
-def coordinate_functions(plan: KernelPlan) -> list[list[str]]:
-    """`token_coordinates`, or `query_coordinates` and `key_coordinates` of cross-attention."""
+def coordinate_functions(plan: KernelPlan, without: str | None = None) -> list[list[str]]:
+    """`token_coordinates`, or `query_coordinates` and `key_coordinates` of cross-attention.
+
+    They give all that pairs read, but for the coordinate that they do `without`.
+    """
     mask = plan.mask
+    queries, keys = ({*names} - {without} for names in (plan.query_names, plan.key_names))
     if mask.self_attention:
-        names = sorted({*plan.query_names, *plan.key_names})
-        return [coordinate_function(plan, "token", mask.queries, names)]
+        return [coordinate_function(plan, "token", mask.queries, sorted(queries | keys))]
     return [
-        coordinate_function(plan, "query", mask.queries, plan.query_names),
-        coordinate_function(plan, "key", mask.keys, plan.key_names),
+        coordinate_function(plan, "query", mask.queries, sorted(queries)),
+        coordinate_function(plan, "key", mask.keys, sorted(keys)),
     ]
 
 

@@ -14,6 +14,7 @@ from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.checks import arguments
 from maskdsl.runtime.decode import attend
+from maskdsl.runtime.flex import FlexParts, flex_parts
 from maskdsl.runtime.following import Following
 from maskdsl.runtime.kernel import Kernel
 from maskdsl.runtime.operators import ATTENTION
@@ -168,6 +169,24 @@ class Attention(BaseAttention):
         known = {name: tensors[name] for name in self.plan.tile_inputs}
         state = self.states.find(self.plan, known, max(sizes, default=1))
         return state.tiles((self.plan.query_block, self.plan.key_block))
+
+    def to_flex(
+        self,
+        *,
+        block: tuple[int, int] = (128, 128),
+        layout: str = "declared",
+        device: torch.device | str = "cpu",
+        batch: int | None = None,
+        **inputs: Any,
+    ) -> FlexParts:
+        """The same as FlexAttention takes it: `flex_attention(q, k, v, **attention.to_flex().arguments)`.
+
+        A generated `mask_mod` and `score_mod`, and a `BlockMask` of the exact tiles of `block` (queries, keys). In the
+        declared layout any order of the pattern is left out; "ordered" takes and gives tensors in it. The number of
+        entries, `batch`, is that of the inputs; it is to be said where a pattern reads `batch` and has no such input.
+        Raises `AttnError` for pooled keys, routes and `weight`, which FlexAttention cannot express.
+        """
+        return flex_parts(self.plan, self.signature, inputs, block, layout, torch.device(device), batch)
 
     def __repr__(self) -> str:
         return f"Attention({self.mask.name}, backend={self.backend!r})"
