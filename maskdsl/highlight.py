@@ -1,0 +1,65 @@
+"""The language for Pygments, which colours it in documentation and terminals: `pygments.lexers` finds it as `attn`."""
+
+from typing import ClassVar
+
+from pygments.lexer import RegexLexer, bygroups, words
+from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation, String, Text
+
+from maskdsl.syntax.mistakes import RESERVED_WORDS, STATEMENT_WORDS
+
+NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+DIGITS = r"[0-9]+(_[0-9]+)*"
+EXPONENT = rf"[eE][+-]?{DIGITS}"
+NAMING = ("space", "input", "coord", "let", "route")
+"""Statements that begin with the name that they declare."""
+NOT_BEHIND = r"(?!(?:where|and|or|if|else|for|in)\b)"
+BEHIND = rf'(?=[ \t]+{NOT_BEHIND}[A-Za-z_0-9("]|[ \t]+[-+][^\s>+])'
+"""What follows a word of a statement, which may be a name elsewhere."""
+
+
+PLAIN = "|".join(sorted(STATEMENT_WORDS - set(NAMING)))
+
+
+class AttnLexer(RegexLexer):
+    """`.attn` files."""
+
+    name = "attn"
+    aliases: ClassVar[list[str]] = ["attn"]
+    filenames: ClassVar[list[str]] = ["*.attn"]
+    mimetypes: ClassVar[list[str]] = ["text/x-attn"]
+    tokens: ClassVar[dict[str, list[object]]] = {
+        "root": [
+            (rf"^([ \t]*)({PLAIN})(?=[ \t]*\n)", bygroups(Text.Whitespace, Keyword)),
+            (r"[ \t\r\f]+", Text.Whitespace),
+            (r"\n", Text.Whitespace),
+            (r"##(?!#)[^\n]*", String.Doc),
+            (r"#[^\n]*", Comment.Single),
+            (r'"', String, "string"),
+            (rf"{DIGITS}(\.{DIGITS}({EXPONENT})?|{EXPONENT})(?![0-9A-Za-z_])", Number.Float),
+            (rf"{DIGITS}(?![0-9A-Za-z_])", Number.Integer),
+            (rf"([qk])(\.)({NAME})", bygroups(Name.Builtin.Pseudo, Punctuation, Name.Attribute)),
+            (rf"({NAME})(\.)({NAME})", bygroups(Name, Punctuation, Name.Attribute)),
+            (r"\buse\b(?=\s*\")", Keyword.Namespace),
+            (rf"\b(def|pattern|stack)(\s+)({NAME})", bygroups(Keyword.Declaration, Text.Whitespace, Name.Function)),
+            (
+                rf"\b({'|'.join(NAMING)})([ \t]+)({NAME})",
+                bygroups(Keyword.Declaration, Text.Whitespace, Name.Variable),
+            ),
+            (rf"\b(tokens|queries|keys)([ \t]+)({NOT_BEHIND}{NAME})", bygroups(Keyword, Text.Whitespace, Name)),
+            (
+                rf"\b(order)([ \t]+)({NAME})([ \t]+)(auto)\b",
+                bygroups(Keyword, Text.Whitespace, Name, Text.Whitespace, Keyword),
+            ),
+            (r"\b(order)([ \t]+)(auto)\b", bygroups(Keyword, Text.Whitespace, Keyword)),
+            (rf"\b({PLAIN})\b{BEHIND}", Keyword),
+            (words(("True", "False"), suffix=r"\b"), Keyword.Constant),
+            (words(sorted(RESERVED_WORDS - {"True", "False"}), suffix=r"\b"), Operator.Word),
+            (r"(:)(\s*)(int|float|bool|axis|axes|tuple)\b", bygroups(Punctuation, Text.Whitespace, Keyword.Type)),
+            (r"\b(q|k|s|head|heads|batch|all)\b(?!\s*\()", Name.Builtin.Pseudo),
+            (rf"{NAME}(?=\s*\()", Name.Function),
+            (NAME, Name),
+            (r"->|\+\+|\.\.|\*\*|//|==|!=|<=|>=|[-+*/%<>=]", Operator),
+            (r"[()\[\]{},:.]", Punctuation),
+        ],
+        "string": [(r'[^"\\\n]+', String), (r"\\.", String.Escape), (r'"|$', String, "#pop")],
+    }
