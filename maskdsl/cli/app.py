@@ -95,6 +95,36 @@ def show(
 
 
 @app.command()
+def view(
+    file: File,
+    words: Words = None,
+    heads: Heads = DEFAULT_HEADS,
+    head: OneHead = None,
+    order: Orders = None,
+    block: Annotated[
+        list[str] | None,
+        Option("--block", metavar="SIZE", help="Tokens of a tile; may be repeated.", show_default="some that fit"),
+    ] = None,
+    given: Given = None,
+    random: Random = None,
+    out: Annotated[
+        str | None, Option("--out", metavar="PAGE", help="Write this file.", show_default="PATTERN.html")
+    ] = None,
+    opens: Annotated[bool, Option("--open", help="Open the page in the browser.")] = False,
+    watch: Annotated[
+        bool,
+        Option("--watch", help="Write nothing; serve the page on this machine and follow the file as it is saved."),
+    ] = False,
+    port: Annotated[int, Option("--port", help="With --watch: serve there.", show_default="any that is free")] = 0,
+) -> None:
+    """Write a page that shows a pattern from the whole map down to single tokens."""
+    from maskdsl.cli import page  # start-up time
+
+    wanted = page.Wanted(file, words or [], heads, head or [], order or [], block or [], given or [], random)
+    page.view(wanted, out, opens, watch, port)
+
+
+@app.command()
 def stats(
     file: File,
     words: Words = None,

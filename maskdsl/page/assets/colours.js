@@ -1,0 +1,37 @@
+// Colours of the map in light and dark, as the terminal has them: told apart by lightness, whatever eyes see of hues.
+
+const LEVELS = 64;
+const LIGHT = { empty: [250, 249, 246], full: [0, 140, 130] };
+
+class Colours {
+  constructor(palette, dark) {
+    this.dark = dark;
+    this.empty = dark ? palette.empty : LIGHT.empty;
+    this.full = dark ? palette.full : LIGHT.full;
+    this.ramp = dark ? palette.partial : [...palette.partial].reverse();
+    this.masked = mixed(this.empty, this.ramp[0], dark ? 0.5 : 0.42);
+    this.levels = Array.from({ length: LEVELS }, (_, level) => packed(this.shade(level / (LEVELS - 1))));
+    this.words = { empty: packed(this.empty), full: packed(this.full), masked: packed(this.masked) };
+    const style = getComputedStyle(document.documentElement);
+    for (const name of ["card", "text", "quiet", "line", "mark", "accent"]) this[name] = style.getPropertyValue(`--${name}`);
+  }
+
+  /** Of a partial cell, from few pairs (0) to all (1). */
+  shade(share) {
+    const place = share * (this.ramp.length - 1), left = Math.min(Math.floor(place), this.ramp.length - 2);
+    return mixed(this.ramp[left], this.ramp[left + 1], place - left);
+  }
+
+  /** The word of a pixel: how much of it full and partial tiles cover, and the share of its pairs that attend. Its
+   * square root is shown, so that the thin parts of a large pattern are seen. */
+  pixel(full, partial, share) {
+    if (full > 0.999) return this.words.full;
+    if (full + partial < 1e-6) return this.words.empty;
+    if (share === 0) return this.words.masked;
+    return this.levels[Math.round(Math.sqrt(share) * (LEVELS - 1))];
+  }
+}
+
+const mixed = (a, b, share) => a.map((each, at) => Math.round(each + (b[at] - each) * share));
+const packed = ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+const css = (colour, alpha = 1) => `rgb(${colour.join(" ")} / ${alpha})`;

@@ -1,0 +1,100 @@
+// The keys of one query on their grids: rows and columns of an image, frames of a video, a strip of a text.
+
+const STRIP = 512;
+const GAP = 2;
+
+/** One figure for each space of keys. `attended` has a number for each key in declared order, `query` is its declared
+ * position or -1 where queries are other tokens. `act` has what pointing at a key, and choosing it, does. */
+function grids(keys, attended, query, colours, act) {
+  return keys.spaces.map((space) => grid(space, keys.spaces.length > 1, attended, query, colours, act));
+}
+
+function grid(space, isNamed, attended, query, colours, act) {
+  const lengths = space.axes.map(([, length]) => length), shape = frames(lengths);
+  const canvas = document.createElement("canvas");
+  canvas.width = shape.width;
+  canvas.height = shape.height;
+  const image = new ImageData(shape.width, shape.height), words = new Uint32Array(image.data.buffer);
+  let found = 0;
+  const sums = new Float32Array(words.length), sizes = new Float32Array(words.length);
+  for (let at = 0; at < space.size; at++) {
+    const [x, y] = shape.pixel(at), holds = attended[space.offset + at];
+    found += holds;
+    sums[y * shape.width + x] += holds;
+    sizes[y * shape.width + x] += 1;
+  }
+  for (let at = 0; at < words.length; at++)
+    if (sizes[at]) words[at] = packed(mixed(colours.empty, colours.full, sums[at] ? 0.25 + 0.75 * (sums[at] / sizes[at]) : 0));
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  const box = element("div", { class: "grid" });
+  const axes = space.axes.map(([name, length]) => `${name} ${count(length)}`).join(" × ");
+  const text = `${isNamed ? `${space.name}: ` : ""}${count(found)} of ${count(space.size)} keys`;
+  box.append(element("p", { class: "quiet" }, `${text}${lengths.length > 1 ? `, ${axes}` : ""}${shape.caption}`));
+  const frame = element("div", { class: "frame" });
+  frame.append(canvas);
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `${text} attended, on a grid of ${axes}`);
+  canvas.style.height = shape.flat ? "30px" : "auto";
+  if (query >= space.offset && query < space.offset + space.size) frame.append(ring(shape, query - space.offset));
+  const at = (event) => {
+    const place = canvas.getBoundingClientRect();
+    const x = Math.floor(((event.clientX - place.left) / place.width) * shape.width);
+    const y = Math.floor(((event.clientY - place.top) / place.height) * shape.height);
+    const number = shape.token(x, y);
+    return number === null ? null : space.offset + number;
+  };
+  canvas.addEventListener("pointermove", (event) => act.hover(at(event)));
+  canvas.addEventListener("pointerleave", () => act.hover(null));
+  canvas.addEventListener("click", (event) => act.choose(at(event)));
+  box.append(frame);
+  return box;
+}
+
+function ring(shape, token) {
+  const [x, y] = shape.pixel(token), mark = element("div", { class: "ring" });
+  mark.style.left = `${((x + 0.5) / shape.width) * 100}%`;
+  mark.style.top = `${((y + 0.5) / shape.height) * 100}%`;
+  return mark;
+}
+
+/** Where tokens of a grid are drawn: the last two axes as a frame, others as frames side by side. */
+function frames(lengths) {
+  if (lengths.length === 1) return strip(lengths[0]);
+  const [height, width] = lengths.slice(-2), number = lengths.slice(0, -2).reduce((a, b) => a * b, 1);
+  const across = Math.max(1, Math.min(number, Math.round(Math.sqrt((number * height) / width))));
+  const down = Math.ceil(number / across), size = height * width;
+  return {
+    width: across * (width + GAP) - GAP,
+    height: down * (height + GAP) - GAP,
+    caption: number > 1 ? `; ${number} frames, row by row` : "",
+    pixel(token) {
+      const frame = Math.floor(token / size), inside = token % size;
+      return [(frame % across) * (width + GAP) + (inside % width), Math.floor(frame / across) * (height + GAP) + Math.floor(inside / width)];
+    },
+    token(x, y) {
+      const column = Math.floor(x / (width + GAP)), row = Math.floor(y / (height + GAP));
+      const [left, top] = [x - column * (width + GAP), y - row * (height + GAP)], frame = row * across + column;
+      return x < 0 || y < 0 || left >= width || top >= height || column >= across || frame >= number ? null : frame * size + top * width + left;
+    },
+  };
+}
+
+/** A line of tokens, several to a pixel where there are many. */
+function strip(length) {
+  const width = Math.min(length, STRIP);
+  return {
+    width,
+    height: 1,
+    flat: true,
+    caption: "",
+    pixel: (token) => [Math.floor((token * width) / length), 0],
+    token: (x) => (x < 0 || x >= width ? null : Math.min(length - 1, Math.ceil((x * length) / width))),
+  };
+}
+
+function element(name, attributes = {}, text = "") {
+  const made = document.createElement(name);
+  for (const [each, content] of Object.entries(attributes)) made.setAttribute(each, content);
+  if (text !== "") made.textContent = text;
+  return made;
+}

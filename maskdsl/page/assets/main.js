@@ -1,0 +1,284 @@
+// The page: what is chosen, and everything that follows from it.
+
+const content = JSON.parse(byId("data").textContent);
+
+class Page {
+  constructor(model, columns, tables, blobs) {
+    this.model = model;
+    this.blobs = blobs;
+    this.evaluator = new Evaluator(model, columns, tables);
+    this.queries = new Tokens(model.queries, columns.query);
+    this.keys = new Tokens(model.keys, columns.key);
+    this.chosen = { head: 0, order: 0, block: this.usualBlock() };
+    this.query = null;
+    this.map = new AttentionMap(byId("map"), {
+      hover: (pair, x, y) => this.hover(pair, x, y),
+      choose: (pair) => this.choose(pair && this.scene.place("query", pair.query)),
+      move: (pair) => this.move(pair),
+    });
+  }
+
+  /** The largest tiles of which there are enough to see something. */
+  usualBlock() {
+    const sizes = this.model.orders[0].blocks.map((each) => each.size);
+    const found = sizes.findIndex(([rows, columns]) => this.queries.length / rows >= 12 && this.keys.length / columns >= 12);
+    return found < 0 ? sizes.length - 1 : found;
+  }
+
+  async open() {
+    const { model } = this;
+    byId("name").textContent = model.name;
+    byId("doc").textContent = model.doc;
+    byId("parameters").replaceChildren(
+      ...[...model.parameters, ["heads", String(model.heads)]].map(([name, value]) => {
+        const item = element("span", {}, `${name} `);
+        item.append(element("b", {}, value));
+        return item;
+      }),
+    );
+    byId("notes").replaceChildren(...model.notes.map((note) => element("li", {}, note)));
+    showSource(model.source);
+    this.restore();
+    this.fill("head", model.classes.map((each) => each.name));
+    this.fill("order", model.orders.map((each) => (each.name === "declared" ? "as declared" : each.name)));
+    this.fill("block", model.orders[0].blocks.map((each) => each.size.join(" × ")));
+    byId("in").addEventListener("click", () => this.map.glide(2));
+    byId("out").addEventListener("click", () => this.map.glide(1 / 2));
+    byId("whole").addEventListener("click", () => this.map.whole());
+    byId("clear").addEventListener("click", () => this.choose(null));
+    await this.show();
+    if (this.query !== null) this.choose(this.query);
+  }
+
+  fill(what, names) {
+    const select = byId(what);
+    select.replaceChildren(...names.map((name, number) => element("option", { value: String(number) }, name)));
+    select.value = String(this.chosen[what]);
+    select.disabled = names.length === 1;
+    select.addEventListener("change", async () => {
+      this.chosen[what] = Number(select.value);
+      await this.show();
+      say(byId("summary").textContent);
+    });
+  }
+
+  /** Draws what is chosen. */
+  async show() {
+    const { model, blobs, chosen: { head, order, block } } = this, layout = model.orders[order], tiles = layout.blocks[block];
+    const runs = async (numbers) => {
+      const [row, start, end] = await Promise.all(numbers.map((number) => blobs.get(number)));
+      return { row, start, end };
+    };
+    const places = async (side) => (layout.places[side][head] === null ? null : blobs.get(layout.places[side][head]));
+    const [full, partial, query, key] = await Promise.all([
+      runs(tiles.maps[head].full), runs(tiles.maps[head].partial), places("query"), places("key"),
+    ]);
+    const orders = { query, key };
+    this.scene = {
+      queries: this.queries, keys: this.keys, evaluator: this.evaluator, relation: model.relation,
+      block: tiles.size, full, partial, head, orders,
+      place: (side, at) => (orders[side] === null ? at : orders[side][at]),
+    };
+    const figures = [[model.classes[head].name, tiles.figures[head]]];
+    if (model.heads > 1 && model.classes.length > 1) figures.push([`all ${model.heads}`, tiles.total]);
+    showFigures(figures);
+    byId("summary").textContent = summaryText(tiles.figures[head], tiles.size, this.keys.length);
+    this.colour();
+    this.hover(null);
+    this.keep();
+  }
+
+  colour() {
+    const colours = new Colours(this.model.palette, document.documentElement.dataset.theme === "dark");
+    this.colours = colours;
+    showLegend(colours);
+    this.map.show(this.scene, colours);
+    if (this.query !== null) this.light();
+  }
+
+  /** What there is to say about a pair of declared positions. */
+  pair(query, key) {
+    const { head } = this.chosen, value = (part) => Boolean(this.evaluator.one(part.node, query, key, head));
+    return { query, key, reason: explained(this.model.clauses, value) };
+  }
+
+  /** The same of laid-out places, with the tile. */
+  placed({ query, key }) {
+    const { scene } = this, [rows, columns] = scene.block;
+    const tile = ["full", "partial"].find((kind) => covers(scene[kind], Math.floor(query / rows), Math.floor(key / columns)));
+    return { ...this.pair(scene.place("query", query), scene.place("key", key)), tile: tile ?? "empty" };
+  }
+
+  hover(places, x, y) {
+    const tip = byId("tip");
+    tip.hidden = places === null;
+    const pair = places && this.placed(places);
+    showPair(pair, this.queries, this.keys, this.chosen.head);
+    if (pair === null) return;
+    tip.replaceChildren(verdict(pair.reason.allowed), element("div", {}, this.pairText(pair)), element("div", { class: "quiet" }, reasonText(pair.reason)));
+    const room = this.map.width - tip.offsetWidth - 4, below = y + 18 + tip.offsetHeight < this.map.height;
+    tip.style.left = `${Math.max(4, Math.min(x + 16, room))}px`;
+    tip.style.top = `${below ? y + 18 : y - tip.offsetHeight - 12}px`;
+  }
+
+  pairText({ query, key }) {
+    return `query ${this.queries.short(query)} \u2192 key ${this.keys.short(key)}`;
+  }
+
+  move(places) {
+    const pair = this.placed(places);
+    showPair(pair, this.queries, this.keys, this.chosen.head);
+    say(`${this.pairText(pair)}: ${pair.reason.allowed ? "attends" : "does not attend"}, ${reasonText(pair.reason)}`);
+  }
+
+  /** Lights the keys of a query by its declared position; null for none. */
+  choose(query) {
+    this.query = query;
+    byId("chosen").hidden = query === null;
+    this.keep();
+    if (query === null) {
+      this.map.lit = null;
+      this.map.redraw();
+      return say("no query is chosen");
+    }
+    const found = this.light();
+    say(`query ${this.queries.short(query)} attends ${count(found)} keys`);
+  }
+
+  light() {
+    const { query, scene, keys } = this, attended = this.keysOf(query);
+    const place = scene.orders.query === null ? query : scene.orders.query.indexOf(query);
+    const laid = scene.orders.key === null ? attended : attended.map((_, at) => attended[scene.orders.key[at]]);
+    this.map.lit = { place, runs: runsOf(laid) };
+    this.map.redraw();
+    const found = attended.reduce((sum, each) => sum + each, 0);
+    byId("chosen-title").textContent = `Keys of query ${this.queries.short(query)}`;
+    byId("chosen-text").textContent = `${count(found)} of ${count(keys.length)} keys attended, ${percent(found / keys.length)}.`;
+    const same = this.model.selfAttention;
+    byId("grids").replaceChildren(
+      ...grids(keys, attended, same ? query : -1, this.colours, {
+        hover: (key) => showPair(key === null ? null : this.seen(query, key), this.queries, this.keys, this.chosen.head),
+        choose: (key) => same && key !== null && this.choose(key),
+      }),
+    );
+    return found;
+  }
+
+  /** A pair of declared positions with its tile. */
+  seen(query, key) {
+    const { orders } = this.scene, place = (side, at) => (orders[side] === null ? at : orders[side].indexOf(at));
+    return this.placed({ query: place("query", query), key: place("key", key) });
+  }
+
+  /** For each key, in declared order, whether the query attends it. */
+  keysOf(query) {
+    const attended = new Uint8Array(this.keys.length), { places } = this.evaluator;
+    for (let begin = 0; begin < attended.length; begin += CHUNK) {
+      const size = Math.min(CHUNK, attended.length - begin);
+      places.query.fill(query, 0, size);
+      for (let at = 0; at < size; at++) places.key[at] = begin + at;
+      attended.set(this.evaluator.run(this.model.relation, size, this.chosen.head).subarray(0, size), begin);
+    }
+    return attended;
+  }
+
+  // What is chosen stays when the page is loaded anew: behind the `#` of its address.
+
+  keep() {
+    const { model, chosen } = this, names = new URLSearchParams({
+      head: model.classes[chosen.head].name, order: model.orders[chosen.order].name, block: model.orders[0].blocks[chosen.block].size.join("x"),
+    });
+    if (this.query !== null) names.set("query", String(this.query));
+    history.replaceState(null, "", `#${names}`);
+  }
+
+  restore() {
+    const { model, chosen } = this, names = new URLSearchParams(location.hash.slice(1)), query = Number(names.get("query") ?? NaN);
+    const place = (list, name, otherwise) => {
+      const found = list.indexOf(name);
+      return found < 0 ? otherwise : found;
+    };
+    chosen.head = place(model.classes.map((each) => each.name), names.get("head"), chosen.head);
+    chosen.order = place(model.orders.map((each) => each.name), names.get("order"), chosen.order);
+    chosen.block = place(model.orders[0].blocks.map((each) => each.size.join("x")), names.get("block"), chosen.block);
+    if (Number.isInteger(query) && query >= 0 && query < this.queries.length) this.query = query;
+  }
+}
+
+/** Whether a tile is among some runs. */
+function covers(runs, row, column) {
+  for (let run = runs.row[row]; run < runs.row[row + 1] && runs.start[run] <= column; run++) if (column < runs.end[run]) return true;
+  return false;
+}
+
+/** Begin and end of each stretch of ones. */
+function runsOf(values) {
+  const runs = [];
+  for (let at = 0; at < values.length; at++) {
+    if (values[at] && !values[at - 1]) runs.push(at);
+    if (values[at] && !values[at + 1]) runs.push(at + 1);
+  }
+  return runs;
+}
+
+function say(text) {
+  byId("live").textContent = text;
+}
+
+// Light and dark
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  byId("theme").textContent = theme === "dark" ? "Light" : "Dark";
+  byId("theme").setAttribute("aria-label", `Switch to ${theme === "dark" ? "light" : "dark"} colours`);
+}
+
+function startTheme(page) {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  let kept = null;
+  try {
+    kept = localStorage.getItem("maskdsl-theme");
+  } catch {
+    // files may have no storage
+  }
+  const system = () => (dark.matches ? "dark" : "light");
+  const set = (theme) => {
+    setTheme(theme);
+    if (page()) page().colour();
+  };
+  set(kept ?? system());
+  dark.addEventListener("change", () => kept ?? set(system()));
+  byId("theme").addEventListener("click", () => {
+    kept = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    try {
+      localStorage.setItem("maskdsl-theme", kept);
+    } catch {
+      // nor keep anything
+    }
+    set(kept);
+  });
+}
+
+async function loaded(model) {
+  const blobs = new Blobs(model.blobs), columns = { query: {}, key: {} }, tables = {};
+  for (const [side, { columns: known }] of [["query", model.queries], ["key", model.keys]])
+    for (const [name, numbers] of Object.entries(known))
+      columns[side][name] = await Promise.all(numbers.map((number) => blobs.get(number)));
+  for (const [name, { shape, values }] of Object.entries(model.tables)) tables[name] = { shape, values: await blobs.get(values) };
+  return new Page(model, columns, tables, blobs);
+}
+
+async function start() {
+  let page = null;
+  startTheme(() => page);
+  byId("help-button").addEventListener("click", () => byId("help").showModal());
+  if (content.watch) watch(content.watch);
+  if (!content.model) return;
+  if (typeof DecompressionStream === "undefined") return showProblem("It cannot unpack compressed data. Browsers of 2023 and later can.", "This browser is too old for this page");
+  page = await loaded(content.model);
+  byId("page").hidden = false;
+  await page.open();
+  window.maskdsl = page;
+}
+
+start();

@@ -1,0 +1,151 @@
+// What stands beside the map: the pair, the figures, the pattern's text with the lines that decide, the legend.
+
+const byId = (id) => document.getElementById(id);
+
+/** A pair in a table of two tokens, the verdict, and every line that speaks about it. `names` are of the two sides. */
+function showPair(pair, queries, keys, head) {
+  const box = byId("pair");
+  box.replaceChildren();
+  if (pair === null) {
+    box.append(element("p", { class: "quiet" }, "Point at the map, or move over it with the arrow keys."));
+    return markLines(null);
+  }
+  const { reason } = pair;
+  box.append(verdict(reason.allowed));
+  box.append(element("span", { class: "quiet" }, `  in ${{ empty: "an empty", partial: "a partial", full: "a full" }[pair.tile]} tile`));
+  box.append(tokensTable(queries.facts(pair.query, head), keys.facts(pair.key, head)));
+  const list = element("ul", { class: "lines" });
+  for (const line of reason.lines) {
+    const row = element("li", { class: reason.deciding.includes(line) ? "deciding" : "" });
+    row.append(element("span", { class: line.holds ? "holds" : "fails", "aria-label": line.holds ? "holds" : "does not hold" }, line.holds ? "\u2713" : "\u2717"));
+    row.append(element("span", { class: "quiet" }, `line ${line.line}`));
+    row.append(marked(line, reason));
+    list.append(row);
+  }
+  box.append(list);
+  return markLines(reason);
+}
+
+function verdict(allowed) {
+  return element("span", { class: `verdict ${allowed ? "allow" : "forbid"}` }, allowed ? "\u2713 attends" : "\u2717 does not attend");
+}
+
+function tokensTable(query, key) {
+  const names = [...new Set([...query, ...key].map(([name]) => name))];
+  const values = [new Map(query), new Map(key)];
+  const table = element("table", { class: "tokens" }), head = table.createTHead().insertRow(), body = table.createTBody();
+  for (const name of ["", "query", "key"]) head.append(element("th", { scope: "col" }, name));
+  for (const name of names) {
+    const row = body.insertRow();
+    row.append(element("th", { scope: "row" }, name));
+    for (const each of values) row.insertCell().textContent = each.get(name) ?? "\u2013";
+  }
+  return table;
+}
+
+/** The text of a line with its decisive part marked. */
+function marked(line, reason) {
+  const code = element("code", { class: line.holds ? "allow" : "forbid" }), { part } = line;
+  const at = line.text.indexOf(part.text);
+  if (!reason.deciding.includes(line) || at < 0) {
+    code.append(line.text);
+    return code;
+  }
+  code.append(line.text.slice(0, at), element("mark", {}, part.text), line.text.slice(at + part.text.length));
+  return code;
+}
+
+/** In words: `line 6 allows it: window(size)`. */
+function reasonText(reason) {
+  const [first] = reason.deciding, lines = reason.deciding.map((line) => line.line).join(", ");
+  if (reason.allowed) return `line ${first.line} allows it: ${first.part.text}`;
+  if (reason.deciding.length > 1) return `none of lines ${lines} allows it`;
+  return `line ${first.line} forbids it: ${first.part.text}`;
+}
+
+function showSource({ file, first, lines }) {
+  byId("file").textContent = file;
+  byId("source").replaceChildren(
+    ...lines.map((text, number) => {
+      const line = element("li", { id: `line-${first + number}` });
+      line.append(element("span", { class: "number", "aria-hidden": "true" }, String(first + number)), text);
+      return line;
+    }),
+  );
+}
+
+function markLines(reason) {
+  for (const line of byId("source").children) line.className = "";
+  if (reason === null) return;
+  for (const line of reason.deciding) {
+    const count = line.text.split("\n").length;
+    for (let at = line.line; at < line.line + count; at++) byId(`line-${at}`)?.classList.add(reason.allowed ? "allow" : "forbid");
+  }
+}
+
+const FIGURES = [
+  ["density", (each) => percent(each.density), "large"],
+  ["tiles computed", (each) => percent(each.block_density)],
+  ["full tiles", (each) => count(each.full_tiles)],
+  ["partial tiles", (each) => count(each.partial_tiles)],
+  ["empty tiles", (each) => count(each.tiles - each.full_tiles - each.partial_tiles)],
+  ["waste: computed, then masked", (each) => percent(each.waste)],
+  ["keys a query, least", (each) => count(each.least_keys)],
+  ["median", (each) => value(each.median_keys)],
+  ["most", (each) => count(each.most_keys)],
+  ["forward", (each) => scaled(each.forward_flops, "FLOP")],
+  ["backward", (each) => scaled(each.backward_flops, "FLOP")],
+  ["faster than dense, at most", (each) => times(each.speedup_bound)],
+];
+
+/** A column for the head that is shown and, where there are several, one for all. */
+function showFigures(columns) {
+  const table = byId("figures");
+  table.replaceChildren();
+  if (columns.length > 1) {
+    const head = table.createTHead().insertRow();
+    for (const name of ["", ...columns.map(([each]) => each)]) head.append(element("th", { scope: "col" }, name));
+  }
+  const body = table.createTBody();
+  for (const [name, text, kind] of FIGURES) {
+    const row = body.insertRow();
+    if (kind) row.className = kind;
+    row.append(element("th", { scope: "row" }, name));
+    for (const [, figures] of columns) row.insertCell().textContent = text(figures);
+  }
+}
+
+/** The map in words. */
+function summaryText(figures, block, keys) {
+  const [least, most] = [count(figures.least_keys), count(figures.most_keys)];
+  const range = least === most ? `exactly ${least}` : `${least} to ${most}`;
+  const empty = figures.tiles - figures.full_tiles - figures.partial_tiles;
+  return (
+    `A query attends ${range} of ${count(keys)} keys, ${percent(figures.density)} of all pairs. Of the tiles of ` +
+    `${block.join(" × ")} tokens ${count(figures.full_tiles)} are full, ${count(figures.partial_tiles)} partial and ` +
+    `${count(empty)} empty; ${percent(figures.waste)} of the pairs computed are masked.`
+  );
+}
+
+function showLegend(colours) {
+  const swatches = [
+    ["empty tile: skipped", () => colours.empty],
+    ["masked pair of a partial tile: computed for nothing", () => colours.masked],
+    ["partial: few to all pairs attend", (x, width) => colours.shade(x / (width - 1))],
+    ["full tile", () => colours.full],
+  ];
+  byId("legend").replaceChildren(
+    ...swatches.map(([text, shade], number) => {
+      const item = element("li"), canvas = element("canvas", { "aria-hidden": "true" });
+      const width = number === 2 ? 56 : 16, context = canvas.getContext("2d");
+      canvas.width = width;
+      canvas.height = 14;
+      for (let x = 0; x < width; x++) {
+        context.fillStyle = css(shade(x, width));
+        context.fillRect(x, 0, 1, 14);
+      }
+      item.append(canvas, text);
+      return item;
+    }),
+  );
+}

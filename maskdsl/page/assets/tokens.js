@@ -1,0 +1,72 @@
+// Tokens in words: their space, their coordinates, and numbers as people read them.
+
+const count = (number) => number.toLocaleString("en-US");
+
+/** Three digits that count: `12.3`, `0.0512`. */
+function digits(value) {
+  if (Number.isInteger(value) && Math.abs(value) < 1000) return String(value);
+  const before = Math.abs(value) >= 1 ? String(Math.trunc(Math.abs(value))).length : 0;
+  return value.toFixed(Math.max(0, 3 - before));
+}
+
+/** What is more than nothing never reads as nothing, nor what is less than all as all. */
+function percent(part) {
+  const value = 100 * part;
+  if (value > 0 && value < 0.001) return "< 0.001 %";
+  if (value >= 99.9 && value < 100) return `${Math.min(value, 99.999).toFixed(3)} %`;
+  return `${digits(value)} %`;
+}
+
+function scaled(number, unit) {
+  let level = 0;
+  for (; number >= 1000 && level < 6; level++) number /= 1000;
+  return `${digits(number)} ${" kMGTPE"[level].trim()}${unit}`;
+}
+
+const times = (factor) => (factor === undefined ? "no bound" : `${digits(factor)} ×`);
+const value = (number) => (typeof number === "number" && !Number.isInteger(number) ? digits(number) : count(Number(number)));
+
+/** One side of the map: its tokens by their declared positions. */
+class Tokens {
+  constructor(side, columns) {
+    this.length = side.length;
+    this.spaces = side.spaces;
+    this.columns = columns;
+  }
+
+  space(position) {
+    return this.spaces.find((space) => position < space.offset + space.size);
+  }
+
+  coordinate(name, position, head) {
+    const arrays = this.columns[name];
+    return (arrays.length > 1 ? arrays[head] : arrays[0])[position];
+  }
+
+  /** Pairs of a name and a value: position, space where there are several, and all coordinates. */
+  facts(position, head) {
+    const space = this.space(position);
+    const facts = [["position", count(position)]];
+    if (this.spaces.length > 1) facts.push(["space", space.name]);
+    for (const name of space.coordinates)
+      if (name !== space.name || this.spaces.length > 1) facts.push([name, value(this.coordinate(name, position, head))]);
+    return facts;
+  }
+
+  /** `image (3, 17)` */
+  short(position) {
+    const space = this.space(position);
+    if (space.axes.length === 1) return this.spaces.length > 1 ? `${space.name} ${count(position - space.offset)}` : count(position);
+    return `${this.spaces.length > 1 ? `${space.name} ` : ""}(${cell(space, position - space.offset).join(", ")})`;
+  }
+}
+
+/** The place of a space's token on each axis. */
+function cell(space, number) {
+  const place = [];
+  for (const [, length] of [...space.axes].reverse()) {
+    place.unshift(number % length);
+    number = Math.floor(number / length);
+  }
+  return place;
+}

@@ -1,0 +1,35 @@
+// Asks the server whether the file was saved: the page is loaded anew, or an error shown above what was there before.
+
+const PERIOD = 400;
+
+function watch(state) {
+  showProblem(state.error);
+  const ask = async () => {
+    try {
+      const now = await (await fetch("state", { cache: "no-store" })).json();
+      if (now.version !== state.version && now.error === null) return location.reload();
+      showProblem(now.error);
+    } catch {
+      showProblem("The server has ended. `maskdsl view FILE --watch` starts it again.", "No connection");
+    }
+    setTimeout(ask, PERIOD);
+  };
+  setTimeout(ask, PERIOD);
+}
+
+/** An error as the command line prints it, its first lines and carets standing out; null for none. */
+function showProblem(text, title = "The file has an error") {
+  const box = byId("problem");
+  byId("page").classList.toggle("stale", text !== null);
+  if (text === null) return void (box.hidden = true);
+  if (!box.hidden && box.dataset.text === text) return;
+  box.dataset.text = text;
+  byId("problem-title").textContent = title;
+  byId("problem-text").replaceChildren(
+    ...text.split("\n").flatMap((line) => {
+      const kind = /^error\[/.test(line) ? "code" : /\|[ |_/]*\^/.test(line) ? "caret" : "";
+      return [kind ? element("span", { class: kind }, line) : line, "\n"];
+    }),
+  );
+  box.hidden = false;
+}

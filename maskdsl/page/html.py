@@ -1,0 +1,77 @@
+"""One file from the assets and the data: nothing is loaded, and nothing but the page's own script can run."""
+
+import base64
+import hashlib
+import html
+import json
+from functools import cache
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+SCRIPTS = (
+    "decode",
+    "operators",
+    "evaluate",
+    "reasons",
+    "tokens",
+    "colours",
+    "patches",
+    "map",
+    "grid",
+    "panels",
+    "watch",
+    "main",
+)
+"""In the order in which they use each other."""
+
+
+def page_html(data: dict[str, Any] | None, title: str, watch: dict[str, Any] | None = None) -> str:
+    """The page of `page_data`; without data it has only what `watch` says.
+
+    `watch` has the state of the server that the page asks for changes: `version`, and `error` if there is one.
+    """
+    script, style = asset_script(), asset("page.css")
+    content = {"model": data, "watch": watch}
+    return Template(asset("page.html")).substitute(
+        title=html.escape(title),
+        policy=policy(script, style, connects=watch is not None),
+        style=style,
+        data=json_text(content),
+        script=script,
+    )
+
+
+def json_text(value: object) -> str:
+    """JSON that no HTML parser takes for the end of a script or the beginning of a comment."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def policy(script: str, style: str, connects: bool) -> str:
+    """What the browser may do: run this script and use this style, and ask the server that the page came from."""
+    sources = {
+        "default-src": "'none'",
+        "script-src": sha256(script),
+        "style-src": sha256(style),
+        "img-src": "data:",
+        "connect-src": "'self'" if connects else "'none'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in sources.items())
+
+
+def sha256(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def asset(name: str) -> str:
+    return files("maskdsl.page").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+@cache
+def asset_script() -> str:
+    """All scripts as one module, in strict mode and with names of its own."""
+    return "\n".join(asset(f"{name}.js") for name in SCRIPTS)
