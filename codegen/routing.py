@@ -66,7 +66,11 @@ def pooled(x, groups, kind, among=None, heads=None):
         result = result.index_add(2, numbers[0, 0], x)
     else:
         result = result.scatter_add(2, numbers.unsqueeze(-1).expand_as(x), x)
-    result, sizes = result[:, :, : groups.count], sizes[:, :, : groups.count]
+    return finished(result[:, :, : groups.count], sizes[:, :, : groups.count], kind, heads)
+
+
+def finished(result, sizes, kind, heads=None):
+    """What is pooled, from sums or maxima [batch, heads, groups, dim] and their numbers [batch, heads, groups]."""
     if heads is not None:
         members = [[other for other, number in enumerate(heads) if number == own] for own in heads]
         result = torch.stack(
@@ -181,9 +185,14 @@ def nearest(x, rows):
     return (rows.square().sum(dim=-1).unsqueeze(-2) - 2 * products).argmin(dim=-1)
 
 
-def members(x, rows, size):
-    """Which rows chose a vector, a bit for each: every row takes the `size` vectors of the largest product."""
+def members(x, rows, size, present=None):
+    """Which rows chose a vector, a bit for each: every row takes the `size` vectors of the largest product.
+
+    Only those `present`, bool [batch, heads, tokens], if that is said.
+    """
     products = rows @ x.transpose(-1, -2)
+    if present is not None:
+        products = products.masked_fill(~present.unsqueeze(-2), -torch.inf)
     chosen = best(products, size)
     return (chosen.long() << torch.arange(rows.shape[-2], device=x.device).unsqueeze(-1)).sum(dim=-2)
 

@@ -11,6 +11,7 @@ from maskdsl.analysis.closed import Limits, closed_limits
 from maskdsl.ir.expressions import Apply, Batch, Coordinate, Expression, Head, InSpace, Read, Side, walk
 from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, Sequence, Shuffled
 from maskdsl.ir.routes import GROUP, Route, found_expressions
+from maskdsl.ir.rows import in_parts
 from maskdsl.tile_table import Work
 
 RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends"}) | {
@@ -222,7 +223,7 @@ def make_plan(
 def decode_plan(plan: KernelPlan) -> KernelPlan:
     """The plan for queries that stand anywhere: tokens as declared, as these may be far apart in an order."""
     queries, keys = (replace(each, order=()) for each in plan.sequences)
-    return replace(plan, mask=replace(plan.mask, queries=queries, keys=keys), refine=True)
+    return replace(plan, mask=replace(in_parts(plan.mask), queries=queries, keys=keys), refine=True)
 
 
 def coordinate_names(expressions: Iterable[Expression], side: Side) -> tuple[str, ...]:

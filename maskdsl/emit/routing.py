@@ -201,7 +201,7 @@ class Part:
         yield self.printed(f"{stem}_candidates", route.candidates, texts)
         if not isinstance(chosen, Constant):
             yield self.printed(f"{stem}_chosen", chosen, texts)
-        yield self.selection(route, chosen, stem)
+        yield from self.selection(route, chosen, stem)
 
     def chosen(self, route: Route) -> Expression:
         """What the selector is told: a number, a share, a threshold."""
@@ -209,7 +209,7 @@ class Part:
             case TopCount(count=expression) | TopMass(mass=expression) | Above(threshold=expression):
                 return expression
 
-    def selection(self, route: Route, chosen: Expression, stem: str) -> list[str]:
+    def selection(self, route: Route, chosen: Expression, stem: str) -> Iterator[list[str]]:
         value = repr(chosen.value) if isinstance(chosen, Constant) else f"{stem}_chosen(**values)"
         match route.selector:
             case TopCount():
@@ -220,6 +220,7 @@ class Part:
                     choose = f"heaviest(s, {value}.flatten(-2))"
             case Above():
                 choose, whole = f"s > {value}", False
+        yield [f"def {stem}_choose(s, values):", f"    return {choose}"]
         lines = [
             f"queries = {stem}_queries(device=q.device, **inputs)",
             f"keys = {stem}_keys(device=q.device, **inputs)",
@@ -240,11 +241,11 @@ class Part:
             "    products,",
             f"    {stem}_score,",
             f"    {stem}_candidates,",
-            f"    lambda s, values: {choose},",
+            f"    {stem}_choose,",
             *(["    whole=True,"] if whole else []),
             ")",
         ]
-        return self.function(*lines)
+        yield self.function(*lines)
 
     def groups(self, grouping: Grouping, side: Side) -> str:
         if grouping.by in (None, "i"):
@@ -257,9 +258,7 @@ class Part:
 
     def having(self, name: str, sequence: Sequence) -> str | None:
         """Which tokens have a coordinate; None if all do."""
-        definition = sequence.definition(name)
-        names = {space for space, _ in definition.sources} if definition is not None else set()
-        has = [each.name in names or each.axis(name) is not None for each in sequence.spaces]
+        has = sequence.having(name)
         if all(has):
             return None
         pairs = zip(sequence.spaces, has, strict=True)
@@ -275,10 +274,11 @@ class Part:
         if pool.by_key_head:
             extra += ", heads=shared_by(q.shape[1], k.shape[1])"
         elif pool.heads is not None:
-            extra += f", heads={self.heads(pool.heads)}"
+            extra += f", heads={pool_numbers(pool.heads, self.plan.mask.heads)}"
         return f'pooled({self.vectors(side)}, {groups}, "{pool.kind}"{extra})'
 
-    def heads(self, expression: Expression) -> list[int]:
-        """The number of each head's pool."""
-        numbers = evaluate(expression, lambda _: np.arange(self.plan.mask.heads), {})
-        return [int(number) for number in np.broadcast_to(numbers, self.plan.mask.heads)]
+
+def pool_numbers(expression: Expression, heads: int) -> list[int]:
+    """The number of each head's pool."""
+    numbers = evaluate(expression, lambda _: np.arange(heads), {})
+    return [int(number) for number in np.broadcast_to(numbers, heads)]

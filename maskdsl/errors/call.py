@@ -372,9 +372,19 @@ class LaidOutPooled(Diagnostic):
     pattern: str
 
 
-class PartOfRoute(Diagnostic):
+class LaidOutRoute(Diagnostic):
     code = "E452"
-    message = "`{pattern}` finds pairs in all queries and keys, in declared order"
-    label = "chunks, pages, packed sequences and laid-out tensors are not looked through"
+    message = '`{pattern}` finds pairs in queries and keys in declared order, and the layout is "ordered"'
+    label = "this pattern"
 
     pattern: str
+
+
+class AbsentQueries(Diagnostic):
+    code = "E453"
+    message = "`{pattern}` finds `{route}` in queries that are not in this call"
+    label = "this pattern"
+    help = "all queries of a group that is pooled, or chooses as one, must be in the call"
+
+    pattern: str
+    route: str

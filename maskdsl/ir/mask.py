@@ -167,6 +167,12 @@ class Sequence:
     def definition(self, name: str) -> CoordinateDefinition | None:
         return next((each for each in self.coordinates if each.name == name), None)
 
+    def having(self, name: str) -> tuple[bool, ...]:
+        """For each space, whether its tokens have the coordinate."""
+        definition = self.definition(name)
+        names = {space for space, _ in definition.sources} if definition is not None else set()
+        return tuple(name == "i" or each.name in names or each.axis(name) is not None for each in self.spaces)
+
 
 class DimensionKind(StrEnum):
     BATCH = auto()

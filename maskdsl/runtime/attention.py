@@ -20,9 +20,10 @@ from maskdsl.runtime.kernel import Kernel
 from maskdsl.runtime.operators import ATTENTION
 from maskdsl.runtime.recipes import Bound, Recipe, register
 from maskdsl.runtime.regroup import two_passes
-from maskdsl.runtime.routing import with_found
+from maskdsl.runtime.routing import with_found, with_found_in_part
 from maskdsl.runtime.state import States
 from maskdsl.runtime.varlen import attend_packed
+from maskdsl.runtime.where import located
 
 
 class BaseAttention:
@@ -65,22 +66,29 @@ class BaseAttention:
         queries outside the pattern are not found by a check, and give zeros.
         """
         q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
-        where = query_start, key_lengths, page_table, page_size
-        if self.signature.finds:
-            if layout != "declared" or any(each is not None for each in where):
-                raise AttnError(errors.PartOfRoute(pattern=self.signature.pattern, span=self.signature.span))
-            tensors = with_found(self.recipe, q, k, tensors)
-            passes = two_passes(self.recipe.bound(q.shape[2], k.shape[2]))
-            if passes is not None:
-                out, lse = passes.attend(q, k, v, tensors)
-                return (out, lse) if return_lse else out
-        if any(each is not None for each in where):
+        where = located(q, query_start, key_lengths, page_table, page_size)
+        if where is not None:
             if layout != "declared":
                 raise AttnError(errors.ChunkLayout(layout=layout))
-            out, lse = attend(self.handle, q, k, v, tensors, *where)
+            tensors = with_found_in_part(self.recipe, q, k, tensors, where)
+            out, lse = attend(self.handle, q, k, v, tensors, where)
         else:
-            out, lse = ATTENTION(q, k, v, tensors, self.handle, layout, return_lse)
+            out, lse = self.whole(q, k, v, tensors, layout, return_lse)
         return (out, lse) if return_lse else out
+
+    def whole(
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], layout: str, wants_lse: bool
+    ) -> tuple[Tensor, Tensor]:
+        """All queries of the pattern, from given inputs."""
+        if self.signature.finds:
+            if layout != "declared":
+                raise AttnError(errors.LaidOutRoute(pattern=self.signature.pattern, span=self.signature.span))
+            inputs = with_found(self.recipe, q, k, inputs)
+            passes = two_passes(self.recipe.bound(q.shape[2], k.shape[2]))
+            if passes is not None:
+                return passes.attend(q, k, v, inputs)
+        out, lse = ATTENTION(q, k, v, inputs, self.handle, layout, wants_lse)
+        return out, lse
 
     def varlen(
         self,
@@ -102,8 +110,6 @@ class BaseAttention:
         (in cross-attention, the first), or begin at `query_start`, [sequences]. The log-sum-exp is [heads, queries].
         """
         q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
-        if self.signature.finds:
-            raise AttnError(errors.PartOfRoute(pattern=self.signature.pattern, span=self.signature.span))
         ends = cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
         recipe = self.recipe.longest(cu_seqlens_q, ends)
         out, lse = attend_packed(recipe, q, k, v, tensors, cu_seqlens_q, ends, query_start)

@@ -6,6 +6,7 @@ compiled stays known after the `Attention` is gone, without the tiles that it ke
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from threading import Lock
 from typing import NamedTuple, Protocol
@@ -16,6 +17,7 @@ from torch import Tensor
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import call as errors
 from maskdsl.ir.chunk import Gathered
+from maskdsl.ir.rows import by_row, in_parts
 from maskdsl.plan import KernelPlan, make_plan
 from maskdsl.runtime.backends import BACKENDS
 from maskdsl.runtime.checks import Signature, check_inputs, check_sizes
@@ -23,6 +25,7 @@ from maskdsl.runtime.decoder import Decoder
 from maskdsl.runtime.digest import digest
 from maskdsl.runtime.finder import Finder
 from maskdsl.runtime.kernel import Kernel
+from maskdsl.runtime.part_finder import PartFinder
 from maskdsl.runtime.state import States
 from maskdsl.runtime.tokens import Kept
 from maskdsl.runtime.triton import serves
@@ -98,6 +101,16 @@ class Bound:
     def finder(self) -> Finder:
         """What finds the inputs that nobody gives."""
         return Finder(self.plan, self.states)
+
+    @cached_property
+    def part_finder(self) -> PartFinder:
+        """What finds them for some of the queries."""
+        return PartFinder(replace(self.plan, mask=by_row(self.plan.mask)))
+
+    @cached_property
+    def in_parts(self) -> "Bound":
+        """What computes calls of some of the queries, from given inputs and those that `part_finder` finds."""
+        return Bound(replace(self.plan, mask=in_parts(self.plan.mask)), self.backend) if self.plan.mask.found else self
 
     def over(self, kind: type[Gathered], *sizes: int) -> "Over":
         """The mask over other tokens of such numbers, for the same backend."""

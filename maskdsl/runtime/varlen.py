@@ -11,7 +11,9 @@ from maskdsl.ir.chunk import SEQUENCES, Packed
 from maskdsl.ir.expressions import Side
 from maskdsl.runtime.checks import INTEGER_TYPES, check_inputs, check_tensors, check_values, type_name, wrong_heads
 from maskdsl.runtime.decode import attend_over
+from maskdsl.runtime.parts import Queries
 from maskdsl.runtime.recipes import Bound, Over
+from maskdsl.runtime.routing import found_in_part
 from maskdsl.runtime.tokens import token_values
 from maskdsl.runtime.values import as_given
 
@@ -37,8 +39,12 @@ def attend_packed(
     count, mask = len(cu_seqlens_q) - 1, recipe.plan.mask
     if query_start is None:  # queries are the last of a sequence's tokens
         apart = torch.diff(cu_seqlens_k) - torch.diff(cu_seqlens_q)
-        query_start = apart if mask.self_attention else torch.zeros_like(apart)
+        query_start = apart if mask.is_layer else torch.zeros_like(apart)
     check_starts(recipe, query_start, cu_seqlens_q)
+    if mask.found:
+        inputs = [*inputs, *found_in_sequences(recipe, q, k, inputs, cu_seqlens_q, cu_seqlens_k, query_start)]
+        recipe = recipe.in_parts
+        mask = recipe.plan.mask
     over = recipe.over(Packed, q.shape[2], k.shape[2], count)
     values = dict(zip((each.name for each in mask.inputs), inputs, strict=True))
     places = {}
@@ -51,6 +57,32 @@ def attend_packed(
     values |= packed_values(over, values, count, places)
     out, lse = attend_over(over, q, k, v, values)
     return out[0].transpose(0, 1), lse[0]
+
+
+def found_in_sequences(
+    recipe: Bound,
+    q: Tensor,
+    k: Tensor,
+    inputs: Sequence[Tensor],
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    query_start: Tensor,
+) -> list[Tensor]:
+    """What routes find, with the sequences as entries of a batch that are as long as the longest one. Waits for it."""
+    q, _ = apart(q, cu_seqlens_q)
+    k, present = apart(k, cu_seqlens_k)
+    counts = torch.diff(cu_seqlens_q)
+    totals = torch.diff(cu_seqlens_k) if recipe.plan.mask.is_layer else query_start + counts
+    return found_in_part(recipe, q, k, present, inputs, Queries(query_start.long(), counts, totals))
+
+
+def apart(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+    """Packed x [1, heads, all tokens, dim] as [sequences, heads, tokens, dim], zeros at the ends; which are tokens."""
+    sizes = torch.diff(ends).long()
+    places = torch.arange(int(sizes.max()), device=x.device)
+    present = places < sizes[:, None]
+    index = (ends[:-1, None].long() + places).clamp(max=max(x.shape[2] - 1, 0))
+    return x[0][:, index].transpose(0, 1).masked_fill(~present[:, None, :, None], 0), present
 
 
 def tokens(ends: Tensor, starts: Tensor | None, count: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,8 +128,8 @@ def check(
         if found:
             raise AttnError(*found)
     entries = q.expand(len(ends_q) - 1, -1, -1, -1)
-    check_inputs(mask.inputs, inputs, entries)
-    check_values(mask.inputs, inputs)
+    check_inputs(mask.given, inputs, entries)
+    check_values(mask.given, inputs)
 
 
 def check_starts(recipe: Bound, starts: Tensor, ends: Tensor) -> None:

@@ -69,6 +69,10 @@ def test_decoding(part: int) -> None:
     assert len(found) > 20
 
 
+def test_decoding_of_routes() -> None:
+    assert last_line("routed") == "agreed"
+
+
 def test_tiles_found_by_arithmetic() -> None:
     found = interpret(6, 11, HERE / "limits.attn")
     assert len(found) == 8

@@ -1,0 +1,80 @@
+"""A mask for some of its queries: what routes select has a row for each query of a call, not for each query group.
+
+A query reads its row by its place in the call: its position less that of the first one, which is an input.
+"""
+
+from dataclasses import replace
+
+from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Read, Side, apply, rebuild
+from maskdsl.ir.mask import Clause, Dimension, DimensionKind, Input, MaskIR
+from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.routes import Route
+
+BATCH = Dimension(DimensionKind.BATCH, None, "batch")
+QUERIES = Dimension(DimensionKind.FREE, None, "queries of the call")
+
+
+def by_row(mask: MaskIR) -> MaskIR:
+    """The mask whose tables of selected groups are bool [batch, heads, queries of the call, key groups].
+
+    Routes that select the same for all queries keep one row. The last of the inputs is `start_name(mask)`.
+    """
+    rows = ByRow(mask)
+    tables = {route.name for route in rows.routes}
+    inputs = (row_table(each) if each.name in tables else each for each in mask.inputs)
+
+    def clauses(of: tuple[Clause, ...]) -> tuple[Clause, ...]:
+        return tuple(replace(each, relation=rows.moved(each.relation)) for each in of)
+
+    return replace(
+        mask,
+        inputs=(*inputs, Input(start_name(mask), Type.INT, (BATCH,))),
+        attend=clauses(mask.attend),
+        require=clauses(mask.require),
+        relation=rows.moved(mask.relation),
+        scores=tuple(map(rows.moved, mask.scores)),
+        weight=None if mask.weight is None else rows.moved(mask.weight),
+        found=tuple(
+            replace(each, candidates=rows.moved(each.candidates)) if isinstance(each, Route) else each
+            for each in mask.found
+        ),
+    )
+
+
+def in_parts(mask: MaskIR) -> MaskIR:
+    """What computes calls of some queries: the mask by row, with what is found as inputs like all others."""
+    return replace(by_row(mask), found=()) if mask.found else mask
+
+
+def start_name(mask: MaskIR) -> str:
+    """The input int [batch] that holds the position of each entry's first query: a name that no other input has."""
+    name = "first_query"
+    while mask.input(name) is not None:
+        name += "_"
+    return name
+
+
+def row_table(declared: Input) -> Input:
+    batch, heads, _, groups = declared.dimensions
+    return replace(declared, dimensions=(batch, heads, QUERIES, groups))
+
+
+class ByRow:
+    """The rewriting of expressions."""
+
+    def __init__(self, mask: MaskIR) -> None:
+        self.routes = [each for each in mask.found if isinstance(each, Route) and each.queries.by is not None]
+        self.names = {each.name for each in self.routes}
+        start = Read(start_name(mask), (Batch(),), Type.INT)
+        self.row = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), start)
+
+    def moved(self, expression: Expression) -> Expression:
+        return rebuild(expression, self.replaced)
+
+    def replaced(self, node: Expression) -> Expression | None:
+        match node:
+            case Read(input=name, indices=(batch, head, query, key)) if name in self.names:
+                assert not isinstance(query, Constant)
+                return replace(node, indices=(batch, head, self.row, key))
+            case _:
+                return None

@@ -1,0 +1,118 @@
+"""The tokens of one side of a route: their coordinates and groups, as the generated module of the routes gives them."""
+
+import inspect
+from collections.abc import Mapping
+from copy import copy
+from functools import cached_property
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors import call as errors
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.routes import Route
+from maskdsl.plan import KernelPlan, identifier
+
+LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
+WORDS = {Side.QUERY: "queries", Side.KEY: "keys"}
+Values = Mapping[str, Tensor]
+"""Inputs by identifier, as generated modules take them, with "batch" and "head", their numbers."""
+
+
+class Tokens(NamedTuple):
+    """All tokens of a side, [batch or 1, heads or 1, tokens]."""
+
+    coordinates: dict[str, Tensor]
+    """By identifier."""
+    groups: Any
+    """`Groups` of the generated module."""
+    among: dict[int, Tensor]
+    """Bool, which tokens are pooled, by the number of the product; those of which all are pooled have none."""
+
+    def existing(self, exists: Tensor) -> Any:
+        """The groups, if only these have tokens, bool [batch, heads or 1, groups]."""
+        groups = copy(self.groups)
+        groups.exists = exists
+        return groups
+
+
+class Grouped:
+    """One side of a route. What no input decides is kept."""
+
+    def __init__(self, plan: KernelPlan, module: ModuleType, route: Route, side: Side) -> None:
+        self.plan = plan
+        self.module = module
+        self.route = route
+        self.side = side
+        self.sequence = plan.mask.queries if side is Side.QUERY else plan.mask.keys
+        self.grouping = route.queries if side is Side.QUERY else route.keys
+        self.stem = identifier(route.name)
+        self.kept: dict[torch.device, Tokens] = {}
+
+    @property
+    def pools_tokens(self) -> bool:
+        """Whether several tokens may be in one group."""
+        return self.grouping.by not in (None, "i")
+
+    @cached_property
+    def is_fixed(self) -> bool:
+        """Whether no call decides anything of it."""
+        names = [f"{self.stem}_{WORDS[self.side]}", *self.among_names.values()]
+        parameters = {each for name in names for each in inspect.signature(getattr(self.module, name)).parameters}
+        inputs = {self.plan.input_identifiers[each.name] for each in self.plan.mask.inputs}
+        return parameters.isdisjoint({*inputs, "head", "batch"})
+
+    @cached_property
+    def among_names(self) -> dict[int, str]:
+        """The functions that say which tokens are pooled, by the number of the product."""
+        pools = [each.query if self.side is Side.QUERY else each.key for each in self.route.products]
+        return {
+            number: f"{self.stem}_{LETTERS[self.side]}_among_{number}"
+            for number, pool in enumerate(pools)
+            if pool.among is not None
+        }
+
+    def tokens(self, values: Values, device: torch.device) -> Tokens:
+        if device in self.kept:
+            return self.kept[device]
+        own = getattr(self.module, f"{self.stem}_{WORDS[self.side]}")(device=device, **values)
+        coordinates = {name: leading(value) for name, value in own.items()}
+        among = {
+            number: leading(getattr(self.module, name)(**{**values, **own}).to(device))
+            for number, name in self.among_names.items()
+        }
+        found = Tokens(coordinates, self.groups(coordinates, device), among)
+        if self.is_fixed:
+            self.kept[device] = found
+        return found
+
+    def groups(self, coordinates: Mapping[str, Tensor], device: torch.device) -> Any:
+        by, count = self.grouping.by, self.grouping.count
+        if by in (None, "i"):
+            return self.module.Groups(count)
+        having = zip(self.sequence.spaces, self.sequence.having(by), strict=True)
+        has = torch.cat([torch.full((space.size,), own, device=device) for space, own in having])
+        try:
+            return self.module.Groups(count, by, coordinates[self.plan.identifiers[by]], has)
+        except self.module.OutsideGroups as error:
+            name, value, count = error.args
+            raise AttnError(errors.GroupRange(name=name, value=value, count=count)) from None
+
+
+def leading(value: Tensor) -> Tensor:
+    """[batch or 1, heads or 1, tokens]."""
+    return value if value.dim() == 3 else value.expand(1, 1, -1)
+
+
+def at(values: Tensor, places: Tensor) -> Tensor:
+    """Values [batch or 1, heads or 1, tokens] at places [batch, any] or [batch, heads or 1, any]: [batch, heads, any].
+
+    Heads are 1 where both have one.
+    """
+    places = places if places.dim() == 3 else places[:, None]
+    heads = max(values.shape[1], places.shape[1])
+    index = places.clamp(max=values.shape[2] - 1).expand(-1, heads, -1)
+    return values.expand(len(places), heads, -1).gather(2, index)

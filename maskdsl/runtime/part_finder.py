@@ -1,0 +1,95 @@
+"""What a pattern finds in some of its queries and in the keys that are there: decoding, chunks, packed sequences."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.routes import Rank, Route
+from maskdsl.plan import KernelPlan
+from maskdsl.runtime.finder import DTYPES, Finder
+from maskdsl.runtime.grouped import Grouped
+from maskdsl.runtime.parts import Part, Queries
+from maskdsl.runtime.state import States
+from maskdsl.runtime.summaries import Summaries, sum_type
+from maskdsl.runtime.values import as_given, as_value
+
+
+class PartFinder:
+    """The generated module of a plan whose mask is `by_row`, and how it is used for parts of calls."""
+
+    def __init__(self, plan: KernelPlan) -> None:
+        self.plan = plan
+        self.finder = Finder(plan, States())
+
+    @property
+    def mask(self) -> MaskIR:
+        return self.plan.mask
+
+    @property
+    def module(self) -> ModuleType:
+        return self.finder.module
+
+    @cached_property
+    def sides(self) -> dict[tuple[str, Side], Grouped]:
+        """Both sides of every route, by its name."""
+        routes = [each for each in self.mask.found if isinstance(each, Route)]
+        sides = (Side.QUERY, Side.KEY)
+        return {(each.name, side): Grouped(self.plan, self.module, each, side) for each in routes for side in sides}
+
+    def summaries(self) -> Summaries:
+        """Of no keys yet."""
+        keys = {name: each for (name, side), each in self.sides.items() if side is Side.KEY}
+        return Summaries(self.plan, self.module, keys)
+
+    @property
+    def given(self) -> tuple[Input, ...]:
+        """The inputs that callers give: not the position of the first query."""
+        return self.mask.given[:-1]
+
+    def values(self, batch: int, device: torch.device, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """What generated functions read, from given inputs in declared order; ranks among it."""
+        names, heads = self.plan.input_identifiers, self.mask.heads
+        values = {names[each.name]: as_value(each, x) for each, x in zip(self.given, inputs, strict=True)}
+        values |= self.finder.states.find(self.plan, {}, batch).curves(device)
+        values["batch"] = torch.arange(batch, device=device)[:, None, None]
+        values["head"] = torch.arange(heads, device=device)[:, None]
+        nothing = torch.empty(batch, heads, 0, 0, device=device)
+        for each in self.mask.found:
+            if isinstance(each, Rank):
+                values[names[each.name]] = getattr(self.module, f"find_{names[each.name]}")(nothing, nothing, values)
+        return values
+
+    def find(
+        self,
+        q: Tensor,
+        queries: Queries,
+        summaries: Summaries,
+        keys: Callable[[], Tensor],
+        inputs: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """What the mask takes besides given inputs: see `Part` for the arguments."""
+        names, start = self.plan.input_identifiers, self.mask.inputs[-1]
+        values = self.values(len(q), q.device, inputs)
+        values[names[start.name]] = queries.starts
+        wide = q.detach().to(sum_type(q))
+        part = Part(self.mask, self.module, self.sides, wide, queries, summaries, keys, values, names)
+        for each in self.mask.found:
+            if not isinstance(each, Rank):
+                values[names[each.name]] = part.found(each)
+        return [as_given(each, values[names[each.name]]).contiguous() for each in self.wanted]
+
+    @property
+    def wanted(self) -> list[Input]:
+        """The inputs that callers do not give, in the order of the mask."""
+        return [each for each in self.mask.inputs if each not in self.given]
+
+    def blank(self, q: Tensor) -> list[Tensor]:
+        """Tensors like those found, with anything in them."""
+        sizes = {DimensionKind.BATCH: q.shape[0], DimensionKind.FREE: q.shape[2]}
+        shapes = [[sizes.get(part.kind, part.size or 0) for part in each.dimensions] for each in self.wanted]
+        return [q.new_empty(shape, dtype=DTYPES[each.type]) for each, shape in zip(self.wanted, shapes, strict=True)]

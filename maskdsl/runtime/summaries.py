@@ -1,0 +1,110 @@
+"""What routes need of the keys that are there: pooled vectors, sizes of groups, nearest centroids. Grows with them."""
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.routes import Nearest, PoolKind, Route
+from maskdsl.plan import KernelPlan
+from maskdsl.runtime.grouped import Grouped, Tokens, Values, at
+
+Name = tuple[str, ...]
+
+
+class Summaries:
+    """Those of the keys that have been added. Tensors have one more place at their end, for what is not there."""
+
+    def __init__(self, plan: KernelPlan, module: ModuleType, sides: Mapping[str, Grouped]) -> None:
+        self.plan = plan
+        self.module = module
+        self.sides = sides
+        """The keys of every route, by its name."""
+        self.tensors: dict[Name, Tensor] = {}
+        self.key_heads = 0
+
+    @property
+    def present(self) -> Tensor:
+        """Bool [batch, keys]: which keys have been added."""
+        return self.tensors["present",][:, :-1]
+
+    def rows(self, name: str) -> Tensor:
+        """int64 [batch, heads, keys]: the nearest centroid of every key; zero where there is none."""
+        return self.tensors[name,][..., :-1]
+
+    def members(self, route: str) -> Tensor:
+        """[batch, heads or 1, groups]: how many keys each group has."""
+        return self.tensors[route, "members"][..., :-1]
+
+    def pool(self, route: str, number: int) -> tuple[Tensor, Tensor]:
+        """The sums or maxima of a product, [batch, heads or key heads, groups, dim], and of how many, without dim."""
+        sums, sizes = self.tensors[route, str(number), "sums"], self.tensors[route, str(number), "sizes"]
+        return sums[:, :, :-1], sizes[..., :-1].expand(sums.shape[0], sums.shape[1], -1)
+
+    def add(self, k: Tensor, places: Tensor, present: Tensor, values: Values) -> None:
+        """Adds keys [batch, key heads, any, dim], in a type for sums, at places [batch, any].
+
+        Those not `present`, bool [batch, any], are zeros and add nothing.
+        """
+        mask, names = self.plan.mask, self.plan.input_identifiers
+        batch, self.key_heads = k.shape[:2]
+        length = mask.keys.length
+        places = places.masked_fill(~present, length)
+        shape = batch, length + 1
+        self.tensor(("present",), lambda: k.new_zeros(shape, dtype=torch.bool)).scatter_(1, places, present)
+        known = {**values}
+        heads = values["head"].shape[0]
+        for each in mask.found:
+            match each:
+                case Nearest(name=name, side=Side.KEY, centroids=centroids):
+                    rows = self.module.nearest(self.module.of_heads(k, heads), values[names[centroids]].to(k.dtype))
+                    kept = self.tensor(
+                        (name,), lambda: k.new_zeros((batch, heads, length + 1), dtype=torch.int64)
+                    ).scatter_(2, places[:, None].expand_as(rows), rows)
+                    known[names[name]] = kept[..., :-1]
+                case Route() if self.sides[each.name].pools_tokens:
+                    tokens = self.sides[each.name].tokens(known, k.device)
+                    self.add_route(each, tokens, k, places, present)
+
+    def add_route(self, route: Route, tokens: Tokens, k: Tensor, places: Tensor, present: Tensor) -> None:
+        groups, batch = tokens.groups, len(k)
+        numbers = at(groups.numbers, places).masked_fill(~present[:, None], groups.count)
+        self.count((route.name, "members"), numbers, k)
+        for number, product in enumerate(route.products):
+            own = numbers
+            if number in tokens.among:
+                own = torch.where(at(tokens.among[number], places), numbers, groups.count)
+            self.count((route.name, str(number), "sizes"), own, k)
+            x = k if own.shape[1] == 1 else self.module.of_heads(k, own.shape[1])
+            largest = product.key.kind is PoolKind.MAX
+            fill, shape = -torch.inf if largest else 0, (batch, x.shape[1], groups.count + 1, x.shape[3])
+            sums = self.tensor((route.name, str(number), "sums"), lambda: x.new_full(shape, fill))  # noqa: B023
+            add_vectors(sums, own, x, largest)
+
+    def count(self, name: Name, numbers: Tensor, like: Tensor) -> None:
+        shape = *numbers.shape[:2], self.sides[name[0]].grouping.count + 1
+        self.tensor(name, lambda: like.new_zeros(shape)).scatter_add_(2, numbers, like.new_ones(()).expand_as(numbers))
+
+    def tensor(self, name: Name, make: Callable[[], Tensor]) -> Tensor:
+        if name not in self.tensors:
+            self.tensors[name] = make()
+        return self.tensors[name]
+
+
+def add_vectors(sums: Tensor, numbers: Tensor, x: Tensor, largest: bool) -> None:
+    """Adds x [batch, heads, any, dim] to sums [batch, heads, groups, dim], or finds maxima."""
+    index = numbers.unsqueeze(-1).expand_as(x)
+    if largest:
+        sums.scatter_reduce_(2, index, x, "amax")
+    elif numbers.shape[1] > 1:
+        sums.scatter_add_(2, index, x)
+    else:  # whole rows are added several times as fast
+        for entry, own in enumerate(numbers[:, 0]):
+            sums[entry].index_add_(1, own, x[entry])
+
+
+def sum_type(x: Tensor) -> torch.dtype:
+    """Of sums and scores."""
+    return torch.promote_types(x.dtype, torch.float32)

@@ -1,0 +1,148 @@
+"""Where the queries and keys of a call are in the pattern, what must hold of it, and keys in one piece."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from maskdsl.diagnostics import AttnError, Diagnostic
+from maskdsl.errors import call as errors
+from maskdsl.runtime.checks import INTEGER_TYPES, as_tensor, check_tensors, type_name, wrong_heads
+from maskdsl.runtime.recipes import Bound, find
+
+
+class Where(NamedTuple):
+    """Where queries and keys are, integers: `query_starts` [batch] or [], `key_lengths` [batch], `page_table` [batch,
+    pages]."""
+
+    query_starts: Tensor
+    key_lengths: Tensor | None
+    page_table: Tensor | None
+    page_size: int | None
+
+
+def located(
+    q: Tensor, query_start: object, key_lengths: object, page_table: object, page_size: int | None
+) -> Where | None:
+    """What the arguments of a call say; None if they say nothing. Arrays and lists are taken as tensors are."""
+    if query_start is key_lengths is page_table is page_size is None:
+        return None
+    start = integers("query_start", 0 if query_start is None else query_start, q.device)
+    lengths = None if key_lengths is None else integers("key_lengths", key_lengths, q.device)
+    table = None if page_table is None else integers("page_table", page_table, q.device)
+    if page_size is not None and not isinstance(page_size, int):
+        raise AttnError(errors.NotIntegers(name="page_size", found=repr(page_size)))
+    return Where(start, lengths, table, page_size)
+
+
+def integers(name: str, value: object, device: torch.device) -> Tensor:
+    """A tensor of what is to be integers, which is checked later."""
+    tensor = as_tensor(value, device)
+    if tensor is None:
+        raise AttnError(errors.NotATensor(name=name, found=type(value).__name__))
+    return tensor
+
+
+def checked(handle: str, q: Tensor, k: Tensor, v: Tensor, where: Where) -> Bound:
+    """The recipe of a call. Raises if anything but inputs is wrong, as far as it shows without waiting for a GPU."""
+    check_tensors(q, k, v, "declared", paged=where.page_table is not None)
+    found = list(malformed(q, k, where))
+    if found:
+        raise AttnError(*found)
+    recipe = find(handle).bound(q.shape[2], room(k, where))
+    found = list(misplaced(recipe, q, k, where))
+    if found:
+        raise AttnError(*found)
+    return recipe
+
+
+def malformed(q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
+    batch, starts = q.shape[0], where.query_starts
+    allowed = {"query_start": starts.dim() == 0 or starts.shape == (batch,)}
+    if where.key_lengths is not None:
+        allowed["key_lengths"] = where.key_lengths.shape == (batch,)
+    if where.page_table is not None:
+        allowed["page_table"] = where.page_table.dim() == 2 and len(where.page_table) == batch
+    tensors = {"query_start": starts, "key_lengths": where.key_lengths, "page_table": where.page_table}
+    for name, fits in allowed.items():
+        tensor = tensors[name]
+        assert tensor is not None
+        if tensor.dtype not in INTEGER_TYPES:
+            yield errors.NotIntegers(name=name, found=type_name(tensor))
+        elif tensor.device != q.device:
+            yield errors.MixedDevices(name=name, query=str(q.device), other=str(tensor.device))
+        elif not fits:
+            yield errors.NotOneAnEntry(name=name, found=tuple(tensor.shape), batch=batch)
+    if where.page_size is not None and where.page_table is None:
+        yield errors.PagesWithoutTable()
+    elif where.page_size is not None and where.page_size != k.shape[2]:
+        yield errors.PageSize(given=where.page_size, found=k.shape[2])
+
+
+def misplaced(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
+    mask = recipe.plan.mask
+    yield from wrong_heads(recipe.plan, q)
+    last = mask.queries.length - q.shape[2]
+    if last < 0:
+        yield errors.TooManyQueries(found=q.shape[2], length=mask.queries.length, pattern=mask.name, span=mask.span)
+    elif where.query_starts.device.type == "cpu" and len(q):
+        low, high = (int(each) for each in torch.aminmax(where.query_starts))
+        if low < 0 or high > last:
+            worst = low if low < 0 else high
+            yield errors.QueryStart(start=worst, count=q.shape[2], length=mask.queries.length, span=mask.span)
+    if where.page_table is None and k.shape[2] > mask.keys.given_length:
+        yield errors.TooManyKeys(found=k.shape[2], length=mask.keys.given_length, pattern=mask.name, span=mask.span)
+
+
+def room(k: Tensor, where: Where) -> int:
+    """How many keys of one entry k has room for."""
+    return k.shape[2] * (1 if where.page_table is None else where.page_table.shape[1])
+
+
+def normal(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Starts, lengths and the page table as kernels read them: int32, one start and one length an entry."""
+    batch, table = q.shape[0], where.page_table
+    starts = where.query_starts.to(torch.int32).expand(batch).contiguous()
+    available = min(room(k, where), recipe.plan.mask.keys.given_length)
+    lengths = torch.full_like(starts, available)
+    if where.key_lengths is not None:
+        lengths = where.key_lengths.to(torch.int32).clamp(max=available)
+    return starts, lengths, None if table is None else table.to(torch.int32).contiguous()
+
+
+def present_keys(recipe: Bound, k: Tensor, lengths: Tensor, table: Tensor | None) -> Tensor:
+    """Bool [batch, keys]: which of the given keys, as many as there is room for, are there."""
+    keys = recipe.plan.mask.keys.given_length
+    keys = min(keys, k.shape[2] * (1 if table is None else table.shape[1]))
+    places = torch.arange(keys, device=k.device)
+    present = places < lengths[:, None]
+    return present if table is None else present & (table[:, places // k.shape[2]] >= 0)
+
+
+def in_one_piece(x: Tensor, table: Tensor | None, present: Tensor) -> Tensor:
+    """Keys or values as [batch, heads, keys, dim], also from pages; zeros where there is none."""
+    if table is not None:
+        places = torch.arange(present.shape[1], device=x.device)
+        pages = table.long()[:, places // x.shape[2]]
+        x = x.transpose(1, 2)[pages.clamp(min=0), places % x.shape[2]].transpose(1, 2)
+    return x[:, :, : present.shape[1]].masked_fill(~present[:, None, :, None], 0)
+
+
+def all_keys(recipe: Bound, k: Tensor, lengths: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The keys of the pattern, or as many as there is room for, and which there are: see `with_pooled`."""
+    present = present_keys(recipe, k, lengths, table)
+    k = in_one_piece(k, table, present)
+    return with_pooled(recipe, k, present) if recipe.plan.mask.keys.is_pooled else (k, present)
+
+
+def with_pooled(recipe: Bound, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """All keys of the pattern, or their values, from the first that are given, and which there are, bool [batch, keys].
+
+    What is not there is zero, and has no part in what is pooled.
+    """
+    missing = recipe.plan.mask.keys.given_length - x.shape[2]
+    there = pad(present, (0, missing))[:, None, :, None]
+    whole, there = recipe.first.module.with_pooled(pad(x, (0, 0, 0, missing)), there)
+    return whole, there[:, 0, :, 0]

@@ -1,0 +1,30 @@
+"""Run in a process of its own, with TRITON_INTERPRET=1: the kernel for decoding on what routes find in parts."""
+
+import torch
+
+from tests.runtime.test_routed_parts import inputs, load, rows_of, tensors
+from tests.triton.decoding import paged
+
+
+def compare(name: str, file: str = "", **parameters: int) -> None:
+    """Keys in one piece, and in pages, against the tiled backend, which finds for itself."""
+    mask, (q, k, v), given = load(name, 45, file, **parameters), tensors(45), inputs(name, 45)
+    lengths = torch.tensor([45, 7, 26])
+    for entry, length in enumerate(lengths.tolist()):
+        k[entry, :, length:], v[entry, :, length:] = torch.nan, torch.nan
+    pages, table = paged((k, v))
+    pages = [x.double() for x in pages]
+    for count in (1, 5):
+        where = {"query_start": lengths - count, "key_lengths": lengths}
+        rows = rows_of(q, lengths - count, count)
+        expected = mask.compile("tiled")(rows, k, v, **where, **given)
+        attention = mask.compile("triton")
+        torch.testing.assert_close(attention(rows, k, v, **where, **given), expected)
+        torch.testing.assert_close(attention(rows, *pages, page_table=table, **where, **given), expected)
+
+
+if __name__ == "__main__":
+    compare("pieces")
+    compare("clustered")
+    compare("moba", "moba", block=8, top=3)
+    print("agreed")
