@@ -123,7 +123,8 @@ def difference(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, A
     """The ranges of `a` without those of `b`; the ranges of either are disjoint."""
     place = np.concatenate([*a, *b])
     order = np.argsort(place)
-    steps = [np.repeat(np.array(sides, dtype=np.int8), len(a[0])) for sides in ([1, -1, 0, 0], [0, 0, 1, -1])]
+    lengths = [len(part) for part in (*a, *b)]
+    steps = [np.repeat(np.array(sides, dtype=np.int8), lengths) for sides in ([1, -1, 0, 0], [0, 0, 1, -1])]
     inside_a, inside_b = (np.cumsum(step[order], dtype=np.int8)[:-1] for step in steps)
     begin, end = place[order][:-1], place[order][1:]
     kept = (inside_a > 0) & (inside_b == 0) & (begin < end)

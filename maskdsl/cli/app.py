@@ -145,6 +145,33 @@ def stats(
 
 
 @app.command()
+def explain(
+    file: File,
+    words: Words = None,
+    pair: Annotated[
+        tuple[str, str] | None,
+        Option(
+            "--pair",
+            metavar="QUERY KEY",
+            help="Say which line allows or forbids this pair: positions, or cells of a grid such as 3,17.",
+            show_default=False,
+        ),
+    ] = None,
+    heads: Heads = 1,
+    head: Annotated[int, Option("--head", metavar="HEAD", help="The head of the pair.")] = 0,
+    order: Order = None,
+    block: Annotated[str, Option("--block", metavar="SIZE", help="Tokens of a tile, 128 or 128x64.")] = "128",
+    given: Given = None,
+    random: Random = None,
+    json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a pattern does and costs in words and formulas, or why a pair of tokens attends or does not."""
+    from maskdsl.cli import explanations  # start-up time
+
+    explanations.explain(file, words or [], heads, order, block, pair, head, given or [], random, json)
+
+
+@app.command()
 def order(
     file: File,
     words: Words = None,

@@ -133,3 +133,21 @@ class NoLanguageServer(Diagnostic):
     code = "E530"
     message = "the language server needs pygls, which is not installed"
     help = "pip install 'maskdsl[lsp]'"
+
+
+class NotAToken(Diagnostic):
+    code = "E540"
+    message = "`{text}` is no token"
+    help = "write its position, such as 4093, or its cell of a grid, such as 3,17"
+
+    text: str
+
+
+class NoSuchToken(Diagnostic):
+    code = "E541"
+    message = "there is no {side} `{text}`"
+    help = "{sizes}"
+
+    side: str
+    text: str
+    sizes: str

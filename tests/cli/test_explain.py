@@ -1,0 +1,111 @@
+"""`maskdsl explain`: a pattern, a pair of its tokens, and what is wrong with a call."""
+
+import json
+
+import pytest
+
+GRID = """
+pattern grid(h = 8, w = 8, size = 3) {
+    space image[y = h, x = w]
+    attend neighborhood((size, size))
+    require q.x <= k.x
+}
+"""
+ROUTED = """
+pattern routed(n = 64) {
+    space tokens[n]
+    coord chunk = i // 8
+    route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+    attend same(chunk)
+    attend past
+}
+"""
+
+
+@pytest.fixture
+def grid(pattern_file):
+    return pattern_file(GRID, "grid.attn")
+
+
+def test_a_pattern(maskdsl, local):
+    ended = maskdsl("explain", local, "n=4096", "size=513", columns=100)
+    assert ended.code == 0
+    lines = [line.strip() for line in ended.out.splitlines()]
+    assert lines[0] == "local(n=4096, size=513)  4,096 tokens, 1 head"
+    assert any(line.startswith("local.attn:3  attend window(size)") for line in lines)
+    assert any(line == "abs(q - k) <= 256" for line in lines)
+    assert any(line.startswith("window  The key is at most") for line in lines)
+    assert any(line.split() == ["pairs", "n*size", "-", "size^2/4", "+", "1/4"] for line in lines)
+    assert any(line.split() == ["grows", "as", "O(n*size)"] for line in lines)
+    assert "94 full and 60 partial of 1,024 tiles; 19.3 % of the pairs computed are masked" in lines
+    assert any(line.startswith("local.attn:3") and "60 (100 %)" in line for line in lines)
+
+
+def test_a_pattern_as_json(maskdsl, local):
+    found = json.loads(maskdsl("explain", local, "--json", "--block", 16).out)
+    assert found["lines"] == [
+        {
+            "line": "local.attn:3",
+            "text": "attend window(size)",
+            "meaning": "abs(q - k) <= 4",
+            "full": 0,
+            "partial": 10,
+            "cuts": 10,
+        }
+    ]
+    assert found["growth"]["pairs"] == "n*size - size^2/4 + 1/4"
+    assert found["figures"]["attended"] == 64 * 9 - 20
+    assert list(found["macros"]) == ["window"]
+
+
+def test_a_pair(maskdsl, grid):
+    ended = maskdsl("explain", grid, "--pair", "3,4", "3,5", columns=120)
+    assert ended.code == 0
+    assert "query 28   y = 3, x = 4" in ended.out
+    assert "key   29   y = 3, x = 5" in ended.out
+    assert ended.out.splitlines()[-1] == "query 28 attends key 29: grid.attn:4 allows it"
+    assert "q.x <= k.x → 4 <= 5  yes" in ended.out
+
+
+def test_a_pair_that_a_line_forbids(maskdsl, grid):
+    found = json.loads(maskdsl("explain", grid, "--pair", 29, 28, "--json").out)
+    assert found["attends"] is False
+    assert found["verdict"] == "query 29 does not attend key 28: grid.attn:5 forbids it"
+    assert found["query"] == {"position": 29, "y": 3, "x": 5}
+    assert found["require"] == [
+        {
+            "line": "grid.attn:5",
+            "text": "require q.x <= k.x",
+            "condition": "q.x <= k.x",
+            "holds": False,
+            "steps": ["5 <= 4"],
+        }
+    ]
+
+
+def test_routes(maskdsl, pattern_file):
+    file = pattern_file(ROUTED)
+    ended = maskdsl("explain", file)
+    assert ended.code == 0 and "these are all candidates" in ended.err
+    assert "the values of `past` decide which pairs attend" in " ".join(ended.out.split())
+    assert "past[batch, head, q, k.chunk]" in ended.out
+    chosen = json.loads(maskdsl("explain", file, "--pair", 63, 0, "--random", 1, "--json").out)
+    (step,) = chosen["attend"][1]["steps"]
+    assert step == "past[0, 0, 63, 0]" and chosen["attends"] is chosen["attend"][1]["holds"]
+
+
+@pytest.mark.parametrize(
+    "words, code",
+    [
+        (["--pair", "64", "0"], "E541"),
+        (["--pair", "0", "-1"], "E541"),
+        (["--pair", "x", "0"], "E540"),
+        (["--pair", "8,0", "0"], "E541"),
+        (["--pair", "1,2,3", "0"], "E540"),
+        (["--head", "1"], "E509"),
+        (["--block", "0"], "E510"),
+    ],
+)
+def test_what_is_wrong_with_a_call(maskdsl, grid, words, code):
+    ended = maskdsl("explain", grid, *words)
+    assert ended.code == 2 and code in ended.err
