@@ -26,3 +26,77 @@ class FlexRoute(Diagnostic):
     label = "this pattern"
 
     pattern: str
+
+
+class MissingLibrary(Diagnostic):
+    code = "E610"
+    message = "`{module}` needs the library {library}, which is not installed"
+    help = 'pip install "maskdsl[{library}]"'
+
+    module: str
+    library: str
+
+
+class NotAPattern(Diagnostic):
+    code = "E611"
+    message = "a {found} is given where a pattern is asked for"
+    help = "give a pattern, maskdsl.load(path)[name], or what its `bind` or `compile` makes"
+
+    found: str
+
+
+class TakenName(Diagnostic):
+    code = "E612"
+    message = "`{name}` is an attention implementation of {library} itself"
+    help = "register the pattern under a name of its own, without `/` and `|`"
+
+    name: str
+    library: str
+
+
+class NoPatternForLayer(Diagnostic):
+    code = "E613"
+    message = "`{name}` has no pattern for layer {layer}, which is of the type {kind}"
+    help = "there are patterns for {known}"
+
+    name: str
+    layer: int | None
+    kind: str | None
+    known: str
+
+
+class ForeignMask(Diagnostic):
+    code = "E614"
+    message = "the model asks for {what}, of which the pattern `{name}` knows nothing"
+    help = "say it in the pattern, with an input where tokens decide, or leave that layer to the model's own attention"
+
+    name: str
+    what: str
+
+
+class AskedMore(Diagnostic):
+    code = "E615"
+    message = "the model asks its attention for `{argument}`, which the pattern `{name}` does not compute"
+    help = "{cure}"
+
+    name: str
+    argument: str
+    cure: str
+
+
+class DroppedKeys(Diagnostic):
+    code = "E616"
+    message = "`{pattern}` attends tokens {distance} and more back, and the model's cache has dropped them"
+    label = "this pattern"
+    help = "let the `sliding_window` of the model's configuration be as long as the pattern reaches"
+
+    pattern: str
+    distance: int
+
+
+class AlreadyBound(Diagnostic):
+    code = "E617"
+    message = "{names} is given for what has been bound already"
+    help = "give the pattern in place of its mask"
+
+    names: str

@@ -1,0 +1,268 @@
+"""Models of transformers with a pattern as their attention: the library's own results, its own caches and padding."""
+
+import pytest
+import torch
+
+import maskdsl
+
+transformers = pytest.importorskip("transformers")
+from maskdsl.integrations import transformers as integration  # noqa: E402
+
+TEXT = """
+pattern local(n, size = 16) { space tokens[n] attend causal and backward(size) }
+pattern sinks(n, size = 16) { space tokens[n] attend causal and (backward(size) or k < 2) }
+pattern capped(n, size = 0) {
+    space tokens[n]
+    attend causal and backward(size if size > 0 else n)
+    score 20 * tanh(s / 20)
+}
+pattern image(h = 6, w = 6) { space cls[1] space image[y = h, x = w] tokens cls ++ image attend all -> all }
+pattern near(h = 6, w = 6, kernel = (3, 3)) {
+    space cls[1]
+    space image[y = h, x = w]
+    tokens cls ++ image
+    attend cls -> all
+    attend all -> cls
+    attend image -> image where neighborhood(kernel)
+}
+"""
+MODULE = maskdsl.parse(TEXT)
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "pad_token_id": 0,
+    "eos_token_id": None,
+}
+WINDOW = 6
+
+
+def llama():
+    config = transformers.LlamaConfig(**SMALL)
+    return transformers.LlamaForCausalLM(config), MODULE["causal_dense"], {}
+
+
+def mistral():
+    config = transformers.MistralConfig(**SMALL, sliding_window=WINDOW)
+    return transformers.MistralForCausalLM(config), MODULE["local"], {"size": WINDOW}
+
+
+def gemma():
+    kinds = ["sliding_attention", "sliding_attention", "full_attention"]
+    own = {"num_hidden_layers": 3, "layer_types": kinds, "sliding_window": WINDOW, "query_pre_attn_scalar": 24}
+    config = transformers.Gemma3TextConfig(**{**SMALL, **own})
+    patterns = {"sliding_attention": MODULE["local"], "full_attention": MODULE["causal_dense"]}
+    return transformers.Gemma3ForCausalLM(config), patterns, {"size": WINDOW}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Models this small only wait for threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=[llama, mistral, gemma], ids=["llama", "mistral", "gemma3"])
+def model(request):
+    """One that computes a registered pattern that is the model's own; `theirs` switches."""
+    torch.manual_seed(0)
+    made, pattern, parameters = request.param()
+    integration.register("own_pattern", pattern, **parameters)
+    made.eval().set_attn_implementation("own_pattern")
+    return made
+
+
+def theirs(model):
+    model.set_attn_implementation("sdpa")
+    return model
+
+
+def drawn(*shape):
+    return torch.randint(1, 64, shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_prefill(model):
+    tokens = drawn(2, 23)
+    ours = model(tokens).logits
+    torch.testing.assert_close(ours, theirs(model)(tokens).logits)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding(model, side):
+    tokens, lengths = drawn(3, 21), torch.tensor([21, 13, 5])
+    index = torch.arange(21)
+    mask = index < lengths[:, None] if side == "right" else index >= 21 - lengths[:, None]
+    ours = model(tokens, attention_mask=mask.long()).logits
+    expected = theirs(model)(tokens, attention_mask=mask.long()).logits
+    torch.testing.assert_close(ours[mask], expected[mask])
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_generation(model, cache):
+    """Further than the window reaches, so that caches of sliding layers drop their first tokens."""
+    tokens, mask = drawn(2, 7), torch.ones(2, 7, dtype=torch.long)
+    mask[1, :3] = 0
+    options = {"attention_mask": mask, "max_new_tokens": 7, "do_sample": False, "cache_implementation": cache}
+    options |= {"output_logits": True, "return_dict_in_generate": True, "disable_compile": True}
+    ours = model.generate(tokens, **options)
+    expected = theirs(model).generate(tokens, **options)
+    assert ours.sequences.tolist() == expected.sequences.tolist()
+    torch.testing.assert_close(torch.stack(ours.logits), torch.stack(expected.logits))
+
+
+def test_a_prompt_in_two_parts(model):
+    tokens = drawn(2, 23)
+    expected = model(tokens).logits
+    first = model(tokens[:, :9], use_cache=True)
+    rest = model(tokens[:, 9:], past_key_values=first.past_key_values)
+    torch.testing.assert_close(torch.cat([first.logits, rest.logits], dim=1), expected)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_training(model, padded):
+    tokens = drawn(2, 19)
+    mask = torch.ones_like(tokens)
+    mask[1, 11:] = 1 - padded
+    labels = tokens.masked_fill(mask == 0, -100)
+    found = []
+    for each in (model.train(), theirs(model)):
+        each.zero_grad()
+        each(tokens, attention_mask=mask, labels=labels).loss.backward()
+        found.append({name: parameter.grad.clone() for name, parameter in each.named_parameters()})
+    assert max(float(grad.abs().max()) for grad in found[0].values()) > 1e-3
+    for name, grad in found[0].items():
+        torch.testing.assert_close(grad, found[1][name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def vit(attention):
+    config = transformers.ViTConfig(
+        image_size=24,
+        patch_size=4,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=32,
+        attn_implementation=attention,
+    )
+    torch.manual_seed(0)
+    return transformers.ViTModel(config).eval()
+
+
+def test_vit():
+    integration.register("whole_image", MODULE["image"].bind())
+    images = torch.randn(2, 3, 24, 24)
+    ours, expected = (vit(name)(images).last_hidden_state for name in ("whole_image", "sdpa"))
+    torch.testing.assert_close(ours, expected)
+
+
+def test_vit_with_neighbourhoods():
+    """Against the model's own attention with the pattern as a mask of pairs."""
+    mask = MODULE["near"].bind()
+    integration.register("near", mask)
+    images, pairs = torch.randn(2, 3, 24, 24), torch.tensor(mask.dense())
+    expected = vit("sdpa")(images, attention_mask=pairs.expand(2, 1, -1, -1)).last_hidden_state
+    torch.testing.assert_close(vit("near")(images).last_hidden_state, expected)
+
+
+def test_soft_caps():
+    """Of Gemma 2, in every other layer with a window; the model's cap is that of the pattern."""
+    own = {"sliding_window": WINDOW, "attn_logit_softcapping": 20.0, "query_pre_attn_scalar": 2}
+    config = transformers.Gemma2Config(**SMALL, **own)
+    model = transformers.Gemma2ForCausalLM(config).eval()
+    capped = MODULE["capped"]
+    windows = {"sliding_attention": capped.compile(heads=4, size=WINDOW), "full_attention": capped}
+    integration.register("capped", windows)
+    model.set_attn_implementation("capped")
+    ours = model(drawn(2, 23)).logits
+    model.set_attn_implementation("eager")
+    torch.testing.assert_close(ours, model(drawn(2, 23)).logits)
+    integration.register("uncapped", MODULE["causal_dense"])
+    model.set_attn_implementation("uncapped")
+    with pytest.raises(maskdsl.AttnError, match=r"E615[\s\S]*score 20\.0 \* tanh\(s / 20\.0\)"):
+        model(drawn(1, 9))
+
+
+def test_a_mask_for_the_longest_sequence():
+    """Bound once, for prompts and caches of any length; layers chosen by a function of their number."""
+    local, whole = (MODULE[name].bind(n=64, heads=4, **own) for name, own in (("local", {"size": 5}), ("sinks", {})))
+    integration.register("longest", lambda layer, kind: whole if layer else local)
+    torch.manual_seed(0)
+    model = llama()[0].eval()
+    model.set_attn_implementation("longest")
+    tokens = drawn(2, 23)
+    expected = model(tokens).logits
+    first = model(tokens[:, :20], use_cache=True)
+    rest = model(tokens[:, 20:], past_key_values=first.past_key_values).logits
+    torch.testing.assert_close(torch.cat([first.logits, rest], dim=1), expected)
+    with pytest.raises(maskdsl.AttnError, match="E407"):
+        model(drawn(1, 70))
+
+
+def test_inputs_are_given_to_the_model():
+    text = "pattern p(n) { space t[n] input document: int[batch, t] attend causal and same(document) }"
+    integration.register("documents", maskdsl.parse(text)["p"])
+    torch.manual_seed(0)
+    model = llama()[0].eval()
+    tokens, document = drawn(1, 20), (torch.arange(20) // 12)[None]
+    expected = torch.cat([theirs(model)(part).logits for part in (tokens[:, :12], tokens[:, 12:])], dim=1)
+    model.set_attn_implementation("documents")
+    torch.testing.assert_close(model(tokens, document=document).logits, expected)
+    with pytest.raises(maskdsl.AttnError, match="E410"):
+        model(tokens)
+
+
+def test_what_a_cache_has_dropped():
+    """The window of the model is what its cache keeps: first tokens that all attend are not among them."""
+    torch.manual_seed(0)
+    model = mistral()[0].eval()
+    integration.register("sinks", MODULE["sinks"], size=WINDOW)
+    model.set_attn_implementation("sinks")
+    model(drawn(1, 30))
+    with pytest.raises(maskdsl.AttnError, match="E616"):
+        model.generate(drawn(1, 5), max_new_tokens=5, do_sample=False)
+
+
+def test_what_models_ask_for_besides():
+    model = llama()[0]
+    integration.register("plain", MODULE["causal_dense"])
+    model.set_attn_implementation("plain")
+    tokens = drawn(1, 9)
+    with pytest.raises(maskdsl.AttnError, match=r"E614[\s\S]*mask tensor"):
+        model(tokens, attention_mask=torch.ones(1, 1, 9, 9, dtype=torch.bool))
+    with pytest.raises(maskdsl.AttnError, match=r"E614[\s\S]*packed"):
+        model(tokens, position_ids=torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]]), use_cache=False)
+    model.model.layers[0].self_attn.attention_dropout = 0.1
+    with pytest.raises(maskdsl.AttnError, match=r"E615[\s\S]*dropout"):
+        model.train()(tokens)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "values", "code"),
+    [
+        ("sdpa", MODULE["local"], {}, "E612"),
+        ("eager", MODULE["local"], {}, "E612"),
+        ("some/name", MODULE["local"], {}, "E612"),
+        ("new", "local", {}, "E611"),
+        ("new", {"full_attention": 3}, {}, "E611"),
+        ("new", MODULE["local"], {"sise": 3}, "E301|unknown|has no parameter"),
+        ("new", {0: MODULE["local"]}, {"sise": 3}, "has no parameter"),
+        ("new", MODULE["local"].bind(n=9), {"size": 3}, "E617"),
+    ],
+)
+def test_wrong_registrations(name, pattern, values, code):
+    with pytest.raises(maskdsl.AttnError, match=code):
+        integration.register(name, pattern, **values)
+
+
+def test_no_pattern_for_a_layer():
+    integration.register("local_only", {"sliding_attention": MODULE["local"]})
+    model = gemma()[0]
+    model.set_attn_implementation("local_only")
+    with pytest.raises(maskdsl.AttnError, match="E613"):
+        model(drawn(1, 9))
