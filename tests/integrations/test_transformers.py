@@ -124,6 +124,13 @@ def test_a_prompt_in_two_parts(model):
     torch.testing.assert_close(torch.cat([first.logits, rest.logits], dim=1), expected)
 
 
+def test_compiled_without_breaks(model):
+    tokens = drawn(2, 23)
+    expected = model(tokens).logits
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(tokens, use_cache=False).logits, expected)
+
+
 @pytest.mark.parametrize("padded", [False, True])
 def test_training(model, padded):
     tokens = drawn(2, 19)
