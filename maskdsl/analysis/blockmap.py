@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskdsl.display import Displayed
+
 Array = NDArray[Any]
 
 EMPTY, PARTIAL, FULL = 0, 1, 2
@@ -152,8 +154,8 @@ class TileMap:
         return np.where(self.full.dense(columns), FULL, self.partial.dense(columns) * PARTIAL).astype(np.int8)
 
 
-@dataclass(frozen=True, eq=False)
-class BlockMap:
+@dataclass(frozen=True, eq=False, repr=False)
+class BlockMap(Displayed):
     """The exact class of every tile, for every head and batch entry. Those that agree share a variant."""
 
     block: tuple[int, int]
@@ -192,3 +194,11 @@ class BlockMap:
 
     def partial_count(self, head: int = 0, batch: int = 0) -> int:
         return self.tile_map(head, batch).partial.count
+
+    def _parts_(self) -> tuple[object, ...]:
+        return (self,)
+
+    def __repr__(self) -> str:
+        tokens, block = f"{self.query_length} x {self.key_length}", " x ".join(map(str, self.block))
+        counts = f"{self.full_count()} full, {self.partial_count()} partial"
+        return f"BlockMap({tokens} tokens, tiles of {block}, head 0: {counts})"

@@ -14,6 +14,7 @@ from maskdsl.analysis.devices import find_device
 from maskdsl.analysis.stats import Stats, stats
 from maskdsl.analysis.tiles import tiles
 from maskdsl.bind import bind
+from maskdsl.display import Displayed
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import Input, MaskIR
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pattern:
+class Pattern(Displayed):
     """A pattern whose parameters have no values yet."""
 
     program: Program
@@ -82,12 +83,15 @@ class Pattern:
         options = heads, order, backend, refine, tune
         return compile_following(self.program, self.declaration, parameters, names, *options)
 
+    def _parts_(self) -> tuple[object, ...]:
+        return self.program, self.declaration
+
     def __repr__(self) -> str:
         return f"Pattern({self.name}({', '.join(self.parameters)}))"
 
 
 @dataclass(frozen=True)
-class Mask:
+class Mask(Displayed):
     """A pattern with all its lengths and parameters: what it attends, what that costs, and the way to kernels.
 
     Inputs are given by name as arrays (NumPy, nested lists, CPU tensors), with the shapes their declarations say. Where
@@ -191,6 +195,9 @@ class Mask:
         wanted = relation_inputs(self.ir, arrays)
         needed = wanted & {each.name for each in self.ir.given}
         return find(self.ir, input_arrays(self.ir, arrays, needed), q, k, wanted)
+
+    def _parts_(self) -> tuple[object, ...]:
+        return (self.ir,)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)

@@ -9,6 +9,7 @@ from torch import Tensor
 import maskdsl.runtime.batching  # noqa: F401  # for `torch.vmap`
 from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.diagnostics import AttnError
+from maskdsl.display import Displayed
 from maskdsl.errors import call as errors
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.plan import KernelPlan
@@ -122,7 +123,7 @@ class BaseAttention:
         BaseAttention.__init__(self, recipe)
 
 
-class Attention(BaseAttention):
+class Attention(BaseAttention, Displayed):
     """At the lengths that its mask was bound with."""
 
     recipe: Bound
@@ -193,6 +194,9 @@ class Attention(BaseAttention):
         Raises `AttnError` for pooled keys, routes and `weight`, which FlexAttention cannot express.
         """
         return flex_parts(self.plan, self.signature, inputs, block, layout, torch.device(device), batch)
+
+    def _parts_(self) -> tuple[object, ...]:
+        return self.mask, self.backend, self.source
 
     def __repr__(self) -> str:
         return f"Attention({self.mask.name}, backend={self.backend!r})"

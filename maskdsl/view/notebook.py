@@ -1,0 +1,204 @@
+"""Patterns, masks, tiles and attentions as HTML for notebooks: a picture of the tiles beside a table of figures.
+
+Colours of text are the page's own, so that it is read in the light and in the dark. Nothing is loaded from anywhere.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from numpy.typing import NDArray
+
+from maskdsl.analysis.blockmap import BlockMap
+from maskdsl.analysis.stats import Figures, stats
+from maskdsl.analysis.tiles import tiles
+from maskdsl.bind import bind
+from maskdsl.diagnostics import AttnError
+from maskdsl.ir.candidates import most, selects
+from maskdsl.ir.inputs import relation_inputs
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.routing import find
+from maskdsl.orders import settled
+from maskdsl.orders.layouts import layout_text, own_layout
+from maskdsl.syntax.program import Program
+from maskdsl.syntax.tree import PatternDeclaration
+from maskdsl.synthetic import synthetic_inputs
+from maskdsl.view import units
+from maskdsl.view.cells import Scale, count_cells, fit
+from maskdsl.view.palette import LEVELS, colour_numbers, shade
+from maskdsl.view.png import png
+from maskdsl.view.show import by, first_sentence, head_classes, head_count, written
+
+CELLS = 128
+"""To a side of a picture, at most."""
+FINENESS = 8
+"""Tiles to a side of a cell, which shade it."""
+PIXELS = 256
+"""The longer side of a picture."""
+MOST_PICTURES = 4
+BLOCK = 128
+MOST_BLOCKS = 1024
+"""To a side, of the tiles that are counted."""
+HEADS = 4
+"""Of a pattern that is bound for its picture alone."""
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def html(*parts: object) -> str:
+    """What `Displayed` things are made of, drawn."""
+    match parts:
+        case (MaskIR() as mask,):
+            return _frame(_title(mask), _mask(mask))
+        case (MaskIR() as mask, str() as backend, str() as source):
+            head = f"{_title(mask)}<div style='opacity:.7'>backend {escape(backend)}</div>"
+            return _frame(head, _mask(mask) + _folded("generated source", source))
+        case (BlockMap() as found,):
+            return _frame("", _beside(_pictures(found, _scale(found)), _table(_tile_rows(found))))
+        case (Program() as program, PatternDeclaration() as declaration):
+            return _pattern(program, declaration)
+        case _:
+            raise AssertionError(parts)
+
+
+def _pattern(program: Program, declaration: PatternDeclaration) -> str:
+    """Its documentation, its text, and what it is at its defaults, where that is known and right."""
+    signature = ", ".join(each.span.text for each in declaration.parameters)
+    head = f"<b>{escape(declaration.name.id)}</b>({escape(signature)}){_paragraph(declaration.doc)}"
+    body = _folded("source", declaration.span.text)
+    if all(each.default is not None for each in declaration.parameters):
+        try:
+            mask = settled(bind(program, declaration.name.id, {}, HEADS))
+            body = _paragraph(f"at its defaults, {head_count(HEADS)}:") + _mask(mask) + body
+        except AttnError as error:
+            body = _folded("not right at its defaults", str(error)) + body
+    return _frame(head, body)
+
+
+def _title(mask: MaskIR) -> str:
+    values = ", ".join(f"{name}={written(value)}" for name, value in mask.parameters)
+    lengths = f"{units.count(mask.queries.length)} tokens"
+    if not mask.self_attention:
+        lengths = f"{units.count(mask.queries.length)} queries, {units.count(mask.keys.length)} keys"
+    size = f"{lengths}, {head_count(mask.heads)}"
+    doc = _paragraph(first_sentence(mask.doc)) if mask.doc else ""
+    return f"<b>{escape(mask.name)}</b>({escape(values)}) <span style='opacity:.7'>{size}</span>{doc}"
+
+
+def _mask(mask: MaskIR) -> str:
+    """Pictures and figures, or why there are none."""
+    try:
+        return _figures(mask)
+    except AttnError as error:
+        return _folded("no picture", str(error))
+
+
+def _figures(mask: MaskIR) -> str:
+    """Inputs that decide its tiles are made up."""
+    inputs, notes = _inputs(mask)
+    if selects(mask):
+        notes.append("all that may be selected by some queries and keys")
+        mask = most(mask)
+    lengths = mask.queries.length, mask.keys.length
+    scale = _fitted(lengths)
+    found = tiles(mask, scale.block, inputs)
+    side = max(BLOCK, *(-(-length // MOST_BLOCKS) for length in lengths))
+    total = stats(mask, (side, side), inputs).total
+    order = own_layout(mask)
+    below = [f"order {layout_text(mask, order)}"] if order else []
+    pictures = _pictures(found, scale)
+    return _beside(pictures, _table(_figure_rows(total, side))) + "".join(map(_paragraph, [*below, *notes]))
+
+
+def _inputs(mask: MaskIR) -> tuple[Arrays, list[str]]:
+    needed = relation_inputs(mask)
+    made = {name: values for name, values in synthetic_inputs(mask).items() if name in needed}
+    notes = [f"made-up values of {', '.join(made)}"] if made else []
+    return (find(mask, made, None, None, needed) if mask.found else made), notes
+
+
+def _fitted(lengths: tuple[int, int]) -> Scale:
+    """Square cells of a power of two of tokens: blocks in patterns mostly are, and such tiles are found fastest."""
+    cell = 1 << (-(-max(lengths) // CELLS) - 1).bit_length()
+    fine = max(1, cell // FINENESS)
+    return Scale((fine, fine), (cell // fine, cell // fine), fitted=True)
+
+
+def _scale(found: BlockMap) -> Scale:
+    return fit((found.query_length, found.key_length), (CELLS, CELLS), found.block)
+
+
+def _pictures(found: BlockMap, scale: Scale) -> str:
+    """One for each of the heads that differ."""
+    heads = found.variant_of.shape[1]
+    classes = head_classes(found, range(heads))
+    shown = [_picture(found, scale, head, members, heads) for head, members in list(classes.items())[:MOST_PICTURES]]
+    if len(classes) > MOST_PICTURES:
+        shown.append(f"<div>and {len(classes) - MOST_PICTURES} more</div>")
+    return "".join(shown)
+
+
+def _picture(found: BlockMap, scale: Scale, head: int, members: Sequence[int], heads: int) -> str:
+    cells = count_cells(found.tile_map(head), found.key_blocks, scale.tiles)
+    numbers = colour_numbers(cells)
+    source = b64encode(png(numbers, [shade(number) for number in range(LEVELS + 2)])).decode()
+    height, width = (round(PIXELS * side / max(numbers.shape)) for side in numbers.shape)
+    who = "" if len(members) == heads else f"head{'s' * (len(members) > 1)} {units.numbers(list(members))}, "
+    full, partial = (int((cells.classes == kind).sum()) for kind in (2, 1))
+    told = f"{who}{units.count(full)} full, {units.count(partial)} partial cells of {by(scale.cell)} tokens"
+    style = f"width:{width}px;height:{height}px;image-rendering:pixelated;display:block;max-width:none;margin:0"
+    picture = f"<img alt='Map of tiles: {told}' style='{style}' src='data:image/png;base64,{source}'>"
+    caption = f"<figcaption style='font-size:85%;opacity:.7;max-width:{max(width, 160)}px'>{told}</figcaption>"
+    return f"<figure style='margin:0'>{picture}{caption}</figure>"
+
+
+def _figure_rows(total: Figures, block: int) -> list[tuple[str, str]]:
+    return [
+        ("density", units.percent(total.density)),
+        (f"full tiles of {by((block, block))}", f"{units.count(total.full_tiles)} of {units.count(total.tiles)}"),
+        ("partial tiles", units.count(total.partial_tiles)),
+        ("computed, then masked", units.percent(total.waste)),
+        ("keys of a query", f"{units.count(total.least_keys)} to {units.count(total.most_keys)}"),
+        ("speed-up at most", units.times(total.speedup_bound)),
+    ]
+
+
+def _tile_rows(found: BlockMap) -> list[tuple[str, str]]:
+    heads = range(found.variant_of.shape[1])
+    tiles_each = found.query_blocks * found.key_blocks
+    full, partial = (sum(count(head) for head in heads) for count in (found.full_count, found.partial_count))
+    return [
+        ("tokens", by((found.query_length, found.key_length))),
+        ("tiles", f"{by(found.block)} tokens, {units.count(tiles_each * len(heads))} of {head_count(len(heads))}"),
+        ("full tiles", units.count(full)),
+        ("partial tiles", units.count(partial)),
+        ("not empty", units.percent((full + partial) / (tiles_each * len(heads)))),
+    ]
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    cells = "".join(
+        f"<tr><th style='text-align:left;font-weight:normal;opacity:.7'>{escape(name)}</th>"
+        f"<td style='text-align:right'>{escape(value)}</td></tr>"
+        for name, value in rows
+    )
+    return f"<table style='margin:0;border-collapse:collapse'>{cells}</table>"
+
+
+def _beside(*parts: str) -> str:
+    return f"<div style='display:flex;flex-wrap:wrap;gap:1em;align-items:flex-start'>{''.join(parts)}</div>"
+
+
+def _paragraph(text: str) -> str:
+    return f"<div style='opacity:.7;max-width:60em'>{escape(text)}</div>" if text else ""
+
+
+def _folded(title: str, text: str) -> str:
+    block = f"<pre style='max-height:24em;overflow:auto;font-size:85%'>{escape(text)}</pre>"
+    return f"<details><summary>{title}</summary>{block}</details>"
+
+
+def _frame(head: str, body: str) -> str:
+    style = "display:flex;flex-direction:column;gap:.5em;line-height:1.4"
+    return f"<div style='{style}'>{f'<div>{head}</div>' if head else ''}{body}</div>"
