@@ -172,17 +172,18 @@ def heaviest(score, mass):
     """
     ordered, places = score.double().sort(dim=-1, descending=True, stable=True)
     fitting = ordered > -torch.inf
-    weights = (ordered - ordered[..., :1].clamp(min=torch.finfo(torch.float64).min)).exp()
-    weights = torch.where(fitting, weights, 0)
+    highest = ordered[..., :1]  # infinite ones have equal shares
+    weights = torch.where(fitting, torch.where(ordered == highest, 0, ordered - highest).exp(), 0)
     before = weights.cumsum(dim=-1) - weights
     chosen = fitting & (before < mass * weights.sum(dim=-1, keepdim=True))
     return torch.zeros_like(chosen).scatter(-1, places, chosen)
 
 
 def nearest(x, rows):
-    """The row nearest to each vector: x [batch, heads, tokens, dim], rows [heads, clusters, dim]."""
+    """The row nearest to each vector: x [batch, heads, tokens, dim], rows [heads, clusters, dim]. NaN is far away."""
     products = x @ rows.transpose(-1, -2)
-    return (rows.square().sum(dim=-1).unsqueeze(-2) - 2 * products).argmin(dim=-1)
+    distances = rows.square().sum(dim=-1).unsqueeze(-2) - 2 * products
+    return distances.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf).argmin(dim=-1)
 
 
 def members(x, rows, size, present=None):
@@ -191,6 +192,7 @@ def members(x, rows, size, present=None):
     Only those `present`, bool [batch, heads, tokens], if that is said.
     """
     products = rows @ x.transpose(-1, -2)
+    products = products.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     if present is not None:
         products = products.masked_fill(~present.unsqueeze(-2), -torch.inf)
     chosen = best(products, size)

@@ -19,6 +19,7 @@ from maskdsl.ir.evaluate import dense
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.ir.routing import find
+from maskdsl.ir.vectors import check_vectors
 from maskdsl.orders import BestOrder, best_order, settled
 from maskdsl.prediction import Prediction, predict_mask
 from maskdsl.syntax.program import Program
@@ -192,6 +193,8 @@ class Mask(Displayed):
         if not self.ir.found:
             return arrays
         q, k = (arrays.pop(name, None) for name in ("q", "k"))
+        if q is not None and k is not None:
+            check_vectors(self.ir, q, k)
         wanted = relation_inputs(self.ir, arrays)
         needed = wanted & {each.name for each in self.ir.given}
         return find(self.ir, input_arrays(self.ir, arrays, needed), q, k, wanted)

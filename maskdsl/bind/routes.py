@@ -27,6 +27,7 @@ from maskdsl.ir.expressions import (
     Coordinate,
     Expression,
     Head,
+    InSpace,
     Read,
     Side,
     substitute,
@@ -242,9 +243,14 @@ def _grouping(number: Number, side: Side, score: Expression, span: Span, frame: 
 def _constant_in_groups(expression: Expression, groupings: tuple[Grouping, Grouping], span: Span, frame: Frame) -> bool:
     """Whether coordinates that are read have one value a group, as far as that is known before the call."""
     for side, grouping in zip(SIDES, groupings, strict=True):
+        names = {node.name for node in walk(expression) if isinstance(node, Coordinate) and node.side is side}
+        spaces = {node.space for node in walk(expression) if isinstance(node, InSpace) and node.side is side}
+        if grouping.by is None and (names | spaces) - {GROUP}:
+            name = min((names | spaces) - {GROUP})
+            frame.add(route_errors.OfNoGroup(span=span, name=name, side=SEQUENCES[side]))
+            return False
         if grouping.by in (None, "i"):
             continue
-        names = {node.name for node in walk(expression) if isinstance(node, Coordinate) and node.side is side}
         for name in sorted(names - {grouping.by}):
             if _differs(name, grouping.by, frame.sequence(side), frame):
                 frame.add(route_errors.NotOfGroup(span=span, name=name, group=grouping.by))

@@ -25,6 +25,7 @@ from maskdsl.cli.options import (
     Orders,
     Random,
     Seconds,
+    Tensors,
     Words,
 )
 from maskdsl.diagnostics import AttnError
@@ -89,9 +90,10 @@ def show(
     ] = None,
     given: Given = None,
     random: Random = None,
+    tensors: Tensors = None,
 ) -> None:
     """Draw the tiles of a pattern: which are empty, partly attended, full."""
-    looks.show(file, words or [], heads, head or [], order or [], block, given or [], random)
+    looks.show(file, words or [], heads, head or [], order or [], block, given or [], random, tensors)
 
 
 @app.command()
@@ -136,12 +138,12 @@ def stats(
     head_dim: HeadDim = 64,
     gpu: Gpus = None,
     random: Random = None,
+    tensors: Tensors = None,
     json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a pattern: density, waste, arithmetic, keys per query. Exact; times on GPUs are predictions."""
-    looks.stats(
-        file, words or [], heads, head or [], order or [], block, given or [], head_dim, gpu or [], random, json
-    )
+    looked = random, tensors, json
+    looks.stats(file, words or [], heads, head or [], order or [], block, given or [], head_dim, gpu or [], *looked)
 
 
 @app.command()

@@ -24,19 +24,22 @@ from maskdsl.cli.request import (
     read_request,
     read_subject,
 )
-from maskdsl.cli.selection import look, tell
+from maskdsl.cli.selection import Looked, look, tell
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NotForStacks
 from maskdsl.ir.inputs import layer_inputs
 from maskdsl.pipeline import STAGES, Arrays
 from maskdsl.prediction import predict_mask, predict_stack
 from maskdsl.view.cells import fit
+from maskdsl.view.selection import SelectionView, guarantee_lines
 from maskdsl.view.show import Layout, head_classes, room, shown, title
 from maskdsl.view.stacks import layers_table, layers_text, predicted_layers_table, stack_title
 from maskdsl.view.tables import head_columns, prediction_table, stats_table
 
 MOST_COLUMNS = 6
 """Of a table."""
+NAMES, COLUMN = 24, 14
+"""Characters that the names of figures take, and each column."""
 
 
 def show(
@@ -48,15 +51,22 @@ def show(
     block: str | None,
     given: Sequence[str],
     seed: int | None,
+    tensors: str | None,
 ) -> None:
     """Prints the pictures of every order; of a stack those of its different layers, one behind the other."""
     chosen = read_heads(wanted, heads)
     size = None if block is None else read_block(block)
     subject = read_subject(file, words)
     if isinstance(subject, Request):
-        looked = look(list(bound(subject, heads, orders)), given, seed)
+        looked = look(list(bound(subject, heads, orders)), given, seed, tensors)
         show_masks(looked.masks, looked.inputs, chosen, size)
+        densities = []
+        if looked.selections:
+            densities = [each.density for each in measure(looked.masks[0].ir, inputs=looked.inputs).heads]
+        show_routes(looked, densities, chosen)
         return
+    if tensors is not None:
+        raise AttnError(NotForStacks(option="--tensors", name=subject.stack.name))
     stack = subject.bind(heads)
     inputs = layer_inputs(stack.ir, stack_inputs(stack, given))
     output().print(stack_title(stack.ir))
@@ -86,6 +96,17 @@ def show_masks(masks: Sequence[Mask], inputs: Arrays, chosen: Sequence[int], siz
     console.print(shown(found if pictures == len(masks) else layouts(pictures), chosen))
 
 
+def show_routes(looked: Looked, densities: Sequence[float], chosen: Sequence[int]) -> None:
+    """Prints what routes selected, or what holds of every selection. `densities` are those of the heads."""
+    console = output()
+    if looked.guarantee is not None:
+        for line in guarantee_lines(looked.guarantee):
+            console.print(line, markup=False)
+    for selection in looked.selections:
+        console.print()
+        console.print(SelectionView(selection, densities, chosen))
+
+
 def bound(request: Request, heads: int, orders: Sequence[str]) -> Iterator[Mask]:
     """In the pattern's own order, or in each of those asked for."""
     yield from (request.bind(heads, order) for order in orders) if orders else [request.bind(heads)]
@@ -109,6 +130,7 @@ def stats(
     head_dim: int,
     gpus: Sequence[str],
     seed: int | None,
+    tensors: str | None,
     as_json: bool,
 ) -> None:
     """Prints the figures of every order and predictions; of a stack a line for each different layer, and for all."""
@@ -117,12 +139,12 @@ def stats(
     devices = read_gpus(gpus)
     subject = read_subject(file, words)
     if isinstance(subject, StackRequest):
-        if wanted or orders:
-            option = "--head" if wanted else "--order"
+        if wanted or orders or tensors is not None:
+            option = "--head" if wanted else "--order" if orders else "--tensors"
             raise AttnError(NotForStacks(option=option, name=subject.stack.name))
         print_stack_stats(subject.bind(heads), size, given, head_dim, devices, as_json)
         return
-    looked = look(list(bound(subject, heads, orders)), given, seed)
+    looked = look(list(bound(subject, heads, orders)), given, seed, tensors)
     masks, inputs = looked.masks, looked.inputs
     named = {order_text(mask.ir): mask.ir for mask in masks}
     if looked.least:
@@ -139,7 +161,7 @@ def stats(
             {"order": order, **figures.as_dict(), "gpus": [each.as_dict() for each in predicted[order]]}
             for order, figures in found.items()
         ]
-        print(json.dumps(finite({**head, "orders": orders_found}), indent=2))
+        print(json.dumps(finite({**head, "orders": orders_found, **routes_dict(looked)}), indent=2))
         return
     columns = []
     for order, figures in found.items():
@@ -152,13 +174,25 @@ def stats(
     console = output()
     console.print(title(masks[0].ir))
     console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")
-    console.print(stats_table(columns[:MOST_COLUMNS]))
+    room = min(MOST_COLUMNS, max(1, (console.width - NAMES) // COLUMN))
+    console.print(stats_table(columns[:room]))
+    show_routes(looked, [each.density for each in next(iter(found.values())).heads], chosen)
     for order, predictions in predicted.items():
         if predictions:
             console.print(f"predicted from datasheets, not measured, {order}", style="dim")
             console.print(prediction_table(predictions))
-    if len(columns) > MOST_COLUMNS:
-        note(f"{len(columns) - MOST_COLUMNS} more columns are left out; --json has the figures of every head")
+    if len(columns) > room:
+        note(f"{len(columns) - room} more columns are left out; --json has the figures of every head")
+
+
+def routes_dict(looked: Looked) -> dict[str, object]:
+    """What routes selected, and what holds of every selection, as JSON has it."""
+    found: dict[str, object] = {}
+    if looked.selections:
+        found["routes"] = [each.as_dict() for each in looked.selections]
+    if looked.guarantee is not None:
+        found["guaranteed"] = looked.guarantee.as_dict()
+    return found
 
 
 def print_stack_stats(

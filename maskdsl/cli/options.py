@@ -52,6 +52,15 @@ Random = Annotated[
         show_default=False,
     ),
 ]
+Tensors = Annotated[
+    str | None,
+    Option(
+        "--tensors",
+        metavar="FILE.safetensors",
+        help="What routes select in the `q` and `k` of this file, which may hold run-time inputs by name as well.",
+        show_default=False,
+    ),
+]
 Gpus = Annotated[
     list[str] | None,
     Option(

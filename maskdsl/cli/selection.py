@@ -1,21 +1,33 @@
 """What commands look at where pairs are found in queries and keys: what is selected, or all that may be."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskdsl.analysis.guarantees import Guarantee, guarantee
+from maskdsl.analysis.selection import Selection, selections
 from maskdsl.api import Mask
 from maskdsl.cli.consoles import note
 from maskdsl.cli.request import SYNTHETIC_SEED, Inputs, complete, read_arrays
+from maskdsl.cli.tensors import read_tensors
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors.tensors import OtherHeads
 from maskdsl.ir.candidates import least, most, selects
-from maskdsl.ir.inputs import relation_inputs
+from maskdsl.ir.inputs import batch_entries, input_arrays, relation_inputs
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.nan_scores import nan_scores
+from maskdsl.ir.routes import Rank, Route
 from maskdsl.ir.routing import find
+from maskdsl.ir.vectors import check_vectors
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
 
 RANDOM_DIM = 64
+VECTORS = ["q", "k"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,39 +35,105 @@ class Looked:
     """Masks with all inputs that decide their tiles."""
 
     masks: tuple[Mask, ...]
-    inputs: Mapping[str, NDArray[Any]]
+    inputs: Arrays
     least: tuple[Mask, ...] = ()
     """Where `masks` have all that may be selected: what attends whatever is."""
+    guarantee: Guarantee | None = None
+    """Then, what holds of every selection."""
+    selections: tuple[Selection, ...] = ()
+    """Else, what routes selected."""
 
 
-def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None) -> Looked:
+def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors: str | None = None) -> Looked:
     """Masks of one pattern in several orders. Tells which inputs were made up.
 
-    What routes select follows from the inputs `q` and `k`, or with a `seed` from random ones. Without either, masks
-    have all candidates.
+    What routes select follows from the inputs `q` and `k`, of which `tensors` is a file, or with a `seed` from random
+    ones. Without either, masks have all candidates.
     """
     arrays = read_arrays(given)
-    needed = frozenset[str]().union(*(relation_inputs(mask.ir, arrays) for mask in masks))
     mask = masks[0].ir
-    if not mask.found:
-        inputs = complete(mask, arrays, needed)
-        tell(inputs)
-        return Looked(tuple(masks), inputs.arrays)
-    vectors: dict[str, NDArray[Any]] = {name: arrays.pop(name) for name in ("q", "k") if name in arrays}
-    inputs = complete(mask, arrays, needed, dim=vectors["q"].shape[-1] if "q" in vectors else RANDOM_DIM)
+    if tensors is not None:
+        arrays = from_file(masks, arrays, tensors)
+    needed = inputs_of(masks, arrays)
+    vectors = {name: arrays.pop(name) for name in VECTORS if mask.found and name in arrays}
+    q = vectors.get("q")
+    inputs = complete(mask, arrays, needed, dim=RANDOM_DIM if q is None else q.shape[-1])
+    input_arrays(mask, inputs.arrays, ())  # whether they fit
     tell(inputs)
-    if seed is not None and not vectors:
+    if seed is not None and not vectors and selects(mask):
         vectors = random_vectors(mask, seed)
         note(f"selected by random queries and keys (seed {seed}, head dimension {RANDOM_DIM})")
-    found = find(mask, inputs.arrays, vectors.get("q"), vectors.get("k"), needed)
-    if not selects(mask) or needed <= found.keys():
+    if not vectors and not inputs.made and not reads_vectors(mask, needed - arrays.keys()):
+        vectors = blank_vectors(mask, inputs.arrays)
+    return selected(masks, inputs.arrays, vectors, needed)
+
+
+def selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: frozenset[str]) -> Looked:
+    """What routes select in q and k, if both are there."""
+    mask = masks[0].ir
+    q, k = (vectors.get(name) for name in VECTORS)
+    if q is not None and k is not None:
+        check(mask, q, k)
+    found = find(mask, inputs, q, k, needed)
+    if not selects(mask):
         return Looked(tuple(masks), found)
+    if needed <= found.keys():
+        if q is not None and k is not None:
+            tell_nan(mask, found, q, k)
+        return Looked(tuple(masks), found, selections=selections(mask, found))
     note(
-        "routes select in the queries and keys of a call: these are all candidates; --random SEED, or --input q=q.npy"
-        " --input k=k.npy, shows a selection"
+        "routes select in the queries and keys of a call: these are all candidates; --random SEED, --tensors"
+        " FILE.safetensors, or --input q=q.npy --input k=k.npy, shows a selection"
     )
     widest, narrowest = (tuple(replace(each, ir=bound(each.ir)) for each in masks) for bound in (most, least))
-    return Looked(widest, found, narrowest)
+    return Looked(widest, found, narrowest, guarantee(mask, found))
+
+
+def inputs_of(masks: Sequence[Mask], arrays: Arrays) -> frozenset[str]:
+    """Of all inputs, and of what is found, that which decides pairs and orders."""
+    return frozenset[str]().union(*(relation_inputs(mask.ir, arrays) for mask in masks))
+
+
+def from_file(masks: Sequence[Mask], arrays: Arrays, file: str) -> dict[str, Array]:
+    """The arrays with those of a safetensors file, which must have all that is needed besides."""
+    mask = masks[0].ir
+    needed = inputs_of(masks, arrays) - arrays.keys()
+    required = [name for name in VECTORS if name not in arrays and reads_vectors(mask, needed)]
+    required += [each.name for each in mask.given if each.name in needed]
+    names = [*VECTORS * selects(mask), *(each.name for each in mask.inputs)]
+    return {**read_tensors(file, [name for name in names if name not in arrays], required), **arrays}
+
+
+def reads_vectors(mask: MaskIR, names: Container[str]) -> bool:
+    """Whether queries and keys are read to find what has one of these names."""
+    return any(
+        each.name in names and not isinstance(each, Rank) and not (isinstance(each, Route) and not each.products)
+        for each in mask.found
+    )
+
+
+def check(mask: MaskIR, q: Array, k: Array) -> None:
+    """Raises if q and k are not those of the mask."""
+    if q.ndim == 4 and q.shape[1] != mask.heads:
+        raise AttnError(OtherHeads(name="q", found=q.shape[1], expected=mask.heads))
+    check_vectors(mask, q, k)
+
+
+def blank_vectors(mask: MaskIR, inputs: Arrays) -> dict[str, Array]:
+    """Where nothing is found in them."""
+    entries = (batch_entries(each, inputs[each.name]) for each in mask.given if each.name in inputs)
+    batch = next((each for each in entries if each is not None), 1)
+    lengths = {"q": mask.queries.length, "k": mask.keys.given_length}
+    return {name: np.zeros((batch, mask.heads, length, 1)) for name, length in lengths.items()}
+
+
+def tell_nan(mask: MaskIR, found: Arrays, q: Array, k: Array) -> None:
+    for each in nan_scores(mask, found, q, k):
+        note(
+            f"the score of `{each.route}` is NaN {each.count} times in batch entry {each.batch}, head {each.head},"
+            f" first for query group {each.query} and key group {each.key}: never selected"
+        )
+        return
 
 
 def random_vectors(mask: MaskIR, seed: int) -> dict[str, NDArray[Any]]:

@@ -388,3 +388,23 @@ class AbsentQueries(Diagnostic):
 
     pattern: str
     route: str
+
+
+class NotANumber(Diagnostic):
+    code = "E456"
+    message = "the score of `{route}` is NaN in batch entry {batch}, head {head}: query group {query}, key group {key}"
+    label = "{count} scores of this route are NaN, and are never selected"
+    help = "look for NaN in q, k and the inputs that it reads; without debug=True this is no error"
+
+    route: str
+    batch: int
+    head: int
+    query: int
+    key: int
+    count: int
+
+
+class PartDebugged(Diagnostic):
+    code = "E457"
+    message = "`debug` looks at the scores of calls with all queries"
+    help = "call the attention with all queries and keys to find out which scores are NaN"

@@ -69,3 +69,13 @@ class RankPlace(Diagnostic):
     code = "E288"
     message = "`rank` makes a coordinate of its own"
     label = "say `coord place = rank(...)` and read `place` here"
+
+
+class OfNoGroup(Diagnostic):
+    code = "E289"
+    message = "`{name}` of the {side} is read, and the score does not tell them apart by it"
+    label = "the score makes the groups that this can read"
+    help = "let the score read it too, or say it where the route is attended: attend picked and ..."
+
+    name: str
+    side: str

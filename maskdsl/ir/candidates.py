@@ -15,6 +15,7 @@ from maskdsl.ir.expressions import (
     Read,
     Side,
     apply,
+    rebuild,
     substitute,
     walk,
 )
@@ -39,10 +40,45 @@ def least(mask: MaskIR) -> MaskIR:
     return _bound(mask, False)
 
 
+def with_all(mask: MaskIR, route: Route) -> MaskIR:
+    """As if one route selected all of its candidates."""
+
+    def replaced(node: Expression) -> Expression | None:
+        match node:
+            case Read(input=name, indices=(*_, key)) if name == route.name:
+                return substitute(route.candidates, {Coordinate(Side.KEY, GROUP): key})
+            case _:
+                return None
+
+    return replace(mask, relation=rebuild(mask.relation, replaced))
+
+
+def monotone(mask: MaskIR) -> bool:
+    """Whether a pair that attends does so whatever else is selected: nothing denies what is found."""
+    bounds = Bounds.of(mask)
+
+    def only_adds(relation: Expression) -> bool:
+        match relation:
+            case _ if not bounds.depends(relation):
+                return True
+            case Apply(op=Op.AND | Op.OR, arguments=parts):
+                return all(map(only_adds, parts))
+            case Apply(op=Op.SELECT, arguments=(condition, *parts)):
+                return not bounds.depends(condition) and all(map(only_adds, parts))
+            case Read():
+                return True
+            case Apply(op=Op.EQUAL | Op.SHARE_BIT, arguments=parts):
+                return all(isinstance(part, Coordinate) for part in parts)
+            case _:
+                return False
+
+    return only_adds(mask.relation)
+
+
 def _bound(mask: MaskIR, widest: bool) -> MaskIR:
     kept = tuple(each for each in mask.found if isinstance(each, Rank))
-    gone = {each.name for each in mask.found} - {each.name for each in kept}
-    bounds = Bounds(mask, frozenset(gone))
+    bounds = Bounds.of(mask)
+    gone = bounds.gone
 
     def clauses(of: tuple[Clause, ...]) -> tuple[Clause, ...]:
         return tuple(Clause(bounds.bound(each.relation, widest), span=each.span) for each in of)
@@ -66,6 +102,11 @@ class Bounds:
         self.mask = mask
         self.gone = gone
         self.routes = {each.name: each for each in mask.found if isinstance(each, Route)}
+
+    @staticmethod
+    def of(mask: MaskIR) -> "Bounds":
+        """Of what is found in queries and keys."""
+        return Bounds(mask, frozenset(each.name for each in mask.found if not isinstance(each, Rank)))
 
     def without(self, sequence: Sequence) -> Sequence:
         """The tokens without coordinates that are not there, and in declared order where these decide it."""
@@ -99,6 +140,9 @@ class Bounds:
                 return apply(op, *(self.bound(part, widest) for part in parts), span=relation.span)
             case Apply(op=Op.NOT, arguments=(inner,)):
                 return apply(Op.NOT, self.bound(inner, not widest), span=relation.span)
+            case Apply(op=Op.SELECT, arguments=(condition, *parts)) if not self.depends(condition):
+                chosen = (self.bound(part, widest) for part in parts)
+                return apply(Op.SELECT, condition, *chosen, span=relation.span)
             case Read(input=name, indices=(*_, key)) if widest and name in self.routes:
                 route = self.routes[name]
                 candidates = substitute(route.candidates, {Coordinate(Side.KEY, GROUP): key})

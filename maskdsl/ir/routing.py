@@ -94,17 +94,13 @@ class Finding:
         match found:
             case Route():
                 return self.selected(found)
-            case Nearest(side=side, centroids=centroids):
-                rows = self.inputs[centroids][self.head].astype(np.float64)
-                differences = self.vectors(side, self.head)[:, None] - rows
-                return np.asarray((differences**2).sum(axis=-1).argmin(axis=1))
-            case Balanced(side=side, centroids=centroids, size=size, first=first, last=last):
-                rows = self.inputs[centroids][self.head, first:last].astype(np.float64)
-                products = rows @ self.vectors(side, self.head).T
-                chosen = np.zeros(products.shape, dtype=np.int64)
-                best = np.argsort(-products, axis=1, kind="stable")[:, :size]
-                np.put_along_axis(chosen, best, 1, axis=1)
-                return np.asarray((chosen << np.arange(len(rows))[:, None]).sum(axis=0))
+            case Nearest():
+                distances = self.distances(found)
+                return np.asarray(np.where(np.isnan(distances), np.inf, distances).argmin(axis=1))
+            case Balanced(size=size):
+                products = self.products_of(found)
+                members = [best(row, row > -np.inf, size) for row in products]  # nor NaN
+                return np.asarray((np.stack(members).astype(np.int64) << np.arange(len(products))[:, None]).sum(axis=0))
             case Rank(side=side, space=name, keys=keys):
                 return self.places(side, name, keys)
             case _:
@@ -121,6 +117,18 @@ class Finding:
             return np.asarray(self.q[self.batch, head], dtype=np.float64)
         return np.asarray(self.k[self.batch, head * self.k.shape[1] // self.q.shape[1]], dtype=np.float64)
 
+    def distances(self, nearest: Nearest) -> Array:
+        """[tokens, clusters]: the square of each vector's distance from each centroid."""
+        rows = self.inputs[nearest.centroids][self.head].astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(((self.vectors(nearest.side, self.head)[:, None] - rows) ** 2).sum(axis=-1))
+
+    def products_of(self, balanced: Balanced) -> Array:
+        """[centroids, tokens]: of each centroid of one word with each vector."""
+        rows = self.inputs[balanced.centroids][self.head, balanced.first : balanced.last].astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(rows @ self.vectors(balanced.side, self.head).T)
+
     def places(self, side: Side, space: str, keys: tuple[Expression, ...]) -> Array:
         tokens = self.coordinates(side)
         member = tokens.member(space)
@@ -131,28 +139,34 @@ class Finding:
 
     # Selection
 
-    def selected(self, route: Route) -> Array:
-        """bool [query groups, key groups]."""
-        products = {
-            each.name: self.pooled(each.query, Side.QUERY, route.queries)
-            @ self.pooled(each.key, Side.KEY, route.keys).T
-            for each in route.products
-        }
+    def scored(self, route: Route) -> tuple[Array, Array]:
+        """The scores, and bool which of them are of candidates, both [query groups, key groups]."""
+        with np.errstate(invalid="ignore"):
+            products = {
+                each.name: self.pooled(each.query, Side.QUERY, route.queries)
+                @ self.pooled(each.key, Side.KEY, route.keys).T
+                for each in route.products
+            }
         score = self.evaluate(route.score, route, products)
         exists = self.exists(Side.QUERY, route.queries)[:, None] & self.exists(Side.KEY, route.keys)[None, :]
-        candidates = self.evaluate(route.candidates, route, products) & exists & (score > -np.inf)  # nor NaN
+        return score, self.evaluate(route.candidates, route, products) & exists
+
+    def selected(self, route: Route) -> Array:
+        """bool [query groups, key groups]."""
+        score, candidates = self.scored(route)
+        candidates = candidates & (score > -np.inf)  # nor NaN
         match route.selector:
             case TopCount(count=count):
-                counts = self.evaluate(count, route, products)
+                counts = self.evaluate(count, route)
                 return np.stack([best(*row) for row in zip(score, candidates, counts[:, 0], strict=True)])
             case TopMass(mass=mass, over_head=True):
-                wanted = self.evaluate(mass, route, products)[0, 0]
+                wanted = self.evaluate(mass, route)[0, 0]
                 return heaviest(score.ravel(), candidates.ravel(), wanted).reshape(score.shape)
             case TopMass(mass=mass):
-                masses = self.evaluate(mass, route, products)
+                masses = self.evaluate(mass, route)
                 return np.stack([heaviest(*row) for row in zip(score, candidates, masses[:, 0], strict=True)])
             case Above(threshold=threshold):
-                return np.asarray(candidates & (score > self.evaluate(threshold, route, products)))
+                return np.asarray(candidates & (score > self.evaluate(threshold, route)))
             case other:
                 assert_never(other)
 
@@ -218,7 +232,7 @@ class Finding:
             return [self.head]
         return [int(head) for head in heads[shared == shared[self.head]]]
 
-    def evaluate(self, expression: Expression, route: Route, products: Mapping[str, Array]) -> Array:
+    def evaluate(self, expression: Expression, route: Route, products: Mapping[str, Array] | None = None) -> Array:
         """[query groups, key groups]: over the first tokens of two groups."""
         shape = route.queries.count, route.keys.count
 
@@ -244,7 +258,7 @@ class Finding:
                     assert_never(node)
 
         with np.errstate(all="ignore"):
-            return np.broadcast_to(evaluate(expression, leaf, {**self.inputs, **products}), shape)
+            return np.broadcast_to(evaluate(expression, leaf, {**self.inputs, **(products or {})}), shape)
 
     def of_groups(self, values: Array, side: Side, grouping: Grouping) -> Array:
         """[groups]: the value of each group's first token, zero where there is none."""
@@ -268,7 +282,9 @@ def heaviest(score: Array, candidates: Array, mass: float) -> Array:
     order = np.argsort(-score, kind="stable")
     order = order[candidates[order]]
     if order.size:
-        weights = np.exp(score[order] - score[order[0]])
+        highest = score[order[0]]
+        with np.errstate(invalid="ignore"):  # of infinite scores, which have equal shares
+            weights = np.exp(np.where(score[order] == highest, 0, score[order] - highest))
         before = np.cumsum(weights) - weights
         chosen[order[before < mass * weights.sum()]] = True
     return chosen

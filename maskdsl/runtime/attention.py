@@ -14,6 +14,7 @@ from maskdsl.errors import call as errors
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.checks import arguments
+from maskdsl.runtime.debugging import check_scores
 from maskdsl.runtime.decode import attend
 from maskdsl.runtime.flex import FlexParts, flex_parts
 from maskdsl.runtime.following import Following
@@ -50,6 +51,7 @@ class BaseAttention:
         key_lengths: Tensor | None = None,
         page_table: Tensor | None = None,
         page_size: int | None = None,
+        debug: bool = False,
         **inputs: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attention over [batch, heads, tokens, head dim]; heads of k and v may divide those of q.
@@ -65,26 +67,33 @@ class BaseAttention:
         integers [batch, pages], k and v are [pages, heads, page size, head dim]: key n of an entry is in its page
         n // page size, and there is none where the number is negative. Inputs are those of all tokens. On a GPU,
         queries outside the pattern are not found by a check, and give zeros.
+
+        With `debug`, a score of a route that is NaN is an error; without, it is never selected. For calls with all
+        queries, and slow: on the host.
         """
         q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
         where = located(q, query_start, key_lengths, page_table, page_size)
         if where is not None:
             if layout != "declared":
                 raise AttnError(errors.ChunkLayout(layout=layout))
+            if debug:
+                raise AttnError(errors.PartDebugged())
             tensors = with_found_in_part(self.recipe, q, k, tensors, where)
             out, lse = attend(self.handle, q, k, v, tensors, where)
         else:
-            out, lse = self.whole(q, k, v, tensors, layout, return_lse)
+            out, lse = self.whole(q, k, v, tensors, layout, return_lse, debug)
         return (out, lse) if return_lse else out
 
     def whole(
-        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], layout: str, wants_lse: bool
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], layout: str, wants_lse: bool, debug: bool
     ) -> tuple[Tensor, Tensor]:
         """All queries of the pattern, from given inputs."""
         if self.signature.finds:
             if layout != "declared":
                 raise AttnError(errors.LaidOutRoute(pattern=self.signature.pattern, span=self.signature.span))
             inputs = with_found(self.recipe, q, k, inputs)
+            if debug:
+                check_scores(self.recipe.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
             passes = two_passes(self.recipe.bound(q.shape[2], k.shape[2]))
             if passes is not None:
                 return passes.attend(q, k, v, inputs)

@@ -89,8 +89,10 @@ def test_stats_by_head_and_order(maskdsl):
 
 def test_very_many_heads_that_differ(maskdsl, pattern_file):
     path = pattern_file("pattern p(n = 16) { space t[n] attend k <= q - head }")
-    ended = maskdsl("stats", path, "--heads", 8, "--block", 4)
-    assert ended.out.count("head ") >= 5 and ended.err.startswith("note: 3 more columns are left out")
+    for columns, shown in (80, 4), (200, 6):
+        ended = maskdsl("stats", path, "--heads", 8, "--block", 4, columns=columns)
+        assert "\N{HORIZONTAL ELLIPSIS}" not in ended.out
+        assert ended.err.startswith(f"note: {9 - shown} more columns are left out")
 
 
 def test_stats_as_json(maskdsl, local):

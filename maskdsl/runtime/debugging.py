@@ -1,0 +1,37 @@
+"""What `debug=True` adds to a call: the scores of routes are looked through for NaN, by their plain meaning."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors import call as errors
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.nan_scores import nan_scores
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def check_scores(mask: MaskIR, q: Tensor, k: Tensor, tensors: Iterable[Tensor]) -> None:
+    """Raises if a candidate's score is NaN. `tensors` are all inputs, those found among them. Slow: on the host."""
+    inputs = dict(zip((each.name for each in mask.inputs), map(as_array, tensors), strict=True))
+    found = [
+        errors.NotANumber(
+            route=each.route,
+            batch=each.batch,
+            head=each.head,
+            query=each.query,
+            key=each.key,
+            count=each.count,
+            span=each.span,
+        )
+        for each in nan_scores(mask, inputs, as_array(q), as_array(k))
+    ]
+    if found:
+        raise AttnError(found[0])
+
+
+def as_array(x: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
+    x = x.detach().cpu()
+    return (x.double() if x.is_floating_point() else x).numpy()
