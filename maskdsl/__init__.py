@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from maskdsl.diagnostics import AttnError as AttnError
     from maskdsl.runtime.attention import Attention as Attention
     from maskdsl.runtime.attention import FollowingAttention as FollowingAttention
+    from maskdsl.runtime.routing_state import RoutingState as RoutingState
 
 HOMES = {
     "Attention": "maskdsl.runtime.attention",
@@ -33,6 +34,7 @@ HOMES = {
     "Mask": "maskdsl.api",
     "Module": "maskdsl.api",
     "Pattern": "maskdsl.api",
+    "RoutingState": "maskdsl.runtime.routing_state",
     "Stack": "maskdsl.api",
     "StackStats": "maskdsl.analysis.stack_stats",
     "Stats": "maskdsl.analysis.stats",

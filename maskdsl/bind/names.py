@@ -19,7 +19,8 @@ RESERVED = frozenset({"q", "k", "head", "heads", "batch", "all"})
 OF_BINDING = frozenset({"self", "order", "backend", "follow", "refine", "tune"})
 """What parameters of patterns cannot be called: Python gives them by name, beside these."""
 OF_CALLS = frozenset({"self", "v", "layout", "return_lse", "block", "token", "layers"}) | {
-    *("query_start", "key_lengths", "page_table", "page_size", "debug", "cu_seqlens_q", "cu_seqlens_k")
+    *("query_start", "key_lengths", "page_table", "page_size", "routing_state", "debug"),
+    *("cu_seqlens_q", "cu_seqlens_k"),
 }
 """What inputs cannot be called, for the same reason."""
 

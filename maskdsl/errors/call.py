@@ -408,3 +408,30 @@ class PartDebugged(Diagnostic):
     code = "E457"
     message = "`debug` looks at the scores of calls with all queries"
     help = "call the attention with all queries and keys to find out which scores are NaN"
+
+
+class PooledState(Diagnostic):
+    code = "E454"
+    message = "`{pattern}` pools keys, of which no routing state is kept"
+    label = "this pattern"
+    help = "call the attention without a state: what is selected is found anew in all cached keys"
+
+    pattern: str
+
+
+class OtherState(Diagnostic):
+    code = "E455"
+    message = "the routing state is that of another attention, of `{other}`"
+    label = "this pattern is called"
+    help = "`attention.routing_state(batch)` makes one; where lengths follow tensors, `attention.at(length)` has it"
+
+    pattern: str
+    other: str
+
+
+class StateBatch(Diagnostic):
+    code = "E458"
+    message = "the batch has {found} entries, and the routing state {batch}"
+
+    found: int
+    batch: int

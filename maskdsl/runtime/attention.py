@@ -23,6 +23,7 @@ from maskdsl.runtime.operators import ATTENTION
 from maskdsl.runtime.recipes import Bound, Recipe, register
 from maskdsl.runtime.regroup import two_passes
 from maskdsl.runtime.routing import with_found, with_found_in_part
+from maskdsl.runtime.routing_state import RoutingState
 from maskdsl.runtime.state import States
 from maskdsl.runtime.varlen import attend_packed
 from maskdsl.runtime.where import located
@@ -51,6 +52,7 @@ class BaseAttention:
         key_lengths: Tensor | None = None,
         page_table: Tensor | None = None,
         page_size: int | None = None,
+        routing_state: RoutingState | None = None,
         debug: bool = False,
         **inputs: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
@@ -66,19 +68,25 @@ class BaseAttention:
         and v its first keys, of which each batch entry has `key_lengths` (all, if not given). With a `page_table`,
         integers [batch, pages], k and v are [pages, heads, page size, head dim]: key n of an entry is in its page
         n // page size, and there is none where the number is negative. Inputs are those of all tokens. On a GPU,
-        queries outside the pattern are not found by a check, and give zeros.
+        queries outside the pattern are not found by a check, and give zeros. A `routing_state` keeps what routes need
+        of the keys, and adds those that it does not know yet.
+
 
         With `debug`, a score of a route that is NaN is an error; without, it is never selected. For calls with all
         queries, and slow: on the host.
         """
         q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
+        query_start = 0 if query_start is None and routing_state is not None else query_start
         where = located(q, query_start, key_lengths, page_table, page_size)
         if where is not None:
             if layout != "declared":
                 raise AttnError(errors.ChunkLayout(layout=layout))
             if debug:
                 raise AttnError(errors.PartDebugged())
-            tensors = with_found_in_part(self.recipe, q, k, tensors, where)
+            if routing_state is None:
+                tensors = with_found_in_part(self.recipe, q, k, tensors, where)
+            elif self.signature.finds:
+                tensors = [*tensors, *routing_state.find(self.handle, q, k, tensors, where)]
             out, lse = attend(self.handle, q, k, v, tensors, where)
         else:
             out, lse = self.whole(q, k, v, tensors, layout, return_lse, debug)
@@ -203,6 +211,10 @@ class Attention(BaseAttention, Displayed):
         Raises `AttnError` for pooled keys, routes and `weight`, which FlexAttention cannot express.
         """
         return flex_parts(self.plan, self.signature, inputs, block, layout, torch.device(device), batch)
+
+    def routing_state(self, batch: int = 1) -> RoutingState:
+        """What decoding keeps of the keys of so many batch entries; of none yet."""
+        return RoutingState(self.recipe, batch)
 
     def _parts_(self) -> tuple[object, ...]:
         return self.mask, self.backend, self.source

@@ -73,6 +73,8 @@ class PartFinder:
         inputs: Sequence[Tensor],
     ) -> list[Tensor]:
         """What the mask takes besides given inputs: see `Part` for the arguments."""
+        if not q.shape[0] or not q.shape[2]:
+            return [each.zero_() for each in self.blank(q)]
         names, start = self.plan.input_identifiers, self.mask.inputs[-1]
         values = self.values(len(q), q.device, inputs)
         values[names[start.name]] = queries.starts

@@ -63,8 +63,6 @@ def found_in_part(
 ) -> list[Tensor]:
     """From keys [batch, key heads, keys, dim], zeros where none is present, bool [batch, keys]."""
     finder = recipe.part_finder
-    if not q.shape[0] or not q.shape[2]:
-        return [each.zero_() for each in finder.blank(q)]
     summaries = finder.summaries()
     places = torch.arange(k.shape[2], device=k.device).expand_as(present)
     summaries.add(k.detach().to(sum_type(k)), places, present, finder.values(len(q), q.device, inputs))

@@ -1,7 +1,10 @@
 """What routes need of the keys that are there: pooled vectors, sizes of groups, nearest centroids. Grows with them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from functools import partial
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,19 +81,65 @@ class Summaries:
                 own = torch.where(at(tokens.among[number], places), numbers, groups.count)
             self.count((route.name, str(number), "sizes"), own, k)
             x = k if own.shape[1] == 1 else self.module.of_heads(k, own.shape[1])
-            largest = product.key.kind is PoolKind.MAX
-            fill, shape = -torch.inf if largest else 0, (batch, x.shape[1], groups.count + 1, x.shape[3])
-            sums = self.tensor((route.name, str(number), "sums"), lambda: x.new_full(shape, fill))  # noqa: B023
-            add_vectors(sums, own, x, largest)
+            name, shape = (route.name, str(number), "sums"), (batch, x.shape[1], groups.count + 1, x.shape[3])
+            sums = self.tensor(name, partial(x.new_full, shape, self.nothing(name)))
+            add_vectors(sums, own, x, product.key.kind is PoolKind.MAX)
 
     def count(self, name: Name, numbers: Tensor, like: Tensor) -> None:
         shape = *numbers.shape[:2], self.sides[name[0]].grouping.count + 1
         self.tensor(name, lambda: like.new_zeros(shape)).scatter_add_(2, numbers, like.new_ones(()).expand_as(numbers))
 
+    def entries(self, chosen: Tensor) -> "Summaries":
+        """Those of chosen batch entries, in tensors of their own."""
+        other = copy(self)
+        other.tensors = {name: x.index_select(0, chosen.to(x.device)) for name, x in self.tensors.items()}
+        return other
+
+    def forget(self, entry: int, start: int, end: int) -> int:
+        """Forgets keys from `start` on, of `end` that there are, and all of the groups that they are in.
+
+        Gives the first key that has to be added again.
+        """
+        pooling = {name: side for name, side in self.sides.items() if side.pools_tokens}
+        touched: dict[str, Tensor | slice] = dict.fromkeys(pooling, slice(None))
+        if all(side.is_fixed for side in pooling.values()):
+            groups = {name: side.tokens({}, self.present.device).groups for name, side in pooling.items()}
+            start = first_of_groups(groups.values(), start, end)
+            touched = {name: each.numbers[0, 0, start:end].unique() for name, each in groups.items()}
+        elif pooling:
+            start = 0
+        for name, x in self.tensors.items():
+            if len(name) == 1:  # of keys, not of groups
+                x[entry, ..., start:] = 0
+            elif name[0] in pooling:
+                x[entry][:, touched[name[0]]] = self.nothing(name)
+        return start
+
+    def nothing(self, name: Name) -> float:
+        """What a tensor of a route holds for a group without keys."""
+        match name:
+            case (route, number, "sums"):
+                largest = self.sides[route].route.products[int(number)].key.kind is PoolKind.MAX
+                return -torch.inf if largest else 0
+            case _:
+                return 0
+
     def tensor(self, name: Name, make: Callable[[], Tensor]) -> Tensor:
         if name not in self.tensors:
             self.tensors[name] = make()
         return self.tensors[name]
+
+
+def first_of_groups(groupings: Iterable[Any], start: int, end: int) -> int:
+    """The first token of any group that has one in `start` to `end`, or in what lies before it for this reason."""
+    groupings, before = tuple(groupings), -1
+    while before != start:
+        before = start
+        for groups in groupings:
+            numbers = groups.numbers[0, 0, start:end]
+            places = groups.places[0, 0, numbers[numbers < groups.count]]
+            start = min(start, int(places.min())) if places.numel() else start
+    return start
 
 
 def add_vectors(sums: Tensor, numbers: Tensor, x: Tensor, largest: bool) -> None:

@@ -125,9 +125,17 @@ def in_one_piece(x: Tensor, table: Tensor | None, present: Tensor) -> Tensor:
     """Keys or values as [batch, heads, keys, dim], also from pages; zeros where there is none."""
     if table is not None:
         places = torch.arange(present.shape[1], device=x.device)
-        pages = table.long()[:, places // x.shape[2]]
-        x = x.transpose(1, 2)[pages.clamp(min=0), places % x.shape[2]].transpose(1, 2)
+        x, _ = page_rows(x, places.expand_as(present), table)
     return x[:, :, : present.shape[1]].masked_fill(~present[:, None, :, None], 0)
+
+
+def page_rows(x: Tensor, places: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Keys or values at places [batch, any], as [batch, heads, any, dim], and whether their pages exist."""
+    if table is None:
+        index = places[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3])
+        return x.gather(2, index), torch.ones_like(places, dtype=torch.bool)
+    pages = table.long().gather(1, places // x.shape[2])
+    return x.transpose(1, 2)[pages.clamp(min=0), places % x.shape[2]].transpose(1, 2), pages >= 0
 
 
 def all_keys(recipe: Bound, k: Tensor, lengths: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,142 @@
+"""What routes need of cached keys, kept as keys come: a new query selects without reading the cache again."""
+
+from collections.abc import Sequence
+from copy import copy
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors import call as errors
+from maskdsl.runtime.checks import INTEGER_TYPES, arguments, check_inputs, check_values, type_name
+from maskdsl.runtime.recipes import Bound
+from maskdsl.runtime.routing import all_of
+from maskdsl.runtime.summaries import Summaries, sum_type
+from maskdsl.runtime.where import Where, all_keys, checked, integers, normal, page_rows
+
+
+class RoutingState:
+    """Sums, maxima and sizes of the groups of cached keys, and their nearest centroids, for each batch entry.
+
+    Made by `attention.routing_state(batch)` and given to its calls, which add the keys that have come since. They
+    select what they would select without it. Keys that are chosen one by one (`knn`) or all at once (`balanced`) are
+    still read from the cache.
+    """
+
+    def __init__(self, recipe: Bound, batch: int) -> None:
+        mask = recipe.plan.mask
+        if mask.keys.is_pooled:
+            raise AttnError(errors.PooledState(pattern=mask.name, span=mask.span))
+        self.recipe = recipe
+        self.lengths = torch.zeros(batch, dtype=torch.int64)
+        """How many keys of each entry have been added. On the host."""
+        self.summaries: Summaries = recipe.part_finder.summaries()
+
+    # Keys that come and go
+
+    def append(self, k: Tensor, lengths: object = None, **inputs: Any) -> None:
+        """Adds new keys [batch, key heads, new, head dim], the first `lengths` of each entry (all, if not given).
+
+        Inputs are those of a call, which are for all tokens.
+        """
+        _, _, _, tensors = arguments(self.recipe.signature, k, k, k, inputs)
+        counts = self.numbers("lengths", lengths, k.shape[2])
+        self.extend(k, self.lengths + counts, None, tensors)
+
+    def update(self, k: Tensor, key_lengths: object = None, page_table: object = None, **inputs: Any) -> None:
+        """Adds those of the first `key_lengths` keys of a cache that are not there yet, and forgets what is behind.
+
+        Calls do the same. Where cached keys were written over, `truncate` must say so before.
+        """
+        _, _, _, tensors = arguments(self.recipe.signature, k, k, k, inputs)
+        table = None if page_table is None else integers("page_table", page_table, k.device)
+        self.follow(k, key_lengths, table, tensors)
+
+    def truncate(self, lengths: object) -> None:
+        """Forgets all but the first keys of each entry, as many as `lengths` says.
+
+        Groups that lose some of their keys are forgotten whole: `lengths` of the state is less then, and the next call
+        adds the others from the cache again. Where groups depend on inputs, that is all of them.
+        """
+        kept = torch.minimum(self.numbers("lengths", lengths, None), self.lengths)
+        for entry in (kept < self.lengths).nonzero().flatten().tolist():
+            kept[entry] = self.summaries.forget(entry, int(kept[entry]), int(self.lengths[entry]))
+        self.lengths = kept
+
+    def reorder(self, entries: object) -> None:
+        """Batch entry n becomes what entry `entries[n]` was, as in beam search; there may be more or fewer."""
+        chosen = integers("entries", entries, torch.device("cpu")).cpu()
+        self.lengths = self.lengths[chosen]
+        self.summaries = self.summaries.entries(chosen)
+
+    def clone(self) -> "RoutingState":
+        """A state of its own."""
+        other = copy(self)
+        other.reorder(torch.arange(len(self.lengths)))
+        return other
+
+    # Calls
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def find(self, handle: str, q: Tensor, k: Tensor, inputs: Sequence[Tensor], where: Where) -> list[Tensor]:
+        """What a call of the recipe of this handle takes besides given inputs. Adds new keys first."""
+        recipe = checked(handle, q, k, k, where)
+        mask = recipe.plan.mask
+        if recipe.handle != self.recipe.handle:
+            raise AttnError(errors.OtherState(pattern=mask.name, other=self.recipe.plan.mask.name, span=mask.span))
+        if len(q) != len(self.lengths):
+            raise AttnError(errors.StateBatch(found=len(q), batch=len(self.lengths)))
+        starts, lengths, table = normal(recipe, q, k, where)
+        self.follow(k, where.key_lengths, where.page_table, inputs)
+        keys = cache(lambda: all_keys(recipe, k, lengths, table)[0])
+        return recipe.part_finder.find(q, all_of(recipe, q, starts, lengths), self.summaries, keys, inputs)
+
+    def follow(self, k: Tensor, key_lengths: object, table: Tensor | None, inputs: Sequence[Tensor]) -> None:
+        """Adds and forgets keys so that they are the first of a cache."""
+        room = k.shape[2] * (1 if table is None else table.shape[1])
+        ends = self.numbers("key_lengths", key_lengths, room).clamp(max=min(room, self.recipe.plan.mask.keys.length))
+        if bool((ends < self.lengths).any()):
+            self.truncate(ends)
+        new = int((ends - self.lengths).max()) if len(ends) else 0
+        if not new and self.summaries.tensors:
+            return
+        places = (self.lengths[:, None] + torch.arange(new)).clamp(max=room - 1).to(k.device)
+        rows, there = page_rows(k, places, table)
+        self.extend(rows, ends, there, inputs)
+
+    def extend(self, k: Tensor, ends: Tensor, there: Tensor | None, inputs: Sequence[Tensor]) -> None:
+        """Adds keys that follow those known, up to `ends`; of these only those that are `there`, bool [batch, new]."""
+        self.check(k, ends, inputs)
+        places = self.lengths[:, None] + torch.arange(k.shape[2])
+        present = (places < ends[:, None]).to(k.device)
+        present = present if there is None else present & there
+        k = k.detach().masked_fill(~present[:, None, :, None], 0).to(sum_type(k))
+        values = self.recipe.part_finder.values(len(k), k.device, inputs)
+        self.summaries.add(k, places.to(k.device), present, values)
+        self.lengths = ends
+
+    # Checks
+
+    def check(self, k: Tensor, ends: Tensor, inputs: Sequence[Tensor]) -> None:
+        mask, longest = self.recipe.plan.mask, int(ends.max()) if len(ends) else 0
+        if k.dim() != 4:
+            raise AttnError(errors.NotFourAxes(name="k", shape=tuple(k.shape)))
+        if len(k) != len(self.lengths):
+            raise AttnError(errors.StateBatch(found=len(k), batch=len(self.lengths)))
+        if longest > mask.keys.length:
+            raise AttnError(
+                errors.TooManyKeys(found=longest, length=mask.keys.length, pattern=mask.name, span=mask.span)
+            )
+        check_inputs(mask.given, inputs, k)
+        check_values(mask.given, inputs)
+
+    def numbers(self, name: str, value: object, default: int | None) -> Tensor:
+        """int64 [batch] on the host; a number, or none, is the same for all."""
+        tensor = integers(name, default if value is None else value, self.lengths.device)
+        if tensor.dtype not in INTEGER_TYPES:
+            raise AttnError(errors.NotIntegers(name=name, found=type_name(tensor)))
+        if tensor.dim() and tensor.shape != self.lengths.shape:
+            raise AttnError(errors.NotOneAnEntry(name=name, found=tuple(tensor.shape), batch=len(self.lengths)))
+        return tensor.cpu().long().expand_as(self.lengths).clamp(min=0)
