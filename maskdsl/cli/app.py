@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Context, Exit, Option, Typer
 
 from maskdsl import __version__
-from maskdsl.cli import files, looks, orders
+from maskdsl.cli import completions, files, looks, orders
 from maskdsl.cli.consoles import print_error
 from maskdsl.cli.options import (
     DEFAULT_HEADS,
@@ -34,7 +34,6 @@ from maskdsl.pipeline import STAGES
 app = Typer(
     help="Attention patterns as text: check, draw, measure, compile and run them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -220,13 +219,23 @@ def field(
 def emit(
     file: File,
     words: Words = None,
-    stage: Annotated[str, Option("--stage", help=f"What to print: {STAGE_NAMES}.")] = STAGES[-1].name,
+    stage: Annotated[
+        str, Option("--stage", help=f"What to print: {STAGE_NAMES}.", autocompletion=completions.stages)
+    ] = STAGES[-1].name,
     heads: Heads = DEFAULT_HEADS,
     order: Order = None,
     given: Given = None,
 ) -> None:
     """Print what a stage of the compiler makes of a pattern."""
     looks.emit(file, words or [], stage, heads, order, given or [])
+
+
+@app.command()
+def doctor(json: Annotated[bool, Option("--json", help="Print JSON.")] = False) -> None:
+    """Say what this machine can do, and what to install for the rest."""
+    from maskdsl.cli import doctor as machine  # start-up time
+
+    raise Exit(machine.doctor(json))
 
 
 @app.command()
@@ -259,7 +268,9 @@ def verify(
 def run(
     file: File,
     words: Words = None,
-    backend: Annotated[str, Option("--backend", help="Which backend computes.")] = "auto",
+    backend: Annotated[
+        str, Option("--backend", help="Which backend computes.", autocompletion=completions.backends)
+    ] = "auto",
     heads: Heads = DEFAULT_HEADS,
     order: Order = None,
     given: Given = None,

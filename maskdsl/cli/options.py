@@ -5,9 +5,15 @@ from typing import Annotated
 from typer import Argument, Option
 
 from maskdsl.analysis.devices import DEVICES
+from maskdsl.cli import completions
 
-File = Annotated[str, Argument(metavar="FILE", help="An .attn file.", show_default=False)]
-Files = Annotated[list[str], Argument(metavar="FILE...", help=".attn files.", show_default=False)]
+File = Annotated[
+    str, Argument(metavar="FILE", help="An .attn file.", show_default=False, autocompletion=completions.files)
+]
+Files = Annotated[
+    list[str],
+    Argument(metavar="FILE...", help=".attn files.", show_default=False, autocompletion=completions.files),
+]
 Words = Annotated[
     list[str] | None,
     Argument(
@@ -15,6 +21,7 @@ Words = Annotated[
         help="The pattern, which may be left out where there is only one, and its parameters: "
         "n=4096, shift=-3, 'kernel=(7, 7)', causal=True, axis=y.",
         show_default=False,
+        autocompletion=completions.words,
     ),
 ]
 Heads = Annotated[int, Option("--heads", min=1, help="Number of query heads.")]
@@ -29,6 +36,7 @@ Orders = Annotated[
         help="Lay tokens out by these keys instead of the pattern's own: 'hilbert(y, x)', 'image by y // 8, x // 8', "
         "auto for the best, or declared. Repeat it to compare.",
         show_default=False,
+        autocompletion=completions.orders,
     ),
 ]
 Order = Annotated[
@@ -68,9 +76,12 @@ Gpus = Annotated[
         metavar="NAME",
         help=f"Predict times on {', '.join(device.name for device in DEVICES)}, or all; may be repeated.",
         show_default=False,
+        autocompletion=completions.gpus,
     ),
 ]
-Dtype = Annotated[str, Option("--dtype", help="float64, float32, bfloat16 or float16.")]
+Dtype = Annotated[
+    str, Option("--dtype", help="float64, float32, bfloat16 or float16.", autocompletion=completions.dtypes)
+]
 HeadDim = Annotated[int, Option("--head-dim", min=1, help="Width of a head.")]
 Batch = Annotated[int, Option("--batch", min=1, help="Number of batch entries.")]
 Device = Annotated[str, Option("--device", help="cpu, cuda, or another device of torch.")]

@@ -1,0 +1,82 @@
+"""`doctor`: what it finds on this machine, and on others that lack things."""
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+
+import pytest
+
+from maskdsl.cli import doctor
+from maskdsl.cli.doctor import State
+
+
+def found(maskdsl):
+    ended = maskdsl("doctor", "--json")
+    said = json.loads(ended.out)
+    assert ended.code == (0 if said["healthy"] else 1) and ended.err == ""
+    return {each["name"]: each for each in said["findings"]}
+
+
+def without(monkeypatch, *names):
+    def look(name):
+        if name in names:
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(doctor, "version", look)
+
+
+def test_this_machine(maskdsl):
+    import torch
+
+    said = found(maskdsl)
+    assert said["torch"]["state"] == "good" and said["torch"]["detail"] == torch.__version__
+    assert (said["gpu"]["state"] == "good") == torch.cuda.is_available()
+    ended = maskdsl("doctor", columns=120)
+    assert all(name in ended.out for name in said)
+
+
+def test_what_is_not_installed(maskdsl, monkeypatch):
+    without(monkeypatch, "torch", "pygls", "matplotlib")
+    said = found(maskdsl)
+    assert said["torch"]["state"] == "bad" and said["torch"]["advice"] == "pip install torch"
+    assert said["gpu"]["state"] == "absent"
+    assert (said["pygls"]["state"], said["pygls"]["advice"]) == ("absent", "pip install 'maskdsl[lsp]'")
+    assert said["matplotlib"]["advice"] == "pip install matplotlib"
+
+
+@pytest.mark.parametrize("error", [OSError("libfoo.so: cannot open\nmore"), ImportError(), RuntimeError("driver")])
+def test_what_is_broken(maskdsl, monkeypatch, error):
+    def broken(name):
+        raise error
+
+    monkeypatch.setattr(doctor, "import_module", broken)
+    said = found(maskdsl)
+    assert said["torch"]["state"] == "bad" and type(error).__name__ in said["torch"]["detail"]
+    assert "\n" not in said["torch"]["detail"]
+
+
+def test_a_gpu_that_fails_when_looked_at(maskdsl, monkeypatch):
+    import torch
+
+    def fails():
+        raise RuntimeError("CUDA driver initialization failed")
+
+    monkeypatch.setattr(torch.cuda, "is_available", fails)
+    said = found(maskdsl)
+    assert said["gpu"]["state"] == State.BAD and "driver initialization" in said["gpu"]["detail"]
+
+
+def test_the_cache(maskdsl, monkeypatch, tmp_path):
+    monkeypatch.setenv("MASKDSL_CACHE_DIR", str(tmp_path / "new"))
+    assert found(maskdsl)["cache"]["detail"] == f"{tmp_path / 'new'}, 0 files, 0 B"
+    (tmp_path / "new" / "some.tables").write_bytes(b"x" * 2048)
+    assert "1 files, 2 KiB" in found(maskdsl)["cache"]["detail"]
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MASKDSL_CACHE_DIR", str(tmp_path / "file" / "below"))
+    said = found(maskdsl)["cache"]
+    assert said["state"] == "absent" and "MASKDSL_CACHE_DIR" in said["advice"]
+
+
+def test_no_compiler(maskdsl, monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    assert found(maskdsl)["compiler"]["state"] == "absent"
