@@ -1,4 +1,4 @@
-"""The command line: `maskdsl check | fmt | show | view | stats | order | field | emit | verify | run | bench | lsp | doctor`.
+"""The command line: checks, draws, measures, explains, compiles, runs and serves patterns. `app` has the commands.
 
 The face furthest to the right: imports everything, and torch only in the commands that compute.
 """
