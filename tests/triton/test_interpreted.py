@@ -43,6 +43,10 @@ def test_gradients_of_inputs(part: int) -> None:
     assert last_line("input_gradients", part, 3) == "agreed"
 
 
+def test_gradients_through_routes() -> None:
+    assert last_line("route_gradients") == "agreed"
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_examples(part: int) -> None:
     found = interpret(3, 17 + part, *FILES[part::4])
