@@ -12,7 +12,7 @@ from maskdsl.syntax import tree
 
 Part = dict[str, Any]
 
-OPERATORS = {"and": Op.AND, "or": Op.OR}
+OPERATORS = {"and": Op.AND, "or": Op.OR, "if": Op.SELECT}
 
 
 def clauses(declaration: tree.PatternDeclaration, mask: MaskIR, code: Code) -> list[Part]:
@@ -33,7 +33,7 @@ def clauses(declaration: tree.PatternDeclaration, mask: MaskIR, code: Code) -> l
 
 
 def part(node: tree.Expression, meaning: Expression, code: Code) -> Part:
-    """A relation and, where it is made of others by `and` or `or`, these: as far as text and meaning agree."""
+    """A relation and, where it is made of others by `and`, `or` or `if`, these: as far as text and meaning agree."""
     found = {**place(node.span), "node": code.add(meaning)}
     operator, operands = joined(node)
     match meaning:
@@ -50,6 +50,8 @@ def joined(node: tree.Expression) -> tuple[str, list[tree.Expression]]:
             return operator, chain(node)
         case tree.Where(relation=relation, condition=condition):
             return "and", [relation, condition]
+        case tree.Conditional(condition=condition, then=then, otherwise=otherwise):
+            return "if", [condition, then, otherwise]
         case _:
             return "", []
 

@@ -52,7 +52,6 @@ def page_data(subject: Subject) -> dict[str, Any]:
         "doc": first_sentence(mask.doc),
         "notes": list(subject.notes),
         "heads": mask.heads,
-        "selfAttention": mask.self_attention,
         "source": source(subject.declaration),
         **pairs_data(subject.declaration, mask, subject.inputs, classes, blobs),
         "orders": orders_data(layouts, heads, subject.inputs, blobs),

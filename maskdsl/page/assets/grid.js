@@ -1,10 +1,10 @@
 // The keys of one query on their grids: rows and columns of an image, frames of a video, a strip of a text.
 
 const STRIP = 512;
-const GAP = 2;
+const GAP = 1;
 
-/** One figure for each space of keys. `attended` has a number for each key in declared order, `query` is its declared
- * position or -1 where queries are other tokens. `act` has what pointing at a key, and choosing it, does. */
+/** One figure for each space of keys. `attended` has a number for each key in declared order, `query` is the position
+ * of the query among the keys, or -1. `act` has what pointing at a key, and choosing it, does. */
 function grids(keys, attended, query, colours, act) {
   return keys.spaces.map((space) => grid(space, keys.spaces.length > 1, attended, query, colours, act));
 }
@@ -30,6 +30,7 @@ function grid(space, isNamed, attended, query, colours, act) {
   const axes = space.axes.map(([name, length]) => `${name} ${count(length)}`).join(" × ");
   const text = `${isNamed ? `${space.name}: ` : ""}${count(found)} of ${count(space.size)} keys`;
   box.append(element("p", { class: "quiet" }, `${text}${lengths.length > 1 ? `, ${axes}` : ""}${shape.caption}`));
+  if (found === 0) return box;
   const frame = element("div", { class: "frame" });
   frame.append(canvas);
   canvas.setAttribute("role", "img");
@@ -44,7 +45,6 @@ function grid(space, isNamed, attended, query, colours, act) {
     return number === null ? null : space.offset + number;
   };
   canvas.addEventListener("pointermove", (event) => act.hover(at(event)));
-  canvas.addEventListener("pointerleave", () => act.hover(null));
   canvas.addEventListener("click", (event) => act.choose(at(event)));
   box.append(frame);
   return box;

@@ -28,11 +28,11 @@ class Page {
   async open() {
     const { model } = this;
     byId("name").textContent = model.name;
-    byId("doc").textContent = model.doc;
+    byId("doc").replaceChildren(...prose(model.doc));
     byId("parameters").replaceChildren(
       ...[...model.parameters, ["heads", String(model.heads)]].map(([name, value]) => {
         const item = element("span", {}, `${name} `);
-        item.append(element("b", {}, value));
+        item.append(element("b", {}, /^\d+$/.test(value) ? count(Number(value)) : value));
         return item;
       }),
     );
@@ -85,6 +85,7 @@ class Page {
     byId("summary").textContent = summaryText(tiles.figures[head], tiles.size, this.keys.length);
     this.colour();
     this.hover(null);
+    showPair(null);
     this.keep();
   }
 
@@ -112,9 +113,9 @@ class Page {
   hover(places, x, y) {
     const tip = byId("tip");
     tip.hidden = places === null;
-    const pair = places && this.placed(places);
+    if (places === null) return;  // the last pair stays in its panel
+    const pair = this.placed(places);
     showPair(pair, this.queries, this.keys, this.chosen.head);
-    if (pair === null) return;
     tip.replaceChildren(verdict(pair.reason.allowed), element("div", {}, this.pairText(pair)), element("div", { class: "quiet" }, reasonText(pair.reason)));
     const room = this.map.width - tip.offsetWidth - 4, below = y + 18 + tip.offsetHeight < this.map.height;
     tip.style.left = `${Math.max(4, Math.min(x + 16, room))}px`;
@@ -153,12 +154,14 @@ class Page {
     this.map.redraw();
     const found = attended.reduce((sum, each) => sum + each, 0);
     byId("chosen-title").textContent = `Keys of query ${this.queries.short(query)}`;
-    byId("chosen-text").textContent = `${count(found)} of ${count(keys.length)} keys attended, ${percent(found / keys.length)}.`;
-    const same = this.model.selfAttention;
+    byId("chosen-text").textContent = keys.spaces.length > 1 ? `${count(found)} of ${count(keys.length)} keys attended` : "";
     byId("grids").replaceChildren(
-      ...grids(keys, attended, same ? query : -1, this.colours, {
-        hover: (key) => showPair(key === null ? null : this.seen(query, key), this.queries, this.keys, this.chosen.head),
-        choose: (key) => same && key !== null && this.choose(key),
+      ...grids(keys, attended, this.queries.among(keys, query), this.colours, {
+        hover: (key) => key !== null && showPair(this.seen(query, key), this.queries, this.keys, this.chosen.head),
+        choose: (key) => {
+          const twin = key === null ? -1 : keys.among(this.queries, key);
+          if (twin >= 0) this.choose(twin);
+        },
       }),
     );
     return found;

@@ -253,6 +253,9 @@ class AttentionMap {
       this.eachLine(view.y, this.plot.height / tall, scene.queries.length, down, (query) => this.horizontal(query));
       context.stroke();
     }
+    context.strokeStyle = css(ink, 0.22);
+    const [left, top] = [this.left(0), this.top(0)].map((place) => Math.round(place) + 0.5);
+    context.strokeRect(left, top, Math.round(this.left(scene.keys.length)) - left - 0.5, Math.round(this.top(scene.queries.length)) - top - 0.5);
     context.strokeStyle = css(ink, 0.55);
     context.beginPath();
     for (const space of scene.keys.spaces.slice(1)) this.vertical(space.offset);

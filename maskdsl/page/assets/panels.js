@@ -68,7 +68,7 @@ function showSource({ file, first, lines }) {
   byId("source").replaceChildren(
     ...lines.map((text, number) => {
       const line = element("li", { id: `line-${first + number}` });
-      line.append(element("span", { class: "number", "aria-hidden": "true" }, String(first + number)), text);
+      line.append(element("span", { class: "number", "aria-hidden": "true" }, String(first + number)), element("code", {}, text));
       return line;
     }),
   );
@@ -83,19 +83,24 @@ function markLines(reason) {
   }
 }
 
+/** Text with what stands between backticks as code. */
+function prose(text) {
+  return text.split("`").map((part, number) => (number % 2 ? element("code", {}, part) : part));
+}
+
 const FIGURES = [
   ["density", (each) => percent(each.density), "large"],
   ["tiles computed", (each) => percent(each.block_density)],
   ["full tiles", (each) => count(each.full_tiles)],
   ["partial tiles", (each) => count(each.partial_tiles)],
   ["empty tiles", (each) => count(each.tiles - each.full_tiles - each.partial_tiles)],
-  ["waste: computed, then masked", (each) => percent(each.waste)],
-  ["keys a query, least", (each) => count(each.least_keys)],
-  ["median", (each) => value(each.median_keys)],
-  ["most", (each) => count(each.most_keys)],
+  ["waste", (each) => percent(each.waste)],
+  ["keys: fewest", (each) => count(each.least_keys)],
+  ["keys: median", (each) => value(each.median_keys)],
+  ["keys: most", (each) => count(each.most_keys)],
   ["forward", (each) => scaled(each.forward_flops, "FLOP")],
   ["backward", (each) => scaled(each.backward_flops, "FLOP")],
-  ["faster than dense, at most", (each) => times(each.speedup_bound)],
+  ["speed-up, at most", (each) => times(each.speedup_bound)],
 ];
 
 /** A column for the head that is shown and, where there are several, one for all. */

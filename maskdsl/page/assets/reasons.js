@@ -1,7 +1,9 @@
 // Which lines of the pattern decide about a pair, and which part of them.
 
-/** The part of a relation that makes it what it is: the first that fails, or the first alternative that holds. */
+/** The part of a relation that makes it what it is: the first that fails, or the first alternative that holds; of a
+ * choice the branch that is taken. */
 function decisive(part, value) {
+  if (part.operator === "if") return decisive(part.parts[value(part.parts[0]) ? 1 : 2], value);
   const holds = value(part);
   const deciding = { and: false, or: true }[part.operator];
   const inner = deciding === holds && part.parts.find((each) => value(each) === deciding);

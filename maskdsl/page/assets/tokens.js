@@ -53,6 +53,12 @@ class Tokens {
     return facts;
   }
 
+  /** The position of the same token among others; -1 where these have no space of its name and size. */
+  among(others, position) {
+    const space = this.space(position), twin = others.spaces.find((each) => each.name === space.name && each.size === space.size);
+    return twin ? twin.offset + position - space.offset : -1;
+  }
+
   /** `image (3, 17)` */
   short(position) {
     const space = this.space(position);

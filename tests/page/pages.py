@@ -1,0 +1,48 @@
+"""Pages of small patterns for tests."""
+
+from functools import cache
+
+import numpy as np
+
+import maskdsl
+from maskdsl.page.data import Subject, page_data
+from maskdsl.page.html import page_html
+
+GRID = """
+## Windows on an image, and a `text` that all see.
+pattern grid(h = 24, w = 32, size = 5) {
+    space text[16]
+    space image[y = h, x = w]
+    tokens text ++ image
+    attend all -> text
+    attend image -> image where window((size, size)) if head < 2 else image -> image where q.y == k.y
+    require q.i >= k.i or q.i < 700
+}
+"""
+
+
+def grid_data(**options):
+    pattern = maskdsl.parse(GRID, name="grid.attn")["grid"]
+    mask = pattern.bind(heads=4).ir
+    return page_data(Subject(pattern.declaration, (mask,), {}, **options))
+
+
+def written(folder, data=None):
+    """The address of the page."""
+    path = folder / "page.html"
+    path.write_text(page_html(data or grid_data(), "grid"))
+    return path.as_uri()
+
+
+@cache
+def dense(head):
+    return maskdsl.parse(GRID)["grid"].bind(heads=4).dense(head=head)
+
+
+def allowed(query, key, head=0):
+    """Whether a pair of the grid attends."""
+    return bool(dense(head)[query, key])
+
+
+def keys_of(query, head=0):
+    return int(np.count_nonzero(dense(head)[query]))
