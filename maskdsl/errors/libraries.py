@@ -100,3 +100,20 @@ class AlreadyBound(Diagnostic):
     help = "give the pattern in place of its mask"
 
     names: str
+
+
+class NoAttention(Diagnostic):
+    code = "E618"
+    message = "`{model}` has no attention with a processor"
+    help = "give the transformer of a pipeline, pipeline.transformer"
+
+    model: str
+
+
+class NoSelfAttention(Diagnostic):
+    code = "E619"
+    message = "`{name}` has not asked torch for attention among its own tokens, so that no pattern was computed"
+    help = 'let the model use the "native" backend, model.set_attention_backend("native"); `{processor}` calls it'
+
+    name: str
+    processor: str

@@ -124,7 +124,11 @@ def test_a_prompt_in_two_parts(model):
     torch.testing.assert_close(torch.cat([first.logits, rest.logits], dim=1), expected)
 
 
-def test_compiled_without_breaks(model):
+def test_compiled_without_breaks():
+    torch.manual_seed(0)
+    model, pattern, values = mistral()
+    integration.register("compiled", pattern, **values)
+    model.eval().set_attn_implementation("compiled")
     tokens = drawn(2, 23)
     expected = model(tokens).logits
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
