@@ -29,6 +29,7 @@ from maskdsl.cli.options import (
     Words,
 )
 from maskdsl.diagnostics import AttnError
+from maskdsl.errors.pictures import NeedsOut
 from maskdsl.pipeline import STAGES
 
 app = Typer(
@@ -90,9 +91,33 @@ def show(
     given: Given = None,
     random: Random = None,
     tensors: Tensors = None,
+    out: Annotated[
+        str | None,
+        Option("--out", metavar="PICTURE", help="Write a picture: .png, .svg or .pdf.", show_default=False),
+    ] = None,
+    mask: Annotated[bool, Option("--mask", help="With --out: draw single pairs of tokens.")] = False,
+    around: Annotated[
+        str | None,
+        Option(
+            "--around",
+            metavar="CELL",
+            help="With --out: what this query attends, such as 3,17, on the grid of its keys.",
+            show_default=False,
+        ),
+    ] = None,
+    stacked: Annotated[bool, Option("--stacked", help="With --out: heads as cards one behind the other.")] = False,
 ) -> None:
     """Draw the tiles of a pattern: which are empty, partly attended, full."""
-    looks.show(file, words or [], heads, head or [], order or [], block, given or [], random, tensors)
+    options = file, words or [], heads, head or [], order or [], block, given or [], random, tensors
+    chosen = {"--mask": mask, "--around": around is not None, "--stacked": stacked}
+    if out is None:
+        for name in (name for name, given in chosen.items() if given):
+            raise AttnError(NeedsOut(option=name))
+        looks.show(*options)
+    else:
+        from maskdsl.cli import pictures  # start-up time
+
+        pictures.picture(pictures.Wanted(*options, mask, around, stacked), out)
 
 
 @app.command()

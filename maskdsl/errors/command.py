@@ -138,7 +138,9 @@ class NoLanguageServer(Diagnostic):
 class NotAToken(Diagnostic):
     code = "E540"
     message = "`{text}` is no token"
-    help = "write its position, such as 4093, or its cell of a grid, such as 3,17"
+    help = (
+        "write its position, such as 4093, its cell of a grid, such as 3,17, or of a space by name, such as image:3,17"
+    )
 
     text: str
 

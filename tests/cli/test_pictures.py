@@ -1,0 +1,106 @@
+"""`show --out`: goldens of small pictures, options and mistakes."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+GOLDENS = Path(__file__).parent / "goldens"
+CSWIN = "examples/vision/cswin.attn"
+STACK = """
+pattern near(n = 32, size = 8) { space t[n] attend causal and backward(size) }
+pattern all(n = 32) { space t[n] attend causal }
+stack two(n = 32) = 3 * near(n) + all(n)
+"""
+CASES = {
+    "orders": (CSWIN, "h=4", "w=4", "stripe=2", "--order", "declared", "--order", "by x // 2, y"),
+    "mask": ("examples/language/longformer.attn", "n=24", "size=6", "--mask"),
+    "block": ("examples/language/causal.attn", "n=100", "--block", "16x32"),
+    "around": ("examples/vision/dinat.attn", "dinat", "h=6", "w=7", "kernel=3", "dilation=2", "--around", "2,3"),
+    "frames": ("examples/video/sliding_tile.attn", "t=4", "h=4", "w=4", "tile=2", "window=1", "--around", "1,2,3"),
+    "spaces": ("examples/vision/scale_dit.attn", "text_length=3", "h=8", "w=8", "tile=4", "--around", "image:1,6"),
+    "cards": (CSWIN, "h=4", "w=4", "stripe=2", "--stacked"),
+    "candidates": ("examples/routing/moba.attn", "n=64", "block=8", "top=3"),
+    "selected": ("examples/routing/moba.attn", "n=64", "block=8", "top=3", "--heads", 2, "--random", 1),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pictures(maskdsl, tmp_path, name, request):
+    out = tmp_path / "picture.svg"
+    ended = maskdsl("show", *CASES[name], "--out", out)
+    assert (ended.code, ended.out) == (0, ""), ended.err
+    golden = GOLDENS / f"{name}.svg"
+    if request.config.getoption("--update-golden"):
+        golden.write_bytes(out.read_bytes())
+    assert out.read_bytes() == golden.read_bytes()
+
+
+def test_kinds_of_files(maskdsl, tmp_path):
+    for suffix, start in ((".png", b"\x89PNG"), (".PDF", b"%PDF-1.4"), (".svg", b"<svg")):
+        out = tmp_path / f"map{suffix}"
+        assert maskdsl("show", CSWIN, "h=14", "w=14", "--out", out).code == 0
+        assert out.read_bytes().startswith(start)
+
+
+def test_density_is_exact_and_layers_stand_side_by_side(maskdsl, pattern_file, tmp_path):
+    out = tmp_path / "stack.svg"
+    path = pattern_file(STACK)
+    assert maskdsl("show", path, "two", "n=64", "--out", out).code == 0
+    text = out.read_text()
+    assert "two(n=64)" in text and "4 layers of 64 tokens, 4 heads" in text
+    assert "layers 1-3: near(n=64, size=8), declared order" in text and "layer 4: all(n=64)" in text
+    assert "density 11.8 %" in text and "density 50.8 %" in text  # (36 + 56 * 8) / 4096, 65 / 128
+
+
+def test_single_tokens_are_those_of_the_meaning(maskdsl, tmp_path):
+    import maskdsl as library
+
+    out = tmp_path / "mask.svg"
+    assert maskdsl("show", CSWIN, "h=4", "w=4", "stripe=2", "--mask", "--head", 3, "--out", out).code == 0
+    dense = library.load(CSWIN)["cswin"].bind(h=4, w=4, stripe=2, heads=4).dense(head=3)
+    found = np.zeros((16, 16), dtype=bool)
+    (path,) = re.findall(r'<path fill="#006970" d="([^"]*M[^"]*)"/>\n</g>\n<rect x="\d', out.read_text())
+    boxes = [tuple(map(int, box)) for box in re.findall(r"M(\d+) (\d+)h(\d+)v30", path)]
+    corner = 24 + 52, min(y for _, y, _ in boxes)
+    for x, y, width in boxes:
+        found[(y - corner[1]) // 30, (x - corner[0]) // 30 : (x - corner[0] + width) // 30] = True
+    np.testing.assert_array_equal(found, dense)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--out", "{}/map.gif"], "E560", ".png or .svg or .pdf"),
+        (["--out", "{}/map"], "E560", "says no kind of picture"),
+        (["--out", "{}/absent/map.svg"], "E512", "No such file or directory"),
+        (["--out", "{}/map.svg", "--mask", "h=64", "w=64"], "E563", "4096 queries"),
+        (["--out", "{}/map.svg", "--around", "3"], None, ""),
+        (["--out", "{}/map.svg", "--around", "3,99"], "E541", "14 (y) x 14 (x)"),
+        (["--out", "{}/map.svg", "--around", "3,x"], "E540", "3,17"),
+        (["--out", "{}/map.svg", "--around", "1,1", "h=512", "w=256"], "E564", "131072 keys"),
+        (["--out", "{}/map.svg", "--head", "9"], "E509", "no head 9"),
+        (["--mask"], "E562", "--out map.png"),
+        (["--around", "3,3"], "E562", "`--around`"),
+        (["--stacked"], "E562", "`--stacked`"),
+    ],
+)
+def test_mistakes(maskdsl, tmp_path, words, code, said):
+    sizes = [] if any(word.startswith("h=") for word in words) else ["h=14", "w=14"]
+    ended = maskdsl("show", CSWIN, *sizes, *(word.format(tmp_path) for word in words))
+    if code is None:
+        assert ended.code == 0
+    else:
+        assert ended.code == 2 and f"error[{code}]" in ended.err and said in " ".join(ended.err.split())
+
+
+def test_stacks_have_no_single_query(maskdsl, pattern_file, tmp_path):
+    ended = maskdsl("show", pattern_file(STACK), "two", "--around", "3", "--out", tmp_path / "a.svg")
+    assert ended.code == 2 and "error[E521]: `--around`" in ended.err
+
+
+def test_without_pillow_there_is_no_png(maskdsl, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+    ended = maskdsl("show", CSWIN, "h=14", "w=14", "--out", tmp_path / "map.png")
+    assert ended.code == 2 and "error[E561]" in ended.err
