@@ -43,8 +43,8 @@ BLOCKS = ["128x128", "128x64", "64x64"]
 STAGE_NAMES = ", ".join(stage.name for stage in STAGES)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs a command and exits: 0, 1 where a check found something, 2 for what the user got wrong."""
+def invoke(arguments: list[str] | None) -> None:
+    """Runs a command; see `main` of the package."""
     try:
         app(arguments, prog_name="maskdsl")
     except AttnError as error:

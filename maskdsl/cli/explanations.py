@@ -12,6 +12,7 @@ from maskdsl.cli.consoles import output
 from maskdsl.cli.looks import finite
 from maskdsl.cli.request import Request, order_text, read_block, read_heads, read_request
 from maskdsl.cli.selection import Looked, look
+from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NoSuchToken, NotAToken
 from maskdsl.ir.inputs import input_arrays, relation_inputs
@@ -69,15 +70,16 @@ def explain_pattern(request: Request, bound: Mask, looked: Looked, size: tuple[i
     from maskdsl.analysis.growth import growth  # imports sympy: start-up time
 
     mask = looked.masks[0].ir
-    found = Explained(
-        bound.ir,
-        order_text(mask),
-        stats(mask, size, looked.inputs),
-        cuts(mask, tiles(mask, size, looked.inputs), looked.inputs),
-        growth(request.pattern.program, bound.ir),
-        tuple(sorted(relation_inputs(bound.ir))),
-        macro_words(request.pattern),
-    )
+    with working("counting pairs"):
+        found = Explained(
+            bound.ir,
+            order_text(mask),
+            stats(mask, size, looked.inputs),
+            cuts(mask, tiles(mask, size, looked.inputs), looked.inputs),
+            growth(request.pattern.program, bound.ir),
+            tuple(sorted(relation_inputs(bound.ir))),
+            macro_words(request.pattern),
+        )
     if as_json:
         print(json.dumps(finite(found.as_dict()), indent=2))
         return

@@ -8,6 +8,7 @@ from maskdsl.analysis.field import field as find_field
 from maskdsl.cli.consoles import output
 from maskdsl.cli.request import complete_all, read_arrays, read_subject
 from maskdsl.cli.selection import tell
+from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NoPictures, NotWritten
 from maskdsl.view.field import field_view
@@ -31,7 +32,8 @@ def field(
     stack = as_stack(bound.ir)
     inputs = complete_all(stack, read_arrays(given))
     tell(inputs)
-    found = find_field(stack, token=token, layers=layers, inputs=inputs.arrays)
+    with working("following tokens through layers"):
+        found = find_field(stack, token=token, layers=layers, inputs=inputs.arrays)
     tokens = stack.different[0].queries
     if out is not None:
         try:

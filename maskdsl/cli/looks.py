@@ -25,6 +25,7 @@ from maskdsl.cli.request import (
     read_subject,
 )
 from maskdsl.cli.selection import Looked, look, tell
+from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NotForStacks
 from maskdsl.ir.inputs import layer_inputs
@@ -80,6 +81,7 @@ def show_masks(masks: Sequence[Mask], inputs: Arrays, chosen: Sequence[int], siz
     """Prints the pictures of one mask in several orders."""
     console = output()
 
+    @working("finding tiles")
     def layouts(pictures: int) -> list[Layout]:
         """As large as so many pictures can be."""
         space = room(console, masks[0].ir, pictures)
@@ -150,7 +152,8 @@ def stats(
     if looked.least:
         named = {f"at most, {order}": mask for order, mask in named.items()}
         named |= {f"at least, {order_text(mask.ir)}": mask.ir for mask in looked.least}
-    found = {order: measure(mask, size, inputs, head_dim=head_dim) for order, mask in named.items()}
+    with working("counting pairs"):
+        found = {order: measure(mask, size, inputs, head_dim=head_dim) for order, mask in named.items()}
     predicted = {
         order: [predict_mask(mask, device, inputs, head_dim=head_dim) for device in devices]
         for order, mask in named.items()
@@ -204,7 +207,8 @@ def print_stack_stats(
     as_json: bool,
 ) -> None:
     inputs = stack_inputs(stack, given)
-    found = stack_stats(stack.ir, size, inputs, head_dim=head_dim)
+    with working("counting pairs"):
+        found = stack_stats(stack.ir, size, inputs, head_dim=head_dim)
     predicted = [predict_stack(stack.ir, device, inputs, head_dim=head_dim) for device in devices]
     if as_json:
         head = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": stack.heads}

@@ -8,6 +8,7 @@ from maskdsl.cli.consoles import note, output
 from maskdsl.cli.looks import finite
 from maskdsl.cli.request import read_block, read_request
 from maskdsl.cli.selection import look
+from maskdsl.cli.waiting import working
 from maskdsl.orders import best_order
 from maskdsl.orders.search import SAVING
 from maskdsl.view import units
@@ -31,7 +32,8 @@ def order(
     device = find_device(gpu)
     mask = read_request(file, words).bind(heads)
     looked = look([mask], given, None)
-    found = best_order(looked.masks[0].ir, looked.inputs, sizes, device, head_dim)
+    with working("comparing orders"):
+        found = best_order(looked.masks[0].ir, looked.inputs, sizes, device, head_dim)
     if as_json:
         head = {"pattern": mask.name, "parameters": dict(mask.ir.parameters), "heads": heads}
         print(json.dumps(finite({**head, **found.as_dict()}), indent=2))

@@ -10,6 +10,7 @@ from maskdsl.cli.files import write
 from maskdsl.cli.looks import bound
 from maskdsl.cli.request import SYNTHETIC_SEED, Request, read_arrays, read_block, read_heads, read_request
 from maskdsl.cli.selection import look
+from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.page import NoPort
 from maskdsl.ir.candidates import selects
@@ -76,7 +77,8 @@ def view(wanted: Wanted, out: str | None, opens: bool, watches: bool, port: int)
     if watches:
         watch(wanted, opens, port)
         return
-    data = wanted.build().data
+    with working("finding tiles"):
+        data = wanted.build().data
     path = Path(out or f"{data['name']}.html")
     page = page_html(data, data["name"])
     write(str(path), page)

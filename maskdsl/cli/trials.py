@@ -1,7 +1,6 @@
 """`verify`, `run` and `bench`: a pattern computed on this machine. Imports torch."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -9,16 +8,16 @@ from typing import Any
 
 import torch
 from rich import box
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from maskdsl.api import Mask
-from maskdsl.cli.consoles import messages, output
+from maskdsl.cli.consoles import output
 from maskdsl.cli.request import choose, complete, order_text, read_arrays, read_request
 from maskdsl.cli.selection import tell
+from maskdsl.cli.waiting import progress, working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NothingToTime
 from maskdsl.ir.evaluate import dense
@@ -198,7 +197,8 @@ def timed(name: str, call: Call, tensors: Sequence[Tensor], shape: Shape, second
             torch.cuda.synchronize()
         return perf_counter() - begin
 
-    first = once()
+    with working(f"{name}: the first call, which compiles"):
+        first = once()
     repeats = max(3, min(MOST_REPEATS, round(seconds / first)))
     times: list[float] = []
     with progress(name, repeats) as advance:
@@ -206,18 +206,6 @@ def timed(name: str, call: Call, tensors: Sequence[Tensor], shape: Shape, second
             times.append(once())
             advance(len(times))
     return Timing(name, first, median(times), min(times), repeats)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, where that is a terminal; gives what sets how much is done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    console = messages()
-    with Progress(
-        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def report(mask: Mask, shape: Shape, timings: Sequence[Timing], left_out: Sequence[str]) -> None:
