@@ -20,6 +20,7 @@ from maskdsl.cli.options import (
     Gpus,
     HeadDim,
     Heads,
+    Json,
     OneHead,
     Order,
     Orders,
@@ -62,9 +63,9 @@ def top(context: Context, version: Annotated[bool, Option("--version", help="Pri
 
 
 @app.command()
-def check(paths: Files, heads: Heads = DEFAULT_HEADS) -> None:
+def check(paths: Files, heads: Heads = DEFAULT_HEADS, json: Json = False) -> None:
     """Report everything that is wrong with these files: their text, and each pattern at its defaults."""
-    raise Exit(files.check(paths, heads))
+    raise Exit(files.check(paths, heads, json))
 
 
 @app.command()
@@ -106,11 +107,16 @@ def show(
         ),
     ] = None,
     stacked: Annotated[bool, Option("--stacked", help="With --out: heads as cards one behind the other.")] = False,
+    json: Json = False,
 ) -> None:
     """Draw the tiles of a pattern: which are empty, partly attended, full."""
     options = file, words or [], heads, head or [], order or [], block, given or [], random, tensors
     chosen = {"--mask": mask, "--around": around is not None, "--stacked": stacked}
-    if out is None:
+    if json:
+        from maskdsl.cli import counts  # start-up time
+
+        counts.show_json(*options)
+    elif out is None:
         for name in (name for name, given in chosen.items() if given):
             raise AttnError(NeedsOut(option=name))
         looks.show(*options)
@@ -163,7 +169,7 @@ def stats(
     gpu: Gpus = None,
     random: Random = None,
     tensors: Tensors = None,
-    json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Measure a pattern: density, waste, arithmetic, keys per query. Exact; times on GPUs are predictions."""
     looked = random, tensors, json
@@ -189,7 +195,7 @@ def explain(
     block: Annotated[str, Option("--block", metavar="SIZE", help="Tokens of a tile, 128 or 128x64.")] = "128",
     given: Given = None,
     random: Random = None,
-    json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Say what a pattern does and costs in words and formulas, or why a pair of tokens attends or does not."""
     from maskdsl.cli import explanations  # start-up time
@@ -229,7 +235,7 @@ def field(
         int | None, Option("--from", metavar="TOKEN", help="The token; the middle unless given.", show_default=False)
     ] = None,
     given: Given = None,
-    json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
     out: Annotated[
         str | None, Option("--out", metavar="PICTURE", help="Write a picture, such as field.png.", show_default=False)
     ] = None,
@@ -256,7 +262,7 @@ def emit(
 
 
 @app.command()
-def doctor(json: Annotated[bool, Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(json: Json = False) -> None:
     """Say what this machine can do, and what to install for the rest."""
     from maskdsl.cli import doctor as machine  # start-up time
 
@@ -282,11 +288,12 @@ def verify(
     backend: Annotated[
         list[str] | None, Option("--backend", help="Only this backend; may be repeated.", show_default=False)
     ] = None,
+    json: Json = False,
 ) -> None:
     """Try a pattern at random sizes, heads, orders and types: tiles and every backend against the meaning."""
     from maskdsl.cli import trials  # imports torch: start-up time
 
-    raise Exit(trials.verify(file, words or [], cases, seed, backend or []))
+    raise Exit(trials.verify(file, words or [], cases, seed, backend or [], json))
 
 
 @app.command()
@@ -305,12 +312,13 @@ def run(
     device: Device = "cpu",
     backward: Backward = False,
     seconds: Seconds = 2.0,
+    json: Json = False,
 ) -> None:
     """Compute a pattern on this machine and time it."""
     from maskdsl.cli import trials  # imports torch: start-up time
 
     shape = trials.Shape(heads, head_dim, batch, dtype, device, backward)
-    trials.run(file, words or [], backend, order, given or [], shape, seconds)
+    trials.run(file, words or [], backend, order, given or [], shape, seconds, json)
 
 
 @app.command()
@@ -326,9 +334,10 @@ def bench(
     device: Device = "cpu",
     backward: Backward = False,
     seconds: Seconds = 2.0,
+    json: Json = False,
 ) -> None:
     """Compare the backends with each other and with torch's dense attention on a pattern."""
     from maskdsl.cli import trials  # imports torch: start-up time
 
     shape = trials.Shape(heads, head_dim, batch, dtype, device, backward)
-    trials.bench(file, words or [], order, given or [], shape, seconds)
+    trials.bench(file, words or [], order, given or [], shape, seconds, json)

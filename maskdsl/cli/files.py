@@ -1,7 +1,9 @@
 """`check` and `fmt`: what is asked of whole files."""
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import unified_diff
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from rich.text import Text
 from maskdsl.api import Module, Stack, load
 from maskdsl.bind import bind, bind_stack
 from maskdsl.cli.consoles import note, output, print_error
-from maskdsl.diagnostics import AttnError, Diagnostic
+from maskdsl.diagnostics import AttnError, Diagnostic, render
 from maskdsl.errors.command import NotWritten
 from maskdsl.source import Source
 from maskdsl.syntax.format import format_file
@@ -20,28 +22,68 @@ from maskdsl.syntax.program import read_source
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
-def check(paths: Sequence[str], heads: int) -> int:
+def check(paths: Sequence[str], heads: int, as_json: bool) -> int:
     """1 if anything is wrong with a file."""
-    failed = False
+    found: list[Checked] = []
     for path in paths:
-        try:
-            module = load(path)
-            bound, unbound = bind_all(module, heads)
-        except AttnError as error:
-            print_error(error)
-            failed = True
-            continue
-        kinds = {"pattern": [name for name in bound if name in module.program.patterns]}
-        kinds["stack"] = bound[len(kinds["pattern"]) :]
-        counts = [
-            f"{len(names)} {kind}{'s' * (len(names) != 1)}"
-            for kind, names in kinds.items()
-            if names or kind == "pattern"
-        ]
-        output().print(Text.assemble((path, "bold"), ": ", ("ok", "green"), f", {', '.join(counts)}"), soft_wrap=True)
-        for name, missing in unbound.items():
+        found.append(checked(path, heads))
+        if not as_json:
+            found[-1].show()
+    if as_json:
+        print(json.dumps([each.as_dict() for each in found], indent=2))
+    return int(any(each.error is not None for each in found))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is in a file, or what is wrong with it."""
+
+    path: str
+    patterns: tuple[str, ...] = ()
+    stacks: tuple[str, ...] = ()
+    unbound: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Of what was parsed but not bound, the parameters that have no default."""
+    error: AttnError | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "file": self.path,
+            "ok": self.error is None,
+            "patterns": list(self.patterns),
+            "stacks": list(self.stacks),
+            "unbound": dict(self.unbound),
+            "errors": [as_dict(each) for each in self.error.diagnostics] if self.error is not None else [],
+        }
+
+    def show(self) -> None:
+        if self.error is not None:
+            print_error(self.error)
+            return
+        counts = counted(len(self.patterns), "pattern")
+        if self.stacks:
+            counts += f", {counted(len(self.stacks), 'stack')}"
+        output().print(Text.assemble((self.path, "bold"), ": ", ("ok", "green"), f", {counts}"), soft_wrap=True)
+        for name, missing in self.unbound.items():
             note(f"`{name}` was parsed but not bound: no default for {', '.join(f'`{each}`' for each in missing)}")
-    return int(failed)
+
+
+def checked(path: str, heads: int) -> Checked:
+    try:
+        module = load(path)
+        bound, unbound = bind_all(module, heads)
+    except AttnError as error:
+        return Checked(path, error=error)
+    patterns = tuple(name for name in bound if name in module.program.patterns)
+    return Checked(path, patterns, tuple(bound[len(patterns) :]), unbound)
+
+
+def as_dict(found: Diagnostic) -> dict[str, object]:
+    """A diagnostic as JSON has it; lines and columns are counted from 1."""
+    place: dict[str, object] = {}
+    if found.span is not None:
+        line, column = found.span.source.position(found.span.start)
+        place = {"file": found.span.source.name, "line": line, "column": column}
+    return {"code": found.code, "message": found.fill(found.message), **place, "text": render(found)}
 
 
 def counted(number: int, what: str) -> str:

@@ -69,6 +69,7 @@ Tensors = Annotated[
         show_default=False,
     ),
 ]
+Json = Annotated[bool, Option("--json", help="Print JSON.")]
 Gpus = Annotated[
     list[str] | None,
     Option(

@@ -1,7 +1,8 @@
 """`verify`, `run` and `bench`: a pattern computed on this machine. Imports torch."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -34,7 +35,7 @@ MOST_REPEATS = 1000
 """Of one measurement."""
 
 
-def verify(file: str, words: Sequence[str], cases: int, seed: int, backends: Sequence[str]) -> int:
+def verify(file: str, words: Sequence[str], cases: int, seed: int, backends: Sequence[str], as_json: bool) -> int:
     """1 if a case fails."""
     request = read_request(file, words)
     for name in backends:
@@ -51,6 +52,14 @@ def verify(file: str, words: Sequence[str], cases: int, seed: int, backends: Seq
             )
     except CannotDraw as error:
         raise AttnError(NothingToTime(reason=str(error))) from None
+    if as_json:
+        failures = [{"case": str(each.case), "what": each.what} for each in verdict.failures]
+        print(
+            json.dumps(
+                asdict(replace(verdict, failures=())) | {"passed": verdict.passed, "failures": failures}, indent=2
+            )
+        )
+        return int(not verdict.passed)
     console = output()
     for failure in verdict.failures:
         console.print(Text.assemble(("failed ", "bold red"), (request.pattern.name, "bold"), f" {failure.case}"))
@@ -109,6 +118,7 @@ def run(
     given: Sequence[str],
     shape: Shape,
     seconds: float,
+    as_json: bool,
 ) -> None:
     """Times one backend."""
     mask, inputs = prepare(file, words, order, given, shape)
@@ -116,11 +126,17 @@ def run(
     attention = mask.compile(backend)
     tensors = shape.tensors(mask)
     timing = timed(attention.backend, compiled_call(attention, tensors, inputs), tensors, shape, seconds)
-    report(mask, shape, [timing], [])
+    report(mask, shape, [timing], [], as_json)
 
 
 def bench(
-    file: str, words: Sequence[str], order: str | None, given: Sequence[str], shape: Shape, seconds: float
+    file: str,
+    words: Sequence[str],
+    order: str | None,
+    given: Sequence[str],
+    shape: Shape,
+    seconds: float,
+    as_json: bool,
 ) -> None:
     """Times everything that can compute the pattern here."""
     mask, inputs = prepare(file, words, order, given, shape)
@@ -138,7 +154,7 @@ def bench(
         left_out.append(f"torch, dense: {why}")
     else:
         timings.append(timed("torch, dense", call, (q, k, v), shape, seconds))
-    report(mask, shape, timings, left_out)
+    report(mask, shape, timings, left_out, as_json)
 
 
 def prepare(
@@ -208,7 +224,14 @@ def timed(name: str, call: Call, tensors: Sequence[Tensor], shape: Shape, second
     return Timing(name, first, median(times), min(times), repeats)
 
 
-def report(mask: Mask, shape: Shape, timings: Sequence[Timing], left_out: Sequence[str]) -> None:
+def report(mask: Mask, shape: Shape, timings: Sequence[Timing], left_out: Sequence[str], as_json: bool) -> None:
+    rates = [shape.batch * mask.query_length / each.typical for each in timings]
+    if as_json:
+        head = {"pattern": mask.name, "parameters": dict(mask.ir.parameters), "order": order_text(mask.ir)}
+        machine = {**asdict(shape), "threads": torch.get_num_threads()}
+        found = [asdict(each) | {"tokens_per_second": rate} for each, rate in zip(timings, rates, strict=True)]
+        print(json.dumps({**head, **machine, "seconds": found, "left_out": list(left_out)}, indent=2))
+        return
     console = output()
     console.print(title(mask.ir))
     console.print(f"{order_text(mask.ir)}, {shape}, {torch.get_num_threads()} threads", style="dim", markup=False)
@@ -216,10 +239,9 @@ def report(mask: Mask, shape: Shape, timings: Sequence[Timing], left_out: Sequen
     table.add_column("", no_wrap=True)
     for name in ("first call", "median", "best", "calls", "tokens per second"):
         table.add_column(name, justify="right")
-    for each in timings:
-        rate = units.about(shape.batch * mask.query_length / each.typical)
+    for each, rate in zip(timings, rates, strict=True):
         times = (units.duration(time) for time in (each.first, each.typical, each.best))
-        table.add_row(each.name, *times, str(each.repeats), rate)
+        table.add_row(each.name, *times, str(each.repeats), units.about(rate))
     console.print(table)
     for line in left_out:
         console.print(f"left out: {line}", style="dim", markup=False)

@@ -1,0 +1,69 @@
+"""`show --json`: what its pictures say in numbers."""
+
+import json
+from collections.abc import Sequence
+
+from maskdsl.analysis.tiles import tiles
+from maskdsl.api import Mask
+from maskdsl.cli.looks import bound, finite, routes_dict, stack_inputs
+from maskdsl.cli.request import StackRequest, order_text, order_words, read_block, read_heads, read_subject
+from maskdsl.cli.selection import Arrays, look
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors.command import NotForStacks
+from maskdsl.ir.inputs import layer_inputs
+
+BLOCK = "128"
+"""Tokens of a tile, unless it is said."""
+
+
+def show_json(
+    file: str,
+    words: Sequence[str],
+    heads: int,
+    wanted: Sequence[int],
+    orders: Sequence[str],
+    block: str | None,
+    given: Sequence[str],
+    seed: int | None,
+    tensors: str | None,
+) -> None:
+    """Prints the tiles of every head and order; of a stack those of its different layers."""
+    chosen, size = read_heads(wanted, heads), read_block(block or BLOCK)
+    subject = read_subject(file, words)
+    if isinstance(subject, StackRequest):
+        if tensors is not None:
+            raise AttnError(NotForStacks(option="--tensors", name=subject.stack.name))
+        stack = subject.bind(heads)
+        inputs = layer_inputs(stack.ir, stack_inputs(stack, given))
+        layers = [
+            pattern_dict(mask)
+            | {"layers": [place + 1 for place, each in enumerate(stack.ir.index) if each == number]}
+            | {"orders": [order_dict(each, size, own, chosen) for each in in_orders(mask, orders)]}
+            for number, (mask, own) in enumerate(zip(stack.different, inputs, strict=True))
+        ]
+        found = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": heads, "different": layers}
+    else:
+        looked = look(list(bound(subject, heads, orders)), given, seed, tensors)
+        found = pattern_dict(looked.masks[0]) | {"heads": heads}
+        found["orders"] = [order_dict(mask, size, looked.inputs, chosen) for mask in looked.masks]
+        found |= routes_dict(looked)
+    print(json.dumps(finite(found), indent=2))
+
+
+def pattern_dict(mask: Mask) -> dict[str, object]:
+    return {"pattern": mask.name, "parameters": dict(mask.ir.parameters)}
+
+
+def in_orders(mask: Mask, orders: Sequence[str]) -> list[Mask]:
+    return [mask.with_order(order_words(order)) for order in orders] or [mask]
+
+
+def order_dict(mask: Mask, block: tuple[int, int], inputs: Arrays, chosen: Sequence[int]) -> dict[str, object]:
+    """The tiles of each head of the first batch entry."""
+    found = tiles(mask.ir, block, inputs)
+    total = found.query_blocks * found.key_blocks
+    heads = [
+        {"head": head, "tiles": total, "full": found.full_count(head), "partial": found.partial_count(head)}
+        for head in chosen
+    ]
+    return {"order": order_text(mask.ir), "block": list(block), "batch": len(found.variant_of), "heads": heads}
