@@ -1,14 +1,19 @@
 """The maps of a page: for every order and size of tiles the exact runs of tiles, and what they cost."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from maskdsl.analysis.blockmap import Runs, TileMap
-from maskdsl.analysis.stats import Figures, MeasuredMask, Stats, figures_of, measure_all
+from maskdsl.analysis.descent import classify
+from maskdsl.analysis.stats import Figures, Measured, MeasuredMask, Stats, figures_of, measure_all
+from maskdsl.analysis.variants import find_variants, problems
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.page import MapTooLarge
 from maskdsl.ir.coordinates import Coordinates
+from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import CurveKind, MaskIR
 from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.operators import Array
@@ -74,18 +79,24 @@ def measure(masks: Sequence[MaskIR], blocks: Sequence[Block], inputs: Arrays) ->
     for mask in masks:
         for block in blocks:
             check(mask, block)
-    return [list(_measured(mask, blocks, inputs)) for mask in masks]
+    first = measure_all(masks[0], blocks[0], inputs)
+    return [[laid(mask, block, inputs, first) for block in blocks] for mask in masks]
 
 
-def _measured(mask: MaskIR, blocks: Sequence[Block], inputs: Arrays) -> Iterator[Layout]:
-    for block in blocks:
-        measured = measure_all(mask, block, inputs)
-        layout = Layout(mask, block, measured, figures_of(mask, measured, block, HEAD_DIM, ELEMENT_SIZE))
-        for part in measured.parts:
-            runs = len(part.tiles.full.start) + len(part.tiles.partial.start)
-            if runs > MOST_RUNS:
-                raise AttnError(MapTooLarge(pattern=mask.name, count=runs, what="runs of tiles", limit=MOST_RUNS))
-        yield layout
+def laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> Layout:
+    """`first` is the same mask, however laid out: how many keys its queries attend stays, and is not counted again."""
+    given = input_arrays(mask, inputs, relation_inputs(mask, inputs))
+    variants = find_variants(mask, given)
+    parts: list[Measured] = []
+    for number, problem in enumerate(problems(mask, variants.different, block, given)):
+        entry, head = np.argwhere(variants.index == number)[0]
+        alike = first.parts[first.variants.index[min(entry, len(first.variants.index) - 1), head]]
+        parts.append(Measured(problem, classify(problem), alike.counts))
+        runs = len(parts[-1].tiles.full.start) + len(parts[-1].tiles.partial.start)
+        if runs > MOST_RUNS:
+            raise AttnError(MapTooLarge(pattern=mask.name, count=runs, what="runs of tiles", limit=MOST_RUNS))
+    measured = MeasuredMask(tuple(parts), variants)
+    return Layout(mask, block, measured, figures_of(mask, measured, block, HEAD_DIM, ELEMENT_SIZE))
 
 
 def check(mask: MaskIR, block: Block) -> None:
