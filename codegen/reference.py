@@ -24,16 +24,12 @@ def pair_values(queries, keys, inputs):
     return {**inputs, **queries, **keys}
 
 
-# hole: guarded
-# end
-def attention(q, k, v, inputs):
-    """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in declared order.
+def attended(q, count, inputs):
+    """What functions of pairs read, and which pairs attend, bool [batch, heads, queries, keys], of `count` keys.
 
     `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens].
     """
-    dtype = torch.promote_types(q.dtype, torch.float32)
-    batch, heads, length, dim = q.shape
-    k, v = (x.to(dtype).repeat_interleave(heads // k.shape[1], dim=1) for x in (k, v))
+    batch, heads, length, _ = q.shape
     inputs = {
         **inputs,
         "batch": torch.arange(batch, device=q.device)[:, None, None],
@@ -44,8 +40,22 @@ def attention(q, k, v, inputs):
     # end
     inputs["batch"], inputs["head"] = inputs["batch"][..., None], inputs["head"][..., None]
     values = pair_values(queries, keys, inputs)
-    attends = allowed(**values).to(q.device).expand(batch, heads, length, k.shape[2])
+    return values, allowed(**values).to(q.device).expand(batch, heads, length, count)
 
+
+# hole: guarded
+# end
+def attention(q, k, v, inputs):
+    """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in declared order.
+
+    `inputs` are those of `attended`.
+    """
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    _, heads, _, dim = q.shape
+    k, v = (x.to(dtype).repeat_interleave(heads // k.shape[1], dim=1) for x in (k, v))
+    # hole: attends
+    _, attends = attended(q, k.shape[2], inputs)
+    # end
     # Queries and keys without any pair take no part, not even as NaN.
     alone = ~attends.any(dim=-2).unsqueeze(-1)
     k, v = k.masked_fill(alone, 0), v.masked_fill(alone, 0)

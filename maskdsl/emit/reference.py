@@ -26,6 +26,7 @@ def emit_reference(plan: KernelPlan) -> str:
             "pattern": [*pattern_functions(plan), "", "", *pooling_lines(mask.keys)],
             "guarded": [*helper_lines(("Attended", "guarded")), "", ""] if extra else [],
             "coordinates": coordinate_calls(plan),
+            "attends": ["values, attends = attended(q, k.shape[2], inputs)"] if extra else None,
             "score": score,
             "weight": weight,
         },

@@ -71,7 +71,6 @@ class BaseAttention:
         queries outside the pattern are not found by a check, and give zeros. A `routing_state` keeps what routes need
         of the keys, and adds those that it does not know yet.
 
-
         With `debug`, a score of a route that is NaN is an error; without, it is never selected. For calls with all
         queries, and slow: on the host.
         """

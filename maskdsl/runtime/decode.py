@@ -13,6 +13,7 @@ from torch import Tensor
 from maskdsl.ir.chunk import PRESENT, Chunk
 from maskdsl.ir.expressions import Side
 from maskdsl.runtime.checks import check_inputs, check_values
+from maskdsl.runtime.few import MOST_PAIRS, attend_few
 from maskdsl.runtime.kernel import blank
 from maskdsl.runtime.operators import ATTENTION, LIBRARY, autocast, needs_recording
 from maskdsl.runtime.recipes import Bound, Over
@@ -52,7 +53,7 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], *others: A
     kernel_serves = recipe.backend == "triton" or (recipe.backend == "auto" and serves(q, v))
     if kernel_serves and not recipe.plan.mask.keys.is_pooled:
         return recipe.decoder.forward(q, k, v, inputs, *normal(recipe, q, k, where))
-    return in_chunk(recipe, q, k, v, inputs, where)
+    return in_chunk(recipe, q, k, v, inputs, where, gathers=recipe.backend != "reference")
 
 
 def fake_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
@@ -68,17 +69,23 @@ def cast_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
 
 
 def in_chunk(
-    recipe: Bound, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: Where
+    recipe: Bound, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: Where, gathers: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """By any backend, with gradients for everything that has them."""
+    """By any backend, with gradients for everything that has them unless `gathers` says that there are none to be."""
     starts, lengths, table = normal(recipe, q, k, where)
     present = present_keys(recipe, k, lengths, table)
-    k, v = (in_one_piece(x, table, present) for x in (k, v))
-    if recipe.plan.mask.keys.is_pooled:
+    pairs = q.shape[1] * q.shape[2] * present.numel()
+    gathers = gathers and q.device.type == "cpu" and 0 < pairs <= MOST_PAIRS
+    pooled = recipe.plan.mask.keys.is_pooled
+    if pooled or not gathers:
+        k, v = (in_one_piece(x, table, present) for x in (k, v))
+        table = None
+    if pooled:
         (k, _), (v, present) = (with_pooled(recipe, x, present) for x in (k, v))
-    over = recipe.over(Chunk, q.shape[2], k.shape[2])
+    over = recipe.over(Chunk, q.shape[2], present.shape[1])
     values = dict(zip((each.name for each in recipe.plan.mask.inputs), inputs, strict=True))
-    return attend_over(over, q, k, v, {**values, **chunk_values(over, values, starts), PRESENT: present})
+    values |= {**chunk_values(over, values, starts), PRESENT: present}
+    return attend_few(over, q, k, v, table, values) if gathers else attend_over(over, q, k, v, values)
 
 
 def attend_over(over: Over, q: Tensor, k: Tensor, v: Tensor, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

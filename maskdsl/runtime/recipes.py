@@ -98,6 +98,11 @@ class Bound:
         return Decoder(self.plan)
 
     @cached_property
+    def dense(self) -> Kernel:
+        """That of the reference backend: what serves a few queries and those of the keys that they attend."""
+        return Kernel(self.plan, BACKENDS["reference"], self.states)
+
+    @cached_property
     def finder(self) -> Finder:
         """What finds the inputs that nobody gives."""
         return Finder(self.plan, self.states)
