@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from maskdsl.api import load as load
     from maskdsl.api import parse as parse
     from maskdsl.diagnostics import AttnError as AttnError
+    from maskdsl.recognition import Imported as Imported
+    from maskdsl.recognition import from_dense as from_dense
+    from maskdsl.recognition import from_mask_mod as from_mask_mod
     from maskdsl.runtime.attention import Attention as Attention
     from maskdsl.runtime.attention import FollowingAttention as FollowingAttention
     from maskdsl.runtime.routing_state import RoutingState as RoutingState
@@ -31,6 +34,7 @@ HOMES = {
     "BoundStack": "maskdsl.api",
     "Field": "maskdsl.analysis.field",
     "FollowingAttention": "maskdsl.runtime.attention",
+    "Imported": "maskdsl.recognition",
     "Mask": "maskdsl.api",
     "Module": "maskdsl.api",
     "Pattern": "maskdsl.api",
@@ -39,6 +43,8 @@ HOMES = {
     "StackStats": "maskdsl.analysis.stack_stats",
     "Stats": "maskdsl.analysis.stats",
     "compile": "maskdsl.api",
+    "from_dense": "maskdsl.recognition",
+    "from_mask_mod": "maskdsl.recognition",
     "load": "maskdsl.api",
     "parse": "maskdsl.api",
 }

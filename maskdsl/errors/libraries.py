@@ -117,3 +117,30 @@ class NoSelfAttention(Diagnostic):
 
     name: str
     processor: str
+
+
+class NotPairs(Diagnostic):
+    code = "E620"
+    message = "a mask that {found} does not say which pairs attend"
+    help = "give booleans [queries, keys], or heads, or batch entries and heads, in front; or floats, 0 and -inf"
+
+    found: str
+
+
+class WrongGrid(Diagnostic):
+    code = "E621"
+    message = "the grid {grid} is not that of {queries} queries and {keys} keys"
+    help = "give the two or three lengths of a grid on which all tokens stand"
+
+    grid: tuple[int, ...]
+    queries: int
+    keys: int
+
+
+class FailingPredicate(Diagnostic):
+    code = "E622"
+    message = "the function of pairs failed with {kind}: {text}"
+    help = "it takes (batch, head, query, key), tensors of torch that broadcast, and gives booleans"
+
+    kind: str
+    text: str

@@ -1,0 +1,237 @@
+"""Arrays of pairs, and functions of pairs, to masks; with the pattern that they equal, if one does.
+
+Guesses come from `lines.py`, `grids.py` and from documents; each is bound, and kept only if it attends the same pairs,
+all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from maskdsl.api import Mask, parse
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors import libraries as errors
+from maskdsl.recognition.bands import Pairs, band_relation
+from maskdsl.recognition.grids import NAMES, grid_relations, shapes
+from maskdsl.recognition.lines import line_relations, run_length
+from maskdsl.recognition.predicates import Predicate, evaluated
+
+TABLE = "pairs"
+DOCUMENT = "document"
+FEWEST_TOKENS = 4
+"""Fewer of them form no grid."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """How tokens stand: on one line, or on a grid, behind `before` tokens of a text."""
+
+    shape: tuple[int, ...] | None = None
+    before: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """A mask that was an array of pairs or a function of them."""
+
+    mask: Mask
+    pattern: str | None
+    """The relation, in the language, that holds for the same pairs; None if none was found, and `mask` reads them."""
+    text: str
+    """The whole pattern as an `.attn` text."""
+    inputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """What `mask` has to be given: the documents of tokens, or the pairs themselves."""
+
+
+def from_dense(array: ArrayLike, *, grid: tuple[int, ...] | None = None) -> Imported:
+    """The mask of a boolean array [queries, keys], with heads, or batch entries and heads, in front.
+
+    Arrays of NumPy or torch, nested lists; also floats that are added to scores, zero and minus infinity. Found are
+    dense and causal masks, windows, bands, dilated and strided ones, powers of two, blocks, neighbourhoods, prefixes,
+    first tokens that all attend, packed documents, each for every head; on grids of two and three axes too: all that
+    the length allows are tried, or the one that `grid` says. Raises `AttnError`.
+    """
+    pairs = as_pairs(array)
+    misfits = grid is not None and (len(grid) not in NAMES or not 0 < prod(grid) <= pairs.shape[2])
+    if grid is not None and (misfits or pairs.shape[2] != pairs.shape[3]):
+        raise AttnError(errors.WrongGrid(grid=tuple(grid), queries=pairs.shape[2], keys=pairs.shape[3]))
+    candidates = (made for guesses in (plain(pairs, grid), packed(pairs)) for made in guesses)
+    return next(candidates, None) or table(pairs)
+
+
+def from_mask_mod(
+    function: Predicate,
+    n: int,
+    *,
+    keys: int | None = None,
+    heads: int = 1,
+    batch: int = 1,
+    grid: tuple[int, ...] | None = None,
+) -> Imported:
+    """The mask of a function `(batch, head, query, key)`, as FlexAttention takes it, at `n` queries and as many keys.
+
+    It is called with tensors of torch that broadcast, or with plain integers if it fails for these; then `from_dense`.
+    """
+    return from_dense(evaluated(function, (batch, heads, n, n if keys is None else keys)), grid=grid)
+
+
+def as_pairs(array: ArrayLike) -> Pairs:
+    """Bool [batch, heads, queries, keys], with one entry or head where all are equal."""
+    if hasattr(array, "detach"):
+        array = array.detach().cpu().numpy()
+    found = np.asarray(array)
+    if found.ndim not in (2, 3, 4) or not found.size:
+        raise AttnError(errors.NotPairs(found=f"has the shape {found.shape}"))
+    if found.dtype.kind == "f":
+        highest_hidden = -1e4  # half precision has nothing much lower
+        strange = found[(found != 0) & ~(found <= highest_hidden)]
+        if strange.size:
+            raise AttnError(errors.NotPairs(found=f"has {strange.flat[0]} among its numbers"))
+        found = found == 0
+    elif found.dtype.kind in "iu" and np.isin(found, (0, 1)).all():
+        found = found.astype(bool)
+    elif found.dtype != bool:
+        raise AttnError(errors.NotPairs(found=f"is of type {found.dtype}"))
+    found = found.reshape(*(1,) * (4 - found.ndim), *found.shape)
+    for axis in (0, 1):
+        first = found.take([0], axis)
+        found = first if (found == first).all() else found
+    return found
+
+
+# Guesses
+
+
+def plain(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[Imported]:
+    """Without inputs: all heads on one line, or on one grid, or on one behind tokens that all attend."""
+    if len(pairs) > 1:
+        return
+    for place in (Place(), *grids(pairs, grid)):
+        relations = [first_equal(head, place) for head in pairs[0]]
+        if None not in relations:
+            made = bound(by_head([each for each in relations if each is not None]), pairs.shape, place)
+            if equals(made, pairs):
+                yield made
+
+
+def grids(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[Place]:
+    """Where tokens may stand, besides on one line."""
+    length = pairs.shape[2]
+    if length != pairs.shape[3] or length < FEWEST_TOKENS:
+        return
+    first = run_length(np.asarray(pairs.all((0, 1, 2)) & pairs.all((0, 1, 3))))
+    for before in dict.fromkeys((0, first)):
+        own = [*shapes(length - before)] if grid is None else [grid] if prod(grid) == length - before else []
+        yield from (Place(shape, before) for shape in own)
+
+
+def first_equal(pairs: Pairs, place: Place) -> str | None:
+    """The first relation guessed that holds for these pairs and no others."""
+    own = pairs[place.before :, place.before :]
+    guesses = line_relations(pairs) if place.shape is None else grid_relations(own, place.shape)
+    for guess in guesses:
+        relation = f"text -> all or all -> text or grid -> grid where {guess}" if place.before else guess
+        if equals(bound(relation, (1, 1, *pairs.shape), place), pairs[None, None]):
+            return relation
+    return None
+
+
+def by_head(relations: list[str]) -> str:
+    """One relation of what every head has."""
+    starts = [0, *(n for n in range(1, len(relations)) if relations[n] != relations[n - 1])]
+    text = f"({relations[starts[-1]]})" if len(starts) > 1 else relations[0]
+    for start, end in zip(starts[-2::-1], starts[:0:-1], strict=True):
+        text = f"({relations[start]}) if head < {end} else {text}"
+    return text
+
+
+def packed(pairs: Pairs) -> Iterator[Imported]:
+    """Documents that follow each other, within which distance decides."""
+    batch, heads, length, keys = pairs.shape
+    if heads > 1 or length != keys or not pairs[:, 0].diagonal(axis1=1, axis2=2).all():
+        return
+    beside = pairs[:, 0, np.arange(1, length), np.arange(length - 1)]
+    document = np.concatenate([np.zeros((batch, 1), int), np.cumsum(~beside, axis=1)], axis=1)
+    same = document[:, :, None] == document[:, None, :]
+    relation = band_relation(widest(pairs[:, 0], same))
+    if relation is None:
+        return
+    relation = f"same({DOCUMENT})" if relation == "all -> all" else f"{relation} and same({DOCUMENT})"
+    given = document if batch > 1 else document[0]
+    made = bound(relation, pairs.shape, inputs={DOCUMENT: given})
+    if equals(made, pairs):
+        yield made
+
+
+def widest(pairs: Pairs, same: Pairs) -> Pairs:
+    """Pairs [length, length] by distance alone: as in documents, and further than these are long as at their ends."""
+    length = pairs.shape[-1]
+    apart = np.subtract.outer(np.arange(length), np.arange(length)) + length - 1
+    seen, refused = np.zeros((2, 2 * length - 1), dtype=bool)
+    for own, inside in zip(pairs, same, strict=True):
+        seen[apart[inside]] = True
+        refused[apart[inside & ~own]] = True
+    known = np.flatnonzero(seen)
+    nearest = np.clip(np.arange(2 * length - 1), known[0], known[-1])
+    found: Pairs = ~refused[nearest][apart]
+    return found
+
+
+def table(pairs: Pairs) -> Imported:
+    """The pairs themselves, as an input."""
+    batch, heads = pairs.shape[:2]
+    indices = ", ".join([*(["batch"] if batch > 1 else []), *(["head"] if heads > 1 else []), "q", "k"])
+    given = pairs.reshape(*(each for each in (batch, heads) if each > 1), *pairs.shape[2:])
+    made = bound(f"{TABLE}[{indices}]", pairs.shape, inputs={TABLE: given})
+    return Imported(made.mask, None, made.text, made.inputs)
+
+
+# Patterns
+
+
+def bound(
+    relation: str, size: tuple[int, ...], place: Place = Place(), inputs: Mapping[str, NDArray[Any]] | None = None
+) -> Imported:
+    """The pattern of a relation, for pairs of a size [batch, heads, queries, keys]."""
+    given = dict(inputs or {})
+    parameters, spaces = spaces_of(size, place)
+    leading = [name for name, count in zip(("batch", "heads"), size, strict=False) if count > 1]
+    declared = {
+        DOCUMENT: f"input {DOCUMENT}: int[{', '.join([*leading, 'tokens'])}]",
+        TABLE: f"input {TABLE}: bool[{', '.join([*leading, 'n', 'n' if size[2] == size[3] else 'm'])}]",
+    }
+    values = ", ".join(f"{name} = {length}" for name, length in parameters.items())
+    lines = [*spaces, *(declared[name] for name in given), f"attend {relation}"]
+    text = "\n".join([f"pattern imported({values}) {{", *(f"    {line}" for line in lines), "}", ""])
+    mask = parse(text, name="<imported>")["imported"].bind(heads=size[1])
+    return Imported(mask, relation, text, given)
+
+
+def spaces_of(size: tuple[int, ...], place: Place) -> tuple[dict[str, int], list[str]]:
+    """The parameters and the statements for the tokens."""
+    queries, keys = size[2:]
+    if place.shape is None and queries == keys:
+        return {"n": queries}, ["space tokens[n]"]
+    if place.shape is None:
+        spaces = ["space target[n]", "space source[m]", "queries target", "keys source"]
+        return {"n": queries, "m": keys}, spaces
+    lengths = dict(zip(("frames", "h", "w")[-len(place.shape) :], place.shape, strict=True))
+    axes = ", ".join(f"{axis} = {name}" for axis, name in zip(NAMES[len(lengths)], lengths, strict=True))
+    if not place.before:
+        return lengths, [f"space grid[{axes}]"]
+    spaces = ["space text[length]", f"space grid[{axes}]", "tokens text ++ grid"]
+    return {"length": place.before, **lengths}, spaces
+
+
+def equals(made: Imported, pairs: Pairs) -> bool:
+    """Whether a mask attends these pairs and no others."""
+    return all(
+        np.array_equal(made.mask.dense(head, entry, **made.inputs), pairs[entry, head])
+        for entry, head in np.ndindex(pairs.shape[:2])
+    )
