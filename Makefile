@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 WORKERS ?= 2
 
-.PHONY: help test test-gpu demo check golden bench bench-gpu aot gallery versions clean
+.PHONY: help test test-gpu demo check golden bench bench-gpu aot gallery docs versions clean
 
 help:
 	@echo "make test       the tests"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-gpu  measure on a GPU against FlexAttention and flash attention, in 9 minutes"
 	@echo "make aot        compile all kernels for GPUs that need not be here, and record what they use"
 	@echo "make gallery    measure and draw every example, and write docs/gallery.md"
+	@echo "make docs       build the documentation as a site, in build/site"
 	@echo "make clean      remove the virtual environment and what was built"
 
 $(READY): pyproject.toml constraints.txt
@@ -43,7 +44,7 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 golden: $(READY)
-	$(BIN)/python -m pytest -q --update-golden tests/errors tests/triton/test_backend.py
+	$(BIN)/python -m pytest -q --update-golden tests/errors tests/triton/test_backend.py tests/test_docs.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/cpu.py
@@ -56,6 +57,10 @@ aot: $(READY)
 
 gallery: $(READY)
 	$(BIN)/python benchmarks/gallery.py
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "build/site/index.html"
 
 versions: $(READY)
 	$(BIN)/python benchmarks/versions.py

@@ -1,0 +1,129 @@
+"""The pages of the documentation do what they say.
+
+Of each page, in order: files are written, commands print what stands below them (`--update-golden` writes that anew),
+patterns bind at their defaults, programs run, one behind the other. Blocks marked `py` and `lua`, `toml` or `text` are
+other people's languages and libraries, or are not run for a reason that their page gives.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+import maskdsl as package
+from maskdsl import AttnError
+from tests.cli.conftest import maskdsl
+
+__all__ = ["maskdsl"]
+
+ROOT = Path(__file__).parents[1]
+PAGES = [path for path in sorted((ROOT / "docs").glob("*.md")) if path.stem != "gallery"]
+BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.M | re.S)
+KNOWN = {"attn", "console", "python", "py", "text", "lua", "toml", "sh"}
+COLUMNS = 72
+
+
+def run(maskdsl, text):
+    """The block of a terminal as it should be."""
+    shown = []
+    for command in re.findall(r"^\$ (.*)$", text, re.M):
+        name, *words = shlex.split(command)
+        assert name == "maskdsl", command
+        ended = maskdsl(*words, columns=COLUMNS)
+        assert ended.code in (0, 1, 2)
+        shown.append(f"$ {command}\n{ended.out}{ended.err}")
+    return "\n".join(line.rstrip() for line in "".join(shown).splitlines()) + "\n"
+
+
+def check_pattern(text, more):
+    title = re.search(r'title="([^"]+)"', more)
+    if title:
+        Path(title[1]).write_text(text)
+    module = package.parse(text)
+    for pattern in module.values():
+        if "wrong" in more:  # by the name of its file
+            with pytest.raises(AttnError):
+                pattern.bind(heads=4)
+        elif None not in pattern.parameters.values():
+            pattern.bind(heads=4)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_blocks(page, maskdsl, monkeypatch, tmp_path, request):
+    monkeypatch.chdir(tmp_path)
+    text, names = page.read_text(), {}
+    for kind, more, block in BLOCK.findall(text):
+        assert kind in KNOWN, kind
+        if kind == "attn":
+            check_pattern(block, more)
+        elif kind == "console":
+            found = run(maskdsl, block)
+            if request.config.getoption("--update-golden"):
+                text = text.replace(f"```console\n{block}```", f"```console\n{found}```", 1)
+            else:
+                assert block == found
+        elif kind == "python":
+            exec(compile(block, f"{page.name}: {block.splitlines()[0]}", "exec"), names)
+        elif kind == "py":
+            compile(block, page.name, "exec")
+    if request.config.getoption("--update-golden"):
+        page.write_text(text)
+
+
+class Loaded(HTMLParser):
+    """What a page loads from elsewhere; links that people follow are not among it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        for name in ("src", "data") if tag != "link" else ("href",):
+            address = values.get(name) or ""
+            if address.startswith(("http:", "https:", "//")) and values.get("rel") != "canonical":
+                self.found.append(address)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    ended = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_the_site_is_built_and_loads_nothing_from_elsewhere(site):
+    pages = sorted(site.glob("*.html"))
+    assert {f"{page.stem}.html" for page in PAGES} <= {page.name for page in pages}
+    for page in pages:
+        assert Loaded(page.read_text()).found == [], page
+        assert "```" not in page.read_text(), page
+    assert not any("@import" in style.read_text() for style in site.rglob("*.css"))
+
+
+@pytest.mark.skipif("attn" not in [each.name for each in entry_points(group="pygments.lexers")], reason="not installed")
+def test_patterns_are_coloured(site):
+    assert 'class="kd"' in (site / "index.html").read_text()
+
+
+def test_the_site_describes_every_command_and_has_the_examples(site):
+    text = (site / "command-line.html").read_text()
+    for name in ("show", "stats", "explain", "doctor", "lsp"):
+        assert f'id="{name}"' in text
+    assert (site / "examples/language/longformer.attn").is_file()
+    assert "Mask.with_order" in (site / "python.html").read_text()
