@@ -50,7 +50,7 @@ def page_data(subject: Subject) -> dict[str, Any]:
         "name": mask.name,
         "parameters": [[name, written(value)] for name, value in mask.parameters],
         "doc": first_sentence(mask.doc),
-        "notes": list(subject.notes),
+        "notes": [*subject.notes, *batch_notes(layouts[0][0].figures.batch)],
         "heads": mask.heads,
         "source": source(subject.declaration),
         **pairs_data(subject.declaration, mask, subject.inputs, classes, blobs),
@@ -78,6 +78,10 @@ def pairs_data(
         "code": code.instructions,
         "tables": tables(mask, inputs, blobs),
     }
+
+
+def batch_notes(entries: int) -> list[str]:
+    return [f"The map is that of the first of {entries} batch entries; figures are of all."] if entries > 1 else []
 
 
 def chosen(classes: list[list[int]], heads: Sequence[int] | None) -> list[list[int]]:

@@ -24,6 +24,7 @@ QUICK = [
     ["check", LONGFORMER],
     ["fmt", "--check", LONGFORMER],
     ["show", LONGFORMER],
+    ["view", LONGFORMER, "--out", os.devnull],
     ["stats", LONGFORMER],
     ["field", LONGFORMER],
     ["stats", LONGFORMER, "--gpu", "all"],

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +66,14 @@ def test_inputs_are_said(view, tmp_path):
     model, _ = view(PACKED, "packed", "n=64", "--input", f"document={tmp_path / 'document.npy'}", "--block", "16")
     figures = model["orders"][0]["blocks"][0]["figures"][0]
     assert model["notes"] == [] and (figures["partial_tiles"], figures["full_tiles"]) == (4, 0)
+
+
+def test_batches_are_said(view, pattern_file):
+    file = pattern_file("pattern p(n = 8) { space tokens[n] input part: int[batch, tokens] attend same(part) }")
+    np.save(values := Path(file).with_name("part.npy"), np.array([[0, 0, 0, 0, 1, 1, 1, 1], [0] * 8]))
+    model, _ = view(file, "--input", f"part={values}", "--block", "4")
+    assert model["notes"] == ["The map is that of the first of 2 batch entries; figures are of all."]
+    assert model["orders"][0]["blocks"][0]["figures"][0]["full_tiles"] == 2 + 4
 
 
 def test_routes(view):

@@ -96,7 +96,7 @@ def test_every_example(evaluate, file, name):
     compare(evaluate, declaration, mask.ir, inputs)
 
 
-@settings(max_examples=40, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_random_patterns(evaluate, data):
     mask = data.draw(patterns(), label="pattern").bind()

@@ -114,32 +114,33 @@ def test_single_pairs_have_their_colours(opened, address, theme):
     assert {allowed(*pair) for pair, tile in zip(pairs, tiles, strict=True) if tile == "partial"} == {True, False}
 
 
-@pytest.mark.parametrize(
-    ("query", "key", "reason"),
-    [
-        (100, 3, "line 7 allows it: all -> text"),
-        (400, 402, "line 8 allows it: image -> image where window((size, size))"),
-        (400, 402 + 32 * 4, "none of lines 7, 8 allows it"),
-        (720, 721, "line 9 forbids it: q.i >= k.i or q.i < 700"),
-        (3, 600, "none of lines 7, 8 allows it"),
-    ],
-)
-def test_hover_names_both_tokens_and_the_line(page, query, key, reason):
-    page.mouse.move(*point(page, query, key))
-    tip = page.locator("#tip").inner_text()
-    assert ("attends" if allowed(query, key) else "does not attend") in tip.splitlines()[0]
-    assert reason in tip
-    rows = {
-        name: values for name, *values in (row.split("\t") for row in page.locator(".tokens").inner_text().split("\n"))
-    }
-    assert rows["position"] == [str(query), str(key)]
-    if query >= 16 and key >= 16:
-        assert rows["y"] == [str((each - 16) // 32) for each in (query, key)]
-        assert rows["x"] == [str((each - 16) % 32) for each in (query, key)]
-        assert rows["space"] == ["image", "image"]
-    marked = page.locator("#source .allow, #source .forbid").all()
-    lines = re.findall(r"\d+", reason.split(":")[0])
-    assert [each.get_attribute("id") for each in marked] == [f"line-{line}" for line in lines]
+REASONS = [
+    (100, 3, "line 7 allows it: all -> text"),
+    (400, 402, "line 8 allows it: image -> image where window((size, size))"),
+    (400, 402 + 32 * 4, "none of lines 7, 8 allows it"),
+    (720, 721, "line 9 forbids it: q.i >= k.i or q.i < 700"),
+    (3, 600, "none of lines 7, 8 allows it"),
+]
+
+
+def test_hover_names_both_tokens_and_the_line(page):
+    for query, key, reason in REASONS:
+        page.mouse.move(*point(page, query, key))
+        tip = page.locator("#tip").inner_text()
+        assert tip.splitlines()[0] == (
+            "\N{CHECK MARK} attends" if allowed(query, key) else "\N{BALLOT X} does not attend"
+        )
+        assert reason in tip
+        table = page.locator(".tokens").inner_text().split("\n")
+        rows = {name: values for name, *values in (row.split("\t") for row in table)}
+        assert rows["position"] == [str(query), str(key)]
+        if query >= 16 and key >= 16:
+            assert rows["y"] == [str((each - 16) // 32) for each in (query, key)]
+            assert rows["x"] == [str((each - 16) % 32) for each in (query, key)]
+            assert rows["space"] == ["image", "image"]
+        marked = page.locator("#source .allow, #source .forbid").all()
+        lines = re.findall(r"\d+", reason.split(":")[0])
+        assert [each.get_attribute("id") for each in marked] == [f"line-{line}" for line in lines]
 
 
 def test_a_query_lights_its_keys(page):

@@ -2,6 +2,7 @@
 
 const LEFT = 58, TOP = 26;
 const LARGEST_TOKEN = 40;
+const INSET = 84;
 const BUDGET = 9;
 
 class AttentionMap {
@@ -15,6 +16,7 @@ class AttentionMap {
     this.cursor = null;
     this.lit = null;
     this.animation = null;
+    this.wholeLevel = 0;
     this.frame = 0;
     this.listen();
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
@@ -174,7 +176,8 @@ class AttentionMap {
     this.drawLines();
     if (this.lit) this.drawLit();
     this.drawCross(this.cursor, colours.accent);
-    if (this.hovered) this.drawCross(this.hovered, colours.text);
+    this.drawCross(this.hovered, colours.text);
+    if (!this.isWhole()) this.drawInset();
     context.restore();
     this.drawRulers();
   }
@@ -196,6 +199,7 @@ class AttentionMap {
           this.drawCoarser(level, row, column, size);
         }
       }
+    if (this.isWhole()) this.wholeLevel = level;
     const middle = [(rows[0] + rows[1] - 1) / 2, (columns[0] + columns[1] - 1) / 2];
     const far = ([, row, column]) => Math.hypot(row - middle[0], column - middle[1]);
     this.patches.wanted = wanted.sort((a, b) => far(a) - far(b));
@@ -311,10 +315,35 @@ class AttentionMap {
     context.fillRect(x, TOP, Math.max(wide, 1), this.plot.height);
     context.fillRect(LEFT, y, this.plot.width, Math.max(tall, 1));
     context.globalAlpha = 1;
-    context.strokeStyle = colour;
-    context.lineWidth = 1.5;
     const [w, h] = [Math.max(wide, 7), Math.max(tall, 7)];
-    context.strokeRect(x + wide / 2 - w / 2, y + tall / 2 - h / 2, w, h);
+    for (const [style, width] of [[this.colours.card, 4], [colour, 1.5]]) {
+      context.strokeStyle = style;
+      context.lineWidth = width;
+      context.strokeRect(x + wide / 2 - w / 2, y + tall / 2 - h / 2, w, h);
+    }
+  }
+
+  /** The whole map in a corner, and what is looked at. */
+  drawInset() {
+    const { context, colours, scene, view } = this, { queries, keys } = scene;
+    const zoom = INSET / Math.max(keys.length, queries.length * this.stretch), tall = zoom * this.stretch;
+    const [wide, high] = [Math.max(4, keys.length * zoom), Math.max(4, queries.length * tall)];
+    const [left, top] = [this.width - wide - 9.5, this.height - high - 9.5];
+    context.fillStyle = css(colours.empty);
+    context.fillRect(left, top, wide, high);
+    const level = this.wholeLevel, size = PATCH * 2 ** level;
+    for (let row = 0; row * size < queries.length; row++)
+      for (let column = 0; column * size < keys.length; column++) {
+        const patch = this.patches.get(level, row, column), step = 2 ** level;
+        if (patch) context.drawImage(patch, left + column * size * zoom, top + row * size * tall, patch.width * step * zoom, patch.height * step * tall);
+      }
+    context.lineWidth = 1;
+    context.strokeStyle = colours.quiet;
+    context.strokeRect(left, top, wide, high);
+    context.strokeStyle = colours.mark;
+    context.lineWidth = 2;
+    const [w, h] = [(this.plot.width / view.zoom) * zoom, (this.plot.height / (view.zoom * this.stretch)) * tall];
+    context.strokeRect(left + view.x * zoom + Math.min(0, w - 4) / 2, top + view.y * tall + Math.min(0, h - 4) / 2, Math.max(w, 4), Math.max(h, 4));
   }
 
   drawRulers() {
@@ -369,6 +398,7 @@ class AttentionMap {
       canvas.setPointerCapture(event.pointerId);
       pointers.set(event.pointerId, point(event));
       moved = pointers.size > 1 ? Infinity : 0;
+      this.hover(point(event));
     });
     canvas.addEventListener("pointermove", (event) => {
       const [x, y] = point(event), before = pointers.get(event.pointerId);

@@ -24,7 +24,7 @@ function scaled(number, unit) {
 }
 
 const times = (factor) => (factor === undefined ? "no bound" : `${digits(factor)} ×`);
-const value = (number) => (typeof number === "number" && !Number.isInteger(number) ? digits(number) : count(Number(number)));
+const value = (each) => (typeof each === "boolean" ? String(each) : typeof each === "number" && !Number.isInteger(each) ? digits(each) : count(each));
 
 /** One side of the map: its tokens by their declared positions. */
 class Tokens {
@@ -39,8 +39,8 @@ class Tokens {
   }
 
   coordinate(name, position, head) {
-    const arrays = this.columns[name];
-    return (arrays.length > 1 ? arrays[head] : arrays[0])[position];
+    const arrays = this.columns[name], values = arrays.length > 1 ? arrays[head] : arrays[0];
+    return values instanceof Uint8Array ? Boolean(values[position]) : values[position];
   }
 
   /** Pairs of a name and a value: position, space where there are several, and all coordinates. */
