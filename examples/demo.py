@@ -16,6 +16,7 @@ from maskdsl.api import Mask
 from maskdsl.pipeline import STAGES
 from maskdsl.view import units
 from maskdsl.view.cells import fit
+from maskdsl.view.labels import Labels
 from maskdsl.view.show import Layout, room, shown
 
 FILE = Path(__file__).parent / "language" / "longformer.attn"
@@ -45,7 +46,7 @@ def draw(console: Console, mask: Mask) -> None:
     space = room(console, mask.ir, 1)
     scale = fit((mask.query_length, mask.key_length), space)
     tiles = mask.tiles(block=scale.block)
-    console.print(shown([Layout("declared order", mask.ir, tiles, scale, space)], [0]))
+    console.print(shown([Layout("declared order", mask.ir, tiles, scale, space, Labels.of_sides(mask.ir, {}))], [0]))
 
 
 def map_a_million(console: Console, mask: Mask) -> None:

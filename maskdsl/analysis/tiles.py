@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.analysis.descent import classify
-from maskdsl.analysis.variants import check_size, find_variants, problems
+from maskdsl.analysis.variants import ALL, Part, check_size, find_variants, part_lengths, problems
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import MaskIR
 
@@ -14,13 +14,16 @@ def tiles(
     block: tuple[int, int] = (128, 128),
     inputs: Mapping[str, object] | None = None,
     batch: int | None = None,
+    part: Part = ALL,
 ) -> BlockMap:
     """`inputs` as at the call, as anything that NumPy takes for an array; those that only scores read may be left out.
 
-    `batch` is the number of batch entries, for a mask that reads the batch index without any input that has one.
+    `batch` is the number of batch entries, for a mask that reads the batch index without any input that has one. With a
+    `part`, the map has these queries and keys alone, its first tile beginning at the first of them.
     """
     check_size(mask, block)
     given = input_arrays(mask, inputs or {}, relation_inputs(mask, inputs or {}))
     variants = find_variants(mask, given, batch)
-    maps = tuple(classify(problem) for problem in problems(mask, variants.different, block, given))
-    return BlockMap(block, mask.queries.length, mask.keys.length, maps, variants.index)
+    maps = tuple(classify(problem) for problem in problems(mask, variants.different, block, given, part))
+    queries, keys = part_lengths(mask, part)
+    return BlockMap(block, queries, keys, maps, variants.index)

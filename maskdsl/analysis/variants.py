@@ -116,24 +116,41 @@ def batch_size(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None) -> 
     return batch if batch is not None else max(sizes, default=1)
 
 
+Part = tuple[slice, slice]
+"""Some queries and some keys: places in laid-out order, from 0 and at least one each."""
+ALL: Part = (slice(None), slice(None))
+
+
+def part_lengths(mask: MaskIR, part: Part) -> tuple[int, int]:
+    """Queries and keys of a part."""
+    queries, keys = part
+    return len(range(mask.queries.length)[queries]), len(range(mask.keys.length)[keys])
+
+
 def problems(
-    mask: MaskIR, variants: tuple[Variant, ...], block: tuple[int, int], inputs: Mapping[str, Array]
+    mask: MaskIR,
+    variants: tuple[Variant, ...],
+    block: tuple[int, int],
+    inputs: Mapping[str, Array],
+    part: Part = ALL,
 ) -> Iterator[Problem]:
     """Each variant's relation with the columns of both sides, in laid-out order."""
     sides: dict[tuple[Sequence, int, int], Laid] = {}
 
-    def tree(sequence: Sequence, variant: Variant, expressions: tuple[Expression, ...], size: int) -> Tree:
+    def tree(
+        sequence: Sequence, variant: Variant, expressions: tuple[Expression, ...], size: int, places: slice
+    ) -> Tree:
         key = sequence, variant.head, variant.batch
         if key not in sides:
             sides[key] = Laid.of(Coordinates(mask, sequence, inputs, variant.batch, variant.head))
-        columns = tuple(sides[key].values(expression, tables) for expression in expressions)
-        return Tree.of(columns, sequence.length, size)
+        columns = tuple(sides[key].values(expression, tables)[places] for expression in expressions)
+        return Tree.of(columns, len(range(sequence.length)[places]), size)
 
     for variant in variants:
         relation, tables = fix_tables(variant.relation, inputs)
         parts = separate(relation, tables)
-        query = tree(mask.queries, variant, parts.query, block[0])
-        yield Problem(parts.program, query, tree(mask.keys, variant, parts.key, block[1]))
+        query = tree(mask.queries, variant, parts.query, block[0], part[0])
+        yield Problem(parts.program, query, tree(mask.keys, variant, parts.key, block[1], part[1]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,7 @@ from maskdsl.cli.options import (
     Words,
 )
 from maskdsl.diagnostics import AttnError
+from maskdsl.errors.command import OnlyInTerminals
 from maskdsl.errors.pictures import NeedsOut
 from maskdsl.pipeline import STAGES
 
@@ -107,23 +108,48 @@ def show(
         ),
     ] = None,
     stacked: Annotated[bool, Option("--stacked", help="With --out: heads as cards one behind the other.")] = False,
+    rows: Annotated[
+        str | None,
+        Option("--rows", metavar="A:B", help="Only these queries, down to single tokens.", show_default=False),
+    ] = None,
+    columns: Annotated[
+        str | None, Option("--columns", metavar="A:B", help="Only these keys.", show_default=False)
+    ] = None,
+    diff: Annotated[
+        str | None,
+        Option(
+            "--diff",
+            metavar="'FILE [PATTERN] [NAME=VALUE]'",
+            help="Show where this pattern differs; it takes the first one's parameters that it has too.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Draw the tiles of a pattern: which are empty, partly attended, full."""
     options = file, words or [], heads, head or [], order or [], block, given or [], random, tensors
-    chosen = {"--mask": mask, "--around": around is not None, "--stacked": stacked}
-    if json:
-        from maskdsl.cli import counts  # start-up time
+    ranges = rows, columns
+    in_files = {"--mask": mask, "--around": around is not None, "--stacked": stacked}
+    in_terminals = {"--rows": rows is not None, "--columns": columns is not None, "--diff": diff is not None}
+    for name in (name for name, given in in_files.items() if given and out is None):
+        raise AttnError(NeedsOut(option=name))
+    for name in (name for name, given in in_terminals.items() if given and (out or (json and diff is None))):
+        raise AttnError(OnlyInTerminals(option=name))
+    # start-up time: each of these imports what the others do not need
+    if diff is not None:
+        from maskdsl.cli import differences
+
+        differences.show_differences(*options[:3], diff, order or [], block, ranges, given or [], random, json)
+    elif json:
+        from maskdsl.cli import counts
 
         counts.show_json(*options)
-    elif out is None:
-        for name in (name for name, given in chosen.items() if given):
-            raise AttnError(NeedsOut(option=name))
-        looks.show(*options)
-    else:
-        from maskdsl.cli import pictures  # start-up time
+    elif out is not None:
+        from maskdsl.cli import pictures
 
         pictures.picture(pictures.Wanted(*options, mask, around, stacked), out)
+    else:
+        looks.show(*options, ranges)
 
 
 @app.command()

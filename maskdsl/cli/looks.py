@@ -8,6 +8,7 @@ from maskdsl.analysis.devices import Device
 from maskdsl.analysis.stack_stats import stack_stats
 from maskdsl.analysis.stats import stats as measure
 from maskdsl.analysis.tiles import tiles
+from maskdsl.analysis.variants import part_lengths
 from maskdsl.api import BoundStack, Mask
 from maskdsl.cli.consoles import note, output
 from maskdsl.cli.request import (
@@ -21,6 +22,7 @@ from maskdsl.cli.request import (
     read_block,
     read_gpus,
     read_heads,
+    read_part,
     read_request,
     read_subject,
 )
@@ -32,6 +34,7 @@ from maskdsl.ir.inputs import layer_inputs
 from maskdsl.pipeline import STAGES, Arrays
 from maskdsl.prediction import predict_mask, predict_stack
 from maskdsl.view.cells import fit
+from maskdsl.view.labels import Labels
 from maskdsl.view.selection import SelectionView, guarantee_lines
 from maskdsl.view.show import Layout, head_classes, room, shown, title
 from maskdsl.view.stacks import layers_table, layers_text, predicted_layers_table, stack_title
@@ -53,14 +56,18 @@ def show(
     given: Sequence[str],
     seed: int | None,
     tensors: str | None,
+    ranges: tuple[str | None, str | None],
 ) -> None:
-    """Prints the pictures of every order; of a stack those of its different layers, one behind the other."""
+    """Prints the pictures of every order; of a stack those of its different layers, one behind the other.
+
+    `ranges` are the rows and the columns that are wanted.
+    """
     chosen = read_heads(wanted, heads)
     size = None if block is None else read_block(block)
     subject = read_subject(file, words)
     if isinstance(subject, Request):
         looked = look(list(bound(subject, heads, orders)), given, seed, tensors)
-        show_masks(looked.masks, looked.inputs, chosen, size)
+        show_masks(looked.masks, looked.inputs, chosen, size, ranges)
         densities = []
         if looked.selections:
             densities = [each.density for each in measure(looked.masks[0].ir, inputs=looked.inputs).heads]
@@ -74,20 +81,36 @@ def show(
     for number, (mask, own) in enumerate(zip(stack.different, inputs, strict=True)):
         output().print(f"\n{layers_text(stack.ir, number)}:")
         masks = [mask.with_order(order_words(order)) for order in orders] or [mask]
-        show_masks(masks, own, chosen, size)
+        show_masks(masks, own, chosen, size, ranges)
 
 
-def show_masks(masks: Sequence[Mask], inputs: Arrays, chosen: Sequence[int], size: tuple[int, int] | None) -> None:
+def show_masks(
+    masks: Sequence[Mask],
+    inputs: Arrays,
+    chosen: Sequence[int],
+    size: tuple[int, int] | None,
+    ranges: tuple[str | None, str | None],
+) -> None:
     """Prints the pictures of one mask in several orders."""
     console = output()
+    part = read_part(masks[0].ir, ranges)
+    lengths = part_lengths(masks[0].ir, part)
 
     @working("finding tiles")
     def layouts(pictures: int) -> list[Layout]:
         """As large as so many pictures can be."""
         space = room(console, masks[0].ir, pictures)
-        scale = fit((masks[0].query_length, masks[0].key_length), space, size)
+        scale = fit(lengths, space, size)
         return [
-            Layout(order_text(mask.ir), mask.ir, tiles(mask.ir, scale.block, inputs), scale, space) for mask in masks
+            Layout(
+                order_text(mask.ir),
+                mask.ir,
+                tiles(mask.ir, scale.block, inputs, part=part),
+                scale,
+                space,
+                Labels.of_sides(mask.ir, inputs, part),
+            )
+            for mask in masks
         ]
 
     found = layouts(len(masks))

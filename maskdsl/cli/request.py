@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskdsl.analysis.devices import DEVICES, Device, find_device
+from maskdsl.analysis.variants import Part
 from maskdsl.api import BoundStack, Mask, Module, Pattern, Stack, load
 from maskdsl.bind import bind, bind_stack
 from maskdsl.cli.values import read_value
@@ -170,6 +171,29 @@ def read_block(text: str) -> tuple[int, int]:
     if match is None:
         raise AttnError(errors.NotABlock(text=text))
     return int(match[1]), int(match[2] or match[1])
+
+
+def read_part(mask: MaskIR, ranges: tuple[str | None, str | None]) -> Part:
+    """The queries and keys of `--rows` and `--columns`; all of them where one is left out."""
+    rows, columns = ranges
+    return (
+        read_range(rows, mask.queries.length, "--rows", "queries"),
+        read_range(columns, mask.keys.length, "--columns", "keys"),
+    )
+
+
+def read_range(text: str | None, length: int, option: str, what: str) -> slice:
+    """`100:164`, `100:`, `:164`, or `100` for one: places in the order shown, from 0, the end excluded."""
+    if text is None:
+        return slice(None)
+    match = re.fullmatch(r"(\d{1,12})?(:)?(\d{1,12})?", text)
+    if match is None or text in ("", ":"):
+        raise AttnError(errors.NotARange(option=option, text=text))
+    start = int(match[1] or 0)
+    stop = int(match[3] or length) if match[2] else start + 1
+    if not start < stop <= length:
+        raise AttnError(errors.RangeOutside(option=option, text=text, length=length, what=what))
+    return slice(start, stop)
 
 
 def read_heads(heads: Sequence[int], count: int) -> list[int]:

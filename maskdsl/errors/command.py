@@ -136,7 +136,7 @@ class NoLanguageServer(Diagnostic):
 
 
 class NotAToken(Diagnostic):
-    code = "E540"
+    code = "E513"
     message = "`{text}` is no token"
     help = (
         "write its position, such as 4093, its cell of a grid, such as 3,17, or of a space by name, such as image:3,17"
@@ -146,10 +146,48 @@ class NotAToken(Diagnostic):
 
 
 class NoSuchToken(Diagnostic):
-    code = "E541"
+    code = "E514"
     message = "there is no {side} `{text}`"
     help = "{sizes}"
 
     side: str
     text: str
     sizes: str
+
+
+class NotARange(Diagnostic):
+    code = "E515"
+    message = "`{text}` is no range of tokens"
+    help = "write {option} 100:164, or 100: for all from there on, or 100 for one"
+
+    option: str
+    text: str
+
+
+class RangeOutside(Diagnostic):
+    code = "E516"
+    message = "{option} {text} holds no {what}"
+    help = "there are {length} {what}, from 0; the end of a range is not part of it"
+
+    option: str
+    text: str
+    length: int
+    what: str
+
+
+class NotComparable(Diagnostic):
+    code = "E517"
+    message = "`{first}` and `{second}` have no map in common: {reason}"
+    help = "give them the same numbers of queries and keys"
+
+    first: str
+    second: str
+    reason: str
+
+
+class OnlyInTerminals(Diagnostic):
+    code = "E518"
+    message = "`{option}` is for maps in the terminal"
+    help = "leave out --out and --json"
+
+    option: str

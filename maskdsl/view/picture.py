@@ -1,51 +1,45 @@
 """A map of tiles as a picture in the terminal: two cells a character in colour, shaded characters without."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
 import numpy as np
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.style import Style
 from rich.text import Text
 
 from maskdsl.analysis.blockmap import FULL, PARTIAL, Array, BlockMap
-from maskdsl.ir.mask import Space
 from maskdsl.view.cells import Cells, Scale, count_cells, zoom
+from maskdsl.view.labels import Labels, above, beside
 from maskdsl.view.palette import character_numbers, characters, colour_numbers, has_colour, style
 
-WIDEST_NAME = 8
+LEAST_WITH_LABELS = 24
+"""Columns of a picture that has labels at its sides."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The tiles of one head. With several spaces their names stand where they begin, queries left and keys above."""
+    """The tiles of one head. Tokens are named at its sides, queries left and keys above, where there is room."""
 
     tiles: BlockMap
     scale: Scale
     room: tuple[int, int]
     """Rows and columns of square cells that it may take."""
     head: int = 0
-    queries: Sequence[Space] = ()
-    keys: Sequence[Space] = ()
+    queries: Labels | None = None
+    keys: Labels | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        times = self.times
-        names = self.row_names
-        gutter = max(map(len, names.values()), default=0)
-        if len(self.keys) > 1:
-            yield Text(" " * (gutter + bool(gutter)) + self.column_names, style="dim", no_wrap=True)
-        enlarged = Cells(*(grown(part, times) for part in (self.cells.full, self.cells.partial, self.cells.tiles)))
-        lines = coloured(enlarged) if has_colour(console) else shaded(enlarged, characters(console))
-        for number, line in enumerate(lines):
-            name = Text(f"{names.get(number, ''):>{gutter}} " if gutter else "", style="dim")
-            yield Text.assemble(name, line, no_wrap=True)
+        enlarged = Cells(*(grown(part, self.times) for part in (self.cells.full, self.cells.partial, self.cells.tiles)))
+        lines = coloured(colour_numbers(enlarged)) if has_colour(console) else shaded(enlarged, characters(console))
+        yield from self.sides.around(lines)
 
     @property
     def width(self) -> int:
         """Columns on the screen."""
-        gutter = max(map(len, self.row_names.values()), default=0)
-        return int(self.cells.full.shape[1]) * self.times + gutter + bool(gutter)
+        return int(self.cells.full.shape[1]) * self.times + self.sides.gutter
 
     @cached_property
     def cells(self) -> Cells:
@@ -53,7 +47,12 @@ class Picture:
 
     @property
     def times(self) -> int:
-        return min(zoom(cells, room) for cells, room in zip(self.cells.full.shape, self.room, strict=True))
+        return enlargement(self.cells.full.shape, self.room)
+
+    @property
+    def sides(self) -> "Sides":
+        lengths = self.tiles.query_length, self.tiles.key_length
+        return Sides.of((self.queries, self.keys), lengths, self.scale.cell, self.times, self.room)
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -63,46 +62,64 @@ class Picture:
         classes = self.cells.classes
         return int((classes == FULL).sum()), int((classes == PARTIAL).sum())
 
-    @property
-    def row_names(self) -> dict[int, str]:
-        """Line of the picture to the name of the space of queries that begins there."""
-        if len(self.queries) < 2:
-            return {}
-        begins = starts(self.queries, self.scale.cell[0], self.times)
-        return {begin // 2: space.name[:WIDEST_NAME] for space, begin in zip(self.queries, begins, strict=True)}
+
+def enlargement(cells: tuple[int, ...], room: tuple[int, int]) -> int:
+    """How many characters a side of a cell takes."""
+    return min(zoom(count, space) for count, space in zip(cells, room, strict=True))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What stands beside the lines of a picture, and above them."""
+
+    left: Mapping[int, str]
+    above: str
+    corner: str = ""
+
+    @staticmethod
+    def of(
+        labels: tuple[Labels | None, Labels | None],
+        lengths: tuple[int, int],
+        cell: tuple[int, int],
+        times: int,
+        room: tuple[int, int],
+    ) -> "Sides":
+        queries, keys = labels
+        if queries is None or keys is None or room[1] < LEAST_WITH_LABELS:
+            return Sides({}, "")
+        left = beside(queries, lengths[0], cell[0], times)
+        return Sides(left, above(keys, lengths[1], cell[1], times), queries.axes)
 
     @property
-    def column_names(self) -> str:
-        """The names of the spaces of keys, each where it begins, those without room left out."""
-        begins = starts(self.keys, self.scale.cell[1], self.times)
-        line = ""
-        for space, begin, end in zip(
-            self.keys, begins, [*begins[1:], self.cells.full.shape[1] * self.times], strict=True
-        ):
-            if begin >= len(line) and len(space.name) <= end - begin:
-                line = line.ljust(begin) + space.name
-        return line
+    def gutter(self) -> int:
+        """Columns left of the picture."""
+        return max((len(label) + 1 for label in (*self.left.values(), self.corner) if label), default=0)
 
+    def around(self, lines: Iterable[Text]) -> Iterator[Text]:
+        if self.above:
+            yield Text(self.beside(self.corner) + self.above, style="dim", no_wrap=True)
+        for number, line in enumerate(lines):
+            yield Text.assemble((self.beside(self.left.get(number, "")), "dim"), line, no_wrap=True)
 
-def starts(spaces: Sequence[Space], tokens: int, times: int) -> list[int]:
-    """The place in the picture of each space's first token, at so many tokens a cell."""
-    sizes = np.cumsum([0, *(space.size for space in spaces[:-1])])
-    return [int(offset // tokens) * times for offset in sizes]
+    def beside(self, label: str) -> str:
+        return f"{label:>{self.gutter - 1}} " if self.gutter else ""
 
 
 def grown(array: Array, times: int) -> Array:
     return np.repeat(np.repeat(array, times, axis=0), times, axis=1)
 
 
-def coloured(cells: Cells) -> Iterator[Text]:
-    """Half blocks: the upper cell is the colour of the character, the lower one that of its background."""
-    numbers = colour_numbers(cells)
+def coloured(numbers: Array, look: Callable[[int, int], Style] = style) -> Iterator[Text]:
+    """Half blocks: the upper cell is the colour of the character, the lower one that of its background.
+
+    `numbers` [rows, columns] are what `look` knows colours by.
+    """
     if len(numbers) % 2:
         numbers = np.concatenate([numbers, np.zeros_like(numbers[:1])])
     for upper, lower in zip(numbers[::2].tolist(), numbers[1::2].tolist(), strict=True):
         line = Text(no_wrap=True)
         for pair, group in groupby(zip(upper, lower, strict=True)):
-            line.append("\N{UPPER HALF BLOCK}" * len(list(group)), style(*pair))
+            line.append("\N{UPPER HALF BLOCK}" * len(list(group)), look(*pair))
         yield line
 
 

@@ -15,8 +15,9 @@ from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.ir.mask import MaskIR
 from maskdsl.view import units
 from maskdsl.view.cells import Scale
+from maskdsl.view.labels import Labels, longest_label
 from maskdsl.view.palette import LEVELS, characters, has_colour, style
-from maskdsl.view.picture import WIDEST_NAME, Picture
+from maskdsl.view.picture import LEAST_WITH_LABELS, Picture
 
 WIDEST = 96
 NARROWEST = 16
@@ -24,7 +25,7 @@ NARROWEST = 16
 NARROW = 38
 """Columns that one of several pictures side by side takes at least, frame included."""
 FRAME = 4
-OTHER_LINES = 9
+OTHER_LINES = 10
 """Lines of a screen that the picture leaves free."""
 LINES_WITHOUT_SCREEN = 32
 MOST_PICTURES = 12
@@ -33,8 +34,10 @@ MOST_PICTURES = 12
 def room(console: Console, mask: MaskIR, pictures: int) -> tuple[int, int]:
     """Rows and columns of square cells that each of so many pictures may take in this window."""
     beside = next((count for count in (3, 2) if pictures >= count and console.width // count >= NARROW), 1)
-    names = WIDEST_NAME + 1 if len(mask.queries.spaces) > 1 else 0
-    columns = max(NARROWEST, min((console.width + 1) // beside - 1 - FRAME - names, WIDEST))
+    columns = max(NARROWEST, min((console.width + 1) // beside - 1 - FRAME, WIDEST))
+    names = longest_label(mask.queries) + 1
+    if columns >= LEAST_WITH_LABELS + names:
+        columns -= names
     lines = max(NARROWEST // 2, console.height - OTHER_LINES) if console.is_terminal else LINES_WITHOUT_SCREEN
     return 2 * min(lines, columns // 2), columns
 
@@ -86,13 +89,14 @@ class Layout:
     tiles: BlockMap
     scale: Scale
     room: tuple[int, int]
+    labels: tuple[Labels | None, Labels | None] = (None, None)
+    """Of the queries and of the keys."""
 
     def panels(self, heads: Sequence[int]) -> list[Panel]:
         """One for each map that one of the heads has."""
-        queries, keys = self.mask.queries.spaces, self.mask.keys.spaces
         return [
             framed(
-                Picture(self.tiles, self.scale, self.room, head, queries, keys),
+                Picture(self.tiles, self.scale, self.room, head, *self.labels),
                 heading(members, self.mask.heads, self.order),
             )
             for head, members in head_classes(self.tiles, heads).items()
@@ -135,14 +139,7 @@ class Legend:
             line.append(f" {name}   ")
         line.rstrip()
         yield line
-        yield Text(self.size(), style="dim")
-
-    def size(self) -> str:
-        """What a cell is."""
-        tile = by(self.scale.cell if self.scale.fitted else self.scale.block)
-        if self.scale.fitted or self.scale.tiles == (1, 1):
-            return f"each cell one tile of {tile} tokens"
-        return f"each cell {by(self.scale.tiles)} tiles of {tile} tokens"
+        yield Text(cell_size(self.scale), style="dim")
 
     def swatches(self, console: Console) -> list[tuple[Text, str]]:
         if not has_colour(console):
@@ -156,6 +153,14 @@ class Legend:
             (partial_swatch, "partial, few to most pairs"),
             (Text(block * 2, style(LEVELS + 1, LEVELS + 1)), "full"),
         ]
+
+
+def cell_size(scale: Scale) -> str:
+    """What a cell is."""
+    tile = by(scale.cell if scale.fitted else scale.block)
+    if scale.fitted or scale.tiles == (1, 1):
+        return f"each cell one tile of {tile} tokens"
+    return f"each cell {by(scale.tiles)} tiles of {tile} tokens"
 
 
 def by(size: tuple[int, int]) -> str:

@@ -16,12 +16,12 @@ def test_show(maskdsl, local):
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines()[:7] == [
         "local(n=8, size=3)  8 tokens, 4 heads",
-        "┌─ declared order ─────────────────┐",
-        "│ ████████························ │",
-        "│ ████████························ │",
-        "│ ████████████···················· │",
-        "│ ████████████···················· │",
-        "│ ····████████████················ │",
+        "┌─ declared order ───────────────────┐",
+        "│   0           3           6        │",
+        "│ 0 ████████························ │",
+        "│   ████████························ │",
+        "│   ████████████···················· │",
+        "│   ████████████···················· │",
     ]
 
 
@@ -39,6 +39,54 @@ def test_orders_are_compared(maskdsl):
 def test_the_order_of_the_pattern_is_named(maskdsl):
     out = maskdsl("show", "examples/vision/clear.attn", "text=16", "h=16", "w=16").out
     assert "order image by y // 8, x // 8" in out and "words" in out
+
+
+def test_rows_and_columns_down_to_tokens(maskdsl, local):
+    ended = maskdsl("show", local, "n=1048576", "--rows", "1000:1008", "--columns", "1000:1010", "--heads", 1)
+    lines = ended.out.splitlines()
+    assert lines[2].split()[1:4] == ["1000", "1003", "1006"]
+    assert [line[7:-2] for line in lines[3:9:2]] == [
+        "████████████████████····················",
+        "████████████████████████················",
+        "████████████████████████████············",
+    ]
+    assert "each cell one tile of 1 x 1 tokens" in ended.out
+
+
+def test_one_row_and_open_ranges(maskdsl, local):
+    assert "1 full" in maskdsl("show", local, "--rows", "63", "--columns", "63:").out
+    assert "16 full" in maskdsl("show", local, "--rows", ":4", "--columns", ":4", "--heads", 1).out
+
+
+@pytest.mark.parametrize(
+    "text, code", [("x", "E515"), (":", "E515"), ("5:5", "E516"), ("64", "E516"), ("60:65", "E516"), ("9:3", "E516")]
+)
+def test_ranges_that_are_none(maskdsl, local, text, code):
+    ended = maskdsl("show", local, "--rows", text)
+    assert ended.code == 2 and code in ended.err
+
+
+def test_where_two_patterns_differ(maskdsl, local, pattern_file):
+    other = pattern_file(
+        "pattern other(n = 8, reach = 2) { space tokens[n]  attend abs(q - k) <= reach }", "other.attn"
+    )
+    ended = maskdsl("show", local, "n=8", "size=3", "--diff", other, "--heads", 1, columns=100)
+    lines = ended.out.splitlines()
+    assert lines[:2] == [
+        "first   local(n=8, size=3)  8 tokens, 1 head",
+        "second  other(n=8, reach=2)  8 tokens, 1 head",
+    ]
+    assert lines[4] == "│ 0 ========>>>>.................... │"
+    assert lines[-1] == "0 pairs only in the first, 12 only in the second, 22 in both"
+    same = maskdsl("show", local, "size=5", "--diff", f"{other} reach=2 n=64", "--heads", 1)
+    assert same.out.splitlines()[-1] == "the same pairs, 314 of them"
+    (found,) = json.loads(maskdsl("show", local, "n=9", "--diff", f"{other} other reach=6", "--json").out)
+    assert found == {"heads": [0, 1, 2, 3], "first_pairs": 0, "second_pairs": 14, "common_pairs": 61}
+
+
+def test_patterns_of_other_lengths_cannot_be_compared(maskdsl, local):
+    ended = maskdsl("show", local, "--diff", f"{local} n=65")
+    assert ended.code == 2 and "E517" in ended.err and "64 queries and 64 keys, not 65" in ended.err
 
 
 def test_a_given_block(maskdsl, local):

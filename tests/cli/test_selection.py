@@ -37,7 +37,7 @@ def test_given_queries_and_keys_decide(maskdsl, tmp_path):
     ended = maskdsl("show", MOBA, *SIZES, "--block", 32, *given)
     assert (ended.code, ended.err) == (0, "")
     lines = [line.replace(" ", "").strip("│") for line in ended.out.splitlines() if line.startswith("│")]
-    assert lines[-1].split("││") == ["········████················▓▓▓▓"] * 2
+    assert lines[-1].split("││") == ["······███············▓▓▓"] * 2
     assert "7 full, 8 partial" in ended.out
 
 

@@ -12,6 +12,7 @@ from maskdsl.ir.expressions import Head, apply
 from maskdsl.ir.mask import Axis, Sequence, Space
 from maskdsl.ir.ops import Op
 from maskdsl.view.cells import fit
+from maskdsl.view.labels import Labels
 from maskdsl.view.palette import EMPTY_SHADE, FULL_SHADE, LEVELS, PARTIAL_SHADES, shade
 from maskdsl.view.show import MOST_PICTURES, Layout, room, shown
 from tests.runtime.patterns import c, causal, either, k, mask, q, tokens, within
@@ -21,7 +22,10 @@ def printed(masks, heads=(0,), width=60, block=None, pictures=1, **options):
     console = Console(file=io.StringIO(), width=width, legacy_windows=False, **options)
     space = room(console, masks[0], pictures)
     scale = fit((masks[0].queries.length, masks[0].keys.length), space, block)
-    layouts = [Layout("declared order", each, tiles(each, scale.block), scale, space) for each in masks]
+    layouts = [
+        Layout("declared order", each, tiles(each, scale.block), scale, space, Labels.of_sides(each, {}))
+        for each in masks
+    ]
     console.print(shown(layouts, heads))
     return console.file.getvalue()
 
@@ -30,14 +34,15 @@ def test_few_tokens_are_enlarged():
     assert printed([mask(either(within(1), causal()), tokens(4))]).splitlines() == [
         "pattern()  4 tokens, 1 head",
         "┌─ declared order ─────┐",
-        "│ ████████········     │",
-        "│ ████████········     │",
-        "│ ████████████····     │",
-        "│ ████████████····     │",
-        "│ ████████████████     │",
-        "│ ████████████████     │",
-        "│ ████████████████     │",
-        "│ ████████████████     │",
+        "│   0           3      │",
+        "│ 0 ████████········   │",
+        "│   ████████········   │",
+        "│   ████████████····   │",
+        "│   ████████████····   │",
+        "│   ████████████████   │",
+        "│   ████████████████   │",
+        "│ 3 ████████████████   │",
+        "│   ████████████████   │",
         "└─ 13 full, 0 partial ─┘",
         "· empty   ░▒▓ partial, few to most pairs   █ full",
         "each cell one tile of 1 x 1 tokens",
@@ -47,10 +52,10 @@ def test_few_tokens_are_enlarged():
 def test_tiles_of_a_given_size_are_drawn_together():
     text = printed([mask(causal(), tokens(1000))], block=(16, 16), width=40).splitlines()
     assert text[1:5] == [
-        "┌─ declared order ─────────────────┐",
-        "│ ▓▒······························ │",
-        "│ ██▓▒···························· │",
-        "│ ████▓▒·························· │",
+        "┌─ declared order ─────────────────────┐",
+        "│     0           384         768      │",
+        "│   0 ▓▒······························ │",
+        "│     ██▓▒···························· │",
     ]
     assert "1,953 full, 63 partial" in "\n".join(text)
     assert re.fullmatch(r"each cell \d x \d tiles of 16 x 16 tokens", text[-1])
@@ -63,7 +68,7 @@ def test_a_single_token():
 def test_many_tokens():
     text = printed([mask(within(5), tokens(2**22))])
     assert "4,194,304 tokens" in text
-    rows = [line for line in text.splitlines() if line.startswith("│")]
+    _, *rows = [line for line in text.splitlines() if line.startswith("│")]
     assert all("░" in row and "█" not in row for row in rows)
 
 
@@ -142,6 +147,18 @@ def test_spaces_are_named_where_they_begin():
     assert text_row == 3
     rows = sum(line.startswith("│") for line in lines) - 1
     assert (image_row - text_row) / rows == pytest.approx(256 / 1024, abs=0.05)
+
+
+def test_cells_of_a_grid_are_named_in_the_order_of_the_map():
+    image = Sequence((Space("image", (Axis("y", 16), Axis("x", 16))),))
+    lines = printed([mask(causal(), image)], width=50).splitlines()
+    assert lines[2].split()[1:5] == ["y,x", "0,0", "5,4", "10,8"]
+    assert [line.split()[1] for line in lines if re.match(r"│ +\d+,\d+ ", line)] == ["0,0", "5,4", "10,8"]
+
+
+def test_labels_give_way_in_a_narrow_window():
+    lines = printed([mask(causal(), tokens(500))], width=26).splitlines()
+    assert not re.search(r"\d", "".join(line for line in lines if line.startswith("│")))
 
 
 def test_the_first_sentence_of_the_documentation():

@@ -1,0 +1,108 @@
+"""The tokens along an axis of a map by name: positions, or cells of a grid, and spaces where they begin."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from maskdsl.analysis.blockmap import Array
+from maskdsl.analysis.variants import ALL, Part
+from maskdsl.ir.coordinates import Coordinates, varies
+from maskdsl.ir.mask import MaskIR, Sequence
+
+LONGEST = 9
+"""Characters of a label."""
+LINES_APART = 6
+"""Of the labels beside a map."""
+COLUMNS_APART = 12
+"""Of those above it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What the tokens of one side are called, in laid-out order from `start` on."""
+
+    sequence: Sequence
+    order: Array | None = None
+    """The declared position of each laid-out place; None for the declared order."""
+    start: int = 0
+
+    @staticmethod
+    def of(mask: MaskIR, sequence: Sequence, inputs: Mapping[str, Array], start: int = 0) -> "Labels | None":
+        """Those of the first head and batch entry; None where the order of tokens depends on either."""
+        keys = [key for keys in sequence.order for key in keys]
+        if varies(mask, sequence, keys):
+            return None
+        return Labels(sequence, Coordinates(mask, sequence, inputs).permutation(), start)
+
+    @staticmethod
+    def of_sides(mask: MaskIR, inputs: Mapping[str, Array], part: Part = ALL) -> "tuple[Labels | None, Labels | None]":
+        """Of the queries and of the keys of a part."""
+        queries, keys = part
+        return (
+            Labels.of(mask, mask.queries, inputs, queries.start or 0),
+            Labels.of(mask, mask.keys, inputs, keys.start or 0),
+        )
+
+    def at(self, place: int) -> str:
+        """The token at a place, counted from `start`: `512`, or `3,17` on a grid."""
+        position = self.start + place
+        if self.order is not None:
+            position = int(self.order[position])
+        for space, offset in zip(self.sequence.spaces, self.sequence.offsets, strict=True):
+            if position < offset + space.size:
+                cell = np.unravel_index(position - offset, space.lengths)
+                return ",".join(str(int(each)) for each in cell)[:LONGEST]
+        raise AssertionError(place)
+
+    @property
+    def axes(self) -> str:
+        """What labels give, `y,x`, where that is not plain: on one grid."""
+        (space, *others) = self.sequence.spaces
+        return "" if others or len(space.axes) == 1 else ",".join(axis.name for axis in space.axes)[:LONGEST]
+
+    def begins(self, places: int) -> dict[int, str]:
+        """Spaces by the place where they begin, or the first place; empty where there is only one space."""
+        if len(self.sequence.spaces) == 1:
+            return {}
+        named: dict[int, str] = {}
+        for space, offset in zip(self.sequence.spaces, self.sequence.offsets, strict=True):
+            place = max(0, offset - self.start)
+            if place < places and offset + space.size > self.start:
+                named[place] = space.name[:LONGEST]
+        return named
+
+    def marks(self, places: int, each: int, characters: float, apart: int) -> dict[int, str]:
+        """Labels by character along an axis of so many places, `each` to a cell of so many characters."""
+        cells = -(-places // each)
+        marks = {int(place // each * characters): name for place, name in self.begins(places).items()}
+        taken = sorted(marks)
+        for character in range(0, int(cells * characters), apart):
+            cell = int(character / characters)
+            at = int(cell * characters)
+            if cell * each < places and all(abs(at - other) >= min(apart, 2) for other in taken):
+                marks.setdefault(at, self.at(cell * each))
+        return dict(sorted(marks.items()))
+
+
+def longest_label(sequence: Sequence) -> int:
+    """Characters that no label of a side has more than."""
+    cells = (",".join(str(axis.length - 1) for axis in space.axes) for space in sequence.spaces)
+    names = [space.name for space in sequence.spaces] if len(sequence.spaces) > 1 else []
+    return min(LONGEST, max(map(len, (*cells, *names))))
+
+
+def beside(labels: Labels, places: int, each: int, times: int) -> dict[int, str]:
+    """Labels by line of a map whose lines show two rows of cells, each cell enlarged so many times."""
+    return labels.marks(places, each, times / 2, LINES_APART)
+
+
+def above(labels: Labels, places: int, each: int, times: int) -> str:
+    """The line above a map, each label where its token begins, those without room left out."""
+    marks = labels.marks(places, each, times, COLUMNS_APART)
+    width = -(-places // each) * times
+    line = ""
+    for at, label in marks.items():
+        if (at == 0 or at > len(line)) and at + len(label) <= width:
+            line = line.ljust(at) + label
+    return line
