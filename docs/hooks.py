@@ -1,6 +1,7 @@
 """What `mkdocs build` does beside turning Markdown into pages.
 
-The commands are described by the command line itself, and the examples that the gallery links to come along.
+The commands are described by the command line itself; the examples that the gallery links to come along, and a few of
+them as pages of `maskdsl view`.
 """
 
 import re
@@ -13,16 +14,28 @@ from mkdocs.structure.pages import Page
 from typer.main import get_command
 
 from maskdsl.cli.app import app
+from maskdsl.cli.page import Wanted
+from maskdsl.page.html import page_html
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = "<!-- commands -->"
+SHOWN = {
+    "longformer": ("examples/language/longformer.attn", ["longformer"]),
+    "cswin": ("examples/vision/cswin.attn", ["cswin", "h=32", "w=32", "stripe=4"]),
+    "na3": ("examples/vision/neighborhood.attn", ["na3", "t=8", "h=16", "w=16", "kernel=(3, 5, 5)"]),
+}
+"""Patterns that `page.md` shows, by the name of their page."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The examples, as they are."""
+    """The examples, as they are, and those that are shown as pages."""
     for path in sorted((ROOT / "examples").rglob("*.attn")):
         name = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
+    for name, (file, words) in SHOWN.items():
+        data = Wanted(str(ROOT / file), words, heads=4).build().data
+        data["source"]["file"] = file
+        files.append(File.generated(config, f"pages/{name}.html", content=page_html(data, name)))
     return files
 
 

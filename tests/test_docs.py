@@ -126,4 +126,6 @@ def test_the_site_describes_every_command_and_has_the_examples(site):
     for name in ("show", "stats", "explain", "doctor", "lsp"):
         assert f'id="{name}"' in text
     assert (site / "examples/language/longformer.attn").is_file()
+    assert 'src="pages/longformer.html"' in (site / "page.html").read_text()
+    assert "connect-src 'none'" in (site / "pages/longformer.html").read_text()
     assert "Mask.with_order" in (site / "python.html").read_text()

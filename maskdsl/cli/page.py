@@ -29,11 +29,11 @@ class Wanted:
     file: str
     words: Sequence[str]
     heads: int
-    head: Sequence[int]
-    orders: Sequence[str]
-    blocks: Sequence[str]
-    given: Sequence[str]
-    seed: int | None
+    head: Sequence[int] = ()
+    orders: Sequence[str] = ()
+    blocks: Sequence[str] = ()
+    given: Sequence[str] = ()
+    seed: int | None = None
 
     def build(self) -> Built:
         """Raises `AttnError` for everything that is wrong with the file or with what is asked of it."""
