@@ -144,3 +144,22 @@ class FailingPredicate(Diagnostic):
 
     kind: str
     text: str
+
+
+class UnevenHeads(Diagnostic):
+    code = "E623"
+    message = "{what} are not shared evenly by {heads} heads"
+    help = "heads divide the features, unless `head_dim` is given, and heads of keys and values divide those of queries"
+
+    what: str
+    heads: int
+
+
+class OddHeadDim(Diagnostic):
+    code = "E624"
+    message = "rotary position embeddings turn pairs of features, and the head dimension is odd"
+
+
+class OtherAttention(Diagnostic):
+    code = "E625"
+    message = "this layer has dropout, keys of another size, or keys of its own, which `SelfAttention` has not"
