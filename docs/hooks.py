@@ -1,7 +1,7 @@
 """What `mkdocs build` does beside turning Markdown into pages.
 
-The commands are described by the command line itself; the examples that the gallery links to come along, and a few of
-them as pages of `maskdsl view`.
+The commands are described by the command line itself, and sections of the README stand on pages of their own. The
+files that are linked to come along, and a few examples as pages of `maskdsl view`.
 """
 
 import re
@@ -19,6 +19,8 @@ from maskdsl.page.html import page_html
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = "<!-- commands -->"
+SECTION = re.compile(r"<!-- readme: ([^>]+) -->")
+LINKED = ("examples/**/*.attn", "examples/*.ipynb", "grammar/std.attn")
 SHOWN = {
     "longformer": ("examples/language/longformer.attn", ["longformer"]),
     "cswin": ("examples/vision/cswin.attn", ["cswin", "h=32", "w=32", "stripe=4"]),
@@ -28,8 +30,8 @@ SHOWN = {
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The examples, as they are, and those that are shown as pages."""
-    for path in sorted((ROOT / "examples").rglob("*.attn")):
+    """The examples and the standard library, as they are, and those that are shown as pages."""
+    for path in sorted(path for pattern in LINKED for path in ROOT.glob(pattern)):
         name = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
     for name, (file, words) in SHOWN.items():
@@ -41,9 +43,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Links of the repository as links of the site, and the commands in their place."""
+    markdown = SECTION.sub(lambda match: section(match[1]), markdown)
     markdown = re.sub(r"\[([^\]]*)\]\(\.\./examples\)", r"`\1`", markdown)
-    markdown = markdown.replace("](../examples/", "](examples/")
+    markdown = markdown.replace("](../examples/", "](examples/").replace("](docs/", "](")
     return markdown.replace(COMMANDS, commands()) if COMMANDS in markdown else markdown
+
+
+def section(title: str) -> str:
+    """What stands below a heading of the README, up to the next of its level."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
+    assert found is not None, title
+    return re.sub("^### ", "## ", found[1], flags=re.M).strip()
 
 
 def commands() -> str:

@@ -18,6 +18,7 @@ import pytest
 
 import maskdsl as package
 from maskdsl import AttnError
+from maskdsl.cli.app import app
 from tests.cli.conftest import maskdsl
 
 __all__ = ["maskdsl"]
@@ -74,6 +75,15 @@ def test_blocks(page, maskdsl, monkeypatch, tmp_path, request):
             compile(block, page.name, "exec")
     if request.config.getoption("--update-golden"):
         page.write_text(text)
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "editors" / "README.md", *PAGES], ids=lambda page: page.stem
+)
+def test_commands_named_in_the_text_are_there(page):
+    named = set(re.findall(r"(?:`|\$ )maskdsl ([a-z]+)", page.read_text()))
+    known = {each.name or each.callback.__name__ for each in app.registered_commands}
+    assert named <= known
 
 
 class Loaded(HTMLParser):
