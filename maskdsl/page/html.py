@@ -10,18 +10,8 @@ from string import Template
 from typing import Any
 
 SCRIPTS = (
-    "decode",
-    "operators",
-    "evaluate",
-    "reasons",
-    "tokens",
-    "colours",
-    "patches",
-    "map",
-    "grid",
-    "panels",
-    "watch",
-    "main",
+    *("decode", "operators", "evaluate", "reasons", "tokens", "colours", "patches", "view", "picture", "map"),
+    *("grid", "panels", "watch", "theme", "main"),
 )
 """In the order in which they use each other."""
 

@@ -1,6 +1,7 @@
 """A page on this machine alone that follows its files: served on the loopback address, built anew when one changes."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -108,7 +109,9 @@ def server(watched: Watched, port: int = 0) -> ThreadingHTTPServer:
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
-        def handle_error(self, request: object, client_address: object) -> None:
+        def handle_error(self, request: Any, client_address: Any) -> None:
             """Browsers that leave in the middle of an answer are no error."""
+            if not isinstance(sys.exception(), ConnectionError):
+                super().handle_error(request, client_address)
 
     return Server((HOST, port), Handler)

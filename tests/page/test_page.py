@@ -31,7 +31,7 @@ def view(page):
 def point(page, query, key):
     """The place on the screen of the middle of a pair of laid-out places."""
     box = page.locator("#map").bounding_box()
-    x, y = page.evaluate(f"[maskdsl.map.left({key} + 0.5), maskdsl.map.top({query} + 0.5)]")
+    x, y = page.evaluate(f"[maskdsl.map.view.left({key} + 0.5), maskdsl.map.view.top({query} + 0.5)]")
     return box["x"] + x, box["y"] + y
 
 
@@ -39,11 +39,11 @@ def colours(page, pairs):
     """Red, green and blue of the canvas at laid-out pairs, read at once."""
     return page.evaluate(
         """(pairs) => {
-            const map = maskdsl.map, { width, height } = map.canvas;
-            const { data } = map.context.getImageData(0, 0, width, height);
-            const at = (place) => Math.floor(place * map.ratio);
+            const { view, canvas: { width, height }, picture: { context } } = maskdsl.map;
+            const { data } = context.getImageData(0, 0, width, height);
+            const at = (place) => Math.floor(place * view.ratio);
             return pairs.map(([query, key]) => {
-                const pixel = 4 * (at(map.top(query + 0.4)) * width + at(map.left(key + 0.4)));
+                const pixel = 4 * (at(view.top(query + 0.4)) * width + at(view.left(key + 0.4)));
                 return [...data.slice(pixel, pixel + 3)];
             });
         }""",
@@ -82,13 +82,13 @@ def test_zoom_goes_from_the_map_to_tokens(page):
         page.mouse.wheel(0, -300)
     settle(page)
     assert view(page) > 20 * whole and number(page, "level") == "0"
-    before = page.evaluate("maskdsl.map.at(400, 300)")
+    before = page.evaluate("maskdsl.map.view.at(400, 300)")
     box = page.locator("#map").bounding_box()
     page.mouse.move(box["x"] + 400, box["y"] + 300)
     page.mouse.down()
     page.mouse.move(box["x"] + 460, box["y"] + 360, steps=4)
     page.mouse.up()
-    assert page.evaluate("maskdsl.map.at(460, 360)") == before
+    assert page.evaluate("maskdsl.map.view.at(460, 360)") == before
     assert not page.locator("#chosen").is_visible()  # moving chooses nothing
     page.get_by_role("button", name="Whole map").click()
     settle(page)
@@ -104,7 +104,7 @@ def test_single_pairs_have_their_colours(opened, address, theme):
     settle(page)
     page.evaluate("maskdsl.map.leave()")
     settle(page)
-    first = page.evaluate("maskdsl.map.at(100, 100)")
+    first = page.evaluate("maskdsl.map.view.at(100, 100)")
     pairs = [[first["query"] + down, first["key"] + across] for down in range(12) for across in range(12)]
     attended, masked, empty = page.evaluate("[maskdsl.colours.shade(1), maskdsl.colours.masked, maskdsl.colours.empty]")
     tiles = page.evaluate("(pairs) => pairs.map(([query, key]) => maskdsl.placed({ query, key }).tile)", pairs)
@@ -216,7 +216,7 @@ def test_keys_alone_do_everything(page):
     assert not page.locator("#chosen").is_visible()
     page.keyboard.press("0")
     settle(page)
-    assert page.evaluate("maskdsl.map.isWhole()")
+    assert page.evaluate("maskdsl.map.view.isWhole")
     page.locator("#help-button").focus()
     page.keyboard.press("Enter")
     assert page.get_by_role("dialog").is_visible()

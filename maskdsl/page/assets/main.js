@@ -117,7 +117,7 @@ class Page {
     const pair = this.placed(places);
     showPair(pair, this.queries, this.keys, this.chosen.head);
     tip.replaceChildren(verdict(pair.reason.allowed), element("div", {}, this.pairText(pair)), element("div", { class: "quiet" }, reasonText(pair.reason)));
-    const room = this.map.width - tip.offsetWidth - 4, below = y + 18 + tip.offsetHeight < this.map.height;
+    const { width, height } = this.map.view, room = width - tip.offsetWidth - 4, below = y + 18 + tip.offsetHeight < height;
     tip.style.left = `${Math.max(4, Math.min(x + 16, room))}px`;
     tip.style.top = `${below ? y + 18 : y - tip.offsetHeight - 12}px`;
   }
@@ -226,40 +226,6 @@ function runsOf(values) {
 
 function say(text) {
   byId("live").textContent = text;
-}
-
-// Light and dark
-
-function setTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  byId("theme").textContent = theme === "dark" ? "Light" : "Dark";
-  byId("theme").setAttribute("aria-label", `Switch to ${theme === "dark" ? "light" : "dark"} colours`);
-}
-
-function startTheme(page) {
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  let kept = null;
-  try {
-    kept = localStorage.getItem("maskdsl-theme");
-  } catch {
-    // files may have no storage
-  }
-  const system = () => (dark.matches ? "dark" : "light");
-  const set = (theme) => {
-    setTheme(theme);
-    if (page()) page().colour();
-  };
-  set(kept ?? system());
-  dark.addEventListener("change", () => kept ?? set(system()));
-  byId("theme").addEventListener("click", () => {
-    kept = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-    try {
-      localStorage.setItem("maskdsl-theme", kept);
-    } catch {
-      // nor keep anything
-    }
-    set(kept);
-  });
 }
 
 async function loaded(model) {
