@@ -14,7 +14,7 @@ from maskdsl.analysis.blockmap import BlockMap, Runs, TileMap
 from maskdsl.analysis.cost import ELEMENT_SIZE, FORWARD, KEY_GRADIENT, QUERY_GRADIENT, Cost, predict
 from maskdsl.analysis.devices import Device
 from maskdsl.analysis.tiles import tiles
-from maskdsl.ir.inputs import layer_inputs
+from maskdsl.ir.layers import find_in_layers
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.stack import StackIR
 from maskdsl.tile_table import Architecture, Kernel, TileChoice, ladder
@@ -126,7 +126,7 @@ def predict_stack(
     batch: int = 1,
 ) -> StackPrediction:
     """`inputs` are those of all layers; see `predict_mask`."""
-    own = zip(stack.different, layer_inputs(stack, inputs or {}), strict=True)
+    own = zip(stack.different, find_in_layers(stack, inputs or {}), strict=True)
     different = tuple(predict_mask(mask, device, each, head_dim=head_dim, batch=batch) for mask, each in own)
     return StackPrediction(device, different, stack.index)
 

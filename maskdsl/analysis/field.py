@@ -20,7 +20,7 @@ from maskdsl.analysis.hops import Layer, estimate_runs, find_layer
 from maskdsl.analysis.variants import check_size
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import analysis as errors
-from maskdsl.ir.inputs import layer_inputs
+from maskdsl.ir.layers import find_in_layers
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.stack import StackIR
 
@@ -91,7 +91,7 @@ def field(
     """`token` is the middle one of the largest space unless said; `layers` as many as add anything, within reason."""
     stack = as_stack(subject)
     check(stack, token, layers)
-    given = layer_inputs(stack, inputs or {})
+    given = find_in_layers(stack, inputs or {})
     block, different = find_layers(stack, given)
     all_layers = [different[number] for number in stack.index]
     start = middle(stack.different[0]) if token is None else token

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskdsl.analysis.stats import Figures, Measured, Stats, add_up, figures_of, measure_all
-from maskdsl.ir.inputs import layer_inputs
+from maskdsl.ir.layers import find_in_layers
 from maskdsl.ir.stack import StackIR
 
 
@@ -39,7 +39,7 @@ def stack_stats(
     """`inputs` are those of all layers; see `stats`."""
     parts: Counter[Measured] = Counter()
     different: list[Stats] = []
-    for number, (mask, own) in enumerate(zip(stack.different, layer_inputs(stack, inputs or {}), strict=True)):
+    for number, (mask, own) in enumerate(zip(stack.different, find_in_layers(stack, inputs or {}), strict=True)):
         measured = measure_all(mask, block, own)
         different.append(figures_of(mask, measured, block, head_dim, element_size))
         for variant in measured.variants.index.ravel().tolist():

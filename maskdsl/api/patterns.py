@@ -17,9 +17,8 @@ from maskdsl.bind import bind
 from maskdsl.display import Displayed
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.inputs import input_arrays, relation_inputs
+from maskdsl.ir.layers import find_in_mask
 from maskdsl.ir.mask import Input, MaskIR
-from maskdsl.ir.routing import find
-from maskdsl.ir.vectors import check_vectors
 from maskdsl.orders import BestOrder, best_order, settled
 from maskdsl.prediction import Prediction, predict_mask
 from maskdsl.syntax.program import Program
@@ -189,15 +188,7 @@ class Mask(Displayed):
 
     def _arrays(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
         """The inputs as arrays, with what is found in `q` and `k` among them."""
-        arrays = arrays_of(given)
-        if not self.ir.found:
-            return arrays
-        q, k = (arrays.pop(name, None) for name in ("q", "k"))
-        if q is not None and k is not None:
-            check_vectors(self.ir, q, k)
-        wanted = relation_inputs(self.ir, arrays)
-        needed = wanted & {each.name for each in self.ir.given}
-        return find(self.ir, input_arrays(self.ir, arrays, needed), q, k, wanted)
+        return find_in_mask(self.ir, arrays_of(given))
 
     def _parts_(self) -> tuple[object, ...]:
         return (self.ir,)

@@ -54,7 +54,11 @@ class Stack:
 
 @dataclass(frozen=True)
 class BoundStack:
-    """Layers with all their lengths and parameters, first to last. Equal ones are one object."""
+    """Layers with all their lengths and parameters, first to last. Equal ones are one object.
+
+    Inputs are given by name, and one of a name serves all layers that have it; where routes find pairs, so do `q` and
+    `k`: see `Mask`.
+    """
 
     stack: Stack
     ir: StackIR

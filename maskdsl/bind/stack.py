@@ -269,7 +269,7 @@ def _check_inputs(layers: Layers, frame: Frame) -> None:
     """One tensor serves all layers that have an input of its name."""
     known: dict[str, Input] = {}
     for layer in layers:
-        for each in layer.mask.inputs:
+        for each in layer.mask.given:
             other = known.setdefault(each.name, each)
             if _shape(other) != _shape(each):
                 notes = (Note("and differently here", other.span),)

@@ -261,6 +261,7 @@ def field(
         int | None, Option("--from", metavar="TOKEN", help="The token; the middle unless given.", show_default=False)
     ] = None,
     given: Given = None,
+    random: Random = None,
     json: Json = False,
     out: Annotated[
         str | None, Option("--out", metavar="PICTURE", help="Write a picture, such as field.png.", show_default=False)
@@ -269,7 +270,7 @@ def field(
     """Follow information through the layers of a stack, or of a pattern again and again."""
     from maskdsl.cli import fields  # start-up time
 
-    fields.field(file, words or [], heads, layers, token, given or [], json, out)
+    fields.field(file, words or [], heads, layers, token, given or [], random, json, out)
 
 
 @app.command()

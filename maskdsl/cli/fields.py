@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from maskdsl.analysis.field import as_stack
 from maskdsl.analysis.field import field as find_field
 from maskdsl.cli.consoles import output
-from maskdsl.cli.request import complete_all, read_arrays, read_subject
-from maskdsl.cli.selection import tell
+from maskdsl.cli.request import read_subject
+from maskdsl.cli.selection import look_at_layers
 from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NoPictures, NotWritten
@@ -24,16 +24,16 @@ def field(
     layers: int | None,
     token: int | None,
     given: Sequence[str],
+    seed: int | None,
     as_json: bool,
     out: str | None,
 ) -> None:
     """Prints the receptive field of a token, and what connects all tokens."""
     bound = read_subject(file, words).bind(heads)
     stack = as_stack(bound.ir)
-    inputs = complete_all(stack, read_arrays(given))
-    tell(inputs)
+    looked = look_at_layers(stack, given, seed)
     with working("following tokens through layers"):
-        found = find_field(stack, token=token, layers=layers, inputs=inputs.arrays)
+        found = find_field(looked.stack, token=token, layers=layers, inputs=looked.inputs)
     tokens = stack.different[0].queries
     if out is not None:
         try:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import isfinite
 
 from maskdsl.analysis.devices import Device
@@ -15,10 +16,8 @@ from maskdsl.cli.request import (
     Request,
     StackRequest,
     choose,
-    complete_all,
     order_text,
     order_words,
-    read_arrays,
     read_block,
     read_gpus,
     read_heads,
@@ -26,11 +25,12 @@ from maskdsl.cli.request import (
     read_request,
     read_subject,
 )
-from maskdsl.cli.selection import Looked, look, tell
+from maskdsl.cli.selection import Looked, LookedLayers, look, look_at_layers
 from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NotForStacks
-from maskdsl.ir.inputs import layer_inputs
+from maskdsl.ir.candidates import most
+from maskdsl.ir.layers import find_in_layers
 from maskdsl.pipeline import STAGES, Arrays
 from maskdsl.prediction import predict_mask, predict_stack
 from maskdsl.view.cells import fit
@@ -76,12 +76,11 @@ def show(
     if tensors is not None:
         raise AttnError(NotForStacks(option="--tensors", name=subject.stack.name))
     stack = subject.bind(heads)
-    inputs = layer_inputs(stack.ir, stack_inputs(stack, given))
+    layers = look_at_layers(stack.ir, given, seed)
     output().print(stack_title(stack.ir))
-    for number, (mask, own) in enumerate(zip(stack.different, inputs, strict=True)):
+    for number, own in enumerate(find_in_layers(layers.stack, layers.inputs)):
         output().print(f"\n{layers_text(stack.ir, number)}:")
-        masks = [mask.with_order(order_words(order)) for order in orders] or [mask]
-        show_masks(masks, own, chosen, size, ranges)
+        show_masks(layer_in_orders(stack, number, orders, layers), own, chosen, size, ranges)
 
 
 def show_masks(
@@ -137,11 +136,10 @@ def bound(request: Request, heads: int, orders: Sequence[str]) -> Iterator[Mask]
     yield from (request.bind(heads, order) for order in orders) if orders else [request.bind(heads)]
 
 
-def stack_inputs(stack: BoundStack, given: Sequence[str]) -> Arrays:
-    """Those that decide the tiles of its layers. Tells which were made up."""
-    inputs = complete_all(stack.ir, read_arrays(given))
-    tell(inputs)
-    return inputs.arrays
+def layer_in_orders(stack: BoundStack, number: int, orders: Sequence[str], looked: LookedLayers) -> list[Mask]:
+    """One of its different masks in its own order, or in each of those asked for; with all candidates if it is open."""
+    masks = [stack.different[number].with_order(order_words(order)) for order in orders] or [stack.different[number]]
+    return [replace(mask, ir=most(mask.ir)) if looked.open else mask for mask in masks]
 
 
 def stats(
@@ -167,7 +165,7 @@ def stats(
         if wanted or orders or tensors is not None:
             option = "--head" if wanted else "--order" if orders else "--tensors"
             raise AttnError(NotForStacks(option=option, name=subject.stack.name))
-        print_stack_stats(subject.bind(heads), size, given, head_dim, devices, as_json)
+        print_stack_stats(subject.bind(heads), size, given, seed, head_dim, devices, as_json)
         return
     looked = look(list(bound(subject, heads, orders)), given, seed, tensors)
     masks, inputs = looked.masks, looked.inputs
@@ -225,14 +223,15 @@ def print_stack_stats(
     stack: BoundStack,
     size: tuple[int, int],
     given: Sequence[str],
+    seed: int | None,
     head_dim: int,
     devices: Sequence[Device],
     as_json: bool,
 ) -> None:
-    inputs = stack_inputs(stack, given)
+    looked = look_at_layers(stack.ir, given, seed)
     with working("counting pairs"):
-        found = stack_stats(stack.ir, size, inputs, head_dim=head_dim)
-    predicted = [predict_stack(stack.ir, device, inputs, head_dim=head_dim) for device in devices]
+        found = stack_stats(looked.stack, size, looked.inputs, head_dim=head_dim)
+    predicted = [predict_stack(looked.stack, device, looked.inputs, head_dim=head_dim) for device in devices]
     if as_json:
         head = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": stack.heads}
         layers = [{"pattern": mask.name, "parameters": dict(mask.ir.parameters)} for mask in stack.different]

@@ -8,13 +8,13 @@ from maskdsl.analysis.stats import stats
 from maskdsl.analysis.tiles import tiles
 from maskdsl.api import Mask
 from maskdsl.cli.explanations import read_token
-from maskdsl.cli.looks import bound, stack_inputs
-from maskdsl.cli.request import StackRequest, order_text, order_words, read_block, read_heads, read_subject
-from maskdsl.cli.selection import Arrays, Looked, look
+from maskdsl.cli.looks import bound, layer_in_orders
+from maskdsl.cli.request import StackRequest, order_text, read_block, read_heads, read_subject
+from maskdsl.cli.selection import Arrays, Looked, look, look_at_layers
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import pictures as errors
 from maskdsl.errors.command import NotForStacks, NotWritten
-from maskdsl.ir.inputs import layer_inputs
+from maskdsl.ir.layers import find_in_layers
 from maskdsl.view import units
 from maskdsl.view.around import Query, around_scene
 from maskdsl.view.cells import Scale
@@ -87,11 +87,12 @@ def stack_scene(wanted: Wanted, subject: StackRequest, chosen: Sequence[int]) ->
         if given is not None:
             raise AttnError(NotForStacks(option=option, name=subject.stack.name))
     stack = subject.bind(wanted.heads)
-    inputs = layer_inputs(stack.ir, stack_inputs(stack, wanted.given))
+    looked = look_at_layers(stack.ir, wanted.given, wanted.seed)
+    inputs = find_in_layers(looked.stack, looked.inputs)
     layers = [
         (each, number)
-        for number, mask in enumerate(stack.different)
-        for each in [mask.with_order(order_words(order)) for order in wanted.orders] or [mask]
+        for number in range(len(stack.different))
+        for each in layer_in_orders(stack, number, wanted.orders, looked)
     ]
     scale = scale_of(wanted, layers[0][0], len(layers), chosen, inputs[0])
     drawn = []

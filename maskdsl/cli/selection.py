@@ -11,7 +11,7 @@ from maskdsl.analysis.guarantees import Guarantee, guarantee
 from maskdsl.analysis.selection import Selection, selections
 from maskdsl.api import Mask
 from maskdsl.cli.consoles import note
-from maskdsl.cli.request import SYNTHETIC_SEED, Inputs, complete, read_arrays
+from maskdsl.cli.request import SYNTHETIC_SEED, Inputs, complete, complete_all, read_arrays
 from maskdsl.cli.tensors import read_tensors
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.tensors import OtherHeads
@@ -21,6 +21,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.nan_scores import nan_scores
 from maskdsl.ir.routes import Rank, Route
 from maskdsl.ir.routing import find
+from maskdsl.ir.stack import StackIR
 from maskdsl.ir.vectors import check_vectors
 
 Array = NDArray[Any]
@@ -28,6 +29,10 @@ Arrays = Mapping[str, Array]
 
 RANDOM_DIM = 64
 VECTORS = ["q", "k"]
+CANDIDATES = (
+    "routes select in the queries and keys of a call: these are all candidates; --random SEED, --tensors"
+    " FILE.safetensors, or --input q=q.npy --input k=k.npy, shows a selection"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +66,35 @@ def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors:
     input_arrays(mask, inputs.arrays, ())  # whether they fit
     tell(inputs)
     if seed is not None and not vectors and selects(mask):
-        vectors = random_vectors(mask, seed)
-        note(f"selected by random queries and keys (seed {seed}, head dimension {RANDOM_DIM})")
+        vectors = tell_random(mask, seed)
     if not vectors and not inputs.made and not reads_vectors(mask, needed - arrays.keys()):
         vectors = blank_vectors(mask, inputs.arrays)
     return selected(masks, inputs.arrays, vectors, needed)
+
+
+@dataclass(frozen=True, eq=False)
+class LookedLayers:
+    """A stack with all inputs that decide the tiles of its layers."""
+
+    stack: StackIR
+    inputs: Arrays
+    open: bool
+    """Whether its routes have selected nothing: layers then have all candidates."""
+
+
+def look_at_layers(stack: StackIR, given: Sequence[str], seed: int | None) -> LookedLayers:
+    """As `look`, for a stack. One `q` and one `k` serve all layers. Tells which inputs were made up."""
+    arrays = read_arrays(given)
+    routed = any(selects(mask) for mask in stack.different)
+    vectors = {name: arrays.pop(name) for name in VECTORS if routed and name in arrays}
+    if seed is not None and not vectors and routed:
+        vectors = tell_random(stack.different[0], seed)
+    inputs = complete_all(stack, arrays)
+    tell(inputs)
+    if not routed or vectors:
+        return LookedLayers(stack, {**inputs.arrays, **vectors}, open=False)
+    note(CANDIDATES)
+    return LookedLayers(replace(stack, different=tuple(map(most, stack.different))), inputs.arrays, open=True)
 
 
 def selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: frozenset[str]) -> Looked:
@@ -81,10 +110,7 @@ def selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: fro
         if q is not None and k is not None:
             tell_nan(mask, found, q, k)
         return Looked(tuple(masks), found, selections=selections(mask, found))
-    note(
-        "routes select in the queries and keys of a call: these are all candidates; --random SEED, --tensors"
-        " FILE.safetensors, or --input q=q.npy --input k=k.npy, shows a selection"
-    )
+    note(CANDIDATES)
     widest, narrowest = (tuple(replace(each, ir=bound(each.ir)) for each in masks) for bound in (most, least))
     return Looked(widest, found, narrowest, guarantee(mask, found))
 
@@ -136,8 +162,9 @@ def tell_nan(mask: MaskIR, found: Arrays, q: Array, k: Array) -> None:
         return
 
 
-def random_vectors(mask: MaskIR, seed: int) -> dict[str, NDArray[Any]]:
+def tell_random(mask: MaskIR, seed: int) -> dict[str, NDArray[Any]]:
     """Normal queries and keys of one batch entry."""
+    note(f"selected by random queries and keys (seed {seed}, head dimension {RANDOM_DIM})")
     random = np.random.default_rng(seed)
     lengths = {"q": mask.queries.length, "k": mask.keys.given_length}
     return {name: random.normal(size=(1, mask.heads, length, RANDOM_DIM)) for name, length in lengths.items()}

@@ -46,16 +46,24 @@ def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str
 
 
 def layer_inputs(stack: StackIR, given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of what is given, what each different layer of a stack has. Raises if none has it."""
+    """Of what is given, what each different layer of a stack has. Raises if none has it.
+
+    What a layer finds is taken as given by this name, unless another layer has an input of it.
+    """
     found = list(unknown(stack, given))
     if found:
         raise AttnError(*found)
-    names = [{each.name for each in mask.inputs} for mask in stack.different]
+    declared = {each.name for each in stack.inputs}
+    names = [
+        {each.name for each in mask.given} | ({each.name for each in mask.inputs} - declared)
+        for mask in stack.different
+    ]
     return [{name: value for name, value in given.items() if name in own} for own in names]
 
 
 def unknown(mask: MaskIR | StackIR, given: Iterable[str]) -> Iterator[Diagnostic]:
-    names = [each.name for each in mask.inputs]
+    masks = mask.different if isinstance(mask, StackIR) else (mask,)
+    names = list(dict.fromkeys(each.name for one in masks for each in one.inputs))
     for name in given:
         if name not in names:
             nearest = nearest_name(name, names)

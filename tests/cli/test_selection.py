@@ -54,3 +54,39 @@ def test_the_stages_of_a_routed_pattern(maskdsl):
     routing = maskdsl("emit", MOBA, "--stage", "routing").out
     assert "def find_past(q, k, inputs):" in routing
     compile(routing, "routing", "exec")
+
+
+def test_layers_of_a_stack(maskdsl, tmp_path):
+    (tmp_path / "stack.attn").write_text(
+        """
+        pattern near(n) { space tokens[n] attend backward(8) }
+        pattern far(n) {
+            space tokens[n]
+            coord chunk = i // 8
+            route past = topk(1, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+            attend causal and (past or same(chunk))
+        }
+        stack both(n = 64) = near(n) + 2 * far(n)
+        """
+    )
+    words = str(tmp_path / "stack.attn"), "both", "--heads", 2
+
+    def attended(*options):
+        ended = maskdsl("stats", *words, "--json", *options)
+        assert ended.code == 0, ended.err
+        return ended.err, [each["total"]["attended"] for each in json.loads(ended.out)["different"]]
+
+    near = 2 * (8 * 64 - 28)
+    err, found = attended()
+    assert err.startswith(CANDIDATES) and found == [near, 2 * 64 * 65 // 2]
+    err, found = attended("--random", 3)
+    assert "seed 3" in err and found == [near, 2 * (8 * 36 + 7 * 64)]
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(1, 2, 64, 4)))
+    given = [word for name in "qk" for word in ("--input", f"{name}={tmp_path / 'x.npy'}")]
+    assert attended(*given) == ("", found)
+    shown = maskdsl("show", *words, "--block", 8, "--random", 3)
+    assert shown.code == 0 and "layers 2-3:" in shown.out
+    assert maskdsl("show", *words).err.startswith(CANDIDATES)
+    wide, narrow = (maskdsl("field", *words, "--layers", 2, "--json", *seed) for seed in ([], ["--random", 3]))
+    assert wide.err.startswith(CANDIDATES) and "seed 3" in narrow.err
+    assert json.loads(wide.out)["layers"] == json.loads(narrow.out)["layers"] == ["near", "far", "far"]
