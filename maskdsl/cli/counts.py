@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from maskdsl.analysis.tiles import tiles
 from maskdsl.api import Mask
-from maskdsl.cli.looks import bound, finite, routes_dict, stack_inputs
-from maskdsl.cli.request import StackRequest, order_text, order_words, read_block, read_heads, read_subject
-from maskdsl.cli.selection import Arrays, look
+from maskdsl.cli.looks import bound, finite, layer_in_orders, routes_dict
+from maskdsl.cli.request import StackRequest, order_text, read_block, read_heads, read_subject
+from maskdsl.cli.selection import Arrays, look, look_at_layers
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NotForStacks
-from maskdsl.ir.inputs import layer_inputs
+from maskdsl.ir.layers import find_in_layers
 
 BLOCK = "128"
 """Tokens of a tile, unless it is said."""
@@ -34,12 +34,14 @@ def show_json(
         if tensors is not None:
             raise AttnError(NotForStacks(option="--tensors", name=subject.stack.name))
         stack = subject.bind(heads)
-        inputs = layer_inputs(stack.ir, stack_inputs(stack, given))
+        looked_at = look_at_layers(stack.ir, given, seed)
+        inputs = find_in_layers(looked_at.stack, looked_at.inputs)
         layers = [
-            pattern_dict(mask)
+            pattern_dict(stack.different[number])
             | {"layers": [place + 1 for place, each in enumerate(stack.ir.index) if each == number]}
-            | {"orders": [order_dict(each, size, own, chosen) for each in in_orders(mask, orders)]}
-            for number, (mask, own) in enumerate(zip(stack.different, inputs, strict=True))
+            | {"orders": [order_dict(each, size, own, chosen) for each in masks]}
+            for number, own in enumerate(inputs)
+            for masks in [layer_in_orders(stack, number, orders, looked_at)]
         ]
         found = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": heads, "different": layers}
     else:
@@ -52,10 +54,6 @@ def show_json(
 
 def pattern_dict(mask: Mask) -> dict[str, object]:
     return {"pattern": mask.name, "parameters": dict(mask.ir.parameters)}
-
-
-def in_orders(mask: Mask, orders: Sequence[str]) -> list[Mask]:
-    return [mask.with_order(order_words(order)) for order in orders] or [mask]
 
 
 def order_dict(mask: Mask, block: tuple[int, int], inputs: Arrays, chosen: Sequence[int]) -> dict[str, object]:
