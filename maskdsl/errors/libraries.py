@@ -30,11 +30,12 @@ class FlexRoute(Diagnostic):
 
 class MissingLibrary(Diagnostic):
     code = "E610"
-    message = "`{module}` needs the library {library}, which is not installed"
+    message = "`{module}` needs the library {library}, which cannot be imported: {reason}"
     help = 'pip install "maskdsl[{library}]"'
 
     module: str
     library: str
+    reason: str
 
 
 class NotAPattern(Diagnostic):

@@ -24,7 +24,7 @@ from maskdsl.integrations.choices import Choice, Choices
 try:
     import diffusers  # noqa: F401  # it is what models come from
 except ImportError as error:
-    raise AttnError(errors.MissingLibrary(module=__name__, library="diffusers")) from error
+    raise AttnError(errors.MissingLibrary(module=__name__, library="diffusers", reason=str(error))) from error
 
 
 def use(

@@ -30,7 +30,7 @@ from maskdsl.syntax.tree import ScoreStatement
 try:
     from transformers import AttentionInterface, AttentionMaskInterface
 except ImportError as error:
-    raise AttnError(errors.MissingLibrary(module=__name__, library="transformers")) from error
+    raise AttnError(errors.MissingLibrary(module=__name__, library="transformers", reason=str(error))) from error
 
 REGISTERED: dict[str, Choices] = {}
 SLIDING = ("sliding_attention", "chunked_attention")
