@@ -119,3 +119,14 @@ def extremes(values, places, batch, heads, dtype, block):
     least = values.masked_fill(values.isnan(), -torch.inf) if values.is_floating_point() else values
     greatest = values.masked_fill(values.isnan(), torch.inf) if values.is_floating_point() else values
     return least.amin(-1), greatest.amax(-1)
+
+
+def counts_before(table, axes):
+    """At every place, how many entries of a boolean table before it on these axes are true; longer by one there."""
+    shape = [size + (axis in axes) for axis, size in enumerate(table.shape)]
+    counts = torch.zeros(shape, dtype=torch.int32, device=table.device)
+    inner = counts[tuple(slice(int(axis in axes), None) for axis in range(table.dim()))]
+    inner.copy_(table)
+    for axis in axes:
+        inner.cumsum_(axis)
+    return counts

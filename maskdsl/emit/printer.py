@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from maskdsl.ir.expressions import Apply, Constant, Expression, Read, Score, children, walk
 from maskdsl.ir.ops import Op, Type
-from maskdsl.plan import unused
+from maskdsl.plan import identifier, unused
 
 # How tightly a text binds, as Python has it: a part that binds less than its place asks for goes into parentheses.
 COMPARISON, OR, AND, SUM, PRODUCT, UNARY, POWER, ATOM = range(8)
@@ -151,7 +151,7 @@ class Printer(ABC):
 def name_of(expression: Apply | Read) -> str:
     """What a subexpression is called if it needs a name."""
     if isinstance(expression, Read):
-        return f"{expression.input}_value"
+        return f"{identifier(expression.input)}_value"
     return NAMES.get(expression.op, "condition" if expression.type is Type.BOOL else "value")
 
 

@@ -125,6 +125,7 @@ class Surroundings:
             *([helper(text, "token_table")] if functions else []),
             *([self.table_function()] if self.names.tables else []),
             *([helper(text, "extremes")] if self.plan.finds_device_tiles else []),
+            *([helper(text, "counts_before")] if any("counts_before(" in line for line in self.kernel) else []),
             *(["@triton.jit", *helper(text, name)] for name in used),
         ]
         return [*([*separated(parts), "", ""] if parts else []), *pooling_lines(self.plan.mask.keys)]

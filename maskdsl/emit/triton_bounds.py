@@ -1,12 +1,13 @@
 """Names and text of bounds: what a kernel asks of a whole block of queries and of keys before it looks at pairs."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from maskdsl.emit.triton_coordinates import KINDS, KernelNames
 from maskdsl.emit.triton_printer import TritonPrinter
 from maskdsl.ir.bounds import Bounds
 from maskdsl.ir.expressions import Coordinate, Head, InSpace, Side, apply
+from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Op
 from maskdsl.ir.ranges import Leaf, Range
 
@@ -21,12 +22,17 @@ def ends(node: Leaf) -> Bounds:
         case Coordinate(side=side, name=name, type=kind):
             return Bounds(Coordinate(side, f"{name} low", kind), Coordinate(side, f"{name} high", kind))
         case InSpace(side=side, space=space):
-            first, last = Coordinate(side, f"{PLACE} low"), Coordinate(side, f"{PLACE} high")
+            first, last = places(side)
             start, end = Coordinate(side, f"{space} start"), Coordinate(side, f"{space} end")
             whole = apply(Op.AND, apply(Op.LESS_EQUAL, start, first), apply(Op.LESS, last, end))
             return Bounds(whole, apply(Op.AND, apply(Op.LESS_EQUAL, start, last), apply(Op.LESS, first, end)))
         case _:
             return Bounds(node, node)
+
+
+def places(side: Side) -> Bounds:
+    """The first and the last one of a block."""
+    return Bounds(Coordinate(side, f"{PLACE} low"), Coordinate(side, f"{PLACE} high"))
 
 
 @dataclass(frozen=True)
@@ -35,16 +41,18 @@ class BoundNames:
 
     names: KernelNames
 
-    def printer(self, taken: Iterable[str]) -> TritonPrinter:
-        names = self.names
+    def printer(self, taken: Iterable[str], tables: Mapping[Input, str] | None = None) -> TritonPrinter:
+        """`tables` are read besides the mask's inputs, and called so."""
+        names, tables = self.names, tables or {}
+        mask = names.plan.mask
         return TritonPrinter(
-            names.plan.mask,
+            replace(mask, inputs=(*mask.inputs, *tables)),
             self.ranges,
             coordinates=self.text,
             spaces=lambda side, space: space,
-            inputs=names.inputs,
+            inputs={**names.inputs, **{each.name: text for each, text in tables.items()}},
             relation=True,
-            taken={*names.taken, *names.numbers, *names.inputs.values(), *taken},
+            taken={*names.taken, *names.numbers, *names.inputs.values(), *tables.values(), *taken},
             prefix="bound_",
         )
 
@@ -55,8 +63,11 @@ class BoundNames:
         name, end = node.name.rsplit(" ", 1)
         if name == HEAD:
             return self.names.leaf(Head())
-        if end in ("start", "end") or name == PLACE:
-            return Range(0, self.names.sequence(node.side).length)
+        length = self.names.sequence(node.side).length
+        if end in ("start", "end"):
+            return Range(0, length)
+        if name == PLACE:
+            return Range(0, length - 1)
         return self.names.leaf(Coordinate(node.side, name, node.type))
 
     def text(self, side: Side, name: str) -> str:

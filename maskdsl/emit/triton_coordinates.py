@@ -210,18 +210,25 @@ class KernelNames:
 
     def input_numbers(self, inputs: Iterable[Input]) -> dict[str, str]:
         """Integer arguments for their sizes and strides."""
-        found = {}
-        for each in inputs:
-            text = self.inputs[each.name]
-            for axis in range(len(each.dimensions)):
-                found[f"{text}_size_{axis}"] = f"{text}.shape[{axis}]"
-                found[f"{text}_stride_{axis}"] = f"{text}.stride({axis})"
-        return found
+        return {
+            name: value
+            for each in inputs
+            for name, value in sizes_and_strides(self.inputs[each.name], len(each.dimensions)).items()
+        }
 
     def input_lines(self, inputs: Iterable[Input]) -> list[str]:
         """Statements that make them what the kernel reads."""
         given = {each: f'inputs["{self.plan.input_identifiers[each.name]}"]' for each in inputs}
         return [f"{self.inputs[each.name]} = {text}{CASTS[each.type]}" for each, text in given.items()]
+
+
+def sizes_and_strides(text: str, axes: int) -> dict[str, str]:
+    """Of a tensor of this name, as arguments of a kernel."""
+    found = {}
+    for axis in range(axes):
+        found[f"{text}_size_{axis}"] = f"{text}.shape[{axis}]"
+        found[f"{text}_stride_{axis}"] = f"{text}.stride({axis})"
+    return found
 
 
 def words_of(text: str) -> set[str]:

@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from maskdsl.emit.triton_bounds import BoundNames, ends
-from maskdsl.emit.triton_coordinates import KINDS, KernelNames, plain_names, words_of
+from maskdsl.emit.triton_bounds import BoundNames, ends, places
+from maskdsl.emit.triton_coordinates import KINDS, KernelNames, plain_names, sizes_and_strides, words_of
 from maskdsl.emit.triton_loops import MaybeHoles, wrapped_tuple
-from maskdsl.ir.bounds import Bounder
-from maskdsl.ir.expressions import TRUE, Expression, InSpace, Side, walk
+from maskdsl.ir.bounds import Bounder, Bounds
+from maskdsl.ir.boxes import Boxes, Counts
+from maskdsl.ir.expressions import TRUE, Constant, Coordinate, Expression, Side, walk
 from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
-from maskdsl.plan import tables_of
+from maskdsl.ir.ranges import Leaf, expression_range
+from maskdsl.ir.routes import Route, TopCount
+from maskdsl.plan import tables_of, unused
 
 SHARED = ("columns", "whole_columns", "variant", "head", "batch", "query_length", "key_length")
 VARYING = {"heads": DimensionKind.HEADS, "batch": DimensionKind.BATCH}
@@ -28,17 +31,49 @@ class TileBody:
 
     @cached_property
     def coordinates(self) -> tuple[tuple[Side, str], ...]:
-        return tuple((side, name) for side in KINDS for name in plain_names([self.relation], side))
+        read = [(side, name) for side in KINDS for name in plain_names([self.relation], side)]
+        return tuple((side, name) for side, name in read if name != "i" or self.is_laid_out(side))
+
+    def is_laid_out(self, side: Side) -> bool:
+        """Otherwise the place of a token is its index."""
+        return any(self.names.sequence(side).order)
+
+    def ends(self, node: Leaf) -> Bounds:
+        if isinstance(node, Coordinate) and node.name == "i" and not self.is_laid_out(node.side):
+            return places(node.side)
+        return ends(node)
+
+    @cached_property
+    def bounds(self) -> tuple[Bounds, tuple[Counts, ...]]:
+        """Of the relation, and the counts of boolean tables that they read."""
+        plan, ranges = self.names.plan, BoundNames(self.names).ranges
+        alike = not any(map(plan.order_varies, VARYING.values()))
+        laid_out = {side: places(side) for side in KINDS if alike and self.is_laid_out(side)}
+        boxes = Boxes(plan.mask, lambda each: expression_range(each, ranges), laid_out)
+        found = Bounder(self.ends, self.names.leaf, boxes.bounds).bounds(self.relation)
+        read = tables_of(found)
+        return found, tuple(each for name, each in boxes.used.items() if name in read)
 
     @cached_property
     def reads(self) -> tuple[Input, ...]:
-        """Inputs that the relation reads by index."""
-        read = tables_of([self.relation])
+        """Inputs that the bounds read by index."""
+        read = tables_of(self.bounds[0])
         return tuple(each for each in self.names.plan.mask.inputs if each.name in read)
+
+    @cached_property
+    def counts(self) -> dict[Counts, str]:
+        """What the kernel calls counts that the bounds read."""
+        taken = {*self.names.taken, *self.names.coordinates.values(), *self.names.inputs.values(), *self.names.numbers}
+        chosen: dict[Counts, str] = {}
+        for each in self.bounds[1]:
+            text = f"{self.names.plan.input_identifiers[each.table.name]}_counts"
+            chosen[each] = unused(text, {*taken, *chosen.values()})
+        return chosen
 
     def holes(self) -> MaybeHoles:
         verdict = self.verdict()
-        values = {text: text for text in [*self.bound_names(), *(self.names.inputs[each.name] for each in self.reads)]}
+        tables = [self.names.inputs[each.name] for each in self.reads]
+        values = {text: text for text in [*self.bound_names(), *tables, *self.counts.values()]}
         numbers = {name: value for name, value in self.numbers().items() if name in words_of("\n".join(verdict))}
         parameters = [f"{name}," for name in (*values, *numbers)]
         listed = ", ".join(f'"{name}"' for name in numbers)
@@ -50,25 +85,26 @@ class TileBody:
             "tiles_parameters": parameters,
             "shared": wrapped_tuple("shared = ", [*SHARED, *values, *numbers]),
             "tiles_prepare": self.preparation(),
-            "tiles_arguments": [f"{name}={value}," for name, value in {**values, **numbers}.items()],
+            "tiles_arguments": [f"{value}," for value in (*values.values(), *numbers.values())],
+            "most_runs": self.most_runs(),
         }
 
     # In the kernel
 
     def verdict(self) -> list[str]:
         """Bounds of coordinates, and what follows from them."""
-        lines = ["wide_batch = batch.to(tl.int64)"] if self.reads else []
-        if any(isinstance(node, InSpace) for node in walk(self.relation)):
-            for kind in KINDS.values():
+        lines = ["wide_batch = batch.to(tl.int64)"] if self.reads or self.counts else []
+        for side, kind in KINDS.items():
+            if places(side).high in (node for each in self.bounds[0] for node in walk(each)):
                 lines.append(f"last_{kind} = tl.minimum(first_{kind} + {kind.upper()}_BLOCK, {kind}_length) - 1")
         for side, name in self.coordinates:
             kind, text = KINDS[side], self.names.coordinates[side, name]
             truth = " != 0" if self.names.type(side, name) is Type.BOOL else ""
             place = f"variant * tl.cdiv({kind}_length, {kind.upper()}_BLOCK) + {kind}_block"
             lines += [f"{text}_{end} = tl.load({text}_{end}s + {place}){truth}" for end in ("low", "high")]
-        bounds = Bounder(ends, self.names.leaf).bounds(self.relation)
-        printer = BoundNames(self.names).printer(taken=[name[:-1] for name in self.bound_names()])
-        for name, bound in (("certain", bounds.low), ("possible", bounds.high)):
+        counts = {each.input: text for each, text in self.counts.items()}
+        printer = BoundNames(self.names).printer([name[:-1] for name in self.bound_names()], counts)
+        for name, bound in zip(("certain", "possible"), self.bounds[0], strict=True):
             if bound != TRUE:
                 printer.statement(f"{name} &= ", bound)
         return lines + printer.lines
@@ -77,7 +113,10 @@ class TileBody:
         return [f"{self.names.coordinates[each]}_{end}s" for each in self.coordinates for end in ("low", "high")]
 
     def numbers(self) -> dict[str, str]:
-        return {**self.names.numbers, **self.names.input_numbers(self.reads)}
+        found = {**self.names.numbers, **self.names.input_numbers(self.reads)}
+        for each, text in self.counts.items():
+            found |= sizes_and_strides(text, len(each.table.dimensions))
+        return found
 
     # Around it
 
@@ -90,7 +129,25 @@ class TileBody:
             values = f'{names.kind(side)}_values["{plan.identifiers[name]}"]'
             arguments = [values, f"layout[{number}]", "batch", "heads", names.dtype(side, name), f"block[{number}]"]
             lines += called(f"{text}_lows, {text}_highs = extremes", arguments)
+        for counts, text in self.counts.items():
+            table = f'inputs["{plan.input_identifiers[counts.table.name]}"]'
+            for axis, side in counts.laid_out:
+                table += f".index_select({axis}, layout[{int(side is Side.KEY)}].flatten())"
+            lines.append(f"{text} = counts_before({table}, {counts.axes})")
         return lines + names.input_lines(self.reads)
+
+    def most_runs(self) -> list[str]:
+        """Every group that a route is known to select brings a run to each row that it overlaps."""
+        read = tables_of([self.relation])
+        routes = [each for each in self.names.plan.mask.found if isinstance(each, Route) and each.name in read]
+        lines = []
+        for route in routes:
+            match route.selector:
+                case TopCount(count=Constant(value=count)):
+                    selected = route.queries.count * int(count)
+                    by_row, by_column = int(count), -(-selected // route.keys.count)
+                    lines.append(f"most_runs += triton.cdiv({selected}, rows) + ({by_row} if by_row else {by_column})")
+        return lines
 
 
 def called(function: str, arguments: list[str]) -> list[str]:

@@ -44,13 +44,21 @@ ANYTHING = {
     Type.FLOAT: Bounds(Constant(float("-inf")), Constant(float("inf"))),
 }
 BoundLeaf = Callable[[Leaf], Bounds]
+BoundRead = Callable[[Read, tuple[Bounds, ...]], Bounds | None]
+
+
+def unknown(read: Read, indices: tuple[Bounds, ...]) -> None:
+    """Nothing is known of an element before it is read."""
 
 
 class Bounder:
-    """Bounds from those of leaves. `ranges` are the leaves' static ranges, for what has no better bounds."""
+    """Bounds from those of leaves, and of reads between bounds of indices as far as `between` has any.
 
-    def __init__(self, leaf: BoundLeaf, ranges: Callable[[Leaf], Range]) -> None:
-        self.leaf, self.ranges = leaf, ranges
+    `ranges` are the leaves' static ranges, for what has no better bounds.
+    """
+
+    def __init__(self, leaf: BoundLeaf, ranges: Callable[[Leaf], Range], between: BoundRead = unknown) -> None:
+        self.leaf, self.ranges, self.between = leaf, ranges, between
         self.known: dict[Expression, Bounds] = {}
 
     def bounds(self, expression: Expression) -> Bounds:
@@ -65,8 +73,9 @@ class Bounder:
                 return Bounds(expression, expression)
             case Coordinate() | InSpace() | Head() | Batch() | Score():
                 return self.leaf(expression)
-            case Read(input=name, indices=indices, type=kind):
-                return self.read(expression, name, tuple(map(self.bounds, indices)), kind)
+            case Read(indices=indices):
+                within = tuple(map(self.bounds, indices))
+                return self.between(expression, within) or self.read(expression, within)
             case Apply(op, arguments):
                 return self.apply(expression, op, tuple(map(self.bounds, arguments)))
 
@@ -76,9 +85,9 @@ class Bounder:
         low, high = expression_range(expression, self.ranges)
         return Bounds(Constant(low), Constant(high))
 
-    def read(self, expression: Expression, name: str, indices: tuple[Bounds, ...], kind: Type) -> Bounds:
+    def read(self, expression: Read, indices: tuple[Bounds, ...]) -> Bounds:
         """The element itself where the index is the same for all pairs."""
-        element = Read(name, tuple(index.low for index in indices), kind)
+        element = Read(expression.input, tuple(index.low for index in indices), expression.type)
         same = [equal(index.low, index.high) for index in indices if not index.is_point]
         low, high = self.anything(expression)
         return Bounds(chosen(same, element, low), chosen(same, element, high))

@@ -83,8 +83,8 @@ DECODE_KERNELS = ("decode_kernel", "merge_kernel")
 
 
 def kernel_names(plan: KernelPlan) -> tuple[str, ...]:
-    """The kernels of a plan's module: the `KERNELS` of all, and that which finds tiles that depend on inputs."""
-    return (*KERNELS, "tiles_kernel") if plan.finds_device_tiles else KERNELS
+    """The kernels of a plan's module: the `KERNELS` of all, and those which find tiles that depend on inputs."""
+    return (*KERNELS, "count_kernel", "tiles_kernel") if plan.finds_device_tiles else KERNELS
 
 
 def compile_ahead(
@@ -169,7 +169,9 @@ def started_kernels(
     arguments = q, k, v, out, lse, out, lse, inputs, tiles, tiles, choice.options, choice.options
     module.gradients(*arguments, precision=precision, wanted=wanted)
     if plan.finds_device_tiles:
-        module.find_tiles(q.device, (*q.shape[:3], k.shape[2]), inputs, block)
+        lengths = q.shape[2], k.shape[2]
+        layout = tuple(torch.empty(1, 1, length, dtype=torch.int64, device=q.device) for length in lengths)
+        module.find_tiles(q.device, (*q.shape[:2], *lengths), inputs, block, layout)
     return recording.started()
 
 

@@ -11,6 +11,7 @@ import torch
 
 import maskdsl
 from maskdsl.analysis.blockmap import EMPTY, FULL, PARTIAL
+from maskdsl.analysis.tiles import tiles
 from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention
 from maskdsl.testing import inputs_for, patterns
@@ -20,7 +21,7 @@ TEXT = """
 pattern packed(n = 150) { space t[n]  input document: int[batch, tokens]  attend causal and same(document) }
 pattern cut(n = 90) { space t[n]  input cut: int[batch, heads]  attend k < cut[batch, head] or q - k < 3 }
 pattern level(n = 70) { space t[n]  input level: float[tokens]  attend q.level >= k.level }
-pattern every(n = 600) { space t[n]  input mark: bool[tokens]  attend k.mark }
+pattern every(n = 200) { space t[n]  input mark: bool[tokens]  attend k.mark }
 pattern laid_out(h = 9, w = 7, size = 3) {
     space image[y = h, x = w]
     space text[20]
@@ -51,19 +52,19 @@ def compare(mask: maskdsl.Mask, inputs: dict[str, np.ndarray], block: tuple[int,
     tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
     q = torch.empty(batch, mask.heads, mask.query_length, 1)
     call = attention.kernel.call(tensors, q, False)
-    exact = mask.tiles(block, **inputs)
+    exact = tiles(mask.ir, block, inputs, batch)
     shape = batch, mask.heads, mask.query_length, mask.key_length
     compared = needless = 0
     for by_row in (True, False):
-        tiles = call.module.find_tiles(q.device, shape, call.values, block, call.layout, by_row)
+        lists = call.module.find_tiles(q.device, shape, call.values, block, call.layout, by_row)
         for entry, head in np.ndindex(batch, mask.heads):
             classes = exact.classes(head=head, batch=min(entry, exact.variant_of.shape[0] - 1))
             classes = classes if by_row else classes.T
-            variant = int(tiles.variant_of.expand(batch, mask.heads)[entry, head])
+            variant = int(lists.variant_of.expand(batch, mask.heads)[entry, head])
             for row, found in enumerate(classes):
                 number = variant * len(classes) + row
-                full = visited(*tiles[1:4], number, len(found))
-                partial = visited(*tiles[4:7], number, len(found))
+                full = visited(*lists[1:4], number, len(found))
+                partial = visited(*lists[4:7], number, len(found))
                 assert ((full + partial) <= 1).all(), "visited twice"
                 assert ((full == 0) | (found == FULL)).all(), "wrongly full"
                 assert ((found == EMPTY) | (full + partial == 1)).all(), "missed"
@@ -88,8 +89,10 @@ def main() -> None:
     level[[3, 40]] = np.nan
     level[50] = np.inf
     counts["level"] = compare(module["level"].bind(), {"level": level}, (8, 8), 1)
-    for share in (0.02, 0.5, 1.0):  # with more runs in a row than lists hold
-        counts[f"every {share}"] = compare(module["every"].bind(), {"mark": random.random(600) < share}, (8, 1), 1)
+    marks = {"few": random.random(200) < 0.02, "all": np.ones(200, dtype=bool)}
+    marks["every second"] = np.arange(200) % 2 == 0  # with more runs in a row than lists hold
+    for name, mark in marks.items():
+        counts[name] = compare(module["every"].bind(), {"mark": mark}, (40, 1), 1)
     group = np.repeat(random.integers(0, 3, (2, 9)), 7, axis=1)
     counts["laid_out"] = compare(module["laid_out"].bind(heads=2), {"group": group}, (8, 8), 1)
     drawn = np.zeros(2, dtype=int)

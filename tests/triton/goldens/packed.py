@@ -570,14 +570,16 @@ def gradients(
     return grad_q, grad_k, grad_v, {}
 
 
-# Tiles follow from the least and the greatest value of every coordinate in a block of tokens. No tile is missed, and
-# full ones are full; some that are called partial may be empty or full. Nothing is copied to the host.
+# Tiles follow from the least and the greatest value of every coordinate in a block of tokens, and from how many entries
+# of boolean tables are true between these. No tile is missed, and full ones are full; some that are called partial may
+# be empty or full. Nothing is copied to the host.
 
 MOST_RUNS = 64
-"""Of one kind in a row: from the first that is one too many on, all tiles of the row are one run of partial ones."""
+"""Of one kind in a row, on average. If there are more, a row has no more than that: from the first that is one too many
+on, all its tiles are one run of partial ones."""
 CHUNK = 256
 """Tiles of a row that are looked at together."""
-TILES_NUMBERS = ["heads", "rows", "columns", "whole_columns", "query_length", "key_length", "most_runs"]
+TILES_NUMBERS = ["heads", "rows", "columns", "whole_columns", "query_length", "key_length"]
 
 
 @triton.jit
@@ -593,12 +595,8 @@ def judge(
     key_length,
     q_document_lows,
     q_document_highs,
-    q_i_lows,
-    q_i_highs,
     k_document_lows,
     k_document_highs,
-    k_i_lows,
-    k_i_highs,
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
     BY_ROW: tl.constexpr,
@@ -612,26 +610,71 @@ def judge(
     first_query, first_key = query_block * QUERY_BLOCK, key_block * KEY_BLOCK
     certain = first_query < query_length
     possible = first_key < key_length
+    last_query = tl.minimum(first_query + QUERY_BLOCK, query_length) - 1
+    last_key = tl.minimum(first_key + KEY_BLOCK, key_length) - 1
     q_document_low = tl.load(q_document_lows + variant * tl.cdiv(query_length, QUERY_BLOCK) + query_block)
     q_document_high = tl.load(q_document_highs + variant * tl.cdiv(query_length, QUERY_BLOCK) + query_block)
-    q_i_low = tl.load(q_i_lows + variant * tl.cdiv(query_length, QUERY_BLOCK) + query_block)
-    q_i_high = tl.load(q_i_highs + variant * tl.cdiv(query_length, QUERY_BLOCK) + query_block)
     k_document_low = tl.load(k_document_lows + variant * tl.cdiv(key_length, KEY_BLOCK) + key_block)
     k_document_high = tl.load(k_document_highs + variant * tl.cdiv(key_length, KEY_BLOCK) + key_block)
-    k_i_low = tl.load(k_i_lows + variant * tl.cdiv(key_length, KEY_BLOCK) + key_block)
-    k_i_high = tl.load(k_i_highs + variant * tl.cdiv(key_length, KEY_BLOCK) + key_block)
     certain &= (
-        (k_i_high <= q_i_low)
+        (last_key <= first_query)
         & (q_document_high <= k_document_low)
         & (k_document_high <= q_document_low)
     )
     possible &= (
-        (k_i_low <= q_i_high)
+        (first_key <= last_query)
         & (k_document_low <= q_document_high)
         & (q_document_low <= k_document_high)
     )
     full = exists & (column < whole_columns) & tl.reshape(certain, column.shape)
     return full, exists & tl.reshape(possible, column.shape) & ~full
+
+
+@triton.jit(do_not_specialize=TILES_NUMBERS)
+def count_kernel(
+    counts,
+    heads,
+    rows,
+    columns,
+    whole_columns,
+    query_length,
+    key_length,
+    q_document_lows,
+    q_document_highs,
+    k_document_lows,
+    k_document_highs,
+    QUERY_BLOCK: tl.constexpr,
+    KEY_BLOCK: tl.constexpr,
+    BY_ROW: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """How many runs of full tiles, then of partial ones, each row of each variant has."""
+    row = tl.program_id(0) % rows
+    variant = tl.program_id(0) // rows
+    head, batch = variant % heads, variant // heads
+    full_count = tl.program_id(0) * 0
+    partial_count = tl.program_id(0) * 0
+    shared = (
+        columns,
+        whole_columns,
+        variant,
+        head,
+        batch,
+        query_length,
+        key_length,
+        q_document_lows,
+        q_document_highs,
+        k_document_lows,
+        k_document_highs,
+    )
+    for chunk in range(tl.cdiv(columns, CHUNK)):
+        column = chunk * CHUNK + tl.arange(0, CHUNK)
+        full, partial = judge(row, column, *shared, QUERY_BLOCK, KEY_BLOCK, BY_ROW)
+        full_before, partial_before = judge(row, column - 1, *shared, QUERY_BLOCK, KEY_BLOCK, BY_ROW)
+        full_count += tl.sum((full & ~full_before).to(tl.int32), 0)
+        partial_count += tl.sum((partial & ~partial_before).to(tl.int32), 0)
+    tl.store(counts + tl.program_id(0), full_count)
+    tl.store(counts + tl.num_programs(0) + tl.program_id(0), partial_count)
 
 
 @triton.jit(do_not_specialize=TILES_NUMBERS)
@@ -648,25 +691,27 @@ def tiles_kernel(
     whole_columns,
     query_length,
     key_length,
-    most_runs,
     q_document_lows,
     q_document_highs,
-    q_i_lows,
-    q_i_highs,
     k_document_lows,
     k_document_highs,
-    k_i_lows,
-    k_i_highs,
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
     BY_ROW: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """The runs of one row of one variant, CHUNK tiles at a time. A run begins where the tile before is not like it."""
+    """The runs of one row of one variant, CHUNK tiles at a time, into the room that the row has in the lists.
+
+    A run begins where the tile before is not like it, and ends likewise. One place is left for a last run of partial
+    tiles, in case that there are too many.
+    """
     row = tl.program_id(0) % rows
     variant = tl.program_id(0) // rows
     head, batch = variant % heads, variant // heads
-    first_run = tl.program_id(0).to(tl.int64) * most_runs
+    place = 2 * tl.program_id(0).to(tl.int64)
+    first_full, first_partial = tl.load(full_rows + place), tl.load(partial_rows + place)
+    most_full = tl.load(full_rows + place + 1) - first_full
+    most_partial = tl.load(partial_rows + place + 1) - first_partial - 1
     full_count = tl.program_id(0) * 0
     partial_count = tl.program_id(0) * 0
     limit = columns
@@ -681,40 +726,43 @@ def tiles_kernel(
         key_length,
         q_document_lows,
         q_document_highs,
-        q_i_lows,
-        q_i_highs,
         k_document_lows,
         k_document_highs,
-        k_i_lows,
-        k_i_highs,
     )
-    for chunk in range(tl.cdiv(columns, CHUNK)):
+    for chunk in range(tl.cdiv(columns + 1, CHUNK)):
         column = chunk * CHUNK + tl.arange(0, CHUNK)
         full, partial = judge(row, column, *shared, QUERY_BLOCK, KEY_BLOCK, BY_ROW)
         full_before, partial_before = judge(row, column - 1, *shared, QUERY_BLOCK, KEY_BLOCK, BY_ROW)
-        full_after, partial_after = judge(row, column + 1, *shared, QUERY_BLOCK, KEY_BLOCK, BY_ROW)
         begins_full, begins_partial = full & ~full_before, partial & ~partial_before
         full_number = full_count + tl.cumsum(begins_full.to(tl.int32), 0) - 1
         partial_number = partial_count + tl.cumsum(begins_partial.to(tl.int32), 0) - 1
-        over = (begins_full & (full_number >= most_runs)) | (begins_partial & (partial_number >= most_runs - 1))
+        over = (begins_full & (full_number >= most_full)) | (begins_partial & (partial_number >= most_partial))
         limit = tl.minimum(limit, tl.min(tl.where(over, column, columns), 0))
         listed = column < limit
-        tl.store(full_starts + first_run + full_number, column, mask=begins_full & listed)
-        tl.store(full_ends + first_run + full_number, column + 1, mask=full & ~full_after & listed)
-        tl.store(partial_starts + first_run + partial_number, column, mask=begins_partial & listed)
-        tl.store(partial_ends + first_run + partial_number, column + 1, mask=partial & ~partial_after & listed)
+        tl.store(full_starts + first_full + full_number, column, mask=begins_full & listed)
+        tl.store(partial_starts + first_partial + partial_number, column, mask=begins_partial & listed)
+        ended = column <= limit
+        full_place, partial_place = first_full + full_number, first_partial + partial_number
+        tl.store(full_ends + full_place, column, mask=full_before & ~full & ended)
+        tl.store(partial_ends + partial_place, column, mask=partial_before & ~partial & ended)
         full_count += tl.sum((begins_full & listed).to(tl.int32), 0)
         partial_count += tl.sum((begins_partial & listed).to(tl.int32), 0)
         last = tl.maximum(last, tl.max(tl.where(full | partial, column + 1, 0), 0))
     if limit < columns:
-        tl.store(partial_starts + first_run + partial_count, limit)
-        tl.store(partial_ends + first_run + partial_count, last)
+        tl.store(partial_starts + first_partial + partial_count, limit)
+        tl.store(partial_ends + first_partial + partial_count, last)
         partial_count += 1
-    place = 2 * tl.program_id(0).to(tl.int64)
-    tl.store(full_rows + place, first_run.to(tl.int32))
-    tl.store(full_rows + place + 1, (first_run + full_count).to(tl.int32))
-    tl.store(partial_rows + place, first_run.to(tl.int32))
-    tl.store(partial_rows + place + 1, (first_run + partial_count).to(tl.int32))
+    tl.store(full_rows + place + 1, first_full + full_count)
+    tl.store(partial_rows + place + 1, first_partial + partial_count)
+
+
+def rooms(counts, most_runs):
+    """Where each row's room in a list begins and ends, [2, 2 * rows], from the `counts` of its runs, [2, rows]."""
+    limited = counts.sum(1, keepdim=True) > counts.shape[1] * most_runs
+    sizes = torch.where(limited, counts.clamp(max=most_runs), counts)
+    sizes[1] += 1
+    ends = sizes.cumsum(1, dtype=torch.int32)
+    return torch.stack([ends - sizes, ends], dim=-1).flatten(1)
 
 
 def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
@@ -734,7 +782,6 @@ def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
         torch.int32,
         block[0],
     )
-    q_i_lows, q_i_highs = extremes(token_values["i"], layout[0], batch, heads, torch.int32, block[0])
     k_document_lows, k_document_highs = extremes(
         token_values["document"],
         layout[1],
@@ -743,34 +790,31 @@ def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
         torch.int32,
         block[1],
     )
-    k_i_lows, k_i_highs = extremes(token_values["i"], layout[1], batch, heads, torch.int32, block[1])
     query_blocks, key_blocks = triton.cdiv(query_length, block[0]), triton.cdiv(key_length, block[1])
     rows, columns = (query_blocks, key_blocks) if by_row else (key_blocks, query_blocks)
     # A last block of keys that is not whole needs its bounds checked; of queries, none does.
     whole_columns = key_length // block[1] if by_row else query_blocks
+    most_runs = MOST_RUNS
+    most_runs = min(most_runs, triton.cdiv(columns, 2))
     count = batch * heads * rows
-    most_runs = min(MOST_RUNS, columns + 1)
-    lists = [torch.empty(count * size, dtype=torch.int32, device=device) for size in (2, most_runs, most_runs) * 2]
-    tiles_kernel[(count,)](
-        *lists,
+    arguments = (
         heads,
         rows,
         columns,
         whole_columns,
         query_length,
         key_length,
-        most_runs,
-        q_document_lows=q_document_lows,
-        q_document_highs=q_document_highs,
-        q_i_lows=q_i_lows,
-        q_i_highs=q_i_highs,
-        k_document_lows=k_document_lows,
-        k_document_highs=k_document_highs,
-        k_i_lows=k_i_lows,
-        k_i_highs=k_i_highs,
-        QUERY_BLOCK=block[0],
-        KEY_BLOCK=block[1],
-        BY_ROW=by_row,
-        CHUNK=CHUNK,
+        q_document_lows,
+        q_document_highs,
+        k_document_lows,
+        k_document_highs,
     )
+    options = {"QUERY_BLOCK": block[0], "KEY_BLOCK": block[1], "BY_ROW": by_row, "CHUNK": CHUNK}
+    counts = torch.empty(2, count, dtype=torch.int32, device=device)
+    count_kernel[(count,)](counts, *arguments, **options)
+    full_rows, partial_rows = rooms(counts, most_runs)
+    sizes = most_runs, most_runs, most_runs + 1, most_runs + 1
+    full_starts, full_ends, *partial = (torch.empty(count * size, dtype=torch.int32, device=device) for size in sizes)
+    lists = full_rows, full_starts, full_ends, partial_rows, *partial
+    tiles_kernel[(count,)](*lists, *arguments, **options)
     return Tiles(torch.arange(batch * heads, dtype=torch.int32, device=device).view(batch, heads), *lists)

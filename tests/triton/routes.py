@@ -1,0 +1,39 @@
+"""Run in a process of its own, with TRITON_INTERPRET=1: tiles of routes that kernels find, against the exact ones.
+
+Prints of some routing examples how many tiles were compared, and how many of them are called partial without being so.
+`tests/ir/test_boxes.py` computes the same bounds of all examples without kernels.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import maskdsl
+from maskdsl.ir.routing import find
+from maskdsl.synthetic import synthetic_inputs
+from tests.triton.tiles import compare, nonsense
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
+CASES: list[tuple[str, str, dict[str, object], tuple[int, int]]] = [
+    ("seer", "seer", {"n": 70, "block": 8, "top": 3}, (8, 16)),
+    ("vertical_slash", "vertical_slash", {"n": 64, "columns": 8, "diagonals": 8}, (16, 8)),
+    ("vmoba", "vmoba", {"t": 2, "h": 6, "w": 8, "block_t": 2, "block_h": 3, "block_w": 4, "mass": 0.3}, (16, 24)),
+]
+
+
+def main() -> None:
+    torch.empty = nonsense  # type: ignore[assignment]
+    counts = {}
+    for number, (file, name, sizes, block) in enumerate(CASES):
+        heads, batch = (1, 2) if number % 2 else (2, 1)
+        mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=heads, **sizes)
+        q, k = np.random.default_rng(5).normal(size=(2, batch, heads, mask.query_length, 16))
+        inputs = find(mask.ir, synthetic_inputs(mask.ir, 5, batch, 16), q, k)
+        counts[name] = compare(mask, inputs, block, batch)
+    print(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main()
