@@ -10,7 +10,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from maskdsl.ir.chunk import Leaf
 from maskdsl.ir.expressions import Coordinate, Side
+from maskdsl.ir.ops import Type
+from maskdsl.ir.ranges import INT32, mask_leaf
 from maskdsl.ir.regroup import CHOICE, Copies, Regrouping, regrouping
 from maskdsl.plan import make_plan
 from maskdsl.runtime.operators import ATTENTION
@@ -66,8 +69,14 @@ class Regrouped:
                 own = whole
                 if node.side is Side.QUERY:
                     own = whole.expand(*q.shape[:2], -1).gather(2, copies.places)
-            values[gathered.name(node)] = as_given(gathered.declared(node), own)
+            values[gathered.name(node)] = as_given(gathered.declared(node), self.narrow(node, own))
         return values
+
+    def narrow(self, node: Leaf, values: Tensor) -> Tensor:
+        """Integers known to have 32 bits, with 32: those with more are checked, for which the host waits."""
+        if node.type is not Type.INT or not all(end in INT32 for end in mask_leaf(self.over.gathered.whole)(node)):
+            return values
+        return values.to(torch.int32)
 
 
 class ChosenCopies(NamedTuple):

@@ -1,0 +1,99 @@
+"""Routed attention never waits for the device: on tensors without values, of which nothing can be copied to the host.
+
+Kernels are recorded, not run; all else is as in a call on a GPU.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import maskdsl
+from maskdsl.ir.mask import DimensionKind
+from maskdsl.plan import KernelPlan
+from maskdsl.runtime import regroup, triton
+from maskdsl.runtime.ahead import KERNELS, Recorder, example, kernel_names
+from maskdsl.runtime.call import Saved
+from maskdsl.runtime.operators import attention, attention_backward
+from maskdsl.runtime.recipes import Bound
+from maskdsl.runtime.regroup import two_passes
+from maskdsl.tile_table import TileChoice
+
+ROUTING = Path(__file__).parents[2] / "examples" / "routing"
+BATCH, HEADS, DIM = 2, 2, 16
+EXAMPLES = [
+    ("antidiagonal", "antidiagonal"),
+    ("biformer", "biformer"),
+    ("dhsa", "dhsa"),
+    ("infllm", "infllm"),
+    ("infllm", "nosa"),
+    ("knn", "knn"),
+    ("moba", "moba"),
+    ("nsa_selected", "nsa_selected"),
+    ("permuted_blocks", "permuted_blocks"),
+    ("proxy", "proxy"),
+    ("proxy", "proxy_budget"),
+    ("routing_transformer", "routing_transformer"),
+    ("seer", "seer"),
+    ("seer", "seer_above"),
+    ("sparsifiner", "sparsifiner"),
+    ("vertical_slash", "vertical_slash"),
+    ("vmoba", "vmoba"),
+]
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Triton backend takes tensors of any device, and starts no kernel."""
+    monkeypatch.setattr(triton, "check", lambda q, v: None)
+    monkeypatch.setattr(triton.Launch, "choose", lambda *_: TileChoice(64, 64, 4, 2))
+    monkeypatch.setattr(triton, "architecture", lambda device: None)
+
+
+def record(monkeypatch: pytest.MonkeyPatch, recipe: Bound) -> None:
+    for name in kernel_names(recipe.plan):
+        monkeypatch.setattr(recipe.first.module, name, Recorder())
+
+
+def inputs_of(plan: KernelPlan) -> list[Tensor]:
+    """Every input, those found among them, as callers give it; integers of 32 bits, whose values nobody looks at."""
+    found = []
+    for each in plan.mask.inputs:
+        called = {DimensionKind.BATCH: BATCH, DimensionKind.DIM: DIM}
+        sizes = [called.get(dimension.kind, dimension.size or 1) for dimension in each.dimensions]
+        values = example(each)
+        dtype = torch.int32 if values.dtype == torch.int64 else values.dtype
+        found.append(torch.empty(sizes, dtype=dtype, device="meta"))
+    return found
+
+
+def started(recipe: Bound, names: tuple[str, ...]) -> bool:
+    return all(getattr(recipe.first.module, name).arguments for name in names)
+
+
+@pytest.mark.parametrize(("file", "name"), EXAMPLES, ids=[name for _, name in EXAMPLES])
+def test_tiles_and_passes_wait_for_nothing(
+    file: str, name: str, recorded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = maskdsl.load(ROUTING / f"{file}.attn")[name].bind(heads=HEADS).compile("triton").recipe
+    plan = recipe.plan
+    lengths = plan.mask.queries.length, plan.mask.keys.length, plan.mask.keys.length
+    q, k, v = (torch.empty(BATCH, HEADS, length, DIM, device="meta") for length in lengths)
+    inputs = inputs_of(plan)
+    passes = two_passes(recipe)
+    if passes is None:
+        record(monkeypatch, recipe)
+        out, lse = attention(q, k, v, inputs, recipe.handle, "declared", True)
+        saved = Saved(q, k, v, out, lse, out, lse)
+        grads = attention_backward(*saved, inputs, recipe.handle, "declared", [True] * 3 + [False] * len(inputs))
+        assert [grad.shape for grad in grads] == [q.shape] * 3
+        assert started(recipe, kernel_names(plan))
+        return
+    monkeypatch.setattr(regroup, "ATTENTION", attention)  # the operator would give shapes alone
+    record(monkeypatch, passes.over.recipe)
+    if passes.fixed is not None:
+        record(monkeypatch, passes.fixed)
+    out, lse = passes.attend(q, k, v, inputs)
+    assert (out.shape, lse.shape) == (q.shape, q.shape[:3])
+    assert started(passes.over.recipe, (KERNELS[0], "tiles_kernel"))
