@@ -1,0 +1,109 @@
+"""The scripts among the examples: native sparse attention against its definition, and a training run of a few steps."""
+
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
+
+import pytest
+import torch
+
+
+def script(name: str) -> ModuleType:
+    spec = spec_from_file_location(name, f"examples/{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def attended(attention, q, k, sizes) -> dict[str, torch.Tensor]:
+    """Which pairs, bool [batch, heads, n, keys], in loops; keys of the first branch are blocks."""
+    n, block, top, size = (sizes[name] for name in ("n", "block", "top", "size"))
+    blocks = [range(start, min(start + block, n)) for start in range(0, n, block)]
+    heads, shared = attention.heads, attention.heads // attention.key_heads
+    shape = len(q), heads, n
+    found = {name: torch.zeros(*shape, n, dtype=torch.bool) for name in ("selected", "window")}
+    found["compressed"] = torch.zeros(*shape, len(blocks), dtype=torch.bool)
+    for batch in range(len(q)):
+        for head in range(heads):
+            group = range(head // shared * shared, (head // shared + 1) * shared)
+            for i in range(n):
+                whole = [b for b, tokens in enumerate(blocks) if tokens[0] + block <= i + 1]
+                found["compressed"][batch, head, i, whole] = True
+                found["window"][batch, head, i, max(0, i - size + 1) : i + 1] = True
+                found["selected"][batch, head, i, max(0, i - block + 1) : i + 1] = True
+                total = dict.fromkeys(whole, 0.0)
+                for other in group:
+                    means = {b: sum(k[batch, head // shared, j] for j in blocks[b]) / block for b in whole}
+                    scores = {b: float(q[batch, other, i] @ mean) / q.shape[-1] ** 0.5 for b, mean in means.items()}
+                    weights = torch.tensor(list(scores.values())).double().softmax(dim=0) if scores else []
+                    for b, weight in zip(scores, weights, strict=True):
+                        total[b] += float(weight)
+                past = sorted((b for b in whole if b < i // block), key=lambda b: -total[b])
+                for b in past[:top]:
+                    found["selected"][batch, head, i, blocks[b]] = True
+    return found
+
+
+def dense(q, k, v, pairs):
+    """Softmax over these pairs; zeros for queries without any."""
+    shared = q.shape[1] // k.shape[1]
+    k, v = (each.repeat_interleave(shared, dim=1) for each in (k, v))
+    some = pairs.any(dim=-1, keepdim=True)
+    score = (q @ k.mT * q.shape[-1] ** -0.5).masked_fill(~pairs & some, -torch.inf)
+    return torch.where(some, score.softmax(dim=-1) @ v, 0.0)
+
+
+@pytest.mark.parametrize("n", [29, 5])
+def test_native_sparse_attention(n):
+    torch.manual_seed(n)
+    sizes = {"n": n, "block": 6, "top": 2, "size": 4}
+    attention = script("nsa").NativeSparseAttention(32, heads=4, key_heads=2, **sizes).double()
+    x = torch.randn(2, n, 32, dtype=torch.float64, requires_grad=True)
+    leaves = [x, *attention.parameters()]
+    found = attention(x)
+    q, k, v = attention.vectors(x)
+    pairs = attended(attention, q.detach(), k[0].detach(), sizes)
+    means = [torch.stack([part.mean(dim=2) for part in each[0].split(6, dim=2)], dim=2) for each in (k, v)]
+    outputs = [
+        dense(q, *means, pairs["compressed"]),
+        dense(q, k[1], v[1], pairs["selected"]),
+        dense(q, k[2], v[2], pairs["window"]),
+    ]
+    gates = attention.gate(x).sigmoid().view(2, n, 3, 4)
+    expected = sum(gates[:, :, number].mT[..., None] * each for number, each in enumerate(outputs))
+    expected = attention.out(expected.transpose(1, 2).flatten(-2))
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    toward = torch.randn_like(found)
+    for one, other in zip(*(torch.autograd.grad(each, leaves, toward) for each in (found, expected)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_what_native_sparse_attention_prints(capsys):
+    script("nsa").main(["--tokens", "192"])
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("compressed", "selected", "window", "192 tokens: forward"))
+
+
+def test_training_by_routes(tmp_path, capsys):
+    training = script("train_routed")
+    training.main(["--quick", "--out", str(tmp_path / "curves.png")])
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines()]
+    assert [row[0] for row in rows if row and row[0] in training.COLOURS] == list(training.COLOURS)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_answers_lie_beyond_the_window():
+    """Of what both layers of the window draw from, and the token before it, which keys are mixed with."""
+    training = script("train_routed")
+    task = training.Task()
+    tokens, answers = task.batch(3, torch.Generator().manual_seed(0))
+    assert tokens.shape == answers.shape == (3, task.length)
+    reach = 2 * (task.patterns["window"]["size"] - 1 + 1)
+    for row, right in zip(tokens.tolist(), answers.tolist(), strict=True):
+        asked = [place for place, answer in enumerate(right) if answer >= 0]
+        assert len(asked) == task.pairs
+        for place in asked:
+            pair = row.index(row[place])
+            assert row[pair + 1] == task.keys + right[place]
+            assert place - (pair + 1) > reach
