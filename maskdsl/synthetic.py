@@ -1,5 +1,6 @@
 """Plausible values for the inputs of a mask, where nobody gives any. NumPy only."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,26 @@ SEGMENTS = 6
 """About how many documents a sequence gets."""
 
 
-def synthetic_inputs(mask: MaskIR, seed: int = 0, batch: int = 1, dim: int = 64) -> dict[str, NDArray[Any]]:
-    """An array for every input that is given.
+def synthetic_inputs(
+    mask: MaskIR, seed: int = 0, batch: int = 1, dim: int = 64, most: int | None = None
+) -> dict[str, NDArray[Any]]:
+    """An array for every input that is given; those of more than `most` values are left out, if that is said.
 
     One integer a token numbers segments of random lengths, as documents have them; other integers are small, floats
     normal, booleans even.
     """
     random = np.random.default_rng(seed)
-    return {each.name: synthetic_input(each, random, batch, dim) for each in mask.given}
+    made = (each for each in mask.given if most is None or prod(shape_of(each, batch, dim)) <= most)
+    return {each.name: synthetic_input(each, random, batch, dim) for each in made}
+
+
+def shape_of(declared: Input, batch: int = 1, dim: int = 64) -> tuple[int, ...]:
+    called = {DimensionKind.BATCH: batch, DimensionKind.DIM: dim, DimensionKind.FREE: FREE_LENGTH}
+    return tuple(called.get(each.kind, each.size or 1) for each in declared.dimensions)
 
 
 def synthetic_input(declared: Input, random: np.random.Generator, batch: int = 1, dim: int = 64) -> NDArray[Any]:
-    called = {DimensionKind.BATCH: batch, DimensionKind.DIM: dim, DimensionKind.FREE: FREE_LENGTH}
-    shape = tuple(called.get(each.kind, each.size or 1) for each in declared.dimensions)
+    shape = shape_of(declared, batch, dim)
     match declared.type:
         case Type.FLOAT:
             return random.normal(size=shape)

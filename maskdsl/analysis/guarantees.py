@@ -201,15 +201,17 @@ class Counting:
     def limits(self, route: Route, batch: int, head: int) -> Limits:
         finding, bounds = self.finding(batch, head), Bounds.of(self.mask)
         exists = finding.exists(Side.KEY, route.keys)
-        size = route.queries.count, route.keys.count
+        size, keys = (route.queries.count, route.keys.count), int(np.count_nonzero(exists))
 
         def counted(candidates: Expression, unknown: int) -> Array:
-            if candidates != TRUE and size[0] * size[1] > LARGEST:
+            if candidates == TRUE:
+                return np.full(size[0], keys)
+            if size[0] * size[1] > LARGEST:
                 return np.full(size[0], unknown)
             return np.asarray(np.count_nonzero(finding.evaluate(candidates, route) & exists, axis=1))
 
         fewest = counted(bounds.bound(route.candidates, False), 0)
-        candidates = counted(bounds.bound(route.candidates, True), int(np.count_nonzero(exists)))
+        candidates = counted(bounds.bound(route.candidates, True), keys)
         match route.selector:
             case TopCount(count=count):
                 taken = np.maximum(finding.evaluate(count, route)[:, 0], 0)

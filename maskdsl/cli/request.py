@@ -21,10 +21,12 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.stack import StackIR
 from maskdsl.orders import settled
 from maskdsl.orders.layouts import layout_text, own_layout
-from maskdsl.synthetic import synthetic_inputs
+from maskdsl.synthetic import shape_of, synthetic_inputs
 from maskdsl.view.show import written
 
 SYNTHETIC_SEED = 0
+MOST_VALUES = 1 << 27
+"""Of an input that is made up."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +148,13 @@ def complete(
     for declared in mask.inputs:
         if declared.name in given:
             batch = batch_entries(declared, given[declared.name]) or batch
-    made = {
-        name: values
-        for name, values in synthetic_inputs(mask, SYNTHETIC_SEED, batch, dim).items()
-        if name in needed and name not in given
-    }
+    wanted = [each for each in mask.given if each.name in needed and each.name not in given]
+    found = synthetic_inputs(mask, SYNTHETIC_SEED, batch, dim, MOST_VALUES)
+    for each in wanted:
+        if each.name not in found:
+            shape = " x ".join(map(str, shape_of(each, batch, dim)))
+            raise AttnError(errors.TooLargeToMake(name=each.name, shape=shape, limit=MOST_VALUES, span=each.span))
+    made = {each.name: found[each.name] for each in wanted}
     return Inputs({**given, **made}, tuple(made))
 
 

@@ -14,8 +14,9 @@ from maskdsl.cli.consoles import note
 from maskdsl.cli.request import SYNTHETIC_SEED, Inputs, complete, complete_all, read_arrays
 from maskdsl.cli.tensors import read_tensors
 from maskdsl.diagnostics import AttnError
-from maskdsl.errors.tensors import OtherHeads
+from maskdsl.errors.tensors import OtherHeads, TooManyScores
 from maskdsl.ir.candidates import least, most, selects
+from maskdsl.ir.expressions import Constant
 from maskdsl.ir.inputs import batch_entries, input_arrays, relation_inputs
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.nan_scores import nan_scores
@@ -33,6 +34,8 @@ CANDIDATES = (
     "routes select in the queries and keys of a call: these are all candidates; --random SEED, --tensors"
     " FILE.safetensors, or --input q=q.npy --input k=k.npy, shows a selection"
 )
+MOST_SCORES = 1 << 25
+"""Of a route in one head."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +65,17 @@ def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors:
     needed = inputs_of(masks, arrays)
     vectors = {name: arrays.pop(name) for name in VECTORS if mask.found and name in arrays}
     q = vectors.get("q")
+    random = seed is not None and not vectors and selects(mask)
+    given_whole = needed.isdisjoint({each.name for each in mask.given} - arrays.keys())
+    blank = not random and not vectors and given_whole and not reads_vectors(mask, needed - arrays.keys())
+    if selects(mask) and not (random or blank or len(vectors) == len(VECTORS)):
+        needed = inputs_of([unscored(each) for each in masks], arrays)
     inputs = complete(mask, arrays, needed, dim=RANDOM_DIM if q is None else q.shape[-1])
     input_arrays(mask, inputs.arrays, ())  # whether they fit
     tell(inputs)
-    if seed is not None and not vectors and selects(mask):
+    if random and seed is not None:
         vectors = tell_random(mask, seed)
-    if not vectors and not inputs.made and not reads_vectors(mask, needed - arrays.keys()):
+    if blank:
         vectors = blank_vectors(mask, inputs.arrays)
     return selected(masks, inputs.arrays, vectors, needed)
 
@@ -103,6 +111,7 @@ def selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: fro
     q, k = (vectors.get(name) for name in VECTORS)
     if q is not None and k is not None:
         check(mask, q, k)
+        check_sizes(mask, needed)
     found = find(mask, inputs, q, k, needed)
     if not selects(mask):
         return Looked(tuple(masks), found)
@@ -118,6 +127,14 @@ def selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: fro
 def inputs_of(masks: Sequence[Mask], arrays: Arrays) -> frozenset[str]:
     """Of all inputs, and of what is found, that which decides pairs and orders."""
     return frozenset[str]().union(*(relation_inputs(mask.ir, arrays) for mask in masks))
+
+
+def unscored(mask: Mask) -> Mask:
+    """For candidates: no score reads anything."""
+    found = (
+        replace(each, score=Constant(0.0), products=()) if isinstance(each, Route) else each for each in mask.ir.found
+    )
+    return replace(mask, ir=replace(mask.ir, found=tuple(found)))
 
 
 def from_file(masks: Sequence[Mask], arrays: Arrays, file: str) -> dict[str, Array]:
@@ -143,6 +160,16 @@ def check(mask: MaskIR, q: Array, k: Array) -> None:
     if q.ndim == 4 and q.shape[1] != mask.heads:
         raise AttnError(OtherHeads(name="q", found=q.shape[1], expected=mask.heads))
     check_vectors(mask, q, k)
+
+
+def check_sizes(mask: MaskIR, names: Container[str]) -> None:
+    """Raises if so many groups are scored that it would take minutes."""
+    for each in mask.found:
+        if isinstance(each, Route) and each.name in names:
+            queries, keys = each.queries.count, each.keys.count
+            if queries * keys > MOST_SCORES:
+                limit = MOST_SCORES
+                raise AttnError(TooManyScores(route=each.name, queries=queries, keys=keys, limit=limit, span=each.span))
 
 
 def blank_vectors(mask: MaskIR, inputs: Arrays) -> dict[str, Array]:

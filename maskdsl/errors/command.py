@@ -191,3 +191,14 @@ class OnlyInTerminals(Diagnostic):
     help = "leave out --out and --json"
 
     option: str
+
+
+class TooLargeToMake(Diagnostic):
+    code = "E519"
+    message = "the input `{name}` would have {shape} values, too many to make up"
+    label = "at most {limit} are"
+    help = "give smaller parameters, or values: --input {name}=file.npy"
+
+    name: str
+    shape: str
+    limit: int

@@ -50,3 +50,15 @@ class OtherHeads(Diagnostic):
     name: str
     found: int
     expected: int
+
+
+class TooManyScores(Diagnostic):
+    code = "E555"
+    message = "`{route}` scores {queries} query groups for {keys} key groups in every head"
+    label = "at most {limit} pairs of groups are looked at here"
+    help = "give smaller parameters; without tensors the candidates and bounds of the density are shown"
+
+    route: str
+    queries: int
+    keys: int
+    limit: int

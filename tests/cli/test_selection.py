@@ -90,3 +90,19 @@ def test_layers_of_a_stack(maskdsl, tmp_path):
     wide, narrow = (maskdsl("field", *words, "--layers", 2, "--json", *seed) for seed in ([], ["--random", 3]))
     assert wide.err.startswith(CANDIDATES) and "seed 3" in narrow.err
     assert json.loads(wide.out)["layers"] == json.loads(narrow.out)["layers"] == ["near", "far", "far"]
+
+
+def test_what_is_too_large_is_said(maskdsl):
+    ended = maskdsl("show", "examples/routing/sparsifiner.attn", "n=65536", "--random", 1)
+    assert ended.code == 2 and "error[E519]: the input `connect` would have 1 x 4 x 65536 x 65536 values" in ended.err
+    ended = maskdsl("show", "examples/routing/knn.attn", "n=8192", "--random", 1, "--heads", 1)
+    assert ended.code == 2 and "error[E555]: `best` scores 8192 query groups for 8192 key groups" in ended.err
+    ended = maskdsl("show", "examples/routing/knn.attn", "n=8192")
+    assert ended.code == 0 and "32 keys a query, density 0.391 %" in ended.out
+
+
+def test_candidates_need_no_scores(maskdsl):
+    ended = maskdsl("show", "examples/routing/sparsifiner.attn", "n=65536")
+    assert ended.code == 0 and "32 keys a query" in ended.out and "made-up" not in ended.err
+    ended = maskdsl("show", "examples/routing/proxy.attn", "proxy_budget", "n=512")
+    assert ended.code == 0 and "made-up values for `budget`" in ended.err
