@@ -17,6 +17,7 @@ from maskdsl.runtime.few import MOST_PAIRS, attend_few
 from maskdsl.runtime.kernel import blank
 from maskdsl.runtime.operators import ATTENTION, LIBRARY, autocast, needs_recording
 from maskdsl.runtime.recipes import Bound, Over
+from maskdsl.runtime.regroup import two_passes
 from maskdsl.runtime.tokens import token_values
 from maskdsl.runtime.triton import serves
 from maskdsl.runtime.values import as_given
@@ -91,6 +92,9 @@ def in_chunk(
 def attend_over(over: Over, q: Tensor, k: Tensor, v: Tensor, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     recipe = over.recipe
     inputs = [values[name] for name in recipe.signature.inputs]
+    passes = two_passes(recipe)
+    if passes is not None:
+        return passes.attend(q, k, v, inputs)
     out, lse = ATTENTION(q, k, v, inputs, recipe.handle, "declared", True)
     return out, lse
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import call as errors
-from maskdsl.ir.chunk import Gathered
+from maskdsl.ir.chunk import Chunk, Gathered
+from maskdsl.ir.routes import Found
 from maskdsl.ir.rows import by_row, in_parts
 from maskdsl.plan import KernelPlan, make_plan
 from maskdsl.runtime.backends import BACKENDS
@@ -63,9 +64,11 @@ class Recipe(Protocol):
 class Bound:
     """A plan for a backend, or for "auto": kernels for calls on a GPU that they can serve, tiles for all others."""
 
-    def __init__(self, plan: KernelPlan, backend: str) -> None:
+    def __init__(self, plan: KernelPlan, backend: str, routes: tuple[Found, ...] = ()) -> None:
         self.plan = plan
         self.backend = backend
+        self.routes = routes
+        """What was found to make those of the inputs that have its names: a row for each query of the mask."""
         self.handle = digest((plan, backend))
         mask = plan.mask
         self.signature = Signature(
@@ -90,7 +93,7 @@ class Bound:
         check_inputs(self.plan.mask.inputs, inputs, q)
 
     def bare(self) -> "Bound":
-        return Bound(self.plan, self.backend)
+        return Bound(self.plan, self.backend, self.routes)
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -115,7 +118,8 @@ class Bound:
     @cached_property
     def in_parts(self) -> "Bound":
         """What computes calls of some of the queries, from given inputs and those that `part_finder` finds."""
-        return Bound(replace(self.plan, mask=in_parts(self.plan.mask)), self.backend) if self.plan.mask.found else self
+        mask = self.plan.mask
+        return Bound(replace(self.plan, mask=in_parts(mask)), self.backend, mask.found) if mask.found else self
 
     def over(self, kind: type[Gathered], *sizes: int) -> "Over":
         """The mask over other tokens of such numbers, for the same backend."""
@@ -123,7 +127,8 @@ class Bound:
         with self.lock:
             if key not in self.others:
                 gathered = kind(self.plan.mask, *sizes)
-                self.others[key] = Over(gathered, Bound(make_plan(gathered.mask), self.backend), {})
+                routes = self.routes if kind is Chunk else ()  # packed queries have no row each
+                self.others[key] = Over(gathered, Bound(make_plan(gathered.mask), self.backend, routes), {})
             self.others.move_to_end(key)
             while len(self.others) > MOST_OTHERS:
                 self.others.popitem(last=False)
@@ -141,7 +146,7 @@ class Bound:
         return self.kernels["triton"] if self.backend == "auto" and serves(q, v) else self.first
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Bound, (self.plan, self.backend)
+        return Bound, (self.plan, self.backend, self.routes)
 
     def __deepcopy__(self, memo: object) -> "Bound":
         return self

@@ -4,6 +4,7 @@ See `maskdsl/ir/regroup.py`. Both are calls of the operator, and lead gradients 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -127,6 +128,7 @@ KEPT: WeakKeyDictionary[Bound, Regrouped | None] = WeakKeyDictionary()
 def two_passes(recipe: Bound) -> Regrouped | None:
     """How a recipe is computed in two passes, if it is. The reference is one thought, and stays one."""
     if recipe not in KEPT:
-        found = None if recipe.backend == "reference" else regrouping(recipe.plan.mask)
+        mask = recipe.plan.mask if not recipe.routes else replace(recipe.plan.mask, found=recipe.routes)
+        found = None if recipe.backend == "reference" else regrouping(mask)
         KEPT[recipe] = None if found is None else Regrouped(found, recipe.backend)
     return KEPT[recipe]
