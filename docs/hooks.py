@@ -35,9 +35,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         name = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
     for name, (file, words) in SHOWN.items():
-        data = Wanted(str(ROOT / file), words, heads=4).build().data
-        data["source"]["file"] = file
-        files.append(File.generated(config, f"pages/{name}.html", content=page_html(data, name)))
+        models = Wanted(str(ROOT / file), words, heads=4).build().models
+        models[0]["source"]["file"] = file
+        files.append(File.generated(config, f"pages/{name}.html", content=page_html(models, name)))
     return files
 
 

@@ -165,6 +165,7 @@ def view(
     ] = None,
     given: Given = None,
     random: Random = None,
+    tensors: Tensors = None,
     out: Annotated[
         str | None, Option("--out", metavar="PAGE", help="Write this file.", show_default="PATTERN.html")
     ] = None,
@@ -175,10 +176,11 @@ def view(
     ] = False,
     port: Annotated[int, Option("--port", help="With --watch: serve there.", show_default="any that is free")] = 0,
 ) -> None:
-    """Write a page that shows a pattern from the whole map down to single tokens."""
+    """Write a page that shows a pattern, or the layers of a stack, from the whole map down to single tokens."""
     from maskdsl.cli import page  # start-up time
 
-    wanted = page.Wanted(file, words or [], heads, head or [], order or [], block or [], given or [], random)
+    options = file, words or [], heads, head or [], order or [], block or [], given or [], random, tensors
+    wanted = page.Wanted(*options)
     page.view(wanted, out, opens, watch, port)
 
 

@@ -37,6 +37,8 @@ class Subject:
     """Only these heads."""
     notes: tuple[str, ...] = ()
     fixed: bool = False
+    layers: str = ""
+    """Which layers of a stack this is."""
 
 
 def page_data(subject: Subject) -> dict[str, Any]:
@@ -52,6 +54,7 @@ def page_data(subject: Subject) -> dict[str, Any]:
         "doc": first_sentence(mask.doc),
         "notes": [*subject.notes, *batch_notes(layouts[0][0].figures.batch)],
         "heads": mask.heads,
+        "layers": subject.layers,
         "source": source(subject.declaration),
         **pairs_data(subject.declaration, mask, subject.inputs, classes, blobs),
         "orders": orders_data(layouts, heads, subject.inputs, blobs),

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import html
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from string import Template
@@ -16,13 +17,13 @@ SCRIPTS = (
 """In the order in which they use each other."""
 
 
-def page_html(data: dict[str, Any] | None, title: str, watch: dict[str, Any] | None = None) -> str:
-    """The page of `page_data`; without data it has only what `watch` says.
+def page_html(models: Sequence[dict[str, Any]], title: str, watch: dict[str, Any] | None = None) -> str:
+    """The page of a pattern, or of the layers of a stack, from their `page_data`. Without any it says what `watch` has.
 
     `watch` has the state of the server that the page asks for changes: `version`, and `error` if there is one.
     """
     script, style = asset_script(), asset("page.css")
-    content = {"model": data, "watch": watch}
+    content = {"models": list(models), "watch": watch}
     return Template(asset("page.html")).substitute(
         title=html.escape(title),
         policy=policy(script, style, connects=watch is not None),

@@ -18,9 +18,10 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Built:
-    """The data of a page, and the files that it was made from."""
+    """A pattern or the different layers of a stack as `page_data` has them, and the files they were made from."""
 
-    data: dict[str, Any]
+    name: str
+    models: list[dict[str, Any]]
     files: tuple[Path, ...]
 
 
@@ -34,7 +35,7 @@ class Watched:
         self.build = build
         self.files = tuple(files)
         self.title = title
-        self.data: dict[str, Any] | None = None
+        self.models: list[dict[str, Any]] = []
         self.error: str | None = None
         self.version = 0
         self.stamps: dict[Path, tuple[int, int] | None] = {}
@@ -56,14 +57,14 @@ class Watched:
             named = (each.span.source.name for each in error.diagnostics if each.span is not None)
             self.files = tuple(dict.fromkeys((*self.files, *(Path(name) for name in named if Path(name).is_file()))))
         else:
-            self.data, self.error = built.data, None
+            self.models, self.error = built.models, None
             self.files = tuple(dict.fromkeys((*self.files[:1], *built.files)))
         self.stamps = {path: before[path] if path in before else stamp(path) for path in self.files}
         self.version += 1
 
     def page(self) -> str:
         state = self.state()
-        return page_html(self.data, self.title, watch=state)
+        return page_html(self.models, self.title, watch=state)
 
 
 def stamp(path: Path) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ import pytest
 
 from maskdsl.page.data import LARGEST_PAGE
 
+GEMMA = "examples/language/gemma.attn"
 MOBA = "examples/routing/moba.attn"
 PACKED = "examples/language/packed.attn"
 
@@ -27,7 +28,7 @@ def view(maskdsl, tmp_path):
         ended = maskdsl("view", *words, "--out", out)
         assert ended.code == 0, ended.err
         assert ended.out.startswith("wrote ")
-        return content(out)["model"], ended
+        return content(out)["models"][0], ended
 
     return call
 
@@ -68,6 +69,16 @@ def test_inputs_are_said(view, tmp_path):
     assert model["notes"] == [] and (figures["partial_tiles"], figures["full_tiles"]) == (4, 0)
 
 
+def test_the_layers_of_a_stack(maskdsl, tmp_path):
+    ended = maskdsl("view", GEMMA, "gemma3", "n=256", "--heads", "2", "--out", tmp_path / "page.html")
+    assert ended.code == 0, ended.err
+    models = content(tmp_path / "page.html")["models"]
+    assert [(each["layers"], each["name"]) for each in models] == [
+        ("layers 1-5", "local_layer"),
+        ("layer 6", "global_layer"),
+    ]
+
+
 def test_batches_are_said(view, pattern_file):
     file = pattern_file("pattern p(n = 8) { space tokens[n] input part: int[batch, tokens] attend same(part) }")
     np.save(values := Path(file).with_name("part.npy"), np.array([[0, 0, 0, 0, 1, 1, 1, 1], [0] * 8]))
@@ -91,7 +102,7 @@ LARGE = "error[E540]: the map of `causal_dense` is too large for a page: "
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["examples/language/gemma.attn", "gemma3"], "error[E520]"),
+        ([GEMMA, "gemma3", "--random", "1"], "error[E521]: `--random` is for patterns, and `gemma3` is a stack"),
         (["nowhere.attn"], "error[E120]"),
         ([CAUSAL, "n=2**23"], f"{LARGE}8,388,608 tokens"),
         ([CAUSAL, "n=2**20", "--block", "1"], f"{LARGE}1,048,576 tiles a side"),

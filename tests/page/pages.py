@@ -30,7 +30,7 @@ def grid_data(**options):
 def written(folder, data=None):
     """The address of the page."""
     path = folder / "page.html"
-    path.write_text(page_html(data or grid_data(), "grid"))
+    path.write_text(page_html([data or grid_data()], "grid"))
     return path.as_uri()
 
 

@@ -6,6 +6,7 @@ import pytest
 
 import maskdsl
 from maskdsl.page.data import Subject, page_data
+from maskdsl.page.html import page_html
 from tests.page.conftest import settle
 from tests.page.pages import GRID, allowed, grid_data, keys_of, written
 
@@ -147,11 +148,11 @@ def test_a_query_lights_its_keys(page):
     page.mouse.click(*point(page, 416, 300))
     assert page.locator("#chosen-title").inner_text() == "Keys of query image (12, 16)"
     assert page.locator("#chosen-text").inner_text() == f"{keys_of(416)} of 784 keys attended"
-    assert page.locator(".grid canvas").count() == 2
+    assert page.locator(".grid canvas").count() == 1  # all of the text is attended, which needs no picture
     assert page.evaluate("maskdsl.map.lit.runs").__len__() == 12  # the text, and five rows of the window
     settle(page)
     assert near(colours(page, [[416, 416]])[0], page.evaluate("maskdsl.colours.full"))
-    image = page.locator(".grid canvas").nth(1)
+    image = page.locator(".grid canvas")
     cell = image.bounding_box()["width"] / 32
     image.hover(position={"x": 14.5 * cell, "y": 11.5 * cell})
     assert "y\t12\t11\nx\t16\t14" in page.locator(".tokens").inner_text()
@@ -288,3 +289,19 @@ def test_only_the_heads_asked_for(opened, tmp_path):
     assert page.locator("#head option").all_inner_texts() == ["head 3"]
     page.mouse.click(*point(page, 416, 300))
     assert page.locator("#chosen-text").inner_text() == f"{keys_of(416, head=3)} of 784 keys attended"
+
+
+def test_layers_of_a_stack(opened, tmp_path):
+    text = "pattern a() { space t[64] attend causal } pattern b() { space t[64] attend window(9) }"
+    models = [
+        page_data(Subject(pattern.declaration, (pattern.bind().ir,), {}, layers=f"layer {number}"))
+        for number, pattern in enumerate(maskdsl.parse(text).values(), 1)
+    ]
+    path = tmp_path / "page.html"
+    path.write_text(page_html(models, "stack"))
+    page = opened(path.as_uri())
+    assert page.locator("#layer option").all_inner_texts() == ["1: a", "2: b"]
+    page.select_option("#layer", "1")
+    page.locator("h1").get_by_text("b").wait_for()
+    settle(page)
+    assert "5 to 9 of 64 keys" in page.locator("#summary").inner_text()

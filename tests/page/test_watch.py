@@ -100,7 +100,7 @@ def test_files_that_are_used_are_followed(tmp_path):
     save(tmp_path / "used.attn", "def near(size) = windw(size)\n")
     broken = watched.state()
     assert broken["version"] == 2 and "used.attn:1" in broken["error"]
-    assert watched.data is not None
+    assert len(watched.models) == 1
     save(tmp_path / "used.attn", "def near(size) = window(size) and causal\n")
     assert watched.state() == {"version": 3, "error": None}
     root.unlink()

@@ -2,6 +2,7 @@
 
 const STRIP = 512;
 const GAP = 1;
+const LARGEST_CELL = 14;
 
 /** One figure for each space of keys. `attended` has a number for each key in declared order, `query` is the position
  * of the query among the keys, or -1. `act` has what pointing at a key, and choosing it, does. */
@@ -30,8 +31,9 @@ function grid(space, isNamed, attended, query, colours, act) {
   const axes = space.axes.map(([name, length]) => `${name} ${count(length)}`).join(" × ");
   const text = `${isNamed ? `${space.name}: ` : ""}${count(found)} of ${count(space.size)} keys`;
   box.append(element("p", { class: "quiet" }, `${text}${lengths.length > 1 ? `, ${axes}` : ""}${shape.caption}`));
-  if (found === 0) return box;
+  if (found === 0 || (isNamed && found === space.size)) return box;
   const frame = element("div", { class: "frame" });
+  frame.style.maxWidth = shape.flat ? "none" : `${shape.width * LARGEST_CELL}px`;
   frame.append(canvas);
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `${text} attended, on a grid of ${axes}`);

@@ -3,7 +3,9 @@
 const content = JSON.parse(byId("data").textContent);
 
 class Page {
-  constructor(model, columns, tables, blobs) {
+  constructor(layer, columns, tables, blobs) {
+    const model = content.models[layer];
+    this.layer = layer;
     this.model = model;
     this.blobs = blobs;
     this.evaluator = new Evaluator(model, columns, tables);
@@ -39,6 +41,7 @@ class Page {
     byId("notes").replaceChildren(...model.notes.map((note) => element("li", {}, note)));
     showSource(model.source);
     this.restore();
+    this.fillLayers();
     this.fill("head", model.classes.map((each) => each.name));
     this.fill("order", model.orders.map((each) => (each.name === "declared" ? "as declared" : each.name)));
     this.fill("block", model.orders[0].blocks.map((each) => each.size.join(" × ")));
@@ -59,6 +62,19 @@ class Page {
       this.chosen[what] = Number(select.value);
       await this.show();
       say(byId("summary").textContent);
+    });
+  }
+
+  /** Layers of a stack, each a page of its own. */
+  fillLayers() {
+    const select = byId("layer"), { models } = content;
+    byId("layers").hidden = models.length === 1;
+    select.replaceChildren(...models.map(({ layers, name }, number) => element("option", { value: String(number) }, `${layers.replace(/^layers? /, "")}: ${name}`)));
+    select.value = String(this.layer);
+    select.addEventListener("change", () => {
+      this.layer = Number(select.value);
+      this.keep();
+      location.reload();
     });
   }
 
@@ -192,6 +208,7 @@ class Page {
       head: model.classes[chosen.head].name, order: model.orders[chosen.order].name, block: model.orders[0].blocks[chosen.block].size.join("x"),
     });
     if (this.query !== null) names.set("query", String(this.query));
+    if (this.layer > 0) names.set("layer", String(this.layer));
     history.replaceState(null, "", `#${names}`);
   }
 
@@ -228,13 +245,13 @@ function say(text) {
   byId("live").textContent = text;
 }
 
-async function loaded(model) {
-  const blobs = new Blobs(model.blobs), columns = { query: {}, key: {} }, tables = {};
+async function loaded(layer) {
+  const model = content.models[layer], blobs = new Blobs(model.blobs), columns = { query: {}, key: {} }, tables = {};
   for (const [side, { columns: known }] of [["query", model.queries], ["key", model.keys]])
     for (const [name, numbers] of Object.entries(known))
       columns[side][name] = await Promise.all(numbers.map((number) => blobs.get(number)));
   for (const [name, { shape, values }] of Object.entries(model.tables)) tables[name] = { shape, values: await blobs.get(values) };
-  return new Page(model, columns, tables, blobs);
+  return new Page(layer, columns, tables, blobs);
 }
 
 async function start() {
@@ -242,9 +259,10 @@ async function start() {
   startTheme(() => page);
   byId("help-button").addEventListener("click", () => byId("help").showModal());
   if (content.watch) watch(content.watch);
-  if (!content.model) return;
+  if (content.models.length === 0) return;
   if (typeof DecompressionStream === "undefined") return showProblem("It cannot unpack compressed data. Browsers of 2023 and later can.", "This browser is too old for this page");
-  page = await loaded(content.model);
+  const layer = Number(new URLSearchParams(location.hash.slice(1)).get("layer"));
+  page = await loaded(layer in content.models ? layer : 0);
   byId("page").hidden = false;
   await page.open();
   window.maskdsl = page;
