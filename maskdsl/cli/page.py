@@ -8,23 +8,24 @@ from pathlib import Path
 from maskdsl.api import Mask
 from maskdsl.cli.consoles import output
 from maskdsl.cli.files import write
-from maskdsl.cli.looks import bound, stack_inputs
+from maskdsl.cli.looks import bound, layer_in_orders
 from maskdsl.cli.request import (
     SYNTHETIC_SEED,
     Request,
     StackRequest,
-    order_words,
     read_arrays,
     read_block,
     read_heads,
     read_subject,
 )
-from maskdsl.cli.selection import Arrays, Looked, look
+from maskdsl.cli.selection import Arrays, look, look_at_layers
 from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NotForStacks
 from maskdsl.errors.page import NoPort
-from maskdsl.ir.inputs import layer_inputs, relation_inputs
+from maskdsl.ir.candidates import selects
+from maskdsl.ir.inputs import relation_inputs
+from maskdsl.ir.layers import find_in_layers
 from maskdsl.ir.mask import MaskIR
 from maskdsl.page.data import Subject, page_data
 from maskdsl.page.html import page_html
@@ -66,19 +67,19 @@ class Wanted:
     def pattern(self, request: Request) -> Subject:
         masks = list(bound(request, self.heads, self.orders))
         looked = look(masks, self.given, self.seed, self.tensors)
-        return self.subject(looked.masks, looked.inputs, self.notes(masks[0].ir, looked))
+        notes = self.notes(masks[0].ir, looked.masks[0].ir, bool(looked.least))
+        return self.subject(looked.masks, looked.inputs, notes)
 
     def layers(self, request: StackRequest) -> Iterator[Subject]:
         """The different layers of a stack."""
-        if self.seed is not None or self.tensors is not None:
-            option = "--random" if self.tensors is None else "--tensors"
-            raise AttnError(NotForStacks(option=option, name=request.stack.name))
+        if self.tensors is not None:
+            raise AttnError(NotForStacks(option="--tensors", name=request.stack.name))
         stack = request.bind(self.heads)
-        inputs = layer_inputs(stack.ir, stack_inputs(stack, self.given))
-        for number, (mask, own) in enumerate(zip(stack.different, inputs, strict=True)):
-            masks = [mask.with_order(order_words(order)) for order in self.orders] or [mask]
-            found = self.subject(masks, own, self.notes(mask.ir, None))
-            yield replace(found, layers=layers_text(stack.ir, number))
+        looked = look_at_layers(stack.ir, self.given, self.seed)
+        for number, inputs in enumerate(find_in_layers(looked.stack, looked.inputs)):
+            masks = layer_in_orders(stack, number, self.orders, looked)
+            notes = self.notes(stack.different[number].ir, masks[0].ir, looked.open)
+            yield replace(self.subject(masks, inputs, notes), layers=layers_text(stack.ir, number))
 
     def subject(self, masks: Sequence[Mask], inputs: Arrays, notes: Iterable[str]) -> Subject:
         return Subject(
@@ -90,15 +91,15 @@ class Wanted:
             fixed=bool(self.orders),
         )
 
-    def notes(self, mask: MaskIR, looked: Looked | None) -> Iterator[str]:
-        """What readers of the page should know about where its values come from."""
+    def notes(self, mask: MaskIR, shown: MaskIR, candidates: bool) -> Iterator[str]:
+        """What readers of the page should know about where its values come from: of a mask as `shown`."""
         arrays = read_arrays(self.given)
-        if looked is not None and looked.least:
+        if selects(mask) and candidates:
             yield "Routes select in the queries and keys of a call: these are all pairs that may be selected."
-        elif looked is not None and looked.selections and self.seed is not None and not {"q", "k"} & arrays.keys():
+        elif selects(mask) and self.seed is not None and self.tensors is None and not {"q", "k"} & arrays.keys():
             yield f"What routes select is found in random queries and keys (seed {self.seed})."
-        needed = relation_inputs(mask, arrays) - arrays.keys()
-        made = [each.name for each in mask.given if each.name in needed]
+        needed = relation_inputs(shown, arrays) - arrays.keys()
+        made = [each.name for each in shown.given if each.name in needed]
         if made and self.tensors is None:
             yield f"Values of {', '.join(made)} are made up (seed {SYNTHETIC_SEED}); --input gives real ones."
 

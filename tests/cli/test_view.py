@@ -102,7 +102,10 @@ LARGE = "error[E540]: the map of `causal_dense` is too large for a page: "
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([GEMMA, "gemma3", "--random", "1"], "error[E521]: `--random` is for patterns, and `gemma3` is a stack"),
+        (
+            [GEMMA, "gemma3", "--tensors", "x.safetensors"],
+            "error[E521]: `--tensors` is for patterns, and `gemma3` is a stack",
+        ),
         (["nowhere.attn"], "error[E120]"),
         ([CAUSAL, "n=2**23"], f"{LARGE}8,388,608 tokens"),
         ([CAUSAL, "n=2**20", "--block", "1"], f"{LARGE}1,048,576 tiles a side"),
