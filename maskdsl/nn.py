@@ -43,9 +43,11 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.kv_heads = heads if kv_heads is None else kv_heads
+        check(embed_dim, head_dim, heads, self.kv_heads)
         self.head_dim = embed_dim // heads if head_dim is None else head_dim
+        if rope is not None and self.head_dim % 2:
+            raise AttnError(errors.OddHeadDim())
         self.rope = rope
-        check(embed_dim, head_dim, heads, self.kv_heads, rope is not None and self.head_dim % 2 == 1)
         choices = Choices("SelfAttention", pattern, parameters, follow, backend)
         choices.check()
         self.attention = choices.attention(None, None, heads)
@@ -93,14 +95,12 @@ class SelfAttention(nn.Module):
         return f"heads={self.heads}{shared}, attention={self.attention!r}"
 
 
-def check(embed_dim: int, head_dim: int | None, heads: int, kv_heads: int, odd: bool) -> None:
+def check(embed_dim: int, head_dim: int | None, heads: int, kv_heads: int) -> None:
     """Raises if features and heads do not go together."""
     if heads < 1 or (head_dim is None and embed_dim % heads):
         raise AttnError(errors.UnevenHeads(what=f"{embed_dim} features", heads=heads))
     if kv_heads < 1 or heads % kv_heads:
         raise AttnError(errors.UnevenHeads(what=f"{heads} heads", heads=kv_heads))
-    if odd:
-        raise AttnError(errors.OddHeadDim())
 
 
 def turns(tokens: int, dim: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:

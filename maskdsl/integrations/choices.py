@@ -34,6 +34,8 @@ class Choices:
         """Raises for what can be seen before there is a model."""
         if isinstance(self.choice, Mapping):
             chosen = [*self.choice.values()]
+            if not chosen:
+                raise AttnError(errors.NotAPattern(found="mapping without any"))
         else:
             chosen = [] if callable(self.choice) and not isinstance(self.choice, OneChoice) else [self.choice]
         for each in chosen:

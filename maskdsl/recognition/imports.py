@@ -26,6 +26,8 @@ from maskdsl.recognition.predicates import CHUNK, Predicate, evaluated
 
 TABLE = "pairs"
 DOCUMENT = "document"
+REAL = "real"
+"""The names of inputs. A token is real that is no padding."""
 FEW_ROWS = 16
 FEWEST_TOKENS = 4
 """Fewer of them form no grid."""
@@ -49,7 +51,7 @@ class Imported:
     text: str
     """The whole pattern as an `.attn` text."""
     inputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """What `mask` has to be given: the documents of tokens, or the pairs themselves."""
+    """What `mask` has to be given: the documents of tokens, which are real, or the pairs themselves."""
 
 
 def from_dense(array: ArrayLike, *, grid: tuple[int, ...] | None = None) -> Imported:
@@ -57,7 +59,7 @@ def from_dense(array: ArrayLike, *, grid: tuple[int, ...] | None = None) -> Impo
 
     Arrays of NumPy or torch, nested lists; also floats that are added to scores, zero and minus infinity. Found are
     dense and causal masks, windows, bands, dilated and strided ones, powers of two, blocks, neighbourhoods, prefixes,
-    first tokens that all attend, packed documents, each for every head; on grids of two and three axes too: all that
+    first tokens that all attend, packed documents and padding; on grids of two and three axes too: all that
     the length allows are tried, or the one that `grid` says. Raises `AttnError`.
     """
     pairs = as_pairs(array)
@@ -88,7 +90,10 @@ def as_pairs(array: ArrayLike) -> Pairs:
     """Bool [batch, heads, queries, keys], with one entry or head where all are equal."""
     if hasattr(array, "detach"):
         array = array.detach().cpu().numpy()
-    found = np.asarray(array)
+    try:
+        found = np.asarray(array)
+    except ValueError as error:
+        raise AttnError(errors.NotPairs(found="has rows of different lengths")) from error
     if found.ndim not in (2, 3, 4) or not found.size:
         raise AttnError(errors.NotPairs(found=f"has the shape {found.shape}"))
     if found.dtype.kind == "f":
@@ -155,25 +160,32 @@ def by_head(relations: list[str]) -> str:
 
 
 def packed(pairs: Pairs) -> Iterator[Imported]:
-    """Documents that follow each other, within which distance decides."""
+    """Documents that follow each other, or keys that are padding, where distance decides besides."""
     batch, heads, length, keys = pairs.shape
-    if heads > 1 or length != keys or not pairs[:, 0].diagonal(axis1=1, axis2=2).all():
+    if heads > 1 or length != keys:
         return
-    beside = pairs[:, 0, np.arange(1, length), np.arange(length - 1)]
-    document = np.concatenate([np.zeros((batch, 1), int), np.cumsum(~beside, axis=1)], axis=1)
-    same = document[:, :, None] == document[:, None, :]
-    relation = band_relation(widest(pairs[:, 0], same))
-    if relation is None:
-        return
-    relation = f"same({DOCUMENT})" if relation == "all -> all" else f"{relation} and same({DOCUMENT})"
-    given = document if batch > 1 else document[0]
-    made = bound(relation, pairs.shape, inputs={DOCUMENT: given})
-    if equals(made, pairs):
-        yield made
+    own = pairs[:, 0]
+    if own.diagonal(axis1=1, axis2=2).all():
+        beside = own[:, np.arange(1, length), np.arange(length - 1)]
+        document = np.concatenate([np.zeros((batch, 1), int), np.cumsum(~beside, axis=1)], axis=1)
+        yield from within(pairs, document[:, :, None] == document[:, None, :], f"same({DOCUMENT})", DOCUMENT, document)
+    real = np.asarray(own.any(1))
+    if real.any():
+        yield from within(pairs, np.broadcast_to(real[:, None], own.shape), f"k.{REAL}", REAL, real)
+
+
+def within(pairs: Pairs, inside: Pairs, relation: str, name: str, values: NDArray[Any]) -> Iterator[Imported]:
+    """The relation that an input [batch, tokens] makes, which holds `inside`, and one of distances."""
+    band = band_relation(widest(pairs[:, 0], inside))
+    if band is not None:
+        relation = relation if band == "all -> all" else f"{band} and {relation}"
+        made = bound(relation, pairs.shape, inputs={name: values if len(values) > 1 else values[0]})
+        if equals(made, pairs):
+            yield made
 
 
 def widest(pairs: Pairs, same: Pairs) -> Pairs:
-    """Pairs [length, length] by distance alone: as in documents, and further than these are long as at their ends."""
+    """Pairs [length, length] by distance alone: as in `same`, [batch, length, length]; further away as at its ends."""
     length = pairs.shape[-1]
     apart = np.subtract.outer(np.arange(length), np.arange(length)) + length - 1
     seen, refused = np.zeros((2, 2 * length - 1), dtype=bool)
@@ -207,6 +219,7 @@ def bound(
     leading = [name for name, count in zip(("batch", "heads"), size, strict=False) if count > 1]
     declared = {
         DOCUMENT: f"input {DOCUMENT}: int[{', '.join([*leading, 'tokens'])}]",
+        REAL: f"input {REAL}: bool[{', '.join([*leading, 'tokens'])}]",
         TABLE: f"input {TABLE}: bool[{', '.join([*leading, 'n', 'n' if size[2] == size[3] else 'm'])}]",
     }
     values = ", ".join(f"{name} = {length}" for name, length in parameters.items())

@@ -18,6 +18,8 @@ CHUNK = 1 << 20
 
 def evaluated(function: Predicate, size: tuple[int, int, int, int]) -> Pairs:
     """Bool [batch, heads, queries, keys]; so many rows at once that what it makes on the way stays small."""
+    if min(size) < 1:
+        raise AttnError(errors.NotPairs(found=f"has the shape {size}"))
     pairs = np.empty(size, dtype=bool)
     step = max(1, CHUNK // size[3])
     for entry, head in np.ndindex(size[:2]):

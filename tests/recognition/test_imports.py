@@ -143,7 +143,21 @@ def test_what_people_have():
         assert maskdsl.from_dense(array).pattern == "causal"
 
 
-@pytest.mark.parametrize("array", [np.ones(4, bool), np.ones((2, 2)) * 0.5, np.full((2, 2), 3), np.array([["a"]]), []])
+def test_padding():
+    """On either side, and in the middle; queries that are padding attend as others do."""
+    causal = line("causal", 30).dense()
+    real = np.ones((3, 30), bool)
+    real[0, :9], real[1, 22:], real[2, 4:7] = False, False, False
+    imported = maskdsl.from_dense((causal & real[:, None])[:, None])
+    assert imported.pattern == "causal and k.real"
+    assert imported.inputs["real"].tolist() == real.tolist()
+    assert maskdsl.from_dense(np.broadcast_to(real[0], (30, 30))).pattern == "k.real"
+
+
+NO_MASKS = [np.ones(4, bool), np.ones((2, 2)) * 0.5, np.full((2, 2), 3), np.array([["a"]]), [], [[True], [True, False]]]
+
+
+@pytest.mark.parametrize("array", NO_MASKS)
 def test_what_is_no_mask(array):
     with pytest.raises(maskdsl.AttnError, match="E620"):
         maskdsl.from_dense(array)
@@ -165,6 +179,8 @@ def test_predicates_of_tensors_and_of_numbers():
     imported = maskdsl.from_mask_mod(lambda b, h, q, k: (q - k).abs() <= 2 + h, 40, heads=2)
     assert imported.pattern == "(window(5)) if head < 1 else (window(7))"
     assert maskdsl.from_mask_mod(lambda b, h, q, k: True, 5, keys=7).pattern == "all -> all"
+    with pytest.raises(maskdsl.AttnError, match="E620"):
+        maskdsl.from_mask_mod(packed, 0)
     with pytest.raises(maskdsl.AttnError, match=r"E622[\s\S]*IndexError"):
         maskdsl.from_mask_mod(lambda b, h, q, k: document[q + 1] == 0, 40)
 
