@@ -1,11 +1,14 @@
 """What `mkdocs build` does beside turning Markdown into pages.
 
-The commands are described by the command line itself, and sections of the README stand on pages of their own. The
-files that are linked to come along, and a few examples as pages of `maskdsl view`.
+Commands and errors are described by the code itself, and sections of the README stand on pages of their own. The files
+that are linked to come along, and a few examples as pages of `maskdsl view`.
 """
 
 import re
+from html import escape
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import click
 from mkdocs.config.defaults import MkDocsConfig
@@ -13,12 +16,15 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from typer.main import get_command
 
+from maskdsl import errors as catalogue
 from maskdsl.cli.app import app
 from maskdsl.cli.page import Wanted
+from maskdsl.diagnostics import Diagnostic
 from maskdsl.page.html import page_html
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = "<!-- commands -->"
+ERRORS = "<!-- errors -->"
 SECTION = re.compile(r"<!-- readme: ([^>]+) -->")
 LINKED = ("examples/**/*.attn", "examples/*.ipynb", "grammar/std.attn")
 SHOWN = {
@@ -46,7 +52,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     markdown = SECTION.sub(lambda match: section(match[1]), markdown)
     markdown = re.sub(r"\[([^\]]*)\]\(\.\./examples\)", r"`\1`", markdown)
     markdown = markdown.replace("](../examples/", "](examples/").replace("](docs/", "](")
-    return markdown.replace(COMMANDS, commands()) if COMMANDS in markdown else markdown
+    for place, made in ((COMMANDS, commands), (ERRORS, errors)):
+        markdown = markdown.replace(place, made()) if place in markdown else markdown
+    return markdown
 
 
 def section(title: str) -> str:
@@ -72,6 +80,26 @@ def _command(name: str, command: click.Command, parent: click.Context) -> str:
     lines = [f"## {name}", (command.help or "").strip(), f"```text\n{usage}\n```"]
     table = ["| argument or option | meaning |", "| --- | --- |", *(_row(*row) for row in rows if row is not None)]
     return "\n\n".join([*lines, "\n".join(table)])
+
+
+def errors() -> str:
+    """Every declared error by its code, each module of the catalogue under what it says it is about."""
+    parts: list[tuple[str, str]] = []
+    for module in (import_module(f"{catalogue.__name__}.{each.name}") for each in iter_modules(catalogue.__path__)):
+        kinds = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
+        rows = sorted((each.code, each.message, each.help) for each in kinds if issubclass(each, Diagnostic))
+        about = re.search(r"what can be wrong (.*?)(?:\. Raised|\.$)", module.__doc__ or "", re.I | re.S)
+        assert about is not None, module
+        lines = ["| code | message | what to do |", "| --- | --- | --- |"]
+        lines += [f"| {' | '.join(map(_literal, row))} |" for row in rows]
+        parts.append((rows[0][0], f"## {about[1][0].upper()}{about[1][1:]}\n\n" + "\n".join(lines)))
+    return "\n\n".join(part for _, part in sorted(parts))
+
+
+def _literal(template: str) -> str:
+    """A message as HTML: no part of it, such as `{name}`, means anything to Markdown."""
+    plain = escape(template).replace("|", "&#124;").replace("{", "&#123;").replace("}", "&#125;").replace("*", "&#42;")
+    return re.sub("`([^`]*)`", r"<code>\1</code>", plain)
 
 
 def _row(names: str, said: str) -> str:

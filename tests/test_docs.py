@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -138,4 +139,14 @@ def test_the_site_describes_every_command_and_has_the_examples(site):
     assert (site / "examples/language/longformer.attn").is_file()
     assert 'src="pages/longformer.html"' in (site / "page.html").read_text()
     assert "connect-src 'none'" in (site / "pages/longformer.html").read_text()
-    assert "Mask.with_order" in (site / "python.html").read_text()
+    assert 'id="maskdsl.api.patterns.Mask.with_order"' in (site / "python.html").read_text()
+
+
+def test_the_site_has_all_public_names_and_all_errors(site):
+    text = (site / "python.html").read_text()
+    for name, home in package.HOMES.items():
+        assert re.search(rf'id="{re.escape(home)}[\w.]*\.{name}"', text), name
+    text = (site / "errors.html").read_text()
+    declared = {each for path in ROOT.glob("maskdsl/errors/*.py") for each in re.findall(r'"(E\d+)"', path.read_text())}
+    assert len(declared) > 150 and all(f"<td>{code}</td>" in text for code in declared)
+    assert "there is no token <code>{token}</code>" in unescape(text)

@@ -20,7 +20,9 @@ from maskdsl.syntax.program import Program, program_from_text, standard_library
 HEADS = 4
 """Enough for patterns whose heads differ."""
 MOST_REPAIRS = 20
-"""So many lines may be left out of a text before none of it is understood."""
+"""So many lines may be left out of a text before none of it is understood; fewer where it is long."""
+MOST_REPAIRED = 200_000
+"""Characters that are looked at again, all repairs together."""
 BEGIN = re.compile(r"\n(?:[ \t]*##[^\n]*\n)*[ \t]*(?:use|def|pattern|stack)\b")
 LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -73,12 +75,12 @@ def uri_of(source: Source) -> str | None:
 def readable(text: str) -> str:
     """The text with blanks in place of all lines that are no part of the language; empty if there are too many."""
     found = _closed(text)
-    for _ in range(MOST_REPAIRS):
+    for _ in range(min(MOST_REPAIRS, MOST_REPAIRED // max(len(text), 1))):
         if found.mistake is None:
-            return found.text
+            break
         repairs = [_closed(each) for each in _repairs(found, text)]
         found = max(repairs, key=lambda each: each.reach, default=_Read("", None))
-    return ""
+    return found.text if found.mistake is None else ""
 
 
 class _Read(NamedTuple):

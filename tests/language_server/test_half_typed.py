@@ -81,6 +81,14 @@ def test_what_is_not_half_typed_is_understood():
             assert {"f", "p"} <= set(names), text
 
 
+def test_long_texts_are_read_but_hardly_repaired():
+    declaration = "def some_macro(a, b) = a + b  # as long as most\n"
+    text = declaration * 30
+    assert readable(text) == text and readable(text + "def\n").startswith(text)
+    long = "# a line of a comment\n" * 10_000 + declaration
+    assert readable(long) == long and readable(long + "def\n") == ""
+
+
 def test_places_in_units_of_the_protocol():
     text = "aé\U0001d11eb\r\nc\rd\n\ne"
     lines = Lines(text)
