@@ -86,7 +86,9 @@ def errors() -> str:
     """Every declared error by its code, each module of the catalogue under what it says it is about."""
     parts: list[tuple[str, str]] = []
     for module in (import_module(f"{catalogue.__name__}.{each.name}") for each in iter_modules(catalogue.__path__)):
-        kinds = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
+        kinds = [
+            each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__
+        ]
         rows = sorted((each.code, each.message, each.help) for each in kinds if issubclass(each, Diagnostic))
         about = re.search(r"what can be wrong (.*?)(?:\. Raised|\.$)", module.__doc__ or "", re.I | re.S)
         assert about is not None, module
