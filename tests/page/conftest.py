@@ -10,8 +10,9 @@ CHROMIUM = next(
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser():
+    """Closed before other tests run: while it is open, its event loop is in the way of theirs."""
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine")
     playwright = pytest.importorskip("playwright.sync_api")
