@@ -15,10 +15,13 @@ from maskdsl.analysis.stats import Stats, stats
 from maskdsl.analysis.tiles import tiles
 from maskdsl.bind import bind
 from maskdsl.display import Displayed
+from maskdsl.ir.candidates import unscored
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.layers import find_in_mask
 from maskdsl.ir.mask import Input, MaskIR
+from maskdsl.ir.routes import Rank
+from maskdsl.ir.routing import find
 from maskdsl.orders import BestOrder, best_order, settled
 from maskdsl.prediction import Prediction, predict_mask
 from maskdsl.syntax.program import Program
@@ -26,6 +29,8 @@ from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
 
 if TYPE_CHECKING:
     from maskdsl.analysis.field import Field
+    from maskdsl.analysis.guarantees import Guarantee
+    from maskdsl.analysis.selection import Selection
     from maskdsl.runtime.attention import Attention, FollowingAttention
 
 
@@ -140,6 +145,24 @@ class Mask(Displayed):
     def stats(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> Stats:
         """Density, block density, waste, FLOPs, bytes and the bound of the speed-up, all exact."""
         return stats(self.ir, block=block, inputs=self._arrays(inputs))
+
+    def guarantee(self, **inputs: ArrayLike) -> Guarantee:
+        """Where routes select: bounds on the keys of a query and on the density, whatever they select.
+
+        From the inputs that decide candidates and counts. The lower bounds hold while scores are finite.
+        """
+        from maskdsl.analysis.guarantees import guarantee  # start-up time
+
+        arrays, wanted = arrays_of(inputs), relation_inputs(unscored(self.ir))
+        needed = wanted & {each.name for each in self.ir.given}
+        return guarantee(self.ir, find(self.ir, input_arrays(self.ir, arrays, needed), wanted=wanted))
+
+    def selections(self, **inputs: ArrayLike) -> tuple[Selection, ...]:
+        """What each route selects in `q` and `k`: how many groups, their load, and what heads have in common."""
+        from maskdsl.analysis.selection import selections  # start-up time
+
+        wanted = [each.name for each in self.ir.found if not isinstance(each, Rank)]
+        return selections(self.ir, input_arrays(self.ir, self._arrays(inputs), wanted))
 
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> Prediction:
         """Seconds that kernels should take forward and backward, and why: from exact tiles and the GPU's datasheet.

@@ -15,8 +15,7 @@ from maskdsl.cli.request import SYNTHETIC_SEED, Inputs, complete, complete_all, 
 from maskdsl.cli.tensors import read_tensors
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.tensors import OtherHeads, TooManyScores
-from maskdsl.ir.candidates import least, most, selects
-from maskdsl.ir.expressions import Constant
+from maskdsl.ir.candidates import least, most, selects, unscored
 from maskdsl.ir.inputs import batch_entries, input_arrays, relation_inputs
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.nan_scores import nan_scores
@@ -69,7 +68,7 @@ def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors:
     given_whole = needed.isdisjoint({each.name for each in mask.given} - arrays.keys())
     blank = not random and not vectors and given_whole and not reads_vectors(mask, needed - arrays.keys())
     if selects(mask) and not (random or blank or len(vectors) == len(VECTORS)):
-        needed = inputs_of([unscored(each) for each in masks], arrays)
+        needed = inputs_of([replace(each, ir=unscored(each.ir)) for each in masks], arrays)
     inputs = complete(mask, arrays, needed, dim=RANDOM_DIM if q is None else q.shape[-1])
     input_arrays(mask, inputs.arrays, ())  # whether they fit
     tell(inputs)
@@ -127,14 +126,6 @@ def selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: fro
 def inputs_of(masks: Sequence[Mask], arrays: Arrays) -> frozenset[str]:
     """Of all inputs, and of what is found, that which decides pairs and orders."""
     return frozenset[str]().union(*(relation_inputs(mask.ir, arrays) for mask in masks))
-
-
-def unscored(mask: Mask) -> Mask:
-    """For candidates: no score reads anything."""
-    found = (
-        replace(each, score=Constant(0.0), products=()) if isinstance(each, Route) else each for each in mask.ir.found
-    )
-    return replace(mask, ir=replace(mask.ir, found=tuple(found)))
 
 
 def from_file(masks: Sequence[Mask], arrays: Arrays, file: str) -> dict[str, Array]:

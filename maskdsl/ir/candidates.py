@@ -10,6 +10,7 @@ from maskdsl.ir.expressions import (
     FALSE,
     TRUE,
     Apply,
+    Constant,
     Coordinate,
     Expression,
     Read,
@@ -38,6 +39,14 @@ def most(mask: MaskIR) -> MaskIR:
 def least(mask: MaskIR) -> MaskIR:
     """The pairs that every call attends."""
     return _bound(mask, False)
+
+
+def unscored(mask: MaskIR) -> MaskIR:
+    """With the same candidates and numbers of selected groups, and scores that read nothing."""
+    found = (
+        replace(each, score=Constant(0.0), products=()) if isinstance(each, Route) else each for each in mask.found
+    )
+    return replace(mask, found=tuple(found))
 
 
 def with_all(mask: MaskIR, route: Route) -> MaskIR:

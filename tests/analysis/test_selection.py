@@ -8,6 +8,7 @@ import pytest
 import maskdsl
 from maskdsl.analysis import selection
 from maskdsl.analysis.selection import selections
+from maskdsl.diagnostics import AttnError
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.routing import find
 from maskdsl.synthetic import synthetic_inputs
@@ -100,3 +101,21 @@ def test_groups_without_tokens_do_not_count():
     (picked,) = selections(mask, inputs)
     assert (picked.query_groups, picked.key_groups) == (4, 4)
     assert picked.heads[0].chosen.mean == 0.75
+
+
+def test_from_python():
+    mask = maskdsl.load(EXAMPLES / "moba.attn")["moba"].bind(n=70, block=16, top=3, heads=3)
+    q, k = np.random.default_rng(0).normal(size=(2, 2, 3, 70, 8))
+    (past,) = mask.selections(q=q, k=k)
+    assert past == selections(mask.ir, find(mask.ir, {}, q, k))[0]
+    bounds = mask.guarantee().heads[0]
+    assert bounds.least_density <= mask.stats(q=q, k=k).heads[0].density <= bounds.most_density
+    with pytest.raises(AttnError, match="E451"):
+        mask.selections()
+    with pytest.raises(AttnError, match="E407"):
+        mask.selections(q=q[:, :, 1:], k=k)
+    gated = maskdsl.load(EXAMPLES / "proxy.attn")["proxy_budget"].bind(n=64, block=8, heads=2)
+    with pytest.raises(AttnError, match=r"E410.*`budget`"):
+        gated.guarantee()
+    few, many = gated.guarantee(budget=np.array([1, 4])).heads
+    assert few.most_keys == 16 and many.most_keys == 40
