@@ -29,7 +29,7 @@ from maskdsl.view.stacks import layers_text, stack_title
 from maskdsl.view.svg import svg
 
 WRITERS: Mapping[str, Callable[[Scene], bytes]] = {".png": pixels, ".svg": svg, ".pdf": pdf}
-MOST_TOKENS = 2048
+MOST_TOKENS = 1024
 """Of either side, where single pairs are drawn."""
 MOST_AROUND = 1 << 16
 """Keys that are drawn one by one around a query."""

@@ -43,23 +43,20 @@ class Grid:
         return int(self.numbers.shape[0]) * self.cell
 
     def runs(self) -> dict[int, Array]:
-        """For each colour its boxes [boxes, 4]: x, y, width, height. Neighbours in a row are one box."""
-        rows, columns = self.numbers.shape
+        """For each colour its boxes [boxes, 4]: x, y, width, height. Equal neighbours, and equal rows, are one."""
+        tops = np.flatnonzero(np.append(True, np.any(self.numbers[1:] != self.numbers[:-1], axis=1)))
+        heights = np.diff(np.append(tops, len(self.numbers)))
+        different = self.numbers[tops]
+        rows, columns = different.shape
         changes = np.ones((rows, columns), dtype=bool)
-        changes[:, 1:] = self.numbers[:, 1:] != self.numbers[:, :-1]
+        changes[:, 1:] = different[:, 1:] != different[:, :-1]
         starts = np.flatnonzero(changes)
+        row, column = np.divmod(starts, columns)
         lengths = np.diff(np.append(starts, rows * columns))
-        place = np.stack(
-            [
-                self.x + starts % columns * self.cell,
-                self.y + starts // columns * self.cell,
-                lengths * self.cell,
-                np.full_like(starts, self.cell),
-            ],
-            axis=1,
-        )
-        numbers = self.numbers.reshape(-1)[starts]
-        return {int(number): place[numbers == number] for number in np.unique(numbers)}
+        place = np.stack([self.x + column * self.cell, self.y + tops[row] * self.cell], axis=1)
+        boxes = np.concatenate([place, np.stack([lengths, heights[row]], axis=1) * self.cell], axis=1)
+        numbers = different.reshape(-1)[starts]
+        return {int(number): boxes[numbers == number] for number in np.unique(numbers)}
 
 
 @dataclass(frozen=True)

@@ -62,10 +62,11 @@ def test_single_tokens_are_those_of_the_meaning(maskdsl, tmp_path):
     dense = library.load(CSWIN)["cswin"].bind(h=4, w=4, stripe=2, heads=4).dense(head=3)
     found = np.zeros((16, 16), dtype=bool)
     (path,) = re.findall(r'<path fill="#006970" d="([^"]*M[^"]*)"/>\n</g>\n<rect x="\d', out.read_text())
-    boxes = [tuple(map(int, box)) for box in re.findall(r"M(\d+) (\d+)h(\d+)v30", path)]
-    corner = 24 + 52, min(y for _, y, _ in boxes)
-    for x, y, width in boxes:
-        found[(y - corner[1]) // 30, (x - corner[0]) // 30 : (x - corner[0] + width) // 30] = True
+    boxes = [tuple(map(int, box)) for box in re.findall(r"M(\d+) (\d+)h(\d+)v(\d+)", path)]
+    corner = 24 + 52, min(y for _, y, _, _ in boxes)
+    for x, y, width, height in boxes:
+        row, column = (y - corner[1]) // 30, (x - corner[0]) // 30
+        found[row : row + height // 30, column : column + width // 30] = True
     np.testing.assert_array_equal(found, dense)
 
 
