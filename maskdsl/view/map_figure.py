@@ -145,10 +145,10 @@ def density_line(drawn: Drawn, cards: Sequence[int]) -> str:
 def counts_line(drawn: Drawn, scale: Scale, cells: Cells, head: int) -> str:
     """Of the tiles that the user knows: the cells, where their size was chosen."""
     full, partial = drawn.tiles.full_count(head), drawn.tiles.partial_count(head)
-    if scale.fitted:
-        full, partial = (int((cells.classes == kind).sum()) for kind in (FULL, PARTIAL))
     if scale.block == (1, 1):
         return f"{units.count(full)} pairs attend"
+    if scale.fitted:
+        full, partial = (int((cells.classes == kind).sum()) for kind in (FULL, PARTIAL))
     return f"{units.count(full)} full, {units.count(partial)} partial tiles"
 
 

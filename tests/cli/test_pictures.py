@@ -54,6 +54,14 @@ def test_density_is_exact_and_layers_stand_side_by_side(maskdsl, pattern_file, t
     assert "density 11.8 %" in text and "density 50.8 %" in text  # (36 + 56 * 8) / 4096, 65 / 128
 
 
+def test_pairs_are_counted_one_by_one(maskdsl, tmp_path):
+    """Also where cells have several pairs each, because single tokens are too small to be drawn."""
+    out = tmp_path / "map.svg"
+    words = "examples/vision/neighborhood.attn", "na2", "h=28", "w=28", "--heads", 1
+    assert maskdsl("show", *words, "--out", out).code == 0
+    assert "38,416 pairs attend" in out.read_text()  # 784 * 49
+
+
 def test_single_tokens_are_those_of_the_meaning(maskdsl, tmp_path):
     import maskdsl as library
 
