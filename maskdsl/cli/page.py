@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maskdsl.api import Mask
-from maskdsl.cli.consoles import output
+from maskdsl.cli.consoles import note, output
 from maskdsl.cli.files import write
 from maskdsl.cli.looks import bound, layer_in_orders
 from maskdsl.cli.request import (
@@ -116,7 +116,12 @@ def view(wanted: Wanted, out: str | None, opens: bool, watches: bool, port: int)
     write(str(path), page)
     output().print(f"wrote {path}, {units.size(len(page.encode()))}", markup=False, soft_wrap=True)
     if opens:
-        webbrowser.open(path.resolve().as_uri())
+        open_page(path.resolve().as_uri())
+
+
+def open_page(address: str) -> None:
+    if not webbrowser.open(address):
+        note(f"no browser could be started; {address} is the page")
 
 
 def watch(wanted: Wanted, opens: bool, port: int) -> None:
@@ -131,7 +136,7 @@ def watch(wanted: Wanted, opens: bool, port: int) -> None:
         output().print(error, markup=False, soft_wrap=True)
     output().print(f"{address} follows {wanted.file}; Ctrl-C ends", markup=False, soft_wrap=True)
     if opens:
-        webbrowser.open(address)
+        open_page(address)
     try:
         serving.serve_forever()
     except KeyboardInterrupt:

@@ -43,6 +43,15 @@ def test_it_is_written_beside_nothing(maskdsl, pattern_file, tmp_path, monkeypat
     assert (tmp_path / "p.html").read_bytes() == first  # the same bytes every time
 
 
+@pytest.mark.parametrize("starts", [True, False])
+def test_it_is_opened(maskdsl, tmp_path, monkeypatch, starts):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or starts)
+    ended = maskdsl("view", PACKED, "packed", "n=64", "--out", tmp_path / "page.html", "--open", columns=400)
+    assert ended.code == 0 and opened == [(tmp_path / "page.html").as_uri()]
+    assert ("no browser could be started" in ended.err) is not starts
+
+
 def test_nothing_comes_from_elsewhere(view, tmp_path):
     view(PACKED, "packed", "n=64")
     text = (tmp_path / "page.html").read_text()

@@ -12,6 +12,7 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.ir.candidates import most
 from maskdsl.ir.evaluate import Pairs
 from maskdsl.ir.inputs import relation_inputs
+from maskdsl.ir.ops import Op
 from maskdsl.ir.routing import find
 from maskdsl.page.blobs import Blobs
 from maskdsl.page.data import pairs_data
@@ -58,6 +59,8 @@ def evaluate(browser):
     page = browser.new_page()
     scripts = [asset(f"{name}.js") for name in ("decode", "operators", "evaluate", "reasons")]
     page.add_script_tag(content="\n".join([*scripts, CHECK]))
+    known = page.evaluate("[...Object.keys(OPERATORS), ...Object.keys(VARIADIC)]")
+    assert sorted(known) == sorted(op.value for op in Op)
     yield lambda *arguments: page.evaluate("(arguments) => holds(...arguments)", list(arguments))
     page.close()
 
