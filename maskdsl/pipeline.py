@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from maskdsl.analysis.blockmap import BlockMap, Runs
 from maskdsl.analysis.tiles import tiles as find_tiles
 from maskdsl.api import Mask
+from maskdsl.emit.flex import emit_flex
 from maskdsl.emit.reference import emit_reference
 from maskdsl.emit.routing import emit_routing
 from maskdsl.emit.tiled import emit_tiled
 from maskdsl.emit.triton import emit_triton
 from maskdsl.emit.triton_decode import emit_decode
 from maskdsl.ir.printer import print_expression, print_mask
-from maskdsl.plan import KernelPlan, make_plan
+from maskdsl.plan import KernelPlan, declared_plan, make_plan
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -100,6 +101,10 @@ def names_line(what: str, names: Sequence[str], plan: KernelPlan) -> list[str]:
     return [f"{what}: {', '.join(plan.identifiers.get(name, name) for name in names) or 'none'}"]
 
 
+def flex_text(mask: Mask, inputs: Arrays) -> str:
+    return emit_flex(declared_plan(make_plan(mask.ir)))
+
+
 STAGES: tuple[Stage, ...] = (
     Stage("tree", "what was parsed", tree_text),
     Stage("ir", "what the bound pattern means", ir_text),
@@ -109,6 +114,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("reference", "dense torch", lambda mask, inputs: emit_reference(make_plan(mask.ir)), is_python=True),
     Stage("tiled", "torch over tiles", lambda mask, inputs: emit_tiled(make_plan(mask.ir)), is_python=True),
     Stage("triton", "the kernel for a GPU", lambda mask, inputs: emit_triton(make_plan(mask.ir)), is_python=True),
+    Stage("flex", "functions for FlexAttention", flex_text, is_python=True),
     Stage("decode", "the kernel for decoding", lambda mask, inputs: emit_decode(make_plan(mask.ir)), is_python=True),
 )
 """In the order of the pipeline."""

@@ -220,10 +220,16 @@ def make_plan(
     return KernelPlan(mask, query_block, key_block, refine, tune)
 
 
+def declared_plan(plan: KernelPlan) -> KernelPlan:
+    """The plan for tokens as declared, in no other order."""
+    queries, keys = (replace(each, order=()) for each in plan.sequences)
+    return replace(plan, mask=replace(plan.mask, queries=queries, keys=keys))
+
+
 def decode_plan(plan: KernelPlan) -> KernelPlan:
     """The plan for queries that stand anywhere: tokens as declared, as these may be far apart in an order."""
-    queries, keys = (replace(each, order=()) for each in plan.sequences)
-    return replace(plan, mask=replace(in_parts(plan.mask), queries=queries, keys=keys), refine=True)
+    plan = declared_plan(plan)
+    return replace(plan, mask=in_parts(plan.mask), refine=True)
 
 
 def coordinate_names(expressions: Iterable[Expression], side: Side) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 Positions are made 64 bits wide: FlexAttention counts tokens in 32, which products and seeds would leave.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.emit.header import header
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import (
@@ -16,7 +17,9 @@ from maskdsl.emit.torch_functions import (
     with_helpers,
 )
 from maskdsl.emit.torch_printer import TorchPrinter
+from maskdsl.errors import libraries as errors
 from maskdsl.ir.expressions import Constant, Expression, Score, Side, apply
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op
 from maskdsl.plan import KernelPlan
 
@@ -32,8 +35,10 @@ CALLS = {Side.QUERY: ("q_i", "queries", "layout[0]"), Side.KEY: ("k_i", "keys", 
 def emit_flex(plan: KernelPlan) -> str:
     """A module with `modifications(inputs, batch, heads, device, layout)`; see `codegen/flex.py`.
 
-    For a plan without pooled keys, without weights and without anything found in queries and keys.
+    Raises `AttnError` for pooled keys, for weights and for what is found in queries and keys.
     """
+    if found := list(inexpressible(plan.mask)):
+        raise AttnError(*found)
     mask_mod, score_mod = mask_lines(plan), score_lines(plan)
     own = {*plan.query_names, *plan.key_names} != {"i"}
     functions = coordinate_functions(plan, without="i") if own else []
@@ -50,6 +55,15 @@ def emit_flex(plan: KernelPlan) -> str:
             "score_mod": score_mod,
         },
     )
+
+
+def inexpressible(mask: MaskIR) -> Iterator[Diagnostic]:
+    if mask.keys.is_pooled:
+        yield errors.FlexPooled(pattern=mask.name, span=mask.span)
+    if mask.weight is not None:
+        yield errors.FlexWeight(pattern=mask.name, span=mask.span)
+    if mask.found:
+        yield errors.FlexRoute(pattern=mask.name, span=mask.span)
 
 
 def mask_lines(plan: KernelPlan) -> list[str]:

@@ -1,8 +1,8 @@
 """A compiled pattern as FlexAttention takes it: functions of pairs, and the tiles as a `BlockMask`."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,11 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
 
 from maskdsl.analysis.blockmap import Array, BlockMap, TileMap
-from maskdsl.diagnostics import AttnError, Diagnostic
+from maskdsl.diagnostics import AttnError
 from maskdsl.emit.flex import emit_flex
 from maskdsl.errors import call
-from maskdsl.errors import libraries as errors
 from maskdsl.ir.mask import DimensionKind, MaskIR
-from maskdsl.plan import KernelPlan
+from maskdsl.plan import KernelPlan, declared_plan
 from maskdsl.runtime.checks import Signature, as_tensor, check_inputs, check_values, misnamed
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import State, as_array
@@ -60,16 +59,14 @@ def flex_parts(
     batch: int | None,
 ) -> FlexParts:
     """Raises `AttnError` for what FlexAttention cannot express, and for inputs that are not those declared."""
-    check(plan.mask, layout)
-    if layout == "declared":
-        queries, keys = (replace(each, order=()) for each in plan.sequences)
-        plan = replace(plan, mask=replace(plan.mask, queries=queries, keys=keys))
-    mask = plan.mask
+    if layout not in ("declared", "ordered"):
+        raise AttnError(call.UnknownLayout(name=layout))
+    plan = plan if layout == "ordered" else declared_plan(plan)
+    source, mask = emit_flex(plan), plan.mask
     tensors, entries = inputs_of(mask, signature, given, device, batch)
     arrays = {name: as_array(tensors[name]) for name in plan.tile_inputs}
     state = State(plan, arrays, entries if plan.varies_by_batch else 1)
     values = {plan.input_identifiers[each.name]: as_value(each, tensors[each.name]) for each in mask.inputs}
-    source = emit_flex(plan)
     module = load_module(source, f"{mask.name}_flex")
     sys.modules[module.__name__] = module  # `torch.compile` looks for the modules of what it traces there
     positions = state.layout(device)
@@ -77,23 +74,6 @@ def flex_parts(
     mask_mod, score_mod = module.modifications(values, entries, mask.heads, device, positions)
     block_mask = block_mask_of(state.tiles(block), mask_mod, device)
     return FlexParts(mask_mod, score_mod, block_mask, None if mask.scale is None else 1.0, source, *positions)
-
-
-def check(mask: MaskIR, layout: str) -> None:
-    found = list(inexpressible(mask))
-    if layout not in ("declared", "ordered"):
-        found.append(call.UnknownLayout(name=layout))
-    if found:
-        raise AttnError(*found)
-
-
-def inexpressible(mask: MaskIR) -> Iterator[Diagnostic]:
-    if mask.keys.is_pooled:
-        yield errors.FlexPooled(pattern=mask.name, span=mask.span)
-    if mask.weight is not None:
-        yield errors.FlexWeight(pattern=mask.name, span=mask.span)
-    if mask.found:
-        yield errors.FlexRoute(pattern=mask.name, span=mask.span)
 
 
 def inputs_of(
