@@ -77,6 +77,14 @@ class RoutingState:
         other.reorder(torch.arange(len(self.lengths)))
         return other
 
+    def __getstate__(self) -> tuple[object, ...]:
+        return self.recipe, self.lengths, self.summaries.tensors, self.summaries.key_heads
+
+    def __setstate__(self, kept: tuple[Any, ...]) -> None:
+        self.recipe, self.lengths, tensors, key_heads = kept
+        self.summaries = self.recipe.part_finder.summaries()
+        self.summaries.tensors, self.summaries.key_heads = dict(tensors), key_heads
+
     # Calls
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]

@@ -147,7 +147,7 @@ def add_vectors(sums: Tensor, numbers: Tensor, x: Tensor, largest: bool) -> None
     index = numbers.unsqueeze(-1).expand_as(x)
     if largest:
         sums.scatter_reduce_(2, index, x, "amax")
-    elif numbers.shape[1] > 1:
+    elif numbers.shape[1] > 1 or x.device.type != "cpu":
         sums.scatter_add_(2, index, x)
     else:  # whole rows are added several times as fast
         for entry, own in enumerate(numbers[:, 0]):

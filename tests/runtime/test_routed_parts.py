@@ -78,6 +78,10 @@ def inputs(name: str, n: int) -> dict[str, Tensor]:
             return {"chunk": (torch.rand(3, n) < 0.2).cumsum(1), "worth": torch.randn(4, n)}
         case "clustered" | "members":
             return {"centroids": torch.randn(4, 3 if name == "clustered" else 4, 16).double()}
+        case "nsa_selected":
+            return {"compressed": torch.randn(3, 4, n, 6).double()}
+        case "seer":
+            return {"gate": torch.randn(3, 4, 6, 6).double()}
         case _:
             return {}
 
@@ -123,12 +127,18 @@ def test_as_if_the_pattern_ended_with_the_keys(
     torch.testing.assert_close(found, torch.cat(expected))
 
 
-@pytest.mark.parametrize(("name", "file", "parameters"), [*PATTERNS[:4], ("regions", "", {})])
+PAST = [
+    *(each for each in PATTERNS if each[0] in ("pieces", "moba", "infllm")),
+    ("regions", "", {}),
+    ("nsa_selected", "nsa_selected", {"block": 8, "top": 3, "size": 9}),
+    ("seer", "seer", {"block": 8, "top": 3}),
+]
+
+
+@pytest.mark.parametrize(("name", "file", "parameters"), PAST)
 def test_prefill_in_chunks_gives_the_rows_of_the_whole(name: str, file: str, parameters: dict[str, Any]) -> None:
     """Where candidates are behind the query, the cache is filled as the chunks go; the last chunk is smaller."""
     n = 48 if name == "regions" else 45
-    if name == "clustered":
-        pytest.skip("clusters are not in the past alone")
     mask = load(name, n, file, **parameters)
     (q, k, v), given = tensors(n), inputs(name, n)
     expected = mask.compile("reference")(q, k, v, **given)

@@ -1,5 +1,7 @@
 """What a routing state selects, against what is selected when everything is found anew."""
 
+import pickle
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -109,6 +111,18 @@ def test_keys_may_be_told_as_they_are_made() -> None:
         with_found_in_part(attention.recipe, q, cache.k, [], place),
     )
     assert torch.equal(table, expected)
+
+
+def test_copies_and_pickles_know_the_same_keys() -> None:
+    attention = load("moba", N, "moba", block=8, top=3).compile("tiled")
+    state, k = attention.routing_state(), torch.randn(1, 2, N, 16)
+    state.append(k[:, :, :30])
+    q, where = torch.randn(1, 4, 1, 16), {"query_start": 39, "key_lengths": [40]}
+    expected = attention(q, k, k, **where)
+    for copied in (deepcopy(state), pickle.loads(pickle.dumps(state)), state.clone()):
+        assert torch.equal(attention(q, k, k, routing_state=copied, **where), expected)
+        assert copied.lengths.tolist() == [40]
+    assert state.lengths.tolist() == [30]
 
 
 def test_what_is_forgotten() -> None:
