@@ -103,8 +103,8 @@ def table(attention: NativeSparseAttention, x: Tensor) -> Table:
     for column in ("branch", "most keys of a query", "of all pairs"):
         found.add_column(column, justify="left" if column == "branch" else "right")
     for name, mask in attention.masks.items():
-        given = {"q": q, "k": k[1], "compressed": attention.scores(q, k[0])} if name == "selected" else {}
-        total = mask.stats(**{argument: each.numpy() for argument, each in given.items()}).total
+        given = {"compressed": attention.scores(q, k[0]).numpy()} if name == "selected" else {}
+        total = mask.stats(**given).total
         pairs = total.attended / (len(x) * mask.heads * x.shape[1] ** 2)
         found.add_row(name, f"{total.most_keys:,}", f"{pairs:.2%}")
     return found

@@ -16,13 +16,13 @@ from maskdsl.cli.tensors import read_tensors
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.tensors import OtherHeads, TooManyScores
 from maskdsl.ir.candidates import least, most, selects, unscored
-from maskdsl.ir.inputs import batch_entries, input_arrays, relation_inputs
+from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.nan_scores import nan_scores
-from maskdsl.ir.routes import Rank, Route
+from maskdsl.ir.routes import Route
 from maskdsl.ir.routing import find
 from maskdsl.ir.stack import StackIR
-from maskdsl.ir.vectors import check_vectors
+from maskdsl.ir.vectors import blank_vectors, check_vectors, reads_vectors
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -96,12 +96,16 @@ def look_at_layers(stack: StackIR, given: Sequence[str], seed: int | None) -> Lo
     vectors = {name: arrays.pop(name) for name in VECTORS if routed and name in arrays}
     if seed is not None and not vectors and routed:
         vectors = tell_random(stack.different[0], seed)
+    is_open = routed and not vectors
+    if is_open:
+        stack = replace(stack, different=tuple(map(most, stack.different)))
     inputs = complete_all(stack, arrays)
     tell(inputs)
-    if not routed or vectors:
-        return LookedLayers(stack, {**inputs.arrays, **vectors}, open=False)
-    note(CANDIDATES)
-    return LookedLayers(replace(stack, different=tuple(map(most, stack.different))), inputs.arrays, open=True)
+    if is_open:
+        note(CANDIDATES)
+    for mask in stack.different:
+        check_sizes(mask, relation_inputs(mask, arrays))
+    return LookedLayers(stack, {**inputs.arrays, **vectors}, is_open)
 
 
 def selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: frozenset[str]) -> Looked:
@@ -138,14 +142,6 @@ def from_file(masks: Sequence[Mask], arrays: Arrays, file: str) -> dict[str, Arr
     return {**read_tensors(file, [name for name in names if name not in arrays], required), **arrays}
 
 
-def reads_vectors(mask: MaskIR, names: Container[str]) -> bool:
-    """Whether queries and keys are read to find what has one of these names."""
-    return any(
-        each.name in names and not isinstance(each, Rank) and not (isinstance(each, Route) and not each.products)
-        for each in mask.found
-    )
-
-
 def check(mask: MaskIR, q: Array, k: Array) -> None:
     """Raises if q and k are not those of the mask."""
     if q.ndim == 4 and q.shape[1] != mask.heads:
@@ -161,14 +157,6 @@ def check_sizes(mask: MaskIR, names: Container[str]) -> None:
             if queries * keys > MOST_SCORES:
                 limit = MOST_SCORES
                 raise AttnError(TooManyScores(route=each.name, queries=queries, keys=keys, limit=limit, span=each.span))
-
-
-def blank_vectors(mask: MaskIR, inputs: Arrays) -> dict[str, Array]:
-    """Where nothing is found in them."""
-    entries = (batch_entries(each, inputs[each.name]) for each in mask.given if each.name in inputs)
-    batch = next((each for each in entries if each is not None), 1)
-    lengths = {"q": mask.queries.length, "k": mask.keys.given_length}
-    return {name: np.zeros((batch, mask.heads, length, 1)) for name, length in lengths.items()}
 
 
 def tell_nan(mask: MaskIR, found: Arrays, q: Array, k: Array) -> None:

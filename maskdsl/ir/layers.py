@@ -7,20 +7,25 @@ from maskdsl.ir.inputs import input_arrays, layer_inputs, relation_inputs
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.routing import find
 from maskdsl.ir.stack import StackIR
-from maskdsl.ir.vectors import check_vectors
+from maskdsl.ir.vectors import blank_vectors, check_vectors, reads_vectors
 
 
 def find_in_mask(mask: MaskIR, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is found in its `q` and `k` takes their place, as far as it decides pairs. Raises if anything is unfit."""
+    """What is found in its `q` and `k` takes their place, as far as it decides pairs. Raises if anything is unfit.
+
+    They may be left out where scores are all given.
+    """
     if not mask.found:
         return dict(given)
     arrays = {name: value for name, value in given.items() if name not in ("q", "k")}
-    q, k = given.get("q"), given.get("k")
+    wanted = relation_inputs(mask, arrays)
+    inputs = input_arrays(mask, arrays, wanted & {each.name for each in mask.given})
+    known = reads_vectors(mask, wanted) or "q" in given or "k" in given
+    vectors = given if known else blank_vectors(mask, inputs)
+    q, k = vectors.get("q"), vectors.get("k")
     if q is not None and k is not None:
         check_vectors(mask, q, k)
-    wanted = relation_inputs(mask, arrays)
-    needed = wanted & {each.name for each in mask.given}
-    return find(mask, input_arrays(mask, arrays, needed), q, k, wanted)
+    return find(mask, inputs, q, k, wanted)
 
 
 def find_in_layers(stack: StackIR, given: Mapping[str, Any]) -> list[dict[str, Any]]:

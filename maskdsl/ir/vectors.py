@@ -1,13 +1,16 @@
 """The queries and keys in which pairs are found, as NumPy arrays, checked against the mask."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.errors import call as errors
+from maskdsl.ir.inputs import batch_entries
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.routes import Rank, Route
 
 Array = NDArray[Any]
 
@@ -44,3 +47,19 @@ def unfitting(mask: MaskIR, q: Array, k: Array) -> Iterator[Diagnostic]:
     for axis, name in ((0, "batch"), (3, "head dim")):
         if q.shape[axis] != k.shape[axis]:
             yield errors.Disagreeing(first="q", second="k", axis=name, one=q.shape[axis], two=k.shape[axis])
+
+
+def reads_vectors(mask: MaskIR, names: Container[str]) -> bool:
+    """Whether queries and keys are read to find what has one of these names."""
+    return any(
+        each.name in names and not isinstance(each, Rank) and not (isinstance(each, Route) and not each.products)
+        for each in mask.found
+    )
+
+
+def blank_vectors(mask: MaskIR, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Where nothing is found in them."""
+    entries = (batch_entries(each, inputs[each.name]) for each in mask.given if each.name in inputs)
+    batch = next((each for each in entries if each is not None), 1)
+    lengths = {"q": mask.queries.length, "k": mask.keys.given_length}
+    return {name: np.zeros((batch, mask.heads, length, 1)) for name, length in lengths.items()}

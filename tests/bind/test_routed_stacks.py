@@ -126,6 +126,24 @@ def test_outputs(stack, given):
         torch.testing.assert_close(x, expected, rtol=1e-10, atol=1e-10)
 
 
+def test_given_scores_need_no_vectors():
+    text = """
+    pattern gated(n) {
+        space tokens[n]
+        input gate: float[batch, heads, 5, 5]
+        coord chunk = i // 4
+        route picked = topk(2, gate[batch, head, q.chunk, k.chunk])
+        attend picked
+    }
+    stack twice(n = 20) = 2 * gated(n)
+    """
+    module = maskdsl.parse(text)
+    gate = np.random.default_rng(0).normal(size=(3, 2, 5, 5))
+    found = module["gated"].bind(n=20, heads=2).stats(gate=gate).total.attended
+    assert found == 3 * 2 * 20 * 8
+    assert module["twice"].bind(heads=2).stats(gate=gate).total.attended == 2 * found
+
+
 def test_what_is_missing_or_unfit(stack, given):
     with pytest.raises(AttnError, match="E451"):
         stack.stats(**{name: value for name, value in given.items() if name != "k"})
