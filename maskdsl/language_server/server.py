@@ -38,8 +38,11 @@ class AttnServer(LanguageServer):
         self.measurements = Measurements()
 
     def document(self, uri: str) -> Document:
-        """The newest version of a text."""
-        text = self.workspace.get_text_document(uri).source
+        """The newest version of a text; an empty one where there is none."""
+        try:
+            text = self.workspace.get_text_document(uri).source
+        except (OSError, UnicodeDecodeError):  # asked about without being opened
+            text = ""
         known = self.documents.get(uri)
         if known is None or known.text != text:
             known = self.documents[uri] = Document(uri, text)

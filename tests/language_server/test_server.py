@@ -169,6 +169,15 @@ def test_completion_while_a_line_is_half_typed(client):
     text.diagnostics()
 
 
+def test_a_text_that_is_not_there_is_empty(client):
+    where = {
+        "textDocument": {"uri": (client.folder / "nowhere.attn").as_uri()},
+        "position": {"line": 3, "character": 5},
+    }
+    assert client.ask("textDocument/hover", where) is None
+    assert client.ask("textDocument/documentSymbol", where) == []
+
+
 def test_symbols(text):
     found = text.ask("documentSymbol")
     assert [each["name"] for each in found] == ["near", "mixed", "deep"]
