@@ -37,7 +37,7 @@ def served(file):
 
 
 def get(address, path="/", **headers):
-    connection = HTTPConnection(address.split("/")[2], timeout=10)
+    connection = HTTPConnection(address.split("/")[2], timeout=30)
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
     text = answer.read().decode()
