@@ -4,12 +4,14 @@ With names of patterns behind it, `python benchmarks/aot.py t5 dense`, it record
 
 Writes `benchmarks/results/aot.json`: for each pattern, target, head dimension and kernel, in bf16, the registers of a
 thread, bytes of registers spilled, bytes of shared memory; the matrix instructions in all loops over tiles; and the
-compares and selects in the first loop, which is that over full tiles.
+compares and selects in the first loop, which is that over full tiles. Beside these `selection`, the first three of the
+kernels that find what routes look for.
 """
 
 import json
 import os
 import sys
+from dataclasses import asdict
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 from rich.progress import track
 
 import maskdsl
-from maskdsl.runtime.ahead import KERNELS, TARGETS, compile_ahead
+from maskdsl.runtime.ahead import KERNELS, TARGETS, compile_ahead, compile_selection
 from maskdsl.runtime.assembly import tile_loops
 
 HERE = Path(__file__).parent
@@ -34,21 +36,33 @@ def main() -> None:
     patterns = [(str(file), name) for file in files for name in maskdsl.load(file)]
     only = sys.argv[1:]
     jobs = [(*pattern, target) for pattern in patterns if not only or pattern[1] in only for target in TARGETS]
-    results: dict[str, Any] = json.loads(RESULTS.read_text())["results"] if only else {}
+    before: dict[str, Any] = json.loads(RESULTS.read_text()) if only else {}
+    results, selection = before.get("results", {}), before.get("selection", {})
     with get_context("spawn").Pool(os.cpu_count()) as pool:
-        for (file, name, target), found in track(pool.imap(used, jobs), "compiling", total=len(jobs)):
+        for (file, name, target), found, selecting in track(pool.imap(used, jobs), "compiling", total=len(jobs)):
             key = f"{Path(file).relative_to(EXAMPLES).with_suffix('')}: {name}"
             results.setdefault(key, {})[target] = found
-    whole = {"triton": version("triton"), "dtype": "bf16", "results": results}
+            if selecting:
+                selection.setdefault(key, {})[target] = selecting
+    whole = {"triton": version("triton"), "dtype": "bf16", "results": results, "selection": selection}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(whole, indent=1) + "\n")
 
 
-def used(job: Job) -> tuple[Job, dict[str, Any]]:
-    """What the kernels of one pattern use on one target, by head dimension."""
+def used(job: Job) -> tuple[Job, dict[str, Any], dict[str, Any]]:
+    """What the kernels of one pattern use on one target, by head dimension, and those that select."""
     file, name, target = job
     mask = maskdsl.load(file)[name].bind(heads=4).ir
-    return job, {str(dim): {kernel: figures(mask, target, dim, kernel) for kernel in KERNELS} for dim in DIMS}
+    kernels = {str(dim): {kernel: figures(mask, target, dim, kernel) for kernel in KERNELS} for dim in DIMS}
+    return job, kernels, selecting(mask, target)
+
+
+def selecting(mask: Any, target: str) -> dict[str, Any]:
+    """What the kernels that find pairs use, by head dimension; nothing where there are none."""
+    found = {str(dim): compile_selection(mask, target, dim) for dim in DIMS if mask.found}
+    return {
+        dim: {name: asdict(each.usage) for name, each in kernels.items()} for dim, kernels in found.items() if kernels
+    }
 
 
 def figures(mask: Any, target: str, dim: int, kernel: str) -> dict[str, Any]:

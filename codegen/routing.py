@@ -4,6 +4,9 @@
 
 import torch
 
+# hole: imports
+# end
+
 MOST_SCORES = 2**24  # held at once
 
 
@@ -47,6 +50,11 @@ class Groups:
         return values.expand(*leading, -1).gather(-1, self.places.expand(*leading, -1))
 
 
+def placed(x, device):
+    """On the device: a single number of the host, which pairs of another device may share, without a copy."""
+    return x if x.device == device else torch.full((), x.item(), dtype=x.dtype, device=device)
+
+
 def pooled(x, groups, kind, among=None, heads=None):
     """One vector a group of tokens: x [batch, heads, tokens, dim] gives [batch, heads, groups, dim].
 
@@ -55,7 +63,7 @@ def pooled(x, groups, kind, among=None, heads=None):
     batch, count, tokens, dim = x.shape
     numbers = torch.arange(tokens, device=x.device) if groups.numbers is None else groups.numbers
     if among is not None:
-        numbers = torch.where(among.to(x.device), numbers, groups.count)
+        numbers = torch.where(placed(among, x.device), numbers, groups.count)
     numbers = numbers.expand(1, 1, -1) if numbers.dim() < 3 else numbers
     result = x.new_full((batch, count, groups.count + 1, dim), -torch.inf if kind == "max" else 0)
     sizes = x.new_zeros(*numbers.shape[:2], groups.count + 1)
@@ -73,10 +81,9 @@ def finished(result, sizes, kind, heads=None):
     """What is pooled, from sums or maxima [batch, heads, groups, dim] and their numbers [batch, heads, groups]."""
     if heads is not None:
         members = [[other for other, number in enumerate(heads) if number == own] for own in heads]
-        result = torch.stack(
-            [result[:, own].amax(dim=1) if kind == "max" else result[:, own].sum(dim=1) for own in members], dim=1
-        )
-        sizes = torch.stack([sizes[:, own].sum(dim=1) for own in members], dim=1)
+        parts = [torch.stack([result[:, head] for head in own]) for own in members]
+        result = torch.stack([part.amax(dim=0) if kind == "max" else part.sum(dim=0) for part in parts], dim=1)
+        sizes = torch.stack([sum(sizes[:, head] for head in own) for own in members], dim=1)
     empty = sizes == 0
     if kind in ("mean", "root"):
         sizes = sizes.clamp(min=1) if kind == "mean" else sizes.clamp(min=1).sqrt()
@@ -115,8 +122,8 @@ def select(shape, queries, keys, values, products, score, candidates, choose, wh
         read = {**values, **columns, **{name: value[..., rows, :] for name, value in lines.items()}}
         read |= {name: one[:, :, rows] @ other.transpose(-1, -2) for name, (one, other) in products.items()}
         read["s"] = next((read[name] for name in products), torch.zeros((), device=device))
-        s = score(**read).to(device)
-        fits = candidates(**read).to(device)
+        s = placed(score(**read), device)
+        fits = placed(candidates(**read), device)
         if query_groups.exists is not None:
             fits = fits & query_groups.exists[..., rows, None]
         if key_groups.exists is not None:
@@ -133,19 +140,23 @@ def select(shape, queries, keys, values, products, score, candidates, choose, wh
 
 def best(score, count):
     """The `count` highest scores of each row, but none of minus infinity; ties to the lower number."""
-    if isinstance(count, int) and count <= 4:
-        return best_few(score, count)
-    count = torch.as_tensor(count, device=score.device).clamp(0, score.shape[-1])
-    most = int(count.max())
-    if most == 0:
+    columns = score.shape[-1]
+    if isinstance(count, int):
+        if count <= 4:
+            return best_few(score, count)
+        most, count = min(count, columns), torch.full((), count, device=score.device)
+    else:  # a GPU is not waited for
+        most = min(int(count.max()), columns) if score.device.type == "cpu" else columns
+    count = count.clamp(0, columns)
+    if most <= 0:
         return torch.zeros_like(score, dtype=torch.bool)
-    highest = score.topk(min(most + 1, score.shape[-1]), dim=-1).values
+    highest = score.topk(min(most + 1, columns), dim=-1).values
     places = torch.stack([count - 1, count], dim=-1).clamp(0, highest.shape[-1] - 1)
     places = places.flatten(-2) if count.dim() > 1 else places
     least, following = highest.gather(-1, places.expand(*score.shape[:-1], 2)).unbind(dim=-1)
     least, following = least.unsqueeze(-1), following.unsqueeze(-1)
     chosen = (score >= least) & (score > -torch.inf) & (count > 0)
-    tied = (least == following) & (least > -torch.inf) & (count < score.shape[-1])
+    tied = (least == following) & (least > -torch.inf) & (count < columns)
     if score.device.type == "cpu" and not bool(tied.any()):  # a GPU is not waited for
         return chosen
     above = chosen & (score > least)

@@ -15,6 +15,7 @@ from maskdsl.emit.routing import emit_routing
 from maskdsl.emit.tiled import emit_tiled
 from maskdsl.emit.triton import emit_triton
 from maskdsl.emit.triton_decode import emit_decode
+from maskdsl.emit.triton_selection import emit_selection
 from maskdsl.ir.printer import print_expression, print_mask
 from maskdsl.plan import KernelPlan, declared_plan, make_plan
 
@@ -111,6 +112,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("tiles", "the class of every tile, as runs", tiles_text, reads_inputs=True),
     Stage("plan", "what the generators work by", plan_text),
     Stage("routing", "what finds pairs", lambda mask, inputs: emit_routing(make_plan(mask.ir)), is_python=True),
+    Stage("selection", "the same for a GPU", lambda mask, inputs: emit_selection(make_plan(mask.ir)), is_python=True),
     Stage("reference", "dense torch", lambda mask, inputs: emit_reference(make_plan(mask.ir)), is_python=True),
     Stage("tiled", "torch over tiles", lambda mask, inputs: emit_tiled(make_plan(mask.ir)), is_python=True),
     Stage("triton", "the kernel for a GPU", lambda mask, inputs: emit_triton(make_plan(mask.ir)), is_python=True),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from maskdsl.emit.header import header
+from maskdsl.emit.routes import amongs, chosen_by, product_leaves, score_of_products, token_names
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import HELPERS, coordinate_function, helper_lines, separated
 from maskdsl.emit.torch_printer import TorchPrinter
@@ -22,7 +23,6 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.mask import DimensionKind, Sequence
 from maskdsl.ir.operators import evaluate
-from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import GROUP, Above, Balanced, Found, Grouping, Nearest, Pool, Rank, Route, TopCount, TopMass
 from maskdsl.plan import KernelPlan, identifier
 
@@ -31,7 +31,19 @@ VECTORS = {Side.QUERY: "q", Side.KEY: "k"}
 
 def emit_routing(plan: KernelPlan) -> str:
     """A module with `find(q, k, inputs)`, which gives every found input by its identifier."""
-    parts = [Part(plan, each) for each in plan.mask.found]
+    top = header(plan, "routing", "What the pattern finds in queries and keys, in plain torch.")
+    return routing_module(plan, top, [Part(plan, each) for each in plan.mask.found])
+
+
+def routing_module(
+    plan: KernelPlan,
+    top: list[str],
+    parts: Iterable["Part"],
+    imports: Iterable[str] = (),
+    shared: Iterable[list[str]] = (),
+) -> str:
+    """A module of these parts, behind the functions that they share."""
+    parts = list(parts)
     functions = [function for part in parts for function in part.functions()]
     used = [name for name in HELPERS if any(f"{name}(" in line for lines in functions for line in lines[1:])]
     found: list[str] = []
@@ -41,8 +53,9 @@ def emit_routing(plan: KernelPlan) -> str:
     return fill(
         read_skeleton("routing"),
         {
-            "header": header(plan, "routing", "What the pattern finds in queries and keys, in plain torch."),
-            "pattern": [*separated([*([helper_lines(used)] if used else []), *functions]), "", ""],
+            "header": top,
+            "imports": list(imports),
+            "pattern": [*separated([*([helper_lines(used)] if used else []), *shared, *functions]), "", ""],
             "found": found,
         },
     )
@@ -155,7 +168,7 @@ class Part:
         yield self.function(
             f"values = {{**inputs, **{stem}_{side}(device=q.device, **inputs)}}",
             f"keys = [{', '.join(f'{stem}_key_{number}' for number in range(len(keys)))}]",
-            f"keys = [key(**values).to(q.device).expand({', '.join(shape)}) for key in keys]",
+            f"keys = [placed(key(**values), q.device).expand({', '.join(shape)}) for key in keys]",
             f"return ranks(*(key[..., {place} : {place + space.size}] for key in keys))",
         )
 
@@ -163,16 +176,9 @@ class Part:
 
     def route(self, route: Route) -> Iterator[list[str]]:
         stem = self.name[5:]
-        products: dict[Expression, Expression] = {
-            Read(each.name, (route.queries.index(Side.QUERY), route.keys.index(Side.KEY)), Type.FLOAT): Coordinate(
-                Side.QUERY, f"product {number}", Type.FLOAT
-            )
-            for number, each in enumerate(route.products)
-        }
-        score = substitute(route.score, products)
-        chosen = self.chosen(route)
+        score, chosen = score_of_products(route), chosen_by(route)
         expressions = [score, route.candidates, chosen]
-        texts = {(Side.QUERY, f"product {number}"): f"product_{number}" for number in range(len(products))}
+        texts = {(each.side, each.name): f"product_{number}" for number, each in enumerate(product_leaves(route))}
         texts |= {(Side.KEY, GROUP): "k_group"}
         names: dict[Side, set[str]] = {Side.QUERY: set(), Side.KEY: set()}
         for node in (node for each in expressions for node in walk(each)):
@@ -182,17 +188,9 @@ class Part:
                     names[node.side].add(name)
         for side, letter in VECTORS.items():
             texts |= {(side, name): f"{letter}_{self.plan.identifiers[name]}" for name in names[side]}
-        among = {
-            (side, number): pool.among
-            for number, product in enumerate(route.products)
-            for side, pool in ((Side.QUERY, product.query), (Side.KEY, product.key))
-            if pool.among is not None
-        }
-        for (side, number), expression in among.items():
-            of_tokens = {node.name for node in walk(expression) if isinstance(node, Coordinate)}
-            names[side] |= of_tokens
-            own = {(Side.TOKEN, name): self.plan.identifiers[name] for name in of_tokens}
-            yield self.printed(f"{stem}_{VECTORS[side]}_among_{number}", expression, own)
+        for side, number, expression in amongs(route):
+            names[side] |= token_names(expression)
+            yield self.among(side, number, expression)
         for side, grouping in ((Side.QUERY, route.queries), (Side.KEY, route.keys)):
             if grouping.by not in (None, "i"):
                 names[side].add(grouping.by)
@@ -203,11 +201,10 @@ class Part:
             yield self.printed(f"{stem}_chosen", chosen, texts)
         yield from self.selection(route, chosen, stem)
 
-    def chosen(self, route: Route) -> Expression:
-        """What the selector is told: a number, a share, a threshold."""
-        match route.selector:
-            case TopCount(count=expression) | TopMass(mass=expression) | Above(threshold=expression):
-                return expression
+    def among(self, side: Side, number: int, expression: Expression) -> list[str]:
+        """The function that says which tokens are pooled."""
+        own = {(Side.TOKEN, name): self.plan.identifiers[name] for name in token_names(expression)}
+        return self.printed(f"{self.name[5:]}_{VECTORS[side]}_among_{number}", expression, own)
 
     def selection(self, route: Route, chosen: Expression, stem: str) -> Iterator[list[str]]:
         value = repr(chosen.value) if isinstance(chosen, Constant) else f"{stem}_chosen(**values)"
@@ -254,7 +251,7 @@ class Part:
         has = self.having(grouping.by, self.sequence(side))
         own = self.plan.identifiers[grouping.by]
         text = f'Groups({grouping.count}, "{grouping.by}", {values}["{own}"]'
-        return f"{text})" if has is None else f"{text}, torch.cat([{has}]).to(q.device))"
+        return f"{text})" if has is None else f"{text}, torch.cat([{has}]))"
 
     def having(self, name: str, sequence: Sequence) -> str | None:
         """Which tokens have a coordinate; None if all do."""
@@ -262,7 +259,7 @@ class Part:
         if all(has):
             return None
         pairs = zip(sequence.spaces, has, strict=True)
-        return ", ".join(f"torch.full(({space.size},), {own})" for space, own in pairs)
+        return ", ".join(f"torch.full(({space.size},), {own}, device=q.device)" for space, own in pairs)
 
     def pooled(self, pool: Pool, side: Side, number: int, stem: str) -> str:
         if pool.kind is None:

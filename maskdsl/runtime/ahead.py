@@ -21,6 +21,7 @@ from triton.compiler import ASTSource, CompiledKernel
 
 from maskdsl.emit.triton import emit_triton
 from maskdsl.emit.triton_decode import emit_decode
+from maskdsl.emit.triton_selection import emit_selection
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan, decode_plan, make_plan
@@ -134,7 +135,11 @@ def compile_choice(
         started = started_decoding(plan, block, dim, dtype, precision(architecture))
     else:
         started = started_kernels(plan, choice, dim, dtype, precision(architecture), input_gradients)
-    kernel, values = started[kernel_name]
+    return compile_started(*started[kernel_name], target)
+
+
+def compile_started(kernel: Any, values: dict[str, Any], target: str) -> Compiled:
+    """A kernel with what it is started with."""
     types: dict[str, str] = {}
     constants: dict[str, object] = {}
     aligned = {}
@@ -152,6 +157,20 @@ def compile_choice(
     source = ASTSource(kernel, types, constants, aligned)
     compiled = triton.compile(source, target=TARGETS[target], options=values)
     return nvidia(compiled) if TARGETS[target].backend == "cuda" else amd(compiled)
+
+
+def compile_selection(mask: MaskIR, target: str, dim: int = 64, dtype: str = "bf16") -> dict[str, Compiled]:
+    """The kernels that find what the routes of a mask look for, by name; of the one that pools, its last use."""
+    plan = make_plan(mask)
+    text = emit_selection(plan)
+    names = re.findall(r"^def (\w+_kernel)\(", text, re.MULTILINE)
+    if names == ["pool_kernel"]:
+        return {}
+    recording = Recording.of(text, names)
+    q, k, _ = examples(plan, dim, DTYPES[dtype])
+    recording.module.find(q, k, example_values(plan))
+    started = {name: each for name, each in recording.started().items() if each[1]}
+    return {name: compile_started(kernel, values, target) for name, (kernel, values) in started.items()}
 
 
 def started_kernels(
@@ -227,9 +246,9 @@ def examples(plan: KernelPlan, dim: int, dtype: torch.dtype) -> list[Tensor]:
     return [torch.empty(2, plan.mask.heads, length, dim, dtype=dtype, device="meta") for length in lengths]
 
 
-def example_values(plan: KernelPlan) -> dict[str, Tensor]:
-    """All inputs and tables, by identifier."""
-    inputs = {plan.input_identifiers[each.name]: example(each) for each in plan.mask.inputs}
+def example_values(plan: KernelPlan, dim: int = 64) -> dict[str, Tensor]:
+    """All inputs that are given, and tables, by identifier."""
+    inputs = {plan.input_identifiers[each.name]: example(each, dim) for each in plan.mask.inputs}
     for kind, sequence, names in plan.curve_names:
         for name in names:
             values = torch.zeros(sequence.length, dtype=torch.int64, device="meta")
@@ -237,11 +256,11 @@ def example_values(plan: KernelPlan) -> dict[str, Tensor]:
     return inputs
 
 
-def example(declared: Input) -> Tensor:
+def example(declared: Input, dim: int = 64) -> Tensor:
     """An input as generated modules take it, for two batch entries, without values."""
     kinds = [dimension.kind for dimension in declared.dimensions]
-    sizes = dict(zip(kinds, (each.size or 2 for each in declared.dimensions), strict=True))
-    shape = [each.size or 2 for each in declared.dimensions]
+    shape = [dim if each.kind is DimensionKind.DIM else each.size or 2 for each in declared.dimensions]
+    sizes = dict(zip(kinds, shape, strict=True))
     if declared.is_coordinate:
         shape = [sizes.get(kind, 1) for kind in (DimensionKind.BATCH, DimensionKind.HEADS, DimensionKind.TOKENS)]
     dtypes = {Type.INT: torch.int64, Type.FLOAT: torch.float32, Type.BOOL: torch.bool}

@@ -1,4 +1,4 @@
-"""What a pattern finds in queries and keys: its generated module, and how that is called."""
+"""What a pattern finds in queries and keys: its generated modules, and how they are called."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -9,19 +9,21 @@ from torch import Tensor
 
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit.routing import emit_routing
+from maskdsl.emit.triton_selection import emit_selection
 from maskdsl.errors import call as errors
 from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import States
+from maskdsl.runtime.triton import check, computable, on
 from maskdsl.runtime.values import as_given, as_value
 
 DTYPES = {Type.BOOL: torch.bool, Type.INT: torch.int64}
 
 
 class Finder:
-    """The generated module of a plan's routes, and how it is called."""
+    """The generated modules of a plan's routes, in plain torch and in Triton, and how they are called."""
 
     def __init__(self, plan: KernelPlan, states: States) -> None:
         self.plan = plan
@@ -35,19 +37,35 @@ class Finder:
     def module(self) -> ModuleType:
         return load_module(self.source, f"{self.plan.mask.name}_routing")
 
+    @cached_property
+    def kernel_source(self) -> str:
+        return emit_selection(self.plan)
+
+    @cached_property
+    def kernel_module(self) -> ModuleType:
+        return load_module(self.kernel_source, f"{self.plan.mask.name}_selection")
+
     @property
     def declared(self) -> list[Input]:
         """The inputs that are found."""
         return [each for each in self.plan.mask.inputs if each not in self.plan.mask.given]
 
-    def find(self, q: Tensor, k: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """All found inputs, from checked q and k [batch, heads, tokens, dim] and given inputs in declared order."""
+    def find(self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], by_kernels: bool = False) -> list[Tensor]:
+        """All found inputs, from checked q and k [batch, heads, tokens, dim] and given inputs in declared order.
+
+        Kernels need tensors that `serves` or `check` of `runtime/triton.py` lets pass.
+        """
         names = self.plan.input_identifiers
         values = {names[each.name]: as_value(each, x) for each, x in zip(self.plan.mask.given, inputs, strict=True)}
         values |= self.states.find(self.plan, {}, q.shape[0]).curves(q.device)
+        module = self.kernel_module if by_kernels else self.module
+        if by_kernels:
+            check(q, k)
+            q, k = computable(q), computable(k)
         try:
-            found = self.module.find(q.detach(), k.detach(), values)
-        except self.module.OutsideGroups as error:
+            with on(q.device):
+                found = module.find(q.detach(), k.detach(), values)
+        except module.OutsideGroups as error:
             name, value, count = error.args
             raise AttnError(errors.GroupRange(name=name, value=value, count=count)) from None
         return [

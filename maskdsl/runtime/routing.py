@@ -26,7 +26,8 @@ def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> list[Te
     check_sizes(recipe.plan, q, k, k)
     check_inputs(recipe.plan.mask.given, inputs, q)
     check_values(recipe.plan.mask.given, inputs)
-    return recipe.finder.find(q, recipe.first.all_keys(k), inputs)
+    by_kernels = recipe.kernel(q, k).backend.name == "triton"
+    return recipe.finder.find(q, recipe.first.all_keys(k), inputs, by_kernels)
 
 
 def fake_find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> list[Tensor]:

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 SHARED = {"sm80": 163 * 1024, "sm90": 227 * 1024, "sm100": 227 * 1024, "gfx942": 64 * 1024}
 MATRIX = {"sm80": "mma.sync", "sm90": "wgmma.mma_async", "sm100": "tcgen05.mma", "gfx942": "v_mfma"}
-RESULTS: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "aot.json").read_text())["results"]
+RECORD: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "aot.json").read_text())
+RESULTS: dict[str, Any] = RECORD["results"]
 
 
 class Line(NamedTuple):
@@ -47,6 +48,18 @@ def test_record_of_every_example() -> None:
 @pytest.mark.parametrize("target", SHARED)
 def test_shared_memory_is_within_what_targets_have(target: str) -> None:
     assert all(0 < line.used["shared"] <= SHARED[target] for line in lines() if line.target == target)
+
+
+@pytest.mark.parametrize("target", SHARED)
+def test_kernels_that_select_spill_nothing(target: str) -> None:
+    used = {
+        (name, kernel): figures
+        for name, targets in RECORD["selection"].items()
+        for kernels in targets[target].values()
+        for kernel, figures in kernels.items()
+    }
+    assert len(used) > 20
+    assert {key for key, each in used.items() if each["spills"] or each["shared"] > SHARED[target]} == set()
 
 
 @pytest.mark.parametrize("target", SHARED)

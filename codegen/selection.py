@@ -1,0 +1,148 @@
+# hole: above
+"""Which key groups each query group of a route selects: the skeleton of its kernel, where here all score 0."""
+
+import torch
+import triton
+import triton.language as tl
+from maskdsl.codegen.selection_functions import nothing, ordered, selection_options, weigh
+
+# end
+# Scores become integers of the same order. `least` is the lowest one that is selected, found bit by bit from its
+# highest one on: the largest number that, with all above it, weighs as much as is wanted. `beyond` is the weight of
+# those above it.
+
+
+@triton.jit
+def route_scores(
+    row,
+    column,
+    batch,
+    head,
+    query_groups,
+    key_groups,
+    # hole: parameters
+    # end
+    DIM: tl.constexpr,
+    STEP: tl.constexpr,
+    WIDE: tl.constexpr,
+    QUERY_BLOCK: tl.constexpr,
+    KEY_BLOCK: tl.constexpr,
+):
+    """The scores of a tile, [query groups, key groups]; minus infinity for pairs that are not to be selected."""
+    keys = column * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+    s = tl.zeros([QUERY_BLOCK, KEY_BLOCK], dtype=WIDE)
+    # hole: score
+    # end
+    fits = (keys < key_groups)[None, :] & (s > float("-inf"))
+    # hole: candidates
+    # end
+    return tl.where(fits, s, float("-inf"))
+
+
+@triton.jit
+def route_kernel(
+    table,
+    heads,
+    query_groups,
+    key_groups,
+    # hole: parameters
+    # end
+    DIM: tl.constexpr,
+    STEP: tl.constexpr,
+    WIDE: tl.constexpr,
+    QUERY_BLOCK: tl.constexpr,
+    KEY_BLOCK: tl.constexpr,
+    HELD: tl.constexpr,
+    DIGIT: tl.constexpr,
+):
+    """What a block of query groups of one head selects, over the key groups tile by tile."""
+    rows = tl.cdiv(query_groups, QUERY_BLOCK)
+    row = tl.program_id(0) % rows
+    head = tl.program_id(0) // rows % heads
+    batch = tl.program_id(0) // rows // heads
+    # hole: shared
+    shared = (batch, head, query_groups, key_groups)
+    # end
+    columns = tl.cdiv(key_groups, KEY_BLOCK)
+    BITS: tl.constexpr = WIDE.primitive_bitwidth
+    if HELD:
+        s = route_scores(row, 0, *shared, DIM, STEP, WIDE, QUERY_BLOCK, KEY_BLOCK)
+    # hole: wanted
+    SHARE: tl.constexpr = False
+    highest = tl.zeros([QUERY_BLOCK], dtype=WIDE)
+    wanted = tl.full([QUERY_BLOCK], 1, dtype=tl.int32)
+    # end
+    # hole: least
+    lowest, beyond = nothing(wanted, WIDE)
+    least = lowest
+    if HELD:
+        number, weight = ordered(s), weigh(s, highest, SHARE)
+        for place in range(BITS):
+            bound = least ^ (tl.full([], 1, least.dtype) << (BITS - 1 - place))
+            own = tl.sum(tl.where(number >= bound[:, None], weight, 0), 1).to(wanted.dtype)
+            enough = ~(own < wanted)
+            least = tl.where(enough, bound, least)
+            beyond = tl.where(enough, beyond, own)
+    else:
+        # As many tiles are computed as there are digits: more than one bit of them are found at once.
+        steps = tl.arange(0, 2**DIGIT)[None, :]
+        for place in range(0, BITS, DIGIT):
+            shift = BITS - DIGIT - place
+            weights = tl.zeros([QUERY_BLOCK, 2**DIGIT], dtype=wanted.dtype)
+            for column in range(columns):
+                s = route_scores(row, column, *shared, DIM, STEP, WIDE, QUERY_BLOCK, KEY_BLOCK)
+                number, weight = ordered(s), weigh(s, highest, SHARE)
+                for step in range(1, 2**DIGIT):
+                    bound = least ^ (tl.full([], step, least.dtype) << shift)
+                    own = tl.sum(tl.where(number >= bound[:, None], weight, 0), 1).to(wanted.dtype)
+                    weights += tl.where(steps == step, own[:, None], 0)
+            digit = tl.sum(((steps > 0) & ~(weights < wanted[:, None])).to(tl.int32), 1)
+            following = tl.sum(tl.where(steps == digit[:, None] + 1, weights, 0), 1)
+            beyond = tl.where(digit < 2**DIGIT - 1, following, beyond)
+            least ^= digit.to(least.dtype) << shift
+    # end
+    # hole: before
+    before = tl.zeros([QUERY_BLOCK], dtype=tl.int32)
+    # end
+    first = table + ((batch.to(tl.int64) * heads + head) * query_groups + row * QUERY_BLOCK) * key_groups
+    for column in range(columns):
+        if not HELD:
+            s = route_scores(row, column, *shared, DIM, STEP, WIDE, QUERY_BLOCK, KEY_BLOCK)
+        # hole: chosen
+        # Of those that score the same, the first ones are selected, until enough are.
+        if not HELD:
+            number, weight = ordered(s), weigh(s, highest, SHARE)
+        equal = (number == least[:, None]) & (number > lowest[:, None])
+        rank = before[:, None] + tl.cumsum(equal.to(tl.int32), 1) - 1
+        chosen = (number > least[:, None]) | (equal & (beyond[:, None] + rank * weight < wanted[:, None]))
+        before += tl.sum(equal.to(tl.int32), 1)
+        # end
+        own = tl.arange(0, QUERY_BLOCK)
+        keys = column * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+        real = (row * QUERY_BLOCK + own < query_groups)[:, None] & (keys < key_groups)[None, :]
+        tl.store(first + own[:, None] * key_groups + keys[None, :], chosen.to(tl.int8), mask=real)
+
+
+def route_select(q, query_groups, key_groups, queries, keys, inputs, pairs):
+    """Which key groups each query group selects: bool [batch, heads, query groups, key groups].
+
+    `queries` and `keys` are coordinates of tokens by name, `pairs` the vectors of groups whose products are read.
+    """
+    batch, heads, _, dim = q.shape
+    table = torch.empty(batch, heads, query_groups.count, key_groups.count, dtype=torch.int8, device=q.device)
+    # hole: held
+    most_held = 1024
+    # end
+    options = selection_options(key_groups.count, dim, q.dtype, most_held)
+    # hole: prepare
+    # end
+    route_kernel[(triton.cdiv(query_groups.count, options["QUERY_BLOCK"]) * heads * batch,)](
+        table,
+        heads,
+        query_groups.count,
+        key_groups.count,
+        # hole: arguments
+        # end
+        **options,
+    )
+    return table.view(torch.bool)

@@ -1,0 +1,40 @@
+"""What the torch functions and the kernels of a route are both printed from."""
+
+from collections.abc import Iterator
+
+from maskdsl.ir.expressions import Coordinate, Expression, Read, Side, substitute, walk
+from maskdsl.ir.ops import Type
+from maskdsl.ir.routes import Above, Route, TopCount, TopMass
+
+
+def product_leaves(route: Route) -> list[Coordinate]:
+    """What stands for each product in the score, as if it were a coordinate."""
+    return [Coordinate(Side.QUERY, f"product {number}", Type.FLOAT) for number in range(len(route.products))]
+
+
+def score_of_products(route: Route) -> Expression:
+    indices = route.queries.index(Side.QUERY), route.keys.index(Side.KEY)
+    products: dict[Expression, Expression] = {
+        Read(each.name, indices, Type.FLOAT): leaf
+        for each, leaf in zip(route.products, product_leaves(route), strict=True)
+    }
+    return substitute(route.score, products)
+
+
+def chosen_by(route: Route) -> Expression:
+    """What the selector is told: a number, a share, a threshold."""
+    match route.selector:
+        case TopCount(count=expression) | TopMass(mass=expression) | Above(threshold=expression):
+            return expression
+
+
+def amongs(route: Route) -> Iterator[tuple[Side, int, Expression]]:
+    """The pools of products, by number, that take only some tokens."""
+    for number, product in enumerate(route.products):
+        for side, pool in ((Side.QUERY, product.query), (Side.KEY, product.key)):
+            if pool.among is not None:
+                yield side, number, pool.among
+
+
+def token_names(expression: Expression) -> set[str]:
+    return {node.name for node in walk(expression) if isinstance(node, Coordinate)}

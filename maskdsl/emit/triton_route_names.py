@@ -1,0 +1,90 @@
+"""What the kernel of a route calls things, and how groups of tokens are numbered in it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from maskdsl.emit.routes import product_leaves
+from maskdsl.emit.skeleton import read_skeleton
+from maskdsl.emit.triton_coordinates import KINDS, KernelNames, Table, words_of
+from maskdsl.ir.expressions import Apply, Constant, Coordinate, Side
+from maskdsl.ir.mask import Computed, Sequence
+from maskdsl.ir.ops import Op
+from maskdsl.ir.ranges import Leaf, Range
+from maskdsl.ir.routes import GROUP, Grouping, Route
+
+SIDES = {Side.QUERY: "queries", Side.KEY: "keys"}
+FIRSTS, EXISTS = "first of group", "group exists"
+"""Tables of groups, by names that no coordinate has."""
+OWN = frozenset({"asked", "threshold", "query_places", "key_places", "query_vectors", "key_vectors", *KINDS.values()})
+
+
+def grouping_of(route: Route, side: Side) -> Grouping:
+    return route.queries if side is Side.QUERY else route.keys
+
+
+def run_size(route: Route, side: Side, sequence: Sequence) -> int | None:
+    """How many tokens a group has where all have as many, side by side, and are pooled in each head for itself."""
+    pools = [each.query if side is Side.QUERY else each.key for each in route.products]
+    if any(pool.by_key_head or pool.heads is not None for pool in pools) or len(sequence.spaces) > 1:
+        return None
+    by = grouping_of(route, side).by
+    definition = None if by is None else sequence.definition(by)
+    sources = () if definition is None else definition.sources
+    for _, source in sources:
+        match source:
+            case Computed(value=Apply(Op.FLOOR_DIVIDE, (Coordinate(name="i"), Constant(value=int() as size)))):
+                return size if -(-sequence.length // size) == grouping_of(route, side).count else None
+    return None
+
+
+@dataclass(frozen=True)
+class RouteNames(KernelNames):
+    """Names and coordinates of the first tokens of groups."""
+
+    route: Route
+
+    @cached_property
+    def taken(self) -> set[str]:
+        skeletons = map(read_skeleton, ("routing", "selection", "selection_functions"))
+        own = {word for text in skeletons for word in words_of(text)}
+        return own | super().taken | {*OWN}
+
+    @cached_property
+    def leaf(self) -> Callable[[Leaf], Range]:
+        of_tokens, groups = super().leaf, Range(0, self.route.keys.count - 1)
+        return lambda node: groups if node == Coordinate(Side.KEY, GROUP) else of_tokens(node)
+
+    @cached_property
+    def coordinates(self) -> dict[tuple[Side, str], str]:
+        products = {(each.side, each.name): product_name(each) for each in product_leaves(self.route)}
+        return {**super().coordinates, **products, (Side.KEY, GROUP): "key_rows[None, :]"}
+
+    @cached_property
+    def tables(self) -> tuple[Table, ...]:
+        return (*super().tables, *self.group_tables())
+
+    def group_tables(self) -> Iterable[Table]:
+        for side in SIDES:
+            if self.is_irregular(side):
+                yield Table(KINDS[side], FIRSTS, f"{KINDS[side]}_firsts", "torch.int32")
+                yield Table(KINDS[side], EXISTS, f"{KINDS[side]}_exists", "torch.int8")
+
+    def run_size(self, side: Side) -> int | None:
+        return run_size(self.route, side, self.sequence(side))
+
+    def is_irregular(self, side: Side) -> bool:
+        """Which token is the first of a group is in a table."""
+        return grouping_of(self.route, side).by not in (None, "i") and self.run_size(side) is None
+
+    def kind(self, side: Side) -> str:
+        return KINDS[side]
+
+    def behind(self, side: Side, name: str) -> Iterator[str]:
+        """What stands for products and numbers of groups is computed from no coordinates."""
+        if name not in {GROUP, *(each.name for each in product_leaves(self.route))}:
+            yield from super().behind(side, name)
+
+
+def product_name(leaf: Coordinate) -> str:
+    return leaf.name.replace(" ", "_")

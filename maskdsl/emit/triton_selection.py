@@ -1,0 +1,103 @@
+"""Plan to a Triton module that finds what the pattern's routes look for, from `codegen/selection.py`.
+
+Products, scores and selection of a route are one kernel, which keeps no scores in memory; pools of tokens side by side
+are another. The rest is torch as in `emit/routing.py`: centroids, ranks, selection over a whole head, other pools.
+"""
+
+from collections.abc import Iterator
+
+from maskdsl.emit.header import header
+from maskdsl.emit.routes import amongs, token_names
+from maskdsl.emit.routing import VECTORS, Part, routing_module
+from maskdsl.emit.skeleton import read_skeleton
+from maskdsl.emit.torch_functions import definitions, helper
+from maskdsl.emit.triton_coordinates import KINDS
+from maskdsl.emit.triton_route import RouteBody
+from maskdsl.emit.triton_route_names import SIDES, run_size
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.routes import Grouping, Pool, Route, TopMass
+from maskdsl.plan import KernelPlan
+
+HELPERS = ("floor_divide", "floor_modulo", "inside", "power", "floor_log2", "has_one_bit", "mix", "tanh")
+
+
+def emit_selection(plan: KernelPlan) -> str:
+    """A module with `find(q, k, inputs)` like that of `emit_routing`; it needs torch and Triton alone."""
+    top = header(plan, "triton", "What the pattern finds in queries and keys, in Triton.")
+    parts = [KernelPart(plan, each) for each in plan.mask.found]
+    text = read_skeleton("triton_functions")
+    lines = [line for part in parts for function in part.functions() for line in function]
+    used = [name for name in HELPERS if any(f"{name}(" in line for line in lines)]
+    shared = [helper(text, "token_table"), *(["@triton.jit", *helper(text, name)] for name in used)]
+    imports = ["import triton", "import triton.language as tl"]
+    return routing_module(plan, top, parts, imports, [*shared, definitions("selection_functions")])
+
+
+class KernelPart(Part):
+    """The functions that find one thing, by a kernel where there is one for it."""
+
+    def route(self, route: Route) -> Iterator[list[str]]:
+        yield from self.by_kernel(route) if self.has_kernel else super().route(route)
+
+    @property
+    def has_kernel(self) -> bool:
+        """Each query group selects for itself."""
+        match self.found:
+            case Route(selector=selector):
+                return not (isinstance(selector, TopMass) and selector.over_head)
+            case _:
+                return False
+
+    def by_kernel(self, route: Route) -> Iterator[list[str]]:
+        body = RouteBody.of(self.plan, route)
+        names = {side: body.token_names(side) for side in SIDES}
+        for side, number, expression in amongs(route):
+            names[side] |= token_names(expression)
+            yield self.among(side, number, expression)
+        for side in SIDES:
+            if names[side]:
+                yield self.coordinates(side, names[side])
+        yield body.text(self.name[5:]).split("\n")
+        yield self.start(route, names)
+
+    def start(self, route: Route, names: dict[Side, set[str]]) -> list[str]:
+        stem = self.name[5:]
+        values = {
+            side: f"{stem}_{text}(device=q.device, **inputs)" if names[side] else "{}" for side, text in SIDES.items()
+        }
+        pairs = [
+            f"({self.pooled(each.query, Side.QUERY, number, stem)}, {self.pooled(each.key, Side.KEY, number, stem)}),"
+            for number, each in enumerate(route.products)
+        ]
+        return self.function(
+            *(f"{SIDES[side]} = {text}" for side, text in values.items()),
+            f"query_groups = {self.groups(route.queries, Side.QUERY)}",
+            f"key_groups = {self.groups(route.keys, Side.KEY)}",
+            *(["pairs = [", *(f"    {pair}" for pair in pairs), "]"] if pairs else ["pairs = []"]),
+            f"return {stem}_select(q, query_groups, key_groups, queries, keys, inputs, pairs)",
+        )
+
+    def groups(self, grouping: Grouping, side: Side) -> str:
+        size = self.run_size(side)
+        return f"Runs({grouping.count}, {size})" if size else super().groups(grouping, side)
+
+    def run_size(self, side: Side) -> int | None:
+        if isinstance(self.found, Route) and self.has_kernel:
+            return run_size(self.found, side, self.sequence(side))
+        return None
+
+    def pooled(self, pool: Pool, side: Side, number: int, stem: str) -> str:
+        """Key heads are read as they are by all query heads that share them, where tokens are not pooled by head."""
+        own = VECTORS[side]
+        if pool.kind is None and self.has_kernel:
+            return own
+        if self.run_size(side) is None:
+            return super().pooled(pool, side, number, stem)
+        if pool.among is None:
+            return f'pooled_runs({own}, {own_groups(side)}, "{pool.kind}")'
+        among = f"{stem}_{own}_among_{number}(**{{**inputs, **{SIDES[side]}}})"
+        return f'pooled_runs({self.vectors(side)}, {own_groups(side)}, "{pool.kind}", {among})'
+
+
+def own_groups(side: Side) -> str:
+    return f"{KINDS[side]}_groups"

@@ -1,0 +1,104 @@
+"""Run in a process of its own, with TRITON_INTERPRET=1: what kernels find, against the meaning in `ir/routing.py`.
+
+`examples`, or `random COUNT SEED`. Prints one JSON object: of each case, what was found otherwise.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+import maskdsl
+from maskdsl.ir.mask import DimensionKind
+from maskdsl.ir.routing import find
+from maskdsl.plan import make_plan
+from maskdsl.runtime.finder import Finder
+from maskdsl.runtime.state import States
+from maskdsl.verify import Case, prepared
+from tests.catalogue.test_routing import CASES, EXAMPLES, HEADS, tensors
+from tests.properties.test_routes import routes
+
+HARD = """pattern hard(n = 60) {
+    space tokens[n]
+    input score: float[heads, n, n]
+    input count: int[heads]
+    route counted = topk(count[head], score[head, q, k]) where q != 3
+    route weighed = topp(0.6, score[head, q, k]) where k != q
+    route high = above(0.0, score[head, q, k])
+    attend counted or weighed or high
+}"""
+SMALL = """
+def selection_options(key_groups, dim, dtype, most_held):
+    wide = tl.float64 if dtype == torch.float64 else tl.float32
+    blocks = {"QUERY_BLOCK": 32, "KEY_BLOCK": 16}
+    return {"DIM": dim, "STEP": 16, "WIDE": wide, **blocks, "HELD": False, "DIGIT": 4}
+"""
+"""Scores are computed tile by tile, as of more key groups than these tests have."""
+
+
+def wrong(mask: maskdsl.Mask, q: Any, k: Any, inputs: dict[str, Any], dtype: torch.dtype, small: bool) -> list[str]:
+    """The names of what is found otherwise than the meaning has it."""
+    finder = Finder(make_plan(mask.ir), States())
+    if small:
+        finder.kernel_source += SMALL
+    values = [torch.as_tensor(inputs[each.name]) for each in mask.ir.given]
+    found = finder.find(torch.as_tensor(q).to(dtype), torch.as_tensor(k).to(dtype), values, by_kernels=True)
+    expected = find(mask.ir, inputs, q, k)
+    return [
+        each.name
+        for each, x in zip(finder.declared, found, strict=True)
+        if not np.array_equal(x.numpy(), np.broadcast_to(expected[each.name], x.shape))
+    ]
+
+
+def examples() -> Iterator[tuple[str, list[str]]]:
+    """Of one batch entry."""
+    for number, (file, name, parameters, _) in enumerate(CASES):
+        mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=HEADS, **parameters)
+        q, k, _, inputs = tensors(mask.ir, 3)
+        batched = {each.name for each in mask.ir.given if each.dimensions[0].kind is DimensionKind.BATCH}
+        own = {each: value[:1] if each in batched else value for each, value in inputs.items()}
+        yield f"{name} {number}", wrong(mask, q[:1], k[:1], own, torch.float32, number % 8 == 0)
+
+
+def hard(small: bool) -> list[str]:
+    """Scores with ties, infinite ones and NaN, and counts of any sign."""
+    random = np.random.default_rng(5)
+    mask = maskdsl.parse(HARD)["hard"].bind(heads=2)
+    values = np.array([-1.0, -0.0, 0.0, 1.0, 1.5, np.nan, -np.inf, np.inf])
+    score = random.choice(values, (2, 60, 60), p=[0.1, 0.2, 0.2, 0.2, 0.1, 0.1, 0.09, 0.01])
+    inputs = {"score": score, "count": np.array([-3, 9])}
+    return wrong(mask, *random.normal(size=(2, 1, 2, 60, 16)), inputs, torch.float32, small)
+
+
+def random_routes(count: int, start: int) -> dict[str, list[str]]:
+    results: dict[str, list[str]] = {}
+
+    @seed(start)
+    @settings(max_examples=count, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
+    @given(routes(), st.integers(1, 40), st.sampled_from([(1, 1), (2, 1), (4, 2)]), st.integers(0, 99), st.booleans())
+    def tried(text: str, n: int, heads: tuple[int, int], number: int, small: bool) -> None:
+        case = Case({"n": n}, heads=heads[0], key_heads=heads[1], batch=1 + number % 2, dim=16, seed=number)
+        found = prepared(maskdsl.parse(text)["p"], case)
+        assert found is not None
+        mask, inputs, (q, k, _), _ = found
+        own = {each.name: inputs[each.name] for each in mask.ir.given}
+        results[f"{text} {case} {small}"] = wrong(
+            mask, q.numpy(), k.numpy(), own, torch.float64 if small else torch.float32, small
+        )
+
+    tried()
+    return results
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "examples":
+        results = {**dict(examples()), "hard": hard(False), "hard by tiles": hard(True)}
+    else:
+        results = random_routes(*map(int, sys.argv[2:]))
+    print(json.dumps(results))

@@ -1,0 +1,77 @@
+"""Kernels that find what routes look for: in Triton's interpreter, and compiled ahead of time."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import maskdsl
+from maskdsl.emit.routing import emit_routing
+from maskdsl.emit.triton_selection import emit_selection
+from maskdsl.plan import make_plan
+from maskdsl.runtime.ahead import SHARED, TARGETS, Recording, compile_selection, example_values, examples
+from tests.catalogue.test_routing import CASES
+from tests.triton.test_interpreted import last_line
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
+
+
+def test_examples() -> None:
+    found = json.loads(last_line("selections", "examples"))
+    assert len(found) == len(CASES) + 2
+    assert not {name: wrong for name, wrong in found.items() if wrong}
+
+
+def test_random_routes() -> None:
+    found = json.loads(last_line("selections", "random", 12, 3))
+    assert len(found) == 12
+    assert not {text: wrong for text, wrong in found.items() if wrong}
+
+
+ROUTES = """pattern weighed(n = 16384, block = 64) {
+    space tokens[n]
+    input document: int[batch, tokens]
+    coord chunk = i // block
+    route past = topp(0.9, dot(mean(q, chunk), max(k where i % 2 == 0, chunk))) where k.chunk <= q.chunk
+    route near = above(0.5, dot(q, mean(k, document)))
+    attend causal and (past or near)
+}"""
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_compiled_ahead_of_time(target: str) -> None:
+    """What every example uses is in the record that `tests/benchmarks/test_aot.py` looks at."""
+    found = compile_selection(maskdsl.parse(ROUTES)["weighed"].bind(heads=4).ir, target)
+    assert set(found) == {"pool_kernel", "past_kernel", "near_kernel"}
+    assert all(each.usage.spills == 0 and each.usage.shared <= SHARED[target] for each in found.values())
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails where the host's numbers are copied to the device, for which a GPU would be waited for."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        outcome = [x for x in tree_leaves(result) if isinstance(x, torch.Tensor)]
+        if {x.device.type for x in outcome} == {"meta"}:
+            copies = "copy" in str(func)
+            assert not [x for x in given if x.device.type == "cpu" and (x.dim() or copies)], func
+        return result
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.attn")), ids=lambda file: file.stem)
+def test_nothing_waits_for_the_device(file: Path) -> None:
+    """Tensors without values stand for those of a GPU: whoever asked for a value would get an error."""
+    for pattern in maskdsl.load(file).values():
+        plan = make_plan(pattern.bind(heads=4).ir)
+        q, k, _ = examples(plan, 64, torch.float32)
+        names = [plan.input_identifiers[each.name] for each in plan.mask.found]
+        inputs = {name: x for name, x in example_values(plan, 64).items() if name not in names}
+        for text in (emit_routing(plan), emit_selection(plan)):
+            module = Recording.of(text, re.findall(r"^def (\w+_kernel)\(", text, re.MULTILINE)).module
+            with NoWaiting():
+                assert [*module.find(q, k, inputs)] == names
