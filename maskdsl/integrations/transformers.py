@@ -20,8 +20,10 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
 from maskdsl.integrations.choices import Choice, Choices
 from maskdsl.integrations.places import Places, as_pages, is_places, places_of
+from maskdsl.ir.candidates import most
 from maskdsl.ir.expressions import Constant, Coordinate, Side, apply
 from maskdsl.ir.ops import Op
+from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention, BaseAttention
 from maskdsl.runtime.following import Following
 from maskdsl.runtime.recipes import find
@@ -188,12 +190,15 @@ def check_dropped(choices: Choices, config: Any, queries: int, dropped: int, key
 
 @lru_cache(maxsize=1024)
 def reaches(handle: str, length: int, distance: int) -> bool:
-    """Whether a query attends a token so far back or further, by exact tiles. Not known where inputs decide: False."""
-    plan = find(handle).bound(length, length).plan
-    if plan.tile_inputs or plan.mask.found:
-        return False
+    """Whether a query may attend a token so far back or further, by exact tiles.
+
+    Where the caller's inputs decide, nobody knows: False. Routes may select all of their candidates.
+    """
+    mask = most(find(handle).bound(length, length).plan.mask)
+    if make_plan(mask).tile_inputs:
+        return bool(mask.found)
     back = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i"))
-    far = apply(Op.AND, plan.mask.relation, apply(Op.LESS_EQUAL, Constant(distance), back))
-    queries, keys = (replace(each, order=()) for each in plan.sequences)
-    found = tiles(replace(plan.mask, relation=far, queries=queries, keys=keys))
+    far = apply(Op.AND, mask.relation, apply(Op.LESS_EQUAL, Constant(distance), back))
+    queries, keys = (replace(each, order=()) for each in (mask.queries, mask.keys))
+    found = tiles(replace(mask, relation=far, queries=queries, keys=keys))
     return any(variant.full.count or variant.partial.count for variant in found.variants)

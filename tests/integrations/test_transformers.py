@@ -215,6 +215,26 @@ def test_a_mask_for_the_longest_sequence():
         model(drawn(1, 70))
 
 
+@pytest.mark.parametrize("name", ["sinks", "moba"])
+def test_tokens_are_numbered_without_padding(name):
+    """Patterns of absolute places, and of blocks that queries choose: alone, padded and from a cache the same."""
+    pattern, values = MODULE["sinks"], {"size": 5}
+    if name == "moba":
+        pattern, values = maskdsl.load("examples/routing/moba.attn")["moba"], {"block": 4, "top": 2}
+    integration.register("absolute", pattern, **values)
+    torch.manual_seed(0)
+    model = llama()[0].eval()
+    model.set_attn_implementation("absolute")
+    tokens = drawn(1, 21)
+    expected = model(tokens).logits
+    padded = torch.nn.functional.pad(tokens, (6, 0)).expand(2, -1)
+    mask = (torch.arange(27) >= 6).long().expand(2, -1)
+    torch.testing.assert_close(model(padded, attention_mask=mask).logits[1:, 6:], expected)
+    first = model(padded[:, :20], attention_mask=mask[:, :20], use_cache=True)
+    rest = model(padded[:, 20:], attention_mask=mask, past_key_values=first.past_key_values).logits
+    torch.testing.assert_close(rest[:1], expected[:, 14:])
+
+
 def test_inputs_are_given_to_the_model():
     text = "pattern p(n) { space t[n] input document: int[batch, t] attend causal and same(document) }"
     integration.register("documents", maskdsl.parse(text)["p"])
@@ -235,6 +255,9 @@ def test_what_a_cache_has_dropped():
     integration.register("sinks", MODULE["sinks"], size=WINDOW)
     model.set_attn_implementation("sinks")
     model(drawn(1, 30))
+    with pytest.raises(maskdsl.AttnError, match="E616"):
+        model.generate(drawn(1, 5), max_new_tokens=5, do_sample=False)
+    integration.register("sinks", maskdsl.load("examples/routing/moba.attn")["moba"], block=4, top=2)
     with pytest.raises(maskdsl.AttnError, match="E616"):
         model.generate(drawn(1, 5), max_new_tokens=5, do_sample=False)
 
