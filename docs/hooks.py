@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = "<!-- commands -->"
 ERRORS = "<!-- errors -->"
 SECTION = re.compile(r"<!-- readme: ([^>]+) -->")
-LINKED = ("examples/**/*.attn", "examples/*.ipynb", "grammar/std.attn")
+NO_PAGE = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#|docs/|examples/|grammar/std)[^)]*\)")
+LINKED = ("examples/**/*.attn", "examples/*.ipynb", "examples/*.py", "grammar/std.attn")
 SHOWN = {
     "longformer": ("examples/language/longformer.attn", ["longformer"]),
     "cswin": ("examples/vision/cswin.attn", ["cswin", "h=32", "w=32", "stripe=4"]),
@@ -58,11 +59,18 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def section(title: str) -> str:
-    """What stands below a heading of the README, up to the next of its level."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
-    assert found is not None, title
-    return re.sub("^### ", "## ", found[1], flags=re.M).strip()
+    """What stands below a heading of the README, up to the next of its level. Links to what has no page are text."""
+    lines: list[str] = []
+    inside = False
+    heading = ""
+    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
+        inside ^= line.startswith("```")
+        if line.startswith("## ") and not inside:
+            heading = line.removeprefix("## ")
+        elif heading == title:
+            lines.append(line if inside else NO_PAGE.sub(r"\1", re.sub("^### ", "## ", line)))
+    assert lines, title
+    return "\n".join(lines).strip()
 
 
 def commands() -> str:
