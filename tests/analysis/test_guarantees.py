@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import maskdsl
 from maskdsl.analysis.guarantees import guarantee
@@ -12,6 +14,7 @@ from maskdsl.ir.candidates import monotone, selects
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.routing import find
 from maskdsl.synthetic import synthetic_inputs
+from tests.properties.test_routes import routes
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
 PATTERNS = [
@@ -42,6 +45,23 @@ def test_every_selection_is_between_the_bounds(file: str, name: str) -> None:
         selected = find(mask, inputs, q, k)
         for head in range(2):
             contained(found.heads[head], dense(mask, head, 0, selected))
+
+
+@given(routes(), st.integers(1, 40), st.integers(0, 1000))
+@settings(max_examples=25)
+def test_of_random_routes(text: str, n: int, seed: int) -> None:
+    mask = maskdsl.parse(text)["p"].bind(n=n, heads=2).ir
+    inputs = synthetic_inputs(mask, seed, dim=4)
+    found = guarantee(mask, inputs)
+    q, k = np.random.default_rng(seed).normal(size=(2, 1, 2, n, 4))
+    selected = find(mask, inputs, q, k)
+    for head in range(2):
+        contained(found.heads[head], dense(mask, head, 0, selected))
+        for route in found.routes:
+            table = selected[route.name][0, head]
+            exists = table.shape[0] == route.query_groups
+            assert table.sum(axis=1).max() <= route.most
+            assert not exists or table.sum(axis=1).min() >= route.least
 
 
 REACHED = """pattern p(n = 22, top = 2) {
