@@ -130,3 +130,13 @@ def counts_before(table, axes):
     for axis in axes:
         inner.cumsum_(axis)
     return counts
+
+
+def sorted_places(keys, rows, first, end, device):
+    """Positions from `first` to `end`, [*rows, end - first], sorted by keys, of which the first counts most."""
+    places = torch.arange(first, end, device=device).expand(*rows, -1)
+    for key in reversed(keys):
+        key = key.to(torch.int8) if key.dtype == torch.bool else key
+        order = key.expand(*rows, -1).gather(-1, places).sort(dim=-1, stable=True).indices
+        places = places.gather(-1, order)
+    return places

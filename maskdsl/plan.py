@@ -133,8 +133,13 @@ class KernelPlan:
 
     @cached_property
     def finds_device_tiles(self) -> bool:
-        """Tiles depend on inputs, but the order of tokens does not: a kernel finds them where the inputs are."""
-        return bool(self.tile_inputs) and not self.order_reads_inputs and not self.refine
+        """Tiles depend on inputs: a kernel finds them where the inputs are."""
+        return bool(self.tile_inputs) and not self.refine
+
+    @cached_property
+    def finds_device_order(self) -> bool:
+        """The order of tokens depends on inputs: they are sorted where the inputs are."""
+        return self.order_reads_inputs and not self.refine
 
     @cached_property
     def coordinates_read_inputs(self) -> bool:
@@ -151,7 +156,8 @@ class KernelPlan:
     @cached_property
     def curve_names(self) -> tuple[tuple[str, Sequence, tuple[str, ...]], ...]:
         """Coordinates along curves and shuffles that pairs need: (kind of token, its sequence, their names)."""
-        queries, keys = ({*names, *self.found_names} for names in (self.query_names, self.key_names))
+        others = {*self.found_names, *coordinate_names(self.order_keys if self.order_reads_inputs else (), Side.TOKEN)}
+        queries, keys = ({*names, *others} for names in (self.query_names, self.key_names))
         if self.mask.self_attention:
             parts = [("token", self.mask.queries, queries | keys)]
         else:

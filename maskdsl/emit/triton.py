@@ -13,6 +13,7 @@ from maskdsl.emit.triton_coordinates import KernelNames, words_of
 from maskdsl.emit.triton_gradients import GradientBody
 from maskdsl.emit.triton_leaves import Leaves
 from maskdsl.emit.triton_loops import Loops, wrapped_tuple
+from maskdsl.emit.triton_orders import Orders
 from maskdsl.emit.triton_sums import Sums
 from maskdsl.emit.triton_tiles import TileBody
 from maskdsl.ir.expressions import Constant, Side
@@ -115,16 +116,18 @@ class Surroundings:
 
     def functions(self) -> list[str]:
         """Functions that the pattern needs, followed by two empty lines."""
-        functions = self.names.functions()
+        orders = Orders(self.plan).functions() if self.laid_out else []
+        functions = [*self.names.functions(), *orders]
         own = [name for name in TORCH_HELPERS if any(f"{name}(" in line for lines in functions for line in lines[1:])]
         text = read_skeleton("triton_functions")
         used = [name for name in HELPERS if any(f"{name}(" in line for line in self.kernel)]
         parts = [
             *([helper_lines(own)] if own else []),
             *functions,
-            *([helper(text, "token_table")] if functions else []),
+            *([helper(text, "token_table")] if self.names.functions() else []),
             *([self.table_function()] if self.names.tables else []),
             *([helper(text, "extremes")] if self.plan.finds_device_tiles else []),
+            *([helper(text, "sorted_places")] if orders else []),
             *([helper(text, "counts_before")] if any("counts_before(" in line for line in self.kernel) else []),
             *(["@triton.jit", *helper(text, name)] for name in used),
         ]

@@ -123,7 +123,8 @@ class TileBody:
     def preparation(self) -> list[str]:
         plan, names = self.names.plan, self.names
         lines = names.coordinate_calls("device")
-        lines += [f"{word} = 1" for word, kind in VARYING.items() if not plan.depends(kind, [self.relation])]
+        decide = [self.relation, *plan.order_keys]
+        lines += [f"{word} = 1" for word, kind in VARYING.items() if not plan.depends(kind, decide)]
         for side, name in self.coordinates:
             text, number = names.coordinates[side, name], int(side is Side.KEY)
             values = f'{names.kind(side)}_values["{plan.identifiers[name]}"]'

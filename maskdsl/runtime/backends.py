@@ -26,6 +26,9 @@ class Backend(Protocol):
     def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
         """The inputs that the host has to read, for tiles or the order: it waits for the device then."""
 
+    def finds_order(self, plan: KernelPlan) -> bool:
+        """Whether the module's `layouts` finds the order of tokens, where the inputs are; otherwise the host does."""
+
     def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         """The output like q, and the log-sum-exp (None where it is not wanted, if the backend can do without)."""
 
@@ -44,6 +47,9 @@ class Reference:
 
     def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
         return plan.tile_inputs
+
+    def finds_order(self, plan: KernelPlan) -> bool:
+        return False
 
     def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         out, lse = call.module.attention(q, k, v, call.values)

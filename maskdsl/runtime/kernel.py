@@ -11,7 +11,7 @@ from torch import Tensor
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.backends import Backend
 from maskdsl.runtime.call import Call, Saved
-from maskdsl.runtime.layout import Move, moved
+from maskdsl.runtime.layout import Move, moved, moves
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import States
 from maskdsl.runtime.values import as_given, as_value
@@ -87,13 +87,23 @@ class Kernel:
         names = self.plan.input_identifiers
         values = {names[each.name]: as_value(each, given[each.name]) for each in self.plan.mask.inputs}
         values |= state.curves(q.device)
-        return Call(self.plan, self.module, given, values, wants_lse, state, state.layout(q.device))
+        if self.backend.finds_order(self.plan):
+            layout = self.module.layouts(q.device, *q.shape[:2], values)
+        else:
+            layout = state.layout(q.device)
+        return Call(self.plan, self.module, given, values, wants_lse, state, layout)
 
     def route(self, call: Call, q: Tensor, k: Tensor, layout: str) -> "Route":
         own = "ordered" if self.backend.in_layout else "declared"
-        queries, keys = (None, None) if layout == own else call.state.moves(q.device, own)
+        queries, keys = (None, None) if layout == own else self.moves(call, q.device)
         apart = keys is not None and keys.places.shape[1] > k.shape[1]
         return Route(queries, keys, q.shape[1] // k.shape[1] if apart else 1)
+
+    def moves(self, call: Call, device: torch.device) -> tuple[Move | None, Move | None]:
+        """From the order of the caller, which is not the backend's."""
+        found = self.backend.finds_order(self.plan)
+        queries, keys = moves(call.layout) if found else call.state.moves(device)
+        return (queries, keys) if self.backend.in_layout else (queries and queries.reverse, keys and keys.reverse)
 
 
 class Route(NamedTuple):

@@ -17,6 +17,19 @@ class Move(NamedTuple):
         return Move(self.back, self.places)
 
 
+Layout = tuple[Tensor | None, Tensor | None]
+"""Declared positions of queries and keys in laid-out order, [batch or 1, heads or 1, tokens]; None: as declared."""
+
+
+def moves(layout: Layout) -> tuple[Move | None, Move | None]:
+    """How queries and keys come to laid-out order."""
+    queries, keys = layout
+    move = None if queries is None else Move(queries, queries.argsort(dim=-1))
+    if keys is queries:
+        return move, move
+    return move, None if keys is None else Move(keys, keys.argsort(dim=-1))
+
+
 def moved(x: Tensor, move: Move | None) -> Tensor:
     """The tokens of [batch, heads, tokens, dim] after a move."""
     if move is None:

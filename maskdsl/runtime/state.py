@@ -16,7 +16,7 @@ from maskdsl.analysis.tiles import tiles
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.mask import DimensionKind, Sequence
 from maskdsl.plan import KernelPlan
-from maskdsl.runtime.layout import Move
+from maskdsl.runtime.layout import Move, moves
 
 T = TypeVar("T")
 Array = NDArray[Any]
@@ -53,17 +53,9 @@ class State:
             return queries, queries
         return queries, self.positions(self.plan.mask.keys, device)
 
-    def moves(self, device: torch.device, to: str) -> tuple[Move | None, Move | None]:
-        """How queries and keys come `to` laid-out order from the declared one, "ordered", or back, "declared"."""
-        queries, keys = self.keep(("moves", device), lambda: self.find_moves(device))
-        return (queries, keys) if to == "ordered" else (queries and queries.reverse, keys and keys.reverse)
-
-    def find_moves(self, device: torch.device) -> tuple[Move | None, Move | None]:
-        queries, keys = self.layout(device)
-        move = None if queries is None else Move(queries, queries.argsort(dim=-1))
-        if keys is queries:
-            return move, move
-        return move, None if keys is None else Move(keys, keys.argsort(dim=-1))
+    def moves(self, device: torch.device) -> tuple[Move | None, Move | None]:
+        """How queries and keys come to laid-out order."""
+        return self.keep(("moves", device), lambda: moves(self.layout(device)))
 
     def positions(self, sequence: Sequence, device: torch.device) -> Tensor | None:
         """[batch or 1, heads or 1, tokens]."""

@@ -31,6 +31,9 @@ class Tiled:
     def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
         return plan.tile_inputs
 
+    def finds_order(self, plan: KernelPlan) -> bool:
+        return False
+
     def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         out, lse = call.module.attention(q, k, v, call.values, *work_of(call, q, k), call.layout, call.wants_lse)
         return out, lse

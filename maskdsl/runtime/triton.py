@@ -41,6 +41,9 @@ class Triton:
     def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
         return () if plan.finds_device_tiles else plan.tile_inputs
 
+    def finds_order(self, plan: KernelPlan) -> bool:
+        return plan.finds_device_order
+
     def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         check(q, v)
         out, lse = Launch(call).forward(*map(computable, (q, k, v)))
@@ -67,7 +70,8 @@ class Launch:
     def tables(self, q: Tensor) -> tuple[Tensor, ...] | None:
         """What kernels read of tokens, kept where no input has a say in it."""
         call, (batch, heads) = self.call, q.shape[:2]
-        if call.plan.coordinates_read_inputs or not hasattr(call.module, "token_tables"):
+        by_inputs = call.plan.coordinates_read_inputs or call.plan.finds_device_order
+        if by_inputs or not hasattr(call.module, "token_tables"):
             return None
         key, given = ("tables", q.device, batch, heads), (q.device, batch, heads, call.values, call.layout)
 

@@ -98,6 +98,11 @@ def test_tiles_found_by_kernels() -> None:
     assert found["drawn"][0] > 1000
 
 
+def test_orders_that_inputs_decide() -> None:
+    found = interpret(3, 3, HERE / "ordered.attn")
+    assert found == {"two_keys": "", "by_head": "", "of_tables": ""}
+
+
 def test_tiles_of_selections_found_by_kernels() -> None:
     found: dict[str, list[int]] = json.loads(last_line("routes"))
     assert all(needless <= 0.05 * compared for compared, needless in found.values())

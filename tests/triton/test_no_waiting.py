@@ -25,6 +25,7 @@ BATCH, HEADS, DIM = 2, 2, 16
 EXAMPLES = [
     ("antidiagonal", "antidiagonal"),
     ("biformer", "biformer"),
+    ("clusters", "clusters"),
     ("dhsa", "dhsa"),
     ("infllm", "infllm"),
     ("infllm", "nosa"),
