@@ -20,7 +20,8 @@ def test_contracts_are_kept():
 
 
 @pytest.mark.parametrize(
-    "module", ["maskdsl", "maskdsl.api", "maskdsl.plan", "maskdsl.emit.tiled", "maskdsl.analysis.stats"]
+    "module",
+    ["maskdsl", "maskdsl.api", "maskdsl.plan", "maskdsl.emit.tiled", "maskdsl.analysis.stats", "maskdsl.recognition"],
 )
 def test_no_torch_down_to_emit(module):
     ended = run(IMPORTS.format(module))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isclose
 from typing import Any
+
+from torch import Tensor
 
 from maskdsl.api import Mask, Pattern
 from maskdsl.diagnostics import AttnError
@@ -77,3 +80,9 @@ class Choices:
         known = {name for each in others if isinstance(each, Pattern) for name in each.parameters}
         names = {*pattern.parameters, *(self.parameters.keys() - known)}
         return {name: value for name, value in self.parameters.items() if name in names}
+
+
+def rescaled(query: Tensor, scale: float) -> Tensor:
+    """Queries whose products, over the square root of the head dim, are those of the scale that a model asks for."""
+    factor = scale * query.shape[3] ** 0.5
+    return query if isclose(factor, 1) else query * factor

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
-from maskdsl.integrations.choices import Choice, Choices
+from maskdsl.integrations.choices import Choice, Choices, rescaled
 
 try:
     import diffusers  # noqa: F401  # it is what models come from
@@ -114,7 +114,7 @@ class PatternProcessor:
             raise AttnError(errors.AskedMore(name=self.choices.name, argument="dropout_p", cure=cure))
         attention = self.choices.attention(self.number, self.name, query.shape[1])
         if scale is not None:
-            query = query * (scale * query.shape[3] ** 0.5)
+            query = rescaled(query, scale)
         out = attention(query, key, value, **self.inputs)
         assert isinstance(out, Tensor)
         return out

@@ -18,7 +18,7 @@ from torch.compiler import is_compiling
 from maskdsl.analysis.tiles import tiles
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
-from maskdsl.integrations.choices import Choice, Choices
+from maskdsl.integrations.choices import Choice, Choices, rescaled
 from maskdsl.integrations.places import Places, as_pages, is_places, places_of
 from maskdsl.ir.candidates import most
 from maskdsl.ir.expressions import Constant, Coordinate, Side, apply
@@ -87,7 +87,7 @@ def attention_forward(
     check_others(choices, attention, others)
     inputs = {name: others[name] for name in attention.signature.inputs if name in others}
     if scaling is not None:
-        query = query * (scaling * query.shape[3] ** 0.5)
+        query = rescaled(query, scaling)
     if attention_mask is None:
         out = attention(query, key, value, query_start=first_query(attention, query, key), **inputs)
     elif is_places(attention_mask):
