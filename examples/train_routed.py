@@ -267,6 +267,10 @@ def main(arguments: list[str] | None = None) -> None:
     words.add_argument("--out", type=Path, default=Path("train_routed.png"), help="the picture")
     words.add_argument("--quick", action="store_true", help="a few steps on short sequences: nothing is learnt")
     given = words.parse_args(arguments)
+    if given.steps < 1:
+        words.error("--steps must be 1 or more")
+    if not given.out.parent.is_dir() or given.out.suffix not in (".png", ".svg", ".pdf"):
+        words.error(f"{given.out} is no .png, .svg or .pdf in a folder that exists")
     task = Task()
     steps, every, batch = given.steps, 10, 4
     if given.quick:

@@ -93,6 +93,20 @@ def test_training_by_routes(tmp_path, capsys):
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--steps", "0", "1 or more"),
+        ("--out", "absent/curves.png", "in a folder that exists"),
+        ("--out", "curves.gif", ".png, .svg or .pdf"),
+    ],
+)
+def test_mistakes_are_told_before_training(option, value, said, capsys):
+    with pytest.raises(SystemExit):
+        script("train_routed").main([option, value])
+    assert said in capsys.readouterr().err
+
+
 def test_answers_lie_beyond_the_window():
     """Of what both layers of the window draw from, and the token before it, which keys are mixed with."""
     training = script("train_routed")

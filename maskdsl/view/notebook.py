@@ -79,7 +79,7 @@ def _pattern(program: Program, declaration: PatternDeclaration) -> str:
 def _title(mask: MaskIR) -> str:
     values = ", ".join(f"{name}={written(value)}" for name, value in mask.parameters)
     lengths = f"{units.count(mask.queries.length)} tokens"
-    if not mask.self_attention:
+    if mask.queries.spaces != mask.keys.spaces:
         lengths = f"{units.count(mask.queries.length)} queries, {units.count(mask.keys.length)} keys"
     size = f"{lengths}, {head_count(mask.heads)}"
     doc = _paragraph(first_sentence(mask.doc)) if mask.doc else ""

@@ -46,7 +46,7 @@ def title(mask: MaskIR) -> Text:
     """`longformer(n=4096, size=512)`, lengths and heads."""
     text = called(mask.name, mask.parameters)
     lengths = units.count(mask.queries.length) + " tokens"
-    if not mask.self_attention:
+    if mask.queries.spaces != mask.keys.spaces:
         lengths = f"{units.count(mask.queries.length)} queries, {units.count(mask.keys.length)} keys"
     text.append(f"  {lengths}, {head_count(mask.heads)}", style="not bold dim")
     return text

@@ -106,3 +106,8 @@ def test_candidates_need_no_scores(maskdsl):
     assert ended.code == 0 and "32 keys a query" in ended.out and "made-up" not in ended.err
     ended = maskdsl("show", "examples/routing/proxy.attn", "proxy_budget", "n=512")
     assert ended.code == 0 and "made-up values for `budget`" in ended.err
+
+
+def test_queries_and_keys_of_one_sequence_are_its_tokens(maskdsl):
+    out = maskdsl("show", "examples/routing/clusters.attn", "n=64", "--heads", 1).out
+    assert out.startswith("clusters(n=64)  64 tokens, 1 head")
