@@ -1,6 +1,7 @@
 """A scene as a PNG file. Needs Pillow, whose own font it writes in."""
 
 from io import BytesIO
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,15 +56,20 @@ def draw_outline(image: "Image", outline: Outline, scale: int) -> None:
 
 
 def draw_label(image: "Image", label: Label, scale: int) -> None:
-    """Bold letters are drawn with a thin border in their own colour."""
+    """Bold letters are drawn with a thin border in their own colour. What goes upward is drawn aside and turned."""
     from PIL import Image, ImageDraw, ImageFont  # an optional dependency
 
     font = ImageFont.load_default(label.size * scale)
-    x, y = label.x * scale, label.y * scale
-    size, place = ((image.height, image.width), (image.height - y, x)) if label.upward else (image.size, (x, y))
-    ink = Image.new("L", size, 0)
     border = scale / 4 if label.bold else 0
-    ImageDraw.Draw(ink).text(place, label.text, fill=255, font=font, anchor=PLACES[label.anchor], stroke_width=border)
-    if label.upward:
-        ink = ink.transpose(Image.Transpose.ROTATE_90)
-    image.paste(Image.new("RGB", image.size, label.colour), (0, 0), ink)
+    x, y = label.x * scale, label.y * scale
+    if not label.upward:
+        pen = ImageDraw.Draw(image)
+        pen.text((x, y), label.text, label.colour, font, PLACES[label.anchor], stroke_width=border)
+        return
+    length, height = ceil(font.getlength(label.text)), 2 * label.size * scale
+    ink = Image.new("L", (length, height), 0)
+    ImageDraw.Draw(ink).text((0, height // 2), label.text, 255, font, "ls", stroke_width=border)
+    ink = ink.transpose(Image.Transpose.ROTATE_90)
+    before = {Anchor.START: 0, Anchor.MIDDLE: length // 2, Anchor.END: length}[label.anchor]
+    corner = x - height // 2, y - length + before
+    image.paste(Image.new("RGB", ink.size, label.colour), corner, ink)
