@@ -36,7 +36,12 @@ pattern biased(n = 21) {
     order by cluster
 }
 """
-EXAMPLES_ONCE = {name: (file, name, parameters) for file, name, parameters, _ in CASES}
+POOLED_OR_FIXED = [
+    ("core_context", "core_context", {"n": 37, "group": 4, "size": 9}),
+    ("pyramid", "pyramid", {"n": 37, "block": 8, "levels": 3}),
+    ("proxy_tokens", "proxy_tokens", {"t": 3, "h": 3, "w": 5, "window_t": 2, "window_h": 2, "window_w": 3}),
+]
+EXAMPLES_ONCE = {name: (file, name, parameters) for file, name, parameters, *_ in (*CASES, *POOLED_OR_FIXED)}
 READ = {"gated": ["gate"], "biased": ["bias", "worth"]}
 """The float inputs that pairs read in scores and weights."""
 STEP = 1e-6
