@@ -17,8 +17,12 @@ ASCII_BARS = ".:-=+*#@"
 """Of equal heights, nothing left out: no load is a space."""
 WIDE = 100
 """Columns of a window from which on longer profiles are drawn in full."""
-NARROW = 16
+SHORT = 16
 """Characters of a profile in other windows, at most."""
+NARROW = 72
+"""Columns of a window from which on all of the table is shown."""
+COLUMN = 9
+"""Characters of a column of the matrix."""
 MOST_HEADS = 16
 """Lines of a table."""
 MATRIX = range(3, 9)
@@ -34,55 +38,57 @@ class SelectionView:
         self.heads = heads
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        found = self.selection
-        chosen = [found.heads[head].chosen for head in self.heads]
-        number = between(
-            units.count(min(each.least for each in chosen)), units.count(max(each.most for each in chosen))
-        )
-        mean = units.digits(sum(each.mean for each in chosen) / len(chosen))
-        who = (
-            "the only query group"
-            if found.query_groups == 1
-            else f"each of {units.count(found.query_groups)} query groups"
-        )
-        what = f": {who} selected {number} of {units.count(found.key_groups)} key groups, on average {mean}"
-        yield Text.assemble((found.name, "bold"), what)
+        yield Text.assemble((self.selection.name, "bold"), f": {self.chosen()}")
         yield Text("How many query groups selected a key group:", style="dim")
-        yield self.table(ASCII_BARS if options.ascii_only else BARS, options.max_width >= WIDE)
+        yield self.table(ASCII_BARS if options.ascii_only else BARS, options.max_width)
         if len(self.heads) > MOST_HEADS:
-            yield Text(
-                f"{len(self.heads) - MOST_HEADS} more heads are not shown; --head says which are", style="yellow"
-            )
-        yield from self.shared()
+            more = f"{len(self.heads) - MOST_HEADS} more heads are not shown; --head says which are"
+            yield Text(more, style="yellow")
+        if self.selection.mean_overlap is not None:
+            mean = units.percent(self.selection.mean_overlap)
+            yield Text(f"of the pairs that one of two heads selected, {mean} are selected by both, on average")
+        if len(self.heads) in MATRIX and (len(self.heads) + 1) * COLUMN - 1 <= options.max_width:
+            yield self.matrix()
 
-    def table(self, bars: str, wide: bool) -> Table:
+    def chosen(self) -> str:
+        """How many groups were selected, by all heads that are shown."""
+        found = self.selection
+        own = [found.heads[head].chosen for head in self.heads]
+        least, most = min(each.least for each in own), max(each.most for each in own)
+        who = f"each of {units.count(found.query_groups)} query groups"
+        if found.query_groups == 1:
+            who = "the only query group"
+        number = between(units.count(least), units.count(most))
+        mean = f", on average {units.digits(sum(each.mean for each in own) / len(own))}" if least < most else ""
+        return f"{who} selected {number} of {units.count(found.key_groups)} key groups{mean}"
+
+    def table(self, bars: str, width: int) -> Table:
+        """A line for each head; fewer columns in narrow windows."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("head", "density", "least", "mean", "most", "variation"):
+        names = ("head", "density", "least", "mean", "most", "variation")
+        shown = [name for name in names if width >= NARROW or name not in ("least", "most")]
+        for name in shown:
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("by key group", no_wrap=True)
         for head in self.heads[:MOST_HEADS]:
             own = self.selection.heads[head]
             load = units.count(own.load.least), units.digits(own.load.mean), units.count(own.load.most)
-            profile = sparkline(own.profile if wide or len(own.profile) <= NARROW else halved(own.profile), bars)
-            density, variation = units.percent(self.densities[head]), f"{own.load.variation:.2f}"
-            table.add_row(str(head), density, *load, variation, profile)
+            cells = str(head), units.percent(self.densities[head]), *load, f"{own.load.variation:.2f}"
+            values = own.profile if width >= WIDE or len(own.profile) <= SHORT else halved(own.profile)
+            row = [cell for name, cell in zip(names, cells, strict=True) if name in shown]
+            table.add_row(*row, sparkline(values, bars))
         return table
 
-    def shared(self) -> Iterator[Table | Text]:
-        """What two heads have in common."""
-        if self.selection.mean_overlap is None:
-            return
-        mean = units.percent(self.selection.mean_overlap)
-        yield Text(f"of the pairs that one of two heads selected, {mean} are selected by both, on average")
-        if len(self.heads) in MATRIX:
-            table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-            table.add_column("", no_wrap=True)
-            for head in self.heads:
-                table.add_column(f"head {head}", justify="right", no_wrap=True)
-            for head in self.heads:
-                row = [units.percent(self.selection.overlap[head][other]) for other in self.heads]
-                table.add_row(f"head {head}", *row)
-            yield table
+    def matrix(self) -> Table:
+        """What each two heads have in common."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("", no_wrap=True)
+        for head in self.heads:
+            table.add_column(f"head {head}", justify="right", no_wrap=True)
+        for head in self.heads:
+            row = [units.percent(self.selection.overlap[head][other]) for other in self.heads]
+            table.add_row(f"head {head}", *row)
+        return table
 
 
 def halved(profile: Sequence[float]) -> list[float]:

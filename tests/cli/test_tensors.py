@@ -47,6 +47,14 @@ def test_show_draws_what_was_selected(maskdsl, file):
     assert "100 % are selected by both" in ended.out
 
 
+@pytest.mark.parametrize("columns", [50, 79, 80, 200])
+def test_nothing_is_cut_off_in_narrow_windows(maskdsl, columns):
+    out = maskdsl("show", MOBA, "n=256", "block=16", "--random", 1, "--heads", 8, columns=columns).out
+    table = out[out.index("past: each of") :]
+    assert "\N{HORIZONTAL ELLIPSIS}" not in table and max(map(len, table.splitlines())) <= columns
+    assert ("most" in table, "head 7" in table) == (columns >= 72, columns >= 80)
+
+
 def test_stats_has_all_of_it_as_json(maskdsl, file):
     ended = maskdsl("stats", MOBA, *SIZES, "--json", "--tensors", file(**vectors()))
     (past,) = json.loads(ended.out)["routes"]
