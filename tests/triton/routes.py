@@ -21,6 +21,9 @@ CASES: list[tuple[str, str, dict[str, object], tuple[int, int]]] = [
     ("vertical_slash", "vertical_slash", {"n": 64, "columns": 8, "diagonals": 8}, (16, 8)),
     ("vmoba", "vmoba", {"t": 2, "h": 6, "w": 8, "block_t": 2, "block_h": 3, "block_w": 4, "mass": 0.3}, (16, 24)),
 ]
+SCATTERED = """
+pattern scattered(n = 160) { space t[n]  input worth: float[tokens]  route best = topk(80, k.worth)  attend best }
+"""
 
 
 def main() -> None:
@@ -32,6 +35,10 @@ def main() -> None:
         q, k = np.random.default_rng(5).normal(size=(2, batch, heads, mask.query_length, 16))
         inputs = find(mask.ir, synthetic_inputs(mask.ir, 5, batch, 16), q, k)
         counts[name] = compare(mask, inputs, block, batch)
+    # More runs in a row than there is room for where nothing is known of their number.
+    mask = maskdsl.parse(SCATTERED)["scattered"].bind()
+    inputs = find(mask.ir, {"worth": np.arange(160) % 2.0}, *np.zeros((2, 1, 1, 160, 16)))
+    counts["scattered"] = compare(mask, inputs, (80, 1), 1)
     print(json.dumps(counts))
 
 

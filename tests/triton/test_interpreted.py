@@ -106,6 +106,7 @@ def test_orders_that_inputs_decide() -> None:
 def test_tiles_of_selections_found_by_kernels() -> None:
     found: dict[str, list[int]] = json.loads(last_line("routes"))
     assert all(needless <= 0.05 * compared for compared, needless in found.values())
+    assert found["scattered"] == [640, 0]
 
 
 def test_orders_that_are_found() -> None:
