@@ -17,8 +17,8 @@ ASCII_BARS = ".:-=+*#@"
 """Of equal heights, nothing left out: no load is a space."""
 WIDE = 100
 """Columns of a window from which on longer profiles are drawn in full."""
-SHORT = 16
-"""Characters of a profile in other windows, at most."""
+SHORT, SHORTEST = 16, 8
+"""Characters of a profile in other windows, and in narrow ones, at most."""
 NARROW = 72
 """Columns of a window from which on all of the table is shown."""
 COLUMN = 9
@@ -74,7 +74,9 @@ class SelectionView:
             own = self.selection.heads[head]
             load = units.count(own.load.least), units.digits(own.load.mean), units.count(own.load.most)
             cells = str(head), units.percent(self.densities[head]), *load, f"{own.load.variation:.2f}"
-            values = own.profile if width >= WIDE or len(own.profile) <= SHORT else halved(own.profile)
+            values = shortened(
+                own.profile, len(own.profile) if width >= WIDE else SHORT if width >= NARROW else SHORTEST
+            )
             row = [cell for name, cell in zip(names, cells, strict=True) if name in shown]
             table.add_row(*row, sparkline(values, bars))
         return table
@@ -91,9 +93,12 @@ class SelectionView:
         return table
 
 
-def halved(profile: Sequence[float]) -> list[float]:
-    """Each two neighbours as one."""
-    return [sum(profile[place : place + 2]) / len(profile[place : place + 2]) for place in range(0, len(profile), 2)]
+def shortened(profile: Sequence[float], most: int) -> Sequence[float]:
+    """With the means of neighbours, until there are no more than so many."""
+    while len(profile) > most:
+        pairs = [profile[place : place + 2] for place in range(0, len(profile), 2)]
+        profile = [sum(pair) / len(pair) for pair in pairs]
+    return profile
 
 
 def sparkline(values: Sequence[float], bars: str) -> str:
