@@ -383,7 +383,7 @@ class LaidOutRoute(Diagnostic):
 class AbsentQueries(Diagnostic):
     code = "E453"
     message = "`{pattern}` finds `{route}` in queries that are not in this call"
-    label = "this pattern"
+    label = "this route"
     help = "all queries of a group that is pooled, or chooses as one, must be in the call"
 
     pattern: str

@@ -87,8 +87,8 @@ class Part:
                 present = self.summaries.present[:, None, : k.shape[2]]
                 members = self.module.members(k, self.rows(centroids)[:, first:last], size, present)
                 return pad(members, (0, self.mask.keys.length - k.shape[2]))
-            case Balanced(name=name, centroids=centroids, size=size, first=first, last=last):
-                self.require(~self.absent.any(dim=1), name.removesuffix("_queries"))
+            case Balanced(centroids=centroids, size=size, first=first, last=last):
+                self.require(~self.absent.any(dim=1), found)
                 rows = self.rows(centroids)[:, first:last]
                 return self.spread(self.module.members(self.q, rows, size, self.real[:, None]))
             case _:
@@ -109,12 +109,13 @@ class Part:
         keys: Tensor = self.module.of_heads(self.keys().detach().to(self.q.dtype), self.q.shape[1])
         return keys
 
-    def require(self, complete: Tensor, route: str) -> None:
+    def require(self, complete: Tensor, found: Route | Balanced) -> None:
         """Raises if queries are not in the call without which a route cannot be found. Waits for the device."""
         if complete.is_cuda and torch.cuda.is_current_stream_capturing():
             return
         if not bool(complete.all()):
-            raise AttnError(errors.AbsentQueries(route=route, pattern=self.mask.name, span=self.mask.span))
+            name = found.name if isinstance(found, Route) else found.name.removesuffix("_queries")
+            raise AttnError(errors.AbsentQueries(route=name, pattern=self.mask.name, span=found.span))
 
     def selected(self, route: Route) -> Tensor:
         """bool [batch, heads, queries or 1, key groups]."""
@@ -125,7 +126,7 @@ class Part:
         over_head = isinstance(route.selector, TopMass) and route.selector.over_head
         groups, coordinates = queries.rows()
         if over_head:
-            self.require(~self.absent.any(dim=1), route.name)
+            self.require(~self.absent.any(dim=1), route)
             groups.exists = queries.is_first & self.real[:, None]
         products = {
             f"product_{number}": (queries.query_vectors(number, each.query), keys.key_vectors(number, each.key))
@@ -202,7 +203,7 @@ class RouteSide:
         missing = (absent if among is None else absent & among).to(self.part.q.dtype) + torch.zeros_like(numbers)
         flags = missing.new_zeros(*missing.shape[:2], self.route.queries.count + 1)
         flags.scatter_add_(2, numbers.expand_as(missing), missing)
-        self.part.require((at(flags, self.numbers) == 0) | ~self.part.real[:, None], self.route.name)
+        self.part.require((at(flags, self.numbers) == 0) | ~self.part.real[:, None], self.route)
 
     # Columns
 
