@@ -8,8 +8,6 @@ from maskdsl.api import Mask
 from maskdsl.cli.looks import bound, finite, layer_in_orders, routes_dict
 from maskdsl.cli.request import StackRequest, order_text, read_block, read_heads, read_subject
 from maskdsl.cli.selection import Arrays, look, look_at_layers
-from maskdsl.diagnostics import AttnError
-from maskdsl.errors.command import NotForStacks
 from maskdsl.ir.layers import find_in_layers
 
 BLOCK = "128"
@@ -31,10 +29,8 @@ def show_json(
     chosen, size = read_heads(wanted, heads), read_block(block or BLOCK)
     subject = read_subject(file, words)
     if isinstance(subject, StackRequest):
-        if tensors is not None:
-            raise AttnError(NotForStacks(option="--tensors", name=subject.stack.name))
         stack = subject.bind(heads)
-        looked_at = look_at_layers(stack.ir, given, seed)
+        looked_at = look_at_layers(stack.ir, given, seed, tensors)
         inputs = find_in_layers(looked_at.stack, looked_at.inputs)
         layers = [
             pattern_dict(stack.different[number])

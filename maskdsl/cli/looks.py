@@ -73,10 +73,8 @@ def show(
             densities = [each.density for each in measure(looked.masks[0].ir, inputs=looked.inputs).heads]
         show_routes(looked, densities, chosen)
         return
-    if tensors is not None:
-        raise AttnError(NotForStacks(option="--tensors", name=subject.stack.name))
     stack = subject.bind(heads)
-    layers = look_at_layers(stack.ir, given, seed)
+    layers = look_at_layers(stack.ir, given, seed, tensors)
     output().print(stack_title(stack.ir))
     for number, own in enumerate(find_in_layers(layers.stack, layers.inputs)):
         output().print(f"\n{layers_text(stack.ir, number)}:")
@@ -162,10 +160,10 @@ def stats(
     devices = read_gpus(gpus)
     subject = read_subject(file, words)
     if isinstance(subject, StackRequest):
-        if wanted or orders or tensors is not None:
-            option = "--head" if wanted else "--order" if orders else "--tensors"
+        if wanted or orders:
+            option = "--head" if wanted else "--order"
             raise AttnError(NotForStacks(option=option, name=subject.stack.name))
-        print_stack_stats(subject.bind(heads), size, given, seed, head_dim, devices, as_json)
+        print_stack_stats(subject.bind(heads), size, given, seed, tensors, head_dim, devices, as_json)
         return
     looked = look(list(bound(subject, heads, orders)), given, seed, tensors)
     masks, inputs = looked.masks, looked.inputs
@@ -224,11 +222,12 @@ def print_stack_stats(
     size: tuple[int, int],
     given: Sequence[str],
     seed: int | None,
+    tensors: str | None,
     head_dim: int,
     devices: Sequence[Device],
     as_json: bool,
 ) -> None:
-    looked = look_at_layers(stack.ir, given, seed)
+    looked = look_at_layers(stack.ir, given, seed, tensors)
     with working("counting pairs"):
         found = stack_stats(looked.stack, size, looked.inputs, head_dim=head_dim)
     predicted = [predict_stack(looked.stack, device, looked.inputs, head_dim=head_dim) for device in devices]

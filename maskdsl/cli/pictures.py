@@ -83,11 +83,10 @@ def drawn_scene(wanted: Wanted) -> Scene:
 
 def stack_scene(wanted: Wanted, subject: StackRequest, chosen: Sequence[int]) -> Scene:
     """The different layers side by side."""
-    for option, given in (("--tensors", wanted.tensors), ("--around", wanted.around)):
-        if given is not None:
-            raise AttnError(NotForStacks(option=option, name=subject.stack.name))
+    if wanted.around is not None:
+        raise AttnError(NotForStacks(option="--around", name=subject.stack.name))
     stack = subject.bind(wanted.heads)
-    looked = look_at_layers(stack.ir, wanted.given, wanted.seed)
+    looked = look_at_layers(stack.ir, wanted.given, wanted.seed, wanted.tensors)
     inputs = find_in_layers(looked.stack, looked.inputs)
     layers = [
         (each, number)

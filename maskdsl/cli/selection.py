@@ -60,7 +60,7 @@ def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors:
     arrays = read_arrays(given)
     mask = masks[0].ir
     if tensors is not None:
-        arrays = from_file(masks, arrays, tensors)
+        arrays = from_file([each.ir for each in masks], arrays, tensors)
     needed = inputs_of(masks, arrays)
     vectors = {name: arrays.pop(name) for name in VECTORS if mask.found and name in arrays}
     q = vectors.get("q")
@@ -89,9 +89,11 @@ class LookedLayers:
     """Whether its routes have selected nothing: layers then have all candidates."""
 
 
-def look_at_layers(stack: StackIR, given: Sequence[str], seed: int | None) -> LookedLayers:
+def look_at_layers(stack: StackIR, given: Sequence[str], seed: int | None, tensors: str | None = None) -> LookedLayers:
     """As `look`, for a stack. One `q` and one `k` serve all layers. Tells which inputs were made up."""
     arrays = read_arrays(given)
+    if tensors is not None:
+        arrays = from_file(stack.different, arrays, tensors)
     routed = any(selects(mask) for mask in stack.different)
     vectors = {name: arrays.pop(name) for name in VECTORS if routed and name in arrays}
     if seed is not None and not vectors and routed:
@@ -105,6 +107,8 @@ def look_at_layers(stack: StackIR, given: Sequence[str], seed: int | None) -> Lo
         note(CANDIDATES)
     for mask in stack.different:
         check_sizes(mask, relation_inputs(mask, arrays))
+        if len(vectors) == len(VECTORS):
+            check(mask, vectors["q"], vectors["k"])
     return LookedLayers(stack, {**inputs.arrays, **vectors}, is_open)
 
 
@@ -132,14 +136,17 @@ def inputs_of(masks: Sequence[Mask], arrays: Arrays) -> frozenset[str]:
     return frozenset[str]().union(*(relation_inputs(mask.ir, arrays) for mask in masks))
 
 
-def from_file(masks: Sequence[Mask], arrays: Arrays, file: str) -> dict[str, Array]:
+def from_file(masks: Sequence[MaskIR], arrays: Arrays, file: str) -> dict[str, Array]:
     """The arrays with those of a safetensors file, which must have all that is needed besides."""
-    mask = masks[0].ir
-    needed = inputs_of(masks, arrays) - arrays.keys()
-    required = [name for name in VECTORS if name not in arrays and reads_vectors(mask, needed)]
-    required += [each.name for each in mask.given if each.name in needed]
-    names = [*VECTORS * selects(mask), *(each.name for each in mask.inputs)]
-    return {**read_tensors(file, [name for name in names if name not in arrays], required), **arrays}
+    names: dict[str, None] = {}
+    required: dict[str, None] = {}
+    for mask in masks:
+        needed = relation_inputs(mask, arrays) - arrays.keys()
+        names |= dict.fromkeys([*VECTORS * selects(mask), *(each.name for each in mask.inputs)])
+        required |= dict.fromkeys(VECTORS * reads_vectors(mask, needed))
+        required |= dict.fromkeys(each.name for each in mask.given if each.name in needed)
+    missing = [[name for name in wanted if name not in arrays] for wanted in (names, required)]
+    return {**read_tensors(file, *missing), **arrays}
 
 
 def check(mask: MaskIR, q: Array, k: Array) -> None:

@@ -167,6 +167,31 @@ def test_types_and_sizes_that_are_not_read(tmp_path, monkeypatch):
         read_tensors(path, ["k"])
 
 
-def test_stacks_take_none(maskdsl, file):
-    ended = maskdsl("show", "examples/language/gemma.attn", "gemma3", "--tensors", file(**vectors()))
-    assert ended.code == 2 and "error[E521]: `--tensors`" in ended.err
+def test_layers_of_stacks(maskdsl, file, tmp_path):
+    path = tmp_path / "stack.attn"
+    path.write_text(
+        """
+        pattern near(n) { space tokens[n] attend backward(8) }
+        pattern far(n) {
+            space tokens[n]
+            input chunk: int[tokens]
+            route past = topk(1, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+            attend causal and (past or same(chunk))
+        }
+        stack both(n = 256) = near(n) + 2 * far(n)
+        """
+    )
+    chunk = np.arange(256) // 32
+    whole = file(**vectors(), chunk=chunk)
+    words = str(path), "both", "--heads", 2, "--tensors"
+    ended = maskdsl("stats", *words, whole, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    own = 8 * 32 * 33 // 2 + 7 * 32 * 32
+    assert [each["total"]["attended"] for each in json.loads(ended.out)["different"]] == [2 * (8 * 256 - 28), 2 * own]
+    shown = maskdsl("show", *words, whole, "--block", 32, "--json")
+    assert json.loads(shown.out)["different"][1]["orders"][0]["heads"][0]["full"] == 7
+    assert maskdsl("show", *words, whole, "--out", tmp_path / "a.svg").code == 0
+    for given, code in (({"chunk": None}, "E551"), ({"q": None}, "E551"), ({"q": np.zeros((1, 3, 256, 8))}, "E554")):
+        arrays = {name: x for name, x in {**vectors(), "chunk": chunk, **given}.items() if x is not None}
+        ended = maskdsl("show", *words, file(**arrays))
+        assert ended.code == 2 and f"error[{code}]" in ended.err
