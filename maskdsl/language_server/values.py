@@ -8,6 +8,7 @@ from maskdsl.bind.frame import Frame, Place
 from maskdsl.bind.pattern import declared
 from maskdsl.bind.values import AxesValue, AxisValue, Term, TupleValue, Value
 from maskdsl.diagnostics import AttnError
+from maskdsl.ir.expressions import Side
 from maskdsl.ir.ops import Type
 from maskdsl.ir.ranges import Range
 from maskdsl.language_server.documents import HEADS
@@ -38,9 +39,10 @@ def _frames(statement: tree.Node, around: Sequence[tree.Node], frame: Frame) -> 
     """Where an expression of a statement may stand: for each space whose tokens it may mean, for pairs, or for none."""
     match statement:
         case tree.CoordinateStatement() | tree.OrderStatement():
-            for space in frame.world.spaces():
-                pairs = frozenset({(space.name, space.name)})
-                yield replace(frame, place=Place.TOKEN, bare_coordinates=True, pairs=pairs)
+            for side in (Side.QUERY, Side.KEY):
+                for space in frame.world.side(side).sequence.spaces:
+                    pairs = frozenset({(space.name, space.name)})
+                    yield replace(frame, place=Place.TOKEN, token_side=side, bare_coordinates=True, pairs=pairs)
         case tree.ScoreStatement():
             yield replace(frame, place=Place.SCORE)
         case tree.AttendStatement() | tree.RequireStatement() | tree.WeightStatement() | tree.LetStatement():
