@@ -1,17 +1,22 @@
 """The values that all tokens of a mask have for a coordinate, as tensors; gradients lead back to inputs."""
 
 from collections.abc import Mapping
+from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from maskdsl.emit.tokens import emit_tokens
 from maskdsl.ir.chunk import Gathered, Leaf
 from maskdsl.ir.coordinates import Coordinates, trace
 from maskdsl.ir.expressions import Batch, Coordinate, Read, walk
-from maskdsl.ir.mask import DimensionKind, Given
+from maskdsl.ir.mask import DimensionKind, Given, MaskIR
 from maskdsl.ir.operators import DTYPES, Array
-from maskdsl.runtime.state import as_array
+from maskdsl.plan import KernelPlan, make_plan
+from maskdsl.runtime.modules import load_module
+from maskdsl.runtime.state import State
 from maskdsl.runtime.values import as_value
 
 Kept = dict[tuple[Leaf, torch.device], Tensor]
@@ -25,10 +30,10 @@ def token_values(
         return from_inputs(gathered, node, given, device)
     if not reads_inputs(gathered, node):
         if (node, device) not in kept:
-            kept[node, device] = torch.as_tensor(computed(gathered, node, {}, 1), device=device)
+            kept[node, device] = torch.as_tensor(computed(gathered, node), device=device)
         return kept[node, device]
-    arrays = {name: as_array(x) for name, x in given.items()}
-    return torch.as_tensor(computed(gathered, node, arrays, batch), device=device)
+    assert isinstance(node, Coordinate)
+    return computed_from_inputs(gathered, node, given, batch, device)
 
 
 def is_given(gathered: Gathered, node: Leaf) -> bool:
@@ -43,17 +48,39 @@ def reads_inputs(gathered: Gathered, node: Leaf) -> bool:
     return bool(behind.inputs) or any(isinstance(part, Read | Batch) for part in nodes)
 
 
-def computed(gathered: Gathered, node: Leaf, inputs: Mapping[str, Array], batch: int) -> Array:
-    kinds, sequence = gathered.varying(node), gathered.tokens(node)
+def computed(gathered: Gathered, node: Leaf) -> Array:
+    """What no input decides, and so no batch entry."""
 
-    def row(entry: int, head: int) -> Array:
-        tokens = Coordinates(gathered.whole, sequence, inputs, entry, head)
+    def row(head: int) -> Array:
+        tokens = Coordinates(gathered.whole, gathered.tokens(node), {}, 0, head)
         values = tokens.values(node.name) if isinstance(node, Coordinate) else tokens.member(node.space)
         return np.asarray(values, dtype=DTYPES[node.type])
 
-    entries = range(batch if DimensionKind.BATCH in kinds else 1)
-    heads = range(gathered.whole.heads if DimensionKind.HEADS in kinds else 1)
-    return np.array([[row(entry, head) for head in heads] for entry in entries])
+    varies = DimensionKind.HEADS in gathered.varying(node)
+    return np.array([[row(head) for head in range(gathered.whole.heads if varies else 1)]])
+
+
+def computed_from_inputs(
+    gathered: Gathered, node: Coordinate, given: Mapping[str, Tensor], batch: int, device: torch.device
+) -> Tensor:
+    """By generated torch, where the inputs are: the host waits for nothing."""
+    mask = gathered.whole
+    plan, module = coordinate_module(mask, node)
+    known = [each for each in mask.inputs if each.name in given]
+    values = {plan.input_identifiers[each.name]: as_value(each, given[each.name].detach()) for each in known}
+    values |= State(plan, {}, 1).curves(device)
+    values["batch"] = torch.arange(batch, device=device)[:, None, None]
+    values["head"] = torch.arange(mask.heads, device=device)[:, None]
+    found: Tensor = module.coordinate(device=device, **values)[plan.identifiers[node.name]]
+    kinds = gathered.varying(node)
+    rows = batch if DimensionKind.BATCH in kinds else 1, mask.heads if DimensionKind.HEADS in kinds else 1
+    return found.expand(*rows, -1)
+
+
+@lru_cache(maxsize=64)
+def coordinate_module(mask: MaskIR, node: Coordinate) -> tuple[KernelPlan, ModuleType]:
+    plan = make_plan(mask)
+    return plan, load_module(emit_tokens(plan, node.side, node.name), f"{mask.name}_tokens")
 
 
 def from_inputs(gathered: Gathered, node: Leaf, given: Mapping[str, Tensor], device: torch.device) -> Tensor:

@@ -73,11 +73,22 @@ def started(recipe: Bound, names: tuple[str, ...]) -> bool:
     return all(getattr(recipe.first.module, name).arguments for name in names)
 
 
-@pytest.mark.parametrize(("file", "name"), EXAMPLES, ids=[name for _, name in EXAMPLES])
-def test_tiles_and_passes_wait_for_nothing(
-    file: str, name: str, recorded: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = maskdsl.load(ROUTING / f"{file}.attn")[name].bind(heads=HEADS).compile("triton").recipe
+PATTERNS = {name: maskdsl.load(ROUTING / f"{file}.attn")[name] for file, name in EXAMPLES}
+PATTERNS["coordinates"] = maskdsl.parse("""
+pattern coordinates(n = 256) {
+    space tokens[n]
+    input document: int[batch, tokens]
+    coord part = document % 4 * 2 + i % 2
+    coord chunk = i // 64
+    route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+    attend causal and (past and same(part) or same(chunk))
+}
+""")["coordinates"]
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_tiles_and_passes_wait_for_nothing(name: str, recorded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = PATTERNS[name].bind(heads=HEADS).compile("triton").recipe
     plan = recipe.plan
     lengths = plan.mask.queries.length, plan.mask.keys.length, plan.mask.keys.length
     q, k, v = (torch.empty(BATCH, HEADS, length, DIM, device="meta") for length in lengths)
