@@ -28,6 +28,10 @@ def ask_everything(text: str, offset: int) -> None:
     document = Document("file:///nowhere/some.attn", text)
     diagnose(document)
     symbols(document)
+    ask_about(document, offset)
+
+
+def ask_about(document: Document, offset: int) -> None:
     completion(document, offset)
     definition(document, offset)
     try:
@@ -60,6 +64,15 @@ def test_everywhere(name):
     for offset in range(0, len(text), 7):
         definition(document, offset)
         completion(document, offset)
+
+
+def test_every_example_has_no_mistakes_and_answers():
+    for path in [*Path("examples").rglob("*.attn"), Path("grammar/std.attn")]:
+        text, places = path.read_text(), random.Random(path.stem)
+        document = Document(path.resolve().as_uri(), text)
+        assert diagnose(document) == [], path
+        for offset in places.sample(range(len(text)), 12):
+            ask_about(document, offset)
 
 
 @pytest.mark.parametrize(
