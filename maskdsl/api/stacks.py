@@ -11,6 +11,7 @@ from maskdsl.analysis.devices import find_device
 from maskdsl.analysis.stack_stats import StackStats, stack_stats
 from maskdsl.api.patterns import Mask, Pattern, arrays_of, parameter_texts
 from maskdsl.bind import bind_stack
+from maskdsl.display import Displayed
 from maskdsl.ir.mask import Input
 from maskdsl.ir.stack import StackIR
 from maskdsl.orders import settled
@@ -53,7 +54,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class BoundStack:
+class BoundStack(Displayed):
     """Layers with all their lengths and parameters, first to last. Equal ones are one object.
 
     Inputs are given by name, and one of a name serves all layers that have it; where routes find pairs, so do `q` and
@@ -117,6 +118,9 @@ class BoundStack:
         """The callables of the layers, one object for equal ones; see `Mask.compile`."""
         compiled = [mask.compile(backend, refine=refine, tune=tune) for mask in self.different]
         return tuple(compiled[number] for number in self.ir.index)
+
+    def _parts_(self) -> tuple[object, ...]:
+        return (self.ir,)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)

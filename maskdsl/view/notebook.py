@@ -1,4 +1,4 @@
-"""Patterns, masks, tiles and attentions as HTML for notebooks: a picture of the tiles beside a table of figures.
+"""Patterns, masks, stacks, tiles and attentions as HTML for notebooks: pictures of tiles beside tables of figures.
 
 Colours of text are the page's own, so that it is read in the light and in the dark. Nothing is loaded from anywhere.
 """
@@ -19,6 +19,7 @@ from maskdsl.ir.candidates import most, selects
 from maskdsl.ir.inputs import relation_inputs
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.routing import find
+from maskdsl.ir.stack import StackIR
 from maskdsl.orders import settled
 from maskdsl.orders.layouts import layout_text, own_layout
 from maskdsl.syntax.program import Program
@@ -29,6 +30,7 @@ from maskdsl.view.cells import Scale, count_cells, fit
 from maskdsl.view.palette import LEVELS, colour_numbers, shade
 from maskdsl.view.png import png
 from maskdsl.view.show import by, first_sentence, head_classes, head_count, written
+from maskdsl.view.stacks import layers_text, stack_title
 
 CELLS = 128
 """To a side of a picture, at most."""
@@ -37,6 +39,7 @@ FINENESS = 8
 PIXELS = 256
 """The longer side of a picture."""
 MOST_PICTURES = 4
+MOST_LAYERS = 8
 BLOCK = 128
 MOST_BLOCKS = 1024
 """To a side, of the tiles that are counted."""
@@ -54,6 +57,8 @@ def html(*parts: object) -> str:
         case (MaskIR() as mask, str() as backend, str() as source):
             head = f"{_title(mask)}<div style='opacity:.7'>backend {escape(backend)}</div>"
             return _frame(head, _mask(mask) + _folded("generated source", source))
+        case (StackIR() as stack,):
+            return _frame(f"<b>{escape(stack_title(stack).plain)}</b>{_paragraph(stack.doc)}", _layers(stack))
         case (BlockMap() as found,):
             return _frame("", _beside(_pictures(found, _scale(found)), _table(_tile_rows(found))))
         case (Program() as program, PatternDeclaration() as declaration):
@@ -74,6 +79,15 @@ def _pattern(program: Program, declaration: PatternDeclaration) -> str:
         except AttnError as error:
             body = _folded("not right at its defaults", str(error)) + body
     return _frame(head, body)
+
+
+def _layers(stack: StackIR) -> str:
+    """Each of the layers that differ, under their numbers."""
+    shown = enumerate(stack.different[:MOST_LAYERS])
+    parts = [f"<div>{layers_text(stack, number)}: {_title(mask)}</div>{_mask(mask)}" for number, mask in shown]
+    if len(stack.different) > MOST_LAYERS:
+        parts.append(f"<div>and {len(stack.different) - MOST_LAYERS} more that differ</div>")
+    return "".join(parts)
 
 
 def _title(mask: MaskIR) -> str:

@@ -27,6 +27,8 @@ pattern chosen(n = 256) {
     attend past
 }
 pattern wrong(n = 4) { space tokens[n] attend blocks(n - 4) }
+stack layers(n = 300) = local(n) + unbound(n) + local(n)
+stack many(n = 300) = sum(local(n, size = 3 + j) for j in 0 .. 12)
 pattern unbound(n) { space tokens[n] attend causal }
 """
 MODULE = maskdsl.parse(TEXT)
@@ -107,6 +109,14 @@ def test_a_pattern():
     text = shown(MODULE["local"])
     assert "n = 300, size = 33" in text and "attend window(size)" in text and len(pictures(text)) == 1
     assert "E2" in shown(MODULE["wrong"]) and not pictures(shown(MODULE["unbound"]))
+
+
+def test_a_stack():
+    text = shown(MODULE["layers"].bind(heads=2))
+    assert "layers 1 and 3" in text or "layers 1, 3" in text
+    assert "layer 2" in text and len(pictures(text)) == 2
+    many = shown(MODULE["many"].bind())
+    assert "and 4 more that differ" in many and len(pictures(many)) == 8
 
 
 def test_an_attention():
