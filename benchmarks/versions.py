@@ -27,8 +27,9 @@ CHOSEN = {
     "language/packed": "packed",
     "language/t5": "t5",
     "vision/hilbert_window": "hilbert_layout",
+    "routing/moba": "moba",
 }
-"""Patterns by file: a closed form, tiles found by a kernel, a table of pairs, tables of tokens."""
+"""Patterns by file: a closed form, tiles found by a kernel, a table of pairs, tables of tokens, a route."""
 
 Found = dict[str, list[str]]
 """What went wrong, by target; empty where all kernels compiled."""
@@ -76,7 +77,7 @@ def compiled(version: str) -> Found:
 
 
 def mistakes(target: str) -> Iterator[str]:
-    from maskdsl.runtime.ahead import kernel_names  # late: imports Triton
+    from maskdsl.runtime.ahead import compile_selection, kernel_names  # late: imports Triton
 
     for file, name in CHOSEN.items():
         mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=4).ir
@@ -84,6 +85,10 @@ def mistakes(target: str) -> Iterator[str]:
             error = mistake(mask, target, kernel)
             if error:
                 yield f"{name}, {kernel}: {error}"
+        try:
+            compile_selection(mask, target)
+        except Exception as failure:
+            yield f"{name}, selection: {type(failure).__name__}: {str(failure).strip().splitlines()[-1]}"
 
 
 def mistake(mask: MaskIR, target: str, kernel: str) -> str:

@@ -222,8 +222,10 @@ def ranks(*keys):
 @torch.no_grad()
 def find(q, k, inputs):
     """All that is found, by the name of its input. q and k are [batch, heads, tokens, dim] in declared order."""
+    # hole: types
     dtype = torch.promote_types(q.dtype, torch.float32)
     q, k = q.to(dtype), k.to(dtype)
+    # end
     inputs = {
         **inputs,
         "batch": torch.arange(q.shape[0], device=q.device)[:, None, None],

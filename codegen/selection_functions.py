@@ -44,8 +44,10 @@ def products(s, queries, keys, DIM: tl.constexpr, STEP: tl.constexpr):
     WIDE: tl.constexpr = s.dtype
     for start in range(0, DIM, STEP):
         dims = start + tl.arange(0, STEP)
-        one = tl.load(queries + dims[None, :], mask=(dims < DIM)[None, :], other=0.0).to(WIDE)
-        other = tl.load(keys + dims[:, None], mask=(dims < DIM)[:, None], other=0.0).to(WIDE)
+        one = tl.load(queries + dims[None, :], mask=(dims < DIM)[None, :], other=0.0)
+        other = tl.load(keys + dims[:, None], mask=(dims < DIM)[:, None], other=0.0)
+        if one.dtype != other.dtype:  # those of two short numbers are exact as they are
+            one, other = one.to(WIDE), other.to(WIDE)
         s = tl.dot(one, other, s, input_precision="ieee", out_dtype=WIDE)
     return s
 

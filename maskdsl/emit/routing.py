@@ -41,8 +41,9 @@ def routing_module(
     parts: Iterable["Part"],
     imports: Iterable[str] = (),
     shared: Iterable[list[str]] = (),
+    types: list[str] | None = None,
 ) -> str:
-    """A module of these parts, behind the functions that they share."""
+    """A module of these parts, behind the functions that they share. `types` brings q and k to those of scores."""
     parts = list(parts)
     functions = [function for part in parts for function in part.functions()]
     used = [name for name in HELPERS if any(f"{name}(" in line for lines in functions for line in lines[1:])]
@@ -55,6 +56,7 @@ def routing_module(
         {
             "header": top,
             "imports": list(imports),
+            "types": types,
             "pattern": [*separated([*([helper_lines(used)] if used else []), *shared, *functions]), "", ""],
             "found": found,
         },

@@ -179,7 +179,8 @@ class RouteBody(Body):
 
     def most_held(self) -> int:
         """The most scores of a query group that fit into registers beside all else."""
-        shares = isinstance(self.route.selector, TopMass) or len(self.products) > 1
+        matrix_units = any(each.query.kind is None and each.key.kind is None for each in self.route.products)
+        shares = isinstance(self.route.selector, TopMass) or len(self.products) > 1 or matrix_units
         both = bool(self.products and self.read_inputs)
         return 1024 >> shares + 2 * both
 

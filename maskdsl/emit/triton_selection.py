@@ -15,7 +15,7 @@ from maskdsl.emit.triton_coordinates import KINDS
 from maskdsl.emit.triton_route import RouteBody
 from maskdsl.emit.triton_route_names import SIDES, run_size
 from maskdsl.ir.expressions import Side
-from maskdsl.ir.routes import Grouping, Pool, Route, TopMass
+from maskdsl.ir.routes import Grouping, Pool, Rank, Route, TopMass
 from maskdsl.plan import KernelPlan
 
 HELPERS = ("floor_divide", "floor_modulo", "inside", "power", "floor_log2", "has_one_bit", "mix", "tanh")
@@ -30,7 +30,8 @@ def emit_selection(plan: KernelPlan) -> str:
     used = [name for name in HELPERS if any(f"{name}(" in line for line in lines)]
     shared = [helper(text, "token_table"), *(["@triton.jit", *helper(text, name)] for name in used)]
     imports = ["import triton", "import triton.language as tl"]
-    return routing_module(plan, top, parts, imports, [*shared, definitions("selection_functions")])
+    types = None if any(part.is_torch for part in parts) else list[str]()  # kernels take q and k as they are
+    return routing_module(plan, top, parts, imports, [*shared, definitions("selection_functions")], types)
 
 
 class KernelPart(Part):
@@ -47,6 +48,18 @@ class KernelPart(Part):
                 return not (isinstance(selector, TopMass) and selector.over_head)
             case _:
                 return False
+
+    @property
+    def is_torch(self) -> bool:
+        """Some torch operation reads vectors of queries or keys."""
+        if not isinstance(self.found, Route) or not self.has_kernel:
+            return not isinstance(self.found, Rank)
+        pools = [
+            (side, pool)
+            for each in self.found.products
+            for side, pool in zip(SIDES, (each.query, each.key), strict=True)
+        ]
+        return any(pool.kind is not None and self.run_size(side) is None for side, pool in pools)
 
     def by_kernel(self, route: Route) -> Iterator[list[str]]:
         body = RouteBody.of(self.plan, route)
