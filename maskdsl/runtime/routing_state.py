@@ -20,9 +20,10 @@ from maskdsl.runtime.where import Where, all_keys, checked, integers, normal, pa
 class RoutingState:
     """Sums, maxima and sizes of the groups of cached keys, and their nearest centroids, for each batch entry.
 
-    Made by `attention.routing_state(batch)` and given to its calls, which add the keys that have come since. They
-    select what they would select without it. Keys that are chosen one by one (`knn`) or all at once (`balanced`) are
-    still read from the cache.
+    Made by `attention.routing_state(batch)` (where lengths follow tensors, by `attention.at(length)`) and given to its
+    calls, which add the keys that have come since. They select what they would select without it. Keys that are chosen
+    one by one (`knn`) or all at once (`balanced`) are still read from the cache. Lengths are numbers of the host: a
+    call waits for `key_lengths` that are on a GPU, and breaks the graph of `torch.compile`.
     """
 
     def __init__(self, recipe: Bound, batch: int) -> None:
