@@ -261,7 +261,7 @@ def plot(curves: dict[str, Curve], task: Task, path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     words = argparse.ArgumentParser(description="Associative recall with dense, windowed and routed attention.")
-    words.add_argument("--steps", type=int, default=100, help="of training, each of 4 sequences")
+    words.add_argument("--steps", type=int, default=150, help="of training, each of 4 sequences")
     words.add_argument("--only", choices=list(COLOURS), nargs="+", default=list(COLOURS), help="some of the patterns")
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--out", type=Path, default=Path("train_routed.png"), help="the picture")
