@@ -128,11 +128,19 @@ def test_documents_stay_on_the_device(misses: list[str], monkeypatch: pytest.Mon
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="no GPU")
 @pytest.mark.parametrize(
     ("file", "name"),
-    [("causal", "causal_dense"), ("sliding_window", "sliding_window"), ("longformer", "longformer"), ("packed",) * 2],
+    [
+        ("language/causal", "causal_dense"),
+        ("language/sliding_window", "sliding_window"),
+        ("language/longformer", "longformer"),
+        ("language/packed", "packed"),
+        ("routing/moba", "moba"),
+        ("routing/infllm", "infllm"),
+        ("routing/antidiagonal", "antidiagonal"),
+    ],
 )
 def test_cuda_graphs(file: str, name: str) -> None:
-    """Captured once, and run again on other numbers, and other documents, in the same memory."""
-    mask = maskdsl.load(EXAMPLES / "language" / f"{file}.attn")[name].bind(n=1000, heads=2)
+    """Captured once, and run again on other numbers, other selections, and other documents, in the same memory."""
+    mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(n=1000, heads=2)
     attention = mask.compile("triton")
     tensors = [torch.randn(1, 2, 1000, 64, device=DEVICE, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
     toward = torch.randn_like(tensors[0])
