@@ -88,9 +88,7 @@ def random_routes(count: int, start: int) -> dict[str, list[str]]:
         assert found is not None
         mask, inputs, (q, k, _), _ = found
         own = {each.name: inputs[each.name] for each in mask.ir.given}
-        results[f"{text} {case} {small}"] = wrong(
-            mask, q.numpy(), k.numpy(), own, torch.float64 if small else torch.float32, small
-        )
+        results[f"{text} {case} {small}"] = wrong(mask, q.numpy(), k.numpy(), own, torch.float64, small)
 
     tried()
     return results
