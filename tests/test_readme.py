@@ -7,7 +7,7 @@ from textwrap import indent
 import pytest
 
 import maskdsl as package
-from maskdsl.cli.app import STAGES
+from maskdsl.pipeline import STAGES
 from tests.cli.conftest import maskdsl
 
 __all__ = ["maskdsl"]

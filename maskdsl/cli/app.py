@@ -32,7 +32,6 @@ from maskdsl.cli.options import (
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import OnlyInTerminals
 from maskdsl.errors.pictures import NeedsOut
-from maskdsl.pipeline import STAGES
 
 app = Typer(
     help="Attention patterns as text: check, draw, measure, compile and run them.",
@@ -42,7 +41,6 @@ app = Typer(
 )
 BLOCKS = ["128x128", "128x64", "64x64"]
 """Sizes of tiles that `order` compares."""
-STAGE_NAMES = ", ".join(stage.name for stage in STAGES)
 
 
 def invoke(arguments: list[str] | None) -> None:
@@ -280,14 +278,17 @@ def emit(
     file: File,
     words: Words = None,
     stage: Annotated[
-        str, Option("--stage", help=f"What to print: {STAGE_NAMES}.", autocompletion=completions.stages)
-    ] = STAGES[-1].name,
+        str,
+        Option("--stage", help=f"What to print: {', '.join(completions.STAGES)}.", autocompletion=completions.stages),
+    ] = completions.STAGES[-1],
     heads: Heads = DEFAULT_HEADS,
     order: Order = None,
     given: Given = None,
 ) -> None:
     """Print what a stage of the compiler makes of a pattern."""
-    looks.emit(file, words or [], stage, heads, order, given or [])
+    from maskdsl.cli import emission  # start-up time
+
+    emission.emit(file, words or [], stage, heads, order, given or [])
 
 
 @app.command()

@@ -11,11 +11,12 @@ from typer import Context
 from maskdsl.analysis.devices import DEVICES
 from maskdsl.api import Module, load
 from maskdsl.diagnostics import AttnError
-from maskdsl.pipeline import STAGES
 from maskdsl.syntax.program import SUFFIX
 
 Offer = tuple[str, str]
 """What may be typed, and what it means."""
+STAGES = ("tree", "ir", "tiles", "plan", "routing", "selection", "reference", "tiled", "triton", "flex", "decode")
+"""Names of those of `pipeline.STAGES`, which takes long to import."""
 
 
 def files(incomplete: str) -> list[str]:
@@ -67,7 +68,7 @@ def one_of(known: Iterable[str]) -> Callable[[str], list[str]]:
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
-stages = one_of(stage.name for stage in STAGES)
+stages = one_of(STAGES)
 gpus = one_of([*(device.name for device in DEVICES), "all"])
 orders = one_of(["auto", "declared"])
 dtypes = one_of(["float64", "float32", "bfloat16", "float16"])

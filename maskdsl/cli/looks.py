@@ -1,4 +1,4 @@
-"""`show`, `stats` and `emit`: what a pattern is, without computing it."""
+"""`show` and `stats`: what a pattern is, without computing it."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,23 +15,20 @@ from maskdsl.cli.consoles import note, output
 from maskdsl.cli.request import (
     Request,
     StackRequest,
-    choose,
     order_text,
     order_words,
     read_block,
     read_gpus,
     read_heads,
     read_part,
-    read_request,
     read_subject,
 )
-from maskdsl.cli.selection import Looked, LookedLayers, look, look_at_layers
+from maskdsl.cli.selection import Arrays, Looked, LookedLayers, look, look_at_layers
 from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NotForStacks
 from maskdsl.ir.candidates import most
 from maskdsl.ir.layers import find_in_layers
-from maskdsl.pipeline import STAGES, Arrays
 from maskdsl.prediction import predict_mask, predict_stack
 from maskdsl.view.cells import fit
 from maskdsl.view.labels import Labels
@@ -257,22 +254,3 @@ def finite(value: object) -> object:
             return None
         case _:
             return value
-
-
-def emit(file: str, words: Sequence[str], stage: str, heads: int, order: str | None, given: Sequence[str]) -> None:
-    """Prints the text of one stage; with colours if it is code for a terminal."""
-    choose("stage", stage, [each.name for each in STAGES])
-    (chosen,) = (each for each in STAGES if each.name == stage)
-    mask = read_request(file, words).bind(heads, order)
-    if chosen.reads_inputs:
-        looked = look([mask], given, None)
-        text = chosen.text(looked.masks[0], looked.inputs)
-    else:
-        text = chosen.text(mask, {})
-    console = output()
-    if chosen.is_python and console.is_terminal and not console.no_color:
-        from rich.syntax import Syntax  # imports pygments: start-up time
-
-        console.print(Syntax(text, "python", theme="ansi_dark", background_color="default", word_wrap=True))
-    else:
-        print(text, end="")

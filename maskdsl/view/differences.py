@@ -26,7 +26,7 @@ from maskdsl.view.show import FRAME, cell_size, heading, title
 # Orange and sky blue are told apart with every kind of colour vision (Okabe and Ito 2008, "Color Universal Design").
 SHADES: tuple[Shade, ...] = (EMPTY_SHADE, (92, 96, 112), (230, 159, 0), (86, 180, 233), (240, 240, 240))
 CHARACTERS = (".", "=", "<", ">", "x")
-NAMES = ("neither", "the same", "only in the first", "only in the second", "both kinds of difference")
+NAMES = ("neither", "the same", "only in the first", "only in the second", "some of each")
 """What a cell holds, by number."""
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from maskdsl.cli.completions import STAGES as NAMES
 from maskdsl.pipeline import STAGES
 
 PACKED = "examples/language/packed.attn"
@@ -150,6 +151,10 @@ def test_stats_as_json(maskdsl, local):
     (order,) = found["orders"]
     assert order["order"] == "declared order" and order["block"] == [64, 32]
     assert order["total"]["attended"] == 2 * (256 * 9 - 20)
+
+
+def test_every_stage_can_be_named():
+    assert tuple(stage.name for stage in STAGES) == NAMES
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)

@@ -1171,6 +1171,7 @@ def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
     counts = torch.empty(2, count, dtype=torch.int32, device=device)
     count_kernel[(count,)](counts, *arguments, **options)
     full_rows, partial_rows = rooms(counts, most_runs)
+    partial_rows = partial_rows.clone()  # at a multiple of 16 bytes: kernels are compiled anew for one that is not
     sizes = most_runs, most_runs, most_runs + 1, most_runs + 1
     full_starts, full_ends, *partial = (torch.empty(count * size, dtype=torch.int32, device=device) for size in sizes)
     lists = full_rows, full_starts, full_ends, partial_rows, *partial
