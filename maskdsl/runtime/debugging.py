@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import call as errors
@@ -12,7 +12,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.nan_scores import nan_scores
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@_disable_dynamo  # as `torch.compiler.disable`, which takes a second to import, at the first call
 def check_scores(mask: MaskIR, q: Tensor, k: Tensor, tensors: Iterable[Tensor]) -> None:
     """Raises if a candidate's score is NaN. `tensors` are all inputs, those found among them. Slow: on the host."""
     inputs = dict(zip((each.name for each in mask.inputs), map(as_array, tensors), strict=True))

@@ -3,12 +3,11 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask
 
 from maskdsl.analysis.blockmap import Array, BlockMap, TileMap
 from maskdsl.diagnostics import AttnError
@@ -20,6 +19,9 @@ from maskdsl.runtime.checks import Signature, as_tensor, check_inputs, check_val
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import State, as_array
 from maskdsl.runtime.values import as_value
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class FlexParts:
     mask_mod: Callable[..., Tensor]
     score_mod: Callable[..., Tensor] | None
     """None where scores stay as they are."""
-    block_mask: BlockMask
+    block_mask: "BlockMask"
     scale: float | None
     """None means 1 / sqrt(head dim). It is 1 where `score_mod` scales."""
     source: str
@@ -96,13 +98,15 @@ def inputs_of(
     return found, entries
 
 
-def block_mask_of(tiles: BlockMap, mask_mod: Callable[..., Tensor], device: torch.device) -> BlockMask:
+def block_mask_of(tiles: BlockMap, mask_mod: Callable[..., Tensor], device: torch.device) -> "BlockMask":
     """The tiles as FlexAttention lists them: partial and full ones of every row, with room for every key block."""
     own = tiles.variant_of if (tiles.variant_of != tiles.variant_of[:, :1]).any() else tiles.variant_of[:, :1]
     listed_of = zip(*(lists(tiles, each) for each in tiles.variants), strict=True)
     partial_counts, partial, full_counts, full = (
         torch.as_tensor(np.stack(each)[own], device=device) for each in listed_of
     )
+    from torch.nn.attention.flex_attention import BlockMask  # imports torch._dynamo: a second
+
     return BlockMask.from_kv_blocks(
         *(partial_counts, partial, full_counts, full, tiles.block, mask_mod),
         seq_lengths=(tiles.query_length, tiles.key_length),

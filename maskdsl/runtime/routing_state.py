@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import call as errors
@@ -88,7 +89,7 @@ class RoutingState:
 
     # Calls
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @_disable_dynamo  # as `torch.compiler.disable`, which takes a second to import, at the first call
     def find(self, handle: str, q: Tensor, k: Tensor, inputs: Sequence[Tensor], where: Where) -> list[Tensor]:
         """What a call of the recipe of this handle takes besides given inputs. Adds new keys first."""
         recipe = checked(handle, q, k, k, where)

@@ -76,3 +76,20 @@ def test_a_closed_pipe_is_no_error():
 def test_a_shell_that_knows_ascii_only():
     ended = run("-m", "maskdsl", "show", LONGFORMER, PYTHONIOENCODING="ascii", COLUMNS="60")
     assert ended.returncode == 0 and ended.stdout.isascii() and "#" in ended.stdout
+
+
+FIRST_RUN = """
+import sys
+import torch
+import maskdsl
+mask = maskdsl.load(sys.argv[1])["longformer"].bind(n=64)
+mask.compile("tiled")(*torch.randn(3, 1, 1, 64, 16))
+found = {"sympy", "torch._dynamo", "torch._inductor"} & set(sys.modules)
+assert not found, found
+"""
+
+
+def test_a_first_call_imports_no_compiler():
+    """Nor what solves for tiles: either takes longer than all else."""
+    ended = run("-c", FIRST_RUN, LONGFORMER)
+    assert ended.returncode == 0, ended.stderr
