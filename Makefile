@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 WORKERS ?= 2
 
-.PHONY: help test test-gpu demo check golden bench bench-gpu aot gallery docs versions clean
+.PHONY: help test test-long test-gpu demo check golden bench bench-gpu aot gallery docs versions clean
 
 help:
 	@echo "make test       the tests"
+	@echo "make test-long  the campaigns of the tests, which take minutes"
 	@echo "make test-gpu   the tests that need a GPU, where there is one"
 	@echo "make demo       one pattern from its text to its kernel, computed and checked on the CPU"
 	@echo "make check      ruff, mypy and the contracts of imports"
@@ -30,6 +31,9 @@ $(READY): pyproject.toml constraints.txt
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+test-long: $(READY)
+	$(BIN)/python -m pytest -n $(WORKERS) -m long
 
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -rs tests/gpu
