@@ -1,9 +1,12 @@
 """Derivatives of float expressions, as expressions: what backward passes are generated from.
 
 `derivative(e, x)` is de/dx for a leaf x: the score, an element of an input, a token's
-float. None means zero throughout.
-Where a function has a kink (`abs`, `min`, `max`, at equal operands) one side is taken, as torch does for `where`.
+float. None means zero throughout. Where a function has a kink or a pole, torch's autograd says what its derivative is:
+`KINKS` lists them, and every backend keeps to it.
 """
+
+from math import inf
+from typing import NamedTuple
 
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, Read, Score, apply
 from maskdsl.ir.ops import Op, Type
@@ -11,6 +14,39 @@ from maskdsl.ir.simplify import fold
 
 ONE = Constant(1.0)
 ZERO = Constant(0.0)
+HALF = Constant(0.5)
+
+
+class Kink(NamedTuple):
+    """Operands at which the two sides of a derivative differ, and the derivative by each; None for a constant."""
+
+    op: Op
+    operands: tuple[float, ...]
+    slopes: tuple[float | None, ...]
+
+
+KINKS = (
+    Kink(Op.ABSOLUTE, (0.0,), (0.0,)),
+    # Equal operands get half each. With a constant these are `clamp`, whose ends belong to its inside.
+    Kink(Op.MINIMUM, (0.7, 0.7), (0.5, 0.5)),
+    Kink(Op.MINIMUM, (0.7, 0.7), (1.0, None)),
+    Kink(Op.MINIMUM, (0.7, 0.7), (None, 1.0)),
+    Kink(Op.MAXIMUM, (0.7, 0.7), (0.5, 0.5)),
+    Kink(Op.MAXIMUM, (0.7, 0.7), (1.0, None)),
+    Kink(Op.MAXIMUM, (0.7, 0.7), (None, 1.0)),
+    Kink(Op.SQUARE_ROOT, (0.0,), (inf,)),
+    Kink(Op.LOGARITHM, (0.0,), (inf,)),
+    Kink(Op.DIVIDE, (1.0, 0.0), (inf, -inf)),
+    Kink(Op.POWER, (0.0, -1.0), (-inf, None)),
+    Kink(Op.POWER, (0.0, 0.0), (0.0, None)),
+    Kink(Op.POWER, (0.0, 0.5), (inf, None)),
+    Kink(Op.POWER, (0.0, 1.0), (1.0, None)),
+    Kink(Op.POWER, (0.0, 1.5), (0.0, None)),
+    Kink(Op.POWER, (0.0, 2.0), (0.0, None)),
+    # Of `then if condition else otherwise` what is not taken gets nothing, and a condition never does.
+    Kink(Op.SELECT, (1.0, 0.7, 0.7), (None, 1.0, 0.0)),
+    Kink(Op.SELECT, (0.0, 0.7, 0.7), (None, 0.0, 1.0)),
+)
 
 
 def derivative(expression: Expression, leaf: Score | Read | Coordinate) -> Expression | None:
@@ -48,11 +84,15 @@ def _chain(whole: Apply, parts: tuple[Expression, ...], slopes: tuple[Expression
             power = x if n == 2 else _operation(Op.POWER, x, Constant(float(n) - 1))
             return a if n == 1 else _product(_product(exponent, power), a)
         case Op.ABSOLUTE, (x,), (a,):
-            return _choice(_operation(Op.LESS, x, ZERO), _negative(a), a)
+            return _larger(x, ZERO, a, None, _negative(a))
+        case Op.MINIMUM | Op.MAXIMUM, (x, Constant()), (a, _):
+            return _choice(_operation(Op.EQUAL, whole, x), a, None)
+        case Op.MINIMUM | Op.MAXIMUM, (Constant(), y), (_, b):
+            return _choice(_operation(Op.EQUAL, whole, y), b, None)
         case Op.MINIMUM, (x, y), (a, b):
-            return _choice(_operation(Op.LESS, y, x), b, a)
+            return _larger(x, y, b, _product(HALF, _sum(a, b)), a)
         case Op.MAXIMUM, (x, y), (a, b):
-            return _choice(_operation(Op.LESS, x, y), b, a)
+            return _larger(x, y, a, _product(HALF, _sum(a, b)), b)
         case Op.SQUARE_ROOT, _, (a,):
             return _over(_product(Constant(0.5), a), whole)
         case Op.EXPONENTIAL, _, (a,):
@@ -111,3 +151,11 @@ def _choice(condition: Expression, then: Expression | None, otherwise: Expressio
     if then == otherwise:
         return then
     return _operation(Op.SELECT, condition, then or ZERO, otherwise or ZERO)
+
+
+def _larger(
+    x: Expression, y: Expression, then: Expression | None, equal: Expression | None, otherwise: Expression | None
+) -> Expression | None:
+    """The first where x > y, the second where they are equal, else the third."""
+    smaller = _choice(_operation(Op.LESS, x, y), otherwise, equal)
+    return _choice(_operation(Op.LESS, y, x), then, smaller)

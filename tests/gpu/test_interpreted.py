@@ -14,14 +14,15 @@ PARTS = {
     "test_head_dims or test_values_of_another_dim": 18,
     "test_grouped_heads or test_lengths or test_orders or same_bits": 36,
     "test_decoding or test_pages": 20,
+    "test_numbers": 36,
 }
 """Names of tests, and how many there are at least."""
 
 
 @pytest.mark.parametrize("names", PARTS)
 def test_kernels_in_the_interpreter(names: str) -> None:
-    tests = str(HERE / "test_kernels.py")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tests, "-k", names]
+    tests = [str(HERE / f"{name}.py") for name in ("test_kernels", "test_numbers")]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests, "-k", names]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     ended = subprocess.run(command, env=environment, cwd=HERE.parents[1], capture_output=True, text=True, timeout=900)
     assert ended.returncode == 0, ended.stdout[-3000:]

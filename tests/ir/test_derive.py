@@ -1,10 +1,16 @@
-"""Derivatives against differences, on random expressions of every float operator."""
+"""Derivatives against differences, on random expressions of every float operator; at kinks, against autograd."""
+
+from collections.abc import Callable
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from maskdsl.ir.derive import derivative
+from maskdsl.emit.torch_printer import TorchPrinter
+from maskdsl.ir.derive import KINKS, Kink, derivative
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Score, Side, apply
 from maskdsl.ir.operators import evaluate
 from maskdsl.ir.ops import Op, Type
@@ -76,3 +82,102 @@ def test_constants_are_folded() -> None:
     assert derivative(apply(Op.DIVIDE, S, Constant(-1.5)), S) == Constant(1 / -1.5)
     scaled = apply(Op.MULTIPLY, Constant(0.1), apply(Op.MULTIPLY, Constant(0.3), S))
     assert derivative(scaled, S) == Constant(0.1 * 0.3)
+
+
+# Kinks
+
+SMOOTH = {Op.ADD, Op.SUBTRACT, Op.MULTIPLY, Op.NEGATE, Op.EXPONENTIAL, Op.TANH, Op.SIGMOID}
+FLOATS = [S, LEVEL, ENTRY]
+Number = Tensor | float
+
+
+def bounded(function: Callable[..., Tensor], bound: str) -> Callable[[Number, Number], Tensor]:
+    """Of two tensors, or of a tensor and a number, which `clamp` takes."""
+
+    def apply_to(x: Number, y: Number) -> Tensor:
+        if isinstance(x, Tensor) and isinstance(y, Tensor):
+            return function(x, y)
+        return torch.clamp(y, **{bound: x}) if isinstance(y, Tensor) else torch.clamp(x, **{bound: y})
+
+    return apply_to
+
+
+TORCH: dict[Op, Callable[..., Tensor]] = {
+    Op.ABSOLUTE: torch.abs,
+    Op.MINIMUM: bounded(torch.minimum, "max"),
+    Op.MAXIMUM: bounded(torch.maximum, "min"),
+    Op.SQUARE_ROOT: torch.sqrt,
+    Op.LOGARITHM: torch.log,
+    Op.DIVIDE: torch.div,
+    Op.POWER: torch.pow,
+    Op.SELECT: lambda condition, x, y: torch.where(torch.tensor(bool(condition)), x, y),
+}
+
+
+def operands(kink: Kink) -> list[Expression]:
+    """Leaves, and constants where the table has none of a derivative."""
+    pairs = zip(FLOATS, kink.operands, kink.slopes, strict=False)
+    parts: list[Expression] = [leaf if slope is not None else Constant(x) for leaf, x, slope in pairs]
+    if kink.op is Op.SELECT:
+        parts[0] = apply(Op.LESS, Constant(0.5), S)
+    return parts
+
+
+def slopes(function: Callable[..., Tensor], kink: Kink, kind: torch.dtype) -> tuple[float | None, ...]:
+    """By autograd."""
+    numbers: list[Number] = [
+        x if slope is None else torch.tensor(x, dtype=kind, requires_grad=True)
+        for x, slope in zip(kink.operands, kink.slopes, strict=True)
+    ]
+    function(*numbers).backward()
+    return tuple(x.grad.item() if isinstance(x, Tensor) and x.grad is not None else None for x in numbers)
+
+
+def test_the_table_has_every_operator_of_floats() -> None:
+    assert {kink.op for kink in KINKS} == set(TORCH)
+    integers = {Op.FLOOR_DIVIDE, Op.FLOOR_MODULO, Op.INTEGER_LOG2, Op.IS_POWER_OF_TWO, Op.SHARE_BIT, Op.RANDOM}
+    booleans = {Op.EQUAL, Op.NOT_EQUAL, Op.LESS, Op.LESS_EQUAL, Op.NOT, Op.AND, Op.OR}
+    assert set(TORCH) | SMOOTH == set(Op) - integers - booleans - {Op.TO_FLOAT}
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("kink", KINKS, ids=str)
+def test_the_table_is_that_of_autograd(kink: Kink, kind: torch.dtype) -> None:
+    assert slopes(TORCH[kink.op], kink, kind) == kink.slopes
+
+
+@pytest.mark.parametrize("kink", KINKS, ids=str)
+def test_derivatives_keep_to_the_table(kink: Kink) -> None:
+    parts = operands(kink)
+    padded = (*kink.operands, 0.0, 0.0)[:3]
+    for leaf, slope in zip(FLOATS, kink.slopes, strict=False):
+        if slope is not None:
+            found = derivative(apply(kink.op, *parts), leaf)
+            with np.errstate(all="ignore"):
+                assert (0.0 if found is None else value(found, *padded)) == slope
+
+
+@pytest.mark.parametrize("kink", KINKS, ids=str)
+def test_generated_torch_keeps_to_the_table(kink: Kink) -> None:
+    """As score functions of the tiled and the reference backend have it."""
+    names = {"level": "level", "table": "table"}
+    printer = TorchPrinter(lambda _, name: names[name], names, {}, relation=False)
+    printer.assign("result", apply(kink.op, *operands(kink)))
+    code = compile("\n".join(printer.lines), "generated", "exec")
+
+    def run(*numbers: Number) -> Tensor:
+        s, level, table = (*map(torch.as_tensor, numbers), *[torch.tensor(0.0)] * 2)[:3]
+        scope = {"torch": torch, "read": lambda table, *_: table, "s": s.double(), "level": level, "table": table}
+        exec(code, scope)
+        return scope["result"]
+
+    assert slopes(run, kink, torch.float64) == kink.slopes
+
+
+def test_a_number_that_was_an_integer_ties_as_a_float_does() -> None:
+    """`min(s, q - k)` shares, `min(s, 2)` does not."""
+    distance = apply(Op.TO_FLOAT, Coordinate(Side.KEY, "i"))
+    for other, slope in ((distance, 0.5), (Constant(2.0), 1.0)):
+        found = derivative(apply(Op.MINIMUM, S, other), S)
+        assert found is not None
+        assert evaluate(found, lambda _: np.asarray(2.0), {}) == slope
