@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from maskdsl.api import load as load
     from maskdsl.api import parse as parse
     from maskdsl.diagnostics import AttnError as AttnError
+    from maskdsl.diagnostics import AttnWarning as AttnWarning
     from maskdsl.recognition import Imported as Imported
     from maskdsl.recognition import from_dense as from_dense
     from maskdsl.recognition import from_mask_mod as from_mask_mod
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 HOMES = {
     "Attention": "maskdsl.runtime.attention",
     "AttnError": "maskdsl.diagnostics",
+    "AttnWarning": "maskdsl.diagnostics",
     "BlockMap": "maskdsl.analysis.blockmap",
     "BoundStack": "maskdsl.api",
     "Field": "maskdsl.analysis.field",

@@ -2,10 +2,13 @@
 
 An error is a class derived from `Diagnostic`, which makes it a frozen record: its class says the code and the
 templates, its fields fill them. The catalogue is `maskdsl/errors/`, one module a stage. Stages collect diagnostics and
-raise one `AttnError` that holds all the independent ones.
+raise one `AttnError` that holds all the independent ones. A warning is one derived from `Caution`: it stops nothing,
+and goes along with what was made in spite of it.
 """
 
 import string
+import sys
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -50,6 +53,7 @@ class _Declared:
 class Diagnostic(_Declared):
     """One mistake of a user. Templates take the fields of the class by name: `no axis named {name}`."""
 
+    severity: ClassVar[str] = "error"
     code: ClassVar[str]
     message: ClassVar[str]
     label: ClassVar[str] = ""
@@ -67,6 +71,37 @@ class Diagnostic(_Declared):
     def with_notes(self, *notes: Note) -> Self:
         """This with more notes behind its own."""
         return type(self)(**{**vars(self), "notes": (*self.notes, *notes)})
+
+    def at(self, span: Span | None) -> Self:
+        """This at another place."""
+        return type(self)(**{**vars(self), "span": span})
+
+
+class Caution(Diagnostic):
+    """What a user probably did not mean. Its code begins with a W, and a comment `# allow: W001` silences it."""
+
+    severity = "warning"
+
+
+class AttnWarning(UserWarning):
+    """The category of warnings about patterns, for `warnings.filterwarnings`. `str()` is the whole rendering."""
+
+    def __init__(self, caution: Caution) -> None:
+        super().__init__(caution)
+        self.caution = caution
+
+    def __str__(self) -> str:
+        return render(self.caution)
+
+
+def warn(cautions: Iterable[Caution]) -> None:
+    """An `AttnWarning` for each, at the line outside of this package that led here."""
+    package = __name__.partition(".")[0]
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    for each in cautions:
+        warnings.warn(AttnWarning(each), stacklevel=level)
 
 
 class AttnError(Exception):
@@ -93,7 +128,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 def render(diagnostic: Diagnostic) -> str:
     """Plain text: code and message, then file:line:column, the source line and carets, notes, help."""
-    lines = [f"error[{diagnostic.code}]: {printable(diagnostic.fill(diagnostic.message))}"]
+    lines = [f"{diagnostic.severity}[{diagnostic.code}]: {printable(diagnostic.fill(diagnostic.message))}"]
     if diagnostic.span is not None:
         lines += excerpt(diagnostic.span, printable(diagnostic.fill(diagnostic.label)))
     for note in diagnostic.notes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from maskdsl.api.patterns import Pattern
 from maskdsl.api.stacks import Stack
 from maskdsl.bind import find_pattern
-from maskdsl.diagnostics import AttnError
+from maskdsl.diagnostics import AttnError, warn
 from maskdsl.syntax.program import Program, load_program, program_from_text
 
 if TYPE_CHECKING:
@@ -23,12 +23,17 @@ def load(path: str | PathLike[str], *, allow: Sequence[str | PathLike[str]] = ()
 
     `use` reaches files in the directory of this one, and in the directories of `allow`. Raises `AttnError`.
     """
-    return Module(load_program(path, allow=allow))
+    return _module(load_program(path, allow=allow))
 
 
 def parse(text: str, name: str = "<text>") -> Module:
     """The module that a text says. `name` is what errors call it. Raises `AttnError`."""
-    return Module(program_from_text(text, name=name))
+    return _module(program_from_text(text, name=name))
+
+
+def _module(program: Program) -> Module:
+    warn(program.cautions)
+    return Module(program)
 
 
 def compile(

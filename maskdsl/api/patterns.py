@@ -14,6 +14,7 @@ from maskdsl.analysis.devices import find_device
 from maskdsl.analysis.stats import Stats, stats
 from maskdsl.analysis.tiles import tiles
 from maskdsl.bind import bind
+from maskdsl.diagnostics import warn
 from maskdsl.display import Displayed
 from maskdsl.ir.candidates import unscored
 from maskdsl.ir.evaluate import dense
@@ -64,9 +65,12 @@ class Pattern(Displayed):
         """The mask at these values of the parameters, for `heads` query heads.
 
         `order` replaces the pattern's own order: `"declared"`, or the text behind the word `order`, such as
-        `"image by hilbert(y, x)"`, several of them joined by `; `. Raises `AttnError` with everything that is wrong.
+        `"image by hilbert(y, x)"`, several of them joined by `; `. Raises `AttnError` with everything that is wrong,
+        and warns of what is odd (`AttnWarning`).
         """
-        return Mask(self, settled(bind(self.program, self.name, parameters, heads=heads, order=order)))
+        mask = Mask(self, settled(bind(self.program, self.name, parameters, heads=heads, order=order)))
+        warn(mask.ir.cautions)
+        return mask
 
     def compile(
         self,

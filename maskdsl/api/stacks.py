@@ -11,6 +11,7 @@ from maskdsl.analysis.devices import find_device
 from maskdsl.analysis.stack_stats import StackStats, stack_stats
 from maskdsl.api.patterns import Mask, Pattern, arrays_of, parameter_texts
 from maskdsl.bind import bind_stack
+from maskdsl.diagnostics import warn
 from maskdsl.display import Displayed
 from maskdsl.ir.mask import Input
 from maskdsl.ir.stack import StackIR
@@ -47,7 +48,9 @@ class Stack:
 
     def bind(self, *, heads: int = 1, **parameters: object) -> BoundStack:
         """The masks of all layers. Raises `AttnError` with everything that is wrong."""
-        return BoundStack.of(self, bind_stack(self.program, self.name, parameters, heads))
+        bound = BoundStack.of(self, bind_stack(self.program, self.name, parameters, heads))
+        warn(bound.ir.cautions)
+        return bound
 
     def __repr__(self) -> str:
         return f"Stack({self.name}({', '.join(self.parameters)}))"

@@ -9,6 +9,7 @@ from maskdsl.bind.functions import FUNCTIONS, call_function
 from maskdsl.bind.guards import assuming
 from maskdsl.bind.macros import axes_value, expand
 from maskdsl.bind.names import resolve_name, side_of
+from maskdsl.bind.positions import warn_of_positions
 from maskdsl.bind.reading import common_axes, read, unknown_space
 from maskdsl.bind.tables import read_table
 from maskdsl.bind.terms import operate
@@ -68,6 +69,8 @@ def _meaning(node: tree.Expression, frame: Frame) -> Value:
             return _logic(node, frame)
         case tree.Binary():
             operands = elaborate(node.left, frame), elaborate(node.right, frame)
+            if node.operator == "-":
+                warn_of_positions(frame, node.span, *operands)
             return operate(frame, ARITHMETIC[node.operator], node.span, *operands)
         case tree.Comparison():
             return _comparison(node, frame)
@@ -162,6 +165,7 @@ def _comparison(node: tree.Comparison, frame: Frame) -> Value:
     relations: list[Value] = []
     for operator, (left, right) in zip(node.operators, pairwise(values), strict=True):
         first, second = (right, left) if operator in SWAPPED else (left, right)
+        warn_of_positions(frame, node.span, left, right)
         relations.append(operate(frame, COMPARED[operator], node.span, first, second))
     return relations[0] if len(relations) == 1 else operate(frame, Op.AND, node.span, *relations)
 

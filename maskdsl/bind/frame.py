@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from maskdsl.bind.report import Report
+from maskdsl.bind.report import MOST_NOTES, Report
 from maskdsl.bind.values import Bad, Value
-from maskdsl.diagnostics import Diagnostic, Note
+from maskdsl.diagnostics import Caution, Diagnostic, Note
 from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.mask import Along, CoordinateDefinition, Input, Sequence, Shuffled, Space
 from maskdsl.ir.ranges import Range
@@ -174,3 +174,11 @@ class Frame:
 
     def add(self, diagnostic: Diagnostic) -> Bad:
         return self.report.add(diagnostic, self.calls)
+
+    def warn(self, caution: Caution) -> None:
+        """A warning at its place; in the standard library, at the call that led there."""
+        calls = list(reversed(self.calls))
+        standard = self.world.program.standard.span.source
+        while calls and caution.span is not None and caution.span.source is standard:
+            caution = caution.at(calls.pop(0).span)
+        self.report.warn(caution.with_notes(*calls[:MOST_NOTES]))

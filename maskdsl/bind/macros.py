@@ -121,6 +121,7 @@ def let_value(let: tree.LetStatement, frame: Frame, elaborate: Elaborate) -> Val
     value = elaborate(let.value, trial)
     frame.report.steps = trial.report.steps
     if not trial.report.found:
+        frame.report.adopt(trial.report)
         return value
     if all(isinstance(each, DEPENDS_ON_TOKENS) for each in trial.report.found.values()):
         return Abbreviation(let, frame.names)

@@ -27,6 +27,7 @@ from maskdsl.ir.simplify import simplify
 from maskdsl.ir.verify import verify
 from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
+from maskdsl.syntax.allowances import is_allowed
 from maskdsl.syntax.parse import parse_statement
 from maskdsl.syntax.program import Program
 
@@ -50,7 +51,8 @@ def bind(
     mask = _mask(declaration, names, frame, _order_statements(declaration, order))
     report.check()
     shown = tuple((name, plain(value)) for name, value in parameters.items())
-    mask = replace(mask, parameters=shown)
+    cautions = tuple(each for each in report.cautions.values() if not is_allowed(each, program.allowed))
+    mask = replace(mask, parameters=shown, cautions=cautions)
     verify(mask)
     return mask
 
@@ -371,11 +373,13 @@ def _check_asserts(declaration: tree.PatternDeclaration, names: Names, frame: Fr
 
 
 def _check_lets(names: Names, frame: Frame) -> None:
-    """What is wrong with `let`s that nothing uses."""
+    """What is wrong with `let`s that nothing uses. Warnings are for where they are used."""
     for statement in names.lets:
-        inside = names.at(statement, frame)
+        inside = replace(names.at(statement, frame), report=frame.report.trial())
         if isinstance(names.last.get(statement.name.id), Abbreviation):
             let_value(statement, inside, elaborate)
+            frame.report.steps = inside.report.steps
+            frame.report.found.update({**inside.report.found, **frame.report.found})
 
 
 def _used(world: World, expressions: list[Expression]) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from maskdsl.bind.values import BAD, Bad
-from maskdsl.diagnostics import AttnError, Diagnostic, Note
+from maskdsl.diagnostics import AttnError, Caution, Diagnostic, Note
 from maskdsl.errors import binding as errors
 from maskdsl.source import Span
 
@@ -21,6 +21,7 @@ class Report:
     """Collects diagnostics; the one thing here that changes."""
 
     found: dict[tuple[object, ...], Diagnostic] = field(default_factory=dict)
+    cautions: dict[tuple[object, ...], Caution] = field(default_factory=dict)
     steps: int = 0
     depth: int = 0
 
@@ -29,6 +30,11 @@ class Report:
         key = (type(diagnostic), diagnostic.span, diagnostic.fill(diagnostic.message))
         self.found.setdefault(key, diagnostic.with_notes(*reversed(calls[-MOST_NOTES:])))
         return BAD
+
+    def warn(self, caution: Caution) -> None:
+        """Keeps a warning, once for each way to its place."""
+        key = (type(caution), caution.span, caution.notes, caution.fill(caution.message))
+        self.cautions.setdefault(key, caution)
 
     def enter(self, span: Span, calls: tuple[Note, ...]) -> None:
         """Counts a node of the tree that is elaborated, inside those that have not been left."""
@@ -45,6 +51,11 @@ class Report:
     def trial(self) -> "Report":
         """A report of its own for something that may not apply, with the same limits."""
         return Report(steps=self.steps, depth=self.depth)
+
+    def adopt(self, trial: "Report") -> None:
+        """Takes over what was counted and warned of in a trial, its errors aside."""
+        self.steps = trial.steps
+        self.cautions.update(trial.cautions)
 
     def stop(self, diagnostic: Diagnostic, calls: tuple[Note, ...] = ()) -> None:
         """Reports something after which going on makes no sense."""

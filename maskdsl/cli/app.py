@@ -7,7 +7,7 @@ from typer import Context, Exit, Option, Typer
 
 from maskdsl import __version__
 from maskdsl.cli import completions, files, looks, orders
-from maskdsl.cli.consoles import print_error
+from maskdsl.cli.consoles import print_error, warnings_shown
 from maskdsl.cli.options import (
     DEFAULT_HEADS,
     Backward,
@@ -46,7 +46,8 @@ BLOCKS = ["128x128", "128x64", "64x64"]
 def invoke(arguments: list[str] | None) -> None:
     """Runs a command; see `main` of the package."""
     try:
-        app(arguments, prog_name="maskdsl")
+        with warnings_shown():
+            app(arguments, prog_name="maskdsl")
     except AttnError as error:
         print_error(error)
         sys.exit(2)
@@ -62,9 +63,14 @@ def top(context: Context, version: Annotated[bool, Option("--version", help="Pri
 
 
 @app.command()
-def check(paths: Files, heads: Heads = DEFAULT_HEADS, json: Json = False) -> None:
+def check(
+    paths: Files,
+    heads: Heads = DEFAULT_HEADS,
+    strict: Annotated[bool, Option("--strict", help="Exit with 1 for warnings too.")] = False,
+    json: Json = False,
+) -> None:
     """Report everything that is wrong with these files: their text, and each pattern at its defaults."""
-    raise Exit(files.check(paths, heads, json))
+    raise Exit(files.check(paths, heads, strict, json))
 
 
 @app.command()

@@ -1,8 +1,13 @@
 """Where the command line writes: results to standard output, everything else to standard error."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
 from rich.console import Console
 
-from maskdsl.diagnostics import AttnError
+from maskdsl.diagnostics import AttnError, AttnWarning, Caution, render
 from maskdsl.view.errors import coloured_error
 
 
@@ -16,6 +21,34 @@ def messages() -> Console:
 
 def print_error(error: AttnError) -> None:
     messages().print(coloured_error(str(error)), soft_wrap=True)
+
+
+def print_warning(caution: Caution) -> None:
+    messages().print(coloured_error(render(caution)), soft_wrap=True)
+
+
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Shows warnings about patterns as errors are shown, each once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("once", AttnWarning)
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if isinstance(message, AttnWarning):
+                print_warning(message.caution)
+            else:
+                others(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def note(text: str) -> None:

@@ -9,21 +9,21 @@ from pathlib import Path
 
 from rich.text import Text
 
-from maskdsl.api import Module, Stack, load
+from maskdsl.api import Module, Stack
 from maskdsl.bind import bind, bind_stack
-from maskdsl.cli.consoles import note, output, print_error
-from maskdsl.diagnostics import AttnError, Diagnostic, render
+from maskdsl.cli.consoles import note, output, print_error, print_warning
+from maskdsl.diagnostics import AttnError, Caution, Diagnostic, render
 from maskdsl.errors.command import NotWritten
 from maskdsl.source import Source
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import parse
-from maskdsl.syntax.program import read_source
+from maskdsl.syntax.program import load_program, read_source
 
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
-def check(paths: Sequence[str], heads: int, as_json: bool) -> int:
-    """1 if anything is wrong with a file."""
+def check(paths: Sequence[str], heads: int, strict: bool, as_json: bool) -> int:
+    """1 if anything is wrong with a file; where it is `strict`, warnings are wrong as well."""
     found: list[Checked] = []
     for path in paths:
         found.append(checked(path, heads))
@@ -31,12 +31,12 @@ def check(paths: Sequence[str], heads: int, as_json: bool) -> int:
             found[-1].show()
     if as_json:
         print(json.dumps([each.as_dict() for each in found], indent=2))
-    return int(any(each.error is not None for each in found))
+    return int(any(each.error is not None or (strict and each.cautions) for each in found))
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What is in a file, or what is wrong with it."""
+    """What is in a file, and what is wrong with it."""
 
     path: str
     patterns: tuple[str, ...] = ()
@@ -44,6 +44,7 @@ class Checked:
     unbound: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Of what was parsed but not bound, the parameters that have no default."""
     error: AttnError | None = None
+    cautions: tuple[Caution, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -53,28 +54,53 @@ class Checked:
             "stacks": list(self.stacks),
             "unbound": dict(self.unbound),
             "errors": [as_dict(each) for each in self.error.diagnostics] if self.error is not None else [],
+            "warnings": [as_dict(each) for each in self.cautions],
         }
 
     def show(self) -> None:
+        for caution in self.cautions:
+            print_warning(caution)
         if self.error is not None:
             print_error(self.error)
             return
         counts = counted(len(self.patterns), "pattern")
+        shown = Text.assemble((self.path, "bold"), ": ", ("ok", "green"), ", ")
         if self.stacks:
             counts += f", {counted(len(self.stacks), 'stack')}"
-        output().print(Text.assemble((self.path, "bold"), ": ", ("ok", "green"), f", {counts}"), soft_wrap=True)
+        shown.append(counts)
+        if self.cautions:
+            shown.append(", ").append(counted(len(self.cautions), "warning"), style="yellow")
+        output().print(shown, soft_wrap=True)
         for name, missing in self.unbound.items():
             note(f"`{name}` was parsed but not bound: no default for {', '.join(f'`{each}`' for each in missing)}")
 
 
 def checked(path: str, heads: int) -> Checked:
+    """Everything in a file that has defaults is bound, whatever is wrong with the rest."""
     try:
-        module = load(path)
-        bound, unbound = bind_all(module, heads)
+        program = load_program(path)
     except AttnError as error:
         return Checked(path, error=error)
-    patterns = tuple(name for name in bound if name in module.program.patterns)
-    return Checked(path, patterns, tuple(bound[len(patterns) :]), unbound)
+    patterns, stacks = list[str](), list[str]()
+    unbound: dict[str, list[str]] = {}
+    wrong: dict[Diagnostic, None] = {}
+    cautions = {(each.code, each.span): each for each in program.cautions}
+    module = Module(program)
+    for name, found in [*module.items(), *module.stacks.items()]:
+        missing = [parameter for parameter, default in found.parameters.items() if default is None]
+        if missing:
+            unbound[name] = missing
+            continue
+        stack = isinstance(found, Stack)
+        try:
+            made = (bind_stack if stack else bind)(program, name, {}, heads)
+        except AttnError as mistakes:
+            wrong |= dict.fromkeys(mistakes.diagnostics)
+        else:
+            (stacks if stack else patterns).append(name)
+            cautions |= {(each.code, each.span): each for each in made.cautions}
+    whole = AttnError(*wrong) if wrong else None
+    return Checked(path, tuple(patterns), tuple(stacks), unbound, whole, tuple(cautions.values()))
 
 
 def as_dict(found: Diagnostic) -> dict[str, object]:
@@ -88,26 +114,6 @@ def as_dict(found: Diagnostic) -> dict[str, object]:
 
 def counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
-
-
-def bind_all(module: Module, heads: int) -> tuple[list[str], dict[str, list[str]]]:
-    """Patterns and stacks that bind at their defaults, and those without, with the parameters that have none."""
-    bound: list[str] = []
-    unbound: dict[str, list[str]] = {}
-    wrong: dict[Diagnostic, None] = {}
-    for name, found in [*module.items(), *module.stacks.items()]:
-        missing = [parameter for parameter, default in found.parameters.items() if default is None]
-        if missing:
-            unbound[name] = missing
-            continue
-        try:
-            (bind_stack if isinstance(found, Stack) else bind)(found.program, name, {}, heads)
-            bound.append(name)
-        except AttnError as error:
-            wrong |= dict.fromkeys(error.diagnostics)
-    if wrong:
-        raise AttnError(*wrong)
-    return bound, unbound
 
 
 def fmt(paths: Sequence[str], check: bool, diff: bool) -> int:

@@ -14,7 +14,7 @@ from maskdsl.analysis.variants import Part
 from maskdsl.api import BoundStack, Mask, Module, Pattern, Stack, load
 from maskdsl.bind import bind, bind_stack
 from maskdsl.cli.values import read_value
-from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
+from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name, warn
 from maskdsl.errors import command as errors
 from maskdsl.ir.inputs import batch_entries, layer_inputs, relation_inputs
 from maskdsl.ir.mask import MaskIR
@@ -39,7 +39,9 @@ class Request:
     def bind(self, heads: int, order: str | None = None) -> Mask:
         """`order` is as in `order_words`. None: as the pattern says."""
         words = None if order is None else order_words(order)
-        return Mask(self.pattern, settled(bind(self.pattern.program, self.pattern.name, self.values, heads, words)))
+        mask = settled(bind(self.pattern.program, self.pattern.name, self.values, heads, words))
+        warn(mask.cautions)
+        return Mask(self.pattern, mask)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class StackRequest:
     values: Mapping[str, object]
 
     def bind(self, heads: int) -> BoundStack:
-        return BoundStack.of(self.stack, bind_stack(self.stack.program, self.stack.name, self.values, heads))
+        bound = BoundStack.of(self.stack, bind_stack(self.stack.program, self.stack.name, self.values, heads))
+        warn(bound.ir.cautions)
+        return bound
 
 
 def read_request(file: str, words: Sequence[str]) -> Request:

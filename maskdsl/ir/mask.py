@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from itertools import accumulate
 
+from maskdsl.diagnostics import Caution
 from maskdsl.ir.expressions import Expression
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Found
@@ -245,6 +246,8 @@ class MaskIR:
     """What is found in the queries and keys of a call, each after what it reads: the inputs of these names."""
     doc: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
+    cautions: tuple[Caution, ...] = field(default=(), compare=False, repr=False)
+    """Warnings that no comment of the text allows."""
 
     @property
     def is_layer(self) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from maskdsl.diagnostics import Caution
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.source import Span
 
@@ -33,6 +34,11 @@ class StackIR:
     def inputs(self) -> tuple[Input, ...]:
         """Those of all layers; ones of the same name are alike."""
         return tuple({each.name: each for mask in self.different for each in mask.given}.values())
+
+    @property
+    def cautions(self) -> tuple[Caution, ...]:
+        """Warnings of all layers; each once."""
+        return tuple({(each.code, each.span): each for mask in self.different for each in mask.cautions}.values())
 
     def count(self, number: int) -> int:
         """How many layers are `different[number]`."""

@@ -1,6 +1,6 @@
 """What is wrong with a text, for editors: places, codes, help, and the other places that explain it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lsprotocol import types
 
@@ -11,6 +11,8 @@ from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.program import Program
 
+SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
+
 
 def diagnose(document: Document) -> list[types.Diagnostic]:
     """All mistakes of the text, and of its patterns and stacks at their defaults."""
@@ -20,7 +22,7 @@ def diagnose(document: Document) -> list[types.Diagnostic]:
         found = list(error.diagnostics)
         root = document.understood.root
     else:
-        found = list(_binding(program))
+        found = [*program.cautions, *_binding(program)]
         root = program.root
     shown: list[types.Diagnostic] = []
     for each in (_shown(each, document, root) for each in found):
@@ -39,10 +41,13 @@ def _binding(program: Program) -> Iterator[Diagnostic]:
             continue
         try:
             stack = isinstance(declaration, tree.StackDeclaration)
-            (bind_stack if stack else bind)(program, declaration.name.id, {}, HEADS)
+            said: Sequence[Diagnostic] = (bind_stack if stack else bind)(
+                program, declaration.name.id, {}, HEADS
+            ).cautions
         except AttnError as error:
-            for each in error.diagnostics:
-                found.setdefault((each.code, each.span, each.fill(each.message)), each)
+            said = error.diagnostics
+        for each in said:
+            found.setdefault((each.code, each.span, each.fill(each.message)), each)
     yield from found.values()
 
 
@@ -61,7 +66,7 @@ def _shown(diagnostic: Diagnostic, document: Document, root: tree.File) -> types
     return types.Diagnostic(
         range=range_of(here, document.lines),
         message="\n".join([message, *advice]),
-        severity=types.DiagnosticSeverity.Error,
+        severity=SEVERITIES[diagnostic.severity],
         code=diagnostic.code,
         source="maskdsl",
         related_information=[each for text, span in others for each in _related(text, span, here, document)],

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from maskdsl.diagnostics import AttnError
+from maskdsl.diagnostics import AttnError, Caution
 from maskdsl.errors.page import PageTooLarge
 from maskdsl.ir.expressions import Read, walk
 from maskdsl.ir.mask import MaskIR
@@ -52,7 +52,7 @@ def page_data(subject: Subject) -> dict[str, Any]:
         "name": mask.name,
         "parameters": [[name, written(value)] for name, value in mask.parameters],
         "doc": first_sentence(mask.doc),
-        "notes": [*subject.notes, *batch_notes(layouts[0][0].figures.batch)],
+        "notes": [*map(warning_note, mask.cautions), *subject.notes, *batch_notes(layouts[0][0].figures.batch)],
         "heads": mask.heads,
         "layers": subject.layers,
         "source": source(subject.declaration),
@@ -81,6 +81,13 @@ def pairs_data(
         "code": code.instructions,
         "tables": tables(mask, inputs, blobs),
     }
+
+
+def warning_note(caution: Caution) -> str:
+    """A warning in one sentence, which names its line of the text."""
+    line = "" if caution.span is None else f", line {caution.span.source.position(caution.span.start)[0]}"
+    help = caution.fill(caution.help)
+    return f"Warning {caution.code}{line}: {caution.fill(caution.message)}. {help[:1].upper()}{help[1:]}."
 
 
 def batch_notes(entries: int) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.bind import bind
+from maskdsl.diagnostics import warn
 from maskdsl.orders import settled
 from maskdsl.plan import make_plan
 from maskdsl.runtime.checks import Signature
@@ -62,6 +63,7 @@ class Following:
             if lengths not in self.kept:
                 values = {**dict(self.values), **dict(zip(self.follow, lengths, strict=True))}
                 mask = settled(bind(self.program, self.pattern, values, self.heads, self.order))
+                warn(mask.cautions)
                 self.kept[lengths] = Bound(make_plan(mask, refine=self.refine, tune=self.tune), self.backend)
             self.kept.move_to_end(lengths)
             while len(self.kept) > MOST_LENGTHS:

@@ -12,7 +12,7 @@ from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 
-from maskdsl.diagnostics import AttnError, Diagnostic, Note, nearest_name
+from maskdsl.diagnostics import AttnError, Caution, Diagnostic, Note, nearest_name
 from maskdsl.errors.syntax import (
     DuplicateDeclaration,
     FileNotFound,
@@ -27,6 +27,7 @@ from maskdsl.errors.syntax import (
 )
 from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
+from maskdsl.syntax.allowances import Allowance, allowances, unknown_allowances
 from maskdsl.syntax.parse import LARGEST_TEXT, parse
 
 SUFFIX = ".attn"
@@ -61,6 +62,16 @@ class Program:
             for declaration in _declarations(self.files)
             if isinstance(declaration, tree.StackDeclaration)
         }
+
+    @cached_property
+    def allowed(self) -> list[Allowance]:
+        """What the comments of all files silence."""
+        return [each for file in self.files for each in allowances(file)]
+
+    @cached_property
+    def cautions(self) -> tuple[Caution, ...]:
+        """What is odd about the texts alone, whatever their patterns mean."""
+        return tuple(each for file in self.files for each in unknown_allowances(file))
 
     def macros(self, source: Source) -> Mapping[str, tree.MacroDeclaration]:
         """The macros that a text may call. The standard library sees its own only, whatever a file declares anew."""

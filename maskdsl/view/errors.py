@@ -1,12 +1,13 @@
-"""Errors in colour: the same text that `str(error)` has, line for line."""
+"""Errors and warnings in colour: the same text that `str(error)` has, line for line."""
 
 import re
 
 from rich.text import Text
 
 RULES: tuple[tuple[str, str], ...] = (
-    (r"(?m)^error\[E\d+\]: .*$", "bold"),
+    (r"(?m)^(error|warning)\[[EW]\d+\]: .*$", "bold"),
     (r"(?m)^error\[E\d+\]", "bold red"),
+    (r"(?m)^warning\[W\d+\]", "bold yellow"),
     (r"(?m)^ *--> .*$", "blue"),
     (r"(?m)^ *\d* \|(?= |$)", "blue"),
     (r"(?m)(?<=\| )[ |_/]*\^+.*$", "red"),

@@ -1,5 +1,6 @@
 """`check` and `fmt`."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,42 @@ def test_what_has_no_defaults_is_not_bound(maskdsl, pattern_file):
     ended = maskdsl("check", pattern_file("pattern p(n, m) { space t[n * m] attend causal }"))
     assert ended.code == 0 and ended.out.endswith(": ok, 0 patterns\n")
     assert ended.err == "note: `p` was parsed but not bound: no default for `n`, `m`\n"
+
+
+ODD = """pattern crossed(n = 64) {
+    space text[n]
+    space image[n]
+    queries text
+    keys image
+    attend causal
+}
+"""
+
+
+def test_warnings_stop_nothing_unless_it_is_strict(maskdsl, pattern_file):
+    odd, broken = pattern_file(ODD), pattern_file(ODD + LOCAL.replace("window", "windw"), "broken.attn")
+    ended = maskdsl("check", odd)
+    assert ended.code == 0 and ended.out == f"{odd}: ok, 1 pattern, 1 warning\n"
+    assert ended.err.startswith("warning[W001]: ") and f"--> {odd}:6:12" in ended.err
+    assert maskdsl("check", "--strict", odd).code == 1
+    ended = maskdsl("check", broken)
+    assert ended.code == 1 and "warning[W001]" in ended.err and "error[E206]" in ended.err
+    quiet = pattern_file(ODD.replace("causal", "causal  # allow: W001"))
+    assert maskdsl("check", "--strict", quiet).code == 0
+
+
+def test_warnings_in_json(maskdsl, pattern_file):
+    (found,) = json.loads(maskdsl("check", "--json", pattern_file(ODD)).out)
+    ((warning,), ok, errors) = found["warnings"], found["ok"], found["errors"]
+    assert (ok, errors, warning["code"], warning["line"], warning["column"]) == (True, [], "W001", 6, 12)
+
+
+@pytest.mark.parametrize("command", ["show", "stats", "explain", "emit --stage ir", "view --out {}.html"])
+def test_other_commands_warn_once_beside_what_they_print(maskdsl, pattern_file, command):
+    odd = pattern_file(ODD)
+    name, *options = command.format(odd).split()
+    ended = maskdsl(name, odd, *options)
+    assert ended.code == 0 and ended.err.count("warning[W001]") == 1 and "W001" not in ended.out
 
 
 def test_a_missing_file(maskdsl):

@@ -52,6 +52,14 @@ def text(client):
     return text
 
 
+def test_warnings(client):
+    text = client.open(
+        "# allow: W999\npattern crossed(n = 64) { space a[n] space b[n] queries a keys b attend causal }\n", "odd.attn"
+    )
+    found = [(each["code"], each["severity"], text.part(each["range"])) for each in text.diagnostics()]
+    assert found == [("W002", 2, "W999"), ("W001", 2, "causal")]
+
+
 def test_mistakes_as_they_are_typed(client):
     text = client.open(OTHER, "wrong.attn")
     assert text.diagnostics() == []

@@ -305,3 +305,12 @@ def test_layers_of_a_stack(opened, tmp_path):
     page.locator("h1").get_by_text("b").wait_for()
     settle(page)
     assert "5 to 9 of 64 keys" in page.locator("#summary").inner_text()
+
+
+def test_warnings_are_noted(tmp_path):
+    text = "pattern p(n = 20) {\n    space a[n] space b[n]\n    queries a\n    keys b\n    attend causal\n}\n"
+    (pattern,) = maskdsl.parse(text).values()
+    with pytest.warns(maskdsl.AttnWarning):
+        mask = pattern.bind()
+    (note,) = page_data(Subject(pattern.declaration, (mask.ir,), {}))["notes"]
+    assert note.startswith("Warning W001, line 5: positions of two sequences are compared: `q` in `a`, `k` in `b`. Say")
