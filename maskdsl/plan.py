@@ -205,7 +205,8 @@ class KernelPlan:
         """Bound with one head and equal for all: such a plan serves any number of them."""
         by_head = any(each.kind is DimensionKind.HEADS for declared in self.mask.inputs for each in declared.dimensions)
         expressions = [*self.pair_expressions, *self.coordinate_expressions]
-        return self.mask.heads == 1 and not by_head and all(Head() not in walk(each) for each in expressions)
+        is_plain = self.mask.heads == 1 and self.mask.whole is None
+        return is_plain and not by_head and all(Head() not in walk(each) for each in expressions)
 
     @cached_property
     def reads_batch(self) -> bool:

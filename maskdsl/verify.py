@@ -41,7 +41,7 @@ GRADIENT_TOLERANCE = 1e-5
 class Case:
     """One setting at which everything is compared."""
 
-    parameters: Mapping[str, object]
+    parameters: Mapping[str, Any]
     heads: int = 1
     key_heads: int = 1
     batch: int = 1

@@ -41,12 +41,18 @@ def compile(
     pattern: str,
     *,
     heads: int = 1,
+    key_heads: int | None = None,
+    first_head: int = 0,
+    local_heads: int | None = None,
     backend: str = "auto",
     order: str | None = None,
     **parameters: object,
 ) -> Attention:
     """`load`, `[pattern]`, `bind` and `compile` in one."""
-    return load(path)[pattern].bind(heads=heads, order=order, **parameters).compile(backend)
+    bound = load(path)[pattern].bind(
+        heads=heads, key_heads=key_heads, first_head=first_head, local_heads=local_heads, order=order, **parameters
+    )
+    return bound.compile(backend)
 
 
 class UnknownPattern(AttnError, KeyError):

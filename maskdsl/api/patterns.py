@@ -18,6 +18,7 @@ from maskdsl.diagnostics import warn
 from maskdsl.display import Displayed
 from maskdsl.ir.candidates import unscored
 from maskdsl.ir.evaluate import dense
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.layers import find_in_mask
 from maskdsl.ir.mask import Input, MaskIR
@@ -61,14 +62,29 @@ class Pattern(Displayed):
         default = next(each.default for each in self.declaration.parameters if each.name.id == name)
         return len(default.items) if isinstance(default, Tuple) else None
 
-    def bind(self, *, heads: int = 1, order: str | None = None, **parameters: object) -> Mask:
+    def bind(
+        self,
+        *,
+        heads: int = 1,
+        key_heads: int | None = None,
+        first_head: int = 0,
+        local_heads: int | None = None,
+        order: str | None = None,
+        **parameters: object,
+    ) -> Mask:
         """The mask at these values of the parameters, for `heads` query heads.
+
+        Where several processes share the heads of one attention, `heads` and `key_heads` are those of the whole:
+        `head` in the pattern runs from `first_head` on for `local_heads` heads (all, if not given), and inputs have
+        one entry for each head of the whole. q then has `local_heads` heads, and k and v
+        `local_heads * key_heads / heads`, or 1 where several processes share a key head.
 
         `order` replaces the pattern's own order: `"declared"`, or the text behind the word `order`, such as
         `"image by hilbert(y, x)"`, several of them joined by `; `. Raises `AttnError` with everything that is wrong,
         and warns of what is odd (`AttnWarning`).
         """
-        mask = Mask(self, settled(bind(self.program, self.name, parameters, heads=heads, order=order)))
+        whole = Heads(heads, key_heads, first_head, local_heads)
+        mask = Mask(self, settled(bind(self.program, self.name, parameters, heads=whole, order=order)))
         warn(mask.ir.cautions)
         return mask
 
@@ -77,6 +93,9 @@ class Pattern(Displayed):
         backend: str = "auto",
         *,
         heads: int = 1,
+        key_heads: int | None = None,
+        first_head: int = 0,
+        local_heads: int | None = None,
         follow: str | tuple[str, ...] = "n",
         order: str | None = None,
         refine: bool = False,
@@ -85,11 +104,13 @@ class Pattern(Displayed):
     ) -> FollowingAttention:
         """The callable for tensors of any length: `follow` names the parameter that is the number of tokens, or two
         that are those of queries and of keys. It binds once for each length; what `bind` would raise, a call raises.
+        Heads are as `bind` takes them.
         """
         from maskdsl.runtime.compile import compile_following  # imports torch: start-up time
 
         names = (follow,) if isinstance(follow, str) else tuple(follow)
-        options = heads, order, backend, refine, tune
+        whole = Heads(heads, key_heads, first_head, local_heads)
+        options = whole, order, backend, refine, tune
         return compile_following(self.program, self.declaration, parameters, names, *options)
 
     def _parts_(self) -> tuple[object, ...]:
@@ -200,7 +221,8 @@ class Mask(Displayed):
 
     def with_order(self, order: str) -> Mask:
         """The same mask in another layout; see `Pattern.bind`."""
-        return self.pattern.bind(heads=self.heads, order=order, **dict(self.ir.parameters))
+        program, name, parameters = self.pattern.program, self.name, dict(self.ir.parameters)
+        return Mask(self.pattern, settled(bind(program, name, parameters, self.ir.whole or self.heads, order)))
 
     def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> Attention:
         """The callable. Backends: `"triton"`, `"tiled"`, `"reference"`; `"auto"` goes by the device of the queries.

@@ -13,6 +13,7 @@ from maskdsl.api.patterns import Mask, Pattern, arrays_of, parameter_texts
 from maskdsl.bind import bind_stack
 from maskdsl.diagnostics import warn
 from maskdsl.display import Displayed
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Input
 from maskdsl.ir.stack import StackIR
 from maskdsl.orders import settled
@@ -46,9 +47,21 @@ class Stack:
         """Name to default as written; None for a parameter that must be given."""
         return parameter_texts(self.declaration)
 
-    def bind(self, *, heads: int = 1, **parameters: object) -> BoundStack:
-        """The masks of all layers. Raises `AttnError` with everything that is wrong."""
-        bound = BoundStack.of(self, bind_stack(self.program, self.name, parameters, heads))
+    def bind(
+        self,
+        *,
+        heads: int = 1,
+        key_heads: int | None = None,
+        first_head: int = 0,
+        local_heads: int | None = None,
+        **parameters: object,
+    ) -> BoundStack:
+        """The masks of all layers, whose heads are as `Pattern.bind` takes them.
+
+        Raises `AttnError` with everything that is wrong.
+        """
+        whole = Heads(heads, key_heads, first_head, local_heads)
+        bound = BoundStack.of(self, bind_stack(self.program, self.name, parameters, whole))
         warn(bound.ir.cautions)
         return bound
 

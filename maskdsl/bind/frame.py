@@ -8,6 +8,7 @@ from maskdsl.bind.report import MOST_NOTES, Report
 from maskdsl.bind.values import Bad, Value
 from maskdsl.diagnostics import Caution, Diagnostic, Note
 from maskdsl.ir.expressions import Expression, Side
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Along, CoordinateDefinition, Input, Sequence, Shuffled, Space
 from maskdsl.ir.ranges import Range
 from maskdsl.ir.routes import Found, Product
@@ -92,7 +93,7 @@ class World:
     """All that a pattern has declared so far."""
 
     program: Program
-    heads: int
+    heads: Heads
     queries: SideWorld
     keys: SideWorld
     self_attention: bool = True

@@ -10,13 +10,17 @@ from maskdsl.bind.routed import route_relation
 from maskdsl.bind.values import BAD, Abbreviation, Bad, Term, Value, constant
 from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
-from maskdsl.ir.expressions import Batch, Head, Score, Side
+from maskdsl.ir.expressions import Batch, Constant, Expression, Head, Score, Side, apply
+from maskdsl.ir.heads import Heads
+from maskdsl.ir.ops import Op
 from maskdsl.ir.ranges import Range
 from maskdsl.source import Span
 from maskdsl.syntax import tree
 
 RESERVED = frozenset({"q", "k", "head", "heads", "batch", "all"})
-OF_BINDING = frozenset({"self", "order", "backend", "follow", "refine", "tune"})
+OF_BINDING = frozenset(
+    {"self", "order", "backend", "follow", "refine", "tune", "key_heads", "first_head", "local_heads"}
+)
 """What parameters of patterns cannot be called: Python gives them by name, beside these."""
 OF_CALLS = frozenset({"self", "v", "layout", "return_lse", "block", "token", "layers"}) | {
     *("query_start", "key_lengths", "page_table", "page_size", "routing_state", "debug"),
@@ -33,12 +37,12 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
             side = side_of(name, span, frame)
             return BAD if isinstance(side, Bad) else read(frame, side, "i", span)
         case "heads":
-            return constant(frame.world.heads, span)
+            return constant(frame.world.heads.whole, span)
         case "head" | "batch":
             if frame.place is Place.CONSTANT:
                 return frame.add(errors.NotConstant(span=span, what="this", depends=f"the {name}"))
             if name == "head":
-                return Term(Head(span=span), Range(0, frame.world.heads - 1))
+                return _head(frame.world.heads, span)
             return Term(Batch(span=span), Range(0, 2**31 - 1))
         case "all":
             return frame.add(errors.OutsideQuantifier(span=span, what="`all`"))
@@ -59,6 +63,14 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
     if macro is not None and name not in FUNCTIONS:
         return expand(tree.Call(node, (), span=span), macro, frame, elaborate)
     return _unknown(name, span, frame)
+
+
+def _head(heads: Heads, span: Span) -> Term:
+    """The number of the head in the whole attention."""
+    here: Expression = Head(span=span)
+    if heads.first:
+        here = apply(Op.ADD, here, Constant(heads.first, span=span), span=span)
+    return Term(here, Range(heads.first, heads.first + heads.count - 1))
 
 
 def side_of(name: str, span: Span, frame: Frame) -> Side | Bad:

@@ -8,6 +8,7 @@ from maskdsl.bind.expressions import elaborate
 from maskdsl.bind.frame import Frame, Place, SideWorld, World
 from maskdsl.bind.functions import FUNCTIONS
 from maskdsl.bind.guards import assuming
+from maskdsl.bind.heads import check_pools, checked_heads
 from maskdsl.bind.macros import let_value
 from maskdsl.bind.names import OF_CALLS
 from maskdsl.bind.parameters import check_argument, check_name, parameter_names, plain, unknown_axes
@@ -21,6 +22,7 @@ from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
 from maskdsl.errors.stacks import StackAsPattern
 from maskdsl.ir.expressions import FALSE, TRUE, Coordinate, Expression, walk
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Clause, Computed, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.simplify import simplify
@@ -31,28 +33,28 @@ from maskdsl.syntax.allowances import is_allowed
 from maskdsl.syntax.parse import parse_statement
 from maskdsl.syntax.program import Program
 
-MOST_HEADS = 4096
 MOST_COORDINATES = 200
 
 
 def bind(
-    program: Program, pattern: str, values: Mapping[str, object], heads: int = 1, order: str | None = None
+    program: Program, pattern: str, values: Mapping[str, object], heads: int | Heads = 1, order: str | None = None
 ) -> MaskIR:
-    """The mask of the pattern of this name at these values, for `heads` query heads.
+    """The mask of the pattern of this name at these values, for `heads` query heads, or for some of an attention's.
 
     `order` replaces the pattern's order: the text behind the word `order`, several joined by `; `, or `"declared"`.
     Raises `AttnError` with everything that is wrong.
     """
     declaration = find_pattern(program, pattern)
     report = Report()
-    check_heads(heads, report)
-    parameters, names, frame = _opened(program, declaration, values, heads, report)
+    whole = checked_heads(heads, report)
+    parameters, names, frame = _opened(program, declaration, values, whole, report)
     unknown_axes(parameters, declaration, frame)
     mask = _mask(declaration, names, frame, _order_statements(declaration, order))
     report.check()
     shown = tuple((name, plain(value)) for name, value in parameters.items())
     cautions = tuple(each for each in report.cautions.values() if not is_allowed(each, program.allowed))
-    mask = replace(mask, parameters=shown, cautions=cautions)
+    here = None if whole == Heads(whole.whole) else whole
+    mask = replace(mask, parameters=shown, whole=here, cautions=cautions)
     verify(mask)
     return mask
 
@@ -63,7 +65,7 @@ def declared(program: Program, pattern: str, heads: int = 1) -> "tuple[Names, Fr
     Raises `AttnError` where its lengths are wrong. What else is wrong is in the frame's report.
     """
     declaration = find_pattern(program, pattern)
-    _, names, frame = _opened(program, declaration, {}, heads, Report())
+    _, names, frame = _opened(program, declaration, {}, Heads(heads), Report())
     return names, _with_coordinates(declaration, names, _with_inputs(declaration, names, frame))
 
 
@@ -71,7 +73,7 @@ def _opened(
     program: Program,
     declaration: tree.PatternDeclaration,
     values: Mapping[str, object],
-    heads: int,
+    heads: Heads,
     report: Report,
 ) -> "tuple[Mapping[str, Value], Names, Frame]":
     """The values of the parameters, what statements see, and the spaces, with all of their pairs."""
@@ -96,11 +98,6 @@ def find_pattern(program: Program, name: str) -> tree.PatternDeclaration:
     hint = "there are " + ", ".join(f"`{each}`" for each in known) if known else "the file declares none"
     report.stop(errors.UnknownPattern(name=name, known=hint, nearest=nearest_name(name, program.patterns)))
     raise AssertionError
-
-
-def check_heads(heads: int, report: Report) -> None:
-    if not isinstance(heads, int) or isinstance(heads, bool) or not 1 <= heads <= MOST_HEADS:
-        report.stop(errors.TooManyHeads(count=heads, limit=MOST_HEADS))
 
 
 def _check_macros(program: Program, frame: Frame) -> None:
@@ -208,6 +205,7 @@ def _mask(
     auto = auto_spaces([each for each in orders if isinstance(each, tree.AutoOrderStatement)], frame)
     _check_asserts(declaration, names, frame)
     _check_lets(names, scoring)
+    check_pools(frame)
     frame.report.check()
     weight = _product(weights, frame)
     relation = relations.whole.expression if isinstance(relations.whole, Term) else FALSE
@@ -217,7 +215,7 @@ def _mask(
     return MaskIR(
         name=declaration.name.id,
         parameters=(),
-        heads=world.heads,
+        heads=world.heads.count,
         queries=world.queries.sequence,
         keys=world.keys.sequence,
         self_attention=world.self_attention,

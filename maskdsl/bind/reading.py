@@ -155,7 +155,7 @@ def draft(world: World) -> MaskIR:
     return MaskIR(
         name="",
         parameters=(),
-        heads=world.heads,
+        heads=world.heads.count,
         queries=world.queries.sequence,
         keys=world.keys.sequence,
         self_attention=world.self_attention,

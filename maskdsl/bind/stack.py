@@ -7,13 +7,15 @@ from maskdsl.bind.arguments import match_arguments, parameter_kind
 from maskdsl.bind.expressions import chain, elaborate, integers
 from maskdsl.bind.frame import Frame, Place, SideWorld, World
 from maskdsl.bind.functions import FUNCTIONS
+from maskdsl.bind.heads import checked_heads
 from maskdsl.bind.macros import EXPECTED
 from maskdsl.bind.parameters import constant_value, parameter_names, plain
-from maskdsl.bind.pattern import bind, check_heads
+from maskdsl.bind.pattern import bind
 from maskdsl.bind.report import Report
 from maskdsl.bind.values import Bad, Term, TupleValue, Value, describe
 from maskdsl.diagnostics import AttnError, Note, nearest_name
 from maskdsl.errors import binding, stacks
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Input, MaskIR, Sequence
 from maskdsl.ir.ops import Type
 from maskdsl.ir.stack import StackIR
@@ -34,16 +36,16 @@ class Layer:
 Layers = tuple[Layer, ...]
 
 
-def bind_stack(program: Program, name: str, values: Mapping[str, object], heads: int = 1) -> StackIR:
+def bind_stack(program: Program, name: str, values: Mapping[str, object], heads: int | Heads = 1) -> StackIR:
     """The masks of the layers at these values, for `heads` query heads. Raises `AttnError`."""
     declaration = program.stacks[name]
     report = Report()
-    check_heads(heads, report)
+    whole = checked_heads(heads, report)
     nothing = SideWorld(Sequence(()))
-    start = Frame(World(program, heads, nothing, nothing), report, Place.CONSTANT, {})
+    start = Frame(World(program, whole, nothing, nothing), report, Place.CONSTANT, {})
     names = parameter_names(declaration, values, start, elaborate)
     report.check()
-    layers = _Binder(program, heads).layers(declaration.layers, replace(start, names=names), (name,))
+    layers = _Binder(program, whole).layers(declaration.layers, replace(start, names=names), (name,))
     report.check()
     if not layers:
         report.stop(stacks.NoLayers(span=declaration.layers.span, name=name))
@@ -55,7 +57,7 @@ def bind_stack(program: Program, name: str, values: Mapping[str, object], heads:
     return StackIR(
         name=name,
         parameters=tuple((each, plain(value)) for each, value in names.items()),
-        heads=heads,
+        heads=whole.count,
         different=tuple(masks),
         index=tuple(places[id(layer.mask)] for layer in layers),
         doc=declaration.doc,
@@ -66,7 +68,7 @@ def bind_stack(program: Program, name: str, values: Mapping[str, object], heads:
 class _Binder:
     """Elaborates layers, and binds what is called alike once. The stacks being expanded stand in `around`."""
 
-    def __init__(self, program: Program, heads: int) -> None:
+    def __init__(self, program: Program, heads: Heads) -> None:
         self.program = program
         self.heads = heads
         self.called: dict[tuple[object, ...], MaskIR | None] = {}

@@ -1,6 +1,7 @@
 """Inputs: their declarations, and reading those that are indexed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from maskdsl.bind.frame import Frame, World
 from maskdsl.bind.macros import Elaborate
@@ -9,6 +10,7 @@ from maskdsl.bind.values import BAD, Bad, Term, Value
 from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
 from maskdsl.ir.expressions import Batch, Read
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Dimension, DimensionKind, Input
 from maskdsl.ir.ops import Op, Type
 from maskdsl.syntax import tree
@@ -37,7 +39,18 @@ def declare(statement: tree.InputStatement, frame: Frame, elaborate: Elaborate) 
         if kinds.count(once) > 1:
             what, hint = f"`{statement.name.id}` has two dimensions `{once}`", "one is possible"
             return frame.add(errors.WrongDimension(span=statement.span, what=what, hint=hint))
-    return Input(statement.name.id, kind, known_dimensions, span=statement.span)
+    return _here(Input(statement.name.id, kind, known_dimensions, span=statement.span), frame.world.heads)
+
+
+def _here(declared: Input, heads: Heads) -> Input:
+    """With the heads that are here, where one value a token is read for each; tables are indexed by any head."""
+    if heads.are_all or not declared.is_coordinate:
+        return declared
+    here = heads.first, heads.count
+    dimensions = [
+        replace(each, here=here if each.kind is DimensionKind.HEADS else None) for each in declared.dimensions
+    ]
+    return replace(declared, dimensions=tuple(dimensions))
 
 
 def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dimension | Bad:
@@ -51,7 +64,7 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
         if name in ("dim", "_") and name not in frame.names:
             return Dimension(DimensionKind.DIM if name == "dim" else DimensionKind.FREE, None, name)
         if name == "heads":
-            return heads_dimension(world)
+            return Dimension(DimensionKind.HEADS, world.heads.whole, name)
         space = next((each for each in world.spaces() if each.name == name), None)
         if space is not None:
             return Dimension(DimensionKind.TOKENS, space.size, name)
@@ -77,7 +90,8 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
 
 
 def heads_dimension(world: World) -> Dimension:
-    return Dimension(DimensionKind.HEADS, world.heads, "heads")
+    """Of what is found, in the heads that are here."""
+    return Dimension(DimensionKind.HEADS, world.heads.count, "heads")
 
 
 def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term | Bad:

@@ -76,14 +76,19 @@ class Part:
             case Route() as route:
                 yield from self.route(route)
             case Nearest(side=side, centroids=centroids):
-                yield self.function(f"return nearest({self.vectors(side)}, {self.input(centroids)}.to(q.dtype))")
+                yield self.function(f"return nearest({self.vectors(side)}, {self.centroids(centroids)}.to(q.dtype))")
             case Balanced(side=side, centroids=centroids, size=size, first=first, last=last):
                 yield self.function(
-                    f"rows = {self.input(centroids)}[:, {first}:{last}].to(q.dtype)",
+                    f"rows = {self.centroids(centroids)}[:, {first}:{last}].to(q.dtype)",
                     f"return members({self.vectors(side)}, rows, {size})",
                 )
             case Rank() as rank:
                 yield from self.rank(rank)
+
+    def centroids(self, name: str) -> str:
+        """Those of the heads that are here."""
+        whole, heads = self.input(name), self.plan.mask.whole
+        return whole if heads is None or heads.are_all else f"{whole}[{heads.first}:{heads.first + heads.count}]"
 
     def function(self, *lines: str) -> list[str]:
         return [f"def {self.name}(q, k, inputs):", *(f"    {line}" for line in lines)]

@@ -45,7 +45,7 @@ class WrongHeads(Diagnostic):
     code = "E405"
     message = "`q` has {found} heads, but `{pattern}` was bound with {expected}"
     label = "of this pattern"
-    help = "bind it with heads={found}"
+    help = "bind it with heads={found}; if these are some of more heads, with first_head=... and local_heads={found}"
 
     pattern: str
     found: int

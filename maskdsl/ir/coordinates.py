@@ -12,6 +12,7 @@ from maskdsl.ir.mask import (
     Along,
     Computed,
     CoordinateSource,
+    Dimension,
     DimensionKind,
     Given,
     MaskIR,
@@ -78,10 +79,19 @@ class Coordinates:
     def from_input(self, name: str, space: Space, part: slice) -> Array:
         declared = self.mask.input(name)
         assert declared is not None
-        fixed = {DimensionKind.BATCH: self.batch, DimensionKind.HEADS: self.head}
-        values = self.inputs[name][tuple(fixed.get(each.kind, slice(None)) for each in declared.dimensions)]
+        values = self.inputs[name][tuple(map(self.index_of, declared.dimensions))]
         own = any(each.kind is DimensionKind.TOKENS and each.text == space.name for each in declared.dimensions)
         return np.asarray(values if own and len(values) == space.size else values[part])
+
+    def index_of(self, dimension: Dimension) -> int | slice:
+        """What of a dimension of an input is of this head and batch entry."""
+        match dimension.kind:
+            case DimensionKind.BATCH:
+                return self.batch
+            case DimensionKind.HEADS:
+                return self.head + (dimension.here[0] if dimension.here else 0)
+            case _:
+                return slice(None)
 
     def member(self, space: str) -> Array:
         """bool [length]: the token is in the space."""

@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from maskdsl.diagnostics import Caution
 from maskdsl.ir.expressions import Expression
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Found
 from maskdsl.source import Span
@@ -191,6 +192,8 @@ class Dimension:
     """None for BATCH, DIM and FREE, which are known at the call."""
     text: str
     """As written: `tokens`, `image`, `2 * size - 1`."""
+    here: tuple[int, int] | None = None
+    """Of HEADS: the first that the mask is for and how many, where it is not for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +247,18 @@ class MaskIR:
     """Spaces whose order is still to be found, by `orders.settled`; until then they are as declared."""
     found: tuple[Found, ...] = ()
     """What is found in the queries and keys of a call, each after what it reads: the inputs of these names."""
+    whole: Heads | None = None
+    """The heads of the whole attention, and which of them these are, where it was said."""
     doc: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
     cautions: tuple[Caution, ...] = field(default=(), compare=False, repr=False)
     """Warnings that no comment of the text allows."""
+
+    @property
+    def here(self) -> slice:
+        """Those of the heads of the whole attention that these are."""
+        first = self.whole.first if self.whole is not None else 0
+        return slice(first, first + self.heads)
 
     @property
     def is_layer(self) -> bool:

@@ -117,15 +117,19 @@ class Finding:
             return np.asarray(self.q[self.batch, head], dtype=np.float64)
         return np.asarray(self.k[self.batch, head * self.k.shape[1] // self.q.shape[1]], dtype=np.float64)
 
+    def centroids(self, found: Nearest | Balanced) -> Array:
+        """[clusters, dim]: those of this head."""
+        return np.asarray(self.inputs[found.centroids][self.mask.here][self.head])
+
     def distances(self, nearest: Nearest) -> Array:
         """[tokens, clusters]: the square of each vector's distance from each centroid."""
-        rows = self.inputs[nearest.centroids][self.head].astype(np.float64)
+        rows = self.centroids(nearest).astype(np.float64)
         with np.errstate(invalid="ignore"):
             return np.asarray(((self.vectors(nearest.side, self.head)[:, None] - rows) ** 2).sum(axis=-1))
 
     def products_of(self, balanced: Balanced) -> Array:
         """[centroids, tokens]: of each centroid of one word with each vector."""
-        rows = self.inputs[balanced.centroids][self.head, balanced.first : balanced.last].astype(np.float64)
+        rows = self.centroids(balanced)[balanced.first : balanced.last].astype(np.float64)
         with np.errstate(invalid="ignore"):
             return np.asarray(rows @ self.vectors(balanced.side, self.head).T)
 

@@ -142,9 +142,10 @@ class Search:
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """Heads that may have an order of their own; all together where relations are many."""
+        """Heads that may have an order of their own; all together where relations are many, or where the text of such
+        an order would count heads of a whole attention from another one on."""
         groups = head_groups(self.mask)
-        return groups if len(groups) <= MOST_GROUPS else (tuple(range(self.mask.heads)),)
+        return groups if len(groups) <= MOST_GROUPS and not self.mask.here.start else (tuple(range(self.mask.heads)),)
 
     @property
     def longest(self) -> int:

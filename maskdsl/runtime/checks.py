@@ -8,9 +8,11 @@ from torch import Tensor
 
 from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
 from maskdsl.errors import call as errors
+from maskdsl.errors import heads
 from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan
+from maskdsl.runtime.processes import distributed
 from maskdsl.source import Span
 
 INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -40,6 +42,9 @@ def arguments(
     if found:
         raise AttnError(*found)
     assert isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
+    shared = [*distributed({"q": q, "k": k, "v": v, **given})]
+    if shared:
+        raise AttnError(*shared)
     tensors = {name: as_tensor(given[name], q.device) for name in signature.inputs if name in given}
     inputs = [x for x in tensors.values() if x is not None]
     if len(inputs) < len(signature.inputs) or len(given) > len(signature.inputs):
@@ -118,15 +123,19 @@ def check_sizes(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> None:
         raise AttnError(*found)
 
 
-def wrong_heads(plan: KernelPlan, q: Tensor) -> Iterator[Diagnostic]:
+def wrong_heads(plan: KernelPlan, q: Tensor, k: Tensor) -> Iterator[Diagnostic]:
     mask = plan.mask
     if q.shape[1] != mask.heads and not plan.serves_any_heads:
         yield errors.WrongHeads(pattern=mask.name, found=q.shape[1], expected=mask.heads, span=mask.span)
+    if mask.whole is not None and mask.whole.key_count not in (None, k.shape[1]):
+        whole = "" if mask.whole.are_all else f", of {mask.whole.key_heads} in all"
+        expected = f"{mask.whole.key_count} key head{'s' if mask.whole.key_count != 1 else ''}"
+        yield heads.WrongKeyHeads(found=k.shape[1], pattern=mask.name, expected=expected, whole=whole, span=mask.span)
 
 
 def missized(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> Iterator[Diagnostic]:
     mask = plan.mask
-    yield from wrong_heads(plan, q)
+    yield from wrong_heads(plan, q, k)
     keys = "keys that are not pooled" if mask.keys.is_pooled else "keys"
     lengths = (("q", q, "queries", mask.queries), ("k", k, keys, mask.keys), ("v", v, keys, mask.keys))
     for name, tensor, kind, sequence in lengths:

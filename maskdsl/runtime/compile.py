@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
 from maskdsl.errors import binding
 from maskdsl.errors import call as errors
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention, FollowingAttention
@@ -25,7 +26,7 @@ def compile_following(
     declaration: PatternDeclaration,
     values: Mapping[str, object],
     follow: tuple[str, ...],
-    heads: int,
+    heads: Heads,
     order: str | None,
     backend: str,
     refine: bool,

@@ -16,6 +16,7 @@ from maskdsl.runtime.checks import check_inputs, check_values
 from maskdsl.runtime.few import MOST_PAIRS, attend_few
 from maskdsl.runtime.kernel import blank
 from maskdsl.runtime.operators import ATTENTION, LIBRARY, autocast, needs_recording
+from maskdsl.runtime.processes import check_whole
 from maskdsl.runtime.recipes import Bound, Over
 from maskdsl.runtime.regroup import two_passes
 from maskdsl.runtime.tokens import token_values
@@ -49,6 +50,7 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], *others: A
     *fields, handle = others
     where = Where(*fields)
     recipe = ready(handle, q, k, v, inputs, where)
+    check_whole(recipe.signature.pattern, recipe.signature.span)
     if not q.shape[0] or not q.shape[2]:
         return blank(q, v, True)
     kernel_serves = recipe.backend == "triton" or (recipe.backend == "auto" and serves(q, v))

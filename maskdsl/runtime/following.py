@@ -11,6 +11,7 @@ from torch import Tensor
 
 from maskdsl.bind import bind
 from maskdsl.diagnostics import warn
+from maskdsl.ir.heads import Heads
 from maskdsl.orders import settled
 from maskdsl.plan import make_plan
 from maskdsl.runtime.checks import Signature
@@ -32,7 +33,7 @@ class Following:
     values: tuple[tuple[str, object], ...]
     follow: tuple[str, ...]
     """The parameter that is the length, or those that are the lengths of queries and of keys."""
-    heads: int
+    heads: Heads
     order: str | None
     backend: str
     refine: bool

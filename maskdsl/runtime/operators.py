@@ -19,6 +19,7 @@ from maskdsl.errors import call as errors
 from maskdsl.runtime.call import Saved
 from maskdsl.runtime.checks import check_layout, check_tensors, check_values
 from maskdsl.runtime.kernel import blank
+from maskdsl.runtime.processes import check_whole
 from maskdsl.runtime.recipes import find
 
 LIBRARY: Any = torch.library.Library("maskdsl", "DEF")  # type: ignore[no-untyped-call]
@@ -47,6 +48,7 @@ def attention(
 ) -> tuple[Tensor, Tensor]:
     check_tensors(q, k, v, layout)
     recipe = find(handle).bound(q.shape[2], k.shape[2])
+    check_whole(recipe.signature.pattern, recipe.signature.span)
     recipe.check(q, k, v, inputs)
     check_layout(recipe.plan, layout)
     given = recipe.plan.mask.given

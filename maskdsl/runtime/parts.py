@@ -95,7 +95,8 @@ class Part:
                 assert_never(found)
 
     def rows(self, centroids: str) -> Tensor:
-        return self.values[self.identifiers[centroids]].to(self.q.dtype)
+        """[heads, clusters, dim]."""
+        return self.values[self.identifiers[centroids]][self.mask.here].to(self.q.dtype)
 
     def spread(self, own: Tensor) -> Tensor:
         """Values of the queries of the call, [batch, heads, queries], as values of all; zeros elsewhere."""

@@ -62,7 +62,8 @@ class Summaries:
         for each in mask.found:
             match each:
                 case Nearest(name=name, side=Side.KEY, centroids=centroids):
-                    rows = self.module.nearest(self.module.of_heads(k, heads), values[names[centroids]].to(k.dtype))
+                    own = values[names[centroids]][mask.here].to(k.dtype)
+                    rows = self.module.nearest(self.module.of_heads(k, heads), own)
                     kept = self.tensor(
                         (name,), lambda: k.new_zeros((batch, heads, length + 1), dtype=torch.int64)
                     ).scatter_(2, places[:, None].expand_as(rows), rows)

@@ -120,7 +120,7 @@ def check(
     found = [each for name, x in tensors.items() for each in malformed(name, x, len(ends_q), q)]
     if found:
         raise AttnError(*found)
-    if found := list(wrong_heads(recipe.plan, q)):
+    if found := list(wrong_heads(recipe.plan, q, k)):
         raise AttnError(*found)
     if ends_q.device.type == "cpu":
         totals = (("cu_seqlens_q", ends_q, q, mask.queries.length), ("cu_seqlens_k", ends_k, k, mask.keys.length))

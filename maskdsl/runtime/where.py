@@ -83,7 +83,7 @@ def malformed(q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
 
 def misplaced(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
     mask = recipe.plan.mask
-    yield from wrong_heads(recipe.plan, q)
+    yield from wrong_heads(recipe.plan, q, k)
     last = mask.queries.length - q.shape[2]
     if last < 0:
         yield errors.TooManyQueries(found=q.shape[2], length=mask.queries.length, pattern=mask.name, span=mask.span)

@@ -239,9 +239,9 @@ def test_an_order_applies_where_it_can() -> None:
     ],
 )
 def test_hostile_patterns_end_soon(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     codes(text)
-    assert time.perf_counter() - began < 8
+    assert time.process_time() - began < 8
 
 
 def test_a_long_chain_is_no_deep_recursion() -> None:
