@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import ClassVar, Self, dataclass_transform
 
-from maskdsl.excerpt import excerpt, printable
+from maskdsl.excerpt import excerpt
 from maskdsl.source import Span
+from maskdsl.text import printable
 
 
 @dataclass(frozen=True, slots=True)

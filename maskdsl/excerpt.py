@@ -1,4 +1,4 @@
-"""A place of a source shown in its lines, for people and terminals. Imports `source` only.
+"""A place of a source shown in its lines, for people and terminals. Imports `source` and `text` only.
 
 Tabs, wide and unprintable characters are shown so that the carets stand under what they mean, and no text of a
 file reaches the terminal as a command to it. Long lines are cut around the place.
@@ -8,15 +8,11 @@ import unicodedata
 from typing import NamedTuple
 
 from maskdsl.source import Span
+from maskdsl.text import printable
 
 WIDTH = 120
 TAB = 4
 MOST_LINES = 4
-
-
-def printable(text: str) -> str:
-    """The text with all that a terminal would not show as a character replaced."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def excerpt(span: Span, label: str) -> list[str]:

@@ -30,7 +30,7 @@ class AttnLexer(RegexLexer):
     tokens: ClassVar[dict[str, list[object]]] = {
         "root": [
             (rf"^([ \t]*)({PLAIN})(?=[ \t]*\n)", bygroups(Text.Whitespace, Keyword)),
-            (r"[ \t\r\f]+", Text.Whitespace),
+            (r"[ \t\r]+", Text.Whitespace),
             (r"\n", Text.Whitespace),
             (r"##(?!#)[^\n]*", String.Doc),
             (r"#[^\n]*", Comment.Single),

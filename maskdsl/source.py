@@ -1,8 +1,11 @@
-"""Source text and the places in it. The leftmost module: imports nothing of the project."""
+"""Source text and the places in it. Imports `text` only."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+
+from maskdsl.text import LINE_END
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +18,7 @@ class Source:
     @cached_property
     def line_starts(self) -> tuple[int, ...]:
         """Offset of the first character of every line."""
-        return (0, *(at + 1 for at, character in enumerate(self.text) if character == "\n"))
+        return (0, *(found.end() for found in LINE_END.finditer(self.text)))
 
     def position(self, offset: int) -> tuple[int, int]:
         """Line and column of a character, both from 1."""
@@ -24,9 +27,12 @@ class Source:
 
     def line(self, number: int) -> str:
         """The text of line `number` (from 1) without its line end."""
-        start = self.line_starts[number - 1]
-        end = self.text.find("\n", start)
-        return (self.text[start:] if end < 0 else self.text[start:end]).rstrip("\r")
+        return self.lines[number - 1].rstrip("\r\n")
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """All lines, their line ends included."""
+        return [self.text[start:end] for start, end in pairwise((*self.line_starts, len(self.text)))]
 
 
 @dataclass(frozen=True, slots=True)

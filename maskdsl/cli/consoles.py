@@ -1,22 +1,34 @@
 """Where the command line writes: results to standard output, everything else to standard error."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from maskdsl.diagnostics import AttnError, AttnWarning, Caution, render
+from maskdsl.text import printable_lines
 from maskdsl.view.errors import coloured_error
 
 
+class Safe(Console):
+    """A console to which no text is a command, whatever is printed: names of files, values, messages of others."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text = segment.text
+            known = segment.control or text.isprintable()
+            yield segment if known else Segment(printable_lines(text), segment.style)
+
+
 def output() -> Console:
-    return Console(highlight=False)
+    return Safe(highlight=False)
 
 
 def messages() -> Console:
-    return Console(stderr=True, highlight=False)
+    return Safe(stderr=True, highlight=False)
 
 
 def print_error(error: AttnError) -> None:

@@ -16,8 +16,9 @@ from maskdsl.diagnostics import AttnError, Caution, Diagnostic, render
 from maskdsl.errors.command import NotWritten
 from maskdsl.source import Source
 from maskdsl.syntax.format import format_file
-from maskdsl.syntax.parse import parse
-from maskdsl.syntax.program import load_program, read_source
+from maskdsl.syntax.parse import LARGEST_TEXT, parse
+from maskdsl.syntax.program import load_program, read_source, source_of
+from maskdsl.text import printable
 
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
@@ -121,7 +122,7 @@ def fmt(paths: Sequence[str], check: bool, diff: bool) -> int:
     changed, broken = False, False
     for path in paths:
         try:
-            source = Source("<stdin>", sys.stdin.read()) if path == "-" else read_source(Path(path), path)
+            source = read_standard_input() if path == "-" else read_source(Path(path), path)
             text = format_file(parse(source))
             changed |= text != source.text
             settle(source, path, text, check, diff)
@@ -129,6 +130,10 @@ def fmt(paths: Sequence[str], check: bool, diff: bool) -> int:
             print_error(error)
             broken = True
     return 2 if broken else int(changed and check)
+
+
+def read_standard_input() -> Source:
+    return source_of("<stdin>", sys.stdin.buffer.read(LARGEST_TEXT + 1))
 
 
 def settle(source: Source, path: str, text: str, check: bool, diff: bool) -> None:
@@ -155,6 +160,7 @@ def write(path: str, text: str) -> None:
 
 
 def print_difference(source: Source, text: str) -> None:
-    before, after = source.text.splitlines(keepends=True), text.splitlines(keepends=True)
-    for line in unified_diff(before, after, source.name, f"{source.name}, formatted"):
-        output().print(Text(line.rstrip("\n"), style=DIFF_STYLES.get(line[0], "")), soft_wrap=True)
+    name = printable(source.name)
+    before, after = (list(filter(None, each.lines)) for each in (source, Source(name, text)))
+    for line in unified_diff(before, after, name, f"{name}, formatted"):
+        output().print(Text(line.rstrip("\r\n"), style=DIFF_STYLES.get(line[0], "")), soft_wrap=True)

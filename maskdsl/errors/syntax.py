@@ -81,9 +81,11 @@ class UnknownEscape(Diagnostic):
 class UnknownCharacter(Diagnostic):
     code: ClassVar[str] = "E110"
     message: ClassVar[str] = "unexpected character `{character}` ({point})"
+    label: ClassVar[str] = "{reason}"
 
     character: str
     point: str
+    reason: str
 
 
 class MalformedNumber(Diagnostic):
@@ -158,6 +160,7 @@ class NoResult(Diagnostic):
 class TooManyWords(Diagnostic):
     code: ClassVar[str] = "E119"
     message: ClassVar[str] = "`{name}` has more than {limit:,} words and marks"
+    label: ClassVar[str] = "the first one too many"
 
     name: str
     limit: int

@@ -11,6 +11,7 @@ from maskdsl.language_server.hover import code, signature
 from maskdsl.language_server.names import SIDES, Scope, called
 from maskdsl.syntax import tree
 from maskdsl.syntax.program import SUFFIX, Program
+from maskdsl.text import markdown
 
 Kind = types.CompletionItemKind
 
@@ -26,7 +27,7 @@ MOST_LOOKED = 2000
 
 def completion(document: Document, offset: int) -> list[types.CompletionItem]:
     """In comments, strings and where a new name is declared there is nothing to say."""
-    line = document.text[document.text.rfind("\n", 0, offset) + 1 : offset]
+    line = document.lines.before(offset)
     using = USING.match(line)
     if using is not None:
         return list(_files(document, using[1]))
@@ -150,7 +151,7 @@ def _callable(
     declared: tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration, kind: types.CompletionItemKind
 ) -> types.CompletionItem:
     name = declared.name.id
-    said = _markdown(declared.doc) if declared.doc else None
+    said = _markdown(markdown(declared.doc)) if declared.doc else None
     return types.CompletionItem(name, kind=kind, detail=signature(declared), documentation=said, sort_text=f"1{name}")
 
 

@@ -16,6 +16,7 @@ from maskdsl.source import Source
 from maskdsl.syntax import tree
 from maskdsl.syntax.parse import parse
 from maskdsl.syntax.program import Program, program_from_text, standard_library
+from maskdsl.text import LINE_END
 
 HEADS = 4
 """Enough for patterns whose heads differ."""
@@ -23,8 +24,7 @@ MOST_REPAIRS = 20
 """So many lines may be left out of a text before none of it is understood; fewer where it is long."""
 MOST_REPAIRED = 200_000
 """Characters that are looked at again, all repairs together."""
-BEGIN = re.compile(r"\n(?:[ \t]*##[^\n]*\n)*[ \t]*(?:use|def|pattern|stack)\b")
-LINE_END = re.compile(r"\r\n|\r|\n")
+BEGIN = re.compile(r"[\r\n](?:[ \t]*##[^\r\n]*(?:\r\n|\r|\n))*[ \t]*(?:use|def|pattern|stack)\b")
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,14 @@ def _repairs(found: _Read, original: str) -> Iterator[str]:
     """
     if found.mistake is None or found.mistake.span is None:
         return
-    end = len(original) if (end := original.find("\n", found.mistake.span.start)) < 0 else end
+    lines = Lines(original)
+    number, _ = lines.place(found.mistake.span.start)
     for _ in range(2):
-        start = original.rfind("\n", 0, end) + 1
-        while start and not found.text[start:end].strip():
-            start, end = original.rfind("\n", 0, start - 1) + 1, start - 1
+        while number and not found.text[lines.starts[number] : lines.ends[number]].strip():
+            number -= 1
+        start, end = lines.starts[number], lines.ends[number]
         yield found.text[:start] + " " * (end - start) + found.text[end:]
-        end = max(start - 1, 0)
+        number = max(number - 1, 0)
 
 
 class Lines:
@@ -149,6 +150,10 @@ class Lines:
             units -= _units(self.text[at])
             at += 1
         return at
+
+    def before(self, offset: int) -> str:
+        """The text of a line in front of a place in it."""
+        return self.text[self.starts[self.place(offset)[0]] : offset]
 
     def place(self, offset: int) -> tuple[int, int]:
         """The line and the unit of a character."""

@@ -11,6 +11,7 @@ from maskdsl.language_server.values import value_text
 from maskdsl.source import Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.program import Program
+from maskdsl.text import markdown, markdown_code, markdown_word
 
 LONGEST = 400
 """Characters of a declaration that are shown."""
@@ -31,12 +32,12 @@ async def hover(document: Document, offset: int, measurements: Measurements) -> 
         return "\n\n".join(filter(None, said)), node.span
     if isinstance(node, tree.Name) and len(path) > 1:
         return _word(program, path, node)
-    keyword = _keyword(document.text, offset, node)
+    keyword = _keyword(document, offset, node)
     if keyword is not None:
         return keyword
     value = value_text(program, path)
     constant = isinstance(node, tree.Integer | tree.Float | tree.Boolean | tree.String)
-    return None if value is None or constant else (f"`{_short(node.span.text)}`: {value}", node.span)
+    return None if value is None or constant else (f"{markdown_word(_short(node.span.text))}: {value}", node.span)
 
 
 def _word(program: Program, path: Sequence[tree.Node], node: tree.Name) -> tuple[str, Span] | None:
@@ -60,15 +61,15 @@ def _is_kind(parent: tree.Node, node: tree.Name) -> bool:
     return isinstance(parent, tree.Quantifier) and node.id == parent.kind and node is not parent.variable
 
 
-def _keyword(text: str, offset: int, node: tree.Node) -> tuple[str, Span] | None:
+def _keyword(document: Document, offset: int, node: tree.Node) -> tuple[str, Span] | None:
     """A word of a statement or an expression that is no node of its own."""
-    start = end = offset
+    text, start, end = document.text, offset, offset
     while start and (text[start - 1].isalnum() or text[start - 1] == "_"):
         start -= 1
     while end < len(text) and (text[end].isalnum() or text[end] == "_"):
         end += 1
     said = {**words.KEYWORDS, **words.QUANTIFIERS}.get(text[start:end])
-    commented = "#" in text[text.rfind("\n", 0, start) + 1 : start]
+    commented = "#" in document.lines.before(start)
     if said is None or commented or isinstance(node, tree.String):
         return None
     return code(said), Span(node.span.source, start, end)
@@ -77,30 +78,30 @@ def _keyword(text: str, offset: int, node: tree.Node) -> tuple[str, Span] | None
 def code(said: str) -> str:
     """The first line of a description as code, if there are others below it."""
     first, _, rest = said.partition("\n\n")
-    return f"```attn\n{first}\n```\n\n{rest}" if rest else first
+    return f"{markdown_code(first)}\n\n{rest}" if rest else first
 
 
 def _declaration(declared: Declared, document: Document, program: Program) -> str:
     """How a name is declared, with its documentation."""
     match declared:
         case tree.File():
-            return f"`{shown_name(declared.span.source, document)}`"
+            return markdown_word(shown_name(declared.span.source, document))
         case tree.MacroDeclaration() | tree.PatternDeclaration() | tree.StackDeclaration():
-            said = [f"```attn\n{signature(declared)}\n```", declared.doc.replace("\n", "  \n")]
+            said = [markdown_code(signature(declared)), markdown(declared.doc)]
             source = declared.span.source
             if source is program.standard.span.source:
                 said.append("*of the standard library*")
             elif source is not program.root.span.source:
-                said.append(f"*of {shown_name(source, document)}*")
+                said.append(f"*of {markdown(shown_name(source, document))}*")
             return "\n\n".join(filter(None, said))
         case tree.Parameter():
-            return f"```attn\n{declared.span.text}\n```\n\nA parameter."
+            return f"{markdown_code(declared.span.text)}\n\nA parameter."
         case tree.Axis():
-            return f"An axis of `{_short(declared.span.text)}` tokens."
+            return f"An axis of {markdown_word(_short(declared.span.text))} tokens."
         case tree.Quantifier(domain=domain):
-            return f"`{declared.variable.id} in {_short(domain.span.text)}`"
+            return markdown_word(f"{declared.variable.id} in {_short(domain.span.text)}")
         case _:
-            return f"```attn\n{_short(declared.span.text)}\n```"
+            return markdown_code(_short(declared.span.text))
 
 
 def signature(declared: tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration) -> str:

@@ -2,13 +2,13 @@
 
 import base64
 import hashlib
-import html
-import json
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from string import Template
 from typing import Any
+
+from maskdsl.text import markup, script_json
 
 SCRIPTS = (
     *("decode", "operators", "evaluate", "reasons", "tokens", "colours", "patches", "view", "picture", "map"),
@@ -25,18 +25,12 @@ def page_html(models: Sequence[dict[str, Any]], title: str, watch: dict[str, Any
     script, style = asset_script(), asset("page.css")
     content = {"models": list(models), "watch": watch}
     return Template(asset("page.html")).substitute(
-        title=html.escape(title),
+        title=markup(title),
         policy=policy(script, style, connects=watch is not None),
         style=style,
-        data=json_text(content),
+        data=script_json(content),
         script=script,
     )
-
-
-def json_text(value: object) -> str:
-    """JSON that no HTML parser takes for the end of a script or the beginning of a comment."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def policy(script: str, style: str, connects: bool) -> str:

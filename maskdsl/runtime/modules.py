@@ -8,10 +8,11 @@ import hashlib
 import linecache
 import re
 from functools import lru_cache
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 
-from maskdsl.cache import cache_directory, write_whole
+from maskdsl.cache import cache_directory, read_whole, write_whole
 
 
 @lru_cache(maxsize=256)
@@ -22,7 +23,8 @@ def load_module(text: str, name: str) -> ModuleType:
     path = stored(text, f"{file_name}.py")
     origin = str(path) if path is not None else f"<maskdsl {file_name}>"
     # No modification time: an entry that linecache never drops, so that tracebacks and inspect show the text.
-    linecache.cache[origin] = (len(text), None, text.splitlines(keepends=True), origin)
+    # Its lines are Python's: other characters that `splitlines` breaks at would shift all that is below them.
+    linecache.cache[origin] = (len(text), None, [*StringIO(text, newline="\n")], origin)
     module = ModuleType(f"maskdsl_generated.{file_name}", text)
     module.__file__ = origin
     exec(compile(text, origin, "exec"), module.__dict__)
@@ -32,9 +34,5 @@ def load_module(text: str, name: str) -> ModuleType:
 def stored(text: str, file_name: str) -> Path | None:
     """The file that holds the text; None where nothing can be written."""
     path = cache_directory() / "modules" / file_name
-    try:
-        if path.read_text(encoding="utf-8") == text:
-            return path
-    except (OSError, UnicodeDecodeError):
-        pass  # not there, or not what we wrote: written anew
-    return path if write_whole(path, text.encode()) else None
+    content = text.encode()
+    return path if read_whole(path) == content or write_whole(path, content) else None

@@ -12,7 +12,7 @@ from types import FunctionType
 
 import torch
 
-from maskdsl.cache import cache_directory, write_whole
+from maskdsl.cache import cache_directory, read_whole, write_whole
 from maskdsl.tile_table import Kernel, TileChoice
 
 DEVICE_CODE = re.compile(r"^@triton.jit.*\n(?:.+\n|\n(?! *\n))*", re.MULTILINE)
@@ -93,7 +93,8 @@ def device_code(source: str) -> str:
 
 def stored(path: Path) -> TileChoice | None:
     """What a file says, if it is there and says anything."""
+    content = read_whole(path)
     try:
-        return TileChoice(*json.loads(path.read_text(encoding="utf-8"))["choice"])
-    except (OSError, ValueError, TypeError, KeyError):
+        return None if content is None else TileChoice(*json.loads(content)["choice"])
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
 
-COMMENT = re.compile(r"#[^\n]*")
+COMMENT = re.compile(r"#[^\r\n]*")
 DOC_LINE = re.compile(r"##(?!#)")
 
 

@@ -14,7 +14,7 @@ from maskdsl.syntax.format_expression import INDENT, Expressions, format_express
 from maskdsl.syntax.layout import HARD, LINE, Document, Group, Nest, Suffix, lay_out
 
 WIDTH = 100
-BLANK_LINE = re.compile(r"\n[ \t\r\f]*\n")
+BLANK_LINE = re.compile(r"(?>\r\n|\r|\n)[ \t]*[\r\n]")
 DOC_COMMENT = re.compile(r"##(?!#)")
 ENDS_IN_NAME = re.compile(r"(^|[^\w.])[A-Za-z_]\w*$")
 

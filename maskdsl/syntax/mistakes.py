@@ -6,6 +6,7 @@ that make no word at all.
 
 import re
 from collections.abc import Sequence, Set
+from itertools import islice
 from typing import NamedTuple
 
 from maskdsl.diagnostics import Diagnostic, Note, nearest_name
@@ -24,6 +25,7 @@ from maskdsl.errors.syntax import (
     UnterminatedString,
 )
 from maskdsl.source import Source, Span
+from maskdsl.text import FORBIDDEN, LINE_END, printable
 
 
 class Word(NamedTuple):
@@ -108,8 +110,8 @@ def explain_character(source: Source, start: int) -> Diagnostic:
     """Why no word begins at `start`. The span of the answer is what to leave out to go on."""
     text = source.text
     if text[start] == '"':
-        end = text.find("\n", start)
-        return UnterminatedString(span=Span(source, start, len(text) if end < 0 else end))
+        end = LINE_END.search(text, start)
+        return UnterminatedString(span=Span(source, start, len(text) if end is None else end.start()))
     number = NUMBER_LIKE.match(text, start)
     if number:
         span = Span(source, start, number.end())
@@ -117,9 +119,20 @@ def explain_character(source: Source, start: int) -> Diagnostic:
     spelling = _foreign_spelling(source, start)
     if spelling is not None:
         return spelling
-    character = text[start]
-    shown = character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
-    return UnknownCharacter(span=Span(source, start, start + 1), character=shown, point=f"U+{ord(character):04X}")
+    return _unknown_character(source, start)
+
+
+def forbidden_characters(source: Source, most: int) -> list[Diagnostic]:
+    """The first of those that may stand nowhere, not even in comments and strings."""
+    found = islice(FORBIDDEN.finditer(source.text), most)
+    return [_unknown_character(source, each.start(), "may not stand in a text, not even unseen") for each in found]
+
+
+def _unknown_character(source: Source, start: int, reason: str = "") -> Diagnostic:
+    character = source.text[start]
+    point = f"U+{ord(character):04X}"
+    span = Span(source, start, start + 1)
+    return UnknownCharacter(span=span, character=printable(character), point=point, reason=reason)
 
 
 def explain_word(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic:
@@ -158,7 +171,7 @@ def next_part(words: Sequence[Word], edges: Sequence[int], at: int) -> tuple[int
 
 
 def _starts_line(source: Source, words: Sequence[Word], at: int) -> bool:
-    return at == 0 or "\n" in source.text[words[at - 1].end : words[at].start]
+    return at == 0 or LINE_END.search(source.text, words[at - 1].end, words[at].start) is not None
 
 
 def expectation(accepted: Set[str]) -> str:

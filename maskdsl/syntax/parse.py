@@ -31,8 +31,10 @@ from maskdsl.syntax.mistakes import (
     explain_character,
     explain_word,
     find_edges,
+    forbidden_characters,
     next_part,
 )
+from maskdsl.text import FORBIDDEN
 
 LARGEST_TEXT = 1_000_000
 MOST_WORDS = 100_000
@@ -68,8 +70,9 @@ def _lark() -> Lark:
     made_of = f"{grammar}\n{STARTS}\n{lark_version}\n{sys.version_info[:2]}"
     name = f"grammar_{sha256(made_of.encode()).hexdigest()[:24]}.tables"
     tables = kept(name)
-    if tables is not None:
-        return Lark.load(BytesIO(tables))
+    known = None if tables is None else _loaded(tables)
+    if known is not None:
+        return known
     lark = Lark(grammar, parser="lalr", lexer="basic", start=STARTS, propagate_positions=True)
     made = BytesIO()
     lark.save(made)
@@ -77,11 +80,21 @@ def _lark() -> Lark:
     return lark
 
 
+def _loaded(tables: bytes) -> Lark | None:
+    """The parser of kept tables; None where they are no use, as those of another lark, whatever it makes of them."""
+    try:
+        lark = Lark.load(BytesIO(tables))
+        lark.parse('use "a" pattern a(n = 1) { attend q }', start=STARTS[0])
+    except Exception:
+        return None
+    return lark
+
+
 def _words(source: Source) -> list[Token]:
     """The words of a text. Every place that makes no word is reported."""
     if len(source.text) > LARGEST_TEXT:
         raise AttnError(FileTooLarge(name=source.name, limit=LARGEST_TEXT))
-    text, mistakes = source.text, list[Diagnostic]()
+    text, mistakes = FORBIDDEN.sub(" ", source.text), forbidden_characters(source, MOST_ERRORS)
     while len(mistakes) < MOST_ERRORS:
         try:
             words = list(islice(_lark().lex(text), MOST_WORDS + 1))
@@ -93,11 +106,13 @@ def _words(source: Source) -> list[Token]:
             text = text[:start] + " " * (end - start) + text[end:]
             continue
         if len(words) > MOST_WORDS:
-            raise AttnError(TooManyWords(name=source.name, limit=MOST_WORDS))
-        if not mistakes:
-            return words
+            last = words[-1]
+            span = Span(source, last.start_pos or 0, last.end_pos or 0)
+            raise AttnError(TooManyWords(span=span, name=source.name, limit=MOST_WORDS))
         break
-    raise AttnError(*mistakes)
+    if mistakes:
+        raise AttnError(*sorted(mistakes, key=lambda each: each.span.start if each.span is not None else 0))
+    return words
 
 
 def _node(source: Source, words: Sequence[Token], start: str) -> Any:

@@ -187,6 +187,11 @@ def read_source(path: Path, name: str, span: Span | None = None) -> Source:
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise AttnError(FileUnreadable(span=span, name=name, reason=reason)) from None
+    return source_of(name, content, span)
+
+
+def source_of(name: str, content: bytes, span: Span | None = None) -> Source:
+    """The text of a file's bytes, of which one more than the largest text are enough."""
     if len(content) > LARGEST_TEXT:
         raise AttnError(FileTooLarge(span=span, name=name, limit=LARGEST_TEXT))
     try:

@@ -5,7 +5,6 @@ Colours of text are the page's own, so that it is read in the light and in the d
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from maskdsl.orders.layouts import layout_text, own_layout
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration
 from maskdsl.synthetic import synthetic_inputs
+from maskdsl.text import markup
 from maskdsl.view import units
 from maskdsl.view.cells import Scale, count_cells, fit
 from maskdsl.view.palette import LEVELS, colour_numbers, shade
@@ -55,10 +55,10 @@ def html(*parts: object) -> str:
         case (MaskIR() as mask,):
             return _frame(_title(mask), _mask(mask))
         case (MaskIR() as mask, str() as backend, str() as source):
-            head = f"{_title(mask)}<div style='opacity:.7'>backend {escape(backend)}</div>"
+            head = f"{_title(mask)}<div style='opacity:.7'>backend {markup(backend)}</div>"
             return _frame(head, _mask(mask) + _folded("generated source", source))
         case (StackIR() as stack,):
-            return _frame(f"<b>{escape(stack_title(stack).plain)}</b>{_paragraph(stack.doc)}", _layers(stack))
+            return _frame(f"<b>{markup(stack_title(stack).plain)}</b>{_paragraph(stack.doc)}", _layers(stack))
         case (BlockMap() as found,):
             return _frame("", _beside(_pictures(found, _scale(found)), _table(_tile_rows(found))))
         case (Program() as program, PatternDeclaration() as declaration):
@@ -70,7 +70,7 @@ def html(*parts: object) -> str:
 def _pattern(program: Program, declaration: PatternDeclaration) -> str:
     """Its documentation, its text, and what it is at its defaults, where that is known and right."""
     signature = ", ".join(each.span.text for each in declaration.parameters)
-    head = f"<b>{escape(declaration.name.id)}</b>({escape(signature)}){_paragraph(declaration.doc)}"
+    head = f"<b>{markup(declaration.name.id)}</b>({markup(signature)}){_paragraph(declaration.doc)}"
     body = _folded("source", declaration.span.text)
     if all(each.default is not None for each in declaration.parameters):
         try:
@@ -97,7 +97,7 @@ def _title(mask: MaskIR) -> str:
         lengths = f"{units.count(mask.queries.length)} queries, {units.count(mask.keys.length)} keys"
     size = f"{lengths}, {head_count(mask.heads)}"
     doc = _paragraph(first_sentence(mask.doc)) if mask.doc else ""
-    return f"<b>{escape(mask.name)}</b>({escape(values)}) <span style='opacity:.7'>{size}</span>{doc}"
+    return f"<b>{markup(mask.name)}</b>({markup(values)}) <span style='opacity:.7'>{size}</span>{doc}"
 
 
 def _mask(mask: MaskIR) -> str:
@@ -193,8 +193,8 @@ def _tile_rows(found: BlockMap) -> list[tuple[str, str]]:
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:
     cells = "".join(
-        f"<tr><th style='text-align:left;font-weight:normal;opacity:.7'>{escape(name)}</th>"
-        f"<td style='text-align:right'>{escape(value)}</td></tr>"
+        f"<tr><th style='text-align:left;font-weight:normal;opacity:.7'>{markup(name)}</th>"
+        f"<td style='text-align:right'>{markup(value)}</td></tr>"
         for name, value in rows
     )
     return f"<table style='margin:0;border-collapse:collapse'>{cells}</table>"
@@ -205,11 +205,11 @@ def _beside(*parts: str) -> str:
 
 
 def _paragraph(text: str) -> str:
-    return f"<div style='opacity:.7;max-width:60em'>{escape(text)}</div>" if text else ""
+    return f"<div style='opacity:.7;max-width:60em'>{markup(text)}</div>" if text else ""
 
 
 def _folded(title: str, text: str) -> str:
-    block = f"<pre style='max-height:24em;overflow:auto;font-size:85%'>{escape(text)}</pre>"
+    block = f"<pre style='max-height:24em;overflow:auto;font-size:85%'>{markup(text)}</pre>"
     return f"<details><summary>{title}</summary>{block}</details>"
 
 

@@ -6,6 +6,7 @@ Words are in Helvetica, which every reader has; letters outside Windows' code pa
 import zlib
 from collections.abc import Iterator
 
+from maskdsl.text import pdf_string
 from maskdsl.view.scene import Anchor, Grid, Label, Outline, Scene, Shade, Shape
 
 DIGIT, NARROW, OTHER = 0.556, 0.278, 0.53
@@ -60,11 +61,10 @@ def operations(shape: Shape, height: int) -> Iterator[str]:
             place = f"{x + thick / 2:g} {height - y - tall + thick / 2:g}"
             yield f"{place} {wide - thick:g} {tall - thick:g} re S"
         case Label(x=x, y=y, size=size):
-            text = shape.text.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)")
             before = SHARES[shape.anchor] * size * sum(map(letter_width, shape.text))
             matrix = f"0 1 -1 0 {x} {height - y - before:g}" if shape.upward else f"1 0 0 1 {x - before:g} {height - y}"
             font = "/F2" if shape.bold else "/F1"
-            yield f"BT {colour(shape.colour)} rg {font} {size} Tf {matrix} Tm ({text}) Tj ET"
+            yield f"BT {colour(shape.colour)} rg {font} {size} Tf {matrix} Tm ({pdf_string(shape.text)}) Tj ET"
 
 
 def letter_width(letter: str) -> float:

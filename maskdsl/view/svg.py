@@ -1,8 +1,8 @@
 """A scene as an SVG file (W3C, SVG 1.1). Equal scenes give equal bytes."""
 
 from collections.abc import Iterator
-from html import escape
 
+from maskdsl.text import markup
 from maskdsl.view.scene import Grid, Label, Outline, Scene, Shade, Shape
 
 FONT = "Helvetica, Arial, sans-serif"
@@ -33,12 +33,7 @@ def element(shape: Shape) -> Iterator[str]:
             bold = ' font-weight="bold"' if shape.bold else ""
             anchor = "" if shape.anchor == "start" else f' text-anchor="{shape.anchor}"'
             style = f'font-size="{shape.size}" fill="{colour(shape.colour)}"{bold}{anchor}{turned}'
-            yield f'<text x="{x}" y="{y}" {style}>{escape(printable(shape.text), quote=False)}</text>'
-
-
-def printable(text: str) -> str:
-    """Without what XML cannot hold."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+            yield f'<text x="{x}" y="{y}" {style}>{markup(shape.text)}</text>'
 
 
 def colour(shade: Shade) -> str:

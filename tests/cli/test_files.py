@@ -1,6 +1,7 @@
 """`check` and `fmt`."""
 
 import json
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -99,13 +100,10 @@ def test_fmt_diff(maskdsl, pattern_file):
 
 
 def test_fmt_of_standard_input(maskdsl, monkeypatch):
-    class Input:
-        @staticmethod
-        def read():
-            return UGLY
-
-    monkeypatch.setattr("sys.stdin", Input)
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(UGLY.encode())))
     assert maskdsl("fmt", "-").out == LOCAL
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"\xff")))
+    assert "error[E117]: `<stdin>` is not UTF-8" in maskdsl("fmt", "-").err
 
 
 def test_fmt_leaves_what_it_cannot_read(maskdsl, pattern_file):

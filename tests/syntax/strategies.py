@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.mistakes import RESERVED_WORDS, SOFT_WORDS
+from maskdsl.text import FORBIDDEN
 
 NOWHERE = Span(Source("<made>", ""), 0, 0)
 MARKS = [*"()[]{},:=.+-*/%<>", "..", "//", "**", "->", "++", "==", "!=", "<=", ">="]
@@ -16,7 +17,8 @@ words = st.one_of(
 names = words.map(lambda word: tree.Name(word, span=NOWHERE))
 integers = st.one_of(st.integers(0, 9), st.integers(0, 2**63 - 1)).map(lambda n: tree.Integer(n, span=NOWHERE))
 floats = st.floats(min_value=0, allow_nan=False, allow_infinity=False).map(lambda x: tree.Float(abs(x), span=NOWHERE))
-texts = st.text(st.characters(codec="utf-8"), max_size=8)
+permitted = st.characters(codec="utf-8").filter(lambda each: not FORBIDDEN.match(each))
+texts = st.text(permitted, max_size=8)
 strings = texts.map(lambda text: tree.String(text, span=NOWHERE))
 
 
@@ -91,7 +93,7 @@ statements = st.one_of(
 )
 
 parameters = tuples(made(tree.Parameter, names, st.none() | names, st.none() | expressions), 0)
-doc_lines = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zs", "Zl", "Zp"]), min_size=1, max_size=9)
+doc_lines = st.text(permitted.filter(lambda each: not each.isspace()), min_size=1, max_size=9)
 docs = st.lists(doc_lines | st.sampled_from(["Two words", "  in"]), max_size=3).map("\n".join) | st.just("a\n\n b")
 declarations = st.one_of(
     made(tree.UseDeclaration, strings),
@@ -105,7 +107,9 @@ soup = st.lists(
     st.one_of(
         st.sampled_from([*MARKS, *RESERVED_WORDS, *SOFT_WORDS]),
         words,
-        st.sampled_from(["0", "1_0", "2.5", "1.", ".5", "2x", '"s"', '"', "&&", "#c", "##d", "\n", "\r\n", "é", "=="]),
+        st.sampled_from(
+            ["0", "1_0", "2.5", "1.", ".5", "2x", '"s"', '"', "&&", "#c", "##d", "\n", "\r\n", "\r", "é", "=="]
+        ),
         st.text(max_size=3),
     ),
     max_size=60,

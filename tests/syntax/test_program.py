@@ -94,7 +94,7 @@ def test_outside(tmp_path: Path, path: str) -> None:
 
 
 def test_not_found_says_the_nearest(tmp_path: Path) -> None:
-    write(tmp_path, main='use "shraed.attn" use "folder/none.attn" use "zero\\\\0.attn" use "a\0.attn"', shared="")
+    write(tmp_path, main='use "shraed.attn" use "folder/none.attn" use "zero\\\\0.attn" use "b.attn"', shared="")
     errors = fails(tmp_path / "main.attn")
     assert [type(error) for error in errors] == [FileNotFound] * 4
     assert isinstance(errors[0], FileNotFound) and errors[0].nearest == str(tmp_path / "shared.attn")
