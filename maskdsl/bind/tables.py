@@ -117,15 +117,9 @@ def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term
         if dimension.kind in (DimensionKind.DIM, DimensionKind.FREE):
             what, hint = f"the dimension `{dimension.text}` has no index", "its length is known at the call only"
             return frame.add(errors.WrongDimension(span=written.span, what=what, hint=hint))
-        if dimension.size is None:
-            if not isinstance(term.expression, Batch):
-                what, hint = "the index of the dimension `batch` is `batch`", "something else"
-                return frame.add(errors.WrongDimension(span=written.span, what=what, hint=hint))
-            continue
-        assert term.range is not None
-        low, high, last = term.range.low, term.range.high, dimension.size - 1
-        if high < 0 or low > last:
-            return frame.add(errors.IndexOutOfBounds(span=written.span, low=low, high=high, last=last))
+        if dimension.size is None and not isinstance(term.expression, Batch):
+            what, hint = "the index of the dimension `batch` is `batch`", "something else"
+            return frame.add(errors.WrongDimension(span=written.span, what=what, hint=hint))
     read = Read(name, tuple(term.expression for term in terms), declared.type, span=span)
     return make(frame, span, read, terms)
 

@@ -281,6 +281,23 @@ class IndexOutOfBounds(Diagnostic):
     last: int
 
 
+class ReadOutside(Diagnostic):
+    code = "E235"
+    message = "`{name}` is read outside its bounds: the index takes {low} to {high}, and there are entries 0 to {last}"
+    label = "{value} {where}"
+    help = (
+        "give the table more entries, keep the index inside with `clamp(..., 0, {last})`, or let nobody attend there: "
+        "what does not attend is not read"
+    )
+
+    name: str
+    low: int
+    high: int
+    last: int
+    value: int
+    where: str
+
+
 class NotIndexed(Diagnostic):
     code = "E231"
     message = "`{name}` is no table"

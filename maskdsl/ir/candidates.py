@@ -3,6 +3,7 @@
 One attends every pair that some call could attend, the other those that every call does.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from maskdsl.ir.coordinates import trace
@@ -142,19 +143,38 @@ class Bounds:
 
     def bound(self, relation: Expression, widest: bool) -> Expression:
         """A relation that this one implies (`widest`), or that implies it."""
-        if not self.depends(relation):
-            return relation
-        match relation:
+        return bounded(relation, widest, self.depends, self.candidates)
+
+    def candidates(self, read: Read) -> Expression | None:
+        """Of a table that a route finds: what it selects from."""
+        route = self.routes.get(read.input)
+        return None if route is None else substitute(route.candidates, {Coordinate(Side.KEY, GROUP): read.indices[-1]})
+
+
+def bounded(
+    relation: Expression,
+    widest: bool,
+    depends: Callable[[Expression], bool],
+    found: Callable[[Read], Expression | None] = lambda read: None,
+) -> Expression:
+    """A relation that this one implies (`widest`), or that implies it, without what `depends` on what is not known.
+
+    `found` has what the elements of a table that routes find imply.
+    """
+
+    def bound(part: Expression, widest: bool) -> Expression:
+        if not depends(part):
+            return part
+        match part:
             case Apply(op=Op.AND | Op.OR as op, arguments=parts):
-                return apply(op, *(self.bound(part, widest) for part in parts), span=relation.span)
+                return apply(op, *(bound(each, widest) for each in parts), span=part.span)
             case Apply(op=Op.NOT, arguments=(inner,)):
-                return apply(Op.NOT, self.bound(inner, not widest), span=relation.span)
-            case Apply(op=Op.SELECT, arguments=(condition, *parts)) if not self.depends(condition):
-                chosen = (self.bound(part, widest) for part in parts)
-                return apply(Op.SELECT, condition, *chosen, span=relation.span)
-            case Read(input=name, indices=(*_, key)) if widest and name in self.routes:
-                route = self.routes[name]
-                candidates = substitute(route.candidates, {Coordinate(Side.KEY, GROUP): key})
-                return self.bound(candidates, widest)
+                return apply(Op.NOT, bound(inner, not widest), span=part.span)
+            case Apply(op=Op.SELECT, arguments=(condition, *parts)) if not depends(condition):
+                return apply(Op.SELECT, condition, *(bound(each, widest) for each in parts), span=part.span)
+            case Read() if widest and (implied := found(part)) is not None:
+                return bound(implied, widest)
             case _:
                 return TRUE if widest else FALSE
+
+    return bound(relation, widest)

@@ -92,6 +92,8 @@ class Read(Node):
     input: str
     indices: tuple["Expression", ...]
     type: Type
+    open: bool = False
+    """A float that is NaN where an index is outside, which `analysis/in_bounds.py` could not exclude beforehand."""
 
 
 @dataclass(frozen=True, slots=True)
