@@ -165,10 +165,16 @@ class Cells:
         shape = (*values.shape[:axis], *space.lengths, *values.shape[axis + 1 :])
         table = f"{leaf.side}.{name}"
         self.tables[table] = Table.of(values.reshape(shape))
-        others: dict[DimensionKind, Expression] = {DimensionKind.BATCH: Batch(), DimensionKind.HEADS: Head()}
         indices: list[Expression] = []
-        for kind in kinds:
-            indices += self.cell(leaf.side) if kind is DimensionKind.TOKENS else (self.over(others[kind], None),)
+        for each in declared.dimensions:
+            match each.kind:
+                case DimensionKind.TOKENS:
+                    indices += self.cell(leaf.side)
+                case DimensionKind.BATCH:
+                    indices.append(self.over(Batch(), None))
+                case _:
+                    first = Constant(each.here[0] if each.here else 0)
+                    indices.append(apply(Op.ADD, self.over(Head(), None), first))
         return Read(table, tuple(indices), leaf.type)
 
     def part(self, side: Side) -> slice:

@@ -223,11 +223,13 @@ class FollowedGiven(Diagnostic):
 class TableRead(Diagnostic):
     code = "E423"
     message = "`{name}` is read outside its bounds: index {index} of a dimension of {length}"
-    label = "by a query and a key that attend"
+    label = "by query {query} and key {key}, which attend"
 
     name: str
     index: int
     length: int
+    query: int
+    key: int
 
 
 class NotIntegers(Diagnostic):

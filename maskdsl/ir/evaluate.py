@@ -5,7 +5,7 @@ Takes time and memory for every pair that it is asked about; nothing that users 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from math import sqrt
 from typing import assert_never
 
@@ -50,7 +50,7 @@ class Pairs:
         return self.evaluate(self.mask.relation, np.asarray(True))
 
     def evaluate(self, expression: Expression, asked: Array, score: Array | None = None) -> Array:
-        """The expression's values. Where it is `asked` for, no table is read outside its bounds."""
+        """The expression's values. Raises where they depend on an element outside a table and are `asked` for."""
 
         def leaf(node: Leaf) -> Array:
             match node:
@@ -71,30 +71,50 @@ class Pairs:
         def value(node: Expression) -> Array:
             return evaluate(node, leaf, self.inputs)
 
-        def check(node: Expression, asked: Array) -> None:
-            """Reads of tables in the parts of a node that matter where it is asked for, as Python would evaluate it."""
+        reads: list[tuple[Read, Array, int, Array]] = []
+
+        def wrong(node: Expression) -> Array:
+            """Where the value depends on an element that is not there. What the rest decides depends on none."""
             match node:
                 case Apply(op=Op.AND | Op.OR as op, arguments=parts):
-                    for part in parts:
-                        check(part, asked)
-                        asked = asked & (value(part) if op is Op.AND else ~value(part))
+                    faults = [wrong(part) for part in parts]
+                    if not any(fault.any() for fault in faults):
+                        return faults[0]
+                    values = ((value(part) if op is Op.AND else ~value(part)) for part in parts)
+                    decided = [fault | each for fault, each in zip(faults, values, strict=True)]
+                    return np.asarray(reduce(np.logical_or, faults) & reduce(np.logical_and, decided))
                 case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)):
-                    check(condition, asked)
-                    check(then, asked & value(condition))
-                    check(otherwise, asked & ~value(condition))
+                    return np.asarray(wrong(condition) | np.where(value(condition), wrong(then), wrong(otherwise)))
                 case Read(input=name, indices=indices):
+                    fault = reduce(np.logical_or, map(wrong, indices), np.asarray(False))
                     for index, length in zip(indices, self.inputs[name].shape, strict=True):
-                        check(index, asked)
-                        places = value(index)
-                        wrong = np.extract(*np.broadcast_arrays(asked & ((places < 0) | (places >= length)), places))
-                        if wrong.size:
-                            raise AttnError(TableRead(span=node.span, name=name, index=int(wrong[0]), length=length))
+                        at = value(index)
+                        outside = (at < 0) | (at >= length)
+                        reads.append((node, at, length, outside))
+                        fault = fault | outside
+                    return np.asarray(fault)
                 case _:
-                    for part in children(node):
-                        check(part, asked)
+                    return reduce(np.logical_or, map(wrong, children(node)), np.asarray(False))
+
+        def check() -> None:
+            """Raises where a pair that is asked for reads outside a table."""
+            pairs = asked & wrong(expression)
+            if pairs.any():
+                pair = tuple(np.argwhere(np.broadcast_to(pairs, self.shape))[0])
+
+                def there(values: Array) -> Array:
+                    return np.asarray(np.broadcast_to(values, self.shape)[pair])
+
+                read, index, length, _ = next(each for each in reads if there(each[3]))
+                query, key = (int(there(each)) for each in (self.q, self.k))
+                raise AttnError(
+                    TableRead(
+                        span=read.span, name=read.input, index=int(there(index)), length=length, query=query, key=key
+                    )
+                )
 
         with np.errstate(all="ignore"):  # pairs that a guard excludes may divide by zero
-            check(expression, asked)
+            check()
             return np.broadcast_to(value(expression), self.shape)
 
 

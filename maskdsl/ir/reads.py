@@ -16,7 +16,7 @@ UNINDEXED = frozenset({DimensionKind.BATCH, DimensionKind.DIM, DimensionKind.FRE
 
 
 @dataclass(frozen=True, slots=True)
-class TableRead:
+class GuardedRead:
     """One read of a table, and what holds where it matters, all of it."""
 
     node: Read
@@ -31,7 +31,7 @@ class Reads:
     reading: dict[int, bool] = field(default_factory=dict)
     """By the identity of nodes that are part of the mask: whether they read a table."""
 
-    def of(self, expression: Expression, guards: tuple[Expression, ...] = ()) -> Iterator[TableRead]:
+    def of(self, expression: Expression, guards: tuple[Expression, ...] = ()) -> Iterator[GuardedRead]:
         """All reads in an expression that is asked for where the guards hold."""
         if not self.reads(expression):
             return
@@ -49,7 +49,7 @@ class Reads:
                 for part in children(expression):
                     yield from self.of(part, guards)
                 if isinstance(expression, Read):
-                    yield TableRead(expression, guards)
+                    yield GuardedRead(expression, guards)
 
     def may_be(self, condition: Expression, truth: bool) -> Expression:
         """That a condition has this truth, or depends on what is not there."""

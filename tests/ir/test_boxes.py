@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import maskdsl
 from maskdsl.analysis.blockmap import EMPTY, FULL
 from maskdsl.analysis.tiles import tiles
+from maskdsl.bind import bind
 from maskdsl.ir.routing import find
 from maskdsl.synthetic import synthetic_inputs
 from tests.ir.tile_bounds import Array, classes
@@ -87,8 +88,9 @@ pattern cube(n = 40) { space t[n]  input cube: bool[4, 5, 5]  attend cube[q // 1
     st.integers(0, 10**6),
 )
 def test_given_tables_are_never_misread(name: str, block: tuple[int, int], share: float, seed: int) -> None:
-    """Also where indices leave them: these are moved to the border."""
-    mask = maskdsl.parse(TABLES)[name].bind(heads=2)
+    """Also where indices leave them, of which `Pattern.bind` would tell: these are moved to the border."""
+    pattern = maskdsl.parse(TABLES)[name]
+    mask = maskdsl.Mask(pattern, bind(pattern.program, name, {}, heads=2))
     random = np.random.default_rng(seed)
     shapes = {each.name: [each.size or BATCH for each in each.dimensions] for each in mask.ir.inputs}
     compare(mask, {name: random.random(shape) < share for name, shape in shapes.items()}, block)
