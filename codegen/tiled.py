@@ -73,19 +73,18 @@ class Problem:
         """The highest score of each pair in the partial columns: minus infinity where it does not attend, else plus."""
         if not tile.group.partial:
             return ()
-        place = tile.place, None if self.shares_masks else tile.units, self.q.device, self.dtype
-        limits = self.masks.get(place)
-        if limits is None:
-            columns = tile.group.partial
-            attends = allowed(**self.pair_values(tile, columns))
-            if bool((attends == attends[:1]).all()):
-                attends = attends[:1]
-            widths = [last - first for first, last in columns]
-            attends = attends.expand(*attends.shape[:-1], sum(widths))
-            limits = torch.full_like(attends, torch.inf, dtype=self.dtype).masked_fill_(~attends, -torch.inf)
-            limits = [part.contiguous() for part in limits.split(widths, dim=-1)]
-            self.masks.put(place, limits)
-        return limits
+        place = tile.place, self.heads, None if self.shares_masks else tile.units, self.q.device, self.dtype
+        return self.masks.keep(place, lambda: self.find_limits(tile))
+
+    def find_limits(self, tile):
+        columns = tile.group.partial
+        attends = allowed(**self.pair_values(tile, columns))
+        if bool((attends == attends[:1]).all()):
+            attends = attends[:1]
+        widths = [last - first for first, last in columns]
+        attends = attends.expand(*attends.shape[:-1], sum(widths))
+        limits = torch.full_like(attends, torch.inf, dtype=self.dtype).masked_fill_(~attends, -torch.inf)
+        return [part.contiguous() for part in limits.split(widths, dim=-1)]
 
     def products(self, tile, queries):
         """Scaled products of the queries and keys: [rows, heads, queries, keys]."""

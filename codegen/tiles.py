@@ -26,7 +26,7 @@ class Tile:
     @property
     def place(self):
         """What the tile's mask depends on, but for the units."""
-        return self.start, self.rows, self.size, self.group.step, self.group.runs
+        return self.start, self.first, self.rows, self.size, self.group.step, self.group.runs, self.group.partial
 
     @property
     def has_empty_rows(self):
@@ -106,14 +106,17 @@ def spread(group):
 class Masks:
     """Masks of tiles, kept as long as they are small altogether. Most tiles of a pattern have equal ones."""
 
-    def __init__(self, limit=2**26):
-        self.kept, self.room = {}, limit
+    def __init__(self, in_no_mode, limit=2**26):
+        self.in_no_mode, self.kept, self.room = in_no_mode, {}, limit
 
-    def get(self, place):
-        return self.kept.get(place)
-
-    def put(self, place, parts):
-        size = sum(part.numel() * part.element_size() for part in parts)
-        if size <= self.room and place not in self.kept:
-            self.room -= size
-            self.kept[place] = parts
+    def keep(self, place, make):
+        """The parts of a tile's mask, which depend on its place alone; made `in_no_mode` of the thread's."""
+        parts = self.kept.get(place)
+        if parts is None:
+            with self.in_no_mode():
+                parts = make()
+            size = sum(part.numel() * part.element_size() for part in parts)
+            if size <= self.room:
+                self.room -= size
+                self.kept[place] = parts
+        return parts

@@ -15,6 +15,7 @@ from maskdsl.errors import call as errors
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.routes import Route
 from maskdsl.plan import KernelPlan, identifier
+from maskdsl.runtime.kept import Kept
 
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 WORDS = {Side.QUERY: "queries", Side.KEY: "keys"}
@@ -50,7 +51,7 @@ class Grouped:
         self.sequence = plan.mask.queries if side is Side.QUERY else plan.mask.keys
         self.grouping = route.queries if side is Side.QUERY else route.keys
         self.stem = identifier(route.name)
-        self.kept: dict[torch.device, Tokens] = {}
+        self.kept = Kept()
 
     @property
     def pools_tokens(self) -> bool:
@@ -76,18 +77,18 @@ class Grouped:
         }
 
     def tokens(self, values: Values, device: torch.device) -> Tokens:
-        if device in self.kept:
-            return self.kept[device]
+        if self.is_fixed:
+            return self.kept.keep(device, lambda: self.found(values, device))
+        return self.found(values, device)
+
+    def found(self, values: Values, device: torch.device) -> Tokens:
         own = getattr(self.module, f"{self.stem}_{WORDS[self.side]}")(device=device, **values)
         coordinates = {name: leading(value) for name, value in own.items()}
         among = {
             number: leading(getattr(self.module, name)(**{**values, **own}).to(device))
             for number, name in self.among_names.items()
         }
-        found = Tokens(coordinates, self.groups(coordinates, device), among)
-        if self.is_fixed:
-            self.kept[device] = found
-        return found
+        return Tokens(coordinates, self.groups(coordinates, device), among)
 
     def groups(self, coordinates: Mapping[str, Tensor], device: torch.device) -> Any:
         by, count = self.grouping.by, self.grouping.count

@@ -25,10 +25,10 @@ from maskdsl.runtime.checks import Signature, check_inputs, check_sizes
 from maskdsl.runtime.decoder import Decoder
 from maskdsl.runtime.digest import digest
 from maskdsl.runtime.finder import Finder
+from maskdsl.runtime.kept import Kept
 from maskdsl.runtime.kernel import Kernel
 from maskdsl.runtime.part_finder import PartFinder
 from maskdsl.runtime.state import States
-from maskdsl.runtime.tokens import Kept
 from maskdsl.runtime.triton import serves
 
 MOST_KNOWN = 4096
@@ -128,7 +128,7 @@ class Bound:
             if key not in self.others:
                 gathered = kind(self.plan.mask, *sizes)
                 routes = self.routes if kind is Chunk else ()  # packed queries have no row each
-                self.others[key] = Over(gathered, Bound(make_plan(gathered.mask), self.backend, routes), {})
+                self.others[key] = Over(gathered, Bound(make_plan(gathered.mask), self.backend, routes), Kept())
             self.others.move_to_end(key)
             while len(self.others) > MOST_OTHERS:
                 self.others.popitem(last=False)

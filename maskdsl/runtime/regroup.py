@@ -17,6 +17,7 @@ from maskdsl.ir.ops import Type
 from maskdsl.ir.ranges import INT32, mask_leaf
 from maskdsl.ir.regroup import CHOICE, Copies, Regrouping, regrouping
 from maskdsl.plan import make_plan
+from maskdsl.runtime.kept import Kept
 from maskdsl.runtime.operators import ATTENTION
 from maskdsl.runtime.recipes import Bound, Over, register
 from maskdsl.runtime.tokens import token_values
@@ -32,7 +33,7 @@ class Regrouped:
         self.fixed = None if fixed is None else Bound(make_plan(fixed), backend)
         added = regrouping.added
         copies = Copies(added, added.queries.length * regrouping.copies, added.keys.length)
-        self.over = Over(copies, Bound(make_plan(copies.mask), backend), {})
+        self.over = Over(copies, Bound(make_plan(copies.mask), backend), Kept())
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The output and the log-sum-exp, from all inputs of the mask, those found among them."""

@@ -32,7 +32,7 @@ class RoutingState:
         if mask.keys.is_pooled:
             raise AttnError(errors.PooledState(pattern=mask.name, span=mask.span))
         self.recipe = recipe
-        self.lengths = torch.zeros(batch, dtype=torch.int64)
+        self.lengths = torch.zeros(batch, dtype=torch.int64, device="cpu")
         """How many keys of each entry have been added. On the host."""
         self.summaries: Summaries = recipe.part_finder.summaries()
 
@@ -76,7 +76,7 @@ class RoutingState:
     def clone(self) -> "RoutingState":
         """A state of its own."""
         other = copy(self)
-        other.reorder(torch.arange(len(self.lengths)))
+        other.reorder(torch.arange(len(self.lengths), device="cpu"))
         return other
 
     def __getstate__(self) -> tuple[object, ...]:
@@ -112,14 +112,14 @@ class RoutingState:
         new = int((ends - self.lengths).max()) if len(ends) else 0
         if not new and self.summaries.tensors:
             return
-        places = (self.lengths[:, None] + torch.arange(new)).clamp(max=room - 1).to(k.device)
+        places = (self.lengths[:, None] + torch.arange(new, device="cpu")).clamp(max=room - 1).to(k.device)
         rows, there = page_rows(k, places, table)
         self.extend(rows, ends, there, inputs)
 
     def extend(self, k: Tensor, ends: Tensor, there: Tensor | None, inputs: Sequence[Tensor]) -> None:
         """Adds keys that follow those known, up to `ends`; of these only those that are `there`, bool [batch, new]."""
         self.check(k, ends, inputs)
-        places = self.lengths[:, None] + torch.arange(k.shape[2])
+        places = self.lengths[:, None] + torch.arange(k.shape[2], device="cpu")
         present = (places < ends[:, None]).to(k.device)
         present = present if there is None else present & there
         k = k.detach().masked_fill(~present[:, None, :, None], 0).to(sum_type(k))

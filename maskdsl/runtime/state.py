@@ -2,9 +2,9 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from threading import Lock, RLock
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,29 +16,20 @@ from maskdsl.analysis.tiles import tiles
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.mask import DimensionKind, Sequence
 from maskdsl.plan import KernelPlan
+from maskdsl.runtime.kept import Kept
 from maskdsl.runtime.layout import Move, moves
 
-T = TypeVar("T")
 Array = NDArray[Any]
 
 
-class State:
+class State(Kept):
     """Everything that follows from a plan and those inputs that its tiles and its order read."""
 
     def __init__(self, plan: KernelPlan, arrays: Mapping[str, Array], batch: int) -> None:
+        super().__init__()
         self.plan = plan
         self.arrays = arrays
         self.batch = batch
-        self.kept: dict[object, Any] = {}
-        self.lock = RLock()  # what is kept may be made of other things kept
-
-    def keep(self, key: object, make: Callable[[], T]) -> T:
-        """What was made under this key before, or is made now."""
-        with self.lock:
-            if key not in self.kept:
-                self.kept[key] = make()
-            value: T = self.kept[key]
-            return value
 
     def tiles(self, block: tuple[int, int]) -> BlockMap:
         return self.keep(("tiles", block), lambda: tiles(self.plan.mask, block, self.arrays, self.batch))

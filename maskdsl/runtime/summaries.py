@@ -13,6 +13,7 @@ from maskdsl.ir.expressions import Side
 from maskdsl.ir.routes import Nearest, PoolKind, Route
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.grouped import Grouped, Tokens, Values, at
+from maskdsl.runtime.kept import in_no_mode
 
 Name = tuple[str, ...]
 
@@ -46,6 +47,7 @@ class Summaries:
         sums, sizes = self.tensors[route, str(number), "sums"], self.tensors[route, str(number), "sizes"]
         return sums[:, :, :-1], sizes[..., :-1].expand(sums.shape[0], sums.shape[1], -1)
 
+    @in_no_mode()
     def add(self, k: Tensor, places: Tensor, present: Tensor, values: Values) -> None:
         """Adds keys [batch, key heads, any, dim], in a type for sums, at places [batch, any].
 
@@ -90,12 +92,14 @@ class Summaries:
         shape = *numbers.shape[:2], self.sides[name[0]].grouping.count + 1
         self.tensor(name, lambda: like.new_zeros(shape)).scatter_add_(2, numbers, like.new_ones(()).expand_as(numbers))
 
+    @in_no_mode()
     def entries(self, chosen: Tensor) -> "Summaries":
         """Those of chosen batch entries, in tensors of their own."""
         other = copy(self)
         other.tensors = {name: x.index_select(0, chosen.to(x.device)) for name, x in self.tensors.items()}
         return other
 
+    @in_no_mode()
     def forget(self, entry: int, start: int, end: int) -> int:
         """Forgets keys from `start` on, of `end` that there are, and all of the groups that they are in.
 

@@ -12,6 +12,7 @@ from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.emit.tiled import emit_tiled
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.call import Call, Gradients, Saved
+from maskdsl.runtime.kept import in_no_mode
 from maskdsl.runtime.schedule import Group, schedule
 from maskdsl.runtime.workers import for_each, one_by_one
 
@@ -49,7 +50,7 @@ def work_of(call: Call, q: Tensor, k: Tensor) -> tuple[Any, ...]:
     schedules = call.state.keep("schedules", lambda: Schedules(tiles))
     shape = q.shape[0], q.shape[1], k.shape[1]
     work, heads = call.state.keep(("work", shape), lambda: schedules.work(*shape))
-    masks = call.state.keep("masks", call.module.Masks)
+    masks = call.state.keep("masks", lambda: call.module.Masks(in_no_mode))
     return work, masks, heads, for_each if q.device.type == "cpu" else one_by_one
 
 

@@ -15,11 +15,10 @@ from maskdsl.ir.expressions import Batch, Coordinate, Read, walk
 from maskdsl.ir.mask import DimensionKind, Given, MaskIR
 from maskdsl.ir.operators import DTYPES, Array
 from maskdsl.plan import KernelPlan, make_plan
+from maskdsl.runtime.kept import Kept
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import State
 from maskdsl.runtime.values import as_value
-
-Kept = dict[tuple[Leaf, torch.device], Tensor]
 
 
 def token_values(
@@ -29,9 +28,7 @@ def token_values(
     if is_given(gathered, node):
         return from_inputs(gathered, node, given, device)
     if not reads_inputs(gathered, node):
-        if (node, device) not in kept:
-            kept[node, device] = torch.as_tensor(computed(gathered, node), device=device)
-        return kept[node, device]
+        return kept.keep((node, device), lambda: torch.as_tensor(computed(gathered, node), device=device))
     assert isinstance(node, Coordinate)
     return computed_from_inputs(gathered, node, given, batch, device)
 

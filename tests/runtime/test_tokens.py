@@ -8,6 +8,7 @@ import maskdsl
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.regroup import Copies
 from maskdsl.ir.routing import find
+from maskdsl.runtime.kept import Kept
 from maskdsl.runtime.tokens import token_values
 from maskdsl.synthetic import synthetic_inputs
 
@@ -47,7 +48,7 @@ def test_values_are_those_of_the_meaning() -> None:
     gathered = Copies(mask, mask.queries.length, mask.keys.length)
     names = set()
     for node in gathered.leaves:
-        found = token_values(gathered, node, given, BATCH, torch.device("cpu"), {})
+        found = token_values(gathered, node, given, BATCH, torch.device("cpu"), Kept())
         names.add(gathered.name(node))
         for batch, head in np.ndindex(BATCH, HEADS):
             tokens = Coordinates(mask, gathered.tokens(node), inputs, batch, head)

@@ -1,0 +1,123 @@
+"""What is kept between calls serves all of them, whatever the call was like that made it."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.nn.functional import scaled_dot_product_attention
+
+import maskdsl
+from maskdsl.runtime.kept import Kept
+
+LENGTH, HEADS = 24, 4
+TEXT = """
+pattern shuffled(n = {n}, size = {size}) {{
+    space tokens[n]
+    coord z = shuffle(i, 7)
+    attend causal and (backward(size) or window(size, axis = z)) if head < 2 else backward(size)
+}}
+"""
+MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "inference": torch.inference_mode,
+    "no gradients": torch.no_grad,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "another device": lambda: torch.device("meta"),
+    "shapes alone": FakeTensorMode,
+}
+
+
+def mask_of(size: int) -> maskdsl.Mask:
+    """One that no other test has, so that nothing of it is kept yet."""
+    return maskdsl.parse(TEXT.format(n=LENGTH, size=size))["shuffled"].bind(heads=HEADS)
+
+
+def padded_step(attention: maskdsl.Attention, dense: np.ndarray, key_heads: int) -> None:
+    """Two sequences in pages of one token, the second of which lacks some: output and gradients are torch's own."""
+    counts = torch.tensor([LENGTH, LENGTH - 5])
+    q = torch.randn(2, HEADS, LENGTH, 8, dtype=torch.float64, requires_grad=True)
+    k, v = (torch.randn(2, key_heads, LENGTH, 8, dtype=torch.float64, requires_grad=True) for _ in "kv")
+    slots = torch.arange(LENGTH).expand(2, -1)
+    there = slots < counts[:, None]
+    table = torch.where(there, slots + LENGTH * torch.arange(2)[:, None], -1)
+    pages = [x.transpose(1, 2).flatten(0, 1)[:, :, None] for x in (k, v)]
+    out = attention(q, *pages, query_start=0, key_lengths=counts, page_table=table)
+    attends = torch.as_tensor(dense) & there[:, None, None]
+    expected = scaled_dot_product_attention(q, k, v, attn_mask=attends, enable_gqa=True).nan_to_num()
+    real = there[:, None, :, None]
+    found, right = (torch.autograd.grad((x * real).sin().sum(), (q, k, v)) for x in (out, expected))
+    torch.testing.assert_close([out * real, *found], [expected * real, *right])
+
+
+def dense_of(mask: maskdsl.Mask) -> np.ndarray:
+    return np.stack([mask.dense(head=head) for head in range(HEADS)])
+
+
+@pytest.mark.parametrize("key_heads", [(1, 2, 4), (2, 4, 1), (4, 1, 2)])
+def test_heads_that_share_keys_are_others_in_the_next_call(key_heads: tuple[int, ...]) -> None:
+    mask = mask_of(5 + key_heads[0])
+    attention, dense = mask.compile(), dense_of(mask)
+    for number in key_heads:
+        padded_step(attention, dense, number)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_training_behind_calls_in_any_mode(mode: str) -> None:
+    mask = mask_of(10 + [*MODES].index(mode))
+    attention = mask.compile()
+    q = torch.randn(1, HEADS, LENGTH, 8, dtype=torch.float64)
+    with MODES[mode]():
+        x = torch.randn(q.shape, device="cpu") if mode == "shapes alone" else q
+        attention(x, x, x)
+        attention(x, x, x, query_start=0)
+    padded_step(attention, dense_of(mask), 2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_kept_tensors_are_ordinary(mode: str) -> None:
+    def make() -> list[Tensor]:
+        x = torch.as_tensor(np.arange(4.0))
+        return [x, torch.arange(4), x[:, None] @ x[None], kept.keep("inner", lambda: x + 1)]
+
+    kept = Kept()
+    with MODES[mode]():
+        kept.keep("outer", make)
+    for x in kept.keep("outer", make):
+        assert type(x) is Tensor and not x.is_inference() and not x.requires_grad and x.device.type == "cpu"
+    assert kept.keep("outer", make)[2].dtype == torch.float64
+
+
+def test_kept_tensors_have_no_level_of_transforms() -> None:
+    kept = Kept()
+
+    def function(x: Tensor) -> Tensor:
+        return x * kept.keep("ones", lambda: torch.ones(3) + 1).sum()
+
+    for transformed in (torch.vmap(function), torch.func.grad(lambda x: function(x).sum())):
+        transformed(torch.ones(2))
+        assert not torch._C._functorch.is_functorch_wrapped_tensor(kept.keep("ones", lambda: None))
+        kept.kept.clear()
+
+
+def test_a_routing_state_begun_without_gradients_goes_on() -> None:
+    text = """
+    pattern routed(n = 32) {
+        space tokens[n]
+        coord chunk = i // 4
+        route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+        attend causal and (past or same(chunk))
+    }
+    """
+    attention = maskdsl.parse(text)["routed"].bind(heads=2).compile()
+    q, k, v = torch.randn(3, 1, 2, 32, 8)
+    whole = attention(q, k, v)
+    state = attention.routing_state()
+    for length in range(1, 33):
+        with torch.inference_mode() if length % 2 else nullcontext():
+            options = {"query_start": length - 1, "key_lengths": torch.tensor([length])}
+            out = attention(q[:, :, length - 1 : length], k, v, routing_state=state, **options)
+        torch.testing.assert_close(out, whole[:, :, length - 1 : length])
