@@ -8,9 +8,10 @@ from maskdsl.codegen.forward import NUMBERS, load_tokens
 
 # end
 # The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where
-# nothing is attended and behind the last query, up to a multiple of 128, which every block divides. `delta` is what is
-# taken from all slopes of a query: the sum of out * grad_out, less the gradient of lse. Slopes are those of scores;
-# SCALE turns them into slopes of products of queries and keys.
+# nothing is to flow: where nothing is attended, where it is so large that nothing of the sum is left in it, and behind
+# the last query, up to a multiple of 128, which every block divides. `delta` is what is taken from all slopes of a
+# query: the sum of out * grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes
+# of products of queries and keys.
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -330,8 +331,10 @@ def gradients(
     batch, heads, query_length, dim = q.shape
     key_heads, key_length, value_dim = v.shape[1:]
     grad_out = grad_out.to(q.dtype).contiguous()
-    delta = ((grad_out.to(lse.dtype) * out).sum(dim=-1) - grad_lse).contiguous()
-    base = (lse * 1.4426950408889634).masked_fill(lse == -torch.inf, torch.inf)
+    base = lse * 1.4426950408889634
+    still = base.abs() >= (2.0**28 if lse.dtype == torch.float32 else 2.0**57)
+    base = base.masked_fill(still, torch.inf)
+    delta = ((grad_out.to(lse.dtype) * out).sum(dim=-1) - grad_lse).masked_fill(still, 0).contiguous()
     base = torch.nn.functional.pad(base, (0, -query_length % 128), value=torch.inf).contiguous()
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     # hole: tile_arguments

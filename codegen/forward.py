@@ -10,6 +10,10 @@ import torch
 import triton
 import triton.language as tl
 
+# hole: softmax
+from maskdsl.codegen.triton_functions import soften
+
+# end
 # Words used below.
 #   tile      QUERY_BLOCK queries against KEY_BLOCK keys, in the order in which tokens are laid out
 #   row       the tiles of one block of queries
@@ -45,15 +49,6 @@ def load_tokens(tensor, places, stride, DIM: tl.constexpr, PADDED: tl.constexpr)
     dims = tl.arange(0, PADDED)[None, :]
     elements = tensor + places[:, None].to(tl.int64) * stride + dims
     return tl.load(elements) if DIM == PADDED else tl.load(elements, mask=dims < DIM, other=0.0)
-
-
-@triton.jit
-def soften(s, highest, UNIT: tl.constexpr):
-    """Probabilities but for their common divisor, what the sums so far shrink by, and the highest scores by now."""
-    new = tl.maximum(highest, tl.max(s, 1))
-    # While a query has attended nothing, its highest score is minus infinity, from which nothing can be subtracted.
-    shift = tl.where(new == float("-inf"), 0.0, new) * UNIT
-    return tl.exp2(s * UNIT - shift[:, None]), tl.exp2(highest * UNIT - shift), new
 
 
 # Triton would compile anew for a number that 16 divides, and for 1: worth it for strides of q, k and v alone.
@@ -109,6 +104,7 @@ def forward_kernel(
 ):
     """One row of tiles of one head: a softmax that is corrected tile by tile as higher scores come."""
     WIDE: tl.constexpr = lse.dtype.element_ty
+    LOWEST: tl.constexpr = -1.7976931348623157e308 if WIDE.primitive_bitwidth == 64 else -3.4028234663852886e38
     rows = tl.cdiv(query_length, QUERY_BLOCK)
     # The last rows begin first: where they are longest, as in causal patterns, nobody waits for them at the end.
     row = rows - 1 - tl.program_id(0) % rows
@@ -133,7 +129,7 @@ def forward_kernel(
 
     result = tl.zeros([QUERY_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
     total = tl.zeros([QUERY_BLOCK], dtype=WIDE)
-    highest = tl.full([QUERY_BLOCK], float("-inf"), dtype=WIDE)
+    highest = tl.full([QUERY_BLOCK], LOWEST, dtype=WIDE)
 
     # Tiles whose pairs all attend need no mask.
     # hole: full_runs
@@ -184,10 +180,10 @@ def forward_kernel(
             result *= decay[:, None]
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
-    # Queries that attend nothing give zeros and minus infinity.
+    # Queries that attend nothing, or scores of minus infinity alone, give zeros and minus infinity.
     empty = total == 0
     result = result / tl.where(empty, 1.0, total)[:, None]
-    natural = (highest * UNIT + tl.log2(total)) * 0.6931471805599453
+    natural = highest * (UNIT * 0.6931471805599453) + tl.log2(total) * 0.6931471805599453
     natural = tl.where(empty, float("-inf"), natural)
     real = queries < query_length
     first = (wide_batch * heads + head) * query_length

@@ -48,6 +48,21 @@ def add_to_table(sums, places, slopes, scale):
 
 
 @triton.jit
+def soften(s, highest, UNIT: tl.constexpr):
+    """Probabilities but for their common divisor, what the sums so far shrink by, and the highest scores by now.
+
+    `highest` begins with the lowest number that is finite, from which minus infinity can be subtracted. Numbers as
+    large as LARGE are whole, and UNIT would round them by more than one; the lowest would overflow. Two such scores are
+    equal, or so far apart that the lower one counts for nothing: to any base.
+    """
+    LARGE: tl.constexpr = 2.0**28 if s.dtype == tl.float32 else 2.0**57
+    new = tl.maximum(highest, tl.max(s, 1))
+    unit = tl.where(tl.abs(new) * UNIT < LARGE, tl.full([], UNIT, s.dtype), tl.full([], 1.0, s.dtype))
+    shift = new * unit
+    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2(highest * unit - shift), new
+
+
+@triton.jit
 def floor_divide(x, y):
     """Rounds toward minus infinity, where Triton's own division of integers rounds toward zero."""
     quotient = x // y

@@ -63,6 +63,7 @@ class Surroundings:
             "prepare": self.preparation(),
             "arguments": [f"{name}={value}," for name, value in values.items()],
             "unit": [f"UNIT={self.unit()},"],
+            "softmax": ["", "@triton.jit", *helper(read_skeleton("triton_functions"), "soften"), "", ""],
         }
 
     def gradient_holes(self, sums: Sums) -> Holes:

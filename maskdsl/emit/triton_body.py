@@ -11,6 +11,7 @@ from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan
 
 Holes = dict[str, list[str]]
+LARGEST_SCALE = 2 / 1.4426950408889634
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,12 @@ class Body:
 
 
 def constant_unit(plan: KernelPlan) -> float | None:
-    """The pattern's own scale, where it is a positive number and nothing else happens to scores."""
+    """The pattern's own scale, where it is a positive number and nothing else happens to scores.
+
+    A large one is none of the unit: `soften` needs units up to 2.
+    """
     scale = plan.mask.scale
-    if isinstance(scale, Constant) and scale.value > 0 and not plan.mask.scores:
+    if isinstance(scale, Constant) and 0 < scale.value <= LARGEST_SCALE and not plan.mask.scores:
         return float(scale.value)
     return None
 

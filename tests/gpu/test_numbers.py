@@ -52,3 +52,100 @@ def test_gradients_at_kinks_are_those_of_autograd(body: str, backend: str) -> No
     expected = torch.autograd.grad(p @ v, leaves, toward, materialize_grads=True)
     for own, other in zip(found, expected, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-5)
+
+
+# Scores that are very low
+
+LOWEST = torch.finfo(torch.float32).min
+FILLS = [-torch.inf, LOWEST, -1.0e9]
+N, PADDED = 72, 50
+
+
+def exactly(q: Tensor, k: Tensor, v: Tensor, pad: Tensor, attends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, log-sum-exp and which rows are empty, in float64 from scores rounded as kernels round them."""
+    s = (q.double() @ k.double().mT / q.shape[-1] ** 0.5).float() + pad
+    s = s.double().masked_fill(~attends, -torch.inf)
+    highest = s.amax(-1, keepdim=True)
+    empty = highest == -torch.inf
+    weights = (s - highest.masked_fill(empty, 0)).exp()
+    total = weights.sum(-1, keepdim=True).masked_fill(empty, 1)
+    lse = (highest.masked_fill(empty, 0) + total.log()).masked_fill(empty, -torch.inf)
+    return weights / total @ v.double(), lse.squeeze(-1), empty.squeeze(-1)
+
+
+def drawn(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return [torch.randn(shape, generator=generator).to(DEVICE, dtype).requires_grad_() for shape in shapes]
+
+
+def padded(text: str, n: int = N) -> maskdsl.Mask:
+    pattern = f"pattern padded(n = {n}) {{ space tokens[n]  input pad: float[batch, tokens]  {text} }}"
+    return maskdsl.parse(pattern)["padded"].bind(heads=1)
+
+
+TEXTS = [("attend causal", torch.float32), ("attend q >= 0", torch.bfloat16), ("attend k % 2 == 0", torch.float16)]
+
+
+@pytest.mark.parametrize(("text", "dtype"), TEXTS)
+@pytest.mark.parametrize("fill", FILLS)
+def test_left_padding(fill: float, text: str, dtype: torch.dtype) -> None:
+    """Of two entries one. Rows that see nothing else give the mean of what they see, or zeros where that is nothing."""
+    mask = padded(f"{text}  score s + k.pad")
+    pad = torch.zeros(2, N, device=DEVICE)
+    pad[1, :PADDED] = fill
+    attends = torch.tensor(mask.dense(), device=DEVICE)
+    q, k, v, toward = drawn(*[(2, 1, N, 16)] * 4, dtype=dtype)
+    found = mask.compile("triton")(q, k, v, pad=pad, return_lse=True)
+    out, lse, empty = exactly(q, k, v, pad[:, None, None], attends)
+    room = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(found[0].double(), out, rtol=room, atol=room)
+    torch.testing.assert_close(found[1].double(), lse, rtol=1e-5, atol=room)
+    assert torch.equal(found[1].isneginf(), empty)
+    # What is said to rows that see nothing is nothing, whatever it is.
+    silent = lse < -1e8
+    toward_lse = torch.randn(lse.shape, device=DEVICE).masked_fill(silent, torch.nan)
+    toward = toward.detach().masked_fill((silent & ~empty)[..., None], 0)
+    own = torch.autograd.grad(found, (q, k, v), (toward, toward_lse))
+    right = torch.autograd.grad((out, lse), (q, k, v), (toward.double(), toward_lse.nan_to_num(0).double()))
+    for one, other in zip(own, right, strict=True):
+        torch.testing.assert_close(one, other, rtol=10 * room, atol=10 * room)
+
+
+@pytest.mark.parametrize("fill", [LOWEST, -1.0e9])
+def test_gradients_of_rows_that_are_hidden_are_no_worse_than_those_of_torch(fill: float) -> None:
+    mask = padded("attend causal  score s + k.pad")
+    pad = torch.zeros(1, N, device=DEVICE)
+    pad[:, :PADDED] = fill
+    attends = torch.tensor(mask.dense(), device=DEVICE)
+    q, k, v, toward = drawn(*[(1, 1, N, 16)] * 4)
+    bias = pad.masked_fill(~attends, -torch.inf)
+    results = (
+        mask.compile("triton")(q, k, v, pad=pad),
+        torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias),
+        exactly(q, k, v, pad, attends)[0],
+    )
+    own, torchs, right = (torch.autograd.grad(each, (q, k, v), toward.to(each.dtype)) for each in results)
+    for one, two, exact in zip(own, torchs, right, strict=True):
+        assert (one - exact).norm() <= 2 * (two - exact).norm() + 1e-4
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("paged", [False, True])
+def test_decoding_of_padded_keys(paged: bool, fill: float) -> None:
+    """Splits see unequal numbers of keys: all of one entry's are hidden, of the second most, of the third none."""
+    mask = padded("attend causal  score s + k.pad")
+    pad = torch.zeros(3, N, device=DEVICE)
+    pad[0], pad[1, :PADDED] = fill, fill
+    lengths = torch.tensor([40, 60, 72], device=DEVICE)
+    q, k, v = (x.detach() for x in drawn((3, 1, 1, 16), (3, 1, 80, 16), (3, 1, 80, 16)))
+    attends = (torch.arange(N, device=DEVICE) < lengths[:, None])[:, None, None]
+    where = {"query_start": lengths - 1, "key_lengths": lengths}
+    keys = (k[:, :, :N], v[:, :, :N])
+    if paged:
+        where["page_table"] = torch.arange(15, device=DEVICE).view(3, 5).int()
+        keys = tuple(x.unflatten(2, (5, 16)).transpose(1, 2).flatten(0, 1) for x in (k, v))
+    found = mask.compile("triton")(q, *keys, pad=pad, return_lse=True, **where)
+    out, lse, empty = exactly(q, k[:, :, :N], v[:, :, :N], pad[:, None, None], attends)
+    torch.testing.assert_close(found[0].double(), out, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[1].double(), lse, rtol=1e-5, atol=1e-5)
+    assert torch.equal(found[1].isneginf(), empty)

@@ -9,6 +9,22 @@ import torch
 import triton
 import triton.language as tl
 
+
+@triton.jit
+def soften(s, highest, UNIT: tl.constexpr):
+    """Probabilities but for their common divisor, what the sums so far shrink by, and the highest scores by now.
+
+    `highest` begins with the lowest number that is finite, from which minus infinity can be subtracted. Numbers as
+    large as LARGE are whole, and UNIT would round them by more than one; the lowest would overflow. Two such scores are
+    equal, or so far apart that the lower one counts for nothing: to any base.
+    """
+    LARGE: tl.constexpr = 2.0**28 if s.dtype == tl.float32 else 2.0**57
+    new = tl.maximum(highest, tl.max(s, 1))
+    unit = tl.where(tl.abs(new) * UNIT < LARGE, tl.full([], UNIT, s.dtype), tl.full([], 1.0, s.dtype))
+    shift = new * unit
+    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2(highest * unit - shift), new
+
+
 # Words used below.
 #   row       one query of one head; heads that share keys follow each other: row = query * heads per key head + member
 #   split     every so many-th block of keys: programs side by side share the keys of one tile of rows
@@ -55,6 +71,7 @@ def decode_kernel(
     v,
     out,
     lse,
+    sums,
     query_starts,
     key_lengths,
     page_table,
@@ -89,6 +106,7 @@ def decode_kernel(
 ):
     """One tile of rows over the keys of one split. Keys that no row attends are not loaded."""
     WIDE: tl.constexpr = lse.dtype.element_ty
+    LOWEST: tl.constexpr = -1.7976931348623157e308 if WIDE.primitive_bitwidth == 64 else -3.4028234663852886e38
     key_heads = heads // heads_per_key_head
     rows = queries * heads_per_key_head
     tiles = tl.cdiv(rows, ROW_BLOCK)
@@ -114,7 +132,7 @@ def decode_kernel(
 
     result = tl.zeros([ROW_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
     total = tl.zeros([ROW_BLOCK], dtype=WIDE)
-    highest = tl.full([ROW_BLOCK], float("-inf"), dtype=WIDE)
+    highest = tl.full([ROW_BLOCK], LOWEST, dtype=WIDE)
     cached = tl.minimum(tl.load(key_lengths + batch), key_length)
     live_start, live_end = 0, tl.cdiv(cached, KEY_BLOCK)
     for block in range(live_start + split, live_end, splits):
@@ -141,12 +159,7 @@ def decode_kernel(
             key_tile = load_rows(k, key_elements, present, DIM, PADDED_DIM)
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             s = tl.where(attends, s, float("-inf"))
-            new = tl.maximum(highest, tl.max(s, 1))
-            # While a row has attended nothing, its highest score is minus infinity: nothing can be taken from it.
-            shift = tl.where(new == float("-inf"), 0.0, new) * UNIT
-            p = tl.exp2(s * UNIT - shift[:, None])
-            decay = tl.exp2(highest * UNIT - shift)
-            highest = new
+            p, decay, highest = soften(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             value_elements = page * v_batch_stride + key_head.to(tl.int64) * v_head_stride + place * v_token_stride
             value_tile = load_rows(v, value_elements, present, VALUE_DIM, PADDED_VALUE_DIM)
@@ -155,10 +168,14 @@ def decode_kernel(
 
     empty = total == 0
     result = result / tl.where(empty, 1.0, total)[:, None]
-    natural = tl.where(empty, float("-inf"), (highest * UNIT + tl.log2(total)) * 0.6931471805599453)
     # Results of splits are [splits, batch, heads, queries].
     batches = tl.num_programs(0) // splits // tiles // key_heads
     place = ((split.to(tl.int64) * batches + batch) * heads + own_head) * queries + query
+    natural = highest * (UNIT * 0.6931471805599453)
+    if sums is None:
+        natural = tl.where(empty, float("-inf"), natural + tl.log2(total) * 0.6931471805599453)
+    else:  # apart: beside a large score the logarithm of its sum would be lost
+        tl.store(sums + place, total, mask=row < rows)
     tl.store(lse + place, natural, mask=row < rows)
     dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
     elements = out + place[:, None] * VALUE_DIM + dims
@@ -168,7 +185,8 @@ def decode_kernel(
 @triton.jit(do_not_specialize=["rows", "splits"])
 def merge_kernel(
     part_out,
-    part_lse,
+    part_highest,
+    part_sums,
     out,
     lse,
     rows,
@@ -178,18 +196,20 @@ def merge_kernel(
     ROW_BLOCK: tl.constexpr,
 ):
     """The results of all splits of some rows as one: each counts as its sum of exponentials does."""
+    WIDE: tl.constexpr = lse.dtype.element_ty
+    LOWEST: tl.constexpr = -1.7976931348623157e308 if WIDE.primitive_bitwidth == 64 else -3.4028234663852886e38
     row = tl.program_id(0).to(tl.int64) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
     real = row < rows
     dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
-    highest = tl.full([ROW_BLOCK], float("-inf"), dtype=lse.dtype.element_ty)
-    total = tl.zeros([ROW_BLOCK], dtype=lse.dtype.element_ty)
-    result = tl.zeros([ROW_BLOCK, PADDED_VALUE_DIM], dtype=lse.dtype.element_ty)
+    highest = tl.full([ROW_BLOCK], LOWEST, dtype=WIDE)
+    total = tl.zeros([ROW_BLOCK], dtype=WIDE)
+    result = tl.zeros([ROW_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
     for split in range(splits):
         place = split * rows.to(tl.int64) + row
-        own = tl.load(part_lse + place, mask=real, other=float("-inf"))
+        own = tl.load(part_highest + place, mask=real, other=LOWEST)
         new = tl.maximum(highest, own)
-        shift = tl.where(new == float("-inf"), 0.0, new)
-        decay, share = tl.exp(highest - shift), tl.exp(own - shift)
+        decay = tl.exp(highest - new)
+        share = tl.exp(own - new) * tl.load(part_sums + place, mask=real, other=0.0)
         elements = part_out + place[:, None] * VALUE_DIM + dims
         part = tl.load(elements, mask=real[:, None] & (dims < VALUE_DIM), other=0.0)
         result = result * decay[:, None] + part * share[:, None]
@@ -230,10 +250,10 @@ def decode(
     query_length, key_length = lengths
     out = q.new_empty(batch, heads, queries, value_dim)
     lse = q.new_empty(batch, heads, queries, dtype=torch.promote_types(q.dtype, torch.float32))
-    part_out, part_lse = (out, lse)
+    part_out, part_highest, part_sums = out, lse, None
     if splits > 1:
         part_out = lse.new_empty(splits, *out.shape)
-        part_lse = lse.new_empty(splits, *lse.shape)
+        part_highest, part_sums = lse.new_empty(2, splits, *lse.shape)
     (token_z,) = tables or token_tables(q.device, batch, heads, inputs)
     padded_value_dim = max(16, triton.next_power_of_2(value_dim))
     tiles = triton.cdiv(queries * (heads // key_heads), block[0])
@@ -242,7 +262,8 @@ def decode(
         k,
         v,
         part_out,
-        part_lse,
+        part_highest,
+        part_sums,
         query_starts,
         key_lengths,
         key_lengths if page_table is None else page_table,
@@ -274,7 +295,8 @@ def decode(
         rows = batch * heads * queries
         merge_kernel[(triton.cdiv(rows, 16),)](
             part_out,
-            part_lse,
+            part_highest,
+            part_sums,
             out,
             lse,
             rows,

@@ -9,6 +9,22 @@ import torch
 import triton
 import triton.language as tl
 
+
+@triton.jit
+def soften(s, highest, UNIT: tl.constexpr):
+    """Probabilities but for their common divisor, what the sums so far shrink by, and the highest scores by now.
+
+    `highest` begins with the lowest number that is finite, from which minus infinity can be subtracted. Numbers as
+    large as LARGE are whole, and UNIT would round them by more than one; the lowest would overflow. Two such scores are
+    equal, or so far apart that the lower one counts for nothing: to any base.
+    """
+    LARGE: tl.constexpr = 2.0**28 if s.dtype == tl.float32 else 2.0**57
+    new = tl.maximum(highest, tl.max(s, 1))
+    unit = tl.where(tl.abs(new) * UNIT < LARGE, tl.full([], UNIT, s.dtype), tl.full([], 1.0, s.dtype))
+    shift = new * unit
+    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2(highest * unit - shift), new
+
+
 # Words used below.
 #   tile      QUERY_BLOCK queries against KEY_BLOCK keys, in the order in which tokens are laid out
 #   row       the tiles of one block of queries
@@ -25,15 +41,6 @@ def load_tokens(tensor, places, stride, DIM: tl.constexpr, PADDED: tl.constexpr)
     dims = tl.arange(0, PADDED)[None, :]
     elements = tensor + places[:, None].to(tl.int64) * stride + dims
     return tl.load(elements) if DIM == PADDED else tl.load(elements, mask=dims < DIM, other=0.0)
-
-
-@triton.jit
-def soften(s, highest, UNIT: tl.constexpr):
-    """Probabilities but for their common divisor, what the sums so far shrink by, and the highest scores by now."""
-    new = tl.maximum(highest, tl.max(s, 1))
-    # While a query has attended nothing, its highest score is minus infinity, from which nothing can be subtracted.
-    shift = tl.where(new == float("-inf"), 0.0, new) * UNIT
-    return tl.exp2(s * UNIT - shift[:, None]), tl.exp2(highest * UNIT - shift), new
 
 
 # Triton would compile anew for a number that 16 divides, and for 1: worth it for strides of q, k and v alone.
@@ -71,6 +78,7 @@ def forward_kernel(
 ):
     """One row of tiles of one head: a softmax that is corrected tile by tile as higher scores come."""
     WIDE: tl.constexpr = lse.dtype.element_ty
+    LOWEST: tl.constexpr = -1.7976931348623157e308 if WIDE.primitive_bitwidth == 64 else -3.4028234663852886e38
     rows = tl.cdiv(query_length, QUERY_BLOCK)
     # The last rows begin first: where they are longest, as in causal patterns, nobody waits for them at the end.
     row = rows - 1 - tl.program_id(0) % rows
@@ -97,7 +105,7 @@ def forward_kernel(
 
     result = tl.zeros([QUERY_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
     total = tl.zeros([QUERY_BLOCK], dtype=WIDE)
-    highest = tl.full([QUERY_BLOCK], float("-inf"), dtype=WIDE)
+    highest = tl.full([QUERY_BLOCK], LOWEST, dtype=WIDE)
 
     # Tiles whose pairs all attend need no mask.
     first_run, end_run = 0, 1
@@ -134,10 +142,10 @@ def forward_kernel(
             result *= decay[:, None]
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
-    # Queries that attend nothing give zeros and minus infinity.
+    # Queries that attend nothing, or scores of minus infinity alone, give zeros and minus infinity.
     empty = total == 0
     result = result / tl.where(empty, 1.0, total)[:, None]
-    natural = (highest * UNIT + tl.log2(total)) * 0.6931471805599453
+    natural = highest * (UNIT * 0.6931471805599453) + tl.log2(total) * 0.6931471805599453
     natural = tl.where(empty, float("-inf"), natural)
     real = queries < query_length
     first = (wide_batch * heads + head) * query_length
@@ -189,9 +197,10 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
 
 
 # The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where
-# nothing is attended and behind the last query, up to a multiple of 128, which every block divides. `delta` is what is
-# taken from all slopes of a query: the sum of out * grad_out, less the gradient of lse. Slopes are those of scores;
-# SCALE turns them into slopes of products of queries and keys.
+# nothing is to flow: where nothing is attended, where it is so large that nothing of the sum is left in it, and behind
+# the last query, up to a multiple of 128, which every block divides. `delta` is what is taken from all slopes of a
+# query: the sum of out * grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes
+# of products of queries and keys.
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -449,8 +458,10 @@ def gradients(
     batch, heads, query_length, dim = q.shape
     key_heads, key_length, value_dim = v.shape[1:]
     grad_out = grad_out.to(q.dtype).contiguous()
-    delta = ((grad_out.to(lse.dtype) * out).sum(dim=-1) - grad_lse).contiguous()
-    base = (lse * 1.4426950408889634).masked_fill(lse == -torch.inf, torch.inf)
+    base = lse * 1.4426950408889634
+    still = base.abs() >= (2.0**28 if lse.dtype == torch.float32 else 2.0**57)
+    base = base.masked_fill(still, torch.inf)
+    delta = ((grad_out.to(lse.dtype) * out).sum(dim=-1) - grad_lse).masked_fill(still, 0).contiguous()
     base = torch.nn.functional.pad(base, (0, -query_length % 128), value=torch.inf).contiguous()
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     row_arguments = ()
