@@ -412,6 +412,35 @@ class PartDebugged(Diagnostic):
     help = "call the attention with all queries and keys to find out which scores are NaN"
 
 
+class KeyLength(Diagnostic):
+    code = "E480"
+    message = "`key_lengths` holds {found}, and there is room for 0 to {room} keys"
+    help = "{hint}"
+
+    found: int
+    room: int
+    hint: str
+
+
+class PageNumber(Diagnostic):
+    code = "E481"
+    message = (
+        "`page_table` sends batch entry {entry} to page {found} for its keys from {first} on, and there are {pages}"
+    )
+    help = "pages are numbered from 0, as k and v hold them; a negative number is a page that is not there"
+
+    entry: int
+    found: int
+    first: int
+    pages: int
+
+
+class EmptyPages(Diagnostic):
+    code = "E482"
+    message = "`k` has pages of 0 keys"
+    help = "k and v are [pages, heads, page size, head dim]"
+
+
 class PooledState(Diagnostic):
     code = "E454"
     message = "`{pattern}` pools keys, of which no routing state is kept"

@@ -68,8 +68,9 @@ class BaseAttention:
         and v its first keys, of which each batch entry has `key_lengths` (all, if not given). With a `page_table`,
         integers [batch, pages], k and v are [pages, heads, page size, head dim]: key n of an entry is in its page
         n // page size, and there is none where the number is negative. Inputs are those of all tokens. On a GPU,
-        queries outside the pattern are not found by a check, and give zeros. A `routing_state` keeps what routes need
-        of the keys, and adds those that it does not know yet.
+        queries outside the pattern are not found by a check, and give zeros; nor are pages that do not exist, which
+        are as none, and lengths beyond the keys that there is room for, which are cut. A `routing_state` keeps what
+        routes need of the keys, and adds those that it does not know yet.
 
         With `debug`, a score of a route that is NaN is an error; without, it is never selected. For calls with all
         queries, and slow: on the host.

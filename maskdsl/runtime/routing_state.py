@@ -15,7 +15,7 @@ from maskdsl.runtime.checks import INTEGER_TYPES, arguments, check_inputs, check
 from maskdsl.runtime.recipes import Bound
 from maskdsl.runtime.routing import all_of
 from maskdsl.runtime.summaries import Summaries, sum_type
-from maskdsl.runtime.where import Where, all_keys, checked, integers, normal, page_rows
+from maskdsl.runtime.where import Where, all_keys, checked, existing, integers, normal, page_rows
 
 
 class RoutingState:
@@ -113,7 +113,7 @@ class RoutingState:
         if not new and self.summaries.tensors:
             return
         places = (self.lengths[:, None] + torch.arange(new, device="cpu")).clamp(max=room - 1).to(k.device)
-        rows, there = page_rows(k, places, table)
+        rows, there = page_rows(k, places, None if table is None else existing(table, len(k)))
         self.extend(rows, ends, there, inputs)
 
     def extend(self, k: Tensor, ends: Tensor, there: Tensor | None, inputs: Sequence[Tensor]) -> None:

@@ -81,7 +81,7 @@ def apart(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
     sizes = torch.diff(ends).long()
     places = torch.arange(int(sizes.max()), device=x.device)
     present = places < sizes[:, None]
-    index = (ends[:-1, None].long() + places).clamp(max=max(x.shape[2] - 1, 0))
+    index = (ends[:-1, None].long() + places).clamp(0, max(x.shape[2] - 1, 0))
     return x[0][:, index].transpose(0, 1).masked_fill(~present[:, None, :, None], 0), present
 
 
@@ -142,7 +142,7 @@ def check_starts(recipe: Bound, starts: Tensor, ends: Tensor) -> None:
     if starts.shape != (count,):
         raise AttnError(errors.NotOneAnEntry(name="query_start", found=tuple(starts.shape), batch=count))
     if starts.device.type == "cpu":
-        sizes = torch.diff(ends)
+        starts, sizes = starts.long(), torch.diff(ends.long())
         outside = (sizes > 0) & ((starts < 0) | (starts + sizes > mask.queries.length))
         if bool(outside.any()):
             worst = int(outside.nonzero()[0])
@@ -160,7 +160,7 @@ def malformed(name: str, ends: Tensor, count: int, q: Tensor) -> Iterator[Diagno
 
 
 def misplaced(name: str, ends: Tensor, total: int, length: int) -> Iterator[Diagnostic]:
-    sizes = torch.diff(ends)
+    sizes = torch.diff(ends.long())
     if int(ends[0]) or int(ends[-1]) > total or bool((sizes < 0).any()):
         yield errors.EndsOutOfOrder(name=name, total=total)
     elif int(sizes.max()) > length:

@@ -75,6 +75,8 @@ def malformed(q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
             yield errors.MixedDevices(name=name, query=str(q.device), other=str(tensor.device))
         elif not fits:
             yield errors.NotOneAnEntry(name=name, found=tuple(tensor.shape), batch=batch)
+    if where.page_table is not None and not k.shape[2]:
+        yield errors.EmptyPages()
     if where.page_size is not None and where.page_table is None:
         yield errors.PagesWithoutTable()
     elif where.page_size is not None and where.page_size != k.shape[2]:
@@ -94,6 +96,38 @@ def misplaced(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> Iterator[Dia
             yield errors.QueryStart(start=worst, count=q.shape[2], length=mask.queries.length, span=mask.span)
     if where.page_table is None and k.shape[2] > mask.keys.given_length:
         yield errors.TooManyKeys(found=k.shape[2], length=mask.keys.given_length, pattern=mask.name, span=mask.span)
+    yield from absent_keys(recipe, k, where)
+
+
+def absent_keys(recipe: Bound, k: Tensor, where: Where) -> Iterator[Diagnostic]:
+    """Lengths and pages that do not exist, where they are seen without waiting for a GPU. Pages behind the last key of
+    an entry may be any.
+    """
+    lengths, table = where.key_lengths, where.page_table
+    longest = recipe.plan.mask.keys.given_length
+    available = min(room(k, where), longest)
+    if lengths is not None and is_seen(lengths):
+        low, high = (int(each) for each in torch.aminmax(lengths))
+        if low < 0 or high > available:
+            hint = (
+                f"`k` has {room(k, where)} keys" if table is None else f"the table has {table.shape[1]} pages an entry"
+            )
+            hint = f"the pattern was bound with {longest} keys" if available == longest else hint
+            yield errors.KeyLength(found=low if low < 0 else high, room=available, hint=hint)
+            return
+    if table is not None and is_seen(table) and int(table.max()) >= len(k):
+        first = torch.arange(table.shape[1]) * k.shape[2]
+        asked = first < (torch.tensor(available) if lengths is None else lengths.cpu()[:, None])
+        wrong = (asked & (table >= len(k))).nonzero()
+        if len(wrong):
+            entry, column = wrong[0].tolist()
+            found, keys = int(table[entry, column]), column * k.shape[2]
+            yield errors.PageNumber(entry=entry, found=found, first=keys, pages=len(k))
+
+
+def is_seen(numbers: Tensor) -> bool:
+    """Whether there are any, and they can be looked at without waiting for a GPU."""
+    return numbers.device.type == "cpu" and numbers.numel() > 0 and not torch.compiler.is_compiling()
 
 
 def room(k: Tensor, where: Where) -> int:
@@ -109,7 +143,14 @@ def normal(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> tuple[Tensor, T
     lengths = torch.full_like(starts, available)
     if where.key_lengths is not None:
         lengths = where.key_lengths.to(torch.int32).clamp(max=available)
-    return starts, lengths, None if table is None else table.to(torch.int32).contiguous()
+    if table is not None:
+        table = existing(table.to(torch.int32), len(k)).contiguous()
+    return starts, lengths, table
+
+
+def existing(table: Tensor, pages: int) -> Tensor:
+    """The page table, negative where there is no such page: a GPU's was not looked at before."""
+    return table.masked_fill(table >= pages, -1)
 
 
 def present_keys(recipe: Bound, k: Tensor, lengths: Tensor, table: Tensor | None) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import maskdsl
 from maskdsl.diagnostics import AttnError
+from maskdsl.runtime.where import existing
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TEXT = """
@@ -154,6 +155,8 @@ def test_decoding_compiles() -> None:
         ({"page_size": 16, "page_table": torch.zeros(2, 1, dtype=torch.int32)}, "E434.*is 16, but.*hold 60"),
         ({"page_table": torch.zeros(2, dtype=torch.int32)}, "E432.*`page_table`"),
         ({"query_start": 0, "layout": "ordered"}, "E438"),
+        ({"query_start": 0, "key_lengths": [3, 1000]}, "E480.*holds 1000.*0 to 60.*bound with 60 keys"),
+        ({"query_start": 0, "key_lengths": [-5, 3]}, "E480.*holds -5"),
     ],
 )
 def test_mistakes(changed: dict[str, Any], says: str) -> None:
@@ -162,6 +165,44 @@ def test_mistakes(changed: dict[str, Any], says: str) -> None:
     with pytest.raises(AttnError) as caught:
         mask.compile()(q[:, :, :4], k, v, **changed)
     assert re.search(says, str(caught.value), re.DOTALL), caught.value
+
+
+@pytest.mark.parametrize(
+    ("table", "changed", "says"),
+    [
+        ([[0, 1]], {"key_lengths": [20]}, "E480.*holds 20.*0 to 16 keys.*the table has 2 pages"),
+        ([[0, 99]], {"key_lengths": [9]}, "E481.*batch entry 0 to page 99 for its keys from 8 on, and there are 4"),
+        ([[0, 4]], {}, "E481.*page 4"),
+        ([[0, 99]], {"key_lengths": [8]}, None),
+        ([[0, -3]], {"key_lengths": [16]}, None),
+    ],
+)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_pages_that_do_not_exist(
+    backend: str, table: list[list[int]], changed: dict[str, Any], says: str | None
+) -> None:
+    """Pages behind the last key of an entry may be anything."""
+    q, k, v = (torch.randn(*shape, 16).double() for shape in ((1, 2, 1), (4, 2, 8), (4, 2, 8)))
+    attention = MODULE["layer"].bind(heads=2).compile(backend)
+    where: dict[str, Any] = {"query_start": 12, "page_table": torch.tensor(table), "page_size": 8, **changed}
+    if says is None:
+        assert attention(q, k, v, **where).isfinite().all()
+    else:
+        with pytest.raises(AttnError, match=re.compile(says, re.DOTALL)):
+            attention(q, k, v, **where)
+
+
+def test_pages_of_nothing() -> None:
+    q, k, v = (torch.randn(*shape, 16) for shape in ((1, 2, 1), (4, 2, 0), (4, 2, 0)))
+    with pytest.raises(AttnError, match="E482"):
+        MODULE["layer"].bind(heads=2).compile()(q, k, v, page_table=torch.tensor([[0]]), page_size=0)
+
+
+def test_what_a_gpu_is_not_waited_for_is_never_read() -> None:
+    """There, numbers of pages are not looked at beforehand; kernels are given none that does not exist."""
+    table = torch.tensor([[0, 3, 4], [2**31 - 1, -1, -7]], dtype=torch.int32)
+    assert (existing(table, 4) < 0).tolist() == [[False, False, True], [True, True, True]]
+    assert existing(table, 4)[0, :2].tolist() == [0, 3]
 
 
 def test_lengths_beyond_the_pattern() -> None:

@@ -120,6 +120,7 @@ def test_mistakes_of_queries() -> None:
     [
         (torch.tensor([0, 70]), "E441.*has 70 tokens, more than the 60"),
         (torch.tensor([0, 9, 5]), "E440"),
+        (torch.tensor([0, 9, 5], dtype=torch.uint8), "E440"),
         (torch.tensor([1, 9]), "E440"),
         (torch.tensor([0, 90]), "E440.*to 80 at most"),
         (torch.tensor([0]), "E439"),
