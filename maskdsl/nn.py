@@ -11,6 +11,7 @@ from maskdsl.api import Mask, Pattern
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
 from maskdsl.integrations.choices import Choices
+from maskdsl.ir.heads import Heads
 from maskdsl.runtime.attention import BaseAttention
 
 
@@ -50,7 +51,7 @@ class SelfAttention(nn.Module):
         self.rope = rope
         choices = Choices("SelfAttention", pattern, parameters, follow, backend)
         choices.check()
-        self.attention = choices.attention(None, None, heads)
+        self.attention = choices.attention(None, None, Heads(heads, self.kv_heads))
         given: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         self.q_proj = nn.Linear(embed_dim, heads * self.head_dim, **given)
         self.k_proj = nn.Linear(embed_dim, self.kv_heads * self.head_dim, **given)

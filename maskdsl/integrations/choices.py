@@ -12,6 +12,7 @@ from torch import Tensor
 from maskdsl.api import Mask, Pattern
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
+from maskdsl.ir.heads import Heads
 from maskdsl.runtime.attention import BaseAttention
 
 OneChoice = Pattern | Mask | BaseAttention
@@ -30,7 +31,7 @@ class Choices:
     follow: str | tuple[str, ...] = "n"
     """The parameters of patterns that are lengths."""
     backend: str = "auto"
-    compiled: dict[tuple[int | None, str | None, int], BaseAttention] = field(default_factory=dict, repr=False)
+    compiled: dict[tuple[int | None, str | None, Heads], BaseAttention] = field(default_factory=dict, repr=False)
     """By number and type of layer, and number of heads."""
 
     def check(self) -> None:
@@ -42,7 +43,7 @@ class Choices:
         else:
             chosen = [] if callable(self.choice) and not isinstance(self.choice, OneChoice) else [self.choice]
         for each in chosen:
-            self.compile(each, 1)
+            self.compile(each, Heads(1))
         if chosen and self.parameters and not any(isinstance(each, Pattern) for each in chosen):
             names = ", ".join(f"`{name}`" for name in self.parameters)
             raise AttnError(errors.AlreadyBound(names=names))
@@ -57,16 +58,24 @@ class Choices:
             raise AttnError(errors.NoPatternForLayer(name=self.name, layer=layer, kind=kind, known=known))
         return self.choice if isinstance(self.choice, OneChoice) else self.choice(layer, kind)
 
-    def attention(self, layer: int | None, kind: str | None, heads: int) -> BaseAttention:
+    def attention(self, layer: int | None, kind: str | None, heads: Heads) -> BaseAttention:
         key = layer, kind, heads
         if key not in self.compiled:
             self.compiled[key] = self.compile(self.of(layer, kind), heads)
         return self.compiled[key]
 
-    def compile(self, chosen: OneChoice, heads: int) -> BaseAttention:
+    def compile(self, chosen: OneChoice, heads: Heads) -> BaseAttention:
         match chosen:
             case Pattern():
-                return chosen.compile(self.backend, heads=heads, follow=self.follow, **self.own(chosen))
+                return chosen.compile(
+                    self.backend,
+                    heads=heads.whole,
+                    key_heads=heads.key_heads,
+                    first_head=heads.first,
+                    local_heads=heads.local,
+                    follow=self.follow,
+                    **self.own(chosen),
+                )
             case Mask():
                 return chosen.compile(self.backend)
             case BaseAttention():

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
 from maskdsl.integrations.choices import Choice, Choices, rescaled
+from maskdsl.ir.heads import Heads
 
 try:
     import diffusers  # noqa: F401  # it is what models come from
@@ -112,7 +113,7 @@ class PatternProcessor:
         if dropout_p:
             cure = "set the attention dropout of the model to 0"
             raise AttnError(errors.AskedMore(name=self.choices.name, argument="dropout_p", cure=cure))
-        attention = self.choices.attention(self.number, self.name, query.shape[1])
+        attention = self.choices.attention(self.number, self.name, Heads(query.shape[1]))
         if scale is not None:
             query = rescaled(query, scale)
         out = attention(query, key, value, **self.inputs)

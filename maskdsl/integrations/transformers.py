@@ -20,8 +20,10 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
 from maskdsl.integrations.choices import Choice, Choices, rescaled
 from maskdsl.integrations.places import Places, as_pages, is_places, places_of
+from maskdsl.integrations.shards import heads_here
 from maskdsl.ir.candidates import most
 from maskdsl.ir.expressions import Constant, Coordinate, Side, apply
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Op
 from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention, BaseAttention
@@ -83,7 +85,7 @@ def attention_forward(
 
     Its mask is what `attention_mask` below has made: None where all tokens are given and nothing else.
     """
-    attention = choices.attention(*layer_of(module), query.shape[1])
+    attention = choices.attention(*layer_of(module), heads_here(module, query.shape[1], key.shape[1]))
     check_others(choices, attention, others)
     inputs = {name: others[name] for name in attention.signature.inputs if name in others}
     if scaling is not None:
@@ -182,7 +184,7 @@ def check_dropped(choices: Choices, config: Any, queries: int, dropped: int, key
     length, distance = 1 << (dropped + keys - 1).bit_length(), queries - dropped + 1
     for layer, kind in enumerate(kinds):
         if kind is None or (kind in SLIDING) == local:
-            handle = choices.attention(layer, kind, config.num_attention_heads).handle
+            handle = choices.attention(layer, kind, Heads(config.num_attention_heads)).handle
             if reaches(handle, length, distance):
                 mask = find(handle).bound(length, length).plan.mask
                 raise AttnError(errors.DroppedKeys(pattern=mask.name, distance=distance, span=mask.span))
