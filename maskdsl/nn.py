@@ -77,7 +77,7 @@ class SelfAttention(nn.Module):
             made.out_proj.load_state_dict(other.out_proj.state_dict())
         return made
 
-    def forward(self, x: Tensor, **inputs: Any) -> Tensor:
+    def forward(self, x: Tensor, /, **inputs: Any) -> Tensor:
         """[batch, tokens, embed_dim] to the same; `inputs` are those that the pattern declares."""
         q, k, v = (
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)

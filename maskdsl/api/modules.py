@@ -39,6 +39,7 @@ def _module(program: Program) -> Module:
 def compile(
     path: str | PathLike[str],
     pattern: str,
+    /,
     *,
     heads: int = 1,
     key_heads: int | None = None,

@@ -22,8 +22,8 @@ OF_BINDING = frozenset(
     {"self", "order", "backend", "follow", "refine", "tune", "key_heads", "first_head", "local_heads"}
 )
 """What parameters of patterns cannot be called: Python gives them by name, beside these."""
-OF_CALLS = frozenset({"self", "v", "layout", "return_lse", "block", "token", "layers"}) | {
-    *("query_start", "key_lengths", "page_table", "page_size", "routing_state", "debug"),
+OF_CALLS = frozenset({"self", "v", "layout", "return_lse", "block", "token", "layers", "gpu", "head_dim", "device"}) | {
+    *("query_start", "key_lengths", "page_table", "page_size", "routing_state", "debug", "lengths"),
     *("cu_seqlens_q", "cu_seqlens_k"),
 }
 """What inputs cannot be called, for the same reason."""
