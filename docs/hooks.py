@@ -85,7 +85,7 @@ def _command(name: str, command: click.Command, parent: click.Context) -> str:
     context = click.Context(command, info_name=name, parent=parent)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     rows = [each.get_help_record(context) for each in command.params if not getattr(each, "hidden", False)]
-    lines = [f"## {name}", (command.help or "").strip(), f"```text\n{usage}\n```"]
+    lines = [f"## {name}", _literal((command.help or "").strip()), f"```text\n{usage}\n```"]
     table = ["| argument or option | meaning |", "| --- | --- |", *(_row(*row) for row in rows if row is not None)]
     return "\n\n".join([*lines, "\n".join(table)])
 
@@ -107,11 +107,10 @@ def errors() -> str:
 
 
 def _literal(template: str) -> str:
-    """A message as HTML: no part of it, such as `{name}`, means anything to Markdown."""
-    plain = escape(template).replace("|", "&#124;").replace("{", "&#123;").replace("}", "&#125;").replace("*", "&#42;")
+    """Words of the code as HTML: no part of them, such as `{name}` or `[NAME=VALUE]`, means anything to Markdown."""
+    plain = re.sub(r"[|{}*_\[\]\\!]", lambda sign: f"&#{ord(sign[0])};", escape(template).replace("\n", " "))
     return re.sub("`([^`]*)`", r"<code>\1</code>", plain)
 
 
 def _row(names: str, said: str) -> str:
-    shown, meaning = (text.replace("|", "&#124;").replace("\n", " ") for text in (names, said))
-    return f"| <code>{shown}</code> | {meaning} |"
+    return f"| <code>{_literal(names)}</code> | {_literal(said)} |"

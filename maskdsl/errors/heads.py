@@ -1,4 +1,4 @@
-"""E34x and E49x: mistakes in saying which heads of an attention a mask is for, and what several processes share."""
+"""E34x and E49x: what can be wrong with the heads that a mask is for, and with what several processes share."""
 
 from maskdsl.diagnostics import Diagnostic
 
