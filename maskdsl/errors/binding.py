@@ -494,3 +494,14 @@ class TooMany(Diagnostic):
     count: int
     what: str
     limit: int
+
+
+class BracketsInWhere(Diagnostic):
+    code = "E251"
+    message = "`{word}` behind a `where` needs brackets"
+    label = "may be read in two ways"
+    help = "write `{inside}`, or `{outside}`, which is what it meant before"
+
+    word: str
+    inside: str
+    outside: str

@@ -144,7 +144,8 @@ def first_equal(pairs: Pairs, place: Place) -> str | None:
     own = pairs[place.before :, place.before :]
     guesses = line_relations(pairs) if place.shape is None else grid_relations(own, place.shape)
     for guess in guesses:
-        relation = f"text -> all or all -> text or grid -> grid where {guess}" if place.before else guess
+        part = place.before and guess != "all -> all"
+        relation = f"text -> all or all -> text or grid -> grid where {guess}" if part else guess
         if equals(bound(relation, (1, 1, *pairs.shape), place), pairs[None, None]):
             return relation
     return None
@@ -223,7 +224,8 @@ def bound(
         TABLE: f"input {TABLE}: bool[{', '.join([*leading, 'n', 'n' if size[2] == size[3] else 'm'])}]",
     }
     values = ", ".join(f"{name} = {length}" for name, length in parameters.items())
-    lines = [*spaces, *(declared[name] for name in given), f"attend {relation}"]
+    aligned = "keys source" in spaces and not given  # the pairs count both sequences alike
+    lines = [*spaces, *(declared[name] for name in given), f"attend {relation}" + "  # allow: W001" * aligned]
     text = "\n".join([f"pattern imported({values}) {{", *(f"    {line}" for line in lines), "}", ""])
     mask = parse(text, name="<imported>")["imported"].bind(heads=size[1])
     return Imported(mask, relation, text, given)

@@ -12,6 +12,7 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.errors.syntax import ForeignSpelling, NotQuantifier, NumberTooLarge, UnknownEscape
 from maskdsl.source import Span
 from maskdsl.syntax import tree
+from maskdsl.syntax.restrictions import check_conditional, check_or, check_where
 
 LARGEST_INTEGER = 2**63 - 1
 QUANTIFIERS = ("any", "all", "sum")
@@ -83,6 +84,24 @@ def let(span: Span, parts: Parts) -> tree.LetStatement:
     return tree.LetStatement(parts[0], parts[1], span=span)
 
 
+def where(span: Span, parts: Parts) -> tree.Where:
+    made = tree.Where(*parts, span=span)
+    check_where(made)
+    return made
+
+
+def conditional(span: Span, parts: Parts) -> tree.Conditional:
+    made = tree.Conditional(*parts, span=span)
+    check_conditional(made)
+    return made
+
+
+def binary(span: Span, parts: Parts) -> tree.Binary:
+    made = tree.Binary(str(parts[1]), parts[0], parts[2], span=span)
+    check_or(made)
+    return made
+
+
 def several(span: Span, parts: Parts) -> tuple[Any, ...]:
     return tuple(parts)
 
@@ -113,11 +132,11 @@ BUILDERS: dict[str, Callable[[Span, Parts], Any]] = {
     "auto_order": lambda span, parts: tree.AutoOrderStatement(parts[0], span=span),
     "assertion": lambda span, parts: tree.AssertStatement(*parts, span=span),
     "expressions": several,
-    "conditional": lambda span, parts: tree.Conditional(*parts, span=span),
-    "where": lambda span, parts: tree.Where(*parts, span=span),
+    "conditional": conditional,
+    "where": where,
     "arrow": lambda span, parts: tree.Arrow(*parts, span=span),
     "comparisons": comparisons,
-    "binary": lambda span, parts: tree.Binary(str(parts[1]), parts[0], parts[2], span=span),
+    "binary": binary,
     "unary": lambda span, parts: tree.Unary(str(parts[0]), parts[1], span=span),
     "attribute": lambda span, parts: tree.Attribute(*parts, span=span),
     "index": lambda span, parts: tree.Index(*parts, span=span),

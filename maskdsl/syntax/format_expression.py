@@ -2,7 +2,8 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import NamedTuple, TypeVar
 
@@ -72,6 +73,8 @@ class Expressions:
 
     def __init__(self, comments: Iterable[tree.Comment]) -> None:
         self._comments = deque(comments)
+        self._behind_where = False
+        """Whether what is printed is the condition of a `where`, outside of brackets."""
 
     def before(self, offset: int) -> list[tree.Comment]:
         """The comments up to a place that are not handed out yet."""
@@ -98,7 +101,14 @@ class Expressions:
         if own >= level:
             return show(hang)
         comments = own_lines(self.before(node.span.start))
-        return Group(("(", Nest(INDENT, (SOFT, comments, show(0))), SOFT, ")"))
+        with self._condition(False):
+            return Group(("(", Nest(INDENT, (SOFT, comments, show(0))), SOFT, ")"))
+
+    @contextmanager
+    def _condition(self, behind_where: bool) -> Iterator[None]:
+        before, self._behind_where = self._behind_where, behind_where
+        yield
+        self._behind_where = before
 
     def listed(
         self, opening: str, nodes: Sequence[Listed], show: Callable[[Listed], Document], closing: str, end: int
@@ -137,9 +147,8 @@ class Expressions:
         match node:
             case tree.Conditional():
                 return Level.CONDITIONAL, lambda hang: self._conditional(node, hang)
-            case tree.Where(relation, condition):
-                parts = [Part("where", condition, Level.CONJUNCTION)]
-                return Level.RESTRICTION, lambda hang: self._joined(relation, Level.RESTRICTION, parts, hang)
+            case tree.Where():
+                return Level.RESTRICTION, lambda hang: self._where(node, hang)
             case tree.Comparison(operands, operators):
                 parts = [
                     Part(operator, operand, Level.ARROW)
@@ -160,7 +169,7 @@ class Expressions:
             case tree.Unary(operator, operand):
                 return Level.SIGNED, lambda _: self._signed(operator, operand)
             case tree.Arrow(query, key):
-                return Level.ARROW, lambda _: f"{query.id} -> {key.id}"
+                return Level.CONDITIONAL if self._behind_where else Level.ARROW, lambda _: f"{query.id} -> {key.id}"
             case _:
                 return Level.ATOM, lambda _: self._atom(node)
 
@@ -171,26 +180,37 @@ class Expressions:
         parts: list[Part] = []
         first: tree.Expression = node
         while isinstance(first, tree.Binary) and LEFT_TO_RIGHT.get(first.operator) == level:
-            parts.append(Part(first.operator, first.right, Level(level + 1)))
+            last = not parts  # only there may an operand end in `where` without brackets
+            wanted = Level.CONJUNCTION if level == Level.DISJUNCTION and not last else Level(level + 1)
+            parts.append(Part(first.operator, first.right, wanted))
             first = first.left
-        return self._joined(first, level, parts[::-1], hang)
+        return self._joined(first, Level.CONJUNCTION if level == Level.DISJUNCTION else level, parts[::-1], hang)
+
+    def _where(self, node: tree.Where, hang: int) -> Document:
+        relation = self.expression(node.relation, Level.CONJUNCTION)
+        with self._condition(True):
+            return self.chain(relation, [Part("where", node.condition, Level.CONJUNCTION)], hang, node.relation)
 
     def _conditional(self, node: tree.Conditional, hang: int) -> Document:
         parts: list[Part] = []
         choice = node
         while isinstance(choice.otherwise, tree.Conditional):
             parts.append(Part("if", choice.condition, Level.DISJUNCTION))
-            parts.append(Part("else", choice.otherwise.then, Level.DISJUNCTION))
+            parts.append(Part("else", choice.otherwise.then, _before_if(choice.otherwise.then)))
             choice = choice.otherwise
         parts.append(Part("if", choice.condition, Level.DISJUNCTION))
         parts.append(Part("else", choice.otherwise, Level.CONDITIONAL))
-        return self._joined(node.then, Level.DISJUNCTION, parts, hang)
+        return self._joined(node.then, _before_if(node.then), parts, hang)
 
     def _signed(self, operator: str, operand: tree.Expression) -> Document:
         same = isinstance(operand, tree.Unary) and operand.operator == operator  # `++` would be another word
         return (f"{operator} " if same else operator, self.expression(operand, Level.SIGNED))
 
     def _atom(self, node: tree.Expression) -> Document:
+        with self._condition(False):
+            return self._closed(node)
+
+    def _closed(self, node: tree.Expression) -> Document:
         end = node.span.end
         match node:
             case tree.Integer(value) | tree.Float(value):
@@ -223,6 +243,14 @@ class Expressions:
     def argument(self, argument: tree.Argument) -> Document:
         value = self.expression(argument.value)
         return value if argument.name is None else (f"{argument.name.id} = ", value)
+
+
+def _before_if(node: tree.Expression) -> Level:
+    """How tightly what stands before an `if` must hold together: what ends in `where` needs parentheses."""
+    last = node
+    while isinstance(last, tree.Binary) and last.operator == "or":
+        last = last.right
+    return Level.CONJUNCTION if isinstance(last, tree.Where) else Level.DISJUNCTION
 
 
 def quoted(text: str) -> str:

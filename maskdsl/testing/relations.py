@@ -206,7 +206,9 @@ class Relations:
         within = self.scope.narrowed(inside)
         match choose(self.draw, ("where", "and", "or", "if", "not", "alone")):
             case "where":
-                return infix("where", arrow, self.deeper(depth, within), Level.WHERE)
+                condition = self.deeper(depth, within)
+                shown = f"({condition.text})" if "->" in condition.text else condition.at(Level.AND)
+                return Piece(f"{arrow.text} where {shown}", Level.CONDITIONAL)
             case "and":
                 return infix("and", arrow, self.deeper(depth, within), Level.AND)
             case "or" if outside:

@@ -17,7 +17,6 @@ class Level(IntEnum):
 
     CONDITIONAL = auto()
     OR = auto()
-    WHERE = auto()
     AND = auto()
     NOT = auto()
     COMPARISON = auto()

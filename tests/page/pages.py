@@ -15,7 +15,7 @@ pattern grid(h = 24, w = 32, size = 5) {
     space image[y = h, x = w]
     tokens text ++ image
     attend all -> text
-    attend image -> image where window((size, size)) if head < 2 else image -> image where q.y == k.y
+    attend (image -> image where window((size, size))) if head < 2 else image -> image where q.y == k.y
     require q.i >= k.i or q.i < 700
 }
 """

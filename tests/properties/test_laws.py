@@ -28,7 +28,7 @@ LAWS = {
     "contradiction": ("a and not a", "False"),
     "choice": ("a if c else b", "c and a or not c and b"),
     "negated choice": ("not (a if c else b)", "not a if c else not b"),
-    "where": ("image -> text where a and b or c", "image -> text and a and b or c"),
+    "where": ("(image -> text where a and b) or c", "image -> text and a and b or c"),
     "same as a comparison": ("(a) == (b)", "a and b or not a and not b"),
 }
 

@@ -24,7 +24,7 @@ pattern everything(h = 5, w = 7, text = 6) {
     input gate: float[batch, heads, image]
     coord row = i // 4
     attend words -> all
-    attend image -> image where window((3, 3)) or q.row == k.row + head
+    attend (image -> image where window((3, 3))) or q.row == k.row + head
     require same(document)
     score s - slope[head] * float(abs(q.i - k.i)) + 0.1 * float(q.row) if image -> all else s
     weight sigmoid(q.gate - k.gate) if image -> image else 1.0

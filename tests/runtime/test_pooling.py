@@ -43,9 +43,9 @@ pattern mixed(h = 7, w = 9, box = (2, 4)) {
     input mark: int[batch, keys]
     queries image
     keys words ++ top ++ text ++ image ++ coarse
-    attend image -> image where window((3, 3)) or head == 1
+    attend (image -> image where window((3, 3))) or head == 1
     attend image -> coarse where q.y // box[0] != k.y
-    attend image -> words where k.words > 0 or q.x > 3
+    attend (image -> words where k.words > 0) or q.x > 3
     attend image -> top
     attend image -> text where k.mark > 1
     score s + (k.gate if image -> coarse else 0.0)

@@ -36,9 +36,11 @@ def shape(node: tree.Expression) -> str:
     ("text", "expected"),
     [
         ("a or b and c", "(a or (b and c))"),
-        ("a where b and c or d", "((a where (b and c)) or d)"),
+        ("(a where b and c) or d", "((a where (b and c)) or d)"),
+        ("d or a where b and c", "(d or (a where (b and c)))"),
+        ("d if a where b else a where c", "(d if (a where b) else (a where c))"),
+        ("(a where b) where c", "((a where b) where c)"),
         ("a and b where c", "((a and b) where c)"),
-        ("a where b where c", "((a where b) where c)"),
         ("not a and b", "((not a) and b)"),
         ("not a == b", "(not (a == b))"),
         ("a -> b where c == d", "(a -> b where (c == d))"),
