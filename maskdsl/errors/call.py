@@ -466,3 +466,14 @@ class StateBatch(Diagnostic):
 
     found: int
     batch: int
+
+
+class NoConfiguration(Diagnostic):
+    code = "E470"
+    message = "no configuration of `{kernel}` of `{pattern}` can be compiled and started on {device}: {failure}"
+    help = 'this is the failure of the last and smallest one; `backend="tiled"` needs no kernels'
+
+    kernel: str
+    pattern: str
+    device: str
+    failure: str

@@ -28,6 +28,7 @@ from maskdsl.plan import KernelPlan, decode_plan, make_plan
 from maskdsl.runtime.decoder import decode_block
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.triton import precision
+from maskdsl.runtime.tuning import failures
 from maskdsl.tile_table import Architecture, Kernel, TileChoice, first_choice, ladder
 
 TARGETS: Mapping[str, GPUTarget] = {
@@ -112,7 +113,7 @@ def compile_ahead(
     def fits(rung: TileChoice) -> bool:
         try:
             return compiled(rung).usage.shared <= SHARED[target]
-        except RuntimeError:  # a pass of Triton's compiler fails on these tiles
+        except failures():
             return False
 
     best = first_choice(rungs, fits, lambda rung: compiled(rung).usage.spills == 0) if own else rungs[0]

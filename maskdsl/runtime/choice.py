@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors import call as errors
 from maskdsl.plan import KernelPlan
-from maskdsl.runtime.tuning import Question, fastest
+from maskdsl.runtime.tuning import Question, failures, fastest
 from maskdsl.tile_table import Architecture, Kernel, TileChoice, architecture_of, first_choice, ladder
 
 TENSOR_MEMORY = 512
@@ -57,6 +59,15 @@ def answer(plan: KernelPlan, question: Question, function: FunctionType, start: 
     def fits(choice: TileChoice) -> bool:
         return tried(choice).fits
 
+    if not any(map(fits, rungs)):
+        last = tried(rungs[-1]).failure
+        none = errors.NoConfiguration(
+            kernel=str(kernel),
+            pattern=plan.mask.name,
+            device=str(device),
+            failure=" ".join([f"{type(last).__name__}:", *str(last).split()]),
+        )
+        raise AttnError(none) from last
     if plan.tune:
         starts = {choice: partial(start, alone(function, kernel, real), choice) for choice in filter(fits, rungs)}
         found = fastest(question, function, starts)
@@ -71,9 +82,14 @@ class Trial:
     def __init__(self, kernel: Any, shared: int) -> None:
         self.kernel = kernel
         self.shared = shared
-        self.fits = True
+        self.failure: Exception | None = None
+        """Why it cannot be compiled or started."""
         self.keeps_registers = True
         """No thread keeps any of its numbers in memory."""
+
+    @property
+    def fits(self) -> bool:
+        return self.failure is None
 
     def __getitem__(self, grid: object) -> "Trial":
         return self
@@ -81,16 +97,22 @@ class Trial:
     def __call__(self, *arguments: object, **options: object) -> None:
         try:
             compiled = self.kernel.warmup(*arguments, grid=(1,), **options)
-        except RuntimeError:  # a pass of some version of Triton's compiler fails on these tiles
-            self.fits = False
-            return
-        if compiled is None:  # the interpreter has nothing to compile
-            return
+            if compiled is not None:  # the interpreter has nothing to compile
+                self.keep(compiled)
+        except failures() as failure:
+            self.failure = failure
+
+    def keep(self, compiled: Any) -> None:
+        """What it needs, held against what there is."""
         needed = compiled.metadata
-        self.fits = needed.shared <= self.shared and (getattr(needed, "tmem_size", 0) or 0) <= TENSOR_MEMORY
-        if self.fits:
-            _ = compiled.run  # Triton loads a kernel when its launcher is asked for; only then it says what spills
-            self.keeps_registers = compiled.n_spills == 0
+        for what, found, limit in (
+            ("bytes of shared memory", needed.shared, self.shared),
+            ("columns of tensor memory", getattr(needed, "tmem_size", 0) or 0, TENSOR_MEMORY),
+        ):
+            if found > limit:
+                raise RuntimeError(f"needs {found} {what}, of which there are {limit}")
+        _ = compiled.run  # Triton loads a kernel when its launcher is asked for; only then it says what spills
+        self.keeps_registers = compiled.n_spills == 0
 
 
 class Idle:

@@ -4,8 +4,10 @@ import hashlib
 import json
 import linecache
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from statistics import median
 from types import FunctionType
@@ -51,11 +53,32 @@ def fastest(
     known = stored(path)
     if known in list(starts):  # by equality: a file may say anything
         return known
-    seconds = {choice: timer(start) for choice, start in starts.items()}
+    seconds = dict(measured(timer, starts))
+    if not seconds:
+        return None
     winner = min(seconds, key=seconds.__getitem__)
     found = {"choice": winner, "seconds": [[*choice, time] for choice, time in seconds.items()]}
     write_whole(path, json.dumps(found).encode())
     return winner
+
+
+def measured(timer: Timer, starts: Mapping[TileChoice, Callable[[], object]]) -> Iterator[tuple[TileChoice, float]]:
+    """Seconds of every choice that can be started."""
+    for choice, start in starts.items():
+        with suppress(*failures()):
+            yield choice, timer(start)
+
+
+@lru_cache(maxsize=1)
+def failures() -> tuple[type[Exception], ...]:
+    """What Triton raises for a kernel that cannot be compiled or started with some choice of tiles.
+
+    Its passes and the driver raise RuntimeError. All else is an error of its own: code that it cannot lower, what
+    `ptxas` refuses, memory and threads that a GPU lacks.
+    """
+    from triton.errors import TritonError  # late: an optional dependency, and slow
+
+    return RuntimeError, TritonError
 
 
 def timer_of(device: torch.device) -> Timer | None:

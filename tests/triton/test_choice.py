@@ -13,7 +13,9 @@ import pytest
 import torch
 from triton.backends.compiler import GPUTarget
 from triton.compiler import CompiledKernel
+from triton.compiler.errors import CompilationError
 from triton.runtime import driver
+from triton.runtime.errors import OutOfResources, PTXASError
 
 import maskdsl
 from maskdsl.cache import CACHE_VARIABLE
@@ -102,17 +104,75 @@ def test_first_that_fits(rung: int) -> None:
     assert chosen(module(lambda tiles: AMPLE + (tiles != LADDER[rung]))) == LADDER[rung]
 
 
-def test_what_the_compiler_fails_on_is_not_taken() -> None:
+FAILURES = [
+    RuntimeError("PassManager::run failed"),
+    PTXASError("Internal Triton PTX codegen error"),
+    OutOfResources(300000, AMPLE, "shared memory"),
+    CompilationError(None, None, "no such operation"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+def test_what_the_compiler_fails_on_is_not_taken(failure: Exception) -> None:
     def shared(tiles: TileChoice) -> int:
         if tiles == LADDER[0]:
-            raise RuntimeError("PassManager::run failed")
+            raise failure
         return 0
 
     assert chosen(module(shared)) == LADDER[1]
 
 
-def test_where_nothing_fits_the_smallest_says_so_itself() -> None:
-    assert chosen(module(lambda tiles: AMPLE + 1)) == LADDER[-1]
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+def test_what_cannot_be_loaded_is_not_taken(failure: Exception) -> None:
+    def spills(tiles: TileChoice) -> int:
+        if tiles == LADDER[0]:
+            raise failure
+        return 0
+
+    assert chosen(module(spills=spills)) == LADDER[1]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+def test_where_all_fail_the_last_failure_is_told(failure: Exception) -> None:
+    def shared(tiles: TileChoice) -> int:
+        raise failure
+
+    with pytest.raises(maskdsl.AttnError, match="E470") as raised:
+        chosen(module(shared))
+    assert raised.value.__cause__ is failure
+    for part in ("window_layer", "forward_kernel", type(failure).__name__, " ".join(str(failure).split())):
+        assert part in str(raised.value)
+
+
+def test_another_error_is_not_of_the_compiler() -> None:
+    def shared(tiles: TileChoice) -> int:
+        raise AssertionError
+
+    with pytest.raises(AssertionError):
+        chosen(module(shared))
+
+
+def test_where_nothing_fits_it_is_said_what_is_missing() -> None:
+    with pytest.raises(
+        maskdsl.AttnError, match=f"needs {AMPLE + 1} bytes of shared memory, of which there are {AMPLE}"
+    ):
+        chosen(module(lambda tiles: AMPLE + 1))
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+def test_what_fails_when_it_is_measured_is_not_taken(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    def seconds(start: Callable[[], object]) -> float:
+        start()
+        tiles = found.forward_kernel.started[-1]
+        if tiles == LADDER[1]:
+            return 1.0
+        if tiles == LADDER[0]:
+            raise failure
+        return 2.0
+
+    found = module()
+    monkeypatch.setattr(tuning, "timer_of", lambda device: seconds)
+    assert chosen(found, tune=True) == LADDER[1]
 
 
 OF_TABLE = [each for each in LADDER if each not in LAST]
