@@ -18,6 +18,10 @@ from maskdsl.excerpt import excerpt
 from maskdsl.source import Span
 from maskdsl.text import printable
 
+MOST_BITS = 256
+MOST_SHOWN = 80
+"""Of a user's value, in messages: bits of an integer, and characters."""
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -125,6 +129,17 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, if one is like it at all."""
     matches = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def shown(value: object) -> str:
+    """What a user gave, as messages say it: on one line, cut where it is long."""
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return f"an integer of {value.bit_length():,} bits"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # whatever the user's own class does
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def render(diagnostic: Diagnostic) -> str:

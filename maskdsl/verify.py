@@ -18,6 +18,7 @@ from maskdsl.api import Mask, Pattern
 from maskdsl.bind.arguments import parameter_kind
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.call import GroupRange, TableRead
+from maskdsl.errors.command import TooLongToVerify
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.evaluate import attention, dense
 from maskdsl.ir.inputs import relation_inputs
@@ -30,6 +31,8 @@ Array = NDArray[Any]
 
 MOST_TOKENS = 160
 MOST_DRAWS = 400
+MOST_MEASURED = 20
+"""Draws whose length is looked at where none fits."""
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TOLERANCES = {"float64": 1e-10, "float32": 2e-5, "bfloat16": 3e-2, "float16": 4e-3}
 """Of results, relative to the largest value; a few units in the last place of each type, times the sums' growth."""
@@ -94,7 +97,7 @@ def verify(
     """Tries `cases` random settings; stops at the first that fails, and makes it small.
 
     `parameters` are kept as given; the others are drawn. `backends` are all that can run here unless said. Raises
-    `CannotDraw` if no small values of the parameters fit the pattern.
+    `CannotDraw` if no small values of the parameters fit the pattern, and `AttnError` if those given make it too long.
     """
     names = tuple(backends or usable_backends())
     random = np.random.default_rng(seed)
@@ -115,6 +118,7 @@ def verify(
 
 def draw(pattern: Pattern, random: np.random.Generator, fixed: Mapping[str, object]) -> Case:
     """A random case at which the pattern binds and its inputs can be read."""
+    tried: list[Case] = []
     for _ in range(MOST_DRAWS):
         key_heads = int(random.choice([1, 1, 2]))
         case = Case(
@@ -130,7 +134,20 @@ def draw(pattern: Pattern, random: np.random.Generator, fixed: Mapping[str, obje
         )
         if prepared(pattern, case) is not None:
             return case
+        tried.append(case)
+    shortest = min(filter(None, (_length(pattern, each) for each in tried[-MOST_MEASURED:])), default=0)
+    if fixed and shortest > MOST_TOKENS:
+        raise AttnError(TooLongToVerify(name=pattern.name, count=shortest, limit=MOST_TOKENS))
     raise CannotDraw(f"`{pattern.name}`: no small values of its parameters were found that fit together")
+
+
+def _length(pattern: Pattern, case: Case) -> int | None:
+    """Tokens of the longer side; None where the case does not bind."""
+    try:
+        mask = pattern.bind(heads=case.heads, order=case.order, **case.parameters)
+    except AttnError:
+        return None
+    return max(mask.query_length, mask.key_length, mask.given_key_length)
 
 
 def _draw_parameters(pattern: Pattern, random: np.random.Generator) -> dict[str, object]:

@@ -87,3 +87,9 @@ def test_a_pattern_that_never_fits_is_said() -> None:
     text = 'pattern p(n) { space tokens[n] assert n > 100_000, "long ones only" attend causal }'
     with pytest.raises(CannotDraw, match="`p`"):
         verify(maskdsl.parse(text)["p"], cases=1)
+
+
+def test_parameters_that_make_it_too_long_are_named_with_the_limit() -> None:
+    pattern = maskdsl.load(EXAMPLES / "language/longformer.attn")["longformer"]
+    with pytest.raises(maskdsl.AttnError, match=r"E459.*`longformer` has 256 tokens .* 160 at most"):
+        verify(pattern, cases=1, parameters={"n": 256, "size": 32})

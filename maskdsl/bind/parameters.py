@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 from operator import index
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +13,18 @@ from maskdsl.bind.frame import Frame
 from maskdsl.bind.macros import EXPECTED, Elaborate, axes_value, fitted
 from maskdsl.bind.names import OF_BINDING, RESERVED
 from maskdsl.bind.values import BAD, AxesValue, AxisValue, Term, TupleValue, Value, constant
-from maskdsl.diagnostics import Note, nearest_name
+from maskdsl.diagnostics import Note, nearest_name, shown
 from maskdsl.errors import binding as errors
 from maskdsl.ir.ranges import INT64
 from maskdsl.syntax import tree
 
-EXPECTED_VALUES = {**EXPECTED, "axis": "the name of a coordinate", "axes": "names of coordinates"}
+EXPECTED_VALUES = {
+    **EXPECTED,
+    "int": "an integer of 64 bits",
+    "float": "a finite float",
+    "axis": "the name of a coordinate",
+    "axes": "a tuple of names of coordinates",
+}
 
 
 def parameter_names(
@@ -103,10 +111,9 @@ def _given(parameter: tree.Parameter, value: object, frame: Frame, scope: Frame,
             width = len(default.items) if isinstance(default, TupleValue) else 0
         made = TupleValue((int(made.constant or 0),) * width) if width else None
     if made is None:
-        expected = EXPECTED_VALUES[kind] + " is expected" * (kind != "axes")
-        found = f"{value!r}"[:80]
+        name, span = parameter.name.id, parameter.name.span
         return frame.add(
-            errors.WrongParameter(span=parameter.name.span, name=parameter.name.id, found=found, expected=expected)
+            errors.WrongParameter(span=span, name=name, found=shown(value), expected=EXPECTED_VALUES[kind])
         )
     return made
 
@@ -118,7 +125,7 @@ def _converted(kind: str, value: object) -> Value | None:
         case _, bool() | np.bool_():
             return None
         case "float", int() | float() | np.integer() | np.floating():
-            return constant(float(value))
+            return _finite(value)
         case "axis", str():
             return AxisValue(value) if value.isidentifier() else None
         case "axes", "all":
@@ -136,6 +143,14 @@ def _converted(kind: str, value: object) -> Value | None:
             return TupleValue(known) if len(known) == len(entries) and entries else None
         case _:
             return None
+
+
+def _finite(value: Any) -> Value | None:
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return constant(number) if isfinite(number) else None
 
 
 def plain(value: Value) -> object:

@@ -98,6 +98,8 @@ def _selected(
     numbers = _numbers(value, span, scoring)
     if isinstance(numbers, Bad) or isinstance(selector, Bad):
         return BAD
+    if numbers[1] == ALONE:
+        return _reads_no_key(name, value, span, frame)
     candidates = _candidates(statement, frame, elaborate, numbers)
     queries, keys = (_grouping(each, side, value, span, frame) for side, each in zip(SIDES, numbers, strict=True))
     if candidates is None or isinstance(queries, Bad) or isinstance(keys, Bad):
@@ -114,6 +116,12 @@ def _selected(
     table = _input(name, Type.BOOL, statement.span, frame, *sizes)
     routes = {**world.routes, name: TableRoute(name, *numbers)}
     return replace(world, inputs=(*world.inputs, table), found=(*world.found, route), routes=routes)
+
+
+def _reads_no_key(name: str, score: Expression, span: Span, frame: Frame) -> Bad:
+    read = next((each.name for each in walk(score) if isinstance(each, Coordinate)), None)
+    what = "neither a query nor a key" if read is None else "no key"
+    return frame.add(route_errors.ReadsNoKey(span=span, route=name, what=what, name=read or "worth"))
 
 
 def _selector(

@@ -131,6 +131,9 @@ def declare_sequences(
         case ir.Sequence() as sequence, None, None:
             used = sequence.spaces
             first, second = SideWorld(sequence), None
+        case None, ir.Sequence() as queries, ir.Sequence() as keys if queries == keys:  # as `tokens` says it
+            used = queries.spaces
+            first, second = SideWorld(queries), None
         case None, ir.Sequence() as queries, ir.Sequence() as keys:
             used = (*queries.spaces, *keys.spaces)
             first, second = SideWorld(queries), SideWorld(keys)

@@ -1,6 +1,7 @@
 """Operators on typed terms: promotion, type errors, static ranges, folding of constants, limits of size."""
 
 from collections.abc import Sequence
+from math import isfinite
 
 import numpy as np
 
@@ -35,6 +36,8 @@ def operate(frame: Frame, op: Op, span: Span, *operands: Value) -> Term | Bad:
             if divisor.low == divisor.high:
                 return frame.add(errors.DivisionByZero(span=at))
             return frame.add(errors.PossibleZero(span=at, low=divisor.low, high=divisor.high))
+    if op is Op.DIVIDE and terms[1].constant == 0:
+        return frame.add(errors.DivisionByZero(span=terms[1].expression.span or span))
     return make(frame, span, Apply(op, tuple(term.expression for term in terms), span=span), terms)
 
 
@@ -75,10 +78,11 @@ def _range(node: Apply | Read, parts: Sequence[Term]) -> Range | None:
 
 def _fold(frame: Frame, span: Span, node: Apply) -> Term | Bad:
     operands = [part for part in node.arguments if isinstance(part, Constant)]
-    if node.op is Op.DIVIDE and operands[1].value == 0:
-        return frame.add(errors.DivisionByZero(span=operands[1].span or span))
     with np.errstate(all="ignore"):
-        return constant(apply_operator(node.op, *map(constant_array, operands)).item(), span)
+        value = apply_operator(node.op, *map(constant_array, operands)).item()
+    if not isfinite(value):
+        return frame.add(errors.NotFinite(span=span, value=value))
+    return constant(value, span)
 
 
 def as_terms(frame: Frame, op: Op, span: Span, operands: Sequence[Value]) -> list[Term] | None:

@@ -505,3 +505,12 @@ class BracketsInWhere(Diagnostic):
     word: str
     inside: str
     outside: str
+
+
+class NotFinite(Diagnostic):
+    code = "E253"
+    message = "this number is {value}, whatever the tokens"
+    label = "a finite number is expected"
+    help = "keys that are not to attend are left out of the relation, not given a score of minus infinity"
+
+    value: float

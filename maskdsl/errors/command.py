@@ -202,3 +202,13 @@ class TooLargeToMake(Diagnostic):
     name: str
     shape: str
     limit: int
+
+
+class TooLongToVerify(Diagnostic):
+    code = "E459"
+    message = "`{name}` has {count:,} tokens at these parameters, and single pairs of {limit:,} at most are looked at"
+    help = "give a smaller value, or leave the parameter out: what is not given is drawn"
+
+    name: str
+    count: int
+    limit: int

@@ -79,3 +79,17 @@ class OfNoGroup(Diagnostic):
 
     name: str
     side: str
+
+
+class ReadsNoKey(Diagnostic):
+    code = "E252"
+    message = "the score of `{route}` reads {what}"
+    label = "every key scores alike"
+    help = (
+        "a route selects keys by what is read of them, `dot(q, k)` or `k.{name}`; "
+        "which queries attend is no selection, but a relation over `q.{name}`"
+    )
+
+    route: str
+    what: str
+    name: str

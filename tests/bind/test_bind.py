@@ -274,3 +274,24 @@ def test_pooled_spaces() -> None:
     assert (mask.key_length, mask.given_key_length) == (3 + 2 + 10, 10 + 63)
     assert text.root is text
     assert "space coarse = mean(image, (2, 9))\nspace top = max(coarse, (2, 1))\n" in print_mask(mask.ir)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"x": value} for value in (np.nan, np.inf, -np.inf, np.float32("nan"), 10**400, "nan", None)),
+        *({"n": value} for value in (10**10000, 2**70, 1.5, "8", None)),
+        {"w": (1, 10**10000)},
+    ],
+)
+def test_values_of_parameters_that_none_may_have(values) -> None:
+    pattern = maskdsl.parse("pattern p(n = 8, x = 1.0, w = (2, 2)) { space t[n] attend causal score s * x }")["p"]
+    with pytest.raises(maskdsl.AttnError, match="E204") as raised:
+        pattern.bind(**values)
+    assert len(str(raised.value)) < 500
+
+
+def test_queries_and_keys_of_the_same_space_are_self_attention() -> None:
+    text = "pattern p(n = 12) {{ space a[n] {} input d: int[tokens] coord c = a // 2 attend q.d == k.d order by c }}"
+    both, alone = (maskdsl.parse(text.format(each))["p"].bind().ir for each in ("queries a keys a", "tokens a"))
+    assert both == alone and both.self_attention
