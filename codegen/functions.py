@@ -5,6 +5,7 @@ from functools import partial
 from threading import Lock
 
 import torch
+from maskdsl.codegen.tiled import block
 
 
 def read(table, *indices):
@@ -16,6 +17,14 @@ def read(table, *indices):
 def nonzero(divisor):
     """One in place of zero, which only tokens without the divisor's coordinate have: integers trap on it."""
     return divisor.masked_fill(divisor == 0, 1)
+
+
+def rounded(number, dtype):
+    """The nearest number of a type of floats: infinity beyond its range."""
+    largest, step = torch.finfo(dtype).max, torch.finfo(dtype).eps
+    if abs(number) >= largest * (1 + step / 4):
+        return number * float("inf")
+    return max(-largest, min(number, largest))
 
 
 def join(*parts):
@@ -83,13 +92,9 @@ class Leaves:
 
     lock = Lock()
 
-    def __init__(self, problem, tile, limits, gradients):
-        self.taken, self.attends = [], None
-        if limits:
-            shape = torch.broadcast_shapes(*(limit.shape[:3] for limit in limits))
-            self.attends = torch.ones(*shape, tile.width, dtype=torch.bool, device=problem.q.device)
-            for (first, last), limit in zip(tile.group.partial, limits, strict=True):
-                self.attends[..., first:last] = limit > 0
+    def __init__(self, problem, tile, shape, limits, gradients):
+        self.shape, self.limits, self.columns = shape, limits, tile.group.partial
+        self.taken, self.dead = [], None
         self.values = problem.pair_values(tile, tile.columns)
         for (part, name), gradient in gradients.items():
             if part == "inputs":
@@ -100,24 +105,34 @@ class Leaves:
                 self.values[f"{side}_{name}"] = self.take(value, partial(add, tile, gradient))
 
     def take(self, values, add):
-        """Elements of a float input as a leaf, but zeros for pairs that do not attend; `add` gets their gradient."""
-        leaf = values.detach().requires_grad_()
-        self.taken.append((leaf, add))
-        return leaf if self.attends is None else torch.where(self.attends, leaf, 0)
+        """Elements of a float input as a leaf, one for each pair; `add` gets the gradient of the elements."""
+        leaf = values.detach().expand(self.shape).requires_grad_()
+        self.taken.append((leaf, values.shape, add))
+        return leaf
+
+    def exclude(self, s):
+        """Finds pairs whose score is minus infinity: like those that do not attend, they send nothing."""
+        dead = s == -torch.inf
+        self.dead = dead if bool(dead.any()) else None
+
+    def counted(self, grad):
+        """Zero in place of what pairs send that take no part: it may not be a number."""
+        grad = block(grad.contiguous(), self.limits, self.columns, 0)
+        return grad if self.dead is None else grad.masked_fill_(self.dead, 0)
 
     def send(self, start, *ends):
         """From the ends, each (value, slope), back to the gradient of the start and those of the inputs."""
-        sloped = [(value, slope) for value, slope in ends if value.requires_grad]
+        sloped = [(value, self.counted(slope)) for value, slope in ends if value.requires_grad]
         if not sloped:
             return torch.zeros_like(start)
         values, slopes = zip(*sloped, strict=True)
-        leaves = [start, *(leaf for leaf, _ in self.taken)]
+        leaves = [start, *(leaf for leaf, *_ in self.taken)]
         grads = torch.autograd.grad(values, leaves, slopes, allow_unused=True)
         with self.lock:
-            for (_, add), grad in zip(self.taken, grads[1:], strict=True):
+            for (_, shape, add), grad in zip(self.taken, grads[1:], strict=True):
                 if grad is not None:
-                    add(grad)
-        return torch.zeros_like(start) if grads[0] is None else grads[0]
+                    add(self.counted(grad).sum_to_size(shape))
+        return torch.zeros_like(start) if grads[0] is None else self.counted(grads[0])
 
 
 class Leaf:
@@ -130,7 +145,7 @@ class Leaf:
     def __getitem__(self, indices):
         strides = [math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
         flat = sum(index * stride for index, stride in zip(indices, strides, strict=True))
-        return self.leaves.take(self.table.reshape(-1)[flat], partial(add_to_table, flat, self.gradient))
+        return self.leaves.take(self.table.view(-1)[flat], partial(add_to_table, flat, self.gradient))
 
 
 def add_to_table(indices, gradient, grad):

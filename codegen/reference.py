@@ -73,4 +73,4 @@ def attention(q, k, v, inputs):
     # hole: weight
     # end
     lse = (total.log() + highest).masked_fill(empty, -torch.inf).squeeze(-1)
-    return (p @ v).to(q.dtype), lse
+    return (p @ v).masked_fill(empty, 0).to(q.dtype), lse

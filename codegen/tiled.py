@@ -19,10 +19,13 @@ from maskdsl.codegen.tiles import rows_of, spread, tiles_of
 #   work     pairs (groups, pairs (units, key units)), units being ranges
 # q, k, v are [units, heads, tokens, dim]; k and v have one head. A tile's are [rows or units, heads, tokens, dim].
 
+LARGE = 1024  # log-sum-exps beyond it lose more than 2**-14 in float32
+
 # hole: tiles
 # end
 # hole: pattern
 MASK_READS = set()
+CHANGES_SCORES = False
 
 
 def token_coordinates(device, **_):
@@ -143,35 +146,41 @@ def block(s, limits, columns, value):
 def forward(problem, wants_lse):
     """Output [units, heads, tokens, dim] and log-sum-exp [units, heads, tokens, 1], None unless wanted or needed."""
     problem.poisoned = not is_finite(problem.q, problem.k, problem.v)
-    out, lse = run_forward(problem, problem.clean(problem.v), wants_lse)
+    out, highest, total = run_forward(problem, problem.clean(problem.v), wants_lse)
     if problem.poisoned:  # only those who attend a value that is not a number
         poison = problem.v.isfinite().logical_not().to(problem.dtype)
         out.masked_fill_(run_forward(problem, poison, wants_lse)[0] != 0, torch.nan)
-    return out, lse
+    return out, None if highest is None else highest + total.log()
 
 
 def is_finite(*tensors):
     return all(bool(x.sum(dtype=torch.promote_types(x.dtype, torch.float32)).isfinite()) for x in tensors)
 
 
-def run_forward(problem, v, wants_lse):
+def run_forward(problem, v, wants_sums):
+    """Output, and for each query its highest score and the sum of exponentials of all scores less that one.
+
+    The latter are [units, heads, tokens, 1], None unless wanted or needed. A query that has no score of more than minus
+    infinity has that and 1.
+    """
     out = v.new_empty(*problem.q.shape[:3], v.shape[3])
     pieces = 1 + max(group.piece for groups, _ in problem.work for group in groups)
-    lse = v.new_empty(*problem.q.shape[:3], 1) if wants_lse or pieces > 1 else None
+    highest, total = v.new_empty(2, *problem.q.shape[:3], 1) if wants_sums or pieces > 1 else (None, None)
     for piece in range(pieces):  # tiles of one piece write different queries
         rows = ((group, pairs) for groups, pairs in problem.work for group in groups if group.piece == piece)
         tiles = (tile for group, pairs in rows for tile in tiles_of(group, pairs, problem.heads))
-        problem.for_each(lambda tile: forward_tile(problem, tile, v, out, lse), tiles)
-    return out, lse
+        problem.for_each(lambda tile: forward_tile(problem, tile, v, out, highest, total), tiles)
+    return out, highest, total
 
 
-def forward_tile(problem, tile, v, out, lse):
+def forward_tile(problem, tile, v, out, highest, total):
     """Writes the output of a tile's queries, or merges it into what earlier pieces of their keys have given."""
-    target = tile.queries(out)
+    target, wants_sums = tile.queries(out), highest is not None
     if not tile.width:
         target.zero_()
-        if lse is not None:
-            tile.queries(lse).fill_(-torch.inf)
+        if wants_sums:
+            tile.queries(highest).fill_(-torch.inf)
+            tile.queries(total).fill_(1)
         return
     queries = tile.queries(problem.q).flatten(1, 2).to(problem.dtype)
     s = problem.products(tile, queries)
@@ -179,48 +188,73 @@ def forward_tile(problem, tile, v, out, lse):
     # hole: score
     # end
     problem.exclude(s, limits, columns)
-    highest = s.amax(dim=-1, keepdim=True) if lse is not None or tile.has_empty_rows else None
+    may_be_empty = CHANGES_SCORES or tile.has_empty_rows
+    own_highest = s.amax(dim=-1, keepdim=True) if wants_sums or may_be_empty else None
     p = torch.softmax(s, dim=-1, out=s)
-    own_lse = None if lse is None else highest - p.amax(dim=-1, keepdim=True).log()
+    own_total = p.amax(dim=-1, keepdim=True).reciprocal_() if wants_sums else None
     # hole: weight
     # end
     direct = problem.heads == 1 and not tile.group.piece
     result = target if direct else out.new_empty(target.shape)
     for n, (run, span) in enumerate(tile.spans):
         multiply(result.flatten(1, 2), span_of(p, span), tile.keys(v, run), beta=n > 0)
-    if tile.has_empty_rows:
-        empty = highest == -torch.inf
+    if may_be_empty:
+        empty = own_highest == -torch.inf
         result.masked_fill_(empty, 0)
-        own_lse = None if lse is None else own_lse.masked_fill_(empty, -torch.inf)
+        own_total = own_total.masked_fill_(empty, 1) if wants_sums else None
     if tile.group.piece:
-        earlier = tile.queries(lse)
-        both = torch.logaddexp(earlier, own_lse)
-        nothing = both == -torch.inf
-        target.mul_((earlier - both).exp_().masked_fill_(nothing, 0))
-        target.add_(result.mul_((own_lse - both).exp_().masked_fill_(nothing, 0)))
-        own_lse = both
+        own_highest, own_total = merge(
+            target, result, (tile.queries(highest), tile.queries(total)), own_highest, own_total
+        )
     elif not direct:
         target.copy_(result)
-    if lse is not None:
-        tile.queries(lse).copy_(own_lse)
+    if wants_sums:
+        tile.queries(highest).copy_(own_highest)
+        tile.queries(total).copy_(own_total)
+
+
+def merge(target, result, earlier, own_highest, own_total):
+    """Adds the output of one more piece of the keys to `target`; gives the highest scores and sums of both."""
+    highest = torch.maximum(earlier[0], own_highest)
+    nothing = highest == -torch.inf
+    old = (earlier[1] * (earlier[0] - highest).exp_()).masked_fill_(nothing, 0)
+    new = (own_total * (own_highest - highest).exp_()).masked_fill_(nothing, 0)
+    total = (old + new).masked_fill_(nothing, 1)
+    target.mul_(old / total).add_(result.mul_(new / total))
+    return highest, total
 
 
 def backward(problem, out, lse, grad_out, grad_lse, gradients):
     """Gradients of q, k and v; those of float inputs are added to `gradients`."""
     problem.poisoned = not is_finite(problem.q, problem.k, problem.v)
+    empty = lse == -torch.inf
+    if bool(empty.any()):  # nothing flows from them, whatever comes
+        grad_out, grad_lse = grad_out.masked_fill(empty, 0), grad_lse.masked_fill(empty, 0)
     delta = (grad_out * out).sum(dim=-1, keepdim=True, dtype=problem.dtype) - grad_lse
-    lse = lse.masked_fill(lse == -torch.inf, torch.inf)  # makes the probabilities of empty rows zero
-    grads = tuple(torch.zeros_like(x, dtype=problem.dtype) for x in (problem.q, problem.k, problem.v))
+    norms = normalizers(problem, lse, empty)
+    grads = tuple(x.new_zeros(x.shape, dtype=problem.dtype) for x in (problem.q, problem.k, problem.v))
 
     def work(tiles):
         for tile in tiles:
-            backward_tile(problem, tile, lse, delta, grad_out, grads, gradients)
+            backward_tile(problem, tile, norms, delta, grad_out, grads, gradients)
 
     if len(problem.k) >= min(torch.get_num_threads(), 8):  # key units get what is sent from one thread each
         problem.for_each(work, (backward_tiles(problem, [unit]) for unit in range(len(problem.k))))
     else:
         work(backward_tiles(problem, range(len(problem.k))))
     return grads
+
+
+def normalizers(problem, lse, empty):
+    """What scores are lessened by, one after the other, before their exponentials are probabilities.
+
+    That is the log-sum-exp; but as a sum it loses the logarithm beside a large highest score, so there both are found
+    again. Plus infinity makes the probabilities of empty rows zero.
+    """
+    if not bool((lse.abs() > LARGE).logical_and_(~empty).any()):
+        return (lse.masked_fill(empty, torch.inf),)
+    _, highest, total = run_forward(problem, problem.v[..., :1], True)  # of values next to nothing
+    return highest.masked_fill(empty, torch.inf), total.log()
 
 
 def backward_tiles(problem, key_units):
@@ -234,7 +268,7 @@ def backward_tiles(problem, key_units):
                 yield from tiles_of(rows, pairs, problem.heads)
 
 
-def backward_tile(problem, tile, lse, delta, grad_out, grads, gradients):
+def backward_tile(problem, tile, norms, delta, grad_out, grads, gradients):
     """Computes a tile's scores again and adds what they send to queries, keys and values."""
     queries = tile.queries(problem.q).flatten(1, 2).to(problem.dtype)
     outer = tile.queries(grad_out).flatten(1, 2).to(problem.dtype)
@@ -242,7 +276,10 @@ def backward_tile(problem, tile, lse, delta, grad_out, grads, gradients):
     limits, columns = problem.limits(tile), tile.group.partial
     # hole: score_graph
     # end
-    p = problem.exclude(s, limits, columns).sub_(tile.queries(lse)).exp_()
+    p = problem.exclude(s, limits, columns)
+    for norm in norms:
+        p.sub_(tile.queries(norm))
+    p.exp_()
     slopes = problem.buffer("slopes", *p.shape)
     for run, span in tile.spans:
         values = problem.clean(tile.keys(problem.v, run)).transpose(1, 2)
@@ -317,8 +354,8 @@ def gradients(
     floats = {(part, name): x for part, values in parts.items() for name, x in values.items() if x.requires_grad}
     slopes = {}
     for (part, name), value in floats.items():
-        parts[part][name] = value.detach()
-        slopes[part, name] = torch.zeros_like(value, dtype=torch.promote_types(value.dtype, torch.float32))
+        parts[part][name] = value.detach().contiguous()
+        slopes[part, name] = value.new_zeros(value.shape, dtype=torch.promote_types(value.dtype, torch.float32))
     results = [units(x, heads) for x in (out, lse.unsqueeze(-1), grad_out, grad_lse.unsqueeze(-1))]
     grads = backward(problem, *results, slopes)
     grads = [grad.to(x.dtype).reshape(x.shape) for grad, x in zip(grads, (q, k, v), strict=True)]

@@ -15,7 +15,7 @@ from maskdsl.ir.rows import in_parts
 from maskdsl.tile_table import Work
 
 RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends"}) | {
-    *("read", "nonzero", "join", "random", "integer_log2", "is_power_of_two")
+    *("read", "nonzero", "rounded", "join", "random", "integer_log2", "is_power_of_two")
 }
 """Names that generated functions use themselves."""
 HEAVY_OPERATIONS = 16

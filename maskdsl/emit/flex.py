@@ -18,6 +18,7 @@ from maskdsl.emit.torch_functions import (
 )
 from maskdsl.emit.torch_printer import TorchPrinter
 from maskdsl.errors import libraries as errors
+from maskdsl.ir.branches import guard_branches
 from maskdsl.ir.expressions import Constant, Expression, Score, Side, apply
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op
@@ -85,7 +86,7 @@ def score_lines(plan: KernelPlan) -> list[str]:
     text = "The final score of a pair, from " + ("the product of query and key." if scale else "its scaled score.")
     printer = printer_of(plan, scores, relation=False)
     for expression in scores:
-        printer.assign_score(expression)
+        printer.assign_score(guard_branches(expression))
     lines = [*token_lines(plan, scores), *(f"    {line}" for line in printer.lines), "    return s", ""]
     return ["def score_mod(s, batch, head, q_i, k_i):", f'    """{text}"""', *lines]
 

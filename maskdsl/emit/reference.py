@@ -4,6 +4,7 @@ from maskdsl.emit.header import header
 from maskdsl.emit.pooling import pooling_lines
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import coordinate_calls, helper_lines, pattern_functions
+from maskdsl.ir.branches import has_finite_slopes
 from maskdsl.plan import KernelPlan
 
 
@@ -14,6 +15,10 @@ def emit_reference(plan: KernelPlan) -> str:
     if mask.scale is not None:
         score = ["s = s * torch.where(attends, scale(s, **guarded_values), 0)"]
     if mask.scores:
+        if mask.weight is not None or not all(map(has_finite_slopes, mask.scores)):
+            # Nor does a pair count whose score is minus infinity: its probability, 0, may meet infinite derivatives.
+            score.append("attends = attends & (score(torch.where(attends, s, 0), **guarded_values) != -torch.inf)")
+            score.append("guarded_values = guarded(values, inputs, attends)")
         score.append("s = score(torch.where(attends, s, 0), **guarded_values)")
     weight = ["p = p * torch.where(attends, weight(s, **guarded_values), 0)"] if mask.weight is not None else []
     extra = mask.scale is not None or mask.scores or mask.weight is not None

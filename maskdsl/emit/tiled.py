@@ -4,6 +4,7 @@ from maskdsl.emit.header import header
 from maskdsl.emit.pooling import pooling_lines
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import coordinate_calls, definitions, helper_lines, pair_parameters, pattern_functions
+from maskdsl.ir.branches import has_finite_slopes
 from maskdsl.plan import KernelPlan
 
 SCALE = ["@property", "def scale(self):", "    return self.dim**-0.5"]
@@ -13,7 +14,8 @@ LEAVES = ("Leaves", "Leaf", "add_to_table", "add_to_queries", "add_to_keys")
 def emit_tiled(plan: KernelPlan) -> str:
     """A module with `attention(q, k, v, inputs, work, masks, heads, layout, wants_lse)`; see its docstring."""
     mask_reads = ", ".join(f'"{name}"' for name in pair_parameters(plan, (plan.mask.relation,)))
-    pattern = [f"MASK_READS = {{{mask_reads}}}" if mask_reads else "MASK_READS = set()", "", ""]
+    pattern = [f"MASK_READS = {{{mask_reads}}}" if mask_reads else "MASK_READS = set()"]
+    pattern += [f"CHANGES_SCORES = {bool(plan.mask.scores) or plan.mask.scale is not None}", "", ""]
     holes: dict[str, list[str] | None] = {
         "header": header(plan, "tiled", "Attention over tiles in plain torch."),
         "imports": imports(plan),
@@ -68,10 +70,11 @@ def backward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
     weighted = plan.mask.weight is not None
     score_graph = [
         "with torch.enable_grad():",
-        "    leaves = Leaves(problem, tile, limits, gradients)",
+        "    leaves = Leaves(problem, tile, s.shape, limits, gradients)",
         "    s = start = s.detach().requires_grad_()",
         *(f"    {line}" for line in score_lines(plan, "leaves.values")),
         *(["    weights = weight(start, **leaves.values).expand_as(s)"] if weighted else []),
+        *([] if all(map(has_finite_slopes, plan.mask.scores)) else ["leaves.exclude(s.detach())"]),
         "scores, s = s, block(s.detach().clone(), limits, columns, 0)",
     ]
     weight_graph = [
@@ -80,10 +83,7 @@ def backward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
         "weighted = block(p * weights.detach(), limits, columns, 0)",
     ]
     ends = "(scores, slopes), (weights, weight_slopes)" if weighted else "(scores, slopes)"
-    score_gradient = [
-        "block(slopes, limits, columns, 0)",
-        f"slopes = block(leaves.send(start, {ends}).contiguous(), limits, columns, 0)",
-    ]
+    score_gradient = [f"slopes = leaves.send(start, {ends})"]
     return {
         "score_graph": score_graph,
         "weight_graph": weight_graph if weighted else [],

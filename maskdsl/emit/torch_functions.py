@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch_printer import TorchPrinter
+from maskdsl.ir.branches import guard_branches
 from maskdsl.ir.expressions import (
     Batch,
     Constant,
@@ -27,7 +28,7 @@ from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan, needed_names
 
-HELPERS = ("read", "nonzero", "join", "integer_log2", "is_power_of_two", "random", "token_value")
+HELPERS = ("read", "nonzero", "rounded", "join", "integer_log2", "is_power_of_two", "random", "token_value")
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 DTYPES = {Type.INT: "torch.int64", Type.FLOAT: "torch.float64", Type.BOOL: "torch.bool"}
 
@@ -96,6 +97,7 @@ def pair_function(plan: KernelPlan, name: str, text: str, expressions: tuple[Exp
     parameters = pair_parameters(plan, expressions)
     if name != "allowed":
         parameters.insert(0, "s")
+        expressions = tuple(map(guard_branches, expressions))
     printer = TorchPrinter(
         coordinates=lambda side, each: f"{LETTERS[side]}_{identifiers[each]}",
         inputs=plan.input_identifiers,

@@ -5,9 +5,10 @@ float64.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from typing import assert_never
 
-from maskdsl.emit.printer import AND, ATOM, COMPARISON, INFIX, OR, SUM, UNARY, Printer
+from maskdsl.emit.printer import AND, ATOM, COMPARISON, INFIX, SUM, UNARY, Printer
 from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, Side
 from maskdsl.ir.mask import Sequence
 from maskdsl.ir.ops import COMPARISONS, Op, Type
@@ -30,6 +31,8 @@ FUNCTIONS = {
     Op.RANDOM: "random",
     Op.IS_POWER_OF_TWO: "is_power_of_two",
 }
+LARGEST_SINGLE = (2 - 2**-23) * 2.0**127
+"""The largest number of type float32, the narrowest that scores have."""
 
 
 class TorchPrinter(Printer):
@@ -52,10 +55,12 @@ class TorchPrinter(Printer):
 
     def filled(self, value: Constant) -> str:
         """A score that is the same for all pairs."""
-        return f"torch.full_like(s, {constant(value.value)[0]})"
+        return f"torch.full_like(s, {self.fresh(value)[0]})"
 
     def fresh(self, expression: Expression) -> tuple[str, int]:
         match expression:
+            case Constant(float(value)) if not self.double and LARGEST_SINGLE < abs(value) < inf:
+                return f"rounded({value!r}, s.dtype)", ATOM
             case Constant(value):
                 return constant(value)
             case Coordinate(side, name, kind):
@@ -112,7 +117,7 @@ class TorchPrinter(Printer):
 
     def in_double(self, expression: Expression) -> str:
         if isinstance(expression, Constant):
-            return self.place(expression, OR)
+            return constant(expression.value)[0]
         return f"{self.place(expression, ATOM)}.double()"
 
     def clamp(self, op: Op, arguments: tuple[Expression, ...]) -> str:

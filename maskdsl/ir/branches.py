@@ -1,0 +1,100 @@
+"""Branches that are not taken, for automatic differentiation: what torch code is generated from.
+
+Zero goes into the branch that `a if c else b` does not take, and zero times an infinite slope is not a number. So the
+floats of such a branch are read where it is taken alone: `sqrt(x) if c else y` becomes `sqrt(x if c else 0.0) if c else
+y`. No value of the whole changes, and what goes wrong in a branch that is not taken ends at its own reads.
+"""
+
+from dataclasses import replace
+from math import isfinite
+
+from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, Read, Score, apply
+from maskdsl.ir.ops import Op, Type
+
+ZERO, HALF, ONE = Constant(0.0), Constant(0.5), Constant(1.0)
+LINEAR = frozenset({Op.ADD, Op.SUBTRACT, Op.NEGATE, Op.MINIMUM, Op.MAXIMUM, Op.SELECT})
+"""Operators whose derivatives are finite whatever their operands are."""
+
+
+def guard_branches(expression: Expression) -> Expression:
+    """The same values, and no gradient from branches that are not taken, nor from what `min` and `max` leave."""
+    return _guarded(expression, None)
+
+
+def _guarded(node: Expression, taken: Expression | None) -> Expression:
+    """The node with its floats read only where a condition holds, if there is one."""
+    match node:
+        case Score() | Coordinate(type=Type.FLOAT) | Read(type=Type.FLOAT):
+            return node if taken is None else apply(Op.SELECT, taken, node, ZERO)
+        case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)) if node.type is Type.FLOAT:
+            return _choice(condition, then, otherwise, taken)
+        case Apply(op=Op.MINIMUM | Op.MAXIMUM as op, arguments=(x, y)) if not has_finite_slopes(node):
+            return _extreme(op, x, y, taken)
+        case Apply(arguments=parts) if node.type is Type.FLOAT:
+            return replace(node, arguments=tuple(_guarded(part, taken) for part in parts))
+        case _:
+            return node
+
+
+def _choice(condition: Expression, then: Expression, otherwise: Expression, taken: Expression | None) -> Expression:
+    one = _branch(then, condition, taken)
+    return apply(Op.SELECT, condition, one, _branch(otherwise, apply(Op.NOT, condition), taken))
+
+
+def _branch(node: Expression, condition: Expression, taken: Expression | None) -> Expression:
+    if has_finite_slopes(node):
+        return _guarded(node, taken)
+    return _guarded(node, condition if taken is None else apply(Op.AND, taken, condition))
+
+
+def _extreme(op: Op, x: Expression, y: Expression, taken: Expression | None) -> Expression:
+    """The less or the greater of two, each beside a constant a branch; equal ones have equal shares."""
+    x_loses, y_loses = apply(Op.LESS, x, y), apply(Op.LESS, y, x)
+    if op is Op.MINIMUM:
+        x_loses, y_loses = y_loses, x_loses
+    if isinstance(x, Constant):
+        x, y, x_loses, y_loses = y, x, y_loses, x_loses
+    if isinstance(y, Constant):
+        return _choice(x_loses, y, x, taken)
+    shares = (
+        apply(
+            Op.MULTIPLY,
+            _choice(loses, ZERO, part, taken),
+            apply(Op.SELECT, loses, ZERO, apply(Op.SELECT, wins, ONE, HALF)),
+        )
+        for part, loses, wins in ((x, x_loses, y_loses), (y, y_loses, x_loses))
+    )
+    return apply(Op.ADD, *shares)
+
+
+def has_finite_slopes(expression: Expression) -> bool:
+    """Whether no derivative by a float that is read can be infinite or NaN, whatever is read."""
+    match expression:
+        case Apply(op=op, arguments=parts) if expression.type is Type.FLOAT and op is not Op.TO_FLOAT:
+            if op in LINEAR or (op is Op.MULTIPLY and any(map(_is_finite, parts))):
+                return all(map(has_finite_slopes, parts))
+            return not any(map(reads_float, parts))
+        case _:
+            return True
+
+
+def _is_finite(expression: Expression) -> bool:
+    """A factor that is so for all pairs."""
+    match expression:
+        case Constant(value=value):
+            return isfinite(value)
+        case Apply(op=op):
+            return op is Op.TO_FLOAT
+        case _:
+            return False
+
+
+def reads_float(expression: Expression) -> bool:
+    """Whether a derivative by something may be more than zero."""
+    match expression:
+        case Score() | Coordinate(type=Type.FLOAT) | Read(type=Type.FLOAT):
+            return True
+        case Apply(arguments=parts) if expression.type is Type.FLOAT:
+            return any(map(reads_float, parts))
+        case _:
+            return False
