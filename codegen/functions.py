@@ -14,6 +14,17 @@ def read(table, *indices):
     return table[tuple(index.clamp(0, size - 1) for index, size in zip(indices, table.shape, strict=True))]
 
 
+def read_open(table, *indices):
+    """`table[indices]`, NaN where a pair that attends leaves the table. Of others, nothing is known of some tables."""
+    indices = [torch.as_tensor(index, device=table.device) for index in indices]
+    inside = torch.ones((), dtype=torch.bool, device=table.device)
+    for index, size in zip(indices, table.shape, strict=True):
+        inside = inside & (index >= 0) & (index < size)
+    attends = getattr(table, "attends", None)
+    values = table[tuple(index.clamp(0, size - 1) for index, size in zip(indices, table.shape, strict=True))]
+    return torch.where(inside if attends is None else inside | ~attends, values, torch.nan)
+
+
 def nonzero(divisor):
     """One in place of zero, which only tokens without the divisor's coordinate have: integers trap on it."""
     return divisor.masked_fill(divisor == 0, 1)

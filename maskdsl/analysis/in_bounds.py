@@ -17,6 +17,7 @@ from maskdsl.analysis.witness import TooFine, Values, value_at, witness
 from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.errors.binding import ReadOutside
 from maskdsl.ir.candidates import bounded
+from maskdsl.ir.coordinates import trace
 from maskdsl.ir.expressions import FALSE, TRUE, Constant, Coordinate, Expression, Read, Side, apply, rebuild, walk
 from maskdsl.ir.mask import Clause, Computed, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
@@ -27,6 +28,8 @@ from maskdsl.ir.simplify import simplify
 
 BUDGET = 1 << 16
 """Boxes that one search may take when a pattern is bound: some tens of milliseconds."""
+
+NO_LIMIT = 1 << 62
 
 Places = Mapping[Side, tuple[Sequence, Space]]
 
@@ -83,8 +86,11 @@ def in_bounds(mask: MaskIR) -> MaskIR:
     return opened(mask, frozenset(read for read in still_open if read.type is Type.FLOAT))
 
 
+def where(found: Outside) -> str:
+    return f"for query {found.query} and key {found.key}" if found.key is not None else f"for token {found.query}"
+
+
 def diagnostic(question: Question, found: Outside) -> Diagnostic:
-    where = f"for query {found.query} and key {found.key}" if found.key is not None else f"for token {found.query}"
     return ReadOutside(
         span=question.index.span or question.read.span,
         name=question.read.input,
@@ -92,7 +98,7 @@ def diagnostic(question: Question, found: Outside) -> Diagnostic:
         high=found.reach.high,
         last=question.size - 1,
         value=found.value,
-        where=where,
+        where=where(found),
     )
 
 
@@ -202,6 +208,44 @@ def open_axes(mask: MaskIR, read: Read) -> Iterator[tuple[int, int]]:
 
 def inside(reach: Range, size: int) -> bool:
     return reach.low >= 0 and reach.high < size
+
+
+# What inputs decide
+
+
+def open_questions(mask: MaskIR) -> Iterator[Question]:
+    """Those that have no answer without inputs."""
+    return (each for each in questions(mask) if answer(mask, each, {}) is Verdict.OPEN)
+
+
+def inputs_of(mask: MaskIR, question: Question) -> frozenset[str]:
+    """The inputs that decide where an index leaves its table."""
+    names: set[str] = set()
+    parts = (question.index, *question.guards)
+    for side, (sequence, _) in question.places.items():
+        own = [node for each in parts for node in walk(each) if isinstance(node, Coordinate) and node.side is side]
+        behind = trace(sequence, own)
+        names |= behind.inputs
+        names |= {node.input for each in behind.expressions for node in walk(each) if isinstance(node, Read)}
+    names |= {node.input for each in parts for node in walk(each) if isinstance(node, Read)}
+    return frozenset(names & {each.name for each in mask.inputs})
+
+
+def known_inside(mask: MaskIR, question: Question, inputs: Mapping[str, Array]) -> bool:
+    """Whether an index is inside by the least and the greatest value of what it reads, whoever attends."""
+    cells = Cells(mask, question.places, {}, None, question.groups)
+    ranges: dict[Expression, Range] = {}
+
+    def taken(node: Expression) -> Expression | None:
+        if not isinstance(node, Read) or node.input not in inputs or not inputs[node.input].size:
+            return None
+        values = inputs[node.input]
+        leaf = Coordinate(Side.TOKEN, f"{node.input}[]")
+        ranges[leaf] = Range(int(values.min()), int(values.max()))
+        return leaf
+
+    index = rebuild(cells.of(question.index), taken)
+    return inside(expression_range(index, {**cells.ranges, **ranges}.__getitem__), question.size)
 
 
 # What is answered

@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from maskdsl.analysis.intervals import Array, Interval, point
+from maskdsl.analysis.intervals import Array, Interval, point, spoil
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +21,13 @@ class Table:
     values: Array
     bounds: Interval
     """All levels of all cells, flat."""
+    is_open: bool
+    """Whether what is outside is NaN."""
     first: Array
     """int64 [levels of axis 0, levels of axis 1, ...]: where a level's cells begin in `bounds`."""
 
     @staticmethod
-    def of(values: Array) -> "Table":
+    def of(values: Array, is_open: bool = False) -> "Table":
         depths = tuple(max(length - 2, 0).bit_length() + 1 for length in values.shape)
         lows, highs = {}, {}
         for level in product(*map(range, depths)):
@@ -39,10 +41,18 @@ class Table:
                 highs[level] = np.maximum.reduceat(highs[below], starts, axis=axis)
         first = np.cumsum([0] + [cells.size for cells in lows.values()])[:-1].reshape(depths)
         flat = Interval(*(np.concatenate([part.ravel() for part in parts.values()]) for parts in (lows, highs)))
-        return Table(values, flat, first)
+        return Table(values, flat, is_open, first)
 
     def read(self, *indices: Interval) -> Interval:
         """Indices out of bounds are moved to the border, as every backend does for pairs that don't attend."""
+        found = self.moved(*indices)
+        if not self.is_open:
+            return found
+        lengths = zip(indices, self.values.shape, strict=True)
+        outside = reduce(np.logical_or, ((index.low < 0) | (index.high >= length) for index, length in lengths))
+        return point(np.where(outside, np.nan, found.low)) if found.is_point else spoil(found, outside)
+
+    def moved(self, *indices: Interval) -> Interval:
         clipped = [
             point(np.clip(index.low, 0, length - 1))
             if index.is_point

@@ -5,7 +5,7 @@ do so too. Batch entries are taken apart only where something depends on the bat
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -203,11 +203,16 @@ def fix_tables(relation: Expression, inputs: Mapping[str, Array]) -> tuple[Expre
             for index, length in zip(node.indices, values.shape, strict=True)
         )
         rest = tuple(index for index in node.indices if not isinstance(index, Constant))
+        pairs = zip(node.indices, values.shape, strict=True)
+        if node.open and any(isinstance(each, Constant) and not 0 <= each.value < size for each, size in pairs):
+            return Constant(float("nan"))
         if not rest:
             return Constant(values[place].item())
-        text = f"{node.input}[{', '.join(str(each) if isinstance(each, int) else ':' for each in place)}]"
+        text = (
+            f"{node.input}{'?' * node.open}[{', '.join(str(each) if isinstance(each, int) else ':' for each in place)}]"
+        )
         if text not in tables:
-            tables[text] = Table.of(values[place])
-        return Read(text, rest, node.type)
+            tables[text] = Table.of(values[place], node.open)
+        return replace(node, input=text, indices=rest)
 
     return rebuild(relation, fix), tables

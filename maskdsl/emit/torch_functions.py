@@ -28,7 +28,17 @@ from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan, needed_names
 
-HELPERS = ("read", "nonzero", "rounded", "join", "integer_log2", "is_power_of_two", "random", "token_value")
+HELPERS = (
+    "read",
+    "read_open",
+    "nonzero",
+    "rounded",
+    "join",
+    "integer_log2",
+    "is_power_of_two",
+    "random",
+    "token_value",
+)
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 DTYPES = {Type.INT: "torch.int64", Type.FLOAT: "torch.float64", Type.BOOL: "torch.bool"}
 

@@ -76,7 +76,8 @@ class TorchPrinter(Printer):
                 return "s", ATOM
             case Read(name, indices, kind):
                 arguments = ", ".join([self.inputs[name], *(self.place(index, COMPARISON) for index in indices)])
-                return f"read({arguments})" + (self.cast if kind is Type.FLOAT else ""), ATOM
+                function = "read_open" if expression.open else "read"
+                return f"{function}({arguments})" + (self.cast if kind is Type.FLOAT else ""), ATOM
             case Apply(op, arguments):
                 return self.apply(op, arguments)
             case _:

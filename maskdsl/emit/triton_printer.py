@@ -255,6 +255,26 @@ class TritonPrinter(Printer):
 
     def read(self, expression: Read) -> str:
         """An element of a table."""
+        element = self.element(expression)
+        if not expression.open:
+            return element
+        return f"tl.where({self.is_inside(expression)}, {element}, float('nan'))"
+
+    def is_inside(self, expression: Read) -> str:
+        """That no index leaves the table, as far as static ranges do not show it."""
+        declared = self.mask.input(expression.input)
+        assert declared is not None
+        tests = []
+        for axis, (index, dimension) in enumerate(zip(expression.indices, declared.dimensions, strict=True)):
+            (low, high), size = self.range(index), dimension.size
+            text = self.place(index, COMPARISON)
+            tests += [f"({text} >= 0)"] if index != Batch() and low < 0 else []
+            name = f"{self.inputs[expression.input]}_size_{axis}"
+            tests += [f"({text} < {name})"] if size is not None and high >= size else []
+        return " & ".join(tests) or "True"
+
+    def element(self, expression: Read) -> str:
+        """An element of a table, of indices that are moved into it."""
         address = f"{self.inputs[expression.input]} + {self.table_place(expression)}"
         match expression.type:
             case Type.BOOL:

@@ -441,6 +441,18 @@ class EmptyPages(Diagnostic):
     help = "k and v are [pages, heads, page size, head dim]"
 
 
+class InputReadOutside(Diagnostic):
+    code = "E483"
+    message = "by its inputs, `{name}` is read outside its bounds: index {value}, and there are entries 0 to {last}"
+    label = "{value} {where}"
+    help = "keep it inside with `clamp(..., 0, {last})`, or let nobody attend there: what does not attend is not read"
+
+    name: str
+    value: int
+    last: int
+    where: str
+
+
 class PooledState(Diagnostic):
     code = "E454"
     message = "`{pattern}` pools keys, of which no routing state is kept"

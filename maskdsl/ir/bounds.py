@@ -6,6 +6,7 @@ ones, on arrays. A comparison of floats is possible where a NaN takes part, and 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from typing import NamedTuple
 
@@ -87,7 +88,7 @@ class Bounder:
 
     def read(self, expression: Read, indices: tuple[Bounds, ...]) -> Bounds:
         """The element itself where the index is the same for all pairs."""
-        element = Read(expression.input, tuple(index.low for index in indices), expression.type)
+        element = replace(expression, indices=tuple(index.low for index in indices))
         same = [equal(index.low, index.high) for index in indices if not index.is_point]
         low, high = self.anything(expression)
         return Bounds(chosen(same, element, low), chosen(same, element, high))

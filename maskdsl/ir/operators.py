@@ -1,6 +1,6 @@
 """What operators and expressions do to NumPy arrays: exact 64-bit integers, Python's floor semantics, 64-bit floats."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from typing import Any, assert_never
 
@@ -29,21 +29,29 @@ def apply_operator(op: Op, *operands: Array) -> Array:
 
 
 def evaluate(expression: Expression, leaf: Callable[[Leaf], Array], inputs: Mapping[str, Array]) -> Array:
-    """Elementwise on the arrays that `leaf` gives. An index out of bounds is moved to the border."""
+    """Elementwise on the arrays that `leaf` gives."""
     match expression:
         case Constant():
             return constant_array(expression)
         case Apply(op=op, arguments=arguments):
             return apply_operator(op, *(evaluate(argument, leaf, inputs) for argument in arguments))
         case Read(input=name, indices=indices, type=kind):
-            table = inputs[name]
-            places = (evaluate(index, leaf, inputs) for index in indices)
-            inside = (np.clip(place, 0, length - 1) for place, length in zip(places, table.shape, strict=True))
-            return np.asarray(table[tuple(inside)], dtype=DTYPES[kind])
+            return read(inputs[name], [evaluate(index, leaf, inputs) for index in indices], kind, expression.open)
         case Coordinate() | InSpace() | Head() | Batch() | Score():
             return leaf(expression)
         case _:
             assert_never(expression)
+
+
+def read(table: Array, indices: Iterable[Array], kind: Type, is_open: bool) -> Array:
+    """Elements of a table. An index out of bounds is moved to the border; the element is NaN if the read is open."""
+    places = list(zip(indices, table.shape, strict=True))
+    inside = tuple(np.clip(place, 0, length - 1) for place, length in places)
+    values = np.asarray(table[inside], dtype=DTYPES[kind])
+    if not is_open:
+        return values
+    outside = reduce(np.logical_or, ((place < 0) | (place >= length) for place, length in places))
+    return np.where(outside, np.nan, values)
 
 
 def integer_log2(x: Array) -> Array:

@@ -14,7 +14,7 @@ from maskdsl.errors import call as errors
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.checks import arguments
-from maskdsl.runtime.debugging import check_scores
+from maskdsl.runtime.debugging import check_reads, check_scores
 from maskdsl.runtime.decode import attend
 from maskdsl.runtime.flex import FlexParts, flex_parts
 from maskdsl.runtime.following import Following
@@ -72,7 +72,8 @@ class BaseAttention:
         are as none, and lengths beyond the keys that there is room for, which are cut. A `routing_state` keeps what
         routes need of the keys, and adds those that it does not know yet.
 
-        With `debug`, a score of a route that is NaN is an error; without, it is never selected. For calls with all
+        With `debug`, an index that leaves its table for a pair that attends is an error, on a GPU too and however long
+        it takes to see it, and so is a score of a route that is NaN; without, it is never selected. For calls with all
         queries, and slow: on the host.
         """
         q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
@@ -100,8 +101,10 @@ class BaseAttention:
             if layout != "declared":
                 raise AttnError(errors.LaidOutRoute(pattern=self.signature.pattern, span=self.signature.span))
             inputs = with_found(self.recipe, q, k, inputs)
-            if debug:
-                check_scores(self.recipe.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
+        if debug:
+            check_reads(self.recipe.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
+            check_scores(self.recipe.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
+        if self.signature.finds:
             passes = two_passes(self.recipe.bound(q.shape[2], k.shape[2]))
             if passes is not None:
                 return passes.attend(q, k, v, inputs)
@@ -146,7 +149,7 @@ class Attention(BaseAttention, Displayed):
     recipe: Bound
 
     def __init__(self, plan: KernelPlan, backend: str) -> None:
-        super().__init__(Bound(plan, backend))
+        super().__init__(Bound(plan, backend, checks_reads=True))
 
     @property
     def plan(self) -> KernelPlan:

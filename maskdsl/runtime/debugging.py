@@ -1,6 +1,6 @@
 """What `debug=True` adds to a call: the scores of routes are looked through for NaN, by their plain meaning."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -10,6 +10,7 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.errors import call as errors
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.nan_scores import nan_scores
+from maskdsl.runtime.recipes import Bound
 
 
 @_disable_dynamo  # as `torch.compiler.disable`, which takes a second to import, at the first call
@@ -30,6 +31,13 @@ def check_scores(mask: MaskIR, q: Tensor, k: Tensor, tensors: Iterable[Tensor]) 
     ]
     if found:
         raise AttnError(found[0])
+
+
+@_disable_dynamo
+def check_reads(recipe: Bound, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor]) -> None:
+    """Raises if a pair that attends reads outside a table. However long it takes, and waits for the device."""
+    recipe.check(q, k, v, tensors)
+    recipe.reads.check(tensors, q.shape[0], debug=True)
 
 
 def as_array(x: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":

@@ -65,7 +65,8 @@ class Following:
                 values = {**dict(self.values), **dict(zip(self.follow, lengths, strict=True))}
                 mask = settled(bind(self.program, self.pattern, values, self.heads, self.order))
                 warn(mask.cautions)
-                self.kept[lengths] = Bound(make_plan(mask, refine=self.refine, tune=self.tune), self.backend)
+                plan = make_plan(mask, refine=self.refine, tune=self.tune)
+                self.kept[lengths] = Bound(plan, self.backend, checks_reads=True)
             self.kept.move_to_end(lengths)
             while len(self.kept) > MOST_LENGTHS:
                 self.kept.popitem(last=False)

@@ -53,6 +53,8 @@ def attention(
     check_layout(recipe.plan, layout)
     given = recipe.plan.mask.given
     check_values(given, inputs[: len(given)])
+    if recipe.checks_reads:
+        recipe.reads.check(inputs, q.shape[0])
     return recipe.kernel(q, v).forward(q, k, v, inputs, layout, wants_lse)
 
 

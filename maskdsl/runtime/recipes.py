@@ -28,6 +28,7 @@ from maskdsl.runtime.finder import Finder
 from maskdsl.runtime.kept import Kept
 from maskdsl.runtime.kernel import Kernel
 from maskdsl.runtime.part_finder import PartFinder
+from maskdsl.runtime.reads import OpenReads
 from maskdsl.runtime.state import States
 from maskdsl.runtime.triton import serves
 
@@ -64,11 +65,15 @@ class Recipe(Protocol):
 class Bound:
     """A plan for a backend, or for "auto": kernels for calls on a GPU that they can serve, tiles for all others."""
 
-    def __init__(self, plan: KernelPlan, backend: str, routes: tuple[Found, ...] = ()) -> None:
+    def __init__(
+        self, plan: KernelPlan, backend: str, routes: tuple[Found, ...] = (), checks_reads: bool = False
+    ) -> None:
         self.plan = plan
         self.backend = backend
         self.routes = routes
         """What was found to make those of the inputs that have its names: a row for each query of the mask."""
+        self.checks_reads = checks_reads
+        """Whether calls ask for reads that bind left open: those of a mask as it was bound, not of one made of it."""
         self.handle = digest((plan, backend))
         mask = plan.mask
         self.signature = Signature(
@@ -93,7 +98,11 @@ class Bound:
         check_inputs(self.plan.mask.inputs, inputs, q)
 
     def bare(self) -> "Bound":
-        return Bound(self.plan, self.backend, self.routes)
+        return Bound(self.plan, self.backend, self.routes, self.checks_reads)
+
+    @cached_property
+    def reads(self) -> OpenReads:
+        return OpenReads(self.plan.mask)
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -146,7 +155,7 @@ class Bound:
         return self.kernels["triton"] if self.backend == "auto" and serves(q, v) else self.first
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Bound, (self.plan, self.backend, self.routes)
+        return Bound, (self.plan, self.backend, self.routes, self.checks_reads)
 
     def __deepcopy__(self, memo: object) -> "Bound":
         return self

@@ -1,0 +1,196 @@
+"""Tables whose indices inputs decide: errors of a call where the host sees them, and NaN where nobody does."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import maskdsl
+from maskdsl.diagnostics import AttnError
+from maskdsl.runtime import reads
+from maskdsl.runtime.reads import OpenReads
+
+BACKENDS = ["tiled", "reference"]
+N, WIDTH = 40, 6
+MODULE = maskdsl.parse(f"""
+pattern documents(n = {N}, w = {WIDTH}) {{
+    space tokens[n]
+    input document: int[tokens]
+    input bias: float[heads, w]
+    input gain: float[w]
+    attend causal and same(document)
+    score s + bias[head, q - k] * s
+    weight gain[q - k]
+}}
+pattern gates(n = 8) {{
+    space tokens[n]
+    input g: int[tokens]
+    input w: float[4]
+    attend causal and k.g != 9
+    score s + w[k.g]
+}}
+pattern by_table(n = 8) {{
+    space tokens[n]
+    input g: int[batch, tokens]
+    input w: bool[4]
+    attend w[k.g]
+}}
+pattern by_float(n = {N}) {{
+    space tokens[n]
+    input g: int[tokens]
+    input w: float[4]
+    attend w[k.g] < 9.0 or q == k
+}}
+pattern labels(n = 8) {{
+    space tokens[n]
+    input g: int[tokens]
+    input names: int[4]
+    coord c = names[g]
+    attend same(c)
+}}
+""")
+
+
+def vectors(n: int, heads: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 1, heads, n, 16, generator=generator, dtype=torch.float64)
+    return q, k, v
+
+
+def leaves() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    tables = [torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((2, WIDTH), (WIDTH,))]
+    return [x.requires_grad_() for x in (*vectors(N), *tables)]
+
+
+def documents(size: int) -> Tensor:
+    return torch.arange(N) // size
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, gain: Tensor, document: Tensor) -> Tensor:
+    """By the definition, with a table that is as long as any distance, NaN behind its end."""
+    apart = torch.arange(N)[:, None] - torch.arange(N)
+    attends = (apart >= 0) & (document[:, None] == document)
+    behind = torch.full((N - WIDTH,), torch.nan, dtype=torch.float64)
+    bias, gain = torch.cat([bias, behind.expand(2, -1)], dim=1), torch.cat([gain, behind])
+    place = torch.where(attends, apart, 0)
+    s = q @ k.transpose(-1, -2) / 4
+    s = torch.where(attends, s + bias[:, place] * s, -torch.inf)
+    p = torch.softmax(s, dim=-1) * torch.where(attends, gain[place], 0)
+    return p @ v
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_does_not_attend_is_not_read(backend: str) -> None:
+    """Documents are short enough: no error, no NaN, and no gradient from pairs that are outside of the table."""
+    attention = MODULE["documents"].bind(heads=2).compile(backend)
+    q, k, v, bias, gain = given = leaves()
+    expected = plain(*given, documents(WIDTH))
+    found = attention(q, k, v, document=documents(WIDTH), bias=bias, gain=gain, debug=True)
+    torch.testing.assert_close(found, expected)
+    slopes = torch.randn_like(expected)
+    for one, other in zip(
+        torch.autograd.grad(found, given, slopes), torch.autograd.grad(expected, given, slopes), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_where_nobody_sees_it_a_read_outside_is_nan(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenReads, "check", lambda *_: None)
+    attention = MODULE["documents"].bind(heads=2).compile(backend)
+    q, k, v, bias, gain = (x.detach() for x in leaves())
+    found = attention(q, k, v, document=documents(8), bias=bias, gain=gain)
+    expected = plain(q, k, v, bias, gain, documents(8))
+    assert expected.isnan().any(dim=-1)[0, 0].nonzero().flatten().tolist()[:4] == [6, 7, 14, 15]
+    torch.testing.assert_close(found, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_tiles_and_kernels_agree_on_what_is_nan(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No comparison with it holds, so that nobody but the token itself attends there."""
+    monkeypatch.setattr(OpenReads, "check", lambda *_: None)
+    q, k, v = vectors(N)
+    g, w = torch.arange(N) % 7 - 1, torch.tensor([1.0, 20.0, 2.0, 30.0])
+    attends = torch.isin(g, torch.tensor([0, 2])) | torch.eye(N, dtype=torch.bool)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=attends)
+    mask = MODULE["by_float"].bind(heads=2)
+    torch.testing.assert_close(mask.compile(backend)(q, k, v, g=g, w=w), expected)
+    for block in ((1, 1), (8, 3)):
+        tiles = mask.tiles(block=block, g=g.numpy(), w=w.numpy()).classes()
+        assert (tiles > 0).sum() >= attends.sum() / (block[0] * block[1])
+    assert ((mask.tiles(block=(1, 1), g=g.numpy(), w=w.numpy()).classes() == 2) == attends.numpy()).all()
+
+
+def call(name: str, **given: Any) -> Tensor:
+    q, k, v = vectors(8)
+    found: Tensor = MODULE[name].bind(heads=2).compile()(q, k, v, **given)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "g", "others", "says"),
+    [
+        ("gates", [0, 1, 2, 3, -1, 0, 0, 0], {"w": torch.zeros(4)}, "index -1.*0 to 3.*and key 4.*`g` holds -1 to 3"),
+        ("gates", [0, 1, 2, 3, 3, 0, 7, 0], {"w": torch.zeros(4)}, "index 7.*0 to 3.*and key 6.*`g` holds 0 to 7"),
+        ("by_table", [[0, 1, 2, 3, 4, 0, 0, 0]], {"w": torch.ones(4) > 0}, "index 4.*and key 4"),
+        ("labels", [0, 1, 2, 3, 4, 0, 0, 0], {"names": torch.arange(4)}, "index 4.*for token 4"),
+    ],
+)
+def test_values_that_lead_outside(name: str, g: list[Any], others: dict[str, Tensor], says: str) -> None:
+    q, k, v = vectors(8)
+    attention = MODULE[name].bind(heads=2).compile()
+    given = {"g": torch.tensor(g), **others}
+    for debug in (False, True):
+        with pytest.raises(AttnError, match="(?s)E483.*" + says):
+            attention(q, k, v, **given, debug=debug)
+    assert attention(q, k, v, **{**given, "g": given["g"].clamp(0, 3)}).isfinite().all()
+
+
+def test_values_of_tokens_that_nobody_attends_may_be_any() -> None:
+    """The pattern leaves tokens of the number 9 out."""
+    g = torch.tensor([0, 1, 9, 3, 9, 0, 0, 0])
+    assert call("gates", g=g, w=torch.randn(4)).isfinite().all()
+
+
+def test_tensors_that_passed_are_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    known = reads.known_inside
+    monkeypatch.setattr(reads, "known_inside", lambda *all: looked.append("") or known(*all))
+    attention = MODULE["gates"].bind(n=9, heads=2).compile()
+    q, k, v = vectors(9)
+    g, w = torch.zeros(9, dtype=torch.int32), torch.zeros(4)
+    for _ in range(3):
+        attention(q, k, v, g=g, w=w)
+    assert len(looked) == 1
+    g[3] = 2
+    attention(q, k, v, g=g, w=w)
+    assert len(looked) == 2
+    g[3] = 4
+    for _ in range(2):
+        with pytest.raises(AttnError, match="E483"):
+            attention(q, k, v, g=g, w=w)
+
+
+def test_debugging_looks_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "BUDGET", 0)
+    attention = MODULE["documents"].bind(n=39, heads=2).compile()
+    q, k, v = vectors(39)
+    given = {"document": documents(8)[:39], "bias": torch.zeros(2, WIDTH), "gain": torch.ones(WIDTH)}
+    assert attention(q, k, v, **given).isnan().any()
+    with pytest.raises(AttnError, match="E483"):
+        attention(q, k, v, **given, debug=True)
+
+
+def test_reads_that_are_proved_cost_nothing() -> None:
+    text = """pattern p(n = 64, w = 9) {
+        space tokens[n]
+        input document: int[tokens]
+        input bias: float[w]
+        attend backward(w) and causal and same(document)
+        score s + bias[q - k]
+    }"""
+    attention = maskdsl.parse(text)["p"].bind().compile()
+    assert "read_open" not in attention.source
+    assert "read_open" in MODULE["documents"].bind(heads=2).compile().source
