@@ -1,5 +1,6 @@
 """Mask to one frozen `KernelPlan`: all that a generator may choose. Imports `ir`; read by `emit` and `runtime`."""
 
+import builtins
 import keyword
 import re
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,8 @@ RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "devic
     *("read", "nonzero", "rounded", "join", "random", "integer_log2", "is_power_of_two")
 }
 """Names that generated functions use themselves."""
+OF_PYTHON = frozenset({"_", *keyword.kwlist, *dir(builtins)})
+"""Names that Python gives no function, or that mean something in each; `_` is what takes unused arguments."""
 HEAVY_OPERATIONS = 16
 """More different operations on a pair hold registers that the largest tiles need."""
 LIGHT_OPERATIONS = 8
@@ -315,8 +318,8 @@ def identifier(name: str) -> str:
 
 def unused(name: str, taken: Iterable[str]) -> str:
     """`name`, or with the first number behind it that makes it free."""
-    occupied = set(taken)
-    if name not in occupied and not keyword.iskeyword(name):
+    occupied = {*taken, *OF_PYTHON}
+    if name not in occupied:
         return name
     number = 2
     while f"{name}_{number}" in occupied:

@@ -7,7 +7,7 @@ from typer import Context, Exit, Option, Typer
 
 from maskdsl import __version__
 from maskdsl.cli import completions, files, looks, orders
-from maskdsl.cli.consoles import print_error, warnings_shown
+from maskdsl.cli.consoles import Commands, print_error, warnings_shown
 from maskdsl.cli.options import (
     DEFAULT_HEADS,
     Backward,
@@ -34,6 +34,7 @@ from maskdsl.errors.command import OnlyInTerminals
 from maskdsl.errors.pictures import NeedsOut
 
 app = Typer(
+    cls=Commands,
     help="Attention patterns as text: check, draw, measure, compile and run them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -3,13 +3,15 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
+from click import ClickException, Context
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from typer.core import TyperGroup
 
 from maskdsl.diagnostics import AttnError, AttnWarning, Caution, render
-from maskdsl.text import printable_lines
+from maskdsl.text import printable, printable_lines
 from maskdsl.view.errors import coloured_error
 
 
@@ -21,6 +23,27 @@ class Safe(Console):
             text = segment.text
             known = segment.control or text.isprintable()
             yield segment if known else Segment(printable_lines(text), segment.style)
+
+
+class Commands(TyperGroup):
+    """Commands that tell what is wrong with their words as harmlessly as everything else."""
+
+    def make_context(self, *words: Any, **settings: Any) -> Context:
+        with _harmless():
+            return super().make_context(*words, **settings)
+
+    def invoke(self, ctx: Context) -> Any:
+        with _harmless():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    try:
+        yield
+    except ClickException as error:
+        error.message = printable(error.message)
+        raise
 
 
 def output() -> Console:

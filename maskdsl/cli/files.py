@@ -155,8 +155,8 @@ def settle(source: Source, path: str, text: str, check: bool, diff: bool) -> Non
 def write(path: str, text: str) -> None:
     try:
         Path(path).write_bytes(text.encode())
-    except OSError as error:
-        raise AttnError(NotWritten(file=path, reason=error.strerror or str(error))) from None
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        raise AttnError(NotWritten(file=path, reason=getattr(error, "strerror", None) or str(error))) from None
 
 
 def print_difference(source: Source, text: str) -> None:

@@ -63,8 +63,8 @@ def picture(wanted: Wanted, out: str) -> None:
         Path(out).write_bytes(writer(scene))
     except ImportError:
         raise AttnError(errors.NoPillow()) from None
-    except OSError as error:
-        raise AttnError(NotWritten(file=out, reason=error.strerror or str(error))) from None
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        raise AttnError(NotWritten(file=out, reason=getattr(error, "strerror", None) or str(error))) from None
 
 
 def drawn_scene(wanted: Wanted) -> Scene:

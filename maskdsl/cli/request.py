@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +127,7 @@ def read_arrays(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
             raise AttnError(errors.NotAnInput(text=text))
         try:
             loaded = np.load(Path(file), allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, MemoryError, BadZipFile) as error:
             reason = (
                 error.strerror if isinstance(error, OSError) else None
             ) or "it is no array as numpy.save writes it"

@@ -70,8 +70,9 @@ def read_header(file: str) -> tuple[dict[str, Any], int]:
             header = stream.read(length)
         with safe_open(file, framework="np"):
             pass
-    except OSError as error:
-        raise AttnError(errors.UnreadableTensors(file=file, reason=error.strerror or str(error))) from None
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AttnError(errors.UnreadableTensors(file=file, reason=reason)) from None
     except SafetensorError as error:
         raise AttnError(errors.UnreadableTensors(file=file, reason=str(error).lower())) from None
     entries = json.loads(header)
