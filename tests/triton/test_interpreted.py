@@ -43,6 +43,10 @@ def test_gradients_of_inputs(part: int) -> None:
     assert last_line("input_gradients", part, 3) == "agreed"
 
 
+def test_reads_that_inputs_decide() -> None:
+    assert last_line("open_reads") == "agreed"
+
+
 def test_gradients_through_routes() -> None:
     assert last_line("route_gradients") == "agreed"
 

@@ -1,0 +1,40 @@
+"""Run in a process of its own, with TRITON_INTERPRET=1: kernels that read tables where inputs decide the index.
+
+NaN in rows that read outside, and no trace of it in others. Prints `agreed` at the end; whatever differs raises.
+"""
+
+import torch
+
+import maskdsl
+from maskdsl.runtime.reads import OpenReads
+from tests.runtime.test_open_reads import MODULE, documents, leaves, plain, vectors
+
+
+def check_documents(attention: maskdsl.Attention, size: int) -> None:
+    """Against the definition; gradients where documents are as short as the tables."""
+    q, k, v, bias, gain = given = leaves()
+    found = attention(q, k, v, document=documents(size), bias=bias, gain=gain)
+    expected = plain(*given, documents(size))
+    torch.testing.assert_close(found, expected, equal_nan=True)
+    if not expected.isnan().any():
+        pairs = zip(torch.autograd.grad(found.sum(), given), torch.autograd.grad(expected.sum(), given), strict=True)
+        for one, other in pairs:
+            torch.testing.assert_close(one, other)
+
+
+def check_relation() -> None:
+    """Whoever would attend by an element that is not there does not."""
+    q, k, v = vectors(40)
+    g, w = torch.arange(40) % 7 - 1, torch.tensor([1.0, 20.0, 2.0, 30.0])
+    attends = torch.isin(g, torch.tensor([0, 2])) | torch.eye(40, dtype=torch.bool)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=attends)
+    torch.testing.assert_close(MODULE["by_float"].bind(heads=2).compile("triton")(q, k, v, g=g, w=w), expected)
+
+
+if __name__ == "__main__":
+    OpenReads.check = lambda *_: None  # type: ignore[assignment]  # tensors of a GPU are not looked at either
+    attention = MODULE["documents"].bind(heads=2).compile("triton")
+    for size in (6, 8):
+        check_documents(attention, size)
+    check_relation()
+    print("agreed")
