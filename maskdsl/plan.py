@@ -265,6 +265,8 @@ def needed_names(sequence: Sequence, names: Iterable[str], space: str | None = N
     ordered: dict[str, None] = {}
 
     def visit(name: str) -> None:
+        if name in ordered:
+            return
         definition = sequence.definition(name)
         for owner, source in definition.sources if definition is not None else ():
             if isinstance(source, Computed) and space in (None, owner):

@@ -1,7 +1,9 @@
 """Data goes one way and imports the other: the contracts of pyproject.toml, and what is imported at the start."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,21 @@ def test_contracts_are_kept():
     ended = run(LINT, "--no-cache")
     assert ended.returncode == 0, ended.stdout
     assert "0 broken" in ended.stdout
+
+
+STEPS = {"bind", "bind_stack", "settled"}
+"""Binding and ordering, which are two steps of one function."""
+
+
+def test_only_one_module_binds_and_orders():
+    importing = set()
+    for path in Path("maskdsl").rglob("*.py"):
+        imports = (each for each in ast.walk(ast.parse(path.read_text())) if isinstance(each, ast.ImportFrom))
+        if any(STEPS & {name.name for name in each.names} for each in imports):
+            importing.add(str(path))
+    counting = {"maskdsl/analysis/growth.py"}  # pairs, of which there are as many in every order
+    inside = {"maskdsl/bind/__init__.py", "maskdsl/bind/stack.py"}
+    assert importing == {"maskdsl/orders/binding.py"} | counting | inside
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ the limits over a block of tokens are those at its first or last one, because ea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from maskdsl.ir.expressions import TRUE, Apply, Constant, Coordinate, Expression, Head, Side, apply, rebuild, walk
+from maskdsl.ir.coordinates import behind
+from maskdsl.ir.expressions import TRUE, Apply, Constant, Coordinate, Expression, Head, Side, apply, rebuild, size, walk
 from maskdsl.ir.mask import Computed, MaskIR, Sequence
 from maskdsl.ir.ops import Op, Type
 
@@ -63,34 +63,47 @@ def closed_limits(mask: MaskIR, side: Side) -> Limits | None:
 
 def over_indices(mask: MaskIR) -> Expression:
     """The relation with every coordinate as an expression over indices. Raises `NoClosedForm`."""
-    if sum(1 for _ in islice(walk(mask.relation), MOST_NODES + 1)) > MOST_NODES:
+    if size(mask.relation) > MOST_NODES:
         raise NoClosedForm
-    sequences = {Side.QUERY: mask.queries, Side.KEY: mask.keys}
+    read = [node for node in walk(mask.relation) if isinstance(node, Coordinate)]
+    found = {
+        side: over_index(sequence, side, [node for node in read if node.side is side])
+        for side, sequence in ((Side.QUERY, mask.queries), (Side.KEY, mask.keys))
+    }
 
     def index(node: Expression) -> Expression | None:
-        return of_index(sequences[node.side], node) if isinstance(node, Coordinate) else None
+        return found[node.side][node.name] if isinstance(node, Coordinate) else None
 
-    return rebuild(mask.relation, index)
+    relation = rebuild(mask.relation, index)
+    if size(relation) > MOST_NODES:
+        raise NoClosedForm
+    return relation
 
 
-def of_index(sequence: Sequence, node: Coordinate) -> Expression:
-    """A coordinate of one side over its index. Raises `NoClosedForm` where an order, an input or a grid has a say."""
+def over_index(sequence: Sequence, side: Side, read: Iterable[Coordinate]) -> dict[str, Expression]:
+    """These coordinates and those that they need, over the index of their token. Raises `NoClosedForm`."""
+    found: dict[str, Expression] = {}
+    for name in behind(sequence, read):
+        found[name] = of_index(sequence, side, name, found)
+        if size(found[name]) > MOST_NODES:
+            raise NoClosedForm
+    return found
+
+
+def of_index(sequence: Sequence, side: Side, name: str, known: Mapping[str, Expression]) -> Expression:
+    """A coordinate over its index, through those before it. No order, input or grid may have a say."""
     if len(sequence.spaces) > 1 or any(sequence.order):
         raise NoClosedForm
     (space,) = sequence.spaces
-    definition = sequence.definition(node.name)
+    definition = sequence.definition(name)
     if definition is None:
-        if node.name != "i" and len(space.axes) > 1:
+        if name != "i" and len(space.axes) > 1:
             raise NoClosedForm
-        return Coordinate(node.side, "i")
+        return Coordinate(side, "i")
     ((_, source),) = definition.sources
     if not isinstance(source, Computed) or definition.type is not Type.INT:
         raise NoClosedForm
-
-    def inner(part: Expression) -> Expression | None:
-        return of_index(sequence, Coordinate(node.side, part.name, part.type)) if isinstance(part, Coordinate) else None
-
-    return rebuild(source.value, inner)
+    return rebuild(source.value, lambda part: known[part.name] if isinstance(part, Coordinate) else None)
 
 
 class Solver:

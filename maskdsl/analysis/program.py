@@ -81,10 +81,15 @@ def compile_program(
     def number_of(action: Action, *slots: int) -> int:
         return numbers.setdefault((action, slots), len(numbers))
 
+    slots: dict[Expression, int] = {}
+
     def slot(node: Expression) -> int:
-        known = column(node)
-        if known is not None:
-            return number_of(known)
+        if node not in slots:
+            known = column(node)
+            slots[node] = fresh(node) if known is None else number_of(known)
+        return slots[node]
+
+    def fresh(node: Expression) -> int:
         match node:
             case Apply(op=Op.AND | Op.OR as op, arguments=(first, *rest)):  # in pairs, so that few slots stay alive
                 number = slot(first)

@@ -4,11 +4,11 @@ Bounds of a column are exact, however wild its expression, so a relation is firs
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from maskdsl.analysis.program import Column, Program, compile_program
 from maskdsl.analysis.tables import Table
-from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, InSpace, Read, Side, apply, children
+from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, InSpace, Side, apply, children, rebuild
 from maskdsl.ir.ops import Op
 
 ZERO = Constant(0)
@@ -42,12 +42,12 @@ def separate(relation: Expression, tables: Mapping[str, Table]) -> Separation:
 
 @dataclass(frozen=True, slots=True)
 class SideTable:
-    """Which sides an expression reads, for every node that was entered, by its identity."""
+    """Which sides an expression reads, for every node that was entered."""
 
-    known: dict[int, frozenset[Side]] = field(default_factory=dict)
+    known: dict[Expression, frozenset[Side]] = field(default_factory=dict)
 
     def of(self, expression: Expression) -> frozenset[Side]:
-        return self.known[id(expression)]
+        return self.known[expression]
 
     def enter(self, expression: Expression) -> Expression:
         """Its children have been entered before."""
@@ -56,21 +56,18 @@ class SideTable:
                 sides = frozenset({side})
             case _:
                 sides = frozenset[Side]().union(*map(self.of, children(expression)))
-        self.known[id(expression)] = sides
+        self.known[expression] = sides
         return expression
 
 
 def rewrite(expression: Expression, sides: SideTable) -> Expression:
     """Applies both laws bottom-up."""
-    match expression:
-        case Apply(arguments=parts):
-            node = sides.enter(replace(expression, arguments=tuple(rewrite(part, sides) for part in parts)))
-            assert isinstance(node, Apply)
-            return split_congruence(node, sides) or group_by_side(node, sides) or node
-        case Read(indices=parts):
-            return sides.enter(replace(expression, indices=tuple(rewrite(part, sides) for part in parts)))
-        case _:
-            return sides.enter(expression)
+
+    def rewritten(node: Expression) -> Expression | None:
+        sides.enter(node)
+        return (split_congruence(node, sides) or group_by_side(node, sides)) if isinstance(node, Apply) else None
+
+    return rebuild(expression, rewritten)
 
 
 def split_congruence(expression: Apply, sides: SideTable) -> Expression | None:

@@ -13,7 +13,6 @@ from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.analysis.devices import find_device
 from maskdsl.analysis.stats import Stats, stats
 from maskdsl.analysis.tiles import tiles
-from maskdsl.bind import bind
 from maskdsl.diagnostics import warn
 from maskdsl.display import Displayed
 from maskdsl.ir.candidates import unscored
@@ -24,7 +23,7 @@ from maskdsl.ir.layers import find_in_mask
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.ir.routes import Rank
 from maskdsl.ir.routing import find
-from maskdsl.orders import BestOrder, best_order, settled
+from maskdsl.orders import BestOrder, best_order, bind_mask
 from maskdsl.prediction import Prediction, predict_mask
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
@@ -84,7 +83,7 @@ class Pattern(Displayed):
         and warns of what is odd (`AttnWarning`).
         """
         whole = Heads(heads, key_heads, first_head, local_heads)
-        mask = Mask(self, settled(bind(self.program, self.name, parameters, heads=whole, order=order)))
+        mask = Mask(self, bind_mask(self.program, self.name, parameters, whole, order))
         warn(mask.ir.cautions)
         return mask
 
@@ -222,7 +221,7 @@ class Mask(Displayed):
     def with_order(self, order: str) -> Mask:
         """The same mask in another layout; see `Pattern.bind`."""
         program, name, parameters = self.pattern.program, self.name, dict(self.ir.parameters)
-        return Mask(self.pattern, settled(bind(program, name, parameters, self.ir.whole or self.heads, order)))
+        return Mask(self.pattern, bind_mask(program, name, parameters, self.ir.whole or self.heads, order))
 
     def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> Attention:
         """The callable. Backends: `"triton"`, `"tiled"`, `"reference"`; `"auto"` goes by the device of the queries.

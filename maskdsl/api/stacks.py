@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
@@ -10,13 +10,12 @@ from numpy.typing import ArrayLike
 from maskdsl.analysis.devices import find_device
 from maskdsl.analysis.stack_stats import StackStats, stack_stats
 from maskdsl.api.patterns import Mask, Pattern, arrays_of, parameter_texts
-from maskdsl.bind import bind_stack
 from maskdsl.diagnostics import warn
 from maskdsl.display import Displayed
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Input
 from maskdsl.ir.stack import StackIR
-from maskdsl.orders import settled
+from maskdsl.orders import bind_layers
 from maskdsl.prediction import StackPrediction, predict_stack
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import StackDeclaration
@@ -61,7 +60,7 @@ class Stack:
         Raises `AttnError` with everything that is wrong.
         """
         whole = Heads(heads, key_heads, first_head, local_heads)
-        bound = BoundStack.of(self, bind_stack(self.program, self.name, parameters, whole))
+        bound = BoundStack.of(self, bind_layers(self.program, self.name, parameters, whole))
         warn(bound.ir.cautions)
         return bound
 
@@ -85,7 +84,6 @@ class BoundStack(Displayed):
     @staticmethod
     def of(stack: Stack, ir: StackIR) -> BoundStack:
         patterns = stack.program.patterns
-        ir = replace(ir, different=tuple(map(settled, ir.different)))
         masks = (Mask(Pattern(stack.program, patterns[mask.name]), mask) for mask in ir.different)
         return BoundStack(stack, ir, tuple(masks))
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.text import Text
 
 from maskdsl.api import Module, Stack
-from maskdsl.bind import bind, bind_stack
 from maskdsl.cli.consoles import note, output, print_error, print_warning
 from maskdsl.diagnostics import AttnError, Caution, Diagnostic, render
 from maskdsl.errors.command import NotWritten
+from maskdsl.orders import check_defaults
 from maskdsl.source import Source
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import LARGEST_TEXT, parse
@@ -94,12 +94,12 @@ def checked(path: str, heads: int) -> Checked:
             continue
         stack = isinstance(found, Stack)
         try:
-            made = (bind_stack if stack else bind)(program, name, {}, heads)
+            said = check_defaults(program, name, heads)
         except AttnError as mistakes:
             wrong |= dict.fromkeys(mistakes.diagnostics)
         else:
             (stacks if stack else patterns).append(name)
-            cautions |= {(each.code, each.span): each for each in made.cautions}
+            cautions |= {(each.code, each.span): each for each in said}
     whole = AttnError(*wrong) if wrong else None
     return Checked(path, tuple(patterns), tuple(stacks), unbound, whole, tuple(cautions.values()))
 

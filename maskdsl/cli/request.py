@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from maskdsl.analysis.devices import DEVICES, Device, find_device
 from maskdsl.analysis.variants import Part
 from maskdsl.api import BoundStack, Mask, Module, Pattern, Stack, load
-from maskdsl.bind import bind, bind_stack
 from maskdsl.cli.values import read_value
 from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name, warn
 from maskdsl.errors import command as errors
 from maskdsl.ir.inputs import batch_entries, layer_inputs, relation_inputs
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.stack import StackIR
-from maskdsl.orders import settled
+from maskdsl.orders import bind_layers, bind_mask
 from maskdsl.orders.layouts import layout_text, own_layout
 from maskdsl.synthetic import shape_of, synthetic_inputs
 from maskdsl.view.show import written
@@ -40,7 +39,7 @@ class Request:
     def bind(self, heads: int, order: str | None = None) -> Mask:
         """`order` is as in `order_words`. None: as the pattern says."""
         words = None if order is None else order_words(order)
-        mask = settled(bind(self.pattern.program, self.pattern.name, self.values, heads, words))
+        mask = bind_mask(self.pattern.program, self.pattern.name, self.values, heads, words)
         warn(mask.cautions)
         return Mask(self.pattern, mask)
 
@@ -53,7 +52,7 @@ class StackRequest:
     values: Mapping[str, object]
 
     def bind(self, heads: int) -> BoundStack:
-        bound = BoundStack.of(self.stack, bind_stack(self.stack.program, self.stack.name, self.values, heads))
+        bound = BoundStack.of(self.stack, bind_layers(self.stack.program, self.stack.name, self.values, heads))
         warn(bound.ir.cautions)
         return bound
 

@@ -1,6 +1,6 @@
 """Which coordinates a Triton kernel computes from the index and which it reads from tables, and the code for both."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -10,10 +10,10 @@ from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
 from maskdsl.emit.torch_functions import coordinate_function
 from maskdsl.emit.triton_printer import FUNCTIONS
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, InSpace, Read, Side, substitute, walk
-from maskdsl.ir.mask import Computed, Input, Sequence
+from maskdsl.ir.mask import Computed, CoordinateDefinition, CoordinateSource, Input, Sequence
 from maskdsl.ir.ops import Type
 from maskdsl.ir.ranges import INT32, Leaf, Range, mask_leaf
-from maskdsl.plan import KernelPlan, coordinate_names, needed_names, unused
+from maskdsl.plan import KernelPlan, coordinate_names, unused
 
 PARTS = ("forward", "backward", "device_tiles", "decode", "triton_functions")
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
@@ -83,30 +83,39 @@ class KernelNames:
     def needed(self, side: Side, expressions: Iterable[Expression]) -> tuple[str, ...]:
         """Coordinates of one side that expressions read, each behind those that it is computed from."""
         found: dict[str, None] = {}
-        for name in plain_names(expressions, side):
-            for each in self.behind(side, name):
-                found.setdefault(each)
-        return tuple(found)
 
-    def behind(self, side: Side, name: str) -> Iterator[str]:
-        value = self.value(side, name)
-        if self.axis(side, name) is not None:
-            yield "i"
-        for other in coordinate_names([value], side) if value is not None else ():
-            yield from self.behind(side, other)
-        yield name
+        def visit(name: str) -> None:
+            if name in found:
+                return
+            if self.axis(side, name) is not None:
+                found.setdefault("i")
+            value = self.value(side, name)
+            for other in coordinate_names([value], side) if value is not None else ():
+                visit(other)
+            found.setdefault(name)
+
+        for name in plain_names(expressions, side):
+            visit(name)
+        return tuple(found)
 
     def value(self, side: Side, name: str) -> Expression | None:
         """The coordinate in terms of others, if the kernel computes it from them."""
-        definition = self.sequence(side).definition(name)
-        if definition is None or not is_arithmetic(self.sequence(side), name):
-            return None
-        ((space, source),) = definition.sources
-        assert isinstance(source, Computed)
-        inside: dict[Expression, Expression] = {
-            node: Constant(node.space == space) for node in walk(source.value) if isinstance(node, InSpace)
-        }
-        return of_side(substitute(source.value, inside), side)
+        return self.values[side].get(name)
+
+    @cached_property
+    def values(self) -> dict[Side, dict[str, Expression]]:
+        """The coordinates of either side that the kernel computes from others."""
+        found: dict[Side, dict[str, Expression]] = {}
+        for side in LETTERS:
+            names = self.arithmetic[side]
+            definitions = [each for each in self.sequence(side).coordinates if each.name in names]
+            found[side] = {each.name: own_value(each, side) for each in definitions}
+        return found
+
+    @cached_property
+    def arithmetic(self) -> dict[Side, frozenset[str]]:
+        """The coordinates of either side that follow from the index."""
+        return {side: arithmetic_names(self.sequence(side)) for side in LETTERS}
 
     def kind(self, side: Side) -> str:
         """`token` in self-attention, where both sides share everything; else `query` or `key`."""
@@ -115,7 +124,7 @@ class KernelNames:
     def axis(self, side: Side, name: str) -> str | None:
         """An axis of a row-major grid from the index: its step and its length are arguments of the kernel."""
         sequence = self.sequence(side)
-        if name == "i" or sequence.definition(name) is not None or not is_arithmetic(sequence, name):
+        if name == "i" or sequence.definition(name) is not None or name not in self.arithmetic[side]:
             return None
         (space,) = sequence.spaces
         number = [axis.name for axis in space.axes].index(name)
@@ -159,7 +168,7 @@ class KernelNames:
         found: dict[tuple[str, str], Table] = {}
         for side in LETTERS:
             for name in self.needed(side, self.plan.pair_expressions):
-                if not is_arithmetic(self.sequence(side), name):
+                if name not in self.arithmetic[side]:
                     kind = self.kind(side)
                     text = unused(f"{kind}_{self.plan.identifiers[name]}", {*self.taken, *self.numbers})
                     found.setdefault((kind, name), Table(kind, name, text, self.dtype(side, name)))
@@ -244,18 +253,34 @@ def plain_names(expressions: Iterable[Expression], side: Side) -> tuple[str, ...
     return tuple(sorted({node.name for node in nodes if isinstance(node, Coordinate) and node.side is side}))
 
 
-def is_arithmetic(sequence: Sequence, name: str) -> bool:
-    """The coordinate follows from the index: nothing is laid out anew, and no input, curve or other space has a say."""
-    if any(sequence.order) or (len(sequence.spaces) > 1 and name != "i"):
+def arithmetic_names(sequence: Sequence) -> frozenset[str]:
+    """Coordinates that follow from the index: nothing is laid out anew, and no input, curve or space has a say."""
+    if any(sequence.order):
+        return frozenset()
+    if len(sequence.spaces) > 1:
+        return frozenset({"i"})
+    names = {"i", *(axis.name for space in sequence.spaces for axis in space.axes)}
+    for definition in sequence.coordinates:  # those that others read come first
+        if definition.type is Type.INT and all(follows(source, names) for _, source in definition.sources):
+            names.add(definition.name)
+    return frozenset(names)
+
+
+def follows(source: CoordinateSource, names: set[str]) -> bool:
+    """These coordinates alone decide it."""
+    if not isinstance(source, Computed) or any(isinstance(node, Read) for node in walk(source.value)):
         return False
-    for each in needed_names(sequence, [name]):
-        definition = sequence.definition(each)
-        for _, source in definition.sources if definition is not None else ():
-            if not isinstance(source, Computed) or definition is None or definition.type is not Type.INT:
-                return False
-            if any(isinstance(node, Read) for node in walk(source.value)):
-                return False
-    return True
+    return names.issuperset(coordinate_names([source.value], Side.TOKEN))
+
+
+def own_value(definition: CoordinateDefinition, side: Side) -> Expression:
+    """A coordinate of the only space in terms of others, on one side."""
+    ((space, source),) = definition.sources
+    assert isinstance(source, Computed)
+    inside: dict[Expression, Expression] = {
+        node: Constant(node.space == space) for node in walk(source.value) if isinstance(node, InSpace)
+    }
+    return of_side(substitute(source.value, inside), side)
 
 
 def space_bounds(sequence: Sequence, name: str) -> tuple[int, int]:

@@ -84,10 +84,14 @@ class TritonPrinter(Printer):
         self.axes = axes
         self.places = places or {}
         self.double = relation
+        self.ranges: dict[Expression, Range] = {}
+        self.wide: dict[Expression, bool] = {}
         self.float = "tl.float64" if relation else "s.dtype"
 
     def range(self, expression: Expression) -> Range:
-        return expression_range(expression, self.leaf)
+        if expression not in self.ranges:
+            self.ranges[expression] = expression_range(expression, self.leaf)
+        return self.ranges[expression]
 
     def fresh(self, expression: Expression) -> tuple[str, int]:
         match expression:
@@ -181,15 +185,16 @@ class TritonPrinter(Printer):
 
     def is_wide(self, expression: Expression) -> bool:
         """Whether an integer's text has 64 bits."""
-        if expression.type is not Type.INT:
-            return False
-        match expression:
-            case Apply(op=Op.RANDOM | Op.INTEGER_LOG2) | Read():
-                return False
-            case Apply(arguments=arguments):
-                return not self.fits(expression) or any(map(self.is_wide, arguments))
-            case _:
-                return not self.fits(expression)
+        if expression not in self.wide:
+            match expression:
+                case Apply(op=Op.RANDOM | Op.INTEGER_LOG2) | Read():
+                    found = False
+                case Apply(arguments=arguments) if expression.type is Type.INT:
+                    found = not self.fits(expression) or any(map(self.is_wide, arguments))
+                case _:
+                    found = expression.type is Type.INT and not self.fits(expression)
+            self.wide[expression] = found
+        return self.wide[expression]
 
     def fits(self, expression: Expression) -> bool:
         low, high = self.range(expression)

@@ -39,9 +39,7 @@ class Coordinates:
     def values(self, name: str) -> Array:
         """[length], in declared order; zero where a token lacks the coordinate."""
         if name not in self.known:
-            behind = trace(self.sequence, (Coordinate(Side.TOKEN, name),)).names
-            declared = [each.name for each in self.sequence.coordinates if each.name in behind]
-            for each in declared or [name]:  # those that others read come first
+            for each in behind(self.sequence, (Coordinate(Side.TOKEN, name),)):
                 if each not in self.known:
                     self.known[each] = np.arange(self.sequence.length) if each == "i" else self.gather(each)
         return self.known[name]
@@ -184,6 +182,13 @@ def trace(sequence: Sequence, expressions: Iterable[Expression]) -> Trace:
                         case _:
                             assert_never(source)
     return Trace(tuple(found), frozenset(names), frozenset(inputs))
+
+
+def behind(sequence: Sequence, expressions: Iterable[Expression]) -> tuple[str, ...]:
+    """The coordinates that expressions read, directly or through others, each behind those that it is made of."""
+    names = trace(sequence, expressions).names
+    declared = [each.name for each in sequence.coordinates if each.name in names]
+    return (*sorted(names.difference(declared)), *declared)
 
 
 def varies(mask: MaskIR, sequence: Sequence, expressions: Iterable[Expression]) -> frozenset[DimensionKind]:

@@ -8,7 +8,7 @@ float. None means zero throughout. Where a function has a kink or a pole, torch'
 from math import inf
 from typing import NamedTuple
 
-from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, Read, Score, apply
+from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, Read, Score, apply, folded
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.simplify import fold
 
@@ -51,23 +51,22 @@ KINKS = (
 
 def derivative(expression: Expression, leaf: Score | Read | Coordinate) -> Expression | None:
     """How the expression changes with the leaf; None if it does not."""
-    if expression == leaf:
-        return ONE
-    if not isinstance(expression, Apply) or expression.type is not Type.FLOAT:
-        return None
-    parts = expression.arguments
-    if expression.op is Op.SELECT:
-        condition, then, otherwise = parts
-        return _choice(condition, derivative(then, leaf), derivative(otherwise, leaf))
-    if expression.op is Op.TO_FLOAT:
-        return None
-    slopes = tuple(derivative(part, leaf) for part in parts)
-    return _chain(expression, parts, slopes)
+
+    def slope(node: Expression, slopes: tuple[Expression | None, ...]) -> Expression | None:
+        if node == leaf:
+            return ONE
+        if not isinstance(node, Apply) or node.type is not Type.FLOAT or node.op is Op.TO_FLOAT:
+            return None
+        return _chain(node, node.arguments, slopes)
+
+    return folded(expression, slope)
 
 
 def _chain(whole: Apply, parts: tuple[Expression, ...], slopes: tuple[Expression | None, ...]) -> Expression | None:
     """The chain rule for one operator."""
     match whole.op, parts, slopes:
+        case Op.SELECT, (condition, _, _), (_, then, otherwise):
+            return _choice(condition, then, otherwise)
         case Op.ADD, _, (a, b):
             return _sum(a, b)
         case Op.SUBTRACT, _, (a, b):

@@ -1,12 +1,19 @@
 """Typed expressions over one pair of tokens (or over one token, in coordinates and orders). Frozen, hashable data."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
-from typing import assert_never
+from functools import partial
+from itertools import chain, count
+from threading import Lock
+from typing import TypeVar, assert_never
+from weakref import WeakValueDictionary
 
 from maskdsl.ir.ops import Op, Type, result_type
 from maskdsl.source import Span
+
+Value = TypeVar("Value")
 
 
 class Side(StrEnum):
@@ -85,8 +92,61 @@ class Score(Node):
     type: Type = Type.FLOAT
 
 
-@dataclass(frozen=True, slots=True)
-class Read(Node):
+class Shape:
+    """What equal expressions have in common, be they written twice: one object, and a number that no other has.
+
+    So comparing two expressions, and hashing one, takes no longer for large ones. Otherwise both would walk the whole
+    expression at every look into a dictionary, and what is shared again each time that it is met.
+    """
+
+    __slots__ = ("__weakref__", "number")
+
+    def __init__(self) -> None:
+        self.number = next(_NUMBERS)
+
+
+_NUMBERS = count()
+_SHAPES: WeakValueDictionary[tuple[object, ...], Shape] = WeakValueDictionary()
+_LOCK = Lock()
+
+
+def _shape(*parts: object) -> Shape:
+    """The shape of a node that is made of these, its operands among them."""
+    key = tuple(part.shape.number if isinstance(part, Compound) else part for part in parts)
+    with _LOCK:
+        shape = _SHAPES.get(key)
+        if shape is None:
+            shape = _SHAPES[key] = Shape()
+        return shape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compound(Node):
+    """A node that has operands. Like all nodes it is equal to another one that says the same elsewhere."""
+
+    shape: Shape = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        parts = (part if isinstance(part, tuple) else (part,) for part in self.parts)
+        object.__setattr__(self, "shape", _shape(type(self), *chain.from_iterable(parts)))
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """Everything that it says: all of its fields but for its place."""
+        return tuple(getattr(self, name) for name in getattr(type(self), "__match_args__"))  # noqa: B009
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(type(self), span=self.span), self.parts
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Compound) and self.shape is other.shape
+
+    def __hash__(self) -> int:
+        return self.shape.number
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read(Compound):
     """One element of an input that is not a coordinate: one index a dimension, each an integer."""
 
     input: str
@@ -96,8 +156,8 @@ class Read(Node):
     """A float that is NaN where an index is outside, which `analysis/in_bounds.py` could not exclude beforehand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Apply(Node):
+@dataclass(frozen=True, slots=True, eq=False)
+class Apply(Compound):
     op: Op
     arguments: tuple["Expression", ...]
 
@@ -127,31 +187,56 @@ def children(expression: Expression) -> tuple[Expression, ...]:
 
 
 def walk(expression: Expression) -> Iterator[Expression]:
-    """Every node, parents before children."""
+    """Every node, each behind one that it is an operand of. What is shared comes once, what is written twice twice."""
     stack = [expression]
+    seen: set[int] = set()
     while stack:
         node = stack.pop()
+        if isinstance(node, Compound):
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
         yield node
         stack.extend(reversed(children(node)))
 
 
+def size(expression: Expression) -> int:
+    """How many nodes it would have, were nothing shared."""
+    return folded(expression, lambda node, parts: 1 + sum(parts))
+
+
 def rebuild(expression: Expression, rewrite: Callable[[Expression], Expression | None]) -> Expression:
     """Rewrites bottom-up, each node once after its children. The rewrite's None means no change."""
-    match expression:
-        case Apply(arguments=parts):
-            new = tuple(rebuild(part, rewrite) for part in parts)
-            if new != parts:
-                expression = replace(expression, arguments=new)
-        case Read(indices=parts):
-            new = tuple(rebuild(part, rewrite) for part in parts)
-            if new != parts:
-                expression = replace(expression, indices=new)
-        case Constant() | Coordinate() | InSpace() | Head() | Batch() | Score():
-            pass
-        case _:
-            assert_never(expression)
-    changed = rewrite(expression)
-    return expression if changed is None else changed
+
+    def rebuilt(node: Expression, parts: tuple[Expression, ...]) -> Expression:
+        if parts != children(node):
+            match node:
+                case Apply():
+                    node = replace(node, arguments=parts)
+                case Read():
+                    node = replace(node, indices=parts)
+        changed = rewrite(node)
+        return node if changed is None else changed
+
+    return folded(expression, rebuilt)
+
+
+def folded(expression: Expression, value: Callable[[Expression, tuple[Value, ...]], Value]) -> Value:
+    """`value` of every node and the values of its operands, from the leaves up. What is shared is asked once."""
+    if not isinstance(expression, Compound):
+        return value(expression, ())
+    uses = Counter(id(part) for node in walk(expression) for part in children(node) if isinstance(part, Compound))
+    shared: dict[int, Value] = {}  # no others are kept: they may be large arrays
+
+    def of(node: Expression) -> Value:
+        if id(node) in shared:
+            return shared[id(node)]
+        found = value(node, tuple(map(of, children(node))))
+        if uses[id(node)] > 1:
+            shared[id(node)] = found
+        return found
+
+    return of(expression)
 
 
 def substitute(expression: Expression, replacements: dict[Expression, Expression]) -> Expression:

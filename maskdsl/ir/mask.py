@@ -5,6 +5,7 @@ Frozen data made by `maskdsl.bind`, checked by `ir/verify.py`, given its meaning
 
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
+from functools import cached_property
 from itertools import accumulate
 
 from maskdsl.diagnostics import Caution
@@ -131,7 +132,7 @@ class CoordinateDefinition:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sequence:
     """The queries or the keys: spaces one behind the other, with their coordinates and their layout in memory."""
 
@@ -167,7 +168,12 @@ class Sequence:
         return next((space for space in self.spaces if space.name == name), None)
 
     def definition(self, name: str) -> CoordinateDefinition | None:
-        return next((each for each in self.coordinates if each.name == name), None)
+        return self.definitions.get(name)
+
+    @cached_property
+    def definitions(self) -> dict[str, CoordinateDefinition]:
+        """Of all coordinates beyond `i` and the axes, by name."""
+        return {each.name: each for each in self.coordinates}
 
     def having(self, name: str) -> tuple[bool, ...]:
         """For each space, whether its tokens have the coordinate."""
@@ -244,7 +250,7 @@ class MaskIR:
     scale: Expression | None = None
     """Float without `Score()`; None means 1 / sqrt(head dim)."""
     auto: tuple[str, ...] = ()
-    """Spaces whose order is still to be found, by `orders.settled`; until then they are as declared."""
+    """Spaces whose order is still to be found, as `orders.bind_mask` does; until then they are as declared."""
     found: tuple[Found, ...] = ()
     """What is found in the queries and keys of a call, each after what it reads: the inputs of these names."""
     whole: Heads | None = None

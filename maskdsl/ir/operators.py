@@ -7,7 +7,7 @@ from typing import Any, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score
+from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, folded
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.random import random_integers
 
@@ -30,17 +30,21 @@ def apply_operator(op: Op, *operands: Array) -> Array:
 
 def evaluate(expression: Expression, leaf: Callable[[Leaf], Array], inputs: Mapping[str, Array]) -> Array:
     """Elementwise on the arrays that `leaf` gives."""
-    match expression:
-        case Constant():
-            return constant_array(expression)
-        case Apply(op=op, arguments=arguments):
-            return apply_operator(op, *(evaluate(argument, leaf, inputs) for argument in arguments))
-        case Read(input=name, indices=indices, type=kind):
-            return read(inputs[name], [evaluate(index, leaf, inputs) for index in indices], kind, expression.open)
-        case Coordinate() | InSpace() | Head() | Batch() | Score():
-            return leaf(expression)
-        case _:
-            assert_never(expression)
+
+    def value(node: Expression, parts: tuple[Array, ...]) -> Array:
+        match node:
+            case Constant():
+                return constant_array(node)
+            case Apply(op=op):
+                return apply_operator(op, *parts)
+            case Read(input=name, type=kind):
+                return read(inputs[name], parts, kind, node.open)
+            case Coordinate() | InSpace() | Head() | Batch() | Score():
+                return leaf(node)
+            case _:
+                assert_never(node)
+
+    return folded(expression, value)
 
 
 def read(table: Array, indices: Iterable[Array], kind: Type, is_open: bool) -> Array:

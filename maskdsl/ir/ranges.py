@@ -19,6 +19,7 @@ from maskdsl.ir.expressions import (
     Read,
     Score,
     Side,
+    folded,
 )
 from maskdsl.ir.mask import Along, Computed, Given, MaskIR, Sequence, Shuffled, Space
 from maskdsl.ir.ops import Op, Type
@@ -110,18 +111,23 @@ def _log2(x: int) -> int:
 
 def expression_range(expression: Expression, leaf: Callable[[Leaf], Range]) -> Range:
     """What an integer expression lies between, given its leaves; divisors are taken not to be zero."""
-    match expression:
-        case Constant(value=value):
-            return Range(int(value), int(value))
-        case Apply(op=op, arguments=arguments):
-            parts = (Range(0, 0) if part.type is not Type.INT else expression_range(part, leaf) for part in arguments)
-            return operator_range(op, tuple(parts))
-        case Read():
-            return INT32
-        case Coordinate() | InSpace() | Head() | Batch() | Score():
-            return leaf(expression)
-        case _:
-            assert_never(expression)
+
+    def reach(node: Expression, parts: tuple[Range, ...]) -> Range:
+        if node.type is not Type.INT:
+            return Range(0, 0)
+        match node:
+            case Constant(value=value):
+                return Range(int(value), int(value))
+            case Apply(op=op):
+                return operator_range(op, parts)
+            case Read():
+                return INT32
+            case Coordinate() | InSpace() | Head() | Batch() | Score():
+                return leaf(node)
+            case _:
+                assert_never(node)
+
+    return folded(expression, reach)
 
 
 def mask_leaf(mask: MaskIR) -> Callable[[Leaf], Range]:
@@ -151,9 +157,11 @@ class _Coordinates:
 
     def of(self, name: str) -> Range:
         if name not in self.known:
-            zero = Range(0, 0)  # of tokens that lack it
-            ranges = [self.in_space(name, space) for space in self.sequence.spaces]
-            self.known[name] = reduce(Range.joined, [each for each in ranges if each is not None], zero)
+            declared = [each.name for each in self.sequence.coordinates]
+            for each in declared if name in declared else [name]:  # those that others read come first
+                zero = Range(0, 0)  # of tokens that lack it
+                ranges = [self.in_space(each, space) for space in self.sequence.spaces]
+                self.known[each] = reduce(Range.joined, [found for found in ranges if found is not None], zero)
         return self.known[name]
 
     def in_space(self, name: str, space: Space) -> Range | None:

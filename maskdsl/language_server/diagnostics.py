@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from lsprotocol import types
 
-from maskdsl.bind import bind, bind_stack
 from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.language_server.documents import HEADS, Document, Lines, uri_of
+from maskdsl.orders import check_defaults
 from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.program import Program
@@ -40,10 +40,7 @@ def _binding(program: Program) -> Iterator[Diagnostic]:
         if any(parameter.default is None for parameter in declaration.parameters):
             continue
         try:
-            stack = isinstance(declaration, tree.StackDeclaration)
-            said: Sequence[Diagnostic] = (bind_stack if stack else bind)(
-                program, declaration.name.id, {}, HEADS
-            ).cautions
+            said: Sequence[Diagnostic] = check_defaults(program, declaration.name.id, HEADS)
         except AttnError as error:
             said = error.diagnostics
         for each in said:

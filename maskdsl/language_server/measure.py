@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from maskdsl.analysis.stack_stats import stack_stats
 from maskdsl.analysis.stats import Figures, stats
-from maskdsl.bind import bind, bind_stack
 from maskdsl.diagnostics import AttnError
 from maskdsl.ir.candidates import most, selects
 from maskdsl.ir.inputs import relation_inputs
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.routing import find
 from maskdsl.language_server.documents import HEADS
-from maskdsl.orders import settled
+from maskdsl.orders import bind_layers, bind_mask
 from maskdsl.syntax.program import Program, program_from_text
 from maskdsl.synthetic import synthetic_inputs
 from maskdsl.view import units
@@ -63,12 +62,12 @@ async def _asked(question: str, seconds: float) -> str:
 def answer(program: Program, name: str) -> str:
     """The figures of a pattern or a stack at its defaults."""
     if name in program.stacks:
-        stack = bind_stack(program, name, {}, HEADS)
+        stack = bind_layers(program, name, {}, HEADS)
         inputs = {name: values for mask in stack.different for name, values in _inputs(mask).items()}
         total = stack_stats(stack, BLOCK, inputs).total
         layers = f"{len(stack.index)} layers, {len(stack.different)} of them different"
         return f"{layers}, {units.count(stack.length)} tokens, {HEADS} heads\n\n{_figures(total)}"
-    mask = settled(bind(program, name, {}, HEADS))
+    mask = bind_mask(program, name, {}, HEADS)
     inputs = _inputs(mask)
     rest = " All that may be selected:" if selects(mask) else ""
     total = stats(most(mask) if rest else mask, BLOCK, inputs).total

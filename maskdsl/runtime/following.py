@@ -9,10 +9,9 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from maskdsl.bind import bind
 from maskdsl.diagnostics import warn
 from maskdsl.ir.heads import Heads
-from maskdsl.orders import settled
+from maskdsl.orders import bind_mask
 from maskdsl.plan import make_plan
 from maskdsl.runtime.checks import Signature
 from maskdsl.runtime.digest import digest
@@ -63,7 +62,7 @@ class Following:
         with self.lock:
             if lengths not in self.kept:
                 values = {**dict(self.values), **dict(zip(self.follow, lengths, strict=True))}
-                mask = settled(bind(self.program, self.pattern, values, self.heads, self.order))
+                mask = bind_mask(self.program, self.pattern, values, self.heads, self.order)
                 warn(mask.cautions)
                 plan = make_plan(mask, refine=self.refine, tune=self.tune)
                 self.kept[lengths] = Bound(plan, self.backend, checks_reads=True)

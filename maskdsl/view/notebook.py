@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.analysis.stats import Figures, stats
 from maskdsl.analysis.tiles import tiles
-from maskdsl.bind import bind
 from maskdsl.diagnostics import AttnError
 from maskdsl.ir.candidates import most, selects
 from maskdsl.ir.inputs import relation_inputs
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.routing import find
 from maskdsl.ir.stack import StackIR
-from maskdsl.orders import settled
+from maskdsl.orders import bind_mask
 from maskdsl.orders.layouts import layout_text, own_layout
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration
@@ -74,7 +73,7 @@ def _pattern(program: Program, declaration: PatternDeclaration) -> str:
     body = _folded("source", declaration.span.text)
     if all(each.default is not None for each in declaration.parameters):
         try:
-            mask = settled(bind(program, declaration.name.id, {}, HEADS))
+            mask = bind_mask(program, declaration.name.id, {}, HEADS)
             body = _paragraph(f"at its defaults, {head_count(HEADS)}:") + _mask(mask) + body
         except AttnError as error:
             body = _folded("not right at its defaults", str(error)) + body

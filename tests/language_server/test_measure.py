@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from maskdsl.language_server.measure import Measurements, answer
-from maskdsl.syntax.program import load_program
+from maskdsl.syntax.program import load_program, program_from_text
 
 LOCAL = "pattern local(n = 64, size = 9) { space tokens[n] attend window(size) }"
 
@@ -24,6 +24,14 @@ def test_what_routes_may_select_is_counted():
     (path,) = Path("examples").glob("*/moba.attn")
     said = answer(load_program(path), "moba")
     assert "All that may be selected:" in said and "of all pairs attend" in said
+
+
+def test_a_layer_is_laid_out_as_the_pattern_alone():
+    image = "pattern image(h = 32, w = 32) { space image[y = h, x = w] attend neighborhood((5, 5)) order auto }\n"
+    program = program_from_text(f"{image} stack pair() = 2 * image()", "x.attn", None)
+    alone, layers = (answer(program, name).partition("|")[2] for name in ("image", "pair"))
+    fastest = [line for line in layers.splitlines() if "as fast as" in line]
+    assert fastest and fastest[0] in alone
 
 
 def test_inputs_are_made_up():

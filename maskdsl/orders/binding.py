@@ -1,0 +1,40 @@
+"""The one way from a pattern, or a stack, and its parameters to masks: bound, and laid out where they say `order auto`.
+
+Nothing above this layer binds or looks for orders by itself, so that a mask is the same whoever asks for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from maskdsl.bind import bind, bind_stack
+from maskdsl.diagnostics import Caution
+from maskdsl.ir.heads import Heads
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.stack import StackIR
+from maskdsl.orders.auto import settled
+from maskdsl.syntax.program import Program
+
+
+def bind_mask(
+    program: Program, pattern: str, values: Mapping[str, object], heads: int | Heads = 1, order: str | None = None
+) -> MaskIR:
+    """The mask of the pattern of this name at these values, for `heads` query heads.
+
+    `order` replaces the pattern's order: the text behind the word `order`, several joined by `; `, or `"declared"`.
+    Raises `AttnError` with everything that is wrong.
+    """
+    return settled(bind(program, pattern, values, heads, order))
+
+
+def bind_layers(program: Program, stack: str, values: Mapping[str, object], heads: int | Heads = 1) -> StackIR:
+    """The masks of the stack's layers at these values. Raises `AttnError` with everything that is wrong."""
+    found = bind_stack(program, stack, values, heads)
+    return replace(found, different=tuple(map(settled, found.different)))
+
+
+def check_defaults(program: Program, name: str, heads: int = 1) -> Sequence[Caution]:
+    """What is odd about a pattern or a stack at its defaults. Finds no orders.
+
+    Raises `AttnError` with everything that is wrong.
+    """
+    return (bind_stack if name in program.stacks else bind)(program, name, {}, heads).cautions
