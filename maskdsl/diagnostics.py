@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from heapq import nsmallest
+from itertools import takewhile
 from typing import ClassVar, Self, dataclass_transform
 
 from maskdsl.excerpt import excerpt
@@ -21,6 +23,13 @@ from maskdsl.text import printable
 MOST_BITS = 256
 MOST_SHOWN = 80
 """Of a user's value, in messages: bits of an integer, and characters."""
+
+LONGEST_NAME = 100
+"""Longer ones are misspellings of nothing."""
+MOST_COMPARED = 200
+"""Names that one is compared with letter by letter, which takes its time."""
+LONGEST_VALUE = 2000
+"""Of a field in a message, which may be a name of a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,7 @@ class Diagnostic(_Declared):
     """A name that the user may have meant, from `nearest_name`."""
 
     def fill(self, template: str) -> str:
-        values = {name: getattr(self, name) for name in self.fields()}
+        values = {name: cut(getattr(self, name)) for name in self.fields()}
         return string.Formatter().vformat(template, (), values)
 
     def with_notes(self, *notes: Note) -> Self:
@@ -125,9 +134,17 @@ class AttnError(Exception):
         return f"AttnError({self})"
 
 
+def cut(value: object) -> object:
+    """A text too long to be read, shortened."""
+    return f"{value[:LONGEST_VALUE]}..." if isinstance(value, str) and len(value) > LONGEST_VALUE else value
+
+
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, if one is like it at all."""
-    matches = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    if len(name) > LONGEST_NAME:
+        return None
+    likely = nsmallest(MOST_COMPARED, known, key=lambda other: _unlikeness(name, other))
+    matches = get_close_matches(name, likely, n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 
@@ -140,6 +157,16 @@ def shown(value: object) -> str:
     except Exception:  # whatever the user's own class does
         text = f"a {type(value).__name__}"
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
+def _unlikeness(name: str, other: str) -> int:
+    """Cheap to find: how much of two names is not what they begin and end with alike."""
+    return max(len(name), len(other)) - _common(name, other) - _common(reversed(name), reversed(other))
+
+
+def _common(some: Iterable[str], others: Iterable[str]) -> int:
+    """How many characters two texts begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(some, others, strict=False)))
 
 
 def render(diagnostic: Diagnostic) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from maskdsl.bind.frame import Frame
-from maskdsl.diagnostics import Note, nearest_name
+from maskdsl.diagnostics import Note
 from maskdsl.errors import binding as errors
 from maskdsl.syntax import tree
 
@@ -33,7 +33,7 @@ def match_arguments(
             continue
         name = argument.name.id
         if name not in names:
-            nearest = nearest_name(name, names)
+            nearest = frame.nearest(name, names)
             span = argument.name.span
             frame.add(errors.UnknownArgument(span=span, function=function, name=name, nearest=nearest, notes=notes))
             wrong = True
@@ -56,7 +56,7 @@ def parameter_type(frame: Frame, parameter: tree.Parameter) -> str | None:
         return name
     assert parameter.type is not None
     known = "the types are " + ", ".join(f"`{each}`" for each in TYPES)
-    nearest = nearest_name(name, TYPES)
+    nearest = frame.nearest(name, TYPES)
     frame.add(errors.UnknownType(span=parameter.type.span, name=name, known=known, nearest=nearest))
     return None
 

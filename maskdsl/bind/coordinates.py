@@ -238,7 +238,6 @@ def _attempts(
                 if not isinstance(value, Term | Bad):
                     found, expected = describe(value), "a number"
                     trial.add(errors.TypeMismatch(span=node.span, what="this", found=found, expected=expected))
-            frame.report.steps = trial.report.steps
             yield side, space, values, list(trial.report.found.values())
 
 

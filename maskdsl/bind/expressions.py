@@ -14,7 +14,6 @@ from maskdsl.bind.reading import common_axes, read, unknown_space
 from maskdsl.bind.tables import read_table
 from maskdsl.bind.terms import operate
 from maskdsl.bind.values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant
-from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
 from maskdsl.ir.expressions import FALSE, TRUE, InSpace, Side
 from maskdsl.ir.ops import Op, Type
@@ -186,7 +185,7 @@ def _call(node: tree.Call, frame: Frame) -> Value:
     macros = frame.world.program.macros(node.span.source)
     macro = macros.get(name)
     if macro is None:
-        nearest = nearest_name(name, [*macros, *FUNCTIONS])
+        nearest = frame.nearest(name, macros, FUNCTIONS)
         return frame.add(errors.UnknownFunction(span=node.function.span, name=name, nearest=nearest))
     return expand(node, macro, frame, elaborate)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from itertools import chain
 
 from maskdsl.bind.report import MOST_NOTES, Report
 from maskdsl.bind.values import Bad, Value
@@ -183,3 +184,7 @@ class Frame:
         while calls and caution.span is not None and caution.span.source is standard:
             caution = caution.at(calls.pop(0).span)
         self.report.warn(caution.with_notes(*calls[:MOST_NOTES]))
+
+    def nearest(self, name: str, *known: Iterable[str]) -> str | None:
+        """The known name most like one that is unknown; none, once there were many of those."""
+        return self.report.nearest(name, chain(*known))

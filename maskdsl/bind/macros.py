@@ -119,13 +119,12 @@ def let_value(let: tree.LetStatement, frame: Frame, elaborate: Elaborate) -> Val
     """What a `let` stands for: its value, or an abbreviation where that depends on what is known at its use."""
     trial = replace(frame, report=frame.report.trial())
     value = elaborate(let.value, trial)
-    frame.report.steps = trial.report.steps
     if not trial.report.found:
         frame.report.adopt(trial.report)
         return value
     if all(isinstance(each, DEPENDS_ON_TOKENS) for each in trial.report.found.values()):
         return Abbreviation(let, frame.names)
-    frame.report.found.update({**trial.report.found, **frame.report.found})
+    frame.report.take(trial.report)
     return BAD
 
 

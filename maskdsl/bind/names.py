@@ -8,7 +8,6 @@ from maskdsl.bind.macros import Elaborate, expand
 from maskdsl.bind.reading import holders, read
 from maskdsl.bind.routed import route_relation
 from maskdsl.bind.values import BAD, Abbreviation, Bad, Term, Value, constant
-from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
 from maskdsl.ir.expressions import Batch, Constant, Expression, Head, Score, Side, apply
 from maskdsl.ir.heads import Heads
@@ -107,6 +106,6 @@ def _unknown(name: str, span: Span, frame: Frame) -> Value:
         hint = f"an input, which is indexed: `{name}[...]`"
     else:
         hint = "no parameter, `let` or macro"
-    macros = world.program.macros(span.source)
-    known = [*frame.names, *macros, *world.routes, *world.bad_names, *(coordinates if frame.bare_coordinates else ())]
-    return frame.add(errors.UnknownName(span=span, name=name, hint=hint, nearest=nearest_name(name, known)))
+    macros, bare = world.program.macros(span.source), coordinates if frame.bare_coordinates else ()
+    nearest = frame.nearest(name, frame.names, macros, world.routes, sorted(world.bad_names), bare)
+    return frame.add(errors.UnknownName(span=span, name=name, hint=hint, nearest=nearest))

@@ -13,11 +13,13 @@ from maskdsl.bind.frame import Frame
 from maskdsl.bind.macros import EXPECTED, Elaborate, axes_value, fitted
 from maskdsl.bind.names import OF_BINDING, RESERVED
 from maskdsl.bind.values import BAD, AxesValue, AxisValue, Term, TupleValue, Value, constant
-from maskdsl.diagnostics import Note, nearest_name, shown
+from maskdsl.diagnostics import Note, shown
 from maskdsl.errors import binding as errors
 from maskdsl.ir.ranges import INT64
 from maskdsl.syntax import tree
 
+MOST_NAMES = 1000
+"""Parameters, or `let`s, of one declaration."""
 EXPECTED_VALUES = {
     **EXPECTED,
     "int": "an integer of 64 bits",
@@ -27,6 +29,13 @@ EXPECTED_VALUES = {
 }
 
 
+def check_number(nodes: Sequence[tree.Node], what: str, frame: Frame) -> None:
+    """Stops where there are too many names for one pattern or macro."""
+    if len(nodes) > MOST_NAMES:
+        span, count = nodes[MOST_NAMES].span, len(nodes)
+        frame.report.stop(errors.TooMany(span=span, count=count, what=what, limit=MOST_NAMES), frame.calls)
+
+
 def parameter_names(
     declaration: tree.PatternDeclaration | tree.StackDeclaration,
     values: Mapping[str, object],
@@ -34,11 +43,12 @@ def parameter_names(
     elaborate: Elaborate,
 ) -> dict[str, Value]:
     """Every parameter's value by name."""
+    check_number(declaration.parameters, "parameters", frame)
     names: dict[str, Value] = {}
     known = [parameter.name.id for parameter in declaration.parameters]
     for name in values:
         if name not in known:
-            nearest, span, pattern = nearest_name(name, known), declaration.name.span, declaration.name.id
+            nearest, span, pattern = frame.nearest(name, known), declaration.name.span, declaration.name.id
             frame.add(errors.UnknownParameter(span=span, pattern=pattern, name=name, nearest=nearest))
     for parameter in declaration.parameters:
         name = parameter.name.id
@@ -189,6 +199,6 @@ def unknown_axes(names: Mapping[str, Value], declaration: tree.PatternDeclaratio
                         found=f"`{name}`",
                         expected="the name of a coordinate",
                         notes=(note,),
-                        nearest=nearest_name(name, known),
+                        nearest=frame.nearest(name, known),
                     )
                 )

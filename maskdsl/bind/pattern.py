@@ -11,7 +11,7 @@ from maskdsl.bind.guards import assuming
 from maskdsl.bind.heads import check_pools, checked_heads
 from maskdsl.bind.macros import let_value
 from maskdsl.bind.names import OF_CALLS
-from maskdsl.bind.parameters import check_argument, check_name, parameter_names, plain, unknown_axes
+from maskdsl.bind.parameters import check_argument, check_name, check_number, parameter_names, plain, unknown_axes
 from maskdsl.bind.report import Report
 from maskdsl.bind.routes import with_route
 from maskdsl.bind.spaces import check_count, declare_pooled_space, declare_sequences, declare_space
@@ -105,6 +105,8 @@ def _check_macros(program: Program, frame: Frame) -> None:
     for file in program.files:
         for macro in file.declarations:
             if isinstance(macro, tree.MacroDeclaration):
+                check_number(macro.parameters, "parameters", frame)
+                check_number(macro.lets, "`let`s", frame)
                 known = dict.fromkeys(FUNCTIONS)
                 check_name(macro.name, known, frame, "a function of the language")
                 seen: dict[str, None] = {}
@@ -119,6 +121,7 @@ class Names:
     def __init__(self, declaration: tree.PatternDeclaration, frame: Frame) -> None:
         self.before: dict[int, Mapping[str, Value]] = {}
         self.lets: list[tree.LetStatement] = []
+        check_number([each for each in declaration.statements if isinstance(each, tree.LetStatement)], "`let`s", frame)
         names = dict(frame.names)
         for statement in declaration.statements:
             self.before[id(statement)] = names
@@ -137,7 +140,6 @@ def _let(statement: tree.LetStatement, frame: Frame) -> Value:
     """Its value if it can be known before there are tokens, otherwise what it abbreviates."""
     trial = replace(frame, report=frame.report.trial())
     value = elaborate(statement.value, trial)
-    frame.report.steps = trial.report.steps
     return Abbreviation(statement, frame.names) if trial.report.found else value
 
 
@@ -376,8 +378,7 @@ def _check_lets(names: Names, frame: Frame) -> None:
         inside = replace(names.at(statement, frame), report=frame.report.trial())
         if isinstance(names.last.get(statement.name.id), Abbreviation):
             let_value(statement, inside, elaborate)
-            frame.report.steps = inside.report.steps
-            frame.report.found.update({**inside.report.found, **frame.report.found})
+            frame.report.take(inside.report)
 
 
 def _used(world: World, expressions: list[Expression]) -> frozenset[str]:

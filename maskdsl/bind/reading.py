@@ -9,7 +9,6 @@ import numpy as np
 
 from maskdsl.bind.frame import Frame, SideWorld, World
 from maskdsl.bind.values import BAD, AxisValue, Bad, Term, constant
-from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
 from maskdsl.ir.coordinates import Coordinates, trace
 from maskdsl.ir.expressions import Batch, Constant, Coordinate, Head, Read, Side, walk
@@ -65,7 +64,7 @@ def _missing(side: Side, name: str, span: Span, lacking: list[str], having: list
 
 def unknown(frame: Frame, name: str, span: Span, worlds: Iterable[SideWorld]) -> Bad:
     known = list(dict.fromkeys(each for world in worlds for each in world.coordinate_names()))
-    nearest = nearest_name(name, known)
+    nearest = frame.nearest(name, known)
     shown = "the coordinates are " + ", ".join(f"`{each}`" for each in known[:8])
     return frame.add(errors.UnknownCoordinate(span=span, name=name, known=shown, nearest=nearest))
 
@@ -73,7 +72,7 @@ def unknown(frame: Frame, name: str, span: Span, worlds: Iterable[SideWorld]) ->
 def unknown_space(frame: Frame, name: str, span: Span, known: Collection[str], *others: str) -> Bad:
     """Reports a space that is none of those known; `others` are words that may have been meant as well."""
     shown = "the spaces are " + ", ".join(f"`{each}`" for each in known) if known else "none is declared"
-    nearest = nearest_name(name, [*known, *others])
+    nearest = frame.nearest(name, known, others)
     return frame.add(errors.UnknownSpace(span=span, name=name, known=shown, nearest=nearest))
 
 

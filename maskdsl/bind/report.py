@@ -1,9 +1,10 @@
 """What is found wrong while a pattern is bound, and the limits that keep hostile files harmless."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from maskdsl.bind.values import BAD, Bad
-from maskdsl.diagnostics import AttnError, Caution, Diagnostic, Note
+from maskdsl.diagnostics import AttnError, Caution, Diagnostic, Note, nearest_name
 from maskdsl.errors import binding as errors
 from maskdsl.source import Span
 
@@ -14,6 +15,18 @@ MOST_NODES = 100_000
 DEEPEST = 100
 """How deeply expressions may be nested, with all macros expanded."""
 MOST_NOTES = 4
+MOST_ERRORS = 100
+"""So many are reported together; nobody reads more, and each costs its time."""
+MOST_SUGGESTIONS = 20
+"""How many unknown names are compared with those that are known."""
+
+
+@dataclass
+class Work:
+    """What has been done so far, trials included."""
+
+    steps: int = 0
+    suggestions: int = 0
 
 
 @dataclass
@@ -22,13 +35,15 @@ class Report:
 
     found: dict[tuple[object, ...], Diagnostic] = field(default_factory=dict)
     cautions: dict[tuple[object, ...], Caution] = field(default_factory=dict)
-    steps: int = 0
+    work: Work = field(default_factory=Work)
     depth: int = 0
+    is_trial: bool = False
 
     def add(self, diagnostic: Diagnostic, calls: tuple[Note, ...] = ()) -> Bad:
         """Reports something once; `calls` are the macro calls around it, innermost last."""
         key = (type(diagnostic), diagnostic.span, diagnostic.fill(diagnostic.message))
         self.found.setdefault(key, diagnostic.with_notes(*reversed(calls[-MOST_NOTES:])))
+        self._limit()
         return BAD
 
     def warn(self, caution: Caution) -> None:
@@ -36,11 +51,26 @@ class Report:
         key = (type(caution), caution.span, caution.notes, caution.fill(caution.message))
         self.cautions.setdefault(key, caution)
 
+    def take(self, trial: "Report") -> None:
+        """Reports what a trial found."""
+        self.found.update({**trial.found, **self.found})
+        self._limit()
+
+    def _limit(self) -> None:
+        """Stops where more was found than anybody reads; a trial may yet come to nothing."""
+        if len(self.found) > MOST_ERRORS and not self.is_trial:
+            raise AttnError(*list(self.found.values())[:MOST_ERRORS], errors.TooManyErrors(limit=MOST_ERRORS))
+
+    def nearest(self, name: str, known: Iterable[str]) -> str | None:
+        """The known name most like one that is unknown."""
+        self.work.suggestions += 1
+        return nearest_name(name, known) if self.work.suggestions <= MOST_SUGGESTIONS else None
+
     def enter(self, span: Span, calls: tuple[Note, ...]) -> None:
         """Counts a node of the tree that is elaborated, inside those that have not been left."""
-        self.steps += 1
+        self.work.steps += 1
         self.depth += 1
-        if self.steps > MOST_STEPS:
+        if self.work.steps > MOST_STEPS:
             self.stop(errors.TooLarge(span=span, limit=MOST_STEPS))
         if self.depth > DEEPEST:
             self.stop(errors.TooDeep(span=span, limit=DEEPEST), calls)
@@ -50,11 +80,10 @@ class Report:
 
     def trial(self) -> "Report":
         """A report of its own for something that may not apply, with the same limits."""
-        return Report(steps=self.steps, depth=self.depth)
+        return Report(work=self.work, depth=self.depth, is_trial=True)
 
     def adopt(self, trial: "Report") -> None:
-        """Takes over what was counted and warned of in a trial, its errors aside."""
-        self.steps = trial.steps
+        """Takes over what was warned of in a trial, its errors aside."""
         self.cautions.update(trial.cautions)
 
     def stop(self, diagnostic: Diagnostic, calls: tuple[Note, ...] = ()) -> None:

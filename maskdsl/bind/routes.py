@@ -16,7 +16,6 @@ from maskdsl.bind.reading import coordinate_range, draft
 from maskdsl.bind.tables import BATCH, heads_dimension
 from maskdsl.bind.terms import promoted
 from maskdsl.bind.values import BAD, Bad, Term, describe
-from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
 from maskdsl.errors import routes as route_errors
 from maskdsl.ir.coordinates import Coordinates, trace
@@ -63,7 +62,7 @@ def with_route(statement: tree.RouteStatement, frame: Frame, elaborate: Elaborat
     assert isinstance(call, tree.Call)
     new: World | Bad = BAD
     if call.function.id not in SELECTORS:
-        nearest = nearest_name(call.function.id, SELECTORS)
+        nearest = frame.nearest(call.function.id, SELECTORS)
         frame.add(route_errors.UnknownSelector(span=call.function.span, name=call.function.id, nearest=nearest))
     else:
         given = match_arguments(frame, call, SELECTORS[call.function.id], OPTIONAL)

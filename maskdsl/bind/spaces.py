@@ -7,7 +7,6 @@ from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.names import RESERVED
 from maskdsl.bind.reading import unknown_space
 from maskdsl.bind.values import BAD, Bad, Term, TupleValue, describe
-from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
 from maskdsl.ir import mask as ir
 from maskdsl.ir.ops import Type
@@ -64,7 +63,7 @@ def declare_pooled_space(
     name, pooling = statement.name.id, statement.pooling
     kinds = {each.value: each for each in ir.PoolingKind}
     if pooling.id not in kinds:
-        nearest = nearest_name(pooling.id, kinds)
+        nearest = frame.nearest(pooling.id, kinds)
         frame.add(errors.UnknownPooling(span=pooling.span, name=pooling.id, nearest=nearest))
     source = spaces.get(statement.source.id)
     if source is None:

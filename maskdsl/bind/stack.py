@@ -13,7 +13,7 @@ from maskdsl.bind.parameters import constant_value, parameter_names, plain
 from maskdsl.bind.pattern import bind
 from maskdsl.bind.report import Report
 from maskdsl.bind.values import Bad, Term, TupleValue, Value, describe
-from maskdsl.diagnostics import AttnError, Note, nearest_name
+from maskdsl.diagnostics import AttnError, Note
 from maskdsl.errors import binding, stacks
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Input, MaskIR, Sequence
@@ -180,7 +180,7 @@ class _Binder:
         standard = program.standard.span.source
         own = [each for each, found in program.patterns.items() if found.span.source is not standard]
         shown = ", ".join(f"`{each}`" for each in own)
-        nearest = nearest_name(name.id, [*program.patterns, *program.stacks])
+        nearest = frame.nearest(name.id, program.patterns, program.stacks)
         known = f"patterns here: {shown}" if own else "the file declares no pattern"
         frame.add(stacks.UnknownLayer(span=name.span, name=name.id, known=known, nearest=nearest))
         return ()

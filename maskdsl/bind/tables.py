@@ -7,7 +7,6 @@ from maskdsl.bind.frame import Frame, World
 from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.terms import as_terms, make
 from maskdsl.bind.values import BAD, Bad, Term, Value
-from maskdsl.diagnostics import nearest_name
 from maskdsl.errors import binding as errors
 from maskdsl.ir.expressions import Batch, Read
 from maskdsl.ir.heads import Heads
@@ -25,7 +24,7 @@ def declare(statement: tree.InputStatement, frame: Frame, elaborate: Elaborate) 
     kind = types.get(statement.type.id)
     if kind is None:
         known = "the types are `int`, `float` and `bool`"
-        nearest = nearest_name(statement.type.id, types)
+        nearest = frame.nearest(statement.type.id, types)
         frame.add(errors.UnknownType(span=statement.type.span, name=statement.type.id, known=known, nearest=nearest))
     if len(statement.dimensions) > MOST_DIMENSIONS:
         count, limit = len(statement.dimensions), MOST_DIMENSIONS
@@ -129,4 +128,4 @@ def _no_table(name: str, node: tree.Index, world: World, frame: Frame) -> Bad:
         return frame.add(errors.NotIndexed(span=node.base.span, name=name, hint="neither a tuple nor an input"))
     known = [each.name for each in world.inputs]
     hint = "no input and no tuple"
-    return frame.add(errors.UnknownName(span=node.base.span, name=name, hint=hint, nearest=nearest_name(name, known)))
+    return frame.add(errors.UnknownName(span=node.base.span, name=name, hint=hint, nearest=frame.nearest(name, known)))

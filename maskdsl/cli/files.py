@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.text import Text
 
 from maskdsl.api import Module, Stack
+from maskdsl.bind.report import MOST_ERRORS
 from maskdsl.cli.consoles import note, output, print_error, print_warning
 from maskdsl.diagnostics import AttnError, Caution, Diagnostic, render
 from maskdsl.errors.command import NotWritten
@@ -100,6 +101,8 @@ def checked(path: str, heads: int) -> Checked:
         else:
             (stacks if stack else patterns).append(name)
             cautions |= {(each.code, each.span): each for each in said}
+        if len(wrong) >= MOST_ERRORS:
+            break
     whole = AttnError(*wrong) if wrong else None
     return Checked(path, tuple(patterns), tuple(stacks), unbound, whole, tuple(cautions.values()))
 

@@ -6,7 +6,7 @@ looks like is up to the printers of `torch_printer.py` and `triton_printer.py`.
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from maskdsl.ir.expressions import Apply, Constant, Expression, Read, Score, children, walk
 from maskdsl.ir.ops import Op, Type
@@ -49,6 +49,10 @@ NAMES = {
     Op.INTEGER_LOG2: "log2",
     Op.RANDOM: "draw",
 }
+
+
+MOST_OPERANDS = 64
+"""Of `and` or `or`, one behind the other."""
 
 
 class Printer(ABC):
@@ -97,7 +101,7 @@ class Printer(ABC):
             case Apply(Op.AND | Op.OR as op, parts) if len(text) > self.width and expression not in self.known:
                 sign, _, left, right = INFIX[op]
                 texts = [self.place(part, right if n else left) for n, part in enumerate(parts)]
-                self.lines += [f"{start}(", f"    {texts[0]}", *(f"    {sign} {each}" for each in texts[1:]), ")"]
+                self.lines += in_parentheses(sign, [[each] for each in texts], start)
             case _:
                 self.lines.append(start + text)
 
@@ -146,6 +150,20 @@ class Printer(ABC):
     @abstractmethod
     def fresh(self, expression: Expression) -> tuple[str, int]:
         """The text of an expression without a name, and how tightly it binds."""
+
+
+def in_parentheses(sign: str, operands: Sequence[Sequence[str]], start: str = "") -> list[str]:
+    """Operands of one operator on lines of their own; many are first joined to groups, and these to groups.
+
+    Otherwise each would stand one level deeper than the one before it, and Python reads no more than some hundreds.
+    """
+    while len(operands) > MOST_OPERANDS:
+        starts = range(0, len(operands), MOST_OPERANDS)
+        operands = [in_parentheses(sign, operands[at : at + MOST_OPERANDS]) for at in starts]
+    lines = [f"{start}("]
+    for number, (first, *rest) in enumerate(operands):
+        lines += [f"    {sign} {first}" if number else f"    {first}", *(f"    {each}" for each in rest)]
+    return [*lines, ")"]
 
 
 def name_of(expression: Apply | Read) -> str:

@@ -85,7 +85,7 @@ class KernelNames:
         found: dict[str, None] = {}
 
         def visit(name: str) -> None:
-            if name in found:
+            if name in found or name in self.uncomputed:
                 return
             if self.axis(side, name) is not None:
                 found.setdefault("i")
@@ -97,6 +97,11 @@ class KernelNames:
         for name in plain_names(expressions, side):
             visit(name)
         return tuple(found)
+
+    @property
+    def uncomputed(self) -> frozenset[str]:
+        """Names read like coordinates that stand for something else."""
+        return frozenset()
 
     def value(self, side: Side, name: str) -> Expression | None:
         """The coordinate in terms of others, if the kernel computes it from them."""

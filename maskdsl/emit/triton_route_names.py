@@ -1,6 +1,6 @@
 """What the kernel of a route calls things, and how groups of tokens are numbered in it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -80,10 +80,10 @@ class RouteNames(KernelNames):
     def kind(self, side: Side) -> str:
         return KINDS[side]
 
-    def behind(self, side: Side, name: str) -> Iterator[str]:
-        """What stands for products and numbers of groups is computed from no coordinates."""
-        if name not in {GROUP, *(each.name for each in product_leaves(self.route))}:
-            yield from super().behind(side, name)
+    @cached_property
+    def uncomputed(self) -> frozenset[str]:
+        """What stands for products and numbers of groups."""
+        return frozenset({GROUP, *(each.name for each in product_leaves(self.route))})
 
 
 def product_name(leaf: Coordinate) -> str:

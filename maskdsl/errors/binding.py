@@ -486,9 +486,16 @@ class TooManyHeads(Diagnostic):
     limit: int
 
 
+class TooManyErrors(Diagnostic):
+    code = "E299"
+    message = "there are more than {limit} errors; what comes behind them was not looked at"
+
+    limit: int
+
+
 class TooMany(Diagnostic):
     code = "E307"
-    message = "the pattern declares {count} {what}"
+    message = "{count:,} {what} are declared"
     label = "at most {limit} are possible"
 
     count: int

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from lsprotocol import types
 
+from maskdsl.bind.report import MOST_ERRORS
 from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.language_server.documents import HEADS, Document, Lines, uri_of
 from maskdsl.orders import check_defaults
@@ -45,6 +46,8 @@ def _binding(program: Program) -> Iterator[Diagnostic]:
             said = error.diagnostics
         for each in said:
             found.setdefault((each.code, each.span, each.fill(each.message)), each)
+        if len(found) >= MOST_ERRORS:
+            break
     yield from found.values()
 
 

@@ -28,7 +28,7 @@ from maskdsl.errors.syntax import (
 from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.allowances import Allowance, allowances, unknown_allowances
-from maskdsl.syntax.parse import LARGEST_TEXT, parse
+from maskdsl.syntax.parse import LARGEST_TEXT, MOST_ERRORS, parse
 
 SUFFIX = ".attn"
 MOST_FILES = 100
@@ -133,6 +133,8 @@ class _Loader:
     def load_used(self, file: tree.File, chain: list[Path]) -> None:
         """Everything that `file`, the last of the `chain` of files using each other, uses."""
         for declaration in file.declarations:
+            if len(self.mistakes) >= MOST_ERRORS:
+                return
             if isinstance(declaration, tree.UseDeclaration):
                 try:
                     self._load(declaration.path, chain)

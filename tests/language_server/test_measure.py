@@ -27,7 +27,7 @@ def test_what_routes_may_select_is_counted():
 
 
 def test_a_layer_is_laid_out_as_the_pattern_alone():
-    image = "pattern image(h = 32, w = 32) { space image[y = h, x = w] attend neighborhood((5, 5)) order auto }\n"
+    image = "pattern image(h = 96, w = 96) { space image[y = h, x = w] attend neighborhood((9, 9)) order auto }\n"
     program = program_from_text(f"{image} stack pair() = 2 * image()", "x.attn", None)
     alone, layers = (answer(program, name).partition("|")[2] for name in ("image", "pair"))
     fastest = [line for line in layers.splitlines() if "as fast as" in line]
