@@ -4,7 +4,6 @@ from dataclasses import replace
 from functools import lru_cache
 
 from maskdsl.analysis.devices import find_device
-from maskdsl.analysis.in_bounds import in_bounds
 from maskdsl.analysis.variants import MOST_TOKENS
 from maskdsl.ir.mask import MaskIR
 from maskdsl.orders.clues import reads_inputs, without_inputs
@@ -22,9 +21,7 @@ def settled(mask: MaskIR) -> MaskIR:
     """The mask with an order for its spaces that say `order auto`: the best for tiles of `BLOCK` on `DEVICE`.
 
     Inputs are not known yet: conditions that read them are taken to hold, and orders by them are no candidates.
-    Raises `AttnError` where an index leaves its table for a pair that attends.
     """
-    mask = in_bounds(mask)
     return laid_out(mask, {**own_layout(mask), **dict(found(mask))}) if mask.auto else mask
 
 

@@ -1,4 +1,5 @@
-"""The one way from a pattern, or a stack, and its parameters to masks: bound, and laid out where they say `order auto`.
+"""The one way from a pattern, or a stack, and its parameters to masks: bound, with reads that stay inside their tables
+for all pairs that attend, and laid out where they say `order auto`.
 
 Nothing above this layer binds or looks for orders by itself, so that a mask is the same whoever asks for it.
 """
@@ -6,6 +7,7 @@ Nothing above this layer binds or looks for orders by itself, so that a mask is 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from maskdsl.analysis.in_bounds import in_bounds
 from maskdsl.bind import bind, bind_stack
 from maskdsl.diagnostics import Caution
 from maskdsl.ir.heads import Heads
@@ -23,13 +25,13 @@ def bind_mask(
     `order` replaces the pattern's order: the text behind the word `order`, several joined by `; `, or `"declared"`.
     Raises `AttnError` with everything that is wrong.
     """
-    return settled(bind(program, pattern, values, heads, order))
+    return settled(in_bounds(bind(program, pattern, values, heads, order)))
 
 
 def bind_layers(program: Program, stack: str, values: Mapping[str, object], heads: int | Heads = 1) -> StackIR:
     """The masks of the stack's layers at these values. Raises `AttnError` with everything that is wrong."""
     found = bind_stack(program, stack, values, heads)
-    return replace(found, different=tuple(map(settled, found.different)))
+    return replace(found, different=tuple(settled(in_bounds(each)) for each in found.different))
 
 
 def check_defaults(program: Program, name: str, heads: int = 1) -> Sequence[Caution]:
@@ -37,4 +39,12 @@ def check_defaults(program: Program, name: str, heads: int = 1) -> Sequence[Caut
 
     Raises `AttnError` with everything that is wrong.
     """
-    return (bind_stack if name in program.stacks else bind)(program, name, {}, heads).cautions
+    if name in program.stacks:
+        found = bind_stack(program, name, {}, heads)
+        masks, cautions = found.different, found.cautions
+    else:
+        mask = bind(program, name, {}, heads)
+        masks, cautions = (mask,), mask.cautions
+    for each in masks:
+        in_bounds(each)
+    return cautions

@@ -48,6 +48,12 @@ def test_wrong_values_are_reported_together(maskdsl):
     assert ended.code == 2 and "found 2 errors" in ended.err
 
 
+@pytest.mark.parametrize("command", ["check", "show", "stats"])
+def test_tables_that_are_too_short(maskdsl, command):
+    ended = maskdsl(command, "tests/errors/table_too_short_under_causal.attn")
+    assert ended.code > 0 and "error[E235]" in ended.err + ended.out
+
+
 def test_no_pattern(maskdsl, pattern_file):
     ended = maskdsl("show", pattern_file("def f(x) = x"))
     assert ended.code == 2 and "error[E502]" in ended.err
