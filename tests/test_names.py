@@ -105,6 +105,5 @@ def test_every_name_of_the_skeletons(kind: str) -> None:
             mask = mask_of(kind, name)
         except AttnError:
             continue
-        compiles(mask)
         for found, other in zip(results(mask), expected, strict=True):
             torch.testing.assert_close(found, other, msg=name)

@@ -20,11 +20,12 @@ STAGES = ("tree", "ir", "tiles", "plan", "routing", "selection", "reference", "t
 
 
 def files(incomplete: str) -> list[str]:
-    """Files with patterns; of the only folder that fits, what is in it."""
+    """Files with patterns; of the only folder that fits, what is in it. Shells are told no name that is not shown."""
     folder, begun = incomplete.rpartition("/")[0], incomplete.rpartition("/")[2]
     before = incomplete[: len(incomplete) - len(begun)]
     try:
-        entries = sorted(Path(folder or ("/" if before else ".")).iterdir())
+        found = Path(folder or ("/" if before else ".")).iterdir()
+        entries = sorted(each for each in found if each.name.isprintable())
     except OSError:
         return []
     fitting = [each for each in entries if each.name.startswith(begun) and (begun or not each.name.startswith("."))]

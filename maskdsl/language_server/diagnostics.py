@@ -11,6 +11,7 @@ from maskdsl.orders import check_defaults
 from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.program import Program
+from maskdsl.text import printable_lines
 
 SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
 
@@ -65,7 +66,7 @@ def _shown(diagnostic: Diagnostic, document: Document, root: tree.File) -> types
     advice += [f"note: {text}" for text, span in others if span is None and text != message]
     return types.Diagnostic(
         range=range_of(here, document.lines),
-        message="\n".join([message, *advice]),
+        message=printable_lines("\n".join([message, *advice])),
         severity=SEVERITIES[diagnostic.severity],
         code=diagnostic.code,
         source="maskdsl",

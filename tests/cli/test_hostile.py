@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from maskdsl.cli.completions import files
 from maskdsl.text import FORBIDDEN
 from tests.cli.conftest import LOCAL
 
@@ -61,6 +62,13 @@ def test_files(maskdsl, tmp_path, monkeypatch, kind):
 def test_words(maskdsl, local, words):
     ended = maskdsl(*(local if word == "FILE" else word for word in words))
     assert ended.code == 2 and ended.err and not FORBIDDEN.search(ended.out + ended.err)
+
+
+def test_shells_are_offered_no_such_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (f"a{BAD}.attn", "a\n.attn", "a\udcff.attn", "a.attn"):
+        (tmp_path / name).write_text("")
+    assert files("a") == ["a.attn"]
 
 
 def test_pictures_and_pages_under_such_names(maskdsl, local, tmp_path):
