@@ -14,6 +14,7 @@ import numpy as np
 from maskdsl.analysis.blockmap import Array, Runs, TileMap, merge_segments
 from maskdsl.analysis.intervals import Interval, point
 from maskdsl.analysis.program import Column, Program
+from maskdsl.analysis.progress import Area
 from maskdsl.analysis.trees import Bounds, Points, Tree
 from maskdsl.ir.expressions import Side
 
@@ -154,7 +155,7 @@ class Segments:
 def classify(problem: Problem, hasty: bool = False) -> TileMap:
     """The exact class of every tile. In haste those that intervals leave open are partial without a closer look."""
     query, key = problem.query, problem.key
-    full, mixed = Segments(), Segments()
+    full, mixed, area = Segments(), Segments(), Area(query.count * key.count)
     stack = [Frontier.first(query, key)]
     while stack:
         frontier = stack.pop()
@@ -164,6 +165,7 @@ def classify(problem: Problem, hasty: bool = False) -> TileMap:
         always, possible = problem.judge(frontier.query_level, frontier.key_level, frontier.rows, frontier.columns)
         full.add(frontier.select(always), query, key)
         still = frontier.select(possible & ~always)
+        area.add((len(frontier.rows) - len(still.rows)) << (frontier.query_level + frontier.key_level))
         if not len(still.rows):
             continue
         if frontier.query_level or frontier.key_level:
@@ -171,19 +173,21 @@ def classify(problem: Problem, hasty: bool = False) -> TileMap:
         elif hasty:
             mixed.add(still, query, key)
         else:
-            some, every = settle(problem, still.rows, still.columns)
+            some, every = settle(problem, still.rows, still.columns, area)
             full.add(still.select(every), query, key)
             mixed.add(still.select(some & ~every), query, key)
     return TileMap(full.runs(query.count), mixed.runs(query.count))
 
 
-def settle(problem: Problem, rows: Array, columns: Array) -> tuple[Array, Array]:
+def settle(problem: Problem, rows: Array, columns: Array, area: Area) -> tuple[Array, Array]:
     """For tiles that intervals leave open: does any of the pairs attend, do all?"""
     some, every = sample(problem, rows, columns)
     doubtful = np.flatnonzero(some == every)
+    area.add(len(rows) - len(doubtful))
     for part in chunks(len(doubtful), TILES):
         tiles = doubtful[part]
         some[tiles], every[tiles] = search(problem, rows[tiles], columns[tiles], some[tiles], every[tiles])
+        area.add(len(tiles))
     return some, every
 
 

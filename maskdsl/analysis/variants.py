@@ -12,6 +12,7 @@ import numpy as np
 from maskdsl.analysis.descent import Problem
 from maskdsl.analysis.intervals import Array, point
 from maskdsl.analysis.program import Column, compile_program
+from maskdsl.analysis.progress import begin
 from maskdsl.analysis.separation import separate
 from maskdsl.analysis.tables import Table
 from maskdsl.analysis.trees import Tree
@@ -146,7 +147,8 @@ def problems(
         columns = tuple(sides[key].values(expression, tables)[places] for expression in expressions)
         return Tree.of(columns, len(range(sequence.length)[places]), size)
 
-    for variant in variants:
+    for number, variant in enumerate(variants):
+        begin(number, len(variants))
         relation, tables = fix_tables(variant.relation, inputs)
         parts = separate(relation, tables)
         query = tree(mask.queries, variant, parts.query, block[0], part[0])

@@ -8,6 +8,7 @@ from maskdsl.api import Mask
 from maskdsl.cli.looks import bound, finite, layer_in_orders, routes_dict
 from maskdsl.cli.request import StackRequest, order_text, read_block, read_heads, read_subject
 from maskdsl.cli.selection import Arrays, look, look_at_layers
+from maskdsl.cli.waiting import working
 from maskdsl.ir.layers import find_in_layers
 
 BLOCK = "128"
@@ -52,6 +53,7 @@ def pattern_dict(mask: Mask) -> dict[str, object]:
     return {"pattern": mask.name, "parameters": dict(mask.ir.parameters)}
 
 
+@working("finding tiles")
 def order_dict(mask: Mask, block: tuple[int, int], inputs: Arrays, chosen: Sequence[int]) -> dict[str, object]:
     """The tiles of each head of the first batch entry."""
     found = tiles(mask.ir, block, inputs)

@@ -9,6 +9,7 @@ from maskdsl.analysis.variants import part_lengths
 from maskdsl.cli.consoles import output
 from maskdsl.cli.request import Request, order_text, read_block, read_part, read_request
 from maskdsl.cli.selection import look
+from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NotComparable
 from maskdsl.ir.mask import MaskIR
@@ -37,6 +38,7 @@ def show_differences(
     second = read_other(request, other).bind(heads)
     check_alike(first.ir, second.ir)
     part = read_part(first.ir, ranges)
+    compare = working("comparing tiles")(differences)
     compared = []
     for mask in (first, second):
         names = {each.name for each in mask.ir.inputs} | {"q", "k"}
@@ -46,11 +48,11 @@ def show_differences(
     lengths = part_lengths(first.ir, part)
     space = room(console, first.ir, 1)
     scale = fit(lengths, space, size)
-    found = differences(compared[0], compared[1], scale.block, part)
+    found = compare(compared[0], compared[1], scale.block, part)
     if len(found) > 1 and console.width >= 2 * NARROW:
         space = room(console, first.ir, len(found))
         scale = fit(lengths, space, size)
-        found = differences(compared[0], compared[1], scale.block, part)
+        found = compare(compared[0], compared[1], scale.block, part)
     if as_json:
         print(json.dumps([each.as_dict() for each in found], indent=2))
         return

@@ -67,7 +67,8 @@ def show(
         show_masks(looked.masks, looked.inputs, chosen, size, ranges)
         densities = []
         if looked.selections:
-            densities = [each.density for each in measure(looked.masks[0].ir, inputs=looked.inputs).heads]
+            with working("counting pairs"):
+                densities = [each.density for each in measure(looked.masks[0].ir, inputs=looked.inputs).heads]
         show_routes(looked, densities, chosen)
         return
     stack = subject.bind(heads)

@@ -11,6 +11,7 @@ from maskdsl.cli.explanations import read_token
 from maskdsl.cli.looks import bound, layer_in_orders
 from maskdsl.cli.request import StackRequest, order_text, read_block, read_heads, read_subject
 from maskdsl.cli.selection import Arrays, Looked, look, look_at_layers
+from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import pictures as errors
 from maskdsl.errors.command import NotForStacks, NotWritten
@@ -114,10 +115,12 @@ def scale_of(wanted: Wanted, mask: Mask, maps: int, chosen: Sequence[int], input
     scale = scale_for(lengths, maps, block)
     if wanted.stacked:
         return scale
-    classes = len(head_classes(tiles(mask.ir, scale.block, inputs), chosen))
+    with working("finding tiles"):
+        classes = len(head_classes(tiles(mask.ir, scale.block, inputs), chosen))
     return scale if classes == 1 else scale_for(lengths, maps * classes, block)
 
 
+@working("finding tiles")
 def drawn_mask(mask: Mask, order: str, scale: Scale, inputs: Arrays, looked: Looked | None) -> Drawn:
     """With the density of each head in words: exact, and where routes are open, of what they may select."""
     figures = stats(mask.ir, inputs=inputs).heads

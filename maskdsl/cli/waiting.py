@@ -1,13 +1,19 @@
-"""What is shown while people wait: on standard error, where that is a terminal, and gone when the work is done."""
+"""What is shown while people wait, on standard error: on a terminal gone when the work is done."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Timer
+from threading import Event, Thread, Timer
+from time import monotonic
 
+from rich.console import Console
+
+from maskdsl.analysis.progress import Watch, watched
 from maskdsl.cli.consoles import messages
 
 PATIENCE = 0.7
 """Seconds before anything is said about work that may be quick."""
+LONG = 10.0
+"""Seconds between two lines about work that takes long, where standard error is no terminal."""
 
 
 @contextmanager
@@ -26,14 +32,25 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """A clock beside what is being done, for work whose end is not known. Nothing is to be printed meanwhile."""
-    console = messages()
-    if not console.is_terminal:
-        yield
-        return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # start-up time
+    """How far work is that tells it, and how long it may still take. Nothing is to be printed meanwhile.
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    A terminal shows a line that changes; elsewhere work that takes long says a line now and then.
+    """
+    console = messages()
+    with watched() as watch, (_clock if console.is_terminal else _lines)(console, what, watch):
+        yield
+
+
+@contextmanager
+def _clock(console: Console, what: str, watch: Watch) -> Iterator[None]:
+    from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn  # start-up
+    from rich.text import Text
+
+    class Far(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(far(watch.share, task.elapsed or 0.0))
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), Far())
     clock = Progress(*columns, console=console, transient=True)
     clock.add_task(what, total=None)
     timer = Timer(PATIENCE, clock.start)
@@ -45,3 +62,34 @@ def working(what: str) -> Iterator[None]:
         timer.cancel()
         timer.join()  # it may be starting the clock
         clock.stop()
+
+
+@contextmanager
+def _lines(console: Console, what: str, watch: Watch) -> Iterator[None]:
+    start, ended = monotonic(), Event()
+
+    def tell() -> None:
+        while not ended.wait(LONG):
+            seconds = monotonic() - start
+            console.print(f"{what}: {seconds:.0f} s, {far(watch.share, seconds) or 'it has just begun'}", markup=False)
+
+    teller = Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
+
+
+def far(share: float, seconds: float) -> str:
+    """The share of work that is done after so many seconds, and what is left, at the pace so far."""
+    if share <= 0:
+        return ""
+    return f"{share:.0%}, about {_time(seconds / share - seconds)} to go"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"

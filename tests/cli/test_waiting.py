@@ -1,62 +1,87 @@
-"""Long work: it says so on a terminal's standard error, and Ctrl-C ends it quietly."""
+"""What is said while people wait, and that Ctrl-C ends it."""
 
 import os
 import pty
-import select
+import re
 import signal
 import subprocess
 import sys
-import time
+from time import monotonic, sleep
 
-SHOW = ["show", "examples/language/bigbird.attn", "n=65536", "--block", "96"]
-SHORT = ["stats", "examples/language/longformer.attn", "--json"]
+import numpy as np
+import pytest
+from rich.console import Console
+
+import maskdsl
+from maskdsl.analysis.progress import Watch, watched
+from maskdsl.cli import waiting
+
+PATTERN = """
+pattern scattered(n = 2048) {
+    space tokens[n]
+    attend random(head, q // 8, k // 8) % 50 == 0
+}
+"""
+LONG = PATTERN.replace("2048", "400_000").replace("// 8", "// 2")
 
 
-def start(words, stderr):
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
-    command = [sys.executable, "-m", "maskdsl", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment)
+def test_work_tells_how_far_it_is(monkeypatch):
+    mask = maskdsl.parse(PATTERN)["scattered"].bind(heads=3)
+    plain = mask.tiles(block=(64, 64))
+    shares = []
+
+    def told(self, name, value):
+        object.__setattr__(self, name, value)
+        shares.append(self.share)
+
+    with watched() as watch:
+        monkeypatch.setattr(Watch, "__setattr__", told)
+        assert mask.tiles(block=(64, 64)) == plain
+    assert shares == sorted(shares) and watch.share == 1 and watch.parts == 3
+    assert len({round(share * 3) for share in shares}) == 4
+    assert any(0 < share % (1 / 3) < 0.33 for share in shares)
 
 
-def read(terminal, seconds):
-    """What comes within the time; nothing more comes from a terminal that nobody has open."""
-    ready, _, _ = select.select([terminal], [], [], seconds)
+def test_an_estimate_at_the_pace_so_far():
+    assert waiting.far(0.0, 9) == ""
+    assert waiting.far(0.25, 10) == "25%, about 30 s to go"
+    assert waiting.far(0.01, 60).endswith("about 99 min to go")
+    assert waiting.far(0.001, 60).endswith("about 17 h to go")
+
+
+def test_lines_where_there_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(waiting, "LONG", 0.02)
+    monkeypatch.setattr(waiting, "messages", lambda: Console(stderr=True))
+    with waiting.working("finding tiles"):
+        sleep(0.1)
+    assert re.search(r"^finding tiles: 0 s, it has just begun$", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_a_terminal_is_told_soon_and_control_c_ends_it(tmp_path):
+    file = tmp_path / "scattered.attn"
+    file.write_text(LONG)
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "maskdsl", "show", str(file), "--heads", "64"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=theirs, env=environment)
+    os.close(theirs)
     try:
-        return os.read(terminal, 65536).decode() if ready else ""
-    except OSError:
-        return ""
+        said = b""
+        while b"to go" not in said and b"%" not in said:
+            said += os.read(ours, 4096)
+        process.send_signal(signal.SIGINT)
+        start = monotonic()
+        assert process.wait(30) == 130
+        assert monotonic() - start < 20  # on a slow machine; otherwise below one second
+    finally:
+        process.kill()
+        os.close(ours)
 
 
-def test_long_work_says_so_and_can_be_interrupted():
-    terminal, stderr = pty.openpty()
-    process = start(SHOW, stderr)
-    os.close(stderr)
-    said, until = "", time.monotonic() + 60
-    while "finding tiles" not in said and time.monotonic() < until:
-        said += read(terminal, 1)
-    assert "finding tiles" in said
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
-    while more := read(terminal, 0.1):
-        said += more
-    assert process.returncode == 130 and out == b""
-    assert "Traceback" not in said and said.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")  # the cursor is back, the line gone
-    os.close(terminal)
-
-
-def test_quiet_also_while_modules_load(maskdsl, monkeypatch):
-    def interrupted(arguments):
+def test_an_interrupt_passes_through(monkeypatch):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("maskdsl.cli.app.invoke", interrupted)
-    ended = maskdsl("check", "some.attn")
-    assert (ended.code, ended.out, ended.err) == (130, "", "")
-
-
-def test_short_work_says_nothing():
-    terminal, stderr = pty.openpty()
-    process = start(SHORT, stderr)
-    os.close(stderr)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and out.startswith(b"{") and read(terminal, 0.1) == ""
-    os.close(terminal)
+    monkeypatch.setattr(np, "flatnonzero", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        maskdsl.parse(PATTERN)["scattered"].bind().tiles(block=(64, 64))
