@@ -130,3 +130,33 @@ def test_random_branches(text: str, seed: int) -> None:
     if pairs.isfinite().all() and pairs.abs().max() < 1e4:
         for backend in BACKENDS:
             check(backend, "score", text, seed)
+
+
+KINKS = [
+    ("abs(a[0])", torch.abs, (0.0,)),
+    ("min(a[0], b[0])", torch.minimum, (0.5, 0.5)),
+    ("max(a[0], b[0])", torch.maximum, (0.5, 0.5)),
+    ("max(a[0], 0.5)", lambda a: a.clamp(min=0.5), (0.5,)),
+    ("min(0.5, a[0])", lambda a: a.clamp(max=0.5), (0.5,)),
+    ("max(a[0] * b[0], 0.5)", lambda a, b: (a * b).clamp(min=0.5), (0.5, 1.0)),
+    ("min(exp(a[0]), exp(b[0]))", lambda a, b: torch.minimum(a.exp(), b.exp()), (0.5, 0.5)),
+    ("max(exp(a[0]), b[0] / 2.0)", lambda a, b: torch.maximum(a.exp(), b / 2), (0.0, 2.0)),
+    ("a[0] ** 1.5", lambda a: a**1.5, (0.0,)),
+    ("(a[0] if a[0] < 0.5 else b[0])", lambda a, b: torch.where(a < 0.5, a, b), (0.5, 0.5)),
+]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("text", "function", "values"), KINKS, ids=[text for text, *_ in KINKS])
+def test_kinks_are_those_of_autograd(text, function, values, backend):
+    """As factors of all probabilities, which send their slope times the sum of all that comes."""
+    inputs = {
+        name: torch.tensor([x], dtype=torch.float64, requires_grad=True) for name, x in zip("ab", values, strict=False)
+    }
+    given = " ".join(f"input {name}: float[1]" for name in inputs)
+    attention = maskdsl.parse(f"pattern p(n = 9) {{ space tokens[n] {given} attend causal weight {text} }}")["p"].bind()
+    q, k, v, toward = torch.randn(4, 1, 1, 9, 4, dtype=torch.float64).unbind()
+    out = attention.compile(backend)(q, k, v, **inputs)
+    plain = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    expected = torch.autograd.grad((plain * function(*inputs.values())), [*inputs.values()], toward)
+    torch.testing.assert_close(torch.autograd.grad(out, [*inputs.values()], toward), expected)
