@@ -13,6 +13,12 @@ def token_table(values, places, batch, heads, dtype):
     return values.to(dtype).contiguous().expand(batch, heads, -1)
 
 
+def width_of(table):
+    """A number that kernels get in as many bits as offsets into a tensor need, which may be a view of a larger one."""
+    last = sum((size - 1) * stride for size, stride in zip(table.shape, table.stride(), strict=True))
+    return 2**31 if last >= 2**31 else 2  # 1 would be no number but a constant
+
+
 def token_sums(slopes, places, shape, start):
     """Slopes [batch, heads, tokens] in laid-out order, as sums for values of a shape, those of tokens from `start`."""
     if places is not None:

@@ -127,6 +127,7 @@ class Surroundings:
             *functions,
             *([helper(text, "token_table")] if self.names.functions() else []),
             *([self.table_function()] if self.names.tables else []),
+            *([helper(text, "width_of")] if any("_width.dtype" in line for line in self.kernel) else []),
             *([helper(text, "extremes")] if self.plan.finds_device_tiles else []),
             *([helper(text, "sorted_places")] if orders else []),
             *([helper(text, "counts_before")] if any("counts_before(" in line for line in self.kernel) else []),

@@ -223,7 +223,7 @@ class KernelNames:
     # Inputs that are read by index
 
     def input_numbers(self, inputs: Iterable[Input]) -> dict[str, str]:
-        """Integer arguments for their sizes and strides."""
+        """Integer arguments for their sizes, strides and offsets."""
         return {
             name: value
             for each in inputs
@@ -237,8 +237,8 @@ class KernelNames:
 
 
 def sizes_and_strides(text: str, axes: int) -> dict[str, str]:
-    """Of a tensor of this name, as arguments of a kernel."""
-    found = {}
+    """Of a tensor of this name, as arguments of a kernel; the `width` has the type of offsets."""
+    found = {f"{text}_width": f"width_of({text})"}
     for axis in range(axes):
         found[f"{text}_size_{axis}"] = f"{text}.shape[{axis}]"
         found[f"{text}_stride_{axis}"] = f"{text}.stride({axis})"

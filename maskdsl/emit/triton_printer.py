@@ -6,7 +6,7 @@ stand for Python's only where nothing is negative. Relations compute floats in f
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from math import isfinite, prod
+from math import isfinite
 from typing import assert_never
 
 import numpy as np
@@ -297,14 +297,10 @@ class TritonPrinter(Printer):
         declared = self.mask.input(expression.input)
         assert declared is not None
         sizes = [dimension.size for dimension in declared.dimensions]
-        large = prod(size for size in sizes if size is not None) not in INT32
         table, terms = self.inputs[expression.input], []
         for axis, (index, size) in enumerate(zip(expression.indices, sizes, strict=True)):
             text = self.inside(index, size, f"{table}_size_{axis}")
-            if index == Batch():
-                text = "wide_batch"
-            elif large or size is None:
-                text = f"tl.cast({text}, tl.int64)"
+            text = "wide_batch" if index == Batch() else f"tl.cast({text}, {table}_width.dtype)"
             terms.append(f"{text} * {table}_stride_{axis}")
         return self.summed(table, terms, self.places.get(expression))
 

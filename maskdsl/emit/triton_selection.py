@@ -28,7 +28,8 @@ def emit_selection(plan: KernelPlan) -> str:
     text = read_skeleton("triton_functions")
     lines = [line for part in parts for function in part.functions() for line in function]
     used = [name for name in HELPERS if any(f"{name}(" in line for line in lines)]
-    shared = [helper(text, "token_table"), *(["@triton.jit", *helper(text, name)] for name in used)]
+    widths = [helper(text, "width_of")] if any("width_of(" in line for line in lines) else []
+    shared = [helper(text, "token_table"), *widths, *(["@triton.jit", *helper(text, name)] for name in used)]
     imports = ["import triton", "import triton.language as tl"]
     types = None if any(part.is_torch for part in parts) else list[str]()  # kernels take q and k as they are
     return routing_module(plan, top, parts, imports, [*shared, definitions("selection_functions")], types)

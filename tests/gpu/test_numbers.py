@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import maskdsl
+from tests.gpu import tensors
 from tests.gpu.tensors import DEVICE, REASON, RUNS
 
 pytestmark = pytest.mark.skipif(not RUNS, reason=REASON)
@@ -149,3 +150,43 @@ def test_decoding_of_padded_keys(paged: bool, fill: float) -> None:
     torch.testing.assert_close(found[0].double(), out, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found[1].double(), lse, rtol=1e-5, atol=1e-5)
     assert torch.equal(found[1].isneginf(), empty)
+
+
+# Views
+
+
+@pytest.mark.skipif(DEVICE.type != "cpu", reason="memory that is never touched costs nothing on the host alone")
+def test_tables_may_be_views_of_tensors_whose_offsets_need_64_bits() -> None:
+    """Elements more than 2 ** 31 behind the first, in the last head and the last query, forward and backward."""
+    n = 34
+    text = f"""
+    pattern biased(n = {n}) {{
+        space tokens[n]
+        input bias: float[batch, heads, tokens, tokens]
+        attend causal
+        score s + bias[batch, head, q, k]
+    }}
+    pattern gated(n = {n}) {{
+        space tokens[n]
+        input gate: bool[heads, tokens, tokens]
+        attend gate[head, q, k] or q == k
+    }}
+    """
+    module = maskdsl.parse(text)
+    generator = torch.Generator().manual_seed(1)
+    q, k, v, toward = (torch.randn(1, 1, n, 16, generator=generator).requires_grad_() for _ in range(4))
+    bias = torch.randn(1, 1, n, n, generator=generator).half()
+    for name, given, values in (("biased", "bias", bias), ("gated", "gate", bias[0] > 0)):
+        buffer = tensors.empty(n * 2**26, dtype=values.dtype)  # of which little is touched
+        large = buffer.as_strided(values.shape, (0, 2**25, 2**26, 1)[-values.dim() :])
+        large.copy_(values)
+        attention = module[name].bind(heads=1).compile("triton")
+        one = q[:, :, -1:].detach(), k.detach(), v.detach()
+        results, gradients, decoded = [], [], []
+        for each in (large, values):
+            results.append(attention(q, k, v, **{given: each}))
+            gradients.append(torch.autograd.grad(results[-1], (q, k, v), toward))
+            decoded.append(attention(*one, query_start=n - 1, **{given: each}))
+        torch.testing.assert_close(*results, rtol=0, atol=0)
+        torch.testing.assert_close(*gradients, rtol=0, atol=0)
+        torch.testing.assert_close(*decoded, rtol=0, atol=0)

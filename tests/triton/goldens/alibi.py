@@ -35,6 +35,12 @@ def soften(s, highest, UNIT: tl.constexpr):
 # q, k, v and out are [batch, heads, tokens, dim]. PADDED dims are powers of two, of which the first DIM are real.
 
 
+def width_of(table):
+    """A number that kernels get in as many bits as offsets into a tensor need, which may be a view of a larger one."""
+    last = sum((size - 1) * stride for size, stride in zip(table.shape, table.stride(), strict=True))
+    return 2**31 if last >= 2**31 else 2  # 1 would be no number but a constant
+
+
 @triton.jit
 def load_tokens(tensor, places, stride, DIM: tl.constexpr, PADDED: tl.constexpr):
     """The rows of a matrix at these places; zeros where dims are padded."""
@@ -45,7 +51,7 @@ def load_tokens(tensor, places, stride, DIM: tl.constexpr, PADDED: tl.constexpr)
 
 # Triton would compile anew for a number that 16 divides, and for 1: worth it for strides of q, k and v alone.
 NUMBERS = ["heads", "heads_per_key_head", "query_length", "key_length"]
-NUMBERS += ["slope_stride_0"]
+NUMBERS += ["slope_width", "slope_stride_0"]
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -69,6 +75,7 @@ def forward_kernel(
     query_length,
     key_length,
     slope,
+    slope_width,
     slope_stride_0,
     DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
@@ -119,7 +126,7 @@ def forward_kernel(
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             k_i = key_places[None, :]
             s *= DIM**-0.5
-            slope_value = tl.load(slope + head * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
+            slope_value = tl.load(slope + tl.cast(head, slope_width.dtype) * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
             s = s - slope_value * (q_i - k_i).to(s.dtype)
             p, decay, highest = soften(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
@@ -139,7 +146,7 @@ def forward_kernel(
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             k_i = key_places[None, :]
             s *= DIM**-0.5
-            slope_value = tl.load(slope + head * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
+            slope_value = tl.load(slope + tl.cast(head, slope_width.dtype) * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
             s = s - slope_value * (q_i - k_i).to(s.dtype)
             attends = (keys < key_length)[None, :]
             attends &= k_i <= q_i
@@ -192,6 +199,7 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         query_length,
         key_length,
         slope=slope,
+        slope_width=width_of(slope),
         slope_stride_0=slope.stride(0),
         DIM=dim,
         PADDED_DIM=max(16, triton.next_power_of_2(dim)),
@@ -264,6 +272,7 @@ def query_gradient_kernel(
     query_length,
     key_length,
     slope,
+    slope_width,
     slope_stride_0,
     slope_bounds,
     DIM: tl.constexpr,
@@ -317,7 +326,7 @@ def query_gradient_kernel(
             k_i = key_places[None, :]
             s *= DIM**-0.5
             slope_slope = -(q_i - k_i).to(s.dtype)
-            slope_value = tl.load(slope + head * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
+            slope_value = tl.load(slope + tl.cast(head, slope_width.dtype) * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
             difference = q_i - k_i
             value_2 = difference.to(s.dtype)
             s = s - slope_value * value_2
@@ -343,7 +352,7 @@ def query_gradient_kernel(
             k_i = key_places[None, :]
             s *= DIM**-0.5
             slope_slope = -(q_i - k_i).to(s.dtype)
-            slope_value = tl.load(slope + head * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
+            slope_value = tl.load(slope + tl.cast(head, slope_width.dtype) * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
             difference = q_i - k_i
             value_2 = difference.to(s.dtype)
             s = s - slope_value * value_2
@@ -390,6 +399,7 @@ def key_gradient_kernel(
     query_length,
     key_length,
     slope,
+    slope_width,
     slope_stride_0,
     slope_sums,
     slope_scale,
@@ -443,7 +453,7 @@ def key_gradient_kernel(
         k_i = key_places[:, None]
         real_keys = (keys < key_length)[:, None]
         slope_sum = tl.zeros([KEY_BLOCK], dtype=WIDE)
-        slope_place = head * slope_stride_0
+        slope_place = tl.cast(head, slope_width.dtype) * slope_stride_0
 
         first_run, end_run = 0, 1
         for run in range(first_run, end_run):
@@ -459,7 +469,7 @@ def key_gradient_kernel(
                 q_i = query_places[None, :]
                 s *= DIM**-0.5
                 slope_slope = -(q_i - k_i).to(s.dtype)
-                slope_value = tl.load(slope + head * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
+                slope_value = tl.load(slope + tl.cast(head, slope_width.dtype) * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
                 difference = q_i - k_i
                 value_2 = difference.to(s.dtype)
                 s = s - slope_value * value_2
@@ -490,7 +500,7 @@ def key_gradient_kernel(
                 q_i = query_places[None, :]
                 s *= DIM**-0.5
                 slope_slope = -(q_i - k_i).to(s.dtype)
-                slope_value = tl.load(slope + head * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
+                slope_value = tl.load(slope + tl.cast(head, slope_width.dtype) * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
                 difference = q_i - k_i
                 value_2 = difference.to(s.dtype)
                 s = s - slope_value * value_2
@@ -562,7 +572,7 @@ def gradients(
     shared = (q, k, v, grad_out, base, delta)
     strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
     numbers = (heads, heads // key_heads, query_length, key_length)
-    arguments = (slope, slope.stride(0))
+    arguments = (slope, width_of(slope), slope.stride(0))
     constants = {
         "DIM": dim,
         "PADDED_DIM": max(16, triton.next_power_of_2(dim)),

@@ -33,8 +33,14 @@ def soften(s, highest, UNIT: tl.constexpr):
 #   UNIT      what turns the scores `s` into logarithms of base 2
 # q and out are [batch, heads, queries, dim]; k and v [batch or pages, key heads, tokens, dim].
 
+def width_of(table):
+    """A number that kernels get in as many bits as offsets into a tensor need, which may be a view of a larger one."""
+    last = sum((size - 1) * stride for size, stride in zip(table.shape, table.stride(), strict=True))
+    return 2**31 if last >= 2**31 else 2  # 1 would be no number but a constant
+
+
 NUMBERS = ["heads", "heads_per_key_head", "queries", "query_length", "key_length", "splits", "page_table_stride"]
-NUMBERS += ["slope_stride_0"]
+NUMBERS += ["slope_width", "slope_stride_0"]
 
 
 @triton.jit
@@ -72,6 +78,7 @@ def decode_kernel(
     key_length,
     splits,
     slope,
+    slope_width,
     slope_stride_0,
     DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
@@ -136,7 +143,7 @@ def decode_kernel(
             key_tile = load_rows(k, key_elements, present, DIM, PADDED_DIM)
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             s *= DIM**-0.5
-            slope_value = tl.load(slope + head * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
+            slope_value = tl.load(slope + tl.cast(head, slope_width.dtype) * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
             s = s - slope_value * (q_i - k_i).to(s.dtype)
             s = tl.where(attends, s, float("-inf"))
             p, decay, highest = soften(s, highest, UNIT)
@@ -258,6 +265,7 @@ def decode(
         key_length,
         splits,
         slope=slope,
+        slope_width=width_of(slope),
         slope_stride_0=slope.stride(0),
         DIM=dim,
         PADDED_DIM=max(16, triton.next_power_of_2(dim)),

@@ -91,6 +91,12 @@ def token_tables(device, batch, heads, inputs, layout):
     )
 
 
+def width_of(table):
+    """A number that kernels get in as many bits as offsets into a tensor need, which may be a view of a larger one."""
+    last = sum((size - 1) * stride for size, stride in zip(table.shape, table.stride(), strict=True))
+    return 2**31 if last >= 2**31 else 2  # 1 would be no number but a constant
+
+
 def extremes(values, places, batch, heads, dtype, block):
     """The least and the greatest value of every block of tokens, [batch, heads, blocks]; a NaN may be anything."""
     values = token_table(values, places, batch, heads, dtype)
@@ -124,6 +130,7 @@ NUMBERS += [
     "token_x_head_stride",
     "token_y_batch_stride",
     "token_y_head_stride",
+    "bias_width",
     "bias_stride_0",
     "bias_stride_1",
 ]
@@ -172,6 +179,7 @@ def forward_kernel(
     token_x_head_stride,
     token_y_batch_stride,
     token_y_head_stride,
+    bias_width,
     bias_stride_0,
     bias_stride_1,
     DIM: tl.constexpr,
@@ -228,7 +236,9 @@ def forward_kernel(
                 ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
                 & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
             )
-            bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
+            bias_place_2 = tl.cast(head, bias_width.dtype) * bias_stride_0
+            bias_place_2 += tl.cast((q_y - k_y + 15), bias_width.dtype) * bias_stride_1
+            bias_value = tl.load(bias + bias_place_2).to(s.dtype)
             s = tl.where(condition, s + bias_value, s)
             p, decay, highest = soften(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
@@ -253,7 +263,9 @@ def forward_kernel(
                 ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
                 & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
             )
-            bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
+            bias_place_2 = tl.cast(head, bias_width.dtype) * bias_stride_0
+            bias_place_2 += tl.cast((q_y - k_y + 15), bias_width.dtype) * bias_stride_1
+            bias_value = tl.load(bias + bias_place_2).to(s.dtype)
             s = tl.where(condition, s + bias_value, s)
             attends = (keys < key_length)[None, :]
             condition = (
@@ -334,6 +346,7 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         token_x_head_stride=token_x.stride(1),
         token_y_batch_stride=token_y.stride(0),
         token_y_head_stride=token_y.stride(1),
+        bias_width=width_of(bias),
         bias_stride_0=bias.stride(0),
         bias_stride_1=bias.stride(1),
         DIM=dim,
@@ -429,6 +442,7 @@ def query_gradient_kernel(
     token_x_head_stride,
     token_y_batch_stride,
     token_y_head_stride,
+    bias_width,
     bias_stride_0,
     bias_stride_1,
     bias_bounds,
@@ -488,7 +502,9 @@ def query_gradient_kernel(
                 & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
             )
             bias_slope = tl.where(condition, tl.full([], 1.0, s.dtype), tl.full([], 0.0, s.dtype))
-            bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
+            bias_place_2 = tl.cast(head, bias_width.dtype) * bias_stride_0
+            bias_place_2 += tl.cast((q_y - k_y + 15), bias_width.dtype) * bias_stride_1
+            bias_value = tl.load(bias + bias_place_2).to(s.dtype)
             s = tl.where(condition, s + bias_value, s)
             p = tl.exp2(s * UNIT - own_base[:, None])
             slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
@@ -517,7 +533,9 @@ def query_gradient_kernel(
                 & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
             )
             bias_slope = tl.where(condition, tl.full([], 1.0, s.dtype), tl.full([], 0.0, s.dtype))
-            bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
+            bias_place_2 = tl.cast(head, bias_width.dtype) * bias_stride_0
+            bias_place_2 += tl.cast((q_y - k_y + 15), bias_width.dtype) * bias_stride_1
+            bias_value = tl.load(bias + bias_place_2).to(s.dtype)
             s = tl.where(condition, s + bias_value, s)
             attends = (keys < key_length)[None, :]
             condition = (
@@ -594,6 +612,7 @@ def key_gradient_kernel(
     token_x_head_stride,
     token_y_batch_stride,
     token_y_head_stride,
+    bias_width,
     bias_stride_0,
     bias_stride_1,
     bias_sums,
@@ -669,7 +688,8 @@ def key_gradient_kernel(
                     & ((key_places[:, None] >= token_image_start) & (key_places[:, None] < token_image_end))
                 )
                 bias_slope = tl.where(condition, tl.full([], 1.0, s.dtype), tl.full([], 0.0, s.dtype))
-                bias_place = head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1
+                bias_place = tl.cast(head, bias_width.dtype) * bias_stride_0
+                bias_place += tl.cast((q_y - k_y + 15), bias_width.dtype) * bias_stride_1
                 bias_value = tl.load(bias + bias_place).to(s.dtype)
                 s = tl.where(condition, s + bias_value, s)
                 p = tl.exp2(s * UNIT - own_base[None, :])
@@ -704,7 +724,8 @@ def key_gradient_kernel(
                     & ((key_places[:, None] >= token_image_start) & (key_places[:, None] < token_image_end))
                 )
                 bias_slope = tl.where(condition, tl.full([], 1.0, s.dtype), tl.full([], 0.0, s.dtype))
-                bias_place = head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1
+                bias_place = tl.cast(head, bias_width.dtype) * bias_stride_0
+                bias_place += tl.cast((q_y - k_y + 15), bias_width.dtype) * bias_stride_1
                 bias_value = tl.load(bias + bias_place).to(s.dtype)
                 s = tl.where(condition, s + bias_value, s)
                 attends = (queries < query_length)[None, :]
@@ -801,6 +822,7 @@ def gradients(
         token_x.stride(1),
         token_y.stride(0),
         token_y.stride(1),
+        width_of(bias),
         bias.stride(0),
         bias.stride(1),
     )

@@ -72,6 +72,12 @@ def token_tables(device, batch, heads, inputs):
     )
 
 
+def width_of(table):
+    """A number that kernels get in as many bits as offsets into a tensor need, which may be a view of a larger one."""
+    last = sum((size - 1) * stride for size, stride in zip(table.shape, table.stride(), strict=True))
+    return 2**31 if last >= 2**31 else 2  # 1 would be no number but a constant
+
+
 NUMBERS = ["heads", "heads_per_key_head", "queries", "query_length", "key_length", "splits", "page_table_stride"]
 NUMBERS += [
     "token_image_start",
@@ -84,6 +90,7 @@ NUMBERS += [
     "token_x_head_stride",
     "token_y_batch_stride",
     "token_y_head_stride",
+    "bias_width",
     "bias_stride_0",
     "bias_stride_1",
 ]
@@ -137,6 +144,7 @@ def decode_kernel(
     token_x_head_stride,
     token_y_batch_stride,
     token_y_head_stride,
+    bias_width,
     bias_stride_0,
     bias_stride_1,
     DIM: tl.constexpr,
@@ -249,7 +257,9 @@ def decode_kernel(
                 ((query_places[:, None] >= token_image_start) & (query_places[:, None] < token_image_end))
                 & ((key_places[None, :] >= token_image_start) & (key_places[None, :] < token_image_end))
             )
-            bias_value = tl.load(bias + head * bias_stride_0 + (q_y - k_y + 15) * bias_stride_1).to(s.dtype)
+            bias_place = tl.cast(head, bias_width.dtype) * bias_stride_0
+            bias_place += tl.cast((q_y - k_y + 15), bias_width.dtype) * bias_stride_1
+            bias_value = tl.load(bias + bias_place).to(s.dtype)
             s = tl.where(condition, s + bias_value, s)
             s = tl.where(attends, s, float("-inf"))
             p, decay, highest = soften(s, highest, UNIT)
@@ -385,6 +395,7 @@ def decode(
         token_x_head_stride=token_x.stride(1),
         token_y_batch_stride=token_y.stride(0),
         token_y_head_stride=token_y.stride(1),
+        bias_width=width_of(bias),
         bias_stride_0=bias.stride(0),
         bias_stride_1=bias.stride(1),
         DIM=dim,

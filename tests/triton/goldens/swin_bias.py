@@ -52,6 +52,12 @@ class Tiles(NamedTuple):
     partial_ends: torch.Tensor
 
 
+def width_of(table):
+    """A number that kernels get in as many bits as offsets into a tensor need, which may be a view of a larger one."""
+    last = sum((size - 1) * stride for size, stride in zip(table.shape, table.stride(), strict=True))
+    return 2**31 if last >= 2**31 else 2  # 1 would be no number but a constant
+
+
 @triton.jit
 def floor_modulo(x, y):
     """With the sign of the divisor, where Triton's own remainder has the sign of the dividend."""
@@ -79,6 +85,7 @@ NUMBERS += ["variant_batch_stride", "variant_head_stride"]
 NUMBERS += [
     "token_x_length",
     "token_y_step",
+    "table_2_width",
     "table_2_stride_0",
     "table_2_size_1",
     "table_2_stride_1",
@@ -119,6 +126,7 @@ def forward_kernel(
     table_2,
     token_x_length,
     token_y_step,
+    table_2_width,
     table_2_stride_0,
     table_2_size_1,
     table_2_stride_1,
@@ -173,9 +181,9 @@ def forward_kernel(
             k_x = k_i % token_x_length
             k_y = k_i // token_y_step
             s *= DIM**-0.5
-            table_2_place_2 = head * table_2_stride_0
-            table_2_place_2 += inside(q_y - k_y + 6, table_2_size_1) * table_2_stride_1
-            table_2_place_2 += inside(q_x - k_x + 6, table_2_size_2) * table_2_stride_2
+            table_2_place_2 = tl.cast(head, table_2_width.dtype) * table_2_stride_0
+            table_2_place_2 += tl.cast(inside(q_y - k_y + 6, table_2_size_1), table_2_width.dtype) * table_2_stride_1
+            table_2_place_2 += tl.cast(inside(q_x - k_x + 6, table_2_size_2), table_2_width.dtype) * table_2_stride_2
             table_value = tl.load(table_2 + table_2_place_2).to(s.dtype)
             s = s + table_value
             p, decay, highest = soften(s, highest, UNIT)
@@ -197,9 +205,9 @@ def forward_kernel(
             k_x = k_i % token_x_length
             k_y = k_i // token_y_step
             s *= DIM**-0.5
-            table_2_place_2 = head * table_2_stride_0
-            table_2_place_2 += inside(q_y - k_y + 6, table_2_size_1) * table_2_stride_1
-            table_2_place_2 += inside(q_x - k_x + 6, table_2_size_2) * table_2_stride_2
+            table_2_place_2 = tl.cast(head, table_2_width.dtype) * table_2_stride_0
+            table_2_place_2 += tl.cast(inside(q_y - k_y + 6, table_2_size_1), table_2_width.dtype) * table_2_stride_1
+            table_2_place_2 += tl.cast(inside(q_x - k_x + 6, table_2_size_2), table_2_width.dtype) * table_2_stride_2
             table_value = tl.load(table_2 + table_2_place_2).to(s.dtype)
             s = s + table_value
             attends = (keys < key_length)[None, :]
@@ -264,6 +272,7 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         table_2=table_2,
         token_x_length=56,
         token_y_step=56,
+        table_2_width=width_of(table_2),
         table_2_stride_0=table_2.stride(0),
         table_2_size_1=table_2.shape[1],
         table_2_stride_1=table_2.stride(1),
@@ -351,6 +360,7 @@ def query_gradient_kernel(
     table_2,
     token_x_length,
     token_y_step,
+    table_2_width,
     table_2_stride_0,
     table_2_size_1,
     table_2_stride_1,
@@ -407,9 +417,9 @@ def query_gradient_kernel(
             k_x = k_i % token_x_length
             k_y = k_i // token_y_step
             s *= DIM**-0.5
-            table_2_place_2 = head * table_2_stride_0
-            table_2_place_2 += inside(q_y - k_y + 6, table_2_size_1) * table_2_stride_1
-            table_2_place_2 += inside(q_x - k_x + 6, table_2_size_2) * table_2_stride_2
+            table_2_place_2 = tl.cast(head, table_2_width.dtype) * table_2_stride_0
+            table_2_place_2 += tl.cast(inside(q_y - k_y + 6, table_2_size_1), table_2_width.dtype) * table_2_stride_1
+            table_2_place_2 += tl.cast(inside(q_x - k_x + 6, table_2_size_2), table_2_width.dtype) * table_2_stride_2
             table_value = tl.load(table_2 + table_2_place_2).to(s.dtype)
             s = s + table_value
             p = tl.exp2(s * UNIT - own_base[:, None])
@@ -434,9 +444,9 @@ def query_gradient_kernel(
             k_x = k_i % token_x_length
             k_y = k_i // token_y_step
             s *= DIM**-0.5
-            table_2_place_2 = head * table_2_stride_0
-            table_2_place_2 += inside(q_y - k_y + 6, table_2_size_1) * table_2_stride_1
-            table_2_place_2 += inside(q_x - k_x + 6, table_2_size_2) * table_2_stride_2
+            table_2_place_2 = tl.cast(head, table_2_width.dtype) * table_2_stride_0
+            table_2_place_2 += tl.cast(inside(q_y - k_y + 6, table_2_size_1), table_2_width.dtype) * table_2_stride_1
+            table_2_place_2 += tl.cast(inside(q_x - k_x + 6, table_2_size_2), table_2_width.dtype) * table_2_stride_2
             table_value = tl.load(table_2 + table_2_place_2).to(s.dtype)
             s = s + table_value
             attends = (keys < key_length)[None, :]
@@ -498,6 +508,7 @@ def key_gradient_kernel(
     table_2,
     token_x_length,
     token_y_step,
+    table_2_width,
     table_2_stride_0,
     table_2_size_1,
     table_2_stride_1,
@@ -567,9 +578,9 @@ def key_gradient_kernel(
                 q_x = q_i % token_x_length
                 q_y = q_i // token_y_step
                 s *= DIM**-0.5
-                table_2_place = head * table_2_stride_0
-                table_2_place += inside(q_y - k_y + 6, table_2_size_1) * table_2_stride_1
-                table_2_place += inside(q_x - k_x + 6, table_2_size_2) * table_2_stride_2
+                table_2_place = tl.cast(head, table_2_width.dtype) * table_2_stride_0
+                table_2_place += tl.cast(inside(q_y - k_y + 6, table_2_size_1), table_2_width.dtype) * table_2_stride_1
+                table_2_place += tl.cast(inside(q_x - k_x + 6, table_2_size_2), table_2_width.dtype) * table_2_stride_2
                 table_value = tl.load(table_2 + table_2_place).to(s.dtype)
                 s = s + table_value
                 p = tl.exp2(s * UNIT - own_base[None, :])
@@ -599,9 +610,9 @@ def key_gradient_kernel(
                 q_x = q_i % token_x_length
                 q_y = q_i // token_y_step
                 s *= DIM**-0.5
-                table_2_place = head * table_2_stride_0
-                table_2_place += inside(q_y - k_y + 6, table_2_size_1) * table_2_stride_1
-                table_2_place += inside(q_x - k_x + 6, table_2_size_2) * table_2_stride_2
+                table_2_place = tl.cast(head, table_2_width.dtype) * table_2_stride_0
+                table_2_place += tl.cast(inside(q_y - k_y + 6, table_2_size_1), table_2_width.dtype) * table_2_stride_1
+                table_2_place += tl.cast(inside(q_x - k_x + 6, table_2_size_2), table_2_width.dtype) * table_2_stride_2
                 table_value = tl.load(table_2 + table_2_place).to(s.dtype)
                 s = s + table_value
                 attends = (queries < query_length)[None, :]
@@ -681,6 +692,7 @@ def gradients(
         table_2,
         56,
         56,
+        width_of(table_2),
         table_2.stride(0),
         table_2.shape[1],
         table_2.stride(1),

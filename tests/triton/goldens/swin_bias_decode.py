@@ -33,6 +33,12 @@ def soften(s, highest, UNIT: tl.constexpr):
 #   UNIT      what turns the scores `s` into logarithms of base 2
 # q and out are [batch, heads, queries, dim]; k and v [batch or pages, key heads, tokens, dim].
 
+def width_of(table):
+    """A number that kernels get in as many bits as offsets into a tensor need, which may be a view of a larger one."""
+    last = sum((size - 1) * stride for size, stride in zip(table.shape, table.stride(), strict=True))
+    return 2**31 if last >= 2**31 else 2  # 1 would be no number but a constant
+
+
 @triton.jit
 def floor_divide(x, y):
     """Rounds toward minus infinity, where Triton's own division of integers rounds toward zero."""
@@ -58,6 +64,7 @@ NUMBERS = ["heads", "heads_per_key_head", "queries", "query_length", "key_length
 NUMBERS += [
     "token_x_length",
     "token_y_step",
+    "table_2_width",
     "table_2_stride_0",
     "table_2_size_1",
     "table_2_stride_1",
@@ -103,6 +110,7 @@ def decode_kernel(
     table_2,
     token_x_length,
     token_y_step,
+    table_2_width,
     table_2_stride_0,
     table_2_size_1,
     table_2_stride_1,
@@ -207,9 +215,9 @@ def decode_kernel(
             key_tile = load_rows(k, key_elements, present, DIM, PADDED_DIM)
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             s *= DIM**-0.5
-            table_2_place = head * table_2_stride_0
-            table_2_place += inside(q_y - k_y + 6, table_2_size_1) * table_2_stride_1
-            table_2_place += inside(q_x - k_x + 6, table_2_size_2) * table_2_stride_2
+            table_2_place = tl.cast(head, table_2_width.dtype) * table_2_stride_0
+            table_2_place += tl.cast(inside(q_y - k_y + 6, table_2_size_1), table_2_width.dtype) * table_2_stride_1
+            table_2_place += tl.cast(inside(q_x - k_x + 6, table_2_size_2), table_2_width.dtype) * table_2_stride_2
             table_value = tl.load(table_2 + table_2_place).to(s.dtype)
             s = s + table_value
             s = tl.where(attends, s, float("-inf"))
@@ -334,6 +342,7 @@ def decode(
         table_2=table_2,
         token_x_length=56,
         token_y_step=56,
+        table_2_width=width_of(table_2),
         table_2_stride_0=table_2.stride(0),
         table_2_size_1=table_2.shape[1],
         table_2_stride_1=table_2.stride(1),
