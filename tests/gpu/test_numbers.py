@@ -190,3 +190,72 @@ def test_tables_may_be_views_of_tensors_whose_offsets_need_64_bits() -> None:
         torch.testing.assert_close(*results, rtol=0, atol=0)
         torch.testing.assert_close(*gradients, rtol=0, atol=0)
         torch.testing.assert_close(*decoded, rtol=0, atol=0)
+
+
+def far_apart(values: Tensor) -> Tensor:
+    """The same numbers with 2 ** 26 elements between tokens, one behind the other for 34 of them."""
+    buffer = tensors.empty(34 * 2**26, dtype=values.dtype)
+    return buffer.as_strided(values.shape, (2**25, 2**24, 2**26, 1)).copy_(values)
+
+
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "transposed": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+    "of one head": lambda x: x[:, :1].clone().expand_as(x),
+    "fused": lambda x: torch.cat([x, x + 1, x + 2], -1)[..., : x.shape[-1]],
+    "dims not side by side": lambda x: x.mT.contiguous().mT,
+    "far apart": far_apart,
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_queries_keys_and_values_may_be_views(view: str) -> None:
+    """Of which one alone has a gradient: the output and that are as they are of tensors without gaps."""
+    if view == "far apart" and DEVICE.type != "cpu":
+        pytest.skip("memory that is never touched costs nothing on the host alone")
+    mask = maskdsl.parse("pattern local(n) { space tokens[n]  attend window(9) and causal }")["local"].bind(
+        n=34, heads=2
+    )
+    attention = mask.compile("triton")
+    plain = [x.detach() for x in drawn(*[(2, 2, 34, 16)] * 4, dtype=torch.float16)]
+    given = [VIEWS[view](x) for x in plain]
+    whole = [x.contiguous() for x in given]
+    number = list(VIEWS).index(view) % 3
+    results = []
+    for *leaves, toward in (given, whole):
+        leaves[number] = leaves[number].detach().requires_grad_()
+        out = attention(*leaves)
+        results.append((out, *torch.autograd.grad(out, leaves[number], toward)))
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    one = [(q[:, :, -1:], k, v) for q, k, v, _ in (given, whole)]
+    torch.testing.assert_close(*(attention(*each, query_start=33) for each in one), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("fill", [-torch.inf, LOWEST])
+def test_packed_sequences_of_padded_keys(fill: float) -> None:
+    """Sequences of none, one and many tokens, all of one of them hidden."""
+    mask = padded("attend causal  score s + k.pad", n=50)
+    cuts = [0, 0, 1, 20, 70]
+    pad = torch.zeros(4, 50, device=DEVICE)
+    pad[2], pad[3, :30] = fill, fill
+    q, k, v = (x.detach() for x in drawn(*[(70, 1, 16)] * 3))
+    out = mask.compile("triton").varlen(q, k, v, cu_seqlens_q=torch.tensor(cuts, device=DEVICE), pad=pad)
+    for entry in (1, 2, 3):
+        own = slice(cuts[entry], cuts[entry + 1])
+        count = own.stop - own.start
+        attends = torch.ones(count, count, dtype=torch.bool, device=DEVICE).tril()
+        right = exactly(*(x[own].transpose(0, 1) for x in (q, k, v)), pad[entry, :count], attends)[0]
+        torch.testing.assert_close(out[own].transpose(0, 1).double(), right, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_decoding_of_none_and_of_one_key(fill: float) -> None:
+    mask = padded("attend k >= 0  score s + k.pad")
+    lengths = torch.tensor([0, 1, 1], device=DEVICE)
+    pad = torch.zeros(3, N, device=DEVICE)
+    pad[2] = fill
+    q, k, v = (x.detach() for x in drawn((3, 1, 1, 16), (3, 1, N, 16), (3, 1, N, 16)))
+    found = mask.compile("triton")(q, k, v, pad=pad, query_start=3, key_lengths=lengths, return_lse=True)
+    attends = (torch.arange(N, device=DEVICE) < lengths[:, None])[:, None, None]
+    out, lse, _ = exactly(q, k, v, pad[:, None, None], attends)
+    torch.testing.assert_close(found[0].double(), out, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[1].double(), lse, rtol=1e-5, atol=1e-5)
