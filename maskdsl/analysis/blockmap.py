@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskdsl.arguments import PLACE, takes
+from maskdsl.diagnostics import AttnError
 from maskdsl.display import Displayed
+from maskdsl.errors.call import OutsideMap
 
 Array = NDArray[Any]
 
@@ -182,16 +185,25 @@ class BlockMap(Displayed):
     def key_blocks(self) -> int:
         return -(-self.key_length // self.block[1])
 
+    @takes(head=PLACE, batch=PLACE)
     def tile_map(self, head: int = 0, batch: int = 0) -> TileMap:
+        """The tiles of a head of a batch entry. Raises `AttnError` where there is none."""
+        entries, heads = self.variant_of.shape
+        wrong = [("head", head, heads)] * (head >= heads) + [("batch entry", batch, entries)] * (batch >= entries > 1)
+        if wrong:
+            raise AttnError(*(OutsideMap(what=what, number=number, last=count - 1) for what, number, count in wrong))
         return self.variants[int(self.variant_of[batch if len(self.variant_of) > 1 else 0, head])]
 
+    @takes(head=PLACE, batch=PLACE)
     def classes(self, head: int = 0, batch: int = 0) -> Array:
         """int8 [query blocks, key blocks]: EMPTY, PARTIAL or FULL. Dense, so for small maps."""
         return self.tile_map(head, batch).classes(self.key_blocks)
 
+    @takes(head=PLACE, batch=PLACE)
     def full_count(self, head: int = 0, batch: int = 0) -> int:
         return self.tile_map(head, batch).full.count
 
+    @takes(head=PLACE, batch=PLACE)
     def partial_count(self, head: int = 0, batch: int = 0) -> int:
         return self.tile_map(head, batch).partial.count
 

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from maskdsl.api.patterns import Pattern
 from maskdsl.api.stacks import Stack
+from maskdsl.arguments import HEADS, PATH, PATHS, TEXT, optional, takes
 from maskdsl.bind import find_pattern
-from maskdsl.diagnostics import AttnError, warn
-from maskdsl.syntax.program import Program, load_program, program_from_text
+from maskdsl.diagnostics import AttnError, nearest_name, shown, warn
+from maskdsl.errors.call import PatternAsAttribute
+from maskdsl.errors.syntax import PathAsText
+from maskdsl.syntax.program import SUFFIX, Program, load_program, program_from_text
 
 if TYPE_CHECKING:
     from maskdsl.runtime.attention import Attention
 
 
+@takes(path=PATH, allow=PATHS)
 def load(path: str | PathLike[str], *, allow: Sequence[str | PathLike[str]] = ()) -> Module:
     """The module in an `.attn` file.
 
@@ -26,8 +30,11 @@ def load(path: str | PathLike[str], *, allow: Sequence[str | PathLike[str]] = ()
     return _module(load_program(path, allow=allow))
 
 
+@takes(text=TEXT, name=TEXT)
 def parse(text: str, name: str = "<text>") -> Module:
     """The module that a text says. `name` is what errors call it. Raises `AttnError`."""
+    if text.endswith(SUFFIX) and not any(map(str.isspace, text)):
+        raise AttnError(PathAsText(text=text))
     return _module(program_from_text(text, name=name))
 
 
@@ -36,6 +43,7 @@ def _module(program: Program) -> Module:
     return Module(program)
 
 
+@takes(path=PATH, pattern=TEXT, backend=TEXT, order=optional(TEXT), **HEADS)
 def compile(
     path: str | PathLike[str],
     pattern: str,
@@ -56,6 +64,10 @@ def compile(
     return bound.compile(backend)
 
 
+class UnknownAttribute(AttnError, AttributeError):
+    """A pattern's name where attributes are."""
+
+
 class UnknownPattern(AttnError, KeyError):
     """There is no pattern of this name."""
 
@@ -71,12 +83,23 @@ class Module(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Pattern | Any:  # a `Stack` where the name is that of one; mostly it is not
         """The `Pattern` or the `Stack`. Raises `UnknownPattern`, which is an `AttnError` and a `KeyError`."""
+        if not isinstance(name, str):
+            name = shown(name)
         if name in self.program.stacks:
             return self.stacks[name]
         try:
             return Pattern(self.program, find_pattern(self.program, name))
         except AttnError as error:
             raise UnknownPattern(*error.diagnostics) from None
+
+    def __getattr__(self, name: str) -> Any:
+        """Nothing: raises an `AttributeError`, which is an `AttnError` too where a pattern or a stack may be meant."""
+        program = self.__dict__.get("program")
+        known = [] if program is None or name.startswith("_") else [*program.patterns, *program.stacks]
+        meant = name if name in known else nearest_name(name, known)
+        if meant is None:
+            raise AttributeError(f"a module has no attribute {name!r}")
+        raise UnknownAttribute(PatternAsAttribute(name=name, known=meant))
 
     def __iter__(self) -> Iterator[str]:
         standard = self.program.standard.span.source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +13,10 @@ from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.analysis.devices import find_device
 from maskdsl.analysis.stats import Stats, stats
 from maskdsl.analysis.tiles import tiles
-from maskdsl.diagnostics import warn
+from maskdsl.arguments import BLOCK, BLOCKS, COUNT, FLAG, HEADS, PLACE, TEXT, TEXTS, integer, optional, takes
+from maskdsl.diagnostics import AttnError, warn
 from maskdsl.display import Displayed
+from maskdsl.errors.call import MaskCalled
 from maskdsl.ir.candidates import unscored
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.heads import Heads
@@ -56,11 +58,13 @@ class Pattern(Displayed):
         """Name to default as written; None for a parameter that must be given."""
         return parameter_texts(self.declaration)
 
+    @takes(name=TEXT)
     def tuple_width(self, name: str) -> int | None:
         """How many entries the default of a parameter has; None if it is no tuple."""
-        default = next(each.default for each in self.declaration.parameters if each.name.id == name)
+        default = next((each.default for each in self.declaration.parameters if each.name.id == name), None)
         return len(default.items) if isinstance(default, Tuple) else None
 
+    @takes(order=optional(TEXT), **HEADS)
     def bind(
         self,
         *,
@@ -87,6 +91,7 @@ class Pattern(Displayed):
         warn(mask.ir.cautions)
         return mask
 
+    @takes(backend=TEXT, follow=TEXTS, order=optional(TEXT), refine=FLAG, tune=FLAG, **HEADS)
     def compile(
         self,
         backend: str = "auto",
@@ -107,7 +112,7 @@ class Pattern(Displayed):
         """
         from maskdsl.runtime.compile import compile_following  # imports torch: start-up time
 
-        names = (follow,) if isinstance(follow, str) else tuple(follow)
+        names = cast("tuple[str, ...]", follow)
         whole = Heads(heads, key_heads, first_head, local_heads)
         options = whole, order, backend, refine, tune
         return compile_following(self.program, self.declaration, parameters, names, *options)
@@ -157,18 +162,21 @@ class Mask(Displayed):
         """Those that a call gives; routes find others."""
         return self.ir.given
 
+    @takes(head=PLACE, batch=PLACE)
     def dense(self, head: int = 0, batch: int = 0, **inputs: ArrayLike) -> NDArray[np.bool_]:
         """Bool array [queries, keys] in declared order: the meaning. Takes n x n memory; for looking and testing."""
         given = input_arrays(self.ir, self._arrays(inputs), relation_inputs(self.ir))
         return dense(self.ir, head=head, batch=batch, inputs=given)
 
-    def tiles(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> BlockMap:
+    @takes(block=BLOCK)
+    def tiles(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> BlockMap:
         """The exact class of every tile of `block` (queries, keys), in laid-out order, as runs."""
-        return tiles(self.ir, block=block, inputs=self._arrays(inputs))
+        return tiles(self.ir, block=cast("tuple[int, int]", block), inputs=self._arrays(inputs))
 
-    def stats(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> Stats:
+    @takes(block=BLOCK)
+    def stats(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> Stats:
         """Density, block density, waste, FLOPs, bytes and the bound of the speed-up, all exact."""
-        return stats(self.ir, block=block, inputs=self._arrays(inputs))
+        return stats(self.ir, block=cast("tuple[int, int]", block), inputs=self._arrays(inputs))
 
     def guarantee(self, **inputs: ArrayLike) -> Guarantee:
         """Where routes select: bounds on the keys of a query and on the density, whatever they select.
@@ -188,6 +196,7 @@ class Mask(Displayed):
         wanted = [each.name for each in self.ir.found if not isinstance(each, Rank)]
         return selections(self.ir, input_arrays(self.ir, self._arrays(inputs), wanted))
 
+    @takes(gpu=TEXT, head_dim=COUNT, batch=COUNT)
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> Prediction:
         """Seconds that kernels should take forward and backward, and why: from exact tiles and the GPU's datasheet.
 
@@ -195,9 +204,10 @@ class Mask(Displayed):
         """
         return predict_mask(self.ir, find_device(gpu), self._arrays(inputs), head_dim=head_dim, batch=batch)
 
+    @takes(block=BLOCKS, gpu=TEXT, head_dim=COUNT)
     def best_order(
         self,
-        block: tuple[int, int] | Sequence[tuple[int, int]] = (128, 128),
+        block: int | tuple[int, int] | Sequence[tuple[int, int]] = (128, 128),
         *,
         gpu: str = "H100",
         head_dim: int = 64,
@@ -207,9 +217,10 @@ class Mask(Displayed):
 
         With tiles of `block` (queries, keys), or the best of several sizes. `with_order(found.order)` lays it out.
         """
-        blocks = [(queries, keys) for queries, keys in np.reshape(block, (-1, 2)).tolist()]
+        blocks = cast("list[tuple[int, int]]", block)
         return best_order(self.ir, self._arrays(inputs), blocks, find_device(gpu), head_dim)
 
+    @takes(token=optional(integer()), layers=optional(integer()))
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
         """How far information travels from a token (the middle one unless said) and between all tokens, through
         this layer again and again.
@@ -218,11 +229,13 @@ class Mask(Displayed):
 
         return field(self.ir, token=token, layers=layers, inputs=self._arrays(inputs))
 
+    @takes(order=TEXT)
     def with_order(self, order: str) -> Mask:
         """The same mask in another layout; see `Pattern.bind`."""
         program, name, parameters = self.pattern.program, self.name, dict(self.ir.parameters)
         return Mask(self.pattern, bind_mask(program, name, parameters, self.ir.whole or self.heads, order))
 
+    @takes(backend=TEXT, refine=FLAG, tune=FLAG)
     def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> Attention:
         """The callable. Backends: `"triton"`, `"tiled"`, `"reference"`; `"auto"` goes by the device of the queries.
 
@@ -233,6 +246,10 @@ class Mask(Displayed):
         from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
 
         return compile_mask(self.ir, backend=backend, refine=refine, tune=tune)
+
+    def __call__(self, *tensors: object, **inputs: object) -> NoReturn:
+        """Nothing: what computes is made by `compile`. Raises `AttnError`."""
+        raise AttnError(MaskCalled())
 
     def _arrays(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
         """The inputs as arrays, with what is found in `q` and `k` among them."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from numpy.typing import ArrayLike
 
 from maskdsl.analysis.devices import find_device
 from maskdsl.analysis.stack_stats import StackStats, stack_stats
 from maskdsl.api.patterns import Mask, Pattern, arrays_of, parameter_texts
+from maskdsl.arguments import BLOCK, COUNT, FLAG, HEADS, TEXT, integer, optional, takes
 from maskdsl.diagnostics import warn
 from maskdsl.display import Displayed
 from maskdsl.ir.heads import Heads
@@ -46,6 +47,7 @@ class Stack:
         """Name to default as written; None for a parameter that must be given."""
         return parameter_texts(self.declaration)
 
+    @takes(**HEADS)
     def bind(
         self,
         *,
@@ -112,14 +114,17 @@ class BoundStack(Displayed):
         """Those of all layers: one of the same name serves several."""
         return self.ir.inputs
 
-    def stats(self, block: tuple[int, int] = (128, 128), **inputs: ArrayLike) -> StackStats:
+    @takes(block=BLOCK)
+    def stats(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> StackStats:
         """The figures of each different layer and those of all layers together, all exact."""
-        return stack_stats(self.ir, block=block, inputs=arrays_of(inputs))
+        return stack_stats(self.ir, block=cast("tuple[int, int]", block), inputs=arrays_of(inputs))
 
+    @takes(gpu=TEXT, head_dim=COUNT, batch=COUNT)
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> StackPrediction:
         """The attention of all layers, one after the other; see `Mask.predict`."""
         return predict_stack(self.ir, find_device(gpu), arrays_of(inputs), head_dim=head_dim, batch=batch)
 
+    @takes(token=optional(integer()), layers=optional(integer()))
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
         """How far information travels from a token (the middle one unless said) and between all tokens, through
         these layers, which begin anew behind the last.
@@ -128,6 +133,7 @@ class BoundStack(Displayed):
 
         return field(self.ir, token=token, layers=layers, inputs=arrays_of(inputs))
 
+    @takes(backend=TEXT, refine=FLAG, tune=FLAG)
     def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> tuple[Attention, ...]:
         """The callables of the layers, one object for equal ones; see `Mask.compile`."""
         compiled = [mask.compile(backend, refine=refine, tune=tune) for mask in self.different]

@@ -489,3 +489,75 @@ class NoConfiguration(Diagnostic):
     pattern: str
     device: str
     failure: str
+
+
+class WrongArgument(Diagnostic):
+    code = "E460"
+    message = "the argument `{name}` is {found}"
+    help = "{expected} is expected"
+
+    name: str
+    found: str
+    expected: str
+
+
+class WrongCall(Diagnostic):
+    code = "E461"
+    message = "`{name}` is called with other arguments than it has: {reason}"
+    help = "call it as `{called}`; parameters of patterns and inputs are given by name, such as n=64"
+
+    name: str
+    reason: str
+    called: str
+
+
+class OutsideMap(Diagnostic):
+    code = "E462"
+    message = "there is no {what} {number}"
+    help = "they are 0 to {last}"
+
+    what: str
+    number: int
+    last: int
+
+
+class MaskCalled(Diagnostic):
+    code = "E463"
+    message = "a mask is not called, but what it is compiled to"
+    help = "attention = mask.compile(); out = attention(q, k, v)"
+
+
+class PatternAsAttribute(Diagnostic):
+    code = "E464"
+    message = "a module has no attribute `{name}`"
+    help = 'patterns and stacks are found by name: module["{known}"]'
+
+    name: str
+    known: str
+
+
+class NotStrided(Diagnostic):
+    code = "E308"
+    message = "`{name}` is a {kind} tensor, and a dense one is expected"
+    help = "sequences of different lengths go to `varlen`, one behind the other; x.to_dense() makes a sparse one dense"
+
+    name: str
+    kind: str
+
+
+class NoDimension(Diagnostic):
+    code = "E309"
+    message = "`{name}` has vectors of no numbers: its shape is {shape}"
+    help = "the last axis is the head dimension, 1 at least"
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class NotOneAxis(Diagnostic):
+    code = "E310"
+    message = "`{name}` has the shape {found}"
+    help = "give a list of integers, or a tensor of one axis"
+
+    name: str
+    found: tuple[int, ...]

@@ -224,3 +224,11 @@ class DuplicateDeclaration(Diagnostic):
     label: ClassVar[str] = "declared again here"
 
     name: str
+
+
+class PathAsText(Diagnostic):
+    code = "E311"
+    message = "`{text}` is the path of a file, and no text"
+    help = "read files with maskdsl.load({text!r})"
+
+    text: str

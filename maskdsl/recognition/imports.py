@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.api import Mask, parse
+from maskdsl.arguments import COUNT, GRID, optional, takes
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
 from maskdsl.ir.evaluate import allowed
@@ -54,6 +55,7 @@ class Imported:
     """What `mask` has to be given: the documents of tokens, which are real, or the pairs themselves."""
 
 
+@takes(grid=optional(GRID))
 def from_dense(array: ArrayLike, *, grid: tuple[int, ...] | None = None) -> Imported:
     """The mask of a boolean array [queries, keys], with heads, or batch entries and heads, in front.
 
@@ -70,6 +72,7 @@ def from_dense(array: ArrayLike, *, grid: tuple[int, ...] | None = None) -> Impo
     return next(candidates, None) or table(pairs)
 
 
+@takes(n=COUNT, keys=optional(COUNT), heads=COUNT, batch=COUNT, grid=optional(GRID))
 def from_mask_mod(
     function: Predicate,
     n: int,
@@ -89,11 +92,11 @@ def from_mask_mod(
 def as_pairs(array: ArrayLike) -> Pairs:
     """Bool [batch, heads, queries, keys], with one entry or head where all are equal."""
     if hasattr(array, "detach"):
-        array = array.detach().cpu().numpy()
+        array = array.detach().cpu()
     try:
         found = np.asarray(array)
-    except ValueError as error:
-        raise AttnError(errors.NotPairs(found="has rows of different lengths")) from error
+    except (TypeError, ValueError) as error:
+        raise AttnError(errors.NotPairs(found="is no array, or has rows of different lengths")) from error
     if found.ndim not in (2, 3, 4) or not found.size:
         raise AttnError(errors.NotPairs(found=f"has the shape {found.shape}"))
     if found.dtype.kind == "f":

@@ -1,19 +1,20 @@
 """The callables. Everything that computes is behind the operators of `runtime/operators.py`."""
 
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 import maskdsl.runtime.batching  # noqa: F401  # for `torch.vmap`
 from maskdsl.analysis.blockmap import BlockMap
+from maskdsl.arguments import BLOCK, COUNT, PLACE, TEXT, Kind, integer, optional, takes
 from maskdsl.diagnostics import AttnError
 from maskdsl.display import Displayed
 from maskdsl.errors import call as errors
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.plan import KernelPlan
-from maskdsl.runtime.checks import arguments
+from maskdsl.runtime.checks import arguments, check_options, integers_of
 from maskdsl.runtime.debugging import check_reads, check_scores
 from maskdsl.runtime.decode import attend
 from maskdsl.runtime.flex import FlexParts, flex_parts
@@ -27,6 +28,16 @@ from maskdsl.runtime.routing_state import RoutingState
 from maskdsl.runtime.state import States
 from maskdsl.runtime.varlen import attend_packed
 from maskdsl.runtime.where import located
+
+
+def _device(value: Any) -> torch.device:
+    try:
+        return torch.device(value)
+    except RuntimeError as error:
+        raise ValueError(value) from error
+
+
+DEVICE = Kind("a device of torch", _device)
 
 
 class BaseAttention:
@@ -76,6 +87,7 @@ class BaseAttention:
         it takes to see it, and so is a score of a route that is NaN; without, it is never selected. For calls with all
         queries, and slow: on the host.
         """
+        check_options(layout, return_lse=return_lse, debug=debug)
         q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
         query_start = 0 if query_start is None and routing_state is not None else query_start
         where = located(q, query_start, key_lengths, page_table, page_size)
@@ -131,7 +143,11 @@ class BaseAttention:
         (in cross-attention, the first), or begin at `query_start`, [sequences]. The log-sum-exp is [heads, queries].
         """
         q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
-        ends = cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
+        check_options("declared", return_lse=return_lse)
+        cu_seqlens_q = integers_of("cu_seqlens_q", cu_seqlens_q, q.device)
+        ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)
+        if query_start is not None:
+            query_start = integers_of("query_start", query_start, q.device)
         recipe = self.recipe.longest(cu_seqlens_q, ends)
         out, lse = attend_packed(recipe, q, k, v, tensors, cu_seqlens_q, ends, query_start)
         return (out, lse) if return_lse else out
@@ -197,10 +213,11 @@ class Attention(BaseAttention, Displayed):
         state = self.states.find(self.plan, known, max(sizes, default=1))
         return state.tiles((self.plan.query_block, self.plan.key_block))
 
+    @takes(block=BLOCK, layout=TEXT, device=DEVICE, batch=optional(COUNT))
     def to_flex(
         self,
         *,
-        block: tuple[int, int] = (128, 128),
+        block: int | tuple[int, int] = (128, 128),
         layout: str = "declared",
         device: torch.device | str = "cpu",
         batch: int | None = None,
@@ -213,8 +230,11 @@ class Attention(BaseAttention, Displayed):
         entries, `batch`, is that of the inputs; it is to be said where a pattern reads `batch` and has no such input.
         Raises `AttnError` for pooled keys, routes and `weight`, which FlexAttention cannot express.
         """
-        return flex_parts(self.plan, self.signature, inputs, block, layout, torch.device(device), batch)
+        return flex_parts(
+            self.plan, self.signature, inputs, cast("tuple[int, int]", block), layout, torch.device(device), batch
+        )
 
+    @takes(batch=PLACE)
     def routing_state(self, batch: int = 1) -> RoutingState:
         """What decoding keeps of the keys of so many batch entries; of none yet."""
         return RoutingState(self.recipe, batch)
@@ -231,6 +251,7 @@ class FollowingAttention(BaseAttention):
 
     recipe: Following
 
+    @takes(queries=integer(), keys=optional(integer()))
     def at(self, queries: int, keys: int | None = None) -> Attention:
         """The attention of these lengths; one is enough where queries and keys are the same tokens."""
         bound = self.recipe.bound(queries, queries if keys is None else keys)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
+from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name, shown
 from maskdsl.errors import call as errors
 from maskdsl.errors import heads
 from maskdsl.ir.mask import DimensionKind, Input
@@ -42,6 +42,14 @@ def arguments(
     if found:
         raise AttnError(*found)
     assert isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
+    tensors_given = [(name, x) for name, x in {"q": q, "k": k, "v": v, **given}.items() if isinstance(x, Tensor)]
+    unfit = [
+        errors.NotStrided(name=name, kind="nested" if x.is_nested else "sparse")
+        for name, x in tensors_given
+        if x.is_nested or x.layout is not torch.strided
+    ]
+    if unfit:
+        raise AttnError(*unfit)
     shared = [*distributed({"q": q, "k": k, "v": v, **given})]
     if shared:
         raise AttnError(*shared)
@@ -50,6 +58,27 @@ def arguments(
     if len(inputs) < len(signature.inputs) or len(given) > len(signature.inputs):
         raise AttnError(*misnamed(signature, given, tensors))
     return q, k, v, inputs
+
+
+def check_options(layout: object, **flags: object) -> None:
+    """Raises if what is given by name beside tensors is of another kind."""
+    if not isinstance(layout, str):
+        raise AttnError(errors.WrongArgument(name="layout", found=shown(layout), expected="a string"))
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise AttnError(errors.WrongArgument(name=name, found=shown(flag), expected="True or False"))
+
+
+def integers_of(name: str, value: object, device: torch.device) -> Tensor:
+    """Integers of one axis or more, from a tensor, an array or a list."""
+    tensor = as_tensor(value, device)
+    if tensor is None:
+        raise AttnError(errors.NotATensor(name=name, found=type(value).__name__))
+    if tensor.dtype not in INTEGER_TYPES:
+        raise AttnError(errors.NotIntegers(name=name, found=type_name(tensor)))
+    if not tensor.dim():
+        raise AttnError(errors.NotOneAxis(name=name, found=tuple(tensor.shape)))
+    return tensor
 
 
 def misnamed(
@@ -91,6 +120,8 @@ def malformed(tensors: Mapping[str, Tensor]) -> Iterator[Diagnostic]:
             yield errors.NotFourAxes(name=name, shape=tuple(tensor.shape))
         elif not tensor.is_floating_point() or tensor.element_size() == 1:
             yield errors.NotFloating(name=name, dtype=type_name(tensor))
+        elif not tensor.shape[3]:
+            yield errors.NoDimension(name=name, shape=tuple(tensor.shape))
 
 
 def unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool) -> Iterator[Diagnostic]:

@@ -11,7 +11,15 @@ from torch._compile import _disable_dynamo
 
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import call as errors
-from maskdsl.runtime.checks import INTEGER_TYPES, arguments, check_inputs, check_values, type_name
+from maskdsl.runtime.checks import (
+    INTEGER_TYPES,
+    arguments,
+    check_inputs,
+    check_values,
+    integers_of,
+    malformed,
+    type_name,
+)
 from maskdsl.runtime.recipes import Bound
 from maskdsl.runtime.routing import all_of
 from maskdsl.runtime.summaries import Summaries, sum_type
@@ -43,7 +51,7 @@ class RoutingState:
 
         Inputs are those of a call, which are for all tokens.
         """
-        _, _, _, tensors = arguments(self.recipe.signature, k, k, k, inputs)
+        k, tensors = self.given(k, inputs)
         counts = self.numbers("lengths", lengths, k.shape[2])
         self.extend(k, self.lengths + counts, None, tensors)
 
@@ -52,7 +60,7 @@ class RoutingState:
 
         Calls do the same. Where cached keys were written over, `truncate` must say so before.
         """
-        _, _, _, tensors = arguments(self.recipe.signature, k, k, k, inputs)
+        k, tensors = self.given(k, inputs)
         table = None if page_table is None else integers("page_table", page_table, k.device)
         self.follow(k, key_lengths, table, tensors)
 
@@ -69,7 +77,12 @@ class RoutingState:
 
     def reorder(self, entries: object) -> None:
         """Batch entry n becomes what entry `entries[n]` was, as in beam search; there may be more or fewer."""
-        chosen = integers("entries", entries, torch.device("cpu")).cpu()
+        chosen, count = integers_of("entries", entries, torch.device("cpu")).cpu().long(), len(self.lengths)
+        if chosen.dim() != 1:
+            raise AttnError(errors.NotOneAxis(name="entries", found=tuple(chosen.shape)))
+        outside = [each for each in chosen.tolist() if not 0 <= each < count]
+        if outside:
+            raise AttnError(errors.OutsideMap(what="batch entry", number=outside[0], last=count - 1))
         self.lengths = self.lengths[chosen]
         self.summaries = self.summaries.entries(chosen)
 
@@ -141,6 +154,14 @@ class RoutingState:
             )
         check_inputs(mask.given, inputs, k)
         check_values(mask.given, inputs)
+
+    def given(self, k: object, inputs: dict[str, Any]) -> tuple[Tensor, list[Tensor]]:
+        """Keys and inputs as tensors."""
+        keys, _, _, tensors = arguments(self.recipe.signature, k, k, k, inputs)
+        found = list(malformed({"k": keys}))
+        if found:
+            raise AttnError(*found)
+        return keys, tensors
 
     def numbers(self, name: str, value: object, default: int | None) -> Tensor:
         """int64 [batch] on the host; a number, or none, is the same for all."""

@@ -1,0 +1,131 @@
+"""Every public function and method takes wrong kinds of arguments for declared errors, and says what is expected."""
+
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import maskdsl
+from maskdsl.diagnostics import shown
+
+TEXT = """
+pattern p(n = 8, size = 3) { space t[n] input w: float[heads] attend causal and backward(size) score s * w[head] }
+stack two(n = 8) = 2 * p(n)
+"""
+FILE = "examples/language/longformer.attn"
+WRONG = [
+    *(None, 3, -1, 0, 1.5, True, "x", "", b"x", [], [1], (1,), (1.5, 4), {}, object(), 10**10000, float("nan")),
+    *(np.int64(99), np.zeros(2), torch.ones(2), torch.ones(2, 3, 4), [torch.ones(1)], torch.ones(2).to_sparse()),
+]
+GIVEN = {"path": FILE, "text": TEXT, "pattern": "longformer", "name": "n", "order": "by i", "gpu": "H100"}
+GIVEN |= {"array": np.ones((4, 4), bool), "function": lambda b, h, q, k: q >= k, "n": 8, "queries": 8}
+INTERNAL = {"whole", "of", "get", "find", "follow", "extend", "check", "given", "numbers"}
+"""Methods that are for the package itself, or Python's own."""
+
+
+def objects() -> list[object]:
+    module = maskdsl.parse(TEXT)
+    mask, stack = module["p"].bind(), module.stacks["two"].bind()
+    tiles, attention, following = mask.tiles(), mask.compile("tiled"), module["p"].compile()
+    found = mask.stats(), stack.stats(), mask.field(), maskdsl.from_dense(np.ones((4, 4), bool))
+    state = maskdsl.parse(
+        "pattern r(n = 8) { space t[n] coord c = i // 2 route x = topk(1, dot(q, mean(k, c))) attend x and causal }"
+    )["r"]
+    routing = state.bind().compile("tiled").routing_state()
+    return [module, module["p"], mask, module.stacks["two"], stack, tiles, attention, following, routing, *found]
+
+
+def public() -> dict[str, object]:
+    """The functions of the package, and the methods of what its classes are."""
+    made = objects()
+    classes = {name for name in maskdsl.__all__ if inspect.isclass(getattr(maskdsl, name))}
+    classes -= {"AttnError", "AttnWarning"}
+    assert {type(each).__name__ for each in made} == classes
+    functions = {name: getattr(maskdsl, name) for name in maskdsl.__all__}
+    found = {name: each for name, each in functions.items() if inspect.isfunction(each)}
+    for each in made:
+        for name, _ in inspect.getmembers(type(each), callable):
+            own = str(getattr(getattr(type(each), name), "__module__", "")).startswith("maskdsl")
+            if own and not name.startswith("_") and name not in INTERNAL:
+                found[f"{type(each).__name__}.{name}"] = getattr(each, name)
+    return found
+
+
+def test_wrong_kinds_of_arguments() -> None:
+    failures = []
+    for name, function in public().items():
+        parameters = inspect.signature(function).parameters.values()
+        plain = [each for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
+        needed = {each.name: GIVEN.get(each.name, 1) for each in plain if each.default is each.empty}
+        for parameter in plain:
+            for value in WRONG:
+                try:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        function(**{**needed, parameter.name: value})
+                except maskdsl.AttnError as error:
+                    assert len(str(error)) < 5000
+                except Exception as error:
+                    failures.append(f"{name}({parameter.name}={shown(value)}): {type(error).__name__}: {error!s:.80}")
+    assert not failures, "\n".join(failures)
+
+
+MASK = maskdsl.parse("pattern p(n = 8) { space t[n] attend causal }")["p"].bind()
+X = torch.randn(1, 1, 8, 4)
+PACKED = X[0].transpose(0, 1)
+NESTED = torch.nested.nested_tensor([torch.randn(2, 4), torch.randn(3, 4)])
+CALLS = {
+    "no head dimension": (lambda a: a(X[..., :0], X[..., :0], X), "E309"),
+    "no value dimension": (lambda a: a(X, X, X[..., :0]), "E309"),
+    "layout": (lambda a: a(X, X, X, layout=3), "E460.*`layout` is 3"),
+    "return_lse": (lambda a: a(X, X, X, return_lse="yes"), "E460.*True or False is expected"),
+    "debug": (lambda a: a(X, X, X, debug=3), "E460"),
+    "nested": (lambda a: a(NESTED, NESTED, NESTED), "E308.*nested.*varlen"),
+    "sparse": (lambda a: a(X, X, X.to_sparse()), "E308.*`v` is a sparse"),
+    "packed and sparse": (lambda a: a.varlen(PACKED.to_sparse(), PACKED, PACKED, [0, 8]), "E308"),
+    "ends of no integers": (lambda a: a.varlen(PACKED, PACKED, PACKED, [0.0, 8.0]), "E431"),
+    "ends as a number": (lambda a: a.varlen(PACKED, PACKED, PACKED, 8), "E310"),
+    "starts": (lambda a: a.varlen(PACKED, PACKED, PACKED, [0, 8], query_start=object()), "E415"),
+}
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("name", CALLS)
+def test_calls(name: str, backend: str) -> None:
+    call, expected = CALLS[name]
+    with pytest.raises(maskdsl.AttnError, match=f"(?s){expected}"):
+        call(MASK.compile(backend))
+
+
+def test_lists_are_ends_of_sequences() -> None:
+    attention = MASK.compile()
+    whole, first = attention.varlen(PACKED, PACKED, PACKED, [0, 3, 8]), attention.varlen(*[PACKED[:3]] * 3, [0, 3])
+    torch.testing.assert_close(whole[:3], first)
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda: maskdsl.parse("tree.attn"), r"E311.*maskdsl.load\('tree.attn'\)"),
+        (lambda: maskdsl.load(3), "E460.*`path` is 3.*a path is expected"),
+        (lambda: maskdsl.parse(TEXT)["p"].bind(64), r"E461.*bind\(\*, heads=1.*given by name, such as n=64"),
+        (lambda: maskdsl.parse(TEXT).p, r'E464.*module\["p"\]'),
+        (lambda: MASK(X, X, X), "E463.*compile"),
+        (lambda: MASK.tiles().classes(head=99), "E462.*there is no head 99.*0 to 0"),
+        (lambda: MASK.tiles(block=(1.5, 4)), "E460"),
+        (lambda: MASK.compile(3), "E460.*`backend`"),
+    ],
+)
+def test_what_is_said(call, expected: str) -> None:
+    with pytest.raises(maskdsl.AttnError, match=f"(?s){expected}"):
+        call()
+
+
+def test_what_is_taken() -> None:
+    assert MASK.tiles(block=4).block == MASK.tiles(block=(4, 4)).block == MASK.tiles(np.array([4, 4])).block == (4, 4)
+    assert maskdsl.parse(TEXT)["p"].bind(heads=np.int64(2), n=np.int32(4)).heads == 2
+    with pytest.raises(AttributeError):
+        _ = maskdsl.parse(TEXT).zzz
+    assert not hasattr(maskdsl.parse(TEXT), "p") and callable(MASK.compile)
