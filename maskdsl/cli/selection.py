@@ -66,7 +66,8 @@ def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors:
     q = vectors.get("q")
     random = seed is not None and not vectors and selects(mask)
     given_whole = needed.isdisjoint({each.name for each in mask.given} - arrays.keys())
-    blank = not random and not vectors and given_whole and not reads_vectors(mask, needed - arrays.keys())
+    blank = selects(mask) and not random and not vectors and given_whole
+    blank = blank and not reads_vectors(mask, needed - arrays.keys())
     if selects(mask) and not (random or blank or len(vectors) == len(VECTORS)):
         needed = inputs_of([replace(each, ir=unscored(each.ir)) for each in masks], arrays)
     inputs = complete(mask, arrays, needed, dim=RANDOM_DIM if q is None else q.shape[-1])

@@ -44,7 +44,7 @@ def find(
     Without q and k, only what needs none of them; only what is `wanted`, if that is said.
     """
     known = dict(inputs)
-    k = None if k is None else all_tokens(mask.keys, k)
+    k = all_tokens(mask.keys, k) if k is not None and mask.found else None
     for each in mask.found:
         if each.name in known or (wanted is not None and each.name not in wanted):
             continue

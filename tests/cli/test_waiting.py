@@ -14,7 +14,7 @@ from rich.console import Console
 
 import maskdsl
 from maskdsl.analysis.progress import Watch, watched
-from maskdsl.cli import waiting
+from maskdsl.cli import selection, waiting
 
 PATTERN = """
 pattern scattered(n = 2048) {
@@ -85,3 +85,9 @@ def test_an_interrupt_passes_through(monkeypatch):
     monkeypatch.setattr(np, "flatnonzero", interrupted)
     with pytest.raises(KeyboardInterrupt):
         maskdsl.parse(PATTERN)["scattered"].bind().tiles(block=(64, 64))
+
+
+def test_no_vectors_are_made_up_where_nothing_is_routed(monkeypatch):
+    monkeypatch.setattr(selection, "blank_vectors", lambda *_: pytest.fail("of 67 million tokens: gigabytes"))
+    mask = maskdsl.parse(PATTERN)["scattered"].bind()
+    assert selection.look([mask], [], None).inputs == {}
