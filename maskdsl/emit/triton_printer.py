@@ -219,8 +219,12 @@ class TritonPrinter(Printer):
     def power(self, expression: Apply, base: Expression, exponent: Expression) -> tuple[str, int]:
         assert isinstance(exponent, Constant)
         number = exponent.value
-        if number != int(number) or (base.type is Type.FLOAT and abs(number) > LONGEST_POWER):
+        if number != int(number):
             return f"tl.exp2({number!r} * tl.log2({self.place(base, COMPARISON)}))", ATOM
+        if base.type is Type.FLOAT and abs(number) > LONGEST_POWER:
+            text = self.place(base, COMPARISON)
+            size = f"tl.exp2({number!r} * tl.log2(tl.abs({text})))"
+            return (f"tl.where({text} < 0, -{size}, {size})" if number % 2 else size), ATOM
         if number < 0:
             return f"1.0 / {self.factors(expression, base, -int(number), UNARY)[0]}", PRODUCT
         count = int(number)

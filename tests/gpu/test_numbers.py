@@ -27,6 +27,7 @@ KINKS: dict[str, Change] = {
     "score s + min(k - 4, k.w)": lambda s, q, k: s + torch.minimum(PLACE - 4, k),
     "score s + abs(k.w) - max(0.0, q.w)": lambda s, q, k: s + k.abs() - q.clamp(min=0.0),
     "score s ** 2 + k.w ** 3": lambda s, q, k: s**2 + k**3,
+    "score tanh(s) ** 65 + tanh(s) ** 66": lambda s, q, k: s.tanh() ** 65 + s.tanh() ** 66,
     "score s if s > 0.0 else 2.0 * s": lambda s, q, k: torch.where(s > 0.0, s, 2.0 * s),
 }
 WEIGHTS: dict[str, Change] = {
