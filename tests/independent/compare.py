@@ -1,0 +1,373 @@
+"""Holds the product against the second meaning: `python -m tests.independent.compare FIRST COUNT [--triton]`.
+
+Every seed is a program. What differs is shrunk and printed, as a file and a call to paste.
+"""
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from random import Random
+
+import numpy as np
+import torch
+
+import maskdsl
+from tests.independent.derivatives import Number, plain
+from tests.independent.meaning import Meaning, Space, Token
+from tests.independent.programs import Drawn, arrays, draw
+
+DIM = 4
+ROOM = 1e-8
+"""Relative to the largest number: float64, with sums in another order."""
+SLOW = 5.0
+"""Seconds of the product that are too many for so small a program."""
+
+
+class Differs(AssertionError):
+    """The product says something else."""
+
+
+@dataclass(frozen=True)
+class PairNumbers:
+    """The final score of a pair, the product that it comes from, the weight, and the inputs that were read."""
+
+    score: Number
+    dot: Number
+    weight: object
+    leaves: dict[tuple[str, tuple[int, ...]], Number]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """All numbers of one program, from pairs one by one."""
+
+    drawn: Drawn
+    inputs: dict[str, np.ndarray]
+    tensors: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """q [batch, heads, queries, DIM], k and v [batch, key heads, given keys, DIM]."""
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        learned = frozenset(name for name, (kind, _) in self.drawn.inputs.items() if kind == "float")
+        return Meaning.of(self.drawn.text, self.drawn.heads, self.inputs, learned)
+
+    @cached_property
+    def attends(self) -> np.ndarray:
+        """bool [batch, heads, queries, keys]."""
+        entries = range(self.drawn.batch), range(self.drawn.heads)
+        return np.array([[self.meaning.dense(head, batch) for head in entries[1]] for batch in entries[0]])
+
+    def keys_of(self, x: np.ndarray) -> tuple[np.ndarray, list[list[tuple[int, Callable[[np.ndarray], np.ndarray]]]]]:
+        """Keys or values [given, DIM] as the tokens of the keys are, and where their gradients go."""
+        offsets, start = {}, 0
+        for space in self.meaning.given_keys:
+            offsets[space.name] = start
+            start += space.size
+        rows = [pooled(token, x, offsets) for token in self.meaning.tokens["k"]]
+        return np.array([row for row, _ in rows]).reshape(len(rows), DIM), [back for _, back in rows]
+
+    @cached_property
+    def numbers(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]] | None:
+        """The output, the log-sum-exp and all gradients along `grads`; None where a score is NaN or plus infinity."""
+        drawn, meaning = self.drawn, self.meaning
+        q, k, v = self.tensors
+        grad_out, grad_lse = self.grads
+        out, lse = np.zeros_like(grad_out), np.full(grad_lse.shape, -np.inf)
+        found = {name: np.zeros_like(x) for name, x in (("q", q), ("k", k), ("v", v))}
+        found |= {name: np.zeros(x.shape) for name, x in self.inputs.items() if name in meaning.learned}
+        for batch, head in np.ndindex(drawn.batch, drawn.heads):
+            meaning.head, meaning.batch = head, batch
+            shared = head * drawn.key_heads // drawn.heads
+            keys, key_backs = self.keys_of(k[batch, shared])
+            values, value_backs = self.keys_of(v[batch, shared])
+            for row, query in enumerate(meaning.tokens["q"]):
+                columns = np.flatnonzero(self.attends[batch, head, row])
+                pairs = [self.pair(query, meaning.tokens["k"][n], q[batch, head, row], keys[n]) for n in columns]
+                scores = np.array([pair.score.value for pair in pairs])
+                weights = np.array([plain(pair.weight) for pair in pairs], dtype=float)
+                if np.isnan(scores).any() or (scores == np.inf).any() or not np.isfinite(weights).all():
+                    return None
+                if not len(columns) or scores.max() == -np.inf:
+                    continue
+                highest = scores.max()
+                p = np.exp(scores - highest)
+                lse[batch, head, row] = highest + np.log(p.sum())
+                p /= p.sum()
+                out[batch, head, row] = (p * weights) @ values[columns]
+                outer, outer_lse = grad_out[batch, head, row], grad_lse[batch, head, row]
+                along = values[columns] @ outer
+                slopes = p * (along * weights - outer @ out[batch, head, row] + outer_lse)
+                for place, (column, pair) in enumerate(zip(columns, pairs, strict=True)):
+                    spread(value_backs[column], p[place] * weights[place] * outer, found["v"][batch, shared])
+                    through = pair.score.gradients() if slopes[place] else {}
+                    slope = through.get(pair.dot, 0.0) * slopes[place]
+                    found["q"][batch, head, row] += slope * keys[column]
+                    spread(key_backs[column], slope * q[batch, head, row], found["k"][batch, shared])
+                    by_weight = pair.weight.gradients() if isinstance(pair.weight, Number) else {}
+                    for (name, index), leaf in pair.leaves.items():
+                        found[name][index] += through.get(leaf, 0.0) * slopes[place]
+                        found[name][index] += by_weight.get(leaf, 0.0) * p[place] * along[place]
+        if not all(np.isfinite(x).all() for x in found.values()):
+            return None
+        return out, lse, found
+
+    def pair(self, query: Token, key: Token, q: np.ndarray, k: np.ndarray) -> "PairNumbers":
+        leaves: dict[tuple[str, tuple[int, ...]], Number] = {}
+        self.meaning.leaves = leaves
+        score, dot = self.meaning.score(query, key, float(q @ k), DIM)
+        return PairNumbers(score, dot, self.meaning.weight(query, key), leaves)
+
+    @cached_property
+    def grads(self) -> tuple[np.ndarray, np.ndarray]:
+        random = np.random.default_rng(7)
+        batch, heads, queries, _ = self.tensors[0].shape
+        return random.normal(size=(batch, heads, queries, DIM)), random.normal(size=(batch, heads, queries))
+
+
+def pooled(token: Token, x: np.ndarray, offsets: dict[str, int]) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """The vector of a token, and for each given token behind it the share of its gradient, elementwise."""
+    return vector(token.space, tuple(token.cell[axis] for axis, _ in token.space.axes), x, offsets)
+
+
+def vector(
+    space: Space, place: tuple[int, ...], x: np.ndarray, offsets: dict[str, int]
+) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    if space.source is None:
+        row = offsets[space.name] + int(np.ravel_multi_index(place, [length for _, length in space.axes]))
+        return x[row], [(row, np.ones(DIM))]
+    spans = [
+        range(at * size, min((at + 1) * size, length))
+        for at, size, (_, length) in zip(place, space.box, space.source.axes, strict=True)
+    ]
+    cells = np.array(np.meshgrid(*spans, indexing="ij")).reshape(len(spans), -1).T
+    parts = [vector(space.source, tuple(map(int, cell)), x, offsets) for cell in cells]
+    stacked = np.array([part for part, _ in parts])
+    if space.pooling == "mean":
+        value, shares = stacked.mean(axis=0), np.full(stacked.shape, 1 / len(parts))
+    else:
+        value = stacked.max(axis=0)
+        shares = (stacked == value).astype(float)
+        shares /= shares.sum(axis=0)
+    return value, [(row, share * own) for (_, back), share in zip(parts, shares, strict=True) for row, own in back]
+
+
+def spread(back: list[tuple[int, np.ndarray]], grad: np.ndarray, target: np.ndarray) -> None:
+    for row, share in back:
+        target[row] += share * grad
+
+
+# What the product says
+
+
+def truth_of(drawn: Drawn, seed: int) -> Truth:
+    inputs = arrays(drawn, seed)
+    random = np.random.default_rng(seed + 1)
+    meaning = Meaning.of(drawn.text, drawn.heads, inputs)
+    given = sum(space.size for space in meaning.given_keys)
+    q = random.normal(size=(drawn.batch, drawn.heads, len(meaning.tokens["q"]), DIM))
+    k, v = (random.normal(size=(drawn.batch, drawn.key_heads, given, DIM)) for _ in range(2))
+    return Truth(drawn, inputs, (q, k, v))
+
+
+def check(drawn: Drawn, seed: int, backends: tuple[str, ...]) -> str:
+    """What became of one program: "equal", "refused" by the binder, or "no numbers". Raises `Differs`."""
+    try:
+        with warnings.catch_warnings(action="ignore", category=maskdsl.AttnWarning):
+            mask = maskdsl.parse(drawn.text)["drawn"].bind(heads=drawn.heads)
+    except maskdsl.AttnError as error:
+        return "refused " + min(each.code for each in error.diagnostics)
+    truth = truth_of(drawn, seed)
+    check_tiles(mask, truth, Random(seed))
+    if truth.numbers is None:
+        return "no numbers"
+    for backend in backends:
+        check_backend(mask, truth, backend)
+        check_parts(mask, truth, backend, Random(seed))
+    return "equal"
+
+
+def check_tiles(mask: maskdsl.Mask, truth: Truth, random: Random) -> None:
+    block = random.randint(1, 9), random.randint(1, 9)
+    inputs = {each.name: truth.inputs[each.name] for each in mask.inputs}
+    tiles, stats = mask.tiles(block, **inputs), mask.stats(block, **inputs)
+    attended = full = partial = 0
+    for batch, head in np.ndindex(truth.drawn.batch, truth.drawn.heads):
+        expected = truth.attends[batch, head]
+        equal("meaning", mask.dense(head=head, batch=batch, **inputs), expected)
+        laid = expected[np.ix_(*(truth.meaning.layout(side, head, batch) for side in "qk"))]
+        classes = classes_of(laid, block)
+        found = tiles.classes(head, batch if len(tiles.variant_of) > 1 else 0)
+        equal(f"tiles of {block}, head {head}, batch {batch}", found, classes)
+        if batch < stats.batch:
+            attended += int(expected.sum())
+            full, partial = full + int((classes == 2).sum()), partial + int((classes == 1).sum())
+    total = stats.total
+    found_counts = total.attended, total.full_tiles, total.partial_tiles
+    equal("pairs, full and partial tiles", np.array(found_counts), np.array([attended, full, partial]))
+
+
+def classes_of(attends: np.ndarray, block: tuple[int, int]) -> np.ndarray:
+    rows, columns = (range(0, length, size) for length, size in zip(attends.shape, block, strict=True))
+    parts = [[attends[r : r + block[0], c : c + block[1]] for c in columns] for r in rows]
+    return np.array([[2 if part.all() else int(part.any()) for part in row] for row in parts])
+
+
+def check_backend(mask: maskdsl.Mask, truth: Truth, backend: str) -> None:
+    assert truth.numbers is not None
+    out, lse, gradients = truth.numbers
+    began = time.process_time()
+    tensors = [torch.tensor(x, requires_grad=True) for x in truth.tensors]
+    inputs = {
+        each.name: torch.tensor(truth.inputs[each.name], requires_grad=truth.inputs[each.name].dtype == np.float64)
+        for each in mask.inputs
+    }
+    found, found_lse = mask.compile(backend)(*tensors, return_lse=True, **inputs)
+    near(f"{backend}: output", found.detach().numpy(), out)
+    near(f"{backend}: log-sum-exp", found_lse.detach().numpy(), lse)
+    grad_out, grad_lse = (torch.tensor(x) for x in truth.grads)
+    if found.requires_grad:
+        torch.autograd.backward([found, found_lse], [grad_out, grad_lse])
+    leaves = dict(zip("qkv", tensors, strict=True)) | {name: x for name, x in inputs.items() if x.requires_grad}
+    for name, leaf in leaves.items():
+        grad = np.zeros(leaf.shape) if leaf.grad is None else leaf.grad.numpy()
+        near(f"{backend}: gradient of {name}", grad, gradients[name])
+    took = time.process_time() - began
+    if took > SLOW and backend != "triton":
+        raise Differs(f"{backend}: {took:.1f} s")
+
+
+def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) -> None:
+    """Some queries, over keys in one piece, over pages in any order among others of NaN, and packed sequences."""
+    assert truth.numbers is not None
+    out, lse, _ = truth.numbers
+    attention = mask.compile(backend)
+    inputs = {each.name: torch.tensor(truth.inputs[each.name]) for each in mask.inputs}
+    q, k, v = map(torch.tensor, truth.tensors)
+    batch, _, length, _ = q.shape
+    count = random.randint(1, length)
+    starts = torch.tensor([random.randint(0, length - count) for _ in range(batch)])
+    rows = (starts[:, None] + torch.arange(count))[:, None]
+    own = q.take_along_dim(rows[..., None], 2)
+    expected = [np.take_along_axis(out, rows[..., None].numpy(), 2), np.take_along_axis(lse, rows.numpy(), 2)]
+    size = random.randint(1, 5)
+    table, pages = paged(random, (k, v), size)
+    calls = {"some queries": (k, v, {}), "pages": (*pages, {"page_table": table, "page_size": size})}
+    lengths = torch.full((batch,), k.shape[2])
+    for name, (keys, values, others) in calls.items():
+        where = {"query_start": starts, "key_lengths": lengths, **others}
+        found = attention(own, keys, values, return_lse=True, **where, **inputs)
+        for what, one, other in zip(("output", "log-sum-exp"), found, expected, strict=True):
+            near(f"{backend}: {name}: {what}", one.numpy(), other)
+    if mask.given_key_length == mask.key_length:
+        ends = [torch.arange(batch + 1) * x.shape[2] for x in (q, k)]
+        packed = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
+        found = attention.varlen(*packed, *ends, return_lse=True, **inputs)
+        near(f"{backend}: varlen: output", found[0].unflatten(0, (batch, -1)).transpose(1, 2).numpy(), out)
+        near(f"{backend}: varlen: log-sum-exp", found[1].unflatten(1, (batch, -1)).transpose(0, 1).numpy(), lse)
+
+
+def paged(random: Random, tensors: tuple[torch.Tensor, ...], size: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """A table of pages, and [pages, heads, size, dim] of each tensor; what no token stands in is NaN."""
+    batch, heads, length, dim = tensors[0].shape
+    each = -(-length // size)
+    numbers = list(range(batch * each + 3))
+    random.shuffle(numbers)
+    table = torch.tensor(numbers[: batch * each]).reshape(batch, each)
+    found = []
+    for x in tensors:
+        pages = torch.full((len(numbers), heads, size, dim), torch.nan, dtype=x.dtype)
+        for entry, row in enumerate(table.tolist()):
+            for number, page in enumerate(row):
+                part = x[entry, :, number * size : (number + 1) * size]
+                pages[page, :, : part.shape[1]] = part
+        found.append(pages)
+    return table, found
+
+
+def equal(what: str, found: np.ndarray, expected: np.ndarray) -> None:
+    if found.shape != expected.shape or not (found == expected).all():
+        raise Differs(f"{what}: first at {np.argwhere(found != expected)[:1].tolist()}\n{found}\nis not\n{expected}")
+
+
+def near(what: str, found: np.ndarray, expected: np.ndarray) -> None:
+    finite = np.isfinite(expected)
+    room = ROOM * max(1.0, np.abs(expected[finite]).max(initial=0.0))
+    wrong = (
+        np.isnan(found)
+        | (np.isfinite(found) != finite)
+        | (finite & (np.abs(found - np.where(finite, expected, 0)) > room))
+    )
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        raise Differs(f"{what} at {place}: {found[place]} is not {expected[place]}")
+
+
+# Shrinking, and campaigns
+
+
+def smaller(drawn: Drawn) -> Iterator[Drawn]:
+    """The program without one of its lines, or with fewer heads or entries."""
+    lines = drawn.text.splitlines()
+    for number in range(len(lines) - 2, 0, -1):
+        text = "\n".join([*lines[:number], *lines[number + 1 :]]) + "\n"
+        word = lines[number].split()
+        rest = {name: shape for name, shape in drawn.inputs.items() if word[0] != "input" or word[1] != f"{name}:"}
+        yield replace(drawn, text=text, inputs=rest)
+
+
+def shrunk(drawn: Drawn, seed: int, backends: tuple[str, ...]) -> Drawn:
+    for candidate in smaller(drawn):
+        if differs(candidate, seed, backends):
+            return shrunk(candidate, seed, backends)
+    return drawn
+
+
+def differs(drawn: Drawn, seed: int, backends: tuple[str, ...]) -> str | None:
+    try:
+        check(drawn, seed, backends)
+    except Differs as error:
+        return str(error)
+    except Exception:
+        return None
+    return None
+
+
+def campaign(first: int, count: int, backends: tuple[str, ...]) -> tuple[Counter[str], float]:
+    """Programs `first` to `first + count`. Prints what differs; the counts, and the longest time of one in seconds."""
+    counts: Counter[str] = Counter()
+    longest = 0.0
+    for seed in range(first, first + count):
+        drawn = draw(seed)
+        began = time.process_time()
+        try:
+            counts[check(drawn, seed, backends)] += 1
+        except Exception as error:
+            counts["different"] += 1
+            least = shrunk(drawn, seed, backends) if isinstance(error, Differs) else drawn
+            print(f"--- seed {seed}: {differs(least, seed, backends) or repr(error)}")
+            print(f"# heads={least.heads}, key_heads={least.key_heads}, batch={least.batch}\n{least.text}", flush=True)
+        longest = max(longest, time.process_time() - began)
+    return counts, longest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("first", type=int)
+    parser.add_argument("count", type=int)
+    parser.add_argument("--triton", action="store_true", help="also in Triton's interpreter: TRITON_INTERPRET=1")
+    asked = parser.parse_args()
+    backends = ("tiled", "reference", *(["triton"] if asked.triton else []))
+    counts, longest = campaign(asked.first, asked.count, backends)
+    print(json.dumps({"counts": dict(sorted(counts.items())), "longest_s": round(longest, 2)}))
+    sys.exit(counts["different"] > 0)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

@@ -1,0 +1,609 @@
+"""What a text means, token by token and pair by pair, from `docs/language.md`: nothing of the product is imported.
+
+Names are looked up when they are needed, macros are evaluated where they are used, and `and`, `or` and `if` look only
+at what they need, so that what a guard excludes is never read.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, cmp_to_key
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.independent import derivatives
+from tests.independent.derivatives import Number, is_float, plain
+from tests.independent.reader import File, Macro, Node, Pattern, read
+
+STANDARD = read((Path(__file__).parents[2] / "grammar" / "std.attn").read_text())
+
+
+@dataclass(frozen=True)
+class Space:
+    name: str
+    axes: tuple[tuple[str, int], ...]
+    source: "Space | None" = None
+    box: tuple[int, ...] = ()
+    pooling: str = ""
+
+    @property
+    def size(self) -> int:
+        return math.prod(length for _, length in self.axes)
+
+    def cells(self) -> Iterator[dict[str, int]]:
+        names = [name for name, _ in self.axes]
+        for place in product(*(range(length) for _, length in self.axes)):
+            yield dict(zip(names, place, strict=True))
+
+    @property
+    def root(self) -> "Space":
+        return self if self.source is None else self.source.root
+
+
+@dataclass(frozen=True)
+class Token:
+    side: str
+    i: int
+    space: Space
+    number: int
+    """In its space, row-major."""
+    cell: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class AxisName:
+    """What a parameter of type `axis` stands for."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class AxisNames:
+    names: tuple[str, ...] | None
+    """None: every axis of the space at hand."""
+
+
+@dataclass(frozen=True)
+class Later:
+    """An argument or a `let`: an expression, and what its names mean."""
+
+    node: Node
+    scope: "Scope"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What names mean where an expression stands."""
+
+    names: Mapping[str, Any]
+    token: Token | None = None
+    """The one token of `coord` and `order`, whose coordinates are bare names."""
+    bare: bool = False
+    q: Token | None = None
+    k: Token | None = None
+    s: object | None = None
+
+    def with_names(self, names: Mapping[str, Any]) -> "Scope":
+        return Scope(names, self.token, False, self.q, self.k, self.s)
+
+
+@dataclass
+class Meaning:
+    """A pattern at values of its parameters; `head` and `batch` are set by the methods that go through them."""
+
+    file: File
+    pattern: Pattern
+    parameters: dict[str, Any]
+    heads: int
+    inputs: Mapping[str, np.ndarray]
+    learned: frozenset[str] = frozenset()
+    """Inputs whose reads are kept as numbers of their own, for gradients."""
+    head: int = 0
+    batch: int = 0
+    leaves: dict[tuple[str, tuple[int, ...]], Number] = field(default_factory=dict)
+    coordinates: dict[tuple[str, int, str, int, int], int] = field(default_factory=dict)
+
+    @staticmethod
+    def of(
+        text: str,
+        heads: int,
+        inputs: Mapping[str, np.ndarray],
+        learned: frozenset[str] = frozenset(),
+        name: str | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> "Meaning":
+        """Of the pattern of this name, or of the only one, at these values of its parameters and its defaults."""
+        file = read(text)
+        pattern = file.patterns[name or next(iter(file.patterns))]
+        found = Meaning(file, pattern, {}, heads, inputs, learned)
+        for name, kind, default in pattern.parameters:
+            if values is not None and name in values:
+                found.parameters[name] = values[name]
+                continue
+            assert default is not None, name
+            found.parameters[name] = found.default(kind, default)
+        return found
+
+    def default(self, kind: str | None, node: Node) -> Any:
+        if kind == "axis" or node == ("name", "i"):
+            return AxisName(node[1])
+        return self.value(node, Scope(self.parameters))
+
+    # Spaces and tokens
+
+    @cached_property
+    def spaces(self) -> dict[str, Space]:
+        found: dict[str, Space] = {}
+        for statement in self.pattern.statements:
+            scope = Scope(self.names_before(statement))
+            match statement:
+                case ("space", name, axes):
+                    found[name] = Space(name, tuple((axis, self.value(length, scope)) for axis, length in axes))
+                case ("pooled", name, kind, of, box_node):
+                    source = found[of]
+                    box = self.value(box_node, scope)
+                    box = (box,) * len(source.axes) if isinstance(box, int) else tuple(box)
+                    axes = tuple(
+                        (name if axis == source.name else axis, -(-length // size))
+                        for (axis, length), size in zip(source.axes, box, strict=True)
+                    )
+                    found[name] = Space(name, axes, source, box, kind)
+        return found
+
+    def names_before(self, statement: Node) -> dict[str, Any]:
+        """Parameters, and the `let`s above a statement."""
+        return self.names_above[id(statement)]
+
+    @cached_property
+    def names_above(self) -> dict[int, dict[str, Any]]:
+        names, found = dict(self.parameters), {}
+        for each in self.pattern.statements:
+            found[id(each)] = names
+            if each[0] == "let":
+                names = {**names, each[1]: Later(each[2], Scope(names))}
+        return found
+
+    @cached_property
+    def orders(self) -> dict[str, tuple[str, ...]]:
+        """The spaces of the queries and of the keys."""
+        said = {each[1]: each[2] for each in self.pattern.statements if each[0] == "sequence"}
+        if "queries" in said:
+            return {"q": said["queries"], "k": said["keys"]}
+        alone = said.get("tokens", tuple(name for name, space in self.spaces.items()))
+        return {"q": alone, "k": alone}
+
+    @property
+    def crosses(self) -> bool:
+        return any(each[0] == "sequence" and each[1] == "queries" for each in self.pattern.statements)
+
+    @cached_property
+    def tokens(self) -> dict[str, list[Token]]:
+        found: dict[str, list[Token]] = {}
+        for side, names in self.orders.items():
+            found[side] = []
+            for name in names:
+                space = self.spaces[name]
+                for number, cell in enumerate(space.cells()):
+                    found[side].append(Token(side, len(found[side]), space, number, cell))
+        return found
+
+    @cached_property
+    def given_keys(self) -> list[Space]:
+        return list(dict.fromkeys(self.spaces[name].root for name in self.orders["k"]))
+
+    # Coordinates
+
+    def has(self, token: Token, name: str) -> bool:
+        if name == "i" or name in token.cell or self.input_of(name, token) is not None:
+            return True
+        return self.coord_of(name, token) is not None
+
+    def input_of(self, name: str, token: Token) -> tuple[Node, ...] | None:
+        """The dimensions of an input that gives every token like this one a value."""
+        for each in self.pattern.statements:
+            if each[0] == "input" and each[1] == name:
+                dims = each[3]
+                plain_names = [dim[1] for dim in dims if dim[0] == "name"]
+                kinds = [dim for dim in plain_names if dim in self.spaces or dim in ("tokens", "queries", "keys")]
+                if len(kinds) != 1 or len(dims) != 1 + sum(dim in ("batch", "heads") for dim in plain_names):
+                    return None
+                (kind,) = kinds
+                fits = kind in ("tokens", token.space.name) or {"queries": "q", "keys": "k"}.get(kind) == token.side
+                fits = fits or (kind in ("queries", "keys") and not self.crosses)
+                return dims if fits else None
+        return None
+
+    def coord_of(self, name: str, token: Token) -> Node | None:
+        for each in self.pattern.statements:
+            if each[0] == "coord" and each[2] == name:
+                if each[1] is not None and each[1] != token.space.name:
+                    continue
+                if each[1] is not None or self.readable(each, token):
+                    return each
+        return None
+
+    def readable(self, coord: Node, token: Token) -> bool:
+        """Whether the token has all that a coordinate reads."""
+        names = {node[1] for node in walk(coord[3]) if node[0] == "name"}
+        known = {each[2] for each in self.pattern.statements if each[0] == "coord"}
+        known |= {each[1] for each in self.pattern.statements if each[0] == "input"}
+        known |= {axis for space in self.spaces.values() for axis, _ in space.axes}
+        return all(self.has(token, name) for name in names & known)
+
+    def coordinate(self, token: Token, name: str) -> object:
+        if name == "i":
+            return token.i
+        if name in token.cell:
+            return token.cell[name]
+        dims = self.input_of(name, token)
+        if dims is not None:
+            return self.read_input(name, dims, token)
+        coord = self.coord_of(name, token)
+        assert coord is not None, f"{token} has no {name}"
+        key = token.side, token.i, name, self.head, self.batch
+        if key not in self.coordinates:
+            scope = Scope(self.names_before(coord), token=token, bare=True)
+            self.coordinates[key] = self.value(coord[3], scope)
+        return self.coordinates[key]
+
+    def read_input(self, name: str, dims: tuple[Node, ...], token: Token) -> object:
+        place = []
+        for dim in dims:
+            match dim[1]:
+                case "batch":
+                    place.append(self.batch)
+                case "heads":
+                    place.append(self.head)
+                case space if space in self.spaces:
+                    place.append(token.number)
+                case _:
+                    place.append(token.i)
+        return self.element(name, tuple(place))
+
+    def element(self, name: str, place: tuple[int, ...]) -> object:
+        shape = self.inputs[name].shape
+        assert all(0 <= index < length for index, length in zip(place, shape, strict=True)), (name, place, shape)
+        value = self.inputs[name][place].item()
+        if not isinstance(value, float):
+            return value
+        if name not in self.learned:
+            return Number(value)
+        return self.leaves.setdefault((name, place), Number(value))
+
+    # Expressions
+
+    def value(self, node: Node, scope: Scope) -> Any:
+        match node:
+            case ("number", value):
+                return value
+            case ("name", name):
+                return self.name(name, scope)
+            case ("attribute", base, name):
+                bound = scope.names.get(name)
+                name = bound.name if isinstance(bound, AxisName) else name
+                token = {"q": scope.q, "k": scope.k}[base]
+                assert token is not None
+                return self.coordinate(token, name)
+            case ("index", name, *indices):
+                places = tuple(self.value(index, scope) for index in indices)
+                held = scope.names.get(name)
+                if held is not None and name not in self.inputs:
+                    held = self.value(held.node, held.scope) if isinstance(held, Later) else held
+                    return held[places[0]]
+                return self.element(name, places)
+            case ("tuple", *parts):
+                return tuple(self.value(part, scope) for part in parts)
+            case ("if", condition, first, second):
+                return self.value(first if self.value(condition, scope) else second, scope)
+            case ("and", first, second):
+                return bool(self.value(first, scope)) and bool(self.value(second, scope))
+            case ("or", first, second):
+                return bool(self.value(first, scope)) or bool(self.value(second, scope))
+            case ("not", inner):
+                return not self.value(inner, scope)
+            case ("negative", inner):
+                return derivatives.subtract(0 if not is_float(x := self.value(inner, scope)) else -0.0, x)
+            case ("compare", *parts):
+                return self.compare(parts, scope)
+            case ("arrow", first, second):
+                assert scope.q is not None and scope.k is not None
+                return first in ("all", scope.q.space.name) and second in ("all", scope.k.space.name)
+            case (("+" | "-" | "*" | "/" | "//" | "%" | "**") as mark, first, second):
+                return arithmetic(mark, self.value(first, scope), self.value(second, scope))
+            case ("each", kind, body, helper, domain):
+                return self.each(kind, body, helper, domain, scope)
+            case ("call", name, arguments):
+                return self.call(name, arguments, scope)
+            case _:
+                raise AssertionError(node)
+
+    def name(self, name: str, scope: Scope) -> Any:
+        match name:
+            case "q" | "k" if scope.q is not None and scope.k is not None:
+                return (scope.q if name == "q" else scope.k).i
+            case "head":
+                return self.head
+            case "batch":
+                return self.batch
+            case "heads":
+                return self.heads
+            case "s" if scope.s is not None:
+                return scope.s
+        if scope.bare and scope.token is not None and self.has(scope.token, name):
+            return self.coordinate(scope.token, name)
+        if name in scope.names:
+            held = scope.names[name]
+            if isinstance(held, Later):
+                inner = held.scope
+                if inner.q is None:  # a `let` of the pattern is about the pair, or the token, that reads it
+                    inner = Scope(inner.names, scope.token, False, scope.q, scope.k, scope.s)
+                return self.value(held.node, inner)
+            return held
+        macro = self.macro(name)
+        assert macro is not None, name
+        return self.expand(macro, (), scope)
+
+    def macro(self, name: str) -> Macro | None:
+        return self.file.macros.get(name) or STANDARD.macros.get(name)
+
+    def compare(self, parts: list[Any], scope: Scope) -> bool:
+        left = self.value(parts[0], scope)
+        for mark, node in zip(parts[1::2], parts[2::2], strict=True):
+            right = self.value(node, scope)
+            a, b = plain(left), plain(right)
+            holds = {"==": a == b, "!=": a != b, "<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[mark]
+            if not holds:
+                return False
+            left = right
+        return True
+
+    def each(self, kind: str, body: Node, helper: str, domain: Node, scope: Scope) -> Any:
+        if domain[0] == "range":
+            values: list[Any] = list(range(self.value(domain[1], scope), self.value(domain[2], scope)))
+        else:
+            values = [AxisName(name) for name in self.axes(domain, scope)]
+        parts = (self.value(body, scope.with_names({**scope.names, helper: value})) for value in values)
+        match kind:
+            case "any":
+                return any(parts)
+            case "all":
+                return all(parts)
+            case "sum":
+                total: object = 0
+                for part in parts:
+                    total = derivatives.add(total, part)
+                return total
+            case _:
+                raise AssertionError(kind)
+
+    def axes(self, domain: Node, scope: Scope) -> tuple[str, ...]:
+        """The axes that `for a in` goes through."""
+        if domain[0] == "tuple":
+            return tuple(self.axis(part, scope) for part in domain[1:])
+        held = scope.names.get(domain[1])
+        if isinstance(held, AxisNames) and held.names is not None:
+            return held.names
+        if isinstance(held, AxisNames) or domain[1] == "all":
+            return self.axes_here(scope)
+        return (self.axis(domain, scope),)
+
+    def axes_here(self, scope: Scope) -> tuple[str, ...]:
+        assert scope.q is not None and scope.k is not None
+        assert [axis for axis, _ in scope.q.space.axes] == [axis for axis, _ in scope.k.space.axes]
+        return tuple(axis for axis, _ in scope.q.space.axes)
+
+    def axis(self, node: Node, scope: Scope) -> str:
+        assert node[0] == "name"
+        held = scope.names.get(node[1])
+        return held.name if isinstance(held, AxisName) else node[1]
+
+    # Calls
+
+    def call(self, name: str, arguments: tuple[tuple[str | None, Node], ...], scope: Scope) -> Any:
+        if name == "same":
+            assert scope.q is not None and scope.k is not None
+            axes = [self.axis(node, scope) for _, node in arguments]
+            return all(self.coordinate(scope.q, axis) == self.coordinate(scope.k, axis) for axis in axes)
+        if name == "len":
+            return self.length(arguments[0][1], scope)
+        macro = self.macro(name)
+        if macro is not None and name not in FUNCTIONS:
+            return self.expand(macro, arguments, scope)
+        return FUNCTIONS[name](*(self.value(node, scope) for _, node in arguments))
+
+    def length(self, node: Node, scope: Scope) -> int:
+        if node[0] == "name":
+            held = scope.names.get(node[1])
+            if isinstance(held, tuple):
+                return len(held)
+            axis = held.name if isinstance(held, AxisName) else node[1]
+            tokens = [scope.token] if scope.token is not None else [scope.q, scope.k]
+            return next(self.length_of(axis, token) for token in tokens if token is not None)
+        assert node[0] == "attribute", node
+        token = {"q": scope.q, "k": scope.k}.get(node[1])
+        if token is not None:
+            return self.length_of(node[2], token)
+        return dict(self.spaces[node[1]].axes)[node[2]]
+
+    def length_of(self, axis: str, token: Token) -> int:
+        if axis == "i":
+            return len(self.tokens[token.side])
+        axes = dict(token.space.axes)
+        if axis in axes:
+            return axes[axis]
+        own = [each for each in self.tokens[token.side] if each.space == token.space]
+        return 1 + max(int(plain(self.coordinate(each, axis))) for each in own)
+
+    def expand(self, macro: Macro, arguments: tuple[tuple[str | None, Node], ...], scope: Scope) -> Any:
+        given: dict[str, Node] = {}
+        free = iter(macro.parameters)
+        for key, node in arguments:
+            given[key or next(free)[0]] = node
+        names: dict[str, Any] = {}
+        tuples: dict[str, tuple[int, ...]] = {}
+        for name, kind, default in macro.parameters:
+            node = given.get(name)
+            if kind == "axis" or (kind is None and default == ("name", "i")):
+                names[name] = AxisName(self.axis(node, scope) if node is not None else default[1])  # type: ignore[index]
+            elif kind == "axes":
+                names[name] = self.axes_argument(node if node is not None else default, scope)  # type: ignore[arg-type]
+            elif node is None:
+                assert default is not None
+                names[name] = self.value(default, Scope(names))
+            else:
+                constant = self.tuple_of(node, scope)
+                if constant is not None and kind != "tuple" and (default is None or default[0] != "tuple"):
+                    tuples[name] = constant
+                else:
+                    names[name] = constant if constant is not None else Later(node, scope)
+        if not tuples:
+            return self.body(macro, names, scope)
+        (axis,) = [name for name, kind, _ in macro.parameters if kind == "axis"]
+        return all(
+            self.body(macro, {**names, axis: AxisName(each), **{name: x[n] for name, x in tuples.items()}}, scope)
+            for n, each in enumerate(self.axes_here(scope))
+        )
+
+    def axes_argument(self, node: Node, scope: Scope) -> AxisNames:
+        if node == ("name", "all"):
+            return AxisNames(None)
+        return AxisNames(self.axes(node, scope))
+
+    def tuple_of(self, node: Node, scope: Scope) -> tuple[int, ...] | None:
+        """The value of an argument that is a tuple."""
+        if node[0] == "tuple":
+            return tuple(self.value(part, scope) for part in node[1:])
+        held = scope.names.get(node[1]) if node[0] == "name" else None
+        return held if isinstance(held, tuple) else None
+
+    def body(self, macro: Macro, names: Mapping[str, Any], scope: Scope) -> Any:
+        inner = scope.with_names(dict(names))
+        for name, node in macro.lets:
+            inner = inner.with_names({**inner.names, name: self.value(node, inner)})
+        return self.value(macro.body, inner)
+
+    # Relations and scores
+
+    def pair(self, q: Token, k: Token, statement: Node, s: object | None = None) -> Scope:
+        return Scope(self.names_before(statement), q=q, k=k, s=s)
+
+    def attends(self, q: Token, k: Token) -> bool:
+        lines = self.pattern.statements
+        return any(bool(self.value(each[1], self.pair(q, k, each))) for each in lines if each[0] == "attend") and all(
+            bool(self.value(each[1], self.pair(q, k, each))) for each in lines if each[0] == "require"
+        )
+
+    def dense(self, head: int, batch: int) -> np.ndarray:
+        """bool [queries, keys], in declared order."""
+        self.head, self.batch = head, batch
+        queries, keys = self.tokens["q"], self.tokens["k"]
+        return np.array([[self.attends(q, k) for k in keys] for q in queries], dtype=bool).reshape(len(queries), -1)
+
+    def layout(self, side: str, head: int, batch: int) -> list[int]:
+        """The declared positions, in the order of memory."""
+        self.head, self.batch = head, batch
+        found: list[int] = []
+        for name in self.orders[side]:
+            own = [token for token in self.tokens[side] if token.space.name == name]
+            keys = self.order_keys(own[0]) if own else None
+            if keys is not None:
+                statement, expressions = keys
+
+                def key(token: Token, statement: Node = statement, nodes: Any = expressions) -> list[Any]:
+                    scope = Scope(self.names_before(statement), token=token, bare=True)
+                    return [plain(self.value(node, scope)) for node in nodes]
+
+                own = sorted(own, key=cmp_to_key(lambda a, b: (key(a) > key(b)) - (key(a) < key(b))))
+            found += [token.i for token in own]
+        return found
+
+    def order_keys(self, token: Token) -> tuple[Node, tuple[Node, ...]] | None:
+        for each in self.pattern.statements:
+            if each[0] == "order" and each[1] == token.space.name:
+                return each, each[2]
+        for each in self.pattern.statements:
+            if each[0] == "order" and each[1] is None:
+                names = {node[1] for expression in each[2] for node in walk(expression) if node[0] == "name"}
+                known = {axis for space in self.spaces.values() for axis, _ in space.axes}
+                known |= {c[2] for c in self.pattern.statements if c[0] == "coord"}
+                known |= {c[1] for c in self.pattern.statements if c[0] == "input"}
+                if all(self.has(token, name) for name in names & known):
+                    return each, each[2]
+        return None
+
+    def score(self, q: Token, k: Token, dot: float, dim: int) -> tuple[object, Number]:
+        """The final score of a pair, and the product that it comes from."""
+        start = Number(dot)
+        scale: object = 1.0 / math.sqrt(dim)
+        for each in self.pattern.statements:
+            if each[0] == "scale":
+                scale = self.value(each[1], self.pair(q, k, each))
+        s = derivatives.multiply(start, scale)
+        for each in self.pattern.statements:
+            if each[0] == "score":
+                s = self.value(each[1], self.pair(q, k, each, s=s))
+                s = s if isinstance(s, Number) else Number(float(s))
+        assert isinstance(s, Number)
+        return s, start
+
+    def weight(self, q: Token, k: Token) -> object:
+        found: object = 1.0
+        for each in self.pattern.statements:
+            if each[0] == "weight":
+                found = derivatives.multiply(found, self.value(each[1], self.pair(q, k, each)))
+        return found
+
+
+def arithmetic(mark: str, a: Any, b: Any) -> object:
+    match mark:
+        case "+":
+            return derivatives.add(a, b)
+        case "-":
+            return derivatives.subtract(a, b)
+        case "*":
+            return derivatives.multiply(a, b)
+        case "/":
+            return derivatives.divide(a, b)
+        case "//":
+            return a // b
+        case "%":
+            return a % b
+        case "**":
+            return derivatives.power(a, b)
+        case _:
+            raise AssertionError(mark)
+
+
+def walk(node: Any) -> Iterator[Node]:
+    """All nodes of an expression."""
+    if isinstance(node, tuple):
+        if node and isinstance(node[0], str):
+            yield node
+        for part in node:
+            yield from walk(part)
+
+
+def as_float(x: object) -> Number:
+    return x if isinstance(x, Number) else Number(float(plain(x)))
+
+
+FUNCTIONS: dict[str, Any] = {
+    "abs": derivatives.absolute,
+    "min": lambda first, *others: reduce_with(derivatives.lesser, first, *others),
+    "max": lambda first, *others: reduce_with(derivatives.greater, first, *others),
+    "clamp": lambda x, low, high: derivatives.lesser(derivatives.greater(x, low), high),
+    "ilog2": lambda x: x.bit_length() - 1 if x >= 1 else -1,
+    "is_power_of_two": lambda x: x >= 1 and x & (x - 1) == 0,
+    "share_bit": lambda a, b: a & b != 0,
+    "float": as_float,
+    **{name: (lambda x, name=name: derivatives.unary(name, x)) for name in ("sqrt", "exp", "log", "tanh", "sigmoid")},
+}
+
+
+def reduce_with(function: Any, first: object, *others: object) -> object:
+    for other in others:
+        first = function(first, other)
+    return first
