@@ -1,0 +1,26 @@
+"""Random programs, held against a second meaning of the language; `make fuzz` runs as many as one likes."""
+
+import pytest
+
+from tests.independent.compare import Differs, campaign, check, truth_of
+from tests.independent.programs import draw
+
+FIRST, PIECE = 1_000_000, 20
+"""Seeds that no campaign runs."""
+
+
+@pytest.mark.parametrize("piece", range(3))
+def test_programs_are_what_the_second_meaning_says(piece: int) -> None:
+    counts, longest = campaign(FIRST + piece * PIECE, PIECE, ("tiled", "reference"))
+    assert not counts["different"] and longest < 5, counts
+    assert counts["equal"] > PIECE * 0.6, counts  # the binder refuses little of what is drawn
+
+
+def test_what_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A meaning that is wrong in one place is noticed."""
+    drawn = next(each for each in map(draw, range(100)) if "score" in each.text and "causal" in each.text)
+    truth = truth_of(drawn, 0)
+    assert truth.attends.any()
+    monkeypatch.setattr("tests.independent.meaning.Meaning.attends", lambda self, q, k: (q.i + k.i) % 2 == 0)
+    with pytest.raises(Differs):
+        check(drawn, 0, ("tiled",))
