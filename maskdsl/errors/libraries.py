@@ -69,7 +69,10 @@ class NoPatternForLayer(Diagnostic):
 class ForeignMask(Diagnostic):
     code = "E614"
     message = "the model asks for {what}, of which the pattern `{name}` knows nothing"
-    help = "say it in the pattern, with an input where tokens decide, or leave that layer to the model's own attention"
+    help = (
+        'say it in the pattern, with an input where tokens decide, and vouch for it by masks="pattern"; '
+        "or leave the layer to the model, with None as its pattern"
+    )
 
     name: str
     what: str
@@ -164,3 +167,40 @@ class OddHeadDim(Diagnostic):
 class OtherAttention(Diagnostic):
     code = "E625"
     message = "this layer has dropout, keys of another size, or keys of its own, which `SelfAttention` has not"
+
+
+class NoInterface(Diagnostic):
+    code = "E626"
+    message = "`{model}` does not ask for its attention by name{part}, so that it would ignore the pattern `{name}`"
+    help = "leave it to the model: set_attn_implementation takes a dictionary, by the names of sub-configurations"
+
+    name: str
+    model: str
+    part: str
+
+
+class UnclearRole(Diagnostic):
+    code = "E627"
+    message = "`{model}` has attention of an encoder and of a decoder, and `{name}` does not say which it is of"
+    help = 'register("{name}", {{"self": pattern, "encoder": None}}); None leaves what has this role to the model'
+
+    name: str
+    model: str
+
+
+class UnknownMasks(Diagnostic):
+    code = "E628"
+    message = 'masks={found} is neither "refuse" nor "pattern"'
+    help = 'masks="pattern" vouches that the pattern says all that the masks of the model say'
+
+    found: str
+
+
+class ReadsMask(Diagnostic):
+    code = "E629"
+    message = "`{part}` of `{model}` makes a mask of its own, of which the pattern `{name}` knows nothing"
+    help = "leave the model to its own attention: the keys that it selects are not those of a pattern"
+
+    name: str
+    model: str
+    part: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import Parameter, signature
 from math import isclose
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -15,9 +16,25 @@ from maskdsl.errors import libraries as errors
 from maskdsl.ir.heads import Heads
 from maskdsl.runtime.attention import BaseAttention
 
+Role = Literal["self", "encoder", "cross"]
+MASKS = ("refuse", "pattern")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An attention of a model, as choosers are told of it."""
+
+    number: int | None
+    kind: str | None
+    """The type that the model's configuration gives it, or its name."""
+    role: Role = "self"
+    """"self" of a decoder, "encoder" of tokens that see each other both ways, or "cross" to another sequence."""
+
+
 OneChoice = Pattern | Mask | BaseAttention
-Choice = OneChoice | Mapping[str | int, OneChoice] | Callable[[int | None, str | None], OneChoice]
-"""A pattern, or one for each type or number of layer, or a function of both that gives one."""
+Choice = OneChoice | Mapping[str | int, OneChoice | None] | Callable[..., OneChoice | None]
+"""A pattern, or one for each number, type or role of layer, or a function of a `Layer` (or of its number and type) that
+gives one. None leaves the layer to the model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +48,17 @@ class Choices:
     follow: str | tuple[str, ...] = "n"
     """The parameters of patterns that are lengths."""
     backend: str = "auto"
-    compiled: dict[tuple[int | None, str | None, Heads], BaseAttention] = field(default_factory=dict, repr=False)
-    """By number and type of layer, and number of heads."""
+    masks: str = "refuse"
+    """What becomes of a mask of the model's own: refused, or "pattern", which says that the pattern says it all."""
+    compiled: dict[tuple[Layer, Heads], BaseAttention | None] = field(default_factory=dict, repr=False)
+    """By layer and number of heads."""
 
     def check(self) -> None:
         """Raises for what can be seen before there is a model."""
+        if self.masks not in MASKS:
+            raise AttnError(errors.UnknownMasks(found=repr(self.masks)))
         if isinstance(self.choice, Mapping):
-            chosen = [*self.choice.values()]
+            chosen = [each for each in self.choice.values() if each is not None]
             if not chosen:
                 raise AttnError(errors.NotAPattern(found="mapping without any"))
         else:
@@ -48,20 +69,53 @@ class Choices:
             names = ", ".join(f"`{name}`" for name in self.parameters)
             raise AttnError(errors.AlreadyBound(names=names))
 
-    def of(self, layer: int | None, kind: str | None) -> OneChoice:
-        """What was chosen for a layer of this number and type. A number goes before a type."""
+    @property
+    def tells_roles(self) -> bool:
+        """Whether it may choose otherwise for an encoder than for a decoder."""
         if isinstance(self.choice, Mapping):
-            for key in (layer, kind):
-                if key is not None and key in self.choice:
-                    return self.choice[key]
-            known = ", ".join(f"`{key}`" for key in self.choice)
-            raise AttnError(errors.NoPatternForLayer(name=self.name, layer=layer, kind=kind, known=known))
-        return self.choice if isinstance(self.choice, OneChoice) else self.choice(layer, kind)
+            return "encoder" in self.choice
+        return not isinstance(self.choice, OneChoice) and takes_layer(self.choice)
 
-    def attention(self, layer: int | None, kind: str | None, heads: Heads) -> BaseAttention:
-        key = layer, kind, heads
+    def of(self, layer: Layer) -> OneChoice | None:
+        """What was chosen for a layer: a number goes before a type, and a type before a role.
+
+        None leaves it to the model, as attention to another sequence is unless it is spoken of.
+        """
+        if isinstance(self.choice, Mapping):
+            return self.entry(self.choice, layer)
+        if isinstance(self.choice, OneChoice):
+            return None if layer.role == "cross" else self.choice
+        if takes_layer(self.choice):
+            return self.choice(layer)
+        return None if layer.role == "cross" else self.choice(layer.number, layer.kind)
+
+    def entry(self, choice: Mapping[str | int, OneChoice | None], layer: Layer) -> OneChoice | None:
+        match layer.role:
+            case "cross":
+                return choice.get("cross")
+            case "encoder":
+                keys = "encoder", layer.number, layer.kind
+            case "self":
+                keys = layer.number, layer.kind, "self"
+        for key in keys:
+            if key is not None and key in choice:
+                return choice[key]
+        known = ", ".join(f"`{key}`" for key in choice)
+        raise AttnError(errors.NoPatternForLayer(name=self.name, layer=layer.number, kind=layer.kind, known=known))
+
+    def leaves(self, layer: Layer) -> bool:
+        """Whether a layer, if there is one, is left to the model."""
+        try:
+            return self.of(layer) is None
+        except AttnError:
+            return False
+
+    def attention(self, layer: Layer, heads: Heads) -> BaseAttention | None:
+        """What a layer computes, or None where it is left to the model."""
+        key = layer, heads
         if key not in self.compiled:
-            self.compiled[key] = self.compile(self.of(layer, kind), heads)
+            chosen = self.of(layer)
+            self.compiled[key] = None if chosen is None else self.compile(chosen, heads)
         return self.compiled[key]
 
     def compile(self, chosen: OneChoice, heads: Heads) -> BaseAttention:
@@ -89,6 +143,13 @@ class Choices:
         known = {name for each in others if isinstance(each, Pattern) for name in each.parameters}
         names = {*pattern.parameters, *(self.parameters.keys() - known)}
         return {name: value for name, value in self.parameters.items() if name in names}
+
+
+def takes_layer(choose: Callable[..., object]) -> bool:
+    """Whether a function takes one argument, and is given a `Layer`; else it takes a number and a type."""
+    kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    given = signature(choose).parameters.values()
+    return sum(each.kind in kinds and each.default is Parameter.empty for each in given) == 1
 
 
 def rescaled(query: Tensor, scale: float) -> Tensor:

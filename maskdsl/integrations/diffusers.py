@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
-from maskdsl.integrations.choices import Choice, Choices, rescaled
+from maskdsl.integrations.choices import Choice, Choices, Layer, rescaled
 from maskdsl.ir.heads import Heads
 
 try:
@@ -49,7 +49,7 @@ def use(
     if not found:
         raise AttnError(errors.NoAttention(model=type(model).__name__))
     for number, name in enumerate(found):
-        choices.of(number, name)
+        choices.of(Layer(number, name))
     restore(model)
     for number, (name, module) in enumerate(found.items()):
         module.set_processor(around(module.processor, choices, number, name, dict(inputs or {})))
@@ -113,7 +113,7 @@ class PatternProcessor:
         if dropout_p:
             cure = "set the attention dropout of the model to 0"
             raise AttnError(errors.AskedMore(name=self.choices.name, argument="dropout_p", cure=cure))
-        attention = self.choices.attention(self.number, self.name, Heads(query.shape[1]))
+        attention = self.choices.attention(Layer(self.number, self.name), Heads(query.shape[1]))
         if scale is not None:
             query = rescaled(query, scale)
         out = attention(query, key, value, **self.inputs)

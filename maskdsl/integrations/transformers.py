@@ -7,44 +7,44 @@ lengths that a pattern follows are those of the keys so far, rounded up to a mul
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache, partial
+import sys
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.compiler import is_compiling
 
-from maskdsl.analysis.tiles import tiles
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
-from maskdsl.integrations.choices import Choice, Choices, rescaled
-from maskdsl.integrations.places import Places, as_pages, is_places, places_of
+from maskdsl.integrations.choices import Choice, Choices, Layer, rescaled
+from maskdsl.integrations.padding import present_keys
+from maskdsl.integrations.places import Carried, Places, as_pages, carried, places_of
 from maskdsl.integrations.shards import heads_here
-from maskdsl.ir.candidates import most
-from maskdsl.ir.expressions import Constant, Coordinate, Side, apply
-from maskdsl.ir.heads import Heads
-from maskdsl.ir.ops import Op
-from maskdsl.plan import make_plan
+from maskdsl.integrations.texts import in_texts
 from maskdsl.runtime.attention import Attention, BaseAttention
 from maskdsl.runtime.following import Following
-from maskdsl.runtime.recipes import find
 from maskdsl.syntax.tree import ScoreStatement
 
 try:
-    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
 except ImportError as error:
     raise AttnError(errors.MissingLibrary(module=__name__, library="transformers", reason=str(error))) from error
 
-REGISTERED: dict[str, Choices] = {}
-SLIDING = ("sliding_attention", "chunked_attention")
+from maskdsl.integrations.transformers_masks import attention_mask
+from maskdsl.integrations.transformers_models import REGISTERED, layer_of
+
 CURES = {
     "dropout": "set the attention dropout of the configuration to 0",
     "softcap": "add `score {value} * tanh(s / {value})` to the pattern",
-    "s_aux": "attention sinks of one score a head are not said by patterns",
-    "position_bias": "add it in the pattern, as an `input` that `score` reads",
+    "position_bias": "add it in the pattern, as an `input position_bias` that `score` reads",
+    "indices": "the keys that its indexer selects are a route of a pattern; or leave the model to its own attention",
+    "block_indices": "the blocks that its indexer selects are a route of a pattern; or leave the model to its own",
 }
 """What some models ask for besides a mask, and what to do about it."""
+EAGER = ("softcap", "s_aux")
+"""What torch's own attention ignores."""
 
 
 def register(
@@ -53,18 +53,23 @@ def register(
     *,
     follow: str | tuple[str, ...] = "n",
     backend: str = "auto",
+    masks: str = "refuse",
     **parameters: Any,
 ) -> None:
     """Makes `attn_implementation=name` compute this pattern in every model of this process.
 
-    `pattern` is one, or a mapping by type of layer ("sliding_attention", "full_attention") or number, or a function
-    `(number, type)`, type being that of `config.layer_types`. A `Pattern` is bound for the lengths of each call, which
-    `follow` names, and the heads of the layer, with these `parameters`; a `Mask` has its length and heads. Inputs of
-    the pattern are given by name when the model is called. Raises `AttnError`.
+    `pattern` is one, or a mapping by type of layer ("sliding_attention", "full_attention"), number or role ("self",
+    "encoder", "cross"), or a function of a `Layer`, or of number and type, type being that of `config.layer_types`.
+    None leaves a layer to the model, as attention to another sequence is that nothing is said about. A `Pattern` is
+    bound for the lengths of each call, which `follow` names, and the heads of the layer, with these `parameters`; a
+    `Mask` has its length and heads. Inputs of the pattern are given by name when the model is called.
+
+    What a model's own mask says beyond padding and texts that follow each other is refused. With `masks="pattern"` you
+    vouch that the pattern says all of it, and of such texts. Raises `AttnError`.
     """
     if (name in AttentionInterface() and name not in REGISTERED) or name == "eager" or {"/", "|"} & {*name}:
         raise AttnError(errors.TakenName(name=name, library="transformers"))
-    choices = Choices(name, pattern, parameters, follow, backend)
+    choices = Choices(name, pattern, parameters, follow, backend, masks)
     choices.check()
     REGISTERED[name] = choices
     AttentionInterface.register(name, partial(attention_forward, choices))
@@ -80,24 +85,93 @@ def attention_forward(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     **others: Any,
-) -> tuple[Tensor, None]:
+) -> tuple[Tensor, Tensor | None]:
     """As `sdpa_attention_forward` of transformers: q, k, v [batch, heads, tokens, dim], result [batch, tokens, ...].
 
-    Its mask is what `attention_mask` below has made: None where all tokens are given and nothing else.
+    Its mask is what `carry` has made, or what the caller of the model gives.
     """
-    attention = choices.attention(*layer_of(module), heads_here(module, query.shape[1], key.shape[1]))
+    layer = layer_of(module)
+    attention = choices.attention(layer, heads_here(module, query.shape[1], key.shape[1]))
+    told = carried(attention_mask, query.shape[2], key.shape[2])
+    if attention is None:
+        own = attention_mask if told is None else own_mask(choices, told)
+        return left(module, query, key, value, own, {**others, "scaling": scaling})
+    if told is None:
+        assert attention_mask is not None
+        told = told_by(choices, layer, attention_mask, query, key)
     check_others(choices, attention, others)
     inputs = {name: others[name] for name in attention.signature.inputs if name in others}
     if scaling is not None:
         query = rescaled(query, scaling)
-    if attention_mask is None:
-        out = attention(query, key, value, query_start=first_query(attention, query, key), **inputs)
-    elif is_places(attention_mask):
-        out = in_places(attention, query, key, value, Places.of(attention_mask, query.shape[2]), inputs)
-    else:
-        raise AttnError(errors.ForeignMask(name=choices.name, what="a mask tensor of the caller's"))
-    assert isinstance(out, Tensor)
+    out, lse = attend(attention, layer, query, key, value, told, inputs)
+    if others.get("s_aux") is not None:  # a key of no value whose score is this one, of each head
+        out = out * torch.sigmoid(lse - others["s_aux"].reshape(-1, 1))[..., None].to(out.dtype)
     return out.transpose(1, 2).contiguous(), None
+
+
+def attend(
+    attention: BaseAttention, layer: Layer, q: Tensor, k: Tensor, v: Tensor, told: Carried, inputs: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """The output and its log-sum-exp, over [batch, heads, tokens, dim], of tokens as `told`."""
+    match told:
+        case Carried(places=Places() as places):
+            return in_places(attention, q, k, v, across(places) if layer.role == "cross" else places, inputs)
+        case Carried(texts=Tensor() as texts):
+            return in_texts(attention, q, k, v, texts, inputs)
+        case _:
+            out, lse = attention(q, k, v, query_start=first_query(attention, q, k), return_lse=True, **inputs)
+            return out, lse
+
+
+def told_by(choices: Choices, layer: Layer, mask: Tensor, query: Tensor, key: Tensor) -> Carried:
+    """What a mask of the caller's says, [batch, heads, queries, keys]: which keys are padding, unless it is causal."""
+    vouched = choices.masks == "pattern"
+    if layer.role == "self":
+        if vouched:
+            return Carried()
+        raise AttnError(errors.ForeignMask(name=choices.name, what="a mask tensor of the caller's"))
+    batch, queries, keys = query.shape[0], query.shape[2], key.shape[2]
+    present = present_keys(choices.name, mask, batch, keys, vouched)
+    return Carried(places_of(batch, queries, keys, 0, 0, present, query.device, causal=False))
+
+
+# Layers that are left to the model
+
+
+def own_mask(choices: Choices, told: Carried) -> Tensor | None:
+    """The model's own mask, None where it has none."""
+    if told.own is None and (told.places is not None or told.texts is not None):
+        raise AttnError(errors.ForeignMask(name=choices.name, what="a mask for a layer that was not to be left to it"))
+    return told.own
+
+
+def left(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, own: Tensor | None, named: dict[str, Any]
+) -> tuple[Tensor, Tensor | None]:
+    """By the model's own attention, with its own mask."""
+    attention = own_attention(type(module), any(named.get(each) is not None for each in EAGER))
+    if attention is not sdpa_attention_forward:
+        asked = named.get("is_causal")
+        if own is None and query.shape[2] > 1 and (getattr(module, "is_causal", True) if asked is None else asked):
+            own = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
+        if own is not None and own.dtype == torch.bool:
+            own = torch.where(own, 0.0, torch.finfo(query.dtype).min).to(query.dtype)
+    result: tuple[Tensor, Tensor | None] = attention(module, query, key, value, own, **named)
+    return result
+
+
+@cache
+def own_attention(kind: type[nn.Module], eager: bool) -> Callable[..., Any]:
+    """The attention of the library that a class would have asked for, with the masks that are its own."""
+    file = sys.modules[kind.__module__]
+    models = [each for each in vars(file).values() if isinstance(each, type) and issubclass(each, PreTrainedModel)]
+    if not eager and all(each._supports_sdpa for each in models if each.__module__ == kind.__module__):
+        return sdpa_attention_forward
+    found: Callable[..., Any] = file.eager_attention_forward
+    return found
+
+
+# Tokens that stand anywhere
 
 
 def first_query(attention: BaseAttention, query: Tensor, key: Tensor) -> int | None:
@@ -107,29 +181,30 @@ def first_query(attention: BaseAttention, query: Tensor, key: Tensor) -> int | N
     return 0 if query.shape[2] == key.shape[2] < attention.mask.queries.length else None
 
 
+def across(places: Places) -> Places:
+    """For queries of another sequence than that of the keys, which all stand where they are given."""
+    order = torch.arange(places.order.shape[1], device=places.order.device)
+    return Places(places.slots, order.expand_as(places.order), torch.zeros_like(places.start))
+
+
 def in_places(
-    attention: BaseAttention, query: Tensor, key: Tensor, value: Tensor, places: Places, inputs: dict[str, Any]
-) -> Tensor:
+    attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, places: Places, inputs: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
     """Attention of queries and keys that stand anywhere."""
-    order = places.order[:, None, :, None]
-    own, table = query.take_along_dim(order, 2), places.pages(key.shape[2])
-    out = attention(own, as_pages(key), as_pages(value), query_start=places.start, page_table=table, **inputs)
-    assert isinstance(out, Tensor)
-    return out.take_along_dim(order.argsort(2), 2)
-
-
-def layer_of(module: nn.Module) -> tuple[int | None, str | None]:
-    """The number and the type of the layer that an attention belongs to, as far as it has them."""
-    layer = getattr(module, "layer_idx", None)
-    kinds = getattr(getattr(module, "config", None), "layer_types", None)
-    return layer, None if layer is None or kinds is None else kinds[layer]
+    order, table = places.order[:, None], places.pages(k.shape[2])
+    own = q.take_along_dim(order[..., None], 2)
+    where = {"query_start": places.start, "page_table": table}
+    out, lse = attention(own, as_pages(k), as_pages(v), return_lse=True, **where, **inputs)
+    back = order.argsort(2)
+    return out.take_along_dim(back[..., None], 2), lse.take_along_dim(back, 2)
 
 
 def check_others(choices: Choices, attention: BaseAttention, others: dict[str, Any]) -> None:
     """Raises if the model asks for more than a pattern computes."""
     for name, cure in CURES.items():
         asked = others.get(name)
-        if asked is None or (name == "dropout" and not asked) or (name == "softcap" and has_scores(attention)):
+        said = name in attention.signature.inputs or (name == "softcap" and has_scores(attention))
+        if asked is None or (name == "dropout" and not asked) or said:
             continue
         cure = cure.replace("{value}", str(asked))
         raise AttnError(errors.AskedMore(name=choices.name, argument=name, cure=cure))
@@ -141,66 +216,3 @@ def has_scores(attention: BaseAttention) -> bool:
         statements = recipe.program.patterns[recipe.pattern].statements
         return any(isinstance(each, ScoreStatement) for each in statements)
     return isinstance(attention, Attention) and bool(attention.mask.scores)
-
-
-# Masks, once for each call of a model
-
-
-def attention_mask(
-    choices: Choices,
-    batch_size: int,
-    q_length: int,
-    kv_length: int,
-    q_offset: int | Tensor = 0,
-    kv_offset: int = 0,
-    attention_mask: Tensor | None = None,
-    device: torch.device | str = "cpu",
-    **others: Any,
-) -> Tensor | None:
-    """What layers get as their mask: None where there is neither padding nor a cache, else places of tokens."""
-    bidirectional = "allow_is_bidirectional_skip" in others
-    check_overlays(choices, q_length, bidirectional, others)
-    if kv_offset:
-        check_dropped(choices, others["config"], int(q_offset), kv_offset, kv_length, "local_size" in others)
-    alone = isinstance(q_offset, int) and q_offset == 0 and kv_offset == 0 and (bidirectional or q_length == kv_length)
-    if alone and (attention_mask is None or (not is_compiling() and bool(attention_mask.all()))):
-        return None
-    return places_of(batch_size, q_length, kv_length, q_offset, kv_offset, attention_mask, device)
-
-
-def check_overlays(choices: Choices, queries: int, bidirectional: bool, others: dict[str, Any]) -> None:
-    """Raises if the model changes its mask by more than padding, so far as that is seen: not of packed sequences while
-    a model is compiled, as transformers then takes all for packed.
-    """
-    if others.get("use_vmap"):
-        raise AttnError(errors.ForeignMask(name=choices.name, what="a mask function of its own"))
-    if not (bidirectional or queries == 1 or is_compiling() or others.get("allow_is_causal_skip", True)):
-        raise AttnError(errors.ForeignMask(name=choices.name, what="packed sequences or blocks of tokens"))
-
-
-def check_dropped(choices: Choices, config: Any, queries: int, dropped: int, keys: int, local: bool) -> None:
-    """Raises if a layer attends what its cache has dropped: the first tokens."""
-    kinds = getattr(config, "layer_types", None) or [None] * config.num_hidden_layers
-    length, distance = 1 << (dropped + keys - 1).bit_length(), queries - dropped + 1
-    for layer, kind in enumerate(kinds):
-        if kind is None or (kind in SLIDING) == local:
-            handle = choices.attention(layer, kind, Heads(config.num_attention_heads)).handle
-            if reaches(handle, length, distance):
-                mask = find(handle).bound(length, length).plan.mask
-                raise AttnError(errors.DroppedKeys(pattern=mask.name, distance=distance, span=mask.span))
-
-
-@lru_cache(maxsize=1024)
-def reaches(handle: str, length: int, distance: int) -> bool:
-    """Whether a query may attend a token so far back or further, by exact tiles.
-
-    Where the caller's inputs decide, nobody knows: False. Routes may select all of their candidates.
-    """
-    mask = most(find(handle).bound(length, length).plan.mask)
-    if make_plan(mask).tile_inputs:
-        return bool(mask.found)
-    back = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i"))
-    far = apply(Op.AND, mask.relation, apply(Op.LESS_EQUAL, Constant(distance), back))
-    queries, keys = (replace(each, order=()) for each in (mask.queries, mask.keys))
-    found = tiles(replace(mask, relation=far, queries=queries, keys=keys))
-    return any(variant.full.count or variant.partial.count for variant in found.variants)

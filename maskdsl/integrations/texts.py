@@ -1,0 +1,126 @@
+"""Sequences of texts that follow each other, each of which attends itself alone. Imports torch only.
+
+Where texts begin is known from values, which graphs of `torch.compile` cannot ask for. There all is the operator
+`maskdsl::texts`, which does what the same call outside of a graph does; if each sequence is one text, at no cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.compiler import is_compiling
+
+from maskdsl.runtime.attention import BaseAttention
+from maskdsl.runtime.checks import arguments
+from maskdsl.runtime.kernel import blank
+from maskdsl.runtime.operators import BACKWARD, LIBRARY, autocast, recording
+from maskdsl.runtime.recipes import find
+
+
+def in_texts(
+    attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, starts: Tensor, inputs: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """The output and its log-sum-exp, over [batch, heads, tokens, dim].
+
+    `starts`, bool [batch, tokens], are the first tokens of texts. Inputs are those of `varlen`, an entry for each text.
+    """
+    q, k, v, tensors = arguments(attention.signature, q, k, v, inputs)
+    if is_compiling():
+        out, lse = TEXTS(q, k, v, tensors, starts, attention.handle)
+        return out, lse
+    return attend(attention, q, k, v, tensors, starts)
+
+
+def attend(
+    attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor], starts: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Looks at values."""
+    inputs = dict(zip(attention.signature.inputs, tensors, strict=True))
+    if not bool(starts[:, 1:].any()):
+        longer = attention.recipe.bound(q.shape[2], k.shape[2]).plan.mask.queries.length > q.shape[2]
+        out, lse = attention(q, k, v, query_start=0 if longer else None, return_lse=True, **inputs)
+        return out, lse
+    first = starts.flatten().nonzero().flatten()
+    ends = torch.cat([first, first.new_full((1,), starts.numel())])
+    packed = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
+    out, lse = attention.varlen(*packed, ends, return_lse=True, **inputs)
+    return out.unflatten(0, starts.shape).transpose(1, 2), lse.unflatten(1, starts.shape).transpose(0, 1)
+
+
+def direct(handle: str, q: Tensor, k: Tensor, starts: Tensor) -> bool:
+    """Whether a call is one of `maskdsl::attention`."""
+    recipe = find(handle)
+    whole = recipe.bound(q.shape[2], k.shape[2]).plan.mask.queries.length == q.shape[2]
+    return whole and not recipe.signature.finds and not bool(starts[:, 1:].any())
+
+
+def texts(
+    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], starts: Tensor, handle: str
+) -> tuple[Tensor, Tensor]:
+    out, lse = attend(BaseAttention(find(handle)), q, k, v, inputs, starts)
+    return out.contiguous(), lse.contiguous()
+
+
+def texts_backward(*arguments: Any) -> list[Tensor]:
+    """From what has been saved where that is enough, else from a forward pass done anew."""
+    q, k, v, out, lse, grad_out, grad_lse, inputs, starts, handle, needs = arguments
+    if direct(handle, q, k, starts):
+        found = BACKWARD(q, k, v, out, lse, grad_out, grad_lse, inputs, handle, "declared", needs)
+        return [each.contiguous() for each in found]
+    leaves = [x.detach().requires_grad_(need) for x, need in zip((q, k, v, *inputs), needs, strict=True)]
+    with torch.enable_grad(), recording():
+        result = attend(BaseAttention(find(handle)), *leaves[:3], leaves[3:], starts)
+        wanted = [x for x in leaves if x.requires_grad]
+        given = torch.autograd.grad(result, wanted, (grad_out, grad_lse), materialize_grads=True)
+    return [each.contiguous() for each in given]
+
+
+def fake_texts(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return blank(q, v, True)
+
+
+def fake_texts_backward(*arguments: Any) -> list[Tensor]:
+    q, k, v, *_, inputs, _, _, needs = arguments
+    return [x.new_empty(x.shape) for x, need in zip((q, k, v, *inputs), needs, strict=True) if need]
+
+
+def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, others, starts, ctx.handle = inputs
+    ctx.save_for_backward(q, k, v, *output, starts, *others)
+
+
+def differentiate(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Any, ...]:
+    q, k, v, out, lse, starts, *inputs = ctx.saved_tensors
+    needs = [*ctx.needs_input_grad[:3], *(x.is_floating_point() for x in inputs)]
+    found = iter(BACKWARDS(q, k, v, out, lse, grad_out, grad_lse, inputs, starts, ctx.handle, needs))
+    grads = [next(found) if need else None for need in needs]
+    return *grads[:3], grads[3:], None, None
+
+
+def cast_texts(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
+    with torch.autocast(q.device.type, enabled=False):
+        return TEXTS(*(autocast(x, q.device.type) for x in (q, k, v)), *others)
+
+
+TAGS = (torch.Tag.pt2_compliant_tag,)
+LIBRARY.define(
+    "texts(Tensor q, Tensor k, Tensor v, Tensor[] inputs, Tensor starts, str handle) -> (Tensor out, Tensor lse)",
+    tags=TAGS,
+)
+LIBRARY.define(
+    "texts_backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor grad_out, Tensor grad_lse,"
+    " Tensor[] inputs, Tensor starts, str handle, bool[] needs) -> Tensor[]",
+    tags=TAGS,
+)
+TEXTS = torch.ops.maskdsl.texts.default
+BACKWARDS = torch.ops.maskdsl.texts_backward.default
+LIBRARY.impl("texts", texts, "CompositeExplicitAutograd")
+LIBRARY.impl("texts_backward", texts_backward, "CompositeExplicitAutograd")
+torch.library.register_fake("maskdsl::texts", fake_texts, lib=LIBRARY)
+torch.library.register_fake("maskdsl::texts_backward", fake_texts_backward, lib=LIBRARY)
+torch.library.register_autograd("maskdsl::texts", differentiate, setup_context=keep, lib=LIBRARY)
+LIBRARY.impl("texts", cast_texts, "AutocastCPU")
+LIBRARY.impl("texts", cast_texts, "AutocastCUDA")

@@ -1,0 +1,162 @@
+"""What layers of transformers get as their mask: where tokens stand, and the model's own mask for layers left to it.
+
+Called by the library once for each kind of mask and each call of a model, with a function of pairs that says what the
+model's own mask is. That function is asked for pairs of neighbours alone, which tell whether texts follow each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.compiler import is_compiling
+from transformers.masking_utils import sdpa_mask
+
+from maskdsl.analysis.tiles import tiles
+from maskdsl.diagnostics import AttnError
+from maskdsl.errors import libraries as errors
+from maskdsl.integrations.choices import Choices, Layer, Role
+from maskdsl.integrations.places import Carried, carry, places_of
+from maskdsl.ir.candidates import most
+from maskdsl.ir.expressions import Constant, Coordinate, Side, apply
+from maskdsl.ir.heads import Heads
+from maskdsl.ir.ops import Op
+from maskdsl.plan import make_plan
+from maskdsl.runtime.operators import LIBRARY
+from maskdsl.runtime.recipes import find
+
+SLIDING = ("sliding_attention", "chunked_attention")
+Pairs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""A mask function of transformers: of batch entry, head, query and key."""
+
+
+def attention_mask(
+    choices: Choices,
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    mask_function: Pairs,
+    q_offset: int | Tensor = 0,
+    kv_offset: int = 0,
+    attention_mask: Tensor | None = None,
+    device: torch.device | str = "cpu",
+    **others: Any,
+) -> Tensor:
+    """See `carry`. Arguments are those of `sdpa_mask` of transformers."""
+    bidirectional = "allow_is_bidirectional_skip" in others
+    vouched = choices.masks == "pattern"
+    kv_offset, local = int(kv_offset), "local_size" in others
+    if others.get("use_vmap") and not vouched:
+        raise AttnError(errors.ForeignMask(name=choices.name, what="a mask function of its own"))
+    if kv_offset:
+        check_dropped(choices, others["config"], int(q_offset), kv_offset, kv_length, local)
+    texts = None
+    if not (bidirectional or vouched or q_length == 1 or others.get("allow_is_causal_skip", True)):
+        texts = first_of_texts(choices.name, batch_size, q_length, mask_function, device)
+    together = isinstance(q_offset, int) and q_offset == kv_offset == 0 and (bidirectional or q_length == kv_length)
+    whole = attention_mask is None or (not is_compiling() and bool(attention_mask.all()))
+    own = None
+    if leaves_layers(choices, others.get("config"), local, bidirectional):
+        if not (together and whole and texts is None):
+            others |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+        sizes = batch_size, q_length, kv_length, q_offset, kv_offset
+        own = sdpa_mask(*sizes, mask_function, attention_mask, device=device, **others)
+    if texts is not None or (together and whole and own is None):
+        return carry(q_length, Carried(texts=texts, own=own), device)
+    places = places_of(batch_size, q_length, kv_length, q_offset, kv_offset, attention_mask, device, not bidirectional)
+    return carry(q_length, Carried(places, own=own), device)
+
+
+def leaves_layers(choices: Choices, config: Any, local: bool, bidirectional: bool) -> bool:
+    """Whether a layer that gets this mask may be left to the model."""
+    roles: tuple[Role, ...] = ("self",)
+    if bidirectional:
+        crosses = any(
+            getattr(config, each, False) for each in ("is_encoder_decoder", "add_cross_attention", "is_decoder")
+        )
+        roles = ("encoder", "cross") if crosses else ("encoder",)
+    layers = [(None, None), *((number, kind) for number, kind in enumerate(kinds_of(config)) if is_local(kind, local))]
+    return any(choices.leaves(Layer(*each, role)) for each in layers for role in roles)
+
+
+def kinds_of(config: Any) -> list[str | None]:
+    """The types of a model's layers, None where all are alike."""
+    return getattr(config, "layer_types", None) or [None] * (getattr(config, "num_hidden_layers", None) or 0)
+
+
+def is_local(kind: str | None, local: bool) -> bool:
+    """Whether a layer of this type may get the mask that is local, or the one that is not."""
+    return kind is None or (kind in SLIDING) == local
+
+
+# Texts that follow each other
+
+
+def first_of_texts(
+    name: str, batch: int, queries: int, mask_function: Pairs, device: torch.device | str
+) -> Tensor | None:
+    """Bool [batch, queries]: the first tokens of texts, which do not attend the token in front of them.
+
+    None if each sequence is one text, where that can be known without waiting for a compiled graph. Raises if a token
+    attends the next one, so far as that is seen here; see `starts` below.
+    """
+    entry = torch.arange(batch, device=device)[:, None]
+    tokens = torch.arange(queries, device=device)[None]
+    head = torch.zeros_like(entry)
+    before, after = tokens[:, :-1], tokens[:, 1:]
+    joined, ahead = (mask_function(entry, head, *pair).expand(batch, -1) for pair in ((after, before), (before, after)))
+    found = STARTS(joined, ahead, name)
+    return found if is_compiling() or bool(found[:, 1:].any()) else None
+
+
+def starts(joined: Tensor, ahead: Tensor, name: str) -> Tensor:
+    """An operator, as it looks at values: blocks of tokens that see each other are no texts."""
+    if ahead.device.type != "cpu":
+        torch._assert_async(ahead.logical_not().all())
+    elif bool(ahead.any()):
+        raise AttnError(errors.ForeignMask(name=name, what="blocks of tokens that attend each other both ways"))
+    return torch.nn.functional.pad(joined.logical_not(), (1, 0), value=True)
+
+
+def fake_starts(joined: Tensor, ahead: Tensor, name: str) -> Tensor:
+    return joined.new_empty((joined.shape[0], joined.shape[1] + 1))
+
+
+LIBRARY.define("text_starts(Tensor joined, Tensor ahead, str name) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
+STARTS = torch.ops.maskdsl.text_starts.default
+LIBRARY.impl("text_starts", starts, "CompositeExplicitAutograd")
+torch.library.register_fake("maskdsl::text_starts", fake_starts, lib=LIBRARY)
+
+
+# Caches that drop their first tokens
+
+
+def check_dropped(choices: Choices, config: Any, queries: int, dropped: int, keys: int, local: bool) -> None:
+    """Raises if a layer attends what its cache has dropped: the first tokens."""
+    length, distance = 1 << (dropped + keys - 1).bit_length(), queries - dropped + 1
+    for number, kind in enumerate(kinds_of(config)):
+        if is_local(kind, local):
+            attention = choices.attention(Layer(number, kind), Heads(config.num_attention_heads))
+            if attention is not None and reaches(attention.handle, length, distance):
+                mask = find(attention.handle).bound(length, length).plan.mask
+                raise AttnError(errors.DroppedKeys(pattern=mask.name, distance=distance, span=mask.span))
+
+
+@lru_cache(maxsize=1024)
+def reaches(handle: str, length: int, distance: int) -> bool:
+    """Whether a query may attend a token so far back or further, by exact tiles.
+
+    Where the caller's inputs decide, nobody knows: False. Routes may select all of their candidates.
+    """
+    mask = most(find(handle).bound(length, length).plan.mask)
+    if make_plan(mask).tile_inputs:
+        return bool(mask.found)
+    back = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i"))
+    far = apply(Op.AND, mask.relation, apply(Op.LESS_EQUAL, Constant(distance), back))
+    queries, keys = (replace(each, order=()) for each in (mask.queries, mask.keys))
+    found = tiles(replace(mask, relation=far, queries=queries, keys=keys))
+    return any(variant.full.count or variant.partial.count for variant in found.variants)
