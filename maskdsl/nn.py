@@ -51,7 +51,7 @@ class SelfAttention(nn.Module):
         self.rope = rope
         choices = Choices("SelfAttention", pattern, parameters, follow, backend)
         choices.check()
-        self.attention = choices.attention(None, None, Heads(heads, self.kv_heads))
+        self.attention = choices.compile(pattern, Heads(heads, self.kv_heads))
         given: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         self.q_proj = nn.Linear(embed_dim, heads * self.head_dim, **given)
         self.k_proj = nn.Linear(embed_dim, self.kv_heads * self.head_dim, **given)

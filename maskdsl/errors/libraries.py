@@ -116,7 +116,7 @@ class NoAttention(Diagnostic):
 
 class NoSelfAttention(Diagnostic):
     code = "E619"
-    message = "`{name}` has not asked torch for attention among its own tokens, so that no pattern was computed"
+    message = "`{name}` has not asked torch for attention, so that no pattern was computed"
     help = 'let the model use the "native" backend, model.set_attention_backend("native"); `{processor}` calls it'
 
     name: str

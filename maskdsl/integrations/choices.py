@@ -90,6 +90,7 @@ class Choices:
         return None if layer.role == "cross" else self.choice(layer.number, layer.kind)
 
     def entry(self, choice: Mapping[str | int, OneChoice | None], layer: Layer) -> OneChoice | None:
+        keys: tuple[str | int | None, ...]
         match layer.role:
             case "cross":
                 return choice.get("cross")

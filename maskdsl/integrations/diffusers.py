@@ -15,11 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.overrides import TorchFunctionMode
 
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
 from maskdsl.integrations.choices import Choice, Choices, Layer, rescaled
+from maskdsl.integrations.padding import present_keys
+from maskdsl.integrations.places import as_pages
 from maskdsl.ir.heads import Heads
 
 try:
@@ -35,42 +38,61 @@ def use(
     inputs: Mapping[str, Any] | None = None,
     follow: str | tuple[str, ...] = "n",
     backend: str = "auto",
+    masks: str = "refuse",
     **parameters: Any,
 ) -> None:
     """Makes the self-attention of all layers of a model compute a pattern; attention to another sequence stays.
 
     `pattern` is a `Mask`, bound for the tokens of the model, or a `Pattern`, bound for the lengths of each call, which
     `follow` names, with these `parameters`; or a mapping by number or name, as `attentions` gives them, or a function
-    `(number, name)`. `inputs` are the pattern's. What was used before is replaced. Raises `AttnError`.
+    `(number, name)`; None leaves a layer as it is. `inputs` are the pattern's. What was used before is replaced.
+
+    A mask of the model's that hides the same keys for all queries, such as padding of a text, says which keys are not
+    there; they keep their places. Other masks are refused, unless you vouch by `masks="pattern"` that the pattern says
+    all that they say. Raises `AttnError`.
     """
-    choices = Choices(type(model).__name__, pattern, parameters, follow, backend)
+    choices = Choices(type(model).__name__, pattern, parameters, follow, backend, masks)
     choices.check()
     found = attentions(model)
     if not found:
         raise AttnError(errors.NoAttention(model=type(model).__name__))
-    for number, name in enumerate(found):
-        choices.of(Layer(number, name))
+    chosen = [choices.of(Layer(number, name)) for number, name in enumerate(found)]
     restore(model)
     for number, (name, module) in enumerate(found.items()):
-        module.set_processor(around(module.processor, choices, number, name, dict(inputs or {})))
+        if chosen[number] is not None:
+            put(module, around(module.processor, choices, number, name, dict(inputs or {})))
 
 
 def restore(model: nn.Module) -> None:
     """Gives a model the processors back that it had before `use`."""
     for module in attentions(model).values():
         if isinstance(module.processor, PatternProcessor):
-            module.set_processor(module.processor.processor)
+            put(module, module.processor.processor)
+
+
+def put(module: Any, processor: Any) -> None:
+    """Not every attention has the method for it."""
+    if hasattr(module, "set_processor"):
+        module.set_processor(processor)
+    else:
+        module.processor = processor
 
 
 def attentions(model: nn.Module) -> dict[str, Any]:
-    """The attention modules by name, but for those that attend another sequence than their own."""
+    """The attention modules by name, but for those that say that they attend another sequence than their own."""
     return {
         name: module
         for name, module in model.named_modules()
-        if hasattr(module, "set_processor")
-        and hasattr(module, "processor")
-        and not getattr(module, "is_cross_attention", False)
+        if is_attention(module) and not getattr(module, "is_cross_attention", False)
     }
+
+
+def is_attention(module: Any) -> bool:
+    """Whether it has a processor for its attention; some have it as an attribute alone."""
+    processor = getattr(module, "processor", None)
+    if processor is None or hasattr(module, "set_processor"):
+        return processor is not None
+    return isinstance(processor, PatternProcessor) or "AttnProcessor" in type(processor).__name__
 
 
 class PatternProcessor:
@@ -82,16 +104,19 @@ class PatternProcessor:
         self.number = number
         self.name = name
         self.inputs = inputs
+        self.arguments = tuple(signature(processor.__call__).parameters)
+        """The names of what it is called with."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return around, (self.processor, self.choices, self.number, self.name, self.inputs)
 
     def call(self, *arguments: Any, **named: Any) -> Any:
         """What the processor gives, called with the same."""
-        answers: list[str] = []
-        with Answered(self, answers):
+        given = dict(zip(self.arguments, arguments, strict=False)) | named
+        asked: list[str] = []
+        with Answered(self, asked, given.get("hidden_states"), given.get("encoder_hidden_states")):
             result = self.processor(*arguments, **named)
-        if not answers:
+        if not asked:
             raise AttnError(errors.NoSelfAttention(name=self.name, processor=type(self.processor).__name__))
         return result
 
@@ -107,16 +132,24 @@ class PatternProcessor:
         enable_gqa: bool = False,
     ) -> Tensor:
         """In place of `scaled_dot_product_attention`, over [batch, heads, tokens, dim]."""
-        if attn_mask is not None or is_causal:
-            what = "a mask of its own" if attn_mask is not None else "causal attention"
-            raise AttnError(errors.ForeignMask(name=self.choices.name, what=what))
+        if is_causal and self.choices.masks != "pattern":
+            raise AttnError(errors.ForeignMask(name=self.choices.name, what="causal attention"))
         if dropout_p:
             cure = "set the attention dropout of the model to 0"
             raise AttnError(errors.AskedMore(name=self.choices.name, argument="dropout_p", cure=cure))
         attention = self.choices.attention(Layer(self.number, self.name), Heads(query.shape[1]))
+        assert attention is not None
         if scale is not None:
             query = rescaled(query, scale)
-        out = attention(query, key, value, **self.inputs)
+        where: dict[str, Any] = {}
+        if attn_mask is not None:
+            batch, keys, vouched = key.shape[0], key.shape[2], self.choices.masks == "pattern"
+            present = present_keys(self.choices.name, attn_mask, batch, keys, vouched)
+            if is_compiling() or not bool(present.all()):  # keys that are not there keep their places
+                index = torch.arange(batch * keys, device=key.device).view(batch, keys)
+                where = {"query_start": 0, "page_table": torch.where(present, index, -1)}
+                key, value = as_pages(key), as_pages(value)
+        out = attention(query, key, value, **where, **self.inputs)
         assert isinstance(out, Tensor)
         return out
 
@@ -138,12 +171,16 @@ def called_like(kind: Any) -> type[PatternProcessor]:
 
 
 class Answered(TorchFunctionMode):
-    """Has a processor answer calls of `scaled_dot_product_attention` among the same tokens; notes each."""
+    """Has a processor answer calls of `scaled_dot_product_attention` among the same tokens; notes all calls.
 
-    def __init__(self, processor: PatternProcessor, answers: list[str]) -> None:
+    `own` and `others` are the tokens that the model gives an attention, [batch, tokens, features] if they are.
+    """
+
+    def __init__(self, processor: PatternProcessor, asked: list[str], own: Any, others: Any) -> None:
         super().__init__()
         self.processor = processor
-        self.answers = answers
+        self.asked = asked
+        self.lengths = tuple(x.shape[1] if isinstance(x, Tensor) and x.dim() == 3 else None for x in (own, others))
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -153,8 +190,9 @@ class Answered(TorchFunctionMode):
             return args[0].unflatten(*args[1:], **named)
         if func is not torch.nn.functional.scaled_dot_product_attention:
             return func(*args, **named)
+        self.asked.append(self.processor.name)
         given = dict(zip(("query", "key"), args, strict=False)) | named
-        if given["query"].shape[2] != given["key"].shape[2]:
+        lengths = given["query"].shape[2], given["key"].shape[2]
+        if lengths[0] != lengths[1] or lengths == self.lengths:  # the keys are tokens of another sequence
             return func(*args, **named)
-        self.answers.append(self.processor.name)
         return self.processor.attend(*args, **named)

@@ -38,15 +38,15 @@ def attend(
     attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor], starts: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Looks at values."""
-    inputs = dict(zip(attention.signature.inputs, tensors, strict=True))
+    inputs: dict[str, Any] = dict(zip(attention.signature.inputs, tensors, strict=True))
     if not bool(starts[:, 1:].any()):
         longer = attention.recipe.bound(q.shape[2], k.shape[2]).plan.mask.queries.length > q.shape[2]
         out, lse = attention(q, k, v, query_start=0 if longer else None, return_lse=True, **inputs)
         return out, lse
     first = starts.flatten().nonzero().flatten()
     ends = torch.cat([first, first.new_full((1,), starts.numel())])
-    packed = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
-    out, lse = attention.varlen(*packed, ends, return_lse=True, **inputs)
+    q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
+    out, lse = attention.varlen(q, k, v, ends, return_lse=True, **inputs)
     return out.unflatten(0, starts.shape).transpose(1, 2), lse.unflatten(1, starts.shape).transpose(0, 1)
 
 
@@ -72,7 +72,8 @@ def texts_backward(*arguments: Any) -> list[Tensor]:
         return [each.contiguous() for each in found]
     leaves = [x.detach().requires_grad_(need) for x, need in zip((q, k, v, *inputs), needs, strict=True)]
     with torch.enable_grad(), recording():
-        result = attend(BaseAttention(find(handle)), *leaves[:3], leaves[3:], starts)
+        q, k, v, *inputs = leaves
+        result = attend(BaseAttention(find(handle)), q, k, v, inputs, starts)
         wanted = [x for x in leaves if x.requires_grad]
         given = torch.autograd.grad(result, wanted, (grad_out, grad_lse), materialize_grads=True)
     return [each.contiguous() for each in given]

@@ -8,7 +8,6 @@ lengths that a pattern follows are those of the keys so far, rounded up to a mul
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -33,7 +32,7 @@ except ImportError as error:
     raise AttnError(errors.MissingLibrary(module=__name__, library="transformers", reason=str(error))) from error
 
 from maskdsl.integrations.transformers_masks import attention_mask
-from maskdsl.integrations.transformers_models import REGISTERED, layer_of
+from maskdsl.integrations.transformers_models import REGISTERED, kind_of, layer_of
 
 CURES = {
     "dropout": "set the attention dropout of the configuration to 0",
@@ -149,7 +148,7 @@ def left(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, own: Tensor | None, named: dict[str, Any]
 ) -> tuple[Tensor, Tensor | None]:
     """By the model's own attention, with its own mask."""
-    attention = own_attention(type(module), any(named.get(each) is not None for each in EAGER))
+    attention = own_attention(kind_of(module), any(named.get(each) is not None for each in EAGER))
     if attention is not sdpa_attention_forward:
         asked = named.get("is_causal")
         if own is None and query.shape[2] > 1 and (getattr(module, "is_causal", True) if asked is None else asked):
@@ -161,14 +160,13 @@ def left(
 
 
 @cache
-def own_attention(kind: type[nn.Module], eager: bool) -> Callable[..., Any]:
+def own_attention(kind: Any, eager: bool) -> Any:
     """The attention of the library that a class would have asked for, with the masks that are its own."""
     file = sys.modules[kind.__module__]
-    models = [each for each in vars(file).values() if isinstance(each, type) and issubclass(each, PreTrainedModel)]
-    if not eager and all(each._supports_sdpa for each in models if each.__module__ == kind.__module__):
-        return sdpa_attention_forward
-    found: Callable[..., Any] = file.eager_attention_forward
-    return found
+    kinds: list[Any] = [each for each in vars(file).values() if isinstance(each, type)]
+    models = [each for each in kinds if issubclass(each, PreTrainedModel) and each.__module__ == kind.__module__]
+    theirs = not eager and all(each._supports_sdpa for each in models)
+    return sdpa_attention_forward if theirs else file.eager_attention_forward
 
 
 # Tokens that stand anywhere
@@ -193,7 +191,7 @@ def in_places(
     """Attention of queries and keys that stand anywhere."""
     order, table = places.order[:, None], places.pages(k.shape[2])
     own = q.take_along_dim(order[..., None], 2)
-    where = {"query_start": places.start, "page_table": table}
+    where: dict[str, Any] = {"query_start": places.start, "page_table": table}
     out, lse = attention(own, as_pages(k), as_pages(v), return_lse=True, **where, **inputs)
     back = order.argsort(2)
     return out.take_along_dim(back[..., None], 2), lse.take_along_dim(back, 2)

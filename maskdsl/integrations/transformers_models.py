@@ -58,9 +58,9 @@ def check(model: PreTrainedModel) -> None:
         choices = REGISTERED.get(getattr(owner.config, "_attn_implementation", None) or "")
         if choices is None or not is_attention(module):
             continue
-        if not asks(type(module)):
+        if not asks(kind_of(module)):
             raise AttnError(errors.NoInterface(name=choices.name, model=type(owner).__name__, part=f", in `{name}`"))
-        if READS.search(text_of(type(module))):
+        if READS.search(text_of(kind_of(module))):
             raise AttnError(errors.ReadsMask(name=choices.name, model=type(owner).__name__, part=name))
         role = role_of(name, module)
         setattr(module, ROLE, role)
@@ -87,21 +87,26 @@ def parts(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module, PreTrainedMo
 
 def is_attention(module: nn.Module) -> bool:
     """Whether it computes attention itself: it asks for it, or has scores of its own and no part that is one."""
-    kind = type(module)
+    kind = kind_of(module)
     if asks(kind):
         return True
-    return has_scores(kind) and not any(asks(type(each)) for each in module.modules())
+    return has_scores(kind) and not any(asks(kind_of(each)) for each in module.modules())
+
+
+def kind_of(module: nn.Module) -> Any:
+    """Its class, as an argument that is kept by."""
+    return type(module)
 
 
 @cache
-def can_ask(kind: type[PreTrainedModel]) -> bool:
+def can_ask(kind: Any) -> bool:
     """Whether a model does not look its implementation up in a list of its own. Before there are parts to look at."""
     listed = sys.modules[kind.__module__]
-    return kind._can_set_attn_implementation() and not LISTED.search(getsource(listed))
+    return bool(kind._can_set_attn_implementation()) and not LISTED.search(getsource(listed))
 
 
 @cache
-def asks(kind: type[nn.Module]) -> bool:
+def asks(kind: Any) -> bool:
     """Whether a class asks for attention by the name of an implementation."""
     try:
         return "ALL_ATTENTION_FUNCTIONS" in getsource(kind.forward)
@@ -110,7 +115,7 @@ def asks(kind: type[nn.Module]) -> bool:
 
 
 @cache
-def has_scores(kind: type[nn.Module]) -> bool:
+def has_scores(kind: Any) -> bool:
     """Whether a class of a model is an attention with a softmax of its own."""
     if kind.__module__.startswith("torch."):  # what images are pooled with
         return False
@@ -118,7 +123,7 @@ def has_scores(kind: type[nn.Module]) -> bool:
 
 
 @cache
-def text_of(kind: type[nn.Module]) -> str:
+def text_of(kind: Any) -> str:
     """The source of a class and those that it is made from, as far as models have it."""
     found = []
     for each in kind.__mro__[: kind.__mro__.index(nn.Module)]:
@@ -141,7 +146,7 @@ def checked_asking(asking: Callable[..., str]) -> Callable[..., str]:
 
     @wraps(asking)
     def checked(self: PreTrainedModel, requested_attention: str | None, *arguments: Any, **named: Any) -> str:
-        if requested_attention in REGISTERED and not can_ask(type(self)):
+        if requested_attention in REGISTERED and not can_ask(kind_of(self)):
             raise AttnError(errors.NoInterface(name=requested_attention, model=type(self).__name__, part=""))
         return asking(self, requested_attention, *arguments, **named)
 

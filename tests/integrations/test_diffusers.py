@@ -233,10 +233,142 @@ def test_mistakes():
     with pytest.raises(maskdsl.AttnError, match="E407"):
         result(model, given)
     integration.use(model, mask)
-    own_mask = {"attention_mask": torch.ones(29, 29, dtype=torch.bool)}
+    own_mask = {"attention_mask": torch.ones(29, 29, dtype=torch.bool).tril()}
     with pytest.raises(maskdsl.AttnError, match="E614"):
         result(model, {**given, "joint_attention_kwargs": own_mask})
     for each in integration.attentions(model).values():
         each.processor.processor = lambda attn, hidden_states, *_: hidden_states
     with pytest.raises(maskdsl.AttnError, match="E619"):
         result(model, given)
+
+
+def ltx():
+    """24 tokens of a video, which also attend as many of a text, of which some are padding: not said by a flag."""
+    model = diffusers.LTXVideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        cross_attention_dim=32,
+        num_layers=1,
+        caption_channels=8,
+    )
+    present = torch.ones(1, 24, dtype=torch.long)
+    present[0, 15:] = 0
+    given = {
+        "hidden_states": torch.randn(1, 24, 4),
+        "encoder_hidden_states": torch.randn(1, 24, 8),
+        "timestep": torch.tensor([3]),
+        "encoder_attention_mask": present,
+        "num_frames": 2,
+        "height": 3,
+        "width": 4,
+    }
+    return model, given
+
+
+def qwen():
+    """7 tokens of a text, of which the second has 4, then 12 of an image."""
+    model = diffusers.QwenImageTransformer2DModel(
+        patch_size=1,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=8,
+        axes_dims_rope=(4, 4, 8),
+    )
+    present = torch.ones(2, 7, dtype=torch.bool)
+    present[1, 4:] = False
+    given = {
+        "hidden_states": torch.randn(2, 12, 4),
+        "encoder_hidden_states": torch.randn(2, 7, 8),
+        "encoder_hidden_states_mask": present,
+        "timestep": torch.tensor([1.0, 0.3]),
+        "img_shapes": [[(1, 3, 4)]] * 2,
+    }
+    return model, given
+
+
+def hunyuan():
+    """A video of 2 x 2 x 2 tokens, then 6 of a text, of which the second has 4."""
+    model = diffusers.HunyuanVideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=1,
+        num_single_layers=1,
+        num_refiner_layers=1,
+        patch_size=2,
+        patch_size_t=1,
+        guidance_embeds=False,
+        text_embed_dim=8,
+        pooled_projection_dim=8,
+        rope_axes_dim=(4, 4, 8),
+    )
+    present = torch.ones(2, 6, dtype=torch.long)
+    present[1, 4:] = 0
+    given = {
+        "hidden_states": torch.randn(2, 4, 2, 4, 4),
+        "timestep": torch.tensor([3, 5]),
+        "encoder_hidden_states": torch.randn(2, 6, 8),
+        "encoder_attention_mask": present,
+        "pooled_projections": torch.randn(2, 8),
+    }
+    return model, given
+
+
+def mochi():
+    """A video of 2 x 2 x 2 tokens, then those of a text that are there."""
+    model = diffusers.MochiTransformer3DModel(
+        patch_size=2,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=2,
+        pooled_projection_dim=16,
+        in_channels=4,
+        text_embed_dim=8,
+        time_embed_dim=4,
+        max_sequence_length=6,
+    )
+    present = torch.ones(2, 6, dtype=torch.bool)
+    present[1, 4:] = False
+    given = {
+        "hidden_states": torch.randn(2, 4, 2, 4, 4),
+        "encoder_hidden_states": torch.randn(2, 6, 8),
+        "timestep": torch.tensor([3, 5]),
+        "encoder_attention_mask": present,
+    }
+    return model, given
+
+
+@pytest.mark.parametrize("make", [ltx, qwen, hunyuan, mochi])
+def test_padding_of_texts(make):
+    """Keys that the model's mask hides from all are not there; text alone is left to the model."""
+    torch.manual_seed(0)
+    model, given = make()
+    model.eval()
+    expected = result(model, given)
+    integration.use(model, lambda number, name: None if "refiner" in name else MODULE["dense"])
+    found = result(model, given)
+    torch.testing.assert_close(found, expected)
+    found.square().sum().backward()
+    assert all(torch.isfinite(x.grad).all() for x in model.parameters() if x.grad is not None)
+    integration.use(model, lambda number, name: None)
+    torch.testing.assert_close(result(model, given), expected)
+
+
+def test_vouching():
+    """For a mask that the pattern says."""
+    torch.manual_seed(0)
+    model, given, _ = flux()
+    causal = torch.ones(29, 29, dtype=torch.bool).tril()
+    given["joint_attention_kwargs"] = {"attention_mask": causal}
+    with Masked(causal):
+        expected = result(model.eval(), given)
+    integration.use(model, MODULE["causal_dense"], masks="pattern")
+    torch.testing.assert_close(result(model, given), expected)
+    with pytest.raises(maskdsl.AttnError, match="E628"):
+        integration.use(model, MODULE["causal_dense"], masks="model")
