@@ -148,8 +148,7 @@ class BaseAttention:
         ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)
         if query_start is not None:
             query_start = integers_of("query_start", query_start, q.device)
-        recipe = self.recipe.longest(cu_seqlens_q, ends)
-        out, lse = attend_packed(recipe, q, k, v, tensors, cu_seqlens_q, ends, query_start)
+        out, lse = attend_packed(self.handle, q, k, v, tensors, cu_seqlens_q, ends, query_start)
         return (out, lse) if return_lse else out
 
     def __getstate__(self) -> Recipe:

@@ -1,7 +1,7 @@
 """Calls whose queries stand anywhere in a longer sequence of keys: decoding, chunked prefill, keys in pages.
 
 Without gradients they are the operator `maskdsl::decode`: one kernel where Triton serves, a chunk of the mask as a mask
-of its own (`ir/chunk.py`) elsewhere. With gradients they are always the latter.
+of its own (`ir/chunk.py`) elsewhere. With gradients they are `maskdsl::chunk`, which is always the latter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,9 @@ from maskdsl.ir.chunk import PRESENT, Chunk
 from maskdsl.ir.expressions import Side
 from maskdsl.runtime.checks import check_inputs, check_values
 from maskdsl.runtime.few import MOST_PAIRS, attend_few
+from maskdsl.runtime.gathering import Attend, attention, define, entry_by_entry
 from maskdsl.runtime.kernel import blank
-from maskdsl.runtime.operators import ATTENTION, LIBRARY, autocast, needs_recording
+from maskdsl.runtime.operators import LIBRARY, autocast, needs_recording
 from maskdsl.runtime.processes import check_whole
 from maskdsl.runtime.recipes import Bound, Over
 from maskdsl.runtime.regroup import two_passes
@@ -29,8 +30,10 @@ def attend(
     handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: Where
 ) -> tuple[Tensor, Tensor]:
     """The output and the log-sum-exp of queries that stand there; `inputs` are all of the mask in `Bound.in_parts`."""
+    *places, page_size = where
     if needs_recording(q, k, v, *inputs):
-        return in_chunk(ready(handle, q, k, v, inputs, where), q, k, v, inputs, where)
+        out, lse = CHUNK(q, k, v, inputs, places, page_size, handle)
+        return out, lse
     out, lse = DECODE(q, k, v, inputs, *where, handle)
     return out, lse
 
@@ -46,9 +49,9 @@ def ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]
 # As an operator
 
 
-def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], *others: Any) -> tuple[Tensor, Tensor]:
+def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> tuple[Tensor, Tensor]:
     *fields, handle = others
-    where = Where(*fields)
+    where, inputs = Where(*fields), inputs or ()
     recipe = ready(handle, q, k, v, inputs, where)
     check_whole(recipe.signature.pattern, recipe.signature.span)
     if not q.shape[0] or not q.shape[2]:
@@ -56,7 +59,7 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], *others: A
     kernel_serves = recipe.backend == "triton" or (recipe.backend == "auto" and serves(q, v))
     if kernel_serves and not recipe.plan.mask.keys.is_pooled:
         return recipe.decoder.forward(q, k, v, inputs, *normal(recipe, q, k, where))
-    return in_chunk(recipe, q, k, v, inputs, where, gathers=recipe.backend != "reference")
+    return in_chunk(attention, recipe, q, k, v, inputs, where, gathers=recipe.backend != "reference")
 
 
 def fake_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
@@ -71,8 +74,32 @@ def cast_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
 # As a mask of its own
 
 
+def chunk(
+    attend: Attend,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    places: Sequence[Tensor | None],
+    page_size: int | None,
+    handle: str,
+) -> tuple[Tensor, Tensor]:
+    """What has gradients."""
+    starts, lengths, table = places
+    assert starts is not None
+    where = Where(starts, lengths, table, page_size)
+    return in_chunk(attend, ready(handle, q, k, v, inputs, where), q, k, v, inputs, where)
+
+
 def in_chunk(
-    recipe: Bound, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: Where, gathers: bool = False
+    attend: Attend,
+    recipe: Bound,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    where: Where,
+    gathers: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """By any backend, with gradients for everything that has them unless `gathers` says that there are none to be."""
     starts, lengths, table = normal(recipe, q, k, where)
@@ -88,17 +115,18 @@ def in_chunk(
     over = recipe.over(Chunk, q.shape[2], present.shape[1])
     values = dict(zip((each.name for each in recipe.plan.mask.inputs), inputs, strict=True))
     values |= {**chunk_values(over, values, starts), PRESENT: present}
-    return attend_few(over, q, k, v, table, values) if gathers else attend_over(over, q, k, v, values)
+    return attend_few(over, q, k, v, table, values) if gathers else attend_over(attend, over, q, k, v, values)
 
 
-def attend_over(over: Over, q: Tensor, k: Tensor, v: Tensor, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def attend_over(
+    attend: Attend, over: Over, q: Tensor, k: Tensor, v: Tensor, values: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
     recipe = over.recipe
     inputs = [values[name] for name in recipe.signature.inputs]
     passes = two_passes(recipe)
     if passes is not None:
         return passes.attend(q, k, v, inputs)
-    out, lse = ATTENTION(q, k, v, inputs, recipe.handle, "declared", True)
-    return out, lse
+    return attend(q, k, v, inputs, recipe.handle)
 
 
 def chunk_values(over: Over, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:
@@ -126,3 +154,5 @@ LIBRARY.impl("decode", decode, "CompositeExplicitAutograd")
 torch.library.register_fake("maskdsl::decode", fake_decode, lib=LIBRARY)
 LIBRARY.impl("decode", cast_decode, "AutocastCPU")
 LIBRARY.impl("decode", cast_decode, "AutocastCUDA")
+torch.library.register_vmap("maskdsl::decode", entry_by_entry(DECODE))
+CHUNK = define("chunk", chunk)

@@ -44,10 +44,11 @@ AUTOGRAD = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradFunctionality) |
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str, layout: str, wants_lse: bool
+    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, handle: str, layout: str, wants_lse: bool
 ) -> tuple[Tensor, Tensor]:
+    """An empty list of inputs is None where a compiled program calls from C++; so it is for all operators."""
     check_tensors(q, k, v, layout)
-    recipe = find(handle).bound(q.shape[2], k.shape[2])
+    recipe, inputs = find(handle).bound(q.shape[2], k.shape[2]), inputs or ()
     check_whole(recipe.signature.pattern, recipe.signature.span)
     recipe.check(q, k, v, inputs)
     check_layout(recipe.plan, layout)
@@ -63,7 +64,7 @@ def attention_backward(*arguments: Any) -> list[Tensor]:
     saved = Saved(*tensors)
     recipe = find(handle).bound(saved.q.shape[2], saved.k.shape[2])
     with recording():
-        return recipe.kernel(saved.q, saved.v).backward(saved, inputs, layout, needs)
+        return recipe.kernel(saved.q, saved.v).backward(saved, inputs or (), layout, needs)
 
 
 @contextmanager
@@ -98,30 +99,35 @@ class Attended(_SingleLevelFunction):
     """Keeps what the backward pass takes. One level of torch's nested transforms: each calls the operator anew."""
 
     @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, handle: str, layout: str, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        q: Tensor, k: Tensor, v: Tensor, handle: str, layout: str, known: tuple[Tensor, Tensor] | None, *inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`known` are the results, where an earlier call has found them."""
+        if known is not None:
+            return known[0].detach(), known[1].detach()
         out, lse = below_autograd(ATTENTION, q, k, v, inputs, handle, layout, True)
         return out, lse
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        q, k, v, ctx.handle, ctx.layout, *others = inputs
+        q, k, v, ctx.handle, ctx.layout, _, *others = inputs
         ctx.save_for_backward(q, k, v, *output, *others)
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
         (*tensors,) = ctx.saved_tensors
-        needs = [*ctx.needs_input_grad[:3], *ctx.needs_input_grad[5:]]
+        needs = [*ctx.needs_input_grad[:3], *ctx.needs_input_grad[6:]]
         found = iter(BACKWARD(*tensors[:5], grad_out, grad_lse, tensors[5:], ctx.handle, ctx.layout, needs))
         grads = [next(found) if need else None for need in needs]
-        return *grads[:3], None, None, *grads[3:]
+        return *grads[:3], None, None, None, *grads[3:]
 
 
 class Differentiated(_SingleLevelFunction):
     """A backward pass, which has none of its own."""
 
     @staticmethod
-    def forward(handle: str, layout: str, needs: Sequence[bool], *tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(below_autograd(BACKWARD, *tensors[:7], tensors[7:], handle, layout, needs))
+    def forward(find: Callable[..., list[Tensor]], *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(find(*tensors))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -138,15 +144,20 @@ def recorded_attention(
     if not needs_recording(q, k, v, *inputs):
         return below_autograd(ATTENTION, q, k, v, inputs, handle, layout, wants_lse)
     with single_level():
-        return Attended.apply(q, k, v, handle, layout, *inputs)  # type: ignore[attr-defined]
+        return Attended.apply(q, k, v, handle, layout, None, *inputs)  # type: ignore[attr-defined]
 
 
 def recorded_attention_backward(*arguments: Any) -> Any:
     *tensors, inputs, handle, layout, needs = arguments
     if not needs_recording(*tensors, *inputs):
         return below_autograd(BACKWARD, *arguments)
+
+    def find(*tensors: Tensor) -> list[Tensor]:
+        found: list[Tensor] = below_autograd(BACKWARD, *tensors[:7], tensors[7:], handle, layout, needs)
+        return found
+
     with single_level():
-        return list(Differentiated.apply(handle, layout, needs, *tensors, *inputs))  # type: ignore[attr-defined]
+        return list(Differentiated.apply(find, *tensors, *inputs))  # type: ignore[attr-defined]
 
 
 def needs_recording(*tensors: Tensor) -> bool:
@@ -180,20 +191,23 @@ def autocast(x: Tensor, device: str) -> Tensor:
     return x.to(torch.get_autocast_dtype(device)) if fits else x
 
 
-def register_autocast(device: str, key: str) -> None:
+def register_autocast(name: str, device: str) -> None:
+    """For `maskdsl::name(q, k, v, ...)` and its backward pass, on this kind of device."""
+    key = f"Autocast{device.upper()}"
     keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+    forward, backward = (getattr(torch.ops.maskdsl, each).default for each in (name, f"{name}_backward"))
 
-    def cast_attention(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
+    def cast_forward(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
         tensors = [autocast(x, device) for x in (q, k, v)]
         with torch._C._ExcludeDispatchKeyGuard(keys):
-            return ATTENTION(*tensors, *others)
+            return forward(*tensors, *others)
 
     def uncast_backward(*arguments: Any) -> Any:
         with torch._C._ExcludeDispatchKeyGuard(keys):
-            return BACKWARD(*arguments)
+            return backward(*arguments)
 
-    LIBRARY.impl("attention", cast_attention, key)
-    LIBRARY.impl("attention_backward", uncast_backward, key)
+    LIBRARY.impl(name, cast_forward, key)
+    LIBRARY.impl(f"{name}_backward", uncast_backward, key)
 
 
 LIBRARY.impl("attention", attention, "CompositeExplicitAutograd")
@@ -202,5 +216,5 @@ LIBRARY.impl("attention_backward", attention_backward, "CompositeExplicitAutogra
 LIBRARY.impl("attention_backward", recorded_attention_backward, "Autograd")
 torch.library.register_fake("maskdsl::attention", fake_attention, lib=LIBRARY)
 torch.library.register_fake("maskdsl::attention_backward", fake_attention_backward, lib=LIBRARY)
-register_autocast("cpu", "AutocastCPU")
-register_autocast("cuda", "AutocastCUDA")
+register_autocast("attention", "cpu")
+register_autocast("attention", "cuda")

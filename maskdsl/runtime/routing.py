@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.runtime.checks import check_inputs, check_sizes, check_tensors, check_values
+from maskdsl.runtime.gathering import entry_by_entry
 from maskdsl.runtime.operators import LIBRARY
 from maskdsl.runtime.parts import Queries
 from maskdsl.runtime.recipes import Bound, Recipe
@@ -20,8 +21,9 @@ def with_found(recipe: Recipe, q: Tensor, k: Tensor, inputs: list[Tensor]) -> li
     return [*inputs, *FIND(q, k, inputs, recipe.handle)] if recipe.signature.finds else inputs
 
 
-def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> list[Tensor]:
+def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, handle: str) -> list[Tensor]:
     check_tensors(q, k, k, "declared")
+    inputs = inputs or ()
     recipe = find_recipe(handle).bound(q.shape[2], k.shape[2])
     check_sizes(recipe.plan, q, k, k)
     check_inputs(recipe.plan.mask.given, inputs, q)
@@ -42,9 +44,9 @@ def with_found_in_part(recipe: Recipe, q: Tensor, k: Tensor, inputs: list[Tensor
     return [*inputs, *FIND_PART(q, k, inputs, *where, recipe.handle)] if recipe.signature.finds else inputs
 
 
-def find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor], *others: Any) -> list[Tensor]:
+def find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> list[Tensor]:
     *fields, handle = others
-    where = Where(*fields)
+    where, inputs = Where(*fields), inputs or ()
     recipe = checked(handle, q, k, k, where)
     check_inputs(recipe.plan.mask.given, inputs, q)
     check_values(recipe.plan.mask.given, inputs)
@@ -79,6 +81,7 @@ LIBRARY.define("find(Tensor q, Tensor k, Tensor[] inputs, str handle) -> Tensor[
 FIND = torch.ops.maskdsl.find.default
 LIBRARY.impl("find", find, "CompositeExplicitAutograd")
 torch.library.register_fake("maskdsl::find", fake_find, lib=LIBRARY)
+torch.library.register_vmap("maskdsl::find", entry_by_entry(FIND))
 
 LIBRARY.define(
     "find_part(Tensor q, Tensor k, Tensor[] inputs, Tensor query_starts, Tensor? key_lengths, Tensor? page_table,"
@@ -88,3 +91,4 @@ LIBRARY.define(
 FIND_PART = torch.ops.maskdsl.find_part.default
 LIBRARY.impl("find_part", find_part, "CompositeExplicitAutograd")
 torch.library.register_fake("maskdsl::find_part", fake_find_part, lib=LIBRARY)
+torch.library.register_vmap("maskdsl::find_part", entry_by_entry(FIND_PART))

@@ -11,15 +11,16 @@ from maskdsl.ir.chunk import SEQUENCES, Packed
 from maskdsl.ir.expressions import Side
 from maskdsl.runtime.checks import INTEGER_TYPES, check_inputs, check_tensors, check_values, type_name, wrong_heads
 from maskdsl.runtime.decode import attend_over
+from maskdsl.runtime.gathering import Attend, define
 from maskdsl.runtime.parts import Queries
-from maskdsl.runtime.recipes import Bound, Over
+from maskdsl.runtime.recipes import Bound, Over, find
 from maskdsl.runtime.routing import found_in_part
 from maskdsl.runtime.tokens import token_values
 from maskdsl.runtime.values import as_given
 
 
 def attend_packed(
-    recipe: Bound,
+    handle: str,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -35,6 +36,24 @@ def attend_packed(
     if flat:
         raise AttnError(*flat)
     q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+    out, lse = PACKED(q, k, v, inputs, [cu_seqlens_q, cu_seqlens_k, query_start], None, handle)
+    return out[0].transpose(0, 1), lse[0]
+
+
+def packed(
+    attend: Attend,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    places: Sequence[Tensor | None],
+    page_size: int | None,
+    handle: str,
+) -> tuple[Tensor, Tensor]:
+    """All sequences as one, [1, heads, all tokens, dim]. There are no pages."""
+    cu_seqlens_q, cu_seqlens_k, query_start = places
+    assert cu_seqlens_q is not None and cu_seqlens_k is not None
+    recipe = find(handle).longest(cu_seqlens_q, cu_seqlens_k)
     check(recipe, q, k, v, inputs, cu_seqlens_q, cu_seqlens_k)
     count, mask = len(cu_seqlens_q) - 1, recipe.plan.mask
     if query_start is None:  # queries are the last of a sequence's tokens
@@ -47,16 +66,15 @@ def attend_packed(
         mask = recipe.plan.mask
     over = recipe.over(Packed, q.shape[2], k.shape[2], count)
     values = dict(zip((each.name for each in mask.inputs), inputs, strict=True))
-    places = {}
+    tokens_of = {}
     for side, ends, starts in ((Side.QUERY, cu_seqlens_q, query_start), (Side.KEY, cu_seqlens_k, None)):
         length = mask.queries.length if side is Side.QUERY else mask.keys.length
         entry, place, own = tokens(ends.long(), starts, over.gathered.length(side), length)
         # Tokens of no sequence, or behind the pattern's end, are of sequences that nobody else is of.
         values[SEQUENCES[side]] = torch.where(own, entry, -1 if side is Side.QUERY else -2)
-        places[side] = entry, place
-    values |= packed_values(over, values, count, places)
-    out, lse = attend_over(over, q, k, v, values)
-    return out[0].transpose(0, 1), lse[0]
+        tokens_of[side] = entry, place
+    values |= packed_values(over, values, count, tokens_of)
+    return attend_over(attend, over, q, k, v, values)
 
 
 def found_in_sequences(
@@ -165,3 +183,6 @@ def misplaced(name: str, ends: Tensor, total: int, length: int) -> Iterator[Diag
         yield errors.EndsOutOfOrder(name=name, total=total)
     elif int(sizes.max()) > length:
         yield errors.LongSequence(name=name, found=int(sizes.max()), length=length)
+
+
+PACKED = define("packed", packed)

@@ -39,6 +39,8 @@ def located(
 
 def integers(name: str, value: object, device: torch.device) -> Tensor:
     """A tensor of what is to be integers, which is checked later."""
+    if isinstance(value, int) and not isinstance(value, bool):  # an argument of graphs, not a constant in each
+        return torch.full((), value, dtype=torch.int64, device=device)
     tensor = as_tensor(value, device)
     if tensor is None:
         raise AttnError(errors.NotATensor(name=name, found=type(value).__name__))

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -74,16 +75,15 @@ class Call:
     seed: int
 
     @staticmethod
-    def drawn(random: Random) -> "Call":
-        heads = random.choice([2, 4])
-        kind, pattern = random.choice(KINDS), random.choice([*BODIES])
-        if kind == "follow":
-            pattern = random.choice(FREE)
-        mode = random.choice(MODES)
+    def drawn(random: Random, theme: "Theme") -> "Call":
+        pattern, heads = random.choice(theme.patterns), theme.heads
+        kind, mode = random.choice(KINDS), random.choice(MODES)
+        if kind == "follow" and pattern not in FREE:
+            kind = "padded"
         if mode == "compile" and (pattern not in FREE or random.random() < 0.8):
             mode = "grad"
         return Call(
-            *(pattern, kind, mode, random.choice(["auto", "auto", "reference"]), random.choice([1, 2, 3]), heads),
+            *(pattern, kind, mode, theme.backend, random.choice([1, 2, 3]), heads),
             *(random.choice([n for n in (1, 2, 4) if n <= heads]), random.choice([1, 5, 17, LENGTH])),
             *(random.choice([torch.float32, torch.float64, torch.bfloat16]), random.randrange(10**6)),
         )
@@ -212,6 +212,20 @@ def inputs_of(call: Call, batch: int, generator: torch.Generator) -> dict[str, T
 # Sequences
 
 
+@dataclass(frozen=True)
+class Theme:
+    """What the calls of a sequence have in common: few attentions, which so have many calls each."""
+
+    patterns: list[str]
+    heads: int
+    backend: str
+
+    @staticmethod
+    def drawn(random: Random) -> "Theme":
+        backend = random.choice(["auto", "auto", "auto", "reference"])
+        return Theme(random.sample([*BODIES], 2), random.choice([2, 4, 4]), backend)
+
+
 Step = tuple[Call, ...]
 """Calls at once, each in a thread of its own; one alone is in the main thread."""
 
@@ -219,8 +233,9 @@ Step = tuple[Call, ...]
 def steps_of(random: Random, count: int) -> list[Step]:
     """So many calls. Those of a step are not compiled by torch, and change nothing for the whole process."""
     steps: list[Step] = []
+    theme = Theme.drawn(random)
     while count > 0:
-        calls = [Call.drawn(random) for _ in range(min(count, random.choice([1, 1, 1, 1, 3])))]
+        calls = [Call.drawn(random, theme) for _ in range(min(count, random.choice([1, 1, 1, 1, 3])))]
         steps.append(tuple(each for each in calls if len(calls) == 1 or each.mode not in ("compile", "dtype")))
         count -= len(steps[-1])
     return [step for step in steps if step]
@@ -246,6 +261,8 @@ def forked(function: Callable[[], Any]) -> Any:
             try:
                 torch.save(function(), path)
                 status = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(status)
         _, status = os.waitpid(process, 0)

@@ -1,6 +1,7 @@
 """What is kept between calls serves all of them, whatever the call was like that made it."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -65,6 +66,15 @@ def test_heads_that_share_keys_are_others_in_the_next_call(key_heads: tuple[int,
         padded_step(attention, dense, number)
 
 
+def test_threads_share_one_attention() -> None:
+    """First calls at once, and backward passes, which are in threads of their own."""
+    mask = mask_of(9)
+    attention, dense = mask.compile(), dense_of(mask)
+    torch.manual_seed(0)
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda key_heads: padded_step(attention, dense, key_heads), (1, 2, 4, 4, 2, 1)))
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_training_behind_calls_in_any_mode(mode: str) -> None:
     mask = mask_of(10 + [*MODES].index(mode))
@@ -74,6 +84,7 @@ def test_training_behind_calls_in_any_mode(mode: str) -> None:
         x = torch.randn(q.shape, device="cpu") if mode == "shapes alone" else q
         attention(x, x, x)
         attention(x, x, x, query_start=0)
+        attention.varlen(*(x[0].transpose(0, 1),) * 3, torch.tensor([0, LENGTH], device="cpu"))
     padded_step(attention, dense_of(mask), 2)
 
 
