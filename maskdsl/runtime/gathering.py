@@ -99,21 +99,23 @@ def define(name: str, gather: Gather) -> Any:
             grads = torch.autograd.grad(again, needed, (grad_out, grad_lse), materialize_grads=True)
         return [grad.contiguous() for grad in grads]
 
-    def recorded(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], places: Any, *options: Any) -> Any:
+    def recorded(q: Tensor, k: Tensor, v: Tensor, given: Sequence[Tensor] | None, places: Any, *options: Any) -> Any:
+        inputs = given or ()
         if not needs_recording(q, k, v, *inputs):
             return below_autograd(operator, q, k, v, inputs, places, *options)
         with single_level():
             return Gathered.apply(operators, places, options, q, k, v, *inputs)  # type: ignore[attr-defined]
 
     def recorded_backward(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
-        inputs, *options = others[4:]
+        given, *options = others[4:]
+        inputs = given or ()
 
         def find(*tensors: Tensor) -> list[Tensor]:
             found: list[Tensor] = below_autograd(backward_operator, *tensors[:7], tensors[7:], *options)
             return found
 
         if not needs_recording(q, k, v, *others[:4], *inputs):
-            return below_autograd(backward_operator, q, k, v, *others)
+            return find(q, k, v, *others[:4], *inputs)
         with single_level():
             return list(Differentiated.apply(find, q, k, v, *others[:4], *inputs))  # type: ignore[attr-defined]
 

@@ -139,8 +139,9 @@ class Differentiated(_SingleLevelFunction):
 
 
 def recorded_attention(
-    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str, layout: str, wants_lse: bool
+    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, handle: str, layout: str, wants_lse: bool
 ) -> Any:
+    inputs = inputs or ()
     if not needs_recording(q, k, v, *inputs):
         return below_autograd(ATTENTION, q, k, v, inputs, handle, layout, wants_lse)
     with single_level():
@@ -149,8 +150,9 @@ def recorded_attention(
 
 def recorded_attention_backward(*arguments: Any) -> Any:
     *tensors, inputs, handle, layout, needs = arguments
+    inputs = inputs or ()
     if not needs_recording(*tensors, *inputs):
-        return below_autograd(BACKWARD, *arguments)
+        return below_autograd(BACKWARD, *tensors, inputs, handle, layout, needs)
 
     def find(*tensors: Tensor) -> list[Tensor]:
         found: list[Tensor] = below_autograd(BACKWARD, *tensors[:7], tensors[7:], handle, layout, needs)

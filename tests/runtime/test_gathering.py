@@ -139,12 +139,11 @@ def test_no_inputs_may_be_none() -> None:
     routed = "pattern p(n = 24) { space t[n] route best = topk(2, dot(q, k)) where k <= q attend best }"
     finder = maskdsl.parse(routed)["p"].bind(heads=HEADS).compile().handle
     out, lse = operators.attention(q, k, v, None, handle, "declared", True)
-    needs = [True, True, True]
+    saved = q, k, v, out, lse, out, lse
     calls: list[tuple[Callable[[Any], Any], Any]] = [
-        (
-            lambda inputs: operators.attention_backward(q, k, v, out, lse, out, lse, inputs, handle, "declared", needs),
-            [],
-        ),
+        (lambda inputs: operators.recorded_attention(q, k, v, inputs, handle, "declared", True), []),
+        (lambda inputs: operators.recorded_attention_backward(*saved, inputs, handle, "declared", [True] * 3), []),
+        (lambda inputs: operators.attention_backward(*saved, inputs, handle, "declared", [True] * 3), []),
         (lambda inputs: decode.decode(q, k, v, inputs, *where, handle), []),
         (lambda inputs: routing.find(q, k, inputs, finder), []),
         (lambda inputs: routing.find_part(q, k, inputs, *where, finder), []),
