@@ -30,12 +30,12 @@ class Chooser:
     """The answers so far, for every generated module."""
 
     def __init__(self) -> None:
-        self.answers: dict[tuple[str, Question], TileChoice] = {}
+        self.answers: dict[tuple[str, bool, Question], TileChoice] = {}
         self.lock = RLock()
 
     def choose(self, plan: KernelPlan, question: Question, function: FunctionType, start: Start) -> TileChoice:
         """For the kernel in question, which `function` of a generated module starts; `start` calls what it is given."""
-        key = function.__code__.co_filename, question
+        key = function.__code__.co_filename, plan.tune, question
         with self.lock:
             if key not in self.answers:
                 self.answers[key] = answer(plan, question, function, start)

@@ -240,6 +240,14 @@ def test_the_fastest_is_taken_and_measured_once(measured: list[TileChoice]) -> N
     assert found.query_gradient_kernel.started == []
 
 
+def test_what_is_not_tuned_does_not_answer_for_what_is(measured: list[TileChoice]) -> None:
+    """Both have one generated module."""
+    found, chooser = module(), Chooser()
+    chosen(found, chooser=chooser)
+    assert not measured and chosen(found, tune=True, chooser=chooser) == LADDER[1]
+    assert measured == list(LADDER)
+
+
 def test_another_process_need_not_measure(measured: list[TileChoice]) -> None:
     assert chosen(module(), tune=True) == chosen(module(), tune=True) == LADDER[1]
     assert len(measured) == len(LADDER)
