@@ -5,6 +5,7 @@ with inputs serves these, and one mask serves all calls of equal lengths.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,6 +23,7 @@ from maskdsl.ir.mask import (
     Space,
 )
 from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.ranges import INT32, Range, mask_leaf
 from maskdsl.ir.simplify import simplify
 
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
@@ -114,7 +116,18 @@ class Gathered(ABC):
         kinds = self.kinds(node)
         dimensions = (BATCH, Dimension(DimensionKind.HEADS, self.whole.heads, "heads"))
         own = tuple(each for each in dimensions if each.kind in kinds)
-        return Input(self.name(node), node.type, (*own, self.token_dimension(node.side)))
+        return Input(self.name(node), node.type, (*own, self.token_dimension(node.side)), self.reach(node))
+
+    @cached_property
+    def range_of(self) -> Callable[[Leaf], Range]:
+        return mask_leaf(self.whole)
+
+    def reach(self, node: Leaf) -> tuple[int, int] | None:
+        """What the integers of a leaf lie between, where that is beyond 32 bits."""
+        if not isinstance(node, Coordinate) or node.type is not Type.INT:
+            return None
+        low, high = self.range_of(node)
+        return None if low in INT32 and high in INT32 else (low, high)
 
     def token_dimension(self, side: Side) -> Dimension:
         return Dimension(DimensionKind.TOKENS, self.length(side), WORDS[side])

@@ -90,7 +90,7 @@ def unfit(declared: Input, array: Array, batch: int | None) -> Iterator[Diagnost
         yield errors.InputShape(name=name, found=array.shape, expected=f"[{expected}]", span=span)
     if array.dtype.kind not in KINDS[declared.type]:
         yield errors.InputType(name=name, found=str(array.dtype), expected=str(declared.type), span=span)
-    elif declared.type is Type.INT and array.size:
+    elif declared.type is Type.INT and declared.reach is None and array.size:
         for bound in (int(array.min()), int(array.max())):
             if bound not in WORDS:
                 yield errors.InputRange(name=name, value=bound, span=span)

@@ -204,11 +204,13 @@ class Dimension:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A tensor given at the call. Integers must fit 32 bits."""
+    """A tensor given at the call. Integers must fit 32 bits, but for those that were computed and are given anew."""
 
     name: str
     type: Type
     dimensions: tuple[Dimension, ...]
+    reach: tuple[int, int] | None = None
+    """The least and the largest integer of what was computed, where 32 bits do not hold them."""
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @property

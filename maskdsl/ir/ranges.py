@@ -172,8 +172,9 @@ class _Coordinates:
         match dict(definition.sources).get(space.name):
             case None:
                 return None
-            case Given():
-                return INT32
+            case Given(input=given):
+                declared = self.mask.input(given)
+                return INT32 if declared is None or declared.reach is None else Range(*declared.reach)
             case Along() | Shuffled(of="i"):
                 return Range(0, self.sequence.length - 1)
             case Shuffled(of=of):

@@ -219,7 +219,7 @@ def unfit_input(declared: Input, tensor: Tensor, q: Tensor) -> Iterator[Diagnost
 def check_values(inputs: Iterable[Input], tensors: Iterable[Tensor]) -> None:
     """Raises if an integer is outside 32 bits. Waits for the device, and so does nothing while a graph is captured."""
     for declared, tensor in zip(inputs, tensors, strict=True):
-        if tensor.dtype != torch.int64 or not tensor.numel():
+        if declared.reach is not None or tensor.dtype != torch.int64 or not tensor.numel():
             continue
         if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
             continue

@@ -14,7 +14,6 @@ from torch import Tensor
 from maskdsl.ir.chunk import Leaf
 from maskdsl.ir.expressions import Coordinate, Side
 from maskdsl.ir.ops import Type
-from maskdsl.ir.ranges import INT32, mask_leaf
 from maskdsl.ir.regroup import CHOICE, Copies, Regrouping, regrouping
 from maskdsl.plan import make_plan
 from maskdsl.runtime.kept import Kept
@@ -76,9 +75,8 @@ class Regrouped:
 
     def narrow(self, node: Leaf, values: Tensor) -> Tensor:
         """Integers known to have 32 bits, with 32: those with more are checked, for which the host waits."""
-        if node.type is not Type.INT or not all(end in INT32 for end in mask_leaf(self.over.gathered.whole)(node)):
-            return values
-        return values.to(torch.int32)
+        is_short = node.type is Type.INT and self.over.gathered.reach(node) is None
+        return values.to(torch.int32) if is_short else values
 
 
 class ChosenCopies(NamedTuple):
