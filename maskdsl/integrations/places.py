@@ -46,6 +46,8 @@ class Carried(NamedTuple):
     """bool [batch, tokens]: which tokens are the first ones of their text."""
     own: Tensor | None = None
     """bool [batch, 1, queries, keys]: the model's own mask, for layers that are left to it."""
+    asked: bool = True
+    """Whether the model's own mask was made at all, and is none where `own` is None."""
 
 
 def places_of(
@@ -79,7 +81,8 @@ def places_of(
 
 
 def carry(queries: int, told: Carried, device: torch.device | str) -> Tensor:
-    """int64 [batch, 1, rows, columns], int32 of texts, and without rows and columns where there is nothing to tell."""
+    """int64 [batch, 1, rows, columns], int32 of texts, and without rows and columns where there is nothing to tell: of
+    these int64 where the model's own mask was not asked for."""
     rows: list[Tensor]
     match told:
         case Carried(places=Places(slots, order, start)):
@@ -88,7 +91,8 @@ def carry(queries: int, told: Carried, device: torch.device | str) -> Tensor:
         case Carried(texts=Tensor() as texts):
             rows = [texts]
         case _:
-            return torch.empty(1, 1, 0, 0, dtype=torch.int64, device=device)
+            kind = torch.int32 if told.asked else torch.int64
+            return torch.empty(1, 1, 0, 0, dtype=kind, device=device)
     head = torch.stack(rows, dim=1)[:, None]
     head = pad(head, (0, 0, 0, HEADER + (queries == HEADER) - head.shape[2]))
     if told.own is not None:
@@ -104,13 +108,13 @@ def carried(tensor: Tensor | None, queries: int, keys: int) -> Carried | None:
     if tensor.dim() != 4 or tensor.dtype not in (torch.int32, torch.int64):
         return None
     if not tensor.shape[2]:
-        return Carried()
+        return Carried(asked=tensor.dtype == torch.int32)
     rows = tensor[:, 0]
     first = HEADER + (queries == HEADER)
     own = rows[:, None, first:, :keys] != 0 if rows.shape[1] > first else None
     if tensor.dtype == torch.int32:
-        return Carried(None, rows[:, 0, :queries] != 0, own)
-    return Carried(Places(rows[:, 0], rows[:, 1, :queries], rows[:, 2, 0]), None, own)
+        return Carried(None, rows[:, 0, :queries] != 0, own, own is not None)
+    return Carried(Places(rows[:, 0], rows[:, 1, :queries], rows[:, 2, 0]), None, own, own is not None)
 
 
 def as_pages(x: Tensor) -> Tensor:

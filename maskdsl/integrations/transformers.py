@@ -139,7 +139,7 @@ def told_by(choices: Choices, layer: Layer, mask: Tensor, query: Tensor, key: Te
 
 def own_mask(choices: Choices, told: Carried) -> Tensor | None:
     """The model's own mask, None where it has none."""
-    if told.own is None and (told.places is not None or told.texts is not None):
+    if not told.asked:
         raise AttnError(errors.ForeignMask(name=choices.name, what="a mask for a layer that was not to be left to it"))
     return told.own
 

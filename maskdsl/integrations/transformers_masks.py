@@ -59,14 +59,14 @@ def attention_mask(
         texts = first_of_texts(choices.name, batch_size, q_length, mask_function, device)
     together = isinstance(q_offset, int) and q_offset == kv_offset == 0 and (bidirectional or q_length == kv_length)
     whole = attention_mask is None or (not is_compiling() and bool(attention_mask.all()))
-    own = None
-    if leaves_layers(choices, others.get("config"), local, bidirectional):
+    own, asked = None, leaves_layers(choices, others.get("config"), local, bidirectional)
+    if asked:
         if not (together and whole and texts is None):
             others |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
         sizes = batch_size, q_length, kv_length, q_offset, kv_offset
         own = sdpa_mask(*sizes, mask_function, attention_mask, device=device, **others)
     if texts is not None or (together and whole and own is None):
-        return carry(q_length, Carried(texts=texts, own=own), device)
+        return carry(q_length, Carried(texts=texts, own=own, asked=asked), device)
     places = places_of(batch_size, q_length, kv_length, q_offset, kv_offset, attention_mask, device, not bidirectional)
     return carry(q_length, Carried(places, own=own), device)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, wraps
 from inspect import getsource
 from typing import Any
@@ -26,6 +27,7 @@ REGISTERED: dict[str, Choices] = {}
 ROLE = "maskdsl_role"
 """The attribute of attentions that says their role."""
 CROSS = re.compile(r"cross|encoder_attn|encdec|encoder_decoder")
+DECODERS = {"decoder", "language_model"}
 OWN = re.compile(r"softmax\(|scaled_dot_product_attention\(", re.IGNORECASE)
 """What an attention calls that does not ask for one."""
 LISTED = re.compile(r"_CLASSES\[[\w.]*_attn_implementation\]")
@@ -47,7 +49,7 @@ def role_of(name: str, module: nn.Module) -> Role:
     last = name.lower().rsplit(".", 2)[-2:]
     if getattr(module, "is_cross_attention", False) or any(CROSS.search(each) for each in last):
         return "cross"
-    causal = getattr(module, "is_causal", True) or "decoder" in name.lower().split(".")
+    causal = getattr(module, "is_causal", True) or not DECODERS.isdisjoint(name.lower().split("."))
     return "self" if causal else "encoder"
 
 
@@ -65,8 +67,8 @@ def check(model: PreTrainedModel) -> None:
         role = role_of(name, module)
         setattr(module, ROLE, role)
         heads = getattr(getattr(module, "config", None), "num_attention_heads", None)
-        if heads and not choices.leaves(layer_of(module)):
-            choices.attention(layer_of(module), Heads(heads))  # now, as graphs of `torch.compile` cannot
+        with suppress(AttnError):  # of a part of a model, whose layers have no roles yet; else it is raised at the call
+            choices.attention(layer_of(module), Heads(heads or 1))  # now, as graphs of `torch.compile` cannot
         roles.setdefault(choices.name, set()).add(role)
     for name, found in roles.items():
         if {"self", "encoder"} <= found and not REGISTERED[name].tells_roles:

@@ -220,6 +220,17 @@ def test_vouching_for_a_mask():
         integration.register("unvouched", MODULE["pictures"], masks="ours")
 
 
+def test_a_layer_left_without_a_mask_of_its_own():
+    """One that its model does not call causal, though its mask is: refused, not one that attends as it likes."""
+    integration.register("half_told", {"self": CAUSAL, "encoder": None})
+    model = made(transformers.LlamaForCausalLM)
+    for layer in model.model.layers:
+        layer.self_attn.is_causal = False
+    model.set_attn_implementation("half_told")
+    with pytest.raises(maskdsl.AttnError, match="E614"):
+        model(drawn(1, 9))
+
+
 def test_a_mask_that_is_padding():
     """Of four axes, the same for all queries: keys that are not there, where a model does not say it in two."""
     integration.register("whole", DENSE)

@@ -285,5 +285,6 @@ def test_wrong_registrations(name, pattern, values, code):
 def test_no_pattern_for_a_layer():
     integration.register("local_only", {"sliding_attention": MODULE["local"]})
     model = gemma()[0]
+    model.set_attn_implementation("local_only")
     with pytest.raises(maskdsl.AttnError, match="E613"):
-        model.set_attn_implementation("local_only")
+        model(drawn(1, 9))
