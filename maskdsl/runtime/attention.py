@@ -118,8 +118,9 @@ class BaseAttention:
             check_scores(self.recipe.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
         if self.signature.finds:
             passes = two_passes(self.recipe.bound(q.shape[2], k.shape[2]))
-            if passes is not None:
-                return passes.attend(q, k, v, inputs)
+            found = None if passes is None else passes.attend(q, k, v, inputs)
+            if found is not None:
+                return found
         out, lse = ATTENTION(q, k, v, inputs, self.handle, layout, wants_lse)
         return out, lse
 

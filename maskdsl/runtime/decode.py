@@ -124,9 +124,8 @@ def attend_over(
     recipe = over.recipe
     inputs = [values[name] for name in recipe.signature.inputs]
     passes = two_passes(recipe)
-    if passes is not None:
-        return passes.attend(q, k, v, inputs)
-    return attend(q, k, v, inputs, recipe.handle)
+    found = None if passes is None else passes.attend(q, k, v, inputs)
+    return attend(q, k, v, inputs, recipe.handle) if found is None else found
 
 
 def chunk_values(over: Over, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:

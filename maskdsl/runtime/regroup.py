@@ -21,6 +21,10 @@ from maskdsl.runtime.operators import ATTENTION
 from maskdsl.runtime.recipes import Bound, Over, register
 from maskdsl.runtime.tokens import token_values
 from maskdsl.runtime.values import as_given
+from maskdsl.runtime.where import is_seen
+
+LARGE = 1024
+"""As the tiled backend has it."""
 
 
 class Regrouped:
@@ -34,8 +38,11 @@ class Regrouped:
         copies = Copies(added, added.queries.length * regrouping.copies, added.keys.length)
         self.over = Over(copies, Bound(make_plan(copies.mask), backend), Kept())
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The output and the log-sum-exp, from all inputs of the mask, those found among them."""
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
+        """The output and the log-sum-exp, from all inputs of the mask, those found among them.
+
+        None where log-sum-exps are seen to be too large to say what each pass weighs: one pass is right then.
+        """
         names = (each.name for each in self.regrouping.mask.inputs)
         inputs = dict(zip(names, tensors, strict=True))
         copies = chosen_copies(inputs[self.regrouping.route.name], self.regrouping.copies)
@@ -44,7 +51,7 @@ class Regrouped:
             register(self.fixed)
             given = [inputs[each.name] for each in self.fixed.plan.mask.inputs]
             parts.append(ATTENTION(q, k, v, given, self.fixed.handle, "declared", True))
-        return merged(parts)
+        return None if any(lost_sums(lse) for _, lse in parts) else merged(parts)
 
     def attend_copies(
         self, copies: "ChosenCopies", q: Tensor, k: Tensor, v: Tensor, inputs: Mapping[str, Tensor]
@@ -105,6 +112,11 @@ def rows(x: Tensor, places: Tensor) -> Tensor:
     starts = torch.arange(batch * heads, device=x.device).view(batch, heads, 1) * tokens
     taken = x.flatten(0, 2).index_select(0, (places + starts).flatten())
     return taken.view(*places.shape, -1)
+
+
+def lost_sums(lse: Tensor) -> bool:
+    """Whether some log-sum-exps have lost more than 2**-14 of their sums beside large scores, where it is seen."""
+    return is_seen(lse) and bool(((lse.abs() > LARGE) & lse.isfinite()).any())
 
 
 def merged(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

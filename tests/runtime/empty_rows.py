@@ -6,6 +6,8 @@ in the same type as the backend, says how far from that a good result may be.
 
 from dataclasses import dataclass
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -23,6 +25,51 @@ pattern padded(n) {{
     score s + k.pad
 }}
 """
+ROUTED = """
+pattern padded(n, top) {{
+    space tokens[n]
+    input pad: float[batch, tokens]
+    coord chunk = i // 16
+    route others = topk(top, dot(q, mean(k, chunk))) where {candidates}
+    attend others
+    attend {own}
+    score s + k.pad
+}}
+"""
+PARTS = {"causal": ("k.chunk < q.chunk", "causal and same(chunk)"), "full": ("k.chunk != q.chunk", "same(chunk)")}
+
+
+class Way(Protocol):
+    """Of a call: the output and the log-sum-exp of all queries, from keys of which entries have the first few."""
+
+    def __call__(
+        self, attention: maskdsl.Attention, q: Tensor, k: Tensor, v: Tensor, pad: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+def plainly(attention, q, k, v, pad, lengths):
+    return attention(q, k, v, pad=pad, return_lse=True)
+
+
+def in_pages(attention, q, k, v, pad, lengths):
+    """Pages of 16 keys, in no order, of which those behind the last key of an entry do not exist."""
+    count = len(k) * k.shape[2] // 16
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    pages = [x.unflatten(2, (-1, 16)).transpose(1, 2).flatten(0, 1)[order] for x in (k, v)]
+    table = order.argsort().view(len(k), -1)
+    table = table.masked_fill(torch.arange(table.shape[1]) * 16 >= lengths[:, None], -1)
+    return attention(q, *pages, page_table=table, key_lengths=lengths, pad=pad, return_lse=True)
+
+
+def packed(attention, q, k, v, pad, lengths):
+    there = torch.arange(k.shape[2]) < lengths[:, None]
+    own = [x.transpose(1, 2)[mask] for x, mask in ((q, torch.ones_like(there)), (k, there), (v, there))]
+    ends = [torch.nn.functional.pad(x.cumsum(0), (1, 0)) for x in (torch.full_like(lengths, q.shape[2]), lengths)]
+    out, lse = attention.varlen(*own, *ends, query_start=torch.zeros_like(lengths), pad=pad, return_lse=True)
+    return out.unflatten(0, (len(q), -1)).transpose(1, 2), lse.unflatten(1, (len(q), -1)).transpose(0, 1)
+
+
+WAYS: dict[str, Way] = {"plainly": plainly, "in pages": in_pages, "packed": packed}
 
 
 @dataclass(frozen=True)
@@ -33,10 +80,23 @@ class Padded:
     fill: str
     dtype: torch.dtype
     length: int = 256
+    way: str = "plainly"
+    routed: bool = False
+    """The same pairs, those of other chunks by a route that finds them all: computed in two passes."""
 
     @property
     def mask(self) -> maskdsl.Mask:
+        if self.routed:
+            candidates, own = PARTS[self.relation]
+            pattern = maskdsl.parse(ROUTED.format(candidates=candidates, own=own))["padded"]
+            return pattern.bind(n=self.length, top=self.length // 16, heads=1)
         return maskdsl.parse(PADDED.format(relation=RELATIONS[self.relation]))["padded"].bind(n=self.length, heads=1)
+
+    @property
+    def lengths(self) -> Tensor:
+        """How many keys each entry has."""
+        n = self.length
+        return torch.tensor([n, n, n] if self.way == "plainly" else [n - 9, n // 2, 21])
 
     def tensors(self) -> dict[str, Tensor]:
         torch.manual_seed(self.length)
@@ -50,7 +110,8 @@ class Padded:
     def bias(self, pad: Tensor) -> Tensor:
         """[batch, 1, queries, keys]: minus infinity for pairs that do not attend."""
         later = torch.ones(self.length, self.length, dtype=torch.bool).triu(1) & (self.relation == "causal")
-        return pad[:, None, None, :].masked_fill(later, -torch.inf)
+        absent = torch.arange(self.length) >= self.lengths[:, None, None, None]
+        return pad[:, None, None, :].masked_fill(later | absent, -torch.inf)
 
     def softmax(self, q: Tensor, k: Tensor, v: Tensor, pad: Tensor) -> tuple[Tensor, Tensor]:
         """As the language has it."""
@@ -70,7 +131,8 @@ class Padded:
         attention = self.mask.compile(backend)
         tensors = self.tensors()
         expected = _results(self.softmax, {name: x.double() for name, x in tensors.items()})
-        found = _results(lambda q, k, v, pad: attention(q, k, v, pad=pad, return_lse=True), tensors, hostile=torch.nan)
+        way, lengths = WAYS[self.way], self.lengths
+        found = _results(lambda *leaves: way(attention, *leaves, lengths), tensors, hostile=torch.nan)
         room = 0.02 if self.dtype == torch.bfloat16 else 1e-9 if self.dtype == torch.float64 else 2e-5
         for name, value in expected.items():
             _assert_near(found[name], value, room * value[value.abs() < 1e30].abs().max().item(), f"{self}: {name}")

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import maskdsl
-from tests.runtime.empty_rows import FILLS, RELATIONS, Padded
+from maskdsl.runtime.regroup import two_passes
+from tests.runtime.empty_rows import FILLS, RELATIONS, WAYS, Padded
 
 BACKENDS = ("reference", "tiled")
 
@@ -15,6 +16,25 @@ BACKENDS = ("reference", "tiled")
 @pytest.mark.parametrize("relation", RELATIONS)
 def test_gradients_of_output_and_log_sum_exp(relation, fill, dtype, backend):
     Padded(relation, fill, dtype).check_gradients_of_both(backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("relation", RELATIONS)
+@pytest.mark.parametrize("way", ["in pages", "packed"])
+def test_pages_and_packed_sequences(way, relation, fill, dtype, backend):
+    Padded(relation, fill, dtype, 96, way).check_gradients_of_both(backend)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("relation", RELATIONS)
+@pytest.mark.parametrize("way", WAYS)
+def test_passes_that_are_merged(way, relation, fill, dtype):
+    given = Padded(relation, fill, dtype, 96, way, routed=True)
+    assert two_passes(given.mask.compile("tiled").recipe) is not None
+    given.check_gradients_of_both("tiled")
 
 
 @pytest.mark.parametrize(
