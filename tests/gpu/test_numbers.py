@@ -106,9 +106,9 @@ def test_left_padding(fill: float, text: str, dtype: torch.dtype) -> None:
     # What is said to rows that see nothing is nothing, whatever it is.
     silent = lse < -1e8
     toward_lse = torch.randn(lse.shape, device=DEVICE).masked_fill(silent, torch.nan)
-    toward = toward.detach().masked_fill((silent & ~empty)[..., None], 0)
+    toward = toward.detach().masked_fill(silent[..., None], 0).masked_fill(empty[..., None], torch.nan)
     own = torch.autograd.grad(found, (q, k, v), (toward, toward_lse))
-    right = torch.autograd.grad((out, lse), (q, k, v), (toward.double(), toward_lse.nan_to_num(0).double()))
+    right = torch.autograd.grad((out, lse), (q, k, v), (x.double().nan_to_num(0) for x in (toward, toward_lse)))
     for one, other in zip(own, right, strict=True):
         torch.testing.assert_close(one, other, rtol=10 * room, atol=10 * room)
 
