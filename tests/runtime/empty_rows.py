@@ -5,7 +5,6 @@ in the same type as the backend, says how far from that a good result may be.
 """
 
 from dataclasses import dataclass
-
 from typing import Protocol
 
 import torch
