@@ -122,3 +122,17 @@ def test_simple_things_stay() -> None:
     x, y = Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i")
     for expression in (x, Constant(3), apply(Op.SUBTRACT, x, y), apply(Op.LESS, x, Constant(4))):
         assert simplify(expression) == expression
+
+
+def test_neighbours_of_laws_keep_their_value() -> None:
+    """What looks like the left side of a law and is not."""
+    x, a, b = Coordinate(Side.QUERY, "i"), *(apply(Op.LESS, Coordinate(Side.KEY, each), Constant(3)) for each in "iy")
+    numbers = [Op.ADD, Op.SUBTRACT, Op.MULTIPLY, Op.MINIMUM, Op.MAXIMUM, Op.FLOOR_DIVIDE, Op.FLOOR_MODULO]
+    constants = [Constant(number) for number in (-1, 0, 1, 2)]
+    found = [apply(op, x, c) for op in numbers for c in constants if c.value or "floor" not in op]
+    found += [apply(op, c, x) for op in numbers for c in constants if "floor" not in op]
+    parts = [apply(Op.NOT, a), apply(Op.EQUAL, a, b), apply(Op.AND, a, b), apply(Op.OR, a, b)]
+    found += [apply(op, a, part) for op in (Op.AND, Op.OR) for part in parts]
+    found += [apply(Op.NOT, part) for part in parts]
+    for expression in found:
+        np.testing.assert_array_equal(value(simplify(expression)), value(expression), str(expression))

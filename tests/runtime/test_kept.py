@@ -66,6 +66,13 @@ def test_heads_that_share_keys_are_others_in_the_next_call(key_heads: tuple[int,
         padded_step(attention, dense, number)
 
 
+def test_types_of_one_attention() -> None:
+    attention = mask_of(6).compile()
+    for dtype in (torch.float32, torch.float64, torch.float16):
+        out = attention(*torch.randn(3, 1, HEADS, LENGTH, 8).to(dtype))
+        assert out.dtype == dtype and not out.isnan().any()
+
+
 def test_threads_share_one_attention() -> None:
     """First calls at once, and backward passes, which are in threads of their own."""
     mask = mask_of(9)

@@ -57,3 +57,16 @@ def test_a_score_beyond_float32_is_an_empty_row_there_alone(backend):
     assert not out.any() and (lse == -torch.inf).all()
     out = attention.compile(backend)(*(x.double() for x in tensors))
     torch.testing.assert_close(out, tensors[2].double().mean(dim=2, keepdim=True).expand_as(out))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_scores_are_compared_in_float64(backend):
+    """0.1 as float32 is more than 0.1."""
+    text = (
+        "pattern near(n) { space tokens[n] input w: float[tokens] attend all -> all score 1.0 if k.w <= 0.1 else 2.0 }"
+    )
+    attention = maskdsl.parse(text)["near"].bind(n=4, heads=1).compile(backend)
+    w = torch.tensor([0.1, 0.0, 0.2, 0.05])
+    _, lse = attention(*torch.zeros(3, 1, 1, 4, 4), w=w, return_lse=True)
+    expected = torch.tensor([2.0, 1.0, 2.0, 1.0]).logsumexp(0)
+    torch.testing.assert_close(lse, expected.expand(1, 1, 4))
