@@ -8,12 +8,13 @@ WORKERS ?= 2
 N ?= 1000
 SEED ?= 1
 
-.PHONY: help fuzz test test-long test-gpu demo check golden bench bench-gpu aot gallery docs versions clean
+.PHONY: help fuzz hostile test test-long test-gpu demo check golden bench bench-gpu aot gallery docs versions clean
 
 help:
 	@echo "make test       the tests"
 	@echo "make test-long  the campaigns of the tests, which take minutes"
 	@echo "make fuzz       N random programs from SEED on, held against a second meaning of the language"
+	@echo "make hostile    N broken and hostile files from SEED on: each ends in time, with a result or declared errors"
 	@echo "make test-gpu   the tests that need a GPU, where there is one"
 	@echo "make demo       one pattern from its text to its kernel, computed and checked on the CPU"
 	@echo "make check      ruff, mypy and the contracts of imports"
@@ -40,6 +41,9 @@ test-long: $(READY)
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.independent.compare $(SEED) $(N)
+
+hostile: $(READY)
+	$(BIN)/python -m tests.independent.hostile $(SEED) $(N)
 
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -rs tests/gpu

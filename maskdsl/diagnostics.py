@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from heapq import nsmallest
 from itertools import takewhile
 from typing import ClassVar, Self, dataclass_transform
@@ -58,10 +59,12 @@ class _Declared:
         raise AttributeError(f"{type(self).__name__} is frozen")
 
     @classmethod
-    def fields(cls) -> set[str]:
+    @cache
+    def fields(cls) -> frozenset[str]:
         """The names of all fields, those of base classes included."""
         kinds = (vars(each).get("__annotations__", {}) for each in cls.__mro__)
-        return {name for annotations in kinds for name, kind in annotations.items() if "ClassVar" not in str(kind)}
+        names = (name for annotations in kinds for name, kind in annotations.items() if "ClassVar" not in str(kind))
+        return frozenset(names)
 
 
 class Diagnostic(_Declared):

@@ -117,3 +117,8 @@ def test_whole_error() -> None:
 def test_nearest_name() -> None:
     assert nearest_name("atend", ["attend", "score"]) == "attend"
     assert nearest_name("zzz", ["attend", "score"]) is None
+
+
+def test_fields_are_found_once() -> None:
+    """Trials of what may yet come to nothing make tens of thousands of errors."""
+    assert Unknown.fields() is Unknown.fields() and "name" in Unknown.fields()

@@ -80,7 +80,7 @@ class Selection:
 
 
 def selections(mask: MaskIR, inputs: Inputs) -> tuple[Selection, ...]:
-    """Of each route in declared order, from inputs with all that is found."""
+    """Of each route in declared order, from inputs with what is found."""
     return tuple(measure(each, mask.heads) for each in choices(mask, inputs))
 
 
@@ -100,9 +100,11 @@ class Choices:
 
 
 def choices(mask: MaskIR, inputs: Inputs) -> Iterator[Choices]:
-    """Of each route."""
+    """Of each route that was found: one that nothing reads need not be."""
     for _, parts in groupby((each for each in mask.found if not isinstance(each, Rank)), lambda each: each.span):
-        first, *others = parts
+        first, *others = own = list(parts)
+        if any(each.name not in inputs for each in own):
+            continue
         match first:
             case Route():
                 yield of_table(mask, inputs, first)

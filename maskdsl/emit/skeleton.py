@@ -12,14 +12,27 @@ given None keeps its code and loses its markers.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 
 HOLE = re.compile(r"^(?P<indent>[ ]*)# hole: (?P<name>\w+)\n(?P<code>(?:.*\n)*?)(?P=indent)# end\n", re.MULTILINE)
 
 
+@cache
 def read_skeleton(name: str) -> str:
     """The text of `codegen/<name>.py`."""
     return files("maskdsl.codegen").joinpath(f"{name}.py").read_text(encoding="utf-8")
+
+
+def words_of(text: str) -> set[str]:
+    """Everything in a text that looks like a name."""
+    return {word for word in re.findall(r"\w+", text) if word.isidentifier()}
+
+
+@cache
+def skeleton_words(*names: str) -> frozenset[str]:
+    """Those of these skeletons."""
+    return frozenset(word for name in names for word in words_of(read_skeleton(name)))
 
 
 def fill(skeleton: str, holes: Mapping[str, Sequence[str] | None]) -> str:

@@ -5,11 +5,11 @@ from functools import cached_property
 
 from maskdsl.emit.header import header
 from maskdsl.emit.pooling import pooling_lines
-from maskdsl.emit.skeleton import fill, read_skeleton
+from maskdsl.emit.skeleton import fill, read_skeleton, words_of
 from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
 from maskdsl.emit.torch_functions import helper, helper_lines, separated
 from maskdsl.emit.triton_body import Holes, constant_unit
-from maskdsl.emit.triton_coordinates import KernelNames, words_of
+from maskdsl.emit.triton_coordinates import KernelNames
 from maskdsl.emit.triton_gradients import GradientBody
 from maskdsl.emit.triton_leaves import Leaves
 from maskdsl.emit.triton_loops import Loops, wrapped_tuple

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from maskdsl.emit.skeleton import read_skeleton
+from maskdsl.emit.skeleton import skeleton_words
 from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
 from maskdsl.emit.torch_functions import coordinate_function
 from maskdsl.emit.triton_printer import FUNCTIONS
@@ -48,9 +48,8 @@ class KernelNames:
         return mask_leaf(self.plan.mask)
 
     @cached_property
-    def taken(self) -> set[str]:
-        words = {name for part in PARTS for name in words_of(read_skeleton(part))}
-        return words | set(FUNCTIONS.values()) | set(TORCH_HELPERS) | GENERATED
+    def taken(self) -> frozenset[str]:
+        return skeleton_words(*PARTS) | set(FUNCTIONS.values()) | set(TORCH_HELPERS) | GENERATED
 
     @cached_property
     def coordinates(self) -> dict[tuple[Side, str], str]:
@@ -243,13 +242,6 @@ def sizes_and_strides(text: str, axes: int) -> dict[str, str]:
         found[f"{text}_size_{axis}"] = f"{text}.shape[{axis}]"
         found[f"{text}_stride_{axis}"] = f"{text}.stride({axis})"
     return found
-
-
-def words_of(text: str) -> set[str]:
-    """Everything in a text that looks like a name."""
-    return {
-        word for word in "".join(c if c.isalnum() or c == "_" else " " for c in text).split() if word.isidentifier()
-    }
 
 
 def plain_names(expressions: Iterable[Expression], side: Side) -> tuple[str, ...]:

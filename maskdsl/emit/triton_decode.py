@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from maskdsl.emit.header import header
-from maskdsl.emit.skeleton import fill, read_skeleton
+from maskdsl.emit.skeleton import fill, read_skeleton, words_of
 from maskdsl.emit.triton import Surroundings
 from maskdsl.emit.triton_body import Body
 from maskdsl.emit.triton_bounds import HEAD, BoundNames, ends
-from maskdsl.emit.triton_coordinates import plain_names, words_of
+from maskdsl.emit.triton_coordinates import plain_names
 from maskdsl.emit.triton_loops import Ends
 from maskdsl.ir.bounds import ANYTHING, Bounder, Bounds
 from maskdsl.ir.expressions import TRUE, Coordinate, Head, Side, walk

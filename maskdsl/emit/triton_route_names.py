@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from maskdsl.emit.routes import product_leaves
-from maskdsl.emit.skeleton import read_skeleton
-from maskdsl.emit.triton_coordinates import KINDS, KernelNames, Table, words_of
+from maskdsl.emit.skeleton import skeleton_words
+from maskdsl.emit.triton_coordinates import KINDS, KernelNames, Table
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Side
 from maskdsl.ir.mask import Computed, Sequence
 from maskdsl.ir.ops import Op
@@ -45,10 +45,8 @@ class RouteNames(KernelNames):
     route: Route
 
     @cached_property
-    def taken(self) -> set[str]:
-        skeletons = map(read_skeleton, ("routing", "selection", "selection_functions"))
-        own = {word for text in skeletons for word in words_of(text)}
-        return own | super().taken | {*OWN}
+    def taken(self) -> frozenset[str]:
+        return skeleton_words("routing", "selection", "selection_functions") | super().taken | OWN
 
     @cached_property
     def leaf(self) -> Callable[[Leaf], Range]:

@@ -30,9 +30,9 @@ class NanScores:
 
 
 def nan_scores(mask: MaskIR, inputs: Mapping[str, Array], q: Array, k: Array) -> Iterator[NanScores]:
-    """From the inputs with all that is found, q [batch, heads, queries, dim] and k [batch, key heads, keys, dim]."""
+    """From the inputs with what is found, q [batch, heads, queries, dim] and k [batch, key heads, keys, dim]."""
     k = all_tokens(mask.keys, k)
-    for found in mask.found:
+    for found in (each for each in mask.found if each.name in inputs):
         for batch, head in np.ndindex(*q.shape[:2]):
             wrong = is_nan(Finding(mask, inputs, q, k, batch, head), found)
             if wrong.any():

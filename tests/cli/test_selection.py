@@ -111,3 +111,19 @@ def test_candidates_need_no_scores(maskdsl):
 def test_queries_and_keys_of_one_sequence_are_its_tokens(maskdsl):
     out = maskdsl("show", "examples/routing/clusters.attn", "n=64", "--heads", 1).out
     assert out.startswith("clusters(n=64)  64 tokens, 1 head")
+
+
+def test_routes_that_nothing_reads(maskdsl, tmp_path):
+    """What nothing reads is not found; of `nearest`, one side may be read alone."""
+    routes = {
+        "topk(2, dot(q, k))": "causal",
+        "nearest(centroids)": "causal",
+        "nearest(centroids) ": "causal and q.chosen == 1",
+    }
+    for route, relation in routes.items():
+        path = tmp_path / "unread.attn"
+        centroids = "input centroids: float[heads, 3, dim]" if "centroids" in route else ""
+        path.write_text(f"pattern unread() {{ space t[8] {centroids} route chosen = {route} attend {relation} }}\n")
+        for words in ((), ("--random", 0)):
+            ended = maskdsl("stats", path, *words)
+            assert ended.code == 0, ended.err

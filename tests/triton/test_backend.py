@@ -9,8 +9,10 @@ import torch
 
 import maskdsl
 from maskdsl.diagnostics import AttnError
+from maskdsl.emit import skeleton
 from maskdsl.emit.triton import emit_triton
 from maskdsl.emit.triton_decode import emit_decode
+from maskdsl.emit.triton_selection import emit_selection
 from maskdsl.plan import make_plan
 from maskdsl.runtime import triton
 
@@ -106,3 +108,15 @@ def test_kernels_are_as_reviewed(name: str, stage: str, request: pytest.FixtureR
         golden.write_text(source)
     assert golden.exists(), f"{golden.name} is missing: run `make golden`"
     assert source == golden.read_text()
+
+
+def test_names_of_skeletons_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not for each kernel, of which every route has one."""
+    read: list[str] = []
+    monkeypatch.setattr(skeleton, "words_of", lambda text: read.append(text) or set())
+    routes = " ".join(f"route r{n} = topk(1, dot(q, k))" for n in range(9))
+    mask = maskdsl.parse(f"pattern p() {{ space t[8] {routes} attend r0 }}")["p"].bind()
+    skeleton.skeleton_words.cache_clear()
+    emit_selection(make_plan(mask.ir))
+    assert len(read) == len(set(read)) > 3
+    skeleton.skeleton_words.cache_clear()
