@@ -136,7 +136,7 @@ def draw_pattern(seed: int) -> tuple[str, int]:
     draft.heads = draft.random.choice([1, 2, 4, 6])
     spaces(draft)
     joined = [
-        f"attend {relation(draft)}" + (f" and {relation(draft)}" if draft.coin(0.3) else "")
+        f"attend ({relation(draft)})" + (f" and ({relation(draft)})" if draft.coin(0.3) else "")
         for _ in range(draft.random.choice([1, 1, 2, 3]))
     ]
     joined += [f"require {relation(draft)}"] if draft.coin(0.3) else []
