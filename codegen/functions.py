@@ -78,6 +78,11 @@ def token_value(values, batch, head, token):
     return values[batch if values.shape[0] > 1 else 0, head if values.shape[1] > 1 else 0, token]
 
 
+def counted_weight(weights, p):
+    """Zero as the weight of pairs without probability: it may be infinite, and they contribute nothing."""
+    return weights.masked_fill(p == 0, 0)
+
+
 class Attended:
     """A table whose elements count only for pairs that attend, so that no other pair sends them a gradient."""
 

@@ -51,7 +51,7 @@ class Problem:
         varying = {f"q_{name}" for name, value in queries.items() if value.shape[0] > 1}
         varying |= {f"k_{name}" for name, value in keys.items() if value.shape[0] > 1}
         self.shares_masks = MASK_READS.isdisjoint({"head", "batch", *varying})
-        self.poisoned = False
+        self.poisoned = self.overflows = False
         self.scratch = local()
 
     def buffer(self, name, *shape):
@@ -145,8 +145,11 @@ def block(s, limits, columns, value):
 
 def forward(problem, wants_lse):
     """Output [units, heads, tokens, dim] and log-sum-exp [units, heads, tokens, 1], None unless wanted or needed."""
-    problem.poisoned = not is_finite(problem.q, problem.k, problem.v)
+    problem.poisoned = problem.overflows = not is_finite(problem.q, problem.k, problem.v)
     out, highest, total = run_forward(problem, problem.clean(problem.v), wants_lse)
+    if not CHANGES_SCORES and not problem.overflows and not is_finite(out):  # finite products may be infinite
+        problem.overflows = True
+        out, highest, total = run_forward(problem, problem.v, wants_lse)
     if problem.poisoned:  # only those who attend a value that is not a number
         poison = problem.v.isfinite().logical_not().to(problem.dtype)
         out.masked_fill_(run_forward(problem, poison, wants_lse)[0] != 0, torch.nan)
@@ -188,7 +191,7 @@ def forward_tile(problem, tile, v, out, highest, total):
     # hole: score
     # end
     problem.exclude(s, limits, columns)
-    may_be_empty = CHANGES_SCORES or tile.has_empty_rows
+    may_be_empty = CHANGES_SCORES or problem.overflows or tile.has_empty_rows
     own_highest = s.amax(dim=-1, keepdim=True) if wants_sums or may_be_empty else None
     p = torch.softmax(s, dim=-1, out=s)
     own_total = p.amax(dim=-1, keepdim=True).reciprocal_() if wants_sums else None
@@ -228,7 +231,8 @@ def backward(problem, out, lse, grad_out, grad_lse, gradients):
     """Gradients of q, k and v; those of float inputs are added to `gradients`."""
     problem.poisoned = not is_finite(problem.q, problem.k, problem.v)
     empty = lse == -torch.inf
-    if bool(empty.any()):  # nothing flows from them, whatever comes
+    problem.overflows = bool(empty.any())
+    if problem.overflows:  # nothing flows from them, whatever comes
         grad_out, grad_lse = grad_out.masked_fill(empty, 0), grad_lse.masked_fill(empty, 0)
     delta = (grad_out * out).sum(dim=-1, keepdim=True, dtype=problem.dtype) - grad_lse
     norms = normalizers(problem, lse, empty)

@@ -20,7 +20,8 @@ def emit_reference(plan: KernelPlan) -> str:
             score.append("attends = attends & (score(torch.where(attends, s, 0), **guarded_values) != -torch.inf)")
             score.append("guarded_values = guarded(values, inputs, attends)")
         score.append("s = score(torch.where(attends, s, 0), **guarded_values)")
-    weight = ["p = p * torch.where(attends, weight(s, **guarded_values), 0)"] if mask.weight is not None else []
+    counted = "torch.where(attends & (p != 0), weight(s, **guarded_values), 0)"
+    weight = [f"p = p * {counted}"] if mask.weight is not None else []
     extra = mask.scale is not None or mask.scores or mask.weight is not None
     if extra:
         score.insert(0, "guarded_values = guarded(values, inputs, attends)")

@@ -23,7 +23,7 @@ def emit_tiled(plan: KernelPlan) -> str:
         "pattern": [*pattern, *pattern_functions(plan), "", "", *pooling_lines(plan.mask.keys)],
         "coordinates": coordinate_calls(plan),
         "scale": SCALE if plan.mask.scale is None else ["scale = 1"],
-        "leaves": [*helper_lines(LEAVES), "", ""] if adjusts(plan) else [],
+        "leaves": [*helper_lines(helpers(plan)), "", ""] if adjusts(plan) else [],
         **forward_holes(plan),
         **backward_holes(plan),
     }
@@ -33,6 +33,10 @@ def emit_tiled(plan: KernelPlan) -> str:
 def adjusts(plan: KernelPlan) -> bool:
     """Whether the pattern changes scores or probabilities."""
     return bool(plan.mask.scores) or plan.mask.weight is not None or plan.mask.scale is not None
+
+
+def helpers(plan: KernelPlan) -> tuple[str, ...]:
+    return LEAVES if plan.mask.weight is None else ("counted_weight", *LEAVES)
 
 
 def imports(plan: KernelPlan) -> list[str]:
@@ -59,7 +63,7 @@ def forward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
         scores.append("s = block(s.contiguous(), limits, columns, 0)")
     if adjusts(plan):
         scores.insert(0, "values = problem.pair_values(tile, tile.columns)")
-    weight = ["block(p.mul_(weight(p, **values)), limits, columns, 0)"] if plan.mask.weight is not None else []
+    weight = ["p.mul_(counted_weight(weight(p, **values), p))"] if plan.mask.weight is not None else []
     return {"score": scores, "weight": weight}
 
 
@@ -68,19 +72,21 @@ def backward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
     if not adjusts(plan):
         return {"score_graph": [], "weight_graph": [], "score_gradient": []}
     weighted = plan.mask.weight is not None
+    changes = [each for each in (*plan.mask.scores, plan.mask.weight) if each is not None]
     score_graph = [
         "with torch.enable_grad():",
         "    leaves = Leaves(problem, tile, s.shape, limits, gradients)",
         "    s = start = s.detach().requires_grad_()",
         *(f"    {line}" for line in score_lines(plan, "leaves.values")),
         *(["    weights = weight(start, **leaves.values).expand_as(s)"] if weighted else []),
-        *([] if all(map(has_finite_slopes, plan.mask.scores)) else ["leaves.exclude(s.detach())"]),
+        *([] if all(map(has_finite_slopes, changes)) else ["leaves.exclude(s.detach())"]),
         "scores, s = s, block(s.detach().clone(), limits, columns, 0)",
     ]
     weight_graph = [
         "weight_slopes = p * slopes",
-        "slopes.mul_(weights.detach())",
-        "weighted = block(p * weights.detach(), limits, columns, 0)",
+        "own_weights = counted_weight(weights.detach(), p)",
+        "slopes.mul_(own_weights)",
+        "weighted = block(p * own_weights, limits, columns, 0)",
     ]
     ends = "(scores, slopes), (weights, weight_slopes)" if weighted else "(scores, slopes)"
     score_gradient = [f"slopes = leaves.send(start, {ends})"]

@@ -120,11 +120,16 @@ class Body:
             printer.statement("s *= ", mask.scale)
 
     def weight_lines(self) -> list[str]:
-        if self.plan.mask.weight is None:
+        """What multiplies probabilities; where they are zero, an infinite weight changes nothing."""
+        weight = self.plan.mask.weight
+        if weight is None:
             return []
         printer = self.printer(relation=False)
-        printer.statement("p *= ", self.plan.mask.weight)
-        return printer.lines
+        if isinstance(weight, Constant):
+            printer.statement("p *= ", weight)
+            return printer.lines
+        printer.assign("weights", weight)
+        return [*printer.lines, "p = tl.where(p == 0, 0.0, p * weights)"]
 
 
 def constant_unit(plan: KernelPlan) -> float | None:

@@ -147,6 +147,7 @@ class GradientBody(Body):
             printer.lines.append(f"weights = tl.full([1, 1], {weight.value}, s.dtype)")
         else:
             printer.assign("weights", weight)
+            printer.lines.append("weights = tl.where(p == 0, 0.0, weights)")
         for leaf in self.leaves.every:
             slope = derivative(weight, leaf.node)
             if slope is not None:

@@ -173,7 +173,7 @@ def attend(pairs: Pairs, products: Array, values: Array, dim: int) -> tuple[Arra
     total = shifted.sum(axis=1, keepdims=True)
     probabilities = shifted / np.where(total > 0, total, 1)
     if mask.weight is not None:
-        probabilities = np.where(attends, probabilities * pairs.evaluate(mask.weight, attends), 0)
+        probabilities *= np.where(attends & (probabilities != 0), pairs.evaluate(mask.weight, attends), 0)
     with np.errstate(divide="ignore"):
         lse = np.where(total > 0, np.log(total) + highest, -np.inf)[:, 0]
     return probabilities @ values, lse

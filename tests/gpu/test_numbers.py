@@ -131,6 +131,24 @@ def test_gradients_of_rows_that_are_hidden_are_no_worse_than_those_of_torch(fill
         assert (one - exact).norm() <= 2 * (two - exact).norm() + 1e-4
 
 
+def test_infinite_weights_of_pairs_that_are_hidden() -> None:
+    """Nothing of them is seen, neither in the output nor in a gradient."""
+    mask = padded("input w: float[tokens]  attend causal  score s + k.pad  weight k.w")
+    pad, w = torch.zeros(1, N, device=DEVICE), drawn((N,))[0].detach()
+    pad[:, 3:PADDED:2] = -torch.inf
+    given = torch.where(pad[0] == 0, w, torch.inf).requires_grad_()
+    q, k, v, toward = drawn(*[(1, 1, N, 16)] * 4)
+    s = (q.double() @ k.double().mT / 4 + pad).masked_fill(~torch.tensor(mask.dense(), device=DEVICE), -torch.inf)
+    known = w.double().requires_grad_()
+    expected = torch.softmax(s, -1) * known @ v.double()
+    found = mask.compile("triton")(q, k, v, pad=pad, w=given)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    own = torch.autograd.grad(found, (q, k, v, given), toward.detach())
+    right = torch.autograd.grad(expected, (q, k, v, known), toward.detach().double())
+    for one, other in zip(own, right, strict=True):
+        torch.testing.assert_close(one.double(), other.double(), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("paged", [False, True])
 def test_decoding_of_padded_keys(paged: bool, fill: float) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import maskdsl
+from maskdsl.ir import evaluate
 
 BACKENDS = ("reference", "tiled")
 SHIFTED = "pattern shifted(n) { space tokens[n] input shift: float[tokens] attend all -> all score s + k.shift }"
@@ -70,3 +71,57 @@ def test_scores_are_compared_in_float64(backend):
     _, lse = attention(*torch.zeros(3, 1, 1, 4, 4), w=w, return_lse=True)
     expected = torch.tensor([2.0, 1.0, 2.0, 1.0]).logsumexp(0)
     torch.testing.assert_close(lse, expected.expand(1, 1, 4))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("relation", ["all -> all", "causal", "blocks(50)"])
+def test_products_beyond_float32_are_empty_rows_too(relation, backend):
+    """Finite queries and keys, of whose products the score's type holds none: only of the fifth query."""
+    torch.manual_seed(0)
+    attention = maskdsl.parse(f"pattern far(n) {{ space tokens[n] attend {relation} }}")["far"].bind(n=150, heads=1)
+    q, k, v, toward = (torch.randn(1, 1, 150, 4) for _ in range(4))
+    q[:, :, 5], k[..., 0] = torch.tensor([1e30, 0, 0, 0]), -1e30
+    q[:, :, :5, 0] = q[:, :, 6:, 0] = 0
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+    out, lse = attention.compile(backend)(*leaves, return_lse=True)
+    assert (lse == -torch.inf).nonzero().tolist() == [[0, 0, 5]]
+    assert torch.equal(attention.compile(backend)(*(x.detach() for x in leaves)), out)
+    attends = torch.tensor(attention.dense()).clone()
+    attends[5] = False
+    s = (q[..., 1:] @ k[..., 1:].mT / 2).masked_fill(~attends, -torch.inf)
+    right = torch.softmax(s.masked_fill(~attends.any(-1, keepdim=True), 0), -1).masked_fill(~attends, 0) @ v
+    torch.testing.assert_close(out, right, rtol=1e-4, atol=1e-5)
+    toward[:, :, 5] = torch.nan
+    found = torch.autograd.grad(out, leaves, toward)
+    expected = torch.autograd.grad(right, leaves, toward.nan_to_num(0))
+    for one, other in zip(found[1:], expected[1:], strict=True):
+        torch.testing.assert_close(one[..., 1:], other[..., 1:], rtol=1e-3, atol=1e-5)
+    assert not found[0][:, :, 5].any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("weight", ["k.w", "sqrt(k.w)", "1.0 / max(0.0, 3.0 - k.w)"])
+def test_infinite_weights_of_pairs_without_probability(weight, backend):
+    """They are not there: neither in the output nor in gradients, whatever a weight's own derivative is."""
+    head = "pattern w(n) { space tokens[n] input pad: float[tokens] input w: float[tokens] attend "
+    mask = maskdsl.parse(f"{head} causal score s + k.pad weight {weight} }}")["w"].bind(n=40, heads=1)
+    torch.manual_seed(0)
+    q, k, v, toward = torch.randn(4, 1, 1, 40, 8, dtype=torch.float64).unbind()
+    pad, w = torch.zeros(40, dtype=torch.float64), torch.rand(40, dtype=torch.float64) + 0.5
+    pad[:3] = pad[7] = -torch.inf
+    w[0], w[7], w[2] = torch.inf, torch.inf, 0
+    for x in (q, k, v, pad, w):
+        x.requires_grad_()
+    there = torch.ones(40, 40).tril().bool() & (pad == 0)
+    s = (q @ k.mT / 8**0.5).masked_fill(~there, -torch.inf)
+    p = s[:, :, 3:].softmax(-1)
+    known = torch.where(pad == 0, w, 1)
+    weights = {"k.w": known, "sqrt(k.w)": known.sqrt()}.get(weight, 1 / (3 - known))
+    expected = torch.cat([torch.zeros(1, 1, 3, 8), p * weights @ v], 2)
+    found = mask.compile(backend)(q, k, v, pad=pad, w=w)
+    torch.testing.assert_close(found, expected)
+    named = {"pad": pad.detach().numpy(), "w": w.detach().numpy()}
+    meant, _ = evaluate.attention(mask.ir, *(x.detach().numpy() for x in (q, k, v)), named)
+    torch.testing.assert_close(torch.tensor(meant), expected.detach())
+    own, right = (torch.autograd.grad(each, (q, k, v, w), toward) for each in (found, expected))
+    torch.testing.assert_close(own, right)
