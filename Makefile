@@ -8,13 +8,14 @@ WORKERS ?= 2
 N ?= 1000
 SEED ?= 1
 
-.PHONY: help fuzz hostile test test-long test-gpu demo check golden bench bench-gpu aot gallery docs versions clean
+.PHONY: help fuzz hostile mutants test test-long test-gpu demo check golden bench bench-gpu aot gallery docs versions clean
 
 help:
 	@echo "make test       the tests"
 	@echo "make test-long  the campaigns of the tests, which take minutes"
 	@echo "make fuzz       N random programs from SEED on, held against a second meaning of the language"
 	@echo "make hostile    N broken and hostile files from SEED on: each ends in time, with a result or declared errors"
+	@echo "make mutants    the product broken on purpose in one place after the other: the tests have to notice"
 	@echo "make test-gpu   the tests that need a GPU, where there is one"
 	@echo "make demo       one pattern from its text to its kernel, computed and checked on the CPU"
 	@echo "make check      ruff, mypy and the contracts of imports"
@@ -44,6 +45,9 @@ fuzz: $(READY)
 
 hostile: $(READY)
 	$(BIN)/python -m tests.independent.hostile $(SEED) $(N)
+
+mutants: $(READY)
+	nice $(BIN)/python -m tests.independent.mutants --write benchmarks/results/mutants.json
 
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -rs tests/gpu

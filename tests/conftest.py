@@ -1,9 +1,11 @@
 """Settings of all tests."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 settings.register_profile("project", deadline=None)
+# Of mutants: what fails need not be made small.
+settings.register_profile("mutants", deadline=None, phases=[Phase.explicit, Phase.generate], database=None)
 settings.load_profile("project")
 
 

@@ -220,3 +220,11 @@ def test_a_million_tokens(relation: str) -> None:
     else:
         maskdsl.parse(text)["p"].bind()
     assert perf_counter() - begin < 3
+
+
+def test_the_first_index_behind_a_table() -> None:
+    text = "pattern edge(n) { space tokens[n] input table: float[5] attend all -> all score s + table[k] }"
+    pattern = maskdsl.parse(text)["edge"]
+    pattern.bind(n=5)
+    with pytest.raises(maskdsl.AttnError, match="E235"):
+        pattern.bind(n=6)

@@ -338,8 +338,11 @@ def differs(drawn: Drawn, seed: int, backends: tuple[str, ...]) -> str | None:
     return None
 
 
-def campaign(first: int, count: int, backends: tuple[str, ...]) -> tuple[Counter[str], float]:
-    """Programs `first` to `first + count`. Prints what differs; the counts, and the longest time of one in seconds."""
+def campaign(first: int, count: int, backends: tuple[str, ...], stop: bool = False) -> tuple[Counter[str], float]:
+    """Programs `first` to `first + count`. Prints what differs; the counts, and the longest time of one in seconds.
+
+    With `stop`, the first that differs is the last, and is printed as it is drawn.
+    """
     counts: Counter[str] = Counter()
     longest = 0.0
     for seed in range(first, first + count):
@@ -349,9 +352,11 @@ def campaign(first: int, count: int, backends: tuple[str, ...]) -> tuple[Counter
             counts[check(drawn, seed, backends)] += 1
         except Exception as error:
             counts["different"] += 1
-            least = shrunk(drawn, seed, backends) if isinstance(error, Differs) else drawn
+            least = shrunk(drawn, seed, backends) if isinstance(error, Differs) and not stop else drawn
             print(f"--- seed {seed}: {differs(least, seed, backends) or repr(error)}")
             print(f"# heads={least.heads}, key_heads={least.key_heads}, batch={least.batch}\n{least.text}", flush=True)
+            if stop:
+                break
         longest = max(longest, time.process_time() - began)
     return counts, longest
 
@@ -361,9 +366,10 @@ def main() -> None:
     parser.add_argument("first", type=int)
     parser.add_argument("count", type=int)
     parser.add_argument("--triton", action="store_true", help="also in Triton's interpreter: TRITON_INTERPRET=1")
+    parser.add_argument("--stop", action="store_true", help="at the first that differs, which is not shrunk")
     asked = parser.parse_args()
     backends = ("tiled", "reference", *(["triton"] if asked.triton else []))
-    counts, longest = campaign(asked.first, asked.count, backends)
+    counts, longest = campaign(asked.first, asked.count, backends, asked.stop)
     print(json.dumps({"counts": dict(sorted(counts.items())), "longest_s": round(longest, 2)}))
     sys.exit(counts["different"] > 0)
 

@@ -1,0 +1,650 @@
+"""Ways in which the product is broken on purpose, and the tests that have to notice each: see `mutants.py`."""
+
+from typing import NamedTuple
+
+COMPARE = "tests.independent.compare"
+
+
+class Mutant(NamedTuple):
+    name: str
+    file: str
+    old: str
+    """What stands in the file exactly once."""
+    new: str
+    tests: tuple[str, ...]
+    """Nodes of pytest, or what follows `python -m`: `COMPARE`, the first seed, how many."""
+
+    def applied(self, text: str) -> str:
+        """The file with the fault."""
+        assert text.count(self.old) == 1, f"{self.name}: {text.count(self.old)} places in {self.file}"
+        return text.replace(self.old, self.new)
+
+
+def compared(first: int, count: int, *options: str) -> tuple[str, ...]:
+    return (COMPARE, str(first), str(count), *options)
+
+
+def of(module: str, *tests: str) -> tuple[str, ...]:
+    return tuple(f"tests/{module}.py::{each}" for each in tests)
+
+
+def rule(name: str) -> tuple[str, ...]:
+    return of("analysis/test_intervals", f"test_a_rule_holds_every_value[{name}]")
+
+
+BIND = "maskdsl/bind/"
+CLOSED = "maskdsl/analysis/closed.py"
+DERIVE = "maskdsl/ir/derive.py"
+INTERVALS = "maskdsl/analysis/intervals.py"
+RANGES = "maskdsl/ir/ranges.py"
+SIMPLIFY = "maskdsl/ir/simplify.py"
+STATS = "maskdsl/analysis/stats.py"
+STATE = "maskdsl/runtime/state.py"
+TEXT = "maskdsl/text.py"
+CACHE = "maskdsl/cache.py"
+WHERE = "maskdsl/runtime/where.py"
+VARLEN = "maskdsl/runtime/varlen.py"
+
+PROGRAMS = compared(1, 12)
+KERNELS = compared(1, 6, "--triton")
+
+MUTANTS = (
+    # Intervals
+    Mutant("absolute of negatives", INTERVALS, "np.maximum(-a.low, a.high))", "a.high)", rule("absolute-int")),
+    Mutant(
+        "difference by low ends",
+        INTERVALS,
+        "Interval(a.low - b.high, a.high - b.low)",
+        "Interval(a.low - b.low, a.high - b.high)",
+        rule("subtract-int-int"),
+    ),
+    Mutant(
+        "quotient by what holds zero",
+        INTERVALS,
+        "holds_zero(b) | (is_unbounded(a) & is_unbounded(b))",
+        "is_unbounded(a) & is_unbounded(b)",
+        rule("divide-float-float"),
+    ),
+    Mutant(
+        "two periods taken for one",
+        INTERVALS,
+        "one_period = quotient.low == quotient.high",
+        "one_period = quotient.low >= quotient.high - 1",
+        rule("floor_modulo-int-int"),
+    ),
+    Mutant(
+        "less at equal ends", INTERVALS, "Interval(a.high < b.low,", "Interval(a.high <= b.low,", rule("less-int-int")
+    ),
+    Mutant(
+        "choice of its first value",
+        INTERVALS,
+        "np.where(condition.high, np.minimum(then.low, otherwise.low), otherwise.low)",
+        "np.where(condition.high, then.low, otherwise.low)",
+        rule("select-bool-int-int"),
+    ),
+    # Static ranges
+    Mutant(
+        "quotients by the ends alone",
+        RANGES,
+        "for divisor in (b.low, b.high, -1, 1)",
+        "for divisor in (b.low, b.high)",
+        of("ir/test_ranges", "test_a_range_holds_every_value[floor_divide]"),
+    ),
+    Mutant(
+        "absolute without zero",
+        RANGES,
+        "low = 0 if 0 in a else min(abs(a.low), abs(a.high))",
+        "low = min(abs(a.low), abs(a.high))",
+        of("ir/test_ranges", "test_a_range_holds_every_value[absolute]"),
+    ),
+    Mutant(
+        "even powers without zero",
+        RANGES,
+        "if exponent % 2 == 0 and 0 in a and exponent > 0:",
+        "if exponent % 2 == 1 and 0 in a and exponent > 0:",
+        of("ir/test_ranges", "test_a_range_holds_every_value[power]"),
+    ),
+    Mutant(
+        "modulo by a range of one sign",
+        RANGES,
+        "return Range(min(b.low + 1, 0), max(b.high - 1, 0))",
+        "return Range(0, max(b.high - 1, 0))",
+        of("ir/test_ranges", "test_a_range_holds_every_value[floor_modulo]"),
+    ),
+    # Laws of simplification
+    Mutant(
+        "0 - x is x",
+        SIMPLIFY,
+        "case Apply(op=Op.ADD, arguments=(Constant(value=0), x))",
+        "case Apply(op=Op.ADD | Op.SUBTRACT, arguments=(Constant(value=0), x))",
+        of("ir/test_simplify", "test_neighbours_of_laws_keep_their_value"),
+    ),
+    Mutant(
+        "float(x) < 2.5 is x < 2",
+        SIMPLIFY,
+        "floor(bound) if op is Op.LESS_EQUAL else ceil(bound)",
+        "floor(bound)",
+        of("ir/test_simplify", "test_law"),
+    ),
+    Mutant(
+        "constants of a sum subtracted",
+        SIMPLIFY,
+        "outer[1] + inner[1]",
+        "outer[1] - inner[1]",
+        of("ir/test_simplify", "test_law"),
+    ),
+    Mutant(
+        "a or not a is a",
+        SIMPLIFY,
+        "isinstance(part, Apply) and part.op is other and alone",
+        "isinstance(part, Apply) and alone",
+        of("ir/test_simplify", "test_neighbours_of_laws_keep_their_value"),
+    ),
+    # Derivatives and kinks
+    Mutant(
+        "a tie of a minimum to its second operand",
+        DERIVE,
+        "return _larger(x, y, b, _product(HALF, _sum(a, b)), a)",
+        "return _larger(x, y, b, b, a)",
+        of("ir/test_derive", "test_derivatives_keep_to_the_table"),
+    ),
+    Mutant(
+        "a slope of the absolute value at zero",
+        DERIVE,
+        "_larger(x, ZERO, a, None, _negative(a))",
+        "_larger(x, ZERO, a, a, _negative(a))",
+        of("ir/test_derive", "test_derivatives_keep_to_the_table"),
+    ),
+    Mutant(
+        "a power as high as before",
+        DERIVE,
+        "Constant(float(n) - 1)",
+        "Constant(float(n))",
+        of("ir/test_derive", "test_derivative_is_the_limit_of_differences"),
+    ),
+    # Printers
+    Mutant(
+        "torch: divisors may be zero",
+        "maskdsl/emit/torch_printer.py",
+        "if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and not is_never_zero(arguments[1]):",
+        "if op is Op.FLOOR_DIVIDE and not is_never_zero(arguments[1]):",
+        of("runtime/test_agreement", "test_tokens_without_a_divisor_do_not_divide_by_it[tiled]"),
+    ),
+    Mutant(
+        "torch: scores compared as floats of their type",
+        "maskdsl/emit/torch_printer.py",
+        "if op in COMPARISONS and arguments[0].type is Type.FLOAT and not self.double:",
+        "if op in COMPARISONS and arguments[0].type is Type.FLOAT and self.double:",
+        of("runtime/test_large_scores", "test_scores_are_compared_in_float64[tiled]"),
+    ),
+    Mutant(
+        "triton: negative dividends divided as they are",
+        "maskdsl/emit/triton_printer.py",
+        "return dividend.low < 0 or divisor.low <= 0",
+        "return divisor.low <= 0",
+        of("triton/test_interpreted", "test_operators"),
+    ),
+    Mutant(
+        "triton: wide sums in 32 bits",
+        "maskdsl/emit/triton_printer.py",
+        "return low in INT32 and high in INT32",
+        "return low in INT32 or high in INT32",
+        of("triton/test_interpreted", "test_operators"),
+    ),
+    Mutant(
+        "IR: a minimum printed as a maximum",
+        "maskdsl/ir/printer.py",
+        'Op.MINIMUM: "min"',
+        'Op.MINIMUM: "max"',
+        of("ir/test_printer", "test_what_is_printed_means_the_same"),
+    ),
+    # Indices within tables
+    Mutant(
+        "an index of the length is inside",
+        "maskdsl/analysis/in_bounds.py",
+        "reach.low >= 0 and reach.high < size",
+        "reach.low >= 0 and reach.high <= size",
+        of("analysis/test_in_bounds", "test_the_first_index_behind_a_table"),
+    ),
+    Mutant(
+        "tensors that changed pass",
+        "maskdsl/runtime/reads.py",
+        "(version, entries) == (x._version, batch)",
+        "entries == batch",
+        of("runtime/test_open_reads", "test_tensors_that_passed_are_not_looked_at_again"),
+    ),
+    Mutant(
+        "negative values pass",
+        "maskdsl/analysis/in_bounds.py",
+        "Range(int(values.min()), int(values.max()))",
+        "Range(0, int(values.max()))",
+        of("runtime/test_open_reads", "test_values_that_lead_outside"),
+    ),
+    # What is kept
+    Mutant(
+        "tiles of another batch",
+        STATE,
+        "key = (batch, *((name",
+        "key = (1, *((name",
+        of("runtime/test_states", "test_batches_of_other_sizes"),
+    ),
+    Mutant(
+        "tiles of other values",
+        STATE,
+        "array.dtype.str, digest(array))",
+        "array.dtype.str)",
+        of("runtime/test_states", "test_values"),
+    ),
+    Mutant(
+        "tiles of equal bytes of another type",
+        STATE,
+        "(name, array.shape, array.dtype.str, digest(array))",
+        "(name, array.shape, digest(array))",
+        of("runtime/test_states", "test_types"),
+    ),
+    Mutant(
+        "masks of other numbers of heads",
+        "codegen/tiled.py",
+        "place = tile.place, self.heads, None",
+        "place = tile.place, None",
+        of("runtime/test_kept", "test_heads_that_share_keys_are_others_in_the_next_call"),
+    ),
+    Mutant(
+        "masks of other types",
+        "codegen/tiled.py",
+        "self.q.device, self.dtype\n",
+        "self.q.device\n",
+        of("runtime/test_kept", "test_types_of_one_attention"),
+    ),
+    Mutant(
+        "masks of other heads", "codegen/tiled.py", "None if self.shares_masks else tile.units", "None", compared(1, 20)
+    ),
+    Mutant(
+        "one coordinate for another",
+        "maskdsl/runtime/tokens.py",
+        "kept.keep((node, device), ",
+        "kept.keep(device, ",
+        PROGRAMS,
+    ),
+    Mutant(
+        "lengths of keys alone",
+        "maskdsl/runtime/following.py",
+        "if len(self.follow) == 1 else (queries, keys)",
+        "if len(self.follow) == 1 else (keys, keys)",
+        of("runtime/test_citizenship", "test_queries_and_keys_of_their_own_lengths"),
+    ),
+    # Empty rows
+    Mutant(
+        "tiled: rows of partial tiles are never empty",
+        "codegen/tiles.py",
+        "for first, last in self.group.partial) == self.width",
+        "for first, last in self.group.partial) > self.width",
+        PROGRAMS,
+    ),
+    Mutant(
+        "tiled: gradients flow from empty rows",
+        "codegen/tiled.py",
+        "norms = normalizers(problem, lse, empty)",
+        "norms = normalizers(problem, lse, empty & False)",
+        PROGRAMS,
+    ),
+    Mutant(
+        "reference: a finite log-sum-exp of nothing",
+        "codegen/reference.py",
+        "lse = (total.log() + highest).masked_fill(empty, -torch.inf).squeeze(-1)",
+        "lse = (total.log() + highest).squeeze(-1)",
+        PROGRAMS,
+    ),
+    Mutant(
+        "forward kernel: a finite log-sum-exp of nothing",
+        "codegen/forward.py",
+        'natural = tl.where(empty, float("-inf"), natural)\n    real',
+        "real",
+        KERNELS,
+    ),
+    Mutant(
+        "backward kernel: rows behind the last send gradients",
+        "codegen/backward.py",
+        "(0, -query_length % 128), value=torch.inf)",
+        "(0, -query_length % 128), value=0)",
+        KERNELS,
+    ),
+    Mutant(
+        "decoding kernel: a finite log-sum-exp of nothing",
+        "codegen/decode.py",
+        'natural = tl.where(empty, float("-inf"), natural + tl.log2(total) * 0.6931471805599453)',
+        "natural = natural + tl.log2(tl.where(empty, 1.0, total)) * 0.6931471805599453",
+        KERNELS,
+    ),
+    # Pages
+    Mutant(
+        "pages that do not exist have keys",
+        WHERE,
+        "present & (table[:, places // k.shape[2]] >= 0)",
+        "present",
+        of("runtime/test_decode", "test_what_a_gpu_is_not_waited_for_is_never_read"),
+    ),
+    Mutant(
+        "a page behind the last",
+        WHERE,
+        "table.masked_fill(table >= pages, -1)",
+        "table.masked_fill(table > pages, -1)",
+        of("runtime/test_decode", "test_what_a_gpu_is_not_waited_for_is_never_read"),
+    ),
+    Mutant(
+        "decoding kernel: values where keys are",
+        "codegen/decode.py",
+        "value_elements = page * v_batch_stride",
+        "value_elements = page * k_batch_stride",
+        of("triton/test_interpreted", "test_decoding[0]"),
+    ),
+    Mutant(
+        "gathered keys of pages by rows of the table",
+        "maskdsl/runtime/few.py",
+        "heads, places % x.shape[2]]",
+        "heads, places % x.shape[1]]",
+        PROGRAMS,
+    ),
+    # Packed sequences
+    Mutant("the last token is of the next sequence", VARLEN, "index, right=True)", "index, right=False)", PROGRAMS),
+    Mutant(
+        "tokens of no sequence attend each other",
+        VARLEN,
+        "-1 if side is Side.QUERY else -2",
+        "-1",
+        of("runtime/test_varlen", "test_tokens_of_no_sequence_attend_nothing"),
+    ),
+    Mutant(
+        "packed queries are the first of their sequence",
+        VARLEN,
+        "query_start = apart if mask.is_layer else torch.zeros_like(apart)",
+        "query_start = torch.zeros_like(apart)",
+        of("runtime/test_varlen", "test_each_sequence_alone"),
+    ),
+    Mutant(
+        "packed queries may end one behind the pattern",
+        VARLEN,
+        "starts + sizes > mask.queries.length",
+        "starts + sizes > mask.queries.length + 1",
+        of("runtime/test_varlen", "test_mistakes_of_queries"),
+    ),
+    # Chunks
+    Mutant(
+        "chunks begin at the first query",
+        "maskdsl/runtime/decode.py",
+        "places = (starts.long()[:, None] + torch.arange",
+        "places = (0 * starts.long()[:, None] + torch.arange",
+        PROGRAMS,
+    ),
+    Mutant(
+        "a chunk behind the last query",
+        WHERE,
+        "if low < 0 or high > last:",
+        "if low < 0 or high > last + 1:",
+        of("runtime/test_decode", "test_mistakes"),
+    ),
+    # Orders
+    Mutant(
+        "the way back is the way there",
+        "maskdsl/runtime/layout.py",
+        "Move(queries, queries.argsort(dim=-1))",
+        "Move(queries, queries)",
+        compared(1, 30),
+    ),
+    Mutant(
+        "keys sorted by their last key first",
+        "maskdsl/ir/coordinates.py",
+        "for key in reversed(keys)]",
+        "for key in keys]",
+        of("ir/test_meaning", "test_orders_sort_each_space_in_its_stretch"),
+    ),
+    # Closed forms
+    Mutant(
+        "less as less or equal",
+        CLOSED,
+        "yield self.integer(a) - self.integer(b) + 1",
+        "yield self.integer(a) - self.integer(b)",
+        of("analysis/test_closed", "test_closed_forms_agree_with_exact_tiles"),
+    ),
+    Mutant(
+        "limits at the wrong end of a block",
+        CLOSED,
+        "falls = self.direction(value) < 0",
+        "falls = self.direction(value) > 0",
+        of("analysis/test_closed", "test_closed_forms_agree_with_exact_tiles"),
+    ),
+    Mutant(
+        "what is rounded down, exactly",
+        CLOSED,
+        "over - under * limit - under + 1",
+        "over - under * limit",
+        of("analysis/test_closed", "test_closed_forms_agree_with_exact_tiles"),
+    ),
+    # Tiles and counts
+    Mutant(
+        "full tiles are partial too",
+        "maskdsl/analysis/descent.py",
+        "mixed.add(still.select(some & ~every), query, key)",
+        "mixed.add(still.select(some), query, key)",
+        of("analysis/test_descent", "test_classes_and_counts_are_those_of_the_dense_mask"),
+    ),
+    Mutant(
+        "batch entries with the tokens of the first",
+        "maskdsl/analysis/variants.py",
+        "first_heads[head], entry if DimensionKind.BATCH in kinds else 0",
+        "first_heads[head], 0",
+        of("analysis/test_tiles", "test_documents_differ_by_batch_entry"),
+    ),
+    Mutant(
+        "keys behind the last are counted",
+        "maskdsl/analysis/count.py",
+        "np.minimum(block.astype(np.int64) * key.sizes[0], key.length)",
+        "block.astype(np.int64) * key.sizes[0]",
+        of("analysis/test_descent", "test_classes_and_counts_are_those_of_the_dense_mask"),
+    ),
+    Mutant(
+        "the upper of two medians",
+        STATS,
+        "middle = (behind[-1] - 1) // 2, behind[-1] // 2",
+        "middle = behind[-1] // 2, behind[-1] // 2",
+        of("analysis/test_stats", "test_median_of_counted_numbers"),
+    ),
+    Mutant(
+        "the output is not written",
+        STATS,
+        "(queries + read)",
+        "read",
+        of("analysis/test_stats", "test_bytes_count_each_row_of_tiles"),
+    ),
+    # Pools
+    Mutant(
+        "means over whole boxes",
+        "codegen/pooling.py",
+        "dtype=dtype) / count.clamp(min=1))",
+        "dtype=dtype) / torch.tensor(box).prod())",
+        of("runtime/test_pooling", "test_results_and_gradients"),
+    ),
+    Mutant(
+        "maxima of cut boxes are not negative",
+        "codegen/pooling.py",
+        "lengths, box, -torch.inf).amax(dim=places)",
+        "lengths, box, 0).amax(dim=places)",
+        of("runtime/test_pooling", "test_results_and_gradients"),
+    ),
+    # Heads of a whole
+    Mutant(
+        "heads are counted from the first here",
+        BIND + "names.py",
+        "    if heads.first:\n",
+        "    if not heads.count:\n",
+        of("runtime/test_parts_of_heads", "test_parts_decode_and_pack_as_the_whole_does"),
+    ),
+    Mutant(
+        "inputs of the first heads of the whole",
+        "maskdsl/runtime/values.py",
+        "tensor = tensor.narrow(-2, *here)",
+        "tensor = tensor.narrow(-2, 0, here[1])",
+        of("runtime/test_parts_of_heads", "test_parts_decode_and_pack_as_the_whole_does"),
+    ),
+    Mutant(
+        "gradients of the last heads of the whole",
+        "maskdsl/runtime/values.py",
+        "(0, 0, first, heads - first - count)",
+        "(0, 0, heads - first - count, first)",
+        of("runtime/test_parts_of_heads", "test_parts_are_what_they_are_in_the_whole"),
+    ),
+    # Coordinates
+    Mutant(
+        "snakes that never turn",
+        "maskdsl/ir/curves.py",
+        "np.where(position % 2 == 0, place, length - 1 - place)",
+        "place",
+        of("ir/test_meaning", "test_curves_go_from_neighbour_to_neighbour"),
+    ),
+    Mutant(
+        "inputs of one space read from the beginning",
+        "maskdsl/runtime/tokens.py",
+        "else value[..., offset : offset + space.size])",
+        "else value[..., : space.size])",
+        of("runtime/test_tokens", "test_values_are_those_of_the_meaning"),
+    ),
+    # Parser and formatter
+    Mutant(
+        "powers of powers without parentheses",
+        "maskdsl/syntax/format_expression.py",
+        "self.expression(left, Level.ATOM),",
+        "self.expression(left, Level.POWER),",
+        of("syntax/test_format", "test_round_trip_of_an_expression"),
+    ),
+    Mutant(
+        "an integer of more than 64 bits",
+        "maskdsl/syntax/build.py",
+        "or int(digits) > LARGEST_INTEGER:",
+        "or int(digits) > LARGEST_INTEGER + 1:",
+        of("errors/test_errors", "test_error"),
+    ),
+    # Warnings
+    Mutant(
+        "an allowance reaches all that follows",
+        "maskdsl/syntax/allowances.py",
+        "reach.start <= place.start < reach.end",
+        "reach.start <= place.start",
+        of("warnings/test_warnings", "test_an_allowance_reaches_no_further"),
+    ),
+    # Text as what it is written into takes it
+    Mutant(
+        "scripts ended by a text",
+        TEXT,
+        'text.replace("<", "\\\\u003c")',
+        "text",
+        of("test_text", "test_a_page_of_a_hostile_pattern"),
+    ),
+    Mutant(
+        "docstrings ended by a text",
+        TEXT,
+        '\'"""\', r',
+        "'no text', r",
+        of("test_text", "test_a_docstring_says_what_it_was_given"),
+    ),
+    Mutant(
+        "strings of PDF ended by a text",
+        TEXT,
+        r'r"([\\()])"',
+        r'r"([\\(])"',
+        of("test_text", "test_text_of_other_outputs"),
+    ),
+    Mutant(
+        "fences in Markdown ended by a text",
+        TEXT,
+        "max(3, 1 + _backticks(text))",
+        "3",
+        of("test_text", "test_text_of_other_outputs"),
+    ),
+    # Files of others
+    Mutant(
+        "files that others may write",
+        CACHE,
+        "status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)",
+        "status.st_mode & stat.S_IWGRP & stat.S_IWOTH",
+        of("test_cache", "test_what_others_could_have_written_is_not_read"),
+    ),
+    Mutant(
+        "damaged files",
+        CACHE,
+        "return content if sha256(content).digest() == digest else None",
+        "return content if len(digest) == 32 else None",
+        of("test_cache", "test_damaged_content_is_not_read"),
+    ),
+    Mutant(
+        "files behind links",
+        CACHE,
+        '("O_NOFOLLOW", "O_NONBLOCK", ',
+        '("O_NONBLOCK", ',
+        of("test_cache", "test_only_plain_files_are_read"),
+    ),
+    Mutant(
+        "folders that others may read",
+        CACHE,
+        "folder.mkdir(mode=0o700, exist_ok=True)",
+        "folder.mkdir(exist_ok=True)",
+        of("test_cache", "test_folders_are_for_the_user_alone"),
+    ),
+    # Integrations
+    Mutant(
+        "padding is numbered",
+        "maskdsl/integrations/places.py",
+        "token = there.cumsum(-1) - 1",
+        "token = index.expand(batch, -1)",
+        of("integrations/test_places", "test_tokens_are_numbered_without_padding"),
+    ),
+    Mutant(
+        "queries of dropped tokens",
+        "maskdsl/integrations/places.py",
+        "(there & (index < query_offset)).sum(-1)",
+        "(given & (index < query_offset)).sum(-1)",
+        of("integrations/test_places", "test_what_a_cache_has_dropped"),
+    ),
+    Mutant(
+        "a bias taken for padding",
+        "maskdsl/integrations/padding.py",
+        "bool((mask[there] == 0).all())",
+        "bool((mask[there] > HIDDEN).all())",
+        of("integrations/test_places", "test_a_mask_is_padding_or_not"),
+    ),
+    Mutant(
+        "a mask of one head taken for all",
+        "maskdsl/integrations/padding.py",
+        "rows = there[:, :1, :1]",
+        "rows = there[:, :, :1]",
+        of("integrations/test_places", "test_a_mask_is_padding_or_not"),
+    ),
+    # Selection by routes
+    Mutant(
+        "ties all selected",
+        "codegen/routing.py",
+        "return above | (equal & (equal.cumsum(dim=-1) <= room))",
+        "return above | equal",
+        of("runtime/test_finding", "test_best"),
+    ),
+    Mutant(
+        "one more than reaches the mass",
+        "codegen/routing.py",
+        "(before < mass * weights.sum(dim=-1, keepdim=True))",
+        "(before <= mass * weights.sum(dim=-1, keepdim=True))",
+        of("runtime/test_exactly", "test_rules_of_selection"),
+    ),
+    Mutant(
+        "groups without tokens are selected",
+        "codegen/routing.py",
+        "fits = fits & key_groups.exists[..., None, :]",
+        "fits = fits & True",
+        of("runtime/test_exactly", "test_a_ragged_group_and_one_without_tokens"),
+    ),
+    Mutant(
+        "roots are means",
+        "codegen/routing.py",
+        "sizes.clamp(min=1).sqrt()",
+        "sizes.clamp(min=1)",
+        of("runtime/test_finding", "test_groups_without_tokens_and_empty_pools"),
+    ),
+)
