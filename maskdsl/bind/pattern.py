@@ -12,7 +12,7 @@ from maskdsl.bind.heads import check_pools, checked_heads
 from maskdsl.bind.macros import let_value
 from maskdsl.bind.names import OF_CALLS
 from maskdsl.bind.parameters import check_argument, check_name, check_number, parameter_names, plain, unknown_axes
-from maskdsl.bind.report import Report
+from maskdsl.bind.report import Report, Together, Work
 from maskdsl.bind.routes import with_route
 from maskdsl.bind.spaces import check_count, declare_pooled_space, declare_sequences, declare_space
 from maskdsl.bind.tables import declare
@@ -37,15 +37,21 @@ MOST_COORDINATES = 200
 
 
 def bind(
-    program: Program, pattern: str, values: Mapping[str, object], heads: int | Heads = 1, order: str | None = None
+    program: Program,
+    pattern: str,
+    values: Mapping[str, object],
+    heads: int | Heads = 1,
+    order: str | None = None,
+    together: Together | None = None,
 ) -> MaskIR:
     """The mask of the pattern of this name at these values, for `heads` query heads, or for some of an attention's.
 
     `order` replaces the pattern's order: the text behind the word `order`, several joined by `; `, or `"declared"`.
-    Raises `AttnError` with everything that is wrong.
+    `together` is what others that are bound for the same answer have done. Raises `AttnError` with everything that is
+    wrong.
     """
     declaration = find_pattern(program, pattern)
-    report = Report()
+    report = Report(work=Work(together=together or Together()))
     whole = checked_heads(heads, report)
     parameters, names, frame = _opened(program, declaration, values, whole, report)
     unknown_axes(parameters, declaration, frame)

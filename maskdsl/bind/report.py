@@ -10,6 +10,8 @@ from maskdsl.source import Span
 
 MOST_STEPS = 100_000
 """How many nodes of the tree may be elaborated, each time that one is."""
+MOST_STEPS_TOGETHER = 5 * MOST_STEPS
+"""How many for one answer: by all layers of a stack, or all patterns of a file that is checked."""
 MOST_NODES = 100_000
 """How many nodes an expression of the IR may have."""
 DEEPEST = 100
@@ -22,11 +24,23 @@ MOST_SUGGESTIONS = 20
 
 
 @dataclass
+class Together:
+    """What the patterns that are bound for one answer have done so far."""
+
+    steps: int = 0
+
+    @property
+    def is_spent(self) -> bool:
+        return self.steps > MOST_STEPS_TOGETHER
+
+
+@dataclass
 class Work:
     """What has been done so far, trials included."""
 
     steps: int = 0
     suggestions: int = 0
+    together: Together = field(default_factory=Together)
 
 
 @dataclass
@@ -69,9 +83,12 @@ class Report:
     def enter(self, span: Span, calls: tuple[Note, ...]) -> None:
         """Counts a node of the tree that is elaborated, inside those that have not been left."""
         self.work.steps += 1
+        self.work.together.steps += 1
         self.depth += 1
         if self.work.steps > MOST_STEPS:
-            self.stop(errors.TooLarge(span=span, limit=MOST_STEPS))
+            self.stop(errors.TooLarge(span=span, what="the pattern is", limit=MOST_STEPS))
+        if self.work.together.is_spent:
+            self.stop(errors.TooLarge(span=span, what="the patterns together are", limit=MOST_STEPS_TOGETHER))
         if self.depth > DEEPEST:
             self.stop(errors.TooDeep(span=span, limit=DEEPEST), calls)
 

@@ -11,7 +11,7 @@ from maskdsl.bind.heads import checked_heads
 from maskdsl.bind.macros import EXPECTED
 from maskdsl.bind.parameters import constant_value, parameter_names, plain
 from maskdsl.bind.pattern import bind
-from maskdsl.bind.report import Report
+from maskdsl.bind.report import Report, Together, Work
 from maskdsl.bind.values import Bad, Term, TupleValue, Value, describe
 from maskdsl.diagnostics import AttnError, Note
 from maskdsl.errors import binding, stacks
@@ -36,10 +36,19 @@ class Layer:
 Layers = tuple[Layer, ...]
 
 
-def bind_stack(program: Program, name: str, values: Mapping[str, object], heads: int | Heads = 1) -> StackIR:
-    """The masks of the layers at these values, for `heads` query heads. Raises `AttnError`."""
+def bind_stack(
+    program: Program,
+    name: str,
+    values: Mapping[str, object],
+    heads: int | Heads = 1,
+    together: Together | None = None,
+) -> StackIR:
+    """The masks of the layers at these values, for `heads` query heads. Raises `AttnError`.
+
+    `together` is what others that are bound for the same answer have done.
+    """
     declaration = program.stacks[name]
-    report = Report()
+    report = Report(work=Work(together=together or Together()))
     whole = checked_heads(heads, report)
     nothing = SideWorld(Sequence(()))
     start = Frame(World(program, whole, nothing, nothing), report, Place.CONSTANT, {})
@@ -161,7 +170,7 @@ class _Binder:
         if key not in self.called:
             self.called[key] = None
             try:
-                mask = bind(self.program, name, values, self.heads)
+                mask = bind(self.program, name, values, self.heads, together=frame.report.work.together)
             except AttnError as error:
                 for each in error.diagnostics:
                     frame.add(each.with_notes(Note("in this layer", call.span)))

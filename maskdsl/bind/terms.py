@@ -55,7 +55,7 @@ def make(frame: Frame, span: Span, node: Apply | Read, parts: Sequence[Term]) ->
     size = 1 + sum(part.size for part in parts)
     depth = 1 + max((part.depth for part in parts), default=0)
     if size > MOST_NODES:
-        frame.report.stop(errors.TooLarge(span=span, limit=MOST_NODES), frame.calls)
+        frame.report.stop(errors.TooLarge(span=span, what="the pattern is", limit=MOST_NODES), frame.calls)
     if depth > DEEPEST:
         frame.report.stop(errors.TooDeep(span=span, limit=DEEPEST), frame.calls)
     return Term(expression, reach, size, depth)

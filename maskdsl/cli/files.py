@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.text import Text
 
 from maskdsl.api import Module, Stack
-from maskdsl.bind.report import MOST_ERRORS
+from maskdsl.bind.report import MOST_ERRORS, Together
 from maskdsl.cli.consoles import note, output, print_error, print_warning
 from maskdsl.diagnostics import AttnError, Caution, Diagnostic, render
 from maskdsl.errors.command import NotWritten
@@ -87,7 +87,7 @@ def checked(path: str, heads: int) -> Checked:
     unbound: dict[str, list[str]] = {}
     wrong: dict[Diagnostic, None] = {}
     cautions = {(each.code, each.span): each for each in program.cautions}
-    module = Module(program)
+    module, together = Module(program), Together()
     for name, found in [*module.items(), *module.stacks.items()]:
         missing = [parameter for parameter, default in found.parameters.items() if default is None]
         if missing:
@@ -95,13 +95,13 @@ def checked(path: str, heads: int) -> Checked:
             continue
         stack = isinstance(found, Stack)
         try:
-            said = check_defaults(program, name, heads)
+            said = check_defaults(program, name, heads, together)
         except AttnError as mistakes:
             wrong |= dict.fromkeys(mistakes.diagnostics)
         else:
             (stacks if stack else patterns).append(name)
             cautions |= {(each.code, each.span): each for each in said}
-        if len(wrong) >= MOST_ERRORS:
+        if len(wrong) >= MOST_ERRORS or together.is_spent:
             break
     whole = AttnError(*wrong) if wrong else None
     return Checked(path, tuple(patterns), tuple(stacks), unbound, whole, tuple(cautions.values()))

@@ -463,9 +463,10 @@ class RangeTooLong(Diagnostic):
 
 class TooLarge(Diagnostic):
     code = "E304"
-    message = "the pattern is too large, with all macros and ranges expanded"
+    message = "{what} too large, with all macros and ranges expanded"
     label = "the limit of {limit} parts is passed here"
 
+    what: str
     limit: int
 
 

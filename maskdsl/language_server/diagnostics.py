@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from lsprotocol import types
 
-from maskdsl.bind.report import MOST_ERRORS
+from maskdsl.bind.report import MOST_ERRORS, Together
 from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.language_server.documents import HEADS, Document, Lines, uri_of
 from maskdsl.orders import check_defaults
@@ -36,18 +36,19 @@ def diagnose(document: Document) -> list[types.Diagnostic]:
 def _binding(program: Program) -> Iterator[Diagnostic]:
     """What is wrong with those patterns and stacks of the text that have all defaults; each mistake once."""
     found: dict[tuple[object, ...], Diagnostic] = {}
+    together = Together()
     for declaration in program.root.declarations:
         if not isinstance(declaration, tree.PatternDeclaration | tree.StackDeclaration):
             continue
         if any(parameter.default is None for parameter in declaration.parameters):
             continue
         try:
-            said: Sequence[Diagnostic] = check_defaults(program, declaration.name.id, HEADS)
+            said: Sequence[Diagnostic] = check_defaults(program, declaration.name.id, HEADS, together)
         except AttnError as error:
             said = error.diagnostics
         for each in said:
             found.setdefault((each.code, each.span, each.fill(each.message)), each)
-        if len(found) >= MOST_ERRORS:
+        if len(found) >= MOST_ERRORS or together.is_spent:
             break
     yield from found.values()
 

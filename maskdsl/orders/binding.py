@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from maskdsl.analysis.in_bounds import in_bounds
-from maskdsl.bind import bind, bind_stack
+from maskdsl.bind import Together, bind, bind_stack
 from maskdsl.diagnostics import Caution
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
@@ -34,16 +34,17 @@ def bind_layers(program: Program, stack: str, values: Mapping[str, object], head
     return replace(found, different=tuple(settled(in_bounds(each)) for each in found.different))
 
 
-def check_defaults(program: Program, name: str, heads: int = 1) -> Sequence[Caution]:
+def check_defaults(program: Program, name: str, heads: int = 1, together: Together | None = None) -> Sequence[Caution]:
     """What is odd about a pattern or a stack at its defaults. Finds no orders.
 
-    Raises `AttnError` with everything that is wrong.
+    `together` is what others that are checked along with it have done. Raises `AttnError` with everything that is
+    wrong.
     """
     if name in program.stacks:
-        found = bind_stack(program, name, {}, heads)
+        found = bind_stack(program, name, {}, heads, together)
         masks, cautions = found.different, found.cautions
     else:
-        mask = bind(program, name, {}, heads)
+        mask = bind(program, name, {}, heads, together=together)
         masks, cautions = (mask,), mask.cautions
     for each in masks:
         in_bounds(each)

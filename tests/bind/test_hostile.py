@@ -1,13 +1,16 @@
 """Files that are made to take long: each ends soon, with a declared error or a result."""
 
 import difflib
+from time import process_time
 
 import pytest
 
 import maskdsl
 from maskdsl import AttnError, diagnostics
+from maskdsl.bind import report
 from maskdsl.bind.parameters import MOST_NAMES
 from maskdsl.bind.report import MOST_ERRORS, MOST_SUGGESTIONS
+from maskdsl.cli.files import checked
 from maskdsl.diagnostics import LONGEST_VALUE, MOST_COMPARED
 from maskdsl.syntax.program import load_program
 
@@ -71,3 +74,30 @@ def test_files_that_are_not_there_are_not_all_looked_for(tmp_path):
     with pytest.raises(AttnError) as raised:
         load_program(tmp_path / "a.attn")
     assert len(raised.value.diagnostics) == 10
+
+
+EXPENSIVE = "pattern p(n = 8, seed = 0) { space t[n] attend any(q + seed == j * k for j in 0 .. 20) }\n"
+
+
+@pytest.mark.parametrize(
+    "layers", ["sum(p(n, seed = j) for j in 0 .. 900)", "p + sum(0 * p(n, seed = j) for j in 0 .. 4000)"]
+)
+def test_layers_are_not_many_times_as_large_as_a_pattern(monkeypatch, layers):
+    """Also those of which a stack takes none."""
+    monkeypatch.setattr(report, "MOST_STEPS_TOGETHER", 3000)
+    module = maskdsl.parse(f"{EXPENSIVE}stack s(n = 8) = {layers}")
+    began = process_time()
+    with pytest.raises(AttnError, match="the patterns together are too large") as raised:
+        module["s"].bind()
+    assert {each.code for each in raised.value.diagnostics} == {"E304"} and process_time() - began < 2
+    assert len(maskdsl.parse(f"{EXPENSIVE}stack s(n = 8) = p + p(seed = 2)")["s"].bind()) == 2
+
+
+def test_what_is_checked_together_is_not_many_times_as_large(monkeypatch, tmp_path):
+    monkeypatch.setattr(report, "MOST_STEPS_TOGETHER", 3000)
+    path = tmp_path / "many.attn"
+    path.write_text("".join(EXPENSIVE.replace("p(", f"p{n}(") for n in range(300)))
+    began = process_time()
+    found = checked(str(path), 1)
+    assert found.error is not None and [each.code for each in found.error.diagnostics] == ["E304"]
+    assert 5 < len(found.patterns) < 100 and process_time() - began < 2
