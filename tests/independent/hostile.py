@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import resource
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -311,6 +312,14 @@ class Campaign:
     """Bytes."""
     kinds: Counter[str] = field(default_factory=Counter)
 
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "count": self.outcomes.total(),
+            "outcomes": dict(sorted(self.outcomes.items())),
+            "longest_s": round(self.longest[0], 2),
+            "largest_mb": self.largest >> 20,
+        }
+
     def add(self, seed: int, result: Result, memory: int) -> None:
         self.outcomes[result.outcome] += 1
         self.longest = max(self.longest, (result.seconds, result.step, seed))
@@ -319,10 +328,14 @@ class Campaign:
             self.kinds[result.kind.partition(":")[0]] += 1
 
 
-def campaign(first: int, count: int, shrinks: bool = True) -> Campaign:
+def campaign(first: int, count: int, shrinks: bool = True, path: Path | None = None) -> Campaign:
+    """Prints what fails. With a path, what has become of all so far is kept there."""
     found = Campaign()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     for seed, result, memory in results(first, count):
         found.add(seed, result, memory)
+        if path is not None and found.outcomes.total() % 20 in (0, count % 20):
+            path.write_text(json.dumps({"commit": commit, "first_seed": first, **found.as_dict()}, indent=2) + "\n")
         if result.kind:
             print(f"--- seed {seed}, {result.step}: {result.kind}", flush=True)
             if shrinks and found.kinds[result.kind.partition(":")[0]] == 1 and "process" not in result.kind:
@@ -337,12 +350,11 @@ def main() -> None:
     parser.add_argument("first", type=int)
     parser.add_argument("count", type=int)
     parser.add_argument("--whole", action="store_true", help="shrink nothing of what fails")
+    parser.add_argument("--record", type=Path, help="a file for what became of them")
     asked = parser.parse_args()
-    found = campaign(asked.first, asked.count, not asked.whole)
-    seconds, step, seed = found.longest
-    told = {"outcomes": dict(sorted(found.outcomes.items())), "kinds": dict(found.kinds.most_common())}
-    told |= {"longest_s": round(seconds, 2), "longest": f"{step} of seed {seed}", "largest_mb": found.largest >> 20}
-    print(json.dumps(told))
+    found = campaign(asked.first, asked.count, not asked.whole, asked.record)
+    _, step, seed = found.longest
+    print(json.dumps({**found.as_dict(), "longest": f"{step} of seed {seed}", "kinds": dict(found.kinds)}))
     sys.exit(found.outcomes["failed"] > 0)
 
 
