@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 import maskdsl.runtime.batching  # noqa: F401  # for `torch.vmap`
 from maskdsl.analysis.blockmap import BlockMap
@@ -117,7 +118,10 @@ class BaseAttention:
             check_reads(self.recipe.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
             check_scores(self.recipe.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
         if self.signature.finds:
-            passes = two_passes(self.recipe.bound(q.shape[2], k.shape[2]))
+            recipe = self.recipe.bound(q.shape[2], k.shape[2])
+            passes = two_passes(recipe)
+            if passes is not None and not is_compiling():
+                recipe.reads.check(inputs, q.shape[0])
             found = None if passes is None else passes.attend(q, k, v, inputs)
             if found is not None:
                 return found

@@ -18,6 +18,7 @@ from maskdsl.runtime.gathering import Attend, attention, define, entry_by_entry
 from maskdsl.runtime.kernel import blank
 from maskdsl.runtime.operators import LIBRARY, autocast, needs_recording
 from maskdsl.runtime.processes import check_whole
+from maskdsl.runtime.reads import Part
 from maskdsl.runtime.recipes import Bound, Over
 from maskdsl.runtime.regroup import two_passes
 from maskdsl.runtime.tokens import token_values
@@ -40,10 +41,22 @@ def attend(
 
 def ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: Where) -> Bound:
     """What computes a call. Raises if anything is wrong that can be seen without waiting for a GPU."""
-    recipe = checked(handle, q, k, v, where).in_parts
+    whole = checked(handle, q, k, v, where)
+    recipe = whole.in_parts
     check_inputs(recipe.plan.mask.inputs, inputs, q)
     check_values(recipe.plan.mask.inputs, inputs)
+    if whole.checks_reads and not whole.plan.mask.keys.is_pooled and where.query_starts.device.type == "cpu":
+        given = inputs[: len(whole.plan.mask.given)]
+        whole.reads.check(given, len(q), parts=lambda: parts(whole, q, k, where))
     return recipe
+
+
+def parts(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> list[Part]:
+    """The tokens of each entry; no keys of one of whose pages some are missing."""
+    starts, lengths, table = normal(recipe, q, k, where)
+    present = present_keys(recipe, k, lengths, table).sum(dim=1)
+    keys = present.masked_fill(present != lengths, 0)
+    return [Part(start, q.shape[2], count) for start, count in zip(starts.tolist(), keys.tolist(), strict=True)]
 
 
 # As an operator

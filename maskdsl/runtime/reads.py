@@ -1,7 +1,9 @@
 """Reads of tables that inputs decide: whether they stay inside for all pairs that attend, as far as the host sees."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from typing import NamedTuple
 from weakref import ref
 
 from torch import Tensor
@@ -18,11 +20,35 @@ from maskdsl.analysis.in_bounds import (
 )
 from maskdsl.diagnostics import AttnError, Diagnostic, Note
 from maskdsl.errors.call import InputReadOutside
+from maskdsl.ir.expressions import Batch, Constant, Coordinate, Side, apply
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.ops import Op
 from maskdsl.runtime.state import Array, as_array
 
 BUDGET = 1 << 18
 """Boxes that one search may take in a call: what takes more is seen by `debug=True` alone."""
+
+
+class Part(NamedTuple):
+    """The tokens of one batch entry that are in a call: some queries from the first on, and the first keys."""
+
+    start: int
+    queries: int
+    keys: int
+
+    def asked(self, mask: MaskIR, question: Question, entry: int) -> Question:
+        """The same question, of these tokens alone."""
+        guards = [apply(Op.EQUAL, Batch(), Constant(entry))]
+        for side, (sequence, _) in question.places.items():
+            place = Coordinate(side, "i")
+            end = apply(Op.LESS, place, Constant(self.start + self.queries))
+            query = apply(Op.AND, apply(Op.LESS_EQUAL, Constant(self.start), place), end)
+            key = apply(Op.LESS, place, Constant(self.keys))
+            if side is Side.TOKEN and mask.is_layer:
+                guards.append(apply(Op.OR, query, key))
+            else:
+                guards.append(query if sequence == mask.queries and side is not Side.KEY else key)
+        return replace(question, guards=(*question.guards, *guards))
 
 
 class OpenReads:
@@ -43,24 +69,40 @@ class OpenReads:
         found = frozenset[str]().union(*(inputs_of(self.mask, each) for each in self.questions))
         return tuple(each.name for each in self.mask.inputs if each.name in found)
 
-    def check(self, inputs: Sequence[Tensor], batch: int, debug: bool = False) -> None:
+    def check(
+        self,
+        inputs: Sequence[Tensor],
+        batch: int,
+        debug: bool = False,
+        parts: Callable[[], Sequence[Part]] | None = None,
+    ) -> None:
         """Raises if a pair that attends reads outside. `inputs` are all of the mask. Waits for a GPU in debugging only.
 
+        With `parts`, one a batch entry, only these tokens are in the call; `inputs` may end with those that are given.
         Tensors that have not changed since they passed are not looked at again.
         """
         if not self.questions:
             return
-        given = dict(zip((each.name for each in self.mask.inputs), inputs, strict=True))
-        used = {name: given[name] for name in self.names}
+        given = dict(zip((each.name for each in self.mask.inputs), inputs, strict=parts is None))
+        used = {name: given[name] for name in self.names if name in given}
         if not debug and any(x.device.type != "cpu" for x in used.values()):
             return
         if not debug and used and all(self.has_passed(name, x, batch) for name, x in used.items()):
             return
         arrays = {name: as_array(x) for name, x in used.items()}
-        found = [self.fault(each, arrays, batch, NO_LIMIT if debug else BUDGET) for each in self.questions]
-        faults = [each for each in found if each is not None]
-        if faults:
-            raise AttnError(faults[0])
+        budget = NO_LIMIT if debug else BUDGET
+        faulty = [each for each in self.questions if self.fault(each, arrays, batch, budget) is not None]
+        if faulty and parts is not None:
+            pairs = [(each, part, n) for each in faulty if not each.groups for n, part in enumerate(parts())]
+            asked = [part.asked(self.mask, each, n) for each, part, n in pairs]
+        else:
+            asked = faulty
+        for each in asked:
+            fault = self.fault(each, arrays, batch, budget)
+            if fault is not None:
+                raise AttnError(fault)
+        if faulty:
+            return  # other tokens are outside
         self.passed = {name: (ref(x), x._version, batch) for name, x in used.items() if not x.is_inference()}
 
     def has_passed(self, name: str, x: Tensor, batch: int) -> bool:
@@ -75,7 +117,7 @@ class OpenReads:
         found = answer(self.mask, question, arrays, batch, budget)
         if not isinstance(found, Outside):
             return None
-        notes = (self.values(name, arrays[name]) for name in inputs_of(self.mask, question))
+        notes = (self.values(name, arrays[name]) for name in inputs_of(self.mask, question) if name in arrays)
         return InputReadOutside(
             span=question.index.span or question.read.span,
             name=question.read.input,

@@ -13,6 +13,7 @@ from maskdsl.runtime.checks import INTEGER_TYPES, check_inputs, check_tensors, c
 from maskdsl.runtime.decode import attend_over
 from maskdsl.runtime.gathering import Attend, define
 from maskdsl.runtime.parts import Queries
+from maskdsl.runtime.reads import Part
 from maskdsl.runtime.recipes import Bound, Over, find
 from maskdsl.runtime.routing import found_in_part
 from maskdsl.runtime.tokens import token_values
@@ -60,6 +61,9 @@ def packed(
         apart = torch.diff(cu_seqlens_k) - torch.diff(cu_seqlens_q)
         query_start = apart if mask.is_layer else torch.zeros_like(apart)
     check_starts(recipe, query_start, cu_seqlens_q)
+    if recipe.checks_reads and query_start.device.type == "cpu":
+        numbers = [x.tolist() for x in (query_start, torch.diff(cu_seqlens_q), torch.diff(cu_seqlens_k))]
+        recipe.reads.check(inputs, count, parts=lambda: [Part(*each) for each in zip(*numbers, strict=True)])
     if mask.found:
         inputs = [*inputs, *found_in_sequences(recipe, q, k, inputs, cu_seqlens_q, cu_seqlens_k, query_start)]
         recipe = recipe.in_parts

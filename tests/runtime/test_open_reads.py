@@ -10,6 +10,7 @@ import maskdsl
 from maskdsl.diagnostics import AttnError
 from maskdsl.runtime import reads
 from maskdsl.runtime.reads import OpenReads
+from maskdsl.runtime.regroup import two_passes
 
 BACKENDS = ["tiled", "reference"]
 N, WIDTH = 40, 6
@@ -98,7 +99,7 @@ def test_what_does_not_attend_is_not_read(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_where_nobody_sees_it_a_read_outside_is_nan(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OpenReads, "check", lambda *_: None)
+    monkeypatch.setattr(OpenReads, "check", lambda *_, **__: None)
     attention = MODULE["documents"].bind(heads=2).compile(backend)
     q, k, v, bias, gain = (x.detach() for x in leaves())
     found = attention(q, k, v, document=documents(8), bias=bias, gain=gain)
@@ -110,7 +111,7 @@ def test_where_nobody_sees_it_a_read_outside_is_nan(backend: str, monkeypatch: p
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_tiles_and_kernels_agree_on_what_is_nan(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No comparison with it holds, so that nobody but the token itself attends there."""
-    monkeypatch.setattr(OpenReads, "check", lambda *_: None)
+    monkeypatch.setattr(OpenReads, "check", lambda *_, **__: None)
     q, k, v = vectors(N)
     g, w = torch.arange(N) % 7 - 1, torch.tensor([1.0, 20.0, 2.0, 30.0])
     attends = torch.isin(g, torch.tensor([0, 2])) | torch.eye(N, dtype=torch.bool)
@@ -171,6 +172,57 @@ def test_tensors_that_passed_are_not_looked_at_again(monkeypatch: pytest.MonkeyP
     for _ in range(2):
         with pytest.raises(AttnError, match="E483"):
             attention(q, k, v, g=g, w=w)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_calls_with_some_of_the_queries(backend: str, recorded: bool) -> None:
+    """What tokens that are not in a call hold may be anything."""
+    attention = MODULE["gates"].bind(n=8, heads=2).compile(backend)
+    q, k, v = (torch.cat([x, x]).requires_grad_(recorded) for x in vectors(8))
+    g, w = torch.tensor([0, 1, 3, 2, 0, 4, 0, 0]), torch.zeros(4)
+    with pytest.raises(AttnError, match=r"(?s)E483.*index 4.*and key 5"):
+        attention(q[:, :, 3:6], k, v, query_start=3, g=g, w=w)
+    assert attention(q[:, :, 2:5], k, v, query_start=2, g=g, w=w).isfinite().all()
+    lengths = torch.tensor([5, 4])
+    given = {"g": g, "w": w, "query_start": lengths}
+    assert attention(q[:, :, 3:6], k, v, key_lengths=lengths, **given).isfinite().all()
+    with pytest.raises(AttnError, match="E483"):
+        attention(q[:, :, 3:6], k, v, key_lengths=lengths + 1, **{**given, "query_start": torch.tensor([5, 2])})
+    pages = [x.unflatten(2, (4, 2)).transpose(1, 2).flatten(0, 1) for x in (k, v)]
+    table = torch.arange(8).view(2, 4)
+    with pytest.raises(AttnError, match="E483"):
+        attention(q[:, :, 3:6], *pages, page_table=table, query_start=3, g=g, w=w)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_packed_sequences(backend: str) -> None:
+    attention = MODULE["gates"].bind(n=8, heads=2).compile(backend)
+    q, k, v = (x[0].transpose(0, 1).repeat(2, 1, 1) for x in vectors(8))
+    g, w = torch.tensor([0, 1, 3, 2, 0, 4, 0, 0]), torch.zeros(4)
+    assert attention.varlen(q[:9], k[:9], v[:9], torch.tensor([0, 5, 9]), g=g, w=w).isfinite().all()
+    with pytest.raises(AttnError, match=r"(?s)E483.*index 4.*and key 5"):
+        attention.varlen(q[:9], k[:9], v[:9], torch.tensor([0, 3, 9]), g=g, w=w)
+
+
+def test_routes_in_two_passes() -> None:
+    text = """pattern p(n = 40) {
+        space tokens[n]
+        input g: int[tokens]
+        input w: float[4]
+        coord chunk = i // 8
+        route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+        attend past
+        attend causal and same(chunk)
+        score s + w[k.g]
+    }"""
+    attention = maskdsl.parse(text)["p"].bind(heads=2).compile("tiled")
+    assert two_passes(attention.recipe) is not None
+    g = torch.arange(40) % 4
+    assert attention(*vectors(40), g=g, w=torch.zeros(4)).isfinite().all()
+    for call in ({}, {"query_start": 0}):
+        with pytest.raises(AttnError, match="E483"):
+            attention(*vectors(40), g=g + 1, w=torch.zeros(4), **call)
 
 
 def test_debugging_looks_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
