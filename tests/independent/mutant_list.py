@@ -250,13 +250,6 @@ MUTANTS = (
         of("runtime/test_kept", "test_heads_that_share_keys_are_others_in_the_next_call"),
     ),
     Mutant(
-        "masks of other types",
-        "codegen/tiled.py",
-        "self.q.device, self.dtype\n",
-        "self.q.device\n",
-        of("runtime/test_kept", "test_types_of_one_attention"),
-    ),
-    Mutant(
         "masks of other heads", "codegen/tiled.py", "None if self.shares_masks else tile.units", "None", compared(1, 20)
     ),
     Mutant(
@@ -317,13 +310,6 @@ MUTANTS = (
         KERNELS,
     ),
     # Pages
-    Mutant(
-        "pages that do not exist have keys",
-        WHERE,
-        "present & (table[:, places // k.shape[2]] >= 0)",
-        "present",
-        of("runtime/test_decode", "test_what_a_gpu_is_not_waited_for_is_never_read"),
-    ),
     Mutant(
         "a page behind the last",
         WHERE,
@@ -422,13 +408,6 @@ MUTANTS = (
     ),
     # Tiles and counts
     Mutant(
-        "full tiles are partial too",
-        "maskdsl/analysis/descent.py",
-        "mixed.add(still.select(some & ~every), query, key)",
-        "mixed.add(still.select(some), query, key)",
-        of("analysis/test_descent", "test_classes_and_counts_are_those_of_the_dense_mask"),
-    ),
-    Mutant(
         "batch entries with the tokens of the first",
         "maskdsl/analysis/variants.py",
         "first_heads[head], entry if DimensionKind.BATCH in kinds else 0",
@@ -477,21 +456,21 @@ MUTANTS = (
         BIND + "names.py",
         "    if heads.first:\n",
         "    if not heads.count:\n",
-        of("runtime/test_parts_of_heads", "test_parts_decode_and_pack_as_the_whole_does"),
+        of("runtime/test_values", "test_heads_are_counted_in_the_whole"),
     ),
     Mutant(
         "inputs of the first heads of the whole",
         "maskdsl/runtime/values.py",
         "tensor = tensor.narrow(-2, *here)",
         "tensor = tensor.narrow(-2, 0, here[1])",
-        of("runtime/test_parts_of_heads", "test_parts_decode_and_pack_as_the_whole_does"),
+        of("runtime/test_values", "test_values_of_the_heads_that_are_here"),
     ),
     Mutant(
         "gradients of the last heads of the whole",
         "maskdsl/runtime/values.py",
         "(0, 0, first, heads - first - count)",
         "(0, 0, heads - first - count, first)",
-        of("runtime/test_parts_of_heads", "test_parts_are_what_they_are_in_the_whole"),
+        of("runtime/test_values", "test_values_of_the_heads_that_are_here"),
     ),
     # Coordinates
     Mutant(
@@ -501,27 +480,20 @@ MUTANTS = (
         "place",
         of("ir/test_meaning", "test_curves_go_from_neighbour_to_neighbour"),
     ),
-    Mutant(
-        "inputs of one space read from the beginning",
-        "maskdsl/runtime/tokens.py",
-        "else value[..., offset : offset + space.size])",
-        "else value[..., : space.size])",
-        of("runtime/test_tokens", "test_values_are_those_of_the_meaning"),
-    ),
     # Parser and formatter
     Mutant(
         "powers of powers without parentheses",
         "maskdsl/syntax/format_expression.py",
         "self.expression(left, Level.ATOM),",
         "self.expression(left, Level.POWER),",
-        of("syntax/test_format", "test_round_trip_of_an_expression"),
+        of("syntax/test_format", "test_kept_as_written"),
     ),
     Mutant(
         "an integer of more than 64 bits",
         "maskdsl/syntax/build.py",
         "or int(digits) > LARGEST_INTEGER:",
         "or int(digits) > LARGEST_INTEGER + 1:",
-        of("errors/test_errors", "test_error"),
+        of("syntax/test_parse", "test_the_largest_integer"),
     ),
     # Warnings
     Mutant(

@@ -68,7 +68,7 @@ def test_heads_that_share_keys_are_others_in_the_next_call(key_heads: tuple[int,
 
 def test_types_of_one_attention() -> None:
     attention = mask_of(6).compile()
-    for dtype in (torch.float32, torch.float64, torch.float16):
+    for dtype in (torch.float64, torch.float32, torch.float16):
         out = attention(*torch.randn(3, 1, HEADS, LENGTH, 8).to(dtype))
         assert out.dtype == dtype and not out.isnan().any()
 

@@ -190,3 +190,9 @@ def test_empty_file() -> None:
     assert file.declarations == () and len(file.comments) == 1 and (file.span.start, file.span.end) == (0, 19)
     with pytest.raises(AttnError):
         expression("")
+
+
+def test_the_largest_integer() -> None:
+    assert parse_expression(Source("<test>", str(2**63 - 1))).value == 2**63 - 1
+    with pytest.raises(AttnError):
+        parse_expression(Source("<test>", str(2**63)))

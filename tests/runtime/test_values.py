@@ -1,0 +1,26 @@
+"""Inputs of a whole attention as some of its heads take them, and their gradients, by hand."""
+
+import torch
+
+import maskdsl
+from maskdsl.ir.mask import Dimension, DimensionKind, Input
+from maskdsl.ir.ops import Type
+from maskdsl.runtime.values import as_given, as_value
+
+
+def test_values_of_the_heads_that_are_here() -> None:
+    heads = Dimension(DimensionKind.HEADS, 5, "heads", here=(1, 2))
+    declared = Input("heat", Type.FLOAT, (heads, Dimension(DimensionKind.TOKENS, 3, "tokens")))
+    given = torch.arange(15.0).view(5, 3)
+    value = as_value(declared, given)
+    assert value.tolist() == [[[3, 4, 5], [6, 7, 8]]]
+    expected = torch.zeros(5, 3)
+    expected[1:3] = given[1:3]
+    assert torch.equal(as_given(declared, value), expected)
+
+
+def test_heads_are_counted_in_the_whole() -> None:
+    pattern = maskdsl.parse("pattern p(n = 8) { space tokens[n] attend q - k == head }")["p"]
+    whole, part = pattern.bind(heads=4), pattern.bind(heads=4, first_head=2, local_heads=2)
+    for head in range(2):
+        assert (part.dense(head=head) == whole.dense(head=head + 2)).all()
