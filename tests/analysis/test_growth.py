@@ -79,6 +79,10 @@ def test_heads_that_differ_are_counted_together():
 
 def test_what_has_no_formula():
     assert found("pattern p(n = 64) { space tokens[n]  input document: int[tokens]  attend same(document) }") is None
+
+
+@pytest.mark.long
+def test_random_pairs_have_no_formula():
     assert found("pattern p(n = 64) { space tokens[n]  attend random(7, q, k) % 3 == 0 }") is None
 
 

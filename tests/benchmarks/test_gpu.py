@@ -206,6 +206,7 @@ def test_block_maps_of_fresh_documents() -> None:
     assert record["ratio"] == pytest.approx(record["flex_seconds"] / record["seconds"])
 
 
+@pytest.mark.long
 @pytest.mark.skipif(interpreted(), reason="runs itself")
 def test_kernels_of_block_maps_and_decoding() -> None:
     """As they are on a GPU, in the interpreter here."""

@@ -5,6 +5,7 @@ Every seed is a program. What differs is shrunk and printed, as a file and a cal
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 import warnings
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -365,13 +367,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("first", type=int)
     parser.add_argument("count", type=int)
-    parser.add_argument("--triton", action="store_true", help="also in Triton's interpreter: TRITON_INTERPRET=1")
+    parser.add_argument("--triton", action="store_true", help="in Triton's interpreter: TRITON_INTERPRET=1")
     parser.add_argument("--stop", action="store_true", help="at the first that differs, which is not shrunk")
+    parser.add_argument("--record", type=Path, help="a file of results that this one is added to")
     asked = parser.parse_args()
-    backends = ("tiled", "reference", *(["triton"] if asked.triton else []))
+    backends = ("triton",) if asked.triton else ("tiled", "reference")
     counts, longest = campaign(asked.first, asked.count, backends, asked.stop)
-    print(json.dumps({"counts": dict(sorted(counts.items())), "longest_s": round(longest, 2)}))
+    found = {
+        "first": asked.first,
+        "count": asked.count,
+        "backends": backends,
+        "commit": commit(),
+        "outcomes": dict(sorted(counts.items())),
+        "longest_s": round(longest, 2),
+    }
+    print(json.dumps(found))
+    if asked.record is not None:
+        add(found, asked.record)
     sys.exit(counts["different"] > 0)
+
+
+def commit() -> str:
+    """What is checked out."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent).stdout.strip()
+
+
+def add(found: dict[str, object], file: Path) -> None:
+    """Adds a piece to a campaign."""
+    pieces = json.loads(file.read_text())["pieces"] if file.exists() else []
+    lines = ",\n".join(f"    {json.dumps(piece)}" for piece in [*pieces, found])
+    file.write_text(f'{{\n  "pieces": [\n{lines}\n  ]\n}}\n')
 
 
 if __name__ == "__main__":
