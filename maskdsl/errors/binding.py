@@ -506,11 +506,12 @@ class TooMany(Diagnostic):
 
 class BracketsInWhere(Diagnostic):
     code = "E251"
-    message = "`{word}` behind a `where` needs brackets"
+    message = "`{word}` {side} a `where` needs brackets"
     label = "may be read in two ways"
     help = "write `{inside}`, or `{outside}`, which is what it meant before"
 
     word: str
+    side: str
     inside: str
     outside: str
 

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 from maskdsl.syntax import tree
 from maskdsl.syntax.build import ESCAPES
 from maskdsl.syntax.layout import HARD, LINE, SOFT, Document, Group, Nest, Suffix, lay_out
+from maskdsl.syntax.restrictions import last_not
 
 INDENT = 4
 ESCAPED = {character: "\\" + letter for letter, character in ESCAPES.items()}
@@ -187,7 +188,8 @@ class Expressions:
         return self._joined(first, Level.CONJUNCTION if level == Level.DISJUNCTION else level, parts[::-1], hang)
 
     def _where(self, node: tree.Where, hang: int) -> Document:
-        relation = self.expression(node.relation, Level.CONJUNCTION)
+        negated = last_not(node.relation) is not None
+        relation = self.expression(node.relation, Level.COMPARISON if negated else Level.CONJUNCTION)
         with self._condition(True):
             return self.chain(relation, [Part("where", node.condition, Level.CONJUNCTION)], hang, node.relation)
 

@@ -1,4 +1,4 @@
-"""What a `where` may have behind it without brackets, since both readings of an `or` or an `if` are plausible.
+"""What a `where` may have beside it without brackets, since both readings of an `or`, an `if` or a `not` are plausible.
 
 `build` checks each node that it makes of a text. Its span has the brackets around its parts in it, and those around
 itself not. The formatter sets the brackets that are asked for here.
@@ -43,6 +43,17 @@ def _open_arrow(node: tree.Expression) -> tree.Arrow | None:
     return next((found for part in parts if (found := _open_arrow(part)) is not None), None)
 
 
+def last_not(node: tree.Expression) -> tree.Unary | None:
+    """The `not` that is the last operand of a relation, so that a `where` behind it may belong to what it negates."""
+    match node:
+        case tree.Unary(operator="not", operand=operand):
+            return (last_not(operand) if operand.span.end == node.span.end else None) or node
+        case tree.Binary(operator="and", right=right) if right.span.end == node.span.end:
+            return last_not(right)
+        case _:
+            return None
+
+
 def check_or(node: tree.Binary) -> None:
     """`A -> B where x or y`."""
     found = _open_where(node.left) if node.left.span.start == node.span.start else None
@@ -58,13 +69,16 @@ def check_conditional(node: tree.Conditional) -> None:
 
 
 def check_where(node: tree.Where) -> None:
-    """`A -> B where x where y`, and arrows behind a `where`."""
+    """`A -> B where x where y`, `not A -> B where x`, and arrows behind a `where`."""
     inner, condition = node.relation, node.condition
     if isinstance(inner, tree.Where) and inner.span.start == node.span.start:
         relation, first = _parts(inner)
         _, second = _parts(node)
         readings = f"{relation} where {first} and {second}", f"({relation} where {first}) where {second}"
         raise AttnError(_error("where", condition.span, *readings))
+    negation = last_not(inner) if inner.span.start == node.span.start else None
+    if negation is not None:
+        _refuse_not(node, negation)
     arrow = _open_arrow(condition) if condition.span.end == node.span.end else None
     if arrow is not None:
         relation, _ = _parts(node)
@@ -90,8 +104,20 @@ def _refuse(word: str, whole: Span, found: tree.Where) -> None:
     raise AttnError(_error(word, Span(whole.source, found.span.start, whole.end), inside, outside))
 
 
-def _error(word: str, span: Span, inside: str, outside: str) -> BracketsInWhere:
-    return BracketsInWhere(span=span, word=word, inside=inside, outside=outside)
+def _refuse_not(node: tree.Where, negation: tree.Unary) -> None:
+    source, behind_not = node.span.source, negation.span.start + len("not")
+    relation, condition = _parts(node)
+    before, operand = (
+        _text(source.text[start:end])
+        for start, end in ((node.span.start, behind_not), (behind_not, node.condition.span.start))
+    )
+    operand = operand.rpartition("where")[0].strip()
+    readings = f"{before} ({operand} where {condition})", f"({relation}) where {condition}"
+    raise AttnError(_error("not", Span(source, negation.span.start, node.span.end), *readings, side="before"))
+
+
+def _error(word: str, span: Span, inside: str, outside: str, side: str = "behind") -> BracketsInWhere:
+    return BracketsInWhere(span=span, word=word, side=side, inside=inside, outside=outside)
 
 
 def _parts(node: tree.Where) -> tuple[str, str]:
