@@ -75,13 +75,15 @@ def bind_stack(
 
 
 class _Binder:
-    """Elaborates layers, and binds what is called alike once. The stacks being expanded stand in `around`."""
+    """Elaborates layers; expands and binds what is called alike once. The stacks being expanded stand in `around`."""
 
     def __init__(self, program: Program, heads: Heads) -> None:
         self.program = program
         self.heads = heads
         self.called: dict[tuple[object, ...], MaskIR | None] = {}
         self.masks: dict[tuple[object, ...], MaskIR] = {}
+        self.expanded: dict[tuple[object, ...], Layers] = {}
+        """The layers of stacks at their values: stacks of stacks may stand for few layers in very many calls."""
 
     def layers(self, node: tree.Expression, frame: Frame, around: tuple[str, ...]) -> Layers:
         """The layers that an expression stands for; none, with a report, where it is wrong."""
@@ -159,7 +161,10 @@ class _Binder:
         names = parameter_names(declaration, given, inside, elaborate)
         if any(isinstance(value, Bad) for value in names.values()):
             return ()
-        return self.layers(declaration.layers, replace(inside, names=names), (*around, name))
+        key = name, *((each, plain(value)) for each, value in names.items())
+        if key not in self.expanded:
+            self.expanded[key] = self.layers(declaration.layers, replace(inside, names=names), (*around, name))
+        return self.expanded[key]
 
     def _bound(
         self, call: tree.Call, declaration: tree.PatternDeclaration, values: dict[str, object], frame: Frame

@@ -101,7 +101,7 @@ def as_tensor(value: object, device: torch.device) -> Tensor | None:
         return value
     try:
         return torch.as_tensor(value, device=device)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
 
 

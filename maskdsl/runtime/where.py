@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from maskdsl.diagnostics import AttnError, Diagnostic
+from maskdsl.diagnostics import AttnError, Diagnostic, shown
 from maskdsl.errors import call as errors
 from maskdsl.runtime.checks import INTEGER_TYPES, as_tensor, check_tensors, type_name, wrong_heads
 from maskdsl.runtime.recipes import Bound, find
@@ -40,6 +40,8 @@ def located(
 def integers(name: str, value: object, device: torch.device) -> Tensor:
     """A tensor of what is to be integers, which is checked later."""
     if isinstance(value, int) and not isinstance(value, bool):  # an argument of graphs, not a constant in each
+        if not -(2**63) <= value < 2**63:
+            raise AttnError(errors.WrongArgument(name=name, found=shown(value), expected="an integer of 64 bits"))
         return torch.full((), value, dtype=torch.int64, device=device)
     tensor = as_tensor(value, device)
     if tensor is None:

@@ -190,8 +190,8 @@ def test_numpy_numbers_are_numbers() -> None:
 
 def test_heads_and_patterns() -> None:
     text = "pattern causal_layer() { space tokens[8] attend causal }"
-    for heads in (0, -1, 5000, True, 2.0):
-        assert codes(text, name="causal_layer", heads=heads) == ["E306"]
+    for heads, code in ((0, "E306"), (-1, "E306"), (5000, "E306"), (True, "E460"), (2.0, "E460")):
+        assert codes(text, name="causal_layer", heads=heads) == [code]
     module = maskdsl.parse(text)
     with pytest.raises(AttnError, match="did you mean `causal_layer`"):
         module["causal_layr"]

@@ -86,6 +86,12 @@ def test_stacks_of_stacks():
     assert stack.ir.index == (0, 1, 0, 1, 2, 1)
 
 
+def test_stacks_called_alike_are_expanded_once():
+    doubled = " ".join(f"stack s{k}(n) = s{k - 1}(n) + s{k - 1}(n)" for k in range(1, 30))
+    text = f"stack s0(n) = 0 * local(n) {doubled} stack deep(n = 6) = local(n) + s29(n)"
+    assert words(maskdsl.parse(TEXT + text)["deep"].bind()) == ["local 6 3 i"]
+
+
 def test_mistakes_inside_of_a_called_stack_say_where_it_was_called():
     text = "stack pair(n) = local(n) + local(n + 1) stack deep(n = 6) = pair(n)"
     with pytest.raises(AttnError) as raised:
