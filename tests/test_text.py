@@ -242,3 +242,8 @@ def test_other_characters_stand_in_comments() -> None:
             "plain"
         ].doc
     )
+
+
+def test_json_in_a_page_has_no_mark_of_html() -> None:
+    shown = script_json({"doc": "</script><!-- &lt;"})
+    assert json.loads(shown) == {"doc": "</script><!-- &lt;"} and not {*"<>&"} & {*shown}
