@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import maskdsl
+from maskdsl.runtime import choice
 from maskdsl.runtime import triton as backend
 
 triton = pytest.importorskip("triton")
@@ -39,6 +40,7 @@ def misses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str
 def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels are compiled for a GPU that is not here, and not started."""
     from triton.backends.compiler import GPUTarget
+    from triton.compiler import CompiledKernel
     from triton.runtime.jit import JITFunction
 
     class Driver:
@@ -54,6 +56,9 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
     run = JITFunction.run
     monkeypatch.setattr(JITFunction, "run", lambda self, *a, **o: run(self, *a, **{**o, "warmup": True}))
     monkeypatch.setattr(triton.runtime.driver, "_active", Driver())
+    monkeypatch.setattr(CompiledKernel, "run", None)  # nothing is loaded, as nothing is started
+    monkeypatch.setattr(CompiledKernel, "n_spills", 0, raising=False)
+    monkeypatch.setattr(choice, "largest_shared_memory", lambda device: 227 * 1024)
     monkeypatch.setattr(backend, "interpreted", lambda: True)
 
 
