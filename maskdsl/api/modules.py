@@ -64,6 +64,10 @@ def compile(
     return bound.compile(backend)
 
 
+MOST_NAMES = 8
+"""Of patterns and stacks that an error names."""
+
+
 class UnknownAttribute(AttnError, AttributeError):
     """A pattern's name where attributes are."""
 
@@ -93,13 +97,15 @@ class Module(Mapping[str, Any]):
             raise UnknownPattern(*error.diagnostics) from None
 
     def __getattr__(self, name: str) -> Any:
-        """Nothing: raises an `AttributeError`, which is an `AttnError` too where a pattern or a stack may be meant."""
+        """Nothing: raises an `AttributeError`, which is an `AttnError` that says what patterns and stacks there are."""
         program = self.__dict__.get("program")
-        known = [] if program is None or name.startswith("_") else [*program.patterns, *program.stacks]
-        meant = name if name in known else nearest_name(name, known)
-        if meant is None:
+        if program is None or name.startswith("_"):
             raise AttributeError(f"a module has no attribute {name!r}")
-        raise UnknownAttribute(PatternAsAttribute(name=name, known=meant))
+        own = [*self, *program.stacks]
+        known = [*program.patterns, *program.stacks]
+        meant = name if name in known else nearest_name(name, known) or next(iter(own), "...")
+        names = ", ".join(f"`{each}`" for each in own[:MOST_NAMES]) or "those of the standard library"
+        raise UnknownAttribute(PatternAsAttribute(name=name, known=meant, names=names))
 
     def __iter__(self) -> Iterator[str]:
         standard = self.program.standard.span.source

@@ -16,7 +16,7 @@ from maskdsl.analysis.tiles import tiles
 from maskdsl.arguments import BLOCK, BLOCKS, COUNT, FLAG, HEADS, PLACE, TEXT, TEXTS, integer, optional, takes
 from maskdsl.diagnostics import AttnError, warn
 from maskdsl.display import Displayed
-from maskdsl.errors.call import MaskCalled
+from maskdsl.errors.call import NotCompiled, OutsideMap
 from maskdsl.ir.candidates import unscored
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.heads import Heads
@@ -117,6 +117,10 @@ class Pattern(Displayed):
         options = whole, order, backend, refine, tune
         return compile_following(self.program, self.declaration, parameters, names, *options)
 
+    def __call__(self, *tensors: object, **inputs: object) -> NoReturn:
+        """Nothing: what computes is made by `bind` and `compile`. Raises `AttnError`."""
+        raise AttnError(NotCompiled(kind="pattern", compiled="pattern.bind(...).compile()"))
+
     def _parts_(self) -> tuple[object, ...]:
         return self.program, self.declaration
 
@@ -165,6 +169,8 @@ class Mask(Displayed):
     @takes(head=PLACE, batch=PLACE)
     def dense(self, head: int = 0, batch: int = 0, **inputs: ArrayLike) -> NDArray[np.bool_]:
         """Bool array [queries, keys] in declared order: the meaning. Takes n x n memory; for looking and testing."""
+        if head >= self.heads:
+            raise AttnError(OutsideMap(what="head", number=head, last=self.heads - 1))
         given = input_arrays(self.ir, self._arrays(inputs), relation_inputs(self.ir))
         return dense(self.ir, head=head, batch=batch, inputs=given)
 
@@ -249,7 +255,7 @@ class Mask(Displayed):
 
     def __call__(self, *tensors: object, **inputs: object) -> NoReturn:
         """Nothing: what computes is made by `compile`. Raises `AttnError`."""
-        raise AttnError(MaskCalled())
+        raise AttnError(NotCompiled(kind="mask", compiled="mask.compile()"))
 
     def _arrays(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
         """The inputs as arrays, with what is found in `q` and `k` among them."""

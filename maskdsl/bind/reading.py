@@ -63,6 +63,9 @@ def _missing(side: Side, name: str, span: Span, lacking: list[str], having: list
 
 
 def unknown(frame: Frame, name: str, span: Span, worlds: Iterable[SideWorld]) -> Bad:
+    worlds = list(worlds)
+    if not any(world.sequence.spaces for world in worlds):
+        return frame.add(errors.NoPairHere(span=span, hint="this must be known before there are tokens"))
     known = list(dict.fromkeys(each for world in worlds for each in world.coordinate_names()))
     nearest = frame.nearest(name, known)
     shown = "the coordinates are " + ", ".join(f"`{each}`" for each in known[:8])

@@ -66,7 +66,7 @@ class Checked:
             print_error(self.error)
             return
         counts = counted(len(self.patterns), "pattern")
-        shown = Text.assemble((self.path, "bold"), ": ", ("ok", "green"), ", ")
+        shown = Text.assemble((printable(self.path), "bold"), ": ", ("ok", "green"), ", ")
         if self.stacks:
             counts += f", {counted(len(self.stacks), 'stack')}"
         shown.append(counts)
@@ -145,14 +145,14 @@ def settle(source: Source, path: str, text: str, check: bool, diff: bool) -> Non
     if diff and differs:
         print_difference(source, text)
     if check and differs:
-        output().print(f"would change {path}", markup=False, soft_wrap=True)
+        output().print(f"would change {printable(path)}", markup=False, soft_wrap=True)
     if check or diff:
         return
     if path == "-":
         sys.stdout.write(text)
     elif differs:
         write(path, text)
-        output().print(f"changed {path}", markup=False, soft_wrap=True)
+        output().print(f"changed {printable(path)}", markup=False, soft_wrap=True)
 
 
 def write(path: str, text: str) -> None:

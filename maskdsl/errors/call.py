@@ -521,19 +521,23 @@ class OutsideMap(Diagnostic):
     last: int
 
 
-class MaskCalled(Diagnostic):
+class NotCompiled(Diagnostic):
     code = "E463"
-    message = "a mask is not called, but what it is compiled to"
-    help = "attention = mask.compile(); out = attention(q, k, v)"
+    message = "a {kind} is not called, but what it is compiled to"
+    help = "attention = {compiled}; out = attention(q, k, v)"
+
+    kind: str
+    compiled: str
 
 
 class PatternAsAttribute(Diagnostic):
     code = "E464"
     message = "a module has no attribute `{name}`"
-    help = 'patterns and stacks are found by name: module["{known}"]'
+    help = 'patterns and stacks are found by name, such as module["{known}"]; here are {names}'
 
     name: str
     known: str
+    names: str
 
 
 class NotStrided(Diagnostic):

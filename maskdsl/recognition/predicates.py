@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from maskdsl.diagnostics import AttnError
+from maskdsl.diagnostics import AttnError, shown
 from maskdsl.errors import libraries as errors
 from maskdsl.recognition.bands import Pairs
 
@@ -35,13 +35,23 @@ def some_rows(function: Predicate, entry: int, head: int, rows: range, keys: int
     try:
         indices = torch.arange(rows.start, rows.stop)[:, None], torch.arange(keys)[None, :]
         found = torch.as_tensor(function(torch.tensor(entry), torch.tensor(head), *indices))
-        return np.asarray(found.broadcast_to(len(rows), keys).cpu().numpy(), dtype=bool)
+        pairs = found.broadcast_to(len(rows), keys).cpu().numpy()
     except Exception:  # whatever a function raises that was written for numbers, with `and`, `if` or `math`
         return pair_by_pair(function, entry, head, rows, keys)
+    if not np.isin(pairs, (0, 1)).all():
+        raise AttnError(errors.NotPairs(found=f"holds {pairs[~np.isin(pairs, (0, 1))][0]}"))
+    return np.asarray(pairs, dtype=bool)
 
 
 def pair_by_pair(function: Predicate, entry: int, head: int, rows: range, keys: int) -> Pairs:
     try:
-        return np.array([[bool(function(entry, head, query, key)) for key in range(keys)] for query in rows])
+        return np.array([[truth(function(entry, head, query, key)) for key in range(keys)] for query in rows])
     except Exception as error:
         raise AttnError(errors.FailingPredicate(kind=type(error).__name__, text=str(error))) from error
+
+
+def truth(value: Any) -> bool:
+    """Of one pair."""
+    if value not in (0, 1):
+        raise ValueError(f"{shown(value)} is no boolean")
+    return bool(value)

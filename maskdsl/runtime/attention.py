@@ -10,7 +10,7 @@ from torch.compiler import is_compiling
 import maskdsl.runtime.batching  # noqa: F401  # for `torch.vmap`
 from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.arguments import BLOCK, COUNT, PLACE, TEXT, Kind, integer, optional, takes
-from maskdsl.diagnostics import AttnError
+from maskdsl.diagnostics import AttnError, shown
 from maskdsl.display import Displayed
 from maskdsl.errors import call as errors
 from maskdsl.ir.mask import DimensionKind, MaskIR
@@ -41,6 +41,11 @@ def _device(value: Any) -> torch.device:
 DEVICE = Kind("a device of torch", _device)
 
 
+NOT_GIVEN: Any = None
+"""The default of what must be given, so that leaving it out is a declared error: `takes` is not for what is compiled.
+"""
+
+
 class BaseAttention:
     """A compiled pattern: `attention(q, k, v, **inputs)`. Holds no parameters; computes where `q` is.
 
@@ -54,9 +59,9 @@ class BaseAttention:
 
     def __call__(
         self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
+        q: Tensor = NOT_GIVEN,
+        k: Tensor = NOT_GIVEN,
+        v: Tensor = NOT_GIVEN,
         *,
         return_lse: bool = False,
         layout: str = "declared",
@@ -89,6 +94,10 @@ class BaseAttention:
         queries, and slow: on the host.
         """
         check_options(layout, return_lse=return_lse, debug=debug)
+        if routing_state is not None and not isinstance(routing_state, RoutingState):
+            expected = "what `attention.routing_state(batch)` makes, or None,"
+            found = shown(routing_state)
+            raise AttnError(errors.WrongArgument(name="routing_state", found=found, expected=expected))
         q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
         query_start = 0 if query_start is None and routing_state is not None else query_start
         where = located(q, query_start, key_lengths, page_table, page_size)
@@ -130,10 +139,10 @@ class BaseAttention:
 
     def varlen(
         self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        cu_seqlens_q: Tensor,
+        q: Tensor = NOT_GIVEN,
+        k: Tensor = NOT_GIVEN,
+        v: Tensor = NOT_GIVEN,
+        cu_seqlens_q: Tensor = NOT_GIVEN,
         cu_seqlens_k: Tensor | None = None,
         *,
         query_start: Tensor | None = None,

@@ -35,7 +35,7 @@ def arguments(
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """q, k, v and the inputs in declared order, all as tensors. Raises if one is none, is missing or unknown."""
     found = [
-        errors.NotATensor(name=name, found=type(x).__name__)
+        errors.NotATensor(name=name, found="not given" if x is None else type(x).__name__)
         for name, x in (("q", q), ("k", k), ("v", v))
         if not isinstance(x, Tensor)
     ]
@@ -73,7 +73,7 @@ def integers_of(name: str, value: object, device: torch.device) -> Tensor:
     """Integers of one axis or more, from a tensor, an array or a list."""
     tensor = as_tensor(value, device)
     if tensor is None:
-        raise AttnError(errors.NotATensor(name=name, found=type(value).__name__))
+        raise AttnError(errors.NotATensor(name=name, found="not given" if value is None else type(value).__name__))
     if tensor.dtype not in INTEGER_TYPES:
         raise AttnError(errors.NotIntegers(name=name, found=type_name(tensor)))
     if not tensor.dim():

@@ -138,15 +138,18 @@ def check(
     check_tensors(q, k, v, "declared")
     if recipe.plan.mask.keys.is_pooled:
         raise AttnError(errors.PackedPooled(pattern=recipe.plan.mask.name, span=recipe.plan.mask.span))
-    mask, tensors = recipe.plan.mask, {"cu_seqlens_q": ends_q, "cu_seqlens_k": ends_k}
+    mask, keys = recipe.plan.mask, "cu_seqlens_q" if ends_k is ends_q else "cu_seqlens_k"
+    tensors = {"cu_seqlens_q": ends_q, keys: ends_k}
     found = [each for name, x in tensors.items() for each in malformed(name, x, len(ends_q), q)]
     if found:
         raise AttnError(*found)
     if found := list(wrong_heads(recipe.plan, q, k)):
         raise AttnError(*found)
     if ends_q.device.type == "cpu":
-        totals = (("cu_seqlens_q", ends_q, q, mask.queries.length), ("cu_seqlens_k", ends_k, k, mask.keys.length))
-        found = [each for name, x, tensor, length in totals for each in misplaced(name, x, tensor.shape[2], length)]
+        totals = {("cu_seqlens_q", q.shape[2], mask.queries.length), (keys, k.shape[2], mask.keys.length)}
+        found = [
+            each for name, *sizes in sorted(totals, reverse=True) for each in misplaced(name, tensors[name], *sizes)
+        ]
         if found:
             raise AttnError(*found)
     entries = q.expand(len(ends_q) - 1, -1, -1, -1)

@@ -13,6 +13,7 @@ from maskdsl.ir.mask import Clause
 from maskdsl.ir.ops import Op
 from maskdsl.ir.printer import print_expression
 from maskdsl.ir.reasons import Line, PairReasons, Reason
+from maskdsl.text import printable
 
 Token = Mapping[str, int | float | bool]
 """A token's coordinates by name."""
@@ -22,7 +23,7 @@ JOINED = {Op.AND: "all of", Op.OR: "any of", Op.NOT: "not"}
 def place(clause: Clause) -> str:
     """Where a line stands: `longformer.attn:6`."""
     assert clause.span is not None
-    return f"{PurePath(clause.span.source.name).name}:{clause.span.source.position(clause.span.start)[0]}"
+    return f"{printable(PurePath(clause.span.source.name).name)}:{clause.span.source.position(clause.span.start)[0]}"
 
 
 def written(clause: Clause) -> str:

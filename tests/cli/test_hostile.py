@@ -32,6 +32,7 @@ def test_files(maskdsl, tmp_path, monkeypatch, kind):
         for command, *options in COMMANDS:
             ended = maskdsl(command, name, *options)
             assert ended.code in (0, 1, 2) and not FORBIDDEN.search(ended.out + ended.err), (command, options)
+            assert "\n.attn" not in ended.out + ended.err, (command, options)
         os.unlink(path)
 
 

@@ -179,7 +179,7 @@ def test_predicates_of_tensors_and_of_numbers():
     imported = maskdsl.from_mask_mod(lambda b, h, q, k: (q - k).abs() <= 2 + h, 40, heads=2)
     assert imported.pattern == "(window(5)) if head < 1 else (window(7))"
     assert maskdsl.from_mask_mod(lambda b, h, q, k: True, 5, keys=7).pattern == "all -> all"
-    with pytest.raises(maskdsl.AttnError, match="E620"):
+    with pytest.raises(maskdsl.AttnError, match="E460"):
         maskdsl.from_mask_mod(packed, 0)
     with pytest.raises(maskdsl.AttnError, match=r"E622[\s\S]*IndexError"):
         maskdsl.from_mask_mod(lambda b, h, q, k: document[q + 1] == 0, 40)
