@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 # hole: softmax
-from maskdsl.codegen.triton_functions import soften
+from maskdsl.codegen.triton_functions import soften, soften_partial
 
 # end
 # Words used below.
@@ -172,7 +172,7 @@ def forward_kernel(
             # hole: predicate
             # end
             s = tl.where(attends, s, float("-inf"))
-            p, decay, highest = soften(s, highest, UNIT)
+            p, decay, highest = soften_partial(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             # hole: partial_weight
             # end

@@ -33,13 +33,19 @@ def emit_triton(plan: KernelPlan) -> str:
     tiles = TileBody(body.names).holes() if plan.finds_device_tiles else {}
     lines = [line for lines in (*forward.values(), *backward.values(), *tiles.values()) for line in lines or ()]
     around = Surroundings(plan, body.names, lines)
-    top = header(plan, "triton", "Attention over tiles in Triton.")
+    top, softmax = header(plan, "triton", "Attention over tiles in Triton."), softmax_lines("soften", "soften_partial")
     parts = [
-        fill(read_skeleton("forward"), {**forward, **around.holes(), "header": top}),
+        fill(read_skeleton("forward"), {**forward, **around.holes(), "softmax": softmax, "header": top}),
         fill(read_skeleton("backward"), {**backward, **around.gradient_holes(Sums(body.leaves))}),
         *([fill(read_skeleton("device_tiles"), tiles)] if tiles else []),
     ]
     return "\n\n".join(parts)
+
+
+def softmax_lines(*names: str) -> list[str]:
+    """The functions that turn scores into probabilities."""
+    text = read_skeleton("triton_functions")
+    return ["", *separated(["@triton.jit", *helper(text, name)] for name in names), "", ""]
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,6 @@ class Surroundings:
             "prepare": self.preparation(),
             "arguments": [f"{name}={value}," for name, value in values.items()],
             "unit": [f"UNIT={self.unit()},"],
-            "softmax": ["", "@triton.jit", *helper(read_skeleton("triton_functions"), "soften"), "", ""],
         }
 
     def gradient_holes(self, sums: Sums) -> Holes:

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from maskdsl.emit.header import header
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of
-from maskdsl.emit.triton import Surroundings
+from maskdsl.emit.triton import Surroundings, softmax_lines
 from maskdsl.emit.triton_body import Body
 from maskdsl.emit.triton_bounds import HEAD, BoundNames, ends
 from maskdsl.emit.triton_coordinates import plain_names
@@ -28,7 +28,8 @@ def emit_decode(plan: KernelPlan) -> str:
     lines = [line for lines in kernel.values() for line in lines or ()]
     around = Surroundings(plan, body.names, lines, laid_out=False)
     top = header(plan, "triton", "Attention of a few queries over many keys in Triton.")
-    return fill(read_skeleton("decode"), {**kernel, **around.holes(), "header": top})
+    holes = {**kernel, **around.holes(), "softmax": softmax_lines("soften"), "header": top}
+    return fill(read_skeleton("decode"), holes)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,13 @@ def soften(s, highest, UNIT: tl.constexpr):
     return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2(highest * unit - shift), new
 
 
+@triton.jit
+def soften_partial(s, highest, UNIT: tl.constexpr):
+    """What `soften` gives, by one more operation a pair: it leaves to conditions the registers of a unit a row."""
+    new = tl.maximum(highest, tl.max(s, 1))
+    return tl.exp2((s - new[:, None]) * UNIT), tl.exp2((highest - new) * UNIT), new
+
+
 # Words used below.
 #   tile      QUERY_BLOCK queries against KEY_BLOCK keys, in the order in which tokens are laid out
 #   row       the tiles of one block of queries
@@ -157,7 +164,7 @@ def forward_kernel(
             attends = (keys < key_length)[None, :]
             attends &= (tl.abs(q_i - k_i) <= 256) | (q_i < 1) | (k_i < 1)
             s = tl.where(attends, s, float("-inf"))
-            p, decay, highest = soften(s, highest, UNIT)
+            p, decay, highest = soften_partial(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
             result *= decay[:, None]
