@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.analysis.devices import find_device
+from maskdsl.analysis.given_reads import check_reads
 from maskdsl.analysis.stats import Stats, stats
 from maskdsl.analysis.tiles import tiles
+from maskdsl.analysis.variants import batch_size
 from maskdsl.arguments import BLOCK, BLOCKS, COUNT, FLAG, HEADS, PLACE, TEXT, TEXTS, integer, optional, takes
 from maskdsl.diagnostics import AttnError, warn
 from maskdsl.display import Displayed
@@ -177,12 +179,12 @@ class Mask(Displayed):
     @takes(block=BLOCK)
     def tiles(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> BlockMap:
         """The exact class of every tile of `block` (queries, keys), in laid-out order, as runs."""
-        return tiles(self.ir, block=cast("tuple[int, int]", block), inputs=self._arrays(inputs))
+        return tiles(self.ir, block=cast("tuple[int, int]", block), inputs=self._decided(inputs))
 
     @takes(block=BLOCK)
     def stats(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> Stats:
         """Density, block density, waste, FLOPs, bytes and the bound of the speed-up, all exact."""
-        return stats(self.ir, block=cast("tuple[int, int]", block), inputs=self._arrays(inputs))
+        return stats(self.ir, block=cast("tuple[int, int]", block), inputs=self._decided(inputs))
 
     def guarantee(self, **inputs: ArrayLike) -> Guarantee:
         """Where routes select: bounds on the keys of a query and on the density, whatever they select.
@@ -208,7 +210,7 @@ class Mask(Displayed):
 
         Of A100, H100, H200, B200 and MI300X, for two-byte numbers. Nothing is measured; `analysis/cost.py` says how.
         """
-        return predict_mask(self.ir, find_device(gpu), self._arrays(inputs), head_dim=head_dim, batch=batch)
+        return predict_mask(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
 
     @takes(block=BLOCKS, gpu=TEXT, head_dim=COUNT)
     def best_order(
@@ -224,7 +226,7 @@ class Mask(Displayed):
         With tiles of `block` (queries, keys), or the best of several sizes. `with_order(found.order)` lays it out.
         """
         blocks = cast("list[tuple[int, int]]", block)
-        return best_order(self.ir, self._arrays(inputs), blocks, find_device(gpu), head_dim)
+        return best_order(self.ir, self._decided(inputs), blocks, find_device(gpu), head_dim)
 
     @takes(token=optional(integer()), layers=optional(integer()))
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
@@ -233,7 +235,7 @@ class Mask(Displayed):
         """
         from maskdsl.analysis.field import field  # start-up time
 
-        return field(self.ir, token=token, layers=layers, inputs=self._arrays(inputs))
+        return field(self.ir, token=token, layers=layers, inputs=self._decided(inputs))
 
     @takes(order=TEXT)
     def with_order(self, order: str) -> Mask:
@@ -256,6 +258,13 @@ class Mask(Displayed):
     def __call__(self, *tensors: object, **inputs: object) -> NoReturn:
         """Nothing: what computes is made by `compile`. Raises `AttnError`."""
         raise AttnError(NotCompiled(kind="mask", compiled="mask.compile()"))
+
+    def _decided(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
+        """The same, where they decide what attends. Raises if they lead a pair that attends out of a table."""
+        arrays = self._arrays(given)
+        input_arrays(self.ir, arrays, ())
+        check_reads(self.ir, arrays, batch_size(self.ir, arrays, None))
+        return arrays
 
     def _arrays(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
         """The inputs as arrays, with what is found in `q` and `k` among them."""

@@ -1,6 +1,6 @@
 """Reads of tables that inputs decide: whether they stay inside for all pairs that attend, as far as the host sees."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
@@ -8,25 +8,13 @@ from weakref import ref
 
 from torch import Tensor
 
-from maskdsl.analysis.in_bounds import (
-    NO_LIMIT,
-    Outside,
-    Question,
-    answer,
-    inputs_of,
-    known_inside,
-    open_questions,
-    where,
-)
-from maskdsl.diagnostics import AttnError, Diagnostic, Note
-from maskdsl.errors.call import InputReadOutside
+from maskdsl.analysis.given_reads import BUDGET, read_fault
+from maskdsl.analysis.in_bounds import NO_LIMIT, Question, inputs_of, open_questions
+from maskdsl.diagnostics import AttnError
 from maskdsl.ir.expressions import Batch, Constant, Coordinate, Side, apply
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op
-from maskdsl.runtime.state import Array, as_array
-
-BUDGET = 1 << 18
-"""Boxes that one search may take in a call: what takes more is seen by `debug=True` alone."""
+from maskdsl.runtime.state import as_array
 
 
 class Part(NamedTuple):
@@ -91,14 +79,14 @@ class OpenReads:
             return
         arrays = {name: as_array(x) for name, x in used.items()}
         budget = NO_LIMIT if debug else BUDGET
-        faulty = [each for each in self.questions if self.fault(each, arrays, batch, budget) is not None]
+        faulty = [each for each in self.questions if read_fault(self.mask, each, arrays, batch, budget) is not None]
         if faulty and parts is not None:
             pairs = [(each, part, n) for each in faulty if not each.groups for n, part in enumerate(parts())]
             asked = [part.asked(self.mask, each, n) for each, part, n in pairs]
         else:
             asked = faulty
         for each in asked:
-            fault = self.fault(each, arrays, batch, budget)
+            fault = read_fault(self.mask, each, arrays, batch, budget)
             if fault is not None:
                 raise AttnError(fault)
         if faulty:
@@ -110,25 +98,3 @@ class OpenReads:
             return False
         known, version, entries = self.passed[name]
         return known() is x and (version, entries) == (x._version, batch)  # type: ignore[operator]
-
-    def fault(self, question: Question, arrays: Mapping[str, Array], batch: int, budget: int) -> Diagnostic | None:
-        if known_inside(self.mask, question, arrays):
-            return None
-        found = answer(self.mask, question, arrays, batch, budget)
-        if not isinstance(found, Outside):
-            return None
-        notes = (self.values(name, arrays[name]) for name in inputs_of(self.mask, question) if name in arrays)
-        return InputReadOutside(
-            span=question.index.span or question.read.span,
-            name=question.read.input,
-            value=found.value,
-            last=question.size - 1,
-            where=where(found),
-            notes=tuple(notes),
-        )
-
-    def values(self, name: str, array: Array) -> Note:
-        declared = self.mask.input(name)
-        assert declared is not None
-        span = f"holds {array.min()} to {array.max()}" if array.size else "is empty"
-        return Note(f"the input `{name}` {span}", declared.span)

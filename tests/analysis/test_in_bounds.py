@@ -3,6 +3,7 @@
 from itertools import product
 from time import perf_counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -228,3 +229,16 @@ def test_the_first_index_behind_a_table() -> None:
     pattern.bind(n=5)
     with pytest.raises(maskdsl.AttnError, match="E235"):
         pattern.bind(n=6)
+
+
+def test_figures_ask_where_given_inputs_read() -> None:
+    text = (
+        "pattern p(n = 8) { space tokens[n]  input g: int[tokens]  input t: bool[4, 4]  attend causal and t[q.g, k.g] }"
+    )
+    mask = maskdsl.parse(text)["p"].bind()
+    table = np.ones((4, 4), dtype=bool)
+    for figure in (mask.tiles, mask.stats, mask.field):
+        figure(g=np.arange(8) % 4, t=table)
+        with pytest.raises(maskdsl.AttnError, match="E483"):
+            figure(g=np.arange(8), t=table)
+    mask.tiles(g=np.where(np.arange(8) < 4, np.arange(8), 3), t=table)

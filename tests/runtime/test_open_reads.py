@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 import maskdsl
+from maskdsl.analysis import given_reads
+from maskdsl.analysis.tiles import tiles as find_tiles
 from maskdsl.diagnostics import AttnError
 from maskdsl.runtime import reads
 from maskdsl.runtime.reads import OpenReads
@@ -118,10 +120,11 @@ def test_tiles_and_kernels_agree_on_what_is_nan(backend: str, monkeypatch: pytes
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=attends)
     mask = MODULE["by_float"].bind(heads=2)
     torch.testing.assert_close(mask.compile(backend)(q, k, v, g=g, w=w), expected)
+    arrays = {"g": g.numpy(), "w": w.numpy()}
     for block in ((1, 1), (8, 3)):
-        tiles = mask.tiles(block=block, g=g.numpy(), w=w.numpy()).classes()
+        tiles = find_tiles(mask.ir, block, arrays).classes()
         assert (tiles > 0).sum() >= attends.sum() / (block[0] * block[1])
-    assert ((mask.tiles(block=(1, 1), g=g.numpy(), w=w.numpy()).classes() == 2) == attends.numpy()).all()
+    assert ((find_tiles(mask.ir, (1, 1), arrays).classes() == 2) == attends.numpy()).all()
 
 
 def call(name: str, **given: Any) -> Tensor:
@@ -157,8 +160,8 @@ def test_values_of_tokens_that_nobody_attends_may_be_any() -> None:
 
 def test_tensors_that_passed_are_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    known = reads.known_inside
-    monkeypatch.setattr(reads, "known_inside", lambda *all: looked.append("") or known(*all))
+    known = given_reads.known_inside
+    monkeypatch.setattr(given_reads, "known_inside", lambda *all: looked.append("") or known(*all))
     attention = MODULE["gates"].bind(n=9, heads=2).compile()
     q, k, v = vectors(9)
     g, w = torch.zeros(9, dtype=torch.int32), torch.zeros(4)
