@@ -10,7 +10,7 @@ import pytest
 
 HERE = Path(__file__).parent
 PARTS = {
-    "test_every_example": 68,
+    "test_every_example": 36,
     "test_head_dims or test_values_of_another_dim": 18,
     "test_grouped_heads or test_lengths or test_orders or same_bits": 36,
     "test_decoding or test_pages": 20,
@@ -21,12 +21,21 @@ PARTS = {
 
 @pytest.mark.parametrize("names", PARTS)
 def test_kernels_in_the_interpreter(names: str) -> None:
+    run(names, "not long", PARTS[names])
+
+
+@pytest.mark.long
+def test_the_other_examples_in_the_interpreter() -> None:
+    run("test_every_example", "long", 70)
+
+
+def run(names: str, marked: str, least: int) -> None:
     tests = [str(HERE / f"{name}.py") for name in ("test_kernels", "test_numbers")]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests, "-k", names]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests, "-k", names, "-m", marked]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     ended = subprocess.run(command, env=environment, cwd=HERE.parents[1], capture_output=True, text=True, timeout=900)
     assert ended.returncode == 0, ended.stdout[-3000:]
     summary = re.search(r"(\d+) passed", ended.stdout)
     assert summary is not None
-    assert int(summary[1]) >= PARTS[names]
+    assert int(summary[1]) >= least
     assert "skipped" not in ended.stdout

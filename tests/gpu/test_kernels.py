@@ -46,12 +46,19 @@ def awkward(pattern: maskdsl.Pattern) -> maskdsl.Mask:
 
 
 TYPES = (torch.float32, HALF)
+
+
+def marks(number: int) -> tuple[pytest.MarkDecorator, ...]:
+    """In the interpreter, which is slow, a third of the examples is always run, and all of them where there is time."""
+    return () if DEVICE.type == "cuda" or number % 3 == 0 else (pytest.mark.long,)
+
+
 EVERY = [
-    pytest.param(*pattern, dtype, id=f"{pattern[0].stem}-{pattern[1]}-{dtype}")
+    pytest.param(*pattern, dtype, id=f"{pattern[0].stem}-{pattern[1]}-{dtype}", marks=marks(number))
     for number, pattern in enumerate(PATTERNS)
     for dtype in (TYPES if DEVICE.type == "cuda" else TYPES[number % 2 :][:1])
 ]
-"""Each in both types; the interpreter, which is slow, in one or the other."""
+"""Each in both types; in the interpreter in one or the other."""
 
 
 @pytest.mark.parametrize(("file", "name", "dtype"), EVERY)
