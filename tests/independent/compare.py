@@ -5,7 +5,6 @@ Every seed is a program. What differs is shrunk and printed, as a file and a cal
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 import warnings
@@ -23,6 +22,7 @@ import maskdsl
 from tests.independent.derivatives import Number, plain
 from tests.independent.meaning import Meaning, Space, Token
 from tests.independent.programs import Drawn, arrays, draw
+from tests.independent.records import add, commit
 
 DIM = 4
 ROOM = 1e-8
@@ -385,19 +385,6 @@ def main() -> None:
     if asked.record is not None:
         add(found, asked.record)
     sys.exit(counts["different"] > 0)
-
-
-def commit() -> str:
-    """What is checked out."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent).stdout.strip()
-
-
-def add(found: dict[str, object], file: Path) -> None:
-    """Adds a piece to a campaign."""
-    pieces = json.loads(file.read_text())["pieces"] if file.exists() else []
-    lines = ",\n".join(f"    {json.dumps(piece)}" for piece in [*pieces, found])
-    file.write_text(f'{{\n  "pieces": [\n{lines}\n  ]\n}}\n')
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import resource
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -41,6 +40,7 @@ from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import parse
 from maskdsl.syntax.tree import File
 from tests.independent.mutations import MARKER, hostile
+from tests.independent.records import add, commit
 
 SECONDS = 5.0
 """Of CPU, for one step of one text."""
@@ -328,14 +328,11 @@ class Campaign:
             self.kinds[result.kind.partition(":")[0]] += 1
 
 
-def campaign(first: int, count: int, shrinks: bool = True, path: Path | None = None) -> Campaign:
-    """Prints what fails. With a path, what has become of all so far is kept there."""
+def campaign(first: int, count: int, shrinks: bool = True) -> Campaign:
+    """Prints what fails."""
     found = Campaign()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     for seed, result, memory in results(first, count):
         found.add(seed, result, memory)
-        if path is not None and found.outcomes.total() % 20 in (0, count % 20):
-            path.write_text(json.dumps({"commit": commit, "first_seed": first, **found.as_dict()}, indent=2) + "\n")
         if result.kind:
             print(f"--- seed {seed}, {result.step}: {result.kind}", flush=True)
             if shrinks and found.kinds[result.kind.partition(":")[0]] == 1 and "process" not in result.kind:
@@ -350,11 +347,13 @@ def main() -> None:
     parser.add_argument("first", type=int)
     parser.add_argument("count", type=int)
     parser.add_argument("--whole", action="store_true", help="shrink nothing of what fails")
-    parser.add_argument("--record", type=Path, help="a file for what became of them")
+    parser.add_argument("--record", type=Path, help="a file of results that this one is added to")
     asked = parser.parse_args()
-    found = campaign(asked.first, asked.count, not asked.whole, asked.record)
+    found = campaign(asked.first, asked.count, not asked.whole)
     _, step, seed = found.longest
     print(json.dumps({**found.as_dict(), "longest": f"{step} of seed {seed}", "kinds": dict(found.kinds)}))
+    if asked.record is not None:
+        add({"first": asked.first, "commit": commit(), **found.as_dict()}, asked.record)
     sys.exit(found.outcomes["failed"] > 0)
 
 
