@@ -15,7 +15,7 @@ from maskdsl.ir.expressions import Side
 from maskdsl.runtime.checks import check_inputs, check_values
 from maskdsl.runtime.few import MOST_PAIRS, attend_few
 from maskdsl.runtime.gathering import Attend, attention, define, entry_by_entry
-from maskdsl.runtime.kernel import blank
+from maskdsl.runtime.kernel import blank, nothing
 from maskdsl.runtime.operators import LIBRARY, autocast, needs_recording
 from maskdsl.runtime.processes import check_whole
 from maskdsl.runtime.reads import Part
@@ -24,7 +24,7 @@ from maskdsl.runtime.regroup import two_passes
 from maskdsl.runtime.tokens import token_values
 from maskdsl.runtime.triton import serves
 from maskdsl.runtime.values import as_given
-from maskdsl.runtime.where import Where, checked, in_one_piece, normal, present_keys, with_pooled
+from maskdsl.runtime.where import Where, checked, in_one_piece, normal, present_keys, room, with_pooled
 
 
 def attend(
@@ -67,8 +67,8 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *ot
     where, inputs = Where(*fields), inputs or ()
     recipe = ready(handle, q, k, v, inputs, where)
     check_whole(recipe.signature.pattern, recipe.signature.span)
-    if not q.shape[0] or not q.shape[2]:
-        return blank(q, v, True)
+    if 0 in (q.shape[0], q.shape[2], room(k, where)):
+        return nothing(q, v, True)
     kernel_serves = recipe.backend == "triton" or (recipe.backend == "auto" and serves(q, v))
     if kernel_serves and not recipe.plan.mask.keys.is_pooled:
         return recipe.decoder.forward(q, k, v, inputs, *normal(recipe, q, k, where))

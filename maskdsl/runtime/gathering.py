@@ -69,7 +69,8 @@ class Gathered(_SingleLevelFunction):
     def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
         needs = [*ctx.needs_input_grad[3:]]
         count = 5 + len(needs) - 3
-        tensors, given = ctx.saved_tensors[:count], iter(ctx.saved_tensors[count:])
+        saved = ctx.saved_tensors  # once: checkpoints make them anew for it
+        tensors, given = saved[:count], iter(saved[count:])
         places = [next(given) if each else None for each in ctx.given]
         operator = ctx.backward_operator
         found = iter(operator(*tensors[:5], grad_out, grad_lse, tensors[5:], places, *ctx.options, needs))

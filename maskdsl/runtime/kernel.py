@@ -39,8 +39,8 @@ class Kernel:
         self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool
     ) -> tuple[Tensor, Tensor]:
         """The output, and the log-sum-exp [batch, heads, tokens]; empty unless wanted."""
-        if not q.shape[0]:
-            return blank(q, v, wants_lse)
+        if is_empty(q, k):
+            return nothing(q, v, wants_lse)
         call = self.call(self.named(inputs), q, wants_lse)
         k, v = self.all_keys(k), self.all_keys(v)
         route = self.route(call, q, k, layout)
@@ -53,7 +53,7 @@ class Kernel:
     def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
         """The gradients of those of q, k, v and the inputs that need one."""
         needed = [x for x, need in zip((saved.q, saved.k, saved.v, *inputs), needs, strict=True) if need]
-        if not saved.q.shape[0]:
+        if is_empty(saved.q, saved.k):
             return [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in needed]
         declared = [each for each, need in zip(self.plan.mask.inputs, needs[3:], strict=True) if need]
         wanted = [self.plan.input_identifiers[each.name] for each in declared]
@@ -142,3 +142,14 @@ def blank(q: Tensor, v: Tensor, wants_lse: bool) -> tuple[Tensor, Tensor]:
     """Tensors like the results of `Kernel.forward`, with anything in them."""
     out = q.new_empty(*q.shape[:3], v.shape[3])
     return out, q.new_empty(q.shape[:3] if wants_lse else 0, dtype=lse_type(q))
+
+
+def is_empty(q: Tensor, k: Tensor) -> bool:
+    """No entries, no queries or no keys: there are no pairs."""
+    return 0 in (q.shape[0], q.shape[2], k.shape[2])
+
+
+def nothing(q: Tensor, v: Tensor, wants_lse: bool) -> tuple[Tensor, Tensor]:
+    """The results of `Kernel.forward` where no query attends anything."""
+    out, lse = blank(q, v, wants_lse)
+    return out.zero_(), lse.fill_(-torch.inf)

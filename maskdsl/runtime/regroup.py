@@ -62,7 +62,7 @@ class Regrouped:
         values = {**inputs, **self.values(copies, inputs, q)}
         given = [values[each.name] for each in gathered.mask.inputs]
         out, lse = ATTENTION(rows(q, copies.places), k, v, given, recipe.handle, "declared", True)
-        back = copies.back.view(*q.shape[:3], -1).unbind(dim=-1)
+        back = copies.back.view(*q.shape[:3], self.regrouping.copies).unbind(dim=-1)
         return [(rows(out, places), lse.gather(2, places)) for places in back]
 
     def values(self, copies: "ChosenCopies", inputs: Mapping[str, Tensor], q: Tensor) -> dict[str, Tensor]:
@@ -108,10 +108,10 @@ def chosen_copies(table: Tensor, copies: int) -> ChosenCopies:
 
 def rows(x: Tensor, places: Tensor) -> Tensor:
     """x [batch, heads, tokens, dim] at these tokens, [batch, heads, any number]: whole rows, which are fast to copy."""
-    batch, heads, tokens, _ = x.shape
+    batch, heads, tokens, dim = x.shape
     starts = torch.arange(batch * heads, device=x.device).view(batch, heads, 1) * tokens
     taken = x.flatten(0, 2).index_select(0, (places + starts).flatten())
-    return taken.view(*places.shape, -1)
+    return taken.view(*places.shape, dim)
 
 
 def lost_sums(lse: Tensor) -> bool:

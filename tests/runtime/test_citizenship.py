@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from shutil import which
 
 import pytest
@@ -238,6 +239,21 @@ def test_checkpoint(reentrant: bool) -> None:
     loss.backward()  # which reentrant checkpoints need; they see only the tensors among their arguments
     count = 3 if reentrant else len(expected)
     assert_same([x.grad for x in case.leaves[:count]], expected[:count])
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_checkpoint_of_a_part(packed: bool) -> None:
+    attention = mask_of("static").compile()
+    shape, where = ((30, HEADS, 8), {"cu_seqlens_q": torch.tensor([0, 7, 30])})
+    if not packed:
+        shape, where = ((2, HEADS, 30, 8), {"query_start": torch.zeros(2, dtype=torch.int64)})
+    q, k, v = (torch.randn(shape, requires_grad=True) for _ in "qkv")
+    function = partial(attention.varlen if packed else attention, **where)
+    found, expected = (
+        torch.autograd.grad(out.sin().sum(), (q, k, v))
+        for out in (checkpoint(function, q, k, v, use_reentrant=False), function(q, k, v))
+    )
+    assert_same(found, expected)
 
 
 def test_compiled_under_autocast() -> None:
