@@ -5,14 +5,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 WORKERS ?= 2
+FAST := $(addprefix tests/,syntax bind errors warnings ir analysis emit)
 N ?= 1000
 SEED ?= 1
 
-.PHONY: help fuzz hostile mutants test test-long test-gpu demo check golden bench bench-gpu aot gallery docs versions clean
+.PHONY: help fuzz hostile mutants test test-fast test-long test-gpu demo check golden bench bench-gpu aot gallery docs versions clean
 
 help:
 	@echo "make test       the tests"
-	@echo "make test-long  the campaigns of the tests, which take minutes"
+	@echo "make test-fast  a part of them in a minute, for work on the language and its analysis"
+	@echo "make test-long  the campaigns of the tests, and random cases four times as many"
 	@echo "make fuzz       N random programs from SEED on, held against a second meaning of the language"
 	@echo "make hostile    N broken and hostile files from SEED on: each ends in time, with a result or declared errors"
 	@echo "make mutants    the product broken on purpose in one place after the other: the tests have to notice"
@@ -37,8 +39,11 @@ $(READY): pyproject.toml constraints.txt
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
+test-fast: $(READY)
+	MASKDSL_EXAMPLES=0.05 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not slow" $(FAST)
+
 test-long: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long
+	MASKDSL_EXAMPLES=4 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long or hypothesis"
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.independent.compare $(SEED) $(N)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from maskdsl.diagnostics import AttnError, Diagnostic, Note, nearest_name, render
 from maskdsl.excerpt import WIDTH, excerpt
 from maskdsl.source import Source, Span
+from tests.support.drawn import examples
 
 
 class Unknown(Diagnostic):
@@ -77,7 +78,7 @@ def test_long_lines_are_cut_around_the_place() -> None:
 
 
 @given(st.text(st.sampled_from("ab \t\n\r\u65e5\u0301\x1b\u202e"), max_size=300), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 def test_any_place_of_any_text(text: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(text)))
     lines = excerpt(Span(Source("a\nb", text), start, data.draw(st.integers(start, len(text) + 1))), "here")

@@ -31,6 +31,7 @@ from maskdsl.runtime.modules import load_module
 from maskdsl.text import docstring, markdown, markdown_code, markdown_word, markup, pdf_string, script_json
 from maskdsl.view.scene import Label, Scene
 from maskdsl.view.svg import svg
+from tests.support.drawn import examples
 
 PLAIN = """
 ## A doc.
@@ -95,14 +96,14 @@ def test_no_doc_changes_a_generated_module(mask: Mask) -> None:
 
 
 @given(hostile)
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_no_doc_changes_a_module(doc: str) -> None:
     """Of any text: one module for all, whose first lines are made by the same function."""
     assert without_docstrings(emit_reference(make_plan(with_doc(MASKS[0], doc).ir))) == HARMLESS
 
 
 @given(st.lists(hostile, min_size=1, max_size=4))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_a_docstring_says_what_it_was_given(lines: list[str]) -> None:
     text = "\n".join(docstring(lines))
     (statement,) = ast.parse(text).body
@@ -169,7 +170,7 @@ class Elements(HTMLParser):
 
 
 @given(hostile)
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 def test_pages_and_notebooks_have_the_same_elements(text: str) -> None:
     mask = MASKS[0]
 

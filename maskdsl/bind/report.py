@@ -8,9 +8,9 @@ from maskdsl.diagnostics import AttnError, Caution, Diagnostic, Note, nearest_na
 from maskdsl.errors import binding as errors
 from maskdsl.source import Span
 
-MOST_STEPS = 100_000
+MOST_STEPS = 50_000
 """How many nodes of the tree may be elaborated, each time that one is."""
-MOST_STEPS_TOGETHER = 5 * MOST_STEPS
+MOST_STEPS_TOGETHER = 2 * MOST_STEPS
 """How many for one answer: by all layers of a stack, or all patterns of a file that is checked."""
 MOST_NODES = 100_000
 """How many nodes an expression of the IR may have."""

@@ -8,6 +8,7 @@ import maskdsl
 from maskdsl.analysis.closed import Limit, closed_limits
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Head, Side, substitute
 from maskdsl.ir.ranges import Range, expression_range
+from tests.support.drawn import examples
 
 CLOSED = [
     "causal",
@@ -118,7 +119,7 @@ sides = st.recursive(terms, lambda inner: st.builds("({} {} {})".format, inner, 
 wholes = st.builds("{} {} {}".format, sides, st.sampled_from(["<=", "<", "==", ">="]), sides)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(wholes, min_size=1, max_size=3), st.sampled_from([Side.QUERY, Side.KEY]))
 def test_random_closed_forms_lose_nothing(parts: list[str], side: Side) -> None:
     mask = pattern(" and ".join(parts)).bind(heads=2)

@@ -11,6 +11,7 @@ from maskdsl.analysis.tiles import tiles
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.evaluate import dense
 from tests.properties.checks import cases
+from tests.support.drawn import examples
 
 GRID = """
 pattern grid(h = 9, w = 11) {
@@ -65,7 +66,7 @@ def test_a_pattern_does_not_differ_from_itself():
         assert each.common.pairs == dense(mask, each.heads[0], 0, compared.inputs).sum()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(cases())
 def test_parts_of_maps_are_exact(case):
     mask = case.mask

@@ -11,11 +11,12 @@ from maskdsl.ir.evaluate import dense
 from maskdsl.ir.expressions import TRUE, InSpace, Side, apply
 from maskdsl.ir.ops import Op
 from tests.runtime.patterns import both, c, causal, either, grid, k, mask, q, tokens, within
+from tests.support.drawn import examples
 
 LENGTHS = st.lists(st.integers(1, 7), min_size=2, max_size=3)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(LENGTHS, st.integers(0, 4), st.integers(1, 3), st.integers(0, 5))
 def test_the_product_of_the_axes_is_exact(lengths, radius, step, first):
     names = "tyx"[-len(lengths) :]

@@ -15,6 +15,7 @@ from maskdsl.analysis.components import Components, components_of_graph
 from maskdsl.analysis.hops import estimate_runs, find_layer
 from maskdsl.diagnostics import AttnError
 from maskdsl.ir.pooling import all_tokens
+from tests.support.drawn import examples
 
 PATTERNS = """
 pattern window(n, size = 5) { space tokens[n] attend window(size) }
@@ -85,7 +86,7 @@ stacks = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4)
 
 
 @given(stacks, st.integers(1, 40), st.data())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_everything_about_small_stacks(layers, n, data):
     stack = bind(layers, n)
     token = data.draw(st.integers(0, n - 1))
@@ -134,7 +135,7 @@ def test_a_pattern_is_a_stack_of_one_layer(name):
 
 
 @given(stacks, st.integers(30, 90), st.integers(0, 29))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_tiles_bound(layers, n, token):
     """With limits so low that tokens are too many, what is told holds what is true."""
     stack = bind(layers, n)
@@ -169,7 +170,7 @@ def check_bounds(known, right):
 
 
 @given(stacks, st.integers(20, 60))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_tokens_of_which_not_all_pairs_are_kept(layers, n):
     stack = bind(layers, n)
     true = stack.field()

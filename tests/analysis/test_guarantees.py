@@ -15,6 +15,7 @@ from maskdsl.ir.evaluate import dense
 from maskdsl.ir.routing import find
 from maskdsl.synthetic import synthetic_inputs
 from tests.properties.test_routes import routes
+from tests.support.drawn import examples
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
 PATTERNS = [
@@ -48,7 +49,7 @@ def test_every_selection_is_between_the_bounds(file: str, name: str) -> None:
 
 
 @given(routes(), st.integers(1, 40), st.integers(0, 1000))
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 def test_of_random_routes(text: str, n: int, seed: int) -> None:
     mask = maskdsl.parse(text)["p"].bind(n=n, heads=2).ir
     inputs = synthetic_inputs(mask, seed, dim=4)

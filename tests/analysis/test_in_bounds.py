@@ -12,6 +12,7 @@ import maskdsl
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.binding import ReadOutside
 from maskdsl.ir.expressions import Read, walk
+from tests.support.drawn import examples
 
 # The language's expressions that these tests draw are Python's: a token is an integer, its position, with its axes.
 
@@ -140,10 +141,10 @@ def check_relations(shape: tuple[int, int, int], rest: str, index: str, word: st
     assert refused(height, width, written, "s", size, heads=heads) == leaves(height, width, heads, asked, "0", size)
 
 
-test_scores = settings(max_examples=20, deadline=None)(given(*SCORES)(check_scores))
-test_relations = settings(max_examples=15, deadline=None)(given(*RELATIONS)(check_relations))
-test_many_scores = pytest.mark.long(settings(max_examples=2000, deadline=None)(given(*SCORES)(check_scores)))
-test_many_relations = pytest.mark.long(settings(max_examples=2000, deadline=None)(given(*RELATIONS)(check_relations)))
+test_scores = settings(max_examples=examples(20))(given(*SCORES)(check_scores))
+test_relations = settings(max_examples=examples(15))(given(*RELATIONS)(check_relations))
+test_many_scores = pytest.mark.long(settings(max_examples=2000)(given(*SCORES)(check_scores)))
+test_many_relations = pytest.mark.long(settings(max_examples=2000)(given(*RELATIONS)(check_relations)))
 
 
 @pytest.mark.parametrize("curve", ["hilbert(y, x)", "shuffle(i, 3)", "morton(x, y)"])

@@ -16,6 +16,7 @@ from maskdsl.ir.ops import Op, Type
 from tests.analysis.relations import dense_classes
 from tests.runtime.patterns import both, c, causal, declared, either, grid, k, mask, q, tokens, within
 from tests.runtime.patterns import given as given_coordinate
+from tests.support.drawn import examples
 
 BLOCKS = [(1, 7), (128, 64), (16, 16), (20, 33), (300, 5)]
 
@@ -163,7 +164,7 @@ def test_float_inputs_with_nan():
     check(replace(pattern, relation=apply(Op.NOT, relation)), (16, 16), {"weight": weight})
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 9), st.tuples(*[st.integers(1, 40)] * 2))
 def test_neighbourhoods_of_any_size(height, width, radius, block):
     distance = apply(Op.ADD, *(apply(Op.POWER, apply(Op.SUBTRACT, q(a), k(a)), c(2)) for a in ("y", "x")))

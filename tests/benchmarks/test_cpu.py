@@ -5,16 +5,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from cpu import LINES
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def test_a_quick_run(tmp_path: Path) -> None:
+FEW = ("tiles_window", "forward_against_sdpa", "moba_selection")
+OTHERS = ("tiles_documents", "tiles_neighborhood", "tiles_examples", "tiles_growth", "forward_backward", "first_run")
+OTHERS += ("moba_against_sdpa", "moba_memory")
+
+
+@pytest.mark.parametrize("names", [FEW, pytest.param(FEW[:1] + OTHERS, marks=pytest.mark.long)], ids=["few", "others"])
+def test_a_quick_run(names: tuple[str, ...], tmp_path: Path) -> None:
     output = tmp_path / "cpu.json"
-    names = ["tiles_window", "tiles_documents", "tiles_neighborhood", "tiles_examples", "tiles_growth"]
-    names += ["forward_against_sdpa", "forward_backward", "first_run"]
-    names += ["moba_against_sdpa", "moba_selection", "moba_memory"]
     only = [word for name in names for word in ("--only", name)]
     command = [sys.executable, str(BENCHMARKS / "cpu.py"), "--quick", "--output", str(output), *only]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout

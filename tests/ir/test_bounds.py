@@ -11,9 +11,10 @@ from maskdsl.ir.ops import Op
 from maskdsl.ir.ranges import mask_leaf
 from maskdsl.testing import inputs_for, patterns
 from tests.ir.tile_bounds import classes, ends
+from tests.support.drawn import examples
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_bounds_are_never_wrong(data: st.DataObject) -> None:
     mask = data.draw(patterns()).bind()

@@ -14,6 +14,7 @@ from maskdsl.bind import bind
 from maskdsl.ir.routing import find
 from maskdsl.synthetic import synthetic_inputs
 from tests.ir.tile_bounds import Array, classes
+from tests.support.drawn import examples
 
 ROUTING = Path(__file__).parents[2] / "examples" / "routing"
 CASES = [
@@ -80,7 +81,7 @@ pattern cube(n = 40) { space t[n]  input cube: bool[4, 5, 5]  attend cube[q // 1
 """
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.sampled_from(["plain", "line", "beyond", "cube"]),
     st.tuples(st.integers(1, 20), st.integers(1, 20)),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
+from tests.support.drawn import examples
 
 BACKENDS = ("reference", "tiled")
 LENGTH = 5
@@ -117,7 +118,7 @@ EXPRESSIONS = st.recursive(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(EXPRESSIONS, st.integers(0, 9))
 def test_random_branches(text: str, seed: int) -> None:
     """Those of finite values and slopes wherever a pair attends; what else they hold must not be seen."""

@@ -14,6 +14,7 @@ from maskdsl.ir.derive import KINKS, Kink, derivative
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Score, Side, apply
 from maskdsl.ir.operators import evaluate
 from maskdsl.ir.ops import Op, Type
+from tests.support.drawn import examples
 
 S = Score()
 LEVEL = Coordinate(Side.KEY, "level", Type.FLOAT)
@@ -52,7 +53,7 @@ def value(expression: Expression, s: float, level: float, entry: float) -> float
     return float(evaluate(expression, lambda leaf: np.asarray(leaves[leaf]), {"table": table}))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(EXPRESSIONS, st.tuples(*[st.floats(-2, 2)] * 3))
 def test_derivative_is_the_limit_of_differences(expression: Expression, point: tuple[float, ...]) -> None:
     for axis, leaf in enumerate((S, LEVEL, ENTRY)):

@@ -11,6 +11,7 @@ from maskdsl.ir.ops import Op
 from maskdsl.ir.printer import print_expression
 from maskdsl.ir.reasons import coordinates, pair_reasons
 from tests.properties.checks import cases
+from tests.support.drawn import examples
 
 GRID = """
 pattern grid(h = 6, w = 8) {
@@ -43,7 +44,7 @@ def check(reason, pair):
         check(part, pair)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(cases(), st.data())
 def test_lines_agree_with_the_pair(case, data):
     mask = case.mask

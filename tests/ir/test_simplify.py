@@ -24,6 +24,7 @@ from maskdsl.ir.simplify import (
     vanish,
     whole,
 )
+from tests.support.drawn import examples
 
 LEAVES = st.sampled_from([Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i"), Coordinate(Side.KEY, "y")])
 CONSTANTS = st.integers(-9, 9).map(Constant)
@@ -95,7 +96,7 @@ def value(expression: Expression) -> np.ndarray:
 
 @pytest.mark.parametrize(("rule", "left"), LAWS, ids=[f"{rule.__name__}-{n}" for n, (rule, _) in enumerate(LAWS)])
 def test_law(rule: Rule, left: st.SearchStrategy[Expression]) -> None:
-    @settings(max_examples=40)
+    @settings(max_examples=examples(40))
     @given(left)
     def holds(expression: Expression) -> None:
         right = rule(expression)

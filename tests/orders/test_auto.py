@@ -10,6 +10,7 @@ from hypothesis import given, settings
 import maskdsl
 from maskdsl.ir.evaluate import attention as meaning
 from maskdsl.testing import patterns
+from tests.support.drawn import examples
 
 IMAGE = """
 pattern image(h = 40, w = 72, kernel = 21) {
@@ -119,7 +120,7 @@ def test_results_are_the_same(backend):
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10, atol=1e-12)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(40))
 @given(patterns(tokens=300))
 def test_any_pattern_may_say_it(pattern):
     """No more tiles than as declared, as far as this can be known without inputs."""

@@ -11,6 +11,7 @@ from maskdsl.analysis.devices import find_device
 from maskdsl.ir.inputs import relation_inputs
 from maskdsl.orders import search
 from maskdsl.testing import inputs_for, patterns
+from tests.support.drawn import examples
 
 H100 = find_device("H100")
 
@@ -32,7 +33,7 @@ def counts(tiles):
 # What it says is true
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data(), patterns())
 def test_figures_are_those_of_the_tiles(data, pattern):
     """Every line of the table, laid out by its own text."""
@@ -51,7 +52,7 @@ def test_figures_are_those_of_the_tiles(data, pattern):
         assert row.density == pytest.approx(sum(counts(tiles)) / tiles.classes().size / tiles.variant_of.size)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data(), patterns(tokens=40))
 def test_waste_is_that_of_the_statistics(data, pattern):
     mask = pattern.bind()

@@ -22,6 +22,7 @@ from maskdsl.orders.heads import select
 from maskdsl.orders.layouts import laid_out, token
 from maskdsl.orders.trials import nearest, spread, taken
 from maskdsl.testing import inputs_for, patterns
+from tests.support.drawn import examples
 
 
 def space(**axes):
@@ -104,7 +105,7 @@ def test_clues_of_all_heads():
     assert found.groups == (token("y"), token("x"))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data(), patterns())
 def test_what_is_known_without_inputs_is_all_that_may_attend(data, pattern):
     mask = pattern.bind().ir

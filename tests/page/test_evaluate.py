@@ -20,6 +20,7 @@ from maskdsl.page.html import asset
 from maskdsl.synthetic import synthetic_inputs
 from maskdsl.testing import inputs_for, patterns
 from tests.gpu.test_kernels import PATTERNS, awkward
+from tests.support.drawn import examples
 
 HEADS = 2
 MOST_PAIRS = 4000
@@ -99,7 +100,7 @@ def test_every_example(evaluate, file, name):
     compare(evaluate, declaration, mask.ir, inputs)
 
 
-@settings(max_examples=25, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_random_patterns(evaluate, data):
     mask = data.draw(patterns(), label="pattern").bind()

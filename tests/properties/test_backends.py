@@ -4,29 +4,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.properties.checks import calls, check_backends, check_decoding, check_layout, check_order
+from tests.support.drawn import examples
 
 ORDERS = st.sampled_from(["by shuffle(i, 3)", "by -i % 5, i // 3", "by i * 7 % 11", "by 0"])
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(calls())
 def test_backends_agree_with_the_meaning(call):
     check_backends(*call)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(calls(), ORDERS)
 def test_an_order_changes_no_result(call, order):
     check_order(call[0], order, *call[1:])
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(calls())
 def test_callers_may_lay_tokens_out(call):
     check_layout(*call)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(calls(), st.sampled_from(["tiled", "reference"]), st.integers(0, 99))
 def test_queries_may_stand_anywhere(call, backend, seed):
     case, *tensors = call

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from maskdsl import parse
 from maskdsl.testing import relations
 from tests.properties.checks import cases, check_clauses, check_simplify
+from tests.support.drawn import examples
 
 AXES = {"y": 4, "x": 5}
 SPACES = {"text": {"text": 4}, "image": AXES}
@@ -45,7 +46,7 @@ def dense(line: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("one", "other"), LAWS.values(), ids=LAWS)
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(*[relations(SPACES, heads=HEADS, depth=1)] * 3)
 def test_law(one: str, other: str, a: str, b: str, c: str) -> None:
     drawn = {"a": f"({a})", "b": f"({b})", "c": f"({c})"}
@@ -53,7 +54,7 @@ def test_law(one: str, other: str, a: str, b: str, c: str) -> None:
     np.testing.assert_array_equal(*(dense(f"attend {side}") for side in written))
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(*[relations(SPACES, heads=HEADS, depth=1)] * 4)
 def test_lines_add_up_and_cut_down(a: str, b: str, c: str, d: str) -> None:
     lines = dense(f"attend {a} attend {b} require {c} require {d}")
@@ -63,13 +64,13 @@ def test_lines_add_up_and_cut_down(a: str, b: str, c: str, d: str) -> None:
     )
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(cases())
 def test_simplifying_keeps_every_value(case):
     check_simplify(case)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(cases())
 def test_clauses_make_the_relation(case):
     check_clauses(case)
@@ -111,14 +112,14 @@ def evaluated(text: str) -> np.ndarray:
     )
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(relations({"image": AXES}, heads=HEADS, depth=2).filter(is_python))
 def test_plain_relations_mean_what_python_says(text):
     mask = parse(f"pattern p() {{ space image[y = 4, x = 5] attend {text} }}")["p"].bind(heads=HEADS)
     np.testing.assert_array_equal([mask.dense(head) for head in range(HEADS)], evaluated(text))
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.data())
 def test_unequal_relations_are_those_of_which_one_holds(data):
     one, other = (data.draw(relations({"image": AXES}, depth=0)) for _ in range(2))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from maskdsl import load
 from maskdsl.testing import inputs_for, patterns, relations, tensors_for
 from tests.properties.checks import sample
+from tests.support.drawn import examples
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -36,7 +37,7 @@ def test_most_patterns_attend_some_pairs_and_not_others():
     assert sum(0 < density < 1 for density in found) >= 25
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(st.data())
 def test_inputs_and_tensors_for_any_mask(data):
     mask = load(EXAMPLES / "language" / "packed.attn")["packed"].bind(n=30, heads=4)
@@ -45,7 +46,7 @@ def test_inputs_and_tensors_for_any_mask(data):
     assert (q.shape, k.shape, v.shape) == ((3, 4, 30, 8), (3, 2, 30, 8), (3, 2, 30, 8))
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(relations({"image": {"y": 3, "x": 4}}, heads=2))
 def test_relations_are_expressions(text):
     assert text and "attend" not in text

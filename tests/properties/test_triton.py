@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.support.drawn import examples
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -17,10 +21,12 @@ def interpret(*arguments: object) -> dict[str, object]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.hypothesis
 def test_kernels_agree_with_the_meaning():
-    found = interpret(60, 1)
+    count = examples(30)
+    found = interpret(count, 1)
     assert not found["failure"]
-    assert found["ran"] >= 60
+    assert found["ran"] >= count
 
 
 def test_rounding_toward_zero_is_noticed():

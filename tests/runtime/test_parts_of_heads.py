@@ -14,6 +14,7 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention
 from tests.properties.checks import assert_close, calls, run
+from tests.support.drawn import examples
 
 ROUTING = Path(__file__).parents[2] / "examples" / "routing"
 BY_HEAD = (
@@ -26,7 +27,7 @@ def part_of(pattern, whole: int, first: int, count: int, key_heads: int | None =
     return module.bind(heads=whole, key_heads=key_heads, first_head=first, local_heads=count)
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(
     calls(heads=4), st.sampled_from([(0, 2), (2, 2), (1, 1), (3, 1), (0, 4)]), st.sampled_from(["tiled", "reference"])
 )
@@ -72,7 +73,7 @@ def run_part(case, backend, expected, q, k, v, heads):
     return out.detach().numpy(), [np.zeros(x.shape) if x.grad is None else x.grad.numpy() for x in sources]
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(calls(heads=4), st.integers(0, 3), st.integers(0, 99))
 def test_parts_decode_and_pack_as_the_whole_does(call, first, seed):
     case, q, k, v = call

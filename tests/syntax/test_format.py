@@ -12,6 +12,7 @@ from maskdsl.syntax import tree
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.format_expression import format_expression
 from maskdsl.syntax.parse import parse, parse_expression
+from tests.support.drawn import examples
 from tests.syntax.strategies import expressions, files
 
 WORD = re.compile(r'"(\\.|[^"\\])*"|#[^\n]*|[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?|\w+|[^\w\s"]+')
@@ -28,7 +29,7 @@ def comment_texts(file: tree.File) -> list[str]:
 
 
 @given(files)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 def test_round_trip(file: tree.File) -> None:
     text = format_file(file)
     again = parsed(text)
@@ -38,14 +39,14 @@ def test_round_trip(file: tree.File) -> None:
 
 
 @given(expressions)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 def test_round_trip_of_an_expression(expression: tree.Expression) -> None:
     text = format_expression(expression)
     assert "\n" not in text and parse_expression(Source("<test>", text)) == expression
 
 
 @given(expressions)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 def test_no_pair_of_parentheses_is_idle(expression: tree.Expression) -> None:
     """Leaving out any one pair of parentheses that the formatter writes changes the meaning."""
     text = format_expression(expression)
@@ -72,7 +73,7 @@ def test_no_pair_of_parentheses_is_idle(expression: tree.Expression) -> None:
 
 
 @given(files, st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 def test_comments_are_kept(file: tree.File, data: st.DataObject) -> None:
     """Comments behind any words: each is still there once, the tree the same, and a second run changes nothing."""
     text = format_file(file).replace("\n##", "\n#")

@@ -11,6 +11,7 @@ from maskdsl.source import Source
 from maskdsl.syntax import tree
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import DEEPEST, LARGEST_TEXT, MOST_ERRORS, parse, parse_expression, parse_statement
+from tests.support.drawn import examples
 from tests.syntax.strategies import files, texts_of_words
 
 
@@ -27,19 +28,19 @@ def survive(text: str) -> tree.File | None:
 
 
 @given(st.text() | texts_of_words)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250))
 def test_any_text(text: str) -> None:
     survive(text)
 
 
 @given(texts_of_words.map(lambda text: f"pattern p() {{\n{text}\n}}\ndef f() = {text}"))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_any_words_inside(text: str) -> None:
     survive(text)
 
 
 @given(texts_of_words, st.sampled_from([parse_expression, parse_statement]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 def test_any_part(text: str, read: object) -> None:
     assert callable(read)
     try:
@@ -49,7 +50,7 @@ def test_any_part(text: str, read: object) -> None:
 
 
 @given(files, st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 def test_damaged_text(file: tree.File, data: st.DataObject) -> None:
     text = format_file(file)
     start = data.draw(st.integers(0, len(text)))

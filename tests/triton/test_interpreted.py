@@ -38,9 +38,15 @@ def test_operators() -> None:
     assert last_line("citizenship") == "agreed"
 
 
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("part", range(4))
 def test_gradients_of_inputs(part: int) -> None:
-    assert last_line("input_gradients", part, 3) == "agreed"
+    assert last_line("input_gradients", part, 4) == "agreed"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(4))
+def test_gradients_of_all_inputs_in_all_types(part: int) -> None:
+    assert last_line("input_gradients", part, 4, "whole") == "agreed"
 
 
 def test_reads_that_inputs_decide() -> None:
