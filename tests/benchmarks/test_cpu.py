@@ -1,6 +1,7 @@
 """The benchmark itself, at small sizes: it measures every line and writes well-formed results."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,8 @@ def test_a_quick_run(names: tuple[str, ...], tmp_path: Path) -> None:
     output = tmp_path / "cpu.json"
     only = [word for name in names for word in ("--only", name)]
     command = [sys.executable, str(BENCHMARKS / "cpu.py"), "--quick", "--output", str(output), *only]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    wide = {**os.environ, "COLUMNS": "250"}
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300, env=wide).stdout
     whole = json.loads(output.read_text())
     assert whole["results"].keys() == {*names}
     assert whole["results"]["tiles_window"]["seconds"] > 0
