@@ -57,6 +57,15 @@ def test_a_single_pair_is_found():
     check(apply(Op.NOT, one), tokens, tokens, (128, 128))
 
 
+def test_full_tiles_that_intervals_leave_open():
+    """Are full alone, and not partial as well."""
+    tokens = Setting({"i": np.arange(24)})
+    parity = apply(Op.FLOOR_MODULO, apply(Op.ADD, Q, K), Constant(2))
+    always = apply(Op.OR, apply(Op.EQUAL, parity, Constant(0)), apply(Op.EQUAL, parity, Constant(1)))
+    tiles = classify(problem(always, tokens, tokens, (4, 6)))
+    assert (tiles.full.count, tiles.partial.count) == (24, 0)
+
+
 def test_random_blocks_do_not_open_every_tile():
     """A random choice for each query block is refined by query first: the work follows the answer."""
     looked = []

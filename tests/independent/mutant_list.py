@@ -44,6 +44,9 @@ TEXT = "maskdsl/text.py"
 CACHE = "maskdsl/cache.py"
 WHERE = "maskdsl/runtime/where.py"
 VARLEN = "maskdsl/runtime/varlen.py"
+SUMMARIES = "maskdsl/runtime/summaries.py"
+ROUTING_STATE = "maskdsl/runtime/routing_state.py"
+OPERATORS_OF_PAGE = "maskdsl/page/assets/operators.js"
 
 PROGRAMS = compared(1, 12)
 KERNELS = compared(1, 6, "--triton")
@@ -81,6 +84,20 @@ MUTANTS = (
         "np.where(condition.high, np.minimum(then.low, otherwise.low), otherwise.low)",
         "np.where(condition.high, then.low, otherwise.low)",
         rule("select-bool-int-int"),
+    ),
+    Mutant(
+        "equal where two ends meet",
+        INTERVALS,
+        "Interval((a.low == b.high) & (a.high == b.low),",
+        "Interval((a.low == b.high) | (a.high == b.low),",
+        rule("equal-int-int"),
+    ),
+    Mutant(
+        "bits shared by low ends",
+        INTERVALS,
+        "np.where(known, shared, ~zero)",
+        "shared",
+        rule("share_bit-int-int"),
     ),
     # Static ranges
     Mutant(
@@ -192,6 +209,13 @@ MUTANTS = (
         of("triton/test_interpreted", "test_operators"),
     ),
     Mutant(
+        "differences of differences without parentheses",
+        "maskdsl/emit/printer.py",
+        'Op.SUBTRACT: ("-", SUM, SUM, PRODUCT)',
+        'Op.SUBTRACT: ("-", SUM, SUM, SUM)',
+        PROGRAMS,
+    ),
+    Mutant(
         "IR: a minimum printed as a maximum",
         "maskdsl/ir/printer.py",
         'Op.MINIMUM: "min"',
@@ -212,6 +236,13 @@ MUTANTS = (
         "(version, entries) == (x._version, batch)",
         "entries == batch",
         of("runtime/test_open_reads", "test_tensors_that_passed_are_not_looked_at_again"),
+    ),
+    Mutant(
+        "reads of the queries before a part",
+        "maskdsl/runtime/reads.py",
+        "Constant(self.start + self.queries)",
+        "Constant(self.queries)",
+        of("runtime/test_open_reads", "test_calls_with_some_of_the_queries"),
     ),
     Mutant(
         "negative values pass",
@@ -250,11 +281,39 @@ MUTANTS = (
         of("runtime/test_kept", "test_heads_that_share_keys_are_others_in_the_next_call"),
     ),
     Mutant(
+        "masks of one unit for all",
+        "codegen/tiled.py",
+        "None if self.shares_masks else tile.units",
+        "None",
+        of("runtime/test_tiled", "test_masks_of_entries_that_share_tiles_are_their_own"),
+    ),
+    Mutant(
+        "handles without the backend",
+        "maskdsl/runtime/recipes.py",
+        "digest((plan, backend))",
+        "digest(plan)",
+        of("runtime/test_kept", "test_handles_name_all_that_results_depend_on"),
+    ),
+    Mutant(
+        "handles of patterns alone",
+        "maskdsl/runtime/following.py",
+        "for file in self.program.files), *others))",
+        "for file in self.program.files), self.pattern))",
+        of("runtime/test_kept", "test_handles_name_all_that_results_depend_on"),
+    ),
+    Mutant(
         "one coordinate for another",
         "maskdsl/runtime/tokens.py",
         "kept.keep((node, device), ",
         "kept.keep(device, ",
         PROGRAMS,
+    ),
+    Mutant(
+        "inputs of all tokens are those of the first space",
+        "maskdsl/runtime/tokens.py",
+        "value[..., offset : offset + space.size]",
+        "value[..., : space.size]",
+        of("runtime/test_decode", "test_inputs_of_all_tokens_are_those_of_each_space"),
     ),
     Mutant(
         "lengths of keys alone",
@@ -270,6 +329,34 @@ MUTANTS = (
         "norms = normalizers(problem, lse, empty)",
         "norms = normalizers(problem, lse, empty & False)",
         PROGRAMS,
+    ),
+    Mutant(
+        "tiled: rows of partial columns are never empty",
+        "codegen/tiles.py",
+        "in self.group.partial) == self.width",
+        "in self.group.partial) > self.width",
+        of("runtime/test_tiled", "test_rows_that_may_be_empty_are_computed_once"),
+    ),
+    Mutant(
+        "tiled: nothing merged with nothing is no number",
+        "codegen/tiled.py",
+        "total = (old + new).masked_fill_(nothing, 1)",
+        "total = old + new",
+        of("runtime/test_empty_rows", "test_gradients_of_output_and_log_sum_exp"),
+    ),
+    Mutant(
+        "two passes: a finite log-sum-exp of nothing",
+        "maskdsl/runtime/regroup.py",
+        "(total.log() + highest).masked_fill(empty, -torch.inf)",
+        "total.log() + highest",
+        of("runtime/test_regroup", "test_parts_without_any_key"),
+    ),
+    Mutant(
+        "no keys are some",
+        "maskdsl/runtime/kernel.py",
+        "return 0 in (q.shape[0], q.shape[2], k.shape[2])",
+        "return 0 in (q.shape[0], q.shape[2])",
+        of("runtime/test_no_tokens", "test_nothing_attends_nothing"),
     ),
     Mutant(
         "reference: a finite log-sum-exp of nothing",
@@ -308,6 +395,48 @@ MUTANTS = (
         of("runtime/test_decode", "test_what_a_gpu_is_not_waited_for_is_never_read"),
     ),
     Mutant(
+        "pages that are missing hold keys",
+        WHERE,
+        "return present if table is None else present & (table[:, places // k.shape[2]] >= 0)",
+        "return present",
+        of("runtime/test_decode", "test_missing_pages_hold_no_keys"),
+    ),
+    Mutant(
+        "one page more than there are",
+        WHERE,
+        "wrong = (asked & (table >= len(k)))",
+        "wrong = (asked & (table > len(k)))",
+        of("runtime/test_decode", "test_pages_that_do_not_exist"),
+    ),
+    Mutant(
+        "one key more than there is room for",
+        WHERE,
+        "if low < 0 or high > available:",
+        "if low < 0 or high > available + 1:",
+        of("runtime/test_decode", "test_mistakes"),
+    ),
+    Mutant(
+        "keys in pages by the number of pages",
+        WHERE,
+        "x.transpose(1, 2)[pages.clamp(min=0), places % x.shape[2]]",
+        "x.transpose(1, 2)[pages.clamp(min=0), places % x.shape[0]]",
+        of("runtime/test_decode", "test_missing_pages_hold_no_keys"),
+    ),
+    Mutant(
+        "decoding kernel: splits count alike",
+        "codegen/decode.py",
+        "tl.exp(own - new) * tl.load(part_sums + place, mask=real, other=0.0)",
+        "tl.exp(own - new)",
+        of("triton/test_interpreted", "test_decoding[0]"),
+    ),
+    Mutant(
+        "a key that nobody attends, for each that is missing",
+        "maskdsl/runtime/few.py",
+        "torch.arange(most) < counts",
+        "torch.arange(most) <= counts",
+        PROGRAMS,
+    ),
+    Mutant(
         "decoding kernel: values where keys are",
         "codegen/decode.py",
         "value_elements = page * v_batch_stride",
@@ -323,6 +452,13 @@ MUTANTS = (
     ),
     # Packed sequences
     Mutant("the last token is of the next sequence", VARLEN, "index, right=True)", "index, right=False)", PROGRAMS),
+    Mutant(
+        "places are counted from the first sequence",
+        VARLEN,
+        "place = index - ends[entry] + ",
+        "place = index - ends[0] + ",
+        of("runtime/test_varlen", "test_each_sequence_alone"),
+    ),
     Mutant(
         "tokens of no sequence attend each other",
         VARLEN,
@@ -374,6 +510,13 @@ MUTANTS = (
         "for key in keys]",
         of("ir/test_meaning", "test_orders_sort_each_space_in_its_stretch"),
     ),
+    Mutant(
+        "gradients of keys are means over the heads that share them",
+        "maskdsl/runtime/kernel.py",
+        "*grad.shape[2:]).sum(dim=2)",
+        "*grad.shape[2:]).mean(dim=2)",
+        of("runtime/test_heads", "test_gradients_of_heads_that_share_keys_in_orders_of_their_own"),
+    ),
     # Closed forms
     Mutant(
         "less as less or equal",
@@ -403,6 +546,20 @@ MUTANTS = (
         "first_heads[head], entry if DimensionKind.BATCH in kinds else 0",
         "first_heads[head], 0",
         of("analysis/test_tiles", "test_documents_differ_by_batch_entry"),
+    ),
+    Mutant(
+        "full tiles are partial as well",
+        "maskdsl/analysis/descent.py",
+        "still.select(some & ~every)",
+        "still.select(some)",
+        of("analysis/test_descent", "test_full_tiles_that_intervals_leave_open"),
+    ),
+    Mutant(
+        "full tiles told as partial ones",
+        "maskdsl/cli/counts.py",
+        '"partial": found.partial_count(head)',
+        '"partial": found.full_count(head)',
+        of("cli/test_json", "test_show"),
     ),
     Mutant(
         "keys behind the last are counted",
@@ -462,6 +619,20 @@ MUTANTS = (
         "(0, 0, heads - first - count, first)",
         of("runtime/test_values", "test_values_of_the_heads_that_are_here"),
     ),
+    Mutant(
+        "axes of gradients in the order of values",
+        "maskdsl/runtime/values.py",
+        "return value.permute([order.index(axis) for axis in range(len(order))])",
+        "return value.permute(order)",
+        of("runtime/test_values", "test_axes_in_any_order_are_those_of_their_gradients"),
+    ),
+    Mutant(
+        "inputs that differ along a mapped axis are one",
+        "maskdsl/runtime/batching.py",
+        "apart = any(each.place is None and",
+        "apart = any(each.place is not None and",
+        of("runtime/test_citizenship", "test_vmap"),
+    ),
     # Coordinates
     Mutant(
         "snakes that never turn",
@@ -469,6 +640,27 @@ MUTANTS = (
         "np.where(position % 2 == 0, place, length - 1 - place)",
         "place",
         of("ir/test_meaning", "test_curves_go_from_neighbour_to_neighbour"),
+    ),
+    Mutant(
+        "Morton curves by the last axis first",
+        "maskdsl/ir/curves.py",
+        "        for place in cells:\n            code =",
+        "        for place in cells[::-1]:\n            code =",
+        of("ir/test_meaning", "test_a_morton_curve_goes_by_bits_the_first_axis_first"),
+    ),
+    Mutant(
+        "page: remainders of negatives are negative",
+        OPERATORS_OF_PAGE,
+        "a[i] - b[i] * Math.floor(a[i] / b[i])",
+        "a[i] - b[i] * Math.trunc(a[i] / b[i])",
+        of("page/test_evaluate", "test_operators"),
+    ),
+    Mutant(
+        "page: bits beyond 32 are not shared",
+        OPERATORS_OF_PAGE,
+        "(a[i] & b[i]) !== 0 || (high(a[i]) & high(b[i])) !== 0",
+        "(a[i] & b[i]) !== 0",
+        of("page/test_evaluate", "test_operators"),
     ),
     # Parser and formatter
     Mutant(
@@ -492,6 +684,13 @@ MUTANTS = (
         "reach.start <= place.start < reach.end",
         "reach.start <= place.start",
         of("warnings/test_warnings", "test_an_allowance_reaches_no_further"),
+    ),
+    Mutant(
+        "positions behind another space are alike",
+        "maskdsl/bind/positions.py",
+        "return query == key and _offset(queries, query) == _offset(keys, key)",
+        "return query == key",
+        of("warnings/test_warnings", "test_warning"),
     ),
     # Text as what it is written into takes it
     Mutant(
@@ -579,6 +778,42 @@ MUTANTS = (
         "rows = there[:, :1, :1]",
         "rows = there[:, :, :1]",
         of("integrations/test_places", "test_a_mask_is_padding_or_not"),
+    ),
+    # What decoding keeps of keys
+    Mutant(
+        "groups that were forgotten are known",
+        ROUTING_STATE,
+        "kept[entry] = self.summaries.forget(",
+        "self.summaries.forget(",
+        of("runtime/test_routing_state", "test_any_history_selects_as_from_scratch"),
+    ),
+    Mutant(
+        "groups keep what was taken back",
+        SUMMARIES,
+        "x[entry][:, touched[name[0]]] = self.nothing(name)",
+        "x[entry][:, touched[name[0]]] *= 1",
+        of("runtime/test_routing_state", "test_any_history_selects_as_from_scratch"),
+    ),
+    Mutant(
+        "beams keep the keys of their place",
+        ROUTING_STATE,
+        "self.summaries = self.summaries.entries(chosen)",
+        "self.summaries = self.summaries.entries(torch.arange(len(chosen)))",
+        of("runtime/test_routing_state", "test_any_history_selects_as_from_scratch"),
+    ),
+    Mutant(
+        "missing pages are of groups",
+        ROUTING_STATE,
+        "present = present if there is None else present & there",
+        "present = present if there is None else present",
+        of("runtime/test_routing_state", "test_missing_pages_are_of_no_group"),
+    ),
+    Mutant(
+        "the state of another pattern",
+        ROUTING_STATE,
+        "if recipe.handle != self.recipe.handle:",
+        "if recipe.signature != self.recipe.signature:",
+        of("runtime/test_routing_state", "test_mistakes"),
     ),
     # Selection by routes
     Mutant(

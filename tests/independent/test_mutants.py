@@ -20,7 +20,8 @@ def test_they_have_names_of_their_own() -> None:
 def test_it_applies(mutant: Mutant) -> None:
     text = (ROOT / mutant.file).read_text()
     applied = mutant.applied(text)
-    assert ast.dump(ast.parse(applied)) != ast.dump(ast.parse(text))
+    if mutant.file.endswith(".py"):
+        assert ast.dump(ast.parse(applied)) != ast.dump(ast.parse(text))
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: each.name)

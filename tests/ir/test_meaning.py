@@ -88,6 +88,15 @@ def test_a_hilbert_curve_fills_a_rectangle(lengths):
     assert (steps.sum(axis=0) > 1).sum() <= (lengths[0] % 2 or lengths[1] % 2)
 
 
+def test_a_morton_curve_goes_by_bits_the_first_axis_first():
+    def code(y, x):
+        return sum((y >> bit & 1) << 2 * bit + 1 | (x >> bit & 1) << 2 * bit for bit in range(3))
+
+    cells = sorted(np.ndindex(5, 7), key=lambda cell: code(*cell))
+    positions = curve_positions(CurveKind.MORTON, (5, 7)).reshape(5, 7)
+    assert [positions[cell] for cell in cells] == list(range(35))
+
+
 def test_a_shuffle_is_a_permutation_of_its_own():
     assert sorted(shuffle(100, 3)) == list(range(100))
     assert not np.array_equal(shuffle(100, 3), shuffle(100, 4))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 import maskdsl
 from maskdsl.diagnostics import AttnError
@@ -156,6 +157,7 @@ def test_decoding_compiles() -> None:
         ({"page_table": torch.zeros(2, dtype=torch.int32)}, "E432.*`page_table`"),
         ({"query_start": 0, "layout": "ordered"}, "E438"),
         ({"query_start": 0, "key_lengths": [3, 1000]}, "E480.*holds 1000.*0 to 60.*bound with 60 keys"),
+        ({"query_start": 0, "key_lengths": [61, 3]}, "E480.*holds 61"),
         ({"query_start": 0, "key_lengths": [-5, 3]}, "E480.*holds -5"),
     ],
 )
@@ -190,6 +192,36 @@ def test_pages_that_do_not_exist(
     else:
         with pytest.raises(AttnError, match=re.compile(says, re.DOTALL)):
             attention(q, k, v, **where)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_missing_pages_hold_no_keys(backend: str, recorded: bool) -> None:
+    """In the midst of others, too."""
+    mask = maskdsl.parse("pattern p(n = 12) { space t[n]  attend causal }")["p"].bind(heads=2)
+    q, k, v = (x.requires_grad_(recorded) for x in torch.randn(3, 1, 2, 12, 8, dtype=torch.float64))
+    pages = [x[0].unflatten(1, (3, 4)).transpose(0, 1) for x in (k, v)]
+    out = mask.compile(backend)(q[:, :, 7:], *pages, query_start=7, page_table=torch.tensor([[0, -1, 2]]))
+    attends = torch.ones(5, 12, dtype=torch.bool).tril(7)
+    attends[:, 4:8] = False
+    torch.testing.assert_close(out, scaled_dot_product_attention(q[:, :, 7:], k, v, attn_mask=attends))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_inputs_of_all_tokens_are_those_of_each_space(backend: str) -> None:
+    text = """pattern p() {
+        space text[3]  space image[y = 2, x = 4]
+        tokens text ++ image
+        input worth: float[tokens]
+        attend causal
+        score s + k.worth
+    }"""
+    q, k, v = torch.randn(3, 1, 1, 11, 8, dtype=torch.float64)
+    worth = torch.randn(11, dtype=torch.float64)
+    out = maskdsl.parse(text)["p"].bind().compile(backend)(q[:, :, 5:], k, v, query_start=5, worth=worth)
+    hidden = torch.ones(6, 11, dtype=torch.bool).triu(6)
+    bias = worth.expand(6, 11).masked_fill(hidden, -torch.inf)
+    torch.testing.assert_close(out, scaled_dot_product_attention(q[:, :, 5:], k, v, attn_mask=bias))
 
 
 def test_pages_of_nothing() -> None:

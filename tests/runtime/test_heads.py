@@ -39,3 +39,13 @@ def test_nothing_is_kept_twice(file: str, pattern: str, values: dict[str, int], 
     work, _ = schedules.work(2, 4 * different, 4 * different)
     assert [groups for groups, _ in work] == list(schedules.groups)
     assert sum(len(queries) for _, units in work for queries, _ in units) == 2 * 4 * different
+
+
+def test_gradients_of_heads_that_share_keys_in_orders_of_their_own() -> None:
+    text = "pattern p(n) { space t[n]  attend causal and backward(9)  order by -i if head % 2 == 0 else i % 3 }"
+    mask = maskdsl.parse(text)["p"].bind(n=40, heads=4)
+    leaves = [torch.randn(2, heads, 40, 8, dtype=torch.float64, requires_grad=True) for heads in (4, 2, 2)]
+    found, expected = (
+        torch.autograd.grad(mask.compile(backend)(*leaves).sin().sum(), leaves) for backend in ("tiled", "reference")
+    )
+    torch.testing.assert_close(found, expected)

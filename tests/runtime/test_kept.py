@@ -58,6 +58,16 @@ def dense_of(mask: maskdsl.Mask) -> np.ndarray:
     return np.stack([mask.dense(head=head) for head in range(HEADS)])
 
 
+def test_handles_name_all_that_results_depend_on() -> None:
+    pattern = maskdsl.parse("pattern p(n = 9, size = 3) { space t[n] attend backward(size) order by -i }")["p"]
+    bindings: list[dict[str, Any]] = [{}, {"size": 5}, {"heads": 2}, {"order": "declared"}]
+    handles = [pattern.bind(**each).compile("tiled").handle for each in bindings]
+    handles += [pattern.bind().compile(backend).handle for backend in ("auto", "reference")]
+    options: list[dict[str, Any]] = [*bindings, {"backend": "tiled"}, {"backend": "reference"}]
+    handles += [pattern.compile(follow="n", **each).handle for each in options]
+    assert len(set(handles)) == len(handles) == 12
+
+
 @pytest.mark.parametrize("key_heads", [(1, 2, 4), (2, 4, 1), (4, 1, 2)])
 def test_heads_that_share_keys_are_others_in_the_next_call(key_heads: tuple[int, ...]) -> None:
     mask = mask_of(5 + key_heads[0])

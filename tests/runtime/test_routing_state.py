@@ -92,6 +92,15 @@ def test_any_history_selects_as_from_scratch(
     assert torch.equal(out, attention(q, keys, keys, **cache.where, **given))
 
 
+def test_missing_pages_are_of_no_group() -> None:
+    attention = load("moba", N, "moba", block=8, top=3).compile("tiled")
+    q, k = torch.randn(1, 4, 1, 16), torch.randn(6, 2, 8, 16)
+    k[0] = 9  # what would be chosen
+    where: dict[str, Any] = {"query_start": 44, "page_table": torch.tensor([[1, -1, 2, 3, 4, 5]])}
+    found = attention(q, k, k, routing_state=attention.routing_state(), **where)
+    assert torch.equal(found, attention(q, k, k, **where))
+
+
 def test_keys_may_be_told_as_they_are_made() -> None:
     """Without a cache; more than one new key of some entries."""
     attention = load("moba", N, "moba", block=8, top=3).compile("tiled")
@@ -147,6 +156,8 @@ def test_mistakes() -> None:
     q, k = torch.randn(3, 4, 1, 16), torch.randn(3, 2, N, 16)
     with pytest.raises(AttnError, match="E455"):
         load("knn", N, "knn", top=5).compile("tiled")(q, k, k, query_start=3, routing_state=state)
+    with pytest.raises(AttnError, match="E455"):
+        load("moba", N, "moba", block=5, top=3).compile("tiled")(q, k, k, query_start=3, routing_state=state)
     with pytest.raises(AttnError, match="E458"):
         attention(q[:2], k[:2], k[:2], query_start=3, routing_state=state)
     with pytest.raises(AttnError, match="E458"):

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+import maskdsl
 from maskdsl.ir.expressions import Constant
 from maskdsl.ir.ops import Op
 from maskdsl.runtime.compile import compile_mask
@@ -36,6 +37,24 @@ def test_agrees_with_the_reference(length: int, heads: int, key_heads: int) -> N
             torch.autograd.grad(found, (query, key, value), gradient),
             torch.autograd.grad(expected, (query, key, value), gradient),
         )
+
+
+def test_masks_of_entries_that_share_tiles_are_their_own() -> None:
+    """Of single pairs at random, in tiles that stand alike in every entry and head."""
+    text = "pattern p(n) { space t[n]  attend backward(30) and random(1, batch, head, q, k) % 2 == 0"
+    text += " attend all -> all where q == k }"
+    pattern = maskdsl.parse(text)["p"].bind(n=500, heads=2)
+    q, k, v = torch.randn(3, 2, 2, 500, 8, dtype=torch.float64)
+    torch.testing.assert_close(pattern.compile("tiled")(q, k, v), pattern.compile("reference")(q, k, v))
+
+
+def test_rows_that_may_be_empty_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are known beforehand, and not found by a first pass whose results are no numbers."""
+    attention = maskdsl.parse("pattern p(n) { space t[n] attend causal and q >= 9 }")["p"].bind(n=80).compile("tiled")
+    passes, run = [], attention.module.run_forward
+    monkeypatch.setattr(attention.module, "run_forward", lambda *given: passes.append(given) or run(*given))
+    out = attention(*torch.randn(3, 1, 1, 80, 8))
+    assert len(passes) == 1 and not out[:, :, :9].any() and bool(out.isfinite().all())
 
 
 MEMORY = """

@@ -19,6 +19,14 @@ def test_values_of_the_heads_that_are_here() -> None:
     assert torch.equal(as_given(declared, value), expected)
 
 
+def test_axes_in_any_order_are_those_of_their_gradients() -> None:
+    kinds = (DimensionKind.TOKENS, DimensionKind.BATCH, DimensionKind.HEADS)
+    declared = Input("heat", Type.FLOAT, tuple(Dimension(kind, None, kind.value) for kind in kinds))
+    given = torch.arange(24.0).view(2, 3, 4)
+    value = as_value(declared, given)
+    assert value.shape == (3, 4, 2) and torch.equal(as_given(declared, value), given)
+
+
 def test_heads_are_counted_in_the_whole() -> None:
     pattern = maskdsl.parse("pattern p(n = 8) { space tokens[n] attend q - k == head }")["p"]
     whole, part = pattern.bind(heads=4), pattern.bind(heads=4, first_head=2, local_heads=2)
