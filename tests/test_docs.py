@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import campaigns
 import pytest
 
 import maskdsl as package
@@ -54,6 +55,13 @@ def check_pattern(text, more):
                 pattern.bind(heads=4)
         elif None not in pattern.parameters.values():
             pattern.bind(heads=4)
+
+
+def test_figures_of_campaigns_are_those_recorded(request):
+    page = ROOT / "docs" / "reliability.md"
+    if request.config.getoption("--update-golden"):
+        page.write_text(campaigns.with_table(page.read_text()))
+    assert page.read_text() == campaigns.with_table(page.read_text()), "`make golden` writes them anew"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

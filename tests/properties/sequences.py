@@ -27,7 +27,7 @@ import torch._dynamo.backends.common  # what `torch.compile` and checkpoints imp
 import torch.fx.experimental.symbolic_shapes  # what `torch.autograd.grad` imports
 from torch import Tensor
 
-from tests.independent.compare import add, commit
+from tests.independent.records import add, commit
 from tests.properties.calls import OF_THE_PROCESS, Call, Subject, result_of, subject
 
 EACH = 25
@@ -145,12 +145,13 @@ def main() -> int:
     parser.add_argument("--record", type=Path, help="a file of results that this one is added to")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    checked_out = commit()
     told, outcomes = campaign(given.seed, given.count)
     print(*told, sep="\n")
     piece = {
         "seed": given.seed,
         "count": outcomes.total(),
-        "commit": commit(),
+        "commit": checked_out,
         "outcomes": dict(sorted(outcomes.items())),
     }
     print(json.dumps(piece))
