@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from maskdsl.diagnostics import AttnError, Diagnostic, shown
-from maskdsl.errors.call import WrongArgument, WrongCall
+from maskdsl.errors.arguments import WrongArgument, WrongCall
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

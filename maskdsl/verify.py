@@ -17,8 +17,8 @@ from torch import Tensor
 from maskdsl.api import Mask, Pattern
 from maskdsl.bind.arguments import parameter_kind
 from maskdsl.diagnostics import AttnError
-from maskdsl.errors.call import GroupRange, TableRead
 from maskdsl.errors.command import TooLongToVerify
+from maskdsl.errors.inputs import GroupRange, TableRead
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.evaluate import attention, dense
 from maskdsl.ir.inputs import relation_inputs

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from maskdsl.arguments import PLACE, takes
 from maskdsl.diagnostics import AttnError
 from maskdsl.display import Displayed
-from maskdsl.errors.call import OutsideMap
+from maskdsl.errors.arguments import OutsideMap
 
 Array = NDArray[Any]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from maskdsl.analysis.in_bounds import Outside, Question, answer, inputs_of, known_inside, open_questions, where
 from maskdsl.analysis.intervals import Array
 from maskdsl.diagnostics import AttnError, Diagnostic, Note
-from maskdsl.errors.call import InputReadOutside
+from maskdsl.errors.inputs import InputReadOutside
 from maskdsl.ir.mask import MaskIR
 
 BUDGET = 1 << 18

@@ -15,7 +15,7 @@ from maskdsl.analysis.intervals import Array
 from maskdsl.analysis.shifts import shifted, unshifted
 from maskdsl.analysis.witness import TooFine, Values, value_at, witness
 from maskdsl.diagnostics import AttnError, Diagnostic
-from maskdsl.errors.binding import ReadOutside
+from maskdsl.errors.tables import ReadOutside
 from maskdsl.ir.candidates import bounded
 from maskdsl.ir.coordinates import trace
 from maskdsl.ir.expressions import FALSE, TRUE, Constant, Coordinate, Expression, Read, Side, apply, rebuild, walk

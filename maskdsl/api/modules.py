@@ -13,7 +13,7 @@ from maskdsl.api.stacks import Stack
 from maskdsl.arguments import HEADS, PATH, PATHS, TEXT, optional, takes
 from maskdsl.bind import find_pattern
 from maskdsl.diagnostics import AttnError, nearest_name, shown, warn
-from maskdsl.errors.call import PatternAsAttribute
+from maskdsl.errors.arguments import PatternAsAttribute
 from maskdsl.errors.syntax import PathAsText
 from maskdsl.syntax.program import SUFFIX, Program, load_program, program_from_text
 

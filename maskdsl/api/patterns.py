@@ -18,7 +18,7 @@ from maskdsl.analysis.variants import batch_size
 from maskdsl.arguments import BLOCK, BLOCKS, COUNT, FLAG, HEADS, PLACE, TEXT, TEXTS, integer, optional, takes
 from maskdsl.diagnostics import AttnError, warn
 from maskdsl.display import Displayed
-from maskdsl.errors.call import NotCompiled, OutsideMap
+from maskdsl.errors.arguments import NotCompiled, OutsideMap
 from maskdsl.ir.candidates import unscored
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.heads import Heads

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from maskdsl.bind.frame import Frame
 from maskdsl.diagnostics import Note
-from maskdsl.errors import binding as errors
+from maskdsl.errors.parameters import MissingArgument, RepeatedArgument, TooManyArguments, UnknownArgument
+from maskdsl.errors.types import UnknownType
 from maskdsl.syntax import tree
 
 TYPES = ("int", "float", "bool", "axis", "tuple", "axes")
@@ -25,7 +26,7 @@ def match_arguments(
     if len(positional) > len(names):
         most = f"{len(names)} argument{'s' if len(names) != 1 else ''}"
         span = positional[len(names)].span
-        frame.add(errors.TooManyArguments(span=span, function=function, most=most, given=len(positional), notes=notes))
+        frame.add(TooManyArguments(span=span, function=function, most=most, given=len(positional), notes=notes))
         return None
     given = {name: argument.value for name, argument in zip(names, positional, strict=False)}
     for argument in call.arguments:
@@ -35,16 +36,16 @@ def match_arguments(
         if name not in names:
             nearest = frame.nearest(name, names)
             span = argument.name.span
-            frame.add(errors.UnknownArgument(span=span, function=function, name=name, nearest=nearest, notes=notes))
+            frame.add(UnknownArgument(span=span, function=function, name=name, nearest=nearest, notes=notes))
             wrong = True
         elif name in given:
-            frame.add(errors.RepeatedArgument(span=argument.name.span, name=name))
+            frame.add(RepeatedArgument(span=argument.name.span, name=name))
             wrong = True
         else:
             given[name] = argument.value
     for name in names:
         if name not in given and name not in optional and not wrong:
-            frame.add(errors.MissingArgument(span=call.span, function=function, name=name, notes=notes))
+            frame.add(MissingArgument(span=call.span, function=function, name=name, notes=notes))
             wrong = True
     return None if wrong else given
 
@@ -57,7 +58,7 @@ def parameter_type(frame: Frame, parameter: tree.Parameter) -> str | None:
     assert parameter.type is not None
     known = "the types are " + ", ".join(f"`{each}`" for each in TYPES)
     nearest = frame.nearest(name, TYPES)
-    frame.add(errors.UnknownType(span=parameter.type.span, name=name, known=known, nearest=nearest))
+    frame.add(UnknownType(span=parameter.type.span, name=name, known=known, nearest=nearest))
     return None
 
 

@@ -10,7 +10,9 @@ from maskdsl.bind.reading import draft, unknown_space
 from maskdsl.bind.tables import BATCH, heads_dimension
 from maskdsl.bind.values import Bad, Term, Value, describe
 from maskdsl.diagnostics import Diagnostic
-from maskdsl.errors import binding as errors
+from maskdsl.errors.names import DuplicateName, MissingCoordinate, ReservedName
+from maskdsl.errors.parameters import MissingArgument
+from maskdsl.errors.types import TypeMismatch
 from maskdsl.ir.coordinates import varies
 from maskdsl.ir.expressions import Coordinate, Expression, Side
 from maskdsl.ir.mask import (
@@ -90,7 +92,7 @@ def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate
         assert isinstance(value, Term)
         if value.type is not Type.INT:
             what, found = f"the coordinate `{name}`", describe(value)
-            frame.add(errors.TypeMismatch(span=statement.value.span, what=what, found=found, expected="an integer"))
+            frame.add(TypeMismatch(span=statement.value.span, what=what, found=found, expected="an integer"))
             return bad
         definition = CoordinateDefinition(
             name, Type.INT, ((space.name, _source(value.expression, world)),), span=statement.span
@@ -99,7 +101,7 @@ def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate
         before = world.side(side)
         if before.has(space, name):
             kind = f"tokens of `{space.name}` have such a coordinate already"
-            frame.add(errors.DuplicateName(span=statement.name.span, name=name, kind=kind))
+            frame.add(DuplicateName(span=statement.name.span, name=name, kind=kind))
             return bad
         world = updated(world, side, before.with_coordinate(definition, {(name, space.name): value.range}))
     return world
@@ -111,7 +113,7 @@ def _with_rank(
     """The world in which tokens have their place among those of their space, sorted; None if it is wrong."""
     world, name = frame.world, statement.name.id
     if not call.arguments or any(argument.name is not None for argument in call.arguments):
-        frame.add(errors.MissingArgument(span=call.span, function="rank", name="what tokens are sorted by"))
+        frame.add(MissingArgument(span=call.span, function="rank", name="what tokens are sorted by"))
         return None
     keys = [argument.value for argument in call.arguments]
     chosen = _applicable(list(_attempts(statement.space, keys, frame, elaborate)), statement.space is not None, frame)
@@ -150,12 +152,12 @@ def _source(expression: Expression, world: World) -> CoordinateSource:
 def _may_declare(statement: tree.CoordinateStatement, frame: Frame) -> bool:
     name = statement.name
     if name.id in RESERVED or name.id == "i":
-        frame.add(errors.ReservedName(span=name.span, name=name.id))
+        frame.add(ReservedName(span=name.span, name=name.id))
         return False
     for space in frame.world.spaces():
         if space.axis(name.id) is not None:
             kind = f"an axis of `{space.name}` has this name"
-            frame.add(errors.DuplicateName(span=name.span, name=name.id, kind=kind))
+            frame.add(DuplicateName(span=name.span, name=name.id, kind=kind))
             return False
     return _known_space(statement.space, frame)
 
@@ -184,7 +186,7 @@ def with_order(statement: tree.OrderStatement, frame: Frame, elaborate: Elaborat
         order = list(sequence.order or [()] * len(sequence.spaces))
         if order[number]:
             kind = "this space has an order already"
-            frame.add(errors.DuplicateName(span=statement.span, name=space.name, kind=kind))
+            frame.add(DuplicateName(span=statement.span, name=space.name, kind=kind))
             continue
         order[number] = tuple(value.expression for value in values if isinstance(value, Term))
         new = replace(world.side(side), sequence=replace(sequence, order=tuple(order)))
@@ -206,7 +208,7 @@ def auto_spaces(statements: Iterable[tree.AutoOrderStatement], frame: Frame) -> 
         free = [name for name in names if name not in ordered and name not in found]
         if not free:
             kind = "this space has an order already"
-            frame.add(errors.DuplicateName(span=statement.span, name=names[0], kind=kind))
+            frame.add(DuplicateName(span=statement.span, name=names[0], kind=kind))
         found.update(dict.fromkeys(free))
     return tuple(found)
 
@@ -237,14 +239,14 @@ def _attempts(
             for node, value in zip(nodes, values, strict=True):
                 if not isinstance(value, Term | Bad):
                     found, expected = describe(value), "a number"
-                    trial.add(errors.TypeMismatch(span=node.span, what="this", found=found, expected=expected))
+                    trial.add(TypeMismatch(span=node.span, what="this", found=found, expected=expected))
             yield side, space, values, list(trial.report.found.values())
 
 
 def _applicable(attempts: list[Attempt], said: bool, frame: Frame) -> list[tuple[Side, Space, list[Value]]] | None:
     """The spaces whose tokens have all that is read; None, with a report, if there is none or more is wrong."""
     lacking = [found for *_, found in attempts if found]
-    serious = [each for found in lacking for each in found if said or not isinstance(each, errors.MissingCoordinate)]
+    serious = [each for found in lacking for each in found if said or not isinstance(each, MissingCoordinate)]
     chosen = [(side, space, values) for side, space, values, found in attempts if not found]
     if not chosen and not serious and lacking:
         serious = lacking[0]

@@ -14,7 +14,11 @@ from maskdsl.bind.reading import common_axes, read, unknown_space
 from maskdsl.bind.tables import read_table
 from maskdsl.bind.terms import operate
 from maskdsl.bind.values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant
-from maskdsl.errors import binding as errors
+from maskdsl.errors.limits import RangeTooLong
+from maskdsl.errors.names import NoPairHere, OutsideQuantifier, PythonRange, UnknownFunction, UnknownName
+from maskdsl.errors.spaces import NotInSequence
+from maskdsl.errors.tables import IndexOutOfBounds
+from maskdsl.errors.types import NotConstant, Overflow, TypeMismatch
 from maskdsl.ir.expressions import FALSE, TRUE, InSpace, Side
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.ranges import INT64
@@ -49,13 +53,13 @@ def _meaning(node: tree.Expression, frame: Frame) -> Value:
         case tree.Integer(value=value, span=span):
             if value not in INT64:
                 shown = f"{value:,}"
-                return frame.add(errors.Overflow(span=span, low=shown, high=shown))
+                return frame.add(Overflow(span=span, low=shown, high=shown))
             return constant(value, span)
         case tree.Float(value=value, span=span) | tree.Boolean(value=value, span=span):
             return constant(value, span)
         case tree.String(span=span):
             expected = "a number, a boolean or a relation"
-            return frame.add(errors.TypeMismatch(span=span, what="this", found="a string", expected=expected))
+            return frame.add(TypeMismatch(span=span, what="this", found="a string", expected=expected))
         case tree.Name():
             return resolve_name(node, frame, elaborate)
         case tree.Attribute():
@@ -88,7 +92,7 @@ def _meaning(node: tree.Expression, frame: Frame) -> Value:
             condition = elaborate(node.condition, assuming(frame, relation))
             return operate(frame, Op.AND, node.span, relation, condition)
         case tree.Range(span=span):
-            return frame.add(errors.OutsideQuantifier(span=span, what="a range `a .. b`"))
+            return frame.add(OutsideQuantifier(span=span, what="a range `a .. b`"))
         case _:
             assert_never(node)
 
@@ -97,7 +101,7 @@ def _attribute(node: tree.Attribute, frame: Frame) -> Value:
     base, name = node.base.id, node.name.id
     if base not in ("q", "k"):
         hint = "coordinates are read from the query or the key: `q.y`, `k.y`"
-        return frame.add(errors.UnknownName(span=node.base.span, name=base, hint=hint))
+        return frame.add(UnknownName(span=node.base.span, name=base, hint=hint))
     side = side_of(base, node.base.span, frame)
     if isinstance(side, Bad):
         return BAD
@@ -116,7 +120,7 @@ def _tuple(node: tree.Tuple, frame: Frame) -> Value:
         known = value.constant if isinstance(value, Term) and value.type is Type.INT else None
         if known is None:
             depends = "the tokens" if isinstance(value, Term) else "something else than integers"
-            frame.add(errors.NotConstant(span=item.span, what="the entry of a tuple", depends=depends))
+            frame.add(NotConstant(span=item.span, what="the entry of a tuple", depends=depends))
         else:
             items.append(int(known))
     return TupleValue(tuple(items)) if len(items) == len(node.items) else BAD
@@ -186,7 +190,7 @@ def _call(node: tree.Call, frame: Frame) -> Value:
     macro = macros.get(name)
     if macro is None:
         nearest = frame.nearest(name, macros, FUNCTIONS)
-        return frame.add(errors.UnknownFunction(span=node.function.span, name=name, nearest=nearest))
+        return frame.add(UnknownFunction(span=node.function.span, name=name, nearest=nearest))
     return expand(node, macro, frame, elaborate)
 
 
@@ -203,10 +207,10 @@ def _index(node: tree.Index, frame: Frame) -> Value:
         return BAD
     if others or not isinstance(index, Term) or index.type is not Type.INT or index.constant is None:
         depends = "several indices" if others else "something that is not known"
-        return frame.add(errors.NotConstant(span=node.span, what="the index of a tuple", depends=depends))
+        return frame.add(NotConstant(span=node.span, what="the index of a tuple", depends=depends))
     last, at = len(value.items) - 1, int(index.constant)
     if not 0 <= at <= last:
-        return frame.add(errors.IndexOutOfBounds(span=node.indices[0].span, low=at, high=at, last=last))
+        return frame.add(IndexOutOfBounds(span=node.indices[0].span, low=at, high=at, last=last))
     return constant(value.items[at], node.span)
 
 
@@ -256,7 +260,7 @@ def _domain(node: tree.Expression, frame: Frame, function: str) -> list[Value] |
         return integers(node, frame)
     if isinstance(node, tree.Call) and node.function.id == "range":
         end = node.arguments[-1].value.span.text if node.arguments else "n"
-        frame.add(errors.PythonRange(span=node.span, end=end))
+        frame.add(PythonRange(span=node.span, end=end))
         return None
     axes = axes_value(frame, node)
     if isinstance(axes, Bad):
@@ -273,19 +277,19 @@ def integers(node: tree.Range, frame: Frame) -> list[Value] | None:
             bounds.append(int(value.constant))
         elif not isinstance(value, Bad):
             depends = "the tokens" if isinstance(value, Term) and value.constant is None else "no integer"
-            frame.add(errors.NotConstant(span=end.span, what="the bound of a range", depends=depends))
+            frame.add(NotConstant(span=end.span, what="the bound of a range", depends=depends))
     if len(bounds) < 2:
         return None
     low, high = bounds
     if high - low > LONGEST_RANGE:
-        frame.add(errors.RangeTooLong(span=node.span, count=high - low, limit=LONGEST_RANGE))
+        frame.add(RangeTooLong(span=node.span, count=high - low, limit=LONGEST_RANGE))
         return None
     return [constant(value, node.span) for value in range(low, high)]
 
 
 def _arrow(node: tree.Arrow, frame: Frame) -> Value:
     if frame.place not in PAIRS:
-        return frame.add(errors.NoPairHere(span=node.span, hint="`->` relates a query and a key"))
+        return frame.add(NoPairHere(span=node.span, hint="`->` relates a query and a key"))
     ends = _end(node.query, Side.QUERY, frame), _end(node.key, Side.KEY, frame)
     return operate(frame, Op.AND, node.span, *ends)
 
@@ -302,5 +306,5 @@ def _end(name: tree.Name, side: Side, frame: Frame) -> Value:
     shown = ", ".join(f"`{each}`" for each in known)
     if any(space.name == name.id for space in (*frame.world.spaces(), *frame.world.sources())):
         kind = "queries" if side is Side.QUERY else "keys"
-        return frame.add(errors.NotInSequence(span=name.span, name=name.id, sequence=kind, known=f"they are {shown}"))
+        return frame.add(NotInSequence(span=name.span, name=name.id, sequence=kind, known=f"they are {shown}"))
     return unknown_space(frame, name.id, name.span, known, "all")

@@ -10,8 +10,11 @@ from maskdsl.bind.pools import dot
 from maskdsl.bind.reading import CURVES, axis_name, length, read, read_hidden, unknown_space
 from maskdsl.bind.terms import operate
 from maskdsl.bind.values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant
-from maskdsl.errors import binding as errors
 from maskdsl.errors import routes as route_errors
+from maskdsl.errors.names import NoPairHere
+from maskdsl.errors.parameters import MissingArgument, TooManyArguments, UnknownArgument
+from maskdsl.errors.spaces import NotAxis
+from maskdsl.errors.types import CurveArgument, MixedSides, NotConstant
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import Along, Shuffled
 from maskdsl.ir.ops import Op, Type
@@ -61,13 +64,13 @@ def _several(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     op, least = SEVERAL[name]
     for argument in call.arguments:
         if argument.name is not None:
-            return frame.add(errors.UnknownArgument(span=argument.name.span, function=name, name=argument.name.id))
+            return frame.add(UnknownArgument(span=argument.name.span, function=name, name=argument.name.id))
     if len(call.arguments) < least:
         missing = "seed" if name == "random" else "a second number"
-        return frame.add(errors.MissingArgument(span=call.span, function=name, name=missing))
+        return frame.add(MissingArgument(span=call.span, function=name, name=missing))
     if len(call.arguments) > MOST_ARGUMENTS:
         most = f"{MOST_ARGUMENTS} arguments"
-        return frame.add(errors.TooManyArguments(span=call.span, function=name, most=most, given=len(call.arguments)))
+        return frame.add(TooManyArguments(span=call.span, function=name, most=most, given=len(call.arguments)))
     operands = [elaborate(argument.value, frame) for argument in call.arguments]
     if op is Op.RANDOM:
         return operate(frame, op, call.span, *operands)
@@ -87,9 +90,9 @@ def _clamp(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
 
 def _same(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     if frame.place not in PAIRS:
-        return frame.add(errors.NoPairHere(span=call.span, hint="`same` compares a query and a key"))
+        return frame.add(NoPairHere(span=call.span, hint="`same` compares a query and a key"))
     if not call.arguments:
-        return frame.add(errors.MissingArgument(span=call.span, function="same", name="a coordinate"))
+        return frame.add(MissingArgument(span=call.span, function="same", name="a coordinate"))
     relations: list[Value] = []
     for argument in call.arguments:
         name = axis_name(frame, argument.value)
@@ -121,9 +124,9 @@ def _length(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
         case tree.Attribute(base=tree.Name(id=space), name=tree.Name(id=name), span=span):
             pass
         case other:
-            return frame.add(errors.NotAxis(span=other.span))
+            return frame.add(NotAxis(span=other.span))
     if not sides:
-        return frame.add(errors.NoPairHere(span=call.span, hint="no space is declared yet"))
+        return frame.add(NoPairHere(span=call.span, hint="no space is declared yet"))
     if name in frame.world.bad_names or space in frame.world.bad_names:
         return BAD
     if space is not None:
@@ -141,22 +144,22 @@ def _curve(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     places = [_axis_of_token(frame, argument.value) for argument in call.arguments]
     hint = "such as `hilbert(y, x)`, or `hilbert(q.y, q.x)` in a relation"
     if not places:
-        return frame.add(errors.MissingArgument(span=call.span, function=function, name="an axis"))
+        return frame.add(MissingArgument(span=call.span, function=function, name="an axis"))
     plain = [place for place in places if place is not None]
     if len(plain) < len(places):
         at = call.arguments[places.index(None)].span
-        return frame.add(errors.CurveArgument(span=at, function=function, hint=hint))
+        return frame.add(CurveArgument(span=at, function=function, hint=hint))
     sides, names = {side for side, _ in plain}, tuple(name for _, name in plain)
     if len(sides) > 1:
-        return frame.add(errors.MixedSides(span=call.span))
+        return frame.add(MixedSides(span=call.span))
     if len(set(names)) < len(names):
-        return frame.add(errors.CurveArgument(span=call.span, function=function, hint="each axis once"))
+        return frame.add(CurveArgument(span=call.span, function=function, hint="each axis once"))
     side = sides.pop()
     for name in names:
         if isinstance(read(frame, side, name, call.span), Bad):
             return BAD
         if any(space.axis(name) is None for space in frame.spaces(side)):
-            return frame.add(errors.CurveArgument(span=call.span, function=function, hint=f"`{name}` is no axis"))
+            return frame.add(CurveArgument(span=call.span, function=function, hint=f"`{name}` is no axis"))
     return read_hidden(frame, side, Along(CURVES[function], names), call.span)
 
 
@@ -168,16 +171,16 @@ def _shuffle(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     if isinstance(seed, Bad):
         return BAD
     if not isinstance(seed, Term) or not isinstance(seed.constant, int) or isinstance(seed.constant, bool):
-        return frame.add(errors.NotConstant(span=given["seed"].span, what="a seed", depends="the tokens"))
+        return frame.add(NotConstant(span=given["seed"].span, what="a seed", depends="the tokens"))
     place = _axis_of_token(frame, given["axis"])
     hint = "or `i`: `shuffle(i, 7)`, `shuffle(q.i, 7)` in a relation"
     if place is None:
-        return frame.add(errors.CurveArgument(span=given["axis"].span, function="shuffle", hint=hint))
+        return frame.add(CurveArgument(span=given["axis"].span, function="shuffle", hint=hint))
     side, name = place
     if isinstance(read(frame, side, name, call.span), Bad):
         return BAD
     if name != "i" and any(space.axis(name) is None for space in frame.spaces(side)):
-        return frame.add(errors.CurveArgument(span=given["axis"].span, function="shuffle", hint=hint))
+        return frame.add(CurveArgument(span=given["axis"].span, function="shuffle", hint=hint))
     return read_hidden(frame, side, Shuffled(name, seed.constant), call.span)
 
 

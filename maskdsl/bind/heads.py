@@ -6,8 +6,8 @@ import numpy as np
 
 from maskdsl.bind.frame import Frame
 from maskdsl.bind.report import Report
-from maskdsl.errors import binding
 from maskdsl.errors import heads as errors
+from maskdsl.errors.limits import TooManyHeads
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.operators import evaluate
 from maskdsl.ir.routes import Pool, Route
@@ -19,7 +19,7 @@ def checked_heads(given: int | Heads, report: Report) -> Heads:
     """What `bind` was told. Raises if there is no such attention, or if it has no such heads."""
     heads = given if isinstance(given, Heads) else Heads(given)
     if not _is_between(1, heads.whole, MOST_HEADS):
-        report.stop(binding.TooManyHeads(count=heads.whole, limit=MOST_HEADS))
+        report.stop(TooManyHeads(count=heads.whole, limit=MOST_HEADS))
     limits = {
         "key_heads": (heads.key_heads, 1, heads.whole),
         "first_head": (heads.first, 0, heads.whole - 1),

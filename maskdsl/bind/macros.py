@@ -21,20 +21,23 @@ from maskdsl.bind.values import (
     describe,
 )
 from maskdsl.diagnostics import Note
-from maskdsl.errors import binding as errors
+from maskdsl.errors.names import MacroRecursion, MissingCoordinate
+from maskdsl.errors.spaces import AmbiguousLength, NoCommonAxes, TupleLength
+from maskdsl.errors.tables import IndexOutOfBounds
+from maskdsl.errors.types import Overflow, PossibleZero, TypeMismatch
 from maskdsl.ir.ops import Op, Type
 from maskdsl.syntax import tree
 
 Elaborate = Callable[[tree.Expression, Frame], Value]
 
 DEPENDS_ON_TOKENS = (
-    errors.MissingCoordinate,
-    errors.AmbiguousLength,
-    errors.NoCommonAxes,
-    errors.TupleLength,
-    errors.PossibleZero,
-    errors.Overflow,
-    errors.IndexOutOfBounds,
+    MissingCoordinate,
+    AmbiguousLength,
+    NoCommonAxes,
+    TupleLength,
+    PossibleZero,
+    Overflow,
+    IndexOutOfBounds,
 )
 """What may be wrong where all tokens are meant and right where a guard excludes some."""
 
@@ -45,7 +48,7 @@ def expand(call: tree.Call, macro: tree.MacroDeclaration, frame: Frame, elaborat
     """The body of the macro with these arguments."""
     name = macro.name.id
     if name in frame.macros:
-        return frame.add(errors.MacroRecursion(span=call.span, name=name))
+        return frame.add(MacroRecursion(span=call.span, name=name))
     declared = Note(f"`{name}` is declared here", macro.name.span)
     optional = frozenset(each.name.id for each in macro.parameters if each.default is not None)
     names = [each.name.id for each in macro.parameters]
@@ -77,7 +80,7 @@ def expand(call: tree.Call, macro: tree.MacroDeclaration, frame: Frame, elaborat
         argument = next(iter(tuples))
         what = f"the argument `{argument}` of `{name}`"
         span = given[argument].span
-        return frame.add(errors.TypeMismatch(span=span, what=what, found="a tuple", expected="an integer"))
+        return frame.add(TypeMismatch(span=span, what=what, found="a tuple", expected="an integer"))
     return _on_every_axis(call, macro, axis, tuples, inside, elaborate)
 
 
@@ -105,7 +108,7 @@ def _on_every_axis(
         if len(value.items) != len(axes):
             hint = f"the axes are {', '.join(axes)}"
             found, expected = len(value.items), len(axes)
-            return outside.add(errors.TupleLength(span=call.span, found=found, expected=expected, hint=hint))
+            return outside.add(TupleLength(span=call.span, found=found, expected=expected, hint=hint))
     relations: list[Value] = []
     for number, each in enumerate(axes):
         entries: dict[str, Value] = {name: constant(value.items[number], call.span) for name, value in tuples.items()}
@@ -179,4 +182,4 @@ def fitted(frame: Frame, kind: str, value: Value, what: str, node: tree.Expressi
             return value
         case _:
             found, expected = describe(value), EXPECTED[kind]
-            return frame.add(errors.TypeMismatch(span=node.span, what=what, found=found, expected=expected))
+            return frame.add(TypeMismatch(span=node.span, what=what, found=found, expected=expected))

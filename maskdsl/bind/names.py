@@ -8,7 +8,8 @@ from maskdsl.bind.macros import Elaborate, expand
 from maskdsl.bind.reading import holders, read
 from maskdsl.bind.routed import route_relation
 from maskdsl.bind.values import BAD, Abbreviation, Bad, Term, Value, constant
-from maskdsl.errors import binding as errors
+from maskdsl.errors.names import NoPairHere, NoScoreHere, OutsideQuantifier, SpaceAsValue, UnknownName
+from maskdsl.errors.types import NotConstant
 from maskdsl.ir.expressions import Batch, Constant, Expression, Head, Score, Side, apply
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Op
@@ -39,12 +40,12 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
             return constant(frame.world.heads.whole, span)
         case "head" | "batch":
             if frame.place is Place.CONSTANT:
-                return frame.add(errors.NotConstant(span=span, what="this", depends=f"the {name}"))
+                return frame.add(NotConstant(span=span, what="this", depends=f"the {name}"))
             if name == "head":
                 return _head(frame.world.heads, span)
             return Term(Batch(span=span), Range(0, 2**31 - 1))
         case "all":
-            return frame.add(errors.OutsideQuantifier(span=span, what="`all`"))
+            return frame.add(OutsideQuantifier(span=span, what="`all`"))
         case "s" if frame.place is Place.SCORE:
             return Term(Score(span=span))
     if frame.bare_coordinates and holders(frame, (Side.TOKEN,), name):
@@ -83,7 +84,7 @@ def side_of(name: str, span: Span, frame: Frame) -> Side | Bad:
             hint = "this must be known before there are tokens"
         case Place.HEAD:
             hint = "this may depend on the head, not on tokens"
-    return frame.add(errors.NoPairHere(span=span, hint=hint))
+    return frame.add(NoPairHere(span=span, hint=hint))
 
 
 def _unknown(name: str, span: Span, frame: Frame) -> Value:
@@ -91,10 +92,10 @@ def _unknown(name: str, span: Span, frame: Frame) -> Value:
     if name in world.bad_names:
         return BAD
     if any(space.name == name for space in world.spaces()):
-        return frame.add(errors.SpaceAsValue(span=span, name=name))
+        return frame.add(SpaceAsValue(span=span, name=name))
     if name == "s":
         hint = "relations and weights do not know the score"
-        return frame.add(errors.NoScoreHere(span=span, hint=hint))
+        return frame.add(NoScoreHere(span=span, hint=hint))
     coordinates = [each for side in (world.queries, world.keys) for each in side.coordinate_names()]
     if name in FUNCTIONS:
         hint = f"a function, which is called: `{name}(...)`"
@@ -108,4 +109,4 @@ def _unknown(name: str, span: Span, frame: Frame) -> Value:
         hint = "no parameter, `let` or macro"
     macros, bare = world.program.macros(span.source), coordinates if frame.bare_coordinates else ()
     nearest = frame.nearest(name, frame.names, macros, world.routes, sorted(world.bad_names), bare)
-    return frame.add(errors.UnknownName(span=span, name=name, hint=hint, nearest=nearest))
+    return frame.add(UnknownName(span=span, name=name, hint=hint, nearest=nearest))

@@ -14,7 +14,10 @@ from maskdsl.bind.macros import EXPECTED, Elaborate, axes_value, fitted
 from maskdsl.bind.names import OF_BINDING, RESERVED
 from maskdsl.bind.values import BAD, AxesValue, AxisValue, Term, TupleValue, Value, constant
 from maskdsl.diagnostics import Note, shown
-from maskdsl.errors import binding as errors
+from maskdsl.errors.limits import TooMany
+from maskdsl.errors.names import DuplicateName, NameOfArgument, ReservedName
+from maskdsl.errors.parameters import MissingParameter, UnknownParameter, WrongParameter
+from maskdsl.errors.spaces import NotAxis
 from maskdsl.ir.ranges import INT64
 from maskdsl.syntax import tree
 
@@ -33,7 +36,7 @@ def check_number(nodes: Sequence[tree.Node], what: str, frame: Frame) -> None:
     """Stops where there are too many names for one pattern or macro."""
     if len(nodes) > MOST_NAMES:
         span, count = nodes[MOST_NAMES].span, len(nodes)
-        frame.report.stop(errors.TooMany(span=span, count=count, what=what, limit=MOST_NAMES), frame.calls)
+        frame.report.stop(TooMany(span=span, count=count, what=what, limit=MOST_NAMES), frame.calls)
 
 
 def parameter_names(
@@ -49,7 +52,7 @@ def parameter_names(
     for name in values:
         if name not in known:
             nearest, span, pattern = frame.nearest(name, known), declaration.name.span, declaration.name.id
-            frame.add(errors.UnknownParameter(span=span, pattern=pattern, name=name, nearest=nearest))
+            frame.add(UnknownParameter(span=span, pattern=pattern, name=name, nearest=nearest))
     for parameter in declaration.parameters:
         name = parameter.name.id
         check_name(parameter.name, names, frame)
@@ -58,7 +61,7 @@ def parameter_names(
             names[name] = _given(parameter, values[name], frame, replace(frame, names=names), elaborate)
         elif parameter.default is None:
             span, pattern = parameter.name.span, declaration.name.id
-            names[name] = frame.add(errors.MissingParameter(span=span, name=name, pattern=pattern))
+            names[name] = frame.add(MissingParameter(span=span, name=name, pattern=pattern))
         else:
             names[name] = _default(parameter, parameter.default, replace(frame, names=names), elaborate)
     return names
@@ -67,10 +70,10 @@ def parameter_names(
 def check_name(name: tree.Name, known: Mapping[str, object], frame: Frame, kind: str = "a parameter") -> bool:
     """Whether a name may be declared; reports it otherwise."""
     if name.id in RESERVED:
-        frame.add(errors.ReservedName(span=name.span, name=name.id))
+        frame.add(ReservedName(span=name.span, name=name.id))
         return False
     if name.id in known:
-        frame.add(errors.DuplicateName(span=name.span, name=name.id, kind=f"{kind} of this name is there already"))
+        frame.add(DuplicateName(span=name.span, name=name.id, kind=f"{kind} of this name is there already"))
         return False
     return True
 
@@ -78,7 +81,7 @@ def check_name(name: tree.Name, known: Mapping[str, object], frame: Frame, kind:
 def check_argument(name: tree.Name, others: frozenset[str], kind: str, frame: Frame) -> bool:
     """Whether what Python gives by name may have this one, beside the other arguments; reports it otherwise."""
     if name.id in others:
-        frame.add(errors.NameOfArgument(span=name.span, name=name.id, kind=kind))
+        frame.add(NameOfArgument(span=name.span, name=name.id, kind=kind))
     return name.id not in others
 
 
@@ -95,7 +98,7 @@ def constant_value(
         case "axis", tree.Name(id=name):  # the spaces whose axis it may be are not known yet
             return AxisValue(name)
         case "axis", _:
-            return frame.add(errors.NotAxis(span=node.span))
+            return frame.add(NotAxis(span=node.span))
         case "axes", tree.Tuple(items=items) if all(isinstance(item, tree.Name) for item in items):
             return AxesValue(tuple(item.id for item in items if isinstance(item, tree.Name)))
         case "axes", _:
@@ -122,9 +125,7 @@ def _given(parameter: tree.Parameter, value: object, frame: Frame, scope: Frame,
         made = TupleValue((int(made.constant or 0),) * width) if width else None
     if made is None:
         name, span = parameter.name.id, parameter.name.span
-        return frame.add(
-            errors.WrongParameter(span=span, name=name, found=shown(value), expected=EXPECTED_VALUES[kind])
-        )
+        return frame.add(WrongParameter(span=span, name=name, found=shown(value), expected=EXPECTED_VALUES[kind]))
     return made
 
 
@@ -193,7 +194,7 @@ def unknown_axes(names: Mapping[str, Value], declaration: tree.PatternDeclaratio
             if name not in known and name not in frame.world.bad_names:
                 note = Note(f"the coordinates are {', '.join(known)}")
                 frame.add(
-                    errors.WrongParameter(
+                    WrongParameter(
                         span=parameter.name.span,
                         name=parameter.name.id,
                         found=f"`{name}`",

@@ -19,8 +19,11 @@ from maskdsl.bind.tables import declare
 from maskdsl.bind.terms import operate, promoted
 from maskdsl.bind.values import BAD, Abbreviation, Bad, Term, Value, describe
 from maskdsl.diagnostics import nearest_name
-from maskdsl.errors import binding as errors
+from maskdsl.errors.limits import TooMany
+from maskdsl.errors.names import DuplicateName
+from maskdsl.errors.patterns import AssertFailed, NoAttend, UnknownPattern
 from maskdsl.errors.stacks import StackAsPattern
+from maskdsl.errors.types import NotConstant, TypeMismatch
 from maskdsl.ir.expressions import FALSE, TRUE, Coordinate, Expression, walk
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Clause, Computed, MaskIR, Sequence, Space
@@ -102,7 +105,7 @@ def find_pattern(program: Program, name: str) -> tree.PatternDeclaration:
         report.stop(StackAsPattern(span=program.stacks[name].name.span, name=name))
     known = [each for each, found in program.patterns.items() if found.span.source is not program.standard.span.source]
     hint = "there are " + ", ".join(f"`{each}`" for each in known) if known else "the file declares none"
-    report.stop(errors.UnknownPattern(name=name, known=hint, nearest=nearest_name(name, program.patterns)))
+    report.stop(UnknownPattern(name=name, known=hint, nearest=nearest_name(name, program.patterns)))
     raise AssertionError
 
 
@@ -263,7 +266,7 @@ def _with_coordinates(declaration: tree.PatternDeclaration, names: Names, frame:
     statements = [each for each in declaration.statements if isinstance(each, tree.CoordinateStatement)]
     if len(statements) > MOST_COORDINATES:
         span, count = statements[MOST_COORDINATES].span, len(statements)
-        frame.report.stop(errors.TooMany(span=span, count=count, what="coordinates", limit=MOST_COORDINATES))
+        frame.report.stop(TooMany(span=span, count=count, what="coordinates", limit=MOST_COORDINATES))
     for statement in statements:
         frame = replace(frame, world=with_coordinate(statement, names.at(statement, frame), elaborate))
     return frame
@@ -296,7 +299,7 @@ def _relations(declaration: tree.PatternDeclaration, names: Names, frame: Frame)
     requires = [each for each in declaration.statements if isinstance(each, tree.RequireStatement)]
     span = declaration.name.span
     if not attends:
-        frame.add(errors.NoAttend(span=span, name=declaration.name.id))
+        frame.add(NoAttend(span=span, name=declaration.name.id))
     attended = [_relation(each, names.at(each, frame)) for each in attends]
     whole: Value = operate(frame, Op.OR, span, *attended) if attended else Term(TRUE)
     required: list[Value] = []
@@ -314,7 +317,7 @@ def _relation(statement: tree.AttendStatement | tree.RequireStatement, frame: Fr
     if isinstance(value, Bad) or (isinstance(value, Term) and value.type is Type.BOOL):
         return value
     span, found = statement.relation.span, describe(value)
-    return frame.add(errors.TypeMismatch(span=span, what="this", found=found, expected="a relation"))
+    return frame.add(TypeMismatch(span=span, what="this", found=found, expected="a relation"))
 
 
 def _clauses(
@@ -331,14 +334,14 @@ def _float(node: tree.Expression, frame: Frame, what: str) -> Expression:
         return simplify(promoted(frame, value).expression)
     if not isinstance(value, Bad):
         found, expected = describe(value), "a float"
-        frame.add(errors.TypeMismatch(span=node.span, what=what, found=found, expected=expected))
+        frame.add(TypeMismatch(span=node.span, what=what, found=found, expected=expected))
     return FALSE
 
 
 def _scale(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Expression | None:
     statements = [each for each in declaration.statements if isinstance(each, tree.ScaleStatement)]
     for again in statements[1:]:
-        frame.add(errors.DuplicateName(span=again.span, name="scale", kind="the pattern has a scale already"))
+        frame.add(DuplicateName(span=again.span, name="scale", kind="the pattern has a scale already"))
     if not statements:
         return None
     return _float(statements[0].value, names.at(statements[0], frame), "a scale")
@@ -368,14 +371,14 @@ def _check_asserts(declaration: tree.PatternDeclaration, names: Names, frame: Fr
             case Bad():
                 pass
             case Term() if value.constant is False:
-                frame.add(errors.AssertFailed(span=span, text=statement.message.value))
+                frame.add(AssertFailed(span=span, text=statement.message.value))
             case Term() if value.constant is None:
-                frame.add(errors.NotConstant(span=span, what="an asserted condition", depends="the tokens"))
+                frame.add(NotConstant(span=span, what="an asserted condition", depends="the tokens"))
             case Term() if value.type is Type.BOOL:
                 pass
             case _:
                 found = describe(value)
-                frame.add(errors.TypeMismatch(span=span, what="this", found=found, expected="a condition"))
+                frame.add(TypeMismatch(span=span, what="this", found=found, expected="a condition"))
 
 
 def _check_lets(names: Names, frame: Frame) -> None:

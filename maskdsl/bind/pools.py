@@ -6,8 +6,8 @@ from maskdsl.bind.frame import Frame, Place
 from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.reading import axis_name
 from maskdsl.bind.values import BAD, Bad, Term, Value, describe
-from maskdsl.errors import binding as errors
 from maskdsl.errors import routes as route_errors
+from maskdsl.errors.types import TypeMismatch
 from maskdsl.ir.expressions import Coordinate, Expression, Read, Side
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Pool, PoolKind, Product
@@ -91,4 +91,4 @@ def _pool(
 def _mistaken(value: Value, node: tree.Expression, expected: str, frame: Frame) -> Bad:
     if isinstance(value, Bad):
         return value
-    return frame.add(errors.TypeMismatch(span=node.span, what="this", found=describe(value), expected=expected))
+    return frame.add(TypeMismatch(span=node.span, what="this", found=describe(value), expected=expected))

@@ -9,7 +9,10 @@ import numpy as np
 
 from maskdsl.bind.frame import Frame, SideWorld, World
 from maskdsl.bind.values import BAD, AxisValue, Bad, Term, constant
-from maskdsl.errors import binding as errors
+from maskdsl.errors.limits import TooManyTokens
+from maskdsl.errors.names import MissingCoordinate, NoPairHere, UnknownCoordinate
+from maskdsl.errors.spaces import AmbiguousLength, NoCommonAxes, NotAxis, UnknownSpace
+from maskdsl.errors.types import NotConstant
 from maskdsl.ir.coordinates import Coordinates, trace
 from maskdsl.ir.expressions import Batch, Constant, Coordinate, Head, Read, Side, walk
 from maskdsl.ir.mask import Along, CurveKind, MaskIR, Shuffled, Space
@@ -51,7 +54,7 @@ def holders(frame: Frame, sides: Iterable[Side], name: str) -> list[str]:
     return [each.name for world in _worlds(frame, sides) for each in world.sequence.spaces if world.has(each, name)]
 
 
-def _missing(side: Side, name: str, span: Span, lacking: list[str], having: list[str]) -> errors.MissingCoordinate:
+def _missing(side: Side, name: str, span: Span, lacking: list[str], having: list[str]) -> MissingCoordinate:
     guard = {
         Side.QUERY: f"`{having[0]} -> all where ...` looks at queries of `{having[0]}` only",
         Side.KEY: f"`all -> {having[0]} where ...` looks at keys of `{having[0]}` only",
@@ -59,24 +62,24 @@ def _missing(side: Side, name: str, span: Span, lacking: list[str], having: list
     }
     spaces = ", ".join(f"`{each}`" for each in lacking)
     who = {Side.QUERY: "query", Side.KEY: "key", Side.TOKEN: "token"}[side]
-    return errors.MissingCoordinate(span=span, name=name, spaces=spaces, side=who, hint=guard[side])
+    return MissingCoordinate(span=span, name=name, spaces=spaces, side=who, hint=guard[side])
 
 
 def unknown(frame: Frame, name: str, span: Span, worlds: Iterable[SideWorld]) -> Bad:
     worlds = list(worlds)
     if not any(world.sequence.spaces for world in worlds):
-        return frame.add(errors.NoPairHere(span=span, hint="this must be known before there are tokens"))
+        return frame.add(NoPairHere(span=span, hint="this must be known before there are tokens"))
     known = list(dict.fromkeys(each for world in worlds for each in world.coordinate_names()))
     nearest = frame.nearest(name, known)
     shown = "the coordinates are " + ", ".join(f"`{each}`" for each in known[:8])
-    return frame.add(errors.UnknownCoordinate(span=span, name=name, known=shown, nearest=nearest))
+    return frame.add(UnknownCoordinate(span=span, name=name, known=shown, nearest=nearest))
 
 
 def unknown_space(frame: Frame, name: str, span: Span, known: Collection[str], *others: str) -> Bad:
     """Reports a space that is none of those known; `others` are words that may have been meant as well."""
     shown = "the spaces are " + ", ".join(f"`{each}`" for each in known) if known else "none is declared"
     nearest = frame.nearest(name, known, others)
-    return frame.add(errors.UnknownSpace(span=span, name=name, known=shown, nearest=nearest))
+    return frame.add(UnknownSpace(span=span, name=name, known=shown, nearest=nearest))
 
 
 def coordinate_range(world: SideWorld, name: str, spaces: Iterable[Space]) -> Range:
@@ -123,7 +126,7 @@ def length(frame: Frame, name: str, span: Span, sides: Sequence[Side], space: st
     if len(found) > 1:
         values = ", ".join(map(str, found))
         example = frame.side(next(iter(sides))).sequence.spaces[0].name
-        return frame.add(errors.AmbiguousLength(span=span, name=name, values=values, space=example))
+        return frame.add(AmbiguousLength(span=span, name=name, values=values, space=example))
     return constant(next(iter(found)), span)
 
 
@@ -140,12 +143,10 @@ def _length_in(frame: Frame, world: SideWorld, space: Space, name: str, span: Sp
     behind = trace(world.sequence, (Coordinate(Side.TOKEN, name),))
     nodes = [node for each in behind.expressions for node in walk(each)]
     if behind.inputs or any(isinstance(node, Read | Head | Batch) for node in nodes):
-        frame.add(
-            errors.NotConstant(span=span, what=f"the length of `{name}`", depends="an input, a head or a batch entry")
-        )
+        frame.add(NotConstant(span=span, what=f"the length of `{name}`", depends="an input, a head or a batch entry"))
         return None
     if world.sequence.length > MOST_COUNTED:
-        frame.add(errors.TooManyTokens(span=span, what="the sequence", count=world.sequence.length, limit=MOST_COUNTED))
+        frame.add(TooManyTokens(span=span, what="the sequence", count=world.sequence.length, limit=MOST_COUNTED))
         return None
     values = Coordinates(draft(frame.world), world.sequence, {}).values(name)
     offset = dict(zip(world.sequence.spaces, world.sequence.offsets, strict=True))[space]
@@ -171,7 +172,7 @@ def draft(world: World) -> MaskIR:
 def axis_name(frame: Frame, node: tree.Expression) -> str | Bad:
     """The coordinate that an argument for an axis names, which some token must have."""
     if not isinstance(node, tree.Name):
-        return frame.add(errors.NotAxis(span=node.span))
+        return frame.add(NotAxis(span=node.span))
     value = frame.names.get(node.id)
     if isinstance(value, AxisValue):
         return value.name
@@ -190,7 +191,7 @@ def common_axes(frame: Frame, span: Span, function: str, width: int | None = Non
     """
     if not frame.sides:
         reason = "there is none here"
-        return frame.add(errors.NoCommonAxes(span=span, reason=reason, function=function))
+        return frame.add(NoCommonAxes(span=span, reason=reason, function=function))
     spaces = {space.name: space for side in frame.sides for space in frame.spaces(side)}
     if not spaces:
         known = list(frame.world.spaces())
@@ -200,7 +201,7 @@ def common_axes(frame: Frame, span: Span, function: str, width: int | None = Non
     if len(found) > 1:
         names = ", ".join(f"`{name}`" for name in spaces)
         reason = f"the tokens here may be in {names}"
-        return frame.add(errors.NoCommonAxes(span=span, reason=reason, function=function))
+        return frame.add(NoCommonAxes(span=span, reason=reason, function=function))
     return found.pop()
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from maskdsl.bind.values import BAD, Bad
 from maskdsl.diagnostics import AttnError, Caution, Diagnostic, Note, nearest_name
-from maskdsl.errors import binding as errors
+from maskdsl.errors.limits import TooDeep, TooLarge, TooManyErrors
 from maskdsl.source import Span
 
 MOST_STEPS = 50_000
@@ -73,7 +73,7 @@ class Report:
     def _limit(self) -> None:
         """Stops where more was found than anybody reads; a trial may yet come to nothing."""
         if len(self.found) > MOST_ERRORS and not self.is_trial:
-            raise AttnError(*list(self.found.values())[:MOST_ERRORS], errors.TooManyErrors(limit=MOST_ERRORS))
+            raise AttnError(*list(self.found.values())[:MOST_ERRORS], TooManyErrors(limit=MOST_ERRORS))
 
     def nearest(self, name: str, known: Iterable[str]) -> str | None:
         """The known name most like one that is unknown."""
@@ -86,11 +86,11 @@ class Report:
         self.work.together.steps += 1
         self.depth += 1
         if self.work.steps > MOST_STEPS:
-            self.stop(errors.TooLarge(span=span, what="the pattern is", limit=MOST_STEPS))
+            self.stop(TooLarge(span=span, what="the pattern is", limit=MOST_STEPS))
         if self.work.together.is_spent:
-            self.stop(errors.TooLarge(span=span, what="the patterns together are", limit=MOST_STEPS_TOGETHER))
+            self.stop(TooLarge(span=span, what="the patterns together are", limit=MOST_STEPS_TOGETHER))
         if self.depth > DEEPEST:
-            self.stop(errors.TooDeep(span=span, limit=DEEPEST), calls)
+            self.stop(TooDeep(span=span, limit=DEEPEST), calls)
 
     def leave(self) -> None:
         self.depth -= 1

@@ -16,8 +16,8 @@ from maskdsl.bind.reading import coordinate_range, draft
 from maskdsl.bind.tables import BATCH, heads_dimension
 from maskdsl.bind.terms import promoted
 from maskdsl.bind.values import BAD, Bad, Term, describe
-from maskdsl.errors import binding as errors
 from maskdsl.errors import routes as route_errors
+from maskdsl.errors.types import TypeMismatch
 from maskdsl.ir.coordinates import Coordinates, trace
 from maskdsl.ir.expressions import (
     TRUE,
@@ -91,7 +91,7 @@ def _selected(
     if not isinstance(score, Term) or score.type is Type.BOOL:
         if not isinstance(score, Bad):
             span, found = given["score"].span, describe(score)
-            frame.add(errors.TypeMismatch(span=span, what="the score of a route", found=found, expected="a float"))
+            frame.add(TypeMismatch(span=span, what="the score of a route", found=found, expected="a float"))
         return BAD
     value, span = promoted(scoring, score).expression, given["score"].span
     numbers = _numbers(value, span, scoring)
@@ -136,7 +136,7 @@ def _selector(
         if not isinstance(value, Bad):
             expected = "an integer" if wanted is Type.INT else "a float"
             what = f"the {first} of `{call.function.id}`"
-            frame.add(errors.TypeMismatch(span=given[first].span, what=what, found=describe(value), expected=expected))
+            frame.add(TypeMismatch(span=given[first].span, what=what, found=describe(value), expected=expected))
         return BAD
     if first == "count":
         return TopCount(value.expression)
@@ -219,7 +219,7 @@ def _candidates(
         return value.expression
     if not isinstance(value, Bad):
         span, found = statement.candidates.span, describe(value)
-        frame.add(errors.TypeMismatch(span=span, what="this", found=found, expected="a relation"))
+        frame.add(TypeMismatch(span=span, what="this", found=found, expected="a relation"))
     return None
 
 
@@ -310,7 +310,7 @@ def _balanced(
     size = value.constant if isinstance(value, Term) and value.type is Type.INT else None
     if not isinstance(size, int) or size < 1:
         span, found, expected = given["size"].span, describe(value), "a number of tokens"
-        return frame.add(errors.TypeMismatch(span=span, what="this", found=found, expected=expected))
+        return frame.add(TypeMismatch(span=span, what="this", found=found, expected=expected))
     rows, names, world = declared.dimensions[1].size, [], frame.world
     if rows is None:
         return frame.add(route_errors.NoCentroids(span=given["centroids"].span))

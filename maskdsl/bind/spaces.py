@@ -7,7 +7,10 @@ from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.names import RESERVED
 from maskdsl.bind.reading import unknown_space
 from maskdsl.bind.values import BAD, Bad, Term, TupleValue, describe
-from maskdsl.errors import binding as errors
+from maskdsl.errors.limits import TooMany, TooManyAxes, TooManyTokens
+from maskdsl.errors.names import DuplicateName, ReservedName
+from maskdsl.errors.spaces import BadLength, BadSequences, TupleLength, UnknownPooling
+from maskdsl.errors.types import NotConstant, TypeMismatch
 from maskdsl.ir import mask as ir
 from maskdsl.ir.ops import Type
 from maskdsl.source import Span
@@ -22,24 +25,24 @@ def declare_space(statement: tree.SpaceStatement, frame: Frame, elaborate: Elabo
     name = statement.name.id
     if len(statement.axes) > MOST_AXES:
         count = len(statement.axes)
-        return frame.add(errors.TooManyAxes(span=statement.name.span, name=name, count=count, limit=MOST_AXES))
+        return frame.add(TooManyAxes(span=statement.name.span, name=name, count=count, limit=MOST_AXES))
     axes: list[ir.Axis] = []
     for axis in statement.axes:
         own = axis.name or statement.name
         if axis.name is None and len(statement.axes) > 1:
             what, hint = "an axis has no name", "each of several axes needs one: `y = 8`"
-            frame.add(errors.BadSequences(span=axis.span, what=what, hint=hint))
+            frame.add(BadSequences(span=axis.span, what=what, hint=hint))
         elif own.id in RESERVED or own.id == "i":
-            frame.add(errors.ReservedName(span=own.span, name=own.id))
+            frame.add(ReservedName(span=own.span, name=own.id))
         elif any(each.name == own.id for each in axes):
-            frame.add(errors.DuplicateName(span=own.span, name=own.id, kind="the space has such an axis already"))
+            frame.add(DuplicateName(span=own.span, name=own.id, kind="the space has such an axis already"))
         else:
             length = _length(axis, frame, elaborate)
             axes.append(ir.Axis(own.id, 1 if isinstance(length, Bad) else length))
     space = ir.Space(name, tuple(axes), span=statement.span)
     if space.size > MOST_TOKENS:
         what = f"the space `{name}`"
-        return frame.add(errors.TooManyTokens(span=statement.span, what=what, count=space.size, limit=MOST_TOKENS))
+        return frame.add(TooManyTokens(span=statement.span, what=what, count=space.size, limit=MOST_TOKENS))
     return space
 
 
@@ -49,10 +52,10 @@ def _length(axis: tree.Axis, frame: Frame, elaborate: Elaborate) -> int | Bad:
         return BAD
     if not isinstance(value, Term) or value.type is not Type.INT or value.constant is None:
         depends = "something else than integers"
-        return frame.add(errors.NotConstant(span=axis.length.span, what="the length of an axis", depends=depends))
+        return frame.add(NotConstant(span=axis.length.span, what="the length of an axis", depends=depends))
     if value.constant < 1:
         what = "the length of an axis"
-        return frame.add(errors.BadLength(span=axis.length.span, what=what, value=int(value.constant)))
+        return frame.add(BadLength(span=axis.length.span, what=what, value=int(value.constant)))
     return int(value.constant)
 
 
@@ -64,7 +67,7 @@ def declare_pooled_space(
     kinds = {each.value: each for each in ir.PoolingKind}
     if pooling.id not in kinds:
         nearest = frame.nearest(pooling.id, kinds)
-        frame.add(errors.UnknownPooling(span=pooling.span, name=pooling.id, nearest=nearest))
+        frame.add(UnknownPooling(span=pooling.span, name=pooling.id, nearest=nearest))
     source = spaces.get(statement.source.id)
     if source is None:
         return unknown_space(frame, statement.source.id, statement.source.span, spaces)
@@ -74,7 +77,7 @@ def declare_pooled_space(
     if isinstance(box, Bad):
         return BAD
     if source.axes[0].name == source.name and name == "i":
-        return frame.add(errors.ReservedName(span=statement.name.span, name=name))
+        return frame.add(ReservedName(span=statement.name.span, name=name))
     own = {source.name: name} if len(source.axes) == 1 else {}
     pairs = zip(source.axes, box, strict=True)
     axes = tuple(ir.Axis(own.get(axis.name, axis.name), -(-axis.length // side)) for axis, side in pairs)
@@ -90,15 +93,15 @@ def _box(node: tree.Expression, source: ir.Space, frame: Frame, elaborate: Elabo
         case TupleValue(items=sides):
             if len(sides) != len(source.axes):
                 count, hint = len(source.axes), f"one for each axis of `{source.name}`"
-                return frame.add(errors.TupleLength(span=span, found=len(sides), expected=count, hint=hint))
+                return frame.add(TupleLength(span=span, found=len(sides), expected=count, hint=hint))
         case Term(type=Type.INT, constant=int(side)):
             sides = (side,) * len(source.axes)
         case _:
             found, expected = describe(value), "an integer or a tuple"
-            return frame.add(errors.TypeMismatch(span=span, what="a box", found=found, expected=expected))
+            return frame.add(TypeMismatch(span=span, what="a box", found=found, expected=expected))
     short = [side for side in sides if side < 1]
     if short:
-        return frame.add(errors.BadLength(span=span, what="the side of a box", value=short[0]))
+        return frame.add(BadLength(span=span, what="the side of a box", value=short[0]))
     return tuple(min(side, axis.length) for side, axis in zip(sides, source.axes, strict=True))
 
 
@@ -112,7 +115,7 @@ def declare_sequences(
     }
     for kind, several in statements.items():
         for again in several[1:]:
-            frame.add(errors.DuplicateName(span=again.span, name=kind, kind="the pattern has such a line already"))
+            frame.add(DuplicateName(span=again.span, name=kind, kind="the pattern has such a line already"))
     made = {kind: _sequence(several[0], spaces, frame) if several else None for kind, several in statements.items()}
     names = ", ".join(f"`{name}`" for name in spaces)
     span = pattern.name.span
@@ -124,7 +127,7 @@ def declare_sequences(
             return whole, whole, True
         case None, None, None if not spaces:
             what, hint = "the pattern has no space", "`space tokens[n]` declares one"
-            return frame.add(errors.BadSequences(span=span, what=what, hint=hint))
+            return frame.add(BadSequences(span=span, what=what, hint=hint))
         case None, None, None:
             return frame.add(_without_sequence(spaces, span))
         case ir.Sequence() as sequence, None, None:
@@ -139,20 +142,20 @@ def declare_sequences(
         case _:
             what = "`tokens` stands alone, and `queries` and `keys` together"
             at = next(several[0] for several in statements.values() if several)
-            return frame.add(errors.BadSequences(span=at.span, what=what, hint=f"the spaces are {names}"))
+            return frame.add(BadSequences(span=at.span, what=what, hint=f"the spaces are {names}"))
     needed = {each for space in used for each in space.chain}
     for space in spaces.values():
         if space not in needed:
             what, hint = f"the space `{space.name}` is in no sequence", "it has no tokens"
-            frame.add(errors.BadSequences(span=space.span, what=what, hint=hint))
+            frame.add(BadSequences(span=space.span, what=what, hint=hint))
     return first, second or first, second is None
 
 
-def _without_sequence(spaces: Mapping[str, ir.Space], span: Span) -> errors.BadSequences:
+def _without_sequence(spaces: Mapping[str, ir.Space], span: Span) -> BadSequences:
     given = " ++ ".join(name for name, space in spaces.items() if space.pooling is None)
     every = " ++ ".join(spaces)
     meant = f"`tokens {every}`" if given == every else f"`queries {given}` and `keys {every}`"
-    return errors.BadSequences(span=span, what="the pattern has several spaces", hint=f"say in which order: {meant}")
+    return BadSequences(span=span, what="the pattern has several spaces", hint=f"say in which order: {meant}")
 
 
 def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space], frame: Frame) -> ir.Sequence | Bad:
@@ -162,9 +165,9 @@ def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space],
             unknown_space(frame, name.id, name.span, spaces)
         elif spaces[name.id].pooling is not None and statement.kind != "keys":
             what, hint = f"the space `{name.id}` is pooled, and gives no queries", "it may stand in `keys` alone"
-            frame.add(errors.BadSequences(span=name.span, what=what, hint=hint))
+            frame.add(BadSequences(span=name.span, what=what, hint=hint))
         elif spaces[name.id] in found:
-            frame.add(errors.DuplicateName(span=name.span, name=name.id, kind="once in a sequence is possible"))
+            frame.add(DuplicateName(span=name.span, name=name.id, kind="once in a sequence is possible"))
         else:
             found.append(spaces[name.id])
     sequence = ir.Sequence(tuple(found))
@@ -172,7 +175,7 @@ def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space],
         return BAD
     if sequence.length > MOST_TOKENS:
         return frame.add(
-            errors.TooManyTokens(span=statement.span, what="the sequence", count=sequence.length, limit=MOST_TOKENS)
+            TooManyTokens(span=statement.span, what="the sequence", count=sequence.length, limit=MOST_TOKENS)
         )
     return sequence
 
@@ -180,4 +183,4 @@ def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space],
 def check_count(spaces: Sequence[tree.Statement], frame: Frame) -> None:
     if len(spaces) > MOST_SPACES:
         span, count = spaces[MOST_SPACES].span, len(spaces)
-        frame.report.stop(errors.TooMany(span=span, count=count, what="spaces", limit=MOST_SPACES))
+        frame.report.stop(TooMany(span=span, count=count, what="spaces", limit=MOST_SPACES))

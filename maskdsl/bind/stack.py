@@ -14,7 +14,8 @@ from maskdsl.bind.pattern import bind
 from maskdsl.bind.report import Report, Together, Work
 from maskdsl.bind.values import Bad, Term, TupleValue, Value, describe
 from maskdsl.diagnostics import AttnError, Note
-from maskdsl.errors import binding, stacks
+from maskdsl.errors import stacks
+from maskdsl.errors.types import TypeMismatch
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Input, MaskIR, Sequence
 from maskdsl.ir.ops import Type
@@ -245,7 +246,7 @@ def _argument(parameter: tree.Parameter, node: tree.Expression, frame: Frame) ->
 def _mismatch(node: tree.Expression, value: Value, what: str, expected: str, frame: Frame) -> Bad:
     if isinstance(value, Bad):
         return value
-    return frame.add(binding.TypeMismatch(span=node.span, what=what, found=describe(value), expected=expected))
+    return frame.add(TypeMismatch(span=node.span, what=what, found=describe(value), expected=expected))
 
 
 def _kind(node: tree.Expression) -> str:

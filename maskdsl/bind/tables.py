@@ -7,7 +7,11 @@ from maskdsl.bind.frame import Frame, World
 from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.terms import as_terms, make
 from maskdsl.bind.values import BAD, Bad, Term, Value
-from maskdsl.errors import binding as errors
+from maskdsl.errors.limits import TooMany
+from maskdsl.errors.names import UnknownName
+from maskdsl.errors.spaces import BadLength
+from maskdsl.errors.tables import IndexCount, NotIndexed, WrongDimension
+from maskdsl.errors.types import NotConstant, UnknownType
 from maskdsl.ir.expressions import Batch, Read
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Dimension, DimensionKind, Input
@@ -25,10 +29,10 @@ def declare(statement: tree.InputStatement, frame: Frame, elaborate: Elaborate) 
     if kind is None:
         known = "the types are `int`, `float` and `bool`"
         nearest = frame.nearest(statement.type.id, types)
-        frame.add(errors.UnknownType(span=statement.type.span, name=statement.type.id, known=known, nearest=nearest))
+        frame.add(UnknownType(span=statement.type.span, name=statement.type.id, known=known, nearest=nearest))
     if len(statement.dimensions) > MOST_DIMENSIONS:
         count, limit = len(statement.dimensions), MOST_DIMENSIONS
-        return frame.add(errors.TooMany(span=statement.span, count=count, what="dimensions of an input", limit=limit))
+        return frame.add(TooMany(span=statement.span, count=count, what="dimensions of an input", limit=limit))
     dimensions = [_dimension(node, frame, elaborate) for node in statement.dimensions]
     known_dimensions = tuple(each for each in dimensions if not isinstance(each, Bad))
     if kind is None or len(known_dimensions) < len(dimensions):
@@ -37,7 +41,7 @@ def declare(statement: tree.InputStatement, frame: Frame, elaborate: Elaborate) 
     for once in (DimensionKind.BATCH, DimensionKind.HEADS):
         if kinds.count(once) > 1:
             what, hint = f"`{statement.name.id}` has two dimensions `{once}`", "one is possible"
-            return frame.add(errors.WrongDimension(span=statement.span, what=what, hint=hint))
+            return frame.add(WrongDimension(span=statement.span, what=what, hint=hint))
     return _here(Input(statement.name.id, kind, known_dimensions, span=statement.span), frame.world.heads)
 
 
@@ -69,12 +73,12 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
             return Dimension(DimensionKind.TOKENS, space.size, name)
         if any(each.name == name for each in world.sources()):
             what, hint = f"the space `{name}` is in no sequence", "only others are pooled from it"
-            return frame.add(errors.WrongDimension(span=node.span, what=what, hint=hint))
+            return frame.add(WrongDimension(span=node.span, what=what, hint=hint))
         if name in ("tokens", "queries", "keys"):
             if name == "tokens" and not world.self_attention:
                 hint = "say `queries`, `keys` or the name of a space"
                 what = "`tokens` means nothing where queries and keys differ"
-                return frame.add(errors.WrongDimension(span=node.span, what=what, hint=hint))
+                return frame.add(WrongDimension(span=node.span, what=what, hint=hint))
             sequence = world.keys.sequence if name == "keys" else world.queries.sequence
             return Dimension(DimensionKind.TOKENS, sequence.length, name)
     value = elaborate(node, frame)
@@ -82,9 +86,9 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
         return BAD
     if not isinstance(value, Term) or value.type is not Type.INT or value.constant is None:
         depends = "the tokens" if isinstance(value, Term) and value.constant is None else "no integer"
-        return frame.add(errors.NotConstant(span=node.span, what="the length of a dimension", depends=depends))
+        return frame.add(NotConstant(span=node.span, what="the length of a dimension", depends=depends))
     if value.constant < 1:
-        return frame.add(errors.BadLength(span=node.span, what="the length of a dimension", value=int(value.constant)))
+        return frame.add(BadLength(span=node.span, what="the length of a dimension", value=int(value.constant)))
     return Dimension(DimensionKind.FIXED, int(value.constant), node.span.text)
 
 
@@ -103,29 +107,29 @@ def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term
         return _no_table(name, node, frame.world, frame)
     if declared.is_coordinate:
         hint = f"a coordinate of tokens, read as `q.{name}` or `k.{name}`"
-        return frame.add(errors.NotIndexed(span=node.base.span, name=name, hint=hint))
+        return frame.add(NotIndexed(span=node.base.span, name=name, hint=hint))
     if len(indices) != len(declared.dimensions):
         shown = ", ".join(each.text for each in declared.dimensions)
         expected = f"{len(declared.dimensions)} ind{'ices' if len(declared.dimensions) != 1 else 'ex'}"
         found, text = len(indices), f"{declared.type}[{shown}]"
-        return frame.add(errors.IndexCount(span=span, name=name, expected=expected, found=found, declared=text))
+        return frame.add(IndexCount(span=span, name=name, expected=expected, found=found, declared=text))
     terms = as_terms(frame, Op.RANDOM, span, indices)  # integers, all
     if terms is None:
         return BAD
     for term, dimension, written in zip(terms, declared.dimensions, node.indices, strict=True):
         if dimension.kind in (DimensionKind.DIM, DimensionKind.FREE):
             what, hint = f"the dimension `{dimension.text}` has no index", "its length is known at the call only"
-            return frame.add(errors.WrongDimension(span=written.span, what=what, hint=hint))
+            return frame.add(WrongDimension(span=written.span, what=what, hint=hint))
         if dimension.size is None and not isinstance(term.expression, Batch):
             what, hint = "the index of the dimension `batch` is `batch`", "something else"
-            return frame.add(errors.WrongDimension(span=written.span, what=what, hint=hint))
+            return frame.add(WrongDimension(span=written.span, what=what, hint=hint))
     read = Read(name, tuple(term.expression for term in terms), declared.type, span=span)
     return make(frame, span, read, terms)
 
 
 def _no_table(name: str, node: tree.Index, world: World, frame: Frame) -> Bad:
     if name in frame.names:
-        return frame.add(errors.NotIndexed(span=node.base.span, name=name, hint="neither a tuple nor an input"))
+        return frame.add(NotIndexed(span=node.base.span, name=name, hint="neither a tuple nor an input"))
     known = [each.name for each in world.inputs]
     hint = "no input and no tuple"
-    return frame.add(errors.UnknownName(span=node.base.span, name=name, hint=hint, nearest=frame.nearest(name, known)))
+    return frame.add(UnknownName(span=node.base.span, name=name, hint=hint, nearest=frame.nearest(name, known)))

@@ -8,7 +8,17 @@ import numpy as np
 from maskdsl.bind.frame import Frame
 from maskdsl.bind.report import DEEPEST, MOST_NODES
 from maskdsl.bind.values import BAD, Bad, Term, Value, constant, describe
-from maskdsl.errors import binding as errors
+from maskdsl.errors.limits import TooDeep, TooLarge
+from maskdsl.errors.types import (
+    BooleanArithmetic,
+    DivisionByZero,
+    IntegerDivision,
+    NotFinite,
+    Overflow,
+    PossibleZero,
+    TypeMismatch,
+    WrongExponent,
+)
 from maskdsl.ir.expressions import Apply, Constant, Expression, Read
 from maskdsl.ir.operators import apply_operator, constant_array
 from maskdsl.ir.ops import COMPARISONS, Op, Type
@@ -34,10 +44,10 @@ def operate(frame: Frame, op: Op, span: Span, *operands: Value) -> Term | Bad:
         if 0 in divisor:
             at = terms[1].expression.span or span
             if divisor.low == divisor.high:
-                return frame.add(errors.DivisionByZero(span=at))
-            return frame.add(errors.PossibleZero(span=at, low=divisor.low, high=divisor.high))
+                return frame.add(DivisionByZero(span=at))
+            return frame.add(PossibleZero(span=at, low=divisor.low, high=divisor.high))
     if op is Op.DIVIDE and terms[1].constant == 0:
-        return frame.add(errors.DivisionByZero(span=terms[1].expression.span or span))
+        return frame.add(DivisionByZero(span=terms[1].expression.span or span))
     return make(frame, span, Apply(op, tuple(term.expression for term in terms), span=span), terms)
 
 
@@ -46,7 +56,7 @@ def make(frame: Frame, span: Span, node: Apply | Read, parts: Sequence[Term]) ->
     reach = _range(node, parts)
     if reach is not None and (reach.low not in INT64 or reach.high not in INT64):
         low, high = (_shown(bound) for bound in reach)
-        return frame.add(errors.Overflow(span=span, low=low, high=high))
+        return frame.add(Overflow(span=span, low=low, high=high))
     expression: Expression = node
     if isinstance(node, Apply):
         if all(isinstance(part.expression, Constant) for part in parts):
@@ -55,9 +65,9 @@ def make(frame: Frame, span: Span, node: Apply | Read, parts: Sequence[Term]) ->
     size = 1 + sum(part.size for part in parts)
     depth = 1 + max((part.depth for part in parts), default=0)
     if size > MOST_NODES:
-        frame.report.stop(errors.TooLarge(span=span, what="the pattern is", limit=MOST_NODES), frame.calls)
+        frame.report.stop(TooLarge(span=span, what="the pattern is", limit=MOST_NODES), frame.calls)
     if depth > DEEPEST:
-        frame.report.stop(errors.TooDeep(span=span, limit=DEEPEST), frame.calls)
+        frame.report.stop(TooDeep(span=span, limit=DEEPEST), frame.calls)
     return Term(expression, reach, size, depth)
 
 
@@ -81,7 +91,7 @@ def _fold(frame: Frame, span: Span, node: Apply) -> Term | Bad:
     with np.errstate(all="ignore"):
         value = apply_operator(node.op, *map(constant_array, operands)).item()
     if not isfinite(value):
-        return frame.add(errors.NotFinite(span=span, value=value))
+        return frame.add(NotFinite(span=span, value=value))
     return constant(value, span)
 
 
@@ -97,7 +107,7 @@ def as_terms(frame: Frame, op: Op, span: Span, operands: Sequence[Value]) -> lis
             case _:
                 found = describe(operand)
                 expected = "a boolean" if op in BOOLEAN else "a number"
-                frame.add(errors.TypeMismatch(span=span, what="an operand", found=found, expected=expected))
+                frame.add(TypeMismatch(span=span, what="an operand", found=found, expected=expected))
     if len(terms) < len(operands):
         return None
     if op in BOOLEAN:
@@ -119,7 +129,7 @@ def as_terms(frame: Frame, op: Op, span: Span, operands: Sequence[Value]) -> lis
     if _numbers(frame, terms, span) is None:
         return None
     if op is Op.DIVIDE and all(term.type is Type.INT for term in terms):
-        frame.add(errors.IntegerDivision(span=span))
+        frame.add(IntegerDivision(span=span))
         return None
     if op in FLOAT:
         return [promoted(frame, term) for term in terms]
@@ -143,7 +153,7 @@ def _unified(frame: Frame, terms: list[Term], span: Span) -> list[Term] | None:
         return terms
     if Type.BOOL in types:
         wrong = next(term for term in terms if term.type is not Type.BOOL)
-        mismatch = errors.TypeMismatch(span=span, what="one of the two", found=describe(wrong), expected="a boolean")
+        mismatch = TypeMismatch(span=span, what="one of the two", found=describe(wrong), expected="a boolean")
         frame.add(mismatch)
         return None
     return [promoted(frame, term) for term in terms]
@@ -152,7 +162,7 @@ def _unified(frame: Frame, terms: list[Term], span: Span) -> list[Term] | None:
 def _numbers(frame: Frame, terms: list[Term], span: Span) -> list[Term] | None:
     wrong = [term for term in terms if term.type is Type.BOOL]
     for term in wrong:
-        frame.add(errors.BooleanArithmetic(span=term.expression.span or span))
+        frame.add(BooleanArithmetic(span=term.expression.span or span))
     return None if wrong else terms
 
 
@@ -160,9 +170,7 @@ def _all_of(frame: Frame, terms: list[Term], span: Span, kind: Type) -> list[Ter
     wrong = [term for term in terms if term.type is not kind]
     for term in wrong:
         expected = {Type.INT: "an integer", Type.FLOAT: "a float", Type.BOOL: "a boolean"}[kind]
-        mismatch = errors.TypeMismatch(
-            span=term.expression.span or span, what="this", found=describe(term), expected=expected
-        )
+        mismatch = TypeMismatch(span=term.expression.span or span, what="this", found=describe(term), expected=expected)
         frame.add(mismatch)
     return None if wrong else terms
 
@@ -171,10 +179,10 @@ def _check_exponent(frame: Frame, span: Span, terms: list[Term]) -> bool:
     base, exponent = terms
     at = exponent.expression.span or span
     if exponent.constant is None:
-        frame.add(errors.WrongExponent(span=at, expected="a constant", found="depends on the tokens"))
+        frame.add(WrongExponent(span=at, expected="a constant", found="depends on the tokens"))
         return False
     if base.type is Type.INT and exponent.constant < 0:
         expected = "at least 0 for an integer base"
-        frame.add(errors.WrongExponent(span=at, expected=expected, found=f"this is {exponent.constant}"))
+        frame.add(WrongExponent(span=at, expected=expected, found=f"this is {exponent.constant}"))
         return False
     return True

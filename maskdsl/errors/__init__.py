@@ -1,1 +1,1 @@
-"""The declared catalogue of errors, one module a stage."""
+"""The declared catalogue of errors: each module is named for what its errors are about."""

@@ -232,3 +232,15 @@ class PathAsText(Diagnostic):
     help = "read files with maskdsl.load({text!r})"
 
     text: str
+
+
+class BracketsInWhere(Diagnostic):
+    code = "E251"
+    message = "`{word}` {side} a `where` needs brackets"
+    label = "may be read in two ways"
+    help = "write `{inside}`, or `{outside}`, which is what it meant before"
+
+    word: str
+    side: str
+    inside: str
+    outside: str

@@ -12,7 +12,7 @@ from typing import assert_never
 import numpy as np
 
 from maskdsl.diagnostics import AttnError
-from maskdsl.errors.call import TableRead
+from maskdsl.errors.inputs import TableRead
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.expressions import Apply, Batch, Coordinate, Expression, Head, InSpace, Read, Score, Side, children
 from maskdsl.ir.mask import MaskIR

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
-from maskdsl.errors import call as errors
+from maskdsl.errors.inputs import InputRange, InputShape, InputType, MissingInput, UnknownInput
+from maskdsl.errors.selection import MissingVectors
 from maskdsl.ir.coordinates import trace
 from maskdsl.ir.expressions import Coordinate, Expression, Read, Side, walk
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR, Sequence
@@ -37,9 +38,9 @@ def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str
             arrays[declared.name] = array
             batch = batch_entries(declared, array) if batch is None else batch
         elif declared.name in required and declared in mask.given:
-            found.append(errors.MissingInput(name=declared.name, span=declared.span))
+            found.append(MissingInput(name=declared.name, span=declared.span))
         elif declared.name in required and not found:
-            found.append(errors.MissingVectors(pattern=mask.name, span=declared.span))
+            found.append(MissingVectors(pattern=mask.name, span=declared.span))
     if found:
         raise AttnError(*found)
     return arrays
@@ -67,7 +68,7 @@ def unknown(mask: MaskIR | StackIR, given: Iterable[str]) -> Iterator[Diagnostic
     for name in given:
         if name not in names:
             nearest = nearest_name(name, names)
-            yield errors.UnknownInput(name=name, pattern=mask.name, nearest=nearest, span=mask.span)
+            yield UnknownInput(name=name, pattern=mask.name, nearest=nearest, span=mask.span)
 
 
 def batch_entries(declared: Input, array: Array) -> int | None:
@@ -87,13 +88,13 @@ def unfit(declared: Input, array: Array, batch: int | None) -> Iterator[Diagnost
         texts = [each.text for each in declared.dimensions]
         pairs = zip(texts, sizes, strict=True)
         expected = ", ".join(text if size is None or text == str(size) else f"{text} = {size}" for text, size in pairs)
-        yield errors.InputShape(name=name, found=array.shape, expected=f"[{expected}]", span=span)
+        yield InputShape(name=name, found=array.shape, expected=f"[{expected}]", span=span)
     if array.dtype.kind not in KINDS[declared.type]:
-        yield errors.InputType(name=name, found=str(array.dtype), expected=str(declared.type), span=span)
+        yield InputType(name=name, found=str(array.dtype), expected=str(declared.type), span=span)
     elif declared.type is Type.INT and declared.reach is None and array.size:
         for bound in (int(array.min()), int(array.max())):
             if bound not in WORDS:
-                yield errors.InputRange(name=name, value=bound, span=span)
+                yield InputRange(name=name, value=bound, span=span)
                 return
 
 

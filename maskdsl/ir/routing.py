@@ -10,7 +10,7 @@ from typing import assert_never
 import numpy as np
 
 from maskdsl.diagnostics import AttnError
-from maskdsl.errors.call import GroupRange
+from maskdsl.errors.inputs import GroupRange
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Score, Side
 from maskdsl.ir.mask import DimensionKind, MaskIR

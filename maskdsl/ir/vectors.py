@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskdsl.diagnostics import AttnError, Diagnostic
-from maskdsl.errors import call as errors
+from maskdsl.errors.vectors import Disagreeing, IndivisibleHeads, NotFloating, NotFourAxes, WrongHeads, WrongLength
 from maskdsl.ir.inputs import batch_entries
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.routes import Rank, Route
@@ -24,19 +24,19 @@ def check_vectors(mask: MaskIR, q: Array, k: Array) -> None:
 
 def malformed(name: str, array: Array) -> Iterator[Diagnostic]:
     if array.ndim != 4:
-        yield errors.NotFourAxes(name=name, shape=array.shape)
+        yield NotFourAxes(name=name, shape=array.shape)
     elif array.dtype.kind != "f":
-        yield errors.NotFloating(name=name, dtype=str(array.dtype))
+        yield NotFloating(name=name, dtype=str(array.dtype))
 
 
 def unfitting(mask: MaskIR, q: Array, k: Array) -> Iterator[Diagnostic]:
     if q.shape[1] != mask.heads:
-        yield errors.WrongHeads(pattern=mask.name, found=q.shape[1], expected=mask.heads, span=mask.span)
+        yield WrongHeads(pattern=mask.name, found=q.shape[1], expected=mask.heads, span=mask.span)
     if not k.shape[1] or q.shape[1] % k.shape[1]:
-        yield errors.IndivisibleHeads(name="k", found=k.shape[1], heads=q.shape[1])
+        yield IndivisibleHeads(name="k", found=k.shape[1], heads=q.shape[1])
     for name, array, sequence, kind in (("q", q, mask.queries, "queries"), ("k", k, mask.keys, "keys")):
         if array.shape[2] != sequence.given_length:
-            yield errors.WrongLength(
+            yield WrongLength(
                 name=name,
                 found=array.shape[2],
                 expected=sequence.given_length,
@@ -46,7 +46,7 @@ def unfitting(mask: MaskIR, q: Array, k: Array) -> Iterator[Diagnostic]:
             )
     for axis, name in ((0, "batch"), (3, "head dim")):
         if q.shape[axis] != k.shape[axis]:
-            yield errors.Disagreeing(first="q", second="k", axis=name, one=q.shape[axis], two=k.shape[axis])
+            yield Disagreeing(first="q", second="k", axis=name, one=q.shape[axis], two=k.shape[axis])
 
 
 def reads_vectors(mask: MaskIR, names: Container[str]) -> bool:

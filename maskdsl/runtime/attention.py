@@ -12,7 +12,9 @@ from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.arguments import BLOCK, COUNT, PLACE, TEXT, Kind, integer, optional, takes
 from maskdsl.diagnostics import AttnError, shown
 from maskdsl.display import Displayed
-from maskdsl.errors import call as errors
+from maskdsl.errors.arguments import WrongArgument
+from maskdsl.errors.lengths import ChunkLayout
+from maskdsl.errors.selection import LaidOutRoute, PartDebugged
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.checks import arguments, check_options, integers_of
@@ -97,15 +99,15 @@ class BaseAttention:
         if routing_state is not None and not isinstance(routing_state, RoutingState):
             expected = "what `attention.routing_state(batch)` makes, or None,"
             found = shown(routing_state)
-            raise AttnError(errors.WrongArgument(name="routing_state", found=found, expected=expected))
+            raise AttnError(WrongArgument(name="routing_state", found=found, expected=expected))
         q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
         query_start = 0 if query_start is None and routing_state is not None else query_start
         where = located(q, query_start, key_lengths, page_table, page_size)
         if where is not None:
             if layout != "declared":
-                raise AttnError(errors.ChunkLayout(layout=layout))
+                raise AttnError(ChunkLayout(layout=layout))
             if debug:
-                raise AttnError(errors.PartDebugged())
+                raise AttnError(PartDebugged())
             if routing_state is None:
                 tensors = with_found_in_part(self.recipe, q, k, tensors, where)
             elif self.signature.finds:
@@ -121,7 +123,7 @@ class BaseAttention:
         """All queries of the pattern, from given inputs."""
         if self.signature.finds:
             if layout != "declared":
-                raise AttnError(errors.LaidOutRoute(pattern=self.signature.pattern, span=self.signature.span))
+                raise AttnError(LaidOutRoute(pattern=self.signature.pattern, span=self.signature.span))
             inputs = with_found(self.recipe, q, k, inputs)
         if debug:
             check_reads(self.recipe.bound(q.shape[2], k.shape[2]), q, k, v, inputs)

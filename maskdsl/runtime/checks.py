@@ -1,4 +1,4 @@
-"""What a call must look like: shapes, types, devices, inputs. Every mistake is a declared error of `errors/call.py`."""
+"""What a call must look like: shapes, types, devices, inputs. Every mistake is a declared error."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,8 +7,25 @@ import torch
 from torch import Tensor
 
 from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name, shown
-from maskdsl.errors import call as errors
 from maskdsl.errors import heads
+from maskdsl.errors.arguments import WrongArgument
+from maskdsl.errors.backends import UnknownLayout
+from maskdsl.errors.inputs import InputRange, InputShape, InputType, MissingInput, UnknownInput
+from maskdsl.errors.lengths import NotIntegers, NotOneAxis
+from maskdsl.errors.selection import LaidOutPooled
+from maskdsl.errors.vectors import (
+    Disagreeing,
+    IndivisibleHeads,
+    MixedDevices,
+    MixedTypes,
+    NoDimension,
+    NotATensor,
+    NotFloating,
+    NotFourAxes,
+    NotStrided,
+    WrongHeads,
+    WrongLength,
+)
 from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan
@@ -35,7 +52,7 @@ def arguments(
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """q, k, v and the inputs in declared order, all as tensors. Raises if one is none, is missing or unknown."""
     found = [
-        errors.NotATensor(name=name, found="not given" if x is None else type(x).__name__)
+        NotATensor(name=name, found="not given" if x is None else type(x).__name__)
         for name, x in (("q", q), ("k", k), ("v", v))
         if not isinstance(x, Tensor)
     ]
@@ -44,7 +61,7 @@ def arguments(
     assert isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
     tensors_given = [(name, x) for name, x in {"q": q, "k": k, "v": v, **given}.items() if isinstance(x, Tensor)]
     unfit = [
-        errors.NotStrided(name=name, kind="nested" if x.is_nested else "sparse")
+        NotStrided(name=name, kind="nested" if x.is_nested else "sparse")
         for name, x in tensors_given
         if x.is_nested or x.layout is not torch.strided
     ]
@@ -63,21 +80,21 @@ def arguments(
 def check_options(layout: object, **flags: object) -> None:
     """Raises if what is given by name beside tensors is of another kind."""
     if not isinstance(layout, str):
-        raise AttnError(errors.WrongArgument(name="layout", found=shown(layout), expected="a string"))
+        raise AttnError(WrongArgument(name="layout", found=shown(layout), expected="a string"))
     for name, flag in flags.items():
         if not isinstance(flag, bool):
-            raise AttnError(errors.WrongArgument(name=name, found=shown(flag), expected="True or False"))
+            raise AttnError(WrongArgument(name=name, found=shown(flag), expected="True or False"))
 
 
 def integers_of(name: str, value: object, device: torch.device) -> Tensor:
     """Integers of one axis or more, from a tensor, an array or a list."""
     tensor = as_tensor(value, device)
     if tensor is None:
-        raise AttnError(errors.NotATensor(name=name, found="not given" if value is None else type(value).__name__))
+        raise AttnError(NotATensor(name=name, found="not given" if value is None else type(value).__name__))
     if tensor.dtype not in INTEGER_TYPES:
-        raise AttnError(errors.NotIntegers(name=name, found=type_name(tensor)))
+        raise AttnError(NotIntegers(name=name, found=type_name(tensor)))
     if not tensor.dim():
-        raise AttnError(errors.NotOneAxis(name=name, found=tuple(tensor.shape)))
+        raise AttnError(NotOneAxis(name=name, found=tuple(tensor.shape)))
     return tensor
 
 
@@ -87,12 +104,12 @@ def misnamed(
     for name in given:
         if name not in signature.inputs:
             nearest = nearest_name(name, signature.inputs)
-            yield errors.UnknownInput(name=name, pattern=signature.pattern, nearest=nearest, span=signature.span)
+            yield UnknownInput(name=name, pattern=signature.pattern, nearest=nearest, span=signature.span)
     for name, span in signature.inputs.items():
         if name not in given:
-            yield errors.MissingInput(name=name, span=span)
+            yield MissingInput(name=name, span=span)
         elif tensors[name] is None:
-            yield errors.NotATensor(name=name, found=type(given[name]).__name__, span=span)
+            yield NotATensor(name=name, found=type(given[name]).__name__, span=span)
 
 
 def as_tensor(value: object, device: torch.device) -> Tensor | None:
@@ -109,7 +126,7 @@ def check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: str, paged: bool = Fa
     """Raises if q, k and v do not fit each other, whatever the pattern; `paged` k and v hold pages, not entries."""
     found = list(malformed({"q": q, "k": k, "v": v})) or list(unfitting(q, k, v, paged))
     if layout not in ("declared", "ordered"):
-        found.append(errors.UnknownLayout(name=layout))
+        found.append(UnknownLayout(name=layout))
     if found:
         raise AttnError(*found)
 
@@ -117,23 +134,23 @@ def check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: str, paged: bool = Fa
 def malformed(tensors: Mapping[str, Tensor]) -> Iterator[Diagnostic]:
     for name, tensor in tensors.items():
         if tensor.dim() != 4:
-            yield errors.NotFourAxes(name=name, shape=tuple(tensor.shape))
+            yield NotFourAxes(name=name, shape=tuple(tensor.shape))
         elif not tensor.is_floating_point() or tensor.element_size() == 1:
-            yield errors.NotFloating(name=name, dtype=type_name(tensor))
+            yield NotFloating(name=name, dtype=type_name(tensor))
         elif not tensor.shape[3]:
-            yield errors.NoDimension(name=name, shape=tuple(tensor.shape))
+            yield NoDimension(name=name, shape=tuple(tensor.shape))
 
 
 def unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool) -> Iterator[Diagnostic]:
     for name, tensor in (("k", k), ("v", v)):
         if tensor.dtype != q.dtype:
-            yield errors.MixedTypes(name=name, query=type_name(q), other=type_name(tensor))
+            yield MixedTypes(name=name, query=type_name(q), other=type_name(tensor))
         if tensor.device != q.device:
-            yield errors.MixedDevices(name=name, query=str(q.device), other=str(tensor.device))
+            yield MixedDevices(name=name, query=str(q.device), other=str(tensor.device))
         if tensor.shape[0] != q.shape[0] and not paged:
             yield disagreeing("q", name, "batch", q.shape[0], tensor.shape[0])
         if not tensor.shape[1] or q.shape[1] % tensor.shape[1]:
-            yield errors.IndivisibleHeads(name=name, found=tensor.shape[1], heads=q.shape[1])
+            yield IndivisibleHeads(name=name, found=tensor.shape[1], heads=q.shape[1])
     if k.shape[1] != v.shape[1]:
         yield disagreeing("k", "v", "heads", k.shape[1], v.shape[1])
     if paged and (len(k), k.shape[2]) != (len(v), v.shape[2]):
@@ -144,7 +161,7 @@ def unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool) -> Iterator[Diagnost
 
 
 def disagreeing(first: str, second: str, axis: str, one: int, two: int) -> Diagnostic:
-    return errors.Disagreeing(first=first, second=second, axis=axis, one=one, two=two)
+    return Disagreeing(first=first, second=second, axis=axis, one=one, two=two)
 
 
 def check_sizes(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -157,7 +174,7 @@ def check_sizes(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> None:
 def wrong_heads(plan: KernelPlan, q: Tensor, k: Tensor) -> Iterator[Diagnostic]:
     mask = plan.mask
     if q.shape[1] != mask.heads and not plan.serves_any_heads:
-        yield errors.WrongHeads(pattern=mask.name, found=q.shape[1], expected=mask.heads, span=mask.span)
+        yield WrongHeads(pattern=mask.name, found=q.shape[1], expected=mask.heads, span=mask.span)
     if mask.whole is not None and mask.whole.key_count not in (None, k.shape[1]):
         whole = "" if mask.whole.are_all else f", of {mask.whole.key_heads} in all"
         expected = f"{mask.whole.key_count} key head{'s' if mask.whole.key_count != 1 else ''}"
@@ -171,7 +188,7 @@ def missized(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> Iterator[Diag
     lengths = (("q", q, "queries", mask.queries), ("k", k, keys, mask.keys), ("v", v, keys, mask.keys))
     for name, tensor, kind, sequence in lengths:
         if tensor.shape[2] != sequence.given_length:
-            yield errors.WrongLength(
+            yield WrongLength(
                 name=name,
                 found=tensor.shape[2],
                 expected=sequence.given_length,
@@ -185,7 +202,7 @@ def check_layout(plan: KernelPlan, layout: str) -> None:
     """Raises if keys come laid out from which others are pooled."""
     keys = plan.mask.keys
     if layout == "ordered" and keys.is_pooled and any(keys.order):
-        raise AttnError(errors.LaidOutPooled(pattern=plan.mask.name, span=plan.mask.span))
+        raise AttnError(LaidOutPooled(pattern=plan.mask.name, span=plan.mask.span))
 
 
 def check_inputs(inputs: Iterable[Input], tensors: Iterable[Tensor], q: Tensor) -> None:
@@ -199,7 +216,7 @@ def check_inputs(inputs: Iterable[Input], tensors: Iterable[Tensor], q: Tensor) 
 def unfit_input(declared: Input, tensor: Tensor, q: Tensor) -> Iterator[Diagnostic]:
     name, span = declared.name, declared.span
     if tensor.device != q.device:
-        yield errors.MixedDevices(name=name, query=str(q.device), other=str(tensor.device), span=span)
+        yield MixedDevices(name=name, query=str(q.device), other=str(tensor.device), span=span)
         return
     called = {DimensionKind.BATCH: q.shape[0], DimensionKind.DIM: q.shape[3]}
     sizes = tuple(called.get(each.kind, each.size) for each in declared.dimensions)
@@ -211,9 +228,9 @@ def unfit_input(declared: Input, tensor: Tensor, q: Tensor) -> Iterator[Diagnost
         expected = ", ".join(
             each.text if size is None or each.text == str(size) else f"{each.text} = {size}" for each, size in pairs
         )
-        yield errors.InputShape(name=name, found=tuple(tensor.shape), expected=f"[{expected}]", span=span)
+        yield InputShape(name=name, found=tuple(tensor.shape), expected=f"[{expected}]", span=span)
     if not has_type(tensor, declared.type):
-        yield errors.InputType(name=name, found=type_name(tensor), expected=str(declared.type), span=span)
+        yield InputType(name=name, found=type_name(tensor), expected=str(declared.type), span=span)
 
 
 def check_values(inputs: Iterable[Input], tensors: Iterable[Tensor]) -> None:
@@ -226,7 +243,7 @@ def check_values(inputs: Iterable[Input], tensors: Iterable[Tensor]) -> None:
         low, high = (int(bound) for bound in torch.aminmax(tensor))
         if low < -(2**31) or high >= 2**31:
             worst = low if low < -(2**31) else high
-            raise AttnError(errors.InputRange(name=declared.name, value=worst, span=declared.span))
+            raise AttnError(InputRange(name=declared.name, value=worst, span=declared.span))
 
 
 def has_type(tensor: Tensor, kind: Type) -> bool:

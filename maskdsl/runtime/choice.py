@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from maskdsl.diagnostics import AttnError
-from maskdsl.errors import call as errors
+from maskdsl.errors.backends import NoConfiguration
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.tuning import Question, failures, fastest
 from maskdsl.tile_table import Architecture, Kernel, TileChoice, architecture_of, first_choice, ladder
@@ -61,7 +61,7 @@ def answer(plan: KernelPlan, question: Question, function: FunctionType, start: 
 
     if not any(map(fits, rungs)):
         last = tried(rungs[-1]).failure
-        none = errors.NoConfiguration(
+        none = NoConfiguration(
             kernel=str(kernel),
             pattern=plan.mask.name,
             device=str(device),

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 
 from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
-from maskdsl.errors import binding
-from maskdsl.errors import call as errors
+from maskdsl.errors.arguments import FollowedGiven, WrongFollow
+from maskdsl.errors.backends import UnknownBackend
+from maskdsl.errors.parameters import MissingParameter, UnknownParameter
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.plan import make_plan
@@ -48,21 +49,21 @@ def misfollowed(
 ) -> Iterator[Diagnostic]:
     known = {each.name.id: each for each in declaration.parameters}
     if len(follow) not in (1, 2) or len({*follow}) < len(follow):
-        yield errors.WrongFollow(found=", ".join(f"`{name}`" for name in follow) or "nothing")
+        yield WrongFollow(found=", ".join(f"`{name}`" for name in follow) or "nothing")
         return
     for name in {**values, **dict.fromkeys(follow)}:
         if name not in known:
             nearest, span, pattern = nearest_name(name, known), declaration.name.span, declaration.name.id
-            yield binding.UnknownParameter(span=span, pattern=pattern, name=name, nearest=nearest)
+            yield UnknownParameter(span=span, pattern=pattern, name=name, nearest=nearest)
         elif name in values and name in follow:
-            yield errors.FollowedGiven(name=name, span=known[name].name.span)
+            yield FollowedGiven(name=name, span=known[name].name.span)
     for name, parameter in known.items():
         if parameter.default is None and name not in values and name not in follow and known.keys() >= {*follow}:
-            yield binding.MissingParameter(span=parameter.name.span, name=name, pattern=declaration.name.id)
+            yield MissingParameter(span=parameter.name.span, name=name, pattern=declaration.name.id)
 
 
 def check_backend(name: str) -> None:
     known = ["auto", *BACKENDS]
     if name not in known:
         names = ", ".join(f'"{each}"' for each in known)
-        raise AttnError(errors.UnknownBackend(name=name, backends=names, nearest=nearest_name(name, known)))
+        raise AttnError(UnknownBackend(name=name, backends=names, nearest=nearest_name(name, known)))

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 
 from maskdsl.diagnostics import AttnError
-from maskdsl.errors import call as errors
+from maskdsl.errors.selection import NotANumber
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.nan_scores import nan_scores
 from maskdsl.runtime.recipes import Bound
@@ -18,7 +18,7 @@ def check_scores(mask: MaskIR, q: Tensor, k: Tensor, tensors: Iterable[Tensor]) 
     """Raises if a candidate's score is NaN. `tensors` are all inputs, those found among them. Slow: on the host."""
     inputs = dict(zip((each.name for each in mask.inputs), map(as_array, tensors), strict=True))
     found = [
-        errors.NotANumber(
+        NotANumber(
             route=each.route,
             batch=each.batch,
             head=each.head,

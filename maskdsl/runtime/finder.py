@@ -10,7 +10,7 @@ from torch import Tensor
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit.routing import emit_routing
 from maskdsl.emit.triton_selection import emit_selection
-from maskdsl.errors import call as errors
+from maskdsl.errors.inputs import GroupRange
 from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan
@@ -67,7 +67,7 @@ class Finder:
                 found = module.find(q.detach(), k.detach(), values)
         except module.OutsideGroups as error:
             name, value, count = error.args
-            raise AttnError(errors.GroupRange(name=name, value=value, count=count)) from None
+            raise AttnError(GroupRange(name=name, value=value, count=count)) from None
         return [
             as_given(each, found[names[each.name]]).expand(self.shape(each, q)).contiguous() for each in self.declared
         ]

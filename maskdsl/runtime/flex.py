@@ -12,7 +12,7 @@ from torch import Tensor
 from maskdsl.analysis.blockmap import Array, BlockMap, TileMap
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit.flex import emit_flex
-from maskdsl.errors import call
+from maskdsl.errors.backends import UnknownLayout
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.plan import KernelPlan, declared_plan
 from maskdsl.runtime.checks import Signature, as_tensor, check_inputs, check_values, misnamed
@@ -62,7 +62,7 @@ def flex_parts(
 ) -> FlexParts:
     """Raises `AttnError` for what FlexAttention cannot express, and for inputs that are not those declared."""
     if layout not in ("declared", "ordered"):
-        raise AttnError(call.UnknownLayout(name=layout))
+        raise AttnError(UnknownLayout(name=layout))
     plan = plan if layout == "ordered" else declared_plan(plan)
     source, mask = emit_flex(plan), plan.mask
     tensors, entries = inputs_of(mask, signature, given, device, batch)

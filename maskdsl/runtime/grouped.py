@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.diagnostics import AttnError
-from maskdsl.errors import call as errors
+from maskdsl.errors.inputs import GroupRange
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.routes import Route
 from maskdsl.plan import KernelPlan, identifier
@@ -100,7 +100,7 @@ class Grouped:
             return self.module.Groups(count, by, coordinates[self.plan.identifiers[by]], has)
         except self.module.OutsideGroups as error:
             name, value, count = error.args
-            raise AttnError(errors.GroupRange(name=name, value=value, count=count)) from None
+            raise AttnError(GroupRange(name=name, value=value, count=count)) from None
 
 
 def leading(value: Tensor) -> Tensor:

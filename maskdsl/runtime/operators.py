@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
 from maskdsl.diagnostics import AttnError
-from maskdsl.errors import call as errors
+from maskdsl.errors.backends import NoForwardMode, NoSecondDerivative
 from maskdsl.runtime.call import Saved
 from maskdsl.runtime.checks import check_layout, check_tensors, check_values
 from maskdsl.runtime.kernel import blank
@@ -135,7 +135,7 @@ class Differentiated(_SingleLevelFunction):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> None:
-        raise AttnError(errors.NoSecondDerivative())
+        raise AttnError(NoSecondDerivative())
 
 
 def recorded_attention(
@@ -165,7 +165,7 @@ def recorded_attention_backward(*arguments: Any) -> Any:
 def needs_recording(*tensors: Tensor) -> bool:
     """Whether gradients can be asked for. Raises for tangents, which torch would silently drop."""
     if forward_ad._current_level >= 0 and any(map(has_tangent, tensors)):
-        raise AttnError(errors.NoForwardMode())
+        raise AttnError(NoForwardMode())
     return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
 
 

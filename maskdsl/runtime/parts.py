@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit.routing import pool_numbers
-from maskdsl.errors import call as errors
+from maskdsl.errors.selection import AbsentQueries
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.routes import Balanced, Nearest, Pool, Route, TopMass
@@ -116,7 +116,7 @@ class Part:
             return
         if not bool(complete.all()):
             name = found.name if isinstance(found, Route) else found.name.removesuffix("_queries")
-            raise AttnError(errors.AbsentQueries(route=name, pattern=self.mask.name, span=found.span))
+            raise AttnError(AbsentQueries(route=name, pattern=self.mask.name, span=found.span))
 
     def selected(self, route: Route) -> Tensor:
         """bool [batch, heads, queries or 1, key groups]."""

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from torch import Tensor
 
 from maskdsl.diagnostics import AttnError
-from maskdsl.errors import call as errors
+from maskdsl.errors.backends import UnknownHandle
 from maskdsl.ir.chunk import Chunk, Gathered
 from maskdsl.ir.routes import Found
 from maskdsl.ir.rows import by_row, in_parts
@@ -196,5 +196,5 @@ def find(handle: str) -> Recipe:
 def revived(handle: str) -> Recipe:
     """A recipe that only graphs use: the last few of them keep their tiles."""
     if handle not in KNOWN:
-        raise AttnError(errors.UnknownHandle(handle=handle))
+        raise AttnError(UnknownHandle(handle=handle))
     return register(KNOWN[handle].bare())

@@ -10,7 +10,10 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 
 from maskdsl.diagnostics import AttnError
-from maskdsl.errors import call as errors
+from maskdsl.errors.arguments import OutsideMap
+from maskdsl.errors.lengths import NotIntegers, NotOneAnEntry, NotOneAxis, TooManyKeys
+from maskdsl.errors.selection import OtherState, PooledState, StateBatch
+from maskdsl.errors.vectors import NotFourAxes
 from maskdsl.runtime.checks import (
     INTEGER_TYPES,
     arguments,
@@ -38,7 +41,7 @@ class RoutingState:
     def __init__(self, recipe: Bound, batch: int) -> None:
         mask = recipe.plan.mask
         if mask.keys.is_pooled:
-            raise AttnError(errors.PooledState(pattern=mask.name, span=mask.span))
+            raise AttnError(PooledState(pattern=mask.name, span=mask.span))
         self.recipe = recipe
         self.lengths = torch.zeros(batch, dtype=torch.int64, device="cpu")
         """How many keys of each entry have been added. On the host."""
@@ -79,10 +82,10 @@ class RoutingState:
         """Batch entry n becomes what entry `entries[n]` was, as in beam search; there may be more or fewer."""
         chosen, count = integers_of("entries", entries, torch.device("cpu")).cpu().long(), len(self.lengths)
         if chosen.dim() != 1:
-            raise AttnError(errors.NotOneAxis(name="entries", found=tuple(chosen.shape)))
+            raise AttnError(NotOneAxis(name="entries", found=tuple(chosen.shape)))
         outside = [each for each in chosen.tolist() if not 0 <= each < count]
         if outside:
-            raise AttnError(errors.OutsideMap(what="batch entry", number=outside[0], last=count - 1))
+            raise AttnError(OutsideMap(what="batch entry", number=outside[0], last=count - 1))
         self.lengths = self.lengths[chosen]
         self.summaries = self.summaries.entries(chosen)
 
@@ -108,9 +111,9 @@ class RoutingState:
         recipe = checked(handle, q, k, k, where)
         mask = recipe.plan.mask
         if recipe.handle != self.recipe.handle:
-            raise AttnError(errors.OtherState(pattern=mask.name, other=self.recipe.plan.mask.name, span=mask.span))
+            raise AttnError(OtherState(pattern=mask.name, other=self.recipe.plan.mask.name, span=mask.span))
         if len(q) != len(self.lengths):
-            raise AttnError(errors.StateBatch(found=len(q), batch=len(self.lengths)))
+            raise AttnError(StateBatch(found=len(q), batch=len(self.lengths)))
         starts, lengths, table = normal(recipe, q, k, where)
         self.follow(k, where.key_lengths, where.page_table, inputs)
         keys = cache(lambda: all_keys(recipe, k, lengths, table)[0])
@@ -145,13 +148,11 @@ class RoutingState:
     def check(self, k: Tensor, ends: Tensor, inputs: Sequence[Tensor]) -> None:
         mask, longest = self.recipe.plan.mask, int(ends.max()) if len(ends) else 0
         if k.dim() != 4:
-            raise AttnError(errors.NotFourAxes(name="k", shape=tuple(k.shape)))
+            raise AttnError(NotFourAxes(name="k", shape=tuple(k.shape)))
         if len(k) != len(self.lengths):
-            raise AttnError(errors.StateBatch(found=len(k), batch=len(self.lengths)))
+            raise AttnError(StateBatch(found=len(k), batch=len(self.lengths)))
         if longest > mask.keys.length:
-            raise AttnError(
-                errors.TooManyKeys(found=longest, length=mask.keys.length, pattern=mask.name, span=mask.span)
-            )
+            raise AttnError(TooManyKeys(found=longest, length=mask.keys.length, pattern=mask.name, span=mask.span))
         check_inputs(mask.given, inputs, k)
         check_values(mask.given, inputs)
 
@@ -167,7 +168,7 @@ class RoutingState:
         """int64 [batch] on the host; a number, or none, is the same for all."""
         tensor = integers(name, default if value is None else value, self.lengths.device)
         if tensor.dtype not in INTEGER_TYPES:
-            raise AttnError(errors.NotIntegers(name=name, found=type_name(tensor)))
+            raise AttnError(NotIntegers(name=name, found=type_name(tensor)))
         if tensor.dim() and tensor.shape != self.lengths.shape:
-            raise AttnError(errors.NotOneAnEntry(name=name, found=tuple(tensor.shape), batch=len(self.lengths)))
+            raise AttnError(NotOneAnEntry(name=name, found=tuple(tensor.shape), batch=len(self.lengths)))
         return tensor.cpu().long().expand_as(self.lengths).clamp(min=0)

@@ -19,7 +19,7 @@ from torch import Tensor
 from maskdsl.analysis.blockmap import BlockMap, Runs, TileMap
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit.triton import emit_triton
-from maskdsl.errors import call as errors
+from maskdsl.errors.backends import LargeHeadDim, NeedsDevice, TritonVersion
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.call import Call, Gradients, Saved
 from maskdsl.runtime.choice import CHOOSER, Start, architecture
@@ -150,14 +150,14 @@ def check(q: Tensor, v: Tensor) -> None:
     """Raises where the kernel cannot run."""
     for name, tensor in (("q", q), ("v", v)):
         if tensor.shape[3] > LARGEST_DIM:
-            raise AttnError(errors.LargeHeadDim(name=name, found=tensor.shape[3], limit=LARGEST_DIM))
+            raise AttnError(LargeHeadDim(name=name, found=tensor.shape[3], limit=LARGEST_DIM))
     if q.device.type != "cuda" and not (q.device.type == "cpu" and interpreted()):
-        raise AttnError(errors.NeedsDevice(device=str(q.device)))
+        raise AttnError(NeedsDevice(device=str(q.device)))
     what, needed = ("float64", (3, 5)) if q.dtype == torch.float64 else ("the backend `triton`", (3, 4))
     found = triton_version()
     if found < needed:
         text = ".".join(map(str, found)) or "none"
-        raise AttnError(errors.TritonVersion(what=what, needed=".".join(map(str, needed)), found=text))
+        raise AttnError(TritonVersion(what=what, needed=".".join(map(str, needed)), found=text))
 
 
 def serves(q: Tensor, v: Tensor) -> bool:

@@ -6,7 +6,17 @@ import torch
 from torch import Tensor
 
 from maskdsl.diagnostics import AttnError, Diagnostic
-from maskdsl.errors import call as errors
+from maskdsl.errors.lengths import (
+    EndsOutOfOrder,
+    LongSequence,
+    NotIntegers,
+    NotOneAnEntry,
+    NotThreeAxes,
+    PackedPooled,
+    QueryStart,
+    WrongEnds,
+)
+from maskdsl.errors.vectors import MixedDevices
 from maskdsl.ir.chunk import SEQUENCES, Packed
 from maskdsl.ir.expressions import Side
 from maskdsl.runtime.checks import INTEGER_TYPES, check_inputs, check_tensors, check_values, type_name, wrong_heads
@@ -31,9 +41,7 @@ def attend_packed(
     query_start: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """[all queries, heads, dim] and [heads, all queries]. See `Attention.varlen`."""
-    flat = [
-        errors.NotThreeAxes(name=n, shape=tuple(x.shape)) for n, x in zip("qkv", (q, k, v), strict=True) if x.dim() != 3
-    ]
+    flat = [NotThreeAxes(name=n, shape=tuple(x.shape)) for n, x in zip("qkv", (q, k, v), strict=True) if x.dim() != 3]
     if flat:
         raise AttnError(*flat)
     q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
@@ -137,7 +145,7 @@ def check(
     """Raises if anything is wrong that can be seen without waiting for a GPU."""
     check_tensors(q, k, v, "declared")
     if recipe.plan.mask.keys.is_pooled:
-        raise AttnError(errors.PackedPooled(pattern=recipe.plan.mask.name, span=recipe.plan.mask.span))
+        raise AttnError(PackedPooled(pattern=recipe.plan.mask.name, span=recipe.plan.mask.span))
     mask, keys = recipe.plan.mask, "cu_seqlens_q" if ends_k is ends_q else "cu_seqlens_k"
     tensors = {"cu_seqlens_q": ends_q, keys: ends_k}
     found = [each for name, x in tensors.items() for each in malformed(name, x, len(ends_q), q)]
@@ -161,35 +169,35 @@ def check_starts(recipe: Bound, starts: Tensor, ends: Tensor) -> None:
     """Raises if queries begin in front of the pattern or end behind it, where that can be seen without waiting."""
     mask, count = recipe.plan.mask, len(ends) - 1
     if starts.dtype not in INTEGER_TYPES:
-        raise AttnError(errors.NotIntegers(name="query_start", found=type_name(starts)))
+        raise AttnError(NotIntegers(name="query_start", found=type_name(starts)))
     if starts.device != ends.device:
-        raise AttnError(errors.MixedDevices(name="query_start", query=str(ends.device), other=str(starts.device)))
+        raise AttnError(MixedDevices(name="query_start", query=str(ends.device), other=str(starts.device)))
     if starts.shape != (count,):
-        raise AttnError(errors.NotOneAnEntry(name="query_start", found=tuple(starts.shape), batch=count))
+        raise AttnError(NotOneAnEntry(name="query_start", found=tuple(starts.shape), batch=count))
     if starts.device.type == "cpu":
         starts, sizes = starts.long(), torch.diff(ends.long())
         outside = (sizes > 0) & ((starts < 0) | (starts + sizes > mask.queries.length))
         if bool(outside.any()):
             worst = int(outside.nonzero()[0])
             start, size = int(starts[worst]), int(sizes[worst])
-            raise AttnError(errors.QueryStart(start=start, count=size, length=mask.queries.length, span=mask.span))
+            raise AttnError(QueryStart(start=start, count=size, length=mask.queries.length, span=mask.span))
 
 
 def malformed(name: str, ends: Tensor, count: int, q: Tensor) -> Iterator[Diagnostic]:
     if ends.dtype not in INTEGER_TYPES:
-        yield errors.NotIntegers(name=name, found=type_name(ends))
+        yield NotIntegers(name=name, found=type_name(ends))
     elif ends.device != q.device:
-        yield errors.MixedDevices(name=name, query=str(q.device), other=str(ends.device))
+        yield MixedDevices(name=name, query=str(q.device), other=str(ends.device))
     elif ends.dim() != 1 or len(ends) != count or count < 2:
-        yield errors.WrongEnds(name=name, found=tuple(ends.shape))
+        yield WrongEnds(name=name, found=tuple(ends.shape))
 
 
 def misplaced(name: str, ends: Tensor, total: int, length: int) -> Iterator[Diagnostic]:
     sizes = torch.diff(ends.long())
     if int(ends[0]) or int(ends[-1]) > total or bool((sizes < 0).any()):
-        yield errors.EndsOutOfOrder(name=name, total=total)
+        yield EndsOutOfOrder(name=name, total=total)
     elif int(sizes.max()) > length:
-        yield errors.LongSequence(name=name, found=int(sizes.max()), length=length)
+        yield LongSequence(name=name, found=int(sizes.max()), length=length)
 
 
 PACKED = define("packed", packed)

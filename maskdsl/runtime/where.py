@@ -8,7 +8,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from maskdsl.diagnostics import AttnError, Diagnostic, shown
-from maskdsl.errors import call as errors
+from maskdsl.errors.arguments import WrongArgument
+from maskdsl.errors.lengths import (
+    EmptyPages,
+    KeyLength,
+    NotIntegers,
+    NotOneAnEntry,
+    PageNumber,
+    PageSize,
+    PagesWithoutTable,
+    QueryStart,
+    TooManyKeys,
+    TooManyQueries,
+)
+from maskdsl.errors.vectors import MixedDevices, NotATensor
 from maskdsl.runtime.checks import INTEGER_TYPES, as_tensor, check_tensors, type_name, wrong_heads
 from maskdsl.runtime.recipes import Bound, find
 
@@ -33,7 +46,7 @@ def located(
     lengths = None if key_lengths is None else integers("key_lengths", key_lengths, q.device)
     table = None if page_table is None else integers("page_table", page_table, q.device)
     if page_size is not None and not isinstance(page_size, int):
-        raise AttnError(errors.NotIntegers(name="page_size", found=repr(page_size)))
+        raise AttnError(NotIntegers(name="page_size", found=repr(page_size)))
     return Where(start, lengths, table, page_size)
 
 
@@ -41,11 +54,11 @@ def integers(name: str, value: object, device: torch.device) -> Tensor:
     """A tensor of what is to be integers, which is checked later."""
     if isinstance(value, int) and not isinstance(value, bool):  # an argument of graphs, not a constant in each
         if not -(2**63) <= value < 2**63:
-            raise AttnError(errors.WrongArgument(name=name, found=shown(value), expected="an integer of 64 bits"))
+            raise AttnError(WrongArgument(name=name, found=shown(value), expected="an integer of 64 bits"))
         return torch.full((), value, dtype=torch.int64, device=device)
     tensor = as_tensor(value, device)
     if tensor is None:
-        raise AttnError(errors.NotATensor(name=name, found=type(value).__name__))
+        raise AttnError(NotATensor(name=name, found=type(value).__name__))
     return tensor
 
 
@@ -74,17 +87,17 @@ def malformed(q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
         tensor = tensors[name]
         assert tensor is not None
         if tensor.dtype not in INTEGER_TYPES:
-            yield errors.NotIntegers(name=name, found=type_name(tensor))
+            yield NotIntegers(name=name, found=type_name(tensor))
         elif tensor.device != q.device:
-            yield errors.MixedDevices(name=name, query=str(q.device), other=str(tensor.device))
+            yield MixedDevices(name=name, query=str(q.device), other=str(tensor.device))
         elif not fits:
-            yield errors.NotOneAnEntry(name=name, found=tuple(tensor.shape), batch=batch)
+            yield NotOneAnEntry(name=name, found=tuple(tensor.shape), batch=batch)
     if where.page_table is not None and not k.shape[2]:
-        yield errors.EmptyPages()
+        yield EmptyPages()
     if where.page_size is not None and where.page_table is None:
-        yield errors.PagesWithoutTable()
+        yield PagesWithoutTable()
     elif where.page_size is not None and where.page_size != k.shape[2]:
-        yield errors.PageSize(given=where.page_size, found=k.shape[2])
+        yield PageSize(given=where.page_size, found=k.shape[2])
 
 
 def misplaced(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
@@ -92,14 +105,14 @@ def misplaced(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> Iterator[Dia
     yield from wrong_heads(recipe.plan, q, k)
     last = mask.queries.length - q.shape[2]
     if last < 0:
-        yield errors.TooManyQueries(found=q.shape[2], length=mask.queries.length, pattern=mask.name, span=mask.span)
+        yield TooManyQueries(found=q.shape[2], length=mask.queries.length, pattern=mask.name, span=mask.span)
     elif where.query_starts.device.type == "cpu" and len(q):
         low, high = (int(each) for each in torch.aminmax(where.query_starts))
         if low < 0 or high > last:
             worst = low if low < 0 else high
-            yield errors.QueryStart(start=worst, count=q.shape[2], length=mask.queries.length, span=mask.span)
+            yield QueryStart(start=worst, count=q.shape[2], length=mask.queries.length, span=mask.span)
     if where.page_table is None and k.shape[2] > mask.keys.given_length:
-        yield errors.TooManyKeys(found=k.shape[2], length=mask.keys.given_length, pattern=mask.name, span=mask.span)
+        yield TooManyKeys(found=k.shape[2], length=mask.keys.given_length, pattern=mask.name, span=mask.span)
     yield from absent_keys(recipe, k, where)
 
 
@@ -117,7 +130,7 @@ def absent_keys(recipe: Bound, k: Tensor, where: Where) -> Iterator[Diagnostic]:
                 f"`k` has {room(k, where)} keys" if table is None else f"the table has {table.shape[1]} pages an entry"
             )
             hint = f"the pattern was bound with {longest} keys" if available == longest else hint
-            yield errors.KeyLength(found=low if low < 0 else high, room=available, hint=hint)
+            yield KeyLength(found=low if low < 0 else high, room=available, hint=hint)
             return
     if table is not None and is_seen(table) and int(table.max()) >= len(k):
         first = torch.arange(table.shape[1]) * k.shape[2]
@@ -126,7 +139,7 @@ def absent_keys(recipe: Bound, k: Tensor, where: Where) -> Iterator[Diagnostic]:
         if len(wrong):
             entry, column = wrong[0].tolist()
             found, keys = int(table[entry, column]), column * k.shape[2]
-            yield errors.PageNumber(entry=entry, found=found, first=keys, pages=len(k))
+            yield PageNumber(entry=entry, found=found, first=keys, pages=len(k))
 
 
 def is_seen(numbers: Tensor) -> bool:

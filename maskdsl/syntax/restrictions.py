@@ -7,7 +7,7 @@ itself not. The formatter sets the brackets that are asked for here.
 import re
 
 from maskdsl.diagnostics import AttnError
-from maskdsl.errors.binding import BracketsInWhere
+from maskdsl.errors.syntax import BracketsInWhere
 from maskdsl.source import Span
 from maskdsl.syntax import tree
 

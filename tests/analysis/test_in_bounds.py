@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import maskdsl
 from maskdsl.diagnostics import AttnError
-from maskdsl.errors.binding import ReadOutside
+from maskdsl.errors.tables import ReadOutside
 from maskdsl.ir.expressions import Read, walk
 from tests.support.drawn import examples
 
