@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from math import isfinite
 from operator import index
 from os import PathLike
 from typing import Any, TypeVar, cast
@@ -35,23 +36,23 @@ def takes(**kinds: Kind) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
         signature = inspect.signature(function)
         assert kinds.keys() <= signature.parameters.keys()
+        name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
         @wraps(function)
         def checked(*given: object, **named: object) -> object:
             try:
                 bound = signature.bind(*given, **named)
             except TypeError as error:
-                called = _called(function.__name__, signature)
-                raise AttnError(WrongCall(name=function.__name__, reason=str(error), called=called)) from None
+                called = _called(name, signature)
+                raise AttnError(WrongCall(name=name, reason=str(error), called=called)) from None
             bound.apply_defaults()
             wrong: list[Diagnostic] = []
-            for name, value in bound.arguments.items():
-                kind = kinds.get(name)
-                if kind is not None:
+            for each, kind in kinds.items():
+                if each in bound.arguments:
                     try:
-                        bound.arguments[name] = kind.convert(value)
-                    except (TypeError, ValueError):
-                        wrong.append(WrongArgument(name=name, found=shown(value), expected=kind.expected))
+                        bound.arguments[each] = fitting(each, bound.arguments[each], kind)
+                    except AttnError as error:
+                        wrong += error.diagnostics
             if wrong:
                 raise AttnError(*wrong)
             return function(*bound.args, **bound.kwargs)
@@ -87,7 +88,16 @@ def integer(low: int = -(2**63), high: int = 2**63 - 1) -> Kind:
         _fitting(low <= number <= high, value)
         return number
 
-    return Kind("an integer" if low < 0 else f"an integer of at least {low}", convert)
+    bounds = "of 64 bits" if low < 0 else f"from {low} to {high}"
+    return Kind(f"an integer {bounds}", convert)
+
+
+def fitting(name: str, value: object, kind: Kind) -> Any:
+    """An argument as this kind has it, of a function that `takes` is not for. Raises `AttnError`."""
+    try:
+        return kind.convert(value)
+    except (TypeError, ValueError, OverflowError):
+        raise AttnError(WrongArgument(name=name, found=shown(value), expected=kind.expected)) from None
 
 
 def optional(kind: Kind) -> Kind:
@@ -102,7 +112,14 @@ def _block(value: Any) -> tuple[int, int]:
 
 
 def _grid(value: Any) -> tuple[int, ...]:
-    return tuple(_integer(each) for each in _fitting(not isinstance(value, str), value))
+    return tuple(cast(int, SIDE.convert(each)) for each in _fitting(not isinstance(value, str), value))
+
+
+def _positive(value: Any) -> float:
+    _fitting(isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool), value)
+    number = float(value)
+    _fitting(isfinite(number) and number > 0, value)
+    return number
 
 
 def _blocks(value: Any) -> list[tuple[int, int]]:
@@ -132,6 +149,13 @@ def _paths(value: Any) -> tuple[object, ...]:
 SIDE = integer(1, 2**31 - 1)
 COUNT = integer(1, 2**31 - 1)
 PLACE = integer(0, 2**31 - 1)
+MOST_ENTRIES = 2**20
+"""Of a batch."""
+WIDEST = 2**16
+"""Head dimension."""
+BATCH = integer(1, MOST_ENTRIES)
+HEAD_DIM = integer(1, WIDEST)
+POSITIVE = Kind("a finite number above 0", _positive)
 TEXT = Kind("a string", lambda value: _fitting(isinstance(value, str), value))
 TEXTS = Kind("a string or several", _texts)
 FLAG = Kind("True or False", lambda value: bool(_fitting(isinstance(value, bool | np.bool_), value)))

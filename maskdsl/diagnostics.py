@@ -1,9 +1,9 @@
 """What every declared error is made of, and how it is rendered. Imports `source` and `excerpt` only.
 
 An error is a class derived from `Diagnostic`, which makes it a frozen record: its class says the code and the
-templates, its fields fill them. The catalogue is `maskdsl/errors/`, one module a stage. Stages collect diagnostics and
-raise one `AttnError` that holds all the independent ones. A warning is one derived from `Caution`: it stops nothing,
-and goes along with what was made in spite of it.
+templates, its fields fill them. The catalogue is `maskdsl/errors/`, where each module is named for what its errors are
+about. Stages collect diagnostics and raise one `AttnError` that holds all the independent ones. A warning is one
+derived from `Caution`: it stops nothing, and goes along with what was made in spite of it.
 """
 
 import string

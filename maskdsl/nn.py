@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from maskdsl.api import Mask, Pattern
+from maskdsl.arguments import COUNT, FLAG, HEAD_DIM, POSITIVE, TEXT, integer, optional, takes
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
 from maskdsl.integrations.choices import Choices
 from maskdsl.ir.heads import Heads
 from maskdsl.runtime.attention import BaseAttention
+
+MOST_FEATURES = 2**20
 
 
 class SelfAttention(nn.Module):
@@ -25,6 +28,15 @@ class SelfAttention(nn.Module):
     they are all of the state. Raises `AttnError`.
     """
 
+    @takes(
+        embed_dim=integer(1, MOST_FEATURES),
+        heads=COUNT,
+        kv_heads=optional(COUNT),
+        head_dim=optional(HEAD_DIM),
+        bias=FLAG,
+        rope=optional(POSITIVE),
+        backend=TEXT,
+    )
     def __init__(
         self,
         embed_dim: int,
@@ -98,9 +110,9 @@ class SelfAttention(nn.Module):
 
 def check(embed_dim: int, head_dim: int | None, heads: int, kv_heads: int) -> None:
     """Raises if features and heads do not go together."""
-    if heads < 1 or (head_dim is None and embed_dim % heads):
+    if head_dim is None and embed_dim % heads:
         raise AttnError(errors.UnevenHeads(what=f"{embed_dim} features", heads=heads))
-    if kv_heads < 1 or heads % kv_heads:
+    if heads % kv_heads:
         raise AttnError(errors.UnevenHeads(what=f"{heads} heads", heads=kv_heads))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskdsl.api import Mask, Pattern
+from maskdsl.arguments import COUNT, integer, takes
 from maskdsl.bind.arguments import parameter_kind
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import TooLongToVerify
@@ -85,6 +86,7 @@ class CannotDraw(Exception):
     """No values at which the pattern binds were found."""
 
 
+@takes(cases=COUNT, seed=integer(0))
 def verify(
     pattern: Pattern,
     *,

@@ -92,7 +92,7 @@ def test_compiled_in_one_graph():
     ("arguments", "options", "code"),
     [
         ((30, 4, LOCAL), {}, "E623"),
-        ((30, 0, LOCAL), {}, "E623"),
+        ((30, 0, LOCAL), {}, "E460"),
         ((32, 4, LOCAL), {"kv_heads": 3}, "E623"),
         ((12, 4, LOCAL), {"rope": 1e4}, "E624"),
         ((32, 4, "local"), {}, "E611"),

@@ -15,7 +15,7 @@ from maskdsl.analysis.given_reads import check_reads
 from maskdsl.analysis.stats import Stats, stats
 from maskdsl.analysis.tiles import tiles
 from maskdsl.analysis.variants import batch_size
-from maskdsl.arguments import BLOCK, BLOCKS, COUNT, FLAG, HEADS, PLACE, TEXT, TEXTS, integer, optional, takes
+from maskdsl.arguments import BATCH, BLOCK, BLOCKS, FLAG, HEAD_DIM, HEADS, PLACE, TEXT, TEXTS, integer, optional, takes
 from maskdsl.diagnostics import AttnError, warn
 from maskdsl.display import Displayed
 from maskdsl.errors.arguments import NotCompiled, OutsideMap
@@ -204,7 +204,7 @@ class Mask(Displayed):
         wanted = [each.name for each in self.ir.found if not isinstance(each, Rank)]
         return selections(self.ir, input_arrays(self.ir, self._arrays(inputs), wanted))
 
-    @takes(gpu=TEXT, head_dim=COUNT, batch=COUNT)
+    @takes(gpu=TEXT, head_dim=HEAD_DIM, batch=BATCH)
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> Prediction:
         """Seconds that kernels should take forward and backward, and why: from exact tiles and the GPU's datasheet.
 
@@ -212,7 +212,7 @@ class Mask(Displayed):
         """
         return predict_mask(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
 
-    @takes(block=BLOCKS, gpu=TEXT, head_dim=COUNT)
+    @takes(block=BLOCKS, gpu=TEXT, head_dim=HEAD_DIM)
     def best_order(
         self,
         block: int | tuple[int, int] | Sequence[tuple[int, int]] = (128, 128),

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from maskdsl.analysis.devices import find_device
 from maskdsl.analysis.stack_stats import StackStats, stack_stats
 from maskdsl.api.patterns import Mask, Pattern, arrays_of, parameter_texts
-from maskdsl.arguments import BLOCK, COUNT, FLAG, HEADS, TEXT, integer, optional, takes
+from maskdsl.arguments import BATCH, BLOCK, FLAG, HEAD_DIM, HEADS, TEXT, integer, optional, takes
 from maskdsl.diagnostics import warn
 from maskdsl.display import Displayed
 from maskdsl.ir.heads import Heads
@@ -119,7 +119,7 @@ class BoundStack(Displayed):
         """The figures of each different layer and those of all layers together, all exact."""
         return stack_stats(self.ir, block=cast("tuple[int, int]", block), inputs=arrays_of(inputs))
 
-    @takes(gpu=TEXT, head_dim=COUNT, batch=COUNT)
+    @takes(gpu=TEXT, head_dim=HEAD_DIM, batch=BATCH)
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> StackPrediction:
         """The attention of all layers, one after the other; see `Mask.predict`."""
         return predict_stack(self.ir, find_device(gpu), arrays_of(inputs), head_dim=head_dim, batch=batch)

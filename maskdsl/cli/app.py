@@ -10,6 +10,7 @@ from maskdsl.cli import completions, files, looks, orders
 from maskdsl.cli.consoles import Commands, print_error, warnings_shown
 from maskdsl.cli.options import (
     DEFAULT_HEADS,
+    MOST_SEED,
     Backward,
     Batch,
     Device,
@@ -179,7 +180,9 @@ def view(
         bool,
         Option("--watch", help="Write nothing; serve the page on this machine and follow the file as it is saved."),
     ] = False,
-    port: Annotated[int, Option("--port", help="With --watch: serve there.", show_default="any that is free")] = 0,
+    port: Annotated[
+        int, Option("--port", min=0, help="With --watch: serve there.", show_default="any that is free")
+    ] = 0,
 ) -> None:
     """Write a page that shows a pattern, or the layers of a stack, from the whole map down to single tokens."""
     from maskdsl.cli import page  # start-up time
@@ -248,7 +251,7 @@ def order(
     gpu: Annotated[str, Option("--gpu", metavar="NAME", help="Predict times on this GPU.")] = "H100",
     given: Given = None,
     head_dim: HeadDim = 64,
-    top: Annotated[int, Option("--top", min=1, help="So many lines of the table.")] = 10,
+    top: Annotated[int, Option("--top", min=1, max=10**6, help="So many lines of the table.")] = 10,
     json: Annotated[bool, Option("--json", help="Print JSON, with all that was compared.")] = False,
 ) -> None:
     """Find the order of tokens in which a pattern takes the least time; compare it with others."""
@@ -320,8 +323,8 @@ def lsp(
 def verify(
     file: File,
     words: Words = None,
-    cases: Annotated[int, Option("--cases", min=1, help="Random settings to try.")] = 20,
-    seed: Annotated[int, Option("--seed", min=0, help="Another seed tries other settings.")] = 0,
+    cases: Annotated[int, Option("--cases", min=1, max=10**6, help="Random settings to try.")] = 20,
+    seed: Annotated[int, Option("--seed", min=0, max=MOST_SEED, help="Another seed tries other settings.")] = 0,
     backend: Annotated[
         list[str] | None, Option("--backend", help="Only this backend; may be repeated.", show_default=False)
     ] = None,

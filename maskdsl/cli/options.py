@@ -1,11 +1,25 @@
 """Arguments and options that several commands share."""
 
+from math import isnan
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 from maskdsl.analysis.devices import DEVICES
+from maskdsl.arguments import MOST_ENTRIES, WIDEST
+from maskdsl.bind.heads import MOST_HEADS
 from maskdsl.cli import completions
+
+MOST_SECONDS = 3600.0
+MOST_SEED = 2**63 - 1
+
+
+def a_number(value: float) -> float:
+    """Not NaN, which no bounds refuse."""
+    if isnan(value):
+        raise BadParameter("nan is no number")
+    return value
+
 
 File = Annotated[
     str, Argument(metavar="FILE", help="An .attn file.", show_default=False, autocompletion=completions.files)
@@ -24,7 +38,7 @@ Words = Annotated[
         autocompletion=completions.words,
     ),
 ]
-Heads = Annotated[int, Option("--heads", min=1, help="Number of query heads.")]
+Heads = Annotated[int, Option("--heads", min=1, max=MOST_HEADS, help="Number of query heads.")]
 OneHead = Annotated[
     list[int] | None, Option("--head", metavar="HEAD", help="Only this head; may be repeated.", show_default=False)
 ]
@@ -55,6 +69,8 @@ Random = Annotated[
     int | None,
     Option(
         "--random",
+        min=0,
+        max=MOST_SEED,
         metavar="SEED",
         help="What routes select in random queries and keys of this seed; else all candidates are shown.",
         show_default=False,
@@ -83,11 +99,13 @@ Gpus = Annotated[
 Dtype = Annotated[
     str, Option("--dtype", help="float64, float32, bfloat16 or float16.", autocompletion=completions.dtypes)
 ]
-HeadDim = Annotated[int, Option("--head-dim", min=1, help="Width of a head.")]
-Batch = Annotated[int, Option("--batch", min=1, help="Number of batch entries.")]
+HeadDim = Annotated[int, Option("--head-dim", min=1, max=WIDEST, help="Width of a head.")]
+Batch = Annotated[int, Option("--batch", min=1, max=MOST_ENTRIES, help="Number of batch entries.")]
 Device = Annotated[str, Option("--device", help="cpu, cuda, or another device of torch.")]
 Backward = Annotated[bool, Option("--backward", help="Time forward and backward together.")]
-Seconds = Annotated[float, Option("--seconds", min=0.0, help="About how long to repeat, each.")]
+Seconds = Annotated[
+    float, Option("--seconds", min=0.0, max=MOST_SECONDS, callback=a_number, help="About how long to repeat, each.")
+]
 
 DEFAULT_HEADS = 4
 """Enough to see heads that differ."""

@@ -82,14 +82,20 @@ class Shape:
     backward: bool
 
     def tensors(self, mask: Mask) -> list[Tensor]:
+        """Raises where there is no room for them."""
         lengths = mask.query_length, mask.given_key_length, mask.given_key_length
         generator = torch.Generator().manual_seed(0)
-        return [
-            torch.randn(self.batch, self.heads, length, self.head_dim, generator=generator)
-            .to(self.device, DTYPES[self.dtype])
-            .requires_grad_(self.backward)
-            for length in lengths
-        ]
+        try:
+            return [
+                torch.randn(self.batch, self.heads, length, self.head_dim, generator=generator)
+                .to(self.device, DTYPES[self.dtype])
+                .requires_grad_(self.backward)
+                for length in lengths
+            ]
+        except RuntimeError:  # of which torch's failures to allocate are
+            numbers = self.batch * self.heads * self.head_dim * sum(lengths)
+            reason = f"q, k and v of {numbers:,} numbers have no room"
+            raise AttnError(NothingToTime(reason=reason)) from None
 
     def __str__(self) -> str:
         work = "forward and backward" if self.backward else "forward"

@@ -130,9 +130,10 @@ class PackedPooled(Diagnostic):
 
 class KeyLength(Diagnostic):
     code = "E480"
-    message = "`key_lengths` holds {found}, and there is room for 0 to {room} keys"
+    message = "`{name}` holds {found}, and there is room for 0 to {room} keys"
     help = "{hint}"
 
+    name: str
     found: int
     room: int
     hint: str

@@ -204,3 +204,12 @@ class ReadsMask(Diagnostic):
     name: str
     model: str
     part: str
+
+
+class TooManyAsked(Diagnostic):
+    code = "E630"
+    message = "the function would be asked for {count:,} pairs"
+    help = "at most {limit:,} are asked for; give fewer queries and keys, or one of the heads and batch entries"
+
+    count: int
+    limit: int

@@ -29,6 +29,8 @@ TABLE = "pairs"
 DOCUMENT = "document"
 REAL = "real"
 """The names of inputs. A token is real that is no padding."""
+MOST_PAIRS = 2**32
+"""That a function is asked for: a byte each."""
 FEW_ROWS = 16
 FEWEST_TOKENS = 4
 """Fewer of them form no grid."""
@@ -86,7 +88,10 @@ def from_mask_mod(
 
     It is called with tensors of torch that broadcast, or with plain integers if it fails for these; then `from_dense`.
     """
-    return from_dense(evaluated(function, (batch, heads, n, n if keys is None else keys)), grid=grid)
+    size = batch, heads, n, n if keys is None else keys
+    if prod(size) > MOST_PAIRS:
+        raise AttnError(errors.TooManyAsked(count=prod(size), limit=MOST_PAIRS))
+    return from_dense(evaluated(function, size), grid=grid)
 
 
 def as_pairs(array: ArrayLike) -> Pairs:

@@ -9,7 +9,7 @@ from torch.compiler import is_compiling
 
 import maskdsl.runtime.batching  # noqa: F401  # for `torch.vmap`
 from maskdsl.analysis.blockmap import BlockMap
-from maskdsl.arguments import BLOCK, COUNT, PLACE, TEXT, Kind, integer, optional, takes
+from maskdsl.arguments import BATCH, BLOCK, COUNT, MOST_ENTRIES, TEXT, Kind, integer, optional, takes
 from maskdsl.diagnostics import AttnError, shown
 from maskdsl.display import Displayed
 from maskdsl.errors.arguments import WrongArgument
@@ -228,7 +228,7 @@ class Attention(BaseAttention, Displayed):
         state = self.states.find(self.plan, known, max(sizes, default=1))
         return state.tiles((self.plan.query_block, self.plan.key_block))
 
-    @takes(block=BLOCK, layout=TEXT, device=DEVICE, batch=optional(COUNT))
+    @takes(block=BLOCK, layout=TEXT, device=DEVICE, batch=optional(BATCH))
     def to_flex(
         self,
         *,
@@ -249,7 +249,7 @@ class Attention(BaseAttention, Displayed):
             self.plan, self.signature, inputs, cast("tuple[int, int]", block), layout, torch.device(device), batch
         )
 
-    @takes(batch=PLACE)
+    @takes(batch=integer(0, MOST_ENTRIES))
     def routing_state(self, batch: int = 1) -> RoutingState:
         """What decoding keeps of the keys of so many batch entries; of none yet."""
         return RoutingState(self.recipe, batch)
@@ -266,7 +266,7 @@ class FollowingAttention(BaseAttention):
 
     recipe: Following
 
-    @takes(queries=integer(), keys=optional(integer()))
+    @takes(queries=COUNT, keys=optional(COUNT))
     def at(self, queries: int, keys: int | None = None) -> Attention:
         """The attention of these lengths; one is enough where queries and keys are the same tokens."""
         bound = self.recipe.bound(queries, queries if keys is None else keys)

@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 
 def digest(value: object) -> str:
-    """Of dataclasses, tuples, numbers, strings, None. Fields that take no part in comparisons take none here."""
+    """Of dataclasses, tuples, lists, numbers, strings, None. Fields that take no part in comparisons take none here."""
     return hashed(value, {}).hex()
 
 
@@ -14,8 +14,10 @@ def hashed(value: object, known: dict[int, bytes]) -> bytes:
     if id(value) not in known:
         if is_dataclass(value):
             parts = [hashed(getattr(value, each.name), known) for each in fields(value) if each.compare]
-        elif isinstance(value, tuple):
+        elif isinstance(value, tuple | list):
             parts = [hashed(each, known) for each in value]
+        elif isinstance(value, int):
+            parts = [f"{value:x}".encode()]  # of any size, which decimal digits are not
         else:
             parts = [repr(value).encode()]
         known[id(value)] = blake2b(b"".join([type(value).__name__.encode(), b":", *parts]), digest_size=16).digest()

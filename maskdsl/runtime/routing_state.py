@@ -11,7 +11,7 @@ from torch._compile import _disable_dynamo
 
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.arguments import OutsideMap
-from maskdsl.errors.lengths import NotIntegers, NotOneAnEntry, NotOneAxis, TooManyKeys
+from maskdsl.errors.lengths import KeyLength, NotIntegers, NotOneAnEntry, NotOneAxis, TooManyKeys
 from maskdsl.errors.selection import OtherState, PooledState, StateBatch
 from maskdsl.errors.vectors import NotFourAxes
 from maskdsl.runtime.checks import (
@@ -26,7 +26,7 @@ from maskdsl.runtime.checks import (
 from maskdsl.runtime.recipes import Bound
 from maskdsl.runtime.routing import all_of
 from maskdsl.runtime.summaries import Summaries, sum_type
-from maskdsl.runtime.where import Where, all_keys, checked, existing, integers, normal, page_rows
+from maskdsl.runtime.where import Where, all_keys, checked, existing, integers, is_seen, normal, page_rows
 
 
 class RoutingState:
@@ -165,10 +165,16 @@ class RoutingState:
         return keys, tensors
 
     def numbers(self, name: str, value: object, default: int | None) -> Tensor:
-        """int64 [batch] on the host; a number, or none, is the same for all."""
+        """int64 [batch] on the host, in 0 to `default`; a number, or none, is the same for all."""
         tensor = integers(name, default if value is None else value, self.lengths.device)
         if tensor.dtype not in INTEGER_TYPES:
             raise AttnError(NotIntegers(name=name, found=type_name(tensor)))
         if tensor.dim() and tensor.shape != self.lengths.shape:
             raise AttnError(NotOneAnEntry(name=name, found=tuple(tensor.shape), batch=len(self.lengths)))
+        if is_seen(tensor):
+            low, high = (int(each) for each in torch.aminmax(tensor))
+            if low < 0 or (default is not None and high > default):
+                room = self.recipe.plan.mask.keys.length if default is None else default
+                hint = "give each batch entry the number of its keys"
+                raise AttnError(KeyLength(name=name, found=low if low < 0 else high, room=room, hint=hint))
         return tensor.cpu().long().expand_as(self.lengths).clamp(min=0)

@@ -176,7 +176,7 @@ def check_starts(recipe: Bound, starts: Tensor, ends: Tensor) -> None:
         raise AttnError(NotOneAnEntry(name="query_start", found=tuple(starts.shape), batch=count))
     if starts.device.type == "cpu":
         starts, sizes = starts.long(), torch.diff(ends.long())
-        outside = (sizes > 0) & ((starts < 0) | (starts + sizes > mask.queries.length))
+        outside = (sizes > 0) & ((starts < 0) | (starts > mask.queries.length - sizes))
         if bool(outside.any()):
             worst = int(outside.nonzero()[0])
             start, size = int(starts[worst]), int(sizes[worst])

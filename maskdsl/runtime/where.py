@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from maskdsl.diagnostics import AttnError, Diagnostic, shown
-from maskdsl.errors.arguments import WrongArgument
+from maskdsl.arguments import PLACE, fitting, integer
+from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.errors.lengths import (
     EmptyPages,
     KeyLength,
@@ -45,16 +45,14 @@ def located(
     start = integers("query_start", 0 if query_start is None else query_start, q.device)
     lengths = None if key_lengths is None else integers("key_lengths", key_lengths, q.device)
     table = None if page_table is None else integers("page_table", page_table, q.device)
-    if page_size is not None and not isinstance(page_size, int):
-        raise AttnError(NotIntegers(name="page_size", found=repr(page_size)))
-    return Where(start, lengths, table, page_size)
+    return Where(start, lengths, table, None if page_size is None else fitting("page_size", page_size, PLACE))
 
 
 def integers(name: str, value: object, device: torch.device) -> Tensor:
     """A tensor of what is to be integers, which is checked later."""
     if isinstance(value, int) and not isinstance(value, bool):  # an argument of graphs, not a constant in each
         if not -(2**63) <= value < 2**63:
-            raise AttnError(WrongArgument(name=name, found=shown(value), expected="an integer of 64 bits"))
+            fitting(name, value, integer())
         return torch.full((), value, dtype=torch.int64, device=device)
     tensor = as_tensor(value, device)
     if tensor is None:
@@ -130,7 +128,7 @@ def absent_keys(recipe: Bound, k: Tensor, where: Where) -> Iterator[Diagnostic]:
                 f"`k` has {room(k, where)} keys" if table is None else f"the table has {table.shape[1]} pages an entry"
             )
             hint = f"the pattern was bound with {longest} keys" if available == longest else hint
-            yield KeyLength(found=low if low < 0 else high, room=available, hint=hint)
+            yield KeyLength(name="key_lengths", found=low if low < 0 else high, room=available, hint=hint)
             return
     if table is not None and is_seen(table) and int(table.max()) >= len(k):
         first = torch.arange(table.shape[1]) * k.shape[2]

@@ -150,7 +150,7 @@ def test_decoding_compiles() -> None:
         ({"query_start": True}, "E431.*`query_start` is bool"),
         ({"query_start": "3"}, "E415.*`query_start` is no tensor but str"),
         ({"query_start": 0, "key_lengths": [3, 4, 5]}, "E432.*`key_lengths`"),
-        ({"page_size": 16.0}, "E431.*`page_size` is 16.0"),
+        ({"page_size": 16.0}, "E460.*`page_size` is 16.0"),
         ({"query_start": 0, "key_lengths": torch.tensor(3)}, "E432.*`key_lengths`"),
         ({"page_size": 16}, "E433"),
         ({"page_size": 16, "page_table": torch.zeros(2, 1, dtype=torch.int32)}, "E434.*is 16, but.*hold 60"),
