@@ -11,12 +11,13 @@ from operator import methodcaller
 from maskdsl.analysis.closed import Limits, closed_limits
 from maskdsl.ir.expressions import Apply, Batch, Coordinate, Expression, Head, InSpace, Read, Side, walk
 from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, Sequence, Shuffled
+from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.routes import GROUP, Route, found_expressions
 from maskdsl.ir.rows import in_parts
 from maskdsl.tile_table import Work
 
 RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends"}) | {
-    *("read", "nonzero", "rounded", "join", "random", "integer_log2", "is_power_of_two")
+    *("read", "nonzero", "rounded", "join", *TORCH_HELPERS)
 }
 """Names that generated functions use themselves."""
 OF_PYTHON = frozenset({"_", *keyword.kwlist, *dir(builtins)})

@@ -20,24 +20,16 @@ from maskdsl.errors.spaces import NotInSequence
 from maskdsl.errors.tables import IndexOutOfBounds
 from maskdsl.errors.types import NotConstant, Overflow, TypeMismatch
 from maskdsl.ir.expressions import FALSE, TRUE, InSpace, Side
-from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.ops import OPERATORS, Op, Type
 from maskdsl.ir.ranges import INT64
 from maskdsl.source import Span
 from maskdsl.syntax import tree
 
 LONGEST_RANGE = 4096
 
-ARITHMETIC = {
-    "+": Op.ADD,
-    "-": Op.SUBTRACT,
-    "*": Op.MULTIPLY,
-    "/": Op.DIVIDE,
-    "//": Op.FLOOR_DIVIDE,
-    "%": Op.FLOOR_MODULO,
-    "**": Op.POWER,
-}
-COMPARED = {"==": Op.EQUAL, "!=": Op.NOT_EQUAL, "<": Op.LESS, "<=": Op.LESS_EQUAL, ">": Op.LESS, ">=": Op.LESS_EQUAL}
-SWAPPED = (">", ">=")
+BINARY = {each.symbol: op for op, each in OPERATORS.items() if each.symbol and each.count == 2}
+"""By symbol. What is greater is less with its operands swapped."""
+SWAPPED = {">": "<", ">=": "<="}
 
 
 def elaborate(node: tree.Expression, frame: Frame) -> Value:
@@ -74,7 +66,7 @@ def _meaning(node: tree.Expression, frame: Frame) -> Value:
             operands = elaborate(node.left, frame), elaborate(node.right, frame)
             if node.operator == "-":
                 warn_of_positions(frame, node.span, *operands)
-            return operate(frame, ARITHMETIC[node.operator], node.span, *operands)
+            return operate(frame, BINARY[node.operator], node.span, *operands)
         case tree.Comparison():
             return _comparison(node, frame)
         case tree.Conditional():
@@ -169,7 +161,7 @@ def _comparison(node: tree.Comparison, frame: Frame) -> Value:
     for operator, (left, right) in zip(node.operators, pairwise(values), strict=True):
         first, second = (right, left) if operator in SWAPPED else (left, right)
         warn_of_positions(frame, node.span, left, right)
-        relations.append(operate(frame, COMPARED[operator], node.span, first, second))
+        relations.append(operate(frame, BINARY[SWAPPED.get(operator, operator)], node.span, first, second))
     return relations[0] if len(relations) == 1 else operate(frame, Op.AND, node.span, *relations)
 
 

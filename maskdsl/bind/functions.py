@@ -1,7 +1,6 @@
 """The functions of the language: operators with names, curves, `len` and `same`."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from maskdsl.bind.arguments import match_arguments
 from maskdsl.bind.frame import PAIRS, Frame
@@ -17,30 +16,14 @@ from maskdsl.errors.spaces import NotAxis
 from maskdsl.errors.types import CurveArgument, MixedSides, NotConstant
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import Along, Shuffled
-from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.ops import CALLED, OPERATORS, Op, Type
 from maskdsl.syntax import tree
 
 MOST_ARGUMENTS = 64
 
 
-class Signature(NamedTuple):
-    op: Op
-    names: tuple[str, ...]
-
-
-FIXED = {
-    "abs": Signature(Op.ABSOLUTE, ("x",)),
-    "ilog2": Signature(Op.INTEGER_LOG2, ("x",)),
-    "is_power_of_two": Signature(Op.IS_POWER_OF_TWO, ("x",)),
-    "share_bit": Signature(Op.SHARE_BIT, ("a", "b")),
-    "float": Signature(Op.TO_FLOAT, ("x",)),
-    "sqrt": Signature(Op.SQUARE_ROOT, ("x",)),
-    "exp": Signature(Op.EXPONENTIAL, ("x",)),
-    "log": Signature(Op.LOGARITHM, ("x",)),
-    "tanh": Signature(Op.TANH, ("x",)),
-    "sigmoid": Signature(Op.SIGMOID, ("x",)),
-}
-SEVERAL = {"min": (Op.MINIMUM, 2), "max": (Op.MAXIMUM, 2), "random": (Op.RANDOM, 1)}
+SEVERAL = {name: op for name, op in CALLED.items() if OPERATORS[op].variadic or OPERATORS[op].folds}
+FIXED = {name: op for name, op in CALLED.items() if name not in SEVERAL}
 
 
 def call_function(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
@@ -49,7 +32,8 @@ def call_function(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
 
 
 def _fixed(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
-    op, names = FIXED[call.function.id]
+    op = FIXED[call.function.id]
+    names = OPERATORS[op].parameters
     given = match_arguments(frame, call, names)
     if given is None:
         return BAD
@@ -61,18 +45,18 @@ def _fixed(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
 
 def _several(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     name = call.function.id
-    op, least = SEVERAL[name]
+    op = SEVERAL[name]
     for argument in call.arguments:
         if argument.name is not None:
             return frame.add(UnknownArgument(span=argument.name.span, function=name, name=argument.name.id))
-    if len(call.arguments) < least:
+    if len(call.arguments) < OPERATORS[op].count:
         missing = "seed" if name == "random" else "a second number"
         return frame.add(MissingArgument(span=call.span, function=name, name=missing))
     if len(call.arguments) > MOST_ARGUMENTS:
         most = f"{MOST_ARGUMENTS} arguments"
         return frame.add(TooManyArguments(span=call.span, function=name, most=most, given=len(call.arguments)))
     operands = [elaborate(argument.value, frame) for argument in call.arguments]
-    if op is Op.RANDOM:
+    if OPERATORS[op].variadic:
         return operate(frame, op, call.span, *operands)
     result = operands[0]
     for operand in operands[1:]:

@@ -21,14 +21,10 @@ from maskdsl.errors.types import (
 )
 from maskdsl.ir.expressions import Apply, Constant, Expression, Read
 from maskdsl.ir.operators import apply_operator, constant_array
-from maskdsl.ir.ops import COMPARISONS, Op, Type
+from maskdsl.ir.ops import BOOL, COMPARISONS, FLOAT, INT, OPERATORS, Op, Type
 from maskdsl.ir.ranges import INT64, Range, operator_range
 from maskdsl.ir.simplify import absorb, choose
 from maskdsl.source import Span
-
-BOOLEAN = frozenset({Op.NOT, Op.AND, Op.OR})
-INTEGER = frozenset({Op.FLOOR_DIVIDE, Op.FLOOR_MODULO, Op.INTEGER_LOG2, Op.IS_POWER_OF_TWO, Op.SHARE_BIT, Op.RANDOM})
-FLOAT = frozenset({Op.DIVIDE, Op.SQUARE_ROOT, Op.EXPONENTIAL, Op.LOGARITHM, Op.TANH, Op.SIGMOID})
 
 
 def operate(frame: Frame, op: Op, span: Span, *operands: Value) -> Term | Bad:
@@ -106,16 +102,15 @@ def as_terms(frame: Frame, op: Op, span: Span, operands: Sequence[Value]) -> lis
                 terms.append(operand)
             case _:
                 found = describe(operand)
-                expected = "a boolean" if op in BOOLEAN else "a number"
+                expected = "a boolean" if OPERATORS[op].types == BOOL else "a number"
                 frame.add(TypeMismatch(span=span, what="an operand", found=found, expected=expected))
     if len(terms) < len(operands):
         return None
-    if op in BOOLEAN:
-        return _all_of(frame, terms, span, Type.BOOL)
-    if op in INTEGER:
-        return _all_of(frame, terms, span, Type.INT)
+    types = OPERATORS[op].types
     if op is Op.TO_FLOAT:
         return _numbers(frame, terms, span)
+    if types in (BOOL, INT):
+        return _all_of(frame, terms, span, types[0])
     if op is Op.SELECT:
         condition, *branches = terms
         if _all_of(frame, [condition], span, Type.BOOL) is None:
@@ -131,7 +126,7 @@ def as_terms(frame: Frame, op: Op, span: Span, operands: Sequence[Value]) -> lis
     if op is Op.DIVIDE and all(term.type is Type.INT for term in terms):
         frame.add(IntegerDivision(span=span))
         return None
-    if op in FLOAT:
+    if types == FLOAT:
         return [promoted(frame, term) for term in terms]
     return _unified(frame, terms, span)
 

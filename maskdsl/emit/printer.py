@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from maskdsl.ir.expressions import Apply, Constant, Expression, Read, Score, children, walk
-from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.ops import OPERATORS, Op, Type
 from maskdsl.plan import identifier, unused
 
 # How tightly a text binds, as Python has it: a part that binds less than its place asks for goes into parentheses.
@@ -31,25 +31,6 @@ INFIX = {
     Op.AND: ("&", AND, AND, SUM),
     Op.OR: ("|", OR, OR, AND),
 }
-
-# What a named subexpression is called.
-NAMES = {
-    Op.ADD: "total",
-    Op.SUBTRACT: "difference",
-    Op.MULTIPLY: "product",
-    Op.DIVIDE: "ratio",
-    Op.FLOOR_DIVIDE: "quotient",
-    Op.FLOOR_MODULO: "remainder",
-    Op.NEGATE: "negative",
-    Op.POWER: "power",
-    Op.ABSOLUTE: "distance",
-    Op.MINIMUM: "least",
-    Op.MAXIMUM: "greatest",
-    Op.SELECT: "choice",
-    Op.INTEGER_LOG2: "log2",
-    Op.RANDOM: "draw",
-}
-
 
 MOST_OPERANDS = 64
 """Of `and` or `or`, one behind the other."""
@@ -170,7 +151,7 @@ def name_of(expression: Apply | Read) -> str:
     """What a subexpression is called if it needs a name."""
     if isinstance(expression, Read):
         return f"{identifier(expression.input)}_value"
-    return NAMES.get(expression.op, "condition" if expression.type is Type.BOOL else "value")
+    return OPERATORS[expression.op].name or ("condition" if expression.type is Type.BOOL else "value")
 
 
 def occurrences(expression: Expression) -> Counter[Expression]:

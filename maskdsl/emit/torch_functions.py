@@ -25,20 +25,11 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.mask import Along, Computed, CoordinateSource, Given, Shuffled, Space
 from maskdsl.ir.mask import Sequence as Tokens
-from maskdsl.ir.ops import Type
+from maskdsl.ir.ops import TORCH_HELPERS, Type
 from maskdsl.plan import KernelPlan, needed_names
 
-HELPERS = (
-    "read",
-    "read_open",
-    "nonzero",
-    "rounded",
-    "join",
-    "integer_log2",
-    "is_power_of_two",
-    "random",
-    "token_value",
-)
+HELPERS = ("read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
+"""Functions of `codegen/functions.py` that generated ones may call."""
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 DTYPES = {Type.INT: "torch.int64", Type.FLOAT: "torch.float64", Type.BOOL: "torch.bool"}
 

@@ -11,26 +11,10 @@ from typing import assert_never
 from maskdsl.emit.printer import AND, ATOM, COMPARISON, INFIX, SUM, UNARY, Printer
 from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, Side
 from maskdsl.ir.mask import Sequence
-from maskdsl.ir.ops import COMPARISONS, Op, Type
+from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
 from maskdsl.plan import unused
 
 PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
-METHODS = {
-    Op.ABSOLUTE: "abs",
-    Op.SQUARE_ROOT: "sqrt",
-    Op.EXPONENTIAL: "exp",
-    Op.LOGARITHM: "log",
-    Op.TANH: "tanh",
-    Op.SIGMOID: "sigmoid",
-}
-FUNCTIONS = {
-    Op.MINIMUM: "torch.minimum",
-    Op.MAXIMUM: "torch.maximum",
-    Op.SELECT: "torch.where",
-    Op.INTEGER_LOG2: "integer_log2",
-    Op.RANDOM: "random",
-    Op.IS_POWER_OF_TWO: "is_power_of_two",
-}
 LARGEST_SINGLE = (2 - 2**-23) * 2.0**127
 """The largest number of type float32, the narrowest that scores have."""
 
@@ -108,13 +92,14 @@ class TorchPrinter(Printer):
             return f"({' & '.join(self.place(each, SUM) for each in arguments)}) != 0", COMPARISON
         if op is Op.TO_FLOAT:
             return self.place(arguments[0], ATOM) + self.cast, ATOM
-        if op in METHODS:
-            return f"{self.place(arguments[0], ATOM)}.{METHODS[op]}()", ATOM
+        function = OPERATORS[op].torch
+        if function.startswith("."):
+            return f"{self.place(arguments[0], ATOM)}{function}()", ATOM
         if op in (Op.MINIMUM, Op.MAXIMUM) and any(isinstance(each, Constant) for each in arguments):
             return self.clamp(op, arguments), ATOM
         if op is Op.SELECT and all(isinstance(each, Constant) for each in arguments[1:]):
             return self.select_constants(arguments), ATOM
-        return f"{FUNCTIONS[op]}({', '.join(self.place(each, COMPARISON) for each in arguments)})", ATOM
+        return f"{function}({', '.join(self.place(each, COMPARISON) for each in arguments)})", ATOM
 
     def in_double(self, expression: Expression) -> str:
         if isinstance(expression, Constant):

@@ -14,6 +14,7 @@ from maskdsl.emit.triton_gradients import GradientBody
 from maskdsl.emit.triton_leaves import Leaves
 from maskdsl.emit.triton_loops import Loops, wrapped_tuple
 from maskdsl.emit.triton_orders import Orders
+from maskdsl.emit.triton_printer import HELPERS
 from maskdsl.emit.triton_sums import Sums
 from maskdsl.emit.triton_tiles import TileBody
 from maskdsl.ir.expressions import Constant, Side
@@ -21,7 +22,6 @@ from maskdsl.ir.mask import Input
 from maskdsl.plan import KernelPlan, tables_of
 
 LOG2_E = "1.4426950408889634"
-HELPERS = ("floor_divide", "floor_modulo", "inside", "power", "floor_log2", "has_one_bit", "mix", "tanh")
 
 
 def emit_triton(plan: KernelPlan) -> str:

@@ -8,7 +8,7 @@ from math import prod
 from maskdsl.emit.skeleton import skeleton_words
 from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
 from maskdsl.emit.torch_functions import coordinate_function
-from maskdsl.emit.triton_printer import FUNCTIONS
+from maskdsl.emit.triton_printer import HELPERS
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, InSpace, Read, Side, substitute, walk
 from maskdsl.ir.mask import Computed, CoordinateDefinition, CoordinateSource, Input, Sequence
 from maskdsl.ir.ops import Type
@@ -49,7 +49,7 @@ class KernelNames:
 
     @cached_property
     def taken(self) -> frozenset[str]:
-        return skeleton_words(*PARTS) | set(FUNCTIONS.values()) | set(TORCH_HELPERS) | GENERATED
+        return skeleton_words(*PARTS) | {*HELPERS, *TORCH_HELPERS} | GENERATED
 
     @cached_property
     def coordinates(self) -> dict[tuple[Side, str], str]:

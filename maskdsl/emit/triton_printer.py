@@ -26,27 +26,14 @@ from maskdsl.ir.expressions import (
     walk,
 )
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.ops import COMPARISONS, Op, Type
+from maskdsl.ir.ops import COMPARISONS, OPERATORS, TRITON_HELPERS, Op, Type
 from maskdsl.ir.random import WORD, random_state
 from maskdsl.ir.ranges import INT32, Leaf, Range, expression_range
 from maskdsl.plan import unused
 
 PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
-FUNCTIONS = {
-    Op.FLOOR_DIVIDE: "floor_divide",
-    Op.FLOOR_MODULO: "floor_modulo",
-    Op.ABSOLUTE: "tl.abs",
-    Op.MINIMUM: "tl.minimum",
-    Op.MAXIMUM: "tl.maximum",
-    Op.SELECT: "tl.where",
-    Op.INTEGER_LOG2: "floor_log2",
-    Op.IS_POWER_OF_TWO: "has_one_bit",
-    Op.SQUARE_ROOT: "tl.sqrt",
-    Op.EXPONENTIAL: "tl.exp",
-    Op.LOGARITHM: "tl.log",
-    Op.TANH: "tanh",
-    Op.SIGMOID: "tl.sigmoid",
-}
+HELPERS = ("inside", "power", "mix", *TRITON_HELPERS)
+"""Functions of `codegen/triton_functions.py` that expressions call."""
 LONGEST_POWER = 64
 """Larger powers of integers stay within 64 bits only for -1, 0 and 1, which repeat."""
 Names = Callable[[Side, str], str]
@@ -153,7 +140,7 @@ class TritonPrinter(Printer):
         if op is Op.RANDOM:
             return self.random(arguments), ATOM
         if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and self.needs_care(arguments):
-            return f"{FUNCTIONS[op]}({', '.join(self.divided(expression, arguments))})", ATOM
+            return f"{OPERATORS[op].triton}({', '.join(self.divided(expression, arguments))})", ATOM
         if op in INFIX:
             sign, own, left_place, right_place = INFIX[op]
             places = [left_place, *(right_place for _ in arguments[1:])]
@@ -164,7 +151,7 @@ class TritonPrinter(Printer):
             return f"({' & '.join(self.place(each, SUM) for each in arguments)}) != 0", COMPARISON
         if op is Op.TO_FLOAT:
             return f"{self.place(arguments[0], ATOM)}.to({self.float})", ATOM
-        return f"{FUNCTIONS[op]}({', '.join(map(self.argument, arguments))})", ATOM
+        return f"{OPERATORS[op].triton}({', '.join(map(self.argument, arguments))})", ATOM
 
     def in_double(self, expression: Expression) -> str:
         if isinstance(expression, Constant):

@@ -12,13 +12,12 @@ from maskdsl.emit.routing import VECTORS, Part, routing_module
 from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch_functions import definitions, helper
 from maskdsl.emit.triton_coordinates import KINDS
+from maskdsl.emit.triton_printer import HELPERS
 from maskdsl.emit.triton_route import RouteBody
 from maskdsl.emit.triton_route_names import SIDES, run_size
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.routes import Grouping, Pool, Rank, Route, TopMass
 from maskdsl.plan import KernelPlan
-
-HELPERS = ("floor_divide", "floor_modulo", "inside", "power", "floor_log2", "has_one_bit", "mix", "tanh")
 
 
 def emit_selection(plan: KernelPlan) -> str:

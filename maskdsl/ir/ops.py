@@ -1,6 +1,22 @@
-"""The operators of the IR and their types. Each later layer gives every one a meaning in one table or `match`."""
+"""The operators of the IR: one row each says what it takes, what it is and how it is written.
 
+Binder, verifier, printers, the editor's words and the tests read this table. Elsewhere every operator has a rule in
+`ir/ranges.py` (if it gives integers), `analysis/intervals.py`, `ir/derive.py` (if it gives floats) and
+`page/assets/operators.js`; tests name those that are missing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum, auto
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskdsl.ir.random import random_integers
+
+Array = NDArray[Any]
 
 
 class Type(StrEnum):
@@ -12,11 +28,10 @@ class Type(StrEnum):
 class Op(StrEnum):
     """Operators by meaning, not by symbol. Integers are exact 64-bit ones; floats are 64-bit in relations."""
 
-    # numbers: both operands of one type, the result of that type
     ADD = auto()
     SUBTRACT = auto()
     MULTIPLY = auto()
-    DIVIDE = auto()  # floats only
+    DIVIDE = auto()
     FLOOR_DIVIDE = auto()  # rounds toward minus infinity; the divisor is proven non-zero at bind
     FLOOR_MODULO = auto()  # has the sign of the divisor
     NEGATE = auto()
@@ -24,28 +39,19 @@ class Op(StrEnum):
     ABSOLUTE = auto()
     MINIMUM = auto()
     MAXIMUM = auto()
-
-    # comparisons of two numbers of one type (== and != also of booleans); > and >= are written with swapped operands
     EQUAL = auto()
     NOT_EQUAL = auto()
-    LESS = auto()
+    LESS = auto()  # > and >= are written with swapped operands
     LESS_EQUAL = auto()
-
-    # booleans; AND and OR take two or more operands
     NOT = auto()
     AND = auto()
     OR = auto()
-
     SELECT = auto()  # condition, then, otherwise
-
-    # integers
-    INTEGER_LOG2 = auto()  # floor of log2; -1 for x < 1
-    IS_POWER_OF_TWO = auto()  # false for x < 1
-    SHARE_BIT = auto()  # two integers have a one in the same place, of two's complement
-    RANDOM = auto()  # seed, a, b, ...: see `ir/random.py`
-
-    # floats
-    TO_FLOAT = auto()  # of an integer
+    INTEGER_LOG2 = auto()
+    IS_POWER_OF_TWO = auto()
+    SHARE_BIT = auto()
+    RANDOM = auto()
+    TO_FLOAT = auto()
     SQUARE_ROOT = auto()
     EXPONENTIAL = auto()
     LOGARITHM = auto()
@@ -54,12 +60,190 @@ class Op(StrEnum):
 
 
 COMPARISONS = frozenset({Op.EQUAL, Op.NOT_EQUAL, Op.LESS, Op.LESS_EQUAL})
+INT, FLOAT, BOOL = (Type.INT,), (Type.FLOAT,), (Type.BOOL,)
+NUMBERS = INT + FLOAT
+ANY = NUMBERS + BOOL
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What an operator takes, what it is, and how it is written."""
+
+    types: tuple[Type, ...]
+    """What operands may be: all of one of these. Of `SELECT` the condition, which comes first, is a boolean."""
+    meaning: Callable[..., Any]
+    """On NumPy's arrays, which broadcast: exact on integers. A zero divisor gives zero."""
+    count: int = 2
+    """Of operands, at least."""
+    variadic: bool = False
+    """Whether there may be more of them."""
+    folds: bool = False
+    """Whether a call may have more of them, which are joined two by two."""
+    result: Type | None = None
+    """None where it is the type of the last operand."""
+    symbol: str = ""
+    """Between operands or in front of one, in the language."""
+    function: str = ""
+    """What is called, in the language."""
+    parameters: tuple[str, ...] = ("x",)
+    """What arguments are called."""
+    help: str = ""
+    """What a reader is told of the function."""
+    torch: str = ""
+    """The function of generated torch code, a helper of `codegen/functions.py` if it has no dot; a method if it begins
+    with one. Empty for those that have a symbol in Python or a rule of their own in the printer."""
+    triton: str = ""
+    """The function of generated kernels, a helper of `codegen/triton_functions.py` if it has no dot."""
+    name: str = ""
+    """What a subexpression is called that needs a name."""
+
+    @property
+    def call(self) -> str:
+        """How it is called, for readers."""
+        others = ", ..." if self.variadic or self.folds else ""
+        return f"{self.function}({', '.join(self.parameters)}{others})"
+
+
+def _integer_log2(x: Array) -> Array:
+    return np.asarray(np.searchsorted(1 << np.arange(63, dtype=np.int64), x, side="right") - 1)
+
+
+def _sigmoid(x: Array) -> Array:
+    """Without overflow on either side."""
+    small = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1, small) / (1 + small))
+
+
+OPERATORS: dict[Op, Operator] = {
+    Op.ADD: Operator(NUMBERS, np.add, symbol="+", name="total"),
+    Op.SUBTRACT: Operator(NUMBERS, np.subtract, symbol="-", name="difference"),
+    Op.MULTIPLY: Operator(NUMBERS, np.multiply, symbol="*", name="product"),
+    Op.DIVIDE: Operator(FLOAT, np.divide, symbol="/", name="ratio"),
+    Op.FLOOR_DIVIDE: Operator(INT, np.floor_divide, symbol="//", name="quotient", triton="floor_divide"),
+    Op.FLOOR_MODULO: Operator(INT, np.mod, symbol="%", name="remainder", triton="floor_modulo"),
+    Op.NEGATE: Operator(NUMBERS, np.negative, 1, symbol="-", name="negative"),
+    Op.POWER: Operator(NUMBERS, np.power, symbol="**", name="power"),
+    Op.ABSOLUTE: Operator(
+        NUMBERS,
+        np.abs,
+        1,
+        function="abs",
+        help="The absolute value.",
+        torch=".abs",
+        triton="tl.abs",
+        name="distance",
+    ),
+    Op.MINIMUM: Operator(
+        NUMBERS,
+        np.minimum,
+        function="min",
+        folds=True,
+        parameters=("a", "b"),
+        help="The least.",
+        torch="torch.minimum",
+        triton="tl.minimum",
+        name="least",
+    ),
+    Op.MAXIMUM: Operator(
+        NUMBERS,
+        np.maximum,
+        function="max",
+        folds=True,
+        parameters=("a", "b"),
+        help="The greatest. In a route, `max(k, c)` is the elementwise maximum of a group of vectors.",
+        torch="torch.maximum",
+        triton="tl.maximum",
+        name="greatest",
+    ),
+    Op.EQUAL: Operator(ANY, np.equal, result=Type.BOOL, symbol="=="),
+    Op.NOT_EQUAL: Operator(ANY, np.not_equal, result=Type.BOOL, symbol="!="),
+    Op.LESS: Operator(NUMBERS, np.less, result=Type.BOOL, symbol="<"),
+    Op.LESS_EQUAL: Operator(NUMBERS, np.less_equal, result=Type.BOOL, symbol="<="),
+    Op.NOT: Operator(BOOL, np.logical_not, 1, symbol="not"),
+    Op.AND: Operator(BOOL, lambda *parts: reduce(np.logical_and, parts), variadic=True, symbol="and"),
+    Op.OR: Operator(BOOL, lambda *parts: reduce(np.logical_or, parts), variadic=True, symbol="or"),
+    Op.SELECT: Operator(ANY, np.where, 3, torch="torch.where", triton="tl.where", name="choice"),
+    Op.INTEGER_LOG2: Operator(
+        INT,
+        _integer_log2,
+        1,
+        function="ilog2",
+        help="The binary logarithm rounded down; -1 below 1.",
+        torch="integer_log2",
+        triton="floor_log2",
+        name="log2",
+    ),
+    Op.IS_POWER_OF_TWO: Operator(
+        INT,
+        lambda x: (x > 0) & (x & (x - 1) == 0),
+        1,
+        result=Type.BOOL,
+        function="is_power_of_two",
+        help="Whether x is 1, 2, 4, ...; false below 1.",
+        torch="is_power_of_two",
+        triton="has_one_bit",
+    ),
+    Op.SHARE_BIT: Operator(
+        INT,
+        lambda a, b: a & b != 0,
+        result=Type.BOOL,
+        function="share_bit",
+        parameters=("a", "b"),
+        help="Whether two integers have a one in the same binary place.",
+    ),
+    Op.RANDOM: Operator(
+        INT,
+        random_integers,
+        1,
+        variadic=True,
+        function="random",
+        parameters=("seed", "a", "b"),
+        help="A fixed pseudo-random integer in 0 .. 2**31, equal on every backend.",
+        torch="random",
+        name="draw",
+    ),
+    Op.TO_FLOAT: Operator(
+        INT,
+        lambda x: np.asarray(x, dtype=np.float64),
+        1,
+        result=Type.FLOAT,
+        function="float",
+        help="The integer as a float.",
+    ),
+    Op.SQUARE_ROOT: Operator(
+        FLOAT, np.sqrt, 1, function="sqrt", help="The square root, of floats.", torch=".sqrt", triton="tl.sqrt"
+    ),
+    Op.EXPONENTIAL: Operator(
+        FLOAT, np.exp, 1, function="exp", help="The exponential, of floats.", torch=".exp", triton="tl.exp"
+    ),
+    Op.LOGARITHM: Operator(
+        FLOAT, np.log, 1, function="log", help="The natural logarithm, of floats.", torch=".log", triton="tl.log"
+    ),
+    Op.TANH: Operator(
+        FLOAT, np.tanh, 1, function="tanh", help="The hyperbolic tangent, of floats.", torch=".tanh", triton="tanh"
+    ),
+    Op.SIGMOID: Operator(
+        FLOAT,
+        _sigmoid,
+        1,
+        function="sigmoid",
+        help="1 / (1 + exp(-x)), of floats.",
+        torch=".sigmoid",
+        triton="tl.sigmoid",
+    ),
+}
+
+
+CALLED = {each.function: op for op, each in OPERATORS.items() if each.function}
+OF_INTEGERS = {
+    result: tuple(op for op in CALLED.values() if OPERATORS[op].types == INT and OPERATORS[op].result is result)
+    for result in (None, Type.BOOL)
+}
+"""Functions of integers that give integers, and those that give booleans."""
+TORCH_HELPERS = tuple(each.torch for each in OPERATORS.values() if each.torch and "." not in each.torch)
+TRITON_HELPERS = tuple(each.triton for each in OPERATORS.values() if each.triton and "." not in each.triton)
 
 
 def result_type(op: Op) -> Type | None:
     """The type that `op` always has; None where it is that of its last operand, which the binder has checked."""
-    if op in COMPARISONS or op in (Op.NOT, Op.AND, Op.OR, Op.IS_POWER_OF_TWO, Op.SHARE_BIT):
-        return Type.BOOL
-    if op is Op.TO_FLOAT:
-        return Type.FLOAT
-    return None
+    return OPERATORS[op].result

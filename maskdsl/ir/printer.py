@@ -26,37 +26,12 @@ from maskdsl.ir.mask import (
     Shuffled,
     Space,
 )
-from maskdsl.ir.ops import Op
+from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op
 from maskdsl.ir.routes import Above, Balanced, Found, Nearest, Pool, Rank, Route, Selector, TopCount, TopMass
 from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.format_expression import format_expression
 
-BINARY = {
-    Op.ADD: "+",
-    Op.SUBTRACT: "-",
-    Op.MULTIPLY: "*",
-    Op.DIVIDE: "/",
-    Op.FLOOR_DIVIDE: "//",
-    Op.FLOOR_MODULO: "%",
-    Op.POWER: "**",
-}
-COMPARED = {Op.EQUAL: "==", Op.NOT_EQUAL: "!=", Op.LESS: "<", Op.LESS_EQUAL: "<="}
-CALLED = {
-    Op.ABSOLUTE: "abs",
-    Op.MINIMUM: "min",
-    Op.MAXIMUM: "max",
-    Op.INTEGER_LOG2: "ilog2",
-    Op.IS_POWER_OF_TWO: "is_power_of_two",
-    Op.SHARE_BIT: "share_bit",
-    Op.RANDOM: "random",
-    Op.TO_FLOAT: "float",
-    Op.SQUARE_ROOT: "sqrt",
-    Op.EXPONENTIAL: "exp",
-    Op.LOGARITHM: "log",
-    Op.TANH: "tanh",
-    Op.SIGMOID: "sigmoid",
-}
 BASES = {Side.QUERY: "q", Side.KEY: "k"}
 NOWHERE = Span(Source("<ir>", ""), 0, 0)
 
@@ -206,23 +181,22 @@ def _constant(value: int | float | bool) -> tree.Expression:
 
 def _operator(node: Apply) -> tree.Expression:
     parts = tuple(map(_tree, node.arguments))
+    operator = OPERATORS[node.op]
     match node.op:
-        case op if op in BINARY:
-            return tree.Binary(BINARY[op], parts[0], parts[1], span=NOWHERE)
-        case op if op in COMPARED:
-            return tree.Comparison(parts, (COMPARED[op],), span=NOWHERE)
-        case Op.AND | Op.OR as op:
+        case Op.AND | Op.OR:
             whole = parts[0]
             for part in parts[1:]:
-                whole = tree.Binary("and" if op is Op.AND else "or", whole, part, span=NOWHERE)
+                whole = tree.Binary(operator.symbol, whole, part, span=NOWHERE)
             return whole
-        case Op.NOT:
-            return tree.Unary("not", parts[0], span=NOWHERE)
-        case Op.NEGATE:
-            return tree.Unary("-", parts[0], span=NOWHERE)
         case Op.SELECT:
             condition, then, otherwise = parts
             return tree.Conditional(then, condition, otherwise, span=NOWHERE)
-        case op:
+        case op if op in COMPARISONS:
+            return tree.Comparison(parts, (operator.symbol,), span=NOWHERE)
+        case _ if operator.function:
             arguments = tuple(tree.Argument(None, part, span=NOWHERE) for part in parts)
-            return tree.Call(_name(CALLED[op]), arguments, span=NOWHERE)
+            return tree.Call(_name(operator.function), arguments, span=NOWHERE)
+        case _ if operator.count == 1:
+            return tree.Unary(operator.symbol, parts[0], span=NOWHERE)
+        case _:
+            return tree.Binary(operator.symbol, parts[0], parts[1], span=NOWHERE)

@@ -17,7 +17,7 @@ from maskdsl.ir.expressions import (
     walk,
 )
 from maskdsl.ir.mask import Along, Computed, Dimension, DimensionKind, Given, Input, MaskIR, Sequence, Shuffled, Space
-from maskdsl.ir.ops import COMPARISONS, Op, Type
+from maskdsl.ir.ops import OPERATORS, Op, Type
 from maskdsl.ir.routes import GROUP, Balanced, Found, Nearest, Product, Rank, Route
 
 PAIR = frozenset({Side.QUERY, Side.KEY})
@@ -141,28 +141,10 @@ def _known(mask: MaskIR, side: Side, name: str) -> bool:
 
 
 def _operator(node: Apply) -> None:
+    operator = OPERATORS[node.op]
     types = [argument.type for argument in node.arguments]
-    match node.op:
-        case Op.AND | Op.OR:
-            assert len(types) >= 2 and set(types) == {Type.BOOL}, node
-        case Op.NOT:
-            assert types == [Type.BOOL], node
-        case Op.SELECT:
-            assert types[0] is Type.BOOL and types[1] is types[2], node
-        case (
-            Op.FLOOR_DIVIDE
-            | Op.FLOOR_MODULO
-            | Op.INTEGER_LOG2
-            | Op.IS_POWER_OF_TWO
-            | Op.RANDOM
-            | Op.TO_FLOAT
-            | Op.SHARE_BIT
-        ):
-            assert set(types) == {Type.INT}, node
-        case Op.DIVIDE | Op.SQUARE_ROOT | Op.EXPONENTIAL | Op.LOGARITHM | Op.TANH | Op.SIGMOID:
-            assert set(types) == {Type.FLOAT}, node
-        case Op.POWER:
-            assert isinstance(node.arguments[1], Constant) and len(set(types)) == 1, node
-        case op:
-            assert len(set(types)) == 1, node
-            assert op in COMPARISONS or types[0] is not Type.BOOL, node
+    assert len(types) == operator.count or (operator.variadic and len(types) > operator.count), node
+    if node.op is Op.SELECT:
+        assert types.pop(0) is Type.BOOL, node
+    assert len(set(types)) == 1 and types[0] in operator.types, node
+    assert node.op is not Op.POWER or isinstance(node.arguments[1], Constant), node

@@ -1,5 +1,7 @@
 """What editors say about the words of the language itself. Data only; tests hold it against the grammar and `bind`."""
 
+from maskdsl.ir.ops import OPERATORS as CALCULATIONS
+
 DECLARATIONS = {
     "use": 'use "other.attn"\n\nBrings the declarations of another file into scope.',
     "def": "def name(parameters) = expression\n\nA macro, expanded where it is used.",
@@ -54,20 +56,8 @@ RESERVED = {
 }
 
 FUNCTIONS = {
-    "abs": "abs(x)\n\nThe absolute value.",
-    "min": "min(a, b, ...)\n\nThe least.",
-    "max": "max(a, b, ...)\n\nThe greatest. In a route, `max(k, c)` is the elementwise maximum of a group of vectors.",
+    **{each.function: f"{each.call}\n\n{each.help}" for each in CALCULATIONS.values() if each.function},
     "clamp": "clamp(x, low, high)\n\n`min(max(x, low), high)`.",
-    "ilog2": "ilog2(x)\n\nThe binary logarithm rounded down; -1 below 1.",
-    "is_power_of_two": "is_power_of_two(x)\n\nWhether x is 1, 2, 4, ...; false below 1.",
-    "share_bit": "share_bit(a, b)\n\nWhether two integers have a one in the same binary place.",
-    "float": "float(x)\n\nThe integer as a float.",
-    "sqrt": "sqrt(x)\n\nThe square root, of floats.",
-    "exp": "exp(x)\n\nThe exponential, of floats.",
-    "log": "log(x)\n\nThe natural logarithm, of floats.",
-    "tanh": "tanh(x)\n\nThe hyperbolic tangent, of floats.",
-    "sigmoid": "sigmoid(x)\n\n1 / (1 + exp(-x)), of floats.",
-    "random": "random(seed, a, b, ...)\n\nA fixed pseudo-random integer in 0 .. 2**31, equal on every backend.",
     "shuffle": "shuffle(i, seed)\n\nThe place in a fixed pseudo-random permutation.",
     "hilbert": "hilbert(y, x)\n\nThe position of a cell along a Hilbert curve, in boxes of any lengths.",
     "morton": "morton(y, x)\n\nThe position of a cell along a Morton curve.",

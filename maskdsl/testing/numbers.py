@@ -7,6 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Op
+from maskdsl.ir.ranges import Range, operator_range
 from maskdsl.testing.scope import POSITIONS, WORD, Scope, Table
 from maskdsl.testing.texts import Draw, Level, Piece, call, choose, infix, number
 
@@ -44,7 +46,7 @@ class Numbers:
                 "sign",
                 "bound",
                 "power",
-                "log",
+                "function",
                 "random",
                 "special",
             ),
@@ -71,8 +73,8 @@ class Numbers:
                 return self.bounded(depth)
             case "power":
                 return self.power(depth)
-            case "log":
-                return call("ilog2", self.integer(depth - 1), reach=POSITIONS)
+            case "function":
+                return self.function(depth)
             case "random":
                 seed, argument = self.draw(st.integers(-3, 9)), self.integer(depth - 1)
                 return infix("%", call("random", number(seed), argument), number(7), Level.PRODUCT, 7)
@@ -80,6 +82,13 @@ class Numbers:
                 return self.special(depth)
             case _:
                 return self.leaf()
+
+    def function(self, depth: int) -> Piece:
+        """One of those of integers that the language has besides these."""
+        op = choose(self.draw, [op for op in OF_INTEGERS[None] if op is not Op.RANDOM])
+        parts = [self.integer(depth - 1) for _ in range(OPERATORS[op].count)]
+        reach = operator_range(op, tuple(Range(-int(part.reach), int(part.reach)) for part in parts))
+        return call(OPERATORS[op].function, *parts, reach=max(map(abs, reach)))
 
     def signed(self, depth: int) -> Piece:
         inner = self.integer(depth - 1)

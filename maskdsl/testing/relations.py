@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Type
 from maskdsl.testing.numbers import Numbers
 from maskdsl.testing.scope import Scope
 from maskdsl.testing.texts import Draw, Level, Piece, call, choose, conditional, infix, number
@@ -75,16 +76,15 @@ class Relations:
         return self.compared([divided, number(self.draw(st.integers(-2, 3)))], [choose(self.draw, COMPARISONS)])
 
     def predicate(self, depth: int) -> Piece:
-        kind = choose(self.draw, ("same", "power", "bits", "constant", "named", "bool"))
+        kind = choose(self.draw, ("same", "function", "function", "constant", "named", "bool"))
         match kind:
             case "same":
                 names = self.scope.on_both_sides("int", "bool")
                 chosen = self.draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True))
                 return call("same", *chosen)
-            case "power":
-                return call("is_power_of_two", self.numbers.integer(1))
-            case "bits":
-                return call("share_bit", self.numbers.integer(1), self.numbers.integer(1))
+            case "function":
+                operator = OPERATORS[choose(self.draw, OF_INTEGERS[Type.BOOL])]
+                return call(operator.function, *(self.numbers.integer(1) for _ in range(operator.count)))
             case "named":
                 return self.named() or self.near(depth)
             case "bool":

@@ -12,7 +12,7 @@ from maskdsl.analysis.separation import separate
 from maskdsl.analysis.trees import Tree
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Side, apply
 from maskdsl.ir.operators import apply_operator
-from maskdsl.ir.ops import Op
+from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Op, Type
 
 NAMES = ("i", "y", "x", "c")
 DIVISORS = st.sampled_from([-7, -3, -1, 1, 2, 5, 8]).map(Constant)
@@ -25,6 +25,10 @@ def of(side, name):
 
 def both(op, left, right=None):
     return st.builds(lambda *parts: apply(op, *parts), left, left if right is None else right)
+
+
+def applied(op, operands):
+    return st.tuples(*[operands] * OPERATORS[op].count).map(lambda parts: apply(op, *parts))
 
 
 def integers(depth):
@@ -42,7 +46,8 @@ def integers(depth):
         *(both(op, inner, DIVISORS) for op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO)),
         both(Op.FLOOR_DIVIDE, inner, inner.map(lambda part: apply(Op.MINIMUM, part, Constant(-1)))),
         both(Op.FLOOR_MODULO, inner, inner.map(lambda part: apply(Op.MAXIMUM, part, Constant(1)))),
-        *(inner.map(lambda part, op=op: apply(op, part)) for op in (Op.NEGATE, Op.ABSOLUTE, Op.INTEGER_LOG2)),
+        *(inner.map(lambda part, op=op: apply(op, part)) for op in (Op.NEGATE, Op.ABSOLUTE)),
+        *(applied(op, inner) for op in OF_INTEGERS[None] if op is not Op.RANDOM),
         both(Op.SUBTRACT, leaves).map(lambda part: apply(Op.POWER, part, Constant(2))),
         inner.map(lambda part: apply(Op.FLOOR_MODULO, apply(Op.RANDOM, Constant(3), part), Constant(9))),
         st.builds(lambda c, a, b: apply(Op.SELECT, c, a, b), booleans(depth - 1), inner, inner),
@@ -60,7 +65,7 @@ def booleans(depth):
     return st.one_of(
         comparisons,
         congruence.map(lambda part: apply(Op.EQUAL, part, Constant(0))),
-        numbers.map(lambda part: apply(Op.IS_POWER_OF_TWO, part)),
+        *(applied(op, numbers) for op in OF_INTEGERS[Type.BOOL]),
         inner.map(lambda part: apply(Op.NOT, part)),
         *(
             st.lists(inner, min_size=2, max_size=4).map(lambda parts, op=op: apply(op, *parts))

@@ -12,7 +12,7 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.ir.candidates import most
 from maskdsl.ir.evaluate import Pairs
 from maskdsl.ir.inputs import relation_inputs
-from maskdsl.ir.ops import Op
+from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Op, Type
 from maskdsl.ir.routing import find
 from maskdsl.page.blobs import Blobs
 from maskdsl.page.data import pairs_data
@@ -133,7 +133,15 @@ AWKWARD = [
 ]
 
 
-@pytest.mark.parametrize("relation", AWKWARD)
+FUNCTIONS = [
+    OPERATORS[op].function + f"({', '.join(parts[: OPERATORS[op].count])}){end}"
+    for kind, end in ((None, " % 3 == 1"), (Type.BOOL, ""))
+    for op in OF_INTEGERS[kind]
+    for parts in (("q - 20", "k - 9"), ("q * 2 ** 54 - 2 ** 58", "(k - 20) * 2 ** 52"))
+]
+
+
+@pytest.mark.parametrize("relation", AWKWARD + FUNCTIONS)
 def test_operators(evaluate, relation):
     text = f"pattern awkward() {{ space tokens[41] attend {relation} }}"
     if "shuffle" in relation:

@@ -12,39 +12,29 @@ import torch
 
 from maskdsl.ir.expressions import Apply, Constant, Expression
 from maskdsl.ir.operators import apply_operator
-from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.ops import OPERATORS, Op, Type
 from maskdsl.runtime.compile import compile_mask
 from tests.runtime.patterns import apply, both, c, declared, given, k, mask, q, tokens
 
 LENGTH = 40
-INTEGERS = (Op.ADD, Op.SUBTRACT, Op.MULTIPLY, Op.FLOOR_DIVIDE, Op.FLOOR_MODULO, Op.MINIMUM, Op.MAXIMUM)
-FLOATS = (Op.ADD, Op.SUBTRACT, Op.MULTIPLY, Op.DIVIDE, Op.MINIMUM, Op.MAXIMUM)
-ORDERED = (Op.EQUAL, Op.NOT_EQUAL, Op.LESS, Op.LESS_EQUAL)
+CONSTANTS = {Type.INT: (3, -7, 11), Type.FLOAT: (-0.7, 0.5, 2.5)}
 INT, FLOAT, BOOL = Type.INT, Type.FLOAT, Type.BOOL
 
 
 def applications() -> Iterator[tuple[Op, tuple[Type | int | float | bool, ...]]]:
     """Operators with the types of their operands; operands that are constants with their values."""
-    for op in INTEGERS:
-        yield from ((op, operands) for operands in ((INT, INT), (INT, 3), (INT, -7), (11, INT)))
-    for op in FLOATS:
-        yield from ((op, operands) for operands in ((FLOAT, FLOAT), (FLOAT, -0.7), (2.5, FLOAT)))
-    for op in ORDERED:
-        yield from ((op, operands) for operands in ((INT, INT), (INT, 2), (FLOAT, FLOAT), (FLOAT, 0.5)))
-    for op in (Op.EQUAL, Op.NOT_EQUAL, Op.AND, Op.OR):
-        yield op, (BOOL, BOOL)
-    yield from ((op, (BOOL, BOOL, BOOL)) for op in (Op.AND, Op.OR))
-    yield from ((op, (kind,)) for op in (Op.NEGATE, Op.ABSOLUTE) for kind in (INT, FLOAT))
+    for op, each in OPERATORS.items():
+        for kind in each.types if op is not Op.POWER else ():
+            yield op, (BOOL, kind, kind) if op is Op.SELECT else (kind,) * each.count
+            if each.count == 2:
+                yield from ((op, (kind, number)) for number in CONSTANTS.get(kind, ()))
+                yield from ((op, (number, kind)) for number in CONSTANTS.get(kind, ()))
+            if each.variadic:
+                yield op, (kind,) * 3
     yield from ((Op.POWER, (INT, exponent)) for exponent in (0, 1, 2, 5))
     yield from ((Op.POWER, (FLOAT, exponent)) for exponent in (0.0, 2.0, 3.0, -1.0))
-    yield Op.NOT, (BOOL,)
-    yield from (
-        (Op.SELECT, (BOOL, *parts)) for parts in ((INT, INT), (FLOAT, FLOAT), (3, -4), (0.1, 2.5), (BOOL, BOOL))
-    )
-    yield from ((op, (INT,)) for op in (Op.INTEGER_LOG2, Op.IS_POWER_OF_TWO, Op.TO_FLOAT))
-    yield from ((Op.SHARE_BIT, parts) for parts in ((INT, INT), (INT, 5), (-4, INT)))
-    yield from ((Op.RANDOM, parts) for parts in ((7, INT), (INT, INT, INT), (-(2**40) - 1, INT, 2**33 + 5)))
-    yield from ((op, (FLOAT,)) for op in (Op.SQUARE_ROOT, Op.EXPONENTIAL, Op.LOGARITHM, Op.TANH, Op.SIGMOID))
+    yield from ((Op.SELECT, (BOOL, *parts)) for parts in ((3, -4), (0.1, 2.5)))
+    yield from ((Op.RANDOM, parts) for parts in ((7, INT), (-(2**40) - 1, INT, 2**33 + 5)))
 
 
 def draw(kind: Type, random: np.random.Generator, op: Op) -> np.ndarray:

@@ -66,16 +66,16 @@ def width_of(table):
 
 
 @triton.jit
+def inside(index, size):
+    """An index moved into bounds: pairs that do not attend may ask for anything."""
+    return tl.minimum(tl.maximum(index, 0), size - 1)
+
+
+@triton.jit
 def floor_modulo(x, y):
     """With the sign of the divisor, where Triton's own remainder has the sign of the dividend."""
     rest = x % y
     return tl.where((rest != 0) & ((rest ^ y) < 0), rest + y, rest)
-
-
-@triton.jit
-def inside(index, size):
-    """An index moved into bounds: pairs that do not attend may ask for anything."""
-    return tl.minimum(tl.maximum(index, 0), size - 1)
 
 
 @triton.jit

@@ -40,6 +40,12 @@ def width_of(table):
 
 
 @triton.jit
+def inside(index, size):
+    """An index moved into bounds: pairs that do not attend may ask for anything."""
+    return tl.minimum(tl.maximum(index, 0), size - 1)
+
+
+@triton.jit
 def floor_divide(x, y):
     """Rounds toward minus infinity, where Triton's own division of integers rounds toward zero."""
     quotient = x // y
@@ -52,12 +58,6 @@ def floor_modulo(x, y):
     """With the sign of the divisor, where Triton's own remainder has the sign of the dividend."""
     rest = x % y
     return tl.where((rest != 0) & ((rest ^ y) < 0), rest + y, rest)
-
-
-@triton.jit
-def inside(index, size):
-    """An index moved into bounds: pairs that do not attend may ask for anything."""
-    return tl.minimum(tl.maximum(index, 0), size - 1)
 
 
 NUMBERS = ["heads", "heads_per_key_head", "queries", "query_length", "key_length", "splits", "page_table_stride"]
