@@ -59,6 +59,11 @@ def is_power_of_two(x):
     return (x > 0) & (x & (x - 1) == 0)
 
 
+def gcd(a, b):
+    """The greatest integer that divides both; 0 of two zeros."""
+    return torch.gcd(torch.as_tensor(a), torch.as_tensor(b))
+
+
 def random(*numbers):
     """Pseudo-random integers, 0 <= r < 2**31: a pure function of the low 32 bits of each number, the seed first."""
     state = torch.tensor(0)

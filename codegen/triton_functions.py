@@ -124,6 +124,16 @@ def has_one_bit(x):
 
 
 @triton.jit
+def gcd(x, y):
+    """The greatest integer that divides both, by Euclid's algorithm; 0 of two zeros."""
+    x, y = tl.abs(x + y * 0), tl.abs(y + x * 0)
+    STEPS: tl.constexpr = 92 if x.dtype == tl.int64 else 46  # as many as Fibonacci numbers take
+    for _ in range(STEPS):
+        x, y = tl.where(y == 0, x, y), tl.where(y == 0, 0, x % tl.where(y == 0, 1, y))
+    return x
+
+
+@triton.jit
 def mix(state, number):
     """Scrambles a 32-bit word with another one: a step of pseudo-random integers."""
     state = (state ^ number) + 0x1E3779B9

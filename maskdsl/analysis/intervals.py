@@ -220,6 +220,16 @@ def share_bit(a: Interval, b: Interval) -> Interval:
     return Interval(known & shared, np.where(known, shared, ~zero))
 
 
+def greatest_common_divisor(a: Interval, b: Interval) -> Interval:
+    """Known for points; otherwise at most as large as one that is not zero."""
+    known = (a.low == a.high) & (b.low == b.high)
+    (of_a, size_a), (of_b, size_b) = ((holds_zero(each), absolute(each).high) for each in (a, b))
+    one = np.where(of_a, size_b, size_a)  # where only one may be zero, the other is not
+    high = np.where(of_a == of_b, np.where(of_a, np.maximum(size_a, size_b), np.minimum(size_a, size_b)), one)
+    value = apply_operator(Op.GREATEST_COMMON_DIVISOR, a.low, b.low)
+    return Interval(np.where(known, value, ~(of_a & of_b)), np.where(known, value, high))
+
+
 def random(*arguments: Interval) -> Interval:
     """Known only where all arguments are."""
     known = reduce(np.logical_and, (argument.low == argument.high for argument in arguments))
@@ -299,6 +309,7 @@ RULES: dict[Op, Rule] = {
     Op.INTEGER_LOG2: rising(Op.INTEGER_LOG2),
     Op.IS_POWER_OF_TWO: is_power_of_two,
     Op.SHARE_BIT: share_bit,
+    Op.GREATEST_COMMON_DIVISOR: greatest_common_divisor,
     Op.RANDOM: random,
     Op.TO_FLOAT: rising(Op.TO_FLOAT),
     Op.SQUARE_ROOT: square_root,

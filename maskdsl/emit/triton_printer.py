@@ -151,7 +151,13 @@ class TritonPrinter(Printer):
             return f"({' & '.join(self.place(each, SUM) for each in arguments)}) != 0", COMPARISON
         if op is Op.TO_FLOAT:
             return f"{self.place(arguments[0], ATOM)}.to({self.float})", ATOM
-        return f"{OPERATORS[op].triton}({', '.join(map(self.argument, arguments))})", ATOM
+        integers = expression.type is Type.INT  # of a result with more bits than its operands
+        texts = (
+            self.operands(expression, arguments, [COMPARISON] * len(arguments))
+            if integers
+            else map(self.argument, arguments)
+        )
+        return f"{OPERATORS[op].triton}({', '.join(texts)})", ATOM
 
     def in_double(self, expression: Expression) -> str:
         if isinstance(expression, Constant):

@@ -20,8 +20,8 @@ from maskdsl.ir.mask import (
     Shuffled,
     Space,
 )
-from maskdsl.ir.operators import DTYPES, Array, Leaf, evaluate
-from maskdsl.ir.ops import Type
+from maskdsl.ir.operators import DTYPES, Leaf, evaluate
+from maskdsl.ir.ops import Array, Type
 from maskdsl.ir.random import random_integers
 
 

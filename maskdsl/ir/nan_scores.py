@@ -7,7 +7,7 @@ import numpy as np
 
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.operators import Array
+from maskdsl.ir.ops import Array
 from maskdsl.ir.pooling import all_tokens
 from maskdsl.ir.routes import Balanced, Found, Nearest, Rank, Route
 from maskdsl.ir.routing import Finding

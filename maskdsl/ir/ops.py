@@ -50,6 +50,7 @@ class Op(StrEnum):
     INTEGER_LOG2 = auto()
     IS_POWER_OF_TWO = auto()
     SHARE_BIT = auto()
+    GREATEST_COMMON_DIVISOR = auto()
     RANDOM = auto()
     TO_FLOAT = auto()
     SQUARE_ROOT = auto()
@@ -190,6 +191,16 @@ OPERATORS: dict[Op, Operator] = {
         function="share_bit",
         parameters=("a", "b"),
         help="Whether two integers have a one in the same binary place.",
+    ),
+    Op.GREATEST_COMMON_DIVISOR: Operator(
+        INT,
+        np.gcd,
+        function="gcd",
+        parameters=("a", "b"),
+        help="The greatest integer that divides both; 0 of two zeros.",
+        torch="gcd",
+        triton="gcd",
+        name="divisor",
     ),
     Op.RANDOM: Operator(
         INT,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from maskdsl.ir.mask import PoolingKind, Sequence, Space
-from maskdsl.ir.operators import Array
+from maskdsl.ir.ops import Array
 
 
 def all_tokens(sequence: Sequence, given: Array) -> Array:

@@ -77,6 +77,9 @@ def operator_range(op: Op, operands: tuple[Range, ...]) -> Range:
             return a.joined(b)
         case Op.INTEGER_LOG2, (a,):
             return Range(_log2(a.low), _log2(a.high))
+        case Op.GREATEST_COMMON_DIVISOR, (a, b):
+            sizes = [max(abs(each.low), abs(each.high)) for each in (a, b) if 0 not in each]
+            return Range(1, min(sizes)) if sizes else Range(0, max(map(abs, (*a, *b))))
         case Op.RANDOM, _:
             return Range(0, 2**31 - 1)
         case _:

@@ -19,8 +19,7 @@ from maskdsl.ir.expressions import (
     walk,
 )
 from maskdsl.ir.mask import Clause, MaskIR, Sequence
-from maskdsl.ir.operators import Array
-from maskdsl.ir.ops import COMPARISONS, Op
+from maskdsl.ir.ops import COMPARISONS, Array, Op
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from maskdsl.diagnostics import AttnError, Caution
 from maskdsl.errors.page import PageTooLarge
 from maskdsl.ir.expressions import Read, walk
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.operators import Array
+from maskdsl.ir.ops import Array
 from maskdsl.page.blobs import Blobs
 from maskdsl.page.clauses import clauses, source
 from maskdsl.page.layouts import Block, classes_of_heads, measure, orders_data, usual_blocks, usual_orders

@@ -16,7 +16,7 @@ from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.mask import CurveKind, MaskIR
 from maskdsl.ir.mask import Sequence as Tokens
-from maskdsl.ir.operators import Array
+from maskdsl.ir.ops import Array
 from maskdsl.orders.candidates import tile_orders
 from maskdsl.orders.layouts import curve, laid_out, layout_text, own_layout, spaces_of
 from maskdsl.page.blobs import Blobs

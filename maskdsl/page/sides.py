@@ -6,7 +6,7 @@ from typing import Any
 from maskdsl.ir.coordinates import Coordinates, trace, varies
 from maskdsl.ir.expressions import Coordinate, Read, Side, walk
 from maskdsl.ir.mask import DimensionKind, MaskIR, Sequence, Space
-from maskdsl.ir.operators import Array
+from maskdsl.ir.ops import Array
 from maskdsl.page.blobs import Blobs
 
 Arrays = Mapping[str, Array]

@@ -13,7 +13,8 @@ from maskdsl.ir.chunk import Gathered, Leaf
 from maskdsl.ir.coordinates import Coordinates, trace
 from maskdsl.ir.expressions import Batch, Coordinate, Read, walk
 from maskdsl.ir.mask import DimensionKind, Given, MaskIR
-from maskdsl.ir.operators import DTYPES, Array
+from maskdsl.ir.operators import DTYPES
+from maskdsl.ir.ops import Array
 from maskdsl.plan import KernelPlan, make_plan
 from maskdsl.runtime.kept import Kept
 from maskdsl.runtime.modules import load_module

@@ -6,24 +6,25 @@ import numpy as np
 import pytest
 
 from maskdsl.ir.operators import apply_operator
-from maskdsl.ir.ops import Op
+from maskdsl.ir.ops import OPERATORS, Op, Type
 from maskdsl.ir.ranges import Range, operator_range
 
 ENDS = range(-3, 5)
 RANGES = [Range(low, high) for low, high in product(ENDS, ENDS) if low <= high]
-ONE = (Op.NEGATE, Op.ABSOLUTE, Op.INTEGER_LOG2)
-TWO = (Op.ADD, Op.SUBTRACT, Op.MULTIPLY, Op.MINIMUM, Op.MAXIMUM, Op.FLOOR_DIVIDE, Op.FLOOR_MODULO, Op.POWER)
+INTEGER = [op for op, each in OPERATORS.items() if Type.INT in each.types and each.result is None]
+ELSEWHERE = (Op.SELECT, Op.RANDOM)
+"""Those with a test of their own."""
 
 
 def operands(op: Op) -> list[tuple[Range, ...]]:
-    if op in ONE:
+    if OPERATORS[op].count == 1:
         return [(each,) for each in RANGES]
     if op is Op.POWER:  # of a constant exponent
         return [(each, Range(exponent, exponent)) for each in RANGES for exponent in range(5)]
     return list(product(RANGES, RANGES))
 
 
-@pytest.mark.parametrize("op", [*ONE, *TWO])
+@pytest.mark.parametrize("op", [op for op in INTEGER if op not in ELSEWHERE])
 def test_a_range_holds_every_value(op: Op) -> None:
     for ranges in operands(op):
         values = [np.arange(each.low, each.high + 1) for each in ranges]
@@ -38,3 +39,7 @@ def test_a_range_holds_every_value(op: Op) -> None:
 
 def test_a_choice_may_be_either() -> None:
     assert operator_range(Op.SELECT, (Range(0, 1), Range(-3, 2), Range(5, 7))) == (-3, 7)
+
+
+def test_random_integers_have_31_bits() -> None:
+    assert operator_range(Op.RANDOM, (Range(3, 3), Range(-5, 5))) == (0, 2**31 - 1)

@@ -18,6 +18,11 @@ pattern by_cluster(n = 37) {
     attend same(cluster)
     order by cluster
 }
+pattern extreme(n = 5) {
+    space tokens[n]
+    input level: int[tokens]
+    attend abs(q.level) >= abs(k.level) and gcd(q.level, k.level) != 2 ** 31 - 1
+}
 pattern crossed(n = 33, m = 50) { space a[n]  space b[m]  queries a  keys b  attend abs(q * 3 // 2 - k) < 6 }
 """
 MODULE = maskdsl.parse(TEXT)
@@ -69,6 +74,8 @@ def main() -> None:
     compare(MODULE["laid_out"].bind(heads=2), *(torch.randn(2, heads, 35, 16) for heads in (2, 1, 1)))
     cluster = torch.randint(0, 3, (2, 4, 37))
     compare(MODULE["by_cluster"].bind(heads=4), *(torch.randn(2, n, 37, 16) for n in (4, 2, 2)), cluster=cluster)
+    level = torch.tensor([-(2**31), 2**31 - 1, 0, -(2**31) + 1, 7])
+    compare(MODULE["extreme"].bind(), *(torch.randn(1, 1, 5, 16) for _ in "qkv"), level=level)
     half = (torch.randn(3, n, length, 32).half() for n, length in ((4, 33), (4, 50), (4, 50)))
     compare(MODULE["crossed"].bind(heads=4), *half)
     compare_packed(MODULE["band"].bind(n=90, heads=4), [40, 1, 0, 23, 90])

@@ -13,6 +13,8 @@ from maskdsl.emit import skeleton
 from maskdsl.emit.triton import emit_triton
 from maskdsl.emit.triton_decode import emit_decode
 from maskdsl.emit.triton_selection import emit_selection
+from maskdsl.ir.expressions import Apply, walk
+from maskdsl.ir.ops import Op
 from maskdsl.plan import make_plan
 from maskdsl.runtime import triton
 
@@ -68,6 +70,13 @@ def test_auto_computes_by_tiles_on_the_cpu() -> None:
     assert not triton.serves(q, q)
     torch.testing.assert_close(attention(q, q, q), layer().compile("reference")(q, q, q))
     assert "forward_kernel" in attention.recipe.kernels["triton"].source
+
+
+def test_everything_has_every_operator() -> None:
+    masks = [pattern.bind(heads=2).ir for pattern in maskdsl.load(Path(__file__).with_name("everything.attn")).values()]
+    parts = [(mask.relation, *mask.scores, mask.weight, mask.scale) for mask in masks]
+    roots = [root for each in parts for root in each if root is not None]
+    assert {node.op for root in roots for node in walk(root) if isinstance(node, Apply)} == set(Op)
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -23,6 +23,12 @@ function power(base, exponent, isFloat) {
   return result;
 }
 
+/** Of numbers or BigInts that are not negative. */
+function commonDivisor(a, b) {
+  while (b) [a, b] = [b, a % b];
+  return a;
+}
+
 const OPERATORS = {
   add(r, n, a, b) { for (let i = 0; i < n; i++) r[i] = a[i] + b[i]; },
   subtract(r, n, a, b) { for (let i = 0; i < n; i++) r[i] = a[i] - b[i]; },
@@ -46,6 +52,7 @@ const OPERATORS = {
   share_bit(r, n, a, b) {
     for (let i = 0; i < n; i++) r[i] = (a[i] & b[i]) !== 0 || (high(a[i]) & high(b[i])) !== 0 ? 1 : 0;
   },
+  greatest_common_divisor(r, n, a, b) { for (let i = 0; i < n; i++) r[i] = commonDivisor(Math.abs(a[i]), Math.abs(b[i])); },
   to_float(r, n, a) { r.set(a.subarray(0, n)); },
   square_root(r, n, a) { for (let i = 0; i < n; i++) r[i] = Math.sqrt(a[i]); },
   exponential(r, n, a) { for (let i = 0; i < n; i++) r[i] = Math.exp(a[i]); },
@@ -107,5 +114,6 @@ const WIDE = {
   integer_log2: (a) => BigInt(a < 1n ? -1 : a.toString(2).length - 1),
   is_power_of_two: (a) => a > 0n && (a & (a - 1n)) === 0n,
   share_bit: (a, b) => (a & b) !== 0n,
+  greatest_common_divisor: (a, b) => commonDivisor(WIDE.absolute(a), WIDE.absolute(b)),
   to_float: (a) => Number(a),
 };
