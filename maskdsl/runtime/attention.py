@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
-import maskdsl.runtime.batching  # noqa: F401  # for `torch.vmap`
 from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.arguments import BATCH, BLOCK, COUNT, MOST_ENTRIES, TEXT, Kind, integer, optional, takes
 from maskdsl.diagnostics import AttnError, shown
@@ -17,11 +16,13 @@ from maskdsl.errors.lengths import ChunkLayout
 from maskdsl.errors.selection import LaidOutRoute, PartDebugged
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.plan import KernelPlan
+from maskdsl.runtime.batching import is_mapped, unwrapped
 from maskdsl.runtime.checks import arguments, check_options, integers_of
 from maskdsl.runtime.debugging import check_reads, check_scores
 from maskdsl.runtime.decode import attend
 from maskdsl.runtime.flex import FlexParts, flex_parts
 from maskdsl.runtime.following import Following
+from maskdsl.runtime.kept import in_no_mode
 from maskdsl.runtime.kernel import Kernel
 from maskdsl.runtime.operators import ATTENTION
 from maskdsl.runtime.recipes import Bound, Recipe, register
@@ -131,8 +132,11 @@ class BaseAttention:
         if self.signature.finds:
             recipe = self.recipe.bound(q.shape[2], k.shape[2])
             passes = two_passes(recipe)
+            if not is_compiling() and any(map(is_mapped, (q, k, v, *inputs))):
+                passes = None  # the host sees no values, on which two passes depend
             if passes is not None and not is_compiling():
-                recipe.reads.check(inputs, q.shape[0])
+                with in_no_mode():
+                    recipe.reads.check([*map(unwrapped, inputs)], q.shape[0])
             found = None if passes is None else passes.attend(q, k, v, inputs)
             if found is not None:
                 return found

@@ -104,5 +104,17 @@ def batched_backward(info: Any, axes: Sequence[Any], *arguments: Any) -> Any:
     return [batch.apart(grad, place) for grad, place in zip(grads, places, strict=True)], places
 
 
+def unwrapped(x: Tensor) -> Tensor:
+    """Without what `torch.func.grad` puts around it: the host sees its values."""
+    while torch._C._functorch.is_gradtrackingtensor(x):
+        x = torch._C._functorch.get_unwrapped(x)
+    return x
+
+
+def is_mapped(x: Tensor) -> bool:
+    """Whether it stands for many entries of a `torch.vmap` that runs."""
+    return torch._C._functorch.is_batchedtensor(unwrapped(x))
+
+
 torch.library.register_vmap("maskdsl::attention", batched_attention)
 torch.library.register_vmap("maskdsl::attention_backward", batched_backward)

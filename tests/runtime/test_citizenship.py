@@ -231,6 +231,34 @@ def test_gradients_of_vmap(name: str) -> None:
     torch.testing.assert_close(found, torch.autograd.grad(expected, leaves), rtol=1e-12, atol=1e-12)
 
 
+def test_two_passes_in_transforms() -> None:
+    """Which look at values on the host, where there are some to look at."""
+    text = """pattern p(n) {
+        space t[n]
+        input bias: float[4]  input place: int[t]
+        coord chunk = i // 8
+        route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+        attend causal and (past or same(chunk))
+        score s + bias[k.place]
+    }"""
+    attention = maskdsl.parse(text)["p"].bind(n=LENGTH, heads=HEADS).compile()
+
+    def whole(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, place: Tensor) -> tuple[Tensor, ...]:
+        def loss(*leaves: Tensor) -> Tensor:
+            return attention(*leaves[:3], bias=leaves[3], place=place).sin().sum()
+
+        return *attention(q, k, v, return_lse=True, bias=bias, place=place), *torch.func.grad(loss, (0, 1, 2, 3))(
+            q, k, v, bias
+        )
+
+    stacked = *torch.randn(3, 2, 1, HEADS, LENGTH, 8).double(), torch.randn(2, 4).double()
+    places = torch.randint(0, 4, (2, LENGTH))
+    found = torch.vmap(whole)(*stacked, places)
+    for number in range(2):
+        expected = whole(*(x[number] for x in stacked), places[number])
+        torch.testing.assert_close(tuple(x[number] for x in found), expected, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_checkpoint(reentrant: bool) -> None:
     case = case_of("sloped")
