@@ -213,7 +213,7 @@ MUTANTS = (
         "maskdsl/emit/printer.py",
         'Op.SUBTRACT: ("-", SUM, SUM, PRODUCT)',
         'Op.SUBTRACT: ("-", SUM, SUM, SUM)',
-        PROGRAMS,
+        of("runtime/test_agreement", "test_what_is_nested_stays_so_in_generated_code"),
     ),
     Mutant(
         "IR: a minimum printed as a maximum",
@@ -342,7 +342,7 @@ MUTANTS = (
         "codegen/tiled.py",
         "total = (old + new).masked_fill_(nothing, 1)",
         "total = old + new",
-        of("runtime/test_empty_rows", "test_gradients_of_output_and_log_sum_exp"),
+        of("runtime/test_agreement", "test_long_rows_are_merged_from_pieces"),
     ),
     Mutant(
         "two passes: a finite log-sum-exp of nothing",
