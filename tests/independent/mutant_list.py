@@ -430,11 +430,11 @@ MUTANTS = (
         of("triton/test_interpreted", "test_decoding[0]"),
     ),
     Mutant(
-        "a key that nobody attends, for each that is missing",
+        "the first key once more where others have more keys",
         "maskdsl/runtime/few.py",
         "torch.arange(most) < counts",
         "torch.arange(most) <= counts",
-        PROGRAMS,
+        of("runtime/test_decode", "test_keys_of_a_short_entry_beside_a_long_one"),
     ),
     Mutant(
         "decoding kernel: values where keys are",

@@ -208,6 +208,16 @@ def test_missing_pages_hold_no_keys(backend: str, recorded: bool) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_keys_of_a_short_entry_beside_a_long_one(backend: str) -> None:
+    mask = maskdsl.parse("pattern p(n = 12) { space t[n]  attend causal }")["p"].bind(heads=2)
+    q, k, v = torch.randn(2, 2, 1, 8), *torch.randn(2, 2, 2, 12, 8)
+    starts = torch.tensor([2, 9])
+    attends = (torch.arange(12) <= starts[:, None])[:, None, None]
+    out = mask.compile(backend)(q, k, v, query_start=starts)
+    torch.testing.assert_close(out, scaled_dot_product_attention(q, k, v, attn_mask=attends))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_inputs_of_all_tokens_are_those_of_each_space(backend: str) -> None:
     text = """pattern p() {
         space text[3]  space image[y = 2, x = 4]
