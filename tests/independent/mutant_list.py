@@ -627,11 +627,11 @@ MUTANTS = (
         of("runtime/test_values", "test_axes_in_any_order_are_those_of_their_gradients"),
     ),
     Mutant(
-        "inputs that differ along a mapped axis are one",
+        "entries of a mapped axis are numbered on",
         "maskdsl/runtime/batching.py",
-        "apart = any(each.place is None and",
-        "apart = any(each.place is not None and",
-        of("runtime/test_citizenship", "test_vmap"),
+        "not apart and not plan.reads_batch)",
+        "not apart)",
+        of("runtime/test_citizenship", "test_vmap[numbered]"),
     ),
     # Coordinates
     Mutant(
