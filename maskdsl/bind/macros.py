@@ -148,7 +148,19 @@ def _argument(
         case None:
             return BAD
         case _:
-            return fitted(frame, kind, elaborate(node, frame), f"the argument `{parameter.name.id}`", node)
+            value = elaborate(node, frame)
+            if kind == "tuple" and isinstance(value, Term) and type(value.constant) is int:
+                value = _every_entry(value, parameter, inside, elaborate)
+            return fitted(frame, kind, value, f"the argument `{parameter.name.id}`", node)
+
+
+def _every_entry(number: Term, parameter: tree.Parameter, inside: Frame, elaborate: Elaborate) -> Value:
+    """A tuple like the default, with this number at every entry; the number itself where there is none."""
+    default = None if parameter.default is None else elaborate(parameter.default, inside)
+    if not isinstance(default, TupleValue):
+        return number
+    assert isinstance(number.constant, int)
+    return TupleValue((number.constant,) * len(default.items))
 
 
 def axes_value(frame: Frame, node: tree.Expression) -> AxesValue | Bad:

@@ -102,11 +102,12 @@ def _unknown(name: str, span: Span, frame: Frame) -> Value:
     elif name in coordinates and frame.place in PAIRS:
         hint = f"a coordinate, which is read from the query or the key: `q.{name}`, `k.{name}`"
     elif name in world.routes:
-        hint = "a route, which is a relation"
+        hint = "a route, which `attend`, `require` and candidates of routes read"
     elif world.input(name) is not None:
         hint = f"an input, which is indexed: `{name}[...]`"
     else:
         hint = "no parameter, `let` or macro"
     macros, bare = world.program.macros(span.source), coordinates if frame.bare_coordinates else ()
     nearest = frame.nearest(name, frame.names, macros, world.routes, sorted(world.bad_names), bare)
+    nearest = None if nearest == name else nearest
     return frame.add(UnknownName(span=span, name=name, hint=hint, nearest=nearest))

@@ -42,6 +42,14 @@ def test_integers_among_tuples_serve_every_axis() -> None:
     assert said == relation("attend blocks(2, 1, y) and blocks(3, 1, x)", IMAGE)
 
 
+def test_an_integer_serves_every_entry_of_a_tuple() -> None:
+    text = (
+        "def band(size = (2, 3)) = -size[0] <= q - k <= size[1] + len(size)\npattern p() { space a[9] attend band(%s) }"
+    )
+    assert print_mask(bound(text % "1").ir) == print_mask(bound(text % "(1, 1)").ir)
+    assert codes(text % "True") == codes(text % "0.5") == codes(text % "q") == ["E211"]
+
+
 def test_a_guard_says_which_axes_a_tuple_means() -> None:
     said = relation("attend image -> image where window((3, 5))", BOTH)
     assert said == relation("attend image -> image where window(3, axis = y) and window(5, axis = x)", BOTH)
@@ -138,6 +146,14 @@ def test_conditions_that_are_known_choose() -> None:
     text = f"pattern p(size = 0) {{ space tokens[8] {attends} }}"
     assert print_expression(bound(text).ir.relation) == "k <= q"
     assert print_expression(bound(text, size=3).ir.relation) == "q % 3 == 0 and q % 3 < 2"
+
+
+def test_a_route_in_a_score_is_an_error_that_says_where_it_may_stand() -> None:
+    text = "pattern p() { space a[9] route r = topk(1, dot(q, k)) attend r score s + 1.0 if r else s }"
+    with pytest.raises(AttnError) as raised:
+        bound(text)
+    (error,) = raised.value.diagnostics
+    assert error.code == "E205" and error.nearest is None and "`attend`, `require`" in str(raised.value)
 
 
 def test_a_macro_sees_nothing_of_its_call() -> None:

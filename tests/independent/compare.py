@@ -6,6 +6,7 @@ Every seed is a program. What differs is shrunk and printed, as a file and a cal
 import argparse
 import json
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -20,13 +21,20 @@ import torch
 
 import maskdsl
 from tests.independent.derivatives import Number, plain
-from tests.independent.meaning import Meaning, Space, Token
+from tests.independent.layers import layers_of
+from tests.independent.meaning import Meaning
+from tests.independent.pooling import pooled_keys, spread, vectors
 from tests.independent.programs import Drawn, arrays, draw
+from tests.independent.reader import read
 from tests.independent.records import add, commit
+from tests.independent.selection import Unclear, needs_others
+from tests.independent.tokens import Token
 
 DIM = 4
 ROOM = 1e-8
 """Relative to the largest number: float64, with sums in another order."""
+LARGEST = 1e290
+"""Gradients beyond it may leave float64 where sums are in another order."""
 SLOW = 5.0
 """Seconds of the product that are too many for so small a program."""
 
@@ -56,8 +64,19 @@ class Truth:
 
     @cached_property
     def meaning(self) -> Meaning:
-        learned = frozenset(name for name, (kind, _) in self.drawn.inputs.items() if kind == "float")
-        return Meaning.of(self.drawn.text, self.drawn.heads, self.inputs, learned)
+        drawn = self.drawn
+        learned = frozenset(name for name, declared in drawn.inputs.items() if declared.kind == "float")
+        file = read(drawn.text, drawn.files)
+        found = Meaning.of(file, drawn.heads, self.inputs, learned, values=drawn.values, key_heads=drawn.key_heads)
+        found.vectors = vectors(found, self.tensors)
+        return found
+
+    @cached_property
+    def relation(self) -> dict[str, np.ndarray]:
+        """The inputs of the relation, as the product takes them."""
+        if not self.meaning.routes:
+            return self.inputs
+        return self.inputs | dict(zip("qk", self.tensors[:2], strict=True))
 
     @cached_property
     def attends(self) -> np.ndarray:
@@ -65,16 +84,17 @@ class Truth:
         entries = range(self.drawn.batch), range(self.drawn.heads)
         return np.array([[self.meaning.dense(head, batch) for head in entries[1]] for batch in entries[0]])
 
-    def keys_of(self, x: np.ndarray) -> tuple[np.ndarray, list[list[tuple[int, Callable[[np.ndarray], np.ndarray]]]]]:
-        """Keys or values [given, DIM] as the tokens of the keys are, and where their gradients go."""
-        offsets, start = {}, 0
-        for space in self.meaning.given_keys:
-            offsets[space.name] = start
-            start += space.size
-        rows = [pooled(token, x, offsets) for token in self.meaning.tokens["k"]]
-        return np.array([row for row, _ in rows]).reshape(len(rows), DIM), [back for _, back in rows]
+    def misses_queries(self, rows: list[list[int]]) -> bool:
+        """Whether a route cannot be found for these queries of each batch entry alone."""
+        for entry, present in enumerate(rows):
+            for head in range(self.drawn.heads):
+                self.meaning.head, self.meaning.batch = head, entry
+                if any(needs_others(self.meaning, route, {*present}) for route in self.meaning.routes):
+                    return True
+        return False
 
     @cached_property
+    @np.errstate(all="ignore")
     def numbers(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]] | None:
         """The output, the log-sum-exp and all gradients along `grads`; None where a score is NaN or plus infinity."""
         drawn, meaning = self.drawn, self.meaning
@@ -86,8 +106,8 @@ class Truth:
         for batch, head in np.ndindex(drawn.batch, drawn.heads):
             meaning.head, meaning.batch = head, batch
             shared = head * drawn.key_heads // drawn.heads
-            keys, key_backs = self.keys_of(k[batch, shared])
-            values, value_backs = self.keys_of(v[batch, shared])
+            keys, key_backs = pooled_keys(meaning, k[batch, shared])
+            values, value_backs = pooled_keys(meaning, v[batch, shared])
             for row, query in enumerate(meaning.tokens["q"]):
                 columns = np.flatnonzero(self.attends[batch, head, row])
                 pairs = [self.pair(query, meaning.tokens["k"][n], q[batch, head, row], keys[n]) for n in columns]
@@ -115,7 +135,7 @@ class Truth:
                     for (name, index), leaf in pair.leaves.items():
                         found[name][index] += through.get(leaf, 0.0) * slopes[place]
                         found[name][index] += by_weight.get(leaf, 0.0) * p[place] * along[place]
-        if not all(np.isfinite(x).all() for x in found.values()):
+        if not all((np.abs(x) < LARGEST).all() for x in found.values()):
             return None
         return out, lse, found
 
@@ -132,60 +152,36 @@ class Truth:
         return random.normal(size=(batch, heads, queries, DIM)), random.normal(size=(batch, heads, queries))
 
 
-def pooled(token: Token, x: np.ndarray, offsets: dict[str, int]) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """The vector of a token, and for each given token behind it the share of its gradient, elementwise."""
-    return vector(token.space, tuple(token.cell[axis] for axis, _ in token.space.axes), x, offsets)
-
-
-def vector(
-    space: Space, place: tuple[int, ...], x: np.ndarray, offsets: dict[str, int]
-) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    if space.source is None:
-        row = offsets[space.name] + int(np.ravel_multi_index(place, [length for _, length in space.axes]))
-        return x[row], [(row, np.ones(DIM))]
-    spans = [
-        range(at * size, min((at + 1) * size, length))
-        for at, size, (_, length) in zip(place, space.box, space.source.axes, strict=True)
-    ]
-    cells = np.array(np.meshgrid(*spans, indexing="ij")).reshape(len(spans), -1).T
-    parts = [vector(space.source, tuple(map(int, cell)), x, offsets) for cell in cells]
-    stacked = np.array([part for part, _ in parts])
-    if space.pooling == "mean":
-        value, shares = stacked.mean(axis=0), np.full(stacked.shape, 1 / len(parts))
-    else:
-        value = stacked.max(axis=0)
-        shares = (stacked == value).astype(float)
-        shares /= shares.sum(axis=0)
-    return value, [(row, share * own) for (_, back), share in zip(parts, shares, strict=True) for row, own in back]
-
-
-def spread(back: list[tuple[int, np.ndarray]], grad: np.ndarray, target: np.ndarray) -> None:
-    for row, share in back:
-        target[row] += share * grad
-
-
 # What the product says
 
 
 def truth_of(drawn: Drawn, seed: int) -> Truth:
     inputs = arrays(drawn, seed)
     random = np.random.default_rng(seed + 1)
-    meaning = Meaning.of(drawn.text, drawn.heads, inputs)
+    meaning = Meaning.of(read(drawn.text, drawn.files), drawn.heads, inputs, values=drawn.values)
     given = sum(space.size for space in meaning.given_keys)
     q = random.normal(size=(drawn.batch, drawn.heads, len(meaning.tokens["q"]), DIM))
     k, v = (random.normal(size=(drawn.batch, drawn.key_heads, given, DIM)) for _ in range(2))
+    if random.random() < 0.3:
+        q, k = np.round(q), np.round(k)  # so that there are ties
     return Truth(drawn, inputs, (q, k, v))
 
 
 def check(drawn: Drawn, seed: int, backends: tuple[str, ...]) -> str:
-    """What became of one program: "equal", "refused" by the binder, or "no numbers". Raises `Differs`."""
+    """What became of one program: "equal", "refused" by the binder, "no numbers", or "unclear". Raises `Differs`."""
     try:
+        module = loaded(drawn)
         with warnings.catch_warnings(action="ignore", category=maskdsl.AttnWarning):
-            mask = maskdsl.parse(drawn.text)["drawn"].bind(heads=drawn.heads)
+            mask = module["drawn"].bind(heads=drawn.heads, key_heads=drawn.key_heads, **drawn.values)
     except maskdsl.AttnError as error:
         return "refused " + min(each.code for each in error.diagnostics)
     truth = truth_of(drawn, seed)
+    try:
+        truth.attends  # noqa: B018  # computed, or unclear
+    except Unclear:
+        return "unclear"
     check_tiles(mask, truth, Random(seed))
+    check_stack(module, truth, Random(seed))
     if truth.numbers is None:
         return "no numbers"
     for backend in backends:
@@ -194,22 +190,36 @@ def check(drawn: Drawn, seed: int, backends: tuple[str, ...]) -> str:
     return "equal"
 
 
+def loaded(drawn: Drawn) -> maskdsl.Module:
+    with warnings.catch_warnings(action="ignore", category=maskdsl.AttnWarning):
+        if not drawn.files:
+            return maskdsl.parse(drawn.text)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in {**drawn.files, "drawn.attn": drawn.text}.items():
+                (Path(folder) / name).write_text(text)
+            return maskdsl.load(Path(folder) / "drawn.attn")
+
+
 def check_tiles(mask: maskdsl.Mask, truth: Truth, random: Random) -> None:
     block = random.randint(1, 9), random.randint(1, 9)
-    inputs = {each.name: truth.inputs[each.name] for each in mask.inputs}
+    inputs = truth.relation
     tiles, stats = mask.tiles(block, **inputs), mask.stats(block, **inputs)
     attended = full = partial = 0
     for batch, head in np.ndindex(truth.drawn.batch, truth.drawn.heads):
         expected = truth.attends[batch, head]
+        attended += int(expected.sum()) if batch < stats.batch else 0
         equal("meaning", mask.dense(head=head, batch=batch, **inputs), expected)
+        if truth.meaning.laid_out_freely:
+            continue
         laid = expected[np.ix_(*(truth.meaning.layout(side, head, batch) for side in "qk"))]
         classes = classes_of(laid, block)
         found = tiles.classes(head, batch if len(tiles.variant_of) > 1 else 0)
         equal(f"tiles of {block}, head {head}, batch {batch}", found, classes)
         if batch < stats.batch:
-            attended += int(expected.sum())
             full, partial = full + int((classes == 2).sum()), partial + int((classes == 1).sum())
     total = stats.total
+    if truth.meaning.laid_out_freely:
+        full, partial = total.full_tiles, total.partial_tiles
     found_counts = total.attended, total.full_tiles, total.partial_tiles
     equal("pairs, full and partial tiles", np.array(found_counts), np.array([attended, full, partial]))
 
@@ -218,6 +228,41 @@ def classes_of(attends: np.ndarray, block: tuple[int, int]) -> np.ndarray:
     rows, columns = (range(0, length, size) for length, size in zip(attends.shape, block, strict=True))
     parts = [[attends[r : r + block[0], c : c + block[1]] for c in columns] for r in rows]
     return np.array([[2 if part.all() else int(part.any()) for part in row] for row in parts])
+
+
+def check_stack(module: maskdsl.Module, truth: Truth, random: Random) -> None:
+    """The layers of a stack, and where information reaches through them, for the first batch entry."""
+    drawn = truth.drawn
+    if "layers" not in module.stacks or drawn.batch > 1 or truth.meaning.routes:
+        return
+    given = {"times": random.randint(0, 3)} if random.random() < 0.5 else {}
+    try:
+        with warnings.catch_warnings(action="ignore", category=maskdsl.AttnWarning):
+            bound = module.stacks["layers"].bind(heads=drawn.heads, key_heads=drawn.key_heads, **given)
+    except maskdsl.AttnError:
+        return
+    layers = layers_of(truth.meaning.file, "layers", drawn.heads, given)
+    assert len(bound) == len(layers), (len(bound), layers)
+    kept: dict[str, np.ndarray] = {}
+    hops = []
+    for mask, (name, values) in zip(bound.layers, layers, strict=True):
+        key = repr((name, values))
+        if key not in kept:
+            meaning = Meaning.of(truth.meaning.file, drawn.heads, truth.inputs, name=name, values=values)
+            kept[key] = np.array([meaning.dense(head, 0) for head in range(drawn.heads)])
+            for head, expected in enumerate(kept[key]):
+                own = {each.name: truth.inputs[each.name] for each in mask.inputs}
+                equal(f"layer {key}, head {head}", mask.dense(head=head, **own), expected)
+        hops.append(kept[key].any(axis=0) | np.eye(bound.length, dtype=bool))
+    token = random.randrange(bound.length)
+    own = {each.name: truth.inputs[each.name] for each in bound.inputs}
+    growth = bound.field(token, len(hops), **own).as_dict()["growth"]
+    reach = np.eye(bound.length, dtype=bool)
+    for found, hop in zip(growth, [None, *hops], strict=True):
+        reach = reach if hop is None else hop @ reach
+        counts = [found[way][what] for way in ("draws_from", "read_by") for what in ("tokens", "at_most")]
+        expected = [reach[token].sum()] * 2 + [reach[:, token].sum()] * 2
+        equal(f"field of {token} after {found['layers']} layers", np.array(counts), np.array(expected))
 
 
 def check_backend(mask: maskdsl.Mask, truth: Truth, backend: str) -> None:
@@ -252,7 +297,7 @@ def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) 
     inputs = {each.name: torch.tensor(truth.inputs[each.name]) for each in mask.inputs}
     q, k, v = map(torch.tensor, truth.tensors)
     batch, _, length, _ = q.shape
-    count = random.randint(1, length)
+    count = length if truth.meaning.routes and random.random() < 0.4 else random.randint(1, length)
     starts = torch.tensor([random.randint(0, length - count) for _ in range(batch)])
     rows = (starts[:, None] + torch.arange(count))[:, None]
     own = q.take_along_dim(rows[..., None], 2)
@@ -263,6 +308,9 @@ def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) 
     lengths = torch.full((batch,), k.shape[2])
     for name, (keys, values, others) in calls.items():
         where = {"query_start": starts, "key_lengths": lengths, **others}
+        if truth.misses_queries(rows[:, 0].tolist()):
+            refused(f"{backend}: {name}", "E453", lambda a=(own, keys, values), b=where | inputs: attention(*a, **b))
+            continue
         found = attention(own, keys, values, return_lse=True, **where, **inputs)
         for what, one, other in zip(("output", "log-sum-exp"), found, expected, strict=True):
             near(f"{backend}: {name}: {what}", one.numpy(), other)
@@ -272,6 +320,16 @@ def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) 
         found = attention.varlen(*packed, *ends, return_lse=True, **inputs)
         near(f"{backend}: varlen: output", found[0].unflatten(0, (batch, -1)).transpose(1, 2).numpy(), out)
         near(f"{backend}: varlen: log-sum-exp", found[1].unflatten(1, (batch, -1)).transpose(0, 1).numpy(), lse)
+
+
+def refused(what: str, code: str, call: Callable[[], object]) -> None:
+    try:
+        call()
+    except maskdsl.AttnError as error:
+        if error.diagnostics[0].code == code:
+            return
+        raise
+    raise Differs(f"{what}: no {code}")
 
 
 def paged(random: Random, tensors: tuple[torch.Tensor, ...], size: int) -> tuple[torch.Tensor, list[torch.Tensor]]:

@@ -5,89 +5,21 @@ at what they need, so that what a guard excludes is never read.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, cmp_to_key
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.independent import derivatives
+from tests.independent import derivatives, numbering, selection
 from tests.independent.derivatives import Number, is_float, plain
+from tests.independent.functions import FUNCTIONS, arithmetic, walk
 from tests.independent.reader import File, Macro, Node, Pattern, read
+from tests.independent.tokens import AxisName, AxisNames, Later, Scope, Space, Token
 
 STANDARD = read((Path(__file__).parents[2] / "grammar" / "std.attn").read_text())
-
-
-@dataclass(frozen=True)
-class Space:
-    name: str
-    axes: tuple[tuple[str, int], ...]
-    source: "Space | None" = None
-    box: tuple[int, ...] = ()
-    pooling: str = ""
-
-    @property
-    def size(self) -> int:
-        return math.prod(length for _, length in self.axes)
-
-    def cells(self) -> Iterator[dict[str, int]]:
-        names = [name for name, _ in self.axes]
-        for place in product(*(range(length) for _, length in self.axes)):
-            yield dict(zip(names, place, strict=True))
-
-    @property
-    def root(self) -> "Space":
-        return self if self.source is None else self.source.root
-
-
-@dataclass(frozen=True)
-class Token:
-    side: str
-    i: int
-    space: Space
-    number: int
-    """In its space, row-major."""
-    cell: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class AxisName:
-    """What a parameter of type `axis` stands for."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class AxisNames:
-    names: tuple[str, ...] | None
-    """None: every axis of the space at hand."""
-
-
-@dataclass(frozen=True)
-class Later:
-    """An argument or a `let`: an expression, and what its names mean."""
-
-    node: Node
-    scope: "Scope"
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What names mean where an expression stands."""
-
-    names: Mapping[str, Any]
-    token: Token | None = None
-    """The one token of `coord` and `order`, whose coordinates are bare names."""
-    bare: bool = False
-    q: Token | None = None
-    k: Token | None = None
-    s: object | None = None
-
-    def with_names(self, names: Mapping[str, Any]) -> "Scope":
-        return Scope(names, self.token, False, self.q, self.k, self.s)
 
 
 @dataclass
@@ -101,36 +33,60 @@ class Meaning:
     inputs: Mapping[str, np.ndarray]
     learned: frozenset[str] = frozenset()
     """Inputs whose reads are kept as numbers of their own, for gradients."""
+    key_heads: int = 1
+    vectors: tuple[np.ndarray, np.ndarray] | None = None
+    """What routes look at, for each query head: of the queries and of the keys, [batch, heads, tokens, dim]."""
     head: int = 0
     batch: int = 0
     leaves: dict[tuple[str, tuple[int, ...]], Number] = field(default_factory=dict)
     coordinates: dict[tuple[str, int, str, int, int], int] = field(default_factory=dict)
+    selections: dict[tuple[str, int, int], selection.Selected] = field(default_factory=dict)
+    pooled: dict[tuple[Any, ...], np.ndarray | None] = field(default_factory=dict)
+    nearest: dict[tuple[str, str, int, int, int], int] = field(default_factory=dict)
 
     @staticmethod
     def of(
-        text: str,
+        file: File,
         heads: int,
         inputs: Mapping[str, np.ndarray],
         learned: frozenset[str] = frozenset(),
-        name: str | None = None,
+        name: str = "drawn",
         values: Mapping[str, Any] | None = None,
+        key_heads: int = 1,
     ) -> "Meaning":
-        """Of the pattern of this name, or of the only one, at these values of its parameters and its defaults."""
-        file = read(text)
-        pattern = file.patterns[name or next(iter(file.patterns))]
-        found = Meaning(file, pattern, {}, heads, inputs, learned)
-        for name, kind, default in pattern.parameters:
-            if values is not None and name in values:
-                found.parameters[name] = values[name]
-                continue
-            assert default is not None, name
-            found.parameters[name] = found.default(kind, default)
+        """Of the pattern of this name, at these values of its parameters and its defaults."""
+        pattern = file.patterns.get(name) or STANDARD.patterns[name]
+        found = Meaning(file, pattern, {}, heads, inputs, learned, key_heads)
+        found.parameters = found.bound(pattern.parameters, values or {})
+        for each in pattern.statements:
+            if each[0] == "assert":
+                assert found.value(each[1], Scope(found.names_before(each))), each[2]
         return found
 
-    def default(self, kind: str | None, node: Node) -> Any:
+    def bound(
+        self, parameters: tuple[tuple[str, str | None, Node | None], ...], given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The values of parameters, from those given and from the defaults."""
+        found: dict[str, Any] = {}
+        for name, kind, default in parameters:
+            width = len(default) - 1 if default is not None and default[0] == "tuple" else None
+            if name not in given:
+                assert default is not None, name
+                found[name] = self.default(kind, default, found)
+            elif kind == "axis" or default == ("name", "i"):
+                found[name] = AxisName(given[name])
+            elif width is not None and not isinstance(given[name], tuple):
+                found[name] = (given[name],) * width
+            else:
+                found[name] = given[name]
+            if kind == "float" or isinstance(default and default[1], float):
+                found[name] = float(found[name])
+        return found
+
+    def default(self, kind: str | None, node: Node, above: Mapping[str, Any]) -> Any:
         if kind == "axis" or node == ("name", "i"):
             return AxisName(node[1])
-        return self.value(node, Scope(self.parameters))
+        return self.value(node, Scope(above))
 
     # Spaces and tokens
 
@@ -180,6 +136,15 @@ class Meaning:
         return any(each[0] == "sequence" and each[1] == "queries" for each in self.pattern.statements)
 
     @cached_property
+    def routes(self) -> list[Node]:
+        return [each for each in self.pattern.statements if each[0] == "route"]
+
+    @cached_property
+    def laid_out_freely(self) -> bool:
+        """Whether `order auto` leaves the layout to the product."""
+        return any(each[0] == "auto" for each in self.pattern.statements)
+
+    @cached_property
     def tokens(self) -> dict[str, list[Token]]:
         found: dict[str, list[Token]] = {}
         for side, names in self.orders.items():
@@ -198,6 +163,8 @@ class Meaning:
 
     def has(self, token: Token, name: str) -> bool:
         if name == "i" or name in token.cell or self.input_of(name, token) is not None:
+            return True
+        if self.nearest_route(name) is not None:
             return True
         return self.coord_of(name, token) is not None
 
@@ -241,13 +208,39 @@ class Meaning:
         dims = self.input_of(name, token)
         if dims is not None:
             return self.read_input(name, dims, token)
+        route = self.nearest_route(name)
+        if route is not None:
+            return selection.nearest_row(self, route, token)
         coord = self.coord_of(name, token)
         assert coord is not None, f"{token} has no {name}"
         key = token.side, token.i, name, self.head, self.batch
         if key not in self.coordinates:
-            scope = Scope(self.names_before(coord), token=token, bare=True)
-            self.coordinates[key] = self.value(coord[3], scope)
+            if coord[3][:2] == ("call", "rank"):
+                self.rank(token, coord)
+            else:
+                scope = Scope(self.names_before(coord), token=token, bare=True)
+                self.coordinates[key] = self.value(coord[3], scope)
         return self.coordinates[key]
+
+    def rank(self, token: Token, coord: Node) -> None:
+        """Numbers the tokens of one space, sorted by the keys of `rank`: NaN behind all numbers."""
+
+        def keys(each: Token) -> list[tuple[bool, float]]:
+            scope = Scope(self.names_before(coord), token=each, bare=True)
+            values = [plain(self.value(node, scope)) for _, node in coord[3][2]]
+            return [(math.isnan(x), 0.0 if math.isnan(x) else x) for x in values]
+
+        own = [each for each in self.tokens[token.side] if each.space == token.space]
+        for place, each in enumerate(sorted(own, key=keys)):
+            self.coordinates[each.side, each.i, coord[2], self.head, self.batch] = place
+
+    def nearest_route(self, name: str) -> Node | None:
+        """The route of this name whose name is a coordinate as well."""
+        found = self.route(name)
+        return found if found is not None and found[2][1] == "nearest" else None
+
+    def route(self, name: str) -> Node | None:
+        return next((each for each in self.routes if each[1] == name), None)
 
     def read_input(self, name: str, dims: tuple[Node, ...], token: Token) -> object:
         place = []
@@ -332,6 +325,8 @@ class Meaning:
                 return self.heads
             case "s" if scope.s is not None:
                 return scope.s
+            case "key_head":
+                return self.head * self.key_heads // self.heads
         if scope.bare and scope.token is not None and self.has(scope.token, name):
             return self.coordinate(scope.token, name)
         if name in scope.names:
@@ -342,9 +337,19 @@ class Meaning:
                     inner = Scope(inner.names, scope.token, False, scope.q, scope.k, scope.s)
                 return self.value(held.node, inner)
             return held
+        route = self.route(name)
+        if route is not None:
+            assert scope.q is not None and scope.k is not None
+            return self.selected(route, scope.q, scope.k)
         macro = self.macro(name)
         assert macro is not None, name
         return self.expand(macro, (), scope)
+
+    def selected(self, route: Node, q: Token, k: Token) -> bool:
+        key = route[1], self.head, self.batch
+        if key not in self.selections:
+            self.selections[key] = selection.select(self, route)
+        return self.selections[key](q, k)
 
     def macro(self, name: str) -> Macro | None:
         return self.file.macros.get(name) or STANDARD.macros.get(name)
@@ -409,10 +414,33 @@ class Meaning:
             return all(self.coordinate(scope.q, axis) == self.coordinate(scope.k, axis) for axis in axes)
         if name == "len":
             return self.length(arguments[0][1], scope)
+        if name in ("hilbert", "morton", "snake"):
+            cells = [self.place(node, scope) for _, node in arguments]
+            return numbering.along(name, tuple(length for _, length in cells))[tuple(place for place, _ in cells)]
+        if name == "shuffle":
+            place, length = self.place(arguments[0][1], scope)
+            return numbering.shuffled(length, self.value(arguments[1][1], scope))[place]
+        if name == "dot":
+            return selection.dot(self, arguments, scope)
         macro = self.macro(name)
         if macro is not None and name not in FUNCTIONS:
             return self.expand(macro, arguments, scope)
         return FUNCTIONS[name](*(self.value(node, scope) for _, node in arguments))
+
+    def place(self, node: Node, scope: Scope) -> tuple[int, int]:
+        """Where the token is on the axis that is read, and the length of that."""
+        match node:
+            case ("name", "q" | "k" as side) if scope.q is not None:
+                axis = "i"
+            case ("name", _):
+                side, axis = "", self.axis(node, scope)
+            case ("attribute", side, _):
+                axis = self.axis(("name", node[2]), scope)
+            case _:
+                raise AssertionError(node)
+        token = {"q": scope.q, "k": scope.k, "": scope.token}[side]
+        assert token is not None
+        return int(plain(self.coordinate(token, axis))), self.length_of(axis, token)
 
     def length(self, node: Node, scope: Scope) -> int:
         if node[0] == "name":
@@ -446,6 +474,10 @@ class Meaning:
         tuples: dict[str, tuple[int, ...]] = {}
         for name, kind, default in macro.parameters:
             node = given.get(name)
+            if isinstance(node, tuple) and node[0] != "tuple" and default is not None and default[0] == "tuple":
+                every = self.value(node, scope)  # an integer serves every entry
+                names[name] = every if isinstance(every, tuple) else (every,) * (len(default) - 1)
+                continue
             if kind == "axis" or (kind is None and default == ("name", "i")):
                 names[name] = AxisName(self.axis(node, scope) if node is not None else default[1])  # type: ignore[index]
             elif kind == "axes":
@@ -555,55 +587,3 @@ class Meaning:
             if each[0] == "weight":
                 found = derivatives.multiply(found, self.value(each[1], self.pair(q, k, each)))
         return found
-
-
-def arithmetic(mark: str, a: Any, b: Any) -> object:
-    match mark:
-        case "+":
-            return derivatives.add(a, b)
-        case "-":
-            return derivatives.subtract(a, b)
-        case "*":
-            return derivatives.multiply(a, b)
-        case "/":
-            return derivatives.divide(a, b)
-        case "//":
-            return a // b
-        case "%":
-            return a % b
-        case "**":
-            return derivatives.power(a, b)
-        case _:
-            raise AssertionError(mark)
-
-
-def walk(node: Any) -> Iterator[Node]:
-    """All nodes of an expression."""
-    if isinstance(node, tuple):
-        if node and isinstance(node[0], str):
-            yield node
-        for part in node:
-            yield from walk(part)
-
-
-def as_float(x: object) -> Number:
-    return x if isinstance(x, Number) else Number(float(plain(x)))
-
-
-FUNCTIONS: dict[str, Any] = {
-    "abs": derivatives.absolute,
-    "min": lambda first, *others: reduce_with(derivatives.lesser, first, *others),
-    "max": lambda first, *others: reduce_with(derivatives.greater, first, *others),
-    "clamp": lambda x, low, high: derivatives.lesser(derivatives.greater(x, low), high),
-    "ilog2": lambda x: x.bit_length() - 1 if x >= 1 else -1,
-    "is_power_of_two": lambda x: x >= 1 and x & (x - 1) == 0,
-    "share_bit": lambda a, b: a & b != 0,
-    "float": as_float,
-    **{name: (lambda x, name=name: derivatives.unary(name, x)) for name in ("sqrt", "exp", "log", "tanh", "sigmoid")},
-}
-
-
-def reduce_with(function: Any, first: object, *others: object) -> object:
-    for other in others:
-        first = function(first, other)
-    return first

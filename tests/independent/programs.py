@@ -1,13 +1,28 @@
-"""Random programs as texts, line by line, and tensors for them. A seed is a program: nothing else is drawn from."""
+"""Random programs as texts, line by line, and tensors for them. A seed is a program: nothing else is drawn from.
+
+What the language has and is not drawn: `coverage.py` lists it, with the reason.
+"""
 
 from dataclasses import dataclass, field
 from random import Random
+from typing import NamedTuple
 
 import numpy as np
+
+from tests.independent.declarations import add_names, add_stack
+from tests.independent.routes import add_routes
 
 SPACES = ("text", "image", "clip")
 AXES = {"text": ("text",), "image": ("y", "x"), "clip": ("t", "u", "w")}
 WORDS = 2**31 - 1
+
+
+class Declared(NamedTuple):
+    """An input: integers are drawn below a bound, where it has one."""
+
+    kind: str
+    shape: tuple[int, ...]
+    below: int | None = None
 
 
 @dataclass
@@ -18,8 +33,11 @@ class Drawn:
     heads: int
     key_heads: int
     batch: int
-    inputs: dict[str, tuple[str, tuple[int, ...]]]
-    """Type and shape by name."""
+    inputs: dict[str, Declared]
+    values: dict[str, object] = field(default_factory=dict)
+    """Of the parameters that are not left to their defaults."""
+    files: dict[str, str] = field(default_factory=dict)
+    """What the text uses."""
 
 
 @dataclass
@@ -29,9 +47,29 @@ class Program:
     random: Random
     heads: int
     lines: list[str] = field(default_factory=list)
-    inputs: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    inputs: dict[str, Declared] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
+    above: list[str] = field(default_factory=list)
+    """Macros of the file."""
+    below: list[str] = field(default_factory=list)
+    """Stacks."""
+    files: dict[str, str] = field(default_factory=dict)
+    parameters: list[str] = field(default_factory=list)
+    constants: list[str] = field(default_factory=list)
+    """Names of integers."""
+    truths: list[str] = field(default_factory=list)
+    """Names and calls that hold or not, of any pair."""
+    macros: set[str] = field(default_factory=set)
+    reals: list[str] = field(default_factory=list)
+    """Names of floats."""
+    routes: list[str] = field(default_factory=list)
+    scoring: bool = False
+    """Whether scores are drawn, which read no routes."""
+    groups: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Coordinates that routes group by, and how many numbers they have on either side."""
     batch: int = 1
     spaces: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    own_axes: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(AXES))
     queries: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     crosses: bool = False
@@ -48,6 +86,8 @@ class Program:
 
     def number(self, low: int = -3, high: int = 9) -> str:
         value = self.random.randint(low, high)
+        if self.constants and self.chance(0.2):
+            return self.random.choice(self.constants)
         if self.chance(0.02):
             value = self.random.choice([WORDS, -WORDS - 1, WORDS - 1, 2**30])
         return str(value) if value >= 0 else f"({value})"
@@ -92,15 +132,21 @@ class Program:
         shown = str(box[0]) if len(box) == 1 else f"({', '.join(map(str, box))})"
         self.lines.append(f"space coarse = {self.pick('mean', 'max')}({source}, {shown})")
         self.spaces["coarse"] = tuple(-(-length // size) for length, size in zip(lengths, box, strict=True))
-        self.axes_of_coarse = ("coarse",) if source == "text" else AXES[source]
+        axes = AXES[source]
+        self.own_axes["coarse"] = ("coarse",) if axes == (source,) else axes
         others = tuple(name for name in self.keys if name != source)
         self.keys = (
             (*others, source, "coarse") if self.chance(0.7) or source not in self.queries else (*others, "coarse")
         )
         self.crosses = True
+        if self.chance(0.3):
+            self.lines.append(f"space top = {self.pick('mean', 'max')}(coarse, 2)")
+            self.spaces["top"] = tuple(-(-length // 2) for length in self.spaces["coarse"])
+            self.own_axes["top"] = ("top",) if axes == (source,) else axes
+            self.keys = (*self.keys, "top") if self.chance(0.7) else (*self.keys[:-1], "top")
 
     def axes(self, space: str) -> tuple[str, ...]:
-        return self.axes_of_coarse if space == "coarse" else AXES[space]
+        return self.own_axes[space]
 
     def size(self, space: str) -> int:
         return int(np.prod(self.spaces[space]))
@@ -113,17 +159,28 @@ class Program:
             if self.chance(low):
                 self.token_input(name, kind)
         if self.chance(0.5):
-            self.lines.append(f"input bias: float[{'heads, ' if self.chance(0.5) else ''}7]")
-            self.inputs["bias"] = ("float", ((self.heads,) if "heads" in self.lines[-1] else ()) + (7,))
+            shared = self.chance(0.5)
+            length = self.pick("7", "2 * 3 + 1")
+            self.give(
+                "bias", "float", f"{'' if shared else 'heads, '}{length}", (() if shared else (self.heads,)) + (7,)
+            )
         if self.chance(0.25):
-            self.lines.append("input grid: int[4, 3]")
-            self.inputs["grid"] = ("int", (4, 3))
+            self.give("grid", "int", "4, 3", (4, 3))
         if self.chance(0.2):
-            self.lines.append("input pick: bool[5]")
-            self.inputs["pick"] = ("bool", (5,))
+            self.give("pick", "bool", "5", (5,))
         if self.chance(0.3):
-            self.lines.append("input slope: float[heads]")
-            self.inputs["slope"] = ("float", (self.heads,))
+            self.give("slope", "float", "heads", (self.heads,))
+        if self.chance(0.15):
+            space = self.random.choice(list(dict.fromkeys((*self.queries, *self.keys))))
+            self.give("tag", "int", space, (self.size(space),))
+            self.coords["tag"] = frozenset([space])
+        if self.chance(0.15):
+            shape = tuple(-(-self.length(side) // 3) for side in "qk")
+            self.give("open", "bool", f"heads, {shape[0]}, {shape[1]}", (self.heads, *shape))
+
+    def give(self, name: str, kind: str, dims: str, shape: tuple[int, ...], below: int | None = None) -> None:
+        self.lines.append(f"input {name}: {kind}[{dims}]")
+        self.inputs[name] = Declared(kind, shape, below)
 
     def token_input(self, name: str, kind: str) -> None:
         where = "tokens" if not self.crosses else self.pick("queries", "keys")
@@ -132,11 +189,14 @@ class Program:
             dims, shape = ["heads", *dims], [self.heads, *shape]
         if self.chance(0.4):
             dims, shape = ["batch", *dims], [self.batch, *shape]
-        self.lines.append(f"input {name}: {kind}[{', '.join(dims)}]")
-        self.inputs[name] = (kind, tuple(shape))
+        self.give(name, kind, ", ".join(dims), tuple(shape))
         self.floats[name] = {"tokens": "qk", "queries": "q", "keys": "k"}[where]
 
     def add_coords(self) -> None:
+        if self.chance(0.15):
+            body = self.pick("i // 3", "i % 4", "shuffle(i, 5)", "random(2, i) % 4", "i * (head + 1) % 5")
+            self.lines.append(f"coord all_over = {body}")
+            self.coords["all_over"] = frozenset([*self.queries, *self.keys])
         for number in range(self.random.choice([0, 0, 1, 2, 3])):
             space = self.random.choice(list({*self.queries, *self.keys}))
             known = [*self.axes(space), *(name for name, own in self.coords.items() if space in own)]
@@ -149,10 +209,26 @@ class Program:
                 f"abs({axis} - {self.random.randint(0, 4)})",
                 f"min({axis}, {other} + 1) if {axis} > {self.random.randint(0, 2)} else {other} * {other}",
                 f"{axis} + {axis} % 2 * head",
+                f"{self.curve(space)}",
+                f"shuffle({self.random.choice((*self.axes(space), 'i'))}, {self.random.randint(-2, 9)}) // 2",
+                f"random({self.random.randint(-2, 9)}, {axis}, head) % {self.random.randint(2, 5)}",
+                f"rank({self.pick('', '-')}{axis} % 3{self.pick('', f', {other}', self.worth(space))})",
             )
             name = f"c{number}"
             self.lines.append(f"coord {space}.{name} = {body}")
             self.coords[name] = frozenset([space])
+
+    def curve(self, space: str, token: str = "") -> str:
+        axes = list(self.axes(space))
+        self.random.shuffle(axes)
+        axes = axes[: self.random.randint(min(2, len(axes)), len(axes))]
+        return f"{self.pick('hilbert', 'hilbert', 'morton', 'snake')}({', '.join(token + axis for axis in axes)})"
+
+    def worth(self, space: str) -> str:
+        """A float that a space's tokens are ranked by."""
+        sides = self.floats.get("worth", "")
+        everywhere = {"q": space not in self.keys, "k": space not in self.queries, "qk": True}.get(sides, False)
+        return f", {self.pick('', '-')}worth" if everywhere else ""
 
     # Expressions of a pair whose tokens are in two spaces, or anywhere
 
@@ -173,7 +249,12 @@ class Program:
                 return self.random.choice(self.reads("q", q))
             if choice < 0.8:
                 return self.random.choice(self.reads("k", k))
-            return self.pick(self.number(), self.number(), "head")
+            leaves = [self.number(), self.number(), "head", "heads", "len(q.i)", "len(k.i)"]
+            if "[batch" in "".join(self.lines):
+                leaves.append("batch")
+            if q is not None and k is not None:
+                leaves += [f"len(q.{self.random.choice(self.axes(q))})", f"len(k.{self.random.choice(self.axes(k))})"]
+            return self.random.choice(leaves)
         a, b = self.integer(q, k, depth - 1), self.integer(q, k, depth - 1)
         small = self.random.choice([1, 2, 3, 4, 7, -2, -3])
         divisor = str(small) if small > 0 else f"({small})"
@@ -191,7 +272,14 @@ class Program:
             f"({a}) * {self.number(-2, 3)}",
             f"sum(({a}) // (j + 1) for j in 0 .. {self.random.randint(1, 3)})",
             f"abs({a}) % max(abs({b}), 1)",
+            f"random({self.random.randint(-1, 9)}, {a}, {b}) % 5",
+            f"shuffle({self.pick('q', 'q.i', 'k.i')}, {self.random.randint(0, 9)})",
         ]
+        for side, space in zip("qk", (q, k), strict=True):
+            if space is not None:
+                forms.append(self.curve(space, f"{side}."))
+        if "mixed" in self.macros:
+            forms += [f"mixed({a})", f"mixed({a}, b = {b})", f"mixed({a}, {self.number(-4, 4)})"]
         if "grid" in self.inputs:
             forms.append(f"grid[clamp({a}, 0, 3), abs({b}) % 3]")
         return self.random.choice(forms)
@@ -217,7 +305,13 @@ class Program:
             f"all(({a}) % (j + 2) <= {self.random.randint(0, 3)} for j in 0 .. 2)",
             f"({x}) == ({y})",
         ]
+        forms += [*self.truths, *([] if self.scoring else self.routes * 2)]
+        if "near" in self.macros and not self.crosses:
+            forms += [f"near({self.random.randint(0, 5)})", f"near(size = {self.number(0, 3)})"]
+        if "open" in self.inputs:
+            forms += ["open[head, q // 3, k // 3]", "not open[head, q // 3, k.i // 3]"]
         if not self.crosses:
+            forms += [f"prefix({self.random.randint(0, 4)})", f"globals_first({self.random.randint(0, 3)})"]
             forms += ["causal", f"window({self.random.randint(0, 9)})", f"backward({self.random.randint(0, 7)})"]
             forms += [f"blocks({self.random.randint(1, 5)})", f"dilated({self.random.randint(1, 4)})", "powers"]
         if q is not None and q == k:
@@ -250,7 +344,17 @@ class Program:
             f"strided({size}, axis = {axis})",
             f"sinks({size}, axis = {axis})",
             f"sum(abs(q.a - k.a) for a in ({', '.join((*axes, axes[0]))})) <= {size}",
+            "all(q.a <= k.a for a in all)",
         ]
+        own = [name for name, spaces in self.coords.items() if space in spaces]
+        if own:
+            forms += [f"window({size}, axis = {self.random.choice(own)})", f"same({self.random.choice(own)}, {axis})"]
+        if "near" in self.macros:
+            forms += [f"near({size}, axis = {axis})", f"near({size}, {axis})"]
+        if "alike" in self.macros:
+            forms += ["alike()", f"alike(({axis}, {axis}))", "alike(over = all)"]
+        if "boxed" in self.macros:
+            forms += [f"boxed({axis})", f"boxed({axis}, {size})", f"boxed({axis}, size = ({size}, 1))"]
         if len(axes) > 1:
             forms += [f"window({sizes})", f"neighborhood({sizes})", f"blocks({sizes})", f"window({sizes})"]
         return forms
@@ -270,8 +374,17 @@ class Program:
     def add_relations(self) -> None:
         for _ in range(self.random.choice([1, 1, 2, 3])):
             self.lines.append(f"attend {self.relation(self.random.choice([1, 2, 2]))}")
+        for route in self.routes:
+            self.lines.append(f"attend {self.with_route(route)}")
         if self.chance(0.25):
             self.lines.append(f"require {self.relation(1)}")
+
+    def with_route(self, route: str) -> str:
+        q, k = self.random.choice(self.queries), self.random.choice(self.keys)
+        forms = [route, route, f"{route} or q.i % 3 == k.i % 2", f"{q} -> {k} where {route}", f"not {route} and k < 3"]
+        if not self.crosses:
+            forms += [f"causal and {route}", f"causal and ({route} or same(chunk))"]
+        return self.random.choice(forms)
 
     # Floats
 
@@ -284,6 +397,12 @@ class Program:
             if "bias" in self.inputs:
                 place = f"clamp({self.integer(None, None, 1)}, 0, 6)"
                 leaves += [f"bias[head, {place}]" if len(self.inputs["bias"][1]) == 2 else f"bias[{place}]"] * 2
+            if "soft" in self.macros:
+                leaves += [
+                    f"soft(float({self.integer(None, None, 1)}))",
+                    f"soft({self.pick('s', '1.5') if score else '1.5'}, 2)",
+                ]
+            leaves += self.reals * 2
             if "slope" in self.inputs:
                 leaves += ["slope[head]", f"slope[head] * float(clamp({self.integer(None, None, 1)}, -8, 8))"]
             return self.random.choice(leaves)
@@ -312,6 +431,7 @@ class Program:
         )
 
     def add_scores(self) -> None:
+        self.scoring = True
         for _ in range(self.random.choice([0, 0, 1, 1, 2])):
             self.lines.append(f"score s + {self.real(self.random.choice([0, 1, 2]), True)}")
         if "worth" in self.inputs and self.chance(0.3):
@@ -323,11 +443,16 @@ class Program:
             self.lines.append(f"weight {self.real(1, False)}")
 
     def add_order(self) -> None:
-        if self.chance(0.3):
-            space = self.random.choice(list(dict.fromkeys((*self.queries, *self.keys))))
-            axis = self.random.choice(self.axes(space))
-            keys = self.pick(f"-{axis}", f"{axis} % 3, {axis}", f"{axis} // 2", f"i * 7 % 5, -{axis}")
-            self.lines.append(f"order {space} by {keys}")
+        if not self.chance(0.35):
+            return
+        space = self.random.choice(list(dict.fromkeys((*self.queries, *self.keys))))
+        axis = self.random.choice(self.axes(space))
+        keys = [f"-{axis}", f"{axis} % 3, {axis}", f"{axis} // 2", f"i * 7 % 5, -{axis}", self.curve(space)]
+        keys += [f"shuffle(i, {self.random.randint(0, 9)})", f"random(7, {axis}) % 3"]
+        keys += [name for name, own in self.coords.items() if space in own]
+        lines = [f"order {space} by {self.random.choice(keys)}"] * 4
+        lines += [f"order {space} auto", "order auto", "order by i % 3", "order by -i // 2"]
+        self.lines.append(self.random.choice(lines))
 
 
 def draw(seed: int) -> Drawn:
@@ -335,23 +460,33 @@ def draw(seed: int) -> Drawn:
     random = Random(seed)
     heads = random.choice([1, 1, 2, 2, 4])
     program = Program(random, heads, batch=random.choice([1, 1, 2]))
+    key_heads = random.choice([n for n in (1, 2, 4) if heads % n == 0 and n <= heads])
     program.declare()
+    add_names(program)
     program.add_inputs()
     program.add_coords()
+    add_routes(program)
     program.add_relations()
     program.add_scores()
     program.add_order()
+    add_stack(program)
+    return Drawn(text_of(program), heads, key_heads, program.batch, program.inputs, program.values, program.files)
+
+
+def text_of(program: Program) -> str:
     body = "\n".join(f"    {line}" for line in program.lines)
-    key_heads = random.choice([n for n in (1, 2, 4) if heads % n == 0 and n <= heads])
-    return Drawn(f"pattern drawn() {{\n{body}\n}}\n", heads, key_heads, program.batch, program.inputs)
+    pattern = f"pattern drawn({', '.join(program.parameters)}) {{\n{body}\n}}"
+    return "\n".join([*program.above, pattern, *program.below]) + "\n"
 
 
 def arrays(drawn: Drawn, seed: int) -> dict[str, np.ndarray]:
     """An array for every input. Floats are sometimes minus infinity, or the least that there is; integers extreme."""
     random = np.random.default_rng(seed)
     found: dict[str, np.ndarray] = {}
-    for name, (kind, shape) in drawn.inputs.items():
+    for name, (kind, shape, below) in drawn.inputs.items():
         match kind:
+            case "int" if below is not None:
+                found[name] = random.integers(0, below, shape)
             case "int":
                 found[name] = random.integers(-3, 6, shape)
                 if random.random() < 0.1:
@@ -362,6 +497,8 @@ def arrays(drawn: Drawn, seed: int) -> dict[str, np.ndarray]:
                 found[name] = random.normal(size=shape)
                 if name == "worth" and random.random() < 0.3:
                     found[name][random.random(shape) < 0.4] = random.choice([-np.inf, np.finfo(np.float64).min])
+                if name.startswith(("gate", "far", "rows")) and random.random() < 0.2:
+                    found[name][random.random(shape) < 0.2] = random.choice([-np.inf, np.inf, np.nan])
                 if random.random() < 0.15:
                     found[name] = np.round(found[name])  # so that there are ties
     return found

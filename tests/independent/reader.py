@@ -1,6 +1,7 @@
 """Text to a tree, by recursive descent: nested tuples `(kind, ...)`, as `docs/language.md` describes the language."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,10 +34,17 @@ class Pattern:
     statements: tuple[Node, ...]
 
 
+@dataclass(frozen=True)
+class Stack:
+    parameters: tuple[tuple[str, str | None, Node | None], ...]
+    layers: Node
+
+
 @dataclass
 class File:
     macros: dict[str, Macro] = field(default_factory=dict)
     patterns: dict[str, Pattern] = field(default_factory=dict)
+    stacks: dict[str, Stack] = field(default_factory=dict)
 
 
 class Reader:
@@ -76,10 +84,15 @@ class Reader:
 
     # Declarations
 
-    def file(self) -> File:
+    def file(self, files: Mapping[str, str]) -> File:
         found = File()
         while self.at < len(self.words):
             match self.take():
+                case "use":
+                    used = read(files[self.take()[1:-1]], files)
+                    found.macros |= used.macros
+                    found.patterns |= used.patterns
+                    found.stacks |= used.stacks
                 case "def":
                     name = self.name()
                     found.macros[name] = self.macro()
@@ -87,7 +100,9 @@ class Reader:
                     pattern = self.pattern()
                     found.patterns[pattern.name] = pattern
                 case "stack":
-                    self.name(), self.parameters(), self.take("="), self.expression()
+                    name, parameters = self.name(), self.parameters()
+                    self.take("=")
+                    found.stacks[name] = Stack(parameters, self.expression())
                 case other:
                     raise AssertionError(other)
         return found
@@ -171,9 +186,15 @@ class Reader:
                 return "let", name, self.expression()
             case "attend" | "require" | "score" | "scale" | "weight" as which:
                 return which, self.expression()
+            case "route":
+                name = self.name()
+                self.take("=")
+                selector = self.call(self.name_of_call())
+                return "route", name, selector, self.expression() if self.accept("where") else None
             case "order":
-                space = None if self.peek() == "by" else self.name()
-                self.take("by")
+                space = None if self.peek() == "by" or self.at_auto() else self.name()
+                if self.take("by", "auto") == "auto":
+                    return "auto", space
                 keys = [self.expression()]
                 while self.accept(","):
                     keys.append(self.expression())
@@ -184,6 +205,15 @@ class Reader:
                 return "assert", condition, self.take()
             case other:
                 raise AssertionError(other)
+
+    def name_of_call(self) -> str:
+        name = self.name()
+        self.take("(")
+        return name
+
+    def at_auto(self) -> bool:
+        """`order auto`, not the order of a space of that name."""
+        return self.peek() == "auto" and self.peek(1) not in ("by", "auto")
 
     def list_until(self, end: str) -> tuple[Node, ...]:
         found: list[Node] = []
@@ -304,5 +334,6 @@ class Reader:
         return "call", name, tuple(arguments)
 
 
-def read(text: str) -> File:
-    return Reader(text).file()
+def read(text: str, files: Mapping[str, str] | None = None) -> File:
+    """What a text declares; `files` has those that it uses, by the names it calls them."""
+    return Reader(text).file(files or {})

@@ -5,7 +5,7 @@ import pytest
 from tests.independent.compare import Differs, campaign, check, truth_of
 from tests.independent.programs import draw
 
-FIRST, PIECE = 1_000_000, 20
+FIRST, PIECE = 1_000_000, 12
 """Seeds that no campaign runs."""
 
 

@@ -17,8 +17,9 @@ import maskdsl
 import maskdsl.runtime.compile  # what `compile` imports when it is called
 from maskdsl.synthetic import shape_of, synthetic_inputs
 from maskdsl.verify import draw as draw_case
-from tests.independent.programs import Drawn, arrays
+from tests.independent.programs import Declared, Drawn, arrays
 from tests.independent.programs import draw as draw_program
+from tests.independent.routes import NUMBERS
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.attn"))
 LENGTH = 40
@@ -309,7 +310,8 @@ def inputs_of(call: Call, batch: int) -> dict[str, Tensor]:
     given = about.bound(**call.tokens).ir
     values = synthetic_inputs(given, call.input_seed, batch, DIM)
     if about.is_program:
-        shapes = {each.name: (str(each.type), shape_of(each, batch, DIM)) for each in given.given}
+        shapes = {each.name: Declared(str(each.type), shape_of(each, batch, DIM)) for each in given.given}
+        shapes = {name: x._replace(below=FEWEST) if name in NUMBERS else x for name, x in shapes.items()}
         values = arrays(Drawn("", about.heads, call.key_heads, batch, shapes), call.input_seed)
     found = {name: torch.tensor(x) for name, x in values.items()}
     found = {name: x.to(call.dtype) if x.is_floating_point() else x for name, x in found.items()}

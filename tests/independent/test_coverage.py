@@ -1,0 +1,46 @@
+"""What the language has is drawn: a construct that is new, and that no random program has, fails here."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import lark
+
+from maskdsl.language_server import words
+from tests.independent.meaning import STANDARD
+from tests.independent.programs import draw
+from tests.independent.reader import Reader
+
+GRAMMAR = (Path(__file__).parents[2] / "grammar" / "attn.lark").read_text()
+PROGRAMS = 150
+NOT_DRAWN = {"group_length"}
+"""Words of the language. `group_length` is a part of `neighborhood`, which is drawn.
+
+What is drawn of no program, as it is no word: `use` of files in other directories, texts that are errors
+(`hostile.py` and `tests/errors` have them), and warnings.
+"""
+
+
+@cache
+def texts() -> list[str]:
+    drawn = [draw(seed) for seed in range(PROGRAMS)]
+    return [text for each in drawn for text in (each.text, *each.files.values())]
+
+
+def test_every_word_of_the_language_is_drawn() -> None:
+    """Keywords, marks, names that mean something, functions, types, dimensions, and the standard library."""
+    kinds = words.KEYWORDS, words.OPERATORS, words.RESERVED, words.CALLED, words.TYPES
+    known = {word for kind in kinds for word in kind} | {"dim", "_"} | {*STANDARD.macros, *STANDARD.patterns}
+    rules = "\n".join(line for line in GRAMMAR.splitlines() if not re.search(r": /|^//", line))
+    marks = set(re.findall(r'"([^"\w\s]+)"', rules))
+    assert "->" in marks and "." in marks
+    drawn = {word for text in texts() for _, word in Reader(text).words}
+    assert known - drawn == NOT_DRAWN
+    assert marks <= drawn, marks - drawn
+
+
+def test_every_rule_of_the_grammar_is_drawn() -> None:
+    grammar = lark.Lark(GRAMMAR, parser="lalr", start="file")
+    known = {rule.alias or rule.origin.name for rule in grammar.rules if rule.alias or not rule.options.expand1}
+    found = {tree.data for text in texts()[::3] for tree in grammar.parse(text).iter_subtrees()}
+    assert {name for name in known if not name.startswith("_")} == found
