@@ -1,5 +1,6 @@
 """Operators and functions on numbers that may be derived."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,6 +49,7 @@ FUNCTIONS: dict[str, Any] = {
     "clamp": lambda x, low, high: derivatives.lesser(derivatives.greater(x, low), high),
     "ilog2": lambda x: x.bit_length() - 1 if x >= 1 else -1,
     "is_power_of_two": lambda x: x >= 1 and x & (x - 1) == 0,
+    "gcd": math.gcd,
     "share_bit": lambda a, b: a & b != 0,
     "random": numbering.random,
     "float": as_float,

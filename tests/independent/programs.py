@@ -269,6 +269,7 @@ class Program:
             f"clamp({a}, {self.random.randint(-2, 1)}, {self.random.randint(1, 6)})",
             f"({a} if {self.boolean(q, k, 0)} else {b})",
             f"ilog2({a})",
+            f"gcd({a}, {b})",
             f"({a}) * {self.number(-2, 3)}",
             f"sum(({a}) // (j + 1) for j in 0 .. {self.random.randint(1, 3)})",
             f"abs({a}) % max(abs({b}), 1)",
