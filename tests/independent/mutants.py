@@ -22,6 +22,8 @@ from tests.independent.mutant_list import COMPARE, MUTANTS, Mutant
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 120
 """CPU seconds for the tests of one mutant, which take few: what hangs is noticed too."""
+TOGETHER = 16
+"""Tests in one run without any mutant."""
 NOTICED = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+(?:\[\S+\])?)|^--- (seed \d+)", re.MULTILINE)
 
 
@@ -90,9 +92,14 @@ def noticed(tree: Path, mutant: Mutant) -> str | None:
 def fail_anyway(tree: Path, mutants: Iterable[Mutant]) -> list[str]:
     """What tests of these fail without any of them."""
     runs = dict.fromkeys(each.tests for each in mutants if each.tests[0] == COMPARE)
-    nodes = dict.fromkeys(node for each in mutants if each.tests[0] != COMPARE for node in each.tests)
-    found = (failure(tree, run) for run in [*runs, *([tuple(nodes)] if nodes else [])])
+    nodes = [*dict.fromkeys(node for each in mutants if each.tests[0] != COMPARE for node in each.tests)]
+    found = (failure(tree, run) for run in [*runs, *batched(nodes)])
     return [each for each in found if each is not None]
+
+
+def batched(nodes: Sequence[str]) -> list[tuple[str, ...]]:
+    """So many tests that a run of them has the time of one mutant."""
+    return [tuple(nodes[first : first + TOGETHER]) for first in range(0, len(nodes), TOGETHER)]
 
 
 def cpu_seconds() -> float:
