@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.independent.mutant_list import COMPARE, MUTANTS, Mutant
+from tests.independent.records import commit
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 120
@@ -128,7 +129,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="all, if none is given")
     parser.add_argument("--write", type=Path, help="a file for what was found, as JSON")
     asked = parser.parse_args()
-    mutants = chosen(asked.names)
+    mutants, checked_out = chosen(asked.names), commit() if asked.write is not None else ""
     found: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         tree = copied(Path(folder))
@@ -141,8 +142,7 @@ def main() -> None:
     lived = [name for name, what in found.items() if not what.startswith("killed")]
     print(f"{len(found) - len(lived)} of {len(found)} mutants were noticed")
     if asked.write is not None:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-        record = {"commit": commit.stdout.strip(), "mutants": found}
+        record = {"commit": checked_out, "mutants": found}
         asked.write.write_text(json.dumps(record, indent=2) + "\n")
     sys.exit(bool(lived))
 
