@@ -7,9 +7,11 @@ with inputs serves these, and one mask serves all calls of equal lengths.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from functools import cached_property
+from typing import NamedTuple
 
-from maskdsl.ir.coordinates import varies
+from maskdsl.ir.coordinates import trace, varies
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, InSpace, Read, Side, apply, rebuild, walk
 from maskdsl.ir.mask import (
     Axis,
@@ -30,6 +32,24 @@ LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 WORDS = {Side.QUERY: "queries", Side.KEY: "keys"}
 BATCH = Dimension(DimensionKind.BATCH, None, "batch")
 Leaf = Coordinate | InSpace
+
+
+class Origin(Enum):
+    """Where the values come from that the tokens of the whole mask have for a leaf."""
+
+    GIVEN = auto()
+    """An input's, wherever tokens have it."""
+    FIXED = auto()
+    """No input decides them."""
+    COMPUTED = auto()
+
+
+class Value(NamedTuple):
+    """What pairs read of their tokens, and the input of the gathered mask that holds it."""
+
+    leaf: Leaf
+    declared: Input
+    origin: Origin
 
 
 @dataclass(frozen=True)
@@ -62,7 +82,7 @@ class Gathered(ABC):
             queries=self.sequence(Side.QUERY),
             keys=self.sequence(Side.KEY),
             self_attention=False,
-            inputs=(*self.tables, *(self.declared(node) for node in self.leaves), *self.conditions),
+            inputs=(*self.tables, *(each.declared for each in self.values), *self.conditions),
             attend=(),
             require=(),
             relation=simplify(apply(Op.AND, self.moved(whole.relation), self.condition)),
@@ -108,6 +128,19 @@ class Gathered(ABC):
             (Space(word, (Axis(word, self.length(side)),)),),
             tuple(CoordinateDefinition(name, kind, ((word, Given(name)),)) for name, kind in types.items()),
         )
+
+    @cached_property
+    def values(self) -> "tuple[Value, ...]":
+        return tuple(Value(node, self.declared(node), self.origin(node)) for node in self.leaves)
+
+    def origin(self, node: Leaf) -> Origin:
+        definition = self.tokens(node).definition(node.name) if isinstance(node, Coordinate) else None
+        if definition is not None and all(isinstance(source, Given) for _, source in definition.sources):
+            return Origin.GIVEN
+        behind = trace(self.tokens(node), (node,))
+        nodes = [part for each in behind.expressions for part in walk(each)]
+        reads = bool(behind.inputs) or any(isinstance(part, Read | Batch) for part in nodes)
+        return Origin.COMPUTED if reads else Origin.FIXED
 
     def length(self, side: Side) -> int:
         return self.queries if side is Side.QUERY else self.keys

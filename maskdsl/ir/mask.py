@@ -40,7 +40,7 @@ class Pooling:
     """The tokens of a box along each axis of the source, at most the axis' length."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Space:
     """Tokens on a grid, row-major, the last axis fastest. The axis of `space text[512]` bears the space's name."""
 
@@ -50,18 +50,18 @@ class Space:
     """Where its keys and values come from; None if they are given."""
     span: Span | None = field(default=None, compare=False, repr=False)
 
-    @property
+    @cached_property
     def size(self) -> int:
         size = 1
         for axis in self.axes:
             size *= axis.length
         return size
 
-    @property
+    @cached_property
     def lengths(self) -> tuple[int, ...]:
         return tuple(axis.length for axis in self.axes)
 
-    @property
+    @cached_property
     def chain(self) -> "tuple[Space, ...]":
         """The space that is given, and what is pooled from it step by step, up to this one."""
         return (*(self.pooling.source.chain if self.pooling is not None else ()), self)
@@ -142,25 +142,25 @@ class Sequence:
     order: tuple[tuple[Expression, ...], ...] = ()
     """Sort keys for each space (empty: declared order); `()` when no space has any."""
 
-    @property
+    @cached_property
     def length(self) -> int:
         return sum(space.size for space in self.spaces)
 
-    @property
+    @cached_property
     def offsets(self) -> tuple[int, ...]:
         """Declared (and laid-out) position of each space's first token."""
         return tuple(accumulate((space.size for space in self.spaces[:-1]), initial=0))
 
-    @property
+    @cached_property
     def given(self) -> tuple[Space, ...]:
         """The spaces whose tokens a call gives: each pooled one replaced by its root, each once, as they first come."""
         return tuple(dict.fromkeys(space.root for space in self.spaces))
 
-    @property
+    @cached_property
     def given_length(self) -> int:
         return sum(space.size for space in self.given)
 
-    @property
+    @cached_property
     def is_pooled(self) -> bool:
         return any(space.pooling is not None for space in self.spaces)
 
@@ -191,6 +191,10 @@ class DimensionKind(StrEnum):
     FREE = auto()  # any length
 
 
+OF_TOKENS = (DimensionKind.BATCH, DimensionKind.HEADS, DimensionKind.TOKENS)
+"""What values of tokens may have, in the order of generated modules."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dimension:
     kind: DimensionKind
@@ -202,7 +206,7 @@ class Dimension:
     """Of HEADS: the first that the mask is for and how many, where it is not for all."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Input:
     """A tensor given at the call. Integers must fit 32 bits, but for those that were computed and are given anew."""
 
@@ -213,12 +217,29 @@ class Input:
     """The least and the largest integer of what was computed, where 32 bits do not hold them."""
     span: Span | None = field(default=None, compare=False, repr=False)
 
-    @property
+    @cached_property
+    def kinds(self) -> tuple[DimensionKind, ...]:
+        return tuple(dimension.kind for dimension in self.dimensions)
+
+    @cached_property
     def is_coordinate(self) -> bool:
         """One token dimension, the others batch or heads: read as `q.name`, not by index."""
-        kinds = [dimension.kind for dimension in self.dimensions]
-        others = {DimensionKind.FIXED, DimensionKind.DIM, DimensionKind.FREE}
-        return kinds.count(DimensionKind.TOKENS) == 1 and others.isdisjoint(kinds)
+        return self.kinds.count(DimensionKind.TOKENS) == 1 and set(self.kinds) <= set(OF_TOKENS)
+
+    @cached_property
+    def arrangement(self) -> tuple[int, ...]:
+        """Where batch, heads and tokens stand, those of them that it has."""
+        return tuple(self.kinds.index(kind) for kind in OF_TOKENS if kind in self.kinds)
+
+    @cached_property
+    def missing(self) -> tuple[int, ...]:
+        """Those of the axes batch, heads and tokens that it has not."""
+        return tuple(axis for axis, kind in enumerate(OF_TOKENS) if kind not in self.kinds)
+
+    @cached_property
+    def heads_here(self) -> tuple[int, int] | None:
+        """The first of the heads that are here and how many, where it has one for each head and more than these."""
+        return next((each.here for each in self.dimensions if each.here is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +294,7 @@ class MaskIR:
         """Keys are the tokens of the queries, or pooled from these: what comes out can go in again."""
         return self.keys.given == self.queries.spaces
 
-    @property
+    @cached_property
     def given(self) -> tuple[Input, ...]:
         """The inputs that callers give."""
         names = {each.name for each in self.found}

@@ -10,6 +10,7 @@ from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name, shown
 from maskdsl.errors import heads
 from maskdsl.errors.arguments import WrongArgument
 from maskdsl.errors.backends import UnknownLayout
+from maskdsl.errors.heads import Distributed
 from maskdsl.errors.inputs import InputRange, InputShape, InputType, MissingInput, UnknownInput
 from maskdsl.errors.lengths import NotIntegers, NotOneAxis
 from maskdsl.errors.selection import LaidOutPooled
@@ -29,7 +30,7 @@ from maskdsl.errors.vectors import (
 from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan
-from maskdsl.runtime.processes import distributed
+from maskdsl.runtime.processes import distributed_tensor
 from maskdsl.source import Span
 
 INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -51,30 +52,44 @@ def arguments(
     signature: Signature, q: object, k: object, v: object, given: Mapping[str, object]
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """q, k, v and the inputs in declared order, all as tensors. Raises if one is none, is missing or unknown."""
-    found = [
-        NotATensor(name=name, found="not given" if x is None else type(x).__name__)
-        for name, x in (("q", q), ("k", k), ("v", v))
-        if not isinstance(x, Tensor)
-    ]
-    if found:
-        raise AttnError(*found)
+    known = [x for x in given.values() if isinstance(x, Tensor)] if given else ()
+    if not are_plain(q, k, v, *known):
+        raise AttnError(*not_plain({"q": q, "k": k, "v": v}, given))
     assert isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
-    tensors_given = [(name, x) for name, x in {"q": q, "k": k, "v": v, **given}.items() if isinstance(x, Tensor)]
-    unfit = [
-        NotStrided(name=name, kind="nested" if x.is_nested else "sparse")
-        for name, x in tensors_given
-        if x.is_nested or x.layout is not torch.strided
-    ]
-    if unfit:
-        raise AttnError(*unfit)
-    shared = [*distributed({"q": q, "k": k, "v": v, **given})]
-    if shared:
-        raise AttnError(*shared)
+    if not given and not signature.inputs:
+        return q, k, v, []
     tensors = {name: as_tensor(given[name], q.device) for name in signature.inputs if name in given}
     inputs = [x for x in tensors.values() if x is not None]
     if len(inputs) < len(signature.inputs) or len(given) > len(signature.inputs):
         raise AttnError(*misnamed(signature, given, tensors))
     return q, k, v, inputs
+
+
+def are_plain(*values: object) -> bool:
+    """Whether all are tensors that stand in memory as they are, whole in this process."""
+    elsewhere = distributed_tensor()
+    for x in values:
+        if not isinstance(x, Tensor) or x.is_nested or x.layout is not torch.strided or isinstance(x, elsewhere):
+            return False
+    return True
+
+
+def not_plain(vectors: Mapping[str, object], given: Mapping[str, object]) -> list[Diagnostic]:
+    """What is wrong with the first kind of them."""
+    found: list[Diagnostic] = [
+        NotATensor(name=name, found="not given" if x is None else type(x).__name__)
+        for name, x in vectors.items()
+        if not isinstance(x, Tensor)
+    ]
+    tensors = {name: x for name, x in {**vectors, **given}.items() if isinstance(x, Tensor)}
+    unfit: list[Diagnostic] = [
+        NotStrided(name=name, kind="nested" if x.is_nested else "sparse")
+        for name, x in tensors.items()
+        if x.is_nested or x.layout is not torch.strided
+    ]
+    return (
+        found or unfit or [Distributed(name=name) for name, x in tensors.items() if isinstance(x, distributed_tensor())]
+    )
 
 
 def check_options(layout: object, **flags: object) -> None:

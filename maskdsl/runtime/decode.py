@@ -146,13 +146,13 @@ def chunk_values(over: Over, given: dict[str, Tensor], starts: Tensor) -> dict[s
     chunk = over.gathered
     places = (starts.long()[:, None] + torch.arange(chunk.queries, device=starts.device))[:, None]
     values = {}
-    for node in chunk.leaves:
-        whole = token_values(chunk, node, given, len(starts), starts.device, over.kept)
-        if node.side is Side.QUERY:
-            own = torch.take_along_dim(whole.expand(len(starts), -1, -1), places, dim=-1)
+    for value in chunk.values:
+        whole = token_values(chunk, value, given, starts.shape[0], starts.device, over.kept)
+        if value.leaf.side is Side.QUERY:
+            own = torch.take_along_dim(whole.expand(starts.shape[0], -1, -1), places, dim=-1)
         else:
             own = whole[..., : chunk.keys]
-        values[chunk.name(node)] = as_given(chunk.declared(node), own)
+        values[value.declared.name] = as_given(value.declared, own)
     return values
 
 

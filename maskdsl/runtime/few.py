@@ -28,7 +28,7 @@ def attend_few(
     attends = module.attended(q, chunk.keys, inputs)[1]
     places, real = attended_keys(attends, k.shape[1])
     own = places.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
-    for name in (PRESENT, *(chunk.name(node) for node in chunk.leaves if node.side is Side.KEY)):
+    for name in (PRESENT, *(each.declared.name for each in chunk.values if each.leaf.side is Side.KEY)):
         inputs[names[name]] = at(inputs[names[name]], own)
     inputs[names[PRESENT]] = inputs[names[PRESENT]] & real.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
     out, lse = module.attention(q, *(rows(x, places, table) for x in (k, v)), inputs)

@@ -13,7 +13,7 @@ from maskdsl.runtime.backends import Backend
 from maskdsl.runtime.call import Call, Saved
 from maskdsl.runtime.layout import Move, moved, moves
 from maskdsl.runtime.modules import load_module
-from maskdsl.runtime.state import States
+from maskdsl.runtime.state import State, States
 from maskdsl.runtime.values import as_given, as_value
 
 
@@ -41,14 +41,21 @@ class Kernel:
         """The output, and the log-sum-exp [batch, heads, tokens]; empty unless wanted."""
         if is_empty(q, k):
             return nothing(q, v, wants_lse)
-        call = self.call(self.named(inputs), q, wants_lse)
-        k, v = self.all_keys(k), self.all_keys(v)
+        call = self.call(inputs, q, wants_lse)
+        kind = lse_type(q)
+        if self.plan.mask.keys.is_pooled:
+            k, v = self.all_keys(k), self.all_keys(v)
         route = self.route(call, q, k, layout)
-        out, lse = self.backend.forward(call, route.queries(q), route.keys(k), route.keys(v))
-        out = route.queries_back(out).contiguous()
+        if route is not AS_GIVEN:
+            q, k, v = route.queries(q), route.keys(k), route.keys(v)
+        out, lse = self.backend.forward(call, q, k, v)
         if lse is None or not wants_lse:
-            return out, out.new_empty(0, dtype=lse_type(q))
-        return out, route.queries_back(lse.unsqueeze(-1)).squeeze(-1).contiguous()
+            lse = out.new_empty(0, dtype=kind)
+        elif route is not AS_GIVEN:
+            lse = route.queries_back(lse.unsqueeze(-1)).squeeze(-1)
+        if route is not AS_GIVEN:
+            out = route.queries_back(out)
+        return out.contiguous(), lse.contiguous()
 
     def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
         """The gradients of those of q, k, v and the inputs that need one."""
@@ -57,7 +64,7 @@ class Kernel:
             return [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in needed]
         declared = [each for each, need in zip(self.plan.mask.inputs, needs[3:], strict=True) if need]
         wanted = [self.plan.input_identifiers[each.name] for each in declared]
-        call = self.call(self.named(inputs), saved.q, wants_lse=True)
+        call = self.call(inputs, saved.q, wants_lse=True)
         given = [x.detach().requires_grad_(self.plan.mask.keys.is_pooled) for x in (saved.k, saved.v)]
         with torch.enable_grad():
             k, v = (self.all_keys(x) for x in given)
@@ -78,12 +85,18 @@ class Kernel:
         found: Tensor = self.module.with_pooled(x)[0]
         return found
 
-    def named(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        return {each.name: x for each, x in zip(self.plan.mask.inputs, inputs, strict=True)}
+    def call(self, inputs: Sequence[Tensor], q: Tensor, wants_lse: bool) -> Call:
+        """A call; of a pattern without inputs the same for all."""
+        plan = self.plan
+        if not plan.mask.inputs:
+            state = self.states.find(plan, {}, q.shape[0])
+            key = "call", self.backend.name, q.device, wants_lse
+            return state.keep(key, lambda: self.made(state, {}, q, wants_lse))
+        given = {each.name: x for each, x in zip(plan.mask.inputs, inputs, strict=True)}
+        known = {name: given[name] for name in self.backend.host_inputs(plan)}
+        return self.made(self.states.find(plan, known, q.shape[0]), given, q, wants_lse)
 
-    def call(self, given: Mapping[str, Tensor], q: Tensor, wants_lse: bool) -> Call:
-        known = {name: given[name] for name in self.backend.host_inputs(self.plan)}
-        state = self.states.find(self.plan, known, q.shape[0])
+    def made(self, state: State, given: Mapping[str, Tensor], q: Tensor, wants_lse: bool) -> Call:
         names = self.plan.input_identifiers
         values = {names[each.name]: as_value(each, given[each.name]) for each in self.plan.mask.inputs}
         values |= state.curves(q.device)
@@ -94,8 +107,9 @@ class Kernel:
         return Call(self.plan, self.module, given, values, wants_lse, state, layout)
 
     def route(self, call: Call, q: Tensor, k: Tensor, layout: str) -> "Route":
-        own = "ordered" if self.backend.in_layout else "declared"
-        queries, keys = (None, None) if layout == own else self.moves(call, q.device)
+        if not self.plan.order_keys or layout == ("ordered" if self.backend.in_layout else "declared"):
+            return AS_GIVEN
+        queries, keys = self.moves(call, q.device)
         apart = keys is not None and keys.places.shape[1] > k.shape[1]
         return Route(queries, keys, q.shape[1] // k.shape[1] if apart else 1)
 
@@ -132,6 +146,10 @@ class Route(NamedTuple):
         lse, grad_lse = (self.queries(x.unsqueeze(-1)).squeeze(-1) for x in (saved.lse, saved.grad_lse))
         q, out, grad_out = (self.queries(x) for x in (saved.q, saved.out, saved.grad_out))
         return Saved(q, self.keys(saved.k), self.keys(saved.v), out, lse, grad_out, grad_lse)
+
+
+AS_GIVEN = Route(None, None, 1)
+"""The order of the caller is that of the backend."""
 
 
 def lse_type(q: Tensor) -> torch.dtype:

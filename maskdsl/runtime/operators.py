@@ -17,10 +17,10 @@ from torch.autograd.function import _SingleLevelFunction
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.backends import NoForwardMode, NoSecondDerivative
 from maskdsl.runtime.call import Saved
-from maskdsl.runtime.checks import check_layout, check_tensors, check_values
+from maskdsl.runtime.checks import check_tensors, check_values
 from maskdsl.runtime.kernel import blank
 from maskdsl.runtime.processes import check_whole
-from maskdsl.runtime.recipes import find
+from maskdsl.runtime.recipes import Bound, find
 
 LIBRARY: Any = torch.library.Library("maskdsl", "DEF")  # type: ignore[no-untyped-call]
 LIBRARY.define(
@@ -47,16 +47,18 @@ def attention(
     q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, handle: str, layout: str, wants_lse: bool
 ) -> tuple[Tensor, Tensor]:
     """An empty list of inputs is None where a compiled program calls from C++; so it is for all operators."""
-    check_tensors(q, k, v, layout)
-    recipe, inputs = find(handle).bound(q.shape[2], k.shape[2]), inputs or ()
+    recipe, inputs = find(handle), inputs or ()
+    if not isinstance(recipe, Bound):
+        check_tensors(q, k, v, layout)
+        recipe = recipe.bound(q.shape[2], k.shape[2])
+    kernel = recipe.prepared(q, k, v, inputs, layout)
     check_whole(recipe.signature.pattern, recipe.signature.span)
-    recipe.check(q, k, v, inputs)
-    check_layout(recipe.plan, layout)
-    given = recipe.plan.mask.given
-    check_values(given, inputs[: len(given)])
-    if recipe.checks_reads:
+    if inputs:
+        given = recipe.plan.mask.given
+        check_values(given, inputs[: len(given)])
+    if recipe.checks_reads and recipe.reads.questions:
         recipe.reads.check(inputs, q.shape[0])
-    return recipe.kernel(q, v).forward(q, k, v, inputs, layout, wants_lse)
+    return kernel.forward(q, k, v, inputs, layout, wants_lse)
 
 
 def attention_backward(*arguments: Any) -> list[Tensor]:
@@ -166,7 +168,11 @@ def needs_recording(*tensors: Tensor) -> bool:
     """Whether gradients can be asked for. Raises for tangents, which torch would silently drop."""
     if forward_ad._current_level >= 0 and any(map(has_tangent, tensors)):
         raise AttnError(NoForwardMode())
-    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    if torch.is_grad_enabled():
+        for x in tensors:
+            if x.requires_grad:
+                return True
+    return False
 
 
 def has_tangent(x: Tensor) -> bool:

@@ -1,12 +1,11 @@
 """Refuses calls in which several processes each hold a part of what an attention takes whole. Imports torch only."""
 
 import sys
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
-from maskdsl.diagnostics import AttnError, Diagnostic
+from maskdsl.diagnostics import AttnError
 from maskdsl.errors import heads as errors
 from maskdsl.source import Span
 
@@ -19,12 +18,9 @@ CONTEXT_PARALLEL = (
 imported them."""
 
 
-def distributed(tensors: Mapping[str, object]) -> Iterator[Diagnostic]:
-    """Arguments that are DTensors."""
-    kind: Any = getattr(sys.modules.get(DTENSOR), "DTensor", ())
-    for name, tensor in tensors.items():
-        if isinstance(tensor, kind):
-            yield errors.Distributed(name=name)
+def distributed_tensor() -> Any:
+    """The class of tensors that several processes share; an empty tuple where nothing has imported it."""
+    return getattr(sys.modules.get(DTENSOR), "DTensor", ())
 
 
 def check_whole(pattern: str, span: Span | None) -> None:
@@ -36,5 +32,8 @@ def check_whole(pattern: str, span: Span | None) -> None:
 def is_context_parallel() -> bool:
     """Whether torch's attention is replaced by the one that gathers the keys of all processes."""
     here = torch.nn.functional.scaled_dot_product_attention
-    known = (getattr(sys.modules.get(name), "_replaced_functions", {}) for name in CONTEXT_PARALLEL)
-    return any(here in replaced for replaced in known)
+    for name in CONTEXT_PARALLEL:
+        module = sys.modules.get(name)
+        if module is not None and here in getattr(module, "_replaced_functions", {}):
+            return True
+    return False

@@ -21,7 +21,7 @@ from maskdsl.ir.routes import Found
 from maskdsl.ir.rows import by_row, in_parts
 from maskdsl.plan import KernelPlan, make_plan
 from maskdsl.runtime.backends import BACKENDS
-from maskdsl.runtime.checks import Signature, check_inputs, check_sizes
+from maskdsl.runtime.checks import Signature, check_inputs, check_layout, check_sizes, check_tensors
 from maskdsl.runtime.decoder import Decoder
 from maskdsl.runtime.digest import digest
 from maskdsl.runtime.finder import Finder
@@ -34,6 +34,8 @@ from maskdsl.runtime.triton import serves
 
 MOST_KNOWN = 4096
 """Recipes remembered that nothing holds any more."""
+MOST_CHECKED = 256
+"""Kinds of calls that one recipe knows to be right."""
 MOST_OTHERS = 16
 """Numbers of other tokens for which masks, kernels and tiles are kept."""
 
@@ -82,6 +84,7 @@ class Bound:
         self.states = States()
         self.others: OrderedDict[tuple[object, ...], Over] = OrderedDict()
         self.lock = Lock()
+        self.checked: dict[object, Kernel] = {}
         self.kernels = {
             name: Kernel(plan, BACKENDS[name], self.states)
             for name in ((backend,) if backend != "auto" else ("tiled", "triton"))
@@ -99,6 +102,21 @@ class Bound:
 
     def bare(self) -> "Bound":
         return Bound(self.plan, self.backend, self.routes, self.checks_reads)
+
+    def prepared(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str) -> Kernel:
+        """The kernel of a call. Raises if shapes, types, devices or the layout are wrong, which is seen once."""
+        kinds = q.shape, k.shape, v.shape, q.dtype, k.dtype, v.dtype, q.device, k.device, v.device, layout
+        key = (kinds, *((x.shape, x.dtype, x.device) for x in inputs)) if inputs else kinds
+        found = self.checked.get(key)
+        if found is None:
+            check_tensors(q, k, v, layout)
+            self.check(q, k, v, inputs)
+            check_layout(self.plan, layout)
+            found = self.kernel(q, v)
+            if len(self.checked) >= MOST_CHECKED:
+                self.checked.clear()
+            self.checked[key] = found
+        return found
 
     @cached_property
     def reads(self) -> OpenReads:

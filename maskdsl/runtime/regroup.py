@@ -69,15 +69,16 @@ class Regrouped:
         """What pairs read of copies and of keys, as inputs."""
         gathered, _, kept = self.over
         values = {}
-        for node in gathered.leaves:
+        for value in gathered.values:
+            node = value.leaf
             if node == Coordinate(Side.QUERY, CHOICE):
                 own = copies.choices
             else:
-                whole = token_values(gathered, node, inputs, q.shape[0], q.device, kept)
+                whole = token_values(gathered, value, inputs, q.shape[0], q.device, kept)
                 own = whole
                 if node.side is Side.QUERY:
                     own = whole.expand(*q.shape[:2], -1).gather(2, copies.places)
-            values[gathered.name(node)] = as_given(gathered.declared(node), self.narrow(node, own))
+            values[value.declared.name] = as_given(value.declared, self.narrow(node, own))
         return values
 
     def narrow(self, node: Leaf, values: Tensor) -> Tensor:

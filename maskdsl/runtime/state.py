@@ -84,9 +84,11 @@ class States:
 
     def find(self, plan: KernelPlan, inputs: Mapping[str, Tensor], batch: int) -> State:
         """Of a call whose tiles or order, as far as the host has to know them, follow from these inputs."""
-        arrays = {name: as_array(tensor) for name, tensor in inputs.items()}
+        arrays = {name: as_array(tensor) for name, tensor in inputs.items()} if inputs else {}
         batch = batch if plan.varies_by_batch else 1
-        key = (batch, *((name, array.shape, array.dtype.str, digest(array)) for name, array in arrays.items()))
+        key: tuple[object, ...] = (batch,)
+        if arrays:
+            key += tuple((name, array.shape, array.dtype.str, digest(array)) for name, array in arrays.items())
         with self.lock:
             if key not in self.states:
                 self.states[key] = State(plan, arrays, batch)

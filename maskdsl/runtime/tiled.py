@@ -46,12 +46,14 @@ class Tiled:
 
 def work_of(call: Call, q: Tensor, k: Tensor) -> tuple[Any, ...]:
     """What the generated module takes between the values and the layout."""
-    tiles = call.state.tiles((call.plan.query_block, call.plan.key_block))
-    schedules = call.state.keep("schedules", lambda: Schedules(tiles))
-    shape = q.shape[0], q.shape[1], k.shape[1]
-    work, heads = call.state.keep(("work", shape), lambda: schedules.work(*shape))
-    masks = call.state.keep("masks", lambda: call.module.Masks(in_no_mode))
-    return work, masks, heads, for_each if q.device.type == "cpu" else one_by_one
+    state, shape = call.state, (q.shape[0], q.shape[1], k.shape[1])
+
+    def make() -> tuple[Any, ...]:
+        tiles = state.tiles((call.plan.query_block, call.plan.key_block))
+        work, heads = state.keep("schedules", lambda: Schedules(tiles)).work(*shape)
+        return work, state.keep("masks", lambda: call.module.Masks(in_no_mode)), heads
+
+    return *state.keep(("work", shape), make), for_each if q.device.type == "cpu" else one_by_one
 
 
 @dataclass(frozen=True, eq=False)

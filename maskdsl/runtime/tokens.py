@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from maskdsl.emit.tokens import emit_tokens
-from maskdsl.ir.chunk import Gathered, Leaf
-from maskdsl.ir.coordinates import Coordinates, trace
-from maskdsl.ir.expressions import Batch, Coordinate, Read, walk
+from maskdsl.ir.chunk import Gathered, Leaf, Origin, Value
+from maskdsl.ir.coordinates import Coordinates
+from maskdsl.ir.expressions import Coordinate
 from maskdsl.ir.mask import DimensionKind, Given, MaskIR
 from maskdsl.ir.operators import DTYPES
 from maskdsl.ir.ops import Array
@@ -23,27 +23,19 @@ from maskdsl.runtime.values import as_value
 
 
 def token_values(
-    gathered: Gathered, node: Leaf, given: Mapping[str, Tensor], batch: int, device: torch.device, kept: Kept
+    gathered: Gathered, value: Value, given: Mapping[str, Tensor], batch: int, device: torch.device, kept: Kept
 ) -> Tensor:
     """[batch or 1, heads or 1, tokens], in declared order. Those that no input decides are kept."""
-    if is_given(gathered, node):
-        return from_inputs(gathered, node, given, device)
-    if not reads_inputs(gathered, node):
-        return kept.keep((node, device), lambda: torch.as_tensor(computed(gathered, node), device=device))
-    assert isinstance(node, Coordinate)
-    return computed_from_inputs(gathered, node, given, batch, device)
-
-
-def is_given(gathered: Gathered, node: Leaf) -> bool:
-    """The coordinate is an input's values wherever tokens have it."""
-    definition = gathered.tokens(node).definition(node.name) if isinstance(node, Coordinate) else None
-    return definition is not None and all(isinstance(source, Given) for _, source in definition.sources)
-
-
-def reads_inputs(gathered: Gathered, node: Leaf) -> bool:
-    behind = trace(gathered.tokens(node), (node,))
-    nodes = [part for each in behind.expressions for part in walk(each)]
-    return bool(behind.inputs) or any(isinstance(part, Read | Batch) for part in nodes)
+    node = value.leaf
+    match value.origin:
+        case Origin.FIXED:
+            name = value.declared.name
+            return kept.keep((name, device), lambda: torch.as_tensor(computed(gathered, node), device=device))
+        case Origin.GIVEN:
+            return from_inputs(gathered, node, given, device)
+        case Origin.COMPUTED:
+            assert isinstance(node, Coordinate)
+            return computed_from_inputs(gathered, node, given, batch, device)
 
 
 def computed(gathered: Gathered, node: Leaf) -> Array:

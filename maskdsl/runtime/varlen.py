@@ -130,12 +130,12 @@ def packed_values(
 ) -> dict[str, Tensor]:
     """The inputs that hold what pairs read of tokens. Those of floats lead gradients back to the inputs given."""
     packed, values = over.gathered, {}
-    for node in packed.leaves:
-        entry, place = places[node.side]
-        whole = token_values(packed, node, given, count, entry.device, over.kept)
+    for value in packed.values:
+        entry, place = places[value.leaf.side]
+        whole = token_values(packed, value, given, count, entry.device, over.kept)
         entry = entry if whole.shape[0] > 1 else torch.zeros_like(entry)
         own = whole[entry, :, place].transpose(0, 1)[None]
-        values[packed.name(node)] = as_given(packed.declared(node), own)
+        values[value.declared.name] = as_given(value.declared, own)
     return values
 
 

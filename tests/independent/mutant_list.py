@@ -255,8 +255,8 @@ MUTANTS = (
     Mutant(
         "tiles of another batch",
         STATE,
-        "key = (batch, *((name",
-        "key = (1, *((name",
+        "key: tuple[object, ...] = (batch,)",
+        "key: tuple[object, ...] = (1,)",
         of("runtime/test_states", "test_batches_of_other_sizes"),
     ),
     Mutant(
@@ -304,7 +304,7 @@ MUTANTS = (
     Mutant(
         "one coordinate for another",
         "maskdsl/runtime/tokens.py",
-        "kept.keep((node, device), ",
+        "kept.keep((name, device), ",
         "kept.keep(device, ",
         PROGRAMS,
     ),
@@ -608,8 +608,8 @@ MUTANTS = (
     Mutant(
         "inputs of the first heads of the whole",
         "maskdsl/runtime/values.py",
-        "tensor = tensor.narrow(-2, *here)",
-        "tensor = tensor.narrow(-2, 0, here[1])",
+        "tensor = tensor.narrow(-2, *declared.heads_here)",
+        "tensor = tensor.narrow(-2, 0, declared.heads_here[1])",
         of("runtime/test_values", "test_values_of_the_heads_that_are_here"),
     ),
     Mutant(
@@ -622,8 +622,8 @@ MUTANTS = (
     Mutant(
         "axes of gradients in the order of values",
         "maskdsl/runtime/values.py",
-        "return value.permute([order.index(axis) for axis in range(len(order))])",
-        "return value.permute(order)",
+        "return value.permute(back)",
+        "return value.permute(declared.arrangement)",
         of("runtime/test_values", "test_axes_in_any_order_are_those_of_their_gradients"),
     ),
     Mutant(

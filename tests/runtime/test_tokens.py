@@ -47,9 +47,10 @@ def test_values_are_those_of_the_meaning() -> None:
     given = {name: torch.as_tensor(value) for name, value in inputs.items()}
     gathered = Copies(mask, mask.queries.length, mask.keys.length)
     names = set()
-    for node in gathered.leaves:
-        found = token_values(gathered, node, given, BATCH, torch.device("cpu"), Kept())
-        names.add(gathered.name(node))
+    for value in gathered.values:
+        node = value.leaf
+        found = token_values(gathered, value, given, BATCH, torch.device("cpu"), Kept())
+        names.add(value.declared.name)
         for batch, head in np.ndindex(BATCH, HEADS):
             tokens = Coordinates(mask, gathered.tokens(node), inputs, batch, head)
             expected = tokens.member(node.space) if hasattr(node, "space") else tokens.values(node.name)
