@@ -20,6 +20,25 @@ LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
 GENERATED = {"token_tables", "weights", "sent", "most", "real_keys", "grad_inputs"}
 """Variables of generated code that are in no skeleton."""
+LAUNCHED = {
+    *(
+        "self",
+        "grid",
+        "warmup",
+        "num_warps",
+        "num_stages",
+        "num_ctas",
+        "maxnreg",
+        "launch_pdl",
+        "launch_cooperative_grid",
+    ),
+    *("enable_fp_fusion", "enable_reflect_ftz", "extern_libs", "debug", "arch", "backend_name", "warp_size"),
+    *("waves_per_eu", "kpack", "matrix_instr_nonkdim", "allow_flush_denorm", "schedule_hint", "sanitize_overflow"),
+    *("ptx_version", "ptx_options", "ir_override", "supported_fp8_dtypes", "deprecated_fp8_dot_operand_dtypes"),
+    *("default_dot_input_precision", "allowed_dot_input_precisions", "max_num_imprecise_acc_default"),
+    "instrumentation_mode",
+}
+"""What Triton takes beside a kernel's arguments, which are given by name too."""
 KINDS = {Side.QUERY: "query", Side.KEY: "key"}
 
 
@@ -49,7 +68,7 @@ class KernelNames:
 
     @cached_property
     def taken(self) -> frozenset[str]:
-        return skeleton_words(*PARTS) | {*HELPERS, *TORCH_HELPERS} | GENERATED
+        return skeleton_words(*PARTS) | {*HELPERS, *TORCH_HELPERS} | GENERATED | LAUNCHED
 
     @cached_property
     def coordinates(self) -> dict[tuple[Side, str], str]:

@@ -2,12 +2,18 @@
 
 import ast
 import os
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import torch
+from triton.backends.amd.compiler import HIPOptions
+from triton.backends.nvidia.compiler import CUDAOptions
+from triton.runtime.jit import JITFunction
 
 import maskdsl
+from maskdsl.bind.names import OF_CALLS
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit import skeleton
 from maskdsl.emit.triton import emit_triton
@@ -129,3 +135,20 @@ def test_names_of_skeletons_are_found_once(monkeypatch: pytest.MonkeyPatch) -> N
     emit_selection(make_plan(mask.ir))
     assert len(read) == len(set(read)) > 3
     skeleton.skeleton_words.cache_clear()
+
+
+def launch_names() -> set[str]:
+    """What the installed Triton takes beside a kernel's arguments."""
+    options = {field.name for kind in (CUDAOptions, HIPOptions) for field in fields(kind)}
+    return options | {name for name in signature(JITFunction.run).parameters if name not in ("args", "kwargs")}
+
+
+def test_no_argument_of_a_kernel_is_called_as_what_a_launch_takes() -> None:
+    for name in sorted(launch_names() - OF_CALLS):
+        text = f"input {name}: int[4, 3] input bias: float[4] attend {name}[q % 4, k % 3] > 0 score s + bias[q % 4]"
+        mask = maskdsl.parse(f"pattern p(n = 20) {{ space t[n] {text} }}")["p"].bind()
+        for module in (emit_triton(make_plan(mask.ir)), emit_decode(make_plan(mask.ir))):
+            functions = [node for node in ast.walk(ast.parse(module)) if isinstance(node, ast.FunctionDef)]
+            kernels = [each for each in functions if each.name.endswith("_kernel")]
+            assert kernels
+            assert not [each.name for each in kernels for argument in each.args.args if argument.arg == name]
