@@ -38,7 +38,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	MASKDSL_EXAMPLES=0.5 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(READY)
 	MASKDSL_EXAMPLES=0.05 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not slow" $(FAST)

@@ -1,4 +1,4 @@
-"""How many random cases a test draws: what it says in `make test`, fewer or more in `make test-fast`, `test-long`."""
+"""How many random cases a test draws: `make test` draws half of what it says, `make test-long` four times as many."""
 
 import os
 
@@ -7,5 +7,5 @@ LEAST = 2
 
 
 def examples(count: int) -> int:
-    """Of `count` in `make test`, as many as this run draws."""
+    """As many of `count` as this run draws."""
     return max(min(count, LEAST), round(count * FACTOR))

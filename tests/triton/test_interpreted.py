@@ -34,8 +34,9 @@ def test_shapes_and_strides() -> None:
     assert last_line("shapes") == "agreed"
 
 
-def test_operators() -> None:
-    assert last_line("citizenship") == "agreed"
+@pytest.mark.parametrize("name", ["static", "sloped", pytest.param("ordered", marks=pytest.mark.long)])
+def test_operators(name: str) -> None:
+    assert last_line("citizenship", name) == "agreed"
 
 
 @pytest.mark.parametrize("part", range(4))
