@@ -33,8 +33,9 @@ def table() -> str:
         if own
     ]
     mutants = json.loads((RESULTS / "mutants.json").read_text())
-    noticed = sum(found.startswith("killed") for found in mutants["mutants"].values())
-    rows.append(f"| `make mutants` | {len(mutants['mutants']):,} | {noticed:,} noticed | {mutants['commit'][:7]} |")
+    noticed = sum(each["found"].startswith("killed") for each in mutants.values())
+    commits = dict.fromkeys(each["commit"][:7] for each in mutants.values())
+    rows.append(f"| `make mutants` | {len(mutants):,} | {noticed:,} noticed | {', '.join(commits)} |")
     return "\n".join(["| campaign | of | what became of them | at commit |", "| --- | --- | --- | --- |", *rows, ""])
 
 

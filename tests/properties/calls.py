@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from random import Random
@@ -17,9 +17,9 @@ import maskdsl
 import maskdsl.runtime.compile  # what `compile` imports when it is called
 from maskdsl.synthetic import shape_of, synthetic_inputs
 from maskdsl.verify import draw as draw_case
-from tests.independent.programs import Declared, Drawn, arrays
+from tests.independent.compare import loaded
+from tests.independent.programs import arrays
 from tests.independent.programs import draw as draw_program
-from tests.independent.routes import NUMBERS
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.attn"))
 LENGTH = 40
@@ -57,8 +57,8 @@ OF_THE_PROCESS = ("dtype", *GRAPHS)
 class Subject:
     """A pattern at lengths that fit it."""
 
-    source: Path | str
-    """A file, or a text."""
+    source: Path | str | int
+    """A file, a text, or the seed of a random program."""
     pattern: str
     parameters: tuple[tuple[str, Any], ...]
     heads: int
@@ -67,8 +67,6 @@ class Subject:
     """Those that are given."""
     routed: bool
     is_layer: bool
-    is_program: bool
-    """Made at random, whose inputs may be anything."""
 
     @property
     def follows(self) -> bool:
@@ -77,8 +75,14 @@ class Subject:
 
     @property
     def declared(self) -> Any:
-        text = self.source
-        return (maskdsl.load(text) if isinstance(text, Path) else maskdsl.parse(text))[self.pattern]
+        match self.source:
+            case Path() as path:
+                module = maskdsl.load(path)
+            case str() as text:
+                module = maskdsl.parse(text)
+            case seed:
+                module = loaded(draw_program(seed))
+        return module[self.pattern]
 
     def bound(self, **lengths: int) -> maskdsl.Mask:
         mask: maskdsl.Mask = self.declared.bind(heads=self.heads, **{**dict(self.parameters), **lengths})
@@ -90,9 +94,8 @@ def subject(seed: int) -> Subject | None:
     random = Random(seed)
     heads = random.choice([2, 4, 4])
     parameters: dict[str, Any] = {}
-    source: Path | str
-    kind = random.choice(["here", "example", "example", "program"])
-    match kind:
+    source: Path | str | int
+    match random.choice(["here", "example", "example", "program"]):
         case "here":
             source, name, parameters = f"pattern p(n) {{ space t[n] {BODIES[random.choice([*BODIES])]} }}", "p", {}
             parameters = {"n": LENGTH}
@@ -104,18 +107,16 @@ def subject(seed: int) -> Subject | None:
             parameters, heads = dict(case.parameters), case.heads
         case _:
             drawn = draw_program(seed)
-            source, name, heads = drawn.text, "drawn", drawn.heads
-    made = Subject(source, name, tuple(parameters.items()), heads, 0, 0, False, False, kind == "program")
+            source, name, parameters, heads = seed, "drawn", drawn.values, drawn.heads
+    made = Subject(source, name, tuple(parameters.items()), heads, 0, 0, False, False)
     try:
         mask = made.bound()
     except maskdsl.AttnError:
         return None
     if min(mask.query_length, mask.given_key_length) < FEWEST:
         return None
-    return Subject(
-        *(source, name, tuple(parameters.items()), heads, mask.query_length, mask.given_key_length),
-        *(bool(mask.ir.found), mask.ir.is_layer, kind == "program"),
-    )
+    lengths = {"queries": mask.query_length, "keys": mask.given_key_length}
+    return replace(made, **lengths, routed=bool(mask.ir.found), is_layer=mask.ir.is_layer)
 
 
 @dataclass(frozen=True)
@@ -309,10 +310,11 @@ def inputs_of(call: Call, batch: int) -> dict[str, Tensor]:
     about = call.subject
     given = about.bound(**call.tokens).ir
     values = synthetic_inputs(given, call.input_seed, batch, DIM)
-    if about.is_program:
-        shapes = {each.name: Declared(str(each.type), shape_of(each, batch, DIM)) for each in given.given}
-        shapes = {name: x._replace(below=FEWEST) if name in NUMBERS else x for name, x in shapes.items()}
-        values = arrays(Drawn("", about.heads, call.key_heads, batch, shapes), call.input_seed)
+    if isinstance(about.source, int):
+        drawn = draw_program(about.source)
+        shapes = {each.name: shape_of(each, batch, DIM) for each in given.given}
+        inputs = {name: drawn.inputs[name]._replace(shape=shape) for name, shape in shapes.items()}
+        values = arrays(replace(drawn, inputs=inputs), call.input_seed)
     found = {name: torch.tensor(x) for name, x in values.items()}
     found = {name: x.to(call.dtype) if x.is_floating_point() else x for name, x in found.items()}
     return {name: again((name, x.shape, x.dtype), x) for name, x in found.items()} if call.held else found
