@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from maskdsl.bind.coordinates import auto_spaces, with_coordinate, with_given, with_hidden, with_order
 from maskdsl.bind.expressions import elaborate
 from maskdsl.bind.frame import Frame, Place, SideWorld, World
-from maskdsl.bind.functions import FUNCTIONS
 from maskdsl.bind.guards import assuming
 from maskdsl.bind.heads import check_pools, checked_heads
+from maskdsl.bind.macro_names import macro_mistakes
 from maskdsl.bind.macros import let_value
 from maskdsl.bind.names import OF_CALLS
 from maskdsl.bind.parameters import check_argument, check_name, check_number, parameter_names, plain, unknown_axes
@@ -32,7 +32,6 @@ from maskdsl.ir.simplify import simplify
 from maskdsl.ir.verify import verify
 from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
-from maskdsl.syntax.allowances import is_allowed
 from maskdsl.syntax.parse import parse_statement
 from maskdsl.syntax.program import Program
 
@@ -61,7 +60,7 @@ def bind(
     mask = _mask(declaration, names, frame, _order_statements(declaration, order))
     report.check()
     shown = tuple((name, plain(value)) for name, value in parameters.items())
-    cautions = tuple(each for each in report.cautions.values() if not is_allowed(each, program.allowed))
+    cautions = tuple(each for each in report.cautions.values() if each not in program.allowed)
     here = None if whole == Heads(whole.whole) else whole
     mask = replace(mask, parameters=shown, whole=here, cautions=cautions)
     verify(mask)
@@ -88,7 +87,8 @@ def _opened(
     """The values of the parameters, what statements see, and the spaces, with all of their pairs."""
     nothing = SideWorld(Sequence(()))
     start = Frame(World(program, heads, nothing, nothing), report, Place.CONSTANT, {})
-    _check_macros(program, start)
+    for mistake in macro_mistakes(program):
+        report.add(mistake)
     parameters = parameter_names(declaration, values, start, elaborate)
     names = Names(declaration, replace(start, names=parameters))
     world = _with_spaces(declaration, names, start)
@@ -107,21 +107,6 @@ def find_pattern(program: Program, name: str) -> tree.PatternDeclaration:
     hint = "there are " + ", ".join(f"`{each}`" for each in known) if known else "the file declares none"
     report.stop(UnknownPattern(name=name, known=hint, nearest=nearest_name(name, program.patterns)))
     raise AssertionError
-
-
-def _check_macros(program: Program, frame: Frame) -> None:
-    """Macros cannot have the names of functions, nor parameters reserved ones."""
-    for file in program.files:
-        for macro in file.declarations:
-            if isinstance(macro, tree.MacroDeclaration):
-                check_number(macro.parameters, "parameters", frame)
-                check_number(macro.lets, "`let`s", frame)
-                known = dict.fromkeys(FUNCTIONS)
-                check_name(macro.name, known, frame, "a function of the language")
-                seen: dict[str, None] = {}
-                for name in (*(each.name for each in macro.parameters), *(each.name for each in macro.lets)):
-                    check_name(name, seen, frame, "a parameter or `let`")
-                    seen[name.id] = None
 
 
 class Names:
@@ -245,20 +230,20 @@ def _mask(
 
 
 def _with_inputs(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Frame:
-    known: dict[str, None] = {}
-    for statement in declaration.statements:
-        if isinstance(statement, tree.InputStatement):
-            world, name = frame.world, statement.name.id
-            taken = {**known, **dict.fromkeys([*world.queries.coordinate_names(), *world.keys.coordinate_names()])}
-            fits = check_name(statement.name, taken, frame, "an input or a coordinate")
-            fits &= check_argument(statement.name, OF_CALLS, "an input", frame)
-            known[name] = None
-            declared = declare(statement, names.at(statement, replace(frame, place=Place.CONSTANT)), elaborate)
-            if isinstance(declared, Bad) or not fits:
-                frame = replace(frame, world=replace(world, bad_names=world.bad_names | {name}))
-                continue
-            world = replace(world, inputs=(*world.inputs, declared))
-            frame = replace(frame, world=with_given(declared, world) if declared.is_coordinate else world)
+    statements = [each for each in declaration.statements if isinstance(each, tree.InputStatement)]
+    check_number(statements, "inputs", frame)
+    taken = dict.fromkeys([*frame.world.queries.coordinate_names(), *frame.world.keys.coordinate_names()])
+    for statement in statements:
+        world, name = frame.world, statement.name.id
+        fits = check_name(statement.name, taken, frame, "an input or a coordinate")
+        fits &= check_argument(statement.name, OF_CALLS, "an input", frame)
+        taken[name] = None
+        declared = declare(statement, names.at(statement, replace(frame, place=Place.CONSTANT)), elaborate)
+        if isinstance(declared, Bad) or not fits:
+            frame = replace(frame, world=replace(world, bad_names=world.bad_names | {name}))
+            continue
+        world = replace(world, inputs=(*world.inputs, declared))
+        frame = replace(frame, world=with_given(declared, world) if declared.is_coordinate else world)
     return frame
 
 

@@ -301,4 +301,8 @@ class MaskIR:
         return tuple(each for each in self.inputs if each.name not in names)
 
     def input(self, name: str) -> Input | None:
-        return next((each for each in self.inputs if each.name == name), None)
+        return self._named.get(name)
+
+    @cached_property
+    def _named(self) -> dict[str, Input]:
+        return {each.name: each for each in self.inputs}

@@ -5,7 +5,9 @@ declaration all of the declaration. Where the formatter puts comments, they reac
 """
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from maskdsl.diagnostics import Caution, nearest_name
@@ -25,50 +27,89 @@ class Allowance(NamedTuple):
 
 
 def allowances(file: tree.File) -> Iterator[Allowance]:
+    declarations = _Spans([each.span for each in file.declarations])
+
+    @cache
+    def inside(number: int) -> _Spans | None:
+        """The statements of a declaration that has any."""
+        declaration = file.declarations[number]
+        if isinstance(declaration, tree.PatternDeclaration):
+            return _Spans([each.span for each in declaration.statements])
+        return None
+
+    def reach(comment: Span) -> Span | None:
+        """The statement or the declaration that a comment stands in, beside or above; None where there is none."""
+        around = declarations.around(comment)
+        if around is None:
+            return declarations.at(comment)
+        statements = inside(around)
+        return declarations.spans[around] if statements is None else statements.at(comment)
+
     for comment in file.comments:
         match = ALLOWANCE.match(comment.text)
         for code in re.finditer(r"\w+", match[1]) if match else ():
             assert match is not None
             start = comment.span.start + match.start(1) + code.start()
             place = Span(comment.span.source, start, start + len(code[0]))
-            yield Allowance(code[0], place, _reach(file, comment.span))
+            yield Allowance(code[0], place, reach(comment.span))
 
 
-def unknown_allowances(file: tree.File) -> Iterator[Caution]:
+def unknown_allowances(allowed: Iterable[Allowance]) -> Iterator[Caution]:
     """Codes that no warning has."""
     known = ", ".join(f"`{each}`" for each in CODES)
-    for code, place, _ in allowances(file):
+    for code, place, _ in allowed:
         if code not in CODES:
             yield UnknownAllowance(span=place, name=code, known=known, nearest=nearest_name(code, CODES))
 
 
-def is_allowed(caution: Caution, allowed: list[Allowance]) -> bool:
-    """Whether an allowance reaches its place, or one of the calls on the way there."""
-    places = [caution.span, *(note.span for note in caution.notes)]
-    return any(
-        code == caution.code and reach is not None and any(_within(place, reach) for place in places)
-        for code, _, reach in allowed
-    )
+class Allowed:
+    """What comments silence; found by place, as there may be thousands of both."""
+
+    def __init__(self, allowed: Iterable[Allowance]) -> None:
+        reaches: dict[tuple[str, int], list[Span]] = {}
+        for code, _, reach in allowed:
+            if reach is not None:
+                reaches.setdefault((code, id(reach.source)), []).append(reach)
+        self.spans = {key: _Spans(_outermost(found)) for key, found in reaches.items()}
+
+    def __contains__(self, caution: Caution) -> bool:
+        """Whether an allowance reaches its place, or one of the calls on the way there."""
+        places = [caution.span, *(note.span for note in caution.notes)]
+        return any(self._reaches(caution.code, place) for place in places if place is not None)
+
+    def _reaches(self, code: str, place: Span) -> bool:
+        spans = self.spans.get((code, id(place.source)))
+        return spans is not None and spans.around(place) is not None
 
 
-def _within(place: Span | None, reach: Span) -> bool:
-    return place is not None and place.source is reach.source and reach.start <= place.start < reach.end
+def _outermost(spans: Iterable[Span]) -> list[Span]:
+    """Without those that are inside others, in the order of the text."""
+    found: list[Span] = []
+    for each in sorted(spans, key=lambda span: (span.start, -span.end)):
+        if not found or each.start >= found[-1].end:
+            found.append(each)
+    return found
 
 
-def _reach(file: tree.File, comment: Span) -> Span | None:
-    """The statement or the declaration that a comment stands in, beside or above; None where there is none."""
-    around = next((each for each in file.declarations if _within(comment, each.span)), None)
-    match around:
-        case None:
-            spans = [each.span for each in file.declarations]
-        case tree.PatternDeclaration(statements=statements):
-            spans = [each.span for each in statements]
-        case _:
-            return around.span
-    line, _ = comment.source.position(comment.start)
-    beside = [each for each in spans if each.start < comment.start and line <= _last_line(each)]
-    below = [each for each in spans if each.start > comment.start]
-    return next(iter([*beside[-1:], *below]), None)
+class _Spans:
+    """Spans of one text that follow each other."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self.spans = spans
+        self.starts = [each.start for each in spans]
+
+    def around(self, place: Span) -> int | None:
+        """The number of the one that a place begins in."""
+        number = bisect_right(self.starts, place.start) - 1
+        return number if number >= 0 and place.start < self.spans[number].end else None
+
+    def at(self, comment: Span) -> Span | None:
+        """The one that ends on the line of a comment, or goes on there; else the next one."""
+        number = bisect_left(self.starts, comment.start)
+        line, _ = comment.source.position(comment.start)
+        if number and line <= _last_line(self.spans[number - 1]):
+            return self.spans[number - 1]
+        return self.spans[number] if number < len(self.spans) else None
 
 
 def _last_line(span: Span) -> int:

@@ -11,6 +11,7 @@ from functools import cache, cached_property
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from maskdsl.diagnostics import AttnError, Caution, Diagnostic, Note, nearest_name
 from maskdsl.errors.syntax import (
@@ -27,7 +28,7 @@ from maskdsl.errors.syntax import (
 )
 from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
-from maskdsl.syntax.allowances import Allowance, allowances, unknown_allowances
+from maskdsl.syntax.allowances import Allowance, Allowed, allowances, unknown_allowances
 from maskdsl.syntax.parse import LARGEST_TEXT, MOST_ERRORS, parse
 
 SUFFIX = ".attn"
@@ -64,14 +65,23 @@ class Program:
         }
 
     @cached_property
-    def allowed(self) -> list[Allowance]:
-        """What the comments of all files silence."""
+    def allowances(self) -> list[Allowance]:
         return [each for file in self.files for each in allowances(file)]
+
+    @cached_property
+    def allowed(self) -> Allowed:
+        """What the comments of all files silence."""
+        return Allowed(self.allowances)
 
     @cached_property
     def cautions(self) -> tuple[Caution, ...]:
         """What is odd about the texts alone, whatever their patterns mean."""
-        return tuple(each for file in self.files for each in unknown_allowances(file))
+        return tuple(unknown_allowances(self.allowances))
+
+    @cached_property
+    def kept(self) -> dict[object, Any]:
+        """What later stages find out once about all files, by what finds it out."""
+        return {}
 
     def macros(self, source: Source) -> Mapping[str, tree.MacroDeclaration]:
         """The macros that a text may call. The standard library sees its own only, whatever a file declares anew."""

@@ -681,8 +681,8 @@ MUTANTS = (
     Mutant(
         "an allowance reaches all that follows",
         "maskdsl/syntax/allowances.py",
-        "reach.start <= place.start < reach.end",
-        "reach.start <= place.start",
+        "number >= 0 and place.start < self.spans[number].end",
+        "number >= 0",
         of("warnings/test_warnings", "test_an_allowance_reaches_no_further"),
     ),
     Mutant(
