@@ -9,9 +9,12 @@ from maskdsl.codegen.forward import NUMBERS, load_tokens
 # end
 # The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where
 # nothing is to flow: where nothing is attended, where it is so large that nothing of the sum is left in it, and behind
-# the last query, up to a multiple of 128, which every block divides. `delta` is what is taken from all slopes of a
-# query: the sum of out * grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes
-# of products of queries and keys.
+# the last query, up to a multiple of 128, which every block divides. Where a pattern changes scores they may be of any
+# size, and `base` is the natural log-sum-exp, from which even a large score is subtracted exactly. A float beside a
+# large score has lost some of the sum: the kernel of queries sums up again, and `rest` gets the logarithm to base 2 of
+# what is left, `own_rest` in the kernel of keys. `delta` is what is taken from all slopes of a query: the sum of out *
+# grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes of products of queries
+# and keys.
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -73,6 +76,7 @@ def query_gradient_kernel(
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
     key_head = (head // heads_per_key_head).to(tl.int64)
     first = (wide_batch * heads + head) * query_length
+    base_first = (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128
     q += wide_batch * q_batch_stride + wide_head * q_head_stride
     k += wide_batch * k_batch_stride + key_head * k_head_stride
     v += wide_batch * v_batch_stride + key_head * v_head_stride
@@ -81,11 +85,13 @@ def query_gradient_kernel(
     query_places = tl.minimum(queries, query_length - 1)
     query_tile = load_tokens(q, query_places, q_token_stride, DIM, PADDED_DIM)
     grad_tile = load_tokens(grad_out + first * VALUE_DIM, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
-    own_base = tl.load(base + (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128 + queries)
+    own_base = tl.load(base + base_first + queries)
     own_delta = tl.load(delta + first + query_places)
     # hole: query_coordinates
     # end
     result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)
+    # hole: query_total
+    # end
 
     # hole: query_full_runs
     first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
@@ -101,7 +107,9 @@ def query_gradient_kernel(
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: query_full_score
             # end
+            # hole: query_full_probability
             p = tl.exp2(s * UNIT - own_base[:, None])
+            # end
             slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: query_full_weight
             # end
@@ -128,7 +136,9 @@ def query_gradient_kernel(
             attends = (keys < key_length)[None, :]
             # hole: query_predicate
             # end
+            # hole: query_partial_probability
             p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[:, None])
+            # end
             slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: query_partial_weight
             # end
@@ -137,6 +147,8 @@ def query_gradient_kernel(
             # end
             result = tl.dot(slopes.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
+    # hole: query_shares
+    # end
     dims = tl.arange(0, PADDED_DIM)[None, :]
     elements = grad_q + (first + queries)[:, None] * DIM + dims
     result = (result * SCALE).to(grad_q.dtype.element_ty)
@@ -245,7 +257,9 @@ def key_gradient_kernel(
                 s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
                 # hole: key_full_score
                 # end
+                # hole: key_full_probability
                 p = tl.exp2(s * UNIT - own_base[None, :])
+                # end
                 slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 # hole: key_full_weight
@@ -278,7 +292,9 @@ def key_gradient_kernel(
                 attends = (queries < query_length)[None, :]
                 # hole: key_predicate
                 # end
+                # hole: key_partial_probability
                 p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[None, :])
+                # end
                 slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 # hole: key_partial_weight
@@ -330,8 +346,10 @@ def gradients(
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
     key_heads, key_length, value_dim = v.shape[1:]
+    # hole: base
     base = lse * 1.4426950408889634
     still = base.abs() >= (2.0**28 if lse.dtype == torch.float32 else 2.0**57)
+    # end
     base = base.masked_fill(still, torch.inf)
     grad_out = grad_out.to(q.dtype).masked_fill(still.unsqueeze(-1), 0).contiguous()  # it may be NaN there
     delta = ((grad_out.to(lse.dtype) * out).sum(dim=-1) - grad_lse).masked_fill(still, 0).contiguous()

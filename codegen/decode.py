@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 # hole: softmax
-from maskdsl.codegen.triton_functions import soften
+from maskdsl.codegen.triton_functions import soften_exactly
 
 # end
 # Words used below.
@@ -128,7 +128,7 @@ def decode_kernel(
             # hole: score
             # end
             s = tl.where(attends, s, float("-inf"))
-            p, decay, highest = soften(s, highest, UNIT)
+            p, decay, highest = soften_exactly(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             # hole: weight
             # end

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 # hole: softmax
-from maskdsl.codegen.triton_functions import soften, soften_partial
+from maskdsl.codegen.triton_functions import soften, soften_exactly
 
 # end
 # Words used below.
@@ -145,7 +145,9 @@ def forward_kernel(
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: full_score
             # end
+            # hole: full_softmax
             p, decay, highest = soften(s, highest, UNIT)
+            # end
             total = total * decay + tl.sum(p, 1)
             # hole: full_weight
             # end
@@ -172,7 +174,7 @@ def forward_kernel(
             # hole: predicate
             # end
             s = tl.where(attends, s, float("-inf"))
-            p, decay, highest = soften_partial(s, highest, UNIT)
+            p, decay, highest = soften_exactly(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             # hole: partial_weight
             # end

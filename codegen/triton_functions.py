@@ -59,18 +59,22 @@ def soften(s, highest, UNIT: tl.constexpr):
 
     `highest` begins with the lowest number that is finite, from which minus infinity can be subtracted. Numbers as
     large as LARGE are whole, and UNIT would round them by more than one; the lowest would overflow. Two such scores are
-    equal, or so far apart that the lower one counts for nothing: to any base.
+    equal, or so far apart that the lower one counts for nothing: to any base. Sums shrink by a difference times the
+    unit: one of products, of which a GPU rounds but one, would shrink them a little where the highest score stays.
     """
     LARGE: tl.constexpr = 2.0**28 if s.dtype == tl.float32 else 2.0**57
     new = tl.maximum(highest, tl.max(s, 1))
     unit = tl.where(tl.abs(new) * UNIT < LARGE, tl.full([], UNIT, s.dtype), tl.full([], 1.0, s.dtype))
     shift = new * unit
-    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2(highest * unit - shift), new
+    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2((highest - new) * unit), new
 
 
 @triton.jit
-def soften_partial(s, highest, UNIT: tl.constexpr):
-    """What `soften` gives, by one more operation a pair: it leaves to conditions the registers of a unit a row."""
+def soften_exactly(s, highest, UNIT: tl.constexpr):
+    """What `soften` gives, by one more operation a pair, for scores of any size.
+
+    It leaves to conditions the registers of a unit a row, too.
+    """
     new = tl.maximum(highest, tl.max(s, 1))
     return tl.exp2((s - new[:, None]) * UNIT), tl.exp2((highest - new) * UNIT), new
 

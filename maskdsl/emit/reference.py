@@ -4,7 +4,7 @@ from maskdsl.emit.header import header
 from maskdsl.emit.pooling import pooling_lines
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import coordinate_calls, helper_lines, pattern_functions
-from maskdsl.ir.branches import has_finite_slopes
+from maskdsl.ir.branches import slopes_are_finite
 from maskdsl.plan import KernelPlan
 
 
@@ -15,11 +15,11 @@ def emit_reference(plan: KernelPlan) -> str:
     if mask.scale is not None:
         score = ["s = s * torch.where(attends, scale(s, **guarded_values), 0)"]
     if mask.scores:
-        if mask.weight is not None or not all(map(has_finite_slopes, mask.scores)):
-            # Nor does a pair count whose score is minus infinity: its probability, 0, may meet infinite derivatives.
-            score.append("attends = attends & (score(torch.where(attends, s, 0), **guarded_values) != -torch.inf)")
-            score.append("guarded_values = guarded(values, inputs, attends)")
         score.append("s = score(torch.where(attends, s, 0), **guarded_values)")
+    if not slopes_are_finite(mask):
+        # Nor does a pair count whose score is minus infinity: its probability, 0, may meet infinite derivatives.
+        found = ["attends = attends & (s != -torch.inf)", "guarded_values = guarded(values, inputs, attends)"]
+        score = ["products = s", *score, *found, "s = products", *score]
     counted = "torch.where(attends & (p != 0), weight(s, **guarded_values), 0)"
     weight = [f"p = p * {counted}"] if mask.weight is not None else []
     extra = mask.scale is not None or mask.scores or mask.weight is not None

@@ -4,7 +4,7 @@ from maskdsl.emit.header import header
 from maskdsl.emit.pooling import pooling_lines
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import coordinate_calls, definitions, helper_lines, pair_parameters, pattern_functions
-from maskdsl.ir.branches import has_finite_slopes
+from maskdsl.ir.branches import slopes_are_finite
 from maskdsl.plan import KernelPlan
 
 SCALE = ["@property", "def scale(self):", "    return self.dim**-0.5"]
@@ -72,14 +72,13 @@ def backward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
     if not adjusts(plan):
         return {"score_graph": [], "weight_graph": [], "score_gradient": []}
     weighted = plan.mask.weight is not None
-    changes = [each for each in (*plan.mask.scores, plan.mask.weight) if each is not None]
     score_graph = [
         "with torch.enable_grad():",
         "    leaves = Leaves(problem, tile, s.shape, limits, gradients)",
         "    s = start = s.detach().requires_grad_()",
         *(f"    {line}" for line in score_lines(plan, "leaves.values")),
         *(["    weights = weight(start, **leaves.values).expand_as(s)"] if weighted else []),
-        *([] if all(map(has_finite_slopes, changes)) else ["leaves.exclude(s.detach())"]),
+        *([] if slopes_are_finite(plan.mask) else ["leaves.exclude(s.detach())"]),
         "scores, s = s, block(s.detach().clone(), limits, columns, 0)",
     ]
     weight_graph = [

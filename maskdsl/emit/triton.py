@@ -8,7 +8,7 @@ from maskdsl.emit.pooling import pooling_lines
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of
 from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
 from maskdsl.emit.torch_functions import helper, helper_lines, separated
-from maskdsl.emit.triton_body import Holes, constant_unit
+from maskdsl.emit.triton_body import Holes, constant_unit, scores_may_be_large
 from maskdsl.emit.triton_coordinates import KernelNames
 from maskdsl.emit.triton_gradients import GradientBody
 from maskdsl.emit.triton_leaves import Leaves
@@ -29,11 +29,13 @@ def emit_triton(plan: KernelPlan) -> str:
     body = GradientBody(plan)
     loops = Loops(body.names)
     forward = {**body.holes(), **loops.holes()}
-    backward = {**body.gradient_holes(), **loops.gradient_holes()}
+    backward = {**body.gradient_holes(), **body.probability_holes(), **loops.gradient_holes()}
     tiles = TileBody(body.names).holes() if plan.finds_device_tiles else {}
     lines = [line for lines in (*forward.values(), *backward.values(), *tiles.values()) for line in lines or ()]
     around = Surroundings(plan, body.names, lines)
-    top, softmax = header(plan, "triton", "Attention over tiles in Triton."), softmax_lines("soften", "soften_partial")
+    exactly = scores_may_be_large(plan)
+    softmax = softmax_lines("soften_exactly") if exactly else softmax_lines("soften", "soften_exactly")
+    top = header(plan, "triton", "Attention over tiles in Triton.")
     parts = [
         fill(read_skeleton("forward"), {**forward, **around.holes(), "softmax": softmax, "header": top}),
         fill(read_skeleton("backward"), {**backward, **around.gradient_holes(Sums(body.leaves))}),
@@ -76,12 +78,17 @@ class Surroundings:
         pointers, numbers = self.pointers(), self.numbers()
         values = {**{name: name for name in pointers}, **numbers}
         parameters = [f"{name}," for name in values]
-        queries, keys = sums.query_parameters(), sums.key_parameters()
+        rest = ["rest"] if scores_may_be_large(self.plan) else []
+        queries, keys = [*rest, *sums.query_parameters()], [*rest, *sums.key_parameters()]
         return {
             "forward": self.gradient_functions(sums.leaves),
             "query_parameters": [*parameters, *(f"{name}," for name in queries)],
             "key_parameters": [*parameters, *(f"{name}," for name in keys)],
-            "prepare": [*self.preparation(), *sums.before_queries()],
+            "prepare": [
+                *(f"{name} = torch.zeros_like(base)" for name in rest),
+                *self.preparation(),
+                *sums.before_queries(),
+            ],
             "arguments": wrapped_tuple("arguments = ", list(values.values())),
             "query_arguments": [f"{name}={name}," for name in queries],
             "between": sums.between(),
@@ -179,7 +186,7 @@ class Surroundings:
         own = constant_unit(self.plan)
         if own is not None:
             return f"{own!r} * {LOG2_E}"
-        return LOG2_E if self.plan.mask.scores or self.plan.mask.scale is not None else f"dim**-0.5 * {LOG2_E}"
+        return LOG2_E if scores_may_be_large(self.plan) else f"dim**-0.5 * {LOG2_E}"
 
 
 def wrapped(line: str, items: list[str]) -> list[str]:

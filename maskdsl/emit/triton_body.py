@@ -11,6 +11,8 @@ from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan
 
 Holes = dict[str, list[str]]
+MaybeHoles = dict[str, list[str] | None]
+"""None leaves what the skeleton has."""
 LARGEST_SCALE = 2 / 1.4426950408889634
 
 
@@ -33,9 +35,11 @@ class Body:
 
     def holes(self) -> Holes:
         score, weight = self.score_lines(), self.weight_lines()
+        softmax = "soften_exactly" if scores_may_be_large(self.plan) else "soften"
         return {
             "query_coordinates": [*self.table_lines(), *self.coordinate_lines(Side.QUERY, self.plan.pair_expressions)],
             "full_score": [*self.coordinate_lines(Side.KEY, self.changes()), *score],
+            "full_softmax": [f"p, decay, highest = {softmax}(s, highest, UNIT)"],
             "full_weight": weight,
             "partial_score": [*self.coordinate_lines(Side.KEY, self.plan.pair_expressions), *score],
             "predicate": self.relation_lines(),
@@ -141,6 +145,11 @@ def constant_unit(plan: KernelPlan) -> float | None:
     if isinstance(scale, Constant) and 0 < scale.value <= LARGEST_SCALE and not plan.mask.scores:
         return float(scale.value)
     return None
+
+
+def scores_may_be_large(plan: KernelPlan) -> bool:
+    """Whether a pattern changes scores, so that they may be of any size; their unit is that of all logarithms then."""
+    return constant_unit(plan) is None and (bool(plan.mask.scores) or plan.mask.scale is not None)
 
 
 def replace_score(printer: TritonPrinter, expression: Expression) -> None:

@@ -28,7 +28,7 @@ def emit_decode(plan: KernelPlan) -> str:
     lines = [line for lines in kernel.values() for line in lines or ()]
     around = Surroundings(plan, body.names, lines, laid_out=False)
     top = header(plan, "triton", "Attention of a few queries over many keys in Triton.")
-    holes = {**kernel, **around.holes(), "softmax": softmax_lines("soften"), "header": top}
+    holes = {**kernel, **around.holes(), "softmax": softmax_lines("soften_exactly"), "header": top}
     return fill(read_skeleton("decode"), holes)
 
 

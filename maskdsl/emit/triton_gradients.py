@@ -5,14 +5,39 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from maskdsl.emit.printer import UNARY
-from maskdsl.emit.triton_body import Body, Holes, replace_score
+from maskdsl.emit.triton_body import Body, Holes, MaybeHoles, replace_score, scores_may_be_large
 from maskdsl.emit.triton_leaves import Leaf, Leaves
 from maskdsl.emit.triton_printer import TritonPrinter
 from maskdsl.emit.triton_sent import Sent, Sloped, Stage, attending
+from maskdsl.ir.branches import BOUNDED, slopes_are_finite
 from maskdsl.ir.derive import ONE, derivative
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Score, Side, apply
 from maskdsl.ir.ops import Op
 from maskdsl.plan import unused
+
+EXACTLY = {
+    "base": ["base, still = lse, lse == -torch.inf"],
+    "query_total": ["total = tl.zeros([QUERY_BLOCK], dtype=WIDE)"],
+    "query_full_probability": ["p = tl.exp2((s - own_base[:, None]) * UNIT)", "total += tl.sum(p, 1)"],
+    "query_partial_probability": [
+        'p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[:, None]) * UNIT)',
+        "total += tl.sum(p, 1)",
+    ],
+    "query_shares": [
+        "total = tl.where(total == 0, 1.0, total)",
+        "result /= total[:, None]",
+        "tl.store(rest + base_first + queries, tl.log2(total))",
+    ],
+    "key_full_probability": [
+        "own_rest = tl.load(rest + base_first + queries)",
+        "p = tl.exp2((s - own_base[None, :]) * UNIT - own_rest[None, :])",
+    ],
+    "key_partial_probability": [
+        "own_rest = tl.load(rest + base_first + queries)",
+        'p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[None, :]) * UNIT - own_rest[None, :])',
+    ],
+}
+"""Probabilities from scores of any size: the comment at the top of `codegen/backward.py` says how."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +62,25 @@ class GradientBody(Body):
     def gradient_holes(self) -> Holes:
         return {**self.query_holes(), **replace(self, transposed=True).key_holes()}
 
+    def probability_holes(self) -> MaybeHoles:
+        """Probabilities from scores."""
+        exactly = scores_may_be_large(self.plan)
+        return {name: lines if exactly else None for name, lines in EXACTLY.items()}
+
+    @cached_property
+    def leaves_pairs_out(self) -> bool:
+        """Whether pairs without probability might send more than nothing."""
+        return not slopes_are_finite(self.plan.mask, BOUNDED)
+
+    @property
+    def full_mask(self) -> str | None:
+        """What says which pairs of a full tile count."""
+        return "attends" if self.leaves_pairs_out else None
+
+    def counted(self, sign: str) -> list[str]:
+        """A statement that leaves them out."""
+        return [f"attends {sign} p != 0"] if self.leaves_pairs_out else []
+
     def query_holes(self) -> Holes:
         """Of the kernel for gradients of queries."""
         everything, key = self.plan.pair_expressions, Side.KEY
@@ -47,11 +91,20 @@ class GradientBody(Body):
         return {
             "query_coordinates": [*coordinates, *sent.query_starts()],
             "query_full_score": [*self.coordinate_lines(key, self.changes()), *sloped.lines],
-            "query_full_weight": [*weight, *(["slopes *= weights"] if weight else []), *sent.most()],
-            "query_full_slope": [*sent.query_slopes(None), *([f"slopes = {slope}"] if factors else [])],
+            "query_full_weight": [
+                *self.counted("="),
+                *weight,
+                *(["slopes *= weights"] if weight else []),
+                *sent.most(),
+            ],
+            "query_full_slope": [
+                *sent.query_slopes(self.full_mask),
+                *([f"slopes = {attending(slope, self.full_mask)}"] if factors else []),
+            ],
             "query_partial_score": [*self.coordinate_lines(key, everything), *sloped.lines],
             "query_predicate": self.relation_lines(),
             "query_partial_weight": [
+                *self.counted("&="),
                 *weight,
                 *([f"slopes = {attending('slopes * weights')}"] if weight else []),
                 *sent.most(),
@@ -73,17 +126,23 @@ class GradientBody(Body):
         return {
             "key_coordinates": [*coordinates, *sent.key_starts(), *self.column_places()],
             "key_full_score": [*self.coordinate_lines(query, self.changes(), "own_"), *sloped.lines],
-            "key_full_weight": [*weight, "slopes *= weights", "weighted = p * weights"] if weight else [],
-            "key_full_slope": [*sent.key_slopes(None), *([f"slopes = {slope}"] if factors else [])],
+            "key_full_weight": [
+                *self.counted("="),
+                *weight,
+                *(["slopes *= weights", "weighted = p * weights"] if weight else []),
+            ],
+            "key_full_slope": [
+                *sent.key_slopes(self.full_mask),
+                *([f"slopes = {attending(slope, self.full_mask)}"] if factors else []),
+            ],
             "key_partial_score": [*self.coordinate_lines(query, everything, "own_"), *sloped.lines],
             "key_predicate": self.relation_lines(),
             "key_partial_weight": [
+                *self.counted("&="),
                 *weight,
-                f"slopes = {attending('slopes * weights')}",
-                f"weighted = {attending('p * weights')}",
-            ]
-            if weight
-            else [],
+                *([f"slopes = {attending('slopes * weights')}"] if weight else []),
+                *([f"weighted = {attending('p * weights')}"] if weight else []),
+            ],
             "key_partial_slope": [
                 *sent.key_slopes("attends"),
                 *([f"slopes = {attending(slope)}"] if factors else []),

@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from maskdsl.analysis.closed import Limit, Limits
+from maskdsl.emit.triton_body import MaybeHoles
 from maskdsl.emit.triton_coordinates import KernelNames
 from maskdsl.emit.triton_printer import TritonPrinter
 from maskdsl.ir.expressions import Side
 
-MaybeHoles = dict[str, list[str] | None]
-"""None leaves what the skeleton has: loops over lists."""
 LOOPS = ("tile_parameters", "row", "full_runs", "full_run", "partial_runs", "partial_run")
 
 
@@ -46,7 +45,7 @@ class Loops:
         return lines
 
     def kernel(self, limits: Limits | None, own: Side) -> MaybeHoles:
-        """The loops of one kernel over the tiles of a row, or of a column where `own` are keys."""
+        """The loops of one kernel over the tiles of a row, or of a column where `own` are keys, or those over lists."""
         if limits is None:
             return dict.fromkeys(LOOPS)
         return {

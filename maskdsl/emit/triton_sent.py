@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from maskdsl.emit.triton_body import scores_may_be_large
 from maskdsl.emit.triton_leaves import Leaf, Leaves
 from maskdsl.ir.derive import derivative
 from maskdsl.ir.expressions import Side
@@ -96,8 +97,9 @@ class Sent:
         return lines
 
     def query_ends(self) -> list[str]:
-        lines = []
+        lines, shares = [], " / total" if scores_may_be_large(self.leaves.names.plan) else ""
         for target, values in self.query_targets().items():
+            values += shares
             lines += guarded(target, [f"tl.store({target} + first + queries, {values}, mask=queries < query_length)"])
         return lines
 

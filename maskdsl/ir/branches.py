@@ -9,11 +9,14 @@ from dataclasses import replace
 from math import isfinite
 
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, Read, Score, apply
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 
 ZERO, HALF, ONE = Constant(0.0), Constant(0.5), Constant(1.0)
 LINEAR = frozenset({Op.ADD, Op.SUBTRACT, Op.NEGATE, Op.MINIMUM, Op.MAXIMUM, Op.SELECT})
 """Operators whose derivatives are finite whatever their operands are."""
+BOUNDED = LINEAR | {Op.ABSOLUTE, Op.TANH, Op.SIGMOID}
+"""Those whose derivatives are finite wherever their operands are numbers."""
 
 
 def guard_branches(expression: Expression) -> Expression:
@@ -67,15 +70,35 @@ def _extreme(op: Op, x: Expression, y: Expression, taken: Expression | None) -> 
     return apply(Op.ADD, *shares)
 
 
-def has_finite_slopes(expression: Expression) -> bool:
-    """Whether no derivative by a float that is read can be infinite or NaN, whatever is read."""
+def has_finite_slopes(expression: Expression, operators: frozenset[Op] = LINEAR) -> bool:
+    """Whether no derivative by a float that is read can be infinite or NaN, whatever is read; these operators' own is
+    finite."""
     match expression:
         case Apply(op=op, arguments=parts) if expression.type is Type.FLOAT and op is not Op.TO_FLOAT:
-            if op in LINEAR or (op is Op.MULTIPLY and any(map(_is_finite, parts))):
-                return all(map(has_finite_slopes, parts))
+            if op in operators or _scales(op, parts):
+                return all(has_finite_slopes(part, operators) for part in parts)
             return not any(map(reads_float, parts))
         case _:
             return True
+
+
+def slopes_are_finite(mask: MaskIR, operators: frozenset[Op] = LINEAR) -> bool:
+    """Whether it is so of all that products of queries and keys go through.
+
+    Elsewhere a pair whose score is minus infinity has to be left out: its probability, 0, may meet infinite slopes.
+    """
+    scaled = None if mask.scale is None else apply(Op.MULTIPLY, Score(), mask.scale)
+    changes = (each for each in (scaled, *mask.scores, mask.weight) if each is not None)
+    return all(has_finite_slopes(each, operators) for each in changes)
+
+
+def _scales(op: Op, parts: tuple[Expression, ...]) -> bool:
+    """Whether an operator multiplies by what is finite for all pairs."""
+    match op, parts:
+        case Op.DIVIDE, (_, Constant(value=value)):
+            return value != 0 and isfinite(1 / value)
+        case _:
+            return op is Op.MULTIPLY and any(map(_is_finite, parts))
 
 
 def _is_finite(expression: Expression) -> bool:

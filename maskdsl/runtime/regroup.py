@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.ir.chunk import Leaf
-from maskdsl.ir.expressions import Coordinate, Side
+from maskdsl.ir.expressions import Coordinate, Read, Side, walk
 from maskdsl.ir.ops import Type
 from maskdsl.ir.regroup import CHOICE, Copies, Regrouping, regrouping
 from maskdsl.plan import make_plan
@@ -37,11 +37,16 @@ class Regrouped:
         added = regrouping.added
         copies = Copies(added, added.queries.length * regrouping.copies, added.keys.length)
         self.over = Over(copies, Bound(make_plan(copies.mask), backend), Kept())
+        changes = (each for each in (regrouping.mask.scale, *regrouping.mask.scores) if each is not None)
+        nodes = (node for each in changes for node in walk(each) if isinstance(node, Coordinate | Read))
+        self.has_float_inputs = any(node.type is Type.FLOAT for node in nodes)
+        """In scores, which may be as large as these."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
         """The output and the log-sum-exp, from all inputs of the mask, those found among them.
 
-        None where log-sum-exps are seen to be too large to say what each pass weighs: one pass is right then.
+        None where log-sum-exps are seen to be too large to say what each pass weighs: one pass is right then. It is
+        where scores read inputs that they are, and there a GPU is waited for.
         """
         names = (each.name for each in self.regrouping.mask.inputs)
         inputs = dict(zip(names, tensors, strict=True))
@@ -51,7 +56,9 @@ class Regrouped:
             register(self.fixed)
             given = [inputs[each.name] for each in self.fixed.plan.mask.inputs]
             parts.append(ATTENTION(q, k, v, given, self.fixed.handle, "declared", True))
-        return None if any(lost_sums(lse) for _, lse in parts) else merged(parts)
+        sums = torch.stack([lse.detach() for _, lse in parts])
+        looks = is_seen(sums) or (self.has_float_inputs and can_be_waited_for(sums))
+        return None if looks and has_lost_sums(sums) else merged(parts)
 
     def attend_copies(
         self, copies: "ChosenCopies", q: Tensor, k: Tensor, v: Tensor, inputs: Mapping[str, Tensor]
@@ -115,9 +122,13 @@ def rows(x: Tensor, places: Tensor) -> Tensor:
     return taken.view(*places.shape, dim)
 
 
-def lost_sums(lse: Tensor) -> bool:
-    """Whether some log-sum-exps have lost more than 2**-14 of their sums beside large scores, where it is seen."""
-    return is_seen(lse) and bool(((lse.abs() > LARGE) & lse.isfinite()).any())
+def has_lost_sums(lse: Tensor) -> bool:
+    """Whether some log-sum-exps have lost more than 2**-14 of their sums beside large scores."""
+    return bool(((lse.abs() > LARGE) & lse.isfinite()).any())
+
+
+def can_be_waited_for(x: Tensor) -> bool:
+    return x.is_cuda and not torch.compiler.is_compiling() and not torch.cuda.is_current_stream_capturing()
 
 
 def merged(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -380,6 +380,13 @@ MUTANTS = (
         KERNELS,
     ),
     Mutant(
+        "backward kernel: what a large log-sum-exp has lost of its sum stays lost",
+        "maskdsl/emit/triton_gradients.py",
+        "queries, tl.log2(total))",
+        "queries, total * 0)",
+        of("triton/test_interpreted", "test_padding_by_the_lowest_numbers[causal-float32-256]"),
+    ),
+    Mutant(
         "decoding kernel: a finite log-sum-exp of nothing",
         "codegen/decode.py",
         'natural = tl.where(empty, float("-inf"), natural + tl.log2(total) * 0.6931471805599453)',

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import maskdsl
+from tests.runtime.empty_rows import RELATIONS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -52,6 +53,13 @@ def test_gradients_of_all_inputs_in_all_types(part: int) -> None:
 
 def test_reads_that_inputs_decide() -> None:
     assert last_line("open_reads") == "agreed"
+
+
+@pytest.mark.parametrize("length", [256, pytest.param(1024, marks=pytest.mark.long)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("relation", RELATIONS)
+def test_padding_by_the_lowest_numbers(relation: str, dtype: str, length: int) -> None:
+    assert last_line("empty_rows", relation, dtype, length) == "agreed"
 
 
 def test_gradients_through_routes() -> None:

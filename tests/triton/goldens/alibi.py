@@ -11,23 +11,11 @@ import triton.language as tl
 
 
 @triton.jit
-def soften(s, highest, UNIT: tl.constexpr):
-    """Probabilities but for their common divisor, what the sums so far shrink by, and the highest scores by now.
+def soften_exactly(s, highest, UNIT: tl.constexpr):
+    """What `soften` gives, by one more operation a pair, for scores of any size.
 
-    `highest` begins with the lowest number that is finite, from which minus infinity can be subtracted. Numbers as
-    large as LARGE are whole, and UNIT would round them by more than one; the lowest would overflow. Two such scores are
-    equal, or so far apart that the lower one counts for nothing: to any base.
+    It leaves to conditions the registers of a unit a row, too.
     """
-    LARGE: tl.constexpr = 2.0**28 if s.dtype == tl.float32 else 2.0**57
-    new = tl.maximum(highest, tl.max(s, 1))
-    unit = tl.where(tl.abs(new) * UNIT < LARGE, tl.full([], UNIT, s.dtype), tl.full([], 1.0, s.dtype))
-    shift = new * unit
-    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2(highest * unit - shift), new
-
-
-@triton.jit
-def soften_partial(s, highest, UNIT: tl.constexpr):
-    """What `soften` gives, by one more operation a pair: it leaves to conditions the registers of a unit a row."""
     new = tl.maximum(highest, tl.max(s, 1))
     return tl.exp2((s - new[:, None]) * UNIT), tl.exp2((highest - new) * UNIT), new
 
@@ -135,7 +123,7 @@ def forward_kernel(
             s *= DIM**-0.5
             slope_value = tl.load(slope + tl.cast(head, slope_width.dtype) * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
             s = s - slope_value * (q_i - k_i).to(s.dtype)
-            p, decay, highest = soften(s, highest, UNIT)
+            p, decay, highest = soften_exactly(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
             result *= decay[:, None]
@@ -158,7 +146,7 @@ def forward_kernel(
             attends = (keys < key_length)[None, :]
             attends &= k_i <= q_i
             s = tl.where(attends, s, float("-inf"))
-            p, decay, highest = soften_partial(s, highest, UNIT)
+            p, decay, highest = soften_exactly(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
             result *= decay[:, None]
@@ -251,9 +239,12 @@ def add_to_table(sums, places, slopes, scale):
 
 # The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where
 # nothing is to flow: where nothing is attended, where it is so large that nothing of the sum is left in it, and behind
-# the last query, up to a multiple of 128, which every block divides. `delta` is what is taken from all slopes of a
-# query: the sum of out * grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes
-# of products of queries and keys.
+# the last query, up to a multiple of 128, which every block divides. Where a pattern changes scores they may be of any
+# size, and `base` is the natural log-sum-exp, from which even a large score is subtracted exactly. A float beside a
+# large score has lost some of the sum: the kernel of queries sums up again, and `rest` gets the logarithm to base 2 of
+# what is left, `own_rest` in the kernel of keys. `delta` is what is taken from all slopes of a query: the sum of out *
+# grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes of products of queries
+# and keys.
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -281,6 +272,7 @@ def query_gradient_kernel(
     slope,
     slope_width,
     slope_stride_0,
+    rest,
     slope_bounds,
     DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
@@ -308,6 +300,7 @@ def query_gradient_kernel(
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
     key_head = (head // heads_per_key_head).to(tl.int64)
     first = (wide_batch * heads + head) * query_length
+    base_first = (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128
     q += wide_batch * q_batch_stride + wide_head * q_head_stride
     k += wide_batch * k_batch_stride + key_head * k_head_stride
     v += wide_batch * v_batch_stride + key_head * v_head_stride
@@ -316,11 +309,12 @@ def query_gradient_kernel(
     query_places = tl.minimum(queries, query_length - 1)
     query_tile = load_tokens(q, query_places, q_token_stride, DIM, PADDED_DIM)
     grad_tile = load_tokens(grad_out + first * VALUE_DIM, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
-    own_base = tl.load(base + (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128 + queries)
+    own_base = tl.load(base + base_first + queries)
     own_delta = tl.load(delta + first + query_places)
     q_i = query_places[:, None]
     slope_bound = tl.zeros([QUERY_BLOCK], dtype=WIDE)
     result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)
+    total = tl.zeros([QUERY_BLOCK], dtype=WIDE)
 
     first_run, end_run = 0, 1
     for run in range(first_run, end_run):
@@ -334,10 +328,11 @@ def query_gradient_kernel(
             s *= DIM**-0.5
             slope_slope = -(q_i - k_i).to(s.dtype)
             slope_value = tl.load(slope + tl.cast(head, slope_width.dtype) * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
-            difference = q_i - k_i
-            value_2 = difference.to(s.dtype)
+            difference_2 = q_i - k_i
+            value_2 = difference_2.to(s.dtype)
             s = s - slope_value * value_2
-            p = tl.exp2(s * UNIT - own_base[:, None])
+            p = tl.exp2((s - own_base[:, None]) * UNIT)
+            total += tl.sum(p, 1)
             slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             most = p * (tl.abs(slopes) + tl.abs(own_delta)[:, None])
             slopes = p * (slopes - own_delta[:, None])
@@ -360,12 +355,13 @@ def query_gradient_kernel(
             s *= DIM**-0.5
             slope_slope = -(q_i - k_i).to(s.dtype)
             slope_value = tl.load(slope + tl.cast(head, slope_width.dtype) * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
-            difference = q_i - k_i
-            value_2 = difference.to(s.dtype)
+            difference_2 = q_i - k_i
+            value_2 = difference_2.to(s.dtype)
             s = s - slope_value * value_2
             attends = (keys < key_length)[None, :]
             attends &= k_i <= q_i
-            p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[:, None])
+            p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[:, None]) * UNIT)
+            total += tl.sum(p, 1)
             slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             most = p * (tl.abs(slopes) + tl.abs(own_delta)[:, None])
             slopes = p * (slopes - own_delta[:, None])
@@ -374,12 +370,15 @@ def query_gradient_kernel(
                 slope_bound += tl.sum(sent, 1)
             result = tl.dot(slopes.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
+    total = tl.where(total == 0, 1.0, total)
+    result /= total[:, None]
+    tl.store(rest + base_first + queries, tl.log2(total))
     dims = tl.arange(0, PADDED_DIM)[None, :]
     elements = grad_q + (first + queries)[:, None] * DIM + dims
     result = (result * SCALE).to(grad_q.dtype.element_ty)
     tl.store(elements, result, mask=(queries < query_length)[:, None] & (dims < DIM))
     if slope_bounds is not None:
-        tl.store(slope_bounds + first + queries, slope_bound, mask=queries < query_length)
+        tl.store(slope_bounds + first + queries, slope_bound / total, mask=queries < query_length)
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -408,6 +407,7 @@ def key_gradient_kernel(
     slope,
     slope_width,
     slope_stride_0,
+    rest,
     slope_sums,
     slope_scale,
     DIM: tl.constexpr,
@@ -477,10 +477,11 @@ def key_gradient_kernel(
                 s *= DIM**-0.5
                 slope_slope = -(q_i - k_i).to(s.dtype)
                 slope_value = tl.load(slope + tl.cast(head, slope_width.dtype) * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
-                difference = q_i - k_i
-                value_2 = difference.to(s.dtype)
+                difference_2 = q_i - k_i
+                value_2 = difference_2.to(s.dtype)
                 s = s - slope_value * value_2
-                p = tl.exp2(s * UNIT - own_base[None, :])
+                own_rest = tl.load(rest + base_first + queries)
+                p = tl.exp2((s - own_base[None, :]) * UNIT - own_rest[None, :])
                 slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 weighted = weighted.to(v.dtype.element_ty)
@@ -508,12 +509,13 @@ def key_gradient_kernel(
                 s *= DIM**-0.5
                 slope_slope = -(q_i - k_i).to(s.dtype)
                 slope_value = tl.load(slope + tl.cast(head, slope_width.dtype) * slope_stride_0 + tl.zeros([1, 1], tl.int32)).to(s.dtype)
-                difference = q_i - k_i
-                value_2 = difference.to(s.dtype)
+                difference_2 = q_i - k_i
+                value_2 = difference_2.to(s.dtype)
                 s = s - slope_value * value_2
                 attends = (queries < query_length)[None, :]
                 attends &= k_i <= q_i
-                p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[None, :])
+                own_rest = tl.load(rest + base_first + queries)
+                p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[None, :]) * UNIT - own_rest[None, :])
                 slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 weighted = weighted.to(v.dtype.element_ty)
@@ -564,8 +566,7 @@ def gradients(
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
     key_heads, key_length, value_dim = v.shape[1:]
-    base = lse * 1.4426950408889634
-    still = base.abs() >= (2.0**28 if lse.dtype == torch.float32 else 2.0**57)
+    base, still = lse, lse == -torch.inf
     base = base.masked_fill(still, torch.inf)
     grad_out = grad_out.to(q.dtype).masked_fill(still.unsqueeze(-1), 0).contiguous()  # it may be NaN there
     delta = ((grad_out.to(lse.dtype) * out).sum(dim=-1) - grad_lse).masked_fill(still, 0).contiguous()
@@ -573,6 +574,7 @@ def gradients(
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     row_arguments = ()
     column_arguments = ()
+    rest = torch.zeros_like(base)
     slope = inputs["slope"]
     slope = slope.contiguous()  # as the sums of its slopes are
     slope_bounds = lse.new_empty(lse.shape) if "slope" in wanted else None
@@ -593,6 +595,7 @@ def gradients(
     columns = triton.cdiv(key_length, column_options["KEY_BLOCK"])
     query_gradient_kernel[(rows * heads * batch,)](
         *(*shared, grad_q, *strides, *row_arguments, *numbers, *arguments),
+        rest=rest,
         slope_bounds=slope_bounds,
         **constants,
         **row_options,
@@ -600,6 +603,7 @@ def gradients(
     slope_sums, slope_scale = fixed_point(slope, slope_bounds)
     key_gradient_kernel[(columns * key_heads * batch,)](
         *(*shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments),
+        rest=rest,
         slope_sums=slope_sums,
         slope_scale=slope_scale,
         **constants,

@@ -11,23 +11,11 @@ import triton.language as tl
 
 
 @triton.jit
-def soften(s, highest, UNIT: tl.constexpr):
-    """Probabilities but for their common divisor, what the sums so far shrink by, and the highest scores by now.
+def soften_exactly(s, highest, UNIT: tl.constexpr):
+    """What `soften` gives, by one more operation a pair, for scores of any size.
 
-    `highest` begins with the lowest number that is finite, from which minus infinity can be subtracted. Numbers as
-    large as LARGE are whole, and UNIT would round them by more than one; the lowest would overflow. Two such scores are
-    equal, or so far apart that the lower one counts for nothing: to any base.
+    It leaves to conditions the registers of a unit a row, too.
     """
-    LARGE: tl.constexpr = 2.0**28 if s.dtype == tl.float32 else 2.0**57
-    new = tl.maximum(highest, tl.max(s, 1))
-    unit = tl.where(tl.abs(new) * UNIT < LARGE, tl.full([], UNIT, s.dtype), tl.full([], 1.0, s.dtype))
-    shift = new * unit
-    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2(highest * unit - shift), new
-
-
-@triton.jit
-def soften_partial(s, highest, UNIT: tl.constexpr):
-    """What `soften` gives, by one more operation a pair: it leaves to conditions the registers of a unit a row."""
     new = tl.maximum(highest, tl.max(s, 1))
     return tl.exp2((s - new[:, None]) * UNIT), tl.exp2((highest - new) * UNIT), new
 
@@ -130,7 +118,7 @@ def forward_kernel(
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             s *= DIM**-0.5
             s = 50.0 * tanh(s / 50.0)
-            p, decay, highest = soften(s, highest, UNIT)
+            p, decay, highest = soften_exactly(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
             result *= decay[:, None]
@@ -150,10 +138,10 @@ def forward_kernel(
             s *= DIM**-0.5
             s = 50.0 * tanh(s / 50.0)
             attends = (keys < key_length)[None, :]
-            difference = q_i - k_i
-            attends &= (0 <= difference) & (difference < 4096)
+            difference_2 = q_i - k_i
+            attends &= (0 <= difference_2) & (difference_2 < 4096)
             s = tl.where(attends, s, float("-inf"))
-            p, decay, highest = soften_partial(s, highest, UNIT)
+            p, decay, highest = soften_exactly(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
             result *= decay[:, None]
@@ -215,9 +203,12 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
 
 # The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where
 # nothing is to flow: where nothing is attended, where it is so large that nothing of the sum is left in it, and behind
-# the last query, up to a multiple of 128, which every block divides. `delta` is what is taken from all slopes of a
-# query: the sum of out * grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes
-# of products of queries and keys.
+# the last query, up to a multiple of 128, which every block divides. Where a pattern changes scores they may be of any
+# size, and `base` is the natural log-sum-exp, from which even a large score is subtracted exactly. A float beside a
+# large score has lost some of the sum: the kernel of queries sums up again, and `rest` gets the logarithm to base 2 of
+# what is left, `own_rest` in the kernel of keys. `delta` is what is taken from all slopes of a query: the sum of out *
+# grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes of products of queries
+# and keys.
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -242,6 +233,7 @@ def query_gradient_kernel(
     heads_per_key_head,
     query_length,
     key_length,
+    rest,
     DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
@@ -269,6 +261,7 @@ def query_gradient_kernel(
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
     key_head = (head // heads_per_key_head).to(tl.int64)
     first = (wide_batch * heads + head) * query_length
+    base_first = (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128
     q += wide_batch * q_batch_stride + wide_head * q_head_stride
     k += wide_batch * k_batch_stride + key_head * k_head_stride
     v += wide_batch * v_batch_stride + key_head * v_head_stride
@@ -277,10 +270,11 @@ def query_gradient_kernel(
     query_places = tl.minimum(queries, query_length - 1)
     query_tile = load_tokens(q, query_places, q_token_stride, DIM, PADDED_DIM)
     grad_tile = load_tokens(grad_out + first * VALUE_DIM, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
-    own_base = tl.load(base + (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128 + queries)
+    own_base = tl.load(base + base_first + queries)
     own_delta = tl.load(delta + first + query_places)
     q_i = query_places[:, None]
     result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)
+    total = tl.zeros([QUERY_BLOCK], dtype=WIDE)
 
     first_run, end_run = 0, 1
     for run in range(first_run, end_run):
@@ -294,7 +288,8 @@ def query_gradient_kernel(
             value_2 = tanh(s / 50.0)
             slope = 50.0 * ((1.0 - value_2 * value_2) * 0.02)
             s = 50.0 * value_2
-            p = tl.exp2(s * UNIT - own_base[:, None])
+            p = tl.exp2((s - own_base[:, None]) * UNIT)
+            total += tl.sum(p, 1)
             slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             slopes = p * (slopes - own_delta[:, None])
             slopes = slopes * slope
@@ -316,14 +311,18 @@ def query_gradient_kernel(
             slope = 50.0 * ((1.0 - value_2 * value_2) * 0.02)
             s = 50.0 * value_2
             attends = (keys < key_length)[None, :]
-            difference = q_i - k_i
-            attends &= (0 <= difference) & (difference < 4096)
-            p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[:, None])
+            difference_2 = q_i - k_i
+            attends &= (0 <= difference_2) & (difference_2 < 4096)
+            p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[:, None]) * UNIT)
+            total += tl.sum(p, 1)
             slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             slopes = p * (slopes - own_delta[:, None])
             slopes = tl.where(attends, slopes * slope, 0.0)
             result = tl.dot(slopes.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
+    total = tl.where(total == 0, 1.0, total)
+    result /= total[:, None]
+    tl.store(rest + base_first + queries, tl.log2(total))
     dims = tl.arange(0, PADDED_DIM)[None, :]
     elements = grad_q + (first + queries)[:, None] * DIM + dims
     result = (result * SCALE).to(grad_q.dtype.element_ty)
@@ -353,6 +352,7 @@ def key_gradient_kernel(
     heads_per_key_head,
     query_length,
     key_length,
+    rest,
     DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
@@ -417,7 +417,8 @@ def key_gradient_kernel(
                 value_2 = tanh(s / 50.0)
                 slope = 50.0 * ((1.0 - value_2 * value_2) * 0.02)
                 s = 50.0 * value_2
-                p = tl.exp2(s * UNIT - own_base[None, :])
+                own_rest = tl.load(rest + base_first + queries)
+                p = tl.exp2((s - own_base[None, :]) * UNIT - own_rest[None, :])
                 slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 weighted = weighted.to(v.dtype.element_ty)
@@ -445,9 +446,10 @@ def key_gradient_kernel(
                 slope = 50.0 * ((1.0 - value_2 * value_2) * 0.02)
                 s = 50.0 * value_2
                 attends = (queries < query_length)[None, :]
-                difference = q_i - k_i
-                attends &= (0 <= difference) & (difference < 4096)
-                p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[None, :])
+                difference_2 = q_i - k_i
+                attends &= (0 <= difference_2) & (difference_2 < 4096)
+                own_rest = tl.load(rest + base_first + queries)
+                p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[None, :]) * UNIT - own_rest[None, :])
                 slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 weighted = weighted.to(v.dtype.element_ty)
@@ -494,8 +496,7 @@ def gradients(
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
     key_heads, key_length, value_dim = v.shape[1:]
-    base = lse * 1.4426950408889634
-    still = base.abs() >= (2.0**28 if lse.dtype == torch.float32 else 2.0**57)
+    base, still = lse, lse == -torch.inf
     base = base.masked_fill(still, torch.inf)
     grad_out = grad_out.to(q.dtype).masked_fill(still.unsqueeze(-1), 0).contiguous()  # it may be NaN there
     delta = ((grad_out.to(lse.dtype) * out).sum(dim=-1) - grad_lse).masked_fill(still, 0).contiguous()
@@ -503,6 +504,7 @@ def gradients(
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     row_arguments = ()
     column_arguments = ()
+    rest = torch.zeros_like(base)
     shared = (q, k, v, grad_out, base, delta)
     strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
     numbers = (heads, heads // key_heads, query_length, key_length)
@@ -520,11 +522,13 @@ def gradients(
     columns = triton.cdiv(key_length, column_options["KEY_BLOCK"])
     query_gradient_kernel[(rows * heads * batch,)](
         *(*shared, grad_q, *strides, *row_arguments, *numbers, *arguments),
+        rest=rest,
         **constants,
         **row_options,
     )
     key_gradient_kernel[(columns * key_heads * batch,)](
         *(*shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments),
+        rest=rest,
         **constants,
         **column_options,
     )

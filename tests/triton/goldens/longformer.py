@@ -19,18 +19,22 @@ def soften(s, highest, UNIT: tl.constexpr):
 
     `highest` begins with the lowest number that is finite, from which minus infinity can be subtracted. Numbers as
     large as LARGE are whole, and UNIT would round them by more than one; the lowest would overflow. Two such scores are
-    equal, or so far apart that the lower one counts for nothing: to any base.
+    equal, or so far apart that the lower one counts for nothing: to any base. Sums shrink by a difference times the
+    unit: one of products, of which a GPU rounds but one, would shrink them a little where the highest score stays.
     """
     LARGE: tl.constexpr = 2.0**28 if s.dtype == tl.float32 else 2.0**57
     new = tl.maximum(highest, tl.max(s, 1))
     unit = tl.where(tl.abs(new) * UNIT < LARGE, tl.full([], UNIT, s.dtype), tl.full([], 1.0, s.dtype))
     shift = new * unit
-    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2(highest * unit - shift), new
+    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2((highest - new) * unit), new
 
 
 @triton.jit
-def soften_partial(s, highest, UNIT: tl.constexpr):
-    """What `soften` gives, by one more operation a pair: it leaves to conditions the registers of a unit a row."""
+def soften_exactly(s, highest, UNIT: tl.constexpr):
+    """What `soften` gives, by one more operation a pair, for scores of any size.
+
+    It leaves to conditions the registers of a unit a row, too.
+    """
     new = tl.maximum(highest, tl.max(s, 1))
     return tl.exp2((s - new[:, None]) * UNIT), tl.exp2((highest - new) * UNIT), new
 
@@ -164,7 +168,7 @@ def forward_kernel(
             attends = (keys < key_length)[None, :]
             attends &= (tl.abs(q_i - k_i) <= 256) | (q_i < 1) | (k_i < 1)
             s = tl.where(attends, s, float("-inf"))
-            p, decay, highest = soften_partial(s, highest, UNIT)
+            p, decay, highest = soften_exactly(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
             result *= decay[:, None]
@@ -230,9 +234,12 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
 
 # The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where
 # nothing is to flow: where nothing is attended, where it is so large that nothing of the sum is left in it, and behind
-# the last query, up to a multiple of 128, which every block divides. `delta` is what is taken from all slopes of a
-# query: the sum of out * grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes
-# of products of queries and keys.
+# the last query, up to a multiple of 128, which every block divides. Where a pattern changes scores they may be of any
+# size, and `base` is the natural log-sum-exp, from which even a large score is subtracted exactly. A float beside a
+# large score has lost some of the sum: the kernel of queries sums up again, and `rest` gets the logarithm to base 2 of
+# what is left, `own_rest` in the kernel of keys. `delta` is what is taken from all slopes of a query: the sum of out *
+# grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes of products of queries
+# and keys.
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -288,6 +295,7 @@ def query_gradient_kernel(
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
     key_head = (head // heads_per_key_head).to(tl.int64)
     first = (wide_batch * heads + head) * query_length
+    base_first = (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128
     q += wide_batch * q_batch_stride + wide_head * q_head_stride
     k += wide_batch * k_batch_stride + key_head * k_head_stride
     v += wide_batch * v_batch_stride + key_head * v_head_stride
@@ -296,7 +304,7 @@ def query_gradient_kernel(
     query_places = tl.minimum(queries, query_length - 1)
     query_tile = load_tokens(q, query_places, q_token_stride, DIM, PADDED_DIM)
     grad_tile = load_tokens(grad_out + first * VALUE_DIM, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
-    own_base = tl.load(base + (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128 + queries)
+    own_base = tl.load(base + base_first + queries)
     own_delta = tl.load(delta + first + query_places)
     q_i = query_places[:, None]
     result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)

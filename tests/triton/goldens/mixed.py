@@ -12,23 +12,11 @@ import triton.language as tl
 
 
 @triton.jit
-def soften(s, highest, UNIT: tl.constexpr):
-    """Probabilities but for their common divisor, what the sums so far shrink by, and the highest scores by now.
+def soften_exactly(s, highest, UNIT: tl.constexpr):
+    """What `soften` gives, by one more operation a pair, for scores of any size.
 
-    `highest` begins with the lowest number that is finite, from which minus infinity can be subtracted. Numbers as
-    large as LARGE are whole, and UNIT would round them by more than one; the lowest would overflow. Two such scores are
-    equal, or so far apart that the lower one counts for nothing: to any base.
+    It leaves to conditions the registers of a unit a row, too.
     """
-    LARGE: tl.constexpr = 2.0**28 if s.dtype == tl.float32 else 2.0**57
-    new = tl.maximum(highest, tl.max(s, 1))
-    unit = tl.where(tl.abs(new) * UNIT < LARGE, tl.full([], UNIT, s.dtype), tl.full([], 1.0, s.dtype))
-    shift = new * unit
-    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2(highest * unit - shift), new
-
-
-@triton.jit
-def soften_partial(s, highest, UNIT: tl.constexpr):
-    """What `soften` gives, by one more operation a pair: it leaves to conditions the registers of a unit a row."""
     new = tl.maximum(highest, tl.max(s, 1))
     return tl.exp2((s - new[:, None]) * UNIT), tl.exp2((highest - new) * UNIT), new
 
@@ -247,7 +235,7 @@ def forward_kernel(
             bias_place_2 += tl.cast((q_y - k_y + 15), bias_width.dtype) * bias_stride_1
             bias_value = tl.load(bias + bias_place_2).to(s.dtype)
             s = tl.where(condition, s + bias_value, s)
-            p, decay, highest = soften(s, highest, UNIT)
+            p, decay, highest = soften_exactly(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
             result *= decay[:, None]
@@ -287,7 +275,7 @@ def forward_kernel(
             )
             attends &= condition_2 & (q_document == k_document)
             s = tl.where(attends, s, float("-inf"))
-            p, decay, highest = soften_partial(s, highest, UNIT)
+            p, decay, highest = soften_exactly(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
             result *= decay[:, None]
@@ -399,9 +387,12 @@ def add_to_table(sums, places, slopes, scale):
 
 # The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where
 # nothing is to flow: where nothing is attended, where it is so large that nothing of the sum is left in it, and behind
-# the last query, up to a multiple of 128, which every block divides. `delta` is what is taken from all slopes of a
-# query: the sum of out * grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes
-# of products of queries and keys.
+# the last query, up to a multiple of 128, which every block divides. Where a pattern changes scores they may be of any
+# size, and `base` is the natural log-sum-exp, from which even a large score is subtracted exactly. A float beside a
+# large score has lost some of the sum: the kernel of queries sums up again, and `rest` gets the logarithm to base 2 of
+# what is left, `own_rest` in the kernel of keys. `delta` is what is taken from all slopes of a query: the sum of out *
+# grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes of products of queries
+# and keys.
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -452,6 +443,7 @@ def query_gradient_kernel(
     bias_width,
     bias_stride_0,
     bias_stride_1,
+    rest,
     bias_bounds,
     DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
@@ -475,6 +467,7 @@ def query_gradient_kernel(
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
     key_head = (head // heads_per_key_head).to(tl.int64)
     first = (wide_batch * heads + head) * query_length
+    base_first = (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128
     q += wide_batch * q_batch_stride + wide_head * q_head_stride
     k += wide_batch * k_batch_stride + key_head * k_head_stride
     v += wide_batch * v_batch_stride + key_head * v_head_stride
@@ -483,7 +476,7 @@ def query_gradient_kernel(
     query_places = tl.minimum(queries, query_length - 1)
     query_tile = load_tokens(q, query_places, q_token_stride, DIM, PADDED_DIM)
     grad_tile = load_tokens(grad_out + first * VALUE_DIM, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
-    own_base = tl.load(base + (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128 + queries)
+    own_base = tl.load(base + base_first + queries)
     own_delta = tl.load(delta + first + query_places)
     token_document += wide_batch * token_document_batch_stride + wide_head * token_document_head_stride
     token_x += wide_batch * token_x_batch_stride + wide_head * token_x_head_stride
@@ -493,6 +486,7 @@ def query_gradient_kernel(
     q_y = tl.load(token_y + query_places)[:, None]
     bias_bound = tl.zeros([QUERY_BLOCK], dtype=WIDE)
     result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)
+    total = tl.zeros([QUERY_BLOCK], dtype=WIDE)
 
     first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
     for run in range(first_run, end_run):
@@ -513,7 +507,8 @@ def query_gradient_kernel(
             bias_place_2 += tl.cast((q_y - k_y + 15), bias_width.dtype) * bias_stride_1
             bias_value = tl.load(bias + bias_place_2).to(s.dtype)
             s = tl.where(condition, s + bias_value, s)
-            p = tl.exp2(s * UNIT - own_base[:, None])
+            p = tl.exp2((s - own_base[:, None]) * UNIT)
+            total += tl.sum(p, 1)
             slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             most = p * (tl.abs(slopes) + tl.abs(own_delta)[:, None])
             slopes = p * (slopes - own_delta[:, None])
@@ -556,7 +551,8 @@ def query_gradient_kernel(
                 | condition
             )
             attends &= condition_2 & (q_document == k_document)
-            p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[:, None])
+            p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[:, None]) * UNIT)
+            total += tl.sum(p, 1)
             slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             most = p * (tl.abs(slopes) + tl.abs(own_delta)[:, None])
             slopes = p * (slopes - own_delta[:, None])
@@ -565,12 +561,15 @@ def query_gradient_kernel(
                 bias_bound += tl.sum(sent, 1)
             result = tl.dot(slopes.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
+    total = tl.where(total == 0, 1.0, total)
+    result /= total[:, None]
+    tl.store(rest + base_first + queries, tl.log2(total))
     dims = tl.arange(0, PADDED_DIM)[None, :]
     elements = grad_q + (first + queries)[:, None] * DIM + dims
     result = (result * SCALE).to(grad_q.dtype.element_ty)
     tl.store(elements, result, mask=(queries < query_length)[:, None] & (dims < DIM))
     if bias_bounds is not None:
-        tl.store(bias_bounds + first + queries, bias_bound, mask=queries < query_length)
+        tl.store(bias_bounds + first + queries, bias_bound / total, mask=queries < query_length)
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -622,6 +621,7 @@ def key_gradient_kernel(
     bias_width,
     bias_stride_0,
     bias_stride_1,
+    rest,
     bias_sums,
     bias_scale,
     DIM: tl.constexpr,
@@ -699,7 +699,8 @@ def key_gradient_kernel(
                 bias_place += tl.cast((q_y - k_y + 15), bias_width.dtype) * bias_stride_1
                 bias_value = tl.load(bias + bias_place).to(s.dtype)
                 s = tl.where(condition, s + bias_value, s)
-                p = tl.exp2(s * UNIT - own_base[None, :])
+                own_rest = tl.load(rest + base_first + queries)
+                p = tl.exp2((s - own_base[None, :]) * UNIT - own_rest[None, :])
                 slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 weighted = weighted.to(v.dtype.element_ty)
@@ -747,7 +748,8 @@ def key_gradient_kernel(
                     | condition
                 )
                 attends &= condition_2 & (q_document == k_document)
-                p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[None, :])
+                own_rest = tl.load(rest + base_first + queries)
+                p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[None, :]) * UNIT - own_rest[None, :])
                 slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 weighted = weighted.to(v.dtype.element_ty)
@@ -796,8 +798,7 @@ def gradients(
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
     key_heads, key_length, value_dim = v.shape[1:]
-    base = lse * 1.4426950408889634
-    still = base.abs() >= (2.0**28 if lse.dtype == torch.float32 else 2.0**57)
+    base, still = lse, lse == -torch.inf
     base = base.masked_fill(still, torch.inf)
     grad_out = grad_out.to(q.dtype).masked_fill(still.unsqueeze(-1), 0).contiguous()  # it may be NaN there
     delta = ((grad_out.to(lse.dtype) * out).sum(dim=-1) - grad_lse).masked_fill(still, 0).contiguous()
@@ -807,6 +808,7 @@ def gradients(
     row_arguments = (row_variants, *row_tiles[1:], *row_variants.stride())
     column_variants = column_tiles.variant_of.expand(batch, heads)
     column_arguments = (column_variants, *column_tiles[1:], *column_variants.stride())
+    rest = torch.zeros_like(base)
     token_document, token_x, token_y = tables or token_tables(q.device, batch, heads, inputs, layout)
     bias = inputs["bias"]
     bias = bias.contiguous()  # as the sums of its slopes are
@@ -846,6 +848,7 @@ def gradients(
     columns = triton.cdiv(key_length, column_options["KEY_BLOCK"])
     query_gradient_kernel[(rows * heads * batch,)](
         *(*shared, grad_q, *strides, *row_arguments, *numbers, *arguments),
+        rest=rest,
         bias_bounds=bias_bounds,
         **constants,
         **row_options,
@@ -853,6 +856,7 @@ def gradients(
     bias_sums, bias_scale = fixed_point(bias, bias_bounds)
     key_gradient_kernel[(columns * key_heads * batch,)](
         *(*shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments),
+        rest=rest,
         bias_sums=bias_sums,
         bias_scale=bias_scale,
         **constants,

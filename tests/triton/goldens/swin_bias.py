@@ -13,23 +13,11 @@ import triton.language as tl
 
 
 @triton.jit
-def soften(s, highest, UNIT: tl.constexpr):
-    """Probabilities but for their common divisor, what the sums so far shrink by, and the highest scores by now.
+def soften_exactly(s, highest, UNIT: tl.constexpr):
+    """What `soften` gives, by one more operation a pair, for scores of any size.
 
-    `highest` begins with the lowest number that is finite, from which minus infinity can be subtracted. Numbers as
-    large as LARGE are whole, and UNIT would round them by more than one; the lowest would overflow. Two such scores are
-    equal, or so far apart that the lower one counts for nothing: to any base.
+    It leaves to conditions the registers of a unit a row, too.
     """
-    LARGE: tl.constexpr = 2.0**28 if s.dtype == tl.float32 else 2.0**57
-    new = tl.maximum(highest, tl.max(s, 1))
-    unit = tl.where(tl.abs(new) * UNIT < LARGE, tl.full([], UNIT, s.dtype), tl.full([], 1.0, s.dtype))
-    shift = new * unit
-    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2(highest * unit - shift), new
-
-
-@triton.jit
-def soften_partial(s, highest, UNIT: tl.constexpr):
-    """What `soften` gives, by one more operation a pair: it leaves to conditions the registers of a unit a row."""
     new = tl.maximum(highest, tl.max(s, 1))
     return tl.exp2((s - new[:, None]) * UNIT), tl.exp2((highest - new) * UNIT), new
 
@@ -193,7 +181,7 @@ def forward_kernel(
             table_2_place_2 += tl.cast(inside(q_x - k_x + 6, table_2_size_2), table_2_width.dtype) * table_2_stride_2
             table_value = tl.load(table_2 + table_2_place_2).to(s.dtype)
             s = s + table_value
-            p, decay, highest = soften(s, highest, UNIT)
+            p, decay, highest = soften_exactly(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
             result *= decay[:, None]
@@ -225,7 +213,7 @@ def forward_kernel(
                 & ((q_x < 3) == (k_x < 3))
             )
             s = tl.where(attends, s, float("-inf"))
-            p, decay, highest = soften_partial(s, highest, UNIT)
+            p, decay, highest = soften_exactly(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
             result *= decay[:, None]
@@ -328,9 +316,12 @@ def add_to_table(sums, places, slopes, scale):
 
 # The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where
 # nothing is to flow: where nothing is attended, where it is so large that nothing of the sum is left in it, and behind
-# the last query, up to a multiple of 128, which every block divides. `delta` is what is taken from all slopes of a
-# query: the sum of out * grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes
-# of products of queries and keys.
+# the last query, up to a multiple of 128, which every block divides. Where a pattern changes scores they may be of any
+# size, and `base` is the natural log-sum-exp, from which even a large score is subtracted exactly. A float beside a
+# large score has lost some of the sum: the kernel of queries sums up again, and `rest` gets the logarithm to base 2 of
+# what is left, `own_rest` in the kernel of keys. `delta` is what is taken from all slopes of a query: the sum of out *
+# grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes of products of queries
+# and keys.
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -373,6 +364,7 @@ def query_gradient_kernel(
     table_2_stride_1,
     table_2_size_2,
     table_2_stride_2,
+    rest,
     table_2_bounds,
     DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
@@ -396,6 +388,7 @@ def query_gradient_kernel(
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
     key_head = (head // heads_per_key_head).to(tl.int64)
     first = (wide_batch * heads + head) * query_length
+    base_first = (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128
     q += wide_batch * q_batch_stride + wide_head * q_head_stride
     k += wide_batch * k_batch_stride + key_head * k_head_stride
     v += wide_batch * v_batch_stride + key_head * v_head_stride
@@ -404,13 +397,14 @@ def query_gradient_kernel(
     query_places = tl.minimum(queries, query_length - 1)
     query_tile = load_tokens(q, query_places, q_token_stride, DIM, PADDED_DIM)
     grad_tile = load_tokens(grad_out + first * VALUE_DIM, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
-    own_base = tl.load(base + (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128 + queries)
+    own_base = tl.load(base + base_first + queries)
     own_delta = tl.load(delta + first + query_places)
     q_i = query_places[:, None]
     q_x = q_i % token_x_length
     q_y = q_i // token_y_step
     table_2_bound = tl.zeros([QUERY_BLOCK], dtype=WIDE)
     result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)
+    total = tl.zeros([QUERY_BLOCK], dtype=WIDE)
 
     first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
     for run in range(first_run, end_run):
@@ -429,7 +423,8 @@ def query_gradient_kernel(
             table_2_place_2 += tl.cast(inside(q_x - k_x + 6, table_2_size_2), table_2_width.dtype) * table_2_stride_2
             table_value = tl.load(table_2 + table_2_place_2).to(s.dtype)
             s = s + table_value
-            p = tl.exp2(s * UNIT - own_base[:, None])
+            p = tl.exp2((s - own_base[:, None]) * UNIT)
+            total += tl.sum(p, 1)
             slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             most = p * (tl.abs(slopes) + tl.abs(own_delta)[:, None])
             slopes = p * (slopes - own_delta[:, None])
@@ -463,7 +458,8 @@ def query_gradient_kernel(
                 & ((q_y < 3) == (k_y < 3))
                 & ((q_x < 3) == (k_x < 3))
             )
-            p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[:, None])
+            p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[:, None]) * UNIT)
+            total += tl.sum(p, 1)
             slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             most = p * (tl.abs(slopes) + tl.abs(own_delta)[:, None])
             slopes = p * (slopes - own_delta[:, None])
@@ -472,12 +468,15 @@ def query_gradient_kernel(
                 table_2_bound += tl.sum(sent, 1)
             result = tl.dot(slopes.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
+    total = tl.where(total == 0, 1.0, total)
+    result /= total[:, None]
+    tl.store(rest + base_first + queries, tl.log2(total))
     dims = tl.arange(0, PADDED_DIM)[None, :]
     elements = grad_q + (first + queries)[:, None] * DIM + dims
     result = (result * SCALE).to(grad_q.dtype.element_ty)
     tl.store(elements, result, mask=(queries < query_length)[:, None] & (dims < DIM))
     if table_2_bounds is not None:
-        tl.store(table_2_bounds + first + queries, table_2_bound, mask=queries < query_length)
+        tl.store(table_2_bounds + first + queries, table_2_bound / total, mask=queries < query_length)
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -521,6 +520,7 @@ def key_gradient_kernel(
     table_2_stride_1,
     table_2_size_2,
     table_2_stride_2,
+    rest,
     table_2_sums,
     table_2_scale,
     DIM: tl.constexpr,
@@ -590,7 +590,8 @@ def key_gradient_kernel(
                 table_2_place += tl.cast(inside(q_x - k_x + 6, table_2_size_2), table_2_width.dtype) * table_2_stride_2
                 table_value = tl.load(table_2 + table_2_place).to(s.dtype)
                 s = s + table_value
-                p = tl.exp2(s * UNIT - own_base[None, :])
+                own_rest = tl.load(rest + base_first + queries)
+                p = tl.exp2((s - own_base[None, :]) * UNIT - own_rest[None, :])
                 slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 weighted = weighted.to(v.dtype.element_ty)
@@ -629,7 +630,8 @@ def key_gradient_kernel(
                     & ((q_y < 3) == (k_y < 3))
                     & ((q_x < 3) == (k_x < 3))
                 )
-                p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[None, :])
+                own_rest = tl.load(rest + base_first + queries)
+                p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[None, :]) * UNIT - own_rest[None, :])
                 slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 weighted = weighted.to(v.dtype.element_ty)
@@ -678,8 +680,7 @@ def gradients(
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
     key_heads, key_length, value_dim = v.shape[1:]
-    base = lse * 1.4426950408889634
-    still = base.abs() >= (2.0**28 if lse.dtype == torch.float32 else 2.0**57)
+    base, still = lse, lse == -torch.inf
     base = base.masked_fill(still, torch.inf)
     grad_out = grad_out.to(q.dtype).masked_fill(still.unsqueeze(-1), 0).contiguous()  # it may be NaN there
     delta = ((grad_out.to(lse.dtype) * out).sum(dim=-1) - grad_lse).masked_fill(still, 0).contiguous()
@@ -689,6 +690,7 @@ def gradients(
     row_arguments = (row_variants, *row_tiles[1:], *row_variants.stride())
     column_variants = column_tiles.variant_of.expand(batch, heads)
     column_arguments = (column_variants, *column_tiles[1:], *column_variants.stride())
+    rest = torch.zeros_like(base)
     table_2 = inputs["table"]
     table_2 = table_2.contiguous()  # as the sums of its slopes are
     table_2_bounds = lse.new_empty(lse.shape) if "table" in wanted else None
@@ -719,6 +721,7 @@ def gradients(
     columns = triton.cdiv(key_length, column_options["KEY_BLOCK"])
     query_gradient_kernel[(rows * heads * batch,)](
         *(*shared, grad_q, *strides, *row_arguments, *numbers, *arguments),
+        rest=rest,
         table_2_bounds=table_2_bounds,
         **constants,
         **row_options,
@@ -726,6 +729,7 @@ def gradients(
     table_2_sums, table_2_scale = fixed_point(table_2, table_2_bounds)
     key_gradient_kernel[(columns * key_heads * batch,)](
         *(*shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments),
+        rest=rest,
         table_2_sums=table_2_sums,
         table_2_scale=table_2_scale,
         **constants,

@@ -11,18 +11,13 @@ import triton.language as tl
 
 
 @triton.jit
-def soften(s, highest, UNIT: tl.constexpr):
-    """Probabilities but for their common divisor, what the sums so far shrink by, and the highest scores by now.
+def soften_exactly(s, highest, UNIT: tl.constexpr):
+    """What `soften` gives, by one more operation a pair, for scores of any size.
 
-    `highest` begins with the lowest number that is finite, from which minus infinity can be subtracted. Numbers as
-    large as LARGE are whole, and UNIT would round them by more than one; the lowest would overflow. Two such scores are
-    equal, or so far apart that the lower one counts for nothing: to any base.
+    It leaves to conditions the registers of a unit a row, too.
     """
-    LARGE: tl.constexpr = 2.0**28 if s.dtype == tl.float32 else 2.0**57
     new = tl.maximum(highest, tl.max(s, 1))
-    unit = tl.where(tl.abs(new) * UNIT < LARGE, tl.full([], UNIT, s.dtype), tl.full([], 1.0, s.dtype))
-    shift = new * unit
-    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2(highest * unit - shift), new
+    return tl.exp2((s - new[:, None]) * UNIT), tl.exp2((highest - new) * UNIT), new
 
 
 # Words used below.
@@ -221,7 +216,7 @@ def decode_kernel(
             table_value = tl.load(table_2 + table_2_place).to(s.dtype)
             s = s + table_value
             s = tl.where(attends, s, float("-inf"))
-            p, decay, highest = soften(s, highest, UNIT)
+            p, decay, highest = soften_exactly(s, highest, UNIT)
             total = total * decay + tl.sum(p, 1)
             value_elements = page * v_batch_stride + key_head.to(tl.int64) * v_head_stride + place * v_token_stride
             value_tile = load_rows(v, value_elements, present, VALUE_DIM, PADDED_VALUE_DIM)
