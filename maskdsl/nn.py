@@ -22,7 +22,7 @@ class SelfAttention(nn.Module):
     """Self-attention over [batch, tokens, embed_dim], of which each token attends those that a pattern says.
 
     `pattern` is a `Pattern`, bound for the length of each call, which its parameter `follow` is, with these
-    `parameters`; or a `Mask` or a compiled attention, which have theirs. With `kv_heads` several heads share keys and
+    `parameters`; or a `Mask` or a compiled attention, which have theirs. With `key_heads` several heads share keys and
     values. `rope` is the base, such as 10000.0, of rotary position embeddings over the number of the token; None leaves
     queries and keys as they are. Projections are `q_proj`, `k_proj`, `v_proj` and `out_proj`, with a `bias` or without;
     they are all of the state. Raises `AttnError`.
@@ -31,7 +31,7 @@ class SelfAttention(nn.Module):
     @takes(
         embed_dim=integer(1, MOST_FEATURES),
         heads=COUNT,
-        kv_heads=optional(COUNT),
+        key_heads=optional(COUNT),
         head_dim=optional(HEAD_DIM),
         bias=FLAG,
         rope=optional(POSITIVE),
@@ -43,7 +43,7 @@ class SelfAttention(nn.Module):
         heads: int,
         pattern: Pattern | Mask | BaseAttention,
         *,
-        kv_heads: int | None = None,
+        key_heads: int | None = None,
         head_dim: int | None = None,
         bias: bool = True,
         rope: float | None = None,
@@ -55,19 +55,19 @@ class SelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.heads = heads
-        self.kv_heads = heads if kv_heads is None else kv_heads
-        check(embed_dim, head_dim, heads, self.kv_heads)
+        self.key_heads = heads if key_heads is None else key_heads
+        check(embed_dim, head_dim, heads, self.key_heads)
         self.head_dim = embed_dim // heads if head_dim is None else head_dim
         if rope is not None and self.head_dim % 2:
             raise AttnError(errors.OddHeadDim())
         self.rope = rope
         choices = Choices("SelfAttention", pattern, parameters, follow, backend)
         choices.check()
-        self.attention = choices.compile(pattern, Heads(heads, self.kv_heads))
+        self.attention = choices.compile(pattern, Heads(heads, self.key_heads))
         given: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         self.q_proj = nn.Linear(embed_dim, heads * self.head_dim, **given)
-        self.k_proj = nn.Linear(embed_dim, self.kv_heads * self.head_dim, **given)
-        self.v_proj = nn.Linear(embed_dim, self.kv_heads * self.head_dim, **given)
+        self.k_proj = nn.Linear(embed_dim, self.key_heads * self.head_dim, **given)
+        self.v_proj = nn.Linear(embed_dim, self.key_heads * self.head_dim, **given)
         self.out_proj = nn.Linear(heads * self.head_dim, embed_dim, **given)
 
     @classmethod
@@ -99,21 +99,20 @@ class SelfAttention(nn.Module):
             turn = turns(x.shape[1], self.head_dim, self.rope, x.device)
             q, k = turned(q, *turn), turned(k, *turn)
         out = self.attention(q, k, v, **inputs)
-        assert isinstance(out, Tensor)
         result: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
         return result
 
     def extra_repr(self) -> str:
-        shared = f", kv_heads={self.kv_heads}" if self.kv_heads != self.heads else ""
+        shared = f", key_heads={self.key_heads}" if self.key_heads != self.heads else ""
         return f"heads={self.heads}{shared}, attention={self.attention!r}"
 
 
-def check(embed_dim: int, head_dim: int | None, heads: int, kv_heads: int) -> None:
+def check(embed_dim: int, head_dim: int | None, heads: int, key_heads: int) -> None:
     """Raises if features and heads do not go together."""
     if head_dim is None and embed_dim % heads:
         raise AttnError(errors.UnevenHeads(what=f"{embed_dim} features", heads=heads))
-    if heads % kv_heads:
-        raise AttnError(errors.UnevenHeads(what=f"{heads} heads", heads=kv_heads))
+    if heads % key_heads:
+        raise AttnError(errors.UnevenHeads(what=f"{heads} heads", heads=key_heads))
 
 
 def turns(tokens: int, dim: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -224,7 +224,7 @@ def _problems(
 ) -> Iterator[str]:
     yield from _wrong_tiles(mask, inputs, attends, case)
     random = np.random.default_rng(case.seed + 2)
-    given = {each.name: torch.as_tensor(inputs[each.name]) for each in mask.inputs}
+    given: dict[str, Any] = {each.name: torch.as_tensor(inputs[each.name]) for each in mask.inputs}
     exact_q, exact_k, exact_v = (tensor.double().numpy() for tensor in tensors)
     out, lse = attention(mask.ir, exact_q, exact_k, exact_v, inputs)
     toward, toward_lse = random.normal(size=out.shape), random.normal(size=lse.shape)
@@ -236,7 +236,7 @@ def _problems(
         compiled = mask.compile(name)
         for leaf in leaves.values():
             leaf.requires_grad_().grad = None
-        result, result_lse = compiled(*tensors, return_lse=True, **given)  # type: ignore[arg-type]
+        result, result_lse = compiled(*tensors, return_lse=True, **given)
         yield from _unequal(f"{name}: the output", result, out, case)
         yield from _unequal(f"{name}: the log-sum-exp", result_lse, lse, case)
         if case.dtype == "float64":

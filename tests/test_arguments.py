@@ -27,14 +27,14 @@ INTERNAL = {"whole", "of", "get", "find", "follow", "extend", "check", "given", 
 
 def objects() -> list[object]:
     module = maskdsl.parse(TEXT)
-    mask, stack = module["p"].bind(), module.stacks["two"].bind()
+    mask, stack = module["p"].bind(), module.stack("two").bind()
     tiles, attention, following = mask.tiles(), mask.compile("tiled"), module["p"].compile()
     found = mask.stats(), stack.stats(), mask.field(), maskdsl.from_dense(np.ones((4, 4), bool))
     state = maskdsl.parse(
         "pattern r(n = 8) { space t[n] coord c = i // 2 route x = topk(1, dot(q, mean(k, c))) attend x and causal }"
     )["r"]
     routing = state.bind().compile("tiled").routing_state()
-    return [module, module["p"], mask, module.stacks["two"], stack, tiles, attention, following, routing, *found]
+    return [module, module["p"], mask, module.stack("two"), stack, tiles, attention, following, routing, *found]
 
 
 def public() -> dict[str, object]:

@@ -43,7 +43,7 @@ def test_like_torchs_own_layer(bias):
 
 def test_turned_by_complex_numbers():
     """Rotary embeddings and shared keys, in torch's own operations written another way."""
-    layer = SelfAttention(32, 4, LOCAL, kv_heads=2, head_dim=6, rope=100.0, bias=False)
+    layer = SelfAttention(32, 4, LOCAL, key_heads=2, head_dim=6, rope=100.0, bias=False)
     x = torch.randn(2, 13, 32)
 
     def turned(states):
@@ -81,7 +81,7 @@ def test_state_copies_and_types():
 
 
 def test_compiled_in_one_graph():
-    layer = nn.Sequential(nn.LayerNorm(16), SelfAttention(16, 2, LOCAL, kv_heads=1, rope=1e4))
+    layer = nn.Sequential(nn.LayerNorm(16), SelfAttention(16, 2, LOCAL, key_heads=1, rope=1e4))
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
     for length in (20, 33):
         x = torch.randn(2, length, 16)
@@ -93,7 +93,7 @@ def test_compiled_in_one_graph():
     [
         ((30, 4, LOCAL), {}, "E623"),
         ((30, 0, LOCAL), {}, "E460"),
-        ((32, 4, LOCAL), {"kv_heads": 3}, "E623"),
+        ((32, 4, LOCAL), {"key_heads": 3}, "E623"),
         ((12, 4, LOCAL), {"rope": 1e4}, "E624"),
         ((32, 4, "local"), {}, "E611"),
         ((32, 4, LOCAL.bind(n=9)), {"size": 3}, "E617"),

@@ -52,7 +52,7 @@ def test_inputs_and_json():
 
 
 def test_stacks_are_the_sum_of_their_layers():
-    stack = maskdsl.load("examples/language/gemma.attn").stacks["gemma3"].bind(n=16384, heads=4)
+    stack = maskdsl.load("examples/language/gemma.attn").stack("gemma3").bind(n=16384, heads=4)
     found = stack.predict("H100", head_dim=128)
     local, whole = (mask.predict("H100", head_dim=128) for mask in stack.different)
     assert found.different == (local, whole) and found.index == (0, 0, 0, 0, 0, 1)

@@ -47,7 +47,7 @@ CALLS: dict[str, Callable[[maskdsl.Attention, object], object]] = {
     "reorder": lambda a, n: ROUTED.routing_state().reorder([n]),
     "features": lambda a, n: SelfAttention(n, 2, PATTERN, device="meta"),
     "heads of a layer": lambda a, n: SelfAttention(8, n, PATTERN, device="meta"),
-    "key heads of a layer": lambda a, n: SelfAttention(8, 2, PATTERN, kv_heads=n, device="meta"),
+    "key heads of a layer": lambda a, n: SelfAttention(8, 2, PATTERN, key_heads=n, device="meta"),
     "head dimension of a layer": lambda a, n: SelfAttention(8, 2, PATTERN, head_dim=n, device="meta"),
     "rotary base": lambda a, n: SelfAttention(8, 2, PATTERN, rope=n, device="meta"),
     "tokens": lambda a, n: PATTERN.bind(n=n),

@@ -14,6 +14,7 @@ from maskdsl.arguments import HEADS, PATH, PATHS, TEXT, optional, takes
 from maskdsl.bind import find_pattern
 from maskdsl.diagnostics import AttnError, nearest_name, shown, warn
 from maskdsl.errors.arguments import PatternAsAttribute
+from maskdsl.errors.stacks import UnknownStack
 from maskdsl.errors.syntax import PathAsText
 from maskdsl.syntax.program import SUFFIX, Program, load_program, program_from_text
 
@@ -77,24 +78,31 @@ class UnknownPattern(AttnError, KeyError):
 
 
 @dataclass(frozen=True)
-class Module(Mapping[str, Any]):
-    """The patterns and stacks of a file by name: its own, those of files it uses, and those of the standard library.
+class Module(Mapping[str, Pattern]):
+    """The patterns of a file by name: its own, those of files it uses, and those of the standard library.
 
-    Iteration gives the names of its own and the used patterns, in the order of the text; `stacks` has the stacks.
+    Iteration gives the names of its own and the used patterns, in the order of the text. `stack` finds stacks.
     """
 
     program: Program
 
-    def __getitem__(self, name: str) -> Pattern | Any:  # a `Stack` where the name is that of one; mostly it is not
-        """The `Pattern` or the `Stack`. Raises `UnknownPattern`, which is an `AttnError` and a `KeyError`."""
+    def __getitem__(self, name: str) -> Pattern:
+        """Raises `UnknownPattern`, which is an `AttnError` and a `KeyError`."""
         if not isinstance(name, str):
             name = shown(name)
-        if name in self.program.stacks:
-            return self.stacks[name]
         try:
             return Pattern(self.program, find_pattern(self.program, name))
         except AttnError as error:
             raise UnknownPattern(*error.diagnostics) from None
+
+    @takes(name=TEXT)
+    def stack(self, name: str) -> Stack:
+        """The stack of this name. Raises `AttnError`."""
+        if name not in self.stacks:
+            names = ", ".join(f"`{each}`" for each in self.stacks)
+            known = f"the stacks are {names}" if names else "the file declares none"
+            raise AttnError(UnknownStack(name=name, known=known, nearest=nearest_name(name, self.stacks)))
+        return self.stacks[name]
 
     def __getattr__(self, name: str) -> Any:
         """Nothing: raises an `AttributeError`, which is an `AttnError` that says what patterns and stacks there are."""
@@ -104,8 +112,9 @@ class Module(Mapping[str, Any]):
         own = [*self, *program.stacks]
         known = [*program.patterns, *program.stacks]
         meant = name if name in known else nearest_name(name, known) or next(iter(own), "...")
+        found = f'module.stack("{meant}")' if meant in program.stacks else f'module["{meant}"]'
         names = ", ".join(f"`{each}`" for each in own[:MOST_NAMES]) or "those of the standard library"
-        raise UnknownAttribute(PatternAsAttribute(name=name, known=meant, names=names))
+        raise UnknownAttribute(PatternAsAttribute(name=name, found=found, names=names))
 
     def __iter__(self) -> Iterator[str]:
         standard = self.program.standard.span.source
@@ -119,5 +128,10 @@ class Module(Mapping[str, Any]):
         """The stacks by name, in the order of the text."""
         return {name: Stack(self.program, found) for name, found in self.program.stacks.items()}
 
+    @property
+    def everything(self) -> dict[str, Pattern | Stack]:
+        """Patterns, then stacks, by name."""
+        return {**self, **self.stacks}
+
     def __repr__(self) -> str:
-        return f"Module({', '.join([*self, *self.stacks])})"
+        return f"Module({', '.join(self.everything)})"

@@ -47,13 +47,13 @@ def words(context: Context, incomplete: str) -> list[Offer]:
 
 
 def _subjects(module: Module) -> Iterator[Offer]:
-    for name, found in [*module.items(), *module.stacks.items()]:
+    for name, found in module.everything.items():
         yield name, next(iter(found.doc.splitlines()), "")
 
 
 def _parameters(module: Module, names: list[str], given: list[str]) -> Iterator[Offer]:
     """With their defaults, to be changed."""
-    everything = {**module, **module.stacks}
+    everything = module.everything
     chosen = names[0] if names else next(iter(everything)) if len(everything) == 1 else None
     if chosen not in everything:
         return

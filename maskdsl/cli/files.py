@@ -88,7 +88,7 @@ def checked(path: str, heads: int) -> Checked:
     wrong: dict[Diagnostic, None] = {}
     cautions = {(each.code, each.span): each for each in program.cautions}
     module, together = Module(program), Together()
-    for name, found in [*module.items(), *module.stacks.items()]:
+    for name, found in module.everything.items():
         missing = [parameter for parameter, default in found.parameters.items() if default is None]
         if missing:
             unbound[name] = missing

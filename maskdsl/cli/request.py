@@ -75,7 +75,7 @@ def read_subject(file: str, words: Sequence[str]) -> Request | StackRequest:
     """The file's pattern or stack that the first word without `=` names, or its only one; others are `name=value`."""
     module = load(file)
     names = [word for word in words if "=" not in word]
-    chosen: Pattern | Stack = module[names[0]] if names else only_one(module, file)
+    chosen = found(module, names[0]) if names else only_one(module, file)
     if len(names) > 1:
         nearest = nearest_name(names[1], chosen.parameters)
         raise AttnError(errors.StrayWord(pattern=chosen.name, word=names[1], nearest=nearest))
@@ -83,9 +83,13 @@ def read_subject(file: str, words: Sequence[str]) -> Request | StackRequest:
     return Request(chosen, values) if isinstance(chosen, Pattern) else StackRequest(chosen, values)
 
 
+def found(module: Module, name: str) -> Pattern | Stack:
+    return module.stack(name) if name in module.stacks else module[name]
+
+
 def only_one(module: Module, file: str) -> Pattern | Stack:
     """The pattern that the file itself declares, else its stack, else the only pattern of the files that it uses."""
-    everything: dict[str, Pattern | Stack] = {**module, **module.stacks}
+    everything = module.everything
     root = module.program.root.span.source
     own = [name for name in everything if everything[name].declaration.span.source is root]
     patterns = [name for name in own if name in module.program.patterns]

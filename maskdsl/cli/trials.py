@@ -180,8 +180,7 @@ def prepare(
 
 def compiled_call(attention: Attention, tensors: Sequence[Tensor], inputs: Mapping[str, Any]) -> Call:
     def call() -> Tensor:
-        out = attention(*tensors, return_lse=False, layout="declared", **inputs)
-        assert isinstance(out, Tensor)
+        out: Tensor = attention(*tensors, return_lse=False, layout="declared", **inputs)
         return out
 
     return call

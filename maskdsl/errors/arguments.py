@@ -61,8 +61,8 @@ class NotCompiled(Diagnostic):
 class PatternAsAttribute(Diagnostic):
     code = "E464"
     message = "a module has no attribute `{name}`"
-    help = 'patterns and stacks are found by name, such as module["{known}"]; here are {names}'
+    help = "patterns and stacks are found by name, such as {found}; here are {names}"
 
     name: str
-    known: str
+    found: str
     names: str

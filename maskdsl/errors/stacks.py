@@ -87,9 +87,19 @@ class StackRecursion(Diagnostic):
     name: str
 
 
+class UnknownStack(Diagnostic):
+    code = "E272"
+    message = "there is no stack `{name}`"
+    help = "{known}"
+
+    name: str
+    known: str
+
+
 class StackAsPattern(Diagnostic):
     code = "E270"
     message = "`{name}` is a stack of layers, where one pattern is expected"
     label = "declared here"
+    help = 'in Python stacks are found by `module.stack("{name}")`'
 
     name: str

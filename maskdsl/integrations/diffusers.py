@@ -149,8 +149,7 @@ class PatternProcessor:
                 index = torch.arange(batch * keys, device=key.device).view(batch, keys)
                 where = {"query_start": 0, "page_table": torch.where(present, index, -1)}
                 key, value = as_pages(key), as_pages(value)
-        out = attention(query, key, value, **where, **self.inputs)
-        assert isinstance(out, Tensor)
+        out: Tensor = attention(query, key, value, **where, **self.inputs)
         return out
 
 

@@ -1,7 +1,7 @@
 """The callables. Everything that computes is behind the operators of `runtime/operators.py`."""
 
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
@@ -59,6 +59,60 @@ class BaseAttention:
         self.recipe = register(recipe)
         self.handle = recipe.handle
         self.signature = recipe.signature
+
+    @overload
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        return_lse: Literal[False] = ...,
+        layout: str = ...,
+        query_start: int | Tensor | None = ...,
+        key_lengths: Tensor | None = ...,
+        page_table: Tensor | None = ...,
+        page_size: int | None = ...,
+        routing_state: RoutingState | None = ...,
+        debug: bool = ...,
+        **inputs: Any,
+    ) -> Tensor: ...
+
+    @overload
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        return_lse: Literal[True],
+        layout: str = ...,
+        query_start: int | Tensor | None = ...,
+        key_lengths: Tensor | None = ...,
+        page_table: Tensor | None = ...,
+        page_size: int | None = ...,
+        routing_state: RoutingState | None = ...,
+        debug: bool = ...,
+        **inputs: Any,
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        return_lse: bool,
+        layout: str = ...,
+        query_start: int | Tensor | None = ...,
+        key_lengths: Tensor | None = ...,
+        page_table: Tensor | None = ...,
+        page_size: int | None = ...,
+        routing_state: RoutingState | None = ...,
+        debug: bool = ...,
+        **inputs: Any,
+    ) -> Tensor | tuple[Tensor, Tensor]: ...
 
     def __call__(
         self,
@@ -142,6 +196,48 @@ class BaseAttention:
                 return found
         out, lse = ATTENTION(q, k, v, inputs, self.handle, layout, wants_lse)
         return out, lse
+
+    @overload
+    def varlen(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        cu_seqlens_q: Tensor,
+        cu_seqlens_k: Tensor | None = ...,
+        *,
+        query_start: Tensor | None = ...,
+        return_lse: Literal[False] = ...,
+        **inputs: Any,
+    ) -> Tensor: ...
+
+    @overload
+    def varlen(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        cu_seqlens_q: Tensor,
+        cu_seqlens_k: Tensor | None = ...,
+        *,
+        query_start: Tensor | None = ...,
+        return_lse: Literal[True],
+        **inputs: Any,
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def varlen(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        cu_seqlens_q: Tensor,
+        cu_seqlens_k: Tensor | None = ...,
+        *,
+        query_start: Tensor | None = ...,
+        return_lse: bool,
+        **inputs: Any,
+    ) -> Tensor | tuple[Tensor, Tensor]: ...
 
     def varlen(
         self,

@@ -55,7 +55,7 @@ NAMES = ["window", "behind", "steps", "chunks", "shuffled", "heads_differ", "not
 
 def bind(layers, n=45, heads=2):
     text = f"{PATTERNS} stack some(n) = {' + '.join(f'{name}(n)' for name in layers)}"
-    return maskdsl.parse(text)["some"].bind(n=n, heads=heads)
+    return maskdsl.parse(text).stack("some").bind(n=n, heads=heads)
 
 
 def relations(stack):
@@ -230,7 +230,7 @@ def test_inputs():
     text = "pattern p(n) { space t[n] input document: int[t] attend same(document) }"
     mask = maskdsl.parse(f"{text} stack s(n) = 2 * p(n)")
     document = np.arange(12) // 4
-    for each in mask["p"].bind(n=12), mask["s"].bind(n=12):
+    for each in mask["p"].bind(n=12), mask.stack("s").bind(n=12):
         found = each.field(document=document)
         assert found.connections.components == Components(3, 4, 3, 4)
         with pytest.raises(AttnError, match="`document` is missing"):

@@ -88,9 +88,9 @@ def test_layers_are_not_many_times_as_large_as_a_pattern(monkeypatch, layers):
     module = maskdsl.parse(f"{EXPENSIVE}stack s(n = 8) = {layers}")
     began = process_time()
     with pytest.raises(AttnError, match="the patterns together are too large") as raised:
-        module["s"].bind()
+        module.stack("s").bind()
     assert {each.code for each in raised.value.diagnostics} == {"E304"} and process_time() - began < 2
-    assert len(maskdsl.parse(f"{EXPENSIVE}stack s(n = 8) = p + p(seed = 2)")["s"].bind()) == 2
+    assert len(maskdsl.parse(f"{EXPENSIVE}stack s(n = 8) = p + p(seed = 2)").stack("s").bind()) == 2
 
 
 def test_what_is_checked_together_is_not_many_times_as_large(monkeypatch, tmp_path):

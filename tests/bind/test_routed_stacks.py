@@ -43,7 +43,7 @@ stack deep(n = 20) = 2 * moba(n, 4, 1) + clusters(n) + moba(n, 5, 2) + ranked(n)
 
 @pytest.fixture
 def stack():
-    return maskdsl.parse(TEXT)["deep"].bind(heads=2)
+    return maskdsl.parse(TEXT).stack("deep").bind(heads=2)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_an_input_of_the_name_of_another_layers_route(given):
     }
     stack both(n = 20) = given(n) + moba(n, 4, 1)
     """
-    stack = maskdsl.parse(TEXT + text)["both"].bind(heads=2)
+    stack = maskdsl.parse(TEXT + text).stack("both").bind(heads=2)
     found = stack.stats(q=given["q"], k=given["k"], picked=given["worth"]).different
     assert found[0].total.attended == 20 * (given["worth"] > 0).sum()
     assert found[1].total.attended == stack.layers[1].stats(q=given["q"], k=given["k"]).total.attended
@@ -141,7 +141,7 @@ def test_given_scores_need_no_vectors():
     gate = np.random.default_rng(0).normal(size=(3, 2, 5, 5))
     found = module["gated"].bind(n=20, heads=2).stats(gate=gate).total.attended
     assert found == 3 * 2 * 20 * 8
-    assert module["twice"].bind(heads=2).stats(gate=gate).total.attended == 2 * found
+    assert module.stack("twice").bind(heads=2).stats(gate=gate).total.attended == 2 * found
 
 
 def test_what_is_missing_or_unfit(stack, given):
@@ -151,6 +151,6 @@ def test_what_is_missing_or_unfit(stack, given):
         stack.stats(**{name: value for name, value in given.items() if name != "centroids"})
     with pytest.raises(AttnError, match="E407"):
         stack.stats(**given | {"q": given["q"][:, :, 1:]})
-    plain = maskdsl.parse(TEXT + "stack plain() = 2 * near(20)")["plain"].bind(heads=2)
+    plain = maskdsl.parse(TEXT + "stack plain() = 2 * near(20)").stack("plain").bind(heads=2)
     with pytest.raises(AttnError, match="`q`"):
         plain.stats(q=given["q"])

@@ -35,7 +35,7 @@ def half(n) = n // 2
 
 
 def bind(layers, parameters="n = 8", **values):
-    return maskdsl.parse(f"{TEXT} stack deep({parameters}) = {layers}")["deep"].bind(**values)
+    return maskdsl.parse(f"{TEXT} stack deep({parameters}) = {layers}").stack("deep").bind(**values)
 
 
 def words(stack):
@@ -81,7 +81,7 @@ def test_stacks_of_stacks():
     text = (
         "stack pair(n, first = 3) = local(n, first) + local(n, 5) stack deep(n = 6) = 2 * pair(n) + pair(n, first = 7)"
     )
-    stack = maskdsl.parse(TEXT + text)["deep"].bind()
+    stack = maskdsl.parse(TEXT + text).stack("deep").bind()
     assert words(stack) == ["local 6 3 i", "local 6 5 i"] * 2 + ["local 6 7 i", "local 6 5 i"]
     assert stack.ir.index == (0, 1, 0, 1, 2, 1)
 
@@ -89,16 +89,16 @@ def test_stacks_of_stacks():
 def test_stacks_called_alike_are_expanded_once():
     doubled = " ".join(f"stack s{k}(n) = s{k - 1}(n) + s{k - 1}(n)" for k in range(1, 30))
     text = f"stack s0(n) = 0 * local(n) {doubled} stack deep(n = 6) = local(n) + s29(n)"
-    assert words(maskdsl.parse(TEXT + text)["deep"].bind()) == ["local 6 3 i"]
+    assert words(maskdsl.parse(TEXT + text).stack("deep").bind()) == ["local 6 3 i"]
 
 
 def test_mistakes_inside_of_a_called_stack_say_where_it_was_called():
     text = "stack pair(n) = local(n) + local(n + 1) stack deep(n = 6) = pair(n)"
     with pytest.raises(AttnError) as raised:
-        maskdsl.parse(TEXT + "stack pair(n) = 2 * lokal(n) stack deep(n = 6) = pair(n)")["deep"].bind()
+        maskdsl.parse(TEXT + "stack pair(n) = 2 * lokal(n) stack deep(n = 6) = pair(n)").stack("deep").bind()
     assert "did you mean `local`?" in str(raised.value) and "in this call of `pair`" in str(raised.value)
     with pytest.raises(AttnError, match="7 tokens, where the first layer has 6"):
-        maskdsl.parse(TEXT + text)["deep"].bind()
+        maskdsl.parse(TEXT + text).stack("deep").bind()
 
 
 def test_equal_layers_are_one_object():
@@ -135,7 +135,7 @@ def test_inputs_are_shared():
 
 def test_a_module_has_patterns_and_stacks():
     module = maskdsl.parse(TEXT + "## Deep.\nstack deep(n, size = 5) = local(n, size)")
-    stack = module["deep"]
+    stack = module.stack("deep")
     assert isinstance(stack, maskdsl.Stack) and list(module.stacks) == ["deep"] and "deep" not in list(module)
     assert (stack.name, stack.doc, stack.parameters) == ("deep", "Deep.", {"n": None, "size": "5"})
     assert repr(stack) == "Stack(deep(n, size))" and repr(module).endswith("packed, deep)")
@@ -145,7 +145,7 @@ def test_a_module_has_patterns_and_stacks():
 
 
 def test_gemma():
-    stack = maskdsl.load("examples/language/gemma.attn")["gemma3"].bind(n=300)
+    stack = maskdsl.load("examples/language/gemma.attn").stack("gemma3").bind(n=300)
     assert [mask.name for mask in stack.layers] == ["local_layer"] * 5 + ["global_layer"]
 
 
@@ -164,7 +164,7 @@ def test_layers_may_pool_their_keys():
         attend tokens -> tokens where window(3)
         attend tokens -> boxes
     }"""
-    stack = maskdsl.parse(f"{TEXT} {pattern} stack deep(n) = 2 * coarse(n) + local(n)")["deep"].bind(n=10)
+    stack = maskdsl.parse(f"{TEXT} {pattern} stack deep(n) = 2 * coarse(n) + local(n)").stack("deep").bind(n=10)
     x = torch.randn(1, 1, 10, 4)
     for attention in stack.compile():
         x = x + attention(x, x, x)
@@ -174,3 +174,13 @@ def test_layers_may_pool_their_keys():
 def test_the_caller_chooses_layers():
     layers = "sum((local(n) if dense[j] == 0 else local(n, 2 * n)) for j in 0 .. len(dense))"
     assert words(bind(layers, "n = 8, dense = (0, 1)", dense=(1, 0, 0))) == ["local 8 16 i"] + ["local 8 3 i"] * 2
+
+
+def test_stacks_and_patterns_are_found_by_ways_of_their_own() -> None:
+    module = maskdsl.parse(TEXT + "stack deep(n = 6) = 2 * local(n)")
+    assert list(module.everything) == [*module, "deep"]
+    with pytest.raises(AttnError, match=r"E270.*\n(.*\n)*.*help: .*`module.stack\(.deep.\)`"):
+        module["deep"]
+    with pytest.raises(AttnError, match=r"E272.*no stack `depe`\n.*did you mean `deep`") as raised:
+        module.stack("depe")
+    assert "the stacks are `deep`" in str(raised.value)

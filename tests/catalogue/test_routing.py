@@ -150,6 +150,6 @@ def test_windows_of_other_layers(shifted):
 
 
 def test_layers_that_the_caller_chooses():
-    stack = maskdsl.load(EXAMPLES / "layer_choice.attn").stacks["layer_choice"].bind(n=64, size=8, dense=(0, 1, 0))
+    stack = maskdsl.load(EXAMPLES / "layer_choice.attn").stack("layer_choice").bind(n=64, size=8, dense=(0, 1, 0))
     assert [mask.name for mask in stack.layers] == ["window_layer", "causal_dense", "window_layer"]
     assert stack.layers[0] is stack.layers[2]

@@ -16,7 +16,7 @@ def rendering(path: Path) -> str:
     with pytest.raises(AttnError) as raised:
         module = maskdsl.parse(path.read_text(), name=path.name)
         for name in module.stacks or module:
-            module[name].bind(heads=2)
+            module.everything[name].bind(heads=2)
     return str(raised.value) + "\n"
 
 

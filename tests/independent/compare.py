@@ -238,7 +238,7 @@ def check_stack(module: maskdsl.Module, truth: Truth, random: Random) -> None:
     given = {"times": random.randint(0, 3)} if random.random() < 0.5 else {}
     try:
         with warnings.catch_warnings(action="ignore", category=maskdsl.AttnWarning):
-            bound = module.stacks["layers"].bind(heads=drawn.heads, key_heads=drawn.key_heads, **given)
+            bound = module.stack("layers").bind(heads=drawn.heads, key_heads=drawn.key_heads, **given)
     except maskdsl.AttnError:
         return
     layers = layers_of(truth.meaning.file, "layers", drawn.heads, given)

@@ -98,7 +98,7 @@ def test_each_space_has_its_own(lines, text):
 
 def test_stacks_and_lengths_that_follow():
     text = IMAGE + "stack two(h) = image(h) + image(h, kernel = 9)"
-    bound = maskdsl.parse(text)["two"].bind(h=40)
+    bound = maskdsl.parse(text).stack("two").bind(h=40)
     assert [mask.ir.auto for mask in bound.layers] == [(), ()]
     assert order(bound.layers[0]) == order(bind(IMAGE))
     assert bound.ir.different[0] == bound.layers[0].ir

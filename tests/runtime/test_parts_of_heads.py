@@ -142,7 +142,7 @@ def test_a_mask_of_some_heads_stays_one_in_another_order_and_when_it_follows():
 
 
 def test_layers_of_stacks_have_the_same_heads():
-    stack = maskdsl.parse(BY_HEAD + "stack twice(n = 24) = 2 * p(n)\n")["twice"]
+    stack = maskdsl.parse(BY_HEAD + "stack twice(n = 24) = 2 * p(n)\n").stack("twice")
     layers = stack.bind(heads=4, first_head=2, local_heads=2)
     np.testing.assert_array_equal(layers.layers[0].dense(1), maskdsl.parse(BY_HEAD)["p"].bind(heads=4).dense(3))
 

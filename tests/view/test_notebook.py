@@ -112,10 +112,10 @@ def test_a_pattern():
 
 
 def test_a_stack():
-    text = shown(MODULE["layers"].bind(heads=2))
+    text = shown(MODULE.stack("layers").bind(heads=2))
     assert "layers 1 and 3" in text or "layers 1, 3" in text
     assert "layer 2" in text and len(pictures(text)) == 2
-    many = shown(MODULE["many"].bind())
+    many = shown(MODULE.stack("many").bind())
     assert "and 4 more that differ" in many and len(pictures(many)) == 8
 
 

@@ -95,7 +95,7 @@ def test_an_allowance_reaches_no_further(odd):
 def test_layers_warn_once():
     layers = ODD.replace("keys image", "keys text ++ pools").replace("space image[m]", "space pools = mean(text, 8)")
     with pytest.warns(maskdsl.AttnWarning) as caught:
-        maskdsl.parse(layers + "stack deep(n = 64) = crossed(n) + crossed(n, 16)").stacks["deep"].bind()
+        maskdsl.parse(layers + "stack deep(n = 64) = crossed(n) + crossed(n, 16)").stack("deep").bind()
     assert len(caught) == 1
 
 
