@@ -118,7 +118,7 @@ def apart(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
 def tokens(ends: Tensor, starts: Tensor | None, count: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
     """The sequence of every token, its place there, and whether there is such a place; the first two in bounds."""
     index = torch.arange(count, device=ends.device)
-    entry = torch.searchsorted(ends[1:], index, right=True)
+    entry = torch.searchsorted(ends[1:].contiguous(), index, right=True)
     own = entry < len(ends) - 1
     entry = entry.clamp(max=len(ends) - 2)
     place = index - ends[entry] + (0 if starts is None else starts.long()[entry])

@@ -68,3 +68,72 @@ def test_views_are_what_they_show(wanted, view, backend):
         twin = {**given, name: seen[name].contiguous().clone()}
         for one, other in zip(results(attention, seen, wanted), results(attention, twin, wanted), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
+
+
+PARTS = "pattern views(n = 24) { space tokens[n] input level: float[batch, tokens] attend causal score s + k.level }"
+
+
+def strided(x):
+    """Numbers apart by the same step."""
+    buffer = x.new_full([*x.shape[:-1], 3 * x.shape[-1]], 9)
+    buffer[..., ::3] = x
+    return buffer[..., ::3]
+
+
+def decoded(attention, given):
+    """A call of two queries an entry over keys in pages, and the gradients of keys and inputs."""
+    leaves = {name: x.detach().requires_grad_(name in ("k", "level")) for name, x in given.items()}
+    out = attention(leaves.pop("q"), leaves.pop("k"), leaves.pop("v"), **leaves)
+    return [out, *torch.autograd.grad(out.sin().sum(), [leaves["level"]])]
+
+
+@pytest.mark.parametrize("backend", ["reference", "tiled"])
+@pytest.mark.parametrize("view", ["permuted", "sliced", "strided", "expanded"])
+def test_views_of_pages_and_lengths(view, backend):
+    attention = maskdsl.parse(PARTS)["views"].bind(heads=2).compile(backend)
+    seen_as = {**VIEWS, "strided": strided}[view]
+    torch.manual_seed(1)
+    given = {name: torch.randn(*shape).double() for name, shape in (("q", (2, 2, 2, 4)), ("level", (2, 24)))}
+    given |= {name: torch.randn(9, 1, 4, 4).double() for name in ("k", "v")}
+    given |= {"query_start": torch.tensor([9, 17]), "key_lengths": torch.tensor([11, 19])}
+    given["page_table"] = torch.randperm(9)[:8].view(2, 4).repeat(1, 2)[:, :6]
+    for name in given:
+        seen = {**given, name: seen_as(given[name])}
+        twin = {**given, name: seen[name].contiguous().clone()}
+        for one, other in zip(decoded(attention, seen), decoded(attention, twin), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("backend", ["reference", "tiled"])
+@pytest.mark.parametrize("view", ["permuted", "sliced", "strided"])
+def test_views_of_packed_sequences(view, backend):
+    attention = maskdsl.parse(PARTS)["views"].bind(heads=2).compile(backend)
+    seen_as = {**VIEWS, "strided": strided}[view]
+    torch.manual_seed(2)
+    given = {name: torch.randn(20, heads, 4).double() for name, heads in (("q", 2), ("k", 1), ("v", 1))}
+    given |= {"cu_seqlens_q": torch.tensor([0, 7, 20]), "cu_seqlens_k": torch.tensor([0, 7, 20])}
+    given |= {"query_start": torch.tensor([0, 0]), "level": torch.randn(2, 24).double()}
+
+    def packed(values):
+        leaves = {name: x.detach().requires_grad_(x.is_floating_point()) for name, x in values.items()}
+        out = attention.varlen(**leaves)
+        wanted = [x for x in leaves.values() if x.requires_grad]
+        return [out, *torch.autograd.grad(out.sin().sum(), wanted)]
+
+    for name in given:
+        seen = {**given, name: seen_as(given[name])}
+        twin = {**given, name: seen[name].contiguous().clone()}
+        for one, other in zip(packed(seen), packed(twin), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("backend", ["reference", "tiled"])
+def test_strides_beyond_32_bits(backend):
+    """Keys whose heads are further apart in memory than 32 bits count: of a buffer that is touched here and there."""
+    attention = maskdsl.parse("pattern p(n = 3) { space t[n] attend causal }")["p"].bind(heads=2).compile(backend)
+    torch.manual_seed(3)
+    q, k, v = torch.randn(3, 1, 2, 3, 4, dtype=torch.float16)
+    buffer = torch.empty(2**31 + 64, dtype=torch.float16)
+    far = buffer.as_strided(k.shape, (0, 2**31, 4, 1))
+    far.copy_(k)
+    torch.testing.assert_close(attention(q, far, v), attention(q, k, v), rtol=0, atol=0)
