@@ -234,6 +234,9 @@ def _grouping(number: Number, side: Side, score: Expression, span: Span, frame: 
     match number:
         case str() if number == "i":
             return Grouping("i", world.sequence.length)
+        case str() if number in frame.world.hidden:
+            words = SEQUENCES[side]
+            return frame.add(route_errors.UnnamedGroup(span=span, place=number, side=words, letter=words[0]))
         case str():
             spaces = [space for space in world.sequence.spaces if world.has(space, number)]
             reach = coordinate_range(world, number, spaces)

@@ -7,9 +7,9 @@ from functools import cached_property, reduce
 
 from maskdsl.emit.routes import chosen_by, product_leaves, score_of_products
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of
-from maskdsl.emit.triton_body import Body
+from maskdsl.emit.triton_body import Body, MaybeHoles
 from maskdsl.emit.triton_coordinates import KINDS
-from maskdsl.emit.triton_loops import MaybeHoles, wrapped_tuple
+from maskdsl.emit.triton_loops import wrapped_tuple
 from maskdsl.emit.triton_route_names import EXISTS, FIRSTS, SIDES, RouteNames, grouping_of, product_name
 from maskdsl.ir.expressions import TRUE, Apply, Constant, Coordinate, Expression, InSpace, Side, walk
 from maskdsl.ir.mask import Input

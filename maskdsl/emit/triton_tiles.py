@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from maskdsl.emit.skeleton import words_of
+from maskdsl.emit.triton_body import MaybeHoles
 from maskdsl.emit.triton_bounds import BoundNames, ends, places
 from maskdsl.emit.triton_coordinates import KINDS, KernelNames, plain_names, sizes_and_strides
-from maskdsl.emit.triton_loops import MaybeHoles, wrapped_tuple
+from maskdsl.emit.triton_loops import wrapped_tuple
 from maskdsl.ir.bounds import Bounder, Bounds
 from maskdsl.ir.boxes import Boxes, Counts
 from maskdsl.ir.expressions import TRUE, Constant, Coordinate, Expression, Side, walk

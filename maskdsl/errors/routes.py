@@ -81,6 +81,17 @@ class OfNoGroup(Diagnostic):
     side: str
 
 
+class UnnamedGroup(Diagnostic):
+    code = "E290"
+    message = "the score reads `{place}` of the {side}, which has no name"
+    label = "groups are those of a coordinate"
+    help = "give it one, `coord place = {place}`, and let the score read `{letter}.place`"
+
+    place: str
+    side: str
+    letter: str
+
+
 class ReadsNoKey(Diagnostic):
     code = "E252"
     message = "the score of `{route}` reads {what}"

@@ -26,7 +26,7 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.ranges import Leaf, Range, expression_range
-from maskdsl.ir.simplify import simplify
+from maskdsl.ir.simplify import Simplifier
 
 
 class Bounds(NamedTuple):
@@ -61,11 +61,12 @@ class Bounder:
     def __init__(self, leaf: BoundLeaf, ranges: Callable[[Leaf], Range], between: BoundRead = unknown) -> None:
         self.leaf, self.ranges, self.between = leaf, ranges, between
         self.known: dict[Expression, Bounds] = {}
+        self.simplify = Simplifier()
 
     def bounds(self, expression: Expression) -> Bounds:
         if expression not in self.known:
             low, high = self.fresh(expression)
-            self.known[expression] = Bounds(simplify(low), simplify(high))
+            self.known[expression] = Bounds(self.simplify(low), self.simplify(high))
         return self.known[expression]
 
     def fresh(self, expression: Expression) -> Bounds:

@@ -209,16 +209,22 @@ def rebuild(expression: Expression, rewrite: Callable[[Expression], Expression |
     """Rewrites bottom-up, each node once after its children. The rewrite's None means no change."""
 
     def rebuilt(node: Expression, parts: tuple[Expression, ...]) -> Expression:
-        if parts != children(node):
-            match node:
-                case Apply():
-                    node = replace(node, arguments=parts)
-                case Read():
-                    node = replace(node, indices=parts)
+        node = with_children(node, parts)
         changed = rewrite(node)
         return node if changed is None else changed
 
     return folded(expression, rebuilt)
+
+
+def with_children(node: Expression, parts: tuple[Expression, ...]) -> Expression:
+    """The same node with these operands."""
+    match node:
+        case Apply(arguments=arguments) if parts != arguments:
+            return replace(node, arguments=parts)
+        case Read(indices=indices) if parts != indices:
+            return replace(node, indices=parts)
+        case _:
+            return node
 
 
 def folded(expression: Expression, value: Callable[[Expression, tuple[Value, ...]], Value]) -> Value:

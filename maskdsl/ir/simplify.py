@@ -8,7 +8,18 @@ from math import ceil, floor
 
 import numpy as np
 
-from maskdsl.ir.expressions import FALSE, TRUE, Apply, Constant, Expression, Head, rebuild, substitute
+from maskdsl.ir.expressions import (
+    FALSE,
+    TRUE,
+    Apply,
+    Constant,
+    Expression,
+    Head,
+    children,
+    rebuild,
+    substitute,
+    with_children,
+)
 from maskdsl.ir.operators import apply_operator, constant_array
 from maskdsl.ir.ops import Op, Type
 
@@ -20,6 +31,21 @@ LARGEST_GATHERED = 2**31
 def simplify(expression: Expression) -> Expression:
     """Applies the rules bottom-up, each node until none applies."""
     return rebuild(expression, _settle)
+
+
+class Simplifier:
+    """`simplify` for many expressions that are made of each other: remembers what is simple already."""
+
+    def __init__(self) -> None:
+        self.simple: dict[Expression, Expression] = {}
+
+    def __call__(self, expression: Expression) -> Expression:
+        if expression not in self.simple:
+            parts = tuple(map(self, children(expression)))
+            node = with_children(expression, parts)
+            settled = _settle(node)
+            self.simple[expression] = node if settled is None else self(settled)
+        return self.simple[expression]
 
 
 def _settle(node: Expression) -> Expression | None:

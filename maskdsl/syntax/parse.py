@@ -37,7 +37,7 @@ from maskdsl.syntax.mistakes import (
 from maskdsl.text import FORBIDDEN
 
 LARGEST_TEXT = 1_000_000
-MOST_WORDS = 100_000
+MOST_WORDS = 60_000
 DEEPEST = 100
 MOST_ERRORS = 10
 STARTS = ["file", "declaration", "statement", "expression"]

@@ -99,10 +99,17 @@ class Trial:
             if said["ok"]:
                 raise Wrong("`check` finds nothing wrong, and it is not parsed") from None
             return "refused as text"
-        self.step("fmt", lambda: check_format(module.program.root))
+        self.check_format(module.program.root)
         subjects = [*module.values(), *module.stacks.values()]
         reached = ["refused", *map(self.look, self.random.sample(subjects, min(2, len(subjects))))]
         return max(reached, key=["refused", "bound", "looked at", "called"].index)
+
+    def check_format(self, file: File) -> None:
+        """A file as it was parsed: its formatted text is the same file, and is what itself is formatted to."""
+        text = self.step("fmt", lambda: format_file(file))
+        again = self.step("parse again", lambda: parse(Source("<text>", text)))
+        if again != file or self.step("fmt again", lambda: format_file(again)) != text:
+            raise Wrong("formatting changes its meaning, or its own result")
 
     def look(self, subject: Pattern | Stack) -> str:
         values = small_values(subject)
@@ -135,14 +142,6 @@ class Trial:
         with contextlib.suppress(maskdsl.AttnError):
             self.step("call", lambda: called(mask))
         return "called"
-
-
-def check_format(file: File) -> None:
-    """A file as it was parsed: its formatted text is the same file, and is what itself is formatted to."""
-    text = format_file(file)
-    again = parse(Source("<text>", text))
-    if again != file or format_file(again) != text:
-        raise Wrong("formatting changes its meaning, or its own result")
 
 
 def small_values(subject: Pattern | Stack) -> dict[str, int]:

@@ -198,7 +198,7 @@ class Program:
             self.lines.append(f"coord all_over = {body}")
             self.coords["all_over"] = frozenset([*self.queries, *self.keys])
         for number in range(self.random.choice([0, 0, 1, 2, 3])):
-            space = self.random.choice(list({*self.queries, *self.keys}))
+            space = self.random.choice(list(dict.fromkeys((*self.queries, *self.keys))))
             known = [*self.axes(space), *(name for name, own in self.coords.items() if space in own)]
             axis = self.random.choice(known)
             other = self.random.choice(known)

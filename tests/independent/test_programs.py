@@ -1,5 +1,9 @@
 """Random programs, held against a second meaning of the language; `make fuzz` runs as many as one likes."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from tests.independent.compare import Differs, campaign, check, truth_of
@@ -24,3 +28,18 @@ def test_what_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.independent.meaning.Meaning.attends", lambda self, q, k: (q.i + k.i) % 2 == 0)
     with pytest.raises(Differs):
         check(drawn, 0, ("tiled",))
+
+
+def test_a_seed_is_the_same_program_in_every_process() -> None:
+    """Whatever order Python's sets have there."""
+    code = (
+        "from tests.independent.hostile import text_of; from tests.independent.programs import draw; "
+        "print([draw(seed) for seed in range(150)], [text_of(seed, 2000) for seed in range(40)])"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, stdout=subprocess.PIPE, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
