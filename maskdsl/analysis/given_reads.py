@@ -1,11 +1,13 @@
 """Reads of tables that inputs decide, asked when the inputs are given: an error names the pair and what inputs hold."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from maskdsl.analysis.in_bounds import Outside, Question, answer, inputs_of, known_inside, open_questions, where
 from maskdsl.analysis.intervals import Array
+from maskdsl.analysis.variants import batch_size
 from maskdsl.diagnostics import AttnError, Diagnostic, Note
 from maskdsl.errors.inputs import InputReadOutside
+from maskdsl.ir.inputs import input_arrays
 from maskdsl.ir.mask import MaskIR
 
 BUDGET = 1 << 18
@@ -19,6 +21,13 @@ def check_reads(mask: MaskIR, arrays: Mapping[str, Array], batch: int) -> None:
             fault = read_fault(mask, question, arrays, batch, BUDGET)
             if fault is not None:
                 raise AttnError(fault)
+
+
+def check_layers(masks: Iterable[MaskIR], given: Mapping[str, Array]) -> None:
+    """The same for the masks of a stack, each of which has some of the inputs; raises if these do not fit it."""
+    for mask in masks:
+        own = {each.name: given[each.name] for each in mask.inputs if each.name in given}
+        check_reads(mask, input_arrays(mask, own, ()), batch_size(mask, own, None))
 
 
 def read_fault(

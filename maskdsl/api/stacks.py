@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.devices import find_device
+from maskdsl.analysis.given_reads import check_layers
 from maskdsl.analysis.stack_stats import StackStats, stack_stats
 from maskdsl.api.patterns import Mask, Pattern, arrays_of, parameter_texts
 from maskdsl.arguments import BATCH, BLOCK, FLAG, HEAD_DIM, HEADS, TEXT, integer, optional, takes
@@ -117,12 +120,12 @@ class BoundStack(Displayed):
     @takes(block=BLOCK)
     def stats(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> StackStats:
         """The figures of each different layer and those of all layers together, all exact."""
-        return stack_stats(self.ir, block=cast("tuple[int, int]", block), inputs=arrays_of(inputs))
+        return stack_stats(self.ir, block=cast("tuple[int, int]", block), inputs=self._decided(inputs))
 
     @takes(gpu=TEXT, head_dim=HEAD_DIM, batch=BATCH)
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> StackPrediction:
         """The attention of all layers, one after the other; see `Mask.predict`."""
-        return predict_stack(self.ir, find_device(gpu), arrays_of(inputs), head_dim=head_dim, batch=batch)
+        return predict_stack(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
 
     @takes(token=optional(integer()), layers=optional(integer()))
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
@@ -131,13 +134,19 @@ class BoundStack(Displayed):
         """
         from maskdsl.analysis.field import field  # start-up time
 
-        return field(self.ir, token=token, layers=layers, inputs=arrays_of(inputs))
+        return field(self.ir, token=token, layers=layers, inputs=self._decided(inputs))
 
     @takes(backend=TEXT, refine=FLAG, tune=FLAG)
     def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> tuple[Attention, ...]:
         """The callables of the layers, one object for equal ones; see `Mask.compile`."""
         compiled = [mask.compile(backend, refine=refine, tune=tune) for mask in self.different]
         return tuple(compiled[number] for number in self.ir.index)
+
+    def _decided(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
+        """As arrays. Raises if they lead a pair that attends out of a table."""
+        arrays = arrays_of(given)
+        check_layers(self.ir.different, arrays)
+        return arrays
 
     def _parts_(self) -> tuple[object, ...]:
         return (self.ir,)

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskdsl.analysis.given_reads import check_layers, check_reads
 from maskdsl.analysis.guarantees import Guarantee, guarantee
 from maskdsl.analysis.selection import Selection, selections
+from maskdsl.analysis.variants import batch_size
 from maskdsl.api import Mask
 from maskdsl.cli.consoles import note
 from maskdsl.cli.request import SYNTHETIC_SEED, Inputs, complete, complete_all, read_arrays
@@ -72,6 +74,7 @@ def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors:
         needed = inputs_of([replace(each, ir=unscored(each.ir)) for each in masks], arrays)
     inputs = complete(mask, arrays, needed, dim=RANDOM_DIM if q is None else q.shape[-1])
     input_arrays(mask, inputs.arrays, ())  # whether they fit
+    check_reads(mask, arrays, batch_size(mask, arrays, None))
     tell(inputs)
     if random and seed is not None:
         vectors = tell_random(mask, seed)
@@ -103,6 +106,7 @@ def look_at_layers(stack: StackIR, given: Sequence[str], seed: int | None, tenso
     if is_open:
         stack = replace(stack, different=tuple(map(most, stack.different)))
     inputs = complete_all(stack, arrays)
+    check_layers(stack.different, arrays)
     tell(inputs)
     if is_open:
         note(CANDIDATES)

@@ -64,7 +64,8 @@ class Code:
             case Score():
                 raise AssertionError("a relation reads no score")
             case Read(input=name, indices=indices):
-                return {"op": "read", "table": name, "args": [self.add(index) for index in indices]}
+                outside = {"open": True} if expression.open and expression.type is Type.FLOAT else {}
+                return {"op": "read", "table": name, "args": [self.add(index) for index in indices], **outside}
             case Apply(op=op, arguments=arguments):
                 kind = {"float": True} if arguments[-1].type is Type.FLOAT else {}
                 return {"op": op.value, "args": [self.add(part) for part in arguments], **kind}

@@ -3,6 +3,10 @@
 import numpy as np
 import pytest
 
+READS = """
+pattern p(n = 8) { space tokens[n]  input g: int[tokens]  input t: float[4]  attend causal and t[k.g] < 2.0 or q == k }
+stack s() = 2 * p()
+"""
 PACKED = "examples/language/packed.attn"
 
 
@@ -94,3 +98,18 @@ def test_errors_in_colour(maskdsl, monkeypatch):
 
     coloured = maskdsl("show", PACKED, "packd").err
     assert "\x1b[" in coloured and Text.from_ansi(coloured).plain.strip() == plain.strip()
+
+
+@pytest.mark.parametrize(
+    "words", [("show", "p"), ("stats", "p"), ("explain", "p", "--pair", "5", "2"), ("show", "s"), ("field", "s")]
+)
+def test_given_inputs_that_lead_outside(maskdsl, pattern_file, tmp_path, words):
+    """Where they alone decide it: what is made up beside them leads nobody outside."""
+    command, name, *others = words
+    path, g, t = pattern_file(READS), tmp_path / "g.npy", tmp_path / "t.npy"
+    np.save(t, np.zeros(4))
+    for last, code in ((3, 0), (4, 2)):
+        np.save(g, np.minimum(np.arange(8), last))
+        ended = maskdsl(command, path, name, *others, "--input", f"g={g}", "--input", f"t={t}")
+        assert ended.code == code, ended.err
+        assert ("error[E483]" in ended.err) == (code == 2)

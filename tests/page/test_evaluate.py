@@ -167,6 +167,24 @@ def test_a_table_of_every_head(evaluate):
     compare(evaluate, pattern.declaration, mask, inputs)
 
 
+def test_floats_outside_of_a_table_are_no_numbers(evaluate):
+    """Where inputs decide the index; as tiles and kernels have it, and no comparison with them holds."""
+    text = """pattern open() {
+        space tokens[30]
+        input g: int[tokens]
+        input w: float[4]
+        attend w[k.g] < 9.0 or q == k
+    }"""
+    (pattern,) = maskdsl.parse(text).values()
+    inputs = {"g": np.arange(30) % 7 - 1, "w": np.array([1.0, 20.0, 2.0, 3.0])}
+    blobs = Blobs()
+    data = pairs_data(pattern.declaration, pattern.bind(heads=1).ir, inputs, [[0]], blobs) | {"blobs": blobs.list}
+    queries, keys = np.divmod(np.arange(900), 30)
+    ((found, _),) = evaluate(json.loads(json.dumps(data)), queries.tolist(), keys.tolist())
+    expected = np.isin(inputs["g"][keys], [0, 2, 3]) | (queries == keys)
+    assert found == "".join("01"[each] for each in expected.astype(int))
+
+
 def test_what_is_bound_can_be_wide():
     (pattern,) = maskdsl.parse("pattern p() { space tokens[4] attend q * 2 ** 60 > k }").values()
     with pytest.raises(AttnError):

@@ -65,7 +65,7 @@ class Evaluator {
         return;
       }
       case "read":
-        this.lookUp(result, this.tables[each.table], parts, count);
+        this.lookUp(result, this.tables[each.table], parts, count, each.open);
         return;
     }
     if (each.op in VARIADIC) VARIADIC[each.op](result, count, parts);
@@ -94,15 +94,17 @@ class Evaluator {
     else for (let i = 0; i < count; i++) result[i] = values[places[i]];
   }
 
-  /** An index out of bounds is moved to the border, as the oracle has it. */
-  lookUp(result, { shape, values }, indices, count) {
+  /** An index out of bounds is moved to the border; where inputs decide it, and so nobody has proved it for pairs that
+   * attend, a float is NaN there. */
+  lookUp(result, { shape, values }, indices, count, open) {
     for (let i = 0; i < count; i++) {
-      let at = 0;
+      let at = 0, outside = false;
       for (let axis = 0; axis < shape.length; axis++) {
-        const index = Number(indices[axis][i]);
-        at = at * shape[axis] + Math.min(Math.max(index, 0), shape[axis] - 1);
+        const index = Number(indices[axis][i]), inside = Math.min(Math.max(index, 0), shape[axis] - 1);
+        outside ||= index !== inside;
+        at = at * shape[axis] + inside;
       }
-      result[i] = Number(values[at]);
+      result[i] = open && outside ? NaN : Number(values[at]);
     }
   }
 }
