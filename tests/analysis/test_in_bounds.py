@@ -237,7 +237,7 @@ def test_figures_ask_where_given_inputs_read() -> None:
         "pattern p(n = 8) { space tokens[n]  input g: int[tokens]  input t: bool[4, 4]  attend causal and t[q.g, k.g] }"
     )
     module = maskdsl.parse(f"{text} stack s() = 2 * p()")
-    mask, stack = module["p"].bind(), module["s"].bind()
+    mask, stack = module["p"].bind(), module.stack("s").bind()
     table = np.ones((4, 4), dtype=bool)
     for figure in (mask.tiles, mask.stats, mask.field, stack.stats, stack.field):
         figure(g=np.arange(8) % 4, t=table)
