@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 WORKERS ?= 2
-FAST := $(addprefix tests/,syntax bind errors warnings ir analysis emit)
+FAST := $(addprefix tests/,syntax bind errors warnings ir analysis)
 N ?= 1000
 SEED ?= 1
 

@@ -26,7 +26,7 @@ def check_reads(mask: MaskIR, arrays: Mapping[str, Array], batch: int) -> None:
 def check_layers(masks: Iterable[MaskIR], given: Mapping[str, Array]) -> None:
     """The same for the masks of a stack, each of which has some of the inputs; raises if these do not fit it."""
     for mask in masks:
-        own = {each.name: given[each.name] for each in mask.inputs if each.name in given}
+        own = {each.name: given[each.name] for each in mask.given if each.name in given}
         check_reads(mask, input_arrays(mask, own, ()), batch_size(mask, own, None))
 
 

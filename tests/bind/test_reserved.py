@@ -40,6 +40,7 @@ def taken_beside(kind: str) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_names_of_inputs() -> None:
     assert taken_beside("inputs") - RESERVED == OF_CALLS
 

@@ -30,6 +30,7 @@ import torch
 
 import maskdsl
 from maskdsl.api import Mask, Pattern, Stack
+from maskdsl.bind.names import OF_BINDING, RESERVED
 from maskdsl.cli.files import checked
 from maskdsl.cli.looks import show, stats
 from maskdsl.cli.request import complete
@@ -148,6 +149,8 @@ def small_values(subject: Pattern | Stack) -> dict[str, int]:
     """Values for what has no default, or one that is large."""
     found = {}
     for name, default in subject.parameters.items():
+        if name in RESERVED | OF_BINDING:
+            continue  # Python would take it for what is given beside parameters
         if default is None:
             found[name] = 8
         elif default.isdecimal() and len(default) < 10 and int(default) > SMALL:

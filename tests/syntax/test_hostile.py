@@ -58,6 +58,7 @@ def test_damaged_text(file: tree.File, data: st.DataObject) -> None:
     survive(text[:start] + data.draw(st.sampled_from(["", "(", "}", '"', "def", " = ", "\n", "#", "0"])) + text[end:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
