@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 import maskdsl
 from maskdsl.api import Mask
-from maskdsl.pipeline import STAGES
+from maskdsl.cli.stages import STAGES
 from maskdsl.view import units
 from maskdsl.view.cells import fit
 from maskdsl.view.labels import Labels

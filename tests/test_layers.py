@@ -45,6 +45,6 @@ def test_no_torch_down_to_emit(module):
     assert (ended.stdout, ended.stderr) == ("\n", "")
 
 
-@pytest.mark.parametrize("module", ["maskdsl.cli", "maskdsl.pipeline", "maskdsl.view.show"])
+@pytest.mark.parametrize("module", ["maskdsl.cli", "maskdsl.cli.stages", "maskdsl.view.show"])
 def test_no_torch_in_what_only_looks(module):
     assert set(run(IMPORTS.format(module)).stdout.split()) <= {"rich"}

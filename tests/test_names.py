@@ -11,8 +11,8 @@ import torch
 import maskdsl
 from maskdsl.api import Mask
 from maskdsl.bind.names import OF_CALLS, RESERVED
+from maskdsl.cli.stages import STAGES
 from maskdsl.diagnostics import AttnError
-from maskdsl.pipeline import STAGES
 from maskdsl.plan import OF_PYTHON, unused
 from maskdsl.syntax.mistakes import RESERVED_WORDS
 from maskdsl.synthetic import synthetic_inputs

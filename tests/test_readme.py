@@ -7,7 +7,7 @@ from textwrap import indent
 import pytest
 
 import maskdsl as package
-from maskdsl.pipeline import STAGES
+from maskdsl.cli.stages import STAGES
 from tests.cli.conftest import maskdsl
 
 __all__ = ["maskdsl"]

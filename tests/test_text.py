@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 import maskdsl
 from maskdsl.api import Mask
 from maskdsl.cli import main
+from maskdsl.cli.stages import STAGES
 from maskdsl.emit.flex import inexpressible
 from maskdsl.emit.reference import emit_reference
 from maskdsl.page.data import Subject, page_data
 from maskdsl.page.html import page_html
-from maskdsl.pipeline import STAGES
 from maskdsl.plan import make_plan
 from maskdsl.runtime.backends import BACKENDS, usable_backends
 from maskdsl.runtime.modules import load_module

@@ -16,7 +16,7 @@ from maskdsl.syntax.program import SUFFIX
 Offer = tuple[str, str]
 """What may be typed, and what it means."""
 STAGES = ("tree", "ir", "tiles", "plan", "routing", "selection", "reference", "tiled", "triton", "flex", "decode")
-"""Names of those of `pipeline.STAGES`, which takes long to import."""
+"""Names of those of `cli/stages.py`, which takes long to import."""
 
 
 def files(incomplete: str) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from maskdsl.cli.consoles import output
 from maskdsl.cli.request import choose, read_request
 from maskdsl.cli.selection import look
-from maskdsl.pipeline import STAGES
+from maskdsl.cli.stages import STAGES
 
 
 def emit(file: str, words: Sequence[str], stage: str, heads: int, order: str | None, given: Sequence[str]) -> None:

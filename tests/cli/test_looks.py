@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maskdsl.cli.completions import STAGES as NAMES
-from maskdsl.pipeline import STAGES
+from maskdsl.cli.stages import STAGES
 
 PACKED = "examples/language/packed.attn"
 CSWIN = "examples/vision/cswin.attn"

@@ -35,7 +35,7 @@ from maskdsl.cli.files import checked
 from maskdsl.cli.looks import show, stats
 from maskdsl.cli.request import complete
 from maskdsl.cli.selection import look
-from maskdsl.pipeline import STAGES, Stage
+from maskdsl.cli.stages import STAGES, Stage
 from maskdsl.source import Source
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import parse

@@ -2,7 +2,7 @@
 
 import pytest
 
-from maskdsl.pipeline import STAGES
+from maskdsl.cli.stages import STAGES
 from tests.independent.hostile import limited, text_of, tried
 from tests.independent.mutations import MARKER
 

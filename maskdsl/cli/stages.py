@@ -1,4 +1,4 @@
-"""The stages from text to code, listed once as data. What each of them has made can be printed."""
+"""The stages that `emit --stage` prints, listed once as data: what each of them makes of a mask, as text."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -119,4 +119,4 @@ STAGES: tuple[Stage, ...] = (
     Stage("flex", "functions for FlexAttention", flex_text, is_python=True),
     Stage("decode", "the kernel for decoding", lambda mask, inputs: emit_decode(make_plan(mask.ir)), is_python=True),
 )
-"""In the order of the pipeline."""
+"""From text to code; what a call finds, which is no part of the code, behind the mask that it is found from."""
