@@ -1,6 +1,7 @@
 """The list of mutants goes with the sources and the tests that are there; `make mutants` runs them."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -14,6 +15,12 @@ ROOT = Path(__file__).parents[2]
 
 def test_they_have_names_of_their_own() -> None:
     assert len({each.name for each in MUTANTS}) == len(MUTANTS) >= 60
+
+
+def test_those_recorded_were_noticed() -> None:
+    recorded = json.loads((ROOT / "benchmarks" / "results" / "mutants.json").read_text())
+    assert recorded.keys() <= {each.name for each in MUTANTS}
+    assert all(each["found"].startswith("killed by ") for each in recorded.values())
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: each.name)
