@@ -10,6 +10,7 @@ from operator import methodcaller
 
 from maskdsl.analysis.closed import Limits, closed_limits
 from maskdsl.ir.expressions import Apply, Batch, Coordinate, Expression, Head, InSpace, Read, Side, walk
+from maskdsl.ir.inputs import relation_inputs
 from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, Sequence, Shuffled
 from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.routes import GROUP, Route, found_expressions
@@ -127,13 +128,8 @@ class KernelPlan:
     @cached_property
     def tile_inputs(self) -> tuple[str, ...]:
         """Names of the inputs that the relation or the order reads: those on which tiles depend."""
-        found: set[str] = set()
-        for side, sequence in zip((Side.QUERY, Side.KEY), self.sequences, strict=True):
-            orders = list(self.order_keys)
-            names = {*reads(self.mask.relation, side), *coordinate_names(orders, Side.TOKEN)}
-            found |= {*given_inputs(sequence, names), *tables_of(orders), *tables_of(computed(sequence, names))}
-        found |= tables_of([self.mask.relation])
-        return tuple(each.name for each in self.mask.inputs if each.name in found)
+        decided = relation_inputs(self.mask, {each.name for each in self.mask.found})
+        return tuple(each.name for each in self.mask.inputs if each.name in decided)
 
     @cached_property
     def finds_device_tiles(self) -> bool:
