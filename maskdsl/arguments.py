@@ -12,13 +12,15 @@ from functools import wraps
 from math import isfinite
 from operator import index
 from os import PathLike
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
 from maskdsl.diagnostics import AttnError, Diagnostic, shown
 from maskdsl.errors.arguments import WrongArgument, WrongCall
 
+BackendName = Literal["auto", "triton", "tiled", "reference"]
+LayoutName = Literal["declared", "ordered"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maskdsl.api import Mask, Pattern
-from maskdsl.arguments import COUNT, FLAG, HEAD_DIM, POSITIVE, TEXT, integer, optional, takes
+from maskdsl.arguments import COUNT, FLAG, HEAD_DIM, POSITIVE, TEXT, BackendName, integer, optional, takes
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
 from maskdsl.integrations.choices import Choices
@@ -48,7 +48,7 @@ class SelfAttention(nn.Module):
         bias: bool = True,
         rope: float | None = None,
         follow: str = "n",
-        backend: str = "auto",
+        backend: BackendName = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **parameters: Any,

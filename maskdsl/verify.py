@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskdsl.api import Mask, Pattern
-from maskdsl.arguments import COUNT, integer, takes
+from maskdsl.arguments import COUNT, BackendName, integer, takes
 from maskdsl.bind.arguments import parameter_kind
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import TooLongToVerify
@@ -73,7 +73,7 @@ class Failure:
 @dataclass(frozen=True)
 class Verdict:
     cases: int
-    backends: tuple[str, ...]
+    backends: tuple[BackendName, ...]
     failures: tuple[Failure, ...] = ()
     dtypes: tuple[str, ...] = field(default=())
 
@@ -93,7 +93,7 @@ def verify(
     cases: int = 20,
     seed: int = 0,
     parameters: Mapping[str, object] | None = None,
-    backends: Sequence[str] | None = None,
+    backends: Sequence[BackendName] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Verdict:
     """Tries `cases` random settings; stops at the first that fails, and makes it small.
@@ -211,7 +211,7 @@ def _inputs(mask: Mask, case: Case) -> dict[str, Array]:
 # Comparing
 
 
-def problem(pattern: Pattern, case: Case, backends: Sequence[str]) -> str | None:
+def problem(pattern: Pattern, case: Case, backends: Sequence[BackendName]) -> str | None:
     """What is wrong at a case, if anything."""
     found = prepared(pattern, case)
     if found is None:
@@ -220,7 +220,12 @@ def problem(pattern: Pattern, case: Case, backends: Sequence[str]) -> str | None
 
 
 def _problems(
-    mask: Mask, inputs: dict[str, Array], tensors: list[Tensor], attends: Array, case: Case, backends: Sequence[str]
+    mask: Mask,
+    inputs: dict[str, Array],
+    tensors: list[Tensor],
+    attends: Array,
+    case: Case,
+    backends: Sequence[BackendName],
 ) -> Iterator[str]:
     yield from _wrong_tiles(mask, inputs, attends, case)
     random = np.random.default_rng(case.seed + 2)
@@ -336,7 +341,9 @@ def _wrong_gradient(
 # Making a failure small
 
 
-def smallest(pattern: Pattern, case: Case, what: str, backends: Sequence[str], fixed: Mapping[str, object]) -> Failure:
+def smallest(
+    pattern: Pattern, case: Case, what: str, backends: Sequence[BackendName], fixed: Mapping[str, object]
+) -> Failure:
     """The smallest case that still fails, greedily."""
     changed = True
     while changed:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskdsl.api.patterns import Pattern
 from maskdsl.api.stacks import Stack
-from maskdsl.arguments import HEADS, PATH, PATHS, TEXT, optional, takes
+from maskdsl.arguments import HEADS, PATH, PATHS, TEXT, BackendName, optional, takes
 from maskdsl.bind import find_pattern
 from maskdsl.diagnostics import AttnError, nearest_name, shown, warn
 from maskdsl.errors.arguments import PatternAsAttribute
@@ -54,7 +54,7 @@ def compile(
     key_heads: int | None = None,
     first_head: int = 0,
     local_heads: int | None = None,
-    backend: str = "auto",
+    backend: BackendName = "auto",
     order: str | None = None,
     **parameters: object,
 ) -> Attention:

@@ -15,7 +15,21 @@ from maskdsl.analysis.given_reads import check_reads
 from maskdsl.analysis.stats import Stats, stats
 from maskdsl.analysis.tiles import tiles
 from maskdsl.analysis.variants import batch_size
-from maskdsl.arguments import BATCH, BLOCK, BLOCKS, FLAG, HEAD_DIM, HEADS, PLACE, TEXT, TEXTS, integer, optional, takes
+from maskdsl.arguments import (
+    BATCH,
+    BLOCK,
+    BLOCKS,
+    FLAG,
+    HEAD_DIM,
+    HEADS,
+    PLACE,
+    TEXT,
+    TEXTS,
+    BackendName,
+    integer,
+    optional,
+    takes,
+)
 from maskdsl.diagnostics import AttnError, warn
 from maskdsl.display import Displayed
 from maskdsl.errors.arguments import NotCompiled, OutsideMap
@@ -96,7 +110,7 @@ class Pattern(Displayed):
     @takes(backend=TEXT, follow=TEXTS, order=optional(TEXT), refine=FLAG, tune=FLAG, **HEADS)
     def compile(
         self,
-        backend: str = "auto",
+        backend: BackendName = "auto",
         *,
         heads: int = 1,
         key_heads: int | None = None,
@@ -244,7 +258,7 @@ class Mask(Displayed):
         return Mask(self.pattern, bind_mask(program, name, parameters, self.ir.whole or self.heads, order))
 
     @takes(backend=TEXT, refine=FLAG, tune=FLAG)
-    def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> Attention:
+    def compile(self, backend: BackendName = "auto", *, refine: bool = False, tune: bool = False) -> Attention:
         """The callable. Backends: `"triton"`, `"tiled"`, `"reference"`; `"auto"` goes by the device of the queries.
 
         Where inputs decide the tiles, kernels find them on the GPU without waiting for it, and look at some pair by

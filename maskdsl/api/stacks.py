@@ -13,7 +13,7 @@ from maskdsl.analysis.devices import find_device
 from maskdsl.analysis.given_reads import check_layers
 from maskdsl.analysis.stack_stats import StackStats, stack_stats
 from maskdsl.api.patterns import Mask, Pattern, arrays_of, parameter_texts
-from maskdsl.arguments import BATCH, BLOCK, FLAG, HEAD_DIM, HEADS, TEXT, integer, optional, takes
+from maskdsl.arguments import BATCH, BLOCK, FLAG, HEAD_DIM, HEADS, TEXT, BackendName, integer, optional, takes
 from maskdsl.diagnostics import warn
 from maskdsl.display import Displayed
 from maskdsl.ir.heads import Heads
@@ -137,7 +137,9 @@ class BoundStack(Displayed):
         return field(self.ir, token=token, layers=layers, inputs=self._decided(inputs))
 
     @takes(backend=TEXT, refine=FLAG, tune=FLAG)
-    def compile(self, backend: str = "auto", *, refine: bool = False, tune: bool = False) -> tuple[Attention, ...]:
+    def compile(
+        self, backend: BackendName = "auto", *, refine: bool = False, tune: bool = False
+    ) -> tuple[Attention, ...]:
         """The callables of the layers, one object for equal ones; see `Mask.compile`."""
         compiled = [mask.compile(backend, refine=refine, tune=tune) for mask in self.different]
         return tuple(compiled[number] for number in self.ir.index)

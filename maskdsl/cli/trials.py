@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich import box
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from maskdsl.api import Mask
+from maskdsl.arguments import BackendName
 from maskdsl.cli.consoles import output
 from maskdsl.cli.request import choose, complete, order_text, read_arrays, read_request
 from maskdsl.cli.selection import tell
@@ -47,7 +48,7 @@ def verify(file: str, words: Sequence[str], cases: int, seed: int, backends: Seq
                 cases=cases,
                 seed=seed,
                 parameters=request.values,
-                backends=backends or None,
+                backends=cast(Sequence[BackendName], backends) or None,
                 progress=advance,
             )
     except CannotDraw as error:
@@ -129,7 +130,7 @@ def run(
     """Times one backend."""
     mask, inputs = prepare(file, words, order, given, shape)
     choose("backend", backend, ["auto", *BACKENDS])
-    attention = mask.compile(backend)
+    attention = mask.compile(cast(BackendName, backend))
     tensors = shape.tensors(mask)
     timing = timed(attention.backend, compiled_call(attention, tensors, inputs), tensors, shape, seconds)
     report(mask, shape, [timing], [], as_json)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from maskdsl.api import Mask, Pattern
+from maskdsl.arguments import BackendName
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
 from maskdsl.ir.heads import Heads
@@ -47,7 +48,7 @@ class Choices:
     """Values of the parameters of patterns; of several patterns each takes those that it has."""
     follow: str | tuple[str, ...] = "n"
     """The parameters of patterns that are lengths."""
-    backend: str = "auto"
+    backend: BackendName = "auto"
     masks: str = "refuse"
     """What becomes of a mask of the model's own: refused, or "pattern", which says that the pattern says it all."""
     compiled: dict[tuple[Layer, Heads], BaseAttention | None] = field(default_factory=dict, repr=False)

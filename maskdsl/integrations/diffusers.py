@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 from torch.overrides import TorchFunctionMode
 
+from maskdsl.arguments import BackendName
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
 from maskdsl.integrations.choices import Choice, Choices, Layer, rescaled
@@ -37,7 +38,7 @@ def use(
     *,
     inputs: Mapping[str, Any] | None = None,
     follow: str | tuple[str, ...] = "n",
-    backend: str = "auto",
+    backend: BackendName = "auto",
     masks: str = "refuse",
     **parameters: Any,
 ) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskdsl.arguments import BackendName
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
 from maskdsl.integrations.choices import Choice, Choices, Layer, rescaled
@@ -51,7 +52,7 @@ def register(
     pattern: Choice,
     *,
     follow: str | tuple[str, ...] = "n",
-    backend: str = "auto",
+    backend: BackendName = "auto",
     masks: str = "refuse",
     **parameters: Any,
 ) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from maskdsl.analysis.blockmap import BlockMap
-from maskdsl.arguments import BATCH, BLOCK, COUNT, MOST_ENTRIES, TEXT, Kind, integer, optional, takes
+from maskdsl.arguments import BATCH, BLOCK, COUNT, MOST_ENTRIES, TEXT, Kind, LayoutName, integer, optional, takes
 from maskdsl.diagnostics import AttnError, shown
 from maskdsl.display import Displayed
 from maskdsl.errors.arguments import WrongArgument
@@ -68,7 +68,7 @@ class BaseAttention:
         v: Tensor,
         *,
         return_lse: Literal[False] = ...,
-        layout: str = ...,
+        layout: LayoutName = ...,
         query_start: int | Tensor | None = ...,
         key_lengths: Tensor | None = ...,
         page_table: Tensor | None = ...,
@@ -86,7 +86,7 @@ class BaseAttention:
         v: Tensor,
         *,
         return_lse: Literal[True],
-        layout: str = ...,
+        layout: LayoutName = ...,
         query_start: int | Tensor | None = ...,
         key_lengths: Tensor | None = ...,
         page_table: Tensor | None = ...,
@@ -104,7 +104,7 @@ class BaseAttention:
         v: Tensor,
         *,
         return_lse: bool,
-        layout: str = ...,
+        layout: LayoutName = ...,
         query_start: int | Tensor | None = ...,
         key_lengths: Tensor | None = ...,
         page_table: Tensor | None = ...,
@@ -121,7 +121,7 @@ class BaseAttention:
         v: Tensor = NOT_GIVEN,
         *,
         return_lse: bool = False,
-        layout: str = "declared",
+        layout: LayoutName = "declared",
         query_start: int | Tensor | None = None,
         key_lengths: Tensor | None = None,
         page_table: Tensor | None = None,
@@ -333,7 +333,7 @@ class Attention(BaseAttention, Displayed):
         self,
         *,
         block: int | tuple[int, int] = (128, 128),
-        layout: str = "declared",
+        layout: LayoutName = "declared",
         device: torch.device | str = "cpu",
         batch: int | None = None,
         **inputs: Any,

@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from maskdsl.arguments import BackendName
 from maskdsl.emit.reference import emit_reference
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.call import Call, Gradients, Saved
@@ -16,7 +17,7 @@ from maskdsl.runtime.triton import Triton, interpreted
 class Backend(Protocol):
     """One way to compute. Stateless: an instance is shared by all."""
 
-    name: str
+    name: BackendName
     in_layout: bool
     """Takes and gives tensors in laid-out order; otherwise in declared order."""
 
@@ -39,7 +40,7 @@ class Backend(Protocol):
 class Reference:
     """Dense torch."""
 
-    name = "reference"
+    name: BackendName = "reference"
     in_layout = False
 
     def emit(self, plan: KernelPlan) -> str:
@@ -67,9 +68,9 @@ class Reference:
         return Gradients(q, k, v, dict(zip(named, others, strict=True)))
 
 
-def usable_backends() -> tuple[str, ...]:
+def usable_backends() -> tuple[BackendName, ...]:
     """The names of the backends that can compute on the CPU here."""
     return tuple(name for name in BACKENDS if name != "triton" or interpreted())
 
 
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Triton(), Tiled(), Reference())}
+BACKENDS: dict[BackendName, Backend] = {backend.name: backend for backend in (Triton(), Tiled(), Reference())}

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from threading import Lock
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 from weakref import WeakValueDictionary
 
 from torch import Tensor
 
+from maskdsl.arguments import BackendName
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.backends import UnknownHandle
 from maskdsl.ir.chunk import Chunk, Gathered
@@ -86,7 +87,7 @@ class Bound:
         self.lock = Lock()
         self.checked: dict[object, Kernel] = {}
         self.kernels = {
-            name: Kernel(plan, BACKENDS[name], self.states)
+            name: Kernel(plan, BACKENDS[cast(BackendName, name)], self.states)
             for name in ((backend,) if backend != "auto" else ("tiled", "triton"))
         }
 

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from maskdsl.analysis.blockmap import BlockMap
+from maskdsl.arguments import BackendName
 from maskdsl.emit.tiled import emit_tiled
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.call import Call, Gradients, Saved
@@ -23,7 +24,7 @@ Units = tuple[range, range]
 class Tiled:
     """Torch over tiles, on any device."""
 
-    name = "tiled"
+    name: BackendName = "tiled"
     in_layout = True
 
     def emit(self, plan: KernelPlan) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskdsl.analysis.blockmap import BlockMap, Runs, TileMap
+from maskdsl.arguments import BackendName
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit.triton import emit_triton
 from maskdsl.errors.backends import LargeHeadDim, NeedsDevice, TritonVersion
@@ -32,7 +33,7 @@ LARGEST_DIM = 256
 class Triton:
     """Kernels over tiles."""
 
-    name = "triton"
+    name: BackendName = "triton"
     in_layout = True
 
     def emit(self, plan: KernelPlan) -> str:
