@@ -139,6 +139,16 @@ class Meaning:
     def routes(self) -> list[Node]:
         return [each for each in self.pattern.statements if each[0] == "route"]
 
+    @property
+    def finds(self) -> bool:
+        """Whether there are routes or ranks."""
+        ranks = any(each[0] == "coord" and each[3][:2] == ("call", "rank") for each in self.pattern.statements)
+        return ranks or bool(self.routes)
+
+    def by_entry(self, name: str) -> bool:
+        """Whether an input has one part for each batch entry."""
+        return any(each[:2] == ("input", name) and ("name", "batch") in each[3] for each in self.pattern.statements)
+
     @cached_property
     def laid_out_freely(self) -> bool:
         """Whether `order auto` leaves the layout to the product."""

@@ -170,6 +170,9 @@ class Program:
             self.give("pick", "bool", "5", (5,))
         if self.chance(0.3):
             self.give("slope", "float", "heads", (self.heads,))
+        if self.chance(0.2) and not self.crosses:
+            length = 2 * self.length("q") - 1
+            self.give("apart_by", "float", str(length), (length,))
         if self.chance(0.15):
             space = self.random.choice(list(dict.fromkeys((*self.queries, *self.keys))))
             self.give("tag", "int", space, (self.size(space),))
@@ -404,6 +407,8 @@ class Program:
                     f"soft({self.pick('s', '1.5') if score else '1.5'}, 2)",
                 ]
             leaves += self.reals * 2
+            if "apart_by" in self.inputs:  # from one end of the table to the other
+                leaves += [f"apart_by[q - k + {self.length('q') - 1}]"] * 2
             if "slope" in self.inputs:
                 leaves += ["slope[head]", f"slope[head] * float(clamp({self.integer(None, None, 1)}, -8, 8))"]
             return self.random.choice(leaves)
@@ -498,6 +503,9 @@ def arrays(drawn: Drawn, seed: int) -> dict[str, np.ndarray]:
                 found[name] = random.normal(size=shape)
                 if name == "worth" and random.random() < 0.3:
                     found[name][random.random(shape) < 0.4] = random.choice([-np.inf, np.finfo(np.float64).min])
+                if name in ("worth", "bias", "slope") and random.random() < 0.1:
+                    row = random.integers(shape[0]) if len(shape) > 1 else slice(None)
+                    found[name][row] = random.choice([-np.inf, np.finfo(np.float64).min])
                 if name.startswith(("gate", "far", "rows")) and random.random() < 0.2:
                     found[name][random.random(shape) < 0.2] = random.choice([-np.inf, np.inf, np.nan])
                 if random.random() < 0.15:

@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
-from tests.independent.compare import Differs, campaign, check, truth_of
+from tests.independent.checks import Differs
+from tests.independent.compare import campaign, check
 from tests.independent.programs import draw
+from tests.independent.truth import truth_of
 
 FIRST, PIECE = 1_000_000, 12
 """Seeds that no campaign runs."""

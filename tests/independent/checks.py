@@ -1,0 +1,241 @@
+"""What the product says about one program, held against its truth."""
+
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+
+import maskdsl
+from tests.independent.held import held
+from tests.independent.layers import layers_of
+from tests.independent.meaning import Meaning
+from tests.independent.programs import Drawn
+from tests.independent.truth import Truth
+
+ROOM = 1e-8
+"""Relative to the largest number: float64, with sums in another order."""
+SLOW = 5.0
+"""Seconds of the product that are too many for so small a program."""
+
+
+class Differs(AssertionError):
+    """The product says something else."""
+
+
+def loaded(drawn: Drawn) -> maskdsl.Module:
+    with warnings.catch_warnings(action="ignore", category=maskdsl.AttnWarning):
+        if not drawn.files:
+            return maskdsl.parse(drawn.text)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in {**drawn.files, "drawn.attn": drawn.text}.items():
+                (Path(folder) / name).write_text(text)
+            return maskdsl.load(Path(folder) / "drawn.attn")
+
+
+def check_tiles(mask: maskdsl.Mask, truth: Truth, random: Random) -> None:
+    block = random.randint(1, 9), random.randint(1, 9)
+    inputs = truth.relation
+    tiles, stats = mask.tiles(block, **inputs), mask.stats(block, **inputs)
+    attended = full = partial = 0
+    for batch, head in np.ndindex(truth.drawn.batch, truth.drawn.heads):
+        expected = truth.attends[batch, head]
+        attended += int(expected.sum()) if batch < stats.batch else 0
+        equal("meaning", mask.dense(head=head, batch=batch, **inputs), expected)
+        if truth.meaning.laid_out_freely:
+            continue
+        laid = expected[np.ix_(*(truth.meaning.layout(side, head, batch) for side in "qk"))]
+        classes = classes_of(laid, block)
+        found = tiles.classes(head, batch if len(tiles.variant_of) > 1 else 0)
+        equal(f"tiles of {block}, head {head}, batch {batch}", found, classes)
+        if batch < stats.batch:
+            full, partial = full + int((classes == 2).sum()), partial + int((classes == 1).sum())
+    total = stats.total
+    if truth.meaning.laid_out_freely:
+        full, partial = total.full_tiles, total.partial_tiles
+    found_counts = total.attended, total.full_tiles, total.partial_tiles
+    equal("pairs, full and partial tiles", np.array(found_counts), np.array([attended, full, partial]))
+
+
+def classes_of(attends: np.ndarray, block: tuple[int, int]) -> np.ndarray:
+    rows, columns = (range(0, length, size) for length, size in zip(attends.shape, block, strict=True))
+    parts = [[attends[r : r + block[0], c : c + block[1]] for c in columns] for r in rows]
+    return np.array([[2 if part.all() else int(part.any()) for part in row] for row in parts])
+
+
+def check_stack(module: maskdsl.Module, truth: Truth, random: Random) -> None:
+    """The layers of a stack, and where information reaches through them, for the first batch entry."""
+    drawn = truth.drawn
+    if "layers" not in module.stacks or drawn.batch > 1 or truth.meaning.routes:
+        return
+    given = {"times": random.randint(0, 3)} if random.random() < 0.5 else {}
+    try:
+        with warnings.catch_warnings(action="ignore", category=maskdsl.AttnWarning):
+            bound = module.stack("layers").bind(heads=drawn.heads, key_heads=drawn.key_heads, **given)
+    except maskdsl.AttnError:
+        return
+    layers = layers_of(truth.meaning.file, "layers", drawn.heads, given)
+    assert len(bound) == len(layers), (len(bound), layers)
+    kept: dict[str, np.ndarray] = {}
+    hops = []
+    for mask, (name, values) in zip(bound.layers, layers, strict=True):
+        key = repr((name, values))
+        if key not in kept:
+            meaning = Meaning.of(truth.meaning.file, drawn.heads, truth.inputs, name=name, values=values)
+            kept[key] = np.array([meaning.dense(head, 0) for head in range(drawn.heads)])
+            for head, expected in enumerate(kept[key]):
+                own = {each.name: truth.inputs[each.name] for each in mask.inputs}
+                equal(f"layer {key}, head {head}", mask.dense(head=head, **own), expected)
+        hops.append(kept[key].any(axis=0) | np.eye(bound.length, dtype=bool))
+    token = random.randrange(bound.length)
+    own = {each.name: truth.inputs[each.name] for each in bound.inputs}
+    growth = bound.field(token, len(hops), **own).as_dict()["growth"]
+    reach = np.eye(bound.length, dtype=bool)
+    for found, hop in zip(growth, [None, *hops], strict=True):
+        reach = reach if hop is None else hop @ reach
+        counts = [found[way][what] for way in ("draws_from", "read_by") for what in ("tokens", "at_most")]
+        expected = [reach[token].sum()] * 2 + [reach[:, token].sum()] * 2
+        equal(f"field of {token} after {found['layers']} layers", np.array(counts), np.array(expected))
+
+
+def check_backend(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) -> None:
+    """The whole, and gradients of some of its tensors."""
+    assert truth.numbers is not None
+    out, lse, gradients = truth.numbers
+    began = time.process_time()
+    arrays = dict(zip("qkv", truth.tensors, strict=True)) | {each.name: truth.inputs[each.name] for each in mask.inputs}
+    some = random.random() < 0.5
+    tensors = {
+        name: held(random, x, learns=x.dtype == np.float64 and (not some or random.random() < 0.5))
+        for name, x in arrays.items()
+    }
+    found, found_lse = mask.compile(backend)(return_lse=True, **{name: x.given for name, x in tensors.items()})
+    near(f"{backend}: output", found.detach().numpy(), out)
+    near(f"{backend}: log-sum-exp", found_lse.detach().numpy(), lse)
+    grad_out, grad_lse = (held(random, x).given for x in truth.grads)
+    if found.requires_grad:
+        torch.autograd.backward([found, found_lse], [grad_out, grad_lse])
+    for name, x in tensors.items():
+        if x.leaf.requires_grad:
+            grad = np.zeros(x.leaf.shape) if x.leaf.grad is None else x.leaf.grad.numpy()
+            near(f"{backend}: gradient of {name}", grad, x.to_leaf(gradients[name]))
+    took = time.process_time() - began
+    if took > SLOW and backend != "triton":
+        raise Differs(f"{backend}: {took:.1f} s")
+
+
+def check_no_entries(mask: maskdsl.Mask, truth: Truth, backend: str) -> None:
+    """A batch of nothing."""
+    tensors = {name: torch.tensor(x[:0], requires_grad=True) for name, x in zip("qkv", truth.tensors, strict=True)}
+    inputs = {
+        name: torch.tensor(x[:0] if truth.meaning.by_entry(name) else x)
+        for name, x in truth.inputs.items()
+        if name in {each.name for each in mask.inputs}
+    }
+    found, found_lse = mask.compile(backend)(return_lse=True, **tensors, **inputs)
+    (found.sum() + found_lse.sum()).backward()
+    shapes = [x.shape for x in (found, found_lse, *(x.grad for x in tensors.values() if x.grad is not None))]
+    expected = [x.shape for x in (*truth.grads, *truth.tensors)]
+    if [(0, *shape[1:]) for shape in expected] != shapes:
+        raise Differs(f"{backend}: no entries: {shapes}")
+
+
+def check_ordered(mask: maskdsl.Mask, truth: Truth, backend: str) -> None:
+    """Tensors and results in the order that tokens are laid out in, where all heads and entries have the same."""
+    assert truth.numbers is not None
+    meaning, drawn = truth.meaning, truth.drawn
+    if meaning.finds or meaning.laid_out_freely or any(space.source for space in meaning.spaces.values()):
+        return
+    every = list(np.ndindex(drawn.heads, drawn.batch))
+    orders = [{tuple(meaning.layout(side, *each)) for each in every} for side in "qk"]
+    if any(len(each) > 1 for each in orders):
+        return
+    rows, columns = (list(*each) for each in orders)
+    q, k, v = (torch.tensor(x[:, :, order]) for x, order in zip(truth.tensors, (rows, columns, columns), strict=True))
+    inputs = {each.name: torch.tensor(truth.inputs[each.name]) for each in mask.inputs}
+    found, found_lse = mask.compile(backend)(q, k, v, layout="ordered", return_lse=True, **inputs)
+    near(f"{backend}: ordered: output", found.numpy(), truth.numbers[0][:, :, rows])
+    near(f"{backend}: ordered: log-sum-exp", found_lse.numpy(), truth.numbers[1][:, :, rows])
+
+
+def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) -> None:
+    """Some queries, over keys in one piece, over pages in any order among others of NaN, and packed sequences."""
+    assert truth.numbers is not None
+    out, lse, _ = truth.numbers
+    attention = mask.compile(backend)
+    inputs = {each.name: torch.tensor(truth.inputs[each.name]) for each in mask.inputs}
+    q, k, v = map(torch.tensor, truth.tensors)
+    batch, _, length, _ = q.shape
+    count = length if truth.meaning.routes and random.random() < 0.4 else random.randint(1, length)
+    starts = torch.tensor([random.randint(0, length - count) for _ in range(batch)])
+    rows = (starts[:, None] + torch.arange(count))[:, None]
+    own = q.take_along_dim(rows[..., None], 2)
+    expected = [np.take_along_axis(out, rows[..., None].numpy(), 2), np.take_along_axis(lse, rows.numpy(), 2)]
+    size = random.randint(1, 5)
+    table, pages = paged(random, (k, v), size)
+    calls = {"some queries": (k, v, {}), "pages": (*pages, {"page_table": table, "page_size": size})}
+    lengths = torch.full((batch,), k.shape[2])
+    for name, (keys, values, others) in calls.items():
+        where = {"query_start": starts, "key_lengths": lengths, **others}
+        if truth.misses_queries(rows[:, 0].tolist()):
+            refused(f"{backend}: {name}", "E453", lambda a=(own, keys, values), b=where | inputs: attention(*a, **b))
+            continue
+        found = attention(own, keys, values, return_lse=True, **where, **inputs)
+        for what, one, other in zip(("output", "log-sum-exp"), found, expected, strict=True):
+            near(f"{backend}: {name}: {what}", one.numpy(), other)
+    if not any(space.source for space in truth.meaning.spaces.values()):  # packed keys cannot be pooled
+        ends = [torch.arange(batch + 1) * x.shape[2] for x in (q, k)]
+        packed = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
+        found = attention.varlen(*packed, *ends, return_lse=True, **inputs)
+        near(f"{backend}: varlen: output", found[0].unflatten(0, (batch, -1)).transpose(1, 2).numpy(), out)
+        near(f"{backend}: varlen: log-sum-exp", found[1].unflatten(1, (batch, -1)).transpose(0, 1).numpy(), lse)
+
+
+def refused(what: str, code: str, call: Callable[[], object]) -> None:
+    try:
+        call()
+    except maskdsl.AttnError as error:
+        if error.diagnostics[0].code == code:
+            return
+        raise
+    raise Differs(f"{what}: no {code}")
+
+
+def paged(random: Random, tensors: tuple[torch.Tensor, ...], size: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """A table of pages, and [pages, heads, size, dim] of each tensor; what no token stands in is NaN."""
+    batch, heads, length, dim = tensors[0].shape
+    each = -(-length // size)
+    numbers = list(range(batch * each + 3))
+    random.shuffle(numbers)
+    table = torch.tensor(numbers[: batch * each]).reshape(batch, each)
+    found = []
+    for x in tensors:
+        pages = torch.full((len(numbers), heads, size, dim), torch.nan, dtype=x.dtype)
+        for entry, row in enumerate(table.tolist()):
+            for number, page in enumerate(row):
+                part = x[entry, :, number * size : (number + 1) * size]
+                pages[page, :, : part.shape[1]] = part
+        found.append(pages)
+    return table, found
+
+
+def equal(what: str, found: np.ndarray, expected: np.ndarray) -> None:
+    if found.shape != expected.shape or not (found == expected).all():
+        raise Differs(f"{what}: first at {np.argwhere(found != expected)[:1].tolist()}\n{found}\nis not\n{expected}")
+
+
+def near(what: str, found: np.ndarray, expected: np.ndarray) -> None:
+    finite = np.isfinite(expected)
+    room = ROOM * max(1.0, np.abs(expected[finite]).max(initial=0.0))
+    wrong = (
+        np.isnan(found)
+        | (np.isfinite(found) != finite)
+        | (finite & (np.abs(found - np.where(finite, expected, 0)) > room))
+    )
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        raise Differs(f"{what} at {place}: {found[place]} is not {expected[place]}")

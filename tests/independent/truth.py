@@ -1,0 +1,163 @@
+"""All numbers of one program, from pairs one by one: what attends, the output, the log-sum-exp and all gradients."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from tests.independent.derivatives import Number, plain
+from tests.independent.meaning import Meaning
+from tests.independent.pooling import pooled_keys, spread, vectors
+from tests.independent.programs import Drawn, arrays
+from tests.independent.reader import read
+from tests.independent.selection import needs_others
+from tests.independent.tokens import Token
+
+DIM = 4
+LARGEST = 1e290
+"""Gradients beyond it may leave float64 where sums are in another order."""
+
+
+@dataclass(frozen=True)
+class PairNumbers:
+    """The final score of a pair, the product that it comes from, the weight, and the inputs that were read."""
+
+    score: Number
+    dot: Number
+    weight: object
+    leaves: dict[tuple[str, tuple[int, ...]], Number]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """All numbers of one program, from pairs one by one."""
+
+    drawn: Drawn
+    inputs: dict[str, np.ndarray]
+    tensors: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """q [batch, heads, queries, DIM], k and v [batch, key heads, given keys, DIM]."""
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        drawn = self.drawn
+        learned = frozenset(name for name, declared in drawn.inputs.items() if declared.kind == "float")
+        file = read(drawn.text, drawn.files)
+        found = Meaning.of(file, drawn.heads, self.inputs, learned, values=drawn.values, key_heads=drawn.key_heads)
+        found.vectors = vectors(found, self.tensors)
+        return found
+
+    @cached_property
+    def relation(self) -> dict[str, np.ndarray]:
+        """The inputs of the relation, as the product takes them."""
+        if not self.meaning.routes:
+            return self.inputs
+        return self.inputs | dict(zip("qk", self.tensors[:2], strict=True))
+
+    @cached_property
+    def attends(self) -> np.ndarray:
+        """bool [batch, heads, queries, keys]."""
+        entries = range(self.drawn.batch), range(self.drawn.heads)
+        return np.array([[self.meaning.dense(head, batch) for head in entries[1]] for batch in entries[0]])
+
+    def misses_queries(self, rows: list[list[int]]) -> bool:
+        """Whether a route cannot be found for these queries of each batch entry alone."""
+        for entry, present in enumerate(rows):
+            for head in range(self.drawn.heads):
+                self.meaning.head, self.meaning.batch = head, entry
+                if any(needs_others(self.meaning, route, {*present}) for route in self.meaning.routes):
+                    return True
+        return False
+
+    @cached_property
+    @np.errstate(all="ignore")
+    def numbers(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]] | None:
+        """The output, the log-sum-exp and all gradients along `grads`; None where a score is NaN or plus infinity."""
+        drawn, meaning = self.drawn, self.meaning
+        q, k, v = self.tensors
+        grad_out, grad_lse = self.grads
+        out, lse = np.zeros_like(grad_out), np.full(grad_lse.shape, -np.inf)
+        found = {name: np.zeros_like(x) for name, x in (("q", q), ("k", k), ("v", v))}
+        found |= {name: np.zeros(x.shape) for name, x in self.inputs.items() if name in meaning.learned}
+        for batch, head in np.ndindex(drawn.batch, drawn.heads):
+            meaning.head, meaning.batch = head, batch
+            shared = head * drawn.key_heads // drawn.heads
+            keys, key_backs = pooled_keys(meaning, k[batch, shared])
+            values, value_backs = pooled_keys(meaning, v[batch, shared])
+            for row, query in enumerate(meaning.tokens["q"]):
+                columns = np.flatnonzero(self.attends[batch, head, row])
+                pairs = [self.pair(query, meaning.tokens["k"][n], q[batch, head, row], keys[n]) for n in columns]
+                scores = np.array([pair.score.value for pair in pairs])
+                weights = np.array([plain(pair.weight) for pair in pairs], dtype=float)
+                if np.isnan(scores).any() or (scores == np.inf).any() or not np.isfinite(weights).all():
+                    return None
+                if not len(columns) or scores.max() == -np.inf:
+                    continue
+                highest = scores.max()
+                p = np.exp(scores - highest)
+                lse[batch, head, row] = highest + np.log(p.sum())
+                p /= p.sum()
+                out[batch, head, row] = (p * weights) @ values[columns]
+                outer, outer_lse = grad_out[batch, head, row], grad_lse[batch, head, row]
+                along = values[columns] @ outer
+                slopes = p * (along * weights - outer @ out[batch, head, row] + outer_lse)
+                for place, (column, pair) in enumerate(zip(columns, pairs, strict=True)):
+                    spread(value_backs[column], p[place] * weights[place] * outer, found["v"][batch, shared])
+                    through = pair.score.gradients() if slopes[place] else {}
+                    slope = through.get(pair.dot, 0.0) * slopes[place]
+                    found["q"][batch, head, row] += slope * keys[column]
+                    spread(key_backs[column], slope * q[batch, head, row], found["k"][batch, shared])
+                    by_weight = pair.weight.gradients() if isinstance(pair.weight, Number) else {}
+                    for (name, index), leaf in pair.leaves.items():
+                        found[name][index] += through.get(leaf, 0.0) * slopes[place]
+                        found[name][index] += by_weight.get(leaf, 0.0) * p[place] * along[place]
+        if not all((np.abs(x) < LARGEST).all() for x in found.values()):
+            return None
+        return out, lse, found
+
+    def pair(self, query: Token, key: Token, q: np.ndarray, k: np.ndarray) -> "PairNumbers":
+        leaves: dict[tuple[str, tuple[int, ...]], Number] = {}
+        self.meaning.leaves = leaves
+        score, dot = self.meaning.score(query, key, float(q @ k), DIM)
+        return PairNumbers(score, dot, self.meaning.weight(query, key), leaves)
+
+    @cached_property
+    def grads(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the output and of the log-sum-exp; NaN where a query attends nothing, as nothing flows from there."""
+        random = np.random.default_rng(7)
+        batch, heads, queries, _ = self.tensors[0].shape
+        outer, outer_lse = random.normal(size=(batch, heads, queries, DIM)), random.normal(size=(batch, heads, queries))
+        nothing = ~self.attends.any(axis=-1)
+        outer[nothing], outer_lse[nothing] = np.nan, np.nan
+        return outer, outer_lse
+
+
+def truth_of(drawn: Drawn, seed: int) -> Truth:
+    inputs = arrays(drawn, seed)
+    random = np.random.default_rng(seed + 1)
+    meaning = Meaning.of(read(drawn.text, drawn.files), drawn.heads, inputs, values=drawn.values)
+    given = sum(space.size for space in meaning.given_keys)
+    q = random.normal(size=(drawn.batch, drawn.heads, len(meaning.tokens["q"]), DIM))
+    k, v = (random.normal(size=(drawn.batch, drawn.key_heads, given, DIM)) for _ in range(2))
+    if random.random() < 0.3:
+        q, k = np.round(q), np.round(k)  # so that there are ties
+    for x in (q, k, v):
+        if random.random() < 0.15:
+            x[:] = x[:1] if random.random() < 0.5 else x[:, :1]  # which may be expanded
+    found = Truth(drawn, inputs, (q, k, v))
+    return found if meaning.routes or random.random() < 0.6 else replace(found, tensors=unseen(found, random))
+
+
+def unseen(truth: Truth, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The tensors with NaN and infinities in the queries that attend nothing, and the keys that nobody attends."""
+    q, k, v = (x.copy() for x in truth.tensors)
+    shared = truth.drawn.heads // truth.drawn.key_heads
+    attended = truth.attends.any(axis=2).reshape(truth.drawn.batch, -1, shared, truth.attends.shape[-1]).any(axis=2)
+    given = np.zeros(k.shape[:3], dtype=bool)
+    _, backs = pooled_keys(truth.meaning, k[0, 0])
+    for token, back in enumerate(backs):
+        for row, _ in back:
+            given[:, :, row] |= attended[:, :, token]
+    q[~truth.attends.any(axis=-1)] = random.choice([np.nan, np.inf])
+    for x in (k, v):
+        x[~given] = random.choice([np.nan, np.inf, -np.inf])
+    return q, k, v
