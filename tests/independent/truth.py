@@ -131,7 +131,8 @@ class Truth:
         return outer, outer_lse
 
 
-def truth_of(drawn: Drawn, seed: int) -> Truth:
+def truth_of(drawn: Drawn, seed: int, infinite: bool = True) -> Truth:
+    """Of tensors of a seed, which are NaN and infinite where nobody attends, if they may be."""
     inputs = arrays(drawn, seed)
     random = np.random.default_rng(seed + 1)
     meaning = Meaning.of(read(drawn.text, drawn.files), drawn.heads, inputs, values=drawn.values)
@@ -144,7 +145,8 @@ def truth_of(drawn: Drawn, seed: int) -> Truth:
         if random.random() < 0.15:
             x[:] = x[:1] if random.random() < 0.5 else x[:, :1]  # which may be expanded
     found = Truth(drawn, inputs, (q, k, v))
-    return found if meaning.routes or random.random() < 0.6 else replace(found, tensors=unseen(found, random))
+    hides = infinite and not meaning.routes and random.random() < 0.4
+    return replace(found, tensors=unseen(found, random)) if hides else found
 
 
 def unseen(truth: Truth, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
