@@ -27,8 +27,11 @@ def pooled(x, present, lengths, box, largest):
     places = [3 + 2 * axis for axis in range(len(box))]
     count = in_boxes(present.long(), lengths, box, 0).sum(dim=places)
     if largest:
-        values = in_boxes(x.masked_fill(~present, -torch.inf), lengths, box, -torch.inf).amax(dim=places)
-        values = values.masked_fill(count == 0, 0)
+        tokens = in_boxes(x.masked_fill(~present, -torch.inf), lengths, box, -torch.inf)
+        # torch shares a maximum by how many tokens have it, and NaN is had by none. A sum is NaN there too.
+        unknown = tokens.isnan()
+        known = tokens.masked_fill(unknown, -torch.inf).amax(dim=places)
+        values = torch.where(unknown.any(dim=places), tokens.sum(dim=places), known).masked_fill(count == 0, 0)
     else:
         dtype = torch.promote_types(x.dtype, torch.float32)
         values = (in_boxes(x, lengths, box, 0).sum(dim=places, dtype=dtype) / count.clamp(min=1)).to(x.dtype)

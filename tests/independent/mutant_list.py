@@ -600,8 +600,8 @@ MUTANTS = (
     Mutant(
         "maxima of cut boxes are not negative",
         "codegen/pooling.py",
-        "lengths, box, -torch.inf).amax(dim=places)",
-        "lengths, box, 0).amax(dim=places)",
+        "lengths, box, -torch.inf)",
+        "lengths, box, 0)",
         of("runtime/test_pooling", "test_results_and_gradients"),
     ),
     # Heads of a whole

@@ -186,6 +186,21 @@ def test_the_gradient_of_a_maximum_is_shared_evenly() -> None:
     torch.testing.assert_close(v.grad.flatten() / 4, torch.tensor([1, 1, 0, 1]) / 3)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_box_with_nan_that_nobody_attends_changes_no_gradient(backend: str) -> None:
+    text = "pattern p() { space a[6] space m = max(a, 2) queries a keys a ++ m attend a -> a where k != 3"
+    attention = maskdsl.parse(text + " attend a -> m where k.m != 1 }")["p"].bind().compile(backend)
+    found = []
+    for hidden in (0.5, torch.nan):
+        torch.manual_seed(0)
+        q, k, v = torch.randn(3, 1, 1, 6, 4, dtype=torch.float64)
+        k[:, :, 3] = v[:, :, 3] = hidden
+        tensors = [x.requires_grad_() for x in (q, k, v)]
+        found.append(torch.autograd.grad(attention(*tensors).sin().sum(), tensors))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_short_types_are_pooled_in_float32() -> None:
     """One query that attends one mean gets it, rounded once."""
     attend = maskdsl.parse(
