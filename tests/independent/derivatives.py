@@ -115,6 +115,8 @@ def _chosen(a: object, b: object, first: bool, function: Callable[[float, float]
 
 def unary(name: str, a: object) -> object:
     x = float(plain(a))
+    if math.isnan(x):
+        return made(x, (a, x))
     match name:
         case "sqrt":
             value = math.sqrt(x) if x >= 0 else math.nan
