@@ -105,9 +105,7 @@ def by_centroids(program: "Program", name: str) -> str:
     rows = program.random.randint(1, 4)
     given = f"rows_{name}"
     nearest = program.chance(0.5)
-    program.give(
-        given, "float", f"heads, {'_' if nearest and program.chance(0.5) else rows}, dim", (program.heads, rows, DIM)
-    )
+    program.give(given, "float", f"heads, {'_' if nearest else rows}, dim", (program.heads, rows, DIM))
     if not nearest:
         return f"balanced({program.random.randint(1, 4)}, {given})"
     if program.chance(0.5):
