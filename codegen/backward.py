@@ -371,9 +371,9 @@ def gradients(
     # end
     constants = {
         "DIM": dim,
-        "PADDED_DIM": max(16, triton.next_power_of_2(dim)),
+        "PADDED_DIM": max(16, 1 << (dim - 1).bit_length()),
         "VALUE_DIM": value_dim,
-        "PADDED_VALUE_DIM": max(16, triton.next_power_of_2(value_dim)),
+        "PADDED_VALUE_DIM": max(16, 1 << (value_dim - 1).bit_length()),
         # hole: unit
         "UNIT": dim**-0.5 * 1.4426950408889634,
         # end
@@ -382,8 +382,8 @@ def gradients(
         # end
         "PRECISION": precision,
     }
-    rows = triton.cdiv(query_length, row_options["QUERY_BLOCK"])
-    columns = triton.cdiv(key_length, column_options["KEY_BLOCK"])
+    rows = -(-query_length // row_options["QUERY_BLOCK"])
+    columns = -(-key_length // column_options["KEY_BLOCK"])
     query_gradient_kernel[(rows * heads * batch,)](
         *(*shared, grad_q, *strides, *row_arguments, *numbers, *arguments),
         # hole: query_arguments

@@ -172,14 +172,14 @@ def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
     batch, heads, query_length, key_length = shape
     # hole: tiles_prepare
     # end
-    query_blocks, key_blocks = triton.cdiv(query_length, block[0]), triton.cdiv(key_length, block[1])
+    query_blocks, key_blocks = -(-query_length // block[0]), -(-key_length // block[1])
     rows, columns = (query_blocks, key_blocks) if by_row else (key_blocks, query_blocks)
     # A last block of keys that is not whole needs its bounds checked; of queries, none does.
     whole_columns = key_length // block[1] if by_row else query_blocks
     most_runs = MOST_RUNS
     # hole: most_runs
     # end
-    most_runs = min(most_runs, triton.cdiv(columns, 2))
+    most_runs = min(most_runs, -(-columns // 2))
     count = batch * heads * rows
     arguments = (
         heads,

@@ -214,7 +214,7 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
     # end
     # hole: prepare
     # end
-    forward_kernel[(triton.cdiv(query_length, block[0]) * heads * batch,)](
+    forward_kernel[(-(-query_length // block[0]) * heads * batch,)](
         q,
         k,
         v,
@@ -235,9 +235,9 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         # hole: arguments
         # end
         DIM=dim,
-        PADDED_DIM=max(16, triton.next_power_of_2(dim)),
+        PADDED_DIM=max(16, 1 << (dim - 1).bit_length()),
         VALUE_DIM=value_dim,
-        PADDED_VALUE_DIM=max(16, triton.next_power_of_2(value_dim)),
+        PADDED_VALUE_DIM=max(16, 1 << (value_dim - 1).bit_length()),
         QUERY_BLOCK=block[0],
         KEY_BLOCK=block[1],
         # hole: unit

@@ -136,7 +136,7 @@ def route_select(q, query_groups, key_groups, queries, keys, inputs, pairs):
     options = selection_options(key_groups.count, dim, q.dtype, most_held)
     # hole: prepare
     # end
-    route_kernel[(triton.cdiv(query_groups.count, options["QUERY_BLOCK"]) * heads * batch,)](
+    route_kernel[(-(-query_groups.count // options["QUERY_BLOCK"]) * heads * batch,)](
         table,
         heads,
         query_groups.count,

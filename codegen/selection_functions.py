@@ -125,8 +125,8 @@ def pooled_runs(x, groups, kind, among=None):
         groups.size,
         KIND=kind,
         DIM=dim,
-        PADDED_DIM=triton.next_power_of_2(dim),
-        BLOCK=min(64, triton.next_power_of_2(groups.size)),
+        PADDED_DIM=1 << (dim - 1).bit_length(),
+        BLOCK=min(64, 1 << (groups.size - 1).bit_length()),
     )
     return result
 
@@ -146,7 +146,7 @@ def selection_options(key_groups, dim, dtype, most_held):
     A program holds the scores of up to `most_held` key groups. Those of more it computes again for each few bits.
     """
     held = key_groups <= most_held
-    key_block = max(16, triton.next_power_of_2(key_groups)) if held else 128
+    key_block = max(16, 1 << (key_groups - 1).bit_length()) if held else 128
     query_block = min(64, max(16, 2**13 // key_block))
     return {
         "DIM": dim,

@@ -155,7 +155,7 @@ def tanh(x):
 def extremes(values, places, batch, heads, dtype, block):
     """The least and the greatest value of every block of tokens, [batch, heads, blocks]; a NaN may be anything."""
     values = token_table(values, places, batch, heads, dtype)
-    blocks = triton.cdiv(values.shape[-1], block)
+    blocks = -(-values.shape[-1] // block)
     tokens = torch.arange(blocks * block, device=values.device).clamp(max=values.shape[-1] - 1)
     values = values[..., tokens].unflatten(-1, (blocks, block))
     least = values.masked_fill(values.isnan(), -torch.inf) if values.is_floating_point() else values

@@ -149,7 +149,7 @@ class TileBody:
                 case TopCount(count=Constant(value=count)):
                     selected = route.queries.count * int(count)
                     by_row, by_column = int(count), -(-selected // route.keys.count)
-                    lines.append(f"most_runs += triton.cdiv({selected}, rows) + ({by_row} if by_row else {by_column})")
+                    lines.append(f"most_runs += -(-{selected} // rows) + ({by_row} if by_row else {by_column})")
         return lines
 
 

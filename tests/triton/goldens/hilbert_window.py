@@ -227,7 +227,7 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
     lse = q.new_empty(batch, heads, query_length, dtype=torch.promote_types(q.dtype, torch.float32))
     variant_of = tiles.variant_of.expand(batch, heads)
     (token_z,) = tables or token_tables(q.device, batch, heads, inputs, layout)
-    forward_kernel[(triton.cdiv(query_length, block[0]) * heads * batch,)](
+    forward_kernel[(-(-query_length // block[0]) * heads * batch,)](
         q,
         k,
         v,
@@ -247,9 +247,9 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         token_z_batch_stride=token_z.stride(0),
         token_z_head_stride=token_z.stride(1),
         DIM=dim,
-        PADDED_DIM=max(16, triton.next_power_of_2(dim)),
+        PADDED_DIM=max(16, 1 << (dim - 1).bit_length()),
         VALUE_DIM=value_dim,
-        PADDED_VALUE_DIM=max(16, triton.next_power_of_2(value_dim)),
+        PADDED_VALUE_DIM=max(16, 1 << (value_dim - 1).bit_length()),
         QUERY_BLOCK=block[0],
         KEY_BLOCK=block[1],
         UNIT=dim**-0.5 * 1.4426950408889634,
@@ -556,15 +556,15 @@ def gradients(
     arguments = (token_z, token_z.stride(0), token_z.stride(1))
     constants = {
         "DIM": dim,
-        "PADDED_DIM": max(16, triton.next_power_of_2(dim)),
+        "PADDED_DIM": max(16, 1 << (dim - 1).bit_length()),
         "VALUE_DIM": value_dim,
-        "PADDED_VALUE_DIM": max(16, triton.next_power_of_2(value_dim)),
+        "PADDED_VALUE_DIM": max(16, 1 << (value_dim - 1).bit_length()),
         "UNIT": dim**-0.5 * 1.4426950408889634,
         "SCALE": dim**-0.5,
         "PRECISION": precision,
     }
-    rows = triton.cdiv(query_length, row_options["QUERY_BLOCK"])
-    columns = triton.cdiv(key_length, column_options["KEY_BLOCK"])
+    rows = -(-query_length // row_options["QUERY_BLOCK"])
+    columns = -(-key_length // column_options["KEY_BLOCK"])
     query_gradient_kernel[(rows * heads * batch,)](
         *(*shared, grad_q, *strides, *row_arguments, *numbers, *arguments),
         **constants,

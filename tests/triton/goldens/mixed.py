@@ -95,7 +95,7 @@ def width_of(table):
 def extremes(values, places, batch, heads, dtype, block):
     """The least and the greatest value of every block of tokens, [batch, heads, blocks]; a NaN may be anything."""
     values = token_table(values, places, batch, heads, dtype)
-    blocks = triton.cdiv(values.shape[-1], block)
+    blocks = -(-values.shape[-1] // block)
     tokens = torch.arange(blocks * block, device=values.device).clamp(max=values.shape[-1] - 1)
     values = values[..., tokens].unflatten(-1, (blocks, block))
     least = values.masked_fill(values.isnan(), -torch.inf) if values.is_floating_point() else values
@@ -311,7 +311,7 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
     variant_of = tiles.variant_of.expand(batch, heads)
     token_document, token_x, token_y = tables or token_tables(q.device, batch, heads, inputs, layout)
     bias = inputs["bias"]
-    forward_kernel[(triton.cdiv(query_length, block[0]) * heads * batch,)](
+    forward_kernel[(-(-query_length // block[0]) * heads * batch,)](
         q,
         k,
         v,
@@ -345,9 +345,9 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         bias_stride_0=bias.stride(0),
         bias_stride_1=bias.stride(1),
         DIM=dim,
-        PADDED_DIM=max(16, triton.next_power_of_2(dim)),
+        PADDED_DIM=max(16, 1 << (dim - 1).bit_length()),
         VALUE_DIM=value_dim,
-        PADDED_VALUE_DIM=max(16, triton.next_power_of_2(value_dim)),
+        PADDED_VALUE_DIM=max(16, 1 << (value_dim - 1).bit_length()),
         QUERY_BLOCK=block[0],
         KEY_BLOCK=block[1],
         UNIT=1.4426950408889634,
@@ -837,15 +837,15 @@ def gradients(
     )
     constants = {
         "DIM": dim,
-        "PADDED_DIM": max(16, triton.next_power_of_2(dim)),
+        "PADDED_DIM": max(16, 1 << (dim - 1).bit_length()),
         "VALUE_DIM": value_dim,
-        "PADDED_VALUE_DIM": max(16, triton.next_power_of_2(value_dim)),
+        "PADDED_VALUE_DIM": max(16, 1 << (value_dim - 1).bit_length()),
         "UNIT": 1.4426950408889634,
         "SCALE": dim**-0.5,
         "PRECISION": precision,
     }
-    rows = triton.cdiv(query_length, row_options["QUERY_BLOCK"])
-    columns = triton.cdiv(key_length, column_options["KEY_BLOCK"])
+    rows = -(-query_length // row_options["QUERY_BLOCK"])
+    columns = -(-key_length // column_options["KEY_BLOCK"])
     query_gradient_kernel[(rows * heads * batch,)](
         *(*shared, grad_q, *strides, *row_arguments, *numbers, *arguments),
         rest=rest,
@@ -1180,12 +1180,12 @@ def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
     )
     k_x_lows, k_x_highs = extremes(token_values["x"], layout[1], batch, heads, torch.int32, block[1])
     k_y_lows, k_y_highs = extremes(token_values["y"], layout[1], batch, heads, torch.int32, block[1])
-    query_blocks, key_blocks = triton.cdiv(query_length, block[0]), triton.cdiv(key_length, block[1])
+    query_blocks, key_blocks = -(-query_length // block[0]), -(-key_length // block[1])
     rows, columns = (query_blocks, key_blocks) if by_row else (key_blocks, query_blocks)
     # A last block of keys that is not whole needs its bounds checked; of queries, none does.
     whole_columns = key_length // block[1] if by_row else query_blocks
     most_runs = MOST_RUNS
-    most_runs = min(most_runs, triton.cdiv(columns, 2))
+    most_runs = min(most_runs, -(-columns // 2))
     count = batch * heads * rows
     arguments = (
         heads,

@@ -354,8 +354,8 @@ def decode(
         part_highest, part_sums = lse.new_empty(2, splits, *lse.shape)
     token_document, token_x, token_y = tables or token_tables(q.device, batch, heads, inputs)
     bias = inputs["bias"]
-    padded_value_dim = max(16, triton.next_power_of_2(value_dim))
-    tiles = triton.cdiv(queries * (heads // key_heads), block[0])
+    padded_value_dim = max(16, 1 << (value_dim - 1).bit_length())
+    tiles = -(-queries * (heads // key_heads) // block[0])
     decode_kernel[(splits * tiles * key_heads * batch,)](
         q,
         k,
@@ -394,7 +394,7 @@ def decode(
         bias_stride_0=bias.stride(0),
         bias_stride_1=bias.stride(1),
         DIM=dim,
-        PADDED_DIM=max(16, triton.next_power_of_2(dim)),
+        PADDED_DIM=max(16, 1 << (dim - 1).bit_length()),
         VALUE_DIM=value_dim,
         PADDED_VALUE_DIM=padded_value_dim,
         ROW_BLOCK=block[0],
@@ -406,7 +406,7 @@ def decode(
     )
     if splits > 1:
         rows = batch * heads * queries
-        merge_kernel[(triton.cdiv(rows, 16),)](
+        merge_kernel[(-(-rows // 16),)](
             part_out,
             part_highest,
             part_sums,

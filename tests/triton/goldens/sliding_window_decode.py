@@ -224,8 +224,8 @@ def decode(
     if splits > 1:
         part_out = lse.new_empty(splits, *out.shape)
         part_highest, part_sums = lse.new_empty(2, splits, *lse.shape)
-    padded_value_dim = max(16, triton.next_power_of_2(value_dim))
-    tiles = triton.cdiv(queries * (heads // key_heads), block[0])
+    padded_value_dim = max(16, 1 << (value_dim - 1).bit_length())
+    tiles = -(-queries * (heads // key_heads) // block[0])
     decode_kernel[(splits * tiles * key_heads * batch,)](
         q,
         k,
@@ -247,7 +247,7 @@ def decode(
         key_length,
         splits,
         DIM=dim,
-        PADDED_DIM=max(16, triton.next_power_of_2(dim)),
+        PADDED_DIM=max(16, 1 << (dim - 1).bit_length()),
         VALUE_DIM=value_dim,
         PADDED_VALUE_DIM=padded_value_dim,
         ROW_BLOCK=block[0],
@@ -259,7 +259,7 @@ def decode(
     )
     if splits > 1:
         rows = batch * heads * queries
-        merge_kernel[(triton.cdiv(rows, 16),)](
+        merge_kernel[(-(-rows // 16),)](
             part_out,
             part_highest,
             part_sums,
