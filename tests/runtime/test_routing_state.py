@@ -150,14 +150,26 @@ def test_what_is_forgotten() -> None:
     assert state.lengths.tolist() == [0]
 
 
+BLOCKS = """
+pattern blocks(n = 45, top = 3) {
+    space tokens[n]
+    coord chunk = i // 8
+    route past = topk(top, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+    attend causal and (past or same(chunk))
+}
+"""
+
+
 def test_mistakes() -> None:
     attention = load("moba", N, "moba", block=8, top=3).compile("tiled")
     state = attention.routing_state(3)
     q, k = torch.randn(3, 4, 1, 16), torch.randn(3, 2, N, 16)
     with pytest.raises(AttnError, match="E455"):
         load("knn", N, "knn", top=5).compile("tiled")(q, k, k, query_start=3, routing_state=state)
+    pattern = maskdsl.parse(BLOCKS)["blocks"]
+    other = pattern.bind(heads=4).compile("tiled").routing_state(3)
     with pytest.raises(AttnError, match="E455"):
-        load("moba", N, "moba", block=5, top=3).compile("tiled")(q, k, k, query_start=3, routing_state=state)
+        pattern.bind(heads=4, top=2).compile("tiled")(q, k, k, query_start=3, routing_state=other)
     with pytest.raises(AttnError, match="E458"):
         attention(q[:2], k[:2], k[:2], query_start=3, routing_state=state)
     with pytest.raises(AttnError, match="E458"):
