@@ -13,7 +13,7 @@ def run(*options: str) -> None:
 
 
 def test_calls_are_what_they_are_alone() -> None:
-    run("--seed", "1", "--count", "15")
+    run("--seed", "1", "--count", "10")
 
 
 @pytest.mark.long
