@@ -6,6 +6,8 @@ Names are imported when they are first used, so that what needs no torch starts 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from maskdsl.display import draw_by
+
 if TYPE_CHECKING:
     from maskdsl.analysis.blockmap import BlockMap as BlockMap
     from maskdsl.analysis.field import Field as Field
@@ -51,6 +53,15 @@ HOMES = {
     "parse": "maskdsl.api",
 }
 
+
+def _drawn(*parts: object) -> str:
+    """In notebooks."""
+    from maskdsl.view.notebook import html  # start-up time
+
+    return html(*parts)
+
+
+draw_by(_drawn)
 __version__ = "0.1.0"
 __all__ = ["__version__", *HOMES]
 

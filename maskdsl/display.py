@@ -1,9 +1,14 @@
-"""Things that show themselves in notebooks. What draws them stands above them, and is found by its name when needed."""
+"""Things that show themselves in notebooks. What draws them stands above them, and says so to `draw_by`."""
 
 from abc import ABC, abstractmethod
-from importlib import import_module
+from collections.abc import Callable
 
-DRAWING = "maskdsl.view.notebook"
+_drawings: list[Callable[..., str]] = []
+
+
+def draw_by(drawing: Callable[..., str]) -> None:
+    """`drawing(*parts)` gives the HTML of what has these parts."""
+    _drawings[:] = [drawing]
 
 
 class Displayed(ABC):
@@ -14,8 +19,8 @@ class Displayed(ABC):
         """What `view.notebook.html` draws."""
 
     def _repr_html_(self) -> str:
-        drawn: str = import_module(DRAWING).html(*self._parts_())
-        return drawn
+        (drawing,) = _drawings
+        return drawing(*self._parts_())
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Both as text and as HTML; which of them is shown, the frontend chooses."""

@@ -4,14 +4,13 @@ It cannot where the pattern reads the number of a batch entry, and where inputs 
 a slope for each head, differ along the axis or get gradients.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from maskdsl.ir.mask import DimensionKind
-from maskdsl.runtime.operators import ATTENTION, BACKWARD
 from maskdsl.runtime.recipes import find
 
 
@@ -78,30 +77,40 @@ def batch_of(
     return Batch(size, [*whole, *given], not apart and not plan.reads_batch)
 
 
-def batched_attention(info: Any, axes: Sequence[Any], *arguments: Any) -> Any:
-    *tensors, inputs, handle, layout, wants_lse = arguments
-    batch = batch_of(info.batch_size, axes, tensors, inputs, handle, [False] * len(inputs))
-    if not batch.folds:
-        found = [ATTENTION(*each[:3], each[3:], handle, layout, wants_lse) for each in batch.entries()]
-        return tuple(torch.stack(results) for results in zip(*found, strict=True)), (0, 0)
-    folded = batch.folded()
-    out, lse = ATTENTION(*folded[:3], folded[3:], handle, layout, wants_lse)
-    if not wants_lse:
-        return (batch.apart(out, 0), lse), (0, None)
-    return (batch.apart(out, 0), batch.apart(lse, 0)), (0, 0)
+def batched_attention(operator: Any) -> Callable[..., Any]:
+    """How `torch.vmap` calls `maskdsl::attention`."""
+
+    def batched(info: Any, axes: Sequence[Any], *arguments: Any) -> Any:
+        *tensors, inputs, handle, layout, wants_lse = arguments
+        batch = batch_of(info.batch_size, axes, tensors, inputs, handle, [False] * len(inputs))
+        if not batch.folds:
+            found = [operator(*each[:3], each[3:], handle, layout, wants_lse) for each in batch.entries()]
+            return tuple(torch.stack(results) for results in zip(*found, strict=True)), (0, 0)
+        folded = batch.folded()
+        out, lse = operator(*folded[:3], folded[3:], handle, layout, wants_lse)
+        if not wants_lse:
+            return (batch.apart(out, 0), lse), (0, None)
+        return (batch.apart(out, 0), batch.apart(lse, 0)), (0, 0)
+
+    return batched
 
 
-def batched_backward(info: Any, axes: Sequence[Any], *arguments: Any) -> Any:
-    *tensors, inputs, handle, layout, needs = arguments
-    batch = batch_of(info.batch_size, axes, tensors, inputs, handle, needs[3:])
-    if not batch.folds:
-        found = [BACKWARD(*each[:7], each[7:], handle, layout, needs) for each in batch.entries()]
-        return [torch.stack(grads) for grads in zip(*found, strict=True)], [0] * sum(needs)
-    folded = batch.folded()
-    grads = BACKWARD(*folded[:7], folded[7:], handle, layout, needs)
-    sources = zip([*batch.tensors[:3], *batch.tensors[7:]], needs, strict=True)
-    places = [each.place or 0 for each, need in sources if need]
-    return [batch.apart(grad, place) for grad, place in zip(grads, places, strict=True)], places
+def batched_backward(operator: Any) -> Callable[..., Any]:
+    """How `torch.vmap` calls `maskdsl::attention_backward`."""
+
+    def batched(info: Any, axes: Sequence[Any], *arguments: Any) -> Any:
+        *tensors, inputs, handle, layout, needs = arguments
+        batch = batch_of(info.batch_size, axes, tensors, inputs, handle, needs[3:])
+        if not batch.folds:
+            found = [operator(*each[:7], each[7:], handle, layout, needs) for each in batch.entries()]
+            return [torch.stack(grads) for grads in zip(*found, strict=True)], [0] * sum(needs)
+        folded = batch.folded()
+        grads = operator(*folded[:7], folded[7:], handle, layout, needs)
+        sources = zip([*batch.tensors[:3], *batch.tensors[7:]], needs, strict=True)
+        places = [each.place or 0 for each, need in sources if need]
+        return [batch.apart(grad, place) for grad, place in zip(grads, places, strict=True)], places
+
+    return batched
 
 
 def unwrapped(x: Tensor) -> Tensor:
@@ -114,7 +123,3 @@ def unwrapped(x: Tensor) -> Tensor:
 def is_mapped(x: Tensor) -> bool:
     """Whether it stands for many entries of a `torch.vmap` that runs."""
     return torch._C._functorch.is_batchedtensor(unwrapped(x))
-
-
-torch.library.register_vmap("maskdsl::attention", batched_attention)
-torch.library.register_vmap("maskdsl::attention_backward", batched_backward)

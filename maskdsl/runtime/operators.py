@@ -16,6 +16,7 @@ from torch.autograd.function import _SingleLevelFunction
 
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.backends import NoForwardMode, NoSecondDerivative
+from maskdsl.runtime.batching import batched_attention, batched_backward
 from maskdsl.runtime.call import Saved
 from maskdsl.runtime.checks import check_tensors, check_values
 from maskdsl.runtime.kernel import blank
@@ -226,3 +227,5 @@ torch.library.register_fake("maskdsl::attention", fake_attention, lib=LIBRARY)
 torch.library.register_fake("maskdsl::attention_backward", fake_attention_backward, lib=LIBRARY)
 register_autocast("attention", "cpu")
 register_autocast("attention", "cuda")
+torch.library.register_vmap("maskdsl::attention", batched_attention(ATTENTION))
+torch.library.register_vmap("maskdsl::attention_backward", batched_backward(BACKWARD))
