@@ -46,7 +46,19 @@ def main() -> None:
                 selection.setdefault(key, {})[target] = selecting
     whole = {"triton": version("triton"), "dtype": "bf16", "results": results, "selection": selection}
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(whole, indent=1) + "\n")
+    RESULTS.write_text(text_of(whole))
+
+
+def text_of(whole: dict[str, Any]) -> str:
+    """As JSON: what a pattern uses on one target with one head dimension is one line, so that changes can be read."""
+
+    def lines(value: Any, depth: int) -> str:
+        if depth == 0 or not isinstance(value, dict) or not value:
+            return json.dumps(value)
+        inner = (f"{json.dumps(key)}: {lines(part, depth - 1)}" for key, part in value.items())
+        return "{\n" + ",\n".join(inner) + "}"
+
+    return lines(whole, 4) + "\n"
 
 
 def used(job: Job) -> tuple[Job, dict[str, Any], dict[str, Any]]:
