@@ -5,7 +5,8 @@ what the GPU has: nothing is started that cannot run, nor what spills registers 
 question is answered once in a process.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache, partial
 from threading import RLock
 from types import FunctionType
@@ -61,19 +62,31 @@ def answer(plan: KernelPlan, question: Question, function: FunctionType, start: 
 
     if not any(map(fits, rungs)):
         last = tried(rungs[-1]).failure
-        none = NoConfiguration(
-            kernel=str(kernel),
-            pattern=plan.mask.name,
-            device=str(device),
-            failure=" ".join([f"{type(last).__name__}:", *str(last).split()]),
-        )
-        raise AttnError(none) from last
+        assert last is not None
+        raise no_configuration(str(kernel), plan, device, last) from last
     if plan.tune:
         starts = {choice: partial(start, alone(function, kernel, real), choice) for choice in filter(fits, rungs)}
         found = fastest(question, function, starts)
         if found is not None:
             return found
     return first_choice(rungs, fits, lambda choice: tried(choice).keeps_registers)
+
+
+def no_configuration(kernel: str, plan: KernelPlan, device: torch.device, failure: Exception) -> AttnError:
+    """What is said where Triton refuses the last choice for a kernel."""
+    text = " ".join([f"{type(failure).__name__}:", *str(failure).split()])
+    return AttnError(NoConfiguration(kernel=kernel, pattern=plan.mask.name, device=str(device), failure=text))
+
+
+@contextmanager
+def without_choice(kernel: str, plan: KernelPlan, device: torch.device) -> Iterator[None]:
+    """For kernels that are of one size: what Triton raises for them is a declared error."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except failures() as failure:
+        raise no_configuration(kernel, plan, device, failure) from failure
 
 
 class Trial:

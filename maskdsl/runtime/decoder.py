@@ -1,6 +1,6 @@
 """The kernel for queries that stand anywhere in a pattern: decoding, chunked prefill, keys in pages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import ModuleType
 
@@ -9,13 +9,17 @@ from torch import Tensor
 
 from maskdsl.emit.triton_decode import emit_decode
 from maskdsl.plan import KernelPlan, decode_plan
-from maskdsl.runtime.choice import architecture
+from maskdsl.runtime.choice import architecture, no_configuration
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import State
 from maskdsl.runtime.triton import check, computable, on, precision
+from maskdsl.runtime.tuning import failures
 from maskdsl.runtime.values import as_value
 from maskdsl.tile_table import Architecture
 
+Block = tuple[int, int]
+"""Rows and keys of a tile."""
+Result = tuple[Tensor, Tensor]
 MOST_ROWS, MOST_SPLITS = 64, 64
 MOST_OPERATIONS = 32
 """With more of them on a pair tiles of more than 16 keys would not keep their registers."""
@@ -29,6 +33,8 @@ class Decoder:
     def __init__(self, plan: KernelPlan) -> None:
         self.plan = decode_plan(plan)
         self.state = State(self.plan, {}, 1)
+        self.rungs: dict[object, int] = {}
+        """The first of the rungs that has worked, by what it depends on."""
 
     @cached_property
     def source(self) -> str:
@@ -59,18 +65,40 @@ class Decoder:
         values |= self.state.curves(q.device)
         rows = q.shape[2] * q.shape[1] // k.shape[1]
         dim, gpu = max(q.shape[3], v.shape[3]), architecture(q.device)
-        block = decode_block(rows, dim, q.element_size(), gpu, self.plan.operations)
+        blocks = rungs(decode_block(rows, dim, q.element_size(), gpu, self.plan.operations))
         with on(q.device):
             tables = self.tables(q, values)
-            out, lse = self.module.decode(
-                *map(computable, (q, k, v)),
-                *(values, query_starts, key_lengths, (mask.queries.length, mask.keys.length), page_table),
-                splits=self.splits(q, k, block),
-                block=block,
-                precision=precision(gpu),
-                tables=tables,
-            )
+
+            def start(block: tuple[int, int]) -> tuple[Tensor, Tensor]:
+                found: tuple[Tensor, Tensor] = self.module.decode(
+                    *map(computable, (q, k, v)),
+                    *(values, query_starts, key_lengths, (mask.queries.length, mask.keys.length), page_table),
+                    splits=self.splits(q, k, block),
+                    block=block,
+                    precision=precision(gpu),
+                    tables=tables,
+                )
+                return found
+
+            out, lse = self.started(blocks, (blocks[0], q.shape[3], v.shape[3], q.dtype), q.device, start)
         return out.to(q.dtype), lse
+
+    def started(
+        self, blocks: Sequence[Block], kind: object, device: torch.device, start: Callable[[Block], Result]
+    ) -> Result:
+        """With the first of the blocks whose kernel can be compiled and started. Raises if there is none."""
+        key = kind, device
+        for number in range(self.rungs.get(key, 0), len(blocks)):
+            try:
+                found = start(blocks[number])
+            except torch.OutOfMemoryError:
+                raise
+            except failures() as error:
+                failure = error
+            else:
+                self.rungs[key] = number
+                return found
+        raise no_configuration("decode_kernel", self.plan, device, failure) from failure
 
     def tables(self, q: Tensor, values: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
         """What kernels read of tokens, kept where no input has a say in it."""
@@ -107,6 +135,12 @@ def decode_block(rows: int, dim: int, size: int, architecture: Architecture, ope
 def processors(device: torch.device) -> int:
     """Of a GPU; in the interpreter, a few."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 6
+
+
+def rungs(block: Block) -> tuple[Block, ...]:
+    """A tile and smaller ones, for kernels that need more than the GPU has, or that its compiler refuses."""
+    rows, keys = block
+    return tuple(dict.fromkeys([block, (rows, max(16, keys // 2)), (16, max(16, keys // 2)), (16, 16)]))
 
 
 def power_of_two(number: int) -> int:

@@ -1,6 +1,7 @@
 """What a pattern finds in queries and keys: its generated modules, and how they are called."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from types import ModuleType
 
@@ -14,6 +15,7 @@ from maskdsl.errors.inputs import GroupRange
 from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan
+from maskdsl.runtime.choice import without_choice
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import States
 from maskdsl.runtime.triton import check, computable, on
@@ -63,7 +65,8 @@ class Finder:
             check(q, k)
             q, k = computable(q), computable(k)
         try:
-            with on(q.device):
+            kernel = without_choice("route_kernel", self.plan, q.device) if by_kernels else nullcontext()
+            with on(q.device), kernel:
                 found = module.find(q.detach(), k.detach(), values)
         except module.OutsideGroups as error:
             name, value, count = error.args

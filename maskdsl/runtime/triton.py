@@ -23,7 +23,7 @@ from maskdsl.emit.triton import emit_triton
 from maskdsl.errors.backends import LargeHeadDim, NeedsDevice, TritonVersion
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.call import Call, Gradients, Saved
-from maskdsl.runtime.choice import CHOOSER, Start, architecture
+from maskdsl.runtime.choice import CHOOSER, Start, architecture, without_choice
 from maskdsl.runtime.tuning import Question
 from maskdsl.tile_table import Architecture, Kernel, TileChoice
 
@@ -133,7 +133,8 @@ class Launch:
             return None
         if call.plan.finds_device_tiles:
             shape = *q.shape[:3], k.shape[2]
-            return call.module.find_tiles(device, shape, call.values, choice.block, call.layout, by == "row")
+            with without_choice("tiles_kernel", call.plan, device):
+                return call.module.find_tiles(device, shape, call.values, choice.block, call.layout, by == "row")
         state = call.state
 
         def make() -> list[Tensor]:

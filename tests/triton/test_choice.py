@@ -19,14 +19,17 @@ from triton.runtime.errors import OutOfResources, PTXASError
 
 import maskdsl
 from maskdsl.cache import CACHE_VARIABLE
+from maskdsl.diagnostics import AttnError
 from maskdsl.plan import KernelPlan, make_plan
 from maskdsl.runtime import choice, tuning
 from maskdsl.runtime.ahead import compile_ahead
 from maskdsl.runtime.choice import Chooser
+from maskdsl.runtime.decoder import Decoder, rungs
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.tuning import Question
 from maskdsl.tile_table import LAST, Architecture, Kernel, TileChoice, ladder
 
+CPU = torch.device("cpu")
 MASK = maskdsl.parse("pattern window_layer(n = 4096, size = 513) { space tokens[n] attend window(size) }")
 MASK = MASK["window_layer"].bind()
 TEXT = """
@@ -332,3 +335,34 @@ def test_generated_kernels_are_compiled_with_the_arguments_of_the_call(monkeypat
     assert tried == [*LADDER[: LADDER.index(best) + 1]]
     used = [compile_ahead(MASK.ir, "sm80", 64, "bf16", Kernel.FORWARD, each).usage.shared for each in tried]
     assert [shared <= 99 * 1024 for shared in used] == [each == best for each in tried]
+
+
+def test_decoding_goes_down_its_rungs() -> None:
+    decoder = Decoder(make_plan(maskdsl.parse("pattern c(n = 64) { space t[n] attend causal }")["c"].bind().ir))
+    blocks = rungs((64, 64))
+    assert blocks == ((64, 64), (64, 32), (16, 32), (16, 16)) and rungs((16, 16)) == ((16, 16),)
+    tried: list[tuple[int, int]] = []
+    result = torch.zeros(1), torch.zeros(1)
+
+    def start(block: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        tried.append(block)
+        if block[0] > 16:
+            raise OutOfResources(300_000, 232_448, "shared memory")
+        return result
+
+    for _ in range(2):
+        assert decoder.started(blocks, "kind", CPU, start) is result
+    assert tried == [*blocks[:3], blocks[2]]
+    with pytest.raises(AttnError, match=r"E470.*decode_kernel.*OutOfResources: out of resource: shared memory"):
+        decoder.started(blocks[:2], "another", CPU, start)
+
+
+def test_kernels_of_one_size_fail_by_a_declared_error() -> None:
+    plan = make_plan(maskdsl.parse("pattern c(n = 64) { space t[n] attend causal }")["c"].bind().ir)
+    with (
+        pytest.raises(AttnError, match=r"E470.*tiles_kernel.*of `c`"),
+        choice.without_choice("tiles_kernel", plan, CPU),
+    ):
+        raise OutOfResources(300_000, 232_448, "shared memory")
+    with pytest.raises(torch.OutOfMemoryError), choice.without_choice("tiles_kernel", plan, CPU):
+        raise torch.OutOfMemoryError
