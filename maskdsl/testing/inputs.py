@@ -1,18 +1,25 @@
 """Arrays that fit a mask: its inputs, and queries, keys and values."""
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from maskdsl.ir.coordinates import trace
+from maskdsl.ir.expressions import Apply, Coordinate, Expression, Read, Score, Side, walk
+from maskdsl.ir.inputs import relation_inputs
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
-from maskdsl.ir.ops import Type
+from maskdsl.ir.ops import Op, Type
 
 Array = NDArray[Any]
 
 SEEDS = st.integers(0, 2**32 - 1)
 EXTREMES = (-(2**31), 2**31 - 1)
+LEAST = float(np.finfo(np.float32).min)
+"""A number in float64 too. The sum of two is minus infinity in float32 alone."""
 
 
 @st.composite
@@ -20,16 +27,78 @@ def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = T
     """An array for every input of the mask, by name.
 
     Integers are small and negative ones among them, sorted along the tokens or not; with `extremes` a few are the
-    largest and smallest that 32 bits hold. Floats are float64.
+    largest and smallest that 32 bits hold. Floats are float64; with `extremes`, one that is read only to be added to
+    the score hides pairs now and then: minus infinity, or the least number of float32, stands in a few of its elements,
+    in all of one index (of all keys of a query, where queries have a dimension), or in all.
     """
     arrays = {}
+    added: Counter[str] = _additions(mask) if extremes else Counter()
     for declared in mask.given:
         random = np.random.default_rng(draw(SEEDS))
         arrays[declared.name] = _array(declared, batch, random, draw(st.booleans()))
         if extremes and declared.type is Type.INT and draw(st.integers(0, 4)) == 0:
             places = random.random(arrays[declared.name].shape) < 0.1
             arrays[declared.name][places] = random.choice(EXTREMES)
+        if declared.name in added and draw(st.booleans()):
+            fill = LEAST if draw(st.booleans()) and sum(added.values()) == 1 else -np.inf
+            arrays[declared.name][_hidden(arrays[declared.name].shape, random)] = fill
     return arrays
+
+
+def _additions(mask: MaskIR) -> Counter[str]:
+    """The inputs that are read only to be added to the score, each with how often the text reads it so.
+
+    Nothing else is done with what they are added to: a line `score 0.5 * s` behind `score s + k.w` would be.
+    """
+    others: list[Expression] = [each for each in (mask.weight, mask.scale) if each is not None]
+    added: list[Expression] = []
+    for number, line in reversed([*enumerate(mask.scores)]):
+        addends = list(_addends(line))
+        if not any(isinstance(each, Score) for each in addends):
+            others += mask.scores[: number + 1]
+            break
+        added += [each for each in addends if _is_read(each)]
+        others += [each for each in addends if not _is_read(each)]
+    elsewhere = {*relation_inputs(mask), *_inputs(mask, others)}
+    floats = {each.name for each in mask.given if each.type is Type.FLOAT} - elsewhere
+    return Counter(name for each in added for name in _inputs(mask, [each]) if name in floats)
+
+
+def _addends(expression: Expression) -> Iterator[Expression]:
+    match expression:
+        case Apply(op=Op.ADD, arguments=parts):
+            for part in parts:
+                yield from _addends(part)
+        case _:
+            yield expression
+
+
+def _is_read(expression: Expression) -> bool:
+    return isinstance(expression, Read | Coordinate)
+
+
+def _inputs(mask: MaskIR, expressions: Iterable[Expression]) -> Iterator[str]:
+    """Those that expressions over pairs read: tables by index, and values of tokens."""
+    for node in (node for each in expressions for node in walk(each)):
+        match node:
+            case Read(input=name):
+                yield name
+            case Coordinate(side=side):
+                yield from trace(mask.queries if side is Side.QUERY else mask.keys, [node]).inputs
+            case _:
+                pass
+
+
+def _hidden(shape: tuple[int, ...], random: np.random.Generator) -> Array:
+    """Which elements of a bias hide their pairs."""
+    hidden = random.random(shape) < 0.2
+    match random.integers(3):
+        case 1:
+            axis = int(random.integers(len(shape)))
+            np.moveaxis(hidden, axis, 0)[random.integers(shape[axis])] = True
+        case 2:
+            hidden[...] = True
+    return hidden
 
 
 def _array(declared: Input, batch: int, random: np.random.Generator, in_order: bool) -> Array:

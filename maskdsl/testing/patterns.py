@@ -233,12 +233,25 @@ class _Pattern:
             return
         if self.draw(st.integers(0, 3)) == 0:
             self.lines.append(f"scale {numbers.score(1).text}")
-        for _ in range(self.draw(st.integers(0, 2))):
-            start = choose(self.draw, ("s + ", "0.5 * s - ", ""))
+        for place in range(self.draw(st.integers(0, 2))):
+            start = choose(self.draw, ("s + ", "0.5 * s - ", "", "bias", "bias"))
+            if start == "bias":
+                self.draw_bias(f"bias{place}")
+                continue
             value = scoring.score(2)
             self.lines.append(f"score {start}({value.text})" if start else f"score {value.text}")
         if self.draw(st.integers(0, 2)) == 0:
             self.lines.append(f"weight {numbers.score(1).text}")
+
+    def draw_bias(self, name: str) -> None:
+        """An input that is read only to be added to the score: of queries, of keys, or of pairs."""
+        sides = choose(self.draw, ("q", "k", "qk"))
+        outer = {"batch": "batch", "heads": "head"}
+        outer = {dimension: index for dimension, index in outer.items() if self.draw(st.booleans())}
+        tokens = [("queries" if side == "q" else "keys") if self.world.cross else "tokens" for side in sides]
+        self.lines.append(f"input {name}: float[{', '.join([*outer, *tokens])}]")
+        read = f"{name}[{', '.join([*outer.values(), *sides])}]" if sides == "qk" else f"{sides}.{name}"
+        self.lines.append(f"score s + {read}")
 
     def draw_order(self) -> None:
         """An order of one space, of all that can have it, of several, or none."""

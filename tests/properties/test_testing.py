@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskdsl import load
+from maskdsl import load, parse
 from maskdsl.testing import inputs_for, patterns, relations, tensors_for
+from maskdsl.testing.inputs import LEAST
 from tests.properties.checks import sample
 from tests.support.drawn import examples
 
@@ -44,6 +47,37 @@ def test_inputs_and_tensors_for_any_mask(data):
     assert mask.dense(**data.draw(inputs_for(mask.ir))).diagonal().all()
     q, k, v = data.draw(tensors_for(mask.ir, batch=3, dim=8, key_heads=2))
     assert (q.shape, k.shape, v.shape) == ((3, 4, 30, 8), (3, 2, 30, 8), (3, 2, 30, 8))
+
+
+@pytest.mark.parametrize(
+    ("lines", "fills"),
+    [
+        ("score s + k.pad", {"pad": {-np.inf, LEAST}}),
+        ("score 0.5 * s  score table[q, k] + s", {"table": {-np.inf, LEAST}}),
+        ("score s + k.pad + table[q, k]", {"pad": {-np.inf}, "table": {-np.inf}}),
+        ("score s + k.pad  score s + q.pad", {"pad": {-np.inf}}),
+        ("score s * k.pad  score s + table[q, k]", {"table": {-np.inf, LEAST}}),
+        ("score s + k.pad  score 0.5 * s", {}),
+        ("score s + k.pad  weight k.pad", {}),
+        ("score s + 2.0 * k.pad + table[q, k]  attend k.pad > 0.5 and table[k, q] < 0.5", {}),
+        ("score k.pad", {}),
+    ],
+)
+def test_what_is_only_added_to_scores_hides_pairs(lines, fills):
+    """In all drawn arrays together: which fills stand in which input, if any."""
+    text = f"pattern p() {{ space t[9] input pad: float[batch, t] input table: float[t, t] attend causal {lines} }}"
+    mask, found = parse(text)["p"].bind().ir, {}
+    for number in range(30):
+        for name, array in sample(inputs_for(mask, batch=2), number).items():
+            found[name] = found.get(name, set()) | set(array[array < -10].tolist())
+    assert {name: each for name, each in found.items() if each} == fills
+
+
+def test_whole_rows_are_hidden():
+    text = "pattern p() { space t[9] input table: float[heads, t, t] attend causal score s + table[head, q, k] }"
+    mask = parse(text)["p"].bind(heads=2).ir
+    hidden = [np.isneginf(sample(inputs_for(mask), number)["table"]).all(-1) for number in range(30)]
+    assert any(rows.any() and not rows.all() for rows in hidden) and any(rows.all() for rows in hidden)
 
 
 @settings(max_examples=examples(10))
