@@ -229,13 +229,16 @@ def merge(target, result, earlier, own_highest, own_total):
 
 def backward(problem, out, lse, grad_out, grad_lse, gradients):
     """Gradients of q, k and v; those of float inputs are added to `gradients`."""
-    problem.poisoned = not is_finite(problem.q, problem.k, problem.v)
     empty = lse == -torch.inf
     problem.overflows = bool(empty.any())
     if problem.overflows:  # nothing flows from them, whatever comes
         grad_out, grad_lse = grad_out.masked_fill(empty, 0), grad_lse.masked_fill(empty, 0)
     delta = (grad_out * out).sum(dim=-1, keepdim=True, dtype=problem.dtype) - grad_lse
+    problem.poisoned = not is_finite(problem.q, problem.k, problem.v, delta)
     norms = normalizers(problem, lse, empty)
+    if problem.poisoned:  # what comes as no number must not meet the zeros of pairs that do not attend
+        norms[0].masked_fill_(grad_out.isfinite().all(dim=-1, keepdim=True).logical_not_(), torch.nan)
+        grad_out = problem.clean(grad_out)
     grads = tuple(x.new_zeros(x.shape, dtype=problem.dtype) for x in (problem.q, problem.k, problem.v))
 
     def work(tiles):
@@ -281,21 +284,24 @@ def backward_tile(problem, tile, norms, delta, grad_out, grads, gradients):
     # hole: score_graph
     # end
     p = problem.exclude(s, limits, columns)
+    absent = p == -torch.inf if problem.poisoned else None
     for norm in norms:
         p.sub_(tile.queries(norm))
     p.exp_()
+    if absent is not None:
+        p.masked_fill_(absent, 0)
     slopes = problem.buffer("slopes", *p.shape)
     for run, span in tile.spans:
         values = problem.clean(tile.keys(problem.v, run)).transpose(1, 2)
         multiply(span_of(slopes, span), outer, values, beta=0)
-    weighted = block(p, limits, columns, 0) if problem.poisoned else p
+    weighted = p
     # hole: weight_graph
     # end
     for run, span in tile.spans:
         send(tile.keys(grads[2], run), span_of(weighted, span), outer)
     slopes.sub_(tile.queries(delta)).mul_(p)
-    if problem.poisoned:
-        block(slopes, limits, columns, 0)
+    if absent is not None:
+        slopes.masked_fill_(absent, 0)
         queries = problem.clean(queries)
     # hole: score_gradient
     # end
