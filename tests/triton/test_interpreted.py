@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 import maskdsl
 from tests.runtime.empty_rows import RELATIONS
+from tests.support.drawn import examples
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -29,6 +31,12 @@ def last_line(module: str, *arguments: object) -> str:
 def interpret(cases: int, seed: int, *files: Path) -> dict[str, str]:
     found: dict[str, str] = json.loads(last_line("interpreted", cases, seed, *files))
     return found
+
+
+def in_turn(parts: int, step: int) -> pytest.MarkDecorator:
+    """Parts of one work: every `step`th here, the others in `make test-long`."""
+    params = [pytest.param(part, marks=pytest.mark.long if part % step else ()) for part in range(parts)]
+    return pytest.mark.parametrize("part", params)
 
 
 def test_shapes_and_strides() -> None:
@@ -55,9 +63,14 @@ def test_reads_that_inputs_decide() -> None:
     assert last_line("open_reads") == "agreed"
 
 
-@pytest.mark.parametrize("length", [256, pytest.param(1024, marks=pytest.mark.long)])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("relation", RELATIONS)
+PADDED = [*product(RELATIONS, ("float32", "bfloat16"), (256, 1024))]
+SHORT = {("causal", "float32", 256), ("full", "bfloat16", 256)}
+
+
+@pytest.mark.parametrize(
+    ("relation", "dtype", "length"),
+    [pytest.param(*each, marks=() if each in SHORT else pytest.mark.long) for each in PADDED],
+)
 def test_padding_by_the_lowest_numbers(relation: str, dtype: str, length: int) -> None:
     assert last_line("empty_rows", relation, dtype, length) == "agreed"
 
@@ -66,30 +79,32 @@ def test_gradients_through_routes() -> None:
     assert last_line("route_gradients") == "agreed"
 
 
-@pytest.mark.parametrize("part", range(4))
+@in_turn(12, 3)
 def test_examples(part: int) -> None:
-    found = interpret(3, 17 + part, *FILES[part::4])
+    found = interpret(3, 17 + part, *FILES[part::12])
     assert found
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
+@pytest.mark.hypothesis
 def test_everything() -> None:
-    found = interpret(10, 5, HERE / "everything.attn")
+    found = interpret(examples(10), 5, HERE / "everything.attn")
     assert len(found) == 11
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
+@pytest.mark.hypothesis
 def test_pooled_keys() -> None:
-    found = interpret(8, 3, HERE / "pooled.attn")
+    found = interpret(examples(8), 3, HERE / "pooled.attn")
     assert len(found) == 2
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
-@pytest.mark.parametrize("part", range(2))
+@in_turn(6, 3)
 def test_decoding(part: int) -> None:
     files = [*FILES, *(HERE / f"{name}.attn" for name in ("everything", "inputs", "limits"))]
-    found: list[str] = json.loads(last_line("decoding", *files[part::2]))
-    assert len(found) > 20
+    found: list[str] = json.loads(last_line("decoding", *files[part::6]))
+    assert len(found) > 6
 
 
 def test_decoding_of_routes() -> None:
