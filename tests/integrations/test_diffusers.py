@@ -1,6 +1,10 @@
 """Transformers of diffusers with patterns: dense ones give the model's own result, others that of a mask of pairs."""
 
+from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +29,9 @@ pattern near_video(frames, h, w, kernel = (3, 3, 3)) {
     attend neighborhood(kernel)
 }
 """
-MODULE = maskdsl.parse(NEAR)
+BEHIND = NEAR.replace("text ++ image", "image ++ text").replace("near_", "behind_")
+"""Text behind the image."""
+MODULE = maskdsl.parse(NEAR + BEHIND)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,76 +43,130 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def flux():
-    """5 tokens of text, then 4 x 6 of an image."""
-    model = diffusers.FluxTransformer2DModel(
-        patch_size=1,
-        in_channels=4,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=8,
-        pooled_projection_dim=8,
-        axes_dims_rope=[4, 4, 8],
-    )
-    places = torch.cartesian_prod(torch.zeros(1), torch.arange(4.0), torch.arange(6.0))
-    given = {
-        "hidden_states": torch.randn(2, 24, 4),
-        "encoder_hidden_states": torch.randn(2, 5, 8),
-        "pooled_projections": torch.randn(2, 8),
+SIZES = {
+    1: "num_layers num_single_layers num_refiner_layers",
+    2: "num_attention_heads patch_size",
+    4: "in_channels out_channels time_embed_dim temporal_compression_ratio",
+    5: "sample_frames max_text_seq_length",
+    6: "max_sequence_length",
+    8: "joint_attention_dim pooled_projection_dim text_embed_dim text_dim caption_channels sample_size sample_width"
+    " sample_height pos_embed_max_size",
+    16: "attention_head_dim freq_dim ffn_dim caption_projection_dim rope_max_seq_len",
+}
+SIZE = {name: size for size, names in SIZES.items() for name in names.split()}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A transformer of diffusers with the sizes above, a call of it, and a pattern for the tokens of that call."""
+
+    kind: str
+    given: Mapping[str, Any]
+    """What a call is given; tuples are the shapes of random numbers."""
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    """Those that are not the ones above, and what else it needs."""
+    near: tuple[str, Mapping[str, int]] | None = None
+    """The name of the pattern, and what it is bound with."""
+
+    def made(self) -> tuple[torch.nn.Module, dict[str, Any]]:
+        torch.manual_seed(0)
+        kind = getattr(diffusers, self.kind)
+        model = kind(**{name: SIZE[name] for name in signature(kind).parameters if name in SIZE} | self.sizes)
+        return model.eval(), {name: torch.randn(x) if isinstance(x, tuple) else x for name, x in self.given.items()}
+
+    @property
+    def mask(self) -> maskdsl.Mask:
+        name, lengths = self.near
+        return MODULE[name].bind(**lengths)
+
+
+def present(lengths, among, dtype=torch.bool):
+    """Which tokens of texts are there."""
+    return (torch.arange(among) < torch.tensor(lengths)[:, None]).to(dtype)
+
+
+FLUX = Model(
+    "FluxTransformer2DModel",
+    {
+        "hidden_states": (2, 24, 4),
+        "encoder_hidden_states": (2, 5, 8),
+        "pooled_projections": (2, 8),
         "timestep": torch.tensor([1.0, 0.3]),
-        "img_ids": places,
+        "img_ids": torch.cartesian_prod(torch.zeros(1), torch.arange(4.0), torch.arange(6.0)),
         "txt_ids": torch.zeros(5, 3),
-    }
-    return model, given, MODULE["near_image"].bind(text_length=5, h=4, w=6)
-
-
-def wan():
-    """2 x 4 x 4 tokens of a video, which also attend a text."""
-    model = diffusers.WanTransformer3DModel(
-        patch_size=(1, 2, 2),
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=4,
-        out_channels=4,
-        text_dim=8,
-        freq_dim=16,
-        ffn_dim=16,
-        num_layers=2,
-        rope_max_seq_len=16,
-    )
-    given = {
-        "hidden_states": torch.randn(1, 4, 3, 8, 8),
+    },
+    {"patch_size": 1, "axes_dims_rope": [4, 4, 8]},
+    ("near_image", {"text_length": 5, "h": 4, "w": 6}),
+)
+WAN = Model(
+    "WanTransformer3DModel",
+    {"hidden_states": (1, 4, 3, 8, 8), "timestep": torch.tensor([3]), "encoder_hidden_states": (1, 6, 8)},
+    {"patch_size": (1, 2, 2), "attention_head_dim": 12, "num_layers": 2},
+    ("near_video", {"frames": 3, "h": 4, "w": 4}),
+)
+COGVIDEOX = Model(  # 2 x 4 x 4 tokens of a video, seen as an image of 8 x 4
+    "CogVideoXTransformer3DModel",
+    {"hidden_states": (1, 2, 4, 8, 8), "encoder_hidden_states": (1, 5, 8), "timestep": torch.tensor([2])},
+    near=("near_image", {"text_length": 5, "h": 8, "w": 4}),
+)
+STABLE_DIFFUSION_3 = Model(
+    "SD3Transformer2DModel",
+    {
+        "hidden_states": (1, 4, 8, 8),
+        "encoder_hidden_states": (1, 5, 8),
+        "pooled_projections": (1, 8),
+        "timestep": torch.tensor([5]),
+    },
+    {"attention_head_dim": 8, "num_layers": 2},
+    ("behind_image", {"text_length": 5, "h": 4, "w": 4}),
+)
+LTX = Model(  # no flag says that its video attends a text, which has as many tokens
+    "LTXVideoTransformer3DModel",
+    {
+        "hidden_states": (1, 24, 4),
+        "encoder_hidden_states": (1, 24, 8),
+        "encoder_attention_mask": present([15], 24, torch.long),
         "timestep": torch.tensor([3]),
-        "encoder_hidden_states": torch.randn(1, 6, 8),
-    }
-    return model, given, MODULE["near_video"].bind(frames=3, h=4, w=4)
-
-
-def cogvideo():
-    """5 tokens of text, then 2 x 4 x 4 of a video, seen as an image of 8 x 4."""
-    model = diffusers.CogVideoXTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=16,
-        in_channels=4,
-        out_channels=4,
-        num_layers=1,
-        time_embed_dim=4,
-        text_embed_dim=8,
-        sample_width=8,
-        sample_height=8,
-        sample_frames=5,
-        patch_size=2,
-        temporal_compression_ratio=4,
-        max_text_seq_length=5,
-    )
-    given = {
-        "hidden_states": torch.randn(1, 2, 4, 8, 8),
-        "encoder_hidden_states": torch.randn(1, 5, 8),
-        "timestep": torch.tensor([2]),
-    }
-    return model, given, MODULE["near_image"].bind(text_length=5, h=8, w=4)
+        "num_frames": 2,
+        "height": 3,
+        "width": 4,
+    },
+    {"patch_size": 1, "cross_attention_dim": 32},
+)
+QWEN = Model(
+    "QwenImageTransformer2DModel",
+    {
+        "hidden_states": (2, 12, 4),
+        "encoder_hidden_states": (2, 7, 8),
+        "encoder_hidden_states_mask": present([7, 4], 7),
+        "timestep": torch.tensor([1.0, 0.3]),
+        "img_shapes": [[(1, 3, 4)]] * 2,
+    },
+    {"patch_size": 1, "axes_dims_rope": (4, 4, 8)},
+)
+HUNYUAN = Model(
+    "HunyuanVideoTransformer3DModel",
+    {
+        "hidden_states": (2, 4, 2, 4, 4),
+        "encoder_hidden_states": (2, 6, 8),
+        "encoder_attention_mask": present([6, 4], 6, torch.long),
+        "pooled_projections": (2, 8),
+        "timestep": torch.tensor([3, 5]),
+    },
+    {"patch_size_t": 1, "guidance_embeds": False, "rope_axes_dim": (4, 4, 8)},
+)
+MOCHI = Model(  # keys are those of the video and those of the text that are there
+    "MochiTransformer3DModel",
+    {
+        "hidden_states": (2, 4, 2, 4, 4),
+        "encoder_hidden_states": (2, 6, 8),
+        "encoder_attention_mask": present([6, 4], 6),
+        "timestep": torch.tensor([3, 5]),
+    },
+    {"attention_head_dim": 8, "num_layers": 2, "pooled_projection_dim": 16},
+)
+BY_PATTERN = {"flux": FLUX, "wan": WAN, "cogvideox": COGVIDEOX, "sd3": STABLE_DIFFUSION_3}
+PADDED = {"ltx": LTX, "qwen": QWEN, "hunyuan": HUNYUAN, "mochi": MOCHI}
 
 
 class Masked(TorchFunctionMode):
@@ -125,11 +185,9 @@ class Masked(TorchFunctionMode):
         return func(*args, **named)
 
 
-@pytest.fixture(params=[flux, wan, cogvideo], ids=["flux", "wan", "cogvideox"])
+@pytest.fixture(params=BY_PATTERN.values(), ids=BY_PATTERN)
 def case(request):
-    torch.manual_seed(0)
-    model, given, mask = request.param()
-    return model.eval(), given, mask
+    return *request.param.made(), request.param.mask
 
 
 def result(model, given):
@@ -163,43 +221,9 @@ def test_neighbourhoods_and_gradients(case):
     torch.testing.assert_close(result(model, given), whole)
 
 
-def test_stable_diffusion_3_has_text_behind_the_image():
-    torch.manual_seed(0)
-    model = diffusers.SD3Transformer2DModel(
-        sample_size=8,
-        patch_size=2,
-        in_channels=4,
-        num_layers=2,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        joint_attention_dim=8,
-        caption_projection_dim=16,
-        out_channels=4,
-        pooled_projection_dim=8,
-        pos_embed_max_size=8,
-    ).eval()
-    given = {
-        "hidden_states": torch.randn(1, 4, 8, 8),
-        "encoder_hidden_states": torch.randn(1, 5, 8),
-        "pooled_projections": torch.randn(1, 8),
-        "timestep": torch.tensor([5]),
-    }
-    expected = result(model, given)
-    integration.use(model, MODULE["dense"])
-    torch.testing.assert_close(result(model, given), expected)
-    text = NEAR.replace("text ++ image", "image ++ text")
-    mask = maskdsl.parse(text)["near_image"].bind(text_length=5, h=4, w=4)
-    integration.use(model, mask)
-    found = result(model, given)
-    integration.restore(model)
-    with Masked(torch.tensor(mask.dense())):
-        torch.testing.assert_close(found, result(model, given))
-
-
 def test_copies_and_one_graph():
-    torch.manual_seed(0)
-    model, given, mask = wan()
-    integration.use(model.eval(), mask)
+    model, given = WAN.made()
+    integration.use(model, WAN.mask)
     expected = result(model, given)
     torch.testing.assert_close(result(deepcopy(model), given), expected)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
@@ -207,8 +231,7 @@ def test_copies_and_one_graph():
 
 
 def test_layers_of_their_own():
-    torch.manual_seed(0)
-    model, given, mask = wan()
+    (model, given), mask = WAN.made(), WAN.mask
     names = [*integration.attentions(model)]
     assert names == ["blocks.0.attn1", "blocks.1.attn1"]
     whole = MODULE["dense"]
@@ -224,12 +247,12 @@ def test_layers_of_their_own():
 
 
 def test_mistakes():
-    model, given, mask = flux()
+    (model, given), mask = FLUX.made(), FLUX.mask
     with pytest.raises(maskdsl.AttnError, match="E611"):
         integration.use(model, "near")
     with pytest.raises(maskdsl.AttnError, match="E618"):
         integration.use(torch.nn.Linear(2, 2), mask)
-    integration.use(model, wan()[2])
+    integration.use(model, WAN.mask)
     with pytest.raises(maskdsl.AttnError, match="E407"):
         result(model, given)
     integration.use(model, mask)
@@ -242,114 +265,10 @@ def test_mistakes():
         result(model, given)
 
 
-def ltx():
-    """24 tokens of a video, which also attend as many of a text, of which some are padding: not said by a flag."""
-    model = diffusers.LTXVideoTransformer3DModel(
-        in_channels=4,
-        out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=16,
-        cross_attention_dim=32,
-        num_layers=1,
-        caption_channels=8,
-    )
-    present = torch.ones(1, 24, dtype=torch.long)
-    present[0, 15:] = 0
-    given = {
-        "hidden_states": torch.randn(1, 24, 4),
-        "encoder_hidden_states": torch.randn(1, 24, 8),
-        "timestep": torch.tensor([3]),
-        "encoder_attention_mask": present,
-        "num_frames": 2,
-        "height": 3,
-        "width": 4,
-    }
-    return model, given
-
-
-def qwen():
-    """7 tokens of a text, of which the second has 4, then 12 of an image."""
-    model = diffusers.QwenImageTransformer2DModel(
-        patch_size=1,
-        in_channels=4,
-        out_channels=4,
-        num_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=8,
-        axes_dims_rope=(4, 4, 8),
-    )
-    present = torch.ones(2, 7, dtype=torch.bool)
-    present[1, 4:] = False
-    given = {
-        "hidden_states": torch.randn(2, 12, 4),
-        "encoder_hidden_states": torch.randn(2, 7, 8),
-        "encoder_hidden_states_mask": present,
-        "timestep": torch.tensor([1.0, 0.3]),
-        "img_shapes": [[(1, 3, 4)]] * 2,
-    }
-    return model, given
-
-
-def hunyuan():
-    """A video of 2 x 2 x 2 tokens, then 6 of a text, of which the second has 4."""
-    model = diffusers.HunyuanVideoTransformer3DModel(
-        in_channels=4,
-        out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=16,
-        num_layers=1,
-        num_single_layers=1,
-        num_refiner_layers=1,
-        patch_size=2,
-        patch_size_t=1,
-        guidance_embeds=False,
-        text_embed_dim=8,
-        pooled_projection_dim=8,
-        rope_axes_dim=(4, 4, 8),
-    )
-    present = torch.ones(2, 6, dtype=torch.long)
-    present[1, 4:] = 0
-    given = {
-        "hidden_states": torch.randn(2, 4, 2, 4, 4),
-        "timestep": torch.tensor([3, 5]),
-        "encoder_hidden_states": torch.randn(2, 6, 8),
-        "encoder_attention_mask": present,
-        "pooled_projections": torch.randn(2, 8),
-    }
-    return model, given
-
-
-def mochi():
-    """A video of 2 x 2 x 2 tokens, then those of a text that are there."""
-    model = diffusers.MochiTransformer3DModel(
-        patch_size=2,
-        num_attention_heads=2,
-        attention_head_dim=8,
-        num_layers=2,
-        pooled_projection_dim=16,
-        in_channels=4,
-        text_embed_dim=8,
-        time_embed_dim=4,
-        max_sequence_length=6,
-    )
-    present = torch.ones(2, 6, dtype=torch.bool)
-    present[1, 4:] = False
-    given = {
-        "hidden_states": torch.randn(2, 4, 2, 4, 4),
-        "encoder_hidden_states": torch.randn(2, 6, 8),
-        "timestep": torch.tensor([3, 5]),
-        "encoder_attention_mask": present,
-    }
-    return model, given
-
-
-@pytest.mark.parametrize("make", [ltx, qwen, hunyuan, mochi])
-def test_padding_of_texts(make):
+@pytest.mark.parametrize("made", PADDED.values(), ids=PADDED)
+def test_padding_of_texts(made):
     """Keys that the model's mask hides from all are not there; text alone is left to the model."""
-    torch.manual_seed(0)
-    model, given = make()
-    model.eval()
+    model, given = made.made()
     expected = result(model, given)
     integration.use(model, lambda number, name: None if "refiner" in name else MODULE["dense"])
     found = result(model, given)
@@ -362,12 +281,11 @@ def test_padding_of_texts(make):
 
 def test_vouching():
     """For a mask that the pattern says."""
-    torch.manual_seed(0)
-    model, given, _ = flux()
+    model, given = FLUX.made()
     causal = torch.ones(29, 29, dtype=torch.bool).tril()
     given["joint_attention_kwargs"] = {"attention_mask": causal}
     with Masked(causal):
-        expected = result(model.eval(), given)
+        expected = result(model, given)
     integration.use(model, MODULE["causal_dense"], masks="pattern")
     torch.testing.assert_close(result(model, given), expected)
     with pytest.raises(maskdsl.AttnError, match="E628"):
