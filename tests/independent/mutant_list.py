@@ -369,7 +369,7 @@ MUTANTS = (
         "forward kernel: a finite log-sum-exp of nothing",
         "codegen/forward.py",
         'natural = tl.where(empty, float("-inf"), natural)\n    real',
-        "real",
+        "natural = tl.where(empty, highest, natural)\n    real",
         KERNELS,
     ),
     Mutant(
