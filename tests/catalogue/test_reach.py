@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def load(file, name):
-    return maskdsl.load(EXAMPLES / f"{file}.attn")[name]
+    return maskdsl.load(EXAMPLES / f"{file}.attn").everything[name]
 
 
 def test_power_attention_doubles_its_reach_with_every_layer():
