@@ -12,7 +12,7 @@ from typing import assert_never
 from maskdsl.ir.expressions import Coordinate, Expression, Side
 from maskdsl.source import Span
 
-GROUP = "group"
+GROUP = "(group)"
 """In scores and candidates, the number of a group that no coordinate of one token gives."""
 
 

@@ -244,3 +244,11 @@ def test_figures_ask_where_given_inputs_read() -> None:
         with pytest.raises(maskdsl.AttnError, match="E483"):
             figure(g=np.arange(8), t=table)
     mask.tiles(g=np.where(np.arange(8) < 4, np.arange(8), 3), t=table)
+
+
+@pytest.mark.parametrize("name", ["group", "tag"])
+def test_a_coordinate_may_be_called_group(name: str) -> None:
+    """As routes call the numbers of groups that no coordinate gives."""
+    text = f"pattern p(n = 9) {{ space t[n] coord {name} = i % 4 input bias: float[3] attend bias[q.{name}] > 0.0 }}"
+    with pytest.raises(AttnError, match="E235"):
+        maskdsl.parse(text)["p"].bind()
