@@ -37,14 +37,17 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[dev]"
 	touch $(READY)
 
+test: export MASKDSL_EXAMPLES = 0.5
 test: $(READY)
-	MASKDSL_EXAMPLES=0.5 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
+test-fast: export MASKDSL_EXAMPLES = 0.05
 test-fast: $(READY)
-	MASKDSL_EXAMPLES=0.05 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not slow" $(FAST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not slow" $(FAST)
 
+test-long: export MASKDSL_EXAMPLES = 4
 test-long: $(READY)
-	MASKDSL_EXAMPLES=4 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long or hypothesis"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long or hypothesis"
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.independent.compare $(SEED) $(N)

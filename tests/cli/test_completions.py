@@ -71,8 +71,13 @@ def test_what_is_offered(offered, line, expected):
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 def test_bash_completes(folder):
     """The script that is installed, in the shell it is for."""
+    shell = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # whatever this runs in
     shown = subprocess.run(
-        [sys.executable, "-m", "maskdsl", "--show-completion", "bash"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "maskdsl", "--show-completion", "bash"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=shell,
     )
     bin_folder = folder / "bin"
     bin_folder.mkdir()

@@ -10,7 +10,7 @@ import pytest
 
 HERE = Path(__file__).parent
 PARTS = {
-    "test_every_example": 36,
+    "test_every_example": 18,
     "test_head_dims or test_values_of_another_dim": 18,
     "test_grouped_heads or test_lengths or test_orders or same_bits": 36,
     "test_decoding or test_pages": 20,
@@ -26,7 +26,7 @@ def test_kernels_in_the_interpreter(names: str) -> None:
 
 @pytest.mark.long
 def test_the_other_examples_in_the_interpreter() -> None:
-    run("test_every_example", "long", 70)
+    run("test_every_example", "long", 88)
 
 
 def run(names: str, marked: str, least: int) -> None:

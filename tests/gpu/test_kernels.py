@@ -50,7 +50,7 @@ TYPES = (torch.float32, HALF)
 
 def marks(number: int) -> tuple[pytest.MarkDecorator, ...]:
     """In the interpreter, which is slow, a third of the examples is always run, and all of them where there is time."""
-    return () if DEVICE.type == "cuda" or number % 3 == 0 else (pytest.mark.long,)
+    return () if DEVICE.type == "cuda" or number % 6 == 0 else (pytest.mark.long,)
 
 
 EVERY = [

@@ -48,7 +48,7 @@ def test_operators(name: str) -> None:
     assert last_line("citizenship", name) == "agreed"
 
 
-@pytest.mark.parametrize("part", range(4))
+@in_turn(4, 2)
 def test_gradients_of_inputs(part: int) -> None:
     assert last_line("input_gradients", part, 4) == "agreed"
 
