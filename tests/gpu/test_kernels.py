@@ -49,7 +49,7 @@ TYPES = (torch.float32, HALF)
 
 
 def marks(number: int) -> tuple[pytest.MarkDecorator, ...]:
-    """In the interpreter, which is slow, a third of the examples is always run, and all of them where there is time."""
+    """In the interpreter, which is slow, a sixth of the examples is always run, and all of them where there is time."""
     return () if DEVICE.type == "cuda" or number % 6 == 0 else (pytest.mark.long,)
 
 
