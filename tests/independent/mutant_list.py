@@ -199,14 +199,14 @@ MUTANTS = (
         "maskdsl/emit/triton_printer.py",
         "return dividend.low < 0 or divisor.low <= 0",
         "return divisor.low <= 0",
-        of("triton/test_interpreted", "test_operators"),
+        of("triton/test_interpreted", "test_everything"),
     ),
     Mutant(
         "triton: wide sums in 32 bits",
         "maskdsl/emit/triton_printer.py",
         "return low in INT32 and high in INT32",
         "return low in INT32 or high in INT32",
-        of("triton/test_interpreted", "test_operators"),
+        of("triton/test_interpreted", "test_everything"),
     ),
     Mutant(
         "differences of differences without parentheses",
@@ -377,7 +377,7 @@ MUTANTS = (
         "codegen/backward.py",
         "(0, -query_length % 128), value=torch.inf)",
         "(0, -query_length % 128), value=0)",
-        KERNELS,
+        of("triton/test_interpreted", "test_shapes_and_strides"),
     ),
     Mutant(
         "backward kernel: what a large log-sum-exp has lost of its sum stays lost",

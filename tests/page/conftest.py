@@ -13,7 +13,7 @@ CHROMIUM = next(
 @pytest.fixture(scope="package")
 def browser():
     """Closed before other tests run: while it is open, its event loop is in the way of theirs."""
-    if CHROMIUM is None:
+    if CHROMIUM is None:  # an optional tool of developers: the gate installs it, and says so where it cannot
         pytest.skip("no chromium on this machine")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:

@@ -23,6 +23,7 @@ pattern extreme(n = 5) {
     input level: int[tokens]
     attend abs(q.level) >= abs(k.level) and gcd(q.level, k.level) != 2 ** 31 - 1
 }
+pattern together(n = 41) { space tokens[n]  input part: int[tokens]  attend same(part) }
 pattern crossed(n = 33, m = 50) { space a[n]  space b[m]  queries a  keys b  attend abs(q * 3 // 2 - k) < 6 }
 """
 MODULE = maskdsl.parse(TEXT)
@@ -48,6 +49,16 @@ def awkward(heads: int, length: int, dim: int) -> list[torch.Tensor]:
         torch.randn(2, heads, dim, length).transpose(2, 3),
         torch.randn(1, heads, length, dim).expand(2, -1, -1, -1),
     ]
+
+
+def compare_gradients(mask: maskdsl.Mask, length: int, **inputs: torch.Tensor) -> None:
+    """Where a block of queries whose pairs all attend is not whole: nothing comes from behind the last query."""
+    tensors = [torch.randn(1, mask.heads, length, 16, dtype=torch.float64, requires_grad=True) for _ in "qkv"]
+    toward = torch.randn(1, mask.heads, length, 16, dtype=torch.float64)
+    outs = [mask.compile(backend)(*tensors, **inputs) for backend in ("triton", "reference")]
+    found, expected = (torch.autograd.grad(out, tensors, toward) for out in outs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def compare_packed(mask: maskdsl.Mask, lengths: list[int]) -> None:
@@ -78,6 +89,7 @@ def main() -> None:
     compare(MODULE["extreme"].bind(), *(torch.randn(1, 1, 5, 16) for _ in "qkv"), level=level)
     half = (torch.randn(3, n, length, 32).half() for n, length in ((4, 33), (4, 50), (4, 50)))
     compare(MODULE["crossed"].bind(heads=4), *half)
+    compare_gradients(MODULE["together"].bind(), 41, part=torch.zeros(41, dtype=torch.int64))
     compare_packed(MODULE["band"].bind(n=90, heads=4), [40, 1, 0, 23, 90])
     print("agreed")
 
