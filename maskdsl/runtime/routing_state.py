@@ -114,10 +114,11 @@ class RoutingState:
             raise AttnError(OtherState(pattern=mask.name, other=self.recipe.plan.mask.name, span=mask.span))
         if len(q) != len(self.lengths):
             raise AttnError(StateBatch(found=len(q), batch=len(self.lengths)))
-        starts, lengths, table = normal(recipe, q, k, where)
-        self.follow(k, where.key_lengths, where.page_table, inputs)
-        keys = cache(lambda: all_keys(recipe, k, lengths, table)[0])
-        return recipe.part_finder.find(q, all_of(recipe, q, starts, lengths), self.summaries, keys, inputs)
+        with torch._C.DisableTorchFunction():  # as inside of operators: no default device of the caller
+            starts, lengths, table = normal(recipe, q, k, where)
+            self.follow(k, where.key_lengths, where.page_table, inputs)
+            keys = cache(lambda: all_keys(recipe, k, lengths, table)[0])
+            return recipe.part_finder.find(q, all_of(recipe, q, starts, lengths), self.summaries, keys, inputs)
 
     def follow(self, k: Tensor, key_lengths: object, table: Tensor | None, inputs: Sequence[Tensor]) -> None:
         """Adds and forgets keys so that they are the first of a cache."""

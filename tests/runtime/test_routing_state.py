@@ -187,3 +187,14 @@ def test_mistakes() -> None:
     with pytest.raises(AttnError, match="E454"):
         maskdsl.parse(pooled)["p"].bind().compile().routing_state()
     assert not MODULE["two"].bind(heads=4).compile().routing_state(2).lengths.any()
+
+
+def test_another_default_device_has_no_say() -> None:
+    """Where candidates are all there are: a constant of generated code, which once stood on that device."""
+    mask = maskdsl.load("examples/routing/biformer.attn")["biformer"].bind(h=8, w=1, regions=1, top=22, heads=2)
+    attention = mask.compile()
+    q, k, v = (torch.randn(3, 2, 8, 16) for _ in "qkv")
+    expected = attention(q, k, v)
+    with torch.device("meta"):
+        found = attention(q, k, v, routing_state=attention.routing_state(3))
+    torch.testing.assert_close(found, expected)
