@@ -32,11 +32,10 @@ EXPECTED_VALUES = {
 }
 
 
-def check_number(nodes: Sequence[tree.Node], what: str, frame: Frame) -> None:
-    """Stops where there are too many names for one pattern or macro."""
-    if len(nodes) > MOST_NAMES:
-        span, count = nodes[MOST_NAMES].span, len(nodes)
-        frame.report.stop(TooMany(span=span, count=count, what=what, limit=MOST_NAMES), frame.calls)
+def check_number(nodes: Sequence[tree.Node], what: str, frame: Frame, most: int = MOST_NAMES) -> None:
+    """Stops where there are too many for one pattern or macro."""
+    if len(nodes) > most:
+        frame.report.stop(TooMany(span=nodes[most].span, count=len(nodes), what=what, limit=most), frame.calls)
 
 
 def parameter_names(

@@ -11,15 +11,22 @@ from maskdsl.bind.heads import check_pools, checked_heads
 from maskdsl.bind.macro_names import macro_mistakes
 from maskdsl.bind.macros import let_value
 from maskdsl.bind.names import OF_CALLS
-from maskdsl.bind.parameters import check_argument, check_name, check_number, parameter_names, plain, unknown_axes
+from maskdsl.bind.parameters import (
+    MOST_NAMES,
+    check_argument,
+    check_name,
+    check_number,
+    parameter_names,
+    plain,
+    unknown_axes,
+)
 from maskdsl.bind.report import Report, Together, Work
 from maskdsl.bind.routes import with_route
-from maskdsl.bind.spaces import check_count, declare_pooled_space, declare_sequences, declare_space
+from maskdsl.bind.spaces import declare_pooled_space, declare_sequences, declare_space
 from maskdsl.bind.tables import declare
 from maskdsl.bind.terms import operate, promoted
 from maskdsl.bind.values import BAD, Abbreviation, Bad, Term, Value, describe
 from maskdsl.diagnostics import nearest_name
-from maskdsl.errors.limits import TooMany
 from maskdsl.errors.names import DuplicateName
 from maskdsl.errors.patterns import AssertFailed, NoAttend, UnknownPattern
 from maskdsl.errors.stacks import StackAsPattern
@@ -35,7 +42,16 @@ from maskdsl.syntax import tree
 from maskdsl.syntax.parse import parse_statement
 from maskdsl.syntax.program import Program
 
-MOST_COORDINATES = 200
+MOST_STATEMENTS = (
+    ((tree.SpaceStatement, tree.PooledSpaceStatement), "spaces", 64),
+    ((tree.LetStatement,), "`let`s", MOST_NAMES),
+    ((tree.InputStatement,), "inputs", MOST_NAMES),
+    ((tree.CoordinateStatement,), "coordinates", 200),
+    ((tree.RouteStatement,), "routes", 50),
+    ((tree.ScoreStatement,), "scores", 100),
+    ((tree.WeightStatement,), "weights", 100),
+)
+"""How many of its kind a pattern may have: what is generated from them may grow with their square, or nest as deep."""
 
 
 def bind(
@@ -89,6 +105,8 @@ def _opened(
     start = Frame(World(program, heads, nothing, nothing), report, Place.CONSTANT, {})
     for mistake in macro_mistakes(program):
         report.add(mistake)
+    for kinds, what, most in MOST_STATEMENTS:
+        check_number([each for each in declaration.statements if isinstance(each, kinds)], what, start, most)
     parameters = parameter_names(declaration, values, start, elaborate)
     names = Names(declaration, replace(start, names=parameters))
     world = _with_spaces(declaration, names, start)
@@ -115,7 +133,6 @@ class Names:
     def __init__(self, declaration: tree.PatternDeclaration, frame: Frame) -> None:
         self.before: dict[int, Mapping[str, Value]] = {}
         self.lets: list[tree.LetStatement] = []
-        check_number([each for each in declaration.statements if isinstance(each, tree.LetStatement)], "`let`s", frame)
         names = dict(frame.names)
         for statement in declaration.statements:
             self.before[id(statement)] = names
@@ -142,7 +159,6 @@ def _with_spaces(declaration: tree.PatternDeclaration, names: Names, frame: Fram
     spaces: dict[str, Space] = {}
     kinds = tree.SpaceStatement | tree.PooledSpaceStatement
     statements = [each for each in declaration.statements if isinstance(each, kinds)]
-    check_count(statements, frame)
     for statement in statements:
         name = statement.name
         if check_name(name, spaces, frame, "a space"):
@@ -231,7 +247,6 @@ def _mask(
 
 def _with_inputs(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Frame:
     statements = [each for each in declaration.statements if isinstance(each, tree.InputStatement)]
-    check_number(statements, "inputs", frame)
     taken = dict.fromkeys([*frame.world.queries.coordinate_names(), *frame.world.keys.coordinate_names()])
     for statement in statements:
         world, name = frame.world, statement.name.id
@@ -249,9 +264,6 @@ def _with_inputs(declaration: tree.PatternDeclaration, names: Names, frame: Fram
 
 def _with_coordinates(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Frame:
     statements = [each for each in declaration.statements if isinstance(each, tree.CoordinateStatement)]
-    if len(statements) > MOST_COORDINATES:
-        span, count = statements[MOST_COORDINATES].span, len(statements)
-        frame.report.stop(TooMany(span=span, count=count, what="coordinates", limit=MOST_COORDINATES))
     for statement in statements:
         frame = replace(frame, world=with_coordinate(statement, names.at(statement, frame), elaborate))
     return frame

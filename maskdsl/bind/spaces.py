@@ -1,13 +1,13 @@
 """Spaces, and the sequences that they make."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from maskdsl.bind.frame import Frame, SideWorld
 from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.names import RESERVED
 from maskdsl.bind.reading import unknown_space
 from maskdsl.bind.values import BAD, Bad, Term, TupleValue, describe
-from maskdsl.errors.limits import TooMany, TooManyAxes, TooManyTokens
+from maskdsl.errors.limits import TooManyAxes, TooManyTokens
 from maskdsl.errors.names import DuplicateName, ReservedName
 from maskdsl.errors.spaces import BadLength, BadSequences, TupleLength, UnknownPooling
 from maskdsl.errors.types import NotConstant, TypeMismatch
@@ -18,7 +18,6 @@ from maskdsl.syntax import tree
 
 MOST_TOKENS = 2**31 - 1
 MOST_AXES = 4
-MOST_SPACES = 64
 
 
 def declare_space(statement: tree.SpaceStatement, frame: Frame, elaborate: Elaborate) -> ir.Space | Bad:
@@ -178,9 +177,3 @@ def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space],
             TooManyTokens(span=statement.span, what="the sequence", count=sequence.length, limit=MOST_TOKENS)
         )
     return sequence
-
-
-def check_count(spaces: Sequence[tree.Statement], frame: Frame) -> None:
-    if len(spaces) > MOST_SPACES:
-        span, count = spaces[MOST_SPACES].span, len(spaces)
-        frame.report.stop(TooMany(span=span, count=count, what="spaces", limit=MOST_SPACES))

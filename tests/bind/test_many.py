@@ -1,5 +1,6 @@
 """Texts with many of a thing take time in proportion: counted in calls of functions, which load does not change."""
 
+import ast
 import sys
 import warnings
 from collections.abc import Callable
@@ -8,8 +9,20 @@ import pytest
 
 import maskdsl
 from maskdsl.bind import bind
+from maskdsl.bind.pattern import MOST_STATEMENTS
+from maskdsl.cli.stages import STAGES, Stage
+from maskdsl.syntax import tree
 
 PATTERN = "pattern {name}(n = 8) {{ space t[n] {inside} attend causal }}\n"
+LINES = {
+    tree.PooledSpaceStatement: "space s{}[1]",
+    tree.LetStatement: "let l{} = 1",
+    tree.InputStatement: "input x{}: int[t]",
+    tree.CoordinateStatement: "coord c{} = i",
+    tree.RouteStatement: "route r{} = topk(2, dot(mean(q, g), mean(k, g)))",
+    tree.ScoreStatement: "score s * 0.{}1",
+    tree.WeightStatement: "weight 0.{}1",
+}
 
 
 def calls(work: Callable[[], object]) -> int:
@@ -70,6 +83,30 @@ def test_all_of_many_comments_silence() -> None:
         maskdsl.parse(allowed(20).replace("q == 7  # allow: W001", "q == 7"))["p"].bind()
 
 
-def test_there_is_a_limit_of_inputs() -> None:
-    with pytest.raises(maskdsl.AttnError, match=r"E307.*1,001 inputs are declared"):
-        maskdsl.parse(inputs(1001))["p"].bind()
+@pytest.mark.parametrize("kinds, what, most", MOST_STATEMENTS, ids=[what for _, what, _ in MOST_STATEMENTS])
+def test_there_is_a_limit_of_statements_of_each_kind(kinds: tuple[type, ...], what: str, most: int) -> None:
+    line = LINES[kinds[-1]]
+
+    def text(count: int) -> str:
+        return PATTERN.format(name="p", inside=" ".join(map(line.format, range(count))))
+
+    with pytest.raises(maskdsl.AttnError, match=f"E307.*{most + (what == 'spaces') + 1:,} {what} are declared"):
+        maskdsl.parse(text(most + 1))["p"].bind()
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage.is_python], ids=lambda stage: stage.name)
+@pytest.mark.parametrize(
+    "lines, most",
+    [("score s * 1.5 + q.b * 0.{}1", 100), ("route r{0} = topk(2, dot(mean(q, g), mean(k, g)))", 50)],
+    ids=["scores", "routes"],
+)
+def test_what_is_generated_of_the_most_statements_is_read_by_python(stage: Stage, lines: str, most: int) -> None:
+    inside = "input b: float[t] coord g = i // 4 " + " ".join(map(lines.format, range(most)))
+    mask = maskdsl.parse(PATTERN.format(name="p", inside=inside))["p"].bind()
+    try:
+        module = stage.text(mask, {})
+    except maskdsl.AttnError as error:
+        assert stage.name == "flex" and "E603" in str(error)
+        return
+    assert len(module) < 500_000
+    compile(ast.parse(module), "<generated>", "exec")
