@@ -1,6 +1,7 @@
 """What a backend is, and which there are. `Attention` checks and lays out; a backend emits a module and runs it."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from maskdsl.arguments import BackendName
 from maskdsl.emit.reference import emit_reference
 from maskdsl.plan import KernelPlan
-from maskdsl.runtime.call import Call, Gradients, Saved
+from maskdsl.runtime.call import Attend, Call, Gradients, Saved
 from maskdsl.runtime.tiled import Tiled
 from maskdsl.runtime.triton import Triton, interpreted
 
@@ -30,8 +31,11 @@ class Backend(Protocol):
     def finds_order(self, plan: KernelPlan) -> bool:
         """Whether the module's `layouts` finds the order of tokens, where the inputs are; otherwise the host does."""
 
-    def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The output like q, and the log-sum-exp (None where it is not wanted, if the backend can do without)."""
+    def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
+        """What computes this call, and all others that differ from it in the values and the strides of q, k, v alone.
+
+        It gives the output like q, and the log-sum-exp (None where it is not wanted, if the backend can do without).
+        """
 
     def backward(self, call: Call, saved: Saved, wanted: Sequence[str]) -> Gradients:
         """The gradients of q, k and v, and those of the wanted values, by identifier."""
@@ -52,9 +56,8 @@ class Reference:
     def finds_order(self, plan: KernelPlan) -> bool:
         return False
 
-    def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-        out, lse = call.module.attention(q, k, v, call.values)
-        return out, lse
+    def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
+        return partial(call.module.attention, inputs=call.values)
 
     def backward(self, call: Call, saved: Saved, wanted: Sequence[str]) -> Gradients:
         """Computes all of it again, this time recorded by torch."""

@@ -1,6 +1,6 @@
 """One checked call, as backends get it, and what its backward pass takes and gives."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import NamedTuple
@@ -26,6 +26,10 @@ class Call:
     """What calls with equal inputs share."""
     layout: tuple[Tensor | None, Tensor | None]
     """Declared positions of queries and keys in laid-out order, [batch or 1, heads or 1, tokens]; None: as declared."""
+
+
+Attend = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
+"""From q, k and v to the output and the log-sum-exp, all else being settled."""
 
 
 class Saved(NamedTuple):

@@ -1,6 +1,6 @@
 """One plan for one backend: what operators call. Lays tokens out, and hands them to the backend's generated module."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import ModuleType
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maskdsl.plan import KernelPlan
 from maskdsl.runtime.backends import Backend
-from maskdsl.runtime.call import Call, Saved
+from maskdsl.runtime.call import Attend, Call, Saved
 from maskdsl.runtime.layout import Move, moved, moves
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.state import State, States
@@ -39,23 +39,14 @@ class Kernel:
         self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool
     ) -> tuple[Tensor, Tensor]:
         """The output, and the log-sum-exp [batch, heads, tokens]; empty unless wanted."""
+        return self.prepared(q, k, inputs, layout, wants_lse)(q, k, v)
+
+    def prepared(self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool) -> "Forward":
+        """What computes this call, and all that differ from it in the values and the strides of q, k and v alone."""
         if is_empty(q, k):
-            return nothing(q, v, wants_lse)
+            return lambda q, k, v: nothing(q, v, wants_lse)
         call = self.call(inputs, q, wants_lse)
-        kind = lse_type(q)
-        if self.plan.mask.keys.is_pooled:
-            k, v = self.all_keys(k), self.all_keys(v)
-        route = self.route(call, q, k, layout)
-        if route is not AS_GIVEN:
-            q, k, v = route.queries(q), route.keys(k), route.keys(v)
-        out, lse = self.backend.forward(call, q, k, v)
-        if lse is None or not wants_lse:
-            lse = out.new_empty(0, dtype=kind)
-        elif route is not AS_GIVEN:
-            lse = route.queries_back(lse.unsqueeze(-1)).squeeze(-1)
-        if route is not AS_GIVEN:
-            out = route.queries_back(out)
-        return out.contiguous(), lse.contiguous()
+        return Prepared(self, call, self.route(call, q, k, layout), None if wants_lse else lse_type(q)).forward
 
     def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
         """The gradients of those of q, k, v and the inputs that need one."""
@@ -118,6 +109,42 @@ class Kernel:
         found = self.backend.finds_order(self.plan)
         queries, keys = moves(call.layout) if found else call.state.moves(device)
         return (queries, keys) if self.backend.in_layout else (queries and queries.reverse, keys and keys.reverse)
+
+
+Forward = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""The results of `Kernel.forward`, all but q, k and v being settled."""
+
+
+class Prepared:
+    """A call that is settled but for the values of q, k and v."""
+
+    def __init__(self, kernel: Kernel, call: Call, route: "Route", unwanted: torch.dtype | None) -> None:
+        self.kernel = kernel
+        self.call = call
+        self.route = route
+        self.unwanted = unwanted
+        """The type of a log-sum-exp that nobody wants; None where it is wanted."""
+        self.pools = kernel.plan.mask.keys.is_pooled
+        self.attend: Attend | None = None
+        """The backend's part, made for the first tensors that come to it."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        route = self.route
+        if self.pools:
+            k, v = self.kernel.all_keys(k), self.kernel.all_keys(v)
+        if route is not AS_GIVEN:
+            q, k, v = route.queries(q), route.keys(k), route.keys(v)
+        if self.attend is None:
+            self.attend = self.kernel.backend.prepared(self.call, q, k, v)
+        out, lse = self.attend(q, k, v)
+        if route is not AS_GIVEN:
+            out = route.queries_back(out)
+        if self.unwanted is not None:
+            return out.contiguous(), out.new_empty(0, dtype=self.unwanted)
+        assert lse is not None
+        if route is not AS_GIVEN:
+            lse = route.queries_back(lse.unsqueeze(-1)).squeeze(-1)
+        return out.contiguous(), lse.contiguous()
 
 
 class Route(NamedTuple):

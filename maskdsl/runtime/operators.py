@@ -18,7 +18,7 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.errors.backends import NoForwardMode, NoSecondDerivative
 from maskdsl.runtime.batching import batched_attention, batched_backward
 from maskdsl.runtime.call import Saved
-from maskdsl.runtime.checks import check_tensors, check_values
+from maskdsl.runtime.checks import check_tensors
 from maskdsl.runtime.kernel import blank
 from maskdsl.runtime.processes import check_whole
 from maskdsl.runtime.recipes import Bound, find
@@ -39,6 +39,14 @@ BACKWARD = torch.ops.maskdsl.attention_backward.default
 AUTOGRAD = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradFunctionality) | torch._C.DispatchKeySet(
     torch._C.DispatchKey.ADInplaceOrView
 )
+PLAIN_KEYS = frozenset(
+    (torch._C.DispatchKeySet(device) | torch._C.DispatchKeySet(autograd)).raw_repr()
+    for device, autograd in (
+        (torch._C.DispatchKey.CPU, torch._C.DispatchKey.AutogradCPU),
+        (torch._C.DispatchKey.CUDA, torch._C.DispatchKey.AutogradCUDA),
+    )
+)
+"""Layers of a call of ordinary tensors in no mode: below autograd there are the operator's own functions alone."""
 
 
 # What they compute
@@ -52,14 +60,8 @@ def attention(
     if not isinstance(recipe, Bound):
         check_tensors(q, k, v, layout)
         recipe = recipe.bound(q.shape[2], k.shape[2])
-    kernel = recipe.prepared(q, k, v, inputs, layout)
     check_whole(recipe.signature.pattern, recipe.signature.span)
-    if inputs:
-        given = recipe.plan.mask.given
-        check_values(given, inputs[: len(given)])
-    if recipe.checks_reads and recipe.reads.questions:
-        recipe.reads.check(inputs, q.shape[0])
-    return kernel.forward(q, k, v, inputs, layout, wants_lse)
+    return recipe.forward(q, k, v, inputs, layout, wants_lse)
 
 
 def attention_backward(*arguments: Any) -> list[Tensor]:
@@ -142,11 +144,20 @@ class Differentiated(_SingleLevelFunction):
 
 
 def recorded_attention(
-    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, handle: str, layout: str, wants_lse: bool
+    keys: Any,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor] | None,
+    handle: str,
+    layout: str,
+    wants_lse: bool,
 ) -> Any:
+    """`keys` are the layers of torch that the call still has to go through: mostly those that have nothing to do."""
     inputs = inputs or ()
     if not needs_recording(q, k, v, *inputs):
-        return below_autograd(ATTENTION, q, k, v, inputs, handle, layout, wants_lse)
+        operator = attention if keys.raw_repr() in PLAIN_KEYS else ATTENTION
+        return below_autograd(operator, q, k, v, inputs, handle, layout, wants_lse)
     with single_level():
         return Attended.apply(q, k, v, handle, layout, None, *inputs)  # type: ignore[attr-defined]
 
@@ -220,7 +231,7 @@ def register_autocast(name: str, device: str) -> None:
 
 
 LIBRARY.impl("attention", attention, "CompositeExplicitAutograd")
-LIBRARY.impl("attention", recorded_attention, "Autograd")
+LIBRARY.impl("attention", recorded_attention, "Autograd", with_keyset=True)
 LIBRARY.impl("attention_backward", attention_backward, "CompositeExplicitAutograd")
 LIBRARY.impl("attention_backward", recorded_attention_backward, "Autograd")
 torch.library.register_fake("maskdsl::attention", fake_attention, lib=LIBRARY)

@@ -31,9 +31,10 @@ def check_whole(pattern: str, span: Span | None) -> None:
 
 def is_context_parallel() -> bool:
     """Whether torch's attention is replaced by the one that gathers the keys of all processes."""
-    here = torch.nn.functional.scaled_dot_product_attention
     for name in CONTEXT_PARALLEL:
         module = sys.modules.get(name)
-        if module is not None and here in getattr(module, "_replaced_functions", {}):
-            return True
+        if module is not None:
+            here = torch.nn.functional.scaled_dot_product_attention
+            if here in getattr(module, "_replaced_functions", {}):
+                return True
     return False

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from threading import Lock
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
+import torch
 from torch import Tensor
 
 from maskdsl.arguments import BackendName
@@ -22,16 +23,18 @@ from maskdsl.ir.routes import Found
 from maskdsl.ir.rows import by_row, in_parts
 from maskdsl.plan import KernelPlan, make_plan
 from maskdsl.runtime.backends import BACKENDS
-from maskdsl.runtime.checks import Signature, check_inputs, check_layout, check_sizes, check_tensors
+from maskdsl.runtime.checks import Signature, check_inputs, check_layout, check_sizes, check_tensors, check_values
 from maskdsl.runtime.decoder import Decoder
 from maskdsl.runtime.digest import digest
 from maskdsl.runtime.finder import Finder
 from maskdsl.runtime.kept import Kept
-from maskdsl.runtime.kernel import Kernel
+from maskdsl.runtime.kernel import Forward, Kernel
 from maskdsl.runtime.part_finder import PartFinder
 from maskdsl.runtime.reads import OpenReads
 from maskdsl.runtime.state import States
 from maskdsl.runtime.triton import serves
+
+T = TypeVar("T")
 
 MOST_KNOWN = 4096
 """Recipes remembered that nothing holds any more."""
@@ -86,6 +89,7 @@ class Bound:
         self.others: OrderedDict[tuple[object, ...], Over] = OrderedDict()
         self.lock = Lock()
         self.checked: dict[object, Kernel] = {}
+        self.settled: dict[object, Forward] = {}
         self.kernels = {
             name: Kernel(plan, BACKENDS[cast(BackendName, name)], self.states)
             for name in ((backend,) if backend != "auto" else ("tiled", "triton"))
@@ -104,20 +108,42 @@ class Bound:
     def bare(self) -> "Bound":
         return Bound(self.plan, self.backend, self.routes, self.checks_reads)
 
-    def prepared(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str) -> Kernel:
-        """The kernel of a call. Raises if shapes, types, devices or the layout are wrong, which is seen once."""
-        kinds = q.shape, k.shape, v.shape, q.dtype, k.dtype, v.dtype, q.device, k.device, v.device, layout
-        key = (kinds, *((x.shape, x.dtype, x.device) for x in inputs)) if inputs else kinds
-        found = self.checked.get(key)
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool
+    ) -> tuple[Tensor, Tensor]:
+        """The results of a call. Raises if anything is wrong with it.
+
+        What a pattern without inputs computes is settled by the first call of a kind, but for the values of q, k and v.
+        """
+        if inputs:
+            return self.prepared(q, k, v, inputs, layout, wants_lse)(q, k, v)
+        precision = torch.get_float32_matmul_precision()
+        key = kinds(q, k, v), layout, wants_lse, precision
+        found = self.settled.get(key)
         if found is None:
+            found = self.prepared(q, k, v, inputs, layout, wants_lse)
+            if not self.plan.varies_by_batch:  # such calls have a state for every batch, of which few are kept
+                remember(self.settled, key, found)
+        return found(q, k, v)
+
+    def prepared(
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool
+    ) -> Forward:
+        """What computes a call, which is checked: shapes, types, devices and the layout once for all calls like it."""
+        key = (kinds(q, k, v), layout, *((x.shape, x.dtype, x.device) for x in inputs))
+        kernel = self.checked.get(key)
+        if kernel is None:
             check_tensors(q, k, v, layout)
             self.check(q, k, v, inputs)
             check_layout(self.plan, layout)
-            found = self.kernel(q, v)
-            if len(self.checked) >= MOST_CHECKED:
-                self.checked.clear()
-            self.checked[key] = found
-        return found
+            kernel = self.kernel(q, v)
+            remember(self.checked, key, kernel)
+        if inputs:
+            given = self.plan.mask.given
+            check_values(given, inputs[: len(given)])
+        if self.checks_reads and self.reads.questions:
+            self.reads.check(inputs, q.shape[0])
+        return kernel.prepared(q, k, inputs, layout, wants_lse)
 
     @cached_property
     def reads(self) -> OpenReads:
@@ -178,6 +204,18 @@ class Bound:
 
     def __deepcopy__(self, memo: object) -> "Bound":
         return self
+
+
+def kinds(q: Tensor, k: Tensor, v: Tensor) -> tuple[object, ...]:
+    """What checks and kernels see of tensors: all but values and strides."""
+    return q.shape, k.shape, v.shape, q.dtype, k.dtype, v.dtype, q.device, k.device, v.device
+
+
+def remember(known: dict[object, T], key: object, value: T) -> None:
+    """So that all that is known stays small."""
+    if len(known) >= MOST_CHECKED:
+        known.clear()
+    known[key] = value
 
 
 class Over(NamedTuple):

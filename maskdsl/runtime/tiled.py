@@ -12,7 +12,7 @@ from maskdsl.analysis.blockmap import BlockMap
 from maskdsl.arguments import BackendName
 from maskdsl.emit.tiled import emit_tiled
 from maskdsl.plan import KernelPlan
-from maskdsl.runtime.call import Call, Gradients, Saved
+from maskdsl.runtime.call import Attend, Call, Gradients, Saved
 from maskdsl.runtime.kept import in_no_mode
 from maskdsl.runtime.schedule import Group, schedule
 from maskdsl.runtime.workers import for_each, one_by_one
@@ -36,9 +36,10 @@ class Tiled:
     def finds_order(self, plan: KernelPlan) -> bool:
         return False
 
-    def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-        out, lse = call.module.attention(q, k, v, call.values, *work_of(call, q, k), call.layout, call.wants_lse)
-        return out, lse
+    def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
+        attention = call.module.attention
+        settled = call.values, *work_of(call, q, k), call.layout, call.wants_lse
+        return lambda q, k, v: attention(q, k, v, *settled)
 
     def backward(self, call: Call, saved: Saved, wanted: Sequence[str]) -> Gradients:
         q, k = saved.q, saved.k

@@ -22,7 +22,7 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.emit.triton import emit_triton
 from maskdsl.errors.backends import LargeHeadDim, NeedsDevice, TritonVersion
 from maskdsl.plan import KernelPlan
-from maskdsl.runtime.call import Call, Gradients, Saved
+from maskdsl.runtime.call import Attend, Call, Gradients, Saved
 from maskdsl.runtime.choice import CHOOSER, Start, architecture, without_choice
 from maskdsl.runtime.tuning import Question
 from maskdsl.tile_table import Architecture, Kernel, TileChoice
@@ -45,10 +45,17 @@ class Triton:
     def finds_order(self, plan: KernelPlan) -> bool:
         return plan.finds_device_order
 
-    def forward(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+    def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
         check(q, v)
-        out, lse = Launch(call).forward(*map(computable, (q, k, v)))
-        return out.to(q.dtype), lse
+        attend, dtype = Launch(call).prepared(*map(computable, (q, k, v))), q.dtype
+        if computable(q) is q:
+            return attend
+
+        def widened(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+            out, lse = attend(*map(computable, (q, k, v)))
+            return out.to(dtype), lse
+
+        return widened
 
     def backward(self, call: Call, saved: Saved, wanted: Sequence[str]) -> Gradients:
         """Computes the scores again, tile by tile; nothing of the size of the scores is kept."""
@@ -82,19 +89,29 @@ class Launch:
 
         return call.state.keep(key, make)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The output and the log-sum-exp of queries."""
+    def prepared(self, q: Tensor, k: Tensor, v: Tensor) -> Attend:
+        """What gives the output and the log-sum-exp of queries."""
         call, device = self.call, q.device
 
-        def start(attention: Callable[..., Any], choice: TileChoice) -> tuple[Tensor, Tensor]:
-            found: tuple[Tensor, Tensor] = attention(
-                *(q, k, v, call.values, self.tiles(choice, q, k, "row"), choice.block, call.layout),
+        def settled(choice: TileChoice) -> tuple[Any, ...]:
+            return (
+                *(call.values, self.tiles(choice, q, k, "row"), choice.block, call.layout),
                 *(precision(architecture(device)), choice.warps, choice.stages, self.tables(q)),
             )
-            return found
 
         with on(device):
-            return start(call.module.attention, self.choose(Kernel.FORWARD, q, v, start))
+            choice = self.choose(Kernel.FORWARD, q, v, lambda attention, each: attention(q, k, v, *settled(each)))
+            attention, rest = call.module.attention, settled(choice)
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            found: tuple[Tensor, Tensor] = attention(q, k, v, *rest)
+            return found
+
+        def attend_there(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            with on(device):
+                return attend(q, k, v)
+
+        return attend if device.type == "cpu" else attend_there
 
     def backward(self, saved: Saved, wanted: tuple[str, ...]) -> Gradients:
         """The gradients of q, k, v, and of the wanted values."""

@@ -1,12 +1,20 @@
 """What a call costs that is like an earlier one: the Python functions that run before the generated ones."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
+import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import maskdsl
+from maskdsl.runtime import triton
+from maskdsl.runtime.ahead import Recorder
+from maskdsl.runtime.attention import Attention
+from maskdsl.runtime.recipes import MOST_CHECKED
+from maskdsl.tile_table import TileChoice
 
 WINDOW = maskdsl.parse("pattern w(n = 256) { space t[n] attend window(33) }")["w"].bind(heads=2)
 DOCUMENTS = maskdsl.parse("pattern d(n = 256) { space t[n] input doc: int[batch, t] attend same(doc) }")["d"].bind(
@@ -34,7 +42,7 @@ def frames(call: Callable[[], object]) -> int:
 
 def test_a_call_of_a_window() -> None:
     attention = WINDOW.compile("tiled")
-    assert frames(lambda: attention(Q, K, V)) <= 45
+    assert frames(lambda: attention(Q, K, V)) <= 24
 
 
 def test_a_call_of_documents() -> None:
@@ -45,3 +53,79 @@ def test_a_call_of_documents() -> None:
 def test_a_decoded_token() -> None:
     attention = WINDOW.compile("tiled")
     assert frames(lambda: attention(Q[:, :, :1], K, V, query_start=255)) <= 70
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    """The forward kernel of WINDOW: it is started on tensors of any device, and does nothing."""
+    monkeypatch.setattr(triton, "check", lambda q, v: None)
+    monkeypatch.setattr(triton.Launch, "choose", lambda *_: TileChoice(64, 64, 4, 2))
+    kernel = Recorder()
+    monkeypatch.setattr(compiled().module, "forward_kernel", kernel)
+    yield kernel
+
+
+def compiled() -> Attention:
+    return WINDOW.compile("triton")
+
+
+def test_a_call_of_a_kernel(recorder: Recorder) -> None:
+    attention = compiled()
+    assert frames(lambda: attention(Q, K, V)) <= 24
+
+
+def test_what_is_kept_of_a_call_does_not_decide_the_next_one(recorder: Recorder) -> None:
+    attention = compiled()
+    attention(Q, K, V)
+    assert (recorder.arguments[0], recorder.options["PRECISION"]) == (Q, "ieee")
+    assert recorder.arguments[5:8] == Q.stride()[:3]
+    swapped = Q.transpose(1, 2).contiguous().transpose(1, 2)
+    assert attention(swapped, K, V, return_lse=True)[1].shape == Q.shape[:3]
+    assert recorder.arguments[0] is swapped
+    assert recorder.arguments[5:8] == swapped.stride()[:3] != Q.stride()[:3]
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        attention(Q, K, V)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert recorder.options["PRECISION"] == "tf32"
+    attention(Q.double(), K.double(), V.double())
+    assert recorder.arguments[0].dtype == torch.float64
+
+
+def test_few_kinds_of_calls_are_kept(recorder: Recorder) -> None:
+    attention = compiled()
+    for batch in range(1, MOST_CHECKED + 20):
+        attention(*[x.expand(batch, -1, -1, -1) for x in (Q, K, V)])
+        assert len(attention.recipe.settled) <= MOST_CHECKED
+
+
+def test_nothing_is_kept_of_calls_that_the_batch_decides() -> None:
+    """They have a state for every number of entries, of which the last few are kept."""
+    attention = maskdsl.parse("pattern p(n = 8) { space t[n] attend q <= k + batch }")["p"].bind().compile("tiled")
+    for batch in range(1, 20):
+        attention(*[torch.randn(batch, 1, 8, 4) for _ in range(3)])
+    assert len(attention.states.states) <= attention.states.LIMIT
+    assert not attention.recipe.settled
+
+
+class Seen(TorchDispatchMode):
+    """Keeps the names of operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(function.name())
+        return function(*args, **(kwargs or {}))
+
+
+def test_modes_and_views_of_torch_are_not_passed_by() -> None:
+    attention = WINDOW.compile("tiled")
+    plain = attention(Q, K, V)
+    with Seen() as seen:
+        assert torch.equal(attention(Q, K, V), plain)
+    assert "maskdsl::attention" in seen.names
+    assert torch.equal(attention(torch._neg_view(-Q), K, V), plain)  # type: ignore[attr-defined]
