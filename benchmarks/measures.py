@@ -224,11 +224,11 @@ def moba_selection(quick: bool) -> Result:
     from maskdsl.runtime.routing import with_found
 
     attention, (q, k, v) = moba(4096 if quick else 32_768)
-    found = with_found(attention.recipe, q, k, [])
-    passes = two_passes(attention.recipe)
+    found = with_found(attention._recipe, q, k, [])
+    passes = two_passes(attention._recipe)
     assert passes is not None
     passes.attend(q, k, v, found)  # compiles, and finds tiles
-    select, attend = in_turn(lambda: with_found(attention.recipe, q, k, []), lambda: passes.attend(q, k, v, found), 5)
+    select, attend = in_turn(lambda: with_found(attention._recipe, q, k, []), lambda: passes.attend(q, k, v, found), 5)
     return {"select_seconds": select, "attend_seconds": attend, "share": select / attend}
 
 

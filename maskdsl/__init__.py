@@ -21,23 +21,28 @@ if TYPE_CHECKING:
     from maskdsl.api import compile as compile
     from maskdsl.api import load as load
     from maskdsl.api import parse as parse
+    from maskdsl.arguments import BackendName as BackendName
     from maskdsl.diagnostics import AttnError as AttnError
     from maskdsl.diagnostics import AttnWarning as AttnWarning
+    from maskdsl.ir.heads import Heads as Heads
     from maskdsl.recognition import Imported as Imported
     from maskdsl.recognition import from_dense as from_dense
     from maskdsl.recognition import from_mask_mod as from_mask_mod
     from maskdsl.runtime.attention import Attention as Attention
     from maskdsl.runtime.attention import FollowingAttention as FollowingAttention
+    from maskdsl.runtime.packed import packed_attention as packed_attention
     from maskdsl.runtime.routing_state import RoutingState as RoutingState
 
 HOMES = {
     "Attention": "maskdsl.runtime.attention",
     "AttnError": "maskdsl.diagnostics",
     "AttnWarning": "maskdsl.diagnostics",
+    "BackendName": "maskdsl.arguments",
     "BlockMap": "maskdsl.analysis.blockmap",
     "BoundStack": "maskdsl.api",
     "Field": "maskdsl.analysis.field",
     "FollowingAttention": "maskdsl.runtime.attention",
+    "Heads": "maskdsl.ir.heads",
     "Imported": "maskdsl.recognition",
     "Mask": "maskdsl.api",
     "Module": "maskdsl.api",
@@ -50,6 +55,7 @@ HOMES = {
     "from_dense": "maskdsl.recognition",
     "from_mask_mod": "maskdsl.recognition",
     "load": "maskdsl.api",
+    "packed_attention": "maskdsl.runtime.packed",
     "parse": "maskdsl.api",
 }
 

@@ -7,13 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maskdsl.api import Mask, Pattern
 from maskdsl.arguments import COUNT, FLAG, HEAD_DIM, POSITIVE, TEXT, BackendName, integer, optional, takes
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import libraries as errors
-from maskdsl.integrations.choices import Choices
+from maskdsl.integrations.layers import LayerPatterns, OneChoice
 from maskdsl.ir.heads import Heads
-from maskdsl.runtime.attention import BaseAttention
 
 MOST_FEATURES = 2**20
 
@@ -41,7 +39,7 @@ class SelfAttention(nn.Module):
         self,
         embed_dim: int,
         heads: int,
-        pattern: Pattern | Mask | BaseAttention,
+        pattern: OneChoice,
         *,
         key_heads: int | None = None,
         head_dim: int | None = None,
@@ -61,9 +59,9 @@ class SelfAttention(nn.Module):
         if rope is not None and self.head_dim % 2:
             raise AttnError(errors.OddHeadDim())
         self.rope = rope
-        choices = Choices("SelfAttention", pattern, parameters, follow, backend)
-        choices.check()
-        self.attention = choices.compile(pattern, Heads(heads, self.key_heads))
+        patterns = LayerPatterns("SelfAttention", pattern, parameters, follow, backend)
+        patterns.check()
+        self.attention = patterns.compile(pattern, Heads(heads, self.key_heads))
         given: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         self.q_proj = nn.Linear(embed_dim, heads * self.head_dim, **given)
         self.k_proj = nn.Linear(embed_dim, self.key_heads * self.head_dim, **given)
@@ -71,9 +69,7 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(heads * self.head_dim, embed_dim, **given)
 
     @classmethod
-    def like(
-        cls, other: nn.MultiheadAttention, pattern: Pattern | Mask | BaseAttention, **options: Any
-    ) -> SelfAttention:
+    def like(cls, other: nn.MultiheadAttention, pattern: OneChoice, **options: Any) -> SelfAttention:
         """With the weights of torch's own layer, and the same result where the pattern is its mask."""
         if not other._qkv_same_embed_dim or other.bias_k is not None or other.add_zero_attn or other.dropout:
             raise AttnError(errors.OtherAttention())
@@ -104,7 +100,7 @@ class SelfAttention(nn.Module):
 
     def extra_repr(self) -> str:
         shared = f", key_heads={self.key_heads}" if self.key_heads != self.heads else ""
-        return f"heads={self.heads}{shared}, attention={self.attention!r}"
+        return f"heads={self.heads}{shared}"
 
 
 def check(embed_dim: int, head_dim: int | None, heads: int, key_heads: int) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -21,8 +22,10 @@ WRONG = [
 ]
 GIVEN = {"path": FILE, "text": TEXT, "pattern": "longformer", "name": "n", "order": "by i", "gpu": "H100"}
 GIVEN |= {"array": np.ones((4, 4), bool), "function": lambda b, h, q, k: q >= k, "n": 8, "queries": 8}
-INTERNAL = {"whole", "of", "get", "find", "follow", "extend", "check", "given", "numbers"}
-"""Methods that are for the package itself, or Python's own."""
+GIVEN["attention"] = maskdsl.parse("pattern p(n = 8) { space t[n] attend causal }")["p"].bind().compile()
+GIVEN |= dict.fromkeys("qkv", torch.ones(2, 1, 8, 4)) | {"starts": torch.eye(2, 8, dtype=torch.bool)}
+PYTHONS = {"get"}
+"""Methods that are Python's own."""
 
 
 def objects() -> list[object]:
@@ -34,7 +37,8 @@ def objects() -> list[object]:
         "pattern r(n = 8) { space t[n] coord c = i // 2 route x = topk(1, dot(q, mean(k, c))) attend x and causal }"
     )["r"]
     routing = state.bind().compile("tiled").routing_state()
-    return [module, module["p"], mask, module.stack("two"), stack, tiles, attention, following, routing, *found]
+    given = module, module["p"], mask, module.stack("two"), stack, maskdsl.Heads(2)
+    return [*given, tiles, attention, following, routing, *found]
 
 
 def public() -> dict[str, object]:
@@ -48,7 +52,7 @@ def public() -> dict[str, object]:
     for each in made:
         for name, _ in inspect.getmembers(type(each), callable):
             own = str(getattr(getattr(type(each), name), "__module__", "")).startswith("maskdsl")
-            if own and not name.startswith("_") and name not in INTERNAL:
+            if own and not name.startswith("_") and name not in PYTHONS:
                 found[f"{type(each).__name__}.{name}"] = getattr(each, name)
     return found
 
@@ -64,12 +68,18 @@ def test_wrong_kinds_of_arguments() -> None:
                 try:
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore")
-                        function(**{**needed, parameter.name: value})
+                        called(function, {**needed, parameter.name: value})
                 except maskdsl.AttnError as error:
                     assert len(str(error)) < 5000
                 except Exception as error:
                     failures.append(f"{name}({parameter.name}={shown(value)}): {type(error).__name__}: {error!s:.80}")
     assert not failures, "\n".join(failures)
+
+
+def called(function: Callable[..., object], given: dict[str, object]) -> None:
+    kinds = inspect.signature(function).parameters
+    by_place = [name for name in given if kinds[name].kind is inspect.Parameter.POSITIONAL_ONLY]
+    function(*(given.pop(name) for name in by_place), **given)
 
 
 MASK = maskdsl.parse("pattern p(n = 8) { space t[n] attend causal }")["p"].bind()

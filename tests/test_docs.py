@@ -22,6 +22,7 @@ import maskdsl as package
 from maskdsl import AttnError
 from maskdsl.cli.app import app
 from tests.cli.conftest import maskdsl
+from tests.support.documented import DOCUMENTED
 
 __all__ = ["maskdsl"]
 
@@ -152,6 +153,10 @@ def test_the_site_describes_every_command_and_has_the_examples(site):
 
 def test_the_site_has_all_public_names_and_all_errors(site):
     text = (site / "python.html").read_text()
+    for path, names in DOCUMENTED.items():
+        assert f'id="{path}"' in text, path
+        missing = [name for name in names if not re.search(rf'id="[\w.]+\.{name}"', text)]
+        assert not missing, (path, missing)
     for name, home in package.HOMES.items():
         assert re.search(rf'id="{re.escape(home)}[\w.]*\.{name}"', text), name
     text = (site / "errors.html").read_text()

@@ -36,6 +36,21 @@ def test_only_one_module_binds_and_orders():
     assert importing == {"maskdsl/orders/binding.py"} | counting | inside
 
 
+PUBLIC = {"maskdsl", "maskdsl.errors"}
+"""Of the package, what integrations may import: what everybody's can, and the catalogue that their errors stand in."""
+
+
+def test_integrations_are_made_of_what_is_public():
+    for path in Path("maskdsl/integrations").glob("*.py"):
+        for each in ast.walk(ast.parse(path.read_text())):
+            if isinstance(each, ast.ImportFrom):
+                assert each.level == 0, path
+                own = each.module.startswith("maskdsl.integrations") or each.module.split(".")[0] != "maskdsl"
+                assert own or each.module in PUBLIC, f"{path} imports {each.module}"
+            elif isinstance(each, ast.Import):
+                assert not any(name.name.startswith("maskdsl") for name in each.names), path
+
+
 @pytest.mark.parametrize(
     "module",
     ["maskdsl", "maskdsl.api", "maskdsl.plan", "maskdsl.emit.tiled", "maskdsl.analysis.stats", "maskdsl.recognition"],

@@ -85,6 +85,7 @@ class Module(Mapping[str, Pattern]):
     """
 
     program: Program
+    """The file and all that it uses, as the compiler has it: may be another in the next version."""
 
     def __getitem__(self, name: str) -> Pattern:
         """Raises `UnknownPattern`, which is an `AttnError` and a `KeyError`."""

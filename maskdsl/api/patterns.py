@@ -58,10 +58,13 @@ class Pattern(Displayed):
     """A pattern whose parameters have no values yet."""
 
     program: Program
+    """The file and all that it uses, as the compiler has it: may be another in the next version."""
     declaration: PatternDeclaration
+    """The pattern in it, likewise."""
 
     @property
     def name(self) -> str:
+        """As the file has it."""
         return self.declaration.name.id
 
     @property
@@ -154,18 +157,23 @@ class Mask(Displayed):
     """
 
     pattern: Pattern
+    """What was bound."""
     ir: MaskIR
+    """What it means, as the compiler has it: may be another in the next version."""
 
     @property
     def name(self) -> str:
+        """The pattern's."""
         return self.ir.name
 
     @property
     def query_length(self) -> int:
+        """Tokens of the sequence of queries."""
         return self.ir.queries.length
 
     @property
     def key_length(self) -> int:
+        """Tokens of the sequence of keys, those among them that are pooled included."""
         return self.ir.keys.length
 
     @property
@@ -175,6 +183,7 @@ class Mask(Displayed):
 
     @property
     def heads(self) -> int:
+        """Query heads."""
         return self.ir.heads
 
     @property

@@ -34,10 +34,13 @@ class Stack:
     """Layers of patterns, one behind the other, whose parameters have no values yet."""
 
     program: Program
+    """The file and all that it uses, as the compiler has it: may be another in the next version."""
     declaration: StackDeclaration
+    """The stack in it, likewise."""
 
     @property
     def name(self) -> str:
+        """As the file has it."""
         return self.declaration.name.id
 
     @property
@@ -65,7 +68,7 @@ class Stack:
         Raises `AttnError` with everything that is wrong.
         """
         whole = Heads(heads, key_heads, first_head, local_heads)
-        bound = BoundStack.of(self, bind_layers(self.program, self.name, parameters, whole))
+        bound = bound_stack(self, bind_layers(self.program, self.name, parameters, whole))
         warn(bound.ir.cautions)
         return bound
 
@@ -82,22 +85,20 @@ class BoundStack(Displayed):
     """
 
     stack: Stack
+    """What was bound."""
     ir: StackIR
+    """The layers as the compiler has them: may be another in the next version."""
     different: tuple[Mask, ...]
     """Every mask once, in the order in which they come first."""
 
-    @staticmethod
-    def of(stack: Stack, ir: StackIR) -> BoundStack:
-        patterns = stack.program.patterns
-        masks = (Mask(Pattern(stack.program, patterns[mask.name]), mask) for mask in ir.different)
-        return BoundStack(stack, ir, tuple(masks))
-
     @property
     def name(self) -> str:
+        """The stack's."""
         return self.ir.name
 
     @property
     def layers(self) -> tuple[Mask, ...]:
+        """The masks, first to last."""
         return tuple(self.different[number] for number in self.ir.index)
 
     def __len__(self) -> int:
@@ -110,6 +111,7 @@ class BoundStack(Displayed):
 
     @property
     def heads(self) -> int:
+        """Query heads."""
         return self.ir.heads
 
     @property
@@ -156,3 +158,10 @@ class BoundStack(Displayed):
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)
         return f"BoundStack({self.name}({values}), heads={self.heads}, {self.length} tokens, layers={len(self)})"
+
+
+def bound_stack(stack: Stack, ir: StackIR) -> BoundStack:
+    """With the masks of its layers."""
+    patterns = stack.program.patterns
+    masks = (Mask(Pattern(stack.program, patterns[mask.name]), mask) for mask in ir.different)
+    return BoundStack(stack, ir, tuple(masks))

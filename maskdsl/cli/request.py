@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from maskdsl.analysis.devices import DEVICES, Device, find_device
 from maskdsl.analysis.variants import Part
 from maskdsl.api import BoundStack, Mask, Module, Pattern, Stack, load
+from maskdsl.api.stacks import bound_stack
 from maskdsl.cli.values import read_value
 from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name, warn
 from maskdsl.errors import command as errors
@@ -52,7 +53,7 @@ class StackRequest:
     values: Mapping[str, object]
 
     def bind(self, heads: int) -> BoundStack:
-        bound = BoundStack.of(self.stack, bind_layers(self.stack.program, self.stack.name, self.values, heads))
+        bound = bound_stack(self.stack, bind_layers(self.stack.program, self.stack.name, self.values, heads))
         warn(bound.ir.cautions)
         return bound
 

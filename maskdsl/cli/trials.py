@@ -23,8 +23,10 @@ from maskdsl.cli.waiting import progress, working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NothingToTime
 from maskdsl.ir.evaluate import dense
+from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends import BACKENDS, usable_backends
+from maskdsl.runtime.recipes import Bound
 from maskdsl.verify import DTYPES, CannotDraw
 from maskdsl.verify import verify as try_pattern
 from maskdsl.view import units
@@ -201,7 +203,7 @@ def dense_call(
         for batch in range(q.shape[0])
     ]
     allowed = torch.stack(rows).to(q.device)
-    all_keys = mask.compile("reference").kernel.all_keys
+    all_keys = Bound(make_plan(mask.ir), "reference").first.all_keys
     return lambda: scaled_dot_product_attention(q, all_keys(k), all_keys(v), attn_mask=allowed), ""
 
 

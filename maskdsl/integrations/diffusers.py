@@ -18,13 +18,11 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 from torch.overrides import TorchFunctionMode
 
-from maskdsl.arguments import BackendName
-from maskdsl.diagnostics import AttnError
+from maskdsl import AttnError, BackendName, Heads
 from maskdsl.errors import libraries as errors
-from maskdsl.integrations.choices import Choice, Choices, Layer, rescaled
+from maskdsl.integrations.layers import Choice, Layer, LayerPatterns, rescaled
 from maskdsl.integrations.padding import present_keys
 from maskdsl.integrations.places import as_pages
-from maskdsl.ir.heads import Heads
 
 try:
     import diffusers  # noqa: F401  # it is what models come from
@@ -52,16 +50,16 @@ def use(
     there; they keep their places. Other masks are refused, unless you vouch by `masks="pattern"` that the pattern says
     all that they say. Raises `AttnError`.
     """
-    choices = Choices(type(model).__name__, pattern, parameters, follow, backend, masks)
-    choices.check()
+    patterns = LayerPatterns(type(model).__name__, pattern, parameters, follow, backend, masks)
+    patterns.check()
     found = attentions(model)
     if not found:
         raise AttnError(errors.NoAttention(model=type(model).__name__))
-    chosen = [choices.of(Layer(number, name)) for number, name in enumerate(found)]
+    chosen = [patterns.of(Layer(number, name)) for number, name in enumerate(found)]
     restore(model)
     for number, (name, module) in enumerate(found.items()):
         if chosen[number] is not None:
-            put(module, around(module.processor, choices, number, name, dict(inputs or {})))
+            put(module, around(module.processor, patterns, number, name, dict(inputs or {})))
 
 
 def restore(model: nn.Module) -> None:
@@ -99,9 +97,9 @@ def is_attention(module: Any) -> bool:
 class PatternProcessor:
     """Calls a processor of diffusers, with a pattern for its attention."""
 
-    def __init__(self, processor: Any, choices: Choices, number: int, name: str, inputs: dict[str, Any]) -> None:
+    def __init__(self, processor: Any, patterns: LayerPatterns, number: int, name: str, inputs: dict[str, Any]) -> None:
         self.processor = processor
-        self.choices = choices
+        self.patterns = patterns
         self.number = number
         self.name = name
         self.inputs = inputs
@@ -109,7 +107,7 @@ class PatternProcessor:
         """The names of what it is called with."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return around, (self.processor, self.choices, self.number, self.name, self.inputs)
+        return around, (self.processor, self.patterns, self.number, self.name, self.inputs)
 
     def call(self, *arguments: Any, **named: Any) -> Any:
         """What the processor gives, called with the same."""
@@ -133,19 +131,19 @@ class PatternProcessor:
         enable_gqa: bool = False,
     ) -> Tensor:
         """In place of `scaled_dot_product_attention`, over [batch, heads, tokens, dim]."""
-        if is_causal and self.choices.masks != "pattern":
-            raise AttnError(errors.ForeignMask(name=self.choices.name, what="causal attention"))
+        if is_causal and self.patterns.masks != "pattern":
+            raise AttnError(errors.ForeignMask(name=self.patterns.name, what="causal attention"))
         if dropout_p:
             cure = "set the attention dropout of the model to 0"
-            raise AttnError(errors.AskedMore(name=self.choices.name, argument="dropout_p", cure=cure))
-        attention = self.choices.attention(Layer(self.number, self.name), Heads(query.shape[1]))
+            raise AttnError(errors.AskedMore(name=self.patterns.name, argument="dropout_p", cure=cure))
+        attention = self.patterns.attention(Layer(self.number, self.name), Heads(query.shape[1]))
         assert attention is not None
         if scale is not None:
             query = rescaled(query, scale)
         where: dict[str, Any] = {}
         if attn_mask is not None:
-            batch, keys, vouched = key.shape[0], key.shape[2], self.choices.masks == "pattern"
-            present = present_keys(self.choices.name, attn_mask, batch, keys, vouched)
+            batch, keys, vouched = key.shape[0], key.shape[2], self.patterns.masks == "pattern"
+            present = present_keys(self.patterns.name, attn_mask, batch, keys, vouched)
             if is_compiling() or not bool(present.all()):  # keys that are not there keep their places
                 index = torch.arange(batch * keys, device=key.device).view(batch, keys)
                 where = {"query_start": 0, "page_table": torch.where(present, index, -1)}
@@ -154,9 +152,9 @@ class PatternProcessor:
         return out
 
 
-def around(processor: Any, choices: Choices, number: int, name: str, inputs: dict[str, Any]) -> PatternProcessor:
+def around(processor: Any, patterns: LayerPatterns, number: int, name: str, inputs: dict[str, Any]) -> PatternProcessor:
     """A processor that is called like this one."""
-    return called_like(processor.__class__)(processor, choices, number, name, inputs)
+    return called_like(processor.__class__)(processor, patterns, number, name, inputs)
 
 
 @cache

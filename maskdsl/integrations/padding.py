@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from maskdsl.diagnostics import AttnError
+from maskdsl import AttnError
 from maskdsl.errors import libraries as errors
-from maskdsl.runtime.operators import LIBRARY
 
+LIBRARY: Any = torch.library.Library("maskdsl", "FRAGMENT")  # type: ignore[no-untyped-call]
+"""Of the operators that integrations have."""
 HIDDEN = -1e4
 """What is added to scores that are to count for nothing is this or less."""
 

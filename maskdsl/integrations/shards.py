@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from maskdsl.ir.heads import Heads
+from maskdsl import Heads
 
 
 def heads_here(module: nn.Module, heads: int, key_heads: int) -> Heads:

@@ -14,17 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maskdsl.arguments import BackendName
-from maskdsl.diagnostics import AttnError
+from maskdsl import Attention, AttnError, BackendName, packed_attention
 from maskdsl.errors import libraries as errors
-from maskdsl.integrations.choices import Choice, Choices, Layer, rescaled
+from maskdsl.integrations.layers import Choice, Compiled, Layer, LayerPatterns, rescaled
 from maskdsl.integrations.padding import present_keys
 from maskdsl.integrations.places import Carried, Places, as_pages, carried, places_of
 from maskdsl.integrations.shards import heads_here
-from maskdsl.integrations.texts import in_texts
-from maskdsl.runtime.attention import Attention, BaseAttention
-from maskdsl.runtime.following import Following
-from maskdsl.syntax.tree import ScoreStatement
 
 try:
     from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -69,15 +64,15 @@ def register(
     """
     if (name in AttentionInterface() and name not in REGISTERED) or name == "eager" or {"/", "|"} & {*name}:
         raise AttnError(errors.TakenName(name=name, library="transformers"))
-    choices = Choices(name, pattern, parameters, follow, backend, masks)
-    choices.check()
-    REGISTERED[name] = choices
-    AttentionInterface.register(name, partial(attention_forward, choices))
-    AttentionMaskInterface.register(name, partial(attention_mask, choices))
+    patterns = LayerPatterns(name, pattern, parameters, follow, backend, masks)
+    patterns.check()
+    REGISTERED[name] = patterns
+    AttentionInterface.register(name, partial(attention_forward, patterns))
+    AttentionMaskInterface.register(name, partial(attention_mask, patterns))
 
 
 def attention_forward(
-    choices: Choices,
+    patterns: LayerPatterns,
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -91,16 +86,16 @@ def attention_forward(
     Its mask is what `carry` has made, or what the caller of the model gives.
     """
     layer = layer_of(module)
-    attention = choices.attention(layer, heads_here(module, query.shape[1], key.shape[1]))
+    attention = patterns.attention(layer, heads_here(module, query.shape[1], key.shape[1]))
     told = carried(attention_mask, query.shape[2], key.shape[2])
     if attention is None:
-        own = attention_mask if told is None else own_mask(choices, told)
+        own = attention_mask if told is None else own_mask(patterns, told)
         return left(module, query, key, value, own, {**others, "scaling": scaling})
     if told is None:
         assert attention_mask is not None
-        told = told_by(choices, layer, attention_mask, query, key)
-    check_others(choices, attention, others)
-    inputs = {name: others[name] for name in attention.signature.inputs if name in others}
+        told = told_by(patterns, layer, attention_mask, query, key)
+    check_others(patterns, attention, others)
+    inputs = {name: others[name] for name in attention.inputs if name in others}
     if scaling is not None:
         query = rescaled(query, scaling)
     out, lse = attend(attention, layer, query, key, value, told, inputs)
@@ -110,38 +105,38 @@ def attention_forward(
 
 
 def attend(
-    attention: BaseAttention, layer: Layer, q: Tensor, k: Tensor, v: Tensor, told: Carried, inputs: dict[str, Any]
+    attention: Compiled, layer: Layer, q: Tensor, k: Tensor, v: Tensor, told: Carried, inputs: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
     """The output and its log-sum-exp, over [batch, heads, tokens, dim], of tokens as `told`."""
     match told:
         case Carried(places=Places() as places):
             return in_places(attention, q, k, v, across(places) if layer.role == "cross" else places, inputs)
         case Carried(texts=Tensor() as texts):
-            return in_texts(attention, q, k, v, texts, inputs)
+            return packed_attention(attention, q, k, v, texts, **inputs)
         case _:
             out, lse = attention(q, k, v, query_start=first_query(attention, q, k), return_lse=True, **inputs)
             return out, lse
 
 
-def told_by(choices: Choices, layer: Layer, mask: Tensor, query: Tensor, key: Tensor) -> Carried:
+def told_by(patterns: LayerPatterns, layer: Layer, mask: Tensor, query: Tensor, key: Tensor) -> Carried:
     """What a mask of the caller's says, [batch, heads, queries, keys]: which keys are padding, unless it is causal."""
-    vouched = choices.masks == "pattern"
+    vouched = patterns.masks == "pattern"
     if layer.role == "self":
         if vouched:
             return Carried()
-        raise AttnError(errors.ForeignMask(name=choices.name, what="a mask tensor of the caller's"))
+        raise AttnError(errors.ForeignMask(name=patterns.name, what="a mask tensor of the caller's"))
     batch, queries, keys = query.shape[0], query.shape[2], key.shape[2]
-    present = present_keys(choices.name, mask, batch, keys, vouched)
+    present = present_keys(patterns.name, mask, batch, keys, vouched)
     return Carried(places_of(batch, queries, keys, 0, 0, present, query.device, causal=False))
 
 
 # Layers that are left to the model
 
 
-def own_mask(choices: Choices, told: Carried) -> Tensor | None:
+def own_mask(patterns: LayerPatterns, told: Carried) -> Tensor | None:
     """The model's own mask, None where it has none."""
     if not told.asked:
-        raise AttnError(errors.ForeignMask(name=choices.name, what="a mask for a layer that was not to be left to it"))
+        raise AttnError(errors.ForeignMask(name=patterns.name, what="a mask for a layer that was not to be left to it"))
     return told.own
 
 
@@ -173,11 +168,11 @@ def own_attention(kind: Any, eager: bool) -> Any:
 # Tokens that stand anywhere
 
 
-def first_query(attention: BaseAttention, query: Tensor, key: Tensor) -> int | None:
+def first_query(attention: Compiled, query: Tensor, key: Tensor) -> int | None:
     """Where all tokens are the first ones of a mask that was bound for more, 0."""
-    if not isinstance(attention, Attention) or not attention.mask.self_attention:
+    if not isinstance(attention, Attention) or not attention.self_attention:
         return None
-    return 0 if query.shape[2] == key.shape[2] < attention.mask.queries.length else None
+    return 0 if query.shape[2] == key.shape[2] < attention.query_length else None
 
 
 def across(places: Places) -> Places:
@@ -187,7 +182,7 @@ def across(places: Places) -> Places:
 
 
 def in_places(
-    attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, places: Places, inputs: dict[str, Any]
+    attention: Compiled, q: Tensor, k: Tensor, v: Tensor, places: Places, inputs: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
     """Attention of queries and keys that stand anywhere."""
     order, table = places.order[:, None], places.pages(k.shape[2])
@@ -198,20 +193,12 @@ def in_places(
     return out.take_along_dim(back[..., None], 2), lse.take_along_dim(back, 2)
 
 
-def check_others(choices: Choices, attention: BaseAttention, others: dict[str, Any]) -> None:
+def check_others(patterns: LayerPatterns, attention: Compiled, others: dict[str, Any]) -> None:
     """Raises if the model asks for more than a pattern computes."""
     for name, cure in CURES.items():
         asked = others.get(name)
-        said = name in attention.signature.inputs or (name == "softcap" and has_scores(attention))
+        said = name in attention.inputs or (name == "softcap" and attention.changes_scores)
         if asked is None or (name == "dropout" and not asked) or said:
             continue
         cure = cure.replace("{value}", str(asked))
-        raise AttnError(errors.AskedMore(name=choices.name, argument=name, cure=cure))
-
-
-def has_scores(attention: BaseAttention) -> bool:
-    recipe = attention.recipe
-    if isinstance(recipe, Following):
-        statements = recipe.program.patterns[recipe.pattern].statements
-        return any(isinstance(each, ScoreStatement) for each in statements)
-    return isinstance(attention, Attention) and bool(attention.mask.scores)
+        raise AttnError(errors.AskedMore(name=patterns.name, argument=name, cure=cure))

@@ -7,7 +7,6 @@ model's own mask is. That function is asked for pairs of neighbours alone, which
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,18 +15,11 @@ from torch import Tensor
 from torch.compiler import is_compiling
 from transformers.masking_utils import sdpa_mask
 
-from maskdsl.analysis.tiles import tiles
-from maskdsl.diagnostics import AttnError
+from maskdsl import AttnError, Heads
 from maskdsl.errors import libraries as errors
-from maskdsl.integrations.choices import Choices, Layer, Role
+from maskdsl.integrations.layers import Compiled, Layer, LayerPatterns, Role
+from maskdsl.integrations.padding import LIBRARY
 from maskdsl.integrations.places import Carried, carry, places_of
-from maskdsl.ir.candidates import most
-from maskdsl.ir.expressions import Constant, Coordinate, Side, apply
-from maskdsl.ir.heads import Heads
-from maskdsl.ir.ops import Op
-from maskdsl.plan import make_plan
-from maskdsl.runtime.operators import LIBRARY
-from maskdsl.runtime.recipes import find
 
 SLIDING = ("sliding_attention", "chunked_attention")
 Pairs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -35,7 +27,7 @@ Pairs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def attention_mask(
-    choices: Choices,
+    patterns: LayerPatterns,
     batch_size: int,
     q_length: int,
     kv_length: int,
@@ -48,18 +40,18 @@ def attention_mask(
 ) -> Tensor:
     """See `carry`. Arguments are those of `sdpa_mask` of transformers."""
     bidirectional = "allow_is_bidirectional_skip" in others
-    vouched = choices.masks == "pattern"
+    vouched = patterns.masks == "pattern"
     kv_offset, local = int(kv_offset), "local_size" in others
     if others.get("use_vmap") and not vouched:
-        raise AttnError(errors.ForeignMask(name=choices.name, what="a mask function of its own"))
+        raise AttnError(errors.ForeignMask(name=patterns.name, what="a mask function of its own"))
     if kv_offset:
-        check_dropped(choices, others["config"], int(q_offset), kv_offset, kv_length, local)
+        check_dropped(patterns, others["config"], int(q_offset), kv_offset, kv_length, local)
     texts = None
     if not (bidirectional or vouched or q_length == 1 or others.get("allow_is_causal_skip", True)):
-        texts = first_of_texts(choices.name, batch_size, q_length, mask_function, device)
+        texts = first_of_texts(patterns.name, batch_size, q_length, mask_function, device)
     together = isinstance(q_offset, int) and q_offset == kv_offset == 0 and (bidirectional or q_length == kv_length)
     whole = attention_mask is None or (not is_compiling() and bool(attention_mask.all()))
-    own, asked = None, leaves_layers(choices, others.get("config"), local, bidirectional)
+    own, asked = None, leaves_layers(patterns, others.get("config"), local, bidirectional)
     if asked:
         if not (together and whole and texts is None):
             others |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
@@ -71,7 +63,7 @@ def attention_mask(
     return carry(q_length, Carried(places, own=own), device)
 
 
-def leaves_layers(choices: Choices, config: Any, local: bool, bidirectional: bool) -> bool:
+def leaves_layers(patterns: LayerPatterns, config: Any, local: bool, bidirectional: bool) -> bool:
     """Whether a layer that gets this mask may be left to the model."""
     roles: tuple[Role, ...] = ("self",)
     if bidirectional:
@@ -80,7 +72,7 @@ def leaves_layers(choices: Choices, config: Any, local: bool, bidirectional: boo
         )
         roles = ("encoder", "cross") if crosses else ("encoder",)
     layers = [(None, None), *((number, kind) for number, kind in enumerate(kinds_of(config)) if is_local(kind, local))]
-    return any(choices.leaves(Layer(*each, role)) for each in layers for role in roles)
+    return any(patterns.leaves(Layer(*each, role)) for each in layers for role in roles)
 
 
 def kinds_of(config: Any) -> list[str | None]:
@@ -135,28 +127,17 @@ torch.library.register_fake("maskdsl::text_starts", fake_starts, lib=LIBRARY)
 # Caches that drop their first tokens
 
 
-def check_dropped(choices: Choices, config: Any, queries: int, dropped: int, keys: int, local: bool) -> None:
+def check_dropped(patterns: LayerPatterns, config: Any, queries: int, dropped: int, keys: int, local: bool) -> None:
     """Raises if a layer attends what its cache has dropped: the first tokens."""
     length, distance = 1 << (dropped + keys - 1).bit_length(), queries - dropped + 1
     for number, kind in enumerate(kinds_of(config)):
         if is_local(kind, local):
-            attention = choices.attention(Layer(number, kind), Heads(config.num_attention_heads))
-            if attention is not None and reaches(attention.handle, length, distance):
-                mask = find(attention.handle).bound(length, length).plan.mask
-                raise AttnError(errors.DroppedKeys(pattern=mask.name, distance=distance, span=mask.span))
+            attention = patterns.attention(Layer(number, kind), Heads(config.num_attention_heads))
+            if attention is not None and reaches(attention, length, distance):
+                raise AttnError(errors.DroppedKeys(pattern=attention.name, distance=distance, span=attention.span))
 
 
 @lru_cache(maxsize=1024)
-def reaches(handle: str, length: int, distance: int) -> bool:
-    """Whether a query may attend a token so far back or further, by exact tiles.
-
-    Where the caller's inputs decide, nobody knows: False. Routes may select all of their candidates.
-    """
-    mask = most(find(handle).bound(length, length).plan.mask)
-    if make_plan(mask).tile_inputs:
-        return bool(mask.found)
-    back = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i"))
-    far = apply(Op.AND, mask.relation, apply(Op.LESS_EQUAL, Constant(distance), back))
-    queries, keys = (replace(each, order=()) for each in (mask.queries, mask.keys))
-    found = tiles(replace(mask, relation=far, queries=queries, keys=keys))
-    return any(variant.full.count or variant.partial.count for variant in found.variants)
+def reaches(attention: Compiled, length: int, distance: int) -> bool | None:
+    """See `Attention.reaches`."""
+    return attention.at(length).reaches(distance)

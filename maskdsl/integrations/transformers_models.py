@@ -18,12 +18,11 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from maskdsl.diagnostics import AttnError
+from maskdsl import AttnError, Heads
 from maskdsl.errors import libraries as errors
-from maskdsl.integrations.choices import Choices, Layer, Role
-from maskdsl.ir.heads import Heads
+from maskdsl.integrations.layers import Layer, LayerPatterns, Role
 
-REGISTERED: dict[str, Choices] = {}
+REGISTERED: dict[str, LayerPatterns] = {}
 ROLE = "maskdsl_role"
 """The attribute of attentions that says their role."""
 CROSS = re.compile(r"cross|encoder_attn|encdec|encoder_decoder")
@@ -57,19 +56,19 @@ def check(model: PreTrainedModel) -> None:
     """Raises if part of a model that is to compute a pattern would not; tells attentions their roles."""
     roles: dict[str, set[Role]] = {}
     for name, module, owner in parts(model):
-        choices = REGISTERED.get(getattr(owner.config, "_attn_implementation", None) or "")
-        if choices is None or not is_attention(module):
+        patterns = REGISTERED.get(getattr(owner.config, "_attn_implementation", None) or "")
+        if patterns is None or not is_attention(module):
             continue
         if not asks(kind_of(module)):
-            raise AttnError(errors.NoInterface(name=choices.name, model=type(owner).__name__, part=f", in `{name}`"))
+            raise AttnError(errors.NoInterface(name=patterns.name, model=type(owner).__name__, part=f", in `{name}`"))
         if READS.search(text_of(kind_of(module))):
-            raise AttnError(errors.ReadsMask(name=choices.name, model=type(owner).__name__, part=name))
+            raise AttnError(errors.ReadsMask(name=patterns.name, model=type(owner).__name__, part=name))
         role = role_of(name, module)
         setattr(module, ROLE, role)
         heads = getattr(getattr(module, "config", None), "num_attention_heads", None)
         with suppress(AttnError):  # of a part of a model, whose layers have no roles yet; else it is raised at the call
-            choices.attention(layer_of(module), Heads(heads or 1))  # now, as graphs of `torch.compile` cannot
-        roles.setdefault(choices.name, set()).add(role)
+            patterns.attention(layer_of(module), Heads(heads or 1))  # now, as graphs of `torch.compile` cannot
+        roles.setdefault(patterns.name, set()).add(role)
     for name, found in roles.items():
         if {"self", "encoder"} <= found and not REGISTERED[name].tells_roles:
             raise AttnError(errors.UnclearRole(name=name, model=type(model).__name__))

@@ -1,13 +1,13 @@
 """The callables. Everything that computes is behind the operators of `runtime/operators.py`."""
 
-from types import ModuleType
-from typing import Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from maskdsl.analysis.blockmap import BlockMap
+from maskdsl.analysis.reach import reaches
 from maskdsl.arguments import BATCH, BLOCK, COUNT, MOST_ENTRIES, TEXT, Kind, LayoutName, integer, optional, takes
 from maskdsl.diagnostics import AttnError, shown
 from maskdsl.display import Displayed
@@ -15,7 +15,6 @@ from maskdsl.errors.arguments import WrongArgument
 from maskdsl.errors.lengths import ChunkLayout
 from maskdsl.errors.selection import LaidOutRoute, PartDebugged
 from maskdsl.ir.mask import DimensionKind, MaskIR
-from maskdsl.plan import KernelPlan
 from maskdsl.runtime.batching import is_mapped, unwrapped
 from maskdsl.runtime.checks import arguments, check_options, integers_of
 from maskdsl.runtime.debugging import check_reads, check_scores
@@ -23,15 +22,15 @@ from maskdsl.runtime.decode import attend
 from maskdsl.runtime.flex import FlexParts, flex_parts
 from maskdsl.runtime.following import Following
 from maskdsl.runtime.kept import in_no_mode
-from maskdsl.runtime.kernel import Kernel
 from maskdsl.runtime.operators import ATTENTION
 from maskdsl.runtime.recipes import Bound, Recipe, register
 from maskdsl.runtime.regroup import two_passes
 from maskdsl.runtime.routing import with_found, with_found_in_part
 from maskdsl.runtime.routing_state import RoutingState
-from maskdsl.runtime.state import States
 from maskdsl.runtime.varlen import attend_packed
 from maskdsl.runtime.where import located
+from maskdsl.source import Span
+from maskdsl.syntax.tree import ScoreStatement
 
 
 def _device(value: Any) -> torch.device:
@@ -49,19 +48,40 @@ NOT_GIVEN: Any = None
 """
 
 
-class BaseAttention:
-    """A compiled pattern: `attention(q, k, v, **inputs)`. Holds no parameters; computes where `q` is.
+class BaseAttention(nn.Module):
+    """A compiled pattern: `attention(q, k, v, **inputs)`. A module without parameters; computes where `q` is.
 
-    Copies and pickles are the same attention: they have its `handle`, by which graphs know it.
+    Nothing of it is in a `state_dict`, and nothing changes by `to`, `half` or `train`. Copies and pickles are the same
+    attention: graphs know them by one handle.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe = register(recipe)
-        self.handle = recipe.handle
-        self.signature = recipe.signature
+        super().__init__()
+        self._hold(recipe)
+
+    def _hold(self, recipe: Recipe) -> None:
+        """With what a call asks of it: attributes, which `torch.compile` can read."""
+        self._recipe = register(recipe)
+        self._handle = recipe.handle
+        self._signature = recipe.signature
+
+    @property
+    def name(self) -> str:
+        """The pattern's."""
+        return self._signature.pattern
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs that a call gives, as the pattern declares them."""
+        return tuple(self._signature.inputs)
+
+    @property
+    def span(self) -> Span | None:
+        """Where the pattern is declared, for errors that point there."""
+        return self._signature.span
 
     @overload
-    def __call__(
+    def forward(
         self,
         q: Tensor,
         k: Tensor,
@@ -79,7 +99,7 @@ class BaseAttention:
     ) -> Tensor: ...
 
     @overload
-    def __call__(
+    def forward(
         self,
         q: Tensor,
         k: Tensor,
@@ -97,7 +117,7 @@ class BaseAttention:
     ) -> tuple[Tensor, Tensor]: ...
 
     @overload
-    def __call__(
+    def forward(
         self,
         q: Tensor,
         k: Tensor,
@@ -114,7 +134,7 @@ class BaseAttention:
         **inputs: Any,
     ) -> Tensor | tuple[Tensor, Tensor]: ...
 
-    def __call__(
+    def forward(
         self,
         q: Tensor = NOT_GIVEN,
         k: Tensor = NOT_GIVEN,
@@ -150,41 +170,42 @@ class BaseAttention:
         it takes to see it, and so is a score of a route that is NaN; without, it is never selected. For calls with all
         queries, and slow: on the host.
         """
-        check_options(layout, return_lse=return_lse, debug=debug)
+        if not (type(layout) is str and type(return_lse) is type(debug) is bool):
+            check_options(layout, return_lse=return_lse, debug=debug)
         if routing_state is not None and not isinstance(routing_state, RoutingState):
             expected = "what `attention.routing_state(batch)` makes, or None,"
             found = shown(routing_state)
             raise AttnError(WrongArgument(name="routing_state", found=found, expected=expected))
-        q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
+        q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
         query_start = 0 if query_start is None and routing_state is not None else query_start
-        where = located(q, query_start, key_lengths, page_table, page_size)
-        if where is not None:
+        if query_start is None and key_lengths is None and page_table is None and page_size is None:
+            out, lse = self._whole(q, k, v, tensors, layout, return_lse, debug)
+        else:
+            where = located(q, query_start, key_lengths, page_table, page_size)
             if layout != "declared":
                 raise AttnError(ChunkLayout(layout=layout))
             if debug:
                 raise AttnError(PartDebugged())
             if routing_state is None:
-                tensors = with_found_in_part(self.recipe, q, k, tensors, where)
-            elif self.signature.finds:
-                tensors = [*tensors, *routing_state.find(self.handle, q, k, tensors, where)]
-            out, lse = attend(self.handle, q, k, v, tensors, where)
-        else:
-            out, lse = self.whole(q, k, v, tensors, layout, return_lse, debug)
+                tensors = with_found_in_part(self._recipe, q, k, tensors, where)
+            elif self._signature.finds:
+                tensors = [*tensors, *routing_state._find(self._handle, q, k, tensors, where)]
+            out, lse = attend(self._handle, q, k, v, tensors, where)
         return (out, lse) if return_lse else out
 
-    def whole(
+    def _whole(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], layout: str, wants_lse: bool, debug: bool
     ) -> tuple[Tensor, Tensor]:
         """All queries of the pattern, from given inputs."""
-        if self.signature.finds:
+        if self._signature.finds:
             if layout != "declared":
-                raise AttnError(LaidOutRoute(pattern=self.signature.pattern, span=self.signature.span))
-            inputs = with_found(self.recipe, q, k, inputs)
+                raise AttnError(LaidOutRoute(pattern=self._signature.pattern, span=self._signature.span))
+            inputs = with_found(self._recipe, q, k, inputs)
         if debug:
-            check_reads(self.recipe.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
-            check_scores(self.recipe.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
-        if self.signature.finds:
-            recipe = self.recipe.bound(q.shape[2], k.shape[2])
+            check_reads(self._recipe.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
+            check_scores(self._recipe.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
+        if self._signature.finds:
+            recipe = self._recipe.bound(q.shape[2], k.shape[2])
             passes = two_passes(recipe)
             if not is_compiling() and any(map(is_mapped, (q, k, v, *inputs))):
                 passes = None  # the host sees no values, on which two passes depend
@@ -194,7 +215,7 @@ class BaseAttention:
             found = None if passes is None else passes.attend(q, k, v, inputs)
             if found is not None:
                 return found
-        out, lse = ATTENTION(q, k, v, inputs, self.handle, layout, wants_lse)
+        out, lse = ATTENTION(q, k, v, inputs, self._handle, layout, wants_lse)
         return out, lse
 
     @overload
@@ -258,75 +279,95 @@ class BaseAttention:
         or follows the longest; inputs have one batch entry a sequence. Queries are the last tokens of their sequence
         (in cross-attention, the first), or begin at `query_start`, [sequences]. The log-sum-exp is [heads, queries].
         """
-        q, k, v, tensors = arguments(self.signature, q, k, v, inputs)
+        q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
         check_options("declared", return_lse=return_lse)
         cu_seqlens_q = integers_of("cu_seqlens_q", cu_seqlens_q, q.device)
         ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)
         if query_start is not None:
             query_start = integers_of("query_start", query_start, q.device)
-        out, lse = attend_packed(self.handle, q, k, v, tensors, cu_seqlens_q, ends, query_start)
+        out, lse = attend_packed(self._handle, q, k, v, tensors, cu_seqlens_q, ends, query_start)
         return (out, lse) if return_lse else out
 
-    def __getstate__(self) -> Recipe:
-        return self.recipe
+    if TYPE_CHECKING:
+        __call__ = forward
 
-    def __setstate__(self, recipe: Recipe) -> None:
-        BaseAttention.__init__(self, recipe)
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_handle", "_signature")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._hold(self._recipe)
 
 
 class Attention(BaseAttention, Displayed):
-    """At the lengths that its mask was bound with."""
+    """At the lengths that its mask was bound with. `Mask.compile` makes it."""
 
-    recipe: Bound
+    _recipe: Bound
 
-    def __init__(self, plan: KernelPlan, backend: str) -> None:
-        super().__init__(Bound(plan, backend, checks_reads=True))
-
-    @property
-    def plan(self) -> KernelPlan:
-        return self.recipe.plan
+    def __init__(self, recipe: Bound) -> None:
+        super().__init__(recipe)
 
     @property
     def mask(self) -> MaskIR:
-        return self.plan.mask
-
-    @property
-    def kernel(self) -> Kernel:
-        """The only one, or the one that serves all devices."""
-        return self.recipe.first
+        """What it attends, as the compiler has it: `Mask.ir`, which may be another in the next version."""
+        return self._recipe.plan.mask
 
     @property
     def backend(self) -> str:
-        """The name of the kernel's."""
-        return self.kernel.backend.name
+        """The name of the backend that computes; of "auto" the one that serves every device."""
+        return self._recipe.first.backend.name
 
     @property
     def source(self) -> str:
-        """The text of the generated module."""
-        return self.kernel.source
+        """The text of the module that this backend has generated."""
+        return self._recipe.first.source
 
     @property
-    def module(self) -> ModuleType:
-        """The generated module, loaded."""
-        return self.kernel.module
+    def query_length(self) -> int:
+        """Tokens of the sequence of queries."""
+        return self.mask.queries.length
 
     @property
-    def states(self) -> States:
-        """What calls with equal inputs share."""
-        return self.recipe.states
+    def key_length(self) -> int:
+        """Tokens of the sequence of keys, those among them that are pooled included."""
+        return self.mask.keys.length
+
+    @property
+    def self_attention(self) -> bool:
+        """Whether queries and keys are the same tokens."""
+        return self.mask.self_attention
+
+    @property
+    def changes_scores(self) -> bool:
+        """Whether the pattern has `score` statements."""
+        return bool(self.mask.scores)
+
+    @takes(queries=COUNT, keys=optional(COUNT))
+    def at(self, queries: int, keys: int | None = None) -> "Attention":
+        """This one, whatever the lengths: those of its mask are the most that calls can have."""
+        return self
+
+    @takes(distance=integer())
+    def reaches(self, distance: int) -> bool | None:
+        """Whether a query may attend a token `distance` positions back or more; None where inputs decide.
+
+        Exact, but that routes may select all of their candidates.
+        """
+        return reaches(self.mask, distance)
 
     def tiles(self, **inputs: Any) -> BlockMap:
         """The block map that a call with these inputs works on."""
+        plan = self._recipe.plan
         tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
-        kinds = {each.name: [dimension.kind for dimension in each.dimensions] for each in self.mask.inputs}
+        kinds = {each.name: [dimension.kind for dimension in each.dimensions] for each in plan.mask.inputs}
         sizes = [
             tensors[name].shape[kinds[name].index(DimensionKind.BATCH)]
-            for name in self.plan.tile_inputs
+            for name in plan.tile_inputs
             if DimensionKind.BATCH in kinds[name]
         ]
-        known = {name: tensors[name] for name in self.plan.tile_inputs}
-        state = self.states.find(self.plan, known, max(sizes, default=1))
-        return state.tiles((self.plan.query_block, self.plan.key_block))
+        known = {name: tensors[name] for name in plan.tile_inputs}
+        state = self._recipe.states.find(plan, known, max(sizes, default=1))
+        return state.tiles((plan.query_block, plan.key_block))
 
     @takes(block=BLOCK, layout=TEXT, device=DEVICE, batch=optional(BATCH))
     def to_flex(
@@ -345,32 +386,42 @@ class Attention(BaseAttention, Displayed):
         entries, `batch`, is that of the inputs; it is to be said where a pattern reads `batch` and has no such input.
         Raises `AttnError` for pooled keys, routes and `weight`, which FlexAttention cannot express.
         """
-        return flex_parts(
-            self.plan, self.signature, inputs, cast("tuple[int, int]", block), layout, torch.device(device), batch
-        )
+        sides, where = cast("tuple[int, int]", block), torch.device(device)
+        return flex_parts(self._recipe.plan, self._signature, inputs, sides, layout, where, batch)
 
     @takes(batch=integer(0, MOST_ENTRIES))
     def routing_state(self, batch: int = 1) -> RoutingState:
         """What decoding keeps of the keys of so many batch entries; of none yet."""
-        return RoutingState(self.recipe, batch)
+        return RoutingState(self._recipe, batch)
 
     def _parts_(self) -> tuple[object, ...]:
         return self.mask, self.backend, self.source
 
-    def __repr__(self) -> str:
-        return f"Attention({self.mask.name}, backend={self.backend!r})"
+    def extra_repr(self) -> str:
+        mask = self.mask
+        lengths = f"{mask.queries.length} x {mask.keys.length}"
+        return f"{mask.name}, {lengths}, heads={mask.heads}, backend={self.backend!r}"
 
 
 class FollowingAttention(BaseAttention):
-    """At the lengths of the tensors of each call."""
+    """At the lengths of the tensors of each call. `Pattern.compile` makes it."""
 
-    recipe: Following
+    _recipe: Following
+
+    def __init__(self, recipe: Following) -> None:
+        super().__init__(recipe)
+
+    @property
+    def changes_scores(self) -> bool:
+        """Whether the pattern has `score` statements."""
+        statements = self._recipe.program.patterns[self.name].statements
+        return any(isinstance(each, ScoreStatement) for each in statements)
 
     @takes(queries=COUNT, keys=optional(COUNT))
     def at(self, queries: int, keys: int | None = None) -> Attention:
         """The attention of these lengths; one is enough where queries and keys are the same tokens."""
-        bound = self.recipe.bound(queries, queries if keys is None else keys)
-        return Attention(bound.plan, bound.backend)
+        return Attention(self._recipe.bound(queries, queries if keys is None else keys))
 
-    def __repr__(self) -> str:
-        return f"FollowingAttention({self.recipe.pattern}, follow={', '.join(self.recipe.follow)})"
+    def extra_repr(self) -> str:
+        recipe = self._recipe
+        return f"{recipe.pattern}, follow={recipe.follow!r}, heads={recipe.heads.whole}, backend={recipe.backend!r}"

@@ -12,6 +12,7 @@ from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention, FollowingAttention
 from maskdsl.runtime.backends import BACKENDS
 from maskdsl.runtime.following import Following
+from maskdsl.runtime.recipes import Bound
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration
 
@@ -19,7 +20,7 @@ from maskdsl.syntax.tree import PatternDeclaration
 def compile_mask(mask: MaskIR, backend: str = "auto", refine: bool = False, tune: bool = False) -> Attention:
     """The compiled attention. `"auto"` takes kernels on a GPU where they serve, and tiles of torch elsewhere."""
     check_backend(backend)
-    return Attention(make_plan(mask, refine=refine, tune=tune), backend)
+    return Attention(Bound(make_plan(mask, refine=refine, tune=tune), backend, checks_reads=True))
 
 
 def compile_following(

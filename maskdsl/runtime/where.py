@@ -36,12 +36,8 @@ class Where(NamedTuple):
     page_size: int | None
 
 
-def located(
-    q: Tensor, query_start: object, key_lengths: object, page_table: object, page_size: int | None
-) -> Where | None:
-    """What the arguments of a call say; None if they say nothing. Arrays and lists are taken as tensors are."""
-    if query_start is key_lengths is page_table is page_size is None:
-        return None
+def located(q: Tensor, query_start: object, key_lengths: object, page_table: object, page_size: int | None) -> Where:
+    """What the arguments of a call say. Arrays and lists are taken as tensors are."""
     start = integers("query_start", 0 if query_start is None else query_start, q.device)
     lengths = None if key_lengths is None else integers("key_lengths", key_lengths, q.device)
     table = None if page_table is None else integers("page_table", page_table, q.device)

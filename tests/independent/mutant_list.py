@@ -790,8 +790,8 @@ MUTANTS = (
     Mutant(
         "groups that were forgotten are known",
         ROUTING_STATE,
-        "kept[entry] = self.summaries.forget(",
-        "self.summaries.forget(",
+        "kept[entry] = self._summaries.forget(",
+        "self._summaries.forget(",
         of("runtime/test_routing_state", "test_any_history_selects_as_from_scratch"),
     ),
     Mutant(
@@ -804,8 +804,8 @@ MUTANTS = (
     Mutant(
         "beams keep the keys of their place",
         ROUTING_STATE,
-        "self.summaries = self.summaries.entries(chosen)",
-        "self.summaries = self.summaries.entries(torch.arange(len(chosen)))",
+        "self._summaries = self._summaries.entries(chosen)",
+        "self._summaries = self._summaries.entries(torch.arange(len(chosen)))",
         of("runtime/test_routing_state", "test_any_history_selects_as_from_scratch"),
     ),
     Mutant(
@@ -818,8 +818,8 @@ MUTANTS = (
     Mutant(
         "the state of another pattern",
         ROUTING_STATE,
-        "if recipe.handle != self.recipe.handle:",
-        "if recipe.signature != self.recipe.signature:",
+        "if recipe.handle != self._recipe.handle:",
+        "if recipe.signature != self._recipe.signature:",
         of("runtime/test_routing_state", "test_mistakes"),
     ),
     # Selection by routes

@@ -9,7 +9,7 @@ import maskdsl
 
 transformers = pytest.importorskip("transformers")
 from maskdsl.integrations import transformers as integration  # noqa: E402
-from maskdsl.integrations.choices import Layer  # noqa: E402
+from maskdsl.integrations.layers import Layer  # noqa: E402
 from tests.integrations.tiny import tiny  # noqa: E402
 
 MODULE = maskdsl.parse("""

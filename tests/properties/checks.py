@@ -21,6 +21,8 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.simplify import for_head, simplify
 from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention
+from maskdsl.runtime.compile import compile_mask
+from maskdsl.runtime.recipes import Bound
 from maskdsl.source import Source
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import parse
@@ -202,7 +204,7 @@ class Result:
 
 def run(case: Case, backend: str, q, k, v, seed: int = 0, mask: MaskIR | None = None, layout="declared") -> Result:
     """Forward and backward, along a random direction."""
-    attention_of = Attention(make_plan(mask or case.mask, *case.block), backend)
+    attention_of = Attention(Bound(make_plan(mask or case.mask, *case.block), backend, checks_reads=True))
     tensors = [torch.tensor(each, requires_grad=True) for each in (q, k, v)]
     inputs = {name: torch.tensor(value, requires_grad=value.dtype == np.float64) for name, value in case.inputs.items()}
     out, lse = attention_of(*tensors, return_lse=True, layout=layout, **inputs)
@@ -283,7 +285,7 @@ def check_decoding(case: Case, backend: str, seed: int, q, k, v) -> None:
     inputs = {name: torch.tensor(value) for name, value in case.inputs.items()}
     rows, keys, values = (torch.tensor(x) for x in (np.take_along_axis(q, places[..., None], axis=2), k, v))
     expected, expected_lse = attention(case.mask, q, k, v, case.inputs)
-    attention_of = Attention(make_plan(case.mask), backend)
+    attention_of = compile_mask(case.mask, backend)
     out, lse = attention_of(rows, keys, values, query_start=torch.tensor(starts), return_lse=True, **inputs)
     assert_close(out.numpy(), np.take_along_axis(expected, places[..., None], axis=2), f"{backend}: some rows")
     assert_close(lse.numpy(), np.take_along_axis(expected_lse, places, axis=2), f"{backend}: their log-sum-exp")
@@ -291,7 +293,7 @@ def check_decoding(case: Case, backend: str, seed: int, q, k, v) -> None:
 
 def check_triton(case: Case, q, k, v) -> None:
     """Generated kernels give what the meaning says, in both precisions, and all gradients; needs the interpreter."""
-    attention_of = Attention(make_plan(case.mask), "triton")
+    attention_of = compile_mask(case.mask, "triton")
     inputs = {name: torch.tensor(value) for name, value in case.inputs.items()}
     for dtype, room in (torch.float64, ROOM), (torch.float32, SINGLE_ROOM):
         tensors = [torch.tensor(each, dtype=dtype) for each in (q, k, v)]

@@ -12,6 +12,7 @@ from maskdsl.api import Mask
 from maskdsl.plan import make_plan
 from maskdsl.runtime import schedule
 from maskdsl.runtime.attention import Attention
+from maskdsl.runtime.recipes import Bound
 from tests.runtime.random_patterns import bound, inputs_of
 
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}
@@ -51,7 +52,7 @@ def test_results_and_all_gradients(seed: int) -> None:
     given = dict(zip("qkv", tensors, strict=True)) | inputs
     toward, toward_lse = torch.randn(*tensors[0].shape[:3], 5, dtype=torch.float64), torch.randn(tensors[0].shape[:3])
     found = []
-    small = Attention(make_plan(mask.ir, 8, 16), "tiled")
+    small = Attention(Bound(make_plan(mask.ir, 8, 16), "tiled"))
     for attention in (mask.compile("reference"), mask.compile("tiled"), small):
         leaves = leaves_of(given)
         out, lse = attention(**leaves, return_lse=True)
@@ -93,7 +94,7 @@ def test_the_ordered_layout_is_the_declared_one_permuted(seed: int, backend: str
     k, v = (x.repeat_interleave(mask.heads // x.shape[1], dim=1) for x in (k, v))
     expected, expected_lse = mask.compile(backend)(q, k, v, **inputs, return_lse=True)
     attention = mask.compile(backend)
-    layout = attention.states.find(attention.plan, inputs, len(q)).layout(q.device)
+    layout = attention._recipe.states.find(attention._recipe.plan, inputs, len(q)).layout(q.device)
     queries, keys = (None if each is None else each.expand(*q.shape[:2], -1).unsqueeze(-1) for each in layout)
     moved = [x if each is None else x.take_along_dim(each, 2) for x, each in ((q, queries), (k, keys), (v, keys))]
     out, lse = attention(*moved, **inputs, return_lse=True, layout="ordered")

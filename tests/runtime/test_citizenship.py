@@ -96,7 +96,7 @@ def forget_what_was_compiled() -> None:
 @every_case
 def test_opcheck(name: str, backend: str) -> None:
     case = case_of(name, backend)
-    handle, inputs = case.attention.handle, [*case.inputs.values()]
+    handle, inputs = case.attention._recipe.handle, [*case.inputs.values()]
     for wants_lse in (True, False):
         arguments = *case.tensors, inputs, handle, "declared", wants_lse
         torch.library.opcheck(torch.ops.maskdsl.attention.default, arguments)
@@ -305,22 +305,26 @@ def test_copies_are_the_same_attention(backend: str) -> None:
     file.seek(0)
     copies = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), torch.load(file, weights_only=False)]
     for each in copies:
-        assert each.attention.handle == case.attention.handle and each.attention.recipe is case.attention.recipe
+        assert (
+            each.attention._recipe.handle == case.attention._recipe.handle
+            and each.attention._recipe is case.attention._recipe
+        )
         assert torch.equal(each(*case.tensors, case.inputs), layer(*case.tensors, case.inputs))
 
 
 HANDLE = """
 import sys
 from tests.runtime.test_citizenship import LINES, mask_of
-print(*(mask_of(name).compile().handle for name in LINES))
+print(*(mask_of(name).compile()._recipe.handle for name in LINES))
 """
 
 
 def test_handles_are_those_of_every_process() -> None:
-    handles = [mask_of(name).compile().handle for name in LINES]
+    handles = [mask_of(name).compile()._recipe.handle for name in LINES]
     ended = subprocess.run([sys.executable, "-c", HANDLE], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == handles
-    others = [mask_of("static").compile("tiled").handle, mask_of("static").with_order("t by i % 2").compile().handle]
+    compiled = [mask_of("static").compile("tiled"), mask_of("static").with_order("t by i % 2").compile()]
+    others = [each._recipe.handle for each in compiled]
     assert len({*handles, *others}) == len(handles) + 2
 
 
@@ -405,7 +409,7 @@ def test_lengths_change_without_compiling_anew() -> None:
         for call in (compiled, lambda *tensors: loss(attention, *tensors)):
             assert_same(torch.autograd.grad(call(*tensors, document), tensors), expected)
     assert counter.frame_count == 1
-    assert attention.at(17).handle == pattern.bind(n=17, size=5, heads=HEADS).compile().handle
+    assert attention.at(17)._recipe.handle == pattern.bind(n=17, size=5, heads=HEADS).compile()._recipe.handle
 
 
 def test_queries_and_keys_of_their_own_lengths() -> None:
@@ -420,7 +424,7 @@ def test_queries_and_keys_of_their_own_lengths() -> None:
 def test_what_follows_lengths_is_copied_and_exported() -> None:
     attention = maskdsl.parse(FOLLOWS)["p"].compile(heads=HEADS)
     for each in (copy.deepcopy(attention), pickle.loads(pickle.dumps(attention))):
-        assert each.handle == attention.handle
+        assert each._recipe.handle == attention._recipe.handle
     layer = Layer(attention)  # type: ignore[arg-type]
     tensors, document = follow_tensors(30)
     length = torch.export.Dim("length", min=2, max=4096)

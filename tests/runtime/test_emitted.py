@@ -81,10 +81,11 @@ def test_the_reference_skeleton_is_full_attention() -> None:
 def test_the_tiled_skeleton_is_full_attention() -> None:
     names: dict[str, object] = {}
     exec(compile(Path("codegen/tiled.py").read_text(), "tiled.py", "exec"), names)
-    mask = maskdsl.parse("pattern p(n) { space tokens[n] attend all -> all }")["p"].bind(n=70).compile("tiled")
+    mask = maskdsl.parse("pattern p(n) { space tokens[n] attend all -> all }")["p"].bind(n=70)
     q, k, v = torch.randn(3, 1, 1, 70, 4)
-    state = mask.states.find(mask.plan, {}, 1)
-    mask(q, k, v)
+    attention = mask.compile("tiled")
+    attention(q, k, v)
+    state = attention._recipe.states.find(attention._recipe.plan, {}, 1)
     work, heads = state.kept["schedules"].work(1, 1, 1)
     out, _ = names["attention"](q, k, v, {}, work, {}, heads, lambda f, items: [f(item) for item in items])  # type: ignore[operator]
     torch.testing.assert_close(out, torch.nn.functional.scaled_dot_product_attention(q, k, v))

@@ -62,7 +62,7 @@ def test_ties_over_a_head_go_to_the_lower_query_group_first():
     found = find(mask.ir, {"worth": np.zeros((3, 3))}, *np.zeros((2, 1, 1, 22, 4)))["picked"]
     assert found.astype(int).tolist() == [[[[1, 1, 1], [1, 1, 0], [0, 0, 0]]]]
     attention = mask.compile("tiled")
-    (same,) = attention.recipe.finder.find(*torch.zeros(2, 1, 1, 22, 4), [torch.zeros(3, 3)])
+    (same,) = attention._recipe.finder.find(*torch.zeros(2, 1, 1, 22, 4), [torch.zeros(3, 3)])
     np.testing.assert_array_equal(same.numpy(), found)
 
 

@@ -112,7 +112,7 @@ def test_opcheck(name: str) -> None:
     ends = torch.tensor([0, 20, 40])
     places = [STARTS, COUNTS, None] if name == "chunk" else [ends, ends, None]
     operator = getattr(torch.ops.maskdsl, name).default
-    torch.library.opcheck(operator, (*tensors, [slope], places, None, sloped().handle))
+    torch.library.opcheck(operator, (*tensors, [slope], places, None, sloped()._recipe.handle))
 
 
 def test_transforms_of_parts() -> None:
@@ -133,11 +133,11 @@ def test_transforms_of_parts() -> None:
 
 def test_no_inputs_may_be_none() -> None:
     """As they are when a compiled program calls from C++."""
-    handle = MODULE["local"].bind(heads=HEADS).compile().handle
+    handle = MODULE["local"].bind(heads=HEADS).compile()._recipe.handle
     q, k, v = torch.randn(2, HEADS, LENGTH, 8), *torch.randn(2, 2, 2, LENGTH, 8)
     where = STARTS * 0, None, None, None
     routed = "pattern p(n = 24) { space t[n] route best = topk(2, dot(q, k)) where k <= q attend best }"
-    finder = maskdsl.parse(routed)["p"].bind(heads=HEADS).compile().handle
+    finder = maskdsl.parse(routed)["p"].bind(heads=HEADS).compile()._recipe.handle
     out, lse = operators.attention(q, k, v, None, handle, "declared", True)
     saved = q, k, v, out, lse, out, lse
     calls: list[tuple[Callable[[Any], Any], Any]] = [

@@ -13,6 +13,7 @@ import maskdsl
 from maskdsl.diagnostics import AttnError
 from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention
+from maskdsl.runtime.recipes import Bound
 from tests.properties.checks import assert_close, calls, run
 from tests.support.drawn import examples
 
@@ -60,7 +61,7 @@ def test_parts_are_what_they_are_in_the_whole(call, heads, backend):
 
 def run_part(case, backend, expected, q, k, v, heads):
     """The output and the gradients along the direction that `run` takes for the whole."""
-    attention = Attention(make_plan(case.mask, *case.block), backend)
+    attention = Attention(Bound(make_plan(case.mask, *case.block), backend, checks_reads=True))
     tensors = [torch.tensor(x[:, heads], requires_grad=True) for x in (q, k, v)]
     inputs = {name: torch.tensor(value, requires_grad=value.dtype == np.float64) for name, value in case.inputs.items()}
     out, lse = attention(*tensors, return_lse=True, **inputs)

@@ -14,8 +14,8 @@ import maskdsl
 from maskdsl.diagnostics import AttnError
 from maskdsl.ir.evaluate import attention
 from maskdsl.ir.pooling import all_tokens
-from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention
+from maskdsl.runtime.compile import compile_mask
 
 BACKENDS = ["tiled", "reference"]
 TEXT = """
@@ -166,7 +166,7 @@ def by_hand(mask: maskdsl.Mask, x: Tensor) -> Tensor:
 def unpooled(mask: maskdsl.Mask) -> Attention:
     """The same mask over keys that are all given."""
     spaces = tuple(replace(space, pooling=None) for space in mask.ir.keys.spaces)
-    return Attention(make_plan(replace(mask.ir, keys=replace(mask.ir.keys, spaces=spaces))), "reference")
+    return compile_mask(replace(mask.ir, keys=replace(mask.ir.keys, spaces=spaces)), "reference")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -228,7 +228,7 @@ def test_vmap_and_copies() -> None:
 def test_equal_patterns_but_for_the_pooling_are_not_mistaken() -> None:
     plain, largest = (MODULE[name].bind() for name in ("plain", "largest"))
     tensors = drawn(plain, 1, 1)
-    assert plain.compile("tiled").handle != largest.compile("tiled").handle
+    assert plain.compile("tiled")._recipe.handle != largest.compile("tiled")._recipe.handle
     assert not torch.equal(plain.compile("tiled")(**tensors), largest.compile("tiled")(**tensors))
 
 

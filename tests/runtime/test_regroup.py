@@ -37,8 +37,8 @@ def mask_of(text: str, heads: int = 2) -> maskdsl.Mask:
 def test_where_it_serves(text: str, taken: bool) -> None:
     mask = mask_of(text)
     assert (regrouping(mask.ir) is not None) is taken
-    assert two_passes(mask.compile("reference").recipe) is None
-    assert (two_passes(mask.compile("tiled").recipe) is not None) is taken
+    assert two_passes(mask.compile("reference")._recipe) is None
+    assert (two_passes(mask.compile("tiled")._recipe) is not None) is taken
 
 
 def test_the_passes_share_out_the_pairs() -> None:

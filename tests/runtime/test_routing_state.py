@@ -58,9 +58,9 @@ def compare(attention: Any, state: Any, cache: Cache, given: dict[str, Tensor]) 
     q = torch.randn(3, 4, 2, 16).to(cache.k.dtype)
     where = located(q, page_size=None, **cache.where)
     assert where is not None
-    tensors = [given[name] for name in attention.signature.inputs]
-    expected = with_found_in_part(attention.recipe, q, cache.keys, tensors, where)
-    found = [*tensors, *state.find(attention.handle, q, cache.keys, tensors, where)]
+    tensors = [given[name] for name in attention.inputs]
+    expected = with_found_in_part(attention._recipe, q, cache.keys, tensors, where)
+    found = [*tensors, *state._find(attention._recipe.handle, q, cache.keys, tensors, where)]
     assert len(found) == len(expected)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
@@ -116,8 +116,8 @@ def test_keys_may_be_told_as_they_are_made() -> None:
     place = located(q, page_table=None, page_size=None, **where)
     assert place is not None
     (table, _), (expected, _) = (
-        state.find(attention.handle, q, nothing, [], place),
-        with_found_in_part(attention.recipe, q, cache.k, [], place),
+        state._find(attention._recipe.handle, q, nothing, [], place),
+        with_found_in_part(attention._recipe, q, cache.k, [], place),
     )
     assert torch.equal(table, expected)
 

@@ -301,7 +301,7 @@ def test_nothing_is_measured_on_the_cpu(tmp_path: Path) -> None:
 
 
 def test_the_users_word_reaches_the_plan() -> None:
-    plans: list[KernelPlan] = [MASK.compile("triton", tune=tune).plan for tune in (False, True)]
+    plans: list[KernelPlan] = [MASK.compile("triton", tune=tune)._recipe.plan for tune in (False, True)]
     assert [plan.tune for plan in plans] == [False, True]
 
 
@@ -331,7 +331,7 @@ def test_generated_kernels_are_compiled_with_the_arguments_of_the_call(monkeypat
 
     monkeypatch.setattr(driver, "_active", Driver())
     monkeypatch.setattr(CompiledKernel, "_init_handles", lambda kernel: setattr(kernel, "n_spills", 0))
-    best = Chooser().choose(make_plan(MASK.ir), QUESTION, attention.module.attention, start)
+    best = Chooser().choose(make_plan(MASK.ir), QUESTION, attention._recipe.first.module.attention, start)
     assert tried == [*LADDER[: LADDER.index(best) + 1]]
     used = [compile_ahead(MASK.ir, "sm80", 64, "bf16", Kernel.FORWARD, each).usage.shared for each in tried]
     assert [shared <= 99 * 1024 for shared in used] == [each == best for each in tried]

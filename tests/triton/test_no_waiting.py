@@ -88,7 +88,7 @@ pattern coordinates(n = 256) {
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_tiles_and_passes_wait_for_nothing(name: str, recorded: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = PATTERNS[name].bind(heads=HEADS).compile("triton").recipe
+    recipe = PATTERNS[name].bind(heads=HEADS).compile("triton")._recipe
     plan = recipe.plan
     lengths = plan.mask.queries.length, plan.mask.keys.length, plan.mask.keys.length
     q, k, v = (torch.empty(BATCH, HEADS, length, DIM, device="meta") for length in lengths)

@@ -12,8 +12,7 @@ import torch
 import maskdsl
 from maskdsl.analysis.blockmap import EMPTY, FULL, PARTIAL
 from maskdsl.analysis.tiles import tiles
-from maskdsl.plan import make_plan
-from maskdsl.runtime.attention import Attention
+from maskdsl.runtime.compile import compile_mask
 from maskdsl.testing import inputs_for, patterns
 from tests.properties.checks import sample
 
@@ -46,12 +45,12 @@ def visited(rows: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor, number
 
 def compare(mask: maskdsl.Mask, inputs: dict[str, np.ndarray], block: tuple[int, int], batch: int) -> tuple[int, int]:
     """How many tiles were compared, and how many of them are called partial without need."""
-    attention = Attention(make_plan(mask.ir), "triton")
-    if not attention.plan.finds_device_tiles:
+    attention = compile_mask(mask.ir, "triton")
+    if not attention._recipe.plan.finds_device_tiles:
         return 0, 0
     tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
     q = torch.empty(batch, mask.heads, mask.query_length, 1)
-    call = attention.kernel.call([tensors[each.name] for each in mask.ir.inputs], q, False)
+    call = attention._recipe.first.call([tensors[each.name] for each in mask.ir.inputs], q, False)
     exact = tiles(mask.ir, block, inputs, batch)
     shape = batch, mask.heads, mask.query_length, mask.key_length
     compared = needless = 0

@@ -13,34 +13,49 @@ import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
+from maskdsl.diagnostics import AttnError, Diagnostic, shown
+from maskdsl.errors.arguments import WrongArgument
 from maskdsl.runtime.attention import BaseAttention
-from maskdsl.runtime.checks import arguments
+from maskdsl.runtime.checks import arguments, malformed
 from maskdsl.runtime.kernel import blank
 from maskdsl.runtime.operators import BACKWARD, LIBRARY, autocast, recording
 from maskdsl.runtime.recipes import find
 
 
-def in_texts(
-    attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, starts: Tensor, inputs: dict[str, Any]
+def packed_attention(
+    attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, starts: Tensor, /, **inputs: Any
 ) -> tuple[Tensor, Tensor]:
-    """The output and its log-sum-exp, over [batch, heads, tokens, dim].
+    """The output, and the log-sum-exp of each query's scores [batch, heads, tokens], where texts follow each other.
 
-    `starts`, bool [batch, tokens], are the first tokens of texts. Inputs are those of `varlen`, an entry for each text.
+    q, k and v are [batch, heads, tokens, dim]; `starts`, bool [batch, tokens], says which tokens are the first ones of
+    their text, as those of each batch entry are. Each text attends itself alone, and the pattern counts its tokens.
+    Inputs are those of `varlen`, an entry for each text. Works in graphs of `torch.compile`. Raises `AttnError`.
     """
-    q, k, v, tensors = arguments(attention.signature, q, k, v, inputs)
+    if not isinstance(attention, BaseAttention):
+        raise AttnError(WrongArgument(name="attention", found=shown(attention), expected="a compiled attention"))
+    q, k, v, tensors = arguments(attention._signature, q, k, v, inputs)
+    found: list[Diagnostic] = [*malformed({"q": q})]
+    if not found and not are_starts(starts, q):
+        found = [WrongArgument(name="starts", found=shown(starts), expected="a tensor bool [batch, tokens]")]
+    if found:
+        raise AttnError(*found)
     if is_compiling():
-        out, lse = TEXTS(q, k, v, tensors, starts, attention.handle)
+        out, lse = TEXTS(q, k, v, tensors, starts, attention._handle)
         return out, lse
     return attend(attention, q, k, v, tensors, starts)
+
+
+def are_starts(starts: object, q: Tensor) -> bool:
+    return isinstance(starts, Tensor) and starts.dtype == torch.bool and starts.shape == (len(q), q.shape[2])
 
 
 def attend(
     attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor], starts: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Looks at values."""
-    inputs: dict[str, Any] = dict(zip(attention.signature.inputs, tensors, strict=True))
+    inputs: dict[str, Any] = dict(zip(attention.inputs, tensors, strict=True))
     if not bool(starts[:, 1:].any()):
-        longer = attention.recipe.bound(q.shape[2], k.shape[2]).plan.mask.queries.length > q.shape[2]
+        longer = attention._recipe.bound(q.shape[2], k.shape[2]).plan.mask.queries.length > q.shape[2]
         out, lse = attention(q, k, v, query_start=0 if longer else None, return_lse=True, **inputs)
         return out, lse
     first = starts.flatten().nonzero().flatten()

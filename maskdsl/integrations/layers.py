@@ -10,12 +10,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from maskdsl.api import Mask, Pattern
-from maskdsl.arguments import BackendName
-from maskdsl.diagnostics import AttnError
+from maskdsl import Attention, AttnError, BackendName, FollowingAttention, Heads, Mask, Pattern
 from maskdsl.errors import libraries as errors
-from maskdsl.ir.heads import Heads
-from maskdsl.runtime.attention import BaseAttention
 
 Role = Literal["self", "encoder", "cross"]
 MASKS = ("refuse", "pattern")
@@ -32,14 +28,15 @@ class Layer:
     """"self" of a decoder, "encoder" of tokens that see each other both ways, or "cross" to another sequence."""
 
 
-OneChoice = Pattern | Mask | BaseAttention
+Compiled = Attention | FollowingAttention
+OneChoice = Pattern | Mask | Compiled
 Choice = OneChoice | Mapping[str | int, OneChoice | None] | Callable[..., OneChoice | None]
 """A pattern, or one for each number, type or role of layer, or a function of a `Layer` (or of its number and type) that
 gives one. None leaves the layer to the model."""
 
 
 @dataclass(frozen=True, eq=False)
-class Choices:
+class LayerPatterns:
     """What is registered under a name."""
 
     name: str
@@ -51,7 +48,7 @@ class Choices:
     backend: BackendName = "auto"
     masks: str = "refuse"
     """What becomes of a mask of the model's own: refused, or "pattern", which says that the pattern says it all."""
-    compiled: dict[tuple[Layer, Heads], BaseAttention | None] = field(default_factory=dict, repr=False)
+    _compiled: dict[tuple[Layer, Heads], Compiled | None] = field(default_factory=dict, repr=False, init=False)
     """By layer and number of heads."""
 
     def check(self) -> None:
@@ -83,14 +80,14 @@ class Choices:
         None leaves it to the model, as attention to another sequence is unless it is spoken of.
         """
         if isinstance(self.choice, Mapping):
-            return self.entry(self.choice, layer)
+            return self._entry(self.choice, layer)
         if isinstance(self.choice, OneChoice):
             return None if layer.role == "cross" else self.choice
         if takes_layer(self.choice):
             return self.choice(layer)
         return None if layer.role == "cross" else self.choice(layer.number, layer.kind)
 
-    def entry(self, choice: Mapping[str | int, OneChoice | None], layer: Layer) -> OneChoice | None:
+    def _entry(self, choice: Mapping[str | int, OneChoice | None], layer: Layer) -> OneChoice | None:
         keys: tuple[str | int | None, ...]
         match layer.role:
             case "cross":
@@ -112,15 +109,15 @@ class Choices:
         except AttnError:
             return False
 
-    def attention(self, layer: Layer, heads: Heads) -> BaseAttention | None:
+    def attention(self, layer: Layer, heads: Heads) -> Compiled | None:
         """What a layer computes, or None where it is left to the model."""
         key = layer, heads
-        if key not in self.compiled:
+        if key not in self._compiled:
             chosen = self.of(layer)
-            self.compiled[key] = None if chosen is None else self.compile(chosen, heads)
-        return self.compiled[key]
+            self._compiled[key] = None if chosen is None else self.compile(chosen, heads)
+        return self._compiled[key]
 
-    def compile(self, chosen: OneChoice, heads: Heads) -> BaseAttention:
+    def compile(self, chosen: OneChoice, heads: Heads) -> Compiled:
         match chosen:
             case Pattern():
                 return chosen.compile(
@@ -130,16 +127,16 @@ class Choices:
                     first_head=heads.first,
                     local_heads=heads.local,
                     follow=self.follow,
-                    **self.own(chosen),
+                    **self._own(chosen),
                 )
             case Mask():
                 return chosen.compile(self.backend)
-            case BaseAttention():
+            case Attention() | FollowingAttention():
                 return chosen
             case _:
                 raise AttnError(errors.NotAPattern(found=type(chosen).__name__))
 
-    def own(self, pattern: Pattern) -> dict[str, Any]:
+    def _own(self, pattern: Pattern) -> dict[str, Any]:
         """The values for a pattern: of its parameters, and those that no pattern has, which it refuses."""
         others = self.choice.values() if isinstance(self.choice, Mapping) else ()
         known = {name for each in others if isinstance(each, Pattern) for name in each.parameters}

@@ -1,0 +1,26 @@
+"""How far back a query attends, before there are queries and keys."""
+
+from dataclasses import replace
+
+from maskdsl.analysis.tiles import tiles
+from maskdsl.ir.candidates import most
+from maskdsl.ir.expressions import Constant, Coordinate, Side, apply
+from maskdsl.ir.inputs import relation_inputs
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.ops import Op
+
+
+def reaches(mask: MaskIR, distance: int) -> bool | None:
+    """Whether a query may attend a token so many positions back or more, by exact tiles; None where inputs decide.
+
+    Routes may select all of their candidates.
+    """
+    mask = most(mask)
+    queries, keys = (replace(each, order=()) for each in (mask.queries, mask.keys))
+    mask = replace(mask, queries=queries, keys=keys)
+    if relation_inputs(mask, {each.name for each in mask.found}):
+        return True if mask.found else None
+    back = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i"))
+    far = apply(Op.AND, mask.relation, apply(Op.LESS_EQUAL, Constant(distance), back))
+    found = tiles(replace(mask, relation=far))
+    return any(variant.full.count or variant.partial.count for variant in found.variants)

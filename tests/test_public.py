@@ -1,0 +1,68 @@
+"""What `docs/python.md` documents is what there is: every public name, and no other."""
+
+import inspect
+import re
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+
+import pytest
+import torch
+
+import maskdsl
+from tests.support.documented import DOCUMENTED, ROOT
+
+OF_TORCH = {*dir(torch.nn.Module), "training"} - {"forward"}
+
+
+def at(path: str) -> object:
+    home, _, name = path.rpartition(".")
+    return getattr(import_module(home), name)
+
+
+def public_names(kind: type) -> set[str]:
+    """Those that it has of the package's: methods, properties and fields."""
+    names = {each.name for each in fields(kind)} if is_dataclass(kind) else set()
+    for each in kind.__mro__:
+        if each.__module__.startswith("maskdsl."):
+            names |= {*vars(each), *inspect.get_annotations(each)}
+    names -= OF_TORCH if issubclass(kind, torch.nn.Module) else set()
+    return {name for name in names if not name.startswith("_")}
+
+
+CLASSES = [path for path in DOCUMENTED if inspect.isclass(at(path))]
+
+
+@pytest.mark.parametrize("path", CLASSES)
+def test_public_names_of_classes_are_documented(path: str) -> None:
+    kind = at(path)
+    assert isinstance(kind, type) and kind.__doc__
+    assert {*DOCUMENTED[path]} - made_by_calls(path) == public_names(kind)
+
+
+def made_by_calls(path: str) -> set[str]:
+    """Attributes that objects have, and their classes have not."""
+    return {"lengths"} if path.endswith(".RoutingState") else set()
+
+
+def test_attributes_of_what_computes_are_documented() -> None:
+    pattern = maskdsl.parse("pattern p(n = 8) { space t[n] attend causal }")["p"]
+    fixed = pattern.bind().compile()
+    for each in (fixed, pattern.compile(), fixed.routing_state()):
+        path = f"{type(each).__module__}.{type(each).__name__}"
+        public = {name for name in vars(each) if not name.startswith("_")}
+        assert public - OF_TORCH <= {*DOCUMENTED[path]}
+
+
+def test_every_exported_name_has_its_entry() -> None:
+    assert set(maskdsl.HOMES) <= {path.rpartition(".")[2] for path in DOCUMENTED}
+    for path in DOCUMENTED:
+        name = path.rpartition(".")[2]
+        if name in maskdsl.HOMES:
+            assert at(path) is getattr(maskdsl, name)
+
+
+def test_exported_names_are_those_that_type_checkers_see() -> None:
+    text = (ROOT / "maskdsl" / "__init__.py").read_text()
+    seen = {name: home for home, name in re.findall(r"^    from ([\w.]+) import (\w+) as \2$", text, re.M)}
+    assert seen == maskdsl.HOMES
+    assert set(maskdsl.__all__) == {"__version__", *maskdsl.HOMES} == set(dir(maskdsl))
