@@ -3,18 +3,20 @@
 import builtins
 import keyword
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import methodcaller
 
 from maskdsl.analysis.closed import Limits, closed_limits
-from maskdsl.ir.expressions import Apply, Batch, Coordinate, Expression, Head, InSpace, Read, Side, walk
+from maskdsl.ir.expressions import Apply, Expression, Read, Side, walk
 from maskdsl.ir.inputs import relation_inputs
-from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, Sequence, Shuffled
+from maskdsl.ir.mask import Computed, DimensionKind, Given, MaskIR, Sequence
 from maskdsl.ir.ops import TORCH_HELPERS
+from maskdsl.ir.reads import Reads, reads
 from maskdsl.ir.routes import GROUP, Route, found_expressions
 from maskdsl.ir.rows import in_parts
+from maskdsl.ir.trace import behind, pair_trace, token_trace
 from maskdsl.tile_table import Work
 
 RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends"}) | {
@@ -50,17 +52,21 @@ class KernelPlan:
         """The queries of a key in closed form, if there is one."""
         return closed_limits(self.mask, Side.KEY)
 
-    @cached_property
+    @property
     def pair_expressions(self) -> tuple[Expression, ...]:
         """Everything that is evaluated for a pair of tokens."""
-        mask = self.mask
-        return tuple(each for each in (mask.relation, *mask.scores, mask.weight, mask.scale) if each is not None)
+        return self.mask.pair_expressions
+
+    @property
+    def reads(self) -> Reads:
+        """What pairs read."""
+        return reads(*self.pair_expressions)
 
     @cached_property
     def work(self) -> Work:
         """What tiles ask for besides their products. Not by lengths, so that another length is no other kernel."""
         tables = (node for each in self.pair_expressions for node in walk(each) if isinstance(node, Read))
-        if self.operations > HEAVY_OPERATIONS or any(map(reads_pair, tables)):
+        if self.operations > HEAVY_OPERATIONS or any(reads(each).is_of_pair for each in tables):
             return Work.HEAVY
         limits = self.row_limits
         is_open = limits is not None and not (limits.low and limits.high)
@@ -74,23 +80,17 @@ class KernelPlan:
     @cached_property
     def query_names(self) -> tuple[str, ...]:
         """Names of the query's coordinates that pairs read, sorted."""
-        return coordinate_names(self.pair_expressions, Side.QUERY)
+        return self.reads.names(Side.QUERY)
 
     @cached_property
     def key_names(self) -> tuple[str, ...]:
-        return coordinate_names(self.pair_expressions, Side.KEY)
+        return self.reads.names(Side.KEY)
 
     @cached_property
     def table_names(self) -> tuple[str, ...]:
         """Names of the inputs that pairs or coordinates read by index, in declared order."""
-        read = tables_of([*self.pair_expressions, *self.coordinate_expressions])
-        return tuple(each.name for each in self.mask.inputs if each.name in read)
-
-    @cached_property
-    def coordinate_expressions(self) -> tuple[Expression, ...]:
-        """The expressions of all computed coordinates that pairs need, directly or through others."""
-        pairs = zip(self.sequences, (self.query_names, self.key_names), strict=True)
-        return tuple(value for sequence, names in pairs for value in computed(sequence, names))
+        read = pair_trace(self.mask, self.pair_expressions).reads.inputs
+        return tuple(each.name for each in self.mask.named(read))
 
     @cached_property
     def identifiers(self) -> dict[str, str]:
@@ -129,7 +129,7 @@ class KernelPlan:
     def tile_inputs(self) -> tuple[str, ...]:
         """Names of the inputs that the relation or the order reads: those on which tiles depend."""
         decided = relation_inputs(self.mask, {each.name for each in self.mask.found})
-        return tuple(each.name for each in self.mask.inputs if each.name in decided)
+        return tuple(each.name for each in self.mask.named(decided))
 
     @cached_property
     def finds_device_tiles(self) -> bool:
@@ -144,69 +144,58 @@ class KernelPlan:
     @cached_property
     def coordinates_read_inputs(self) -> bool:
         """Whether what pairs read of tokens depends on inputs; otherwise tables of it serve all calls."""
-        pairs = zip(self.sequences, (self.query_names, self.key_names), strict=True)
-        return any(given_inputs(each, names) or tables_of(computed(each, names)) for each, names in pairs)
+        return bool(token_trace(self.mask, self.pair_expressions).inputs)
 
     @cached_property
     def order_reads_inputs(self) -> bool:
-        names = coordinate_names(self.order_keys, Side.TOKEN)
-        below = [tables_of(computed(each, names)) | {*given_inputs(each, names)} for each in self.sequences]
-        return bool(tables_of(self.order_keys).union(*below))
+        return bool(token_trace(self.mask, (), ordered=True).inputs)
 
     @cached_property
     def curve_names(self) -> tuple[tuple[str, Sequence, tuple[str, ...]], ...]:
         """Coordinates along curves and shuffles that pairs need: (kind of token, its sequence, their names)."""
-        others = {*self.found_names, *coordinate_names(self.order_keys if self.order_reads_inputs else (), Side.TOKEN)}
-        queries, keys = ({*names, *others} for names in (self.query_names, self.key_names))
+        sorted_by = self.order_keys if self.order_reads_inputs else ()
+        others = self.found_names.union(reads(*sorted_by).names(Side.TOKEN))
+        queries, keys = (others.union(names) for names in (self.query_names, self.key_names))
         if self.mask.self_attention:
             parts = [("token", self.mask.queries, queries | keys)]
         else:
             parts = [("query", self.mask.queries, queries), ("key", self.mask.keys, keys)]
-        return tuple((kind, sequence, tuple(curves(sequence, sorted(names)))) for kind, sequence, names in parts)
+        return tuple((kind, each, tuple(filter(each.is_placed, behind(each, names)))) for kind, each, names in parts)
 
     @cached_property
     def found_names(self) -> frozenset[str]:
         """Coordinates, of either side, that routes and ranks read."""
-        nodes = [node for found in self.mask.found for each in found_expressions(found) for node in walk(each)]
+        read = reads(*(each for found in self.mask.found for each in found_expressions(found)))
         routes = (found for found in self.mask.found if isinstance(found, Route))
         groups = (grouping.by for route in routes for grouping in (route.queries, route.keys))
-        read = [node.name for node in nodes if isinstance(node, Coordinate) and node.name != GROUP]
-        return frozenset([*read, *(name for name in groups if name is not None)])
+        names = (each.name for each in read.coordinates if each.name != GROUP)
+        return frozenset([*names, *(name for name in groups if name is not None)])
 
     @cached_property
     def varies_by_batch(self) -> bool:
         """Whether tiles or order may differ between batch entries."""
-        return self.depends(DimensionKind.BATCH, [self.mask.relation, *self.order_keys])
+        return DimensionKind.BATCH in self.tiles_vary
 
-    def order_varies(self, kind: DimensionKind) -> bool:
-        return self.depends(kind, self.order_keys)
+    @cached_property
+    def tiles_vary(self) -> frozenset[DimensionKind]:
+        """Whether tiles or order may differ between batch entries, heads or both."""
+        return pair_trace(self.mask, [self.mask.relation], ordered=True).varies(self.mask)
+
+    @cached_property
+    def order_varies(self) -> frozenset[DimensionKind]:
+        """The same of the order alone."""
+        return token_trace(self.mask, (), ordered=True).varies(self.mask)
 
     @cached_property
     def order_keys(self) -> tuple[Expression, ...]:
-        return tuple(key for sequence in self.sequences for keys in sequence.order for key in keys)
-
-    def depends(self, kind: DimensionKind, expressions: Iterable[Expression]) -> bool:
-        """Whether one of the expressions reads the index of this kind, or inputs that have such a dimension."""
-        expressions = list(expressions)
-        inputs = tables_of(expressions)
-        for sequence in self.sequences:
-            names = {name for each in expressions for side in Side for name in reads(each, side)}
-            below = list(computed(sequence, names))
-            inputs |= {*given_inputs(sequence, names), *tables_of(below)}
-            expressions += below
-        index = Head() if kind is DimensionKind.HEADS else Batch()
-        sized = [each for each in self.mask.inputs if each.name in inputs]
-        return any(each.kind is kind for declared in sized for each in declared.dimensions) or any(
-            index in walk(each) for each in expressions
-        )
+        return tuple(key for sequence in self.sequences for key in sequence.sort_keys)
 
     @cached_property
     def serves_any_heads(self) -> bool:
         """Bound with one head and equal for all: such a plan serves any number of them."""
         by_head = any(each.kind is DimensionKind.HEADS for declared in self.mask.inputs for each in declared.dimensions)
-        expressions = [*self.pair_expressions, *self.coordinate_expressions]
         is_plain = self.mask.heads == 1 and self.mask.whole is None
-        return is_plain and not by_head and all(Head() not in walk(each) for each in expressions)
+        return is_plain and not by_head and not pair_trace(self.mask, self.pair_expressions).reads.head
 
     @cached_property
     def reads_batch(self) -> bool:
@@ -214,7 +203,7 @@ class KernelPlan:
         definitions = [each for sequence in self.sequences for each in sequence.coordinates]
         sources = [source for definition in definitions for _, source in definition.sources]
         values = [source.value for source in sources if isinstance(source, Computed)]
-        return any(Batch() in walk(each) for each in (*self.pair_expressions, *self.order_keys, *values))
+        return reads(*self.pair_expressions, *self.order_keys, *values).batch
 
     @property
     def sequences(self) -> tuple[Sequence, Sequence]:
@@ -229,84 +218,13 @@ def make_plan(
 
 def declared_plan(plan: KernelPlan) -> KernelPlan:
     """The plan for tokens as declared, in no other order."""
-    queries, keys = (replace(each, order=()) for each in plan.sequences)
-    return replace(plan, mask=replace(plan.mask, queries=queries, keys=keys))
+    return replace(plan, mask=plan.mask.declared)
 
 
 def decode_plan(plan: KernelPlan) -> KernelPlan:
     """The plan for queries that stand anywhere: tokens as declared, as these may be far apart in an order."""
     plan = declared_plan(plan)
     return replace(plan, mask=in_parts(plan.mask), refine=True)
-
-
-def coordinate_names(expressions: Iterable[Expression], side: Side) -> tuple[str, ...]:
-    """The coordinates of one side that these expressions read; membership of a space reads `i`."""
-    return tuple(sorted({name for each in expressions for name in reads(each, side)}))
-
-
-def reads_pair(expression: Expression) -> bool:
-    """Whether this depends on both tokens."""
-    return all(any(reads(expression, side)) for side in (Side.QUERY, Side.KEY))
-
-
-def reads(expression: Expression, side: Side) -> Iterator[str]:
-    for node in walk(expression):
-        if isinstance(node, Coordinate) and node.side is side:
-            yield node.name
-        elif isinstance(node, InSpace) and node.side is side:
-            yield "i"
-
-
-def needed_names(sequence: Sequence, names: Iterable[str], space: str | None = None) -> tuple[str, ...]:
-    """These coordinates and all that they are computed from, in any space or in this one, each behind what it needs."""
-    ordered: dict[str, None] = {}
-
-    def visit(name: str) -> None:
-        if name in ordered:
-            return
-        definition = sequence.definition(name)
-        for owner, source in definition.sources if definition is not None else ():
-            if isinstance(source, Computed) and space in (None, owner):
-                for other in reads(source.value, Side.TOKEN):
-                    visit(other)
-        ordered.setdefault(name)
-
-    for name in names:
-        visit(name)
-    return tuple(ordered)
-
-
-def computed(sequence: Sequence, names: Iterable[str]) -> Iterator[Expression]:
-    """What these coordinates, and those that they need, are computed from."""
-    for name in needed_names(sequence, names):
-        definition = sequence.definition(name)
-        for _, source in definition.sources if definition is not None else ():
-            if isinstance(source, Computed):
-                yield source.value
-
-
-def curves(sequence: Sequence, names: Iterable[str]) -> Iterator[str]:
-    """Those of these coordinates, and of what they need, whose values are along a curve or shuffled somewhere."""
-    for name in needed_names(sequence, names):
-        definition = sequence.definition(name)
-        if definition is not None and any(isinstance(source, Along | Shuffled) for _, source in definition.sources):
-            yield name
-
-
-def tables_of(expressions: Iterable[Expression]) -> set[str]:
-    """Names of the inputs that are read by index."""
-    return {node.input for each in expressions for node in walk(each) if isinstance(node, Read)}
-
-
-def given_inputs(sequence: Sequence, names: Iterable[str]) -> tuple[str, ...]:
-    """The per-token inputs that these coordinates of the sequence come from."""
-    found: dict[str, None] = {}
-    for name in needed_names(sequence, names):
-        definition = sequence.definition(name)
-        for _, source in definition.sources if definition is not None else ():
-            if isinstance(source, Given):
-                found.setdefault(source.input)
-    return tuple(found)
 
 
 def identifier(name: str) -> str:

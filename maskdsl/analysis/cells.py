@@ -10,7 +10,7 @@ from typing import assert_never
 
 from maskdsl.analysis.intervals import Array
 from maskdsl.analysis.tables import Table
-from maskdsl.ir.coordinates import Coordinates, trace
+from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.expressions import (
     Apply,
     Batch,
@@ -28,8 +28,10 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.mask import Along, Computed, CoordinateSource, DimensionKind, Given, MaskIR, Sequence, Shuffled, Space
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.ranges import Range
+from maskdsl.ir.reads import reads
 from maskdsl.ir.routes import GROUP
 from maskdsl.ir.simplify import simplify
+from maskdsl.ir.trace import trace
 
 LARGEST_FORM = 64
 """Nodes of a coordinate that is written out; larger ones become tables."""
@@ -58,10 +60,8 @@ class Cells:
 
     def unknown(self, expression: Expression) -> bool:
         """Whether a form reads what is not known: an input, or a score."""
-        return any(
-            isinstance(node, Score) or (isinstance(node, Read) and node.input not in self.tables)
-            for node in walk(expression)
-        )
+        read = reads(expression)
+        return read.score or not self.tables.keys() >= set(read.inputs)
 
     def over(self, node: Expression, own: Side | None) -> Expression:
         """The form of a node; `own` is the side that a coordinate's own text is about."""
@@ -139,9 +139,7 @@ class Cells:
 
     def fixed(self, leaf: Coordinate) -> bool:
         """Whether the values follow from the token alone."""
-        behind = trace(self.places[leaf.side][0], (leaf,))
-        nodes = (node for each in behind.expressions for node in walk(each))
-        return not behind.inputs and not any(isinstance(node, Head | Batch | Read) for node in nodes)
+        return trace(self.places[leaf.side][0], [leaf]).is_fixed
 
     def tabled(self, leaf: Coordinate) -> Expression:
         """A coordinate that follows from the token alone, as a table over the axes."""
@@ -201,4 +199,4 @@ def zero(kind: Type) -> Constant:
 
 def variables(expression: Expression) -> frozenset[Expression]:
     """What varies in a form."""
-    return frozenset(node for node in walk(expression) if isinstance(node, Coordinate | Head | Batch))
+    return frozenset(leaf for leaf in reads(expression).leaves if isinstance(leaf, Coordinate | Head | Batch))

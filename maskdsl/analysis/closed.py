@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from maskdsl.ir.coordinates import behind
-from maskdsl.ir.expressions import TRUE, Apply, Constant, Coordinate, Expression, Head, Side, apply, rebuild, size, walk
+from maskdsl.ir.expressions import TRUE, Apply, Constant, Coordinate, Expression, Head, Side, apply, rebuild, size
 from maskdsl.ir.mask import Computed, MaskIR, Sequence
 from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.reads import reads
+from maskdsl.ir.trace import behind
 
 if TYPE_CHECKING:
     import sympy
@@ -65,11 +66,8 @@ def over_indices(mask: MaskIR) -> Expression:
     """The relation with every coordinate as an expression over indices. Raises `NoClosedForm`."""
     if size(mask.relation) > MOST_NODES:
         raise NoClosedForm
-    read = [node for node in walk(mask.relation) if isinstance(node, Coordinate)]
-    found = {
-        side: over_index(sequence, side, [node for node in read if node.side is side])
-        for side, sequence in ((Side.QUERY, mask.queries), (Side.KEY, mask.keys))
-    }
+    read = reads(mask.relation)
+    found = {side: over_index(each, side, read.of(side)) for side, each in mask.sequences.items()}
 
     def index(node: Expression) -> Expression | None:
         return found[node.side][node.name] if isinstance(node, Coordinate) else None
@@ -83,7 +81,7 @@ def over_indices(mask: MaskIR) -> Expression:
 def over_index(sequence: Sequence, side: Side, read: Iterable[Coordinate]) -> dict[str, Expression]:
     """These coordinates and those that they need, over the index of their token. Raises `NoClosedForm`."""
     found: dict[str, Expression] = {}
-    for name in behind(sequence, read):
+    for name in behind(sequence, [each.name for each in read]):
         found[name] = of_index(sequence, side, name, found)
         if size(found[name]) > MOST_NODES:
             raise NoClosedForm

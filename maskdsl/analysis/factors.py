@@ -6,9 +6,10 @@ then the product of the rows and the columns it attends.
 
 from dataclasses import replace
 
-from maskdsl.ir.expressions import TRUE, Apply, Coordinate, Expression, Side, apply, walk
+from maskdsl.ir.expressions import TRUE, Apply, Expression, Side, apply
 from maskdsl.ir.mask import MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op
+from maskdsl.ir.reads import reads
 
 
 def axis_masks(mask: MaskIR, relation: Expression) -> tuple[MaskIR, ...] | None:
@@ -22,7 +23,7 @@ def axis_masks(mask: MaskIR, relation: Expression) -> tuple[MaskIR, ...] | None:
         return None
     parts: dict[str, list[Expression]] = {axis.name: [] for axis in space.axes}
     for part in conjuncts(relation):
-        read = {key_coordinate(node) for node in walk(part)} - {None}
+        read = {each.name for each in reads(part).of(Side.KEY)}
         match tuple(read or {space.axes[0].name}):
             case (name,) if name in parts:
                 parts[name].append(part)
@@ -47,11 +48,3 @@ def conjuncts(relation: Expression) -> tuple[Expression, ...]:
             return tuple(inner for argument in arguments for inner in conjuncts(argument))
         case _:
             return (relation,)
-
-
-def key_coordinate(node: Expression) -> str | None:
-    match node:
-        case Coordinate(side=Side.KEY, name=name):
-            return name
-        case _:
-            return None

@@ -17,9 +17,10 @@ import numpy as np
 from maskdsl.analysis.blockmap import Array
 from maskdsl.analysis.counted import Counted, SingleKeys, Sums
 from maskdsl.ir.candidates import Bounds, least, monotone, most, with_all
-from maskdsl.ir.expressions import TRUE, Apply, Coordinate, Expression, InSpace, Read, Side, apply, walk
+from maskdsl.ir.expressions import TRUE, Apply, Coordinate, Expression, Side, apply
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op
+from maskdsl.ir.reads import elements, reads
 from maskdsl.ir.routes import Above, Balanced, Rank, Route, TopCount, TopMass
 from maskdsl.ir.routing import Finding
 from maskdsl.ir.simplify import simplify
@@ -251,8 +252,7 @@ class Counting:
 
     def tells_keys_apart(self, route: Route) -> bool:
         """Whether the number of a group, for one query, is the key's position plus or minus something."""
-        reads = [node for node in walk(self.mask.relation) if isinstance(node, Read) and node.input == route.name]
-        return all(position_once(read.indices[-1]) for read in reads)
+        return all(position_once(read.indices[-1]) for read in elements(self.mask.relation, route.name))
 
 
 def position_once(expression: Expression) -> bool:
@@ -267,4 +267,4 @@ def position_once(expression: Expression) -> bool:
 
 
 def reads_key(expression: Expression) -> bool:
-    return any(isinstance(node, Coordinate | InSpace) and node.side is Side.KEY for node in walk(expression))
+    return bool(reads(expression).names(Side.KEY))

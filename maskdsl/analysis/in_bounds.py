@@ -17,14 +17,15 @@ from maskdsl.analysis.witness import TooFine, Values, value_at, witness
 from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.errors.tables import ReadOutside
 from maskdsl.ir.candidates import bounded
-from maskdsl.ir.coordinates import trace
-from maskdsl.ir.expressions import FALSE, TRUE, Constant, Coordinate, Expression, Read, Side, apply, rebuild, walk
+from maskdsl.ir.expressions import FALSE, TRUE, Constant, Coordinate, Expression, Read, Side, apply, rebuild
 from maskdsl.ir.mask import Clause, Computed, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.ranges import Range, expression_range, mask_leaf
-from maskdsl.ir.reads import Reads, leaves
+from maskdsl.ir.reads import reads
 from maskdsl.ir.routes import Rank, Route
 from maskdsl.ir.simplify import simplify
+from maskdsl.ir.table_reads import TableReads, leaves
+from maskdsl.ir.trace import trace
 
 BUDGET = 1 << 16
 """Boxes that one search may take when a pattern is bound: some tens of milliseconds."""
@@ -102,13 +103,13 @@ def diagnostic(question: Question, found: Outside) -> Diagnostic:
     )
 
 
-def opened(mask: MaskIR, reads: frozenset[Read]) -> MaskIR:
+def opened(mask: MaskIR, elements: frozenset[Read]) -> MaskIR:
     """The mask with these reads marked."""
-    if not reads:
+    if not elements:
         return mask
 
     def marked(node: Expression) -> Expression | None:
-        return replace(node, open=True) if isinstance(node, Read) and simplify(node) in reads else None
+        return replace(node, open=True) if isinstance(node, Read) and simplify(node) in elements else None
 
     def mark(expression: Expression) -> Expression:
         return rebuild(expression, marked)
@@ -136,7 +137,7 @@ def opened(mask: MaskIR, reads: frozenset[Read]) -> MaskIR:
 
 def questions(mask: MaskIR) -> Iterator[Question]:
     """Of every index that static ranges do not show to be inside."""
-    reads = Reads(mask)
+    tables = TableReads(mask)
     ranges = mask_leaf(mask)
     asked = [(mask.relation, ()), *((each, (mask.relation,)) for each in pair_values(mask))]
     pairs = [
@@ -145,17 +146,17 @@ def questions(mask: MaskIR) -> Iterator[Question]:
         for key in mask.keys.spaces
     ]
     for expression, guards in asked:
-        for read in reads.of(expression, guards):
+        for read in tables.of(expression, guards):
             for axis, size in open_axes(mask, read.node):
                 if not inside(expression_range(read.node.indices[axis], ranges), size):
                     yield from (Question(read.node, axis, size, read.guards, places) for places in pairs)
     for expression, places in token_values(mask):
-        for read in reads.of(expression):
+        for read in tables.of(expression):
             for axis, size in open_axes(mask, read.node):
                 yield Question(read.node, axis, size, read.guards, places)
     for route in mask.found:
         if isinstance(route, Route):
-            yield from route_questions(mask, reads, route, pairs)
+            yield from route_questions(mask, tables, route, pairs)
 
 
 def pair_values(mask: MaskIR) -> Iterator[Expression]:
@@ -176,24 +177,20 @@ def token_values(mask: MaskIR) -> Iterator[tuple[Expression, Places]]:
             yield from ((key, spaces[space.name]) for key in keys)
     for found in mask.found:
         if isinstance(found, Rank):
-            sequence = mask.keys if found.side is Side.KEY else mask.queries
+            sequence = mask.sequences[found.side]
             own = sequence.space(found.space)
             assert own is not None
             yield from ((key, {Side.TOKEN: (sequence, own)}) for key in found.keys)
 
 
-def route_questions(mask: MaskIR, reads: Reads, route: Route, pairs: Iterable[Places]) -> Iterator[Question]:
+def route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: Iterable[Places]) -> Iterator[Question]:
     """Of a score, where there are candidates."""
     groups = {Side.QUERY: route.queries.count, Side.KEY: route.keys.count}
     own = {route.queries.index(Side.QUERY), route.keys.index(Side.KEY)}
-    for read in (*reads.of(route.score, (route.candidates,)), *reads.of(route.candidates)):
-        exact = all(leaf in own for each in (*read.guards, read.node) for leaf in walk(each) if is_coordinate(leaf))
+    for read in (*tables.of(route.score, (route.candidates,)), *tables.of(route.candidates)):
+        exact = own.issuperset(reads(*read.guards, read.node).coordinates)
         for axis, size in open_axes(mask, read.node):
             yield from (Question(read.node, axis, size, read.guards, each, groups, exact) for each in pairs)
-
-
-def is_coordinate(node: Expression) -> bool:
-    return isinstance(node, Coordinate)
 
 
 def open_axes(mask: MaskIR, read: Read) -> Iterator[tuple[int, int]]:
@@ -201,7 +198,7 @@ def open_axes(mask: MaskIR, read: Read) -> Iterator[tuple[int, int]]:
     routes = {route.name: route for route in mask.found if isinstance(route, Route)}
     route = routes.get(read.input)
     checked = set() if route is None else {route.queries.index(Side.QUERY), route.keys.index(Side.KEY)}
-    for axis, size in Reads(mask).sizes(read):
+    for axis, size in TableReads(mask).sizes(read):
         if read.indices[axis] not in checked:
             yield axis, size
 
@@ -220,15 +217,9 @@ def open_questions(mask: MaskIR) -> Iterator[Question]:
 
 def inputs_of(mask: MaskIR, question: Question) -> frozenset[str]:
     """The inputs that decide where an index leaves its table."""
-    names: set[str] = set()
-    parts = (question.index, *question.guards)
-    for side, (sequence, _) in question.places.items():
-        own = [node for each in parts for node in walk(each) if isinstance(node, Coordinate) and node.side is side]
-        behind = trace(sequence, own)
-        names |= behind.inputs
-        names |= {node.input for each in behind.expressions for node in walk(each) if isinstance(node, Read)}
-    names |= {node.input for each in parts for node in walk(each) if isinstance(node, Read)}
-    return frozenset(names & {each.name for each in mask.inputs})
+    read = reads(question.index, *question.guards)
+    behind = (trace(sequence, read.of(side)).inputs for side, (sequence, _) in question.places.items())
+    return frozenset(read.inputs).union(*behind) & {each.name for each in mask.inputs}
 
 
 def known_inside(mask: MaskIR, question: Question, inputs: Mapping[str, Array]) -> bool:

@@ -6,9 +6,10 @@
 from collections.abc import Mapping
 from itertools import product
 
-from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, Side, apply, rebuild, walk
+from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, Side, apply, rebuild
 from maskdsl.ir.ops import COMPARISONS, Op, Type
 from maskdsl.ir.ranges import Range
+from maskdsl.ir.reads import reads
 
 Values = dict[Expression, int]
 Sum = dict[Expression | None, int]
@@ -22,14 +23,13 @@ def shifted(
 ) -> tuple[Expression, dict[Expression, Range], list[Shift]]:
     """The condition over differences where it can be, with the ranges of all that varies, and what was replaced."""
     found, shifts = dict(ranges), []
-    leaves = dict.fromkeys(node for node in walk(condition) if isinstance(node, Coordinate))
-    queries, keys = ([node for node in leaves if node.side is side] for side in (Side.QUERY, Side.KEY))
-    for q, k in product(queries, keys):
-        if not {q, k} <= set(walk(condition)):
+    leaves = reads(condition)
+    for q, k in product(leaves.of(Side.QUERY), leaves.of(Side.KEY)):
+        if not {q, k} <= set(reads(condition).leaves):
             continue
         difference = Coordinate(Side.TOKEN, f"{q.name} - {k.name}")
         replaced = rebuild(condition, lambda node, q=q, k=k, d=difference: replacement(node, q, k, d))  # type: ignore[misc]
-        if not {q, k} & set(walk(replaced)):
+        if not {q, k} & set(reads(replaced).leaves):
             condition = replaced
             found[difference] = Range(found[q].low - found[k].high, found[q].high - found[k].low)
             shifts.append((q, k, difference))

@@ -18,7 +18,7 @@ from maskdsl.analysis.tables import Table
 from maskdsl.analysis.trees import Tree
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import analysis as errors
-from maskdsl.ir.coordinates import Coordinates, trace, varies
+from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.expressions import (
     Batch,
     Constant,
@@ -26,13 +26,13 @@ from maskdsl.ir.expressions import (
     Expression,
     InSpace,
     Read,
-    Side,
     rebuild,
     substitute,
-    walk,
 )
 from maskdsl.ir.mask import DimensionKind, MaskIR, Sequence
+from maskdsl.ir.reads import reads
 from maskdsl.ir.simplify import for_head, head_classes, simplify
+from maskdsl.ir.trace import token_trace
 
 MOST_TOKENS = 1 << 26
 """Of either side. A column of so many takes half a gigabyte."""
@@ -67,7 +67,7 @@ def find_variants(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None =
     """`batch` is needed where the relation reads the batch index and no input tells how many entries there are."""
     relations, class_of_head = head_classes(mask.relation, mask.heads)
     kinds, first_heads = token_dependence(mask), heads_of_tokens(mask)
-    apart = DimensionKind.BATCH in kinds or any(isinstance(node, Batch) for node in walk(mask.relation))
+    apart = DimensionKind.BATCH in kinds or reads(mask.relation).batch
     index = np.empty((batch_size(mask, inputs, batch) if apart else 1, mask.heads), dtype=np.int32)
     numbers: dict[Variant, int] = {}
     for entry, head in np.ndindex(index.shape):
@@ -80,30 +80,18 @@ def find_variants(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None =
 
 def token_dependence(mask: MaskIR) -> frozenset[DimensionKind]:
     """Whether coordinates that the relation reads, or the order of tokens, depend on the batch entry or the head."""
-    kinds: frozenset[DimensionKind] = frozenset()
-    for sequence, expressions in token_expressions(mask):
-        kinds |= varies(mask, sequence, expressions)
-    return kinds
+    return token_trace(mask, [mask.relation], ordered=True).varies(mask)
 
 
 def heads_of_tokens(mask: MaskIR) -> tuple[int, ...]:
     """For each head the first one whose tokens have the same coordinates, as far as they matter, and the same order."""
-    traces = [trace(sequence, expressions) for sequence, expressions in token_expressions(mask)]
-    given = [each for each in mask.inputs if any(each.name in behind.inputs for behind in traces)]
-    if any(size.kind is DimensionKind.HEADS for each in given for size in each.dimensions):
+    behind = token_trace(mask, [mask.relation], ordered=True)
+    if any(DimensionKind.HEADS in each.kinds for each in mask.inputs if each.name in behind.given):
         return tuple(range(mask.heads))
-    expressions = [expression for each in traces for expression in each.expressions]
     first: dict[tuple[Expression, ...], int] = {}
     return tuple(
-        first.setdefault(tuple(for_head(each, head) for each in expressions), head) for head in range(mask.heads)
+        first.setdefault(tuple(for_head(each, head) for each in behind.expressions), head) for head in range(mask.heads)
     )
-
-
-def token_expressions(mask: MaskIR) -> Iterator[tuple[Sequence, list[Expression]]]:
-    """The coordinates of each side that the relation reads, and what tokens are laid out by."""
-    for side, sequence in (Side.QUERY, mask.queries), (Side.KEY, mask.keys):
-        read = [node for node in walk(mask.relation) if isinstance(node, Coordinate) and node.side is side]
-        yield sequence, [*read, *(key for keys in sequence.order for key in keys)]
 
 
 def batch_size(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None) -> int:

@@ -10,8 +10,9 @@ import numpy as np
 from maskdsl.analysis.intervals import Array, Interval, point
 from maskdsl.analysis.program import Column, Program, compile_program
 from maskdsl.analysis.tables import Table
-from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Head, Side, walk
+from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Head, Side
 from maskdsl.ir.ranges import Range
+from maskdsl.ir.reads import reads
 
 Values = dict[Expression, int]
 
@@ -36,7 +37,7 @@ def witness(
     """
     if isinstance(condition, Constant):
         return {} if condition.value else None
-    leaves = tuple(dict.fromkeys(node for node in walk(condition) if node in ranges))
+    leaves: tuple[Expression, ...] = tuple(leaf for leaf in reads(condition).leaves if leaf in ranges)
     places = {leaf: number for number, leaf in enumerate(leaves)}
 
     def column(node: Expression) -> Column | None:

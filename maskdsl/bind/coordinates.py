@@ -13,7 +13,6 @@ from maskdsl.diagnostics import Diagnostic
 from maskdsl.errors.names import DuplicateName, MissingCoordinate, ReservedName
 from maskdsl.errors.parameters import MissingArgument
 from maskdsl.errors.types import TypeMismatch
-from maskdsl.ir.coordinates import varies
 from maskdsl.ir.expressions import Coordinate, Expression, Side
 from maskdsl.ir.mask import (
     Along,
@@ -31,6 +30,7 @@ from maskdsl.ir.mask import (
 from maskdsl.ir.ops import Type
 from maskdsl.ir.ranges import Range
 from maskdsl.ir.routes import Rank
+from maskdsl.ir.trace import trace
 from maskdsl.syntax import tree
 
 SIDES = (Side.QUERY, Side.KEY)
@@ -124,7 +124,7 @@ def _with_rank(
         expressions = tuple(value.expression for value in values if isinstance(value, Term))
         given = f"{name}_of_{side}_{space.name}" if not world.self_attention else f"{name}_of_{space.name}"
         found = Rank(given, side, space.name, expressions, span=statement.span)
-        kinds = varies(draft(world), before.sequence, expressions)
+        kinds = trace(before.sequence, expressions).varies(draft(world))
         dimensions = (
             *((BATCH,) if DimensionKind.BATCH in kinds else ()),
             *((heads_dimension(world),) if DimensionKind.HEADS in kinds else ()),

@@ -31,10 +31,11 @@ from maskdsl.errors.names import DuplicateName
 from maskdsl.errors.patterns import AssertFailed, NoAttend, UnknownPattern
 from maskdsl.errors.stacks import StackAsPattern
 from maskdsl.errors.types import NotConstant, TypeMismatch
-from maskdsl.ir.expressions import FALSE, TRUE, Coordinate, Expression, walk
+from maskdsl.ir.expressions import FALSE, TRUE, Expression
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Clause, Computed, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.reads import reads
 from maskdsl.ir.simplify import simplify
 from maskdsl.ir.verify import verify
 from maskdsl.source import Source, Span
@@ -391,7 +392,7 @@ def _used(world: World, expressions: list[Expression]) -> frozenset[str]:
     """Names of all coordinates that are read anywhere."""
     found = list(expressions)
     for side in (world.queries, world.keys):
-        found += [key for keys in side.sequence.order for key in keys]
+        found += side.sequence.sort_keys
         for definition in side.sequence.coordinates:
             found += [source.value for _, source in definition.sources if isinstance(source, Computed)]
-    return frozenset(node.name for each in found for node in walk(each) if isinstance(node, Coordinate))
+    return frozenset(each.name for each in reads(*found).coordinates)

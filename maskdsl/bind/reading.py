@@ -13,11 +13,12 @@ from maskdsl.errors.limits import TooManyTokens
 from maskdsl.errors.names import MissingCoordinate, NoPairHere, UnknownCoordinate
 from maskdsl.errors.spaces import AmbiguousLength, NoCommonAxes, NotAxis, UnknownSpace
 from maskdsl.errors.types import NotConstant
-from maskdsl.ir.coordinates import Coordinates, trace
-from maskdsl.ir.expressions import Batch, Constant, Coordinate, Head, Read, Side, walk
+from maskdsl.ir.coordinates import Coordinates
+from maskdsl.ir.expressions import Constant, Coordinate, Side
 from maskdsl.ir.mask import Along, CurveKind, MaskIR, Shuffled, Space
 from maskdsl.ir.ops import Type
 from maskdsl.ir.ranges import INT32, Range
+from maskdsl.ir.trace import trace
 from maskdsl.source import Span
 from maskdsl.syntax import tree
 
@@ -140,9 +141,7 @@ def _length_in(frame: Frame, world: SideWorld, space: Space, name: str, span: Sp
     source = dict(definition.sources)[space.name]
     if isinstance(source, Along | Shuffled):
         return _range_in(world, name, space).high + 1
-    behind = trace(world.sequence, (Coordinate(Side.TOKEN, name),))
-    nodes = [node for each in behind.expressions for node in walk(each)]
-    if behind.inputs or any(isinstance(node, Read | Head | Batch) for node in nodes):
+    if not trace(world.sequence, [Coordinate(Side.TOKEN, name)]).is_fixed:
         frame.add(NotConstant(span=span, what=f"the length of `{name}`", depends="an input, a head or a batch entry"))
         return None
     if world.sequence.length > MOST_COUNTED:

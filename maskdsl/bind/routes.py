@@ -18,15 +18,12 @@ from maskdsl.bind.terms import promoted
 from maskdsl.bind.values import BAD, Bad, Term, describe
 from maskdsl.errors import routes as route_errors
 from maskdsl.errors.types import TypeMismatch
-from maskdsl.ir.coordinates import Coordinates, trace
+from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.expressions import (
     TRUE,
-    Batch,
     Constant,
     Coordinate,
     Expression,
-    Head,
-    InSpace,
     Read,
     Side,
     substitute,
@@ -35,7 +32,9 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.mask import CoordinateDefinition, Dimension, DimensionKind, Given, Input, Sequence
 from maskdsl.ir.ops import Type
 from maskdsl.ir.ranges import INT32, Range
+from maskdsl.ir.reads import elements, reads
 from maskdsl.ir.routes import GROUP, Above, Balanced, Found, Grouping, Nearest, Route, Selector, TopCount, TopMass
+from maskdsl.ir.trace import trace
 from maskdsl.source import Span
 from maskdsl.syntax import tree
 
@@ -108,8 +107,7 @@ def _selected(
     for each, place in ((value, span), (candidates, where)):
         if not _constant_in_groups(each, (queries, keys), place, frame):
             return BAD
-    used = {node.input for node in walk(value) if isinstance(node, Read)}
-    products = tuple(each for each in world.products.values() if each.name in used)
+    products = tuple(each for each in world.products.values() if each.name in reads(value).inputs)
     route = Route(name, queries, keys, products, value, selector, candidates, span=statement.span)
     sizes = (Dimension(DimensionKind.FIXED, each.count, str(each.count)) for each in (queries, keys))
     table = _input(name, Type.BOOL, statement.span, frame, *sizes)
@@ -118,7 +116,7 @@ def _selected(
 
 
 def _reads_no_key(name: str, score: Expression, span: Span, frame: Frame) -> Bad:
-    read = next((each.name for each in walk(score) if isinstance(each, Coordinate)), None)
+    read = next((each.name for each in reads(score).coordinates), None)
     what = "neither a query nor a key" if read is None else "no key"
     return frame.add(route_errors.ReadsNoKey(span=span, route=name, what=what, name=read or "worth"))
 
@@ -154,20 +152,19 @@ Number = str | Expression
 
 def _numbers(score: Expression, span: Span, frame: Frame) -> tuple[Number, Number] | Bad:
     """What a score is for: groups of the coordinates that are pooled by or read, or the entries of a table."""
-    joint = next((index for index, _ in _entries(score, frame) if _sides(index) == {*SIDES}), None)
+    joint = next((index for index, _ in _entries(score, frame) if all(map(reads(index).of, SIDES))), None)
     if joint is not None:
         return ALONE, joint
     found: list[Number] = []
     for side in SIDES:
-        coordinates = [each for each in walk(score) if isinstance(each, Coordinate) and each.side is side]
         pooled = {
             index.name
-            for each in walk(score)
-            if isinstance(each, Read) and each.input in frame.world.products
+            for product in frame.world.products
+            for each in elements(score, product)
             for index in each.indices
             if isinstance(index, Coordinate) and index.side is side
         }
-        names = sorted(pooled or {each.name if each.type is Type.INT else "i" for each in coordinates})
+        names = sorted(pooled or {each.name if each.type is Type.INT else "i" for each in reads(score).of(side)})
         if len(names) > 1:
             shown = " and ".join(f"`{name}`" for name in names)
             return frame.add(route_errors.MixedGroups(span=span, names=shown, side=SEQUENCES[side]))
@@ -182,10 +179,6 @@ def _entries(score: Expression, frame: Frame) -> Iterator[tuple[Expression, int]
         if isinstance(node, Read) and declared is not None:
             for index, dimension in zip(node.indices, declared.dimensions, strict=True):
                 yield index, dimension.size or 1
-
-
-def _sides(expression: Expression) -> set[Side]:
-    return {node.side for node in walk(expression) if isinstance(node, Coordinate)}
 
 
 def _by_group(expression: Expression, numbers: tuple[Number, Number]) -> Expression:
@@ -223,12 +216,6 @@ def _candidates(
     return None
 
 
-def _numbered(number: Number, side: Side, frame: Frame) -> set[str]:
-    """Names of the spaces whose tokens have a number."""
-    world = frame.side(side)
-    return {each.name for each in world.sequence.spaces if not isinstance(number, str) or world.has(each, number)}
-
-
 def _grouping(number: Number, side: Side, score: Expression, span: Span, frame: Frame) -> Grouping | Bad:
     world = frame.side(side)
     match number:
@@ -253,8 +240,9 @@ def _grouping(number: Number, side: Side, score: Expression, span: Span, frame: 
 def _constant_in_groups(expression: Expression, groupings: tuple[Grouping, Grouping], span: Span, frame: Frame) -> bool:
     """Whether coordinates that are read have one value a group, as far as that is known before the call."""
     for side, grouping in zip(SIDES, groupings, strict=True):
-        names = {node.name for node in walk(expression) if isinstance(node, Coordinate) and node.side is side}
-        spaces = {node.space for node in walk(expression) if isinstance(node, InSpace) and node.side is side}
+        read = reads(expression)
+        names = {each.name for each in read.of(side)}
+        spaces = {each.space for each in read.spaces if each.side is side}
         if grouping.by is None and (names | spaces) - {GROUP}:
             name = min((names | spaces) - {GROUP})
             frame.add(route_errors.OfNoGroup(span=span, name=name, side=SEQUENCES[side]))
@@ -279,9 +267,7 @@ def _differs(name: str, group: str, sequence: Sequence, frame: Frame) -> bool:
 
 def _known(sequence: Sequence, name: str, frame: Frame) -> NDArray[Any] | None:
     """The values of a coordinate; None if only the call can tell."""
-    behind = trace(sequence, (Coordinate(Side.TOKEN, name),))
-    nodes = [node for each in behind.expressions for node in walk(each)]
-    if behind.inputs or any(isinstance(node, Read | Head | Batch) for node in nodes):
+    if not trace(sequence, [Coordinate(Side.TOKEN, name)]).is_fixed:
         return None
     return Coordinates(draft(frame.world), sequence, {}).values(name)
 

@@ -8,8 +8,9 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from maskdsl.ir.expressions import Apply, Constant, Expression, Read, Score, children, walk
+from maskdsl.ir.expressions import Apply, Constant, Expression, Read, children
 from maskdsl.ir.ops import OPERATORS, Op, Type
+from maskdsl.ir.reads import reads
 from maskdsl.plan import identifier, unused
 
 # How tightly a text binds, as Python has it: a part that binds less than its place asks for goes into parentheses.
@@ -64,7 +65,7 @@ class Printer(ABC):
 
     def forget_scores(self) -> None:
         """The names of what has read the `s` so far, which another one has replaced."""
-        scored = [each for each in self.known if any(isinstance(node, Score) for node in walk(each))]
+        scored = [each for each in self.known if reads(each).score]
         for each in scored:
             del self.known[each]
 

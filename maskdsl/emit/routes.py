@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from maskdsl.ir.expressions import Coordinate, Expression, Read, Side, substitute, walk
+from maskdsl.ir.expressions import Coordinate, Expression, Read, Side, substitute
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Above, Route, TopCount, TopMass
 
@@ -34,7 +34,3 @@ def amongs(route: Route) -> Iterator[tuple[Side, int, Expression]]:
         for side, pool in ((Side.QUERY, product.query), (Side.KEY, product.key)):
             if pool.among is not None:
                 yield side, number, pool.among
-
-
-def token_names(expression: Expression) -> set[str]:
-    return {node.name for node in walk(expression) if isinstance(node, Coordinate)}

@@ -5,24 +5,19 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from maskdsl.emit.header import header
-from maskdsl.emit.routes import amongs, chosen_by, product_leaves, score_of_products, token_names
+from maskdsl.emit.routes import amongs, chosen_by, product_leaves, score_of_products
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import HELPERS, coordinate_function, helper_lines, separated
 from maskdsl.emit.torch_printer import TorchPrinter
 from maskdsl.ir.expressions import (
-    Batch,
     Constant,
-    Coordinate,
     Expression,
-    Head,
-    InSpace,
-    Read,
     Side,
-    substitute,
-    walk,
+    in_space,
 )
 from maskdsl.ir.mask import DimensionKind, Sequence
 from maskdsl.ir.operators import evaluate
+from maskdsl.ir.reads import reads
 from maskdsl.ir.routes import GROUP, Above, Balanced, Found, Grouping, Nearest, Pool, Rank, Route, TopCount, TopMass
 from maskdsl.plan import KernelPlan, identifier
 
@@ -119,19 +114,13 @@ class Part:
 
         Floats are float64, those of a score in the type of `s`.
         """
-        nodes = set(walk(expression))
-        read = {
-            coordinates[node.side, "i" if isinstance(node, InSpace) else node.name]
-            for node in nodes
-            if isinstance(node, Coordinate | InSpace)
-        }
-        tables = {self.plan.input_identifiers[node.input] for node in nodes if isinstance(node, Read)}
+        read = reads(expression)
         parameters = [
             *["s"] * score,
-            *sorted(read),
-            *["head"] * (Head() in nodes),
-            *["batch"] * (Batch() in nodes),
-            *sorted(tables),
+            *sorted({coordinates[side, name] for side in Side for name in read.names(side)}),
+            *["head"] * read.head,
+            *["batch"] * read.batch,
+            *sorted({self.plan.input_identifiers[name] for name in read.inputs}),
         ]
         printer = TorchPrinter(
             coordinates=lambda side, each: coordinates[side, each],
@@ -152,11 +141,8 @@ class Part:
         sequence = self.sequence(rank.side)
         space = sequence.space(rank.space)
         assert space is not None
-        inside: dict[Expression, Expression] = {
-            InSpace(Side.TOKEN, each.name): Constant(each is space) for each in sequence.spaces
-        }
-        keys = [substitute(key, inside) for key in rank.keys]
-        names = {node.name for key in keys for node in walk(key) if isinstance(node, Coordinate)}
+        keys = [in_space(key, space.name) for key in rank.keys]
+        names = reads(*keys).names(Side.TOKEN)
         texts = {(Side.TOKEN, name): self.plan.identifiers[name] for name in names}
         stem = self.name[5:]
         yield self.coordinates(rank.side, names)
@@ -188,15 +174,11 @@ class Part:
         texts = {(each.side, each.name): f"product_{number}" for number, each in enumerate(product_leaves(route))}
         texts |= {(Side.KEY, GROUP): "k_group"}
         names: dict[Side, set[str]] = {Side.QUERY: set(), Side.KEY: set()}
-        for node in (node for each in expressions for node in walk(each)):
-            if isinstance(node, Coordinate | InSpace):
-                name = "i" if isinstance(node, InSpace) else node.name
-                if (node.side, name) not in texts:
-                    names[node.side].add(name)
         for side, letter in VECTORS.items():
+            names[side] |= {name for name in reads(*expressions).names(side) if (side, name) not in texts}
             texts |= {(side, name): f"{letter}_{self.plan.identifiers[name]}" for name in names[side]}
         for side, number, expression in amongs(route):
-            names[side] |= token_names(expression)
+            names[side].update(reads(expression).names(Side.TOKEN))
             yield self.among(side, number, expression)
         for side, grouping in ((Side.QUERY, route.queries), (Side.KEY, route.keys)):
             if grouping.by not in (None, "i"):
@@ -210,7 +192,7 @@ class Part:
 
     def among(self, side: Side, number: int, expression: Expression) -> list[str]:
         """The function that says which tokens are pooled."""
-        own = {(Side.TOKEN, name): self.plan.identifiers[name] for name in token_names(expression)}
+        own = {(Side.TOKEN, name): self.plan.identifiers[name] for name in reads(expression).names(Side.TOKEN)}
         return self.printed(f"{self.name[5:]}_{VECTORS[side]}_among_{number}", expression, own)
 
     def selection(self, route: Route, chosen: Expression, stem: str) -> Iterator[list[str]]:

@@ -12,21 +12,16 @@ from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch_printer import TorchPrinter
 from maskdsl.ir.branches import guard_branches
 from maskdsl.ir.expressions import (
-    Batch,
     Constant,
-    Coordinate,
     Expression,
-    Head,
-    InSpace,
-    Read,
     Side,
-    substitute,
-    walk,
+    in_space,
 )
 from maskdsl.ir.mask import Along, Computed, CoordinateSource, Given, Shuffled, Space
 from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.ops import TORCH_HELPERS, Type
-from maskdsl.plan import KernelPlan, needed_names
+from maskdsl.ir.reads import reads
+from maskdsl.plan import KernelPlan
 
 HELPERS = ("read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
 """Functions of `codegen/functions.py` that generated ones may call."""
@@ -126,15 +121,12 @@ def return_pairs(printer: TorchPrinter, expression: Expression) -> None:
 
 def pair_parameters(plan: KernelPlan, expressions: Iterable[Expression]) -> list[str]:
     """Coordinates of the query and of the key, head, batch and inputs, as far as they are read."""
-    nodes = {node for expression in expressions for node in walk(expression)}
+    read = reads(*expressions)
     parameters = []
     for side, letter in LETTERS.items():
-        names = {node.name for node in nodes if isinstance(node, Coordinate) and node.side is side}
-        names |= {"i" for node in nodes if isinstance(node, InSpace) and node.side is side}
-        parameters += sorted(f"{letter}_{plan.identifiers[name]}" for name in names)
-    parameters += ["head"] * (Head() in nodes) + ["batch"] * (Batch() in nodes)
-    tables = {node.input for node in nodes if isinstance(node, Read)}
-    return parameters + [plan.input_identifiers[each.name] for each in plan.mask.inputs if each.name in tables]
+        parameters += sorted(f"{letter}_{plan.identifiers[name]}" for name in read.names(side))
+    parameters += ["head"] * read.head + ["batch"] * read.batch
+    return parameters + [plan.input_identifiers[each.name] for each in plan.mask.named(read.inputs)]
 
 
 # Coordinates of tokens
@@ -207,7 +199,7 @@ class CoordinateWriter:
         if len(self.tokens.spaces) > 1:  # the position is joined at the end
             names = tuple(name for name in names if name != "i")
         own = [name for name in names if self.has(space, name)]
-        wanted = needed_names(self.tokens, own, space.name)
+        wanted = self.needed(space, own)
         axes = [name for name in wanted if space.axis(name) is not None]
         if not wanted:
             return
@@ -221,6 +213,23 @@ class CoordinateWriter:
                 self.lines.append(f"{self.name(space, name)} = {self.axis(space, offset, name)}")
             elif name != "i":
                 self.define(space, offset, name)
+
+    def needed(self, space: Space, names: Iterable[str]) -> tuple[str, ...]:
+        """These coordinates and all that they are computed from in the space, each behind what it is made of."""
+        ordered: dict[str, None] = {}
+
+        def visit(name: str) -> None:
+            if name in ordered:
+                return
+            source = self.source(space, name)
+            if isinstance(source, Computed):
+                for other in reads(source.value).coordinates:
+                    visit(other.name)
+            ordered.setdefault(name)
+
+        for name in names:
+            visit(name)
+        return tuple(ordered)
 
     def has(self, space: Space, name: str) -> bool:
         return name == "i" or space.axis(name) is not None or self.source(space, name) is not None
@@ -264,10 +273,7 @@ class CoordinateWriter:
                 raise AssertionError(name)
 
     def compute(self, space: Space, variable: str, value: Expression) -> None:
-        inside: dict[Expression, Expression] = {
-            node: Constant(node.space == space.name) for node in walk(value) if isinstance(node, InSpace)
-        }
-        value = substitute(value, inside)
+        value = in_space(value, space.name)
         printer = TorchPrinter(
             coordinates=lambda _, name: self.name(space, name),
             inputs=self.plan.input_identifiers,
@@ -279,12 +285,11 @@ class CoordinateWriter:
             printer.lines.append(f"{variable} = torch.full(({space.size},), {value.value}, device=device)")
         else:
             printer.assign(variable, value)
-        nodes = set(walk(value))
-        if not isinstance(value, Constant) and not any(isinstance(node, Coordinate) for node in nodes):
+        read = reads(value)
+        if not isinstance(value, Constant) and not read.coordinates:
             printer.lines.append(f"{variable} = {variable}.expand(*{variable}.shape[:-1], {space.size})")
-        self.parameters |= {"head"} if Head() in nodes else set()
-        self.parameters |= {"batch"} if Batch() in nodes else set()
-        self.parameters |= {self.plan.input_identifiers[node.input] for node in nodes if isinstance(node, Read)}
+        self.parameters.update(["head"] * read.head, ["batch"] * read.batch)
+        self.parameters.update(self.plan.input_identifiers[name] for name in read.inputs)
         self.lines += printer.lines
 
     def joined(self, name: str) -> str:

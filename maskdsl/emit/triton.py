@@ -19,7 +19,7 @@ from maskdsl.emit.triton_sums import Sums
 from maskdsl.emit.triton_tiles import TileBody
 from maskdsl.ir.expressions import Constant, Side
 from maskdsl.ir.mask import Input
-from maskdsl.plan import KernelPlan, tables_of
+from maskdsl.plan import KernelPlan
 
 LOG2_E = "1.4426950408889634"
 
@@ -111,8 +111,7 @@ class Surroundings:
     @cached_property
     def read_inputs(self) -> tuple[Input, ...]:
         """Inputs that pairs read by index."""
-        read = tables_of(self.plan.pair_expressions)
-        return tuple(each for each in self.plan.mask.inputs if each.name in read)
+        return self.plan.mask.named(self.plan.reads.inputs)
 
     def pointers(self) -> list[str]:
         return [table.text for table in self.names.tables] + [self.names.inputs[each.name] for each in self.read_inputs]

@@ -6,8 +6,9 @@ from functools import cached_property
 
 from maskdsl.emit.triton_coordinates import LETTERS, KernelNames
 from maskdsl.emit.triton_printer import KEYS_BY_QUERIES, PLACES, QUERIES_BY_KEYS, TritonPrinter
-from maskdsl.ir.expressions import TRUE, Constant, Expression, Score, Side, walk
+from maskdsl.ir.expressions import TRUE, Constant, Expression, Side
 from maskdsl.ir.ops import Type
+from maskdsl.ir.reads import reads
 from maskdsl.plan import KernelPlan
 
 Holes = dict[str, list[str]]
@@ -154,7 +155,7 @@ def scores_may_be_large(plan: KernelPlan) -> bool:
 
 def replace_score(printer: TritonPrinter, expression: Expression) -> None:
     """Adds the statement of one `score` line; one that does not read `s` is spread over all pairs."""
-    if isinstance(expression, Constant) or any(isinstance(node, Score) for node in walk(expression)):
+    if isinstance(expression, Constant) or reads(expression).score:
         printer.assign_score(expression)
     else:
         printer.statement("s = tl.zeros_like(s) + ", expression)

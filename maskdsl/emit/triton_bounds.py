@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from maskdsl.emit.triton_coordinates import KINDS, KernelNames
 from maskdsl.emit.triton_printer import TritonPrinter
 from maskdsl.ir.bounds import Bounds
-from maskdsl.ir.expressions import Coordinate, Head, InSpace, Side, apply
+from maskdsl.ir.expressions import Coordinate, Head, InSpace, Leaf, Side, apply
 from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Op
-from maskdsl.ir.ranges import Leaf, Range
+from maskdsl.ir.ranges import Range
 
 PLACE, HEAD = "its place", "its head"
 """In laid-out order, and the query's. The leaves of bounds are coordinates called like these or like a coordinate, then

@@ -1,7 +1,7 @@
 """Which coordinates a Triton kernel computes from the index and which it reads from tables, and the code for both."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
@@ -9,11 +9,19 @@ from maskdsl.emit.skeleton import skeleton_words
 from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
 from maskdsl.emit.torch_functions import coordinate_function
 from maskdsl.emit.triton_printer import HELPERS
-from maskdsl.ir.expressions import Constant, Coordinate, Expression, InSpace, Read, Side, substitute, walk
+from maskdsl.ir.expressions import (
+    Coordinate,
+    Expression,
+    Leaf,
+    Side,
+    in_space,
+    of_side,
+)
 from maskdsl.ir.mask import Computed, CoordinateDefinition, CoordinateSource, Input, Sequence
 from maskdsl.ir.ops import Type
-from maskdsl.ir.ranges import INT32, Leaf, Range, mask_leaf
-from maskdsl.plan import KernelPlan, coordinate_names, unused
+from maskdsl.ir.ranges import INT32, Range, mask_leaf
+from maskdsl.ir.reads import reads
+from maskdsl.plan import KernelPlan, unused
 
 PARTS = ("forward", "backward", "device_tiles", "decode", "triton_functions")
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
@@ -108,11 +116,11 @@ class KernelNames:
             if self.axis(side, name) is not None:
                 found.setdefault("i")
             value = self.value(side, name)
-            for other in coordinate_names([value], side) if value is not None else ():
+            for other in reads(value).names(side) if value is not None else ():
                 visit(other)
             found.setdefault(name)
 
-        for name in plain_names(expressions, side):
+        for name in reads(*expressions).coordinate_names(side):
             visit(name)
         return tuple(found)
 
@@ -181,8 +189,7 @@ class KernelNames:
 
     def spaces(self, side: Side) -> tuple[str, ...]:
         """Spaces that pairs ask a token of one side for."""
-        nodes = (node for each in self.plan.pair_expressions for node in walk(each))
-        return tuple(dict.fromkeys(node.space for node in nodes if isinstance(node, InSpace) and node.side is side))
+        return tuple(each.space for each in self.plan.reads.spaces if each.side is side)
 
     # Tables
 
@@ -223,7 +230,7 @@ class KernelNames:
             names = [table.name for table in self.tables if table.kind == kind]
             if self.plan.finds_device_tiles:
                 sides = [side for side in LETTERS if self.kind(side) == kind]
-                names += [name for side in sides for name in plain_names([mask.relation], side)]
+                names += [name for side in sides for name in reads(mask.relation).coordinate_names(side)]
             if names:
                 found.append(coordinate_function(self.plan, kind, sequence, dict.fromkeys(names)))
         return found
@@ -263,12 +270,6 @@ def sizes_and_strides(text: str, axes: int) -> dict[str, str]:
     return found
 
 
-def plain_names(expressions: Iterable[Expression], side: Side) -> tuple[str, ...]:
-    """Coordinates read as such; a token's space follows from its place."""
-    nodes = {node for each in expressions for node in walk(each)}
-    return tuple(sorted({node.name for node in nodes if isinstance(node, Coordinate) and node.side is side}))
-
-
 def arithmetic_names(sequence: Sequence) -> frozenset[str]:
     """Coordinates that follow from the index: nothing is laid out anew, and no input, curve or space has a say."""
     if any(sequence.order):
@@ -284,19 +285,17 @@ def arithmetic_names(sequence: Sequence) -> frozenset[str]:
 
 def follows(source: CoordinateSource, names: set[str]) -> bool:
     """These coordinates alone decide it."""
-    if not isinstance(source, Computed) or any(isinstance(node, Read) for node in walk(source.value)):
+    if not isinstance(source, Computed):
         return False
-    return names.issuperset(coordinate_names([source.value], Side.TOKEN))
+    read = reads(source.value)
+    return not read.inputs and names.issuperset(read.names(Side.TOKEN))
 
 
 def own_value(definition: CoordinateDefinition, side: Side) -> Expression:
     """A coordinate of the only space in terms of others, on one side."""
     ((space, source),) = definition.sources
     assert isinstance(source, Computed)
-    inside: dict[Expression, Expression] = {
-        node: Constant(node.space == space) for node in walk(source.value) if isinstance(node, InSpace)
-    }
-    return of_side(substitute(source.value, inside), side)
+    return of_side(in_space(source.value, space), side)
 
 
 def space_bounds(sequence: Sequence, name: str) -> tuple[int, int]:
@@ -304,11 +303,3 @@ def space_bounds(sequence: Sequence, name: str) -> tuple[int, int]:
     index = [space.name for space in sequence.spaces].index(name)
     start = sequence.offsets[index]
     return start, start + sequence.spaces[index].size
-
-
-def of_side(expression: Expression, side: Side) -> Expression:
-    """An expression over one token as one over the query or the key."""
-    swaps: dict[Expression, Expression] = {
-        node: replace(node, side=side) for node in walk(expression) if isinstance(node, Coordinate)
-    }
-    return substitute(expression, swaps)

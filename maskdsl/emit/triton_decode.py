@@ -8,13 +8,13 @@ from maskdsl.emit.skeleton import fill, read_skeleton, words_of
 from maskdsl.emit.triton import Surroundings, softmax_lines
 from maskdsl.emit.triton_body import Body
 from maskdsl.emit.triton_bounds import HEAD, BoundNames, ends
-from maskdsl.emit.triton_coordinates import plain_names
 from maskdsl.emit.triton_loops import Ends
 from maskdsl.ir.bounds import ANYTHING, Bounder, Bounds
-from maskdsl.ir.expressions import TRUE, Coordinate, Head, Side, walk
+from maskdsl.ir.expressions import TRUE, Coordinate, Head, Leaf, Side
 from maskdsl.ir.mask import DimensionKind
 from maskdsl.ir.ops import Type
-from maskdsl.ir.ranges import Leaf
+from maskdsl.ir.reads import reads
+from maskdsl.ir.trace import trace
 from maskdsl.plan import KernelPlan, decode_plan
 
 EXTREMES = (("low", "min"), ("high", "max"))
@@ -84,14 +84,14 @@ class DecodeBody(Body):
         """Rows have a table of their own head each; keys too, where these differ."""
         if side is Side.QUERY:
             return f"tl.load({table} + wide_head * {table}_head_stride + query_places)[:, None]"
-        if self.plan.depends(DimensionKind.HEADS, [Coordinate(side, name)]):
+        if DimensionKind.HEADS in trace(self.names.sequence(side), [Coordinate(side, name)]).varies(self.plan.mask):
             return f"tl.load({table} + wide_head[:, None] * {table}_head_stride + key_places[None, :])"
         return f"tl.load({table} + key_places)[None, :]"
 
     @cached_property
     def is_closed(self) -> bool:
         """The keys of a tile have limits in closed form, the same for all heads."""
-        return self.plan.row_limits is not None and Head() not in walk(self.plan.mask.relation)
+        return self.plan.row_limits is not None and not reads(self.plan.mask.relation).head
 
     def live_lines(self) -> list[str]:
         limits = self.plan.row_limits
@@ -123,7 +123,7 @@ class DecodeBody(Body):
         else:
             ends = {"first_key": "min", "last_key": "max"}
             lines += [f"{name} = tl.{function}(key_places, 0)" for name, function in ends.items() if name in used]
-        for name in plain_names([self.plan.mask.relation], side):
+        for name in reads(self.plan.mask.relation).coordinate_names(side):
             text, is_bool = self.names.coordinates[side, name], self.names.type(side, name) is Type.BOOL
             value, truth = (f"{text}.to(tl.int32)", " != 0") if is_bool else (text, "")
             for end, function in EXTREMES:

@@ -11,9 +11,10 @@ from functools import cached_property
 
 from maskdsl.emit.triton_coordinates import KernelNames
 from maskdsl.ir.derive import derivative
-from maskdsl.ir.expressions import Coordinate, InSpace, Read, Side, walk
+from maskdsl.ir.expressions import Coordinate, Read, Side, walk
 from maskdsl.ir.mask import Given
 from maskdsl.ir.ops import Type
+from maskdsl.ir.reads import reads
 
 TABLE_ROLES = ("bounds", "bound", "sums", "scale")
 LEAF_ROLES = ("slopes", "sum", "place", "weighted")
@@ -31,7 +32,7 @@ class Leaf:
     @cached_property
     def sides(self) -> frozenset[Side]:
         """Whose tokens it depends on."""
-        return frozenset(node.side for node in walk(self.node) if isinstance(node, Coordinate | InSpace))
+        return frozenset(side for side in Side if reads(self.node).names(side))
 
 
 @dataclass(frozen=True)

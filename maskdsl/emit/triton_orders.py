@@ -33,7 +33,7 @@ class Orders:
 
     def layouts(self, whole: KernelPlan, heads_of_functions: set[str]) -> list[str]:
         varies = {"batch": DimensionKind.BATCH, "heads": DimensionKind.HEADS}
-        rows = ", ".join(word if self.plan.order_varies(kind) else "1" for word, kind in varies.items())
+        rows = ", ".join(word if kind in self.plan.order_varies else "1" for word, kind in varies.items())
         lines = []
         if any(f" {word}," in line for line in heads_of_functions for word in ("head", "batch")):
             lines.append('inputs = {**inputs, "batch": torch.arange(batch, device=device)[:, None, None]}')

@@ -20,15 +20,16 @@ from maskdsl.ir.expressions import (
     Expression,
     Head,
     InSpace,
+    Leaf,
     Read,
     Score,
     Side,
-    walk,
 )
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, TRITON_HELPERS, Op, Type
 from maskdsl.ir.random import WORD, random_state
-from maskdsl.ir.ranges import INT32, Leaf, Range, expression_range
+from maskdsl.ir.ranges import INT32, Range, expression_range
+from maskdsl.ir.reads import reads
 from maskdsl.plan import unused
 
 PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
@@ -281,7 +282,7 @@ class TritonPrinter(Printer):
         match expression.type:
             case Type.BOOL:
                 return f"tl.load({address}) != 0"
-            case Type.FLOAT if not any(isinstance(node, Coordinate) for node in walk(expression)):
+            case Type.FLOAT if not reads(expression).coordinates:
                 # A block of one: the interpreter takes a comparison of scalar floats for a float.
                 return f"tl.load({address} + tl.zeros([1, 1], tl.int32)).to({self.float})"
             case Type.FLOAT:

@@ -11,11 +11,12 @@ from maskdsl.emit.triton_body import Body, MaybeHoles
 from maskdsl.emit.triton_coordinates import KINDS
 from maskdsl.emit.triton_loops import wrapped_tuple
 from maskdsl.emit.triton_route_names import EXISTS, FIRSTS, SIDES, RouteNames, grouping_of, product_name
-from maskdsl.ir.expressions import TRUE, Apply, Constant, Coordinate, Expression, InSpace, Side, walk
+from maskdsl.ir.expressions import TRUE, Apply, Constant, Coordinate, Expression, Side
 from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Op
+from maskdsl.ir.reads import reads
 from maskdsl.ir.routes import Above, Route, TopCount, TopMass
-from maskdsl.plan import KernelPlan, tables_of
+from maskdsl.plan import KernelPlan
 
 SHARED = ("batch", "head", "query_groups", "key_groups")
 AXES = ("batch", "head", "token")
@@ -99,7 +100,7 @@ class RouteBody(Body):
         found: list[str] = []
         for side in sides:
             lines = self.coordinate_lines(side, expressions)
-            spaces = any(isinstance(node, InSpace) and node.side is side for each in expressions for node in walk(each))
+            spaces = any(each.side is side for each in reads(*expressions).spaces)
             found += [*(self.place_lines(side) if lines or spaces else []), *lines]
         return found
 
@@ -121,8 +122,8 @@ class RouteBody(Body):
     def products(self) -> list[tuple[str, list[int]]]:
         """What the kernel computes products for, and their numbers: a sum of several is that of longer vectors."""
         leaves, (added, others) = product_leaves(self.route), self.added
-        read = {node for each in others for node in walk(each)}
-        named = [(product_name(leaf), [number]) for number, leaf in enumerate(leaves) if leaf in read]
+        read = reads(*others)
+        named = [(product_name(leaf), [number]) for number, leaf in enumerate(leaves) if leaf in read.leaves]
         return [*named, ("s", [leaves.index(each) for each in added])] if added else named
 
     def score_lines(self) -> list[str]:
@@ -205,8 +206,7 @@ class RouteBody(Body):
 
     @cached_property
     def read_inputs(self) -> tuple[Input, ...]:
-        read = tables_of(self.plan.pair_expressions)
-        return tuple(each for each in self.plan.mask.inputs if each.name in read)
+        return self.plan.mask.named(self.plan.reads.inputs)
 
     def preparation(self) -> list[str]:
         lines = []

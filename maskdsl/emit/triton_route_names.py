@@ -7,10 +7,10 @@ from functools import cached_property
 from maskdsl.emit.routes import product_leaves
 from maskdsl.emit.skeleton import skeleton_words
 from maskdsl.emit.triton_coordinates import KINDS, KernelNames, Table
-from maskdsl.ir.expressions import Apply, Constant, Coordinate, Side
+from maskdsl.ir.expressions import Apply, Constant, Coordinate, Leaf, Side
 from maskdsl.ir.mask import Computed, Sequence
 from maskdsl.ir.ops import Op
-from maskdsl.ir.ranges import Leaf, Range
+from maskdsl.ir.ranges import Range
 from maskdsl.ir.routes import GROUP, Grouping, Route
 
 SIDES = {Side.QUERY: "queries", Side.KEY: "keys"}

@@ -7,7 +7,7 @@ are another. The rest is torch as in `emit/routing.py`: centroids, ranks, select
 from collections.abc import Iterator
 
 from maskdsl.emit.header import header
-from maskdsl.emit.routes import amongs, token_names
+from maskdsl.emit.routes import amongs
 from maskdsl.emit.routing import VECTORS, Part, routing_module
 from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch_functions import definitions, helper
@@ -16,6 +16,7 @@ from maskdsl.emit.triton_printer import HELPERS
 from maskdsl.emit.triton_route import RouteBody
 from maskdsl.emit.triton_route_names import SIDES, run_size
 from maskdsl.ir.expressions import Side
+from maskdsl.ir.reads import reads
 from maskdsl.ir.routes import Grouping, Pool, Rank, Route, TopMass
 from maskdsl.plan import KernelPlan
 
@@ -65,7 +66,7 @@ class KernelPart(Part):
         body = RouteBody.of(self.plan, route)
         names = {side: body.token_names(side) for side in SIDES}
         for side, number, expression in amongs(route):
-            names[side] |= token_names(expression)
+            names[side].update(reads(expression).names(Side.TOKEN))
             yield self.among(side, number, expression)
         for side in SIDES:
             if names[side]:

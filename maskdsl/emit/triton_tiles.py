@@ -6,16 +6,17 @@ from functools import cached_property
 from maskdsl.emit.skeleton import words_of
 from maskdsl.emit.triton_body import MaybeHoles
 from maskdsl.emit.triton_bounds import BoundNames, ends, places
-from maskdsl.emit.triton_coordinates import KINDS, KernelNames, plain_names, sizes_and_strides
+from maskdsl.emit.triton_coordinates import KINDS, KernelNames, sizes_and_strides
 from maskdsl.emit.triton_loops import wrapped_tuple
 from maskdsl.ir.bounds import Bounder, Bounds
 from maskdsl.ir.boxes import Boxes, Counts
-from maskdsl.ir.expressions import TRUE, Constant, Coordinate, Expression, Side, walk
+from maskdsl.ir.expressions import TRUE, Constant, Coordinate, Expression, Leaf, Side
 from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
-from maskdsl.ir.ranges import Leaf, expression_range
+from maskdsl.ir.ranges import expression_range
+from maskdsl.ir.reads import reads
 from maskdsl.ir.routes import Route, TopCount
-from maskdsl.plan import tables_of, unused
+from maskdsl.plan import unused
 
 SHARED = ("columns", "whole_columns", "variant", "head", "batch", "query_length", "key_length")
 VARYING = {"heads": DimensionKind.HEADS, "batch": DimensionKind.BATCH}
@@ -33,7 +34,7 @@ class TileBody:
 
     @cached_property
     def coordinates(self) -> tuple[tuple[Side, str], ...]:
-        read = [(side, name) for side in KINDS for name in plain_names([self.relation], side)]
+        read = [(side, name) for side in KINDS for name in reads(self.relation).coordinate_names(side)]
         return tuple((side, name) for side, name in read if name != "i" or self.is_laid_out(side))
 
     def is_laid_out(self, side: Side) -> bool:
@@ -49,18 +50,16 @@ class TileBody:
     def bounds(self) -> tuple[Bounds, tuple[Counts, ...]]:
         """Of the relation, and the counts of boolean tables that they read."""
         plan, ranges = self.names.plan, BoundNames(self.names).ranges
-        alike = not any(map(plan.order_varies, VARYING.values()))
-        laid_out = {side: places(side) for side in KINDS if alike and self.is_laid_out(side)}
+        laid_out = {side: places(side) for side in KINDS if not plan.order_varies and self.is_laid_out(side)}
         boxes = Boxes(plan.mask, lambda each: expression_range(each, ranges), laid_out)
         found = Bounder(self.ends, self.names.leaf, boxes.bounds).bounds(self.relation)
-        read = tables_of(found)
+        read = reads(*found).inputs
         return found, tuple(each for name, each in boxes.used.items() if name in read)
 
     @cached_property
     def reads(self) -> tuple[Input, ...]:
         """Inputs that the bounds read by index."""
-        read = tables_of(self.bounds[0])
-        return tuple(each for each in self.names.plan.mask.inputs if each.name in read)
+        return self.names.plan.mask.named(reads(*self.bounds[0]).inputs)
 
     @cached_property
     def counts(self) -> dict[Counts, str]:
@@ -97,7 +96,7 @@ class TileBody:
         """Bounds of coordinates, and what follows from them."""
         lines = ["wide_batch = batch.to(tl.int64)"] if self.reads or self.counts else []
         for side, kind in KINDS.items():
-            if places(side).high in (node for each in self.bounds[0] for node in walk(each)):
+            if places(side).high in reads(*self.bounds[0]).leaves:
                 lines.append(f"last_{kind} = tl.minimum(first_{kind} + {kind.upper()}_BLOCK, {kind}_length) - 1")
         for side, name in self.coordinates:
             kind, text = KINDS[side], self.names.coordinates[side, name]
@@ -125,8 +124,7 @@ class TileBody:
     def preparation(self) -> list[str]:
         plan, names = self.names.plan, self.names
         lines = names.coordinate_calls("device")
-        decide = [self.relation, *plan.order_keys]
-        lines += [f"{word} = 1" for word, kind in VARYING.items() if not plan.depends(kind, decide)]
+        lines += [f"{word} = 1" for word, kind in VARYING.items() if kind not in plan.tiles_vary]
         for side, name in self.coordinates:
             text, number = names.coordinates[side, name], int(side is Side.KEY)
             values = f'{names.kind(side)}_values["{plan.identifiers[name]}"]'
@@ -141,7 +139,7 @@ class TileBody:
 
     def most_runs(self) -> list[str]:
         """Every group that a route is known to select brings a run to each row that it overlaps."""
-        read = tables_of([self.relation])
+        read = reads(self.relation).inputs
         routes = [each for each in self.names.plan.mask.found if isinstance(each, Route) and each.name in read]
         lines = []
         for route in routes:

@@ -20,12 +20,13 @@ from maskdsl.ir.expressions import (
     Expression,
     Head,
     InSpace,
+    Leaf,
     Read,
     Score,
     apply,
 )
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.ranges import Leaf, Range, expression_range
+from maskdsl.ir.ranges import Range, expression_range
 from maskdsl.ir.simplify import Simplifier
 
 

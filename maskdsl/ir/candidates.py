@@ -6,7 +6,6 @@ One attends every pair that some call could attend, the other those that every c
 from collections.abc import Callable
 from dataclasses import replace
 
-from maskdsl.ir.coordinates import trace
 from maskdsl.ir.expressions import (
     FALSE,
     TRUE,
@@ -19,12 +18,12 @@ from maskdsl.ir.expressions import (
     apply,
     rebuild,
     substitute,
-    walk,
 )
 from maskdsl.ir.mask import Clause, MaskIR, Sequence
 from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import GROUP, Rank, Route
 from maskdsl.ir.simplify import simplify
+from maskdsl.ir.trace import pair_trace, trace
 
 
 def selects(mask: MaskIR) -> bool:
@@ -127,19 +126,10 @@ class Bounds:
         )
 
     def reads_gone(self, sequence: Sequence, expression: Expression) -> bool:
-        behind = trace(sequence, (expression,))
-        reads = {node.input for each in behind.expressions for node in walk(each) if isinstance(node, Read)}
-        return not self.gone.isdisjoint(reads | behind.inputs)
+        return not self.gone.isdisjoint(trace(sequence, [expression]).inputs)
 
     def depends(self, relation: Expression) -> bool:
-        for node in walk(relation):
-            if isinstance(node, Coordinate):
-                sequence = self.mask.keys if node.side is Side.KEY else self.mask.queries
-                if self.reads_gone(sequence, node):
-                    return True
-            elif isinstance(node, Read) and node.input in self.gone:
-                return True
-        return False
+        return not self.gone.isdisjoint(pair_trace(self.mask, [relation]).inputs)
 
     def bound(self, relation: Expression, widest: bool) -> Expression:
         """A relation that this one implies (`widest`), or that implies it."""

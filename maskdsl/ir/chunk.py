@@ -11,8 +11,7 @@ from enum import Enum, auto
 from functools import cached_property
 from typing import NamedTuple
 
-from maskdsl.ir.coordinates import trace, varies
-from maskdsl.ir.expressions import Batch, Coordinate, Expression, InSpace, Read, Side, apply, rebuild, walk
+from maskdsl.ir.expressions import Batch, Coordinate, Expression, InSpace, Side, apply, rebuild
 from maskdsl.ir.mask import (
     Axis,
     CoordinateDefinition,
@@ -26,7 +25,9 @@ from maskdsl.ir.mask import (
 )
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.ranges import INT32, Range, mask_leaf
+from maskdsl.ir.reads import Reads, reads
 from maskdsl.ir.simplify import simplify
+from maskdsl.ir.trace import trace
 
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 WORDS = {Side.QUERY: "queries", Side.KEY: "keys"}
@@ -92,21 +93,19 @@ class Gathered(ABC):
         )
 
     @cached_property
-    def expressions(self) -> tuple[Expression, ...]:
-        whole = self.whole
-        return tuple(each for each in (whole.relation, *whole.scores, whole.weight, whole.scale) if each is not None)
+    def reads(self) -> Reads:
+        """What pairs read."""
+        return reads(*self.whole.pair_expressions)
 
     @cached_property
     def leaves(self) -> tuple[Leaf, ...]:
         """What pairs read of their tokens."""
-        nodes = (node for each in self.expressions for node in walk(each))
-        return tuple(dict.fromkeys(node for node in nodes if isinstance(node, Coordinate | InSpace)))
+        return tuple(leaf for leaf in self.reads.leaves if isinstance(leaf, Coordinate | InSpace))
 
     @property
     def tables(self) -> tuple[Input, ...]:
         """Inputs that pairs read by index."""
-        read = {node.input for each in self.expressions for node in walk(each) if isinstance(node, Read)}
-        return tuple(each for each in self.whole.inputs if each.name in read)
+        return self.whole.named(self.reads.inputs)
 
     def name(self, node: Leaf) -> str:
         """What the input is called that holds a leaf's values."""
@@ -137,10 +136,8 @@ class Gathered(ABC):
         definition = self.tokens(node).definition(node.name) if isinstance(node, Coordinate) else None
         if definition is not None and all(isinstance(source, Given) for _, source in definition.sources):
             return Origin.GIVEN
-        behind = trace(self.tokens(node), (node,))
-        nodes = [part for each in behind.expressions for part in walk(each)]
-        reads = bool(behind.inputs) or any(isinstance(part, Read | Batch) for part in nodes)
-        return Origin.COMPUTED if reads else Origin.FIXED
+        behind = trace(self.tokens(node), [node])
+        return Origin.COMPUTED if behind.inputs or behind.reads.batch else Origin.FIXED
 
     def length(self, side: Side) -> int:
         return self.queries if side is Side.QUERY else self.keys
@@ -167,10 +164,10 @@ class Gathered(ABC):
 
     def varying(self, node: Leaf) -> frozenset[DimensionKind]:
         """Whether a leaf's values depend on the batch entry or the head."""
-        return varies(self.whole, self.tokens(node), (node,)) if isinstance(node, Coordinate) else frozenset()
+        return trace(self.tokens(node), [node]).varies(self.whole)
 
     def tokens(self, node: Leaf) -> Sequence:
-        return self.whole.queries if node.side is Side.QUERY else self.whole.keys
+        return self.whole.sequences[node.side]
 
 
 PRESENT = "k.present"

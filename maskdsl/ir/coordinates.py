@@ -1,13 +1,13 @@
 """The values of every coordinate of the tokens of one side, and the order in which they are laid out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
 import numpy as np
 
 from maskdsl.ir.curves import curve_positions
-from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Score, Side, walk
+from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Leaf, Score
 from maskdsl.ir.mask import (
     Along,
     Computed,
@@ -20,9 +20,10 @@ from maskdsl.ir.mask import (
     Shuffled,
     Space,
 )
-from maskdsl.ir.operators import DTYPES, Leaf, evaluate
+from maskdsl.ir.operators import DTYPES, evaluate
 from maskdsl.ir.ops import Array, Type
 from maskdsl.ir.random import random_integers
+from maskdsl.ir.trace import behind
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class Coordinates:
     def values(self, name: str) -> Array:
         """[length], in declared order; zero where a token lacks the coordinate."""
         if name not in self.known:
-            for each in behind(self.sequence, (Coordinate(Side.TOKEN, name),)):
+            for each in behind(self.sequence, [name]):
                 if each not in self.known:
                     self.known[each] = np.arange(self.sequence.length) if each == "i" else self.gather(each)
         return self.known[name]
@@ -148,58 +149,3 @@ def shuffle(length: int, seed: int) -> Array:
     ranks = np.empty(length, dtype=np.int64)
     ranks[np.argsort(drawn, kind="stable")] = np.arange(length)
     return ranks
-
-
-@dataclass(frozen=True)
-class Trace:
-    """Everything that decides the values of some expressions over one token."""
-
-    expressions: tuple[Expression, ...]
-    """They, and those of the coordinates that they read, directly or through others."""
-    names: frozenset[str]
-    """The coordinates read."""
-    inputs: frozenset[str]
-    """The inputs that are themselves coordinates read."""
-
-
-def trace(sequence: Sequence, expressions: Iterable[Expression]) -> Trace:
-    found = list(expressions)
-    names: set[str] = set()
-    inputs: set[str] = set()
-    for expression in found:
-        for node in walk(expression):
-            if isinstance(node, Coordinate) and node.name not in names:
-                names.add(node.name)
-                definition = sequence.definition(node.name)
-                for _, source in definition.sources if definition else ():
-                    match source:
-                        case Computed(value=value):
-                            found.append(value)
-                        case Given(input=name):
-                            inputs.add(name)
-                        case Shuffled() | Along():
-                            pass
-                        case _:
-                            assert_never(source)
-    return Trace(tuple(found), frozenset(names), frozenset(inputs))
-
-
-def behind(sequence: Sequence, expressions: Iterable[Expression]) -> tuple[str, ...]:
-    """The coordinates that expressions read, directly or through others, each behind those that it is made of."""
-    names = trace(sequence, expressions).names
-    declared = [each.name for each in sequence.coordinates if each.name in names]
-    return (*sorted(names.difference(declared)), *declared)
-
-
-def varies(mask: MaskIR, sequence: Sequence, expressions: Iterable[Expression]) -> frozenset[DimensionKind]:
-    """Whether expressions over a token's coordinates depend on the BATCH entry, the HEADS, both or neither."""
-    behind = trace(sequence, expressions)
-    kinds = {each.kind for declared in mask.inputs if declared.name in behind.inputs for each in declared.dimensions}
-    for expression in behind.expressions:
-        for node in walk(expression):
-            match node:
-                case Head():
-                    kinds.add(DimensionKind.HEADS)
-                case Batch():
-                    kinds.add(DimensionKind.BATCH)
-    return frozenset(kinds & {DimensionKind.BATCH, DimensionKind.HEADS})

@@ -14,9 +14,21 @@ import numpy as np
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.inputs import TableRead
 from maskdsl.ir.coordinates import Coordinates
-from maskdsl.ir.expressions import Apply, Batch, Coordinate, Expression, Head, InSpace, Read, Score, Side, children
+from maskdsl.ir.expressions import (
+    Apply,
+    Batch,
+    Coordinate,
+    Expression,
+    Head,
+    InSpace,
+    Leaf,
+    Read,
+    Score,
+    Side,
+    children,
+)
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.operators import Leaf, evaluate
+from maskdsl.ir.operators import evaluate
 from maskdsl.ir.ops import Array, Op
 from maskdsl.ir.pooling import all_tokens
 from maskdsl.ir.routing import find

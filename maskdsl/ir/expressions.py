@@ -166,7 +166,8 @@ class Apply(Compound):
         return result_type(self.op) or self.arguments[-1].type
 
 
-Expression = Constant | Coordinate | InSpace | Head | Batch | Score | Read | Apply
+Leaf = Coordinate | InSpace | Head | Batch | Score
+Expression = Constant | Leaf | Read | Apply
 
 TRUE = Constant(True)
 FALSE = Constant(False)
@@ -248,3 +249,13 @@ def folded(expression: Expression, value: Callable[[Expression, tuple[Value, ...
 def substitute(expression: Expression, replacements: dict[Expression, Expression]) -> Expression:
     """Replaces every leaf or node that equals a key, bottom-up: `substitute(e, {Head(): Constant(3)})`."""
     return rebuild(expression, replacements.get)
+
+
+def in_space(expression: Expression, space: str) -> Expression:
+    """What an expression over one token is for those of a space."""
+    return rebuild(expression, lambda node: Constant(node.space == space) if isinstance(node, InSpace) else None)
+
+
+def of_side(expression: Expression, side: Side) -> Expression:
+    """With the coordinates of one side, whose ever they were."""
+    return rebuild(expression, lambda node: replace(node, side=side) if isinstance(node, Coordinate) else None)

@@ -1,7 +1,7 @@
 """The inputs of a mask as NumPy arrays, checked against their declarations."""
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
 from maskdsl.errors.inputs import InputRange, InputShape, InputType, MissingInput, UnknownInput
 from maskdsl.errors.selection import MissingVectors
-from maskdsl.ir.coordinates import trace
-from maskdsl.ir.expressions import Coordinate, Expression, Read, Side, walk
-from maskdsl.ir.mask import DimensionKind, Input, MaskIR, Sequence
+from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Balanced, Found, Nearest, Rank, Route, found_expressions
 from maskdsl.ir.stack import StackIR
+from maskdsl.ir.trace import pair_trace, trace
 
 Array = NDArray[Any]
 
@@ -103,45 +102,22 @@ def relation_inputs(mask: MaskIR, given: Container[str] = ()) -> frozenset[str]:
 
     Those also in which others are found, unless these are given.
     """
-    names: set[str] = set()
-    for side, sequence in (Side.QUERY, mask.queries), (Side.KEY, mask.keys):
-        keys = [key for keys in sequence.order for key in keys]
-        names |= _read(sequence, keys)
-        names |= _read(sequence, _of_side(mask.relation, side))
-    names |= {node.input for node in walk(mask.relation) if isinstance(node, Read)}
+    names = set(pair_trace(mask, [mask.relation], ordered=True).inputs)
     for found in reversed(mask.found):
         if found.name in names and found.name not in given:
             names |= _to_find(mask, found)
     return frozenset(names & {each.name for each in mask.inputs})
 
 
-def _to_find(mask: MaskIR, found: Found) -> set[str]:
+def _to_find(mask: MaskIR, found: Found) -> frozenset[str]:
     """The inputs in which something is found, beside queries and keys."""
-    names = {found.centroids} if isinstance(found, Nearest | Balanced) else set()
-    for expression in found_expressions(found):
-        names |= {node.input for node in walk(expression) if isinstance(node, Read)}
-        for side, sequence in (Side.QUERY, mask.queries), (Side.KEY, mask.keys):
-            names |= _read(sequence, _of_side(expression, side))
-        if isinstance(found, Rank):
-            sequence = mask.keys if found.side is Side.KEY else mask.queries
-            names |= _read(sequence, _of_side(expression, Side.TOKEN))
-    if isinstance(found, Route):
-        for sequence, grouping in (mask.queries, found.queries), (mask.keys, found.keys):
-            names |= _read(sequence, [Coordinate(Side.TOKEN, grouping.by)] if grouping.by else [])
-        for product in found.products:
-            for sequence, pool in (mask.queries, product.query), (mask.keys, product.key):
-                names |= _read(sequence, [] if pool.among is None else [pool.among])
-    return names
-
-
-def _of_side(expression: Expression, side: Side) -> list[Expression]:
-    return [node for node in walk(expression) if isinstance(node, Coordinate) and node.side is side]
-
-
-def _read(sequence: Sequence, expressions: Iterable[Expression]) -> set[str]:
-    """The inputs behind expressions over tokens."""
-    behind = trace(sequence, expressions)
-    return {
-        *behind.inputs,
-        *(node.input for each in behind.expressions for node in walk(each) if isinstance(node, Read)),
-    }
+    match found:
+        case Nearest(centroids=name) | Balanced(centroids=name):
+            return frozenset({name})
+        case Rank(side=side, keys=keys):
+            return trace(mask.sequences[side], keys).inputs
+        case Route():
+            names = pair_trace(mask, found_expressions(found)).inputs
+            return names.union(*(trace(each, found.over_token(side)).inputs for side, each in mask.sequences.items()))
+        case _:
+            assert_never(found)

@@ -3,13 +3,14 @@
 Frozen data made by `maskdsl.bind`, checked by `ir/verify.py`, given its meaning by `ir/evaluate.py`.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
 from functools import cached_property
 from itertools import accumulate
 
 from maskdsl.diagnostics import Caution
-from maskdsl.ir.expressions import Expression
+from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Found
@@ -151,6 +152,11 @@ class Sequence:
         """Declared (and laid-out) position of each space's first token."""
         return tuple(accumulate((space.size for space in self.spaces[:-1]), initial=0))
 
+    @property
+    def sort_keys(self) -> tuple[Expression, ...]:
+        """Of all spaces."""
+        return tuple(key for keys in self.order for key in keys)
+
     @cached_property
     def given(self) -> tuple[Space, ...]:
         """The spaces whose tokens a call gives: each pooled one replaced by its root, each once, as they first come."""
@@ -174,6 +180,11 @@ class Sequence:
     def definitions(self) -> dict[str, CoordinateDefinition]:
         """Of all coordinates beyond `i` and the axes, by name."""
         return {each.name: each for each in self.coordinates}
+
+    def is_placed(self, name: str) -> bool:
+        """The coordinate is a place on a curve or in a shuffle, in one space at least: no formula gives it."""
+        definition = self.definition(name)
+        return definition is not None and any(isinstance(each, Along | Shuffled) for _, each in definition.sources)
 
     def having(self, name: str) -> tuple[bool, ...]:
         """For each space, whether its tokens have the coordinate."""
@@ -283,6 +294,21 @@ class MaskIR:
     cautions: tuple[Caution, ...] = field(default=(), compare=False, repr=False)
     """Warnings that no comment of the text allows."""
 
+    @cached_property
+    def sequences(self) -> dict[Side, Sequence]:
+        """Of the sides of a pair."""
+        return {Side.QUERY: self.queries, Side.KEY: self.keys}
+
+    @cached_property
+    def pair_expressions(self) -> tuple[Expression, ...]:
+        """Everything that is evaluated for a pair of tokens."""
+        return tuple(each for each in (self.relation, *self.scores, self.weight, self.scale) if each is not None)
+
+    @property
+    def declared(self) -> "MaskIR":
+        """With tokens in no other order than declared."""
+        return replace(self, queries=replace(self.queries, order=()), keys=replace(self.keys, order=()))
+
     @property
     def here(self) -> slice:
         """Those of the heads of the whole attention that these are."""
@@ -302,6 +328,10 @@ class MaskIR:
 
     def input(self, name: str) -> Input | None:
         return self._named.get(name)
+
+    def named(self, names: Container[str]) -> tuple[Input, ...]:
+        """The inputs of these names, as declared."""
+        return tuple(each for each in self.inputs if each.name in names)
 
     @cached_property
     def _named(self) -> dict[str, Input]:

@@ -6,10 +6,20 @@ from typing import assert_never
 
 import numpy as np
 
-from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, folded
+from maskdsl.ir.expressions import (
+    Apply,
+    Batch,
+    Constant,
+    Coordinate,
+    Expression,
+    Head,
+    InSpace,
+    Leaf,
+    Read,
+    Score,
+    folded,
+)
 from maskdsl.ir.ops import OPERATORS, Array, Op, Type
-
-Leaf = Coordinate | InSpace | Head | Batch | Score
 
 DTYPES: dict[Type, type[np.generic]] = {Type.INT: np.int64, Type.FLOAT: np.float64, Type.BOOL: np.bool_}
 

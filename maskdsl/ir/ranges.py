@@ -16,6 +16,7 @@ from maskdsl.ir.expressions import (
     Expression,
     Head,
     InSpace,
+    Leaf,
     Read,
     Score,
     Side,
@@ -23,8 +24,6 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.mask import Along, Computed, Given, MaskIR, Sequence, Shuffled, Space
 from maskdsl.ir.ops import Op, Type
-
-Leaf = Coordinate | InSpace | Head | Batch | Score
 
 
 class Range(NamedTuple):

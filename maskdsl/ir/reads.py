@@ -1,108 +1,120 @@
-"""Where expressions read tables, for which pairs it matters, and where it leaves a table: conditions in the IR.
+"""What the value of an expression depends on: found once for each, however often it is asked."""
 
-A read matters unless the rest decides: of `a and t[i]` it does where `a` holds, of `a or t[i]` where it doesn't, in
-whatever order they stand, and of `t[i] if c else x` where `c` holds.
-"""
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from weakref import WeakKeyDictionary
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from maskdsl.ir.expressions import (
+    Apply,
+    Batch,
+    Constant,
+    Coordinate,
+    Expression,
+    Head,
+    InSpace,
+    Leaf,
+    Read,
+    Score,
+    Shape,
+    Side,
+    children,
+    walk,
+)
 
-from maskdsl.ir.expressions import FALSE, Apply, Constant, Expression, Read, apply, children
-from maskdsl.ir.mask import DimensionKind, MaskIR
-from maskdsl.ir.ops import Op
 
-UNINDEXED = frozenset({DimensionKind.BATCH, DimensionKind.DIM, DimensionKind.FREE})
-"""Dimensions whose lengths are those of the call; `batch` alone is an index of one, and inside."""
-
-
-@dataclass(frozen=True, slots=True)
-class GuardedRead:
-    """One read of a table, and what holds where it matters, all of it."""
-
-    node: Read
-    guards: tuple[Expression, ...]
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Reads:
-    """The reads of one mask's expressions."""
+    """Each once, in the order in which they are first written."""
 
-    mask: MaskIR
-    reading: dict[int, bool] = field(default_factory=dict)
-    """By the identity of nodes that are part of the mask: whether they read a table."""
+    leaves: tuple[Leaf, ...] = ()
+    inputs: tuple[str, ...] = ()
+    """Names of those that are read by index."""
 
-    def of(self, expression: Expression, guards: tuple[Expression, ...] = ()) -> Iterator[GuardedRead]:
-        """All reads in an expression that is asked for where the guards hold."""
-        if not self.reads(expression):
-            return
-        match expression:
-            case Apply(op=Op.AND | Op.OR as op, arguments=parts):
-                for part in parts:
-                    if self.reads(part):
-                        others = (self.may_be(other, op is Op.AND) for other in parts if other is not part)
-                        yield from self.of(part, (*guards, *others))
-            case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)):
-                yield from self.of(condition, guards)
-                yield from self.of(then, (*guards, self.may_be(condition, True)))
-                yield from self.of(otherwise, (*guards, self.may_be(condition, False)))
-            case _:
-                for part in children(expression):
-                    yield from self.of(part, guards)
-                if isinstance(expression, Read):
-                    yield GuardedRead(expression, guards)
+    @cached_property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        return tuple(leaf for leaf in self.leaves if isinstance(leaf, Coordinate))
 
-    def may_be(self, condition: Expression, truth: bool) -> Expression:
-        """That a condition has this truth, or depends on what is not there."""
-        value = condition if truth else apply(Op.NOT, condition)
-        wrong = self.depends(condition)
-        return value if wrong == FALSE else apply(Op.OR, value, wrong)
+    @cached_property
+    def spaces(self) -> tuple[InSpace, ...]:
+        """What asks whether a token is of a space."""
+        return tuple(leaf for leaf in self.leaves if isinstance(leaf, InSpace))
 
-    def depends(self, expression: Expression) -> Expression:
-        """Whether its value depends on an element outside a table."""
-        if not self.reads(expression):
-            return FALSE
-        match expression:
-            case Apply(op=Op.AND | Op.OR as op, arguments=parts):
-                open_parts = (self.may_be(part, op is Op.AND) for part in parts)
-                return apply(Op.AND, any_of(map(self.depends, parts)), *open_parts)
-            case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)):
-                chosen = apply(Op.SELECT, condition, self.depends(then), self.depends(otherwise))
-                return any_of((self.depends(condition), chosen))
-            case _:
-                return any_of((*map(self.depends, children(expression)), *self.outside(expression)))
+    @property
+    def head(self) -> bool:
+        return Head() in self.leaves
 
-    def outside(self, expression: Expression) -> Iterator[Expression]:
-        """That an index of this very read leaves the table; nothing for other nodes."""
-        if isinstance(expression, Read):
-            yield from (leaves(expression.indices[axis], size) for axis, size in self.sizes(expression))
+    @property
+    def batch(self) -> bool:
+        return Batch() in self.leaves
 
-    def sizes(self, read: Read) -> Iterator[tuple[int, int]]:
-        """The axes of a table that are read by index, and their lengths."""
-        declared = self.mask.input(read.input)
-        if declared is None:  # a product of vectors, by the numbers of groups
-            return
-        for axis, dimension in enumerate(declared.dimensions):
-            if dimension.kind not in UNINDEXED and dimension.size is not None:
-                yield axis, dimension.size
+    @property
+    def score(self) -> bool:
+        return Score() in self.leaves
 
-    def reads(self, expression: Expression) -> bool:
-        if id(expression) not in self.reading:
-            inside = any(self.reads(part) for part in children(expression))
-            self.reading[id(expression)] = inside or isinstance(expression, Read)
-        return self.reading[id(expression)]
+    @property
+    def is_of_pair(self) -> bool:
+        """Both tokens have a say."""
+        return bool(self.names(Side.QUERY) and self.names(Side.KEY))
+
+    def of(self, side: Side) -> tuple[Coordinate, ...]:
+        """The coordinates of one side."""
+        return tuple(each for each in self.coordinates if each.side is side)
+
+    def coordinate_names(self, side: Side) -> tuple[str, ...]:
+        """Those of one side, sorted."""
+        return tuple(sorted({each.name for each in self.of(side)}))
+
+    def names(self, side: Side) -> tuple[str, ...]:
+        """What has to be known of one side's tokens, sorted: to ask for a space is to read `i`."""
+        inside = {"i" for each in self.spaces if each.side is side}
+        return tuple(sorted(inside.union(self.coordinate_names(side))))
 
 
-def leaves(index: Expression, size: int) -> Expression:
-    below = apply(Op.LESS, index, Constant(0))
-    return apply(Op.OR, below, apply(Op.LESS_EQUAL, Constant(size), index))
+def reads(*expressions: Expression) -> Reads:
+    """Of all these together."""
+    found = [_of(each) for each in expressions]
+    return found[0] if len(found) == 1 else _joined(found)
 
 
-def any_of(conditions: Iterable[Expression]) -> Expression:
-    parts = [each for each in conditions if each != FALSE]
-    match parts:
-        case []:
-            return FALSE
-        case [one]:
-            return one
+def elements(expression: Expression, name: str) -> Iterator[Read]:
+    """Where an input is read by index."""
+    return (node for node in walk(expression) if isinstance(node, Read) and node.input == name)
+
+
+_NOTHING = Reads()
+_KNOWN: WeakKeyDictionary[Shape, Reads] = WeakKeyDictionary()
+"""Of nodes that have operands, as long as one of their shape is there."""
+
+
+def _of(expression: Expression) -> Reads:
+    match expression:
+        case Constant():
+            return _NOTHING
+        case Apply() | Read():
+            if expression.shape not in _KNOWN:
+                _find(expression)
+            return _KNOWN[expression.shape]
         case _:
-            return apply(Op.OR, *parts)
+            return Reads((expression,))
+
+
+def _find(expression: Apply | Read) -> None:
+    """Operands come first: what is shared is joined once, and nothing recurses, however deep it is."""
+    pending = [expression]
+    while pending:
+        node = pending[-1]
+        parts = [part for part in children(node) if isinstance(part, Apply | Read) and part.shape not in _KNOWN]
+        if parts:
+            pending += parts
+            continue
+        pending.pop()
+        if node.shape not in _KNOWN:
+            own = Reads(inputs=(node.input,)) if isinstance(node, Read) else _NOTHING
+            _KNOWN[node.shape] = _joined([own, *map(_of, children(node))])
+
+
+def _joined(found: list[Reads]) -> Reads:
+    leaves = dict.fromkeys(leaf for each in found for leaf in each.leaves)
+    inputs = dict.fromkeys(name for each in found for name in each.inputs)
+    return Reads(tuple(leaves), tuple(inputs))

@@ -16,10 +16,10 @@ from maskdsl.ir.expressions import (
     Head,
     InSpace,
     rebuild,
-    walk,
 )
 from maskdsl.ir.mask import Clause, MaskIR, Sequence
 from maskdsl.ir.ops import COMPARISONS, Array, Op
+from maskdsl.ir.reads import reads
 
 
 @dataclass(frozen=True)
@@ -155,12 +155,9 @@ def coordinates(
     found: dict[str, int | float | bool] = {}
     if len(space.axes) > 1 or offset:  # otherwise it is the position itself
         found |= {axis.name: int(place) for axis, place in zip(space.axes, places, strict=True)}
-    needed = {each.name for clause in (*mask.attend, *mask.require) for each in read(clause.relation)}
+    read = reads(*(clause.relation for clause in (*mask.attend, *mask.require)))
+    needed = {each.name for each in read.coordinates}
     for definition in sequence.coordinates:
         if definition.name in needed and any(name == space.name for name, _ in definition.sources):
             found[definition.name] = known.values(definition.name)[position].item()
     return found
-
-
-def read(expression: Expression) -> Iterator[Coordinate]:
-    return (node for node in walk(expression) if isinstance(node, Coordinate))

@@ -20,10 +20,10 @@ from maskdsl.ir.expressions import (
     Side,
     apply,
     rebuild,
-    walk,
 )
 from maskdsl.ir.mask import CoordinateDefinition, Dimension, DimensionKind, Given, Input, MaskIR
 from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.reads import elements, reads
 from maskdsl.ir.routes import Route, TopCount
 from maskdsl.ir.simplify import simplify
 
@@ -51,7 +51,7 @@ class Regrouping:
     @property
     def added(self) -> MaskIR:
         """The pairs that one choice adds: it is a coordinate of the query."""
-        key = next(node.indices[-1] for node in self.reads())
+        key = next(elements(self.mask.relation, self.route.name)).indices[-1]
         chosen = apply(Op.EQUAL, Coordinate(Side.QUERY, CHOICE), key)
         relation = apply(Op.AND, chosen, self.with_choice(TRUE), apply(Op.NOT, self.with_choice(FALSE)))
         mask = without_route(self.mask, self.route, simplify(relation))
@@ -61,9 +61,6 @@ class Regrouping:
         dimensions = (HEADS, mask.heads, "heads"), (TOKENS, mask.queries.length, "queries")
         given = Input(CHOICE, Type.INT, tuple(Dimension(*each) for each in dimensions))
         return replace(mask, queries=queries, inputs=(*mask.inputs, given), self_attention=False)
-
-    def reads(self) -> list[Read]:
-        return route_reads(self.mask.relation, self.route)
 
     def with_choice(self, value: Constant) -> Expression:
         def chosen(node: Expression) -> Expression | None:
@@ -80,7 +77,7 @@ def without_route(mask: MaskIR, route: Route, relation: Expression) -> MaskIR:
 
 def regrouping(mask: MaskIR) -> Regrouping | None:
     """How a mask is regrouped, if one route lets each query choose a known number of groups of keys."""
-    routes = [each for each in mask.found if isinstance(each, Route) and route_reads(mask.relation, each)]
+    routes = [each for each in mask.found if isinstance(each, Route) and each.name in reads(mask.relation).inputs]
     chosen = [each for each in routes if each.queries.by == "i" and each.keys.by not in (None, "i")]
     if len(chosen) != 1 or mask.keys.is_pooled:
         return None
@@ -93,13 +90,9 @@ def regrouping(mask: MaskIR) -> Regrouping | None:
             return None
 
 
-def route_reads(expression: Expression, route: Route) -> list[Read]:
-    return [node for node in walk(expression) if isinstance(node, Read) and node.input == route.name]
-
-
 def only_adds(relation: Expression, route: Route) -> bool:
     """Whether what is selected can only make a pair attend: it stands below `and` and `or` alone."""
-    if not route_reads(relation, route):
+    if route.name not in reads(relation).inputs:
         return True
     match relation:
         case Read():

@@ -47,6 +47,9 @@ class Product:
     query: Pool
     key: Pool
 
+    def pool(self, side: Side) -> Pool:
+        return self.key if side is Side.KEY else self.query
+
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
@@ -108,6 +111,17 @@ class Route:
     """Boolean, likewise. What it excludes is never selected, nor are groups without tokens, nor scores of minus
     infinity or NaN."""
     span: Span | None = field(default=None, compare=False, repr=False)
+
+    def grouping(self, side: Side) -> Grouping:
+        return self.keys if side is Side.KEY else self.queries
+
+    def over_token(self, side: Side) -> Iterator[Expression]:
+        """Everything that is evaluated for a token of one side: its group, and whether it is pooled."""
+        by = self.grouping(side).by
+        if by is not None:
+            yield Coordinate(Side.TOKEN, by)
+        pools = (each.pool(side) for each in self.products)
+        yield from (pool.among for pool in pools if pool.among is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ import numpy as np
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.inputs import GroupRange
 from maskdsl.ir.coordinates import Coordinates
-from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Score, Side
+from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Leaf, Score, Side
 from maskdsl.ir.mask import DimensionKind, MaskIR
-from maskdsl.ir.operators import DTYPES, Leaf, evaluate
+from maskdsl.ir.operators import DTYPES, evaluate
 from maskdsl.ir.ops import Array
 from maskdsl.ir.pooling import all_tokens
 from maskdsl.ir.routes import (

@@ -8,26 +8,23 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from maskdsl.ir.coordinates import trace
 from maskdsl.ir.expressions import (
     FALSE,
     TRUE,
     Apply,
-    Batch,
     Constant,
     Coordinate,
     Expression,
-    Head,
-    InSpace,
-    Read,
     Side,
     apply,
-    rebuild,
+    of_side,
     walk,
 )
 from maskdsl.ir.mask import MaskIR, Sequence, Space
 from maskdsl.ir.ops import COMPARISONS, Op, Type
+from maskdsl.ir.reads import reads
 from maskdsl.ir.simplify import head_classes, simplify
+from maskdsl.ir.trace import pair_trace
 from maskdsl.orders.layouts import token
 
 MOST = 4
@@ -58,18 +55,16 @@ class Clues:
 def find_clues(mask: MaskIR, space: Space) -> Clues:
     """What the relations of all heads ask of the tokens of a space."""
     relations = head_classes(mask.relation, mask.heads)[0][:MOST_CLASSES]
-    sequences = {
-        side: each for side, each in ((Side.QUERY, mask.queries), (Side.KEY, mask.keys)) if space in each.spaces
-    }
+    sequences = [each for each in mask.sequences.values() if space in each.spaces]
 
     def usable(key: Expression) -> bool:
-        return all(is_defined(sequence, space, key) for sequence in sequences.values())
+        return all(is_defined(sequence, space, key) for sequence in sequences)
 
     def chosen(found: Iterable[Expression]) -> tuple[Expression, ...]:
         return tuple(key for key in dict.fromkeys(found) if usable(key))[:MOST]
 
     axes = {axis.name for axis in space.axes} | {"i"}
-    read = [node for each in relations for node in walk(each) if isinstance(node, Coordinate)]
+    read = reads(*relations).coordinates
     coordinates = [token(each.name) for each in read if each.type is Type.INT and each.name not in axes]
     firsts = [first(condition) for each in relations for condition in one_sided(each)]
     groups = [key for each in relations for key in equal_keys(each)]
@@ -78,8 +73,7 @@ def find_clues(mask: MaskIR, space: Space) -> Clues:
 
 def is_defined(sequence: Sequence, space: Space, key: Expression) -> bool:
     """Whether the tokens of a space have all that a key reads."""
-    read = [node.name for node in walk(key) if isinstance(node, Coordinate)]
-    definitions = {name: sequence.definition(name) for name in read}
+    definitions = {each.name: sequence.definition(each.name) for each in reads(key).coordinates}
     return all(
         name == "i"
         or space.axis(name) is not None
@@ -118,12 +112,10 @@ def first(condition: Expression) -> Expression:
 
 def over_token(expression: Expression) -> Expression | None:
     """The same over one token; None if it reads both sides, or what is not a token's own."""
-    nodes = list(walk(expression))
-    if len({node.side for node in nodes if isinstance(node, Coordinate)}) != 1:
+    read = reads(expression)
+    if read.inputs or read.leaves != read.coordinates or len({each.side for each in read.coordinates}) != 1:
         return None
-    if any(isinstance(node, InSpace | Head | Batch | Read) for node in nodes):
-        return None
-    return rebuild(expression, lambda node: token(node.name, node.type) if isinstance(node, Coordinate) else None)
+    return of_side(expression, Side.TOKEN)
 
 
 # What is known without inputs
@@ -148,7 +140,4 @@ def without_inputs(mask: MaskIR) -> Expression:
 
 def reads_inputs(mask: MaskIR, expression: Expression) -> bool:
     """Directly, or through coordinates."""
-    own = [Coordinate(Side.TOKEN, node.name) for node in walk(expression) if isinstance(node, Coordinate)]
-    behind = [trace(sequence, own) for sequence in (mask.queries, mask.keys)]
-    parts = [expression, *(part for each in behind for part in each.expressions)]
-    return any(each.inputs for each in behind) or any(isinstance(node, Read) for each in parts for node in walk(each))
+    return bool(pair_trace(mask, [expression]).inputs)

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from maskdsl.ir.expressions import Constant, Coordinate, Expression, Side, apply, walk
+from maskdsl.ir.expressions import Constant, Coordinate, Expression, Side, apply
 from maskdsl.ir.mask import Along, CoordinateDefinition, CurveKind, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.printer import print_expression
+from maskdsl.ir.reads import reads
 
 Keys = tuple[Expression, ...]
 """Over one token; `()` is the declared order."""
@@ -43,8 +44,8 @@ def spaces_of(mask: MaskIR) -> dict[str, Space]:
 
 def laid_out(mask: MaskIR, layout: Layout) -> MaskIR:
     """The mask in this layout, whatever its own."""
-    nodes = [node for keys in layout.values() for key in keys for node in walk(key)]
-    curves = [node.name for node in nodes if isinstance(node, Coordinate) and is_curve(node.name)]
+    read = reads(*(key for keys in layout.values() for key in keys))
+    curves = [each.name for each in read.coordinates if is_curve(each.name)]
     queries, keys = (with_layout(each, layout, curves) for each in (mask.queries, mask.keys))
     return replace(mask, queries=queries, keys=keys, auto=())
 

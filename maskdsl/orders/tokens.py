@@ -9,9 +9,9 @@ from maskdsl.analysis.blockmap import Array
 from maskdsl.analysis.tables import Table
 from maskdsl.analysis.variants import Laid
 from maskdsl.ir.coordinates import Coordinates
-from maskdsl.ir.expressions import Coordinate, Expression, InSpace
+from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Leaf
 from maskdsl.ir.mask import MaskIR, Sequence
-from maskdsl.ir.operators import Leaf, evaluate
+from maskdsl.ir.operators import evaluate
 
 Box = Mapping[str, tuple[int, ...]]
 """By the name of a space: so many places of each axis, the first ones. Spaces that are left out are whole."""

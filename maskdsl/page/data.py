@@ -6,9 +6,9 @@ from typing import Any
 
 from maskdsl.diagnostics import AttnError, Caution
 from maskdsl.errors.page import PageTooLarge
-from maskdsl.ir.expressions import Read, walk
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Array
+from maskdsl.ir.reads import reads
 from maskdsl.page.blobs import Blobs
 from maskdsl.page.clauses import clauses, source
 from maskdsl.page.layouts import Block, classes_of_heads, measure, orders_data, usual_blocks, usual_orders
@@ -110,6 +110,5 @@ def heading(members: list[int], heads: int) -> str:
 
 def tables(mask: MaskIR, inputs: Mapping[str, Array], blobs: Blobs) -> dict[str, Any]:
     """The inputs that relations read by index."""
-    relations = [mask.relation, *(each.relation for each in (*mask.attend, *mask.require))]
-    names = {node.input for relation in relations for node in walk(relation) if isinstance(node, Read)}
-    return {name: {"shape": inputs[name].shape, "values": blobs.add(inputs[name])} for name in sorted(names)}
+    read = reads(mask.relation, *(each.relation for each in (*mask.attend, *mask.require)))
+    return {name: {"shape": inputs[name].shape, "values": blobs.add(inputs[name])} for name in sorted(read.inputs)}

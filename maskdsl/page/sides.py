@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from maskdsl.ir.coordinates import Coordinates, trace, varies
-from maskdsl.ir.expressions import Coordinate, Read, Side, walk
+from maskdsl.ir.coordinates import Coordinates
+from maskdsl.ir.expressions import Coordinate, Side
 from maskdsl.ir.mask import DimensionKind, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Array
+from maskdsl.ir.trace import trace
 from maskdsl.page.blobs import Blobs
 
 Arrays = Mapping[str, Array]
@@ -17,7 +18,7 @@ def side(mask: MaskIR, sequence: Sequence, inputs: Arrays, heads: list[int], blo
     known = [name for name in names(sequence) if is_known(sequence, name, inputs)]
     columns = {}
     for name in known:
-        kinds = varies(mask, sequence, (Coordinate(Side.TOKEN, name),))
+        kinds = trace(sequence, [Coordinate(Side.TOKEN, name)]).varies(mask)
         needed = heads if DimensionKind.HEADS in kinds else heads[:1]
         columns[name] = [blobs.add(Coordinates(mask, sequence, inputs, 0, head).values(name)) for head in needed]
     spaces = [
@@ -41,9 +42,7 @@ def names(sequence: Sequence) -> list[str]:
 
 def is_known(sequence: Sequence, name: str, inputs: Arrays) -> bool:
     """Whether all is there that its values are made of: inputs that only scores read may be missing."""
-    behind = trace(sequence, (Coordinate(Side.TOKEN, name),))
-    reads = {node.input for each in behind.expressions for node in walk(each) if isinstance(node, Read)}
-    return (reads | behind.inputs) <= inputs.keys()
+    return trace(sequence, [Coordinate(Side.TOKEN, name)]).inputs <= inputs.keys()
 
 
 def has(sequence: Sequence, space: Space, name: str) -> bool:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from maskdsl.ir.chunk import Leaf
-from maskdsl.ir.expressions import Coordinate, Read, Side, walk
+from maskdsl.ir.expressions import Coordinate, Side
 from maskdsl.ir.ops import Type
+from maskdsl.ir.reads import reads
 from maskdsl.ir.regroup import CHOICE, Copies, Regrouping, regrouping
 from maskdsl.plan import make_plan
 from maskdsl.runtime.kept import Kept
@@ -38,8 +39,10 @@ class Regrouped:
         copies = Copies(added, added.queries.length * regrouping.copies, added.keys.length)
         self.over = Over(copies, Bound(make_plan(copies.mask), backend), Kept())
         changes = (each for each in (regrouping.mask.scale, *regrouping.mask.scores) if each is not None)
-        nodes = (node for each in changes for node in walk(each) if isinstance(node, Coordinate | Read))
-        self.has_float_inputs = any(node.type is Type.FLOAT for node in nodes)
+        read = reads(*changes)
+        types = [each.type for each in read.coordinates]
+        types += [each.type for each in regrouping.mask.named(read.inputs)]
+        self.has_float_inputs = Type.FLOAT in types
         """In scores, which may be as large as these."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:

@@ -52,8 +52,8 @@ class State(Kept):
         """[batch or 1, heads or 1, tokens]."""
         if not any(sequence.order):
             return None
-        batches = range(self.batch if self.plan.order_varies(DimensionKind.BATCH) else 1)
-        heads = range(self.plan.mask.heads if self.plan.order_varies(DimensionKind.HEADS) else 1)
+        batches = range(self.batch if DimensionKind.BATCH in self.plan.order_varies else 1)
+        heads = range(self.plan.mask.heads if DimensionKind.HEADS in self.plan.order_varies else 1)
         rows = [
             [Coordinates(self.plan.mask, sequence, self.arrays, b, h).permutation() for h in heads] for b in batches
         ]

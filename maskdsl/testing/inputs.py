@@ -1,18 +1,18 @@
 """Arrays that fit a mask: its inputs, and queries, keys and values."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from maskdsl.ir.coordinates import trace
-from maskdsl.ir.expressions import Apply, Coordinate, Expression, Read, Score, Side, walk
+from maskdsl.ir.expressions import Apply, Coordinate, Expression, Read, Score
 from maskdsl.ir.inputs import relation_inputs
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.trace import pair_trace
 
 Array = NDArray[Any]
 
@@ -59,9 +59,9 @@ def _additions(mask: MaskIR) -> Counter[str]:
             break
         added += [each for each in addends if _is_read(each)]
         others += [each for each in addends if not _is_read(each)]
-    elsewhere = {*relation_inputs(mask), *_inputs(mask, others)}
+    elsewhere = relation_inputs(mask) | pair_trace(mask, others).inputs
     floats = {each.name for each in mask.given if each.type is Type.FLOAT} - elsewhere
-    return Counter(name for each in added for name in _inputs(mask, [each]) if name in floats)
+    return Counter(name for each in added for name in pair_trace(mask, [each]).inputs if name in floats)
 
 
 def _addends(expression: Expression) -> Iterator[Expression]:
@@ -75,18 +75,6 @@ def _addends(expression: Expression) -> Iterator[Expression]:
 
 def _is_read(expression: Expression) -> bool:
     return isinstance(expression, Read | Coordinate)
-
-
-def _inputs(mask: MaskIR, expressions: Iterable[Expression]) -> Iterator[str]:
-    """Those that expressions over pairs read: tables by index, and values of tokens."""
-    for node in (node for each in expressions for node in walk(each)):
-        match node:
-            case Read(input=name):
-                yield name
-            case Coordinate(side=side):
-                yield from trace(mask.queries if side is Side.QUERY else mask.keys, [node]).inputs
-            case _:
-                pass
 
 
 def _hidden(shape: tuple[int, ...], random: np.random.Generator) -> Array:

@@ -7,8 +7,9 @@ import numpy as np
 
 from maskdsl.analysis.blockmap import Array
 from maskdsl.analysis.variants import ALL, Part
-from maskdsl.ir.coordinates import Coordinates, varies
+from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.mask import MaskIR, Sequence
+from maskdsl.ir.trace import trace
 
 LONGEST = 9
 """Characters of a label."""
@@ -30,8 +31,7 @@ class Labels:
     @staticmethod
     def of(mask: MaskIR, sequence: Sequence, inputs: Mapping[str, Array], start: int = 0) -> "Labels | None":
         """Those of the first head and batch entry; None where the order of tokens depends on either."""
-        keys = [key for keys in sequence.order for key in keys]
-        if varies(mask, sequence, keys):
+        if trace(sequence, sequence.sort_keys).varies(mask):
             return None
         return Labels(sequence, Coordinates(mask, sequence, inputs).permutation(), start)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from maskdsl.diagnostics import AttnError
-from maskdsl.ir.coordinates import Coordinates, shuffle, varies
+from maskdsl.ir.coordinates import Coordinates, shuffle
 from maskdsl.ir.curves import curve_positions
 from maskdsl.ir.evaluate import allowed, dense
 from maskdsl.ir.expressions import FALSE, TRUE, Batch, Constant, Coordinate, Head, InSpace, Read, Side, apply
@@ -26,6 +26,7 @@ from maskdsl.ir.operators import apply_operator
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.random import random_integers
 from maskdsl.ir.simplify import head_classes, simplify
+from maskdsl.ir.trace import trace
 from tests.runtime.patterns import c, causal, declared, given, k, mask, q, tokens, within
 
 BOXES = [(1, 1), (7,), (3, 5), (8, 8), (4, 4, 4), (2, 3, 5), (2, 2, 2, 2)]
@@ -140,9 +141,9 @@ def test_inputs_of_a_head_and_batch_entry():
     pattern = mask(causal(), sequence, heads=2, inputs=inputs)
     values = np.arange(24).reshape(3, 2, 4)
     assert Coordinates(pattern, sequence, {"document": values}, 2, 1).values("document").tolist() == [20, 21, 22, 23]
-    assert varies(pattern, sequence, [token("document")]) == {DimensionKind.BATCH, DimensionKind.HEADS}
-    assert varies(pattern, sequence, [token("i")]) == frozenset()
-    assert varies(pattern, sequence, [apply(Op.ADD, Head(), token("i"))]) == {DimensionKind.HEADS}
+    assert trace(sequence, [token("document")]).varies(pattern) == {DimensionKind.BATCH, DimensionKind.HEADS}
+    assert trace(sequence, [token("i")]).varies(pattern) == frozenset()
+    assert trace(sequence, [apply(Op.ADD, Head(), token("i"))]).varies(pattern) == {DimensionKind.HEADS}
 
 
 def test_a_long_chain_of_coordinates_is_no_deep_recursion():

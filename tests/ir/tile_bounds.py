@@ -7,10 +7,10 @@ import numpy as np
 from maskdsl.ir.bounds import Bounder, Bounds
 from maskdsl.ir.boxes import Boxes, Counts
 from maskdsl.ir.evaluate import Pairs
-from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Side
+from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Leaf, Side
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.operators import evaluate
-from maskdsl.ir.ranges import Leaf, Range, expression_range, mask_leaf
+from maskdsl.ir.ranges import Range, expression_range, mask_leaf
 
 Array = np.ndarray[Any, Any]
 PLACE = "place"
