@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.runtime.backends import Reference
+from maskdsl.runtime.reference import Reference
 from maskdsl.verify import CannotDraw, verify
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -35,13 +35,16 @@ def test_examples_pass(file: str, name: str) -> None:
 
 
 def test_a_wrong_value_is_found_and_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Reference.forward
+    right = Reference.prepared
 
-    def wrong(self, call, q, k, v):  # type: ignore[no-untyped-def]
-        out, lse = right(self, call, q, k, v)
-        return torch.where(torch.arange(out.shape[2])[:, None] >= 5, out + 1, out), lse
+    def wrong(self, call, *like):  # type: ignore[no-untyped-def]
+        def attend(*tensors):  # type: ignore[no-untyped-def]
+            out, lse = right(self, call, *like)(*tensors)
+            return torch.where(torch.arange(out.shape[2])[:, None] >= 5, out + 1, out), lse
 
-    monkeypatch.setattr(Reference, "forward", wrong)
+        return attend
+
+    monkeypatch.setattr(Reference, "prepared", wrong)
     pattern = maskdsl.parse("pattern p(n, size = 9) { space tokens[n] attend window(size) }")["p"]
     verdict = verify(pattern, cases=50, seed=1, backends=("reference",))
     (failure,) = verdict.failures

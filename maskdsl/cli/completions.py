@@ -5,11 +5,13 @@ Nothing is offered where something is wrong: the command itself says what.
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import get_args
 
 from typer import Context
 
 from maskdsl.analysis.devices import DEVICES
 from maskdsl.api import Module, load
+from maskdsl.arguments import BackendName
 from maskdsl.diagnostics import AttnError
 from maskdsl.syntax.program import SUFFIX
 
@@ -73,4 +75,4 @@ stages = one_of(STAGES)
 gpus = one_of([*(device.name for device in DEVICES), "all"])
 orders = one_of(["auto", "declared"])
 dtypes = one_of(["float64", "float32", "bfloat16", "float16"])
-backends = one_of(["auto", "triton", "tiled", "reference"])
+backends = one_of(get_args(BackendName))

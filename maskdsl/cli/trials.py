@@ -25,7 +25,7 @@ from maskdsl.errors.command import NothingToTime
 from maskdsl.ir.evaluate import dense
 from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention
-from maskdsl.runtime.backends import BACKENDS, usable_backends
+from maskdsl.runtime.backends import BACKENDS, backend_names, usable_backends
 from maskdsl.runtime.recipes import Bound
 from maskdsl.verify import DTYPES, CannotDraw
 from maskdsl.verify import verify as try_pattern
@@ -131,7 +131,7 @@ def run(
 ) -> None:
     """Times one backend."""
     mask, inputs = prepare(file, words, order, given, shape)
-    choose("backend", backend, ["auto", *BACKENDS])
+    choose("backend", backend, backend_names())
     attention = mask.compile(cast(BackendName, backend))
     tensors = shape.tensors(mask)
     timing = timed(attention.backend, compiled_call(attention, tensors, inputs), tensors, shape, seconds)
@@ -153,8 +153,11 @@ def bench(
     timings: list[Timing] = []
     left_out: list[str] = []
     scores = shape.batch * shape.heads * mask.query_length * mask.key_length * q.element_size()
-    for name in usable_backends() if shape.device.startswith("cpu") else BACKENDS:
-        if name == "reference" and scores > LARGEST_DENSE:
+    for backend in BACKENDS.values():
+        name = backend.name
+        if shape.device.startswith("cpu") and not backend.runs_on_cpu():
+            continue
+        if backend.is_dense and scores > LARGEST_DENSE:
             left_out.append(f"{name}: its scores would take {units.size(scores)}")
         else:
             timings.append(timed(name, compiled_call(mask.compile(name), (q, k, v), inputs), (q, k, v), shape, seconds))

@@ -10,7 +10,7 @@ from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention, FollowingAttention
-from maskdsl.runtime.backends import BACKENDS
+from maskdsl.runtime.backends import backend_names
 from maskdsl.runtime.following import Following
 from maskdsl.runtime.recipes import Bound
 from maskdsl.syntax.program import Program
@@ -64,7 +64,7 @@ def misfollowed(
 
 
 def check_backend(name: str) -> None:
-    known = ["auto", *BACKENDS]
+    known = backend_names()
     if name not in known:
         names = ", ".join(f'"{each}"' for each in known)
         raise AttnError(UnknownBackend(name=name, backends=names, nearest=nearest_name(name, known)))

@@ -22,7 +22,6 @@ from maskdsl.runtime.reads import Part
 from maskdsl.runtime.recipes import Bound, Over
 from maskdsl.runtime.regroup import two_passes
 from maskdsl.runtime.tokens import token_values
-from maskdsl.runtime.triton import serves
 from maskdsl.runtime.values import as_given
 from maskdsl.runtime.where import Where, checked, in_one_piece, normal, present_keys, room, with_pooled
 
@@ -69,10 +68,10 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *ot
     check_whole(recipe.signature.pattern, recipe.signature.span)
     if 0 in (q.shape[0], q.shape[2], room(k, where)):
         return nothing(q, v, True)
-    kernel_serves = recipe.backend == "triton" or (recipe.backend == "auto" and serves(q, v))
-    if kernel_serves and not recipe.plan.mask.keys.is_pooled:
+    backend = recipe.kernel(q, v).backend
+    if backend.decodes and not recipe.plan.mask.keys.is_pooled:
         return recipe.decoder.forward(q, k, v, inputs, *normal(recipe, q, k, where))
-    return in_chunk(attention, recipe, q, k, v, inputs, where, gathers=recipe.backend != "reference")
+    return in_chunk(attention, recipe, q, k, v, inputs, where, backend.gathers)
 
 
 def fake_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:

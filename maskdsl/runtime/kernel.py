@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.plan import KernelPlan
-from maskdsl.runtime.backends import Backend
+from maskdsl.runtime.backend import Backend
 from maskdsl.runtime.call import Attend, Call, Saved
 from maskdsl.runtime.layout import Move, moved, moves
 from maskdsl.runtime.modules import load_module

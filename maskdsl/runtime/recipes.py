@@ -1,28 +1,24 @@
-"""What operators compute, by name: a mask bound at fixed lengths, and which backend. A registry of this process.
+"""What operators compute: a mask bound at fixed lengths and a backend, and all that is made for them on the way.
 
-Graphs and exported programs hold a recipe's `handle` alone, which equal recipes share in every process. What is
-compiled stays known after the `Attention` is gone, without the tiles that it kept.
+Operators know it by its handle: see `runtime/registry.py`.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from threading import Lock
-from typing import NamedTuple, Protocol, TypeVar, cast
-from weakref import WeakValueDictionary
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from maskdsl.arguments import BackendName
-from maskdsl.diagnostics import AttnError
-from maskdsl.errors.backends import UnknownHandle
 from maskdsl.ir.chunk import Chunk, Gathered
 from maskdsl.ir.routes import Found
 from maskdsl.ir.rows import by_row, in_parts
 from maskdsl.plan import KernelPlan, make_plan
-from maskdsl.runtime.backends import BACKENDS
+from maskdsl.runtime.backend import Backend
+from maskdsl.runtime.backends import REFERENCE, everywhere, serving
 from maskdsl.runtime.checks import Signature, check_inputs, check_layout, check_sizes, check_tensors, check_values
 from maskdsl.runtime.decoder import Decoder
 from maskdsl.runtime.digest import digest
@@ -31,25 +27,19 @@ from maskdsl.runtime.kept import Kept
 from maskdsl.runtime.kernel import Forward, Kernel
 from maskdsl.runtime.part_finder import PartFinder
 from maskdsl.runtime.reads import OpenReads
+from maskdsl.runtime.registry import Entry, Registry
 from maskdsl.runtime.state import States
-from maskdsl.runtime.triton import serves
 
 T = TypeVar("T")
 
-MOST_KNOWN = 4096
-"""Recipes remembered that nothing holds any more."""
 MOST_CHECKED = 256
 """Kinds of calls that one recipe knows to be right."""
 MOST_OTHERS = 16
 """Numbers of other tokens for which masks, kernels and tiles are kept."""
 
 
-class Recipe(Protocol):
+class Recipe(Entry, Protocol):
     """What an attention computes. Immutable but for what it keeps."""
-
-    @property
-    def handle(self) -> str:
-        """Equal recipes have equal ones."""
 
     @property
     def signature(self) -> Signature:
@@ -64,12 +54,9 @@ class Recipe(Protocol):
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         """Raises if shapes, types or devices are wrong, as far as they can be before there are lengths."""
 
-    def bare(self) -> "Recipe":
-        """Equal, and without what this one has kept."""
-
 
 class Bound:
-    """A plan for a backend, or for "auto": kernels for calls on a GPU that they can serve, tiles for all others."""
+    """A plan for the backend of a name, which may be "auto"."""
 
     def __init__(
         self, plan: KernelPlan, backend: str, routes: tuple[Found, ...] = (), checks_reads: bool = False
@@ -90,10 +77,7 @@ class Bound:
         self.lock = Lock()
         self.checked: dict[object, Kernel] = {}
         self.settled: dict[object, Forward] = {}
-        self.kernels = {
-            name: Kernel(plan, BACKENDS[cast(BackendName, name)], self.states)
-            for name in ((backend,) if backend != "auto" else ("tiled", "triton"))
-        }
+        self.kernels: dict[str, Kernel] = {}
 
     def bound(self, queries: int, keys: int) -> "Bound":
         return self
@@ -157,7 +141,7 @@ class Bound:
     @cached_property
     def dense(self) -> Kernel:
         """That of the reference backend: what serves a few queries and those of the keys that they attend."""
-        return Kernel(self.plan, BACKENDS["reference"], self.states)
+        return Kernel(self.plan, REFERENCE, self.states)
 
     @cached_property
     def finder(self) -> Finder:
@@ -193,11 +177,15 @@ class Bound:
     @property
     def first(self) -> Kernel:
         """The only kernel, or the one that serves all devices."""
-        return next(iter(self.kernels.values()))
+        return self.kernel_of(everywhere(self.backend))
 
     def kernel(self, q: Tensor, v: Tensor) -> Kernel:
         """The one for tensors like these."""
-        return self.kernels["triton"] if self.backend == "auto" and serves(q, v) else self.first
+        return self.kernel_of(serving(self.backend, q, v))
+
+    def kernel_of(self, backend: Backend) -> Kernel:
+        kernel = self.kernels.get(backend.name)
+        return kernel or self.kernels.setdefault(backend.name, Kernel(self.plan, backend, self.states))
 
     def __reduce__(self) -> tuple[object, ...]:
         return Bound, (self.plan, self.backend, self.routes, self.checks_reads)
@@ -227,31 +215,5 @@ class Over(NamedTuple):
     """Values of tokens that no input decides."""
 
 
-USED: WeakValueDictionary[str, Recipe] = WeakValueDictionary()
-KNOWN: OrderedDict[str, Recipe] = OrderedDict()
-LOCK = Lock()
-
-
-def register(recipe: Recipe) -> Recipe:
-    """The recipe that all equal ones share."""
-    with LOCK:
-        if recipe.handle not in KNOWN:
-            KNOWN[recipe.handle] = recipe.bare()
-        KNOWN.move_to_end(recipe.handle)
-        while len(KNOWN) > MOST_KNOWN:
-            KNOWN.popitem(last=False)
-        return USED.setdefault(recipe.handle, recipe)
-
-
-def find(handle: str) -> Recipe:
-    """The recipe of this handle. Raises if this process has not compiled it."""
-    found = USED.get(handle)
-    return revived(handle) if found is None else found
-
-
-@lru_cache(maxsize=16)
-def revived(handle: str) -> Recipe:
-    """A recipe that only graphs use: the last few of them keep their tiles."""
-    if handle not in KNOWN:
-        raise AttnError(UnknownHandle(handle=handle))
-    return register(KNOWN[handle].bare())
+RECIPES: Registry[Recipe] = Registry()
+register, find = RECIPES.register, RECIPES.find

@@ -152,9 +152,9 @@ KEPT: WeakKeyDictionary[Bound, Regrouped | None] = WeakKeyDictionary()
 
 
 def two_passes(recipe: Bound) -> Regrouped | None:
-    """How a recipe is computed in two passes, if it is. The reference is one thought, and stays one."""
+    """How a recipe is computed in two passes, if it is."""
     if recipe not in KEPT:
         mask = recipe.plan.mask if not recipe.routes else replace(recipe.plan.mask, found=recipe.routes)
-        found = None if recipe.backend == "reference" else regrouping(mask)
+        found = regrouping(mask) if recipe.first.backend.regroups else None
         KEPT[recipe] = None if found is None else Regrouped(found, recipe.backend)
     return KEPT[recipe]

@@ -28,8 +28,7 @@ def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, handle: str) -> 
     check_sizes(recipe.plan, q, k, k)
     check_inputs(recipe.plan.mask.given, inputs, q)
     check_values(recipe.plan.mask.given, inputs)
-    by_kernels = recipe.kernel(q, k).backend.name == "triton"
-    return recipe.finder.find(q, recipe.first.all_keys(k), inputs, by_kernels)
+    return recipe.finder.find(q, recipe.first.all_keys(k), inputs, recipe.kernel(q, k).backend.finds_routes)
 
 
 def fake_find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> list[Tensor]:

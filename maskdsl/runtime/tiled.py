@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from maskdsl.analysis.blockmap import BlockMap
-from maskdsl.arguments import BackendName
 from maskdsl.emit.tiled import emit_tiled
 from maskdsl.plan import KernelPlan
+from maskdsl.runtime.backend import Backend
 from maskdsl.runtime.call import Attend, Call, Gradients, Saved
 from maskdsl.runtime.kept import in_no_mode
 from maskdsl.runtime.schedule import Group, schedule
@@ -21,20 +21,14 @@ Units = tuple[range, range]
 """Units and their key units: see `codegen/tiled.py`."""
 
 
-class Tiled:
+class Tiled(Backend):
     """Torch over tiles, on any device."""
 
-    name: BackendName = "tiled"
+    name = "tiled"
     in_layout = True
 
     def emit(self, plan: KernelPlan) -> str:
         return emit_tiled(plan)
-
-    def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
-        return plan.tile_inputs
-
-    def finds_order(self, plan: KernelPlan) -> bool:
-        return False
 
     def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
         attention = call.module.attention

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskdsl.analysis.blockmap import BlockMap, Runs, TileMap
-from maskdsl.arguments import BackendName
 from maskdsl.diagnostics import AttnError
 from maskdsl.emit.triton import emit_triton
 from maskdsl.errors.backends import LargeHeadDim, NeedsDevice, TritonVersion
 from maskdsl.plan import KernelPlan
+from maskdsl.runtime.backend import Backend
 from maskdsl.runtime.call import Attend, Call, Gradients, Saved
 from maskdsl.runtime.choice import CHOOSER, Start, architecture, without_choice
 from maskdsl.runtime.tuning import Question
@@ -30,11 +30,13 @@ from maskdsl.tile_table import Architecture, Kernel, TileChoice
 LARGEST_DIM = 256
 
 
-class Triton:
+class Triton(Backend):
     """Kernels over tiles."""
 
-    name: BackendName = "triton"
+    name = "triton"
     in_layout = True
+    decodes = True
+    finds_routes = True
 
     def emit(self, plan: KernelPlan) -> str:
         return emit_triton(plan)
@@ -44,6 +46,14 @@ class Triton:
 
     def finds_order(self, plan: KernelPlan) -> bool:
         return plan.finds_device_order
+
+    def serves(self, q: Tensor, v: Tensor) -> bool:
+        """Where q is on a GPU, and of a type and head dims that kernels compute well."""
+        sized = q.shape[3] <= LARGEST_DIM and v.shape[3] <= LARGEST_DIM
+        return q.is_cuda and q.dtype != torch.float64 and sized and bool(triton_version())
+
+    def runs_on_cpu(self) -> bool:
+        return interpreted()
 
     def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
         check(q, v)
@@ -177,12 +187,6 @@ def check(q: Tensor, v: Tensor) -> None:
     if found < needed:
         text = ".".join(map(str, found)) or "none"
         raise AttnError(TritonVersion(what=what, needed=".".join(map(str, needed)), found=text))
-
-
-def serves(q: Tensor, v: Tensor) -> bool:
-    """Whether q is on a GPU, and of a type and head dims that kernels compute well."""
-    sized = q.shape[3] <= LARGEST_DIM and v.shape[3] <= LARGEST_DIM
-    return q.is_cuda and q.dtype != torch.float64 and sized and bool(triton_version())
 
 
 def interpreted() -> bool:
