@@ -63,7 +63,7 @@ def answer(plan: KernelPlan, question: Question, function: FunctionType, start: 
     if not any(map(fits, rungs)):
         last = tried(rungs[-1]).failure
         assert last is not None
-        raise no_configuration(str(kernel), plan, device, last) from last
+        raise no_configuration(str(kernel), plan.mask.name, device, last) from last
     if plan.tune:
         starts = {choice: partial(start, alone(function, kernel, real), choice) for choice in filter(fits, rungs)}
         found = fastest(question, function, starts)
@@ -72,21 +72,21 @@ def answer(plan: KernelPlan, question: Question, function: FunctionType, start: 
     return first_choice(rungs, fits, lambda choice: tried(choice).keeps_registers)
 
 
-def no_configuration(kernel: str, plan: KernelPlan, device: torch.device, failure: Exception) -> AttnError:
-    """What is said where Triton refuses the last choice for a kernel."""
+def no_configuration(kernel: str, pattern: str, device: torch.device, failure: Exception) -> AttnError:
+    """What is said where Triton refuses the last choice for a kernel of a pattern."""
     text = " ".join([f"{type(failure).__name__}:", *str(failure).split()])
-    return AttnError(NoConfiguration(kernel=kernel, pattern=plan.mask.name, device=str(device), failure=text))
+    return AttnError(NoConfiguration(kernel=kernel, pattern=pattern, device=str(device), failure=text))
 
 
 @contextmanager
-def without_choice(kernel: str, plan: KernelPlan, device: torch.device) -> Iterator[None]:
+def without_choice(kernel: str, pattern: str, device: torch.device) -> Iterator[None]:
     """For kernels that are of one size: what Triton raises for them is a declared error."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except failures() as failure:
-        raise no_configuration(kernel, plan, device, failure) from failure
+        raise no_configuration(kernel, pattern, device, failure) from failure
 
 
 class Trial:

@@ -1,13 +1,15 @@
 """The kernel for queries that stand anywhere in a pattern: decoding, chunked prefill, keys in pages."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from maskdsl.emit.triton_decode import emit_decode
+from maskdsl.ir.mask import MaskIR
 from maskdsl.plan import KernelPlan, decode_plan
 from maskdsl.runtime.choice import architecture, no_configuration
 from maskdsl.runtime.modules import load_module
@@ -27,23 +29,43 @@ PROGRAMS_PER_PROCESSOR = 2
 """What splits are chosen for: enough programs to hide that each waits for memory."""
 
 
+@dataclass(frozen=True, eq=False)
 class Decoder:
     """Computes calls without gradients. All lengths, starts and pages are numbers of the call, not of the kernel."""
 
-    def __init__(self, plan: KernelPlan) -> None:
-        self.plan = decode_plan(plan)
-        self.state = State(self.plan, {}, 1)
-        self.rungs: dict[object, int] = {}
-        """The first of the rungs that has worked, by what it depends on."""
+    mask: MaskIR
+    names: Mapping[str, str]
+    """How the module calls the inputs."""
+    operations: int
+    """How many different ones a pair asks for."""
+    state: State
+    """What no input has a say in."""
+    reads_inputs: bool
+    """Whether what pairs read of tokens depends on inputs."""
+    emit: Callable[[], str]
+    """The text of the generated module."""
+    rungs: dict[object, int] = field(default_factory=dict)
+    """The first of the rungs that has worked, by what it depends on."""
+
+    @staticmethod
+    def of(plan: KernelPlan) -> "Decoder":
+        plan = decode_plan(plan)
+        return Decoder(
+            plan.mask,
+            plan.input_identifiers,
+            plan.operations,
+            State(plan, {}, 1),
+            plan.coordinates_read_inputs,
+            partial(emit_decode, plan),
+        )
 
     @cached_property
     def source(self) -> str:
-        """The text of the generated module."""
-        return emit_decode(self.plan)
+        return self.emit()
 
     @property
     def module(self) -> ModuleType:
-        return load_module(self.source, f"{self.plan.mask.name}_decode")
+        return load_module(self.source, f"{self.mask.name}_decode")
 
     def forward(
         self,
@@ -60,12 +82,12 @@ class Decoder:
         `query_starts` and `key_lengths` are int32 [batch], `page_table` int32 [batch, pages]; see `codegen/decode.py`.
         """
         check(q, v)
-        mask, names = self.plan.mask, self.plan.input_identifiers
+        mask, names = self.mask, self.names
         values = {names[each.name]: as_value(each, x) for each, x in zip(mask.inputs, inputs, strict=True)}
         values |= self.state.curves(q.device)
         rows = q.shape[2] * q.shape[1] // k.shape[1]
         dim, gpu = max(q.shape[3], v.shape[3]), architecture(q.device)
-        blocks = rungs(decode_block(rows, dim, q.element_size(), gpu, self.plan.operations))
+        blocks = rungs(decode_block(rows, dim, q.element_size(), gpu, self.operations))
         with on(q.device):
             tables = self.tables(q, values)
 
@@ -98,12 +120,12 @@ class Decoder:
             else:
                 self.rungs[key] = number
                 return found
-        raise no_configuration("decode_kernel", self.plan, device, failure) from failure
+        raise no_configuration("decode_kernel", self.mask.name, device, failure) from failure
 
     def tables(self, q: Tensor, values: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
         """What kernels read of tokens, kept where no input has a say in it."""
         batch, heads = q.shape[:2]
-        if self.plan.coordinates_read_inputs or not hasattr(self.module, "token_tables"):
+        if self.reads_inputs or not hasattr(self.module, "token_tables"):
             return None
         given = q.device, batch, heads, values
 
@@ -116,7 +138,7 @@ class Decoder:
     def splits(self, q: Tensor, k: Tensor, block: tuple[int, int]) -> int:
         """How many programs share the keys of a tile of rows: as many as keep all processors busy."""
         tiles = -(-q.shape[2] * q.shape[1] // k.shape[1] // block[0]) * k.shape[1] * q.shape[0]
-        keys = self.plan.mask.keys.length
+        keys = self.mask.keys.length
         wanted = PROGRAMS_PER_PROCESSOR * processors(q.device) // tiles
         return max(1, min(wanted, -(-keys // block[1]), MOST_SPLITS))
 

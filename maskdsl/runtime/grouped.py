@@ -13,8 +13,9 @@ from torch import Tensor
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.inputs import GroupRange
 from maskdsl.ir.expressions import Side
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.routes import Route
-from maskdsl.plan import KernelPlan, identifier
+from maskdsl.plan import identifier
 from maskdsl.runtime.kept import Kept
 
 LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
@@ -43,12 +44,22 @@ class Tokens(NamedTuple):
 class Grouped:
     """One side of a route. What no input decides is kept."""
 
-    def __init__(self, plan: KernelPlan, module: ModuleType, route: Route, side: Side) -> None:
-        self.plan = plan
+    def __init__(
+        self,
+        mask: MaskIR,
+        inputs: Mapping[str, str],
+        coordinates: Mapping[str, str],
+        module: ModuleType,
+        route: Route,
+        side: Side,
+    ) -> None:
+        """`inputs` and `coordinates` say how the module calls them."""
+        self.inputs = frozenset(inputs.values())
+        self.coordinates = coordinates
         self.module = module
         self.route = route
         self.side = side
-        self.sequence = plan.mask.queries if side is Side.QUERY else plan.mask.keys
+        self.sequence = mask.queries if side is Side.QUERY else mask.keys
         self.grouping = route.queries if side is Side.QUERY else route.keys
         self.stem = identifier(route.name)
         self.kept = Kept()
@@ -63,8 +74,7 @@ class Grouped:
         """Whether no call decides anything of it."""
         names = [f"{self.stem}_{WORDS[self.side]}", *self.among_names.values()]
         parameters = {each for name in names for each in inspect.signature(getattr(self.module, name)).parameters}
-        inputs = {self.plan.input_identifiers[each.name] for each in self.plan.mask.inputs}
-        return parameters.isdisjoint({*inputs, "head", "batch"})
+        return parameters.isdisjoint({*self.inputs, "head", "batch"})
 
     @cached_property
     def among_names(self) -> dict[int, str]:
@@ -97,7 +107,7 @@ class Grouped:
         having = zip(self.sequence.spaces, self.sequence.having(by), strict=True)
         has = torch.cat([torch.full((space.size,), own, device=device) for space, own in having])
         try:
-            return self.module.Groups(count, by, coordinates[self.plan.identifiers[by]], has)
+            return self.module.Groups(count, by, coordinates[self.coordinates[by]], has)
         except self.module.OutsideGroups as error:
             name, value, count = error.args
             raise AttnError(GroupRange(name=name, value=value, count=count)) from None

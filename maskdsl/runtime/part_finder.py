@@ -1,6 +1,7 @@
 """What a pattern finds in some of its queries and in the keys that are there: decoding, chunks, packed sequences."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
 
@@ -19,16 +20,26 @@ from maskdsl.runtime.summaries import Summaries, sum_type
 from maskdsl.runtime.values import as_given, as_value
 
 
+@dataclass(frozen=True, eq=False)
 class PartFinder:
-    """The generated module of a plan whose mask is `by_row`, and how it is used for parts of calls."""
+    """The generated module of a mask that is `by_row`, and how it is used for parts of calls."""
 
-    def __init__(self, plan: KernelPlan) -> None:
-        self.plan = plan
-        self.finder = Finder(plan, States())
+    finder: Finder
+    coordinates: Mapping[str, str]
+    """How the module calls them."""
+
+    @staticmethod
+    def of(plan: KernelPlan) -> "PartFinder":
+        return PartFinder(Finder.of(plan, States()), plan.identifiers)
 
     @property
     def mask(self) -> MaskIR:
-        return self.plan.mask
+        return self.finder.mask
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """How the module calls the inputs."""
+        return self.finder.names
 
     @property
     def module(self) -> ModuleType:
@@ -38,13 +49,16 @@ class PartFinder:
     def sides(self) -> dict[tuple[str, Side], Grouped]:
         """Both sides of every route, by its name."""
         routes = [each for each in self.mask.found if isinstance(each, Route)]
-        sides = (Side.QUERY, Side.KEY)
-        return {(each.name, side): Grouped(self.plan, self.module, each, side) for each in routes for side in sides}
+        return {
+            (each.name, side): Grouped(self.mask, self.names, self.coordinates, self.module, each, side)
+            for each in routes
+            for side in (Side.QUERY, Side.KEY)
+        }
 
     def summaries(self) -> Summaries:
         """Of no keys yet."""
         keys = {name: each for (name, side), each in self.sides.items() if side is Side.KEY}
-        return Summaries(self.plan, self.module, keys)
+        return Summaries(self.mask, self.names, self.module, keys)
 
     @property
     def given(self) -> tuple[Input, ...]:
@@ -53,9 +67,9 @@ class PartFinder:
 
     def values(self, batch: int, device: torch.device, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         """What generated functions read, from given inputs in declared order; ranks among it."""
-        names, heads = self.plan.input_identifiers, self.mask.heads
+        names, heads = self.names, self.mask.heads
         values = {names[each.name]: as_value(each, x) for each, x in zip(self.given, inputs, strict=True)}
-        values |= self.finder.states.find(self.plan, {}, batch).curves(device)
+        values |= self.finder.curves(device)
         values["batch"] = torch.arange(batch, device=device)[:, None, None]
         values["head"] = torch.arange(heads, device=device)[:, None]
         nothing = torch.empty(batch, heads, 0, 0, device=device)
@@ -75,7 +89,7 @@ class PartFinder:
         """What the mask takes besides given inputs: see `Part` for the arguments."""
         if not q.shape[0] or not q.shape[2]:
             return [each.zero_() for each in self.blank(q)]
-        names, start = self.plan.input_identifiers, self.mask.inputs[-1]
+        names, start = self.names, self.mask.inputs[-1]
         values = self.values(len(q), q.device, inputs)
         values[names[start.name]] = queries.starts
         wide = q.detach().to(sum_type(q))

@@ -136,7 +136,7 @@ class Bound:
     @cached_property
     def decoder(self) -> Decoder:
         """The kernel for queries that stand anywhere."""
-        return Decoder(self.plan)
+        return Decoder.of(self.plan)
 
     @cached_property
     def dense(self) -> Kernel:
@@ -146,12 +146,12 @@ class Bound:
     @cached_property
     def finder(self) -> Finder:
         """What finds the inputs that nobody gives."""
-        return Finder(self.plan, self.states)
+        return Finder.of(self.plan, self.states)
 
     @cached_property
     def part_finder(self) -> PartFinder:
         """What finds them for some of the queries."""
-        return PartFinder(replace(self.plan, mask=by_row(self.plan.mask)))
+        return PartFinder.of(replace(self.plan, mask=by_row(self.plan.mask)))
 
     @cached_property
     def in_parts(self) -> "Bound":

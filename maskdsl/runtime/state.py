@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any
 
@@ -20,6 +20,8 @@ from maskdsl.runtime.kept import Kept
 from maskdsl.runtime.layout import Move, moves
 
 Array = NDArray[Any]
+Curves = Callable[[torch.device], Mapping[str, Tensor]]
+"""Values of the coordinates that generated modules take as tables, by the name of their argument."""
 
 
 class State(Kept):
@@ -96,6 +98,11 @@ class States:
             while len(self.states) > self.LIMIT:
                 self.states.popitem(last=False)
             return self.states[key]
+
+
+def curves_of(plan: KernelPlan, states: States) -> Curves:
+    """What `State.curves` gives, of a plan and its states; no input has a say in it."""
+    return lambda device: states.find(plan, {}, 1).curves(device)
 
 
 def as_array(tensor: Tensor) -> Array:

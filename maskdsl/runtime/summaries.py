@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from maskdsl.ir.expressions import Side
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.routes import Nearest, PoolKind, Route
-from maskdsl.plan import KernelPlan
 from maskdsl.runtime.grouped import Grouped, Tokens, Values, at
 from maskdsl.runtime.kept import in_no_mode
 
@@ -21,8 +21,12 @@ Name = tuple[str, ...]
 class Summaries:
     """Those of the keys that have been added. Tensors have one more place at their end, for what is not there."""
 
-    def __init__(self, plan: KernelPlan, module: ModuleType, sides: Mapping[str, Grouped]) -> None:
-        self.plan = plan
+    def __init__(
+        self, mask: MaskIR, names: Mapping[str, str], module: ModuleType, sides: Mapping[str, Grouped]
+    ) -> None:
+        self.mask = mask
+        self.names = names
+        """How the module calls the inputs."""
         self.module = module
         self.sides = sides
         """The keys of every route, by its name."""
@@ -53,7 +57,7 @@ class Summaries:
 
         Those not `present`, bool [batch, any], are zeros and add nothing.
         """
-        mask, names = self.plan.mask, self.plan.input_identifiers
+        mask, names = self.mask, self.names
         batch, self.key_heads = k.shape[:2]
         length = mask.keys.length
         places = places.masked_fill(~present, length)

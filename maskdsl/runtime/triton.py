@@ -160,7 +160,7 @@ class Launch:
             return None
         if call.plan.finds_device_tiles:
             shape = *q.shape[:3], k.shape[2]
-            with without_choice("tiles_kernel", call.plan, device):
+            with without_choice("tiles_kernel", call.plan.mask.name, device):
                 return call.module.find_tiles(device, shape, call.values, choice.block, call.layout, by == "row")
         state = call.state
 

@@ -140,8 +140,9 @@ def test_no_inputs_may_be_none() -> None:
     finder = maskdsl.parse(routed)["p"].bind(heads=HEADS).compile()._recipe.handle
     out, lse = operators.attention(q, k, v, None, handle, "declared", True)
     saved = q, k, v, out, lse, out, lse
+    keys = torch._C._dispatch_keys(q)
     calls: list[tuple[Callable[[Any], Any], Any]] = [
-        (lambda inputs: operators.recorded_attention(q, k, v, inputs, handle, "declared", True), []),
+        (lambda inputs: operators.recorded_attention(keys, q, k, v, inputs, handle, "declared", True), []),
         (lambda inputs: operators.recorded_attention_backward(*saved, inputs, handle, "declared", [True] * 3), []),
         (lambda inputs: operators.attention_backward(*saved, inputs, handle, "declared", [True] * 3), []),
         (lambda inputs: decode.decode(q, k, v, inputs, *where, handle), []),

@@ -6,6 +6,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import maskdsl
+from maskdsl.emit.triton_selection import emit_selection
 from maskdsl.ir.mask import DimensionKind
 from maskdsl.ir.routing import find
 from maskdsl.plan import make_plan
@@ -43,9 +45,10 @@ def selection_options(key_groups, dim, dtype, most_held):
 
 def wrong(mask: maskdsl.Mask, q: Any, k: Any, inputs: dict[str, Any], dtype: torch.dtype, small: bool) -> list[str]:
     """The names of what is found otherwise than the meaning has it."""
-    finder = Finder(make_plan(mask.ir), States())
+    plan = make_plan(mask.ir)
+    finder = Finder.of(plan, States())
     if small:
-        finder.kernel_source += SMALL
+        finder = replace(finder, emit_kernels=lambda: emit_selection(plan) + SMALL)
     values = [torch.as_tensor(inputs[each.name]) for each in mask.ir.given]
     found = finder.find(torch.as_tensor(q).to(dtype), torch.as_tensor(k).to(dtype), values, by_kernels=True)
     expected = find(mask.ir, inputs, q, k)

@@ -338,7 +338,7 @@ def test_generated_kernels_are_compiled_with_the_arguments_of_the_call(monkeypat
 
 
 def test_decoding_goes_down_its_rungs() -> None:
-    decoder = Decoder(make_plan(maskdsl.parse("pattern c(n = 64) { space t[n] attend causal }")["c"].bind().ir))
+    decoder = Decoder.of(make_plan(maskdsl.parse("pattern c(n = 64) { space t[n] attend causal }")["c"].bind().ir))
     blocks = rungs((64, 64))
     assert blocks == ((64, 64), (64, 32), (16, 32), (16, 16)) and rungs((16, 16)) == ((16, 16),)
     tried: list[tuple[int, int]] = []
@@ -358,11 +358,10 @@ def test_decoding_goes_down_its_rungs() -> None:
 
 
 def test_kernels_of_one_size_fail_by_a_declared_error() -> None:
-    plan = make_plan(maskdsl.parse("pattern c(n = 64) { space t[n] attend causal }")["c"].bind().ir)
     with (
         pytest.raises(AttnError, match=r"E470.*tiles_kernel.*of `c`"),
-        choice.without_choice("tiles_kernel", plan, CPU),
+        choice.without_choice("tiles_kernel", "c", CPU),
     ):
         raise OutOfResources(300_000, 232_448, "shared memory")
-    with pytest.raises(torch.OutOfMemoryError), choice.without_choice("tiles_kernel", plan, CPU):
+    with pytest.raises(torch.OutOfMemoryError), choice.without_choice("tiles_kernel", "c", CPU):
         raise torch.OutOfMemoryError
