@@ -6,17 +6,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import methodcaller
 
 from maskdsl.analysis.closed import Limits, closed_limits
-from maskdsl.ir.expressions import Apply, Expression, Read, Side, walk
+from maskdsl.ir.expressions import PAIR, Apply, Expression, Read, Side, walk
 from maskdsl.ir.inputs import relation_inputs
 from maskdsl.ir.mask import Computed, DimensionKind, Given, MaskIR, Sequence
 from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.reads import Reads, reads
 from maskdsl.ir.routes import GROUP, Route, found_expressions
 from maskdsl.ir.rows import in_parts
-from maskdsl.ir.trace import behind, pair_trace, token_trace
+from maskdsl.ir.trace import behind, pair_trace, tile_trace, token_trace
 from maskdsl.tile_table import Work
 
 RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends"}) | {
@@ -86,6 +85,11 @@ class KernelPlan:
     def key_names(self) -> tuple[str, ...]:
         return self.reads.names(Side.KEY)
 
+    def names_of(self, kind: Side) -> frozenset[str]:
+        """Names of the coordinates that pairs read of a kind of tokens."""
+        sides = (side for side in PAIR if self.mask.kind(side) is kind)
+        return frozenset().union(*map(self.reads.names, sides))
+
     @cached_property
     def table_names(self) -> tuple[str, ...]:
         """Names of the inputs that pairs or coordinates read by index, in declared order."""
@@ -96,7 +100,7 @@ class KernelPlan:
     def identifiers(self) -> dict[str, str]:
         """A Python identifier for the name of every coordinate, all different, also behind `q_` and `k_`."""
         names = []
-        for sequence in self.sequences:
+        for sequence in self.mask.sequences.values():
             names += [axis.name for space in sequence.spaces for axis in space.axes]
             names += [definition.name for definition in sequence.coordinates]
         chosen: dict[str, str] = {"i": "i"}
@@ -120,10 +124,9 @@ class KernelPlan:
 
     def is_given_whole(self, name: str) -> bool:
         """The coordinate of this name is the input of this name wherever it is defined."""
-        definitions = [each for each in map(methodcaller("definition", name), self.sequences) if each is not None]
-        return bool(definitions) and all(
-            source == Given(name) for definition in definitions for _, source in definition.sources
-        )
+        definitions = (sequence.definition(name) for sequence in self.mask.sequences.values())
+        sources = [source for each in definitions if each is not None for _, source in each.sources]
+        return bool(sources) and all(source == Given(name) for source in sources)
 
     @cached_property
     def tile_inputs(self) -> tuple[str, ...]:
@@ -151,16 +154,12 @@ class KernelPlan:
         return bool(token_trace(self.mask, (), ordered=True).inputs)
 
     @cached_property
-    def curve_names(self) -> tuple[tuple[str, Sequence, tuple[str, ...]], ...]:
+    def curve_names(self) -> tuple[tuple[Side, Sequence, tuple[str, ...]], ...]:
         """Coordinates along curves and shuffles that pairs need: (kind of token, its sequence, their names)."""
         sorted_by = self.order_keys if self.order_reads_inputs else ()
         others = self.found_names.union(reads(*sorted_by).names(Side.TOKEN))
-        queries, keys = (others.union(names) for names in (self.query_names, self.key_names))
-        if self.mask.self_attention:
-            parts = [("token", self.mask.queries, queries | keys)]
-        else:
-            parts = [("query", self.mask.queries, queries), ("key", self.mask.keys, keys)]
-        return tuple((kind, each, tuple(filter(each.is_placed, behind(each, names)))) for kind, each, names in parts)
+        parts = [(kind, each, behind(each, others | self.names_of(kind))) for kind, each in self.mask.kinds.items()]
+        return tuple((kind, each, tuple(filter(each.is_placed, names))) for kind, each, names in parts)
 
     @cached_property
     def found_names(self) -> frozenset[str]:
@@ -179,7 +178,7 @@ class KernelPlan:
     @cached_property
     def tiles_vary(self) -> frozenset[DimensionKind]:
         """Whether tiles or order may differ between batch entries, heads or both."""
-        return pair_trace(self.mask, [self.mask.relation], ordered=True).varies(self.mask)
+        return tile_trace(self.mask).varies(self.mask)
 
     @cached_property
     def order_varies(self) -> frozenset[DimensionKind]:
@@ -188,7 +187,7 @@ class KernelPlan:
 
     @cached_property
     def order_keys(self) -> tuple[Expression, ...]:
-        return tuple(key for sequence in self.sequences for key in sequence.sort_keys)
+        return tuple(key for sequence in self.mask.sequences.values() for key in sequence.sort_keys)
 
     @cached_property
     def serves_any_heads(self) -> bool:
@@ -200,14 +199,10 @@ class KernelPlan:
     @cached_property
     def reads_batch(self) -> bool:
         """Whether anything depends on which entry of the batch it is, other than through inputs."""
-        definitions = [each for sequence in self.sequences for each in sequence.coordinates]
+        definitions = [each for sequence in self.mask.sequences.values() for each in sequence.coordinates]
         sources = [source for definition in definitions for _, source in definition.sources]
         values = [source.value for source in sources if isinstance(source, Computed)]
         return reads(*self.pair_expressions, *self.order_keys, *values).batch
-
-    @property
-    def sequences(self) -> tuple[Sequence, Sequence]:
-        return self.mask.queries, self.mask.keys
 
 
 def make_plan(

@@ -80,7 +80,7 @@ class Guarantee:
 
 def guarantee(mask: MaskIR, inputs: Inputs) -> Guarantee:
     """From the inputs that decide which pairs may attend, and those that selectors read."""
-    plain = replace(mask, queries=replace(mask.queries, order=()), keys=replace(mask.keys, order=()))
+    plain = mask.declared
     counting = Counting.of(plain, inputs)
     entries = range(max(len(each.variants) for each in counting.all))
     heads = tuple(summed([counting.bounds(batch, head) for batch in entries]) for head in range(mask.heads))

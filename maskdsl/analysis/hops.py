@@ -6,7 +6,7 @@ are hops for certain, and tiles that are not empty are hops that there may be.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -115,7 +115,7 @@ def find_layer(mask: MaskIR, block: int, inputs: Mapping[str, object], declared:
     """The hops between blocks of so many tokens, in the mask's layout or in `declared` order."""
     check_size(mask, (block, block))
     if declared:
-        mask = replace(mask, queries=replace(mask.queries, order=()), keys=replace(mask.keys, order=()))
+        mask = mask.declared
     given = input_arrays(mask, inputs, relation_inputs(mask))
     variants = find_variants(mask, given)
     used = tuple(variants.different[number] for number in sorted(set(variants.index[0].tolist())))

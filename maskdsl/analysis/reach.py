@@ -15,9 +15,7 @@ def reaches(mask: MaskIR, distance: int) -> bool | None:
 
     Routes may select all of their candidates.
     """
-    mask = most(mask)
-    queries, keys = (replace(each, order=()) for each in (mask.queries, mask.keys))
-    mask = replace(mask, queries=queries, keys=keys)
+    mask = most(mask).declared
     if relation_inputs(mask, {each.name for each in mask.found}):
         return True if mask.found else None
     back = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i"))

@@ -30,9 +30,8 @@ from maskdsl.ir.expressions import (
     substitute,
 )
 from maskdsl.ir.mask import DimensionKind, MaskIR, Sequence
-from maskdsl.ir.reads import reads
 from maskdsl.ir.simplify import for_head, head_classes, simplify
-from maskdsl.ir.trace import token_trace
+from maskdsl.ir.trace import tile_trace, token_trace
 
 MOST_TOKENS = 1 << 26
 """Of either side. A column of so many takes half a gigabyte."""
@@ -67,7 +66,7 @@ def find_variants(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None =
     """`batch` is needed where the relation reads the batch index and no input tells how many entries there are."""
     relations, class_of_head = head_classes(mask.relation, mask.heads)
     kinds, first_heads = token_dependence(mask), heads_of_tokens(mask)
-    apart = DimensionKind.BATCH in kinds or reads(mask.relation).batch
+    apart = DimensionKind.BATCH in tile_trace(mask).varies(mask)
     index = np.empty((batch_size(mask, inputs, batch) if apart else 1, mask.heads), dtype=np.int32)
     numbers: dict[Variant, int] = {}
     for entry, head in np.ndindex(index.shape):

@@ -13,7 +13,7 @@ from maskdsl.diagnostics import Diagnostic
 from maskdsl.errors.names import DuplicateName, MissingCoordinate, ReservedName
 from maskdsl.errors.parameters import MissingArgument
 from maskdsl.errors.types import TypeMismatch
-from maskdsl.ir.expressions import Coordinate, Expression, Side
+from maskdsl.ir.expressions import PAIR, Coordinate, Expression, Side
 from maskdsl.ir.mask import (
     Along,
     Computed,
@@ -33,12 +33,10 @@ from maskdsl.ir.routes import Rank
 from maskdsl.ir.trace import trace
 from maskdsl.syntax import tree
 
-SIDES = (Side.QUERY, Side.KEY)
-
 
 def sides_of(world: World) -> tuple[Side, ...]:
     """One side where both have the same tokens."""
-    return (Side.QUERY,) if world.self_attention else SIDES
+    return (Side.QUERY,) if world.self_attention else PAIR
 
 
 def updated(world: World, side: Side, new: SideWorld) -> World:
@@ -99,7 +97,7 @@ def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate
         )
         assert value.range is not None
         before = world.side(side)
-        if before.has(space, name):
+        if before.sequence.has(space, name):
             kind = f"tokens of `{space.name}` have such a coordinate already"
             frame.add(DuplicateName(span=statement.name.span, name=name, kind=kind))
             return bad

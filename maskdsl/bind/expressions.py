@@ -297,6 +297,5 @@ def _end(name: tree.Name, side: Side, frame: Frame) -> Value:
         return Term(TRUE if known == [name.id] else InSpace(side, name.id, span=name.span))
     shown = ", ".join(f"`{each}`" for each in known)
     if any(space.name == name.id for space in (*frame.world.spaces(), *frame.world.sources())):
-        kind = "queries" if side is Side.QUERY else "keys"
-        return frame.add(NotInSequence(span=name.span, name=name.id, sequence=kind, known=f"they are {shown}"))
+        return frame.add(NotInSequence(span=name.span, name=name.id, sequence=side.plural, known=f"they are {shown}"))
     return unknown_space(frame, name.id, name.span, known, "all")

@@ -70,14 +70,6 @@ class SideWorld:
         axes = [axis.name for space in self.sequence.spaces for axis in space.axes]
         return list(dict.fromkeys(["i", *axes, *(each.name for each in self.sequence.coordinates)]))
 
-    def has(self, space: Space, name: str) -> bool:
-        if name == "i":
-            return True
-        definition = self.sequence.definition(name)
-        if definition is not None:
-            return space.name in dict(definition.sources)
-        return space.axis(name) is not None
-
     def with_coordinate(self, definition: CoordinateDefinition, ranges: Mapping[tuple[str, str], Range]) -> "SideWorld":
         """This with a coordinate added, or with another space's source of one that is there."""
         before = self.sequence.definition(definition.name)

@@ -8,13 +8,13 @@ from maskdsl.bind.reading import axis_name
 from maskdsl.bind.values import BAD, Bad, Term, Value, describe
 from maskdsl.errors import routes as route_errors
 from maskdsl.errors.types import TypeMismatch
-from maskdsl.ir.expressions import Coordinate, Expression, Read, Side
+from maskdsl.ir.expressions import PAIR, Coordinate, Expression, Read, Side
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Pool, PoolKind, Product
 from maskdsl.syntax import tree
 
 KINDS = {kind.value: kind for kind in PoolKind}
-BASES = {"q": Side.QUERY, "k": Side.KEY}
+BASES = {side.letter: side for side in PAIR}
 FORMS = "`{0}`, or `mean({0}, c)`, `max`, `sum` or `root`, with a coordinate `c`,"
 
 

@@ -34,8 +34,8 @@ def read(frame: Frame, side: Side, name: str, span: Span) -> Term | Bad:
     having = holders(frame, (side,), name)
     if not having:
         return unknown(frame, name, span, _worlds(frame, (side,)))
-    spaces = frame.spaces(side) or [space for space in world.sequence.spaces if world.has(space, name)]
-    lacking = [space.name for space in spaces if not world.has(space, name)]
+    spaces = frame.spaces(side) or [space for space in world.sequence.spaces if world.sequence.has(space, name)]
+    lacking = [space.name for space in spaces if not world.sequence.has(space, name)]
     if lacking:
         return frame.add(_missing(side, name, span, lacking, having))
     definition = world.sequence.definition(name)
@@ -52,7 +52,8 @@ def _worlds(frame: Frame, sides: Iterable[Side]) -> list[SideWorld]:
 
 def holders(frame: Frame, sides: Iterable[Side], name: str) -> list[str]:
     """The spaces whose tokens have a coordinate of this name."""
-    return [each.name for world in _worlds(frame, sides) for each in world.sequence.spaces if world.has(each, name)]
+    sequences = [world.sequence for world in _worlds(frame, sides)]
+    return [each.name for sequence in sequences for each in sequence.spaces if sequence.has(each, name)]
 
 
 def _missing(side: Side, name: str, span: Span, lacking: list[str], having: list[str]) -> MissingCoordinate:
@@ -62,8 +63,7 @@ def _missing(side: Side, name: str, span: Span, lacking: list[str], having: list
         Side.TOKEN: f"say `{having[0]}` in front of the name or behind `order`",
     }
     spaces = ", ".join(f"`{each}`" for each in lacking)
-    who = {Side.QUERY: "query", Side.KEY: "key", Side.TOKEN: "token"}[side]
-    return MissingCoordinate(span=span, name=name, spaces=spaces, side=who, hint=guard[side])
+    return MissingCoordinate(span=span, name=name, spaces=spaces, side=side, hint=guard[side])
 
 
 def unknown(frame: Frame, name: str, span: Span, worlds: Iterable[SideWorld]) -> Bad:
@@ -113,7 +113,7 @@ def length(frame: Frame, name: str, span: Span, sides: Sequence[Side], space: st
                 continue
             if name == "i":
                 found[world.sequence.length] = None
-            elif world.has(each, name):
+            elif world.sequence.has(each, name):
                 count = _length_in(frame, world, each, name, span)
                 if count is None:
                     return BAD
@@ -178,7 +178,7 @@ def axis_name(frame: Frame, node: tree.Expression) -> str | Bad:
     worlds = _worlds(frame, frame.sides or (Side.QUERY, Side.KEY))
     if node.id in frame.world.bad_names:
         return BAD
-    if not any(world.has(space, node.id) for world in worlds for space in world.sequence.spaces):
+    if not any(world.sequence.has(space, node.id) for world in worlds for space in world.sequence.spaces):
         return unknown(frame, node.id, node.span, worlds)
     return node.id
 

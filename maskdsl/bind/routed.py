@@ -6,11 +6,9 @@ from maskdsl.bind.frame import BitRoute, EqualRoute, Frame, TableRoute
 from maskdsl.bind.reading import read
 from maskdsl.bind.terms import operate
 from maskdsl.bind.values import BAD, Bad, Term, Value
-from maskdsl.ir.expressions import Batch, Head, Read, Side
+from maskdsl.ir.expressions import PAIR, Batch, Head, Read
 from maskdsl.ir.ops import Op, Type
 from maskdsl.source import Span
-
-SIDES = (Side.QUERY, Side.KEY)
 
 
 def route_relation(name: str, span: Span, frame: Frame) -> Value:
@@ -24,13 +22,13 @@ def route_relation(name: str, span: Span, frame: Frame) -> Value:
         case TableRoute(table=table, query=query, key=key):
             groups = [
                 read(frame, side, each, span) if isinstance(each, str) else Term(each)
-                for side, each in zip(SIDES, (query, key), strict=True)
+                for side, each in zip(PAIR, (query, key), strict=True)
             ]
             return _table(frame, table, groups, span)
 
 
 def _common(op: Op, coordinate: str, span: Span, frame: Frame) -> Value:
-    q, k = (read(frame, side, coordinate, span) for side in SIDES)
+    q, k = (read(frame, side, coordinate, span) for side in PAIR)
     return operate(frame, op, span, q, k)
 
 

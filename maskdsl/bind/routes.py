@@ -20,6 +20,7 @@ from maskdsl.errors import routes as route_errors
 from maskdsl.errors.types import TypeMismatch
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.expressions import (
+    PAIR,
     TRUE,
     Constant,
     Coordinate,
@@ -48,8 +49,6 @@ SELECTORS = {
 WORD = 31
 """Bits of an integer that count members; the sign is none."""
 OPTIONAL = frozenset({"over"})
-SIDES = (Side.QUERY, Side.KEY)
-SEQUENCES = {Side.QUERY: "queries", Side.KEY: "keys"}
 ALONE = Constant(0)
 """The number of a group that takes all tokens."""
 
@@ -99,7 +98,7 @@ def _selected(
     if numbers[1] == ALONE:
         return _reads_no_key(name, value, span, frame)
     candidates = _candidates(statement, frame, elaborate, numbers)
-    queries, keys = (_grouping(each, side, value, span, frame) for side, each in zip(SIDES, numbers, strict=True))
+    queries, keys = (_grouping(each, side, value, span, frame) for side, each in zip(PAIR, numbers, strict=True))
     if candidates is None or isinstance(queries, Bad) or isinstance(keys, Bad):
         return BAD
     value, candidates = (_by_group(each, numbers) for each in (value, candidates))
@@ -152,11 +151,11 @@ Number = str | Expression
 
 def _numbers(score: Expression, span: Span, frame: Frame) -> tuple[Number, Number] | Bad:
     """What a score is for: groups of the coordinates that are pooled by or read, or the entries of a table."""
-    joint = next((index for index, _ in _entries(score, frame) if all(map(reads(index).of, SIDES))), None)
+    joint = next((index for index, _ in _entries(score, frame) if all(map(reads(index).of, PAIR))), None)
     if joint is not None:
         return ALONE, joint
     found: list[Number] = []
-    for side in SIDES:
+    for side in PAIR:
         pooled = {
             index.name
             for product in frame.world.products
@@ -167,7 +166,7 @@ def _numbers(score: Expression, span: Span, frame: Frame) -> tuple[Number, Numbe
         names = sorted(pooled or {each.name if each.type is Type.INT else "i" for each in reads(score).of(side)})
         if len(names) > 1:
             shown = " and ".join(f"`{name}`" for name in names)
-            return frame.add(route_errors.MixedGroups(span=span, names=shown, side=SEQUENCES[side]))
+            return frame.add(route_errors.MixedGroups(span=span, names=shown, side=side.plural))
         found.append(names[0] if names else ALONE)
     return found[0], found[1]
 
@@ -201,9 +200,9 @@ def _candidates(
         {
             space.name
             for space in frame.sequence(side).spaces
-            if not isinstance(each, str) or frame.side(side).has(space, each)
+            if not isinstance(each, str) or frame.sequence(side).has(space, each)
         }
-        for side, each in zip(SIDES, numbers, strict=True)
+        for side, each in zip(PAIR, numbers, strict=True)
     ]
     value = elaborate(
         statement.candidates, frame.where(pair for pair in frame.pairs if pair[0] in spaces[0] and pair[1] in spaces[1])
@@ -222,10 +221,10 @@ def _grouping(number: Number, side: Side, score: Expression, span: Span, frame: 
         case str() if number == "i":
             return Grouping("i", world.sequence.length)
         case str() if number in frame.world.hidden:
-            words = SEQUENCES[side]
+            words = side.plural
             return frame.add(route_errors.UnnamedGroup(span=span, place=number, side=words, letter=words[0]))
         case str():
-            spaces = [space for space in world.sequence.spaces if world.has(space, number)]
+            spaces = [space for space in world.sequence.spaces if world.sequence.has(space, number)]
             reach = coordinate_range(world, number, spaces)
             if reach.low < 0 and reach != INT32:  # inputs are looked at when they are given
                 return frame.add(route_errors.NegativeGroup(span=span, name=number, low=reach.low))
@@ -239,13 +238,13 @@ def _grouping(number: Number, side: Side, score: Expression, span: Span, frame: 
 
 def _constant_in_groups(expression: Expression, groupings: tuple[Grouping, Grouping], span: Span, frame: Frame) -> bool:
     """Whether coordinates that are read have one value a group, as far as that is known before the call."""
-    for side, grouping in zip(SIDES, groupings, strict=True):
+    for side, grouping in zip(PAIR, groupings, strict=True):
         read = reads(expression)
         names = {each.name for each in read.of(side)}
         spaces = {each.space for each in read.spaces if each.side is side}
         if grouping.by is None and (names | spaces) - {GROUP}:
             name = min((names | spaces) - {GROUP})
-            frame.add(route_errors.OfNoGroup(span=span, name=name, side=SEQUENCES[side]))
+            frame.add(route_errors.OfNoGroup(span=span, name=name, side=side.plural))
             return False
         if grouping.by in (None, "i"):
             continue
@@ -314,9 +313,9 @@ def _balanced(
 def _with_coordinates(name: str, highest: int, found: Callable[[str, Side], Found], span: Span, frame: Frame) -> World:
     """A coordinate of either side, which are no longer the same tokens: vectors of queries and keys differ."""
     world = replace(frame.world, self_attention=False)
-    for side, text in SEQUENCES.items():
-        each, before = found(f"{name}_{text}", side), world.side(side)
-        tokens = Dimension(DimensionKind.TOKENS, before.sequence.length, text)
+    for side in PAIR:
+        each, before = found(f"{name}_{side.plural}", side), world.side(side)
+        tokens = Dimension(DimensionKind.TOKENS, before.sequence.length, side.plural)
         given = _input(each.name, Type.INT, span, frame, tokens)
         sources = tuple((space.name, Given(each.name)) for space in before.sequence.spaces)
         definition = CoordinateDefinition(name, Type.INT, sources, span=span)

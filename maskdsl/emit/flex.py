@@ -9,7 +9,6 @@ from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.emit.header import header
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import (
-    LETTERS,
     coordinate_calls,
     coordinate_functions,
     pair_parameters,
@@ -94,9 +93,9 @@ def score_lines(plan: KernelPlan) -> list[str]:
 def printer_of(plan: KernelPlan, expressions: Sequence[Expression], relation: bool) -> TorchPrinter:
     identifiers = plan.identifiers
     return TorchPrinter(
-        coordinates=lambda side, each: f"{LETTERS[side]}_{identifiers[each]}",
+        coordinates=lambda side, each: f"{side.letter}_{identifiers[each]}",
         inputs={name: f'inputs["{text}"]' for name, text in plan.input_identifiers.items()},
-        sequences={Side.QUERY: plan.mask.queries, Side.KEY: plan.mask.keys},
+        sequences=plan.mask.sequences,
         relation=relation,
         taken={*OWN_NAMES, *pair_parameters(plan, expressions)},
     )
@@ -106,8 +105,8 @@ def token_lines(plan: KernelPlan, expressions: Sequence[Expression]) -> list[str
     """Statements for what is read of either token, its declared position first."""
     names = pair_parameters(plan, expressions)
     lines = []
-    for sequence, (side, (position, values, layout)) in zip(plan.sequences, CALLS.items(), strict=True):
-        own = [name for name in names if name.startswith(f"{LETTERS[side]}_")]
+    for sequence, (side, (position, values, layout)) in zip(plan.mask.sequences.values(), CALLS.items(), strict=True):
+        own = [name for name in names if name.startswith(f"{side.letter}_")]
         others = [name for name in own if name != position and name[2:] in plan.identifiers.values()]
         if position in own or others:
             laid_out = (

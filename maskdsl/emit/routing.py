@@ -10,6 +10,7 @@ from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import HELPERS, coordinate_function, helper_lines, separated
 from maskdsl.emit.torch_printer import TorchPrinter
 from maskdsl.ir.expressions import (
+    PAIR,
     Constant,
     Expression,
     Side,
@@ -20,8 +21,6 @@ from maskdsl.ir.operators import evaluate
 from maskdsl.ir.reads import reads
 from maskdsl.ir.routes import GROUP, Above, Balanced, Found, Grouping, Nearest, Pool, Rank, Route, TopCount, TopMass
 from maskdsl.plan import KernelPlan, identifier
-
-VECTORS = {Side.QUERY: "q", Side.KEY: "k"}
 
 
 def emit_routing(plan: KernelPlan) -> str:
@@ -97,15 +96,12 @@ class Part:
     # Coordinates
 
     def sequence(self, side: Side) -> Sequence:
-        return self.plan.mask.keys if side is Side.KEY else self.plan.mask.queries
-
-    def kind(self, side: Side) -> str:
-        return "token" if self.plan.mask.self_attention else "query" if side is Side.QUERY else "key"
+        return self.plan.mask.sequences[side]
 
     def coordinates(self, side: Side, names: Iterable[str]) -> list[str]:
         """The function that gives these coordinates of one side's tokens."""
-        name = f"{self.name[5:]}_{'queries' if side is Side.QUERY else 'keys'}"
-        return coordinate_function(self.plan, self.kind(side), self.sequence(side), sorted(names), name)
+        name = f"{self.name[5:]}_{side.plural}"
+        return coordinate_function(self.plan, self.plan.mask.kind(side), self.sequence(side), sorted(names), name)
 
     def printed(
         self, name: str, expression: Expression, coordinates: dict[tuple[Side, str], str], score: bool = False
@@ -125,7 +121,7 @@ class Part:
         printer = TorchPrinter(
             coordinates=lambda side, each: coordinates[side, each],
             inputs=self.plan.input_identifiers,
-            sequences={Side.QUERY: self.plan.mask.queries, Side.KEY: self.plan.mask.keys},
+            sequences=self.plan.mask.sequences,
             relation=not score,
             taken=parameters,
         )
@@ -149,7 +145,6 @@ class Part:
         for number, key in enumerate(keys):
             yield self.printed(f"{stem}_key_{number}", key, texts)
         place = sequence.offsets[sequence.spaces.index(space)]
-        side = "queries" if rank.side is Side.QUERY else "keys"
         declared = self.plan.mask.input(rank.name)
         assert declared is not None
         kinds = [each.kind for each in declared.dimensions]
@@ -159,7 +154,7 @@ class Part:
             f"{sequence.length}",
         ]
         yield self.function(
-            f"values = {{**inputs, **{stem}_{side}(device=q.device, **inputs)}}",
+            f"values = {{**inputs, **{stem}_{rank.side.plural}(device=q.device, **inputs)}}",
             f"keys = [{', '.join(f'{stem}_key_{number}' for number in range(len(keys)))}]",
             f"keys = [placed(key(**values), q.device).expand({', '.join(shape)}) for key in keys]",
             f"return ranks(*(key[..., {place} : {place + space.size}] for key in keys))",
@@ -174,13 +169,14 @@ class Part:
         texts = {(each.side, each.name): f"product_{number}" for number, each in enumerate(product_leaves(route))}
         texts |= {(Side.KEY, GROUP): "k_group"}
         names: dict[Side, set[str]] = {Side.QUERY: set(), Side.KEY: set()}
-        for side, letter in VECTORS.items():
+        for side in PAIR:
             names[side] |= {name for name in reads(*expressions).names(side) if (side, name) not in texts}
-            texts |= {(side, name): f"{letter}_{self.plan.identifiers[name]}" for name in names[side]}
+            texts |= {(side, name): f"{side.letter}_{self.plan.identifiers[name]}" for name in names[side]}
         for side, number, expression in amongs(route):
             names[side].update(reads(expression).names(Side.TOKEN))
             yield self.among(side, number, expression)
-        for side, grouping in ((Side.QUERY, route.queries), (Side.KEY, route.keys)):
+        for side in PAIR:
+            grouping = route.grouping(side)
             if grouping.by not in (None, "i"):
                 names[side].add(grouping.by)
             yield self.coordinates(side, names[side])
@@ -193,7 +189,7 @@ class Part:
     def among(self, side: Side, number: int, expression: Expression) -> list[str]:
         """The function that says which tokens are pooled."""
         own = {(Side.TOKEN, name): self.plan.identifiers[name] for name in reads(expression).names(Side.TOKEN)}
-        return self.printed(f"{self.name[5:]}_{VECTORS[side]}_among_{number}", expression, own)
+        return self.printed(f"{self.name[5:]}_{side.letter}_among_{number}", expression, own)
 
     def selection(self, route: Route, chosen: Expression, stem: str) -> Iterator[list[str]]:
         value = repr(chosen.value) if isinstance(chosen, Constant) else f"{stem}_chosen(**values)"
@@ -236,10 +232,9 @@ class Part:
     def groups(self, grouping: Grouping, side: Side) -> str:
         if grouping.by in (None, "i"):
             return f"Groups({grouping.count})"
-        values = "queries" if side is Side.QUERY else "keys"
         has = self.having(grouping.by, self.sequence(side))
         own = self.plan.identifiers[grouping.by]
-        text = f'Groups({grouping.count}, "{grouping.by}", {values}["{own}"]'
+        text = f'Groups({grouping.count}, "{grouping.by}", {side.plural}["{own}"]'
         return f"{text})" if has is None else f"{text}, torch.cat([{has}]))"
 
     def having(self, name: str, sequence: Sequence) -> str | None:
@@ -253,15 +248,14 @@ class Part:
     def pooled(self, pool: Pool, side: Side, number: int, stem: str) -> str:
         if pool.kind is None:
             return self.vectors(side)
-        groups, values = ("query_groups", "queries") if side is Side.QUERY else ("key_groups", "keys")
         extra = ""
         if pool.among is not None:
-            extra += f", among={stem}_{VECTORS[side]}_among_{number}(**{{**inputs, **{values}}})"
+            extra += f", among={stem}_{side.letter}_among_{number}(**{{**inputs, **{side.plural}}})"
         if pool.by_key_head:
             extra += ", heads=shared_by(q.shape[1], k.shape[1])"
         elif pool.heads is not None:
             extra += f", heads={pool_numbers(pool.heads, self.plan.mask.heads)}"
-        return f'pooled({self.vectors(side)}, {groups}, "{pool.kind}"{extra})'
+        return f'pooled({self.vectors(side)}, {side}_groups, "{pool.kind}"{extra})'
 
 
 def pool_numbers(expression: Expression, heads: int) -> list[int]:

@@ -12,9 +12,9 @@ from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch_printer import TorchPrinter
 from maskdsl.ir.branches import guard_branches
 from maskdsl.ir.expressions import (
+    PAIR,
     Constant,
     Expression,
-    Side,
     in_space,
 )
 from maskdsl.ir.mask import Along, Computed, CoordinateSource, Given, Shuffled, Space
@@ -25,7 +25,6 @@ from maskdsl.plan import KernelPlan
 
 HELPERS = ("read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
 """Functions of `codegen/functions.py` that generated ones may call."""
-LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 DTYPES = {Type.INT: "torch.int64", Type.FLOAT: "torch.float64", Type.BOOL: "torch.bool"}
 
 
@@ -95,9 +94,9 @@ def pair_function(plan: KernelPlan, name: str, text: str, expressions: tuple[Exp
         parameters.insert(0, "s")
         expressions = tuple(map(guard_branches, expressions))
     printer = TorchPrinter(
-        coordinates=lambda side, each: f"{LETTERS[side]}_{identifiers[each]}",
+        coordinates=lambda side, each: f"{side.letter}_{identifiers[each]}",
         inputs=plan.input_identifiers,
-        sequences={Side.QUERY: plan.mask.queries, Side.KEY: plan.mask.keys},
+        sequences=plan.mask.sequences,
         relation=name == "allowed",
         taken=parameters,
     )
@@ -123,8 +122,8 @@ def pair_parameters(plan: KernelPlan, expressions: Iterable[Expression]) -> list
     """Coordinates of the query and of the key, head, batch and inputs, as far as they are read."""
     read = reads(*expressions)
     parameters = []
-    for side, letter in LETTERS.items():
-        parameters += sorted(f"{letter}_{plan.identifiers[name]}" for name in read.names(side))
+    for side in PAIR:
+        parameters += sorted(f"{side.letter}_{plan.identifiers[name]}" for name in read.names(side))
     parameters += ["head"] * read.head + ["batch"] * read.batch
     return parameters + [plan.input_identifiers[each.name] for each in plan.mask.named(read.inputs)]
 
@@ -137,22 +136,17 @@ def coordinate_functions(plan: KernelPlan, without: str | None = None) -> list[l
 
     They give all that pairs read, but for the coordinate that they do `without`.
     """
-    mask = plan.mask
-    queries, keys = ({*names} - {without} for names in (plan.query_names, plan.key_names))
-    if mask.self_attention:
-        return [coordinate_function(plan, "token", mask.queries, sorted(queries | keys))]
     return [
-        coordinate_function(plan, "query", mask.queries, sorted(queries)),
-        coordinate_function(plan, "key", mask.keys, sorted(keys)),
+        coordinate_function(plan, kind, tokens, sorted(plan.names_of(kind) - {without}))
+        for kind, tokens in plan.mask.kinds.items()
     ]
 
 
 def coordinate_calls(plan: KernelPlan) -> list[str]:
     """Statements that call these functions."""
-    if plan.mask.self_attention:
-        return ["queries = keys = token_coordinates(device=q.device, **inputs)"]
-    kinds = {"queries": "query", "keys": "key"}
-    return [f"{name} = {kind}_coordinates(device=q.device, **inputs)" for name, kind in kinds.items()]
+    mask = plan.mask
+    targets = {kind: " = ".join(side.plural for side in PAIR if mask.kind(side) is kind) for kind in mask.kinds}
+    return [f"{target} = {kind}_coordinates(device=q.device, **inputs)" for kind, target in targets.items()]
 
 
 def coordinate_function(

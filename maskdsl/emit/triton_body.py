@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from maskdsl.emit.triton_coordinates import LETTERS, KernelNames
+from maskdsl.emit.triton_coordinates import KernelNames
 from maskdsl.emit.triton_printer import KEYS_BY_QUERIES, PLACES, QUERIES_BY_KEYS, TritonPrinter
 from maskdsl.ir.expressions import TRUE, Constant, Expression, Side
 from maskdsl.ir.ops import Type
@@ -83,7 +83,7 @@ class Body:
         `own` is in front of the names of tables where it is not the arguments themselves that are moved to a head.
         """
         # Triton keeps the types of names that a loop finds: those of queries are none of keys or of pairs.
-        names, printer = self.names, self.printer(relation=True, prefix=f"{LETTERS[side]}_")
+        names, printer = self.names, self.printer(relation=True, prefix=f"{side.letter}_")
         places, axes = PLACES[side], self.axes[side]
         for name in names.needed(side, expressions):
             text, table, value = names.coordinates[side, name], names.table(side, name), names.value(side, name)

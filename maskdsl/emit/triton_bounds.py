@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from maskdsl.emit.triton_coordinates import KINDS, KernelNames
+from maskdsl.emit.triton_coordinates import KernelNames
 from maskdsl.emit.triton_printer import TritonPrinter
 from maskdsl.ir.bounds import Bounds
 from maskdsl.ir.expressions import Coordinate, Head, InSpace, Leaf, Side, apply
@@ -75,7 +75,7 @@ class BoundNames:
         if own == HEAD:
             return f"head_{end}"
         if own == PLACE:
-            return f"{'first' if end == 'low' else 'last'}_{KINDS[side]}"
+            return f"{'first' if end == 'low' else 'last'}_{side}"
         if end in ("start", "end"):
             return f"{self.names.kind(side)}_{own}_{end}"
         return f"{self.names.coordinates[side, own]}_{end}"

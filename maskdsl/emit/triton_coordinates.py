@@ -10,6 +10,7 @@ from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
 from maskdsl.emit.torch_functions import coordinate_function
 from maskdsl.emit.triton_printer import HELPERS
 from maskdsl.ir.expressions import (
+    PAIR,
     Coordinate,
     Expression,
     Leaf,
@@ -24,7 +25,6 @@ from maskdsl.ir.reads import reads
 from maskdsl.plan import KernelPlan, unused
 
 PARTS = ("forward", "backward", "device_tiles", "decode", "triton_functions")
-LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
 CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
 GENERATED = {"token_tables", "weights", "sent", "most", "real_keys", "grad_inputs"}
 """Variables of generated code that are in no skeleton."""
@@ -47,7 +47,6 @@ LAUNCHED = {
     "instrumentation_mode",
 }
 """What Triton takes beside a kernel's arguments, which are given by name too."""
-KINDS = {Side.QUERY: "query", Side.KEY: "key"}
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,9 @@ class KernelNames:
     def coordinates(self) -> dict[tuple[Side, str], str]:
         """What the kernel calls a coordinate of either side."""
         chosen: dict[tuple[Side, str], str] = {}
-        for side, letter in LETTERS.items():
+        for side in PAIR:
             for name, text in self.plan.identifiers.items():
-                chosen[side, name] = unused(f"{letter}_{text}", {*self.taken, *chosen.values()})
+                chosen[side, name] = unused(f"{side.letter}_{text}", {*self.taken, *chosen.values()})
         return chosen
 
     @cached_property
@@ -102,7 +101,7 @@ class KernelNames:
         return chosen
 
     def sequence(self, side: Side) -> Sequence:
-        return self.plan.mask.queries if side is Side.QUERY else self.plan.mask.keys
+        return self.plan.mask.sequences[side]
 
     # Coordinates
 
@@ -137,7 +136,7 @@ class KernelNames:
     def values(self) -> dict[Side, dict[str, Expression]]:
         """The coordinates of either side that the kernel computes from others."""
         found: dict[Side, dict[str, Expression]] = {}
-        for side in LETTERS:
+        for side in PAIR:
             names = self.arithmetic[side]
             definitions = [each for each in self.sequence(side).coordinates if each.name in names]
             found[side] = {each.name: own_value(each, side) for each in definitions}
@@ -146,11 +145,11 @@ class KernelNames:
     @cached_property
     def arithmetic(self) -> dict[Side, frozenset[str]]:
         """The coordinates of either side that follow from the index."""
-        return {side: arithmetic_names(self.sequence(side)) for side in LETTERS}
+        return {side: arithmetic_names(self.sequence(side)) for side in PAIR}
 
     def kind(self, side: Side) -> str:
         """`token` in self-attention, where both sides share everything; else `query` or `key`."""
-        return "token" if self.plan.mask.self_attention else KINDS[side]
+        return self.plan.mask.kind(side)
 
     def axis(self, side: Side, name: str) -> str | None:
         """An axis of a row-major grid from the index: its step and its length are arguments of the kernel."""
@@ -170,7 +169,7 @@ class KernelNames:
     def numbers(self) -> dict[str, str]:
         """Integer arguments of the kernel for axes and spaces, by name, as `attention` passes them."""
         found: dict[str, str] = {}
-        for side in LETTERS:
+        for side in PAIR:
             for name in self.needed(side, self.plan.pair_expressions):
                 if self.axis(side, name) is not None:
                     found |= self.axis_numbers(side, name)
@@ -196,7 +195,7 @@ class KernelNames:
     @cached_property
     def tables(self) -> tuple[Table, ...]:
         found: dict[tuple[str, str], Table] = {}
-        for side in LETTERS:
+        for side in PAIR:
             for name in self.needed(side, self.plan.pair_expressions):
                 if name not in self.arithmetic[side]:
                     kind = self.kind(side)
@@ -224,12 +223,11 @@ class KernelNames:
     def functions(self) -> list[list[str]]:
         """Torch functions for the tables of each kind of token."""
         mask = self.plan.mask
-        kinds = {"token": mask.queries} if mask.self_attention else {"query": mask.queries, "key": mask.keys}
         found = []
-        for kind, sequence in kinds.items():
+        for kind, sequence in mask.kinds.items():
             names = [table.name for table in self.tables if table.kind == kind]
             if self.plan.finds_device_tiles:
-                sides = [side for side in LETTERS if self.kind(side) == kind]
+                sides = [side for side in PAIR if self.kind(side) == kind]
                 names += [name for side in sides for name in reads(mask.relation).coordinate_names(side)]
             if names:
                 found.append(coordinate_function(self.plan, kind, sequence, dict.fromkeys(names)))

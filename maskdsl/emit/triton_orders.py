@@ -14,11 +14,6 @@ class Orders:
 
     plan: KernelPlan
 
-    @property
-    def kinds(self) -> dict[str, Sequence]:
-        mask = self.plan.mask
-        return {"token": mask.queries} if mask.self_attention else {"query": mask.queries, "key": mask.keys}
-
     def functions(self) -> list[list[str]]:
         """Those that give the sort keys of each kind of token, and `layouts`; none where the host knows the order."""
         if not self.plan.finds_device_order:
@@ -27,7 +22,7 @@ class Orders:
         whole = replace(plan, mask=replace(mask, queries=with_keys(mask.queries), keys=with_keys(mask.keys)))
         sort_keys = [
             coordinate_function(whole, kind, with_keys(each), names_of(each), f"{kind}_order")
-            for kind, each in self.kinds.items()
+            for kind, each in self.plan.mask.kinds.items()
         ]
         return [*sort_keys, self.layouts(whole, {lines[0] for lines in sort_keys})]
 
@@ -38,14 +33,14 @@ class Orders:
         if any(f" {word}," in line for line in heads_of_functions for word in ("head", "batch")):
             lines.append('inputs = {**inputs, "batch": torch.arange(batch, device=device)[:, None, None]}')
             lines.append('inputs["head"] = torch.arange(heads, device=device)[:, None]')
-        for kind, sequence in self.kinds.items():
+        for kind, sequence in self.plan.mask.kinds.items():
             lines.append(f"{kind}_keys = {kind}_order(device=device, **inputs)")
             parts = []
             for number, (space, offset) in enumerate(zip(sequence.spaces, sequence.offsets, strict=True)):
                 own = [f'{kind}_keys["{whole.identifiers[name]}"]' for name in names_of(sequence, number)]
                 parts.append(f"sorted_places([{', '.join(own)}], ({rows}), {offset}, {offset + space.size}, device)")
             lines += wrapped_tuple(f"{kind}_parts = ", parts)
-        results = [f"torch.cat({kind}_parts, dim=-1)" for kind in self.kinds]
+        results = [f"torch.cat({kind}_parts, dim=-1)" for kind in self.plan.mask.kinds]
         if len(results) == 1:
             lines += [f"layout = {results[0]}", "return layout, layout"]
         else:

@@ -8,10 +8,9 @@ from functools import cached_property, reduce
 from maskdsl.emit.routes import chosen_by, product_leaves, score_of_products
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of
 from maskdsl.emit.triton_body import Body, MaybeHoles
-from maskdsl.emit.triton_coordinates import KINDS
 from maskdsl.emit.triton_loops import wrapped_tuple
-from maskdsl.emit.triton_route_names import EXISTS, FIRSTS, SIDES, RouteNames, grouping_of, product_name
-from maskdsl.ir.expressions import TRUE, Apply, Constant, Coordinate, Expression, Side
+from maskdsl.emit.triton_route_names import EXISTS, FIRSTS, RouteNames, product_name
+from maskdsl.ir.expressions import PAIR, TRUE, Apply, Constant, Coordinate, Expression, Side
 from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Op
 from maskdsl.ir.reads import reads
@@ -52,9 +51,8 @@ class RouteBody(Body):
 
     @staticmethod
     def of(plan: KernelPlan, route: Route) -> "RouteBody":
-        queries, keys = (replace(each, order=()) for each in plan.sequences)
         scores = score_of_products(route), chosen_by(route)
-        mask = replace(plan.mask, queries=queries, keys=keys, relation=route.candidates, scores=scores)
+        mask = replace(plan.mask.declared, relation=route.candidates, scores=scores)
         mask = replace(mask, weight=None, scale=None)
         return RouteBody(plan=replace(plan, mask=mask), route=route)
 
@@ -64,15 +62,15 @@ class RouteBody(Body):
 
     def token_names(self, side: Side) -> set[str]:
         """Coordinates that tables for the kernel are made of."""
-        own = {each.name for each in self.names.tables if each.kind == KINDS[side]} - {FIRSTS, EXISTS}
-        by = grouping_of(self.route, side).by
+        own = {each.name for each in self.names.tables if each.kind == side} - {FIRSTS, EXISTS}
+        by = self.route.grouping(side).by
         return own | {by} if by is not None and self.names.is_irregular(side) else own
 
     # The kernel
 
     def text(self, stem: str) -> str:
         """The kernel and what starts it. Functions of the skeleton begin with `route`, here with the stem."""
-        coordinates = self.coordinate_part(SIDES, self.plan.pair_expressions)
+        coordinates = self.coordinate_part(PAIR, self.plan.pair_expressions)
         candidates, selector = self.candidate_lines(), self.selector_holes(stem)
         score = with_heads([*self.table_lines(), *coordinates, *self.score_lines()], candidates)
         lines = [*score, *candidates, *(selector["wanted"] or [])]
@@ -106,10 +104,10 @@ class RouteBody(Body):
 
     def place_lines(self, side: Side) -> list[str]:
         """Where the first tokens of groups are."""
-        kind, size = KINDS[side], self.names.run_size(side)
+        size = self.names.run_size(side)
         if self.names.is_irregular(side):
-            return [f"{kind}_places = tl.load({kind}_firsts + {kind}_rows)"]
-        return [f"{kind}_places = {kind}_rows" + (f" * {size}" if size else "")]
+            return [f"{side}_places = tl.load({side}_firsts + {side}_rows)"]
+        return [f"{side}_places = {side}_rows" + (f" * {size}" if size else "")]
 
     @cached_property
     def added(self) -> tuple[list[Coordinate], list[Expression]]:
@@ -138,7 +136,7 @@ class RouteBody(Body):
         return lines
 
     def candidate_lines(self) -> list[str]:
-        kinds = [KINDS[side] for side in SIDES if self.names.is_irregular(side)]
+        kinds = [side for side in PAIR if self.names.is_irregular(side)]
         spread = {"query": "[:, None]", "key": "[None, :]"}
         lines = [f"fits &= (tl.load({kind}_exists + {kind}_rows) != 0){spread[kind]}" for kind in kinds]
         printer = self.printer(relation=True)

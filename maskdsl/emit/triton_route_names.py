@@ -6,35 +6,30 @@ from functools import cached_property
 
 from maskdsl.emit.routes import product_leaves
 from maskdsl.emit.skeleton import skeleton_words
-from maskdsl.emit.triton_coordinates import KINDS, KernelNames, Table
-from maskdsl.ir.expressions import Apply, Constant, Coordinate, Leaf, Side
+from maskdsl.emit.triton_coordinates import KernelNames, Table
+from maskdsl.ir.expressions import PAIR, Apply, Constant, Coordinate, Leaf, Side
 from maskdsl.ir.mask import Computed, Sequence
 from maskdsl.ir.ops import Op
 from maskdsl.ir.ranges import Range
-from maskdsl.ir.routes import GROUP, Grouping, Route
+from maskdsl.ir.routes import GROUP, Route
 
-SIDES = {Side.QUERY: "queries", Side.KEY: "keys"}
 FIRSTS, EXISTS = "first of group", "group exists"
 """Tables of groups, by names that no coordinate has."""
-OWN = frozenset({"asked", "threshold", "query_places", "key_places", "query_vectors", "key_vectors", *KINDS.values()})
-
-
-def grouping_of(route: Route, side: Side) -> Grouping:
-    return route.queries if side is Side.QUERY else route.keys
+OWN = frozenset({"asked", "threshold", "query_places", "key_places", "query_vectors", "key_vectors", *PAIR})
 
 
 def run_size(route: Route, side: Side, sequence: Sequence) -> int | None:
     """How many tokens a group has where all have as many, side by side, and are pooled in each head for itself."""
-    pools = [each.query if side is Side.QUERY else each.key for each in route.products]
+    pools = [each.pool(side) for each in route.products]
     if any(pool.by_key_head or pool.heads is not None for pool in pools) or len(sequence.spaces) > 1:
         return None
-    by = grouping_of(route, side).by
+    by = route.grouping(side).by
     definition = None if by is None else sequence.definition(by)
     sources = () if definition is None else definition.sources
     for _, source in sources:
         match source:
             case Computed(value=Apply(Op.FLOOR_DIVIDE, (Coordinate(name="i"), Constant(value=int() as size)))):
-                return size if -(-sequence.length // size) == grouping_of(route, side).count else None
+                return size if -(-sequence.length // size) == route.grouping(side).count else None
     return None
 
 
@@ -63,20 +58,20 @@ class RouteNames(KernelNames):
         return (*super().tables, *self.group_tables())
 
     def group_tables(self) -> Iterable[Table]:
-        for side in SIDES:
+        for side in PAIR:
             if self.is_irregular(side):
-                yield Table(KINDS[side], FIRSTS, f"{KINDS[side]}_firsts", "torch.int32")
-                yield Table(KINDS[side], EXISTS, f"{KINDS[side]}_exists", "torch.int8")
+                yield Table(side, FIRSTS, f"{side}_firsts", "torch.int32")
+                yield Table(side, EXISTS, f"{side}_exists", "torch.int8")
 
     def run_size(self, side: Side) -> int | None:
         return run_size(self.route, side, self.sequence(side))
 
     def is_irregular(self, side: Side) -> bool:
         """Which token is the first of a group is in a table."""
-        return grouping_of(self.route, side).by not in (None, "i") and self.run_size(side) is None
+        return self.route.grouping(side).by not in (None, "i") and self.run_size(side) is None
 
     def kind(self, side: Side) -> str:
-        return KINDS[side]
+        return side
 
     @cached_property
     def uncomputed(self) -> frozenset[str]:

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 
 from maskdsl.emit.header import header
 from maskdsl.emit.routes import amongs
-from maskdsl.emit.routing import VECTORS, Part, routing_module
+from maskdsl.emit.routing import Part, routing_module
 from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch_functions import definitions, helper
-from maskdsl.emit.triton_coordinates import KINDS
 from maskdsl.emit.triton_printer import HELPERS
 from maskdsl.emit.triton_route import RouteBody
-from maskdsl.emit.triton_route_names import SIDES, run_size
-from maskdsl.ir.expressions import Side
+from maskdsl.emit.triton_route_names import run_size
+from maskdsl.ir.expressions import PAIR, Side
 from maskdsl.ir.reads import reads
 from maskdsl.ir.routes import Grouping, Pool, Rank, Route, TopMass
 from maskdsl.plan import KernelPlan
@@ -55,20 +54,16 @@ class KernelPart(Part):
         """Some torch operation reads vectors of queries or keys."""
         if not isinstance(self.found, Route) or not self.has_kernel:
             return not isinstance(self.found, Rank)
-        pools = [
-            (side, pool)
-            for each in self.found.products
-            for side, pool in zip(SIDES, (each.query, each.key), strict=True)
-        ]
-        return any(pool.kind is not None and self.run_size(side) is None for side, pool in pools)
+        sides = [side for side in PAIR if self.run_size(side) is None]
+        return any(each.pool(side).kind is not None for each in self.found.products for side in sides)
 
     def by_kernel(self, route: Route) -> Iterator[list[str]]:
         body = RouteBody.of(self.plan, route)
-        names = {side: body.token_names(side) for side in SIDES}
+        names = {side: body.token_names(side) for side in PAIR}
         for side, number, expression in amongs(route):
             names[side].update(reads(expression).names(Side.TOKEN))
             yield self.among(side, number, expression)
-        for side in SIDES:
+        for side in PAIR:
             if names[side]:
                 yield self.coordinates(side, names[side])
         yield body.text(self.name[5:]).split("\n")
@@ -76,15 +71,13 @@ class KernelPart(Part):
 
     def start(self, route: Route, names: dict[Side, set[str]]) -> list[str]:
         stem = self.name[5:]
-        values = {
-            side: f"{stem}_{text}(device=q.device, **inputs)" if names[side] else "{}" for side, text in SIDES.items()
-        }
+        values = {side: f"{stem}_{side.plural}(device=q.device, **inputs)" if names[side] else "{}" for side in PAIR}
         pairs = [
             f"({self.pooled(each.query, Side.QUERY, number, stem)}, {self.pooled(each.key, Side.KEY, number, stem)}),"
             for number, each in enumerate(route.products)
         ]
         return self.function(
-            *(f"{SIDES[side]} = {text}" for side, text in values.items()),
+            *(f"{side.plural} = {text}" for side, text in values.items()),
             f"query_groups = {self.groups(route.queries, Side.QUERY)}",
             f"key_groups = {self.groups(route.keys, Side.KEY)}",
             *(["pairs = [", *(f"    {pair}" for pair in pairs), "]"] if pairs else ["pairs = []"]),
@@ -102,16 +95,12 @@ class KernelPart(Part):
 
     def pooled(self, pool: Pool, side: Side, number: int, stem: str) -> str:
         """Key heads are read as they are by all query heads that share them, where tokens are not pooled by head."""
-        own = VECTORS[side]
+        own = side.letter
         if pool.kind is None and self.has_kernel:
             return own
         if self.run_size(side) is None:
             return super().pooled(pool, side, number, stem)
         if pool.among is None:
-            return f'pooled_runs({own}, {own_groups(side)}, "{pool.kind}")'
-        among = f"{stem}_{own}_among_{number}(**{{**inputs, **{SIDES[side]}}})"
-        return f'pooled_runs({self.vectors(side)}, {own_groups(side)}, "{pool.kind}", {among})'
-
-
-def own_groups(side: Side) -> str:
-    return f"{KINDS[side]}_groups"
+            return f'pooled_runs({own}, {side}_groups, "{pool.kind}")'
+        among = f"{stem}_{own}_among_{number}(**{{**inputs, **{side.plural}}})"
+        return f'pooled_runs({self.vectors(side)}, {side}_groups, "{pool.kind}", {among})'

@@ -6,11 +6,11 @@ from functools import cached_property
 from maskdsl.emit.skeleton import words_of
 from maskdsl.emit.triton_body import MaybeHoles
 from maskdsl.emit.triton_bounds import BoundNames, ends, places
-from maskdsl.emit.triton_coordinates import KINDS, KernelNames, sizes_and_strides
+from maskdsl.emit.triton_coordinates import KernelNames, sizes_and_strides
 from maskdsl.emit.triton_loops import wrapped_tuple
 from maskdsl.ir.bounds import Bounder, Bounds
 from maskdsl.ir.boxes import Boxes, Counts
-from maskdsl.ir.expressions import TRUE, Constant, Coordinate, Expression, Leaf, Side
+from maskdsl.ir.expressions import PAIR, TRUE, Constant, Coordinate, Expression, Leaf, Side
 from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.ir.ranges import expression_range
@@ -34,7 +34,7 @@ class TileBody:
 
     @cached_property
     def coordinates(self) -> tuple[tuple[Side, str], ...]:
-        read = [(side, name) for side in KINDS for name in reads(self.relation).coordinate_names(side)]
+        read = [(side, name) for side in PAIR for name in reads(self.relation).coordinate_names(side)]
         return tuple((side, name) for side, name in read if name != "i" or self.is_laid_out(side))
 
     def is_laid_out(self, side: Side) -> bool:
@@ -50,7 +50,7 @@ class TileBody:
     def bounds(self) -> tuple[Bounds, tuple[Counts, ...]]:
         """Of the relation, and the counts of boolean tables that they read."""
         plan, ranges = self.names.plan, BoundNames(self.names).ranges
-        laid_out = {side: places(side) for side in KINDS if not plan.order_varies and self.is_laid_out(side)}
+        laid_out = {side: places(side) for side in PAIR if not plan.order_varies and self.is_laid_out(side)}
         boxes = Boxes(plan.mask, lambda each: expression_range(each, ranges), laid_out)
         found = Bounder(self.ends, self.names.leaf, boxes.bounds).bounds(self.relation)
         read = reads(*found).inputs
@@ -95,13 +95,13 @@ class TileBody:
     def verdict(self) -> list[str]:
         """Bounds of coordinates, and what follows from them."""
         lines = ["wide_batch = batch.to(tl.int64)"] if self.reads or self.counts else []
-        for side, kind in KINDS.items():
+        for side in PAIR:
             if places(side).high in reads(*self.bounds[0]).leaves:
-                lines.append(f"last_{kind} = tl.minimum(first_{kind} + {kind.upper()}_BLOCK, {kind}_length) - 1")
+                lines.append(f"last_{side} = tl.minimum(first_{side} + {side.upper()}_BLOCK, {side}_length) - 1")
         for side, name in self.coordinates:
-            kind, text = KINDS[side], self.names.coordinates[side, name]
+            text = self.names.coordinates[side, name]
             truth = " != 0" if self.names.type(side, name) is Type.BOOL else ""
-            place = f"variant * tl.cdiv({kind}_length, {kind.upper()}_BLOCK) + {kind}_block"
+            place = f"variant * tl.cdiv({side}_length, {side.upper()}_BLOCK) + {side}_block"
             lines += [f"{text}_{end} = tl.load({text}_{end}s + {place}){truth}" for end in ("low", "high")]
         counts = {each.input: text for each, text in self.counts.items()}
         printer = BoundNames(self.names).printer([name[:-1] for name in self.bound_names()], counts)

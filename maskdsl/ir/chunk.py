@@ -11,7 +11,7 @@ from enum import Enum, auto
 from functools import cached_property
 from typing import NamedTuple
 
-from maskdsl.ir.expressions import Batch, Coordinate, Expression, InSpace, Side, apply, rebuild
+from maskdsl.ir.expressions import PAIR, Batch, Coordinate, Expression, InSpace, Side, apply, rebuild
 from maskdsl.ir.mask import (
     Axis,
     CoordinateDefinition,
@@ -29,8 +29,6 @@ from maskdsl.ir.reads import Reads, reads
 from maskdsl.ir.simplify import simplify
 from maskdsl.ir.trace import trace
 
-LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
-WORDS = {Side.QUERY: "queries", Side.KEY: "keys"}
 BATCH = Dimension(DimensionKind.BATCH, None, "batch")
 Leaf = Coordinate | InSpace
 
@@ -109,7 +107,7 @@ class Gathered(ABC):
 
     def name(self, node: Leaf) -> str:
         """What the input is called that holds a leaf's values."""
-        return f"{LETTERS[node.side]}.{node.name if isinstance(node, Coordinate) else f'in {node.space}'}"
+        return f"{node.side.letter}.{node.name if isinstance(node, Coordinate) else f'in {node.space}'}"
 
     def moved(self, expression: Expression) -> Expression:
         return rebuild(expression, self.replaced)
@@ -121,8 +119,8 @@ class Gathered(ABC):
 
     def sequence(self, side: Side) -> Sequence:
         types = {self.name(node): node.type for node in self.leaves if node.side is side}
-        types |= {each.name: each.type for each in self.conditions if each.name.startswith(LETTERS[side])}
-        word = WORDS[side]
+        types |= {each.name: each.type for each in self.conditions if each.name.startswith(side.letter)}
+        word = side.plural
         return Sequence(
             (Space(word, (Axis(word, self.length(side)),)),),
             tuple(CoordinateDefinition(name, kind, ((word, Given(name)),)) for name, kind in types.items()),
@@ -160,7 +158,7 @@ class Gathered(ABC):
         return None if low in INT32 and high in INT32 else (low, high)
 
     def token_dimension(self, side: Side) -> Dimension:
-        return Dimension(DimensionKind.TOKENS, self.length(side), WORDS[side])
+        return Dimension(DimensionKind.TOKENS, self.length(side), side.plural)
 
     def varying(self, node: Leaf) -> frozenset[DimensionKind]:
         """Whether a leaf's values depend on the batch entry or the head."""
@@ -190,7 +188,7 @@ class Chunk(Gathered):
         return self.varying(node) | ({DimensionKind.BATCH} if node.side is Side.QUERY else set())
 
 
-SEQUENCES = {Side.QUERY: "q.sequence", Side.KEY: "k.sequence"}
+SEQUENCES = {side: f"{side.letter}.sequence" for side in PAIR}
 """Which sequence a token is of: int[queries] and int[keys]."""
 
 

@@ -23,6 +23,19 @@ class Side(StrEnum):
     KEY = auto()
     TOKEN = auto()  # the one token of a coordinate's or an order's expression
 
+    @property
+    def letter(self) -> str:
+        """What expressions over a pair call its token."""
+        return self.value[0]
+
+    @property
+    def plural(self) -> str:
+        """All tokens of the side."""
+        return {Side.QUERY: "queries", Side.KEY: "keys", Side.TOKEN: "tokens"}[self]
+
+
+PAIR = (Side.QUERY, Side.KEY)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:

@@ -13,7 +13,7 @@ from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Balanced, Found, Nearest, Rank, Route, found_expressions
 from maskdsl.ir.stack import StackIR
-from maskdsl.ir.trace import pair_trace, trace
+from maskdsl.ir.trace import pair_trace, tile_trace, trace
 
 Array = NDArray[Any]
 
@@ -102,7 +102,7 @@ def relation_inputs(mask: MaskIR, given: Container[str] = ()) -> frozenset[str]:
 
     Those also in which others are found, unless these are given.
     """
-    names = set(pair_trace(mask, [mask.relation], ordered=True).inputs)
+    names = set(tile_trace(mask).inputs)
     for found in reversed(mask.found):
         if found.name in names and found.name not in given:
             names |= _to_find(mask, found)

@@ -186,11 +186,16 @@ class Sequence:
         definition = self.definition(name)
         return definition is not None and any(isinstance(each, Along | Shuffled) for _, each in definition.sources)
 
+    def has(self, space: Space, name: str) -> bool:
+        """Whether the tokens of a space have the coordinate."""
+        definition = self.definition(name)
+        if definition is not None:
+            return any(owner == space.name for owner, _ in definition.sources)
+        return name == "i" or space.axis(name) is not None
+
     def having(self, name: str) -> tuple[bool, ...]:
         """For each space, whether its tokens have the coordinate."""
-        definition = self.definition(name)
-        names = {space for space, _ in definition.sources} if definition is not None else set()
-        return tuple(name == "i" or each.name in names or each.axis(name) is not None for each in self.spaces)
+        return tuple(self.has(space, name) for space in self.spaces)
 
 
 class DimensionKind(StrEnum):
@@ -298,6 +303,15 @@ class MaskIR:
     def sequences(self) -> dict[Side, Sequence]:
         """Of the sides of a pair."""
         return {Side.QUERY: self.queries, Side.KEY: self.keys}
+
+    def kind(self, side: Side) -> Side:
+        """In self-attention one TOKEN is a query and a key."""
+        return Side.TOKEN if self.self_attention else side
+
+    @property
+    def kinds(self) -> dict[Side, Sequence]:
+        """Of the different kinds of tokens."""
+        return {self.kind(side): sequence for side, sequence in self.sequences.items()}
 
     @cached_property
     def pair_expressions(self) -> tuple[Expression, ...]:

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Array
 from maskdsl.ir.pooling import all_tokens
 from maskdsl.ir.routes import Balanced, Found, Nearest, Rank, Route
 from maskdsl.ir.routing import Finding
 from maskdsl.source import Span
-
-SIDES = {Side.QUERY: "queries", Side.KEY: "keys"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ def nan_scores(mask: MaskIR, inputs: Mapping[str, Array], q: Array, k: Array) ->
 
 def route_name(found: Found) -> str:
     """What is found for both sides apart has the side in its name."""
-    return found.name if isinstance(found, Route | Rank) else found.name.removesuffix(f"_{SIDES[found.side]}")
+    return found.name if isinstance(found, Route | Rank) else found.name.removesuffix(f"_{found.side.plural}")
 
 
 def is_nan(finding: Finding, found: Found) -> Array:

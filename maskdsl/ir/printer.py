@@ -32,7 +32,6 @@ from maskdsl.source import Source, Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.format_expression import format_expression
 
-BASES = {Side.QUERY: "q", Side.KEY: "k"}
 NOWHERE = Span(Source("<ir>", ""), 0, 0)
 
 
@@ -150,9 +149,9 @@ def _tree(expression: Expression) -> tree.Expression:
         case Coordinate(side=Side.TOKEN, name=name):
             return _name(name)
         case Coordinate(side=side, name="i"):
-            return _name(BASES[side])
+            return _name(side.letter)
         case Coordinate(side=side, name=name):
-            return tree.Attribute(_name(BASES[side]), _name(name), span=NOWHERE)
+            return tree.Attribute(_name(side.letter), _name(name), span=NOWHERE)
         case InSpace(side=Side.KEY, space=space):
             return tree.Arrow(_name("all"), _name(space), span=NOWHERE)
         case InSpace(space=space):

@@ -108,8 +108,7 @@ class Finding:
                 assert_never(found)
 
     def coordinates(self, side: Side) -> Coordinates:
-        sequence = self.mask.keys if side is Side.KEY else self.mask.queries
-        return Coordinates(self.mask, sequence, self.inputs, self.batch, self.head)
+        return Coordinates(self.mask, self.mask.sequences[side], self.inputs, self.batch, self.head)
 
     def vectors(self, side: Side, head: int) -> Array:
         """[tokens, dim] in float64, of a query head or of the key head that it attends."""
@@ -192,14 +191,9 @@ class Finding:
     def having(self, side: Side, grouping: Grouping) -> tuple[Array, Array]:
         """The groups of the tokens that have one, and their positions."""
         assert grouping.by is not None
-        sequence = self.mask.keys if side is Side.KEY else self.mask.queries
-        definition = sequence.definition(grouping.by)
-        tokens = np.arange(sequence.length)
-        names = {name for name, _ in definition.sources} if definition is not None else set()
-        for space, offset in zip(sequence.spaces, sequence.offsets, strict=True):
-            has = grouping.by == "i" or space.name in names or (not names and space.axis(grouping.by) is not None)
-            if not has:
-                tokens = tokens[(tokens < offset) | (tokens >= offset + space.size)]
+        sequence = self.mask.sequences[side]
+        has = sequence.having(grouping.by)
+        tokens = np.flatnonzero(np.repeat(has, [space.size for space in sequence.spaces]))
         return self.groups(side, grouping)[tokens], tokens
 
     def pooled(self, pool: Pool, side: Side, grouping: Grouping) -> Array:
@@ -246,16 +240,14 @@ class Finding:
                 case Coordinate(name=name) if name == GROUP:
                     return np.arange(route.keys.count)[None, :]
                 case Coordinate(side=side, name=name):
-                    grouping = route.keys if side is Side.KEY else route.queries
-                    column = self.of_groups(self.coordinates(side).values(name), side, grouping)
+                    column = self.of_groups(self.coordinates(side).values(name), side, route.grouping(side))
                     return column[None, :] if side is Side.KEY else column[:, None]
                 case Head():
                     return np.asarray(self.head)
                 case Batch():
                     return np.asarray(self.batch)
                 case InSpace(side=side, space=space):
-                    grouping = route.keys if side is Side.KEY else route.queries
-                    column = self.of_groups(self.coordinates(side).member(space), side, grouping)
+                    column = self.of_groups(self.coordinates(side).member(space), side, route.grouping(side))
                     return column[None, :] if side is Side.KEY else column[:, None]
                 case Score():
                     raise AssertionError("the score of a route reads no other")

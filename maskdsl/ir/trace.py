@@ -90,3 +90,8 @@ def pair_trace(mask: MaskIR, expressions: Iterable[Expression], ordered: bool = 
     own = tuple(expressions)
     tokens = token_trace(mask, own, ordered)
     return replace(tokens, expressions=(*own, *tokens.expressions))
+
+
+def tile_trace(mask: MaskIR) -> Trace:
+    """Of all that decides tiles: the relation, and what tokens are sorted by."""
+    return pair_trace(mask, [mask.relation], ordered=True)

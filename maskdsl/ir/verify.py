@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from maskdsl.ir.expressions import (
+    PAIR,
     Apply,
     Batch,
     Constant,
@@ -20,8 +21,7 @@ from maskdsl.ir.mask import Along, Computed, Dimension, DimensionKind, Given, In
 from maskdsl.ir.ops import OPERATORS, Op, Type
 from maskdsl.ir.routes import GROUP, Balanced, Found, Nearest, Product, Rank, Route
 
-PAIR = frozenset({Side.QUERY, Side.KEY})
-TOKEN = frozenset({Side.TOKEN})
+TOKEN = (Side.TOKEN,)
 
 
 def verify(mask: MaskIR) -> None:
@@ -102,7 +102,7 @@ def _pooling(space: Space) -> None:
         _pooling(source)
 
 
-def _expression(mask: MaskIR, whole: Expression, sides: frozenset[Side], kind: Type, score: bool = False) -> None:
+def _expression(mask: MaskIR, whole: Expression, sides: tuple[Side, ...], kind: Type, score: bool = False) -> None:
     assert whole.type is kind, (whole, kind)
     for node in walk(whole):
         match node:
@@ -113,7 +113,7 @@ def _expression(mask: MaskIR, whole: Expression, sides: frozenset[Side], kind: T
                 assert _known(mask, side, name), node
             case InSpace(side=side, space=space):
                 assert side in sides, node
-                assert (mask.keys if side is Side.KEY else mask.queries).space(space) is not None, node
+                assert any(each.space(space) is not None for each in _sequences(mask, side)), node
             case Score():
                 assert score, "a score outside scores"
             case Read(input=name, indices=indices):
@@ -133,11 +133,15 @@ def _product(product: Product) -> Input:
 
 
 def _known(mask: MaskIR, side: Side, name: str) -> bool:
-    sequences = {Side.QUERY: (mask.queries,), Side.KEY: (mask.keys,), Side.TOKEN: (mask.queries, mask.keys)}[side]
     return name in ("i", GROUP) or any(
         sequence.definition(name) is not None or any(space.axis(name) is not None for space in sequence.spaces)
-        for sequence in sequences
+        for sequence in _sequences(mask, side)
     )
+
+
+def _sequences(mask: MaskIR, side: Side) -> tuple[Sequence, ...]:
+    """A token may be of either."""
+    return tuple(mask.sequences.values()) if side is Side.TOKEN else (mask.sequences[side],)
 
 
 def _operator(node: Apply) -> None:

@@ -73,13 +73,7 @@ def find_clues(mask: MaskIR, space: Space) -> Clues:
 
 def is_defined(sequence: Sequence, space: Space, key: Expression) -> bool:
     """Whether the tokens of a space have all that a key reads."""
-    definitions = {each.name: sequence.definition(each.name) for each in reads(key).coordinates}
-    return all(
-        name == "i"
-        or space.axis(name) is not None
-        or (definition is not None and any(owner == space.name for owner, _ in definition.sources))
-        for name, definition in definitions.items()
-    )
+    return all(sequence.has(space, each.name) for each in reads(key).coordinates)
 
 
 def equal_keys(relation: Expression) -> Iterator[Expression]:

@@ -117,7 +117,7 @@ class Trials:
     def side(self, mask: MaskIR, side: Side, variant: Variant) -> Tokens:
         """With all that is known of them from other layouts."""
         own = Side.QUERY if mask.self_attention else side
-        sequence = mask.queries if own is Side.QUERY else mask.keys
+        sequence = mask.sequences[own]
         place = own, variant.head, variant.batch
         if place not in self.tokens:
             known = self.coordinates.setdefault(place, {})

@@ -72,7 +72,7 @@ class Code:
 
     def place(self, side: Side, name: str) -> tuple[int, int]:
         """The declared positions of a space's first token and of the one behind its last."""
-        sequence = self.mask.keys if side is Side.KEY else self.mask.queries
+        sequence = self.mask.sequences[side]
         offsets = {
             space.name: (at, at + space.size) for space, at in zip(sequence.spaces, sequence.offsets, strict=True)
         }

@@ -5,7 +5,7 @@ from typing import Any
 
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.expressions import Coordinate, Side
-from maskdsl.ir.mask import DimensionKind, MaskIR, Sequence, Space
+from maskdsl.ir.mask import DimensionKind, MaskIR, Sequence
 from maskdsl.ir.ops import Array
 from maskdsl.ir.trace import trace
 from maskdsl.page.blobs import Blobs
@@ -27,7 +27,7 @@ def side(mask: MaskIR, sequence: Sequence, inputs: Arrays, heads: list[int], blo
             "offset": offset,
             "size": space.size,
             "axes": [[axis.name, axis.length] for axis in space.axes],
-            "coordinates": [name for name in known if has(sequence, space, name)],
+            "coordinates": [name for name in known if sequence.has(space, name)],
         }
         for space, offset in zip(sequence.spaces, sequence.offsets, strict=True)
     ]
@@ -43,10 +43,3 @@ def names(sequence: Sequence) -> list[str]:
 def is_known(sequence: Sequence, name: str, inputs: Arrays) -> bool:
     """Whether all is there that its values are made of: inputs that only scores read may be missing."""
     return trace(sequence, [Coordinate(Side.TOKEN, name)]).inputs <= inputs.keys()
-
-
-def has(sequence: Sequence, space: Space, name: str) -> bool:
-    definition = sequence.definition(name)
-    if definition is None:
-        return space.axis(name) is not None
-    return any(each == space.name for each, _ in definition.sources)

@@ -18,8 +18,6 @@ from maskdsl.ir.routes import Route
 from maskdsl.plan import identifier
 from maskdsl.runtime.kept import Kept
 
-LETTERS = {Side.QUERY: "q", Side.KEY: "k"}
-WORDS = {Side.QUERY: "queries", Side.KEY: "keys"}
 Values = Mapping[str, Tensor]
 """Inputs by identifier, as generated modules take them, with "batch" and "head", their numbers."""
 
@@ -59,8 +57,8 @@ class Grouped:
         self.module = module
         self.route = route
         self.side = side
-        self.sequence = mask.queries if side is Side.QUERY else mask.keys
-        self.grouping = route.queries if side is Side.QUERY else route.keys
+        self.sequence = mask.sequences[side]
+        self.grouping = route.grouping(side)
         self.stem = identifier(route.name)
         self.kept = Kept()
 
@@ -72,16 +70,16 @@ class Grouped:
     @cached_property
     def is_fixed(self) -> bool:
         """Whether no call decides anything of it."""
-        names = [f"{self.stem}_{WORDS[self.side]}", *self.among_names.values()]
+        names = [f"{self.stem}_{self.side.plural}", *self.among_names.values()]
         parameters = {each for name in names for each in inspect.signature(getattr(self.module, name)).parameters}
         return parameters.isdisjoint({*self.inputs, "head", "batch"})
 
     @cached_property
     def among_names(self) -> dict[int, str]:
         """The functions that say which tokens are pooled, by the number of the product."""
-        pools = [each.query if self.side is Side.QUERY else each.key for each in self.route.products]
+        pools = [each.pool(self.side) for each in self.route.products]
         return {
-            number: f"{self.stem}_{LETTERS[self.side]}_among_{number}"
+            number: f"{self.stem}_{self.side.letter}_among_{number}"
             for number, pool in enumerate(pools)
             if pool.among is not None
         }
@@ -92,7 +90,7 @@ class Grouped:
         return self.found(values, device)
 
     def found(self, values: Values, device: torch.device) -> Tokens:
-        own = getattr(self.module, f"{self.stem}_{WORDS[self.side]}")(device=device, **values)
+        own = getattr(self.module, f"{self.stem}_{self.side.plural}")(device=device, **values)
         coordinates = {name: leading(value) for name, value in own.items()}
         among = {
             number: leading(getattr(self.module, name)(**{**values, **own}).to(device))

@@ -80,8 +80,7 @@ def packed(
     values = dict(zip((each.name for each in mask.inputs), inputs, strict=True))
     tokens_of = {}
     for side, ends, starts in ((Side.QUERY, cu_seqlens_q, query_start), (Side.KEY, cu_seqlens_k, None)):
-        length = mask.queries.length if side is Side.QUERY else mask.keys.length
-        entry, place, own = tokens(ends.long(), starts, over.gathered.length(side), length)
+        entry, place, own = tokens(ends.long(), starts, over.gathered.length(side), mask.sequences[side].length)
         # Tokens of no sequence, or behind the pattern's end, are of sequences that nobody else is of.
         values[SEQUENCES[side]] = torch.where(own, entry, -1 if side is Side.QUERY else -2)
         tokens_of[side] = entry, place
