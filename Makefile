@@ -14,7 +14,7 @@ SEED ?= 1
 help:
 	@echo "make test       the tests"
 	@echo "make test-fast  a part of them in a minute, for work on the language and its analysis"
-	@echo "make test-long  the campaigns of the tests, and random cases four times as many"
+	@echo "make test-long  the campaigns of the tests, and random cases four times as many; records what became of them"
 	@echo "make fuzz       N random programs from SEED on, held against a second meaning of the language; then N / 50"
 	@echo "                random calls one after the other, each held against the same call in a process of its own"
 	@echo "make hostile    N broken and hostile files from SEED on: each ends in time, with a result or declared errors"
@@ -47,7 +47,7 @@ test-fast: $(READY)
 
 test-long: export MASKDSL_EXAMPLES = 4
 test-long: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long or hypothesis"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long or hypothesis" --record benchmarks/results/test_long.json
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.independent.compare $(SEED) $(N)
