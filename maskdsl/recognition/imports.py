@@ -53,8 +53,8 @@ class Imported:
     """The relation, in the language, that holds for the same pairs; None if none was found, and `mask` reads them."""
     text: str
     """The whole pattern as an `.attn` text."""
-    inputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """What `mask` has to be given: the documents of tokens, which are real, or the pairs themselves."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """The arrays that `mask` has to be given: the documents of tokens, which are real, or the pairs themselves."""
 
 
 @takes(grid=optional(GRID))

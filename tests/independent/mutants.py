@@ -43,13 +43,10 @@ class Unclear(Exception):
 
 
 def copied(folder: Path) -> Path:
-    """A copy of the checkout, its package whole in one place: what is imported from there is the copy's."""
+    """A copy of the checkout: what is imported from there is the copy's."""
     tree = folder / "tree"
     left_out = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "node_modules")
-    shutil.copytree(ROOT, tree, ignore=left_out)
-    for name in ("codegen", "grammar"):
-        (tree / "maskdsl" / name).symlink_to(tree / name)
-    return tree
+    return shutil.copytree(ROOT, tree, symlinks=True, ignore=left_out)
 
 
 def run(tests: Sequence[str]) -> int:
