@@ -68,7 +68,7 @@ def _drawn(*parts: object) -> str:
 
 
 draw_by(_drawn)
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", *HOMES]
 
 

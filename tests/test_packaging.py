@@ -12,6 +12,8 @@ from zipfile import ZipFile
 
 import pytest
 
+import maskdsl
+
 ROOT = Path(__file__).parents[1]
 README = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
 PROGRAMS = [text for text in README if "transformers" not in text and "diffusers" not in text]
@@ -51,7 +53,9 @@ def packed(wheel: Path) -> set[str]:
 def test_the_wheel_has_every_file(checkout: Path, tmp_path: Path) -> None:
     expected = files(checkout)
     assert {"maskdsl/py.typed", "maskdsl/grammar/std.attn", "maskdsl/codegen/tiled.py"} <= expected
-    assert packed(built("wheel", checkout, tmp_path)) == expected
+    wheel = built("wheel", checkout, tmp_path)
+    assert packed(wheel) == expected
+    assert wheel.name.startswith(f"maskdsl-{maskdsl.__version__}-")
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 """What `docs/python.md` documents is what there is: every public name, and no other."""
 
 import inspect
+import json
 import re
 from dataclasses import fields, is_dataclass
 from importlib import import_module
@@ -66,3 +67,11 @@ def test_exported_names_are_those_that_type_checkers_see() -> None:
     seen = {name: home for home, name in re.findall(r"^    from ([\w.]+) import (\w+) as \2$", text, re.M)}
     assert seen == maskdsl.HOMES
     assert set(maskdsl.__all__) == {"__version__", *maskdsl.HOMES} == set(dir(maskdsl))
+
+
+def test_the_version_is_one() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert headings[0] == maskdsl.__version__
+    editors = ROOT / "editors"
+    assert json.loads((editors / "vscode" / "package.json").read_text())["version"] == maskdsl.__version__
+    assert set(re.findall(r"maskdsl-([\d.]+)\.vsix", (editors / "README.md").read_text())) == {maskdsl.__version__}

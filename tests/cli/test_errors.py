@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from maskdsl import __version__
+
 READS = """
 pattern p(n = 8) { space tokens[n]  input g: int[tokens]  input t: float[4]  attend causal and t[k.g] < 2.0 or q == k }
 stack s() = 2 * p()
@@ -86,7 +88,7 @@ def test_help_and_version(maskdsl):
         assert command in maskdsl("--help").out
         ended = maskdsl(command, "--help")
         assert ended.code == 0 and f"maskdsl {command}" in ended.out
-    assert maskdsl("--version").out == "0.1.0\n"
+    assert maskdsl("--version").out == f"{__version__}\n"
 
 
 def test_errors_in_colour(maskdsl, monkeypatch):
