@@ -11,11 +11,13 @@ from tests.independent.meaning import STANDARD
 from tests.independent.programs import draw
 from tests.independent.reader import Reader
 
-GRAMMAR = (Path(__file__).parents[2] / "grammar" / "attn.lark").read_text()
+ROOT = Path(__file__).parents[2]
+GRAMMAR = (ROOT / "grammar" / "attn.lark").read_text()
+LANGUAGE = (ROOT / "docs" / "language.md").read_text()
 PROGRAMS = 1000
 """As many as are drawn at most, until all is found."""
 NOT_DRAWN = {"group_length"}
-"""Words of the language. `group_length` is a part of `neighborhood`, which is drawn.
+"""Words of the language. `group_length` is a part of `neighborhood`, which is drawn and explained.
 
 What is drawn of no program, as it is no word: `use` of files in other directories, texts that are errors
 (`hostile.py` and `tests/errors` have them), and warnings.
@@ -34,10 +36,19 @@ def not_found(known: set[str], of_text: Callable[[str], set[str]]) -> set[str]:
     return missing
 
 
-def test_every_word_of_the_language_is_drawn() -> None:
+def all_words() -> set[str]:
     """Keywords, marks, names that mean something, functions, types, dimensions, and the standard library."""
     kinds = words.KEYWORDS, words.OPERATORS, words.RESERVED, words.CALLED, words.TYPES
-    known = {word for kind in kinds for word in kind} | {"dim", "_"} | {*STANDARD.macros, *STANDARD.patterns}
+    return {word for kind in kinds for word in kind} | {"dim", "_"} | {*STANDARD.macros, *STANDARD.patterns}
+
+
+def test_every_word_of_the_language_is_explained() -> None:
+    explained = set(re.findall(r"\w+|[^\w\s`]+", LANGUAGE))
+    assert all_words() - explained == NOT_DRAWN
+
+
+def test_every_word_of_the_language_is_drawn() -> None:
+    known = all_words()
     rules = "\n".join(line for line in GRAMMAR.splitlines() if not re.search(r": /|^//", line))
     marks = set(re.findall(r'"([^"\w\s]+)"', rules))
     assert "->" in marks and "." in marks and "topk" in known
