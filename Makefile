@@ -28,6 +28,7 @@ help:
 	@echo "make aot        compile all kernels for GPUs that need not be here, and record what they use"
 	@echo "make gallery    measure and draw every example, and write docs/gallery.md"
 	@echo "make docs       build the documentation as a site, in build/site"
+	@echo "make versions   compile a few kernels under several versions of Triton"
 	@echo "make clean      remove the virtual environment and what was built"
 
 $(READY): pyproject.toml constraints.txt
