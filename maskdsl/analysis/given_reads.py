@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping
 
 from maskdsl.analysis.in_bounds import Outside, Question, answer, inputs_of, known_inside, open_questions, where
 from maskdsl.analysis.intervals import Array
-from maskdsl.analysis.variants import batch_size
 from maskdsl.diagnostics import AttnError, Diagnostic, Note
 from maskdsl.errors.inputs import InputReadOutside
-from maskdsl.ir.inputs import input_arrays
+from maskdsl.ir.inputs import batch_entries, input_arrays
 from maskdsl.ir.mask import MaskIR
 
 BUDGET = 1 << 18
@@ -27,7 +26,7 @@ def check_layers(masks: Iterable[MaskIR], given: Mapping[str, Array]) -> None:
     """The same for the masks of a stack, each of which has some of the inputs; raises if these do not fit it."""
     for mask in masks:
         own = {each.name: given[each.name] for each in mask.given if each.name in given}
-        check_reads(mask, input_arrays(mask, own, ()), batch_size(mask, own, None))
+        check_reads(mask, input_arrays(mask, own, ()), batch_entries(mask, own))
 
 
 def read_fault(

@@ -29,6 +29,7 @@ from maskdsl.ir.expressions import (
     rebuild,
     substitute,
 )
+from maskdsl.ir.inputs import batch_entries
 from maskdsl.ir.mask import DimensionKind, MaskIR, Sequence
 from maskdsl.ir.simplify import for_head, head_classes, simplify
 from maskdsl.ir.trace import tile_trace, token_trace
@@ -67,7 +68,8 @@ def find_variants(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None =
     relations, class_of_head = head_classes(mask.relation, mask.heads)
     kinds, first_heads = token_dependence(mask), heads_of_tokens(mask)
     apart = DimensionKind.BATCH in tile_trace(mask).varies(mask)
-    index = np.empty((batch_size(mask, inputs, batch) if apart else 1, mask.heads), dtype=np.int32)
+    entries = batch_entries(mask, inputs) if batch is None else batch
+    index = np.empty((entries if apart else 1, mask.heads), dtype=np.int32)
     numbers: dict[Variant, int] = {}
     for entry, head in np.ndindex(index.shape):
         number = class_of_head[head]
@@ -91,17 +93,6 @@ def heads_of_tokens(mask: MaskIR) -> tuple[int, ...]:
     return tuple(
         first.setdefault(tuple(for_head(each, head) for each in behind.expressions), head) for head in range(mask.heads)
     )
-
-
-def batch_size(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None) -> int:
-    sizes = [
-        int(inputs[declared.name].shape[number])
-        for declared in mask.inputs
-        if declared.name in inputs
-        for number, dimension in enumerate(declared.dimensions)
-        if dimension.kind is DimensionKind.BATCH
-    ]
-    return batch if batch is not None else max(sizes, default=1)
 
 
 Part = tuple[slice, slice]

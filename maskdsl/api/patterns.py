@@ -14,7 +14,6 @@ from maskdsl.analysis.devices import find_device
 from maskdsl.analysis.given_reads import check_reads
 from maskdsl.analysis.stats import Stats, stats
 from maskdsl.analysis.tiles import tiles
-from maskdsl.analysis.variants import batch_size
 from maskdsl.arguments import (
     BATCH,
     BLOCK,
@@ -36,7 +35,7 @@ from maskdsl.errors.arguments import NotCompiled, OutsideMap
 from maskdsl.ir.candidates import unscored
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.inputs import input_arrays, relation_inputs
+from maskdsl.ir.inputs import batch_entries, input_arrays, relation_inputs
 from maskdsl.ir.layers import find_in_mask
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.ir.routes import Rank
@@ -286,7 +285,7 @@ class Mask(Displayed):
         """The same, where they decide what attends. Raises if they lead a pair that attends out of a table."""
         arrays = self._arrays(given)
         input_arrays(self.ir, arrays, ())
-        check_reads(self.ir, arrays, batch_size(self.ir, arrays, None))
+        check_reads(self.ir, arrays, batch_entries(self.ir, arrays))
         return arrays
 
     def _arrays(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:

@@ -154,9 +154,7 @@ def complete(
     mask: MaskIR, given: Mapping[str, NDArray[Any]], needed: frozenset[str], batch: int = 1, dim: int = 64
 ) -> Inputs:
     """What is given, and plausible values for what is needed besides."""
-    for declared in mask.inputs:
-        if declared.name in given:
-            batch = batch_entries(declared, given[declared.name]) or batch
+    batch = batch_entries(mask, given, batch)
     wanted = [each for each in mask.given if each.name in needed and each.name not in given]
     found = synthetic_inputs(mask, SYNTHETIC_SEED, batch, dim, MOST_VALUES)
     for each in wanted:

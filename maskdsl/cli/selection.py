@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from maskdsl.analysis.given_reads import check_layers, check_reads
 from maskdsl.analysis.guarantees import Guarantee, guarantee
 from maskdsl.analysis.selection import Selection, selections
-from maskdsl.analysis.variants import batch_size
 from maskdsl.api import Mask
 from maskdsl.cli.consoles import note
 from maskdsl.cli.request import SYNTHETIC_SEED, Inputs, complete, complete_all, read_arrays
@@ -18,7 +17,7 @@ from maskdsl.cli.tensors import read_tensors
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.tensors import OtherHeads, TooManyScores
 from maskdsl.ir.candidates import least, most, selects, unscored
-from maskdsl.ir.inputs import input_arrays, relation_inputs
+from maskdsl.ir.inputs import batch_entries, input_arrays, relation_inputs
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.nan_scores import nan_scores
 from maskdsl.ir.routes import Route
@@ -74,7 +73,7 @@ def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors:
         needed = inputs_of([replace(each, ir=unscored(each.ir)) for each in masks], arrays)
     inputs = complete(mask, arrays, needed, dim=RANDOM_DIM if q is None else q.shape[-1])
     input_arrays(mask, inputs.arrays, ())  # whether they fit
-    check_reads(mask, arrays, batch_size(mask, arrays, None))
+    check_reads(mask, arrays, batch_entries(mask, arrays))
     tell(inputs)
     if random and seed is not None:
         vectors = tell_random(mask, seed)

@@ -11,14 +11,15 @@ from maskdsl.errors.inputs import InputRange, InputShape, InputType, MissingInpu
 from maskdsl.errors.selection import MissingVectors
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
+from maskdsl.ir.ranges import INT32
 from maskdsl.ir.routes import Balanced, Found, Nearest, Rank, Route, found_expressions
 from maskdsl.ir.stack import StackIR
 from maskdsl.ir.trace import pair_trace, tile_trace, trace
 
 Array = NDArray[Any]
 
-KINDS = {Type.INT: "iu", Type.FLOAT: "f", Type.BOOL: "b"}
-WORDS = range(-(2**31), 2**31)
+TYPES = {"i": Type.INT, "u": Type.INT, "f": Type.FLOAT, "b": Type.BOOL}
+"""By NumPy's kinds of types."""
 
 
 def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str]) -> dict[str, Array]:
@@ -28,14 +29,18 @@ def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str
     """
     found: list[Diagnostic] = list(unknown(mask, given))
     arrays: dict[str, Array] = {}
-    batch: int | None = None
+    sizes: dict[DimensionKind, int] = {}
     required = set(needed)
     for declared in mask.inputs:
         if declared.name in given:
             array = np.asarray(given[declared.name])
-            found += unfit(declared, array, batch)
+            found += unfit(declared, array.shape, TYPES.get(array.dtype.kind), str(array.dtype), sizes)
+            if array.dtype.kind in "iu" and array.size:
+                found += outside_words(declared, int(array.min()), int(array.max()))
+            entries = _batch_entries(declared, array)
+            if entries is not None:
+                sizes.setdefault(DimensionKind.BATCH, entries)
             arrays[declared.name] = array
-            batch = batch_entries(declared, array) if batch is None else batch
         elif declared.name in required and declared in mask.given:
             found.append(MissingInput(name=declared.name, span=declared.span))
         elif declared.name in required and not found:
@@ -70,31 +75,39 @@ def unknown(mask: MaskIR | StackIR, given: Iterable[str]) -> Iterator[Diagnostic
             yield UnknownInput(name=name, pattern=mask.name, nearest=nearest, span=mask.span)
 
 
-def batch_entries(declared: Input, array: Array) -> int | None:
-    kinds = [dimension.kind for dimension in declared.dimensions]
-    if DimensionKind.BATCH not in kinds or array.ndim != len(kinds):
+def batch_entries(mask: MaskIR, inputs: Mapping[str, Array], default: int = 1) -> int:
+    """The most that one of the inputs has, of those that have as many dimensions as declared."""
+    found = (_batch_entries(each, inputs[each.name]) for each in mask.named(inputs))
+    return max((each for each in found if each is not None), default=default)
+
+
+def _batch_entries(declared: Input, array: Array) -> int | None:
+    if DimensionKind.BATCH not in declared.kinds or array.ndim != len(declared.kinds):
         return None
-    return int(array.shape[kinds.index(DimensionKind.BATCH)])
+    return int(array.shape[declared.kinds.index(DimensionKind.BATCH)])
 
 
-def unfit(declared: Input, array: Array, batch: int | None) -> Iterator[Diagnostic]:
-    name, span = declared.name, declared.span
-    sizes = tuple(batch if each.kind is DimensionKind.BATCH else each.size for each in declared.dimensions)
-    fits = array.ndim == len(sizes) and all(
-        size in (None, length) for size, length in zip(sizes, array.shape, strict=True)
-    )
-    if not fits:
-        texts = [each.text for each in declared.dimensions]
-        pairs = zip(texts, sizes, strict=True)
-        expected = ", ".join(text if size is None or text == str(size) else f"{text} = {size}" for text, size in pairs)
-        yield InputShape(name=name, found=array.shape, expected=f"[{expected}]", span=span)
-    if array.dtype.kind not in KINDS[declared.type]:
-        yield InputType(name=name, found=str(array.dtype), expected=str(declared.type), span=span)
-    elif declared.type is Type.INT and declared.reach is None and array.size:
-        for bound in (int(array.min()), int(array.max())):
-            if bound not in WORDS:
-                yield InputRange(name=name, value=bound, span=span)
-                return
+def unfit(
+    declared: Input, shape: tuple[int, ...], kind: Type | None, dtype: str, sizes: Mapping[DimensionKind, int]
+) -> Iterator[Diagnostic]:
+    """What is wrong with a tensor of any library; `sizes` are those of dimensions that calls decide, if known."""
+    wanted = [sizes.get(each.kind, each.size) for each in declared.dimensions]
+    pairs = zip(wanted, shape, strict=False)
+    if len(shape) != len(wanted) or any(size not in (None, length) for size, length in pairs):
+        texts = [
+            each.text if size is None or each.text == str(size) else f"{each.text} = {size}"
+            for each, size in zip(declared.dimensions, wanted, strict=True)
+        ]
+        yield InputShape(name=declared.name, found=shape, expected=f"[{', '.join(texts)}]", span=declared.span)
+    if kind is not declared.type:
+        yield InputType(name=declared.name, found=dtype, expected=str(declared.type), span=declared.span)
+
+
+def outside_words(declared: Input, low: int, high: int) -> Iterator[Diagnostic]:
+    """Of an input whose integers lie between these: 32 bits hold them, unless they were computed."""
+    worst = next((bound for bound in (low, high) if bound not in INT32), None)
+    if worst is not None and declared.type is Type.INT and declared.reach is None:
+        yield InputRange(name=declared.name, value=worst, span=declared.span)
 
 
 def relation_inputs(mask: MaskIR, given: Container[str] = ()) -> frozenset[str]:

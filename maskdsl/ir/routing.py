@@ -13,6 +13,7 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.errors.inputs import GroupRange
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Leaf, Score, Side
+from maskdsl.ir.inputs import batch_entries
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.operators import DTYPES, evaluate
 from maskdsl.ir.ops import Array
@@ -61,8 +62,7 @@ def _found(mask: MaskIR, found: Found, inputs: Mapping[str, Array], q: Array | N
     kinds = [each.kind for each in declared.dimensions]
     batches = 1
     if DimensionKind.BATCH in kinds:
-        sizes = [_batch_entries(mask, name, array) for name, array in inputs.items()]
-        batches = len(q) if q is not None else max(sizes, default=1)
+        batches = len(q) if q is not None else batch_entries(mask, inputs)
     heads = mask.heads if q is None else q.shape[1]
     entries = range(batches), range(heads if DimensionKind.HEADS in kinds else 1)
     whole = np.asarray(
@@ -72,12 +72,6 @@ def _found(mask: MaskIR, found: Found, inputs: Mapping[str, Array], q: Array | N
         if kind not in kinds:
             whole = whole.take(0, axis=axis)
     return whole.astype(DTYPES[declared.type])
-
-
-def _batch_entries(mask: MaskIR, name: str, array: Array) -> int:
-    declared = mask.input(name)
-    kinds = [each.kind for each in declared.dimensions] if declared is not None else []
-    return array.shape[kinds.index(DimensionKind.BATCH)] if DimensionKind.BATCH in kinds else 1
 
 
 @dataclass(frozen=True, eq=False)

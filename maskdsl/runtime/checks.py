@@ -11,22 +11,17 @@ from maskdsl.errors import heads
 from maskdsl.errors.arguments import WrongArgument
 from maskdsl.errors.backends import UnknownLayout
 from maskdsl.errors.heads import Distributed
-from maskdsl.errors.inputs import InputRange, InputShape, InputType, MissingInput, UnknownInput
+from maskdsl.errors.inputs import MissingInput, UnknownInput
 from maskdsl.errors.lengths import NotIntegers, NotOneAxis
 from maskdsl.errors.selection import LaidOutPooled
 from maskdsl.errors.vectors import (
-    Disagreeing,
-    IndivisibleHeads,
     MixedDevices,
     MixedTypes,
-    NoDimension,
     NotATensor,
-    NotFloating,
-    NotFourAxes,
     NotStrided,
-    WrongHeads,
-    WrongLength,
 )
+from maskdsl.ir import vectors
+from maskdsl.ir.inputs import outside_words, unfit
 from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan
@@ -147,13 +142,9 @@ def check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: str, paged: bool = Fa
 
 
 def malformed(tensors: Mapping[str, Tensor]) -> Iterator[Diagnostic]:
-    for name, tensor in tensors.items():
-        if tensor.dim() != 4:
-            yield NotFourAxes(name=name, shape=tuple(tensor.shape))
-        elif not tensor.is_floating_point() or tensor.element_size() == 1:
-            yield NotFloating(name=name, dtype=type_name(tensor))
-        elif not tensor.shape[3]:
-            yield NoDimension(name=name, shape=tuple(tensor.shape))
+    for name, x in tensors.items():
+        is_float = x.is_floating_point() and x.element_size() > 1
+        yield from vectors.malformed(name, tuple(x.shape), type_name(x), is_float)
 
 
 def unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool) -> Iterator[Diagnostic]:
@@ -162,55 +153,29 @@ def unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool) -> Iterator[Diagnost
             yield MixedTypes(name=name, query=type_name(q), other=type_name(tensor))
         if tensor.device != q.device:
             yield MixedDevices(name=name, query=str(q.device), other=str(tensor.device))
-        if tensor.shape[0] != q.shape[0] and not paged:
-            yield disagreeing("q", name, "batch", q.shape[0], tensor.shape[0])
-        if not tensor.shape[1] or q.shape[1] % tensor.shape[1]:
-            yield IndivisibleHeads(name=name, found=tensor.shape[1], heads=q.shape[1])
+    yield from vectors.unlike(q.shape, {"k": k.shape, "v": v.shape}, paged)
     if k.shape[1] != v.shape[1]:
-        yield disagreeing("k", "v", "heads", k.shape[1], v.shape[1])
+        yield vectors.disagreeing("k", "v", "heads", k.shape[1], v.shape[1])
     if paged and (len(k), k.shape[2]) != (len(v), v.shape[2]):
         axis, one, two = ("pages", len(k), len(v)) if len(k) != len(v) else ("page size", k.shape[2], v.shape[2])
-        yield disagreeing("k", "v", axis, one, two)
-    if q.shape[3] != k.shape[3]:
-        yield disagreeing("q", "k", "head dim", q.shape[3], k.shape[3])
-
-
-def disagreeing(first: str, second: str, axis: str, one: int, two: int) -> Diagnostic:
-    return Disagreeing(first=first, second=second, axis=axis, one=one, two=two)
+        yield vectors.disagreeing("k", "v", axis, one, two)
 
 
 def check_sizes(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> None:
     """Raises if heads and lengths are not those of the pattern."""
-    found = list(missized(plan, q, k, v))
+    found = [*wrong_heads(plan, q, k), *vectors.wrong_lengths(plan.mask, q.shape, {"k": k.shape, "v": v.shape})]
     if found:
         raise AttnError(*found)
 
 
 def wrong_heads(plan: KernelPlan, q: Tensor, k: Tensor) -> Iterator[Diagnostic]:
     mask = plan.mask
-    if q.shape[1] != mask.heads and not plan.serves_any_heads:
-        yield WrongHeads(pattern=mask.name, found=q.shape[1], expected=mask.heads, span=mask.span)
+    if not plan.serves_any_heads:
+        yield from vectors.wrong_heads(mask, q.shape)
     if mask.whole is not None and mask.whole.key_count not in (None, k.shape[1]):
         whole = "" if mask.whole.are_all else f", of {mask.whole.key_heads} in all"
         expected = f"{mask.whole.key_count} key head{'s' if mask.whole.key_count != 1 else ''}"
         yield heads.WrongKeyHeads(found=k.shape[1], pattern=mask.name, expected=expected, whole=whole, span=mask.span)
-
-
-def missized(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> Iterator[Diagnostic]:
-    mask = plan.mask
-    yield from wrong_heads(plan, q, k)
-    keys = "keys that are not pooled" if mask.keys.is_pooled else "keys"
-    lengths = (("q", q, "queries", mask.queries), ("k", k, keys, mask.keys), ("v", v, keys, mask.keys))
-    for name, tensor, kind, sequence in lengths:
-        if tensor.shape[2] != sequence.given_length:
-            yield WrongLength(
-                name=name,
-                found=tensor.shape[2],
-                expected=sequence.given_length,
-                pattern=mask.name,
-                kind="tokens" if mask.self_attention else kind,
-                span=mask.span,
-            )
 
 
 def check_layout(plan: KernelPlan, layout: str) -> None:
@@ -229,23 +194,11 @@ def check_inputs(inputs: Iterable[Input], tensors: Iterable[Tensor], q: Tensor) 
 
 
 def unfit_input(declared: Input, tensor: Tensor, q: Tensor) -> Iterator[Diagnostic]:
-    name, span = declared.name, declared.span
     if tensor.device != q.device:
-        yield MixedDevices(name=name, query=str(q.device), other=str(tensor.device), span=span)
+        yield MixedDevices(name=declared.name, query=str(q.device), other=str(tensor.device), span=declared.span)
         return
-    called = {DimensionKind.BATCH: q.shape[0], DimensionKind.DIM: q.shape[3]}
-    sizes = tuple(called.get(each.kind, each.size) for each in declared.dimensions)
-    fits = tensor.dim() == len(sizes) and all(
-        size in (None, length) for size, length in zip(sizes, tensor.shape, strict=True)
-    )
-    if not fits:
-        pairs = zip(declared.dimensions, sizes, strict=True)
-        expected = ", ".join(
-            each.text if size is None or each.text == str(size) else f"{each.text} = {size}" for each, size in pairs
-        )
-        yield InputShape(name=name, found=tuple(tensor.shape), expected=f"[{expected}]", span=span)
-    if not has_type(tensor, declared.type):
-        yield InputType(name=name, found=type_name(tensor), expected=str(declared.type), span=span)
+    sizes = {DimensionKind.BATCH: q.shape[0], DimensionKind.DIM: q.shape[3]}
+    yield from unfit(declared, tuple(tensor.shape), type_of(tensor), type_name(tensor), sizes)
 
 
 def check_values(inputs: Iterable[Input], tensors: Iterable[Tensor]) -> None:
@@ -255,20 +208,17 @@ def check_values(inputs: Iterable[Input], tensors: Iterable[Tensor]) -> None:
             continue
         if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
             continue
-        low, high = (int(bound) for bound in torch.aminmax(tensor))
-        if low < -(2**31) or high >= 2**31:
-            worst = low if low < -(2**31) else high
-            raise AttnError(InputRange(name=declared.name, value=worst, span=declared.span))
+        low, high = torch.aminmax(tensor)
+        if found := list(outside_words(declared, int(low), int(high))):
+            raise AttnError(*found)
 
 
-def has_type(tensor: Tensor, kind: Type) -> bool:
-    match kind:
-        case Type.INT:
-            return tensor.dtype in INTEGER_TYPES
-        case Type.FLOAT:
-            return tensor.is_floating_point()
-        case Type.BOOL:
-            return tensor.dtype == torch.bool
+def type_of(tensor: Tensor) -> Type | None:
+    if tensor.dtype in INTEGER_TYPES:
+        return Type.INT
+    if tensor.is_floating_point():
+        return Type.FLOAT
+    return Type.BOOL if tensor.dtype == torch.bool else None
 
 
 def type_name(tensor: Tensor) -> str:
