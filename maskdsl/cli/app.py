@@ -7,6 +7,7 @@ from typer import Context, Exit, Option, Typer
 
 from maskdsl import __version__
 from maskdsl.cli import completions, files, looks, orders
+from maskdsl.cli.asked import Asked, Ranges
 from maskdsl.cli.consoles import Commands, print_error, warnings_shown
 from maskdsl.cli.options import (
     DEFAULT_HEADS,
@@ -133,8 +134,8 @@ def show(
     json: Json = False,
 ) -> None:
     """Draw the tiles of a pattern: which are empty, partly attended, full."""
-    options = file, words or [], heads, head or [], order or [], block, given or [], random, tensors
-    ranges = rows, columns
+    asked = Asked(file, words or [], heads, head or [], order or [], block, given or [], random, tensors)
+    ranges = Ranges(rows, columns)
     in_files = {"--mask": mask, "--around": around is not None, "--stacked": stacked}
     in_terminals = {"--rows": rows is not None, "--columns": columns is not None, "--diff": diff is not None}
     for name in (name for name, given in in_files.items() if given and out is None):
@@ -145,17 +146,17 @@ def show(
     if diff is not None:
         from maskdsl.cli import differences
 
-        differences.show_differences(*options[:3], diff, order or [], block, ranges, given or [], random, json)
+        differences.show_differences(asked, diff, ranges, json)
     elif json:
         from maskdsl.cli import counts
 
-        counts.show_json(*options)
+        counts.show_json(asked)
     elif out is not None:
         from maskdsl.cli import pictures
 
-        pictures.picture(pictures.Wanted(*options, mask, around, stacked), out)
+        pictures.picture(pictures.Wanted(asked, mask, around, stacked), out)
     else:
-        looks.show(*options, ranges)
+        looks.show(asked, ranges)
 
 
 @app.command()
@@ -187,9 +188,8 @@ def view(
     """Write a page that shows a pattern, or the layers of a stack, from the whole map down to single tokens."""
     from maskdsl.cli import page  # start-up time
 
-    options = file, words or [], heads, head or [], order or [], block or [], given or [], random, tensors
-    wanted = page.Wanted(*options)
-    page.view(wanted, out, opens, watch, port)
+    asked = Asked(file, words or [], heads, head or [], order or [], None, given or [], random, tensors)
+    page.view(page.Wanted(asked, block or []), out, opens, watch, port)
 
 
 @app.command()
@@ -208,8 +208,8 @@ def stats(
     json: Json = False,
 ) -> None:
     """Measure a pattern: density, waste, arithmetic, keys per query. Exact; times on GPUs are predictions."""
-    looked = random, tensors, json
-    looks.stats(file, words or [], heads, head or [], order or [], block, given or [], head_dim, gpu or [], *looked)
+    asked = Asked(file, words or [], heads, head or [], order or [], block, given or [], random, tensors)
+    looks.stats(asked, head_dim, gpu or [], json)
 
 
 @app.command()

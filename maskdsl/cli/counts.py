@@ -5,44 +5,32 @@ from collections.abc import Sequence
 
 from maskdsl.analysis.tiles import tiles
 from maskdsl.api import Mask
-from maskdsl.cli.looks import bound, finite, layer_in_orders, routes_dict
-from maskdsl.cli.request import StackRequest, order_text, read_block, read_heads, read_subject
-from maskdsl.cli.selection import Arrays, look, look_at_layers
+from maskdsl.cli.asked import BLOCK, Asked
+from maskdsl.cli.looks import finite, layer_in_orders, routes_dict
+from maskdsl.cli.request import StackRequest, order_text
+from maskdsl.cli.selection import Arrays
 from maskdsl.cli.waiting import working
 from maskdsl.ir.layers import find_in_layers
 
-BLOCK = "128"
-"""Tokens of a tile, unless it is said."""
 
-
-def show_json(
-    file: str,
-    words: Sequence[str],
-    heads: int,
-    wanted: Sequence[int],
-    orders: Sequence[str],
-    block: str | None,
-    given: Sequence[str],
-    seed: int | None,
-    tensors: str | None,
-) -> None:
+def show_json(asked: Asked) -> None:
     """Prints the tiles of every head and order; of a stack those of its different layers."""
-    chosen, size = read_heads(wanted, heads), read_block(block or BLOCK)
-    subject = read_subject(file, words)
+    chosen, size, heads = asked.chosen(), asked.size() or BLOCK, asked.heads
+    subject = asked.subject()
     if isinstance(subject, StackRequest):
         stack = subject.bind(heads)
-        looked_at = look_at_layers(stack.ir, given, seed, tensors)
+        looked_at = asked.look_at_layers(stack)
         inputs = find_in_layers(looked_at.stack, looked_at.inputs)
         layers = [
             pattern_dict(stack.different[number])
             | {"layers": [place + 1 for place, each in enumerate(stack.ir.index) if each == number]}
             | {"orders": [order_dict(each, size, own, chosen) for each in masks]}
             for number, own in enumerate(inputs)
-            for masks in [layer_in_orders(stack, number, orders, looked_at)]
+            for masks in [layer_in_orders(stack, number, asked.orders, looked_at)]
         ]
         found = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": heads, "different": layers}
     else:
-        looked = look(list(bound(subject, heads, orders)), given, seed, tensors)
+        looked = asked.look(subject)
         found = pattern_dict(looked.masks[0]) | {"heads": heads}
         found["orders"] = [order_dict(mask, size, looked.inputs, chosen) for mask in looked.masks]
         found |= routes_dict(looked)

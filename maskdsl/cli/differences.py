@@ -2,12 +2,12 @@
 
 import json
 import shlex
-from collections.abc import Sequence
 
 from maskdsl.analysis.compare import Compared, differences
 from maskdsl.analysis.variants import part_lengths
+from maskdsl.cli.asked import Asked, Ranges
 from maskdsl.cli.consoles import output
-from maskdsl.cli.request import Request, order_text, read_block, read_part, read_request
+from maskdsl.cli.request import Request, order_text, read_part, read_request
 from maskdsl.cli.selection import look
 from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
@@ -19,30 +19,19 @@ from maskdsl.view.labels import Labels
 from maskdsl.view.show import NARROW, room
 
 
-def show_differences(
-    file: str,
-    words: Sequence[str],
-    heads: int,
-    other: str,
-    orders: Sequence[str],
-    block: str | None,
-    ranges: tuple[str | None, str | None],
-    given: Sequence[str],
-    seed: int | None,
-    as_json: bool,
-) -> None:
+def show_differences(asked: Asked, other: str, ranges: Ranges, as_json: bool) -> None:
     """Prints maps of what only one of two patterns attends, laid out in the first one's order, or the first given."""
-    size = None if block is None else read_block(block)
-    request = read_request(file, words)
-    first = request.bind(heads, orders[0] if orders else None)
-    second = read_other(request, other).bind(heads)
+    size = asked.size()
+    request = read_request(asked.file, asked.words)
+    first = request.bind(asked.heads, asked.orders[0] if asked.orders else None)
+    second = read_other(request, other).bind(asked.heads)
     check_alike(first.ir, second.ir)
-    part = read_part(first.ir, ranges)
+    part = read_part(first.ir, ranges.rows, ranges.columns)
     compare = working("comparing tiles")(differences)
     compared = []
     for mask in (first, second):
         names = {each.name for each in mask.ir.inputs} | {"q", "k"}
-        looked = look([mask], [text for text in given if text.partition("=")[0] in names], seed)
+        looked = look([mask], [text for text in asked.given if text.partition("=")[0] in names], asked.seed)
         compared.append(Compared.of(looked.masks[0].ir, looked.inputs))
     console = output()
     lengths = part_lengths(first.ir, part)

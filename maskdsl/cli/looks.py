@@ -1,7 +1,7 @@
 """`show` and `stats`: what a pattern is, without computing it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite
 
@@ -11,19 +11,10 @@ from maskdsl.analysis.stats import stats as measure
 from maskdsl.analysis.tiles import tiles
 from maskdsl.analysis.variants import part_lengths
 from maskdsl.api import BoundStack, Mask
+from maskdsl.cli.asked import BLOCK, Asked, Ranges
 from maskdsl.cli.consoles import note, output
-from maskdsl.cli.request import (
-    Request,
-    StackRequest,
-    order_text,
-    order_words,
-    read_block,
-    read_gpus,
-    read_heads,
-    read_part,
-    read_subject,
-)
-from maskdsl.cli.selection import Arrays, Looked, LookedLayers, look, look_at_layers
+from maskdsl.cli.request import Request, StackRequest, order_text, order_words, read_gpus, read_part
+from maskdsl.cli.selection import Arrays, Looked, LookedLayers
 from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NotForStacks
@@ -43,27 +34,11 @@ NAMES, COLUMN = 24, 14
 """Characters that the names of figures take, and each column."""
 
 
-def show(
-    file: str,
-    words: Sequence[str],
-    heads: int,
-    wanted: Sequence[int],
-    orders: Sequence[str],
-    block: str | None,
-    given: Sequence[str],
-    seed: int | None,
-    tensors: str | None,
-    ranges: tuple[str | None, str | None],
-) -> None:
-    """Prints the pictures of every order; of a stack those of its different layers, one behind the other.
-
-    `ranges` are the rows and the columns that are wanted.
-    """
-    chosen = read_heads(wanted, heads)
-    size = None if block is None else read_block(block)
-    subject = read_subject(file, words)
+def show(asked: Asked, ranges: Ranges) -> None:
+    """Prints the pictures of every order; of a stack those of its different layers, one behind the other."""
+    chosen, size, subject = asked.chosen(), asked.size(), asked.subject()
     if isinstance(subject, Request):
-        looked = look(list(bound(subject, heads, orders)), given, seed, tensors)
+        looked = asked.look(subject)
         show_masks(looked.masks, looked.inputs, chosen, size, ranges)
         densities = []
         if looked.selections:
@@ -71,12 +46,12 @@ def show(
                 densities = [each.density for each in measure(looked.masks[0].ir, inputs=looked.inputs).heads]
         show_routes(looked, densities, chosen)
         return
-    stack = subject.bind(heads)
-    layers = look_at_layers(stack.ir, given, seed, tensors)
+    stack = subject.bind(asked.heads)
+    layers = asked.look_at_layers(stack)
     output().print(stack_title(stack.ir))
     for number, own in enumerate(find_in_layers(layers.stack, layers.inputs)):
         output().print(f"\n{layers_text(stack.ir, number)}:")
-        show_masks(layer_in_orders(stack, number, orders, layers), own, chosen, size, ranges)
+        show_masks(layer_in_orders(stack, number, asked.orders, layers), own, chosen, size, ranges)
 
 
 def show_masks(
@@ -84,11 +59,11 @@ def show_masks(
     inputs: Arrays,
     chosen: Sequence[int],
     size: tuple[int, int] | None,
-    ranges: tuple[str | None, str | None],
+    ranges: Ranges,
 ) -> None:
     """Prints the pictures of one mask in several orders."""
     console = output()
-    part = read_part(masks[0].ir, ranges)
+    part = read_part(masks[0].ir, ranges.rows, ranges.columns)
     lengths = part_lengths(masks[0].ir, part)
 
     @working("finding tiles")
@@ -127,43 +102,24 @@ def show_routes(looked: Looked, densities: Sequence[float], chosen: Sequence[int
         console.print(SelectionView(selection, densities, chosen))
 
 
-def bound(request: Request, heads: int, orders: Sequence[str]) -> Iterator[Mask]:
-    """In the pattern's own order, or in each of those asked for."""
-    yield from (request.bind(heads, order) for order in orders) if orders else [request.bind(heads)]
-
-
 def layer_in_orders(stack: BoundStack, number: int, orders: Sequence[str], looked: LookedLayers) -> list[Mask]:
     """One of its different masks in its own order, or in each of those asked for; with all candidates if it is open."""
     masks = [stack.different[number].with_order(order_words(order)) for order in orders] or [stack.different[number]]
     return [replace(mask, ir=most(mask.ir)) if looked.open else mask for mask in masks]
 
 
-def stats(
-    file: str,
-    words: Sequence[str],
-    heads: int,
-    wanted: Sequence[int],
-    orders: Sequence[str],
-    block: str,
-    given: Sequence[str],
-    head_dim: int,
-    gpus: Sequence[str],
-    seed: int | None,
-    tensors: str | None,
-    as_json: bool,
-) -> None:
+def stats(asked: Asked, head_dim: int, gpus: Sequence[str], as_json: bool) -> None:
     """Prints the figures of every order and predictions; of a stack a line for each different layer, and for all."""
-    chosen = read_heads(wanted, heads)
-    size = read_block(block)
-    devices = read_gpus(gpus)
-    subject = read_subject(file, words)
+    chosen, size, devices = asked.chosen(), asked.size() or BLOCK, read_gpus(gpus)
+    heads, subject = asked.heads, asked.subject()
     if isinstance(subject, StackRequest):
-        if wanted or orders:
-            option = "--head" if wanted else "--order"
+        if asked.head or asked.orders:
+            option = "--head" if asked.head else "--order"
             raise AttnError(NotForStacks(option=option, name=subject.stack.name))
-        print_stack_stats(subject.bind(heads), size, given, seed, tensors, head_dim, devices, as_json)
+        stack = subject.bind(heads)
+        print_stack_stats(stack, asked.look_at_layers(stack), size, head_dim, devices, as_json)
         return
-    looked = look(list(bound(subject, heads, orders)), given, seed, tensors)
+    looked = asked.look(subject)
     masks, inputs = looked.masks, looked.inputs
     named = {order_text(mask.ir): mask.ir for mask in masks}
     if looked.least:
@@ -187,9 +143,9 @@ def stats(
     for order, figures in found.items():
         behind = f", {order}" if len(found) > 1 else ""
         classes = head_columns(figures, chosen)
-        if not wanted:
+        if not asked.head:
             columns.append(((f"{heads} heads" if heads > 1 else "1 head") + behind, figures.total))
-        if wanted or len(set(figures.heads)) > 1:
+        if asked.head or len(set(figures.heads)) > 1:
             columns += [(name + behind, each) for name, each in classes]
     console = output()
     console.print(title(masks[0].ir))
@@ -217,15 +173,12 @@ def routes_dict(looked: Looked) -> dict[str, object]:
 
 def print_stack_stats(
     stack: BoundStack,
+    looked: LookedLayers,
     size: tuple[int, int],
-    given: Sequence[str],
-    seed: int | None,
-    tensors: str | None,
     head_dim: int,
     devices: Sequence[Device],
     as_json: bool,
 ) -> None:
-    looked = look_at_layers(stack.ir, given, seed, tensors)
     with working("counting pairs"):
         found = stack_stats(looked.stack, size, looked.inputs, head_dim=head_dim)
     predicted = [predict_stack(looked.stack, device, looked.inputs, head_dim=head_dim) for device in devices]

@@ -6,19 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maskdsl.api import Mask
+from maskdsl.cli.asked import Asked
 from maskdsl.cli.consoles import note, output
 from maskdsl.cli.files import write
-from maskdsl.cli.looks import bound, layer_in_orders
-from maskdsl.cli.request import (
-    SYNTHETIC_SEED,
-    Request,
-    StackRequest,
-    read_arrays,
-    read_block,
-    read_heads,
-    read_subject,
-)
-from maskdsl.cli.selection import Arrays, look, look_at_layers
+from maskdsl.cli.looks import layer_in_orders
+from maskdsl.cli.request import SYNTHETIC_SEED, Request, StackRequest, read_arrays, read_block
+from maskdsl.cli.selection import Arrays, look
 from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors.command import NotForStacks
@@ -38,20 +31,15 @@ from maskdsl.view.stacks import layers_text
 class Wanted:
     """What the words of the command line ask for."""
 
-    file: str
-    words: Sequence[str]
-    heads: int
-    head: Sequence[int] = ()
-    orders: Sequence[str] = ()
+    asked: Asked
     blocks: Sequence[str] = ()
-    given: Sequence[str] = ()
-    seed: int | None = None
-    tensors: str | None = None
+    """Sizes of tiles."""
 
     def build(self) -> Built:
         """Raises `AttnError` for everything that is wrong with the file or with what is asked of it."""
-        chosen = read_heads(self.head, self.heads) if self.head else None
-        subject = read_subject(self.file, self.words)
+        asked = self.asked
+        chosen = asked.chosen() if asked.head else None
+        subject = asked.subject()
         if isinstance(subject, Request):
             name, program = subject.pattern.name, subject.pattern.program
             subjects = [self.pattern(subject)]
@@ -60,24 +48,24 @@ class Wanted:
             subjects = list(self.layers(subject))
         models = [page_data(replace(each, heads=chosen)) for each in subjects]
         sources = [file.span.source.name for file in program.files if file is not program.standard]
-        arrays = [text.partition("=")[2] for text in self.given]
-        tensors = [] if self.tensors is None else [self.tensors]
+        arrays = [text.partition("=")[2] for text in asked.given]
+        tensors = [] if asked.tensors is None else [asked.tensors]
         return Built(name, models, tuple(map(Path, [*sources, *arrays, *tensors])))
 
     def pattern(self, request: Request) -> Subject:
-        masks = list(bound(request, self.heads, self.orders))
-        looked = look(masks, self.given, self.seed, self.tensors)
+        masks = self.asked.masks(request)
+        looked = look(masks, self.asked.given, self.asked.seed, self.asked.tensors)
         notes = self.notes(masks[0].ir, looked.masks[0].ir, bool(looked.least))
         return self.subject(looked.masks, looked.inputs, notes)
 
     def layers(self, request: StackRequest) -> Iterator[Subject]:
         """The different layers of a stack."""
-        if self.tensors is not None:
+        if self.asked.tensors is not None:
             raise AttnError(NotForStacks(option="--tensors", name=request.stack.name))
-        stack = request.bind(self.heads)
-        looked = look_at_layers(stack.ir, self.given, self.seed)
+        stack = request.bind(self.asked.heads)
+        looked = self.asked.look_at_layers(stack)
         for number, inputs in enumerate(find_in_layers(looked.stack, looked.inputs)):
-            masks = layer_in_orders(stack, number, self.orders, looked)
+            masks = layer_in_orders(stack, number, self.asked.orders, looked)
             notes = self.notes(stack.different[number].ir, masks[0].ir, looked.open)
             yield replace(self.subject(masks, inputs, notes), layers=layers_text(stack.ir, number))
 
@@ -88,19 +76,19 @@ class Wanted:
             inputs,
             tuple(map(read_block, self.blocks)),
             notes=tuple(notes),
-            fixed=bool(self.orders),
+            fixed=bool(self.asked.orders),
         )
 
     def notes(self, mask: MaskIR, shown: MaskIR, candidates: bool) -> Iterator[str]:
         """What readers of the page should know about where its values come from: of a mask as `shown`."""
-        arrays = read_arrays(self.given)
+        arrays, seed, tensors = read_arrays(self.asked.given), self.asked.seed, self.asked.tensors
         if selects(mask) and candidates:
             yield "Routes select in the queries and keys of a call: these are all pairs that may be selected."
-        elif selects(mask) and self.seed is not None and self.tensors is None and not {"q", "k"} & arrays.keys():
-            yield f"What routes select is found in random queries and keys (seed {self.seed})."
+        elif selects(mask) and seed is not None and tensors is None and not {"q", "k"} & arrays.keys():
+            yield f"What routes select is found in random queries and keys (seed {seed})."
         needed = relation_inputs(shown, arrays) - arrays.keys()
         made = [each.name for each in shown.given if each.name in needed]
-        if made and self.tensors is None:
+        if made and tensors is None:
             yield f"Values of {', '.join(made)} are made up (seed {SYNTHETIC_SEED}); --input gives real ones."
 
 
@@ -125,7 +113,7 @@ def open_page(address: str) -> None:
 
 
 def watch(wanted: Wanted, opens: bool, port: int) -> None:
-    watched = Watched(wanted.build, [Path(wanted.file)], wanted.file)
+    watched = Watched(wanted.build, [Path(wanted.asked.file)], wanted.asked.file)
     error = watched.state()["error"]
     try:
         serving = server(watched, port)
@@ -134,7 +122,7 @@ def watch(wanted: Wanted, opens: bool, port: int) -> None:
     address = f"http://{HOST}:{serving.server_address[1]}/"
     if error is not None:
         output().print(error, markup=False, soft_wrap=True)
-    output().print(f"{address} follows {wanted.file}; Ctrl-C ends", markup=False, soft_wrap=True)
+    output().print(f"{address} follows {wanted.asked.file}; Ctrl-C ends", markup=False, soft_wrap=True)
     if opens:
         open_page(address)
     try:

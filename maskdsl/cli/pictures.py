@@ -7,10 +7,11 @@ from pathlib import Path
 from maskdsl.analysis.stats import stats
 from maskdsl.analysis.tiles import tiles
 from maskdsl.api import Mask
+from maskdsl.cli.asked import Asked
 from maskdsl.cli.explanations import read_token
-from maskdsl.cli.looks import bound, layer_in_orders
-from maskdsl.cli.request import StackRequest, order_text, read_block, read_heads, read_subject
-from maskdsl.cli.selection import Arrays, Looked, look, look_at_layers
+from maskdsl.cli.looks import layer_in_orders
+from maskdsl.cli.request import StackRequest, order_text
+from maskdsl.cli.selection import Arrays, Looked
 from maskdsl.cli.waiting import working
 from maskdsl.diagnostics import AttnError
 from maskdsl.errors import pictures as errors
@@ -40,15 +41,7 @@ MOST_AROUND = 1 << 16
 class Wanted:
     """What a command line says of a picture."""
 
-    file: str
-    words: Sequence[str]
-    heads: int
-    head: Sequence[int]
-    orders: Sequence[str]
-    block: str | None
-    given: Sequence[str]
-    seed: int | None
-    tensors: str | None
+    asked: Asked
     mask: bool
     around: str | None
     stacked: bool
@@ -69,11 +62,11 @@ def picture(wanted: Wanted, out: str) -> None:
 
 
 def drawn_scene(wanted: Wanted) -> Scene:
-    chosen = read_heads(wanted.head, wanted.heads)
-    subject = read_subject(wanted.file, wanted.words)
+    chosen = wanted.asked.chosen()
+    subject = wanted.asked.subject()
     if isinstance(subject, StackRequest):
         return stack_scene(wanted, subject, chosen)
-    looked = look(list(bound(subject, wanted.heads, wanted.orders)), wanted.given, wanted.seed, wanted.tensors)
+    looked = wanted.asked.look(subject)
     notes = ["all that routes may select"] if looked.guarantee is not None else []
     if wanted.around is not None:
         return query_scene(looked, wanted.around, chosen, notes)
@@ -86,13 +79,13 @@ def stack_scene(wanted: Wanted, subject: StackRequest, chosen: Sequence[int]) ->
     """The different layers side by side."""
     if wanted.around is not None:
         raise AttnError(NotForStacks(option="--around", name=subject.stack.name))
-    stack = subject.bind(wanted.heads)
-    looked = look_at_layers(stack.ir, wanted.given, wanted.seed, wanted.tensors)
+    stack = subject.bind(wanted.asked.heads)
+    looked = wanted.asked.look_at_layers(stack)
     inputs = find_in_layers(looked.stack, looked.inputs)
     layers = [
         (each, number)
         for number in range(len(stack.different))
-        for each in layer_in_orders(stack, number, wanted.orders, looked)
+        for each in layer_in_orders(stack, number, wanted.asked.orders, looked)
     ]
     scale = scale_of(wanted, layers[0][0], len(layers), chosen, inputs[0])
     drawn = []
@@ -111,7 +104,7 @@ def scale_of(wanted: Wanted, mask: Mask, maps: int, chosen: Sequence[int], input
         if max(lengths) > MOST_TOKENS:
             raise AttnError(errors.TooManyPairs(queries=lengths[0], keys=lengths[1], limit=MOST_TOKENS))
         return Scale((1, 1), (1, 1), fitted=False)
-    block = None if wanted.block is None else read_block(wanted.block)
+    block = wanted.asked.size()
     scale = scale_for(lengths, maps, block)
     if wanted.stacked:
         return scale

@@ -184,9 +184,8 @@ def read_block(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
-def read_part(mask: MaskIR, ranges: tuple[str | None, str | None]) -> Part:
+def read_part(mask: MaskIR, rows: str | None, columns: str | None) -> Part:
     """The queries and keys of `--rows` and `--columns`; all of them where one is left out."""
-    rows, columns = ranges
     return (
         read_range(rows, mask.queries.length, "--rows", "queries"),
         read_range(columns, mask.keys.length, "--columns", "keys"),
