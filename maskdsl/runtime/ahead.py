@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -25,6 +25,7 @@ from maskdsl.emit.triton_selection import emit_selection
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
 from maskdsl.plan import KernelPlan, decode_plan, make_plan
+from maskdsl.runtime.call import Saved
 from maskdsl.runtime.decoder import decode_block
 from maskdsl.runtime.modules import load_module
 from maskdsl.runtime.triton import precision
@@ -64,6 +65,13 @@ class Compiled:
     usage: Usage
     assembly: str
     """PTX or AMD GCN."""
+
+
+class Started(NamedTuple):
+    """A kernel, and what it was started with, by the names of its parameters."""
+
+    kernel: Any
+    values: dict[str, Any]
 
 
 class Recorder:
@@ -136,11 +144,12 @@ def compile_choice(
         started = started_decoding(plan, block, dim, dtype, precision(architecture))
     else:
         started = started_kernels(plan, choice, dim, dtype, precision(architecture), input_gradients)
-    return compile_started(*started[kernel_name], target)
+    return compile_started(started[kernel_name], target)
 
 
-def compile_started(kernel: Any, values: dict[str, Any], target: str) -> Compiled:
+def compile_started(started: Started, target: str) -> Compiled:
     """A kernel with what it is started with."""
+    kernel, values = started.kernel, dict(started.values)
     types: dict[str, str] = {}
     constants: dict[str, object] = {}
     aligned = {}
@@ -170,13 +179,12 @@ def compile_selection(mask: MaskIR, target: str, dim: int = 64, dtype: str = "bf
     recording = Recording.of(text, names)
     q, k, _ = examples(plan, dim, DTYPES[dtype])
     recording.module.find(q, k, example_values(plan))
-    started = {name: each for name, each in recording.started().items() if each[1]}
-    return {name: compile_started(kernel, values, target) for name, (kernel, values) in started.items()}
+    return {name: compile_started(each, target) for name, each in recording.started().items() if each.values}
 
 
 def started_kernels(
     plan: KernelPlan, choice: TileChoice, dim: int, dtype: torch.dtype, precision: str, input_gradients: bool = False
-) -> dict[str, tuple[Any, dict[str, Any]]]:
+) -> dict[str, Started]:
     """The kernels of a plan's module, and what calls on tensors like these would start them with, by name."""
     recording = Recording.of(emit_triton(plan), kernel_names(plan))
     module, (q, k, v), inputs = recording.module, examples(plan, dim, dtype), example_values(plan)
@@ -185,9 +193,16 @@ def started_kernels(
     block = choice.query_block, choice.key_block
     options = {"precision": precision, "warps": choice.warps, "stages": choice.stages}
     out, lse = module.attention(q, k, v, inputs, tiles, block, **options)
-    wanted = inputs if input_gradients else ()
-    arguments = q, k, v, out, lse, out, lse, inputs, tiles, tiles, choice.options, choice.options
-    module.gradients(*arguments, precision=precision, wanted=wanted)
+    module.gradients(
+        **Saved(q, k, v, out, lse, grad_out=out, grad_lse=lse)._asdict(),
+        inputs=inputs,
+        row_tiles=tiles,
+        column_tiles=tiles,
+        row_options=choice.options,
+        column_options=choice.options,
+        precision=precision,
+        wanted=inputs if input_gradients else (),
+    )
     if plan.finds_device_tiles:
         lengths = q.shape[2], k.shape[2]
         layout = tuple(torch.empty(1, 1, length, dtype=torch.int64, device=q.device) for length in lengths)
@@ -197,7 +212,7 @@ def started_kernels(
 
 def started_decoding(
     plan: KernelPlan, block: tuple[int, int], dim: int, dtype: torch.dtype, precision: str
-) -> dict[str, tuple[Any, dict[str, Any]]]:
+) -> dict[str, Started]:
     """The same for queries that stand anywhere, with keys in pages of 16 and two heads that share them."""
     plan = decode_plan(plan)
     recording = Recording.of(emit_decode(plan), DECODE_KERNELS)
@@ -206,7 +221,13 @@ def started_decoding(
     entries = torch.zeros(2, dtype=torch.int32, device="meta")
     lengths = plan.mask.queries.length, plan.mask.keys.length
     recording.module.decode(
-        *(q[:, :, :1], *pages, example_values(plan), entries, entries, lengths, entries[:, None]),
+        q[:, :, :1],
+        *pages,
+        inputs=example_values(plan),
+        query_starts=entries,
+        key_lengths=entries,
+        lengths=lengths,
+        page_table=entries[:, None],
         splits=2,
         block=block,
         precision=precision,
@@ -230,10 +251,10 @@ class Recording:
         module.__dict__.update(recorders)
         return Recording(module, kernels, recorders)
 
-    def started(self) -> dict[str, tuple[Any, dict[str, Any]]]:
-        """What each kernel was started with, by the names of its parameters."""
+    def started(self) -> dict[str, Started]:
+        """What each kernel was started with, by its name."""
         return {
-            name: (
+            name: Started(
                 self.kernels[name],
                 {**dict(zip(self.kernels[name].arg_names, each.arguments, strict=False)), **each.options},
             )

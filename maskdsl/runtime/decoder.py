@@ -94,7 +94,11 @@ class Decoder:
             def start(block: tuple[int, int]) -> tuple[Tensor, Tensor]:
                 found: tuple[Tensor, Tensor] = self.module.decode(
                     *map(computable, (q, k, v)),
-                    *(values, query_starts, key_lengths, (mask.queries.length, mask.keys.length), page_table),
+                    inputs=values,
+                    query_starts=query_starts,
+                    key_lengths=key_lengths,
+                    lengths=(mask.queries.length, mask.keys.length),
+                    page_table=page_table,
                     splits=self.splits(q, k, block),
                     block=block,
                     precision=precision(gpu),

@@ -32,24 +32,25 @@ class Tiled(Backend):
 
     def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
         attention = call.module.attention
-        settled = call.values, *work_of(call, q, k), call.layout, call.wants_lse
-        return lambda q, k, v: attention(q, k, v, *settled)
+        settled = {"inputs": call.values, **work_of(call, q, k), "layout": call.layout, "wants_lse": call.wants_lse}
+        return lambda q, k, v: attention(q, k, v, **settled)
 
     def backward(self, call: Call, saved: Saved, wanted: Sequence[str]) -> Gradients:
-        q, k = saved.q, saved.k
-        return Gradients(*call.module.gradients(*saved, call.values, *work_of(call, q, k), call.layout, wanted))
+        work = work_of(call, saved.q, saved.k)
+        given = {**saved._asdict(), "inputs": call.values, **work, "layout": call.layout, "wanted": wanted}
+        return Gradients(*call.module.gradients(**given))
 
 
-def work_of(call: Call, q: Tensor, k: Tensor) -> tuple[Any, ...]:
-    """What the generated module takes between the values and the layout."""
+def work_of(call: Call, q: Tensor, k: Tensor) -> dict[str, Any]:
+    """What the generated module takes of tiles, by the names of its parameters."""
     state, shape = call.state, (q.shape[0], q.shape[1], k.shape[1])
 
-    def make() -> tuple[Any, ...]:
+    def make() -> dict[str, Any]:
         tiles = state.tiles((call.plan.query_block, call.plan.key_block))
         work, heads = state.keep("schedules", lambda: Schedules(tiles)).work(*shape)
-        return work, state.keep("masks", lambda: call.module.Masks(in_no_mode)), heads
+        return {"work": work, "masks": state.keep("masks", lambda: call.module.Masks(in_no_mode)), "heads": heads}
 
-    return *state.keep(("work", shape), make), for_each if q.device.type == "cpu" else one_by_one
+    return {**state.keep(("work", shape), make), "for_each": for_each if q.device.type == "cpu" else one_by_one}
 
 
 @dataclass(frozen=True, eq=False)

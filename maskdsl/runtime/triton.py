@@ -103,18 +103,24 @@ class Launch:
         """What gives the output and the log-sum-exp of queries."""
         call, device = self.call, q.device
 
-        def settled(choice: TileChoice) -> tuple[Any, ...]:
-            return (
-                *(call.values, self.tiles(choice, q, k, "row"), choice.block, call.layout),
-                *(precision(architecture(device)), choice.warps, choice.stages, self.tables(q)),
-            )
+        def settled(choice: TileChoice) -> dict[str, Any]:
+            return {
+                "inputs": call.values,
+                "tiles": self.tiles(choice, q, k, "row"),
+                "block": choice.block,
+                "layout": call.layout,
+                "precision": precision(architecture(device)),
+                "warps": choice.warps,
+                "stages": choice.stages,
+                "tables": self.tables(q),
+            }
 
         with on(device):
-            choice = self.choose(Kernel.FORWARD, q, v, lambda attention, each: attention(q, k, v, *settled(each)))
+            choice = self.choose(Kernel.FORWARD, q, v, lambda attention, each: attention(q, k, v, **settled(each)))
             attention, rest = call.module.attention, settled(choice)
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            found: tuple[Tensor, Tensor] = attention(q, k, v, *rest)
+            found: tuple[Tensor, Tensor] = attention(q, k, v, **rest)
             return found
 
         def attend_there(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,8 +135,15 @@ class Launch:
 
         def start(gradients: Callable[..., Any], query: TileChoice, key: TileChoice) -> tuple[Any, ...]:
             found: tuple[Any, ...] = gradients(
-                *(*saved, call.values, self.tiles(query, q, k, "row"), self.tiles(key, q, k, "column")),
-                *(query.options, key.options, call.layout, precision(architecture(q.device)), wanted),
+                **saved._asdict(),
+                inputs=call.values,
+                row_tiles=self.tiles(query, q, k, "row"),
+                column_tiles=self.tiles(key, q, k, "column"),
+                row_options=query.options,
+                column_options=key.options,
+                layout=call.layout,
+                precision=precision(architecture(q.device)),
+                wanted=wanted,
                 tables=self.tables(q),
             )
             return found
