@@ -18,9 +18,9 @@ from maskdsl.ir.rows import in_parts
 from maskdsl.ir.trace import behind, pair_trace, tile_trace, token_trace
 from maskdsl.tile_table import Work
 
-RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends"}) | {
-    *("read", "nonzero", "rounded", "join", *TORCH_HELPERS)
-}
+HELPERS = ("read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
+"""Functions of `codegen/functions.py` that generated ones may call."""
+RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends", *HELPERS})
 """Names that generated functions use themselves."""
 OF_PYTHON = frozenset({"_", *keyword.kwlist, *dir(builtins)})
 """Names that Python gives no function, or that mean something in each; `_` is what takes unused arguments."""

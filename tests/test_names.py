@@ -13,7 +13,7 @@ from maskdsl.api import Mask
 from maskdsl.bind.names import OF_CALLS, RESERVED
 from maskdsl.cli.stages import STAGES
 from maskdsl.diagnostics import AttnError
-from maskdsl.plan import OF_PYTHON, unused
+from maskdsl.plan import HELPERS, OF_PYTHON, unused
 from maskdsl.syntax.mistakes import RESERVED_WORDS
 from maskdsl.synthetic import synthetic_inputs
 
@@ -22,6 +22,7 @@ KINDS = {
     "token": "input {0}: int[t]  coord c = ({0} + i) % 5  attend q.{0} == k.{0} or q.c == k.c  score s * float(k.{0})",
     "float": "input {0}: float[batch, heads, t]  attend causal  score s + k.{0}  weight sigmoid(q.{0}) / (-0.5)",
     "table": "input {0}: float[heads, 6]  attend causal  score max(s, {0}[head, abs(q - k)]) + float(q // 2)",
+    "open": "input at: int[t]  input {0}: float[6]  attend causal  score s + {0}[q.at + k.at]",
     "coord": "coord {0} = i // 2 + ilog2(i + 1)  coord d = shuffle(i, 3)  attend q.{0} <= k.{0} and q.d % 3 != k.d % 2",
     "route": "coord chunk = i // 2  input w: float[heads]  route {0} = topk(1, w[head] * dot(q, mean(k, chunk)))"
     "  attend {0} or same(chunk)",
@@ -77,6 +78,13 @@ def test_names_that_code_cannot_take(kind: str, name: str) -> None:
     mask = mask_of(kind, name)
     for found, expected in zip(results(mask), results(mask_of(kind, FRESH)), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_names_of_helpers() -> None:
+    expected = results(mask_of("open", FRESH))
+    for name in HELPERS:
+        for found, other in zip(results(mask_of("open", name)), expected, strict=True):
+            torch.testing.assert_close(found, other, msg=name)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,7 +7,7 @@ import numpy as np
 from maskdsl.emit.header import header
 from maskdsl.emit.routes import amongs, chosen_by, product_leaves, score_of_products
 from maskdsl.emit.skeleton import fill, read_skeleton
-from maskdsl.emit.torch_functions import HELPERS, coordinate_function, helper_lines, separated
+from maskdsl.emit.torch_functions import coordinate_function, helpers_of, separated
 from maskdsl.emit.torch_printer import TorchPrinter
 from maskdsl.ir.expressions import (
     PAIR,
@@ -40,7 +40,6 @@ def routing_module(
     """A module of these parts, behind the functions that they share. `types` brings q and k to those of scores."""
     parts = list(parts)
     functions = [function for part in parts for function in part.functions()]
-    used = [name for name in HELPERS if any(f"{name}(" in line for lines in functions for line in lines[1:])]
     found: list[str] = []
     for part in parts:
         name = plan.input_identifiers[part.found.name]
@@ -51,7 +50,7 @@ def routing_module(
             "header": top,
             "imports": list(imports),
             "types": types,
-            "pattern": [*separated([*([helper_lines(used)] if used else []), *shared, *functions]), "", ""],
+            "pattern": [*separated([*helpers_of(functions), *shared, *functions]), "", ""],
             "found": found,
         },
     )

@@ -1,7 +1,7 @@
 """Plan to a torch module that gives one coordinate of all tokens of one side, where inputs are."""
 
 from maskdsl.emit.header import header
-from maskdsl.emit.torch_functions import HELPERS, coordinate_function, helper_lines, separated
+from maskdsl.emit.torch_functions import coordinate_function, with_helpers
 from maskdsl.ir.expressions import Side
 from maskdsl.plan import KernelPlan
 
@@ -10,7 +10,5 @@ def emit_tokens(plan: KernelPlan, side: Side, name: str) -> str:
     """A module with `coordinate(device, **inputs)`: a dict of one tensor, [batch or 1, heads or 1, tokens] or less."""
     mask = plan.mask
     function = coordinate_function(plan, mask.kind(side), mask.sequences[side], [name], "coordinate")
-    used = [each for each in HELPERS if any(f"{each}(" in line for line in function[1:])]
     top = header(plan, "tokens", f"`{name}` of all tokens.")
-    parts = separated([*([helper_lines(used)] if used else []), function])
-    return "\n".join([*top, "", "import torch", "", "", *parts, ""])
+    return "\n".join([*top, "", "import torch", "", "", *with_helpers([function]), ""])

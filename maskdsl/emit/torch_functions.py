@@ -19,12 +19,10 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.mask import Along, Computed, CoordinateSource, Given, Shuffled, Space
 from maskdsl.ir.mask import Sequence as Tokens
-from maskdsl.ir.ops import TORCH_HELPERS, Type
+from maskdsl.ir.ops import Type
 from maskdsl.ir.reads import reads
-from maskdsl.plan import KernelPlan
+from maskdsl.plan import HELPERS, KernelPlan
 
-HELPERS = ("read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
-"""Functions of `codegen/functions.py` that generated ones may call."""
 DTYPES = {Type.INT: "torch.int64", Type.FLOAT: "torch.float64", Type.BOOL: "torch.bool"}
 
 
@@ -35,9 +33,13 @@ def pattern_functions(plan: KernelPlan) -> list[str]:
 
 def with_helpers(functions: Sequence[Sequence[str]], others: Sequence[Sequence[str]] = ()) -> list[str]:
     """The lines of these functions behind the helpers that they call, and those that others call."""
-    called = [line for lines in (*functions, *others) for line in lines[1:]]
-    used = [name for name in HELPERS if any(f"{name}(" in line for line in called)]
-    return separated([*([helper_lines(used)] if used else []), *functions])
+    return separated([*helpers_of([*functions, *others]), *functions])
+
+
+def helpers_of(functions: Iterable[Sequence[str]]) -> list[list[str]]:
+    """The functions of `codegen/functions.py` that these call."""
+    text, lines = read_skeleton("functions"), [line for function in functions for line in function[1:]]
+    return [helper(text, name) for name in HELPERS if any(f"{name}(" in line for line in lines)]
 
 
 def helper_lines(names: Iterable[str]) -> list[str]:

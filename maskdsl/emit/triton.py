@@ -6,15 +6,14 @@ from functools import cached_property
 from maskdsl.emit.header import header
 from maskdsl.emit.pooling import pooling_lines
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of
-from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
-from maskdsl.emit.torch_functions import helper, helper_lines, separated
+from maskdsl.emit.torch_functions import helper, helpers_of, separated
 from maskdsl.emit.triton_body import Holes, constant_unit, scores_may_be_large
 from maskdsl.emit.triton_coordinates import KernelNames
 from maskdsl.emit.triton_gradients import GradientBody
 from maskdsl.emit.triton_leaves import Leaves
 from maskdsl.emit.triton_loops import Loops, wrapped_tuple
 from maskdsl.emit.triton_orders import Orders
-from maskdsl.emit.triton_printer import HELPERS
+from maskdsl.emit.triton_printer import kernel_helpers
 from maskdsl.emit.triton_sums import Sums
 from maskdsl.emit.triton_tiles import TileBody
 from maskdsl.ir.expressions import Constant, Side
@@ -130,11 +129,9 @@ class Surroundings:
         """Functions that the pattern needs, followed by two empty lines."""
         orders = Orders(self.plan).functions() if self.laid_out else []
         functions = [*self.names.functions(), *orders]
-        own = [name for name in TORCH_HELPERS if any(f"{name}(" in line for lines in functions for line in lines[1:])]
         text = read_skeleton("triton_functions")
-        used = [name for name in HELPERS if any(f"{name}(" in line for line in self.kernel)]
         parts = [
-            *([helper_lines(own)] if own else []),
+            *helpers_of(functions),
             *functions,
             *([helper(text, "token_table")] if self.names.functions() else []),
             *([self.table_function()] if self.names.tables else []),
@@ -142,7 +139,7 @@ class Surroundings:
             *([helper(text, "extremes")] if self.plan.finds_device_tiles else []),
             *([helper(text, "sorted_places")] if orders else []),
             *([helper(text, "counts_before")] if any("counts_before(" in line for line in self.kernel) else []),
-            *(["@triton.jit", *helper(text, name)] for name in used),
+            *kernel_helpers(self.kernel),
         ]
         return [*([*separated(parts), "", ""] if parts else []), *pooling_lines(self.plan.mask.keys)]
 

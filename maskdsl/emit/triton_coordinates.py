@@ -6,7 +6,6 @@ from functools import cached_property
 from math import prod
 
 from maskdsl.emit.skeleton import skeleton_words
-from maskdsl.emit.torch_functions import HELPERS as TORCH_HELPERS
 from maskdsl.emit.torch_functions import coordinate_function
 from maskdsl.emit.triton_printer import HELPERS
 from maskdsl.ir.expressions import (
@@ -22,6 +21,7 @@ from maskdsl.ir.mask import Computed, CoordinateDefinition, CoordinateSource, In
 from maskdsl.ir.ops import Type
 from maskdsl.ir.ranges import INT32, Range, mask_leaf
 from maskdsl.ir.reads import reads
+from maskdsl.plan import HELPERS as TORCH_HELPERS
 from maskdsl.plan import KernelPlan, unused
 
 PARTS = ("forward", "backward", "device_tiles", "decode", "triton_functions")

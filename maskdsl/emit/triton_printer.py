@@ -12,6 +12,8 @@ from typing import assert_never
 import numpy as np
 
 from maskdsl.emit.printer import ATOM, COMPARISON, INFIX, OR, PRODUCT, SUM, UNARY, Printer
+from maskdsl.emit.skeleton import read_skeleton
+from maskdsl.emit.torch_functions import helper
 from maskdsl.ir.expressions import (
     Apply,
     Batch,
@@ -326,3 +328,10 @@ class TritonPrinter(Printer):
         if low < 0:
             return f"inside({text}, {name})" if over else f"tl.maximum({text}, 0)"
         return f"tl.minimum({text}, {name} - 1)"
+
+
+def kernel_helpers(lines: Iterable[str]) -> list[list[str]]:
+    """The functions of `codegen/triton_functions.py` that expressions call in these lines of kernels."""
+    text, lines = read_skeleton("triton_functions"), list(lines)
+    used = [name for name in HELPERS if any(f"{name}(" in line for line in lines)]
+    return [["@triton.jit", *helper(text, name)] for name in used]

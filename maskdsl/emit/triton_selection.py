@@ -11,7 +11,7 @@ from maskdsl.emit.routes import amongs
 from maskdsl.emit.routing import Part, routing_module
 from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch_functions import definitions, helper
-from maskdsl.emit.triton_printer import HELPERS
+from maskdsl.emit.triton_printer import kernel_helpers
 from maskdsl.emit.triton_route import RouteBody
 from maskdsl.emit.triton_route_names import run_size
 from maskdsl.ir.expressions import PAIR, Side
@@ -26,9 +26,8 @@ def emit_selection(plan: KernelPlan) -> str:
     parts = [KernelPart(plan, each) for each in plan.mask.found]
     text = read_skeleton("triton_functions")
     lines = [line for part in parts for function in part.functions() for line in function]
-    used = [name for name in HELPERS if any(f"{name}(" in line for line in lines)]
     widths = [helper(text, "width_of")] if any("width_of(" in line for line in lines) else []
-    shared = [helper(text, "token_table"), *widths, *(["@triton.jit", *helper(text, name)] for name in used)]
+    shared = [helper(text, "token_table"), *widths, *kernel_helpers(lines)]
     imports = ["import triton", "import triton.language as tl"]
     types = None if any(part.is_torch for part in parts) else list[str]()  # kernels take q and k as they are
     return routing_module(plan, top, parts, imports, [*shared, definitions("selection_functions")], types)
