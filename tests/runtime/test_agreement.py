@@ -12,6 +12,7 @@ from maskdsl.api import Mask
 from maskdsl.plan import make_plan
 from maskdsl.runtime import schedule
 from maskdsl.runtime.attention import Attention
+from maskdsl.runtime.backends import usable_backends
 from maskdsl.runtime.recipes import Bound
 from tests.runtime.random_patterns import bound, inputs_of
 
@@ -87,7 +88,7 @@ def test_types(seed: int, dtype: torch.dtype) -> None:
 ORDERED = [seed for seed in range(60) if any(bound(seed).ir.queries.order)]
 
 
-@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("backend", usable_backends())
 @pytest.mark.parametrize("seed", ORDERED[:12])
 def test_the_ordered_layout_is_the_declared_one_permuted(seed: int, backend: str) -> None:
     mask, (q, k, v), inputs = draw(seed)
@@ -139,7 +140,7 @@ def test_long_rows_are_merged_from_pieces(line: str, monkeypatch: pytest.MonkeyP
     tensors = [torch.randn(1, 1, length, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     toward = torch.randn(1, 1, length, 4, dtype=torch.float64)
     found = []
-    for backend in ("reference", "tiled"):
+    for backend in usable_backends():
         out, lse = mask.compile(backend)(*tensors, return_lse=True)
         loss = (out * toward).sum() + lse[lse.isfinite()].sum()
         found.append((out, lse, *torch.autograd.grad(loss, tensors)))
@@ -147,7 +148,7 @@ def test_long_rows_are_merged_from_pieces(line: str, monkeypatch: pytest.MonkeyP
         torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("backend", usable_backends())
 def test_tokens_without_a_divisor_do_not_divide_by_it(backend: str) -> None:
     text = """pattern p() {
         space text[3]
@@ -175,7 +176,7 @@ NESTED = (
 )
 
 
-@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("backend", usable_backends())
 @pytest.mark.parametrize("relation", NESTED)
 def test_what_is_nested_stays_so_in_generated_code(relation: str, backend: str) -> None:
     """Values are one for each key, so that results say who attends whom."""
@@ -192,7 +193,7 @@ def test_a_compiled_module_may_call_it() -> None:
     torch.testing.assert_close(compiled(q), attention(2 * q, k, v) + 1)
 
 
-@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("backend", usable_backends())
 def test_a_batch_without_entries(backend: str) -> None:
     text = "pattern p() { space tokens[9] input document: int[batch, tokens] attend same(document) order by document }"
     attention = maskdsl.parse(text)["p"].bind(heads=2).compile(backend)
@@ -202,7 +203,7 @@ def test_a_batch_without_entries(backend: str) -> None:
     assert [each.shape for each in torch.autograd.grad(out.sum(), (q, v))] == [q.shape, v.shape]
 
 
-@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("backend", usable_backends())
 def test_autocast_computes_in_its_type(backend: str) -> None:
     attention = maskdsl.parse("pattern p() { space tokens[9] attend window(3) }")["p"].bind().compile(backend)
     q, k, v = torch.randn(3, 1, 1, 9, 4, requires_grad=True)

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 import maskdsl
 from maskdsl import AttnError
+from maskdsl.runtime.backends import usable_backends
 
 LENGTH, HEADS = 40, 2
 LINES = {
@@ -29,7 +30,7 @@ LINES = {
     "constant": "attend causal score 0.5",
     "numbered": "attend causal where random(3, batch, q, k) % 2 == 0 attend all -> all where q == k",
 }
-BACKENDS = ("tiled", "reference")
+BACKENDS = usable_backends()
 
 
 def mask_of(name: str) -> maskdsl.Mask:

@@ -7,6 +7,7 @@ import torch
 import maskdsl
 from maskdsl.diagnostics import AttnError
 from maskdsl.ir.routing import find
+from maskdsl.runtime.backends import usable_backends
 
 TEXT = """pattern p(n = 24) {
     space tokens[n]
@@ -60,7 +61,7 @@ def test_inputs_of_scores_and_patterns_of_any_length():
         attention(q, k, v, worth=worth, debug=True)
 
 
-@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("backend", usable_backends())
 @pytest.mark.parametrize("selector", ["topk(2, {})", "topp(0.9, {})", "topp(0.9, {}, over = head)", "above(-5.0, {})"])
 def test_no_selector_takes_it(selector, backend):
     route = selector.format("dot(mean(q, chunk), mean(k, chunk))")

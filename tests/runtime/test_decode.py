@@ -11,6 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 import maskdsl
 from maskdsl.diagnostics import AttnError
+from maskdsl.runtime.backends import usable_backends
 from maskdsl.runtime.where import existing
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -34,7 +35,7 @@ pattern everything(h = 5, w = 7, text = 6) {
 pattern crossed(n = 20, m = 33) { space a[n]  space b[m]  queries a  keys b  attend abs(q * 3 // 2 - k) < 6 }
 """
 MODULE = maskdsl.parse(TEXT)
-BACKENDS = ["tiled", "reference"]
+BACKENDS = usable_backends()
 
 
 def inputs(mask: maskdsl.Mask, batch: int) -> dict[str, Tensor]:

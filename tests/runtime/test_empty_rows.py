@@ -4,10 +4,11 @@ import pytest
 import torch
 
 import maskdsl
+from maskdsl.runtime.backends import usable_backends
 from maskdsl.runtime.regroup import two_passes
 from tests.runtime.empty_rows import FILLS, RELATIONS, WAYS, Padded
 
-BACKENDS = ("reference", "tiled")
+BACKENDS = usable_backends()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -8,6 +8,7 @@ import torch
 
 import maskdsl
 from maskdsl.diagnostics import AttnError
+from maskdsl.runtime.backends import usable_backends
 
 routing = import_module("maskdsl.codegen.routing")
 INFINITY = float("inf")
@@ -88,7 +89,7 @@ TEXT = """pattern p(n = 24) {
 }"""
 
 
-@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("backend", usable_backends())
 def test_what_is_no_number_is_never_selected(backend: str) -> None:
     attention = maskdsl.parse(TEXT)["p"].bind(heads=1).compile(backend)
     q, k, v = torch.randn(3, 1, 1, 24, 16, dtype=torch.float64)

@@ -11,10 +11,11 @@ from maskdsl.analysis import given_reads
 from maskdsl.analysis.tiles import tiles as find_tiles
 from maskdsl.diagnostics import AttnError
 from maskdsl.runtime import reads
+from maskdsl.runtime.backends import usable_backends
 from maskdsl.runtime.reads import OpenReads
 from maskdsl.runtime.regroup import two_passes
 
-BACKENDS = ["tiled", "reference"]
+BACKENDS = usable_backends()
 N, WIDTH = 40, 6
 MODULE = maskdsl.parse(f"""
 pattern documents(n = {N}, w = {WIDTH}) {{

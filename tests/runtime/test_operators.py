@@ -13,6 +13,7 @@ import torch
 from maskdsl.ir.expressions import Apply, Constant, Expression
 from maskdsl.ir.operators import apply_operator
 from maskdsl.ir.ops import OPERATORS, Op, Type
+from maskdsl.runtime.backends import usable_backends
 from maskdsl.runtime.compile import compile_mask
 from tests.runtime.patterns import apply, both, c, declared, given, k, mask, q, tokens
 
@@ -66,7 +67,7 @@ def test_no_operator_is_forgotten() -> None:
     assert {op for op, _ in applications()} == set(Op)
 
 
-@pytest.mark.parametrize("backend", ["reference", "tiled"])
+@pytest.mark.parametrize("backend", usable_backends())
 @pytest.mark.parametrize(
     ("op", "operands"), list(applications()), ids=[f"{op}-{'-'.join(map(str, parts))}" for op, parts in applications()]
 )

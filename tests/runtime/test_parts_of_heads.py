@@ -13,6 +13,7 @@ import maskdsl
 from maskdsl.diagnostics import AttnError
 from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention
+from maskdsl.runtime.backends import usable_backends
 from maskdsl.runtime.recipes import Bound
 from tests.properties.checks import assert_close, calls, run
 from tests.support.drawn import examples
@@ -29,9 +30,7 @@ def part_of(pattern, whole: int, first: int, count: int, key_heads: int | None =
 
 
 @settings(max_examples=examples(20))
-@given(
-    calls(heads=4), st.sampled_from([(0, 2), (2, 2), (1, 1), (3, 1), (0, 4)]), st.sampled_from(["tiled", "reference"])
-)
+@given(calls(heads=4), st.sampled_from([(0, 2), (2, 2), (1, 1), (3, 1), (0, 4)]), st.sampled_from(usable_backends()))
 def test_parts_are_what_they_are_in_the_whole(call, heads, backend):
     case, q, k, v = call
     first, count = heads
@@ -109,7 +108,7 @@ def test_routes_of_some_heads_select_what_they_select_among_all(name, values, he
     first, count = heads // 2, heads // 2
     part = pattern.bind(heads=heads, key_heads=key_heads, first_head=first, local_heads=count, **values)
     own = slice(key_heads // 2, key_heads)
-    for backend in ("tiled", "reference"):
+    for backend in usable_backends():
         found = part.compile(backend)(q[:, first:], k[:, own], v[:, own], **inputs)
         torch.testing.assert_close(found, expected[:, first:], rtol=0, atol=1e-12)
     attended = [part.dense(head, 1, q=q[:, first:], k=k[:, own], **inputs) for head in range(count)]

@@ -9,6 +9,7 @@ import torch
 
 import maskdsl
 from maskdsl.ir.ops import Type
+from maskdsl.runtime.backends import usable_backends
 from tests.catalogue.test_routing import CASES, EXAMPLES, HEADS, tensors
 
 GATED = """
@@ -79,7 +80,7 @@ def check_differences(attention: maskdsl.Attention, given: dict[str, torch.Tenso
         torch.testing.assert_close((ahead - behind) / (2 * STEP), slope, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("backend", ["reference", "tiled"])
+@pytest.mark.parametrize("backend", usable_backends())
 @pytest.mark.parametrize(("file", "name", "parameters"), EXAMPLES_ONCE.values(), ids=EXAMPLES_ONCE)
 def test_examples(file, name, parameters, backend):
     mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=HEADS, **parameters)
@@ -91,7 +92,7 @@ def test_examples(file, name, parameters, backend):
         assert not any(grad.any() for grad in grads)
 
 
-@pytest.mark.parametrize("backend", ["reference", "tiled"])
+@pytest.mark.parametrize("backend", usable_backends())
 @pytest.mark.parametrize(("name", "read"), READ.items())
 def test_gates_and_biases(name, read, backend):
     mask = maskdsl.parse(GATED)[name].bind(heads=HEADS)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import maskdsl
 from maskdsl.diagnostics import AttnError
+from maskdsl.runtime.backends import usable_backends
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
 TEXT = """
@@ -57,7 +58,7 @@ pattern two(m = 20, n = 40) {
 }
 """
 MODULE = maskdsl.parse(TEXT)
-BACKENDS = ["tiled", "reference"]
+BACKENDS = usable_backends()
 
 
 def load(name: str, n: int, file: str = "", **parameters: Any) -> maskdsl.Mask:

@@ -8,6 +8,7 @@ import maskdsl
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.regroup import Copies
 from maskdsl.ir.routing import find
+from maskdsl.runtime.backends import usable_backends
 from maskdsl.runtime.kept import Kept
 from maskdsl.runtime.tokens import token_values
 from maskdsl.synthetic import synthetic_inputs
@@ -58,7 +59,7 @@ def test_values_are_those_of_the_meaning() -> None:
     assert {"q.part", "k.moved", "q.high", "k.place", "q.in image"} <= names
 
 
-@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("backend", usable_backends())
 def test_regrouped_queries_with_coordinates_of_inputs(backend: str) -> None:
     mask = maskdsl.parse(REGROUPED)["regrouped"].bind(heads=HEADS)
     inputs = synthetic_inputs(mask.ir, 4, BATCH)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import maskdsl
 from maskdsl.diagnostics import AttnError
+from maskdsl.runtime.backends import usable_backends
 
 TEXT = """
 pattern layer(n = 60, size = 9) { space t[n]  attend window(size) and causal or k < 2 }
@@ -55,7 +56,7 @@ def alone(mask: maskdsl.Mask, q: Tensor, k: Tensor, v: Tensor, start: int, **giv
     )
 
 
-@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("backend", usable_backends())
 @pytest.mark.parametrize("name", list(MODULE))
 def test_each_sequence_alone(name: str, backend: str) -> None:
     mask = MODULE[name].bind(heads=HEADS)

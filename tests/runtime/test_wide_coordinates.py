@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import maskdsl
+from maskdsl.runtime.backends import usable_backends
 
 WIDE = """
 pattern wide(n = 24) {
@@ -14,7 +15,7 @@ pattern wide(n = 24) {
 """
 
 
-@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("backend", usable_backends())
 @pytest.mark.parametrize("learns", [False, True])
 def test_calls_of_some_queries_and_packed_ones_have_wide_coordinates(backend: str, learns: bool) -> None:
     torch.manual_seed(0)
