@@ -27,7 +27,7 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.ranges import Range, expression_range
-from maskdsl.ir.simplify import Simplifier
+from maskdsl.ir.simplify import simplify
 
 
 class Bounds(NamedTuple):
@@ -62,12 +62,12 @@ class Bounder:
     def __init__(self, leaf: BoundLeaf, ranges: Callable[[Leaf], Range], between: BoundRead = unknown) -> None:
         self.leaf, self.ranges, self.between = leaf, ranges, between
         self.known: dict[Expression, Bounds] = {}
-        self.simplify = Simplifier()
+        self.simple: dict[Expression, Expression] = {}
 
     def bounds(self, expression: Expression) -> Bounds:
         if expression not in self.known:
             low, high = self.fresh(expression)
-            self.known[expression] = Bounds(self.simplify(low), self.simplify(high))
+            self.known[expression] = Bounds(simplify(low, self.simple), simplify(high, self.simple))
         return self.known[expression]
 
     def fresh(self, expression: Expression) -> Bounds:

@@ -12,11 +12,11 @@ from maskdsl.ir.expressions import (
     FALSE,
     TRUE,
     Apply,
+    Compound,
     Constant,
     Expression,
     Head,
     children,
-    rebuild,
     substitute,
     with_children,
 )
@@ -28,31 +28,27 @@ Rule = Callable[[Expression], Expression | None]
 LARGEST_GATHERED = 2**31
 
 
-def simplify(expression: Expression) -> Expression:
-    """Applies the rules bottom-up, each node until none applies."""
-    return rebuild(expression, _settle)
+def simplify(expression: Expression, known: dict[Expression, Expression] | None = None) -> Expression:
+    """Applies the rules bottom-up, each node until none applies.
+
+    `known` remembers what nodes have become, for many expressions that are made of each other.
+    """
+    known = {} if known is None else known
+
+    def simple(node: Expression) -> Expression:
+        if not isinstance(node, Compound):
+            return node
+        if node not in known:
+            known[node] = _settled(with_children(node, tuple(map(simple, children(node)))))
+        return known[node]
+
+    return simple(expression)
 
 
-class Simplifier:
-    """`simplify` for many expressions that are made of each other: remembers what is simple already."""
-
-    def __init__(self) -> None:
-        self.simple: dict[Expression, Expression] = {}
-
-    def __call__(self, expression: Expression) -> Expression:
-        if expression not in self.simple:
-            parts = tuple(map(self, children(expression)))
-            node = with_children(expression, parts)
-            settled = _settle(node)
-            self.simple[expression] = node if settled is None else self(settled)
-        return self.simple[expression]
-
-
-def _settle(node: Expression) -> Expression | None:
-    changed: Expression | None = None
-    while (simpler := _first(changed or node)) is not None:
-        changed = simpler
-    return changed
+def _settled(node: Expression) -> Expression:
+    while (simpler := _first(node)) is not None:
+        node = simpler
+    return node
 
 
 def _first(node: Expression) -> Expression | None:

@@ -137,3 +137,17 @@ def test_neighbours_of_laws_keep_their_value() -> None:
     found += [apply(Op.NOT, part) for part in parts]
     for expression in found:
         np.testing.assert_array_equal(value(simplify(expression)), value(expression), str(expression))
+
+
+JOINED = st.recursive(
+    CONDITIONS, lambda part: st.builds(apply, LOGIC.map(lambda ops: ops[0]), part, part), max_leaves=4
+)
+
+
+@settings(max_examples=examples(20))
+@given(st.lists(JOINED, max_size=3))
+def test_what_is_simple_stays_so_and_may_be_remembered(expressions: list[Expression]) -> None:
+    known: dict[Expression, Expression] = {}
+    for each in (*expressions, *(apply(Op.NOT, apply(Op.NOT, each)) for each in expressions)):
+        simpler = simplify(each)
+        assert simplify(simpler) == simpler == simplify(each, known) == simplify(simpler, known)
