@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from maskdsl import errors as catalogue
 from maskdsl.cli.app import app
+from maskdsl.cli.asked import Asked
 from maskdsl.cli.page import Wanted
 from maskdsl.diagnostics import Diagnostic
 from maskdsl.page.html import page_html
@@ -42,7 +43,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         name = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
     for name, (file, words) in SHOWN.items():
-        models = Wanted(str(ROOT / file), words, heads=4).build().models
+        models = Wanted(Asked(str(ROOT / file), words, heads=4)).build().models
         models[0]["source"]["file"] = file
         files.append(File.generated(config, f"pages/{name}.html", content=page_html(models, name)))
     return files

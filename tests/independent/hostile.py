@@ -32,6 +32,7 @@ import maskdsl
 from maskdsl.api import Mask, Pattern, Stack
 from maskdsl.bind.names import OF_BINDING, RESERVED
 from maskdsl.cli.files import checked
+from maskdsl.cli.asked import Asked, Ranges
 from maskdsl.cli.looks import show, stats
 from maskdsl.cli.request import complete
 from maskdsl.cli.selection import look
@@ -133,11 +134,10 @@ class Trial:
             return "bound"
         with contextlib.suppress(maskdsl.AttnError):
             if self.random.random() < 0.5:
-                self.step("show", lambda: show(str(self.path), words, 2, [], [], None, [], None, None, (None, None)))
+                self.step("show", lambda: show(Asked(str(self.path), words, heads=2), Ranges(None, None)))
             else:
-                self.step(
-                    "stats", lambda: stats(*(str(self.path), words, 2, [], [], "32", [], 64, []), None, None, True)
-                )
+                asked = Asked(str(self.path), words, heads=2, block="32")
+                self.step("stats", lambda: stats(asked, head_dim=64, gpus=[], as_json=True))
         if tokens > CALLED or self.random.random() < 0.7:
             return "looked at"
         with contextlib.suppress(maskdsl.AttnError):
