@@ -13,6 +13,8 @@ from maskdsl.errors import libraries as errors
 from maskdsl.integrations.layers import LayerPatterns, OneChoice
 from maskdsl.ir.heads import Heads
 
+__all__ = ["SelfAttention"]
+
 MOST_FEATURES = 2**20
 
 

@@ -28,6 +28,8 @@ from maskdsl.ir.routing import find
 from maskdsl.runtime.backends import usable_backends
 from maskdsl.synthetic import synthetic_inputs
 
+__all__ = ["CannotDraw", "Case", "Failure", "Verdict", "verify"]
+
 Array = NDArray[Any]
 
 MOST_TOKENS = 160
@@ -72,7 +74,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Verdict:
+    """What `verify` found."""
+
     cases: int
+    """Settings that were tried, the one that failed included."""
     backends: tuple[BackendName, ...]
     failures: tuple[Failure, ...] = ()
     dtypes: tuple[str, ...] = field(default=())

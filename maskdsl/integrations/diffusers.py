@@ -29,6 +29,8 @@ try:
 except ImportError as error:
     raise AttnError(errors.MissingLibrary(module=__name__, library="diffusers", reason=str(error))) from error
 
+__all__ = ["attentions", "restore", "use"]
+
 
 def use(
     model: nn.Module,

@@ -30,6 +30,8 @@ except ImportError as error:
 from maskdsl.integrations.transformers_masks import attention_mask
 from maskdsl.integrations.transformers_models import REGISTERED, kind_of, layer_of
 
+__all__ = ["register"]
+
 CURES = {
     "dropout": "set the attention dropout of the configuration to 0",
     "softcap": "add `score {value} * tanh(s / {value})` to the pattern",
