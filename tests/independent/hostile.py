@@ -31,8 +31,8 @@ import torch
 import maskdsl
 from maskdsl.api import Mask, Pattern, Stack
 from maskdsl.bind.names import OF_BINDING, RESERVED
-from maskdsl.cli.files import checked
 from maskdsl.cli.asked import Asked, Ranges
+from maskdsl.cli.files import checked
 from maskdsl.cli.looks import show, stats
 from maskdsl.cli.request import complete
 from maskdsl.cli.selection import look

@@ -24,7 +24,7 @@ def test_hostile_texts(piece: int) -> None:
     ("fails", "kind"), [(KeyError("x"), "KeyError"), (RecursionError(), "RecursionError"), (None, "TooSlow")]
 )
 def test_what_fails_is_found(monkeypatch: pytest.MonkeyPatch, fails: Exception | None, kind: str) -> None:
-    def show(*words: object) -> None:
+    def show(*words: object, **named: object) -> None:
         while fails is None:
             pass
         raise fails
