@@ -18,7 +18,7 @@ from maskdsl.diagnostics import AttnError, Diagnostic
 from maskdsl.errors.tables import ReadOutside
 from maskdsl.ir.candidates import bounded
 from maskdsl.ir.expressions import FALSE, TRUE, Constant, Coordinate, Expression, Read, Side, apply, rebuild
-from maskdsl.ir.mask import Clause, Computed, MaskIR, Sequence, Space
+from maskdsl.ir.mask import Computed, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.ranges import Range, expression_range, mask_leaf
 from maskdsl.ir.reads import reads
@@ -111,25 +111,7 @@ def opened(mask: MaskIR, elements: frozenset[Read]) -> MaskIR:
     def marked(node: Expression) -> Expression | None:
         return replace(node, open=True) if isinstance(node, Read) and simplify(node) in elements else None
 
-    def mark(expression: Expression) -> Expression:
-        return rebuild(expression, marked)
-
-    def clauses(of: tuple[Clause, ...]) -> tuple[Clause, ...]:
-        return tuple(replace(each, relation=mark(each.relation)) for each in of)
-
-    return replace(
-        mask,
-        attend=clauses(mask.attend),
-        require=clauses(mask.require),
-        relation=mark(mask.relation),
-        scores=tuple(map(mark, mask.scores)),
-        weight=None if mask.weight is None else mark(mask.weight),
-        scale=None if mask.scale is None else mark(mask.scale),
-        found=tuple(
-            replace(each, score=mark(each.score), candidates=mark(each.candidates)) if isinstance(each, Route) else each
-            for each in mask.found
-        ),
-    )
+    return mask.mapped(lambda expression: rebuild(expression, marked))
 
 
 # What is asked
@@ -139,7 +121,7 @@ def questions(mask: MaskIR) -> Iterator[Question]:
     """Of every index that static ranges do not show to be inside."""
     tables = TableReads(mask)
     ranges = mask_leaf(mask)
-    asked = [(mask.relation, ()), *((each, (mask.relation,)) for each in pair_values(mask))]
+    asked = [(mask.relation, ()), *((each, (mask.relation,)) for each in mask.pair_values)]
     pairs = [
         {Side.QUERY: (mask.queries, query), Side.KEY: (mask.keys, key)}
         for query in mask.queries.spaces
@@ -157,12 +139,6 @@ def questions(mask: MaskIR) -> Iterator[Question]:
     for route in mask.found:
         if isinstance(route, Route):
             yield from route_questions(mask, tables, route, pairs)
-
-
-def pair_values(mask: MaskIR) -> Iterator[Expression]:
-    """What is computed for pairs that attend."""
-    yield from mask.scores
-    yield from (each for each in (mask.weight, mask.scale) if each is not None)
 
 
 def token_values(mask: MaskIR) -> Iterator[tuple[Expression, Places]]:

@@ -75,19 +75,17 @@ class Gathered(ABC):
 
     @cached_property
     def mask(self) -> MaskIR:
-        whole = self.whole
+        moved = self.whole.mapped(self.moved)
         return replace(
-            whole,
+            moved,
             queries=self.sequence(Side.QUERY),
             keys=self.sequence(Side.KEY),
             self_attention=False,
             inputs=(*self.tables, *(each.declared for each in self.values), *self.conditions),
             attend=(),
             require=(),
-            relation=simplify(apply(Op.AND, self.moved(whole.relation), self.condition)),
-            scores=tuple(map(self.moved, whole.scores)),
-            weight=None if whole.weight is None else self.moved(whole.weight),
-            scale=None if whole.scale is None else self.moved(whole.scale),
+            relation=simplify(apply(Op.AND, moved.relation, self.condition)),
+            found=self.whole.found,
         )
 
     @cached_property

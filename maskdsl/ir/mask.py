@@ -3,7 +3,7 @@
 Frozen data made by `maskdsl.bind`, checked by `ir/verify.py`, given its meaning by `ir/evaluate.py`.
 """
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
 from functools import cached_property
@@ -13,7 +13,7 @@ from maskdsl.diagnostics import Caution
 from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Found
+from maskdsl.ir.routes import Found, Route
 from maskdsl.source import Span
 
 
@@ -316,7 +316,29 @@ class MaskIR:
     @cached_property
     def pair_expressions(self) -> tuple[Expression, ...]:
         """Everything that is evaluated for a pair of tokens."""
-        return tuple(each for each in (self.relation, *self.scores, self.weight, self.scale) if each is not None)
+        return self.relation, *self.pair_values
+
+    @property
+    def pair_values(self) -> tuple[Expression, ...]:
+        """What is evaluated for pairs that attend."""
+        return tuple(each for each in (*self.scores, self.weight, self.scale) if each is not None)
+
+    def mapped(self, rewrite: Callable[[Expression], Expression]) -> "MaskIR":
+        """With every expression over pairs rewritten, those by which routes select among them."""
+
+        def clauses(of: tuple[Clause, ...]) -> tuple[Clause, ...]:
+            return tuple(replace(each, relation=rewrite(each.relation)) for each in of)
+
+        return replace(
+            self,
+            attend=clauses(self.attend),
+            require=clauses(self.require),
+            relation=rewrite(self.relation),
+            scores=tuple(map(rewrite, self.scores)),
+            weight=None if self.weight is None else rewrite(self.weight),
+            scale=None if self.scale is None else rewrite(self.scale),
+            found=tuple(each.mapped(rewrite) if isinstance(each, Route) else each for each in self.found),
+        )
 
     @property
     def declared(self) -> "MaskIR":

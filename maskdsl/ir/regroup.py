@@ -82,6 +82,8 @@ def regrouping(mask: MaskIR) -> Regrouping | None:
     if len(chosen) != 1 or mask.keys.is_pooled:
         return None
     (route,) = chosen
+    if route.name in reads(*mask.pair_values).inputs:  # a choice decides more than who attends
+        return None
     match route.selector:
         case TopCount(count=Constant(value=int(count))) if count >= 1 and only_adds(mask.relation, route):
             copies = min(count, route.keys.count)

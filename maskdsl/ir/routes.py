@@ -4,8 +4,8 @@ What is found is a table or a coordinate like any input, by the name of an `Inpu
 relation reads it, and all behind it (tiles, kernels) knows inputs only. `ir/routing.py` gives the plain meaning.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
 from typing import assert_never
 
@@ -114,6 +114,10 @@ class Route:
 
     def grouping(self, side: Side) -> Grouping:
         return self.keys if side is Side.KEY else self.queries
+
+    def mapped(self, rewrite: Callable[[Expression], Expression]) -> "Route":
+        """With what is evaluated over a query group and a key group rewritten."""
+        return replace(self, score=rewrite(self.score), candidates=rewrite(self.candidates))
 
     def over_token(self, side: Side) -> Iterator[Expression]:
         """Everything that is evaluated for a token of one side: its group, and whether it is pooled."""

@@ -6,7 +6,7 @@ A query reads its row by its place in the call: its position less that of the fi
 from dataclasses import replace
 
 from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Read, Side, apply, rebuild
-from maskdsl.ir.mask import Clause, Dimension, DimensionKind, Input, MaskIR
+from maskdsl.ir.mask import Dimension, DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.routes import Route
 
@@ -22,23 +22,7 @@ def by_row(mask: MaskIR) -> MaskIR:
     rows = ByRow(mask)
     tables = {route.name for route in rows.routes}
     inputs = (row_table(each) if each.name in tables else each for each in mask.inputs)
-
-    def clauses(of: tuple[Clause, ...]) -> tuple[Clause, ...]:
-        return tuple(replace(each, relation=rows.moved(each.relation)) for each in of)
-
-    return replace(
-        mask,
-        inputs=(*inputs, Input(start_name(mask), Type.INT, (BATCH,))),
-        attend=clauses(mask.attend),
-        require=clauses(mask.require),
-        relation=rows.moved(mask.relation),
-        scores=tuple(map(rows.moved, mask.scores)),
-        weight=None if mask.weight is None else rows.moved(mask.weight),
-        found=tuple(
-            replace(each, candidates=rows.moved(each.candidates)) if isinstance(each, Route) else each
-            for each in mask.found
-        ),
-    )
+    return replace(mask.mapped(rows.moved), inputs=(*inputs, Input(start_name(mask), Type.INT, (BATCH,))))
 
 
 def in_parts(mask: MaskIR) -> MaskIR:

@@ -29,6 +29,7 @@ def mask_of(text: str, heads: int = 2) -> maskdsl.Mask:
         (f"{ROUTE} attend causal and not past", False),
         (f"{ROUTE} attend (past if head == 0 else causal)", False),
         (f"{ROUTE} attend causal", False),
+        (f"{ROUTE} attend past\n weight 2.0 if past else 0.5", False),
         ("route best = topk(2, dot(q, k))\n attend best", False),
         ("route near = topk(2, dot(mean(q, chunk), mean(k, chunk)))\n attend near", False),
         ("route heavy = topp(0.5, dot(q, mean(k, chunk)))\n attend heavy", False),

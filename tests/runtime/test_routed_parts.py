@@ -22,6 +22,14 @@ pattern pieces(n = 45) {
     route some = topp(0.5, dot(q, k)) where not past and k <= q
     attend causal and (same(chunk) or past or some)
 }
+pattern told(n = 45) {
+    space tokens[n]
+    coord chunk = i // 8
+    route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+    attend causal and (past or same(chunk))
+    weight 2.0 if past else 0.5
+    scale 0.2 if past else 0.4
+}
 pattern clustered(n = 45, clusters = 3) {
     space tokens[n]
     input centroids: float[heads, clusters, dim]
@@ -100,6 +108,7 @@ def rows_of(x: Tensor, starts: Tensor, count: int) -> Tensor:
 
 PATTERNS = [
     ("pieces", "", {}),
+    ("told", "", {}),
     ("clustered", "", {}),
     ("moba", "moba", {"block": 8, "top": 3}),
     ("infllm", "infllm", {"block": 4, "top": 3, "size": 5}),
@@ -192,7 +201,7 @@ def test_keys_in_pages(name: str, backend: str) -> None:
     torch.testing.assert_close(attention(rows_of(q, starts, 2), *pages, **where, **given), expected)
 
 
-@pytest.mark.parametrize("name", ["pieces", "clustered", "heavy", "members"])
+@pytest.mark.parametrize("name", ["pieces", "told", "clustered", "heavy", "members"])
 def test_packed_sequences_select_within_themselves(name: str) -> None:
     given = inputs(name, 45)
     sizes = [45, 7, 26]
