@@ -18,6 +18,28 @@ ROOT = Path(__file__).parents[1]
 README = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
 PROGRAMS = [text for text in README if "transformers" not in text and "diffusers" not in text]
 """Those of the README that use what is typed."""
+MISTAKES = """
+import torch
+from torch import Tensor, nn
+
+import maskdsl
+
+pattern = maskdsl.load("near.attn")["near"]
+attention, following = pattern.bind(heads=2).compile(), pattern.compile("tiled", follow=("m", "n"))
+q = torch.randn(1, 2, 8, 4)
+out: Tensor = attention(q, q, q) + following(q, q, q)
+both: tuple[Tensor, Tensor] = attention(q, q, q, return_lse=True)
+model = nn.Sequential(attention, following)
+name: str = attention.backend + pattern.name
+
+pattern.compile("cuda")  # wrong
+attention(q, q)  # wrong
+attention(q, q, q, layout="rows")  # wrong
+attention(q, q, q, return_lse=True).sum()  # wrong
+following.varlen(q, q, q, q).sum()
+following.varlen(q, q, q, q, return_lse=True).sum()  # wrong
+maskdsl.unknown  # wrong
+"""
 MYPY = ("-m", "mypy", "--strict", "--config-file=", "--untyped-calls-exclude=torch")
 
 
@@ -88,24 +110,29 @@ def python(request: pytest.FixtureRequest, checkout: Path, tmp_path_factory: pyt
     return folder / "bin" / "python"
 
 
-def checked(folder: Path, *command: object) -> str:
-    """What a checker says of programs of the README."""
+def checked(folder: Path, *command: object) -> set[tuple[str, int]]:
+    """The files and lines that a checker finds wrong, of programs of the README and of one with mistakes."""
     for number, text in enumerate(PROGRAMS):
         (folder / f"program_{number}.py").write_text(text)
+    (folder / "mistakes.py").write_text(MISTAKES)
     names = sorted(each.name for each in folder.glob("*.py"))
-    ended = subprocess.run(
-        [sys.executable, *map(str, command), *names], cwd=folder, capture_output=True, text=True, timeout=300
-    )
-    return ended.stdout + ended.stderr
+    words = [sys.executable, *map(str, command), *names]
+    ended = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+    found = re.findall(r"(\w+\.py):(\d+):.*?error", ended.stdout)
+    assert found, ended.stdout + ended.stderr
+    return {(name, int(line)) for name, line in found}
+
+
+WRONG = {("mistakes.py", n) for n, line in enumerate(MISTAKES.splitlines(), 1) if "# wrong" in line}
 
 
 @pytest.mark.skipif(find_spec("pyright") is None, reason="pyright is not installed")
 def test_programs_of_users_by_pyright(python: Path, tmp_path: Path) -> None:
-    assert "0 errors, 0 warnings" in checked(tmp_path, "-m", "pyright", "--pythonpath", python)
+    assert checked(tmp_path, "-m", "pyright", "--pythonpath", python) == WRONG
 
 
 @pytest.mark.long
 @pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not installed")
 def test_programs_of_users_by_mypy(python: Path, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    assert "Success: no issues" in checked(tmp_path, *MYPY, "--python-executable", python, "--cache-dir", cache)
+    options = "--python-executable", python, "--cache-dir", tmp_path / "cache"
+    assert checked(tmp_path, *MYPY, *options) == WRONG

@@ -15,7 +15,7 @@ from torch.compiler import is_compiling
 
 from maskdsl.diagnostics import AttnError, Diagnostic, shown
 from maskdsl.errors.arguments import WrongArgument
-from maskdsl.runtime.attention import BaseAttention
+from maskdsl.runtime.base_attention import BaseAttention
 from maskdsl.runtime.checks import arguments, malformed
 from maskdsl.runtime.kernel import blank
 from maskdsl.runtime.operators import BACKWARD, LIBRARY, autocast, recording
