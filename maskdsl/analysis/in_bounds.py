@@ -22,7 +22,7 @@ from maskdsl.ir.mask import Computed, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.ranges import Range, expression_range, mask_leaf
 from maskdsl.ir.reads import reads
-from maskdsl.ir.routes import Rank, Route
+from maskdsl.ir.routes import Rank, Route, told
 from maskdsl.ir.simplify import simplify
 from maskdsl.ir.table_reads import TableReads, leaves
 from maskdsl.ir.trace import trace
@@ -122,7 +122,7 @@ def questions(mask: MaskIR) -> Iterator[Question]:
     tables = TableReads(mask)
     ranges = mask_leaf(mask)
     asked = [(mask.relation, ()), *((each, (mask.relation,)) for each in mask.pair_values)]
-    pairs = [
+    pairs: list[Places] = [
         {Side.QUERY: (mask.queries, query), Side.KEY: (mask.keys, key)}
         for query in mask.queries.spaces
         for key in mask.keys.spaces
@@ -142,7 +142,7 @@ def questions(mask: MaskIR) -> Iterator[Question]:
 
 
 def token_values(mask: MaskIR) -> Iterator[tuple[Expression, Places]]:
-    """What is computed for every token of a space: its coordinates, and what it is sorted by."""
+    """What is computed for every token of a space: its coordinates, what it is sorted by, and whether it is pooled."""
     for sequence in dict.fromkeys((mask.queries, mask.keys)):
         spaces = {space.name: {Side.TOKEN: (sequence, space)} for space in sequence.spaces}
         for definition in sequence.coordinates:
@@ -157,16 +157,22 @@ def token_values(mask: MaskIR) -> Iterator[tuple[Expression, Places]]:
             own = sequence.space(found.space)
             assert own is not None
             yield from ((key, {Side.TOKEN: (sequence, own)}) for key in found.keys)
+        if isinstance(found, Route):
+            for side, sequence in mask.sequences.items():
+                for expression in found.over_token(side):
+                    yield from ((expression, {Side.TOKEN: (sequence, space)}) for space in sequence.spaces)
 
 
-def route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: Iterable[Places]) -> Iterator[Question]:
-    """Of a score, where there are candidates."""
+def route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: list[Places]) -> Iterator[Question]:
+    """Of a score, where there are candidates, and of what a selector is told, which no token decides."""
     groups = {Side.QUERY: route.queries.count, Side.KEY: route.keys.count}
     own = {route.queries.index(Side.QUERY), route.keys.index(Side.KEY)}
     for read in (*tables.of(route.score, (route.candidates,)), *tables.of(route.candidates)):
         exact = own.issuperset(reads(*read.guards, read.node).coordinates)
         for axis, size in open_axes(mask, read.node):
             yield from (Question(read.node, axis, size, read.guards, each, groups, exact) for each in pairs)
+    for read in tables.of(told(route.selector)):
+        yield from (Question(read.node, axis, size, read.guards, pairs[0]) for axis, size in open_axes(mask, read.node))
 
 
 def open_axes(mask: MaskIR, read: Read) -> Iterator[tuple[int, int]]:

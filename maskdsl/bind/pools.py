@@ -7,9 +7,10 @@ from maskdsl.bind.macros import Elaborate
 from maskdsl.bind.reading import axis_name
 from maskdsl.bind.values import BAD, Bad, Term, Value, describe
 from maskdsl.errors import routes as route_errors
-from maskdsl.errors.types import TypeMismatch
+from maskdsl.errors.types import NotConstant, TypeMismatch
 from maskdsl.ir.expressions import PAIR, Coordinate, Expression, Read, Side
 from maskdsl.ir.ops import Type
+from maskdsl.ir.reads import reads
 from maskdsl.ir.routes import Pool, PoolKind, Product
 from maskdsl.syntax import tree
 
@@ -84,6 +85,8 @@ def _pool(
         value = elaborate(node, replace(frame, place=Place.HEAD))
         if not isinstance(value, Term) or value.type is not Type.INT:
             return _mistaken(value, node, "an integer of the head, or `key_head`,", frame)
+        if reads(value.expression).inputs:
+            return frame.add(NotConstant(span=node.span, what="which heads are pooled together", depends="an input"))
         pool = replace(pool, heads=value.expression)
     return Pooled(pool, group)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from maskdsl.ir.expressions import Coordinate, Expression, Read, Side, substitute
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Above, Route, TopCount, TopMass
+from maskdsl.ir.routes import Route
 
 
 def product_leaves(route: Route) -> list[Coordinate]:
@@ -19,13 +19,6 @@ def score_of_products(route: Route) -> Expression:
         for each, leaf in zip(route.products, product_leaves(route), strict=True)
     }
     return substitute(route.score, products)
-
-
-def chosen_by(route: Route) -> Expression:
-    """What the selector is told: a number, a share, a threshold."""
-    match route.selector:
-        case TopCount(count=expression) | TopMass(mass=expression) | Above(threshold=expression):
-            return expression
 
 
 def amongs(route: Route) -> Iterator[tuple[Side, int, Expression]]:

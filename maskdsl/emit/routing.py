@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from maskdsl.emit.header import header
-from maskdsl.emit.routes import amongs, chosen_by, product_leaves, score_of_products
+from maskdsl.emit.routes import amongs, product_leaves, score_of_products
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch_functions import coordinate_function, helpers_of, separated
 from maskdsl.emit.torch_printer import TorchPrinter
@@ -19,7 +19,20 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.mask import DimensionKind, Sequence
 from maskdsl.ir.operators import evaluate
 from maskdsl.ir.reads import reads
-from maskdsl.ir.routes import GROUP, Above, Balanced, Found, Grouping, Nearest, Pool, Rank, Route, TopCount, TopMass
+from maskdsl.ir.routes import (
+    GROUP,
+    Above,
+    Balanced,
+    Found,
+    Grouping,
+    Nearest,
+    Pool,
+    Rank,
+    Route,
+    TopCount,
+    TopMass,
+    told,
+)
 from maskdsl.plan import KernelPlan, identifier
 
 
@@ -163,7 +176,7 @@ class Part:
 
     def route(self, route: Route) -> Iterator[list[str]]:
         stem = self.name[5:]
-        score, chosen = score_of_products(route), chosen_by(route)
+        score, chosen = score_of_products(route), told(route.selector)
         expressions = [score, route.candidates, chosen]
         texts = {(each.side, each.name): f"product_{number}" for number, each in enumerate(product_leaves(route))}
         texts |= {(Side.KEY, GROUP): "k_group"}

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 
-from maskdsl.emit.routes import chosen_by, product_leaves, score_of_products
+from maskdsl.emit.routes import product_leaves, score_of_products
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of
 from maskdsl.emit.triton_body import Body, MaybeHoles
 from maskdsl.emit.triton_loops import wrapped_tuple
@@ -14,7 +14,7 @@ from maskdsl.ir.expressions import PAIR, TRUE, Apply, Constant, Coordinate, Expr
 from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Op
 from maskdsl.ir.reads import reads
-from maskdsl.ir.routes import Above, Route, TopCount, TopMass
+from maskdsl.ir.routes import Above, Route, TopCount, TopMass, told
 from maskdsl.plan import KernelPlan
 
 SHARED = ("batch", "head", "query_groups", "key_groups")
@@ -51,7 +51,7 @@ class RouteBody(Body):
 
     @staticmethod
     def of(plan: KernelPlan, route: Route) -> "RouteBody":
-        scores = score_of_products(route), chosen_by(route)
+        scores = score_of_products(route), told(route.selector)
         mask = replace(plan.mask.declared, relation=route.candidates, scores=scores)
         mask = replace(mask, weight=None, scale=None)
         return RouteBody(plan=replace(plan, mask=mask), route=route)

@@ -3,7 +3,7 @@
 Frozen data made by `maskdsl.bind`, checked by `ir/verify.py`, given its meaning by `ir/evaluate.py`.
 """
 
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
 from functools import cached_property
@@ -13,7 +13,7 @@ from maskdsl.diagnostics import Caution
 from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Found, Route
+from maskdsl.ir.routes import Found, Rewrite, Route
 from maskdsl.source import Span
 
 
@@ -323,8 +323,8 @@ class MaskIR:
         """What is evaluated for pairs that attend."""
         return tuple(each for each in (*self.scores, self.weight, self.scale) if each is not None)
 
-    def mapped(self, rewrite: Callable[[Expression], Expression]) -> "MaskIR":
-        """With every expression over pairs rewritten, those by which routes select among them."""
+    def mapped(self, rewrite: Rewrite) -> "MaskIR":
+        """With all that is evaluated for pairs rewritten, and all by which routes select."""
 
         def clauses(of: tuple[Clause, ...]) -> tuple[Clause, ...]:
             return tuple(replace(each, relation=rewrite(each.relation)) for each in of)

@@ -16,6 +16,9 @@ GROUP = "(group)"
 """In scores and candidates, the number of a group that no coordinate of one token gives."""
 
 
+Rewrite = Callable[[Expression], Expression]
+
+
 class PoolKind(StrEnum):
     MEAN = auto()
     MAX = auto()
@@ -37,6 +40,9 @@ class Pool:
     """Integer, over the head: the tokens of all heads of an equal value are pooled together."""
     by_key_head: bool = False
     """The same for the query heads that share a key head, whose number is known at the call."""
+
+    def mapped(self, rewrite: Rewrite) -> "Pool":
+        return self if self.among is None else replace(self, among=rewrite(self.among))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,28 @@ class Above:
 Selector = TopCount | TopMass | Above
 
 
+def told(selector: Selector) -> Expression:
+    """What a selector is told: a number, a share, a threshold."""
+    match selector:
+        case TopCount(count=value) | TopMass(mass=value) | Above(threshold=value):
+            return value
+        case _:
+            assert_never(selector)
+
+
+def retold(selector: Selector, value: Expression) -> Selector:
+    """The same selector, told another value."""
+    match selector:
+        case TopCount():
+            return TopCount(value)
+        case TopMass(over_head=over_head):
+            return TopMass(value, over_head)
+        case Above():
+            return Above(value)
+        case _:
+            assert_never(selector)
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """Finds the table `name`: bool [batch, heads, query groups, key groups], which groups were selected."""
@@ -115,9 +143,17 @@ class Route:
     def grouping(self, side: Side) -> Grouping:
         return self.keys if side is Side.KEY else self.queries
 
-    def mapped(self, rewrite: Callable[[Expression], Expression]) -> "Route":
-        """With what is evaluated over a query group and a key group rewritten."""
-        return replace(self, score=rewrite(self.score), candidates=rewrite(self.candidates))
+    def mapped(self, rewrite: Rewrite) -> "Route":
+        """With everything rewritten that is evaluated to find it."""
+        return replace(
+            self,
+            products=tuple(
+                Product(each.name, each.query.mapped(rewrite), each.key.mapped(rewrite)) for each in self.products
+            ),
+            score=rewrite(self.score),
+            selector=retold(self.selector, rewrite(told(self.selector))),
+            candidates=rewrite(self.candidates),
+        )
 
     def over_token(self, side: Side) -> Iterator[Expression]:
         """Everything that is evaluated for a token of one side: its group, and whether it is pooled."""
@@ -180,10 +216,7 @@ def found_expressions(found: Found) -> Iterator[Expression]:
     """Everything that is evaluated to find it."""
     match found:
         case Route(products=products, score=score, candidates=candidates, selector=selector):
-            yield from (score, candidates)
-            match selector:
-                case TopCount(count=value) | TopMass(mass=value) | Above(threshold=value):
-                    yield value
+            yield from (score, candidates, told(selector))
             pools = (pool for product in products for pool in (product.query, product.key))
             yield from (pool.among for pool in pools if pool.among is not None)
         case Rank(keys=keys):
