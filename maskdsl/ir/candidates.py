@@ -89,6 +89,10 @@ def _bound(mask: MaskIR, widest: bool) -> MaskIR:
     bounds = Bounds.of(mask)
     gone = bounds.gone
 
+    def known(value: Expression | None) -> Expression | None:
+        """What pairs are worth, where nothing that is gone says so: it does not decide which attend."""
+        return None if value is None or bounds.depends(value) else value
+
     def clauses(of: tuple[Clause, ...]) -> tuple[Clause, ...]:
         return tuple(Clause(bounds.bound(each.relation, widest), span=each.span) for each in of)
 
@@ -101,6 +105,9 @@ def _bound(mask: MaskIR, widest: bool) -> MaskIR:
         attend=clauses(mask.attend),
         require=clauses(mask.require),
         relation=simplify(bounds.bound(mask.relation, widest)),
+        scores=tuple(each for each in map(known, mask.scores) if each is not None),
+        weight=known(mask.weight),
+        scale=known(mask.scale),
     )
 
 

@@ -57,3 +57,21 @@ def test_what_is_denied_is_bounded_the_other_way_round() -> None:
     assert not (low & ~found).any()
     assert not (found & ~high).any()
     assert low.any()
+
+
+@pytest.mark.parametrize(
+    "worth", ["score s + float(q.near)", "weight 2.0 if past else 0.5", "scale 2.0 if past else float(k.near)"]
+)
+def test_what_is_found_may_say_what_pairs_are_worth(worth: str) -> None:
+    text = f"""pattern p(n = 32) {{
+        space tokens[n]
+        input centroids: float[heads, 3, dim]
+        coord chunk = i // 8
+        route near = nearest(centroids)
+        route past = topk(1, dot(q, mean(k, chunk)))
+        attend near or past
+        {worth}
+    }}"""
+    mask = maskdsl.parse(text)["p"].bind().ir
+    for each in (least(mask), most(mask)):
+        verify(each)
