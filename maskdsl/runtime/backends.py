@@ -24,12 +24,11 @@ def usable_backends() -> tuple[BackendName, ...]:
     return tuple(each.name for each in BACKENDS.values() if each.runs_on_cpu())
 
 
-def serving(name: str, q: Tensor, v: Tensor) -> Backend:
-    """The backend of this name for tensors like these: of "auto", the first that serves them, or tiles of torch."""
-    found = (each for each in BACKENDS.values() if name == AUTO and each.serves(q, v))
-    return next(found, everywhere(name))
+def serving(q: Tensor, v: Tensor) -> Backend:
+    """What "auto" takes for tensors like these: the first that serves them, or else tiles of torch."""
+    return next((each for each in BACKENDS.values() if each.serves(q, v)), TILED)
 
 
 def everywhere(name: str) -> Backend:
-    """The backend of this name whatever the tensors are: of "auto", the one that serves all."""
+    """The backend of this name whatever the tensors are: of "auto", the one that computes all."""
     return TILED if name == AUTO else BACKENDS[name]

@@ -146,7 +146,7 @@ def malformed(tensors: Mapping[str, Tensor]) -> Iterator[Diagnostic]:
     for name, x in tensors.items():
         is_float = x.is_floating_point() and x.element_size() > 1
         if not (is_float and x.dim() == 4 and x.shape[3]):  # every call asks: those that are right are not described
-            yield from vectors.malformed(name, tuple(x.shape), type_name(x), is_float)
+            yield from vectors.malformed(name, tuple(x.shape), "" if is_float else type_name(x), is_float)
 
 
 def unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool) -> Iterator[Diagnostic]:

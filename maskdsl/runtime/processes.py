@@ -24,17 +24,12 @@ def distributed_tensor() -> Any:
 
 
 def check_whole(pattern: str, span: Span | None) -> None:
-    """Raises inside of torch's `context_parallel`, which cuts tokens and knows how torch's own attention goes on."""
-    if is_context_parallel():
-        raise AttnError(errors.ContextParallel(pattern=pattern, span=span))
-
-
-def is_context_parallel() -> bool:
-    """Whether torch's attention is replaced by the one that gathers the keys of all processes."""
+    """Raises inside of torch's `context_parallel`, which cuts tokens and knows how torch's own attention goes on: it is
+    replaced by one that gathers the keys of all processes.
+    """
     for name in CONTEXT_PARALLEL:
         module = sys.modules.get(name)
         if module is not None:
             here = torch.nn.functional.scaled_dot_product_attention
             if here in getattr(module, "_replaced_functions", {}):
-                return True
-    return False
+                raise AttnError(errors.ContextParallel(pattern=pattern, span=span))

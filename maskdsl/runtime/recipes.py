@@ -18,7 +18,7 @@ from maskdsl.ir.routes import Found
 from maskdsl.ir.rows import by_row, in_parts
 from maskdsl.plan import KernelPlan, make_plan
 from maskdsl.runtime.backend import Backend
-from maskdsl.runtime.backends import REFERENCE, everywhere, serving
+from maskdsl.runtime.backends import AUTO, REFERENCE, everywhere, serving
 from maskdsl.runtime.checks import Signature, check_inputs, check_layout, check_sizes, check_tensors, check_values
 from maskdsl.runtime.decoder import Decoder
 from maskdsl.runtime.digest import digest
@@ -26,6 +26,7 @@ from maskdsl.runtime.finder import Finder
 from maskdsl.runtime.kept import Kept
 from maskdsl.runtime.kernel import Forward, Kernel
 from maskdsl.runtime.part_finder import PartFinder
+from maskdsl.runtime.precision import short_products
 from maskdsl.runtime.reads import OpenReads
 from maskdsl.runtime.registry import Entry, Registry
 from maskdsl.runtime.state import States
@@ -101,8 +102,7 @@ class Bound:
         """
         if inputs:
             return self.prepared(q, k, v, inputs, layout, wants_lse)(q, k, v)
-        precision = torch.get_float32_matmul_precision()
-        key = kinds(q, k, v), layout, wants_lse, precision
+        key = kinds(q, k, v), layout, wants_lse, q.dtype == torch.float32 and short_products()
         found = self.settled.get(key)
         if found is None:
             found = self.prepared(q, k, v, inputs, layout, wants_lse)
@@ -114,7 +114,7 @@ class Bound:
         self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool
     ) -> Forward:
         """What computes a call, which is checked: shapes, types, devices and the layout once for all calls like it."""
-        key = (kinds(q, k, v), layout, *((x.shape, x.dtype, x.device) for x in inputs))
+        key = (kinds(q, k, v), layout, *[(x.shape, x.dtype, x.device) for x in inputs])
         kernel = self.checked.get(key)
         if kernel is None:
             check_tensors(q, k, v, layout)
@@ -174,14 +174,14 @@ class Bound:
         register(found.recipe)
         return found
 
-    @property
+    @cached_property
     def first(self) -> Kernel:
         """The only kernel, or the one that serves all devices."""
         return self.kernel_of(everywhere(self.backend))
 
     def kernel(self, q: Tensor, v: Tensor) -> Kernel:
         """The one for tensors like these."""
-        return self.kernel_of(serving(self.backend, q, v))
+        return self.kernel_of(serving(q, v)) if self.backend == AUTO else self.first
 
     def kernel_of(self, backend: Backend) -> Kernel:
         kernel = self.kernels.get(backend.name)

@@ -24,6 +24,7 @@ from maskdsl.plan import KernelPlan
 from maskdsl.runtime.backend import Backend
 from maskdsl.runtime.call import Attend, Call, Gradients, Saved
 from maskdsl.runtime.choice import CHOOSER, Start, architecture, without_choice
+from maskdsl.runtime.precision import short_products
 from maskdsl.runtime.tuning import Question
 from maskdsl.tile_table import Architecture, Kernel, TileChoice
 
@@ -219,7 +220,7 @@ def triton_version() -> tuple[int, ...]:
 
 def precision(architecture: Architecture) -> str:
     """Of products of float32, as torch is told to compute them; three products of short numbers are as good as one."""
-    if torch.get_float32_matmul_precision() != "highest":
+    if short_products():
         return "tf32"
     return "ieee" if architecture in (Architecture.GFX942, Architecture.INTERPRETER) else "tf32x3"
 

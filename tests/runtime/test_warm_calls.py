@@ -83,15 +83,34 @@ def test_what_is_kept_of_a_call_does_not_decide_the_next_one(recorder: Recorder)
     assert attention(swapped, K, V, return_lse=True)[1].shape == Q.shape[:3]
     assert recorder.arguments[0] is swapped
     assert recorder.arguments[5:8] == swapped.stride()[:3] != Q.stride()[:3]
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        attention(Q, K, V)
-    finally:
-        torch.set_float32_matmul_precision(before)
-    assert recorder.options["PRECISION"] == "tf32"
     attention(Q.double(), K.double(), V.double())
     assert recorder.arguments[0].dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "value", "expected"),
+    [
+        (torch.backends.cuda.matmul, "allow_tf32", True, "tf32"),
+        (torch.backends.cuda.matmul, "fp32_precision", "tf32", "tf32"),
+        (torch.backends.mkldnn.matmul, "fp32_precision", "bf16", "ieee"),
+    ],
+)
+def test_products_are_as_exact_as_torch_is_told_now(
+    recorder: Recorder, owner: Any, name: str, value: object, expected: str
+) -> None:
+    attention, tiled = compiled(), WINDOW.compile("tiled")
+    before = getattr(owner, name)
+    attention(Q, K, V)
+    assert recorder.options["PRECISION"] == "ieee"
+    setattr(owner, name, value)
+    try:
+        attention(Q, K, V)
+        tiled(Q, K, V)
+    finally:
+        setattr(owner, name, before)
+    assert recorder.options["PRECISION"] == expected
+    attention(Q, K, V)
+    assert recorder.options["PRECISION"] == "ieee"
 
 
 def test_few_kinds_of_calls_are_kept(recorder: Recorder) -> None:
