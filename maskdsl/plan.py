@@ -10,7 +10,7 @@ from functools import cached_property
 from maskdsl.analysis.closed import Limits, closed_limits
 from maskdsl.ir.expressions import PAIR, Apply, Expression, Read, Side, walk
 from maskdsl.ir.inputs import relation_inputs
-from maskdsl.ir.mask import Computed, DimensionKind, Given, MaskIR, Sequence
+from maskdsl.ir.mask import DimensionKind, Given, MaskIR, Sequence
 from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.reads import Reads, reads
 from maskdsl.ir.routes import GROUP, Route, found_expressions
@@ -199,9 +199,7 @@ class KernelPlan:
     @cached_property
     def reads_batch(self) -> bool:
         """Whether anything depends on which entry of the batch it is, other than through inputs."""
-        definitions = [each for sequence in self.mask.sequences.values() for each in sequence.coordinates]
-        sources = [source for definition in definitions for _, source in definition.sources]
-        values = [source.value for source in sources if isinstance(source, Computed)]
+        values = (value for sequence in self.mask.sequences.values() for value in sequence.computed)
         return reads(*self.pair_expressions, *self.order_keys, *values).batch
 
 

@@ -33,7 +33,7 @@ from maskdsl.errors.stacks import StackAsPattern
 from maskdsl.errors.types import NotConstant, TypeMismatch
 from maskdsl.ir.expressions import FALSE, TRUE, Expression
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.mask import Clause, Computed, MaskIR, Sequence, Space
+from maskdsl.ir.mask import Clause, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.reads import reads
 from maskdsl.ir.simplify import simplify
@@ -392,7 +392,5 @@ def _used(world: World, expressions: list[Expression]) -> frozenset[str]:
     """Names of all coordinates that are read anywhere."""
     found = list(expressions)
     for side in (world.queries, world.keys):
-        found += side.sequence.sort_keys
-        for definition in side.sequence.coordinates:
-            found += [source.value for _, source in definition.sources if isinstance(source, Computed)]
+        found += (*side.sequence.computed, *side.sequence.sort_keys)
     return frozenset(each.name for each in reads(*found).coordinates)

@@ -194,7 +194,7 @@ class CoordinateWriter:
     def space(self, space: Space, offset: int, names: tuple[str, ...]) -> None:
         if len(self.tokens.spaces) > 1:  # the position is joined at the end
             names = tuple(name for name in names if name != "i")
-        own = [name for name in names if self.has(space, name)]
+        own = [name for name in names if self.tokens.has(space, name)]
         wanted = self.needed(space, own)
         axes = [name for name in wanted if space.axis(name) is not None]
         if not wanted:
@@ -226,9 +226,6 @@ class CoordinateWriter:
         for name in names:
             visit(name)
         return tuple(ordered)
-
-    def has(self, space: Space, name: str) -> bool:
-        return name == "i" or space.axis(name) is not None or self.source(space, name) is not None
 
     def source(self, space: Space, name: str) -> CoordinateSource | None:
         definition = self.tokens.definition(name)
@@ -298,7 +295,7 @@ class CoordinateWriter:
         return f"join({', '.join(self.part(space, name) for space in spaces)})"
 
     def part(self, space: Space, name: str) -> str:
-        if self.has(space, name):
+        if self.tokens.has(space, name):
             return self.name(space, name)
         definition = self.tokens.definition(name)
         kind = definition.type if definition is not None else Type.INT

@@ -153,6 +153,12 @@ class Sequence:
         return tuple(accumulate((space.size for space in self.spaces[:-1]), initial=0))
 
     @property
+    def computed(self) -> tuple[Expression, ...]:
+        """What coordinates are computed from, in all spaces."""
+        sources = (source for each in self.coordinates for _, source in each.sources)
+        return tuple(source.value for source in sources if isinstance(source, Computed))
+
+    @property
     def sort_keys(self) -> tuple[Expression, ...]:
         """Of all spaces."""
         return tuple(key for keys in self.order for key in keys)
