@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -118,13 +118,9 @@ class Launch:
 
         with on(device):
             choice = self.choose(Kernel.FORWARD, q, v, lambda attention, each: attention(q, k, v, **settled(each)))
-            attention, rest = call.module.attention, settled(choice)
+            attend: Attend = partial(call.module.attention, **settled(choice))
 
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            found: tuple[Tensor, Tensor] = attention(q, k, v, **rest)
-            return found
-
-        def attend_there(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        def attend_there(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
             with on(device):
                 return attend(q, k, v)
 
