@@ -78,7 +78,9 @@ def test_loops_multiply_with_the_instructions_of_their_generation(target: str) -
     assert all(used["matrix_instructions"] > 0 and used["matrix_kinds"] == [MATRIX[target]] for used in own)
 
 
-@pytest.mark.parametrize("target", ["sm80", "sm90", "sm100"])
+@pytest.mark.parametrize(
+    "target", [pytest.param("sm80", marks=pytest.mark.long), "sm90", pytest.param("sm100", marks=pytest.mark.long)]
+)
 def test_full_tiles_are_free_of_conditions(target: str) -> None:
     """No more compares and selects than attention of all to all has for its softmax; scores and weights are for all."""
     own = [line for line in lines() if line.target == target]

@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+from math import inf
 
 import pytest
 
@@ -48,8 +49,8 @@ def test_torch_is_not_imported(words):
 @pytest.mark.parametrize("words", QUICK, ids=" ".join)
 def test_answers_are_quick(words):
     """In processor time, which others' work lengthens little; benchmarks hold the real bound, of wall-clock time."""
-    times = []
-    for _ in range(3):
+    times = [inf]
+    while min(times) >= 2 and len(times) <= 5:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         ended = run("-m", "maskdsl", *words)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,6 +1,6 @@
 """The properties notice mistakes: each of these breaks one thing on purpose, and a property must then fail.
 
-The properties hold for the same cases while nothing is broken.
+The properties hold for the same cases while nothing is broken. `make mutants` breaks more, and runs the tests themselves.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,6 +29,7 @@ from tests.properties.checks import (
     sample,
 )
 
+pytestmark = pytest.mark.long
 COUNT = 300
 
 

@@ -152,8 +152,16 @@ INPUTS = maskdsl.load(HERE / "inputs.attn")
 ATOMIC = re.compile(r"\b(atom|red)\.global|\bglobal_atomic")
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", ["relative", "gates", "chained", "spaces"])
+WITH_GRADIENTS = ("relative", "gates", "chained", "spaces")
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        pytest.param(name, target, marks=() if number % 5 == 0 else pytest.mark.long)  # here each once
+        for number, (name, target) in enumerate(product(WITH_GRADIENTS, TARGETS))
+    ],
+)
 def test_gradients_of_inputs_compile(name: str, target: str) -> None:
     """With atomic operations for tables alone, and without any where nobody asks for their gradients."""
     mask = INPUTS[name].bind(heads=4).ir
