@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from tests.independent.records import commit
+from tests.support.records import commit
 
 settings.register_profile("project", deadline=None)
 # Of mutants: what fails need not be made small.

@@ -21,7 +21,7 @@ import pytest
 import maskdsl as package
 from maskdsl import AttnError
 from maskdsl.cli.app import app
-from tests.cli.conftest import maskdsl
+from tests.support.command_line import maskdsl
 from tests.support.documented import DOCUMENTED
 
 __all__ = ["maskdsl"]

@@ -1,6 +1,7 @@
 """Data goes one way and imports the other: the contracts of pyproject.toml, and what is imported at the start."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,32 @@ def test_integrations_are_made_of_what_is_public():
                 assert own or each.module in PUBLIC, f"{path} imports {each.module}"
             elif isinstance(each, ast.Import):
                 assert not any(name.name.startswith("maskdsl") for name in each.names), path
+
+
+OF_A_TEST = re.compile(
+    r"(?:from|import) (?:tests)?\.[\w.]*\btest_|from (?:tests|\.)[\w.]* import (?:\([^)]*|[^\n(]*)\btest_"
+)
+"""What is imported from a module `test_*`, or is one."""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("from", "tests.runtime.test_values import x"),
+        ("from", ".test_values import x"),
+        ("import", "tests.runtime.test_values as x"),
+        ("from", "tests.runtime import (\n    other,\n    test_values,\n)"),
+        ("from", ". import test_values"),
+    ],
+)
+def test_imports_of_tests_are_seen(words):
+    """In two parts here, so that this file has none."""
+    assert OF_A_TEST.search(" ".join(words))
+
+
+def test_tests_share_nothing_but_support():
+    """None imports from another, nor does a program that stands in one as text."""
+    assert not [str(path) for path in Path("tests").rglob("*.py") if OF_A_TEST.search(path.read_text())]
 
 
 @pytest.mark.parametrize(

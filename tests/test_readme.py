@@ -8,7 +8,7 @@ import pytest
 
 import maskdsl as package
 from maskdsl.cli.stages import STAGES
-from tests.cli.conftest import maskdsl
+from tests.support.command_line import maskdsl
 
 __all__ = ["maskdsl"]
 

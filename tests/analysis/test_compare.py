@@ -10,8 +10,8 @@ from maskdsl.analysis.compare import Compared, differences
 from maskdsl.analysis.tiles import tiles
 from maskdsl.ir.coordinates import Coordinates
 from maskdsl.ir.evaluate import dense
-from tests.properties.checks import cases
 from tests.support.drawn import examples
+from tests.support.properties import cases
 
 GRID = """
 pattern grid(h = 9, w = 11) {

@@ -10,8 +10,8 @@ from maskdsl.analysis.stats import stats
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.expressions import TRUE, InSpace, Side, apply
 from maskdsl.ir.ops import Op
-from tests.runtime.patterns import both, c, causal, either, grid, k, mask, q, tokens, within
 from tests.support.drawn import examples
+from tests.support.masks import both, c, causal, either, grid, k, mask, q, tokens, within
 
 LENGTHS = st.lists(st.integers(1, 7), min_size=2, max_size=3)
 

@@ -14,8 +14,8 @@ from maskdsl.ir.candidates import monotone, selects
 from maskdsl.ir.evaluate import dense
 from maskdsl.ir.routing import find
 from maskdsl.synthetic import synthetic_inputs
-from tests.properties.test_routes import routes
 from tests.support.drawn import examples
+from tests.support.random_routes import routes
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
 PATTERNS = [

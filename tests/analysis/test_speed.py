@@ -9,8 +9,8 @@ import numpy as np
 from maskdsl.analysis.tiles import tiles
 from maskdsl.ir.expressions import Coordinate, Side, apply
 from maskdsl.ir.ops import Op, Type
-from tests.runtime.patterns import both, c, causal, declared, grid, k, mask, q, tokens, within
-from tests.runtime.patterns import given as given_coordinate
+from tests.support.masks import both, c, causal, declared, grid, k, mask, q, tokens, within
+from tests.support.masks import given as given_coordinate
 
 MILLION = 1 << 20
 

@@ -14,8 +14,8 @@ from maskdsl.ir.evaluate import dense
 from maskdsl.ir.expressions import FALSE, Coordinate, Head, Side, apply
 from maskdsl.ir.ops import Op, Type
 from tests.analysis.relations import dense_classes
-from tests.runtime.patterns import both, c, causal, declared, grid, k, mask, q, tokens, within
-from tests.runtime.patterns import given as given_coordinate
+from tests.support.masks import both, c, causal, declared, grid, k, mask, q, tokens, within
+from tests.support.masks import given as given_coordinate
 
 
 def check(figures, masks, block):

@@ -14,9 +14,9 @@ from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Read, Side,
 from maskdsl.ir.mask import Axis, Computed, CoordinateDefinition, Sequence, Space
 from maskdsl.ir.ops import Op, Type
 from tests.analysis.relations import dense_classes
-from tests.runtime.patterns import both, c, causal, declared, either, grid, k, mask, q, tokens, within
-from tests.runtime.patterns import given as given_coordinate
 from tests.support.drawn import examples
+from tests.support.masks import both, c, causal, declared, either, grid, k, mask, q, tokens, within
+from tests.support.masks import given as given_coordinate
 
 BLOCKS = [(1, 7), (128, 64), (16, 16), (20, 33), (300, 5)]
 

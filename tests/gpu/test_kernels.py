@@ -10,20 +10,11 @@ import torch
 
 import maskdsl
 from tests.gpu.tensors import DEVICE, REASON, RUNS, check, compare, given, surrounded
+from tests.support.awkward_lengths import EXAMPLES, LARGE, PATTERNS, SMALL, awkward
 
 pytestmark = pytest.mark.skipif(not RUNS, reason=REASON)
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-PATTERNS = [(file, name) for file in sorted(EXAMPLES.rglob("*.attn")) for name in maskdsl.load(file)]
-LARGE = {"n": 1741, "h": 37, "w": 45, "t": 5, "text": 77, "targets": 301, "sources": 1741}
-SMALL = {"n": 45, "h": 9, "w": 7, "t": 2, "text": 5, "targets": 17, "sources": 60}
-LARGE |= {"instruction": 61, "documents": 7, "length": 149, "query": 45, "question": 301, "answers": 5}
-SMALL |= {"instruction": 5, "documents": 3, "length": 9, "query": 7, "question": 7, "answers": 3}
-LARGE |= {"frames": 11, "tokens_per_frame": 157, "text_length": 77}
-SMALL |= {"frames": 5, "tokens_per_frame": 9, "text_length": 5}
 LENGTHS = LARGE if DEVICE.type == "cuda" else SMALL
-"""Of axes: no tile divides them."""
-REACHES = ("size", "kernel", "stride", "prefix", "block")
 HALF = torch.float16 if DEVICE.type == "cpu" else torch.bfloat16
 """The interpreter has no products of bfloat16."""
 BAND = "pattern band(n) { space tokens[n]  attend window(19) and causal }"
@@ -33,16 +24,6 @@ GAPS = "pattern gaps(n) { space tokens[n]  attend k < q - 3 and (q + k) % 5 != 0
 def band(length: int, heads: int = 2, text: str = BAND) -> maskdsl.Mask:
     (pattern,) = maskdsl.parse(text).values()
     return pattern.bind(n=length, heads=heads)
-
-
-def awkward(pattern: maskdsl.Pattern) -> maskdsl.Mask:
-    """At lengths of `LENGTHS`; what reaches far at small ones reaches 9 tokens."""
-    parameters = pattern.parameters
-    values = {name: LENGTHS[name] for name in parameters if name in LENGTHS}
-    if LENGTHS is SMALL:
-        numbers = {name: int(value or 0) for name, value in parameters.items() if (value or "").isdigit()}
-        values |= {name: 9 for name in REACHES if numbers.get(name, 0) > 60}
-    return pattern.bind(heads=2, **values)
 
 
 TYPES = (torch.float32, HALF)
@@ -63,7 +44,7 @@ EVERY = [
 
 @pytest.mark.parametrize(("file", "name", "dtype"), EVERY)
 def test_every_example(file: Path, name: str, dtype: torch.dtype) -> None:
-    check(awkward(maskdsl.load(file)[name]), dtype)
+    check(awkward(maskdsl.load(file)[name], LENGTHS), dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
@@ -101,7 +82,7 @@ def test_orders(order: str, layout: str) -> None:
 @pytest.mark.parametrize("name", ["t5", "alibi"])
 def test_every_run_has_the_same_bits(name: str) -> None:
     """Gradients of inputs are sums over all pairs, whose order is fixed."""
-    mask = awkward(maskdsl.load(EXAMPLES / "language" / f"{name}.attn")[name])
+    mask = awkward(maskdsl.load(EXAMPLES / "language" / f"{name}.attn")[name], LENGTHS)
     inputs = given(mask, 1)
     tensors = [surrounded((1, 2, LENGTHS["n"], 32), torch.float32, seed) for seed in range(3)]
     attention = mask.compile("triton")

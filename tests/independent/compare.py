@@ -28,9 +28,9 @@ from tests.independent.checks import (
     loaded,
 )
 from tests.independent.programs import Drawn, draw
-from tests.independent.records import add, commit
 from tests.independent.selection import Unclear
 from tests.independent.truth import truth_of
+from tests.support.records import add, commit
 
 
 def check(drawn: Drawn, seed: int, backends: tuple[str, ...]) -> str:

@@ -42,7 +42,7 @@ from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import parse
 from maskdsl.syntax.tree import File
 from tests.independent.mutations import MARKER, hostile
-from tests.independent.records import add, commit
+from tests.support.records import add, commit
 
 SECONDS = 5.0
 """Of CPU, for one step of one text."""

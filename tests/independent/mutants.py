@@ -26,7 +26,7 @@ import pytest
 import torch
 
 from tests.independent.mutant_list import COMPARE, MUTANTS, Mutant
-from tests.independent.records import commit
+from tests.support.records import commit
 
 ROOT = Path(__file__).parents[2]
 IMPORTED = ("hypothesis.strategies", "lark", "networkx", "sympy", "torch.fx.experimental.symbolic_shapes", "typer")

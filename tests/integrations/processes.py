@@ -9,7 +9,21 @@ from transformers import LlamaForCausalLM
 
 import maskdsl
 from maskdsl.integrations.transformers import register
-from tests.integrations.test_processes import PATTERNS, TOKENS, WORLD
+
+WORLD = 2
+TOKENS = 40
+PATTERNS = """
+pattern by_head(n) {
+    space tokens[n]
+    attend causal if head < heads // 2 else causal and backward(8)
+}
+pattern sloped(n) {
+    space tokens[n]
+    input slope: float[heads]
+    attend causal
+    score s - slope[head] * float(q - k)
+}
+"""
 
 
 def main(rank: int, folder: str) -> None:

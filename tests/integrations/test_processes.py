@@ -8,21 +8,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests.integrations.processes import WORLD
+
 ROOT = Path(__file__).parents[2]
-WORLD = 2
-TOKENS = 40
-PATTERNS = """
-pattern by_head(n) {
-    space tokens[n]
-    attend causal if head < heads // 2 else causal and backward(8)
-}
-pattern sloped(n) {
-    space tokens[n]
-    input slope: float[heads]
-    attend causal
-    score s - slope[head] * float(q - k)
-}
-"""
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no processes")

@@ -10,8 +10,8 @@ from maskdsl.ir.expressions import Apply, Coordinate, Expression, Side
 from maskdsl.ir.ops import Op
 from maskdsl.ir.ranges import mask_leaf
 from maskdsl.testing import inputs_for, patterns
-from tests.ir.tile_bounds import classes, ends
 from tests.support.drawn import examples
+from tests.support.tile_bounds import classes, ends
 
 
 @settings(max_examples=examples(300))

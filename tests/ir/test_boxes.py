@@ -13,8 +13,8 @@ from maskdsl.analysis.tiles import tiles
 from maskdsl.bind import bind
 from maskdsl.ir.routing import find
 from maskdsl.synthetic import synthetic_inputs
-from tests.ir.tile_bounds import Array, classes
 from tests.support.drawn import examples
+from tests.support.tile_bounds import Array, classes
 
 ROUTING = Path(__file__).parents[2] / "examples" / "routing"
 CASES = [

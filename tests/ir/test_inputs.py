@@ -8,7 +8,7 @@ from maskdsl.diagnostics import AttnError
 from maskdsl.ir.expressions import Batch, Read, Score, apply
 from maskdsl.ir.inputs import input_arrays, relation_inputs
 from maskdsl.ir.ops import Op, Type
-from tests.runtime.patterns import both, causal, declared, given, k, mask, q, tokens
+from tests.support.masks import both, causal, declared, given, k, mask, q, tokens
 
 DOCUMENT = declared("document", Type.INT, batch=None, tokens=5)
 KEEP = declared("keep", Type.BOOL, batch=None, size=3)

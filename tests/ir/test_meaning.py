@@ -27,7 +27,7 @@ from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.random import random_integers
 from maskdsl.ir.simplify import head_classes, simplify
 from maskdsl.ir.trace import trace
-from tests.runtime.patterns import c, causal, declared, given, k, mask, q, tokens, within
+from tests.support.masks import c, causal, declared, given, k, mask, q, tokens, within
 
 BOXES = [(1, 1), (7,), (3, 5), (8, 8), (4, 4, 4), (2, 3, 5), (2, 2, 2, 2)]
 

@@ -10,8 +10,8 @@ from maskdsl.ir.expressions import Constant
 from maskdsl.ir.ops import Op
 from maskdsl.ir.printer import print_expression
 from maskdsl.ir.reasons import coordinates, pair_reasons
-from tests.properties.checks import cases
 from tests.support.drawn import examples
+from tests.support.properties import cases
 
 GRID = """
 pattern grid(h = 6, w = 8) {

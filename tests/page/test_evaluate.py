@@ -19,7 +19,7 @@ from maskdsl.page.data import pairs_data
 from maskdsl.page.html import asset
 from maskdsl.synthetic import synthetic_inputs
 from maskdsl.testing import inputs_for, patterns
-from tests.gpu.test_kernels import PATTERNS, awkward
+from tests.support.awkward_lengths import PATTERNS, SMALL, awkward
 from tests.support.drawn import examples
 
 HEADS = 2
@@ -87,7 +87,7 @@ def compare(evaluate, declaration, mask, inputs, seed=0):
 
 @pytest.mark.parametrize(("file", "name"), PATTERNS, ids=lambda each: getattr(each, "stem", each))
 def test_every_example(evaluate, file, name):
-    mask = awkward(maskdsl.load(file)[name])
+    mask = awkward(maskdsl.load(file)[name], SMALL)
     inputs = synthetic_inputs(mask.ir, 1, dim=16)
     declaration = mask.pattern.declaration
     if mask.ir.found:

@@ -12,8 +12,8 @@ from itertools import chain
 from maskdsl.emit import triton_printer
 from maskdsl.ir.ops import Op
 from maskdsl.runtime.triton import interpreted
-from tests.properties.checks import calls, check_triton, sample
-from tests.properties.test_found import FOUND, found_case
+from tests.support.found import FOUND, found_case
+from tests.support.properties import calls, check_triton, sample
 
 warnings.simplefilter("ignore")  # NumPy's, of pairs that do not attend
 

@@ -27,8 +27,8 @@ import torch._dynamo.backends.common  # what `torch.compile` and checkpoints imp
 import torch.fx.experimental.symbolic_shapes  # what `torch.autograd.grad` imports
 from torch import Tensor
 
-from tests.independent.records import add, commit
 from tests.properties.calls import OF_THE_PROCESS, Call, Subject, result_of, subject
+from tests.support.records import add, commit
 
 EACH = 25
 """Calls of one sequence."""

@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.properties.checks import calls, check_backends, check_decoding, check_layout, check_order
 from tests.support.drawn import examples
+from tests.support.properties import calls, check_backends, check_decoding, check_layout, check_order
 
 ORDERS = st.sampled_from(["by shuffle(i, 3)", "by -i % 5, i // 3", "by i * 7 % 11", "by 0"])
 

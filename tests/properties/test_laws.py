@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from maskdsl import parse
 from maskdsl.testing import relations
-from tests.properties.checks import cases, check_clauses, check_simplify
 from tests.support.drawn import examples
+from tests.support.properties import cases, check_clauses, check_simplify
 
 AXES = {"y": 4, "x": 5}
 SPACES = {"text": {"text": 4}, "image": AXES}

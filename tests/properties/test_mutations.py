@@ -18,7 +18,7 @@ from maskdsl.ir.expressions import Apply, walk
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.operators import apply_operator
 from maskdsl.ir.ops import Op
-from tests.properties.checks import (
+from tests.support.properties import (
     Case,
     calls,
     check_backends,

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskdsl.testing import patterns
-from tests.properties.checks import cases, check_intervals, check_round_trip, check_stats, check_tiles
 from tests.support.drawn import examples
+from tests.support.properties import cases, check_intervals, check_round_trip, check_stats, check_tiles
 
 
 @settings(max_examples=examples(150))

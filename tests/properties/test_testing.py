@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from maskdsl import load, parse
 from maskdsl.testing import inputs_for, patterns, relations, tensors_for
 from maskdsl.testing.inputs import LEAST
-from tests.properties.checks import sample
 from tests.support.drawn import examples
+from tests.support.properties import sample
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -1,24 +1,16 @@
 """Random patterns through the generated Triton kernels, in the interpreter, which needs a process of its own."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.support.drawn import examples
-
-ROOT = Path(__file__).parents[2]
+from tests.support.interpreting import last_line
 
 
 def interpret(*arguments: object) -> dict[str, object]:
-    command = [sys.executable, "-m", "tests.properties.interpreted", *map(str, arguments)]
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
+    found: dict[str, object] = json.loads(last_line("properties.interpreted", *arguments))
+    return found
 
 
 @pytest.mark.hypothesis

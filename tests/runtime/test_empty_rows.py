@@ -6,7 +6,7 @@ import torch
 import maskdsl
 from maskdsl.runtime.backends import usable_backends
 from maskdsl.runtime.regroup import two_passes
-from tests.runtime.empty_rows import FILLS, RELATIONS, WAYS, Padded
+from tests.support.empty_rows import FILLS, RELATIONS, WAYS, Padded
 
 BACKENDS = usable_backends()
 

@@ -15,7 +15,7 @@ from maskdsl.ir.operators import apply_operator
 from maskdsl.ir.ops import OPERATORS, Op, Type
 from maskdsl.runtime.backends import usable_backends
 from maskdsl.runtime.compile import compile_mask
-from tests.runtime.patterns import apply, both, c, declared, given, k, mask, q, tokens
+from tests.support.masks import apply, both, c, declared, given, k, mask, q, tokens
 
 LENGTH = 40
 CONSTANTS = {Type.INT: (3, -7, 11), Type.FLOAT: (-0.7, 0.5, 2.5)}

@@ -15,8 +15,8 @@ from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends import usable_backends
 from maskdsl.runtime.recipes import Bound
-from tests.properties.checks import assert_close, calls, run
 from tests.support.drawn import examples
+from tests.support.properties import assert_close, calls, run
 
 ROUTING = Path(__file__).parents[2] / "examples" / "routing"
 BY_HEAD = (

@@ -6,7 +6,7 @@ import torch
 from maskdsl.ir.expressions import Head, Read, Score, apply
 from maskdsl.ir.ops import Op, Type
 from maskdsl.runtime.compile import compile_mask
-from tests.runtime.patterns import both, c, causal, declared, either, given, grid, k, mask, q, tokens, within
+from tests.support.masks import both, c, causal, declared, either, given, grid, k, mask, q, tokens, within
 
 
 def softmax_attention(q, k, v, attends, scores=lambda s: s):

@@ -7,7 +7,7 @@ import maskdsl
 from maskdsl.analysis.tiles import tiles
 from maskdsl.ir.routing import find
 from maskdsl.runtime.regroup import chosen_copies, two_passes
-from tests.ir.tile_bounds import classes
+from tests.support.tile_bounds import classes
 
 TEXT = "examples/routing/moba.attn"
 BATCH, HEADS, DIM = 1, 2, 16

@@ -12,7 +12,7 @@ import maskdsl
 from maskdsl.diagnostics import AttnError
 from maskdsl.runtime.routing import with_found_in_part
 from maskdsl.runtime.where import located
-from tests.runtime.test_routed_parts import MODULE, PATTERNS, inputs, load
+from tests.support.routed_parts import MODULE, PATTERNS, inputs, load
 
 N = 45
 STEPS = 8

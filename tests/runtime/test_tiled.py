@@ -10,7 +10,7 @@ import maskdsl
 from maskdsl.ir.expressions import Constant
 from maskdsl.ir.ops import Op
 from maskdsl.runtime.compile import compile_mask
-from tests.runtime.patterns import apply, both, causal, either, k, mask, tokens, within
+from tests.support.masks import apply, both, causal, either, k, mask, tokens, within
 
 
 def masks(length: int, heads: int):

@@ -8,14 +8,14 @@ import sys
 import torch
 
 from maskdsl.runtime.backends import usable_backends
-from tests.runtime.test_citizenship import (
+from tests.support.citizenship import (
     assert_same,
     case_of,
-    test_compiled_whole_and_equal,
-    test_func_grad,
-    test_no_second_derivatives,
-    test_opcheck,
-    test_vmap,
+    check_compiled_whole_and_equal,
+    check_func_grad,
+    check_no_second_derivatives,
+    check_opcheck,
+    check_vmap,
 )
 
 
@@ -24,15 +24,15 @@ def main(names: list[str]) -> None:
     for name in names:
         kernels, reference = case_of(name, "triton"), case_of(name, "reference")
         assert_same(kernels.gradients(), reference.gradients())
-        test_compiled_whole_and_equal(name, "triton")
+        check_compiled_whole_and_equal(name, "triton")
         torch._dynamo.reset()
         if name == "static":
-            test_func_grad(name, "triton")
+            check_func_grad(name, "triton")
         elif name == "ordered":
-            test_vmap(name, "triton")
+            check_vmap(name, "triton")
         else:
-            test_opcheck(name, "triton")
-            test_no_second_derivatives("triton")
+            check_opcheck(name, "triton")
+            check_no_second_derivatives("triton")
     print("agreed")
 
 

@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from tests.runtime.empty_rows import Padded
+from tests.support.empty_rows import Padded
 
 if __name__ == "__main__":
     relation, dtype, length = sys.argv[1:]

@@ -7,7 +7,7 @@ import torch
 
 import maskdsl
 from maskdsl.runtime.reads import OpenReads
-from tests.runtime.test_open_reads import MODULE, documents, leaves, plain, vectors
+from tests.support.open_reads import MODULE, documents, leaves, plain, vectors
 
 
 def check_documents(attention: maskdsl.Attention, size: int) -> None:

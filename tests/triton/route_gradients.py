@@ -7,7 +7,7 @@ import torch
 
 import maskdsl
 from maskdsl.runtime.backends import usable_backends
-from tests.runtime.test_route_gradients import GATED, READ, check_differences, leaves
+from tests.support.finite_differences import GATED, READ, check_differences, leaves
 from tests.triton.interpreted import poisoned
 
 

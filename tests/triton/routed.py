@@ -2,7 +2,7 @@
 
 import torch
 
-from tests.runtime.test_routed_parts import inputs, load, rows_of, tensors
+from tests.support.routed_parts import inputs, load, rows_of, tensors
 from tests.triton.decoding import paged
 
 

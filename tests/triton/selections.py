@@ -22,8 +22,8 @@ from maskdsl.plan import make_plan
 from maskdsl.runtime.finder import Finder
 from maskdsl.runtime.state import States
 from maskdsl.verify import Case, prepared
-from tests.catalogue.test_routing import CASES, EXAMPLES, HEADS, tensors
-from tests.properties.test_routes import routes
+from tests.support.random_routes import routes
+from tests.support.routing_examples import CASES, EXAMPLES, HEADS, tensors
 
 HARD = """pattern hard(n = 60) {
     space tokens[n]
@@ -61,7 +61,7 @@ def wrong(mask: maskdsl.Mask, q: Any, k: Any, inputs: dict[str, Any], dtype: tor
 
 def examples() -> Iterator[tuple[str, list[str]]]:
     """Of one batch entry."""
-    for number, (file, name, parameters, _) in enumerate(CASES):
+    for number, (file, name, parameters) in enumerate(CASES):
         mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=HEADS, **parameters)
         q, k, _, inputs = tensors(mask.ir, 3)
         batched = {each.name for each in mask.ir.given if each.dimensions[0].kind is DimensionKind.BATCH}

@@ -1,35 +1,23 @@
 """Generated kernels in Triton's interpreter: every example, and patterns that use everything the language has."""
 
 import json
-import os
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 
 import pytest
 
 import maskdsl
-from tests.runtime.empty_rows import RELATIONS
 from tests.support.drawn import examples
+from tests.support.empty_rows import RELATIONS
+from tests.support.interpreting import last_line
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-EXAMPLES = ROOT / "examples"
+EXAMPLES = HERE.parents[1] / "examples"
 FILES = sorted(EXAMPLES.rglob("*.attn"))
 
 
-def last_line(module: str, *arguments: object) -> str:
-    """Of what a module prints, run in a process in which kernels are interpreted."""
-    command = [sys.executable, "-m", f"tests.triton.{module}", *map(str, arguments)]
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout.splitlines()[-1]
-
-
 def interpret(cases: int, seed: int, *files: Path) -> dict[str, str]:
-    found: dict[str, str] = json.loads(last_line("interpreted", cases, seed, *files))
+    found: dict[str, str] = json.loads(last_line("triton.interpreted", cases, seed, *files))
     return found
 
 
@@ -40,27 +28,27 @@ def in_turn(parts: int, step: int) -> pytest.MarkDecorator:
 
 
 def test_shapes_and_strides() -> None:
-    assert last_line("shapes") == "agreed"
+    assert last_line("triton.shapes") == "agreed"
 
 
 @pytest.mark.parametrize("name", ["static", "sloped", pytest.param("ordered", marks=pytest.mark.long)])
 def test_operators(name: str) -> None:
-    assert last_line("citizenship", name) == "agreed"
+    assert last_line("triton.citizenship", name) == "agreed"
 
 
 @in_turn(4, 2)
 def test_gradients_of_inputs(part: int) -> None:
-    assert last_line("input_gradients", part, 4) == "agreed"
+    assert last_line("triton.input_gradients", part, 4) == "agreed"
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("part", range(4))
 def test_gradients_of_all_inputs_in_all_types(part: int) -> None:
-    assert last_line("input_gradients", part, 4, "whole") == "agreed"
+    assert last_line("triton.input_gradients", part, 4, "whole") == "agreed"
 
 
 def test_reads_that_inputs_decide() -> None:
-    assert last_line("open_reads") == "agreed"
+    assert last_line("triton.open_reads") == "agreed"
 
 
 PADDED = [*product(RELATIONS, ("float32", "bfloat16"), (256, 1024))]
@@ -72,11 +60,11 @@ SHORT = {("causal", "float32", 256), ("full", "bfloat16", 256)}
     [pytest.param(*each, marks=() if each in SHORT else pytest.mark.long) for each in PADDED],
 )
 def test_padding_by_the_lowest_numbers(relation: str, dtype: str, length: int) -> None:
-    assert last_line("empty_rows", relation, dtype, length) == "agreed"
+    assert last_line("triton.empty_rows", relation, dtype, length) == "agreed"
 
 
 def test_gradients_through_routes() -> None:
-    assert last_line("route_gradients") == "agreed"
+    assert last_line("triton.route_gradients") == "agreed"
 
 
 @in_turn(12, 3)
@@ -103,12 +91,12 @@ def test_pooled_keys() -> None:
 @in_turn(6, 3)
 def test_decoding(part: int) -> None:
     files = [*FILES, *(HERE / f"{name}.attn" for name in ("everything", "inputs", "limits"))]
-    found: list[str] = json.loads(last_line("decoding", *files[part::6]))
+    found: list[str] = json.loads(last_line("triton.decoding", *files[part::6]))
     assert len(found) > 6
 
 
 def test_decoding_of_routes() -> None:
-    assert last_line("routed") == "agreed"
+    assert last_line("triton.routed") == "agreed"
 
 
 def test_tiles_found_by_arithmetic() -> None:
@@ -124,7 +112,7 @@ def test_tiles_found_by_arithmetic() -> None:
 
 def test_tiles_found_by_kernels() -> None:
     """None is missed, full ones are full; where lists hold all runs of a row, few are partial without need."""
-    found: dict[str, list[int]] = json.loads(last_line("tiles"))
+    found: dict[str, list[int]] = json.loads(last_line("triton.tiles"))
     share = {name: needless / compared for name, (compared, needless) in found.items() if name != "drawn"}
     assert share["packed"] == share["few"] == share["all"] == 0
     assert 0 < share["every second"] < 0.2  # more runs than that
@@ -138,10 +126,10 @@ def test_orders_that_inputs_decide() -> None:
 
 
 def test_tiles_of_selections_found_by_kernels() -> None:
-    found: dict[str, list[int]] = json.loads(last_line("routes"))
+    found: dict[str, list[int]] = json.loads(last_line("triton.routes"))
     assert all(needless <= 0.05 * compared for compared, needless in found.values())
     assert found["scattered"] == [640, 0]
 
 
 def test_orders_that_are_found() -> None:
-    assert last_line("orders") == "agreed"
+    assert last_line("triton.orders") == "agreed"

@@ -14,20 +14,20 @@ from maskdsl.emit.routing import emit_routing
 from maskdsl.emit.triton_selection import emit_selection
 from maskdsl.plan import make_plan
 from maskdsl.runtime.ahead import SHARED, TARGETS, Recording, compile_selection, example_values, examples
-from tests.catalogue.test_routing import CASES
-from tests.triton.test_interpreted import last_line
+from tests.support.interpreting import last_line
+from tests.support.routing_examples import CASES
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
 
 
 def test_examples() -> None:
-    found = json.loads(last_line("selections", "examples"))
+    found = json.loads(last_line("triton.selections", "examples"))
     assert len(found) == len(CASES) + 2
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
 def test_random_routes() -> None:
-    found = json.loads(last_line("selections", "random", 7, 3))
+    found = json.loads(last_line("triton.selections", "random", 7, 3))
     assert len(found) == 7
     assert not {text: wrong for text, wrong in found.items() if wrong}
 

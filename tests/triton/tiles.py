@@ -14,7 +14,7 @@ from maskdsl.analysis.blockmap import EMPTY, FULL, PARTIAL
 from maskdsl.analysis.tiles import tiles
 from maskdsl.runtime.compile import compile_mask
 from maskdsl.testing import inputs_for, patterns
-from tests.properties.checks import sample
+from tests.support.properties import sample
 
 TEXT = """
 pattern packed(n = 150) { space t[n]  input document: int[batch, tokens]  attend causal and same(document) }

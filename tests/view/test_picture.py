@@ -15,7 +15,7 @@ from maskdsl.view.cells import fit
 from maskdsl.view.labels import Labels
 from maskdsl.view.palette import EMPTY_SHADE, FULL_SHADE, LEVELS, PARTIAL_SHADES, shade
 from maskdsl.view.show import MOST_PICTURES, Layout, room, shown
-from tests.runtime.patterns import c, causal, either, k, mask, q, tokens, within
+from tests.support.masks import c, causal, either, k, mask, q, tokens, within
 
 
 def printed(masks, heads=(0,), width=60, block=None, pictures=1, **options):
