@@ -1,6 +1,7 @@
 """The properties notice mistakes: each of these breaks one thing on purpose, and a property must then fail.
 
-The properties hold for the same cases while nothing is broken. `make mutants` breaks more, and runs the tests themselves.
+The properties hold for the same cases while nothing is broken. `make mutants` breaks more, and runs the tests
+themselves.
 """
 
 from collections.abc import Callable, Iterator
