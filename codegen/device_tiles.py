@@ -4,6 +4,7 @@
 import torch
 import triton
 import triton.language as tl
+
 from maskdsl.codegen.forward import Tiles
 
 # end

@@ -5,6 +5,7 @@ from functools import partial
 from threading import Lock
 
 import torch
+
 from maskdsl.codegen.tiled import block
 
 

@@ -4,6 +4,7 @@
 import torch
 import triton
 import triton.language as tl
+
 from maskdsl.codegen.selection_functions import nothing, ordered, selection_options, weigh
 
 # end

@@ -3,6 +3,7 @@
 import torch
 import triton
 import triton.language as tl
+
 from maskdsl.codegen.routing import placed
 from maskdsl.codegen.triton_functions import token_table
 

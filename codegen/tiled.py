@@ -7,6 +7,7 @@ from math import prod
 from threading import local
 
 import torch
+
 from maskdsl.codegen.tiles import rows_of, spread, tiles_of
 
 # end
