@@ -89,7 +89,8 @@ def best_order(
         best = search.run()
         tried = [each for each in (search.glanced | search.found).values() if each is not best]
         attended = attended_pairs(search)
-        graph = reordered(mask, given, attended)
+        if not chosen:  # the same for tiles of all sizes
+            graph = reordered(mask, given, attended)
         if graph is not None:
             trials = Trials(graph.mask, {**given, NAME: graph.positions}, block, ROWS)
             tried.append(search.outcome(trials, graph.layout, GRAPH))

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+EXAMPLES = "test_every_example"
+"""Which `tests/triton/test_interpreted.py` has its own of."""
 PARTS = {
-    "test_every_example": 18,
+    EXAMPLES: 18,
     "test_head_dims or test_values_of_another_dim": 18,
     "test_grouped_heads or test_lengths or test_orders or same_bits": 36,
     "test_decoding or test_pages": 20,
@@ -19,14 +21,16 @@ PARTS = {
 """Names of tests, and how many there are at least."""
 
 
-@pytest.mark.parametrize("names", PARTS)
+@pytest.mark.parametrize(
+    "names", [pytest.param(names, marks=pytest.mark.long if names == EXAMPLES else ()) for names in PARTS]
+)
 def test_kernels_in_the_interpreter(names: str) -> None:
     run(names, "not long", PARTS[names])
 
 
 @pytest.mark.long
 def test_the_other_examples_in_the_interpreter() -> None:
-    run("test_every_example", "long", 88)
+    run(EXAMPLES, "long", 88)
 
 
 def run(names: str, marked: str, least: int) -> None:
