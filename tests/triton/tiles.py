@@ -95,7 +95,7 @@ def main() -> None:
     group = np.repeat(random.integers(0, 3, (2, 9)), 7, axis=1)
     counts["laid_out"] = compare(module["laid_out"].bind(heads=2), {"group": group}, (8, 8), 1)
     drawn = np.zeros(2, dtype=int)
-    for number in range(24):
+    for number in range(30):
         mask = sample(patterns(), number).bind()
         inputs = sample(inputs_for(mask.ir, batch=2), number)
         drawn = drawn + np.array(compare(mask, inputs, (8, 4), 2))
