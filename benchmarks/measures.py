@@ -220,7 +220,7 @@ def moba_against_sdpa(quick: bool) -> Result:
 
 
 def moba_selection(quick: bool) -> Result:
-    from maskdsl.runtime.regroup import two_passes
+    from maskdsl.runtime.regroup import two_passes  # late: imports torch, which other measures are without
     from maskdsl.runtime.routing import with_found
 
     attention, (q, k, v) = moba(4096 if quick else 32_768)

@@ -70,7 +70,7 @@ def compiled(version: str) -> Found:
     """What goes wrong with the version of Triton that this process has."""
     import triton  # late: the version that was asked for, in its own process alone
 
-    from maskdsl.runtime.ahead import TARGETS
+    from maskdsl.runtime.ahead import TARGETS  # late: imports Triton
 
     assert triton.__version__ == version, f"there is Triton {triton.__version__}"
     return {target: list(mistakes(target)) for target in TARGETS}

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 import maskdsl
 from maskdsl.ir.evaluate import attention as meaning
+from maskdsl.orders.layouts import layout_text, own_layout
 from maskdsl.testing import patterns
 from tests.support.drawn import examples
 
@@ -56,8 +57,6 @@ def bind(text, **parameters):
 
 def order(mask):
     """Keys of each space, as text."""
-    from maskdsl.orders.layouts import layout_text, own_layout
-
     return layout_text(mask.ir, own_layout(mask.ir))
 
 

@@ -14,7 +14,7 @@ CHROMIUM = next(
 def browser():
     """Closed before other tests run: while it is open, its event loop is in the way of theirs."""
     if CHROMIUM is None:  # an optional tool of developers: the gate installs it, and says so where it cannot
-        pytest.skip("no chromium on this machine")
+        pytest.skip("the page is tested in chromium, an optional tool that is not on the path; .ci/run installs it")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:
         launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
