@@ -17,11 +17,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from ahead import KERNELS, TARGETS, compile_ahead, compile_selection
+from assembly import tile_loops
 from rich.progress import track
 
 import maskdsl
-from maskdsl.runtime.ahead import KERNELS, TARGETS, compile_ahead, compile_selection
-from maskdsl.runtime.assembly import tile_loops
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"

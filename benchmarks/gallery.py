@@ -20,13 +20,13 @@ from rich.progress import track
 from settings import SETTINGS
 
 import maskdsl
+from maskdsl.analysis.orders.layouts import layout_text, own_layout
+from maskdsl.analysis.orders.search import SAVING
 from maskdsl.api import Mask, Pattern
-from maskdsl.ir.candidates import most, selects
-from maskdsl.ir.inputs import relation_inputs
-from maskdsl.orders.layouts import layout_text, own_layout
-from maskdsl.orders.search import SAVING
-from maskdsl.synthetic import synthetic_inputs
-from maskdsl.view.show import called
+from maskdsl.ir.facts.route_candidates import most, selects
+from maskdsl.ir.meaning.inputs import relation_inputs
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
+from maskdsl.view.terminal.show import called
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"

@@ -8,7 +8,7 @@ from typing import Any
 from gallery_pictures import LEGEND
 
 from maskdsl.api import Pattern
-from maskdsl.view.show import first_sentence
+from maskdsl.view.terminal.show import first_sentence
 from maskdsl.view.units import count, duration, numbers, percent, times
 
 Result = dict[str, Any]

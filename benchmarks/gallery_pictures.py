@@ -11,12 +11,12 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from maskdsl.analysis.blockmap import Array
-from maskdsl.analysis.tiles import tiles
+from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import Mask
 from maskdsl.view.cells import count_cells, fit
 from maskdsl.view.palette import LEVELS, colour_numbers
-from maskdsl.view.show import head_classes
+from maskdsl.view.terminal.show import head_classes
 
 PICTURES: Mapping[str, Mapping[str, object]] = {}
 """Parameters by file and pattern, where the defaults are not those that can be seen best."""

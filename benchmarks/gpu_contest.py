@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
-from maskdsl.runtime.backends import usable_backends
+from maskdsl.runtime.backends.available import usable_backends
 
 OURS, FLEX, FLASH = "maskdsl", "FlexAttention", "SDPA flash"
 FORWARD_FLOPS, BACKWARD_FLOPS = 4, 10

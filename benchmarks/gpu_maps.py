@@ -10,9 +10,9 @@ from gpu_timing import Step, Timer
 from measures import DOCUMENT, documents
 from torch.nn.attention.flex_attention import create_block_mask
 
+from maskdsl.analysis.cost.tile_table import TileChoice
 from maskdsl.runtime.attention import Attention
-from maskdsl.runtime.triton import Launch
-from maskdsl.tile_table import TileChoice
+from maskdsl.runtime.backends.triton_backend import Launch
 
 DIM = 128
 CHOICE = TileChoice(128, 128, 4, 1)

@@ -8,9 +8,9 @@ from gpu_patterns import Entry, Inputs, Size
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskdsl.ir.coordinates import Coordinates
-from maskdsl.ir.evaluate import Pairs, attend
 from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.ir.meaning.evaluate import Pairs, attend
 
 TOLERANCES = {torch.bfloat16: 0.02, torch.float32: 1e-4}
 """The error of a row by its size, and of all rows by that of all.

@@ -22,9 +22,9 @@ from triton.compiler import CompiledKernel
 from triton.runtime import driver
 
 import maskdsl
-from maskdsl.runtime import choice
-from maskdsl.runtime import triton as backend
-from maskdsl.tile_table import Architecture
+from maskdsl.analysis.cost.tile_table import Architecture
+from maskdsl.runtime.backends import tile_choice as choice
+from maskdsl.runtime.backends import triton_backend as backend
 
 PATTERNS = {
     "causal": "pattern causal_layer(n) { space tokens[n] attend causal }",

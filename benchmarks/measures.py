@@ -18,9 +18,9 @@ import numpy as np
 from settings import SETTINGS
 
 import maskdsl
-from maskdsl.ir.candidates import selects
-from maskdsl.ir.inputs import relation_inputs
-from maskdsl.synthetic import synthetic_inputs
+from maskdsl.ir.facts.route_candidates import selects
+from maskdsl.ir.meaning.inputs import relation_inputs
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 WINDOW = "pattern window_layer(n, size = 513) { space tokens[n] attend window(size) }"
@@ -220,8 +220,8 @@ def moba_against_sdpa(quick: bool) -> Result:
 
 
 def moba_selection(quick: bool) -> Result:
-    from maskdsl.runtime.regroup import two_passes  # late: imports torch, which other measures are without
-    from maskdsl.runtime.routing import with_found
+    from maskdsl.runtime.decode.regrouped import two_passes  # late: imports torch, which other measures are without
+    from maskdsl.runtime.routing.find_op import with_found
 
     attention, (q, k, v) = moba(4096 if quick else 32_768)
     found = with_found(attention._recipe, q, k, [])

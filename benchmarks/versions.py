@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 import maskdsl
+from maskdsl.analysis.cost.tile_table import Architecture, Kernel, ladder
+from maskdsl.emit.plan import make_plan
 from maskdsl.ir.mask import MaskIR
-from maskdsl.plan import make_plan
-from maskdsl.tile_table import Architecture, Kernel, ladder
 
 VERSIONS = ("3.4.0", "3.6.0", "3.7.1", "3.9.0")
 ROOT = Path(__file__).parents[1]
@@ -69,15 +69,14 @@ def under(version: str) -> Found:
 def compiled(version: str) -> Found:
     """What goes wrong with the version of Triton that this process has."""
     import triton  # late: the version that was asked for, in its own process alone
-
-    from maskdsl.runtime.ahead import TARGETS  # late: imports Triton
+    from ahead import TARGETS  # late: imports Triton
 
     assert triton.__version__ == version, f"there is Triton {triton.__version__}"
     return {target: list(mistakes(target)) for target in TARGETS}
 
 
 def mistakes(target: str) -> Iterator[str]:
-    from maskdsl.runtime.ahead import compile_selection, kernel_names  # late: imports Triton
+    from ahead import compile_selection, kernel_names  # late: imports Triton
 
     for file, name in CHOSEN.items():
         mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=4).ir
@@ -93,7 +92,7 @@ def mistakes(target: str) -> Iterator[str]:
 
 def mistake(mask: MaskIR, target: str, kernel: str) -> str:
     """What goes wrong with the last choice of a ladder where all do; calls step down a ladder, too, where one does."""
-    from maskdsl.runtime.ahead import compile_ahead  # late: imports Triton
+    from ahead import compile_ahead  # late: imports Triton
 
     error = ""
     tiled = Kernel(kernel) if kernel in set(Kernel) else Kernel.FORWARD

@@ -8,7 +8,7 @@ import re
 from html import escape
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 import click
 from mkdocs.config.defaults import MkDocsConfig
@@ -16,12 +16,12 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from typer.main import get_command
 
-from maskdsl import errors as catalogue
+from maskdsl.base import errors as catalogue
+from maskdsl.base.diagnostics import Diagnostic
 from maskdsl.cli.app import app
-from maskdsl.cli.asked import Asked
-from maskdsl.cli.page import Wanted
-from maskdsl.diagnostics import Diagnostic
-from maskdsl.page.html import page_html
+from maskdsl.cli.commands.view_page import Wanted
+from maskdsl.cli.request.asked import Asked
+from maskdsl.view.page.html import page_html
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = "<!-- commands -->"
@@ -94,7 +94,8 @@ def _command(name: str, command: click.Command, parent: click.Context) -> str:
 def errors() -> str:
     """Every declared error by its code, each module of the catalogue under what it says it is about."""
     parts: list[tuple[str, str]] = []
-    for module in (import_module(f"{catalogue.__name__}.{each.name}") for each in iter_modules(catalogue.__path__)):
+    found = walk_packages(catalogue.__path__, f"{catalogue.__name__}.")
+    for module in (import_module(each.name) for each in found if not each.ispkg):
         kinds = [
             each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__
         ]

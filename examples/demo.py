@@ -17,7 +17,7 @@ from maskdsl.cli.stages import STAGES
 from maskdsl.view import units
 from maskdsl.view.cells import fit
 from maskdsl.view.labels import Labels
-from maskdsl.view.show import Layout, room, shown
+from maskdsl.view.terminal.show import Layout, room, shown
 
 FILE = Path(__file__).parent / "language" / "longformer.attn"
 LENGTH, HEADS, HEAD_DIM = 8192, 4, 64

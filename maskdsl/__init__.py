@@ -6,13 +6,13 @@ Names are imported when they are first used, so that what needs no torch starts 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from maskdsl.display import draw_by
+from maskdsl.base.display import draw_by
 
 if TYPE_CHECKING:
-    from maskdsl.analysis.blockmap import BlockMap as BlockMap
-    from maskdsl.analysis.field import Field as Field
-    from maskdsl.analysis.stack_stats import StackStats as StackStats
-    from maskdsl.analysis.stats import Stats as Stats
+    from maskdsl.analysis.counts.stack_stats import StackStats as StackStats
+    from maskdsl.analysis.counts.stats import Stats as Stats
+    from maskdsl.analysis.reach.receptive_field import Field as Field
+    from maskdsl.analysis.tiles.block_map import BlockMap as BlockMap
     from maskdsl.api import BoundStack as BoundStack
     from maskdsl.api import Mask as Mask
     from maskdsl.api import Module as Module
@@ -21,39 +21,39 @@ if TYPE_CHECKING:
     from maskdsl.api import compile as compile
     from maskdsl.api import load as load
     from maskdsl.api import parse as parse
-    from maskdsl.arguments import BackendName as BackendName
-    from maskdsl.diagnostics import AttnError as AttnError
-    from maskdsl.diagnostics import AttnWarning as AttnWarning
+    from maskdsl.api.recognition import Imported as Imported
+    from maskdsl.api.recognition import from_dense as from_dense
+    from maskdsl.api.recognition import from_mask_mod as from_mask_mod
+    from maskdsl.base.arguments import BackendName as BackendName
+    from maskdsl.base.diagnostics import AttnError as AttnError
+    from maskdsl.base.diagnostics import AttnWarning as AttnWarning
     from maskdsl.ir.heads import Heads as Heads
-    from maskdsl.recognition import Imported as Imported
-    from maskdsl.recognition import from_dense as from_dense
-    from maskdsl.recognition import from_mask_mod as from_mask_mod
     from maskdsl.runtime.attention import Attention as Attention
     from maskdsl.runtime.attention import FollowingAttention as FollowingAttention
     from maskdsl.runtime.packed import packed_attention as packed_attention
-    from maskdsl.runtime.routing_state import RoutingState as RoutingState
+    from maskdsl.runtime.routing.routing_state import RoutingState as RoutingState
 
 HOMES = {
     "Attention": "maskdsl.runtime.attention",
-    "AttnError": "maskdsl.diagnostics",
-    "AttnWarning": "maskdsl.diagnostics",
-    "BackendName": "maskdsl.arguments",
-    "BlockMap": "maskdsl.analysis.blockmap",
+    "AttnError": "maskdsl.base.diagnostics",
+    "AttnWarning": "maskdsl.base.diagnostics",
+    "BackendName": "maskdsl.base.arguments",
+    "BlockMap": "maskdsl.analysis.tiles.block_map",
     "BoundStack": "maskdsl.api",
-    "Field": "maskdsl.analysis.field",
+    "Field": "maskdsl.analysis.reach.receptive_field",
     "FollowingAttention": "maskdsl.runtime.attention",
     "Heads": "maskdsl.ir.heads",
-    "Imported": "maskdsl.recognition",
+    "Imported": "maskdsl.api.recognition",
     "Mask": "maskdsl.api",
     "Module": "maskdsl.api",
     "Pattern": "maskdsl.api",
-    "RoutingState": "maskdsl.runtime.routing_state",
+    "RoutingState": "maskdsl.runtime.routing.routing_state",
     "Stack": "maskdsl.api",
-    "StackStats": "maskdsl.analysis.stack_stats",
-    "Stats": "maskdsl.analysis.stats",
+    "StackStats": "maskdsl.analysis.counts.stack_stats",
+    "Stats": "maskdsl.analysis.counts.stats",
     "compile": "maskdsl.api",
-    "from_dense": "maskdsl.recognition",
-    "from_mask_mod": "maskdsl.recognition",
+    "from_dense": "maskdsl.api.recognition",
+    "from_mask_mod": "maskdsl.api.recognition",
     "load": "maskdsl.api",
     "packed_attention": "maskdsl.runtime.packed",
     "parse": "maskdsl.api",

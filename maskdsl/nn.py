@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maskdsl.arguments import COUNT, FLAG, HEAD_DIM, POSITIVE, TEXT, BackendName, integer, optional, takes
-from maskdsl.diagnostics import AttnError
-from maskdsl.errors import libraries as errors
+from maskdsl.base.arguments import COUNT, FLAG, HEAD_DIM, POSITIVE, TEXT, BackendName, integer, optional, takes
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.integrations.layers import LayerPatterns, OneChoice
 from maskdsl.ir.heads import Heads
 

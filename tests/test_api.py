@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
+from maskdsl.base.diagnostics import AttnError
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LONGFORMER = EXAMPLES / "language" / "longformer.attn"

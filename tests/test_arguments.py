@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.diagnostics import shown
+from maskdsl.base.diagnostics import shown
 from tests.support.public_functions import GIVEN, TEXT, public
 
 WRONG = [

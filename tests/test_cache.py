@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from maskdsl.cache import CACHE_VARIABLE, cache_directory, keep, kept, read_whole, write_whole
-from maskdsl.runtime import modules, tuning
+from maskdsl.base.cache import CACHE_VARIABLE, cache_directory, keep, kept, read_whole, write_whole
+from maskdsl.runtime.backends import tuning
+from maskdsl.runtime.base import module_cache as modules
 from maskdsl.syntax import parse
 
 

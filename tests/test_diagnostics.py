@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskdsl.diagnostics import AttnError, Diagnostic, Note, nearest_name, render
-from maskdsl.excerpt import WIDTH, excerpt
-from maskdsl.source import Source, Span
+from maskdsl.base.diagnostics import AttnError, Diagnostic, Note, nearest_name, render
+from maskdsl.base.excerpt import WIDTH, excerpt
+from maskdsl.base.source import Source, Span
 from tests.support.drawn import examples
 
 

@@ -162,7 +162,7 @@ def test_the_site_has_all_public_names_and_all_errors(site):
     for name, home in package.HOMES.items():
         assert re.search(rf'id="{re.escape(home)}[\w.]*\.{name}"', text), name
     text = (site / "errors.html").read_text()
-    catalogue = "".join(path.read_text() for path in ROOT.glob("maskdsl/errors/*.py"))
+    catalogue = "".join(path.read_text() for path in ROOT.glob("maskdsl/base/errors/**/*.py"))
     declared = set(re.findall(r'code = "([EW]\d+)"', catalogue))
     assert len(declared) > 150 and all(f"<td>{code}</td>" in text for code in declared)
     assert "there is no token {token}<" in unescape(text)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 import maskdsl
-from maskdsl.ir.inputs import input_arrays
+from maskdsl.api.verify import verify
 from maskdsl.ir.mask import DimensionKind
-from maskdsl.synthetic import synthetic_inputs
-from maskdsl.verify import verify
+from maskdsl.ir.meaning.inputs import input_arrays
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 
 LANGUAGE = (Path(__file__).parents[1] / "docs" / "language.md").read_text()
 WORDS = {

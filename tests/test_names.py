@@ -10,12 +10,12 @@ import torch
 
 import maskdsl
 from maskdsl.api import Mask
-from maskdsl.bind.names import OF_CALLS, RESERVED
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.bind.expression.names import OF_CALLS, RESERVED
 from maskdsl.cli.stages import STAGES
-from maskdsl.diagnostics import AttnError
-from maskdsl.plan import HELPERS, OF_PYTHON, unused
+from maskdsl.emit.plan import HELPERS, OF_PYTHON, unused
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from maskdsl.syntax.mistakes import RESERVED_WORDS
-from maskdsl.synthetic import synthetic_inputs
 
 FRESH = "zz_fresh"
 KINDS = {

@@ -5,10 +5,10 @@ import json
 import pytest
 
 import maskdsl
-from maskdsl.analysis.cost import FORWARD, predict
-from maskdsl.analysis.devices import DEVICES, find_device
-from maskdsl.diagnostics import AttnError
-from maskdsl.tile_table import Architecture, Kernel, ladder
+from maskdsl.analysis.cost.devices import DEVICES, find_device
+from maskdsl.analysis.cost.model import FORWARD, predict
+from maskdsl.analysis.cost.tile_table import Architecture, Kernel, ladder
+from maskdsl.base.diagnostics import AttnError
 
 WINDOW = "pattern local(n = 32768, size = 1024) { space tokens[n] attend backward(size) and causal }"
 

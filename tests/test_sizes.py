@@ -11,10 +11,10 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import maskdsl
+from maskdsl.api.verify import verify
+from maskdsl.base.diagnostics import shown
 from maskdsl.cli.app import app
-from maskdsl.diagnostics import shown
 from maskdsl.nn import SelfAttention
-from maskdsl.verify import verify
 from tests.support.public_functions import GIVEN, public
 
 SIZES = [0, -1, 2**31 - 1, 2**31, 2**63 - 1, 2**63, 10**30, 10**10000, True, 1.5, float("nan"), float("inf")]

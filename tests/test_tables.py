@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 import maskdsl
-from maskdsl.analysis.devices import DEVICES
-from maskdsl.language_server import words
+from maskdsl.analysis.cost.devices import DEVICES
+from maskdsl.view.language_server import words
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
     path.name: path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("editors/*.md")]
 }
-CATALOGUE = "".join(path.read_text() for path in sorted(ROOT.glob("maskdsl/errors/*.py")))
+CATALOGUE = "".join(path.read_text() for path in sorted(ROOT.glob("maskdsl/base/errors/**/*.py")))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LANGUAGE = PAGES["language.md"]
@@ -52,7 +52,7 @@ def test_codes_named_in_texts_are_declared(page: str) -> None:
 def test_every_declared_error_is_one_of_something() -> None:
     """A class that nothing names is an error that nobody gets."""
     names = re.findall(r"^class (\w+)\(Diagnostic\)", CATALOGUE, re.M)
-    paths = [path for path in (ROOT / "maskdsl").rglob("*.py") if path.parent.name != "errors"]
+    paths = [path for path in (ROOT / "maskdsl").rglob("*.py") if "errors" not in path.parts]
     used = {*re.findall(r"\w+", "".join(path.read_text() for path in paths))}
     assert names and not {*names} - used
 

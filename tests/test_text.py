@@ -19,18 +19,18 @@ from hypothesis import strategies as st
 
 import maskdsl
 from maskdsl.api import Mask
+from maskdsl.base.text import docstring, markdown, markdown_code, markdown_word, markup, pdf_string, script_json
 from maskdsl.cli import main
 from maskdsl.cli.stages import STAGES
-from maskdsl.emit.flex import inexpressible
-from maskdsl.emit.reference import emit_reference
-from maskdsl.page.data import Subject, page_data
-from maskdsl.page.html import page_html
-from maskdsl.plan import make_plan
-from maskdsl.runtime.backends import BACKENDS, usable_backends
-from maskdsl.runtime.modules import load_module
-from maskdsl.text import docstring, markdown, markdown_code, markdown_word, markup, pdf_string, script_json
-from maskdsl.view.scene import Label, Scene
-from maskdsl.view.svg import svg
+from maskdsl.emit.plan import make_plan
+from maskdsl.emit.torch.flex_module import inexpressible
+from maskdsl.emit.torch.reference_module import emit_reference
+from maskdsl.runtime.backends.available import BACKENDS, usable_backends
+from maskdsl.runtime.base.module_cache import load_module
+from maskdsl.view.image.scene import Label, Scene
+from maskdsl.view.image.svg import svg
+from maskdsl.view.page.html import page_html
+from maskdsl.view.page.page_data import Subject, page_data
 from tests.support.drawn import examples
 
 PLAIN = """

@@ -5,8 +5,17 @@ from itertools import pairwise, product
 import pytest
 
 import maskdsl
-from maskdsl.plan import make_plan
-from maskdsl.tile_table import LAST, TABLE, Architecture, Kernel, TileChoice, Work, architecture_of, ladder
+from maskdsl.analysis.cost.tile_table import (
+    LAST,
+    TABLE,
+    Architecture,
+    Kernel,
+    TileChoice,
+    Work,
+    architecture_of,
+    ladder,
+)
+from maskdsl.emit.plan import make_plan
 
 DIMS = (1, 16, 32, 40, 64, 80, 128, 192, 256)
 

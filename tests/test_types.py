@@ -2,8 +2,8 @@
 
 from typing import get_args
 
-from maskdsl.arguments import BackendName, LayoutName
-from maskdsl.runtime.backends import BACKENDS
+from maskdsl.base.arguments import BackendName, LayoutName
+from maskdsl.runtime.backends.available import BACKENDS
 
 
 def test_names_of_backends_and_layouts() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.runtime.reference import Reference
-from maskdsl.verify import CannotDraw, verify
+from maskdsl.api.verify import CannotDraw, verify
+from maskdsl.runtime.backends.reference_backend import Reference
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

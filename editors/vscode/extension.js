@@ -1,4 +1,4 @@
-// Starts `maskdsl lsp` and speaks with it. Everything else is the server's: maskdsl/language_server.
+// Starts `maskdsl lsp` and speaks with it. Everything else is the server's: maskdsl/view/language_server.
 
 const vscode = require("vscode");
 const { LanguageClient } = require("vscode-languageclient/node");

@@ -1,1 +1,1 @@
-"""The IR to tiles and numbers."""
+"""The IR to tiles and numbers, without work on all pairs. No torch, and nothing that is drawn."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from maskdsl.api.patterns import Pattern
 from maskdsl.api.stacks import Stack
-from maskdsl.arguments import HEADS, PATH, PATHS, TEXT, BackendName, optional, takes
+from maskdsl.base.arguments import HEADS, PATH, PATHS, TEXT, BackendName, optional, takes
+from maskdsl.base.diagnostics import AttnError, nearest_name, shown, warn
+from maskdsl.base.errors.calls.arguments import PatternAsAttribute
+from maskdsl.base.errors.language.stacks import UnknownStack
+from maskdsl.base.errors.language.syntax import PathAsText
 from maskdsl.bind import find_pattern
-from maskdsl.diagnostics import AttnError, nearest_name, shown, warn
-from maskdsl.errors.arguments import PatternAsAttribute
-from maskdsl.errors.stacks import UnknownStack
-from maskdsl.errors.syntax import PathAsText
 from maskdsl.syntax.program import SUFFIX, Program, load_program, program_from_text
 
 if TYPE_CHECKING:

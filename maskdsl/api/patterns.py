@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, NoReturn, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from maskdsl.analysis.blockmap import BlockMap
-from maskdsl.analysis.devices import find_device
-from maskdsl.analysis.given_reads import check_reads
-from maskdsl.analysis.stats import Stats, stats
-from maskdsl.analysis.tiles import tiles
-from maskdsl.arguments import (
+from maskdsl.analysis.cost.devices import find_device
+from maskdsl.analysis.cost.predict import Prediction, predict_mask
+from maskdsl.analysis.counts.stats import Stats, stats
+from maskdsl.analysis.indices.given_reads import check_reads
+from maskdsl.analysis.orders import BestOrder, best_order, bind_mask
+from maskdsl.analysis.tiles.block_map import BlockMap
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.base.arguments import (
     BATCH,
     BLOCK,
     BLOCKS,
@@ -29,26 +31,24 @@ from maskdsl.arguments import (
     optional,
     takes,
 )
-from maskdsl.diagnostics import AttnError, warn
-from maskdsl.display import Displayed
-from maskdsl.errors.arguments import NotCompiled, OutsideMap
-from maskdsl.ir.candidates import unscored
-from maskdsl.ir.evaluate import dense
+from maskdsl.base.diagnostics import AttnError, warn
+from maskdsl.base.display import Displayed
+from maskdsl.base.errors.calls.arguments import NotCompiled, OutsideMap
+from maskdsl.ir.facts.route_candidates import unscored
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.inputs import batch_entries, input_arrays, relation_inputs
-from maskdsl.ir.layers import find_in_mask
 from maskdsl.ir.mask import Input, MaskIR
+from maskdsl.ir.meaning.evaluate import dense
+from maskdsl.ir.meaning.inputs import batch_entries, input_arrays, relation_inputs
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.routed_inputs import find_in_mask
 from maskdsl.ir.routes import Rank
-from maskdsl.ir.routing import find
-from maskdsl.orders import BestOrder, best_order, bind_mask
-from maskdsl.prediction import Prediction, predict_mask
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
 
 if TYPE_CHECKING:
-    from maskdsl.analysis.field import Field
-    from maskdsl.analysis.guarantees import Guarantee
-    from maskdsl.analysis.selection import Selection
+    from maskdsl.analysis.counts.guarantees import Guarantee
+    from maskdsl.analysis.counts.selected_pairs import Selection
+    from maskdsl.analysis.reach.receptive_field import Field
     from maskdsl.runtime.attention import Attention, FollowingAttention
 
 
@@ -213,7 +213,7 @@ class Mask(Displayed):
 
         From the inputs that decide candidates and counts. The lower bounds hold while scores are finite.
         """
-        from maskdsl.analysis.guarantees import guarantee  # start-up time
+        from maskdsl.analysis.counts.guarantees import guarantee  # start-up time
 
         arrays, wanted = arrays_of(inputs), relation_inputs(unscored(self.ir))
         needed = wanted & {each.name for each in self.ir.given}
@@ -221,7 +221,7 @@ class Mask(Displayed):
 
     def selections(self, **inputs: ArrayLike) -> tuple[Selection, ...]:
         """What each route selects in `q` and `k`: how many groups, their load, and what heads have in common."""
-        from maskdsl.analysis.selection import selections  # start-up time
+        from maskdsl.analysis.counts.selected_pairs import selections  # start-up time
 
         wanted = [each.name for each in self.ir.found if not isinstance(each, Rank)]
         return selections(self.ir, input_arrays(self.ir, self._arrays(inputs), wanted))
@@ -230,7 +230,8 @@ class Mask(Displayed):
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> Prediction:
         """Seconds that kernels should take forward and backward, and why: from exact tiles and the GPU's datasheet.
 
-        Of A100, H100, H200, B200 and MI300X, for two-byte numbers. Nothing is measured; `analysis/cost.py` says how.
+        Of A100, H100, H200, B200 and MI300X, for two-byte numbers. Nothing is measured; `analysis/cost/model.py` says
+        how.
         """
         return predict_mask(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
 
@@ -255,7 +256,7 @@ class Mask(Displayed):
         """How far information travels from a token (the middle one unless said) and between all tokens, through
         this layer again and again.
         """
-        from maskdsl.analysis.field import field  # start-up time
+        from maskdsl.analysis.reach.receptive_field import field  # start-up time
 
         return field(self.ir, token=token, layers=layers, inputs=self._decided(inputs))
 

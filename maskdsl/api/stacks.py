@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from maskdsl.analysis.devices import find_device
-from maskdsl.analysis.given_reads import check_layers
-from maskdsl.analysis.stack_stats import StackStats, stack_stats
+from maskdsl.analysis.cost.devices import find_device
+from maskdsl.analysis.cost.predict import StackPrediction, predict_stack
+from maskdsl.analysis.counts.stack_stats import StackStats, stack_stats
+from maskdsl.analysis.indices.given_reads import check_layers
+from maskdsl.analysis.orders import bind_layers
 from maskdsl.api.patterns import Mask, Pattern, arrays_of, parameter_texts
-from maskdsl.arguments import BATCH, BLOCK, FLAG, HEAD_DIM, HEADS, TEXT, BackendName, integer, optional, takes
-from maskdsl.diagnostics import warn
-from maskdsl.display import Displayed
+from maskdsl.base.arguments import BATCH, BLOCK, FLAG, HEAD_DIM, HEADS, TEXT, BackendName, integer, optional, takes
+from maskdsl.base.diagnostics import warn
+from maskdsl.base.display import Displayed
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Input
 from maskdsl.ir.stack import StackIR
-from maskdsl.orders import bind_layers
-from maskdsl.prediction import StackPrediction, predict_stack
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import StackDeclaration
 
 if TYPE_CHECKING:
-    from maskdsl.analysis.field import Field
+    from maskdsl.analysis.reach.receptive_field import Field
     from maskdsl.runtime.attention import Attention
 
 
@@ -134,7 +134,7 @@ class BoundStack(Displayed):
         """How far information travels from a token (the middle one unless said) and between all tokens, through
         these layers, which begin anew behind the last.
         """
-        from maskdsl.analysis.field import field  # start-up time
+        from maskdsl.analysis.reach.receptive_field import field  # start-up time
 
         return field(self.ir, token=token, layers=layers, inputs=self._decided(inputs))
 

@@ -1,7 +1,7 @@
 """Tree and parameter values to a mask: names, macros, types, guards, folding. User errors of meaning are here."""
 
-from maskdsl.bind.pattern import bind, find_pattern
-from maskdsl.bind.report import Together
-from maskdsl.bind.stack import bind_stack
+from maskdsl.bind.bind_pattern import bind, find_pattern
+from maskdsl.bind.bind_stack import bind_stack
+from maskdsl.bind.context.report import Together
 
 __all__ = ["Together", "bind", "bind_stack", "find_pattern"]

@@ -6,10 +6,16 @@ from typing import Annotated
 from typer import Context, Exit, Option, Typer
 
 from maskdsl import __version__
-from maskdsl.cli import completions, files, looks, orders
-from maskdsl.cli.asked import Asked, Ranges
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.commands.command import OnlyInTerminals
+from maskdsl.base.errors.commands.pictures import NeedsOut
+from maskdsl.cli.commands import check_and_fmt as files
+from maskdsl.cli.commands import order as orders
+from maskdsl.cli.commands import show_and_stats as looks
 from maskdsl.cli.consoles import Commands, print_error, warnings_shown
-from maskdsl.cli.options import (
+from maskdsl.cli.request import completions
+from maskdsl.cli.request.asked import Asked, Ranges
+from maskdsl.cli.request.options import (
     DEFAULT_HEADS,
     MOST_SEED,
     Backward,
@@ -31,9 +37,6 @@ from maskdsl.cli.options import (
     Tensors,
     Words,
 )
-from maskdsl.diagnostics import AttnError
-from maskdsl.errors.command import OnlyInTerminals
-from maskdsl.errors.pictures import NeedsOut
 
 app = Typer(
     cls=Commands,
@@ -144,15 +147,15 @@ def show(
         raise AttnError(OnlyInTerminals(option=name))
     # start-up time: each of these imports what the others do not need
     if diff is not None:
-        from maskdsl.cli import differences
+        from maskdsl.cli.commands import differences
 
         differences.show_differences(asked, diff, ranges, json)
     elif json:
-        from maskdsl.cli import counts
+        from maskdsl.cli.commands import show_json as counts
 
         counts.show_json(asked)
     elif out is not None:
-        from maskdsl.cli import pictures
+        from maskdsl.cli.commands import pictures
 
         pictures.picture(pictures.Wanted(asked, mask, around, stacked), out)
     else:
@@ -186,7 +189,7 @@ def view(
     ] = 0,
 ) -> None:
     """Write a page that shows a pattern, or the layers of a stack, from the whole map down to single tokens."""
-    from maskdsl.cli import page  # start-up time
+    from maskdsl.cli.commands import view_page as page  # start-up time
 
     asked = Asked(file, words or [], heads, head or [], order or [], None, given or [], random, tensors)
     page.view(page.Wanted(asked, block or []), out, opens, watch, port)
@@ -234,7 +237,7 @@ def explain(
     json: Json = False,
 ) -> None:
     """Say what a pattern does and costs in words and formulas, or why a pair of tokens attends or does not."""
-    from maskdsl.cli import explanations  # start-up time
+    from maskdsl.cli.commands import explanations  # start-up time
 
     explanations.explain(file, words or [], heads, order, block, pair, head, given or [], random, json)
 
@@ -278,7 +281,7 @@ def field(
     ] = None,
 ) -> None:
     """Follow information through the layers of a stack, or of a pattern again and again."""
-    from maskdsl.cli import fields  # start-up time
+    from maskdsl.cli.commands import fields  # start-up time
 
     fields.field(file, words or [], heads, layers, token, given or [], random, json, out)
 
@@ -296,7 +299,7 @@ def emit(
     given: Given = None,
 ) -> None:
     """Print what a stage of the compiler makes of a pattern."""
-    from maskdsl.cli import emission  # start-up time
+    from maskdsl.cli.commands import emission  # start-up time
 
     emission.emit(file, words or [], stage, heads, order, given or [])
 
@@ -304,7 +307,7 @@ def emit(
 @app.command()
 def doctor(json: Json = False) -> None:
     """Say what this machine can do, and what to install for the rest."""
-    from maskdsl.cli import doctor as machine  # start-up time
+    from maskdsl.cli.commands import doctor as machine  # start-up time
 
     raise Exit(machine.doctor(json))
 
@@ -314,7 +317,7 @@ def lsp(
     stdio: Annotated[bool, Option("--stdio", hidden=True, help="As editors say it; there is no other way.")] = True,
 ) -> None:
     """Serve editors on standard input and output: mistakes as you type, hover, completion, formatting."""
-    from maskdsl.cli import editors  # an optional dependency
+    from maskdsl.cli.commands import lsp as editors  # an optional dependency
 
     editors.serve()
 
@@ -331,7 +334,7 @@ def verify(
     json: Json = False,
 ) -> None:
     """Try a pattern at random sizes, heads, orders and types: tiles and every backend against the meaning."""
-    from maskdsl.cli import trials  # imports torch: start-up time
+    from maskdsl.cli.commands import run_and_bench as trials  # imports torch: start-up time
 
     raise Exit(trials.verify(file, words or [], cases, seed, backend or [], json))
 
@@ -355,7 +358,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Compute a pattern on this machine and time it."""
-    from maskdsl.cli import trials  # imports torch: start-up time
+    from maskdsl.cli.commands import run_and_bench as trials  # imports torch: start-up time
 
     shape = trials.Shape(heads, head_dim, batch, dtype, device, backward)
     trials.run(file, words or [], backend, order, given or [], shape, seconds, json)
@@ -377,7 +380,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Compare the backends with each other and with torch's dense attention on a pattern."""
-    from maskdsl.cli import trials  # imports torch: start-up time
+    from maskdsl.cli.commands import run_and_bench as trials  # imports torch: start-up time
 
     shape = trials.Shape(heads, head_dim, batch, dtype, device, backward)
     trials.bench(file, words or [], order, given or [], shape, seconds, json)

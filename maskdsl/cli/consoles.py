@@ -10,9 +10,9 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from typer.core import TyperGroup
 
-from maskdsl.diagnostics import AttnError, AttnWarning, Caution, render
-from maskdsl.text import printable, printable_lines
-from maskdsl.view.errors import coloured_error
+from maskdsl.base.diagnostics import AttnError, AttnWarning, Caution, render
+from maskdsl.base.text import printable, printable_lines
+from maskdsl.view.terminal.coloured_errors import coloured_error
 
 
 class Safe(Console):

@@ -6,18 +6,18 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from maskdsl.analysis.blockmap import BlockMap, Runs
-from maskdsl.analysis.tiles import tiles as find_tiles
+from maskdsl.analysis.tiles.block_map import BlockMap, Runs
+from maskdsl.analysis.tiles.mask_tiles import tiles as find_tiles
 from maskdsl.api import Mask
-from maskdsl.emit.flex import emit_flex
-from maskdsl.emit.reference import emit_reference
-from maskdsl.emit.routing import emit_routing
-from maskdsl.emit.tiled import emit_tiled
-from maskdsl.emit.triton import emit_triton
-from maskdsl.emit.triton_decode import emit_decode
-from maskdsl.emit.triton_selection import emit_selection
-from maskdsl.ir.printer import print_expression, print_mask
-from maskdsl.plan import KernelPlan, declared_plan, make_plan
+from maskdsl.emit.plan import KernelPlan, declared_plan, make_plan
+from maskdsl.emit.torch.flex_module import emit_flex
+from maskdsl.emit.torch.reference_module import emit_reference
+from maskdsl.emit.torch.routing_module import emit_routing
+from maskdsl.emit.torch.tiled_module import emit_tiled
+from maskdsl.emit.triton.attention_module import emit_triton
+from maskdsl.emit.triton.decode_module import emit_decode
+from maskdsl.emit.triton.selection.selection_module import emit_selection
+from maskdsl.ir.mask_printer import print_expression, print_mask
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -7,7 +7,7 @@ from time import monotonic
 
 from rich.console import Console
 
-from maskdsl.analysis.progress import Watch, watched
+from maskdsl.base.progress import Watch, watched
 from maskdsl.cli.consoles import messages
 
 PATIENCE = 0.7

@@ -1,1 +1,1 @@
-"""Plan and skeleton to source text."""
+"""Plan and skeleton to source text. Nothing is run here."""

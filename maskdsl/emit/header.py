@@ -1,7 +1,7 @@
 """The first lines of every generated module: which pattern it computes, and with which parameters."""
 
-from maskdsl.plan import KernelPlan
-from maskdsl.text import docstring
+from maskdsl.base.text import docstring
+from maskdsl.emit.plan import KernelPlan
 
 
 def header(plan: KernelPlan, backend: str, text: str) -> list[str]:

@@ -19,10 +19,10 @@ from torch.compiler import is_compiling
 from torch.overrides import TorchFunctionMode
 
 from maskdsl import AttnError, BackendName, Heads
-from maskdsl.errors import libraries as errors
+from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.integrations.layers import Choice, Layer, LayerPatterns, rescaled
 from maskdsl.integrations.padding import present_keys
-from maskdsl.integrations.places import as_pages
+from maskdsl.integrations.positions import as_pages
 
 try:
     import diffusers  # noqa: F401  # it is what models come from

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from maskdsl import Attention, AttnError, BackendName, FollowingAttention, Heads, Mask, Pattern
-from maskdsl.errors import libraries as errors
+from maskdsl.base.errors.calls import libraries as errors
 
 Role = Literal["self", "encoder", "cross"]
 MASKS = ("refuse", "pattern")

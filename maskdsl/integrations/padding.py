@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from maskdsl import AttnError
-from maskdsl.errors import libraries as errors
+from maskdsl.base.errors.calls import libraries as errors
 
 LIBRARY: Any = torch.library.Library("maskdsl", "FRAGMENT")  # type: ignore[no-untyped-call]
 """Of the operators that integrations have."""

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from maskdsl import Attention, AttnError, BackendName, packed_attention
-from maskdsl.errors import libraries as errors
+from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.integrations.layers import Choice, Compiled, Layer, LayerPatterns, rescaled
 from maskdsl.integrations.padding import present_keys
-from maskdsl.integrations.places import Carried, Places, as_pages, carried, places_of
+from maskdsl.integrations.positions import Carried, Places, as_pages, carried, places_of
 from maskdsl.integrations.shards import heads_here
 
 try:

@@ -16,10 +16,10 @@ from torch.compiler import is_compiling
 from transformers.masking_utils import sdpa_mask
 
 from maskdsl import AttnError, Heads
-from maskdsl.errors import libraries as errors
+from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.integrations.layers import Compiled, Layer, LayerPatterns, Role
 from maskdsl.integrations.padding import LIBRARY
-from maskdsl.integrations.places import Carried, carry, places_of
+from maskdsl.integrations.positions import Carried, carry, places_of
 
 SLIDING = ("sliding_attention", "chunked_attention")
 Pairs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from maskdsl import AttnError, Heads
-from maskdsl.errors import libraries as errors
+from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.integrations.layers import Layer, LayerPatterns, Role
 
 REGISTERED: dict[str, LayerPatterns] = {}

@@ -1,1 +1,1 @@
-"""What a bound pattern means."""
+"""What a bound pattern means, as frozen data: expressions, masks, routes, stacks."""

@@ -10,8 +10,8 @@ from threading import Lock
 from typing import TypeVar, assert_never
 from weakref import WeakValueDictionary
 
+from maskdsl.base.source import Span
 from maskdsl.ir.ops import Op, Type, result_type
-from maskdsl.source import Span
 
 Value = TypeVar("Value")
 
@@ -166,7 +166,9 @@ class Read(Compound):
     indices: tuple["Expression", ...]
     type: Type
     open: bool = False
-    """A float that is NaN where an index is outside, which `analysis/in_bounds.py` could not exclude beforehand."""
+    """A float that is NaN where an index is outside, which `analysis/indices/in_bounds.py` could not exclude
+    beforehand.
+    """
 
 
 @dataclass(frozen=True, slots=True, eq=False)

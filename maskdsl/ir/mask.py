@@ -1,6 +1,6 @@
 """What a bound pattern means: the root of the IR. Every length and parameter is a number; `heads` is folded in.
 
-Frozen data made by `maskdsl.bind`, checked by `ir/verify.py`, given its meaning by `ir/evaluate.py`.
+Frozen data made by `maskdsl.bind`, checked by `ir/invariants.py`, given its meaning by `ir/meaning/evaluate.py`.
 """
 
 from collections.abc import Container
@@ -9,12 +9,12 @@ from enum import StrEnum, auto
 from functools import cached_property
 from itertools import accumulate
 
-from maskdsl.diagnostics import Caution
+from maskdsl.base.diagnostics import Caution
+from maskdsl.base.source import Span
 from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Found, Rewrite, Route
-from maskdsl.source import Span
 
 
 @dataclass(frozen=True, slots=True)

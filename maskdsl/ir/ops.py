@@ -1,8 +1,8 @@
 """The operators of the IR: one row each says what it takes, what it is and how it is written.
 
 Binder, verifier, printers, the editor's words and the tests read this table. Elsewhere every operator has a rule in
-`ir/ranges.py` (if it gives integers), `analysis/intervals.py`, `ir/derive.py` (if it gives floats) and
-`page/assets/operators.js`; tests name those that are missing.
+`ir/facts/ranges.py` (if it gives integers), `analysis/tiles/intervals.py`, `ir/rewrites/derive.py` (if it gives floats)
+and `view/page/assets/operators.js`; tests name those that are missing.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskdsl.ir.random import random_integers
+from maskdsl.ir.fixed_random import random_integers
 
 Array = NDArray[Any]
 

@@ -1,7 +1,8 @@
 """What a pattern finds in the queries and keys of a call: groups chosen by score, nearest centroids, ranks.
 
 What is found is a table or a coordinate like any input, by the name of an `Input` of the mask that nobody gives: the
-relation reads it, and all behind it (tiles, kernels) knows inputs only. `ir/routing.py` gives the plain meaning.
+relation reads it, and all behind it (tiles, kernels) knows inputs only. `ir/meaning/route_meaning.py` gives the plain
+meaning.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
 from typing import assert_never
 
+from maskdsl.base.source import Span
 from maskdsl.ir.expressions import Coordinate, Expression, Side
-from maskdsl.source import Span
 
 GROUP = "(group)"
 """In scores and candidates, the number of a group that no coordinate of one token gives."""

@@ -20,7 +20,7 @@ from maskdsl.ir.expressions import (
     substitute,
     with_children,
 )
-from maskdsl.ir.operators import apply_operator, constant_array
+from maskdsl.ir.numpy_operators import apply_operator, constant_array
 from maskdsl.ir.ops import Op, Type
 
 Rule = Callable[[Expression], Expression | None]

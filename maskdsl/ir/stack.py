@@ -1,10 +1,10 @@
-"""A bound stack: the masks of its layers, equal ones once. Made by `maskdsl.bind.stack`."""
+"""A bound stack: the masks of its layers, equal ones once. Made by `maskdsl.bind.bind_stack`."""
 
 from dataclasses import dataclass, field
 
-from maskdsl.diagnostics import Caution
+from maskdsl.base.diagnostics import Caution
+from maskdsl.base.source import Span
 from maskdsl.ir.mask import Input, MaskIR
-from maskdsl.source import Span
 
 
 @dataclass(frozen=True)

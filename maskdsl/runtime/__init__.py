@@ -1,1 +1,1 @@
-"""The callable."""
+"""What is called: attention of a compiled mask, on tensors. Everything here may import torch."""

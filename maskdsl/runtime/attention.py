@@ -4,16 +4,16 @@ from typing import Any, cast
 
 import torch
 
-from maskdsl.analysis.blockmap import BlockMap
-from maskdsl.analysis.reach import reaches
-from maskdsl.arguments import BATCH, BLOCK, COUNT, MOST_ENTRIES, TEXT, Kind, LayoutName, integer, optional, takes
-from maskdsl.display import Displayed
+from maskdsl.analysis.reach.lookback import reaches
+from maskdsl.analysis.tiles.block_map import BlockMap
+from maskdsl.base.arguments import BATCH, BLOCK, COUNT, MOST_ENTRIES, TEXT, Kind, LayoutName, integer, optional, takes
+from maskdsl.base.display import Displayed
 from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.runtime.backends.flex_export import FlexParts, flex_parts
 from maskdsl.runtime.base_attention import BaseAttention
-from maskdsl.runtime.flex import FlexParts, flex_parts
+from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.following import Following
-from maskdsl.runtime.recipes import Bound
-from maskdsl.runtime.routing_state import RoutingState
+from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.syntax.tree import ScoreStatement
 
 

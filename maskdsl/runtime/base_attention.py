@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from maskdsl.arguments import LayoutName
-from maskdsl.diagnostics import AttnError, shown
-from maskdsl.errors.arguments import WrongArgument
-from maskdsl.errors.lengths import ChunkLayout
-from maskdsl.errors.selection import LaidOutRoute, PartDebugged
-from maskdsl.runtime.batching import is_mapped, unwrapped
-from maskdsl.runtime.checks import arguments, check_options, integers_of
+from maskdsl.base.arguments import LayoutName
+from maskdsl.base.diagnostics import AttnError, shown
+from maskdsl.base.errors.calls.arguments import WrongArgument
+from maskdsl.base.errors.calls.lengths import ChunkLayout
+from maskdsl.base.errors.calls.selection import LaidOutRoute, PartDebugged
+from maskdsl.base.source import Span
+from maskdsl.runtime.base.kept import in_no_mode
+from maskdsl.runtime.base.validate import arguments, check_options, integers_of
+from maskdsl.runtime.compiled_mask import Recipe, register
 from maskdsl.runtime.debugging import check_reads, check_scores
-from maskdsl.runtime.decode import attend
-from maskdsl.runtime.kept import in_no_mode
-from maskdsl.runtime.operators import ATTENTION
-from maskdsl.runtime.recipes import Recipe, register
-from maskdsl.runtime.regroup import two_passes
-from maskdsl.runtime.routing import with_found, with_found_in_part
-from maskdsl.runtime.routing_state import RoutingState
+from maskdsl.runtime.decode.decode_call import attend
+from maskdsl.runtime.decode.paging import located
+from maskdsl.runtime.decode.regrouped import two_passes
+from maskdsl.runtime.routing.find_op import with_found, with_found_in_part
+from maskdsl.runtime.routing.routing_state import RoutingState
+from maskdsl.runtime.torch_ops.attention_op import ATTENTION
+from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
 from maskdsl.runtime.varlen import attend_packed
-from maskdsl.runtime.where import located
-from maskdsl.source import Span
 
 NOT_GIVEN: Any = None
 """The default of what must be given, so that leaving it out is a declared error: `takes` is not for what is compiled.

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 
-from maskdsl.diagnostics import AttnError, Diagnostic, nearest_name
-from maskdsl.errors.arguments import FollowedGiven, WrongFollow
-from maskdsl.errors.backends import UnknownBackend
-from maskdsl.errors.parameters import MissingParameter, UnknownParameter
+from maskdsl.base.diagnostics import AttnError, Diagnostic, nearest_name
+from maskdsl.base.errors.calls.arguments import FollowedGiven, WrongFollow
+from maskdsl.base.errors.calls.backends import UnknownBackend
+from maskdsl.base.errors.language.parameters import MissingParameter, UnknownParameter
+from maskdsl.emit.plan import make_plan
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
-from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention, FollowingAttention
-from maskdsl.runtime.backends import backend_names
+from maskdsl.runtime.backends.available import backend_names
+from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.following import Following
-from maskdsl.runtime.recipes import Bound
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration
 

@@ -6,11 +6,11 @@ import numpy as np
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
-from maskdsl.diagnostics import AttnError
-from maskdsl.errors.selection import NotANumber
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.selection import NotANumber
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.nan_scores import nan_scores
-from maskdsl.runtime.recipes import Bound
+from maskdsl.ir.meaning.nan_scores import nan_scores
+from maskdsl.runtime.compiled_mask import Bound
 
 
 @_disable_dynamo  # as `torch.compiler.disable`, which takes a second to import, at the first call

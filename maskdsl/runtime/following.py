@@ -9,13 +9,13 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from maskdsl.diagnostics import warn
+from maskdsl.analysis.orders import bind_mask
+from maskdsl.base.diagnostics import warn
+from maskdsl.emit.plan import make_plan
 from maskdsl.ir.heads import Heads
-from maskdsl.orders import bind_mask
-from maskdsl.plan import make_plan
-from maskdsl.runtime.checks import Signature
-from maskdsl.runtime.digest import digest
-from maskdsl.runtime.recipes import Bound
+from maskdsl.runtime.base.digest import digest
+from maskdsl.runtime.base.validate import Signature
+from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import Call, CoordinateStatement, InputStatement, RouteStatement, Statement
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
-from maskdsl.diagnostics import AttnError, Diagnostic, shown
-from maskdsl.errors.arguments import WrongArgument
+from maskdsl.base.diagnostics import AttnError, Diagnostic, shown
+from maskdsl.base.errors.calls.arguments import WrongArgument
+from maskdsl.runtime.base.validate import arguments, malformed
 from maskdsl.runtime.base_attention import BaseAttention
-from maskdsl.runtime.checks import arguments, malformed
-from maskdsl.runtime.kernel import blank
-from maskdsl.runtime.operators import BACKWARD, LIBRARY, autocast, recording
-from maskdsl.runtime.recipes import find
+from maskdsl.runtime.compiled_mask import find
+from maskdsl.runtime.kernels.dispatch import blank
+from maskdsl.runtime.torch_ops.attention_op import BACKWARD, LIBRARY, autocast, recording
 
 
 def packed_attention(

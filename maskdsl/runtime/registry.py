@@ -10,8 +10,8 @@ from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-from maskdsl.diagnostics import AttnError
-from maskdsl.errors.backends import UnknownHandle
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.backends import UnknownHandle
 
 MOST_KNOWN = 4096
 """Entries remembered that nothing holds any more."""

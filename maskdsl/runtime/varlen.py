@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from maskdsl.diagnostics import AttnError, Diagnostic
-from maskdsl.errors.lengths import (
+from maskdsl.base.diagnostics import AttnError, Diagnostic
+from maskdsl.base.errors.calls.lengths import (
     EndsOutOfOrder,
     LongSequence,
     NotIntegers,
@@ -16,18 +16,25 @@ from maskdsl.errors.lengths import (
     QueryStart,
     WrongEnds,
 )
-from maskdsl.errors.vectors import MixedDevices
-from maskdsl.ir.chunk import SEQUENCES, Packed
+from maskdsl.base.errors.calls.vectors import MixedDevices
 from maskdsl.ir.expressions import Side
-from maskdsl.runtime.checks import INTEGER_TYPES, check_inputs, check_tensors, check_values, type_name, wrong_heads
-from maskdsl.runtime.decode import attend_over
-from maskdsl.runtime.gathering import Attend, define
-from maskdsl.runtime.parts import Queries
-from maskdsl.runtime.reads import Part
-from maskdsl.runtime.recipes import Bound, Over, find
-from maskdsl.runtime.routing import found_in_part
-from maskdsl.runtime.tokens import token_values
-from maskdsl.runtime.values import as_given
+from maskdsl.ir.rewrites.chunk import SEQUENCES, Packed
+from maskdsl.runtime.base.input_tensors import as_given
+from maskdsl.runtime.base.token_values import token_values
+from maskdsl.runtime.base.validate import (
+    INTEGER_TYPES,
+    check_inputs,
+    check_tensors,
+    check_values,
+    type_name,
+    wrong_heads,
+)
+from maskdsl.runtime.compiled_mask import Bound, Over, find
+from maskdsl.runtime.decode.decode_call import attend_over
+from maskdsl.runtime.kernels.open_reads import Part
+from maskdsl.runtime.kernels.partial_selection import Queries
+from maskdsl.runtime.routing.find_op import found_in_part
+from maskdsl.runtime.torch_ops.gather_ops import Attend, define
 
 
 def attend_packed(

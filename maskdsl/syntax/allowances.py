@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from maskdsl.diagnostics import Caution, nearest_name
-from maskdsl.errors.warnings import CODES, UnknownAllowance
-from maskdsl.source import Span
+from maskdsl.base.diagnostics import Caution, nearest_name
+from maskdsl.base.errors.language.warnings import CODES, UnknownAllowance
+from maskdsl.base.source import Span
 from maskdsl.syntax import tree
 
 ALLOWANCE = re.compile(r"#+\s*allow:\s*([A-Z]\d+(?:\s*,\s*[A-Z]\d+)*)")

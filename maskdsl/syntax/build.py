@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from maskdsl.diagnostics import AttnError
-from maskdsl.errors.syntax import ForeignSpelling, NotQuantifier, NumberTooLarge, UnknownEscape
-from maskdsl.source import Span
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.language.syntax import ForeignSpelling, NotQuantifier, NumberTooLarge, UnknownEscape
+from maskdsl.base.source import Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.restrictions import check_conditional, check_or, check_where
 

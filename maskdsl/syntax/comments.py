@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from maskdsl.source import Source, Span
+from maskdsl.base.source import Source, Span
 from maskdsl.syntax import tree
 
 COMMENT = re.compile(r"#[^\r\n]*")

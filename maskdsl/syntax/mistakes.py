@@ -9,8 +9,8 @@ from collections.abc import Sequence, Set
 from itertools import islice
 from typing import NamedTuple
 
-from maskdsl.diagnostics import Diagnostic, Note, nearest_name
-from maskdsl.errors.syntax import (
+from maskdsl.base.diagnostics import Diagnostic, Note, nearest_name
+from maskdsl.base.errors.language.syntax import (
     ForeignSpelling,
     MalformedNumber,
     NoResult,
@@ -24,8 +24,8 @@ from maskdsl.errors.syntax import (
     UnmatchedBracket,
     UnterminatedString,
 )
-from maskdsl.source import Source, Span
-from maskdsl.text import FORBIDDEN, LINE_END, printable
+from maskdsl.base.source import Source, Span
+from maskdsl.base.text import FORBIDDEN, LINE_END, printable
 
 
 class Word(NamedTuple):

@@ -18,10 +18,11 @@ from lark import __version__ as lark_version
 from lark.lexer import PatternStr
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
-from maskdsl.cache import keep, kept
-from maskdsl.diagnostics import AttnError, Diagnostic
-from maskdsl.errors.syntax import FileTooLarge, NestingTooDeep, TooManyWords
-from maskdsl.source import Source, Span
+from maskdsl.base.cache import keep, kept
+from maskdsl.base.diagnostics import AttnError, Diagnostic
+from maskdsl.base.errors.language.syntax import FileTooLarge, NestingTooDeep, TooManyWords
+from maskdsl.base.source import Source, Span
+from maskdsl.base.text import FORBIDDEN
 from maskdsl.syntax import tree
 from maskdsl.syntax.build import BUILDERS
 from maskdsl.syntax.comments import attach_comments, find_comments
@@ -34,7 +35,6 @@ from maskdsl.syntax.mistakes import (
     forbidden_characters,
     next_part,
 )
-from maskdsl.text import FORBIDDEN
 
 LARGEST_TEXT = 1_000_000
 MOST_WORDS = 60_000

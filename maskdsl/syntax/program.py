@@ -13,8 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from maskdsl.diagnostics import AttnError, Caution, Diagnostic, Note, nearest_name
-from maskdsl.errors.syntax import (
+from maskdsl.base.diagnostics import AttnError, Caution, Diagnostic, Note, nearest_name
+from maskdsl.base.errors.language.syntax import (
     DuplicateDeclaration,
     FileNotFound,
     FileTooLarge,
@@ -26,7 +26,7 @@ from maskdsl.errors.syntax import (
     UseLimit,
     UseOutside,
 )
-from maskdsl.source import Source, Span
+from maskdsl.base.source import Source, Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.allowances import Allowance, Allowed, allowances, unknown_allowances
 from maskdsl.syntax.parse import LARGEST_TEXT, MOST_ERRORS, parse

@@ -6,9 +6,9 @@ itself not. The formatter sets the brackets that are asked for here.
 
 import re
 
-from maskdsl.diagnostics import AttnError
-from maskdsl.errors.syntax import BracketsInWhere
-from maskdsl.source import Span
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.language.syntax import BracketsInWhere
+from maskdsl.base.source import Span
 from maskdsl.syntax import tree
 
 COMMENT = re.compile(r"#[^\n]*")

@@ -5,7 +5,7 @@ Every node has a span, which equality ignores: `parse(format(tree)) == tree`.
 
 from dataclasses import dataclass, field
 
-from maskdsl.source import Span
+from maskdsl.base.source import Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

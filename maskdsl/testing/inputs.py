@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from maskdsl.ir.expressions import Apply, Coordinate, Expression, Read, Score
-from maskdsl.ir.inputs import relation_inputs
+from maskdsl.ir.facts.trace import pair_trace
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.trace import pair_trace
 
 Array = NDArray[Any]
 

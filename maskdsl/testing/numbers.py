@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from maskdsl.ir.facts.ranges import Range, operator_range
 from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Op
-from maskdsl.ir.ranges import Range, operator_range
 from maskdsl.testing.scope import POSITIONS, WORD, Scope, Table
 from maskdsl.testing.texts import Draw, Level, Piece, call, choose, infix, number
 

@@ -1,1 +1,1 @@
-"""Pictures and tables for the terminal, as rich renderables. Imports `analysis` and what is left of it; no torch."""
+"""How patterns are shown: in the terminal, as images, as a page, in notebooks and in editors."""

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from maskdsl.analysis.blockmap import EMPTY, FULL, PARTIAL, Array, Runs, TileMap
+from maskdsl.analysis.tiles.block_map import EMPTY, FULL, PARTIAL, Array, Runs, TileMap
 
 FINEST = 512
 """Tiles to a side of the picture, about, where it may choose them: they are what cells are shaded by."""

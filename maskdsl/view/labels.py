@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskdsl.analysis.blockmap import Array
-from maskdsl.analysis.variants import ALL, Part
-from maskdsl.ir.coordinates import Coordinates
+from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.analysis.tiles.head_classes import ALL, Part
+from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.mask import MaskIR, Sequence
-from maskdsl.ir.trace import trace
+from maskdsl.ir.meaning.coordinates import Coordinates
 
 LONGEST = 9
 """Characters of a label."""

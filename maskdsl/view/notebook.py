@@ -9,27 +9,27 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from maskdsl.analysis.blockmap import BlockMap
-from maskdsl.analysis.stats import Figures, stats
-from maskdsl.analysis.tiles import tiles
-from maskdsl.diagnostics import AttnError
-from maskdsl.ir.candidates import most, selects
-from maskdsl.ir.inputs import relation_inputs
+from maskdsl.analysis.counts.stats import Figures, stats
+from maskdsl.analysis.orders import bind_mask
+from maskdsl.analysis.orders.layouts import layout_text, own_layout
+from maskdsl.analysis.tiles.block_map import BlockMap
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.text import markup
+from maskdsl.ir.facts.route_candidates import most, selects
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routing import find
+from maskdsl.ir.meaning.inputs import relation_inputs
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from maskdsl.ir.stack import StackIR
-from maskdsl.orders import bind_mask
-from maskdsl.orders.layouts import layout_text, own_layout
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration
-from maskdsl.synthetic import synthetic_inputs
-from maskdsl.text import markup
 from maskdsl.view import units
 from maskdsl.view.cells import Scale, count_cells, fit
+from maskdsl.view.image.png import png
 from maskdsl.view.palette import LEVELS, colour_numbers, shade
-from maskdsl.view.png import png
-from maskdsl.view.show import by, first_sentence, head_classes, head_count, written
-from maskdsl.view.stacks import layers_text, stack_title
+from maskdsl.view.terminal.show import by, first_sentence, head_classes, head_count, written
+from maskdsl.view.terminal.stack_table import layers_text, stack_title
 
 CELLS = 128
 """To a side of a picture, at most."""

@@ -7,7 +7,7 @@ from rich.color import Color
 from rich.console import Console
 from rich.style import Style
 
-from maskdsl.analysis.blockmap import EMPTY, FULL, Array
+from maskdsl.analysis.tiles.block_map import EMPTY, FULL, Array
 from maskdsl.view.cells import Cells
 
 Shade = tuple[int, int, int]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from maskdsl.analysis import bits
-from maskdsl.analysis.blockmap import Runs
-from maskdsl.analysis.components import connected_pairs, diagonal, transposed, weighed
-from maskdsl.analysis.hops import Hop
+from maskdsl.analysis.reach import bit_rows as bits
+from maskdsl.analysis.reach.components import connected_pairs, diagonal, transposed, weighed
+from maskdsl.analysis.reach.hops import Hop
+from maskdsl.analysis.tiles.block_map import Runs
 
 SIZES = [1, 5, 63, 64, 65, 128, 200]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from maskdsl.analysis.blockmap import EMPTY, FULL, PARTIAL, BlockMap, Runs, TileMap
+from maskdsl.analysis.tiles.block_map import EMPTY, FULL, PARTIAL, BlockMap, Runs, TileMap
 
 masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=9))
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 
 import maskdsl
-from maskdsl.analysis.blockmap import EMPTY, FULL, PARTIAL
-from maskdsl.analysis.compare import Compared, differences
-from maskdsl.analysis.tiles import tiles
-from maskdsl.ir.coordinates import Coordinates
-from maskdsl.ir.evaluate import dense
+from maskdsl.analysis.counts.compare import Compared, differences
+from maskdsl.analysis.tiles.block_map import EMPTY, FULL, PARTIAL
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.ir.meaning.evaluate import dense
 from tests.support.drawn import examples
 from tests.support.properties import cases
 

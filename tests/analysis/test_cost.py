@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import maskdsl
-from maskdsl.analysis.blockmap import BlockMap, Runs, TileMap
-from maskdsl.analysis.cost import FORWARD, KEY_GRADIENT, QUERY_GRADIENT, Model, Rows, predict, schedule
-from maskdsl.analysis.devices import B200, DEVICES, H100, find_device
-from maskdsl.diagnostics import AttnError
+from maskdsl.analysis.cost.devices import B200, DEVICES, H100, find_device
+from maskdsl.analysis.cost.model import FORWARD, KEY_GRADIENT, QUERY_GRADIENT, Model, Rows, predict, schedule
+from maskdsl.analysis.tiles.block_map import BlockMap, Runs, TileMap
+from maskdsl.base.diagnostics import AttnError
 
 RECORD = Path(__file__).parents[2] / "benchmarks/results/aot.json"
 KERNELS = [FORWARD, QUERY_GRADIENT, KEY_GRADIENT]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import maskdsl
-from maskdsl.analysis.blockmap import FULL, PARTIAL, Runs
-from maskdsl.analysis.cuts import common, cuts
-from maskdsl.analysis.tiles import tiles
+from maskdsl.analysis.counts.cuts import common, cuts
+from maskdsl.analysis.tiles.block_map import FULL, PARTIAL, Runs
+from maskdsl.analysis.tiles.mask_tiles import tiles
 
 TEXT = """
 pattern p(n = 150) {

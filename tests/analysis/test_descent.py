@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskdsl.analysis import descent
-from maskdsl.analysis.count import keys_per_query
-from maskdsl.analysis.descent import classify
+from maskdsl.analysis.counts.keys_per_query import keys_per_query
+from maskdsl.analysis.tiles import descent
+from maskdsl.analysis.tiles.descent import classify
 from maskdsl.ir.expressions import FALSE, TRUE, Constant, Coordinate, Side, apply
 from maskdsl.ir.ops import Op
 from tests.analysis.relations import BLOCKS, Setting, booleans, dense, dense_classes, problem, settings

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskdsl.analysis.factors import axis_masks
-from maskdsl.analysis.stats import stats
-from maskdsl.ir.evaluate import dense
+from maskdsl.analysis.counts.axis_factors import axis_masks
+from maskdsl.analysis.counts.stats import stats
 from maskdsl.ir.expressions import TRUE, InSpace, Side, apply
+from maskdsl.ir.meaning.evaluate import dense
 from maskdsl.ir.ops import Op
 from tests.support.drawn import examples
 from tests.support.masks import both, c, causal, either, grid, k, mask, q, tokens, within

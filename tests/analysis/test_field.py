@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.analysis import connections, field
-from maskdsl.analysis.arrival import NEVER
-from maskdsl.analysis.components import Components, components_of_graph
-from maskdsl.analysis.hops import estimate_runs, find_layer
-from maskdsl.diagnostics import AttnError
-from maskdsl.ir.pooling import all_tokens
+from maskdsl.analysis.reach import connections
+from maskdsl.analysis.reach import receptive_field as field
+from maskdsl.analysis.reach.arrival import NEVER
+from maskdsl.analysis.reach.components import Components, components_of_graph
+from maskdsl.analysis.reach.hops import estimate_runs, find_layer
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.ir.meaning.pooling import all_tokens
 from tests.support.drawn import examples
 
 PATTERNS = """

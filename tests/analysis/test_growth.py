@@ -4,7 +4,7 @@ import pytest
 import sympy
 
 import maskdsl
-from maskdsl.analysis.growth import growth
+from maskdsl.analysis.counts.growth import growth
 
 WINDOW = "pattern p(n = 4096, size = 512) { space tokens[n]  attend backward(size) }"
 STRIDED = "pattern p(n = 4096, stride = 64) { space tokens[n]  attend strided(stride) }"

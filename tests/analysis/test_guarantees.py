@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.analysis.guarantees import guarantee
-from maskdsl.ir.candidates import monotone, selects
-from maskdsl.ir.evaluate import dense
-from maskdsl.ir.routing import find
-from maskdsl.synthetic import synthetic_inputs
+from maskdsl.analysis.counts.guarantees import guarantee
+from maskdsl.ir.facts.route_candidates import monotone, selects
+from maskdsl.ir.meaning.evaluate import dense
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from tests.support.drawn import examples
 from tests.support.random_routes import routes
 

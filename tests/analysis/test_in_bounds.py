@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
-from maskdsl.errors.tables import ReadOutside
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.language.tables import ReadOutside
 from maskdsl.ir.expressions import Read, walk
 from tests.support.drawn import examples
 

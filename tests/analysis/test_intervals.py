@@ -1,4 +1,4 @@
-"""Every interval rule holds every value. The values come from `ir/evaluate.py`."""
+"""Every interval rule holds every value. The values come from `ir/meaning/evaluate.py`."""
 
 from itertools import product
 
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskdsl.analysis.intervals import RULES, Interval, interval_of, point
-from maskdsl.ir.operators import apply_operator
+from maskdsl.analysis.tiles.intervals import RULES, Interval, interval_of, point
+from maskdsl.ir.numpy_operators import apply_operator
 from maskdsl.ir.ops import OPERATORS, Op, Type
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # `Program.run` switches NumPy's off

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import maskdsl
-from maskdsl.analysis import selection
-from maskdsl.analysis.selection import selections
-from maskdsl.diagnostics import AttnError
-from maskdsl.ir.evaluate import dense
-from maskdsl.ir.routing import find
-from maskdsl.synthetic import synthetic_inputs
+from maskdsl.analysis.counts import selected_pairs as selection
+from maskdsl.analysis.counts.selected_pairs import selections
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.ir.meaning.evaluate import dense
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
 

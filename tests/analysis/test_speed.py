@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from maskdsl.analysis.tiles import tiles
+from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.ir.expressions import Coordinate, Side, apply
 from maskdsl.ir.ops import Op, Type
 from tests.support.masks import both, c, causal, declared, grid, k, mask, q, tokens, within

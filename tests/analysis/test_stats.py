@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskdsl.analysis.stats import median, stats
-from maskdsl.analysis.tiles import tiles
-from maskdsl.ir.evaluate import dense
+from maskdsl.analysis.counts.stats import median, stats
+from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.ir.expressions import FALSE, Coordinate, Head, Side, apply
+from maskdsl.ir.meaning.evaluate import dense
 from maskdsl.ir.ops import Op, Type
 from tests.analysis.relations import dense_classes
 from tests.support.masks import both, c, causal, declared, grid, k, mask, q, tokens, within

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from maskdsl.analysis.intervals import Interval, point
-from maskdsl.analysis.tables import Table
+from maskdsl.analysis.tiles.intervals import Interval, point
+from maskdsl.analysis.tiles.table_bounds import Table
 
 tables = arrays(np.int64, array_shapes(max_dims=3, max_side=6), elements=st.integers(-9, 9))
 

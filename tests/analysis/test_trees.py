@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskdsl.analysis.trees import Tree
+from maskdsl.analysis.tiles.trees import Tree
 
 SIZES = [1, 2, 7, 16, 17, 64, 100, 128, 300]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import maskdsl
-from maskdsl.tile_table import Kernel
+from maskdsl.analysis.cost.tile_table import Kernel
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -21,8 +21,8 @@ from gpu_patterns import ENTRIES, Entry, Size, named
 from gpu_reference import Wrong, check_gradients, gradients, samples
 from gpu_timing import Budget, Timer
 
-from maskdsl.ir.coordinates import Coordinates
-from maskdsl.runtime.triton import interpreted
+from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.runtime.backends.triton_backend import interpreted
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 CPU = torch.device("cpu")

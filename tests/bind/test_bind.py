@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
+from maskdsl.base.diagnostics import AttnError
 from maskdsl.ir.mask import Axis
-from maskdsl.ir.printer import print_expression, print_mask
+from maskdsl.ir.mask_printer import print_expression, print_mask
 
 
 def bound(text: str, name: str = "p", **options: object) -> maskdsl.Mask:

@@ -6,12 +6,13 @@ from time import process_time
 import pytest
 
 import maskdsl
-from maskdsl import AttnError, diagnostics
-from maskdsl.bind import report
-from maskdsl.bind.parameters import MOST_NAMES
-from maskdsl.bind.report import MOST_ERRORS, MOST_SUGGESTIONS
-from maskdsl.cli.files import checked
-from maskdsl.diagnostics import LONGEST_VALUE, MOST_COMPARED
+from maskdsl import AttnError
+from maskdsl.base import diagnostics
+from maskdsl.base.diagnostics import LONGEST_VALUE, MOST_COMPARED
+from maskdsl.bind.context import report
+from maskdsl.bind.context.report import MOST_ERRORS, MOST_SUGGESTIONS
+from maskdsl.bind.statement.parameters import MOST_NAMES
+from maskdsl.cli.commands.check_and_fmt import checked
 from maskdsl.syntax.program import load_program
 
 HEAD = "pattern p(n = 64) { space tokens[n]"

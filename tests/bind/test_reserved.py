@@ -8,8 +8,8 @@ from pkgutil import walk_packages
 import pytest
 
 import maskdsl
-from maskdsl.bind.names import OF_BINDING, OF_CALLS, RESERVED
-from maskdsl.diagnostics import AttnError
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.bind.expression.names import OF_BINDING, OF_CALLS, RESERVED
 
 OTHERS = ("maskdsl.integrations", "maskdsl.nn")
 """Parameters that these take beside their own are for convenience: they take a mask with all its values too."""

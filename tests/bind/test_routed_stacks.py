@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
+from maskdsl.base.diagnostics import AttnError
 
 TEXT = """
 pattern near(n) {

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.ir.evaluate import Pairs
+from maskdsl.ir.meaning.evaluate import Pairs
 from tests.catalogue import oracles
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import maskdsl
-from maskdsl.analysis.bits import spread
-from maskdsl.analysis.hops import find_layer
+from maskdsl.analysis.reach.bit_rows import spread
+from maskdsl.analysis.reach.hops import find_layer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

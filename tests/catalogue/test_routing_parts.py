@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import maskdsl
-from maskdsl.verify import draw, prepared
+from maskdsl.api.verify import draw, prepared
 
 FILES = sorted((Path(__file__).parents[2] / "examples" / "routing").glob("*.attn"))
 ROUTED = [(file, name) for file in FILES for name in maskdsl.load(file) if "route " in file.read_text()]

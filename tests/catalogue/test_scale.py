@@ -12,9 +12,9 @@ import pytest
 import maskdsl
 from benchmarks.settings import SETTINGS
 from maskdsl.api import Pattern
-from maskdsl.ir.candidates import most, selects
-from maskdsl.ir.inputs import relation_inputs
-from maskdsl.synthetic import synthetic_inputs
+from maskdsl.ir.facts.route_candidates import most, selects
+from maskdsl.ir.meaning.inputs import relation_inputs
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEADS = 8

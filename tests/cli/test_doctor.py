@@ -5,8 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
-from maskdsl.cli import doctor
-from maskdsl.cli.doctor import State
+from maskdsl.cli.commands import doctor
+from maskdsl.cli.commands.doctor import State
 
 
 def found(maskdsl):

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from importlib import util
 
-from maskdsl.cli import editors
+from maskdsl.cli.commands import lsp as editors
 
 
 def test_it_says_what_to_install(maskdsl, monkeypatch):
@@ -14,5 +14,5 @@ def test_it_says_what_to_install(maskdsl, monkeypatch):
 
 
 def test_no_torch_is_needed():
-    code = "import sys, maskdsl.language_server.server; assert not {'torch', 'triton'} & set(sys.modules)"
+    code = "import sys, maskdsl.view.language_server.server; assert not {'torch', 'triton'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from maskdsl.cli.completions import files
-from maskdsl.text import FORBIDDEN
+from maskdsl.base.text import FORBIDDEN
+from maskdsl.cli.request.completions import files
 from tests.cli.conftest import LOCAL
 
 BAD = "\x1b]0;x\x07\x9b31m\u202e\r"

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from maskdsl.cli.completions import STAGES as NAMES
+from maskdsl.cli.request.completions import STAGES as NAMES
 from maskdsl.cli.stages import STAGES
 
 PACKED = "examples/language/packed.attn"

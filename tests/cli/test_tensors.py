@@ -8,9 +8,9 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
-from maskdsl.cli import tensors
-from maskdsl.cli.tensors import read_tensors
-from maskdsl.diagnostics import AttnError
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.cli.request import tensor_files as tensors
+from maskdsl.cli.request.tensor_files import read_tensors
 
 MOBA = "examples/routing/moba.attn"
 SIZES = ("n=256", "block=32", "top=2", "--heads", 2)

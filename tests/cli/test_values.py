@@ -2,7 +2,7 @@
 
 import pytest
 
-from maskdsl.cli.values import read_value
+from maskdsl.cli.request.parameter_words import read_value
 
 
 @pytest.mark.parametrize(

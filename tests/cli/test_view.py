@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskdsl.page.data import LARGEST_PAGE
+from maskdsl.view.page.page_data import LARGEST_PAGE
 
 GEMMA = "examples/language/gemma.attn"
 MOBA = "examples/routing/moba.attn"
@@ -128,7 +128,7 @@ def test_errors(maskdsl, words, expected):
 
 
 def test_a_page_that_would_be_too_large(maskdsl, pattern_file, monkeypatch):
-    monkeypatch.setattr("maskdsl.page.data.LARGEST_PAGE", 100)
+    monkeypatch.setattr("maskdsl.view.page.page_data.LARGEST_PAGE", 100)
     file = pattern_file("pattern p(n = 512) { space tokens[n] attend causal }")
     ended = maskdsl("view", file)
     assert ended.code == 2 and "error[E541]: the page would have 1 MB, of 0 MB at most" in ended.err

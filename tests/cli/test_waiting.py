@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 
 import maskdsl
-from maskdsl.analysis.progress import Watch, watched
-from maskdsl.cli import selection, waiting
+from maskdsl.base.progress import Watch, watched
+from maskdsl.cli import waiting
+from maskdsl.cli.request import routed_masks as selection
 
 PATTERN = """
 pattern scattered(n = 2048) {

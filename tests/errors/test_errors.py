@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
+from maskdsl.base.diagnostics import AttnError
 
 HERE = Path(__file__).parent
 PROGRAMS = sorted(HERE.glob("*.attn"))

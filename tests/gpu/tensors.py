@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 import maskdsl
-from maskdsl.ir.inputs import relation_inputs
-from maskdsl.runtime.triton import interpreted
-from maskdsl.synthetic import synthetic_inputs
+from maskdsl.ir.meaning.inputs import relation_inputs
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
+from maskdsl.runtime.backends.triton_backend import interpreted
 
 DEVICE = torch.device("cpu" if interpreted() or not torch.cuda.is_available() else "cuda")
 """Where kernels run: on a GPU, or in Triton's interpreter."""

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.runtime import choice
-from maskdsl.runtime import triton as backend
+from maskdsl.runtime.backends import tile_choice as choice
+from maskdsl.runtime.backends import triton_backend as backend
 
 triton = pytest.importorskip("triton")
 

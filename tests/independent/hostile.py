@@ -30,14 +30,14 @@ import torch
 
 import maskdsl
 from maskdsl.api import Mask, Pattern, Stack
-from maskdsl.bind.names import OF_BINDING, RESERVED
-from maskdsl.cli.asked import Asked, Ranges
-from maskdsl.cli.files import checked
-from maskdsl.cli.looks import show, stats
-from maskdsl.cli.request import complete
-from maskdsl.cli.selection import look
+from maskdsl.base.source import Source
+from maskdsl.bind.expression.names import OF_BINDING, RESERVED
+from maskdsl.cli.commands.check_and_fmt import checked
+from maskdsl.cli.commands.show_and_stats import show, stats
+from maskdsl.cli.request.asked import Asked, Ranges
+from maskdsl.cli.request.masks import complete
+from maskdsl.cli.request.routed_masks import look
 from maskdsl.cli.stages import STAGES, Stage
-from maskdsl.source import Source
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import parse
 from maskdsl.syntax.tree import File

@@ -33,20 +33,20 @@ def rule(name: str) -> tuple[str, ...]:
 
 
 BIND = "maskdsl/bind/"
-CLOSED = "maskdsl/analysis/closed.py"
-DERIVE = "maskdsl/ir/derive.py"
-INTERVALS = "maskdsl/analysis/intervals.py"
-RANGES = "maskdsl/ir/ranges.py"
+CLOSED = "maskdsl/analysis/tiles/closed_form.py"
+DERIVE = "maskdsl/ir/rewrites/derive.py"
+INTERVALS = "maskdsl/analysis/tiles/intervals.py"
+RANGES = "maskdsl/ir/facts/ranges.py"
 SIMPLIFY = "maskdsl/ir/simplify.py"
-STATS = "maskdsl/analysis/stats.py"
-STATE = "maskdsl/runtime/state.py"
-TEXT = "maskdsl/text.py"
-CACHE = "maskdsl/cache.py"
-WHERE = "maskdsl/runtime/where.py"
+STATS = "maskdsl/analysis/counts/stats.py"
+STATE = "maskdsl/runtime/base/call_cache.py"
+TEXT = "maskdsl/base/text.py"
+CACHE = "maskdsl/base/cache.py"
+WHERE = "maskdsl/runtime/decode/paging.py"
 VARLEN = "maskdsl/runtime/varlen.py"
-SUMMARIES = "maskdsl/runtime/summaries.py"
-ROUTING_STATE = "maskdsl/runtime/routing_state.py"
-OPERATORS_OF_PAGE = "maskdsl/page/assets/operators.js"
+SUMMARIES = "maskdsl/runtime/kernels/key_summaries.py"
+ROUTING_STATE = "maskdsl/runtime/routing/routing_state.py"
+OPERATORS_OF_PAGE = "maskdsl/view/page/assets/operators.js"
 
 PROGRAMS = compared(1, 12)
 KERNELS = compared(1, 6, "--triton")
@@ -182,35 +182,35 @@ MUTANTS = (
     # Printers
     Mutant(
         "torch: divisors may be zero",
-        "maskdsl/emit/torch_printer.py",
+        "maskdsl/emit/torch/torch_printer.py",
         "if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and not is_never_zero(arguments[1]):",
         "if op is Op.FLOOR_DIVIDE and not is_never_zero(arguments[1]):",
         of("runtime/test_agreement", "test_tokens_without_a_divisor_do_not_divide_by_it[tiled]"),
     ),
     Mutant(
         "torch: scores compared as floats of their type",
-        "maskdsl/emit/torch_printer.py",
+        "maskdsl/emit/torch/torch_printer.py",
         "if op in COMPARISONS and arguments[0].type is Type.FLOAT and not self.double:",
         "if op in COMPARISONS and arguments[0].type is Type.FLOAT and self.double:",
         of("runtime/test_large_scores", "test_scores_are_compared_in_float64[tiled]"),
     ),
     Mutant(
         "triton: negative dividends divided as they are",
-        "maskdsl/emit/triton_printer.py",
+        "maskdsl/emit/triton/triton_printer.py",
         "return dividend.low < 0 or divisor.low <= 0",
         "return divisor.low <= 0",
         of("triton/test_interpreted", "test_everything"),
     ),
     Mutant(
         "triton: wide sums in 32 bits",
-        "maskdsl/emit/triton_printer.py",
+        "maskdsl/emit/triton/triton_printer.py",
         "return low in INT32 and high in INT32",
         "return low in INT32 or high in INT32",
         of("triton/test_interpreted", "test_everything"),
     ),
     Mutant(
         "differences of differences without parentheses",
-        "maskdsl/emit/printer.py",
+        "maskdsl/emit/statement_printer.py",
         'Op.SUBTRACT: ("-", SUM, SUM, PRODUCT)',
         'Op.SUBTRACT: ("-", SUM, SUM, SUM)',
         of("runtime/test_agreement", "test_what_is_nested_stays_so_in_generated_code"),
@@ -225,28 +225,28 @@ MUTANTS = (
     # Indices within tables
     Mutant(
         "an index of the length is inside",
-        "maskdsl/analysis/in_bounds.py",
+        "maskdsl/analysis/indices/in_bounds.py",
         "reach.low >= 0 and reach.high < size",
         "reach.low >= 0 and reach.high <= size",
         of("analysis/test_in_bounds", "test_the_first_index_behind_a_table"),
     ),
     Mutant(
         "tensors that changed pass",
-        "maskdsl/runtime/reads.py",
+        "maskdsl/runtime/kernels/open_reads.py",
         "(version, entries) == (x._version, batch)",
         "entries == batch",
         of("runtime/test_open_reads", "test_tensors_that_passed_are_not_looked_at_again"),
     ),
     Mutant(
         "reads of the queries before a part",
-        "maskdsl/runtime/reads.py",
+        "maskdsl/runtime/kernels/open_reads.py",
         "Constant(self.start + self.queries)",
         "Constant(self.queries)",
         of("runtime/test_open_reads", "test_calls_with_some_of_the_queries"),
     ),
     Mutant(
         "negative values pass",
-        "maskdsl/analysis/in_bounds.py",
+        "maskdsl/analysis/indices/in_bounds.py",
         "Range(int(values.min()), int(values.max()))",
         "Range(0, int(values.max()))",
         of("runtime/test_open_reads", "test_values_that_lead_outside"),
@@ -289,7 +289,7 @@ MUTANTS = (
     ),
     Mutant(
         "handles without the backend",
-        "maskdsl/runtime/recipes.py",
+        "maskdsl/runtime/compiled_mask.py",
         "digest((plan, backend))",
         "digest(plan)",
         of("runtime/test_kept", "test_handles_name_all_that_results_depend_on"),
@@ -303,14 +303,14 @@ MUTANTS = (
     ),
     Mutant(
         "one coordinate for another",
-        "maskdsl/runtime/tokens.py",
+        "maskdsl/runtime/base/token_values.py",
         "kept.keep((name, device), ",
         "kept.keep(device, ",
         PROGRAMS,
     ),
     Mutant(
         "inputs of all tokens are those of the first space",
-        "maskdsl/runtime/tokens.py",
+        "maskdsl/runtime/base/token_values.py",
         "value[..., offset : offset + space.size]",
         "value[..., : space.size]",
         of("runtime/test_decode", "test_inputs_of_all_tokens_are_those_of_each_space"),
@@ -346,14 +346,14 @@ MUTANTS = (
     ),
     Mutant(
         "two passes: a finite log-sum-exp of nothing",
-        "maskdsl/runtime/regroup.py",
+        "maskdsl/runtime/decode/regrouped.py",
         "(total.log() + highest).masked_fill(empty, -torch.inf)",
         "total.log() + highest",
         of("runtime/test_regroup", "test_parts_without_any_key"),
     ),
     Mutant(
         "no keys are some",
-        "maskdsl/runtime/kernel.py",
+        "maskdsl/runtime/kernels/dispatch.py",
         "return 0 in (q.shape[0], q.shape[2], k.shape[2])",
         "return 0 in (q.shape[0], q.shape[2])",
         of("runtime/test_no_tokens", "test_nothing_attends_nothing"),
@@ -381,7 +381,7 @@ MUTANTS = (
     ),
     Mutant(
         "backward kernel: what a large log-sum-exp has lost of its sum stays lost",
-        "maskdsl/emit/triton_gradients.py",
+        "maskdsl/emit/triton/backward_body.py",
         "queries, tl.log2(total))",
         "queries, total * 0)",
         of("triton/test_interpreted", "test_padding_by_the_lowest_numbers[causal-float32-256]"),
@@ -438,7 +438,7 @@ MUTANTS = (
     ),
     Mutant(
         "the first key once more where others have more keys",
-        "maskdsl/runtime/few.py",
+        "maskdsl/runtime/decode/gather.py",
         "torch.arange(most) < counts",
         "torch.arange(most) <= counts",
         of("runtime/test_decode", "test_keys_of_a_short_entry_beside_a_long_one"),
@@ -452,7 +452,7 @@ MUTANTS = (
     ),
     Mutant(
         "gathered keys of pages by rows of the table",
-        "maskdsl/runtime/few.py",
+        "maskdsl/runtime/decode/gather.py",
         "heads, places % x.shape[2]]",
         "heads, places % x.shape[1]]",
         PROGRAMS,
@@ -490,7 +490,7 @@ MUTANTS = (
     # Chunks
     Mutant(
         "chunks begin at the first query",
-        "maskdsl/runtime/decode.py",
+        "maskdsl/runtime/decode/decode_call.py",
         "places = (starts.long()[:, None] + torch.arange",
         "places = (0 * starts.long()[:, None] + torch.arange",
         PROGRAMS,
@@ -505,21 +505,21 @@ MUTANTS = (
     # Orders
     Mutant(
         "the way back is the way there",
-        "maskdsl/runtime/layout.py",
+        "maskdsl/runtime/base/permute.py",
         "Move(queries, queries.argsort(dim=-1))",
         "Move(queries, queries)",
         compared(1, 30),
     ),
     Mutant(
         "keys sorted by their last key first",
-        "maskdsl/ir/coordinates.py",
+        "maskdsl/ir/meaning/coordinates.py",
         "for key in reversed(keys)]",
         "for key in keys]",
         of("ir/test_meaning", "test_orders_sort_each_space_in_its_stretch"),
     ),
     Mutant(
         "gradients of keys are means over the heads that share them",
-        "maskdsl/runtime/kernel.py",
+        "maskdsl/runtime/kernels/dispatch.py",
         "*grad.shape[2:]).sum(dim=2)",
         "*grad.shape[2:]).mean(dim=2)",
         of("runtime/test_heads", "test_gradients_of_heads_that_share_keys_in_orders_of_their_own"),
@@ -549,28 +549,28 @@ MUTANTS = (
     # Tiles and counts
     Mutant(
         "batch entries with the tokens of the first",
-        "maskdsl/analysis/variants.py",
+        "maskdsl/analysis/tiles/head_classes.py",
         "first_heads[head], entry if DimensionKind.BATCH in kinds else 0",
         "first_heads[head], 0",
         of("analysis/test_tiles", "test_documents_differ_by_batch_entry"),
     ),
     Mutant(
         "full tiles are partial as well",
-        "maskdsl/analysis/descent.py",
+        "maskdsl/analysis/tiles/descent.py",
         "still.select(some & ~every)",
         "still.select(some)",
         of("analysis/test_descent", "test_full_tiles_that_intervals_leave_open"),
     ),
     Mutant(
         "full tiles told as partial ones",
-        "maskdsl/cli/counts.py",
+        "maskdsl/cli/commands/show_json.py",
         '"partial": found.partial_count(head)',
         '"partial": found.full_count(head)',
         of("cli/test_json", "test_show"),
     ),
     Mutant(
         "keys behind the last are counted",
-        "maskdsl/analysis/count.py",
+        "maskdsl/analysis/counts/keys_per_query.py",
         "np.minimum(block.astype(np.int64) * key.sizes[0], key.length)",
         "block.astype(np.int64) * key.sizes[0]",
         of("analysis/test_descent", "test_classes_and_counts_are_those_of_the_dense_mask"),
@@ -614,28 +614,28 @@ MUTANTS = (
     ),
     Mutant(
         "inputs of the first heads of the whole",
-        "maskdsl/runtime/values.py",
+        "maskdsl/runtime/base/input_tensors.py",
         "tensor = tensor.narrow(-2, *declared.heads_here)",
         "tensor = tensor.narrow(-2, 0, declared.heads_here[1])",
         of("runtime/test_values", "test_values_of_the_heads_that_are_here"),
     ),
     Mutant(
         "gradients of the last heads of the whole",
-        "maskdsl/runtime/values.py",
+        "maskdsl/runtime/base/input_tensors.py",
         "(0, 0, first, heads - first - count)",
         "(0, 0, heads - first - count, first)",
         of("runtime/test_values", "test_values_of_the_heads_that_are_here"),
     ),
     Mutant(
         "axes of gradients in the order of values",
-        "maskdsl/runtime/values.py",
+        "maskdsl/runtime/base/input_tensors.py",
         "return value.permute(back)",
         "return value.permute(declared.arrangement)",
         of("runtime/test_values", "test_axes_in_any_order_are_those_of_their_gradients"),
     ),
     Mutant(
         "entries of a mapped axis are numbered on",
-        "maskdsl/runtime/batching.py",
+        "maskdsl/runtime/torch_ops/vmap.py",
         "not apart and not plan.reads_batch)",
         "not apart)",
         of("runtime/test_citizenship", "test_vmap[numbered]"),
@@ -643,14 +643,14 @@ MUTANTS = (
     # Coordinates
     Mutant(
         "snakes that never turn",
-        "maskdsl/ir/curves.py",
+        "maskdsl/ir/meaning/curves.py",
         "np.where(position % 2 == 0, place, length - 1 - place)",
         "place",
         of("ir/test_meaning", "test_curves_go_from_neighbour_to_neighbour"),
     ),
     Mutant(
         "Morton curves by the last axis first",
-        "maskdsl/ir/curves.py",
+        "maskdsl/ir/meaning/curves.py",
         "        for place in cells:\n            code =",
         "        for place in cells[::-1]:\n            code =",
         of("ir/test_meaning", "test_a_morton_curve_goes_by_bits_the_first_axis_first"),
@@ -694,7 +694,7 @@ MUTANTS = (
     ),
     Mutant(
         "positions behind another space are alike",
-        "maskdsl/bind/positions.py",
+        "maskdsl/bind/context/position_warnings.py",
         "return query == key and _offset(queries, query) == _offset(keys, key)",
         "return query == key",
         of("warnings/test_warnings", "test_warning"),
@@ -760,14 +760,14 @@ MUTANTS = (
     # Integrations
     Mutant(
         "padding is numbered",
-        "maskdsl/integrations/places.py",
+        "maskdsl/integrations/positions.py",
         "token = there.cumsum(-1) - 1",
         "token = index.expand(batch, -1)",
         of("integrations/test_places", "test_tokens_are_numbered_without_padding"),
     ),
     Mutant(
         "queries of dropped tokens",
-        "maskdsl/integrations/places.py",
+        "maskdsl/integrations/positions.py",
         "(there & (index < query_offset)).sum(-1)",
         "(given & (index < query_offset)).sum(-1)",
         of("integrations/test_places", "test_what_a_cache_has_dropped"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import maskdsl
-from maskdsl.source import Source
+from maskdsl.base.source import Source
 from maskdsl.syntax import tree
 from maskdsl.syntax.parse import parse
 from tests.independent.programs import draw

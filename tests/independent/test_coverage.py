@@ -6,7 +6,7 @@ from pathlib import Path
 
 import lark
 
-from maskdsl.language_server import words
+from maskdsl.view.language_server import words
 from tests.independent.meaning import STANDARD
 from tests.independent.programs import draw
 from tests.independent.reader import Reader

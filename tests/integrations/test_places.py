@@ -5,7 +5,7 @@ import torch
 
 import maskdsl
 from maskdsl.integrations.padding import present_keys
-from maskdsl.integrations.places import places_of
+from maskdsl.integrations.positions import places_of
 
 
 def test_tokens_are_numbered_without_padding() -> None:

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.ir.bounds import Bounder
 from maskdsl.ir.expressions import Apply, Coordinate, Expression, Side
+from maskdsl.ir.facts.bounds import Bounder
+from maskdsl.ir.facts.ranges import mask_leaf
 from maskdsl.ir.ops import Op
-from maskdsl.ir.ranges import mask_leaf
 from maskdsl.testing import inputs_for, patterns
 from tests.support.drawn import examples
 from tests.support.tile_bounds import classes, ends

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.analysis.blockmap import EMPTY, FULL
-from maskdsl.analysis.tiles import tiles
+from maskdsl.analysis.tiles.block_map import EMPTY, FULL
+from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.bind import bind
-from maskdsl.ir.routing import find
-from maskdsl.synthetic import synthetic_inputs
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from tests.support.drawn import examples
 from tests.support.tile_bounds import Array, classes
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import maskdsl
-from maskdsl.ir.candidates import least, most, selects
-from maskdsl.ir.evaluate import dense
-from maskdsl.ir.routing import find
-from maskdsl.ir.verify import verify
-from maskdsl.synthetic import synthetic_inputs
+from maskdsl.ir.facts.route_candidates import least, most, selects
+from maskdsl.ir.invariants import verify
+from maskdsl.ir.meaning.evaluate import dense
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
 PATTERNS = [

@@ -9,11 +9,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from maskdsl.emit.torch_printer import TorchPrinter
-from maskdsl.ir.derive import KINKS, Kink, derivative
+from maskdsl.emit.torch.torch_printer import TorchPrinter
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Score, Side, apply
-from maskdsl.ir.operators import evaluate
+from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.ops import OPERATORS, Op, Type
+from maskdsl.ir.rewrites.derive import KINKS, Kink, derivative
 from tests.support.drawn import examples
 
 S = Score()

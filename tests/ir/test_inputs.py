@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from maskdsl.analysis.tiles import tiles
-from maskdsl.diagnostics import AttnError
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.base.diagnostics import AttnError
 from maskdsl.ir.expressions import Batch, Read, Score, apply
-from maskdsl.ir.inputs import input_arrays, relation_inputs
+from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 from maskdsl.ir.ops import Op, Type
 from tests.support.masks import both, causal, declared, given, k, mask, q, tokens
 

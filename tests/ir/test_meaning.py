@@ -6,11 +6,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from maskdsl.diagnostics import AttnError
-from maskdsl.ir.coordinates import Coordinates, shuffle
-from maskdsl.ir.curves import curve_positions
-from maskdsl.ir.evaluate import allowed, dense
+from maskdsl.base.diagnostics import AttnError
 from maskdsl.ir.expressions import FALSE, TRUE, Batch, Constant, Coordinate, Head, InSpace, Read, Side, apply
+from maskdsl.ir.facts.trace import trace
+from maskdsl.ir.fixed_random import random_integers
 from maskdsl.ir.mask import (
     Along,
     Axis,
@@ -22,11 +21,12 @@ from maskdsl.ir.mask import (
     Shuffled,
     Space,
 )
-from maskdsl.ir.operators import apply_operator
+from maskdsl.ir.meaning.coordinates import Coordinates, shuffle
+from maskdsl.ir.meaning.curves import curve_positions
+from maskdsl.ir.meaning.evaluate import allowed, dense
+from maskdsl.ir.numpy_operators import apply_operator
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.random import random_integers
 from maskdsl.ir.simplify import head_classes, simplify
-from maskdsl.ir.trace import trace
 from tests.support.masks import c, causal, declared, given, k, mask, q, tokens, within
 
 BOXES = [(1, 1), (7,), (3, 5), (8, 8), (4, 4, 4), (2, 3, 5), (2, 2, 2, 2)]

@@ -4,8 +4,8 @@ import pytest
 
 import maskdsl
 from maskdsl.ir.expressions import Apply, walk
+from maskdsl.ir.mask_printer import print_expression
 from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Op, Type
-from maskdsl.ir.printer import print_expression
 
 RELATIONS = (
     "min(q, 5) <= max(k, 3) and abs(q - k) != 2",

@@ -5,9 +5,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from maskdsl.ir.operators import apply_operator
+from maskdsl.ir.facts.ranges import Range, operator_range
+from maskdsl.ir.numpy_operators import apply_operator
 from maskdsl.ir.ops import OPERATORS, Op, Type
-from maskdsl.ir.ranges import Range, operator_range
 
 ENDS = range(-3, 5)
 RANGES = [Range(low, high) for low, high in product(ENDS, ENDS) if low <= high]

@@ -1,4 +1,6 @@
-"""What an expression reads is said by `ir/reads.py`: against a plain recursion, and of expressions that are large."""
+"""What an expression reads is said by `ir/facts/reads.py`: against a plain recursion, and of expressions that are
+large.
+"""
 
 import ast
 import gc
@@ -11,10 +13,10 @@ from hypothesis import strategies as st
 
 import maskdsl
 from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Head, InSpace, Read, Score, Side, apply
+from maskdsl.ir.facts.reads import Reads, reads
+from maskdsl.ir.facts.trace import pair_trace, token_trace, trace
 from maskdsl.ir.mask import DimensionKind
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.reads import Reads, reads
-from maskdsl.ir.trace import pair_trace, token_trace, trace
 
 SOURCES = Path(maskdsl.__file__).parent
 Q, K, TOKEN = (Coordinate(side, "i") for side in Side)

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.ir.evaluate import Pairs
 from maskdsl.ir.expressions import Constant
+from maskdsl.ir.mask_printer import print_expression
+from maskdsl.ir.meaning.evaluate import Pairs
+from maskdsl.ir.meaning.reasons import coordinates, pair_reasons
 from maskdsl.ir.ops import Op
-from maskdsl.ir.printer import print_expression
-from maskdsl.ir.reasons import coordinates, pair_reasons
 from tests.support.drawn import examples
 from tests.support.properties import cases
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.analysis.closed import closed_limits
-from maskdsl.emit.triton import emit_triton
-from maskdsl.ir.derive import derivative
+from maskdsl.analysis.tiles.closed_form import closed_limits
+from maskdsl.emit.plan import make_plan
+from maskdsl.emit.triton.attention_module import emit_triton
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Read, Score, Side, apply, rebuild, size, walk
-from maskdsl.ir.operators import evaluate
+from maskdsl.ir.facts.ranges import Range, expression_range
+from maskdsl.ir.mask_printer import print_mask
+from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.printer import print_mask
-from maskdsl.ir.ranges import Range, expression_range
+from maskdsl.ir.rewrites.derive import derivative
 from maskdsl.ir.simplify import simplify
-from maskdsl.plan import make_plan
 
 DEEP = 80
 MOST_COORDINATES = 200

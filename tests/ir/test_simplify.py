@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskdsl.ir.expressions import FALSE, TRUE, Constant, Coordinate, Expression, Side, apply
-from maskdsl.ir.operators import evaluate
+from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.ops import Op
 from maskdsl.ir.simplify import (
     Rule,

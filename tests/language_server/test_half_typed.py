@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from maskdsl.language_server.completion import completion
-from maskdsl.language_server.definition import definition
-from maskdsl.language_server.diagnostics import diagnose
-from maskdsl.language_server.documents import Document, Lines, readable
-from maskdsl.language_server.hover import hover
-from maskdsl.language_server.symbols import symbols
-from maskdsl.source import Source
+from maskdsl.base.source import Source
 from maskdsl.syntax.parse import parse
+from maskdsl.view.language_server.completion import completion
+from maskdsl.view.language_server.definition import definition
+from maskdsl.view.language_server.documents import Document, Lines, readable
+from maskdsl.view.language_server.hover import hover
+from maskdsl.view.language_server.symbols import symbols
+from maskdsl.view.language_server.text_diagnostics import diagnose
 
 EXAMPLES = ["language/gemma", "vision/scale_dit", "routing/moba", "vision/hilo"]
 

@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from maskdsl.language_server.measure import Measurements, answer
 from maskdsl.syntax.program import load_program, program_from_text
+from maskdsl.view.language_server.measure import Measurements, answer
 
 LOCAL = "pattern local(n = 64, size = 9) { space tokens[n] attend window(size) }"
 

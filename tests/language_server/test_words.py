@@ -3,14 +3,14 @@
 import re
 from pathlib import Path
 
-from maskdsl.bind.arguments import TYPES
-from maskdsl.bind.functions import FUNCTIONS
-from maskdsl.bind.names import RESERVED
-from maskdsl.bind.pools import KINDS
-from maskdsl.bind.routes import SELECTORS
-from maskdsl.language_server import words
+from maskdsl.bind.context.call_arguments import TYPES
+from maskdsl.bind.expression.functions import FUNCTIONS
+from maskdsl.bind.expression.names import RESERVED
+from maskdsl.bind.expression.pools import KINDS
+from maskdsl.bind.statement.route_statements import SELECTORS
 from maskdsl.syntax.build import QUANTIFIERS
 from maskdsl.syntax.mistakes import DECLARATION_WORDS, RESERVED_WORDS, STATEMENT_WORDS
+from maskdsl.view.language_server import words
 
 GRAMMAR = Path("grammar/attn.lark").read_text()
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 
 import maskdsl
-from maskdsl.ir.evaluate import attention as meaning
-from maskdsl.orders.layouts import layout_text, own_layout
+from maskdsl.analysis.orders.layouts import layout_text, own_layout
+from maskdsl.ir.meaning.evaluate import attention as meaning
 from maskdsl.testing import patterns
 from tests.support.drawn import examples
 
@@ -147,7 +147,7 @@ def test_a_million_tokens_take_moments(length):
 
 def test_masks_that_are_equal_are_searched_once(monkeypatch):
     bind(IMAGE, h=41)
-    monkeypatch.setattr("maskdsl.orders.auto.Search", None)
+    monkeypatch.setattr("maskdsl.analysis.orders.auto.Search", None)
     assert order(bind(IMAGE, h=41)) != "declared"
 
 

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.analysis.cost import predict
-from maskdsl.analysis.devices import find_device
-from maskdsl.ir.inputs import relation_inputs
-from maskdsl.orders import search
+from maskdsl.analysis.cost.devices import find_device
+from maskdsl.analysis.cost.model import predict
+from maskdsl.analysis.orders import search
+from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.testing import inputs_for, patterns
 from tests.support.drawn import examples
 

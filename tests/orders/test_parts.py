@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.analysis.blockmap import Runs
-from maskdsl.ir.coordinates import Coordinates
-from maskdsl.ir.evaluate import dense
+from maskdsl.analysis.orders.candidates import axis_orders, curves, factorings, tile_orders
+from maskdsl.analysis.orders.clues import find_clues, without_inputs
+from maskdsl.analysis.orders.head_orders import select
+from maskdsl.analysis.orders.layouts import laid_out, token
+from maskdsl.analysis.orders.trials import nearest, spread, taken
+from maskdsl.analysis.tiles.block_map import Runs
 from maskdsl.ir.expressions import Constant, Head, substitute, walk
 from maskdsl.ir.mask import Axis, Space
-from maskdsl.ir.printer import print_expression
+from maskdsl.ir.mask_printer import print_expression
+from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.ir.meaning.evaluate import dense
 from maskdsl.ir.simplify import simplify
-from maskdsl.orders.candidates import axis_orders, curves, factorings, tile_orders
-from maskdsl.orders.clues import find_clues, without_inputs
-from maskdsl.orders.heads import select
-from maskdsl.orders.layouts import laid_out, token
-from maskdsl.orders.trials import nearest, spread, taken
 from maskdsl.testing import inputs_for, patterns
 from tests.support.drawn import examples
 

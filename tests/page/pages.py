@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 
 import maskdsl
-from maskdsl.page.data import Subject, page_data
-from maskdsl.page.html import page_html
+from maskdsl.view.page.html import page_html
+from maskdsl.view.page.page_data import Subject, page_data
 
 GRID = """
 ## Windows on an image, and a `text` that all see.

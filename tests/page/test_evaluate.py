@@ -8,17 +8,17 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
-from maskdsl.ir.candidates import most
-from maskdsl.ir.evaluate import Pairs
-from maskdsl.ir.inputs import relation_inputs
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.ir.facts.route_candidates import most
+from maskdsl.ir.meaning.evaluate import Pairs
+from maskdsl.ir.meaning.inputs import relation_inputs
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Op, Type
-from maskdsl.ir.routing import find
-from maskdsl.page.blobs import Blobs
-from maskdsl.page.data import pairs_data
-from maskdsl.page.html import asset
-from maskdsl.synthetic import synthetic_inputs
 from maskdsl.testing import inputs_for, patterns
+from maskdsl.view.page.blobs import Blobs
+from maskdsl.view.page.html import asset
+from maskdsl.view.page.page_data import pairs_data
 from tests.support.awkward_lengths import PATTERNS, SMALL, awkward
 from tests.support.drawn import examples
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import maskdsl
-from maskdsl.analysis.stats import stats
-from maskdsl.analysis.tiles import tiles
-from maskdsl.page.layouts import classes_of_heads, measure, usual_blocks, usual_orders
-from maskdsl.synthetic import synthetic_inputs
+from maskdsl.analysis.counts.stats import stats
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
+from maskdsl.view.page.page_maps import classes_of_heads, measure, usual_blocks, usual_orders
 from tests.page.pages import GRID
 
 LAID_BY_HEAD = """

@@ -5,8 +5,8 @@ import re
 import pytest
 
 import maskdsl
-from maskdsl.page.data import Subject, page_data
-from maskdsl.page.html import page_html
+from maskdsl.view.page.html import page_html
+from maskdsl.view.page.page_data import Subject, page_data
 from tests.page.conftest import settle
 from tests.page.pages import GRID, allowed, grid_data, keys_of, written
 

@@ -10,9 +10,9 @@ from threading import Thread
 
 import pytest
 
-from maskdsl.cli.asked import Asked
-from maskdsl.cli.page import Wanted
-from maskdsl.page.watch import Watched, server
+from maskdsl.cli.commands.view_page import Wanted
+from maskdsl.cli.request.asked import Asked
+from maskdsl.view.page.watch import Watched, server
 from tests.page.conftest import settle
 
 LOCAL = "pattern local(n = 64, size = 9) {\n    space tokens[n]\n    attend window(size)\n}\n"

@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 import maskdsl
 import maskdsl.runtime.compile  # what `compile` imports when it is called
-from maskdsl.synthetic import shape_of, synthetic_inputs
-from maskdsl.verify import draw as draw_case
+from maskdsl.api.verify import draw as draw_case
+from maskdsl.ir.meaning.synthetic_inputs import shape_of, synthetic_inputs
 from tests.independent.compare import loaded
 from tests.independent.programs import arrays
 from tests.independent.programs import draw as draw_program

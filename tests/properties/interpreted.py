@@ -9,9 +9,9 @@ import sys
 import warnings
 from itertools import chain
 
-from maskdsl.emit import triton_printer
+from maskdsl.emit.triton import triton_printer
 from maskdsl.ir.ops import Op
-from maskdsl.runtime.triton import interpreted
+from maskdsl.runtime.backends.triton_backend import interpreted
 from tests.support.found import FOUND, found_case
 from tests.support.properties import calls, check_triton, sample
 

@@ -10,14 +10,14 @@ from functools import cache
 import numpy as np
 import pytest
 
-from maskdsl.analysis import intervals
-from maskdsl.analysis.intervals import Interval
-from maskdsl.emit import pooling
-from maskdsl.emit.torch_printer import ATOM, COMPARISON, TorchPrinter
+from maskdsl.analysis.tiles import intervals
+from maskdsl.analysis.tiles.intervals import Interval
+from maskdsl.emit.torch import pooling_function as pooling
+from maskdsl.emit.torch.torch_printer import ATOM, COMPARISON, TorchPrinter
 from maskdsl.ir import simplify
 from maskdsl.ir.expressions import Apply, walk
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.operators import apply_operator
+from maskdsl.ir.numpy_operators import apply_operator
 from maskdsl.ir.ops import Op
 from tests.support.properties import (
     Case,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.verify import Case, prepared, problem
+from maskdsl.api.verify import Case, prepared, problem
 from tests.support.random_routes import routes
 
 

@@ -186,5 +186,5 @@ def test_predicates_of_tensors_and_of_numbers():
 
 
 def test_chunks_of_rows(monkeypatch):
-    monkeypatch.setattr("maskdsl.recognition.predicates.CHUNK", 100)
+    monkeypatch.setattr("maskdsl.api.recognition.predicates.CHUNK", 100)
     assert maskdsl.from_mask_mod(lambda b, h, q, k: (q - k).abs() <= 4, 40).pattern == "window(9)"

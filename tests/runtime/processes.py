@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
+from maskdsl.base.diagnostics import AttnError
 
 BY_HEAD = """
 pattern by_head(n = 64) {

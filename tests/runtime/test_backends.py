@@ -13,15 +13,16 @@ from torch import Tensor
 
 import maskdsl
 from maskdsl.api import Mask
-from maskdsl.arguments import BackendName
-from maskdsl.cli import completions, main
+from maskdsl.api.verify import verify
+from maskdsl.base.arguments import BackendName
+from maskdsl.cli import main
+from maskdsl.cli.request import completions
 from maskdsl.cli.stages import STAGES
-from maskdsl.emit.reference import emit_reference
-from maskdsl.plan import KernelPlan
-from maskdsl.runtime.backend import Backend
-from maskdsl.runtime.backends import BACKENDS, backend_names, usable_backends
-from maskdsl.runtime.call import Attend, Call
-from maskdsl.verify import verify
+from maskdsl.emit.plan import KernelPlan
+from maskdsl.emit.torch.reference_module import emit_reference
+from maskdsl.runtime.backends.available import BACKENDS, backend_names, usable_backends
+from maskdsl.runtime.backends.protocol import Backend
+from maskdsl.runtime.base.call import Attend, Call
 
 ROOT = Path(__file__).parents[2]
 TEXT = """pattern p(n = 40) {

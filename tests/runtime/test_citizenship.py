@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 import maskdsl
 from maskdsl import AttnError
-from maskdsl.runtime.backends import usable_backends
+from maskdsl.runtime.backends.available import usable_backends
 from tests.support.citizenship import (
     HEADS,
     LENGTH,

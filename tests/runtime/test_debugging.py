@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
-from maskdsl.ir.routing import find
-from maskdsl.runtime.backends import usable_backends
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.runtime.backends.available import usable_backends
 
 TEXT = """pattern p(n = 24) {
     space tokens[n]

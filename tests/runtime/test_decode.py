@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
-from maskdsl.runtime.backends import usable_backends
-from maskdsl.runtime.where import existing
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.runtime.backends.available import usable_backends
+from maskdsl.runtime.decode.paging import existing
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TEXT = """

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.runtime.backends import usable_backends
-from maskdsl.runtime.regroup import two_passes
+from maskdsl.runtime.backends.available import usable_backends
+from maskdsl.runtime.decode.regrouped import two_passes
 from tests.support.empty_rows import FILLS, RELATIONS, WAYS, Padded
 
 BACKENDS = usable_backends()

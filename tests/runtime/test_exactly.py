@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.ir.routing import find
-from maskdsl.runtime.backends import usable_backends
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.runtime.backends.available import usable_backends
 
 INF, NAN = float("inf"), float("nan")
 TEXT = """pattern p(n = 22) {{

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
-from maskdsl.runtime.backends import usable_backends
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.runtime.backends.available import usable_backends
 
 routing = import_module("maskdsl.codegen.routing")
 INFINITY = float("inf")

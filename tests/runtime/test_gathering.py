@@ -12,7 +12,9 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import maskdsl
 from maskdsl import AttnError
-from maskdsl.runtime import decode, operators, routing
+from maskdsl.runtime.decode import decode_call as decode
+from maskdsl.runtime.routing import find_op as routing
+from maskdsl.runtime.torch_ops import attention_op as operators
 
 LENGTH, HEADS = 24, 4
 TEXT = """

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.runtime.backends import usable_backends
-from maskdsl.runtime.tiled import Schedules
-from maskdsl.runtime.triton import column_runs, runs
+from maskdsl.runtime.backends.available import usable_backends
+from maskdsl.runtime.backends.tiled_backend import Schedules
+from maskdsl.runtime.backends.triton_backend import column_runs, runs
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CPU = torch.device("cpu")

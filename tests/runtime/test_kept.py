@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensorMode
 from torch.nn.functional import scaled_dot_product_attention
 
 import maskdsl
-from maskdsl.runtime.kept import Kept
+from maskdsl.runtime.base.kept import Kept
 
 LENGTH, HEADS = 24, 4
 TEXT = """

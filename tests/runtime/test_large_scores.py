@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.ir import evaluate
+from maskdsl.ir.meaning import evaluate
 
 BACKENDS = ("reference", "tiled")
 SHIFTED = "pattern shifted(n) { space tokens[n] input shift: float[tokens] attend all -> all score s + k.shift }"

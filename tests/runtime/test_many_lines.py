@@ -7,14 +7,14 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.emit.printer import in_parentheses
-from maskdsl.emit.reference import emit_reference
-from maskdsl.emit.tiled import emit_tiled
-from maskdsl.emit.triton import emit_triton
+from maskdsl.emit.plan import make_plan
+from maskdsl.emit.statement_printer import in_parentheses
+from maskdsl.emit.torch.reference_module import emit_reference
+from maskdsl.emit.torch.tiled_module import emit_tiled
+from maskdsl.emit.triton.attention_module import emit_triton
 from maskdsl.ir.expressions import Constant, Coordinate, Side, apply
 from maskdsl.ir.ops import Op
-from maskdsl.plan import make_plan
-from maskdsl.runtime.backends import usable_backends
+from maskdsl.runtime.backends.available import usable_backends
 
 LINES = 3000
 """So many operands, one behind the other, are too many for Python's compiler."""

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 import maskdsl
-from maskdsl.analysis import given_reads
-from maskdsl.analysis.tiles import tiles as find_tiles
-from maskdsl.diagnostics import AttnError
-from maskdsl.runtime import reads
-from maskdsl.runtime.backends import usable_backends
-from maskdsl.runtime.reads import OpenReads
-from maskdsl.runtime.regroup import two_passes
+from maskdsl.analysis.indices import given_reads
+from maskdsl.analysis.tiles.mask_tiles import tiles as find_tiles
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.runtime.backends.available import usable_backends
+from maskdsl.runtime.decode.regrouped import two_passes
+from maskdsl.runtime.kernels import open_reads as reads
+from maskdsl.runtime.kernels.open_reads import OpenReads
 from tests.support.open_reads import MODULE, WIDTH, N, documents, leaves, plain, vectors
 
 BACKENDS = usable_backends()

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from maskdsl.ir.expressions import Apply, Constant, Expression
-from maskdsl.ir.operators import apply_operator
+from maskdsl.ir.numpy_operators import apply_operator
 from maskdsl.ir.ops import OPERATORS, Op, Type
-from maskdsl.runtime.backends import usable_backends
+from maskdsl.runtime.backends.available import usable_backends
 from maskdsl.runtime.compile import compile_mask
 from tests.support.masks import apply, both, c, declared, given, k, mask, q, tokens
 

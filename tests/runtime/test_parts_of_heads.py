@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
-from maskdsl.plan import make_plan
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.emit.plan import make_plan
 from maskdsl.runtime.attention import Attention
-from maskdsl.runtime.backends import usable_backends
-from maskdsl.runtime.recipes import Bound
+from maskdsl.runtime.backends.available import usable_backends
+from maskdsl.runtime.compiled_mask import Bound
 from tests.support.drawn import examples
 from tests.support.properties import assert_close, calls, run
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
-from maskdsl.ir.evaluate import attention
-from maskdsl.ir.pooling import all_tokens
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.ir.meaning.evaluate import attention
+from maskdsl.ir.meaning.pooling import all_tokens
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.compile import compile_mask
 

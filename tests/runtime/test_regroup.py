@@ -5,12 +5,12 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.ir.evaluate import dense
-from maskdsl.ir.regroup import CHOICE, Copies, regrouping
-from maskdsl.ir.routing import find
-from maskdsl.ir.verify import verify
-from maskdsl.runtime.backends import usable_backends
-from maskdsl.runtime.regroup import chosen_copies, merged, two_passes
+from maskdsl.ir.invariants import verify
+from maskdsl.ir.meaning.evaluate import dense
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.rewrites.regroup import CHOICE, Copies, regrouping
+from maskdsl.runtime.backends.available import usable_backends
+from maskdsl.runtime.decode.regrouped import chosen_copies, merged, two_passes
 
 HEAD = "pattern p(n = 40) {\n space tokens[n]\n coord chunk = i // 8\n"
 ROUTE = "route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk\n"

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 import maskdsl
-from maskdsl.analysis.tiles import tiles
-from maskdsl.ir.routing import find
-from maskdsl.runtime.regroup import chosen_copies, two_passes
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.runtime.decode.regrouped import chosen_copies, two_passes
 from tests.support.tile_bounds import classes
 
 TEXT = "examples/routing/moba.attn"

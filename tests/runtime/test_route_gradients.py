@@ -9,7 +9,7 @@ import torch
 
 import maskdsl
 from maskdsl.ir.ops import Type
-from maskdsl.runtime.backends import usable_backends
+from maskdsl.runtime.backends.available import usable_backends
 from tests.support.finite_differences import GATED, READ, check_differences, leaves
 from tests.support.routing_examples import CASES, EXAMPLES, HEADS
 

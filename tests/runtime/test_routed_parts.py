@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskdsl.diagnostics import AttnError
-from maskdsl.runtime.backends import usable_backends
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.runtime.backends.available import usable_backends
 from tests.support.routed_parts import MODULE, PATTERNS, inputs, load, rows_of, tensors
 
 BACKENDS = usable_backends()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
-from maskdsl.runtime.routing import with_found_in_part
-from maskdsl.runtime.where import located
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.runtime.decode.paging import located
+from maskdsl.runtime.routing.find_op import with_found_in_part
 from tests.support.routed_parts import MODULE, PATTERNS, inputs, load
 
 N = 45

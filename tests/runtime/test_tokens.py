@@ -5,13 +5,13 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.ir.coordinates import Coordinates
-from maskdsl.ir.regroup import Copies
-from maskdsl.ir.routing import find
-from maskdsl.runtime.backends import usable_backends
-from maskdsl.runtime.kept import Kept
-from maskdsl.runtime.tokens import token_values
-from maskdsl.synthetic import synthetic_inputs
+from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
+from maskdsl.ir.rewrites.regroup import Copies
+from maskdsl.runtime.backends.available import usable_backends
+from maskdsl.runtime.base.kept import Kept
+from maskdsl.runtime.base.token_values import token_values
 
 BATCH, HEADS = 2, 3
 TEXT = """

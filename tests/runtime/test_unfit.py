@@ -6,7 +6,7 @@ import torch
 
 import maskdsl
 from maskdsl import AttnError
-from maskdsl.ir.vectors import check_vectors
+from maskdsl.ir.meaning.vectors import check_vectors
 
 TEXT = """
 pattern p(n = 16) {

@@ -5,7 +5,7 @@ import torch
 import maskdsl
 from maskdsl.ir.mask import Dimension, DimensionKind, Input
 from maskdsl.ir.ops import Type
-from maskdsl.runtime.values import as_given, as_value
+from maskdsl.runtime.base.input_tensors import as_given, as_value
 
 
 def test_values_of_the_heads_that_are_here() -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
-from maskdsl.runtime.backends import usable_backends
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.runtime.backends.available import usable_backends
 
 TEXT = """
 pattern layer(n = 60, size = 9) { space t[n]  attend window(size) and causal or k < 2 }

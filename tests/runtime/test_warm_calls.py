@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from ahead import Recorder
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import maskdsl
-from maskdsl.runtime import triton
-from maskdsl.runtime.ahead import Recorder
+from maskdsl.analysis.cost.tile_table import TileChoice
 from maskdsl.runtime.attention import Attention
-from maskdsl.runtime.recipes import MOST_CHECKED
-from maskdsl.tile_table import TileChoice
+from maskdsl.runtime.backends import triton_backend as triton
+from maskdsl.runtime.compiled_mask import MOST_CHECKED
 
 WINDOW = maskdsl.parse("pattern w(n = 256) { space t[n] attend window(33) }")["w"].bind(heads=2)
 DOCUMENTS = maskdsl.parse("pattern d(n = 256) { space t[n] input doc: int[batch, t] attend same(doc) }")["d"].bind(

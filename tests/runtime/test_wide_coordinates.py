@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.runtime.backends import usable_backends
+from maskdsl.runtime.backends.available import usable_backends
 
 WIDE = """
 pattern wide(n = 24) {

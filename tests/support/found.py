@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from maskdsl.synthetic import synthetic_inputs
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from maskdsl.testing import RandomPattern
 from tests.support.properties import Case
 

@@ -9,21 +9,21 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from maskdsl import parse as load_text
-from maskdsl.analysis.intervals import Interval, point
-from maskdsl.analysis.program import Column, compile_program
-from maskdsl.analysis.stats import stats
-from maskdsl.analysis.tables import Table
-from maskdsl.analysis.tiles import tiles
-from maskdsl.ir.coordinates import Coordinates
-from maskdsl.ir.evaluate import Pairs, attention, dense
+from maskdsl.analysis.counts.stats import stats
+from maskdsl.analysis.tiles.interval_program import Column, compile_program
+from maskdsl.analysis.tiles.intervals import Interval, point
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.base.source import Source
+from maskdsl.emit.plan import make_plan
 from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Read, Score, Side, walk
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.ir.meaning.evaluate import Pairs, attention, dense
 from maskdsl.ir.simplify import for_head, simplify
-from maskdsl.plan import make_plan
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.compile import compile_mask
-from maskdsl.runtime.recipes import Bound
-from maskdsl.source import Source
+from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import parse
 from maskdsl.testing import RandomPattern, inputs_for, patterns, tensors_for

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from maskdsl.ir.bounds import Bounder, Bounds
-from maskdsl.ir.boxes import Boxes, Counts
-from maskdsl.ir.evaluate import Pairs
 from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Leaf, Side
+from maskdsl.ir.facts.bounds import Bounder, Bounds
+from maskdsl.ir.facts.boxes import Boxes, Counts
+from maskdsl.ir.facts.ranges import Range, expression_range, mask_leaf
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.operators import evaluate
-from maskdsl.ir.ranges import Range, expression_range, mask_leaf
+from maskdsl.ir.meaning.evaluate import Pairs
+from maskdsl.ir.numpy_operators import evaluate
 
 Array = np.ndarray[Any, Any]
 PLACE = "place"

@@ -2,10 +2,10 @@
 
 from hypothesis import strategies as st
 
-from maskdsl.source import Source, Span
+from maskdsl.base.source import Source, Span
+from maskdsl.base.text import FORBIDDEN
 from maskdsl.syntax import tree
 from maskdsl.syntax.mistakes import RESERVED_WORDS, SOFT_WORDS
-from maskdsl.text import FORBIDDEN
 
 NOWHERE = Span(Source("<made>", ""), 0, 0)
 MARKS = [*"()[]{},:=.+-*/%<>", "..", "//", "**", "->", "++", "==", "!=", "<=", ">="]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskdsl.source import Source
+from maskdsl.base.source import Source
 from maskdsl.syntax import tree
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.format_expression import format_expression

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from pygments.token import Comment, Keyword, Name, Number, Operator, String
 
-from maskdsl.highlight import AttnLexer
-from maskdsl.language_server.places import children
-from maskdsl.source import Source
+from maskdsl.base.source import Source
 from maskdsl.syntax import tree
+from maskdsl.syntax.highlight import AttnLexer
 from maskdsl.syntax.mistakes import DECLARATION_WORDS, RESERVED_WORDS, STATEMENT_WORDS
 from maskdsl.syntax.parse import parse
+from maskdsl.view.language_server.nodes_at import children
 from tests.syntax.textmate import scopes
 
 GRAMMAR = json.loads(Path("grammar/attn.tmLanguage.json").read_text())

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskdsl.diagnostics import AttnError
-from maskdsl.source import Source
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.source import Source
 from maskdsl.syntax import tree
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import DEEPEST, LARGEST_TEXT, MOST_ERRORS, parse, parse_expression, parse_statement

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 import maskdsl
-from maskdsl.diagnostics import AttnError
-from maskdsl.language_server.documents import Document
-from maskdsl.source import Source, Span
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.source import Source, Span
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import MOST_WORDS, parse
+from maskdsl.view.language_server.documents import Document
 
 ENDS = ["\n", "\r\n", "\r"]
 TEXT = """# first

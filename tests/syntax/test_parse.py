@@ -2,8 +2,8 @@
 
 import pytest
 
-from maskdsl.diagnostics import AttnError
-from maskdsl.source import Source
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.source import Source
 from maskdsl.syntax import tree
 from maskdsl.syntax.parse import parse, parse_expression, parse_statement
 

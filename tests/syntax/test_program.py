@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from maskdsl.diagnostics import AttnError
-from maskdsl.errors.syntax import (
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.language.syntax import (
     DuplicateDeclaration,
     FileNotFound,
     FileTooLarge,

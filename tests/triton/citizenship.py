@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from maskdsl.runtime.backends import usable_backends
+from maskdsl.runtime.backends.available import usable_backends
 from tests.support.citizenship import (
     assert_same,
     case_of,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import maskdsl
-from maskdsl.runtime.backends import usable_backends
-from maskdsl.verify import draw, prepared
+from maskdsl.api.verify import draw, prepared
+from maskdsl.runtime.backends.available import usable_backends
 from tests.triton.interpreted import poisoned
 
 PAGE = 8

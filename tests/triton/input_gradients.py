@@ -13,11 +13,11 @@ from torch import Tensor
 from triton.runtime.interpreter import interpreter_builder
 
 import maskdsl
-from maskdsl.ir.evaluate import attention
-from maskdsl.ir.inputs import relation_inputs
+from maskdsl.ir.meaning.evaluate import attention
+from maskdsl.ir.meaning.inputs import relation_inputs
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from maskdsl.ir.ops import Type
-from maskdsl.runtime.backends import usable_backends
-from maskdsl.synthetic import synthetic_inputs
+from maskdsl.runtime.backends.available import usable_backends
 from tests.triton.interpreted import poisoned
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 import maskdsl
-from maskdsl.runtime.backends import usable_backends
-from maskdsl.verify import verify
+from maskdsl.api.verify import verify
+from maskdsl.runtime.backends.available import usable_backends
 
 new_empty = torch.Tensor.new_empty
 

@@ -6,7 +6,7 @@ NaN in rows that read outside, and no trace of it in others. Prints `agreed` at 
 import torch
 
 import maskdsl
-from maskdsl.runtime.reads import OpenReads
+from maskdsl.runtime.kernels.open_reads import OpenReads
 from tests.support.open_reads import MODULE, documents, leaves, plain, vectors
 
 

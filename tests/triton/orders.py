@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 import maskdsl
-from maskdsl.ir.evaluate import attention
+from maskdsl.ir.meaning.evaluate import attention
 
 TEXT = """
 pattern residues(n = 512) {

@@ -6,7 +6,7 @@ Results are filled with NaN before kernels run. Prints `agreed` at the end; what
 import torch
 
 import maskdsl
-from maskdsl.runtime.backends import usable_backends
+from maskdsl.runtime.backends.available import usable_backends
 from tests.support.finite_differences import GATED, READ, check_differences, leaves
 from tests.triton.interpreted import poisoned
 

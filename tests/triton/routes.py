@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 import maskdsl
-from maskdsl.ir.routing import find
-from maskdsl.synthetic import synthetic_inputs
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from tests.triton.tiles import compare, nonsense
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"

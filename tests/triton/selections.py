@@ -1,4 +1,5 @@
-"""Run in a process of its own, with TRITON_INTERPRET=1: what kernels find, against the meaning in `ir/routing.py`.
+"""Run in a process of its own, with TRITON_INTERPRET=1: what kernels find, against the meaning in
+`ir/meaning/route_meaning.py`.
 
 `examples`, or `random COUNT SEED`. Prints one JSON object: of each case, what was found otherwise.
 """
@@ -15,13 +16,13 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.emit.triton_selection import emit_selection
+from maskdsl.api.verify import Case, prepared
+from maskdsl.emit.plan import make_plan
+from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.mask import DimensionKind
-from maskdsl.ir.routing import find
-from maskdsl.plan import make_plan
-from maskdsl.runtime.finder import Finder
-from maskdsl.runtime.state import States
-from maskdsl.verify import Case, prepared
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.runtime.base.call_cache import States
+from maskdsl.runtime.kernels.route_finder import Finder
 from tests.support.random_routes import routes
 from tests.support.routing_examples import CASES, EXAMPLES, HEADS, tensors
 

@@ -9,13 +9,13 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from ahead import DECODE_KERNELS, KERNELS, TARGETS, Compiled, compile_ahead, kernel_names
+from assembly import Loop, tile_loops
 
 import maskdsl
-from maskdsl.plan import make_plan
-from maskdsl.runtime.ahead import DECODE_KERNELS, KERNELS, TARGETS, Compiled, compile_ahead, kernel_names
-from maskdsl.runtime.assembly import Loop, tile_loops
-from maskdsl.runtime.tuning import device_code
-from maskdsl.tile_table import Kernel, TileChoice
+from maskdsl.analysis.cost.tile_table import Kernel, TileChoice
+from maskdsl.emit.plan import make_plan
+from maskdsl.runtime.backends.tuning import device_code
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"

@@ -1,6 +1,6 @@
 """Loops as the text of compiled kernels shows them: found by the flow of control, whatever the order of blocks."""
 
-from maskdsl.runtime.assembly import Loop, tile_loops
+from assembly import Loop, tile_loops
 
 STRAIGHT = """
 $L__BB0_1:

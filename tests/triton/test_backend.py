@@ -13,17 +13,17 @@ from triton.backends.nvidia.compiler import CUDAOptions
 from triton.runtime.jit import JITFunction
 
 import maskdsl
-from maskdsl.bind.names import OF_CALLS
-from maskdsl.diagnostics import AttnError
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.bind.expression.names import OF_CALLS
 from maskdsl.emit import skeleton
-from maskdsl.emit.triton import emit_triton
-from maskdsl.emit.triton_decode import emit_decode
-from maskdsl.emit.triton_selection import emit_selection
+from maskdsl.emit.plan import make_plan
+from maskdsl.emit.triton.attention_module import emit_triton
+from maskdsl.emit.triton.decode_module import emit_decode
+from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.expressions import Apply, walk
 from maskdsl.ir.ops import Op
-from maskdsl.plan import make_plan
-from maskdsl.runtime import triton
-from maskdsl.runtime.backends import BACKENDS
+from maskdsl.runtime.backends import triton_backend as triton
+from maskdsl.runtime.backends.available import BACKENDS
 from tests.support.skeletons import filled
 
 GOLDENS = Path(__file__).parent / "goldens"

@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from ahead import compile_ahead
 from triton.backends.compiler import GPUTarget
 from triton.compiler import CompiledKernel
 from triton.compiler.errors import CompilationError
@@ -18,16 +19,16 @@ from triton.runtime import driver
 from triton.runtime.errors import OutOfResources, PTXASError
 
 import maskdsl
-from maskdsl.cache import CACHE_VARIABLE
-from maskdsl.diagnostics import AttnError
-from maskdsl.plan import KernelPlan, make_plan
-from maskdsl.runtime import choice, tuning
-from maskdsl.runtime.ahead import compile_ahead
-from maskdsl.runtime.choice import Chooser
-from maskdsl.runtime.decoder import Decoder, rungs
-from maskdsl.runtime.modules import load_module
-from maskdsl.runtime.tuning import Question
-from maskdsl.tile_table import LAST, Architecture, Kernel, TileChoice, ladder
+from maskdsl.analysis.cost.tile_table import LAST, Architecture, Kernel, TileChoice, ladder
+from maskdsl.base.cache import CACHE_VARIABLE
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.emit.plan import KernelPlan, make_plan
+from maskdsl.runtime.backends import tile_choice as choice
+from maskdsl.runtime.backends import tuning
+from maskdsl.runtime.backends.tile_choice import Chooser
+from maskdsl.runtime.backends.tuning import Question
+from maskdsl.runtime.base.module_cache import load_module
+from maskdsl.runtime.kernels.split_kernel import Decoder, rungs
 
 CPU = torch.device("cpu")
 MASK = maskdsl.parse("pattern window_layer(n = 4096, size = 513) { space tokens[n] attend window(size) }")

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from ahead import KERNELS, Recorder, example, kernel_names
 from torch import Tensor
 
 import maskdsl
+from maskdsl.analysis.cost.tile_table import TileChoice
+from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.mask import DimensionKind
-from maskdsl.plan import KernelPlan
-from maskdsl.runtime import regroup, triton
-from maskdsl.runtime.ahead import KERNELS, Recorder, example, kernel_names
-from maskdsl.runtime.call import Saved
-from maskdsl.runtime.operators import attention, attention_backward
-from maskdsl.runtime.recipes import Bound
-from maskdsl.runtime.regroup import two_passes
-from maskdsl.tile_table import TileChoice
+from maskdsl.runtime.backends import triton_backend as triton
+from maskdsl.runtime.base.call import Saved
+from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.decode import regrouped as regroup
+from maskdsl.runtime.decode.regrouped import two_passes
+from maskdsl.runtime.torch_ops.attention_op import attention, attention_backward
 
 ROUTING = Path(__file__).parents[2] / "examples" / "routing"
 BATCH, HEADS, DIM = 2, 2, 16

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from ahead import SHARED, TARGETS, Recording, compile_selection, example_values, examples
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import maskdsl
-from maskdsl.emit.routing import emit_routing
-from maskdsl.emit.triton_selection import emit_selection
-from maskdsl.plan import make_plan
-from maskdsl.runtime.ahead import SHARED, TARGETS, Recording, compile_selection, example_values, examples
+from maskdsl.emit.plan import make_plan
+from maskdsl.emit.torch.routing_module import emit_routing
+from maskdsl.emit.triton.selection.selection_module import emit_selection
 from tests.support.interpreting import last_line
 from tests.support.routing_examples import CASES
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 import maskdsl
-from maskdsl.analysis.blockmap import EMPTY, FULL, PARTIAL
-from maskdsl.analysis.tiles import tiles
+from maskdsl.analysis.tiles.block_map import EMPTY, FULL, PARTIAL
+from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.runtime.compile import compile_mask
 from maskdsl.testing import inputs_for, patterns
 from tests.support.properties import sample

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskdsl.analysis.blockmap import EMPTY, FULL, PARTIAL, Runs, TileMap
+from maskdsl.analysis.tiles.block_map import EMPTY, FULL, PARTIAL, Runs, TileMap
 from maskdsl.view.cells import Cells, count_cells, fit, smooth
 
 

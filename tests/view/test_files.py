@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskdsl.view.pdf import pdf
-from maskdsl.view.pixels import pixels
-from maskdsl.view.scene import Anchor, Grid, Label, Outline, Scene
-from maskdsl.view.svg import svg
+from maskdsl.view.image.pdf import pdf
+from maskdsl.view.image.pixels import pixels
+from maskdsl.view.image.scene import Anchor, Grid, Label, Outline, Scene
+from maskdsl.view.image.svg import svg
 
 COLOURS = ((236, 238, 243), (249, 142, 62), (0, 105, 112))
 NUMBERS = np.random.default_rng(0).integers(0, 3, (5, 7))[[0, 1, 1, 2, 3]]

@@ -12,8 +12,8 @@ from nbclient import NotebookClient
 from PIL import Image
 
 import maskdsl
+from maskdsl.view.image.png import png
 from maskdsl.view.palette import LEVELS, shade
-from maskdsl.view.png import png
 
 TEXT = """
 ## Near <tokens> & few.

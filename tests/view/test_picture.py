@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from maskdsl.analysis.tiles import tiles
+from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.ir.expressions import Head, apply
 from maskdsl.ir.mask import Axis, Sequence, Space
 from maskdsl.ir.ops import Op
 from maskdsl.view.cells import fit
 from maskdsl.view.labels import Labels
 from maskdsl.view.palette import EMPTY_SHADE, FULL_SHADE, LEVELS, PARTIAL_SHADES, shade
-from maskdsl.view.show import MOST_PICTURES, Layout, room, shown
+from maskdsl.view.terminal.show import MOST_PICTURES, Layout, room, shown
 from tests.support.masks import c, causal, either, k, mask, q, tokens, within
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import maskdsl
-from maskdsl.diagnostics import render
+from maskdsl.base.diagnostics import render
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.program import program_from_text
 

@@ -1,0 +1,311 @@
+"""Generated kernels compiled ahead of time, for GPUs that need not be here, and what they use of them.
+
+With Triton's own compiler and the tools that it carries: `ptxas` for NVIDIA, LLVM for AMD. Used by tests and budgets.
+"""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, CompiledKernel
+
+from maskdsl.analysis.cost.tile_table import Architecture, Kernel, TileChoice, first_choice, ladder
+from maskdsl.emit.plan import KernelPlan, decode_plan, make_plan
+from maskdsl.emit.triton.attention_module import emit_triton
+from maskdsl.emit.triton.decode_module import emit_decode
+from maskdsl.emit.triton.selection.selection_module import emit_selection
+from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.ops import Type
+from maskdsl.runtime.backends.triton_backend import precision
+from maskdsl.runtime.backends.tuning import failures
+from maskdsl.runtime.base.call import Saved
+from maskdsl.runtime.base.module_cache import load_module
+from maskdsl.runtime.kernels.split_kernel import decode_block
+
+TARGETS: Mapping[str, GPUTarget] = {
+    "sm80": GPUTarget("cuda", 80, 32),
+    "sm90": GPUTarget("cuda", 90, 32),
+    "sm100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+SHARED = {"sm80": 163 * 1024, "sm90": 227 * 1024, "sm100": 227 * 1024, "gfx942": 64 * 1024}
+"""Bytes of shared memory that a program may have: on an A100, H100, B200 and MI300."""
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+POINTERS = {
+    **{dtype: f"*{name}" for name, dtype in DTYPES.items()},
+    torch.int64: "*i64",
+    torch.int32: "*i32",
+    torch.int8: "*i8",
+}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one thread or one block of a compiled kernel uses."""
+
+    registers: int
+    spills: int
+    """Bytes of registers kept in memory (NVIDIA), or registers spilled (AMD)."""
+    shared: int
+    """Bytes of shared memory a block."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    usage: Usage
+    assembly: str
+    """PTX or AMD GCN."""
+
+
+class Started(NamedTuple):
+    """A kernel, and what it was started with, by the names of its parameters."""
+
+    kernel: Any
+    values: dict[str, Any]
+
+
+class Recorder:
+    """Stands in for a kernel and keeps what it is started with."""
+
+    def __init__(self) -> None:
+        self.arguments: tuple[Any, ...] = ()
+        self.options: dict[str, Any] = {}
+
+    def __getitem__(self, grid: object) -> "Recorder":
+        return self
+
+    def __call__(self, *arguments: object, **options: object) -> None:
+        self.arguments, self.options = arguments, options
+
+
+KERNELS = tuple(map(str, Kernel))
+DECODE_KERNELS = ("decode_kernel", "merge_kernel")
+
+
+def kernel_names(plan: KernelPlan) -> tuple[str, ...]:
+    """The kernels of a plan's module: the `KERNELS` of all, and those which find tiles that depend on inputs."""
+    return (*KERNELS, "count_kernel", "tiles_kernel") if plan.finds_device_tiles else KERNELS
+
+
+def compile_ahead(
+    mask: MaskIR,
+    target: str,
+    dim: int = 64,
+    dtype: str = "bf16",
+    kernel_name: str = "forward_kernel",
+    choice: TileChoice | None = None,
+    input_gradients: bool = False,
+) -> Compiled:
+    """One of the `kernel_names` or `DECODE_KERNELS` of a mask for one of `TARGETS`, a head dim, a type of `DTYPES`.
+
+    Without a choice one of `KERNELS` goes down its ladder, as calls do, and all others take its top.
+    """
+    plan, own = make_plan(mask), kernel_name in KERNELS
+    chooser = Kernel(kernel_name) if own else Kernel.FORWARD
+    rungs = (choice,) if choice else ladder(Architecture(target), chooser, dim, DTYPES[dtype].itemsize, plan.work)
+
+    @cache
+    def compiled(rung: TileChoice) -> Compiled:
+        return compile_choice(plan, target, dim, DTYPES[dtype], kernel_name, rung, input_gradients)
+
+    def fits(rung: TileChoice) -> bool:
+        try:
+            return compiled(rung).usage.shared <= SHARED[target]
+        except failures():
+            return False
+
+    best = first_choice(rungs, fits, lambda rung: compiled(rung).usage.spills == 0) if own else rungs[0]
+    return compiled(best)
+
+
+def compile_choice(
+    plan: KernelPlan,
+    target: str,
+    dim: int,
+    dtype: torch.dtype,
+    kernel_name: str,
+    choice: TileChoice,
+    input_gradients: bool,
+) -> Compiled:
+    """The kernel as calls would start it with this choice of tiles."""
+    architecture = Architecture(target)
+    if kernel_name in DECODE_KERNELS:
+        block = decode_block(16, dim, dtype.itemsize, architecture, plan.operations)
+        started = started_decoding(plan, block, dim, dtype, precision(architecture))
+    else:
+        started = started_kernels(plan, choice, dim, dtype, precision(architecture), input_gradients)
+    return compile_started(started[kernel_name], target)
+
+
+def compile_started(started: Started, target: str) -> Compiled:
+    """A kernel with what it is started with."""
+    kernel, values = started.kernel, dict(started.values)
+    types: dict[str, str] = {}
+    constants: dict[str, object] = {}
+    aligned = {}
+    for number, name in enumerate(kernel.arg_names):
+        value = values.pop(name)
+        if kernel.params[number].is_constexpr or value is None:
+            types[name], constants[name] = "constexpr", value
+        elif isinstance(value, Tensor):
+            types[name] = POINTERS[value.dtype]
+            aligned[(number,)] = [["tt.divisibility", 16]]
+        else:
+            types[name] = "i32"
+            if value % 16 == 0 and not kernel.params[number].do_not_specialize:
+                aligned[(number,)] = [["tt.divisibility", 16]]
+    source = ASTSource(kernel, types, constants, aligned)
+    compiled = triton.compile(source, target=TARGETS[target], options=values)
+    return nvidia(compiled) if TARGETS[target].backend == "cuda" else amd(compiled)
+
+
+def compile_selection(mask: MaskIR, target: str, dim: int = 64, dtype: str = "bf16") -> dict[str, Compiled]:
+    """The kernels that find what the routes of a mask look for, by name; of the one that pools, its last use."""
+    plan = make_plan(mask)
+    text = emit_selection(plan)
+    names = re.findall(r"^def (\w+_kernel)\(", text, re.MULTILINE)
+    if names == ["pool_kernel"]:
+        return {}
+    recording = Recording.of(text, names)
+    q, k, _ = examples(plan, dim, DTYPES[dtype])
+    recording.module.find(q, k, example_values(plan))
+    return {name: compile_started(each, target) for name, each in recording.started().items() if each.values}
+
+
+def started_kernels(
+    plan: KernelPlan, choice: TileChoice, dim: int, dtype: torch.dtype, precision: str, input_gradients: bool = False
+) -> dict[str, Started]:
+    """The kernels of a plan's module, and what calls on tensors like these would start them with, by name."""
+    recording = Recording.of(emit_triton(plan), kernel_names(plan))
+    module, (q, k, v), inputs = recording.module, examples(plan, dim, dtype), example_values(plan)
+    lists = torch.zeros(1, 1, dtype=torch.int32), *[torch.zeros(1, dtype=torch.int32)] * 6
+    tiles = module.Tiles(*lists) if hasattr(module, "Tiles") else None
+    block = choice.query_block, choice.key_block
+    options = {"precision": precision, "warps": choice.warps, "stages": choice.stages}
+    out, lse = module.attention(q, k, v, inputs, tiles, block, **options)
+    module.gradients(
+        **Saved(q, k, v, out, lse, grad_out=out, grad_lse=lse)._asdict(),
+        inputs=inputs,
+        row_tiles=tiles,
+        column_tiles=tiles,
+        row_options=choice.options,
+        column_options=choice.options,
+        precision=precision,
+        wanted=inputs if input_gradients else (),
+    )
+    if plan.finds_device_tiles:
+        lengths = q.shape[2], k.shape[2]
+        layout = tuple(torch.empty(1, 1, length, dtype=torch.int64, device=q.device) for length in lengths)
+        module.find_tiles(q.device, (*q.shape[:2], *lengths), inputs, block, layout)
+    return recording.started()
+
+
+def started_decoding(
+    plan: KernelPlan, block: tuple[int, int], dim: int, dtype: torch.dtype, precision: str
+) -> dict[str, Started]:
+    """The same for queries that stand anywhere, with keys in pages of 16 and two heads that share them."""
+    plan = decode_plan(plan)
+    recording = Recording.of(emit_decode(plan), DECODE_KERNELS)
+    q, k, v = examples(plan, dim, dtype)
+    pages = [x.new_empty(99, max(1, x.shape[1] // 2), 16, dim) for x in (k, v)]
+    entries = torch.zeros(2, dtype=torch.int32, device="meta")
+    lengths = plan.mask.queries.length, plan.mask.keys.length
+    recording.module.decode(
+        q[:, :, :1],
+        *pages,
+        inputs=example_values(plan),
+        query_starts=entries,
+        key_lengths=entries,
+        lengths=lengths,
+        page_table=entries[:, None],
+        splits=2,
+        block=block,
+        precision=precision,
+    )
+    return recording.started()
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A generated module whose kernels are recorders."""
+
+    module: ModuleType
+    kernels: Mapping[str, Any]
+    recorders: Mapping[str, Recorder]
+
+    @staticmethod
+    def of(text: str, names: Sequence[str]) -> "Recording":
+        module = load_module.__wrapped__(text, "ahead")  # its own, to be changed
+        kernels = {name: module.__dict__[name] for name in names}
+        recorders = {name: Recorder() for name in names}
+        module.__dict__.update(recorders)
+        return Recording(module, kernels, recorders)
+
+    def started(self) -> dict[str, Started]:
+        """What each kernel was started with, by its name."""
+        return {
+            name: Started(
+                self.kernels[name],
+                {**dict(zip(self.kernels[name].arg_names, each.arguments, strict=False)), **each.options},
+            )
+            for name, each in self.recorders.items()
+        }
+
+
+def examples(plan: KernelPlan, dim: int, dtype: torch.dtype) -> list[Tensor]:
+    """q, k and v of two batch entries, without values."""
+    lengths = plan.mask.queries.length, plan.mask.keys.length, plan.mask.keys.length
+    return [torch.empty(2, plan.mask.heads, length, dim, dtype=dtype, device="meta") for length in lengths]
+
+
+def example_values(plan: KernelPlan, dim: int = 64) -> dict[str, Tensor]:
+    """All inputs that are given, and tables, by identifier."""
+    inputs = {plan.input_identifiers[each.name]: example(each, dim) for each in plan.mask.inputs}
+    for kind, sequence, names in plan.curve_names:
+        for name in names:
+            values = torch.zeros(sequence.length, dtype=torch.int64, device="meta")
+            inputs[f"{kind}_{plan.identifiers[name]}"] = values
+    return inputs
+
+
+def example(declared: Input, dim: int = 64) -> Tensor:
+    """An input as generated modules take it, for two batch entries, without values."""
+    kinds = [dimension.kind for dimension in declared.dimensions]
+    shape = [dim if each.kind is DimensionKind.DIM else each.size or 2 for each in declared.dimensions]
+    sizes = dict(zip(kinds, shape, strict=True))
+    if declared.is_coordinate:
+        shape = [sizes.get(kind, 1) for kind in (DimensionKind.BATCH, DimensionKind.HEADS, DimensionKind.TOKENS)]
+    dtypes = {Type.INT: torch.int64, Type.FLOAT: torch.float32, Type.BOOL: torch.bool}
+    return torch.zeros(shape, dtype=dtypes[declared.type], device="meta")
+
+
+def nvidia(compiled: CompiledKernel) -> Compiled:
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        text = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    registers, stack = (found(rf"{name}:(\d+)", text) for name in ("REG", "STACK"))
+    return Compiled(Usage(registers, stack, compiled.metadata.shared), compiled.asm["ptx"])
+
+
+def amd(compiled: CompiledKernel) -> Compiled:
+    text: str = compiled.asm["amdgcn"]
+    registers, spills = found(r"\.vgpr_count:\s+(\d+)", text), found(r"\.vgpr_spill_count:\s+(\d+)", text)
+    return Compiled(Usage(registers, spills, compiled.metadata.shared), text)
+
+
+def found(pattern: str, text: str) -> int:
+    match = re.search(pattern, text)
+    assert match is not None, f"no {pattern} in the report of the compiler:\n{text[:2000]}"
+    return int(match[1])

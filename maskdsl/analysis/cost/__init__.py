@@ -1,0 +1,1 @@
+"""Block map to predicted time on a GPU."""

@@ -1,0 +1,55 @@
+"""Why tiles are partial: which lines of a pattern have their border in them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from maskdsl.analysis.tiles.block_map import Array, BlockMap, Runs, difference
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.ir.mask import Clause, MaskIR
+from maskdsl.ir.simplify import simplify
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One `attend` or `require` line taken alone, over all heads of one batch entry."""
+
+    clause: Clause
+    full: int
+    """Tiles that it holds throughout."""
+    partial: int
+    """Tiles in which it holds for some pairs."""
+    cuts: int
+    """Those of them that are partial in the whole pattern too."""
+
+
+def cuts(mask: MaskIR, block_map: BlockMap, inputs: Mapping[str, object] | None = None) -> tuple[Cut, ...]:
+    """One for each line, `attend` before `require`, given the tiles of the whole pattern."""
+    return tuple(cut(mask, clause, block_map, inputs or {}) for clause in (*mask.attend, *mask.require))
+
+
+def cut(mask: MaskIR, clause: Clause, block_map: BlockMap, inputs: Mapping[str, object]) -> Cut:
+    alone = tiles(replace(mask, relation=simplify(clause.relation)), block_map.block, inputs)
+    heads = range(mask.heads)
+    return Cut(
+        clause,
+        full=sum(alone.full_count(head) for head in heads),
+        partial=sum(alone.partial_count(head) for head in heads),
+        cuts=sum(
+            common(alone.tile_map(head).partial, block_map.tile_map(head).partial, block_map.key_blocks)
+            for head in heads
+        ),
+    )
+
+
+def common(a: Runs, b: Runs, columns: int) -> int:
+    """How many tiles are in the runs of both."""
+    begin, end = difference(on_line(a, columns), on_line(b, columns))
+    return a.count - int(np.sum(end - begin))
+
+
+def on_line(runs: Runs, columns: int) -> tuple[Array, Array]:
+    """The runs of all rows one behind the other on one line, with a gap between rows."""
+    offset = runs.row.astype(np.int64) * (columns + 1)
+    return offset + runs.start, offset + runs.end

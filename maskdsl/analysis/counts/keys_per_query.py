@@ -1,0 +1,47 @@
+"""How many keys each query attends, exactly: full tiles by their area, partial ones by cutting them to the end."""
+
+import numpy as np
+
+from maskdsl.analysis.tiles.block_map import Array, Runs, TileMap
+from maskdsl.analysis.tiles.descent import Problem, chunks, cut
+from maskdsl.analysis.tiles.trees import Tree
+
+TILES = 1 << 12
+"""Partial tiles cut at once, to bound memory."""
+
+
+def keys_per_query(problem: Problem, tiles: TileMap) -> Array:
+    """int64 [queries], in laid-out order."""
+    query = problem.query
+    by_node = {level: np.zeros(query.nodes(level), dtype=np.int64) for level in range(query.bottom, 1)}
+    by_place = np.zeros((query.nodes(query.bottom), query.sizes[-1]), dtype=np.int64)
+    by_node[0] += keys_per_row(tiles.full, problem.key)
+    for rows, columns in tiles.partial.batches(TILES):
+        count_inside(problem, rows, columns, by_node, by_place)
+    for counts in by_node.values():
+        by_place += np.repeat(counts, by_place.size // len(counts)).reshape(by_place.shape)
+    return by_place.reshape(-1) if query.real is None else by_place[query.real]
+
+
+def keys_per_row(runs: Runs, key: Tree) -> Array:
+    """int64 [rows]: keys in the tiles of each row."""
+    begin, end = (np.minimum(block.astype(np.int64) * key.sizes[0], key.length) for block in (runs.start, runs.end))
+    return np.bincount(runs.row, weights=end - begin, minlength=runs.rows).astype(np.int64)
+
+
+def count_inside(problem: Problem, rows: Array, columns: Array, by_node: dict[int, Array], by_place: Array) -> None:
+    """Adds the keys attended within these tiles to the counts of query nodes and, at the end, of query tokens."""
+    query, key = problem.query, problem.key
+    for query_level, key_level, *parts in problem.steps:
+        rows, columns = cut(rows, columns, *parts)
+        always, possible = problem.judge(query_level, key_level, rows, columns)
+        weights, counts = key.weights(key_level)[columns[always]], by_node[query_level]
+        counts += np.bincount(rows[always], weights=weights, minlength=len(counts)).astype(np.int64)
+        still = possible & ~always
+        rows, columns = rows[still], columns[still]
+    for part in chunks(len(rows), problem.chunk(query.sizes[-1] * key.sizes[-1])):
+        attended = problem.look(query.points, key.points, rows[part], columns[part])
+        attended = np.broadcast_to(attended, (len(attended), query.sizes[-1], key.sizes[-1]))
+        if key.real is not None:
+            attended = attended & key.real[columns[part]][:, None, :]
+        np.add.at(by_place, rows[part], np.count_nonzero(attended, axis=2))

@@ -1,0 +1,1 @@
+"""Whether table reads stay inside their tables for all pairs that attend."""

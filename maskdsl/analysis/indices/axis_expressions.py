@@ -1,0 +1,202 @@
+"""Expressions over the tokens of two spaces, as functions of the places on their axes: integers that vary freely.
+
+Where a coordinate has a closed form it is written out; where it has none, as along a curve, it becomes a table over the
+axes. Inputs that are given become tables too; reads of others stay, and are unknown.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from maskdsl.analysis.tiles.intervals import Array
+from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.ir.expressions import (
+    Apply,
+    Batch,
+    Constant,
+    Coordinate,
+    Expression,
+    Head,
+    InSpace,
+    Read,
+    Score,
+    Side,
+    apply,
+    walk,
+)
+from maskdsl.ir.facts.ranges import Range
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.facts.trace import trace
+from maskdsl.ir.mask import Along, Computed, CoordinateSource, DimensionKind, Given, MaskIR, Sequence, Shuffled, Space
+from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.routes import GROUP
+from maskdsl.ir.simplify import simplify
+
+LARGEST_FORM = 64
+"""Nodes of a coordinate that is written out; larger ones become tables."""
+LARGEST_TABLE = 1 << 22
+"""Entries of an input that is looked at; larger ones stay unknown."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """One space of each side that is read. The sequence of a TOKEN is that of its space."""
+
+    mask: MaskIR
+    places: Mapping[Side, tuple[Sequence, Space]]
+    inputs: Mapping[str, Array]
+    batch: int | None = None
+    """Entries of a call; None where there is none yet, and the batch index is unknown."""
+    groups: Mapping[Side, int] = field(default_factory=dict)
+    """How many groups there are, for what reads their numbers."""
+    ranges: dict[Expression, Range] = field(default_factory=dict)
+    """Of all that varies, as far as it has been met."""
+    tables: dict[str, Table] = field(default_factory=dict)
+    known: dict[Expression, Expression] = field(default_factory=dict)
+
+    def of(self, expression: Expression) -> Expression:
+        return simplify(self.over(expression, None))
+
+    def unknown(self, expression: Expression) -> bool:
+        """Whether a form reads what is not known: an input, or a score."""
+        read = reads(expression)
+        return read.score or not self.tables.keys() >= set(read.inputs)
+
+    def over(self, node: Expression, own: Side | None) -> Expression:
+        """The form of a node; `own` is the side that a coordinate's own text is about."""
+        match node:
+            case Coordinate(side=side, name=name):
+                return self.coordinate(own or side, name, node.type)
+            case InSpace(side=side, space=space):
+                return Constant(self.places[own or side][1].name == space)
+            case Head():
+                return self.varying(node, Range(0, self.mask.heads - 1))
+            case Batch():
+                return (
+                    Read("batch", (), Type.INT) if self.batch is None else self.varying(node, Range(0, self.batch - 1))
+                )
+            case Read(input=name, indices=indices):
+                if name not in self.tables and name in self.inputs and self.inputs[name].size <= LARGEST_TABLE:
+                    self.tables[name] = Table.of(self.inputs[name])
+                return Read(name, tuple(self.over(each, own) for each in indices), node.type, span=node.span)
+            case Apply(op=op, arguments=arguments):
+                return Apply(op, tuple(self.over(each, own) for each in arguments), span=node.span)
+            case Constant() | Score():
+                return node
+            case _:
+                assert_never(node)
+
+    def varying(self, leaf: Expression, reach: Range) -> Expression:
+        if reach.low == reach.high:
+            return Constant(reach.low)
+        self.ranges[leaf] = reach
+        return leaf
+
+    def coordinate(self, side: Side, name: str, kind: Type) -> Expression:
+        leaf = Coordinate(side, name, kind)
+        if leaf not in self.known:
+            self.known[leaf] = simplify(self.fresh(leaf))
+        return self.known[leaf]
+
+    def fresh(self, leaf: Coordinate) -> Expression:
+        side, name = leaf.side, leaf.name
+        sequence, space = self.places[side]
+        if name == GROUP:
+            return self.varying(leaf, Range(0, self.groups[side] - 1))
+        if name == "i":
+            return self.position(side)
+        definition = sequence.definition(name)
+        if definition is not None:
+            source = dict(definition.sources).get(space.name)
+            return zero(leaf.type) if source is None else self.from_source(leaf, source)
+        axis = space.axis(name)
+        return zero(leaf.type) if axis is None else self.varying(leaf, Range(0, axis.length - 1))
+
+    def position(self, side: Side) -> Expression:
+        """In the sequence: row-major, behind the spaces in front."""
+        sequence, space = self.places[side]
+        place: Expression = Constant(0)
+        for axis in space.axes:
+            own = self.varying(Coordinate(side, axis.name), Range(0, axis.length - 1))
+            place = apply(Op.ADD, apply(Op.MULTIPLY, place, Constant(axis.length)), own)
+        return apply(Op.ADD, place, Constant(sequence.offsets[sequence.spaces.index(space)]))
+
+    def from_source(self, leaf: Coordinate, source: CoordinateSource) -> Expression:
+        match source:
+            case Given(input=name):
+                return self.given(leaf, name)
+            case Computed(value=value):
+                form = self.over(value, leaf.side)
+                small = sum(1 for _, _ in zip(walk(form), range(LARGEST_FORM + 1), strict=False)) <= LARGEST_FORM
+                if small:
+                    return form
+                return self.tabled(leaf) if self.fixed(leaf) else Read(f"{leaf.side}.{leaf.name}", (), leaf.type)
+            case Along() | Shuffled():
+                return self.tabled(leaf)
+            case _:
+                assert_never(source)
+
+    def fixed(self, leaf: Coordinate) -> bool:
+        """Whether the values follow from the token alone."""
+        return trace(self.places[leaf.side][0], [leaf]).is_fixed
+
+    def tabled(self, leaf: Coordinate) -> Expression:
+        """A coordinate that follows from the token alone, as a table over the axes."""
+        sequence, space = self.places[leaf.side]
+        name = f"{leaf.side}.{leaf.name}"
+        values = Coordinates(self.mask, sequence, {}).values(leaf.name)
+        self.tables[name] = Table.of(values[self.part(leaf.side)].reshape(space.lengths))
+        return Read(name, self.cell(leaf.side), leaf.type)
+
+    def given(self, leaf: Coordinate, name: str) -> Expression:
+        if name not in self.inputs or self.inputs[name].size > LARGEST_TABLE:
+            return Read(name, (), leaf.type)
+        _, space = self.places[leaf.side]
+        declared, values = self.mask.input(name), self.inputs[name]
+        assert declared is not None
+        kinds = [each.kind for each in declared.dimensions]
+        axis = kinds.index(DimensionKind.TOKENS)
+        own = declared.dimensions[axis].text == space.name and values.shape[axis] == space.size
+        if not own:
+            values = values[(slice(None),) * axis + (self.part(leaf.side),)]
+        shape = (*values.shape[:axis], *space.lengths, *values.shape[axis + 1 :])
+        table = f"{leaf.side}.{name}"
+        self.tables[table] = Table.of(values.reshape(shape))
+        indices: list[Expression] = []
+        for each in declared.dimensions:
+            match each.kind:
+                case DimensionKind.TOKENS:
+                    indices += self.cell(leaf.side)
+                case DimensionKind.BATCH:
+                    indices.append(self.over(Batch(), None))
+                case _:
+                    first = Constant(each.here[0] if each.here else 0)
+                    indices.append(apply(Op.ADD, self.over(Head(), None), first))
+        return Read(table, tuple(indices), leaf.type)
+
+    def part(self, side: Side) -> slice:
+        sequence, space = self.places[side]
+        offset = sequence.offsets[sequence.spaces.index(space)]
+        return slice(offset, offset + space.size)
+
+    def cell(self, side: Side) -> tuple[Expression, ...]:
+        axes = self.places[side][1].axes
+        return tuple(self.varying(Coordinate(side, each.name), Range(0, each.length - 1)) for each in axes)
+
+    def position_of(self, side: Side, values: Mapping[Expression, int]) -> int:
+        """The token, in its sequence, whose places on the axes these are; places that are not said are the first."""
+        sequence, space = self.places[side]
+        place = 0
+        for axis in space.axes:
+            place = place * axis.length + values.get(Coordinate(side, axis.name), 0)
+        return place + sequence.offsets[sequence.spaces.index(space)]
+
+
+def zero(kind: Type) -> Constant:
+    return Constant({Type.INT: 0, Type.FLOAT: 0.0, Type.BOOL: False}[kind])
+
+
+def variables(expression: Expression) -> frozenset[Expression]:
+    """What varies in a form."""
+    return frozenset(leaf for leaf in reads(expression).leaves if isinstance(leaf, Coordinate | Head | Batch))

@@ -1,0 +1,119 @@
+"""Whether a condition over integers holds anywhere: a search of boxes, by intervals, that ends at single points.
+
+Exact: None means nowhere. The work follows how finely the border of the condition runs through the boxes.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from maskdsl.analysis.tiles.interval_program import Column, Program, compile_program
+from maskdsl.analysis.tiles.intervals import Array, Interval, point
+from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Head, Side
+from maskdsl.ir.facts.ranges import Range
+from maskdsl.ir.facts.reads import reads
+
+Values = dict[Expression, int]
+
+AT_ONCE = 1 << 13
+"""Boxes judged at once, so that intermediate results stay in the cache."""
+FEWEST = 64
+"""Smaller lots of boxes are cut before they are judged: a lot of one costs as much."""
+TRIED = 64
+"""Boxes of a lot that are tried at single points before they are cut."""
+
+
+class TooFine(Exception):
+    """The search takes more boxes than it was granted."""
+
+
+def witness(
+    condition: Expression, ranges: Mapping[Expression, Range], tables: Mapping[str, Table], budget: int
+) -> Values | None:
+    """Values of the leaves that the condition reads, for which it holds; None if there are none.
+
+    `ranges` says which leaves vary, and between what. Raises `TooFine` beyond so many boxes.
+    """
+    if isinstance(condition, Constant):
+        return {} if condition.value else None
+    leaves: tuple[Expression, ...] = tuple(leaf for leaf in reads(condition).leaves if leaf in ranges)
+    places = {leaf: number for number, leaf in enumerate(leaves)}
+
+    def column(node: Expression) -> Column | None:
+        return Column(Side.TOKEN, places[node]) if node in places else None
+
+    program = compile_program(condition, tables, column)
+    bounds = np.array([tuple(ranges[leaf]) for leaf in leaves], dtype=np.int64).reshape(-1, 2).T[:, :, None]
+    found = search(program, bounds[0], bounds[1], budget)
+    return None if found is None else {leaf: int(value) for leaf, value in zip(leaves, found, strict=True)}
+
+
+def value_at(expression: Expression, values: Mapping[Expression, int], tables: Mapping[str, Table]) -> int:
+    """An integer expression where its leaves have these values; those that are not said are 0."""
+    leaves: list[Expression] = []
+
+    def column(node: Expression) -> Column | None:
+        if not isinstance(node, Coordinate | Head | Batch):
+            return None
+        leaves.append(node)
+        return Column(Side.TOKEN, len(leaves) - 1)
+
+    program = compile_program(expression, tables, column)
+    return int(program.run(lambda each: point(np.asarray(values.get(leaves[each.index], 0)))).low)
+
+
+def search(program: Program, low: Array, high: Array, budget: int) -> Array | None:
+    """A point of the boxes, int64 [leaves, boxes], for which the program holds."""
+    stack = [(low, high)]
+    while stack:
+        low, high = stack.pop()
+        while low.shape[1] < FEWEST and (low < high).any():
+            low, high = cut(low, high)
+        budget -= low.shape[1]
+        if budget < 0:
+            raise TooFine
+        always, possible = judge(program, low, high)
+        if always.any():
+            return np.asarray(low[:, np.argmax(always)])
+        low, high = low[:, possible], high[:, possible]
+        for tried in (low, (low + high) // 2, high):
+            holds, _ = judge(program, tried[:, :TRIED], tried[:, :TRIED])
+            if holds.any():
+                return np.asarray(tried[:, np.argmax(holds)])
+        wide = (low < high).any(axis=0)
+        stack += lots(*cut(low[:, wide], high[:, wide]))
+    return None
+
+
+def judge(program: Program, low: Array, high: Array) -> tuple[Array, Array]:
+    """For each box: does the program hold everywhere in it, may it anywhere? Exact for boxes of one point."""
+    single = (low == high).all(axis=0)
+    always, possible = np.empty(low.shape[1], dtype=bool), np.empty(low.shape[1], dtype=bool)
+    for boxes in (single, ~single):
+        if boxes.any():
+            own_low, own_high = low[:, boxes], high[:, boxes]
+            same = (own_low == own_high).all(axis=1)
+            columns = [
+                point(own_low[leaf]) if same[leaf] else Interval(own_low[leaf], own_high[leaf])
+                for leaf in range(len(low))
+            ]
+            result = program.run(lambda column, columns=columns: columns[column.index])  # type: ignore[misc]
+            always[boxes], possible[boxes] = result.low, result.high
+    return always, possible
+
+
+def cut(low: Array, high: Array) -> tuple[Array, Array]:
+    """Every box in two, across its longest side; those of one point stay whole."""
+    boxes = np.arange(low.shape[1])
+    axis = np.argmax(high - low, axis=0)
+    middle = (low[axis, boxes] + high[axis, boxes]) // 2
+    wide = low[axis, boxes] < high[axis, boxes]
+    first_high, second_low = high.copy(), low.copy()
+    first_high[axis, boxes] = middle
+    second_low[axis, boxes] = middle + 1
+    return np.hstack([low, second_low[:, wide]]), np.hstack([first_high, high[:, wide]])
+
+
+def lots(low: Array, high: Array) -> Iterator[tuple[Array, Array]]:
+    return ((low[:, at : at + AT_ONCE], high[:, at : at + AT_ONCE]) for at in range(0, low.shape[1], AT_ONCE))

@@ -1,0 +1,37 @@
+"""`order auto`: the order that the analysis finds for a mask, one pure function of it."""
+
+from dataclasses import replace
+from functools import lru_cache
+
+from maskdsl.analysis.cost.devices import find_device
+from maskdsl.analysis.orders.clues import reads_inputs, without_inputs
+from maskdsl.analysis.orders.layouts import Keys, laid_out, own_layout
+from maskdsl.analysis.orders.search import Search
+from maskdsl.analysis.tiles.head_classes import MOST_TOKENS
+from maskdsl.ir.mask import MaskIR
+
+BLOCK = 128, 128
+DEVICE = find_device("H100")
+HEAD_DIM = 64
+KEPT = 64
+"""Masks whose orders are remembered."""
+
+
+def settled(mask: MaskIR) -> MaskIR:
+    """The mask with an order for its spaces that say `order auto`: the best for tiles of `BLOCK` on `DEVICE`.
+
+    Inputs are not known yet: conditions that read them are taken to hold, and orders by them are no candidates.
+    """
+    return laid_out(mask, {**own_layout(mask), **dict(found(mask))}) if mask.auto else mask
+
+
+@lru_cache(maxsize=KEPT)
+def found(mask: MaskIR) -> tuple[tuple[str, Keys], ...]:
+    """Space by space, the keys for those that say `order auto`. Masks too long to be analysed stay as they are."""
+    if max(mask.queries.length, mask.keys.length) > MOST_TOKENS:
+        return ()
+    own = own_layout(mask)
+    known = {name: keys for name, keys in own.items() if not any(reads_inputs(mask, key) for key in keys)}
+    bare = replace(laid_out(mask, {}), relation=without_inputs(mask))
+    best = Search(bare, {}, BLOCK, DEVICE, HEAD_DIM, mask.auto, known).run()
+    return tuple((name, best.layout.get(name, ())) for name in mask.auto)

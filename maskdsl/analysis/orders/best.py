@@ -1,0 +1,127 @@
+"""The best order of a mask and the table of all that were compared: the answer of `best_order` and `maskdsl order`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from maskdsl.analysis.cost.devices import Device
+from maskdsl.analysis.orders.graph import GRAPH, NAME, reordered
+from maskdsl.analysis.orders.layouts import layout_text, spaces_of
+from maskdsl.analysis.orders.search import ROWS, Outcome, Search
+from maskdsl.analysis.orders.trials import Trials, computed_pairs, full_tiles, partial_tiles
+from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.analysis.tiles.head_classes import check_size
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
+
+
+@dataclass(frozen=True)
+class Row:
+    """One order with tiles of one size. Counts are over all heads and batch entries."""
+
+    order: str
+    """What stands behind the word `order`, or `declared`."""
+    kind: str
+    """`declared`, `written`, `axes`, `coordinates`, `tiles`, `curve`, `heads` or `graph`."""
+    block: tuple[int, int]
+    density: float
+    """Tiles that are not empty, of all tiles."""
+    full_tiles: int
+    partial_tiles: int
+    waste: float
+    """Pairs that are computed and then masked, of those computed."""
+    seconds: float
+    """Predicted: the forward kernel, on a GPU kept busy by other batch entries."""
+    exact: bool
+    """Otherwise some rows of tiles, each exact, stand for the others."""
+
+
+@dataclass(frozen=True)
+class BestOrder:
+    """The order to use, the tiles to use it with, and everything that was compared."""
+
+    order: str
+    block: tuple[int, int]
+    device: str
+    head_dim: int
+    rows: tuple[Row, ...]
+    """The chosen one first, the others by their time."""
+    positions: Array | None = field(compare=False, repr=False)
+    """int32 [tokens], where tokens were reordered as a graph: the values of the input by which the row of kind `graph`
+    sorts. It is never chosen, as the pattern has no such input: `input position: int[tokens]`, `order by position`.
+    """
+
+    @property
+    def declared(self) -> Row:
+        """The declared order, with the same tiles."""
+        return next(row for row in self.rows if row.order == "declared" and row.block == self.block)
+
+    @property
+    def speedup(self) -> float:
+        """Over the declared order, as predicted."""
+        return self.declared.seconds / self.rows[0].seconds if self.rows[0].seconds else 1.0
+
+    @property
+    def as_graph(self) -> Row | None:
+        """Tokens reordered as the nodes of a graph, with the same tiles."""
+        return next((row for row in self.rows if row.kind == GRAPH and row.block == self.block), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and dictionaries, as JSON has them; without the positions."""
+        named = {name: getattr(self, name) for name in ("order", "block", "device", "head_dim", "speedup")}
+        return named | {"rows": [asdict(row) for row in self.rows]}
+
+
+def best_order(
+    mask: MaskIR,
+    inputs: Mapping[str, object],
+    blocks: Sequence[tuple[int, int]],
+    device: Device,
+    head_dim: int = 64,
+) -> BestOrder:
+    """Over the orders of all spaces and these sizes of tiles. `inputs` as at the call, those that decide the tiles."""
+    given = input_arrays(mask, inputs, relation_inputs(mask))
+    chosen: list[Row] = []
+    others: list[Row] = []
+    for block in blocks:
+        check_size(mask, block)
+        search = Search(mask, given, block, device, head_dim, tuple(spaces_of(mask)), {})
+        best = search.run()
+        tried = [each for each in (search.glanced | search.found).values() if each is not best]
+        attended = attended_pairs(search)
+        if not chosen:  # the same for tiles of all sizes
+            graph = reordered(mask, given, attended)
+        if graph is not None:
+            trials = Trials(graph.mask, {**given, NAME: graph.positions}, block, ROWS)
+            tried.append(search.outcome(trials, graph.layout, GRAPH))
+        first, *rest = rows(search, attended, [best, *tried])
+        chosen.append(first)
+        others += rest
+    chosen.sort(key=lambda row: row.seconds)
+    ranked = sorted([*chosen[1:], *others], key=lambda row: row.seconds)
+    positions = None if graph is None else graph.positions
+    return BestOrder(chosen[0].order, chosen[0].block, device.name, head_dim, (chosen[0], *ranked), positions)
+
+
+def attended_pairs(search: Search) -> float:
+    """Of all heads and batch entries. Counted where it takes the least time: it is the same in every order."""
+    least = min(search.found.values(), key=lambda outcome: computed_pairs(outcome.trial.tiles))
+    return search.trials.attended_share(least.layout) * computed_pairs(least.trial.tiles)
+
+
+def rows(search: Search, attended: float, outcomes: Sequence[Outcome]) -> Iterator[Row]:
+    """Lines of the table."""
+    for outcome in outcomes:
+        tiles = outcome.trial.tiles
+        computed, full, partial = computed_pairs(tiles), full_tiles(tiles), partial_tiles(tiles)
+        yield Row(
+            order=layout_text(search.mask, outcome.layout),
+            kind=outcome.kind,
+            block=search.block,
+            density=(full + partial) / (tiles.query_blocks * tiles.key_blocks * tiles.variant_of.size),
+            full_tiles=full,
+            partial_tiles=partial,
+            waste=max(0.0, 1 - attended / computed) if computed else 0.0,
+            seconds=outcome.seconds,
+            exact=outcome.trial.exact,
+        )

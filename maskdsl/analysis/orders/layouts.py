@@ -1,0 +1,91 @@
+"""Layouts as values: sort keys for each space, the mask that is laid out by them, and their text in the language."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from maskdsl.ir.expressions import Constant, Coordinate, Expression, Side, apply
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.mask import Along, CoordinateDefinition, CurveKind, MaskIR, Sequence, Space
+from maskdsl.ir.mask_printer import print_expression
+from maskdsl.ir.ops import Op, Type
+
+Keys = tuple[Expression, ...]
+"""Over one token; `()` is the declared order."""
+Layout = Mapping[str, Keys]
+"""By the name of a space. Spaces that are left out stay as declared."""
+DECLARED = "declared"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Keys for one space, and what kind of order they are."""
+
+    keys: Keys
+    kind: str
+
+
+def token(name: str, type: Type = Type.INT) -> Coordinate:
+    return Coordinate(Side.TOKEN, name, type)
+
+
+def quotient(of: Expression, size: int) -> Expression:
+    return of if size == 1 else apply(Op.FLOOR_DIVIDE, of, Constant(size))
+
+
+def curve(kind: CurveKind, axes: tuple[str, ...]) -> Coordinate:
+    """A position along a curve, under the name that binding gives it too."""
+    return token(f"{kind}({', '.join(axes)})")
+
+
+def spaces_of(mask: MaskIR) -> dict[str, Space]:
+    """All spaces of both sides by name, in their order."""
+    return {space.name: space for sequence in (mask.queries, mask.keys) for space in sequence.spaces}
+
+
+def laid_out(mask: MaskIR, layout: Layout) -> MaskIR:
+    """The mask in this layout, whatever its own."""
+    read = reads(*(key for keys in layout.values() for key in keys))
+    curves = [each.name for each in read.coordinates if is_curve(each.name)]
+    queries, keys = (with_layout(each, layout, curves) for each in (mask.queries, mask.keys))
+    return replace(mask, queries=queries, keys=keys, auto=())
+
+
+def is_curve(name: str) -> bool:
+    return name.partition("(")[0] in list(CurveKind) and name.endswith(")")
+
+
+def with_layout(sequence: Sequence, layout: Layout, curves: list[str]) -> Sequence:
+    order = tuple(layout.get(space.name, ()) for space in sequence.spaces)
+    missing = [name for name in dict.fromkeys(curves) if sequence.definition(name) is None]
+    definitions = tuple(each for name in missing for each in curve_definition(sequence, name))
+    return replace(sequence, order=order if any(order) else (), coordinates=(*definitions, *sequence.coordinates))
+
+
+def curve_definition(sequence: Sequence, name: str) -> Iterator[CoordinateDefinition]:
+    """The coordinate of this name in all spaces that have the axes, as binding makes it."""
+    kind, _, axes = name.removesuffix(")").partition("(")
+    source = Along(CurveKind(kind), tuple(axes.split(", ")))
+    having = [space for space in sequence.spaces if all(space.axis(axis) is not None for axis in source.axes)]
+    if having:
+        yield CoordinateDefinition(name, Type.INT, tuple((space.name, source) for space in having))
+
+
+def own_layout(mask: MaskIR) -> Layout:
+    """The order that the pattern itself says."""
+    pairs = [
+        (space.name, keys)
+        for sequence in (mask.queries, mask.keys)
+        for space, keys in zip(sequence.spaces, sequence.order, strict=False)
+    ]
+    return {name: keys for name, keys in pairs if keys}
+
+
+def layout_text(mask: MaskIR, layout: Layout) -> str:
+    """What stands behind the word `order`; layouts of several spaces are joined by `; `, or `declared`."""
+    names = spaces_of(mask)
+    parts = []
+    for name in names:
+        if layout.get(name):
+            by = f"by {', '.join(map(print_expression, layout[name]))}"
+            parts.append(by if len(names) == 1 else f"{name} {by}")
+    return "; ".join(parts) or DECLARED

@@ -1,0 +1,217 @@
+"""The tiles of one mask in many orders: all that orders share is computed once, and long maps are sampled.
+
+Of a map of many rows of tiles only some are classified, each of them exactly and against all keys; the others count as
+the nearest of those. The rows are spread evenly, a bit off the beat, so that no period of a grid goes unseen.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import numpy as np
+
+from maskdsl.analysis.counts.keys_per_query import keys_per_query, keys_per_row
+from maskdsl.analysis.orders.layouts import Layout, laid_out
+from maskdsl.analysis.orders.ordered_tokens import Box, Tokens, in_box
+from maskdsl.analysis.tiles.block_map import Array, BlockMap, Runs, TileMap, ranges
+from maskdsl.analysis.tiles.descent import Problem, classify
+from maskdsl.analysis.tiles.head_classes import (
+    Variant,
+    Variants,
+    find_variants,
+    fix_tables,
+    heads_of_tokens,
+    token_dependence,
+)
+from maskdsl.analysis.tiles.separation import Separation, separate
+from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.analysis.tiles.trees import Tree
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.meaning.coordinates import Coordinates
+
+GOLDEN = 0.6180339887498949
+"""The parts behind the point of its multiples fill 0 .. 1 more evenly than random numbers."""
+MOST_VARIANTS = 8
+"""Different relations of heads and batch entries that are looked at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """The tiles of a mask in one layout."""
+
+    tiles: BlockMap
+    exact: bool
+    """Otherwise some rows or heads stand for others like them."""
+    digest: bytes
+    """Equal where tokens are in the same order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One variant of a mask in one layout: the tokens of both sides, and in which order they come."""
+
+    variant: Variant
+    query: Tokens
+    key: Tokens
+    query_order: Array
+    key_order: Array
+
+    @property
+    def digest(self) -> bytes:
+        orders = [self.query_order] if self.query_order is self.key_order else [self.query_order, self.key_order]
+        return b"".join(blake2b(each.tobytes(), digest_size=16).digest() for each in orders)
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """Of the mask, or of the part of it in a box. At most `rows` rows of tiles are classified, None for all; in haste,
+    tiles that are not seen at once to be empty or full are taken for partial.
+    """
+
+    mask: MaskIR
+    inputs: Mapping[str, Array]
+    block: tuple[int, int]
+    rows: int | None = None
+    box: Box = field(default_factory=dict)
+    hasty: bool = False
+    coordinates: dict[tuple[Side, int, int], dict[str, Array]] = field(default_factory=dict)
+    """Of all tokens, for a head and a batch entry. May be shared with other trials of the mask."""
+    tokens: dict[tuple[Side, int, int], Tokens] = field(default_factory=dict)
+    variants: dict[tuple[frozenset[DimensionKind], tuple[int, ...]], Variants] = field(default_factory=dict)
+    separations: dict[Variant, tuple[Separation, dict[str, Table]]] = field(default_factory=dict)
+    maps: dict[tuple[Variant, bytes], TileMap] = field(default_factory=dict)
+    """By variant and the digest of its tokens' order: many layouts are the same order."""
+
+    def of(self, layout: Layout) -> Trial:
+        mask = laid_out(self.mask, layout)
+        variants = self.variants_of(mask)
+        lines = list(self.lines(mask, variants))
+        maps = tuple(self.tile_map(line) for line in lines)
+        queries, keys = len(lines[0].query_order), len(lines[0].key_order)
+        whole = self.picked_rows(queries) is None and len(lines) == len(variants.different)
+        exact = whole and not self.box and not self.hasty
+        digest = b"".join(line.digest for line in lines)
+        return Trial(BlockMap(self.block, queries, keys, maps, line_of(variants)), exact, digest)
+
+    def attended_share(self, layout: Layout) -> float:
+        """Of the computed pairs, those that attend: in the rows and heads that are looked at."""
+        mask = laid_out(self.mask, layout)
+        variants = self.variants_of(mask)
+        attended = computed = 0
+        for line, uses in zip(self.lines(mask, variants), np.bincount(line_of(variants).ravel()), strict=True):
+            problem = self.problem(line)
+            tiles = classify(problem)
+            attended += int(uses * keys_per_query(problem, tiles).sum())
+            keys = keys_per_row(tiles.full, problem.key) + keys_per_row(tiles.partial, problem.key)
+            computed += int(uses * (keys @ problem.query.weights(0)))
+        return attended / max(computed, 1)
+
+    def variants_of(self, mask: MaskIR) -> Variants:
+        key = token_dependence(mask), heads_of_tokens(mask)
+        if key not in self.variants:
+            self.variants[key] = find_variants(mask, self.inputs)
+        return self.variants[key]
+
+    def lines(self, mask: MaskIR, variants: Variants) -> Iterator[Line]:
+        """Of the variants that are looked at."""
+        for number in spread(len(variants.different), MOST_VARIANTS).tolist():
+            variant = variants.different[number]
+            query, key = (self.side(mask, side, variant) for side in (Side.QUERY, Side.KEY))
+            order = query.order()
+            yield Line(variant, query, key, order, order if mask.self_attention else key.order())
+
+    def side(self, mask: MaskIR, side: Side, variant: Variant) -> Tokens:
+        """With all that is known of them from other layouts."""
+        own = Side.QUERY if mask.self_attention else side
+        sequence = mask.sequences[own]
+        place = own, variant.head, variant.batch
+        if place not in self.tokens:
+            known = self.coordinates.setdefault(place, {})
+            coordinates = Coordinates(mask, sequence, self.inputs, variant.batch, variant.head, known)
+            self.tokens[place] = Tokens(coordinates, in_box(sequence, self.box))
+        return self.tokens[place].laid_out(mask, sequence)
+
+    def tile_map(self, line: Line) -> TileMap:
+        place = line.variant, line.digest
+        if place not in self.maps:
+            tiles = classify(self.problem(line), self.hasty)
+            rows = self.picked_rows(len(line.query_order))
+            if rows is not None:
+                index = nearest(rows, -(-len(line.query_order) // self.block[0]))
+                tiles = TileMap(taken(tiles.full, index), taken(tiles.partial, index))
+            self.maps[place] = tiles
+        return self.maps[place]
+
+    def problem(self, line: Line) -> Problem:
+        """The rows that are looked at, and all keys."""
+        if line.variant not in self.separations:
+            relation, tables = fix_tables(line.variant.relation, self.inputs)
+            self.separations[line.variant] = separate(relation, tables), tables
+        parts, tables = self.separations[line.variant]
+        rows, order = self.picked_rows(len(line.query_order)), line.query_order
+        if rows is not None:
+            begin = rows * self.block[0]
+            order = order[ranges(begin, np.minimum(begin + self.block[0], len(order)))]
+        query = Tree.of(line.query.columns(parts.query, tables, order), len(order), self.block[0])
+        key = Tree.of(line.key.columns(parts.key, tables, line.key_order), len(line.key_order), self.block[1])
+        return Problem(parts.program, query, key)
+
+    def picked_rows(self, queries: int) -> Array | None:
+        """The rows of tiles that are looked at, None for all of them."""
+        count = -(-queries // self.block[0])
+        return None if self.rows is None or count <= self.rows else spread(count, self.rows)
+
+
+def line_of(variants: Variants) -> Array:
+    """int32 [batch, heads]: which of the lines that are looked at stands for each."""
+    count = len(variants.different)
+    return nearest(spread(count, MOST_VARIANTS), count)[variants.index].astype(np.int32)
+
+
+def spread(count: int, most: int) -> Array:
+    """int64: some of the numbers 0 .. count, evenly but off the beat; all of them where they are few."""
+    if count <= most:
+        return np.arange(count)
+    slots = np.arange(most)
+    return np.unique(((slots + slots * GOLDEN % 1) * (count / most)).astype(np.int64))
+
+
+def nearest(picked: Array, count: int) -> Array:
+    """int64 [count]: for each number the index of the nearest of those picked."""
+    return np.searchsorted((picked[1:] + picked[:-1] + 1) // 2, np.arange(count), side="right")
+
+
+def taken(runs: Runs, rows: Array) -> Runs:
+    """The runs of these rows, which may repeat."""
+    begin, end = runs.row_start[rows], runs.row_start[rows + 1]
+    chosen = ranges(begin, end)
+    row_start = np.concatenate([[0], np.cumsum(end - begin)]).astype(np.int32)
+    return Runs(row_start, runs.start[chosen], runs.end[chosen])
+
+
+# Sums over heads and batch entries
+
+
+def full_tiles(tiles: BlockMap) -> int:
+    return sum(tiles.variants[variant].full.count for variant in tiles.variant_of.ravel().tolist())
+
+
+def partial_tiles(tiles: BlockMap) -> int:
+    return sum(tiles.variants[variant].partial.count for variant in tiles.variant_of.ravel().tolist())
+
+
+def computed_pairs(tiles: BlockMap) -> int:
+    """Pairs of all tiles that are not empty; a ragged tile has those of its real tokens."""
+    heights = np.minimum(tiles.block[0], tiles.query_length - np.arange(tiles.query_blocks) * tiles.block[0])
+    pairs = [
+        sum(int(widths(runs, tiles) @ heights[runs.row]) for runs in (each.full, each.partial))
+        for each in tiles.variants
+    ]
+    return sum(pairs[variant] for variant in tiles.variant_of.ravel().tolist())
+
+
+def widths(runs: Runs, tiles: BlockMap) -> Array:
+    """int64: the keys of each run."""
+    begin, end = (each.astype(np.int64) * tiles.block[1] for each in (runs.start, runs.end))
+    return np.asarray(np.minimum(end, tiles.key_length) - begin)

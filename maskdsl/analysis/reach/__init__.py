@@ -1,0 +1,1 @@
+"""How far information travels: through the layers of a stack, and back from one query."""

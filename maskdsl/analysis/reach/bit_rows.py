@@ -1,0 +1,164 @@
+"""Which cell has something of which, for all pairs: rows of bits, and how they grow layer by layer.
+
+A cell is a token or a block of tokens. Memory is cells ** 2 / 8 bytes for each set of rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from maskdsl.analysis.reach.hops import Hop
+from maskdsl.analysis.tiles.block_map import Array, Runs
+
+WORD = 64
+CHUNK = 1 << 20
+"""Words gathered at once, so that intermediate results stay small."""
+STEPS = 16
+"""Layers that are followed one by one before whole passes through the stack are doubled."""
+ONES = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(axis=1, dtype=np.uint8)
+"""Of every two bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Pairs (query cell, key cell) that are connected, as rows of bits: uint64 [cells, words]."""
+
+    ever: Array
+    """After any number of layers."""
+    before: Array
+    """One layer before nothing is added any more."""
+    layers: int
+    """After so many nothing is added any more: the longest shortest path."""
+    pairs: tuple[int, ...]
+    """How many after 0, 1, 2, ... layers, as far as they were followed one by one."""
+
+
+def spread(layers: Sequence[tuple[Hop, ...]], cells: int, reflexive: bool) -> Spread:
+    """How connections grow through the layers, again and again. `reflexive`: a cell has what it had."""
+    own = identity(cells)
+    rows = own if reflexive else np.zeros_like(own)
+    before, last, number = rows, 0, 0
+    pairs = [count(rows)]
+    while number - last < len(layers) and pairs[-1] < cells**2:
+        if number >= max(STEPS, len(layers)) and number % len(layers) == 0:
+            return doubled(layers, Spread(rows, before, last, tuple(pairs[: last + 1])), own, number)
+        grown = through(layers[number % len(layers)], rows, own)
+        number += 1
+        pairs.append(count(grown))
+        if pairs[-1] > pairs[-2]:
+            before, last = rows, number
+        rows = grown
+    return Spread(rows, before, last, tuple(pairs[: last + 1]))
+
+
+def doubled(layers: Sequence[tuple[Hop, ...]], begun: Spread, own: Array, number: int) -> Spread:
+    """Goes on from so many layers, which are whole passes and may not have been the end: twice as many at once, and
+    then back to where nothing was added.
+    """
+    rows = begun.ever
+    powers = [rows]
+    passes: list[Runs] = []
+    while True:
+        passes.append(runs_of(powers[-1]))
+        twice = joined(passes[-1], powers[-1], own)
+        if count(twice) == count(powers[-1]):
+            break
+        powers.append(twice)
+    if len(powers) == 1:
+        return begun
+    ever, most, passed = powers[-1], count(powers[-1]), number
+    for power in range(len(powers) - 2, -1, -1):
+        further = joined(passes[power], rows, own)
+        if count(further) < most:
+            rows, passed = further, passed + (number << power)
+    while True:
+        for hops in layers:
+            grown = through(hops, rows, own)
+            passed += 1
+            if count(grown) == most:
+                return Spread(ever, rows, passed, begun.pairs)
+            rows = grown
+
+
+def through(hops: tuple[Hop, ...], rows: Array, own: Array) -> Array:
+    """What each cell has after one more layer: what it had, and what those have that it attends."""
+    result = rows.copy()
+    had = rows | own
+    for hop in hops:
+        if hop.order is None and hop.members is None:
+            gather(hop.runs, had, result)
+            continue
+        if hop.members is None:
+            keys = had[hop.order]
+        else:
+            keys = np.zeros((hop.members.rows, had.shape[1]), dtype=had.dtype)
+            gather(hop.members, had, keys)
+        laid = np.zeros_like(result)
+        gather(hop.runs, keys, laid)
+        result[slice(None) if hop.order is None else hop.order] |= laid
+    return result
+
+
+def joined(later: Runs, earlier: Array, own: Array) -> Array:
+    """Connections through earlier layers and then later ones, which have no fewer."""
+    result = earlier.copy()
+    gather(later, earlier | own, result)
+    return result
+
+
+def gather(runs: Runs, rows: Array, result: Array) -> None:
+    """Adds to each row of the result all the rows of its runs.
+
+    The union of 2 ** level rows in a row is kept for each place, level by level; two of them cover a run.
+    """
+    lengths = runs.end - runs.start
+    levels = np.frexp(lengths.astype(np.float64))[1] - 1
+    size = max(1, CHUNK // rows.shape[1])
+    for level in range(int(levels.max(initial=-1)) + 1):
+        if level:
+            half = 1 << (level - 1)
+            rows = rows[:-half] | rows[half:]
+        chosen = np.flatnonzero(levels == level)
+        for begin in range(0, len(chosen), size):
+            part = chosen[begin : begin + size]
+            row, first = np.unique(runs.row[part], return_index=True)
+            union = rows[runs.start[part]]
+            if level:
+                union |= rows[runs.end[part] - (1 << level)]
+            result[row] |= np.bitwise_or.reduceat(union, first, axis=0)
+
+
+def runs_of(rows: Array) -> Runs:
+    """The runs of ones, found where a bit differs from the one before it."""
+    edges = np.pad(rows, [(0, 0), (0, 1)])  # so that runs up to the last column end
+    edges ^= edges << np.uint64(1)
+    edges[:, 1:] ^= rows >> np.uint64(WORD - 1)
+    row, word = np.nonzero(edges)
+    number, bit = np.nonzero(dense(edges[row, word][:, None], WORD))
+    row, column = row[number], word[number] * WORD + bit
+    return Runs.of_sorted(len(rows), row[::2], column[::2], column[1::2])
+
+
+def identity(cells: int) -> Array:
+    rows = np.zeros((cells, -(-cells // WORD)), dtype=np.uint64)
+    number = np.arange(cells)
+    rows[number, number // WORD] = np.uint64(1) << (number % WORD).astype(np.uint64)
+    return rows
+
+
+def dense(rows: Array, columns: int) -> Array:
+    """bool [rows, columns]."""
+    bytes_ = rows.astype("<u8", copy=False).view(np.uint8)
+    return np.unpackbits(bytes_, axis=1, count=columns, bitorder="little").view(bool)
+
+
+def count(rows: Array) -> int:
+    return int(ONES[rows.view(np.uint16)].sum(dtype=np.int64))
+
+
+def strips(rows: Array, size: int = 512) -> Iterator[tuple[slice, Array]]:
+    """Rows as booleans, some at a time."""
+    for begin in range(0, len(rows), size):
+        part = slice(begin, min(begin + size, len(rows)))
+        yield part, dense(rows[part], len(rows))

@@ -1,0 +1,133 @@
+"""Which tokens can exchange information at all, after any number of layers: components and pairs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maskdsl.analysis.reach.bit_rows import WORD, count, dense, strips
+from maskdsl.analysis.reach.hops import Hop
+from maskdsl.analysis.tiles.block_map import Array, Runs
+
+if TYPE_CHECKING:
+    from networkx import DiGraph
+
+
+@dataclass(frozen=True)
+class Components:
+    """Numbers of components, and the tokens of the largest one."""
+
+    strong: int
+    """In one of these each token draws from each other one, through others or not."""
+    largest_strong: int
+    weak: int
+    """No token of one has anything to do with a token of another."""
+    largest_weak: int
+
+    @staticmethod
+    def of_sizes(strong: Sequence[int], weak: Sequence[int]) -> "Components":
+        return Components(len(strong), max(strong), len(weak), max(weak))
+
+
+def components_of_bits(ever: Array, back: Array, sizes: Array) -> Components:
+    """Of cells of so many tokens each, and all that each cell ever has; `back` is that transposed."""
+    _, members = np.unique(ever.view(np.dtype((np.void, ever.shape[1] * 8))).ravel(), return_inverse=True)
+    strong = np.bincount(members.ravel(), weights=sizes).astype(int)
+    weak = [int(sizes[each].sum()) for each in islands(ever | back)]
+    return Components.of_sizes(strong.tolist(), weak)
+
+
+def islands(both: Array) -> Iterator[Array]:
+    """The members of each component of a symmetric relation."""
+    left = np.ones(len(both), dtype=bool)
+    while left.any():
+        found = both[int(np.argmax(left))][None]
+        while True:
+            members = np.flatnonzero(dense(found, len(both))[0])
+            grown = np.bitwise_or.reduce(both[members], axis=0)[None]
+            if count(grown) == len(members):
+                break
+            found = grown
+        left[members] = False
+        yield members
+
+
+def transposed(rows: Array) -> Array:
+    """Of a square of bits."""
+    result = np.zeros_like(rows)
+    for part, ones in strips(rows):
+        packed = np.packbits(ones.T, axis=1, bitorder="little")
+        result.view(np.uint8)[:, part.start // 8 : part.start // 8 + packed.shape[1]] = packed
+    return result
+
+
+def connected_pairs(ever: Array, back: Array, sizes: Array) -> tuple[int, int]:
+    """Unordered pairs of different tokens that reach each other both ways, and those that do one way only."""
+    own = int(sizes @ diagonal(ever))
+    mutual, some = ((weighed(rows, sizes) - own) // 2 for rows in (ever & back, ever | back))
+    return mutual, some - mutual
+
+
+def diagonal(rows: Array) -> Array:
+    """bool [rows]: bit n of row n."""
+    number = np.arange(len(rows))
+    return np.asarray((rows[number, number // WORD] >> (number % WORD).astype(np.uint64)) & np.uint64(1), dtype=bool)
+
+
+def weighed(rows: Array, sizes: Array) -> int:
+    """Pairs of tokens in the pairs of cells whose bit is one."""
+    if int(sizes.max()) == 1:
+        return count(rows)
+    return sum(int(sizes[part] @ (ones.astype(np.int64) @ sizes)) for part, ones in strips(rows))
+
+
+def components_of_graph(hops: Sequence[Hop], length: int) -> Components:
+    """Of tokens, exactly, without looking at all pairs."""
+    import networkx  # start-up time, and few need it
+
+    graph = interval_graph(hops, length)
+    kinds = networkx.strongly_connected_components(graph), networkx.weakly_connected_components(graph)
+    strong, weak = ([sum(node < length for node in each) for each in found] for found in kinds)
+    return Components.of_sizes([each for each in strong if each], weak)
+
+
+def interval_graph(hops: Sequence[Hop], length: int) -> "DiGraph":
+    """Edges from each token towards those that it attends, by way of intervals of keys.
+
+    Tokens are the nodes 0 to `length`. Behind them come, for each hop, the inner nodes of a binary tree over its
+    places: a run of keys is a few whole subtrees, so that there are far fewer edges than pairs. Only subtrees that
+    somebody attends as a whole are there: what they join is joined by that token too.
+    """
+    from networkx import DiGraph  # start-up time
+
+    graph = DiGraph()
+    graph.add_nodes_from(range(length))
+    size = 1 << (length - 1).bit_length()
+    for number, hop in enumerate(hops):
+        assert hop.block == 1, "hops between tokens are asked for"
+        order = np.arange(length) if hop.order is None else hop.order
+        nodes = np.concatenate([length + number * size + np.arange(size), order])
+        query, subtree = cover(hop.runs, size)
+        attended = np.zeros(2 * size, dtype=bool)
+        attended[subtree] = True
+        for parents in (slice(1 << depth, 2 << depth) for depth in range(size.bit_length() - 1)):
+            attended[2 * parents.start : 2 * parents.stop] |= np.repeat(attended[parents], 2)
+        inner = np.flatnonzero(attended[:size])
+        tails, heads = np.concatenate([size + query, inner, inner]), np.concatenate([subtree, 2 * inner, 2 * inner + 1])
+        graph.add_edges_from(zip(nodes[tails].tolist(), nodes[heads].tolist(), strict=True))
+    return graph
+
+
+def cover(runs: Runs, size: int) -> tuple[Array, Array]:
+    """Row and subtree, for the fewest whole subtrees that make up each run. The tree's leaves are `size` onwards."""
+    found: list[tuple[Array, Array]] = []
+    row, first, end = runs.row, runs.start.astype(np.int64) + size, runs.end.astype(np.int64) + size
+    while len(row):
+        left, right = first % 2 == 1, end % 2 == 1
+        found += [(row[left], first[left]), (row[right], end[right] - 1)]
+        first, end = (first + 1) // 2, end // 2
+        open_ = first < end
+        row, first, end = row[open_], first[open_], end[open_]
+    rows, subtrees = zip(*found, strict=True)
+    return np.concatenate(rows), np.concatenate(subtrees)

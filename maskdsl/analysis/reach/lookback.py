@@ -1,0 +1,24 @@
+"""How far back a query attends, before there are queries and keys."""
+
+from dataclasses import replace
+
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.ir.expressions import Constant, Coordinate, Side, apply
+from maskdsl.ir.facts.route_candidates import most
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.inputs import relation_inputs
+from maskdsl.ir.ops import Op
+
+
+def reaches(mask: MaskIR, distance: int) -> bool | None:
+    """Whether a query may attend a token so many positions back or more, by exact tiles; None where inputs decide.
+
+    Routes may select all of their candidates.
+    """
+    mask = most(mask).declared
+    if relation_inputs(mask, {each.name for each in mask.found}):
+        return True if mask.found else None
+    back = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i"))
+    far = apply(Op.AND, mask.relation, apply(Op.LESS_EQUAL, Constant(distance), back))
+    found = tiles(replace(mask, relation=far))
+    return any(variant.full.count or variant.partial.count for variant in found.variants)

@@ -1,0 +1,166 @@
+"""Receptive fields: how far information travels through the layers of a stack, or of one pattern again and again.
+
+Every token keeps what it had, as a residual connection has it, so that with each layer a token draws from more tokens
+and is read by more. What a token *draws from* after d layers are the tokens of which its output of layer d may hold
+something; it *is read by* those whose output of layer d may hold something of it. Heads count together.
+
+All of it is exact for tokens where there are few enough, and otherwise bounded by tiles: full tiles connect for certain
+what may be connected through all tiles that are not empty.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from maskdsl.analysis.reach.arrival import Arrival, find_arrival
+from maskdsl.analysis.reach.connections import Connections, find_connections, narrowed
+from maskdsl.analysis.reach.hops import Layer, estimate_runs, find_layer
+from maskdsl.analysis.tiles.head_classes import check_size
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls import analysis as errors
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.routed_inputs import find_in_layers
+from maskdsl.ir.stack import StackIR
+
+SMALL = 1 << 13
+"""Sequences up to this length are always looked at token by token."""
+MOST_PAIRS = 1 << 29
+"""Pairs in partial tiles, of longer ones, up to which they are."""
+MOST_RUNS = 1 << 21
+"""Runs of tokens, of longer ones, up to which they are."""
+TILES = 1 << 10
+"""Of the longer ones, about."""
+MOST_LAYERS = 1000
+MOST_WORK = 1 << 27
+"""Runs and tokens looked at along the way from one token, about, where the layers are not given."""
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """What is reached from one token, and between all tokens."""
+
+    name: str
+    length: int
+    period: int
+    """Layers of the stack; they begin anew behind the last."""
+    block: int
+    """Tokens of a tile: 1 where everything about the one token is exact."""
+    token: int
+    layers: int
+    """As many as were asked for; otherwise nothing is added by more, or they were not followed further."""
+    settled: bool
+    """Nothing would be added by more layers."""
+    draws: Arrival
+    readers: Arrival
+    connections: Connections
+
+    @property
+    def exact(self) -> bool:
+        return self.draws.latest is self.draws.earliest
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and dictionaries, as JSON has them."""
+        growth = [
+            {"layers": number} | {name: reach(each, number) for name, each in self.directions.items()}
+            for number in range(self.layers + 1)
+        ]
+        names = ("name", "length", "period", "block", "token", "settled", "exact")
+        head = {name: getattr(self, name) for name in names}
+        return head | {"growth": growth, "connections": self.connections.as_dict()}
+
+    @property
+    def directions(self) -> dict[str, Arrival]:
+        return {"draws_from": self.draws, "read_by": self.readers}
+
+
+def reach(arrival: Arrival, layers: int) -> dict[str, Any]:
+    least, most = arrival.count(layers)
+    first, last = arrival.extent(layers)
+    return {"tokens": least, "at_most": most, "first": first, "last": last, "unbroken": list(arrival.unbroken(layers))}
+
+
+def field(
+    subject: MaskIR | StackIR,
+    *,
+    token: int | None = None,
+    layers: int | None = None,
+    inputs: Mapping[str, object] | None = None,
+) -> Field:
+    """`token` is the middle one of the largest space unless said; `layers` as many as add anything, within reason."""
+    stack = as_stack(subject)
+    check(stack, token, layers)
+    given = find_in_layers(stack, inputs or {})
+    block, different = find_layers(stack, given)
+    all_layers = [different[number] for number in stack.index]
+    start = middle(stack.different[0]) if token is None else token
+    limit = max(layers or 0, most_layers(stack, different))
+    length, period = stack.length, len(stack.index)
+    draws, seen = find_arrival(all_layers, start, length, limit, drawing=True)
+    read, others = find_arrival(all_layers, start, length, limit, drawing=False)
+    last = max(int(each.max()) for each in (draws.earliest, draws.latest, read.earliest, read.latest))
+    ended = max(seen, others) - last >= period
+    connections = find_connections(stack, given, different, block)
+    return Field(
+        name=stack.name,
+        length=length,
+        period=period,
+        block=block,
+        token=start,
+        layers=layers if layers is not None else last if ended else limit,
+        settled=ended and (layers is None or last <= layers),
+        draws=draws,
+        readers=read,
+        connections=narrowed(connections, draws, read, period) if ended else connections,
+    )
+
+
+def as_stack(subject: MaskIR | StackIR) -> StackIR:
+    """A pattern is a stack of one layer."""
+    if isinstance(subject, StackIR):
+        return subject
+    mask = subject
+    if not mask.is_layer:
+        raise AttnError(errors.FieldOfCrossAttention(pattern=mask.name, span=mask.span))
+    return StackIR(mask.name, mask.parameters, mask.heads, (mask,), (0,), mask.doc, mask.span)
+
+
+def check(stack: StackIR, token: int | None, layers: int | None) -> None:
+    check_size(stack.different[0], (1, 1))
+    if token is not None and not 0 <= token < stack.length:
+        raise AttnError(errors.UnknownToken(token=token, last=stack.length - 1))
+    if layers is not None and not 0 <= layers <= MOST_LAYERS:
+        raise AttnError(errors.FieldLayers(layers=layers, limit=MOST_LAYERS))
+
+
+def find_layers(stack: StackIR, given: Sequence[Mapping[str, object]]) -> tuple[int, list[Layer]]:
+    """The different layers token by token if there are few enough, and otherwise by tiles; and the tokens of a tile."""
+
+    def by(block: int) -> list[Layer]:
+        return [find_layer(mask, block, inputs) for mask, inputs in zip(stack.different, given, strict=True)]
+
+    if stack.length <= SMALL:
+        return 1, by(1)
+    block = 1 << (stack.length // TILES).bit_length()
+    found = by(block)
+    pairs = sum(hop.runs.count for layer in found for hop in layer.possible) * block**2
+    if not 0 < pairs <= MOST_PAIRS:  # exact as they are, or too many
+        return block, found
+    masks = zip(stack.different, given, strict=True)
+    runs = sum(estimate_runs(mask, block, inputs) for mask, inputs in masks)
+    return (block, found) if runs > MOST_RUNS else (1, by(1))
+
+
+def most_layers(stack: StackIR, different: Sequence[Layer]) -> int:
+    once = stack.length + sum(len(hop.runs.start) for layer in different for hop in layer.all)
+    passes = MOST_WORK // (once * len(stack.index) ** 2)
+    return min(MOST_LAYERS, max(1, passes) * len(stack.index))
+
+
+def middle(mask: MaskIR) -> int:
+    """The middle of every axis of the largest space."""
+    sequence = mask.queries
+    space, offset = max(zip(sequence.spaces, sequence.offsets, strict=True), key=lambda each: each[0].size)
+    lengths = [axis.length for axis in space.axes]
+    return offset + int(np.ravel_multi_index([length // 2 for length in lengths], lengths))

@@ -1,0 +1,124 @@
+"""A relation as straight-line code over intervals: equal parts computed once, results dropped after their last use.
+
+What reads one side alone is not computed here, pair by pair, but beforehand, token by token: it is a `Column`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+
+from maskdsl.analysis.tiles.intervals import Interval, interval_of, point
+from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, Side
+from maskdsl.ir.numpy_operators import constant_array
+from maskdsl.ir.ops import Op
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Values known for every token of a side: the `index`th of the arrays that the program is run on."""
+
+    side: Side
+    index: int
+
+
+Action = Op | Table | Constant | Column
+Load = Callable[[Column], Interval]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Computes one slot from earlier ones. The slots in `frees` are not needed after it."""
+
+    action: Action
+    slots: tuple[int, ...]
+    frees: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The last step computes the result."""
+
+    steps: tuple[Step, ...]
+    width: int
+    """The most slots alive at once."""
+
+    def run(self, load: Load) -> Interval:
+        """The result where the columns are the intervals that `load` gives."""
+        slots: dict[int, Interval] = {}
+        with np.errstate(all="ignore"):
+            for number, step in enumerate(self.steps):
+                arguments = [slots[slot] for slot in step.slots]
+                for slot in step.frees:
+                    del slots[slot]
+                slots[number] = perform(step.action, arguments, load)
+        return slots[len(self.steps) - 1]
+
+
+def perform(action: Action, arguments: list[Interval], load: Load) -> Interval:
+    match action:
+        case Op():
+            return interval_of(action, *arguments)
+        case Table():
+            return action.read(*arguments)
+        case Constant():
+            return point(constant_array(action))
+        case Column():
+            return load(action)
+        case _:
+            assert_never(action)
+
+
+def compile_program(
+    expression: Expression, tables: Mapping[str, Table], column: Callable[[Expression], Column | None]
+) -> Program:
+    """`tables` holds the inputs that are read by index; `column` knows the nodes that are columns, leaves included."""
+    numbers: dict[tuple[Action, tuple[int, ...]], int] = {}
+
+    def number_of(action: Action, *slots: int) -> int:
+        return numbers.setdefault((action, slots), len(numbers))
+
+    slots: dict[Expression, int] = {}
+
+    def slot(node: Expression) -> int:
+        if node not in slots:
+            known = column(node)
+            slots[node] = fresh(node) if known is None else number_of(known)
+        return slots[node]
+
+    def fresh(node: Expression) -> int:
+        match node:
+            case Apply(op=Op.AND | Op.OR as op, arguments=(first, *rest)):  # in pairs, so that few slots stay alive
+                number = slot(first)
+                for part in rest:
+                    number = number_of(op, number, slot(part))
+                return number
+            case Apply(op=op, arguments=arguments):
+                return number_of(op, *map(slot, arguments))
+            case Read(input=name, indices=indices):
+                return number_of(tables[name], *map(slot, indices))
+            case Constant():
+                return number_of(node)
+            case Coordinate() | InSpace() | Head() | Batch() | Score():
+                raise AssertionError(f"{node} is neither a column nor filled in")
+            case _:
+                assert_never(node)
+
+    last = slot(expression)
+    assert last == len(numbers) - 1
+    return with_lifetimes([Step(action, slots) for action, slots in numbers])
+
+
+def with_lifetimes(steps: list[Step]) -> Program:
+    uses = Counter(slot for step in steps for slot in set(step.slots))
+    alive, width, result = 0, 1, []
+    for step in steps:
+        uses.subtract(set(step.slots))
+        frees = tuple(slot for slot in set(step.slots) if not uses[slot])
+        width = max(width, alive + 1)
+        alive += 1 - len(frees)
+        result.append(Step(step.action, step.slots, frees))
+    return Program(tuple(result), width)

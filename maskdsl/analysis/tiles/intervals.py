@@ -1,0 +1,320 @@
+"""Interval arithmetic on arrays: for every operator of the IR, bounds of its results from bounds of its operands.
+
+An interval holds every value that its expression takes on a set of token pairs. Integers and floats are bounded by
+their smallest and largest value; booleans too, with false below true, so that (false, false) is *never*,
+(true, true) *always* and (false, true) *sometimes*. A float that may be NaN has NaN for both bounds, which stands for
+anything at all. A point, whose two bounds are one array, is evaluated by `ir/meaning/evaluate.py` itself and is exact.
+
+Bounds that are computed with correctly rounded operations are exact, since rounding keeps order; NumPy's other
+functions are given some slack.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskdsl.ir.numpy_operators import apply_operator
+from maskdsl.ir.ops import Op
+
+Array = NDArray[Any]
+
+SLACK = 1e-12
+"""Relative error granted to functions that are not correctly rounded; they show some 1e-16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Arrays (or NumPy scalars) of bounds, both included, that broadcast against those of other intervals."""
+
+    low: Array
+    high: Array
+
+    @property
+    def is_point(self) -> bool:
+        return self.low is self.high
+
+
+def point(values: Array) -> Interval:
+    return Interval(values, values)
+
+
+def interval_of(op: Op, *arguments: Interval) -> Interval:
+    """Bounds of `op` over all values that the operands may take, exact where all are points."""
+    if all(argument.is_point for argument in arguments):
+        return point(apply_operator(op, *(argument.low for argument in arguments)))
+    return RULES[op](*arguments)
+
+
+# NaN
+
+
+def is_float(interval: Interval) -> bool:
+    return bool(interval.low.dtype.kind == "f")
+
+
+def spoil(interval: Interval, where: Array) -> Interval:
+    """Anything at all `where` a NaN may arise."""
+    if not np.any(where):
+        return interval
+    return Interval(np.where(where, np.nan, interval.low), np.where(where, np.nan, interval.high))
+
+
+def holds_zero(a: Interval) -> Array:
+    return np.asarray((a.low <= 0) & (a.high >= 0))
+
+
+def is_unbounded(a: Interval) -> Array:
+    return np.asarray(np.isinf(a.low) | np.isinf(a.high))
+
+
+# Numbers
+
+
+def add(a: Interval, b: Interval) -> Interval:
+    result = Interval(a.low + b.low, a.high + b.high)
+    if is_float(result):  # infinities of two signs may meet
+        result = spoil(result, np.isnan(a.low + b.high) | np.isnan(a.high + b.low))
+    return result
+
+
+def subtract(a: Interval, b: Interval) -> Interval:
+    result = Interval(a.low - b.high, a.high - b.low)
+    if is_float(result):
+        result = spoil(result, np.isnan(a.low - b.low) | np.isnan(a.high - b.high))
+    return result
+
+
+def negate(a: Interval) -> Interval:
+    return Interval(-a.high, -a.low)
+
+
+def absolute(a: Interval) -> Interval:
+    return Interval(np.maximum(np.maximum(a.low, -a.high), 0), np.maximum(-a.low, a.high))
+
+
+def corners(function: Callable[[Array, Array], Array], a: Interval, b: Interval) -> Interval:
+    """Bounds of a function that is monotone in each operand while the other one stands still."""
+    parts = [function(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
+    return Interval(reduce(np.minimum, parts), reduce(np.maximum, parts))
+
+
+def multiply(a: Interval, b: Interval) -> Interval:
+    result = corners(np.multiply, a, b)
+    if is_float(result):  # zero times infinity
+        result = spoil(result, (holds_zero(a) & is_unbounded(b)) | (holds_zero(b) & is_unbounded(a)))
+    return result
+
+
+def divide(a: Interval, b: Interval) -> Interval:
+    return spoil(corners(np.divide, a, b), holds_zero(b) | (is_unbounded(a) & is_unbounded(b)))
+
+
+def divide_by_positive(a: Interval, b: Interval) -> Interval:
+    if b.is_point:  # also NumPy's fast path for one divisor
+        return Interval(a.low // b.low, a.high // b.high)
+    return Interval(a.low // np.where(a.low >= 0, b.high, b.low), a.high // np.where(a.high >= 0, b.low, b.high))
+
+
+def modulo_positive(a: Interval, b: Interval) -> Interval:
+    """Exact where the quotient is one number, as it is while `a` stays within one period of a constant divisor."""
+    quotient = divide_by_positive(a, b)
+    if b.is_point:
+        shift = Interval(quotient.low * b.low, quotient.low * b.low)
+    else:
+        shift = corners(np.multiply, Interval(quotient.low, quotient.low), b)
+    one_period = quotient.low == quotient.high
+    largest = b.high - 1
+    low = np.where(one_period, np.maximum(a.low - shift.high, 0), 0)
+    high = np.where(one_period, np.minimum(a.high - shift.low, largest), largest)
+    return Interval(low, np.where(a.low >= 0, np.minimum(high, a.high), high))
+
+
+Rule = Callable[..., Interval]
+
+
+def by_sign_of_divisor(positive: Rule, negative: Rule) -> Rule:
+    """Joins what a rule for positive divisors, its mirror image, and zero contribute.
+
+    The binder proves divisors non-zero for the tokens that matter; others may show a zero, whose result is zero.
+    """
+
+    def rule(a: Interval, b: Interval) -> Interval:
+        if np.all(b.low > 0):
+            return positive(a, b)
+        if np.all(b.high < 0):
+            return negative(a, b)
+        above = positive(a, Interval(np.maximum(b.low, 1), np.maximum(b.high, 1)))
+        below = negative(a, Interval(np.minimum(b.low, -1), np.minimum(b.high, -1)))
+        low = np.where(b.high > 0, above.low, below.low)
+        high = np.where(b.high > 0, above.high, below.high)
+        both = (b.low < 0) & (b.high > 0)
+        low, high = np.where(both, np.minimum(low, below.low), low), np.where(both, np.maximum(high, below.high), high)
+        zero = holds_zero(b)
+        return Interval(np.where(zero, np.minimum(low, 0), low), np.where(zero, np.maximum(high, 0), high))
+
+    return rule
+
+
+def power(base: Interval, exponent: Interval) -> Interval:
+    """The exponent is a constant. `base` falls and rises like its absolute value where the exponent is even."""
+    number = exponent.low.item()
+    if number == int(number) and number >= 0:
+        inner = absolute(base) if number % 2 == 0 else base
+    else:
+        inner = spoil(base, (base.low < 0) | ((base.low == 0) & (number < 0)))
+    low, high = (np.power(bound, exponent.low) for bound in (inner.low, inner.high))
+    if is_float(base):
+        return widen(Interval(np.minimum(low, high), np.maximum(low, high)))
+    return Interval(low, high)
+
+
+def widen(a: Interval) -> Interval:
+    return Interval(a.low - slack(a.low), a.high + slack(a.high))
+
+
+def slack(bound: Array) -> Array:
+    """Nothing at infinities, where a difference would be NaN."""
+    return np.where(np.isinf(bound), 0.0, np.abs(bound) * SLACK + np.finfo(np.float64).tiny)
+
+
+def rising(op: Op) -> Rule:
+    """A function that never falls, and whose rounding doesn't either."""
+    return lambda a: Interval(apply_operator(op, a.low), apply_operator(op, a.high))
+
+
+def rising_roughly(op: Op) -> Rule:
+    return lambda a: widen(rising(op)(a))
+
+
+def square_root(a: Interval) -> Interval:
+    return spoil(rising(Op.SQUARE_ROOT)(a), a.low < 0)
+
+
+def logarithm(a: Interval) -> Interval:
+    return spoil(rising_roughly(Op.LOGARITHM)(a), a.low < 0)
+
+
+def minimum(a: Interval, b: Interval) -> Interval:
+    return Interval(np.minimum(a.low, b.low), np.minimum(a.high, b.high))
+
+
+def maximum(a: Interval, b: Interval) -> Interval:
+    return Interval(np.maximum(a.low, b.low), np.maximum(a.high, b.high))
+
+
+def is_power_of_two(a: Interval) -> Interval:
+    """Possible if the logarithm steps up within the interval; always for points and for 1 to 2."""
+    possible = apply_operator(Op.INTEGER_LOG2, a.high) != apply_operator(Op.INTEGER_LOG2, a.low - 1)
+    return Interval(possible & ((a.low == a.high) | ((a.low >= 1) & (a.high <= 2))), possible)
+
+
+def share_bit(a: Interval, b: Interval) -> Interval:
+    """Known for points, and impossible for zero."""
+    known = (a.low == a.high) & (b.low == b.high)
+    zero = ((a.low == 0) & (a.high == 0)) | ((b.low == 0) & (b.high == 0))
+    shared = apply_operator(Op.SHARE_BIT, a.low, b.low)
+    return Interval(known & shared, np.where(known, shared, ~zero))
+
+
+def greatest_common_divisor(a: Interval, b: Interval) -> Interval:
+    """Known for points; otherwise at most as large as one that is not zero."""
+    known = (a.low == a.high) & (b.low == b.high)
+    (of_a, size_a), (of_b, size_b) = ((holds_zero(each), absolute(each).high) for each in (a, b))
+    one = np.where(of_a, size_b, size_a)  # where only one may be zero, the other is not
+    high = np.where(of_a == of_b, np.where(of_a, np.maximum(size_a, size_b), np.minimum(size_a, size_b)), one)
+    value = apply_operator(Op.GREATEST_COMMON_DIVISOR, a.low, b.low)
+    return Interval(np.where(known, value, ~(of_a & of_b)), np.where(known, value, high))
+
+
+def random(*arguments: Interval) -> Interval:
+    """Known only where all arguments are."""
+    known = reduce(np.logical_and, (argument.low == argument.high for argument in arguments))
+    low, high = np.int64(0), np.int64(2**31 - 1)
+    if not np.any(known):
+        return Interval(np.asarray(low), np.asarray(high))
+    values = apply_operator(Op.RANDOM, *(argument.low for argument in arguments))
+    return Interval(np.where(known, values, low), np.where(known, values, high))
+
+
+# Comparisons, written so that a NaN bound leaves both outcomes open
+
+
+def equal(a: Interval, b: Interval) -> Interval:
+    return Interval((a.low == b.high) & (a.high == b.low), ~((a.high < b.low) | (b.high < a.low)))
+
+
+def not_equal(a: Interval, b: Interval) -> Interval:
+    return logical_not(equal(a, b))
+
+
+def less(a: Interval, b: Interval) -> Interval:
+    return Interval(a.high < b.low, ~(a.low >= b.high))
+
+
+def less_equal(a: Interval, b: Interval) -> Interval:
+    return Interval(a.high <= b.low, ~(a.low > b.high))
+
+
+# Booleans
+
+
+def logical_not(a: Interval) -> Interval:
+    return Interval(~a.high, ~a.low)
+
+
+def logical_and(*arguments: Interval) -> Interval:
+    return reduce(minimum, arguments)
+
+
+def logical_or(*arguments: Interval) -> Interval:
+    return reduce(maximum, arguments)
+
+
+def select(condition: Interval, then: Interval, otherwise: Interval) -> Interval:
+    low = np.where(condition.high, np.minimum(then.low, otherwise.low), otherwise.low)
+    high = np.where(condition.high, np.maximum(then.high, otherwise.high), otherwise.high)
+    return Interval(np.where(condition.low, then.low, low), np.where(condition.low, then.high, high))
+
+
+RULES: dict[Op, Rule] = {
+    Op.ADD: add,
+    Op.SUBTRACT: subtract,
+    Op.MULTIPLY: multiply,
+    Op.DIVIDE: divide,
+    Op.FLOOR_DIVIDE: by_sign_of_divisor(
+        divide_by_positive,
+        lambda a, b: divide_by_positive(negate(a), negate(b)),
+    ),
+    Op.FLOOR_MODULO: by_sign_of_divisor(
+        modulo_positive,
+        lambda a, b: negate(modulo_positive(negate(a), negate(b))),
+    ),
+    Op.NEGATE: negate,
+    Op.POWER: power,
+    Op.ABSOLUTE: absolute,
+    Op.MINIMUM: minimum,
+    Op.MAXIMUM: maximum,
+    Op.EQUAL: equal,
+    Op.NOT_EQUAL: not_equal,
+    Op.LESS: less,
+    Op.LESS_EQUAL: less_equal,
+    Op.NOT: logical_not,
+    Op.AND: logical_and,
+    Op.OR: logical_or,
+    Op.SELECT: select,
+    Op.INTEGER_LOG2: rising(Op.INTEGER_LOG2),
+    Op.IS_POWER_OF_TWO: is_power_of_two,
+    Op.SHARE_BIT: share_bit,
+    Op.GREATEST_COMMON_DIVISOR: greatest_common_divisor,
+    Op.RANDOM: random,
+    Op.TO_FLOAT: rising(Op.TO_FLOAT),
+    Op.SQUARE_ROOT: square_root,
+    Op.EXPONENTIAL: rising_roughly(Op.EXPONENTIAL),
+    Op.LOGARITHM: logarithm,
+    Op.TANH: rising_roughly(Op.TANH),
+    Op.SIGMOID: rising_roughly(Op.SIGMOID),
+}

@@ -1,0 +1,99 @@
+"""What a relation asks of each side alone: columns, computed once a token instead of once a pair.
+
+Bounds of a column are exact, however wild its expression, so a relation is first rewritten to have more of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from maskdsl.analysis.tiles.interval_program import Column, Program, compile_program
+from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, InSpace, Side, apply, children, rebuild
+from maskdsl.ir.ops import Op
+
+ZERO = Constant(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Separation:
+    """A program over pairs, and the expressions over one token whose values are its columns."""
+
+    program: Program
+    query: tuple[Expression, ...]
+    key: tuple[Expression, ...]
+
+
+def separate(relation: Expression, tables: Mapping[str, Table]) -> Separation:
+    sides = SideTable()
+    relation = rewrite(relation, sides)
+    columns: dict[Side, dict[Expression, int]] = {Side.QUERY: {}, Side.KEY: {}}
+
+    def column(node: Expression) -> Column | None:
+        match tuple(sides.of(node)):
+            case (side,):
+                known = columns[side]
+                return Column(side, known.setdefault(node, len(known)))
+            case _:
+                return None
+
+    program = compile_program(relation, tables, column)
+    return Separation(program, tuple(columns[Side.QUERY]), tuple(columns[Side.KEY]))
+
+
+@dataclass(frozen=True, slots=True)
+class SideTable:
+    """Which sides an expression reads, for every node that was entered."""
+
+    known: dict[Expression, frozenset[Side]] = field(default_factory=dict)
+
+    def of(self, expression: Expression) -> frozenset[Side]:
+        return self.known[expression]
+
+    def enter(self, expression: Expression) -> Expression:
+        """Its children have been entered before."""
+        match expression:
+            case Coordinate(side=side) | InSpace(side=side):
+                sides = frozenset({side})
+            case _:
+                sides = frozenset[Side]().union(*map(self.of, children(expression)))
+        self.known[expression] = sides
+        return expression
+
+
+def rewrite(expression: Expression, sides: SideTable) -> Expression:
+    """Applies both laws bottom-up."""
+
+    def rewritten(node: Expression) -> Expression | None:
+        sides.enter(node)
+        return (split_congruence(node, sides) or group_by_side(node, sides)) if isinstance(node, Apply) else None
+
+    return rebuild(expression, rewritten)
+
+
+def split_congruence(expression: Apply, sides: SideTable) -> Expression | None:
+    """`(a - b) % m == 0` is `a % m == b % m`. Worth it where a and b are of one side each."""
+    match expression:
+        case Apply(
+            op=Op.EQUAL | Op.NOT_EQUAL as op,
+            arguments=(
+                Apply(op=Op.FLOOR_MODULO, arguments=(Apply(op=Op.SUBTRACT, arguments=(a, b)), Constant() as m)),
+                zero,
+            ),
+        ) if zero == ZERO and len(sides.of(a)) == len(sides.of(b)) == 1:
+            remainders = [sides.enter(apply(Op.FLOOR_MODULO, part, m)) for part in (a, b)]
+            return sides.enter(apply(op, *remainders))
+    return None
+
+
+def group_by_side(expression: Apply, sides: SideTable) -> Expression | None:
+    """`a and c and b and d` is `(a and b) and c and d`, where a and b are of the same one side."""
+    if expression.op not in (Op.AND, Op.OR):
+        return None
+    groups: dict[object, list[Expression]] = {}
+    for number, part in enumerate(expression.arguments):
+        own = sides.of(part)
+        groups.setdefault(own if len(own) == 1 else number, []).append(part)
+    if len(groups) in (1, len(expression.arguments)):
+        return None
+    parts = [group[0] if len(group) == 1 else sides.enter(apply(expression.op, *group)) for group in groups.values()]
+    return sides.enter(apply(expression.op, *parts))

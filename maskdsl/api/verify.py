@@ -1,0 +1,389 @@
+"""A pattern tried at random sizes: tiles and every backend, forward and backward, against the meaning.
+
+The meaning is the plain NumPy oracle of `ir/meaning/evaluate.py`; gradients are compared with its differences along
+random directions. What fails is made as small as it can be and still fail. This is what `maskdsl verify` runs.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskdsl.api import Mask, Pattern
+from maskdsl.base.arguments import COUNT, BackendName, integer, takes
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.inputs import GroupRange, TableRead
+from maskdsl.base.errors.commands.command import TooLongToVerify
+from maskdsl.bind.context.call_arguments import parameter_kind
+from maskdsl.ir.mask import Sequence as TokenSequence
+from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.ir.meaning.evaluate import attention, dense
+from maskdsl.ir.meaning.inputs import relation_inputs
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
+from maskdsl.runtime.backends.available import usable_backends
+
+__all__ = ["CannotDraw", "Case", "Failure", "Verdict", "verify"]
+
+Array = NDArray[Any]
+
+MOST_TOKENS = 160
+MOST_DRAWS = 400
+MOST_MEASURED = 20
+"""Draws whose length is looked at where none fits."""
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TOLERANCES = {"float64": 1e-10, "float32": 2e-5, "bfloat16": 3e-2, "float16": 4e-3}
+"""Of results, relative to the largest value; a few units in the last place of each type, times the sums' growth."""
+STEP = 1e-5
+GRADIENT_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Case:
+    """One setting at which everything is compared."""
+
+    parameters: Mapping[str, Any]
+    heads: int = 1
+    key_heads: int = 1
+    batch: int = 1
+    dim: int = 16
+    dtype: str = "float64"
+    order: str | None = None
+    block: tuple[int, int] = (16, 16)
+    seed: int = 0
+
+    def __str__(self) -> str:
+        values = [f"{name}={value}" for name, value in self.parameters.items()]
+        rest = f"heads={self.heads}/{self.key_heads} batch={self.batch} dim={self.dim} {self.dtype}"
+        order = [] if self.order is None else [f'order="{self.order}"']
+        return " ".join([*values, rest, f"block={self.block[0]}x{self.block[1]}", *order, f"seed={self.seed}"])
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong, at the smallest case that was found."""
+
+    case: Case
+    what: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `verify` found."""
+
+    cases: int
+    """Settings that were tried, the one that failed included."""
+    backends: tuple[BackendName, ...]
+    failures: tuple[Failure, ...] = ()
+    dtypes: tuple[str, ...] = field(default=())
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+
+class CannotDraw(Exception):
+    """No values at which the pattern binds were found."""
+
+
+@takes(cases=COUNT, seed=integer(0))
+def verify(
+    pattern: Pattern,
+    *,
+    cases: int = 20,
+    seed: int = 0,
+    parameters: Mapping[str, object] | None = None,
+    backends: Sequence[BackendName] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Verdict:
+    """Tries `cases` random settings; stops at the first that fails, and makes it small.
+
+    `parameters` are kept as given; the others are drawn. `backends` are all that can run here unless said. Raises
+    `CannotDraw` if no small values of the parameters fit the pattern, and `AttnError` if those given make it too long.
+    """
+    names = tuple(backends or usable_backends())
+    random = np.random.default_rng(seed)
+    dtypes: dict[str, None] = {}
+    for number in range(cases):
+        case = draw(pattern, random, parameters or {})
+        dtypes[case.dtype] = None
+        what = problem(pattern, case, names)
+        if what is not None:
+            failure = smallest(pattern, case, what, names, parameters or {})
+            return Verdict(number + 1, names, (failure,), tuple(dtypes))
+        progress(number + 1)
+    return Verdict(cases, names, (), tuple(dtypes))
+
+
+# Drawing
+
+
+def draw(pattern: Pattern, random: np.random.Generator, fixed: Mapping[str, object]) -> Case:
+    """A random case at which the pattern binds and its inputs can be read."""
+    tried: list[Case] = []
+    for _ in range(MOST_DRAWS):
+        key_heads = int(random.choice([1, 1, 2]))
+        case = Case(
+            parameters={**_draw_parameters(pattern, random), **fixed},
+            heads=key_heads * int(random.choice([1, 2, 3])),
+            key_heads=key_heads,
+            batch=int(random.choice([1, 2])),
+            dim=int(random.choice([16, 20, 32])),
+            dtype=str(random.choice(list(DTYPES))),
+            order=[None, None, "declared", f"by shuffle(i, {random.integers(100)})"][random.integers(4)],
+            block=(int(random.integers(1, 40)), int(random.integers(1, 40))),
+            seed=int(random.integers(2**31)),
+        )
+        if prepared(pattern, case) is not None:
+            return case
+        tried.append(case)
+    shortest = min(filter(None, (_length(pattern, each) for each in tried[-MOST_MEASURED:])), default=0)
+    if fixed and shortest > MOST_TOKENS:
+        raise AttnError(TooLongToVerify(name=pattern.name, count=shortest, limit=MOST_TOKENS))
+    raise CannotDraw(f"`{pattern.name}`: no small values of its parameters were found that fit together")
+
+
+def _length(pattern: Pattern, case: Case) -> int | None:
+    """Tokens of the longer side; None where the case does not bind."""
+    try:
+        mask = pattern.bind(heads=case.heads, order=case.order, **case.parameters)
+    except AttnError:
+        return None
+    return max(mask.query_length, mask.key_length, mask.given_key_length)
+
+
+def _draw_parameters(pattern: Pattern, random: np.random.Generator) -> dict[str, object]:
+    drawn: dict[str, object] = {}
+    for parameter in pattern.declaration.parameters:
+        name, default = parameter.name.id, parameter.default
+        match parameter_kind(parameter):
+            case "int":
+                drawn[name] = int(random.integers(1, int(random.choice([3, 8, 40])) + 1))
+            case "tuple":
+                width = pattern.tuple_width(name) or int(random.integers(1, 4))
+                drawn[name] = tuple(int(each) for each in random.integers(1, 6, width))
+            case "float" if default is None:
+                drawn[name] = float(random.normal())
+            case "bool":
+                drawn[name] = bool(random.random() < 0.5)
+    return drawn
+
+
+Prepared = tuple[Mask, dict[str, Array], list[Tensor], Array]
+
+
+def prepared(pattern: Pattern, case: Case) -> Prepared | None:
+    """The mask, its inputs with those that are found, q, k and v, and what attends, [batch, heads, queries, keys].
+
+    None if the case makes no sense.
+    """
+    try:
+        mask = pattern.bind(heads=case.heads, order=case.order, **case.parameters)
+        if max(mask.query_length, mask.key_length, mask.given_key_length) > MOST_TOKENS:
+            return None
+        tensors = _tensors(mask, case)
+        q, k, _ = (tensor.double().numpy() for tensor in tensors)
+        inputs = find(mask.ir, _inputs(mask, case), q, k)
+        attends = [[dense(mask.ir, h, b, inputs) for h in range(case.heads)] for b in range(case.batch)]
+    except AttnError as error:
+        if all(each.code < "E4" or isinstance(each, TableRead | GroupRange) for each in error.diagnostics):
+            return None
+        raise
+    return mask, inputs, tensors, np.array(attends)
+
+
+def _tensors(mask: Mask, case: Case) -> list[Tensor]:
+    random = np.random.default_rng(case.seed + 1)
+    keys = case.batch, case.key_heads, mask.given_key_length, case.dim
+    shapes = [(case.batch, case.heads, mask.query_length, case.dim), keys, keys]
+    return [torch.tensor(random.normal(size=shape)).to(DTYPES[case.dtype]) for shape in shapes]
+
+
+def _inputs(mask: Mask, case: Case) -> dict[str, Array]:
+    """Segments as they are in half of the cases, in any order in the others."""
+    inputs = synthetic_inputs(mask.ir, case.seed, case.batch, case.dim)
+    if case.dtype == "float16" and mask.ir.weight is not None:  # exponentials of distances, which must fit the type
+        inputs = {name: value / 8 if value.dtype.kind == "f" else value for name, value in inputs.items()}
+    random = np.random.default_rng(case.seed)
+    return {name: random.permuted(value) for name, value in inputs.items()} if random.random() < 0.5 else inputs
+
+
+# Comparing
+
+
+def problem(pattern: Pattern, case: Case, backends: Sequence[BackendName]) -> str | None:
+    """What is wrong at a case, if anything."""
+    found = prepared(pattern, case)
+    if found is None:
+        return None
+    return next(_problems(*found, case, backends), None)
+
+
+def _problems(
+    mask: Mask,
+    inputs: dict[str, Array],
+    tensors: list[Tensor],
+    attends: Array,
+    case: Case,
+    backends: Sequence[BackendName],
+) -> Iterator[str]:
+    yield from _wrong_tiles(mask, inputs, attends, case)
+    random = np.random.default_rng(case.seed + 2)
+    given: dict[str, Any] = {each.name: torch.as_tensor(inputs[each.name]) for each in mask.inputs}
+    exact_q, exact_k, exact_v = (tensor.double().numpy() for tensor in tensors)
+    out, lse = attention(mask.ir, exact_q, exact_k, exact_v, inputs)
+    toward, toward_lse = random.normal(size=out.shape), random.normal(size=lse.shape)
+    smooth = [name for name, value in given.items() if value.is_floating_point()]
+    jumping = relation_inputs(mask.ir)
+    smooth = [name for name in smooth if name not in jumping]
+    leaves = dict(zip("qkv", tensors, strict=True)) | {name: given[name] for name in smooth}
+    for name in backends:
+        compiled = mask.compile(name)
+        for leaf in leaves.values():
+            leaf.requires_grad_().grad = None
+        result, result_lse = compiled(*tensors, return_lse=True, **given)
+        yield from _unequal(f"{name}: the output", result, out, case)
+        yield from _unequal(f"{name}: the log-sum-exp", result_lse, lse, case)
+        if case.dtype == "float64":
+            yield from _wrong_gradient(name, mask, inputs, leaves, (result, result_lse), (toward, toward_lse), random)
+
+
+def _wrong_tiles(mask: Mask, inputs: dict[str, Array], attends: Array, case: Case) -> Iterator[str]:
+    tiles = mask.tiles(block=case.block, **inputs)
+    for batch, head in np.ndindex(case.batch, case.heads):
+        rows, columns = (_permutation(mask, each, inputs, batch, head) for each in (mask.ir.queries, mask.ir.keys))
+        laid_out = attends[batch, head][np.ix_(rows, columns)]
+        expected = _classes(laid_out, case.block)
+        found = tiles.classes(head=head, batch=min(batch, len(tiles.variant_of) - 1))
+        if not np.array_equal(found, expected):
+            row, column = np.argwhere(found != expected)[0]
+            yield (
+                f"tiles: head {head}, batch {batch}, tile ({row}, {column}) has class {found[row, column]}, "
+                f"and {expected[row, column]} is right"
+            )
+
+
+def _permutation(mask: Mask, sequence: TokenSequence, inputs: dict[str, Array], batch: int, head: int) -> Array:
+    places = Coordinates(mask.ir, sequence, inputs, batch, head).permutation()
+    return np.arange(sequence.length) if places is None else places
+
+
+def _classes(attends: Array, block: tuple[int, int]) -> Array:
+    rows = [np.arange(start, min(start + block[0], attends.shape[0])) for start in range(0, attends.shape[0], block[0])]
+    columns = [
+        np.arange(start, min(start + block[1], attends.shape[1])) for start in range(0, attends.shape[1], block[1])
+    ]
+    return np.array(
+        [[int(part.any()) + int(part.all()) for c in columns for part in [attends[np.ix_(r, c)]]] for r in rows]
+    )
+
+
+def _unequal(what: str, found: Tensor, expected: Array, case: Case) -> Iterator[str]:
+    values = found.detach().double().numpy()
+    if np.isnan(values).any():
+        yield f"{what} is NaN at {tuple(int(n) for n in np.argwhere(np.isnan(values))[0])}"
+        return
+    infinite = np.isinf(expected)
+    if not np.array_equal(np.isinf(values), infinite):
+        place = np.argwhere(np.isinf(values) != infinite)[0]
+        yield f"{what} is {values[tuple(place)]} at {tuple(int(n) for n in place)}, not {expected[tuple(place)]}"
+        return
+    largest = max(1.0, float(np.abs(expected[~infinite]).max(initial=0)))
+    error = np.abs(np.where(infinite, 0, values - np.where(infinite, 0, expected)))
+    if error.max(initial=0) > TOLERANCES[case.dtype] * largest:
+        place = np.unravel_index(error.argmax(), error.shape)
+        yield (
+            f"{what} is {values[place]:.9g} at {tuple(int(n) for n in place)}, and {expected[place]:.9g} is right "
+            f"({case.dtype})"
+        )
+
+
+def _wrong_gradient(
+    name: str,
+    mask: Mask,
+    inputs: dict[str, Array],
+    leaves: Mapping[str, Tensor],
+    results: tuple[Tensor, Tensor],
+    toward: tuple[Array, Array],
+    random: np.random.Generator,
+) -> Iterator[str]:
+    """The derivative along a random direction, by backward and by a difference of the oracle.
+
+    `leaves` are q, k, v and the inputs that no relation and no order depends on, which would jump.
+    """
+    finite = torch.isfinite(results[1])
+    loss = (results[0] * torch.tensor(toward[0])).sum() + (results[1] * torch.tensor(toward[1]))[finite].sum()
+    torch.autograd.backward(loss)
+    directions = {label: random.normal(size=leaf.shape) for label, leaf in leaves.items()}
+    gradients = {label: leaf.grad for label, leaf in leaves.items() if leaf.grad is not None}
+    for label in ("q", "k", "v"):
+        if label not in gradients:
+            yield f"{name}: the gradient of {label} is missing"
+            return
+    for label, gradient in gradients.items():
+        if gradient.isnan().any():
+            yield f"{name}: the gradient of {label} is NaN"
+            return
+    found = sum(float((gradient * torch.tensor(directions[label])).sum()) for label, gradient in gradients.items())
+
+    def value(step: float) -> float:
+        moved = {label: leaf.detach().numpy() + step * directions[label] for label, leaf in leaves.items()}
+        q, k, v = (moved.pop(label) for label in "qkv")
+        out, lse = attention(mask.ir, q, k, v, {**inputs, **moved})
+        return float((out * toward[0]).sum() + np.where(np.isfinite(lse), lse * toward[1], 0).sum())
+
+    expected = (value(STEP) - value(-STEP)) / (2 * STEP)
+    size = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients.values()))
+    if abs(found - expected) > GRADIENT_TOLERANCE * max(1.0, size, abs(expected)):
+        yield f"{name}: the derivative along a random direction is {found:.9g}, and {expected:.9g} is right"
+
+
+# Making a failure small
+
+
+def smallest(
+    pattern: Pattern, case: Case, what: str, backends: Sequence[BackendName], fixed: Mapping[str, object]
+) -> Failure:
+    """The smallest case that still fails, greedily."""
+    changed = True
+    while changed:
+        changed = False
+        for smaller in _smaller(case, fixed):
+            found = problem(pattern, smaller, backends)
+            if found is not None:
+                case, what, changed = smaller, found, True
+                break
+    return Failure(case, what)
+
+
+def _smaller(case: Case, fixed: Mapping[str, object]) -> Iterator[Case]:
+    for change in ({"heads": case.key_heads}, {"heads": 1, "key_heads": 1}, {"batch": 1}, {"dim": 16}, {"order": None}):
+        candidate = replace(case, **change)
+        if candidate != case:
+            yield candidate
+    for name, value in case.parameters.items():
+        if name in fixed:
+            continue
+        for less in _less(value):
+            yield replace(case, parameters={**case.parameters, name: less})
+    for axis in (0, 1):
+        for side in {1, case.block[axis] // 2, case.block[axis] - 1} - {0, case.block[axis]}:
+            block = (side, case.block[1]) if axis == 0 else (case.block[0], side)
+            yield replace(case, block=block)
+
+
+def _less(value: object) -> Iterator[object]:
+    match value:
+        case bool():
+            return
+        case int():
+            yield from sorted({1, value // 2, value - 1} - {0, value})
+        case tuple():
+            for at, entry in enumerate(value):
+                for less in _less(entry):
+                    yield (*value[:at], less, *value[at + 1 :])

@@ -1,0 +1,1 @@
+"""Errors of calls from Python: arguments, inputs, tensors, lengths, backends, libraries."""

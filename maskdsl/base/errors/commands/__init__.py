@@ -1,0 +1,1 @@
+"""Errors of the command line and of the files that it writes."""

@@ -1,0 +1,46 @@
+"""E56x: what can be wrong with pictures that are written to files. Raised by `cli`."""
+
+from maskdsl.base.diagnostics import Diagnostic
+
+
+class UnknownPicture(Diagnostic):
+    code = "E560"
+    message = "`{file}` says no kind of picture that is written"
+    help = "name a file that ends in {known}"
+
+    file: str
+    known: str
+
+
+class NoPillow(Diagnostic):
+    code = "E561"
+    message = "PNG files are written by Pillow, which is not installed"
+    help = "pip install pillow, or write an .svg or .pdf file"
+
+
+class NeedsOut(Diagnostic):
+    code = "E562"
+    message = "`{option}` is for pictures in files"
+    help = "add --out map.png, map.svg or map.pdf"
+
+    option: str
+
+
+class TooManyPairs(Diagnostic):
+    code = "E563"
+    message = "single tokens of {queries} queries and {keys} keys are no picture that can be seen"
+    help = "draw {limit} or fewer, by smaller parameters such as n={limit}, or leave --mask out to draw tiles"
+
+    queries: int
+    keys: int
+    limit: int
+
+
+class TooLargeToDraw(Diagnostic):
+    code = "E564"
+    message = "`{pattern}` has {count} keys, and {limit} are drawn around a query at most"
+    help = "draw it at smaller parameters"
+
+    pattern: str
+    count: int
+    limit: int

@@ -1,0 +1,1 @@
+"""Errors and warnings of texts: what is written in a `.attn` file, and values for its parameters."""

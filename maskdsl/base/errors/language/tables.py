@@ -1,0 +1,59 @@
+"""E23x: what can be wrong with tables and their entries. Raised by `bind` and `analysis`."""
+
+from maskdsl.base.diagnostics import Diagnostic
+
+
+class IndexCount(Diagnostic):
+    code = "E229"
+    message = "`{name}` takes {expected}, and {found} are given"
+    label = "declared as {declared}"
+
+    name: str
+    expected: str
+    found: int
+    declared: str
+
+
+class IndexOutOfBounds(Diagnostic):
+    code = "E230"
+    message = "the index is out of bounds: {low} to {high}, where 0 to {last} are allowed"
+    label = "never inside"
+
+    low: int
+    high: int
+    last: int
+
+
+class NotIndexed(Diagnostic):
+    code = "E231"
+    message = "`{name}` is no table"
+    label = "{hint}"
+
+    name: str
+    hint: str
+
+
+class ReadOutside(Diagnostic):
+    code = "E235"
+    message = "`{name}` is read outside its bounds: the index takes {low} to {high}, and there are entries 0 to {last}"
+    label = "{value} {where}"
+    help = (
+        "give the table more entries, keep the index inside with `clamp(..., 0, {last})`, or let nobody attend there: "
+        "what does not attend is not read"
+    )
+
+    name: str
+    low: int
+    high: int
+    last: int
+    value: int
+    where: str
+
+
+class WrongDimension(Diagnostic):
+    code = "E245"
+    message = "{what}"
+    label = "{hint}"
+
+    what: str
+    hint: str

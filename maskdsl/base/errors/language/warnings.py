@@ -1,0 +1,28 @@
+"""W0xx: what can be wrong with a pattern that means something: warnings. Raised by nobody, but kept by `bind`."""
+
+from maskdsl.base.diagnostics import Caution
+
+
+class UnlikePositions(Caution):
+    code = "W001"
+    message = "positions of two sequences are compared: `q` in {queries}, `k` in {keys}"
+    label = "`q` and `k` count different tokens"
+    help = "{hint}"
+
+    queries: str
+    keys: str
+    hint: str
+
+
+class UnknownAllowance(Caution):
+    code = "W002"
+    message = "no warning has the code `{name}`"
+    label = "this allows nothing"
+    help = "the codes of warnings are {known}"
+
+    name: str
+    known: str
+
+
+CODES = tuple(each.code for each in Caution.__subclasses__() if each.__module__ == __name__)
+"""Of all warnings."""

@@ -1,0 +1,52 @@
+"""Source text and the places in it. Imports `text` only."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+from maskdsl.base.text import LINE_END
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A text and the name that errors call it by (a file's path as the user gave it, or `<text>`)."""
+
+    name: str
+    text: str
+
+    @cached_property
+    def line_starts(self) -> tuple[int, ...]:
+        """Offset of the first character of every line."""
+        return (0, *(found.end() for found in LINE_END.finditer(self.text)))
+
+    def position(self, offset: int) -> tuple[int, int]:
+        """Line and column of a character, both from 1."""
+        line = bisect_right(self.line_starts, offset)
+        return line, offset - self.line_starts[line - 1] + 1
+
+    def line(self, number: int) -> str:
+        """The text of line `number` (from 1) without its line end."""
+        return self.lines[number - 1].rstrip("\r\n")
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """All lines, their line ends included."""
+        return [self.text[start:end] for start, end in pairwise((*self.line_starts, len(self.text)))]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The characters `start` to `end` (exclusive) of a source. Line and column are found only when printed."""
+
+    source: Source
+    start: int
+    end: int
+
+    def to(self, other: "Span") -> "Span":
+        """From the start of this span to the end of `other`, in the same source."""
+        return Span(self.source, self.start, other.end)
+
+    @property
+    def text(self) -> str:
+        return self.source.text[self.start : self.end]

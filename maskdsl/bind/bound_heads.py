@@ -1,0 +1,76 @@
+"""Which heads a pattern is bound for: what a caller says, checked; and what routes ask of heads together."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from maskdsl.base.errors.language import heads as errors
+from maskdsl.base.errors.language.limits import TooManyHeads
+from maskdsl.bind.context.frame import Frame
+from maskdsl.bind.context.report import Report
+from maskdsl.ir.heads import Heads
+from maskdsl.ir.numpy_operators import evaluate
+from maskdsl.ir.routes import Pool, Route
+
+MOST_HEADS = 4096
+
+
+def checked_heads(given: int | Heads, report: Report) -> Heads:
+    """What `bind` was told. Raises if there is no such attention, or if it has no such heads."""
+    heads = given if isinstance(given, Heads) else Heads(given)
+    if not _is_between(1, heads.whole, MOST_HEADS):
+        report.stop(TooManyHeads(count=heads.whole, limit=MOST_HEADS))
+    limits = {
+        "key_heads": (heads.key_heads, 1, heads.whole),
+        "first_head": (heads.first, 0, heads.whole - 1),
+        "local_heads": (heads.local, 1, heads.whole),
+    }
+    for name, (value, low, high) in limits.items():
+        if value is not None and not _is_between(low, value, high):
+            expected = f"from {low} to {high}, of {heads.whole} heads,"
+            report.add(errors.WrongHeadNumber(name=name, found=repr(value), expected=expected))
+    report.check()
+    first, last = heads.first, heads.first + heads.count - 1
+    if last >= heads.whole:
+        report.stop(errors.NoSuchHeads(first=first, last=last, heads=heads.whole))
+    if heads.key_heads is not None and heads.whole % heads.key_heads:
+        report.stop(errors.IndivisibleKeyHeads(key_heads=heads.key_heads, heads=heads.whole))
+    if heads.key_heads is not None and not heads.keep_key_heads_together:
+        shared = heads.whole // heads.key_heads
+        report.stop(
+            errors.SplitKeyHeads(first=first, last=last, heads=heads.whole, key_heads=heads.key_heads, shared=shared)
+        )
+    return heads
+
+
+def _is_between(low: int, value: object, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def check_pools(frame: Frame) -> None:
+    """Reports routes that pool vectors of heads that are here with those of heads that are not."""
+    heads = frame.world.heads
+    for found in frame.world.found if not heads.are_all else ():
+        if isinstance(found, Route) and any(_is_split(pool, heads) for pool in _pools(found)):
+            known = "" if heads.key_heads else ", and how many share a key head is unknown: say `key_heads`"
+            first, last = heads.first, heads.first + heads.count - 1
+            frame.add(
+                errors.SplitPool(
+                    span=found.span, name=found.name, first=first, last=last, heads=heads.whole, known=known
+                )
+            )
+
+
+def _pools(route: Route) -> Iterator[Pool]:
+    return (pool for product in route.products for pool in (product.query, product.key))
+
+
+def _is_split(pool: Pool, heads: Heads) -> bool:
+    if pool.by_key_head:
+        return heads.key_heads is None or heads.count * heads.key_heads < heads.whole
+    if pool.heads is None:
+        return False
+    every = np.arange(heads.whole) - heads.first  # as heads that are here are numbered
+    numbers = np.broadcast_to(evaluate(pool.heads, lambda _: every, {}), heads.whole)
+    here = slice(heads.first, heads.first + heads.count)
+    return bool(np.isin(np.delete(numbers, here), numbers[here]).any())

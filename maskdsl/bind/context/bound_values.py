@@ -1,0 +1,89 @@
+"""What an expression of the tree becomes: typed terms of the IR with their static ranges, tuples, and axes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from maskdsl.base.source import Span
+from maskdsl.ir.expressions import Constant, Expression
+from maskdsl.ir.facts.ranges import Range
+from maskdsl.ir.ops import Type
+from maskdsl.syntax import tree
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A typed expression, with the range of its values when it is an integer."""
+
+    expression: Expression
+    range: Range | None = None
+    size: int = 1
+    """How many nodes it would have, were nothing shared."""
+    depth: int = 1
+
+    @property
+    def type(self) -> Type:
+        return self.expression.type
+
+    @property
+    def constant(self) -> int | float | bool | None:
+        return self.expression.value if isinstance(self.expression, Constant) else None
+
+
+@dataclass(frozen=True, slots=True)
+class TupleValue:
+    """`(7, 7)`: integers that are known."""
+
+    items: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AxisValue:
+    """A coordinate's name, as the value of a parameter of type `axis`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AxesValue:
+    """Names of several coordinates; None means all axes of the space at hand."""
+
+    names: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """The value of what is wrong and was reported; nothing further is said about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abbreviation:
+    """A `let`: elaborated anew where it is used, with what is known there about the tokens."""
+
+    statement: tree.LetStatement
+    names: Mapping[str, "Value"]
+
+
+BAD = Bad()
+
+Value = Term | TupleValue | AxisValue | AxesValue | Bad | Abbreviation
+
+
+def constant(value: int | float | bool, span: Span | None = None) -> Term:
+    """A value that is known."""
+    number = isinstance(value, int) and not isinstance(value, bool)
+    return Term(Constant(value, span=span), Range(int(value), int(value)) if number else None)
+
+
+def describe(value: Value) -> str:
+    """The kind of a value, for messages."""
+    match value:
+        case Term():
+            return {Type.INT: "an integer", Type.FLOAT: "a float", Type.BOOL: "a boolean"}[value.type]
+        case TupleValue():
+            return "a tuple"
+        case AxisValue():
+            return "an axis"
+        case AxesValue():
+            return "axes"
+        case Bad() | Abbreviation():
+            return "an expression"

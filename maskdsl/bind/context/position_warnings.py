@@ -1,0 +1,65 @@
+"""Comparisons of bare positions: a warning where the two tokens are numbered in different sequences."""
+
+from math import prod
+
+from maskdsl.base.errors.language.warnings import UnlikePositions
+from maskdsl.base.source import Span
+from maskdsl.bind.context.bound_values import Term, Value
+from maskdsl.bind.context.frame import PAIRS, Frame, Pair
+from maskdsl.ir.expressions import Coordinate, Side
+from maskdsl.ir.mask import Sequence, Space
+
+
+def warn_of_positions(frame: Frame, span: Span, *operands: Value) -> None:
+    """Warns of `q` beside `k`, where these may be tokens that do not count alike."""
+    sides = {
+        term.expression.side
+        for term in operands
+        if isinstance(term, Term) and isinstance(term.expression, Coordinate) and term.expression.name == "i"
+    }
+    if frame.place not in PAIRS or sides != {Side.QUERY, Side.KEY}:
+        return
+    queries, keys = frame.sequence(Side.QUERY), frame.sequence(Side.KEY)
+    if queries.spaces == keys.spaces:
+        return
+    unlike = sorted(pair for pair in frame.pairs if not _alike(pair, queries, keys))
+    if unlike:
+        (query, key) = unlike[0]
+        hint = _hint(_space(queries, query), _space(keys, key))
+        frame.warn(UnlikePositions(span=span, queries=_names(queries), keys=_names(keys), hint=hint))
+
+
+def _alike(pair: Pair, queries: Sequence, keys: Sequence) -> bool:
+    """Whether a token has the same position as a query and as a key."""
+    query, key = pair
+    return query == key and _offset(queries, query) == _offset(keys, key)
+
+
+def _offset(sequence: Sequence, name: str) -> int:
+    return sequence.offsets[sequence.spaces.index(_space(sequence, name))]
+
+
+def _space(sequence: Sequence, name: str) -> Space:
+    return next(space for space in sequence.spaces if space.name == name)
+
+
+def _names(sequence: Sequence) -> str:
+    return " ++ ".join(f"`{space.name}`" for space in sequence.spaces)
+
+
+def _hint(query: Space, key: Space) -> str:
+    """What to write for a query and a key of these spaces."""
+    if query == key:
+        axis = query.axes[-1].name
+        return f"positions inside `{query.name}` are coordinates of their own, such as `q.{axis}` and `k.{axis}`"
+    if query in key.chain and len(key.axes) == 1:
+        size = prod(each.pooling.box[0] for each in key.chain if each.pooling is not None and query in each.chain[:-1])
+        number, place = f"k.{key.axes[0].name}", f"q.{query.axes[0].name}"
+        return (
+            f"`{number}` numbers boxes of {size:,} tokens: `({number} + 1) * {size} <= {place} + 1` holds for those "
+            f"that end at the query or before"
+        )
+    return (
+        "say how both are counted in one way, such as `k <= q + 8` or by a `coord` that both have, "
+        "or `# allow: W001` where they are"
+    )

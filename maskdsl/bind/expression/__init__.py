@@ -1,0 +1,1 @@
+"""Expressions of the tree to typed terms: names, functions, macros, tables."""

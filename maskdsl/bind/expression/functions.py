@@ -1,0 +1,200 @@
+"""The functions of the language: operators with names, curves, `len` and `same`."""
+
+from collections.abc import Callable
+
+from maskdsl.base.errors.language import routes as route_errors
+from maskdsl.base.errors.language.names import NoPairHere
+from maskdsl.base.errors.language.parameters import MissingArgument, TooManyArguments, UnknownArgument
+from maskdsl.base.errors.language.spaces import NotAxis
+from maskdsl.base.errors.language.types import CurveArgument, MixedSides, NotConstant
+from maskdsl.bind.context.bound_values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant
+from maskdsl.bind.context.call_arguments import match_arguments
+from maskdsl.bind.context.frame import PAIRS, Frame
+from maskdsl.bind.context.reading import CURVES, axis_name, length, read, read_hidden, unknown_space
+from maskdsl.bind.context.terms import operate
+from maskdsl.bind.expression.macros import Elaborate
+from maskdsl.bind.expression.pools import dot
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.mask import Along, Shuffled
+from maskdsl.ir.ops import CALLED, OPERATORS, Op, Type
+from maskdsl.syntax import tree
+
+MOST_ARGUMENTS = 64
+
+
+SEVERAL = {name: op for name, op in CALLED.items() if OPERATORS[op].variadic or OPERATORS[op].folds}
+FIXED = {name: op for name, op in CALLED.items() if name not in SEVERAL}
+
+
+def call_function(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    """The value of a call of one of `FUNCTIONS`."""
+    return FUNCTIONS[call.function.id](call, frame, elaborate)
+
+
+def _fixed(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    op = FIXED[call.function.id]
+    names = OPERATORS[op].parameters
+    given = match_arguments(frame, call, names)
+    if given is None:
+        return BAD
+    operands = [elaborate(given[name], frame) for name in names]
+    if op is Op.TO_FLOAT and isinstance(operands[0], Term) and operands[0].type is Type.FLOAT:
+        return operands[0]
+    return operate(frame, op, call.span, *operands)
+
+
+def _several(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    name = call.function.id
+    op = SEVERAL[name]
+    for argument in call.arguments:
+        if argument.name is not None:
+            return frame.add(UnknownArgument(span=argument.name.span, function=name, name=argument.name.id))
+    if len(call.arguments) < OPERATORS[op].count:
+        missing = "seed" if name == "random" else "a second number"
+        return frame.add(MissingArgument(span=call.span, function=name, name=missing))
+    if len(call.arguments) > MOST_ARGUMENTS:
+        most = f"{MOST_ARGUMENTS} arguments"
+        return frame.add(TooManyArguments(span=call.span, function=name, most=most, given=len(call.arguments)))
+    operands = [elaborate(argument.value, frame) for argument in call.arguments]
+    if OPERATORS[op].variadic:
+        return operate(frame, op, call.span, *operands)
+    result = operands[0]
+    for operand in operands[1:]:
+        result = operate(frame, op, call.span, result, operand)
+    return result
+
+
+def _clamp(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    given = match_arguments(frame, call, ("x", "low", "high"))
+    if given is None:
+        return BAD
+    x, low, high = (elaborate(given[name], frame) for name in ("x", "low", "high"))
+    return operate(frame, Op.MINIMUM, call.span, operate(frame, Op.MAXIMUM, call.span, x, low), high)
+
+
+def _same(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    if frame.place not in PAIRS:
+        return frame.add(NoPairHere(span=call.span, hint="`same` compares a query and a key"))
+    if not call.arguments:
+        return frame.add(MissingArgument(span=call.span, function="same", name="a coordinate"))
+    relations: list[Value] = []
+    for argument in call.arguments:
+        name = axis_name(frame, argument.value)
+        if isinstance(name, Bad):
+            relations.append(BAD)
+            continue
+        q, k = (read(frame, side, name, argument.span) for side in (Side.QUERY, Side.KEY))
+        relations.append(operate(frame, Op.EQUAL, argument.span, q, k))
+    return operate(frame, Op.AND, call.span, *relations)
+
+
+def _length(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    given = match_arguments(frame, call, ("axis",))
+    if given is None:
+        return BAD
+    sides = frame.sides
+    match given["axis"]:
+        case tree.Name(id=name, span=span):
+            value = frame.names.get(name)
+            if isinstance(value, TupleValue) and not frame.bare_coordinates:
+                return constant(len(value.items), span)
+            if isinstance(value, AxisValue):
+                name = value.name
+            space = None
+        case tree.Attribute(base=tree.Name(id="q" | "k" as base), name=tree.Name(id=name), span=span):
+            sides, space = (Side.QUERY if base == "q" else Side.KEY,), None
+            value = frame.names.get(name)
+            name = value.name if isinstance(value, AxisValue) else name
+        case tree.Attribute(base=tree.Name(id=space), name=tree.Name(id=name), span=span):
+            pass
+        case other:
+            return frame.add(NotAxis(span=other.span))
+    if not sides:
+        return frame.add(NoPairHere(span=call.span, hint="no space is declared yet"))
+    if name in frame.world.bad_names or space in frame.world.bad_names:
+        return BAD
+    if space is not None:
+        known = [each.name for each in frame.world.spaces()]
+        if space not in known:
+            return unknown_space(frame, space, span, known)
+        everywhere = frame.where((a, b) for a in known for b in known)
+        return length(everywhere, name, span, sides, space)
+    return length(frame, name, span, sides)
+
+
+def _curve(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    """All axes bare in a coordinate or an order, or all of `q`, or all of `k`."""
+    function = call.function.id
+    places = [_axis_of_token(frame, argument.value) for argument in call.arguments]
+    hint = "such as `hilbert(y, x)`, or `hilbert(q.y, q.x)` in a relation"
+    if not places:
+        return frame.add(MissingArgument(span=call.span, function=function, name="an axis"))
+    plain = [place for place in places if place is not None]
+    if len(plain) < len(places):
+        at = call.arguments[places.index(None)].span
+        return frame.add(CurveArgument(span=at, function=function, hint=hint))
+    sides, names = {side for side, _ in plain}, tuple(name for _, name in plain)
+    if len(sides) > 1:
+        return frame.add(MixedSides(span=call.span))
+    if len(set(names)) < len(names):
+        return frame.add(CurveArgument(span=call.span, function=function, hint="each axis once"))
+    side = sides.pop()
+    for name in names:
+        if isinstance(read(frame, side, name, call.span), Bad):
+            return BAD
+        if any(space.axis(name) is None for space in frame.spaces(side)):
+            return frame.add(CurveArgument(span=call.span, function=function, hint=f"`{name}` is no axis"))
+    return read_hidden(frame, side, Along(CURVES[function], names), call.span)
+
+
+def _shuffle(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    given = match_arguments(frame, call, ("axis", "seed"))
+    if given is None:
+        return BAD
+    seed = elaborate(given["seed"], frame)
+    if isinstance(seed, Bad):
+        return BAD
+    if not isinstance(seed, Term) or not isinstance(seed.constant, int) or isinstance(seed.constant, bool):
+        return frame.add(NotConstant(span=given["seed"].span, what="a seed", depends="the tokens"))
+    place = _axis_of_token(frame, given["axis"])
+    hint = "or `i`: `shuffle(i, 7)`, `shuffle(q.i, 7)` in a relation"
+    if place is None:
+        return frame.add(CurveArgument(span=given["axis"].span, function="shuffle", hint=hint))
+    side, name = place
+    if isinstance(read(frame, side, name, call.span), Bad):
+        return BAD
+    if name != "i" and any(space.axis(name) is None for space in frame.spaces(side)):
+        return frame.add(CurveArgument(span=given["axis"].span, function="shuffle", hint=hint))
+    return read_hidden(frame, side, Shuffled(name, seed.constant), call.span)
+
+
+def _axis_of_token(frame: Frame, node: tree.Expression) -> tuple[Side, str] | None:
+    """The token's side and the coordinate's name that an argument reads plainly."""
+    match node:
+        case tree.Name(id="q" | "k" as base) if frame.place in PAIRS:
+            return (Side.QUERY if base == "q" else Side.KEY), "i"
+        case tree.Attribute(base=tree.Name(id="q" | "k" as base), name=tree.Name(id=name)) if frame.place in PAIRS:
+            value = frame.names.get(name)
+            return (Side.QUERY if base == "q" else Side.KEY), value.name if isinstance(value, AxisValue) else name
+        case tree.Name(id=name) if frame.bare_coordinates:
+            return Side.TOKEN, name
+        case _:
+            return None
+
+
+def _rank(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    """Where it may stand, in `coord`, it is no part of an expression."""
+    return frame.add(route_errors.RankPlace(span=call.span))
+
+
+FUNCTIONS: dict[str, Callable[[tree.Call, Frame, Elaborate], Value]] = {
+    **dict.fromkeys(FIXED, _fixed),
+    **dict.fromkeys(SEVERAL, _several),
+    **dict.fromkeys(CURVES, _curve),
+    "clamp": _clamp,
+    "dot": dot,
+    "rank": _rank,
+    "same": _same,
+    "len": _length,
+    "shuffle": _shuffle,
+}

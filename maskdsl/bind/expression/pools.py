@@ -1,0 +1,97 @@
+"""`dot(Q, K)` in the score of a route: what the vectors on either side are pooled from."""
+
+from dataclasses import dataclass, replace
+
+from maskdsl.base.errors.language import routes as route_errors
+from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
+from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, describe
+from maskdsl.bind.context.frame import Frame, Place
+from maskdsl.bind.context.reading import axis_name
+from maskdsl.bind.expression.macros import Elaborate
+from maskdsl.ir.expressions import PAIR, Coordinate, Expression, Read, Side
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.ops import Type
+from maskdsl.ir.routes import Pool, PoolKind, Product
+from maskdsl.syntax import tree
+
+KINDS = {kind.value: kind for kind in PoolKind}
+BASES = {side.letter: side for side in PAIR}
+FORMS = "`{0}`, or `mean({0}, c)`, `max`, `sum` or `root`, with a coordinate `c`,"
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A pool of one side, and the coordinate whose equal values make its groups."""
+
+    pool: Pool
+    by: str
+
+
+def dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    """The product as a table that is read by the numbers of the groups."""
+    if frame.place is not Place.ROUTE:
+        return frame.add(route_errors.OutsideRoute(span=call.span))
+    sides = tuple(BASES)
+    plain = [argument.value for argument in call.arguments if argument.name is None]
+    if len(plain) != len(call.arguments) or len(plain) != len(sides):
+        return frame.add(route_errors.WrongPool(span=call.span, forms="`dot(Q, K)`"))
+    query, key = (_pooled(node, base, frame, elaborate) for node, base in zip(plain, sides, strict=True))
+    if isinstance(query, Bad) or isinstance(key, Bad):
+        return BAD
+    products = frame.world.products
+    equal = (each.name for each in products.values() if (each.query, each.key) == (query.pool, key.pool))
+    name = next(equal, f"product {len(products)}")  # no name that an input could have
+    products[name] = Product(name, query.pool, key.pool)
+    groups = Coordinate(Side.QUERY, query.by), Coordinate(Side.KEY, key.by)
+    return Term(Read(name, groups, Type.FLOAT, span=call.span), size=3, depth=2)
+
+
+def _pooled(node: tree.Expression, base: str, frame: Frame, elaborate: Elaborate) -> Pooled | Bad:
+    match node:
+        case tree.Name(id=name) if name == base:
+            return Pooled(Pool(None), "i")
+        case tree.Call(function=tree.Name(id=function), arguments=(whose, by, *heads)) if (
+            function in KINDS and len(heads) < 2 and all(each.name is None for each in node.arguments)
+        ):
+            return _pool(
+                KINDS[function], base, (whose.value, by.value, *(each.value for each in heads)), frame, elaborate
+            )
+    return frame.add(route_errors.WrongPool(span=node.span, forms=FORMS.format(base)))
+
+
+def _pool(
+    kind: PoolKind, base: str, parts: tuple[tree.Expression, ...], frame: Frame, elaborate: Elaborate
+) -> Pooled | Bad:
+    whose, by, *heads = parts
+    token = replace(frame, place=Place.TOKEN, token_side=BASES[base], bare_coordinates=True)
+    among: Expression | None = None
+    match whose:
+        case tree.Name(id=name) if name == base:
+            pass
+        case tree.Where(relation=tree.Name(id=name), condition=condition) if name == base:
+            value = elaborate(condition, token)
+            if not isinstance(value, Term) or value.type is not Type.BOOL:
+                return _mistaken(value, condition, "a condition", frame)
+            among = value.expression
+        case _:
+            return frame.add(route_errors.WrongPool(span=whose.span, forms=f"`{base}`, or `{base} where ...`"))
+    group = axis_name(token, by)
+    if isinstance(group, Bad):
+        return BAD
+    pool = Pool(kind, among)
+    for node in heads:
+        if isinstance(node, tree.Name) and node.id == "key_head":
+            return Pooled(replace(pool, by_key_head=True), group)
+        value = elaborate(node, replace(frame, place=Place.HEAD))
+        if not isinstance(value, Term) or value.type is not Type.INT:
+            return _mistaken(value, node, "an integer of the head, or `key_head`,", frame)
+        if reads(value.expression).inputs:
+            return frame.add(NotConstant(span=node.span, what="which heads are pooled together", depends="an input"))
+        pool = replace(pool, heads=value.expression)
+    return Pooled(pool, group)
+
+
+def _mistaken(value: Value, node: tree.Expression, expected: str, frame: Frame) -> Bad:
+    if isinstance(value, Bad):
+        return value
+    return frame.add(TypeMismatch(span=node.span, what="this", found=describe(value), expected=expected))

@@ -1,0 +1,1 @@
+"""Statements of a pattern, kind by kind: spaces, coordinates, parameters, routes."""

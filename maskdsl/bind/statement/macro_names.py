@@ -1,0 +1,38 @@
+"""What is wrong with the names that macros declare, whether they are called or not."""
+
+from maskdsl.base.diagnostics import AttnError, Diagnostic
+from maskdsl.bind.context.frame import Frame, Place, SideWorld, World
+from maskdsl.bind.context.report import Report
+from maskdsl.bind.expression.functions import FUNCTIONS
+from maskdsl.bind.statement.parameters import check_name, check_number
+from maskdsl.ir.heads import Heads
+from maskdsl.ir.mask import Sequence
+from maskdsl.syntax import tree
+from maskdsl.syntax.program import Program
+
+
+def macro_mistakes(program: Program) -> tuple[Diagnostic, ...]:
+    """Macros cannot have the names of functions, nor parameters reserved ones. Found once for all patterns."""
+    if macro_mistakes not in program.kept:
+        nothing, report = SideWorld(Sequence(())), Report()
+        frame = Frame(World(program, Heads(1), nothing, nothing), report, Place.CONSTANT, {})
+        try:
+            for file in program.files:
+                for macro in file.declarations:
+                    if isinstance(macro, tree.MacroDeclaration):
+                        _check_macro(macro, frame)
+        except AttnError:  # there are too many
+            pass
+        program.kept[macro_mistakes] = tuple(report.found.values())
+    found: tuple[Diagnostic, ...] = program.kept[macro_mistakes]
+    return found
+
+
+def _check_macro(macro: tree.MacroDeclaration, frame: Frame) -> None:
+    check_number(macro.parameters, "parameters", frame)
+    check_number(macro.lets, "`let`s", frame)
+    check_name(macro.name, FUNCTIONS, frame, "a function of the language")
+    seen: dict[str, None] = {}
+    for name in (*(each.name for each in macro.parameters), *(each.name for each in macro.lets)):
+        check_name(name, seen, frame, "a parameter or `let`")
+        seen[name.id] = None

@@ -1,0 +1,342 @@
+"""`route` statements: selectors with their scores and candidates, and centroids."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskdsl.base.errors.language import routes as route_errors
+from maskdsl.base.errors.language.types import TypeMismatch
+from maskdsl.base.source import Span
+from maskdsl.bind.context.bound_values import BAD, Bad, Term, describe
+from maskdsl.bind.context.call_arguments import match_arguments
+from maskdsl.bind.context.frame import BitRoute, EqualRoute, Frame, Place, TableRoute, World
+from maskdsl.bind.context.reading import coordinate_range, draft
+from maskdsl.bind.context.terms import promoted
+from maskdsl.bind.expression.macros import Elaborate
+from maskdsl.bind.expression.table_inputs import BATCH, heads_dimension
+from maskdsl.bind.statement.coord_statements import updated
+from maskdsl.ir.expressions import (
+    PAIR,
+    TRUE,
+    Constant,
+    Coordinate,
+    Expression,
+    Read,
+    Side,
+    substitute,
+    walk,
+)
+from maskdsl.ir.facts.ranges import INT32, Range
+from maskdsl.ir.facts.reads import elements, reads
+from maskdsl.ir.facts.trace import trace
+from maskdsl.ir.mask import CoordinateDefinition, Dimension, DimensionKind, Given, Input, Sequence
+from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.ir.ops import Type
+from maskdsl.ir.routes import GROUP, Above, Balanced, Found, Grouping, Nearest, Route, Selector, TopCount, TopMass
+from maskdsl.syntax import tree
+
+SELECTORS = {
+    "topk": ("count", "score"),
+    "topp": ("mass", "score", "over"),
+    "above": ("threshold", "score"),
+    "nearest": ("centroids",),
+    "balanced": ("size", "centroids"),
+}
+WORD = 31
+"""Bits of an integer that count members; the sign is none."""
+OPTIONAL = frozenset({"over"})
+ALONE = Constant(0)
+"""The number of a group that takes all tokens."""
+
+
+def with_route(statement: tree.RouteStatement, frame: Frame, elaborate: Elaborate) -> World:
+    """The world in which the route is known."""
+    world, name = frame.world, statement.name.id
+    call = statement.selector
+    assert isinstance(call, tree.Call)
+    new: World | Bad = BAD
+    if call.function.id not in SELECTORS:
+        nearest = frame.nearest(call.function.id, SELECTORS)
+        frame.add(route_errors.UnknownSelector(span=call.function.span, name=call.function.id, nearest=nearest))
+    else:
+        given = match_arguments(frame, call, SELECTORS[call.function.id], OPTIONAL)
+        match call.function.id:
+            case _ if given is None:
+                pass
+            case "nearest":
+                new = _nearest(statement, given["centroids"], frame)
+            case "balanced":
+                new = _balanced(statement, given, frame, elaborate)
+            case _:
+                new = _selected(statement, given, frame, elaborate)
+    return replace(world, bad_names=world.bad_names | {name}) if isinstance(new, Bad) else new
+
+
+# Selection by score
+
+
+def _selected(
+    statement: tree.RouteStatement, given: dict[str, tree.Expression], frame: Frame, elaborate: Elaborate
+) -> World | Bad:
+    name, world = statement.name.id, frame.world
+    scoring = replace(frame, place=Place.ROUTE)
+    score = elaborate(given["score"], scoring)
+    selector = _selector(statement.selector, given, frame, elaborate)
+    if not isinstance(score, Term) or score.type is Type.BOOL:
+        if not isinstance(score, Bad):
+            span, found = given["score"].span, describe(score)
+            frame.add(TypeMismatch(span=span, what="the score of a route", found=found, expected="a float"))
+        return BAD
+    value, span = promoted(scoring, score).expression, given["score"].span
+    numbers = _numbers(value, span, scoring)
+    if isinstance(numbers, Bad) or isinstance(selector, Bad):
+        return BAD
+    if numbers[1] == ALONE:
+        return _reads_no_key(name, value, span, frame)
+    candidates = _candidates(statement, frame, elaborate, numbers)
+    queries, keys = (_grouping(each, side, value, span, frame) for side, each in zip(PAIR, numbers, strict=True))
+    if candidates is None or isinstance(queries, Bad) or isinstance(keys, Bad):
+        return BAD
+    value, candidates = (_by_group(each, numbers) for each in (value, candidates))
+    where = span if statement.candidates is None else statement.candidates.span
+    for each, place in ((value, span), (candidates, where)):
+        if not _constant_in_groups(each, (queries, keys), place, frame):
+            return BAD
+    products = tuple(each for each in world.products.values() if each.name in reads(value).inputs)
+    route = Route(name, queries, keys, products, value, selector, candidates, span=statement.span)
+    sizes = (Dimension(DimensionKind.FIXED, each.count, str(each.count)) for each in (queries, keys))
+    table = _input(name, Type.BOOL, statement.span, frame, *sizes)
+    routes = {**world.routes, name: TableRoute(name, *numbers)}
+    return replace(world, inputs=(*world.inputs, table), found=(*world.found, route), routes=routes)
+
+
+def _reads_no_key(name: str, score: Expression, span: Span, frame: Frame) -> Bad:
+    read = next((each.name for each in reads(score).coordinates), None)
+    what = "neither a query nor a key" if read is None else "no key"
+    return frame.add(route_errors.ReadsNoKey(span=span, route=name, what=what, name=read or "worth"))
+
+
+def _selector(
+    call: tree.Expression, given: dict[str, tree.Expression], frame: Frame, elaborate: Elaborate
+) -> Selector | Bad:
+    assert isinstance(call, tree.Call)
+    first = SELECTORS[call.function.id][0]
+    value = elaborate(given[first], replace(frame, place=Place.HEAD))
+    wanted = Type.INT if first == "count" else Type.FLOAT
+    if isinstance(value, Term) and value.type is Type.INT and wanted is Type.FLOAT:
+        value = promoted(frame, value)
+    if not isinstance(value, Term) or value.type is not wanted:
+        if not isinstance(value, Bad):
+            expected = "an integer" if wanted is Type.INT else "a float"
+            what = f"the {first} of `{call.function.id}`"
+            frame.add(TypeMismatch(span=given[first].span, what=what, found=describe(value), expected=expected))
+        return BAD
+    if first == "count":
+        return TopCount(value.expression)
+    if first == "threshold":
+        return Above(value.expression)
+    over = given.get("over")
+    if over is not None and not (isinstance(over, tree.Name) and over.id == "head"):
+        return frame.add(route_errors.WrongScope(span=over.span))
+    return TopMass(value.expression, over is not None)
+
+
+Number = str | Expression
+"""What numbers the groups of a side: the name of a coordinate, or an expression over the pair."""
+
+
+def _numbers(score: Expression, span: Span, frame: Frame) -> tuple[Number, Number] | Bad:
+    """What a score is for: groups of the coordinates that are pooled by or read, or the entries of a table."""
+    joint = next((index for index, _ in _entries(score, frame) if all(map(reads(index).of, PAIR))), None)
+    if joint is not None:
+        return ALONE, joint
+    found: list[Number] = []
+    for side in PAIR:
+        pooled = {
+            index.name
+            for product in frame.world.products
+            for each in elements(score, product)
+            for index in each.indices
+            if isinstance(index, Coordinate) and index.side is side
+        }
+        names = sorted(pooled or {each.name if each.type is Type.INT else "i" for each in reads(score).of(side)})
+        if len(names) > 1:
+            shown = " and ".join(f"`{name}`" for name in names)
+            return frame.add(route_errors.MixedGroups(span=span, names=shown, side=side.plural))
+        found.append(names[0] if names else ALONE)
+    return found[0], found[1]
+
+
+def _entries(score: Expression, frame: Frame) -> Iterator[tuple[Expression, int]]:
+    """The indices by which tables are read, and how many entries each chooses from."""
+    for node in walk(score):
+        declared = frame.world.input(node.input) if isinstance(node, Read) else None
+        if isinstance(node, Read) and declared is not None:
+            for index, dimension in zip(node.indices, declared.dimensions, strict=True):
+                yield index, dimension.size or 1
+
+
+def _by_group(expression: Expression, numbers: tuple[Number, Number]) -> Expression:
+    """With the number of a key's group in place of the expression that gives it."""
+    key = numbers[1]
+    return (
+        expression
+        if isinstance(key, str) or key == ALONE
+        else substitute(expression, {key: Coordinate(Side.KEY, GROUP)})
+    )
+
+
+def _candidates(
+    statement: tree.RouteStatement, frame: Frame, elaborate: Elaborate, numbers: tuple[Number, Number]
+) -> Expression | None:
+    """The `where` relation; None, with a report, if it is wrong."""
+    if statement.candidates is None:
+        return TRUE
+    spaces = [
+        {
+            space.name
+            for space in frame.sequence(side).spaces
+            if not isinstance(each, str) or frame.sequence(side).has(space, each)
+        }
+        for side, each in zip(PAIR, numbers, strict=True)
+    ]
+    value = elaborate(
+        statement.candidates, frame.where(pair for pair in frame.pairs if pair[0] in spaces[0] and pair[1] in spaces[1])
+    )
+    if isinstance(value, Term) and value.type is Type.BOOL:
+        return value.expression
+    if not isinstance(value, Bad):
+        span, found = statement.candidates.span, describe(value)
+        frame.add(TypeMismatch(span=span, what="this", found=found, expected="a relation"))
+    return None
+
+
+def _grouping(number: Number, side: Side, score: Expression, span: Span, frame: Frame) -> Grouping | Bad:
+    world = frame.side(side)
+    match number:
+        case str() if number == "i":
+            return Grouping("i", world.sequence.length)
+        case str() if number in frame.world.hidden:
+            words = side.plural
+            return frame.add(route_errors.UnnamedGroup(span=span, place=number, side=words, letter=words[0]))
+        case str():
+            spaces = [space for space in world.sequence.spaces if world.sequence.has(space, number)]
+            reach = coordinate_range(world, number, spaces)
+            if reach.low < 0 and reach != INT32:  # inputs are looked at when they are given
+                return frame.add(route_errors.NegativeGroup(span=span, name=number, low=reach.low))
+            known = _known(world.sequence, number, frame)
+            return Grouping(number, world.sequence.length if known is None else int(known.max()) + 1)
+        case Constant():
+            return Grouping(None, 1)
+        case _:
+            return Grouping(None, min(entries for index, entries in _entries(score, frame) if index == number))
+
+
+def _constant_in_groups(expression: Expression, groupings: tuple[Grouping, Grouping], span: Span, frame: Frame) -> bool:
+    """Whether coordinates that are read have one value a group, as far as that is known before the call."""
+    for side, grouping in zip(PAIR, groupings, strict=True):
+        read = reads(expression)
+        names = {each.name for each in read.of(side)}
+        spaces = {each.space for each in read.spaces if each.side is side}
+        if grouping.by is None and (names | spaces) - {GROUP}:
+            name = min((names | spaces) - {GROUP})
+            frame.add(route_errors.OfNoGroup(span=span, name=name, side=side.plural))
+            return False
+        if grouping.by in (None, "i"):
+            continue
+        for name in sorted(names - {grouping.by}):
+            if _differs(name, grouping.by, frame.sequence(side), frame):
+                frame.add(route_errors.NotOfGroup(span=span, name=name, group=grouping.by))
+                return False
+    return True
+
+
+def _differs(name: str, group: str, sequence: Sequence, frame: Frame) -> bool:
+    """Whether tokens of one group have different values of a coordinate; not, if only the call can tell."""
+    groups, values = (_known(sequence, each, frame) for each in (group, name))
+    if groups is None or values is None:
+        return False
+    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    return bool(np.any(values != values[first][member]))
+
+
+def _known(sequence: Sequence, name: str, frame: Frame) -> NDArray[Any] | None:
+    """The values of a coordinate; None if only the call can tell."""
+    if not trace(sequence, [Coordinate(Side.TOKEN, name)]).is_fixed:
+        return None
+    return Coordinates(draft(frame.world), sequence, {}).values(name)
+
+
+# Centroids
+
+
+def _nearest(statement: tree.RouteStatement, centroids: tree.Expression, frame: Frame) -> World | Bad:
+    declared = _centroids(centroids, frame)
+    if isinstance(declared, Bad):
+        return BAD
+    name, clusters = statement.name.id, declared.dimensions[1].size
+    highest = INT32.high if clusters is None else clusters - 1
+
+    def found(given: str, side: Side) -> Nearest:
+        return Nearest(given, side, declared.name, span=statement.span)
+
+    world = _with_coordinates(name, highest, found, statement.span, frame)
+    return replace(world, routes={**world.routes, name: EqualRoute(name)})
+
+
+def _balanced(
+    statement: tree.RouteStatement, given: dict[str, tree.Expression], frame: Frame, elaborate: Elaborate
+) -> World | Bad:
+    declared = _centroids(given["centroids"], frame)
+    value = elaborate(given["size"], replace(frame, place=Place.CONSTANT))
+    if isinstance(declared, Bad) or isinstance(value, Bad):
+        return BAD
+    size = value.constant if isinstance(value, Term) and value.type is Type.INT else None
+    if not isinstance(size, int) or size < 1:
+        span, found, expected = given["size"].span, describe(value), "a number of tokens"
+        return frame.add(TypeMismatch(span=span, what="this", found=found, expected=expected))
+    rows, names, world = declared.dimensions[1].size, [], frame.world
+    if rows is None:
+        return frame.add(route_errors.NoCentroids(span=given["centroids"].span))
+    for first in range(0, rows, WORD):
+        last = min(first + WORD, rows)
+        part = partial(Balanced, centroids=declared.name, size=size, first=first, last=last, span=statement.span)
+        names.append(statement.name.id if rows <= WORD else f"{statement.name.id}_{first}")
+        world = _with_coordinates(names[-1], 2 ** (last - first) - 1, part, statement.span, replace(frame, world=world))
+    return replace(world, routes={**world.routes, statement.name.id: BitRoute(tuple(names))})
+
+
+def _with_coordinates(name: str, highest: int, found: Callable[[str, Side], Found], span: Span, frame: Frame) -> World:
+    """A coordinate of either side, which are no longer the same tokens: vectors of queries and keys differ."""
+    world = replace(frame.world, self_attention=False)
+    for side in PAIR:
+        each, before = found(f"{name}_{side.plural}", side), world.side(side)
+        tokens = Dimension(DimensionKind.TOKENS, before.sequence.length, side.plural)
+        given = _input(each.name, Type.INT, span, frame, tokens)
+        sources = tuple((space.name, Given(each.name)) for space in before.sequence.spaces)
+        definition = CoordinateDefinition(name, Type.INT, sources, span=span)
+        reach = {(name, space.name): Range(0, highest) for space in before.sequence.spaces}
+        world = updated(world, side, before.with_coordinate(definition, reach))
+        world = replace(world, inputs=(*world.inputs, given), found=(*world.found, each))
+    return world
+
+
+def _centroids(node: tree.Expression, frame: Frame) -> Input | Bad:
+    """The input float[heads, clusters, dim] that an argument names."""
+    declared = frame.world.input(node.id) if isinstance(node, tree.Name) else None
+    if declared is not None:
+        heads, *others = (each.kind for each in declared.dimensions)
+        fits = len(others) == 2 and others[1] in (DimensionKind.DIM, DimensionKind.FIXED)
+        if declared.type is Type.FLOAT and heads is DimensionKind.HEADS and fits:
+            return declared
+    elif isinstance(node, tree.Name) and node.id in frame.world.bad_names:
+        return BAD
+    return frame.add(route_errors.NoCentroids(span=node.span))
+
+
+def _input(name: str, kind: Type, span: Span, frame: Frame, *dimensions: Dimension) -> Input:
+    return Input(name, kind, (BATCH, heads_dimension(frame.world), *dimensions), span=span)

@@ -1,0 +1,179 @@
+"""Spaces, and the sequences that they make."""
+
+from collections.abc import Mapping
+
+from maskdsl.base.errors.language.limits import TooManyAxes, TooManyTokens
+from maskdsl.base.errors.language.names import DuplicateName, ReservedName
+from maskdsl.base.errors.language.spaces import BadLength, BadSequences, TupleLength, UnknownPooling
+from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
+from maskdsl.base.source import Span
+from maskdsl.bind.context.bound_values import BAD, Bad, Term, TupleValue, describe
+from maskdsl.bind.context.frame import Frame, SideWorld
+from maskdsl.bind.context.reading import unknown_space
+from maskdsl.bind.expression.macros import Elaborate
+from maskdsl.bind.expression.names import RESERVED
+from maskdsl.ir import mask as ir
+from maskdsl.ir.ops import Type
+from maskdsl.syntax import tree
+
+MOST_TOKENS = 2**31 - 1
+MOST_AXES = 4
+
+
+def declare_space(statement: tree.SpaceStatement, frame: Frame, elaborate: Elaborate) -> ir.Space | Bad:
+    name = statement.name.id
+    if len(statement.axes) > MOST_AXES:
+        count = len(statement.axes)
+        return frame.add(TooManyAxes(span=statement.name.span, name=name, count=count, limit=MOST_AXES))
+    axes: list[ir.Axis] = []
+    for axis in statement.axes:
+        own = axis.name or statement.name
+        if axis.name is None and len(statement.axes) > 1:
+            what, hint = "an axis has no name", "each of several axes needs one: `y = 8`"
+            frame.add(BadSequences(span=axis.span, what=what, hint=hint))
+        elif own.id in RESERVED or own.id == "i":
+            frame.add(ReservedName(span=own.span, name=own.id))
+        elif any(each.name == own.id for each in axes):
+            frame.add(DuplicateName(span=own.span, name=own.id, kind="the space has such an axis already"))
+        else:
+            length = _length(axis, frame, elaborate)
+            axes.append(ir.Axis(own.id, 1 if isinstance(length, Bad) else length))
+    space = ir.Space(name, tuple(axes), span=statement.span)
+    if space.size > MOST_TOKENS:
+        what = f"the space `{name}`"
+        return frame.add(TooManyTokens(span=statement.span, what=what, count=space.size, limit=MOST_TOKENS))
+    return space
+
+
+def _length(axis: tree.Axis, frame: Frame, elaborate: Elaborate) -> int | Bad:
+    value = elaborate(axis.length, frame)
+    if isinstance(value, Bad):
+        return BAD
+    if not isinstance(value, Term) or value.type is not Type.INT or value.constant is None:
+        depends = "something else than integers"
+        return frame.add(NotConstant(span=axis.length.span, what="the length of an axis", depends=depends))
+    if value.constant < 1:
+        what = "the length of an axis"
+        return frame.add(BadLength(span=axis.length.span, what=what, value=int(value.constant)))
+    return int(value.constant)
+
+
+def declare_pooled_space(
+    statement: tree.PooledSpaceStatement, spaces: Mapping[str, ir.Space], frame: Frame, elaborate: Elaborate
+) -> ir.Space | Bad:
+    """The space of the boxes of one declared above it, whose axes have the names of that one's."""
+    name, pooling = statement.name.id, statement.pooling
+    kinds = {each.value: each for each in ir.PoolingKind}
+    if pooling.id not in kinds:
+        nearest = frame.nearest(pooling.id, kinds)
+        frame.add(UnknownPooling(span=pooling.span, name=pooling.id, nearest=nearest))
+    source = spaces.get(statement.source.id)
+    if source is None:
+        return unknown_space(frame, statement.source.id, statement.source.span, spaces)
+    if pooling.id not in kinds or not source.axes:  # axes are missing where the source was wrong
+        return BAD
+    box = _box(statement.box, source, frame, elaborate)
+    if isinstance(box, Bad):
+        return BAD
+    if source.axes[0].name == source.name and name == "i":
+        return frame.add(ReservedName(span=statement.name.span, name=name))
+    own = {source.name: name} if len(source.axes) == 1 else {}
+    pairs = zip(source.axes, box, strict=True)
+    axes = tuple(ir.Axis(own.get(axis.name, axis.name), -(-axis.length // side)) for axis, side in pairs)
+    return ir.Space(name, axes, ir.Pooling(kinds[pooling.id], source, box), span=statement.span)
+
+
+def _box(node: tree.Expression, source: ir.Space, frame: Frame, elaborate: Elaborate) -> tuple[int, ...] | Bad:
+    """How long a box is along each axis of the source; the whole axis, where it would be longer."""
+    value, span = elaborate(node, frame), node.span
+    match value:
+        case Bad():
+            return BAD
+        case TupleValue(items=sides):
+            if len(sides) != len(source.axes):
+                count, hint = len(source.axes), f"one for each axis of `{source.name}`"
+                return frame.add(TupleLength(span=span, found=len(sides), expected=count, hint=hint))
+        case Term(type=Type.INT, constant=int(side)):
+            sides = (side,) * len(source.axes)
+        case _:
+            found, expected = describe(value), "an integer or a tuple"
+            return frame.add(TypeMismatch(span=span, what="a box", found=found, expected=expected))
+    short = [side for side in sides if side < 1]
+    if short:
+        return frame.add(BadLength(span=span, what="the side of a box", value=short[0]))
+    return tuple(min(side, axis.length) for side, axis in zip(sides, source.axes, strict=True))
+
+
+def declare_sequences(
+    pattern: tree.PatternDeclaration, spaces: Mapping[str, ir.Space], frame: Frame
+) -> tuple[SideWorld, SideWorld, bool] | Bad:
+    """The queries, the keys, and whether they are the same tokens."""
+    statements = {
+        kind: [each for each in pattern.statements if isinstance(each, tree.SequenceStatement) and each.kind == kind]
+        for kind in ("tokens", "queries", "keys")
+    }
+    for kind, several in statements.items():
+        for again in several[1:]:
+            frame.add(DuplicateName(span=again.span, name=kind, kind="the pattern has such a line already"))
+    made = {kind: _sequence(several[0], spaces, frame) if several else None for kind, several in statements.items()}
+    names = ", ".join(f"`{name}`" for name in spaces)
+    span = pattern.name.span
+    if any(isinstance(each, Bad) for each in made.values()):
+        return BAD
+    match made["tokens"], made["queries"], made["keys"]:
+        case None, None, None if len(spaces) == 1:
+            whole = SideWorld(ir.Sequence(tuple(spaces.values())))
+            return whole, whole, True
+        case None, None, None if not spaces:
+            what, hint = "the pattern has no space", "`space tokens[n]` declares one"
+            return frame.add(BadSequences(span=span, what=what, hint=hint))
+        case None, None, None:
+            return frame.add(_without_sequence(spaces, span))
+        case ir.Sequence() as sequence, None, None:
+            used = sequence.spaces
+            first, second = SideWorld(sequence), None
+        case None, ir.Sequence() as queries, ir.Sequence() as keys if queries == keys:  # as `tokens` says it
+            used = queries.spaces
+            first, second = SideWorld(queries), None
+        case None, ir.Sequence() as queries, ir.Sequence() as keys:
+            used = (*queries.spaces, *keys.spaces)
+            first, second = SideWorld(queries), SideWorld(keys)
+        case _:
+            what = "`tokens` stands alone, and `queries` and `keys` together"
+            at = next(several[0] for several in statements.values() if several)
+            return frame.add(BadSequences(span=at.span, what=what, hint=f"the spaces are {names}"))
+    needed = {each for space in used for each in space.chain}
+    for space in spaces.values():
+        if space not in needed:
+            what, hint = f"the space `{space.name}` is in no sequence", "it has no tokens"
+            frame.add(BadSequences(span=space.span, what=what, hint=hint))
+    return first, second or first, second is None
+
+
+def _without_sequence(spaces: Mapping[str, ir.Space], span: Span) -> BadSequences:
+    given = " ++ ".join(name for name, space in spaces.items() if space.pooling is None)
+    every = " ++ ".join(spaces)
+    meant = f"`tokens {every}`" if given == every else f"`queries {given}` and `keys {every}`"
+    return BadSequences(span=span, what="the pattern has several spaces", hint=f"say in which order: {meant}")
+
+
+def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space], frame: Frame) -> ir.Sequence | Bad:
+    found: list[ir.Space] = []
+    for name in statement.spaces:
+        if name.id not in spaces:
+            unknown_space(frame, name.id, name.span, spaces)
+        elif spaces[name.id].pooling is not None and statement.kind != "keys":
+            what, hint = f"the space `{name.id}` is pooled, and gives no queries", "it may stand in `keys` alone"
+            frame.add(BadSequences(span=name.span, what=what, hint=hint))
+        elif spaces[name.id] in found:
+            frame.add(DuplicateName(span=name.span, name=name.id, kind="once in a sequence is possible"))
+        else:
+            found.append(spaces[name.id])
+    sequence = ir.Sequence(tuple(found))
+    if len(found) < len(statement.spaces):
+        return BAD
+    if sequence.length > MOST_TOKENS:
+        return frame.add(
+            TooManyTokens(span=statement.span, what="the sequence", count=sequence.length, limit=MOST_TOKENS)
+        )
+    return sequence

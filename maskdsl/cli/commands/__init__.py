@@ -1,0 +1,1 @@
+"""What each command does, one module for each. What a command takes is in `cli/app.py`."""

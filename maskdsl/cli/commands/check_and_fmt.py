@@ -1,0 +1,169 @@
+"""`check` and `fmt`: what is asked of whole files."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import unified_diff
+from pathlib import Path
+
+from rich.text import Text
+
+from maskdsl.analysis.orders import check_defaults
+from maskdsl.api import Module, Stack
+from maskdsl.base.diagnostics import AttnError, Caution, Diagnostic, render
+from maskdsl.base.errors.commands.command import NotWritten
+from maskdsl.base.source import Source
+from maskdsl.base.text import printable
+from maskdsl.bind.context.report import MOST_ERRORS, Together
+from maskdsl.cli.consoles import note, output, print_error, print_warning
+from maskdsl.syntax.format import format_file
+from maskdsl.syntax.parse import LARGEST_TEXT, parse
+from maskdsl.syntax.program import load_program, read_source, source_of
+
+DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def check(paths: Sequence[str], heads: int, strict: bool, as_json: bool) -> int:
+    """1 if anything is wrong with a file; where it is `strict`, warnings are wrong as well."""
+    found: list[Checked] = []
+    for path in paths:
+        found.append(checked(path, heads))
+        if not as_json:
+            found[-1].show()
+    if as_json:
+        print(json.dumps([each.as_dict() for each in found], indent=2))
+    return int(any(each.error is not None or (strict and each.cautions) for each in found))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is in a file, and what is wrong with it."""
+
+    path: str
+    patterns: tuple[str, ...] = ()
+    stacks: tuple[str, ...] = ()
+    unbound: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Of what was parsed but not bound, the parameters that have no default."""
+    error: AttnError | None = None
+    cautions: tuple[Caution, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "file": self.path,
+            "ok": self.error is None,
+            "patterns": list(self.patterns),
+            "stacks": list(self.stacks),
+            "unbound": dict(self.unbound),
+            "errors": [as_dict(each) for each in self.error.diagnostics] if self.error is not None else [],
+            "warnings": [as_dict(each) for each in self.cautions],
+        }
+
+    def show(self) -> None:
+        for caution in self.cautions:
+            print_warning(caution)
+        if self.error is not None:
+            print_error(self.error)
+            return
+        counts = counted(len(self.patterns), "pattern")
+        shown = Text.assemble((printable(self.path), "bold"), ": ", ("ok", "green"), ", ")
+        if self.stacks:
+            counts += f", {counted(len(self.stacks), 'stack')}"
+        shown.append(counts)
+        if self.cautions:
+            shown.append(", ").append(counted(len(self.cautions), "warning"), style="yellow")
+        output().print(shown, soft_wrap=True)
+        for name, missing in self.unbound.items():
+            note(f"`{name}` was parsed but not bound: no default for {', '.join(f'`{each}`' for each in missing)}")
+
+
+def checked(path: str, heads: int) -> Checked:
+    """Everything in a file that has defaults is bound, whatever is wrong with the rest."""
+    try:
+        program = load_program(path)
+    except AttnError as error:
+        return Checked(path, error=error)
+    patterns, stacks = list[str](), list[str]()
+    unbound: dict[str, list[str]] = {}
+    wrong: dict[Diagnostic, None] = {}
+    cautions = {(each.code, each.span): each for each in program.cautions}
+    module, together = Module(program), Together()
+    for name, found in module.everything.items():
+        missing = [parameter for parameter, default in found.parameters.items() if default is None]
+        if missing:
+            unbound[name] = missing
+            continue
+        stack = isinstance(found, Stack)
+        try:
+            said = check_defaults(program, name, heads, together)
+        except AttnError as mistakes:
+            wrong |= dict.fromkeys(mistakes.diagnostics)
+        else:
+            (stacks if stack else patterns).append(name)
+            cautions |= {(each.code, each.span): each for each in said}
+        if len(wrong) >= MOST_ERRORS or together.is_spent:
+            break
+    whole = AttnError(*wrong) if wrong else None
+    return Checked(path, tuple(patterns), tuple(stacks), unbound, whole, tuple(cautions.values()))
+
+
+def as_dict(found: Diagnostic) -> dict[str, object]:
+    """A diagnostic as JSON has it; lines and columns are counted from 1."""
+    place: dict[str, object] = {}
+    if found.span is not None:
+        line, column = found.span.source.position(found.span.start)
+        place = {"file": found.span.source.name, "line": line, "column": column}
+    return {"code": found.code, "message": found.fill(found.message), **place, "text": render(found)}
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def fmt(paths: Sequence[str], check: bool, diff: bool) -> int:
+    """1 if `check` finds a file that would change; 2 if one cannot be parsed."""
+    changed, broken = False, False
+    for path in paths:
+        try:
+            source = read_standard_input() if path == "-" else read_source(Path(path), path)
+            text = format_file(parse(source))
+            changed |= text != source.text
+            settle(source, path, text, check, diff)
+        except AttnError as error:
+            print_error(error)
+            broken = True
+    return 2 if broken else int(changed and check)
+
+
+def read_standard_input() -> Source:
+    return source_of("<stdin>", sys.stdin.buffer.read(LARGEST_TEXT + 1))
+
+
+def settle(source: Source, path: str, text: str, check: bool, diff: bool) -> None:
+    """Writes or shows the formatted text of one file."""
+    differs = text != source.text
+    if diff and differs:
+        print_difference(source, text)
+    if check and differs:
+        output().print(f"would change {printable(path)}", markup=False, soft_wrap=True)
+    if check or diff:
+        return
+    if path == "-":
+        sys.stdout.write(text)
+    elif differs:
+        write(path, text)
+        output().print(f"changed {printable(path)}", markup=False, soft_wrap=True)
+
+
+def write(path: str, text: str) -> None:
+    try:
+        Path(path).write_bytes(text.encode())
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        raise AttnError(NotWritten(file=path, reason=getattr(error, "strerror", None) or str(error))) from None
+
+
+def print_difference(source: Source, text: str) -> None:
+    name = printable(source.name)
+    before, after = (list(filter(None, each.lines)) for each in (source, Source(name, text)))
+    for line in unified_diff(before, after, name, f"{name}, formatted"):
+        output().print(Text(line.rstrip("\r\n"), style=DIFF_STYLES.get(line[0], "")), soft_wrap=True)

@@ -1,0 +1,68 @@
+"""`show --diff`: where two patterns differ."""
+
+import json
+import shlex
+
+from maskdsl.analysis.counts.compare import Compared, differences
+from maskdsl.analysis.tiles.head_classes import part_lengths
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.commands.command import NotComparable
+from maskdsl.cli.consoles import output
+from maskdsl.cli.request.asked import Asked, Ranges
+from maskdsl.cli.request.masks import Request, order_text, read_part, read_request
+from maskdsl.cli.request.routed_masks import look
+from maskdsl.cli.waiting import working
+from maskdsl.ir.mask import MaskIR
+from maskdsl.view.cells import fit
+from maskdsl.view.labels import Labels
+from maskdsl.view.terminal.difference_map import DifferencePicture, differences_shown
+from maskdsl.view.terminal.show import NARROW, room
+
+
+def show_differences(asked: Asked, other: str, ranges: Ranges, as_json: bool) -> None:
+    """Prints maps of what only one of two patterns attends, laid out in the first one's order, or the first given."""
+    size = asked.size()
+    request = read_request(asked.file, asked.words)
+    first = request.bind(asked.heads, asked.orders[0] if asked.orders else None)
+    second = read_other(request, other).bind(asked.heads)
+    check_alike(first.ir, second.ir)
+    part = read_part(first.ir, ranges.rows, ranges.columns)
+    compare = working("comparing tiles")(differences)
+    compared = []
+    for mask in (first, second):
+        names = {each.name for each in mask.ir.inputs} | {"q", "k"}
+        looked = look([mask], [text for text in asked.given if text.partition("=")[0] in names], asked.seed)
+        compared.append(Compared.of(looked.masks[0].ir, looked.inputs))
+    console = output()
+    lengths = part_lengths(first.ir, part)
+    space = room(console, first.ir, 1)
+    scale = fit(lengths, space, size)
+    found = compare(compared[0], compared[1], scale.block, part)
+    if len(found) > 1 and console.width >= 2 * NARROW:
+        space = room(console, first.ir, len(found))
+        scale = fit(lengths, space, size)
+        found = compare(compared[0], compared[1], scale.block, part)
+    if as_json:
+        print(json.dumps([each.as_dict() for each in found], indent=2))
+        return
+    labels = Labels.of_sides(compared[0].mask, compared[0].inputs, part)
+    pictures = [DifferencePicture(each, lengths, scale, space, labels) for each in found]
+    console.print(differences_shown(console, (first.ir, second.ir), pictures, order_text(compared[0].mask)))
+
+
+def read_other(request: Request, text: str) -> Request:
+    """The second pattern, from `FILE [PATTERN] [NAME=VALUE...]`. It takes the first one's values of parameters that it
+    has too and that are not given.
+    """
+    file, *words = shlex.split(text) or [""]
+    other = read_request(file, words)
+    known = other.pattern.parameters
+    shared = {name: value for name, value in request.values.items() if name in known}
+    return Request(other.pattern, {**shared, **other.values})
+
+
+def check_alike(first: MaskIR, second: MaskIR) -> None:
+    counts = [(mask.queries.length, mask.keys.length) for mask in (first, second)]
+    if counts[0] != counts[1]:
+        reason = ", not ".join(f"{queries} queries and {keys} keys" for queries, keys in counts)
+        raise AttnError(NotComparable(first=first.name, second=second.name, reason=reason))

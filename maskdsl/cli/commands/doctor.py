@@ -1,0 +1,167 @@
+"""`doctor`: what this machine can do, and what to install for the rest. The one command that looks at torch to say so.
+
+A finding never fails: what goes wrong while looking is what is found.
+"""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum, auto
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+
+from rich.table import Table
+from rich.text import Text
+
+from maskdsl import __version__
+from maskdsl.base.cache import CACHE_VARIABLE, cache_directory, write_whole
+from maskdsl.cli.consoles import output
+from maskdsl.view import units
+
+
+class State(StrEnum):
+    GOOD = auto()
+    ABSENT = auto()  # what most can do without
+    BAD = auto()
+
+
+@dataclass(frozen=True)
+class Finding:
+    name: str
+    state: State
+    detail: str
+    advice: str = ""
+    """What to do about it."""
+
+
+OPTIONAL = (
+    ("pygls", "lsp", "the language server, `maskdsl lsp`"),
+    ("matplotlib", "", "pictures in files"),
+    ("transformers", "transformers", "patterns in models of Hugging Face"),
+    ("diffusers", "diffusers", "patterns in diffusion models"),
+    ("hypothesis", "testing", "strategies to test patterns of your own"),
+)
+"""Packages, the extra that installs them (none: themselves), and what they are for."""
+STYLES = {State.GOOD: "green", State.ABSENT: "yellow", State.BAD: "red"}
+SIGNS = {State.GOOD: "ok", State.ABSENT: "none", State.BAD: "bad"}
+COMPILERS = ("c++", "g++", "clang++", "cl")
+
+
+def doctor(as_json: bool) -> int:
+    """Prints all findings; 1 if something that is needed is wrong."""
+    found = list(findings())
+    healthy = all(each.state is not State.BAD for each in found)
+    if as_json:
+        print(json.dumps({"healthy": healthy, "findings": [asdict(each) for each in found]}, indent=2))
+        return int(not healthy)
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for each in found:
+        detail = Text(each.detail)
+        if each.advice:
+            detail.append(f"\n{each.advice}", style="dim")
+        table.add_row(Text(SIGNS[each.state], STYLES[each.state]), each.name, detail)
+    output().print(table)
+    return int(not healthy)
+
+
+def findings() -> Iterator[Finding]:
+    """All that is looked at, in the order in which it matters."""
+    yield Finding("maskdsl", State.GOOD, f"{__version__} in {Path(str(files('maskdsl'))).parent}")
+    yield Finding("python", State.GOOD, f"{platform.python_version()} at {sys.executable}")
+    yield Finding("machine", State.GOOD, f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors")
+    torch = _imported("torch")
+    yield _library("torch", torch, "computes; drawing and measuring need none", "pip install torch", State.BAD)
+    triton = _imported("triton")
+    advice = "pip install triton" if sys.platform == "linux" else "there is none for this system"
+    yield _library("triton", triton, "compiles the kernels of GPUs", advice, State.ABSENT)
+    yield _guarded("gpu", lambda: _gpu(torch))
+    yield _guarded("compiler", _compiler)
+    yield _guarded("cache", _cache)
+    for name, extra, purpose in OPTIONAL:
+        yield _optional(name, extra, purpose)
+
+
+def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
+    """Whatever a broken installation or driver raises is told like everything else."""
+    try:
+        return look()
+    except Exception as error:
+        return Finding(name, State.BAD, _reason(error))
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}"
+
+
+def _imported(name: str) -> ModuleType | Exception | None:
+    """The module, why it cannot be imported, or None where it is not installed."""
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return None
+    try:
+        return import_module(name)
+    except Exception as error:
+        return error
+
+
+def _library(name: str, found: ModuleType | Exception | None, purpose: str, advice: str, without: State) -> Finding:
+    match found:
+        case None:
+            return Finding(name, without, f"not installed; it {purpose}", advice)
+        case Exception():
+            return Finding(name, State.BAD, f"installed, but not working: {_reason(found)}", advice)
+        case _:
+            return Finding(name, State.GOOD, str(getattr(found, "__version__", "of unknown version")))
+
+
+def _gpu(torch: ModuleType | Exception | None) -> Finding:
+    if not isinstance(torch, ModuleType):
+        return Finding("gpu", State.ABSENT, "not looked for, as there is no torch")
+    built = (
+        f"CUDA {torch.version.cuda}" if torch.version.cuda else f"HIP {torch.version.hip}" if torch.version.hip else ""
+    )
+    if not torch.cuda.is_available():
+        why = f"this torch is built for {built}" if built else "this torch is built for processors alone"
+        on_cpu = "the `tiled` backend computes on the processor; TRITON_INTERPRET=1 tries the kernels there, slowly"
+        return Finding("gpu", State.ABSENT, f"none found; {why}", on_cpu)
+    devices = (torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count()))
+    named = [f"{each.name}, {units.size(each.total_memory)}, {each.major}.{each.minor}" for each in devices]
+    return Finding("gpu", State.GOOD, f"{'; '.join(named)} ({built})")
+
+
+def _compiler() -> Finding:
+    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
+    found = next((path for name in wanted if (path := shutil.which(name))), None)
+    if found is not None:
+        return Finding("compiler", State.GOOD, found)
+    advice = "apt install g++, or the like; CXX says where it is"
+    return Finding("compiler", State.ABSENT, "no C++ compiler; torch.compile and Triton want one", advice)
+
+
+def _cache() -> Finding:
+    """Written to, as a folder may look as if it could be and not be."""
+    folder = cache_directory()
+    probe = folder / "doctor.probe"
+    if not write_whole(probe, b""):
+        advice = f"{CACHE_VARIABLE} names another folder; until then grammars and kernels are made anew each time"
+        return Finding("cache", State.ABSENT, f"{folder} cannot be written", advice)
+    probe.unlink(missing_ok=True)
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return Finding("cache", State.GOOD, f"{folder}, {units.count(len(sizes))} files, {units.size(sum(sizes))}")
+
+
+def _optional(name: str, extra: str, purpose: str) -> Finding:
+    """Looked up, not imported."""
+    try:
+        return Finding(name, State.GOOD, f"{version(name)}, for {purpose}")
+    except PackageNotFoundError:
+        install = f"pip install 'maskdsl[{extra}]'" if extra else f"pip install {name}"
+        return Finding(name, State.ABSENT, f"not installed; it is for {purpose}", install)

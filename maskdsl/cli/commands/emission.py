@@ -1,0 +1,27 @@
+"""`emit`: what a stage of the compiler makes of a pattern."""
+
+from collections.abc import Sequence
+
+from maskdsl.cli.consoles import output
+from maskdsl.cli.request.masks import choose, read_request
+from maskdsl.cli.request.routed_masks import look
+from maskdsl.cli.stages import STAGES
+
+
+def emit(file: str, words: Sequence[str], stage: str, heads: int, order: str | None, given: Sequence[str]) -> None:
+    """Prints the text of one stage; with colours if it is code for a terminal."""
+    choose("stage", stage, [each.name for each in STAGES])
+    (chosen,) = (each for each in STAGES if each.name == stage)
+    mask = read_request(file, words).bind(heads, order)
+    if chosen.reads_inputs:
+        looked = look([mask], given, None)
+        text = chosen.text(looked.masks[0], looked.inputs)
+    else:
+        text = chosen.text(mask, {})
+    console = output()
+    if chosen.is_python and console.is_terminal and not console.no_color:
+        from rich.syntax import Syntax  # imports pygments: start-up time
+
+        console.print(Syntax(text, "python", theme="ansi_dark", background_color="default", word_wrap=True))
+    else:
+        print(text, end="")

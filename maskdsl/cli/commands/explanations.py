@@ -1,0 +1,140 @@
+"""`explain`: what a pattern does and costs and why, or why one pair attends or does not."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+
+from maskdsl.analysis.counts.cuts import cuts
+from maskdsl.analysis.counts.stats import stats
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.api import Mask, Pattern
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.commands.command import NoSuchToken, NotAToken
+from maskdsl.cli.commands.show_and_stats import finite
+from maskdsl.cli.consoles import output
+from maskdsl.cli.request.masks import Request, order_text, read_block, read_heads, read_request
+from maskdsl.cli.request.routed_masks import Looked, look
+from maskdsl.cli.waiting import working
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.mask import Sequence as Tokens
+from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
+from maskdsl.ir.meaning.reasons import coordinates, pair_reasons
+from maskdsl.syntax import tree
+from maskdsl.view.terminal.explain import Explained, explained
+from maskdsl.view.terminal.pair_reasons import as_dict, shown
+from maskdsl.view.terminal.show import title
+
+
+def explain(
+    file: str,
+    words: Sequence[str],
+    heads: int,
+    order: str | None,
+    block: str,
+    pair: tuple[str, str] | None,
+    head: int,
+    given: Sequence[str],
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Prints everything about the pattern, or about one pair of its tokens."""
+    size = read_block(block)
+    read_heads([head], heads)
+    request = read_request(file, words)
+    mask = request.bind(heads, order)
+    positions = None if pair is None else read_pair(mask.ir, pair)
+    looked = look([mask], given, seed)
+    if positions is not None:
+        explain_pair(looked, *positions, head, as_json)
+    else:
+        explain_pattern(request, mask, looked, size, as_json)
+
+
+def explain_pair(looked: Looked, query: int, key: int, head: int, as_json: bool) -> None:
+    mask = looked.masks[0].ir
+    arrays = input_arrays(mask, looked.inputs, relation_inputs(mask, looked.inputs))
+    reasons = pair_reasons(mask, query, key, head, 0, arrays)
+    own, other = (
+        coordinates(mask, sequence, position, head, 0, arrays)
+        for sequence, position in ((mask.queries, query), (mask.keys, key))
+    )
+    if as_json:
+        print(json.dumps(finite({"pattern": mask.name, **as_dict(reasons, own, other)}), indent=2))
+        return
+    console = output()
+    console.print(title(mask))
+    console.print(shown(reasons, own, other))
+
+
+def explain_pattern(request: Request, bound: Mask, looked: Looked, size: tuple[int, int], as_json: bool) -> None:
+    from maskdsl.analysis.counts.growth import growth  # imports sympy: start-up time
+
+    mask = looked.masks[0].ir
+    with working("counting pairs"):
+        found = Explained(
+            bound.ir,
+            order_text(mask),
+            stats(mask, size, looked.inputs),
+            cuts(mask, tiles(mask, size, looked.inputs), looked.inputs),
+            growth(request.pattern.program, bound.ir),
+            tuple(sorted(relation_inputs(bound.ir))),
+            macro_words(request.pattern),
+        )
+    if as_json:
+        print(json.dumps(finite(found.as_dict()), indent=2))
+        return
+    output().print(explained(found))
+
+
+def read_pair(mask: MaskIR, pair: tuple[str, str]) -> tuple[int, int]:
+    """Declared positions of a query and a key, each given as a number or as a cell of a grid."""
+    query, key = pair
+    return read_token(query, mask.queries, "query"), read_token(key, mask.keys, "key")
+
+
+def read_token(text: str, sequence: Tokens, side: str) -> int:
+    """`4093`, or `3,17`: the cell of the first space that has so many axes, or of the one in front, `image:3,17`."""
+    name, _, cell = text.rpartition(":")
+    try:
+        places = [int(part) for part in cell.split(",")]
+    except ValueError:
+        raise AttnError(NotAToken(text=text)) from None
+    if len(places) == 1 and not name:
+        if not 0 <= places[0] < sequence.length:
+            raise AttnError(NoSuchToken(side=side, text=text, sizes=f"{sequence.length} tokens, from 0"))
+        return places[0]
+    for space, offset in zip(sequence.spaces, sequence.offsets, strict=True):
+        if len(space.axes) == len(places) and name in ("", space.name):
+            if not all(0 <= place < length for place, length in zip(places, space.lengths, strict=True)):
+                sizes = " x ".join(f"{axis.length} ({axis.name})" for axis in space.axes)
+                raise AttnError(NoSuchToken(side=side, text=text, sizes=f"{space.name} is {sizes} tokens, from 0"))
+            number = 0
+            for place, length in zip(places, space.lengths, strict=True):
+                number = number * length + place
+            return offset + number
+    raise AttnError(NotAToken(text=text))
+
+
+def macro_words(pattern: Pattern) -> dict[str, str]:
+    """What the macros that a pattern's lines call mean, by their names, as their `##` lines say."""
+    kinds = tree.AttendStatement | tree.RequireStatement | tree.LetStatement
+    macros = pattern.program.macros(pattern.declaration.span.source)
+    called = dict.fromkeys(
+        node.function.id
+        for statement in pattern.declaration.statements
+        if isinstance(statement, kinds)
+        for node in nodes(statement)
+        if isinstance(node, tree.Call)
+    )
+    return {name: macros[name].doc for name in called if name in macros and macros[name].doc}
+
+
+def nodes(value: object) -> Iterator[object]:
+    """A node of the tree and everything below it."""
+    if isinstance(value, tuple):
+        for each in value:
+            yield from nodes(each)
+    elif is_dataclass(value) and isinstance(value, tree.Node):
+        yield value
+        for field in fields(value):
+            yield from nodes(getattr(value, field.name))

@@ -1,0 +1,137 @@
+"""`show --out`: maps of tiles or of single pairs, and what one query attends, as PNG, SVG and PDF files."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskdsl.analysis.counts.stats import stats
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.api import Mask
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.commands import pictures as errors
+from maskdsl.base.errors.commands.command import NotForStacks, NotWritten
+from maskdsl.cli.commands.explanations import read_token
+from maskdsl.cli.commands.show_and_stats import layer_in_orders
+from maskdsl.cli.request.asked import Asked
+from maskdsl.cli.request.masks import StackRequest, order_text
+from maskdsl.cli.request.routed_masks import Arrays, Looked
+from maskdsl.cli.waiting import working
+from maskdsl.ir.meaning.routed_inputs import find_in_layers
+from maskdsl.view import units
+from maskdsl.view.cells import Scale
+from maskdsl.view.image.around import Query, around_scene
+from maskdsl.view.image.figure import Title, mask_title
+from maskdsl.view.image.map_figure import Drawn, map_scene, scale_for
+from maskdsl.view.image.pdf import pdf
+from maskdsl.view.image.pixels import pixels
+from maskdsl.view.image.scene import Scene
+from maskdsl.view.image.svg import svg
+from maskdsl.view.terminal.selection_tables import between
+from maskdsl.view.terminal.show import called, head_classes
+from maskdsl.view.terminal.stack_table import layers_text, stack_title
+
+WRITERS: Mapping[str, Callable[[Scene], bytes]] = {".png": pixels, ".svg": svg, ".pdf": pdf}
+MOST_TOKENS = 1024
+"""Of either side, where single pairs are drawn."""
+MOST_AROUND = 1 << 16
+"""Keys that are drawn one by one around a query."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a command line says of a picture."""
+
+    asked: Asked
+    mask: bool
+    around: str | None
+    stacked: bool
+
+
+def picture(wanted: Wanted, out: str) -> None:
+    """Writes the file."""
+    writer = WRITERS.get(Path(out).suffix.lower())
+    if writer is None:
+        raise AttnError(errors.UnknownPicture(file=out, known=" or ".join(WRITERS)))
+    scene = drawn_scene(wanted)
+    try:
+        Path(out).write_bytes(writer(scene))
+    except ImportError:
+        raise AttnError(errors.NoPillow()) from None
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        raise AttnError(NotWritten(file=out, reason=getattr(error, "strerror", None) or str(error))) from None
+
+
+def drawn_scene(wanted: Wanted) -> Scene:
+    chosen = wanted.asked.chosen()
+    subject = wanted.asked.subject()
+    if isinstance(subject, StackRequest):
+        return stack_scene(wanted, subject, chosen)
+    looked = wanted.asked.look(subject)
+    notes = ["all that routes may select"] if looked.guarantee is not None else []
+    if wanted.around is not None:
+        return query_scene(looked, wanted.around, chosen, notes)
+    scale = scale_of(wanted, looked.masks[0], len(looked.masks), chosen, looked.inputs)
+    drawn = [drawn_mask(mask, order_text(mask.ir), scale, looked.inputs, looked) for mask in looked.masks]
+    return map_scene(mask_title(looked.masks[0].ir), drawn, scale, chosen, wanted.stacked, notes)
+
+
+def stack_scene(wanted: Wanted, subject: StackRequest, chosen: Sequence[int]) -> Scene:
+    """The different layers side by side."""
+    if wanted.around is not None:
+        raise AttnError(NotForStacks(option="--around", name=subject.stack.name))
+    stack = subject.bind(wanted.asked.heads)
+    looked = wanted.asked.look_at_layers(stack)
+    inputs = find_in_layers(looked.stack, looked.inputs)
+    layers = [
+        (each, number)
+        for number in range(len(stack.different))
+        for each in layer_in_orders(stack, number, wanted.asked.orders, looked)
+    ]
+    scale = scale_of(wanted, layers[0][0], len(layers), chosen, inputs[0])
+    drawn = []
+    for mask, number in layers:
+        words = f"{layers_text(stack.ir, number)}: {called(mask.name, mask.ir.parameters).plain}, {order_text(mask.ir)}"
+        drawn.append(drawn_mask(mask, words, scale, inputs[number], None))
+    name = called(stack.name, stack.ir.parameters).plain
+    size = stack_title(stack.ir).plain.removeprefix(name).strip()
+    return map_scene(Title(name, size), drawn, scale, chosen, wanted.stacked, [])
+
+
+def scale_of(wanted: Wanted, mask: Mask, maps: int, chosen: Sequence[int], inputs: Arrays) -> Scale:
+    """The sizes of cells, for so many maps if heads do not differ, or for more where they do."""
+    lengths = mask.query_length, mask.key_length
+    if wanted.mask:
+        if max(lengths) > MOST_TOKENS:
+            raise AttnError(errors.TooManyPairs(queries=lengths[0], keys=lengths[1], limit=MOST_TOKENS))
+        return Scale((1, 1), (1, 1), fitted=False)
+    block = wanted.asked.size()
+    scale = scale_for(lengths, maps, block)
+    if wanted.stacked:
+        return scale
+    with working("finding tiles"):
+        classes = len(head_classes(tiles(mask.ir, scale.block, inputs), chosen))
+    return scale if classes == 1 else scale_for(lengths, maps * classes, block)
+
+
+@working("finding tiles")
+def drawn_mask(mask: Mask, order: str, scale: Scale, inputs: Arrays, looked: Looked | None) -> Drawn:
+    """With the density of each head in words: exact, and where routes are open, of what they may select."""
+    figures = stats(mask.ir, inputs=inputs).heads
+    density = [f"density {units.percent(each.density)}" for each in figures]
+    if looked is not None and looked.guarantee is not None:
+        bounds = [
+            between(units.percent(each.least_density), units.percent(each.most_density))
+            for each in looked.guarantee.heads
+        ]
+        pairs = zip(figures, bounds, strict=True)
+        density = [f"candidates {units.percent(each.density)}, selected {some} of all pairs" for each, some in pairs]
+    return Drawn(order, mask.ir, tiles(mask.ir, scale.block, inputs), tuple(density))
+
+
+def query_scene(looked: Looked, around: str, chosen: Sequence[int], notes: Sequence[str]) -> Scene:
+    """What one query attends, in declared order."""
+    mask = looked.masks[0].ir
+    position = read_token(around, mask.queries, "query")
+    if mask.keys.length > MOST_AROUND:
+        raise AttnError(errors.TooLargeToDraw(pattern=mask.name, count=mask.keys.length, limit=MOST_AROUND))
+    return around_scene(mask, Query.at(mask, position), chosen, looked.inputs, notes)

@@ -1,0 +1,258 @@
+"""`verify`, `run` and `bench`: a pattern computed on this machine. Imports torch."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import median
+from time import perf_counter
+from typing import Any, cast
+
+import torch
+from rich import box
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from maskdsl.api import Mask
+from maskdsl.api.verify import DTYPES, CannotDraw
+from maskdsl.api.verify import verify as try_pattern
+from maskdsl.base.arguments import BackendName
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.commands.command import NothingToTime
+from maskdsl.cli.consoles import output
+from maskdsl.cli.request.masks import choose, complete, order_text, read_arrays, read_request
+from maskdsl.cli.request.routed_masks import tell
+from maskdsl.cli.waiting import progress, working
+from maskdsl.emit.plan import make_plan
+from maskdsl.ir.meaning.evaluate import dense
+from maskdsl.runtime.attention import Attention
+from maskdsl.runtime.backends.available import BACKENDS, backend_names, usable_backends
+from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.view import units
+from maskdsl.view.terminal.show import title
+
+LARGEST_DENSE = 2**31
+"""Bytes of scores up to which dense computation is tried."""
+MOST_REPEATS = 1000
+"""Of one measurement."""
+
+
+def verify(file: str, words: Sequence[str], cases: int, seed: int, backends: Sequence[str], as_json: bool) -> int:
+    """1 if a case fails."""
+    request = read_request(file, words)
+    for name in backends:
+        choose("backend", name, usable_backends())
+    try:
+        with progress(f"trying `{request.pattern.name}`", cases) as advance:
+            verdict = try_pattern(
+                request.pattern,
+                cases=cases,
+                seed=seed,
+                parameters=request.values,
+                backends=cast(Sequence[BackendName], backends) or None,
+                progress=advance,
+            )
+    except CannotDraw as error:
+        raise AttnError(NothingToTime(reason=str(error))) from None
+    if as_json:
+        failures = [{"case": str(each.case), "what": each.what} for each in verdict.failures]
+        print(
+            json.dumps(
+                asdict(replace(verdict, failures=())) | {"passed": verdict.passed, "failures": failures}, indent=2
+            )
+        )
+        return int(not verdict.passed)
+    console = output()
+    for failure in verdict.failures:
+        console.print(Text.assemble(("failed ", "bold red"), (request.pattern.name, "bold"), f" {failure.case}"))
+        console.print(f"  {failure.what}", markup=False, soft_wrap=True)
+    if verdict.passed:
+        tried = f"{verdict.cases} cases, {', '.join(verdict.backends)}, {', '.join(verdict.dtypes)}"
+        console.print(Text.assemble(("passed ", "bold green"), (request.pattern.name, "bold"), f": {tried}"))
+    return int(not verdict.passed)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The tensors of a measurement."""
+
+    heads: int
+    head_dim: int
+    batch: int
+    dtype: str
+    device: str
+    backward: bool
+
+    def tensors(self, mask: Mask) -> list[Tensor]:
+        """Raises where there is no room for them."""
+        lengths = mask.query_length, mask.given_key_length, mask.given_key_length
+        generator = torch.Generator().manual_seed(0)
+        try:
+            return [
+                torch.randn(self.batch, self.heads, length, self.head_dim, generator=generator)
+                .to(self.device, DTYPES[self.dtype])
+                .requires_grad_(self.backward)
+                for length in lengths
+            ]
+        except RuntimeError:  # of which torch's failures to allocate are
+            numbers = self.batch * self.heads * self.head_dim * sum(lengths)
+            reason = f"q, k and v of {numbers:,} numbers have no room"
+            raise AttnError(NothingToTime(reason=reason)) from None
+
+    def __str__(self) -> str:
+        work = "forward and backward" if self.backward else "forward"
+        return f"{work}, batch {self.batch}, head dimension {self.head_dim}, {self.dtype}, {self.device}"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds."""
+
+    name: str
+    first: float
+    typical: float
+    best: float
+    repeats: int
+
+
+Call = Callable[[], Tensor]
+
+
+def run(
+    file: str,
+    words: Sequence[str],
+    backend: str,
+    order: str | None,
+    given: Sequence[str],
+    shape: Shape,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Times one backend."""
+    mask, inputs = prepare(file, words, order, given, shape)
+    choose("backend", backend, backend_names())
+    attention = mask.compile(cast(BackendName, backend))
+    tensors = shape.tensors(mask)
+    timing = timed(attention.backend, compiled_call(attention, tensors, inputs), tensors, shape, seconds)
+    report(mask, shape, [timing], [], as_json)
+
+
+def bench(
+    file: str,
+    words: Sequence[str],
+    order: str | None,
+    given: Sequence[str],
+    shape: Shape,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Times everything that can compute the pattern here."""
+    mask, inputs = prepare(file, words, order, given, shape)
+    q, k, v = shape.tensors(mask)
+    timings: list[Timing] = []
+    left_out: list[str] = []
+    scores = shape.batch * shape.heads * mask.query_length * mask.key_length * q.element_size()
+    for backend in BACKENDS.values():
+        name = backend.name
+        if shape.device.startswith("cpu") and not backend.runs_on_cpu():
+            continue
+        if backend.is_dense and scores > LARGEST_DENSE:
+            left_out.append(f"{name}: its scores would take {units.size(scores)}")
+        else:
+            timings.append(timed(name, compiled_call(mask.compile(name), (q, k, v), inputs), (q, k, v), shape, seconds))
+    call, why = dense_call(mask, inputs, q, k, v, scores)
+    if call is None:
+        left_out.append(f"torch, dense: {why}")
+    else:
+        timings.append(timed("torch, dense", call, (q, k, v), shape, seconds))
+    report(mask, shape, timings, left_out, as_json)
+
+
+def prepare(
+    file: str, words: Sequence[str], order: str | None, given: Sequence[str], shape: Shape
+) -> tuple[Mask, dict[str, Any]]:
+    """The mask, and all its inputs on the device."""
+    choose("dtype", shape.dtype, list(DTYPES))
+    mask = read_request(file, words).bind(shape.heads, order)
+    inputs = complete(mask.ir, read_arrays(given), frozenset(each.name for each in mask.ir.given), shape.batch)
+    tell(inputs)
+    try:
+        torch.empty(0, device=shape.device)
+    except (RuntimeError, AssertionError) as error:
+        raise AttnError(NothingToTime(reason=f"no device `{shape.device}`: {str(error).splitlines()[0]}")) from None
+    return mask, {name: torch.as_tensor(values, device=shape.device) for name, values in inputs.arrays.items()}
+
+
+def compiled_call(attention: Attention, tensors: Sequence[Tensor], inputs: Mapping[str, Any]) -> Call:
+    def call() -> Tensor:
+        out: Tensor = attention(*tensors, return_lse=False, layout="declared", **inputs)
+        return out
+
+    return call
+
+
+def dense_call(
+    mask: Mask, inputs: Mapping[str, Tensor], q: Tensor, k: Tensor, v: Tensor, scores: int
+) -> tuple[Call | None, str]:
+    """torch's own attention with the mask as booleans, or why it is left out."""
+    if mask.ir.scores or mask.ir.weight is not None or mask.ir.scale is not None:
+        return None, "the pattern changes scores"
+    if scores > LARGEST_DENSE:
+        return None, f"its scores would take {units.size(scores)}"
+    arrays = {name: values.cpu().numpy() for name, values in inputs.items()}
+    rows = [
+        torch.stack([torch.tensor(dense(mask.ir, head, batch, arrays)) for head in range(q.shape[1])])
+        for batch in range(q.shape[0])
+    ]
+    allowed = torch.stack(rows).to(q.device)
+    all_keys = Bound(make_plan(mask.ir), "reference").first.all_keys
+    return lambda: scaled_dot_product_attention(q, all_keys(k), all_keys(v), attn_mask=allowed), ""
+
+
+def timed(name: str, call: Call, tensors: Sequence[Tensor], shape: Shape, seconds: float) -> Timing:
+    """The first call, which compiles and finds tiles, then as many as fit into the time, at least three."""
+
+    def once() -> float:
+        begin = perf_counter()
+        out = call()
+        if shape.backward:
+            torch.autograd.backward(out, torch.ones_like(out))
+            for tensor in tensors:
+                tensor.grad = None
+        if out.is_cuda:
+            torch.cuda.synchronize()
+        return perf_counter() - begin
+
+    with working(f"{name}: the first call, which compiles"):
+        first = once()
+    repeats = max(3, min(MOST_REPEATS, round(seconds / first)))
+    times: list[float] = []
+    with progress(name, repeats) as advance:
+        while len(times) < repeats:
+            times.append(once())
+            advance(len(times))
+    return Timing(name, first, median(times), min(times), repeats)
+
+
+def report(mask: Mask, shape: Shape, timings: Sequence[Timing], left_out: Sequence[str], as_json: bool) -> None:
+    rates = [shape.batch * mask.query_length / each.typical for each in timings]
+    if as_json:
+        head = {"pattern": mask.name, "parameters": dict(mask.ir.parameters), "order": order_text(mask.ir)}
+        machine = {**asdict(shape), "threads": torch.get_num_threads()}
+        found = [asdict(each) | {"tokens_per_second": rate} for each, rate in zip(timings, rates, strict=True)]
+        print(json.dumps({**head, **machine, "seconds": found, "left_out": list(left_out)}, indent=2))
+        return
+    console = output()
+    console.print(title(mask.ir))
+    console.print(f"{order_text(mask.ir)}, {shape}, {torch.get_num_threads()} threads", style="dim", markup=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in ("first call", "median", "best", "calls", "tokens per second"):
+        table.add_column(name, justify="right")
+    for each, rate in zip(timings, rates, strict=True):
+        times = (units.duration(time) for time in (each.first, each.typical, each.best))
+        table.add_row(each.name, *times, str(each.repeats), units.about(rate))
+    console.print(table)
+    for line in left_out:
+        console.print(f"left out: {line}", style="dim", markup=False)

@@ -1,0 +1,210 @@
+"""`show` and `stats`: what a pattern is, without computing it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isfinite
+
+from maskdsl.analysis.cost.devices import Device
+from maskdsl.analysis.cost.predict import predict_mask, predict_stack
+from maskdsl.analysis.counts.stack_stats import stack_stats
+from maskdsl.analysis.counts.stats import stats as measure
+from maskdsl.analysis.tiles.head_classes import part_lengths
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.api import BoundStack, Mask
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.commands.command import NotForStacks
+from maskdsl.cli.consoles import note, output
+from maskdsl.cli.request.asked import BLOCK, Asked, Ranges
+from maskdsl.cli.request.masks import Request, StackRequest, order_text, order_words, read_gpus, read_part
+from maskdsl.cli.request.routed_masks import Arrays, Looked, LookedLayers
+from maskdsl.cli.waiting import working
+from maskdsl.ir.facts.route_candidates import most
+from maskdsl.ir.meaning.routed_inputs import find_in_layers
+from maskdsl.view.cells import fit
+from maskdsl.view.labels import Labels
+from maskdsl.view.terminal.selection_tables import SelectionView, guarantee_lines
+from maskdsl.view.terminal.show import Layout, head_classes, room, shown, title
+from maskdsl.view.terminal.stack_table import layers_table, layers_text, predicted_layers_table, stack_title
+from maskdsl.view.terminal.stats_table import head_columns, prediction_table, stats_table
+
+MOST_COLUMNS = 6
+"""Of a table."""
+NAMES, COLUMN = 24, 14
+"""Characters that the names of figures take, and each column."""
+
+
+def show(asked: Asked, ranges: Ranges) -> None:
+    """Prints the pictures of every order; of a stack those of its different layers, one behind the other."""
+    chosen, size, subject = asked.chosen(), asked.size(), asked.subject()
+    if isinstance(subject, Request):
+        looked = asked.look(subject)
+        show_masks(looked.masks, looked.inputs, chosen, size, ranges)
+        densities = []
+        if looked.selections:
+            with working("counting pairs"):
+                densities = [each.density for each in measure(looked.masks[0].ir, inputs=looked.inputs).heads]
+        show_routes(looked, densities, chosen)
+        return
+    stack = subject.bind(asked.heads)
+    layers = asked.look_at_layers(stack)
+    output().print(stack_title(stack.ir))
+    for number, own in enumerate(find_in_layers(layers.stack, layers.inputs)):
+        output().print(f"\n{layers_text(stack.ir, number)}:")
+        show_masks(layer_in_orders(stack, number, asked.orders, layers), own, chosen, size, ranges)
+
+
+def show_masks(
+    masks: Sequence[Mask],
+    inputs: Arrays,
+    chosen: Sequence[int],
+    size: tuple[int, int] | None,
+    ranges: Ranges,
+) -> None:
+    """Prints the pictures of one mask in several orders."""
+    console = output()
+    part = read_part(masks[0].ir, ranges.rows, ranges.columns)
+    lengths = part_lengths(masks[0].ir, part)
+
+    @working("finding tiles")
+    def layouts(pictures: int) -> list[Layout]:
+        """As large as so many pictures can be."""
+        space = room(console, masks[0].ir, pictures)
+        scale = fit(lengths, space, size)
+        return [
+            Layout(
+                order_text(mask.ir),
+                mask.ir,
+                tiles(mask.ir, scale.block, inputs, part=part),
+                scale,
+                space,
+                Labels.of_sides(mask.ir, inputs, part),
+            )
+            for mask in masks
+        ]
+
+    found = layouts(len(masks))
+    entries = max(len(each.tiles.variant_of) for each in found)
+    if entries > 1:
+        note(f"the first of {entries} batch entries")
+    pictures = sum(len(head_classes(each.tiles, chosen)) for each in found)
+    console.print(shown(found if pictures == len(masks) else layouts(pictures), chosen))
+
+
+def show_routes(looked: Looked, densities: Sequence[float], chosen: Sequence[int]) -> None:
+    """Prints what routes selected, or what holds of every selection. `densities` are those of the heads."""
+    console = output()
+    if looked.guarantee is not None:
+        for line in guarantee_lines(looked.guarantee):
+            console.print(line, markup=False)
+    for selection in looked.selections:
+        console.print()
+        console.print(SelectionView(selection, densities, chosen))
+
+
+def layer_in_orders(stack: BoundStack, number: int, orders: Sequence[str], looked: LookedLayers) -> list[Mask]:
+    """One of its different masks in its own order, or in each of those asked for; with all candidates if it is open."""
+    masks = [stack.different[number].with_order(order_words(order)) for order in orders] or [stack.different[number]]
+    return [replace(mask, ir=most(mask.ir)) if looked.open else mask for mask in masks]
+
+
+def stats(asked: Asked, head_dim: int, gpus: Sequence[str], as_json: bool) -> None:
+    """Prints the figures of every order and predictions; of a stack a line for each different layer, and for all."""
+    chosen, size, devices = asked.chosen(), asked.size() or BLOCK, read_gpus(gpus)
+    heads, subject = asked.heads, asked.subject()
+    if isinstance(subject, StackRequest):
+        if asked.head or asked.orders:
+            option = "--head" if asked.head else "--order"
+            raise AttnError(NotForStacks(option=option, name=subject.stack.name))
+        stack = subject.bind(heads)
+        print_stack_stats(stack, asked.look_at_layers(stack), size, head_dim, devices, as_json)
+        return
+    looked = asked.look(subject)
+    masks, inputs = looked.masks, looked.inputs
+    named = {order_text(mask.ir): mask.ir for mask in masks}
+    if looked.least:
+        named = {f"at most, {order}": mask for order, mask in named.items()}
+        named |= {f"at least, {order_text(mask.ir)}": mask.ir for mask in looked.least}
+    with working("counting pairs"):
+        found = {order: measure(mask, size, inputs, head_dim=head_dim) for order, mask in named.items()}
+    predicted = {
+        order: [predict_mask(mask, device, inputs, head_dim=head_dim) for device in devices]
+        for order, mask in named.items()
+    }
+    if as_json:
+        head = {"pattern": masks[0].name, "parameters": dict(masks[0].ir.parameters), "heads": heads}
+        orders_found = [
+            {"order": order, **figures.as_dict(), "gpus": [each.as_dict() for each in predicted[order]]}
+            for order, figures in found.items()
+        ]
+        print(json.dumps(finite({**head, "orders": orders_found, **routes_dict(looked)}), indent=2))
+        return
+    columns = []
+    for order, figures in found.items():
+        behind = f", {order}" if len(found) > 1 else ""
+        classes = head_columns(figures, chosen)
+        if not asked.head:
+            columns.append(((f"{heads} heads" if heads > 1 else "1 head") + behind, figures.total))
+        if asked.head or len(set(figures.heads)) > 1:
+            columns += [(name + behind, each) for name, each in classes]
+    console = output()
+    console.print(title(masks[0].ir))
+    console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")
+    room = min(MOST_COLUMNS, max(1, (console.width - NAMES) // COLUMN))
+    console.print(stats_table(columns[:room]))
+    show_routes(looked, [each.density for each in next(iter(found.values())).heads], chosen)
+    for order, predictions in predicted.items():
+        if predictions:
+            console.print(f"predicted from datasheets, not measured, {order}", style="dim")
+            console.print(prediction_table(predictions))
+    if len(columns) > room:
+        note(f"{len(columns) - room} more columns are left out; --json has the figures of every head")
+
+
+def routes_dict(looked: Looked) -> dict[str, object]:
+    """What routes selected, and what holds of every selection, as JSON has it."""
+    found: dict[str, object] = {}
+    if looked.selections:
+        found["routes"] = [each.as_dict() for each in looked.selections]
+    if looked.guarantee is not None:
+        found["guaranteed"] = looked.guarantee.as_dict()
+    return found
+
+
+def print_stack_stats(
+    stack: BoundStack,
+    looked: LookedLayers,
+    size: tuple[int, int],
+    head_dim: int,
+    devices: Sequence[Device],
+    as_json: bool,
+) -> None:
+    with working("counting pairs"):
+        found = stack_stats(looked.stack, size, looked.inputs, head_dim=head_dim)
+    predicted = [predict_stack(looked.stack, device, looked.inputs, head_dim=head_dim) for device in devices]
+    if as_json:
+        head = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": stack.heads}
+        layers = [{"pattern": mask.name, "parameters": dict(mask.ir.parameters)} for mask in stack.different]
+        gpus = [each.as_dict() for each in predicted]
+        print(json.dumps(finite({**head, "layers": layers, **found.as_dict(), "gpus": gpus}), indent=2))
+        return
+    console = output()
+    console.print(stack_title(stack.ir))
+    console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")
+    console.print(layers_table(stack.ir, found))
+    if predicted:
+        console.print("forward and speed-up: predicted from datasheets, not measured", style="dim")
+        console.print(predicted_layers_table(stack.ir, predicted))
+
+
+def finite(value: object) -> object:
+    """The same with null for infinite numbers, which JSON has not."""
+    match value:
+        case dict():
+            return {name: finite(each) for name, each in value.items()}
+        case list():
+            return [finite(each) for each in value]
+        case float() if not isfinite(value):
+            return None
+        case _:
+            return value

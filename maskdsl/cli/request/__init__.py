@@ -1,0 +1,1 @@
+"""The words of a command line to masks, inputs and options. Prints nothing."""

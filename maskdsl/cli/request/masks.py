@@ -1,0 +1,240 @@
+"""The words of a command line to masks and their inputs."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskdsl.analysis.cost.devices import DEVICES, Device, find_device
+from maskdsl.analysis.orders import bind_layers, bind_mask
+from maskdsl.analysis.orders.layouts import layout_text, own_layout
+from maskdsl.analysis.tiles.head_classes import Part
+from maskdsl.api import BoundStack, Mask, Module, Pattern, Stack, load
+from maskdsl.api.stacks import bound_stack
+from maskdsl.base.diagnostics import AttnError, Diagnostic, nearest_name, warn
+from maskdsl.base.errors.commands import command as errors
+from maskdsl.cli.request.parameter_words import read_value
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.inputs import batch_entries, layer_inputs, relation_inputs
+from maskdsl.ir.meaning.synthetic_inputs import shape_of, synthetic_inputs
+from maskdsl.ir.stack import StackIR
+from maskdsl.view.terminal.show import written
+
+SYNTHETIC_SEED = 0
+MOST_VALUES = 1 << 27
+"""Of an input that is made up."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A pattern and the values of its parameters."""
+
+    pattern: Pattern
+    values: Mapping[str, object]
+
+    def bind(self, heads: int, order: str | None = None) -> Mask:
+        """`order` is as in `order_words`. None: as the pattern says."""
+        words = None if order is None else order_words(order)
+        mask = bind_mask(self.pattern.program, self.pattern.name, self.values, heads, words)
+        warn(mask.cautions)
+        return Mask(self.pattern, mask)
+
+
+@dataclass(frozen=True)
+class StackRequest:
+    """A stack and the values of its parameters."""
+
+    stack: Stack
+    values: Mapping[str, object]
+
+    def bind(self, heads: int) -> BoundStack:
+        bound = bound_stack(self.stack, bind_layers(self.stack.program, self.stack.name, self.values, heads))
+        warn(bound.ir.cautions)
+        return bound
+
+
+def read_request(file: str, words: Sequence[str]) -> Request:
+    """The pattern that the words say; see `read_subject`."""
+    subject = read_subject(file, words)
+    if isinstance(subject, StackRequest):
+        layers = ", ".join(f"`{mask_words(mask)}`" for mask in subject.bind(1).different)
+        raise AttnError(errors.StackNotTaken(name=subject.stack.name, layers=layers))
+    return subject
+
+
+def mask_words(mask: Mask) -> str:
+    """A pattern and its parameters as a command line has them."""
+    return " ".join([mask.name, *(f"{name}={written(value)}" for name, value in mask.ir.parameters)])
+
+
+def read_subject(file: str, words: Sequence[str]) -> Request | StackRequest:
+    """The file's pattern or stack that the first word without `=` names, or its only one; others are `name=value`."""
+    module = load(file)
+    names = [word for word in words if "=" not in word]
+    chosen = found(module, names[0]) if names else only_one(module, file)
+    if len(names) > 1:
+        nearest = nearest_name(names[1], chosen.parameters)
+        raise AttnError(errors.StrayWord(pattern=chosen.name, word=names[1], nearest=nearest))
+    values = read_values([word for word in words if "=" in word])
+    return Request(chosen, values) if isinstance(chosen, Pattern) else StackRequest(chosen, values)
+
+
+def found(module: Module, name: str) -> Pattern | Stack:
+    return module.stack(name) if name in module.stacks else module[name]
+
+
+def only_one(module: Module, file: str) -> Pattern | Stack:
+    """The pattern that the file itself declares, else its stack, else the only pattern of the files that it uses."""
+    everything = module.everything
+    root = module.program.root.span.source
+    own = [name for name in everything if everything[name].declaration.span.source is root]
+    patterns = [name for name in own if name in module.program.patterns]
+    names = patterns or own or list(module)
+    if not names:
+        raise AttnError(errors.NoPattern(file=file))
+    if len(names) > 1:
+        kinds = "patterns" if len(own) == len(patterns) else "patterns and stacks"
+        listed = ", ".join(f"`{name}`" for name in own or names)
+        raise AttnError(errors.SeveralPatterns(file=file, what=kinds, known=listed))
+    return everything[names[0]]
+
+
+def read_values(words: Sequence[str]) -> dict[str, object]:
+    """Of words `name=value`."""
+    values: dict[str, object] = {}
+    wrong: list[Diagnostic] = []
+    for word in words:
+        name, _, text = word.partition("=")
+        name = name.strip()
+        if name in values:
+            wrong.append(errors.RepeatedParameter(name=name))
+        try:
+            values[name] = read_value(text)
+        except AttnError as error:
+            wrong += error.diagnostics
+    if wrong:
+        raise AttnError(*wrong)
+    return values
+
+
+def read_arrays(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The arrays of options `--input name=file.npy`."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise AttnError(errors.NotAnInput(text=text))
+        try:
+            loaded = np.load(Path(file), allow_pickle=False)
+        except (OSError, ValueError, EOFError, MemoryError, BadZipFile) as error:
+            reason = (
+                error.strerror if isinstance(error, OSError) else None
+            ) or "it is no array as numpy.save writes it"
+            raise AttnError(errors.UnreadableInput(name=name, file=file, reason=reason)) from None
+        if not isinstance(loaded, np.ndarray):
+            raise AttnError(errors.UnreadableInput(name=name, file=file, reason="it holds several arrays"))
+        arrays[name] = loaded
+    return arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Arrays for a mask, and the names of those that nobody gave."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    made: tuple[str, ...]
+
+
+def complete(
+    mask: MaskIR, given: Mapping[str, NDArray[Any]], needed: frozenset[str], batch: int = 1, dim: int = 64
+) -> Inputs:
+    """What is given, and plausible values for what is needed besides."""
+    batch = batch_entries(mask, given, batch)
+    wanted = [each for each in mask.given if each.name in needed and each.name not in given]
+    found = synthetic_inputs(mask, SYNTHETIC_SEED, batch, dim, MOST_VALUES)
+    for each in wanted:
+        if each.name not in found:
+            shape = " x ".join(map(str, shape_of(each, batch, dim)))
+            raise AttnError(errors.TooLargeToMake(name=each.name, shape=shape, limit=MOST_VALUES, span=each.span))
+    made = {each.name: found[each.name] for each in wanted}
+    return Inputs({**given, **made}, tuple(made))
+
+
+def complete_all(stack: StackIR, given: Mapping[str, NDArray[Any]]) -> Inputs:
+    """The same for what decides the tiles of layers: one array for all that have an input of its name."""
+    arrays = dict(given)
+    made: dict[str, None] = {}
+    for number, mask in enumerate(stack.different):
+        found = complete(mask, layer_inputs(stack, arrays)[number], relation_inputs(mask))
+        arrays |= found.arrays
+        made |= dict.fromkeys(found.made)
+    return Inputs(arrays, tuple(made))
+
+
+def read_block(text: str) -> tuple[int, int]:
+    """`128` or `128x64`: queries and keys of a tile."""
+    match = re.fullmatch(r"([1-9]\d{0,8})(?:x([1-9]\d{0,8}))?", text)
+    if match is None:
+        raise AttnError(errors.NotABlock(text=text))
+    return int(match[1]), int(match[2] or match[1])
+
+
+def read_part(mask: MaskIR, rows: str | None, columns: str | None) -> Part:
+    """The queries and keys of `--rows` and `--columns`; all of them where one is left out."""
+    return (
+        read_range(rows, mask.queries.length, "--rows", "queries"),
+        read_range(columns, mask.keys.length, "--columns", "keys"),
+    )
+
+
+def read_range(text: str | None, length: int, option: str, what: str) -> slice:
+    """`100:164`, `100:`, `:164`, or `100` for one: places in the order shown, from 0, the end excluded."""
+    if text is None:
+        return slice(None)
+    match = re.fullmatch(r"(\d{1,12})?(:)?(\d{1,12})?", text)
+    if match is None or text in ("", ":"):
+        raise AttnError(errors.NotARange(option=option, text=text))
+    start = int(match[1] or 0)
+    stop = int(match[3] or length) if match[2] else start + 1
+    if not start < stop <= length:
+        raise AttnError(errors.RangeOutside(option=option, text=text, length=length, what=what))
+    return slice(start, stop)
+
+
+def read_heads(heads: Sequence[int], count: int) -> list[int]:
+    """The heads asked for; all of them if none is."""
+    for head in heads:
+        if not 0 <= head < count:
+            raise AttnError(errors.UnknownHead(head=head, heads=count))
+    return sorted(set(heads)) or list(range(count))
+
+
+def read_gpus(names: Sequence[str]) -> tuple[Device, ...]:
+    """The GPUs of these names; all that are known where one is `all`."""
+    return DEVICES if "all" in names else tuple(map(find_device, dict.fromkeys(names)))
+
+
+def choose(what: str, name: str, known: Sequence[str]) -> str:
+    """The name, if it is one of those known."""
+    if name not in known:
+        listed = ", ".join(f"`{each}`" for each in known)
+        raise AttnError(errors.UnknownChoice(what=what, name=name, known=listed, nearest=nearest_name(name, known)))
+    return name
+
+
+def order_words(order: str) -> str:
+    """The text behind the word `order`, in which `by` may be left out."""
+    parts = [part.strip() for part in order.split(";")]
+    complete = re.compile(r"declared|.*\bby\b.*|(\w+ )?auto")
+    return "; ".join(part if complete.fullmatch(part) else f"by {part}" for part in parts)
+
+
+def order_text(mask: MaskIR) -> str:
+    """The layout of a mask: `declared order`, or as the language writes it."""
+    layout = own_layout(mask)
+    return f"order {layout_text(mask, layout)}" if layout else "declared order"

@@ -1,0 +1,193 @@
+"""What commands look at where pairs are found in queries and keys: what is selected, or all that may be."""
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskdsl.analysis.counts.guarantees import Guarantee, guarantee
+from maskdsl.analysis.counts.selected_pairs import Selection, selections
+from maskdsl.analysis.indices.given_reads import check_layers, check_reads
+from maskdsl.api import Mask
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.commands.tensors import OtherHeads, TooManyScores
+from maskdsl.cli.consoles import note
+from maskdsl.cli.request.masks import SYNTHETIC_SEED, Inputs, complete, complete_all, read_arrays
+from maskdsl.cli.request.tensor_files import read_tensors
+from maskdsl.ir.facts.route_candidates import least, most, selects, unscored
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.inputs import batch_entries, input_arrays, relation_inputs
+from maskdsl.ir.meaning.nan_scores import nan_scores
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.vectors import blank_vectors, check_vectors, reads_vectors
+from maskdsl.ir.routes import Route
+from maskdsl.ir.stack import StackIR
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+
+RANDOM_DIM = 64
+VECTORS = ["q", "k"]
+CANDIDATES = (
+    "routes select in the queries and keys of a call: these are all candidates; --random SEED, --tensors"
+    " FILE.safetensors, or --input q=q.npy --input k=k.npy, shows a selection"
+)
+MOST_SCORES = 1 << 25
+"""Of a route in one head."""
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """Masks with all inputs that decide their tiles."""
+
+    masks: tuple[Mask, ...]
+    inputs: Arrays
+    least: tuple[Mask, ...] = ()
+    """Where `masks` have all that may be selected: what attends whatever is."""
+    guarantee: Guarantee | None = None
+    """Then, what holds of every selection."""
+    selections: tuple[Selection, ...] = ()
+    """Else, what routes selected."""
+
+
+def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors: str | None = None) -> Looked:
+    """Masks of one pattern in several orders. Tells which inputs were made up.
+
+    What routes select follows from the inputs `q` and `k`, of which `tensors` is a file, or with a `seed` from random
+    ones. Without either, masks have all candidates.
+    """
+    arrays = read_arrays(given)
+    mask = masks[0].ir
+    if tensors is not None:
+        arrays = from_file([each.ir for each in masks], arrays, tensors)
+    needed = inputs_of(masks, arrays)
+    vectors = {name: arrays.pop(name) for name in VECTORS if mask.found and name in arrays}
+    q = vectors.get("q")
+    random = seed is not None and not vectors and selects(mask)
+    given_whole = needed.isdisjoint({each.name for each in mask.given} - arrays.keys())
+    blank = selects(mask) and not random and not vectors and given_whole
+    blank = blank and not reads_vectors(mask, needed - arrays.keys())
+    if selects(mask) and not (random or blank or len(vectors) == len(VECTORS)):
+        needed = inputs_of([replace(each, ir=unscored(each.ir)) for each in masks], arrays)
+    inputs = complete(mask, arrays, needed, dim=RANDOM_DIM if q is None else q.shape[-1])
+    input_arrays(mask, inputs.arrays, ())  # whether they fit
+    check_reads(mask, arrays, batch_entries(mask, arrays))
+    tell(inputs)
+    if random and seed is not None:
+        vectors = tell_random(mask, seed)
+    if blank:
+        vectors = blank_vectors(mask, inputs.arrays)
+    return selected(masks, inputs.arrays, vectors, needed)
+
+
+@dataclass(frozen=True, eq=False)
+class LookedLayers:
+    """A stack with all inputs that decide the tiles of its layers."""
+
+    stack: StackIR
+    inputs: Arrays
+    open: bool
+    """Whether its routes have selected nothing: layers then have all candidates."""
+
+
+def look_at_layers(stack: StackIR, given: Sequence[str], seed: int | None, tensors: str | None = None) -> LookedLayers:
+    """As `look`, for a stack. One `q` and one `k` serve all layers. Tells which inputs were made up."""
+    arrays = read_arrays(given)
+    if tensors is not None:
+        arrays = from_file(stack.different, arrays, tensors)
+    routed = any(selects(mask) for mask in stack.different)
+    vectors = {name: arrays.pop(name) for name in VECTORS if routed and name in arrays}
+    if seed is not None and not vectors and routed:
+        vectors = tell_random(stack.different[0], seed)
+    is_open = routed and not vectors
+    if is_open:
+        stack = replace(stack, different=tuple(map(most, stack.different)))
+    inputs = complete_all(stack, arrays)
+    check_layers(stack.different, arrays)
+    tell(inputs)
+    if is_open:
+        note(CANDIDATES)
+    for mask in stack.different:
+        check_sizes(mask, relation_inputs(mask, arrays))
+        if len(vectors) == len(VECTORS):
+            check(mask, vectors["q"], vectors["k"])
+    return LookedLayers(stack, {**inputs.arrays, **vectors}, is_open)
+
+
+def selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: frozenset[str]) -> Looked:
+    """What routes select in q and k, if both are there."""
+    mask = masks[0].ir
+    q, k = (vectors.get(name) for name in VECTORS)
+    if q is not None and k is not None:
+        check(mask, q, k)
+        check_sizes(mask, needed)
+    found = find(mask, inputs, q, k, needed)
+    if not selects(mask):
+        return Looked(tuple(masks), found)
+    if needed <= found.keys():
+        if q is not None and k is not None:
+            tell_nan(mask, found, q, k)
+        return Looked(tuple(masks), found, selections=selections(mask, found))
+    note(CANDIDATES)
+    widest, narrowest = (tuple(replace(each, ir=bound(each.ir)) for each in masks) for bound in (most, least))
+    return Looked(widest, found, narrowest, guarantee(mask, found))
+
+
+def inputs_of(masks: Sequence[Mask], arrays: Arrays) -> frozenset[str]:
+    """Of all inputs, and of what is found, that which decides pairs and orders."""
+    return frozenset[str]().union(*(relation_inputs(mask.ir, arrays) for mask in masks))
+
+
+def from_file(masks: Sequence[MaskIR], arrays: Arrays, file: str) -> dict[str, Array]:
+    """The arrays with those of a safetensors file, which must have all that is needed besides."""
+    names: dict[str, None] = {}
+    required: dict[str, None] = {}
+    for mask in masks:
+        needed = relation_inputs(mask, arrays) - arrays.keys()
+        names |= dict.fromkeys([*VECTORS * selects(mask), *(each.name for each in mask.inputs)])
+        required |= dict.fromkeys(VECTORS * reads_vectors(mask, needed))
+        required |= dict.fromkeys(each.name for each in mask.given if each.name in needed)
+    missing = [[name for name in wanted if name not in arrays] for wanted in (names, required)]
+    return {**read_tensors(file, *missing), **arrays}
+
+
+def check(mask: MaskIR, q: Array, k: Array) -> None:
+    """Raises if q and k are not those of the mask."""
+    if q.ndim == 4 and q.shape[1] != mask.heads:
+        raise AttnError(OtherHeads(name="q", found=q.shape[1], expected=mask.heads))
+    check_vectors(mask, q, k)
+
+
+def check_sizes(mask: MaskIR, names: Container[str]) -> None:
+    """Raises if so many groups are scored that it would take minutes."""
+    for each in mask.found:
+        if isinstance(each, Route) and each.name in names:
+            queries, keys = each.queries.count, each.keys.count
+            if queries * keys > MOST_SCORES:
+                limit = MOST_SCORES
+                raise AttnError(TooManyScores(route=each.name, queries=queries, keys=keys, limit=limit, span=each.span))
+
+
+def tell_nan(mask: MaskIR, found: Arrays, q: Array, k: Array) -> None:
+    for each in nan_scores(mask, found, q, k):
+        note(
+            f"the score of `{each.route}` is NaN {each.count} times in batch entry {each.batch}, head {each.head},"
+            f" first for query group {each.query} and key group {each.key}: never selected"
+        )
+        return
+
+
+def tell_random(mask: MaskIR, seed: int) -> dict[str, NDArray[Any]]:
+    """Normal queries and keys of one batch entry."""
+    note(f"selected by random queries and keys (seed {seed}, head dimension {RANDOM_DIM})")
+    random = np.random.default_rng(seed)
+    lengths = {"q": mask.queries.length, "k": mask.keys.given_length}
+    return {name: random.normal(size=(1, mask.heads, length, RANDOM_DIM)) for name, length in lengths.items()}
+
+
+def tell(inputs: Inputs) -> None:
+    if inputs.made:
+        names = ", ".join(f"`{name}`" for name in inputs.made)
+        note(f"made-up values for {names} (seed {SYNTHETIC_SEED}); --input gives real ones")

@@ -1,0 +1,90 @@
+"""Arrays of a safetensors file, by name. Nothing but what is asked for is read, and no torch is needed."""
+
+import json
+from collections.abc import Iterable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskdsl.base.diagnostics import AttnError, nearest_name
+from maskdsl.base.errors.commands import tensors as errors
+
+HEADER = 1 << 24
+"""Bytes of the longest header that is read."""
+MOST = 1 << 32
+"""Bytes of all tensors that are read."""
+NAMES = 12
+"""Of tensors, at most, that an error lists."""
+TYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+    "BOOL": "?",
+}
+"""Types of elements as NumPy has them; bfloat16 as the bits that it is."""
+
+
+def read_tensors(file: str, names: Iterable[str], required: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
+    """Those of these names that the file has; bfloat16 comes as float32. Raises if one that is required is missing."""
+    header, start = read_header(file)
+    missing = [name for name in required if name not in header]
+    if missing:
+        listed = [f"`{name}`" for name in sorted(header)]
+        known = ", ".join(listed[:NAMES]) + (f" and {len(listed) - NAMES} more" if len(listed) > NAMES else "")
+        raise AttnError(
+            *(
+                errors.MissingTensor(file=file, name=name, known=known or "none", nearest=nearest_name(name, header))
+                for name in missing
+            )
+        )
+    wanted = {name: header[name] for name in names if name in header}
+    for name, entry in wanted.items():
+        if entry["dtype"] not in TYPES:
+            raise AttnError(errors.TensorType(file=file, name=name, found=entry["dtype"]))
+    total = sum(prod(entry["shape"]) * np.dtype(TYPES[entry["dtype"]]).itemsize for entry in wanted.values())
+    if total > MOST:
+        raise AttnError(errors.TensorsTooLarge(file=file, size=total, limit=MOST))
+    return {name: read_tensor(file, entry, start) for name, entry in wanted.items()}
+
+
+def read_header(file: str) -> tuple[dict[str, Any], int]:
+    """What the file says of each tensor, checked by safetensors, and where the first byte of a tensor is."""
+    from safetensors import SafetensorError, safe_open  # start-up time
+
+    try:
+        with Path(file).open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > HEADER:
+                raise AttnError(errors.UnreadableTensors(file=file, reason=f"its header would be {length} bytes long"))
+            header = stream.read(length)
+        with safe_open(file, framework="np"):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AttnError(errors.UnreadableTensors(file=file, reason=reason)) from None
+    except SafetensorError as error:
+        raise AttnError(errors.UnreadableTensors(file=file, reason=str(error).lower())) from None
+    entries = json.loads(header)
+    return {name: entry for name, entry in entries.items() if name != "__metadata__"}, 8 + length
+
+
+def read_tensor(file: str, entry: dict[str, Any], start: int) -> NDArray[Any]:
+    """One of them, of which only its own bytes are read."""
+    begin, _ = entry["data_offsets"]
+    with Path(file).open("rb") as stream:
+        stream.seek(start + begin)
+        flat = np.fromfile(stream, dtype=TYPES[entry["dtype"]], count=prod(entry["shape"]))
+    if entry["dtype"] == "BF16":
+        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+    return flat.reshape(entry["shape"])

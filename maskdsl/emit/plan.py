@@ -1,0 +1,237 @@
+"""Mask to one frozen `KernelPlan`: all that a generator may choose. Imports `ir`; read by `emit` and `runtime`."""
+
+import builtins
+import keyword
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from maskdsl.analysis.cost.tile_table import Work
+from maskdsl.analysis.tiles.closed_form import Limits, closed_limits
+from maskdsl.ir.expressions import PAIR, Apply, Expression, Read, Side, walk
+from maskdsl.ir.facts.reads import Reads, reads
+from maskdsl.ir.facts.trace import behind, pair_trace, tile_trace, token_trace
+from maskdsl.ir.mask import DimensionKind, Given, MaskIR, Sequence
+from maskdsl.ir.meaning.inputs import relation_inputs
+from maskdsl.ir.ops import TORCH_HELPERS
+from maskdsl.ir.rewrites.route_rows import in_parts
+from maskdsl.ir.routes import GROUP, Route, found_expressions
+
+HELPERS = ("read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
+"""Functions of `codegen/functions.py` that generated ones may call."""
+RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends", *HELPERS})
+"""Names that generated functions use themselves."""
+OF_PYTHON = frozenset({"_", *keyword.kwlist, *dir(builtins)})
+"""Names that Python gives no function, or that mean something in each; `_` is what takes unused arguments."""
+HEAVY_OPERATIONS = 16
+"""More different operations on a pair hold registers that the largest tiles need."""
+LIGHT_OPERATIONS = 8
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """A mask and the choices made for it. Lengths and tile runs are no part of the generated kernels' choices."""
+
+    mask: MaskIR
+    query_block: int
+    key_block: int
+    refine: bool = False
+    """Tiles that depend on inputs are found exactly, on the host, not by a kernel that may call them partial."""
+    tune: bool = False
+    """Kernels start with the fastest choice of tiles, as measured, not with that of the table."""
+
+    @cached_property
+    def row_limits(self) -> Limits | None:
+        """The keys of a query in closed form, if there is one: kernels then take no lists of the tiles of rows."""
+        return closed_limits(self.mask, Side.QUERY)
+
+    @cached_property
+    def column_limits(self) -> Limits | None:
+        """The queries of a key in closed form, if there is one."""
+        return closed_limits(self.mask, Side.KEY)
+
+    @property
+    def pair_expressions(self) -> tuple[Expression, ...]:
+        """Everything that is evaluated for a pair of tokens."""
+        return self.mask.pair_expressions
+
+    @property
+    def reads(self) -> Reads:
+        """What pairs read."""
+        return reads(*self.pair_expressions)
+
+    @cached_property
+    def work(self) -> Work:
+        """What tiles ask for besides their products. Not by lengths, so that another length is no other kernel."""
+        tables = (node for each in self.pair_expressions for node in walk(each) if isinstance(node, Read))
+        if self.operations > HEAVY_OPERATIONS or any(reads(each).is_of_pair for each in tables):
+            return Work.HEAVY
+        limits = self.row_limits
+        is_open = limits is not None and not (limits.low and limits.high)
+        return Work.WIDE if is_open and self.operations <= LIGHT_OPERATIONS else Work.USUAL
+
+    @cached_property
+    def operations(self) -> int:
+        """How many different ones a pair asks for."""
+        return len({node for each in self.pair_expressions for node in walk(each) if isinstance(node, Apply)})
+
+    @cached_property
+    def query_names(self) -> tuple[str, ...]:
+        """Names of the query's coordinates that pairs read, sorted."""
+        return self.reads.names(Side.QUERY)
+
+    @cached_property
+    def key_names(self) -> tuple[str, ...]:
+        return self.reads.names(Side.KEY)
+
+    def names_of(self, kind: Side) -> frozenset[str]:
+        """Names of the coordinates that pairs read of a kind of tokens."""
+        sides = (side for side in PAIR if self.mask.kind(side) is kind)
+        return frozenset().union(*map(self.reads.names, sides))
+
+    @cached_property
+    def table_names(self) -> tuple[str, ...]:
+        """Names of the inputs that pairs or coordinates read by index, in declared order."""
+        read = pair_trace(self.mask, self.pair_expressions).reads.inputs
+        return tuple(each.name for each in self.mask.named(read))
+
+    @cached_property
+    def identifiers(self) -> dict[str, str]:
+        """A Python identifier for the name of every coordinate, all different, also behind `q_` and `k_`."""
+        names = []
+        for sequence in self.mask.sequences.values():
+            names += [axis.name for space in sequence.spaces for axis in space.axes]
+            names += [definition.name for definition in sequence.coordinates]
+        chosen: dict[str, str] = {"i": "i"}
+        for name in dict.fromkeys(names):
+            if name not in chosen:
+                chosen[name] = unused(identifier(name), {*chosen.values(), *RESERVED})
+        return chosen
+
+    @cached_property
+    def input_identifiers(self) -> dict[str, str]:
+        """A Python identifier for every input, unlike those of the coordinates of a pair or of one token."""
+        taken = set(RESERVED)
+        for name in self.identifiers.values():
+            taken |= {name, f"q_{name}", f"k_{name}"}
+        chosen: dict[str, str] = {}
+        for each in self.mask.inputs:
+            own = self.is_given_whole(each.name)
+            chosen[each.name] = self.identifiers[each.name] if own else unused(each.name, taken)
+            taken.add(chosen[each.name])
+        return chosen
+
+    def is_given_whole(self, name: str) -> bool:
+        """The coordinate of this name is the input of this name wherever it is defined."""
+        definitions = (sequence.definition(name) for sequence in self.mask.sequences.values())
+        sources = [source for each in definitions if each is not None for _, source in each.sources]
+        return bool(sources) and all(source == Given(name) for source in sources)
+
+    @cached_property
+    def tile_inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that the relation or the order reads: those on which tiles depend."""
+        decided = relation_inputs(self.mask, {each.name for each in self.mask.found})
+        return tuple(each.name for each in self.mask.named(decided))
+
+    @cached_property
+    def finds_device_tiles(self) -> bool:
+        """Tiles depend on inputs: a kernel finds them where the inputs are."""
+        return bool(self.tile_inputs) and not self.refine
+
+    @cached_property
+    def finds_device_order(self) -> bool:
+        """The order of tokens depends on inputs: they are sorted where the inputs are."""
+        return self.order_reads_inputs and not self.refine
+
+    @cached_property
+    def coordinates_read_inputs(self) -> bool:
+        """Whether what pairs read of tokens depends on inputs; otherwise tables of it serve all calls."""
+        return bool(token_trace(self.mask, self.pair_expressions).inputs)
+
+    @cached_property
+    def order_reads_inputs(self) -> bool:
+        return bool(token_trace(self.mask, (), ordered=True).inputs)
+
+    @cached_property
+    def curve_names(self) -> tuple[tuple[Side, Sequence, tuple[str, ...]], ...]:
+        """Coordinates along curves and shuffles that pairs need: (kind of token, its sequence, their names)."""
+        sorted_by = self.order_keys if self.order_reads_inputs else ()
+        others = self.found_names.union(reads(*sorted_by).names(Side.TOKEN))
+        parts = [(kind, each, behind(each, others | self.names_of(kind))) for kind, each in self.mask.kinds.items()]
+        return tuple((kind, each, tuple(filter(each.is_placed, names))) for kind, each, names in parts)
+
+    @cached_property
+    def found_names(self) -> frozenset[str]:
+        """Coordinates, of either side, that routes and ranks read."""
+        read = reads(*(each for found in self.mask.found for each in found_expressions(found)))
+        routes = (found for found in self.mask.found if isinstance(found, Route))
+        groups = (grouping.by for route in routes for grouping in (route.queries, route.keys))
+        names = (each.name for each in read.coordinates if each.name != GROUP)
+        return frozenset([*names, *(name for name in groups if name is not None)])
+
+    @cached_property
+    def varies_by_batch(self) -> bool:
+        """Whether tiles or order may differ between batch entries."""
+        return DimensionKind.BATCH in self.tiles_vary
+
+    @cached_property
+    def tiles_vary(self) -> frozenset[DimensionKind]:
+        """Whether tiles or order may differ between batch entries, heads or both."""
+        return tile_trace(self.mask).varies(self.mask)
+
+    @cached_property
+    def order_varies(self) -> frozenset[DimensionKind]:
+        """The same of the order alone."""
+        return token_trace(self.mask, (), ordered=True).varies(self.mask)
+
+    @cached_property
+    def order_keys(self) -> tuple[Expression, ...]:
+        return tuple(key for sequence in self.mask.sequences.values() for key in sequence.sort_keys)
+
+    @cached_property
+    def serves_any_heads(self) -> bool:
+        """Bound with one head and equal for all: such a plan serves any number of them."""
+        by_head = any(each.kind is DimensionKind.HEADS for declared in self.mask.inputs for each in declared.dimensions)
+        is_plain = self.mask.heads == 1 and self.mask.whole is None
+        return is_plain and not by_head and not pair_trace(self.mask, self.pair_expressions).reads.head
+
+    @cached_property
+    def reads_batch(self) -> bool:
+        """Whether anything depends on which entry of the batch it is, other than through inputs."""
+        values = (value for sequence in self.mask.sequences.values() for value in sequence.computed)
+        return reads(*self.pair_expressions, *self.order_keys, *values).batch
+
+
+def make_plan(
+    mask: MaskIR, query_block: int = 64, key_block: int = 64, refine: bool = False, tune: bool = False
+) -> KernelPlan:
+    return KernelPlan(mask, query_block, key_block, refine, tune)
+
+
+def declared_plan(plan: KernelPlan) -> KernelPlan:
+    """The plan for tokens as declared, in no other order."""
+    return replace(plan, mask=plan.mask.declared)
+
+
+def decode_plan(plan: KernelPlan) -> KernelPlan:
+    """The plan for queries that stand anywhere: tokens as declared, as these may be far apart in an order."""
+    plan = declared_plan(plan)
+    return replace(plan, mask=in_parts(plan.mask), refine=True)
+
+
+def identifier(name: str) -> str:
+    """A readable identifier: `hilbert(y, x)` gives `hilbert_y_x`."""
+    text = re.sub(r"\W+", "_", name).strip("_") or "value"
+    return f"_{text}" if text[0].isdigit() else text
+
+
+def unused(name: str, taken: Iterable[str]) -> str:
+    """`name`, or with the first number behind it that makes it free."""
+    occupied = {*taken, *OF_PYTHON}
+    if name not in occupied:
+        return name
+    number = 2
+    while f"{name}_{number}" in occupied:
+        number += 1
+    return f"{name}_{number}"

@@ -1,0 +1,1 @@
+"""Plan to torch modules, as text: the dense reference, the tiled backend, routes, and FlexAttention."""

@@ -1,0 +1,302 @@
+"""The functions that a pattern's generated torch modules share: coordinates of tokens, and what pairs compute.
+
+`reference.py` and `tiled.py` fill them into their skeletons. Every function takes what it reads by name, as tensors
+that broadcast, and ignores the rest. Helpers come from `codegen/functions.py`.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Sequence
+
+from maskdsl.emit.plan import HELPERS, KernelPlan
+from maskdsl.emit.skeleton import read_skeleton
+from maskdsl.emit.torch.torch_printer import TorchPrinter
+from maskdsl.ir.expressions import (
+    PAIR,
+    Constant,
+    Expression,
+    in_space,
+)
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.mask import Along, Computed, CoordinateSource, Given, Shuffled, Space
+from maskdsl.ir.mask import Sequence as Tokens
+from maskdsl.ir.ops import Type
+from maskdsl.ir.rewrites.branches import guard_branches
+
+DTYPES = {Type.INT: "torch.int64", Type.FLOAT: "torch.float64", Type.BOOL: "torch.bool"}
+
+
+def pattern_functions(plan: KernelPlan) -> list[str]:
+    """The lines of all functions that the pattern needs, helpers first."""
+    return with_helpers([*coordinate_functions(plan), *pair_functions(plan)])
+
+
+def with_helpers(functions: Sequence[Sequence[str]], others: Sequence[Sequence[str]] = ()) -> list[str]:
+    """The lines of these functions behind the helpers that they call, and those that others call."""
+    return separated([*helpers_of([*functions, *others]), *functions])
+
+
+def helpers_of(functions: Iterable[Sequence[str]]) -> list[list[str]]:
+    """The functions of `codegen/functions.py` that these call."""
+    text, lines = read_skeleton("functions"), [line for function in functions for line in function[1:]]
+    return [helper(text, name) for name in HELPERS if any(f"{name}(" in line for line in lines)]
+
+
+def helper_lines(names: Iterable[str]) -> list[str]:
+    """Functions and classes of `codegen/functions.py`."""
+    text = read_skeleton("functions")
+    return separated(helper(text, name) for name in names)
+
+
+def definitions(name: str) -> list[str]:
+    """All of `codegen/<name>.py` behind its imports."""
+    text = read_skeleton(name)
+    statements = ast.parse(text).body[1:]
+    first = next(each for each in statements if not isinstance(each, ast.Import | ast.ImportFrom))
+    return text.splitlines()[first.lineno - 1 :]
+
+
+def separated(functions: Iterable[Sequence[str]]) -> list[str]:
+    """Two empty lines between functions, none at the end."""
+    lines: list[str] = []
+    for function in functions:
+        lines += [*(["", ""] if lines else []), *function]
+    return lines
+
+
+def helper(text: str, name: str) -> list[str]:
+    """The lines of one function of `codegen/functions.py`."""
+    match = re.search(rf"^(def|class) {name}\b.*?(?=\n\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert match is not None, f"no helper {name}"
+    return match[0].rstrip().split("\n")
+
+
+# What pairs compute
+
+
+def pair_functions(plan: KernelPlan) -> list[list[str]]:
+    """`allowed`, and where the pattern says so `score`, `weight` and `scale`."""
+    mask = plan.mask
+    functions = [pair_function(plan, "allowed", "Whether the query attends the key.", (mask.relation,))]
+    if mask.scores:
+        functions.append(pair_function(plan, "score", "The final score of a pair, from its scaled score.", mask.scores))
+    if mask.weight is not None:
+        text = "What the probability of a pair is multiplied by, in the type of `s`."
+        functions.append(pair_function(plan, "weight", text, (mask.weight,)))
+    if mask.scale is not None:
+        text = "What the product of query and key is multiplied by, in the type of `s`."
+        functions.append(pair_function(plan, "scale", text, (mask.scale,)))
+    return functions
+
+
+def pair_function(plan: KernelPlan, name: str, text: str, expressions: tuple[Expression, ...]) -> list[str]:
+    identifiers = plan.identifiers
+    parameters = pair_parameters(plan, expressions)
+    if name != "allowed":
+        parameters.insert(0, "s")
+        expressions = tuple(map(guard_branches, expressions))
+    printer = TorchPrinter(
+        coordinates=lambda side, each: f"{side.letter}_{identifiers[each]}",
+        inputs=plan.input_identifiers,
+        sequences=plan.mask.sequences,
+        relation=name == "allowed",
+        taken=parameters,
+    )
+    if name == "score":
+        for expression in expressions:
+            printer.assign_score(expression)
+        printer.lines.append("return s")
+    else:
+        return_pairs(printer, expressions[0])
+    signature = ", ".join([*parameters, "**_"])
+    return [f"def {name}({signature}):", f'    """{text}"""', *(f"    {line}" for line in printer.lines)]
+
+
+def return_pairs(printer: TorchPrinter, expression: Expression) -> None:
+    if isinstance(expression, Constant):
+        dtype = "" if expression.type is Type.BOOL else ", dtype=s.dtype"
+        printer.lines.append(f"return torch.tensor({expression.value!r}{dtype})")
+    else:
+        printer.result(expression)
+
+
+def pair_parameters(plan: KernelPlan, expressions: Iterable[Expression]) -> list[str]:
+    """Coordinates of the query and of the key, head, batch and inputs, as far as they are read."""
+    read = reads(*expressions)
+    parameters = []
+    for side in PAIR:
+        parameters += sorted(f"{side.letter}_{plan.identifiers[name]}" for name in read.names(side))
+    parameters += ["head"] * read.head + ["batch"] * read.batch
+    return parameters + [plan.input_identifiers[each.name] for each in plan.mask.named(read.inputs)]
+
+
+# Coordinates of tokens
+
+
+def coordinate_functions(plan: KernelPlan, without: str | None = None) -> list[list[str]]:
+    """`token_coordinates`, or `query_coordinates` and `key_coordinates` of cross-attention.
+
+    They give all that pairs read, but for the coordinate that they do `without`.
+    """
+    return [
+        coordinate_function(plan, kind, tokens, sorted(plan.names_of(kind) - {without}))
+        for kind, tokens in plan.mask.kinds.items()
+    ]
+
+
+def coordinate_calls(plan: KernelPlan) -> list[str]:
+    """Statements that call these functions."""
+    mask = plan.mask
+    targets = {kind: " = ".join(side.plural for side in PAIR if mask.kind(side) is kind) for kind in mask.kinds}
+    return [f"{target} = {kind}_coordinates(device=q.device, **inputs)" for kind, target in targets.items()]
+
+
+def coordinate_function(
+    plan: KernelPlan, kind: str, tokens: Tokens, names: Iterable[str], function: str | None = None
+) -> list[str]:
+    """One function that gives these coordinates of one sequence, in declared order."""
+    names = tuple(names)
+    writer = CoordinateWriter(plan, kind, tokens)
+    for space, offset in zip(tokens.spaces, tokens.offsets, strict=True):
+        writer.space(space, offset, names)
+    values = [f'"{plan.identifiers[name]}": {writer.joined(name)}' for name in names]
+    signature = ", ".join(["device", *sorted(writer.parameters), "**_"])
+    return [
+        f"def {function or f'{kind}_coordinates'}({signature}):",
+        f'    """What pairs read of each {kind}, in declared order: [batch or 1, heads or 1, tokens] or fewer axes."""',
+        *(f"    {line}" for line in writer.lines),
+        *returned(values),
+    ]
+
+
+def returned(values: list[str]) -> list[str]:
+    line = f"    return {{{', '.join(values)}}}"
+    if len(line) <= 112:
+        return [line]
+    return ["    return {", *(f"        {value}," for value in values), "    }"]
+
+
+class CoordinateWriter:
+    """Collects the statements of one coordinates function, space after space."""
+
+    def __init__(self, plan: KernelPlan, kind: str, tokens: Tokens) -> None:
+        self.plan = plan
+        self.kind = kind
+        self.tokens = tokens
+        self.lines: list[str] = []
+        self.parameters: set[str] = set()
+
+    def name(self, space: Space, name: str) -> str:
+        """The variable of a coordinate in one space."""
+        text = self.plan.identifiers[name]
+        return text if len(self.tokens.spaces) == 1 else f"{space.name}_{text}"
+
+    def space(self, space: Space, offset: int, names: tuple[str, ...]) -> None:
+        if len(self.tokens.spaces) > 1:  # the position is joined at the end
+            names = tuple(name for name in names if name != "i")
+        own = [name for name in names if self.tokens.has(space, name)]
+        wanted = self.needed(space, own)
+        axes = [name for name in wanted if space.axis(name) is not None]
+        if not wanted:
+            return
+        if len(self.tokens.spaces) > 1:
+            self.lines.append(f"# {space.name}")
+        if "i" in wanted or axes:
+            start = f"{offset}, {offset + space.size}" if offset else f"{space.size}"
+            self.lines.append(f"{self.name(space, 'i')} = torch.arange({start}, device=device)")
+        for name in wanted:
+            if name in axes:
+                self.lines.append(f"{self.name(space, name)} = {self.axis(space, offset, name)}")
+            elif name != "i":
+                self.define(space, offset, name)
+
+    def needed(self, space: Space, names: Iterable[str]) -> tuple[str, ...]:
+        """These coordinates and all that they are computed from in the space, each behind what it is made of."""
+        ordered: dict[str, None] = {}
+
+        def visit(name: str) -> None:
+            if name in ordered:
+                return
+            source = self.source(space, name)
+            if isinstance(source, Computed):
+                for other in reads(source.value).coordinates:
+                    visit(other.name)
+            ordered.setdefault(name)
+
+        for name in names:
+            visit(name)
+        return tuple(ordered)
+
+    def source(self, space: Space, name: str) -> CoordinateSource | None:
+        definition = self.tokens.definition(name)
+        return dict(definition.sources).get(space.name) if definition is not None else None
+
+    def axis(self, space: Space, offset: int, name: str) -> str:
+        """The axis of a row-major grid from the position."""
+        index = [axis.name for axis in space.axes].index(name)
+        stride = 1
+        for axis in space.axes[index + 1 :]:
+            stride *= axis.length
+        position = self.name(space, "i")
+        if offset:
+            position = f"({position} - {offset})" if stride > 1 or index else f"{position} - {offset}"
+        divided = f"{position} // {stride}" if stride > 1 else position
+        return f"{divided} % {space.axes[index].length}" if index else divided
+
+    def define(self, space: Space, offset: int, name: str) -> None:
+        source = self.source(space, name)
+        part = f"[..., {offset}:{offset + space.size}]"
+        variable = self.name(space, name)
+        match source:
+            case Given(input_name):
+                text = self.plan.input_identifiers[input_name]
+                self.parameters.add(text)
+                declared = self.plan.mask.input(input_name)
+                assert declared is not None
+                whole = all(each.text != space.name for each in declared.dimensions)
+                if len(self.tokens.spaces) > 1 or text != variable:
+                    self.lines.append(f"{variable} = {text}{part if whole and len(self.tokens.spaces) > 1 else ''}")
+            case Along() | Shuffled():
+                table = f"{self.kind}_{self.plan.identifiers[name]}"
+                self.parameters.add(table)
+                self.lines.append(f"{variable} = {table}{part if len(self.tokens.spaces) > 1 else ''}")
+            case Computed(value):
+                self.compute(space, variable, value)
+            case None:
+                raise AssertionError(name)
+
+    def compute(self, space: Space, variable: str, value: Expression) -> None:
+        value = in_space(value, space.name)
+        printer = TorchPrinter(
+            coordinates=lambda _, name: self.name(space, name),
+            inputs=self.plan.input_identifiers,
+            sequences={},
+            relation=True,
+            taken={self.name(space, name) for name in self.plan.identifiers},
+        )
+        if isinstance(value, Constant):
+            printer.lines.append(f"{variable} = torch.full(({space.size},), {value.value}, device=device)")
+        else:
+            printer.assign(variable, value)
+        read = reads(value)
+        if not isinstance(value, Constant) and not read.coordinates:
+            printer.lines.append(f"{variable} = {variable}.expand(*{variable}.shape[:-1], {space.size})")
+        self.parameters.update(["head"] * read.head, ["batch"] * read.batch)
+        self.parameters.update(self.plan.input_identifiers[name] for name in read.inputs)
+        self.lines += printer.lines
+
+    def joined(self, name: str) -> str:
+        """The values of all spaces one behind the other; zeros where tokens lack the coordinate."""
+        spaces = self.tokens.spaces
+        if name == "i" and len(spaces) > 1:
+            return f"torch.arange({self.tokens.length}, device=device)"
+        if len(spaces) == 1:
+            return self.name(spaces[0], name)
+        return f"join({', '.join(self.part(space, name) for space in spaces)})"
+
+    def part(self, space: Space, name: str) -> str:
+        if self.tokens.has(space, name):
+            return self.name(space, name)
+        definition = self.tokens.definition(name)
+        kind = definition.type if definition is not None else Type.INT
+        return f"torch.zeros({space.size}, dtype={DTYPES[kind]}, device=device)"

@@ -1,0 +1,39 @@
+"""Plan to a dense torch module: the plainest true statement of a pattern, differentiated by torch itself."""
+
+from maskdsl.emit.header import header
+from maskdsl.emit.plan import KernelPlan
+from maskdsl.emit.skeleton import fill, read_skeleton
+from maskdsl.emit.torch.pattern_functions import coordinate_calls, helper_lines, pattern_functions
+from maskdsl.emit.torch.pooling_function import pooling_lines
+from maskdsl.ir.rewrites.branches import slopes_are_finite
+
+
+def emit_reference(plan: KernelPlan) -> str:
+    """A module with `attention(q, k, v, inputs) -> (out, lse)`. Takes n x n memory."""
+    mask = plan.mask
+    score = ["s = s * dim**-0.5"]
+    if mask.scale is not None:
+        score = ["s = s * torch.where(attends, scale(s, **guarded_values), 0)"]
+    if mask.scores:
+        score.append("s = score(torch.where(attends, s, 0), **guarded_values)")
+    if not slopes_are_finite(mask):
+        # Nor does a pair count whose score is minus infinity: its probability, 0, may meet infinite derivatives.
+        found = ["attends = attends & (s != -torch.inf)", "guarded_values = guarded(values, inputs, attends)"]
+        score = ["products = s", *score, *found, "s = products", *score]
+    counted = "torch.where(attends & (p != 0), weight(s, **guarded_values), 0)"
+    weight = [f"p = p * {counted}"] if mask.weight is not None else []
+    extra = mask.scale is not None or mask.scores or mask.weight is not None
+    if extra:
+        score.insert(0, "guarded_values = guarded(values, inputs, attends)")
+    return fill(
+        read_skeleton("reference"),
+        {
+            "header": header(plan, "reference", "Dense attention in plain torch."),
+            "pattern": [*pattern_functions(plan), "", "", *pooling_lines(mask.keys)],
+            "guarded": [*helper_lines(("Attended", "guarded")), "", ""] if extra else [],
+            "coordinates": coordinate_calls(plan),
+            "attends": ["values, attends = attended(q, k.shape[2], inputs)"] if extra else None,
+            "score": score,
+            "weight": weight,
+        },
+    )

@@ -1,0 +1,149 @@
+"""IR expressions to torch expressions, as the statements of one generated function. Imports `ir` and `plan`.
+
+Integers are int64 tensors and relations compute floats in float64; scores compute in the type of `s`, and compare in
+float64.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from math import inf
+from typing import assert_never
+
+from maskdsl.emit.plan import unused
+from maskdsl.emit.statement_printer import AND, ATOM, COMPARISON, INFIX, SUM, UNARY, Printer
+from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, Side
+from maskdsl.ir.mask import Sequence
+from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
+
+PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
+LARGEST_SINGLE = (2 - 2**-23) * 2.0**127
+"""The largest number of type float32, the narrowest that scores have."""
+
+
+class TorchPrinter(Printer):
+    """Collects the statements of one function. `relation` says that floats are float64, not the type of `s`."""
+
+    def __init__(
+        self,
+        coordinates: Callable[[Side, str], str],
+        inputs: Mapping[str, str],
+        sequences: Mapping[Side, Sequence],
+        relation: bool,
+        taken: Iterable[str] = (),
+    ) -> None:
+        self.coordinates = coordinates
+        self.inputs = inputs
+        self.sequences = sequences
+        self.cast = ".double()" if relation else ".to(s.dtype)"
+        self.double = relation
+        super().__init__({*taken, *inputs.values(), "s", "head", "batch", "torch", "result"})
+
+    def filled(self, value: Constant) -> str:
+        """A score that is the same for all pairs."""
+        return f"torch.full_like(s, {self.fresh(value)[0]})"
+
+    def fresh(self, expression: Expression) -> tuple[str, int]:
+        match expression:
+            case Constant(float(value)) if not self.double and LARGEST_SINGLE < abs(value) < inf:
+                return f"rounded({value!r}, s.dtype)", ATOM
+            case Constant(value):
+                return constant(value)
+            case Coordinate(side, name, kind):
+                text = self.coordinates(side, name)
+                return text + (self.cast if kind is Type.FLOAT else ""), ATOM
+            case InSpace(side, space):
+                return self.membership(side, space), AND
+            case Head():
+                return "head", ATOM
+            case Batch():
+                return "batch", ATOM
+            case Score():
+                return "s", ATOM
+            case Read(name, indices, kind):
+                arguments = ", ".join([self.inputs[name], *(self.place(index, COMPARISON) for index in indices)])
+                function = "read_open" if expression.open else "read"
+                return f"{function}({arguments})" + (self.cast if kind is Type.FLOAT else ""), ATOM
+            case Apply(op, arguments):
+                return self.apply(op, arguments)
+            case _:
+                assert_never(expression)
+
+    def membership(self, side: Side, space: str) -> str:
+        """That the declared position lies between the space's first and last token."""
+        sequence = self.sequences[side]
+        index = [each.name for each in sequence.spaces].index(space)
+        start, size = sequence.offsets[index], sequence.spaces[index].size
+        position = self.coordinates(side, "i")
+        return f"({position} >= {start}) & ({position} < {start + size})"
+
+    def apply(self, op: Op, arguments: tuple[Expression, ...]) -> tuple[str, int]:
+        if op in COMPARISONS and arguments[0].type is Type.FLOAT and not self.double:
+            sign, own, _, _ = INFIX[op]
+            left, right = (self.in_double(each) for each in arguments)
+            return f"{left} {sign} {right}", own
+        if op in INFIX:
+            sign, own, left_place, right_place = INFIX[op]
+            texts = [self.place(each, right_place if n else left_place) for n, each in enumerate(arguments)]
+            if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and not is_never_zero(arguments[1]):
+                texts[1] = f"nonzero({self.place(arguments[1], COMPARISON)})"
+            return f" {sign} ".join(texts), own
+        if op in PREFIX:
+            return PREFIX[op] + self.place(arguments[0], UNARY), UNARY
+        if op is Op.SHARE_BIT:
+            return f"({' & '.join(self.place(each, SUM) for each in arguments)}) != 0", COMPARISON
+        if op is Op.TO_FLOAT:
+            return self.place(arguments[0], ATOM) + self.cast, ATOM
+        function = OPERATORS[op].torch
+        if function.startswith("."):
+            return f"{self.place(arguments[0], ATOM)}{function}()", ATOM
+        if op in (Op.MINIMUM, Op.MAXIMUM) and any(isinstance(each, Constant) for each in arguments):
+            return self.clamp(op, arguments), ATOM
+        if op is Op.SELECT and all(isinstance(each, Constant) for each in arguments[1:]):
+            return self.select_constants(arguments), ATOM
+        return f"{function}({', '.join(self.place(each, COMPARISON) for each in arguments)})", ATOM
+
+    def in_double(self, expression: Expression) -> str:
+        if isinstance(expression, Constant):
+            return constant(expression.value)[0]
+        return f"{self.place(expression, ATOM)}.double()"
+
+    def clamp(self, op: Op, arguments: tuple[Expression, ...]) -> str:
+        first, second = arguments
+        if isinstance(first, Constant):
+            first, second = second, first
+        bound = "max" if op is Op.MINIMUM else "min"
+        return f"{self.place(first, ATOM)}.clamp({bound}={self.place(second, COMPARISON)})"
+
+    def select_constants(self, arguments: tuple[Expression, ...]) -> str:
+        """Two numbers alone would not say which type of float they are; 1 and 0 are what a condition is anyway."""
+        condition, then, otherwise = arguments
+        if (then, otherwise) == (Constant(1), Constant(0)):
+            return f"{self.place(condition, ATOM)}.long()"
+        texts = [self.place(each, COMPARISON) for each in (condition, then, otherwise)]
+        if then.type is not Type.FLOAT:
+            return f"torch.where({', '.join(texts)})"
+        kind = "torch.float64" if self.double else "s.dtype"
+        name = unused("condition", self.taken)
+        self.taken.add(name)
+        self.lines.append(f"{name} = {texts[0]}")
+        return f"torch.full_like({name}, {texts[2]}, dtype={kind}).masked_fill({name}, {texts[1]})"
+
+
+def constant(value: int | float | bool) -> tuple[str, int]:
+    match value:
+        case float() if value != value or value in (float("inf"), float("-inf")):
+            return f'float("{value}")', ATOM
+        case bool():
+            return repr(value), ATOM
+        case _:
+            return repr(value), ATOM if value >= 0 and not repr(value).startswith("-") else UNARY
+
+
+def is_never_zero(divisor: Expression) -> bool:
+    """Whether a divisor cannot be zero, whatever coordinates it reads."""
+    match divisor:
+        case Constant(value):
+            return value != 0
+        case Apply(Op.MAXIMUM, parts):
+            return any(isinstance(part, Constant) and part.value > 0 for part in parts)
+        case _:
+            return False

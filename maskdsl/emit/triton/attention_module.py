@@ -1,0 +1,192 @@
+"""Plan to a Triton module: forward and backward over tiles, from `codegen/forward.py` and `codegen/backward.py`."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from maskdsl.emit.header import header
+from maskdsl.emit.plan import KernelPlan
+from maskdsl.emit.skeleton import fill, read_skeleton, words_of
+from maskdsl.emit.torch.pattern_functions import helper, helpers_of, separated
+from maskdsl.emit.torch.pooling_function import pooling_lines
+from maskdsl.emit.triton.backward_body import GradientBody
+from maskdsl.emit.triton.device_orders import Orders
+from maskdsl.emit.triton.forward_body import Holes, constant_unit, scores_may_be_large
+from maskdsl.emit.triton.gradient_sums import Sums
+from maskdsl.emit.triton.input_gradients import Leaves
+from maskdsl.emit.triton.tile_finder import TileBody
+from maskdsl.emit.triton.tile_loops import Loops, wrapped_tuple
+from maskdsl.emit.triton.token_coordinates import KernelNames
+from maskdsl.emit.triton.triton_printer import kernel_helpers
+from maskdsl.ir.expressions import Constant, Side
+from maskdsl.ir.mask import Input
+
+LOG2_E = "1.4426950408889634"
+
+
+def emit_triton(plan: KernelPlan) -> str:
+    """A module with `attention(q, k, v, inputs, tiles, block, ...) -> (out, lse)`; it needs torch and Triton alone."""
+    body = GradientBody(plan)
+    loops = Loops(body.names)
+    forward = {**body.holes(), **loops.holes()}
+    backward = {**body.gradient_holes(), **body.probability_holes(), **loops.gradient_holes()}
+    tiles = TileBody(body.names).holes() if plan.finds_device_tiles else {}
+    lines = [line for lines in (*forward.values(), *backward.values(), *tiles.values()) for line in lines or ()]
+    around = Surroundings(plan, body.names, lines)
+    exactly = scores_may_be_large(plan)
+    softmax = softmax_lines("soften_exactly") if exactly else softmax_lines("soften", "soften_exactly")
+    top = header(plan, "triton", "Attention over tiles in Triton.")
+    parts = [
+        fill(read_skeleton("forward"), {**forward, **around.holes(), "softmax": softmax, "header": top}),
+        fill(read_skeleton("backward"), {**backward, **around.gradient_holes(Sums(body.leaves))}),
+        *([fill(read_skeleton("device_tiles"), tiles)] if tiles else []),
+    ]
+    return "\n\n".join(parts)
+
+
+def softmax_lines(*names: str) -> list[str]:
+    """The functions that turn scores into probabilities."""
+    text = read_skeleton("triton_functions")
+    return ["", *separated(["@triton.jit", *helper(text, name)] for name in names), "", ""]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the kernel's code needs around it: functions, arguments, and the tensors that they are."""
+
+    plan: KernelPlan
+    names: KernelNames
+    kernel: list[str]
+    laid_out: bool = True
+    """Tables are brought to laid-out order."""
+
+    def holes(self) -> Holes:
+        pointers, numbers = self.pointers(), self.numbers()
+        values = {**{name: name for name in pointers}, **numbers}
+        listed = ", ".join(f'"{name}"' for name in numbers)
+        return {
+            "pattern": self.functions(),
+            "numbers": wrapped(f"NUMBERS += [{listed}]", [f'"{name}"' for name in numbers]) if numbers else [],
+            "parameters": [f"{name}," for name in values],
+            "prepare": self.preparation(),
+            "arguments": [f"{name}={value}," for name, value in values.items()],
+            "unit": [f"UNIT={self.unit()},"],
+        }
+
+    def gradient_holes(self, sums: Sums) -> Holes:
+        """The same for the backward pass, behind the forward one."""
+        pointers, numbers = self.pointers(), self.numbers()
+        values = {**{name: name for name in pointers}, **numbers}
+        parameters = [f"{name}," for name in values]
+        rest = ["rest"] if scores_may_be_large(self.plan) else []
+        queries, keys = [*rest, *sums.query_parameters()], [*rest, *sums.key_parameters()]
+        return {
+            "forward": self.gradient_functions(sums.leaves),
+            "query_parameters": [*parameters, *(f"{name}," for name in queries)],
+            "key_parameters": [*parameters, *(f"{name}," for name in keys)],
+            "prepare": [
+                *(f"{name} = torch.zeros_like(base)" for name in rest),
+                *self.preparation(),
+                *sums.before_queries(),
+            ],
+            "arguments": wrapped_tuple("arguments = ", list(values.values())),
+            "query_arguments": [f"{name}={name}," for name in queries],
+            "between": sums.between(),
+            "key_arguments": [f"{name}={name}," for name in keys],
+            "results": sums.results(),
+            "unit": [f'"UNIT": {self.unit()},'],
+            "scale": [f'"SCALE": {self.scale()},'],
+        }
+
+    def scale(self) -> str:
+        """What slopes of scores are multiplied by in the end; a scale that is computed is among them already."""
+        match self.plan.mask.scale:
+            case None:
+                return "dim**-0.5"
+            case Constant(value=value):
+                return repr(value)
+            case _:
+                return "1.0"
+
+    @cached_property
+    def read_inputs(self) -> tuple[Input, ...]:
+        """Inputs that pairs read by index."""
+        return self.plan.mask.named(self.plan.reads.inputs)
+
+    def pointers(self) -> list[str]:
+        return [table.text for table in self.names.tables] + [self.names.inputs[each.name] for each in self.read_inputs]
+
+    def numbers(self) -> dict[str, str]:
+        """Integer arguments that the kernel reads, and what `attention` passes for them."""
+        found = dict(self.names.numbers)
+        for table in self.names.tables:
+            for axis, name in enumerate(("batch", "head")):
+                found[f"{table.text}_{name}_stride"] = f"{table.text}.stride({axis})"
+        found |= self.names.input_numbers(self.read_inputs)
+        words = words_of("\n".join(self.kernel))
+        return {name: value for name, value in found.items() if name in words}
+
+    def functions(self) -> list[str]:
+        """Functions that the pattern needs, followed by two empty lines."""
+        orders = Orders(self.plan).functions() if self.laid_out else []
+        functions = [*self.names.functions(), *orders]
+        text = read_skeleton("triton_functions")
+        parts = [
+            *helpers_of(functions),
+            *functions,
+            *([helper(text, "token_table")] if self.names.functions() else []),
+            *([self.table_function()] if self.names.tables else []),
+            *([helper(text, "width_of")] if any("_width.dtype" in line for line in self.kernel) else []),
+            *([helper(text, "extremes")] if self.plan.finds_device_tiles else []),
+            *([helper(text, "sorted_places")] if orders else []),
+            *([helper(text, "counts_before")] if any("counts_before(" in line for line in self.kernel) else []),
+            *kernel_helpers(self.kernel),
+        ]
+        return [*([*separated(parts), "", ""] if parts else []), *pooling_lines(self.plan.mask.keys)]
+
+    def table_function(self) -> list[str]:
+        """The function that makes all tables."""
+        if not self.names.tables:
+            return []
+        tables = []
+        for table in self.names.tables:
+            values = f'{table.kind}_values["{self.plan.identifiers[table.name]}"]'
+            layout = f"layout[{int(table.kind == 'key')}]" if self.laid_out else "None"
+            tables.append(f"token_table({values}, {layout}, batch, heads, {table.dtype})")
+        order, where = (", layout", "in laid-out order, ") if self.laid_out else ("", "")
+        text = f"What kernels read of tokens, {where}[batch, heads, tokens]; calls with equal inputs may share it."
+        return [
+            f"def token_tables(device, batch, heads, inputs{order}):",
+            f'    """{text}"""',
+            *(f"    {line}" for line in self.names.coordinate_calls("device")),
+            *(f"    {line}" for line in wrapped_tuple("return ", tables)),
+        ]
+
+    def gradient_functions(self, leaves: Leaves) -> list[str]:
+        """Functions that gradients of inputs need, followed by two empty lines."""
+        text, used = read_skeleton("triton_functions"), list[list[str]]()
+        if any(leaves.of_tokens(*Side)):
+            used.append(helper(text, "token_sums"))
+        if leaves.tables:
+            used += [helper(text, "fixed_point"), ["@triton.jit", *helper(text, "add_to_table")]]
+        return [*separated(used), "", ""] if used else []
+
+    def preparation(self) -> list[str]:
+        """Tables, and inputs as the kernel reads them."""
+        names = ", ".join(table.text for table in self.names.tables)
+        target = names if len(self.names.tables) > 1 else f"({names},)"
+        layout = ", layout" if self.laid_out else ""
+        lines = [f"{target} = tables or token_tables(q.device, batch, heads, inputs{layout})"] if names else []
+        return lines + self.names.input_lines(self.read_inputs)
+
+    def unit(self) -> str:
+        own = constant_unit(self.plan)
+        if own is not None:
+            return f"{own!r} * {LOG2_E}"
+        return LOG2_E if scores_may_be_large(self.plan) else f"dim**-0.5 * {LOG2_E}"
+
+
+def wrapped(line: str, items: list[str]) -> list[str]:
+    """A statement that ends in a list, as it is or one item a line."""
+    if len(line) <= 120:
+        return [line]
+    return [line[: line.index("[") + 1], *(f"    {item}," for item in items), "]"]

@@ -1,0 +1,229 @@
+"""A pattern's code inside the loops of its backward kernels: scores once more, their slopes, weights, and inputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from maskdsl.emit.plan import unused
+from maskdsl.emit.statement_printer import UNARY
+from maskdsl.emit.triton.contributions import Sent, Sloped, Stage, attending
+from maskdsl.emit.triton.forward_body import Body, Holes, MaybeHoles, replace_score, scores_may_be_large
+from maskdsl.emit.triton.input_gradients import Leaf, Leaves
+from maskdsl.emit.triton.triton_printer import TritonPrinter
+from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Score, Side, apply
+from maskdsl.ir.ops import Op
+from maskdsl.ir.rewrites.branches import BOUNDED, slopes_are_finite
+from maskdsl.ir.rewrites.derive import ONE, derivative
+
+EXACTLY = {
+    "base": ["base, still = lse, lse == -torch.inf"],
+    "query_total": ["total = tl.zeros([QUERY_BLOCK], dtype=WIDE)"],
+    "query_full_probability": ["p = tl.exp2((s - own_base[:, None]) * UNIT)", "total += tl.sum(p, 1)"],
+    "query_partial_probability": [
+        'p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[:, None]) * UNIT)',
+        "total += tl.sum(p, 1)",
+    ],
+    "query_shares": [
+        "total = tl.where(total == 0, 1.0, total)",
+        "result /= total[:, None]",
+        "tl.store(rest + base_first + queries, tl.log2(total))",
+    ],
+    "key_full_probability": [
+        "own_rest = tl.load(rest + base_first + queries)",
+        "p = tl.exp2((s - own_base[None, :]) * UNIT - own_rest[None, :])",
+    ],
+    "key_partial_probability": [
+        "own_rest = tl.load(rest + base_first + queries)",
+        'p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[None, :]) * UNIT - own_rest[None, :])',
+    ],
+}
+"""Probabilities from scores of any size: the comment at the top of `codegen/backward.py` says how."""
+
+
+@dataclass(frozen=True)
+class GradientBody(Body):
+    """The backward pass."""
+
+    @cached_property
+    def leaves(self) -> Leaves:
+        return Leaves(self.names)
+
+    @property
+    def own_names(self) -> set[str]:
+        return self.leaves.own_names
+
+    @cached_property
+    def places(self) -> Mapping[Expression, str]:
+        """What the kernel of keys calls the places of elements that depend on the query."""
+        if not self.transposed:
+            return {}
+        return {leaf.node: f"{leaf.text}_place" for leaf in self.leaves.of_tables() if Side.QUERY in leaf.sides}
+
+    def gradient_holes(self) -> Holes:
+        return {**self.query_holes(), **replace(self, transposed=True).key_holes()}
+
+    def probability_holes(self) -> MaybeHoles:
+        """Probabilities from scores."""
+        exactly = scores_may_be_large(self.plan)
+        return {name: lines if exactly else None for name, lines in EXACTLY.items()}
+
+    @cached_property
+    def leaves_pairs_out(self) -> bool:
+        """Whether pairs without probability might send more than nothing."""
+        return not slopes_are_finite(self.plan.mask, BOUNDED)
+
+    @property
+    def full_mask(self) -> str | None:
+        """What says which pairs of a full tile count."""
+        return "attends" if self.leaves_pairs_out else None
+
+    def counted(self, sign: str) -> list[str]:
+        """A statement that leaves them out."""
+        return [f"attends {sign} p != 0"] if self.leaves_pairs_out else []
+
+    def query_holes(self) -> Holes:
+        """Of the kernel for gradients of queries."""
+        everything, key = self.plan.pair_expressions, Side.KEY
+        sloped, weight = self.sloped(), self.weights()
+        sent, factors = Sent(self.leaves, sloped), sloped.factors
+        slope = f"slopes * {' * '.join(factors)}"
+        coordinates = [*self.table_lines(), *self.coordinate_lines(Side.QUERY, everything)]
+        return {
+            "query_coordinates": [*coordinates, *sent.query_starts()],
+            "query_full_score": [*self.coordinate_lines(key, self.changes()), *sloped.lines],
+            "query_full_weight": [
+                *self.counted("="),
+                *weight,
+                *(["slopes *= weights"] if weight else []),
+                *sent.most(),
+            ],
+            "query_full_slope": [
+                *sent.query_slopes(self.full_mask),
+                *([f"slopes = {attending(slope, self.full_mask)}"] if factors else []),
+            ],
+            "query_partial_score": [*self.coordinate_lines(key, everything), *sloped.lines],
+            "query_predicate": self.relation_lines(),
+            "query_partial_weight": [
+                *self.counted("&="),
+                *weight,
+                *([f"slopes = {attending('slopes * weights')}"] if weight else []),
+                *sent.most(),
+            ],
+            "query_partial_slope": [
+                *sent.query_slopes("attends"),
+                *([f"slopes = {attending(slope)}"] if factors else []),
+            ],
+            "query_sums": sent.query_ends(),
+        }
+
+    def key_holes(self) -> Holes:
+        """Of the kernel for gradients of keys and values, whose scores are [keys, queries]."""
+        everything, query = self.plan.pair_expressions, Side.QUERY
+        sloped, weight = self.sloped(), self.weights()
+        sent, factors = Sent(self.leaves, sloped), sloped.factors
+        slope = f"slopes * {' * '.join(factors)}"
+        coordinates = [*self.own_table_lines(), *self.coordinate_lines(Side.KEY, everything, "own_")]
+        return {
+            "key_coordinates": [*coordinates, *sent.key_starts(), *self.column_places()],
+            "key_full_score": [*self.coordinate_lines(query, self.changes(), "own_"), *sloped.lines],
+            "key_full_weight": [
+                *self.counted("="),
+                *weight,
+                *(["slopes *= weights", "weighted = p * weights"] if weight else []),
+            ],
+            "key_full_slope": [
+                *sent.key_slopes(self.full_mask),
+                *([f"slopes = {attending(slope, self.full_mask)}"] if factors else []),
+            ],
+            "key_partial_score": [*self.coordinate_lines(query, everything, "own_"), *sloped.lines],
+            "key_predicate": self.relation_lines(),
+            "key_partial_weight": [
+                *self.counted("&="),
+                *weight,
+                *([f"slopes = {attending('slopes * weights')}"] if weight else []),
+                *([f"weighted = {attending('p * weights')}"] if weight else []),
+            ],
+            "key_partial_slope": [
+                *sent.key_slopes("attends"),
+                *([f"slopes = {attending(slope)}"] if factors else []),
+            ],
+            "key_sums": sent.key_ends(),
+        }
+
+    def own_table_lines(self) -> list[str]:
+        """Tables of tokens of one head after the other."""
+        lines = []
+        for table in self.names.tables:
+            name = table.text
+            lines.append(f"own_{name} = {name} + wide_batch * {name}_batch_stride")
+            lines.append(f"own_{name} += wide_head * {name}_head_stride")
+        return lines
+
+    def column_places(self) -> list[str]:
+        """The places of elements that depend on no query."""
+        lines = []
+        for leaf in self.leaves.of_columns():
+            printer = self.printer(relation=False, places={leaf.node: f"{leaf.text}_place"})
+            assert isinstance(leaf.node, Read)
+            printer.table_place(leaf.node)
+            lines += printer.lines
+        return lines
+
+    def sloped(self) -> Sloped:
+        """As `score_lines`, with the slopes of each step taken before it. A constant scale is left to the end."""
+        mask, printer, stages = self.plan.mask, self.printer(relation=False, places=self.places), list[Stage]()
+        if mask.scale is None or isinstance(mask.scale, Constant):
+            self.scale_products(printer)
+        else:
+            leaves = self.leaf_slopes(printer, apply(Op.MULTIPLY, Score(), mask.scale))
+            factor = factor_text(printer, "own_scale", mask.scale)
+            printer.lines.append(f"s *= {factor}")
+            printer.forget_scores()
+            stages.append(Stage(factor, leaves))
+        for expression in mask.scores:
+            leaves = self.leaf_slopes(printer, expression)
+            slope = derivative(expression, Score())
+            stages.append(Stage(None if slope is None else factor_text(printer, "slope", slope), leaves))
+            replace_score(printer, expression)
+        return Sloped(printer.lines, stages)
+
+    def leaf_slopes(self, printer: TritonPrinter, expression: Expression) -> dict[Leaf, str]:
+        """How an expression changes with the leaves that it reads; empty for as much."""
+        slopes = {leaf: derivative(expression, leaf.node) for leaf in self.leaves.every}
+        return {
+            leaf: factor_text(printer, f"{leaf.text}_slope", slope)
+            for leaf, slope in slopes.items()
+            if slope is not None
+        }
+
+    def weights(self) -> list[str]:
+        """What probabilities are multiplied by, and what they send to inputs that it reads."""
+        weight = self.plan.mask.weight
+        if weight is None:
+            return []
+        printer = self.printer(relation=False, places=self.places)
+        if isinstance(weight, Constant):
+            printer.lines.append(f"weights = tl.full([1, 1], {weight.value}, s.dtype)")
+        else:
+            printer.assign("weights", weight)
+            printer.lines.append("weights = tl.where(p == 0, 0.0, weights)")
+        for leaf in self.leaves.every:
+            slope = derivative(weight, leaf.node)
+            if slope is not None:
+                factors = ["p", "slopes", factor_text(printer, f"{leaf.text}_weight", slope)]
+                printer.lines.append(f"{leaf.text}_weighted = {' * '.join(each for each in factors if each)}")
+        return printer.lines
+
+
+def factor_text(printer: TritonPrinter, name: str, expression: Expression) -> str:
+    """A factor of a product, empty for one: as it is, or the name of a statement's result.
+
+    Triton would make a float32 of a constant that has a name.
+    """
+    if expression == ONE:
+        return ""
+    if isinstance(expression, Constant | Coordinate):
+        return printer.place(expression, UNARY)
+    chosen = unused(name, printer.taken)
+    printer.assign(chosen, expression)
+    return chosen

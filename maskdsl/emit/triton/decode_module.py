@@ -1,0 +1,143 @@
+"""Plan to a Triton module for a few queries over many keys, from `codegen/decode.py`: decoding and chunked prefill."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from maskdsl.emit.header import header
+from maskdsl.emit.plan import KernelPlan, decode_plan
+from maskdsl.emit.skeleton import fill, read_skeleton, words_of
+from maskdsl.emit.triton.attention_module import Surroundings, softmax_lines
+from maskdsl.emit.triton.block_bounds import HEAD, BoundNames, ends
+from maskdsl.emit.triton.forward_body import Body
+from maskdsl.emit.triton.tile_loops import Ends
+from maskdsl.ir.expressions import TRUE, Coordinate, Head, Leaf, Side
+from maskdsl.ir.facts.bounds import ANYTHING, Bounder, Bounds
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.facts.trace import trace
+from maskdsl.ir.mask import DimensionKind
+from maskdsl.ir.ops import Type
+
+EXTREMES = (("low", "min"), ("high", "max"))
+
+
+def emit_decode(plan: KernelPlan) -> str:
+    """A module with `decode(q, k, v, inputs, query_starts, ...) -> (out, lse)`; it needs torch and Triton alone."""
+    plan = decode_plan(plan)
+    body = DecodeBody(plan)
+    kernel = body.decode_holes()
+    lines = [line for lines in kernel.values() for line in lines or ()]
+    around = Surroundings(plan, body.names, lines, laid_out=False)
+    top = header(plan, "triton", "Attention of a few queries over many keys in Triton.")
+    holes = {**kernel, **around.holes(), "softmax": softmax_lines("soften_exactly"), "header": top}
+    return fill(read_skeleton("decode"), holes)
+
+
+@dataclass(frozen=True)
+class DecodeBody(Body):
+    """The pattern's code where rows of one tile belong to several heads: `head` and `wide_head` hold one a row."""
+
+    def decode_holes(self) -> dict[str, list[str] | None]:
+        everything = self.plan.pair_expressions
+        weight = self.weight_lines()
+        possible = [] if self.is_closed else self.possible_lines()
+        live = self.live_lines() if self.is_closed else []
+        pairs = {
+            "possible": possible or None,
+            "predicate": self.relation_lines(),
+            "score": self.score_lines(),
+            "weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
+        }
+        queries = [*self.table_lines(), *self.coordinate_lines(Side.QUERY, everything)]
+        keys = self.coordinate_lines(Side.KEY, everything)
+        lines = [*queries, *keys, *live, *(line for lines in pairs.values() for line in lines or ())]
+        used = words_of("\n".join(lines))
+        own = {
+            "query_places": "tl.minimum(tl.maximum(start + query, 0), query_length - 1)",
+            "head": "own_head[:, None]",
+            "first_query": "tl.min(query_places, 0)",
+            "last_query": "tl.max(query_places, 0)",
+        }
+        if used & {"first_query", "last_query"}:
+            used.add("query_places")
+        places = {"key_places": "tl.minimum(keys, key_length - 1)"}
+        if used & {"first_key", "last_key"}:
+            used.add("key_places")
+        return {
+            "query_coordinates": [
+                *(f"{name} = {text}" for name, text in own.items() if name in used),
+                *queries,
+                *self.extreme_lines(Side.QUERY, used),
+            ],
+            "live": live or None,
+            "key_coordinates": [
+                *(f"{name} = {text}" for name, text in places.items() if name in used),
+                *keys,
+                *self.extreme_lines(Side.KEY, used),
+            ],
+            **pairs,
+        }
+
+    def table_lines(self) -> list[str]:
+        return [f"{table.text} += wide_batch * {table.text}_batch_stride" for table in self.names.tables]
+
+    def loaded(self, side: Side, name: str, table: str) -> str:
+        """Rows have a table of their own head each; keys too, where these differ."""
+        if side is Side.QUERY:
+            return f"tl.load({table} + wide_head * {table}_head_stride + query_places)[:, None]"
+        if DimensionKind.HEADS in trace(self.names.sequence(side), [Coordinate(side, name)]).varies(self.plan.mask):
+            return f"tl.load({table} + wide_head[:, None] * {table}_head_stride + key_places[None, :])"
+        return f"tl.load({table} + key_places)[None, :]"
+
+    @cached_property
+    def is_closed(self) -> bool:
+        """The keys of a tile have limits in closed form, the same for all heads."""
+        return self.plan.row_limits is not None and not reads(self.plan.mask.relation).head
+
+    def live_lines(self) -> list[str]:
+        limits = self.plan.row_limits
+        assert limits is not None
+        texts = Ends(self.names, Side.QUERY, "first_query", "last_query")
+        low, _ = texts.extremes("maximum", limits.low)
+        _, high = texts.extremes("minimum", limits.high)
+        end = f"tl.minimum({high} + 1, cached)" if high else "cached"
+        return [
+            *texts.lines,
+            f"live_start = tl.maximum({low}, 0) // KEY_BLOCK" if low else "live_start = 0",
+            f"live_end = tl.cdiv({end}, KEY_BLOCK)",
+        ]
+
+    def possible_lines(self) -> list[str]:
+        """Whether some pair of the tile may attend; nothing where bounds can't tell."""
+        bound = Bounder(ends_over_heads, self.names.leaf).bounds(self.plan.mask.relation).high
+        if bound == TRUE:
+            return []
+        printer = BoundNames(self.names).printer(taken=self.names.coordinates.values())
+        printer.statement("possible = ", bound)
+        return printer.lines
+
+    def extreme_lines(self, side: Side, used: set[str]) -> list[str]:
+        """The least and the greatest value of each coordinate in a block, and of the head, as far as they are used."""
+        lines = []
+        if side is Side.QUERY:
+            lines += [f"head_{end} = tl.{name}(own_head, 0)" for end, name in EXTREMES if f"head_{end}" in used]
+        else:
+            ends = {"first_key": "min", "last_key": "max"}
+            lines += [f"{name} = tl.{function}(key_places, 0)" for name, function in ends.items() if name in used]
+        for name in reads(self.plan.mask.relation).coordinate_names(side):
+            text, is_bool = self.names.coordinates[side, name], self.names.type(side, name) is Type.BOOL
+            value, truth = (f"{text}.to(tl.int32)", " != 0") if is_bool else (text, "")
+            for end, function in EXTREMES:
+                if f"{text}_{end}" in used:
+                    lines.append(f"{text}_{end} = tl.{function}({value}){truth}")
+        return lines
+
+
+def ends_over_heads(node: Leaf) -> Bounds:
+    """As `ends`, over the heads of a tile too. A minimum that leaves out NaN bounds no floats."""
+    match node:
+        case Head():
+            return Bounds(Coordinate(Side.QUERY, f"{HEAD} low"), Coordinate(Side.QUERY, f"{HEAD} high"))
+        case Coordinate(type=Type.FLOAT):
+            return ANYTHING[Type.FLOAT]
+        case _:
+            return ends(node)

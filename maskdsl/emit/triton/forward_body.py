@@ -1,0 +1,161 @@
+"""A pattern's code inside the loops of its forward kernel; `backward_body.py` adds that of the backward pass."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from maskdsl.emit.plan import KernelPlan
+from maskdsl.emit.triton.token_coordinates import KernelNames
+from maskdsl.emit.triton.triton_printer import KEYS_BY_QUERIES, PLACES, QUERIES_BY_KEYS, TritonPrinter
+from maskdsl.ir.expressions import TRUE, Constant, Expression, Side
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.ops import Type
+
+Holes = dict[str, list[str]]
+MaybeHoles = dict[str, list[str] | None]
+"""None leaves what the skeleton has."""
+LARGEST_SCALE = 2 / 1.4426950408889634
+
+
+@dataclass(frozen=True)
+class Body:
+    """The pattern's code inside the kernel."""
+
+    plan: KernelPlan
+    transposed: bool = False
+    """Scores are [keys, queries]."""
+
+    @cached_property
+    def names(self) -> KernelNames:
+        return KernelNames(self.plan)
+
+    @property
+    def own_names(self) -> set[str]:
+        """Further names that are taken in its kernels."""
+        return set()
+
+    def holes(self) -> Holes:
+        score, weight = self.score_lines(), self.weight_lines()
+        softmax = "soften_exactly" if scores_may_be_large(self.plan) else "soften"
+        return {
+            "query_coordinates": [*self.table_lines(), *self.coordinate_lines(Side.QUERY, self.plan.pair_expressions)],
+            "full_score": [*self.coordinate_lines(Side.KEY, self.changes()), *score],
+            "full_softmax": [f"p, decay, highest = {softmax}(s, highest, UNIT)"],
+            "full_weight": weight,
+            "partial_score": [*self.coordinate_lines(Side.KEY, self.plan.pair_expressions), *score],
+            "predicate": self.relation_lines(),
+            "partial_weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
+        }
+
+    def changes(self) -> list[Expression]:
+        """What is evaluated for pairs in every tile: all but the relation."""
+        return [each for each in self.plan.pair_expressions if each is not self.plan.mask.relation]
+
+    @property
+    def axes(self) -> Mapping[Side, str]:
+        return KEYS_BY_QUERIES if self.transposed else QUERIES_BY_KEYS
+
+    def printer(
+        self, relation: bool, places: Mapping[Expression, str] | None = None, prefix: str = ""
+    ) -> TritonPrinter:
+        names = self.names
+        return TritonPrinter(
+            self.plan.mask,
+            names.leaf,
+            coordinates=lambda side, name: names.coordinates[side, name],
+            spaces=lambda side, space: f"{names.kind(side)}_{space}",
+            inputs=names.inputs,
+            relation=relation,
+            taken={*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values(), *self.own_names},
+            axes=self.axes,
+            places=places,
+            prefix=prefix,
+        )
+
+    def table_lines(self) -> list[str]:
+        """Tables of tokens begin at those of the head."""
+        names = [table.text for table in self.names.tables]
+        return [f"{name} += wide_batch * {name}_batch_stride + wide_head * {name}_head_stride" for name in names]
+
+    def coordinate_lines(self, side: Side, expressions: Iterable[Expression], own: str = "") -> list[str]:
+        """What these expressions read of the tokens of one side, as a column or as a row.
+
+        `own` is in front of the names of tables where it is not the arguments themselves that are moved to a head.
+        """
+        # Triton keeps the types of names that a loop finds: those of queries are none of keys or of pairs.
+        names, printer = self.names, self.printer(relation=True, prefix=f"{side.letter}_")
+        places, axes = PLACES[side], self.axes[side]
+        for name in names.needed(side, expressions):
+            text, table, value = names.coordinates[side, name], names.table(side, name), names.value(side, name)
+            if table is not None:
+                truth = " != 0" if names.type(side, name) is Type.BOOL else ""
+                printer.lines.append(f"{text} = {self.loaded(side, name, f'{own}{table.text}')}{truth}")
+            elif isinstance(value, Constant):
+                printer.lines.append(f"{text} = tl.full([1, 1], {value.value}, tl.int64)")
+            elif value is not None:
+                printer.assign(text, value)
+            else:
+                printer.lines.append(f"{text} = {names.axis(side, name) or places + axes}")
+        return printer.lines
+
+    def loaded(self, side: Side, name: str, table: str) -> str:
+        """The values that a table of tokens has for a coordinate of one side."""
+        return f"tl.load({table} + {PLACES[side]}){self.axes[side]}"
+
+    def relation_lines(self) -> list[str]:
+        if self.plan.mask.relation == TRUE:
+            return []
+        printer = self.printer(relation=True)
+        printer.statement("attends &= ", self.plan.mask.relation)
+        return printer.lines
+
+    def score_lines(self) -> list[str]:
+        """From products of queries and keys, `s`, to the final scores; a constant scale alone is part of the unit."""
+        printer = self.printer(relation=False)
+        self.scale_products(printer)
+        for expression in self.plan.mask.scores:
+            replace_score(printer, expression)
+        return printer.lines
+
+    def scale_products(self, printer: TritonPrinter) -> None:
+        mask = self.plan.mask
+        if mask.scale is None and mask.scores:
+            printer.lines.append("s *= DIM**-0.5")
+        elif mask.scale is not None and constant_unit(self.plan) is None and mask.scale != Constant(1.0):
+            printer.statement("s *= ", mask.scale)
+
+    def weight_lines(self) -> list[str]:
+        """What multiplies probabilities; where they are zero, an infinite weight changes nothing."""
+        weight = self.plan.mask.weight
+        if weight is None:
+            return []
+        printer = self.printer(relation=False)
+        if isinstance(weight, Constant):
+            printer.statement("p *= ", weight)
+            return printer.lines
+        printer.assign("weights", weight)
+        return [*printer.lines, "p = tl.where(p == 0, 0.0, p * weights)"]
+
+
+def constant_unit(plan: KernelPlan) -> float | None:
+    """The pattern's own scale, where it is a positive number and nothing else happens to scores.
+
+    A large one is none of the unit: `soften` needs units up to 2.
+    """
+    scale = plan.mask.scale
+    if isinstance(scale, Constant) and 0 < scale.value <= LARGEST_SCALE and not plan.mask.scores:
+        return float(scale.value)
+    return None
+
+
+def scores_may_be_large(plan: KernelPlan) -> bool:
+    """Whether a pattern changes scores, so that they may be of any size; their unit is that of all logarithms then."""
+    return constant_unit(plan) is None and (bool(plan.mask.scores) or plan.mask.scale is not None)
+
+
+def replace_score(printer: TritonPrinter, expression: Expression) -> None:
+    """Adds the statement of one `score` line; one that does not read `s` is spread over all pairs."""
+    if isinstance(expression, Constant) or reads(expression).score:
+        printer.assign_score(expression)
+    else:
+        printer.statement("s = tl.zeros_like(s) + ", expression)

@@ -1,0 +1,1 @@
+"""Plan to the Triton kernels that find what routes select."""

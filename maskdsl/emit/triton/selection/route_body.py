@@ -1,0 +1,253 @@
+"""A route's code inside the kernel that selects for it."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+
+from maskdsl.emit.plan import KernelPlan
+from maskdsl.emit.route_text import product_leaves, score_of_products
+from maskdsl.emit.skeleton import fill, read_skeleton, words_of
+from maskdsl.emit.triton.forward_body import Body, MaybeHoles
+from maskdsl.emit.triton.selection.route_names import EXISTS, FIRSTS, RouteNames, product_name
+from maskdsl.emit.triton.tile_loops import wrapped_tuple
+from maskdsl.ir.expressions import PAIR, TRUE, Apply, Constant, Coordinate, Expression, Side
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.mask import Input
+from maskdsl.ir.ops import Op
+from maskdsl.ir.routes import Above, Route, TopCount, TopMass, told
+
+SHARED = ("batch", "head", "query_groups", "key_groups")
+AXES = ("batch", "head", "token")
+HEADS = {
+    "wide_batch": "batch.to(tl.int64)",
+    "wide_head": "head.to(tl.int64)",
+    "query_rows": "tl.minimum(row * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK), query_groups - 1)",
+    "key_rows": "tl.minimum(column * KEY_BLOCK + tl.arange(0, KEY_BLOCK), key_groups - 1)",
+}
+"""What is in front of lines that read it."""
+TOTAL = """
+highest = tl.full([QUERY_BLOCK], float("-inf"), dtype=WIDE)
+for column in range(columns):
+    if not HELD:
+        s = route_scores(row, column, *shared, DIM, STEP, WIDE, QUERY_BLOCK, KEY_BLOCK)
+    highest = tl.maximum(highest, tl.max(s, 1))
+# Where there are no candidates, minus infinity is what nothing can be subtracted from.
+highest = tl.where(highest == float("-inf"), 0.0, highest)
+total = tl.zeros([QUERY_BLOCK], dtype=WIDE)
+for column in range(columns):
+    if not HELD:
+        s = route_scores(row, column, *shared, DIM, STEP, WIDE, QUERY_BLOCK, KEY_BLOCK)
+    total += tl.sum(weigh(s, highest, SHARE), 1)
+""".strip().split("\n")
+"""What the candidates of query groups weigh together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteBody(Body):
+    """The code of one route, whose score and candidates stand for those of pairs of tokens."""
+
+    route: Route
+
+    @staticmethod
+    def of(plan: KernelPlan, route: Route) -> "RouteBody":
+        scores = score_of_products(route), told(route.selector)
+        mask = replace(plan.mask.declared, relation=route.candidates, scores=scores)
+        mask = replace(mask, weight=None, scale=None)
+        return RouteBody(plan=replace(plan, mask=mask), route=route)
+
+    @cached_property
+    def names(self) -> RouteNames:
+        return RouteNames(self.plan, self.route)
+
+    def token_names(self, side: Side) -> set[str]:
+        """Coordinates that tables for the kernel are made of."""
+        own = {each.name for each in self.names.tables if each.kind == side} - {FIRSTS, EXISTS}
+        by = self.route.grouping(side).by
+        return own | {by} if by is not None and self.names.is_irregular(side) else own
+
+    # The kernel
+
+    def text(self, stem: str) -> str:
+        """The kernel and what starts it. Functions of the skeleton begin with `route`, here with the stem."""
+        coordinates = self.coordinate_part(PAIR, self.plan.pair_expressions)
+        candidates, selector = self.candidate_lines(), self.selector_holes(stem)
+        score = with_heads([*self.table_lines(), *coordinates, *self.score_lines()], candidates)
+        lines = [*score, *candidates, *(selector["wanted"] or [])]
+        values = self.arguments(words_of("\n".join(lines)))
+        skeleton = re.sub(r"\broute_(?=(scores|kernel|select)\b)", f"{stem}_", read_skeleton("selection"))
+        holes: MaybeHoles = {
+            "above": [],
+            "parameters": [f"{name}," for name in values],
+            "score": score,
+            "candidates": candidates,
+            "shared": wrapped_tuple("shared = ", [*SHARED, *values]),
+            "prepare": self.preparation(),
+            "held": [f"most_held = {self.most_held()}"],
+            "arguments": [f"{name}={value}," for name, value in values.items()],
+            **selector,
+        }
+        return fill(skeleton, holes).strip("\n")
+
+    @property
+    def own_names(self) -> set[str]:
+        return {product_name(each) for each in product_leaves(self.route)}
+
+    def coordinate_part(self, sides: Iterable[Side], expressions: Iterable[Expression]) -> list[str]:
+        """What expressions read of the first tokens of groups."""
+        found: list[str] = []
+        for side in sides:
+            lines = self.coordinate_lines(side, expressions)
+            spaces = any(each.side is side for each in reads(*expressions).spaces)
+            found += [*(self.place_lines(side) if lines or spaces else []), *lines]
+        return found
+
+    def place_lines(self, side: Side) -> list[str]:
+        """Where the first tokens of groups are."""
+        size = self.names.run_size(side)
+        if self.names.is_irregular(side):
+            return [f"{side}_places = tl.load({side}_firsts + {side}_rows)"]
+        return [f"{side}_places = {side}_rows" + (f" * {size}" if size else "")]
+
+    @cached_property
+    def added(self) -> tuple[list[Coordinate], list[Expression]]:
+        """The terms of the score: products, and all others."""
+        leaves, parts = product_leaves(self.route), list(terms(self.plan.mask.scores[0]))
+        added = [each for each in parts if isinstance(each, Coordinate) and each in leaves]
+        return added, [each for each in parts if each not in leaves]
+
+    @cached_property
+    def products(self) -> list[tuple[str, list[int]]]:
+        """What the kernel computes products for, and their numbers: a sum of several is that of longer vectors."""
+        leaves, (added, others) = product_leaves(self.route), self.added
+        read = reads(*others)
+        named = [(product_name(leaf), [number]) for number, leaf in enumerate(leaves) if leaf in read.leaves]
+        return [*named, ("s", [leaves.index(each) for each in added])] if added else named
+
+    def score_lines(self) -> list[str]:
+        lines: list[str] = []
+        for number, (name, summed) in enumerate(self.products):
+            lines += product_lines(number, name, f"{len(summed)} * DIM" if len(summed) > 1 else "DIM")
+        _, others = self.added
+        if others:
+            printer = self.printer(relation=False)
+            printer.statement("s += ", reduce(lambda one, other: Apply(Op.ADD, (one, other)), others))
+            lines += printer.lines
+        return lines
+
+    def candidate_lines(self) -> list[str]:
+        kinds = [side for side in PAIR if self.names.is_irregular(side)]
+        spread = {"query": "[:, None]", "key": "[None, :]"}
+        lines = [f"fits &= (tl.load({kind}_exists + {kind}_rows) != 0){spread[kind]}" for kind in kinds]
+        printer = self.printer(relation=True)
+        if self.route.candidates != TRUE:
+            printer.statement("fits &= ", self.route.candidates)
+        if isinstance(self.route.selector, Above):
+            printer.assign("threshold", self.route.selector.threshold)
+            printer.lines.append("fits &= s.to(tl.float64) > threshold")
+        return lines + printer.lines
+
+    def selector_holes(self, stem: str) -> MaybeHoles:
+        """What is selected: the best, all that weigh a share, or all candidates, which a threshold has made fewer."""
+        kept: MaybeHoles = dict.fromkeys(("least", "before", "chosen"))
+        match self.route.selector:
+            case TopCount(count=count):
+                lines = ["SHARE: tl.constexpr = False", "highest = tl.zeros([QUERY_BLOCK], dtype=WIDE)"]
+                return {**kept, "wanted": lines + self.rows_of("wanted", "tl.int32", count)}
+            case TopMass(mass=mass):
+                lines = [line.replace("route_", f"{stem}_") for line in TOTAL]
+                lines += self.rows_of("wanted", "tl.float64", mass)
+                return {**kept, "wanted": ["SHARE: tl.constexpr = True", *lines, "wanted *= total"]}
+            case Above():
+                nothing: MaybeHoles = {name: [] for name in (*kept, "wanted")}
+                return {**nothing, "chosen": ['chosen = s > float("-inf")']}
+
+    def rows_of(self, name: str, dtype: str, value: Expression) -> list[str]:
+        """A value for each query group."""
+        if isinstance(value, Constant):
+            number = min(value.value, 2**31 - 1)
+            return [f"{name} = tl.full([QUERY_BLOCK], {number}, dtype={dtype})"]
+        printer = self.printer(relation=True)
+        printer.assign("asked", value)
+        lines = [*self.table_lines(), *self.coordinate_part([Side.QUERY], [value]), *printer.lines]
+        own = "asked" if dtype == "tl.float64" else "tl.minimum(asked, key_groups)"
+        return [
+            *with_heads(lines),
+            f"{name} = tl.reshape(({own} + tl.zeros([QUERY_BLOCK, 1], {dtype})).to({dtype}), [QUERY_BLOCK])",
+        ]
+
+    def most_held(self) -> int:
+        """The most scores of a query group that fit into registers beside all else."""
+        matrix_units = any(each.query.kind is None and each.key.kind is None for each in self.route.products)
+        shares = isinstance(self.route.selector, TopMass) or len(self.products) > 1 or matrix_units
+        both = bool(self.products and self.read_inputs)
+        return 1024 >> shares + 2 * both
+
+    # What starts it
+
+    def arguments(self, words: set[str]) -> dict[str, str]:
+        """What the kernel reads, and what it is given for it."""
+        names = self.names
+        pointers = [table.text for table in names.tables] + [names.inputs[each.name] for each in self.read_inputs]
+        numbers = {**names.numbers, **names.input_numbers(self.read_inputs)}
+        for table in names.tables:
+            numbers |= {f"{table.text}_{axis}_stride": f"{table.text}.stride({n})" for n, axis in enumerate(AXES[:2])}
+        for number in range(len(self.products)):
+            queries, keys = vector_names(number)
+            pointers += [queries, keys]
+            for name in queries, keys:
+                numbers |= {f"{name}_{axis}_stride": f"{name}.stride({n})" for n, axis in enumerate(AXES)}
+            numbers[f"{keys}_sharing"] = f"heads // {keys}.shape[1]"
+        return {
+            name: value for name, value in {**{each: each for each in pointers}, **numbers}.items() if name in words
+        }
+
+    @cached_property
+    def read_inputs(self) -> tuple[Input, ...]:
+        return self.plan.mask.named(self.plan.reads.inputs)
+
+    def preparation(self) -> list[str]:
+        lines = []
+        for table in self.names.tables:
+            of_groups = {FIRSTS: f"{table.kind}_groups.places", EXISTS: f"{table.kind}_groups.exists"}
+            tokens = "queries" if table.kind == "query" else "keys"
+            values = of_groups.get(table.name) or f'{tokens}["{self.plan.identifiers[table.name]}"]'
+            lines.append(f"{table.text} = token_table({values}, None, batch, heads, {table.dtype})")
+        lines += self.names.input_lines(self.read_inputs)
+        for number, (_, summed) in enumerate(self.products):
+            pairs = ", ".join(f"pairs[{each}]" for each in summed)
+            lines.append(f"{', '.join(vector_names(number))} = joined({pairs})")
+        return lines
+
+
+def vector_names(number: int) -> tuple[str, str]:
+    return f"query_vectors_{number}", f"key_vectors_{number}"
+
+
+def product_lines(number: int, name: str, dim: str) -> list[str]:
+    """The statement that finds a product, behind those that find its vectors."""
+    queries, keys = vector_names(number)
+    return [
+        f"query_vectors = {queries} + wide_batch * {queries}_batch_stride + wide_head * {queries}_head_stride",
+        f"query_vectors += query_rows[:, None].to(tl.int64) * {queries}_token_stride",
+        f"key_vectors = {keys} + wide_batch * {keys}_batch_stride",
+        f"key_vectors += wide_head // {keys}_sharing * {keys}_head_stride",
+        f"key_vectors += key_rows[None, :].to(tl.int64) * {keys}_token_stride",
+        f"{name} = products(tl.zeros_like(s), query_vectors, key_vectors, {dim}, STEP)",
+    ]
+
+
+def with_heads(lines: list[str], others: Iterable[str] = ()) -> list[str]:
+    """Behind those of `HEADS` that they or others read."""
+    words = words_of("\n".join([*lines, *others]))
+    return [*(f"{name} = {text}" for name, text in HEADS.items() if name in words), *lines]
+
+
+def terms(expression: Expression) -> Iterator[Expression]:
+    """What is added up."""
+    match expression:
+        case Apply(Op.ADD, parts):
+            for part in parts:
+                yield from terms(part)
+        case _:
+            yield expression

@@ -1,0 +1,83 @@
+"""What the kernel of a route calls things, and how groups of tokens are numbered in it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from maskdsl.emit.route_text import product_leaves
+from maskdsl.emit.skeleton import skeleton_words
+from maskdsl.emit.triton.token_coordinates import KernelNames, Table
+from maskdsl.ir.expressions import PAIR, Apply, Constant, Coordinate, Leaf, Side
+from maskdsl.ir.facts.ranges import Range
+from maskdsl.ir.mask import Computed, Sequence
+from maskdsl.ir.ops import Op
+from maskdsl.ir.routes import GROUP, Route
+
+FIRSTS, EXISTS = "first of group", "group exists"
+"""Tables of groups, by names that no coordinate has."""
+OWN = frozenset({"asked", "threshold", "query_places", "key_places", "query_vectors", "key_vectors", *PAIR})
+
+
+def run_size(route: Route, side: Side, sequence: Sequence) -> int | None:
+    """How many tokens a group has where all have as many, side by side, and are pooled in each head for itself."""
+    pools = [each.pool(side) for each in route.products]
+    if any(pool.by_key_head or pool.heads is not None for pool in pools) or len(sequence.spaces) > 1:
+        return None
+    by = route.grouping(side).by
+    definition = None if by is None else sequence.definition(by)
+    sources = () if definition is None else definition.sources
+    for _, source in sources:
+        match source:
+            case Computed(value=Apply(Op.FLOOR_DIVIDE, (Coordinate(name="i"), Constant(value=int() as size)))):
+                return size if -(-sequence.length // size) == route.grouping(side).count else None
+    return None
+
+
+@dataclass(frozen=True)
+class RouteNames(KernelNames):
+    """Names and coordinates of the first tokens of groups."""
+
+    route: Route
+
+    @cached_property
+    def taken(self) -> frozenset[str]:
+        return skeleton_words("routing", "selection", "selection_functions") | super().taken | OWN
+
+    @cached_property
+    def leaf(self) -> Callable[[Leaf], Range]:
+        of_tokens, groups = super().leaf, Range(0, self.route.keys.count - 1)
+        return lambda node: groups if node == Coordinate(Side.KEY, GROUP) else of_tokens(node)
+
+    @cached_property
+    def coordinates(self) -> dict[tuple[Side, str], str]:
+        products = {(each.side, each.name): product_name(each) for each in product_leaves(self.route)}
+        return {**super().coordinates, **products, (Side.KEY, GROUP): "key_rows[None, :]"}
+
+    @cached_property
+    def tables(self) -> tuple[Table, ...]:
+        return (*super().tables, *self.group_tables())
+
+    def group_tables(self) -> Iterable[Table]:
+        for side in PAIR:
+            if self.is_irregular(side):
+                yield Table(side, FIRSTS, f"{side}_firsts", "torch.int32")
+                yield Table(side, EXISTS, f"{side}_exists", "torch.int8")
+
+    def run_size(self, side: Side) -> int | None:
+        return run_size(self.route, side, self.sequence(side))
+
+    def is_irregular(self, side: Side) -> bool:
+        """Which token is the first of a group is in a table."""
+        return self.route.grouping(side).by not in (None, "i") and self.run_size(side) is None
+
+    def kind(self, side: Side) -> str:
+        return side
+
+    @cached_property
+    def uncomputed(self) -> frozenset[str]:
+        """What stands for products and numbers of groups."""
+        return frozenset({GROUP, *(each.name for each in product_leaves(self.route))})
+
+
+def product_name(leaf: Coordinate) -> str:
+    return leaf.name.replace(" ", "_")

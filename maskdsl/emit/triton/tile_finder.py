@@ -1,0 +1,157 @@
+"""The pattern's code in the kernel that finds tiles on the device: bounds of the relation over blocks of tokens."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from maskdsl.emit.plan import unused
+from maskdsl.emit.skeleton import words_of
+from maskdsl.emit.triton.block_bounds import BoundNames, ends, places
+from maskdsl.emit.triton.forward_body import MaybeHoles
+from maskdsl.emit.triton.tile_loops import wrapped_tuple
+from maskdsl.emit.triton.token_coordinates import KernelNames, sizes_and_strides
+from maskdsl.ir.expressions import PAIR, TRUE, Constant, Coordinate, Expression, Leaf, Side
+from maskdsl.ir.facts.bounds import Bounder, Bounds
+from maskdsl.ir.facts.boxes import Boxes, Counts
+from maskdsl.ir.facts.ranges import expression_range
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.mask import DimensionKind, Input
+from maskdsl.ir.ops import Type
+from maskdsl.ir.routes import Route, TopCount
+
+SHARED = ("columns", "whole_columns", "variant", "head", "batch", "query_length", "key_length")
+VARYING = {"heads": DimensionKind.HEADS, "batch": DimensionKind.BATCH}
+
+
+@dataclass(frozen=True)
+class TileBody:
+    """The third part of a generated module, of patterns whose tiles depend on inputs."""
+
+    names: KernelNames
+
+    @property
+    def relation(self) -> Expression:
+        return self.names.plan.mask.relation
+
+    @cached_property
+    def coordinates(self) -> tuple[tuple[Side, str], ...]:
+        read = [(side, name) for side in PAIR for name in reads(self.relation).coordinate_names(side)]
+        return tuple((side, name) for side, name in read if name != "i" or self.is_laid_out(side))
+
+    def is_laid_out(self, side: Side) -> bool:
+        """Otherwise the place of a token is its index."""
+        return any(self.names.sequence(side).order)
+
+    def ends(self, node: Leaf) -> Bounds:
+        if isinstance(node, Coordinate) and node.name == "i" and not self.is_laid_out(node.side):
+            return places(node.side)
+        return ends(node)
+
+    @cached_property
+    def bounds(self) -> tuple[Bounds, tuple[Counts, ...]]:
+        """Of the relation, and the counts of boolean tables that they read."""
+        plan, ranges = self.names.plan, BoundNames(self.names).ranges
+        laid_out = {side: places(side) for side in PAIR if not plan.order_varies and self.is_laid_out(side)}
+        boxes = Boxes(plan.mask, lambda each: expression_range(each, ranges), laid_out)
+        found = Bounder(self.ends, self.names.leaf, boxes.bounds).bounds(self.relation)
+        read = reads(*found).inputs
+        return found, tuple(each for name, each in boxes.used.items() if name in read)
+
+    @cached_property
+    def reads(self) -> tuple[Input, ...]:
+        """Inputs that the bounds read by index."""
+        return self.names.plan.mask.named(reads(*self.bounds[0]).inputs)
+
+    @cached_property
+    def counts(self) -> dict[Counts, str]:
+        """What the kernel calls counts that the bounds read."""
+        taken = {*self.names.taken, *self.names.coordinates.values(), *self.names.inputs.values(), *self.names.numbers}
+        chosen: dict[Counts, str] = {}
+        for each in self.bounds[1]:
+            text = f"{self.names.plan.input_identifiers[each.table.name]}_counts"
+            chosen[each] = unused(text, {*taken, *chosen.values()})
+        return chosen
+
+    def holes(self) -> MaybeHoles:
+        verdict = self.verdict()
+        tables = [self.names.inputs[each.name] for each in self.reads]
+        values = {text: text for text in [*self.bound_names(), *tables, *self.counts.values()]}
+        numbers = {name: value for name, value in self.numbers().items() if name in words_of("\n".join(verdict))}
+        parameters = [f"{name}," for name in (*values, *numbers)]
+        listed = ", ".join(f'"{name}"' for name in numbers)
+        return {
+            "above": [],
+            "tiles_numbers": [f"TILES_NUMBERS += [{listed}]"] if numbers else [],
+            "judge_parameters": parameters,
+            "verdict": verdict,
+            "tiles_parameters": parameters,
+            "shared": wrapped_tuple("shared = ", [*SHARED, *values, *numbers]),
+            "tiles_prepare": self.preparation(),
+            "tiles_arguments": [f"{value}," for value in (*values.values(), *numbers.values())],
+            "most_runs": self.most_runs(),
+        }
+
+    # In the kernel
+
+    def verdict(self) -> list[str]:
+        """Bounds of coordinates, and what follows from them."""
+        lines = ["wide_batch = batch.to(tl.int64)"] if self.reads or self.counts else []
+        for side in PAIR:
+            if places(side).high in reads(*self.bounds[0]).leaves:
+                lines.append(f"last_{side} = tl.minimum(first_{side} + {side.upper()}_BLOCK, {side}_length) - 1")
+        for side, name in self.coordinates:
+            text = self.names.coordinates[side, name]
+            truth = " != 0" if self.names.type(side, name) is Type.BOOL else ""
+            place = f"variant * tl.cdiv({side}_length, {side.upper()}_BLOCK) + {side}_block"
+            lines += [f"{text}_{end} = tl.load({text}_{end}s + {place}){truth}" for end in ("low", "high")]
+        counts = {each.input: text for each, text in self.counts.items()}
+        printer = BoundNames(self.names).printer([name[:-1] for name in self.bound_names()], counts)
+        for name, bound in zip(("certain", "possible"), self.bounds[0], strict=True):
+            if bound != TRUE:
+                printer.statement(f"{name} &= ", bound)
+        return lines + printer.lines
+
+    def bound_names(self) -> list[str]:
+        return [f"{self.names.coordinates[each]}_{end}s" for each in self.coordinates for end in ("low", "high")]
+
+    def numbers(self) -> dict[str, str]:
+        found = {**self.names.numbers, **self.names.input_numbers(self.reads)}
+        for each, text in self.counts.items():
+            found |= sizes_and_strides(text, len(each.table.dimensions))
+        return found
+
+    # Around it
+
+    def preparation(self) -> list[str]:
+        plan, names = self.names.plan, self.names
+        lines = names.coordinate_calls("device")
+        lines += [f"{word} = 1" for word, kind in VARYING.items() if kind not in plan.tiles_vary]
+        for side, name in self.coordinates:
+            text, number = names.coordinates[side, name], int(side is Side.KEY)
+            values = f'{names.kind(side)}_values["{plan.identifiers[name]}"]'
+            arguments = [values, f"layout[{number}]", "batch", "heads", names.dtype(side, name), f"block[{number}]"]
+            lines += called(f"{text}_lows, {text}_highs = extremes", arguments)
+        for counts, text in self.counts.items():
+            table = f'inputs["{plan.input_identifiers[counts.table.name]}"]'
+            for axis, side in counts.laid_out:
+                table += f".index_select({axis}, layout[{int(side is Side.KEY)}].flatten())"
+            lines.append(f"{text} = counts_before({table}, {counts.axes})")
+        return lines + names.input_lines(self.reads)
+
+    def most_runs(self) -> list[str]:
+        """Every group that a route is known to select brings a run to each row that it overlaps."""
+        read = reads(self.relation).inputs
+        routes = [each for each in self.names.plan.mask.found if isinstance(each, Route) and each.name in read]
+        lines = []
+        for route in routes:
+            match route.selector:
+                case TopCount(count=Constant(value=count)):
+                    selected = route.queries.count * int(count)
+                    by_row, by_column = int(count), -(-selected // route.keys.count)
+                    lines.append(f"most_runs += -(-{selected} // rows) + ({by_row} if by_row else {by_column})")
+        return lines
+
+
+def called(function: str, arguments: list[str]) -> list[str]:
+    """A call on one line if it fits."""
+    line = f"{function}({', '.join(arguments)})"
+    return [line] if len(line) <= 112 else [f"{function}(", *(f"    {each}," for each in arguments), ")"]

@@ -1,0 +1,130 @@
+"""The tiles that a kernel's loops visit: read from lists, or found by arithmetic where they have a closed form."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from maskdsl.analysis.tiles.closed_form import Limit, Limits
+from maskdsl.emit.triton.forward_body import MaybeHoles
+from maskdsl.emit.triton.token_coordinates import KernelNames
+from maskdsl.emit.triton.triton_printer import TritonPrinter
+from maskdsl.ir.expressions import Side
+
+LOOPS = ("tile_parameters", "row", "full_runs", "full_run", "partial_runs", "partial_run")
+
+
+@dataclass(frozen=True)
+class Loops:
+    """The loops of the forward and of the backward kernels."""
+
+    names: KernelNames
+
+    def holes(self) -> MaybeHoles:
+        plan = self.names.plan
+        closed = plan.row_limits is not None
+        found = self.kernel(plan.row_limits, Side.QUERY)
+        found |= dict.fromkeys(("tile_arguments", "variants"), [] if closed else None)
+        anywhere = closed and plan.column_limits is not None
+        return found | dict.fromkeys(("tiles_import", "tiles", "tile_numbers"), [] if anywhere else None)
+
+    def gradient_holes(self) -> MaybeHoles:
+        plan = self.names.plan
+        rows, columns = self.kernel(plan.row_limits, Side.QUERY), self.kernel(plan.column_limits, Side.KEY)
+        found = {f"query_{name}": lines for name, lines in rows.items()}
+        found |= {f"key_{name}": lines for name, lines in columns.items()}
+        return {**found, "tile_arguments": self.gradient_arguments()}
+
+    def gradient_arguments(self) -> list[str] | None:
+        lines = []
+        kinds = {"row": self.names.plan.row_limits, "column": self.names.plan.column_limits}
+        for kind, limits in kinds.items():
+            if limits is not None:
+                lines.append(f"{kind}_arguments = ()")
+            else:
+                lines.append(f"{kind}_variants = {kind}_tiles.variant_of.expand(batch, heads)")
+                lines.append(f"{kind}_arguments = ({kind}_variants, *{kind}_tiles[1:], *{kind}_variants.stride())")
+        return lines
+
+    def kernel(self, limits: Limits | None, own: Side) -> MaybeHoles:
+        """The loops of one kernel over the tiles of a row, or of a column where `own` are keys, or those over lists."""
+        if limits is None:
+            return dict.fromkeys(LOOPS)
+        return {
+            "tile_parameters": [],
+            "row": self.limit_lines(limits, own),
+            "full_runs": ["first_run, end_run = 0, 1"],
+            "full_run": ["start, end = full_start, full_end"],
+            "partial_runs": ["first_run, end_run = 0, 2  # in front of the full tiles and behind them"],
+            "partial_run": [
+                "start = tl.where(run == 0, live_start, full_end)",
+                "end = tl.where(run == 0, full_start, live_end)",
+            ],
+        }
+
+    def limit_lines(self, limits: Limits, own: Side) -> list[str]:
+        """Blocks [live_start, live_end) hold partners of some token of the row, [full_start, full_end) of all."""
+        row, word, other, plural = ("row", "query", "key", "queries")
+        if own is Side.KEY:
+            row, word, other, plural = ("column", "key", "query", "keys")
+        size, length, block = f"{word.upper()}_BLOCK", f"{other}_length", f"{other.upper()}_BLOCK"
+        first, last = f"first_{word}", f"last_{word}"
+        printed = Ends(self.names, own, first, last)
+        some_low, all_low = printed.extremes("maximum", limits.low)
+        all_high, some_high = printed.extremes("minimum", limits.high)
+        lines = [f"{first} = {row} * {size}"]
+        if any(f"{last}" in text for text in (some_low, all_low, some_high, all_high) if text):
+            lines.append(f"{last} = tl.minimum({first} + {size}, {word}_length) - 1")
+        lines += printed.lines
+        lines.append(
+            f"# Live blocks hold partners of some {plural} of the {row}; full ones are whole, and partners of all."
+        )
+        live_end = f"tl.minimum({some_high} + 1, {length})" if some_high else length
+        full_end = f"tl.minimum({all_high} + 1, {length})" if all_high else length
+        if some_low and all_low:
+            lines.append(f"live_start = tl.maximum({some_low}, 0) // {block}")
+            lines.append(f"live_end = tl.maximum(tl.cdiv({live_end}, {block}), live_start)")
+            lines.append(f"full_start = tl.minimum(tl.cdiv(tl.maximum({all_low}, 0), {block}), live_end)")
+        else:
+            lines += ["live_start, full_start = 0, 0", f"live_end = tl.maximum(tl.cdiv({live_end}, {block}), 0)"]
+        lines.append(f"full_end = tl.minimum(tl.maximum({full_end} // {block}, full_start), live_end)")
+        return lines
+
+
+class Ends:
+    """Prints limits at the first and at the last token of a row."""
+
+    def __init__(self, names: KernelNames, own: Side, first: str, last: str) -> None:
+        self.first, self.last = first, last
+        self.lines: list[str] = []
+        self.printers = {name: self.printer(names, own, name) for name in (first, last)}
+
+    def printer(self, names: KernelNames, own: Side, name: str) -> TritonPrinter:
+        printer = TritonPrinter(
+            names.plan.mask,
+            names.leaf,
+            coordinates=lambda side, _: name,
+            spaces=lambda side, space: space,
+            inputs={},
+            relation=True,
+            taken={*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values()},
+            prefix=f"{name}_",
+        )
+        printer.lines = self.lines
+        return printer
+
+    def extremes(self, function: str, limits: Iterable[Limit]) -> tuple[str, str]:
+        """The least and the greatest limit of the row's tokens; several limits of one token are joined."""
+        low, high = "", ""
+        for limit in limits:
+            least, greatest = (self.first, self.last) if limit.rises else (self.last, self.first)
+            low = self.joined(function, low, self.printers[least].print(limit.value)[0])
+            high = self.joined(function, high, self.printers[greatest].print(limit.value)[0])
+        return low, high
+
+    def joined(self, function: str, one: str, other: str) -> str:
+        return f"tl.{function}({one}, {other})" if one else other
+
+
+def wrapped_tuple(start: str, items: list[str]) -> list[str]:
+    """A statement that ends in a tuple, on one line if it fits."""
+    line = f"{start}({', '.join(items)}{',' * (len(items) == 1)})"
+    return [line] if len(line) <= 112 else [f"{start}(", *(f"    {item}," for item in items), ")"]

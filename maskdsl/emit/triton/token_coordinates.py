@@ -1,0 +1,303 @@
+"""Which coordinates a Triton kernel computes from the index and which it reads from tables, and the code for both."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from maskdsl.emit.plan import HELPERS as TORCH_HELPERS
+from maskdsl.emit.plan import KernelPlan, unused
+from maskdsl.emit.skeleton import skeleton_words
+from maskdsl.emit.torch.pattern_functions import coordinate_function
+from maskdsl.emit.triton.triton_printer import HELPERS
+from maskdsl.ir.expressions import (
+    PAIR,
+    Coordinate,
+    Expression,
+    Leaf,
+    Side,
+    in_space,
+    of_side,
+)
+from maskdsl.ir.facts.ranges import INT32, Range, mask_leaf
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.mask import Computed, CoordinateDefinition, CoordinateSource, Input, Sequence
+from maskdsl.ir.ops import Type
+
+PARTS = ("forward", "backward", "device_tiles", "decode", "triton_functions")
+CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
+GENERATED = {"token_tables", "weights", "sent", "most", "real_keys", "grad_inputs"}
+"""Variables of generated code that are in no skeleton."""
+LAUNCHED = {
+    *(
+        "self",
+        "grid",
+        "warmup",
+        "num_warps",
+        "num_stages",
+        "num_ctas",
+        "maxnreg",
+        "launch_pdl",
+        "launch_cooperative_grid",
+    ),
+    *("enable_fp_fusion", "enable_reflect_ftz", "extern_libs", "debug", "arch", "backend_name", "warp_size"),
+    *("waves_per_eu", "kpack", "matrix_instr_nonkdim", "allow_flush_denorm", "schedule_hint", "sanitize_overflow"),
+    *("ptx_version", "ptx_options", "ir_override", "supported_fp8_dtypes", "deprecated_fp8_dot_operand_dtypes"),
+    *("default_dot_input_precision", "allowed_dot_input_precisions", "max_num_imprecise_acc_default"),
+    "instrumentation_mode",
+}
+"""What Triton takes beside a kernel's arguments, which are given by name too."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One coordinate of one kind of tokens, read by the kernel."""
+
+    kind: str
+    """`token` in self-attention, where both sides share it; else `query` or `key`."""
+    name: str
+    text: str
+    """What its pointer is called."""
+    dtype: str
+    """As torch calls it."""
+
+
+@dataclass(frozen=True)
+class KernelNames:
+    """Names and coordinates of a plan's kernel. Whatever the skeleton calls something is taken."""
+
+    plan: KernelPlan
+
+    @cached_property
+    def leaf(self) -> Callable[[Leaf], Range]:
+        """The static ranges of what expressions over pairs read."""
+        return mask_leaf(self.plan.mask)
+
+    @cached_property
+    def taken(self) -> frozenset[str]:
+        return skeleton_words(*PARTS) | {*HELPERS, *TORCH_HELPERS} | GENERATED | LAUNCHED
+
+    @cached_property
+    def coordinates(self) -> dict[tuple[Side, str], str]:
+        """What the kernel calls a coordinate of either side."""
+        chosen: dict[tuple[Side, str], str] = {}
+        for side in PAIR:
+            for name, text in self.plan.identifiers.items():
+                chosen[side, name] = unused(f"{side.letter}_{text}", {*self.taken, *chosen.values()})
+        return chosen
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """What the kernel calls an input that pairs read by index."""
+        chosen: dict[str, str] = {}
+        for name, text in self.plan.input_identifiers.items():
+            others = {
+                *self.coordinates.values(),
+                *(table.text for table in self.tables),
+                *self.numbers,
+                *chosen.values(),
+            }
+            chosen[name] = unused(text, self.taken | others)
+        return chosen
+
+    def sequence(self, side: Side) -> Sequence:
+        return self.plan.mask.sequences[side]
+
+    # Coordinates
+
+    def needed(self, side: Side, expressions: Iterable[Expression]) -> tuple[str, ...]:
+        """Coordinates of one side that expressions read, each behind those that it is computed from."""
+        found: dict[str, None] = {}
+
+        def visit(name: str) -> None:
+            if name in found or name in self.uncomputed:
+                return
+            if self.axis(side, name) is not None:
+                found.setdefault("i")
+            value = self.value(side, name)
+            for other in reads(value).names(side) if value is not None else ():
+                visit(other)
+            found.setdefault(name)
+
+        for name in reads(*expressions).coordinate_names(side):
+            visit(name)
+        return tuple(found)
+
+    @property
+    def uncomputed(self) -> frozenset[str]:
+        """Names read like coordinates that stand for something else."""
+        return frozenset()
+
+    def value(self, side: Side, name: str) -> Expression | None:
+        """The coordinate in terms of others, if the kernel computes it from them."""
+        return self.values[side].get(name)
+
+    @cached_property
+    def values(self) -> dict[Side, dict[str, Expression]]:
+        """The coordinates of either side that the kernel computes from others."""
+        found: dict[Side, dict[str, Expression]] = {}
+        for side in PAIR:
+            names = self.arithmetic[side]
+            definitions = [each for each in self.sequence(side).coordinates if each.name in names]
+            found[side] = {each.name: own_value(each, side) for each in definitions}
+        return found
+
+    @cached_property
+    def arithmetic(self) -> dict[Side, frozenset[str]]:
+        """The coordinates of either side that follow from the index."""
+        return {side: arithmetic_names(self.sequence(side)) for side in PAIR}
+
+    def kind(self, side: Side) -> str:
+        """`token` in self-attention, where both sides share everything; else `query` or `key`."""
+        return self.plan.mask.kind(side)
+
+    def axis(self, side: Side, name: str) -> str | None:
+        """An axis of a row-major grid from the index: its step and its length are arguments of the kernel."""
+        sequence = self.sequence(side)
+        if name == "i" or sequence.definition(name) is not None or name not in self.arithmetic[side]:
+            return None
+        (space,) = sequence.spaces
+        number = [axis.name for axis in space.axes].index(name)
+        text, index = self.axis_name(side, name), self.coordinates[side, "i"]
+        divided = f"{index} // {text}_step" if number < len(space.axes) - 1 else index
+        return f"{divided} % {text}_length" if number else divided
+
+    def axis_name(self, side: Side, name: str) -> str:
+        return f"{self.kind(side)}_{self.plan.identifiers[name]}"
+
+    @cached_property
+    def numbers(self) -> dict[str, str]:
+        """Integer arguments of the kernel for axes and spaces, by name, as `attention` passes them."""
+        found: dict[str, str] = {}
+        for side in PAIR:
+            for name in self.needed(side, self.plan.pair_expressions):
+                if self.axis(side, name) is not None:
+                    found |= self.axis_numbers(side, name)
+            for space in self.spaces(side):
+                start, end = space_bounds(self.sequence(side), space)
+                found |= {f"{self.kind(side)}_{space}_start": str(start), f"{self.kind(side)}_{space}_end": str(end)}
+        return found
+
+    def axis_numbers(self, side: Side, name: str) -> dict[str, str]:
+        (space,) = self.sequence(side).spaces
+        number = [axis.name for axis in space.axes].index(name)
+        step = prod(axis.length for axis in space.axes[number + 1 :])
+        text, last = self.axis_name(side, name), number == len(space.axes) - 1
+        steps = {} if last else {f"{text}_step": str(step)}
+        return {**steps, **({f"{text}_length": str(space.axes[number].length)} if number else {})}
+
+    def spaces(self, side: Side) -> tuple[str, ...]:
+        """Spaces that pairs ask a token of one side for."""
+        return tuple(each.space for each in self.plan.reads.spaces if each.side is side)
+
+    # Tables
+
+    @cached_property
+    def tables(self) -> tuple[Table, ...]:
+        found: dict[tuple[str, str], Table] = {}
+        for side in PAIR:
+            for name in self.needed(side, self.plan.pair_expressions):
+                if name not in self.arithmetic[side]:
+                    kind = self.kind(side)
+                    text = unused(f"{kind}_{self.plan.identifiers[name]}", {*self.taken, *self.numbers})
+                    found.setdefault((kind, name), Table(kind, name, text, self.dtype(side, name)))
+        return tuple(found.values())
+
+    def table(self, side: Side, name: str) -> Table | None:
+        return next((each for each in self.tables if (each.kind, each.name) == (self.kind(side), name)), None)
+
+    def type(self, side: Side, name: str) -> Type:
+        definition = self.sequence(side).definition(name)
+        return definition.type if definition is not None else Type.INT
+
+    def dtype(self, side: Side, name: str) -> str:
+        match self.type(side, name):
+            case Type.FLOAT:
+                return "torch.float64"
+            case Type.BOOL:
+                return "torch.int8"
+            case Type.INT:
+                low, high = self.leaf(Coordinate(side, name))
+                return "torch.int32" if low in INT32 and high in INT32 else "torch.int64"
+
+    def functions(self) -> list[list[str]]:
+        """Torch functions for the tables of each kind of token."""
+        mask = self.plan.mask
+        found = []
+        for kind, sequence in mask.kinds.items():
+            names = [table.name for table in self.tables if table.kind == kind]
+            if self.plan.finds_device_tiles:
+                sides = [side for side in PAIR if self.kind(side) == kind]
+                names += [name for side in sides for name in reads(mask.relation).coordinate_names(side)]
+            if names:
+                found.append(coordinate_function(self.plan, kind, sequence, dict.fromkeys(names)))
+        return found
+
+    def coordinate_calls(self, device: str) -> list[str]:
+        """Statements that compute the coordinates of all kinds of tokens."""
+        functions = self.functions()
+        lines = []
+        if any(f" {word}," in function[0] for function in functions for word in ("head", "batch")):
+            lines.append(f'inputs = {{**inputs, "batch": torch.arange(batch, device={device})[:, None, None]}}')
+            lines.append(f'inputs["head"] = torch.arange(heads, device={device})[:, None]')
+        kinds = [function[0].removeprefix("def ").partition("_")[0] for function in functions]
+        return lines + [f"{kind}_values = {kind}_coordinates(device={device}, **inputs)" for kind in kinds]
+
+    # Inputs that are read by index
+
+    def input_numbers(self, inputs: Iterable[Input]) -> dict[str, str]:
+        """Integer arguments for their sizes, strides and offsets."""
+        return {
+            name: value
+            for each in inputs
+            for name, value in sizes_and_strides(self.inputs[each.name], len(each.dimensions)).items()
+        }
+
+    def input_lines(self, inputs: Iterable[Input]) -> list[str]:
+        """Statements that make them what the kernel reads."""
+        given = {each: f'inputs["{self.plan.input_identifiers[each.name]}"]' for each in inputs}
+        return [f"{self.inputs[each.name]} = {text}{CASTS[each.type]}" for each, text in given.items()]
+
+
+def sizes_and_strides(text: str, axes: int) -> dict[str, str]:
+    """Of a tensor of this name, as arguments of a kernel; the `width` has the type of offsets."""
+    found = {f"{text}_width": f"width_of({text})"}
+    for axis in range(axes):
+        found[f"{text}_size_{axis}"] = f"{text}.shape[{axis}]"
+        found[f"{text}_stride_{axis}"] = f"{text}.stride({axis})"
+    return found
+
+
+def arithmetic_names(sequence: Sequence) -> frozenset[str]:
+    """Coordinates that follow from the index: nothing is laid out anew, and no input, curve or space has a say."""
+    if any(sequence.order):
+        return frozenset()
+    if len(sequence.spaces) > 1:
+        return frozenset({"i"})
+    names = {"i", *(axis.name for space in sequence.spaces for axis in space.axes)}
+    for definition in sequence.coordinates:  # those that others read come first
+        if definition.type is Type.INT and all(follows(source, names) for _, source in definition.sources):
+            names.add(definition.name)
+    return frozenset(names)
+
+
+def follows(source: CoordinateSource, names: set[str]) -> bool:
+    """These coordinates alone decide it."""
+    if not isinstance(source, Computed):
+        return False
+    read = reads(source.value)
+    return not read.inputs and names.issuperset(read.names(Side.TOKEN))
+
+
+def own_value(definition: CoordinateDefinition, side: Side) -> Expression:
+    """A coordinate of the only space in terms of others, on one side."""
+    ((space, source),) = definition.sources
+    assert isinstance(source, Computed)
+    return of_side(in_space(source.value, space), side)
+
+
+def space_bounds(sequence: Sequence, name: str) -> tuple[int, int]:
+    """Where the tokens of a space begin and end, in every layout."""
+    index = [space.name for space in sequence.spaces].index(name)
+    start = sequence.offsets[index]
+    return start, start + sequence.spaces[index].size

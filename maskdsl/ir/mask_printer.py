@@ -1,0 +1,201 @@
+"""A mask as text: what `maskdsl emit --stage ir` prints. Expressions are written in the language itself."""
+
+from typing import assert_never
+
+from maskdsl.base.source import Source, Span
+from maskdsl.ir.expressions import (
+    TRUE,
+    Apply,
+    Batch,
+    Constant,
+    Coordinate,
+    Expression,
+    Head,
+    InSpace,
+    Read,
+    Score,
+    Side,
+)
+from maskdsl.ir.mask import (
+    Along,
+    Computed,
+    CoordinateDefinition,
+    CoordinateSource,
+    Given,
+    MaskIR,
+    Sequence,
+    Shuffled,
+    Space,
+)
+from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op
+from maskdsl.ir.routes import Above, Balanced, Found, Nearest, Pool, Rank, Route, Selector, TopCount, TopMass
+from maskdsl.syntax import tree
+from maskdsl.syntax.format_expression import format_expression
+
+NOWHERE = Span(Source("<ir>", ""), 0, 0)
+
+
+def print_mask(mask: MaskIR) -> str:
+    """Everything that a mask means, a line each."""
+    parameters = ", ".join(f"{name} = {value}" for name, value in mask.parameters)
+    lines = [f"mask {mask.name}({parameters}), {mask.heads} head{'s' if mask.heads != 1 else ''}"]
+    if mask.self_attention:
+        lines += _sequence("tokens", mask.queries)
+    else:
+        lines += [*_sequence("queries", mask.queries), *_sequence("keys", mask.keys)]
+    for each in mask.given:
+        lines.append(f"input {each.name}: {each.type}[{', '.join(dimension.text for dimension in each.dimensions)}]")
+    lines += [line for each in mask.found for line in _found(each)]
+    lines.append(f"relation {print_expression(mask.relation)}")
+    if mask.scale is not None:
+        lines.append(f"scale {print_expression(mask.scale)}")
+    lines += [f"score {print_expression(score)}" for score in mask.scores]
+    if mask.weight is not None:
+        lines.append(f"weight {print_expression(mask.weight)}")
+    return "\n".join(lines) + "\n"
+
+
+def _found(found: Found) -> list[str]:
+    match found:
+        case Route(name=name, products=products, score=score, selector=selector, candidates=candidates):
+            by = found.queries.by, found.keys.by
+            lines = [
+                f"{each.name} = dot({_pool(each.query, 'q', by[0])}, {_pool(each.key, 'k', by[1])})"
+                for each in products
+            ]
+            where = "" if candidates == TRUE else f" where {print_expression(candidates)}"
+            return [*lines, f"route {name} = {_selector(selector, print_expression(score))}{where}"]
+        case Nearest(name=name, centroids=centroids):
+            return [f"found {name} = nearest({centroids})"]
+        case Balanced(name=name, centroids=centroids, size=size, first=first, last=last):
+            return [f"found {name} = balanced({size}, {centroids}), rows {first} to {last - 1}"]
+        case Rank(name=name, space=space, keys=keys):
+            return [f"found {name} = rank({', '.join(map(print_expression, keys))}) in {space}"]
+        case _:
+            assert_never(found)
+
+
+def _selector(selector: Selector, score: str) -> str:
+    match selector:
+        case TopCount(count=count):
+            return f"topk({print_expression(count)}, {score})"
+        case TopMass(mass=mass, over_head=over_head):
+            return f"topp({print_expression(mass)}, {score}{', over = head' if over_head else ''})"
+        case Above(threshold=threshold):
+            return f"above({print_expression(threshold)}, {score})"
+        case _:
+            assert_never(selector)
+
+
+def _pool(pool: Pool, letter: str, by: str | None) -> str:
+    if pool.kind is None:
+        return letter
+    among = "" if pool.among is None else f" where {print_expression(pool.among)}"
+    heads = ", key_head" if pool.by_key_head else "" if pool.heads is None else f", {print_expression(pool.heads)}"
+    return f"{pool.kind}({letter}{among}, {by}{heads})"
+
+
+def _sequence(kind: str, sequence: Sequence) -> list[str]:
+    spaces = dict.fromkeys(each for space in sequence.spaces for each in space.chain)
+    lines = [_space(space) for space in spaces]
+    lines.append(f"{kind} {' ++ '.join(space.name for space in sequence.spaces)}")
+    for definition in sequence.coordinates:
+        lines += _coordinate(definition)
+    for space, keys in zip(sequence.spaces, sequence.order, strict=bool(sequence.order)):
+        if keys:
+            lines.append(f"order {space.name} by {', '.join(map(print_expression, keys))}")
+    return lines
+
+
+def _space(space: Space) -> str:
+    if space.pooling is None:
+        return f"space {space.name}[{', '.join(f'{axis.name} = {axis.length}' for axis in space.axes)}]"
+    source, box = space.pooling.source, space.pooling.box
+    text = str(box if len(box) > 1 else box[0])
+    return f"space {space.name} = {space.pooling.kind}({source.name}, {text})"
+
+
+def _coordinate(definition: CoordinateDefinition) -> list[str]:
+    return [f"coord {space}.{definition.name} = {_source(source)}" for space, source in definition.sources]
+
+
+def _source(source: CoordinateSource) -> str:
+    match source:
+        case Computed(value=value):
+            return print_expression(value)
+        case Along(kind=kind, axes=axes):
+            return f"{kind}({', '.join(axes)})"
+        case Shuffled(of=of, seed=seed):
+            return f"shuffle({of}, {seed})"
+        case Given(input=name):
+            return f"input {name}"
+        case _:
+            assert_never(source)
+
+
+def print_expression(expression: Expression) -> str:
+    """The expression on one line, in the language."""
+    return format_expression(_tree(expression))
+
+
+def _name(text: str) -> tree.Name:
+    return tree.Name(text, span=NOWHERE)
+
+
+def _tree(expression: Expression) -> tree.Expression:
+    match expression:
+        case Constant(value=value):
+            return _constant(value)
+        case Coordinate(side=Side.TOKEN, name=name):
+            return _name(name)
+        case Coordinate(side=side, name="i"):
+            return _name(side.letter)
+        case Coordinate(side=side, name=name):
+            return tree.Attribute(_name(side.letter), _name(name), span=NOWHERE)
+        case InSpace(side=Side.KEY, space=space):
+            return tree.Arrow(_name("all"), _name(space), span=NOWHERE)
+        case InSpace(space=space):
+            return tree.Arrow(_name(space), _name("all"), span=NOWHERE)
+        case Head():
+            return _name("head")
+        case Batch():
+            return _name("batch")
+        case Score():
+            return _name("s")
+        case Read(input=name, indices=indices):
+            return tree.Index(_name(name), tuple(map(_tree, indices)), span=NOWHERE)
+        case Apply():
+            return _operator(expression)
+        case _:
+            assert_never(expression)
+
+
+def _constant(value: int | float | bool) -> tree.Expression:
+    if isinstance(value, bool):
+        return tree.Boolean(value, span=NOWHERE)
+    if value < 0:
+        return tree.Unary("-", _constant(-value), span=NOWHERE)
+    return tree.Integer(value, span=NOWHERE) if isinstance(value, int) else tree.Float(value, span=NOWHERE)
+
+
+def _operator(node: Apply) -> tree.Expression:
+    parts = tuple(map(_tree, node.arguments))
+    operator = OPERATORS[node.op]
+    match node.op:
+        case Op.AND | Op.OR:
+            whole = parts[0]
+            for part in parts[1:]:
+                whole = tree.Binary(operator.symbol, whole, part, span=NOWHERE)
+            return whole
+        case Op.SELECT:
+            condition, then, otherwise = parts
+            return tree.Conditional(then, condition, otherwise, span=NOWHERE)
+        case op if op in COMPARISONS:
+            return tree.Comparison(parts, (operator.symbol,), span=NOWHERE)
+        case _ if operator.function:
+            arguments = tuple(tree.Argument(None, part, span=NOWHERE) for part in parts)
+            return tree.Call(_name(operator.function), arguments, span=NOWHERE)
+        case _ if operator.count == 1:
+            return tree.Unary(operator.symbol, parts[0], span=NOWHERE)
+        case _:
+            return tree.Binary(operator.symbol, parts[0], parts[1], span=NOWHERE)

@@ -1,0 +1,151 @@
+"""The values of every coordinate of the tokens of one side, and the order in which they are laid out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import numpy as np
+
+from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Leaf, Score
+from maskdsl.ir.facts.trace import behind
+from maskdsl.ir.fixed_random import random_integers
+from maskdsl.ir.mask import (
+    Along,
+    Computed,
+    CoordinateSource,
+    Dimension,
+    DimensionKind,
+    Given,
+    MaskIR,
+    Sequence,
+    Shuffled,
+    Space,
+)
+from maskdsl.ir.meaning.curves import curve_positions
+from maskdsl.ir.numpy_operators import DTYPES, evaluate
+from maskdsl.ir.ops import Array, Type
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """One side of a mask, for one head and batch entry. `inputs` are arrays as given at the call."""
+
+    mask: MaskIR
+    sequence: Sequence
+    inputs: Mapping[str, Array]
+    batch: int = 0
+    head: int = 0
+    known: dict[str, Array] = field(default_factory=dict)
+
+    def values(self, name: str) -> Array:
+        """[length], in declared order; zero where a token lacks the coordinate."""
+        if name not in self.known:
+            for each in behind(self.sequence, [name]):
+                if each not in self.known:
+                    self.known[each] = np.arange(self.sequence.length) if each == "i" else self.gather(each)
+        return self.known[name]
+
+    def gather(self, name: str) -> Array:
+        """The values that each space's tokens have, one space behind the other."""
+        definition = self.sequence.definition(name)
+        values = np.zeros(self.sequence.length, dtype=DTYPES[definition.type if definition else Type.INT])
+        sources = dict(definition.sources) if definition else {}
+        for space, offset in zip(self.sequence.spaces, self.sequence.offsets, strict=True):
+            part = slice(offset, offset + space.size)
+            if space.name in sources:
+                values[part] = self.from_source(sources[space.name], space, part)
+            elif definition is None and space.axis(name) is not None:
+                values[part] = axis_values(space, name)
+        return values
+
+    def from_source(self, source: CoordinateSource, space: Space, part: slice) -> Array:
+        match source:
+            case Computed(value=expression):
+                return self.evaluate(expression)[part]
+            case Along(kind=kind, axes=names):
+                lengths = tuple(axis_length(space, name) for name in names)
+                cell = np.ravel_multi_index([axis_values(space, name) for name in names], lengths)
+                return np.asarray(curve_positions(kind, lengths)[cell])
+            case Shuffled(of="i", seed=seed):
+                return shuffle(self.sequence.length, seed)[part]
+            case Shuffled(of=name, seed=seed):
+                return np.asarray(shuffle(axis_length(space, name), seed)[axis_values(space, name)])
+            case Given(input=name):
+                return self.from_input(name, space, part)
+            case _:
+                assert_never(source)
+
+    def from_input(self, name: str, space: Space, part: slice) -> Array:
+        declared = self.mask.input(name)
+        assert declared is not None
+        values = self.inputs[name][tuple(map(self.index_of, declared.dimensions))]
+        own = any(each.kind is DimensionKind.TOKENS and each.text == space.name for each in declared.dimensions)
+        return np.asarray(values if own and len(values) == space.size else values[part])
+
+    def index_of(self, dimension: Dimension) -> int | slice:
+        """What of a dimension of an input is of this head and batch entry."""
+        match dimension.kind:
+            case DimensionKind.BATCH:
+                return self.batch
+            case DimensionKind.HEADS:
+                return self.head + (dimension.here[0] if dimension.here else 0)
+            case _:
+                return slice(None)
+
+    def member(self, space: str) -> Array:
+        """bool [length]: the token is in the space."""
+        return np.concatenate([np.full(each.size, each.name == space) for each in self.sequence.spaces])
+
+    def evaluate(self, expression: Expression) -> Array:
+        """[length]: an expression over one token."""
+
+        def leaf(node: Leaf) -> Array:
+            match node:
+                case Coordinate(name=name):
+                    return self.values(name)
+                case InSpace(space=space):
+                    return self.member(space)
+                case Head():
+                    return np.asarray(self.head)
+                case Batch():
+                    return np.asarray(self.batch)
+                case Score():
+                    raise AssertionError("a coordinate reads no score")
+                case _:
+                    assert_never(node)
+
+        with np.errstate(all="ignore"):  # tokens without a coordinate read zeros, and may divide by them
+            return np.broadcast_to(evaluate(expression, leaf, self.inputs), (self.sequence.length,))
+
+    def permutation(self) -> Array | None:
+        """int64 [length]: the declared position of each laid-out place; None for the declared order."""
+        if not any(self.sequence.order):
+            return None
+        places = []
+        for space, offset, keys in zip(self.sequence.spaces, self.sequence.offsets, self.sequence.order, strict=True):
+            part = slice(offset, offset + space.size)
+            columns = [self.evaluate(key)[part] for key in reversed(keys)]
+            places.append(offset + (np.lexsort(columns) if columns else np.arange(space.size)))
+        return np.concatenate(places)
+
+
+def axis_length(space: Space, name: str) -> int:
+    axis = space.axis(name)
+    assert axis is not None
+    return axis.length
+
+
+def axis_values(space: Space, name: str) -> Array:
+    """The place of each token of a row-major grid on one axis."""
+    number = [axis.name for axis in space.axes].index(name)
+    shape = [axis.length if at == number else 1 for at, axis in enumerate(space.axes)]
+    places = np.arange(space.axes[number].length).reshape(shape)
+    return np.broadcast_to(places, [axis.length for axis in space.axes]).reshape(-1)
+
+
+def shuffle(length: int, seed: int) -> Array:
+    """A fixed permutation: the rank of each number's random integer, ties in order."""
+    drawn = random_integers(np.asarray(seed), np.arange(length))
+    ranks = np.empty(length, dtype=np.int64)
+    ranks[np.argsort(drawn, kind="stable")] = np.arange(length)
+    return ranks

@@ -1,0 +1,191 @@
+"""The plain meaning of a mask on NumPy arrays of pairs: the oracle that everything else is tested against.
+
+Takes time and memory for every pair that it is asked about; nothing that users wait for is built on it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
+from math import sqrt
+from typing import assert_never
+
+import numpy as np
+
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.inputs import TableRead
+from maskdsl.ir.expressions import (
+    Apply,
+    Batch,
+    Coordinate,
+    Expression,
+    Head,
+    InSpace,
+    Leaf,
+    Read,
+    Score,
+    Side,
+    children,
+)
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.ir.meaning.pooling import all_tokens
+from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.numpy_operators import evaluate
+from maskdsl.ir.ops import Array, Op
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Queries and keys, declared positions in arrays that broadcast, in one head and batch entry."""
+
+    mask: MaskIR
+    q: Array
+    k: Array
+    head: int = 0
+    batch: int = 0
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+
+    @cached_property
+    def query(self) -> Coordinates:
+        return Coordinates(self.mask, self.mask.queries, self.inputs, self.batch, self.head)
+
+    @cached_property
+    def key(self) -> Coordinates:
+        return Coordinates(self.mask, self.mask.keys, self.inputs, self.batch, self.head)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        return np.broadcast_shapes(self.q.shape, self.k.shape)
+
+    def allowed(self) -> Array:
+        """bool: which of the pairs attend."""
+        return self.evaluate(self.mask.relation, np.asarray(True))
+
+    def evaluate(self, expression: Expression, asked: Array, score: Array | None = None) -> Array:
+        """The expression's values. Raises where they depend on an element outside a table and are `asked` for."""
+
+        def leaf(node: Leaf) -> Array:
+            match node:
+                case Coordinate(side=side, name=name):
+                    return self.query.values(name)[self.q] if side is Side.QUERY else self.key.values(name)[self.k]
+                case InSpace(side=side, space=space):
+                    return self.query.member(space)[self.q] if side is Side.QUERY else self.key.member(space)[self.k]
+                case Head():
+                    return np.asarray(self.head)
+                case Batch():
+                    return np.asarray(self.batch)
+                case Score():
+                    assert score is not None, "a relation reads no score"
+                    return score
+                case _:
+                    assert_never(node)
+
+        def value(node: Expression) -> Array:
+            return evaluate(node, leaf, self.inputs)
+
+        reads: list[tuple[Read, Array, int, Array]] = []
+
+        def wrong(node: Expression) -> Array:
+            """Where the value depends on an element that is not there. What the rest decides depends on none."""
+            match node:
+                case Apply(op=Op.AND | Op.OR as op, arguments=parts):
+                    faults = [wrong(part) for part in parts]
+                    if not any(fault.any() for fault in faults):
+                        return faults[0]
+                    values = ((value(part) if op is Op.AND else ~value(part)) for part in parts)
+                    decided = [fault | each for fault, each in zip(faults, values, strict=True)]
+                    return np.asarray(reduce(np.logical_or, faults) & reduce(np.logical_and, decided))
+                case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)):
+                    return np.asarray(wrong(condition) | np.where(value(condition), wrong(then), wrong(otherwise)))
+                case Read(input=name, indices=indices):
+                    fault = reduce(np.logical_or, map(wrong, indices), np.asarray(False))
+                    for index, length in zip(indices, self.inputs[name].shape, strict=True):
+                        at = value(index)
+                        outside = (at < 0) | (at >= length)
+                        reads.append((node, at, length, outside))
+                        fault = fault | outside
+                    return np.asarray(fault)
+                case _:
+                    return reduce(np.logical_or, map(wrong, children(node)), np.asarray(False))
+
+        def check() -> None:
+            """Raises where a pair that is asked for reads outside a table."""
+            pairs = asked & wrong(expression)
+            if pairs.any():
+                pair = tuple(np.argwhere(np.broadcast_to(pairs, self.shape))[0])
+
+                def there(values: Array) -> Array:
+                    return np.asarray(np.broadcast_to(values, self.shape)[pair])
+
+                read, index, length, _ = next(each for each in reads if there(each[3]))
+                query, key = (int(there(each)) for each in (self.q, self.k))
+                raise AttnError(
+                    TableRead(
+                        span=read.span, name=read.input, index=int(there(index)), length=length, query=query, key=key
+                    )
+                )
+
+        with np.errstate(all="ignore"):  # pairs that a guard excludes may divide by zero
+            check()
+            return np.broadcast_to(value(expression), self.shape)
+
+
+def allowed(
+    mask: MaskIR, q: Array, k: Array, head: int = 0, batch: int = 0, inputs: Mapping[str, Array] | None = None
+) -> Array:
+    """bool: which pairs attend, for arrays of declared positions that broadcast."""
+    return Pairs(mask, q, k, head, batch, inputs or {}).allowed()
+
+
+def dense(mask: MaskIR, head: int = 0, batch: int = 0, inputs: Mapping[str, Array] | None = None) -> Array:
+    """bool [queries, keys], in declared order. Raises `AttnError` if an attending pair reads outside a table."""
+    return _all_pairs(mask, head, batch, inputs or {}).allowed()
+
+
+def _all_pairs(mask: MaskIR, head: int, batch: int, inputs: Mapping[str, Array]) -> Pairs:
+    queries, keys = np.arange(mask.queries.length)[:, None], np.arange(mask.keys.length)[None, :]
+    return Pairs(mask, queries, keys, head, batch, inputs)
+
+
+def attention(
+    mask: MaskIR, q: Array, k: Array, v: Array, inputs: Mapping[str, Array] | None = None
+) -> tuple[Array, Array]:
+    """Attention in float64, in declared order: the output and the log-sum-exp of the final scores.
+
+    q is [batch, heads, queries, dim], k and v are [batch, key heads, given keys, dim], and the results [batch, heads,
+    queries, dim] and [batch, heads, queries]. A query that attends nothing gives zeros and minus infinity.
+    """
+    inputs = find(mask, inputs or {}, q, k)
+    batches, heads, queries, _ = q.shape
+    out = np.zeros((batches, heads, queries, v.shape[-1]))
+    lse = np.full((batches, heads, queries), -np.inf)
+    group = heads // k.shape[1]
+    k, v = (all_tokens(mask.keys, x.astype(np.float64)) for x in (k, v))
+    for batch, head in np.ndindex(batches, heads):
+        pairs = _all_pairs(mask, head if mask.heads > 1 else 0, batch, inputs)
+        shared = head // group
+        products = q[batch, head].astype(np.float64) @ k[batch, shared].T
+        out[batch, head], lse[batch, head] = attend(pairs, products, v[batch, shared], q.shape[-1])
+    return out, lse
+
+
+def attend(pairs: Pairs, products: Array, values: Array, dim: int) -> tuple[Array, Array]:
+    """Output [queries, value dim] and log-sum-exp [queries] of queries against all of `values` [keys, value dim].
+
+    `products` are those of queries and keys, [queries, keys] as `pairs`, before any scale; `dim` is their head dim.
+    """
+    mask, attends = pairs.mask, pairs.allowed()
+    scale = np.asarray(1 / sqrt(dim)) if mask.scale is None else pairs.evaluate(mask.scale, attends)
+    score = products * scale
+    for expression in mask.scores:
+        score = pairs.evaluate(expression, attends, score)
+    score = np.where(attends, score, -np.inf)
+    highest = score.max(axis=1, keepdims=True, initial=-np.inf)
+    shifted = np.exp(score - np.where(np.isfinite(highest), highest, 0))
+    total = shifted.sum(axis=1, keepdims=True)
+    probabilities = shifted / np.where(total > 0, total, 1)
+    if mask.weight is not None:
+        probabilities *= np.where(attends & (probabilities != 0), pairs.evaluate(mask.weight, attends), 0)
+    with np.errstate(divide="ignore"):
+        lse = np.where(total > 0, np.log(total) + highest, -np.inf)[:, 0]
+    return probabilities @ values, lse

@@ -1,0 +1,33 @@
+"""The plain meaning of pooled spaces on NumPy arrays: part of the oracle of `ir/meaning/evaluate.py`."""
+
+import numpy as np
+
+from maskdsl.ir.mask import PoolingKind, Sequence, Space
+from maskdsl.ir.ops import Array
+
+
+def all_tokens(sequence: Sequence, given: Array) -> Array:
+    """[..., tokens of the sequence, dim], from the tokens of its given spaces [..., given length, dim]."""
+    starts = np.cumsum([0, *(space.size for space in sequence.given)])
+    parts = {
+        space: given[..., start : start + space.size, :] for space, start in zip(sequence.given, starts, strict=False)
+    }
+    return np.concatenate([tokens_of(space, parts[space.root]) for space in sequence.spaces], axis=-2)
+
+
+def tokens_of(space: Space, root: Array) -> Array:
+    """[..., tokens of the space, dim], from those of its root."""
+    if space.pooling is None:
+        return root
+    source = space.pooling.source
+    values = tokens_of(source, root)
+    grid = values.reshape(*values.shape[:-2], *source.lengths, values.shape[-1])
+    sizes = np.ones(source.lengths)
+    largest = space.pooling.kind is PoolingKind.MAX
+    for axis, (length, box) in enumerate(zip(source.lengths, space.pooling.box, strict=True)):
+        starts = np.arange(0, length, box)
+        at = axis - len(source.axes) - 1
+        grid = np.maximum.reduceat(grid, starts, axis=at) if largest else np.add.reduceat(grid, starts, axis=at)
+        sizes = np.add.reduceat(sizes, starts, axis=axis)
+    pooled = grid if largest else grid / sizes[..., None]
+    return pooled.reshape(*values.shape[:-2], space.size, values.shape[-1])

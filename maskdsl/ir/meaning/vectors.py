@@ -1,0 +1,103 @@
+"""The queries and keys in which pairs are found, as NumPy arrays, checked against the mask."""
+
+from collections.abc import Container, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskdsl.base.diagnostics import AttnError, Diagnostic
+from maskdsl.base.errors.calls.vectors import (
+    Disagreeing,
+    IndivisibleHeads,
+    NoDimension,
+    NotFloating,
+    NotFourAxes,
+    WrongHeads,
+    WrongLength,
+)
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.inputs import batch_entries
+from maskdsl.ir.routes import Rank, Route
+
+Array = NDArray[Any]
+
+
+Shape = tuple[int, ...]
+
+
+def check_vectors(mask: MaskIR, q: Array, k: Array) -> None:
+    """Raises if q is not [batch, heads, queries, dim] or k not [batch, key heads, given keys, dim] of this mask."""
+    found: list[Diagnostic] = []
+    for name, array in (("q", q), ("k", k)):
+        found += malformed(name, array.shape, str(array.dtype), array.dtype.kind == "f")
+    if not found:
+        found += wrong_heads(mask, q.shape)
+        found += wrong_lengths(mask, q.shape, {"k": k.shape})
+        found += unlike(q.shape, {"k": k.shape})
+    if found:
+        raise AttnError(*found)
+
+
+# Of tensors of any library
+
+
+def malformed(name: str, shape: Shape, dtype: str, is_float: bool) -> Iterator[Diagnostic]:
+    """What is wrong with vectors, whatever the others are."""
+    if len(shape) != 4:
+        yield NotFourAxes(name=name, shape=shape)
+    elif not is_float:
+        yield NotFloating(name=name, dtype=dtype)
+    elif not shape[3]:
+        yield NoDimension(name=name, shape=shape)
+
+
+def unlike(q: Shape, keys: Mapping[str, Shape], paged: bool = False) -> Iterator[Diagnostic]:
+    """Where k and v, those that there are, do not fit q; `paged` ones hold pages, not entries."""
+    for name, shape in keys.items():
+        if shape[0] != q[0] and not paged:
+            yield disagreeing("q", name, "batch", q[0], shape[0])
+        if not shape[1] or q[1] % shape[1]:
+            yield IndivisibleHeads(name=name, found=shape[1], heads=q[1])
+        if name == "k" and shape[3] != q[3]:
+            yield disagreeing("q", "k", "head dim", q[3], shape[3])
+
+
+def disagreeing(first: str, second: str, axis: str, one: int, two: int) -> Diagnostic:
+    return Disagreeing(first=first, second=second, axis=axis, one=one, two=two)
+
+
+def wrong_heads(mask: MaskIR, q: Shape) -> Iterator[Diagnostic]:
+    if q[1] != mask.heads:
+        yield WrongHeads(pattern=mask.name, found=q[1], expected=mask.heads, span=mask.span)
+
+
+def wrong_lengths(mask: MaskIR, q: Shape, keys: Mapping[str, Shape]) -> Iterator[Diagnostic]:
+    """`keys` are the shapes of k and v, those that there are."""
+    words = "keys that are not pooled" if mask.keys.is_pooled else "keys"
+    wanted = [("q", q, mask.queries, "queries"), *((name, shape, mask.keys, words) for name, shape in keys.items())]
+    for name, shape, sequence, kind in wanted:
+        if shape[2] != sequence.given_length:
+            yield WrongLength(
+                name=name,
+                found=shape[2],
+                expected=sequence.given_length,
+                pattern=mask.name,
+                kind="tokens" if mask.self_attention else kind,
+                span=mask.span,
+            )
+
+
+def reads_vectors(mask: MaskIR, names: Container[str]) -> bool:
+    """Whether queries and keys are read to find what has one of these names."""
+    return any(
+        each.name in names and not isinstance(each, Rank) and not (isinstance(each, Route) and not each.products)
+        for each in mask.found
+    )
+
+
+def blank_vectors(mask: MaskIR, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Where nothing is found in them."""
+    batch = batch_entries(mask, inputs)
+    lengths = {"q": mask.queries.length, "k": mask.keys.given_length}
+    return {name: np.zeros((batch, mask.heads, length, 1)) for name, length in lengths.items()}

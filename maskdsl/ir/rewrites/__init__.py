@@ -1,0 +1,1 @@
+"""A mask or an expression to another one: derivatives, chunks, regrouped queries."""

@@ -1,0 +1,1 @@
+"""The backend whose kernels are compiled C. Empty so far."""

@@ -1,0 +1,25 @@
+"""The reference backend: every pair of tokens, in plain torch."""
+
+from functools import partial
+
+from torch import Tensor
+
+from maskdsl.emit.plan import KernelPlan
+from maskdsl.emit.torch.reference_module import emit_reference
+from maskdsl.runtime.backends.protocol import Backend
+from maskdsl.runtime.base.call import Attend, Call
+
+
+class Reference(Backend):
+    """Dense torch. It is one thought, and stays one: no other way takes any of its work."""
+
+    name = "reference"
+    gathers = False
+    regroups = False
+    is_dense = True
+
+    def emit(self, plan: KernelPlan) -> str:
+        return emit_reference(plan)
+
+    def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
+        return partial(call.module.attention, inputs=call.values)

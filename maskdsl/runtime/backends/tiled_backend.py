@@ -1,0 +1,94 @@
+"""The tiled backend: tiles of a call to work for its generated module, kept where the tiles do not change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from maskdsl.analysis.tiles.block_map import BlockMap
+from maskdsl.emit.plan import KernelPlan
+from maskdsl.emit.torch.tiled_module import emit_tiled
+from maskdsl.runtime.backends.protocol import Backend
+from maskdsl.runtime.backends.schedule import Group, schedule
+from maskdsl.runtime.backends.workers import for_each, one_by_one
+from maskdsl.runtime.base.call import Attend, Call, Gradients, Saved
+from maskdsl.runtime.base.kept import in_no_mode
+
+Units = tuple[range, range]
+"""Units and their key units: see `codegen/tiled.py`."""
+
+
+class Tiled(Backend):
+    """Torch over tiles, on any device."""
+
+    name = "tiled"
+    in_layout = True
+
+    def emit(self, plan: KernelPlan) -> str:
+        return emit_tiled(plan)
+
+    def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
+        attention = call.module.attention
+        settled = {"inputs": call.values, **work_of(call, q, k), "layout": call.layout, "wants_lse": call.wants_lse}
+        return lambda q, k, v: attention(q, k, v, **settled)
+
+    def backward(self, call: Call, saved: Saved, wanted: Sequence[str]) -> Gradients:
+        work = work_of(call, saved.q, saved.k)
+        given = {**saved._asdict(), "inputs": call.values, **work, "layout": call.layout, "wanted": wanted}
+        return Gradients(*call.module.gradients(**given))
+
+
+def work_of(call: Call, q: Tensor, k: Tensor) -> dict[str, Any]:
+    """What the generated module takes of tiles, by the names of its parameters."""
+    state, shape = call.state, (q.shape[0], q.shape[1], k.shape[1])
+
+    def make() -> dict[str, Any]:
+        tiles = state.tiles((call.plan.query_block, call.plan.key_block))
+        work, heads = state.keep("schedules", lambda: Schedules(tiles)).work(*shape)
+        return {"work": work, "masks": state.keep("masks", lambda: call.module.Masks(in_no_mode)), "heads": heads}
+
+    return {**state.keep(("work", shape), make), "for_each": for_each if q.device.type == "cpu" else one_by_one}
+
+
+@dataclass(frozen=True, eq=False)
+class Schedules:
+    """The groups of every variant of a block map."""
+
+    block_map: BlockMap
+
+    @cached_property
+    def groups(self) -> tuple[tuple[Group, ...], ...]:
+        return tuple(schedule(variant, self.block_map) for variant in self.block_map.variants)
+
+    def work(self, batch: int, heads: int, key_heads: int) -> tuple[list[tuple[Any, list[Units]]], int]:
+        """Pairs (groups, units that follow them), and how many query heads a unit has."""
+        own = self.block_map.variant_of
+        variants = np.broadcast_to(own, (batch, heads)).reshape(batch * key_heads, -1)
+        if (variants == variants[:, :1]).all():
+            per_variant = [progressions(np.flatnonzero(variants[:, 0] == n).tolist()) for n in range(len(self.groups))]
+            units = [[(part, part) for part in parts] for parts in per_variant]
+            return list(zip(self.groups, units, strict=True)), heads // key_heads
+        # Heads that share keys differ in their tiles: every query head is a unit of its own.
+        flat, group = variants.reshape(-1), heads // key_heads
+        units = [
+            [(range(n, n + 1), range(n // group, n // group + 1)) for n in np.flatnonzero(flat == variant).tolist()]
+            for variant in range(len(self.groups))
+        ]
+        return list(zip(self.groups, units, strict=True)), 1
+
+
+def progressions(numbers: Sequence[int]) -> list[range]:
+    """Ascending numbers as few ranges with steps, greedily."""
+    ranges: list[range] = []
+    for number in numbers:
+        last = ranges[-1] if ranges else None
+        if last is not None and len(last) == 1:
+            ranges[-1] = range(last.start, number + 1, number - last.start)
+        elif last is not None and number == last[-1] + last.step:
+            ranges[-1] = range(last.start, number + 1, last.step)
+        else:
+            ranges.append(range(number, number + 1))
+    return ranges

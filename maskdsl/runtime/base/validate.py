@@ -1,0 +1,227 @@
+"""What a call must look like: shapes, types, devices, inputs. Every mistake is a declared error."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maskdsl.base.diagnostics import AttnError, Diagnostic, nearest_name, shown
+from maskdsl.base.errors.calls.arguments import WrongArgument
+from maskdsl.base.errors.calls.backends import UnknownLayout
+from maskdsl.base.errors.calls.inputs import MissingInput, UnknownInput
+from maskdsl.base.errors.calls.lengths import NotIntegers, NotOneAxis
+from maskdsl.base.errors.calls.selection import LaidOutPooled
+from maskdsl.base.errors.calls.vectors import (
+    MixedDevices,
+    MixedTypes,
+    NotATensor,
+    NotStrided,
+)
+from maskdsl.base.errors.language import heads
+from maskdsl.base.errors.language.heads import Distributed
+from maskdsl.base.source import Span
+from maskdsl.emit.plan import KernelPlan
+from maskdsl.ir.facts.ranges import INT32
+from maskdsl.ir.mask import DimensionKind, Input
+from maskdsl.ir.meaning import vectors
+from maskdsl.ir.meaning.inputs import outside_words, unfit
+from maskdsl.ir.ops import Type
+from maskdsl.runtime.base.processes import distributed_tensor
+
+INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The names of a pattern's inputs, in declared order, and where they are declared."""
+
+    pattern: str
+    span: Span | None
+    inputs: Mapping[str, Span | None]
+    """Those that callers give."""
+    finds: bool = False
+    """Whether others are found in the queries and keys."""
+
+
+def arguments(
+    signature: Signature, q: object, k: object, v: object, given: Mapping[str, object]
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """q, k, v and the inputs in declared order, all as tensors. Raises if one is none, is missing or unknown."""
+    known = [x for x in given.values() if isinstance(x, Tensor)] if given else ()
+    if not are_plain(q, k, v, *known):
+        raise AttnError(*not_plain({"q": q, "k": k, "v": v}, given))
+    assert isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
+    if not given and not signature.inputs:
+        return q, k, v, []
+    tensors = {name: as_tensor(given[name], q.device) for name in signature.inputs if name in given}
+    inputs = [x for x in tensors.values() if x is not None]
+    if len(inputs) < len(signature.inputs) or len(given) > len(signature.inputs):
+        raise AttnError(*misnamed(signature, given, tensors))
+    return q, k, v, inputs
+
+
+def are_plain(*values: object) -> bool:
+    """Whether all are tensors that stand in memory as they are, whole in this process."""
+    elsewhere = distributed_tensor()
+    for x in values:
+        if not isinstance(x, Tensor) or x.is_nested or x.layout is not torch.strided or isinstance(x, elsewhere):
+            return False
+    return True
+
+
+def not_plain(vectors: Mapping[str, object], given: Mapping[str, object]) -> list[Diagnostic]:
+    """What is wrong with the first kind of them."""
+    found: list[Diagnostic] = [
+        NotATensor(name=name, found="not given" if x is None else type(x).__name__)
+        for name, x in vectors.items()
+        if not isinstance(x, Tensor)
+    ]
+    tensors = {name: x for name, x in {**vectors, **given}.items() if isinstance(x, Tensor)}
+    unfit: list[Diagnostic] = [
+        NotStrided(name=name, kind="nested" if x.is_nested else "sparse")
+        for name, x in tensors.items()
+        if x.is_nested or x.layout is not torch.strided
+    ]
+    return (
+        found or unfit or [Distributed(name=name) for name, x in tensors.items() if isinstance(x, distributed_tensor())]
+    )
+
+
+def check_options(layout: object, **flags: object) -> None:
+    """Raises if what is given by name beside tensors is of another kind."""
+    if not isinstance(layout, str):
+        raise AttnError(WrongArgument(name="layout", found=shown(layout), expected="a string"))
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise AttnError(WrongArgument(name=name, found=shown(flag), expected="True or False"))
+
+
+def integers_of(name: str, value: object, device: torch.device) -> Tensor:
+    """Integers of one axis or more, from a tensor, an array or a list."""
+    tensor = as_tensor(value, device)
+    if tensor is None:
+        raise AttnError(NotATensor(name=name, found="not given" if value is None else type(value).__name__))
+    if tensor.dtype not in INTEGER_TYPES:
+        raise AttnError(NotIntegers(name=name, found=type_name(tensor)))
+    if not tensor.dim():
+        raise AttnError(NotOneAxis(name=name, found=tuple(tensor.shape)))
+    return tensor
+
+
+def misnamed(
+    signature: Signature, given: Mapping[str, object], tensors: Mapping[str, Tensor | None]
+) -> Iterator[Diagnostic]:
+    for name in given:
+        if name not in signature.inputs:
+            nearest = nearest_name(name, signature.inputs)
+            yield UnknownInput(name=name, pattern=signature.pattern, nearest=nearest, span=signature.span)
+    for name, span in signature.inputs.items():
+        if name not in given:
+            yield MissingInput(name=name, span=span)
+        elif tensors[name] is None:
+            yield NotATensor(name=name, found=type(given[name]).__name__, span=span)
+
+
+def as_tensor(value: object, device: torch.device) -> Tensor | None:
+    """Tensors stay where they are; arrays and lists go to the device of q."""
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return torch.as_tensor(value, device=device)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
+
+
+def check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: str, paged: bool = False) -> None:
+    """Raises if q, k and v do not fit each other, whatever the pattern; `paged` k and v hold pages, not entries."""
+    found = list(malformed({"q": q, "k": k, "v": v})) or list(unfitting(q, k, v, paged))
+    if layout not in ("declared", "ordered"):
+        found.append(UnknownLayout(name=layout))
+    if found:
+        raise AttnError(*found)
+
+
+def malformed(tensors: Mapping[str, Tensor]) -> Iterator[Diagnostic]:
+    for name, x in tensors.items():
+        is_float = x.is_floating_point() and x.element_size() > 1
+        if not (is_float and x.dim() == 4 and x.shape[3]):  # every call asks: those that are right are not described
+            yield from vectors.malformed(name, tuple(x.shape), "" if is_float else type_name(x), is_float)
+
+
+def unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool) -> Iterator[Diagnostic]:
+    for name, tensor in (("k", k), ("v", v)):
+        if tensor.dtype != q.dtype:
+            yield MixedTypes(name=name, query=type_name(q), other=type_name(tensor))
+        if tensor.device != q.device:
+            yield MixedDevices(name=name, query=str(q.device), other=str(tensor.device))
+    yield from vectors.unlike(q.shape, {"k": k.shape, "v": v.shape}, paged)
+    if k.shape[1] != v.shape[1]:
+        yield vectors.disagreeing("k", "v", "heads", k.shape[1], v.shape[1])
+    if paged and (len(k), k.shape[2]) != (len(v), v.shape[2]):
+        axis, one, two = ("pages", len(k), len(v)) if len(k) != len(v) else ("page size", k.shape[2], v.shape[2])
+        yield vectors.disagreeing("k", "v", axis, one, two)
+
+
+def check_sizes(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Raises if heads and lengths are not those of the pattern."""
+    found = [*wrong_heads(plan, q, k), *vectors.wrong_lengths(plan.mask, q.shape, {"k": k.shape, "v": v.shape})]
+    if found:
+        raise AttnError(*found)
+
+
+def wrong_heads(plan: KernelPlan, q: Tensor, k: Tensor) -> Iterator[Diagnostic]:
+    mask = plan.mask
+    if not plan.serves_any_heads:
+        yield from vectors.wrong_heads(mask, q.shape)
+    if mask.whole is not None and mask.whole.key_count not in (None, k.shape[1]):
+        whole = "" if mask.whole.are_all else f", of {mask.whole.key_heads} in all"
+        expected = f"{mask.whole.key_count} key head{'s' if mask.whole.key_count != 1 else ''}"
+        yield heads.WrongKeyHeads(found=k.shape[1], pattern=mask.name, expected=expected, whole=whole, span=mask.span)
+
+
+def check_layout(plan: KernelPlan, layout: str) -> None:
+    """Raises if keys come laid out from which others are pooled."""
+    keys = plan.mask.keys
+    if layout == "ordered" and keys.is_pooled and any(keys.order):
+        raise AttnError(LaidOutPooled(pattern=plan.mask.name, span=plan.mask.span))
+
+
+def check_inputs(inputs: Iterable[Input], tensors: Iterable[Tensor], q: Tensor) -> None:
+    """Raises if shapes, types and devices are not those declared."""
+    pairs = zip(inputs, tensors, strict=True)
+    found = [each for declared, tensor in pairs for each in unfit_input(declared, tensor, q)]
+    if found:
+        raise AttnError(*found)
+
+
+def unfit_input(declared: Input, tensor: Tensor, q: Tensor) -> Iterator[Diagnostic]:
+    if tensor.device != q.device:
+        yield MixedDevices(name=declared.name, query=str(q.device), other=str(tensor.device), span=declared.span)
+        return
+    sizes = {DimensionKind.BATCH: q.shape[0], DimensionKind.DIM: q.shape[3]}
+    yield from unfit(declared, tuple(tensor.shape), type_of(tensor), type_name(tensor), sizes)
+
+
+def check_values(inputs: Iterable[Input], tensors: Iterable[Tensor]) -> None:
+    """Raises if an integer is outside 32 bits. Waits for the device, and so does nothing while a graph is captured."""
+    for declared, tensor in zip(inputs, tensors, strict=True):
+        if declared.reach is not None or tensor.dtype != torch.int64 or not tensor.numel():
+            continue
+        if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+            continue
+        low, high = map(int, torch.aminmax(tensor))
+        if low < INT32.low or high > INT32.high:
+            raise AttnError(*outside_words(declared, low, high))
+
+
+def type_of(tensor: Tensor) -> Type | None:
+    if tensor.dtype in INTEGER_TYPES:
+        return Type.INT
+    if tensor.is_floating_point():
+        return Type.FLOAT
+    return Type.BOOL if tensor.dtype == torch.bool else None
+
+
+def type_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

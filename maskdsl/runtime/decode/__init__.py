@@ -1,0 +1,1 @@
+"""Calls with fewer queries than keys: decoding, chunked prefill, paged keys and packed sequences."""

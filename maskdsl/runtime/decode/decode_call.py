@@ -1,0 +1,169 @@
+"""Calls whose queries stand anywhere in a longer sequence of keys: decoding, chunked prefill, keys in pages.
+
+Without gradients they are the operator `maskdsl::decode`: one kernel where Triton serves, a chunk of the mask as a mask
+of its own (`ir/rewrites/chunk.py`) elsewhere. With gradients they are `maskdsl::chunk`, which is always the latter.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.rewrites.chunk import PRESENT, Chunk
+from maskdsl.runtime.base.input_tensors import as_given
+from maskdsl.runtime.base.processes import check_whole
+from maskdsl.runtime.base.token_values import token_values
+from maskdsl.runtime.base.validate import check_inputs, check_values
+from maskdsl.runtime.compiled_mask import Bound, Over
+from maskdsl.runtime.decode.gather import MOST_PAIRS, attend_few
+from maskdsl.runtime.decode.paging import Where, checked, in_one_piece, normal, present_keys, room, with_pooled
+from maskdsl.runtime.decode.regrouped import two_passes
+from maskdsl.runtime.kernels.dispatch import blank, nothing
+from maskdsl.runtime.kernels.open_reads import Part
+from maskdsl.runtime.torch_ops.attention_op import LIBRARY, autocast, needs_recording
+from maskdsl.runtime.torch_ops.gather_ops import Attend, attention, define, entry_by_entry
+
+
+def attend(
+    handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: Where
+) -> tuple[Tensor, Tensor]:
+    """The output and the log-sum-exp of queries that stand there; `inputs` are all of the mask in `Bound.in_parts`."""
+    *places, page_size = where
+    if needs_recording(q, k, v, *inputs):
+        out, lse = CHUNK(q, k, v, inputs, places, page_size, handle)
+        return out, lse
+    out, lse = DECODE(q, k, v, inputs, *where, handle)
+    return out, lse
+
+
+def ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: Where) -> Bound:
+    """What computes a call. Raises if anything is wrong that can be seen without waiting for a GPU."""
+    whole = checked(handle, q, k, v, where)
+    recipe = whole.in_parts
+    check_inputs(recipe.plan.mask.inputs, inputs, q)
+    check_values(recipe.plan.mask.inputs, inputs)
+    if whole.checks_reads and not whole.plan.mask.keys.is_pooled and where.query_starts.device.type == "cpu":
+        given = inputs[: len(whole.plan.mask.given)]
+        whole.reads.check(given, len(q), parts=lambda: parts(whole, q, k, where))
+    return recipe
+
+
+def parts(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> list[Part]:
+    """The tokens of each entry; no keys of one of whose pages some are missing."""
+    starts, lengths, table = normal(recipe, q, k, where)
+    present = present_keys(recipe, k, lengths, table).sum(dim=1)
+    keys = present.masked_fill(present != lengths, 0)
+    return [Part(start, q.shape[2], count) for start, count in zip(starts.tolist(), keys.tolist(), strict=True)]
+
+
+# As an operator
+
+
+def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> tuple[Tensor, Tensor]:
+    *fields, handle = others
+    where, inputs = Where(*fields), inputs or ()
+    recipe = ready(handle, q, k, v, inputs, where)
+    check_whole(recipe.signature.pattern, recipe.signature.span)
+    if 0 in (q.shape[0], q.shape[2], room(k, where)):
+        return nothing(q, v, True)
+    backend = recipe.kernel(q, v).backend
+    if backend.decodes and not recipe.plan.mask.keys.is_pooled:
+        return recipe.decoder.forward(q, k, v, inputs, *normal(recipe, q, k, where))
+    return in_chunk(attention, recipe, q, k, v, inputs, where, backend.gathers)
+
+
+def fake_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return blank(q, v, True)
+
+
+def cast_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
+    with torch.autocast(q.device.type, enabled=False):
+        return DECODE(*(autocast(x, q.device.type) for x in (q, k, v)), *others)
+
+
+# As a mask of its own
+
+
+def chunk(
+    attend: Attend,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    places: Sequence[Tensor | None],
+    page_size: int | None,
+    handle: str,
+) -> tuple[Tensor, Tensor]:
+    """What has gradients."""
+    starts, lengths, table = places
+    assert starts is not None
+    where = Where(starts, lengths, table, page_size)
+    return in_chunk(attend, ready(handle, q, k, v, inputs, where), q, k, v, inputs, where)
+
+
+def in_chunk(
+    attend: Attend,
+    recipe: Bound,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    where: Where,
+    gathers: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """By any backend, with gradients for everything that has them unless `gathers` says that there are none to be."""
+    starts, lengths, table = normal(recipe, q, k, where)
+    present = present_keys(recipe, k, lengths, table)
+    pairs = q.shape[1] * q.shape[2] * present.numel()
+    gathers = gathers and q.device.type == "cpu" and 0 < pairs <= MOST_PAIRS
+    pooled = recipe.plan.mask.keys.is_pooled
+    if pooled or not gathers:
+        k, v = (in_one_piece(x, table, present) for x in (k, v))
+        table = None
+    if pooled:
+        (k, _), (v, present) = (with_pooled(recipe, x, present) for x in (k, v))
+    over = recipe.over(Chunk, q.shape[2], present.shape[1])
+    values = dict(zip((each.name for each in recipe.plan.mask.inputs), inputs, strict=True))
+    values |= {**chunk_values(over, values, starts), PRESENT: present}
+    return attend_few(over, q, k, v, table, values) if gathers else attend_over(attend, over, q, k, v, values)
+
+
+def attend_over(
+    attend: Attend, over: Over, q: Tensor, k: Tensor, v: Tensor, values: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    recipe = over.recipe
+    inputs = [values[name] for name in recipe.signature.inputs]
+    passes = two_passes(recipe)
+    found = None if passes is None else passes.attend(q, k, v, inputs)
+    return attend(q, k, v, inputs, recipe.handle) if found is None else found
+
+
+def chunk_values(over: Over, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:
+    """The chunk's own inputs, but for `PRESENT`. Those of floats lead gradients back to the inputs that are given."""
+    chunk = over.gathered
+    places = (starts.long()[:, None] + torch.arange(chunk.queries, device=starts.device))[:, None]
+    values = {}
+    for value in chunk.values:
+        whole = token_values(chunk, value, given, starts.shape[0], starts.device, over.kept)
+        if value.leaf.side is Side.QUERY:
+            own = torch.take_along_dim(whole.expand(starts.shape[0], -1, -1), places, dim=-1)
+        else:
+            own = whole[..., : chunk.keys]
+        values[value.declared.name] = as_given(value.declared, own)
+    return values
+
+
+LIBRARY.define(
+    "decode(Tensor q, Tensor k, Tensor v, Tensor[] inputs, Tensor query_starts, Tensor? key_lengths,"
+    " Tensor? page_table, int? page_size, str handle) -> (Tensor out, Tensor lse)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+DECODE = torch.ops.maskdsl.decode.default
+LIBRARY.impl("decode", decode, "CompositeExplicitAutograd")
+torch.library.register_fake("maskdsl::decode", fake_decode, lib=LIBRARY)
+LIBRARY.impl("decode", cast_decode, "AutocastCPU")
+LIBRARY.impl("decode", cast_decode, "AutocastCUDA")
+torch.library.register_vmap("maskdsl::decode", entry_by_entry(DECODE))
+CHUNK = define("chunk", chunk)

@@ -1,0 +1,127 @@
+"""The tokens of one side of a route: their coordinates and groups, as the generated module of the routes gives them."""
+
+import inspect
+from collections.abc import Mapping
+from copy import copy
+from functools import cached_property
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.inputs import GroupRange
+from maskdsl.emit.plan import identifier
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.routes import Route
+from maskdsl.runtime.base.kept import Kept
+
+Values = Mapping[str, Tensor]
+"""Inputs by identifier, as generated modules take them, with "batch" and "head", their numbers."""
+
+
+class Tokens(NamedTuple):
+    """All tokens of a side, [batch or 1, heads or 1, tokens]."""
+
+    coordinates: dict[str, Tensor]
+    """By identifier."""
+    groups: Any
+    """`Groups` of the generated module."""
+    among: dict[int, Tensor]
+    """Bool, which tokens are pooled, by the number of the product; those of which all are pooled have none."""
+
+    def existing(self, exists: Tensor) -> Any:
+        """The groups, if only these have tokens, bool [batch, heads or 1, groups]."""
+        groups = copy(self.groups)
+        groups.exists = exists
+        return groups
+
+
+class Grouped:
+    """One side of a route. What no input decides is kept."""
+
+    def __init__(
+        self,
+        mask: MaskIR,
+        inputs: Mapping[str, str],
+        coordinates: Mapping[str, str],
+        module: ModuleType,
+        route: Route,
+        side: Side,
+    ) -> None:
+        """`inputs` and `coordinates` say how the module calls them."""
+        self.inputs = frozenset(inputs.values())
+        self.coordinates = coordinates
+        self.module = module
+        self.route = route
+        self.side = side
+        self.sequence = mask.sequences[side]
+        self.grouping = route.grouping(side)
+        self.stem = identifier(route.name)
+        self.kept = Kept()
+
+    @property
+    def pools_tokens(self) -> bool:
+        """Whether several tokens may be in one group."""
+        return self.grouping.by not in (None, "i")
+
+    @cached_property
+    def is_fixed(self) -> bool:
+        """Whether no call decides anything of it."""
+        names = [f"{self.stem}_{self.side.plural}", *self.among_names.values()]
+        parameters = {each for name in names for each in inspect.signature(getattr(self.module, name)).parameters}
+        return parameters.isdisjoint({*self.inputs, "head", "batch"})
+
+    @cached_property
+    def among_names(self) -> dict[int, str]:
+        """The functions that say which tokens are pooled, by the number of the product."""
+        pools = [each.pool(self.side) for each in self.route.products]
+        return {
+            number: f"{self.stem}_{self.side.letter}_among_{number}"
+            for number, pool in enumerate(pools)
+            if pool.among is not None
+        }
+
+    def tokens(self, values: Values, device: torch.device) -> Tokens:
+        if self.is_fixed:
+            return self.kept.keep(device, lambda: self.found(values, device))
+        return self.found(values, device)
+
+    def found(self, values: Values, device: torch.device) -> Tokens:
+        own = getattr(self.module, f"{self.stem}_{self.side.plural}")(device=device, **values)
+        coordinates = {name: leading(value) for name, value in own.items()}
+        among = {
+            number: leading(getattr(self.module, name)(**{**values, **own}).to(device))
+            for number, name in self.among_names.items()
+        }
+        return Tokens(coordinates, self.groups(coordinates, device), among)
+
+    def groups(self, coordinates: Mapping[str, Tensor], device: torch.device) -> Any:
+        by, count = self.grouping.by, self.grouping.count
+        if by in (None, "i"):
+            return self.module.Groups(count)
+        having = zip(self.sequence.spaces, self.sequence.having(by), strict=True)
+        has = torch.cat([torch.full((space.size,), own, device=device) for space, own in having])
+        try:
+            return self.module.Groups(count, by, coordinates[self.coordinates[by]], has)
+        except self.module.OutsideGroups as error:
+            name, value, count = error.args
+            raise AttnError(GroupRange(name=name, value=value, count=count)) from None
+
+
+def leading(value: Tensor) -> Tensor:
+    """[batch or 1, heads or 1, tokens]."""
+    return value if value.dim() == 3 else value.expand(1, 1, -1)
+
+
+def at(values: Tensor, places: Tensor) -> Tensor:
+    """Values [batch or 1, heads or 1, tokens] at places [batch, any] or [batch, heads or 1, any]: [batch, heads, any].
+
+    Heads are 1 where both have one.
+    """
+    places = places if places.dim() == 3 else places[:, None]
+    heads = max(values.shape[1], places.shape[1])
+    index = places.clamp(max=values.shape[2] - 1).expand(-1, heads, -1)
+    return values.expand(len(places), heads, -1).gather(2, index)

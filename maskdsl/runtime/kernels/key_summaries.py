@@ -1,0 +1,168 @@
+"""What routes need of the keys that are there: pooled vectors, sizes of groups, nearest centroids. Grows with them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.routes import Nearest, PoolKind, Route
+from maskdsl.runtime.base.kept import in_no_mode
+from maskdsl.runtime.kernels.grouped_tokens import Grouped, Tokens, Values, at
+
+Name = tuple[str, ...]
+
+
+class Summaries:
+    """Those of the keys that have been added. Tensors have one more place at their end, for what is not there."""
+
+    def __init__(
+        self, mask: MaskIR, names: Mapping[str, str], module: ModuleType, sides: Mapping[str, Grouped]
+    ) -> None:
+        self.mask = mask
+        self.names = names
+        """How the module calls the inputs."""
+        self.module = module
+        self.sides = sides
+        """The keys of every route, by its name."""
+        self.tensors: dict[Name, Tensor] = {}
+        self.key_heads = 0
+
+    @property
+    def present(self) -> Tensor:
+        """Bool [batch, keys]: which keys have been added."""
+        return self.tensors["present",][:, :-1]
+
+    def rows(self, name: str) -> Tensor:
+        """int64 [batch, heads, keys]: the nearest centroid of every key; zero where there is none."""
+        return self.tensors[name,][..., :-1]
+
+    def members(self, route: str) -> Tensor:
+        """[batch, heads or 1, groups]: how many keys each group has."""
+        return self.tensors[route, "members"][..., :-1]
+
+    def pool(self, route: str, number: int) -> tuple[Tensor, Tensor]:
+        """The sums or maxima of a product, [batch, heads or key heads, groups, dim], and of how many, without dim."""
+        sums, sizes = self.tensors[route, str(number), "sums"], self.tensors[route, str(number), "sizes"]
+        return sums[:, :, :-1], sizes[..., :-1].expand(sums.shape[0], sums.shape[1], -1)
+
+    @in_no_mode()
+    def add(self, k: Tensor, places: Tensor, present: Tensor, values: Values) -> None:
+        """Adds keys [batch, key heads, any, dim], in a type for sums, at places [batch, any].
+
+        Those not `present`, bool [batch, any], are zeros and add nothing.
+        """
+        mask, names = self.mask, self.names
+        batch, self.key_heads = k.shape[:2]
+        length = mask.keys.length
+        places = places.masked_fill(~present, length)
+        shape = batch, length + 1
+        self.tensor(("present",), lambda: k.new_zeros(shape, dtype=torch.bool)).scatter_(1, places, present)
+        known = {**values}
+        heads = values["head"].shape[0]
+        for each in mask.found:
+            match each:
+                case Nearest(name=name, side=Side.KEY, centroids=centroids):
+                    own = values[names[centroids]][mask.here].to(k.dtype)
+                    rows = self.module.nearest(self.module.of_heads(k, heads), own)
+                    kept = self.tensor(
+                        (name,), lambda: k.new_zeros((batch, heads, length + 1), dtype=torch.int64)
+                    ).scatter_(2, places[:, None].expand_as(rows), rows)
+                    known[names[name]] = kept[..., :-1]
+                case Route() if self.sides[each.name].pools_tokens:
+                    tokens = self.sides[each.name].tokens(known, k.device)
+                    self.add_route(each, tokens, k, places, present)
+
+    def add_route(self, route: Route, tokens: Tokens, k: Tensor, places: Tensor, present: Tensor) -> None:
+        groups, batch = tokens.groups, len(k)
+        numbers = at(groups.numbers, places).masked_fill(~present[:, None], groups.count)
+        self.count((route.name, "members"), numbers, k)
+        for number, product in enumerate(route.products):
+            own = numbers
+            if number in tokens.among:
+                own = torch.where(at(tokens.among[number], places), numbers, groups.count)
+            self.count((route.name, str(number), "sizes"), own, k)
+            x = k if own.shape[1] == 1 else self.module.of_heads(k, own.shape[1])
+            name, shape = (route.name, str(number), "sums"), (batch, x.shape[1], groups.count + 1, x.shape[3])
+            sums = self.tensor(name, partial(x.new_full, shape, self.nothing(name)))
+            add_vectors(sums, own, x, product.key.kind is PoolKind.MAX)
+
+    def count(self, name: Name, numbers: Tensor, like: Tensor) -> None:
+        shape = *numbers.shape[:2], self.sides[name[0]].grouping.count + 1
+        self.tensor(name, lambda: like.new_zeros(shape)).scatter_add_(2, numbers, like.new_ones(()).expand_as(numbers))
+
+    @in_no_mode()
+    def entries(self, chosen: Tensor) -> "Summaries":
+        """Those of chosen batch entries, in tensors of their own."""
+        other = copy(self)
+        other.tensors = {name: x.index_select(0, chosen.to(x.device)) for name, x in self.tensors.items()}
+        return other
+
+    @in_no_mode()
+    def forget(self, entry: int, start: int, end: int) -> int:
+        """Forgets keys from `start` on, of `end` that there are, and all of the groups that they are in.
+
+        Gives the first key that has to be added again.
+        """
+        pooling = {name: side for name, side in self.sides.items() if side.pools_tokens}
+        touched: dict[str, Tensor | slice] = dict.fromkeys(pooling, slice(None))
+        if all(side.is_fixed for side in pooling.values()):
+            groups = {name: side.tokens({}, self.present.device).groups for name, side in pooling.items()}
+            start = first_of_groups(groups.values(), start, end)
+            touched = {name: each.numbers[0, 0, start:end].unique() for name, each in groups.items()}
+        elif pooling:
+            start = 0
+        for name, x in self.tensors.items():
+            if len(name) == 1:  # of keys, not of groups
+                x[entry, ..., start:] = 0
+            elif name[0] in pooling:
+                x[entry][:, touched[name[0]]] = self.nothing(name)
+        return start
+
+    def nothing(self, name: Name) -> float:
+        """What a tensor of a route holds for a group without keys."""
+        match name:
+            case (route, number, "sums"):
+                largest = self.sides[route].route.products[int(number)].key.kind is PoolKind.MAX
+                return -torch.inf if largest else 0
+            case _:
+                return 0
+
+    def tensor(self, name: Name, make: Callable[[], Tensor]) -> Tensor:
+        if name not in self.tensors:
+            self.tensors[name] = make()
+        return self.tensors[name]
+
+
+def first_of_groups(groupings: Iterable[Any], start: int, end: int) -> int:
+    """The first token of any group that has one in `start` to `end`, or in what lies before it for this reason."""
+    groupings, before = tuple(groupings), -1
+    while before != start:
+        before = start
+        for groups in groupings:
+            numbers = groups.numbers[0, 0, start:end]
+            places = groups.places[0, 0, numbers[numbers < groups.count]]
+            start = min(start, int(places.min())) if places.numel() else start
+    return start
+
+
+def add_vectors(sums: Tensor, numbers: Tensor, x: Tensor, largest: bool) -> None:
+    """Adds x [batch, heads, any, dim] to sums [batch, heads, groups, dim], or finds maxima."""
+    index = numbers.unsqueeze(-1).expand_as(x)
+    if largest:
+        sums.scatter_reduce_(2, index, x, "amax")
+    elif numbers.shape[1] > 1 or x.device.type != "cpu":
+        sums.scatter_add_(2, index, x)
+    else:  # whole rows are added several times as fast
+        for entry, own in enumerate(numbers[:, 0]):
+            sums[entry].index_add_(1, own, x[entry])
+
+
+def sum_type(x: Tensor) -> torch.dtype:
+    """Of sums and scores."""
+    return torch.promote_types(x.dtype, torch.float32)

@@ -1,0 +1,100 @@
+"""Reads of tables that inputs decide: whether they stay inside for all pairs that attend, as far as the host sees."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import NamedTuple
+from weakref import ref
+
+from torch import Tensor
+
+from maskdsl.analysis.indices.given_reads import BUDGET, read_fault
+from maskdsl.analysis.indices.in_bounds import NO_LIMIT, Question, inputs_of, open_questions
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.ir.expressions import Batch, Constant, Coordinate, Side, apply
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.ops import Op
+from maskdsl.runtime.base.call_cache import as_array
+
+
+class Part(NamedTuple):
+    """The tokens of one batch entry that are in a call: some queries from the first on, and the first keys."""
+
+    start: int
+    queries: int
+    keys: int
+
+    def asked(self, mask: MaskIR, question: Question, entry: int) -> Question:
+        """The same question, of these tokens alone."""
+        guards = [apply(Op.EQUAL, Batch(), Constant(entry))]
+        for side, (sequence, _) in question.places.items():
+            place = Coordinate(side, "i")
+            end = apply(Op.LESS, place, Constant(self.start + self.queries))
+            query = apply(Op.AND, apply(Op.LESS_EQUAL, Constant(self.start), place), end)
+            key = apply(Op.LESS, place, Constant(self.keys))
+            if side is Side.TOKEN and mask.is_layer:
+                guards.append(apply(Op.OR, query, key))
+            else:
+                guards.append(query if sequence == mask.queries and side is not Side.KEY else key)
+        return replace(question, guards=(*question.guards, *guards))
+
+
+class OpenReads:
+    """What bind left open in one mask, asked for in calls whose tensors are on the host."""
+
+    def __init__(self, mask: MaskIR) -> None:
+        self.mask = mask
+        self.passed: dict[str, tuple[object, int, int]] = {}
+        """The inputs of the last call in which all was inside, as they were: weakly held, version, batch entries."""
+
+    @cached_property
+    def questions(self) -> tuple[Question, ...]:
+        return tuple(open_questions(self.mask))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The inputs that decide."""
+        found = frozenset[str]().union(*(inputs_of(self.mask, each) for each in self.questions))
+        return tuple(each.name for each in self.mask.inputs if each.name in found)
+
+    def check(
+        self,
+        inputs: Sequence[Tensor],
+        batch: int,
+        debug: bool = False,
+        parts: Callable[[], Sequence[Part]] | None = None,
+    ) -> None:
+        """Raises if a pair that attends reads outside. `inputs` are all of the mask. Waits for a GPU in debugging only.
+
+        With `parts`, one a batch entry, only these tokens are in the call; `inputs` may end with those that are given.
+        Tensors that have not changed since they passed are not looked at again.
+        """
+        if not self.questions:
+            return
+        given = dict(zip((each.name for each in self.mask.inputs), inputs, strict=parts is None))
+        used = {name: given[name] for name in self.names if name in given}
+        if not debug and any(x.device.type != "cpu" for x in used.values()):
+            return
+        if not debug and used and all(self.has_passed(name, x, batch) for name, x in used.items()):
+            return
+        arrays = {name: as_array(x) for name, x in used.items()}
+        budget = NO_LIMIT if debug else BUDGET
+        faulty = [each for each in self.questions if read_fault(self.mask, each, arrays, batch, budget) is not None]
+        if faulty and parts is not None:
+            pairs = [(each, part, n) for each in faulty if not each.groups for n, part in enumerate(parts())]
+            asked = [part.asked(self.mask, each, n) for each, part, n in pairs]
+        else:
+            asked = faulty
+        for each in asked:
+            fault = read_fault(self.mask, each, arrays, batch, budget)
+            if fault is not None:
+                raise AttnError(fault)
+        if faulty:
+            return  # other tokens are outside
+        self.passed = {name: (ref(x), x._version, batch) for name, x in used.items() if not x.is_inference()}
+
+    def has_passed(self, name: str, x: Tensor, batch: int) -> bool:
+        if name not in self.passed or x.is_inference():
+            return False
+        known, version, entries = self.passed[name]
+        return known() is x and (version, entries) == (x._version, batch)  # type: ignore[operator]

@@ -1,0 +1,111 @@
+"""What a pattern finds in some of its queries and in the keys that are there: decoding, chunks, packed sequences."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from maskdsl.emit.plan import KernelPlan
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.routes import Rank, Route
+from maskdsl.runtime.base.call_cache import States
+from maskdsl.runtime.base.input_tensors import as_given, as_value
+from maskdsl.runtime.kernels.grouped_tokens import Grouped
+from maskdsl.runtime.kernels.key_summaries import Summaries, sum_type
+from maskdsl.runtime.kernels.partial_selection import Part, Queries
+from maskdsl.runtime.kernels.route_finder import DTYPES, Finder
+
+
+@dataclass(frozen=True, eq=False)
+class PartFinder:
+    """The generated module of a mask that is `by_row`, and how it is used for parts of calls."""
+
+    finder: Finder
+    coordinates: Mapping[str, str]
+    """How the module calls them."""
+
+    @staticmethod
+    def of(plan: KernelPlan) -> "PartFinder":
+        return PartFinder(Finder.of(plan, States()), plan.identifiers)
+
+    @property
+    def mask(self) -> MaskIR:
+        return self.finder.mask
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """How the module calls the inputs."""
+        return self.finder.names
+
+    @property
+    def module(self) -> ModuleType:
+        return self.finder.module
+
+    @cached_property
+    def sides(self) -> dict[tuple[str, Side], Grouped]:
+        """Both sides of every route, by its name."""
+        routes = [each for each in self.mask.found if isinstance(each, Route)]
+        return {
+            (each.name, side): Grouped(self.mask, self.names, self.coordinates, self.module, each, side)
+            for each in routes
+            for side in (Side.QUERY, Side.KEY)
+        }
+
+    def summaries(self) -> Summaries:
+        """Of no keys yet."""
+        keys = {name: each for (name, side), each in self.sides.items() if side is Side.KEY}
+        return Summaries(self.mask, self.names, self.module, keys)
+
+    @property
+    def given(self) -> tuple[Input, ...]:
+        """The inputs that callers give: not the position of the first query."""
+        return self.mask.given[:-1]
+
+    def values(self, batch: int, device: torch.device, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """What generated functions read, from given inputs in declared order; ranks among it."""
+        names, heads = self.names, self.mask.heads
+        values = {names[each.name]: as_value(each, x) for each, x in zip(self.given, inputs, strict=True)}
+        values |= self.finder.curves(device)
+        values["batch"] = torch.arange(batch, device=device)[:, None, None]
+        values["head"] = torch.arange(heads, device=device)[:, None]
+        nothing = torch.empty(batch, heads, 0, 0, device=device)
+        for each in self.mask.found:
+            if isinstance(each, Rank):
+                values[names[each.name]] = getattr(self.module, f"find_{names[each.name]}")(nothing, nothing, values)
+        return values
+
+    def find(
+        self,
+        q: Tensor,
+        queries: Queries,
+        summaries: Summaries,
+        keys: Callable[[], Tensor],
+        inputs: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """What the mask takes besides given inputs: see `Part` for the arguments."""
+        if not q.shape[0] or not q.shape[2]:
+            return [each.zero_() for each in self.blank(q)]
+        names, start = self.names, self.mask.inputs[-1]
+        values = self.values(len(q), q.device, inputs)
+        values[names[start.name]] = queries.starts
+        wide = q.detach().to(sum_type(q))
+        part = Part(self.mask, self.module, self.sides, wide, queries, summaries, keys, values, names)
+        for each in self.mask.found:
+            if not isinstance(each, Rank):
+                values[names[each.name]] = part.found(each)
+        return [as_given(each, values[names[each.name]]).contiguous() for each in self.wanted]
+
+    @property
+    def wanted(self) -> list[Input]:
+        """The inputs that callers do not give, in the order of the mask."""
+        return [each for each in self.mask.inputs if each not in self.given]
+
+    def blank(self, q: Tensor) -> list[Tensor]:
+        """Tensors like those found, with anything in them."""
+        sizes = {DimensionKind.BATCH: q.shape[0], DimensionKind.FREE: q.shape[2]}
+        shapes = [[sizes.get(part.kind, part.size or 0) for part in each.dimensions] for each in self.wanted]
+        return [q.new_empty(shape, dtype=DTYPES[each.type]) for each, shape in zip(self.wanted, shapes, strict=True)]

@@ -1,0 +1,93 @@
+"""The operator `maskdsl::find`: what is found in queries and keys before attention, without gradients."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskdsl.runtime.base.validate import check_inputs, check_sizes, check_tensors, check_values
+from maskdsl.runtime.compiled_mask import Bound, Recipe
+from maskdsl.runtime.compiled_mask import find as find_recipe
+from maskdsl.runtime.decode.paging import Where, all_keys, checked, normal, room
+from maskdsl.runtime.kernels.key_summaries import sum_type
+from maskdsl.runtime.kernels.partial_selection import Queries
+from maskdsl.runtime.torch_ops.attention_op import LIBRARY
+from maskdsl.runtime.torch_ops.gather_ops import entry_by_entry
+
+
+def with_found(recipe: Recipe, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    """All inputs of the mask, those found behind those given."""
+    return [*inputs, *FIND(q, k, inputs, recipe.handle)] if recipe.signature.finds else inputs
+
+
+def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, handle: str) -> list[Tensor]:
+    check_tensors(q, k, k, "declared")
+    inputs = inputs or ()
+    recipe = find_recipe(handle).bound(q.shape[2], k.shape[2])
+    check_sizes(recipe.plan, q, k, k)
+    check_inputs(recipe.plan.mask.given, inputs, q)
+    check_values(recipe.plan.mask.given, inputs)
+    return recipe.finder.find(q, recipe.first.all_keys(k), inputs, recipe.kernel(q, k).backend.finds_routes)
+
+
+def fake_find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> list[Tensor]:
+    return find_recipe(handle).bound(q.shape[2], k.shape[2]).finder.blank(q)
+
+
+# For some of the queries, and the keys that are there
+
+
+def with_found_in_part(recipe: Recipe, q: Tensor, k: Tensor, inputs: list[Tensor], where: Where) -> list[Tensor]:
+    """All inputs of the mask in `Bound.in_parts`."""
+    return [*inputs, *FIND_PART(q, k, inputs, *where, recipe.handle)] if recipe.signature.finds else inputs
+
+
+def find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> list[Tensor]:
+    *fields, handle = others
+    where, inputs = Where(*fields), inputs or ()
+    recipe = checked(handle, q, k, k, where)
+    check_inputs(recipe.plan.mask.given, inputs, q)
+    check_values(recipe.plan.mask.given, inputs)
+    starts, lengths, table = normal(recipe, q, k, where)
+    return found_in_part(recipe, q, *all_keys(recipe, k, lengths, table), inputs, all_of(recipe, q, starts, lengths))
+
+
+def all_of(recipe: Bound, q: Tensor, starts: Tensor, lengths: Tensor) -> Queries:
+    """All rows of q, if entries have so many keys: in self-attention there are no queries behind these."""
+    mask = recipe.plan.mask
+    totals = lengths if mask.is_layer else torch.full_like(lengths, mask.queries.length)
+    return Queries(starts, torch.full_like(starts, q.shape[2]), totals)
+
+
+def found_in_part(
+    recipe: Bound, q: Tensor, k: Tensor, present: Tensor, inputs: Sequence[Tensor], queries: Queries
+) -> list[Tensor]:
+    """From keys [batch, key heads, keys, dim], zeros where none is present, bool [batch, keys]."""
+    finder = recipe.part_finder
+    summaries = finder.summaries()
+    places = torch.arange(k.shape[2], device=k.device).expand_as(present)
+    summaries.add(k.detach().to(sum_type(k)), places, present, finder.values(len(q), q.device, inputs))
+    return finder.find(q, queries, summaries, lambda: k, inputs)
+
+
+def fake_find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor], *others: Any) -> list[Tensor]:
+    *fields, handle = others
+    return find_recipe(handle).bound(q.shape[2], room(k, Where(*fields))).part_finder.blank(q)
+
+
+LIBRARY.define("find(Tensor q, Tensor k, Tensor[] inputs, str handle) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
+FIND = torch.ops.maskdsl.find.default
+LIBRARY.impl("find", find, "CompositeExplicitAutograd")
+torch.library.register_fake("maskdsl::find", fake_find, lib=LIBRARY)
+torch.library.register_vmap("maskdsl::find", entry_by_entry(FIND))
+
+LIBRARY.define(
+    "find_part(Tensor q, Tensor k, Tensor[] inputs, Tensor query_starts, Tensor? key_lengths, Tensor? page_table,"
+    " int? page_size, str handle) -> Tensor[]",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+FIND_PART = torch.ops.maskdsl.find_part.default
+LIBRARY.impl("find_part", find_part, "CompositeExplicitAutograd")
+torch.library.register_fake("maskdsl::find_part", fake_find_part, lib=LIBRARY)
+torch.library.register_vmap("maskdsl::find_part", entry_by_entry(FIND_PART))

@@ -1,0 +1,242 @@
+"""The custom operators `maskdsl::attention` and `maskdsl::attention_backward`, and what torch asks of operators.
+
+`attention` gives the output and the log-sum-exp, which is empty unless wanted or needed for gradients. Operators take
+patterns as handles; see `runtime/compiled_mask.py`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._functorch.autograd_function import enable_single_level_autograd_function  # type: ignore[attr-defined]
+from torch.autograd import forward_ad
+from torch.autograd.function import _SingleLevelFunction
+
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.backends import NoForwardMode, NoSecondDerivative
+from maskdsl.runtime.base.call import Saved
+from maskdsl.runtime.base.processes import check_whole
+from maskdsl.runtime.base.validate import check_tensors
+from maskdsl.runtime.compiled_mask import Bound, find
+from maskdsl.runtime.kernels.dispatch import blank
+from maskdsl.runtime.torch_ops.vmap import batched_attention, batched_backward
+
+LIBRARY: Any = torch.library.Library("maskdsl", "DEF")  # type: ignore[no-untyped-call]
+LIBRARY.define(
+    "attention(Tensor q, Tensor k, Tensor v, Tensor[] inputs, str handle, str layout, bool wants_lse)"
+    " -> (Tensor out, Tensor lse)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+LIBRARY.define(
+    "attention_backward(Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor grad_out, Tensor grad_lse,"
+    " Tensor[] inputs, str handle, str layout, bool[] needs) -> Tensor[]",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+ATTENTION = torch.ops.maskdsl.attention.default
+BACKWARD = torch.ops.maskdsl.attention_backward.default
+AUTOGRAD = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradFunctionality) | torch._C.DispatchKeySet(
+    torch._C.DispatchKey.ADInplaceOrView
+)
+PLAIN_KEYS = frozenset(
+    (torch._C.DispatchKeySet(device) | torch._C.DispatchKeySet(autograd)).raw_repr()
+    for device, autograd in (
+        (torch._C.DispatchKey.CPU, torch._C.DispatchKey.AutogradCPU),
+        (torch._C.DispatchKey.CUDA, torch._C.DispatchKey.AutogradCUDA),
+    )
+)
+"""Layers of a call of ordinary tensors in no mode: below autograd there are the operator's own functions alone."""
+
+
+# What they compute
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, handle: str, layout: str, wants_lse: bool
+) -> tuple[Tensor, Tensor]:
+    """An empty list of inputs is None where a compiled program calls from C++; so it is for all operators."""
+    recipe, inputs = find(handle), inputs or ()
+    if not isinstance(recipe, Bound):
+        check_tensors(q, k, v, layout)
+        recipe = recipe.bound(q.shape[2], k.shape[2])
+    check_whole(recipe.signature.pattern, recipe.signature.span)
+    return recipe.forward(q, k, v, inputs, layout, wants_lse)
+
+
+def attention_backward(*arguments: Any) -> list[Tensor]:
+    *tensors, inputs, handle, layout, needs = arguments
+    saved = Saved(*tensors)
+    recipe = find(handle).bound(saved.q.shape[2], saved.k.shape[2])
+    with recording():
+        return recipe.kernel(saved.q, saved.v).backward(saved, inputs or (), layout, needs)
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """Lets torch record where it is told to: it does not below operators. Backward passes use small graphs."""
+    include, exclude = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
+    with torch._C._ForceDispatchKeyGuard(include, exclude - AUTOGRAD):
+        yield
+
+
+# Shapes and types alone
+
+
+def fake_attention(
+    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str, layout: str, wants_lse: bool
+) -> tuple[Tensor, Tensor]:
+    check_tensors(q, k, v, layout)
+    find(handle).check(q, k, v, inputs)
+    return blank(q, v, wants_lse)
+
+
+def fake_attention_backward(*arguments: Any) -> list[Tensor]:
+    q, k, v, *_, inputs, _, _, needs = arguments
+    sources = zip((q, k, v, *inputs), needs, strict=True)
+    return [source.new_empty(source.shape) for source, need in sources if need]
+
+
+# Gradients
+
+
+class Attended(_SingleLevelFunction):
+    """Keeps what the backward pass takes. One level of torch's nested transforms: each calls the operator anew."""
+
+    @staticmethod
+    def forward(
+        q: Tensor, k: Tensor, v: Tensor, handle: str, layout: str, known: tuple[Tensor, Tensor] | None, *inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`known` are the results, where an earlier call has found them."""
+        if known is not None:
+            return known[0].detach(), known[1].detach()
+        out, lse = below_autograd(ATTENTION, q, k, v, inputs, handle, layout, True)
+        return out, lse
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        q, k, v, ctx.handle, ctx.layout, _, *others = inputs
+        ctx.save_for_backward(q, k, v, *output, *others)
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+        (*tensors,) = ctx.saved_tensors
+        needs = [*ctx.needs_input_grad[:3], *ctx.needs_input_grad[6:]]
+        found = iter(BACKWARD(*tensors[:5], grad_out, grad_lse, tensors[5:], ctx.handle, ctx.layout, needs))
+        grads = [next(found) if need else None for need in needs]
+        return *grads[:3], None, None, None, *grads[3:]
+
+
+class Differentiated(_SingleLevelFunction):
+    """A backward pass, which has none of its own."""
+
+    @staticmethod
+    def forward(find: Callable[..., list[Tensor]], *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(find(*tensors))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        raise AttnError(NoSecondDerivative())
+
+
+def recorded_attention(
+    keys: Any,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor] | None,
+    handle: str,
+    layout: str,
+    wants_lse: bool,
+) -> Any:
+    """`keys` are the layers of torch that the call still has to go through: mostly those that have nothing to do."""
+    inputs = inputs or ()
+    if not needs_recording(q, k, v, *inputs):
+        operator = attention if keys.raw_repr() in PLAIN_KEYS else ATTENTION
+        return below_autograd(operator, q, k, v, inputs, handle, layout, wants_lse)
+    with single_level():
+        return Attended.apply(q, k, v, handle, layout, None, *inputs)  # type: ignore[attr-defined]
+
+
+def recorded_attention_backward(*arguments: Any) -> Any:
+    *tensors, inputs, handle, layout, needs = arguments
+    inputs = inputs or ()
+    if not needs_recording(*tensors, *inputs):
+        return below_autograd(BACKWARD, *tensors, inputs, handle, layout, needs)
+
+    def find(*tensors: Tensor) -> list[Tensor]:
+        found: list[Tensor] = below_autograd(BACKWARD, *tensors[:7], tensors[7:], handle, layout, needs)
+        return found
+
+    with single_level():
+        return list(Differentiated.apply(find, *tensors, *inputs))  # type: ignore[attr-defined]
+
+
+def needs_recording(*tensors: Tensor) -> bool:
+    """Whether gradients can be asked for. Raises for tangents, which torch would silently drop."""
+    if forward_ad._current_level >= 0 and any(map(has_tangent, tensors)):
+        raise AttnError(NoForwardMode())
+    if torch.is_grad_enabled():
+        for x in tensors:
+            if x.requires_grad:
+                return True
+    return False
+
+
+def has_tangent(x: Tensor) -> bool:
+    return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
+
+
+def below_autograd(operator: Callable[..., Any], *arguments: Any) -> Any:
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*arguments)
+
+
+def single_level() -> AbstractContextManager[Any]:
+    """Inside `torch.func`, which has brought its tensors to this level before it asks for gradients of it."""
+    active = torch._C._are_functorch_transforms_active()
+    return enable_single_level_autograd_function() if active else nullcontext()
+
+
+# Autocast: as torch's own attention
+
+
+def autocast(x: Tensor, device: str) -> Tensor:
+    """In the type of autocast on this kind of device, if x is there."""
+    fits = x.device.type == device and x.is_floating_point() and x.dtype != torch.float64
+    return x.to(torch.get_autocast_dtype(device)) if fits else x
+
+
+def register_autocast(name: str, device: str) -> None:
+    """For `maskdsl::name(q, k, v, ...)` and its backward pass, on this kind of device."""
+    key = f"Autocast{device.upper()}"
+    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+    forward, backward = (getattr(torch.ops.maskdsl, each).default for each in (name, f"{name}_backward"))
+
+    def cast_forward(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
+        tensors = [autocast(x, device) for x in (q, k, v)]
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            return forward(*tensors, *others)
+
+    def uncast_backward(*arguments: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            return backward(*arguments)
+
+    LIBRARY.impl(name, cast_forward, key)
+    LIBRARY.impl(f"{name}_backward", uncast_backward, key)
+
+
+LIBRARY.impl("attention", attention, "CompositeExplicitAutograd")
+LIBRARY.impl("attention", recorded_attention, "Autograd", with_keyset=True)
+LIBRARY.impl("attention_backward", attention_backward, "CompositeExplicitAutograd")
+LIBRARY.impl("attention_backward", recorded_attention_backward, "Autograd")
+torch.library.register_fake("maskdsl::attention", fake_attention, lib=LIBRARY)
+torch.library.register_fake("maskdsl::attention_backward", fake_attention_backward, lib=LIBRARY)
+register_autocast("attention", "cpu")
+register_autocast("attention", "cuda")
+torch.library.register_vmap("maskdsl::attention", batched_attention(ATTENTION))
+torch.library.register_vmap("maskdsl::attention_backward", batched_backward(BACKWARD))

@@ -1,0 +1,160 @@
+"""Operators that gather tokens, such as those of pages, and call `maskdsl::attention` over them: one node of a graph.
+
+Their gradients gather once more and go on from the output of the forward pass, which is not computed again. Read by
+`runtime/decode/decode_call.py` and `runtime/varlen.py`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import _SingleLevelFunction
+
+from maskdsl.runtime.kernels.dispatch import blank
+from maskdsl.runtime.torch_ops.attention_op import (
+    ATTENTION,
+    LIBRARY,
+    Attended,
+    Differentiated,
+    below_autograd,
+    needs_recording,
+    recording,
+    register_autocast,
+    single_level,
+)
+
+Attend = Callable[[Tensor, Tensor, Tensor, Sequence[Tensor], str], tuple[Tensor, Tensor]]
+"""Attention over what has been gathered: q, k, v, inputs, the handle of their recipe."""
+Gather = Callable[..., tuple[Tensor, Tensor]]
+"""`(attend, q, k, v, inputs, places, page_size, handle)`: gathers, and gives what `attend` gives."""
+
+OPTIONS = "Tensor?[] places, int? page_size, str handle"
+"""Where tokens are, and of which recipe."""
+TAGS = (torch.Tag.pt2_compliant_tag,)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str) -> tuple[Tensor, Tensor]:
+    out, lse = ATTENTION(q, k, v, inputs, handle, "declared", True)
+    return out, lse
+
+
+def resumed(out: Tensor, lse: Tensor) -> Attend:
+    """Attention whose results are known: torch records it, and nothing is computed."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = Attended.apply(q, k, v, handle, "declared", (out, lse), *inputs)  # type: ignore[attr-defined]
+        return found
+
+    return attend
+
+
+class Gathered(_SingleLevelFunction):
+    """Keeps what the backward pass takes."""
+
+    @staticmethod
+    def forward(
+        operators: tuple[Any, Any], places: Sequence[Tensor | None], options: Any, *tensors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        out, lse = below_autograd(operators[0], *tensors[:3], tensors[3:], places, *options)
+        return out, lse
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        operators, places, ctx.options, *tensors = inputs
+        ctx.backward_operator, ctx.given = operators[1], [place is not None for place in places]
+        ctx.save_for_backward(*tensors[:3], *output, *tensors[3:], *(place for place in places if place is not None))
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+        needs = [*ctx.needs_input_grad[3:]]
+        count = 5 + len(needs) - 3
+        saved = ctx.saved_tensors  # once: checkpoints make them anew for it
+        tensors, given = saved[:count], iter(saved[count:])
+        places = [next(given) if each else None for each in ctx.given]
+        operator = ctx.backward_operator
+        found = iter(operator(*tensors[:5], grad_out, grad_lse, tensors[5:], places, *ctx.options, needs))
+        return None, None, None, *(next(found) if need else None for need in needs)
+
+
+def define(name: str, gather: Gather) -> Any:
+    """The operator `maskdsl::name(q, k, v, inputs, places, page_size, handle)`, which gives (out, lse)."""
+    tensors = "Tensor q, Tensor k, Tensor v"
+    results = "Tensor out, Tensor lse, Tensor grad_out, Tensor grad_lse"
+    LIBRARY.define(f"{name}({tensors}, Tensor[] inputs, {OPTIONS}) -> (Tensor out, Tensor lse)", tags=TAGS)
+    LIBRARY.define(
+        f"{name}_backward({tensors}, {results}, Tensor[] inputs, {OPTIONS}, bool[] needs) -> Tensor[]", tags=TAGS
+    )
+    operators = tuple(getattr(torch.ops.maskdsl, each).default for each in (name, f"{name}_backward"))
+    operator, backward_operator = operators
+
+    def forward(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> Any:
+        return gather(attention, q, k, v, inputs or (), *others)
+
+    def backward(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> list[Tensor]:
+        out, lse, grad_out, grad_lse, inputs, *options, needs = others
+        leaves = [x.detach().requires_grad_(need) for x, need in zip((q, k, v, *(inputs or ())), needs, strict=True)]
+        with recording(), torch.enable_grad():
+            again = gather(resumed(out, lse), *leaves[:3], leaves[3:], *options)
+            needed = [leaf for leaf in leaves if leaf.requires_grad]
+            grads = torch.autograd.grad(again, needed, (grad_out, grad_lse), materialize_grads=True)
+        return [grad.contiguous() for grad in grads]
+
+    def recorded(q: Tensor, k: Tensor, v: Tensor, given: Sequence[Tensor] | None, places: Any, *options: Any) -> Any:
+        inputs = given or ()
+        if not needs_recording(q, k, v, *inputs):
+            return below_autograd(operator, q, k, v, inputs, places, *options)
+        with single_level():
+            return Gathered.apply(operators, places, options, q, k, v, *inputs)  # type: ignore[attr-defined]
+
+    def recorded_backward(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
+        given, *options = others[4:]
+        inputs = given or ()
+
+        def find(*tensors: Tensor) -> list[Tensor]:
+            found: list[Tensor] = below_autograd(backward_operator, *tensors[:7], tensors[7:], *options)
+            return found
+
+        if not needs_recording(q, k, v, *others[:4], *inputs):
+            return find(q, k, v, *others[:4], *inputs)
+        with single_level():
+            return list(Differentiated.apply(find, q, k, v, *others[:4], *inputs))  # type: ignore[attr-defined]
+
+    LIBRARY.impl(name, forward, "CompositeExplicitAutograd")
+    LIBRARY.impl(name, recorded, "Autograd")
+    LIBRARY.impl(f"{name}_backward", backward, "CompositeExplicitAutograd")
+    LIBRARY.impl(f"{name}_backward", recorded_backward, "Autograd")
+    register_autocast(name, "cpu")
+    register_autocast(name, "cuda")
+    torch.library.register_fake(f"maskdsl::{name}", fake, lib=LIBRARY)
+    torch.library.register_fake(f"maskdsl::{name}_backward", fake_backward, lib=LIBRARY)
+    torch.library.register_vmap(f"maskdsl::{name}", entry_by_entry(operator))
+    torch.library.register_vmap(f"maskdsl::{name}_backward", entry_by_entry(backward_operator))
+    return operator
+
+
+def fake(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return blank(q, v, True)
+
+
+def fake_backward(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> list[Tensor]:
+    inputs, needs = others[4], others[-1]
+    sources = zip((q, k, v, *inputs), needs, strict=True)
+    return [source.new_empty(source.shape) for source, need in sources if need]
+
+
+def entry_by_entry(operator: Any) -> Callable[..., Any]:
+    """How `torch.vmap` calls an operator of tensors and lists of them: once for each entry."""
+
+    def entry(argument: Any, axis: Any, number: int) -> Any:
+        if isinstance(axis, list | tuple):
+            return [entry(*each, number) for each in zip(argument, axis, strict=True)]
+        return argument if axis is None else argument.select(axis, number)
+
+    def batched(info: Any, axes: Sequence[Any], *arguments: Any) -> Any:
+        pairs = list(zip(arguments, axes, strict=True))
+        calls = [operator(*(entry(*each, number) for each in pairs)) for number in range(info.batch_size)]
+        found = [torch.stack(results) for results in zip(*calls, strict=True)]
+        return (tuple(found), (0, 0)) if isinstance(calls[0], tuple) else (found, [0] * len(found))
+
+    return batched

@@ -1,0 +1,1 @@
+"""Pictures as files: a scene as data, and what writes it as SVG, PDF or PNG."""

@@ -1,0 +1,153 @@
+"""What one query attends, drawn on the grids of the keys themselves: an image, or the frames of a video."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, prod, sqrt
+
+import numpy as np
+
+from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.ir.mask import MaskIR, Space
+from maskdsl.ir.meaning.evaluate import allowed
+from maskdsl.view import units
+from maskdsl.view.image.figure import Key, Panel, compose, mask_title
+from maskdsl.view.image.map_figure import EMPTY, FULL_SHADE
+from maskdsl.view.image.scene import GREY, Grid, Label, Outline, Scene, Shade, Shape
+
+QUERY: Shade = (232, 88, 32)
+WHITE: Shade = (255, 255, 255)
+SIDE, FRAMES_SIDE = 420, 720
+"""Points of the longer side of one frame, and of many frames together."""
+SMALLEST_MARK = 6
+"""Points of the query's mark."""
+LARGEST_CELL = 16
+RULED = 8
+"""Points of a cell from which on lines are drawn between cells."""
+GAP = 10
+NAME = 12
+"""Points between a frame and the one above, where its name stands."""
+LINE_LENGTH = 64
+"""Tokens of a line, where a space has no grid."""
+MOST_PANELS = 12
+
+
+@dataclass(frozen=True)
+class Query:
+    """A token of a space, by its axes."""
+
+    space: Space
+    place: tuple[int, ...]
+    position: int
+    """In the whole sequence."""
+
+    @staticmethod
+    def at(mask: MaskIR, position: int) -> "Query":
+        spaces = zip(mask.queries.spaces, mask.queries.offsets, strict=True)
+        space, offset = next(each for each in reversed(list(spaces)) if each[1] <= position)
+        return Query(space, tuple(map(int, np.unravel_index(position - offset, space.lengths))), position)
+
+    @property
+    def words(self) -> str:
+        return ", ".join(f"{axis.name} = {at}" for axis, at in zip(self.space.axes, self.place, strict=True))
+
+
+def around_scene(
+    mask: MaskIR, query: Query, heads: Sequence[int], inputs: Mapping[str, Array], notes: Sequence[str]
+) -> Scene:
+    """A row of panels, one for each space of keys, for each of the heads that differ."""
+    rows: dict[bytes, list[int]] = {}
+    for head in heads:
+        attends = attended(mask, query, head, inputs)
+        rows.setdefault(np.packbits(attends).tobytes(), []).append(head)
+    shown = list(rows.values())[: max(1, MOST_PANELS // len(mask.keys.spaces))]
+    panels = [
+        panel
+        for members in shown
+        for panel in head_panels(mask, query, members, attended(mask, query, members[0], inputs))
+    ]
+    columns = len(mask.keys.spaces) if len(mask.keys.spaces) > 1 else {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
+    if len(shown) < len(rows):
+        notes = [*notes, f"{len(rows) - len(shown)} more heads differ; --head says which are shown"]
+    legend = [Key((EMPTY,), "not attended"), Key((FULL_SHADE,), "attended"), Key((QUERY,), "the query")]
+    if not same_tokens(mask, query):
+        legend.pop()
+    return compose(mask_title(mask), panels, columns, legend, notes)
+
+
+def attended(mask: MaskIR, query: Query, head: int, inputs: Mapping[str, Array]) -> Array:
+    """bool [keys], in declared order."""
+    return allowed(mask, np.asarray(query.position), np.arange(mask.keys.length), head, 0, inputs)
+
+
+def same_tokens(mask: MaskIR, query: Query) -> bool:
+    """Whether the query is one of the keys as well."""
+    return query.space in mask.keys.spaces
+
+
+def head_panels(mask: MaskIR, query: Query, members: list[int], attends: Array) -> Iterator[Panel]:
+    which = "" if len(members) == mask.heads else f"head{'s' * (len(members) > 1)} {units.numbers(members)}: "
+    for space, offset in zip(mask.keys.spaces, mask.keys.offsets, strict=True):
+        own = attends[offset : offset + space.size]
+        place = query.place if space == query.space else None
+        shapes, width, height = drawn(space, own, place)
+        count = f"{units.count(int(own.sum()))} of {units.count(space.size)} keys"
+        where = f" of {space.name}" if len(mask.keys.spaces) > 1 else ""
+        yield Panel(f"{which}query {query.words}", (f"attends {count}{where}",), width, height, tuple(shapes))
+
+
+def drawn(space: Space, attends: Array, query: tuple[int, ...] | None) -> tuple[list[Shape], int, int]:
+    """The shapes of one space's frames, and the width and height of all."""
+    frames = frames_of(space, attends)
+    columns = ceil(sqrt(len(frames))) if len(frames) > 3 else len(frames)
+    rows, width = frames[0][1].shape
+    side = SIDE if len(frames) == 1 else FRAMES_SIDE
+    cell = max(1, min(LARGEST_CELL, side // max(width * columns, rows * ceil(len(frames) / columns))))
+    named = NAME if len(frames) > 1 else 0
+    step = width * cell + GAP, rows * cell + GAP + named
+    shapes: list[Shape] = []
+    for number, (leading, frame) in enumerate(frames):
+        x, y = number % columns * step[0], number // columns * step[1] + named
+        grid = Grid(x, y, cell, frame, (EMPTY, FULL_SHADE, WHITE))
+        shapes += [grid, *(ruled(grid) if cell >= RULED else ()), Outline(x, y, grid.width, grid.height)]
+        if named:
+            axes = zip(space.axes, leading, strict=False)
+            shapes.append(Label(x, y - 3, ", ".join(f"{axis.name} = {at}" for axis, at in axes), 8, colour=GREY))
+        if query is not None and query[: len(leading)] == leading:
+            shapes += marked(grid, *spot(space, query))
+    lines = ceil(len(frames) / columns)
+    return shapes, columns * step[0] - GAP, lines * step[1] - GAP
+
+
+def frames_of(space: Space, attends: Array) -> list[tuple[tuple[int, ...], Array]]:
+    """Numbers of colours [rows, columns] of each frame, and its place along the axes before the last two."""
+    if len(space.axes) == 1:
+        lines = -(-space.size // LINE_LENGTH)
+        width = min(LINE_LENGTH, space.size)
+        padded = np.full(lines * width, 2)
+        padded[: space.size] = attends
+        return [((), padded.reshape(lines, width))]
+    *leading, height, width = space.lengths
+    grids = attends.astype(np.int64).reshape(prod(leading), height, width)
+    return [(tuple(map(int, place)), grid) for place, grid in zip(np.ndindex(*leading), grids, strict=True)]
+
+
+def spot(space: Space, query: tuple[int, ...]) -> tuple[int, int]:
+    """Row and column of a token in its frame."""
+    if len(space.axes) == 1:
+        return divmod(query[0], LINE_LENGTH)
+    return query[-2], query[-1]
+
+
+def ruled(grid: Grid) -> Iterator[Outline]:
+    """Thin white lines between cells."""
+    for x in range(grid.cell, grid.width, grid.cell):
+        yield Outline(grid.x + x, grid.y, 1, grid.height, WHITE)
+    for y in range(grid.cell, grid.height, grid.cell):
+        yield Outline(grid.x, grid.y + y, grid.width, 1, WHITE)
+
+
+def marked(grid: Grid, row: int, column: int) -> Iterator[Shape]:
+    """The border of the query's cell, or of a box around it where that is small."""
+    side = max(grid.cell, SMALLEST_MARK)
+    x, y = (start + (2 * place + 1) * grid.cell // 2 - side // 2 for start, place in ((grid.x, column), (grid.y, row)))
+    yield Outline(x, y, side, side, QUERY, max(1.0, side / 3))

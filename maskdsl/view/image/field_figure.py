@@ -1,0 +1,64 @@
+"""A receptive field as a picture file: growth, and when each token is reached. Needs matplotlib."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maskdsl.analysis.reach.arrival import Arrival
+from maskdsl.analysis.reach.receptive_field import Field
+from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.ir.mask import Sequence
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DIRECTIONS = {"draws_from": "draws from", "read_by": "is read by"}
+COLUMNS = 512
+"""Of the map of a sequence without a grid."""
+RESOLUTION = 144
+
+
+def save_figure(field: Field, title: str, tokens: Sequence, path: str) -> None:
+    """Writes a picture in the format that the name says. Raises `ImportError` without matplotlib, or `OSError`."""
+    from matplotlib.figure import Figure  # an optional dependency
+
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    curves, *maps = figure.subplots(1, 3)
+    figure.suptitle(f"{title}, from token {field.token}")
+    for name, arrival in field.directions.items():
+        draw_growth(curves, arrival, field.layers, DIRECTIONS[name])
+    curves.set(xlabel="layers", ylabel="tokens", yscale="log")
+    curves.legend()
+    for axes, (name, arrival) in zip(maps, field.directions.items(), strict=True):
+        values, extent = arrival_map(arrival, field, tokens)
+        style = {"aspect": "auto", "interpolation": "nearest", "cmap": "viridis_r", "vmin": 0}
+        image = axes.imshow(values, extent=extent, **style)
+        axes.set(title=f"{DIRECTIONS[name]}, after how many layers")
+        figure.colorbar(image, ax=axes)
+    figure.savefig(path, dpi=RESOLUTION)
+
+
+def draw_growth(axes: "Axes", arrival: Arrival, layers: int, name: str) -> None:
+    numbers = range(layers + 1)
+    least, most = zip(*(arrival.count(number) for number in numbers), strict=True)
+    (line,) = axes.plot(numbers, most, marker=".", label=name)
+    if least != most:
+        axes.fill_between(numbers, least, most, alpha=0.3, color=line.get_color())
+
+
+def arrival_map(arrival: Arrival, field: Field, tokens: Sequence) -> tuple[Array, tuple[float, ...]]:
+    """Layers until each token may be reached, NaN for never, and the numbers at left, right, bottom and top.
+
+    On a grid [rows, columns], that of the token's space with all axes but the last one below each other; without one
+    [layers, places].
+    """
+    values = np.where(arrival.earliest < 0, np.nan, arrival.earliest)
+    spaces = zip(tokens.spaces, tokens.offsets, strict=True)
+    space, offset = next(each for each in reversed(list(spaces)) if each[1] <= field.token)
+    if len(space.axes) > 1:
+        grid = values[offset : offset + space.size].reshape(-1, space.axes[-1].length)
+        return grid, (0, grid.shape[1], grid.shape[0], 0)
+    starts = np.unique(np.linspace(0, field.length, COLUMNS, endpoint=False).astype(int))
+    first = np.minimum.reduceat(np.nan_to_num(values, nan=np.inf), starts)
+    lines = np.array([np.where(first <= number, first, np.nan) for number in range(field.layers + 1)])
+    return lines, (0, field.length, field.layers + 0.5, -0.5)

@@ -1,0 +1,118 @@
+"""Panels with titles, captions and a legend put together to one scene."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from textwrap import wrap
+
+import numpy as np
+
+from maskdsl.ir.mask import MaskIR
+from maskdsl.view.image.scene import BLACK, GREY, Grid, Label, Scene, Shade, Shape
+from maskdsl.view.terminal.show import called, first_sentence, title
+
+MARGIN = 24
+GAP = 20
+"""Between panels."""
+LINE = 13
+"""From one line of text to the next, of the usual size."""
+LETTER = 0.52
+"""Width of a letter in units of its size, on average."""
+TITLE = 15
+NARROWEST = 420
+"""Points that the whole picture is wide, at least: titles and legends need them."""
+SWATCH = 9
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One map or row of frames, between its heading and its caption."""
+
+    heading: str
+    caption: tuple[str, ...]
+    width: int
+    height: int
+    shapes: tuple[Shape, ...]
+    """At places counted from the panel's own corner, below its heading."""
+
+
+@dataclass(frozen=True)
+class Title:
+    """What stands above a picture."""
+
+    name: str
+    size: str
+    doc: str = ""
+
+
+def mask_title(mask: MaskIR) -> Title:
+    name = called(mask.name, mask.parameters).plain
+    return Title(name, title(mask).plain.removeprefix(name).strip(), first_sentence(mask.doc))
+
+
+@dataclass(frozen=True)
+class Key:
+    """A line of the legend: some colours and what they mean."""
+
+    colours: tuple[Shade, ...]
+    words: str
+
+
+def compose(head: Title, panels: Sequence[Panel], columns: int, legend: Sequence[Key], notes: Sequence[str]) -> Scene:
+    """The panels in so many columns under their title, the legend and notes below."""
+    widths = [max(panel.width for panel in panels[start::columns]) for start in range(min(columns, len(panels)))]
+    starts = [MARGIN + sum(widths[:number]) + GAP * number for number in range(len(widths))]
+    inner = max(sum(widths) + GAP * (len(widths) - 1), NARROWEST)
+    shapes: list[Shape] = []
+    y = MARGIN
+    for text, points, colour in (head.name, TITLE, BLACK), (head.size, 10, GREY), (head.doc, 9, GREY):
+        for line in lines(text, inner, points):
+            y += points + 4
+            shapes.append(Label(MARGIN, y, line, points, bold=text is head.name, colour=colour))
+    y += GAP
+    for start in range(0, len(panels), columns):
+        row = panels[start : start + columns]
+        heads, feet = ([lines_of(panel, above) for panel in row] for above in (True, False))
+        top = y + LINE * max(map(len, heads))
+        body = max(panel.height for panel in row)
+        for number, (x, panel) in enumerate(zip(starts, row, strict=False)):
+            shapes += written(heads[number], x, top - LINE * len(heads[number]), bold=True)
+            shapes += (moved(shape, x, top + 4) for shape in panel.shapes)
+            shapes += written(feet[number], x, top + 4 + panel.height)
+        y = top + 4 + body + LINE * max(map(len, feet)) + GAP
+    shapes += keys(legend, y)
+    y += LINE
+    for note in notes:
+        below = lines(note, inner, 9)
+        shapes += written(below, MARGIN, y)
+        y += LINE * len(below)
+    return Scene(inner + 2 * MARGIN, y + MARGIN, tuple(shapes))
+
+
+def lines(text: str, width: int, size: int) -> list[str]:
+    return wrap(text, max(8, int(width / (LETTER * size))))
+
+
+def lines_of(panel: Panel, above: bool) -> list[str]:
+    """Of its heading, or of its caption."""
+    texts = (panel.heading,) if above else panel.caption
+    return [line for text in texts for line in lines(text, panel.width, 9)]
+
+
+def written(texts: Sequence[str], x: int, y: int, bold: bool = False) -> Iterator[Label]:
+    """Lines one below the other."""
+    for number, text in enumerate(texts):
+        yield Label(x, y + LINE * (number + 1), text, 9, bold=bold)
+
+
+def moved(shape: Shape, x: int, y: int) -> Shape:
+    return replace(shape, x=shape.x + x, y=shape.y + y)
+
+
+def keys(legend: Sequence[Key], y: int) -> Iterator[Shape]:
+    """The line of the legend."""
+    x = MARGIN
+    for key in legend:
+        yield Grid(x, y, SWATCH, np.arange(len(key.colours))[None, :], key.colours)
+        x += SWATCH * len(key.colours) + 5
+        yield Label(x, y + SWATCH - 1, key.words, 9)
+        x += int(len(key.words) * LETTER * 9) + 14

@@ -1,0 +1,75 @@
+"""A scene as a PDF file of one page (ISO 32000, 1.4). Equal scenes give equal bytes.
+
+Words are in Helvetica, which every reader has; letters outside Windows' code page 1252 become question marks.
+"""
+
+import zlib
+from collections.abc import Iterator
+
+from maskdsl.base.text import pdf_string
+from maskdsl.view.image.scene import Anchor, Grid, Label, Outline, Scene, Shade, Shape
+
+DIGIT, NARROW, OTHER = 0.556, 0.278, 0.53
+"""Widths of letters: exact for digits and for signs between them, else about what they are on average."""
+SHARES = {Anchor.START: 0.0, Anchor.MIDDLE: 0.5, Anchor.END: 1.0}
+"""Of the width that is before the place."""
+
+
+def pdf(scene: Scene) -> bytes:
+    """One point of the scene is one of the page."""
+    drawn = "\n".join(line for shape in scene.shapes for line in operations(shape, scene.height))
+    content = zlib.compress(drawn.encode("cp1252", "replace"), 9)
+    fonts = "<< /F1 5 0 R /F2 6 0 R >>"
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {scene.width} {scene.height}] /Contents 4 0 R"
+        f" /Resources << /Font {fonts} >> >>".encode(),
+        f"<< /Length {len(content)} /Filter /FlateDecode >>\nstream\n".encode() + content + b"\nendstream",
+        *(
+            f"<< /Type /Font /Subtype /Type1 /BaseFont /{name} /Encoding /WinAnsiEncoding >>".encode()
+            for name in ("Helvetica", "Helvetica-Bold")
+        ),
+    ]
+    return assembled(objects)
+
+
+def assembled(objects: list[bytes]) -> bytes:
+    """The file of numbered objects, with the table of where each begins."""
+    parts, starts, length = [b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n"], [], 0
+    for number, content in enumerate(objects, start=1):
+        length += len(parts[-1])
+        starts.append(length)
+        parts.append(f"{number} 0 obj\n".encode() + content + b"\nendobj\n")
+    table = "".join(f"{start:010} 00000 n \n" for start in starts)
+    end = (
+        f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\n"
+    )
+    return b"".join(parts) + f"{end}startxref\n{length + len(parts[-1])}\n%%EOF\n".encode()
+
+
+def operations(shape: Shape, height: int) -> Iterator[str]:
+    """Of a page of this height, whose places are counted from below."""
+    match shape:
+        case Grid():
+            for number, boxes in shape.runs().items():
+                yield f"{colour(shape.colours[number])} rg"
+                yield from (f"{x} {height - y - tall} {wide} {tall} re" for x, y, wide, tall in boxes.tolist())
+                yield "f"
+        case Outline(x=x, y=y, width=wide, height=tall, thickness=thick):
+            yield f"{colour(shape.colour)} RG {thick:g} w"
+            place = f"{x + thick / 2:g} {height - y - tall + thick / 2:g}"
+            yield f"{place} {wide - thick:g} {tall - thick:g} re S"
+        case Label(x=x, y=y, size=size):
+            before = SHARES[shape.anchor] * size * sum(map(letter_width, shape.text))
+            matrix = f"0 1 -1 0 {x} {height - y - before:g}" if shape.upward else f"1 0 0 1 {x - before:g} {height - y}"
+            font = "/F2" if shape.bold else "/F1"
+            yield f"BT {colour(shape.colour)} rg {font} {size} Tf {matrix} Tm ({pdf_string(shape.text)}) Tj ET"
+
+
+def letter_width(letter: str) -> float:
+    return DIGIT if letter.isdigit() else NARROW if letter in ",. :;!|()ijlt" else OTHER
+
+
+def colour(shade: Shade) -> str:
+    return " ".join(f"{part / 255:.4g}" for part in shade)

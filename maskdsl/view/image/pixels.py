@@ -1,0 +1,75 @@
+"""A scene as a PNG file. Needs Pillow, whose own font it writes in."""
+
+from io import BytesIO
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maskdsl.view.image.scene import Anchor, Grid, Label, Outline, Scene
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SCALE = 2
+"""Pixels of a point, in a picture of usual size."""
+LARGE = 1600
+"""Points from which on a picture gets one pixel for each."""
+PLACES = {Anchor.START: "ls", Anchor.MIDDLE: "ms", Anchor.END: "rs"}
+
+
+def pixels(scene: Scene) -> bytes:
+    """Raises `ImportError` without Pillow."""
+    from PIL import Image  # an optional dependency
+
+    scale = SCALE if max(scene.width, scene.height) < LARGE else 1
+    image = Image.new("RGB", (scene.width * scale, scene.height * scale), "white")
+    for shape in scene.shapes:
+        match shape:
+            case Grid():
+                draw_grid(image, shape, scale)
+            case Outline():
+                draw_outline(image, shape, scale)
+            case Label():
+                draw_label(image, shape, scale)
+    stream = BytesIO()
+    image.save(stream, "PNG", compress_level=9)
+    return stream.getvalue()
+
+
+def draw_grid(image: "Image", grid: Grid, scale: int) -> None:
+    from PIL import Image  # an optional dependency
+
+    side = grid.cell * scale
+    cells = np.asarray(grid.colours, dtype=np.uint8)[grid.numbers]
+    whole = np.repeat(np.repeat(cells, side, axis=0), side, axis=1)
+    image.paste(Image.fromarray(whole), (grid.x * scale, grid.y * scale))
+
+
+def draw_outline(image: "Image", outline: Outline, scale: int) -> None:
+    from PIL import ImageDraw  # an optional dependency
+
+    x, y = outline.x * scale, outline.y * scale
+    box = x, y, x + outline.width * scale - 1, y + outline.height * scale - 1
+    width = max(1, round(outline.thickness * scale))
+    ImageDraw.Draw(image).rectangle(box, outline=outline.colour, width=width)
+
+
+def draw_label(image: "Image", label: Label, scale: int) -> None:
+    """Bold letters are drawn with a thin border in their own colour. What goes upward is drawn aside and turned."""
+    from PIL import Image, ImageDraw, ImageFont  # an optional dependency
+
+    font = ImageFont.load_default(label.size * scale)
+    border = scale / 4 if label.bold else 0
+    x, y = label.x * scale, label.y * scale
+    if not label.upward:
+        pen = ImageDraw.Draw(image)
+        pen.text((x, y), label.text, label.colour, font, PLACES[label.anchor], stroke_width=border)
+        return
+    length, height = ceil(font.getlength(label.text)), 2 * label.size * scale
+    ink = Image.new("L", (length, height), 0)
+    ImageDraw.Draw(ink).text((0, height // 2), label.text, 255, font, "ls", stroke_width=border)
+    ink = ink.transpose(Image.Transpose.ROTATE_90)
+    before = {Anchor.START: 0, Anchor.MIDDLE: length // 2, Anchor.END: length}[label.anchor]
+    corner = x - height // 2, y - length + before
+    image.paste(Image.new("RGB", ink.size, label.colour), corner, ink)

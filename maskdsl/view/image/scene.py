@@ -1,0 +1,98 @@
+"""A picture as data: cells, boxes and words at places in points, which the writers of files draw."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from maskdsl.analysis.tiles.block_map import Array
+
+Shade = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
+BLACK: Shade = (28, 30, 41)
+GREY: Shade = (104, 108, 124)
+
+
+class Anchor(StrEnum):
+    """Which part of a label its place is."""
+
+    START = "start"
+    MIDDLE = "middle"
+    END = "end"
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Square cells, each of one colour, from their upper left corner on."""
+
+    x: int
+    y: int
+    cell: int
+    """The side of a cell."""
+    numbers: Array
+    """Of colours, [rows, columns]."""
+    colours: tuple[Shade, ...]
+
+    @property
+    def width(self) -> int:
+        return int(self.numbers.shape[1]) * self.cell
+
+    @property
+    def height(self) -> int:
+        return int(self.numbers.shape[0]) * self.cell
+
+    def runs(self) -> dict[int, Array]:
+        """For each colour its boxes [boxes, 4]: x, y, width, height. Equal neighbours, and equal rows, are one."""
+        tops = np.flatnonzero(np.append(True, np.any(self.numbers[1:] != self.numbers[:-1], axis=1)))
+        heights = np.diff(np.append(tops, len(self.numbers)))
+        different = self.numbers[tops]
+        rows, columns = different.shape
+        changes = np.ones((rows, columns), dtype=bool)
+        changes[:, 1:] = different[:, 1:] != different[:, :-1]
+        starts = np.flatnonzero(changes)
+        row, column = np.divmod(starts, columns)
+        lengths = np.diff(np.append(starts, rows * columns))
+        place = np.stack([self.x + column * self.cell, self.y + tops[row] * self.cell], axis=1)
+        boxes = np.concatenate([place, np.stack([lengths, heights[row]], axis=1) * self.cell], axis=1)
+        numbers = different.reshape(-1)[starts]
+        return {int(number): boxes[numbers == number] for number in np.unique(numbers)}
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The border of a box, inside of it."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    colour: Shade = GREY
+    thickness: float = 0.5
+
+
+@dataclass(frozen=True)
+class Label:
+    """A line of text on its baseline."""
+
+    x: int
+    y: int
+    text: str
+    size: int = 9
+    anchor: Anchor = Anchor.START
+    bold: bool = False
+    colour: Shade = BLACK
+    upward: bool = False
+    """Written from below to above."""
+
+
+Shape = Grid | Outline | Label
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """On white, the first shapes behind the last."""
+
+    width: int
+    height: int
+    shapes: tuple[Shape, ...] = field(default_factory=tuple)

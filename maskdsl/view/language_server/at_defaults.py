@@ -1,0 +1,92 @@
+"""What expressions of a pattern come to at its defaults: a number, or the range of an integer."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.bind.bind_pattern import declared
+from maskdsl.bind.context.bound_values import AxesValue, AxisValue, Term, TupleValue, Value
+from maskdsl.bind.context.frame import Frame, Place
+from maskdsl.bind.expression.elaborate import elaborate
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.facts.ranges import Range
+from maskdsl.ir.ops import Type
+from maskdsl.syntax import tree
+from maskdsl.syntax.program import Program
+from maskdsl.view.language_server.documents import HEADS
+
+
+def value_text(program: Program, path: Sequence[tree.Node]) -> str | None:
+    """The value of the expression at the end of a path, in words; None where nothing is known of it."""
+    match path:
+        case [_, tree.PatternDeclaration() as pattern, statement, *around, node]:
+            pass
+        case _:
+            return None
+    if isinstance(statement, tree.LetStatement) and node is statement.name:
+        node = statement.value
+    try:
+        names, frame = declared(program, pattern.name.id, HEADS)
+        frames = [names.at(statement, each) for each in _frames(statement, around, frame)]
+        values = [_value(node, each) for each in frames]
+    except AttnError:  # the lengths are wrong, or too much would be computed
+        return None
+    known = [value for value in values if value is not None]
+    return _text(known) if known else None
+
+
+def _frames(statement: tree.Node, around: Sequence[tree.Node], frame: Frame) -> Iterator[Frame]:
+    """Where an expression of a statement may stand: for each space whose tokens it may mean, for pairs, or for none."""
+    match statement:
+        case tree.CoordinateStatement() | tree.OrderStatement():
+            for side in (Side.QUERY, Side.KEY):
+                for space in frame.world.side(side).sequence.spaces:
+                    pairs = frozenset({(space.name, space.name)})
+                    yield replace(frame, place=Place.TOKEN, token_side=side, bare_coordinates=True, pairs=pairs)
+        case tree.ScoreStatement():
+            yield replace(frame, place=Place.SCORE)
+        case tree.AttendStatement() | tree.RequireStatement() | tree.WeightStatement() | tree.LetStatement():
+            yield _guarded(around, frame)
+        case _:
+            yield replace(frame, place=Place.CONSTANT)
+
+
+def _guarded(around: Sequence[tree.Node], frame: Frame) -> Frame:
+    """With the spaces that an arrow in front of a `where` says."""
+    for each in around:
+        match each:
+            case tree.Where(relation=tree.Arrow(query=query, key=key)):
+                ends = (query.id, key.id)
+                pairs = (pair for pair in frame.pairs if all(a in (b, "all") for a, b in zip(ends, pair, strict=True)))
+                frame = frame.where(pairs)
+    return frame
+
+
+def _value(node: tree.Node, frame: Frame) -> Value | None:
+    trial = replace(frame, report=frame.report.trial())
+    if not isinstance(node, tree.Expression):
+        return None
+    value = elaborate(node, trial)
+    return None if trial.report.found else value
+
+
+def _text(values: Sequence[Value]) -> str | None:
+    first = values[0]
+    match first:
+        case Term() if first.constant is not None:
+            return str(first.constant)
+        case Term(range=Range() as reach):
+            for each in values[1:]:
+                if isinstance(each, Term) and each.range is not None:
+                    reach = reach.joined(each.range)
+            return f"an integer, {reach.low:,} to {reach.high:,}"
+        case Term():
+            return {Type.BOOL: "a condition", Type.FLOAT: "a float", Type.INT: "an integer"}[first.type]
+        case TupleValue(items=items):
+            return f"({', '.join(map(str, items))}{',' * (len(items) == 1)})"
+        case AxisValue(name=name):
+            return f"the coordinate `{name}`"
+        case AxesValue(names=names):
+            return "all axes" if names is None else f"the coordinates {', '.join(names)}"
+        case _:
+            return None

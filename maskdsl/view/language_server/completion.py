@@ -1,0 +1,177 @@
+"""What may be typed at a place: words of the language, names in scope, coordinates, arguments, files to use."""
+
+import re
+from collections.abc import Iterator
+
+from lsprotocol import types
+
+from maskdsl.base.text import markdown
+from maskdsl.syntax import tree
+from maskdsl.syntax.program import SUFFIX, Program
+from maskdsl.view.language_server import words
+from maskdsl.view.language_server.declarations import SIDES, Scope, called
+from maskdsl.view.language_server.documents import Document
+from maskdsl.view.language_server.hover import code, signature
+
+Kind = types.CompletionItemKind
+
+USING = re.compile(r'^[ \t]*use[ \t]+"([^"\n]*)$')
+MEMBER = re.compile(r"([A-Za-z_]\w*)\s*\.\s*\w*$")
+NEW_NAME = re.compile(r"\b(?:def|pattern|stack|space|input|coord|let|route)\s+\w*$")
+TYPED = re.compile(r":\s*\w*$")
+BEGINNING = re.compile(r"\s*\w*$")
+CALL = re.compile(r"([A-Za-z_]\w*)\s*\($")
+MOST_LOOKED = 2000
+"""Characters before a place that are looked at for the call around it."""
+
+
+def completion(document: Document, offset: int) -> list[types.CompletionItem]:
+    """In comments, strings and where a new name is declared there is nothing to say."""
+    line = document.lines.before(offset)
+    using = USING.match(line)
+    if using is not None:
+        return list(_files(document, using[1]))
+    if _in_comment_or_string(line) or NEW_NAME.search(line):
+        return []
+    program = document.understood
+    declaration = document.declaration_at(offset)
+    scope = Scope(declaration) if declaration is not None else None
+    member = MEMBER.search(line)
+    if member is not None:
+        return list(_members(scope, member[1]))
+    if TYPED.search(line):
+        return list(_known(words.TYPES, Kind.TypeParameter))
+    inside = declaration is not None and offset <= declaration.span.end and not _is_closed(declaration, offset)
+    if not inside and BEGINNING.fullmatch(line):
+        return list(_known(words.DECLARATIONS, Kind.Keyword))
+    if isinstance(declaration, tree.PatternDeclaration) and BEGINNING.fullmatch(line) and not _call(document, offset):
+        return list(_known(words.STATEMENTS, Kind.Keyword))
+    return list(_expression(document, offset, program, declaration, scope))
+
+
+def _is_closed(declaration: tree.Declaration, offset: int) -> bool:
+    return isinstance(declaration, tree.PatternDeclaration) and offset == declaration.span.end
+
+
+def _in_comment_or_string(line: str) -> bool:
+    plain = re.sub(r'"[^"]*"', "", line)
+    return "#" in plain or '"' in plain
+
+
+def _expression(
+    document: Document, offset: int, program: Program, declaration: tree.Declaration | None, scope: Scope | None
+) -> Iterator[types.CompletionItem]:
+    function = _call(document, offset)
+    if function is not None:
+        yield from _arguments(program, function)
+    if scope is not None:
+        yield from _names(scope)
+    if isinstance(declaration, tree.StackDeclaration):
+        yield from (_callable(each, Kind.Class) for each in program.patterns.values())
+        yield from (_callable(each, Kind.Module) for each in program.stacks.values())
+    else:
+        macros = program.macros(program.root.span.source)
+        yield from (_callable(each, Kind.Function) for each in macros.values() if _is_public(each, program))
+        yield from _known(words.CALLED, Kind.Function)
+        yield from _known(words.RESERVED, Kind.Constant)
+    yield from _known(words.OPERATORS, Kind.Keyword)
+
+
+def _is_public(macro: tree.MacroDeclaration, program: Program) -> bool:
+    """The standard library documents what is for others."""
+    return bool(macro.doc) or macro.span.source is not program.standard.span.source
+
+
+def _names(scope: Scope) -> Iterator[types.CompletionItem]:
+    for declared, kind in (
+        (scope.values, Kind.Variable),
+        (scope.routes, Kind.Method),
+        (scope.inputs, Kind.Interface),
+        (scope.spaces, Kind.Struct),
+        (scope.coordinates, Kind.Property),
+    ):
+        for name, node in declared.items():
+            yield types.CompletionItem(
+                name, kind=kind, detail=" ".join(node.span.text.split())[:80], sort_text=f"0{name}"
+            )
+
+
+def _members(scope: Scope | None, base: str) -> Iterator[types.CompletionItem]:
+    """Coordinates of `q` and `k`, and axes of a space."""
+    if scope is None:
+        return
+    names: dict[str, tree.Node] = {}
+    space = scope.spaces.get(base)
+    if base in SIDES:
+        names = {**scope.coordinates}
+        yield types.CompletionItem("i", kind=Kind.Property, detail="the position in the sequence")
+    elif isinstance(space, tree.SpaceStatement):
+        names = {each.name.id: each for each in space.axes if each.name is not None}
+    for name, node in names.items():
+        yield types.CompletionItem(name, kind=Kind.Property, detail=" ".join(node.span.text.split())[:80])
+
+
+def _arguments(program: Program, function: str) -> Iterator[types.CompletionItem]:
+    """The names of parameters of what is called."""
+    declared = called(program, tree.Name(function, span=program.root.span))
+    if isinstance(declared, tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration):
+        for each in declared.parameters:
+            name, detail = each.name.id, each.span.text
+            label = f"{name} = "
+            yield types.CompletionItem(label, kind=Kind.Field, detail=detail, sort_text=f" {name}", filter_text=name)
+
+
+def _call(document: Document, offset: int) -> str | None:
+    """The name in front of the bracket that is open at a place; None outside brackets."""
+    text = document.text[max(0, offset - MOST_LOOKED) : offset]
+    depth = 0
+    for at in range(len(text) - 1, -1, -1):
+        match text[at]:
+            case "{" | "}":
+                return None
+            case ")" | "]":
+                depth += 1
+            case "(" | "[" if depth:
+                depth -= 1
+            case "(" | "[":
+                found = CALL.search(text[: at + 1])
+                return found[1] if found is not None else ""
+    return None
+
+
+def _known(known: dict[str, str], kind: types.CompletionItemKind) -> Iterator[types.CompletionItem]:
+    for name, said in known.items():
+        first, _, _ = said.partition("\n\n")
+        yield types.CompletionItem(
+            name, kind=kind, detail=first, documentation=_markdown(code(said)), sort_text=f"2{name}"
+        )
+
+
+def _callable(
+    declared: tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration, kind: types.CompletionItemKind
+) -> types.CompletionItem:
+    name = declared.name.id
+    said = _markdown(markdown(declared.doc)) if declared.doc else None
+    return types.CompletionItem(name, kind=kind, detail=signature(declared), documentation=said, sort_text=f"1{name}")
+
+
+def _markdown(text: str) -> types.MarkupContent:
+    return types.MarkupContent(types.MarkupKind.Markdown, text)
+
+
+def _files(document: Document, begun: str) -> Iterator[types.CompletionItem]:
+    """Files beside the document, and folders below it."""
+    if document.path is None:
+        return
+    folder = document.path.parent / begun.rpartition("/")[0]
+    if not folder.resolve().is_relative_to(document.path.parent.resolve()):
+        return
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return
+    for entry in entries:
+        if entry.suffix == SUFFIX and entry != document.path:
+            yield types.CompletionItem(entry.name, kind=Kind.File)
+        elif entry.is_dir() and not entry.name.startswith("."):
+            yield types.CompletionItem(f"{entry.name}/", kind=Kind.Folder)

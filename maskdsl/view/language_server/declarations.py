@@ -1,0 +1,158 @@
+"""Where names of a tree are declared. By the text alone, so that half-typed patterns have it too."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from maskdsl.bind.expression.functions import FUNCTIONS
+from maskdsl.syntax import tree
+from maskdsl.syntax.program import Program
+
+Declared = (
+    tree.File
+    | tree.MacroDeclaration
+    | tree.PatternDeclaration
+    | tree.StackDeclaration
+    | tree.Parameter
+    | tree.LetStatement
+    | tree.SpaceStatement
+    | tree.PooledSpaceStatement
+    | tree.Axis
+    | tree.CoordinateStatement
+    | tree.InputStatement
+    | tree.RouteStatement
+    | tree.Quantifier
+)
+Spaces = tree.SpaceStatement | tree.PooledSpaceStatement
+DECLARING = (
+    tree.MacroDeclaration,
+    tree.PatternDeclaration,
+    tree.StackDeclaration,
+    tree.Parameter,
+    tree.LetStatement,
+    tree.SpaceStatement,
+    tree.PooledSpaceStatement,
+    tree.Axis,
+    tree.CoordinateStatement,
+    tree.InputStatement,
+    tree.RouteStatement,
+)
+SIDES = ("q", "k")
+
+
+def declared_at(program: Program, path: Sequence[tree.Node]) -> Declared | None:
+    """Where the name at the end of a path is declared; None where it is no name, or a word of the language."""
+    *around, node = path
+    if not around:
+        return None
+    parent = around[-1]
+    if isinstance(node, tree.String) and isinstance(parent, tree.UseDeclaration):
+        return _used_file(program, parent)
+    if not isinstance(node, tree.Name):
+        return None
+    if isinstance(parent, DECLARING) and node is parent.name:
+        return parent
+    if isinstance(parent, tree.Quantifier) and node is parent.variable:
+        return parent
+    declaration = around[1] if len(around) > 1 else parent
+    names = Scope(declaration)
+    match parent:
+        case tree.Parameter(type=type) | tree.InputStatement(type=type) if node is type:
+            return None
+        case tree.Argument(name=name) if node is name:
+            return _parameter(program, around[-2], node.id)
+        case tree.Attribute(base=base, name=name) if node is name and base.id not in SIDES:
+            return axis_of(names.spaces.get(base.id), node.id)
+        case tree.Attribute(name=name) if node is name:
+            return names.values.get(node.id) or names.coordinates.get(node.id)
+        case tree.Attribute() | tree.Arrow() | tree.SequenceStatement():
+            return names.spaces.get(node.id)
+        case tree.PooledSpaceStatement(source=space) | tree.OrderStatement(space=space) if node is space:
+            return names.spaces.get(node.id)
+        case tree.CoordinateStatement(space=space) if node is space:
+            return names.spaces.get(node.id)
+        case tree.Call(function=function) if node is function:
+            return called(program, node)
+    return _value(program, names, around, node)
+
+
+class Scope:
+    """The names that a macro, a pattern or a stack gives to its own expressions; anything else gives none."""
+
+    def __init__(self, declaration: tree.Node) -> None:
+        self.values: dict[str, tree.Parameter | tree.LetStatement] = {}
+        self.spaces: dict[str, Spaces] = {}
+        self.coordinates: dict[str, Declared] = {}
+        self.inputs: dict[str, tree.InputStatement] = {}
+        self.routes: dict[str, tree.RouteStatement] = {}
+        for node in _declaring(declaration):
+            match node:
+                case tree.Parameter(name=name) | tree.LetStatement(name=name):
+                    self.values.setdefault(name.id, node)
+                case tree.SpaceStatement(name=name, axes=axes):
+                    self.spaces.setdefault(name.id, node)
+                    for axis in axes:
+                        self.coordinates.setdefault(name.id if axis.name is None else axis.name.id, axis)
+                case tree.PooledSpaceStatement(name=name):
+                    self.spaces.setdefault(name.id, node)
+                case tree.CoordinateStatement(name=name):
+                    self.coordinates.setdefault(name.id, node)
+                case tree.InputStatement(name=name, dimensions=dimensions):
+                    self.inputs.setdefault(name.id, node)
+                    if len(dimensions) == 1:
+                        self.coordinates.setdefault(name.id, node)
+                case tree.RouteStatement(name=name):
+                    self.routes.setdefault(name.id, node)
+
+
+def _declaring(declaration: tree.Node) -> Iterator[tree.Node]:
+    match declaration:
+        case tree.MacroDeclaration(parameters=parameters, lets=lets):
+            yield from (*parameters, *lets)
+        case tree.PatternDeclaration(parameters=parameters, statements=statements):
+            yield from (*parameters, *statements)
+        case tree.StackDeclaration(parameters=parameters):
+            yield from parameters
+
+
+def called(program: Program, function: tree.Name) -> Declared | None:
+    """The macro, the pattern or the stack that a call means; None for functions of the language."""
+    if function.id in FUNCTIONS:
+        return None
+    everything: tuple[Mapping[str, Declared], ...] = (
+        program.macros(function.span.source),
+        program.patterns,
+        program.stacks,
+    )
+    return next((each[function.id] for each in everything if function.id in each), None)
+
+
+def axis_of(space: Spaces | None, name: str) -> Declared | None:
+    """The axis of a space; the space itself for axes that bear its name, or are those of what it is pooled from."""
+    if isinstance(space, tree.SpaceStatement):
+        named = (axis for axis in space.axes if axis.name is not None and axis.name.id == name)
+        return next(named, space)
+    return space
+
+
+def _value(program: Program, names: Scope, around: Sequence[tree.Node], node: tree.Name) -> Declared | None:
+    """What a bare name in an expression means."""
+    for each in reversed(around):
+        if isinstance(each, tree.Quantifier) and each.variable.id == node.id:
+            return each
+    own: list[Mapping[str, Declared]] = [names.values, names.routes, names.inputs, names.spaces, names.coordinates]
+    if any(isinstance(each, tree.CoordinateStatement | tree.OrderStatement) for each in around):
+        own.insert(0, names.coordinates)
+    return next((each[node.id] for each in own if node.id in each), None) or called(program, node)
+
+
+def _parameter(program: Program, call: tree.Node, name: str) -> tree.Parameter | None:
+    found = called(program, call.function) if isinstance(call, tree.Call) else None
+    if not isinstance(found, tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration):
+        return None
+    return next((each for each in found.parameters if each.name.id == name), None)
+
+
+def _used_file(program: Program, use: tree.UseDeclaration) -> tree.File | None:
+    """The file that a `use` means, among those that were read."""
+    wanted = Path(use.span.source.name).parent / use.path.value
+    return next((each for each in program.files if Path(each.span.source.name) == wanted), None)

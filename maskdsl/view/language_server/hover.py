@@ -1,0 +1,147 @@
+"""What editors show over a place of a text, in Markdown: what stands there, and what it comes to."""
+
+from collections.abc import Sequence
+
+from maskdsl.base.source import Span
+from maskdsl.base.text import markdown, markdown_code, markdown_word
+from maskdsl.syntax import tree
+from maskdsl.syntax.program import Program
+from maskdsl.view.language_server import words
+from maskdsl.view.language_server.at_defaults import value_text
+from maskdsl.view.language_server.declarations import Declared, declared_at
+from maskdsl.view.language_server.documents import Document, shown_name
+from maskdsl.view.language_server.measure import Measurements
+from maskdsl.view.language_server.nodes_at import path_at
+
+LONGEST = 400
+"""Characters of a declaration that are shown."""
+
+
+async def hover(document: Document, offset: int, measurements: Measurements) -> tuple[str, Span] | None:
+    """What is said of the place, and the text that it is said of."""
+    program = document.understood
+    path = path_at(program.root, offset)
+    if not path:
+        return None
+    node = path[-1]
+    declared = declared_at(program, path)
+    if declared is not None:
+        said = [_declaration(declared, document, program), *_value(program, path, declared)]
+        if isinstance(declared, tree.PatternDeclaration | tree.StackDeclaration):
+            said.append(await _figures(document, program, declared, measurements))
+        return "\n\n".join(filter(None, said)), node.span
+    if isinstance(node, tree.Name) and len(path) > 1:
+        return _word(program, path, node)
+    keyword = _keyword(document, offset, node)
+    if keyword is not None:
+        return keyword
+    value = value_text(program, path)
+    constant = isinstance(node, tree.Integer | tree.Float | tree.Boolean | tree.String)
+    return None if value is None or constant else (f"{markdown_word(_short(node.span.text))}: {value}", node.span)
+
+
+def _word(program: Program, path: Sequence[tree.Node], node: tree.Name) -> tuple[str, Span] | None:
+    """A name that the language has: a function, a type, `q` or `i`."""
+    parent = path[-2]
+    if isinstance(parent, tree.Parameter | tree.InputStatement) and node is parent.type:
+        known = words.TYPES
+    elif isinstance(parent, tree.Call | tree.PooledSpaceStatement) or _is_kind(parent, node):
+        known = words.CALLED
+    else:
+        known = words.RESERVED
+    said = code(known[node.id]) if node.id in known else None
+    attribute = isinstance(parent, tree.Attribute) and node is parent.name
+    value = value_text(program, path[:-1] if attribute else path)
+    if value is not None and known is words.RESERVED:
+        said = f"{said or f'`{node.id}`'}\n\n{value}"
+    return None if said is None else (said, node.span)
+
+
+def _is_kind(parent: tree.Node, node: tree.Name) -> bool:
+    return isinstance(parent, tree.Quantifier) and node.id == parent.kind and node is not parent.variable
+
+
+def _keyword(document: Document, offset: int, node: tree.Node) -> tuple[str, Span] | None:
+    """A word of a statement or an expression that is no node of its own."""
+    text, start, end = document.text, offset, offset
+    while start and (text[start - 1].isalnum() or text[start - 1] == "_"):
+        start -= 1
+    while end < len(text) and (text[end].isalnum() or text[end] == "_"):
+        end += 1
+    said = {**words.KEYWORDS, **words.QUANTIFIERS}.get(text[start:end])
+    commented = "#" in document.lines.before(start)
+    if said is None or commented or isinstance(node, tree.String):
+        return None
+    return code(said), Span(node.span.source, start, end)
+
+
+def code(said: str) -> str:
+    """The first line of a description as code, if there are others below it."""
+    first, _, rest = said.partition("\n\n")
+    return f"{markdown_code(first)}\n\n{rest}" if rest else first
+
+
+def _declaration(declared: Declared, document: Document, program: Program) -> str:
+    """How a name is declared, with its documentation."""
+    match declared:
+        case tree.File():
+            return markdown_word(shown_name(declared.span.source, document))
+        case tree.MacroDeclaration() | tree.PatternDeclaration() | tree.StackDeclaration():
+            said = [markdown_code(signature(declared)), markdown(declared.doc)]
+            source = declared.span.source
+            if source is program.standard.span.source:
+                said.append("*of the standard library*")
+            elif source is not program.root.span.source:
+                said.append(f"*of {markdown(shown_name(source, document))}*")
+            return "\n\n".join(filter(None, said))
+        case tree.Parameter():
+            return f"{markdown_code(declared.span.text)}\n\nA parameter."
+        case tree.Axis():
+            return f"An axis of {markdown_word(_short(declared.span.text))} tokens."
+        case tree.Quantifier(domain=domain):
+            return markdown_word(f"{declared.variable.id} in {_short(domain.span.text)}")
+        case _:
+            return markdown_code(_short(declared.span.text))
+
+
+def signature(declared: tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration) -> str:
+    """The name of what is called, with its parameters as written."""
+    parameters = ", ".join(each.span.text for each in declared.parameters)
+    word = {tree.MacroDeclaration: "def", tree.PatternDeclaration: "pattern", tree.StackDeclaration: "stack"}
+    return f"{word[type(declared)]} {declared.name.id}({parameters})"
+
+
+def _value(program: Program, path: Sequence[tree.Node], declared: Declared) -> list[str]:
+    """What the name comes to where it stands, or where it is declared."""
+    parent = path[-2]
+    match parent:
+        case tree.Parameter(name=name) | tree.LetStatement(name=name) if name is path[-1]:
+            value = value_text(program, path)
+        case tree.Attribute() | tree.Index():
+            value = value_text(program, path[:-1])
+        case tree.CoordinateStatement(name=name) if name is path[-1]:
+            value = value_text(program, [*path[:-1], parent.value])
+        case tree.Axis(name=name) if name is path[-1]:
+            value = value_text(program, [*path[:-1], parent.length])
+        case tree.Call(function=function) if function is path[-1]:
+            value = None
+        case _:
+            value = value_text(program, path)
+    return [] if value is None else [f"At the defaults: {value}."]
+
+
+async def _figures(
+    document: Document,
+    program: Program,
+    declared: tree.PatternDeclaration | tree.StackDeclaration,
+    measurements: Measurements,
+) -> str:
+    """Density and tiles of a pattern that has all defaults."""
+    if any(parameter.default is None for parameter in declared.parameters):
+        return ""
+    directory = None if document.path is None else str(document.path.parent)
+    return await measurements.text(program.root.span.source.text, document.name, directory, declared.name.id)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

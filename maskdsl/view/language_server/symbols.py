@@ -1,0 +1,64 @@
+"""The outline of a text: its declarations, and what patterns declare in turn."""
+
+from collections.abc import Iterator
+
+from lsprotocol import types
+
+from maskdsl.syntax import tree
+from maskdsl.view.language_server.documents import Document, Lines
+from maskdsl.view.language_server.text_diagnostics import range_of
+
+Outlined = (
+    tree.MacroDeclaration
+    | tree.PatternDeclaration
+    | tree.StackDeclaration
+    | tree.SpaceStatement
+    | tree.PooledSpaceStatement
+    | tree.CoordinateStatement
+    | tree.InputStatement
+    | tree.LetStatement
+    | tree.RouteStatement
+)
+KINDS = {
+    tree.MacroDeclaration: types.SymbolKind.Function,
+    tree.PatternDeclaration: types.SymbolKind.Class,
+    tree.StackDeclaration: types.SymbolKind.Module,
+    tree.SpaceStatement: types.SymbolKind.Array,
+    tree.PooledSpaceStatement: types.SymbolKind.Array,
+    tree.CoordinateStatement: types.SymbolKind.Property,
+    tree.InputStatement: types.SymbolKind.Interface,
+    tree.LetStatement: types.SymbolKind.Variable,
+    tree.RouteStatement: types.SymbolKind.Method,
+}
+
+
+def symbols(document: Document) -> list[types.DocumentSymbol]:
+    """In the order of the text."""
+    return list(_symbols(document.understood.root.declarations, document.lines))
+
+
+def _symbols(
+    nodes: tuple[tree.Declaration, ...] | tuple[tree.Statement, ...], lines: Lines
+) -> Iterator[types.DocumentSymbol]:
+    for node in nodes:
+        if isinstance(node, Outlined):
+            inner = node.statements if isinstance(node, tree.PatternDeclaration) else ()
+            yield types.DocumentSymbol(
+                name=node.name.id,
+                detail=_detail(node),
+                kind=KINDS[type(node)],
+                range=range_of(node.span, lines),
+                selection_range=range_of(node.name.span, lines),
+                children=list(_symbols(inner, lines)),
+            )
+
+
+def _detail(node: tree.Node) -> str:
+    """What stands behind the name."""
+    match node:
+        case tree.MacroDeclaration() | tree.PatternDeclaration() | tree.StackDeclaration():
+            return f"({', '.join(each.name.id for each in node.parameters)})"
+        case tree.SpaceStatement(axes=axes):
+            return f"[{', '.join(each.span.text for each in axes)}]"
+        case _:
+            return ""

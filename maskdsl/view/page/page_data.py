@@ -1,0 +1,114 @@
+"""All that a page knows of a pattern, as JSON has it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from maskdsl.base.diagnostics import AttnError, Caution
+from maskdsl.base.errors.commands.page import PageTooLarge
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.ops import Array
+from maskdsl.syntax.tree import PatternDeclaration
+from maskdsl.view import units
+from maskdsl.view.page.blobs import Blobs
+from maskdsl.view.page.clauses import clauses, source
+from maskdsl.view.page.page_maps import Block, classes_of_heads, measure, orders_data, usual_blocks, usual_orders
+from maskdsl.view.page.page_program import Code
+from maskdsl.view.page.page_tokens import side
+from maskdsl.view.palette import EMPTY_SHADE, FULL_SHADE, PARTIAL_SHADES
+from maskdsl.view.terminal.show import first_sentence, written
+
+LARGEST_PAGE = 64 * 2**20
+"""Bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What a page is about: a pattern in one order or several, with all inputs that decide its tiles."""
+
+    declaration: PatternDeclaration
+    masks: tuple[MaskIR, ...]
+    """One for each order; a single one stands for the usual orders as well, if `fixed` is not said."""
+    inputs: Mapping[str, Array]
+    blocks: tuple[Block, ...] = ()
+    """The sizes of tiles; the usual ones if there are none."""
+    heads: Sequence[int] | None = None
+    """Only these heads."""
+    notes: tuple[str, ...] = ()
+    fixed: bool = False
+    layers: str = ""
+    """Which layers of a stack this is."""
+
+
+def page_data(subject: Subject) -> dict[str, Any]:
+    """Raises `AttnError` for what is too large to draw."""
+    mask, blobs = subject.masks[0], Blobs()
+    masks = subject.masks if subject.fixed else usual_orders(mask)
+    layouts = measure(masks, subject.blocks or usual_blocks(mask), subject.inputs)
+    classes = chosen(classes_of_heads(layouts), subject.heads)
+    heads = [members[0] for members in classes]
+    data = {
+        "name": mask.name,
+        "parameters": [[name, written(value)] for name, value in mask.parameters],
+        "doc": first_sentence(mask.doc),
+        "notes": [*map(warning_note, mask.cautions), *subject.notes, *batch_notes(layouts[0][0].figures.batch)],
+        "heads": mask.heads,
+        "layers": subject.layers,
+        "source": source(subject.declaration),
+        **pairs_data(subject.declaration, mask, subject.inputs, classes, blobs),
+        "orders": orders_data(layouts, heads, subject.inputs, blobs),
+        "palette": {"empty": EMPTY_SHADE, "partial": PARTIAL_SHADES, "full": FULL_SHADE},
+        "blobs": blobs.list,
+    }
+    if blobs.size > LARGEST_PAGE:
+        raise AttnError(PageTooLarge(size=-(-blobs.size // 2**20), limit=LARGEST_PAGE // 2**20))
+    return data
+
+
+def pairs_data(
+    declaration: PatternDeclaration, mask: MaskIR, inputs: Mapping[str, Array], classes: list[list[int]], blobs: Blobs
+) -> dict[str, Any]:
+    """What the page evaluates pairs by, for classes of heads that attend alike."""
+    heads = [members[0] for members in classes]
+    code = Code(mask)
+    return {
+        "classes": [{"head": members[0], "name": heading(members, mask.heads)} for members in classes],
+        "queries": side(mask, mask.queries, inputs, heads, blobs),
+        "keys": side(mask, mask.keys, inputs, heads, blobs),
+        "relation": code.add(mask.relation),
+        "clauses": clauses(declaration, mask, code),
+        "code": code.instructions,
+        "tables": tables(mask, inputs, blobs),
+    }
+
+
+def warning_note(caution: Caution) -> str:
+    """A warning in one sentence, which names its line of the text."""
+    line = "" if caution.span is None else f", line {caution.span.source.position(caution.span.start)[0]}"
+    help = caution.fill(caution.help)
+    return f"Warning {caution.code}{line}: {caution.fill(caution.message)}. {help[:1].upper()}{help[1:]}."
+
+
+def batch_notes(entries: int) -> list[str]:
+    return [f"The map is that of the first of {entries} batch entries; figures are of all."] if entries > 1 else []
+
+
+def chosen(classes: list[list[int]], heads: Sequence[int] | None) -> list[list[int]]:
+    """The classes with the heads asked for alone."""
+    if heads is None:
+        return classes
+    kept = ([head for head in members if head in heads] for members in classes)
+    return [members for members in kept if members]
+
+
+def heading(members: list[int], heads: int) -> str:
+    if len(members) == heads:
+        return "the only head" if heads == 1 else f"all {heads} heads"
+    return f"head{'s' * (len(members) > 1)} {units.numbers(members)}"
+
+
+def tables(mask: MaskIR, inputs: Mapping[str, Array], blobs: Blobs) -> dict[str, Any]:
+    """The inputs that relations read by index."""
+    read = reads(mask.relation, *(each.relation for each in (*mask.attend, *mask.require)))
+    return {name: {"shape": inputs[name].shape, "values": blobs.add(inputs[name])} for name in sorted(read.inputs)}

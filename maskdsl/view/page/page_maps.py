@@ -1,0 +1,155 @@
+"""The maps of a page: for every order and size of tiles the exact runs of tiles, and what they cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from maskdsl.analysis.counts.stats import Figures, Measured, MeasuredMask, Stats, figures_of, measure_all
+from maskdsl.analysis.orders.candidates import tile_orders
+from maskdsl.analysis.orders.layouts import curve, laid_out, layout_text, own_layout, spaces_of
+from maskdsl.analysis.tiles.block_map import Runs, TileMap
+from maskdsl.analysis.tiles.descent import classify
+from maskdsl.analysis.tiles.head_classes import find_variants, problems
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.commands.page import MapTooLarge
+from maskdsl.ir.mask import CurveKind, MaskIR
+from maskdsl.ir.mask import Sequence as Tokens
+from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
+from maskdsl.ir.ops import Array
+from maskdsl.view.page.blobs import Blobs
+
+Arrays = Mapping[str, Array]
+Block = tuple[int, int]
+
+MOST_TOKENS = 2**22
+MOST_BLOCKS = 2**18
+MOST_RUNS = 2**21
+"""Of a side, and of one map."""
+SMALL, LARGE = 2**10, 2**17
+"""Tokens up to which tiles are small, and from which on they are large."""
+HEAD_DIM, ELEMENT_SIZE = 64, 2
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A mask in one order, measured with tiles of one size."""
+
+    mask: MaskIR
+    block: Block
+    measured: MeasuredMask
+    figures: Stats
+
+    @property
+    def order(self) -> str:
+        return layout_text(self.mask, own_layout(self.mask))
+
+    def variant(self, head: int) -> int:
+        """That of the first batch entry."""
+        return int(self.measured.variants.index[0, head])
+
+    def tiles(self, head: int) -> TileMap:
+        return self.measured.parts[self.variant(head)].tiles
+
+
+def usual_blocks(mask: MaskIR) -> tuple[Block, ...]:
+    """Sizes worth a look, where nobody asks for others."""
+    length = max(mask.queries.length, mask.keys.length)
+    if length < SMALL:
+        return (64, 64), (32, 32), (16, 16), (8, 8)
+    return ((256, 256), (128, 128)) if length > LARGE else ((128, 128), (128, 64), (64, 64), (32, 32))
+
+
+def usual_orders(mask: MaskIR) -> tuple[MaskIR, ...]:
+    """The mask in its own order, as declared, and for grids in tiles and along a Hilbert curve."""
+    layouts = [own_layout(mask), {}]
+    grids = [space for space in spaces_of(mask).values() if sum(axis.length > 1 for axis in space.axes) > 1]
+    if grids and len(layouts[0]) == 0:
+        tiles = {space.name: next(iter(tile_orders(space, 128, {})), ()) for space in grids}
+        axes = {space.name: tuple(axis.name for axis in space.axes if axis.length > 1) for space in grids}
+        layouts += [tiles, {name: (curve(CurveKind.HILBERT, each),) for name, each in axes.items()}]
+    different = {layout_text(mask, layout): layout for layout in layouts}
+    return tuple(laid_out(mask, layout) for layout in different.values())
+
+
+def measure(masks: Sequence[MaskIR], blocks: Sequence[Block], inputs: Arrays) -> list[list[Layout]]:
+    """By order and size of tiles. Raises `AttnError` for what is too large for a page."""
+    for mask in masks:
+        for block in blocks:
+            check(mask, block)
+    first = measure_all(masks[0], blocks[0], inputs)
+    return [[laid(mask, block, inputs, first) for block in blocks] for mask in masks]
+
+
+def laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> Layout:
+    """`first` is the same mask, however laid out: how many keys its queries attend stays, and is not counted again."""
+    given = input_arrays(mask, inputs, relation_inputs(mask, inputs))
+    variants = find_variants(mask, given)
+    parts: list[Measured] = []
+    for number, problem in enumerate(problems(mask, variants.different, block, given)):
+        entry, head = np.argwhere(variants.index == number)[0]
+        alike = first.parts[first.variants.index[min(entry, len(first.variants.index) - 1), head]]
+        parts.append(Measured(problem, classify(problem), alike.counts))
+        runs = len(parts[-1].tiles.full.start) + len(parts[-1].tiles.partial.start)
+        if runs > MOST_RUNS:
+            raise AttnError(MapTooLarge(pattern=mask.name, count=runs, what="runs of tiles", limit=MOST_RUNS))
+    measured = MeasuredMask(tuple(parts), variants)
+    return Layout(mask, block, measured, figures_of(mask, measured, block, HEAD_DIM, ELEMENT_SIZE))
+
+
+def check(mask: MaskIR, block: Block) -> None:
+    for tokens, size in (mask.queries.length, block[0]), (mask.keys.length, block[1]):
+        for count, what, limit in (
+            (tokens, "tokens a side", MOST_TOKENS),
+            (-(-tokens // size), "tiles a side", MOST_BLOCKS),
+        ):
+            if count > limit:
+                raise AttnError(MapTooLarge(pattern=mask.name, count=count, what=what, limit=limit))
+
+
+def classes_of_heads(layouts: Sequence[Sequence[Layout]]) -> list[list[int]]:
+    """Heads that have the same tiles in every layout."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for head in range(layouts[0][0].mask.heads):
+        found.setdefault(tuple(each.variant(head) for row in layouts for each in row), []).append(head)
+    return list(found.values())
+
+
+def orders_data(layouts: Sequence[Sequence[Layout]], heads: list[int], inputs: Arrays, blobs: Blobs) -> list[Any]:
+    """What the page has of every order. `heads` are the first ones of each class."""
+    return [
+        {
+            "name": row[0].order,
+            "places": {
+                "query": [places(row[0].mask, row[0].mask.queries, inputs, head, blobs) for head in heads],
+                "key": [places(row[0].mask, row[0].mask.keys, inputs, head, blobs) for head in heads],
+            },
+            "blocks": [block_data(layout, heads, blobs) for layout in row],
+        }
+        for row in layouts
+    ]
+
+
+def places(mask: MaskIR, sequence: Tokens, inputs: Arrays, head: int, blobs: Blobs) -> int | None:
+    """The declared position of each laid-out place; None for the declared order."""
+    order = Coordinates(mask, sequence, inputs, 0, head).permutation()
+    return None if order is None else blobs.add(order)
+
+
+def block_data(layout: Layout, heads: list[int], blobs: Blobs) -> dict[str, Any]:
+    def runs(found: Runs) -> list[int]:
+        return [blobs.add(array) for array in (found.row_start, found.start, found.end)]
+
+    return {
+        "size": list(layout.block),
+        "maps": [{"full": runs(tiles.full), "partial": runs(tiles.partial)} for tiles in map(layout.tiles, heads)],
+        "figures": [figures_data(layout.figures.heads[head]) for head in heads],
+        "total": figures_data(layout.figures.total),
+    }
+
+
+def figures_data(figures: Figures) -> dict[str, float]:
+    """Without what is infinite, which JSON has not."""
+    return {name: value for name, value in figures.as_dict().items() if value != float("inf")}

@@ -1,0 +1,95 @@
+"""The expressions of a mask as a flat list that `evaluate.js` runs: equal parts once, operands before their uses."""
+
+from typing import Any
+
+from maskdsl.ir.expressions import (
+    Apply,
+    Batch,
+    Constant,
+    Coordinate,
+    Expression,
+    Head,
+    InSpace,
+    Read,
+    Score,
+    Side,
+)
+from maskdsl.ir.facts.ranges import INT32, Range, mask_leaf, operator_range
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.ops import Type
+
+EXACT = Range(-(2**51), 2**51)
+"""Integers that JavaScript's numbers hold, with room for a quotient to be rounded down rightly. Others are BigInts."""
+
+Instruction = dict[str, Any]
+
+
+class Code:
+    """Instructions, one a node: `op`, the numbers of its operands in `args`, `wide` where numbers do not suffice.
+
+    Pairs are of the first batch entry.
+    """
+
+    def __init__(self, mask: MaskIR) -> None:
+        self.mask = mask
+        self.instructions: list[Instruction] = []
+        self.known: dict[Expression, int] = {}
+        self.ranges: list[Range] = []
+        self.leaf = mask_leaf(mask)
+
+    def add(self, expression: Expression) -> int:
+        """The number of the instruction that computes this."""
+        if expression not in self.known:
+            instruction = self.instruction(expression)
+            reach = self.reach(expression, instruction.get("args", ()))
+            if reach.low not in EXACT or reach.high not in EXACT:
+                instruction["wide"] = True
+            self.known[expression] = len(self.instructions)
+            self.instructions.append(instruction)
+            self.ranges.append(reach)
+        return self.known[expression]
+
+    def instruction(self, expression: Expression) -> Instruction:
+        match expression:
+            case Constant(value=value):
+                return {"op": "constant", "value": repr(value if isinstance(value, float) else int(value))}
+            case Coordinate(side=side, name=name):
+                return {"op": "coordinate", "side": side.value, "name": name}
+            case InSpace(side=side, space=name):
+                return {"op": "member", "side": side.value, "start": (at := self.place(side, name))[0], "end": at[1]}
+            case Head():
+                return {"op": "head"}
+            case Batch():
+                return {"op": "constant", "value": "0"}
+            case Score():
+                raise AssertionError("a relation reads no score")
+            case Read(input=name, indices=indices):
+                outside = {"open": True} if expression.open and expression.type is Type.FLOAT else {}
+                return {"op": "read", "table": name, "args": [self.add(index) for index in indices], **outside}
+            case Apply(op=op, arguments=arguments):
+                kind = {"float": True} if arguments[-1].type is Type.FLOAT else {}
+                return {"op": op.value, "args": [self.add(part) for part in arguments], **kind}
+
+    def place(self, side: Side, name: str) -> tuple[int, int]:
+        """The declared positions of a space's first token and of the one behind its last."""
+        sequence = self.mask.sequences[side]
+        offsets = {
+            space.name: (at, at + space.size) for space, at in zip(sequence.spaces, sequence.offsets, strict=True)
+        }
+        return offsets.get(name, (0, 0))
+
+    def reach(self, expression: Expression, operands: list[int]) -> Range:
+        """What an integer lies between; of no interest for all else."""
+        if expression.type is not Type.INT:
+            return Range(0, 1)
+        match expression:
+            case Constant(value=value):
+                return Range(int(value), int(value))
+            case Apply(op=op):
+                return operator_range(op, tuple(self.ranges[number] for number in operands))
+            case Read():
+                return INT32
+            case Batch():
+                return Range(0, 0)
+            case _:
+                return self.leaf(expression)

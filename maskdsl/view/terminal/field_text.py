@@ -1,0 +1,146 @@
+"""A receptive field in words and lines: what one token reaches layer by layer, and what connects all tokens."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich import box
+from rich.color import Color
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from maskdsl.analysis.reach.arrival import Arrival, reached
+from maskdsl.analysis.reach.connections import Connections
+from maskdsl.analysis.reach.receptive_field import Field
+from maskdsl.ir.mask import Sequence as TokenSequence
+from maskdsl.view import units
+from maskdsl.view.palette import FULL_SHADE, characters, has_colour
+
+MOST_LINES = 16
+"""Of the table of layers."""
+MOST_STOPS = 9
+"""Tokens of a path that are named."""
+NARROWEST, WIDEST = 8, 40
+"""Characters that the sequence takes."""
+OTHER_COLUMNS = 26
+"""Of the table: the number of layers, and what stands between columns."""
+
+
+def field_view(title: Text, field: Field, layers: Sequence[str], tokens: TokenSequence, width: int) -> RenderableType:
+    """Everything, in so many columns. `layers` are the names of the patterns of one pass through the stack."""
+    head = Text(f"from token {place(field.token, tokens)}, ")
+    head.append("exact" if field.exact else f"bounded by tiles of {field.block} tokens: full ones, and all not empty")
+    parts: list[RenderableType] = [title, head, growth_table(field, layers, width)]
+    if not field.settled:
+        parts.append(Text(f"not followed beyond {field.layers} layers; --layers goes further", style="yellow"))
+    parts += [Text(f"- {line}") for line in lines(field.connections, field.length)]
+    return Group(*parts)
+
+
+def place(token: int, tokens: TokenSequence) -> str:
+    """The number of a token and its coordinates: `1,596 (image, y 28, x 28)`."""
+    spaces = zip(tokens.spaces, tokens.offsets, strict=True)
+    space, offset = next(each for each in reversed(list(spaces)) if each[1] <= token)
+    words = [space.name] if len(tokens.spaces) > 1 else []
+    if len(space.axes) > 1 or words:
+        cell = np.unravel_index(token - offset, [axis.length for axis in space.axes])
+        words += [f"{axis.name} {number}" for axis, number in zip(space.axes, cell, strict=True)]
+    return units.count(token) + (f" ({', '.join(words)})" if words else "")
+
+
+def growth_table(field: Field, layers: Sequence[str], width: int) -> Table:
+    numbers = shown_layers(field.layers)
+    names = [layers[(number - 1) % len(layers)] if number and len(layers) > 1 else "" for number in numbers]
+    counts = [[counted(each, number) for number in numbers] for each in field.directions.values()]
+    taken = max(map(len, names)) + sum(max(map(len, each)) for each in counts) + OTHER_COLUMNS
+    strip = min(max(NARROWEST, (width - taken) // 2), WIDEST, field.length)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("layers", "", "draws from", "", "read by", ""):
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    for number, name, *both in zip(numbers, names, *counts, strict=True):
+        cells: list[RenderableType] = [str(number), Text(name, style="dim")]
+        for count, arrival in zip(both, field.directions.values(), strict=True):
+            cells += [count, Strip(arrival, number, strip)]
+        table.add_row(*cells)
+    return table
+
+
+def shown_layers(last: int) -> list[int]:
+    """All numbers of layers if they are few, and otherwise some further and further apart."""
+    if last < MOST_LINES:
+        return list(range(last + 1))
+    spread = np.geomspace(1, last, MOST_LINES - 1).round().astype(int).tolist()
+    return sorted({0, *range(1, 5), *spread})
+
+
+def counted(arrival: Arrival, layers: int) -> str:
+    least, most = arrival.count(layers)
+    share = units.percent(most / len(arrival.earliest))
+    return f"{units.count(most)}  {share}" if least == most else f"{units.count(least)} to {units.count(most)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """The sequence from its first token to its last, shaded by how much of each part may be reached."""
+
+    arrival: Arrival
+    layers: int
+    width: int
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(self.width, self.width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shades = characters(console)
+        tokens = reached(self.arrival.earliest, self.layers)
+        starts = np.arange(self.width) * len(tokens) // self.width
+        sizes = np.diff([*starts, len(tokens)])
+        shares = np.add.reduceat(tokens, starts, dtype=np.int64) / sizes
+        levels = np.where(shares == 1, len(shades) - 1, np.ceil(shares * (len(shades) - 2)).astype(int))
+        style = Style(color=Color.from_rgb(*FULL_SHADE)) if has_colour(console) else Style()
+        yield Text("".join(shades[level] for level in levels.tolist()), style=style, no_wrap=True)
+
+
+def lines(found: Connections, length: int) -> Iterator[str]:
+    """What there is to say about all tokens."""
+    if found.block > 1:
+        yield f"all tokens by tiles of {found.block}, so that these are bounds:"
+    yield farness(found)
+    total = length * (length - 1) // 2
+    least = "" if found.one_way is not None else "at least "
+    one_way = "" if found.one_way is None else f", {units.count(found.one_way)} one way only"
+    both = f"{least}{units.count(found.both_ways)} draw from each other"
+    yield f"of {units.count(total)} pairs, {both}{one_way}, and {least}{units.count(found.never)} never communicate"
+    parts = found.components
+    least = "" if found.exact_components else "at least "
+    yield f"strongly connected: {least}{part_count(parts.strong, parts.largest_strong)}"
+    yield f"weakly connected: {least}{part_count(parts.weak, parts.largest_weak)}"
+    if len(found.path) > 1:
+        stops = [units.count(token) for token in found.path]
+        if len(stops) > MOST_STOPS:
+            stops = [*stops[: MOST_STOPS // 2], "...", *stops[-(MOST_STOPS // 2) :]]
+        yield f"a longest shortest path, from reader to source: {' <- '.join(stops)}"
+
+
+def farness(found: Connections) -> str:
+    layers = "" if found.layers is None else f"{found.layers} layer{'s' * (found.layers != 1)}"
+    match found.everything:
+        case True if found.layers == found.most_layers:
+            return f"everything reaches everything after {layers}"
+        case True:
+            return f"everything reaches everything after {found.layers} to {found.most_layers} layers"
+        case None:
+            return f"everything reaches everything after {layers} or more, or never"
+        case _ if found.block > 1:
+            return "never does everything reach everything"
+        case _:
+            return f"never does everything reach everything; nothing is added after {layers}"
+
+
+def part_count(count: int, largest: int) -> str:
+    if count == 1:
+        return "1 component"
+    return f"{units.count(count)} components, the largest of {units.count(largest)} token{'s' * (largest != 1)}"

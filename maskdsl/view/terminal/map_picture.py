@@ -1,0 +1,135 @@
+"""A map of tiles as a picture in the terminal: two cells a character in colour, shaded characters without."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+import numpy as np
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.style import Style
+from rich.text import Text
+
+from maskdsl.analysis.tiles.block_map import FULL, PARTIAL, Array, BlockMap
+from maskdsl.view.cells import Cells, Scale, count_cells, zoom
+from maskdsl.view.labels import Labels, above, beside
+from maskdsl.view.palette import character_numbers, characters, colour_numbers, has_colour, style
+
+LEAST_WITH_LABELS = 24
+"""Columns of a picture that has labels at its sides."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The tiles of one head. Tokens are named at its sides, queries left and keys above, where there is room."""
+
+    tiles: BlockMap
+    scale: Scale
+    room: tuple[int, int]
+    """Rows and columns of square cells that it may take."""
+    head: int = 0
+    queries: Labels | None = None
+    keys: Labels | None = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        enlarged = Cells(*(grown(part, self.times) for part in (self.cells.full, self.cells.partial, self.cells.tiles)))
+        lines = coloured(colour_numbers(enlarged)) if has_colour(console) else shaded(enlarged, characters(console))
+        yield from self.sides.around(lines)
+
+    @property
+    def width(self) -> int:
+        """Columns on the screen."""
+        return int(self.cells.full.shape[1]) * self.times + self.sides.gutter
+
+    @cached_property
+    def cells(self) -> Cells:
+        return count_cells(self.tiles.tile_map(self.head), self.tiles.key_blocks, self.scale.tiles)
+
+    @property
+    def times(self) -> int:
+        return enlargement(self.cells.full.shape, self.room)
+
+    @property
+    def sides(self) -> "Sides":
+        lengths = self.tiles.query_length, self.tiles.key_length
+        return Sides.of((self.queries, self.keys), lengths, self.scale.cell, self.times, self.room)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Full and partial tiles; the cells, where they are the tiles that the user knows."""
+        if not self.scale.fitted:
+            return self.tiles.full_count(self.head), self.tiles.partial_count(self.head)
+        classes = self.cells.classes
+        return int((classes == FULL).sum()), int((classes == PARTIAL).sum())
+
+
+def enlargement(cells: tuple[int, ...], room: tuple[int, int]) -> int:
+    """How many characters a side of a cell takes."""
+    return min(zoom(count, space) for count, space in zip(cells, room, strict=True))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What stands beside the lines of a picture, and above them."""
+
+    left: Mapping[int, str]
+    above: str
+    corner: str = ""
+
+    @staticmethod
+    def of(
+        labels: tuple[Labels | None, Labels | None],
+        lengths: tuple[int, int],
+        cell: tuple[int, int],
+        times: int,
+        room: tuple[int, int],
+    ) -> "Sides":
+        queries, keys = labels
+        if queries is None or keys is None or room[1] < LEAST_WITH_LABELS:
+            return Sides({}, "")
+        left = beside(queries, lengths[0], cell[0], times)
+        return Sides(left, above(keys, lengths[1], cell[1], times), queries.axes)
+
+    @property
+    def gutter(self) -> int:
+        """Columns left of the picture."""
+        return max((len(label) + 1 for label in (*self.left.values(), self.corner) if label), default=0)
+
+    def around(self, lines: Iterable[Text]) -> Iterator[Text]:
+        if self.above:
+            yield Text(self.beside(self.corner) + self.above, style="dim", no_wrap=True)
+        for number, line in enumerate(lines):
+            yield Text.assemble((self.beside(self.left.get(number, "")), "dim"), line, no_wrap=True)
+
+    def beside(self, label: str) -> str:
+        return f"{label:>{self.gutter - 1}} " if self.gutter else ""
+
+
+def grown(array: Array, times: int) -> Array:
+    return np.repeat(np.repeat(array, times, axis=0), times, axis=1)
+
+
+def coloured(numbers: Array, look: Callable[[int, int], Style] = style) -> Iterator[Text]:
+    """Half blocks: the upper cell is the colour of the character, the lower one that of its background.
+
+    `numbers` [rows, columns] are what `look` knows colours by.
+    """
+    if len(numbers) % 2:
+        numbers = np.concatenate([numbers, np.zeros_like(numbers[:1])])
+    for upper, lower in zip(numbers[::2].tolist(), numbers[1::2].tolist(), strict=True):
+        line = Text(no_wrap=True)
+        for pair, group in groupby(zip(upper, lower, strict=True)):
+            line.append("\N{UPPER HALF BLOCK}" * len(list(group)), look(*pair))
+        yield line
+
+
+def shaded(cells: Cells, shades: Sequence[str]) -> Iterator[Text]:
+    """One character for two cells, one above the other."""
+    paired = Cells(*(add_pairs(part) for part in (cells.full, cells.partial, cells.tiles)))
+    for row in character_numbers(paired).tolist():
+        yield Text("".join(shades[number] for number in row), no_wrap=True)
+
+
+def add_pairs(array: Array) -> Array:
+    """The sums of each two rows."""
+    return np.add.reduceat(array, np.arange(0, len(array), 2), axis=0)

@@ -1,0 +1,29 @@
+"""What `maskdsl order` prints: orders of one mask side by side, best first."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from maskdsl.analysis.orders import BestOrder, Row
+from maskdsl.view import units
+
+
+def orders_table(found: BestOrder, rows: Sequence[Row]) -> Table:
+    """Some of the rows: the share of tiles that are not empty, how many are partial, the share of pairs computed and
+    masked, and the predicted time. The chosen one stands out; what is no exact figure has a `~`.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("order", overflow="fold")
+    names = ["tiles", "density", "partial", "masked", found.device]
+    several = len({row.block for row in found.rows}) > 1
+    for name in names if several else names[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        about = "" if row.exact else "~"
+        figures = [units.percent(row.density), units.count(row.partial_tiles), units.percent(row.waste)]
+        cells = [about + each for each in (*figures, units.duration(row.seconds))]
+        sizes = ["x".join(map(str, row.block))] if several else []
+        table.add_row(Text(row.order), *sizes, *cells, style="bold" if row is found.rows[0] else "")
+    return table

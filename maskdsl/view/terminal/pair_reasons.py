@@ -1,0 +1,122 @@
+"""What `maskdsl explain --pair` prints: both tokens, every line with the pair's values in it, and the verdict."""
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+from rich.tree import Tree
+
+from maskdsl.base.text import printable
+from maskdsl.ir.expressions import Apply, Expression
+from maskdsl.ir.mask import Clause
+from maskdsl.ir.mask_printer import print_expression
+from maskdsl.ir.meaning.reasons import Line, PairReasons, Reason
+from maskdsl.ir.ops import Op
+
+Token = Mapping[str, int | float | bool]
+"""A token's coordinates by name."""
+JOINED = {Op.AND: "all of", Op.OR: "any of", Op.NOT: "not"}
+
+
+def place(clause: Clause) -> str:
+    """Where a line stands: `longformer.attn:6`."""
+    assert clause.span is not None
+    return f"{printable(PurePath(clause.span.source.name).name)}:{clause.span.source.position(clause.span.start)[0]}"
+
+
+def written(clause: Clause) -> str:
+    """The line's own text, on one line."""
+    assert clause.span is not None
+    return " ".join(clause.span.text.split())
+
+
+def verdict(reasons: PairReasons) -> str:
+    """One sentence: `query 17 does not attend key 4093: no attend line allows it`."""
+    pair = f"query {reasons.query} {{}} key {reasons.key}"
+    lines = ", ".join(place(line.clause) for line in reasons.deciding)
+    if reasons.attends:
+        return f"{pair.format('attends')}: {lines} allow{'s' * (len(reasons.deciding) == 1)} it"
+    if any(line.reason.holds for line in reasons.attend):
+        return f"{pair.format('does not attend')}: {lines} forbid{'s' * (len(reasons.deciding) == 1)} it"
+    return f"{pair.format('does not attend')}: no `attend` line allows it"
+
+
+def token(name: str, number: int, coordinates: Token) -> Text:
+    """`query 17   y = 0, x = 17`."""
+    values = ", ".join(f"{axis} = {value}" for axis, value in coordinates.items())
+    return Text.assemble((f"{name} {number}", "bold"), (f"   {values}" if values else "", "dim"))
+
+
+def shown(reasons: PairReasons, query: Token, key: Token) -> RenderableType:
+    """Everything about one pair."""
+    tree = Tree("", hide_root=True, guide_style="dim")
+    for line in (*reasons.attend, *reasons.require):
+        add_line(tree, line)
+    return Group(
+        token("query", reasons.query, query),
+        token("key  ", reasons.key, key),
+        "",
+        tree,
+        "",
+        Text(verdict(reasons), style="bold"),
+    )
+
+
+def add_line(tree: Tree, line: Line) -> None:
+    label = Text.assemble((f"{place(line.clause)}  ", "dim"), written(line.clause), "  ", mark(line.reason.holds))
+    branch = tree.add(label)
+    if line.reason.parts:
+        add_parts(branch, line.reason)
+    else:
+        add_reason(branch, line.reason)
+
+
+def add_reason(tree: Tree, reason: Reason) -> None:
+    """A condition, and below it what it is made of, or what it comes to."""
+    if reason.parts:
+        assert isinstance(reason.condition, Apply)
+        add_parts(tree.add(Text.assemble((JOINED[reason.condition.op], "italic"), "  ", mark(reason.holds))), reason)
+        return
+    texts = [print_expression(each) for each in (reason.condition, *reason.steps)]
+    tree.add(Text.assemble(" \N{RIGHTWARDS ARROW} ".join(texts), "  ", mark(reason.holds)))
+
+
+def add_parts(tree: Tree, reason: Reason) -> None:
+    for part in reason.parts:
+        add_reason(tree, part)
+
+
+def mark(holds: bool) -> Text:
+    return Text("yes", style="green") if holds else Text("no", style="red")
+
+
+def as_dict(reasons: PairReasons, query: Token, key: Token) -> dict[str, Any]:
+    """Plain data, as JSON has it."""
+    return {
+        "query": {"position": reasons.query, **query},
+        "key": {"position": reasons.key, **key},
+        "head": reasons.head,
+        "attends": reasons.attends,
+        "verdict": verdict(reasons),
+        "attend": [line_dict(line) for line in reasons.attend],
+        "require": [line_dict(line) for line in reasons.require],
+    }
+
+
+def line_dict(line: Line) -> dict[str, Any]:
+    return {"line": place(line.clause), "text": written(line.clause), **reason_dict(line.reason)}
+
+
+def reason_dict(reason: Reason) -> dict[str, Any]:
+    found: dict[str, Any] = {"condition": text(reason.condition), "holds": reason.holds}
+    if reason.parts:
+        found["parts"] = [reason_dict(part) for part in reason.parts]
+    if reason.steps:
+        found["steps"] = [text(step) for step in reason.steps]
+    return found
+
+
+def text(expression: Expression) -> str:
+    return print_expression(expression)

@@ -1,0 +1,139 @@
+"""What routes selected as tables, and what they may select in words."""
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from maskdsl.analysis.counts.guarantees import Guarantee, HeadBounds, RouteBounds
+from maskdsl.analysis.counts.selected_pairs import Selection
+from maskdsl.view import units
+
+BARS = "\N{LOWER ONE EIGHTH BLOCK}\N{LOWER ONE QUARTER BLOCK}\N{LOWER THREE EIGHTHS BLOCK}\N{LOWER HALF BLOCK}"
+BARS += "\N{LOWER FIVE EIGHTHS BLOCK}\N{LOWER THREE QUARTERS BLOCK}\N{LOWER SEVEN EIGHTHS BLOCK}\N{FULL BLOCK}"
+ASCII_BARS = ".:-=+*#@"
+"""Of equal heights, nothing left out: no load is a space."""
+WIDE = 100
+"""Columns of a window from which on longer profiles are drawn in full."""
+SHORT, SHORTEST = 16, 8
+"""Characters of a profile in other windows, and in narrow ones, at most."""
+NARROW = 72
+"""Columns of a window from which on all of the table is shown."""
+COLUMN = 9
+"""Characters of a column of the matrix."""
+MOST_HEADS = 16
+"""Lines of a table."""
+MATRIX = range(3, 9)
+"""For so many heads the overlap of each two is shown."""
+
+
+class SelectionView:
+    """One route: how many groups were selected, the density and the load of keys of each head, what heads share."""
+
+    def __init__(self, selection: Selection, densities: Sequence[float], heads: Sequence[int]) -> None:
+        self.selection = selection
+        self.densities = densities
+        self.heads = heads
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text.assemble((self.selection.name, "bold"), f": {self.chosen()}")
+        yield Text("How many query groups selected a key group:", style="dim")
+        yield self.table(ASCII_BARS if options.ascii_only else BARS, options.max_width)
+        if len(self.heads) > MOST_HEADS:
+            more = f"{len(self.heads) - MOST_HEADS} more heads are not shown; --head says which are"
+            yield Text(more, style="yellow")
+        if self.selection.mean_overlap is not None:
+            mean = units.percent(self.selection.mean_overlap)
+            yield Text(f"of the pairs that one of two heads selected, {mean} are selected by both, on average")
+        if len(self.heads) in MATRIX and (len(self.heads) + 1) * COLUMN - 1 <= options.max_width:
+            yield self.matrix()
+
+    def chosen(self) -> str:
+        """How many groups were selected, by all heads that are shown."""
+        found = self.selection
+        own = [found.heads[head].chosen for head in self.heads]
+        least, most = min(each.least for each in own), max(each.most for each in own)
+        who = f"each of {units.count(found.query_groups)} query groups"
+        if found.query_groups == 1:
+            who = "the only query group"
+        number = between(units.count(least), units.count(most))
+        mean = f", on average {units.digits(sum(each.mean for each in own) / len(own))}" if least < most else ""
+        return f"{who} selected {number} of {units.count(found.key_groups)} key groups{mean}"
+
+    def table(self, bars: str, width: int) -> Table:
+        """A line for each head; fewer columns in narrow windows."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        names = ("head", "density", "least", "mean", "most", "variation")
+        shown = [name for name in names if width >= NARROW or name not in ("least", "most")]
+        for name in shown:
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("by key group", no_wrap=True)
+        for head in self.heads[:MOST_HEADS]:
+            own = self.selection.heads[head]
+            load = units.count(own.load.least), units.digits(own.load.mean), units.count(own.load.most)
+            cells = str(head), units.percent(self.densities[head]), *load, f"{own.load.variation:.2f}"
+            values = shortened(
+                own.profile, len(own.profile) if width >= WIDE else SHORT if width >= NARROW else SHORTEST
+            )
+            row = [cell for name, cell in zip(names, cells, strict=True) if name in shown]
+            table.add_row(*row, sparkline(values, bars))
+        return table
+
+    def matrix(self) -> Table:
+        """What each two heads have in common."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("", no_wrap=True)
+        for head in self.heads:
+            table.add_column(f"head {head}", justify="right", no_wrap=True)
+        for head in self.heads:
+            row = [units.percent(self.selection.overlap[head][other]) for other in self.heads]
+            table.add_row(f"head {head}", *row)
+        return table
+
+
+def shortened(profile: Sequence[float], most: int) -> Sequence[float]:
+    """With the means of neighbours, until there are no more than so many."""
+    while len(profile) > most:
+        pairs = [profile[place : place + 2] for place in range(0, len(profile), 2)]
+        profile = [sum(pair) / len(pair) for pair in pairs]
+    return profile
+
+
+def sparkline(values: Sequence[float], bars: str) -> str:
+    """Heights of bars, the largest a full one; a space for nothing at all."""
+    most = max(values)
+    if not most:
+        return " " * len(values)
+    return "".join(" " if not value else bars[min(int(value / most * len(bars)), len(bars) - 1)] for value in values)
+
+
+def guarantee_lines(guarantee: Guarantee) -> Iterator[str]:
+    """Each route in words, and what holds whatever they select."""
+    for route in guarantee.routes:
+        yield route_line(route)
+    classes: dict[HeadBounds, list[int]] = {}
+    for head, bounds in enumerate(guarantee.heads):
+        classes.setdefault(bounds, []).append(head)
+    for bounds, heads in classes.items():
+        which = f" in head{'s' * (len(heads) > 1)} {units.numbers(heads)}" if len(classes) > 1 else ""
+        keys = between(units.count(bounds.least_keys), units.count(bounds.most_keys))
+        density = between(units.percent(bounds.least_density), units.percent(bounds.most_density))
+        yield f"whatever is selected in finite scores{which}: {keys} keys a query, density {density}"
+
+
+def route_line(route: RouteBounds) -> str:
+    """`past: each of 8,192 query groups selects 0 to 2 of 16 key groups, of which 15 are candidates at most`."""
+    number = between(units.count(route.least), units.count(route.most))
+    who = f"each of {units.count(route.query_groups)} query groups selects"
+    if route.query_groups == 1:
+        who = "all queries together select"
+    line = f"`{route.name}`: {who} {number} of {units.count(route.key_groups)} key groups"
+    if route.candidates < route.key_groups:
+        line += f", of which {units.count(route.candidates)} are candidates at most"
+    return line
+
+
+def between(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,181 @@
+"""What `maskdsl show` prints: title, pictures of the different heads and orders, legend."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.cells import cell_len
+from rich.columns import Columns
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.text import Text
+
+from maskdsl.analysis.tiles.block_map import BlockMap
+from maskdsl.ir.mask import MaskIR
+from maskdsl.view import units
+from maskdsl.view.cells import Scale
+from maskdsl.view.labels import Labels, longest_label
+from maskdsl.view.palette import LEVELS, characters, has_colour, style
+from maskdsl.view.terminal.map_picture import LEAST_WITH_LABELS, Picture
+
+WIDEST = 96
+NARROWEST = 16
+"""Columns of a picture."""
+NARROW = 38
+"""Columns that one of several pictures side by side takes at least, frame included."""
+FRAME = 4
+OTHER_LINES = 10
+"""Lines of a screen that the picture leaves free."""
+LINES_WITHOUT_SCREEN = 32
+MOST_PICTURES = 12
+
+
+def room(console: Console, mask: MaskIR, pictures: int) -> tuple[int, int]:
+    """Rows and columns of square cells that each of so many pictures may take in this window."""
+    beside = next((count for count in (3, 2) if pictures >= count and console.width // count >= NARROW), 1)
+    columns = max(NARROWEST, min((console.width + 1) // beside - 1 - FRAME, WIDEST))
+    names = longest_label(mask.queries) + 1
+    if columns >= LEAST_WITH_LABELS + names:
+        columns -= names
+    lines = max(NARROWEST // 2, console.height - OTHER_LINES) if console.is_terminal else LINES_WITHOUT_SCREEN
+    return 2 * min(lines, columns // 2), columns
+
+
+def title(mask: MaskIR) -> Text:
+    """`longformer(n=4096, size=512)`, lengths and heads."""
+    text = called(mask.name, mask.parameters)
+    lengths = units.count(mask.queries.length) + " tokens"
+    if mask.queries.spaces != mask.keys.spaces:
+        lengths = f"{units.count(mask.queries.length)} queries, {units.count(mask.keys.length)} keys"
+    text.append(f"  {lengths}, {head_count(mask.heads)}", style="not bold dim")
+    return text
+
+
+def called(name: str, parameters: Iterable[tuple[str, object]]) -> Text:
+    """`longformer(n=4096, size=512)`."""
+    values = ", ".join(f"{each}={written(value)}" for each, value in parameters)
+    return Text.assemble((name, "bold"), f"({values})")
+
+
+def head_count(heads: int) -> str:
+    return f"{heads} head{'s' * (heads > 1)}"
+
+
+def first_sentence(text: str) -> str:
+    joined = " ".join(text.split())
+    return re.split(r"(?<=\.) (?=[A-Z`])", joined, maxsplit=1)[0]
+
+
+def written(value: object) -> str:
+    """A parameter's value as the language writes it."""
+    return f"({', '.join(map(str, value))})" if isinstance(value, tuple) else str(value)
+
+
+def head_classes(tiles: BlockMap, heads: Iterable[int]) -> dict[int, list[int]]:
+    """Heads that share a map, by the first of them."""
+    classes: dict[int, list[int]] = {}
+    for head in heads:
+        classes.setdefault(int(tiles.variant_of[0, head]), []).append(head)
+    return {members[0]: members for members in classes.values()}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The tiles of a mask in one order."""
+
+    order: str
+    mask: MaskIR
+    tiles: BlockMap
+    scale: Scale
+    room: tuple[int, int]
+    labels: tuple[Labels | None, Labels | None] = (None, None)
+    """Of the queries and of the keys."""
+
+    def panels(self, heads: Sequence[int]) -> list[Panel]:
+        """One for each map that one of the heads has."""
+        return [
+            framed(
+                Picture(self.tiles, self.scale, self.room, head, *self.labels),
+                heading(members, self.mask.heads, self.order),
+            )
+            for head, members in head_classes(self.tiles, heads).items()
+        ]
+
+
+def heading(members: list[int], heads: int, order: str) -> str:
+    which = "" if len(members) == heads else f"head{'s' * (len(members) > 1)} {units.numbers(members)}"
+    return ", ".join(part for part in (which, order) if part)
+
+
+def framed(picture: Picture, heading: str) -> Panel:
+    """A map in its frame."""
+    full, partial = picture.counts
+    below = f"{units.count(full)} full, {units.count(partial)} partial"
+    width = max(picture.width, cell_len(heading) + 2, cell_len(below) + 2) + FRAME
+    return Panel(
+        picture,
+        title=Text(heading),
+        subtitle=Text(below),
+        box=box.SQUARE,
+        border_style="dim",
+        title_align="left",
+        subtitle_align="left",
+        expand=False,
+        width=width,
+    )
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What colours and characters mean, and the size of a cell."""
+
+    scale: Scale
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        line = Text()
+        for swatch, name in self.swatches(console):
+            line.append(swatch)
+            line.append(f" {name}   ")
+        line.rstrip()
+        yield line
+        yield Text(cell_size(self.scale), style="dim")
+
+    def swatches(self, console: Console) -> list[tuple[Text, str]]:
+        if not has_colour(console):
+            empty, *partial, full = characters(console)
+            marks = [(empty, "empty"), ("".join(partial), "partial, few to most pairs"), (full, "full")]
+            return [(Text(mark), name) for mark, name in marks]
+        block = "\N{UPPER HALF BLOCK}"
+        partial_swatch = Text.assemble(*((block, style(number, number)) for number in range(1, LEVELS + 1)))
+        return [
+            (Text(block * 2, style(0, 0)), "empty"),
+            (partial_swatch, "partial, few to most pairs"),
+            (Text(block * 2, style(LEVELS + 1, LEVELS + 1)), "full"),
+        ]
+
+
+def cell_size(scale: Scale) -> str:
+    """What a cell is."""
+    tile = by(scale.cell if scale.fitted else scale.block)
+    if scale.fitted or scale.tiles == (1, 1):
+        return f"each cell one tile of {tile} tokens"
+    return f"each cell {by(scale.tiles)} tiles of {tile} tokens"
+
+
+def by(size: tuple[int, int]) -> str:
+    return f"{units.count(size[0])} x {units.count(size[1])}"
+
+
+def shown(layouts: Sequence[Layout], heads: Sequence[int]) -> RenderableType:
+    """Everything about one mask in several orders."""
+    panels = [panel for layout in layouts for panel in layout.panels(heads)]
+    mask = layouts[0].mask
+    parts: list[RenderableType] = [title(mask)]
+    if mask.doc:
+        parts.append(Text(first_sentence(mask.doc), style="dim italic"))
+    parts.append(panels[0] if len(panels) == 1 else Columns(panels[:MOST_PICTURES], padding=(0, 1)))
+    if len(panels) > MOST_PICTURES:
+        more = f"{len(panels) - MOST_PICTURES} more maps are not shown; --head says which heads are"
+        parts.append(Text(more, style="yellow"))
+    return Group(*parts, Legend(layouts[0].scale))

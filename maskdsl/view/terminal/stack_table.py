@@ -1,0 +1,80 @@
+"""A stack in words: its title, which layers are alike, and a table with a line for each kind of layer."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from maskdsl.analysis.cost.predict import Prediction, StackPrediction
+from maskdsl.analysis.counts.stack_stats import StackStats
+from maskdsl.analysis.counts.stats import Figures
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.stack import StackIR
+from maskdsl.view import units
+from maskdsl.view.terminal.show import called, head_count, written
+
+HEADINGS = ("layers", "density", "masked", "at most", "forward", "read, written")
+
+NAMES = 20
+"""Columns that the names and parameters of layers take at least."""
+
+
+def stack_title(stack: StackIR) -> Text:
+    """`gemma3(n=8192)`, layers, length and heads."""
+    text = called(stack.name, stack.parameters)
+    layers = f"{units.count(len(stack.index))} layer{'s' * (len(stack.index) > 1)}"
+    text.append(f"  {layers} of {units.count(stack.length)} tokens, {head_count(stack.heads)}", style="not bold dim")
+    return text
+
+
+def layers_text(stack: StackIR, number: int) -> str:
+    """Which layers are the mask of this number, counted from 1."""
+    places = [place + 1 for place, each in enumerate(stack.index) if each == number]
+    return f"layer{'s' * (len(places) > 1)} {units.numbers(places)}"
+
+
+def layers_table(stack: StackIR, found: StackStats) -> Table:
+    """The figures of one layer of each kind, and those of all layers together."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", overflow="fold", min_width=NAMES)
+    for name in HEADINGS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for number, (mask, stats) in enumerate(zip(stack.different, found.different, strict=True)):
+        table.add_row(named(mask), str(stack.count(number)), *cells(stats.total))
+    table.add_section()
+    table.add_row("all layers", str(len(stack.index)), *cells(found.total))
+    return table
+
+
+def predicted_layers_table(stack: StackIR, found: Sequence[StackPrediction]) -> Table:
+    """Forward of one layer of each kind, and of all layers together, on each GPU."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", overflow="fold", min_width=NAMES)
+    for each in found:
+        table.add_column(each.device.name, justify="right")
+    for number, mask in enumerate(stack.different):
+        table.add_row(named(mask), *(predicted(each.different[number]) for each in found))
+    table.add_section()
+    table.add_row("all layers", *map(predicted, found))
+    return table
+
+
+def predicted(found: Prediction | StackPrediction) -> str:
+    return f"{units.duration(found.forward_seconds)}\n{units.times(found.forward_speedup)}"
+
+
+def named(mask: MaskIR) -> Text:
+    """A pattern's name and, below, its parameters."""
+    values = ", ".join(f"{name}={written(value)}" for name, value in mask.parameters)
+    return Text.assemble((f"{mask.name}\n", "bold"), (values, "dim"))
+
+
+def cells(figures: Figures) -> tuple[str, ...]:
+    return (
+        units.percent(figures.density),
+        units.percent(figures.waste),
+        units.times(figures.speedup_bound),
+        units.about(figures.forward_flops, "FLOP"),
+        units.size(figures.bytes),
+    )

@@ -1,0 +1,78 @@
+"""Statistics as a table: a line a figure, a column a layout or a class of heads."""
+
+from collections.abc import Callable, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from maskdsl.analysis.cost.predict import Prediction
+from maskdsl.analysis.counts.stats import Figures, Stats
+from maskdsl.view import units
+
+LINES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
+    ("pairs", lambda figures: units.count(figures.pairs)),
+    ("attended", lambda figures: units.count(figures.attended)),
+    ("density", lambda figures: units.percent(figures.density)),
+    ("least keys of a query", lambda figures: units.count(figures.least_keys)),
+    ("median keys of a query", lambda figures: f"{figures.median_keys:,g}"),
+    ("most keys of a query", lambda figures: units.count(figures.most_keys)),
+    ("queries without keys", lambda figures: units.count(figures.empty_rows)),
+    ("tiles", lambda figures: units.count(figures.tiles)),
+    ("full tiles", lambda figures: units.count(figures.full_tiles)),
+    ("partial tiles", lambda figures: units.count(figures.partial_tiles)),
+    ("block density", lambda figures: units.percent(figures.block_density)),
+    ("computed, then masked", lambda figures: units.percent(figures.waste)),
+    ("speed-up at most", lambda figures: units.times(figures.speedup_bound)),
+    ("without any waste", lambda figures: units.times(figures.ideal_speedup)),
+    ("forward", lambda figures: units.about(figures.forward_flops, "FLOP")),
+    ("backward", lambda figures: units.about(figures.backward_flops, "FLOP")),
+    ("read and written", lambda figures: units.size(figures.bytes)),
+)
+
+PREDICTED: tuple[tuple[str, Callable[[Prediction], str]], ...] = (
+    ("forward", lambda found: units.duration(found.forward_seconds)),
+    ("dense attention", lambda found: units.duration(found.forward.dense.seconds)),
+    ("speed-up", lambda found: units.times(found.forward_speedup)),
+    ("limited by", lambda found: found.forward.cost.limit),
+    ("tiles", lambda found: " x ".join(map(str, found.forward.choice.block))),
+    ("longest row of tiles", lambda found: units.count(found.forward.cost.longest_row)),
+    ("waves of programs", lambda found: units.digits(found.forward.cost.waves)),
+    ("multiprocessors busy", lambda found: units.percent(found.forward.cost.balance)),
+    ("from and to memory", lambda found: units.size(found.forward.cost.bytes)),
+    ("backward", lambda found: units.duration(found.backward_seconds)),
+    ("speed-up of backward", lambda found: units.times(found.backward_speedup)),
+)
+
+
+def prediction_table(found: Sequence[Prediction]) -> Table:
+    """GPUs side by side under their names."""
+    rows = [(name, [show(each) for each in found]) for name, show in PREDICTED]
+    return table_of([each.device.name for each in found], rows)
+
+
+def stats_table(columns: Sequence[tuple[str, Figures]]) -> Table:
+    """Figures side by side under their names."""
+    rows = [(name, [show(figures) for _, figures in columns]) for name, show in LINES]
+    return table_of([name for name, _ in columns], rows)
+
+
+def table_of(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in columns:
+        table.add_column(Text(name), justify="right")
+    for name, cells in rows:
+        table.add_row(name, *cells)
+    return table
+
+
+def head_columns(stats: Stats, heads: Sequence[int]) -> list[tuple[str, Figures]]:
+    """Heads with equal figures together, under their numbers."""
+    classes: dict[Figures, list[int]] = {}
+    for head in heads:
+        classes.setdefault(stats.heads[head], []).append(head)
+    return [
+        (f"{'each of heads' if len(members) > 1 else 'head'} {units.numbers(members)}", figures)
+        for figures, members in classes.items()
+    ]
