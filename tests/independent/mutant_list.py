@@ -32,7 +32,6 @@ def rule(name: str) -> tuple[str, ...]:
     return of("analysis/test_intervals", f"test_a_rule_holds_every_value[{name}]")
 
 
-BIND = "maskdsl/bind/"
 CLOSED = "maskdsl/analysis/tiles/closed_form.py"
 DERIVE = "maskdsl/ir/rewrites/derive.py"
 INTERVALS = "maskdsl/analysis/tiles/intervals.py"
@@ -607,7 +606,7 @@ MUTANTS = (
     # Heads of a whole
     Mutant(
         "heads are counted from the first here",
-        BIND + "names.py",
+        "maskdsl/bind/expression/names.py",
         "    if heads.first:\n",
         "    if not heads.count:\n",
         of("runtime/test_values", "test_heads_are_counted_in_the_whole"),

@@ -1,0 +1,45 @@
+"""The folders of the product: small, each with a sentence of what belongs there, and names that mean one thing."""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "maskdsl"
+LINKS = {PACKAGE / "codegen", PACKAGE / "grammar"}
+"""Folders that stand beside `maskdsl`."""
+FOLDERS = [PACKAGE, *sorted({path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE} - LINKS)]
+SIBLINGS = 15
+SHARED = {"base", "inputs", "patterns"}
+"""Names of modules in several folders, which mean the same in each."""
+
+
+def siblings(folder: Path) -> list[str]:
+    """Modules and folders of modules, `__init__` and links aside."""
+    modules = [path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")]
+    return modules + [path.name for path in folder.iterdir() if path in FOLDERS and path not in LINKS]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(PACKAGE.parent).as_posix())
+def test_folders_are_small_and_say_what_they_are(folder: Path) -> None:
+    assert len(siblings(folder)) <= SIBLINGS
+    said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    assert said and said.rstrip().endswith(".")
+
+
+def test_names_of_modules_mean_one_thing() -> None:
+    """In the catalogue of errors modules are named for the subject that their errors have."""
+    names = Counter(name for folder in FOLDERS if "errors" not in folder.parts for name in siblings(folder))
+    assert {name for name, count in names.items() if count > 1} == SHARED
+
+
+def test_names_of_classes_mean_one_thing() -> None:
+    names = Counter(
+        node.name.lstrip("_")
+        for path in PACKAGE.rglob("*.py")
+        if path.parent not in LINKS
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    )
+    assert not [name for name, count in names.items() if count > 1]
