@@ -19,7 +19,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 
-from maskdsl.analysis.cost.tile_table import Architecture, Kernel, TileChoice, first_choice, ladder
+from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice, first_choice, ladder
 from maskdsl.emit.plan import KernelPlan, decode_plan, make_plan
 from maskdsl.emit.triton.attention_module import emit_triton
 from maskdsl.emit.triton.decode_module import emit_decode
@@ -88,7 +88,7 @@ class Recorder:
         self.arguments, self.options = arguments, options
 
 
-KERNELS = tuple(map(str, Kernel))
+KERNELS = tuple(map(str, KernelName))
 DECODE_KERNELS = ("decode_kernel", "merge_kernel")
 
 
@@ -111,7 +111,7 @@ def compile_ahead(
     Without a choice one of `KERNELS` goes down its ladder, as calls do, and all others take its top.
     """
     plan, own = make_plan(mask), kernel_name in KERNELS
-    chooser = Kernel(kernel_name) if own else Kernel.FORWARD
+    chooser = KernelName(kernel_name) if own else KernelName.FORWARD
     rungs = (choice,) if choice else ladder(Architecture(target), chooser, dim, DTYPES[dtype].itemsize, plan.work)
 
     @cache

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import maskdsl
-from maskdsl.analysis.cost.tile_table import Architecture, Kernel, ladder
+from maskdsl.analysis.cost.tile_table import Architecture, KernelName, ladder
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.mask import MaskIR
 
@@ -95,7 +95,7 @@ def mistake(mask: MaskIR, target: str, kernel: str) -> str:
     from ahead import compile_ahead  # late: imports Triton
 
     error = ""
-    tiled = Kernel(kernel) if kernel in set(Kernel) else Kernel.FORWARD
+    tiled = KernelName(kernel) if kernel in set(KernelName) else KernelName.FORWARD
     for choice in ladder(Architecture(target), tiled, 64, 2, make_plan(mask).work):
         try:
             compile_ahead(mask, target, 64, "bf16", kernel, choice)

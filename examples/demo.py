@@ -17,7 +17,7 @@ from maskdsl.cli.stages import STAGES
 from maskdsl.view import units
 from maskdsl.view.cells import fit
 from maskdsl.view.labels import Labels
-from maskdsl.view.terminal.show import Layout, room, shown
+from maskdsl.view.terminal.show import OrderedTiles, room, shown
 
 FILE = Path(__file__).parent / "language" / "longformer.attn"
 LENGTH, HEADS, HEAD_DIM = 8192, 4, 64
@@ -46,7 +46,9 @@ def draw(console: Console, mask: Mask) -> None:
     space = room(console, mask.ir, 1)
     scale = fit((mask.query_length, mask.key_length), space)
     tiles = mask.tiles(block=scale.block)
-    console.print(shown([Layout("declared order", mask.ir, tiles, scale, space, Labels.of_sides(mask.ir, {}))], [0]))
+    console.print(
+        shown([OrderedTiles("declared order", mask.ir, tiles, scale, space, Labels.of_sides(mask.ir, {}))], [0])
+    )
 
 
 def map_a_million(console: Console, mask: Mask) -> None:

@@ -7,7 +7,7 @@ import pytest
 import maskdsl
 from maskdsl.analysis.cost.devices import DEVICES, find_device
 from maskdsl.analysis.cost.model import FORWARD, predict
-from maskdsl.analysis.cost.tile_table import Architecture, Kernel, ladder
+from maskdsl.analysis.cost.tile_table import Architecture, KernelName, ladder
 from maskdsl.base.diagnostics import AttnError
 
 WINDOW = "pattern local(n = 32768, size = 1024) { space tokens[n] attend backward(size) and causal }"
@@ -19,7 +19,9 @@ def test_kernels_are_predicted_in_their_own_blocks(device, dim):
     mask = maskdsl.parse(WINDOW)["local"].bind(heads=8)
     found = mask.predict(device.name.lower(), head_dim=dim, batch=2)
     kernels = (found.forward, *found.gradients)
-    for each, kernel in zip(kernels, (Kernel.FORWARD, Kernel.QUERY_GRADIENT, Kernel.KEY_GRADIENT), strict=True):
+    for each, kernel in zip(
+        kernels, (KernelName.FORWARD, KernelName.QUERY_GRADIENT, KernelName.KEY_GRADIENT), strict=True
+    ):
         assert each.choice == ladder(Architecture(device.architecture), kernel, min(dim, 256), 2)[0]
         assert 5 < each.speedup < 32
     choice = found.forward.choice

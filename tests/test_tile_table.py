@@ -9,9 +9,9 @@ from maskdsl.analysis.cost.tile_table import (
     LAST,
     TABLE,
     Architecture,
-    Kernel,
+    KernelName,
     TileChoice,
-    Work,
+    TileWork,
     architecture_of,
     ladder,
 )
@@ -20,16 +20,16 @@ from maskdsl.emit.plan import make_plan
 DIMS = (1, 16, 32, 40, 64, 80, 128, 192, 256)
 
 
-def tokens(kernel: Kernel, choice: TileChoice) -> int:
+def tokens(kernel: KernelName, choice: TileChoice) -> int:
     """How many tokens' rows a kernel holds: its own block, and the other side's in every stage."""
-    own, other = (choice.key_block, choice.query_block) if kernel is Kernel.KEY_GRADIENT else choice.block
+    own, other = (choice.key_block, choice.query_block) if kernel is KernelName.KEY_GRADIENT else choice.block
     return own + 2 * choice.stages * other
 
 
 @pytest.mark.parametrize("architecture", Architecture)
-@pytest.mark.parametrize("kernel", Kernel)
-def test_every_call_has_a_ladder_that_leads_down(architecture: Architecture, kernel: Kernel) -> None:
-    for dim, size, work in product(DIMS, (2, 4, 8), Work):
+@pytest.mark.parametrize("kernel", KernelName)
+def test_every_call_has_a_ladder_that_leads_down(architecture: Architecture, kernel: KernelName) -> None:
+    for dim, size, work in product(DIMS, (2, 4, 8), TileWork):
         choices = ladder(architecture, kernel, dim, size, work)
         assert choices and len(set(choices)) == len(choices)
         for above, below in pairwise(choices):
@@ -38,8 +38,8 @@ def test_every_call_has_a_ladder_that_leads_down(architecture: Architecture, ker
 
 
 def test_heavier_work_begins_further_down() -> None:
-    for architecture, kernel, dim, size in product(Architecture, Kernel, DIMS, (2, 4, 8)):
-        ladders = [ladder(architecture, kernel, dim, size, work) for work in Work]
+    for architecture, kernel, dim, size in product(Architecture, KernelName, DIMS, (2, 4, 8)):
+        ladders = [ladder(architecture, kernel, dim, size, work) for work in TileWork]
         for lighter, heavier in pairwise(ladders):
             assert set(heavier) <= set(lighter)
 
@@ -48,13 +48,13 @@ def test_entries_say_why_and_are_all_of_use() -> None:
     assert all(entry.reason and len(entry.reason) < 60 for entry in TABLE)
     found = {
         choice
-        for architecture, kernel, dim, size in product(Architecture, Kernel, DIMS, (2, 4, 8))
-        for choice in ladder(architecture, kernel, dim, size, Work.WIDE)
+        for architecture, kernel, dim, size in product(Architecture, KernelName, DIMS, (2, 4, 8))
+        for choice in ladder(architecture, kernel, dim, size, TileWork.WIDE)
     }
     assert {entry.choice for entry in TABLE} | set(LAST) == found
     for entry in TABLE:
         assert all(
-            entry.choice in ladder(each, kernel, entry.dim, entry.element_size, Work.WIDE)
+            entry.choice in ladder(each, kernel, entry.dim, entry.element_size, TileWork.WIDE)
             for each in entry.architectures
             for kernel in entry.kernels
         )
@@ -71,17 +71,17 @@ def test_families(capability: tuple[int, int], expected: str) -> None:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ("attend tokens -> tokens", Work.WIDE),
-        ("attend causal", Work.WIDE),
-        ("attend causal score 30 * tanh(s / 30)", Work.WIDE),
-        ("attend window(513)", Work.USUAL),
-        ("input document: int[batch, tokens] attend same(document)", Work.USUAL),
-        ("input bias: float[2 * n - 1] attend tokens -> tokens score s + bias[q - k + n - 1]", Work.HEAVY),
-        ("input slope: float[heads] attend tokens -> tokens score s - slope[head] * abs(q - k)", Work.WIDE),
-        (" ".join(f"attend (q * {n} - k) % {n + 2} == 0" for n in range(2, 9)), Work.HEAVY),
+        ("attend tokens -> tokens", TileWork.WIDE),
+        ("attend causal", TileWork.WIDE),
+        ("attend causal score 30 * tanh(s / 30)", TileWork.WIDE),
+        ("attend window(513)", TileWork.USUAL),
+        ("input document: int[batch, tokens] attend same(document)", TileWork.USUAL),
+        ("input bias: float[2 * n - 1] attend tokens -> tokens score s + bias[q - k + n - 1]", TileWork.HEAVY),
+        ("input slope: float[heads] attend tokens -> tokens score s - slope[head] * abs(q - k)", TileWork.WIDE),
+        (" ".join(f"attend (q * {n} - k) % {n + 2} == 0" for n in range(2, 9)), TileWork.HEAVY),
     ],
 )
-def test_work_of_patterns(body: str, expected: Work) -> None:
+def test_work_of_patterns(body: str, expected: TileWork) -> None:
     for length in (96, 1024):
         mask = maskdsl.parse(f"pattern p(n) {{ space tokens[n] {body} }}")["p"].bind(n=length, heads=2)
         assert make_plan(mask.ir).work is expected

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 
 from maskdsl.base.diagnostics import nearest_name
 from maskdsl.base.errors.language.names import DuplicateName
-from maskdsl.base.errors.language.patterns import AssertFailed, NoAttend, UnknownPattern
+from maskdsl.base.errors.language.patterns import AssertFailed, NoAttend, NoSuchPattern
 from maskdsl.base.errors.language.stacks import StackAsPattern
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
 from maskdsl.base.source import Source, Span
 from maskdsl.bind.bound_heads import check_pools, checked_heads
 from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Value, describe
-from maskdsl.bind.context.frame import Frame, Place, SideWorld, World
+from maskdsl.bind.context.frame import Declared, Frame, SideWorld, StatementKind
 from maskdsl.bind.context.guards import assuming
-from maskdsl.bind.context.report import Report, Together, Work
+from maskdsl.bind.context.report import Report, Together, WorkSpent
 from maskdsl.bind.context.terms import operate, promoted
 from maskdsl.bind.expression.elaborate import elaborate
 from maskdsl.bind.expression.macros import let_value
@@ -70,7 +70,7 @@ def bind(
     wrong.
     """
     declaration = find_pattern(program, pattern)
-    report = Report(work=Work(together=together or Together()))
+    report = Report(work=WorkSpent(together=together or Together()))
     whole = checked_heads(heads, report)
     parameters, names, frame = _opened(program, declaration, values, whole, report)
     unknown_axes(parameters, declaration, frame)
@@ -103,7 +103,7 @@ def _opened(
 ) -> "tuple[Mapping[str, Value], Names, Frame]":
     """The values of the parameters, what statements see, and the spaces, with all of their pairs."""
     nothing = SideWorld(Sequence(()))
-    start = Frame(World(program, heads, nothing, nothing), report, Place.CONSTANT, {})
+    start = Frame(Declared(program, heads, nothing, nothing), report, StatementKind.CONSTANT, {})
     for mistake in macro_mistakes(program):
         report.add(mistake)
     for kinds, what, most in MOST_STATEMENTS:
@@ -111,7 +111,7 @@ def _opened(
     parameters = parameter_names(declaration, values, start, elaborate)
     names = Names(declaration, replace(start, names=parameters))
     world = _with_spaces(declaration, names, start)
-    return parameters, names, replace(start, world=world, place=Place.PAIR, pairs=_all_pairs(world))
+    return parameters, names, replace(start, world=world, place=StatementKind.PAIR, pairs=_all_pairs(world))
 
 
 def find_pattern(program: Program, name: str) -> tree.PatternDeclaration:
@@ -124,7 +124,7 @@ def find_pattern(program: Program, name: str) -> tree.PatternDeclaration:
         report.stop(StackAsPattern(span=program.stacks[name].name.span, name=name))
     known = [each for each, found in program.patterns.items() if found.span.source is not program.standard.span.source]
     hint = "there are " + ", ".join(f"`{each}`" for each in known) if known else "the file declares none"
-    report.stop(UnknownPattern(name=name, known=hint, nearest=nearest_name(name, program.patterns)))
+    report.stop(NoSuchPattern(name=name, known=hint, nearest=nearest_name(name, program.patterns)))
     raise AssertionError
 
 
@@ -155,7 +155,7 @@ def _let(statement: tree.LetStatement, frame: Frame) -> Value:
     return Abbreviation(statement, frame.names) if trial.report.found else value
 
 
-def _with_spaces(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> World:
+def _with_spaces(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Declared:
     """The world with spaces and sequences. Nothing else makes sense without them: what is wrong stops here."""
     spaces: dict[str, Space] = {}
     kinds = tree.SpaceStatement | tree.PooledSpaceStatement
@@ -178,7 +178,7 @@ def _with_spaces(declaration: tree.PatternDeclaration, names: Names, frame: Fram
     return replace(frame.world, queries=queries, keys=keys, self_attention=alike)
 
 
-def _all_pairs(world: World) -> frozenset[tuple[str, str]]:
+def _all_pairs(world: Declared) -> frozenset[tuple[str, str]]:
     return frozenset((a.name, b.name) for a in world.queries.sequence.spaces for b in world.keys.sequence.spaces)
 
 
@@ -200,7 +200,7 @@ def _mask(
     frame = _with_routes(declaration, names, frame)
     relations = _relations(declaration, names, frame)
     known = assuming(frame, relations.whole)
-    scoring = replace(known, place=Place.SCORE)
+    scoring = replace(known, place=StatementKind.SCORE)
     scores = tuple(
         _float(statement.value, names.at(statement, scoring), "a score")
         for statement in declaration.statements
@@ -254,7 +254,7 @@ def _with_inputs(declaration: tree.PatternDeclaration, names: Names, frame: Fram
         fits = check_name(statement.name, taken, frame, "an input or a coordinate")
         fits &= check_argument(statement.name, OF_CALLS, "an input", frame)
         taken[name] = None
-        declared = declare(statement, names.at(statement, replace(frame, place=Place.CONSTANT)), elaborate)
+        declared = declare(statement, names.at(statement, replace(frame, place=StatementKind.CONSTANT)), elaborate)
         if isinstance(declared, Bad) or not fits:
             frame = replace(frame, world=replace(world, bad_names=world.bad_names | {name}))
             continue
@@ -388,7 +388,7 @@ def _check_lets(names: Names, frame: Frame) -> None:
             frame.report.take(inside.report)
 
 
-def _used(world: World, expressions: list[Expression]) -> frozenset[str]:
+def _used(world: Declared, expressions: list[Expression]) -> frozenset[str]:
     """Names of all coordinates that are read anywhere."""
     found = list(expressions)
     for side in (world.queries, world.keys):

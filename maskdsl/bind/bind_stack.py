@@ -11,8 +11,8 @@ from maskdsl.bind.bind_pattern import bind
 from maskdsl.bind.bound_heads import checked_heads
 from maskdsl.bind.context.bound_values import Bad, Term, TupleValue, Value, describe
 from maskdsl.bind.context.call_arguments import match_arguments, parameter_kind
-from maskdsl.bind.context.frame import Frame, Place, SideWorld, World
-from maskdsl.bind.context.report import Report, Together, Work
+from maskdsl.bind.context.frame import Declared, Frame, SideWorld, StatementKind
+from maskdsl.bind.context.report import Report, Together, WorkSpent
 from maskdsl.bind.expression.elaborate import chain, elaborate, integers
 from maskdsl.bind.expression.functions import FUNCTIONS
 from maskdsl.bind.expression.macros import EXPECTED
@@ -28,13 +28,13 @@ MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class BoundLayer:
     mask: MaskIR
     span: Span
     """Where the pattern is called."""
 
 
-Layers = tuple[Layer, ...]
+Layers = tuple[BoundLayer, ...]
 
 
 def bind_stack(
@@ -49,10 +49,10 @@ def bind_stack(
     `together` is what others that are bound for the same answer have done.
     """
     declaration = program.stacks[name]
-    report = Report(work=Work(together=together or Together()))
+    report = Report(work=WorkSpent(together=together or Together()))
     whole = checked_heads(heads, report)
     nothing = SideWorld(Sequence(()))
-    start = Frame(World(program, whole, nothing, nothing), report, Place.CONSTANT, {})
+    start = Frame(Declared(program, whole, nothing, nothing), report, StatementKind.CONSTANT, {})
     names = parameter_names(declaration, values, start, elaborate)
     report.check()
     layers = _Binder(program, whole).layers(declaration.layers, replace(start, names=names), (name,))
@@ -110,7 +110,7 @@ class _Binder:
                     return self.layers(node.then if condition.constant else node.otherwise, frame, around)
                 _mismatch(node.condition, condition, "this", "a condition", frame)
                 return ()
-            case tree.Quantifier(kind="sum", domain=tree.Range() as domain):
+            case tree.Quantifier(kind="sum", domain=tree.HalfOpenRange() as domain):
                 values = integers(domain, frame) or []
                 name = node.variable.id
                 return self._joined(((node.body, frame.naming(**{name: value})) for value in values), node.span, around)
@@ -146,7 +146,7 @@ class _Binder:
         declaration = self.program.patterns[name]
         given = _arguments(call, declaration, frame)
         mask = None if given is None else self._bound(call, declaration, given, frame)
-        return () if mask is None else (Layer(mask, call.span),)
+        return () if mask is None else (BoundLayer(mask, call.span),)
 
     def _stack(
         self, call: tree.Call, declaration: tree.StackDeclaration, frame: Frame, around: tuple[str, ...]

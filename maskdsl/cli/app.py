@@ -157,7 +157,7 @@ def show(
     elif out is not None:
         from maskdsl.cli.commands import pictures
 
-        pictures.picture(pictures.Wanted(asked, mask, around, stacked), out)
+        pictures.picture(pictures.PictureRequest(asked, mask, around, stacked), out)
     else:
         looks.show(asked, ranges)
 
@@ -192,7 +192,7 @@ def view(
     from maskdsl.cli.commands import view_page as page  # start-up time
 
     asked = Asked(file, words or [], heads, head or [], order or [], None, given or [], random, tensors)
-    page.view(page.Wanted(asked, block or []), out, opens, watch, port)
+    page.view(page.PageRequest(asked, block or []), out, opens, watch, port)
 
 
 @app.command()
@@ -360,7 +360,7 @@ def run(
     """Compute a pattern on this machine and time it."""
     from maskdsl.cli.commands import run_and_bench as trials  # imports torch: start-up time
 
-    shape = trials.Shape(heads, head_dim, batch, dtype, device, backward)
+    shape = trials.BenchShape(heads, head_dim, batch, dtype, device, backward)
     trials.run(file, words or [], backend, order, given or [], shape, seconds, json)
 
 
@@ -382,5 +382,5 @@ def bench(
     """Compare the backends with each other and with torch's dense attention on a pattern."""
     from maskdsl.cli.commands import run_and_bench as trials  # imports torch: start-up time
 
-    shape = trials.Shape(heads, head_dim, batch, dtype, device, backward)
+    shape = trials.BenchShape(heads, head_dim, batch, dtype, device, backward)
     trials.bench(file, words or [], order, given or [], shape, seconds, json)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from maskdsl.analysis.cost.tile_table import Work
+from maskdsl.analysis.cost.tile_table import TileWork
 from maskdsl.analysis.tiles.closed_form import Limits, closed_limits
 from maskdsl.ir.expressions import PAIR, Apply, Expression, Read, Side, walk
 from maskdsl.ir.facts.reads import Reads, reads
@@ -62,14 +62,14 @@ class KernelPlan:
         return reads(*self.pair_expressions)
 
     @cached_property
-    def work(self) -> Work:
+    def work(self) -> TileWork:
         """What tiles ask for besides their products. Not by lengths, so that another length is no other kernel."""
         tables = (node for each in self.pair_expressions for node in walk(each) if isinstance(node, Read))
         if self.operations > HEAVY_OPERATIONS or any(reads(each).is_of_pair for each in tables):
-            return Work.HEAVY
+            return TileWork.HEAVY
         limits = self.row_limits
         is_open = limits is not None and not (limits.low and limits.high)
-        return Work.WIDE if is_open and self.operations <= LIGHT_OPERATIONS else Work.USUAL
+        return TileWork.WIDE if is_open and self.operations <= LIGHT_OPERATIONS else TileWork.USUAL
 
     @cached_property
     def operations(self) -> int:

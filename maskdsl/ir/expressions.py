@@ -38,12 +38,12 @@ PAIR = (Side.QUERY, Side.KEY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class ExpressionNode:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Constant(Node):
+class Constant(ExpressionNode):
     value: int | float | bool
 
     @property
@@ -67,7 +67,7 @@ class Constant(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Coordinate(Node):
+class Coordinate(ExpressionNode):
     """`q.name`, `k.name`, or `name` of the token itself. `i` is the position in the sequence."""
 
     side: Side
@@ -76,7 +76,7 @@ class Coordinate(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class InSpace(Node):
+class InSpace(ExpressionNode):
     """The token belongs to the space (declared positions `offset` to `offset + size` of its sequence)."""
 
     side: Side
@@ -85,21 +85,21 @@ class InSpace(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Head(Node):
+class Head(ExpressionNode):
     """The query head's index."""
 
     type: Type = Type.INT
 
 
 @dataclass(frozen=True, slots=True)
-class Batch(Node):
+class Batch(ExpressionNode):
     """The batch entry's index."""
 
     type: Type = Type.INT
 
 
 @dataclass(frozen=True, slots=True)
-class Score(Node):
+class Score(ExpressionNode):
     """The score so far, `s`; only in scores."""
 
     type: Type = Type.FLOAT
@@ -134,7 +134,7 @@ def _shape(*parts: object) -> Shape:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Compound(Node):
+class Compound(ExpressionNode):
     """A node that has operands. Like all nodes it is equal to another one that says the same elsewhere."""
 
     shape: Shape = field(init=False, repr=False, compare=False)

@@ -19,7 +19,7 @@ from maskdsl.ir.rewrites.route_rows import by_row, in_parts
 from maskdsl.ir.routes import Found
 from maskdsl.runtime.backends.available import AUTO, REFERENCE, everywhere, serving
 from maskdsl.runtime.backends.protocol import Backend
-from maskdsl.runtime.base.call_cache import States
+from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.kept import Kept
 from maskdsl.runtime.base.precision import short_products
@@ -80,7 +80,7 @@ class Bound:
         self.signature = Signature(
             mask.name, mask.span, {each.name: each.span for each in mask.given}, bool(mask.found)
         )
-        self.states = States()
+        self.states = CallStates()
         self.others: OrderedDict[tuple[object, ...], Over] = OrderedDict()
         self.lock = Lock()
         self.checked: dict[object, Kernel] = {}

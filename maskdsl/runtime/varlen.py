@@ -31,7 +31,7 @@ from maskdsl.runtime.base.validate import (
 )
 from maskdsl.runtime.compiled_mask import Bound, Over, find
 from maskdsl.runtime.decode.decode_call import attend_over
-from maskdsl.runtime.kernels.open_reads import Part
+from maskdsl.runtime.kernels.open_reads import CallTokens
 from maskdsl.runtime.kernels.partial_selection import Queries
 from maskdsl.runtime.routing.find_op import found_in_part
 from maskdsl.runtime.torch_ops.gather_ops import Attend, define
@@ -78,7 +78,7 @@ def packed(
     check_starts(recipe, query_start, cu_seqlens_q)
     if recipe.checks_reads and query_start.device.type == "cpu":
         numbers = [x.tolist() for x in (query_start, torch.diff(cu_seqlens_q), torch.diff(cu_seqlens_k))]
-        recipe.reads.check(inputs, count, parts=lambda: [Part(*each) for each in zip(*numbers, strict=True)])
+        recipe.reads.check(inputs, count, parts=lambda: [CallTokens(*each) for each in zip(*numbers, strict=True)])
     if mask.found:
         inputs = [*inputs, *found_in_sequences(recipe, q, k, inputs, cu_seqlens_q, cu_seqlens_k, query_start)]
         recipe = recipe.in_parts

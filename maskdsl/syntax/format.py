@@ -138,7 +138,7 @@ class _Printer(Expressions):
             case _:
                 assert_never(statement)
 
-    def axis(self, axis: tree.Axis) -> Document:
+    def axis(self, axis: tree.AxisDeclaration) -> Document:
         return ("" if axis.name is None else f"{axis.name.id} = ", self.expression(axis.length))
 
     def route(self, route: tree.RouteStatement) -> Document:

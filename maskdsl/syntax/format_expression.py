@@ -22,7 +22,7 @@ CLOSED = re.compile(r"(\s*\))*[ \t]*")
 Listed = TypeVar("Listed", bound=tree.Node)
 
 
-class Level(IntEnum):
+class Precedence(IntEnum):
     """How tightly an expression holds together, from the loosest: the rules of the grammar from the top."""
 
     CONDITIONAL = 0
@@ -40,23 +40,23 @@ class Level(IntEnum):
 
 
 LEFT_TO_RIGHT = {
-    "or": Level.DISJUNCTION,
-    "and": Level.CONJUNCTION,
-    "+": Level.SUM,
-    "-": Level.SUM,
-    "*": Level.PRODUCT,
-    "/": Level.PRODUCT,
-    "//": Level.PRODUCT,
-    "%": Level.PRODUCT,
+    "or": Precedence.DISJUNCTION,
+    "and": Precedence.CONJUNCTION,
+    "+": Precedence.SUM,
+    "-": Precedence.SUM,
+    "*": Precedence.PRODUCT,
+    "/": Precedence.PRODUCT,
+    "//": Precedence.PRODUCT,
+    "%": Precedence.PRODUCT,
 }
 
 
-class Part(NamedTuple):
+class Operand(NamedTuple):
     """One operand of a chain, the operator before it, and how tightly it must hold together to need no parentheses."""
 
     operator: str
     operand: tree.Expression
-    level: Level
+    level: Precedence
 
 
 def format_expression(expression: tree.Expression) -> str:
@@ -96,7 +96,9 @@ class Expressions:
     def rest(self) -> list[tree.Comment]:
         return self.before(self._comments[-1].span.end) if self._comments else []
 
-    def expression(self, node: tree.Expression, level: Level = Level.CONDITIONAL, hang: int = INDENT) -> Document:
+    def expression(
+        self, node: tree.Expression, level: Precedence = Precedence.CONDITIONAL, hang: int = INDENT
+    ) -> Document:
         """`node` where something of `level` is wanted. Broken lines of a chain are indented by `hang`."""
         own, show = self._form(node)
         if own >= level:
@@ -131,7 +133,7 @@ class Expressions:
             return Group((opening, Nest(INDENT, tuple(parts)), closing))
         return Group((opening, Nest(INDENT, tuple(parts)), separator, closing))
 
-    def chain(self, first: Document, parts: Sequence[Part], hang: int, before: tree.Expression) -> Document:
+    def chain(self, first: Document, parts: Sequence[Operand], hang: int, before: tree.Expression) -> Document:
         """Operands joined by operators, which begin the lines when it is broken."""
         rest: list[Document] = []
         for part in parts:
@@ -143,70 +145,75 @@ class Expressions:
             before = part.operand
         return Group((first, Nest(hang, tuple(rest))))
 
-    def _form(self, node: tree.Expression) -> tuple[Level, Callable[[int], Document]]:
+    def _form(self, node: tree.Expression) -> tuple[Precedence, Callable[[int], Document]]:
         """How tightly a node holds together, and its document for a hanging indent."""
         match node:
             case tree.Conditional():
-                return Level.CONDITIONAL, lambda hang: self._conditional(node, hang)
+                return Precedence.CONDITIONAL, lambda hang: self._conditional(node, hang)
             case tree.Where():
-                return Level.RESTRICTION, lambda hang: self._where(node, hang)
+                return Precedence.RESTRICTION, lambda hang: self._where(node, hang)
             case tree.Comparison(operands, operators):
                 parts = [
-                    Part(operator, operand, Level.ARROW)
+                    Operand(operator, operand, Precedence.ARROW)
                     for operator, operand in zip(operators, operands[1:], strict=True)
                 ]
-                return Level.COMPARISON, lambda hang: self._joined(operands[0], Level.ARROW, parts, hang)
+                return Precedence.COMPARISON, lambda hang: self._joined(operands[0], Precedence.ARROW, parts, hang)
             case tree.Binary("**", left, right):
-                return Level.POWER, lambda _: (
-                    self.expression(left, Level.ATOM),
+                return Precedence.POWER, lambda _: (
+                    self.expression(left, Precedence.ATOM),
                     " ** ",
-                    self.expression(right, Level.SIGNED),
+                    self.expression(right, Precedence.SIGNED),
                 )
             case tree.Binary(operator):
                 level = LEFT_TO_RIGHT[operator]
                 return level, lambda hang: self._left_to_right(node, level, hang)
             case tree.Unary("not", operand):
-                return Level.NEGATION, lambda _: ("not ", self.expression(operand, Level.NEGATION))
+                return Precedence.NEGATION, lambda _: ("not ", self.expression(operand, Precedence.NEGATION))
             case tree.Unary(operator, operand):
-                return Level.SIGNED, lambda _: self._signed(operator, operand)
+                return Precedence.SIGNED, lambda _: self._signed(operator, operand)
             case tree.Arrow(query, key):
-                return Level.CONDITIONAL if self._behind_where else Level.ARROW, lambda _: f"{query.id} -> {key.id}"
+                return (
+                    Precedence.CONDITIONAL if self._behind_where else Precedence.ARROW,
+                    lambda _: f"{query.id} -> {key.id}",
+                )
             case _:
-                return Level.ATOM, lambda _: self._atom(node)
+                return Precedence.ATOM, lambda _: self._atom(node)
 
-    def _joined(self, first: tree.Expression, level: Level, parts: Sequence[Part], hang: int) -> Document:
+    def _joined(self, first: tree.Expression, level: Precedence, parts: Sequence[Operand], hang: int) -> Document:
         return self.chain(self.expression(first, level), parts, hang, first)
 
-    def _left_to_right(self, node: tree.Binary, level: Level, hang: int) -> Document:
-        parts: list[Part] = []
+    def _left_to_right(self, node: tree.Binary, level: Precedence, hang: int) -> Document:
+        parts: list[Operand] = []
         first: tree.Expression = node
         while isinstance(first, tree.Binary) and LEFT_TO_RIGHT.get(first.operator) == level:
             last = not parts  # only there may an operand end in `where` without brackets
-            wanted = Level.CONJUNCTION if level == Level.DISJUNCTION and not last else Level(level + 1)
-            parts.append(Part(first.operator, first.right, wanted))
+            wanted = Precedence.CONJUNCTION if level == Precedence.DISJUNCTION and not last else Precedence(level + 1)
+            parts.append(Operand(first.operator, first.right, wanted))
             first = first.left
-        return self._joined(first, Level.CONJUNCTION if level == Level.DISJUNCTION else level, parts[::-1], hang)
+        return self._joined(
+            first, Precedence.CONJUNCTION if level == Precedence.DISJUNCTION else level, parts[::-1], hang
+        )
 
     def _where(self, node: tree.Where, hang: int) -> Document:
         negated = last_not(node.relation) is not None
-        relation = self.expression(node.relation, Level.COMPARISON if negated else Level.CONJUNCTION)
+        relation = self.expression(node.relation, Precedence.COMPARISON if negated else Precedence.CONJUNCTION)
         with self._condition(True):
-            return self.chain(relation, [Part("where", node.condition, Level.CONJUNCTION)], hang, node.relation)
+            return self.chain(relation, [Operand("where", node.condition, Precedence.CONJUNCTION)], hang, node.relation)
 
     def _conditional(self, node: tree.Conditional, hang: int) -> Document:
-        parts: list[Part] = []
+        parts: list[Operand] = []
         choice = node
         while isinstance(choice.otherwise, tree.Conditional):
-            parts.append(Part("if", choice.condition, Level.DISJUNCTION))
-            parts.append(Part("else", choice.otherwise.then, _before_if(choice.otherwise.then)))
+            parts.append(Operand("if", choice.condition, Precedence.DISJUNCTION))
+            parts.append(Operand("else", choice.otherwise.then, _before_if(choice.otherwise.then)))
             choice = choice.otherwise
-        parts.append(Part("if", choice.condition, Level.DISJUNCTION))
-        parts.append(Part("else", choice.otherwise, Level.CONDITIONAL))
+        parts.append(Operand("if", choice.condition, Precedence.DISJUNCTION))
+        parts.append(Operand("else", choice.otherwise, Precedence.CONDITIONAL))
         return self._joined(node.then, _before_if(node.then), parts, hang)
 
     def _signed(self, operator: str, operand: tree.Expression) -> Document:
         same = isinstance(operand, tree.Unary) and operand.operator == operator  # `++` would be another word
-        return (f"{operator} " if same else operator, self.expression(operand, Level.SIGNED))
+        return (f"{operator} " if same else operator, self.expression(operand, Precedence.SIGNED))
 
     def _atom(self, node: tree.Expression) -> Document:
         with self._condition(False):
@@ -237,7 +244,7 @@ class Expressions:
                 shown = self.expression(body)
                 each = (LINE, f"for {variable.id} in ", self.expression(domain))
                 return Group((f"{kind}(", Nest(INDENT, (SOFT, shown, each)), SOFT, ")"))
-            case tree.Range(low, high):
+            case tree.HalfOpenRange(low, high):
                 return (self.expression(low), " .. ", self.expression(high))
             case _:
                 raise AssertionError(f"not an atom: {node}")
@@ -247,12 +254,12 @@ class Expressions:
         return value if argument.name is None else (f"{argument.name.id} = ", value)
 
 
-def _before_if(node: tree.Expression) -> Level:
+def _before_if(node: tree.Expression) -> Precedence:
     """How tightly what stands before an `if` must hold together: what ends in `where` needs parentheses."""
     last = node
     while isinstance(last, tree.Binary) and last.operator == "or":
         last = last.right
-    return Level.CONJUNCTION if isinstance(last, tree.Where) else Level.DISJUNCTION
+    return Precedence.CONJUNCTION if isinstance(last, tree.Where) else Precedence.DISJUNCTION
 
 
 def quoted(text: str) -> str:

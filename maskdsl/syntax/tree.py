@@ -113,7 +113,7 @@ class Index(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Range(Node):
+class HalfOpenRange(Node):
     """`0 .. 20`, the end excluded; only behind `in` of a quantifier."""
 
     low: "Expression"
@@ -158,7 +158,7 @@ Expression = (
     | Conditional
     | Call
     | Index
-    | Range
+    | HalfOpenRange
     | Quantifier
     | Arrow
     | Where
@@ -169,7 +169,7 @@ Expression = (
 
 
 @dataclass(frozen=True, slots=True)
-class Axis(Node):
+class AxisDeclaration(Node):
     """`y = h`, or a bare length (no name) when a space has one axis; its coordinate is then `i` only."""
 
     name: Name | None
@@ -179,7 +179,7 @@ class Axis(Node):
 @dataclass(frozen=True, slots=True)
 class SpaceStatement(Node):
     name: Name
-    axes: tuple[Axis, ...]
+    axes: tuple[AxisDeclaration, ...]
 
 
 @dataclass(frozen=True, slots=True)

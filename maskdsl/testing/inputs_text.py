@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from maskdsl.testing.scope import POSITIONS, WORD, Readable, Space, Table, World
+from maskdsl.testing.scope import POSITIONS, WORD, DrawnSpace, DrawnTable, DrawnWorld, Readable
 from maskdsl.testing.texts import Draw, choose
 
 REACH = {"int": WORD, "float": 4.0, "bool": 0}
@@ -18,7 +18,7 @@ class InputLines:
         self.draw = draw
         self.count = 0
 
-    def declare(self, world: World) -> tuple[str, World]:
+    def declare(self, world: DrawnWorld) -> tuple[str, DrawnWorld]:
         """A line, and the world with the input."""
         name, kind = f"in{self.count}", choose(self.draw, ("int", "float", "bool"))
         self.count += 1
@@ -26,13 +26,13 @@ class InputLines:
         if self.draw(st.booleans()):
             return self.coordinate(name, kind, outer, world)
         inner = self.table_dimensions(world)
-        world = replace(world, tables=(*world.tables, Table(name, kind, (*outer, *inner))))
+        world = replace(world, tables=(*world.tables, DrawnTable(name, kind, (*outer, *inner))))
         texts = [*outer, *("tokens" if not world.cross and isinstance(each, str) else str(each) for each in inner)]
         return f"input {name}: {kind}[{', '.join(texts)}]", world
 
-    def coordinate(self, name: str, kind: str, outer: list[str], world: World) -> tuple[str, World]:
+    def coordinate(self, name: str, kind: str, outer: list[str], world: DrawnWorld) -> tuple[str, DrawnWorld]:
         """One value a token, of all tokens or those of one space."""
-        sides: dict[str, list[tuple[str, Space]]] = {
+        sides: dict[str, list[tuple[str, DrawnSpace]]] = {
             space.name: [(side, space) for side in world.sides_of(space)] for space in world.spaces
         }
         if world.cross:
@@ -48,7 +48,7 @@ class InputLines:
         dimensions = self.draw(st.permutations([*outer, tokens])) if self.draw(st.booleans()) else [*outer, tokens]
         return f"input {name}: {kind}[{', '.join(dimensions)}]", replace(world, coordinates=coordinates)
 
-    def table_dimensions(self, world: World) -> tuple[str | int, ...]:
+    def table_dimensions(self, world: DrawnWorld) -> tuple[str | int, ...]:
         if self.draw(st.integers(0, 3)) == 0:
             return ("queries", "keys")
         count = self.draw(st.integers(1, 2))

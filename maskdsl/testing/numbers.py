@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from maskdsl.ir.facts.ranges import Range, operator_range
 from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Op
-from maskdsl.testing.scope import POSITIONS, WORD, Scope, Table
+from maskdsl.testing.scope import POSITIONS, WORD, DrawnScope, DrawnTable
 from maskdsl.testing.texts import Draw, Level, Piece, call, choose, infix, number
 
 LARGEST = 2**50
@@ -23,7 +23,7 @@ THRESHOLDS = (0.37, -0.61, 1.43, 0.0831, -2.17)
 class Numbers:
     """Draws the numbers of one scope."""
 
-    def __init__(self, draw: Draw[Any], scope: Scope) -> None:
+    def __init__(self, draw: Draw[Any], scope: DrawnScope) -> None:
         self.draw = draw
         self.scope = scope
 
@@ -198,12 +198,12 @@ class Numbers:
 
     # Tables
 
-    def tables(self, kind: str) -> list[Table]:
+    def tables(self, kind: str) -> list[DrawnTable]:
         """Those that can be read here: queries and keys only by pairs."""
         found = [table for table in self.scope.world.tables if table.type == kind]
         return found if self.scope.token is None else [each for each in found if "queries" not in each.dimensions]
 
-    def read(self, table: Table, depth: int) -> Piece:
+    def read(self, table: DrawnTable, depth: int) -> Piece:
         """An element of a table, every index inside."""
         indices = [self.index(dimension, depth) for dimension in table.dimensions]
         reach = {"int": WORD, "float": 4.0, "bool": 0}[table.type]

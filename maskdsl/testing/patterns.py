@@ -10,7 +10,7 @@ from maskdsl.api import Mask, parse
 from maskdsl.testing.inputs_text import InputLines
 from maskdsl.testing.numbers import CURVES, Numbers
 from maskdsl.testing.relations import Relations
-from maskdsl.testing.scope import Named, Readable, Scope, Space, World
+from maskdsl.testing.scope import DrawnScope, DrawnSpace, DrawnWorld, Named, Readable
 from maskdsl.testing.texts import Draw, Level, Piece, call, choose, infix, number
 
 MOST_TOKENS = 60
@@ -48,9 +48,9 @@ def patterns(draw: st.DrawFn, heads: int | None = None, depth: int = 2, tokens: 
 @st.composite
 def relations(draw: st.DrawFn, spaces: Mapping[str, Mapping[str, int]], heads: int = 1, depth: int = 2) -> str:
     """The text of a relation between tokens of these spaces, `{"image": {"y": 5, "x": 7}}`; self-attention."""
-    sequence = tuple(Space(name, tuple(axes.items())) for name, axes in spaces.items())
-    world = World(sequence, sequence, False, heads)
-    return Relations(draw, Scope(world, world.all_pairs())).relation(depth).text
+    sequence = tuple(DrawnSpace(name, tuple(axes.items())) for name, axes in spaces.items())
+    world = DrawnWorld(sequence, sequence, False, heads)
+    return Relations(draw, DrawnScope(world, world.all_pairs())).relation(depth).text
 
 
 @dataclass
@@ -87,15 +87,15 @@ class _Pattern:
         for _ in range(self.draw(st.integers(0, most))):
             statement()
 
-    def scope(self) -> Scope:
-        return Scope(self.world, self.world.all_pairs())
+    def scope(self) -> DrawnScope:
+        return DrawnScope(self.world, self.world.all_pairs())
 
-    def relation(self, scope: Scope, depth: int) -> str:
+    def relation(self, scope: DrawnScope, depth: int) -> str:
         return Relations(self.draw, scope).relation(depth).text
 
     # Spaces and parameters
 
-    def draw_spaces(self) -> World:
+    def draw_spaces(self) -> DrawnWorld:
         count = choose(self.draw, (1, 1, 2, 3))
         cross = count > 1 and self.draw(st.booleans())
         pools = cross and self.draw(st.integers(0, 3)) == 0
@@ -104,7 +104,7 @@ class _Pattern:
         if not cross:
             if count > 1 or self.draw(st.booleans()):
                 self.lines.append(f"tokens {' ++ '.join(space.name for space in spaces)}")
-            return World(tuple(spaces), tuple(spaces), False, self.heads)
+            return DrawnWorld(tuple(spaces), tuple(spaces), False, self.heads)
         cut = self.draw(st.integers(1, count - 1))
         queries, keys = spaces[:cut], spaces[cut:]
         if self.draw(st.integers(0, 3)) == 0:  # a space may stand on both sides
@@ -116,9 +116,9 @@ class _Pattern:
             keys = [*twice, *keys, *([] if kind == "twice" else [pooled])]
         for name, side in ("queries", queries), ("keys", keys):
             self.lines.append(f"{name} {' ++ '.join(space.name for space in side)}")
-        return World(tuple(queries), tuple(keys), True, self.heads)
+        return DrawnWorld(tuple(queries), tuple(keys), True, self.heads)
 
-    def draw_space(self, name: str, tokens: int) -> Space:
+    def draw_space(self, name: str, tokens: int) -> DrawnSpace:
         rank = choose(self.draw, (1, 2, 2, 3, 4))
         axes: list[tuple[str, int]] = []
         for place in range(rank):
@@ -128,12 +128,12 @@ class _Pattern:
             axes.append((AXES[place], length))
         if rank == 1 and self.draw(st.booleans()):
             self.lines.append(f"space {name}[{axes[0][1]}]")
-            return Space(name, ((name, axes[0][1]),))
+            return DrawnSpace(name, ((name, axes[0][1]),))
         axes.reverse()
         self.lines.append(f"space {name}[{', '.join(f'{axis} = {length}' for axis, length in axes)}]")
-        return Space(name, tuple(axes))
+        return DrawnSpace(name, tuple(axes))
 
-    def draw_pooled(self, name: str, source: Space) -> Space:
+    def draw_pooled(self, name: str, source: DrawnSpace) -> DrawnSpace:
         """A space of boxes of the source, some larger than it is."""
         if self.draw(st.booleans()):
             sides = [self.draw(st.integers(1, 9))] * len(source.axes)
@@ -144,7 +144,7 @@ class _Pattern:
         self.lines.append(f"space {name} = {choose(self.draw, ('mean', 'max'))}({source.name}, {box})")
         own = {source.name: name} if len(source.axes) == 1 else {}
         pairs = zip(source.axes, sides, strict=True)
-        return Space(name, tuple((own.get(axis, axis), -(-length // side)) for (axis, length), side in pairs))
+        return DrawnSpace(name, tuple((own.get(axis, axis), -(-length // side)) for (axis, length), side in pairs))
 
     def draw_parameters(self) -> list[str]:
         names = self.draw(st.lists(st.sampled_from(PARAMETERS), max_size=2, unique=True))
@@ -205,15 +205,15 @@ class _Pattern:
                 coordinates[side, each.name] = {**known, name: Readable("int", value.reach, positive)}
         self.world = replace(self.world, coordinates=coordinates)
 
-    def can_read(self, space: Space, value: Piece, of: Space) -> bool:
+    def can_read(self, space: DrawnSpace, value: Piece, of: DrawnSpace) -> bool:
         """Whether the tokens of a space have all that is read by an expression over those of another."""
         words = set("".join(each if each.isidentifier() or each.isdigit() else " " for each in value.text).split())
-        read = words & set(Scope(self.world, token=of).readable(""))
-        return read <= set(Scope(self.world, token=space).readable(""))
+        read = words & set(DrawnScope(self.world, token=of).readable(""))
+        return read <= set(DrawnScope(self.world, token=space).readable(""))
 
-    def key(self, space: Space) -> Piece:
+    def key(self, space: DrawnSpace) -> Piece:
         """An integer over one token: a coordinate, or a key of an order."""
-        scope = Scope(self.world, token=space)
+        scope = DrawnScope(self.world, token=space)
         numbers = Numbers(self.draw, scope)
         match choose(self.draw, ("integer", "integer", "curve", "curve", "shuffle")):
             case "curve":

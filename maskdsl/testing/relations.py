@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Type
 from maskdsl.testing.numbers import Numbers
-from maskdsl.testing.scope import Scope
+from maskdsl.testing.scope import DrawnScope
 from maskdsl.testing.texts import Draw, Level, Piece, call, choose, conditional, infix, number
 
 COMPARISONS = ("<=", "==", "<", "!=", ">", ">=")
@@ -19,7 +19,7 @@ MEASURED = ("neighborhood", "neighborhood_causal")
 class Relations:
     """Draws the relations of one scope of pairs."""
 
-    def __init__(self, draw: Draw[Any], scope: Scope) -> None:
+    def __init__(self, draw: Draw[Any], scope: DrawnScope) -> None:
         self.draw = draw
         self.scope = scope
         self.numbers = Numbers(draw, scope)
@@ -39,7 +39,7 @@ class Relations:
             kinds += [self.both, self.either, self.neither, self.by_condition, self.arrow] * 2
         return choose(self.draw, kinds)(depth) or self.near(depth)
 
-    def deeper(self, depth: int, scope: Scope | None = None) -> Piece:
+    def deeper(self, depth: int, scope: DrawnScope | None = None) -> Piece:
         return (self if scope is None else Relations(self.draw, scope)).relation(depth - 1)
 
     # One condition

@@ -11,7 +11,7 @@ POSITIONS = 64
 
 
 @dataclass(frozen=True)
-class Space:
+class DrawnSpace:
     name: str
     axes: tuple[tuple[str, int], ...]
     """Pairs (name, length)."""
@@ -43,7 +43,7 @@ class Readable:
 
 
 @dataclass(frozen=True)
-class Table:
+class DrawnTable:
     """An input that is indexed: `batch`, `heads`, `queries`, `keys` or a length for each dimension."""
 
     name: str
@@ -60,11 +60,11 @@ class Named:
 
 
 @dataclass(frozen=True)
-class World:
+class DrawnWorld:
     """All that a pattern declares."""
 
-    queries: tuple[Space, ...]
-    keys: tuple[Space, ...]
+    queries: tuple[DrawnSpace, ...]
+    keys: tuple[DrawnSpace, ...]
     cross: bool
     heads: int
     coordinates: Mapping[tuple[str, str], Mapping[str, Readable]] = field(default_factory=dict)
@@ -74,22 +74,22 @@ class World:
     """Parameters, like `constants`."""
     tuples: Mapping[str, int] = field(default_factory=dict)
     """Parameters that hold positive integers, and how many."""
-    tables: tuple[Table, ...] = ()
+    tables: tuple[DrawnTable, ...] = ()
     relations: tuple[Named, ...] = ()
     macros: tuple[str, ...] = ()
     """Relations with the parameters (size, axis: axis = i)."""
 
     @property
-    def spaces(self) -> tuple[Space, ...]:
+    def spaces(self) -> tuple[DrawnSpace, ...]:
         return tuple(dict.fromkeys([*self.queries, *self.keys]))
 
-    def side(self, side: str) -> tuple[Space, ...]:
+    def side(self, side: str) -> tuple[DrawnSpace, ...]:
         return self.queries if side == "q" else self.keys
 
-    def sides_of(self, space: Space) -> tuple[str, ...]:
+    def sides_of(self, space: DrawnSpace) -> tuple[str, ...]:
         return tuple(side for side in "qk" if space in self.side(side))
 
-    def readable(self, side: str, space: Space) -> dict[str, Readable]:
+    def readable(self, side: str, space: DrawnSpace) -> dict[str, Readable]:
         axes = {name: Readable("int") for name in ("i", *space.names)}
         return {**axes, **self.coordinates.get((side, space.name), {})}
 
@@ -98,17 +98,17 @@ class World:
 
 
 @dataclass(frozen=True)
-class Scope:
+class DrawnScope:
     """The place of an expression: of a pair, or of one token of the space `token`."""
 
-    world: World
+    world: DrawnWorld
     pairs: frozenset[tuple[str, str]] = frozenset()
-    token: Space | None = None
+    token: DrawnSpace | None = None
     score: bool = False
     parameters: Mapping[str, Piece] | None = None
     """In a macro: what its parameters stand for. An axis has the reach of every coordinate."""
 
-    def spaces(self, side: str) -> list[Space]:
+    def spaces(self, side: str) -> list[DrawnSpace]:
         """The spaces that the token of a side may be in."""
         if self.parameters is not None:
             return []
@@ -151,5 +151,5 @@ class Scope:
         lengths = {name: {each.lengths.get(name) for each in spaces} for space in spaces for name in space.names}
         return {name: length for name, found in lengths.items() if len(found) == 1 and (length := next(iter(found)))}
 
-    def narrowed(self, pairs: frozenset[tuple[str, str]]) -> "Scope":
+    def narrowed(self, pairs: frozenset[tuple[str, str]]) -> "DrawnScope":
         return replace(self, pairs=pairs)

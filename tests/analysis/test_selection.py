@@ -89,7 +89,7 @@ def test_large_tables_are_compared_at_some_rows(monkeypatch):
 def test_nothing_selected_and_one_head():
     mask, inputs = found_in("moba", heads=1, n=20, block=16, top=1)
     (past,) = selections(mask, inputs)
-    assert past.heads[0].load == selection.Spread(0, 0.0, 0, 0.0)
+    assert past.heads[0].load == selection.Distribution(0, 0.0, 0, 0.0)
     assert past.mean_overlap is None
     assert past.overlap == ((1.0,),)
 

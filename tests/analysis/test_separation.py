@@ -7,7 +7,7 @@ from hypothesis import given
 from maskdsl.analysis.tiles.interval_program import Column
 from maskdsl.analysis.tiles.intervals import point
 from maskdsl.analysis.tiles.separation import SideTable, group_by_side, rewrite, separate, split_congruence
-from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Read, Side, apply
 from maskdsl.ir.ops import Op, Type
 from tests.analysis.relations import booleans, dense, settings
@@ -70,6 +70,6 @@ def test_slots_are_dropped_after_their_last_use():
 def test_tables_are_read_by_pairs():
     table = np.arange(12).reshape(3, 4)
     read = Read("table", (Q, K), Type.INT)
-    program = separate(apply(Op.LESS, read, Constant(6)), {"table": Table.of(table)}).program
+    program = separate(apply(Op.LESS, read, Constant(6)), {"table": BoundedTable.of(table)}).program
     sides = {Side.QUERY: np.arange(3)[:, None], Side.KEY: np.arange(4)[None, :]}
     assert np.array_equal(program.run(lambda column: point(sides[column.side])).low, table < 6)

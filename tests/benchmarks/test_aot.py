@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import maskdsl
-from maskdsl.analysis.cost.tile_table import Kernel
+from maskdsl.analysis.cost.tile_table import KernelName
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -24,7 +24,7 @@ class Line(NamedTuple):
     pattern: str
     target: str
     dim: int
-    kernel: Kernel
+    kernel: KernelName
     used: dict[str, Any]
 
 
@@ -33,14 +33,14 @@ def lines() -> Iterator[Line]:
         for target, dims in targets.items():
             for dim, kernels in dims.items():
                 for kernel, used in kernels.items():
-                    yield Line(pattern, target, int(dim), Kernel(kernel), used)
+                    yield Line(pattern, target, int(dim), KernelName(kernel), used)
 
 
 def test_record_of_every_example() -> None:
     files = sorted(EXAMPLES.rglob("*.attn"))
     names = {f"{file.relative_to(EXAMPLES).with_suffix('')}: {name}" for file in files for name in maskdsl.load(file)}
     expected = {
-        (name, target, dim, kernel) for name in names for target in SHARED for dim in (64, 128) for kernel in Kernel
+        (name, target, dim, kernel) for name in names for target in SHARED for dim in (64, 128) for kernel in KernelName
     }
     assert {line[:4] for line in lines()} == expected
 
@@ -67,7 +67,7 @@ def test_no_spills_forward_nor_backward_at_64(target: str) -> None:
     spilling = {
         line[:4]: line.used["spills"]
         for line in lines()
-        if line.target == target and line.used["spills"] and (line.kernel is Kernel.FORWARD or line.dim == 64)
+        if line.target == target and line.used["spills"] and (line.kernel is KernelName.FORWARD or line.dim == 64)
     }
     assert spilling == {}
 

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 import pytest
 
 from maskdsl.cli.commands import doctor
-from maskdsl.cli.commands.doctor import State
+from maskdsl.cli.commands.doctor import CheckState
 
 
 def found(maskdsl):
@@ -63,7 +63,7 @@ def test_a_gpu_that_fails_when_looked_at(maskdsl, monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", fails)
     said = found(maskdsl)
-    assert said["gpu"]["state"] == State.BAD and "driver initialization" in said["gpu"]["detail"]
+    assert said["gpu"]["state"] == CheckState.BAD and "driver initialization" in said["gpu"]["detail"]
 
 
 def test_the_cache(maskdsl, monkeypatch, tmp_path):

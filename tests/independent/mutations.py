@@ -137,7 +137,7 @@ def places(text: str) -> tuple[tuple[int, int, str], ...]:
     for node, named in nodes(file):
         if named:
             found.append((node.span.start, node.span.end, "name"))
-        elif isinstance(node, tree.Expression) and not isinstance(node, tree.Range):
+        elif isinstance(node, tree.Expression) and not isinstance(node, tree.HalfOpenRange):
             found.append((node.span.start, node.span.end, "expression"))
         elif isinstance(node, tree.Statement):
             found.append((node.span.start, node.span.end, "statement"))

@@ -22,7 +22,7 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.torch.reference_module import emit_reference
 from maskdsl.runtime.backends.available import BACKENDS, backend_names, usable_backends
 from maskdsl.runtime.backends.protocol import Backend
-from maskdsl.runtime.base.call import Attend, Call
+from maskdsl.runtime.base.call import Attend, KernelCall
 
 ROOT = Path(__file__).parents[2]
 TEXT = """pattern p(n = 40) {
@@ -48,7 +48,7 @@ class Doubled(Backend):
     def emit(self, plan: KernelPlan) -> str:
         return emit_reference(plan)
 
-    def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
+    def prepared(self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> Attend:
         def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             out, lse = call.module.attention(q.double(), k.double(), v.double(), call.values)
             return out.to(q.dtype), lse.to(torch.promote_types(q.dtype, torch.float32))
@@ -62,7 +62,7 @@ class Counted(Doubled):
     def __init__(self) -> None:
         self.calls = 0
 
-    def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
+    def prepared(self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> Attend:
         self.calls += 1
         return super().prepared(call, q, k, v)
 

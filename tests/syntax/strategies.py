@@ -43,7 +43,7 @@ def calls(inner: st.SearchStrategy) -> st.SearchStrategy:
 
 def extended(inner: st.SearchStrategy) -> st.SearchStrategy:
     binary = st.sampled_from(["+", "-", "*", "/", "//", "%", "**", "and", "or"])
-    domain = inner | made(tree.Range, inner, inner)
+    domain = inner | made(tree.HalfOpenRange, inner, inner)
     return st.one_of(
         made(tree.Binary, binary, inner, inner),
         made(tree.Unary, st.sampled_from(["-", "+", "not"]), inner),
@@ -70,7 +70,7 @@ expressions = st.recursive(atoms, extended, max_leaves=12)
 
 lets = made(tree.LetStatement, names, expressions)
 statements = st.one_of(
-    made(tree.SpaceStatement, names, tuples(made(tree.Axis, st.none() | names, expressions))),
+    made(tree.SpaceStatement, names, tuples(made(tree.AxisDeclaration, st.none() | names, expressions))),
     made(tree.PooledSpaceStatement, names, names, names, expressions),
     made(tree.SequenceStatement, st.sampled_from(["tokens", "queries", "keys"]), tuples(names)),
     made(tree.InputStatement, names, names, tuples(expressions)),

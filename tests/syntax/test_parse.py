@@ -61,7 +61,7 @@ def test_precedence(text: str, expected: str) -> None:
 
 def test_range_needs_no_spaces() -> None:
     match expression("any(q - k == 2 ** j for j in 0..20)"):
-        case tree.Quantifier("any", _, tree.Name("j"), tree.Range(tree.Integer(0), tree.Integer(20))):
+        case tree.Quantifier("any", _, tree.Name("j"), tree.HalfOpenRange(tree.Integer(0), tree.Integer(20))):
             pass
         case other:
             pytest.fail(f"parsed as {other}")

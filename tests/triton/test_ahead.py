@@ -13,7 +13,7 @@ from ahead import DECODE_KERNELS, KERNELS, TARGETS, Compiled, compile_ahead, ker
 from assembly import Loop, tile_loops
 
 import maskdsl
-from maskdsl.analysis.cost.tile_table import Kernel, TileChoice
+from maskdsl.analysis.cost.tile_table import KernelName, TileChoice
 from maskdsl.emit.plan import make_plan
 from maskdsl.runtime.backends.tuning import device_code
 
@@ -100,11 +100,11 @@ def test_decoding_of_a_window(dim: int, dtype: str, target: str) -> None:
         assert compile_text(WINDOW, target, dim, dtype, kernel).usage.shared <= SHARED[target]
 
 
-@pytest.mark.parametrize(("target", "kernel", "dim"), [*product(TARGETS, Kernel, (64, 128))])
-def test_budgets_of_a_window(target: str, kernel: Kernel, dim: int) -> None:
+@pytest.mark.parametrize(("target", "kernel", "dim"), [*product(TARGETS, KernelName, (64, 128))])
+def test_budgets_of_a_window(target: str, kernel: KernelName, dim: int) -> None:
     compiled = compile_text(WINDOW, target, dim, "bf16", kernel)
     assert compiled.usage.shared <= SHARED[target]
-    if dim == 64 or kernel is Kernel.FORWARD:
+    if dim == 64 or kernel is KernelName.FORWARD:
         assert compiled.usage.spills == 0
     kinds = {"sm80": "mma.sync", "sm90": "wgmma.mma_async", "sm100": "tcgen05.mma", "gfx942": "v_mfma"}
     assert all(loop.kinds == (kinds[target],) for loop in tile_loops(compiled.assembly))
@@ -121,13 +121,13 @@ def test_other_head_dims_and_types(number: int) -> None:
     assert usage.shared <= SHARED[target]
 
 
-def full_loop(text: str, target: str, kernel: Kernel) -> Loop:
+def full_loop(text: str, target: str, kernel: KernelName) -> Loop:
     """The first loop of a kernel: that over tiles whose pairs all attend."""
     return tile_loops(compile_text(text, target, 64, "bf16", kernel, TileChoice(64, 64, 4, 2)).assembly)[0]
 
 
-@pytest.mark.parametrize(("target", "kernel"), [*product(("sm80", "sm90", "sm100"), Kernel)])
-def test_full_tiles_are_free_of_conditions(target: str, kernel: Kernel) -> None:
+@pytest.mark.parametrize(("target", "kernel"), [*product(("sm80", "sm90", "sm100"), KernelName)])
+def test_full_tiles_are_free_of_conditions(target: str, kernel: KernelName) -> None:
     """As many compares and selects as attention of everything to everything has: those of the softmax and the loop."""
     window, dense = (full_loop(text, target, kernel) for text in (WINDOW, DENSE))
     assert (window.compares, window.selects) == (dense.compares, dense.selects)

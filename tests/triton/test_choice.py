@@ -19,14 +19,14 @@ from triton.runtime import driver
 from triton.runtime.errors import OutOfResources, PTXASError
 
 import maskdsl
-from maskdsl.analysis.cost.tile_table import LAST, Architecture, Kernel, TileChoice, ladder
+from maskdsl.analysis.cost.tile_table import LAST, Architecture, KernelName, TileChoice, ladder
 from maskdsl.base.cache import CACHE_VARIABLE
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.emit.plan import KernelPlan, make_plan
 from maskdsl.runtime.backends import tile_choice as choice
 from maskdsl.runtime.backends import tuning
 from maskdsl.runtime.backends.tile_choice import Chooser
-from maskdsl.runtime.backends.tuning import Question
+from maskdsl.runtime.backends.tuning import TuningKey
 from maskdsl.runtime.base.module_cache import load_module
 from maskdsl.runtime.kernels.split_kernel import Decoder, rungs
 
@@ -47,8 +47,8 @@ def attention(choice):
     query_gradient_kernel[(1,)](choice)
     key_gradient_kernel[(1,)](choice)
 """
-QUESTION = Question(Kernel.FORWARD, torch.device("cuda:0"), (64, 64), torch.bfloat16, 12)
-LADDER = ladder(Architecture.SM80, Kernel.FORWARD, 64, 2)
+QUESTION = TuningKey(KernelName.FORWARD, torch.device("cuda:0"), (64, 64), torch.bfloat16, 12)
+LADDER = ladder(Architecture.SM80, KernelName.FORWARD, 64, 2)
 AMPLE = 227 * 1024
 
 
@@ -85,12 +85,12 @@ def module(
     shared: Callable[[TileChoice], int] = none, version: int = 1, spills: Callable[[TileChoice], int] = none
 ) -> ModuleType:
     found = load_module.__wrapped__(TEXT.format(version=version), "choices")
-    found.__dict__.update({kernel: Compiler(shared, spills) for kernel in Kernel})
+    found.__dict__.update({kernel: Compiler(shared, spills) for kernel in KernelName})
     return found
 
 
 def chosen(
-    module: ModuleType, tune: bool = False, question: Question = QUESTION, chooser: Chooser | None = None
+    module: ModuleType, tune: bool = False, question: TuningKey = QUESTION, chooser: Chooser | None = None
 ) -> TileChoice:
     plan = make_plan(MASK.ir, tune=tune)
     start = lambda attention, tiles: attention(tiles)  # noqa: E731
@@ -202,8 +202,8 @@ def test_where_nothing_else_fits_the_last_are_taken() -> None:
 
 
 @pytest.mark.parametrize("dim", [64, 128, 256])
-@pytest.mark.parametrize("kernel", Kernel)
-def test_ladders_reach_what_small_gpus_have(monkeypatch: pytest.MonkeyPatch, kernel: Kernel, dim: int) -> None:
+@pytest.mark.parametrize("kernel", KernelName)
+def test_ladders_reach_what_small_gpus_have(monkeypatch: pytest.MonkeyPatch, kernel: KernelName, dim: int) -> None:
     """8.6, 8.9 and 12.x have 99 KiB of shared memory; here by the figures of compilers for a GPU that has more."""
     limit = 99 * 1024
     monkeypatch.setattr(choice, "largest_shared_memory", lambda device: limit)
@@ -297,7 +297,9 @@ def test_a_broken_file_is_no_error(measured: list[TileChoice], tmp_path: Path, c
 
 def test_nothing_is_measured_on_the_cpu(tmp_path: Path) -> None:
     question = replace(QUESTION, device=torch.device("cpu"))
-    assert chosen(module(), tune=True, question=question) == ladder(Architecture.INTERPRETER, Kernel.FORWARD, 64, 2)[0]
+    assert (
+        chosen(module(), tune=True, question=question) == ladder(Architecture.INTERPRETER, KernelName.FORWARD, 64, 2)[0]
+    )
     assert not (tmp_path / "tiles").exists()
 
 
@@ -334,7 +336,7 @@ def test_generated_kernels_are_compiled_with_the_arguments_of_the_call(monkeypat
     monkeypatch.setattr(CompiledKernel, "_init_handles", lambda kernel: setattr(kernel, "n_spills", 0))
     best = Chooser().choose(make_plan(MASK.ir), QUESTION, attention._recipe.first.module.attention, start)
     assert tried == [*LADDER[: LADDER.index(best) + 1]]
-    used = [compile_ahead(MASK.ir, "sm80", 64, "bf16", Kernel.FORWARD, each).usage.shared for each in tried]
+    used = [compile_ahead(MASK.ir, "sm80", 64, "bf16", KernelName.FORWARD, each).usage.shared for each in tried]
     assert [shared <= 99 * 1024 for shared in used] == [each == best for each in tried]
 
 

@@ -14,7 +14,7 @@ from maskdsl.ir.ops import Op
 from maskdsl.view.cells import fit
 from maskdsl.view.labels import Labels
 from maskdsl.view.palette import EMPTY_SHADE, FULL_SHADE, LEVELS, PARTIAL_SHADES, shade
-from maskdsl.view.terminal.show import MOST_PICTURES, Layout, room, shown
+from maskdsl.view.terminal.show import MOST_PICTURES, OrderedTiles, room, shown
 from tests.support.masks import c, causal, either, k, mask, q, tokens, within
 
 
@@ -23,7 +23,7 @@ def printed(masks, heads=(0,), width=60, block=None, pictures=1, **options):
     space = room(console, masks[0], pictures)
     scale = fit((masks[0].queries.length, masks[0].keys.length), space, block)
     layouts = [
-        Layout("declared order", each, tiles(each, scale.block), scale, space, Labels.of_sides(each, {}))
+        OrderedTiles("declared order", each, tiles(each, scale.block), scale, space, Labels.of_sides(each, {}))
         for each in masks
     ]
     console.print(shown(layouts, heads))
@@ -99,7 +99,7 @@ def test_ascii_only():
     masked = mask(causal(), tokens(100))
     space = room(console, masked, 1)
     scale = fit((100, 100), space)
-    console.print(shown([Layout("declared order", masked, tiles(masked, scale.block), scale, space)], [0]))
+    console.print(shown([OrderedTiles("declared order", masked, tiles(masked, scale.block), scale, space)], [0]))
     assert console.file.getvalue().isascii()
 
 

@@ -40,7 +40,7 @@ PARTS = 8
 
 
 @dataclass(frozen=True)
-class Kernel:
+class KernelModel:
     """What a kernel does with each tile."""
 
     name: str
@@ -53,9 +53,9 @@ class Kernel:
     backward: bool
 
 
-FORWARD = Kernel("forward", 2, by_keys=False, row_tensors=2, backward=False)
-QUERY_GRADIENT = Kernel("query gradient", 3, by_keys=False, row_tensors=3, backward=True)
-KEY_GRADIENT = Kernel("key gradient", 4, by_keys=True, row_tensors=4, backward=True)
+FORWARD = KernelModel("forward", 2, by_keys=False, row_tensors=2, backward=False)
+QUERY_GRADIENT = KernelModel("query gradient", 3, by_keys=False, row_tensors=3, backward=True)
+KEY_GRADIENT = KernelModel("key gradient", 4, by_keys=True, row_tensors=4, backward=True)
 
 WALKED_TENSORS = 2
 """Of the other side: keys and values, or queries and the gradient of the output."""
@@ -130,7 +130,7 @@ class Rows:
     """Tokens of the other side."""
 
     @staticmethod
-    def of(tiles: TileMap, block_map: BlockMap, kernel: Kernel) -> "Rows":
+    def of(tiles: TileMap, block_map: BlockMap, kernel: KernelModel) -> "Rows":
         """By blocks of queries, the last first, or by blocks of keys, the first first: as the kernels have it."""
         query_block, key_block = block_map.block
         if kernel.by_keys:
@@ -169,7 +169,7 @@ class Model:
     """One kernel on one GPU."""
 
     device: Device
-    kernel: Kernel
+    kernel: KernelModel
     block: tuple[int, int]
     head_dim: int
     warps: int
@@ -211,7 +211,7 @@ class Model:
 def predict(
     tiles: BlockMap,
     device: Device,
-    kernel: Kernel = FORWARD,
+    kernel: KernelModel = FORWARD,
     *,
     head_dim: int = 64,
     batch: int = 1,

@@ -12,7 +12,7 @@ import numpy as np
 
 from maskdsl.analysis.cost.devices import Device
 from maskdsl.analysis.cost.model import ELEMENT_SIZE, FORWARD, KEY_GRADIENT, QUERY_GRADIENT, Cost, predict
-from maskdsl.analysis.cost.tile_table import Architecture, Kernel, TileChoice, ladder
+from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice, ladder
 from maskdsl.analysis.tiles.block_map import BlockMap, Runs, TileMap
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.ir.mask import MaskIR
@@ -20,9 +20,9 @@ from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.ir.stack import StackIR
 
 KERNELS = (
-    (FORWARD, Kernel.FORWARD),
-    (QUERY_GRADIENT, Kernel.QUERY_GRADIENT),
-    (KEY_GRADIENT, Kernel.KEY_GRADIENT),
+    (FORWARD, KernelName.FORWARD),
+    (QUERY_GRADIENT, KernelName.QUERY_GRADIENT),
+    (KEY_GRADIENT, KernelName.KEY_GRADIENT),
 )
 WIDEST = 256
 """The largest head dimension of the table; the blocks of wider heads are those of this one."""

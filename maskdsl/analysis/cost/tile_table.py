@@ -41,7 +41,7 @@ class Architecture(StrEnum):
     INTERPRETER = "interpreter"
 
 
-class Kernel(StrEnum):
+class KernelName(StrEnum):
     """The kernels of a generated module, by their names there."""
 
     FORWARD = "forward_kernel"
@@ -49,7 +49,7 @@ class Kernel(StrEnum):
     KEY_GRADIENT = "key_gradient_kernel"
 
 
-class Work(IntEnum):
+class TileWork(IntEnum):
     """What a tile of a pattern asks for besides its matrix products."""
 
     WIDE = 0  # rows mostly of full tiles, with little to compute for a pair: wider blocks of keys waste no pairs
@@ -58,21 +58,21 @@ class Work(IntEnum):
 
 
 @dataclass(frozen=True)
-class Entry:
+class Rung:
     """One rung of a ladder: what some kernels start with on some GPUs, for head dims and bytes up to these."""
 
     architectures: frozenset[Architecture]
-    kernels: frozenset[Kernel]
+    kernels: frozenset[KernelName]
     dim: int
     element_size: int
     choice: TileChoice
-    serves: Work
+    serves: TileWork
     """The heaviest work that it is for: heavier work would not keep its registers."""
     reason: str
 
 
 def ladder(
-    architecture: Architecture, kernel: Kernel, dim: int, element_size: int, work: Work = Work.USUAL
+    architecture: Architecture, kernel: KernelName, dim: int, element_size: int, work: TileWork = TileWork.USUAL
 ) -> tuple[TileChoice, ...]:
     """What to try, best first, for a head dim of 1 to 256: each needs less than the one before it."""
     covering = [
@@ -121,24 +121,24 @@ NVIDIA = frozenset({Architecture.SM80, Architecture.SM90, Architecture.SM100})
 AMD = frozenset({Architecture.GFX942})
 INTERPRETER = frozenset({Architecture.INTERPRETER})
 GPUS = NVIDIA | AMD
-FORWARD = frozenset({Kernel.FORWARD})
-QUERY_GRADIENT = frozenset({Kernel.QUERY_GRADIENT})
-KEY_GRADIENT = frozenset({Kernel.KEY_GRADIENT})
+FORWARD = frozenset({KernelName.FORWARD})
+QUERY_GRADIENT = frozenset({KernelName.QUERY_GRADIENT})
+KEY_GRADIENT = frozenset({KernelName.KEY_GRADIENT})
 GRADIENTS = QUERY_GRADIENT | KEY_GRADIENT
 SM80, SM90, SM100 = (frozenset({each}) for each in (Architecture.SM80, Architecture.SM90, Architecture.SM100))
-WIDE, USUAL, HEAVY = Work
+WIDE, USUAL, HEAVY = TileWork
 
 
 def entry(
     architectures: frozenset[Architecture],
-    kernels: frozenset[Kernel],
+    kernels: frozenset[KernelName],
     dim: int,
     element_size: int,
     choice: tuple[int, int, int, int],
-    serves: Work,
+    serves: TileWork,
     reason: str,
-) -> Entry:
-    return Entry(architectures, kernels, dim, element_size, TileChoice(*choice), serves, reason)
+) -> Rung:
+    return Rung(architectures, kernels, dim, element_size, TileChoice(*choice), serves, reason)
 
 
 TABLE = (

@@ -18,7 +18,7 @@ from maskdsl.analysis.tiles.head_classes import (
     part_lengths,
 )
 from maskdsl.analysis.tiles.separation import separate
-from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.analysis.tiles.trees import Tree
 from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Read, apply, rebuild
 from maskdsl.ir.mask import MaskIR
@@ -121,7 +121,7 @@ def joint_problems(
 
 
 def joint_problem(
-    relation: Expression, tables: Mapping[str, Table], sides: list["Both"], block: tuple[int, int], part: Part
+    relation: Expression, tables: Mapping[str, BoundedTable], sides: list["Both"], block: tuple[int, int], part: Part
 ) -> Problem:
     parts = separate(relation, tables)
     query, key = (

@@ -17,7 +17,7 @@ BLOCK = 64
 """Queries and keys of the tiles that pairs are counted by."""
 
 
-class Sums(Protocol):
+class GroupSums(Protocol):
     """For each query the keys of some groups. `count` and `candidates` are [queries]."""
 
     def largest(self, count: Array) -> Array:
@@ -78,7 +78,7 @@ class Counted:
     """Of each batch entry and head, [1 or batch, heads]."""
     parts: tuple[tuple[Problem, TileMap], ...]
     """Of each variant."""
-    known: dict[object, Array | Sums] = field(default_factory=dict)
+    known: dict[object, Array | GroupSums] = field(default_factory=dict)
 
     @staticmethod
     def of(mask: MaskIR, inputs: Mapping[str, Array]) -> "Counted":
@@ -98,7 +98,7 @@ class Counted:
         assert isinstance(found, np.ndarray)
         return found
 
-    def by_group(self, batch: int, head: int, groups: Array, count: int) -> Sums:
+    def by_group(self, batch: int, head: int, groups: Array, count: int) -> GroupSums:
         """`groups` [keys] says each key's group, `count` that it has none."""
         variant = self.variant(batch, head)
         place = variant, groups.tobytes()

@@ -36,7 +36,7 @@ more."""
 
 
 @dataclass(frozen=True)
-class Term:
+class FormulaTerm:
     """A product of powers of parameters, and of the base-2 logarithm of one of them."""
 
     powers: tuple[tuple[str, int], ...]
@@ -56,7 +56,7 @@ class Term:
 class Scheme:
     """The kind of formula that is looked for, and at which settings."""
 
-    terms: tuple[Term, ...]
+    terms: tuple[FormulaTerm, ...]
     settings: tuple[Settings, ...]
     where: str
     """Which settings these are, in words; empty where any may do."""
@@ -68,7 +68,7 @@ class Scheme:
         return enough and len(self.terms) <= MOST_TERMS and tokens <= MOST_TOKENS
 
 
-Terms = dict[Term, Any]
+Terms = dict[FormulaTerm, Any]
 """The factor of each term, a sympy number that is not zero."""
 
 
@@ -175,7 +175,7 @@ def schemes_of(own: Settings, lengths: tuple[str, ...], shapes: tuple[str, ...])
         (length,) = lengths
         start = max(5, (2 * max(fixed, default=1)).bit_length())
         doubled = {length: tuple(1 << at for at in range(start, start + 6 + FURTHER))}
-        logarithmic = tuple(Term(((length, power),), name) for power in (0, 1, 2) for name in (None, length))
+        logarithmic = tuple(FormulaTerm(((length, power),), name) for power in (0, 1, 2) for name in (None, length))
         yield scheme(logarithmic, doubled, rest, f"where {length} is a power of two")
 
 
@@ -200,17 +200,17 @@ def line(
     }
 
 
-def powers(lengths: tuple[str, ...], shapes: tuple[str, ...], least: int) -> tuple[Term, ...]:
+def powers(lengths: tuple[str, ...], shapes: tuple[str, ...], least: int) -> tuple[FormulaTerm, ...]:
     """All products of powers of lengths from 0 to 2, and of the other parameters from `least` on."""
     names = (*lengths, *shapes)
     choices = [range(3)] * len(lengths) + [range(least, 3)] * len(shapes)
     return tuple(
-        Term(tuple((name, power) for name, power in zip(names, each, strict=True) if power))
+        FormulaTerm(tuple((name, power) for name, power in zip(names, each, strict=True) if power))
         for each in product(*choices)
     )
 
 
-def scheme(terms: tuple[Term, ...], values: Mapping[str, tuple[int, ...]], rest: Settings, where: str) -> Scheme:
+def scheme(terms: tuple[FormulaTerm, ...], values: Mapping[str, tuple[int, ...]], rest: Settings, where: str) -> Scheme:
     """Settings enough for the terms, spread over all that the values allow."""
     wanted = len(terms) + FURTHER
     everything = [{**dict(zip(values, each, strict=True)), **rest} for each in product(*values.values())]

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from maskdsl.analysis.counts.counted import Counted, SingleKeys, Sums
+from maskdsl.analysis.counts.counted import Counted, GroupSums, SingleKeys
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.ir.expressions import TRUE, Apply, Coordinate, Expression, Side, apply
 from maskdsl.ir.facts.reads import elements, reads
-from maskdsl.ir.facts.route_candidates import Bounds, least, monotone, most, with_all
+from maskdsl.ir.facts.route_candidates import CandidateBounds, least, monotone, most, with_all
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.meaning.route_meaning import Finding
+from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import Above, Balanced, Rank, Route, TopCount, TopMass
 from maskdsl.ir.simplify import simplify
@@ -100,7 +100,7 @@ def summed(parts: Sequence[HeadBounds]) -> HeadBounds:
 
 
 @dataclass(frozen=True, eq=False)
-class Limits:
+class SelectionLimits:
     """How many key groups each query group of a route selects in one head. All arrays are int64 [query groups]."""
 
     least: Array
@@ -197,11 +197,11 @@ class Counting:
             candidates=max(int(limits.candidates[exists].max()) for limits, exists in found),
         )
 
-    def finding(self, batch: int, head: int) -> Finding:
-        return Finding(self.mask, self.inputs, None, None, batch, head)
+    def finding(self, batch: int, head: int) -> RouteSearch:
+        return RouteSearch(self.mask, self.inputs, None, None, batch, head)
 
-    def limits(self, route: Route, batch: int, head: int) -> Limits:
-        finding, bounds = self.finding(batch, head), Bounds.of(self.mask)
+    def limits(self, route: Route, batch: int, head: int) -> SelectionLimits:
+        finding, bounds = self.finding(batch, head), CandidateBounds.of(self.mask)
         exists = finding.exists(Side.KEY, route.keys)
         size, keys = (route.queries.count, route.keys.count), int(np.count_nonzero(exists))
 
@@ -217,12 +217,12 @@ class Counting:
         match route.selector:
             case TopCount(count=count):
                 taken = np.maximum(finding.evaluate(count, route)[:, 0], 0)
-                return Limits(np.minimum(taken, fewest), np.minimum(taken, candidates), candidates)
+                return SelectionLimits(np.minimum(taken, fewest), np.minimum(taken, candidates), candidates)
             case TopMass(mass=mass, over_head=False):
                 some = finding.evaluate(mass, route)[:, 0] > 0
-                return Limits(np.minimum(some, fewest), candidates * some, candidates)
+                return SelectionLimits(np.minimum(some, fewest), candidates * some, candidates)
             case TopMass() | Above():
-                return Limits(np.zeros_like(fewest), candidates, candidates)
+                return SelectionLimits(np.zeros_like(fewest), candidates, candidates)
 
     def group_of_query(self, route: Route, batch: int, head: int) -> Array:
         """int64 [queries]; -1 for none."""
@@ -233,7 +233,7 @@ class Counting:
         found[tokens] = groups
         return found
 
-    def sums(self, counted: Counted, route: Route, batch: int, head: int) -> Sums | None:
+    def sums(self, counted: Counted, route: Route, batch: int, head: int) -> GroupSums | None:
         """The pairs of a relation by groups of keys; None where these are too many, or not known."""
         grouping = route.keys
         if grouping.by == "i" or (grouping.by is None and self.tells_keys_apart(route)):

@@ -15,7 +15,7 @@ import numpy as np
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import Given, MaskIR
-from maskdsl.ir.meaning.route_meaning import Finding
+from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.routes import Balanced, Nearest, Rank, Route
 
 STRETCHES = 32
@@ -29,7 +29,7 @@ Inputs = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
-class Spread:
+class Distribution:
     """Of whole numbers, of which there are some."""
 
     least: int
@@ -39,9 +39,9 @@ class Spread:
     """The standard deviation over the mean; 0 where that is 0."""
 
     @staticmethod
-    def of(numbers: Array) -> "Spread":
+    def of(numbers: Array) -> "Distribution":
         mean = float(numbers.mean())
-        return Spread(int(numbers.min()), mean, int(numbers.max()), float(numbers.std()) / mean if mean else 0.0)
+        return Distribution(int(numbers.min()), mean, int(numbers.max()), float(numbers.std()) / mean if mean else 0.0)
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class HeadSelection:
 
     share: float
     """Choices of all pairs of groups."""
-    chosen: Spread
+    chosen: Distribution
     """Key groups that a query group selected."""
-    load: Spread
+    load: Distribution
     """Query groups that selected a key group."""
     profile: tuple[float, ...]
     """The mean load of neighbouring key groups, first to last."""
@@ -120,7 +120,7 @@ def of_table(mask: MaskIR, inputs: Inputs, route: Route) -> Choices:
     tables = inputs[route.name]
 
     def table(batch: int, head: int) -> Array:
-        finding = Finding(mask, inputs, None, None, batch, head)
+        finding = RouteSearch(mask, inputs, None, None, batch, head)
         queries, keys = finding.exists(Side.QUERY, route.queries), finding.exists(Side.KEY, route.keys)
         return np.asarray(tables[batch, head][queries][:, keys])
 
@@ -182,8 +182,8 @@ def of_head(tables: list[Array]) -> HeadSelection:
     starts = np.unique(np.linspace(0, len(loads[0]), min(STRETCHES, len(loads[0])), endpoint=False).astype(int))
     return HeadSelection(
         share=sum(int(load.sum()) for load in loads) / sum(table.size for table in tables),
-        chosen=Spread.of(np.concatenate([table.sum(axis=1) for table in tables])),
-        load=Spread.of(np.concatenate(loads)),
+        chosen=Distribution.of(np.concatenate([table.sum(axis=1) for table in tables])),
+        load=Distribution.of(np.concatenate(loads)),
         profile=tuple(float(part.mean()) for part in np.split(loads[0], starts[1:])),
     )
 

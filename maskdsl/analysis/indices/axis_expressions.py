@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from maskdsl.analysis.tiles.intervals import Array
-from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.ir.expressions import (
     Apply,
     Batch,
@@ -40,7 +40,7 @@ LARGEST_TABLE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class AxisExpressions:
     """One space of each side that is read. The sequence of a TOKEN is that of its space."""
 
     mask: MaskIR
@@ -52,7 +52,7 @@ class Cells:
     """How many groups there are, for what reads their numbers."""
     ranges: dict[Expression, Range] = field(default_factory=dict)
     """Of all that varies, as far as it has been met."""
-    tables: dict[str, Table] = field(default_factory=dict)
+    tables: dict[str, BoundedTable] = field(default_factory=dict)
     known: dict[Expression, Expression] = field(default_factory=dict)
 
     def of(self, expression: Expression) -> Expression:
@@ -78,7 +78,7 @@ class Cells:
                 )
             case Read(input=name, indices=indices):
                 if name not in self.tables and name in self.inputs and self.inputs[name].size <= LARGEST_TABLE:
-                    self.tables[name] = Table.of(self.inputs[name])
+                    self.tables[name] = BoundedTable.of(self.inputs[name])
                 return Read(name, tuple(self.over(each, own) for each in indices), node.type, span=node.span)
             case Apply(op=op, arguments=arguments):
                 return Apply(op, tuple(self.over(each, own) for each in arguments), span=node.span)
@@ -146,7 +146,7 @@ class Cells:
         sequence, space = self.places[leaf.side]
         name = f"{leaf.side}.{leaf.name}"
         values = Coordinates(self.mask, sequence, {}).values(leaf.name)
-        self.tables[name] = Table.of(values[self.part(leaf.side)].reshape(space.lengths))
+        self.tables[name] = BoundedTable.of(values[self.part(leaf.side)].reshape(space.lengths))
         return Read(name, self.cell(leaf.side), leaf.type)
 
     def given(self, leaf: Coordinate, name: str) -> Expression:
@@ -162,7 +162,7 @@ class Cells:
             values = values[(slice(None),) * axis + (self.part(leaf.side),)]
         shape = (*values.shape[:axis], *space.lengths, *values.shape[axis + 1 :])
         table = f"{leaf.side}.{name}"
-        self.tables[table] = Table.of(values.reshape(shape))
+        self.tables[table] = BoundedTable.of(values.reshape(shape))
         indices: list[Expression] = []
         for each in declared.dimensions:
             match each.kind:

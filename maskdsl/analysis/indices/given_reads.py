@@ -2,7 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 
-from maskdsl.analysis.indices.in_bounds import Outside, Question, answer, inputs_of, known_inside, open_questions, where
+from maskdsl.analysis.indices.in_bounds import (
+    IndexQuestion,
+    Outside,
+    answer,
+    inputs_of,
+    known_inside,
+    open_questions,
+    where,
+)
 from maskdsl.analysis.tiles.intervals import Array
 from maskdsl.base.diagnostics import AttnError, Diagnostic, Note
 from maskdsl.base.errors.calls.inputs import InputReadOutside
@@ -30,7 +38,7 @@ def check_layers(masks: Iterable[MaskIR], given: Mapping[str, Array]) -> None:
 
 
 def read_fault(
-    mask: MaskIR, question: Question, arrays: Mapping[str, Array], batch: int, budget: int
+    mask: MaskIR, question: IndexQuestion, arrays: Mapping[str, Array], batch: int, budget: int
 ) -> Diagnostic | None:
     """What is wrong with one index; None if nothing is, or if nobody sees it within the budget."""
     if known_inside(mask, question, arrays):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from maskdsl.analysis.counts.axis_factors import conjuncts
-from maskdsl.analysis.indices.axis_expressions import Cells, variables
+from maskdsl.analysis.indices.axis_expressions import AxisExpressions, variables
 from maskdsl.analysis.indices.shifts import shifted, unshifted
 from maskdsl.analysis.indices.witness import TooFine, Values, value_at, witness
 from maskdsl.analysis.tiles.intervals import Array
@@ -36,7 +36,7 @@ Places = Mapping[Side, tuple[Sequence, Space]]
 
 
 @dataclass(frozen=True)
-class Question:
+class IndexQuestion:
     """One index of a read: does it leave its table where all guards hold, for the tokens of these spaces?"""
 
     read: Read
@@ -53,7 +53,7 @@ class Question:
         return self.read.indices[self.axis]
 
 
-class Verdict(Enum):
+class IndexVerdict(Enum):
     INSIDE = auto()  # for all that attend, whatever the inputs that are not known
     OPEN = auto()  # it depends on inputs that are not known, or the search would take too long
 
@@ -80,7 +80,7 @@ def in_bounds(mask: MaskIR) -> MaskIR:
         match answer(mask, question, {}):
             case Outside() as found:
                 wrong.setdefault((question.read, question.axis), diagnostic(question, found))
-            case Verdict.OPEN:
+            case IndexVerdict.OPEN:
                 still_open[question.read] = None
     if wrong:
         raise AttnError(*wrong.values())
@@ -91,7 +91,7 @@ def where(found: Outside) -> str:
     return f"for query {found.query} and key {found.key}" if found.key is not None else f"for token {found.query}"
 
 
-def diagnostic(question: Question, found: Outside) -> Diagnostic:
+def diagnostic(question: IndexQuestion, found: Outside) -> Diagnostic:
     return ReadOutside(
         span=question.index.span or question.read.span,
         name=question.read.input,
@@ -117,7 +117,7 @@ def opened(mask: MaskIR, elements: frozenset[Read]) -> MaskIR:
 # What is asked
 
 
-def questions(mask: MaskIR) -> Iterator[Question]:
+def questions(mask: MaskIR) -> Iterator[IndexQuestion]:
     """Of every index that static ranges do not show to be inside."""
     tables = TableReads(mask)
     ranges = mask_leaf(mask)
@@ -131,11 +131,11 @@ def questions(mask: MaskIR) -> Iterator[Question]:
         for read in tables.of(expression, guards):
             for axis, size in open_axes(mask, read.node):
                 if not inside(expression_range(read.node.indices[axis], ranges), size):
-                    yield from (Question(read.node, axis, size, read.guards, places) for places in pairs)
+                    yield from (IndexQuestion(read.node, axis, size, read.guards, places) for places in pairs)
     for expression, places in token_values(mask):
         for read in tables.of(expression):
             for axis, size in open_axes(mask, read.node):
-                yield Question(read.node, axis, size, read.guards, places)
+                yield IndexQuestion(read.node, axis, size, read.guards, places)
     for route in mask.found:
         if isinstance(route, Route):
             yield from route_questions(mask, tables, route, pairs)
@@ -163,16 +163,18 @@ def token_values(mask: MaskIR) -> Iterator[tuple[Expression, Places]]:
                     yield from ((expression, {Side.TOKEN: (sequence, space)}) for space in sequence.spaces)
 
 
-def route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: list[Places]) -> Iterator[Question]:
+def route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: list[Places]) -> Iterator[IndexQuestion]:
     """Of a score, where there are candidates, and of what a selector is told, which no token decides."""
     groups = {Side.QUERY: route.queries.count, Side.KEY: route.keys.count}
     own = {route.queries.index(Side.QUERY), route.keys.index(Side.KEY)}
     for read in (*tables.of(route.score, (route.candidates,)), *tables.of(route.candidates)):
         exact = own.issuperset(reads(*read.guards, read.node).coordinates)
         for axis, size in open_axes(mask, read.node):
-            yield from (Question(read.node, axis, size, read.guards, each, groups, exact) for each in pairs)
+            yield from (IndexQuestion(read.node, axis, size, read.guards, each, groups, exact) for each in pairs)
     for read in tables.of(told(route.selector)):
-        yield from (Question(read.node, axis, size, read.guards, pairs[0]) for axis, size in open_axes(mask, read.node))
+        yield from (
+            IndexQuestion(read.node, axis, size, read.guards, pairs[0]) for axis, size in open_axes(mask, read.node)
+        )
 
 
 def open_axes(mask: MaskIR, read: Read) -> Iterator[tuple[int, int]]:
@@ -192,21 +194,21 @@ def inside(reach: Range, size: int) -> bool:
 # What inputs decide
 
 
-def open_questions(mask: MaskIR) -> Iterator[Question]:
+def open_questions(mask: MaskIR) -> Iterator[IndexQuestion]:
     """Those that have no answer without inputs."""
-    return (each for each in questions(mask) if answer(mask, each, {}) is Verdict.OPEN)
+    return (each for each in questions(mask) if answer(mask, each, {}) is IndexVerdict.OPEN)
 
 
-def inputs_of(mask: MaskIR, question: Question) -> frozenset[str]:
+def inputs_of(mask: MaskIR, question: IndexQuestion) -> frozenset[str]:
     """The inputs that decide where an index leaves its table."""
     read = reads(question.index, *question.guards)
     behind = (trace(sequence, read.of(side)).inputs for side, (sequence, _) in question.places.items())
     return frozenset(read.inputs).union(*behind) & {each.name for each in mask.inputs}
 
 
-def known_inside(mask: MaskIR, question: Question, inputs: Mapping[str, Array]) -> bool:
+def known_inside(mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Array]) -> bool:
     """Whether an index is inside by the least and the greatest value of what it reads, whoever attends."""
-    cells = Cells(mask, question.places, {}, None, question.groups)
+    cells = AxisExpressions(mask, question.places, {}, None, question.groups)
     ranges: dict[Expression, Range] = {}
 
     def taken(node: Expression) -> Expression | None:
@@ -225,24 +227,24 @@ def known_inside(mask: MaskIR, question: Question, inputs: Mapping[str, Array]) 
 
 
 def answer(
-    mask: MaskIR, question: Question, inputs: Mapping[str, Array], batch: int | None = None, budget: int = BUDGET
-) -> Verdict | Outside:
+    mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Array], batch: int | None = None, budget: int = BUDGET
+) -> IndexVerdict | Outside:
     """`inputs` are those that are known; with them, `batch` is the number of batch entries."""
-    cells = Cells(mask, question.places, inputs, batch, question.groups)
+    cells = AxisExpressions(mask, question.places, inputs, batch, question.groups)
     index = cells.of(question.index)
     if inside(expression_range(index, cells.ranges.__getitem__), question.size):
-        return Verdict.INSIDE
+        return IndexVerdict.INSIDE
     guards = tuple(map(cells.of, question.guards))
     try:
-        search = Search(cells, index, guards, budget)
+        search = IndexSearch(cells, index, guards, budget)
         wrong = leaves(index, question.size)
         if search.find(wrong, widest=True) is None:
-            return Verdict.INSIDE
+            return IndexVerdict.INSIDE
         values = search.find(wrong, widest=False) if question.exact else None
     except TooFine:
-        return Verdict.OPEN
+        return IndexVerdict.OPEN
     if values is None:
-        return Verdict.OPEN
+        return IndexVerdict.OPEN
     value = value_at(index, values, cells.tables)
     query, key = (
         cells.position_of(side, values) if side in question.places else None
@@ -252,10 +254,10 @@ def answer(
 
 
 @dataclass(frozen=True)
-class Search:
+class IndexSearch:
     """For the pairs for which the guards hold."""
 
-    cells: Cells
+    cells: AxisExpressions
     index: Expression
     guards: tuple[Expression, ...]
     budget: int

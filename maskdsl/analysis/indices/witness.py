@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from maskdsl.analysis.tiles.interval_program import Column, Program, compile_program
+from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram, compile_program
 from maskdsl.analysis.tiles.intervals import Array, Interval, point
-from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Head, Side
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.facts.reads import reads
@@ -29,7 +29,7 @@ class TooFine(Exception):
 
 
 def witness(
-    condition: Expression, ranges: Mapping[Expression, Range], tables: Mapping[str, Table], budget: int
+    condition: Expression, ranges: Mapping[Expression, Range], tables: Mapping[str, BoundedTable], budget: int
 ) -> Values | None:
     """Values of the leaves that the condition reads, for which it holds; None if there are none.
 
@@ -49,7 +49,7 @@ def witness(
     return None if found is None else {leaf: int(value) for leaf, value in zip(leaves, found, strict=True)}
 
 
-def value_at(expression: Expression, values: Mapping[Expression, int], tables: Mapping[str, Table]) -> int:
+def value_at(expression: Expression, values: Mapping[Expression, int], tables: Mapping[str, BoundedTable]) -> int:
     """An integer expression where its leaves have these values; those that are not said are 0."""
     leaves: list[Expression] = []
 
@@ -63,7 +63,7 @@ def value_at(expression: Expression, values: Mapping[Expression, int], tables: M
     return int(program.run(lambda each: point(np.asarray(values.get(leaves[each.index], 0)))).low)
 
 
-def search(program: Program, low: Array, high: Array, budget: int) -> Array | None:
+def search(program: IntervalProgram, low: Array, high: Array, budget: int) -> Array | None:
     """A point of the boxes, int64 [leaves, boxes], for which the program holds."""
     stack = [(low, high)]
     while stack:
@@ -86,7 +86,7 @@ def search(program: Program, low: Array, high: Array, budget: int) -> Array | No
     return None
 
 
-def judge(program: Program, low: Array, high: Array) -> tuple[Array, Array]:
+def judge(program: IntervalProgram, low: Array, high: Array) -> tuple[Array, Array]:
     """For each box: does the program hold everywhere in it, may it anywhere? Exact for boxes of one point."""
     single = (low == high).all(axis=0)
     always, possible = np.empty(low.shape[1], dtype=bool), np.empty(low.shape[1], dtype=bool)

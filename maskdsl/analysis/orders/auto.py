@@ -6,7 +6,7 @@ from functools import lru_cache
 from maskdsl.analysis.cost.devices import find_device
 from maskdsl.analysis.orders.clues import reads_inputs, without_inputs
 from maskdsl.analysis.orders.layouts import Keys, laid_out, own_layout
-from maskdsl.analysis.orders.search import Search
+from maskdsl.analysis.orders.search import OrderSearch
 from maskdsl.analysis.tiles.head_classes import MOST_TOKENS
 from maskdsl.ir.mask import MaskIR
 
@@ -33,5 +33,5 @@ def found(mask: MaskIR) -> tuple[tuple[str, Keys], ...]:
     own = own_layout(mask)
     known = {name: keys for name, keys in own.items() if not any(reads_inputs(mask, key) for key in keys)}
     bare = replace(laid_out(mask, {}), relation=without_inputs(mask))
-    best = Search(bare, {}, BLOCK, DEVICE, HEAD_DIM, mask.auto, known).run()
+    best = OrderSearch(bare, {}, BLOCK, DEVICE, HEAD_DIM, mask.auto, known).run()
     return tuple((name, best.layout.get(name, ())) for name in mask.auto)

@@ -7,7 +7,7 @@ from typing import Any
 from maskdsl.analysis.cost.devices import Device
 from maskdsl.analysis.orders.graph import GRAPH, NAME, reordered
 from maskdsl.analysis.orders.layouts import layout_text, spaces_of
-from maskdsl.analysis.orders.search import ROWS, Outcome, Search
+from maskdsl.analysis.orders.search import ROWS, OrderSearch, Outcome
 from maskdsl.analysis.orders.trials import Trials, computed_pairs, full_tiles, partial_tiles
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.analysis.tiles.head_classes import check_size
@@ -85,7 +85,7 @@ def best_order(
     others: list[Row] = []
     for block in blocks:
         check_size(mask, block)
-        search = Search(mask, given, block, device, head_dim, tuple(spaces_of(mask)), {})
+        search = OrderSearch(mask, given, block, device, head_dim, tuple(spaces_of(mask)), {})
         best = search.run()
         tried = [each for each in (search.glanced | search.found).values() if each is not best]
         attended = attended_pairs(search)
@@ -103,13 +103,13 @@ def best_order(
     return BestOrder(chosen[0].order, chosen[0].block, device.name, head_dim, (chosen[0], *ranked), positions)
 
 
-def attended_pairs(search: Search) -> float:
+def attended_pairs(search: OrderSearch) -> float:
     """Of all heads and batch entries. Counted where it takes the least time: it is the same in every order."""
     least = min(search.found.values(), key=lambda outcome: computed_pairs(outcome.trial.tiles))
     return search.trials.attended_share(least.layout) * computed_pairs(least.trial.tiles)
 
 
-def rows(search: Search, attended: float, outcomes: Sequence[Outcome]) -> Iterator[Row]:
+def rows(search: OrderSearch, attended: float, outcomes: Sequence[Outcome]) -> Iterator[Row]:
     """Lines of the table."""
     for outcome in outcomes:
         tiles = outcome.trial.tiles

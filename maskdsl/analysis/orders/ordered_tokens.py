@@ -7,7 +7,7 @@ import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.analysis.tiles.head_classes import Laid
-from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Leaf
 from maskdsl.ir.mask import MaskIR, Sequence
 from maskdsl.ir.meaning.coordinates import Coordinates
@@ -18,7 +18,7 @@ Box = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
-class Tokens:
+class SideTokens:
     """Those of one side that are looked at, for one head and batch entry."""
 
     coordinates: Coordinates
@@ -27,7 +27,7 @@ class Tokens:
     values: dict[Expression, Array] = field(default_factory=dict)
     """Of expressions, at the places."""
 
-    def laid_out(self, mask: MaskIR, sequence: Sequence) -> "Tokens":
+    def laid_out(self, mask: MaskIR, sequence: Sequence) -> "SideTokens":
         """The same tokens, of the same mask in another layout."""
         return replace(self, coordinates=replace(self.coordinates, mask=mask, sequence=sequence))
 
@@ -61,7 +61,7 @@ class Tokens:
                 return self.coordinates.evaluate(node)[:1]
 
     def columns(
-        self, expressions: tuple[Expression, ...], tables: Mapping[str, Table], order: Array
+        self, expressions: tuple[Expression, ...], tables: Mapping[str, BoundedTable], order: Array
     ) -> tuple[Array, ...]:
         """What a relation reads of one side, in an order of the places."""
         for each in expressions:

@@ -14,7 +14,7 @@ from maskdsl.analysis.orders.candidates import SIMPLE, candidates
 from maskdsl.analysis.orders.clues import Clues, find_clues
 from maskdsl.analysis.orders.head_orders import MOST_GROUPS, by_head, head_groups
 from maskdsl.analysis.orders.layouts import Candidate, Keys, Layout, own_layout, spaces_of
-from maskdsl.analysis.orders.trials import Trial, Trials
+from maskdsl.analysis.orders.trials import OrderTrial, Trials
 from maskdsl.analysis.tiles.block_map import Array, BlockMap
 from maskdsl.ir.mask import MaskIR, Space
 
@@ -49,12 +49,12 @@ class Outcome:
 
     layout: Layout
     kind: str
-    trial: Trial
+    trial: OrderTrial
     seconds: float
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
+class OrderSearch:
     """For one size of tiles. Orders of the spaces `free` are looked for; the others stay in `fixed`."""
 
     mask: MaskIR

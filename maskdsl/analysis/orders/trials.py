@@ -12,7 +12,7 @@ import numpy as np
 
 from maskdsl.analysis.counts.keys_per_query import keys_per_query, keys_per_row
 from maskdsl.analysis.orders.layouts import Layout, laid_out
-from maskdsl.analysis.orders.ordered_tokens import Box, Tokens, in_box
+from maskdsl.analysis.orders.ordered_tokens import Box, SideTokens, in_box
 from maskdsl.analysis.tiles.block_map import Array, BlockMap, Runs, TileMap, ranges
 from maskdsl.analysis.tiles.descent import Problem, classify
 from maskdsl.analysis.tiles.head_classes import (
@@ -24,7 +24,7 @@ from maskdsl.analysis.tiles.head_classes import (
     token_dependence,
 )
 from maskdsl.analysis.tiles.separation import Separation, separate
-from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.analysis.tiles.trees import Tree
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import DimensionKind, MaskIR
@@ -37,7 +37,7 @@ MOST_VARIANTS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class OrderTrial:
     """The tiles of a mask in one layout."""
 
     tiles: BlockMap
@@ -48,12 +48,12 @@ class Trial:
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class OrderedClass:
     """One variant of a mask in one layout: the tokens of both sides, and in which order they come."""
 
     variant: Variant
-    query: Tokens
-    key: Tokens
+    query: SideTokens
+    key: SideTokens
     query_order: Array
     key_order: Array
 
@@ -77,13 +77,13 @@ class Trials:
     hasty: bool = False
     coordinates: dict[tuple[Side, int, int], dict[str, Array]] = field(default_factory=dict)
     """Of all tokens, for a head and a batch entry. May be shared with other trials of the mask."""
-    tokens: dict[tuple[Side, int, int], Tokens] = field(default_factory=dict)
+    tokens: dict[tuple[Side, int, int], SideTokens] = field(default_factory=dict)
     variants: dict[tuple[frozenset[DimensionKind], tuple[int, ...]], Variants] = field(default_factory=dict)
-    separations: dict[Variant, tuple[Separation, dict[str, Table]]] = field(default_factory=dict)
+    separations: dict[Variant, tuple[Separation, dict[str, BoundedTable]]] = field(default_factory=dict)
     maps: dict[tuple[Variant, bytes], TileMap] = field(default_factory=dict)
     """By variant and the digest of its tokens' order: many layouts are the same order."""
 
-    def of(self, layout: Layout) -> Trial:
+    def of(self, layout: Layout) -> OrderTrial:
         mask = laid_out(self.mask, layout)
         variants = self.variants_of(mask)
         lines = list(self.lines(mask, variants))
@@ -92,7 +92,7 @@ class Trials:
         whole = self.picked_rows(queries) is None and len(lines) == len(variants.different)
         exact = whole and not self.box and not self.hasty
         digest = b"".join(line.digest for line in lines)
-        return Trial(BlockMap(self.block, queries, keys, maps, line_of(variants)), exact, digest)
+        return OrderTrial(BlockMap(self.block, queries, keys, maps, line_of(variants)), exact, digest)
 
     def attended_share(self, layout: Layout) -> float:
         """Of the computed pairs, those that attend: in the rows and heads that are looked at."""
@@ -113,15 +113,15 @@ class Trials:
             self.variants[key] = find_variants(mask, self.inputs)
         return self.variants[key]
 
-    def lines(self, mask: MaskIR, variants: Variants) -> Iterator[Line]:
+    def lines(self, mask: MaskIR, variants: Variants) -> Iterator[OrderedClass]:
         """Of the variants that are looked at."""
         for number in spread(len(variants.different), MOST_VARIANTS).tolist():
             variant = variants.different[number]
             query, key = (self.side(mask, side, variant) for side in (Side.QUERY, Side.KEY))
             order = query.order()
-            yield Line(variant, query, key, order, order if mask.self_attention else key.order())
+            yield OrderedClass(variant, query, key, order, order if mask.self_attention else key.order())
 
-    def side(self, mask: MaskIR, side: Side, variant: Variant) -> Tokens:
+    def side(self, mask: MaskIR, side: Side, variant: Variant) -> SideTokens:
         """With all that is known of them from other layouts."""
         own = Side.QUERY if mask.self_attention else side
         sequence = mask.sequences[own]
@@ -129,10 +129,10 @@ class Trials:
         if place not in self.tokens:
             known = self.coordinates.setdefault(place, {})
             coordinates = Coordinates(mask, sequence, self.inputs, variant.batch, variant.head, known)
-            self.tokens[place] = Tokens(coordinates, in_box(sequence, self.box))
+            self.tokens[place] = SideTokens(coordinates, in_box(sequence, self.box))
         return self.tokens[place].laid_out(mask, sequence)
 
-    def tile_map(self, line: Line) -> TileMap:
+    def tile_map(self, line: OrderedClass) -> TileMap:
         place = line.variant, line.digest
         if place not in self.maps:
             tiles = classify(self.problem(line), self.hasty)
@@ -143,7 +143,7 @@ class Trials:
             self.maps[place] = tiles
         return self.maps[place]
 
-    def problem(self, line: Line) -> Problem:
+    def problem(self, line: OrderedClass) -> Problem:
         """The rows that are looked at, and all keys."""
         if line.variant not in self.separations:
             relation, tables = fix_tables(line.variant.relation, self.inputs)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskdsl.analysis.reach.hops import Hop, Layer, readers, sources
+from maskdsl.analysis.reach.hops import Hop, LayerHops, readers, sources
 from maskdsl.analysis.tiles.block_map import Array
 
 NEVER = -1
@@ -50,7 +50,9 @@ def reached(arrival: Array, layers: int) -> Array:
     return np.asarray((arrival >= 0) & (arrival <= layers))
 
 
-def find_arrival(layers: Sequence[Layer], token: int, length: int, limit: int, drawing: bool) -> tuple[Arrival, int]:
+def find_arrival(
+    layers: Sequence[LayerHops], token: int, length: int, limit: int, drawing: bool
+) -> tuple[Arrival, int]:
     """Of what the token draws from, or of those that read it; and the layers that were looked at, up to `limit`."""
     follow = follow_sources if drawing else follow_readers
     earliest, seen = follow([layer.all for layer in layers], token, length, limit)

@@ -21,7 +21,7 @@ ONES = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape
 
 
 @dataclass(frozen=True, eq=False)
-class Spread:
+class ConnectedPairs:
     """Pairs (query cell, key cell) that are connected, as rows of bits: uint64 [cells, words]."""
 
     ever: Array
@@ -34,7 +34,7 @@ class Spread:
     """How many after 0, 1, 2, ... layers, as far as they were followed one by one."""
 
 
-def spread(layers: Sequence[tuple[Hop, ...]], cells: int, reflexive: bool) -> Spread:
+def spread(layers: Sequence[tuple[Hop, ...]], cells: int, reflexive: bool) -> ConnectedPairs:
     """How connections grow through the layers, again and again. `reflexive`: a cell has what it had."""
     own = identity(cells)
     rows = own if reflexive else np.zeros_like(own)
@@ -42,17 +42,17 @@ def spread(layers: Sequence[tuple[Hop, ...]], cells: int, reflexive: bool) -> Sp
     pairs = [count(rows)]
     while number - last < len(layers) and pairs[-1] < cells**2:
         if number >= max(STEPS, len(layers)) and number % len(layers) == 0:
-            return doubled(layers, Spread(rows, before, last, tuple(pairs[: last + 1])), own, number)
+            return doubled(layers, ConnectedPairs(rows, before, last, tuple(pairs[: last + 1])), own, number)
         grown = through(layers[number % len(layers)], rows, own)
         number += 1
         pairs.append(count(grown))
         if pairs[-1] > pairs[-2]:
             before, last = rows, number
         rows = grown
-    return Spread(rows, before, last, tuple(pairs[: last + 1]))
+    return ConnectedPairs(rows, before, last, tuple(pairs[: last + 1]))
 
 
-def doubled(layers: Sequence[tuple[Hop, ...]], begun: Spread, own: Array, number: int) -> Spread:
+def doubled(layers: Sequence[tuple[Hop, ...]], begun: ConnectedPairs, own: Array, number: int) -> ConnectedPairs:
     """Goes on from so many layers, which are whole passes and may not have been the end: twice as many at once, and
     then back to where nothing was added.
     """
@@ -77,7 +77,7 @@ def doubled(layers: Sequence[tuple[Hop, ...]], begun: Spread, own: Array, number
             grown = through(hops, rows, own)
             passed += 1
             if count(grown) == most:
-                return Spread(ever, rows, passed, begun.pairs)
+                return ConnectedPairs(ever, rows, passed, begun.pairs)
             rows = grown
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from maskdsl.analysis.reach.arrival import Arrival, complete, follow_readers, islands
-from maskdsl.analysis.reach.bit_rows import Spread, dense, spread
+from maskdsl.analysis.reach.bit_rows import ConnectedPairs, dense, spread
 from maskdsl.analysis.reach.components import (
     Components,
     components_of_bits,
@@ -19,7 +19,7 @@ from maskdsl.analysis.reach.components import (
     cover,
     transposed,
 )
-from maskdsl.analysis.reach.hops import Hop, Layer, find_layer, sources
+from maskdsl.analysis.reach.hops import Hop, LayerHops, find_layer, sources
 from maskdsl.analysis.tiles.block_map import Array, Runs
 from maskdsl.ir.stack import StackIR
 
@@ -68,7 +68,7 @@ class Connections:
 
 
 def find_connections(
-    stack: StackIR, given: Sequence[Mapping[str, object]], different: Sequence[Layer], block: int
+    stack: StackIR, given: Sequence[Mapping[str, object]], different: Sequence[LayerHops], block: int
 ) -> Connections:
     """`different` are the different layers by blocks of so many tokens."""
     length = stack.length
@@ -89,7 +89,7 @@ def find_connections(
 
 
 def in_common_layout(
-    stack: StackIR, given: Sequence[Mapping[str, object]], different: Sequence[Layer], block: int
+    stack: StackIR, given: Sequence[Mapping[str, object]], different: Sequence[LayerHops], block: int
 ) -> Connections:
     """By blocks in the layout that all layers have, or otherwise in declared order."""
     size = 1 << (stack.length // TILES).bit_length()
@@ -156,7 +156,7 @@ def by_tokens(layers: Sequence[tuple[Hop, ...]], length: int) -> Connections:
     )
 
 
-def by_blocks(layers: Sequence[Layer], size: int, length: int) -> Connections:
+def by_blocks(layers: Sequence[LayerHops], size: int, length: int) -> Connections:
     """What is connected through full tiles alone is connected, and what is not through any tiles is not."""
     cells = -(-length // size)
     sizes = np.full(cells, size, dtype=np.int64)
@@ -191,13 +191,13 @@ def one_layout(hops: Sequence[Hop]) -> bool:
     return alike and all(hop.members is None for hop in hops)
 
 
-def between_cells(layer: Layer) -> Layer:
+def between_cells(layer: LayerHops) -> LayerHops:
     """The same between blocks of places in the common layout, in place of tokens."""
     certain = [replace(hop, order=None, members=cell_members(hop, whole=True)) for hop in layer.certain]
     possible = [replace(hop, order=None, members=cell_members(hop, whole=False)) for hop in layer.possible]
     pooled = [hop for hop in layer.certain if hop.members is not None]  # which touch more cells than they fill
     possible += [replace(hop, order=None, members=cell_members(hop, whole=False)) for hop in pooled]
-    return Layer(tuple(certain), tuple(possible))
+    return LayerHops(tuple(certain), tuple(possible))
 
 
 def cell_members(hop: Hop, whole: bool) -> Runs | None:
@@ -212,7 +212,7 @@ def cell_members(hop: Hop, whole: bool) -> Runs | None:
     return Runs.of_segments(-(-hop.members.rows // hop.block), row, column, column + 1)
 
 
-def longest_path(layers: Sequence[tuple[Hop, ...]], found: Spread, order: Array | None) -> tuple[int, ...]:
+def longest_path(layers: Sequence[tuple[Hop, ...]], found: ConnectedPairs, order: Array | None) -> tuple[int, ...]:
     """Tokens along one of the paths that only the last layer completes; rows of bits are places in this order."""
     late = found.ever & ~found.before
     row = int(np.argmax(late.any(axis=1)))

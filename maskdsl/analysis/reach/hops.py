@@ -89,7 +89,7 @@ def covered(runs: Runs, rows: Array, columns: int) -> Array:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerHops:
     """The hops of one layer through any of its heads, in the first batch entry."""
 
     certain: tuple[Hop, ...]
@@ -111,7 +111,7 @@ def sources(hops: tuple[Hop, ...], tokens: Array) -> Array:
     return np.asarray(np.logical_or.reduce([tokens, *(hop.sources(tokens) for hop in hops)]))
 
 
-def find_layer(mask: MaskIR, block: int, inputs: Mapping[str, object], declared: bool = False) -> Layer:
+def find_layer(mask: MaskIR, block: int, inputs: Mapping[str, object], declared: bool = False) -> LayerHops:
     """The hops between blocks of so many tokens, in the mask's layout or in `declared` order."""
     check_size(mask, (block, block))
     if declared:
@@ -131,7 +131,7 @@ def find_layer(mask: MaskIR, block: int, inputs: Mapping[str, object], declared:
         for runs, hops in (found.full, certain), (found.partial, possible):
             if runs.count:
                 hops.append(Hop(runs, order, block, mask.queries.length, members))
-    return Layer(tuple(certain), tuple(possible))
+    return LayerHops(tuple(certain), tuple(possible))
 
 
 def estimate_runs(mask: MaskIR, block: int, inputs: Mapping[str, object]) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 
 from maskdsl.analysis.reach.arrival import Arrival, find_arrival
 from maskdsl.analysis.reach.connections import Connections, find_connections, narrowed
-from maskdsl.analysis.reach.hops import Layer, estimate_runs, find_layer
+from maskdsl.analysis.reach.hops import LayerHops, estimate_runs, find_layer
 from maskdsl.analysis.tiles.head_classes import check_size
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls import analysis as errors
@@ -134,10 +134,10 @@ def check(stack: StackIR, token: int | None, layers: int | None) -> None:
         raise AttnError(errors.FieldLayers(layers=layers, limit=MOST_LAYERS))
 
 
-def find_layers(stack: StackIR, given: Sequence[Mapping[str, object]]) -> tuple[int, list[Layer]]:
+def find_layers(stack: StackIR, given: Sequence[Mapping[str, object]]) -> tuple[int, list[LayerHops]]:
     """The different layers token by token if there are few enough, and otherwise by tiles; and the tokens of a tile."""
 
-    def by(block: int) -> list[Layer]:
+    def by(block: int) -> list[LayerHops]:
         return [find_layer(mask, block, inputs) for mask, inputs in zip(stack.different, given, strict=True)]
 
     if stack.length <= SMALL:
@@ -152,7 +152,7 @@ def find_layers(stack: StackIR, given: Sequence[Mapping[str, object]]) -> tuple[
     return (block, found) if runs > MOST_RUNS else (1, by(1))
 
 
-def most_layers(stack: StackIR, different: Sequence[Layer]) -> int:
+def most_layers(stack: StackIR, different: Sequence[LayerHops]) -> int:
     once = stack.length + sum(len(hop.runs.start) for layer in different for hop in layer.all)
     passes = MOST_WORK // (once * len(stack.index) ** 2)
     return min(MOST_LAYERS, max(1, passes) * len(stack.index))

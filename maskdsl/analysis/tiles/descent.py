@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array, Runs, TileMap, merge_segments
-from maskdsl.analysis.tiles.interval_program import Column, Program
+from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram
 from maskdsl.analysis.tiles.intervals import Interval, point
 from maskdsl.analysis.tiles.trees import Bounds, Points, Tree
 from maskdsl.base.progress import Area
@@ -38,7 +38,7 @@ single one in few places. Where the answer itself is crowded, this costs next to
 class Problem:
     """The relation of one variant and the columns of its two sides."""
 
-    program: Program
+    program: IntervalProgram
     query: Tree
     key: Tree
 

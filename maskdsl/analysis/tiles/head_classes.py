@@ -13,7 +13,7 @@ from maskdsl.analysis.tiles.descent import Problem
 from maskdsl.analysis.tiles.interval_program import Column, compile_program
 from maskdsl.analysis.tiles.intervals import Array, point
 from maskdsl.analysis.tiles.separation import separate
-from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.analysis.tiles.trees import Tree
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls import analysis as errors
@@ -144,7 +144,7 @@ class Laid:
     def of(coordinates: Coordinates) -> "Laid":
         return Laid(coordinates, coordinates.permutation())
 
-    def values(self, expression: Expression, tables: Mapping[str, Table]) -> Array:
+    def values(self, expression: Expression, tables: Mapping[str, BoundedTable]) -> Array:
         """Of an expression that reads this side alone."""
         leaves: dict[Expression, int] = {}
 
@@ -170,9 +170,9 @@ class Laid:
                 raise AssertionError(node)
 
 
-def fix_tables(relation: Expression, inputs: Mapping[str, Array]) -> tuple[Expression, dict[str, Table]]:
+def fix_tables(relation: Expression, inputs: Mapping[str, Array]) -> tuple[Expression, dict[str, BoundedTable]]:
     """Cuts tables down where an index is a constant, as the head's and the batch entry's are by now."""
-    tables: dict[str, Table] = {}
+    tables: dict[str, BoundedTable] = {}
 
     def fix(node: Expression) -> Expression | None:
         if not isinstance(node, Read):
@@ -192,7 +192,7 @@ def fix_tables(relation: Expression, inputs: Mapping[str, Array]) -> tuple[Expre
             f"{node.input}{'?' * node.open}[{', '.join(str(each) if isinstance(each, int) else ':' for each in place)}]"
         )
         if text not in tables:
-            tables[text] = Table.of(values[place], node.open)
+            tables[text] = BoundedTable.of(values[place], node.open)
         return replace(node, input=text, indices=rest)
 
     return rebuild(relation, fix), tables

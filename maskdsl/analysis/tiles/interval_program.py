@@ -11,7 +11,7 @@ from typing import assert_never
 import numpy as np
 
 from maskdsl.analysis.tiles.intervals import Interval, interval_of, point
-from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, Side
 from maskdsl.ir.numpy_operators import constant_array
 from maskdsl.ir.ops import Op
@@ -25,7 +25,7 @@ class Column:
     index: int
 
 
-Action = Op | Table | Constant | Column
+Action = Op | BoundedTable | Constant | Column
 Load = Callable[[Column], Interval]
 
 
@@ -39,7 +39,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class IntervalProgram:
     """The last step computes the result."""
 
     steps: tuple[Step, ...]
@@ -62,7 +62,7 @@ def perform(action: Action, arguments: list[Interval], load: Load) -> Interval:
     match action:
         case Op():
             return interval_of(action, *arguments)
-        case Table():
+        case BoundedTable():
             return action.read(*arguments)
         case Constant():
             return point(constant_array(action))
@@ -73,8 +73,8 @@ def perform(action: Action, arguments: list[Interval], load: Load) -> Interval:
 
 
 def compile_program(
-    expression: Expression, tables: Mapping[str, Table], column: Callable[[Expression], Column | None]
-) -> Program:
+    expression: Expression, tables: Mapping[str, BoundedTable], column: Callable[[Expression], Column | None]
+) -> IntervalProgram:
     """`tables` holds the inputs that are read by index; `column` knows the nodes that are columns, leaves included."""
     numbers: dict[tuple[Action, tuple[int, ...]], int] = {}
 
@@ -112,7 +112,7 @@ def compile_program(
     return with_lifetimes([Step(action, slots) for action, slots in numbers])
 
 
-def with_lifetimes(steps: list[Step]) -> Program:
+def with_lifetimes(steps: list[Step]) -> IntervalProgram:
     uses = Counter(slot for step in steps for slot in set(step.slots))
     alive, width, result = 0, 1, []
     for step in steps:
@@ -121,4 +121,4 @@ def with_lifetimes(steps: list[Step]) -> Program:
         width = max(width, alive + 1)
         alive += 1 - len(frees)
         result.append(Step(step.action, step.slots, frees))
-    return Program(tuple(result), width)
+    return IntervalProgram(tuple(result), width)

@@ -6,8 +6,8 @@ Bounds of a column are exact, however wild its expression, so a relation is firs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from maskdsl.analysis.tiles.interval_program import Column, Program, compile_program
-from maskdsl.analysis.tiles.table_bounds import Table
+from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram, compile_program
+from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, InSpace, Side, apply, children, rebuild
 from maskdsl.ir.ops import Op
 
@@ -18,12 +18,12 @@ ZERO = Constant(0)
 class Separation:
     """A program over pairs, and the expressions over one token whose values are its columns."""
 
-    program: Program
+    program: IntervalProgram
     query: tuple[Expression, ...]
     key: tuple[Expression, ...]
 
 
-def separate(relation: Expression, tables: Mapping[str, Table]) -> Separation:
+def separate(relation: Expression, tables: Mapping[str, BoundedTable]) -> Separation:
     sides = SideTable()
     relation = rewrite(relation, sides)
     columns: dict[Side, dict[Expression, int]] = {Side.QUERY: {}, Side.KEY: {}}

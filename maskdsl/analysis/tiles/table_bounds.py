@@ -15,7 +15,7 @@ from maskdsl.analysis.tiles.intervals import Array, Interval, point, spoil
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class BoundedTable:
     """An input's values for one batch entry, with their bounds over cells."""
 
     values: Array
@@ -27,7 +27,7 @@ class Table:
     """int64 [levels of axis 0, levels of axis 1, ...]: where a level's cells begin in `bounds`."""
 
     @staticmethod
-    def of(values: Array, is_open: bool = False) -> "Table":
+    def of(values: Array, is_open: bool = False) -> "BoundedTable":
         depths = tuple(max(length - 2, 0).bit_length() + 1 for length in values.shape)
         lows, highs = {}, {}
         for level in product(*map(range, depths)):
@@ -41,7 +41,7 @@ class Table:
                 highs[level] = np.maximum.reduceat(highs[below], starts, axis=axis)
         first = np.cumsum([0] + [cells.size for cells in lows.values()])[:-1].reshape(depths)
         flat = Interval(*(np.concatenate([part.ravel() for part in parts.values()]) for parts in (lows, highs)))
-        return Table(values, flat, is_open, first)
+        return BoundedTable(values, flat, is_open, first)
 
     def read(self, *indices: Interval) -> Interval:
         """Indices out of bounds are moved to the border, as every backend does for pairs that don't attend."""

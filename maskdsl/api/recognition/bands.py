@@ -15,7 +15,7 @@ MOST_BANDS = 8
 
 
 @dataclass(frozen=True)
-class Axis:
+class BandAxis:
     """A coordinate: how relations read it and how macros take it."""
 
     name: str = "i"
@@ -44,7 +44,7 @@ def distances(pairs: Pairs) -> NDArray[np.int64]:
     return np.concatenate([ahead, np.flatnonzero(pairs[:, 0])])
 
 
-def band_relation(pairs: Pairs, axis: Axis = Axis()) -> str | None:  # frozen
+def band_relation(pairs: Pairs, axis: BandAxis = BandAxis()) -> str | None:  # frozen
     """The relation of distances that these pairs are; None if they are none, or one of many bands."""
     if not pairs.any() or not is_banded(pairs):
         return None
@@ -61,7 +61,7 @@ def band_relation(pairs: Pairs, axis: Axis = Axis()) -> str | None:  # frozen
     )
 
 
-def one_band(low: int, high: int, most: tuple[int, int], axis: Axis) -> str:
+def one_band(low: int, high: int, most: tuple[int, int], axis: BandAxis) -> str:
     """All distances from one to another; the furthest that there are, `most`, stand for all."""
     before, behind = high >= most[0], -low >= most[1]
     match before, behind:
@@ -77,7 +77,7 @@ def one_band(low: int, high: int, most: tuple[int, int], axis: Axis) -> str:
             return axis.call("window", 2 * high + 1) if low == -high else f"{low} <= {axis.distance} <= {high}"
 
 
-def powers_of_two(found: NDArray[np.int64], most: tuple[int, int], axis: Axis) -> str | None:
+def powers_of_two(found: NDArray[np.int64], most: tuple[int, int], axis: BandAxis) -> str | None:
     apart = found[found != 0]
     behind, ahead = ({1 << n for n in range(each.bit_length())} - {each + 1} for each in most)
     powers = axis.call("powers")
@@ -87,7 +87,7 @@ def powers_of_two(found: NDArray[np.int64], most: tuple[int, int], axis: Axis) -
     return own if {*apart.tolist()} == {*behind} | {-each for each in ahead} and len(behind) > 2 else None
 
 
-def strided(found: NDArray[np.int64], most: tuple[int, int], axis: Axis) -> str | None:
+def strided(found: NDArray[np.int64], most: tuple[int, int], axis: BandAxis) -> str | None:
     """Sparse Transformer's: the last positions, and every so many-th before."""
     if found[0] != 0:
         return None
@@ -98,7 +98,7 @@ def strided(found: NDArray[np.int64], most: tuple[int, int], axis: Axis) -> str 
     return axis.call("strided", stride) if np.array_equal(found, all_of_it) else None
 
 
-def spread(found: NDArray[np.int64], most: tuple[int, int], axis: Axis) -> str | None:
+def spread(found: NDArray[np.int64], most: tuple[int, int], axis: BandAxis) -> str | None:
     """Every so many-th position of a band."""
     step = int(np.gcd.reduce(found))
     low, high = int(found[0]), int(found[-1])
@@ -110,7 +110,7 @@ def spread(found: NDArray[np.int64], most: tuple[int, int], axis: Axis) -> str |
     return dilated if band == "all -> all" else f"{dilated} and {band}"
 
 
-def bands(found: NDArray[np.int64], axis: Axis) -> str | None:
+def bands(found: NDArray[np.int64], axis: BandAxis) -> str | None:
     cuts = np.flatnonzero(np.diff(found) > 1)
     lows, highs = found[[0, *(cuts + 1)]].tolist(), found[[*cuts, -1]].tolist()
     if len(lows) > MOST_BANDS:

@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from maskdsl.api.recognition.bands import Axis, Pairs
+from maskdsl.api.recognition.bands import BandAxis, Pairs
 from maskdsl.api.recognition.lines import line_relations
 
 NAMES = {2: ("y", "x"), 3: ("t", "y", "x")}
@@ -34,7 +34,7 @@ def grid_relations(pairs: Pairs, shape: tuple[int, ...]) -> Iterator[str]:
         return
     whole = pairs.reshape(*shape, *shape)
     own = [np.asarray(whole.any(tuple(n for n in range(2 * rank) if n % rank != axis))) for axis in range(rank)]
-    guesses = [[*line_relations(each, Axis(name))] for each, name in zip(own, names, strict=True)]
+    guesses = [[*line_relations(each, BandAxis(name))] for each, name in zip(own, names, strict=True)]
     for parts in islice(product(*guesses), MOST_GUESSES):
         yield joined(parts)
 

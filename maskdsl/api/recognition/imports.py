@@ -37,7 +37,7 @@ FEWEST_TOKENS = 4
 
 
 @dataclass(frozen=True)
-class Place:
+class TokenLayout:
     """How tokens stand: on one line, or on a grid, behind `before` tokens of a text."""
 
     shape: tuple[int, ...] | None = None
@@ -128,7 +128,7 @@ def plain(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[Imported]:
     """Without inputs: all heads on one line, or on one grid, or on one behind tokens that all attend."""
     if len(pairs) > 1:
         return
-    for place in (Place(), *grids(pairs, grid)):
+    for place in (TokenLayout(), *grids(pairs, grid)):
         relations = [first_equal(head, place) for head in pairs[0]]
         if None not in relations:
             made = bound(by_head([each for each in relations if each is not None]), pairs.shape, place)
@@ -136,7 +136,7 @@ def plain(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[Imported]:
                 yield made
 
 
-def grids(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[Place]:
+def grids(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[TokenLayout]:
     """Where tokens may stand, besides on one line."""
     length = pairs.shape[2]
     if length != pairs.shape[3] or length < FEWEST_TOKENS:
@@ -144,10 +144,10 @@ def grids(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[Place]:
     first = run_length(np.asarray(pairs.all((0, 1, 2)) & pairs.all((0, 1, 3))))
     for before in dict.fromkeys((0, first)):
         own = [*shapes(length - before)] if grid is None else [grid] if prod(grid) == length - before else []
-        yield from (Place(shape, before) for shape in own)
+        yield from (TokenLayout(shape, before) for shape in own)
 
 
-def first_equal(pairs: Pairs, place: Place) -> str | None:
+def first_equal(pairs: Pairs, place: TokenLayout) -> str | None:
     """The first relation guessed that holds for these pairs and no others."""
     own = pairs[place.before :, place.before :]
     guesses = line_relations(pairs) if place.shape is None else grid_relations(own, place.shape)
@@ -220,7 +220,10 @@ def table(pairs: Pairs) -> Imported:
 
 
 def bound(
-    relation: str, size: tuple[int, ...], place: Place = Place(), inputs: Mapping[str, NDArray[Any]] | None = None
+    relation: str,
+    size: tuple[int, ...],
+    place: TokenLayout = TokenLayout(),
+    inputs: Mapping[str, NDArray[Any]] | None = None,
 ) -> Imported:
     """The pattern of a relation, for pairs of a size [batch, heads, queries, keys]."""
     given = dict(inputs or {})
@@ -239,7 +242,7 @@ def bound(
     return Imported(mask, relation, text, given)
 
 
-def spaces_of(size: tuple[int, ...], place: Place) -> tuple[dict[str, int], list[str]]:
+def spaces_of(size: tuple[int, ...], place: TokenLayout) -> tuple[dict[str, int], list[str]]:
     """The parameters and the statements for the tokens."""
     queries, keys = size[2:]
     if place.shape is None and queries == keys:

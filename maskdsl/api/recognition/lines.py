@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from maskdsl.api.recognition.bands import Axis, Pairs, band_relation
+from maskdsl.api.recognition.bands import BandAxis, Pairs, band_relation
 
 
-def line_relations(pairs: Pairs, axis: Axis = Axis()) -> Iterator[str]:  # noqa: B008  # frozen
+def line_relations(pairs: Pairs, axis: BandAxis = BandAxis()) -> Iterator[str]:  # noqa: B008  # frozen
     """What these pairs may be, [length, length], without inputs: the plainest first."""
     band = band_relation(pairs, axis)
     if band is not None:
@@ -26,14 +26,14 @@ def line_relations(pairs: Pairs, axis: Axis = Axis()) -> Iterator[str]:  # noqa:
         yield from with_first_tokens(pairs)
 
 
-def neighborhoods(pairs: Pairs, axis: Axis) -> Iterator[str]:
+def neighborhoods(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
     middle = np.flatnonzero(pairs[len(pairs) // 2])
     dilation = int(np.diff(middle).min(initial=len(pairs)))
     if len(middle) > 1 and dilation < len(pairs):
         yield axis.call("neighborhood", len(middle), *([f"dilation = {dilation}"] if dilation > 1 else []))
 
 
-def in_blocks(pairs: Pairs, axis: Axis) -> Iterator[str]:
+def in_blocks(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
     first = run_length(pairs[0])
     own = run_length(pairs[first, first:] if first < len(pairs) else pairs[:, 0])
     for size in dict.fromkeys((own, first)):
@@ -47,7 +47,7 @@ def in_blocks(pairs: Pairs, axis: Axis) -> Iterator[str]:
     yield from fixed(pairs, axis)
 
 
-def fixed(pairs: Pairs, axis: Axis) -> Iterator[str]:
+def fixed(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
     """Sparse Transformer's: the own block, and the last positions of each before it."""
     seen = np.flatnonzero(np.tril(pairs).sum(0) == np.arange(len(pairs), 0, -1))
     if len(seen):

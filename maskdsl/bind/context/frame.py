@@ -16,7 +16,7 @@ from maskdsl.ir.routes import Found, Product
 from maskdsl.syntax.program import Program
 
 
-class Place(Enum):
+class StatementKind(Enum):
     """What kind of statement an expression belongs to, which decides what it may read."""
 
     CONSTANT = auto()  # lengths, defaults, conditions of asserts: no token at all
@@ -27,7 +27,7 @@ class Place(Enum):
     HEAD = auto()  # what a head may choose: no token, but the head
 
 
-PAIRS = frozenset({Place.PAIR, Place.SCORE, Place.ROUTE})
+PAIRS = frozenset({StatementKind.PAIR, StatementKind.SCORE, StatementKind.ROUTE})
 """Where there are a query and a key."""
 
 
@@ -82,7 +82,7 @@ class SideWorld:
 
 
 @dataclass(frozen=True)
-class World:
+class Declared:
     """All that a pattern has declared so far."""
 
     program: Program
@@ -122,9 +122,9 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Frame:
-    world: World
+    world: Declared
     report: Report
-    place: Place
+    place: StatementKind
     names: Mapping[str, Value]
     """Parameters, `let`s and helper integers."""
     pairs: frozenset[Pair] = frozenset()
@@ -153,11 +153,11 @@ class Frame:
     def sides(self) -> tuple[Side, ...]:
         """Whose coordinates can be read here."""
         match self.place:
-            case Place.CONSTANT | Place.HEAD:
+            case StatementKind.CONSTANT | StatementKind.HEAD:
                 return ()
-            case Place.TOKEN:
+            case StatementKind.TOKEN:
                 return (Side.TOKEN,)
-            case Place.PAIR | Place.SCORE | Place.ROUTE:
+            case StatementKind.PAIR | StatementKind.SCORE | StatementKind.ROUTE:
                 return (Side.QUERY, Side.KEY)
 
     def where(self, pairs: Iterable[Pair]) -> "Frame":

@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from maskdsl.base.errors.language.limits import TooManyTokens
+from maskdsl.base.errors.language.limits import TooLong
 from maskdsl.base.errors.language.names import MissingCoordinate, NoPairHere, UnknownCoordinate
 from maskdsl.base.errors.language.spaces import AmbiguousLength, NoCommonAxes, NotAxis, UnknownSpace
 from maskdsl.base.errors.language.types import NotConstant
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, AxisValue, Bad, Term, constant
-from maskdsl.bind.context.frame import Frame, SideWorld, World
+from maskdsl.bind.context.frame import Declared, Frame, SideWorld
 from maskdsl.ir.expressions import Constant, Coordinate, Side
 from maskdsl.ir.facts.ranges import INT32, Range
 from maskdsl.ir.facts.trace import trace
@@ -145,14 +145,14 @@ def _length_in(frame: Frame, world: SideWorld, space: Space, name: str, span: Sp
         frame.add(NotConstant(span=span, what=f"the length of `{name}`", depends="an input, a head or a batch entry"))
         return None
     if world.sequence.length > MOST_COUNTED:
-        frame.add(TooManyTokens(span=span, what="the sequence", count=world.sequence.length, limit=MOST_COUNTED))
+        frame.add(TooLong(span=span, what="the sequence", count=world.sequence.length, limit=MOST_COUNTED))
         return None
     values = Coordinates(draft(frame.world), world.sequence, {}).values(name)
     offset = dict(zip(world.sequence.spaces, world.sequence.offsets, strict=True))[space]
     return int(np.max(values[offset : offset + space.size])) + 1
 
 
-def draft(world: World) -> MaskIR:
+def draft(world: Declared) -> MaskIR:
     """What is known so far as a mask, to evaluate its coordinates."""
     return MaskIR(
         name="",

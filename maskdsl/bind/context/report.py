@@ -35,7 +35,7 @@ class Together:
 
 
 @dataclass
-class Work:
+class WorkSpent:
     """What has been done so far, trials included."""
 
     steps: int = 0
@@ -49,7 +49,7 @@ class Report:
 
     found: dict[tuple[object, ...], Diagnostic] = field(default_factory=dict)
     cautions: dict[tuple[object, ...], Caution] = field(default_factory=dict)
-    work: Work = field(default_factory=Work)
+    work: WorkSpent = field(default_factory=WorkSpent)
     depth: int = 0
     is_trial: bool = False
 

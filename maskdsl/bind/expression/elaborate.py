@@ -83,7 +83,7 @@ def _meaning(node: tree.Expression, frame: Frame) -> Value:
             relation = elaborate(node.relation, frame)
             condition = elaborate(node.condition, assuming(frame, relation))
             return operate(frame, Op.AND, node.span, relation, condition)
-        case tree.Range(span=span):
+        case tree.HalfOpenRange(span=span):
             return frame.add(OutsideQuantifier(span=span, what="a range `a .. b`"))
         case _:
             assert_never(node)
@@ -248,7 +248,7 @@ def _is_boolean(value: Value) -> bool:
 
 
 def _domain(node: tree.Expression, frame: Frame, function: str) -> list[Value] | None:
-    if isinstance(node, tree.Range):
+    if isinstance(node, tree.HalfOpenRange):
         return integers(node, frame)
     if isinstance(node, tree.Call) and node.function.id == "range":
         end = node.arguments[-1].value.span.text if node.arguments else "n"
@@ -261,7 +261,7 @@ def _domain(node: tree.Expression, frame: Frame, function: str) -> list[Value] |
     return None if isinstance(names, Bad) else [AxisValue(name) for name in names]
 
 
-def integers(node: tree.Range, frame: Frame) -> list[Value] | None:
+def integers(node: tree.HalfOpenRange, frame: Frame) -> list[Value] | None:
     bounds: list[int] = []
     for end in (node.low, node.high):
         value = elaborate(end, frame)

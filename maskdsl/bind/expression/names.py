@@ -6,7 +6,7 @@ from maskdsl.base.errors.language.names import NoPairHere, NoScoreHere, OutsideQ
 from maskdsl.base.errors.language.types import NotConstant
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Value, constant
-from maskdsl.bind.context.frame import PAIRS, Frame, Place
+from maskdsl.bind.context.frame import PAIRS, Frame, StatementKind
 from maskdsl.bind.context.reading import holders, read
 from maskdsl.bind.expression.functions import FUNCTIONS
 from maskdsl.bind.expression.macros import Elaborate, expand
@@ -39,14 +39,14 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
         case "heads":
             return constant(frame.world.heads.whole, span)
         case "head" | "batch":
-            if frame.place is Place.CONSTANT:
+            if frame.place is StatementKind.CONSTANT:
                 return frame.add(NotConstant(span=span, what="this", depends=f"the {name}"))
             if name == "head":
                 return _head(frame.world.heads, span)
             return Term(Batch(span=span), Range(0, 2**31 - 1))
         case "all":
             return frame.add(OutsideQuantifier(span=span, what="`all`"))
-        case "s" if frame.place is Place.SCORE:
+        case "s" if frame.place is StatementKind.SCORE:
             return Term(Score(span=span))
     if frame.bare_coordinates and holders(frame, (Side.TOKEN,), name):
         return read(frame, Side.TOKEN, name, span)
@@ -57,7 +57,7 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
         if isinstance(value, Term) and value.constant is not None:  # what is wrong with it is wrong here
             return replace(value, expression=replace(value.expression, span=span))
         return value
-    if name in frame.world.routes and frame.place is Place.PAIR:
+    if name in frame.world.routes and frame.place is StatementKind.PAIR:
         return route_relation(name, span, frame)
     macro = frame.world.program.macros(span.source).get(name)
     if macro is not None and name not in FUNCTIONS:
@@ -76,13 +76,13 @@ def _head(heads: Heads, span: Span) -> Term:
 def side_of(name: str, span: Span, frame: Frame) -> Side | Bad:
     """The side of `q` or `k`, where there is a pair."""
     match frame.place:
-        case Place.PAIR | Place.SCORE | Place.ROUTE:
+        case StatementKind.PAIR | StatementKind.SCORE | StatementKind.ROUTE:
             return Side.QUERY if name == "q" else Side.KEY
-        case Place.TOKEN:
+        case StatementKind.TOKEN:
             hint = "here one token is meant, and its coordinates are bare names"
-        case Place.CONSTANT:
+        case StatementKind.CONSTANT:
             hint = "this must be known before there are tokens"
-        case Place.HEAD:
+        case StatementKind.HEAD:
             hint = "this may depend on the head, not on tokens"
     return frame.add(NoPairHere(span=span, hint=hint))
 

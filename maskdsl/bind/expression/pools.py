@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from maskdsl.base.errors.language import routes as route_errors
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, describe
-from maskdsl.bind.context.frame import Frame, Place
+from maskdsl.bind.context.frame import Frame, StatementKind
 from maskdsl.bind.context.reading import axis_name
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.ir.expressions import PAIR, Coordinate, Expression, Read, Side
@@ -29,7 +29,7 @@ class Pooled:
 
 def dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     """The product as a table that is read by the numbers of the groups."""
-    if frame.place is not Place.ROUTE:
+    if frame.place is not StatementKind.ROUTE:
         return frame.add(route_errors.OutsideRoute(span=call.span))
     sides = tuple(BASES)
     plain = [argument.value for argument in call.arguments if argument.name is None]
@@ -63,7 +63,7 @@ def _pool(
     kind: PoolKind, base: str, parts: tuple[tree.Expression, ...], frame: Frame, elaborate: Elaborate
 ) -> Pooled | Bad:
     whose, by, *heads = parts
-    token = replace(frame, place=Place.TOKEN, token_side=BASES[base], bare_coordinates=True)
+    token = replace(frame, place=StatementKind.TOKEN, token_side=BASES[base], bare_coordinates=True)
     among: Expression | None = None
     match whose:
         case tree.Name(id=name) if name == base:
@@ -82,7 +82,7 @@ def _pool(
     for node in heads:
         if isinstance(node, tree.Name) and node.id == "key_head":
             return Pooled(replace(pool, by_key_head=True), group)
-        value = elaborate(node, replace(frame, place=Place.HEAD))
+        value = elaborate(node, replace(frame, place=StatementKind.HEAD))
         if not isinstance(value, Term) or value.type is not Type.INT:
             return _mistaken(value, node, "an integer of the head, or `key_head`,", frame)
         if reads(value.expression).inputs:

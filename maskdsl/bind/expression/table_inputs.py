@@ -9,7 +9,7 @@ from maskdsl.base.errors.language.spaces import BadLength
 from maskdsl.base.errors.language.tables import IndexCount, NotIndexed, WrongDimension
 from maskdsl.base.errors.language.types import NotConstant, UnknownType
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value
-from maskdsl.bind.context.frame import Frame, World
+from maskdsl.bind.context.frame import Declared, Frame
 from maskdsl.bind.context.terms import as_terms, make
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.ir.expressions import Batch, Read
@@ -92,7 +92,7 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
     return Dimension(DimensionKind.FIXED, int(value.constant), node.span.text)
 
 
-def heads_dimension(world: World) -> Dimension:
+def heads_dimension(world: Declared) -> Dimension:
     """Of what is found, in the heads that are here."""
     return Dimension(DimensionKind.HEADS, world.heads.count, "heads")
 
@@ -127,7 +127,7 @@ def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term
     return make(frame, span, read, terms)
 
 
-def _no_table(name: str, node: tree.Index, world: World, frame: Frame) -> Bad:
+def _no_table(name: str, node: tree.Index, world: Declared, frame: Frame) -> Bad:
     if name in frame.names:
         return frame.add(NotIndexed(span=node.base.span, name=name, hint="neither a tuple nor an input"))
     known = [each.name for each in world.inputs]

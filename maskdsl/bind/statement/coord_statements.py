@@ -8,7 +8,7 @@ from maskdsl.base.errors.language.names import DuplicateName, MissingCoordinate,
 from maskdsl.base.errors.language.parameters import MissingArgument
 from maskdsl.base.errors.language.types import TypeMismatch
 from maskdsl.bind.context.bound_values import Bad, Term, Value, describe
-from maskdsl.bind.context.frame import Frame, Place, SideWorld, World
+from maskdsl.bind.context.frame import Declared, Frame, SideWorld, StatementKind
 from maskdsl.bind.context.reading import draft, unknown_space
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.names import RESERVED
@@ -34,12 +34,12 @@ from maskdsl.ir.routes import Rank
 from maskdsl.syntax import tree
 
 
-def sides_of(world: World) -> tuple[Side, ...]:
+def sides_of(world: Declared) -> tuple[Side, ...]:
     """One side where both have the same tokens."""
     return (Side.QUERY,) if world.self_attention else PAIR
 
 
-def updated(world: World, side: Side, new: SideWorld) -> World:
+def updated(world: Declared, side: Side, new: SideWorld) -> Declared:
     if world.self_attention:
         return replace(world, queries=new, keys=new)
     return replace(world, keys=new) if side is Side.KEY else replace(world, queries=new)
@@ -48,7 +48,7 @@ def updated(world: World, side: Side, new: SideWorld) -> World:
 # Inputs with one token dimension
 
 
-def with_given(declared: Input, world: World) -> World:
+def with_given(declared: Input, world: Declared) -> Declared:
     """The world in which the tokens of an input have its values as a coordinate."""
     dimension = next(each for each in declared.dimensions if each.kind is DimensionKind.TOKENS)
     for side in sides_of(world):
@@ -63,7 +63,7 @@ def with_given(declared: Input, world: World) -> World:
     return world
 
 
-def _gives(dimension: Dimension, space: Space, side: Side, world: World) -> bool:
+def _gives(dimension: Dimension, space: Space, side: Side, world: Declared) -> bool:
     if any(each.name == dimension.text for each in world.spaces()):
         return space.name == dimension.text
     return world.self_attention or (dimension.text == "keys") is (side is Side.KEY)
@@ -72,7 +72,7 @@ def _gives(dimension: Dimension, space: Space, side: Side, world: World) -> bool
 # coord
 
 
-def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate: Elaborate) -> World:
+def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate: Elaborate) -> Declared:
     """The world in which the tokens that can compute the coordinate have it."""
     world, name = frame.world, statement.name.id
     bad = replace(world, bad_names=world.bad_names | {name})
@@ -107,7 +107,7 @@ def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate
 
 def _with_rank(
     statement: tree.CoordinateStatement, call: tree.Call, frame: Frame, elaborate: Elaborate
-) -> World | None:
+) -> Declared | None:
     """The world in which tokens have their place among those of their space, sorted; None if it is wrong."""
     world, name = frame.world, statement.name.id
     if not call.arguments or any(argument.name is not None for argument in call.arguments):
@@ -139,7 +139,7 @@ def _with_rank(
     return world
 
 
-def _source(expression: Expression, world: World) -> CoordinateSource:
+def _source(expression: Expression, world: Declared) -> CoordinateSource:
     match expression:
         case Coordinate(name=name) if name in world.hidden:
             return world.hidden[name]
@@ -171,7 +171,7 @@ def _known_space(name: tree.Name | None, frame: Frame) -> bool:
 # order
 
 
-def with_order(statement: tree.OrderStatement, frame: Frame, elaborate: Elaborate) -> World:
+def with_order(statement: tree.OrderStatement, frame: Frame, elaborate: Elaborate) -> Declared:
     """The world in which the spaces that have all the keys are laid out by them."""
     world = frame.world
     if not _known_space(statement.space, frame):
@@ -228,7 +228,7 @@ def _attempts(
             trial = replace(
                 frame,
                 report=frame.report.trial(),
-                place=Place.TOKEN,
+                place=StatementKind.TOKEN,
                 pairs=frozenset({(space.name, space.name)}),
                 token_side=side,
                 bare_coordinates=True,
@@ -258,7 +258,7 @@ def _applicable(attempts: list[Attempt], said: bool, frame: Frame) -> list[tuple
 # Curves and shuffles
 
 
-def with_hidden(world: World, used: frozenset[str]) -> World:
+def with_hidden(world: Declared, used: frozenset[str]) -> Declared:
     """The world with the curves and shuffles among `used` as coordinates, in front of those that read them."""
     for side in sides_of(world):
         before = world.side(side)

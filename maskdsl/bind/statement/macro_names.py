@@ -1,7 +1,7 @@
 """What is wrong with the names that macros declare, whether they are called or not."""
 
 from maskdsl.base.diagnostics import AttnError, Diagnostic
-from maskdsl.bind.context.frame import Frame, Place, SideWorld, World
+from maskdsl.bind.context.frame import Declared, Frame, SideWorld, StatementKind
 from maskdsl.bind.context.report import Report
 from maskdsl.bind.expression.functions import FUNCTIONS
 from maskdsl.bind.statement.parameters import check_name, check_number
@@ -15,7 +15,7 @@ def macro_mistakes(program: Program) -> tuple[Diagnostic, ...]:
     """Macros cannot have the names of functions, nor parameters reserved ones. Found once for all patterns."""
     if macro_mistakes not in program.kept:
         nothing, report = SideWorld(Sequence(())), Report()
-        frame = Frame(World(program, Heads(1), nothing, nothing), report, Place.CONSTANT, {})
+        frame = Frame(Declared(program, Heads(1), nothing, nothing), report, StatementKind.CONSTANT, {})
         try:
             for file in program.files:
                 for macro in file.declarations:

@@ -13,7 +13,7 @@ from maskdsl.base.errors.language.types import TypeMismatch
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, describe
 from maskdsl.bind.context.call_arguments import match_arguments
-from maskdsl.bind.context.frame import BitRoute, EqualRoute, Frame, Place, TableRoute, World
+from maskdsl.bind.context.frame import BitRoute, Declared, EqualRoute, Frame, StatementKind, TableRoute
 from maskdsl.bind.context.reading import coordinate_range, draft
 from maskdsl.bind.context.terms import promoted
 from maskdsl.bind.expression.macros import Elaborate
@@ -53,12 +53,12 @@ ALONE = Constant(0)
 """The number of a group that takes all tokens."""
 
 
-def with_route(statement: tree.RouteStatement, frame: Frame, elaborate: Elaborate) -> World:
+def with_route(statement: tree.RouteStatement, frame: Frame, elaborate: Elaborate) -> Declared:
     """The world in which the route is known."""
     world, name = frame.world, statement.name.id
     call = statement.selector
     assert isinstance(call, tree.Call)
-    new: World | Bad = BAD
+    new: Declared | Bad = BAD
     if call.function.id not in SELECTORS:
         nearest = frame.nearest(call.function.id, SELECTORS)
         frame.add(route_errors.UnknownSelector(span=call.function.span, name=call.function.id, nearest=nearest))
@@ -81,9 +81,9 @@ def with_route(statement: tree.RouteStatement, frame: Frame, elaborate: Elaborat
 
 def _selected(
     statement: tree.RouteStatement, given: dict[str, tree.Expression], frame: Frame, elaborate: Elaborate
-) -> World | Bad:
+) -> Declared | Bad:
     name, world = statement.name.id, frame.world
-    scoring = replace(frame, place=Place.ROUTE)
+    scoring = replace(frame, place=StatementKind.ROUTE)
     score = elaborate(given["score"], scoring)
     selector = _selector(statement.selector, given, frame, elaborate)
     if not isinstance(score, Term) or score.type is Type.BOOL:
@@ -125,7 +125,7 @@ def _selector(
 ) -> Selector | Bad:
     assert isinstance(call, tree.Call)
     first = SELECTORS[call.function.id][0]
-    value = elaborate(given[first], replace(frame, place=Place.HEAD))
+    value = elaborate(given[first], replace(frame, place=StatementKind.HEAD))
     wanted = Type.INT if first == "count" else Type.FLOAT
     if isinstance(value, Term) and value.type is Type.INT and wanted is Type.FLOAT:
         value = promoted(frame, value)
@@ -274,7 +274,7 @@ def _known(sequence: Sequence, name: str, frame: Frame) -> NDArray[Any] | None:
 # Centroids
 
 
-def _nearest(statement: tree.RouteStatement, centroids: tree.Expression, frame: Frame) -> World | Bad:
+def _nearest(statement: tree.RouteStatement, centroids: tree.Expression, frame: Frame) -> Declared | Bad:
     declared = _centroids(centroids, frame)
     if isinstance(declared, Bad):
         return BAD
@@ -290,9 +290,9 @@ def _nearest(statement: tree.RouteStatement, centroids: tree.Expression, frame: 
 
 def _balanced(
     statement: tree.RouteStatement, given: dict[str, tree.Expression], frame: Frame, elaborate: Elaborate
-) -> World | Bad:
+) -> Declared | Bad:
     declared = _centroids(given["centroids"], frame)
-    value = elaborate(given["size"], replace(frame, place=Place.CONSTANT))
+    value = elaborate(given["size"], replace(frame, place=StatementKind.CONSTANT))
     if isinstance(declared, Bad) or isinstance(value, Bad):
         return BAD
     size = value.constant if isinstance(value, Term) and value.type is Type.INT else None
@@ -310,7 +310,9 @@ def _balanced(
     return replace(world, routes={**world.routes, statement.name.id: BitRoute(tuple(names))})
 
 
-def _with_coordinates(name: str, highest: int, found: Callable[[str, Side], Found], span: Span, frame: Frame) -> World:
+def _with_coordinates(
+    name: str, highest: int, found: Callable[[str, Side], Found], span: Span, frame: Frame
+) -> Declared:
     """A coordinate of either side, which are no longer the same tokens: vectors of queries and keys differ."""
     world = replace(frame.world, self_attention=False)
     for side in PAIR:

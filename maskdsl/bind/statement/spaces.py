@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from maskdsl.base.errors.language.limits import TooManyAxes, TooManyTokens
+from maskdsl.base.errors.language.limits import TooLong, TooManyAxes
 from maskdsl.base.errors.language.names import DuplicateName, ReservedName
 from maskdsl.base.errors.language.spaces import BadLength, BadSequences, TupleLength, UnknownPooling
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
@@ -41,11 +41,11 @@ def declare_space(statement: tree.SpaceStatement, frame: Frame, elaborate: Elabo
     space = ir.Space(name, tuple(axes), span=statement.span)
     if space.size > MOST_TOKENS:
         what = f"the space `{name}`"
-        return frame.add(TooManyTokens(span=statement.span, what=what, count=space.size, limit=MOST_TOKENS))
+        return frame.add(TooLong(span=statement.span, what=what, count=space.size, limit=MOST_TOKENS))
     return space
 
 
-def _length(axis: tree.Axis, frame: Frame, elaborate: Elaborate) -> int | Bad:
+def _length(axis: tree.AxisDeclaration, frame: Frame, elaborate: Elaborate) -> int | Bad:
     value = elaborate(axis.length, frame)
     if isinstance(value, Bad):
         return BAD
@@ -173,7 +173,5 @@ def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space],
     if len(found) < len(statement.spaces):
         return BAD
     if sequence.length > MOST_TOKENS:
-        return frame.add(
-            TooManyTokens(span=statement.span, what="the sequence", count=sequence.length, limit=MOST_TOKENS)
-        )
+        return frame.add(TooLong(span=statement.span, what="the sequence", count=sequence.length, limit=MOST_TOKENS))
     return sequence

@@ -26,16 +26,16 @@ from maskdsl.cli.consoles import output
 from maskdsl.view import units
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     GOOD = auto()
     ABSENT = auto()  # what most can do without
     BAD = auto()
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     name: str
-    state: State
+    state: CheckState
     detail: str
     advice: str = ""
     """What to do about it."""
@@ -49,15 +49,15 @@ OPTIONAL = (
     ("hypothesis", "testing", "strategies to test patterns of your own"),
 )
 """Packages, the extra that installs them (none: themselves), and what they are for."""
-STYLES = {State.GOOD: "green", State.ABSENT: "yellow", State.BAD: "red"}
-SIGNS = {State.GOOD: "ok", State.ABSENT: "none", State.BAD: "bad"}
+STYLES = {CheckState.GOOD: "green", CheckState.ABSENT: "yellow", CheckState.BAD: "red"}
+SIGNS = {CheckState.GOOD: "ok", CheckState.ABSENT: "none", CheckState.BAD: "bad"}
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 def doctor(as_json: bool) -> int:
     """Prints all findings; 1 if something that is needed is wrong."""
     found = list(findings())
-    healthy = all(each.state is not State.BAD for each in found)
+    healthy = all(each.state is not CheckState.BAD for each in found)
     if as_json:
         print(json.dumps({"healthy": healthy, "findings": [asdict(each) for each in found]}, indent=2))
         return int(not healthy)
@@ -71,16 +71,16 @@ def doctor(as_json: bool) -> int:
     return int(not healthy)
 
 
-def findings() -> Iterator[Finding]:
+def findings() -> Iterator[Check]:
     """All that is looked at, in the order in which it matters."""
-    yield Finding("maskdsl", State.GOOD, f"{__version__} in {Path(str(files('maskdsl'))).parent}")
-    yield Finding("python", State.GOOD, f"{platform.python_version()} at {sys.executable}")
-    yield Finding("machine", State.GOOD, f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors")
+    yield Check("maskdsl", CheckState.GOOD, f"{__version__} in {Path(str(files('maskdsl'))).parent}")
+    yield Check("python", CheckState.GOOD, f"{platform.python_version()} at {sys.executable}")
+    yield Check("machine", CheckState.GOOD, f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors")
     torch = _imported("torch")
-    yield _library("torch", torch, "computes; drawing and measuring need none", "pip install torch", State.BAD)
+    yield _library("torch", torch, "computes; drawing and measuring need none", "pip install torch", CheckState.BAD)
     triton = _imported("triton")
     advice = "pip install triton" if sys.platform == "linux" else "there is none for this system"
-    yield _library("triton", triton, "compiles the kernels of GPUs", advice, State.ABSENT)
+    yield _library("triton", triton, "compiles the kernels of GPUs", advice, CheckState.ABSENT)
     yield _guarded("gpu", lambda: _gpu(torch))
     yield _guarded("compiler", _compiler)
     yield _guarded("cache", _cache)
@@ -88,12 +88,12 @@ def findings() -> Iterator[Finding]:
         yield _optional(name, extra, purpose)
 
 
-def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
+def _guarded(name: str, look: Callable[[], Check]) -> Check:
     """Whatever a broken installation or driver raises is told like everything else."""
     try:
         return look()
     except Exception as error:
-        return Finding(name, State.BAD, _reason(error))
+        return Check(name, CheckState.BAD, _reason(error))
 
 
 def _reason(error: BaseException) -> str:
@@ -112,56 +112,56 @@ def _imported(name: str) -> ModuleType | Exception | None:
         return error
 
 
-def _library(name: str, found: ModuleType | Exception | None, purpose: str, advice: str, without: State) -> Finding:
+def _library(name: str, found: ModuleType | Exception | None, purpose: str, advice: str, without: CheckState) -> Check:
     match found:
         case None:
-            return Finding(name, without, f"not installed; it {purpose}", advice)
+            return Check(name, without, f"not installed; it {purpose}", advice)
         case Exception():
-            return Finding(name, State.BAD, f"installed, but not working: {_reason(found)}", advice)
+            return Check(name, CheckState.BAD, f"installed, but not working: {_reason(found)}", advice)
         case _:
-            return Finding(name, State.GOOD, str(getattr(found, "__version__", "of unknown version")))
+            return Check(name, CheckState.GOOD, str(getattr(found, "__version__", "of unknown version")))
 
 
-def _gpu(torch: ModuleType | Exception | None) -> Finding:
+def _gpu(torch: ModuleType | Exception | None) -> Check:
     if not isinstance(torch, ModuleType):
-        return Finding("gpu", State.ABSENT, "not looked for, as there is no torch")
+        return Check("gpu", CheckState.ABSENT, "not looked for, as there is no torch")
     built = (
         f"CUDA {torch.version.cuda}" if torch.version.cuda else f"HIP {torch.version.hip}" if torch.version.hip else ""
     )
     if not torch.cuda.is_available():
         why = f"this torch is built for {built}" if built else "this torch is built for processors alone"
         on_cpu = "the `tiled` backend computes on the processor; TRITON_INTERPRET=1 tries the kernels there, slowly"
-        return Finding("gpu", State.ABSENT, f"none found; {why}", on_cpu)
+        return Check("gpu", CheckState.ABSENT, f"none found; {why}", on_cpu)
     devices = (torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count()))
     named = [f"{each.name}, {units.size(each.total_memory)}, {each.major}.{each.minor}" for each in devices]
-    return Finding("gpu", State.GOOD, f"{'; '.join(named)} ({built})")
+    return Check("gpu", CheckState.GOOD, f"{'; '.join(named)} ({built})")
 
 
-def _compiler() -> Finding:
+def _compiler() -> Check:
     wanted = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
     found = next((path for name in wanted if (path := shutil.which(name))), None)
     if found is not None:
-        return Finding("compiler", State.GOOD, found)
+        return Check("compiler", CheckState.GOOD, found)
     advice = "apt install g++, or the like; CXX says where it is"
-    return Finding("compiler", State.ABSENT, "no C++ compiler; torch.compile and Triton want one", advice)
+    return Check("compiler", CheckState.ABSENT, "no C++ compiler; torch.compile and Triton want one", advice)
 
 
-def _cache() -> Finding:
+def _cache() -> Check:
     """Written to, as a folder may look as if it could be and not be."""
     folder = cache_directory()
     probe = folder / "doctor.probe"
     if not write_whole(probe, b""):
         advice = f"{CACHE_VARIABLE} names another folder; until then grammars and kernels are made anew each time"
-        return Finding("cache", State.ABSENT, f"{folder} cannot be written", advice)
+        return Check("cache", CheckState.ABSENT, f"{folder} cannot be written", advice)
     probe.unlink(missing_ok=True)
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return Finding("cache", State.GOOD, f"{folder}, {units.count(len(sizes))} files, {units.size(sum(sizes))}")
+    return Check("cache", CheckState.GOOD, f"{folder}, {units.count(len(sizes))} files, {units.size(sum(sizes))}")
 
 
-def _optional(name: str, extra: str, purpose: str) -> Finding:
+def _optional(name: str, extra: str, purpose: str) -> Check:
     """Looked up, not imported."""
     try:
-        return Finding(name, State.GOOD, f"{version(name)}, for {purpose}")
+        return Check(name, CheckState.GOOD, f"{version(name)}, for {purpose}")
     except PackageNotFoundError:
         install = f"pip install 'maskdsl[{extra}]'" if extra else f"pip install {name}"
-        return Finding(name, State.ABSENT, f"not installed; it is for {purpose}", install)
+        return Check(name, CheckState.ABSENT, f"not installed; it is for {purpose}", install)

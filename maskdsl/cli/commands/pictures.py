@@ -38,7 +38,7 @@ MOST_AROUND = 1 << 16
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PictureRequest:
     """What a command line says of a picture."""
 
     asked: Asked
@@ -47,7 +47,7 @@ class Wanted:
     stacked: bool
 
 
-def picture(wanted: Wanted, out: str) -> None:
+def picture(wanted: PictureRequest, out: str) -> None:
     """Writes the file."""
     writer = WRITERS.get(Path(out).suffix.lower())
     if writer is None:
@@ -61,7 +61,7 @@ def picture(wanted: Wanted, out: str) -> None:
         raise AttnError(NotWritten(file=out, reason=getattr(error, "strerror", None) or str(error))) from None
 
 
-def drawn_scene(wanted: Wanted) -> Scene:
+def drawn_scene(wanted: PictureRequest) -> Scene:
     chosen = wanted.asked.chosen()
     subject = wanted.asked.subject()
     if isinstance(subject, StackRequest):
@@ -75,7 +75,7 @@ def drawn_scene(wanted: Wanted) -> Scene:
     return map_scene(mask_title(looked.masks[0].ir), drawn, scale, chosen, wanted.stacked, notes)
 
 
-def stack_scene(wanted: Wanted, subject: StackRequest, chosen: Sequence[int]) -> Scene:
+def stack_scene(wanted: PictureRequest, subject: StackRequest, chosen: Sequence[int]) -> Scene:
     """The different layers side by side."""
     if wanted.around is not None:
         raise AttnError(NotForStacks(option="--around", name=subject.stack.name))
@@ -97,7 +97,7 @@ def stack_scene(wanted: Wanted, subject: StackRequest, chosen: Sequence[int]) ->
     return map_scene(Title(name, size), drawn, scale, chosen, wanted.stacked, [])
 
 
-def scale_of(wanted: Wanted, mask: Mask, maps: int, chosen: Sequence[int], inputs: Arrays) -> Scale:
+def scale_of(wanted: PictureRequest, mask: Mask, maps: int, chosen: Sequence[int], inputs: Arrays) -> Scale:
     """The sizes of cells, for so many maps if heads do not differ, or for more where they do."""
     lengths = mask.query_length, mask.key_length
     if wanted.mask:

@@ -74,7 +74,7 @@ def verify(file: str, words: Sequence[str], cases: int, seed: int, backends: Seq
 
 
 @dataclass(frozen=True)
-class Shape:
+class BenchShape:
     """The tensors of a measurement."""
 
     heads: int
@@ -125,7 +125,7 @@ def run(
     backend: str,
     order: str | None,
     given: Sequence[str],
-    shape: Shape,
+    shape: BenchShape,
     seconds: float,
     as_json: bool,
 ) -> None:
@@ -143,7 +143,7 @@ def bench(
     words: Sequence[str],
     order: str | None,
     given: Sequence[str],
-    shape: Shape,
+    shape: BenchShape,
     seconds: float,
     as_json: bool,
 ) -> None:
@@ -170,7 +170,7 @@ def bench(
 
 
 def prepare(
-    file: str, words: Sequence[str], order: str | None, given: Sequence[str], shape: Shape
+    file: str, words: Sequence[str], order: str | None, given: Sequence[str], shape: BenchShape
 ) -> tuple[Mask, dict[str, Any]]:
     """The mask, and all its inputs on the device."""
     choose("dtype", shape.dtype, list(DTYPES))
@@ -210,7 +210,7 @@ def dense_call(
     return lambda: scaled_dot_product_attention(q, all_keys(k), all_keys(v), attn_mask=allowed), ""
 
 
-def timed(name: str, call: Call, tensors: Sequence[Tensor], shape: Shape, seconds: float) -> Timing:
+def timed(name: str, call: Call, tensors: Sequence[Tensor], shape: BenchShape, seconds: float) -> Timing:
     """The first call, which compiles and finds tiles, then as many as fit into the time, at least three."""
 
     def once() -> float:
@@ -235,7 +235,7 @@ def timed(name: str, call: Call, tensors: Sequence[Tensor], shape: Shape, second
     return Timing(name, first, median(times), min(times), repeats)
 
 
-def report(mask: Mask, shape: Shape, timings: Sequence[Timing], left_out: Sequence[str], as_json: bool) -> None:
+def report(mask: Mask, shape: BenchShape, timings: Sequence[Timing], left_out: Sequence[str], as_json: bool) -> None:
     rates = [shape.batch * mask.query_length / each.typical for each in timings]
     if as_json:
         head = {"pattern": mask.name, "parameters": dict(mask.ir.parameters), "order": order_text(mask.ir)}

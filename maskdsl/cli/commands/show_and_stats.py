@@ -24,7 +24,7 @@ from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.view.cells import fit
 from maskdsl.view.labels import Labels
 from maskdsl.view.terminal.selection_tables import SelectionView, guarantee_lines
-from maskdsl.view.terminal.show import Layout, head_classes, room, shown, title
+from maskdsl.view.terminal.show import OrderedTiles, head_classes, room, shown, title
 from maskdsl.view.terminal.stack_table import layers_table, layers_text, predicted_layers_table, stack_title
 from maskdsl.view.terminal.stats_table import head_columns, prediction_table, stats_table
 
@@ -67,12 +67,12 @@ def show_masks(
     lengths = part_lengths(masks[0].ir, part)
 
     @working("finding tiles")
-    def layouts(pictures: int) -> list[Layout]:
+    def layouts(pictures: int) -> list[OrderedTiles]:
         """As large as so many pictures can be."""
         space = room(console, masks[0].ir, pictures)
         scale = fit(lengths, space, size)
         return [
-            Layout(
+            OrderedTiles(
                 order_text(mask.ir),
                 mask.ir,
                 tiles(mask.ir, scale.block, inputs, part=part),

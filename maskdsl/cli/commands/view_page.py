@@ -28,7 +28,7 @@ from maskdsl.view.terminal.stack_table import layers_text
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PageRequest:
     """What the words of the command line ask for."""
 
     asked: Asked
@@ -92,7 +92,7 @@ class Wanted:
             yield f"Values of {', '.join(made)} are made up (seed {SYNTHETIC_SEED}); --input gives real ones."
 
 
-def view(wanted: Wanted, out: str | None, opens: bool, watches: bool, port: int) -> None:
+def view(wanted: PageRequest, out: str | None, opens: bool, watches: bool, port: int) -> None:
     """Writes the page, or serves it until it is interrupted."""
     if watches:
         watch(wanted, opens, port)
@@ -112,7 +112,7 @@ def open_page(address: str) -> None:
         note(f"no browser could be started; {address} is the page")
 
 
-def watch(wanted: Wanted, opens: bool, port: int) -> None:
+def watch(wanted: PageRequest, opens: bool, port: int) -> None:
     watched = Watched(wanted.build, [Path(wanted.asked.file)], wanted.asked.file)
     error = watched.state()["error"]
     try:

@@ -41,13 +41,13 @@ from maskdsl.ir.routes import (
 def emit_routing(plan: KernelPlan) -> str:
     """A module with `find(q, k, inputs)`, which gives every found input by its identifier."""
     top = header(plan, "routing", "What the pattern finds in queries and keys, in plain torch.")
-    return routing_module(plan, top, [Part(plan, each) for each in plan.mask.found])
+    return routing_module(plan, top, [RouteFunctions(plan, each) for each in plan.mask.found])
 
 
 def routing_module(
     plan: KernelPlan,
     top: list[str],
-    parts: Iterable["Part"],
+    parts: Iterable["RouteFunctions"],
     imports: Iterable[str] = (),
     shared: Iterable[list[str]] = (),
     types: list[str] | None = None,
@@ -71,7 +71,7 @@ def routing_module(
     )
 
 
-class Part:
+class RouteFunctions:
     """The functions that find one thing."""
 
     def __init__(self, plan: KernelPlan, found: Found) -> None:

@@ -11,7 +11,7 @@ from maskdsl.emit.torch.pooling_function import pooling_lines
 from maskdsl.emit.triton.backward_body import GradientBody
 from maskdsl.emit.triton.device_orders import Orders
 from maskdsl.emit.triton.forward_body import Holes, constant_unit, scores_may_be_large
-from maskdsl.emit.triton.gradient_sums import Sums
+from maskdsl.emit.triton.gradient_sums import GradientSums
 from maskdsl.emit.triton.input_gradients import Leaves
 from maskdsl.emit.triton.tile_finder import TileBody
 from maskdsl.emit.triton.tile_loops import Loops, wrapped_tuple
@@ -37,7 +37,7 @@ def emit_triton(plan: KernelPlan) -> str:
     top = header(plan, "triton", "Attention over tiles in Triton.")
     parts = [
         fill(read_skeleton("forward"), {**forward, **around.holes(), "softmax": softmax, "header": top}),
-        fill(read_skeleton("backward"), {**backward, **around.gradient_holes(Sums(body.leaves))}),
+        fill(read_skeleton("backward"), {**backward, **around.gradient_holes(GradientSums(body.leaves))}),
         *([fill(read_skeleton("device_tiles"), tiles)] if tiles else []),
     ]
     return "\n\n".join(parts)
@@ -72,7 +72,7 @@ class Surroundings:
             "unit": [f"UNIT={self.unit()},"],
         }
 
-    def gradient_holes(self, sums: Sums) -> Holes:
+    def gradient_holes(self, sums: GradientSums) -> Holes:
         """The same for the backward pass, behind the forward one."""
         pointers, numbers = self.pointers(), self.numbers()
         values = {**{name: name for name in pointers}, **numbers}

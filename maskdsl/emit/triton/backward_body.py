@@ -6,7 +6,7 @@ from functools import cached_property
 
 from maskdsl.emit.plan import unused
 from maskdsl.emit.statement_printer import UNARY
-from maskdsl.emit.triton.contributions import Sent, Sloped, Stage, attending
+from maskdsl.emit.triton.contributions import ScoreStep, Sent, Sloped, attending
 from maskdsl.emit.triton.forward_body import Body, Holes, MaybeHoles, replace_score, scores_may_be_large
 from maskdsl.emit.triton.input_gradients import Leaf, Leaves
 from maskdsl.emit.triton.triton_printer import TritonPrinter
@@ -171,7 +171,7 @@ class GradientBody(Body):
 
     def sloped(self) -> Sloped:
         """As `score_lines`, with the slopes of each step taken before it. A constant scale is left to the end."""
-        mask, printer, stages = self.plan.mask, self.printer(relation=False, places=self.places), list[Stage]()
+        mask, printer, stages = self.plan.mask, self.printer(relation=False, places=self.places), list[ScoreStep]()
         if mask.scale is None or isinstance(mask.scale, Constant):
             self.scale_products(printer)
         else:
@@ -179,11 +179,11 @@ class GradientBody(Body):
             factor = factor_text(printer, "own_scale", mask.scale)
             printer.lines.append(f"s *= {factor}")
             printer.forget_scores()
-            stages.append(Stage(factor, leaves))
+            stages.append(ScoreStep(factor, leaves))
         for expression in mask.scores:
             leaves = self.leaf_slopes(printer, expression)
             slope = derivative(expression, Score())
-            stages.append(Stage(None if slope is None else factor_text(printer, "slope", slope), leaves))
+            stages.append(ScoreStep(None if slope is None else factor_text(printer, "slope", slope), leaves))
             replace_score(printer, expression)
         return Sloped(printer.lines, stages)
 

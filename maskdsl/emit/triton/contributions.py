@@ -11,7 +11,7 @@ from maskdsl.ir.expressions import Side
 from maskdsl.ir.rewrites.derive import derivative
 
 
-class Stage(NamedTuple):
+class ScoreStep(NamedTuple):
     """One step from products to final scores."""
 
     factor: str | None
@@ -24,7 +24,7 @@ class Sloped(NamedTuple):
     """Statements from products to final scores, and the slopes of these steps."""
 
     lines: list[str]
-    stages: list[Stage]
+    stages: list[ScoreStep]
 
     @property
     def factors(self) -> list[str]:

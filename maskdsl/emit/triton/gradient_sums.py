@@ -7,7 +7,7 @@ from maskdsl.ir.expressions import Coordinate, Side
 
 
 @dataclass(frozen=True)
-class Sums:
+class GradientSums:
     """Arguments of kernels, and statements of `gradients` around them."""
 
     leaves: Leaves

@@ -50,7 +50,7 @@ LAUNCHED = {
 
 
 @dataclass(frozen=True)
-class Table:
+class CoordinateTable:
     """One coordinate of one kind of tokens, read by the kernel."""
 
     kind: str
@@ -193,17 +193,17 @@ class KernelNames:
     # Tables
 
     @cached_property
-    def tables(self) -> tuple[Table, ...]:
-        found: dict[tuple[str, str], Table] = {}
+    def tables(self) -> tuple[CoordinateTable, ...]:
+        found: dict[tuple[str, str], CoordinateTable] = {}
         for side in PAIR:
             for name in self.needed(side, self.plan.pair_expressions):
                 if name not in self.arithmetic[side]:
                     kind = self.kind(side)
                     text = unused(f"{kind}_{self.plan.identifiers[name]}", {*self.taken, *self.numbers})
-                    found.setdefault((kind, name), Table(kind, name, text, self.dtype(side, name)))
+                    found.setdefault((kind, name), CoordinateTable(kind, name, text, self.dtype(side, name)))
         return tuple(found.values())
 
-    def table(self, side: Side, name: str) -> Table | None:
+    def table(self, side: Side, name: str) -> CoordinateTable | None:
         return next((each for each in self.tables if (each.kind, each.name) == (self.kind(side), name)), None)
 
     def type(self, side: Side, name: str) -> Type:

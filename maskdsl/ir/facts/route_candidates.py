@@ -64,7 +64,7 @@ def with_all(mask: MaskIR, route: Route) -> MaskIR:
 
 def monotone(mask: MaskIR) -> bool:
     """Whether a pair that attends does so whatever else is selected: nothing denies what is found."""
-    bounds = Bounds.of(mask)
+    bounds = CandidateBounds.of(mask)
 
     def only_adds(relation: Expression) -> bool:
         match relation:
@@ -86,7 +86,7 @@ def monotone(mask: MaskIR) -> bool:
 
 def _bound(mask: MaskIR, widest: bool) -> MaskIR:
     kept = tuple(each for each in mask.found if isinstance(each, Rank))
-    bounds = Bounds.of(mask)
+    bounds = CandidateBounds.of(mask)
     gone = bounds.gone
 
     def known(value: Expression | None) -> Expression | None:
@@ -111,7 +111,7 @@ def _bound(mask: MaskIR, widest: bool) -> MaskIR:
     )
 
 
-class Bounds:
+class CandidateBounds:
     """Expressions without the inputs that are `gone`."""
 
     def __init__(self, mask: MaskIR, gone: frozenset[str]) -> None:
@@ -120,9 +120,9 @@ class Bounds:
         self.routes = {each.name: each for each in mask.found if isinstance(each, Route)}
 
     @staticmethod
-    def of(mask: MaskIR) -> "Bounds":
+    def of(mask: MaskIR) -> "CandidateBounds":
         """Of what is found in queries and keys."""
-        return Bounds(mask, frozenset(each.name for each in mask.found if not isinstance(each, Rank)))
+        return CandidateBounds(mask, frozenset(each.name for each in mask.found if not isinstance(each, Rank)))
 
     def without(self, sequence: Sequence) -> Sequence:
         """The tokens without coordinates that are not there, and in declared order where these decide it."""

@@ -8,7 +8,7 @@ import numpy as np
 from maskdsl.base.source import Span
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.pooling import all_tokens
-from maskdsl.ir.meaning.route_meaning import Finding
+from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Array
 from maskdsl.ir.routes import Balanced, Found, Nearest, Rank, Route
 
@@ -31,7 +31,7 @@ def nan_scores(mask: MaskIR, inputs: Mapping[str, Array], q: Array, k: Array) ->
     k = all_tokens(mask.keys, k)
     for found in (each for each in mask.found if each.name in inputs):
         for batch, head in np.ndindex(*q.shape[:2]):
-            wrong = is_nan(Finding(mask, inputs, q, k, batch, head), found)
+            wrong = is_nan(RouteSearch(mask, inputs, q, k, batch, head), found)
             if wrong.any():
                 query, key = (int(place) for place in np.argwhere(wrong)[0])
                 count = int(np.count_nonzero(wrong))
@@ -43,7 +43,7 @@ def route_name(found: Found) -> str:
     return found.name if isinstance(found, Route | Rank) else found.name.removesuffix(f"_{found.side.plural}")
 
 
-def is_nan(finding: Finding, found: Found) -> Array:
+def is_nan(finding: RouteSearch, found: Found) -> Array:
     """bool [query groups, key groups], or [tokens, centroids]."""
     match found:
         case Route():

@@ -66,7 +66,7 @@ def _found(mask: MaskIR, found: Found, inputs: Mapping[str, Array], q: Array | N
     heads = mask.heads if q is None else q.shape[1]
     entries = range(batches), range(heads if DimensionKind.HEADS in kinds else 1)
     whole = np.asarray(
-        [[Finding(mask, inputs, q, k, batch, head).find(found) for head in entries[1]] for batch in entries[0]]
+        [[RouteSearch(mask, inputs, q, k, batch, head).find(found) for head in entries[1]] for batch in entries[0]]
     )
     for axis, kind in (1, DimensionKind.HEADS), (0, DimensionKind.BATCH):
         if kind not in kinds:
@@ -75,7 +75,7 @@ def _found(mask: MaskIR, found: Found, inputs: Mapping[str, Array], q: Array | N
 
 
 @dataclass(frozen=True, eq=False)
-class Finding:
+class RouteSearch:
     """What is found in one head of one batch entry."""
 
     mask: MaskIR

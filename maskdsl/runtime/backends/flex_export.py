@@ -15,7 +15,7 @@ from maskdsl.base.errors.calls.backends import UnknownLayout
 from maskdsl.emit.plan import KernelPlan, declared_plan
 from maskdsl.emit.torch.flex_module import emit_flex
 from maskdsl.ir.mask import DimensionKind, MaskIR
-from maskdsl.runtime.base.call_cache import State, as_array
+from maskdsl.runtime.base.call_cache import CallState, as_array
 from maskdsl.runtime.base.input_tensors import as_value
 from maskdsl.runtime.base.module_cache import load_module
 from maskdsl.runtime.base.validate import Signature, as_tensor, check_inputs, check_values, misnamed
@@ -67,7 +67,7 @@ def flex_parts(
     source, mask = emit_flex(plan), plan.mask
     tensors, entries = inputs_of(mask, signature, given, device, batch)
     arrays = {name: as_array(tensors[name]) for name in plan.tile_inputs}
-    state = State(plan, arrays, entries if plan.varies_by_batch else 1)
+    state = CallState(plan, arrays, entries if plan.varies_by_batch else 1)
     values = {plan.input_identifiers[each.name]: as_value(each, tensors[each.name]) for each in mask.inputs}
     module = load_module(source, f"{mask.name}_flex")
     sys.modules[module.__name__] = module  # `torch.compile` looks for the modules of what it traces there

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskdsl.base.arguments import BackendName
 from maskdsl.emit.plan import KernelPlan
-from maskdsl.runtime.base.call import Attend, Call, Gradients, Saved
+from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved
 
 
 class Backend(ABC):
@@ -45,13 +45,13 @@ class Backend(ABC):
         """The source text of the module."""
 
     @abstractmethod
-    def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
+    def prepared(self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> Attend:
         """What computes this call, and all others that differ from it in the values and the strides of q, k, v alone.
 
         It gives the output like q, and the log-sum-exp (None where it is not wanted, if the backend can do without).
         """
 
-    def backward(self, call: Call, saved: Saved, wanted: Sequence[str]) -> Gradients:
+    def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
         """The gradients of q, k and v, and those of the wanted values, by identifier.
 
         Computes all of it again, this time recorded by torch: for those whose `prepared` torch can record.

@@ -7,7 +7,7 @@ from torch import Tensor
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.torch.reference_module import emit_reference
 from maskdsl.runtime.backends.protocol import Backend
-from maskdsl.runtime.base.call import Attend, Call
+from maskdsl.runtime.base.call import Attend, KernelCall
 
 
 class Reference(Backend):
@@ -21,5 +21,5 @@ class Reference(Backend):
     def emit(self, plan: KernelPlan) -> str:
         return emit_reference(plan)
 
-    def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
+    def prepared(self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> Attend:
         return partial(call.module.attention, inputs=call.values)

@@ -1,7 +1,7 @@
 """Tiles to the work of the tiled backend: rows of equal shape in arithmetic progression, computed in few large calls.
 
 A row is a block of queries with the runs of keys that it meets. Rows whose queries and runs move on by constant steps
-make one `Group`, which the generated module reads through strided views without copies. Plain data, no torch.
+make one `RowGroup`, which the generated module reads through strided views without copies. Plain data, no torch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ class Run(NamedTuple):
     size: int
 
 
-class Group(NamedTuple):
+class RowGroup(NamedTuple):
     """Rows of `size` queries each, the first at `start`, the others `step` apart."""
 
     start: int
@@ -41,7 +41,7 @@ class Group(NamedTuple):
     """Whether the rows have no further piece."""
 
 
-class Piece(NamedTuple):
+class RowPiece(NamedTuple):
     """Some keys of one row, in tokens."""
 
     starts: tuple[int, ...]
@@ -49,7 +49,7 @@ class Piece(NamedTuple):
     partial: tuple[tuple[int, int], ...]
 
 
-class Signature(NamedTuple):
+class PieceKind(NamedTuple):
     """What the pieces of one group have in common."""
 
     size: int
@@ -59,17 +59,17 @@ class Signature(NamedTuple):
     last: bool
 
 
-def schedule(tiles: TileMap, block_map: BlockMap) -> tuple[Group, ...]:
+def schedule(tiles: TileMap, block_map: BlockMap) -> tuple[RowGroup, ...]:
     """All rows of a variant. Rows without keys are groups without runs, so that every query is written."""
-    open_groups: dict[Signature, list[tuple[int, Piece]]] = {}
-    groups: list[Group] = []
+    open_groups: dict[PieceKind, list[tuple[int, RowPiece]]] = {}
+    groups: list[RowGroup] = []
     height = block_map.block[0]
     for row, (runs, partial) in enumerate(rows_in_tokens(tiles, block_map)):
         size = min(height, block_map.query_length - row * height)
         pieces = split(runs, partial)
         for number, piece in enumerate(pieces):
             last = number == len(pieces) - 1
-            signature = Signature(size, piece.sizes, piece.partial, number, last)
+            signature = PieceKind(size, piece.sizes, piece.partial, number, last)
             members = open_groups.setdefault(signature, [])
             if members and not continues(members, row * height, piece):
                 groups.append(group(members, size, number, last))
@@ -104,7 +104,7 @@ def in_tokens(runs: Runs, block_map: BlockMap) -> tuple[list[tuple[int, int]], l
     return list(zip(start.tolist(), end.tolist(), strict=True)), runs.row_start.tolist()
 
 
-def split(runs: Sequence[tuple[int, int]], partial: Sequence[tuple[int, int]]) -> list[Piece]:
+def split(runs: Sequence[tuple[int, int]], partial: Sequence[tuple[int, int]]) -> list[RowPiece]:
     """A row's keys in pieces of bounded size."""
     total = sum(end - start for start, end in runs)
     if total <= LONGEST:
@@ -123,17 +123,17 @@ def split(runs: Sequence[tuple[int, int]], partial: Sequence[tuple[int, int]]) -
     return [piece(each, partial) for each in pieces]
 
 
-def piece(runs: Sequence[tuple[int, int]], partial: Sequence[tuple[int, int]]) -> Piece:
+def piece(runs: Sequence[tuple[int, int]], partial: Sequence[tuple[int, int]]) -> RowPiece:
     columns, offset = [], 0
     for start, end in runs:
         for first, last in partial:
             if first < end and start < last:
                 columns.append((max(first, start) - start + offset, min(last, end) - start + offset))
         offset += end - start
-    return Piece(tuple(run[0] for run in runs), tuple(end - start for start, end in runs), tuple(columns))
+    return RowPiece(tuple(run[0] for run in runs), tuple(end - start for start, end in runs), tuple(columns))
 
 
-def continues(members: Sequence[tuple[int, Piece]], start: int, piece: Piece) -> bool:
+def continues(members: Sequence[tuple[int, RowPiece]], start: int, piece: RowPiece) -> bool:
     """The row is one step behind the last member in every respect; steps of keys go forward."""
     before, last = members[-1]
     steps = [new - old for new, old in zip(piece.starts, last.starts, strict=True)]
@@ -145,7 +145,7 @@ def continues(members: Sequence[tuple[int, Piece]], start: int, piece: Piece) ->
     )
 
 
-def group(members: Sequence[tuple[int, Piece]], size: int, number: int, last: bool) -> Group:
+def group(members: Sequence[tuple[int, RowPiece]], size: int, number: int, last: bool) -> RowGroup:
     start, first = members[0]
     rows, step, steps = len(members), size, [0] * len(first.starts)
     if rows > 1:
@@ -155,4 +155,4 @@ def group(members: Sequence[tuple[int, Piece]], size: int, number: int, last: bo
     if step == size and not any(steps):  # the same keys for neighbouring rows: one long row
         rows, size, step = 1, rows * size, rows * size
     runs = tuple(Run(*each) for each in zip(first.starts, steps, first.sizes, strict=True))
-    return Group(start, step, rows, size, runs, first.partial, number, last)
+    return RowGroup(start, step, rows, size, runs, first.partial, number, last)

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from maskdsl.analysis.cost.tile_table import Architecture, Kernel, TileChoice, architecture_of, first_choice, ladder
+from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice, architecture_of, first_choice, ladder
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import NoConfiguration
 from maskdsl.emit.plan import KernelPlan
-from maskdsl.runtime.backends.tuning import Question, failures, fastest
+from maskdsl.runtime.backends.tuning import TuningKey, failures, fastest
 
 TENSOR_MEMORY = 512
 """Columns of tensor memory that a program may have, on GPUs that have any."""
@@ -31,10 +31,10 @@ class Chooser:
     """The answers so far, for every generated module."""
 
     def __init__(self) -> None:
-        self.answers: dict[tuple[str, bool, Question], TileChoice] = {}
+        self.answers: dict[tuple[str, bool, TuningKey], TileChoice] = {}
         self.lock = RLock()
 
-    def choose(self, plan: KernelPlan, question: Question, function: FunctionType, start: Start) -> TileChoice:
+    def choose(self, plan: KernelPlan, question: TuningKey, function: FunctionType, start: Start) -> TileChoice:
         """For the kernel in question, which `function` of a generated module starts; `start` calls what it is given."""
         key = function.__code__.co_filename, plan.tune, question
         with self.lock:
@@ -46,14 +46,14 @@ class Chooser:
 CHOOSER = Chooser()
 
 
-def answer(plan: KernelPlan, question: Question, function: FunctionType, start: Start) -> TileChoice:
+def answer(plan: KernelPlan, question: TuningKey, function: FunctionType, start: Start) -> TileChoice:
     kernel, device = question.kernel, question.device
     rungs = ladder(architecture(device), kernel, max(question.dims), question.dtype.itemsize, plan.work)
     real = function.__globals__[kernel]
 
     @cache
-    def tried(choice: TileChoice) -> Trial:
-        trial = Trial(real, largest_shared_memory(device))
+    def tried(choice: TileChoice) -> CompileTrial:
+        trial = CompileTrial(real, largest_shared_memory(device))
         start(alone(function, kernel, trial), choice)
         return trial
 
@@ -89,7 +89,7 @@ def without_choice(kernel: str, pattern: str, device: torch.device) -> Iterator[
         raise no_configuration(kernel, pattern, device, failure) from failure
 
 
-class Trial:
+class CompileTrial:
     """Stands in for a kernel: compiles it for what it is started with, and starts nothing."""
 
     def __init__(self, kernel: Any, shared: int) -> None:
@@ -104,7 +104,7 @@ class Trial:
     def fits(self) -> bool:
         return self.failure is None
 
-    def __getitem__(self, grid: object) -> "Trial":
+    def __getitem__(self, grid: object) -> "CompileTrial":
         return self
 
     def __call__(self, *arguments: object, **options: object) -> None:
@@ -138,7 +138,7 @@ class Idle:
         """Nothing."""
 
 
-def alone(function: FunctionType, kernel: Kernel, stand_in: object) -> FunctionType:
+def alone(function: FunctionType, kernel: KernelName, stand_in: object) -> FunctionType:
     """The function of a generated module with this for one kernel, and nothing for all others."""
     kernels = {name: Idle() for name in function.__globals__ if name.endswith("_kernel")}
     names = {**function.__globals__, **kernels, str(kernel): stand_in}

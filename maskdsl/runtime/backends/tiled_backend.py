@@ -12,9 +12,9 @@ from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.torch.tiled_module import emit_tiled
 from maskdsl.runtime.backends.protocol import Backend
-from maskdsl.runtime.backends.schedule import Group, schedule
+from maskdsl.runtime.backends.schedule import RowGroup, schedule
 from maskdsl.runtime.backends.workers import for_each, one_by_one
-from maskdsl.runtime.base.call import Attend, Call, Gradients, Saved
+from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved
 from maskdsl.runtime.base.kept import in_no_mode
 
 Units = tuple[range, range]
@@ -30,18 +30,18 @@ class Tiled(Backend):
     def emit(self, plan: KernelPlan) -> str:
         return emit_tiled(plan)
 
-    def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
+    def prepared(self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> Attend:
         attention = call.module.attention
         settled = {"inputs": call.values, **work_of(call, q, k), "layout": call.layout, "wants_lse": call.wants_lse}
         return lambda q, k, v: attention(q, k, v, **settled)
 
-    def backward(self, call: Call, saved: Saved, wanted: Sequence[str]) -> Gradients:
+    def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
         work = work_of(call, saved.q, saved.k)
         given = {**saved._asdict(), "inputs": call.values, **work, "layout": call.layout, "wanted": wanted}
         return Gradients(*call.module.gradients(**given))
 
 
-def work_of(call: Call, q: Tensor, k: Tensor) -> dict[str, Any]:
+def work_of(call: KernelCall, q: Tensor, k: Tensor) -> dict[str, Any]:
     """What the generated module takes of tiles, by the names of its parameters."""
     state, shape = call.state, (q.shape[0], q.shape[1], k.shape[1])
 
@@ -60,7 +60,7 @@ class Schedules:
     block_map: BlockMap
 
     @cached_property
-    def groups(self) -> tuple[tuple[Group, ...], ...]:
+    def groups(self) -> tuple[tuple[RowGroup, ...], ...]:
         return tuple(schedule(variant, self.block_map) for variant in self.block_map.variants)
 
     def work(self, batch: int, heads: int, key_heads: int) -> tuple[list[tuple[Any, list[Units]]], int]:

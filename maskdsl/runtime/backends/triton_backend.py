@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskdsl.analysis.cost.tile_table import Architecture, Kernel, TileChoice
+from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice
 from maskdsl.analysis.tiles.block_map import BlockMap, Runs, TileMap
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import LargeHeadDim, NeedsDevice, TritonVersion
@@ -24,8 +24,8 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.triton.attention_module import emit_triton
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.backends.tile_choice import CHOOSER, Start, architecture, without_choice
-from maskdsl.runtime.backends.tuning import Question
-from maskdsl.runtime.base.call import Attend, Call, Gradients, Saved
+from maskdsl.runtime.backends.tuning import TuningKey
+from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved
 from maskdsl.runtime.base.precision import short_products
 
 LARGEST_DIM = 256
@@ -56,7 +56,7 @@ class Triton(Backend):
     def runs_on_cpu(self) -> bool:
         return interpreted()
 
-    def prepared(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> Attend:
+    def prepared(self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> Attend:
         check(q, v)
         attend, dtype = Launch(call).prepared(*map(computable, (q, k, v))), q.dtype
         if computable(q) is q:
@@ -68,7 +68,7 @@ class Triton(Backend):
 
         return widened
 
-    def backward(self, call: Call, saved: Saved, wanted: Sequence[str]) -> Gradients:
+    def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
         """Computes the scores again, tile by tile; nothing of the size of the scores is kept."""
         q, k, v, values = Launch(call).backward(Saved(*map(computable, saved)), tuple(wanted))
         dtype = saved.q.dtype
@@ -84,7 +84,7 @@ def computable(x: Tensor) -> Tensor:
 class Launch:
     """One call on its way to kernels."""
 
-    call: Call
+    call: KernelCall
 
     def tables(self, q: Tensor) -> tuple[Tensor, ...] | None:
         """What kernels read of tokens, kept where no input has a say in it."""
@@ -117,7 +117,7 @@ class Launch:
             }
 
         with on(device):
-            choice = self.choose(Kernel.FORWARD, q, v, lambda attention, each: attention(q, k, v, **settled(each)))
+            choice = self.choose(KernelName.FORWARD, q, v, lambda attention, each: attention(q, k, v, **settled(each)))
             attend: Attend = partial(call.module.attention, **settled(choice))
 
         def attend_there(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -148,19 +148,21 @@ class Launch:
         with on(q.device):
             # A kernel is tried with any choice for the other, which then stands idle.
             query = self.choose(
-                Kernel.QUERY_GRADIENT, q, v, lambda gradients, each: start(gradients, each, each), wanted
+                KernelName.QUERY_GRADIENT, q, v, lambda gradients, each: start(gradients, each, each), wanted
             )
-            key = self.choose(Kernel.KEY_GRADIENT, q, v, lambda gradients, each: start(gradients, query, each), wanted)
+            key = self.choose(
+                KernelName.KEY_GRADIENT, q, v, lambda gradients, each: start(gradients, query, each), wanted
+            )
             query_grad, key_grad, value_grad, named = start(call.module.gradients, query, key)
         # Inputs that decide nothing but which pairs attend, or their order, have gradients of zero.
         values = {name: named[name] if name in named else torch.zeros_like(call.values[name]) for name in wanted}
         return Gradients(query_grad, key_grad, value_grad, values)
 
-    def choose(self, kernel: Kernel, q: Tensor, v: Tensor, start: Start, asked: tuple[str, ...] = ()) -> TileChoice:
+    def choose(self, kernel: KernelName, q: Tensor, v: Tensor, start: Start, asked: tuple[str, ...] = ()) -> TileChoice:
         plan, module = self.call.plan, self.call.module
-        function = module.attention if kernel is Kernel.FORWARD else module.gradients
+        function = module.attention if kernel is KernelName.FORWARD else module.gradients
         length = (q.shape[2] - 1).bit_length() if plan.tune else 0
-        question = Question(kernel, q.device, (q.shape[3], v.shape[3]), q.dtype, length, asked)
+        question = TuningKey(kernel, q.device, (q.shape[3], v.shape[3]), q.dtype, length, asked)
         return CHOOSER.choose(plan, question, function, start)
 
     def tiles(self, choice: TileChoice, q: Tensor, k: Tensor, by: str) -> Any:

@@ -14,7 +14,7 @@ from types import FunctionType
 
 import torch
 
-from maskdsl.analysis.cost.tile_table import Kernel, TileChoice
+from maskdsl.analysis.cost.tile_table import KernelName, TileChoice
 from maskdsl.base.cache import cache_directory, read_whole, write_whole
 
 DEVICE_CODE = re.compile(r"^@triton.jit.*\n(?:.+\n|\n(?! *\n))*", re.MULTILINE)
@@ -25,10 +25,10 @@ Timer = Callable[[Callable[[], object]], float]
 
 
 @dataclass(frozen=True)
-class Question:
+class TuningKey:
     """What the best choice for a kernel depends on, besides its text."""
 
-    kernel: Kernel
+    kernel: KernelName
     device: torch.device
     dims: tuple[int, int]
     """Of q and k, and of v."""
@@ -40,7 +40,7 @@ class Question:
 
 
 def fastest(
-    question: Question, function: FunctionType, starts: Mapping[TileChoice, Callable[[], object]]
+    question: TuningKey, function: FunctionType, starts: Mapping[TileChoice, Callable[[], object]]
 ) -> TileChoice | None:
     """As measured now or before; None where nothing can be measured.
 
@@ -100,7 +100,7 @@ def gpu_seconds(start: Callable[[], object]) -> float:
     return median(times)
 
 
-def place(question: Question, function: FunctionType) -> Path:
+def place(question: TuningKey, function: FunctionType) -> Path:
     """The file of an answer: by the device code, the kind of GPU, and all else that the answer depends on."""
     text = device_code("".join(linecache.getlines(function.__code__.co_filename)))
     gpu = torch.cuda.get_device_name(question.device) if question.device.type == "cuda" else "cpu"

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 from maskdsl.emit.plan import KernelPlan
-from maskdsl.runtime.base.call_cache import State
+from maskdsl.runtime.base.call_cache import CallState
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class KernelCall:
     """One checked call."""
 
     plan: KernelPlan
@@ -22,7 +22,7 @@ class Call:
     values: Mapping[str, Tensor]
     """As generated torch modules take them, by identifier: one value a token as [batch or 1, heads or 1, tokens]."""
     wants_lse: bool
-    state: State
+    state: CallState
     """What calls with equal inputs share."""
     layout: tuple[Tensor | None, Tensor | None]
     """Declared positions of queries and keys in laid-out order, [batch or 1, heads or 1, tokens]; None: as declared."""

@@ -24,7 +24,7 @@ Curves = Callable[[torch.device], Mapping[str, Tensor]]
 """Values of the coordinates that generated modules take as tables, by the name of their argument."""
 
 
-class State(Kept):
+class CallState(Kept):
     """Everything that follows from a plan and those inputs that its tiles and its order read."""
 
     def __init__(self, plan: KernelPlan, arrays: Mapping[str, Array], batch: int) -> None:
@@ -75,16 +75,16 @@ class State(Kept):
         return found
 
 
-class States:
+class CallStates:
     """The states of the last few different inputs. Patterns without such inputs have one for good."""
 
     LIMIT = 8
 
     def __init__(self) -> None:
-        self.states: OrderedDict[object, State] = OrderedDict()
+        self.states: OrderedDict[object, CallState] = OrderedDict()
         self.lock = Lock()
 
-    def find(self, plan: KernelPlan, inputs: Mapping[str, Tensor], batch: int) -> State:
+    def find(self, plan: KernelPlan, inputs: Mapping[str, Tensor], batch: int) -> CallState:
         """Of a call whose tiles or order, as far as the host has to know them, follow from these inputs."""
         arrays = {name: as_array(tensor) for name, tensor in inputs.items()} if inputs else {}
         batch = batch if plan.varies_by_batch else 1
@@ -93,15 +93,15 @@ class States:
             key += tuple((name, array.shape, array.dtype.str, digest(array)) for name, array in arrays.items())
         with self.lock:
             if key not in self.states:
-                self.states[key] = State(plan, arrays, batch)
+                self.states[key] = CallState(plan, arrays, batch)
             self.states.move_to_end(key)
             while len(self.states) > self.LIMIT:
                 self.states.popitem(last=False)
             return self.states[key]
 
 
-def curves_of(plan: KernelPlan, states: States) -> Curves:
-    """What `State.curves` gives, of a plan and its states; no input has a say in it."""
+def curves_of(plan: KernelPlan, states: CallStates) -> Curves:
+    """What `CallState.curves` gives, of a plan and its states; no input has a say in it."""
     return lambda device: states.find(plan, {}, 1).curves(device)
 
 

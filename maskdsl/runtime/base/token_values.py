@@ -16,7 +16,7 @@ from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.numpy_operators import DTYPES
 from maskdsl.ir.ops import Array
 from maskdsl.ir.rewrites.chunk import Gathered, Leaf, Origin, Value
-from maskdsl.runtime.base.call_cache import State
+from maskdsl.runtime.base.call_cache import CallState
 from maskdsl.runtime.base.input_tensors import as_value
 from maskdsl.runtime.base.kept import Kept
 from maskdsl.runtime.base.module_cache import load_module
@@ -58,7 +58,7 @@ def computed_from_inputs(
     plan, module = coordinate_module(mask, node)
     known = [each for each in mask.inputs if each.name in given]
     values = {plan.input_identifiers[each.name]: as_value(each, given[each.name].detach()) for each in known}
-    values |= State(plan, {}, 1).curves(device)
+    values |= CallState(plan, {}, 1).curves(device)
     values["batch"] = torch.arange(batch, device=device)[:, None, None]
     values["head"] = torch.arange(mask.heads, device=device)[:, None]
     found: Tensor = module.coordinate(device=device, **values)[plan.identifiers[node.name]]

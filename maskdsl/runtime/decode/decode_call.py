@@ -18,16 +18,16 @@ from maskdsl.runtime.base.token_values import token_values
 from maskdsl.runtime.base.validate import check_inputs, check_values
 from maskdsl.runtime.compiled_mask import Bound, Over
 from maskdsl.runtime.decode.gather import MOST_PAIRS, attend_few
-from maskdsl.runtime.decode.paging import Where, checked, in_one_piece, normal, present_keys, room, with_pooled
+from maskdsl.runtime.decode.paging import CallPositions, checked, in_one_piece, normal, present_keys, room, with_pooled
 from maskdsl.runtime.decode.regrouped import two_passes
 from maskdsl.runtime.kernels.dispatch import blank, nothing
-from maskdsl.runtime.kernels.open_reads import Part
+from maskdsl.runtime.kernels.open_reads import CallTokens
 from maskdsl.runtime.torch_ops.attention_op import LIBRARY, autocast, needs_recording
 from maskdsl.runtime.torch_ops.gather_ops import Attend, attention, define, entry_by_entry
 
 
 def attend(
-    handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: Where
+    handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: CallPositions
 ) -> tuple[Tensor, Tensor]:
     """The output and the log-sum-exp of queries that stand there; `inputs` are all of the mask in `Bound.in_parts`."""
     *places, page_size = where
@@ -38,7 +38,7 @@ def attend(
     return out, lse
 
 
-def ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: Where) -> Bound:
+def ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: CallPositions) -> Bound:
     """What computes a call. Raises if anything is wrong that can be seen without waiting for a GPU."""
     whole = checked(handle, q, k, v, where)
     recipe = whole.in_parts
@@ -50,12 +50,12 @@ def ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]
     return recipe
 
 
-def parts(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> list[Part]:
+def parts(recipe: Bound, q: Tensor, k: Tensor, where: CallPositions) -> list[CallTokens]:
     """The tokens of each entry; no keys of one of whose pages some are missing."""
     starts, lengths, table = normal(recipe, q, k, where)
     present = present_keys(recipe, k, lengths, table).sum(dim=1)
     keys = present.masked_fill(present != lengths, 0)
-    return [Part(start, q.shape[2], count) for start, count in zip(starts.tolist(), keys.tolist(), strict=True)]
+    return [CallTokens(start, q.shape[2], count) for start, count in zip(starts.tolist(), keys.tolist(), strict=True)]
 
 
 # As an operator
@@ -63,7 +63,7 @@ def parts(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> list[Part]:
 
 def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> tuple[Tensor, Tensor]:
     *fields, handle = others
-    where, inputs = Where(*fields), inputs or ()
+    where, inputs = CallPositions(*fields), inputs or ()
     recipe = ready(handle, q, k, v, inputs, where)
     check_whole(recipe.signature.pattern, recipe.signature.span)
     if 0 in (q.shape[0], q.shape[2], room(k, where)):
@@ -99,7 +99,7 @@ def chunk(
     """What has gradients."""
     starts, lengths, table = places
     assert starts is not None
-    where = Where(starts, lengths, table, page_size)
+    where = CallPositions(starts, lengths, table, page_size)
     return in_chunk(attend, ready(handle, q, k, v, inputs, where), q, k, v, inputs, where)
 
 
@@ -110,7 +110,7 @@ def in_chunk(
     k: Tensor,
     v: Tensor,
     inputs: Sequence[Tensor],
-    where: Where,
+    where: CallPositions,
     gathers: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """By any backend, with gradients for everything that has them unless `gathers` says that there are none to be."""

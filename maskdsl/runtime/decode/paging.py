@@ -26,7 +26,7 @@ from maskdsl.runtime.base.validate import INTEGER_TYPES, as_tensor, check_tensor
 from maskdsl.runtime.compiled_mask import Bound, find
 
 
-class Where(NamedTuple):
+class CallPositions(NamedTuple):
     """Where queries and keys are, integers: `query_starts` [batch] or [], `key_lengths` [batch], `page_table` [batch,
     pages]."""
 
@@ -36,12 +36,14 @@ class Where(NamedTuple):
     page_size: int | None
 
 
-def located(q: Tensor, query_start: object, key_lengths: object, page_table: object, page_size: int | None) -> Where:
+def located(
+    q: Tensor, query_start: object, key_lengths: object, page_table: object, page_size: int | None
+) -> CallPositions:
     """What the arguments of a call say. Arrays and lists are taken as tensors are."""
     start = integers("query_start", 0 if query_start is None else query_start, q.device)
     lengths = None if key_lengths is None else integers("key_lengths", key_lengths, q.device)
     table = None if page_table is None else integers("page_table", page_table, q.device)
-    return Where(start, lengths, table, None if page_size is None else fitting("page_size", page_size, PLACE))
+    return CallPositions(start, lengths, table, None if page_size is None else fitting("page_size", page_size, PLACE))
 
 
 def integers(name: str, value: object, device: torch.device) -> Tensor:
@@ -56,7 +58,7 @@ def integers(name: str, value: object, device: torch.device) -> Tensor:
     return tensor
 
 
-def checked(handle: str, q: Tensor, k: Tensor, v: Tensor, where: Where) -> Bound:
+def checked(handle: str, q: Tensor, k: Tensor, v: Tensor, where: CallPositions) -> Bound:
     """The recipe of a call. Raises if anything but inputs is wrong, as far as it shows without waiting for a GPU."""
     check_tensors(q, k, v, "declared", paged=where.page_table is not None)
     found = list(malformed(q, k, where))
@@ -69,7 +71,7 @@ def checked(handle: str, q: Tensor, k: Tensor, v: Tensor, where: Where) -> Bound
     return recipe
 
 
-def malformed(q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
+def malformed(q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
     batch, starts = q.shape[0], where.query_starts
     allowed = {"query_start": starts.dim() == 0 or starts.shape == (batch,)}
     if where.key_lengths is not None:
@@ -94,7 +96,7 @@ def malformed(q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
         yield PageSize(given=where.page_size, found=k.shape[2])
 
 
-def misplaced(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> Iterator[Diagnostic]:
+def misplaced(recipe: Bound, q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
     mask = recipe.plan.mask
     yield from wrong_heads(recipe.plan, q, k)
     last = mask.queries.length - q.shape[2]
@@ -110,7 +112,7 @@ def misplaced(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> Iterator[Dia
     yield from absent_keys(recipe, k, where)
 
 
-def absent_keys(recipe: Bound, k: Tensor, where: Where) -> Iterator[Diagnostic]:
+def absent_keys(recipe: Bound, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
     """Lengths and pages that do not exist, where they are seen without waiting for a GPU. Pages behind the last key of
     an entry may be any.
     """
@@ -141,12 +143,12 @@ def is_seen(numbers: Tensor) -> bool:
     return numbers.device.type == "cpu" and numbers.numel() > 0 and not torch.compiler.is_compiling()
 
 
-def room(k: Tensor, where: Where) -> int:
+def room(k: Tensor, where: CallPositions) -> int:
     """How many keys of one entry k has room for."""
     return k.shape[2] * (1 if where.page_table is None else where.page_table.shape[1])
 
 
-def normal(recipe: Bound, q: Tensor, k: Tensor, where: Where) -> tuple[Tensor, Tensor, Tensor | None]:
+def normal(recipe: Bound, q: Tensor, k: Tensor, where: CallPositions) -> tuple[Tensor, Tensor, Tensor | None]:
     """Starts, lengths and the page table as kernels read them: int32, one start and one length an entry."""
     batch, table = q.shape[0], where.page_table
     starts = where.query_starts.to(torch.int32).expand(batch).contiguous()

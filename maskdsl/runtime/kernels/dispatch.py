@@ -10,8 +10,8 @@ from torch import Tensor
 
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.runtime.backends.protocol import Backend
-from maskdsl.runtime.base.call import Attend, Call, Saved
-from maskdsl.runtime.base.call_cache import State, States
+from maskdsl.runtime.base.call import Attend, KernelCall, Saved
+from maskdsl.runtime.base.call_cache import CallState, CallStates
 from maskdsl.runtime.base.input_tensors import as_given, as_value
 from maskdsl.runtime.base.module_cache import load_module
 from maskdsl.runtime.base.permute import Move, moved, moves
@@ -20,7 +20,7 @@ from maskdsl.runtime.base.permute import Move, moved, moves
 class Kernel:
     """Computes checked calls. q, k and v are [batch, heads, tokens, head dim], inputs in declared order."""
 
-    def __init__(self, plan: KernelPlan, backend: Backend, states: States) -> None:
+    def __init__(self, plan: KernelPlan, backend: Backend, states: CallStates) -> None:
         self.plan = plan
         self.backend = backend
         self.states = states
@@ -76,7 +76,7 @@ class Kernel:
         found: Tensor = self.module.with_pooled(x)[0]
         return found
 
-    def call(self, inputs: Sequence[Tensor], q: Tensor, wants_lse: bool) -> Call:
+    def call(self, inputs: Sequence[Tensor], q: Tensor, wants_lse: bool) -> KernelCall:
         """A call; of a pattern without inputs the same for all."""
         plan = self.plan
         if not plan.mask.inputs:
@@ -87,7 +87,7 @@ class Kernel:
         known = {name: given[name] for name in self.backend.host_inputs(plan)}
         return self.made(self.states.find(plan, known, q.shape[0]), given, q, wants_lse)
 
-    def made(self, state: State, given: Mapping[str, Tensor], q: Tensor, wants_lse: bool) -> Call:
+    def made(self, state: CallState, given: Mapping[str, Tensor], q: Tensor, wants_lse: bool) -> KernelCall:
         names = self.plan.input_identifiers
         values = {names[each.name]: as_value(each, given[each.name]) for each in self.plan.mask.inputs}
         values |= state.curves(q.device)
@@ -95,16 +95,16 @@ class Kernel:
             layout = self.module.layouts(q.device, *q.shape[:2], values)
         else:
             layout = state.layout(q.device)
-        return Call(self.plan, self.module, given, values, wants_lse, state, layout)
+        return KernelCall(self.plan, self.module, given, values, wants_lse, state, layout)
 
-    def route(self, call: Call, q: Tensor, k: Tensor, layout: str) -> "Route":
+    def route(self, call: KernelCall, q: Tensor, k: Tensor, layout: str) -> "TokenMoves":
         if not self.plan.order_keys or layout == ("ordered" if self.backend.in_layout else "declared"):
             return AS_GIVEN
         queries, keys = self.moves(call, q.device)
         apart = keys is not None and keys.places.shape[1] > k.shape[1]
-        return Route(queries, keys, q.shape[1] // k.shape[1] if apart else 1)
+        return TokenMoves(queries, keys, q.shape[1] // k.shape[1] if apart else 1)
 
-    def moves(self, call: Call, device: torch.device) -> tuple[Move | None, Move | None]:
+    def moves(self, call: KernelCall, device: torch.device) -> tuple[Move | None, Move | None]:
         """From the order of the caller, which is not the backend's."""
         found = self.backend.finds_order(self.plan)
         queries, keys = moves(call.layout) if found else call.state.moves(device)
@@ -118,7 +118,7 @@ Forward = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 class Prepared:
     """A call that is settled but for the values of q, k and v."""
 
-    def __init__(self, kernel: Kernel, call: Call, route: "Route", unwanted: torch.dtype | None) -> None:
+    def __init__(self, kernel: Kernel, call: KernelCall, route: "TokenMoves", unwanted: torch.dtype | None) -> None:
         self.kernel = kernel
         self.call = call
         self.route = route
@@ -147,7 +147,7 @@ class Prepared:
         return out.contiguous(), lse.contiguous()
 
 
-class Route(NamedTuple):
+class TokenMoves(NamedTuple):
     """The way of tokens from the order of the caller to that of the backend, and back."""
 
     to_queries: Move | None
@@ -175,7 +175,7 @@ class Route(NamedTuple):
         return Saved(q, self.keys(saved.k), self.keys(saved.v), out, lse, grad_out, grad_lse)
 
 
-AS_GIVEN = Route(None, None, 1)
+AS_GIVEN = TokenMoves(None, None, 1)
 """The order of the caller is that of the backend."""
 
 

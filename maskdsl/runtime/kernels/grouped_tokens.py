@@ -22,7 +22,7 @@ Values = Mapping[str, Tensor]
 """Inputs by identifier, as generated modules take them, with "batch" and "head", their numbers."""
 
 
-class Tokens(NamedTuple):
+class GroupedTokens(NamedTuple):
     """All tokens of a side, [batch or 1, heads or 1, tokens]."""
 
     coordinates: dict[str, Tensor]
@@ -84,19 +84,19 @@ class Grouped:
             if pool.among is not None
         }
 
-    def tokens(self, values: Values, device: torch.device) -> Tokens:
+    def tokens(self, values: Values, device: torch.device) -> GroupedTokens:
         if self.is_fixed:
             return self.kept.keep(device, lambda: self.found(values, device))
         return self.found(values, device)
 
-    def found(self, values: Values, device: torch.device) -> Tokens:
+    def found(self, values: Values, device: torch.device) -> GroupedTokens:
         own = getattr(self.module, f"{self.stem}_{self.side.plural}")(device=device, **values)
         coordinates = {name: leading(value) for name, value in own.items()}
         among = {
             number: leading(getattr(self.module, name)(**{**values, **own}).to(device))
             for number, name in self.among_names.items()
         }
-        return Tokens(coordinates, self.groups(coordinates, device), among)
+        return GroupedTokens(coordinates, self.groups(coordinates, device), among)
 
     def groups(self, coordinates: Mapping[str, Tensor], device: torch.device) -> Any:
         by, count = self.grouping.by, self.grouping.count

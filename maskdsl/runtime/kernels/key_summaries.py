@@ -13,7 +13,7 @@ from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.routes import Nearest, PoolKind, Route
 from maskdsl.runtime.base.kept import in_no_mode
-from maskdsl.runtime.kernels.grouped_tokens import Grouped, Tokens, Values, at
+from maskdsl.runtime.kernels.grouped_tokens import Grouped, GroupedTokens, Values, at
 
 Name = tuple[str, ...]
 
@@ -78,7 +78,7 @@ class Summaries:
                     tokens = self.sides[each.name].tokens(known, k.device)
                     self.add_route(each, tokens, k, places, present)
 
-    def add_route(self, route: Route, tokens: Tokens, k: Tensor, places: Tensor, present: Tensor) -> None:
+    def add_route(self, route: Route, tokens: GroupedTokens, k: Tensor, places: Tensor, present: Tensor) -> None:
         groups, batch = tokens.groups, len(k)
         numbers = at(groups.numbers, places).masked_fill(~present[:, None], groups.count)
         self.count((route.name, "members"), numbers, k)

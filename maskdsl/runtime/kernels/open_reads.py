@@ -9,7 +9,7 @@ from weakref import ref
 from torch import Tensor
 
 from maskdsl.analysis.indices.given_reads import BUDGET, read_fault
-from maskdsl.analysis.indices.in_bounds import NO_LIMIT, Question, inputs_of, open_questions
+from maskdsl.analysis.indices.in_bounds import NO_LIMIT, IndexQuestion, inputs_of, open_questions
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.ir.expressions import Batch, Constant, Coordinate, Side, apply
 from maskdsl.ir.mask import MaskIR
@@ -17,14 +17,14 @@ from maskdsl.ir.ops import Op
 from maskdsl.runtime.base.call_cache import as_array
 
 
-class Part(NamedTuple):
+class CallTokens(NamedTuple):
     """The tokens of one batch entry that are in a call: some queries from the first on, and the first keys."""
 
     start: int
     queries: int
     keys: int
 
-    def asked(self, mask: MaskIR, question: Question, entry: int) -> Question:
+    def asked(self, mask: MaskIR, question: IndexQuestion, entry: int) -> IndexQuestion:
         """The same question, of these tokens alone."""
         guards = [apply(Op.EQUAL, Batch(), Constant(entry))]
         for side, (sequence, _) in question.places.items():
@@ -48,7 +48,7 @@ class OpenReads:
         """The inputs of the last call in which all was inside, as they were: weakly held, version, batch entries."""
 
     @cached_property
-    def questions(self) -> tuple[Question, ...]:
+    def questions(self) -> tuple[IndexQuestion, ...]:
         return tuple(open_questions(self.mask))
 
     @cached_property
@@ -62,7 +62,7 @@ class OpenReads:
         inputs: Sequence[Tensor],
         batch: int,
         debug: bool = False,
-        parts: Callable[[], Sequence[Part]] | None = None,
+        parts: Callable[[], Sequence[CallTokens]] | None = None,
     ) -> None:
         """Raises if a pair that attends reads outside. `inputs` are all of the mask. Waits for a GPU in debugging only.
 

@@ -12,11 +12,11 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.routes import Rank, Route
-from maskdsl.runtime.base.call_cache import States
+from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.base.input_tensors import as_given, as_value
 from maskdsl.runtime.kernels.grouped_tokens import Grouped
 from maskdsl.runtime.kernels.key_summaries import Summaries, sum_type
-from maskdsl.runtime.kernels.partial_selection import Part, Queries
+from maskdsl.runtime.kernels.partial_selection import PartialCall, Queries
 from maskdsl.runtime.kernels.route_finder import DTYPES, Finder
 
 
@@ -30,7 +30,7 @@ class PartFinder:
 
     @staticmethod
     def of(plan: KernelPlan) -> "PartFinder":
-        return PartFinder(Finder.of(plan, States()), plan.identifiers)
+        return PartFinder(Finder.of(plan, CallStates()), plan.identifiers)
 
     @property
     def mask(self) -> MaskIR:
@@ -86,14 +86,14 @@ class PartFinder:
         keys: Callable[[], Tensor],
         inputs: Sequence[Tensor],
     ) -> list[Tensor]:
-        """What the mask takes besides given inputs: see `Part` for the arguments."""
+        """What the mask takes besides given inputs: see `PartialCall` for the arguments."""
         if not q.shape[0] or not q.shape[2]:
             return [each.zero_() for each in self.blank(q)]
         names, start = self.names, self.mask.inputs[-1]
         values = self.values(len(q), q.device, inputs)
         values[names[start.name]] = queries.starts
         wide = q.detach().to(sum_type(q))
-        part = Part(self.mask, self.module, self.sides, wide, queries, summaries, keys, values, names)
+        part = PartialCall(self.mask, self.module, self.sides, wide, queries, summaries, keys, values, names)
         for each in self.mask.found:
             if not isinstance(each, Rank):
                 values[names[each.name]] = part.found(each)

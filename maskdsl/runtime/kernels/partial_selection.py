@@ -21,7 +21,7 @@ from maskdsl.emit.torch.routing_module import pool_numbers
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.routes import Balanced, Nearest, Pool, Route, TopMass
-from maskdsl.runtime.kernels.grouped_tokens import Grouped, Tokens, at
+from maskdsl.runtime.kernels.grouped_tokens import Grouped, GroupedTokens, at
 from maskdsl.runtime.kernels.key_summaries import Summaries
 
 
@@ -37,7 +37,7 @@ class Queries(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
+class PartialCall:
     """One call: some queries, and what is known of the keys."""
 
     mask: MaskIR
@@ -146,10 +146,10 @@ class Part:
 class RouteSide:
     """The queries of a call as the rows of a route's table, or the keys that are there as its columns."""
 
-    part: Part
+    part: PartialCall
     route: Route
     side: Grouped
-    tokens: Tokens
+    tokens: GroupedTokens
 
     # Rows
 

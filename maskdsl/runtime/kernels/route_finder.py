@@ -18,7 +18,7 @@ from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
 from maskdsl.runtime.backends.tile_choice import without_choice
 from maskdsl.runtime.backends.triton_backend import check, computable, on
-from maskdsl.runtime.base.call_cache import Curves, States, curves_of
+from maskdsl.runtime.base.call_cache import CallStates, Curves, curves_of
 from maskdsl.runtime.base.input_tensors import as_given, as_value
 from maskdsl.runtime.base.module_cache import load_module
 
@@ -39,7 +39,7 @@ class Finder:
     """That of the one in Triton."""
 
     @staticmethod
-    def of(plan: KernelPlan, states: States) -> "Finder":
+    def of(plan: KernelPlan, states: CallStates) -> "Finder":
         """`states` are those of the plan."""
         curves = curves_of(plan, states)
         return Finder(

@@ -15,7 +15,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.runtime.backends.tile_choice import architecture, no_configuration
 from maskdsl.runtime.backends.triton_backend import check, computable, on, precision
 from maskdsl.runtime.backends.tuning import failures
-from maskdsl.runtime.base.call_cache import State
+from maskdsl.runtime.base.call_cache import CallState
 from maskdsl.runtime.base.input_tensors import as_value
 from maskdsl.runtime.base.module_cache import load_module
 
@@ -38,7 +38,7 @@ class Decoder:
     """How the module calls the inputs."""
     operations: int
     """How many different ones a pair asks for."""
-    state: State
+    state: CallState
     """What no input has a say in."""
     reads_inputs: bool
     """Whether what pairs read of tokens depends on inputs."""
@@ -54,7 +54,7 @@ class Decoder:
             plan.mask,
             plan.input_identifiers,
             plan.operations,
-            State(plan, {}, 1),
+            CallState(plan, {}, 1),
             plan.coordinates_read_inputs,
             partial(emit_decode, plan),
         )

@@ -9,7 +9,7 @@ from torch import Tensor
 from maskdsl.runtime.base.validate import check_inputs, check_sizes, check_tensors, check_values
 from maskdsl.runtime.compiled_mask import Bound, Recipe
 from maskdsl.runtime.compiled_mask import find as find_recipe
-from maskdsl.runtime.decode.paging import Where, all_keys, checked, normal, room
+from maskdsl.runtime.decode.paging import CallPositions, all_keys, checked, normal, room
 from maskdsl.runtime.kernels.key_summaries import sum_type
 from maskdsl.runtime.kernels.partial_selection import Queries
 from maskdsl.runtime.torch_ops.attention_op import LIBRARY
@@ -38,14 +38,16 @@ def fake_find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> li
 # For some of the queries, and the keys that are there
 
 
-def with_found_in_part(recipe: Recipe, q: Tensor, k: Tensor, inputs: list[Tensor], where: Where) -> list[Tensor]:
+def with_found_in_part(
+    recipe: Recipe, q: Tensor, k: Tensor, inputs: list[Tensor], where: CallPositions
+) -> list[Tensor]:
     """All inputs of the mask in `Bound.in_parts`."""
     return [*inputs, *FIND_PART(q, k, inputs, *where, recipe.handle)] if recipe.signature.finds else inputs
 
 
 def find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> list[Tensor]:
     *fields, handle = others
-    where, inputs = Where(*fields), inputs or ()
+    where, inputs = CallPositions(*fields), inputs or ()
     recipe = checked(handle, q, k, k, where)
     check_inputs(recipe.plan.mask.given, inputs, q)
     check_values(recipe.plan.mask.given, inputs)
@@ -73,7 +75,7 @@ def found_in_part(
 
 def fake_find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor], *others: Any) -> list[Tensor]:
     *fields, handle = others
-    return find_recipe(handle).bound(q.shape[2], room(k, Where(*fields))).part_finder.blank(q)
+    return find_recipe(handle).bound(q.shape[2], room(k, CallPositions(*fields))).part_finder.blank(q)
 
 
 LIBRARY.define("find(Tensor q, Tensor k, Tensor[] inputs, str handle) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))

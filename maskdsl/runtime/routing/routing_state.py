@@ -24,7 +24,16 @@ from maskdsl.runtime.base.validate import (
     type_name,
 )
 from maskdsl.runtime.compiled_mask import Bound
-from maskdsl.runtime.decode.paging import Where, all_keys, checked, existing, integers, is_seen, normal, page_rows
+from maskdsl.runtime.decode.paging import (
+    CallPositions,
+    all_keys,
+    checked,
+    existing,
+    integers,
+    is_seen,
+    normal,
+    page_rows,
+)
 from maskdsl.runtime.kernels.key_summaries import Summaries, sum_type
 from maskdsl.runtime.routing.find_op import all_of
 
@@ -105,7 +114,7 @@ class RoutingState:
     # Calls
 
     @_disable_dynamo  # as `torch.compiler.disable`, which takes a second to import, at the first call
-    def _find(self, handle: str, q: Tensor, k: Tensor, inputs: Sequence[Tensor], where: Where) -> list[Tensor]:
+    def _find(self, handle: str, q: Tensor, k: Tensor, inputs: Sequence[Tensor], where: CallPositions) -> list[Tensor]:
         """What a call of the recipe of this handle takes besides given inputs. Adds new keys first."""
         recipe = checked(handle, q, k, k, where)
         mask = recipe.plan.mask

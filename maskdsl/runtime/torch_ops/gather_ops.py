@@ -49,7 +49,7 @@ def resumed(out: Tensor, lse: Tensor) -> Attend:
     return attend
 
 
-class Gathered(_SingleLevelFunction):
+class GatheredAttention(_SingleLevelFunction):
     """Keeps what the backward pass takes."""
 
     @staticmethod
@@ -105,7 +105,7 @@ def define(name: str, gather: Gather) -> Any:
         if not needs_recording(q, k, v, *inputs):
             return below_autograd(operator, q, k, v, inputs, places, *options)
         with single_level():
-            return Gathered.apply(operators, places, options, q, k, v, *inputs)  # type: ignore[attr-defined]
+            return GatheredAttention.apply(operators, places, options, q, k, v, *inputs)  # type: ignore[attr-defined]
 
     def recorded_backward(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
         given, *options = others[4:]

@@ -37,7 +37,7 @@ class Batched(NamedTuple):
         return tensor.expand(sizes).flatten(self.place, self.place + 1)
 
 
-class Batch(NamedTuple):
+class BatchedCall(NamedTuple):
     """All tensors of one call; the last of them are inputs."""
 
     size: int
@@ -64,7 +64,7 @@ def batch_of(
     inputs: Sequence[Tensor],
     handle: str,
     needs: Sequence[bool],
-) -> Batch:
+) -> BatchedCall:
     """`axes` as torch gives them, those of the inputs as a list; `needs` says which inputs get gradients."""
     count = len(tensors)
     whole = [Batched(x, axis, 0) for x, axis in zip(tensors, axes, strict=False)]
@@ -74,7 +74,7 @@ def batch_of(
     places = [each.index(DimensionKind.BATCH) if DimensionKind.BATCH in each else None for each in kinds]
     given = [Batched(*each) for each in zip(inputs, axes[count], places, strict=True)]
     apart = any(each.place is None and (each.axis is not None or need) for each, need in zip(given, needs, strict=True))
-    return Batch(size, [*whole, *given], not apart and not plan.reads_batch)
+    return BatchedCall(size, [*whole, *given], not apart and not plan.reads_batch)
 
 
 def batched_attention(operator: Any) -> Callable[..., Any]:

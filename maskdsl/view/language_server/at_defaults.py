@@ -6,7 +6,7 @@ from dataclasses import replace
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.bind.bind_pattern import declared
 from maskdsl.bind.context.bound_values import AxesValue, AxisValue, Term, TupleValue, Value
-from maskdsl.bind.context.frame import Frame, Place
+from maskdsl.bind.context.frame import Frame, StatementKind
 from maskdsl.bind.expression.elaborate import elaborate
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.facts.ranges import Range
@@ -42,13 +42,13 @@ def _frames(statement: tree.Node, around: Sequence[tree.Node], frame: Frame) -> 
             for side in (Side.QUERY, Side.KEY):
                 for space in frame.world.side(side).sequence.spaces:
                     pairs = frozenset({(space.name, space.name)})
-                    yield replace(frame, place=Place.TOKEN, token_side=side, bare_coordinates=True, pairs=pairs)
+                    yield replace(frame, place=StatementKind.TOKEN, token_side=side, bare_coordinates=True, pairs=pairs)
         case tree.ScoreStatement():
-            yield replace(frame, place=Place.SCORE)
+            yield replace(frame, place=StatementKind.SCORE)
         case tree.AttendStatement() | tree.RequireStatement() | tree.WeightStatement() | tree.LetStatement():
             yield _guarded(around, frame)
         case _:
-            yield replace(frame, place=Place.CONSTANT)
+            yield replace(frame, place=StatementKind.CONSTANT)
 
 
 def _guarded(around: Sequence[tree.Node], frame: Frame) -> Frame:

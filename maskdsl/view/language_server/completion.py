@@ -9,7 +9,7 @@ from maskdsl.base.text import markdown
 from maskdsl.syntax import tree
 from maskdsl.syntax.program import SUFFIX, Program
 from maskdsl.view.language_server import words
-from maskdsl.view.language_server.declarations import SIDES, Scope, called
+from maskdsl.view.language_server.declarations import SIDES, NameScope, called
 from maskdsl.view.language_server.documents import Document
 from maskdsl.view.language_server.hover import code, signature
 
@@ -35,7 +35,7 @@ def completion(document: Document, offset: int) -> list[types.CompletionItem]:
         return []
     program = document.understood
     declaration = document.declaration_at(offset)
-    scope = Scope(declaration) if declaration is not None else None
+    scope = NameScope(declaration) if declaration is not None else None
     member = MEMBER.search(line)
     if member is not None:
         return list(_members(scope, member[1]))
@@ -59,7 +59,7 @@ def _in_comment_or_string(line: str) -> bool:
 
 
 def _expression(
-    document: Document, offset: int, program: Program, declaration: tree.Declaration | None, scope: Scope | None
+    document: Document, offset: int, program: Program, declaration: tree.Declaration | None, scope: NameScope | None
 ) -> Iterator[types.CompletionItem]:
     function = _call(document, offset)
     if function is not None:
@@ -82,7 +82,7 @@ def _is_public(macro: tree.MacroDeclaration, program: Program) -> bool:
     return bool(macro.doc) or macro.span.source is not program.standard.span.source
 
 
-def _names(scope: Scope) -> Iterator[types.CompletionItem]:
+def _names(scope: NameScope) -> Iterator[types.CompletionItem]:
     for declared, kind in (
         (scope.values, Kind.Variable),
         (scope.routes, Kind.Method),
@@ -96,7 +96,7 @@ def _names(scope: Scope) -> Iterator[types.CompletionItem]:
             )
 
 
-def _members(scope: Scope | None, base: str) -> Iterator[types.CompletionItem]:
+def _members(scope: NameScope | None, base: str) -> Iterator[types.CompletionItem]:
     """Coordinates of `q` and `k`, and axes of a space."""
     if scope is None:
         return

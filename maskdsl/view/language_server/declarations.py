@@ -16,7 +16,7 @@ Declared = (
     | tree.LetStatement
     | tree.SpaceStatement
     | tree.PooledSpaceStatement
-    | tree.Axis
+    | tree.AxisDeclaration
     | tree.CoordinateStatement
     | tree.InputStatement
     | tree.RouteStatement
@@ -31,7 +31,7 @@ DECLARING = (
     tree.LetStatement,
     tree.SpaceStatement,
     tree.PooledSpaceStatement,
-    tree.Axis,
+    tree.AxisDeclaration,
     tree.CoordinateStatement,
     tree.InputStatement,
     tree.RouteStatement,
@@ -54,7 +54,7 @@ def declared_at(program: Program, path: Sequence[tree.Node]) -> Declared | None:
     if isinstance(parent, tree.Quantifier) and node is parent.variable:
         return parent
     declaration = around[1] if len(around) > 1 else parent
-    names = Scope(declaration)
+    names = NameScope(declaration)
     match parent:
         case tree.Parameter(type=type) | tree.InputStatement(type=type) if node is type:
             return None
@@ -75,7 +75,7 @@ def declared_at(program: Program, path: Sequence[tree.Node]) -> Declared | None:
     return _value(program, names, around, node)
 
 
-class Scope:
+class NameScope:
     """The names that a macro, a pattern or a stack gives to its own expressions; anything else gives none."""
 
     def __init__(self, declaration: tree.Node) -> None:
@@ -134,7 +134,7 @@ def axis_of(space: Spaces | None, name: str) -> Declared | None:
     return space
 
 
-def _value(program: Program, names: Scope, around: Sequence[tree.Node], node: tree.Name) -> Declared | None:
+def _value(program: Program, names: NameScope, around: Sequence[tree.Node], node: tree.Name) -> Declared | None:
     """What a bare name in an expression means."""
     for each in reversed(around):
         if isinstance(each, tree.Quantifier) and each.variable.id == node.id:

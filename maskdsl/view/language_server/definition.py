@@ -25,7 +25,7 @@ def definition(document: Document, offset: int) -> types.Location | None:
             place = Span(span.source, 0, 0)
         case tree.Quantifier(variable=name):
             place = name.span
-        case tree.Axis(name=None, span=span):
+        case tree.AxisDeclaration(name=None, span=span):
             place = span
         case _:
             assert declared.name is not None

@@ -96,7 +96,7 @@ def _declaration(declared: Declared, document: Document, program: Program) -> st
             return "\n\n".join(filter(None, said))
         case tree.Parameter():
             return f"{markdown_code(declared.span.text)}\n\nA parameter."
-        case tree.Axis():
+        case tree.AxisDeclaration():
             return f"An axis of {markdown_word(_short(declared.span.text))} tokens."
         case tree.Quantifier(domain=domain):
             return markdown_word(f"{declared.variable.id} in {_short(domain.span.text)}")
@@ -121,7 +121,7 @@ def _value(program: Program, path: Sequence[tree.Node], declared: Declared) -> l
             value = value_text(program, path[:-1])
         case tree.CoordinateStatement(name=name) if name is path[-1]:
             value = value_text(program, [*path[:-1], parent.value])
-        case tree.Axis(name=name) if name is path[-1]:
+        case tree.AxisDeclaration(name=name) if name is path[-1]:
             value = value_text(program, [*path[:-1], parent.length])
         case tree.Call(function=function) if function is path[-1]:
             value = None

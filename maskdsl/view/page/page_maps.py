@@ -34,7 +34,7 @@ HEAD_DIM, ELEMENT_SIZE = 64, 2
 
 
 @dataclass(frozen=True)
-class Layout:
+class PageMap:
     """A mask in one order, measured with tiles of one size."""
 
     mask: MaskIR
@@ -74,7 +74,7 @@ def usual_orders(mask: MaskIR) -> tuple[MaskIR, ...]:
     return tuple(laid_out(mask, layout) for layout in different.values())
 
 
-def measure(masks: Sequence[MaskIR], blocks: Sequence[Block], inputs: Arrays) -> list[list[Layout]]:
+def measure(masks: Sequence[MaskIR], blocks: Sequence[Block], inputs: Arrays) -> list[list[PageMap]]:
     """By order and size of tiles. Raises `AttnError` for what is too large for a page."""
     for mask in masks:
         for block in blocks:
@@ -83,7 +83,7 @@ def measure(masks: Sequence[MaskIR], blocks: Sequence[Block], inputs: Arrays) ->
     return [[laid(mask, block, inputs, first) for block in blocks] for mask in masks]
 
 
-def laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> Layout:
+def laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> PageMap:
     """`first` is the same mask, however laid out: how many keys its queries attend stays, and is not counted again."""
     given = input_arrays(mask, inputs, relation_inputs(mask, inputs))
     variants = find_variants(mask, given)
@@ -96,7 +96,7 @@ def laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> Lay
         if runs > MOST_RUNS:
             raise AttnError(MapTooLarge(pattern=mask.name, count=runs, what="runs of tiles", limit=MOST_RUNS))
     measured = MeasuredMask(tuple(parts), variants)
-    return Layout(mask, block, measured, figures_of(mask, measured, block, HEAD_DIM, ELEMENT_SIZE))
+    return PageMap(mask, block, measured, figures_of(mask, measured, block, HEAD_DIM, ELEMENT_SIZE))
 
 
 def check(mask: MaskIR, block: Block) -> None:
@@ -109,7 +109,7 @@ def check(mask: MaskIR, block: Block) -> None:
                 raise AttnError(MapTooLarge(pattern=mask.name, count=count, what=what, limit=limit))
 
 
-def classes_of_heads(layouts: Sequence[Sequence[Layout]]) -> list[list[int]]:
+def classes_of_heads(layouts: Sequence[Sequence[PageMap]]) -> list[list[int]]:
     """Heads that have the same tiles in every layout."""
     found: dict[tuple[int, ...], list[int]] = {}
     for head in range(layouts[0][0].mask.heads):
@@ -117,7 +117,7 @@ def classes_of_heads(layouts: Sequence[Sequence[Layout]]) -> list[list[int]]:
     return list(found.values())
 
 
-def orders_data(layouts: Sequence[Sequence[Layout]], heads: list[int], inputs: Arrays, blobs: Blobs) -> list[Any]:
+def orders_data(layouts: Sequence[Sequence[PageMap]], heads: list[int], inputs: Arrays, blobs: Blobs) -> list[Any]:
     """What the page has of every order. `heads` are the first ones of each class."""
     return [
         {
@@ -138,7 +138,7 @@ def places(mask: MaskIR, sequence: Tokens, inputs: Arrays, head: int, blobs: Blo
     return None if order is None else blobs.add(order)
 
 
-def block_data(layout: Layout, heads: list[int], blobs: Blobs) -> dict[str, Any]:
+def block_data(layout: PageMap, heads: list[int], blobs: Blobs) -> dict[str, Any]:
     def runs(found: Runs) -> list[int]:
         return [blobs.add(array) for array in (found.row_start, found.start, found.end)]
 

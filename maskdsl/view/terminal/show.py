@@ -81,7 +81,7 @@ def head_classes(tiles: BlockMap, heads: Iterable[int]) -> dict[int, list[int]]:
 
 
 @dataclass(frozen=True)
-class Layout:
+class OrderedTiles:
     """The tiles of a mask in one order."""
 
     order: str
@@ -167,7 +167,7 @@ def by(size: tuple[int, int]) -> str:
     return f"{units.count(size[0])} x {units.count(size[1])}"
 
 
-def shown(layouts: Sequence[Layout], heads: Sequence[int]) -> RenderableType:
+def shown(layouts: Sequence[OrderedTiles], heads: Sequence[int]) -> RenderableType:
     """Everything about one mask in several orders."""
     panels = [panel for layout in layouts for panel in layout.panels(heads)]
     mask = layouts[0].mask

@@ -10,7 +10,7 @@ class TooManyErrors(Diagnostic):
     limit: int
 
 
-class TooManyTokens(Diagnostic):
+class TooLong(Diagnostic):
     code = "E301"
     message = "{what} has {count} tokens"
     label = "at most {limit} are possible"

@@ -3,7 +3,7 @@
 from maskdsl.base.diagnostics import Diagnostic
 
 
-class UnknownPattern(Diagnostic):
+class NoSuchPattern(Diagnostic):
     code = "E201"
     message = "there is no pattern `{name}`"
     help = "{known}"

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from maskdsl.emit.route_text import product_leaves
 from maskdsl.emit.skeleton import skeleton_words
-from maskdsl.emit.triton.token_coordinates import KernelNames, Table
+from maskdsl.emit.triton.token_coordinates import CoordinateTable, KernelNames
 from maskdsl.ir.expressions import PAIR, Apply, Constant, Coordinate, Leaf, Side
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.mask import Computed, Sequence
@@ -54,14 +54,14 @@ class RouteNames(KernelNames):
         return {**super().coordinates, **products, (Side.KEY, GROUP): "key_rows[None, :]"}
 
     @cached_property
-    def tables(self) -> tuple[Table, ...]:
+    def tables(self) -> tuple[CoordinateTable, ...]:
         return (*super().tables, *self.group_tables())
 
-    def group_tables(self) -> Iterable[Table]:
+    def group_tables(self) -> Iterable[CoordinateTable]:
         for side in PAIR:
             if self.is_irregular(side):
-                yield Table(side, FIRSTS, f"{side}_firsts", "torch.int32")
-                yield Table(side, EXISTS, f"{side}_exists", "torch.int8")
+                yield CoordinateTable(side, FIRSTS, f"{side}_firsts", "torch.int32")
+                yield CoordinateTable(side, EXISTS, f"{side}_exists", "torch.int8")
 
     def run_size(self, side: Side) -> int | None:
         return run_size(self.route, side, self.sequence(side))

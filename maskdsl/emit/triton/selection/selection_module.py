@@ -12,7 +12,7 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.route_text import amongs
 from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch.pattern_functions import definitions, helper
-from maskdsl.emit.torch.routing_module import Part, routing_module
+from maskdsl.emit.torch.routing_module import RouteFunctions, routing_module
 from maskdsl.emit.triton.selection.route_body import RouteBody
 from maskdsl.emit.triton.selection.route_names import run_size
 from maskdsl.emit.triton.triton_printer import kernel_helpers
@@ -34,7 +34,7 @@ def emit_selection(plan: KernelPlan) -> str:
     return routing_module(plan, top, parts, imports, [*shared, definitions("selection_functions")], types)
 
 
-class KernelPart(Part):
+class KernelPart(RouteFunctions):
     """The functions that find one thing, by a kernel where there is one for it."""
 
     def route(self, route: Route) -> Iterator[list[str]]:
