@@ -71,7 +71,7 @@ def used(job: Job) -> tuple[Job, dict[str, Any], dict[str, Any]]:
 
 def selecting(mask: Any, target: str) -> dict[str, Any]:
     """What the kernels that find pairs use, by head dimension; nothing where there are none."""
-    found = {str(dim): compile_selection(mask, target, dim) for dim in DIMS if mask.found}
+    found = {str(dim): compile_selection(mask, target, dim) for dim in DIMS if mask.routed}
     return {
         dim: {name: asdict(each.usage) for name, each in kernels.items()} for dim, kernels in found.items() if kernels
     }

@@ -89,6 +89,6 @@ def png(numbers: Array) -> bytes:
 
 def colours() -> Array:
     """int64 [LEVELS + 2, 3]: red, green and blue of the numbers that `colour_numbers` gives."""
-    place = np.linspace(0, len(PARTIAL) - 1, LEVELS)
-    ramp = [np.interp(place, np.arange(len(PARTIAL)), part) for part in zip(*PARTIAL, strict=True)]
+    position = np.linspace(0, len(PARTIAL) - 1, LEVELS)
+    ramp = [np.interp(position, np.arange(len(PARTIAL)), part) for part in zip(*PARTIAL, strict=True)]
     return np.concatenate([[EMPTY], np.rint(ramp).T, [FULL]]).astype(np.int64)

@@ -62,8 +62,8 @@ def compare(cache: Cache, timer: Timer) -> Record:
     tensors = cache.tensors()
     found: Record = {"window": {}, "dense": {}}
     for mask, kind, contenders in (cache.windowed, "window", windowed), (cache.dense, "dense", dense):
-        place = cache.batch - 1, cache.heads - 1
-        row = outputs(mask.ir, place, np.array([0]), *tensors, {})
+        position = cache.batch - 1, cache.heads - 1
+        row = outputs(mask.ir, position, np.array([0]), *tensors, {})
         for name, prepare in contenders(cache):
             found[kind][name] = outcome(partial(compete, prepare, tensors, row, timer))
     own = found["window"][OURS].get("seconds")

@@ -133,8 +133,8 @@ def neighborhood(size: Size, inputs: Inputs) -> Mod:
     (height, width), (tile_height, tile_width), reach = size.sides, TILE, KERNEL // 2
     columns = width // tile_width
 
-    def cell(place: Tensor) -> tuple[Tensor, Tensor]:
-        tile, inside = place // (tile_height * tile_width), place % (tile_height * tile_width)
+    def cell(position: Tensor) -> tuple[Tensor, Tensor]:
+        tile, inside = position // (tile_height * tile_width), position % (tile_height * tile_width)
         y = tile // columns * tile_height + inside // tile_width
         return y, tile % columns * tile_width + inside % tile_width
 
@@ -152,9 +152,9 @@ def swin(size: Size, inputs: Inputs) -> Mod:
     height, width = size.sides
     columns = width // SWIN
 
-    def side(place: Tensor) -> Tensor:
+    def side(position: Tensor) -> Tensor:
         """0 to 3: whether a token is above and left of the borders. Numbers, as Inductor compares no booleans."""
-        window, inside = place // SWIN**2, place % SWIN**2
+        window, inside = position // SWIN**2, position % SWIN**2
         y = (window // columns * SWIN + inside // SWIN + SHIFT) % height
         x = (window % columns * SWIN + inside % SWIN + SHIFT) % width
         return 2 * (y < SHIFT).int() + (x < SHIFT).int()

@@ -56,17 +56,19 @@ def samples(mask: MaskIR, q: Tensor, k: Tensor, v: Tensor, inputs: Inputs, seed:
 
 
 def outputs(
-    mask: MaskIR, place: tuple[int, int], rows: NDArray[np.int64], q: Tensor, k: Tensor, v: Tensor, inputs: Inputs
+    mask: MaskIR, position: tuple[int, int], rows: NDArray[np.int64], q: Tensor, k: Tensor, v: Tensor, inputs: Inputs
 ) -> Array:
-    """The outputs of the queries at `rows`, computed from their own pairs alone; `place` is (batch entry, head)."""
-    batch, head = place
+    """The outputs of the queries at `rows`, computed from their own pairs alone; `position` is (batch entry, head)."""
+    batch, head = position
     arrays = {name: tensor.cpu().numpy() for name, tensor in inputs.items()}
     queries, keys = (
         declared(Coordinates(mask, sequence, arrays, batch, head), sequence.length)
         for sequence in (mask.queries, mask.keys)
     )
     shared = head // (q.shape[1] // k.shape[1])
-    wide_q, wide_k, wide_v = (x.detach().double().cpu().numpy() for x in (q[place], k[batch, shared], v[batch, shared]))
+    wide_q, wide_k, wide_v = (
+        x.detach().double().cpu().numpy() for x in (q[position], k[batch, shared], v[batch, shared])
+    )
     first = mask.queries.length - len(wide_q)  # fewer queries than the pattern has are its last ones
     pairs = Pairs(mask, queries[first + rows][:, None], keys[None, :], head, batch, arrays)
     return attend(pairs, wide_q[rows] @ wide_k.T, wide_v, q.shape[-1])[0]
@@ -74,8 +76,8 @@ def outputs(
 
 def declared(coordinates: Coordinates, length: int) -> NDArray[np.int64]:
     """The declared position of each laid-out place."""
-    places = coordinates.permutation()
-    return np.arange(length) if places is None else places
+    positions = coordinates.permutation()
+    return np.arange(length) if positions is None else positions
 
 
 def gradients(

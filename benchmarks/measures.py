@@ -224,11 +224,13 @@ def moba_selection(quick: bool) -> Result:
     from maskdsl.runtime.routing.find_op import with_found
 
     attention, (q, k, v) = moba(4096 if quick else 32_768)
-    found = with_found(attention._recipe, q, k, [])
-    passes = two_passes(attention._recipe)
+    found = with_found(attention._compiled, q, k, [])
+    passes = two_passes(attention._compiled)
     assert passes is not None
     passes.attend(q, k, v, found)  # compiles, and finds tiles
-    select, attend = in_turn(lambda: with_found(attention._recipe, q, k, []), lambda: passes.attend(q, k, v, found), 5)
+    select, attend = in_turn(
+        lambda: with_found(attention._compiled, q, k, []), lambda: passes.attend(q, k, v, found), 5
+    )
     return {"select_seconds": select, "attend_seconds": attend, "share": select / attend}
 
 

@@ -37,15 +37,15 @@ def query_gradient_kernel(
     v_head_stride,
     v_token_stride,
     # hole: query_tile_parameters
-    variant_of,
+    class_of_head,
     full_rows,
     full_starts,
     full_ends,
     partial_rows,
     partial_starts,
     partial_ends,
-    variant_batch_stride,
-    variant_head_stride,
+    class_batch_stride,
+    class_head_stride,
     # end
     heads,
     heads_per_key_head,
@@ -70,8 +70,8 @@ def query_gradient_kernel(
     head = tl.program_id(0) // rows % heads
     batch = tl.program_id(0) // rows // heads
     # hole: query_row
-    variant = tl.load(variant_of + batch * variant_batch_stride + head * variant_head_stride)
-    number = variant * rows + row
+    head_class = tl.load(class_of_head + batch * class_batch_stride + head * class_head_stride)
+    number = head_class * rows + row
     # end
 
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
@@ -83,11 +83,11 @@ def query_gradient_kernel(
     v += wide_batch * v_batch_stride + key_head * v_head_stride
 
     queries = row * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
-    query_places = tl.minimum(queries, query_length - 1)
-    query_tile = load_tokens(q, query_places, q_token_stride, DIM, PADDED_DIM)
-    grad_tile = load_tokens(grad_out + first * VALUE_DIM, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
+    query_positions = tl.minimum(queries, query_length - 1)
+    query_tile = load_tokens(q, query_positions, q_token_stride, DIM, PADDED_DIM)
+    grad_tile = load_tokens(grad_out + first * VALUE_DIM, query_positions, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
     own_base = tl.load(base + base_first + queries)
-    own_delta = tl.load(delta + first + query_places)
+    own_delta = tl.load(delta + first + query_positions)
     # hole: query_coordinates
     # end
     result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)
@@ -102,9 +102,9 @@ def query_gradient_kernel(
         start, end = tl.load(full_starts + run), tl.load(full_ends + run)
         # end
         for block in range(start, end):
-            key_places = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-            key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
-            value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+            key_positions = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+            key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
+            value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: query_full_score
             # end
@@ -128,9 +128,9 @@ def query_gradient_kernel(
         # end
         for block in range(start, end):
             keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-            key_places = tl.minimum(keys, key_length - 1)
-            key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
-            value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+            key_positions = tl.minimum(keys, key_length - 1)
+            key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
+            value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: query_partial_score
             # end
@@ -178,15 +178,15 @@ def key_gradient_kernel(
     v_head_stride,
     v_token_stride,
     # hole: key_tile_parameters
-    variant_of,
+    class_of_head,
     full_rows,
     full_starts,
     full_ends,
     partial_rows,
     partial_starts,
     partial_ends,
-    variant_batch_stride,
-    variant_head_stride,
+    class_batch_stride,
+    class_head_stride,
     # end
     heads,
     heads_per_key_head,
@@ -221,9 +221,9 @@ def key_gradient_kernel(
     v += wide_batch * v_batch_stride + wide_key_head * v_head_stride
 
     keys = column * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-    key_places = tl.minimum(keys, key_length - 1)
-    key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
-    value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+    key_positions = tl.minimum(keys, key_length - 1)
+    key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
+    value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
     key_result = tl.zeros([KEY_BLOCK, PADDED_DIM], dtype=WIDE)
     value_result = tl.zeros([KEY_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
 
@@ -235,8 +235,8 @@ def key_gradient_kernel(
         own_q = q + wide_batch * q_batch_stride + wide_head * q_head_stride
         own_grad = grad_out + first * VALUE_DIM
         # hole: key_row
-        variant = tl.load(variant_of + batch * variant_batch_stride + head * variant_head_stride)
-        number = variant * columns + column
+        head_class = tl.load(class_of_head + batch * class_batch_stride + head * class_head_stride)
+        number = head_class * columns + column
         # end
         # hole: key_coordinates
         # end
@@ -250,11 +250,11 @@ def key_gradient_kernel(
             # end
             for block in range(start, end):
                 queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
-                query_places = tl.minimum(queries, query_length - 1)
-                query_tile = load_tokens(own_q, query_places, q_token_stride, DIM, PADDED_DIM)
-                grad_tile = load_tokens(own_grad, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
+                query_positions = tl.minimum(queries, query_length - 1)
+                query_tile = load_tokens(own_q, query_positions, q_token_stride, DIM, PADDED_DIM)
+                grad_tile = load_tokens(own_grad, query_positions, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
                 own_base = tl.load(base + base_first + queries)
-                own_delta = tl.load(delta + first + query_places)
+                own_delta = tl.load(delta + first + query_positions)
                 s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
                 # hole: key_full_score
                 # end
@@ -282,11 +282,11 @@ def key_gradient_kernel(
             # end
             for block in range(start, end):
                 queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
-                query_places = tl.minimum(queries, query_length - 1)
-                query_tile = load_tokens(own_q, query_places, q_token_stride, DIM, PADDED_DIM)
-                grad_tile = load_tokens(own_grad, query_places, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
+                query_positions = tl.minimum(queries, query_length - 1)
+                query_tile = load_tokens(own_q, query_positions, q_token_stride, DIM, PADDED_DIM)
+                grad_tile = load_tokens(own_grad, query_positions, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
                 own_base = tl.load(base + base_first + queries)
-                own_delta = tl.load(delta + first + query_places)
+                own_delta = tl.load(delta + first + query_positions)
                 s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
                 # hole: key_partial_score
                 # end
@@ -357,9 +357,9 @@ def gradients(
     base = torch.nn.functional.pad(base, (0, -query_length % 128), value=torch.inf).contiguous()
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     # hole: tile_arguments
-    row_variants = row_tiles.variant_of.expand(batch, heads)
+    row_variants = row_tiles.class_of_head.expand(batch, heads)
     row_arguments = (row_variants, *row_tiles[1:], *row_variants.stride())
-    column_variants = column_tiles.variant_of.expand(batch, heads)
+    column_variants = column_tiles.class_of_head.expand(batch, heads)
     column_arguments = (column_variants, *column_tiles[1:], *column_variants.stride())
     # end
     # hole: prepare

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 # hole: softmax
-from maskdsl.codegen.triton_functions import soften_exactly
+from maskdsl.codegen.triton_functions import online_softmax_step_exactly
 
 # end
 # Words used below.
@@ -26,10 +26,10 @@ NUMBERS = ["heads", "heads_per_key_head", "queries", "query_length", "key_length
 
 
 @triton.jit
-def load_rows(tensor, places, present, DIM: tl.constexpr, PADDED: tl.constexpr):
+def load_rows(tensor, positions, present, DIM: tl.constexpr, PADDED: tl.constexpr):
     """Rows of a matrix at these places; zeros for rows that are not present, and where dims are padded."""
     dims = tl.arange(0, PADDED)[None, :]
-    return tl.load(tensor + places[:, None] + dims, mask=present[:, None] & (dims < DIM), other=0.0)
+    return tl.load(tensor + positions[:, None] + dims, mask=present[:, None] & (dims < DIM), other=0.0)
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -95,8 +95,8 @@ def decode_kernel(
     # end
 
     result = tl.zeros([ROW_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
-    total = tl.zeros([ROW_BLOCK], dtype=WIDE)
-    highest = tl.full([ROW_BLOCK], LOWEST, dtype=WIDE)
+    l_i = tl.zeros([ROW_BLOCK], dtype=WIDE)
+    m_i = tl.full([ROW_BLOCK], LOWEST, dtype=WIDE)
     cached = tl.minimum(tl.load(key_lengths + batch), key_length)
     # hole: live
     live_start, live_end = 0, tl.cdiv(cached, KEY_BLOCK)
@@ -111,53 +111,53 @@ def decode_kernel(
         if possible:
             present = keys < cached
             if PAGE_SIZE:
-                page_places = page_table + wide_batch * page_table_stride + keys // PAGE_SIZE
-                page = tl.load(page_places, mask=present, other=-1).to(tl.int64)
+                page_positions = page_table + wide_batch * page_table_stride + keys // PAGE_SIZE
+                page = tl.load(page_positions, mask=present, other=-1).to(tl.int64)
                 present &= page >= 0
-                place = (keys % PAGE_SIZE).to(tl.int64)
+                position = (keys % PAGE_SIZE).to(tl.int64)
             else:
                 page = wide_batch + tl.zeros_like(keys)
-                place = keys.to(tl.int64)
+                position = keys.to(tl.int64)
             attends = real[:, None] & present[None, :]
             # hole: predicate
             # end
             present = tl.max(attends.to(tl.int32), 0) > 0
-            key_elements = page * k_batch_stride + key_head.to(tl.int64) * k_head_stride + place * k_token_stride
+            key_elements = page * k_batch_stride + key_head.to(tl.int64) * k_head_stride + position * k_token_stride
             key_tile = load_rows(k, key_elements, present, DIM, PADDED_DIM)
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: score
             # end
             s = tl.where(attends, s, float("-inf"))
-            p, decay, highest = soften_exactly(s, highest, UNIT)
-            total = total * decay + tl.sum(p, 1)
+            p, rescale, m_i = online_softmax_step_exactly(s, m_i, UNIT)
+            l_i = l_i * rescale + tl.sum(p, 1)
             # hole: weight
             # end
-            value_elements = page * v_batch_stride + key_head.to(tl.int64) * v_head_stride + place * v_token_stride
+            value_elements = page * v_batch_stride + key_head.to(tl.int64) * v_head_stride + position * v_token_stride
             value_tile = load_rows(v, value_elements, present, VALUE_DIM, PADDED_VALUE_DIM)
-            result *= decay[:, None]
+            result *= rescale[:, None]
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
-    empty = total == 0
-    result = result / tl.where(empty, 1.0, total)[:, None]
+    empty = l_i == 0
+    result = result / tl.where(empty, 1.0, l_i)[:, None]
     # Results of splits are [splits, batch, heads, queries].
     batches = tl.num_programs(0) // splits // tiles // key_heads
-    place = ((split.to(tl.int64) * batches + batch) * heads + own_head) * queries + query
-    natural = highest * (UNIT * 0.6931471805599453)
+    position = ((split.to(tl.int64) * batches + batch) * heads + own_head) * queries + query
+    natural = m_i * (UNIT * 0.6931471805599453)
     if sums is None:
-        natural = tl.where(empty, float("-inf"), natural + tl.log2(total) * 0.6931471805599453)
+        natural = tl.where(empty, float("-inf"), natural + tl.log2(l_i) * 0.6931471805599453)
     else:  # apart: beside a large score the logarithm of its sum would be lost
-        tl.store(sums + place, total, mask=row < rows)
-    tl.store(lse + place, natural, mask=row < rows)
+        tl.store(sums + position, l_i, mask=row < rows)
+    tl.store(lse + position, natural, mask=row < rows)
     dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
-    elements = out + place[:, None] * VALUE_DIM + dims
+    elements = out + position[:, None] * VALUE_DIM + dims
     tl.store(elements, result.to(out.dtype.element_ty), mask=(row < rows)[:, None] & (dims < VALUE_DIM))
 
 
 @triton.jit(do_not_specialize=["rows", "splits"])
 def merge_kernel(
-    part_out,
-    part_highest,
-    part_sums,
+    partial_out,
+    partial_m,
+    partial_l,
     out,
     lse,
     rows,
@@ -172,23 +172,23 @@ def merge_kernel(
     row = tl.program_id(0).to(tl.int64) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
     real = row < rows
     dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
-    highest = tl.full([ROW_BLOCK], LOWEST, dtype=WIDE)
-    total = tl.zeros([ROW_BLOCK], dtype=WIDE)
+    m_i = tl.full([ROW_BLOCK], LOWEST, dtype=WIDE)
+    l_i = tl.zeros([ROW_BLOCK], dtype=WIDE)
     result = tl.zeros([ROW_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
     for split in range(splits):
-        place = split * rows.to(tl.int64) + row
-        own = tl.load(part_highest + place, mask=real, other=LOWEST)
-        new = tl.maximum(highest, own)
-        decay = tl.exp(highest - new)
-        share = tl.exp(own - new) * tl.load(part_sums + place, mask=real, other=0.0)
-        elements = part_out + place[:, None] * VALUE_DIM + dims
+        position = split * rows.to(tl.int64) + row
+        own = tl.load(partial_m + position, mask=real, other=LOWEST)
+        new = tl.maximum(m_i, own)
+        rescale = tl.exp(m_i - new)
+        share = tl.exp(own - new) * tl.load(partial_l + position, mask=real, other=0.0)
+        elements = partial_out + position[:, None] * VALUE_DIM + dims
         part = tl.load(elements, mask=real[:, None] & (dims < VALUE_DIM), other=0.0)
-        result = result * decay[:, None] + part * share[:, None]
-        total = total * decay + share
-        highest = new
-    empty = total == 0
-    result = result / tl.where(empty, 1.0, total)[:, None]
-    tl.store(lse + row, tl.where(empty, float("-inf"), highest + tl.log(total)), mask=real)
+        result = result * rescale[:, None] + part * share[:, None]
+        l_i = l_i * rescale + share
+        m_i = new
+    empty = l_i == 0
+    result = result / tl.where(empty, 1.0, l_i)[:, None]
+    tl.store(lse + row, tl.where(empty, float("-inf"), m_i + tl.log(l_i)), mask=real)
     elements = out + row[:, None] * VALUE_DIM + dims
     tl.store(elements, result.to(out.dtype.element_ty), mask=real[:, None] & (dims < VALUE_DIM))
 
@@ -221,10 +221,10 @@ def decode(
     query_length, key_length = lengths
     out = q.new_empty(batch, heads, queries, value_dim)
     lse = q.new_empty(batch, heads, queries, dtype=torch.promote_types(q.dtype, torch.float32))
-    part_out, part_highest, part_sums = out, lse, None
+    partial_out, partial_m, partial_l = out, lse, None
     if splits > 1:
-        part_out = lse.new_empty(splits, *out.shape)
-        part_highest, part_sums = lse.new_empty(2, splits, *lse.shape)
+        partial_out = lse.new_empty(splits, *out.shape)
+        partial_m, partial_l = lse.new_empty(2, splits, *lse.shape)
     # hole: prepare
     # end
     padded_value_dim = max(16, 1 << (value_dim - 1).bit_length())
@@ -233,9 +233,9 @@ def decode(
         q,
         k,
         v,
-        part_out,
-        part_highest,
-        part_sums,
+        partial_out,
+        partial_m,
+        partial_l,
         query_starts,
         key_lengths,
         key_lengths if page_table is None else page_table,
@@ -267,9 +267,9 @@ def decode(
     if splits > 1:
         rows = batch * heads * queries
         merge_kernel[(-(-rows // 16),)](
-            part_out,
-            part_highest,
-            part_sums,
+            partial_out,
+            partial_m,
+            partial_l,
             out,
             lse,
             rows,

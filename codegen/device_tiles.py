@@ -28,7 +28,7 @@ def judge(
     column,
     columns,
     whole_columns,
-    variant,
+    head_class,
     head,
     batch,
     query_length,
@@ -70,14 +70,14 @@ def count_kernel(
     BY_ROW: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """How many runs of full tiles, then of partial ones, each row of each variant has."""
+    """How many runs of full tiles, then of partial ones, each row of each head class has."""
     row = tl.program_id(0) % rows
-    variant = tl.program_id(0) // rows
-    head, batch = variant % heads, variant // heads
+    head_class = tl.program_id(0) // rows
+    head, batch = head_class % heads, head_class // heads
     full_count = tl.program_id(0) * 0
     partial_count = tl.program_id(0) * 0
     # hole: shared
-    shared = (columns, whole_columns, variant, head, batch, query_length, key_length)
+    shared = (columns, whole_columns, head_class, head, batch, query_length, key_length)
     # end
     for chunk in range(tl.cdiv(columns, CHUNK)):
         column = chunk * CHUNK + tl.arange(0, CHUNK)
@@ -110,24 +110,24 @@ def tiles_kernel(
     BY_ROW: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """The runs of one row of one variant, CHUNK tiles at a time, into the room that the row has in the lists.
+    """The runs of one row of one head class, CHUNK tiles at a time, into the room that the row has in the lists.
 
     A run begins where the tile before is not like it, and ends likewise. One place is left for a last run of partial
     tiles, in case that there are too many.
     """
     row = tl.program_id(0) % rows
-    variant = tl.program_id(0) // rows
-    head, batch = variant % heads, variant // heads
-    place = 2 * tl.program_id(0).to(tl.int64)
-    first_full, first_partial = tl.load(full_rows + place), tl.load(partial_rows + place)
-    most_full = tl.load(full_rows + place + 1) - first_full
-    most_partial = tl.load(partial_rows + place + 1) - first_partial - 1
+    head_class = tl.program_id(0) // rows
+    head, batch = head_class % heads, head_class // heads
+    position = 2 * tl.program_id(0).to(tl.int64)
+    first_full, first_partial = tl.load(full_rows + position), tl.load(partial_rows + position)
+    most_full = tl.load(full_rows + position + 1) - first_full
+    most_partial = tl.load(partial_rows + position + 1) - first_partial - 1
     full_count = tl.program_id(0) * 0
     partial_count = tl.program_id(0) * 0
     limit = columns
     last = tl.program_id(0) * 0
     # hole: shared
-    shared = (columns, whole_columns, variant, head, batch, query_length, key_length)
+    shared = (columns, whole_columns, head_class, head, batch, query_length, key_length)
     # end
     for chunk in range(tl.cdiv(columns + 1, CHUNK)):
         column = chunk * CHUNK + tl.arange(0, CHUNK)
@@ -142,9 +142,9 @@ def tiles_kernel(
         tl.store(full_starts + first_full + full_number, column, mask=begins_full & listed)
         tl.store(partial_starts + first_partial + partial_number, column, mask=begins_partial & listed)
         ended = column <= limit
-        full_place, partial_place = first_full + full_number, first_partial + partial_number
-        tl.store(full_ends + full_place, column, mask=full_before & ~full & ended)
-        tl.store(partial_ends + partial_place, column, mask=partial_before & ~partial & ended)
+        full_position, partial_position = first_full + full_number, first_partial + partial_number
+        tl.store(full_ends + full_position, column, mask=full_before & ~full & ended)
+        tl.store(partial_ends + partial_position, column, mask=partial_before & ~partial & ended)
         full_count += tl.sum((begins_full & listed).to(tl.int32), 0)
         partial_count += tl.sum((begins_partial & listed).to(tl.int32), 0)
         last = tl.maximum(last, tl.max(tl.where(full | partial, column + 1, 0), 0))
@@ -152,8 +152,8 @@ def tiles_kernel(
         tl.store(partial_starts + first_partial + partial_count, limit)
         tl.store(partial_ends + first_partial + partial_count, last)
         partial_count += 1
-    tl.store(full_rows + place + 1, first_full + full_count)
-    tl.store(partial_rows + place + 1, first_partial + partial_count)
+    tl.store(full_rows + position + 1, first_full + full_count)
+    tl.store(partial_rows + position + 1, first_partial + partial_count)
 
 
 def rooms(counts, most_runs):

@@ -11,14 +11,14 @@ import triton
 import triton.language as tl
 
 # hole: softmax
-from maskdsl.codegen.triton_functions import soften, soften_exactly
+from maskdsl.codegen.triton_functions import online_softmax_step, online_softmax_step_exactly
 
 # end
 # Words used below.
 #   tile      QUERY_BLOCK queries against KEY_BLOCK keys, in the order in which tokens are laid out
 #   row       the tiles of one block of queries
 #   run       tiles side by side in one row: blocks of keys [start, end)
-#   variant   the runs of all rows; heads and batch entries whose tiles agree share one
+#   head class   the runs of all rows; heads and batch entries whose tiles agree share one
 #   places    positions of tokens in memory, those behind the last token moved onto it
 #   UNIT      what turns the scores `s` into logarithms of base 2
 # q, k, v and out are [batch, heads, tokens, dim]. PADDED dims are powers of two, of which the first DIM are real.
@@ -26,12 +26,12 @@ from maskdsl.codegen.triton_functions import soften, soften_exactly
 
 # hole: tiles
 class Tiles(NamedTuple):
-    """Where tiles are: int32 tensors. Those of one list follow each other, variant by variant and row by row."""
+    """Where tiles are: int32 tensors. Those of one list follow each other, head class by head class and row by row."""
 
-    variant_of: torch.Tensor
+    class_of_head: torch.Tensor
     """[batch or 1, heads or 1]"""
     full_rows: torch.Tensor
-    """[variants * rows, 2]: the first run of every row of tiles whose pairs all attend, and the end of its last."""
+    """[head classes * rows, 2]: the first run of every row of tiles whose pairs all attend, and the end of its last."""
     full_starts: torch.Tensor
     full_ends: torch.Tensor
     partial_rows: torch.Tensor
@@ -44,17 +44,17 @@ class Tiles(NamedTuple):
 # hole: pattern
 # end
 @triton.jit
-def load_tokens(tensor, places, stride, DIM: tl.constexpr, PADDED: tl.constexpr):
+def load_tokens(tensor, positions, stride, DIM: tl.constexpr, PADDED: tl.constexpr):
     """The rows of a matrix at these places; zeros where dims are padded."""
     dims = tl.arange(0, PADDED)[None, :]
-    elements = tensor + places[:, None].to(tl.int64) * stride + dims
+    elements = tensor + positions[:, None].to(tl.int64) * stride + dims
     return tl.load(elements) if DIM == PADDED else tl.load(elements, mask=dims < DIM, other=0.0)
 
 
 # Triton would compile anew for a number that 16 divides, and for 1: worth it for strides of q, k and v alone.
 NUMBERS = ["heads", "heads_per_key_head", "query_length", "key_length"]
 # hole: tile_numbers
-NUMBERS += ["variant_batch_stride", "variant_head_stride"]
+NUMBERS += ["class_batch_stride", "class_head_stride"]
 # end
 # hole: numbers
 # end
@@ -77,15 +77,15 @@ def forward_kernel(
     v_head_stride,
     v_token_stride,
     # hole: tile_parameters
-    variant_of,
+    class_of_head,
     full_rows,
     full_starts,
     full_ends,
     partial_rows,
     partial_starts,
     partial_ends,
-    variant_batch_stride,
-    variant_head_stride,
+    class_batch_stride,
+    class_head_stride,
     # end
     heads,
     heads_per_key_head,
@@ -111,8 +111,8 @@ def forward_kernel(
     head = tl.program_id(0) // rows % heads
     batch = tl.program_id(0) // rows // heads
     # hole: row
-    variant = tl.load(variant_of + batch * variant_batch_stride + head * variant_head_stride)
-    number = variant * rows + row
+    head_class = tl.load(class_of_head + batch * class_batch_stride + head * class_head_stride)
+    number = head_class * rows + row
     # end
 
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
@@ -122,14 +122,14 @@ def forward_kernel(
     v += wide_batch * v_batch_stride + key_head * v_head_stride
 
     queries = row * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
-    query_places = tl.minimum(queries, query_length - 1)
-    query_tile = load_tokens(q, query_places, q_token_stride, DIM, PADDED_DIM)
+    query_positions = tl.minimum(queries, query_length - 1)
+    query_tile = load_tokens(q, query_positions, q_token_stride, DIM, PADDED_DIM)
     # hole: query_coordinates
     # end
 
     result = tl.zeros([QUERY_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
-    total = tl.zeros([QUERY_BLOCK], dtype=WIDE)
-    highest = tl.full([QUERY_BLOCK], LOWEST, dtype=WIDE)
+    l_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)
+    m_i = tl.full([QUERY_BLOCK], LOWEST, dtype=WIDE)
 
     # Tiles whose pairs all attend need no mask.
     # hole: full_runs
@@ -140,19 +140,19 @@ def forward_kernel(
         start, end = tl.load(full_starts + run), tl.load(full_ends + run)
         # end
         for block in range(start, end):
-            key_places = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-            key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
+            key_positions = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+            key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: full_score
             # end
             # hole: full_softmax
-            p, decay, highest = soften(s, highest, UNIT)
+            p, rescale, m_i = online_softmax_step(s, m_i, UNIT)
             # end
-            total = total * decay + tl.sum(p, 1)
+            l_i = l_i * rescale + tl.sum(p, 1)
             # hole: full_weight
             # end
-            value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
-            result *= decay[:, None]
+            value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+            result *= rescale[:, None]
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     # In all others pairs are looked at one by one. Keys behind the last are the last one again, and attended by nobody.
@@ -165,8 +165,8 @@ def forward_kernel(
         # end
         for block in range(start, end):
             keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-            key_places = tl.minimum(keys, key_length - 1)
-            key_tile = load_tokens(k, key_places, k_token_stride, DIM, PADDED_DIM)
+            key_positions = tl.minimum(keys, key_length - 1)
+            key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: partial_score
             # end
@@ -174,18 +174,18 @@ def forward_kernel(
             # hole: predicate
             # end
             s = tl.where(attends, s, float("-inf"))
-            p, decay, highest = soften_exactly(s, highest, UNIT)
-            total = total * decay + tl.sum(p, 1)
+            p, rescale, m_i = online_softmax_step_exactly(s, m_i, UNIT)
+            l_i = l_i * rescale + tl.sum(p, 1)
             # hole: partial_weight
             # end
-            value_tile = load_tokens(v, key_places, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
-            result *= decay[:, None]
+            value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+            result *= rescale[:, None]
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     # Queries that attend nothing, or scores of minus infinity alone, give zeros and minus infinity.
-    empty = total == 0
-    result = result / tl.where(empty, 1.0, total)[:, None]
-    natural = highest * (UNIT * 0.6931471805599453) + tl.log2(total) * 0.6931471805599453
+    empty = l_i == 0
+    result = result / tl.where(empty, 1.0, l_i)[:, None]
+    natural = m_i * (UNIT * 0.6931471805599453) + tl.log2(l_i) * 0.6931471805599453
     natural = tl.where(empty, float("-inf"), natural)
     real = queries < query_length
     first = (wide_batch * heads + head) * query_length
@@ -209,8 +209,8 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
     key_heads, key_length, value_dim = v.shape[1:]
     out = q.new_empty(batch, heads, query_length, value_dim)
     lse = q.new_empty(batch, heads, query_length, dtype=torch.promote_types(q.dtype, torch.float32))
-    # hole: variants
-    variant_of = tiles.variant_of.expand(batch, heads)
+    # hole: head_classes
+    class_of_head = tiles.class_of_head.expand(batch, heads)
     # end
     # hole: prepare
     # end
@@ -224,9 +224,9 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         *k.stride()[:3],
         *v.stride()[:3],
         # hole: tile_arguments
-        variant_of,
+        class_of_head,
         *tiles[1:],
-        *variant_of.stride(),
+        *class_of_head.stride(),
         # end
         heads,
         heads // key_heads,

@@ -24,15 +24,15 @@ def pooled(x, present, lengths, box, largest):
     x is [batch, heads, tokens, dim], with zeros for tokens that are not `present`, bool [batch or 1, 1, tokens, 1].
     Means are of float32 at least. The gradient of a maximum is shared evenly by the tokens that have it.
     """
-    places = [3 + 2 * axis for axis in range(len(box))]
-    count = in_boxes(present.long(), lengths, box, 0).sum(dim=places)
+    positions = [3 + 2 * axis for axis in range(len(box))]
+    count = in_boxes(present.long(), lengths, box, 0).sum(dim=positions)
     if largest:
         tokens = in_boxes(x.masked_fill(~present, -torch.inf), lengths, box, -torch.inf)
         # torch shares a maximum by how many tokens have it, and NaN is had by none. A sum is NaN there too.
         unknown = tokens.isnan()
-        known = tokens.masked_fill(unknown, -torch.inf).amax(dim=places)
-        values = torch.where(unknown.any(dim=places), tokens.sum(dim=places), known).masked_fill(count == 0, 0)
+        known = tokens.masked_fill(unknown, -torch.inf).amax(dim=positions)
+        values = torch.where(unknown.any(dim=positions), tokens.sum(dim=positions), known).masked_fill(count == 0, 0)
     else:
         dtype = torch.promote_types(x.dtype, torch.float32)
-        values = (in_boxes(x, lengths, box, 0).sum(dim=places, dtype=dtype) / count.clamp(min=1)).to(x.dtype)
+        values = (in_boxes(x, lengths, box, 0).sum(dim=positions, dtype=dtype) / count.clamp(min=1)).to(x.dtype)
     return values.flatten(2, -2), (count > 0).flatten(2, -2)

@@ -64,13 +64,13 @@ def attention(q, k, v, inputs):
     s = s * dim**-0.5
     # end
     s = s.masked_fill(~attends, -torch.inf)
-    highest = s.detach().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(dtype).min)
-    p = torch.exp(s - highest)
-    total = p.sum(dim=-1, keepdim=True)
-    empty = total == 0
-    total = total.masked_fill(empty, 1)
-    p = p / total
+    m_i = s.detach().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(dtype).min)
+    p = torch.exp(s - m_i)
+    l_i = p.sum(dim=-1, keepdim=True)
+    empty = l_i == 0
+    l_i = l_i.masked_fill(empty, 1)
+    p = p / l_i
     # hole: weight
     # end
-    lse = (total.log() + highest).masked_fill(empty, -torch.inf).squeeze(-1)
+    lse = (l_i.log() + m_i).masked_fill(empty, -torch.inf).squeeze(-1)
     return (p @ v).masked_fill(empty, 0).to(q.dtype), lse

@@ -35,19 +35,19 @@ class Groups:
                 raise OutsideGroups(name, int(outside[0]), count)
         # Tokens without a group go into one behind all others.
         self.numbers = numbers.masked_fill(~inside, count)
-        places = torch.arange(numbers.shape[-1], device=numbers.device).expand_as(numbers)
+        positions = torch.arange(numbers.shape[-1], device=numbers.device).expand_as(numbers)
         last = torch.full((*numbers.shape[:-1], count + 1), numbers.shape[-1], device=numbers.device)
-        first = last.scatter_reduce(-1, self.numbers, places, "amin")[..., :count]
+        first = last.scatter_reduce(-1, self.numbers, positions, "amin")[..., :count]
         self.exists = first < numbers.shape[-1]
-        self.places = first.clamp(max=numbers.shape[-1] - 1)
+        self.positions = first.clamp(max=numbers.shape[-1] - 1)
 
     def first(self, values):
         """The value of each group's first token."""
         if self.numbers is None:
             return values
         values = values if values.dim() == 3 else values.expand(1, 1, -1)
-        leading = torch.broadcast_shapes(values.shape[:-1], self.places.shape[:-1])
-        return values.expand(*leading, -1).gather(-1, self.places.expand(*leading, -1))
+        leading = torch.broadcast_shapes(values.shape[:-1], self.positions.shape[:-1])
+        return values.expand(*leading, -1).gather(-1, self.positions.expand(*leading, -1))
 
 
 def placed(x, device):
@@ -151,9 +151,9 @@ def best(score, count):
     if most <= 0:
         return torch.zeros_like(score, dtype=torch.bool)
     highest = score.topk(min(most + 1, columns), dim=-1).values
-    places = torch.stack([count - 1, count], dim=-1).clamp(0, highest.shape[-1] - 1)
-    places = places.flatten(-2) if count.dim() > 1 else places
-    least, following = highest.gather(-1, places.expand(*score.shape[:-1], 2)).unbind(dim=-1)
+    positions = torch.stack([count - 1, count], dim=-1).clamp(0, highest.shape[-1] - 1)
+    positions = positions.flatten(-2) if count.dim() > 1 else positions
+    least, following = highest.gather(-1, positions.expand(*score.shape[:-1], 2)).unbind(dim=-1)
     least, following = least.unsqueeze(-1), following.unsqueeze(-1)
     chosen = (score >= least) & (score > -torch.inf) & (count > 0)
     tied = (least == following) & (least > -torch.inf) & (count < columns)
@@ -170,9 +170,9 @@ def best_few(score, count):
     chosen = torch.zeros(score.shape, dtype=torch.bool, device=score.device)
     score = score.clone()
     for _ in range(min(count, score.shape[-1])):
-        highest, place = score.max(dim=-1, keepdim=True)
-        chosen.scatter_(-1, place, (highest > -torch.inf) | chosen.gather(-1, place))
-        score.scatter_(-1, place, -torch.inf)
+        highest, position = score.max(dim=-1, keepdim=True)
+        chosen.scatter_(-1, position, (highest > -torch.inf) | chosen.gather(-1, position))
+        score.scatter_(-1, position, -torch.inf)
     return chosen
 
 
@@ -181,13 +181,13 @@ def heaviest(score, mass):
 
     From the highest score down, ties to the lower number.
     """
-    ordered, places = score.double().sort(dim=-1, descending=True, stable=True)
+    ordered, positions = score.double().sort(dim=-1, descending=True, stable=True)
     fitting = ordered > -torch.inf
     highest = ordered[..., :1]  # infinite ones have equal shares
     weights = torch.where(fitting, torch.where(ordered == highest, 0, ordered - highest).exp(), 0)
     before = weights.cumsum(dim=-1) - weights
     chosen = fitting & (before < mass * weights.sum(dim=-1, keepdim=True))
-    return torch.zeros_like(chosen).scatter(-1, places, chosen)
+    return torch.zeros_like(chosen).scatter(-1, positions, chosen)
 
 
 def nearest(x, rows):

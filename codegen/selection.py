@@ -78,8 +78,8 @@ def route_kernel(
     least = lowest
     if HELD:
         number, weight = ordered(s), weigh(s, highest, SHARE)
-        for place in range(BITS):
-            bound = least ^ (tl.full([], 1, least.dtype) << (BITS - 1 - place))
+        for position in range(BITS):
+            bound = least ^ (tl.full([], 1, least.dtype) << (BITS - 1 - position))
             own = tl.sum(tl.where(number >= bound[:, None], weight, 0), 1).to(wanted.dtype)
             enough = ~(own < wanted)
             least = tl.where(enough, bound, least)
@@ -87,8 +87,8 @@ def route_kernel(
     else:
         # As many tiles are computed as there are digits: more than one bit of them are found at once.
         steps = tl.arange(0, 2**DIGIT)[None, :]
-        for place in range(0, BITS, DIGIT):
-            shift = BITS - DIGIT - place
+        for position in range(0, BITS, DIGIT):
+            shift = BITS - DIGIT - position
             weights = tl.zeros([QUERY_BLOCK, 2**DIGIT], dtype=wanted.dtype)
             for column in range(columns):
                 s = route_scores(row, column, *shared, DIM, STEP, WIDE, QUERY_BLOCK, KEY_BLOCK)

@@ -83,14 +83,14 @@ def pool_kernel(
     count = tl.zeros([BLOCK], dtype=tl.int32)
     for start in range(0, size, BLOCK):
         rest = start + tl.arange(0, BLOCK)
-        places = group * size + rest
-        pooled = (rest < size) & (places < tokens)
+        positions = group * size + rest
+        pooled = (rest < size) & (positions < tokens)
         if among is not None:
-            own = among + batch * among_batch_stride + head * among_head_stride + places
+            own = among + batch * among_batch_stride + head * among_head_stride + positions
             pooled &= tl.load(own, mask=pooled, other=0) != 0
         count += pooled.to(tl.int32)
         real = pooled[:, None] & (dims < DIM)[None, :]
-        values = x + places[:, None].to(tl.int64) * x_token_stride + dims[None, :]
+        values = x + positions[:, None].to(tl.int64) * x_token_stride + dims[None, :]
         values = tl.load(values, mask=real, other=0.0).to(WIDE)
         if KIND == "max":
             total = tl.maximum(total, tl.max(tl.where(real, values, float("-inf")), 0))
@@ -103,8 +103,8 @@ def pool_kernel(
     elif KIND == "root":
         total /= tl.sqrt(tl.maximum(number, 1.0))
     total = tl.where(number > 0, total, 0.0)
-    place = tl.program_id(0).to(tl.int64) * DIM + dims
-    tl.store(result + place, total, mask=dims < DIM)
+    position = tl.program_id(0).to(tl.int64) * DIM + dims
+    tl.store(result + position, total, mask=dims < DIM)
 
 
 def pooled_runs(x, groups, kind, among=None):

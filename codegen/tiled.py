@@ -77,8 +77,8 @@ class Problem:
         """The highest score of each pair in the partial columns: minus infinity where it does not attend, else plus."""
         if not tile.group.partial:
             return ()
-        place = tile.place, self.heads, None if self.shares_masks else tile.units, self.q.device, self.dtype
-        return self.masks.keep(place, lambda: self.find_limits(tile))
+        position = tile.position, self.heads, None if self.shares_masks else tile.units, self.q.device, self.dtype
+        return self.masks.keep(position, lambda: self.find_limits(tile))
 
     def find_limits(self, tile):
         columns = tile.group.partial
@@ -147,14 +147,14 @@ def block(s, limits, columns, value):
 def forward(problem, wants_lse):
     """Output [units, heads, tokens, dim] and log-sum-exp [units, heads, tokens, 1], None unless wanted or needed."""
     problem.poisoned = problem.overflows = not is_finite(problem.q, problem.k, problem.v)
-    out, highest, total = run_forward(problem, problem.clean(problem.v), wants_lse)
+    out, m_i, l_i = run_forward(problem, problem.clean(problem.v), wants_lse)
     if not CHANGES_SCORES and not problem.overflows and not is_finite(out):  # finite products may be infinite
         problem.overflows = True
-        out, highest, total = run_forward(problem, problem.v, wants_lse)
+        out, m_i, l_i = run_forward(problem, problem.v, wants_lse)
     if problem.poisoned:  # only those who attend a value that is not a number
         poison = problem.v.isfinite().logical_not().to(problem.dtype)
         out.masked_fill_(run_forward(problem, poison, wants_lse)[0] != 0, torch.nan)
-    return out, None if highest is None else highest + total.log()
+    return out, None if m_i is None else m_i + l_i.log()
 
 
 def is_finite(*tensors):
@@ -169,22 +169,22 @@ def run_forward(problem, v, wants_sums):
     """
     out = v.new_empty(*problem.q.shape[:3], v.shape[3])
     pieces = 1 + max(group.piece for groups, _ in problem.work for group in groups)
-    highest, total = v.new_empty(2, *problem.q.shape[:3], 1) if wants_sums or pieces > 1 else (None, None)
+    m_i, l_i = v.new_empty(2, *problem.q.shape[:3], 1) if wants_sums or pieces > 1 else (None, None)
     for piece in range(pieces):  # tiles of one piece write different queries
         rows = ((group, pairs) for groups, pairs in problem.work for group in groups if group.piece == piece)
         tiles = (tile for group, pairs in rows for tile in tiles_of(group, pairs, problem.heads))
-        problem.for_each(lambda tile: forward_tile(problem, tile, v, out, highest, total), tiles)
-    return out, highest, total
+        problem.for_each(lambda tile: forward_tile(problem, tile, v, out, m_i, l_i), tiles)
+    return out, m_i, l_i
 
 
-def forward_tile(problem, tile, v, out, highest, total):
+def forward_tile(problem, tile, v, out, m_i, l_i):
     """Writes the output of a tile's queries, or merges it into what earlier pieces of their keys have given."""
-    target, wants_sums = tile.queries(out), highest is not None
+    target, wants_sums = tile.queries(out), m_i is not None
     if not tile.width:
         target.zero_()
         if wants_sums:
-            tile.queries(highest).fill_(-torch.inf)
-            tile.queries(total).fill_(1)
+            tile.queries(m_i).fill_(-torch.inf)
+            tile.queries(l_i).fill_(1)
         return
     queries = tile.queries(problem.q).flatten(1, 2).to(problem.dtype)
     s = problem.products(tile, queries)
@@ -193,9 +193,9 @@ def forward_tile(problem, tile, v, out, highest, total):
     # end
     problem.exclude(s, limits, columns)
     may_be_empty = CHANGES_SCORES or problem.overflows or tile.has_empty_rows
-    own_highest = s.amax(dim=-1, keepdim=True) if wants_sums or may_be_empty else None
+    own_m = s.amax(dim=-1, keepdim=True) if wants_sums or may_be_empty else None
     p = torch.softmax(s, dim=-1, out=s)
-    own_total = p.amax(dim=-1, keepdim=True).reciprocal_() if wants_sums else None
+    own_l = p.amax(dim=-1, keepdim=True).reciprocal_() if wants_sums else None
     # hole: weight
     # end
     direct = problem.heads == 1 and not tile.group.piece
@@ -203,29 +203,27 @@ def forward_tile(problem, tile, v, out, highest, total):
     for n, (run, span) in enumerate(tile.spans):
         multiply(result.flatten(1, 2), span_of(p, span), tile.keys(v, run), beta=n > 0)
     if may_be_empty:
-        empty = own_highest == -torch.inf
+        empty = own_m == -torch.inf
         result.masked_fill_(empty, 0)
-        own_total = own_total.masked_fill_(empty, 1) if wants_sums else None
+        own_l = own_l.masked_fill_(empty, 1) if wants_sums else None
     if tile.group.piece:
-        own_highest, own_total = merge(
-            target, result, (tile.queries(highest), tile.queries(total)), own_highest, own_total
-        )
+        own_m, own_l = merge(target, result, (tile.queries(m_i), tile.queries(l_i)), own_m, own_l)
     elif not direct:
         target.copy_(result)
     if wants_sums:
-        tile.queries(highest).copy_(own_highest)
-        tile.queries(total).copy_(own_total)
+        tile.queries(m_i).copy_(own_m)
+        tile.queries(l_i).copy_(own_l)
 
 
-def merge(target, result, earlier, own_highest, own_total):
+def merge(target, result, earlier, own_m, own_l):
     """Adds the output of one more piece of the keys to `target`; gives the highest scores and sums of both."""
-    highest = torch.maximum(earlier[0], own_highest)
-    nothing = highest == -torch.inf
-    old = (earlier[1] * (earlier[0] - highest).exp_()).masked_fill_(nothing, 0)
-    new = (own_total * (own_highest - highest).exp_()).masked_fill_(nothing, 0)
-    total = (old + new).masked_fill_(nothing, 1)
-    target.mul_(old / total).add_(result.mul_(new / total))
-    return highest, total
+    m_i = torch.maximum(earlier[0], own_m)
+    nothing = m_i == -torch.inf
+    old = (earlier[1] * (earlier[0] - m_i).exp_()).masked_fill_(nothing, 0)
+    new = (own_l * (own_m - m_i).exp_()).masked_fill_(nothing, 0)
+    l_i = (old + new).masked_fill_(nothing, 1)
+    target.mul_(old / l_i).add_(result.mul_(new / l_i))
+    return m_i, l_i
 
 
 def backward(problem, out, lse, grad_out, grad_lse, gradients):
@@ -261,8 +259,8 @@ def normalizers(problem, lse, empty):
     """
     if not bool((lse.abs() > LARGE).logical_and_(~empty).any()):
         return (lse.masked_fill(empty, torch.inf),)
-    _, highest, total = run_forward(problem, problem.v[..., :1], True)  # of values next to nothing
-    return highest.masked_fill(empty, torch.inf), total.log()
+    _, m_i, l_i = run_forward(problem, problem.v[..., :1], True)  # of values next to nothing
+    return m_i.masked_fill(empty, torch.inf), l_i.log()
 
 
 def backward_tiles(problem, key_units):

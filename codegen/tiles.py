@@ -24,7 +24,7 @@ class Tile:
         self.columns = [(0, self.width)]
 
     @property
-    def place(self):
+    def position(self):
         """What the tile's mask depends on, but for the units."""
         return self.start, self.first, self.rows, self.size, self.group.step, self.group.runs, self.group.partial
 
@@ -109,14 +109,14 @@ class Masks:
     def __init__(self, in_no_mode, limit=2**26):
         self.in_no_mode, self.kept, self.room = in_no_mode, {}, limit
 
-    def keep(self, place, make):
+    def keep(self, position, make):
         """The parts of a tile's mask, which depend on its place alone; made `in_no_mode` of the thread's."""
-        parts = self.kept.get(place)
+        parts = self.kept.get(position)
         if parts is None:
             with self.in_no_mode():
                 parts = make()
             size = sum(part.numel() * part.element_size() for part in parts)
             if size <= self.room:
                 self.room -= size
-                self.kept[place] = parts
+                self.kept[position] = parts
         return parts

@@ -5,11 +5,11 @@ import triton
 import triton.language as tl
 
 
-def token_table(values, places, batch, heads, dtype):
+def token_table(values, positions, batch, heads, dtype):
     """Values of tokens, [batch or 1, heads or 1, tokens] or fewer axes, as the kernel reads them: in laid-out order."""
     values = values.view(*(1,) * (3 - values.dim()), *values.shape)
-    if places is not None:
-        values = torch.take_along_dim(values, places, dim=-1)
+    if positions is not None:
+        values = torch.take_along_dim(values, positions, dim=-1)
     return values.to(dtype).contiguous().expand(batch, heads, -1)
 
 
@@ -19,10 +19,10 @@ def width_of(table):
     return 2**31 if last >= 2**31 else 2  # 1 would be no number but a constant
 
 
-def token_sums(slopes, places, shape, start):
+def token_sums(slopes, positions, shape, start):
     """Slopes [batch, heads, tokens] in laid-out order, as sums for values of a shape, those of tokens from `start`."""
-    if places is not None:
-        slopes = torch.empty_like(slopes).scatter_(-1, places.expand_as(slopes), slopes)
+    if positions is not None:
+        slopes = torch.empty_like(slopes).scatter_(-1, positions.expand_as(slopes), slopes)
     return slopes[..., start : start + shape[-1]].sum_to_size(shape)
 
 
@@ -41,42 +41,42 @@ def fixed_point(tensor, bounds):
 
 
 @triton.jit
-def add_to_table(sums, places, slopes, scale):
+def add_to_table(sums, positions, slopes, scale):
     """Adds slopes in fixed point, with `scale` to their unit: the sums are equal in whatever order they are added."""
     amounts = tl.floor(slopes * tl.load(scale) + 0.5).to(tl.int64)
-    places += tl.zeros(slopes.shape, tl.int32)
-    lowest = tl.min(tl.min(places, 1), 0)
+    positions += tl.zeros(slopes.shape, tl.int32)
+    lowest = tl.min(tl.min(positions, 1), 0)
     # Tables of distances have one element for all that are far: thousands of pairs would wait for each other.
-    if lowest == tl.max(tl.max(places, 1), 0):
+    if lowest == tl.max(tl.max(positions, 1), 0):
         tl.atomic_add(sums + lowest, tl.sum(tl.sum(amounts, 1), 0), sem="relaxed")
     else:
-        tl.atomic_add(sums + places, amounts, mask=amounts != 0, sem="relaxed")
+        tl.atomic_add(sums + positions, amounts, mask=amounts != 0, sem="relaxed")
 
 
 @triton.jit
-def soften(s, highest, UNIT: tl.constexpr):
+def online_softmax_step(s, m_i, UNIT: tl.constexpr):
     """Probabilities but for their common divisor, what the sums so far shrink by, and the highest scores by now.
 
-    `highest` begins with the lowest number that is finite, from which minus infinity can be subtracted. Numbers as
+    `m_i` begins with the lowest number that is finite, from which minus infinity can be subtracted. Numbers as
     large as LARGE are whole, and UNIT would round them by more than one; the lowest would overflow. Two such scores are
     equal, or so far apart that the lower one counts for nothing: to any base. Sums shrink by a difference times the
     unit: one of products, of which a GPU rounds but one, would shrink them a little where the highest score stays.
     """
     LARGE: tl.constexpr = 2.0**28 if s.dtype == tl.float32 else 2.0**57
-    new = tl.maximum(highest, tl.max(s, 1))
+    new = tl.maximum(m_i, tl.max(s, 1))
     unit = tl.where(tl.abs(new) * UNIT < LARGE, tl.full([], UNIT, s.dtype), tl.full([], 1.0, s.dtype))
     shift = new * unit
-    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2((highest - new) * unit), new
+    return tl.exp2(s * unit[:, None] - shift[:, None]), tl.exp2((m_i - new) * unit), new
 
 
 @triton.jit
-def soften_exactly(s, highest, UNIT: tl.constexpr):
-    """What `soften` gives, by one more operation a pair, for scores of any size.
+def online_softmax_step_exactly(s, m_i, UNIT: tl.constexpr):
+    """What `online_softmax_step` gives, by one more operation a pair, for scores of any size.
 
     It leaves to conditions the registers of a unit a row, too.
     """
-    new = tl.maximum(highest, tl.max(s, 1))
-    return tl.exp2((s - new[:, None]) * UNIT), tl.exp2((highest - new) * UNIT), new
+    new = tl.maximum(m_i, tl.max(s, 1))
+    return tl.exp2((s - new[:, None]) * UNIT), tl.exp2((m_i - new) * UNIT), new
 
 
 @triton.jit
@@ -152,9 +152,9 @@ def tanh(x):
     return 2 * tl.sigmoid(2 * x) - 1
 
 
-def extremes(values, places, batch, heads, dtype, block):
+def extremes(values, positions, batch, heads, dtype, block):
     """The least and the greatest value of every block of tokens, [batch, heads, blocks]; a NaN may be anything."""
-    values = token_table(values, places, batch, heads, dtype)
+    values = token_table(values, positions, batch, heads, dtype)
     blocks = -(-values.shape[-1] // block)
     tokens = torch.arange(blocks * block, device=values.device).clamp(max=values.shape[-1] - 1)
     values = values[..., tokens].unflatten(-1, (blocks, block))
@@ -174,11 +174,11 @@ def counts_before(table, axes):
     return counts
 
 
-def sorted_places(keys, rows, first, end, device):
+def sorted_positions(keys, rows, first, end, device):
     """Positions from `first` to `end`, [*rows, end - first], sorted by keys, of which the first counts most."""
-    places = torch.arange(first, end, device=device).expand(*rows, -1)
+    positions = torch.arange(first, end, device=device).expand(*rows, -1)
     for key in reversed(keys):
         key = key.to(torch.int8) if key.dtype == torch.bool else key
-        order = key.expand(*rows, -1).gather(-1, places).sort(dim=-1, stable=True).indices
-        places = places.gather(-1, order)
-    return places
+        order = key.expand(*rows, -1).gather(-1, positions).sort(dim=-1, stable=True).indices
+        positions = positions.gather(-1, order)
+    return positions

@@ -54,8 +54,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     markdown = SECTION.sub(lambda match: section(match[1]), markdown)
     markdown = re.sub(r"\[([^\]]*)\]\(\.\./examples\)", r"`\1`", markdown)
     markdown = markdown.replace("](../examples/", "](examples/").replace("](docs/", "](")
-    for place, made in ((COMMANDS, commands), (ERRORS, errors)):
-        markdown = markdown.replace(place, made()) if place in markdown else markdown
+    for position, made in ((COMMANDS, commands), (ERRORS, errors)):
+        markdown = markdown.replace(position, made()) if position in markdown else markdown
     return markdown
 
 

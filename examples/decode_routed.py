@@ -32,30 +32,32 @@ def main() -> None:
         worst = max(worst, difference(out, whole[:, :, start:end]))
     print(f"prompt of {prompt:,} tokens in chunks of {CHUNK:,}: at most {worst:.1e} from the whole")
 
-    def step(place: int, **options: maskdsl.RoutingState) -> Tensor:
-        here = q[:, :, place : place + 1]
-        out = attention(here, k, v, query_start=place, key_lengths=torch.tensor([place + 1]), **options)
+    def step(position: int, **options: maskdsl.RoutingState) -> Tensor:
+        here = q[:, :, position : position + 1]
+        out = attention(here, k, v, query_start=position, key_lengths=torch.tensor([position + 1]), **options)
         assert isinstance(out, Tensor)
         return out
 
-    places = range(prompt, LENGTH)
-    worst = max(difference(step(place, routing_state=state), whole[:, :, place : place + 1]) for place in places)
+    positions = range(prompt, LENGTH)
+    worst = max(
+        difference(step(position, routing_state=state), whole[:, :, position : position + 1]) for position in positions
+    )
     print(f"{DECODED} tokens one by one: at most {worst:.1e} from the whole")
     state.truncate(prompt)  # as if they had not come
-    kept = seconds(lambda place: step(place, routing_state=state), places)
-    print(f"a token at {LENGTH:,}: {kept * 1e3:.1f} ms with the state, {seconds(step, places) * 1e3:.1f} ms without")
+    kept = seconds(lambda position: step(position, routing_state=state), positions)
+    print(f"a token at {LENGTH:,}: {kept * 1e3:.1f} ms with the state, {seconds(step, positions) * 1e3:.1f} ms without")
 
 
 def difference(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max())
 
 
-def seconds(step: Callable[[int], Tensor], places: range) -> float:
+def seconds(step: Callable[[int], Tensor], positions: range) -> float:
     """The median of the steps."""
     times = []
-    for place in places:
+    for position in positions:
         start = perf_counter()
-        step(place)
+        step(position)
         times.append(perf_counter() - start)
     return median(times)
 

@@ -96,10 +96,12 @@ class Task:
 
         keys = drawn(self.pairs, self.keys)
         values = torch.randint(self.values, (size, self.pairs), generator=generator)
-        places = 2 * drawn(self.pairs, self.length // 4)
+        positions = 2 * drawn(self.pairs, self.length // 4)
         questions = self.asked_from + drawn(self.pairs, self.length - self.asked_from)
         tokens = torch.randint(self.noise, (size, self.length), generator=generator) + self.keys + self.values
-        tokens = tokens.scatter(1, places, keys).scatter(1, places + 1, self.keys + values).scatter(1, questions, keys)
+        tokens = (
+            tokens.scatter(1, positions, keys).scatter(1, positions + 1, self.keys + values).scatter(1, questions, keys)
+        )
         return tokens, torch.full_like(tokens, -1).scatter(1, questions, values)
 
 
@@ -229,7 +231,7 @@ def recall(model: Transformer, tests: list[tuple[Tensor, Tensor]]) -> float:
 def density(model: Transformer, tokens: Tensor) -> float:
     norm, attention = model[1].attention
     q, k, _ = attention.vectors(norm(model[0](tokens)))
-    routed = {"q": q, "k": k, **attention.inputs()} if attention.mask.ir.found else {}
+    routed = {"q": q, "k": k, **attention.inputs()} if attention.mask.ir.routed else {}
     return float(attention.mask.stats(**{name: each.numpy() for name, each in routed.items()}).total.density)
 
 

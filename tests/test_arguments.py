@@ -39,8 +39,8 @@ def test_wrong_kinds_of_arguments() -> None:
 
 def called(function: Callable[..., object], given: dict[str, object]) -> None:
     kinds = inspect.signature(function).parameters
-    by_place = [name for name in given if kinds[name].kind is inspect.Parameter.POSITIONAL_ONLY]
-    function(*(given.pop(name) for name in by_place), **given)
+    by_position = [name for name in given if kinds[name].kind is inspect.Parameter.POSITIONAL_ONLY]
+    function(*(given.pop(name) for name in by_position), **given)
 
 
 MASK = maskdsl.parse("pattern p(n = 8) { space t[n] attend causal }")["p"].bind()

@@ -115,9 +115,9 @@ def test_answers_lie_beyond_the_window():
     assert tokens.shape == answers.shape == (3, task.length)
     reach = 2 * (task.patterns["window"]["size"] - 1 + 1)
     for row, right in zip(tokens.tolist(), answers.tolist(), strict=True):
-        asked = [place for place, answer in enumerate(right) if answer >= 0]
+        asked = [position for position, answer in enumerate(right) if answer >= 0]
         assert len(asked) == task.pairs
-        for place in asked:
-            pair = row.index(row[place])
-            assert row[pair + 1] == task.keys + right[place]
-            assert place - (pair + 1) > reach
+        for position in asked:
+            pair = row.index(row[position])
+            assert row[pair + 1] == task.keys + right[position]
+            assert position - (pair + 1) > reach

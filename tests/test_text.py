@@ -225,9 +225,9 @@ BAD += [*map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)])]
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_forbidden_characters_stand_nowhere(place: str) -> None:
+def test_forbidden_characters_stand_nowhere(position: str) -> None:
     for bad in BAD:
-        text = "# one\n" + PLACES[place](bad)
+        text = "# one\n" + PLACES[position](bad)
         with pytest.raises(maskdsl.AttnError) as raised:
             maskdsl.parse(text)
         (found,) = raised.value.diagnostics

@@ -223,7 +223,7 @@ class Mask(Displayed):
         """What each route selects in `q` and `k`: how many groups, their load, and what heads have in common."""
         from maskdsl.analysis.counts.selected_pairs import selections  # start-up time
 
-        wanted = [each.name for each in self.ir.found if not isinstance(each, Rank)]
+        wanted = [each.name for each in self.ir.routed if not isinstance(each, Rank)]
         return selections(self.ir, input_arrays(self.ir, self._arrays(inputs), wanted))
 
     @takes(gpu=TEXT, head_dim=HEAD_DIM, batch=BATCH)

@@ -259,7 +259,7 @@ def _wrong_tiles(mask: Mask, inputs: dict[str, Array], attends: Array, case: Cas
         rows, columns = (_permutation(mask, each, inputs, batch, head) for each in (mask.ir.queries, mask.ir.keys))
         laid_out = attends[batch, head][np.ix_(rows, columns)]
         expected = _classes(laid_out, case.block)
-        found = tiles.classes(head=head, batch=min(batch, len(tiles.variant_of) - 1))
+        found = tiles.classes(head=head, batch=min(batch, len(tiles.class_of_head) - 1))
         if not np.array_equal(found, expected):
             row, column = np.argwhere(found != expected)[0]
             yield (
@@ -269,8 +269,8 @@ def _wrong_tiles(mask: Mask, inputs: dict[str, Array], attends: Array, case: Cas
 
 
 def _permutation(mask: Mask, sequence: TokenSequence, inputs: dict[str, Array], batch: int, head: int) -> Array:
-    places = Coordinates(mask.ir, sequence, inputs, batch, head).permutation()
-    return np.arange(sequence.length) if places is None else places
+    positions = Coordinates(mask.ir, sequence, inputs, batch, head).permutation()
+    return np.arange(sequence.length) if positions is None else positions
 
 
 def _classes(attends: Array, block: tuple[int, int]) -> Array:
@@ -290,17 +290,14 @@ def _unequal(what: str, found: Tensor, expected: Array, case: Case) -> Iterator[
         return
     infinite = np.isinf(expected)
     if not np.array_equal(np.isinf(values), infinite):
-        place = np.argwhere(np.isinf(values) != infinite)[0]
-        yield f"{what} is {values[tuple(place)]} at {tuple(int(n) for n in place)}, not {expected[tuple(place)]}"
+        index = tuple(int(n) for n in np.argwhere(np.isinf(values) != infinite)[0])
+        yield f"{what} is {values[index]} at {index}, not {expected[index]}"
         return
     largest = max(1.0, float(np.abs(expected[~infinite]).max(initial=0)))
     error = np.abs(np.where(infinite, 0, values - np.where(infinite, 0, expected)))
     if error.max(initial=0) > TOLERANCES[case.dtype] * largest:
-        place = np.unravel_index(error.argmax(), error.shape)
-        yield (
-            f"{what} is {values[place]:.9g} at {tuple(int(n) for n in place)}, and {expected[place]:.9g} is right "
-            f"({case.dtype})"
-        )
+        index = tuple(int(n) for n in np.unravel_index(error.argmax(), error.shape))
+        yield f"{what} is {values[index]:.9g} at {index}, and {expected[index]:.9g} is right ({case.dtype})"
 
 
 def _wrong_gradient(

@@ -42,7 +42,7 @@ class Note:
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-class _Declared:
+class _DiagnosticClass:
     """Gives classes that derive from it fields by their annotations, to be set by name.
 
     What frozen dataclasses do, without the time that they take to be made: there are more than a hundred errors, and
@@ -67,7 +67,7 @@ class _Declared:
         return frozenset(names)
 
 
-class Diagnostic(_Declared):
+class Diagnostic(_DiagnosticClass):
     """One mistake of a user. Templates take the fields of the class by name: `no axis named {name}`."""
 
     severity: ClassVar[str] = "error"

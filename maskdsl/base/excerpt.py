@@ -53,7 +53,7 @@ def _show(text: str, start: int, end: int) -> _Shown:
         shown += cell
         column += _width(cell)
     columns.append(column)
-    start, end = (columns[min(place - left, len(columns) - 1)] for place in (start, end))
+    start, end = (columns[min(position - left, len(columns) - 1)] for position in (start, end))
     return _Shown(shown + ("..." if right < len(text) else ""), start, end)
 
 

@@ -111,7 +111,7 @@ def _opened(
     parameters = parameter_names(declaration, values, start, elaborate)
     names = Names(declaration, replace(start, names=parameters))
     world = _with_spaces(declaration, names, start)
-    return parameters, names, replace(start, world=world, place=StatementKind.PAIR, pairs=_all_pairs(world))
+    return parameters, names, replace(start, world=world, statement=StatementKind.PAIR, pairs=_all_pairs(world))
 
 
 def find_pattern(program: Program, name: str) -> tree.PatternDeclaration:
@@ -200,7 +200,7 @@ def _mask(
     frame = _with_routes(declaration, names, frame)
     relations = _relations(declaration, names, frame)
     known = assuming(frame, relations.whole)
-    scoring = replace(known, place=StatementKind.SCORE)
+    scoring = replace(known, statement=StatementKind.SCORE)
     scores = tuple(
         _float(statement.value, names.at(statement, scoring), "a score")
         for statement in declaration.statements
@@ -240,7 +240,7 @@ def _mask(
         weight=weight,
         scale=scale,
         auto=auto,
-        found=world.found,
+        routed=world.routed,
         doc=declaration.doc,
         span=declaration.name.span,
     )
@@ -254,7 +254,7 @@ def _with_inputs(declaration: tree.PatternDeclaration, names: Names, frame: Fram
         fits = check_name(statement.name, taken, frame, "an input or a coordinate")
         fits &= check_argument(statement.name, OF_CALLS, "an input", frame)
         taken[name] = None
-        declared = declare(statement, names.at(statement, replace(frame, place=StatementKind.CONSTANT)), elaborate)
+        declared = declare(statement, names.at(statement, replace(frame, statement=StatementKind.CONSTANT)), elaborate)
         if isinstance(declared, Bad) or not fits:
             frame = replace(frame, world=replace(world, bad_names=world.bad_names | {name}))
             continue
@@ -285,13 +285,13 @@ def _with_routes(declaration: tree.PatternDeclaration, names: Names, frame: Fram
 
 
 @dataclass(frozen=True)
-class _Relations:
+class _RelationBinder:
     attend: tuple[Clause, ...]
     require: tuple[Clause, ...]
     whole: Value
 
 
-def _relations(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> _Relations:
+def _relations(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> _RelationBinder:
     """Any of the `attend` lines, and all of the `require` lines."""
     attends = [each for each in declaration.statements if isinstance(each, tree.AttendStatement)]
     requires = [each for each in declaration.statements if isinstance(each, tree.RequireStatement)]
@@ -307,7 +307,7 @@ def _relations(declaration: tree.PatternDeclaration, names: Names, frame: Frame)
         known = assuming(known, required[-1])
     if required:
         whole = operate(frame, Op.AND, span, whole, *required)
-    return _Relations(tuple(_clauses(attends, attended)), tuple(_clauses(requires, required)), whole)
+    return _RelationBinder(tuple(_clauses(attends, attended)), tuple(_clauses(requires, required)), whole)
 
 
 def _relation(statement: tree.AttendStatement | tree.RequireStatement, frame: Frame) -> Value:

@@ -63,13 +63,13 @@ def bind_stack(
     _check_inputs(layers, start)
     report.check()
     masks = list({id(layer.mask): layer.mask for layer in layers}.values())
-    places = {id(mask): number for number, mask in enumerate(masks)}
+    positions = {id(mask): number for number, mask in enumerate(masks)}
     return StackIR(
         name=name,
         parameters=tuple((each, plain(value)) for each, value in names.items()),
         heads=whole.count,
         different=tuple(masks),
-        index=tuple(places[id(layer.mask)] for layer in layers),
+        index=tuple(positions[id(layer.mask)] for layer in layers),
         doc=declaration.doc,
         span=declaration.name.span,
     )

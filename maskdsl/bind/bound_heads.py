@@ -50,7 +50,7 @@ def _is_between(low: int, value: object, high: int) -> bool:
 def check_pools(frame: Frame) -> None:
     """Reports routes that pool vectors of heads that are here with those of heads that are not."""
     heads = frame.world.heads
-    for found in frame.world.found if not heads.are_all else ():
+    for found in frame.world.routed if not heads.are_all else ():
         if isinstance(found, Route) and any(_is_split(pool, heads) for pool in _pools(found)):
             known = "" if heads.key_heads else ", and how many share a key head is unknown: say `key_heads`"
             first, last = heads.first, heads.first + heads.count - 1

@@ -66,18 +66,19 @@ def tiles_text(mask: Mask, inputs: Arrays) -> str:
     """The runs of every row of tiles."""
     tiles = find_tiles(mask.ir, inputs=inputs)
     size = f"{tiles.query_blocks} x {tiles.key_blocks} tiles of {tiles.block[0]} x {tiles.block[1]}"
-    return "\n".join([size, *variant_lines(tiles)]) + "\n"
+    return "\n".join([size, *head_class_lines(tiles)]) + "\n"
 
 
-def variant_lines(tiles: BlockMap) -> Iterator[str]:
-    for number, variant in enumerate(tiles.variants):
+def head_class_lines(tiles: BlockMap) -> Iterator[str]:
+    for number, head_class in enumerate(tiles.head_classes):
         uses = [
-            f"batch {batch}, head {head}" for batch, head in zip(*(tiles.variant_of == number).nonzero(), strict=True)
+            f"batch {batch}, head {head}"
+            for batch, head in zip(*(tiles.class_of_head == number).nonzero(), strict=True)
         ]
-        if len(tiles.variants) > 1:
+        if len(tiles.head_classes) > 1:
             yield f"{'; '.join(uses)}:"
         for row in range(tiles.query_blocks):
-            yield f"row {row}: full {runs_text(variant.full, row)}, partial {runs_text(variant.partial, row)}"
+            yield f"row {row}: full {runs_text(head_class.full, row)}, partial {runs_text(head_class.partial, row)}"
 
 
 def runs_text(runs: Runs, row: int) -> str:

@@ -131,7 +131,7 @@ class KernelPlan:
     @cached_property
     def tile_inputs(self) -> tuple[str, ...]:
         """Names of the inputs that the relation or the order reads: those on which tiles depend."""
-        decided = relation_inputs(self.mask, {each.name for each in self.mask.found})
+        decided = relation_inputs(self.mask, {each.name for each in self.mask.routed})
         return tuple(each.name for each in self.mask.named(decided))
 
     @cached_property
@@ -164,8 +164,8 @@ class KernelPlan:
     @cached_property
     def found_names(self) -> frozenset[str]:
         """Coordinates, of either side, that routes and ranks read."""
-        read = reads(*(each for found in self.mask.found for each in found_expressions(found)))
-        routes = (found for found in self.mask.found if isinstance(found, Route))
+        read = reads(*(each for found in self.mask.routed for each in found_expressions(found)))
+        routes = (found for found in self.mask.routed if isinstance(found, Route))
         groups = (grouping.by for route in routes for grouping in (route.queries, route.keys))
         names = (each.name for each in read.coordinates if each.name != GROUP)
         return frozenset([*names, *(name for name in groups if name is not None)])

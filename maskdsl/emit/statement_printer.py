@@ -82,7 +82,7 @@ class Printer(ABC):
         match expression:
             case Apply(Op.AND | Op.OR as op, parts) if len(text) > self.width and expression not in self.known:
                 sign, _, left, right = INFIX[op]
-                texts = [self.place(part, right if n else left) for n, part in enumerate(parts)]
+                texts = [self.position(part, right if n else left) for n, part in enumerate(parts)]
                 self.lines += in_parentheses(sign, [[each] for each in texts], start)
             case _:
                 self.lines.append(start + text)
@@ -110,7 +110,7 @@ class Printer(ABC):
             self.name(part, text)
         return True
 
-    def place(self, expression: Expression, tightness: int) -> str:
+    def position(self, expression: Expression, tightness: int) -> str:
         """The text where something that binds so tightly is asked for."""
         text, own = self.print(expression)
         if len(text) > self.width and isinstance(expression, Apply | Read):

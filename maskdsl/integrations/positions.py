@@ -22,7 +22,7 @@ HEADER = 4
 """Rows in front of those of a model's own mask; one more where that is the number of queries."""
 
 
-class Places(NamedTuple):
+class Positions(NamedTuple):
     """What `maskdsl.Attention` takes for queries that stand anywhere, [batch, ...] int64."""
 
     slots: Tensor
@@ -41,7 +41,7 @@ class Places(NamedTuple):
 class Carried(NamedTuple):
     """What one layer is told. Without places and texts, all tokens are given, and each sequence is one text."""
 
-    places: Places | None = None
+    positions: Positions | None = None
     texts: Tensor | None = None
     """bool [batch, tokens]: which tokens are the first ones of their text."""
     own: Tensor | None = None
@@ -50,7 +50,7 @@ class Carried(NamedTuple):
     """Whether the model's own mask was made at all, and is none where `own` is None."""
 
 
-def places_of(
+def positions_of(
     batch: int,
     queries: int,
     keys: int,
@@ -59,7 +59,7 @@ def places_of(
     present: Tensor | None,
     device: torch.device | str,
     causal: bool = True,
-) -> Places:
+) -> Positions:
     """For queries that begin at one slot and keys that begin at another.
 
     `present`, bool [batch, slots], says which of the slots are tokens; without it, all are, but for those behind the
@@ -77,7 +77,7 @@ def places_of(
     table.scatter_(1, torch.where(given, token, room), (index - key_offset).expand(batch, -1))
     own = there[:, query_offset + index[:queries]]
     order = torch.argsort(own.logical_not().int(), dim=-1, stable=True)
-    return Places(table[:, :room], order, (there & (index < query_offset)).sum(-1))
+    return Positions(table[:, :room], order, (there & (index < query_offset)).sum(-1))
 
 
 def carry(queries: int, told: Carried, device: torch.device | str) -> Tensor:
@@ -85,7 +85,7 @@ def carry(queries: int, told: Carried, device: torch.device | str) -> Tensor:
     these int64 where the model's own mask was not asked for."""
     rows: list[Tensor]
     match told:
-        case Carried(places=Places(slots, order, start)):
+        case Carried(positions=Positions(slots, order, start)):
             room = slots.shape[1]
             rows = [slots, pad(order, (0, room - queries)), start[:, None].expand(-1, room)]
         case Carried(texts=Tensor() as texts):
@@ -98,7 +98,7 @@ def carry(queries: int, told: Carried, device: torch.device | str) -> Tensor:
     if told.own is not None:
         own = pad(told.own.expand(len(head), -1, -1, -1), (0, head.shape[3] - told.own.shape[3]))
         head = torch.cat([head, own.to(head.dtype)], dim=2)
-    return head.to(torch.int32 if told.places is None else torch.int64)
+    return head.to(torch.int32 if told.positions is None else torch.int64)
 
 
 def carried(tensor: Tensor | None, queries: int, keys: int) -> Carried | None:
@@ -114,7 +114,7 @@ def carried(tensor: Tensor | None, queries: int, keys: int) -> Carried | None:
     own = rows[:, None, first:, :keys] != 0 if rows.shape[1] > first else None
     if tensor.dtype == torch.int32:
         return Carried(None, rows[:, 0, :queries] != 0, own, own is not None)
-    return Carried(Places(rows[:, 0], rows[:, 1, :queries], rows[:, 2, 0]), None, own, own is not None)
+    return Carried(Positions(rows[:, 0], rows[:, 1, :queries], rows[:, 2, 0]), None, own, own is not None)
 
 
 def as_pages(x: Tensor) -> Tensor:

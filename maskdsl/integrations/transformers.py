@@ -18,7 +18,7 @@ from maskdsl import Attention, AttnError, BackendName, packed_attention
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.integrations.layers import Choice, Compiled, Layer, LayerPatterns, rescaled
 from maskdsl.integrations.padding import present_keys
-from maskdsl.integrations.positions import Carried, Places, as_pages, carried, places_of
+from maskdsl.integrations.positions import Carried, Positions, as_pages, carried, positions_of
 from maskdsl.integrations.shards import heads_here
 
 try:
@@ -111,8 +111,8 @@ def attend(
 ) -> tuple[Tensor, Tensor]:
     """The output and its log-sum-exp, over [batch, heads, tokens, dim], of tokens as `told`."""
     match told:
-        case Carried(places=Places() as places):
-            return in_places(attention, q, k, v, across(places) if layer.role == "cross" else places, inputs)
+        case Carried(positions=Positions() as positions):
+            return in_positions(attention, q, k, v, across(positions) if layer.role == "cross" else positions, inputs)
         case Carried(texts=Tensor() as texts):
             return packed_attention(attention, q, k, v, texts, **inputs)
         case _:
@@ -129,7 +129,7 @@ def told_by(patterns: LayerPatterns, layer: Layer, mask: Tensor, query: Tensor, 
         raise AttnError(errors.ForeignMask(name=patterns.name, what="a mask tensor of the caller's"))
     batch, queries, keys = query.shape[0], query.shape[2], key.shape[2]
     present = present_keys(patterns.name, mask, batch, keys, vouched)
-    return Carried(places_of(batch, queries, keys, 0, 0, present, query.device, causal=False))
+    return Carried(positions_of(batch, queries, keys, 0, 0, present, query.device, causal=False))
 
 
 # Layers that are left to the model
@@ -177,19 +177,19 @@ def first_query(attention: Compiled, query: Tensor, key: Tensor) -> int | None:
     return 0 if query.shape[2] == key.shape[2] < attention.query_length else None
 
 
-def across(places: Places) -> Places:
+def across(positions: Positions) -> Positions:
     """For queries of another sequence than that of the keys, which all stand where they are given."""
-    order = torch.arange(places.order.shape[1], device=places.order.device)
-    return Places(places.slots, order.expand_as(places.order), torch.zeros_like(places.start))
+    order = torch.arange(positions.order.shape[1], device=positions.order.device)
+    return Positions(positions.slots, order.expand_as(positions.order), torch.zeros_like(positions.start))
 
 
-def in_places(
-    attention: Compiled, q: Tensor, k: Tensor, v: Tensor, places: Places, inputs: dict[str, Any]
+def in_positions(
+    attention: Compiled, q: Tensor, k: Tensor, v: Tensor, positions: Positions, inputs: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
     """Attention of queries and keys that stand anywhere."""
-    order, table = places.order[:, None], places.pages(k.shape[2])
+    order, table = positions.order[:, None], positions.pages(k.shape[2])
     own = q.take_along_dim(order[..., None], 2)
-    where: dict[str, Any] = {"query_start": places.start, "page_table": table}
+    where: dict[str, Any] = {"query_start": positions.start, "page_table": table}
     out, lse = attention(own, as_pages(k), as_pages(v), return_lse=True, **where, **inputs)
     back = order.argsort(2)
     return out.take_along_dim(back[..., None], 2), lse.take_along_dim(back, 2)

@@ -19,7 +19,7 @@ from maskdsl import AttnError, Heads
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.integrations.layers import Compiled, Layer, LayerPatterns, Role
 from maskdsl.integrations.padding import LIBRARY
-from maskdsl.integrations.positions import Carried, carry, places_of
+from maskdsl.integrations.positions import Carried, carry, positions_of
 
 SLIDING = ("sliding_attention", "chunked_attention")
 Pairs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -59,8 +59,10 @@ def attention_mask(
         own = sdpa_mask(*sizes, mask_function, attention_mask, device=device, **others)
     if texts is not None or (together and whole and own is None):
         return carry(q_length, Carried(texts=texts, own=own, asked=asked), device)
-    places = places_of(batch_size, q_length, kv_length, q_offset, kv_offset, attention_mask, device, not bidirectional)
-    return carry(q_length, Carried(places, own=own), device)
+    positions = positions_of(
+        batch_size, q_length, kv_length, q_offset, kv_offset, attention_mask, device, not bidirectional
+    )
+    return carry(q_length, Carried(positions, own=own), device)
 
 
 def leaves_layers(patterns: LayerPatterns, config: Any, local: bool, bidirectional: bool) -> bool:

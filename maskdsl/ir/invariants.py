@@ -19,7 +19,7 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.mask import Along, Computed, Dimension, DimensionKind, Given, Input, MaskIR, Sequence, Shuffled, Space
 from maskdsl.ir.ops import OPERATORS, Op, Type
-from maskdsl.ir.routes import GROUP, Balanced, Found, Nearest, Product, Rank, Route
+from maskdsl.ir.routes import GROUP, Balanced, Nearest, Product, Rank, Route, Routed
 
 TOKEN = (Side.TOKEN,)
 
@@ -32,7 +32,7 @@ def verify(mask: MaskIR) -> None:
     assert not mask.queries.is_pooled, "queries are given"
     for sequence in (mask.queries, mask.keys):
         verify_sequence(mask, sequence)
-    for found in mask.found:
+    for found in mask.routed:
         verify_found(mask, found)
     _expression(mask, mask.relation, PAIR, Type.BOOL)
     for clause in (*mask.attend, *mask.require):
@@ -44,7 +44,7 @@ def verify(mask: MaskIR) -> None:
             _expression(mask, value, PAIR, Type.FLOAT)
 
 
-def verify_found(mask: MaskIR, found: Found) -> None:
+def verify_found(mask: MaskIR, found: Routed) -> None:
     assert mask.input(found.name) is not None, found
     match found:
         case Route(products=products, queries=queries, keys=keys):

@@ -14,7 +14,7 @@ from maskdsl.base.source import Span
 from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Found, Rewrite, Route
+from maskdsl.ir.routes import Rewrite, Route, Routed
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +296,7 @@ class MaskIR:
     """Float without `Score()`; None means 1 / sqrt(head dim)."""
     auto: tuple[str, ...] = ()
     """Spaces whose order is still to be found, as `orders.bind_mask` does; until then they are as declared."""
-    found: tuple[Found, ...] = ()
+    routed: tuple[Routed, ...] = ()
     """What is found in the queries and keys of a call, each after what it reads: the inputs of these names."""
     whole: Heads | None = None
     """The heads of the whole attention, and which of them these are, where it was said."""
@@ -343,7 +343,7 @@ class MaskIR:
             scores=tuple(map(rewrite, self.scores)),
             weight=None if self.weight is None else rewrite(self.weight),
             scale=None if self.scale is None else rewrite(self.scale),
-            found=tuple(each.mapped(rewrite) if isinstance(each, Route) else each for each in self.found),
+            routed=tuple(each.mapped(rewrite) if isinstance(each, Route) else each for each in self.routed),
         )
 
     @property
@@ -365,7 +365,7 @@ class MaskIR:
     @cached_property
     def given(self) -> tuple[Input, ...]:
         """The inputs that callers give."""
-        names = {each.name for each in self.found}
+        names = {each.name for each in self.routed}
         return tuple(each for each in self.inputs if each.name not in names)
 
     def input(self, name: str) -> Input | None:

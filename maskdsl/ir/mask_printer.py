@@ -28,7 +28,7 @@ from maskdsl.ir.mask import (
     Space,
 )
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op
-from maskdsl.ir.routes import Above, Balanced, Found, Nearest, Pool, Rank, Route, Selector, TopCount, TopMass
+from maskdsl.ir.routes import Above, Balanced, Nearest, Pool, Rank, Route, Routed, Selector, TopCount, TopMass
 from maskdsl.syntax import tree
 from maskdsl.syntax.format_expression import format_expression
 
@@ -45,7 +45,7 @@ def print_mask(mask: MaskIR) -> str:
         lines += [*_sequence("queries", mask.queries), *_sequence("keys", mask.keys)]
     for each in mask.given:
         lines.append(f"input {each.name}: {each.type}[{', '.join(dimension.text for dimension in each.dimensions)}]")
-    lines += [line for each in mask.found for line in _found(each)]
+    lines += [line for each in mask.routed for line in _found(each)]
     lines.append(f"relation {print_expression(mask.relation)}")
     if mask.scale is not None:
         lines.append(f"scale {print_expression(mask.scale)}")
@@ -55,7 +55,7 @@ def print_mask(mask: MaskIR) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _found(found: Found) -> list[str]:
+def _found(found: Routed) -> list[str]:
     match found:
         case Route(name=name, products=products, score=score, selector=selector, candidates=candidates):
             by = found.queries.by, found.keys.by

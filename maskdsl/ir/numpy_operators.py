@@ -54,10 +54,10 @@ def evaluate(expression: Expression, leaf: Callable[[Leaf], Array], inputs: Mapp
 
 def read(table: Array, indices: Iterable[Array], kind: Type, is_open: bool) -> Array:
     """Elements of a table. An index out of bounds is moved to the border; the element is NaN if the read is open."""
-    places = list(zip(indices, table.shape, strict=True))
-    inside = tuple(np.clip(place, 0, length - 1) for place, length in places)
+    positions = list(zip(indices, table.shape, strict=True))
+    inside = tuple(np.clip(position, 0, length - 1) for position, length in positions)
     values = np.asarray(table[inside], dtype=DTYPES[kind])
     if not is_open:
         return values
-    outside = reduce(np.logical_or, ((place < 0) | (place >= length) for place, length in places))
+    outside = reduce(np.logical_or, ((position < 0) | (position >= length) for position, length in positions))
     return np.where(outside, np.nan, values)

@@ -210,10 +210,10 @@ class Rank:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
-Found = Route | Nearest | Balanced | Rank
+Routed = Route | Nearest | Balanced | Rank
 
 
-def found_expressions(found: Found) -> Iterator[Expression]:
+def found_expressions(found: Routed) -> Iterator[Expression]:
     """Everything that is evaluated to find it."""
     match found:
         case Route(products=products, score=score, candidates=candidates, selector=selector):

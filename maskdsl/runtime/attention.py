@@ -30,25 +30,25 @@ DEVICE = Kind("a device of torch", _device)
 class Attention(BaseAttention, Displayed):
     """At the lengths that its mask was bound with. `Mask.compile` makes it."""
 
-    _recipe: Bound
+    _compiled: Bound
 
-    def __init__(self, recipe: Bound) -> None:
-        super().__init__(recipe)
+    def __init__(self, compiled: Bound) -> None:
+        super().__init__(compiled)
 
     @property
     def mask(self) -> MaskIR:
         """What it attends, as the compiler has it: `Mask.ir`, which may be another in the next version."""
-        return self._recipe.plan.mask
+        return self._compiled.plan.mask
 
     @property
     def backend(self) -> str:
         """The name of the backend that computes; of "auto" the one that serves every device."""
-        return self._recipe.first.backend.name
+        return self._compiled.first.backend.name
 
     @property
     def source(self) -> str:
         """The text of the module that this backend has generated."""
-        return self._recipe.first.source
+        return self._compiled.first.source
 
     @property
     def query_length(self) -> int:
@@ -85,7 +85,7 @@ class Attention(BaseAttention, Displayed):
 
     def tiles(self, **inputs: Any) -> BlockMap:
         """The block map that a call with these inputs works on."""
-        plan = self._recipe.plan
+        plan = self._compiled.plan
         tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
         kinds = {each.name: [dimension.kind for dimension in each.dimensions] for each in plan.mask.inputs}
         sizes = [
@@ -94,7 +94,7 @@ class Attention(BaseAttention, Displayed):
             if DimensionKind.BATCH in kinds[name]
         ]
         known = {name: tensors[name] for name in plan.tile_inputs}
-        state = self._recipe.states.find(plan, known, max(sizes, default=1))
+        state = self._compiled.states.find(plan, known, max(sizes, default=1))
         return state.tiles((plan.query_block, plan.key_block))
 
     @takes(block=BLOCK, layout=TEXT, device=DEVICE, batch=optional(BATCH))
@@ -115,12 +115,12 @@ class Attention(BaseAttention, Displayed):
         Raises `AttnError` for pooled keys, routes and `weight`, which FlexAttention cannot express.
         """
         sides, where = cast("tuple[int, int]", block), torch.device(device)
-        return flex_parts(self._recipe.plan, self._signature, inputs, sides, layout, where, batch)
+        return flex_parts(self._compiled.plan, self._signature, inputs, sides, layout, where, batch)
 
     @takes(batch=integer(0, MOST_ENTRIES))
     def routing_state(self, batch: int = 1) -> RoutingState:
         """What decoding keeps of the keys of so many batch entries; of none yet."""
-        return RoutingState(self._recipe, batch)
+        return RoutingState(self._compiled, batch)
 
     def _parts_(self) -> tuple[object, ...]:
         return self.mask, self.backend, self.source
@@ -134,22 +134,23 @@ class Attention(BaseAttention, Displayed):
 class FollowingAttention(BaseAttention):
     """At the lengths of the tensors of each call. `Pattern.compile` makes it."""
 
-    _recipe: Following
+    _compiled: Following
 
-    def __init__(self, recipe: Following) -> None:
-        super().__init__(recipe)
+    def __init__(self, compiled: Following) -> None:
+        super().__init__(compiled)
 
     @property
     def changes_scores(self) -> bool:
         """Whether the pattern has `score` statements."""
-        statements = self._recipe.program.patterns[self.name].statements
+        statements = self._compiled.program.patterns[self.name].statements
         return any(isinstance(each, ScoreStatement) for each in statements)
 
     @takes(queries=COUNT, keys=optional(COUNT))
     def at(self, queries: int, keys: int | None = None) -> Attention:
         """The attention of these lengths; one is enough where queries and keys are the same tokens."""
-        return Attention(self._recipe.bound(queries, queries if keys is None else keys))
+        return Attention(self._compiled.bound(queries, queries if keys is None else keys))
 
     def extra_repr(self) -> str:
-        recipe = self._recipe
-        return f"{recipe.pattern}, follow={recipe.follow!r}, heads={recipe.heads.whole}, backend={recipe.backend!r}"
+        compiled = self._compiled
+        heads = compiled.heads.whole
+        return f"{compiled.pattern}, follow={compiled.follow!r}, heads={heads}, backend={compiled.backend!r}"

@@ -14,7 +14,7 @@ from maskdsl.base.errors.calls.selection import LaidOutRoute, PartDebugged
 from maskdsl.base.source import Span
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.base.validate import arguments, check_options, integers_of
-from maskdsl.runtime.compiled_mask import Recipe, register
+from maskdsl.runtime.compiled_mask import CompiledMask, register
 from maskdsl.runtime.debugging import check_reads, check_scores
 from maskdsl.runtime.decode.decode_call import attend
 from maskdsl.runtime.decode.paging import located
@@ -45,15 +45,15 @@ class BaseAttention(nn.Module):
     attention: graphs know them by one handle.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, compiled: CompiledMask) -> None:
         super().__init__()
-        self._hold(recipe)
+        self._hold(compiled)
 
-    def _hold(self, recipe: Recipe) -> None:
+    def _hold(self, compiled: CompiledMask) -> None:
         """With what a call asks of it: attributes, which `torch.compile` can read."""
-        self._recipe = register(recipe)
-        self._handle = recipe.handle
-        self._signature = recipe.signature
+        self._compiled = register(compiled)
+        self._handle = compiled.handle
+        self._signature = compiled.signature
 
     @property
     def name(self) -> str:
@@ -177,7 +177,7 @@ class BaseAttention(nn.Module):
             if debug:
                 raise AttnError(PartDebugged())
             if routing_state is None:
-                tensors = with_found_in_part(self._recipe, q, k, tensors, where)
+                tensors = with_found_in_part(self._compiled, q, k, tensors, where)
             elif self._signature.finds:
                 tensors = [*tensors, *routing_state._find(self._handle, q, k, tensors, where)]
             out, lse = attend(self._handle, q, k, v, tensors, where)
@@ -190,18 +190,18 @@ class BaseAttention(nn.Module):
         if self._signature.finds:
             if layout != "declared":
                 raise AttnError(LaidOutRoute(pattern=self._signature.pattern, span=self._signature.span))
-            inputs = with_found(self._recipe, q, k, inputs)
+            inputs = with_found(self._compiled, q, k, inputs)
         if debug:
-            check_reads(self._recipe.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
-            check_scores(self._recipe.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
+            check_reads(self._compiled.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
+            check_scores(self._compiled.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
         if self._signature.finds:
-            recipe = self._recipe.bound(q.shape[2], k.shape[2])
-            passes = two_passes(recipe)
+            compiled = self._compiled.bound(q.shape[2], k.shape[2])
+            passes = two_passes(compiled)
             if not is_compiling() and any(map(is_mapped, (q, k, v, *inputs))):
                 passes = None  # the host sees no values, on which two passes depend
             if passes is not None and not is_compiling():
                 with in_no_mode():
-                    recipe.reads.check([*map(unwrapped, inputs)], q.shape[0])
+                    compiled.reads.check([*map(unwrapped, inputs)], q.shape[0])
             found = None if passes is None else passes.attend(q, k, v, inputs)
             if found is not None:
                 return found
@@ -288,4 +288,4 @@ class BaseAttention(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._hold(self._recipe)
+        self._hold(self._compiled)

@@ -16,7 +16,7 @@ from torch import Tensor
 from maskdsl.emit.plan import KernelPlan, make_plan
 from maskdsl.ir.rewrites.chunk import Chunk, Gathered
 from maskdsl.ir.rewrites.route_rows import by_row, in_parts
-from maskdsl.ir.routes import Found
+from maskdsl.ir.routes import Routed
 from maskdsl.runtime.backends.available import AUTO, REFERENCE, everywhere, serving
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.base.call_cache import CallStates
@@ -35,18 +35,18 @@ from maskdsl.runtime.kernels.dispatch import Forward, Kernel
 from maskdsl.runtime.kernels.open_reads import OpenReads
 from maskdsl.runtime.kernels.part_finder import PartFinder
 from maskdsl.runtime.kernels.route_finder import Finder
-from maskdsl.runtime.kernels.split_kernel import Decoder
+from maskdsl.runtime.kernels.split_kernel import SplitKernel
 from maskdsl.runtime.registry import Entry, Registry
 
 T = TypeVar("T")
 
 MOST_CHECKED = 256
-"""Kinds of calls that one recipe knows to be right."""
+"""Kinds of calls that one compiled mask knows to be right."""
 MOST_OTHERS = 16
 """Numbers of other tokens for which masks, kernels and tiles are kept."""
 
 
-class Recipe(Entry, Protocol):
+class CompiledMask(Entry, Protocol):
     """What an attention computes. Immutable but for what it keeps."""
 
     @property
@@ -67,7 +67,7 @@ class Bound:
     """A plan for the backend of a name, which may be "auto"."""
 
     def __init__(
-        self, plan: KernelPlan, backend: str, routes: tuple[Found, ...] = (), checks_reads: bool = False
+        self, plan: KernelPlan, backend: str, routes: tuple[Routed, ...] = (), checks_reads: bool = False
     ) -> None:
         self.plan = plan
         self.backend = backend
@@ -78,7 +78,7 @@ class Bound:
         self.handle = digest((plan, backend))
         mask = plan.mask
         self.signature = Signature(
-            mask.name, mask.span, {each.name: each.span for each in mask.given}, bool(mask.found)
+            mask.name, mask.span, {each.name: each.span for each in mask.given}, bool(mask.routed)
         )
         self.states = CallStates()
         self.others: OrderedDict[tuple[object, ...], Over] = OrderedDict()
@@ -141,9 +141,9 @@ class Bound:
         return OpenReads(self.plan.mask)
 
     @cached_property
-    def decoder(self) -> Decoder:
+    def decoder(self) -> SplitKernel:
         """The kernel for queries that stand anywhere."""
-        return Decoder.of(self.plan)
+        return SplitKernel.of(self.plan)
 
     @cached_property
     def dense(self) -> Kernel:
@@ -164,7 +164,7 @@ class Bound:
     def in_parts(self) -> "Bound":
         """What computes calls of some of the queries, from given inputs and those that `part_finder` finds."""
         mask = self.plan.mask
-        return Bound(replace(self.plan, mask=in_parts(mask)), self.backend, mask.found) if mask.found else self
+        return Bound(replace(self.plan, mask=in_parts(mask)), self.backend, mask.routed) if mask.routed else self
 
     def over(self, kind: type[Gathered], *sizes: int) -> "Over":
         """The mask over other tokens of such numbers, for the same backend."""
@@ -178,7 +178,7 @@ class Bound:
             while len(self.others) > MOST_OTHERS:
                 self.others.popitem(last=False)
             found = self.others[key]
-        register(found.recipe)
+        register(found.compiled)
         return found
 
     @cached_property
@@ -217,10 +217,10 @@ class Over(NamedTuple):
     """A mask over other tokens than its own."""
 
     gathered: Gathered
-    recipe: Bound
+    compiled: Bound
     kept: Kept
     """Values of tokens that no input decides."""
 
 
-RECIPES: Registry[Recipe] = Registry()
-register, find = RECIPES.register, RECIPES.find
+COMPILED: Registry[CompiledMask] = Registry()
+register, find = COMPILED.register, COMPILED.find

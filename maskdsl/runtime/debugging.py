@@ -34,10 +34,10 @@ def check_scores(mask: MaskIR, q: Tensor, k: Tensor, tensors: Iterable[Tensor]) 
 
 
 @_disable_dynamo
-def check_reads(recipe: Bound, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor]) -> None:
+def check_reads(compiled: Bound, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor]) -> None:
     """Raises if a pair that attends reads outside a table. However long it takes, and waits for the device."""
-    recipe.check(q, k, v, tensors)
-    recipe.reads.check(tensors, q.shape[0], debug=True)
+    compiled.check(q, k, v, tensors)
+    compiled.reads.check(tensors, q.shape[0], debug=True)
 
 
 def as_array(x: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":

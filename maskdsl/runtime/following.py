@@ -91,7 +91,7 @@ class Following:
 
 
 def makes_rank(statement: Statement) -> bool:
-    """Whether it is `coord place = rank(...)`, which is found at the call."""
+    """Whether it is `coord position = rank(...)`, which is found at the call."""
     match statement:
         case CoordinateStatement(value=Call() as call):
             return call.function.id == "rank"

@@ -55,7 +55,7 @@ def attend(
     """Looks at values."""
     inputs: dict[str, Any] = dict(zip(attention.inputs, tensors, strict=True))
     if not bool(starts[:, 1:].any()):
-        longer = attention._recipe.bound(q.shape[2], k.shape[2]).plan.mask.queries.length > q.shape[2]
+        longer = attention._compiled.bound(q.shape[2], k.shape[2]).plan.mask.queries.length > q.shape[2]
         out, lse = attention(q, k, v, query_start=0 if longer else None, return_lse=True, **inputs)
         return out, lse
     first = starts.flatten().nonzero().flatten()
@@ -67,9 +67,9 @@ def attend(
 
 def direct(handle: str, q: Tensor, k: Tensor, starts: Tensor) -> bool:
     """Whether a call is one of `maskdsl::attention`."""
-    recipe = find(handle)
-    whole = recipe.bound(q.shape[2], k.shape[2]).plan.mask.queries.length == q.shape[2]
-    return whole and not recipe.signature.finds and not bool(starts[:, 1:].any())
+    compiled = find(handle)
+    whole = compiled.bound(q.shape[2], k.shape[2]).plan.mask.queries.length == q.shape[2]
+    return whole and not compiled.signature.finds and not bool(starts[:, 1:].any())
 
 
 def texts(

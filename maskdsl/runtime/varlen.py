@@ -62,41 +62,41 @@ def packed(
     k: Tensor,
     v: Tensor,
     inputs: Sequence[Tensor],
-    places: Sequence[Tensor | None],
+    positions: Sequence[Tensor | None],
     page_size: int | None,
     handle: str,
 ) -> tuple[Tensor, Tensor]:
     """All sequences as one, [1, heads, all tokens, dim]. There are no pages."""
-    cu_seqlens_q, cu_seqlens_k, query_start = places
+    cu_seqlens_q, cu_seqlens_k, query_start = positions
     assert cu_seqlens_q is not None and cu_seqlens_k is not None
-    recipe = find(handle).longest(cu_seqlens_q, cu_seqlens_k)
-    check(recipe, q, k, v, inputs, cu_seqlens_q, cu_seqlens_k)
-    count, mask = len(cu_seqlens_q) - 1, recipe.plan.mask
+    compiled = find(handle).longest(cu_seqlens_q, cu_seqlens_k)
+    check(compiled, q, k, v, inputs, cu_seqlens_q, cu_seqlens_k)
+    count, mask = len(cu_seqlens_q) - 1, compiled.plan.mask
     if query_start is None:  # queries are the last of a sequence's tokens
         apart = torch.diff(cu_seqlens_k) - torch.diff(cu_seqlens_q)
         query_start = apart if mask.is_layer else torch.zeros_like(apart)
-    check_starts(recipe, query_start, cu_seqlens_q)
-    if recipe.checks_reads and query_start.device.type == "cpu":
+    check_starts(compiled, query_start, cu_seqlens_q)
+    if compiled.checks_reads and query_start.device.type == "cpu":
         numbers = [x.tolist() for x in (query_start, torch.diff(cu_seqlens_q), torch.diff(cu_seqlens_k))]
-        recipe.reads.check(inputs, count, parts=lambda: [CallTokens(*each) for each in zip(*numbers, strict=True)])
-    if mask.found:
-        inputs = [*inputs, *found_in_sequences(recipe, q, k, inputs, cu_seqlens_q, cu_seqlens_k, query_start)]
-        recipe = recipe.in_parts
-        mask = recipe.plan.mask
-    over = recipe.over(Packed, q.shape[2], k.shape[2], count)
+        compiled.reads.check(inputs, count, parts=lambda: [CallTokens(*each) for each in zip(*numbers, strict=True)])
+    if mask.routed:
+        inputs = [*inputs, *found_in_sequences(compiled, q, k, inputs, cu_seqlens_q, cu_seqlens_k, query_start)]
+        compiled = compiled.in_parts
+        mask = compiled.plan.mask
+    over = compiled.over(Packed, q.shape[2], k.shape[2], count)
     values = dict(zip((each.name for each in mask.inputs), inputs, strict=True))
     tokens_of = {}
     for side, ends, starts in ((Side.QUERY, cu_seqlens_q, query_start), (Side.KEY, cu_seqlens_k, None)):
-        entry, place, own = tokens(ends.long(), starts, over.gathered.length(side), mask.sequences[side].length)
+        entry, position, own = tokens(ends.long(), starts, over.gathered.length(side), mask.sequences[side].length)
         # Tokens of no sequence, or behind the pattern's end, are of sequences that nobody else is of.
         values[SEQUENCES[side]] = torch.where(own, entry, -1 if side is Side.QUERY else -2)
-        tokens_of[side] = entry, place
+        tokens_of[side] = entry, position
     values |= packed_values(over, values, count, tokens_of)
     return attend_over(attend, over, q, k, v, values)
 
 
 def found_in_sequences(
-    recipe: Bound,
+    compiled: Bound,
     q: Tensor,
     k: Tensor,
     inputs: Sequence[Tensor],
@@ -108,16 +108,16 @@ def found_in_sequences(
     q, _ = apart(q, cu_seqlens_q)
     k, present = apart(k, cu_seqlens_k)
     counts = torch.diff(cu_seqlens_q)
-    totals = torch.diff(cu_seqlens_k) if recipe.plan.mask.is_layer else query_start + counts
-    return found_in_part(recipe, q, k, present, inputs, Queries(query_start.long(), counts, totals))
+    totals = torch.diff(cu_seqlens_k) if compiled.plan.mask.is_layer else query_start + counts
+    return found_in_part(compiled, q, k, present, inputs, Queries(query_start.long(), counts, totals))
 
 
 def apart(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
     """Packed x [1, heads, all tokens, dim] as [sequences, heads, tokens, dim], zeros at the ends; which are tokens."""
     sizes = torch.diff(ends).long()
-    places = torch.arange(int(sizes.max()), device=x.device)
-    present = places < sizes[:, None]
-    index = (ends[:-1, None].long() + places).clamp(0, max(x.shape[2] - 1, 0))
+    positions = torch.arange(int(sizes.max()), device=x.device)
+    present = positions < sizes[:, None]
+    index = (ends[:-1, None].long() + positions).clamp(0, max(x.shape[2] - 1, 0))
     return x[0][:, index].transpose(0, 1).masked_fill(~present[:, None, :, None], 0), present
 
 
@@ -127,37 +127,37 @@ def tokens(ends: Tensor, starts: Tensor | None, count: int, length: int) -> tupl
     entry = torch.searchsorted(ends[1:].contiguous(), index, right=True)
     own = entry < len(ends) - 1
     entry = entry.clamp(max=len(ends) - 2)
-    place = index - ends[entry] + (0 if starts is None else starts.long()[entry])
-    return entry, place.clamp(0, length - 1), own & (place >= 0) & (place < length)
+    position = index - ends[entry] + (0 if starts is None else starts.long()[entry])
+    return entry, position.clamp(0, length - 1), own & (position >= 0) & (position < length)
 
 
 def packed_values(
-    over: Over, given: dict[str, Tensor], count: int, places: dict[Side, tuple[Tensor, Tensor]]
+    over: Over, given: dict[str, Tensor], count: int, positions: dict[Side, tuple[Tensor, Tensor]]
 ) -> dict[str, Tensor]:
     """The inputs that hold what pairs read of tokens. Those of floats lead gradients back to the inputs given."""
     packed, values = over.gathered, {}
     for value in packed.values:
-        entry, place = places[value.leaf.side]
+        entry, position = positions[value.leaf.side]
         whole = token_values(packed, value, given, count, entry.device, over.kept)
         entry = entry if whole.shape[0] > 1 else torch.zeros_like(entry)
-        own = whole[entry, :, place].transpose(0, 1)[None]
+        own = whole[entry, :, position].transpose(0, 1)[None]
         values[value.declared.name] = as_given(value.declared, own)
     return values
 
 
 def check(
-    recipe: Bound, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], ends_q: Tensor, ends_k: Tensor
+    compiled: Bound, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], ends_q: Tensor, ends_k: Tensor
 ) -> None:
     """Raises if anything is wrong that can be seen without waiting for a GPU."""
     check_tensors(q, k, v, "declared")
-    if recipe.plan.mask.keys.is_pooled:
-        raise AttnError(PackedPooled(pattern=recipe.plan.mask.name, span=recipe.plan.mask.span))
-    mask, keys = recipe.plan.mask, "cu_seqlens_q" if ends_k is ends_q else "cu_seqlens_k"
+    if compiled.plan.mask.keys.is_pooled:
+        raise AttnError(PackedPooled(pattern=compiled.plan.mask.name, span=compiled.plan.mask.span))
+    mask, keys = compiled.plan.mask, "cu_seqlens_q" if ends_k is ends_q else "cu_seqlens_k"
     tensors = {"cu_seqlens_q": ends_q, keys: ends_k}
     found = [each for name, x in tensors.items() for each in malformed(name, x, len(ends_q), q)]
     if found:
         raise AttnError(*found)
-    if found := list(wrong_heads(recipe.plan, q, k)):
+    if found := list(wrong_heads(compiled.plan, q, k)):
         raise AttnError(*found)
     if ends_q.device.type == "cpu":
         totals = {("cu_seqlens_q", q.shape[2], mask.queries.length), (keys, k.shape[2], mask.keys.length)}
@@ -171,9 +171,9 @@ def check(
     check_values(mask.given, inputs)
 
 
-def check_starts(recipe: Bound, starts: Tensor, ends: Tensor) -> None:
+def check_starts(compiled: Bound, starts: Tensor, ends: Tensor) -> None:
     """Raises if queries begin in front of the pattern or end behind it, where that can be seen without waiting."""
-    mask, count = recipe.plan.mask, len(ends) - 1
+    mask, count = compiled.plan.mask, len(ends) - 1
     if starts.dtype not in INTEGER_TYPES:
         raise AttnError(NotIntegers(name="query_start", found=type_name(starts)))
     if starts.device != ends.device:

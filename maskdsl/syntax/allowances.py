@@ -22,7 +22,7 @@ class Allowance(NamedTuple):
     """A code, where it stands, and the span in which warnings of it are silenced."""
 
     code: str
-    place: Span
+    position: Span
     reach: Span | None
 
 
@@ -50,16 +50,16 @@ def allowances(file: tree.File) -> Iterator[Allowance]:
         for code in re.finditer(r"\w+", match[1]) if match else ():
             assert match is not None
             start = comment.span.start + match.start(1) + code.start()
-            place = Span(comment.span.source, start, start + len(code[0]))
-            yield Allowance(code[0], place, reach(comment.span))
+            position = Span(comment.span.source, start, start + len(code[0]))
+            yield Allowance(code[0], position, reach(comment.span))
 
 
 def unknown_allowances(allowed: Iterable[Allowance]) -> Iterator[Caution]:
     """Codes that no warning has."""
     known = ", ".join(f"`{each}`" for each in CODES)
-    for code, place, _ in allowed:
+    for code, position, _ in allowed:
         if code not in CODES:
-            yield UnknownAllowance(span=place, name=code, known=known, nearest=nearest_name(code, CODES))
+            yield UnknownAllowance(span=position, name=code, known=known, nearest=nearest_name(code, CODES))
 
 
 class Allowed:
@@ -74,12 +74,12 @@ class Allowed:
 
     def __contains__(self, caution: Caution) -> bool:
         """Whether an allowance reaches its place, or one of the calls on the way there."""
-        places = [caution.span, *(note.span for note in caution.notes)]
-        return any(self._reaches(caution.code, place) for place in places if place is not None)
+        positions = [caution.span, *(note.span for note in caution.notes)]
+        return any(self._reaches(caution.code, position) for position in positions if position is not None)
 
-    def _reaches(self, code: str, place: Span) -> bool:
-        spans = self.spans.get((code, id(place.source)))
-        return spans is not None and spans.around(place) is not None
+    def _reaches(self, code: str, position: Span) -> bool:
+        spans = self.spans.get((code, id(position.source)))
+        return spans is not None and spans.around(position) is not None
 
 
 def _outermost(spans: Iterable[Span]) -> list[Span]:
@@ -98,10 +98,10 @@ class _Spans:
         self.spans = spans
         self.starts = [each.start for each in spans]
 
-    def around(self, place: Span) -> int | None:
+    def around(self, position: Span) -> int | None:
         """The number of the one that a place begins in."""
-        number = bisect_right(self.starts, place.start) - 1
-        return number if number >= 0 and place.start < self.spans[number].end else None
+        number = bisect_right(self.starts, position.start) - 1
+        return number if number >= 0 and position.start < self.spans[number].end else None
 
     def at(self, comment: Span) -> Span | None:
         """The one that ends on the line of a comment, or goes on there; else the next one."""

@@ -40,8 +40,8 @@ def string(span: Span, parts: Parts) -> tree.String:
     def unescape(match: re.Match[str]) -> str:
         if match[1] not in ESCAPES:
             start = span.start + 1 + match.start()
-            place = Span(span.source, start, start + 2)
-            raise AttnError(UnknownEscape(span=place, escape=match[0]))
+            position = Span(span.source, start, start + 2)
+            raise AttnError(UnknownEscape(span=position, escape=match[0]))
         return ESCAPES[match[1]]
 
     return tree.String(re.sub(r"\\(.)", unescape, parts[0][1:-1]), span=span)

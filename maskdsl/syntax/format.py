@@ -23,7 +23,7 @@ Printed = TypeVar("Printed", bound=tree.Node)
 
 def format_file(file: tree.File) -> str:
     """The canonical text of a file, with a line end behind its last line."""
-    printer = _Printer(file.comments)
+    printer = _Formatter(file.comments)
     items = printer.items(file.declarations, printer.declaration)
     text = lay_out(_stacked([*items, *_comments(printer.rest())]), WIDTH)
     return f"{text}\n" if text else ""
@@ -36,7 +36,7 @@ class _Item(NamedTuple):
     document: Document
 
 
-class _Printer(Expressions):
+class _Formatter(Expressions):
     """Documents of declarations and statements."""
 
     def items(self, nodes: Iterable[Printed], show: Callable[[Printed], Document]) -> list[_Item]:

@@ -87,8 +87,8 @@ class Expressions:
     def beside(self, node: tree.Node, gap: re.Pattern[str] = BLANKS) -> list[tree.Comment]:
         """The comment behind a node on its line, if there is one, with no more than `gap` between them."""
         if self._comments:
-            span, place = self._comments[0].span, node.span
-            between = gap.match(span.source.text, place.end, span.start) if span.source is place.source else None
+            span, position = self._comments[0].span, node.span
+            between = gap.match(span.source.text, position.end, span.start) if span.source is position.source else None
             if between is not None and between.end() == span.start:
                 return [self._comments.popleft()]
         return []
@@ -119,8 +119,8 @@ class Expressions:
         """Nodes between marks, separated by commas. Comments before `end` stand before the closing mark."""
         parts: list[Document] = []
         separator = SOFT
-        for place, node in enumerate(nodes):
-            last = place == len(nodes) - 1
+        for position, node in enumerate(nodes):
+            last = position == len(nodes) - 1
             above = self.before(node.span.start)
             document = show(node)
             above += self.before(node.span.end)

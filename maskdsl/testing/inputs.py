@@ -37,8 +37,8 @@ def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = T
         random = np.random.default_rng(draw(SEEDS))
         arrays[declared.name] = _array(declared, batch, random, draw(st.booleans()))
         if extremes and declared.type is Type.INT and draw(st.integers(0, 4)) == 0:
-            places = random.random(arrays[declared.name].shape) < 0.1
-            arrays[declared.name][places] = random.choice(EXTREMES)
+            positions = random.random(arrays[declared.name].shape) < 0.1
+            arrays[declared.name][positions] = random.choice(EXTREMES)
         if declared.name in added and draw(st.booleans()):
             fill = LEAST if draw(st.booleans()) and sum(added.values()) == 1 else -np.inf
             arrays[declared.name][_hidden(arrays[declared.name].shape, random)] = fill

@@ -190,8 +190,8 @@ class Numbers:
         return call(name, *(self.of(side, axis) for axis in axes), reach=POSITIONS)
 
     def shuffle(self, side: str, names: list[str]) -> Piece:
-        place = self.of(side, choose(self.draw, names))
-        return call("shuffle", place, number(self.draw(st.integers(0, 9))), reach=POSITIONS)
+        position = self.of(side, choose(self.draw, names))
+        return call("shuffle", position, number(self.draw(st.integers(0, 9))), reach=POSITIONS)
 
     def of(self, side: str, name: str) -> str:
         return f"{side}.{name}" if side else name

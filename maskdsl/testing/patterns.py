@@ -42,7 +42,7 @@ def patterns(draw: st.DrawFn, heads: int | None = None, depth: int = 2, tokens: 
     keys that are pooled from them; coordinates, inputs, tables, macros, `let`s, guards, conditions by head, scores,
     weights, scales and orders.
     """
-    return _Pattern(draw, heads or draw(st.sampled_from([1, 2, 3])), depth, tokens).draw_whole()
+    return _DrawnPattern(draw, heads or draw(st.sampled_from([1, 2, 3])), depth, tokens).draw_whole()
 
 
 @st.composite
@@ -54,7 +54,7 @@ def relations(draw: st.DrawFn, spaces: Mapping[str, Mapping[str, int]], heads: i
 
 
 @dataclass
-class _Pattern:
+class _DrawnPattern:
     """Draws one pattern, statement by statement; `world` knows what is declared so far."""
 
     draw: Draw[Any]
@@ -121,11 +121,11 @@ class _Pattern:
     def draw_space(self, name: str, tokens: int) -> DrawnSpace:
         rank = choose(self.draw, (1, 2, 2, 3, 4))
         axes: list[tuple[str, int]] = []
-        for place in range(rank):
-            longest = tokens if place == rank - 1 else min(tokens, 7)
+        for position in range(rank):
+            longest = tokens if position == rank - 1 else min(tokens, 7)
             length = self.draw(st.integers(1, max(longest, 1)))
             tokens //= length
-            axes.append((AXES[place], length))
+            axes.append((AXES[position], length))
         if rank == 1 and self.draw(st.booleans()):
             self.lines.append(f"space {name}[{axes[0][1]}]")
             return DrawnSpace(name, ((name, axes[0][1]),))
@@ -233,10 +233,10 @@ class _Pattern:
             return
         if self.draw(st.integers(0, 3)) == 0:
             self.lines.append(f"scale {numbers.score(1).text}")
-        for place in range(self.draw(st.integers(0, 2))):
+        for position in range(self.draw(st.integers(0, 2))):
             start = choose(self.draw, ("s + ", "0.5 * s - ", "", "bias", "bias"))
             if start == "bias":
-                self.draw_bias(f"bias{place}")
+                self.draw_bias(f"bias{position}")
                 continue
             value = scoring.score(2)
             self.lines.append(f"score {start}({value.text})" if start else f"score {value.text}")

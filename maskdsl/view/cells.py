@@ -65,8 +65,8 @@ def covered(runs: Runs, rows: int, columns: int, size: tuple[int, int]) -> Array
     that tile's cell and all of the cells behind it, which the sum along the row carries on.
     """
     steps = np.zeros(rows * (columns + 2), dtype=np.int64)
-    for place, sign in (runs.start, 1), (runs.end, -1):
-        cell, inside = np.divmod(place.astype(np.int64), size[1])
+    for position, sign in (runs.start, 1), (runs.end, -1):
+        cell, inside = np.divmod(position.astype(np.int64), size[1])
         at = runs.row.astype(np.int64) // size[0] * (columns + 2) + cell
         np.add.at(steps, at, sign * (size[1] - inside))
         np.add.at(steps, at + 1, sign * inside)

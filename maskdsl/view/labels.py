@@ -44,16 +44,16 @@ class Labels:
             Labels.of(mask, mask.keys, inputs, keys.start or 0),
         )
 
-    def at(self, place: int) -> str:
-        """The token at a place, counted from `start`: `512`, or `3,17` on a grid."""
-        position = self.start + place
+    def at(self, index: int) -> str:
+        """The token at an index, counted from `start`: `512`, or `3,17` on a grid."""
+        position = self.start + index
         if self.order is not None:
             position = int(self.order[position])
         for space, offset in zip(self.sequence.spaces, self.sequence.offsets, strict=True):
             if position < offset + space.size:
                 cell = np.unravel_index(position - offset, space.lengths)
                 return ",".join(str(int(each)) for each in cell)[:LONGEST]
-        raise AssertionError(place)
+        raise AssertionError(index)
 
     @property
     def axes(self) -> str:
@@ -61,26 +61,26 @@ class Labels:
         (space, *others) = self.sequence.spaces
         return "" if others or len(space.axes) == 1 else ",".join(axis.name for axis in space.axes)[:LONGEST]
 
-    def begins(self, places: int) -> dict[int, str]:
+    def begins(self, positions: int) -> dict[int, str]:
         """Spaces by the place where they begin, or the first place; empty where there is only one space."""
         if len(self.sequence.spaces) == 1:
             return {}
         named: dict[int, str] = {}
         for space, offset in zip(self.sequence.spaces, self.sequence.offsets, strict=True):
-            place = max(0, offset - self.start)
-            if place < places and offset + space.size > self.start:
-                named[place] = space.name[:LONGEST]
+            position = max(0, offset - self.start)
+            if position < positions and offset + space.size > self.start:
+                named[position] = space.name[:LONGEST]
         return named
 
-    def marks(self, places: int, each: int, characters: float, apart: int) -> dict[int, str]:
+    def marks(self, positions: int, each: int, characters: float, apart: int) -> dict[int, str]:
         """Labels by character along an axis of so many places, `each` to a cell of so many characters."""
-        cells = -(-places // each)
-        marks = {int(place // each * characters): name for place, name in self.begins(places).items()}
+        cells = -(-positions // each)
+        marks = {int(position // each * characters): name for position, name in self.begins(positions).items()}
         taken = sorted(marks)
         for character in range(0, int(cells * characters), apart):
             cell = int(character / characters)
             at = int(cell * characters)
-            if cell * each < places and all(abs(at - other) >= min(apart, 2) for other in taken):
+            if cell * each < positions and all(abs(at - other) >= min(apart, 2) for other in taken):
                 marks.setdefault(at, self.at(cell * each))
         return dict(sorted(marks.items()))
 
@@ -92,15 +92,15 @@ def longest_label(sequence: Sequence) -> int:
     return min(LONGEST, max(map(len, (*cells, *names))))
 
 
-def beside(labels: Labels, places: int, each: int, times: int) -> dict[int, str]:
+def beside(labels: Labels, positions: int, each: int, times: int) -> dict[int, str]:
     """Labels by line of a map whose lines show two rows of cells, each cell enlarged so many times."""
-    return labels.marks(places, each, times / 2, LINES_APART)
+    return labels.marks(positions, each, times / 2, LINES_APART)
 
 
-def above(labels: Labels, places: int, each: int, times: int) -> str:
+def above(labels: Labels, positions: int, each: int, times: int) -> str:
     """The line above a map, each label where its token begins, those without room left out."""
-    marks = labels.marks(places, each, times, COLUMNS_APART)
-    width = -(-places // each) * times
+    marks = labels.marks(positions, each, times, COLUMNS_APART)
+    width = -(-positions // each) * times
     line = ""
     for at, label in marks.items():
         if (at == 0 or at > len(line)) and at + len(label) <= width:

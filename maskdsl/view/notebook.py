@@ -128,7 +128,7 @@ def _inputs(mask: MaskIR) -> tuple[Arrays, list[str]]:
     needed = relation_inputs(mask)
     made = {name: values for name, values in synthetic_inputs(mask).items() if name in needed}
     notes = [f"made-up values of {', '.join(made)}"] if made else []
-    return (find(mask, made, None, None, needed) if mask.found else made), notes
+    return (find(mask, made, None, None, needed) if mask.routed else made), notes
 
 
 def _fitted(lengths: tuple[int, int]) -> Scale:
@@ -144,7 +144,7 @@ def _scale(found: BlockMap) -> Scale:
 
 def _pictures(found: BlockMap, scale: Scale) -> str:
     """One for each of the heads that differ."""
-    heads = found.variant_of.shape[1]
+    heads = found.class_of_head.shape[1]
     classes = head_classes(found, range(heads))
     shown = [_picture(found, scale, head, members, heads) for head, members in list(classes.items())[:MOST_PICTURES]]
     if len(classes) > MOST_PICTURES:
@@ -178,7 +178,7 @@ def _figure_rows(total: Figures, block: int) -> list[tuple[str, str]]:
 
 
 def _tile_rows(found: BlockMap) -> list[tuple[str, str]]:
-    heads = range(found.variant_of.shape[1])
+    heads = range(found.class_of_head.shape[1])
     tiles_each = found.query_blocks * found.key_blocks
     full, partial = (sum(count(head) for head in heads) for count in (found.full_count, found.partial_count))
     return [

@@ -46,10 +46,10 @@ def shade(number: int) -> Shade:
         return EMPTY_SHADE
     if number == LEVELS + 1:
         return FULL_SHADE
-    place = (number - 1) / (LEVELS - 1) * (len(PARTIAL_SHADES) - 1)
-    left = min(int(place), len(PARTIAL_SHADES) - 2)
+    position = (number - 1) / (LEVELS - 1) * (len(PARTIAL_SHADES) - 1)
+    left = min(int(position), len(PARTIAL_SHADES) - 2)
     pairs = zip(PARTIAL_SHADES[left], PARTIAL_SHADES[left + 1], strict=True)
-    red, green, blue = (round(a + (b - a) * (place - left)) for a, b in pairs)
+    red, green, blue = (round(a + (b - a) * (position - left)) for a, b in pairs)
     return red, green, blue
 
 

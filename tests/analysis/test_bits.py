@@ -63,8 +63,8 @@ def test_spread(monkeypatch, reflexive, steps, widths):
     """One by one and doubled, forgetting nothing: matrices multiplied again and again."""
     monkeypatch.setattr(bits, "STEPS", steps)
     size = 90
-    place = np.arange(size)
-    relations = [(place[:, None] - place >= 0) & (place[:, None] - place < width) for width in widths]
+    position = np.arange(size)
+    relations = [(position[:, None] - position >= 0) & (position[:, None] - position < width) for width in widths]
     if not reflexive:
         relations = [each & ~np.eye(size, dtype=bool) for each in relations]
     hops = [(Hop(Runs.of_dense(each), None, 1, size),) for each in relations]

@@ -60,11 +60,11 @@ def test_runs_differ_from_other_runs_and_other_things():
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_block_map_finds_the_variant_of_a_head(batch):
     diagonal, nothing = Runs.of_dense(np.eye(2, 3, dtype=bool)), Runs.of_dense(np.zeros((2, 3), dtype=bool))
-    variants = TileMap(diagonal, nothing), TileMap(nothing, diagonal)
-    blocks = BlockMap((4, 2), 7, 6, variants, np.array([[0, 1]] * batch, dtype=np.int32))
+    head_classes = TileMap(diagonal, nothing), TileMap(nothing, diagonal)
+    blocks = BlockMap((4, 2), 7, 6, head_classes, np.array([[0, 1]] * batch, dtype=np.int32))
     assert (blocks.query_blocks, blocks.key_blocks) == (2, 3)
     assert blocks.classes(head=0, batch=1).tolist() == [[FULL, EMPTY, EMPTY], [EMPTY, FULL, EMPTY]]
     assert blocks.classes(head=1).tolist() == [[PARTIAL, EMPTY, EMPTY], [EMPTY, PARTIAL, EMPTY]]
     assert (blocks.full_count(1), blocks.partial_count(1)) == (0, 2)
-    assert blocks == BlockMap((4, 2), 7, 6, variants, np.array([[0, 1]] * batch, dtype=np.int32))
-    assert blocks != BlockMap((4, 2), 8, 6, variants, np.array([[0, 1]] * batch, dtype=np.int32))
+    assert blocks == BlockMap((4, 2), 7, 6, head_classes, np.array([[0, 1]] * batch, dtype=np.int32))
+    assert blocks != BlockMap((4, 2), 8, 6, head_classes, np.array([[0, 1]] * batch, dtype=np.int32))

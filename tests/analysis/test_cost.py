@@ -21,12 +21,14 @@ KERNELS = [FORWARD, QUERY_GRADIENT, KEY_GRADIENT]
 
 
 def block_map(*classes, block=(128, 128), heads=None, ragged=(0, 0)):
-    """From the classes of the tiles of every variant."""
-    variants = tuple(TileMap(Runs.of_dense(each == 2), Runs.of_dense(each == 1)) for each in map(np.asarray, classes))
+    """From the classes of the tiles of every head class."""
+    head_classes = tuple(
+        TileMap(Runs.of_dense(each == 2), Runs.of_dense(each == 1)) for each in map(np.asarray, classes)
+    )
     rows, columns = np.asarray(classes[0]).shape
     of_heads = np.arange(len(classes)) if heads is None else np.asarray(heads)
     lengths = rows * block[0] - ragged[0], columns * block[1] - ragged[1]
-    return BlockMap(block, *lengths, variants, of_heads.astype(np.int32)[None])
+    return BlockMap(block, *lengths, head_classes, of_heads.astype(np.int32)[None])
 
 
 def dense(length, heads=1, block=(128, 128)):
@@ -124,7 +126,7 @@ def test_a_wave_of_rows_reads_what_they_share_once(kernel, at_once):
     tiles = block_map(classes, block=(16, 16))
     seen = classes.T if kernel.by_keys else classes[::-1]
     expected = sum(np.count_nonzero(seen[i : i + at_once].any(axis=0)) for i in range(0, len(seen), at_once))
-    assert Rows.of(tiles.variants[0], tiles, kernel).columns_read(at_once) == 16 * expected
+    assert Rows.of(tiles.head_classes[0], tiles, kernel).columns_read(at_once) == 16 * expected
 
 
 def test_one_long_row_limits_the_whole():
@@ -171,11 +173,11 @@ NATTEN = [
 
 def all_partial(tiles):
     """The same tiles, none of them full."""
-    variants = tuple(
+    head_classes = tuple(
         TileMap(Runs.of_dense(classes < 0), Runs.of_dense(classes > 0))
-        for classes in (each.classes(tiles.key_blocks) for each in tiles.variants)
+        for classes in (each.classes(tiles.key_blocks) for each in tiles.head_classes)
     )
-    return replace(tiles, variants=variants)
+    return replace(tiles, head_classes=head_classes)
 
 
 @pytest.mark.parametrize(("device", "heads", "windows", "order", "block", "dense_time", "times"), NATTEN)

@@ -38,9 +38,9 @@ class Table:
         return True
 
 
-def token(place: int, width: int) -> Token:
-    made = Token(place)
-    made.y, made.x = divmod(place, width)
+def token(position: int, width: int) -> Token:
+    made = Token(position)
+    made.y, made.x = divmod(position, width)
     return made
 
 

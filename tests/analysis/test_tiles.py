@@ -83,9 +83,9 @@ def test_heads_that_agree_share_a_map():
     half = apply(Op.LESS, Head(), c(3))
     relation = apply(Op.SELECT, half, equal(blocks_of(q("y"), 2), blocks_of(k("y"), 2)), within(1, "x"))
     result = check(mask(relation, grid(8, 8), heads=6), (16, 16))
-    assert len(result.variants) == 2
-    assert result.variant_of.tolist() == [[0, 0, 0, 1, 1, 1]]
-    assert result.tile_map(head=1, batch=7) is result.variants[0]
+    assert len(result.head_classes) == 2
+    assert result.class_of_head.tolist() == [[0, 0, 0, 1, 1, 1]]
+    assert result.tile_map(head=1, batch=7) is result.head_classes[0]
 
 
 def test_heads_whose_orders_agree_share_a_map():
@@ -99,8 +99,8 @@ def test_heads_whose_orders_agree_share_a_map():
     sequence = replace(tokens(61, definition), order=((token("place"),),))
     near = apply(Op.LESS, apply(Op.ABSOLUTE, apply(Op.SUBTRACT, q("place"), k("place"))), c(4))
     result = tiles(mask(near, sequence, heads=7), (8, 8))
-    assert result.variant_of.tolist() == [[0, 1, 2, 0, 1, 2, 0]]
-    assert len(result.variants) == 3
+    assert result.class_of_head.tolist() == [[0, 1, 2, 0, 1, 2, 0]]
+    assert len(result.head_classes) == 3
     assert [result.full_count(head=head) for head in range(3)] == [result.full_count(head=0)] * 3
 
 
@@ -114,7 +114,7 @@ def test_documents_differ_by_batch_entry(block):
     )
     document = np.sort(np.random.default_rng(1).integers(0, 6, (3, 90)), axis=1).astype(np.int32)
     result = check(pattern, block, {"document": document}, batch=3)
-    assert len(result.variants) == 3 and result.variant_of.shape == (3, 2)
+    assert len(result.head_classes) == 3 and result.class_of_head.shape == (3, 2)
 
 
 def test_an_order_by_an_input_differs_by_head():
@@ -127,7 +127,7 @@ def test_an_order_by_an_input_differs_by_head():
         order = np.argsort(cluster[head], kind="stable")
         attended = dense(pattern, head=head, inputs={"cluster": cluster})[np.ix_(order, order)]
         assert np.array_equal(result.classes(head), dense_classes(attended, (8, 8)))
-    assert len(result.variants) == 2
+    assert len(result.head_classes) == 2
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -137,7 +137,7 @@ def test_tables_are_read_by_head_batch_and_block(block):
     pattern = mask(both(read, causal()), tokens(77), inputs=inputs, heads=2)
     keep = np.random.default_rng(3).random((2, 2, 10, 10)) < 0.4
     result = check(pattern, block, {"keep": keep}, batch=2)
-    assert len(result.variants) == 4
+    assert len(result.head_classes) == 4
 
 
 def test_tables_read_beyond_their_border_by_pairs_that_do_not_attend():
@@ -151,7 +151,7 @@ def test_the_batch_index_without_an_input():
     relation = equal(apply(Op.FLOOR_MODULO, q(), c(2)), apply(Op.FLOOR_MODULO, Batch(), c(2)))
     result = tiles(mask(relation, tokens(8)), (1, 4), batch=3)
     assert [result.full_count(batch=entry) for entry in range(3)] == [8, 8, 8]
-    assert result.variant_of.tolist() == [[0], [1], [0]]
+    assert result.class_of_head.tolist() == [[0], [1], [0]]
 
 
 def test_float_inputs_with_nan():

@@ -70,14 +70,14 @@ def test_both_masks_are_one(entry: Entry, length: int) -> None:
     inputs = entry.inputs(size)
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
     mask = entry.mask(size)
-    places = Coordinates(mask.ir, mask.ir.queries, arrays).permutation()
-    laid_out = np.arange(length) if places is None else places
+    positions = Coordinates(mask.ir, mask.ir.queries, arrays).permutation()
+    laid_out = np.arange(length) if positions is None else positions
     expected = mask.dense(**arrays)[np.ix_(laid_out, laid_out)]
     mask_mod = entry.mask_mod(size, inputs)
-    place, head = torch.arange(length), torch.tensor(0)
+    position, head = torch.arange(length), torch.tensor(0)
     found = torch.ones(length, length, dtype=torch.bool)
     if mask_mod is not None:
-        found = mask_mod(head, head, place[:, None], place[None, :])
+        found = mask_mod(head, head, position[:, None], position[None, :])
     np.testing.assert_array_equal(found.numpy(), expected)
 
 

@@ -55,7 +55,7 @@ def given():
 
 def own(mask, given):
     """What one layer takes of what all take."""
-    names = {each.name for each in mask.inputs} | ({"q", "k"} if mask.ir.found else set())
+    names = {each.name for each in mask.inputs} | ({"q", "k"} if mask.ir.routed else set())
     return {name: value for name, value in given.items() if name in names}
 
 
@@ -114,7 +114,7 @@ def test_outputs(stack, given):
     inputs = {name: torch.as_tensor(given[name]) for name in ("centroids", "worth")}
     for attention, mask in zip(stack.compile("tiled"), stack.layers, strict=True):
         here = {name: value for name, value in inputs.items() if name in own(mask, given)}
-        vectors = {"q": x.numpy(), "k": x.numpy()} if mask.ir.found else {}
+        vectors = {"q": x.numpy(), "k": x.numpy()} if mask.ir.routed else {}
         pairs = [
             mask.dense(head=head, batch=batch, **vectors, **{name: value.numpy() for name, value in here.items()})
             for batch, head in np.ndindex(2, 2)

@@ -58,7 +58,7 @@ def cells(*lengths: int) -> list[tuple[int, ...]]:
 
 def neighbors(position: int, length: int, kernel: int, dilation: int, stride: int) -> set[int]:
     """One axis of (generalised, dilated) neighbourhood attention: the positions attended from `position`."""
-    group = [place for place in range(length) if place % dilation == position % dilation]
+    group = [each for each in range(length) if each % dilation == position % dilation]
     own = group.index(position)
     leader = min(own // stride * stride + stride // 2, len(group) - 1)
     start = max(0, min(leader - kernel // 2, len(group) - kernel))
@@ -66,22 +66,22 @@ def neighbors(position: int, length: int, kernel: int, dilation: int, stride: in
 
 
 def neighbors_causal(position: int, length: int, kernel: int, dilation: int, stride: int) -> set[int]:
-    group = [place for place in range(length) if place % dilation == position % dilation]
+    group = [each for each in range(length) if each % dilation == position % dilation]
     own = group.index(position)
     leader = min(own // stride * stride + stride - 1, len(group) - 1)
-    return {place for at, place in enumerate(group) if at <= own and leader - at < kernel}
+    return {each for at, each in enumerate(group) if at <= own and leader - at < kernel}
 
 
 def grid_neighborhood(
     lengths: tuple[int, ...], kernel: tuple[int, ...], dilation: tuple[int, ...], stride: tuple[int, ...]
 ) -> Rule:
-    places = cells(*lengths)
+    positions = cells(*lengths)
     near = [
         [neighbors(position, length, *sizes) for position in range(length)]
         for length, sizes in zip(lengths, zip(kernel, dilation, stride, strict=True), strict=True)
     ]
     return lambda head, q, k: all(
-        theirs in axis[own] for axis, own, theirs in zip(near, places[q], places[k], strict=True)
+        theirs in axis[own] for axis, own, theirs in zip(near, positions[q], positions[k], strict=True)
     )
 
 
@@ -102,10 +102,10 @@ def na3(t: int, h: int, w: int, kernel: tuple[int, ...], dilation: tuple[int, ..
 
 
 def na3_causal(t: int, h: int, w: int, kernel: tuple[int, ...]) -> Rule:
-    places = cells(t, h, w)
+    positions = cells(t, h, w)
 
     def allowed(head: int, q: int, k: int) -> bool:
-        (qt, qy, qx), (kt, ky, kx) = places[q], places[k]
+        (qt, qy, qx), (kt, ky, kx) = positions[q], positions[k]
         return (
             kt in neighbors_causal(qt, t, kernel[0], 1, 1)
             and ky in neighbors(qy, h, kernel[1], 1, 1)
@@ -119,14 +119,14 @@ def swin(h: int, w: int, size: int, shift: int) -> Rule:
     """Roll, cut into windows, and keep apart what the roll brought together: nine regions, as the released code has it
     for lengths that windows divide.
     """
-    places = cells(h, w)
+    positions = cells(h, w)
 
     def window_and_region(position: int, length: int) -> tuple[int, bool]:
         rolled = [*range(shift, length), *range(shift)].index(position)
         return rolled // size, rolled >= length - shift
 
     def allowed(head: int, q: int, k: int) -> bool:
-        (qy, qx), (ky, kx) = places[q], places[k]
+        (qy, qx), (ky, kx) = positions[q], positions[k]
         return window_and_region(qy, h) == window_and_region(ky, h) and window_and_region(qx, w) == window_and_region(
             kx, w
         )
@@ -135,33 +135,35 @@ def swin(h: int, w: int, size: int, shift: int) -> Rule:
 
 
 def maxvit_block(h: int, w: int, size: int) -> Rule:
-    places = cells(h, w)
-    return lambda head, q, k: all(a // size == b // size for a, b in zip(places[q], places[k], strict=True))
+    positions = cells(h, w)
+    return lambda head, q, k: all(a // size == b // size for a, b in zip(positions[q], positions[k], strict=True))
 
 
 def maxvit_grid(h: int, w: int, size: int) -> Rule:
-    places = cells(h, w)
+    positions = cells(h, w)
     steps = (h // size, w // size)
-    return lambda head, q, k: all(a % step == b % step for a, b, step in zip(places[q], places[k], steps, strict=True))
+    return lambda head, q, k: all(
+        a % step == b % step for a, b, step in zip(positions[q], positions[k], steps, strict=True)
+    )
 
 
 def cswin(heads: int, h: int, w: int, stripe: int) -> Rule:
-    places = cells(h, w)
+    positions = cells(h, w)
 
     def allowed(head: int, q: int, k: int) -> bool:
         axis = 0 if head < heads // 2 else 1
-        return places[q][axis] // stripe == places[k][axis] // stripe
+        return positions[q][axis] // stripe == positions[k][axis] // stripe
 
     return allowed
 
 
 def clear(text: int, h: int, w: int, radius: int) -> Rule:
-    places = cells(h, w)
+    positions = cells(h, w)
 
     def allowed(head: int, q: int, k: int) -> bool:
         if q < text or k < text:
             return True
-        (qy, qx), (ky, kx) = places[q - text], places[k - text]
+        (qy, qx), (ky, kx) = positions[q - text], positions[k - text]
         return (qy - ky) ** 2 + (qx - kx) ** 2 <= radius**2
 
     return allowed
@@ -180,8 +182,8 @@ def scale_dit(text_length: int, h: int, w: int, tile: int, ratio: int) -> Rule:
 
 
 def square_window(h: int, w: int, kernel: int) -> Rule:
-    places = cells(h, w)
-    return lambda head, q, k: all(abs(a - b) <= kernel // 2 for a, b in zip(places[q], places[k], strict=True))
+    positions = cells(h, w)
+    return lambda head, q, k: all(abs(a - b) <= kernel // 2 for a, b in zip(positions[q], positions[k], strict=True))
 
 
 def t5_bucket(relative: int, buckets: int, distance: int) -> int:
@@ -294,10 +296,10 @@ def global_sliding(n: int, size: int, globals: int) -> Rule:
 
 def on_grid(*lengths: int) -> Callable[[Callable[..., bool]], Rule]:
     """A rule over the coordinates of two cells: `rule(head, query, key)`."""
-    places = cells(*lengths)
+    positions = cells(*lengths)
 
     def made(rule: Callable[..., bool]) -> Rule:
-        return lambda head, q, k: rule(head, places[q], places[k])
+        return lambda head, q, k: rule(head, positions[q], positions[k])
 
     return made
 
@@ -367,8 +369,8 @@ def dformer_global(t: int, h: int, w: int, size: int) -> Rule:
 
 def condaformer(t: int, h: int, w: int, size: int) -> Rule:
     near = dformer_local(t, h, w, size)
-    places = cells(t, h, w)
-    return lambda head, q, k: near(head, q, k) and any(map(int.__eq__, places[q], places[k]))
+    positions = cells(t, h, w)
+    return lambda head, q, k: near(head, q, k) and any(map(int.__eq__, positions[q], positions[k]))
 
 
 def favit(heads: int, h: int, w: int, size: int, levels: int) -> Rule:
@@ -409,9 +411,9 @@ def radial(frames: int, tokens_per_frame: int, block: int, text: int) -> Rule:
     return allowed
 
 
-def moved_inward(place: int, length: int, size: int) -> range:
+def moved_inward(position: int, length: int, size: int) -> range:
     """`size` positions around a place, within an axis."""
-    start = max(min(place - size // 2, length - size), 0)
+    start = max(min(position - size // 2, length - size), 0)
     return range(start, start + size)
 
 
@@ -435,10 +437,10 @@ def freeswim(t: int, h: int, w: int, window: tuple[int, int]) -> Rule:
 
 def paro_blocks(t: int, h: int, w: int, size: int) -> Callable[[int, int], int]:
     """The block of a token in the order of a head."""
-    orders, places, lengths = list(permutations(range(3))), cells(t, h, w), (t, h, w)
+    orders, positions, lengths = list(permutations(range(3))), cells(t, h, w), (t, h, w)
 
     def block(head: int, token: int) -> int:
-        (a, b, c), cell = orders[head % 6], places[token]
+        (a, b, c), cell = orders[head % 6], positions[token]
         return ((cell[a] * lengths[b] + cell[b]) * lengths[c] + cell[c]) // size
 
     return block
@@ -464,13 +466,13 @@ def video_gna(window: tuple[int, ...], stride: tuple[int, ...]) -> Callable[[int
 # Pooled keys stand behind all others
 
 
-def boxes_of(place: tuple[int, ...], size: int) -> tuple[int, ...]:
-    return tuple(at // size for at in place)
+def boxes_of(position: tuple[int, ...], size: int) -> tuple[int, ...]:
+    return tuple(at // size for at in position)
 
 
 def boxes(size: int, *lengths: int) -> list[tuple[int, ...]]:
     """The places of all boxes of `size` on a grid, row-major."""
-    return sorted({boxes_of(place, size) for place in cells(*lengths)})
+    return sorted({boxes_of(position, size) for position in cells(*lengths)})
 
 
 def combiner_fixed(n: int, block: int) -> Rule:
@@ -520,8 +522,8 @@ def gcvit_global(h: int, w: int, size: int) -> Rule:
     return lambda head, q, k: boxes_of(summary[q], size) == boxes_of(image[k], size)
 
 
-def near_boxes(box: tuple[int, ...], place: tuple[int, ...], size: int) -> bool:
-    own = boxes_of(place, size)
+def near_boxes(box: tuple[int, ...], position: tuple[int, ...], size: int) -> bool:
+    own = boxes_of(position, size)
     return box in [(own[0] + y, own[1] + x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
 
 

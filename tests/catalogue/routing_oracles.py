@@ -60,8 +60,8 @@ def moba(q, k, n, block, top_count):
 def vmoba(q, k, t, h, w, block_t, block_h, block_w, mass):
     result, blocks = empty(q, k), {}
     for token in range(t * h * w):
-        place = token // (h * w) // block_t, token // w % h // block_h, token % w // block_w
-        blocks.setdefault(place, []).append(token)
+        position = token // (h * w) // block_t, token // w % h // block_h, token % w // block_w
+        blocks.setdefault(position, []).append(token)
     for head in range(len(q)):
         queries, keys = of_head(q, k, head)
         scores = {(i, b): queries[i] @ mean_of(keys, blocks[b]) for i in range(t * h * w) for b in blocks}

@@ -324,8 +324,8 @@ def run(mask: maskdsl.Mask, **inputs: torch.Tensor) -> tuple[torch.Tensor, torch
 
 def distances(h: int, w: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Absolute differences on both axes, [cells, cells]."""
-    places = torch.tensor(oracles.cells(h, w)).double()
-    dy, dx = (places[:, None] - places[None, :]).abs().unbind(-1)
+    positions = torch.tensor(oracles.cells(h, w)).double()
+    dy, dx = (positions[:, None] - positions[None, :]).abs().unbind(-1)
     return dy, dx
 
 

@@ -143,10 +143,10 @@ def test_sliding_windows_have_hardly_any():
     pattern = maskdsl.load(EXAMPLES / "vision/neighborhood.attn")["na3"]
     mask = pattern.bind(t=48, h=48, w=48, kernel=(11, 11, 11), order="by t // 4, y // 4, x // 4")
     tiles = mask.tiles((64, 64))
-    inner, (variant,) = (6 * 12 + 6) * 12 + 6, tiles.variants
-    counts = np.array([variant.full.counts[inner], variant.partial.counts[inner]])
+    inner, (head_class,) = (6 * 12 + 6) * 12 + 6, tiles.head_classes
+    counts = np.array([head_class.full.counts[inner], head_class.partial.counts[inner]])
     assert (100 * counts / tiles.key_blocks).round(3).tolist() == [0.058, 7.176]
-    total = np.array([variant.full.count, variant.partial.count])
+    total = np.array([head_class.full.count, head_class.partial.count])
     assert (100 * total / tiles.key_blocks / tiles.query_blocks).round(2).tolist() == [0.09, 5.18]
 
 

@@ -108,8 +108,8 @@ def test_decoding(name: str, count: int, dtype: torch.dtype) -> None:
     whole = mask.compile("reference")(*wide, **{key: x.detach().double() for key, x in inputs.items()})
     starts = torch.tensor([11, length - count], device=DEVICE, dtype=torch.int32)
     asked = torch.arange(count, device=DEVICE) + starts[:, None]
-    taken = torch.stack([x[:, places] for x, places in zip(q, asked, strict=True)])
-    expected = torch.stack([x[:, places] for x, places in zip(whole, asked, strict=True)])
+    taken = torch.stack([x[:, positions] for x, positions in zip(q, asked, strict=True)])
+    expected = torch.stack([x[:, positions] for x, positions in zip(whole, asked, strict=True)])
     with torch.no_grad():
         found = mask.compile("triton")(taken, k, v, query_start=starts, **inputs)
         compare("the output", found, expected, dtype)
@@ -130,9 +130,9 @@ def test_pages(page: int) -> None:
     table = torch.randperm(2 * each + 3, device=DEVICE)[: 2 * each].view(2, each)
     paged = torch.full((2, 2 * each + 3, 2, page, 32), torch.nan, device=DEVICE)
     for entry, count in enumerate(lengths.tolist()):
-        places = torch.arange(count, device=DEVICE)
+        positions = torch.arange(count, device=DEVICE)
         for kept, x in zip(paged, (k, v), strict=True):
-            kept[table[entry, places // page], :, places % page] = x[entry, :, :count].transpose(0, 1)
+            kept[table[entry, positions // page], :, positions % page] = x[entry, :, :count].transpose(0, 1)
     last = torch.stack([x[:, count - 1 : count] for x, count in zip(q, lengths.tolist(), strict=True)])
     expected = torch.stack([x[:, count - 1 : count] for x, count in zip(whole, lengths.tolist(), strict=True)])
     found = mask.compile("triton")(

@@ -167,9 +167,9 @@ def test_gradients_of_rows_that_are_low(fill: float) -> None:
         pad[0, 1:PADDED:3] = torch.tensor(fill).nextafter(torch.tensor(0.0))  # by as little as a float can tell
         pad[1] = fill
     toward, toward_lse = (torch.randn(shape, device=DEVICE) for shape in ((2, 2, N, 16), (2, 2, N)))
-    place = torch.arange(N, device=DEVICE)[:, None] - torch.arange(N, device=DEVICE) + N - 1
-    s = (q.double() @ k.double().mT / 4).float() + pad[:, None, None] + bias[:, place]
-    s = s.double().masked_fill(place < N - 1, -torch.inf)
+    position = torch.arange(N, device=DEVICE)[:, None] - torch.arange(N, device=DEVICE) + N - 1
+    s = (q.double() @ k.double().mT / 4).float() + pad[:, None, None] + bias[:, position]
+    s = s.double().masked_fill(position < N - 1, -torch.inf)
     highest = s.detach().amax(-1)  # apart: `logsumexp` takes its gradient from the sum
     expected = torch.softmax(s, -1) * gain @ v.double(), (s - highest[..., None]).exp().sum(-1).log() + highest
     found = mask.compile("triton")(q, k, v, pad=pad, bias=bias, gain=gain, return_lse=True)

@@ -50,7 +50,7 @@ def check_tiles(mask: maskdsl.Mask, truth: Truth, random: Random) -> None:
             continue
         laid = expected[np.ix_(*(truth.meaning.layout(side, head, batch) for side in "qk"))]
         classes = classes_of(laid, block)
-        found = tiles.classes(head, batch if len(tiles.variant_of) > 1 else 0)
+        found = tiles.classes(head, batch if len(tiles.class_of_head) > 1 else 0)
         equal(f"tiles of {block}, head {head}, batch {batch}", found, classes)
         if batch < stats.batch:
             full, partial = full + int((classes == 2).sum()), partial + int((classes == 1).sum())
@@ -237,5 +237,5 @@ def near(what: str, found: np.ndarray, expected: np.ndarray) -> None:
         | (finite & (np.abs(found - np.where(finite, expected, 0)) > room))
     )
     if wrong.any():
-        place = tuple(np.argwhere(wrong)[0].tolist())
-        raise Differs(f"{what} at {place}: {found[place]} is not {expected[place]}")
+        position = tuple(np.argwhere(wrong)[0].tolist())
+        raise Differs(f"{what} at {position}: {found[position]} is not {expected[position]}")

@@ -47,18 +47,18 @@ def inside(random: Random, x: np.ndarray, learns: bool) -> Held:
     """A part of a larger buffer, perhaps every second entry of it."""
     steps = [random.choice([1, 1, 2]) for _ in x.shape]
     first = [random.randint(0, 2) for _ in x.shape]
-    place = tuple(slice(a, a + n * step, step) for a, n, step in zip(first, x.shape, steps, strict=True))
+    position = tuple(slice(a, a + n * step, step) for a, n, step in zip(first, x.shape, steps, strict=True))
     lengths = [a + n * step + random.randint(0, 2) for a, n, step in zip(first, x.shape, steps, strict=True)]
     buffer = np.full(lengths, AROUND[x.dtype.kind], x.dtype)
-    buffer[place] = x
+    buffer[position] = x
     leaf = torch.tensor(buffer, requires_grad=learns)
 
     def to_leaf(grad: np.ndarray) -> np.ndarray:
         found = np.zeros(lengths)
-        found[place] = grad
+        found[position] = grad
         return found
 
-    return Held(leaf[place], leaf, to_leaf)
+    return Held(leaf[position], leaf, to_leaf)
 
 
 def expanded(x: np.ndarray, axis: int, learns: bool) -> Held:

@@ -233,11 +233,11 @@ def tried(text: str, seed: int, folder: Path) -> Result:
     except (Exception, TooSlow) as error:
         last = list(trial.seconds)[-1] if trial.seconds else "check"
         frames = [each for each in traceback.extract_tb(error.__traceback__) if "/maskdsl/" in each.filename]
-        place = f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else "?"
+        position = f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else "?"
         if isinstance(error, TooSlow):  # where it stands when its time is over is chance
-            place = next((each.name for each in frames if each.name not in ("__call__", "step")), "?")
+            position = next((each.name for each in frames if each.name not in ("__call__", "step")), "?")
         said = "" if isinstance(error, TooSlow) else f": {str(error)[:200]}"
-        return Result("failed", last, trial.seconds.get(last, 0.0), f"{type(error).__name__} in {place}{said}")
+        return Result("failed", last, trial.seconds.get(last, 0.0), f"{type(error).__name__} in {position}{said}")
     step = max(trial.seconds, key=trial.seconds.__getitem__)
     return Result(outcome, step, trial.seconds[step])
 

@@ -241,8 +241,8 @@ class Meaning:
             return [(math.isnan(x), 0.0 if math.isnan(x) else x) for x in values]
 
         own = [each for each in self.tokens[token.side] if each.space == token.space]
-        for place, each in enumerate(sorted(own, key=keys)):
-            self.coordinates[each.side, each.i, coord[2], self.head, self.batch] = place
+        for position, each in enumerate(sorted(own, key=keys)):
+            self.coordinates[each.side, each.i, coord[2], self.head, self.batch] = position
 
     def nearest_route(self, name: str) -> Node | None:
         """The route of this name whose name is a coordinate as well."""
@@ -253,28 +253,28 @@ class Meaning:
         return next((each for each in self.routes if each[1] == name), None)
 
     def read_input(self, name: str, dims: tuple[Node, ...], token: Token) -> object:
-        place = []
+        position = []
         for dim in dims:
             match dim[1]:
                 case "batch":
-                    place.append(self.batch)
+                    position.append(self.batch)
                 case "heads":
-                    place.append(self.head)
+                    position.append(self.head)
                 case space if space in self.spaces:
-                    place.append(token.number)
+                    position.append(token.number)
                 case _:
-                    place.append(token.i)
-        return self.element(name, tuple(place))
+                    position.append(token.i)
+        return self.element(name, tuple(position))
 
-    def element(self, name: str, place: tuple[int, ...]) -> object:
+    def element(self, name: str, position: tuple[int, ...]) -> object:
         shape = self.inputs[name].shape
-        assert all(0 <= index < length for index, length in zip(place, shape, strict=True)), (name, place, shape)
-        value = self.inputs[name][place].item()
+        assert all(0 <= index < length for index, length in zip(position, shape, strict=True)), (name, position, shape)
+        value = self.inputs[name][position].item()
         if not isinstance(value, float):
             return value
         if name not in self.learned:
             return Number(value)
-        return self.leaves.setdefault((name, place), Number(value))
+        return self.leaves.setdefault((name, position), Number(value))
 
     # Expressions
 
@@ -291,12 +291,12 @@ class Meaning:
                 assert token is not None
                 return self.coordinate(token, name)
             case ("index", name, *indices):
-                places = tuple(self.value(index, scope) for index in indices)
+                positions = tuple(self.value(index, scope) for index in indices)
                 held = scope.names.get(name)
                 if held is not None and name not in self.inputs:
                     held = self.value(held.node, held.scope) if isinstance(held, Later) else held
-                    return held[places[0]]
-                return self.element(name, places)
+                    return held[positions[0]]
+                return self.element(name, positions)
             case ("tuple", *parts):
                 return tuple(self.value(part, scope) for part in parts)
             case ("if", condition, first, second):
@@ -425,11 +425,11 @@ class Meaning:
         if name == "len":
             return self.length(arguments[0][1], scope)
         if name in ("hilbert", "morton", "snake"):
-            cells = [self.place(node, scope) for _, node in arguments]
-            return numbering.along(name, tuple(length for _, length in cells))[tuple(place for place, _ in cells)]
+            cells = [self.position(node, scope) for _, node in arguments]
+            return numbering.along(name, tuple(length for _, length in cells))[tuple(position for position, _ in cells)]
         if name == "shuffle":
-            place, length = self.place(arguments[0][1], scope)
-            return numbering.shuffled(length, self.value(arguments[1][1], scope))[place]
+            position, length = self.position(arguments[0][1], scope)
+            return numbering.shuffled(length, self.value(arguments[1][1], scope))[position]
         if name == "dot":
             return selection.dot(self, arguments, scope)
         macro = self.macro(name)
@@ -437,7 +437,7 @@ class Meaning:
             return self.expand(macro, arguments, scope)
         return FUNCTIONS[name](*(self.value(node, scope) for _, node in arguments))
 
-    def place(self, node: Node, scope: Scope) -> tuple[int, int]:
+    def position(self, node: Node, scope: Scope) -> tuple[int, int]:
         """Where the token is on the axis that is read, and the length of that."""
         match node:
             case ("name", "q" | "k" as side) if scope.q is not None:

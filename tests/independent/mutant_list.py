@@ -275,8 +275,8 @@ MUTANTS = (
     Mutant(
         "masks of other numbers of heads",
         "codegen/tiled.py",
-        "place = tile.place, self.heads, None",
-        "place = tile.place, None",
+        "position = tile.position, self.heads, None",
+        "position = tile.position, None",
         of("runtime/test_kept", "test_heads_that_share_keys_are_others_in_the_next_call"),
     ),
     Mutant(
@@ -339,15 +339,15 @@ MUTANTS = (
     Mutant(
         "tiled: nothing merged with nothing is no number",
         "codegen/tiled.py",
-        "total = (old + new).masked_fill_(nothing, 1)",
-        "total = old + new",
+        "l_i = (old + new).masked_fill_(nothing, 1)",
+        "l_i = old + new",
         of("runtime/test_agreement", "test_long_rows_are_merged_from_pieces"),
     ),
     Mutant(
         "two passes: a finite log-sum-exp of nothing",
         "maskdsl/runtime/decode/regrouped.py",
-        "(total.log() + highest).masked_fill(empty, -torch.inf)",
-        "total.log() + highest",
+        "(l_i.log() + m_i).masked_fill(empty, -torch.inf)",
+        "l_i.log() + m_i",
         of("runtime/test_regroup", "test_parts_without_any_key"),
     ),
     Mutant(
@@ -360,15 +360,15 @@ MUTANTS = (
     Mutant(
         "reference: a finite log-sum-exp of nothing",
         "codegen/reference.py",
-        "lse = (total.log() + highest).masked_fill(empty, -torch.inf).squeeze(-1)",
-        "lse = (total.log() + highest).squeeze(-1)",
+        "lse = (l_i.log() + m_i).masked_fill(empty, -torch.inf).squeeze(-1)",
+        "lse = (l_i.log() + m_i).squeeze(-1)",
         PROGRAMS,
     ),
     Mutant(
         "forward kernel: a finite log-sum-exp of nothing",
         "codegen/forward.py",
         'natural = tl.where(empty, float("-inf"), natural)\n    real',
-        "natural = tl.where(empty, highest, natural)\n    real",
+        "natural = tl.where(empty, m_i, natural)\n    real",
         KERNELS,
     ),
     Mutant(
@@ -381,15 +381,15 @@ MUTANTS = (
     Mutant(
         "backward kernel: what a large log-sum-exp has lost of its sum stays lost",
         "maskdsl/emit/triton/backward_body.py",
-        "queries, tl.log2(total))",
-        "queries, total * 0)",
+        "queries, tl.log2(l_i))",
+        "queries, l_i * 0)",
         of("triton/test_interpreted", "test_padding_by_the_lowest_numbers[causal-float32-256]"),
     ),
     Mutant(
         "decoding kernel: a finite log-sum-exp of nothing",
         "codegen/decode.py",
-        'natural = tl.where(empty, float("-inf"), natural + tl.log2(total) * 0.6931471805599453)',
-        "natural = natural + tl.log2(tl.where(empty, 1.0, total)) * 0.6931471805599453",
+        'natural = tl.where(empty, float("-inf"), natural + tl.log2(l_i) * 0.6931471805599453)',
+        "natural = natural + tl.log2(tl.where(empty, 1.0, l_i)) * 0.6931471805599453",
         KERNELS,
     ),
     # Pages
@@ -403,7 +403,7 @@ MUTANTS = (
     Mutant(
         "pages that are missing hold keys",
         WHERE,
-        "return present if table is None else present & (table[:, places // k.shape[2]] >= 0)",
+        "return present if table is None else present & (table[:, positions // k.shape[2]] >= 0)",
         "return present",
         of("runtime/test_decode", "test_missing_pages_hold_no_keys"),
     ),
@@ -424,14 +424,14 @@ MUTANTS = (
     Mutant(
         "keys in pages by the number of pages",
         WHERE,
-        "x.transpose(1, 2)[pages.clamp(min=0), places % x.shape[2]]",
-        "x.transpose(1, 2)[pages.clamp(min=0), places % x.shape[0]]",
+        "x.transpose(1, 2)[pages.clamp(min=0), positions % x.shape[2]]",
+        "x.transpose(1, 2)[pages.clamp(min=0), positions % x.shape[0]]",
         of("runtime/test_decode", "test_missing_pages_hold_no_keys"),
     ),
     Mutant(
         "decoding kernel: splits count alike",
         "codegen/decode.py",
-        "tl.exp(own - new) * tl.load(part_sums + place, mask=real, other=0.0)",
+        "tl.exp(own - new) * tl.load(partial_l + position, mask=real, other=0.0)",
         "tl.exp(own - new)",
         of("triton/test_interpreted", "test_decoding[0]"),
     ),
@@ -452,8 +452,8 @@ MUTANTS = (
     Mutant(
         "gathered keys of pages by rows of the table",
         "maskdsl/runtime/decode/gather.py",
-        "heads, places % x.shape[2]]",
-        "heads, places % x.shape[1]]",
+        "heads, positions % x.shape[2]]",
+        "heads, positions % x.shape[1]]",
         PROGRAMS,
     ),
     # Packed sequences
@@ -461,8 +461,8 @@ MUTANTS = (
     Mutant(
         "places are counted from the first sequence",
         VARLEN,
-        "place = index - ends[entry] + ",
-        "place = index - ends[0] + ",
+        "position = index - ends[entry] + ",
+        "position = index - ends[0] + ",
         of("runtime/test_varlen", "test_each_sequence_alone"),
     ),
     Mutant(
@@ -490,8 +490,8 @@ MUTANTS = (
     Mutant(
         "chunks begin at the first query",
         "maskdsl/runtime/decode/decode_call.py",
-        "places = (starts.long()[:, None] + torch.arange",
-        "places = (0 * starts.long()[:, None] + torch.arange",
+        "positions = (starts.long()[:, None] + torch.arange",
+        "positions = (0 * starts.long()[:, None] + torch.arange",
         PROGRAMS,
     ),
     Mutant(
@@ -643,15 +643,15 @@ MUTANTS = (
     Mutant(
         "snakes that never turn",
         "maskdsl/ir/meaning/curves.py",
-        "np.where(position % 2 == 0, place, length - 1 - place)",
-        "place",
+        "np.where(position % 2 == 0, cell, length - 1 - cell)",
+        "cell",
         of("ir/test_meaning", "test_curves_go_from_neighbour_to_neighbour"),
     ),
     Mutant(
         "Morton curves by the last axis first",
         "maskdsl/ir/meaning/curves.py",
-        "        for place in cells:\n            code =",
-        "        for place in cells[::-1]:\n            code =",
+        "        for cell in cells:\n            code =",
+        "        for cell in cells[::-1]:\n            code =",
         of("ir/test_meaning", "test_a_morton_curve_goes_by_bits_the_first_axis_first"),
     ),
     Mutant(
@@ -672,8 +672,8 @@ MUTANTS = (
     Mutant(
         "powers of powers without parentheses",
         "maskdsl/syntax/format_expression.py",
-        "self.expression(left, Level.ATOM),",
-        "self.expression(left, Level.POWER),",
+        "self.expression(left, Precedence.ATOM),",
+        "self.expression(left, Precedence.POWER),",
         of("syntax/test_format", "test_kept_as_written"),
     ),
     Mutant(
@@ -687,7 +687,7 @@ MUTANTS = (
     Mutant(
         "an allowance reaches all that follows",
         "maskdsl/syntax/allowances.py",
-        "number >= 0 and place.start < self.spans[number].end",
+        "number >= 0 and position.start < self.spans[number].end",
         "number >= 0",
         of("warnings/test_warnings", "test_an_allowance_reaches_no_further"),
     ),
@@ -817,8 +817,8 @@ MUTANTS = (
     Mutant(
         "the state of another pattern",
         ROUTING_STATE,
-        "if recipe.handle != self._recipe.handle:",
-        "if recipe.signature != self._recipe.signature:",
+        "if compiled.handle != self._compiled.handle:",
+        "if compiled.signature != self._compiled.signature:",
         of("runtime/test_routing_state", "test_mistakes"),
     ),
     # Selection by routes

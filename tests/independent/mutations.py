@@ -87,9 +87,9 @@ def by_character(random: Random, text: str, most: int) -> str:
 
 def by_word(random: Random, text: str, most: int) -> str:
     words = WORD.findall(text)
-    places = [at for at, word in enumerate(words) if not word.isspace()]
-    for _ in range(some(random, 8) if places else 0):
-        at, other = random.choice(places), random.choice(places)
+    positions = [at for at, word in enumerate(words) if not word.isspace()]
+    for _ in range(some(random, 8) if positions else 0):
+        at, other = random.choice(positions), random.choice(positions)
         match random.randrange(8):
             case 0:
                 words[at] = ""
@@ -104,8 +104,8 @@ def by_word(random: Random, text: str, most: int) -> str:
             case 5:
                 words[at] = words[other]
             case _:
-                numbers = [place for place in places if words[place].isdecimal()]
-                words[random.choice(numbers or places)] = random.choice(NUMBERS)
+                numbers = [position for position in positions if words[position].isdecimal()]
+                words[random.choice(numbers or positions)] = random.choice(NUMBERS)
     return "".join(words)
 
 
@@ -127,7 +127,7 @@ def nodes(file: tree.File) -> Iterator[tuple[tree.Node, bool]]:
 
 
 @cache
-def places(text: str) -> tuple[tuple[int, int, str], ...]:
+def positions(text: str) -> tuple[tuple[int, int, str], ...]:
     """Where subtrees of a text stand, and what they are; none where it is no text of the language."""
     try:
         file = parse(Source("<text>", text))
@@ -149,7 +149,7 @@ def places(text: str) -> tuple[tuple[int, int, str], ...]:
 def by_tree(random: Random, text: str, most: int) -> str:
     """With subtrees in other places, of which most are of their kind."""
     for _ in range(some(random, 3)):
-        found = places(text)
+        found = positions(text)
         if not found:
             return text
         start, end, kind = random.choice(found)
@@ -201,7 +201,7 @@ def wrapped(random: Random, inner: str, other: str, depth: int) -> str:
 
 
 def grown(random: Random, text: str, most: int) -> str:
-    found = places(text)
+    found = positions(text)
     if random.random() < 0.5 and (expressions := [each for each in found if each[2] == "expression"]):
         start, end, _ = random.choice(expressions)
         return text[:start] + deep_or_wide(random, text[start:end], most) + text[end:]

@@ -27,9 +27,9 @@ def shuffled(length: int, seed: int) -> list[int]:
     return [sorted_numbers.index(number) for number in range(length)]
 
 
-def snake(place: tuple[int, ...], lengths: tuple[int, ...]) -> int:
+def snake(position: tuple[int, ...], lengths: tuple[int, ...]) -> int:
     found = 0
-    for x, length in zip(place, lengths, strict=True):
+    for x, length in zip(position, lengths, strict=True):
         found = found * length + (x if found % 2 == 0 else length - 1 - x)
     return found
 

@@ -30,14 +30,14 @@ def vectors(meaning: Meaning, tensors: tuple[np.ndarray, ...]) -> tuple[np.ndarr
 
 
 def _vector(
-    space: Space, place: tuple[int, ...], x: np.ndarray, offsets: dict[str, int]
+    space: Space, position: tuple[int, ...], x: np.ndarray, offsets: dict[str, int]
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     if space.source is None:
-        row = offsets[space.name] + int(np.ravel_multi_index(place, [length for _, length in space.axes]))
+        row = offsets[space.name] + int(np.ravel_multi_index(position, [length for _, length in space.axes]))
         return x[row], [(row, np.ones(x.shape[1]))]
     spans = [
         range(at * size, min((at + 1) * size, length))
-        for at, size, (_, length) in zip(place, space.box, space.source.axes, strict=True)
+        for at, size, (_, length) in zip(position, space.box, space.source.axes, strict=True)
     ]
     cells = np.array(np.meshgrid(*spans, indexing="ij")).reshape(len(spans), -1).T
     parts = [_vector(space.source, tuple(map(int, cell)), x, offsets) for cell in cells]

@@ -399,8 +399,8 @@ class Program:
             if "worth" in self.inputs:
                 leaves += [f"{side}.worth" for side in self.floats["worth"]] * 2
             if "bias" in self.inputs:
-                place = f"clamp({self.integer(None, None, 1)}, 0, 6)"
-                leaves += [f"bias[head, {place}]" if len(self.inputs["bias"][1]) == 2 else f"bias[{place}]"] * 2
+                position = f"clamp({self.integer(None, None, 1)}, 0, 6)"
+                leaves += [f"bias[head, {position}]" if len(self.inputs["bias"][1]) == 2 else f"bias[{position}]"] * 2
             if "soft" in self.macros:
                 leaves += [
                     f"soft(float({self.integer(None, None, 1)}))",

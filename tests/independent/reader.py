@@ -62,12 +62,12 @@ class Reader:
         self.at = 0
 
     def peek(self, ahead: int = 0) -> str:
-        place = self.at + ahead
-        return self.words[place][1] if place < len(self.words) else ""
+        position = self.at + ahead
+        return self.words[position][1] if position < len(self.words) else ""
 
     def kind(self, ahead: int = 0) -> str:
-        place = self.at + ahead
-        return self.words[place][0] if place < len(self.words) else "end"
+        position = self.at + ahead
+        return self.words[position][0] if position < len(self.words) else "end"
 
     def take(self, *allowed: str) -> str:
         word = self.peek()

@@ -311,9 +311,9 @@ def by_entries(meaning: "Meaning", route: Node, table: Node, selector: str, amou
     _, name, *indices = table
     above = meaning.names_before(route)
     (axis,) = (n for n, index in enumerate(indices) if {"q", "k"} <= sides(index))
-    place: list[Any] = [0 if n == axis else meaning.value(index, Scope(above)) for n, index in enumerate(indices)]
-    place[axis] = slice(None)
-    entries = meaning.inputs[name][tuple(place)]
+    position: list[Any] = [0 if n == axis else meaning.value(index, Scope(above)) for n, index in enumerate(indices)]
+    position[axis] = slice(None)
+    entries = meaning.inputs[name][tuple(position)]
     chosen = choose(selector, amount, {(n, 0): float(x) for n, x in enumerate(entries)}, exact=True)
     return lambda q, k: (meaning.value(indices[axis], Scope(above, q=q, k=k)), 0) in chosen
 

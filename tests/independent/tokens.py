@@ -23,8 +23,8 @@ class Space:
 
     def cells(self) -> Iterator[dict[str, int]]:
         names = [name for name, _ in self.axes]
-        for place in product(*(range(length) for _, length in self.axes)):
-            yield dict(zip(names, place, strict=True))
+        for position in product(*(range(length) for _, length in self.axes)):
+            yield dict(zip(names, position, strict=True))
 
     @property
     def root(self) -> "Space":

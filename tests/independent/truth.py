@@ -100,16 +100,16 @@ class Truth:
                 outer, outer_lse = grad_out[batch, head, row], grad_lse[batch, head, row]
                 along = values[columns] @ outer
                 slopes = p * (along * weights - outer @ out[batch, head, row] + outer_lse)
-                for place, (column, pair) in enumerate(zip(columns, pairs, strict=True)):
-                    spread(value_backs[column], p[place] * weights[place] * outer, found["v"][batch, shared])
-                    through = pair.score.gradients() if slopes[place] else {}
-                    slope = through.get(pair.dot, 0.0) * slopes[place]
+                for position, (column, pair) in enumerate(zip(columns, pairs, strict=True)):
+                    spread(value_backs[column], p[position] * weights[position] * outer, found["v"][batch, shared])
+                    through = pair.score.gradients() if slopes[position] else {}
+                    slope = through.get(pair.dot, 0.0) * slopes[position]
                     found["q"][batch, head, row] += slope * keys[column]
                     spread(key_backs[column], slope * q[batch, head, row], found["k"][batch, shared])
                     by_weight = pair.weight.gradients() if isinstance(pair.weight, Number) else {}
                     for (name, index), leaf in pair.leaves.items():
-                        found[name][index] += through.get(leaf, 0.0) * slopes[place]
-                        found[name][index] += by_weight.get(leaf, 0.0) * p[place] * along[place]
+                        found[name][index] += through.get(leaf, 0.0) * slopes[position]
+                        found[name][index] += by_weight.get(leaf, 0.0) * p[position] * along[position]
         if not all((np.abs(x) < LARGEST).all() for x in found.values()):
             return None
         return out, lse, found

@@ -5,25 +5,25 @@ import torch
 
 import maskdsl
 from maskdsl.integrations.padding import present_keys
-from maskdsl.integrations.positions import places_of
+from maskdsl.integrations.positions import positions_of
 
 
 def test_tokens_are_numbered_without_padding() -> None:
     present = torch.tensor([[False, False, True, True, True], [True, True, False, True, True]])
-    places = places_of(2, 5, 5, 0, 0, present, "cpu")
-    assert places.slots[:, :5].tolist() == [[2, 3, 4, -1, -1], [0, 1, 3, 4, -1]]
-    assert (places.slots[:, 5:] == -1).all()
-    assert places.order.tolist() == [[2, 3, 4, 0, 1], [0, 1, 3, 4, 2]]
-    assert places.start.tolist() == [0, 0]
+    positions = positions_of(2, 5, 5, 0, 0, present, "cpu")
+    assert positions.slots[:, :5].tolist() == [[2, 3, 4, -1, -1], [0, 1, 3, 4, -1]]
+    assert (positions.slots[:, 5:] == -1).all()
+    assert positions.order.tolist() == [[2, 3, 4, 0, 1], [0, 1, 3, 4, 2]]
+    assert positions.start.tolist() == [0, 0]
 
 
 def test_what_a_cache_has_dropped() -> None:
     """Seven slots up to now, of which the first three are no longer there; the last two are queries."""
     present = torch.tensor([[True] * 7, [False] + [True] * 6])
-    places = places_of(2, 2, 4, 5, 3, present, "cpu")
-    assert places.slots[:, :7].tolist() == [[-1, -1, -1, 0, 1, 2, 3], [-1, -1, 0, 1, 2, 3, -1]]
-    assert places.start.tolist() == [5, 4]
-    assert places.pages(4)[:, :7].tolist() == [[-1, -1, -1, 0, 1, 2, 3], [-1, -1, 4, 5, 6, 7, -1]]
+    positions = positions_of(2, 2, 4, 5, 3, present, "cpu")
+    assert positions.slots[:, :7].tolist() == [[-1, -1, -1, 0, 1, 2, 3], [-1, -1, 0, 1, 2, 3, -1]]
+    assert positions.start.tolist() == [5, 4]
+    assert positions.pages(4)[:, :7].tolist() == [[-1, -1, -1, 0, 1, 2, 3], [-1, -1, 4, 5, 6, 7, -1]]
 
 
 def test_a_mask_is_padding_or_not() -> None:

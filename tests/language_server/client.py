@@ -91,14 +91,14 @@ class Text:
             pass
         return found["diagnostics"]
 
-    def place(self, piece: str, behind: int = 0) -> dict:
+    def position(self, piece: str, behind: int = 0) -> dict:
         offset = self.text.index(piece) + behind
         before = self.text[:offset]
         line = before[before.rfind("\n") + 1 :]
         return {"line": before.count("\n"), "character": len(line.encode("utf-16-le")) // 2}
 
     def ask(self, what: str, piece: str | None = None, behind: int = 0, **more):
-        where = {} if piece is None else {"position": self.place(piece, behind)}
+        where = {} if piece is None else {"position": self.position(piece, behind)}
         return self.client.ask(f"textDocument/{what}", {"textDocument": {"uri": self.uri}, **where, **more})
 
     def hover(self, piece: str, behind: int = 0) -> str:
@@ -108,8 +108,8 @@ class Text:
         items = self.ask("completion", piece, len(piece) if behind is None else behind)["items"]
         return {item["label"]: item for item in items}
 
-    def part(self, place: dict) -> str:
+    def part(self, position: dict) -> str:
         """The text of a range, which is on one line."""
-        start, end = place["start"], place["end"]
+        start, end = position["start"], position["end"]
         line = self.text.split("\n")[start["line"]].encode("utf-16-le")
         return line[2 * start["character"] : 2 * end["character"]].decode("utf-16-le")

@@ -42,19 +42,19 @@ def ask_about(document: Document, offset: int) -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_cut_anywhere(name):
-    text, places = Path(f"examples/{name}.attn").read_text(), random.Random(name)
+    text, positions = Path(f"examples/{name}.attn").read_text(), random.Random(name)
     for _ in range(12):
-        end = places.randrange(len(text))
+        end = positions.randrange(len(text))
         ask_everything(text[:end], end)
         ask_everything(text[:end] + "\n" + text[text.find("\n", end) + 1 :], end)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_with_stray_characters(name):
-    text, places = Path(f"examples/{name}.attn").read_text(), random.Random(name)
+    text, positions = Path(f"examples/{name}.attn").read_text(), random.Random(name)
     for _ in range(12):
-        at = places.randrange(len(text))
-        ask_everything(text[:at] + places.choice('{}()[]".=+#\0\r\U0001d11e') + text[at:], at)
+        at = positions.randrange(len(text))
+        ask_everything(text[:at] + positions.choice('{}()[]".=+#\0\r\U0001d11e') + text[at:], at)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -68,10 +68,10 @@ def test_everywhere(name):
 
 def test_every_example_has_no_mistakes_and_answers():
     for path in [*Path("examples").rglob("*.attn"), Path("grammar/std.attn")]:
-        text, places = path.read_text(), random.Random(path.stem)
+        text, positions = path.read_text(), random.Random(path.stem)
         document = Document(path.resolve().as_uri(), text)
         assert diagnose(document) == [], path
-        for offset in places.sample(range(len(text)), 12):
+        for offset in positions.sample(range(len(text)), 12):
             ask_about(document, offset)
 
 
@@ -105,9 +105,9 @@ def test_long_texts_are_read_but_hardly_repaired():
 def test_places_in_units_of_the_protocol():
     text = "aé\U0001d11eb\r\nc\rd\n\ne"
     lines = Lines(text)
-    assert [lines.place(offset) for offset in (0, 2, 3, 6, 8, 10, 11, 12)] == [
+    assert [lines.position(offset) for offset in (0, 2, 3, 6, 8, 10, 11, 12)] == [
         *((0, 0), (0, 2), (0, 4), (1, 0), (2, 0), (3, 0), (4, 0), (4, 1))
     ]
     for offset in (0, 1, 2, 3, 6, 7, 8, 11, 12):
-        assert lines.offset(*lines.place(offset)) == offset
+        assert lines.offset(*lines.position(offset)) == offset
     assert lines.offset(0, 99) == 4 and lines.offset(99, 0) == len(text)

@@ -147,7 +147,7 @@ def test_a_million_tokens_take_moments(length):
 
 def test_masks_that_are_equal_are_searched_once(monkeypatch):
     bind(IMAGE, h=41)
-    monkeypatch.setattr("maskdsl.analysis.orders.auto.Search", None)
+    monkeypatch.setattr("maskdsl.analysis.orders.auto.OrderSearch", None)
     assert order(bind(IMAGE, h=41)) != "declared"
 
 

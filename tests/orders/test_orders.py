@@ -26,8 +26,8 @@ def seconds(tiles):
 
 
 def counts(tiles):
-    variants = [tiles.variants[number] for number in tiles.variant_of.ravel()]
-    return sum(each.full.count for each in variants), sum(each.partial.count for each in variants)
+    head_classes = [tiles.head_classes[number] for number in tiles.class_of_head.ravel()]
+    return sum(each.full.count for each in head_classes), sum(each.partial.count for each in head_classes)
 
 
 # What it says is true
@@ -49,7 +49,7 @@ def test_figures_are_those_of_the_tiles(data, pattern):
         assert row.exact
         assert (row.full_tiles, row.partial_tiles) == counts(tiles)
         assert row.seconds == pytest.approx(seconds(tiles), rel=1e-12)
-        assert row.density == pytest.approx(sum(counts(tiles)) / tiles.classes().size / tiles.variant_of.size)
+        assert row.density == pytest.approx(sum(counts(tiles)) / tiles.classes().size / tiles.class_of_head.size)
 
 
 @settings(max_examples=examples(60))

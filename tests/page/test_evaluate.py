@@ -90,7 +90,7 @@ def test_every_example(evaluate, file, name):
     mask = awkward(maskdsl.load(file)[name], SMALL)
     inputs = synthetic_inputs(mask.ir, 1, dim=16)
     declaration = mask.pattern.declaration
-    if mask.ir.found:
+    if mask.ir.routed:
         compare(evaluate, declaration, most(mask.ir), inputs)
         random = np.random.default_rng(2)
         q, k = (

@@ -116,7 +116,7 @@ def subject(seed: int) -> Subject | None:
     if min(mask.query_length, mask.given_key_length) < FEWEST:
         return None
     lengths = {"queries": mask.query_length, "keys": mask.given_key_length}
-    return replace(made, **lengths, routed=bool(mask.ir.found), is_layer=mask.ir.is_layer)
+    return replace(made, **lengths, routed=bool(mask.ir.routed), is_layer=mask.ir.is_layer)
 
 
 @dataclass(frozen=True)
@@ -246,11 +246,11 @@ def called(mode: str, function: Callable[..., Any], tensors: list[Tensor]) -> tu
 def in_steps(attention: Any, q: Tensor, k: Tensor, v: Tensor, *, query_start: Tensor, **others: Any) -> list[Tensor]:
     """Query by query, as in decoding with drafts that are rejected, with one routing state."""
     state, found = attention.routing_state(len(q)), []
-    for place in range(q.shape[2]):
-        where = {"query_start": query_start + place, "key_lengths": query_start + place + 1}
-        found.append(attention(q[:, :, [place]], k, v, **where, routing_state=state, **others))
-        if place % 2:
-            state.truncate(query_start + place - 1)
+    for position in range(q.shape[2]):
+        where = {"query_start": query_start + position, "key_lengths": query_start + position + 1}
+        found.append(attention(q[:, :, [position]], k, v, **where, routing_state=state, **others))
+        if position % 2:
+            state.truncate(query_start + position - 1)
             state = state.clone()
     return [torch.cat(parts, dim=2) for parts in zip(*found, strict=True)]
 

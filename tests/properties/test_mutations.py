@@ -140,7 +140,7 @@ def test_rounding_toward_zero_is_noticed_in_torch(op, monkeypatch):
     def apply(self, each, arguments):
         if each is not op:
             return right(self, each, arguments)
-        a, b = (f"torch.as_tensor({self.place(argument, COMPARISON)})" for argument in arguments)
+        a, b = (f"torch.as_tensor({self.position(argument, COMPARISON)})" for argument in arguments)
         text = f'torch.div({a}, {b}, rounding_mode="trunc")' if op is Op.FLOOR_DIVIDE else f"torch.fmod({a}, {b})"
         return text, ATOM
 

@@ -95,7 +95,7 @@ def test_the_ordered_layout_is_the_declared_one_permuted(seed: int, backend: str
     k, v = (x.repeat_interleave(mask.heads // x.shape[1], dim=1) for x in (k, v))
     expected, expected_lse = mask.compile(backend)(q, k, v, **inputs, return_lse=True)
     attention = mask.compile(backend)
-    layout = attention._recipe.states.find(attention._recipe.plan, inputs, len(q)).layout(q.device)
+    layout = attention._compiled.states.find(attention._compiled.plan, inputs, len(q)).layout(q.device)
     queries, keys = (None if each is None else each.expand(*q.shape[:2], -1).unsqueeze(-1) for each in layout)
     moved = [x if each is None else x.take_along_dim(each, 2) for x, each in ((q, queries), (k, keys), (v, keys))]
     out, lse = attention(*moved, **inputs, return_lse=True, layout="ordered")

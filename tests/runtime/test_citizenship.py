@@ -157,19 +157,19 @@ def test_two_passes_in_transforms() -> None:
     }"""
     attention = maskdsl.parse(text)["p"].bind(n=LENGTH, heads=HEADS).compile()
 
-    def whole(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, place: Tensor) -> tuple[Tensor, ...]:
+    def whole(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, position: Tensor) -> tuple[Tensor, ...]:
         def loss(*leaves: Tensor) -> Tensor:
-            return attention(*leaves[:3], bias=leaves[3], place=place).sin().sum()
+            return attention(*leaves[:3], bias=leaves[3], position=position).sin().sum()
 
-        return *attention(q, k, v, return_lse=True, bias=bias, place=place), *torch.func.grad(loss, (0, 1, 2, 3))(
+        return *attention(q, k, v, return_lse=True, bias=bias, position=position), *torch.func.grad(loss, (0, 1, 2, 3))(
             q, k, v, bias
         )
 
     stacked = *torch.randn(3, 2, 1, HEADS, LENGTH, 8).double(), torch.randn(2, 4).double()
-    places = torch.randint(0, 4, (2, LENGTH))
-    found = torch.vmap(whole)(*stacked, places)
+    positions = torch.randint(0, 4, (2, LENGTH))
+    found = torch.vmap(whole)(*stacked, positions)
     for number in range(2):
-        expected = whole(*(x[number] for x in stacked), places[number])
+        expected = whole(*(x[number] for x in stacked), positions[number])
         torch.testing.assert_close(tuple(x[number] for x in found), expected, rtol=1e-10, atol=1e-10)
 
 
@@ -220,8 +220,8 @@ def test_copies_are_the_same_attention(backend: str) -> None:
     copies = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), torch.load(file, weights_only=False)]
     for each in copies:
         assert (
-            each.attention._recipe.handle == case.attention._recipe.handle
-            and each.attention._recipe is case.attention._recipe
+            each.attention._compiled.handle == case.attention._compiled.handle
+            and each.attention._compiled is case.attention._compiled
         )
         assert torch.equal(each(*case.tensors, case.inputs), layer(*case.tensors, case.inputs))
 
@@ -233,11 +233,11 @@ print(*(mask_of(name).compile()._recipe.handle for name in LINES))
 
 
 def test_handles_are_those_of_every_process() -> None:
-    handles = [mask_of(name).compile()._recipe.handle for name in LINES]
+    handles = [mask_of(name).compile()._compiled.handle for name in LINES]
     ended = subprocess.run([sys.executable, "-c", HANDLE], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == handles
     compiled = [mask_of("static").compile("tiled"), mask_of("static").with_order("t by i % 2").compile()]
-    others = [each._recipe.handle for each in compiled]
+    others = [each._compiled.handle for each in compiled]
     assert len({*handles, *others}) == len(handles) + 2
 
 
@@ -318,7 +318,7 @@ def test_lengths_change_without_compiling_anew() -> None:
         for call in (compiled, lambda *tensors: loss(attention, *tensors)):
             assert_same(torch.autograd.grad(call(*tensors, document), tensors), expected)
     assert counter.frame_count == 1
-    assert attention.at(17)._recipe.handle == pattern.bind(n=17, size=5, heads=HEADS).compile()._recipe.handle
+    assert attention.at(17)._compiled.handle == pattern.bind(n=17, size=5, heads=HEADS).compile()._compiled.handle
 
 
 def test_queries_and_keys_of_their_own_lengths() -> None:
@@ -333,7 +333,7 @@ def test_queries_and_keys_of_their_own_lengths() -> None:
 def test_what_follows_lengths_is_copied_and_exported() -> None:
     attention = maskdsl.parse(FOLLOWS)["p"].compile(heads=HEADS)
     for each in (copy.deepcopy(attention), pickle.loads(pickle.dumps(attention))):
-        assert each._recipe.handle == attention._recipe.handle
+        assert each._compiled.handle == attention._compiled.handle
     layer = Layer(attention)  # type: ignore[arg-type]
     tensors, document = follow_tensors(30)
     length = torch.export.Dim("length", min=2, max=4096)

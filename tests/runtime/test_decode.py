@@ -65,11 +65,11 @@ def test_rows_of_the_whole(name: str, backend: str, count: int) -> None:
     last = mask.query_length - count
     for start in (0, last, torch.tensor([last, 0, last // 2])):
         starts = torch.as_tensor(start).expand(3)
-        places = starts[:, None] + torch.arange(count)
-        rows = q.take_along_dim(places[:, None, :, None], dim=2)
+        positions = starts[:, None] + torch.arange(count)
+        rows = q.take_along_dim(positions[:, None, :, None], dim=2)
         found, found_lse = attention(rows, k, v, return_lse=True, query_start=start, **given)
-        torch.testing.assert_close(found, out.take_along_dim(places[:, None, :, None], dim=2))
-        torch.testing.assert_close(found_lse, lse.take_along_dim(places[:, None, :], dim=2))
+        torch.testing.assert_close(found, out.take_along_dim(positions[:, None, :, None], dim=2))
+        torch.testing.assert_close(found_lse, lse.take_along_dim(positions[:, None, :], dim=2))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

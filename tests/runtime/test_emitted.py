@@ -85,7 +85,7 @@ def test_the_tiled_skeleton_is_full_attention() -> None:
     q, k, v = torch.randn(3, 1, 1, 70, 4)
     attention = mask.compile("tiled")
     attention(q, k, v)
-    state = attention._recipe.states.find(attention._recipe.plan, {}, 1)
+    state = attention._compiled.states.find(attention._compiled.plan, {}, 1)
     work, heads = state.kept["schedules"].work(1, 1, 1)
     out, _ = names["attention"](q, k, v, {}, work, {}, heads, lambda f, items: [f(item) for item in items])  # type: ignore[operator]
     torch.testing.assert_close(out, torch.nn.functional.scaled_dot_product_attention(q, k, v))

@@ -34,7 +34,7 @@ def test_pages_and_packed_sequences(way, relation, fill, dtype, backend):
 @pytest.mark.parametrize("way", WAYS)
 def test_passes_that_are_merged(way, relation, fill, dtype):
     given = Padded(relation, fill, dtype, 96, way, routed=True)
-    assert two_passes(given.mask.compile("tiled")._recipe) is not None
+    assert two_passes(given.mask.compile("tiled")._compiled) is not None
     given.check_gradients_of_both("tiled")
 
 

@@ -63,7 +63,7 @@ def test_ties_over_a_head_go_to_the_lower_query_group_first():
     found = find(mask.ir, {"worth": np.zeros((3, 3))}, *np.zeros((2, 1, 1, 22, 4)))["picked"]
     assert found.astype(int).tolist() == [[[[1, 1, 1], [1, 1, 0], [0, 0, 0]]]]
     attention = mask.compile("tiled")
-    (same,) = attention._recipe.finder.find(*torch.zeros(2, 1, 1, 22, 4), [torch.zeros(3, 3)])
+    (same,) = attention._compiled.finder.find(*torch.zeros(2, 1, 1, 22, 4), [torch.zeros(3, 3)])
     np.testing.assert_array_equal(same.numpy(), found)
 
 
@@ -97,7 +97,7 @@ def test_nan_stands_last_in_ranks():
     }"""
     mask = maskdsl.parse(text)["p"].bind()
     worth = np.array([NAN, 1, INF, NAN, -INF])
-    assert find(mask.ir, {"worth": worth})[mask.ir.found[0].name].ravel().tolist() == [3, 1, 0, 4, 2]
+    assert find(mask.ir, {"worth": worth})[mask.ir.routed[0].name].ravel().tolist() == [3, 1, 0, 4, 2]
     v = torch.eye(5, dtype=torch.float64).view(1, 1, 5, 5)
     out = mask.compile("tiled")(torch.zeros_like(v), torch.zeros_like(v), v, worth=torch.tensor(worth))
     assert out[0, 0, 0].tolist() == [0, 0.5, 0.5, 0, 0]

@@ -23,8 +23,10 @@ def scores(seed: int, columns: int) -> torch.Tensor:
 
 
 def first_best(row: torch.Tensor, count: int) -> list[bool]:
-    chosen = sorted((-value, place) for place, value in enumerate(row.tolist()) if value > -INFINITY)[: max(count, 0)]
-    return [place in {each for _, each in chosen} for place in range(len(row))]
+    chosen = sorted((-value, position) for position, value in enumerate(row.tolist()) if value > -INFINITY)[
+        : max(count, 0)
+    ]
+    return [position in {each for _, each in chosen} for position in range(len(row))]
 
 
 @pytest.mark.parametrize("columns", [1, 2, 7, 40])
@@ -48,13 +50,13 @@ def test_heaviest(mass: float) -> None:
     score = scores(1, 12)
     found = routing.heaviest(score, mass)
     for row, chosen in zip(score.flatten(0, 2), found.flatten(0, 2), strict=True):
-        order = sorted((-value, place) for place, value in enumerate(row.tolist()) if value > -INFINITY)
+        order = sorted((-value, position) for position, value in enumerate(row.tolist()) if value > -INFINITY)
         weights = [float(np.exp(-value)) for value, _ in order]
         expected, reached = [False] * 12, 0.0
-        for (_, place), weight in zip(order, weights, strict=True):
+        for (_, position), weight in zip(order, weights, strict=True):
             if reached >= mass * sum(weights) - 1e-9 * (mass == 1.0):
                 break
-            expected[place] = True
+            expected[position] = True
             reached += weight
         if mass < 1.0:
             assert chosen.tolist() == expected

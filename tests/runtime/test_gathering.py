@@ -112,9 +112,9 @@ def test_opcheck(name: str) -> None:
     if name == "packed":
         tensors = [x.detach().transpose(0, 1)[None].contiguous().requires_grad_() for x in tensors]
     ends = torch.tensor([0, 20, 40])
-    places = [STARTS, COUNTS, None] if name == "chunk" else [ends, ends, None]
+    positions = [STARTS, COUNTS, None] if name == "chunk" else [ends, ends, None]
     operator = getattr(torch.ops.maskdsl, name).default
-    torch.library.opcheck(operator, (*tensors, [slope], places, None, sloped()._recipe.handle))
+    torch.library.opcheck(operator, (*tensors, [slope], positions, None, sloped()._compiled.handle))
 
 
 def test_transforms_of_parts() -> None:
@@ -135,11 +135,11 @@ def test_transforms_of_parts() -> None:
 
 def test_no_inputs_may_be_none() -> None:
     """As they are when a compiled program calls from C++."""
-    handle = MODULE["local"].bind(heads=HEADS).compile()._recipe.handle
+    handle = MODULE["local"].bind(heads=HEADS).compile()._compiled.handle
     q, k, v = torch.randn(2, HEADS, LENGTH, 8), *torch.randn(2, 2, 2, LENGTH, 8)
     where = STARTS * 0, None, None, None
     routed = "pattern p(n = 24) { space t[n] route best = topk(2, dot(q, k)) where k <= q attend best }"
-    finder = maskdsl.parse(routed)["p"].bind(heads=HEADS).compile()._recipe.handle
+    finder = maskdsl.parse(routed)["p"].bind(heads=HEADS).compile()._compiled.handle
     out, lse = operators.attention(q, k, v, None, handle, "declared", True)
     saved = q, k, v, out, lse, out, lse
     keys = torch._C._dispatch_keys(q)

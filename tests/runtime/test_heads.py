@@ -31,8 +31,8 @@ def test_nothing_is_kept_twice(file: str, pattern: str, values: dict[str, int], 
         maskdsl.load(EXAMPLES / f"{file}.attn")[pattern].bind(**values, heads=heads).tiles((16, 16))
         for heads in (different, 4 * different)
     )
-    assert len(many.variants) == len(set(many.variant_of.ravel().tolist())) == different
-    assert all(one == other for one, other in zip(few.variants, many.variants, strict=True))
+    assert len(many.head_classes) == len(set(many.class_of_head.ravel().tolist())) == different
+    assert all(one == other for one, other in zip(few.head_classes, many.head_classes, strict=True))
     for lists in (runs, column_runs):
         assert all(map(torch.equal, lists(few, CPU)[1:], lists(many, CPU)[1:]))
     schedules = Schedules(many)

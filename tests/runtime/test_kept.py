@@ -61,10 +61,10 @@ def dense_of(mask: maskdsl.Mask) -> np.ndarray:
 def test_handles_name_all_that_results_depend_on() -> None:
     pattern = maskdsl.parse("pattern p(n = 9, size = 3) { space t[n] attend backward(size) order by -i }")["p"]
     bindings: list[dict[str, Any]] = [{}, {"size": 5}, {"heads": 2}, {"order": "declared"}]
-    handles = [pattern.bind(**each).compile("tiled")._recipe.handle for each in bindings]
-    handles += [pattern.bind().compile(backend)._recipe.handle for backend in ("auto", "reference")]
+    handles = [pattern.bind(**each).compile("tiled")._compiled.handle for each in bindings]
+    handles += [pattern.bind().compile(backend)._compiled.handle for backend in ("auto", "reference")]
     options: list[dict[str, Any]] = [*bindings, {"backend": "tiled"}, {"backend": "reference"}]
-    handles += [pattern.compile(follow="n", **each)._recipe.handle for each in options]
+    handles += [pattern.compile(follow="n", **each)._compiled.handle for each in options]
     assert len(set(handles)) == len(handles) == 12
 
 

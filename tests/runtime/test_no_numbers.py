@@ -24,20 +24,20 @@ def right(change, tensors, hurt):
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("place", PLACES)
-def test_gradients_of_those_who_are_not_attended(place: str, change: str) -> None:
+def test_gradients_of_those_who_are_not_attended(position: str, change: str) -> None:
     torch.manual_seed(0)
     mask = maskdsl.parse(f"{HEAD} {CHANGES[change]} }}")["local"].bind(n=N, heads=1)
     shapes = ((1, 1, N, 8),) * 3 + ((N,), (1, 1, N, 8), (1, 1, N))
     tensors = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
     tensors[3][HIDDEN] = -torch.inf
     attends = NEAR if change == "plain" else NEAR & (torch.arange(N) != HIDDEN)
-    hurt = attends[:, HURT] if place in ("k", "v", "pad") else torch.arange(N) == HURT
-    if (place, change) == ("pad", "plain"):
+    hurt = attends[:, HURT] if position in ("k", "v", "pad") else torch.arange(N) == HURT
+    if (position, change) == ("pad", "plain"):
         hurt = torch.zeros(N, dtype=torch.bool)
-    reached = (NEAR if place == "q" else attends)[hurt].any(dim=0)  # NaN less infinity is NaN
+    reached = (NEAR if position == "q" else attends)[hurt].any(dim=0)  # NaN less infinity is NaN
     expected = right(change, [x.clone().requires_grad_() for x in tensors], hurt)
 
-    broken = tensors[PLACES.index(place)]
+    broken = tensors[PLACES.index(position)]
     broken[(..., HURT, 0) if broken.dim() == 4 else (..., HURT)] = torch.nan
     leaves = [x.requires_grad_() for x in tensors[:4]]
     out, lse = mask.compile("tiled")(*leaves[:3], pad=leaves[3], return_lse=True)
@@ -48,5 +48,5 @@ def test_gradients_of_those_who_are_not_attended(place: str, change: str) -> Non
         axis = gradient.dim() - (2 if gradient.dim() == 4 else 1)
         kept = (~never).nonzero().flatten()
         torch.testing.assert_close(gradient.index_select(axis, kept), other.index_select(axis, kept))
-        if name != "p" and (name, place) != ("v", "toward_lse"):
+        if name != "p" and (name, position) != ("v", "toward_lse"):
             assert not gradient.index_select(axis, never.nonzero().flatten()).isfinite().any(), name

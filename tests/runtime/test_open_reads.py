@@ -155,7 +155,7 @@ def test_routes_in_two_passes() -> None:
         score s + w[k.g]
     }"""
     attention = maskdsl.parse(text)["p"].bind(heads=2).compile("tiled")
-    assert two_passes(attention._recipe) is not None
+    assert two_passes(attention._compiled) is not None
     g = torch.arange(40) % 4
     assert attention(*vectors(40), g=g, w=torch.zeros(4)).isfinite().all()
     for call in ({}, {"query_start": 0}):

@@ -87,8 +87,8 @@ def pooled_by_loops(x: np.ndarray, lengths: tuple[int, ...], box: tuple[int, ...
     grid = x.reshape(*lengths, -1)
     counts = [range(-(-length // side)) for length, side in zip(lengths, box, strict=True)]
     parts = []
-    for place in product(*counts):
-        cut = tuple(slice(at * side, (at + 1) * side) for at, side in zip(place, box, strict=True))
+    for position in product(*counts):
+        cut = tuple(slice(at * side, (at + 1) * side) for at, side in zip(position, box, strict=True))
         parts.append(function(grid[cut].reshape(-1, grid.shape[-1]), axis=0))
     return np.array(parts)
 
@@ -150,10 +150,10 @@ def by_hand(mask: maskdsl.Mask, x: Tensor) -> Tensor:
         if space.pooling is None:
             return found[space]
         source = space.pooling.source
-        values, places = tokens(source), np.arange(source.size).reshape(source.lengths)
+        values, positions = tokens(source), np.arange(source.size).reshape(source.lengths)
         boxes = [range(0, length, side) for length, side in zip(source.lengths, space.pooling.box, strict=True)]
         cuts = [
-            places[tuple(slice(at, at + side) for at, side in zip(start, space.pooling.box, strict=True))].ravel()
+            positions[tuple(slice(at, at + side) for at, side in zip(start, space.pooling.box, strict=True))].ravel()
             for start in product(*boxes)
         ]
         largest = space.pooling.kind == "max"
@@ -228,7 +228,7 @@ def test_vmap_and_copies() -> None:
 def test_equal_patterns_but_for_the_pooling_are_not_mistaken() -> None:
     plain, largest = (MODULE[name].bind() for name in ("plain", "largest"))
     tensors = drawn(plain, 1, 1)
-    assert plain.compile("tiled")._recipe.handle != largest.compile("tiled")._recipe.handle
+    assert plain.compile("tiled")._compiled.handle != largest.compile("tiled")._compiled.handle
     assert not torch.equal(plain.compile("tiled")(**tensors), largest.compile("tiled")(**tensors))
 
 
@@ -256,11 +256,11 @@ def test_only_tokens_that_are_there_are_pooled(backend: str, paged: bool) -> Non
     where: dict[str, Any] = {"query_start": lengths - 1, "key_lengths": lengths}
     if paged:  # 5 pages of 10 keys an entry, in any order
         where["page_table"] = torch.randperm(20).view(4, 5)
-        places = where["page_table"].flatten()
+        positions = where["page_table"].flatten()
         k, v = (
             torch.empty(20, 1, 10, 6)
             .double()
-            .index_copy(0, places, x.unflatten(2, (5, 10)).movedim(2, 1).flatten(0, 1))
+            .index_copy(0, positions, x.unflatten(2, (5, 10)).movedim(2, 1).flatten(0, 1))
             for x in (k, v)
         )
     found = mask.compile(backend)(rows, k, v, **where)

@@ -39,8 +39,8 @@ def mask_of(text: str, heads: int = 2) -> maskdsl.Mask:
 def test_where_it_serves(text: str, taken: bool) -> None:
     mask = mask_of(text)
     assert (regrouping(mask.ir) is not None) is taken
-    assert two_passes(mask.compile("reference")._recipe) is None
-    assert (two_passes(mask.compile("tiled")._recipe) is not None) is taken
+    assert two_passes(mask.compile("reference")._compiled) is None
+    assert (two_passes(mask.compile("tiled")._compiled) is not None) is taken
 
 
 def test_the_passes_share_out_the_pairs() -> None:
@@ -68,10 +68,10 @@ def test_copies_stand_by_their_choice() -> None:
     copies = chosen_copies(table, 5)
     assert bool((copies.choices.diff(dim=-1) >= 0).all())
     at = copies.choices.gather(-1, copies.back).view(2, 3, 11, 5)
-    for place in np.ndindex(2, 3, 11):
-        chosen = sorted(int(each) for each in at[place] if each >= 0)
-        assert chosen == table[place].nonzero().flatten().tolist()
-    assert bool((copies.places.gather(-1, copies.back).view(2, 3, 11, 5) == torch.arange(11)[:, None]).all())
+    for position in np.ndindex(2, 3, 11):
+        chosen = sorted(int(each) for each in at[position] if each >= 0)
+        assert chosen == table[position].nonzero().flatten().tolist()
+    assert bool((copies.positions.gather(-1, copies.back).view(2, 3, 11, 5) == torch.arange(11)[:, None]).all())
 
 
 def test_parts_without_any_key() -> None:

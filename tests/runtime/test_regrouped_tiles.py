@@ -17,7 +17,7 @@ TILE = 16
 def copies_of(n: int, block: int, top: int) -> tuple[maskdsl.ir.mask.MaskIR, dict[str, np.ndarray], int]:
     """The mask over copies, its inputs, and how many groups all queries of all heads have chosen."""
     mask = maskdsl.load(TEXT)["moba"].bind(heads=HEADS, n=n, block=block, top=top)
-    passes = two_passes(mask.compile("triton")._recipe)
+    passes = two_passes(mask.compile("triton")._compiled)
     assert passes is not None
     q, k = np.random.default_rng(1).normal(size=(2, BATCH, HEADS, n, DIM))
     found = {name: torch.as_tensor(value) for name, value in find(mask.ir, {}, q, k).items()}

@@ -99,8 +99,8 @@ def test_keys_in_pages(name: str, backend: str) -> None:
     pages = [torch.full((18, 2, 8, 16), torch.nan).double() for _ in range(2)]
     for entry, length in enumerate(lengths.tolist()):
         for x, whole in zip(pages, (k, v), strict=True):
-            for place in range(length):
-                x[table[entry, place // 8], :, place % 8] = whole[entry, :, place]
+            for position in range(length):
+                x[table[entry, position // 8], :, position % 8] = whole[entry, :, position]
     where: dict[str, Any] = {"query_start": starts, "key_lengths": lengths, "page_table": table}
     torch.testing.assert_close(attention(rows_of(q, starts, 2), *pages, **where, **given), expected)
 

@@ -42,8 +42,8 @@ class Cache:
             return self.k
         pages = torch.full((18, 2, 8, 16), torch.nan, dtype=self.k.dtype)
         for entry, numbers in enumerate(self.table.tolist()):
-            for place, number in enumerate(numbers):
-                part = self.k[entry, :, place * 8 : place * 8 + 8]
+            for position, number in enumerate(numbers):
+                part = self.k[entry, :, position * 8 : position * 8 + 8]
                 pages[number, :, : part.shape[1]] = part
         return pages
 
@@ -59,8 +59,8 @@ def compare(attention: Any, state: Any, cache: Cache, given: dict[str, Tensor]) 
     where = located(q, page_size=None, **cache.where)
     assert where is not None
     tensors = [given[name] for name in attention.inputs]
-    expected = with_found_in_part(attention._recipe, q, cache.keys, tensors, where)
-    found = [*tensors, *state._find(attention._recipe.handle, q, cache.keys, tensors, where)]
+    expected = with_found_in_part(attention._compiled, q, cache.keys, tensors, where)
+    found = [*tensors, *state._find(attention._compiled.handle, q, cache.keys, tensors, where)]
     assert len(found) == len(expected)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
@@ -113,11 +113,11 @@ def test_keys_may_be_told_as_they_are_made() -> None:
     other.append(torch.randn(3, 2, 5, 16))
     nothing = torch.full_like(cache.k, torch.nan)
     q, where = torch.randn(3, 4, 1, 16), {"query_start": cache.lengths - 1, "key_lengths": cache.lengths}
-    place = located(q, page_table=None, page_size=None, **where)
-    assert place is not None
+    position = located(q, page_table=None, page_size=None, **where)
+    assert position is not None
     (table, _), (expected, _) = (
-        state._find(attention._recipe.handle, q, nothing, [], place),
-        with_found_in_part(attention._recipe, q, cache.k, [], place),
+        state._find(attention._compiled.handle, q, nothing, [], position),
+        with_found_in_part(attention._compiled, q, cache.k, [], position),
     )
     assert torch.equal(table, expected)
 

@@ -20,8 +20,8 @@ pattern wide(n = 24) {
 def test_calls_of_some_queries_and_packed_ones_have_wide_coordinates(backend: str, learns: bool) -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 2, 24, 8, dtype=torch.float64, requires_grad=learns) for _ in range(3))
-    place = torch.arange(24)
-    attends = (place[None] <= place[:, None]) & (place[:, None] <= place[None] + 3)
+    position = torch.arange(24)
+    attends = (position[None] <= position[:, None]) & (position[:, None] <= position[None] + 3)
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=attends)
     attention = maskdsl.parse(WIDE)["wide"].bind(heads=2).compile(backend)
     torch.testing.assert_close(attention(q, k, v), expected)

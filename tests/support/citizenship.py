@@ -66,7 +66,7 @@ def assert_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
 
 def check_opcheck(name: str, backend: str) -> None:
     case = case_of(name, backend)
-    handle, inputs = case.attention._recipe.handle, [*case.inputs.values()]
+    handle, inputs = case.attention._compiled.handle, [*case.inputs.values()]
     for wants_lse in (True, False):
         arguments = *case.tensors, inputs, handle, "declared", wants_lse
         torch.library.opcheck(torch.ops.maskdsl.attention.default, arguments)

@@ -67,8 +67,8 @@ def plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, gain: Tensor, document:
     attends = (apart >= 0) & (document[:, None] == document)
     behind = torch.full((N - WIDTH,), torch.nan, dtype=torch.float64)
     bias, gain = torch.cat([bias, behind.expand(2, -1)], dim=1), torch.cat([gain, behind])
-    place = torch.where(attends, apart, 0)
+    position = torch.where(attends, apart, 0)
     s = q @ k.transpose(-1, -2) / 4
-    s = torch.where(attends, s + bias[:, place] * s, -torch.inf)
-    p = torch.softmax(s, dim=-1) * torch.where(attends, gain[place], 0)
+    s = torch.where(attends, s + bias[:, position] * s, -torch.inf)
+    p = torch.softmax(s, dim=-1) * torch.where(attends, gain[position], 0)
     return p @ v

@@ -50,7 +50,7 @@ class Case:
         heads = range(self.mask.heads)
         return np.array([[dense(self.mask, h, b, self.inputs) for h in heads] for b in range(self.batch)])
 
-    def places(self, batch: int, head: int) -> tuple[np.ndarray, np.ndarray]:
+    def positions(self, batch: int, head: int) -> tuple[np.ndarray, np.ndarray]:
         """The declared position of every laid-out place of both sides."""
         found = []
         for sequence in (self.mask.queries, self.mask.keys):
@@ -72,7 +72,7 @@ def cases(draw, **options):
 
 
 def sample(strategy, number: int):
-    """One value of a strategy, by number. Runs of hypothesis try variants of a value; these have nothing in common."""
+    """One value of a strategy, by number. Hypothesis varies one value in a run; these have nothing in common."""
     found = []
 
     @seed(number)
@@ -162,8 +162,8 @@ def check_tiles(case: Case) -> None:
     """The class of every tile, for every head and batch entry, in laid-out order."""
     found = tiles(case.mask, case.block, case.inputs, batch=case.batch)
     for batch, head in np.ndindex(case.batch, case.mask.heads):
-        laid_out = case.dense[batch, head][np.ix_(*case.places(batch, head))]
-        classes = found.classes(head, batch if len(found.variant_of) > 1 else 0)
+        laid_out = case.dense[batch, head][np.ix_(*case.positions(batch, head))]
+        classes = found.classes(head, batch if len(found.class_of_head) > 1 else 0)
         np.testing.assert_array_equal(classes, tile_classes(laid_out, case.block))
 
 
@@ -171,7 +171,7 @@ def check_stats(case: Case) -> None:
     """Pairs, tiles and keys per query, counted one by one."""
     found = stats(case.mask, case.block, case.inputs, batch=case.batch)
     for head, figures in enumerate(found.heads):
-        masks = [case.dense[b, head][np.ix_(*case.places(b, head))] for b in range(found.batch)]
+        masks = [case.dense[b, head][np.ix_(*case.positions(b, head))] for b in range(found.batch)]
         classes = [tile_classes(each, case.block) for each in masks]
         keys = np.concatenate([each.sum(axis=1) for each in masks])
         assert figures.attended == keys.sum()
@@ -256,8 +256,8 @@ def check_layout(case: Case, q, k, v) -> None:
     if case.mask.keys.is_pooled:  # keys are given in declared order
         return
     expected = run(case, "tiled", q, k, v)
-    places = [case.places(b, h) for b, h in np.ndindex(case.batch, case.mask.heads)]
-    rows, columns = (np.array(side).reshape(case.batch, case.mask.heads, -1) for side in zip(*places, strict=True))
+    positions = [case.positions(b, h) for b, h in np.ndindex(case.batch, case.mask.heads)]
+    rows, columns = (np.array(side).reshape(case.batch, case.mask.heads, -1) for side in zip(*positions, strict=True))
     k, v = (np.repeat(each, case.mask.heads // each.shape[1], axis=1) for each in (k, v))
     laid_q, laid_k, laid_v = (
         np.take_along_axis(each, order[..., None], axis=2) for each, order in ((q, rows), (k, columns), (v, columns))
@@ -281,14 +281,14 @@ def check_decoding(case: Case, backend: str, seed: int, q, k, v) -> None:
     random, length = np.random.default_rng(seed), case.mask.queries.length
     count = int(random.integers(1, length + 1))
     starts = random.integers(0, length - count + 1, case.batch)
-    places = (starts[:, None] + np.arange(count))[:, None]
+    positions = (starts[:, None] + np.arange(count))[:, None]
     inputs = {name: torch.tensor(value) for name, value in case.inputs.items()}
-    rows, keys, values = (torch.tensor(x) for x in (np.take_along_axis(q, places[..., None], axis=2), k, v))
+    rows, keys, values = (torch.tensor(x) for x in (np.take_along_axis(q, positions[..., None], axis=2), k, v))
     expected, expected_lse = attention(case.mask, q, k, v, case.inputs)
     attention_of = compile_mask(case.mask, backend)
     out, lse = attention_of(rows, keys, values, query_start=torch.tensor(starts), return_lse=True, **inputs)
-    assert_close(out.numpy(), np.take_along_axis(expected, places[..., None], axis=2), f"{backend}: some rows")
-    assert_close(lse.numpy(), np.take_along_axis(expected_lse, places, axis=2), f"{backend}: their log-sum-exp")
+    assert_close(out.numpy(), np.take_along_axis(expected, positions[..., None], axis=2), f"{backend}: some rows")
+    assert_close(lse.numpy(), np.take_along_axis(expected_lse, positions, axis=2), f"{backend}: their log-sum-exp")
 
 
 def check_triton(case: Case, q, k, v) -> None:

@@ -48,8 +48,8 @@ def classes(
             case _:
                 return ranges(node)
 
-    places = {side: ends(Coordinate(side, PLACE)) for side in (Side.QUERY, Side.KEY) if ordered}
-    boxes = Boxes(mask, lambda each: expression_range(each, range_of), places)
+    positions = {side: ends(Coordinate(side, PLACE)) for side in (Side.QUERY, Side.KEY) if ordered}
+    boxes = Boxes(mask, lambda each: expression_range(each, range_of), positions)
     bounds = Bounder(ends, ranges, boxes.bounds).bounds(mask.relation)
 
     def leaf(node: Leaf) -> Array:

@@ -45,7 +45,7 @@ def test_positions(end: str) -> None:
         for column, character in enumerate(line, 1):
             offset = source.line_starts[number - 1] + column - 1
             assert text[offset] == character and source.position(offset) == (number, column)
-            assert document.lines.place(offset) == (number - 1, column - 1)
+            assert document.lines.position(offset) == (number - 1, column - 1)
             assert document.lines.offset(number - 1, column - 1) == offset
 
 

@@ -31,9 +31,9 @@ def compare(mask: maskdsl.Mask, inputs: dict[str, Tensor], batch: int, key_heads
     for count in {1, min(5, mask.query_length)}:
         last = mask.query_length - count
         for start in (last, torch.randint(0, last + 1, (batch,))):
-            places = torch.as_tensor(start).expand(batch)[:, None] + torch.arange(count)
-            rows = q.take_along_dim(places[:, None, :, None], dim=2)
-            expected = [x.take_along_dim(places.view(batch, 1, count, *[1] * (x.dim() - 3)), dim=2) for x in whole]
+            positions = torch.as_tensor(start).expand(batch)[:, None] + torch.arange(count)
+            rows = q.take_along_dim(positions[:, None, :, None], dim=2)
+            expected = [x.take_along_dim(positions.view(batch, 1, count, *[1] * (x.dim() - 3)), dim=2) for x in whole]
             once = attention(rows, k, v, return_lse=True, query_start=start, **inputs)
             again = attention(rows, *pages, return_lse=True, query_start=start, page_table=table, **inputs)
             for found in (once, again):
@@ -68,7 +68,7 @@ def main(files: list[str]) -> None:
             found = prepared(module[name], case)
             assert found is not None
             mask, arrays, _, _ = found
-            if mask.ir.found:  # in whole sequences only
+            if mask.ir.routed:  # in whole sequences only
                 continue
             inputs = {each: torch.as_tensor(values) for each, values in arrays.items()}
             compare(mask, inputs, case.batch, case.key_heads, (16, 24))

@@ -77,7 +77,7 @@ def test_auto_computes_by_tiles_on_the_cpu() -> None:
     attention = layer().compile()
     assert not triton.Triton().serves(q, q)
     torch.testing.assert_close(attention(q, q, q), layer().compile("reference")(q, q, q))
-    assert "forward_kernel" in attention._recipe.kernel_of(BACKENDS["triton"]).source
+    assert "forward_kernel" in attention._compiled.kernel_of(BACKENDS["triton"]).source
 
 
 def test_everything_has_every_operator() -> None:

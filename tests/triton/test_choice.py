@@ -28,7 +28,7 @@ from maskdsl.runtime.backends import tuning
 from maskdsl.runtime.backends.tile_choice import Chooser
 from maskdsl.runtime.backends.tuning import TuningKey
 from maskdsl.runtime.base.module_cache import load_module
-from maskdsl.runtime.kernels.split_kernel import Decoder, rungs
+from maskdsl.runtime.kernels.split_kernel import SplitKernel, rungs
 
 CPU = torch.device("cpu")
 MASK = maskdsl.parse("pattern window_layer(n = 4096, size = 513) { space tokens[n] attend window(size) }")
@@ -304,7 +304,7 @@ def test_nothing_is_measured_on_the_cpu(tmp_path: Path) -> None:
 
 
 def test_the_users_word_reaches_the_plan() -> None:
-    plans: list[KernelPlan] = [MASK.compile("triton", tune=tune)._recipe.plan for tune in (False, True)]
+    plans: list[KernelPlan] = [MASK.compile("triton", tune=tune)._compiled.plan for tune in (False, True)]
     assert [plan.tune for plan in plans] == [False, True]
 
 
@@ -334,14 +334,14 @@ def test_generated_kernels_are_compiled_with_the_arguments_of_the_call(monkeypat
 
     monkeypatch.setattr(driver, "_active", Driver())
     monkeypatch.setattr(CompiledKernel, "_init_handles", lambda kernel: setattr(kernel, "n_spills", 0))
-    best = Chooser().choose(make_plan(MASK.ir), QUESTION, attention._recipe.first.module.attention, start)
+    best = Chooser().choose(make_plan(MASK.ir), QUESTION, attention._compiled.first.module.attention, start)
     assert tried == [*LADDER[: LADDER.index(best) + 1]]
     used = [compile_ahead(MASK.ir, "sm80", 64, "bf16", KernelName.FORWARD, each).usage.shared for each in tried]
     assert [shared <= 99 * 1024 for shared in used] == [each == best for each in tried]
 
 
 def test_decoding_goes_down_its_rungs() -> None:
-    decoder = Decoder.of(make_plan(maskdsl.parse("pattern c(n = 64) { space t[n] attend causal }")["c"].bind().ir))
+    decoder = SplitKernel.of(make_plan(maskdsl.parse("pattern c(n = 64) { space t[n] attend causal }")["c"].bind().ir))
     blocks = rungs((64, 64))
     assert blocks == ((64, 64), (64, 32), (16, 32), (16, 16)) and rungs((16, 16)) == ((16, 16),)
     tried: list[tuple[int, int]] = []

@@ -53,9 +53,9 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton, "architecture", lambda device: None)
 
 
-def record(monkeypatch: pytest.MonkeyPatch, recipe: Bound) -> None:
-    for name in kernel_names(recipe.plan):
-        monkeypatch.setattr(recipe.first.module, name, Recorder())
+def record(monkeypatch: pytest.MonkeyPatch, compiled: Bound) -> None:
+    for name in kernel_names(compiled.plan):
+        monkeypatch.setattr(compiled.first.module, name, Recorder())
 
 
 def inputs_of(plan: KernelPlan) -> list[Tensor]:
@@ -70,8 +70,8 @@ def inputs_of(plan: KernelPlan) -> list[Tensor]:
     return found
 
 
-def started(recipe: Bound, names: tuple[str, ...]) -> bool:
-    return all(getattr(recipe.first.module, name).arguments for name in names)
+def started(compiled: Bound, names: tuple[str, ...]) -> bool:
+    return all(getattr(compiled.first.module, name).arguments for name in names)
 
 
 PATTERNS = {name: maskdsl.load(ROUTING / f"{file}.attn")[name] for file, name in EXAMPLES}
@@ -89,24 +89,24 @@ pattern coordinates(n = 256) {
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_tiles_and_passes_wait_for_nothing(name: str, recorded: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = PATTERNS[name].bind(heads=HEADS).compile("triton")._recipe
-    plan = recipe.plan
+    compiled = PATTERNS[name].bind(heads=HEADS).compile("triton")._compiled
+    plan = compiled.plan
     lengths = plan.mask.queries.length, plan.mask.keys.length, plan.mask.keys.length
     q, k, v = (torch.empty(BATCH, HEADS, length, DIM, device="meta") for length in lengths)
     inputs = inputs_of(plan)
-    passes = two_passes(recipe)
+    passes = two_passes(compiled)
     if passes is None:
-        record(monkeypatch, recipe)
-        out, lse = attention(q, k, v, inputs, recipe.handle, "declared", True)
+        record(monkeypatch, compiled)
+        out, lse = attention(q, k, v, inputs, compiled.handle, "declared", True)
         saved = Saved(q, k, v, out, lse, out, lse)
-        grads = attention_backward(*saved, inputs, recipe.handle, "declared", [True] * 3 + [False] * len(inputs))
+        grads = attention_backward(*saved, inputs, compiled.handle, "declared", [True] * 3 + [False] * len(inputs))
         assert [grad.shape for grad in grads] == [q.shape] * 3
-        assert started(recipe, kernel_names(plan))
+        assert started(compiled, kernel_names(plan))
         return
     monkeypatch.setattr(regroup, "ATTENTION", attention)  # the operator would give shapes alone
-    record(monkeypatch, passes.over.recipe)
+    record(monkeypatch, passes.over.compiled)
     if passes.fixed is not None:
         record(monkeypatch, passes.fixed)
     out, lse = passes.attend(q, k, v, inputs)
     assert (out.shape, lse.shape) == (q.shape, q.shape[:3])
-    assert started(passes.over.recipe, (KERNELS[0], "tiles_kernel"))
+    assert started(passes.over.compiled, (KERNELS[0], "tiles_kernel"))

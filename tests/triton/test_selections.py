@@ -69,7 +69,7 @@ def test_nothing_waits_for_the_device(file: Path) -> None:
     for pattern in maskdsl.load(file).values():
         plan = make_plan(pattern.bind(heads=4).ir)
         q, k, _ = examples(plan, 64, torch.float32)
-        names = [plan.input_identifiers[each.name] for each in plan.mask.found]
+        names = [plan.input_identifiers[each.name] for each in plan.mask.routed]
         inputs = {name: x for name, x in example_values(plan, 64).items() if name not in names}
         for text in (emit_routing(plan), emit_selection(plan)):
             module = Recording.of(text, re.findall(r"^def (\w+_kernel)\(", text, re.MULTILINE)).module

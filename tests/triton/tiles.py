@@ -46,22 +46,22 @@ def visited(rows: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor, number
 def compare(mask: maskdsl.Mask, inputs: dict[str, np.ndarray], block: tuple[int, int], batch: int) -> tuple[int, int]:
     """How many tiles were compared, and how many of them are called partial without need."""
     attention = compile_mask(mask.ir, "triton")
-    if not attention._recipe.plan.finds_device_tiles:
+    if not attention._compiled.plan.finds_device_tiles:
         return 0, 0
     tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
     q = torch.empty(batch, mask.heads, mask.query_length, 1)
-    call = attention._recipe.first.call([tensors[each.name] for each in mask.ir.inputs], q, False)
+    call = attention._compiled.first.call([tensors[each.name] for each in mask.ir.inputs], q, False)
     exact = tiles(mask.ir, block, inputs, batch)
     shape = batch, mask.heads, mask.query_length, mask.key_length
     compared = needless = 0
     for by_row in (True, False):
         lists = call.module.find_tiles(q.device, shape, call.values, block, call.layout, by_row)
         for entry, head in np.ndindex(batch, mask.heads):
-            classes = exact.classes(head=head, batch=min(entry, exact.variant_of.shape[0] - 1))
+            classes = exact.classes(head=head, batch=min(entry, exact.class_of_head.shape[0] - 1))
             classes = classes if by_row else classes.T
-            variant = int(lists.variant_of.expand(batch, mask.heads)[entry, head])
+            head_class = int(lists.class_of_head.expand(batch, mask.heads)[entry, head])
             for row, found in enumerate(classes):
-                number = variant * len(classes) + row
+                number = head_class * len(classes) + row
                 full = visited(*lists[1:4], number, len(found))
                 partial = visited(*lists[4:7], number, len(found))
                 assert ((full + partial) <= 1).all(), "visited twice"

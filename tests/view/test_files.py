@@ -58,7 +58,7 @@ def test_an_svg_is_well_formed_and_has_its_boxes():
     assert texts[0].startswith("a < b & (c) \\ ") and "\x1b" not in texts[0] and texts[1:] == ["1,024", "up"]
     painted = np.zeros((5, 7, 3), dtype=int)
     for path in root.iter(f"{tag}path"):
-        colour = [int(path.get("fill")[place : place + 2], 16) for place in (1, 3, 5)]
+        colour = [int(path.get("fill")[position : position + 2], 16) for position in (1, 3, 5)]
         for box in re.findall(r"M(\d+) (\d+)h(\d+)v(\d+)h-\d+z", path.get("d")):
             x, y, width, height = (int(part) // 6 for part in box)
             painted[y - 5 : y - 5 + height, x - 3 : x - 3 + width] = colour
@@ -70,8 +70,8 @@ def test_a_pdf_has_a_true_table_and_all_boxes():
     table = int(re.search(rb"startxref\n(\d+)\n%%EOF\n$", content)[1])
     entries = re.findall(rb"(\d{10}) 00000 n ", content[table:])
     assert content[table:].startswith(b"xref\n0 7\n") and len(entries) == 6
-    for number, place in enumerate(entries, start=1):
-        assert content[int(place) :].startswith(f"{number} 0 obj\n".encode())
+    for number, position in enumerate(entries, start=1):
+        assert content[int(position) :].startswith(f"{number} 0 obj\n".encode())
     length = int(re.search(rb"/Length (\d+)", content)[1])
     start = content.index(b"stream\n") + len(b"stream\n")
     drawn = zlib.decompress(content[start : start + length]).decode("cp1252")

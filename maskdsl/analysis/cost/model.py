@@ -116,7 +116,7 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The rows of one variant, in the order in which their programs start."""
+    """The rows of one head class, in the order in which their programs start."""
 
     tiles: Array
     """int64 [rows]: tiles of each, of both kinds."""
@@ -156,8 +156,8 @@ class Rows:
         """Tokens of the other side that waves of so many rows read, each token once a wave."""
         width = int(self.runs.end.max(initial=0)) + 1
         wave = self.runs.row // rows_at_once * np.int64(width)
-        place = np.argsort(wave + self.runs.start)
-        start, end = (wave + self.runs.start)[place], (wave + self.runs.end)[place]
+        position = np.argsort(wave + self.runs.start)
+        start, end = (wave + self.runs.start)[position], (wave + self.runs.end)[position]
         reached = np.maximum.accumulate(end)
         begin = np.maximum(start, np.concatenate([[0], reached[:-1]]))
         blocks = int(np.maximum(end - begin, 0).sum())
@@ -223,22 +223,22 @@ def predict(
     `batch` counts where tiles are the same in all entries; otherwise it is that of the tiles. `warps` and `stages`
     are those of the kernel.
     """
-    entries = batch if len(tiles.variant_of) == 1 else len(tiles.variant_of)
-    order = np.broadcast_to(tiles.variant_of, (entries, tiles.variant_of.shape[1])).ravel()
-    uses = np.bincount(order, minlength=len(tiles.variants))
-    variants = [Rows.of(each, tiles, kernel) for each in tiles.variants]
+    entries = batch if len(tiles.class_of_head) == 1 else len(tiles.class_of_head)
+    order = np.broadcast_to(tiles.class_of_head, (entries, tiles.class_of_head.shape[1])).ravel()
+    uses = np.bincount(order, minlength=len(tiles.head_classes))
+    head_classes = [Rows.of(each, tiles, kernel) for each in tiles.head_classes]
     model = Model(device, kernel, tiles.block, head_dim, warps, stages)
-    times = [model.row_times(rows) for rows in variants]
-    moved = int(uses @ [model.bytes(rows) for rows in variants])
-    programs = len(order) * variants[0].count
+    times = [model.row_times(rows) for rows in head_classes]
+    moved = int(uses @ [model.bytes(rows) for rows in head_classes])
+    programs = len(order) * head_classes[0].count
     return Cost(
         device=device.name,
         kernel=kernel.name,
-        flops=int(uses @ [int(rows.tiles.sum()) for rows in variants]) * model.tile_flops,
+        flops=int(uses @ [int(rows.tiles.sum()) for rows in head_classes]) * model.tile_flops,
         bytes=moved,
         programs=programs,
         waves=programs / (device.multiprocessors * model.resident),
-        longest_row=max(int(rows.tiles.max()) for rows in variants),
+        longest_row=max(int(rows.tiles.max()) for rows in head_classes),
         arithmetic_seconds=float(uses @ [time.sum() for time in times]) / device.multiprocessors,
         memory_seconds=moved / device.bandwidth,
         row_seconds=float(max(time.max() for time in times)),
@@ -249,13 +249,15 @@ def predict(
 def schedule(times: Sequence[Array], order: Array, servers: int) -> float:
     """Seconds until the last program ends, where each starts on the first multiprocessor that is free.
 
-    `times` are those of the rows of every variant; `order` says which variant comes when. A few programs are handed out
-    at once, to the multiprocessors that are free first.
+    `times` are those of the rows of every head class; `order` says which head class comes when. A few programs are
+    handed out at once, to the multiprocessors that are free first.
     """
     heads = -(-LAST_WAVES * servers // len(times[0]))
     early, late = order[: max(0, len(order) - heads)], order[max(0, len(order) - heads) :]
-    before = float(sum(times[variant].sum() * count for variant, count in enumerate(np.bincount(early)))) / servers
-    programs = np.concatenate([times[variant] for variant in late])
+    before = (
+        float(sum(times[head_class].sum() * count for head_class, count in enumerate(np.bincount(early)))) / servers
+    )
+    programs = np.concatenate([times[head_class] for head_class in late])
     ends = np.full(servers, before + programs[: -LAST_WAVES * servers].sum() / servers)
     last, few = programs[-LAST_WAVES * servers :], -(-servers // PARTS)
     for begin in range(0, len(last), few):

@@ -161,5 +161,5 @@ def all_pairs(block_map: BlockMap) -> BlockMap:
     row = np.arange(block_map.query_blocks)
     full = Runs.of_sorted(len(row), row, np.zeros_like(row), np.full_like(row, block_map.key_blocks))
     none = Runs.of_sorted(len(row), row[:0], row[:0], row[:0])
-    of_heads = np.zeros_like(block_map.variant_of)
+    of_heads = np.zeros_like(block_map.class_of_head)
     return BlockMap(block_map.block, block_map.query_length, block_map.key_length, (TileMap(full, none),), of_heads)

@@ -17,15 +17,15 @@ def keys_by_group(problem: Problem, tiles: TileMap, groups: Array, count: int) -
     found = np.zeros((query.length, count), dtype=np.int32)
     add_full(found, problem, tiles, groups)
     nodes = query.nodes(query.bottom) // query.count, key.nodes(key.bottom) // key.count
-    query_places, key_places = (tokens_at(side) for side in (query, key))
+    query_positions, key_positions = (tokens_at(side) for side in (query, key))
     for batch in tiles.partial.batches(TILES):
         rows, columns = cut(*batch, *nodes)
         for part in chunks(len(rows), problem.chunk(query.sizes[-1] * key.sizes[-1])):
             attended = problem.look(query.points, key.points, rows[part], columns[part])
             attended = np.broadcast_to(attended, (len(attended), query.sizes[-1], key.sizes[-1]))
             pair, one, other = np.nonzero(attended)
-            token = query_places[rows[part][pair], one]
-            group = own[key_places[columns[part][pair], other]]
+            token = query_positions[rows[part][pair], one]
+            group = own[key_positions[columns[part][pair], other]]
             real = (token >= 0) & (group < count)
             np.add.at(found, (token[real], group[real]), 1)
     return found
@@ -45,6 +45,6 @@ def add_full(found: Array, problem: Problem, tiles: TileMap, groups: Array) -> N
 
 def tokens_at(side: Tree) -> Array:
     """The token at each place of the lowest level, [nodes, tokens]; -1 for repetitions."""
-    if side.places is None or side.real is None:
+    if side.positions is None or side.real is None:
         return np.arange(side.length).reshape(-1, side.sizes[-1])
-    return np.where(side.real, side.places, -1)
+    return np.where(side.real, side.positions, -1)

@@ -9,11 +9,11 @@ from maskdsl.analysis.tiles.block_map import Array, TileMap
 from maskdsl.analysis.tiles.descent import Problem, classify
 from maskdsl.analysis.tiles.head_classes import (
     ALL,
+    HeadClass,
     Laid,
     Part,
-    Variant,
     check_size,
-    find_variants,
+    find_head_classes,
     fix_tables,
     part_lengths,
 )
@@ -71,10 +71,10 @@ class Compared:
 def differences(first: Compared, second: Compared, block: tuple[int, int], part: Part = ALL) -> tuple[Difference, ...]:
     """One for all heads that have the same one. Both patterns have as many queries, keys and heads."""
     check_size(first.mask, block)
-    variants = [find_variants(each.mask, each.inputs) for each in (first, second)]
+    head_classes = [find_head_classes(each.mask, each.inputs) for each in (first, second)]
     pairs: dict[tuple[int, int], list[int]] = {}
     for head in range(first.mask.heads):
-        one, other = (int(each.index[0, head]) for each in variants)
+        one, other = (int(each.index[0, head]) for each in head_classes)
         pairs.setdefault((one, other), []).append(head)
     columns = -(-part_lengths(first.mask, part)[1] // block[1])
     return tuple(
@@ -84,7 +84,7 @@ def differences(first: Compared, second: Compared, block: tuple[int, int], part:
             *(
                 share(problem)
                 for problem in joint_problems(
-                    first, second, variants[0].different[one], variants[1].different[other], block, part
+                    first, second, head_classes[0].different[one], head_classes[1].different[other], block, part
                 )
             ),
         )
@@ -98,7 +98,7 @@ def share(problem: Problem) -> Share:
 
 
 def joint_problems(
-    first: Compared, second: Compared, one: Variant, other: Variant, block: tuple[int, int], part: Part
+    first: Compared, second: Compared, one: HeadClass, other: HeadClass, block: tuple[int, int], part: Part
 ) -> Iterator[Problem]:
     """What the first one alone attends, then the second one alone, then both."""
     relation, tables = fix_tables(one.relation, first.inputs)
@@ -126,11 +126,11 @@ def joint_problem(
     parts = separate(relation, tables)
     query, key = (
         Tree.of(
-            tuple(side.values(expression, tables)[places] for expression in expressions),
-            len(range(side.coordinates.sequence.length)[places]),
+            tuple(side.values(expression, tables)[positions] for expression in expressions),
+            len(range(side.coordinates.sequence.length)[positions]),
             size,
         )
-        for side, expressions, size, places in zip(sides, (parts.query, parts.key), block, part, strict=True)
+        for side, expressions, size, positions in zip(sides, (parts.query, parts.key), block, part, strict=True)
     )
     return Problem(parts.program, query, key)
 

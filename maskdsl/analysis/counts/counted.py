@@ -10,7 +10,7 @@ from maskdsl.analysis.counts.by_group import keys_by_group
 from maskdsl.analysis.counts.keys_per_query import keys_per_query
 from maskdsl.analysis.tiles.block_map import Array, TileMap
 from maskdsl.analysis.tiles.descent import Problem, classify
-from maskdsl.analysis.tiles.head_classes import find_variants, problems
+from maskdsl.analysis.tiles.head_classes import find_head_classes, problems
 from maskdsl.ir.mask import MaskIR
 
 BLOCK = 64
@@ -74,36 +74,36 @@ class Counted:
     """A relation in declared order. What heads and batch entries have in common is counted once."""
 
     mask: MaskIR
-    variants: Array
+    head_classes: Array
     """Of each batch entry and head, [1 or batch, heads]."""
     parts: tuple[tuple[Problem, TileMap], ...]
-    """Of each variant."""
+    """Of each head class."""
     known: dict[object, Array | GroupSums] = field(default_factory=dict)
 
     @staticmethod
     def of(mask: MaskIR, inputs: Mapping[str, Array]) -> "Counted":
-        variants = find_variants(mask, inputs)
-        found = problems(mask, variants.different, (BLOCK, BLOCK), inputs)
-        return Counted(mask, variants.index, tuple((problem, classify(problem)) for problem in found))
+        head_classes = find_head_classes(mask, inputs)
+        found = problems(mask, head_classes.different, (BLOCK, BLOCK), inputs)
+        return Counted(mask, head_classes.index, tuple((problem, classify(problem)) for problem in found))
 
-    def variant(self, batch: int, head: int) -> int:
-        return int(self.variants[batch if len(self.variants) > 1 else 0, head])
+    def head_class(self, batch: int, head: int) -> int:
+        return int(self.head_classes[batch if len(self.head_classes) > 1 else 0, head])
 
     def keys(self, batch: int, head: int) -> Array:
         """int64 [queries]."""
-        variant = self.variant(batch, head)
-        if variant not in self.known:
-            self.known[variant] = keys_per_query(*self.parts[variant])
-        found = self.known[variant]
+        head_class = self.head_class(batch, head)
+        if head_class not in self.known:
+            self.known[head_class] = keys_per_query(*self.parts[head_class])
+        found = self.known[head_class]
         assert isinstance(found, np.ndarray)
         return found
 
     def by_group(self, batch: int, head: int, groups: Array, count: int) -> GroupSums:
         """`groups` [keys] says each key's group, `count` that it has none."""
-        variant = self.variant(batch, head)
-        place = variant, groups.tobytes()
-        if place not in self.known:
-            self.known[place] = GroupedKeys.of(keys_by_group(*self.parts[variant], groups, count))
-        found = self.known[place]
+        head_class = self.head_class(batch, head)
+        position = head_class, groups.tobytes()
+        if position not in self.known:
+            self.known[position] = GroupedKeys.of(keys_by_group(*self.parts[head_class], groups, count))
+        found = self.known[position]
         assert not isinstance(found, np.ndarray)
         return found

@@ -83,7 +83,7 @@ def guarantee(mask: MaskIR, inputs: Inputs) -> Guarantee:
     """From the inputs that decide which pairs may attend, and those that selectors read."""
     plain = mask.declared
     counting = Counting.of(plain, inputs)
-    entries = range(max(len(each.variants) for each in counting.all))
+    entries = range(max(len(each.head_classes) for each in counting.all))
     heads = tuple(summed([counting.bounds(batch, head) for batch in entries]) for head in range(mask.heads))
     routes = tuple(counting.route_bounds(route, len(entries)) for route in counting.routes)
     return Guarantee(summed(heads), heads, routes)
@@ -131,7 +131,7 @@ class Counting:
 
         free = added(high)
         alone = {}
-        for route in (each for each in mask.found if isinstance(each, Route)):
+        for route in (each for each in mask.routed if isinstance(each, Route)):
             own = least(with_all(mask, route))
             alone[route.name] = free if own.relation == high.relation else added(own)
         return Counting(mask, inputs, Counted.of(low, inputs), Counted.of(high, inputs), free, alone)
@@ -142,14 +142,14 @@ class Counting:
 
     @property
     def routes(self) -> list[Route]:
-        return [each for each in self.mask.found if isinstance(each, Route)]
+        return [each for each in self.mask.routed if isinstance(each, Route)]
 
     def bounds(self, batch: int, head: int) -> HeadBounds:
         """Of one head of one batch entry."""
         always, ever = self.least.keys(batch, head), self.most.keys(batch, head)
         fewest, greatest = always, ever
         if monotone(self.mask):
-            only_routes = all(isinstance(each, Route | Rank) for each in self.mask.found)
+            only_routes = all(isinstance(each, Route | Rank) for each in self.mask.routed)
             above = always if only_routes else ever
             for route in self.routes:
                 limits, chooser = self.limits(route, batch, head), self.group_of_query(route, batch, head)
@@ -173,7 +173,7 @@ class Counting:
     def balanced_pairs(self) -> int:
         """All pairs of the tokens that centroids take, where these alone decide; else all pairs."""
         lengths = self.mask.queries.length, self.mask.keys.length
-        parts = [each for each in self.mask.found if not isinstance(each, Rank)]
+        parts = [each for each in self.mask.routed if not isinstance(each, Rank)]
         balanced = [each for each in parts if isinstance(each, Balanced)]
         if len(balanced) < len(parts) or not monotone(self.mask):
             return lengths[0] * lengths[1]

@@ -14,13 +14,13 @@ def keys_per_query(problem: Problem, tiles: TileMap) -> Array:
     """int64 [queries], in laid-out order."""
     query = problem.query
     by_node = {level: np.zeros(query.nodes(level), dtype=np.int64) for level in range(query.bottom, 1)}
-    by_place = np.zeros((query.nodes(query.bottom), query.sizes[-1]), dtype=np.int64)
+    by_position = np.zeros((query.nodes(query.bottom), query.sizes[-1]), dtype=np.int64)
     by_node[0] += keys_per_row(tiles.full, problem.key)
     for rows, columns in tiles.partial.batches(TILES):
-        count_inside(problem, rows, columns, by_node, by_place)
+        count_inside(problem, rows, columns, by_node, by_position)
     for counts in by_node.values():
-        by_place += np.repeat(counts, by_place.size // len(counts)).reshape(by_place.shape)
-    return by_place.reshape(-1) if query.real is None else by_place[query.real]
+        by_position += np.repeat(counts, by_position.size // len(counts)).reshape(by_position.shape)
+    return by_position.reshape(-1) if query.real is None else by_position[query.real]
 
 
 def keys_per_row(runs: Runs, key: Tree) -> Array:
@@ -29,7 +29,7 @@ def keys_per_row(runs: Runs, key: Tree) -> Array:
     return np.bincount(runs.row, weights=end - begin, minlength=runs.rows).astype(np.int64)
 
 
-def count_inside(problem: Problem, rows: Array, columns: Array, by_node: dict[int, Array], by_place: Array) -> None:
+def count_inside(problem: Problem, rows: Array, columns: Array, by_node: dict[int, Array], by_position: Array) -> None:
     """Adds the keys attended within these tiles to the counts of query nodes and, at the end, of query tokens."""
     query, key = problem.query, problem.key
     for query_level, key_level, *parts in problem.steps:
@@ -44,4 +44,4 @@ def count_inside(problem: Problem, rows: Array, columns: Array, by_node: dict[in
         attended = np.broadcast_to(attended, (len(attended), query.sizes[-1], key.sizes[-1]))
         if key.real is not None:
             attended = attended & key.real[columns[part]][:, None, :]
-        np.add.at(by_place, rows[part], np.count_nonzero(attended, axis=2))
+        np.add.at(by_position, rows[part], np.count_nonzero(attended, axis=2))

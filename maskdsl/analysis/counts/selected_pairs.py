@@ -102,7 +102,7 @@ class Choices:
 
 def choices(mask: MaskIR, inputs: Inputs) -> Iterator[Choices]:
     """Of each route that was found: one that nothing reads need not be."""
-    for _, parts in groupby((each for each in mask.found if not isinstance(each, Rank)), lambda each: each.span):
+    for _, parts in groupby((each for each in mask.routed if not isinstance(each, Rank)), lambda each: each.span):
         first, *others = own = list(parts)
         if any(each.name not in inputs for each in own):
             continue

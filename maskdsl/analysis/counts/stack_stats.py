@@ -42,6 +42,6 @@ def stack_stats(
     for number, (mask, own) in enumerate(zip(stack.different, find_in_layers(stack, inputs or {}), strict=True)):
         measured = measure_all(mask, block, own)
         different.append(figures_of(mask, measured, block, head_dim, element_size))
-        for variant in measured.variants.index.ravel().tolist():
-            parts[measured.parts[variant]] += stack.count(number)
+        for head_class in measured.head_classes.index.ravel().tolist():
+            parts[measured.parts[head_class]] += stack.count(number)
     return StackStats(add_up(parts, head_dim, element_size), tuple(different), stack.index)

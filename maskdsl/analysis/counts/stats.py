@@ -18,7 +18,7 @@ from maskdsl.analysis.counts.axis_factors import axis_masks
 from maskdsl.analysis.counts.keys_per_query import keys_per_query, keys_per_row
 from maskdsl.analysis.tiles.block_map import Array, TileMap
 from maskdsl.analysis.tiles.descent import Problem, classify
-from maskdsl.analysis.tiles.head_classes import Variant, Variants, check_size, find_variants, problems
+from maskdsl.analysis.tiles.head_classes import HeadClass, HeadClasses, check_size, find_head_classes, problems
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 
@@ -116,7 +116,7 @@ def stats(
 def figures_of(
     mask: MaskIR, measured: "MeasuredMask", block: tuple[int, int], head_dim: int, element_size: int
 ) -> Stats:
-    variants = measured.variants
+    head_classes = measured.head_classes
 
     def figures(uses: Array) -> Figures:
         return add_up(Counter(measured.parts[number] for number in uses.ravel().tolist()), head_dim, element_size)
@@ -125,17 +125,17 @@ def figures_of(
         block=block,
         query_length=mask.queries.length,
         key_length=mask.keys.length,
-        batch=len(variants.index),
+        batch=len(head_classes.index),
         head_dim=head_dim,
         element_size=element_size,
-        total=figures(variants.index),
-        heads=tuple(figures(uses) for uses in variants.index.T),
+        total=figures(head_classes.index),
+        heads=tuple(figures(uses) for uses in head_classes.index.T),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One variant."""
+    """One head class."""
 
     problem: Problem
     tiles: TileMap
@@ -150,10 +150,10 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredMask:
-    """All variants of a mask, and which of them each batch entry and head is."""
+    """All head classes of a mask, and which of them each batch entry and head is."""
 
     parts: tuple[Measured, ...]
-    variants: Variants
+    head_classes: HeadClasses
 
 
 def measure_all(
@@ -161,20 +161,20 @@ def measure_all(
 ) -> MeasuredMask:
     check_size(mask, block)
     given = input_arrays(mask, inputs, relation_inputs(mask, inputs))
-    variants = find_variants(mask, given, batch)
-    found = problems(mask, variants.different, block, given)
-    parts = [measure(mask, *each, given) for each in zip(variants.different, found, strict=True)]
-    return MeasuredMask(tuple(parts), variants)
+    head_classes = find_head_classes(mask, given, batch)
+    found = problems(mask, head_classes.different, block, given)
+    parts = [measure(mask, *each, given) for each in zip(head_classes.different, found, strict=True)]
+    return MeasuredMask(tuple(parts), head_classes)
 
 
-def measure(mask: MaskIR, variant: Variant, problem: Problem, inputs: Mapping[str, Array]) -> Measured:
+def measure(mask: MaskIR, head_class: HeadClass, problem: Problem, inputs: Mapping[str, Array]) -> Measured:
     tiles = classify(problem)
-    masks = axis_masks(mask, variant.relation)
+    masks = axis_masks(mask, head_class.relation)
     if masks is None:
         return Measured(problem, tiles, np.bincount(keys_per_query(problem, tiles)))
     keys = np.ones(mask.queries.length, dtype=np.int64)
     for each in masks:
-        (line,) = problems(each, (replace(variant, relation=each.relation),), (128, 128), inputs)
+        (line,) = problems(each, (replace(head_class, relation=each.relation),), (128, 128), inputs)
         keys *= keys_per_query(line, classify(line))
     return Measured(problem, tiles, np.bincount(keys))
 

@@ -44,7 +44,7 @@ class AxisExpressions:
     """One space of each side that is read. The sequence of a TOKEN is that of its space."""
 
     mask: MaskIR
-    places: Mapping[Side, tuple[Sequence, Space]]
+    positions: Mapping[Side, tuple[Sequence, Space]]
     inputs: Mapping[str, Array]
     batch: int | None = None
     """Entries of a call; None where there is none yet, and the batch index is unknown."""
@@ -69,7 +69,7 @@ class AxisExpressions:
             case Coordinate(side=side, name=name):
                 return self.coordinate(own or side, name, node.type)
             case InSpace(side=side, space=space):
-                return Constant(self.places[own or side][1].name == space)
+                return Constant(self.positions[own or side][1].name == space)
             case Head():
                 return self.varying(node, Range(0, self.mask.heads - 1))
             case Batch():
@@ -101,7 +101,7 @@ class AxisExpressions:
 
     def fresh(self, leaf: Coordinate) -> Expression:
         side, name = leaf.side, leaf.name
-        sequence, space = self.places[side]
+        sequence, space = self.positions[side]
         if name == GROUP:
             return self.varying(leaf, Range(0, self.groups[side] - 1))
         if name == "i":
@@ -115,12 +115,12 @@ class AxisExpressions:
 
     def position(self, side: Side) -> Expression:
         """In the sequence: row-major, behind the spaces in front."""
-        sequence, space = self.places[side]
-        place: Expression = Constant(0)
+        sequence, space = self.positions[side]
+        position: Expression = Constant(0)
         for axis in space.axes:
             own = self.varying(Coordinate(side, axis.name), Range(0, axis.length - 1))
-            place = apply(Op.ADD, apply(Op.MULTIPLY, place, Constant(axis.length)), own)
-        return apply(Op.ADD, place, Constant(sequence.offsets[sequence.spaces.index(space)]))
+            position = apply(Op.ADD, apply(Op.MULTIPLY, position, Constant(axis.length)), own)
+        return apply(Op.ADD, position, Constant(sequence.offsets[sequence.spaces.index(space)]))
 
     def from_source(self, leaf: Coordinate, source: CoordinateSource) -> Expression:
         match source:
@@ -139,11 +139,11 @@ class AxisExpressions:
 
     def fixed(self, leaf: Coordinate) -> bool:
         """Whether the values follow from the token alone."""
-        return trace(self.places[leaf.side][0], [leaf]).is_fixed
+        return trace(self.positions[leaf.side][0], [leaf]).is_fixed
 
     def tabled(self, leaf: Coordinate) -> Expression:
         """A coordinate that follows from the token alone, as a table over the axes."""
-        sequence, space = self.places[leaf.side]
+        sequence, space = self.positions[leaf.side]
         name = f"{leaf.side}.{leaf.name}"
         values = Coordinates(self.mask, sequence, {}).values(leaf.name)
         self.tables[name] = BoundedTable.of(values[self.part(leaf.side)].reshape(space.lengths))
@@ -152,7 +152,7 @@ class AxisExpressions:
     def given(self, leaf: Coordinate, name: str) -> Expression:
         if name not in self.inputs or self.inputs[name].size > LARGEST_TABLE:
             return Read(name, (), leaf.type)
-        _, space = self.places[leaf.side]
+        _, space = self.positions[leaf.side]
         declared, values = self.mask.input(name), self.inputs[name]
         assert declared is not None
         kinds = [each.kind for each in declared.dimensions]
@@ -176,21 +176,21 @@ class AxisExpressions:
         return Read(table, tuple(indices), leaf.type)
 
     def part(self, side: Side) -> slice:
-        sequence, space = self.places[side]
+        sequence, space = self.positions[side]
         offset = sequence.offsets[sequence.spaces.index(space)]
         return slice(offset, offset + space.size)
 
     def cell(self, side: Side) -> tuple[Expression, ...]:
-        axes = self.places[side][1].axes
+        axes = self.positions[side][1].axes
         return tuple(self.varying(Coordinate(side, each.name), Range(0, each.length - 1)) for each in axes)
 
     def position_of(self, side: Side, values: Mapping[Expression, int]) -> int:
         """The token, in its sequence, whose places on the axes these are; places that are not said are the first."""
-        sequence, space = self.places[side]
-        place = 0
+        sequence, space = self.positions[side]
+        position = 0
         for axis in space.axes:
-            place = place * axis.length + values.get(Coordinate(side, axis.name), 0)
-        return place + sequence.offsets[sequence.spaces.index(space)]
+            position = position * axis.length + values.get(Coordinate(side, axis.name), 0)
+        return position + sequence.offsets[sequence.spaces.index(space)]
 
 
 def zero(kind: Type) -> Constant:

@@ -32,7 +32,7 @@ BUDGET = 1 << 16
 
 NO_LIMIT = 1 << 62
 
-Places = Mapping[Side, tuple[Sequence, Space]]
+Positions = Mapping[Side, tuple[Sequence, Space]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class IndexQuestion:
     axis: int
     size: int
     guards: tuple[Expression, ...]
-    places: Places
+    positions: Positions
     groups: Mapping[Side, int] = field(default_factory=dict)
     exact: bool = True
     """Whether all of these tokens are asked; not so for routes, which ask the first tokens of groups."""
@@ -122,7 +122,7 @@ def questions(mask: MaskIR) -> Iterator[IndexQuestion]:
     tables = TableReads(mask)
     ranges = mask_leaf(mask)
     asked = [(mask.relation, ()), *((each, (mask.relation,)) for each in mask.pair_values)]
-    pairs: list[Places] = [
+    pairs: list[Positions] = [
         {Side.QUERY: (mask.queries, query), Side.KEY: (mask.keys, key)}
         for query in mask.queries.spaces
         for key in mask.keys.spaces
@@ -131,17 +131,17 @@ def questions(mask: MaskIR) -> Iterator[IndexQuestion]:
         for read in tables.of(expression, guards):
             for axis, size in open_axes(mask, read.node):
                 if not inside(expression_range(read.node.indices[axis], ranges), size):
-                    yield from (IndexQuestion(read.node, axis, size, read.guards, places) for places in pairs)
-    for expression, places in token_values(mask):
+                    yield from (IndexQuestion(read.node, axis, size, read.guards, positions) for positions in pairs)
+    for expression, positions in token_values(mask):
         for read in tables.of(expression):
             for axis, size in open_axes(mask, read.node):
-                yield IndexQuestion(read.node, axis, size, read.guards, places)
-    for route in mask.found:
+                yield IndexQuestion(read.node, axis, size, read.guards, positions)
+    for route in mask.routed:
         if isinstance(route, Route):
             yield from route_questions(mask, tables, route, pairs)
 
 
-def token_values(mask: MaskIR) -> Iterator[tuple[Expression, Places]]:
+def token_values(mask: MaskIR) -> Iterator[tuple[Expression, Positions]]:
     """What is computed for every token of a space: its coordinates, what it is sorted by, and whether it is pooled."""
     for sequence in dict.fromkeys((mask.queries, mask.keys)):
         spaces = {space.name: {Side.TOKEN: (sequence, space)} for space in sequence.spaces}
@@ -151,7 +151,7 @@ def token_values(mask: MaskIR) -> Iterator[tuple[Expression, Places]]:
                     yield source.value, spaces[name]
         for space, keys in zip(sequence.spaces, sequence.order, strict=False):
             yield from ((key, spaces[space.name]) for key in keys)
-    for found in mask.found:
+    for found in mask.routed:
         if isinstance(found, Rank):
             sequence = mask.sequences[found.side]
             own = sequence.space(found.space)
@@ -163,7 +163,7 @@ def token_values(mask: MaskIR) -> Iterator[tuple[Expression, Places]]:
                     yield from ((expression, {Side.TOKEN: (sequence, space)}) for space in sequence.spaces)
 
 
-def route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: list[Places]) -> Iterator[IndexQuestion]:
+def route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: list[Positions]) -> Iterator[IndexQuestion]:
     """Of a score, where there are candidates, and of what a selector is told, which no token decides."""
     groups = {Side.QUERY: route.queries.count, Side.KEY: route.keys.count}
     own = {route.queries.index(Side.QUERY), route.keys.index(Side.KEY)}
@@ -179,7 +179,7 @@ def route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: list[
 
 def open_axes(mask: MaskIR, read: Read) -> Iterator[tuple[int, int]]:
     """The axes whose index is to be asked for, and their lengths. Routes check the numbers of groups themselves."""
-    routes = {route.name: route for route in mask.found if isinstance(route, Route)}
+    routes = {route.name: route for route in mask.routed if isinstance(route, Route)}
     route = routes.get(read.input)
     checked = set() if route is None else {route.queries.index(Side.QUERY), route.keys.index(Side.KEY)}
     for axis, size in TableReads(mask).sizes(read):
@@ -202,13 +202,13 @@ def open_questions(mask: MaskIR) -> Iterator[IndexQuestion]:
 def inputs_of(mask: MaskIR, question: IndexQuestion) -> frozenset[str]:
     """The inputs that decide where an index leaves its table."""
     read = reads(question.index, *question.guards)
-    behind = (trace(sequence, read.of(side)).inputs for side, (sequence, _) in question.places.items())
+    behind = (trace(sequence, read.of(side)).inputs for side, (sequence, _) in question.positions.items())
     return frozenset(read.inputs).union(*behind) & {each.name for each in mask.inputs}
 
 
 def known_inside(mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Array]) -> bool:
     """Whether an index is inside by the least and the greatest value of what it reads, whoever attends."""
-    cells = AxisExpressions(mask, question.places, {}, None, question.groups)
+    cells = AxisExpressions(mask, question.positions, {}, None, question.groups)
     ranges: dict[Expression, Range] = {}
 
     def taken(node: Expression) -> Expression | None:
@@ -230,7 +230,7 @@ def answer(
     mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Array], batch: int | None = None, budget: int = BUDGET
 ) -> IndexVerdict | Outside:
     """`inputs` are those that are known; with them, `batch` is the number of batch entries."""
-    cells = AxisExpressions(mask, question.places, inputs, batch, question.groups)
+    cells = AxisExpressions(mask, question.positions, inputs, batch, question.groups)
     index = cells.of(question.index)
     if inside(expression_range(index, cells.ranges.__getitem__), question.size):
         return IndexVerdict.INSIDE
@@ -247,8 +247,8 @@ def answer(
         return IndexVerdict.OPEN
     value = value_at(index, values, cells.tables)
     query, key = (
-        cells.position_of(side, values) if side in question.places else None
-        for side in (Side.TOKEN if Side.TOKEN in question.places else Side.QUERY, Side.KEY)
+        cells.position_of(side, values) if side in question.positions else None
+        for side in (Side.TOKEN if Side.TOKEN in question.positions else Side.QUERY, Side.KEY)
     )
     return Outside(value, search.reach(value), query, key)
 

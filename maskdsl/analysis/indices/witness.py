@@ -38,10 +38,10 @@ def witness(
     if isinstance(condition, Constant):
         return {} if condition.value else None
     leaves: tuple[Expression, ...] = tuple(leaf for leaf in reads(condition).leaves if leaf in ranges)
-    places = {leaf: number for number, leaf in enumerate(leaves)}
+    positions = {leaf: number for number, leaf in enumerate(leaves)}
 
     def column(node: Expression) -> Column | None:
-        return Column(Side.TOKEN, places[node]) if node in places else None
+        return Column(Side.TOKEN, positions[node]) if node in positions else None
 
     program = compile_program(condition, tables, column)
     bounds = np.array([tuple(ranges[leaf]) for leaf in leaves], dtype=np.int64).reshape(-1, 2).T[:, :, None]

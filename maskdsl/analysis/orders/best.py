@@ -118,7 +118,7 @@ def rows(search: OrderSearch, attended: float, outcomes: Sequence[Outcome]) -> I
             order=layout_text(search.mask, outcome.layout),
             kind=outcome.kind,
             block=search.block,
-            density=(full + partial) / (tiles.query_blocks * tiles.key_blocks * tiles.variant_of.size),
+            density=(full + partial) / (tiles.query_blocks * tiles.key_blocks * tiles.class_of_head.size),
             full_tiles=full,
             partial_tiles=partial,
             waste=max(0.0, 1 - attended / computed) if computed else 0.0,

@@ -65,10 +65,10 @@ def cuthill_mckee(mask: MaskIR, inputs: Mapping[str, Array], size: int) -> Array
     graph = Graph()
     graph.add_nodes_from(range(-(-length // size)))
     found = tiles(mask, (size, size), inputs)
-    for variant in found.variants:
-        if variant.full.count + variant.partial.count > MOST_EDGES:
+    for head_class in found.head_classes:
+        if head_class.full.count + head_class.partial.count > MOST_EDGES:
             return None
-        for runs in (variant.full, variant.partial):
+        for runs in (head_class.full, head_class.partial):
             graph.add_edges_from(zip(*(each.tolist() for each in runs.expand()), strict=True))
     ranks = np.empty(len(graph), dtype=np.int32)
     ranks[list(reverse_cuthill_mckee_ordering(graph))] = np.arange(len(graph), dtype=np.int32)

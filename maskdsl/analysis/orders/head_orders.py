@@ -29,7 +29,7 @@ def chosen(groups: Sequence[tuple[int, ...]], several: Sequence[Keys], heads: in
     """Key for key the one of the head's group. Shorter ones end in zeros, which change no order."""
     longest = max(map(len, several))
     padded = [(*keys, *[ZERO] * (longest - len(keys))) for keys in several]
-    return tuple(select(groups, [keys[place] for keys in padded], heads) for place in range(longest))
+    return tuple(select(groups, [keys[position] for keys in padded], heads) for position in range(longest))
 
 
 def select(groups: Sequence[tuple[int, ...]], values: Sequence[Expression], heads: int) -> Expression:

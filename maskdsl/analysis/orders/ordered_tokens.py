@@ -22,7 +22,7 @@ class SideTokens:
     """Those of one side that are looked at, for one head and batch entry."""
 
     coordinates: Coordinates
-    places: Array
+    positions: Array
     """int64: their declared positions, rising."""
     values: dict[Expression, Array] = field(default_factory=dict)
     """Of expressions, at the places."""
@@ -35,10 +35,10 @@ class SideTokens:
         """int64 [places]: which of the places comes when, in laid-out order."""
         sequence = self.coordinates.sequence
         if not any(sequence.order):
-            return np.arange(len(self.places))
+            return np.arange(len(self.positions))
         parts = []
         for space, offset, keys in zip(sequence.spaces, sequence.offsets, sequence.order, strict=True):
-            begin, end = np.searchsorted(self.places, [offset, offset + space.size])
+            begin, end = np.searchsorted(self.positions, [offset, offset + space.size])
             columns = [self.key(each)[begin:end] for each in reversed(keys)]
             parts.append(begin + (np.lexsort(columns) if columns else np.arange(end - begin)))
         return np.concatenate(parts)
@@ -48,15 +48,15 @@ class SideTokens:
         if expression not in self.values:
             with np.errstate(all="ignore"):  # tokens without a coordinate read zeros, and may divide by them
                 values = evaluate(expression, self.leaf, self.coordinates.inputs)
-            self.values[expression] = np.broadcast_to(values, self.places.shape)
+            self.values[expression] = np.broadcast_to(values, self.positions.shape)
         return self.values[expression]
 
     def leaf(self, node: Leaf) -> Array:
         match node:
             case Coordinate(name=name):
-                return np.asarray(self.coordinates.values(name)[self.places])
+                return np.asarray(self.coordinates.values(name)[self.positions])
             case InSpace(space=space):
-                return np.asarray(self.coordinates.member(space)[self.places])
+                return np.asarray(self.coordinates.member(space)[self.positions])
             case _:  # of the head or the batch entry: one for all tokens
                 return self.coordinates.evaluate(node)[:1]
 
@@ -66,7 +66,7 @@ class SideTokens:
         """What a relation reads of one side, in an order of the places."""
         for each in expressions:
             if each not in self.values:
-                self.values[each] = Laid(self.coordinates, self.places).values(each, tables)
+                self.values[each] = Laid(self.coordinates, self.positions).values(each, tables)
         return tuple(self.values[each][order] for each in expressions)
 
 

@@ -136,7 +136,7 @@ class OrderSearch:
     def time(self, tiles: BlockMap, heads: Sequence[int] | None = None) -> float:
         """Of some heads, or of all."""
         if heads is not None:
-            tiles = replace(tiles, variant_of=tiles.variant_of[:, list(heads)])
+            tiles = replace(tiles, class_of_head=tiles.class_of_head[:, list(heads)])
         cost = predict(tiles, self.device, head_dim=self.head_dim)
         return max(cost.arithmetic_seconds, cost.memory_seconds)
 
@@ -176,7 +176,7 @@ class OrderSearch:
 
     def exact(self, outcome: Outcome) -> Outcome:
         """With exact tiles, where they are few enough to be found in time."""
-        open_tiles = sum(variant.partial.count for variant in outcome.trial.tiles.variants)
+        open_tiles = sum(head_class.partial.count for head_class in outcome.trial.tiles.head_classes)
         if outcome.trial.exact or open_tiles > EXACT:
             return outcome
         whole = self.outcome(self.whole, outcome.layout, outcome.kind)

@@ -16,9 +16,9 @@ from maskdsl.analysis.orders.ordered_tokens import Box, SideTokens, in_box
 from maskdsl.analysis.tiles.block_map import Array, BlockMap, Runs, TileMap, ranges
 from maskdsl.analysis.tiles.descent import Problem, classify
 from maskdsl.analysis.tiles.head_classes import (
-    Variant,
-    Variants,
-    find_variants,
+    HeadClass,
+    HeadClasses,
+    find_head_classes,
     fix_tables,
     heads_of_tokens,
     token_dependence,
@@ -49,9 +49,9 @@ class OrderTrial:
 
 @dataclass(frozen=True, eq=False)
 class OrderedClass:
-    """One variant of a mask in one layout: the tokens of both sides, and in which order they come."""
+    """One head class of a mask in one layout: the tokens of both sides, and in which order they come."""
 
-    variant: Variant
+    head_class: HeadClass
     query: SideTokens
     key: SideTokens
     query_order: Array
@@ -78,28 +78,28 @@ class Trials:
     coordinates: dict[tuple[Side, int, int], dict[str, Array]] = field(default_factory=dict)
     """Of all tokens, for a head and a batch entry. May be shared with other trials of the mask."""
     tokens: dict[tuple[Side, int, int], SideTokens] = field(default_factory=dict)
-    variants: dict[tuple[frozenset[DimensionKind], tuple[int, ...]], Variants] = field(default_factory=dict)
-    separations: dict[Variant, tuple[Separation, dict[str, BoundedTable]]] = field(default_factory=dict)
-    maps: dict[tuple[Variant, bytes], TileMap] = field(default_factory=dict)
-    """By variant and the digest of its tokens' order: many layouts are the same order."""
+    head_classes: dict[tuple[frozenset[DimensionKind], tuple[int, ...]], HeadClasses] = field(default_factory=dict)
+    separations: dict[HeadClass, tuple[Separation, dict[str, BoundedTable]]] = field(default_factory=dict)
+    maps: dict[tuple[HeadClass, bytes], TileMap] = field(default_factory=dict)
+    """By head class and the digest of its tokens' order: many layouts are the same order."""
 
     def of(self, layout: Layout) -> OrderTrial:
         mask = laid_out(self.mask, layout)
-        variants = self.variants_of(mask)
-        lines = list(self.lines(mask, variants))
+        head_classes = self.head_classes_of(mask)
+        lines = list(self.lines(mask, head_classes))
         maps = tuple(self.tile_map(line) for line in lines)
         queries, keys = len(lines[0].query_order), len(lines[0].key_order)
-        whole = self.picked_rows(queries) is None and len(lines) == len(variants.different)
+        whole = self.picked_rows(queries) is None and len(lines) == len(head_classes.different)
         exact = whole and not self.box and not self.hasty
         digest = b"".join(line.digest for line in lines)
-        return OrderTrial(BlockMap(self.block, queries, keys, maps, line_of(variants)), exact, digest)
+        return OrderTrial(BlockMap(self.block, queries, keys, maps, line_of(head_classes)), exact, digest)
 
     def attended_share(self, layout: Layout) -> float:
         """Of the computed pairs, those that attend: in the rows and heads that are looked at."""
         mask = laid_out(self.mask, layout)
-        variants = self.variants_of(mask)
+        head_classes = self.head_classes_of(mask)
         attended = computed = 0
-        for line, uses in zip(self.lines(mask, variants), np.bincount(line_of(variants).ravel()), strict=True):
+        for line, uses in zip(self.lines(mask, head_classes), np.bincount(line_of(head_classes).ravel()), strict=True):
             problem = self.problem(line)
             tiles = classify(problem)
             attended += int(uses * keys_per_query(problem, tiles).sum())
@@ -107,48 +107,48 @@ class Trials:
             computed += int(uses * (keys @ problem.query.weights(0)))
         return attended / max(computed, 1)
 
-    def variants_of(self, mask: MaskIR) -> Variants:
+    def head_classes_of(self, mask: MaskIR) -> HeadClasses:
         key = token_dependence(mask), heads_of_tokens(mask)
-        if key not in self.variants:
-            self.variants[key] = find_variants(mask, self.inputs)
-        return self.variants[key]
+        if key not in self.head_classes:
+            self.head_classes[key] = find_head_classes(mask, self.inputs)
+        return self.head_classes[key]
 
-    def lines(self, mask: MaskIR, variants: Variants) -> Iterator[OrderedClass]:
-        """Of the variants that are looked at."""
-        for number in spread(len(variants.different), MOST_VARIANTS).tolist():
-            variant = variants.different[number]
-            query, key = (self.side(mask, side, variant) for side in (Side.QUERY, Side.KEY))
+    def lines(self, mask: MaskIR, head_classes: HeadClasses) -> Iterator[OrderedClass]:
+        """Of the head classes that are looked at."""
+        for number in spread(len(head_classes.different), MOST_VARIANTS).tolist():
+            head_class = head_classes.different[number]
+            query, key = (self.side(mask, side, head_class) for side in (Side.QUERY, Side.KEY))
             order = query.order()
-            yield OrderedClass(variant, query, key, order, order if mask.self_attention else key.order())
+            yield OrderedClass(head_class, query, key, order, order if mask.self_attention else key.order())
 
-    def side(self, mask: MaskIR, side: Side, variant: Variant) -> SideTokens:
+    def side(self, mask: MaskIR, side: Side, head_class: HeadClass) -> SideTokens:
         """With all that is known of them from other layouts."""
         own = Side.QUERY if mask.self_attention else side
         sequence = mask.sequences[own]
-        place = own, variant.head, variant.batch
-        if place not in self.tokens:
-            known = self.coordinates.setdefault(place, {})
-            coordinates = Coordinates(mask, sequence, self.inputs, variant.batch, variant.head, known)
-            self.tokens[place] = SideTokens(coordinates, in_box(sequence, self.box))
-        return self.tokens[place].laid_out(mask, sequence)
+        position = own, head_class.head, head_class.batch
+        if position not in self.tokens:
+            known = self.coordinates.setdefault(position, {})
+            coordinates = Coordinates(mask, sequence, self.inputs, head_class.batch, head_class.head, known)
+            self.tokens[position] = SideTokens(coordinates, in_box(sequence, self.box))
+        return self.tokens[position].laid_out(mask, sequence)
 
     def tile_map(self, line: OrderedClass) -> TileMap:
-        place = line.variant, line.digest
-        if place not in self.maps:
+        position = line.head_class, line.digest
+        if position not in self.maps:
             tiles = classify(self.problem(line), self.hasty)
             rows = self.picked_rows(len(line.query_order))
             if rows is not None:
                 index = nearest(rows, -(-len(line.query_order) // self.block[0]))
                 tiles = TileMap(taken(tiles.full, index), taken(tiles.partial, index))
-            self.maps[place] = tiles
-        return self.maps[place]
+            self.maps[position] = tiles
+        return self.maps[position]
 
     def problem(self, line: OrderedClass) -> Problem:
         """The rows that are looked at, and all keys."""
-        if line.variant not in self.separations:
-            relation, tables = fix_tables(line.variant.relation, self.inputs)
-            self.separations[line.variant] = separate(relation, tables), tables
-        parts, tables = self.separations[line.variant]
+        if line.head_class not in self.separations:
+            relation, tables = fix_tables(line.head_class.relation, self.inputs)
+            self.separations[line.head_class] = separate(relation, tables), tables
+        parts, tables = self.separations[line.head_class]
         rows, order = self.picked_rows(len(line.query_order)), line.query_order
         if rows is not None:
             begin = rows * self.block[0]
@@ -163,10 +163,10 @@ class Trials:
         return None if self.rows is None or count <= self.rows else spread(count, self.rows)
 
 
-def line_of(variants: Variants) -> Array:
+def line_of(head_classes: HeadClasses) -> Array:
     """int32 [batch, heads]: which of the lines that are looked at stands for each."""
-    count = len(variants.different)
-    return nearest(spread(count, MOST_VARIANTS), count)[variants.index].astype(np.int32)
+    count = len(head_classes.different)
+    return nearest(spread(count, MOST_VARIANTS), count)[head_classes.index].astype(np.int32)
 
 
 def spread(count: int, most: int) -> Array:
@@ -194,11 +194,11 @@ def taken(runs: Runs, rows: Array) -> Runs:
 
 
 def full_tiles(tiles: BlockMap) -> int:
-    return sum(tiles.variants[variant].full.count for variant in tiles.variant_of.ravel().tolist())
+    return sum(tiles.head_classes[head_class].full.count for head_class in tiles.class_of_head.ravel().tolist())
 
 
 def partial_tiles(tiles: BlockMap) -> int:
-    return sum(tiles.variants[variant].partial.count for variant in tiles.variant_of.ravel().tolist())
+    return sum(tiles.head_classes[head_class].partial.count for head_class in tiles.class_of_head.ravel().tolist())
 
 
 def computed_pairs(tiles: BlockMap) -> int:
@@ -206,9 +206,9 @@ def computed_pairs(tiles: BlockMap) -> int:
     heights = np.minimum(tiles.block[0], tiles.query_length - np.arange(tiles.query_blocks) * tiles.block[0])
     pairs = [
         sum(int(widths(runs, tiles) @ heights[runs.row]) for runs in (each.full, each.partial))
-        for each in tiles.variants
+        for each in tiles.head_classes
     ]
-    return sum(pairs[variant] for variant in tiles.variant_of.ravel().tolist())
+    return sum(pairs[head_class] for head_class in tiles.class_of_head.ravel().tolist())
 
 
 def widths(runs: Runs, tiles: BlockMap) -> Array:

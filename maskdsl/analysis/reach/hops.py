@@ -12,7 +12,7 @@ import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array, Runs
 from maskdsl.analysis.tiles.descent import Problem, chunks, classify
-from maskdsl.analysis.tiles.head_classes import Variant, check_size, find_variants, problems
+from maskdsl.analysis.tiles.head_classes import HeadClass, check_size, find_head_classes, problems
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
@@ -51,11 +51,11 @@ class Hop:
         """bool [keys]: those that have one of the tokens, in laid-out order."""
         return self.laid(tokens) if self.members is None else meeting(self.members, tokens)
 
-    def blocks_of(self, places: Array) -> Array:
+    def blocks_of(self, positions: Array) -> Array:
         """bool [blocks]: those with one of the places of either side."""
         if self.block == 1:
-            return places
-        return np.asarray(np.logical_or.reduceat(places, np.arange(0, len(places), self.block)))
+            return positions
+        return np.asarray(np.logical_or.reduceat(positions, np.arange(0, len(positions), self.block)))
 
     def tokens_of(self, blocks: Array) -> Array:
         """bool [tokens]: those of blocks, in laid-out order."""
@@ -117,15 +117,15 @@ def find_layer(mask: MaskIR, block: int, inputs: Mapping[str, object], declared:
     if declared:
         mask = mask.declared
     given = input_arrays(mask, inputs, relation_inputs(mask))
-    variants = find_variants(mask, given)
-    used = tuple(variants.different[number] for number in sorted(set(variants.index[0].tolist())))
+    head_classes = find_head_classes(mask, given)
+    used = tuple(head_classes.different[number] for number in sorted(set(head_classes.index[0].tolist())))
     certain: list[Hop] = []
     possible: list[Hop] = []
     layouts: dict[tuple[int, int], tuple[Array | None, Runs | None]] = {}
-    for variant, problem in zip(used, problems(mask, used, (block, block), given), strict=True):
-        key = variant.head, variant.batch
+    for head_class, problem in zip(used, problems(mask, used, (block, block), given), strict=True):
+        key = head_class.head, head_class.batch
         if key not in layouts:
-            layouts[key] = layout(mask, given, variant)
+            layouts[key] = layout(mask, given, head_class)
         order, members = layouts[key]
         found = classify(problem)
         for runs, hops in (found.full, certain), (found.partial, possible):
@@ -137,8 +137,8 @@ def find_layer(mask: MaskIR, block: int, inputs: Mapping[str, object], declared:
 def estimate_runs(mask: MaskIR, block: int, inputs: Mapping[str, object]) -> int:
     """About how many runs the tokens of this mask form, in all: those of a few sampled queries. `block` is of tiles."""
     given = input_arrays(mask, inputs, relation_inputs(mask))
-    variants = find_variants(mask, given).different
-    return sum(sampled_runs(problem) for problem in problems(mask, variants, (block, block), given))
+    head_classes = find_head_classes(mask, given).different
+    return sum(sampled_runs(problem) for problem in problems(mask, head_classes, (block, block), given))
 
 
 def sampled_runs(problem: Problem) -> int:
@@ -156,20 +156,20 @@ def sampled_runs(problem: Problem) -> int:
     return found * query.length // (SAMPLES * shape[0])
 
 
-def layout(mask: MaskIR, inputs: Mapping[str, Array], variant: Variant) -> tuple[Array | None, Runs | None]:
+def layout(mask: MaskIR, inputs: Mapping[str, Array], head_class: HeadClass) -> tuple[Array | None, Runs | None]:
     """The order of the queries, and the tokens that each key is made of where keys are not laid out as they are."""
     query, key = (
-        Coordinates(mask, sequence, inputs, variant.batch, variant.head).permutation()
+        Coordinates(mask, sequence, inputs, head_class.batch, head_class.head).permutation()
         for sequence in (mask.queries, mask.keys)
     )
     if mask.self_attention:
         return query, None
     count = mask.keys.length
-    places = np.arange(count)
+    positions = np.arange(count)
     if key is not None:
-        places[key] = np.arange(count)
+        positions[key] = np.arange(count)
     token, number = (np.concatenate(each) for each in zip(*made_of(mask), strict=True))
-    return query, Runs.of_segments(count, places[number], token, token + 1)
+    return query, Runs.of_segments(count, positions[number], token, token + 1)
 
 
 def made_of(mask: MaskIR) -> Iterator[tuple[Array, Array]]:

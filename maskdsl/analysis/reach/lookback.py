@@ -16,9 +16,9 @@ def reaches(mask: MaskIR, distance: int) -> bool | None:
     Routes may select all of their candidates.
     """
     mask = most(mask).declared
-    if relation_inputs(mask, {each.name for each in mask.found}):
-        return True if mask.found else None
+    if relation_inputs(mask, {each.name for each in mask.routed}):
+        return True if mask.routed else None
     back = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i"))
     far = apply(Op.AND, mask.relation, apply(Op.LESS_EQUAL, Constant(distance), back))
     found = tiles(replace(mask, relation=far))
-    return any(variant.full.count or variant.partial.count for variant in found.variants)
+    return any(head_class.full.count or head_class.partial.count for head_class in found.head_classes)

@@ -126,25 +126,25 @@ def ranges(start: Array, end: Array) -> Array:
 
 def difference(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
     """The ranges of `a` without those of `b`; the ranges of either are disjoint."""
-    place = np.concatenate([*a, *b])
-    order = np.argsort(place)
+    position = np.concatenate([*a, *b])
+    order = np.argsort(position)
     lengths = [len(part) for part in (*a, *b)]
     steps = [np.repeat(np.array(sides, dtype=np.int8), lengths) for sides in ([1, -1, 0, 0], [0, 0, 1, -1])]
     inside_a, inside_b = (np.cumsum(step[order], dtype=np.int8)[:-1] for step in steps)
-    begin, end = place[order][:-1], place[order][1:]
+    begin, end = position[order][:-1], position[order][1:]
     kept = (inside_a > 0) & (inside_b == 0) & (begin < end)
     return begin[kept], end[kept]
 
 
-def column_by_column(place: Array, width: int, rows: int) -> tuple[Array, Array]:
+def column_by_column(position: Array, width: int, rows: int) -> tuple[Array, Array]:
     """Column and row of places on the line of rows, sorted."""
-    row, column = np.divmod(place, width)
+    row, column = np.divmod(position, width)
     return np.divmod(np.sort(column * (rows + 1) + row), rows + 1)
 
 
 @dataclass(frozen=True)
 class TileMap:
-    """The tiles of one variant by row of query blocks; tiles in neither list are empty."""
+    """The tiles of one head class by row of query blocks; tiles in neither list are empty."""
 
     full: Runs
     partial: Runs
@@ -159,22 +159,22 @@ class TileMap:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BlockMap(Displayed):
-    """The exact class of every tile, for every head and batch entry. Those that agree share a variant."""
+    """The exact class of every tile, for every head and batch entry. Those that agree share a head class."""
 
     block: tuple[int, int]
     """Queries and keys of a tile. The last block of either side may be ragged; only real tokens count."""
     query_length: int
     key_length: int
-    variants: tuple[TileMap, ...]
-    variant_of: Array
-    """Index into `variants`, int32 [batch, heads]; one batch entry stands for all where they don't differ."""
+    head_classes: tuple[TileMap, ...]
+    class_of_head: Array
+    """Index into `head_classes`, int32 [batch, heads]; one batch entry stands for all where they don't differ."""
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, BlockMap)
             and (self.block, self.query_length, self.key_length) == (other.block, other.query_length, other.key_length)
-            and self.variants == other.variants
-            and np.array_equal(self.variant_of, other.variant_of)
+            and self.head_classes == other.head_classes
+            and np.array_equal(self.class_of_head, other.class_of_head)
         )
 
     @property
@@ -188,11 +188,11 @@ class BlockMap(Displayed):
     @takes(head=PLACE, batch=PLACE)
     def tile_map(self, head: int = 0, batch: int = 0) -> TileMap:
         """The tiles of a head of a batch entry. Raises `AttnError` where there is none."""
-        entries, heads = self.variant_of.shape
+        entries, heads = self.class_of_head.shape
         wrong = [("head", head, heads)] * (head >= heads) + [("batch entry", batch, entries)] * (batch >= entries > 1)
         if wrong:
             raise AttnError(*(OutsideMap(what=what, number=number, last=count - 1) for what, number, count in wrong))
-        return self.variants[int(self.variant_of[batch if len(self.variant_of) > 1 else 0, head])]
+        return self.head_classes[int(self.class_of_head[batch if len(self.class_of_head) > 1 else 0, head])]
 
     @takes(head=PLACE, batch=PLACE)
     def classes(self, head: int = 0, batch: int = 0) -> Array:

@@ -36,7 +36,7 @@ single one in few places. Where the answer itself is crowded, this costs next to
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """The relation of one variant and the columns of its two sides."""
+    """The relation of one head class and the columns of its two sides."""
 
     program: IntervalProgram
     query: Tree

@@ -39,7 +39,7 @@ MOST_TOKENS = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class HeadClass:
     """A relation that reads neither head nor batch, on the tokens of one head and batch entry."""
 
     relation: Expression
@@ -48,8 +48,8 @@ class Variant:
 
 
 @dataclass(frozen=True, eq=False)
-class Variants:
-    different: tuple[Variant, ...]
+class HeadClasses:
+    different: tuple[HeadClass, ...]
     index: Array
     """int32 [batch, heads]: which of them; one batch entry stands for all where they don't differ."""
 
@@ -63,20 +63,20 @@ def check_size(mask: MaskIR, block: tuple[int, int]) -> None:
         raise AttnError(errors.EmptyBlock(query=block[0], key=block[1]))
 
 
-def find_variants(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None = None) -> Variants:
+def find_head_classes(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None = None) -> HeadClasses:
     """`batch` is needed where the relation reads the batch index and no input tells how many entries there are."""
     relations, class_of_head = head_classes(mask.relation, mask.heads)
     kinds, first_heads = token_dependence(mask), heads_of_tokens(mask)
     apart = DimensionKind.BATCH in tile_trace(mask).varies(mask)
     entries = batch_entries(mask, inputs) if batch is None else batch
     index = np.empty((entries if apart else 1, mask.heads), dtype=np.int32)
-    numbers: dict[Variant, int] = {}
+    numbers: dict[HeadClass, int] = {}
     for entry, head in np.ndindex(index.shape):
         number = class_of_head[head]
         relation = simplify(substitute(relations[number], {Batch(): Constant(entry)})) if apart else relations[number]
         tokens = first_heads[head], entry if DimensionKind.BATCH in kinds else 0
-        index[entry, head] = numbers.setdefault(Variant(relation, *tokens), len(numbers))
-    return Variants(tuple(numbers), index)
+        index[entry, head] = numbers.setdefault(HeadClass(relation, *tokens), len(numbers))
+    return HeadClasses(tuple(numbers), index)
 
 
 def token_dependence(mask: MaskIR) -> frozenset[DimensionKind]:
@@ -108,29 +108,29 @@ def part_lengths(mask: MaskIR, part: Part) -> tuple[int, int]:
 
 def problems(
     mask: MaskIR,
-    variants: tuple[Variant, ...],
+    head_classes: tuple[HeadClass, ...],
     block: tuple[int, int],
     inputs: Mapping[str, Array],
     part: Part = ALL,
 ) -> Iterator[Problem]:
-    """Each variant's relation with the columns of both sides, in laid-out order."""
+    """Each head class's relation with the columns of both sides, in laid-out order."""
     sides: dict[tuple[Sequence, int, int], Laid] = {}
 
     def tree(
-        sequence: Sequence, variant: Variant, expressions: tuple[Expression, ...], size: int, places: slice
+        sequence: Sequence, head_class: HeadClass, expressions: tuple[Expression, ...], size: int, positions: slice
     ) -> Tree:
-        key = sequence, variant.head, variant.batch
+        key = sequence, head_class.head, head_class.batch
         if key not in sides:
-            sides[key] = Laid.of(Coordinates(mask, sequence, inputs, variant.batch, variant.head))
-        columns = tuple(sides[key].values(expression, tables)[places] for expression in expressions)
-        return Tree.of(columns, len(range(sequence.length)[places]), size)
+            sides[key] = Laid.of(Coordinates(mask, sequence, inputs, head_class.batch, head_class.head))
+        columns = tuple(sides[key].values(expression, tables)[positions] for expression in expressions)
+        return Tree.of(columns, len(range(sequence.length)[positions]), size)
 
-    for number, variant in enumerate(variants):
-        begin(number, len(variants))
-        relation, tables = fix_tables(variant.relation, inputs)
+    for number, head_class in enumerate(head_classes):
+        begin(number, len(head_classes))
+        relation, tables = fix_tables(head_class.relation, inputs)
         parts = separate(relation, tables)
-        query = tree(mask.queries, variant, parts.query, block[0], part[0])
-        yield Problem(parts.program, query, tree(mask.keys, variant, parts.key, block[1], part[1]))
+        query = tree(mask.queries, head_class, parts.query, block[0], part[0])
+        yield Problem(parts.program, query, tree(mask.keys, head_class, parts.key, block[1], part[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +178,7 @@ def fix_tables(relation: Expression, inputs: Mapping[str, Array]) -> tuple[Expre
         if not isinstance(node, Read):
             return None
         values = inputs[node.input]
-        place = tuple(
+        position = tuple(
             min(max(int(index.value), 0), length - 1) if isinstance(index, Constant) else slice(None)
             for index, length in zip(node.indices, values.shape, strict=True)
         )
@@ -187,12 +187,11 @@ def fix_tables(relation: Expression, inputs: Mapping[str, Array]) -> tuple[Expre
         if node.open and any(isinstance(each, Constant) and not 0 <= each.value < size for each, size in pairs):
             return Constant(float("nan"))
         if not rest:
-            return Constant(values[place].item())
-        text = (
-            f"{node.input}{'?' * node.open}[{', '.join(str(each) if isinstance(each, int) else ':' for each in place)}]"
-        )
+            return Constant(values[position].item())
+        fixed = ", ".join(str(each) if isinstance(each, int) else ":" for each in position)
+        text = f"{node.input}{'?' * node.open}[{fixed}]"
         if text not in tables:
-            tables[text] = BoundedTable.of(values[place], node.open)
+            tables[text] = BoundedTable.of(values[position], node.open)
         return replace(node, input=text, indices=rest)
 
     return rebuild(relation, fix), tables

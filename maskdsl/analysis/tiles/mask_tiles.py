@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.analysis.tiles.descent import classify
-from maskdsl.analysis.tiles.head_classes import ALL, Part, check_size, find_variants, part_lengths, problems
+from maskdsl.analysis.tiles.head_classes import ALL, Part, check_size, find_head_classes, part_lengths, problems
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 
@@ -23,7 +23,7 @@ def tiles(
     """
     check_size(mask, block)
     given = input_arrays(mask, inputs or {}, relation_inputs(mask, inputs or {}))
-    variants = find_variants(mask, given, batch)
-    maps = tuple(classify(problem) for problem in problems(mask, variants.different, block, given, part))
+    head_classes = find_head_classes(mask, given, batch)
+    maps = tuple(classify(problem) for problem in problems(mask, head_classes.different, block, given, part))
     queries, keys = part_lengths(mask, part)
-    return BlockMap(block, queries, keys, maps, variants.index)
+    return BlockMap(block, queries, keys, maps, head_classes.index)

@@ -63,16 +63,16 @@ class BoundedTable:
             return point(self.values[tuple(index.low for index in clipped)])
         levels = tuple(level_of(index.high - index.low) for index in clipped)
         first = self.first[levels]
-        places = [first + self.place(levels, ends) for ends in product(*((i.low, i.high) for i in clipped))]
-        low = reduce(np.minimum, (self.bounds.low[place] for place in places))
-        return Interval(low, reduce(np.maximum, (self.bounds.high[place] for place in places)))
+        positions = [first + self.position(levels, ends) for ends in product(*((i.low, i.high) for i in clipped))]
+        low = reduce(np.minimum, (self.bounds.low[position] for position in positions))
+        return Interval(low, reduce(np.maximum, (self.bounds.high[position] for position in positions)))
 
-    def place(self, levels: tuple[Array, ...], entry: tuple[Array, ...]) -> Array:
+    def position(self, levels: tuple[Array, ...], entry: tuple[Array, ...]) -> Array:
         """Row-major place, among the cells of its level, of the one that holds an entry."""
-        place = np.int64(0)
+        position = np.int64(0)
         for level, index, length in zip(levels, entry, self.values.shape, strict=True):
-            place = place * (((length - 1) >> level) + 1) + (index >> level)
-        return np.asarray(place)
+            position = position * (((length - 1) >> level) + 1) + (index >> level)
+        return np.asarray(position)
 
 
 def level_of(extent: Array) -> Array:

@@ -31,7 +31,7 @@ class Tree:
     length: int
     sizes: tuple[int, ...]
     """Tokens of a node at level 0, -1, -2, ..."""
-    places: Array | None
+    positions: Array | None
     """int64 [nodes of the lowest level, tokens]: the token at each place; None where that is 0, 1, 2, ..."""
     real: Array | None
     """bool, of the same shape: the place is no repetition. None where none is."""
@@ -54,8 +54,8 @@ class Tree:
         token = begin[..., None] + np.arange(sizes[-1])
         real = (token < end[..., None]).reshape(-1, sizes[-1])
         last = np.broadcast_to(end[..., None] - 1, token.shape)
-        places = np.minimum(token, last).reshape(-1, sizes[-1])
-        return Tree(columns, length, tuple(sizes), places, real, count)
+        positions = np.minimum(token, last).reshape(-1, sizes[-1])
+        return Tree(columns, length, tuple(sizes), positions, real, count)
 
     @property
     def bottom(self) -> int:
@@ -92,9 +92,9 @@ class Tree:
     @cached_property
     def points(self) -> Points:
         """Each column at the places of each node of the lowest level."""
-        if self.places is None:
+        if self.positions is None:
             return tuple(column.reshape(-1, self.sizes[-1]) for column in self.columns)
-        return tuple(column[self.places] for column in self.columns)
+        return tuple(column[self.positions] for column in self.columns)
 
     @cached_property
     def upper(self) -> tuple[Bounds, ...]:

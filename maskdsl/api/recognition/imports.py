@@ -128,10 +128,10 @@ def plain(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[Imported]:
     """Without inputs: all heads on one line, or on one grid, or on one behind tokens that all attend."""
     if len(pairs) > 1:
         return
-    for place in (TokenLayout(), *grids(pairs, grid)):
-        relations = [first_equal(head, place) for head in pairs[0]]
+    for position in (TokenLayout(), *grids(pairs, grid)):
+        relations = [first_equal(head, position) for head in pairs[0]]
         if None not in relations:
-            made = bound(by_head([each for each in relations if each is not None]), pairs.shape, place)
+            made = bound(by_head([each for each in relations if each is not None]), pairs.shape, position)
             if equals(made, pairs):
                 yield made
 
@@ -147,14 +147,14 @@ def grids(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[TokenLayout]:
         yield from (TokenLayout(shape, before) for shape in own)
 
 
-def first_equal(pairs: Pairs, place: TokenLayout) -> str | None:
+def first_equal(pairs: Pairs, position: TokenLayout) -> str | None:
     """The first relation guessed that holds for these pairs and no others."""
-    own = pairs[place.before :, place.before :]
-    guesses = line_relations(pairs) if place.shape is None else grid_relations(own, place.shape)
+    own = pairs[position.before :, position.before :]
+    guesses = line_relations(pairs) if position.shape is None else grid_relations(own, position.shape)
     for guess in guesses:
-        part = place.before and guess != "all -> all"
+        part = position.before and guess != "all -> all"
         relation = f"text -> all or all -> text or grid -> grid where {guess}" if part else guess
-        if equals(bound(relation, (1, 1, *pairs.shape), place), pairs[None, None]):
+        if equals(bound(relation, (1, 1, *pairs.shape), position), pairs[None, None]):
             return relation
     return None
 
@@ -222,12 +222,12 @@ def table(pairs: Pairs) -> Imported:
 def bound(
     relation: str,
     size: tuple[int, ...],
-    place: TokenLayout = TokenLayout(),
+    position: TokenLayout = TokenLayout(),
     inputs: Mapping[str, NDArray[Any]] | None = None,
 ) -> Imported:
     """The pattern of a relation, for pairs of a size [batch, heads, queries, keys]."""
     given = dict(inputs or {})
-    parameters, spaces = spaces_of(size, place)
+    parameters, spaces = spaces_of(size, position)
     leading = [name for name, count in zip(("batch", "heads"), size, strict=False) if count > 1]
     declared = {
         DOCUMENT: f"input {DOCUMENT}: int[{', '.join([*leading, 'tokens'])}]",
@@ -242,20 +242,20 @@ def bound(
     return Imported(mask, relation, text, given)
 
 
-def spaces_of(size: tuple[int, ...], place: TokenLayout) -> tuple[dict[str, int], list[str]]:
+def spaces_of(size: tuple[int, ...], position: TokenLayout) -> tuple[dict[str, int], list[str]]:
     """The parameters and the statements for the tokens."""
     queries, keys = size[2:]
-    if place.shape is None and queries == keys:
+    if position.shape is None and queries == keys:
         return {"n": queries}, ["space tokens[n]"]
-    if place.shape is None:
+    if position.shape is None:
         spaces = ["space target[n]", "space source[m]", "queries target", "keys source"]
         return {"n": queries, "m": keys}, spaces
-    lengths = dict(zip(("frames", "h", "w")[-len(place.shape) :], place.shape, strict=True))
+    lengths = dict(zip(("frames", "h", "w")[-len(position.shape) :], position.shape, strict=True))
     axes = ", ".join(f"{axis} = {name}" for axis, name in zip(NAMES[len(lengths)], lengths, strict=True))
-    if not place.before:
+    if not position.before:
         return lengths, [f"space grid[{axes}]"]
     spaces = ["space text[length]", f"space grid[{axes}]", "tokens text ++ grid"]
-    return {"length": place.before, **lengths}, spaces
+    return {"length": position.before, **lengths}, spaces
 
 
 def equals(made: Imported, pairs: Pairs) -> bool:

@@ -12,7 +12,7 @@ from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Along, CoordinateDefinition, Input, Sequence, Shuffled, Space
-from maskdsl.ir.routes import Found, Product
+from maskdsl.ir.routes import Product, Routed
 from maskdsl.syntax.program import Program
 
 
@@ -99,7 +99,7 @@ class Declared:
     """Dot products found in the scores of routes; filled likewise."""
     routes: Mapping[str, RouteValue] = field(default_factory=dict)
     """What the names of routes mean in relations."""
-    found: tuple[Found, ...] = ()
+    routed: tuple[Routed, ...] = ()
 
     def side(self, side: Side) -> SideWorld:
         return self.keys if side is Side.KEY else self.queries
@@ -124,7 +124,7 @@ Pair = tuple[str, str]
 class Frame:
     world: Declared
     report: Report
-    place: StatementKind
+    statement: StatementKind
     names: Mapping[str, Value]
     """Parameters, `let`s and helper integers."""
     pairs: frozenset[Pair] = frozenset()
@@ -152,7 +152,7 @@ class Frame:
     @property
     def sides(self) -> tuple[Side, ...]:
         """Whose coordinates can be read here."""
-        match self.place:
+        match self.statement:
             case StatementKind.CONSTANT | StatementKind.HEAD:
                 return ()
             case StatementKind.TOKEN:

@@ -17,7 +17,7 @@ def warn_of_positions(frame: Frame, span: Span, *operands: Value) -> None:
         for term in operands
         if isinstance(term, Term) and isinstance(term.expression, Coordinate) and term.expression.name == "i"
     }
-    if frame.place not in PAIRS or sides != {Side.QUERY, Side.KEY}:
+    if frame.statement not in PAIRS or sides != {Side.QUERY, Side.KEY}:
         return
     queries, keys = frame.sequence(Side.QUERY), frame.sequence(Side.KEY)
     if queries.spaces == keys.spaces:
@@ -54,9 +54,9 @@ def _hint(query: Space, key: Space) -> str:
         return f"positions inside `{query.name}` are coordinates of their own, such as `q.{axis}` and `k.{axis}`"
     if query in key.chain and len(key.axes) == 1:
         size = prod(each.pooling.box[0] for each in key.chain if each.pooling is not None and query in each.chain[:-1])
-        number, place = f"k.{key.axes[0].name}", f"q.{query.axes[0].name}"
+        number, position = f"k.{key.axes[0].name}", f"q.{query.axes[0].name}"
         return (
-            f"`{number}` numbers boxes of {size:,} tokens: `({number} + 1) * {size} <= {place} + 1` holds for those "
+            f"`{number}` numbers boxes of {size:,} tokens: `({number} + 1) * {size} <= {position} + 1` holds for those "
             f"that end at the query or before"
         )
     return (

@@ -280,7 +280,7 @@ def integers(node: tree.HalfOpenRange, frame: Frame) -> list[Value] | None:
 
 
 def _arrow(node: tree.Arrow, frame: Frame) -> Value:
-    if frame.place not in PAIRS:
+    if frame.statement not in PAIRS:
         return frame.add(NoPairHere(span=node.span, hint="`->` relates a query and a key"))
     ends = _end(node.query, Side.QUERY, frame), _end(node.key, Side.KEY, frame)
     return operate(frame, Op.AND, node.span, *ends)

@@ -73,7 +73,7 @@ def _clamp(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
 
 
 def _same(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
-    if frame.place not in PAIRS:
+    if frame.statement not in PAIRS:
         return frame.add(NoPairHere(span=call.span, hint="`same` compares a query and a key"))
     if not call.arguments:
         return frame.add(MissingArgument(span=call.span, function="same", name="a coordinate"))
@@ -125,13 +125,13 @@ def _length(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
 def _curve(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     """All axes bare in a coordinate or an order, or all of `q`, or all of `k`."""
     function = call.function.id
-    places = [_axis_of_token(frame, argument.value) for argument in call.arguments]
+    positions = [_axis_of_token(frame, argument.value) for argument in call.arguments]
     hint = "such as `hilbert(y, x)`, or `hilbert(q.y, q.x)` in a relation"
-    if not places:
+    if not positions:
         return frame.add(MissingArgument(span=call.span, function=function, name="an axis"))
-    plain = [place for place in places if place is not None]
-    if len(plain) < len(places):
-        at = call.arguments[places.index(None)].span
+    plain = [position for position in positions if position is not None]
+    if len(plain) < len(positions):
+        at = call.arguments[positions.index(None)].span
         return frame.add(CurveArgument(span=at, function=function, hint=hint))
     sides, names = {side for side, _ in plain}, tuple(name for _, name in plain)
     if len(sides) > 1:
@@ -156,11 +156,11 @@ def _shuffle(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
         return BAD
     if not isinstance(seed, Term) or not isinstance(seed.constant, int) or isinstance(seed.constant, bool):
         return frame.add(NotConstant(span=given["seed"].span, what="a seed", depends="the tokens"))
-    place = _axis_of_token(frame, given["axis"])
+    position = _axis_of_token(frame, given["axis"])
     hint = "or `i`: `shuffle(i, 7)`, `shuffle(q.i, 7)` in a relation"
-    if place is None:
+    if position is None:
         return frame.add(CurveArgument(span=given["axis"].span, function="shuffle", hint=hint))
-    side, name = place
+    side, name = position
     if isinstance(read(frame, side, name, call.span), Bad):
         return BAD
     if name != "i" and any(space.axis(name) is None for space in frame.spaces(side)):
@@ -171,9 +171,9 @@ def _shuffle(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
 def _axis_of_token(frame: Frame, node: tree.Expression) -> tuple[Side, str] | None:
     """The token's side and the coordinate's name that an argument reads plainly."""
     match node:
-        case tree.Name(id="q" | "k" as base) if frame.place in PAIRS:
+        case tree.Name(id="q" | "k" as base) if frame.statement in PAIRS:
             return (Side.QUERY if base == "q" else Side.KEY), "i"
-        case tree.Attribute(base=tree.Name(id="q" | "k" as base), name=tree.Name(id=name)) if frame.place in PAIRS:
+        case tree.Attribute(base=tree.Name(id="q" | "k" as base), name=tree.Name(id=name)) if frame.statement in PAIRS:
             value = frame.names.get(name)
             return (Side.QUERY if base == "q" else Side.KEY), value.name if isinstance(value, AxisValue) else name
         case tree.Name(id=name) if frame.bare_coordinates:

@@ -39,14 +39,14 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
         case "heads":
             return constant(frame.world.heads.whole, span)
         case "head" | "batch":
-            if frame.place is StatementKind.CONSTANT:
+            if frame.statement is StatementKind.CONSTANT:
                 return frame.add(NotConstant(span=span, what="this", depends=f"the {name}"))
             if name == "head":
                 return _head(frame.world.heads, span)
             return Term(Batch(span=span), Range(0, 2**31 - 1))
         case "all":
             return frame.add(OutsideQuantifier(span=span, what="`all`"))
-        case "s" if frame.place is StatementKind.SCORE:
+        case "s" if frame.statement is StatementKind.SCORE:
             return Term(Score(span=span))
     if frame.bare_coordinates and holders(frame, (Side.TOKEN,), name):
         return read(frame, Side.TOKEN, name, span)
@@ -57,7 +57,7 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
         if isinstance(value, Term) and value.constant is not None:  # what is wrong with it is wrong here
             return replace(value, expression=replace(value.expression, span=span))
         return value
-    if name in frame.world.routes and frame.place is StatementKind.PAIR:
+    if name in frame.world.routes and frame.statement is StatementKind.PAIR:
         return route_relation(name, span, frame)
     macro = frame.world.program.macros(span.source).get(name)
     if macro is not None and name not in FUNCTIONS:
@@ -75,7 +75,7 @@ def _head(heads: Heads, span: Span) -> Term:
 
 def side_of(name: str, span: Span, frame: Frame) -> Side | Bad:
     """The side of `q` or `k`, where there is a pair."""
-    match frame.place:
+    match frame.statement:
         case StatementKind.PAIR | StatementKind.SCORE | StatementKind.ROUTE:
             return Side.QUERY if name == "q" else Side.KEY
         case StatementKind.TOKEN:
@@ -99,7 +99,7 @@ def _unknown(name: str, span: Span, frame: Frame) -> Value:
     coordinates = [each for side in (world.queries, world.keys) for each in side.coordinate_names()]
     if name in FUNCTIONS:
         hint = f"a function, which is called: `{name}(...)`"
-    elif name in coordinates and frame.place in PAIRS:
+    elif name in coordinates and frame.statement in PAIRS:
         hint = f"a coordinate, which is read from the query or the key: `q.{name}`, `k.{name}`"
     elif name in world.routes:
         hint = "a route, which `attend`, `require` and candidates of routes read"

@@ -29,7 +29,7 @@ class Pooled:
 
 def dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     """The product as a table that is read by the numbers of the groups."""
-    if frame.place is not StatementKind.ROUTE:
+    if frame.statement is not StatementKind.ROUTE:
         return frame.add(route_errors.OutsideRoute(span=call.span))
     sides = tuple(BASES)
     plain = [argument.value for argument in call.arguments if argument.name is None]
@@ -63,7 +63,7 @@ def _pool(
     kind: PoolKind, base: str, parts: tuple[tree.Expression, ...], frame: Frame, elaborate: Elaborate
 ) -> Pooled | Bad:
     whose, by, *heads = parts
-    token = replace(frame, place=StatementKind.TOKEN, token_side=BASES[base], bare_coordinates=True)
+    token = replace(frame, statement=StatementKind.TOKEN, token_side=BASES[base], bare_coordinates=True)
     among: Expression | None = None
     match whose:
         case tree.Name(id=name) if name == base:
@@ -82,7 +82,7 @@ def _pool(
     for node in heads:
         if isinstance(node, tree.Name) and node.id == "key_head":
             return Pooled(replace(pool, by_key_head=True), group)
-        value = elaborate(node, replace(frame, place=StatementKind.HEAD))
+        value = elaborate(node, replace(frame, statement=StatementKind.HEAD))
         if not isinstance(value, Term) or value.type is not Type.INT:
             return _mistaken(value, node, "an integer of the head, or `key_head`,", frame)
         if reads(value.expression).inputs:

@@ -131,7 +131,7 @@ def _with_rank(
         world = replace(
             world,
             inputs=(*world.inputs, Input(given, Type.INT, dimensions, span=statement.span)),
-            found=(*world.found, found),
+            routed=(*world.routed, found),
         )
         definition = CoordinateDefinition(name, Type.INT, ((space.name, Given(given)),), span=statement.span)
         reach = {(name, space.name): Range(0, space.size - 1)}
@@ -228,7 +228,7 @@ def _attempts(
             trial = replace(
                 frame,
                 report=frame.report.trial(),
-                place=StatementKind.TOKEN,
+                statement=StatementKind.TOKEN,
                 pairs=frozenset({(space.name, space.name)}),
                 token_side=side,
                 bare_coordinates=True,

@@ -36,7 +36,7 @@ from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.mask import CoordinateDefinition, Dimension, DimensionKind, Given, Input, Sequence
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import GROUP, Above, Balanced, Found, Grouping, Nearest, Route, Selector, TopCount, TopMass
+from maskdsl.ir.routes import GROUP, Above, Balanced, Grouping, Nearest, Route, Routed, Selector, TopCount, TopMass
 from maskdsl.syntax import tree
 
 SELECTORS = {
@@ -83,7 +83,7 @@ def _selected(
     statement: tree.RouteStatement, given: dict[str, tree.Expression], frame: Frame, elaborate: Elaborate
 ) -> Declared | Bad:
     name, world = statement.name.id, frame.world
-    scoring = replace(frame, place=StatementKind.ROUTE)
+    scoring = replace(frame, statement=StatementKind.ROUTE)
     score = elaborate(given["score"], scoring)
     selector = _selector(statement.selector, given, frame, elaborate)
     if not isinstance(score, Term) or score.type is Type.BOOL:
@@ -103,15 +103,15 @@ def _selected(
         return BAD
     value, candidates = (_by_group(each, numbers) for each in (value, candidates))
     where = span if statement.candidates is None else statement.candidates.span
-    for each, place in ((value, span), (candidates, where)):
-        if not _constant_in_groups(each, (queries, keys), place, frame):
+    for each, position in ((value, span), (candidates, where)):
+        if not _constant_in_groups(each, (queries, keys), position, frame):
             return BAD
     products = tuple(each for each in world.products.values() if each.name in reads(value).inputs)
     route = Route(name, queries, keys, products, value, selector, candidates, span=statement.span)
     sizes = (Dimension(DimensionKind.FIXED, each.count, str(each.count)) for each in (queries, keys))
     table = _input(name, Type.BOOL, statement.span, frame, *sizes)
     routes = {**world.routes, name: TableRoute(name, *numbers)}
-    return replace(world, inputs=(*world.inputs, table), found=(*world.found, route), routes=routes)
+    return replace(world, inputs=(*world.inputs, table), routed=(*world.routed, route), routes=routes)
 
 
 def _reads_no_key(name: str, score: Expression, span: Span, frame: Frame) -> Bad:
@@ -125,7 +125,7 @@ def _selector(
 ) -> Selector | Bad:
     assert isinstance(call, tree.Call)
     first = SELECTORS[call.function.id][0]
-    value = elaborate(given[first], replace(frame, place=StatementKind.HEAD))
+    value = elaborate(given[first], replace(frame, statement=StatementKind.HEAD))
     wanted = Type.INT if first == "count" else Type.FLOAT
     if isinstance(value, Term) and value.type is Type.INT and wanted is Type.FLOAT:
         value = promoted(frame, value)
@@ -222,7 +222,7 @@ def _grouping(number: Number, side: Side, score: Expression, span: Span, frame: 
             return Grouping("i", world.sequence.length)
         case str() if number in frame.world.hidden:
             words = side.plural
-            return frame.add(route_errors.UnnamedGroup(span=span, place=number, side=words, letter=words[0]))
+            return frame.add(route_errors.UnnamedGroup(span=span, position=number, side=words, letter=words[0]))
         case str():
             spaces = [space for space in world.sequence.spaces if world.sequence.has(space, number)]
             reach = coordinate_range(world, number, spaces)
@@ -292,7 +292,7 @@ def _balanced(
     statement: tree.RouteStatement, given: dict[str, tree.Expression], frame: Frame, elaborate: Elaborate
 ) -> Declared | Bad:
     declared = _centroids(given["centroids"], frame)
-    value = elaborate(given["size"], replace(frame, place=StatementKind.CONSTANT))
+    value = elaborate(given["size"], replace(frame, statement=StatementKind.CONSTANT))
     if isinstance(declared, Bad) or isinstance(value, Bad):
         return BAD
     size = value.constant if isinstance(value, Term) and value.type is Type.INT else None
@@ -311,7 +311,7 @@ def _balanced(
 
 
 def _with_coordinates(
-    name: str, highest: int, found: Callable[[str, Side], Found], span: Span, frame: Frame
+    name: str, highest: int, found: Callable[[str, Side], Routed], span: Span, frame: Frame
 ) -> Declared:
     """A coordinate of either side, which are no longer the same tokens: vectors of queries and keys differ."""
     world = replace(frame.world, self_attention=False)
@@ -323,7 +323,7 @@ def _with_coordinates(
         definition = CoordinateDefinition(name, Type.INT, sources, span=span)
         reach = {(name, space.name): Range(0, highest) for space in before.sequence.spaces}
         world = updated(world, side, before.with_coordinate(definition, reach))
-        world = replace(world, inputs=(*world.inputs, given), found=(*world.found, each))
+        world = replace(world, inputs=(*world.inputs, given), routed=(*world.routed, each))
     return world
 
 

@@ -109,11 +109,11 @@ def checked(path: str, heads: int) -> Checked:
 
 def as_dict(found: Diagnostic) -> dict[str, object]:
     """A diagnostic as JSON has it; lines and columns are counted from 1."""
-    place: dict[str, object] = {}
+    position: dict[str, object] = {}
     if found.span is not None:
         line, column = found.span.source.position(found.span.start)
-        place = {"file": found.span.source.name, "line": line, "column": column}
-    return {"code": found.code, "message": found.fill(found.message), **place, "text": render(found)}
+        position = {"file": found.span.source.name, "line": line, "column": column}
+    return {"code": found.code, "message": found.fill(found.message), **position, "text": render(found)}
 
 
 def counted(number: int, what: str) -> str:

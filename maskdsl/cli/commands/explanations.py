@@ -96,21 +96,21 @@ def read_token(text: str, sequence: Tokens, side: str) -> int:
     """`4093`, or `3,17`: the cell of the first space that has so many axes, or of the one in front, `image:3,17`."""
     name, _, cell = text.rpartition(":")
     try:
-        places = [int(part) for part in cell.split(",")]
+        positions = [int(part) for part in cell.split(",")]
     except ValueError:
         raise AttnError(NotAToken(text=text)) from None
-    if len(places) == 1 and not name:
-        if not 0 <= places[0] < sequence.length:
+    if len(positions) == 1 and not name:
+        if not 0 <= positions[0] < sequence.length:
             raise AttnError(NoSuchToken(side=side, text=text, sizes=f"{sequence.length} tokens, from 0"))
-        return places[0]
+        return positions[0]
     for space, offset in zip(sequence.spaces, sequence.offsets, strict=True):
-        if len(space.axes) == len(places) and name in ("", space.name):
-            if not all(0 <= place < length for place, length in zip(places, space.lengths, strict=True)):
+        if len(space.axes) == len(positions) and name in ("", space.name):
+            if not all(0 <= position < length for position, length in zip(positions, space.lengths, strict=True)):
                 sizes = " x ".join(f"{axis.length} ({axis.name})" for axis in space.axes)
                 raise AttnError(NoSuchToken(side=side, text=text, sizes=f"{space.name} is {sizes} tokens, from 0"))
             number = 0
-            for place, length in zip(places, space.lengths, strict=True):
-                number = number * length + place
+            for position, length in zip(positions, space.lengths, strict=True):
+                number = number * length + position
             return offset + number
     raise AttnError(NotAToken(text=text))
 

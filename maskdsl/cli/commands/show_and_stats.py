@@ -84,7 +84,7 @@ def show_masks(
         ]
 
     found = layouts(len(masks))
-    entries = max(len(each.tiles.variant_of) for each in found)
+    entries = max(len(each.tiles.class_of_head) for each in found)
     if entries > 1:
         note(f"the first of {entries} batch entries")
     pictures = sum(len(head_classes(each.tiles, chosen)) for each in found)

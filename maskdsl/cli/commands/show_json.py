@@ -23,7 +23,7 @@ def show_json(asked: Asked) -> None:
         inputs = find_in_layers(looked_at.stack, looked_at.inputs)
         layers = [
             pattern_dict(stack.different[number])
-            | {"layers": [place + 1 for place, each in enumerate(stack.ir.index) if each == number]}
+            | {"layers": [position + 1 for position, each in enumerate(stack.ir.index) if each == number]}
             | {"orders": [order_dict(each, size, own, chosen) for each in masks]}
             for number, own in enumerate(inputs)
             for masks in [layer_in_orders(stack, number, asked.orders, looked_at)]
@@ -50,4 +50,4 @@ def order_dict(mask: Mask, block: tuple[int, int], inputs: Arrays, chosen: Seque
         {"head": head, "tiles": total, "full": found.full_count(head), "partial": found.partial_count(head)}
         for head in chosen
     ]
-    return {"order": order_text(mask.ir), "block": list(block), "batch": len(found.variant_of), "heads": heads}
+    return {"order": order_text(mask.ir), "block": list(block), "batch": len(found.class_of_head), "heads": heads}

@@ -63,7 +63,7 @@ def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors:
     if tensors is not None:
         arrays = from_file([each.ir for each in masks], arrays, tensors)
     needed = inputs_of(masks, arrays)
-    vectors = {name: arrays.pop(name) for name in VECTORS if mask.found and name in arrays}
+    vectors = {name: arrays.pop(name) for name in VECTORS if mask.routed and name in arrays}
     q = vectors.get("q")
     random = seed is not None and not vectors and selects(mask)
     given_whole = needed.isdisjoint({each.name for each in mask.given} - arrays.keys())
@@ -162,7 +162,7 @@ def check(mask: MaskIR, q: Array, k: Array) -> None:
 
 def check_sizes(mask: MaskIR, names: Container[str]) -> None:
     """Raises if so many groups are scored that it would take minutes."""
-    for each in mask.found:
+    for each in mask.routed:
         if isinstance(each, Route) and each.name in names:
             queries, keys = each.queries.count, each.keys.count
             if queries * keys > MOST_SCORES:

@@ -62,7 +62,7 @@ def inexpressible(mask: MaskIR) -> Iterator[Diagnostic]:
         yield errors.FlexPooled(pattern=mask.name, span=mask.span)
     if mask.weight is not None:
         yield errors.FlexWeight(pattern=mask.name, span=mask.span)
-    if mask.found:
+    if mask.routed:
         yield errors.FlexRoute(pattern=mask.name, span=mask.span)
 
 

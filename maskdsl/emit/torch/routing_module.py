@@ -26,12 +26,12 @@ from maskdsl.ir.routes import (
     GROUP,
     Above,
     Balanced,
-    Found,
     Grouping,
     Nearest,
     Pool,
     Rank,
     Route,
+    Routed,
     TopCount,
     TopMass,
     told,
@@ -41,7 +41,7 @@ from maskdsl.ir.routes import (
 def emit_routing(plan: KernelPlan) -> str:
     """A module with `find(q, k, inputs)`, which gives every found input by its identifier."""
     top = header(plan, "routing", "What the pattern finds in queries and keys, in plain torch.")
-    return routing_module(plan, top, [RouteFunctions(plan, each) for each in plan.mask.found])
+    return routing_module(plan, top, [RouteFunctions(plan, each) for each in plan.mask.routed])
 
 
 def routing_module(
@@ -74,7 +74,7 @@ def routing_module(
 class RouteFunctions:
     """The functions that find one thing."""
 
-    def __init__(self, plan: KernelPlan, found: Found) -> None:
+    def __init__(self, plan: KernelPlan, found: Routed) -> None:
         self.plan = plan
         self.found = found
         self.name = f"find_{identifier(found.name)}"
@@ -158,7 +158,7 @@ class RouteFunctions:
         yield self.coordinates(rank.side, names)
         for number, key in enumerate(keys):
             yield self.printed(f"{stem}_key_{number}", key, texts)
-        place = sequence.offsets[sequence.spaces.index(space)]
+        position = sequence.offsets[sequence.spaces.index(space)]
         declared = self.plan.mask.input(rank.name)
         assert declared is not None
         kinds = [each.kind for each in declared.dimensions]
@@ -171,7 +171,7 @@ class RouteFunctions:
             f"values = {{**inputs, **{stem}_{rank.side.plural}(device=q.device, **inputs)}}",
             f"keys = [{', '.join(f'{stem}_key_{number}' for number in range(len(keys)))}]",
             f"keys = [placed(key(**values), q.device).expand({', '.join(shape)}) for key in keys]",
-            f"return ranks(*(key[..., {place} : {place + space.size}] for key in keys))",
+            f"return ranks(*(key[..., {position} : {position + space.size}] for key in keys))",
         )
 
     # Routes

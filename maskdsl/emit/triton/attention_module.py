@@ -33,7 +33,11 @@ def emit_triton(plan: KernelPlan) -> str:
     lines = [line for lines in (*forward.values(), *backward.values(), *tiles.values()) for line in lines or ()]
     around = Surroundings(plan, body.names, lines)
     exactly = scores_may_be_large(plan)
-    softmax = softmax_lines("soften_exactly") if exactly else softmax_lines("soften", "soften_exactly")
+    softmax = (
+        softmax_lines("online_softmax_step_exactly")
+        if exactly
+        else softmax_lines("online_softmax_step", "online_softmax_step_exactly")
+    )
     top = header(plan, "triton", "Attention over tiles in Triton.")
     parts = [
         fill(read_skeleton("forward"), {**forward, **around.holes(), "softmax": softmax, "header": top}),
@@ -137,7 +141,7 @@ class Surroundings:
             *([self.table_function()] if self.names.tables else []),
             *([helper(text, "width_of")] if any("_width.dtype" in line for line in self.kernel) else []),
             *([helper(text, "extremes")] if self.plan.finds_device_tiles else []),
-            *([helper(text, "sorted_places")] if orders else []),
+            *([helper(text, "sorted_positions")] if orders else []),
             *([helper(text, "counts_before")] if any("counts_before(" in line for line in self.kernel) else []),
             *kernel_helpers(self.kernel),
         ]

@@ -17,16 +17,16 @@ from maskdsl.ir.rewrites.derive import ONE, derivative
 
 EXACTLY = {
     "base": ["base, still = lse, lse == -torch.inf"],
-    "query_total": ["total = tl.zeros([QUERY_BLOCK], dtype=WIDE)"],
-    "query_full_probability": ["p = tl.exp2((s - own_base[:, None]) * UNIT)", "total += tl.sum(p, 1)"],
+    "query_total": ["l_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)"],
+    "query_full_probability": ["p = tl.exp2((s - own_base[:, None]) * UNIT)", "l_i += tl.sum(p, 1)"],
     "query_partial_probability": [
         'p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[:, None]) * UNIT)',
-        "total += tl.sum(p, 1)",
+        "l_i += tl.sum(p, 1)",
     ],
     "query_shares": [
-        "total = tl.where(total == 0, 1.0, total)",
-        "result /= total[:, None]",
-        "tl.store(rest + base_first + queries, tl.log2(total))",
+        "l_i = tl.where(l_i == 0, 1.0, l_i)",
+        "result /= l_i[:, None]",
+        "tl.store(rest + base_first + queries, tl.log2(l_i))",
     ],
     "key_full_probability": [
         "own_rest = tl.load(rest + base_first + queries)",
@@ -53,11 +53,11 @@ class GradientBody(Body):
         return self.leaves.own_names
 
     @cached_property
-    def places(self) -> Mapping[Expression, str]:
+    def positions(self) -> Mapping[Expression, str]:
         """What the kernel of keys calls the places of elements that depend on the query."""
         if not self.transposed:
             return {}
-        return {leaf.node: f"{leaf.text}_place" for leaf in self.leaves.of_tables() if Side.QUERY in leaf.sides}
+        return {leaf.node: f"{leaf.text}_position" for leaf in self.leaves.of_tables() if Side.QUERY in leaf.sides}
 
     def gradient_holes(self) -> Holes:
         return {**self.query_holes(), **replace(self, transposed=True).key_holes()}
@@ -124,7 +124,7 @@ class GradientBody(Body):
         slope = f"slopes * {' * '.join(factors)}"
         coordinates = [*self.own_table_lines(), *self.coordinate_lines(Side.KEY, everything, "own_")]
         return {
-            "key_coordinates": [*coordinates, *sent.key_starts(), *self.column_places()],
+            "key_coordinates": [*coordinates, *sent.key_starts(), *self.column_positions()],
             "key_full_score": [*self.coordinate_lines(query, self.changes(), "own_"), *sloped.lines],
             "key_full_weight": [
                 *self.counted("="),
@@ -159,19 +159,23 @@ class GradientBody(Body):
             lines.append(f"own_{name} += wide_head * {name}_head_stride")
         return lines
 
-    def column_places(self) -> list[str]:
+    def column_positions(self) -> list[str]:
         """The places of elements that depend on no query."""
         lines = []
         for leaf in self.leaves.of_columns():
-            printer = self.printer(relation=False, places={leaf.node: f"{leaf.text}_place"})
+            printer = self.printer(relation=False, positions={leaf.node: f"{leaf.text}_position"})
             assert isinstance(leaf.node, Read)
-            printer.table_place(leaf.node)
+            printer.table_position(leaf.node)
             lines += printer.lines
         return lines
 
     def sloped(self) -> Sloped:
         """As `score_lines`, with the slopes of each step taken before it. A constant scale is left to the end."""
-        mask, printer, stages = self.plan.mask, self.printer(relation=False, places=self.places), list[ScoreStep]()
+        mask, printer, stages = (
+            self.plan.mask,
+            self.printer(relation=False, positions=self.positions),
+            list[ScoreStep](),
+        )
         if mask.scale is None or isinstance(mask.scale, Constant):
             self.scale_products(printer)
         else:
@@ -201,7 +205,7 @@ class GradientBody(Body):
         weight = self.plan.mask.weight
         if weight is None:
             return []
-        printer = self.printer(relation=False, places=self.places)
+        printer = self.printer(relation=False, positions=self.positions)
         if isinstance(weight, Constant):
             printer.lines.append(f"weights = tl.full([1, 1], {weight.value}, s.dtype)")
         else:
@@ -223,7 +227,7 @@ def factor_text(printer: TritonPrinter, name: str, expression: Expression) -> st
     if expression == ONE:
         return ""
     if isinstance(expression, Constant | Coordinate):
-        return printer.place(expression, UNARY)
+        return printer.position(expression, UNARY)
     chosen = unused(name, printer.taken)
     printer.assign(chosen, expression)
     return chosen

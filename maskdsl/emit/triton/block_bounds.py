@@ -11,7 +11,7 @@ from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Op
 
-PLACE, HEAD = "its place", "its head"
+PLACE, HEAD = "its position", "its head"
 """In laid-out order, and the query's. The leaves of bounds are coordinates called like these or like a coordinate, then
 " low" or " high"; those called like a space, then " start" or " end", are the places between which it lies."""
 
@@ -22,7 +22,7 @@ def ends(node: Leaf) -> Bounds:
         case Coordinate(side=side, name=name, type=kind):
             return Bounds(Coordinate(side, f"{name} low", kind), Coordinate(side, f"{name} high", kind))
         case InSpace(side=side, space=space):
-            first, last = places(side)
+            first, last = positions(side)
             start, end = Coordinate(side, f"{space} start"), Coordinate(side, f"{space} end")
             whole = apply(Op.AND, apply(Op.LESS_EQUAL, start, first), apply(Op.LESS, last, end))
             return Bounds(whole, apply(Op.AND, apply(Op.LESS_EQUAL, start, last), apply(Op.LESS, first, end)))
@@ -30,7 +30,7 @@ def ends(node: Leaf) -> Bounds:
             return Bounds(node, node)
 
 
-def places(side: Side) -> Bounds:
+def positions(side: Side) -> Bounds:
     """The first and the last one of a block."""
     return Bounds(Coordinate(side, f"{PLACE} low"), Coordinate(side, f"{PLACE} high"))
 

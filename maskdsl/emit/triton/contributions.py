@@ -97,7 +97,7 @@ class Sent:
         return lines
 
     def query_ends(self) -> list[str]:
-        lines, shares = [], " / total" if scores_may_be_large(self.leaves.names.plan) else ""
+        lines, shares = [], " / l_i" if scores_may_be_large(self.leaves.names.plan) else ""
         for target, values in self.query_targets().items():
             values += shares
             lines += guarded(target, [f"tl.store({target} + first + queries, {values}, mask=queries < query_length)"])
@@ -115,7 +115,7 @@ class Sent:
         for leaf in self.leaves.of_tables():
             table, real = self.leaves.tables[leaf.input], "real_keys" if mask is None else f"{mask} & real_keys"
             values = "sent" if Side.KEY in leaf.sides else "tl.sum(sent, 0)[None, :]"
-            end = f"add_to_table({table}_sums, {leaf.text}_place, {values}, {table}_scale)"
+            end = f"add_to_table({table}_sums, {leaf.text}_position, {values}, {table}_scale)"
             if leaf in columns:
                 end = f"{leaf.text}_sum += tl.sum(sent, 1)"
             lines += guarded(f"{table}_sums", gathered(self.terms(leaf), real, end))
@@ -129,7 +129,7 @@ class Sent:
         for leaf in self.leaves.of_columns():
             table, values = self.leaves.tables[leaf.input], f"{leaf.text}_sum[:, None]"
             values = values if leaf.sides else f"tl.sum({values}, 0)[None, :]"
-            call = f"add_to_table({table}_sums, {leaf.text}_place, {values}, {table}_scale)"
+            call = f"add_to_table({table}_sums, {leaf.text}_position, {values}, {table}_scale)"
             lines += guarded(f"{table}_sums", [call])
         for leaf in self.leaves.of_tokens(Side.KEY):
             target = f"{leaf.text}_slopes"

@@ -28,7 +28,7 @@ def emit_decode(plan: KernelPlan) -> str:
     lines = [line for lines in kernel.values() for line in lines or ()]
     around = Surroundings(plan, body.names, lines, laid_out=False)
     top = header(plan, "triton", "Attention of a few queries over many keys in Triton.")
-    holes = {**kernel, **around.holes(), "softmax": softmax_lines("soften_exactly"), "header": top}
+    holes = {**kernel, **around.holes(), "softmax": softmax_lines("online_softmax_step_exactly"), "header": top}
     return fill(read_skeleton("decode"), holes)
 
 
@@ -52,16 +52,16 @@ class DecodeBody(Body):
         lines = [*queries, *keys, *live, *(line for lines in pairs.values() for line in lines or ())]
         used = words_of("\n".join(lines))
         own = {
-            "query_places": "tl.minimum(tl.maximum(start + query, 0), query_length - 1)",
+            "query_positions": "tl.minimum(tl.maximum(start + query, 0), query_length - 1)",
             "head": "own_head[:, None]",
-            "first_query": "tl.min(query_places, 0)",
-            "last_query": "tl.max(query_places, 0)",
+            "first_query": "tl.min(query_positions, 0)",
+            "last_query": "tl.max(query_positions, 0)",
         }
         if used & {"first_query", "last_query"}:
-            used.add("query_places")
-        places = {"key_places": "tl.minimum(keys, key_length - 1)"}
+            used.add("query_positions")
+        positions = {"key_positions": "tl.minimum(keys, key_length - 1)"}
         if used & {"first_key", "last_key"}:
-            used.add("key_places")
+            used.add("key_positions")
         return {
             "query_coordinates": [
                 *(f"{name} = {text}" for name, text in own.items() if name in used),
@@ -70,7 +70,7 @@ class DecodeBody(Body):
             ],
             "live": live or None,
             "key_coordinates": [
-                *(f"{name} = {text}" for name, text in places.items() if name in used),
+                *(f"{name} = {text}" for name, text in positions.items() if name in used),
                 *keys,
                 *self.extreme_lines(Side.KEY, used),
             ],
@@ -83,10 +83,10 @@ class DecodeBody(Body):
     def loaded(self, side: Side, name: str, table: str) -> str:
         """Rows have a table of their own head each; keys too, where these differ."""
         if side is Side.QUERY:
-            return f"tl.load({table} + wide_head * {table}_head_stride + query_places)[:, None]"
+            return f"tl.load({table} + wide_head * {table}_head_stride + query_positions)[:, None]"
         if DimensionKind.HEADS in trace(self.names.sequence(side), [Coordinate(side, name)]).varies(self.plan.mask):
-            return f"tl.load({table} + wide_head[:, None] * {table}_head_stride + key_places[None, :])"
-        return f"tl.load({table} + key_places)[None, :]"
+            return f"tl.load({table} + wide_head[:, None] * {table}_head_stride + key_positions[None, :])"
+        return f"tl.load({table} + key_positions)[None, :]"
 
     @cached_property
     def is_closed(self) -> bool:
@@ -122,7 +122,7 @@ class DecodeBody(Body):
             lines += [f"head_{end} = tl.{name}(own_head, 0)" for end, name in EXTREMES if f"head_{end}" in used]
         else:
             ends = {"first_key": "min", "last_key": "max"}
-            lines += [f"{name} = tl.{function}(key_places, 0)" for name, function in ends.items() if name in used]
+            lines += [f"{name} = tl.{function}(key_positions, 0)" for name, function in ends.items() if name in used]
         for name in reads(self.plan.mask.relation).coordinate_names(side):
             text, is_bool = self.names.coordinates[side, name], self.names.type(side, name) is Type.BOOL
             value, truth = (f"{text}.to(tl.int32)", " != 0") if is_bool else (text, "")

@@ -38,7 +38,7 @@ class Orders:
             parts = []
             for number, (space, offset) in enumerate(zip(sequence.spaces, sequence.offsets, strict=True)):
                 own = [f'{kind}_keys["{whole.identifiers[name]}"]' for name in names_of(sequence, number)]
-                parts.append(f"sorted_places([{', '.join(own)}], ({rows}), {offset}, {offset + space.size}, device)")
+                parts.append(f"sorted_positions([{', '.join(own)}], ({rows}), {offset}, {offset + space.size}, device)")
             lines += wrapped_tuple(f"{kind}_parts = ", parts)
         results = [f"torch.cat({kind}_parts, dim=-1)" for kind in self.plan.mask.kinds]
         if len(results) == 1:

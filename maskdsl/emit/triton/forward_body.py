@@ -36,11 +36,11 @@ class Body:
 
     def holes(self) -> Holes:
         score, weight = self.score_lines(), self.weight_lines()
-        softmax = "soften_exactly" if scores_may_be_large(self.plan) else "soften"
+        softmax = "online_softmax_step_exactly" if scores_may_be_large(self.plan) else "online_softmax_step"
         return {
             "query_coordinates": [*self.table_lines(), *self.coordinate_lines(Side.QUERY, self.plan.pair_expressions)],
             "full_score": [*self.coordinate_lines(Side.KEY, self.changes()), *score],
-            "full_softmax": [f"p, decay, highest = {softmax}(s, highest, UNIT)"],
+            "full_softmax": [f"p, rescale, m_i = {softmax}(s, m_i, UNIT)"],
             "full_weight": weight,
             "partial_score": [*self.coordinate_lines(Side.KEY, self.plan.pair_expressions), *score],
             "predicate": self.relation_lines(),
@@ -56,7 +56,7 @@ class Body:
         return KEYS_BY_QUERIES if self.transposed else QUERIES_BY_KEYS
 
     def printer(
-        self, relation: bool, places: Mapping[Expression, str] | None = None, prefix: str = ""
+        self, relation: bool, positions: Mapping[Expression, str] | None = None, prefix: str = ""
     ) -> TritonPrinter:
         names = self.names
         return TritonPrinter(
@@ -68,7 +68,7 @@ class Body:
             relation=relation,
             taken={*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values(), *self.own_names},
             axes=self.axes,
-            places=places,
+            positions=positions,
             prefix=prefix,
         )
 
@@ -84,7 +84,7 @@ class Body:
         """
         # Triton keeps the types of names that a loop finds: those of queries are none of keys or of pairs.
         names, printer = self.names, self.printer(relation=True, prefix=f"{side.letter}_")
-        places, axes = PLACES[side], self.axes[side]
+        positions, axes = PLACES[side], self.axes[side]
         for name in names.needed(side, expressions):
             text, table, value = names.coordinates[side, name], names.table(side, name), names.value(side, name)
             if table is not None:
@@ -95,7 +95,7 @@ class Body:
             elif value is not None:
                 printer.assign(text, value)
             else:
-                printer.lines.append(f"{text} = {names.axis(side, name) or places + axes}")
+                printer.lines.append(f"{text} = {names.axis(side, name) or positions + axes}")
         return printer.lines
 
     def loaded(self, side: Side, name: str, table: str) -> str:
@@ -140,7 +140,7 @@ class Body:
 def constant_unit(plan: KernelPlan) -> float | None:
     """The pattern's own scale, where it is a positive number and nothing else happens to scores.
 
-    A large one is none of the unit: `soften` needs units up to 2.
+    A large one is none of the unit: `online_softmax_step` needs units up to 2.
     """
     scale = plan.mask.scale
     if isinstance(scale, Constant) and 0 < scale.value <= LARGEST_SCALE and not plan.mask.scores:

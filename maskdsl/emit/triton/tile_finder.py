@@ -5,7 +5,7 @@ from functools import cached_property
 
 from maskdsl.emit.plan import unused
 from maskdsl.emit.skeleton import words_of
-from maskdsl.emit.triton.block_bounds import BoundNames, ends, places
+from maskdsl.emit.triton.block_bounds import BoundNames, ends, positions
 from maskdsl.emit.triton.forward_body import MaybeHoles
 from maskdsl.emit.triton.tile_loops import wrapped_tuple
 from maskdsl.emit.triton.token_coordinates import KernelNames, sizes_and_strides
@@ -18,7 +18,7 @@ from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Route, TopCount
 
-SHARED = ("columns", "whole_columns", "variant", "head", "batch", "query_length", "key_length")
+SHARED = ("columns", "whole_columns", "head_class", "head", "batch", "query_length", "key_length")
 VARYING = {"heads": DimensionKind.HEADS, "batch": DimensionKind.BATCH}
 
 
@@ -43,14 +43,14 @@ class TileBody:
 
     def ends(self, node: Leaf) -> Bounds:
         if isinstance(node, Coordinate) and node.name == "i" and not self.is_laid_out(node.side):
-            return places(node.side)
+            return positions(node.side)
         return ends(node)
 
     @cached_property
     def bounds(self) -> tuple[Bounds, tuple[Counts, ...]]:
         """Of the relation, and the counts of boolean tables that they read."""
         plan, ranges = self.names.plan, BoundNames(self.names).ranges
-        laid_out = {side: places(side) for side in PAIR if not plan.order_varies and self.is_laid_out(side)}
+        laid_out = {side: positions(side) for side in PAIR if not plan.order_varies and self.is_laid_out(side)}
         boxes = Boxes(plan.mask, lambda each: expression_range(each, ranges), laid_out)
         found = Bounder(self.ends, self.names.leaf, boxes.bounds).bounds(self.relation)
         read = reads(*found).inputs
@@ -96,13 +96,13 @@ class TileBody:
         """Bounds of coordinates, and what follows from them."""
         lines = ["wide_batch = batch.to(tl.int64)"] if self.reads or self.counts else []
         for side in PAIR:
-            if places(side).high in reads(*self.bounds[0]).leaves:
+            if positions(side).high in reads(*self.bounds[0]).leaves:
                 lines.append(f"last_{side} = tl.minimum(first_{side} + {side.upper()}_BLOCK, {side}_length) - 1")
         for side, name in self.coordinates:
             text = self.names.coordinates[side, name]
             truth = " != 0" if self.names.type(side, name) is Type.BOOL else ""
-            place = f"variant * tl.cdiv({side}_length, {side.upper()}_BLOCK) + {side}_block"
-            lines += [f"{text}_{end} = tl.load({text}_{end}s + {place}){truth}" for end in ("low", "high")]
+            position = f"head_class * tl.cdiv({side}_length, {side.upper()}_BLOCK) + {side}_block"
+            lines += [f"{text}_{end} = tl.load({text}_{end}s + {position}){truth}" for end in ("low", "high")]
         counts = {each.input: text for each, text in self.counts.items()}
         printer = BoundNames(self.names).printer([name[:-1] for name in self.bound_names()], counts)
         for name, bound in zip(("certain", "possible"), self.bounds[0], strict=True):
@@ -140,7 +140,7 @@ class TileBody:
     def most_runs(self) -> list[str]:
         """Every group that a route is known to select brings a run to each row that it overlaps."""
         read = reads(self.relation).inputs
-        routes = [each for each in self.names.plan.mask.found if isinstance(each, Route) and each.name in read]
+        routes = [each for each in self.names.plan.mask.routed if isinstance(each, Route) and each.name in read]
         lines = []
         for route in routes:
             match route.selector:

@@ -22,7 +22,7 @@ class Loops:
         plan = self.names.plan
         closed = plan.row_limits is not None
         found = self.kernel(plan.row_limits, Side.QUERY)
-        found |= dict.fromkeys(("tile_arguments", "variants"), [] if closed else None)
+        found |= dict.fromkeys(("tile_arguments", "head_classes"), [] if closed else None)
         anywhere = closed and plan.column_limits is not None
         return found | dict.fromkeys(("tiles_import", "tiles", "tile_numbers"), [] if anywhere else None)
 
@@ -40,7 +40,7 @@ class Loops:
             if limits is not None:
                 lines.append(f"{kind}_arguments = ()")
             else:
-                lines.append(f"{kind}_variants = {kind}_tiles.variant_of.expand(batch, heads)")
+                lines.append(f"{kind}_variants = {kind}_tiles.class_of_head.expand(batch, heads)")
                 lines.append(f"{kind}_arguments = ({kind}_variants, *{kind}_tiles[1:], *{kind}_variants.stride())")
         return lines
 

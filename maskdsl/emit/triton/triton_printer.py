@@ -40,7 +40,7 @@ HELPERS = ("inside", "power", "mix", *TRITON_HELPERS)
 LONGEST_POWER = 64
 """Larger powers of integers stay within 64 bits only for -1, 0 and 1, which repeat."""
 Names = Callable[[Side, str], str]
-PLACES = {Side.QUERY: "query_places", Side.KEY: "key_places"}
+PLACES = {Side.QUERY: "query_positions", Side.KEY: "key_positions"}
 QUERIES_BY_KEYS = {Side.QUERY: "[:, None]", Side.KEY: "[None, :]"}
 """How a value for every token of a side is spread over scores [queries, keys]."""
 KEYS_BY_QUERIES = {Side.QUERY: "[None, :]", Side.KEY: "[:, None]"}
@@ -49,7 +49,7 @@ KEYS_BY_QUERIES = {Side.QUERY: "[None, :]", Side.KEY: "[:, None]"}
 class TritonPrinter(Printer):
     """Prints for one mask. `relation` says that floats are float64, not of the type of `s`.
 
-    `places` are names under which the places of some elements of tables are kept.
+    `positions` are names under which the places of some elements of tables are kept.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TritonPrinter(Printer):
         relation: bool,
         taken: Iterable[str],
         axes: Mapping[Side, str] = QUERIES_BY_KEYS,
-        places: Mapping[Expression, str] | None = None,
+        positions: Mapping[Expression, str] | None = None,
         prefix: str = "",
     ) -> None:
         super().__init__(taken, prefix)
@@ -72,7 +72,7 @@ class TritonPrinter(Printer):
         self.spaces = spaces
         self.inputs = inputs
         self.axes = axes
-        self.places = places or {}
+        self.positions = positions or {}
         self.double = relation
         self.ranges: dict[Expression, Range] = {}
         self.wide: dict[Expression, bool] = {}
@@ -122,14 +122,14 @@ class TritonPrinter(Printer):
     def argument(self, expression: Expression) -> str:
         """An operand of a function, which would take a float constant alone as float32."""
         if isinstance(expression, Constant) and expression.type is Type.FLOAT:
-            return f"tl.full([], {self.place(expression, OR)}, {self.float})"
-        return self.place(expression, COMPARISON)
+            return f"tl.full([], {self.position(expression, OR)}, {self.float})"
+        return self.position(expression, COMPARISON)
 
     def membership(self, side: Side, space: str) -> tuple[str, int]:
         """That the token's place is in the space's stretch, which is the same in every layout."""
         name = self.spaces(side, space)
-        places = f"{PLACES[side]}{self.axes[side]}"
-        return f"(({places} >= {name}_start) & ({places} < {name}_end))", ATOM
+        positions = f"{PLACES[side]}{self.axes[side]}"
+        return f"(({positions} >= {name}_start) & ({positions} < {name}_end))", ATOM
 
     # Operators
 
@@ -145,15 +145,15 @@ class TritonPrinter(Printer):
         if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and self.needs_care(arguments):
             return f"{OPERATORS[op].triton}({', '.join(self.divided(expression, arguments))})", ATOM
         if op in INFIX:
-            sign, own, left_place, right_place = INFIX[op]
-            places = [left_place, *(right_place for _ in arguments[1:])]
-            return f" {sign} ".join(self.operands(expression, arguments, places)), own
+            sign, own, left_position, right_position = INFIX[op]
+            positions = [left_position, *(right_position for _ in arguments[1:])]
+            return f" {sign} ".join(self.operands(expression, arguments, positions)), own
         if op in PREFIX:
             return PREFIX[op] + self.operands(expression, arguments, [UNARY])[0], UNARY
         if op is Op.SHARE_BIT:
-            return f"({' & '.join(self.place(each, SUM) for each in arguments)}) != 0", COMPARISON
+            return f"({' & '.join(self.position(each, SUM) for each in arguments)}) != 0", COMPARISON
         if op is Op.TO_FLOAT:
-            return f"{self.place(arguments[0], ATOM)}.to({self.float})", ATOM
+            return f"{self.position(arguments[0], ATOM)}.to({self.float})", ATOM
         integers = expression.type is Type.INT  # of a result with more bits than its operands
         texts = (
             self.operands(expression, arguments, [COMPARISON] * len(arguments))
@@ -164,19 +164,19 @@ class TritonPrinter(Printer):
 
     def in_double(self, expression: Expression) -> str:
         if isinstance(expression, Constant):
-            return self.place(expression, OR)
-        return f"{self.place(expression, ATOM)}.to(tl.float64)"
+            return self.position(expression, OR)
+        return f"{self.position(expression, ATOM)}.to(tl.float64)"
 
-    def operands(self, expression: Apply, arguments: tuple[Expression, ...], places: Iterable[int]) -> list[str]:
+    def operands(self, expression: Apply, arguments: tuple[Expression, ...], positions: Iterable[int]) -> list[str]:
         """Texts of operands, the first that varies widened where the result needs more bits than all of them."""
         widen = expression.type is Type.INT and self.is_wide(expression) and not any(map(self.is_wide, arguments))
         texts = []
-        for argument, place in zip(arguments, places, strict=True):
+        for argument, position in zip(arguments, positions, strict=True):
             if widen and not isinstance(argument, Constant):
-                texts.append(f"{self.place(argument, ATOM)}.to(tl.int64)")
+                texts.append(f"{self.position(argument, ATOM)}.to(tl.int64)")
                 widen = False
             else:
-                texts.append(self.place(argument, place))
+                texts.append(self.position(argument, position))
         return texts
 
     def is_wide(self, expression: Expression) -> bool:
@@ -206,7 +206,7 @@ class TritonPrinter(Printer):
         """Operands of a floor division; no divisor may be zero, not even where nobody asks for the result."""
         dividend, divisor = self.operands(expression, arguments, [COMPARISON, COMPARISON])
         if 0 in self.range(arguments[1]):
-            divisor = self.place(arguments[1], OR)
+            divisor = self.position(arguments[1], OR)
             divisor = f"tl.where({divisor} == 0, 1, {divisor})"
         return [dividend, divisor]
 
@@ -216,9 +216,9 @@ class TritonPrinter(Printer):
         assert isinstance(exponent, Constant)
         number = exponent.value
         if number != int(number):
-            return f"tl.exp2({number!r} * tl.log2({self.place(base, COMPARISON)}))", ATOM
+            return f"tl.exp2({number!r} * tl.log2({self.position(base, COMPARISON)}))", ATOM
         if base.type is Type.FLOAT and abs(number) > LONGEST_POWER:
-            text = self.place(base, COMPARISON)
+            text = self.position(base, COMPARISON)
             size = f"tl.exp2({number!r} * tl.log2(tl.abs({text})))"
             return (f"tl.where({text} < 0, -{size}, {size})" if number % 2 else size), ATOM
         if number < 0:
@@ -251,7 +251,7 @@ class TritonPrinter(Printer):
             word = (
                 str(int(number.value) & WORD)
                 if isinstance(number, Constant)
-                else f"{self.place(number, ATOM)}.to(tl.uint32)"
+                else f"{self.position(number, ATOM)}.to(tl.uint32)"
             )
             text = f"mix({text}, {word})"
         return f"({text} >> 1).to(tl.int32)"
@@ -272,7 +272,7 @@ class TritonPrinter(Printer):
         tests = []
         for axis, (index, dimension) in enumerate(zip(expression.indices, declared.dimensions, strict=True)):
             (low, high), size = self.range(index), dimension.size
-            text = self.place(index, COMPARISON)
+            text = self.position(index, COMPARISON)
             tests += [f"({text} >= 0)"] if index != Batch() and low < 0 else []
             name = f"{self.inputs[expression.input]}_size_{axis}"
             tests += [f"({text} < {name})"] if size is not None and high >= size else []
@@ -280,7 +280,7 @@ class TritonPrinter(Printer):
 
     def element(self, expression: Read) -> str:
         """An element of a table, of indices that are moved into it."""
-        address = f"{self.inputs[expression.input]} + {self.table_place(expression)}"
+        address = f"{self.inputs[expression.input]} + {self.table_position(expression)}"
         match expression.type:
             case Type.BOOL:
                 return f"tl.load({address}) != 0"
@@ -292,7 +292,7 @@ class TritonPrinter(Printer):
             case Type.INT:
                 return f"tl.load({address})"
 
-    def table_place(self, expression: Read) -> str:
+    def table_position(self, expression: Read) -> str:
         """Where it is. Pairs that do not attend may ask anywhere: indices are moved into bounds."""
         declared = self.mask.input(expression.input)
         assert declared is not None
@@ -302,7 +302,7 @@ class TritonPrinter(Printer):
             text = self.inside(index, size, f"{table}_size_{axis}")
             text = "wide_batch" if index == Batch() else f"tl.cast({text}, {table}_width.dtype)"
             terms.append(f"{text} * {table}_stride_{axis}")
-        return self.summed(table, terms, self.places.get(expression))
+        return self.summed(table, terms, self.positions.get(expression))
 
     def summed(self, table: str, terms: list[str], name: str | None) -> str:
         """The terms of an element's place; where it has a name or a long text, in statements of their own."""
@@ -310,7 +310,7 @@ class TritonPrinter(Printer):
         short = len(text) < self.width - 30
         if short and name is None:
             return text
-        name = name or unused(f"{self.prefix}{table}_place", self.taken)
+        name = name or unused(f"{self.prefix}{table}_position", self.taken)
         self.taken.add(name)
         first, *rest = [text] if short else terms
         self.lines += [f"{name} = {first}", *(f"{name} += {term}" for term in rest)]
@@ -321,8 +321,8 @@ class TritonPrinter(Printer):
         low, high = self.range(index)
         over = size is None or high >= size
         if isinstance(index, Constant) or index == Batch() or (low >= 0 and not over):
-            return self.place(index, PRODUCT)
-        text = self.place(index, COMPARISON)
+            return self.position(index, PRODUCT)
+        text = self.position(index, COMPARISON)
         if len(text) > self.width // 2 and isinstance(index, Apply):
             text = self.name(index, text)
         if low < 0:

@@ -45,14 +45,14 @@ class Counts:
 class Boxes:
     """Bounds of reads of a mask's boolean tables. `used` are the counts that these read, by the name of their input.
 
-    `places` are the bounds of places of the sides whose tokens are laid out anew, equally for all heads and batch
+    `positions` are the bounds of places of the sides whose tokens are laid out anew, equally for all heads and batch
     entries: a table with an entry for each token is laid out with them.
     """
 
     def __init__(
-        self, mask: MaskIR, ranges: Callable[[Expression], Range], places: Mapping[Side, Bounds] | None = None
+        self, mask: MaskIR, ranges: Callable[[Expression], Range], positions: Mapping[Side, Bounds] | None = None
     ) -> None:
-        self.mask, self.ranges, self.places = mask, ranges, places or {}
+        self.mask, self.ranges, self.positions = mask, ranges, positions or {}
         self.used: dict[str, Counts] = {}
 
     def bounds(self, read: Read, indices: tuple[Bounds, ...]) -> Bounds | None:
@@ -65,10 +65,12 @@ class Boxes:
         fit = len(known) == len(sizes) and prod(known) in INT32
         if table.type is not Type.BOOL or not fit or not 0 < len(axes) <= MOST_AXES:
             return None
-        laid_out = {axis: side for axis in axes for side in self.places if read.indices[axis] == Coordinate(side, "i")}
+        laid_out = {
+            axis: side for axis in axes for side in self.positions if read.indices[axis] == Coordinate(side, "i")
+        }
         counts = Counts(table, axes, tuple(laid_out.items()))
         self.used[counts.input.name] = counts
-        within = {axis: self.places[laid_out[axis]] if axis in laid_out else indices[axis] for axis in axes}
+        within = {axis: self.positions[laid_out[axis]] if axis in laid_out else indices[axis] for axis in axes}
         box = {axis: self.clipped(within[axis], size) for axis, size in zip(axes, known, strict=True)}
         count = counted(counts, indices, box)
         size = reduce(multiplied, (extent(each) for each in box.values()))
@@ -89,10 +91,10 @@ def counted(counts: Counts, indices: tuple[Bounds, ...], box: dict[int, Bounds])
     """How many entries of the box are true: its corners' counts, those an odd number of low ends away taken off."""
     total: Expression | None = None
     for ends in product((True, False), repeat=len(box)):
-        place = [index.low for index in indices]
+        position = [index.low for index in indices]
         for (axis, index), is_high in zip(box.items(), ends, strict=True):
-            place[axis] = apply(Op.ADD, index.high, Constant(1)) if is_high else index.low
-        corner = Read(counts.input.name, tuple(place), Type.INT)
+            position[axis] = apply(Op.ADD, index.high, Constant(1)) if is_high else index.low
+        corner = Read(counts.input.name, tuple(position), Type.INT)
         op = Op.SUBTRACT if ends.count(False) % 2 else Op.ADD
         total = corner if total is None else apply(op, total, corner)
     assert total is not None

@@ -134,7 +134,7 @@ def expression_range(expression: Expression, leaf: Callable[[Leaf], Range]) -> R
 
 def mask_leaf(mask: MaskIR) -> Callable[[Leaf], Range]:
     """The ranges of the leaves of a mask's expressions over pairs."""
-    tables = {Side.QUERY: _Coordinates(mask, mask.queries), Side.KEY: _Coordinates(mask, mask.keys)}
+    tables = {Side.QUERY: _CoordinateRanges(mask, mask.queries), Side.KEY: _CoordinateRanges(mask, mask.keys)}
 
     def leaf(node: Leaf) -> Range:
         match node:
@@ -150,7 +150,7 @@ def mask_leaf(mask: MaskIR) -> Callable[[Leaf], Range]:
     return leaf
 
 
-class _Coordinates:
+class _CoordinateRanges:
     """The ranges of one side's coordinates, each found once, over all spaces that have them."""
 
     def __init__(self, mask: MaskIR, sequence: Sequence) -> None:

@@ -28,7 +28,7 @@ from maskdsl.ir.simplify import simplify
 
 def selects(mask: MaskIR) -> bool:
     """Whether pairs are found in queries and keys."""
-    return any(not isinstance(each, Rank) for each in mask.found)
+    return any(not isinstance(each, Rank) for each in mask.routed)
 
 
 def most(mask: MaskIR) -> MaskIR:
@@ -44,9 +44,9 @@ def least(mask: MaskIR) -> MaskIR:
 def unscored(mask: MaskIR) -> MaskIR:
     """With the same candidates and numbers of selected groups, and scores that read nothing."""
     found = (
-        replace(each, score=Constant(0.0), products=()) if isinstance(each, Route) else each for each in mask.found
+        replace(each, score=Constant(0.0), products=()) if isinstance(each, Route) else each for each in mask.routed
     )
-    return replace(mask, found=tuple(found))
+    return replace(mask, routed=tuple(found))
 
 
 def with_all(mask: MaskIR, route: Route) -> MaskIR:
@@ -85,7 +85,7 @@ def monotone(mask: MaskIR) -> bool:
 
 
 def _bound(mask: MaskIR, widest: bool) -> MaskIR:
-    kept = tuple(each for each in mask.found if isinstance(each, Rank))
+    kept = tuple(each for each in mask.routed if isinstance(each, Rank))
     bounds = CandidateBounds.of(mask)
     gone = bounds.gone
 
@@ -98,7 +98,7 @@ def _bound(mask: MaskIR, widest: bool) -> MaskIR:
 
     return replace(
         mask,
-        found=kept,
+        routed=kept,
         inputs=tuple(each for each in mask.inputs if each.name not in gone),
         queries=bounds.without(mask.queries),
         keys=bounds.without(mask.keys),
@@ -117,12 +117,12 @@ class CandidateBounds:
     def __init__(self, mask: MaskIR, gone: frozenset[str]) -> None:
         self.mask = mask
         self.gone = gone
-        self.routes = {each.name: each for each in mask.found if isinstance(each, Route)}
+        self.routes = {each.name: each for each in mask.routed if isinstance(each, Route)}
 
     @staticmethod
     def of(mask: MaskIR) -> "CandidateBounds":
         """Of what is found in queries and keys."""
-        return CandidateBounds(mask, frozenset(each.name for each in mask.found if not isinstance(each, Rank)))
+        return CandidateBounds(mask, frozenset(each.name for each in mask.routed if not isinstance(each, Rank)))
 
     def without(self, sequence: Sequence) -> Sequence:
         """The tokens without coordinates that are not there, and in declared order where these decide it."""

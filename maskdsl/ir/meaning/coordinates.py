@@ -121,12 +121,12 @@ class Coordinates:
         """int64 [length]: the declared position of each laid-out place; None for the declared order."""
         if not any(self.sequence.order):
             return None
-        places = []
+        positions = []
         for space, offset, keys in zip(self.sequence.spaces, self.sequence.offsets, self.sequence.order, strict=True):
             part = slice(offset, offset + space.size)
             columns = [self.evaluate(key)[part] for key in reversed(keys)]
-            places.append(offset + (np.lexsort(columns) if columns else np.arange(space.size)))
-        return np.concatenate(places)
+            positions.append(offset + (np.lexsort(columns) if columns else np.arange(space.size)))
+        return np.concatenate(positions)
 
 
 def axis_length(space: Space, name: str) -> int:
@@ -139,8 +139,8 @@ def axis_values(space: Space, name: str) -> Array:
     """The place of each token of a row-major grid on one axis."""
     number = [axis.name for axis in space.axes].index(name)
     shape = [axis.length if at == number else 1 for at, axis in enumerate(space.axes)]
-    places = np.arange(space.axes[number].length).reshape(shape)
-    return np.broadcast_to(places, [axis.length for axis in space.axes]).reshape(-1)
+    positions = np.arange(space.axes[number].length).reshape(shape)
+    return np.broadcast_to(positions, [axis.length for axis in space.axes]).reshape(-1)
 
 
 def shuffle(length: int, seed: int) -> Array:

@@ -97,8 +97,8 @@ def _joined(*lists: list[Array]) -> Pieces:
 def snake(cells: Array, lengths: tuple[int, ...]) -> Array:
     """Row by row, every other one backwards."""
     position = np.zeros(cells.shape[1], dtype=np.int64)
-    for place, length in zip(cells, lengths, strict=True):
-        position = position * length + np.where(position % 2 == 0, place, length - 1 - place)
+    for cell, length in zip(cells, lengths, strict=True):
+        position = position * length + np.where(position % 2 == 0, cell, length - 1 - cell)
     return position
 
 
@@ -106,8 +106,8 @@ def interleave(cells: Array, bits: int) -> Array:
     """One number from the bits of all axes, the first axis's before the second's."""
     code = np.zeros(cells.shape[1], dtype=np.int64)
     for bit in reversed(range(bits)):
-        for place in cells:
-            code = (code << 1) | ((place >> bit) & 1)
+        for cell in cells:
+            code = (code << 1) | ((cell >> bit) & 1)
     return code
 
 
@@ -126,4 +126,4 @@ def transposed_hilbert(cells: Array, bits: int) -> Array:
     flips = np.zeros_like(x[0])
     for bit in range(1, bits):
         flips ^= np.where((x[-1] >> bit) & 1 == 1, (1 << bit) - 1, 0)
-    return np.stack([place ^ flips for place in x])
+    return np.stack([position ^ flips for position in x])

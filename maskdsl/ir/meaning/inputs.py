@@ -13,7 +13,7 @@ from maskdsl.ir.facts.ranges import INT32
 from maskdsl.ir.facts.trace import pair_trace, tile_trace, trace
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Balanced, Found, Nearest, Rank, Route, found_expressions
+from maskdsl.ir.routes import Balanced, Nearest, Rank, Route, Routed, found_expressions
 from maskdsl.ir.stack import StackIR
 
 Array = NDArray[Any]
@@ -116,13 +116,13 @@ def relation_inputs(mask: MaskIR, given: Container[str] = ()) -> frozenset[str]:
     Those also in which others are found, unless these are given.
     """
     names = set(tile_trace(mask).inputs)
-    for found in reversed(mask.found):
+    for found in reversed(mask.routed):
         if found.name in names and found.name not in given:
             names |= _to_find(mask, found)
     return frozenset(names & {each.name for each in mask.inputs})
 
 
-def _to_find(mask: MaskIR, found: Found) -> frozenset[str]:
+def _to_find(mask: MaskIR, found: Routed) -> frozenset[str]:
     """The inputs in which something is found, beside queries and keys."""
     match found:
         case Nearest(centroids=name) | Balanced(centroids=name):

@@ -10,7 +10,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.pooling import all_tokens
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Array
-from maskdsl.ir.routes import Balanced, Found, Nearest, Rank, Route
+from maskdsl.ir.routes import Balanced, Nearest, Rank, Route, Routed
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,21 @@ class NanScores:
 def nan_scores(mask: MaskIR, inputs: Mapping[str, Array], q: Array, k: Array) -> Iterator[NanScores]:
     """From the inputs with what is found, q [batch, heads, queries, dim] and k [batch, key heads, keys, dim]."""
     k = all_tokens(mask.keys, k)
-    for found in (each for each in mask.found if each.name in inputs):
+    for found in (each for each in mask.routed if each.name in inputs):
         for batch, head in np.ndindex(*q.shape[:2]):
             wrong = is_nan(RouteSearch(mask, inputs, q, k, batch, head), found)
             if wrong.any():
-                query, key = (int(place) for place in np.argwhere(wrong)[0])
+                query, key = (int(position) for position in np.argwhere(wrong)[0])
                 count = int(np.count_nonzero(wrong))
                 yield NanScores(route_name(found), batch, head, query, key, count, found.span)
 
 
-def route_name(found: Found) -> str:
+def route_name(found: Routed) -> str:
     """What is found for both sides apart has the side in its name."""
     return found.name if isinstance(found, Route | Rank) else found.name.removesuffix(f"_{found.side.plural}")
 
 
-def is_nan(finding: RouteSearch, found: Found) -> Array:
+def is_nan(finding: RouteSearch, found: Routed) -> Array:
     """bool [query groups, key groups], or [tokens, centroids]."""
     match found:
         case Route():

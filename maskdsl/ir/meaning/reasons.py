@@ -151,10 +151,10 @@ def coordinates(
         if position < offset + space.size
     )
     known = Coordinates(mask, sequence, inputs, batch, head)
-    places = np.unravel_index(position - offset, space.lengths)
+    on_axes = np.unravel_index(position - offset, space.lengths)
     found: dict[str, int | float | bool] = {}
     if len(space.axes) > 1 or offset:  # otherwise it is the position itself
-        found |= {axis.name: int(place) for axis, place in zip(space.axes, places, strict=True)}
+        found |= {axis.name: int(each) for axis, each in zip(space.axes, on_axes, strict=True)}
     read = reads(*(clause.relation for clause in (*mask.attend, *mask.require)))
     needed = {each.name for each in read.coordinates}
     for definition in sequence.coordinates:

@@ -22,13 +22,13 @@ from maskdsl.ir.routes import (
     GROUP,
     Above,
     Balanced,
-    Found,
     Grouping,
     Nearest,
     Pool,
     PoolKind,
     Rank,
     Route,
+    Routed,
     TopCount,
     TopMass,
 )
@@ -46,8 +46,8 @@ def find(
     Without q and k, only what needs none of them; only what is `wanted`, if that is said.
     """
     known = dict(inputs)
-    k = all_tokens(mask.keys, k) if k is not None and mask.found else None
-    for each in mask.found:
+    k = all_tokens(mask.keys, k) if k is not None and mask.routed else None
+    for each in mask.routed:
         if each.name in known or (wanted is not None and each.name not in wanted):
             continue
         if isinstance(each, Rank) or (q is not None and k is not None):
@@ -55,7 +55,7 @@ def find(
     return known
 
 
-def _found(mask: MaskIR, found: Found, inputs: Mapping[str, Array], q: Array | None, k: Array | None) -> Array:
+def _found(mask: MaskIR, found: Routed, inputs: Mapping[str, Array], q: Array | None, k: Array | None) -> Array:
     """All batch entries and heads of one, as its input declares."""
     declared = mask.input(found.name)
     assert declared is not None
@@ -85,7 +85,7 @@ class RouteSearch:
     batch: int
     head: int
 
-    def find(self, found: Found) -> Array:
+    def find(self, found: Routed) -> Array:
         match found:
             case Route():
                 return self.selected(found)
@@ -97,7 +97,7 @@ class RouteSearch:
                 members = [best(row, row > -np.inf, size) for row in products]  # nor NaN
                 return np.asarray((np.stack(members).astype(np.int64) << np.arange(len(products))[:, None]).sum(axis=0))
             case Rank(side=side, space=name, keys=keys):
-                return self.places(side, name, keys)
+                return self.positions(side, name, keys)
             case _:
                 assert_never(found)
 
@@ -127,13 +127,13 @@ class RouteSearch:
         with np.errstate(invalid="ignore"):
             return np.asarray(rows @ self.vectors(balanced.side, self.head).T)
 
-    def places(self, side: Side, space: str, keys: tuple[Expression, ...]) -> Array:
+    def positions(self, side: Side, space: str, keys: tuple[Expression, ...]) -> Array:
         tokens = self.coordinates(side)
         member = tokens.member(space)
         order = np.lexsort([tokens.evaluate(key)[member] for key in reversed(keys)])
-        places = np.empty(len(order), dtype=np.int64)
-        places[order] = np.arange(len(order))
-        return places
+        positions = np.empty(len(order), dtype=np.int64)
+        positions[order] = np.arange(len(order))
+        return positions
 
     # Selection
 

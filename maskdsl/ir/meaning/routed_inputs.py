@@ -15,7 +15,7 @@ def find_in_mask(mask: MaskIR, given: Mapping[str, Any]) -> dict[str, Any]:
 
     They may be left out where scores are all given.
     """
-    if not mask.found:
+    if not mask.routed:
         return dict(given)
     arrays = {name: value for name, value in given.items() if name not in ("q", "k")}
     wanted = relation_inputs(mask, arrays)
@@ -33,10 +33,10 @@ def find_in_layers(stack: StackIR, given: Mapping[str, Any]) -> list[dict[str, A
 
     Raises if no layer has what is given, or it is unfit.
     """
-    routed = any(mask.found for mask in stack.different)
+    routed = any(mask.routed for mask in stack.different)
     vectors = {name: value for name, value in given.items() if routed and name in ("q", "k")}
     own = layer_inputs(stack, {name: value for name, value in given.items() if name not in vectors})
     return [
-        find_in_mask(mask, each | vectors if mask.found else each)
+        find_in_mask(mask, each | vectors if mask.routed else each)
         for mask, each in zip(stack.different, own, strict=True)
     ]

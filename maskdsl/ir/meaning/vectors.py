@@ -92,7 +92,7 @@ def reads_vectors(mask: MaskIR, names: Container[str]) -> bool:
     """Whether queries and keys are read to find what has one of these names."""
     return any(
         each.name in names and not isinstance(each, Rank) and not (isinstance(each, Route) and not each.products)
-        for each in mask.found
+        for each in mask.routed
     )
 
 

@@ -85,7 +85,7 @@ class Gathered(ABC):
             attend=(),
             require=(),
             relation=simplify(apply(Op.AND, moved.relation, self.condition)),
-            found=self.whole.found,
+            routed=self.whole.routed,
         )
 
     @cached_property

@@ -72,12 +72,12 @@ class Regrouping:
 def without_route(mask: MaskIR, route: Route, relation: Expression) -> MaskIR:
     """With another relation, which does not read the route; what else is found is given."""
     inputs = tuple(each for each in mask.inputs if each.name != route.name)
-    return replace(mask, relation=relation, attend=(), require=(), inputs=inputs, found=())
+    return replace(mask, relation=relation, attend=(), require=(), inputs=inputs, routed=())
 
 
 def regrouping(mask: MaskIR) -> Regrouping | None:
     """How a mask is regrouped, if one route lets each query choose a known number of groups of keys."""
-    routes = [each for each in mask.found if isinstance(each, Route) and each.name in reads(mask.relation).inputs]
+    routes = [each for each in mask.routed if isinstance(each, Route) and each.name in reads(mask.relation).inputs]
     chosen = [each for each in routes if each.queries.by == "i" and each.keys.by not in (None, "i")]
     if len(chosen) != 1 or mask.keys.is_pooled:
         return None

@@ -27,7 +27,7 @@ def by_row(mask: MaskIR) -> MaskIR:
 
 def in_parts(mask: MaskIR) -> MaskIR:
     """What computes calls of some queries: the mask by row, with what is found as inputs like all others."""
-    return replace(by_row(mask), found=()) if mask.found else mask
+    return replace(by_row(mask), routed=()) if mask.routed else mask
 
 
 def start_name(mask: MaskIR) -> str:
@@ -47,7 +47,7 @@ class ByRow:
     """The rewriting of expressions."""
 
     def __init__(self, mask: MaskIR) -> None:
-        self.routes = [each for each in mask.found if isinstance(each, Route) and each.queries.by is not None]
+        self.routes = [each for each in mask.routed if isinstance(each, Route) and each.queries.by is not None]
         self.names = {each.name for each in self.routes}
         start = Read(start_name(mask), (Batch(),), Type.INT)
         self.row = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), start)

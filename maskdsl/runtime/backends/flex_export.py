@@ -100,8 +100,10 @@ def inputs_of(
 
 def block_mask_of(tiles: BlockMap, mask_mod: Callable[..., Tensor], device: torch.device) -> "BlockMask":
     """The tiles as FlexAttention lists them: partial and full ones of every row, with room for every key block."""
-    own = tiles.variant_of if (tiles.variant_of != tiles.variant_of[:, :1]).any() else tiles.variant_of[:, :1]
-    listed_of = zip(*(lists(tiles, each) for each in tiles.variants), strict=True)
+    own = (
+        tiles.class_of_head if (tiles.class_of_head != tiles.class_of_head[:, :1]).any() else tiles.class_of_head[:, :1]
+    )
+    listed_of = zip(*(lists(tiles, each) for each in tiles.head_classes), strict=True)
     partial_counts, partial, full_counts, full = (
         torch.as_tensor(np.stack(each)[own], device=device) for each in listed_of
     )
@@ -113,13 +115,13 @@ def block_mask_of(tiles: BlockMap, mask_mod: Callable[..., Tensor], device: torc
     )
 
 
-def lists(tiles: BlockMap, variant: TileMap) -> tuple[Array, Array, Array, Array]:
+def lists(tiles: BlockMap, head_class: TileMap) -> tuple[Array, Array, Array, Array]:
     """How many key blocks each row has, and which, one behind the other: int32 [rows] and [rows, key blocks].
 
     Of partial tiles, then of full ones. As `create_block_mask` has it, a tile that the end of a sequence cuts is not
     full.
     """
-    (partial_row, partial_column), (row, column) = variant.partial.expand(), variant.full.expand()
+    (partial_row, partial_column), (row, column) = head_class.partial.expand(), head_class.full.expand()
     cut = (row + 1) * tiles.block[0] > tiles.query_length
     cut |= (column + 1) * tiles.block[1] > tiles.key_length
     pairs = np.concatenate([partial_row, row[cut]]), np.concatenate([partial_column, column[cut]])

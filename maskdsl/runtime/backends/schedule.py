@@ -60,7 +60,7 @@ class PieceKind(NamedTuple):
 
 
 def schedule(tiles: TileMap, block_map: BlockMap) -> tuple[RowGroup, ...]:
-    """All rows of a variant. Rows without keys are groups without runs, so that every query is written."""
+    """All rows of a head class. Rows without keys are groups without runs, so that every query is written."""
     open_groups: dict[PieceKind, list[tuple[int, RowPiece]]] = {}
     groups: list[RowGroup] = []
     height = block_map.block[0]

@@ -55,27 +55,29 @@ def work_of(call: KernelCall, q: Tensor, k: Tensor) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Schedules:
-    """The groups of every variant of a block map."""
+    """The groups of every head class of a block map."""
 
     block_map: BlockMap
 
     @cached_property
     def groups(self) -> tuple[tuple[RowGroup, ...], ...]:
-        return tuple(schedule(variant, self.block_map) for variant in self.block_map.variants)
+        return tuple(schedule(head_class, self.block_map) for head_class in self.block_map.head_classes)
 
     def work(self, batch: int, heads: int, key_heads: int) -> tuple[list[tuple[Any, list[Units]]], int]:
         """Pairs (groups, units that follow them), and how many query heads a unit has."""
-        own = self.block_map.variant_of
-        variants = np.broadcast_to(own, (batch, heads)).reshape(batch * key_heads, -1)
-        if (variants == variants[:, :1]).all():
-            per_variant = [progressions(np.flatnonzero(variants[:, 0] == n).tolist()) for n in range(len(self.groups))]
+        own = self.block_map.class_of_head
+        head_classes = np.broadcast_to(own, (batch, heads)).reshape(batch * key_heads, -1)
+        if (head_classes == head_classes[:, :1]).all():
+            per_variant = [
+                progressions(np.flatnonzero(head_classes[:, 0] == n).tolist()) for n in range(len(self.groups))
+            ]
             units = [[(part, part) for part in parts] for parts in per_variant]
             return list(zip(self.groups, units, strict=True)), heads // key_heads
         # Heads that share keys differ in their tiles: every query head is a unit of its own.
-        flat, group = variants.reshape(-1), heads // key_heads
+        flat, group = head_classes.reshape(-1), heads // key_heads
         units = [
-            [(range(n, n + 1), range(n // group, n // group + 1)) for n in np.flatnonzero(flat == variant).tolist()]
-            for variant in range(len(self.groups))
+            [(range(n, n + 1), range(n // group, n // group + 1)) for n in np.flatnonzero(flat == head_class).tolist()]
+            for head_class in range(len(self.groups))
         ]
         return list(zip(self.groups, units, strict=True)), 1
 

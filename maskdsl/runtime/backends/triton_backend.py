@@ -227,17 +227,25 @@ def precision(architecture: Architecture) -> str:
 
 
 def runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
-    """The fields of the generated `Tiles`: the variant of each head, and the runs of all variants."""
+    """The fields of the generated `Tiles`: the head class of each head, and the runs of all head classes."""
     whole = tiles.key_length // tiles.block[1]
-    variants = [whole_tiles(variant, whole) for variant in tiles.variants]
-    lists = [tiles.variant_of, *joined([each.full for each in variants]), *joined([each.partial for each in variants])]
+    head_classes = [whole_tiles(head_class, whole) for head_class in tiles.head_classes]
+    lists = [
+        tiles.class_of_head,
+        *joined([each.full for each in head_classes]),
+        *joined([each.partial for each in head_classes]),
+    ]
     return [torch.as_tensor(np.ascontiguousarray(each, dtype=np.int32), device=device) for each in lists]
 
 
 def column_runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
     """The same by blocks of keys, whose runs are blocks of queries. No block needs to be whole."""
-    variants = [variant.transpose(tiles.key_blocks) for variant in tiles.variants]
-    lists = [tiles.variant_of, *joined([each.full for each in variants]), *joined([each.partial for each in variants])]
+    head_classes = [head_class.transpose(tiles.key_blocks) for head_class in tiles.head_classes]
+    lists = [
+        tiles.class_of_head,
+        *joined([each.full for each in head_classes]),
+        *joined([each.partial for each in head_classes]),
+    ]
     return [torch.as_tensor(np.ascontiguousarray(each, dtype=np.int32), device=device) for each in lists]
 
 
@@ -260,10 +268,10 @@ def whole_tiles(tiles: TileMap, whole: int) -> TileMap:
     )
 
 
-def joined(variants: list[Runs]) -> list[NDArray[np.int32]]:
+def joined(head_classes: list[Runs]) -> list[NDArray[np.int32]]:
     """Lists of runs one behind the other, and of each row the first of its runs and the end of the last."""
-    offsets = np.cumsum([0, *(len(each.start) for each in variants[:-1])])
-    firsts = [each.row_start + offset for each, offset in zip(variants, offsets, strict=True)]
+    offsets = np.cumsum([0, *(len(each.start) for each in head_classes[:-1])])
+    firsts = [each.row_start + offset for each, offset in zip(head_classes, offsets, strict=True)]
     rows = [np.stack([first[:-1], first[1:]], axis=1).ravel() for first in firsts]
-    parts = rows, [each.start for each in variants], [each.end for each in variants]
+    parts = rows, [each.start for each in head_classes], [each.end for each in head_classes]
     return [np.concatenate(part).astype(np.int32) for part in parts]

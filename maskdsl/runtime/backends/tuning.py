@@ -49,7 +49,7 @@ def fastest(
     timer = timer_of(question.device)
     if timer is None:
         return None
-    path = place(question, function)
+    path = position(question, function)
     known = stored(path)
     if known in list(starts):  # by equality: a file may say anything
         return known
@@ -100,7 +100,7 @@ def gpu_seconds(start: Callable[[], object]) -> float:
     return median(times)
 
 
-def place(question: TuningKey, function: FunctionType) -> Path:
+def position(question: TuningKey, function: FunctionType) -> Path:
     """The file of an answer: by the device code, the kind of GPU, and all else that the answer depends on."""
     text = device_code("".join(linecache.getlines(function.__code__.co_filename)))
     gpu = torch.cuda.get_device_name(question.device) if question.device.type == "cuda" else "cpu"

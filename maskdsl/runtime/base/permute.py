@@ -9,12 +9,12 @@ from torch import Tensor
 class Move(NamedTuple):
     """Which token comes to each place, [batch or 1, heads or 1, tokens], and the same the other way."""
 
-    places: Tensor
+    positions: Tensor
     back: Tensor
 
     @property
     def reverse(self) -> "Move":
-        return Move(self.back, self.places)
+        return Move(self.back, self.positions)
 
 
 Layout = tuple[Tensor | None, Tensor | None]
@@ -35,8 +35,8 @@ def moved(x: Tensor, move: Move | None) -> Tensor:
     if move is None:
         return x
     batch, heads, length, dim = x.shape
-    places = move.places
-    if places.shape[0] == places.shape[1] == 1:
-        return x.index_select(2, places.view(-1))
-    rows = torch.arange(batch * heads, device=x.device).view(batch, heads, 1) * length + places
+    positions = move.positions
+    if positions.shape[0] == positions.shape[1] == 1:
+        return x.index_select(2, positions.view(-1))
+    rows = torch.arange(batch * heads, device=x.device).view(batch, heads, 1) * length + positions
     return x.reshape(-1, dim).index_select(0, rows.view(-1)).view(batch, heads, -1, dim)

@@ -30,9 +30,9 @@ def attend(
     handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: CallPositions
 ) -> tuple[Tensor, Tensor]:
     """The output and the log-sum-exp of queries that stand there; `inputs` are all of the mask in `Bound.in_parts`."""
-    *places, page_size = where
+    *positions, page_size = where
     if needs_recording(q, k, v, *inputs):
-        out, lse = CHUNK(q, k, v, inputs, places, page_size, handle)
+        out, lse = CHUNK(q, k, v, inputs, positions, page_size, handle)
         return out, lse
     out, lse = DECODE(q, k, v, inputs, *where, handle)
     return out, lse
@@ -41,19 +41,19 @@ def attend(
 def ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: CallPositions) -> Bound:
     """What computes a call. Raises if anything is wrong that can be seen without waiting for a GPU."""
     whole = checked(handle, q, k, v, where)
-    recipe = whole.in_parts
-    check_inputs(recipe.plan.mask.inputs, inputs, q)
-    check_values(recipe.plan.mask.inputs, inputs)
+    compiled = whole.in_parts
+    check_inputs(compiled.plan.mask.inputs, inputs, q)
+    check_values(compiled.plan.mask.inputs, inputs)
     if whole.checks_reads and not whole.plan.mask.keys.is_pooled and where.query_starts.device.type == "cpu":
         given = inputs[: len(whole.plan.mask.given)]
         whole.reads.check(given, len(q), parts=lambda: parts(whole, q, k, where))
-    return recipe
+    return compiled
 
 
-def parts(recipe: Bound, q: Tensor, k: Tensor, where: CallPositions) -> list[CallTokens]:
+def parts(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> list[CallTokens]:
     """The tokens of each entry; no keys of one of whose pages some are missing."""
-    starts, lengths, table = normal(recipe, q, k, where)
-    present = present_keys(recipe, k, lengths, table).sum(dim=1)
+    starts, lengths, table = normal(compiled, q, k, where)
+    present = present_keys(compiled, k, lengths, table).sum(dim=1)
     keys = present.masked_fill(present != lengths, 0)
     return [CallTokens(start, q.shape[2], count) for start, count in zip(starts.tolist(), keys.tolist(), strict=True)]
 
@@ -64,14 +64,14 @@ def parts(recipe: Bound, q: Tensor, k: Tensor, where: CallPositions) -> list[Cal
 def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> tuple[Tensor, Tensor]:
     *fields, handle = others
     where, inputs = CallPositions(*fields), inputs or ()
-    recipe = ready(handle, q, k, v, inputs, where)
-    check_whole(recipe.signature.pattern, recipe.signature.span)
+    compiled = ready(handle, q, k, v, inputs, where)
+    check_whole(compiled.signature.pattern, compiled.signature.span)
     if 0 in (q.shape[0], q.shape[2], room(k, where)):
         return nothing(q, v, True)
-    backend = recipe.kernel(q, v).backend
-    if backend.decodes and not recipe.plan.mask.keys.is_pooled:
-        return recipe.decoder.forward(q, k, v, inputs, *normal(recipe, q, k, where))
-    return in_chunk(attention, recipe, q, k, v, inputs, where, backend.gathers)
+    backend = compiled.kernel(q, v).backend
+    if backend.decodes and not compiled.plan.mask.keys.is_pooled:
+        return compiled.decoder.forward(q, k, v, inputs, *normal(compiled, q, k, where))
+    return in_chunk(attention, compiled, q, k, v, inputs, where, backend.gathers)
 
 
 def fake_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
@@ -92,12 +92,12 @@ def chunk(
     k: Tensor,
     v: Tensor,
     inputs: Sequence[Tensor],
-    places: Sequence[Tensor | None],
+    positions: Sequence[Tensor | None],
     page_size: int | None,
     handle: str,
 ) -> tuple[Tensor, Tensor]:
     """What has gradients."""
-    starts, lengths, table = places
+    starts, lengths, table = positions
     assert starts is not None
     where = CallPositions(starts, lengths, table, page_size)
     return in_chunk(attend, ready(handle, q, k, v, inputs, where), q, k, v, inputs, where)
@@ -105,7 +105,7 @@ def chunk(
 
 def in_chunk(
     attend: Attend,
-    recipe: Bound,
+    compiled: Bound,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -114,18 +114,18 @@ def in_chunk(
     gathers: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """By any backend, with gradients for everything that has them unless `gathers` says that there are none to be."""
-    starts, lengths, table = normal(recipe, q, k, where)
-    present = present_keys(recipe, k, lengths, table)
+    starts, lengths, table = normal(compiled, q, k, where)
+    present = present_keys(compiled, k, lengths, table)
     pairs = q.shape[1] * q.shape[2] * present.numel()
     gathers = gathers and q.device.type == "cpu" and 0 < pairs <= MOST_PAIRS
-    pooled = recipe.plan.mask.keys.is_pooled
+    pooled = compiled.plan.mask.keys.is_pooled
     if pooled or not gathers:
         k, v = (in_one_piece(x, table, present) for x in (k, v))
         table = None
     if pooled:
-        (k, _), (v, present) = (with_pooled(recipe, x, present) for x in (k, v))
-    over = recipe.over(Chunk, q.shape[2], present.shape[1])
-    values = dict(zip((each.name for each in recipe.plan.mask.inputs), inputs, strict=True))
+        (k, _), (v, present) = (with_pooled(compiled, x, present) for x in (k, v))
+    over = compiled.over(Chunk, q.shape[2], present.shape[1])
+    values = dict(zip((each.name for each in compiled.plan.mask.inputs), inputs, strict=True))
     values |= {**chunk_values(over, values, starts), PRESENT: present}
     return attend_few(over, q, k, v, table, values) if gathers else attend_over(attend, over, q, k, v, values)
 
@@ -133,22 +133,22 @@ def in_chunk(
 def attend_over(
     attend: Attend, over: Over, q: Tensor, k: Tensor, v: Tensor, values: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    recipe = over.recipe
-    inputs = [values[name] for name in recipe.signature.inputs]
-    passes = two_passes(recipe)
+    compiled = over.compiled
+    inputs = [values[name] for name in compiled.signature.inputs]
+    passes = two_passes(compiled)
     found = None if passes is None else passes.attend(q, k, v, inputs)
-    return attend(q, k, v, inputs, recipe.handle) if found is None else found
+    return attend(q, k, v, inputs, compiled.handle) if found is None else found
 
 
 def chunk_values(over: Over, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:
     """The chunk's own inputs, but for `PRESENT`. Those of floats lead gradients back to the inputs that are given."""
     chunk = over.gathered
-    places = (starts.long()[:, None] + torch.arange(chunk.queries, device=starts.device))[:, None]
+    positions = (starts.long()[:, None] + torch.arange(chunk.queries, device=starts.device))[:, None]
     values = {}
     for value in chunk.values:
         whole = token_values(chunk, value, given, starts.shape[0], starts.device, over.kept)
         if value.leaf.side is Side.QUERY:
-            own = torch.take_along_dim(whole.expand(starts.shape[0], -1, -1), places, dim=-1)
+            own = torch.take_along_dim(whole.expand(starts.shape[0], -1, -1), positions, dim=-1)
         else:
             own = whole[..., : chunk.keys]
         values[value.declared.name] = as_given(value.declared, own)

@@ -22,16 +22,16 @@ def attend_few(
     over: Over, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, values: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """The output and the log-sum-exp, from the inputs of a chunk; k and v may be in pages of this table."""
-    recipe, chunk = over.recipe, over.gathered
-    names, module = recipe.plan.input_identifiers, recipe.dense.module
-    inputs = {names[each.name]: as_value(each, values[each.name]) for each in recipe.plan.mask.inputs}
+    compiled, chunk = over.compiled, over.gathered
+    names, module = compiled.plan.input_identifiers, compiled.dense.module
+    inputs = {names[each.name]: as_value(each, values[each.name]) for each in compiled.plan.mask.inputs}
     attends = module.attended(q, chunk.keys, inputs)[1]
-    places, real = attended_keys(attends, k.shape[1])
-    own = places.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+    positions, real = attended_keys(attends, k.shape[1])
+    own = positions.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
     for name in (PRESENT, *(each.declared.name for each in chunk.values if each.leaf.side is Side.KEY)):
         inputs[names[name]] = at(inputs[names[name]], own)
     inputs[names[PRESENT]] = inputs[names[PRESENT]] & real.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
-    out, lse = module.attention(q, *(rows(x, places, table) for x in (k, v)), inputs)
+    out, lse = module.attention(q, *(rows(x, positions, table) for x in (k, v)), inputs)
     return out, lse
 
 
@@ -45,15 +45,15 @@ def attended_keys(attends: Tensor, key_heads: int) -> tuple[Tensor, Tensor]:
     counts = wanted.sum(dim=2, keepdim=True)
     most = max(1, int(counts.max()))
     index = (wanted.cumsum(dim=2) - 1).masked_fill(~wanted, most)
-    places = index.new_zeros(batch, key_heads, most + 1)
-    places.scatter_(2, index, torch.arange(count).expand_as(index))
-    return places[..., :most], torch.arange(most) < counts
+    positions = index.new_zeros(batch, key_heads, most + 1)
+    positions.scatter_(2, index, torch.arange(count).expand_as(index))
+    return positions[..., :most], torch.arange(most) < counts
 
 
-def rows(x: Tensor, places: Tensor, table: Tensor | None) -> Tensor:
+def rows(x: Tensor, positions: Tensor, table: Tensor | None) -> Tensor:
     """Keys or values at places [batch, key heads, any]: [batch, key heads, any, dim]."""
     heads = torch.arange(x.shape[1])[:, None]
     if table is None:
-        return x[torch.arange(len(x))[:, None, None], heads, places]
-    pages = at(table.long()[:, None], places // x.shape[2])
-    return x[pages.clamp(min=0), heads, places % x.shape[2]]
+        return x[torch.arange(len(x))[:, None, None], heads, positions]
+    pages = at(table.long()[:, None], positions // x.shape[2])
+    return x[pages.clamp(min=0), heads, positions % x.shape[2]]

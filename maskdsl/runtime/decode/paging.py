@@ -59,16 +59,16 @@ def integers(name: str, value: object, device: torch.device) -> Tensor:
 
 
 def checked(handle: str, q: Tensor, k: Tensor, v: Tensor, where: CallPositions) -> Bound:
-    """The recipe of a call. Raises if anything but inputs is wrong, as far as it shows without waiting for a GPU."""
+    """The compiled mask of a call. Raises if anything but inputs is wrong, as far as it shows without a GPU."""
     check_tensors(q, k, v, "declared", paged=where.page_table is not None)
     found = list(malformed(q, k, where))
     if found:
         raise AttnError(*found)
-    recipe = find(handle).bound(q.shape[2], room(k, where))
-    found = list(misplaced(recipe, q, k, where))
+    compiled = find(handle).bound(q.shape[2], room(k, where))
+    found = list(misplaced(compiled, q, k, where))
     if found:
         raise AttnError(*found)
-    return recipe
+    return compiled
 
 
 def malformed(q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
@@ -96,9 +96,9 @@ def malformed(q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnostic
         yield PageSize(given=where.page_size, found=k.shape[2])
 
 
-def misplaced(recipe: Bound, q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
-    mask = recipe.plan.mask
-    yield from wrong_heads(recipe.plan, q, k)
+def misplaced(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
+    mask = compiled.plan.mask
+    yield from wrong_heads(compiled.plan, q, k)
     last = mask.queries.length - q.shape[2]
     if last < 0:
         yield TooManyQueries(found=q.shape[2], length=mask.queries.length, pattern=mask.name, span=mask.span)
@@ -109,15 +109,15 @@ def misplaced(recipe: Bound, q: Tensor, k: Tensor, where: CallPositions) -> Iter
             yield QueryStart(start=worst, count=q.shape[2], length=mask.queries.length, span=mask.span)
     if where.page_table is None and k.shape[2] > mask.keys.given_length:
         yield TooManyKeys(found=k.shape[2], length=mask.keys.given_length, pattern=mask.name, span=mask.span)
-    yield from absent_keys(recipe, k, where)
+    yield from absent_keys(compiled, k, where)
 
 
-def absent_keys(recipe: Bound, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
+def absent_keys(compiled: Bound, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
     """Lengths and pages that do not exist, where they are seen without waiting for a GPU. Pages behind the last key of
     an entry may be any.
     """
     lengths, table = where.key_lengths, where.page_table
-    longest = recipe.plan.mask.keys.given_length
+    longest = compiled.plan.mask.keys.given_length
     available = min(room(k, where), longest)
     if lengths is not None and is_seen(lengths):
         low, high = (int(each) for each in torch.aminmax(lengths))
@@ -148,11 +148,11 @@ def room(k: Tensor, where: CallPositions) -> int:
     return k.shape[2] * (1 if where.page_table is None else where.page_table.shape[1])
 
 
-def normal(recipe: Bound, q: Tensor, k: Tensor, where: CallPositions) -> tuple[Tensor, Tensor, Tensor | None]:
+def normal(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> tuple[Tensor, Tensor, Tensor | None]:
     """Starts, lengths and the page table as kernels read them: int32, one start and one length an entry."""
     batch, table = q.shape[0], where.page_table
     starts = where.query_starts.to(torch.int32).expand(batch).contiguous()
-    available = min(room(k, where), recipe.plan.mask.keys.given_length)
+    available = min(room(k, where), compiled.plan.mask.keys.given_length)
     lengths = torch.full_like(starts, available)
     if where.key_lengths is not None:
         lengths = where.key_lengths.to(torch.int32).clamp(max=available)
@@ -166,45 +166,45 @@ def existing(table: Tensor, pages: int) -> Tensor:
     return table.masked_fill(table >= pages, -1)
 
 
-def present_keys(recipe: Bound, k: Tensor, lengths: Tensor, table: Tensor | None) -> Tensor:
+def present_keys(compiled: Bound, k: Tensor, lengths: Tensor, table: Tensor | None) -> Tensor:
     """Bool [batch, keys]: which of the given keys, as many as there is room for, are there."""
-    keys = recipe.plan.mask.keys.given_length
+    keys = compiled.plan.mask.keys.given_length
     keys = min(keys, k.shape[2] * (1 if table is None else table.shape[1]))
-    places = torch.arange(keys, device=k.device)
-    present = places < lengths[:, None]
-    return present if table is None else present & (table[:, places // k.shape[2]] >= 0)
+    positions = torch.arange(keys, device=k.device)
+    present = positions < lengths[:, None]
+    return present if table is None else present & (table[:, positions // k.shape[2]] >= 0)
 
 
 def in_one_piece(x: Tensor, table: Tensor | None, present: Tensor) -> Tensor:
     """Keys or values as [batch, heads, keys, dim], also from pages; zeros where there is none."""
     if table is not None:
-        places = torch.arange(present.shape[1], device=x.device)
-        x, _ = page_rows(x, places.expand_as(present), table)
+        positions = torch.arange(present.shape[1], device=x.device)
+        x, _ = page_rows(x, positions.expand_as(present), table)
     return x[:, :, : present.shape[1]].masked_fill(~present[:, None, :, None], 0)
 
 
-def page_rows(x: Tensor, places: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor]:
+def page_rows(x: Tensor, positions: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor]:
     """Keys or values at places [batch, any], as [batch, heads, any, dim], and whether their pages exist."""
     if table is None:
-        index = places[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3])
-        return x.gather(2, index), torch.ones_like(places, dtype=torch.bool)
-    pages = table.long().gather(1, places // x.shape[2])
-    return x.transpose(1, 2)[pages.clamp(min=0), places % x.shape[2]].transpose(1, 2), pages >= 0
+        index = positions[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3])
+        return x.gather(2, index), torch.ones_like(positions, dtype=torch.bool)
+    pages = table.long().gather(1, positions // x.shape[2])
+    return x.transpose(1, 2)[pages.clamp(min=0), positions % x.shape[2]].transpose(1, 2), pages >= 0
 
 
-def all_keys(recipe: Bound, k: Tensor, lengths: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor]:
+def all_keys(compiled: Bound, k: Tensor, lengths: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor]:
     """The keys of the pattern, or as many as there is room for, and which there are: see `with_pooled`."""
-    present = present_keys(recipe, k, lengths, table)
+    present = present_keys(compiled, k, lengths, table)
     k = in_one_piece(k, table, present)
-    return with_pooled(recipe, k, present) if recipe.plan.mask.keys.is_pooled else (k, present)
+    return with_pooled(compiled, k, present) if compiled.plan.mask.keys.is_pooled else (k, present)
 
 
-def with_pooled(recipe: Bound, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+def with_pooled(compiled: Bound, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     """All keys of the pattern, or their values, from the first that are given, and which there are, bool [batch, keys].
 
     What is not there is zero, and has no part in what is pooled.
     """
-    missing = recipe.plan.mask.keys.given_length - x.shape[2]
+    missing = compiled.plan.mask.keys.given_length - x.shape[2]
     there = pad(present, (0, missing))[:, None, :, None]
-    whole, there = recipe.first.module.with_pooled(pad(x, (0, 0, 0, missing)), there)
+    whole, there = compiled.first.module.with_pooled(pad(x, (0, 0, 0, missing)), there)
     return whole, there[:, 0, :, 0]

@@ -29,7 +29,7 @@ LARGE = 1024
 
 
 class Regrouped:
-    """The recipes of both passes."""
+    """The compiled masks of both passes."""
 
     def __init__(self, regrouping: Regrouping, backend: str) -> None:
         self.regrouping = regrouping
@@ -67,13 +67,13 @@ class Regrouped:
         self, copies: "ChosenCopies", q: Tensor, k: Tensor, v: Tensor, inputs: Mapping[str, Tensor]
     ) -> list[tuple[Tensor, Tensor]]:
         """The results of the first copies of all queries, of the second ones, and so on."""
-        gathered, recipe, _ = self.over
-        register(recipe)
+        gathered, compiled, _ = self.over
+        register(compiled)
         values = {**inputs, **self.values(copies, inputs, q)}
         given = [values[each.name] for each in gathered.mask.inputs]
-        out, lse = ATTENTION(rows(q, copies.places), k, v, given, recipe.handle, "declared", True)
+        out, lse = ATTENTION(rows(q, copies.positions), k, v, given, compiled.handle, "declared", True)
         back = copies.back.view(*q.shape[:3], self.regrouping.copies).unbind(dim=-1)
-        return [(rows(out, places), lse.gather(2, places)) for places in back]
+        return [(rows(out, positions), lse.gather(2, positions)) for positions in back]
 
     def values(self, copies: "ChosenCopies", inputs: Mapping[str, Tensor], q: Tensor) -> dict[str, Tensor]:
         """What pairs read of copies and of keys, as inputs."""
@@ -87,7 +87,7 @@ class Regrouped:
                 whole = token_values(gathered, value, inputs, q.shape[0], q.device, kept)
                 own = whole
                 if node.side is Side.QUERY:
-                    own = whole.expand(*q.shape[:2], -1).gather(2, copies.places)
+                    own = whole.expand(*q.shape[:2], -1).gather(2, copies.positions)
             values[value.declared.name] = as_given(value.declared, self.narrow(node, own))
         return values
 
@@ -102,7 +102,7 @@ class ChosenCopies(NamedTuple):
 
     choices: Tensor
     """-1 where a query has no more choices."""
-    places: Tensor
+    positions: Tensor
     """Of which query each is a copy."""
     back: Tensor
     """Where the copies of each query are, one query behind the other."""
@@ -113,16 +113,16 @@ def chosen_copies(table: Tensor, copies: int) -> ChosenCopies:
     taken, groups = table.to(torch.int8).topk(copies, dim=-1)
     choices = torch.where(taken > 0, groups, -1).flatten(2)
     choices, order = choices.sort(dim=-1, stable=True)
-    places = torch.arange(order.shape[-1], device=order.device).expand_as(order)
-    return ChosenCopies(choices, order // copies, torch.empty_like(order).scatter(-1, order, places))
+    positions = torch.arange(order.shape[-1], device=order.device).expand_as(order)
+    return ChosenCopies(choices, order // copies, torch.empty_like(order).scatter(-1, order, positions))
 
 
-def rows(x: Tensor, places: Tensor) -> Tensor:
+def rows(x: Tensor, positions: Tensor) -> Tensor:
     """x [batch, heads, tokens, dim] at these tokens, [batch, heads, any number]: whole rows, which are fast to copy."""
     batch, heads, tokens, dim = x.shape
     starts = torch.arange(batch * heads, device=x.device).view(batch, heads, 1) * tokens
-    taken = x.flatten(0, 2).index_select(0, (places + starts).flatten())
-    return taken.view(*places.shape, dim)
+    taken = x.flatten(0, 2).index_select(0, (positions + starts).flatten())
+    return taken.view(*positions.shape, dim)
 
 
 def has_lost_sums(lse: Tensor) -> bool:
@@ -137,24 +137,24 @@ def can_be_waited_for(x: Tensor) -> bool:
 def merged(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Results for parts of the keys, [batch, heads, queries, dim] and without dim, as one; parts may be empty."""
     lse = torch.stack([each for _, each in parts])
-    highest = lse.detach().amax(dim=0).clamp(min=torch.finfo(lse.dtype).min)
-    weights = torch.exp(lse - highest)
-    total = weights.sum(dim=0)
-    empty = total == 0
-    total = total.masked_fill(empty, 1)
-    out, shares = torch.zeros_like(parts[0][0]), (weights / total).unsqueeze(-1)
+    m_i = lse.detach().amax(dim=0).clamp(min=torch.finfo(lse.dtype).min)
+    weights = torch.exp(lse - m_i)
+    l_i = weights.sum(dim=0)
+    empty = l_i == 0
+    l_i = l_i.masked_fill(empty, 1)
+    out, shares = torch.zeros_like(parts[0][0]), (weights / l_i).unsqueeze(-1)
     for (each, _), share in zip(parts, shares.to(out.dtype), strict=True):
         out = torch.addcmul(out, each, share)
-    return out, (total.log() + highest).masked_fill(empty, -torch.inf)
+    return out, (l_i.log() + m_i).masked_fill(empty, -torch.inf)
 
 
 KEPT: WeakKeyDictionary[Bound, Regrouped | None] = WeakKeyDictionary()
 
 
-def two_passes(recipe: Bound) -> Regrouped | None:
-    """How a recipe is computed in two passes, if it is."""
-    if recipe not in KEPT:
-        mask = recipe.plan.mask if not recipe.routes else replace(recipe.plan.mask, found=recipe.routes)
-        found = regrouping(mask) if recipe.first.backend.regroups else None
-        KEPT[recipe] = None if found is None else Regrouped(found, recipe.backend)
-    return KEPT[recipe]
+def two_passes(compiled: Bound) -> Regrouped | None:
+    """How a compiled mask is computed in two passes, if it is."""
+    if compiled not in KEPT:
+        mask = compiled.plan.mask if not compiled.routes else replace(compiled.plan.mask, routed=compiled.routes)
+        found = regrouping(mask) if compiled.first.backend.regroups else None
+        KEPT[compiled] = None if found is None else Regrouped(found, compiled.backend)
+    return KEPT[compiled]

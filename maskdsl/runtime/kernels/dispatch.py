@@ -101,7 +101,7 @@ class Kernel:
         if not self.plan.order_keys or layout == ("ordered" if self.backend.in_layout else "declared"):
             return AS_GIVEN
         queries, keys = self.moves(call, q.device)
-        apart = keys is not None and keys.places.shape[1] > k.shape[1]
+        apart = keys is not None and keys.positions.shape[1] > k.shape[1]
         return TokenMoves(queries, keys, q.shape[1] // k.shape[1] if apart else 1)
 
     def moves(self, call: KernelCall, device: torch.device) -> tuple[Move | None, Move | None]:

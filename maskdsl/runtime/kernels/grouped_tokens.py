@@ -116,12 +116,12 @@ def leading(value: Tensor) -> Tensor:
     return value if value.dim() == 3 else value.expand(1, 1, -1)
 
 
-def at(values: Tensor, places: Tensor) -> Tensor:
+def at(values: Tensor, positions: Tensor) -> Tensor:
     """Values [batch or 1, heads or 1, tokens] at places [batch, any] or [batch, heads or 1, any]: [batch, heads, any].
 
     Heads are 1 where both have one.
     """
-    places = places if places.dim() == 3 else places[:, None]
-    heads = max(values.shape[1], places.shape[1])
-    index = places.clamp(max=values.shape[2] - 1).expand(-1, heads, -1)
-    return values.expand(len(places), heads, -1).gather(2, index)
+    positions = positions if positions.dim() == 3 else positions[:, None]
+    heads = max(values.shape[1], positions.shape[1])
+    index = positions.clamp(max=values.shape[2] - 1).expand(-1, heads, -1)
+    return values.expand(len(positions), heads, -1).gather(2, index)

@@ -52,7 +52,7 @@ class Summaries:
         return sums[:, :, :-1], sizes[..., :-1].expand(sums.shape[0], sums.shape[1], -1)
 
     @in_no_mode()
-    def add(self, k: Tensor, places: Tensor, present: Tensor, values: Values) -> None:
+    def add(self, k: Tensor, positions: Tensor, present: Tensor, values: Values) -> None:
         """Adds keys [batch, key heads, any, dim], in a type for sums, at places [batch, any].
 
         Those not `present`, bool [batch, any], are zeros and add nothing.
@@ -60,32 +60,32 @@ class Summaries:
         mask, names = self.mask, self.names
         batch, self.key_heads = k.shape[:2]
         length = mask.keys.length
-        places = places.masked_fill(~present, length)
+        positions = positions.masked_fill(~present, length)
         shape = batch, length + 1
-        self.tensor(("present",), lambda: k.new_zeros(shape, dtype=torch.bool)).scatter_(1, places, present)
+        self.tensor(("present",), lambda: k.new_zeros(shape, dtype=torch.bool)).scatter_(1, positions, present)
         known = {**values}
         heads = values["head"].shape[0]
-        for each in mask.found:
+        for each in mask.routed:
             match each:
                 case Nearest(name=name, side=Side.KEY, centroids=centroids):
                     own = values[names[centroids]][mask.here].to(k.dtype)
                     rows = self.module.nearest(self.module.of_heads(k, heads), own)
                     kept = self.tensor(
                         (name,), lambda: k.new_zeros((batch, heads, length + 1), dtype=torch.int64)
-                    ).scatter_(2, places[:, None].expand_as(rows), rows)
+                    ).scatter_(2, positions[:, None].expand_as(rows), rows)
                     known[names[name]] = kept[..., :-1]
                 case Route() if self.sides[each.name].pools_tokens:
                     tokens = self.sides[each.name].tokens(known, k.device)
-                    self.add_route(each, tokens, k, places, present)
+                    self.add_route(each, tokens, k, positions, present)
 
-    def add_route(self, route: Route, tokens: GroupedTokens, k: Tensor, places: Tensor, present: Tensor) -> None:
+    def add_route(self, route: Route, tokens: GroupedTokens, k: Tensor, positions: Tensor, present: Tensor) -> None:
         groups, batch = tokens.groups, len(k)
-        numbers = at(groups.numbers, places).masked_fill(~present[:, None], groups.count)
+        numbers = at(groups.numbers, positions).masked_fill(~present[:, None], groups.count)
         self.count((route.name, "members"), numbers, k)
         for number, product in enumerate(route.products):
             own = numbers
             if number in tokens.among:
-                own = torch.where(at(tokens.among[number], places), numbers, groups.count)
+                own = torch.where(at(tokens.among[number], positions), numbers, groups.count)
             self.count((route.name, str(number), "sizes"), own, k)
             x = k if own.shape[1] == 1 else self.module.of_heads(k, own.shape[1])
             name, shape = (route.name, str(number), "sums"), (batch, x.shape[1], groups.count + 1, x.shape[3])
@@ -146,8 +146,8 @@ def first_of_groups(groupings: Iterable[Any], start: int, end: int) -> int:
         before = start
         for groups in groupings:
             numbers = groups.numbers[0, 0, start:end]
-            places = groups.places[0, 0, numbers[numbers < groups.count]]
-            start = min(start, int(places.min())) if places.numel() else start
+            positions = groups.positions[0, 0, numbers[numbers < groups.count]]
+            start = min(start, int(positions.min())) if positions.numel() else start
     return start
 
 

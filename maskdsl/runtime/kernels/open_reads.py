@@ -27,11 +27,11 @@ class CallTokens(NamedTuple):
     def asked(self, mask: MaskIR, question: IndexQuestion, entry: int) -> IndexQuestion:
         """The same question, of these tokens alone."""
         guards = [apply(Op.EQUAL, Batch(), Constant(entry))]
-        for side, (sequence, _) in question.places.items():
-            place = Coordinate(side, "i")
-            end = apply(Op.LESS, place, Constant(self.start + self.queries))
-            query = apply(Op.AND, apply(Op.LESS_EQUAL, Constant(self.start), place), end)
-            key = apply(Op.LESS, place, Constant(self.keys))
+        for side, (sequence, _) in question.positions.items():
+            position = Coordinate(side, "i")
+            end = apply(Op.LESS, position, Constant(self.start + self.queries))
+            query = apply(Op.AND, apply(Op.LESS_EQUAL, Constant(self.start), position), end)
+            key = apply(Op.LESS, position, Constant(self.keys))
             if side is Side.TOKEN and mask.is_layer:
                 guards.append(apply(Op.OR, query, key))
             else:

@@ -48,7 +48,7 @@ class PartFinder:
     @cached_property
     def sides(self) -> dict[tuple[str, Side], Grouped]:
         """Both sides of every route, by its name."""
-        routes = [each for each in self.mask.found if isinstance(each, Route)]
+        routes = [each for each in self.mask.routed if isinstance(each, Route)]
         return {
             (each.name, side): Grouped(self.mask, self.names, self.coordinates, self.module, each, side)
             for each in routes
@@ -73,7 +73,7 @@ class PartFinder:
         values["batch"] = torch.arange(batch, device=device)[:, None, None]
         values["head"] = torch.arange(heads, device=device)[:, None]
         nothing = torch.empty(batch, heads, 0, 0, device=device)
-        for each in self.mask.found:
+        for each in self.mask.routed:
             if isinstance(each, Rank):
                 values[names[each.name]] = getattr(self.module, f"find_{names[each.name]}")(nothing, nothing, values)
         return values
@@ -94,7 +94,7 @@ class PartFinder:
         values[names[start.name]] = queries.starts
         wide = q.detach().to(sum_type(q))
         part = PartialCall(self.mask, self.module, self.sides, wide, queries, summaries, keys, values, names)
-        for each in self.mask.found:
+        for each in self.mask.routed:
             if not isinstance(each, Rank):
                 values[names[each.name]] = part.found(each)
         return [as_given(each, values[names[each.name]]).contiguous() for each in self.wanted]

@@ -57,7 +57,7 @@ class PartialCall:
     """Of inputs."""
 
     @cached_property
-    def places(self) -> Tensor:
+    def positions(self) -> Tensor:
         """The positions of the queries [batch, queries], moved into the pattern."""
         positions = self.queries.starts.long()[:, None] + torch.arange(self.q.shape[2], device=self.q.device)
         return positions.clamp(0, self.mask.queries.length - 1)
@@ -102,8 +102,8 @@ class PartialCall:
         """Values of the queries of the call, [batch, heads, queries], as values of all; zeros elsewhere."""
         length = self.mask.queries.length
         whole = own.new_zeros(*own.shape[:2], length + 1)
-        places = self.places.masked_fill(~self.real, length)
-        return whole.scatter_(2, places[:, None].expand_as(own), own)[..., :-1]
+        positions = self.positions.masked_fill(~self.real, length)
+        return whole.scatter_(2, positions[:, None].expand_as(own), own)[..., :-1]
 
     def all_keys(self) -> Tensor:
         """As each query head sees them, in the type of scores."""
@@ -156,20 +156,22 @@ class RouteSide:
     @cached_property
     def numbers(self) -> Tensor:
         """The group of each query of the call: [batch, heads or 1, queries]."""
-        return at(self.tokens.groups.numbers, self.part.places)
+        return at(self.tokens.groups.numbers, self.part.positions)
 
     def rows(self) -> tuple[Any, dict[str, Tensor]]:
         """A group for each query, with the coordinates of the first token of its own group."""
-        own, places = self.tokens.coordinates, self.part.places[:, None]
+        own, positions = self.tokens.coordinates, self.part.positions[:, None]
         if self.route.queries.by is None:
             return self.tokens.groups, own
-        first = at(self.tokens.groups.places, self.numbers) if self.side.pools_tokens else places
-        return self.part.module.Groups(places.shape[2]), {name: at(x, first) for name, x in own.items()} | {"i": places}
+        first = at(self.tokens.groups.positions, self.numbers) if self.side.pools_tokens else positions
+        return self.part.module.Groups(positions.shape[2]), {name: at(x, first) for name, x in own.items()} | {
+            "i": positions
+        }
 
     @cached_property
     def first(self) -> Tensor:
         """The first query of the call that is of the same group, [batch, heads or 1, queries]."""
-        count = self.part.places.shape[1]
+        count = self.part.positions.shape[1]
         rows = torch.arange(count, device=self.part.q.device)
         if not self.side.pools_tokens:
             return rows.expand(1, 1, -1)
@@ -186,7 +188,7 @@ class RouteSide:
         if pool.kind is None:
             return part.q
         among = self.tokens.among.get(number)
-        own = part.real[:, None] if among is None else at(among, part.places) & part.real[:, None]
+        own = part.real[:, None] if among is None else at(among, part.positions) & part.real[:, None]
         options = {"among": own, "heads": self.pool_heads(pool)}
         if not self.side.pools_tokens:
             vectors: Tensor = module.pooled(part.q, module.Groups(part.q.shape[2]), pool.kind, **options)

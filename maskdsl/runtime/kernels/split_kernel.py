@@ -30,7 +30,7 @@ PROGRAMS_PER_PROCESSOR = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Decoder:
+class SplitKernel:
     """Computes calls without gradients. All lengths, starts and pages are numbers of the call, not of the kernel."""
 
     mask: MaskIR
@@ -48,9 +48,9 @@ class Decoder:
     """The first of the rungs that has worked, by what it depends on."""
 
     @staticmethod
-    def of(plan: KernelPlan) -> "Decoder":
+    def of(plan: KernelPlan) -> "SplitKernel":
         plan = decode_plan(plan)
-        return Decoder(
+        return SplitKernel(
             plan.mask,
             plan.input_identifiers,
             plan.operations,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.runtime.base.validate import check_inputs, check_sizes, check_tensors, check_values
-from maskdsl.runtime.compiled_mask import Bound, Recipe
+from maskdsl.runtime.compiled_mask import Bound, CompiledMask
 from maskdsl.runtime.compiled_mask import find as find_recipe
 from maskdsl.runtime.decode.paging import CallPositions, all_keys, checked, normal, room
 from maskdsl.runtime.kernels.key_summaries import sum_type
@@ -16,19 +16,19 @@ from maskdsl.runtime.torch_ops.attention_op import LIBRARY
 from maskdsl.runtime.torch_ops.gather_ops import entry_by_entry
 
 
-def with_found(recipe: Recipe, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+def with_found(compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     """All inputs of the mask, those found behind those given."""
-    return [*inputs, *FIND(q, k, inputs, recipe.handle)] if recipe.signature.finds else inputs
+    return [*inputs, *FIND(q, k, inputs, compiled.handle)] if compiled.signature.finds else inputs
 
 
 def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, handle: str) -> list[Tensor]:
     check_tensors(q, k, k, "declared")
     inputs = inputs or ()
-    recipe = find_recipe(handle).bound(q.shape[2], k.shape[2])
-    check_sizes(recipe.plan, q, k, k)
-    check_inputs(recipe.plan.mask.given, inputs, q)
-    check_values(recipe.plan.mask.given, inputs)
-    return recipe.finder.find(q, recipe.first.all_keys(k), inputs, recipe.kernel(q, k).backend.finds_routes)
+    compiled = find_recipe(handle).bound(q.shape[2], k.shape[2])
+    check_sizes(compiled.plan, q, k, k)
+    check_inputs(compiled.plan.mask.given, inputs, q)
+    check_values(compiled.plan.mask.given, inputs)
+    return compiled.finder.find(q, compiled.first.all_keys(k), inputs, compiled.kernel(q, k).backend.finds_routes)
 
 
 def fake_find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> list[Tensor]:
@@ -39,37 +39,39 @@ def fake_find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> li
 
 
 def with_found_in_part(
-    recipe: Recipe, q: Tensor, k: Tensor, inputs: list[Tensor], where: CallPositions
+    compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor], where: CallPositions
 ) -> list[Tensor]:
     """All inputs of the mask in `Bound.in_parts`."""
-    return [*inputs, *FIND_PART(q, k, inputs, *where, recipe.handle)] if recipe.signature.finds else inputs
+    return [*inputs, *FIND_PART(q, k, inputs, *where, compiled.handle)] if compiled.signature.finds else inputs
 
 
 def find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> list[Tensor]:
     *fields, handle = others
     where, inputs = CallPositions(*fields), inputs or ()
-    recipe = checked(handle, q, k, k, where)
-    check_inputs(recipe.plan.mask.given, inputs, q)
-    check_values(recipe.plan.mask.given, inputs)
-    starts, lengths, table = normal(recipe, q, k, where)
-    return found_in_part(recipe, q, *all_keys(recipe, k, lengths, table), inputs, all_of(recipe, q, starts, lengths))
+    compiled = checked(handle, q, k, k, where)
+    check_inputs(compiled.plan.mask.given, inputs, q)
+    check_values(compiled.plan.mask.given, inputs)
+    starts, lengths, table = normal(compiled, q, k, where)
+    return found_in_part(
+        compiled, q, *all_keys(compiled, k, lengths, table), inputs, all_of(compiled, q, starts, lengths)
+    )
 
 
-def all_of(recipe: Bound, q: Tensor, starts: Tensor, lengths: Tensor) -> Queries:
+def all_of(compiled: Bound, q: Tensor, starts: Tensor, lengths: Tensor) -> Queries:
     """All rows of q, if entries have so many keys: in self-attention there are no queries behind these."""
-    mask = recipe.plan.mask
+    mask = compiled.plan.mask
     totals = lengths if mask.is_layer else torch.full_like(lengths, mask.queries.length)
     return Queries(starts, torch.full_like(starts, q.shape[2]), totals)
 
 
 def found_in_part(
-    recipe: Bound, q: Tensor, k: Tensor, present: Tensor, inputs: Sequence[Tensor], queries: Queries
+    compiled: Bound, q: Tensor, k: Tensor, present: Tensor, inputs: Sequence[Tensor], queries: Queries
 ) -> list[Tensor]:
     """From keys [batch, key heads, keys, dim], zeros where none is present, bool [batch, keys]."""
-    finder = recipe.part_finder
+    finder = compiled.part_finder
     summaries = finder.summaries()
-    places = torch.arange(k.shape[2], device=k.device).expand_as(present)
-    summaries.add(k.detach().to(sum_type(k)), places, present, finder.values(len(q), q.device, inputs))
+    positions = torch.arange(k.shape[2], device=k.device).expand_as(present)
+    summaries.add(k.detach().to(sum_type(k)), positions, present, finder.values(len(q), q.device, inputs))
     return finder.find(q, queries, summaries, lambda: k, inputs)
 
 

@@ -47,14 +47,14 @@ class RoutingState:
     call waits for `key_lengths` that are on a GPU, and breaks the graph of `torch.compile`.
     """
 
-    def __init__(self, recipe: Bound, batch: int) -> None:
-        mask = recipe.plan.mask
+    def __init__(self, compiled: Bound, batch: int) -> None:
+        mask = compiled.plan.mask
         if mask.keys.is_pooled:
             raise AttnError(PooledState(pattern=mask.name, span=mask.span))
-        self._recipe = recipe
+        self._compiled = compiled
         self.lengths = torch.zeros(batch, dtype=torch.int64, device="cpu")
         """How many keys of each entry have been added. On the host."""
-        self._summaries: Summaries = recipe.part_finder.summaries()
+        self._summaries: Summaries = compiled.part_finder.summaries()
 
     # Keys that come and go
 
@@ -104,58 +104,60 @@ class RoutingState:
         return other
 
     def __getstate__(self) -> tuple[object, ...]:
-        return self._recipe, self.lengths, self._summaries.tensors, self._summaries.key_heads
+        return self._compiled, self.lengths, self._summaries.tensors, self._summaries.key_heads
 
     def __setstate__(self, kept: tuple[Any, ...]) -> None:
-        self._recipe, self.lengths, tensors, key_heads = kept
-        self._summaries = self._recipe.part_finder.summaries()
+        self._compiled, self.lengths, tensors, key_heads = kept
+        self._summaries = self._compiled.part_finder.summaries()
         self._summaries.tensors, self._summaries.key_heads = dict(tensors), key_heads
 
     # Calls
 
     @_disable_dynamo  # as `torch.compiler.disable`, which takes a second to import, at the first call
     def _find(self, handle: str, q: Tensor, k: Tensor, inputs: Sequence[Tensor], where: CallPositions) -> list[Tensor]:
-        """What a call of the recipe of this handle takes besides given inputs. Adds new keys first."""
-        recipe = checked(handle, q, k, k, where)
-        mask = recipe.plan.mask
-        if recipe.handle != self._recipe.handle:
-            raise AttnError(OtherState(pattern=mask.name, other=self._recipe.plan.mask.name, span=mask.span))
+        """What a call of the compiled mask of this handle takes besides given inputs. Adds new keys first."""
+        compiled = checked(handle, q, k, k, where)
+        mask = compiled.plan.mask
+        if compiled.handle != self._compiled.handle:
+            raise AttnError(OtherState(pattern=mask.name, other=self._compiled.plan.mask.name, span=mask.span))
         if len(q) != len(self.lengths):
             raise AttnError(StateBatch(found=len(q), batch=len(self.lengths)))
         with torch._C.DisableTorchFunction():  # as inside of operators: no default device of the caller
-            starts, lengths, table = normal(recipe, q, k, where)
+            starts, lengths, table = normal(compiled, q, k, where)
             self._follow(k, where.key_lengths, where.page_table, inputs)
-            keys = cache(lambda: all_keys(recipe, k, lengths, table)[0])
-            return recipe.part_finder.find(q, all_of(recipe, q, starts, lengths), self._summaries, keys, inputs)
+            keys = cache(lambda: all_keys(compiled, k, lengths, table)[0])
+            return compiled.part_finder.find(q, all_of(compiled, q, starts, lengths), self._summaries, keys, inputs)
 
     def _follow(self, k: Tensor, key_lengths: object, table: Tensor | None, inputs: Sequence[Tensor]) -> None:
         """Adds and forgets keys so that they are the first of a cache."""
         room = k.shape[2] * (1 if table is None else table.shape[1])
-        ends = self._numbers("key_lengths", key_lengths, room).clamp(max=min(room, self._recipe.plan.mask.keys.length))
+        ends = self._numbers("key_lengths", key_lengths, room).clamp(
+            max=min(room, self._compiled.plan.mask.keys.length)
+        )
         if bool((ends < self.lengths).any()):
             self.truncate(ends)
         new = int((ends - self.lengths).max()) if len(ends) else 0
         if not new and self._summaries.tensors:
             return
-        places = (self.lengths[:, None] + torch.arange(new, device="cpu")).clamp(max=room - 1).to(k.device)
-        rows, there = page_rows(k, places, None if table is None else existing(table, len(k)))
+        positions = (self.lengths[:, None] + torch.arange(new, device="cpu")).clamp(max=room - 1).to(k.device)
+        rows, there = page_rows(k, positions, None if table is None else existing(table, len(k)))
         self._extend(rows, ends, there, inputs)
 
     def _extend(self, k: Tensor, ends: Tensor, there: Tensor | None, inputs: Sequence[Tensor]) -> None:
         """Adds keys that follow those known, up to `ends`; of these only those that are `there`, bool [batch, new]."""
         self._check(k, ends, inputs)
-        places = self.lengths[:, None] + torch.arange(k.shape[2], device="cpu")
-        present = (places < ends[:, None]).to(k.device)
+        positions = self.lengths[:, None] + torch.arange(k.shape[2], device="cpu")
+        present = (positions < ends[:, None]).to(k.device)
         present = present if there is None else present & there
         k = k.detach().masked_fill(~present[:, None, :, None], 0).to(sum_type(k))
-        values = self._recipe.part_finder.values(len(k), k.device, inputs)
-        self._summaries.add(k, places.to(k.device), present, values)
+        values = self._compiled.part_finder.values(len(k), k.device, inputs)
+        self._summaries.add(k, positions.to(k.device), present, values)
         self.lengths = ends
 
     # Checks
 
     def _check(self, k: Tensor, ends: Tensor, inputs: Sequence[Tensor]) -> None:
-        mask, longest = self._recipe.plan.mask, int(ends.max()) if len(ends) else 0
+        mask, longest = self._compiled.plan.mask, int(ends.max()) if len(ends) else 0
         if k.dim() != 4:
             raise AttnError(NotFourAxes(name="k", shape=tuple(k.shape)))
         if len(k) != len(self.lengths):
@@ -167,7 +169,7 @@ class RoutingState:
 
     def _given(self, k: object, inputs: dict[str, Any]) -> tuple[Tensor, list[Tensor]]:
         """Keys and inputs as tensors."""
-        keys, _, _, tensors = arguments(self._recipe.signature, k, k, k, inputs)
+        keys, _, _, tensors = arguments(self._compiled.signature, k, k, k, inputs)
         found = list(malformed({"k": keys}))
         if found:
             raise AttnError(*found)
@@ -194,7 +196,7 @@ class RoutingState:
         if is_seen(tensor):
             low, high = (int(each) for each in torch.aminmax(tensor))
             if low < 0 or (default is not None and high > default):
-                room = self._recipe.plan.mask.keys.length if default is None else default
+                room = self._compiled.plan.mask.keys.length if default is None else default
                 hint = "give each batch entry the number of its keys"
                 raise AttnError(KeyLength(name=name, found=low if low < 0 else high, room=room, hint=hint))
         return tensor.cpu().long().expand_as(self.lengths).clamp(min=0)

@@ -56,20 +56,20 @@ def attention(
     q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, handle: str, layout: str, wants_lse: bool
 ) -> tuple[Tensor, Tensor]:
     """An empty list of inputs is None where a compiled program calls from C++; so it is for all operators."""
-    recipe, inputs = find(handle), inputs or ()
-    if not isinstance(recipe, Bound):
+    compiled, inputs = find(handle), inputs or ()
+    if not isinstance(compiled, Bound):
         check_tensors(q, k, v, layout)
-        recipe = recipe.bound(q.shape[2], k.shape[2])
-    check_whole(recipe.signature.pattern, recipe.signature.span)
-    return recipe.forward(q, k, v, inputs, layout, wants_lse)
+        compiled = compiled.bound(q.shape[2], k.shape[2])
+    check_whole(compiled.signature.pattern, compiled.signature.span)
+    return compiled.forward(q, k, v, inputs, layout, wants_lse)
 
 
 def attention_backward(*arguments: Any) -> list[Tensor]:
     *tensors, inputs, handle, layout, needs = arguments
     saved = Saved(*tensors)
-    recipe = find(handle).bound(saved.q.shape[2], saved.k.shape[2])
+    compiled = find(handle).bound(saved.q.shape[2], saved.k.shape[2])
     with recording():
-        return recipe.kernel(saved.q, saved.v).backward(saved, inputs or (), layout, needs)
+        return compiled.kernel(saved.q, saved.v).backward(saved, inputs or (), layout, needs)
 
 
 @contextmanager

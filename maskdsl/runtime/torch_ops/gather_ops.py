@@ -25,12 +25,12 @@ from maskdsl.runtime.torch_ops.attention_op import (
 )
 
 Attend = Callable[[Tensor, Tensor, Tensor, Sequence[Tensor], str], tuple[Tensor, Tensor]]
-"""Attention over what has been gathered: q, k, v, inputs, the handle of their recipe."""
+"""Attention over what has been gathered: q, k, v, inputs, the handle of their compiled mask."""
 Gather = Callable[..., tuple[Tensor, Tensor]]
-"""`(attend, q, k, v, inputs, places, page_size, handle)`: gathers, and gives what `attend` gives."""
+"""`(attend, q, k, v, inputs, positions, page_size, handle)`: gathers, and gives what `attend` gives."""
 
 OPTIONS = "Tensor?[] places, int? page_size, str handle"
-"""Where tokens are, and of which recipe."""
+"""Where tokens are, and of which compiled mask."""
 TAGS = (torch.Tag.pt2_compliant_tag,)
 
 
@@ -54,16 +54,18 @@ class GatheredAttention(_SingleLevelFunction):
 
     @staticmethod
     def forward(
-        operators: tuple[Any, Any], places: Sequence[Tensor | None], options: Any, *tensors: Tensor
+        operators: tuple[Any, Any], positions: Sequence[Tensor | None], options: Any, *tensors: Tensor
     ) -> tuple[Tensor, Tensor]:
-        out, lse = below_autograd(operators[0], *tensors[:3], tensors[3:], places, *options)
+        out, lse = below_autograd(operators[0], *tensors[:3], tensors[3:], positions, *options)
         return out, lse
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        operators, places, ctx.options, *tensors = inputs
-        ctx.backward_operator, ctx.given = operators[1], [place is not None for place in places]
-        ctx.save_for_backward(*tensors[:3], *output, *tensors[3:], *(place for place in places if place is not None))
+        operators, positions, ctx.options, *tensors = inputs
+        ctx.backward_operator, ctx.given = operators[1], [position is not None for position in positions]
+        ctx.save_for_backward(
+            *tensors[:3], *output, *tensors[3:], *(position for position in positions if position is not None)
+        )
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
@@ -71,14 +73,14 @@ class GatheredAttention(_SingleLevelFunction):
         count = 5 + len(needs) - 3
         saved = ctx.saved_tensors  # once: checkpoints make them anew for it
         tensors, given = saved[:count], iter(saved[count:])
-        places = [next(given) if each else None for each in ctx.given]
+        positions = [next(given) if each else None for each in ctx.given]
         operator = ctx.backward_operator
-        found = iter(operator(*tensors[:5], grad_out, grad_lse, tensors[5:], places, *ctx.options, needs))
+        found = iter(operator(*tensors[:5], grad_out, grad_lse, tensors[5:], positions, *ctx.options, needs))
         return None, None, None, *(next(found) if need else None for need in needs)
 
 
 def define(name: str, gather: Gather) -> Any:
-    """The operator `maskdsl::name(q, k, v, inputs, places, page_size, handle)`, which gives (out, lse)."""
+    """The operator `maskdsl::name(q, k, v, inputs, positions, page_size, handle)`, which gives (out, lse)."""
     tensors = "Tensor q, Tensor k, Tensor v"
     results = "Tensor out, Tensor lse, Tensor grad_out, Tensor grad_lse"
     LIBRARY.define(f"{name}({tensors}, Tensor[] inputs, {OPTIONS}) -> (Tensor out, Tensor lse)", tags=TAGS)
@@ -100,12 +102,12 @@ def define(name: str, gather: Gather) -> Any:
             grads = torch.autograd.grad(again, needed, (grad_out, grad_lse), materialize_grads=True)
         return [grad.contiguous() for grad in grads]
 
-    def recorded(q: Tensor, k: Tensor, v: Tensor, given: Sequence[Tensor] | None, places: Any, *options: Any) -> Any:
+    def recorded(q: Tensor, k: Tensor, v: Tensor, given: Sequence[Tensor] | None, positions: Any, *options: Any) -> Any:
         inputs = given or ()
         if not needs_recording(q, k, v, *inputs):
-            return below_autograd(operator, q, k, v, inputs, places, *options)
+            return below_autograd(operator, q, k, v, inputs, positions, *options)
         with single_level():
-            return GatheredAttention.apply(operators, places, options, q, k, v, *inputs)  # type: ignore[attr-defined]
+            return GatheredAttention.apply(operators, positions, options, q, k, v, *inputs)  # type: ignore[attr-defined]
 
     def recorded_backward(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
         given, *options = others[4:]

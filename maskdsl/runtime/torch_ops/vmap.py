@@ -20,7 +20,7 @@ class Batched(NamedTuple):
     tensor: Tensor
     axis: int | None
     """That of `vmap`."""
-    place: int | None
+    position: int | None
     """Where the batch dimension is in an entry."""
 
     def entry(self, number: int) -> Tensor:
@@ -28,13 +28,13 @@ class Batched(NamedTuple):
 
     def folded(self, size: int) -> Tensor:
         """Both axes as one batch dimension."""
-        if self.place is None:
+        if self.position is None:
             return self.tensor
         if self.axis is not None:
-            return self.tensor.movedim(self.axis, self.place).flatten(self.place, self.place + 1)
-        tensor = self.tensor.unsqueeze(self.place)
-        sizes = [size if axis == self.place else length for axis, length in enumerate(tensor.shape)]
-        return tensor.expand(sizes).flatten(self.place, self.place + 1)
+            return self.tensor.movedim(self.axis, self.position).flatten(self.position, self.position + 1)
+        tensor = self.tensor.unsqueeze(self.position)
+        sizes = [size if axis == self.position else length for axis, length in enumerate(tensor.shape)]
+        return tensor.expand(sizes).flatten(self.position, self.position + 1)
 
 
 class BatchedCall(NamedTuple):
@@ -51,9 +51,9 @@ class BatchedCall(NamedTuple):
         for number in range(self.size):
             yield [each.entry(number) for each in self.tensors]
 
-    def apart(self, result: Tensor, place: int) -> Tensor:
+    def apart(self, result: Tensor, position: int) -> Tensor:
         """The axis of `vmap` at the place of the batch dimension, which moves one on."""
-        shape = *result.shape[:place], self.size, result.shape[place] // self.size, *result.shape[place + 1 :]
+        shape = *result.shape[:position], self.size, result.shape[position] // self.size, *result.shape[position + 1 :]
         return result.view(shape)
 
 
@@ -71,9 +71,11 @@ def batch_of(
     queries, keys = (each.entry(0).shape[2] for each in whole[:2])
     plan = find(handle).bound(queries, keys).plan
     kinds = [[dimension.kind for dimension in each.dimensions] for each in plan.mask.inputs]
-    places = [each.index(DimensionKind.BATCH) if DimensionKind.BATCH in each else None for each in kinds]
-    given = [Batched(*each) for each in zip(inputs, axes[count], places, strict=True)]
-    apart = any(each.place is None and (each.axis is not None or need) for each, need in zip(given, needs, strict=True))
+    positions = [each.index(DimensionKind.BATCH) if DimensionKind.BATCH in each else None for each in kinds]
+    given = [Batched(*each) for each in zip(inputs, axes[count], positions, strict=True)]
+    apart = any(
+        each.position is None and (each.axis is not None or need) for each, need in zip(given, needs, strict=True)
+    )
     return BatchedCall(size, [*whole, *given], not apart and not plan.reads_batch)
 
 
@@ -107,8 +109,8 @@ def batched_backward(operator: Any) -> Callable[..., Any]:
         folded = batch.folded()
         grads = operator(*folded[:7], folded[7:], handle, layout, needs)
         sources = zip([*batch.tensors[:3], *batch.tensors[7:]], needs, strict=True)
-        places = [each.place or 0 for each, need in sources if need]
-        return [batch.apart(grad, place) for grad, place in zip(grads, places, strict=True)], places
+        positions = [each.position or 0 for each, need in sources if need]
+        return [batch.apart(grad, position) for grad, position in zip(grads, positions, strict=True)], positions
 
     return batched
 

@@ -36,7 +36,7 @@ class Query:
     """A token of a space, by its axes."""
 
     space: Space
-    place: tuple[int, ...]
+    on_axes: tuple[int, ...]
     position: int
     """In the whole sequence."""
 
@@ -48,7 +48,7 @@ class Query:
 
     @property
     def words(self) -> str:
-        return ", ".join(f"{axis.name} = {at}" for axis, at in zip(self.space.axes, self.place, strict=True))
+        return ", ".join(f"{axis.name} = {at}" for axis, at in zip(self.space.axes, self.on_axes, strict=True))
 
 
 def around_scene(
@@ -88,8 +88,8 @@ def head_panels(mask: MaskIR, query: Query, members: list[int], attends: Array) 
     which = "" if len(members) == mask.heads else f"head{'s' * (len(members) > 1)} {units.numbers(members)}: "
     for space, offset in zip(mask.keys.spaces, mask.keys.offsets, strict=True):
         own = attends[offset : offset + space.size]
-        place = query.place if space == query.space else None
-        shapes, width, height = drawn(space, own, place)
+        position = query.on_axes if space == query.space else None
+        shapes, width, height = drawn(space, own, position)
         count = f"{units.count(int(own.sum()))} of {units.count(space.size)} keys"
         where = f" of {space.name}" if len(mask.keys.spaces) > 1 else ""
         yield Panel(f"{which}query {query.words}", (f"attends {count}{where}",), width, height, tuple(shapes))
@@ -128,7 +128,7 @@ def frames_of(space: Space, attends: Array) -> list[tuple[tuple[int, ...], Array
         return [((), padded.reshape(lines, width))]
     *leading, height, width = space.lengths
     grids = attends.astype(np.int64).reshape(prod(leading), height, width)
-    return [(tuple(map(int, place)), grid) for place, grid in zip(np.ndindex(*leading), grids, strict=True)]
+    return [(tuple(map(int, position)), grid) for position, grid in zip(np.ndindex(*leading), grids, strict=True)]
 
 
 def spot(space: Space, query: tuple[int, ...]) -> tuple[int, int]:
@@ -149,5 +149,7 @@ def ruled(grid: Grid) -> Iterator[Outline]:
 def marked(grid: Grid, row: int, column: int) -> Iterator[Shape]:
     """The border of the query's cell, or of a box around it where that is small."""
     side = max(grid.cell, SMALLEST_MARK)
-    x, y = (start + (2 * place + 1) * grid.cell // 2 - side // 2 for start, place in ((grid.x, column), (grid.y, row)))
+    x, y = (
+        start + (2 * position + 1) * grid.cell // 2 - side // 2 for start, position in ((grid.x, column), (grid.y, row))
+    )
     yield Outline(x, y, side, side, QUERY, max(1.0, side / 3))

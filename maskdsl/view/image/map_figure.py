@@ -78,10 +78,10 @@ def shades() -> tuple[Shade, ...]:
     ends = len(PARTIAL_ENDS) - 1
     partial = []
     for level in range(LEVELS):
-        place = level / (LEVELS - 1) * ends
-        first = min(int(place), ends - 1)
+        position = level / (LEVELS - 1) * ends
+        first = min(int(position), ends - 1)
         pairs = zip(PARTIAL_ENDS[first], PARTIAL_ENDS[first + 1], strict=True)
-        red, green, blue = (round(one + (other - one) * (place - first)) for one, other in pairs)
+        red, green, blue = (round(one + (other - one) * (position - first)) for one, other in pairs)
         partial.append((red, green, blue))
     return EMPTY, *partial, FULL_SHADE
 
@@ -156,8 +156,8 @@ def query_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outli
     """Left of a map with cells of so many tokens."""
     yield Label(12, grid.y + grid.height // 2, "queries", 9, Anchor.MIDDLE, upward=True, colour=GREY)
     free = 0
-    for place, name in marks(tokens):
-        y = place * grid.cell // size
+    for position, name in marks(tokens):
+        y = position * grid.cell // size
         if y >= free:
             yield Outline(grid.x - TICK, grid.y + y, TICK, 1)
             yield Label(grid.x - TICK - 2, grid.y + y + 3 + 3 * (y == 0), name, 8, Anchor.END)
@@ -168,8 +168,8 @@ def key_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outline
     """Above a map."""
     yield Label(grid.x + grid.width // 2, grid.y - 15, "keys", 9, Anchor.MIDDLE, colour=GREY)
     free = 0
-    for place, name in marks(tokens):
-        x = place * grid.cell // size
+    for position, name in marks(tokens):
+        x = position * grid.cell // size
         if x >= free:
             yield Outline(grid.x + x, grid.y - TICK, 1, TICK)
             yield Label(grid.x + x, grid.y - TICK - 2, name, 8)
@@ -185,4 +185,4 @@ def marks(tokens: Tokens) -> list[tuple[int, str]]:
     if step & (step - 1) and tokens.length % 4:
         power = 10 ** (len(str(step)) - 1)
         step = next(part * power for part in (5, 2, 1) if part * power <= step)
-    return [(place, units.count(place)) for place in range(0, tokens.length, step)]
+    return [(position, units.count(position)) for position in range(0, tokens.length, step)]

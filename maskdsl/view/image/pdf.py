@@ -58,8 +58,8 @@ def operations(shape: Shape, height: int) -> Iterator[str]:
                 yield "f"
         case Outline(x=x, y=y, width=wide, height=tall, thickness=thick):
             yield f"{colour(shape.colour)} RG {thick:g} w"
-            place = f"{x + thick / 2:g} {height - y - tall + thick / 2:g}"
-            yield f"{place} {wide - thick:g} {tall - thick:g} re S"
+            position = f"{x + thick / 2:g} {height - y - tall + thick / 2:g}"
+            yield f"{position} {wide - thick:g} {tall - thick:g} re S"
         case Label(x=x, y=y, size=size):
             before = SHARES[shape.anchor] * size * sum(map(letter_width, shape.text))
             matrix = f"0 1 -1 0 {x} {height - y - before:g}" if shape.upward else f"1 0 0 1 {x - before:g} {height - y}"

@@ -53,8 +53,8 @@ class Grid:
         starts = np.flatnonzero(changes)
         row, column = np.divmod(starts, columns)
         lengths = np.diff(np.append(starts, rows * columns))
-        place = np.stack([self.x + column * self.cell, self.y + tops[row] * self.cell], axis=1)
-        boxes = np.concatenate([place, np.stack([lengths, heights[row]], axis=1) * self.cell], axis=1)
+        position = np.stack([self.x + column * self.cell, self.y + tops[row] * self.cell], axis=1)
+        boxes = np.concatenate([position, np.stack([lengths, heights[row]], axis=1) * self.cell], axis=1)
         numbers = different.reshape(-1)[starts]
         return {int(number): boxes[numbers == number] for number in np.unique(numbers)}
 

@@ -26,8 +26,8 @@ def element(shape: Shape) -> Iterator[str]:
             yield "</g>"
         case Outline(x=x, y=y, width=width, height=height, thickness=thick):
             half = thick / 2
-            place = f'x="{x + half:g}" y="{y + half:g}" width="{width - thick:g}" height="{height - thick:g}"'
-            yield f'<rect {place} fill="none" stroke="{colour(shape.colour)}" stroke-width="{thick:g}"/>'
+            position = f'x="{x + half:g}" y="{y + half:g}" width="{width - thick:g}" height="{height - thick:g}"'
+            yield f'<rect {position} fill="none" stroke="{colour(shape.colour)}" stroke-width="{thick:g}"/>'
         case Label(x=x, y=y):
             turned = f' transform="rotate(-90 {x} {y})"' if shape.upward else ""
             bold = ' font-weight="bold"' if shape.bold else ""

@@ -42,13 +42,15 @@ def _frames(statement: tree.Node, around: Sequence[tree.Node], frame: Frame) -> 
             for side in (Side.QUERY, Side.KEY):
                 for space in frame.world.side(side).sequence.spaces:
                     pairs = frozenset({(space.name, space.name)})
-                    yield replace(frame, place=StatementKind.TOKEN, token_side=side, bare_coordinates=True, pairs=pairs)
+                    yield replace(
+                        frame, statement=StatementKind.TOKEN, token_side=side, bare_coordinates=True, pairs=pairs
+                    )
         case tree.ScoreStatement():
-            yield replace(frame, place=StatementKind.SCORE)
+            yield replace(frame, statement=StatementKind.SCORE)
         case tree.AttendStatement() | tree.RequireStatement() | tree.WeightStatement() | tree.LetStatement():
             yield _guarded(around, frame)
         case _:
-            yield replace(frame, place=StatementKind.CONSTANT)
+            yield replace(frame, statement=StatementKind.CONSTANT)
 
 
 def _guarded(around: Sequence[tree.Node], frame: Frame) -> Frame:

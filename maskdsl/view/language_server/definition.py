@@ -22,19 +22,19 @@ def definition(document: Document, offset: int) -> types.Location | None:
         return None
     match declared:
         case tree.File(span=span):
-            place = Span(span.source, 0, 0)
+            position = Span(span.source, 0, 0)
         case tree.Quantifier(variable=name):
-            place = name.span
+            position = name.span
         case tree.AxisDeclaration(name=None, span=span):
-            place = span
+            position = span
         case _:
             assert declared.name is not None
-            place = declared.name.span
-    source = place.source
+            position = declared.name.span
+    source = position.source
     if source is program.root.span.source:
-        return types.Location(document.uri, range_of(place, document.lines))
+        return types.Location(document.uri, range_of(position, document.lines))
     if source is program.standard.span.source:
         uri: str | None = Path(str(files("maskdsl.grammar").joinpath("std.attn"))).as_uri()
     else:
         uri = uri_of(source)
-    return None if uri is None else types.Location(uri, range_of(place, Lines(source.text)))
+    return None if uri is None else types.Location(uri, range_of(position, Lines(source.text)))

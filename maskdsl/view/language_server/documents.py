@@ -79,11 +79,11 @@ def readable(text: str) -> str:
         if found.mistake is None:
             break
         repairs = [_closed(each) for each in _repairs(found, text)]
-        found = max(repairs, key=lambda each: each.reach, default=_Read("", None))
+        found = max(repairs, key=lambda each: each.reach, default=_ReadText("", None))
     return found.text if found.mistake is None else ""
 
 
-class _Read(NamedTuple):
+class _ReadText(NamedTuple):
     """A text and its first mistake."""
 
     text: str
@@ -97,15 +97,15 @@ class _Read(NamedTuple):
         return -1 if self.mistake.span is None else self.mistake.span.start
 
 
-def _read(text: str) -> _Read:
+def _read(text: str) -> _ReadText:
     try:
         parse(Source("", text))
     except AttnError as error:
-        return _Read(text, error.diagnostics[0])
-    return _Read(text, None)
+        return _ReadText(text, error.diagnostics[0])
+    return _ReadText(text, None)
 
 
-def _closed(text: str) -> _Read:
+def _closed(text: str) -> _ReadText:
     """The text with a `}` in front of the next declaration, or at the end, for each that is missing."""
     found, last = _read(text), -1
     while isinstance(found.mistake, UnclosedBracket) and found.mistake.opener == "{" and found.reach > last:
@@ -116,7 +116,7 @@ def _closed(text: str) -> _Read:
     return found
 
 
-def _repairs(found: _Read, original: str) -> Iterator[str]:
+def _repairs(found: _ReadText, original: str) -> Iterator[str]:
     """The text without the line of its mistake, and without the one before, which may not be complete.
 
     Lines are those of the original, of which the text has all characters: an end of line may be a `}` by now.
@@ -124,7 +124,7 @@ def _repairs(found: _Read, original: str) -> Iterator[str]:
     if found.mistake is None or found.mistake.span is None:
         return
     lines = Lines(original)
-    number, _ = lines.place(found.mistake.span.start)
+    number, _ = lines.position(found.mistake.span.start)
     for _ in range(2):
         while number and not found.text[lines.starts[number] : lines.ends[number]].strip():
             number -= 1
@@ -153,9 +153,9 @@ class Lines:
 
     def before(self, offset: int) -> str:
         """The text of a line in front of a place in it."""
-        return self.text[self.starts[self.place(offset)[0]] : offset]
+        return self.text[self.starts[self.position(offset)[0]] : offset]
 
-    def place(self, offset: int) -> tuple[int, int]:
+    def position(self, offset: int) -> tuple[int, int]:
         """The line and the unit of a character."""
         offset = min(offset, len(self.text))
         low, high = 0, len(self.starts)

@@ -80,7 +80,7 @@ def _inputs(mask: MaskIR) -> dict[str, NDArray[Any]]:
     """Made-up values of what decides its tiles."""
     needed = relation_inputs(mask)
     made = {name: values for name, values in synthetic_inputs(mask).items() if name in needed}
-    return {**find(mask, made, None, None, needed)} if mask.found else made
+    return {**find(mask, made, None, None, needed)} if mask.routed else made
 
 
 def _figures(total: Figures) -> str:

@@ -103,7 +103,7 @@ def _closed(server: AttnServer, params: types.DidCloseTextDocumentParams) -> Non
 
 
 async def _hover(server: AttnServer, params: types.HoverParams) -> types.Hover | None:
-    document, offset = _place(server, params.text_document.uri, params.position)
+    document, offset = _position(server, params.text_document.uri, params.position)
     found = await hover(document, offset, server.measurements)
     if found is None:
         return None
@@ -112,11 +112,11 @@ async def _hover(server: AttnServer, params: types.HoverParams) -> types.Hover |
 
 
 def _definition(server: AttnServer, params: types.DefinitionParams) -> types.Location | None:
-    return definition(*_place(server, params.text_document.uri, params.position))
+    return definition(*_position(server, params.text_document.uri, params.position))
 
 
 def _completion(server: AttnServer, params: types.CompletionParams) -> types.CompletionList:
-    items = completion(*_place(server, params.text_document.uri, params.position))
+    items = completion(*_position(server, params.text_document.uri, params.position))
     return types.CompletionList(is_incomplete=False, items=items)
 
 
@@ -137,7 +137,7 @@ def _formatted(server: AttnServer, params: types.DocumentFormattingParams) -> li
     return [types.TextEdit(range_of(Span(source, 0, len(document.text)), document.lines), text)]
 
 
-def _place(server: AttnServer, uri: str, position: types.Position) -> tuple[Document, int]:
+def _position(server: AttnServer, uri: str, position: types.Position) -> tuple[Document, int]:
     document = server.document(uri)
     return document, document.lines.offset(position.line, position.character)
 

@@ -102,4 +102,4 @@ def _related(
 def range_of(span: Span | None, lines: Lines) -> types.Range:
     """The place in units of the protocol; the beginning of the text where there is none."""
     start, end = (0, 0) if span is None else (span.start, span.end)
-    return types.Range(types.Position(*lines.place(start)), types.Position(*lines.place(end)))
+    return types.Range(types.Position(*lines.position(start)), types.Position(*lines.position(end)))

@@ -28,13 +28,13 @@ def clauses(declaration: tree.PatternDeclaration, mask: MaskIR, code: Code) -> l
             case _:
                 continue
         clause = part(relation, next(meanings[kind]).relation, code)
-        found.append({"kind": kind, **place(statement.span), "relation": clause})
+        found.append({"kind": kind, **position(statement.span), "relation": clause})
     return found
 
 
 def part(node: tree.Expression, meaning: Expression, code: Code) -> Part:
     """A relation and, where it is made of others by `and`, `or` or `if`, these: as far as text and meaning agree."""
-    found = {**place(node.span), "node": code.add(meaning)}
+    found = {**position(node.span), "node": code.add(meaning)}
     operator, operands = joined(node)
     match meaning:
         case Apply(op=op, arguments=parts) if op is OPERATORS.get(operator) and len(parts) == len(operands):
@@ -56,7 +56,7 @@ def joined(node: tree.Expression) -> tuple[str, list[tree.Expression]]:
             return "", []
 
 
-def place(span: Span) -> Part:
+def position(span: Span) -> Part:
     """Line and column from 1, and the text."""
     line, column = span.source.position(span.start)
     return {"line": line, "column": column, "text": span.text}

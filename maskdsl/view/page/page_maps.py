@@ -11,7 +11,7 @@ from maskdsl.analysis.orders.candidates import tile_orders
 from maskdsl.analysis.orders.layouts import curve, laid_out, layout_text, own_layout, spaces_of
 from maskdsl.analysis.tiles.block_map import Runs, TileMap
 from maskdsl.analysis.tiles.descent import classify
-from maskdsl.analysis.tiles.head_classes import find_variants, problems
+from maskdsl.analysis.tiles.head_classes import find_head_classes, problems
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.page import MapTooLarge
 from maskdsl.ir.mask import CurveKind, MaskIR
@@ -46,12 +46,12 @@ class PageMap:
     def order(self) -> str:
         return layout_text(self.mask, own_layout(self.mask))
 
-    def variant(self, head: int) -> int:
+    def head_class(self, head: int) -> int:
         """That of the first batch entry."""
-        return int(self.measured.variants.index[0, head])
+        return int(self.measured.head_classes.index[0, head])
 
     def tiles(self, head: int) -> TileMap:
-        return self.measured.parts[self.variant(head)].tiles
+        return self.measured.parts[self.head_class(head)].tiles
 
 
 def usual_blocks(mask: MaskIR) -> tuple[Block, ...]:
@@ -86,16 +86,16 @@ def measure(masks: Sequence[MaskIR], blocks: Sequence[Block], inputs: Arrays) ->
 def laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> PageMap:
     """`first` is the same mask, however laid out: how many keys its queries attend stays, and is not counted again."""
     given = input_arrays(mask, inputs, relation_inputs(mask, inputs))
-    variants = find_variants(mask, given)
+    head_classes = find_head_classes(mask, given)
     parts: list[Measured] = []
-    for number, problem in enumerate(problems(mask, variants.different, block, given)):
-        entry, head = np.argwhere(variants.index == number)[0]
-        alike = first.parts[first.variants.index[min(entry, len(first.variants.index) - 1), head]]
+    for number, problem in enumerate(problems(mask, head_classes.different, block, given)):
+        entry, head = np.argwhere(head_classes.index == number)[0]
+        alike = first.parts[first.head_classes.index[min(entry, len(first.head_classes.index) - 1), head]]
         parts.append(Measured(problem, classify(problem), alike.counts))
         runs = len(parts[-1].tiles.full.start) + len(parts[-1].tiles.partial.start)
         if runs > MOST_RUNS:
             raise AttnError(MapTooLarge(pattern=mask.name, count=runs, what="runs of tiles", limit=MOST_RUNS))
-    measured = MeasuredMask(tuple(parts), variants)
+    measured = MeasuredMask(tuple(parts), head_classes)
     return PageMap(mask, block, measured, figures_of(mask, measured, block, HEAD_DIM, ELEMENT_SIZE))
 
 
@@ -113,7 +113,7 @@ def classes_of_heads(layouts: Sequence[Sequence[PageMap]]) -> list[list[int]]:
     """Heads that have the same tiles in every layout."""
     found: dict[tuple[int, ...], list[int]] = {}
     for head in range(layouts[0][0].mask.heads):
-        found.setdefault(tuple(each.variant(head) for row in layouts for each in row), []).append(head)
+        found.setdefault(tuple(each.head_class(head) for row in layouts for each in row), []).append(head)
     return list(found.values())
 
 
@@ -123,8 +123,8 @@ def orders_data(layouts: Sequence[Sequence[PageMap]], heads: list[int], inputs: 
         {
             "name": row[0].order,
             "places": {
-                "query": [places(row[0].mask, row[0].mask.queries, inputs, head, blobs) for head in heads],
-                "key": [places(row[0].mask, row[0].mask.keys, inputs, head, blobs) for head in heads],
+                "query": [positions(row[0].mask, row[0].mask.queries, inputs, head, blobs) for head in heads],
+                "key": [positions(row[0].mask, row[0].mask.keys, inputs, head, blobs) for head in heads],
             },
             "blocks": [block_data(layout, heads, blobs) for layout in row],
         }
@@ -132,7 +132,7 @@ def orders_data(layouts: Sequence[Sequence[PageMap]], heads: list[int], inputs: 
     ]
 
 
-def places(mask: MaskIR, sequence: Tokens, inputs: Arrays, head: int, blobs: Blobs) -> int | None:
+def positions(mask: MaskIR, sequence: Tokens, inputs: Arrays, head: int, blobs: Blobs) -> int | None:
     """The declared position of each laid-out place; None for the declared order."""
     order = Coordinates(mask, sequence, inputs, 0, head).permutation()
     return None if order is None else blobs.add(order)

@@ -56,7 +56,7 @@ class Code:
             case Coordinate(side=side, name=name):
                 return {"op": "coordinate", "side": side.value, "name": name}
             case InSpace(side=side, space=name):
-                return {"op": "member", "side": side.value, "start": (at := self.place(side, name))[0], "end": at[1]}
+                return {"op": "member", "side": side.value, "start": (at := self.position(side, name))[0], "end": at[1]}
             case Head():
                 return {"op": "head"}
             case Batch():
@@ -70,7 +70,7 @@ class Code:
                 kind = {"float": True} if arguments[-1].type is Type.FLOAT else {}
                 return {"op": op.value, "args": [self.add(part) for part in arguments], **kind}
 
-    def place(self, side: Side, name: str) -> tuple[int, int]:
+    def position(self, side: Side, name: str) -> tuple[int, int]:
         """The declared positions of a space's first token and of the one behind its last."""
         sequence = self.mask.sequences[side]
         offsets = {

@@ -17,7 +17,7 @@ from maskdsl.analysis.counts.stats import Figures, Stats
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.mask_printer import print_expression
 from maskdsl.view import units
-from maskdsl.view.terminal.pair_reasons import place, written
+from maskdsl.view.terminal.pair_reasons import position, written
 from maskdsl.view.terminal.show import first_sentence, head_count, title
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Explained:
             "order": self.order,
             "lines": [
                 {
-                    "line": place(each.clause),
+                    "line": position(each.clause),
                     "text": written(each.clause),
                     "meaning": meaning,
                     "full": each.full,
@@ -125,7 +125,7 @@ def lines_table(found: Explained) -> Table:
     table.add_column(overflow="fold")
     for each, meaning in zip(found.cuts, found.meanings, strict=True):
         meaning = meaning if len(meaning) <= LONGEST else meaning[:LONGEST] + " ..."
-        table.add_row(place(each.clause), Text.assemble(written(each.clause), "\n", (meaning, "dim")))
+        table.add_row(position(each.clause), Text.assemble(written(each.clause), "\n", (meaning, "dim")))
     return table
 
 
@@ -186,5 +186,5 @@ def cuts_table(found: Explained) -> Table:
     for each in found.cuts:
         share = units.percent(each.cuts / found.figures.partial_tiles)
         cut = f"{units.count(each.cuts)} ({share})"
-        table.add_row(place(each.clause), cut, units.count(each.full), units.count(each.partial))
+        table.add_row(position(each.clause), cut, units.count(each.full), units.count(each.partial))
     return table

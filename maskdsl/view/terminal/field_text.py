@@ -31,7 +31,7 @@ OTHER_COLUMNS = 26
 
 def field_view(title: Text, field: Field, layers: Sequence[str], tokens: TokenSequence, width: int) -> RenderableType:
     """Everything, in so many columns. `layers` are the names of the patterns of one pass through the stack."""
-    head = Text(f"from token {place(field.token, tokens)}, ")
+    head = Text(f"from token {position(field.token, tokens)}, ")
     head.append("exact" if field.exact else f"bounded by tiles of {field.block} tokens: full ones, and all not empty")
     parts: list[RenderableType] = [title, head, growth_table(field, layers, width)]
     if not field.settled:
@@ -40,7 +40,7 @@ def field_view(title: Text, field: Field, layers: Sequence[str], tokens: TokenSe
     return Group(*parts)
 
 
-def place(token: int, tokens: TokenSequence) -> str:
+def position(token: int, tokens: TokenSequence) -> str:
     """The number of a token and its coordinates: `1,596 (image, y 28, x 28)`."""
     spaces = zip(tokens.spaces, tokens.offsets, strict=True)
     space, offset = next(each for each in reversed(list(spaces)) if each[1] <= token)

@@ -20,7 +20,7 @@ Token = Mapping[str, int | float | bool]
 JOINED = {Op.AND: "all of", Op.OR: "any of", Op.NOT: "not"}
 
 
-def place(clause: Clause) -> str:
+def position(clause: Clause) -> str:
     """Where a line stands: `longformer.attn:6`."""
     assert clause.span is not None
     return f"{printable(PurePath(clause.span.source.name).name)}:{clause.span.source.position(clause.span.start)[0]}"
@@ -35,7 +35,7 @@ def written(clause: Clause) -> str:
 def verdict(reasons: PairReasons) -> str:
     """One sentence: `query 17 does not attend key 4093: no attend line allows it`."""
     pair = f"query {reasons.query} {{}} key {reasons.key}"
-    lines = ", ".join(place(line.clause) for line in reasons.deciding)
+    lines = ", ".join(position(line.clause) for line in reasons.deciding)
     if reasons.attends:
         return f"{pair.format('attends')}: {lines} allow{'s' * (len(reasons.deciding) == 1)} it"
     if any(line.reason.holds for line in reasons.attend):
@@ -65,7 +65,7 @@ def shown(reasons: PairReasons, query: Token, key: Token) -> RenderableType:
 
 
 def add_line(tree: Tree, line: Line) -> None:
-    label = Text.assemble((f"{place(line.clause)}  ", "dim"), written(line.clause), "  ", mark(line.reason.holds))
+    label = Text.assemble((f"{position(line.clause)}  ", "dim"), written(line.clause), "  ", mark(line.reason.holds))
     branch = tree.add(label)
     if line.reason.parts:
         add_parts(branch, line.reason)
@@ -106,7 +106,7 @@ def as_dict(reasons: PairReasons, query: Token, key: Token) -> dict[str, Any]:
 
 
 def line_dict(line: Line) -> dict[str, Any]:
-    return {"line": place(line.clause), "text": written(line.clause), **reason_dict(line.reason)}
+    return {"line": position(line.clause), "text": written(line.clause), **reason_dict(line.reason)}
 
 
 def reason_dict(reason: Reason) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class SelectionView:
 def shortened(profile: Sequence[float], most: int) -> Sequence[float]:
     """With the means of neighbours, until there are no more than so many."""
     while len(profile) > most:
-        pairs = [profile[place : place + 2] for place in range(0, len(profile), 2)]
+        pairs = [profile[position : position + 2] for position in range(0, len(profile), 2)]
         profile = [sum(pair) / len(pair) for pair in pairs]
     return profile
 

@@ -76,7 +76,7 @@ def head_classes(tiles: BlockMap, heads: Iterable[int]) -> dict[int, list[int]]:
     """Heads that share a map, by the first of them."""
     classes: dict[int, list[int]] = {}
     for head in heads:
-        classes.setdefault(int(tiles.variant_of[0, head]), []).append(head)
+        classes.setdefault(int(tiles.class_of_head[0, head]), []).append(head)
     return {members[0]: members for members in classes.values()}
 
 

@@ -30,8 +30,8 @@ def stack_title(stack: StackIR) -> Text:
 
 def layers_text(stack: StackIR, number: int) -> str:
     """Which layers are the mask of this number, counted from 1."""
-    places = [place + 1 for place, each in enumerate(stack.index) if each == number]
-    return f"layer{'s' * (len(places) > 1)} {units.numbers(places)}"
+    positions = [position + 1 for position, each in enumerate(stack.index) if each == number]
+    return f"layer{'s' * (len(positions) > 1)} {units.numbers(positions)}"
 
 
 def layers_table(stack: StackIR, found: StackStats) -> Table:

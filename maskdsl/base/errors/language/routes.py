@@ -83,11 +83,11 @@ class OfNoGroup(Diagnostic):
 
 class UnnamedGroup(Diagnostic):
     code = "E290"
-    message = "the score reads `{place}` of the {side}, which has no name"
+    message = "the score reads `{position}` of the {side}, which has no name"
     label = "groups are those of a coordinate"
-    help = "give it one, `coord place = {place}`, and let the score read `{letter}.place`"
+    help = "give it one, `coord place = {position}`, and let the score read `{letter}.place`"
 
-    place: str
+    position: str
     side: str
     letter: str
 

@@ -99,15 +99,15 @@ class RouteBody(Body):
         for side in sides:
             lines = self.coordinate_lines(side, expressions)
             spaces = any(each.side is side for each in reads(*expressions).spaces)
-            found += [*(self.place_lines(side) if lines or spaces else []), *lines]
+            found += [*(self.position_lines(side) if lines or spaces else []), *lines]
         return found
 
-    def place_lines(self, side: Side) -> list[str]:
+    def position_lines(self, side: Side) -> list[str]:
         """Where the first tokens of groups are."""
         size = self.names.run_size(side)
         if self.names.is_irregular(side):
-            return [f"{side}_places = tl.load({side}_firsts + {side}_rows)"]
-        return [f"{side}_places = {side}_rows" + (f" * {size}" if size else "")]
+            return [f"{side}_positions = tl.load({side}_firsts + {side}_rows)"]
+        return [f"{side}_positions = {side}_rows" + (f" * {size}" if size else "")]
 
     @cached_property
     def added(self) -> tuple[list[Coordinate], list[Expression]]:
@@ -209,7 +209,7 @@ class RouteBody(Body):
     def preparation(self) -> list[str]:
         lines = []
         for table in self.names.tables:
-            of_groups = {FIRSTS: f"{table.kind}_groups.places", EXISTS: f"{table.kind}_groups.exists"}
+            of_groups = {FIRSTS: f"{table.kind}_groups.positions", EXISTS: f"{table.kind}_groups.exists"}
             tokens = "queries" if table.kind == "query" else "keys"
             values = of_groups.get(table.name) or f'{tokens}["{self.plan.identifiers[table.name]}"]'
             lines.append(f"{table.text} = token_table({values}, None, batch, heads, {table.dtype})")

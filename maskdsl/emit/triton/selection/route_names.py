@@ -15,7 +15,7 @@ from maskdsl.ir.routes import GROUP, Route
 
 FIRSTS, EXISTS = "first of group", "group exists"
 """Tables of groups, by names that no coordinate has."""
-OWN = frozenset({"asked", "threshold", "query_places", "key_places", "query_vectors", "key_vectors", *PAIR})
+OWN = frozenset({"asked", "threshold", "query_positions", "key_positions", "query_vectors", "key_vectors", *PAIR})
 
 
 def run_size(route: Route, side: Side, sequence: Sequence) -> int | None:
