@@ -13,8 +13,8 @@ from maskdsl.codegen.forward import NUMBERS, load_tokens
 # the last query, up to a multiple of 128, which every block divides. Where a pattern changes scores they may be of any
 # size, and `base` is the natural log-sum-exp, from which even a large score is subtracted exactly. A float beside a
 # large score has lost some of the sum: the kernel of queries sums up again, and `rest` gets the logarithm to base 2 of
-# what is left, `own_rest` in the kernel of keys. `delta` is what is taken from all slopes of a query: the sum of out *
-# grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into slopes of products of queries
+# what is left, `own_rest` in the kernel of keys. `delta` is what is taken from all dS of a query: the sum of out *
+# grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into dS of products of queries
 # and keys.
 
 
@@ -111,13 +111,13 @@ def query_gradient_kernel(
             # hole: query_full_probability
             p = tl.exp2(s * UNIT - own_base[:, None])
             # end
-            slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+            ds = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: query_full_weight
             # end
-            slopes = p * (slopes - own_delta[:, None])
+            ds = p * (ds - own_delta[:, None])
             # hole: query_full_slope
             # end
-            result = tl.dot(slopes.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+            result = tl.dot(ds.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     # hole: query_partial_runs
     first_run, end_run = tl.load(partial_rows + 2 * number), tl.load(partial_rows + 2 * number + 1)
@@ -140,13 +140,13 @@ def query_gradient_kernel(
             # hole: query_partial_probability
             p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[:, None])
             # end
-            slopes = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+            ds = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: query_partial_weight
             # end
-            slopes = p * (slopes - own_delta[:, None])
+            ds = p * (ds - own_delta[:, None])
             # hole: query_partial_slope
             # end
-            result = tl.dot(slopes.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+            result = tl.dot(ds.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     # hole: query_shares
     # end
@@ -261,17 +261,17 @@ def key_gradient_kernel(
                 # hole: key_full_probability
                 p = tl.exp2(s * UNIT - own_base[None, :])
                 # end
-                slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
+                ds = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 # hole: key_full_weight
                 # end
                 weighted = weighted.to(v.dtype.element_ty)
                 value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
-                slopes = p * (slopes - own_delta[None, :])
+                ds = p * (ds - own_delta[None, :])
                 # hole: key_full_slope
                 # end
-                slopes = slopes.to(q.dtype.element_ty)
-                key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
+                ds = ds.to(q.dtype.element_ty)
+                key_result = tl.dot(ds, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
 
         # hole: key_partial_runs
         first_run, end_run = tl.load(partial_rows + 2 * number), tl.load(partial_rows + 2 * number + 1)
@@ -296,17 +296,17 @@ def key_gradient_kernel(
                 # hole: key_partial_probability
                 p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[None, :])
                 # end
-                slopes = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
+                ds = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
                 # hole: key_partial_weight
                 # end
                 weighted = weighted.to(v.dtype.element_ty)
                 value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
-                slopes = p * (slopes - own_delta[None, :])
+                ds = p * (ds - own_delta[None, :])
                 # hole: key_partial_slope
                 # end
-                slopes = slopes.to(q.dtype.element_ty)
-                key_result = tl.dot(slopes, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
+                ds = ds.to(q.dtype.element_ty)
+                key_result = tl.dot(ds, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
         # hole: key_sums
         # end
 

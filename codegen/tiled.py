@@ -289,24 +289,24 @@ def backward_tile(problem, tile, norms, delta, grad_out, grads, gradients):
     p.exp_()
     if absent is not None:
         p.masked_fill_(absent, 0)
-    slopes = problem.buffer("slopes", *p.shape)
+    ds = problem.buffer("ds", *p.shape)
     for run, span in tile.spans:
         values = problem.clean(tile.keys(problem.v, run)).transpose(1, 2)
-        multiply(span_of(slopes, span), outer, values, beta=0)
+        multiply(span_of(ds, span), outer, values, beta=0)
     weighted = p
     # hole: weight_graph
     # end
     for run, span in tile.spans:
         send(tile.keys(grads[2], run), span_of(weighted, span), outer)
-    slopes.sub_(tile.queries(delta)).mul_(p)
+    ds.sub_(tile.queries(delta)).mul_(p)
     if absent is not None:
-        slopes.masked_fill_(absent, 0)
+        ds.masked_fill_(absent, 0)
         queries = problem.clean(queries)
     # hole: score_gradient
     # end
     result = torch.zeros_like(queries)
     for run, span in tile.spans:
-        part = span_of(slopes, span)
+        part = span_of(ds, span)
         multiply(result, part, problem.clean(tile.keys(problem.k, run)), beta=1, alpha=problem.scale)
         send(tile.keys(grads[1], run), part, queries, alpha=problem.scale)
     tile.queries(grads[0]).add_(result.view(*p.shape[:3], -1))
@@ -361,18 +361,18 @@ def gradients(
         problem = problem_of(q, k, v, {**inputs, **leaves}, work, masks, heads, for_each, layout)
     parts = {"queries": problem.queries, "keys": problem.keys, "inputs": problem.inputs}
     floats = {(part, name): x for part, values in parts.items() for name, x in values.items() if x.requires_grad}
-    slopes = {}
+    ds = {}
     for (part, name), value in floats.items():
         parts[part][name] = value.detach().contiguous()
-        slopes[part, name] = value.new_zeros(value.shape, dtype=torch.promote_types(value.dtype, torch.float32))
+        ds[part, name] = value.new_zeros(value.shape, dtype=torch.promote_types(value.dtype, torch.float32))
     results = [units(x, heads) for x in (out, lse.unsqueeze(-1), grad_out, grad_lse.unsqueeze(-1))]
-    grads = backward(problem, *results, slopes)
+    grads = backward(problem, *results, ds)
     grads = [grad.to(x.dtype).reshape(x.shape) for grad, x in zip(grads, (q, k, v), strict=True)]
-    sent = [torch.zeros_like(leaf) for leaf in leaves.values()]
+    contribution = [torch.zeros_like(leaf) for leaf in leaves.values()]
     if floats:
-        ends = [slope.to(value.dtype) for slope, value in zip(slopes.values(), floats.values(), strict=True)]
-        sent = torch.autograd.grad([*floats.values()], [*leaves.values()], ends, materialize_grads=True)
-    return *grads, dict(zip(leaves, sent, strict=True))
+        ends = [slope.to(value.dtype) for slope, value in zip(ds.values(), floats.values(), strict=True)]
+        contribution = torch.autograd.grad([*floats.values()], [*leaves.values()], ends, materialize_grads=True)
+    return *grads, dict(zip(leaves, contribution, strict=True))
 
 
 def units(x, heads):

@@ -19,15 +19,15 @@ def width_of(table):
     return 2**31 if last >= 2**31 else 2  # 1 would be no number but a constant
 
 
-def token_sums(slopes, positions, shape, start):
+def token_sums(ds, positions, shape, start):
     """Slopes [batch, heads, tokens] in laid-out order, as sums for values of a shape, those of tokens from `start`."""
     if positions is not None:
-        slopes = torch.empty_like(slopes).scatter_(-1, positions.expand_as(slopes), slopes)
-    return slopes[..., start : start + shape[-1]].sum_to_size(shape)
+        ds = torch.empty_like(ds).scatter_(-1, positions.expand_as(ds), ds)
+    return ds[..., start : start + shape[-1]].sum_to_size(shape)
 
 
 def fixed_point(tensor, bounds):
-    """Integers for sums of slopes of a table's elements, and what one is multiplied by: a power of two.
+    """Integers for sums of dS of a table's elements, and what one is multiplied by: a power of two.
 
     No sum is larger than that of `bounds`, which gets 58 bits; the others are room for rounding.
     """
@@ -41,10 +41,10 @@ def fixed_point(tensor, bounds):
 
 
 @triton.jit
-def add_to_table(sums, positions, slopes, scale):
-    """Adds slopes in fixed point, with `scale` to their unit: the sums are equal in whatever order they are added."""
-    amounts = tl.floor(slopes * tl.load(scale) + 0.5).to(tl.int64)
-    positions += tl.zeros(slopes.shape, tl.int32)
+def add_to_table(sums, positions, ds, scale):
+    """Adds dS in fixed point, with `scale` to their unit: the sums are equal in whatever order they are added."""
+    amounts = tl.floor(ds * tl.load(scale) + 0.5).to(tl.int64)
+    positions += tl.zeros(ds.shape, tl.int32)
     lowest = tl.min(tl.min(positions, 1), 0)
     # Tables of distances have one element for all that are far: thousands of pairs would wait for each other.
     if lowest == tl.max(tl.max(positions, 1), 0):

@@ -224,7 +224,7 @@ BAD = [*map(chr, [*range(9), 11, 12, *range(14, 32), *range(127, 160), 0x2028, 0
 BAD += [*map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)])]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("position", PLACES)
 def test_forbidden_characters_stand_nowhere(position: str) -> None:
     for bad in BAD:
         text = "# one\n" + PLACES[position](bad)

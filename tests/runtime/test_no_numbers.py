@@ -23,7 +23,7 @@ def right(change, tensors, hurt):
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("position", PLACES)
 def test_gradients_of_those_who_are_not_attended(position: str, change: str) -> None:
     torch.manual_seed(0)
     mask = maskdsl.parse(f"{HEAD} {CHANGES[change]} }}")["local"].bind(n=N, heads=1)

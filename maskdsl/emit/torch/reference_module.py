@@ -5,7 +5,7 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch.pattern_functions import coordinate_calls, helper_lines, pattern_functions
 from maskdsl.emit.torch.pooling_function import pooling_lines
-from maskdsl.ir.rewrites.branches import slopes_are_finite
+from maskdsl.ir.rewrites.branches import derivatives_are_finite
 
 
 def emit_reference(plan: KernelPlan) -> str:
@@ -16,7 +16,7 @@ def emit_reference(plan: KernelPlan) -> str:
         score = ["s = s * torch.where(attends, scale(s, **guarded_values), 0)"]
     if mask.scores:
         score.append("s = score(torch.where(attends, s, 0), **guarded_values)")
-    if not slopes_are_finite(mask):
+    if not derivatives_are_finite(mask):
         # Nor does a pair count whose score is minus infinity: its probability, 0, may meet infinite derivatives.
         found = ["attends = attends & (s != -torch.inf)", "guarded_values = guarded(values, inputs, attends)"]
         score = ["products = s", *score, *found, "s = products", *score]

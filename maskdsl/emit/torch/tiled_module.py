@@ -11,7 +11,7 @@ from maskdsl.emit.torch.pattern_functions import (
     pattern_functions,
 )
 from maskdsl.emit.torch.pooling_function import pooling_lines
-from maskdsl.ir.rewrites.branches import slopes_are_finite
+from maskdsl.ir.rewrites.branches import derivatives_are_finite
 
 SCALE = ["@property", "def scale(self):", "    return self.dim**-0.5"]
 LEAVES = ("Leaves", "Leaf", "add_to_table", "add_to_queries", "add_to_keys")
@@ -84,17 +84,17 @@ def backward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
         "    s = start = s.detach().requires_grad_()",
         *(f"    {line}" for line in score_lines(plan, "leaves.values")),
         *(["    weights = weight(start, **leaves.values).expand_as(s)"] if weighted else []),
-        *([] if slopes_are_finite(plan.mask) else ["leaves.exclude(s.detach())"]),
+        *([] if derivatives_are_finite(plan.mask) else ["leaves.exclude(s.detach())"]),
         "scores, s = s, block(s.detach().clone(), limits, columns, 0)",
     ]
     weight_graph = [
-        "weight_slopes = p * slopes",
+        "weight_grad = p * ds",
         "own_weights = counted_weight(weights.detach(), p)",
-        "slopes.mul_(own_weights)",
+        "ds.mul_(own_weights)",
         "weighted = block(p * own_weights, limits, columns, 0)",
     ]
-    ends = "(scores, slopes), (weights, weight_slopes)" if weighted else "(scores, slopes)"
-    score_gradient = [f"slopes = leaves.send(start, {ends})"]
+    ends = "(scores, ds), (weights, weight_grad)" if weighted else "(scores, ds)"
+    score_gradient = [f"ds = leaves.send(start, {ends})"]
     return {
         "score_graph": score_graph,
         "weight_graph": weight_graph if weighted else [],

@@ -102,7 +102,7 @@ class Surroundings:
         }
 
     def scale(self) -> str:
-        """What slopes of scores are multiplied by in the end; a scale that is computed is among them already."""
+        """What dS of scores are multiplied by in the end; a scale that is computed is among them already."""
         match self.plan.mask.scale:
             case None:
                 return "dim**-0.5"

@@ -1,4 +1,4 @@
-"""A pattern's code inside the loops of its backward kernels: scores once more, their slopes, weights, and inputs."""
+"""A pattern's code inside the loops of its backward kernels: scores once more, their dS, weights, and inputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -6,13 +6,13 @@ from functools import cached_property
 
 from maskdsl.emit.plan import unused
 from maskdsl.emit.statement_printer import UNARY
-from maskdsl.emit.triton.contributions import ScoreStep, Sent, Sloped, attending
+from maskdsl.emit.triton.contributions import Contributions, ScoreDerivatives, ScoreStep, attending
 from maskdsl.emit.triton.forward_body import Body, Holes, MaybeHoles, replace_score, scores_may_be_large
 from maskdsl.emit.triton.input_gradients import Leaf, Leaves
 from maskdsl.emit.triton.triton_printer import TritonPrinter
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Score, Side, apply
 from maskdsl.ir.ops import Op
-from maskdsl.ir.rewrites.branches import BOUNDED, slopes_are_finite
+from maskdsl.ir.rewrites.branches import BOUNDED, derivatives_are_finite
 from maskdsl.ir.rewrites.derive import ONE, derivative
 
 EXACTLY = {
@@ -70,7 +70,7 @@ class GradientBody(Body):
     @cached_property
     def leaves_pairs_out(self) -> bool:
         """Whether pairs without probability might send more than nothing."""
-        return not slopes_are_finite(self.plan.mask, BOUNDED)
+        return not derivatives_are_finite(self.plan.mask, BOUNDED)
 
     @property
     def full_mask(self) -> str | None:
@@ -84,70 +84,70 @@ class GradientBody(Body):
     def query_holes(self) -> Holes:
         """Of the kernel for gradients of queries."""
         everything, key = self.plan.pair_expressions, Side.KEY
-        sloped, weight = self.sloped(), self.weights()
-        sent, factors = Sent(self.leaves, sloped), sloped.factors
-        slope = f"slopes * {' * '.join(factors)}"
+        derivatives, weight = self.derivatives(), self.weights()
+        contribution, factors = Contributions(self.leaves, derivatives), derivatives.factors
+        slope = f"ds * {' * '.join(factors)}"
         coordinates = [*self.table_lines(), *self.coordinate_lines(Side.QUERY, everything)]
         return {
-            "query_coordinates": [*coordinates, *sent.query_starts()],
-            "query_full_score": [*self.coordinate_lines(key, self.changes()), *sloped.lines],
+            "query_coordinates": [*coordinates, *contribution.query_starts()],
+            "query_full_score": [*self.coordinate_lines(key, self.changes()), *derivatives.lines],
             "query_full_weight": [
                 *self.counted("="),
                 *weight,
-                *(["slopes *= weights"] if weight else []),
-                *sent.most(),
+                *(["ds *= weights"] if weight else []),
+                *contribution.most(),
             ],
             "query_full_slope": [
-                *sent.query_slopes(self.full_mask),
-                *([f"slopes = {attending(slope, self.full_mask)}"] if factors else []),
+                *contribution.query_contributions(self.full_mask),
+                *([f"ds = {attending(slope, self.full_mask)}"] if factors else []),
             ],
-            "query_partial_score": [*self.coordinate_lines(key, everything), *sloped.lines],
+            "query_partial_score": [*self.coordinate_lines(key, everything), *derivatives.lines],
             "query_predicate": self.relation_lines(),
             "query_partial_weight": [
                 *self.counted("&="),
                 *weight,
-                *([f"slopes = {attending('slopes * weights')}"] if weight else []),
-                *sent.most(),
+                *([f"ds = {attending('ds * weights')}"] if weight else []),
+                *contribution.most(),
             ],
             "query_partial_slope": [
-                *sent.query_slopes("attends"),
-                *([f"slopes = {attending(slope)}"] if factors else []),
+                *contribution.query_contributions("attends"),
+                *([f"ds = {attending(slope)}"] if factors else []),
             ],
-            "query_sums": sent.query_ends(),
+            "query_sums": contribution.query_ends(),
         }
 
     def key_holes(self) -> Holes:
         """Of the kernel for gradients of keys and values, whose scores are [keys, queries]."""
         everything, query = self.plan.pair_expressions, Side.QUERY
-        sloped, weight = self.sloped(), self.weights()
-        sent, factors = Sent(self.leaves, sloped), sloped.factors
-        slope = f"slopes * {' * '.join(factors)}"
+        derivatives, weight = self.derivatives(), self.weights()
+        contribution, factors = Contributions(self.leaves, derivatives), derivatives.factors
+        slope = f"ds * {' * '.join(factors)}"
         coordinates = [*self.own_table_lines(), *self.coordinate_lines(Side.KEY, everything, "own_")]
         return {
-            "key_coordinates": [*coordinates, *sent.key_starts(), *self.column_positions()],
-            "key_full_score": [*self.coordinate_lines(query, self.changes(), "own_"), *sloped.lines],
+            "key_coordinates": [*coordinates, *contribution.key_starts(), *self.column_positions()],
+            "key_full_score": [*self.coordinate_lines(query, self.changes(), "own_"), *derivatives.lines],
             "key_full_weight": [
                 *self.counted("="),
                 *weight,
-                *(["slopes *= weights", "weighted = p * weights"] if weight else []),
+                *(["ds *= weights", "weighted = p * weights"] if weight else []),
             ],
             "key_full_slope": [
-                *sent.key_slopes(self.full_mask),
-                *([f"slopes = {attending(slope, self.full_mask)}"] if factors else []),
+                *contribution.key_contributions(self.full_mask),
+                *([f"ds = {attending(slope, self.full_mask)}"] if factors else []),
             ],
-            "key_partial_score": [*self.coordinate_lines(query, everything, "own_"), *sloped.lines],
+            "key_partial_score": [*self.coordinate_lines(query, everything, "own_"), *derivatives.lines],
             "key_predicate": self.relation_lines(),
             "key_partial_weight": [
                 *self.counted("&="),
                 *weight,
-                *([f"slopes = {attending('slopes * weights')}"] if weight else []),
+                *([f"ds = {attending('ds * weights')}"] if weight else []),
                 *([f"weighted = {attending('p * weights')}"] if weight else []),
             ],
             "key_partial_slope": [
-                *sent.key_slopes("attends"),
-                *([f"slopes = {attending(slope)}"] if factors else []),
+                *contribution.key_contributions("attends"),
+                *([f"ds = {attending(slope)}"] if factors else []),
             ],
-            "key_sums": sent.key_ends(),
+            "key_sums": contribution.key_ends(),
         }
 
     def own_table_lines(self) -> list[str]:
@@ -169,8 +169,8 @@ class GradientBody(Body):
             lines += printer.lines
         return lines
 
-    def sloped(self) -> Sloped:
-        """As `score_lines`, with the slopes of each step taken before it. A constant scale is left to the end."""
+    def derivatives(self) -> ScoreDerivatives:
+        """As `score_lines`, with the dS of each step taken before it. A constant scale is left to the end."""
         mask, printer, stages = (
             self.plan.mask,
             self.printer(relation=False, positions=self.positions),
@@ -179,25 +179,23 @@ class GradientBody(Body):
         if mask.scale is None or isinstance(mask.scale, Constant):
             self.scale_products(printer)
         else:
-            leaves = self.leaf_slopes(printer, apply(Op.MULTIPLY, Score(), mask.scale))
+            leaves = self.leaf_derivatives(printer, apply(Op.MULTIPLY, Score(), mask.scale))
             factor = factor_text(printer, "own_scale", mask.scale)
             printer.lines.append(f"s *= {factor}")
             printer.forget_scores()
             stages.append(ScoreStep(factor, leaves))
         for expression in mask.scores:
-            leaves = self.leaf_slopes(printer, expression)
+            leaves = self.leaf_derivatives(printer, expression)
             slope = derivative(expression, Score())
             stages.append(ScoreStep(None if slope is None else factor_text(printer, "slope", slope), leaves))
             replace_score(printer, expression)
-        return Sloped(printer.lines, stages)
+        return ScoreDerivatives(printer.lines, stages)
 
-    def leaf_slopes(self, printer: TritonPrinter, expression: Expression) -> dict[Leaf, str]:
+    def leaf_derivatives(self, printer: TritonPrinter, expression: Expression) -> dict[Leaf, str]:
         """How an expression changes with the leaves that it reads; empty for as much."""
-        slopes = {leaf: derivative(expression, leaf.node) for leaf in self.leaves.every}
+        ds = {leaf: derivative(expression, leaf.node) for leaf in self.leaves.every}
         return {
-            leaf: factor_text(printer, f"{leaf.text}_slope", slope)
-            for leaf, slope in slopes.items()
-            if slope is not None
+            leaf: factor_text(printer, f"{leaf.text}_slope", slope) for leaf, slope in ds.items() if slope is not None
         }
 
     def weights(self) -> list[str]:
@@ -214,7 +212,7 @@ class GradientBody(Body):
         for leaf in self.leaves.every:
             slope = derivative(weight, leaf.node)
             if slope is not None:
-                factors = ["p", "slopes", factor_text(printer, f"{leaf.text}_weight", slope)]
+                factors = ["p", "ds", factor_text(printer, f"{leaf.text}_weight", slope)]
                 printer.lines.append(f"{leaf.text}_weighted = {' * '.join(each for each in factors if each)}")
         return printer.lines
 

@@ -20,8 +20,8 @@ class ScoreStep(NamedTuple):
     """How its result changes with float inputs; empty for as much."""
 
 
-class Sloped(NamedTuple):
-    """Statements from products to final scores, and the slopes of these steps."""
+class ScoreDerivatives(NamedTuple):
+    """Statements from products to final scores, and the dS of these steps."""
 
     lines: list[str]
     stages: list[ScoreStep]
@@ -44,11 +44,11 @@ class Sloped(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sent:
+class Contributions:
     """Statements of one of the kernels, whose own tokens are the rows of its tiles."""
 
     leaves: Leaves
-    sloped: Sloped
+    derivatives: ScoreDerivatives
 
     @cached_property
     def weighted(self) -> frozenset[Leaf]:
@@ -60,21 +60,21 @@ class Sent:
 
     def terms(self, leaf: Leaf) -> list[str]:
         """What each pair sends to a leaf, as a sum."""
-        scored = [" * ".join(["slopes", *way]) for way in self.sloped.ways(leaf)]
+        scored = [" * ".join(["ds", *way]) for way in self.derivatives.ways(leaf)]
         return [*scored, f"{leaf.text}_weighted"] if leaf in self.weighted else scored
 
     def bounds(self, leaf: Leaf) -> list[str]:
         """How much a pair may send to a leaf, with `most` for its slope."""
-        ways = self.sloped.ways(leaf)
+        ways = self.derivatives.ways(leaf)
         scored = [f"tl.abs({' * '.join(['most', *way])})" if way else "most" for way in ways]
         return [*scored, f"tl.abs({leaf.text}_weighted)"] if leaf in self.weighted else scored
 
     # In the kernel of queries
 
     def most(self) -> list[str]:
-        """A bound of slopes that holds for what rounding leaves of them too."""
-        if any(self.sloped.ways(leaf) for leaf in self.leaves.of_tables()):
-            return ["most = p * (tl.abs(slopes) + tl.abs(own_delta)[:, None])"]
+        """A bound of dS that holds for what rounding leaves of them too."""
+        if any(self.derivatives.ways(leaf) for leaf in self.leaves.of_tables()):
+            return ["most = p * (tl.abs(ds) + tl.abs(own_delta)[:, None])"]
         return []
 
     def query_starts(self) -> list[str]:
@@ -85,14 +85,14 @@ class Sent:
         bounds = {f"{text}_bounds": f"{text}_bound" for text in self.leaves.tables.values()}
         return bounds | {f"{leaf.text}_slopes": f"{leaf.text}_sum" for leaf in self.leaves.of_tokens(Side.QUERY)}
 
-    def query_slopes(self, mask: str | None) -> list[str]:
+    def query_contributions(self, mask: str | None) -> list[str]:
         lines = []
         for leaf in self.leaves.of_tables():
             table = self.leaves.tables[leaf.input]
-            block = gathered(self.bounds(leaf), mask, f"{table}_bound += tl.sum(sent, 1)")
+            block = gathered(self.bounds(leaf), mask, f"{table}_bound += tl.sum(contribution, 1)")
             lines += guarded(f"{table}_bounds", block)
         for leaf in self.leaves.of_tokens(Side.QUERY):
-            block = gathered(self.terms(leaf), mask, f"{leaf.text}_sum += tl.sum(sent, 1)")
+            block = gathered(self.terms(leaf), mask, f"{leaf.text}_sum += tl.sum(contribution, 1)")
             lines += guarded(f"{leaf.text}_slopes", block)
         return lines
 
@@ -110,17 +110,17 @@ class Sent:
         sums = [*self.leaves.of_columns(), *self.leaves.of_tokens(Side.KEY)]
         return [*lines, *(f"{leaf.text}_sum = tl.zeros([KEY_BLOCK], dtype=WIDE)" for leaf in sums)]
 
-    def key_slopes(self, mask: str | None) -> list[str]:
+    def key_contributions(self, mask: str | None) -> list[str]:
         lines, columns = [], set(self.leaves.of_columns())
         for leaf in self.leaves.of_tables():
             table, real = self.leaves.tables[leaf.input], "real_keys" if mask is None else f"{mask} & real_keys"
-            values = "sent" if Side.KEY in leaf.sides else "tl.sum(sent, 0)[None, :]"
+            values = "contribution" if Side.KEY in leaf.sides else "tl.sum(contribution, 0)[None, :]"
             end = f"add_to_table({table}_sums, {leaf.text}_position, {values}, {table}_scale)"
             if leaf in columns:
-                end = f"{leaf.text}_sum += tl.sum(sent, 1)"
+                end = f"{leaf.text}_sum += tl.sum(contribution, 1)"
             lines += guarded(f"{table}_sums", gathered(self.terms(leaf), real, end))
         for leaf in self.leaves.of_tokens(Side.KEY):
-            block = gathered(self.terms(leaf), mask, f"{leaf.text}_sum += tl.sum(sent, 1)")
+            block = gathered(self.terms(leaf), mask, f"{leaf.text}_sum += tl.sum(contribution, 1)")
             lines += guarded(f"{leaf.text}_slopes", block)
         return lines
 
@@ -145,12 +145,12 @@ def attending(values: str, mask: str | None = "attends") -> str:
 
 
 def gathered(terms: list[str], mask: str | None, end: str) -> list[str]:
-    """`sent`, the sum of terms, zero where pairs do not count, and a statement that reads it; nothing of no terms."""
+    """`contribution`, the sum of terms, zero for pairs that do not count, and a statement that reads it."""
     if len(terms) < 2:
-        return [line for term in terms for line in (f"sent = {attending(term, mask)}", end)]
+        return [line for term in terms for line in (f"contribution = {attending(term, mask)}", end)]
     first, *rest = terms
-    masked = [] if mask is None else [f"sent = {attending('sent', mask)}"]
-    return [f"sent = {first}", *(f"sent += {each}" for each in rest), *masked, end]
+    masked = [] if mask is None else [f"contribution = {attending('contribution', mask)}"]
+    return [f"contribution = {first}", *(f"contribution += {each}" for each in rest), *masked, end]
 
 
 def guarded(name: str, block: list[str]) -> list[str]:

@@ -24,7 +24,7 @@ class GradientSums:
     def before_queries(self) -> list[str]:
         """Statements that make what the kernels write; None where nobody asks for it."""
         tables = [self.leaves.names.inputs[name] for name in self.leaves.tables]
-        lines = [f"{table} = {table}.contiguous()  # as the sums of its slopes are" for table in tables]
+        lines = [f"{table} = {table}.contiguous()  # as the sums of its ds are" for table in tables]
         lines += [f"{text}_bounds = {self.made('lse.shape', name)}" for name, text in self.leaves.tables.items()]
         shapes = {Side.QUERY: "lse.shape", Side.KEY: "batch, heads, key_length"}
         for side, shape in shapes.items():
@@ -61,8 +61,8 @@ class GradientSums:
             sums = [self.token_sums(leaf) for leaf in tokens if leaf.input == name]
             target, values = f'grad_inputs["{self.identifier(name)}"]', f'inputs["{self.identifier(name)}"]'
             lines.append(f"if {self.wanted(name)}:")
-            lines += [f"    slopes = {sums[0]}", *(f"    slopes = slopes + {each}" for each in sums[1:])]
-            lines.append(f"    {target} = slopes.to({values}.dtype)")
+            lines += [f"    ds = {sums[0]}", *(f"    ds = ds + {each}" for each in sums[1:])]
+            lines.append(f"    {target} = ds.to({values}.dtype)")
         return [*lines, "return grad_q, grad_k, grad_v, grad_inputs"]
 
     def token_sums(self, leaf: Leaf) -> str:

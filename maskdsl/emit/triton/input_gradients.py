@@ -17,7 +17,7 @@ from maskdsl.ir.ops import Type
 from maskdsl.ir.rewrites.derive import derivative
 
 TABLE_ROLES = ("bounds", "bound", "sums", "scale")
-LEAF_ROLES = ("slopes", "sum", "position", "weighted")
+LEAF_ROLES = ("ds", "sum", "position", "weighted")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from maskdsl.ir.ops import Type
 
 PARTS = ("forward", "backward", "device_tiles", "decode", "triton_functions")
 CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
-GENERATED = {"token_tables", "weights", "sent", "most", "real_keys", "grad_inputs"}
+GENERATED = {"token_tables", "weights", "contribution", "most", "real_keys", "grad_inputs"}
 """Variables of generated code that are in no skeleton."""
 LAUNCHED = {
     *(

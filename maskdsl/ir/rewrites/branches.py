@@ -31,7 +31,7 @@ def _guarded(node: Expression, taken: Expression | None) -> Expression:
             return node if taken is None else apply(Op.SELECT, taken, node, ZERO)
         case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)) if node.type is Type.FLOAT:
             return _choice(condition, then, otherwise, taken)
-        case Apply(op=Op.MINIMUM | Op.MAXIMUM as op, arguments=(x, y)) if not has_finite_slopes(node):
+        case Apply(op=Op.MINIMUM | Op.MAXIMUM as op, arguments=(x, y)) if not has_finite_derivatives(node):
             return _extreme(op, x, y, taken)
         case Apply(arguments=parts) if node.type is Type.FLOAT:
             return replace(node, arguments=tuple(_guarded(part, taken) for part in parts))
@@ -45,7 +45,7 @@ def _choice(condition: Expression, then: Expression, otherwise: Expression, take
 
 
 def _branch(node: Expression, condition: Expression, taken: Expression | None) -> Expression:
-    if has_finite_slopes(node):
+    if has_finite_derivatives(node):
         return _guarded(node, taken)
     return _guarded(node, condition if taken is None else apply(Op.AND, taken, condition))
 
@@ -70,26 +70,26 @@ def _extreme(op: Op, x: Expression, y: Expression, taken: Expression | None) -> 
     return apply(Op.ADD, *shares)
 
 
-def has_finite_slopes(expression: Expression, operators: frozenset[Op] = LINEAR) -> bool:
+def has_finite_derivatives(expression: Expression, operators: frozenset[Op] = LINEAR) -> bool:
     """Whether no derivative by a float that is read can be infinite or NaN, whatever is read; these operators' own is
     finite."""
     match expression:
         case Apply(op=op, arguments=parts) if expression.type is Type.FLOAT and op is not Op.TO_FLOAT:
             if op in operators or _scales(op, parts):
-                return all(has_finite_slopes(part, operators) for part in parts)
+                return all(has_finite_derivatives(part, operators) for part in parts)
             return not any(map(reads_float, parts))
         case _:
             return True
 
 
-def slopes_are_finite(mask: MaskIR, operators: frozenset[Op] = LINEAR) -> bool:
+def derivatives_are_finite(mask: MaskIR, operators: frozenset[Op] = LINEAR) -> bool:
     """Whether it is so of all that products of queries and keys go through.
 
     Elsewhere a pair whose score is minus infinity has to be left out: its probability, 0, may meet infinite slopes.
     """
     scaled = None if mask.scale is None else apply(Op.MULTIPLY, Score(), mask.scale)
     changes = (each for each in (scaled, *mask.scores, mask.weight) if each is not None)
-    return all(has_finite_slopes(each, operators) for each in changes)
+    return all(has_finite_derivatives(each, operators) for each in changes)
 
 
 def _scales(op: Op, parts: tuple[Expression, ...]) -> bool:
