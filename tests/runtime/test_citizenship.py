@@ -159,9 +159,9 @@ def test_two_passes_in_transforms() -> None:
 
     def whole(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, position: Tensor) -> tuple[Tensor, ...]:
         def loss(*leaves: Tensor) -> Tensor:
-            return attention(*leaves[:3], bias=leaves[3], position=position).sin().sum()
+            return attention(*leaves[:3], bias=leaves[3], place=position).sin().sum()
 
-        return *attention(q, k, v, return_lse=True, bias=bias, position=position), *torch.func.grad(loss, (0, 1, 2, 3))(
+        return *attention(q, k, v, return_lse=True, bias=bias, place=position), *torch.func.grad(loss, (0, 1, 2, 3))(
             q, k, v, bias
         )
 
@@ -228,7 +228,7 @@ def test_copies_are_the_same_attention(backend: str) -> None:
 
 HANDLE = """
 from tests.support.citizenship import LINES, mask_of
-print(*(mask_of(name).compile()._recipe.handle for name in LINES))
+print(*(mask_of(name).compile()._compiled.handle for name in LINES))
 """
 
 
