@@ -15,7 +15,7 @@ from maskdsl.ir.heads import Heads
 
 __all__ = ["SelfAttention"]
 
-MOST_FEATURES = 2**20
+_MOST_FEATURES = 2**20
 
 
 class SelfAttention(nn.Module):
@@ -29,7 +29,7 @@ class SelfAttention(nn.Module):
     """
 
     @takes(
-        embed_dim=integer(1, MOST_FEATURES),
+        embed_dim=integer(1, _MOST_FEATURES),
         heads=COUNT,
         key_heads=optional(COUNT),
         head_dim=optional(HEAD_DIM),
@@ -94,8 +94,8 @@ class SelfAttention(nn.Module):
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         if self.rope is not None:
-            turn = turns(x.shape[1], self.head_dim, self.rope, x.device)
-            q, k = turned(q, *turn), turned(k, *turn)
+            turn = _turns(x.shape[1], self.head_dim, self.rope, x.device)
+            q, k = _turned(q, *turn), _turned(k, *turn)
         out = self.attention(q, k, v, **inputs)
         result: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
         return result
@@ -113,14 +113,14 @@ def check(embed_dim: int, head_dim: int | None, heads: int, key_heads: int) -> N
         raise AttnError(errors.UnevenHeads(what=f"{heads} heads", heads=key_heads))
 
 
-def turns(tokens: int, dim: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:
+def _turns(tokens: int, dim: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines [tokens, dim] of the angles by which pairs of features (n, n + dim / 2) are turned."""
     rates = base ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
     angles = torch.outer(torch.arange(tokens, device=device, dtype=torch.float32), rates).repeat(1, 2)
     return angles.cos(), angles.sin()
 
 
-def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+def _turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """Rotary position embedding (Su et al. 2021), as Llama has it, in float32."""
     first, second = x.float().chunk(2, dim=-1)
     return (x.float() * cosines + torch.cat([-second, first], dim=-1) * sines).to(x.dtype)

@@ -65,11 +65,11 @@ def compile(
     return bound.compile(backend)
 
 
-MOST_NAMES = 8
+_MOST_NAMES = 8
 """Of patterns and stacks that an error names."""
 
 
-class UnknownAttribute(AttnError, AttributeError):
+class _UnknownAttribute(AttnError, AttributeError):
     """A pattern's name where attributes are."""
 
 
@@ -114,8 +114,8 @@ class Module(Mapping[str, Pattern]):
         known = [*program.patterns, *program.stacks]
         meant = name if name in known else nearest_name(name, known) or next(iter(own), "...")
         found = f'module.stack("{meant}")' if meant in program.stacks else f'module["{meant}"]'
-        names = ", ".join(f"`{each}`" for each in own[:MOST_NAMES]) or "those of the standard library"
-        raise UnknownAttribute(PatternAsAttribute(name=name, found=found, names=names))
+        names = ", ".join(f"`{each}`" for each in own[:_MOST_NAMES]) or "those of the standard library"
+        raise _UnknownAttribute(PatternAsAttribute(name=name, found=found, names=names))
 
     def __iter__(self) -> Iterator[str]:
         standard = self.program.standard.span.source

@@ -32,15 +32,15 @@ __all__ = ["CannotDraw", "Case", "Failure", "Verdict", "verify"]
 
 Array = NDArray[Any]
 
-MOST_TOKENS = 160
-MOST_DRAWS = 400
-MOST_MEASURED = 20
+_MOST_TOKENS = 160
+_MOST_DRAWS = 400
+_MOST_MEASURED = 20
 """Draws whose length is looked at where none fits."""
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-TOLERANCES = {"float64": 1e-10, "float32": 2e-5, "bfloat16": 3e-2, "float16": 4e-3}
+_TOLERANCES = {"float64": 1e-10, "float32": 2e-5, "bfloat16": 3e-2, "float16": 4e-3}
 """Of results, relative to the largest value; a few units in the last place of each type, times the sums' growth."""
-STEP = 1e-5
-GRADIENT_TOLERANCE = 1e-5
+_STEP = 1e-5
+_GRADIENT_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def verify(
         dtypes[case.dtype] = None
         what = problem(pattern, case, names)
         if what is not None:
-            failure = smallest(pattern, case, what, names, parameters or {})
+            failure = _smallest(pattern, case, what, names, parameters or {})
             return Verdict(number + 1, names, (failure,), tuple(dtypes))
         progress(number + 1)
     return Verdict(cases, names, (), tuple(dtypes))
@@ -126,7 +126,7 @@ def verify(
 def draw(pattern: Pattern, random: np.random.Generator, fixed: Mapping[str, object]) -> Case:
     """A random case at which the pattern binds and its inputs can be read."""
     tried: list[Case] = []
-    for _ in range(MOST_DRAWS):
+    for _ in range(_MOST_DRAWS):
         key_heads = int(random.choice([1, 1, 2]))
         case = Case(
             parameters={**_draw_parameters(pattern, random), **fixed},
@@ -142,9 +142,9 @@ def draw(pattern: Pattern, random: np.random.Generator, fixed: Mapping[str, obje
         if prepared(pattern, case) is not None:
             return case
         tried.append(case)
-    shortest = min(filter(None, (_length(pattern, each) for each in tried[-MOST_MEASURED:])), default=0)
-    if fixed and shortest > MOST_TOKENS:
-        raise AttnError(TooLongToVerify(name=pattern.name, count=shortest, limit=MOST_TOKENS))
+    shortest = min(filter(None, (_length(pattern, each) for each in tried[-_MOST_MEASURED:])), default=0)
+    if fixed and shortest > _MOST_TOKENS:
+        raise AttnError(TooLongToVerify(name=pattern.name, count=shortest, limit=_MOST_TOKENS))
     raise CannotDraw(f"`{pattern.name}`: no small values of its parameters were found that fit together")
 
 
@@ -184,7 +184,7 @@ def prepared(pattern: Pattern, case: Case) -> Prepared | None:
     """
     try:
         mask = pattern.bind(heads=case.heads, order=case.order, **case.parameters)
-        if max(mask.query_length, mask.key_length, mask.given_key_length) > MOST_TOKENS:
+        if max(mask.query_length, mask.key_length, mask.given_key_length) > _MOST_TOKENS:
             return None
         tensors = _tensors(mask, case)
         q, k, _ = (tensor.double().numpy() for tensor in tensors)
@@ -295,7 +295,7 @@ def _unequal(what: str, found: Tensor, expected: Array, case: Case) -> Iterator[
         return
     largest = max(1.0, float(np.abs(expected[~infinite]).max(initial=0)))
     error = np.abs(np.where(infinite, 0, values - np.where(infinite, 0, expected)))
-    if error.max(initial=0) > TOLERANCES[case.dtype] * largest:
+    if error.max(initial=0) > _TOLERANCES[case.dtype] * largest:
         index = tuple(int(n) for n in np.unravel_index(error.argmax(), error.shape))
         yield f"{what} is {values[index]:.9g} at {index}, and {expected[index]:.9g} is right ({case.dtype})"
 
@@ -334,16 +334,16 @@ def _wrong_gradient(
         out, lse = attention(mask.ir, q, k, v, {**inputs, **moved})
         return float((out * toward[0]).sum() + np.where(np.isfinite(lse), lse * toward[1], 0).sum())
 
-    expected = (value(STEP) - value(-STEP)) / (2 * STEP)
+    expected = (value(_STEP) - value(-_STEP)) / (2 * _STEP)
     size = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients.values()))
-    if abs(found - expected) > GRADIENT_TOLERANCE * max(1.0, size, abs(expected)):
+    if abs(found - expected) > _GRADIENT_TOLERANCE * max(1.0, size, abs(expected)):
         yield f"{name}: the derivative along a random direction is {found:.9g}, and {expected:.9g} is right"
 
 
 # Making a failure small
 
 
-def smallest(
+def _smallest(
     pattern: Pattern, case: Case, what: str, backends: Sequence[BackendName], fixed: Mapping[str, object]
 ) -> Failure:
     """The smallest case that still fails, greedily."""

@@ -109,12 +109,12 @@ def optional(kind: Kind) -> Kind:
 
 def _block(value: Any) -> tuple[int, int]:
     sides = value if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else (value, value)
-    first, second = (SIDE.convert(each) for each in list(sides))
+    first, second = (_SIDE.convert(each) for each in list(sides))
     return cast(int, first), cast(int, second)
 
 
 def _grid(value: Any) -> tuple[int, ...]:
-    return tuple(cast(int, SIDE.convert(each)) for each in _fitting(not isinstance(value, str), value))
+    return tuple(cast(int, _SIDE.convert(each)) for each in _fitting(not isinstance(value, str), value))
 
 
 def _positive(value: Any) -> float:
@@ -148,7 +148,7 @@ def _paths(value: Any) -> tuple[object, ...]:
     return tuple(_path(each) for each in value)
 
 
-SIDE = integer(1, 2**31 - 1)
+_SIDE = integer(1, 2**31 - 1)
 COUNT = integer(1, 2**31 - 1)
 PLACE = integer(0, 2**31 - 1)
 MOST_ENTRIES = 2**20

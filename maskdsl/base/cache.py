@@ -13,11 +13,11 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 CACHE_VARIABLE = "MASKDSL_CACHE_DIR"
-LARGEST = 1 << 26
+_LARGEST = 1 << 26
 """Bytes of a file that is read; what is kept here is far smaller."""
-FOLDER_FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-FILE_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
-KNOWS_OWNERS = hasattr(os, "getuid")
+_FOLDER_FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_FILE_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+_KNOWS_OWNERS = hasattr(os, "getuid")
 """Others, as Windows, keep the caches of users apart by themselves."""
 
 
@@ -47,18 +47,18 @@ def write_whole(path: Path, content: bytes) -> bool:
 def read_whole(path: Path) -> bytes | None:
     """What `write_whole` wrote, if it is still there and nobody else can have written it."""
     try:
-        if not KNOWS_OWNERS:
+        if not _KNOWS_OWNERS:
             return path.read_bytes() if path.is_file() else None
-        folder = os.open(path.parent, FOLDER_FLAGS)
+        folder = os.open(path.parent, _FOLDER_FLAGS)
         try:
-            handle = os.open(path.name, FILE_FLAGS, dir_fd=folder) if _is_private(folder) else None
+            handle = os.open(path.name, _FILE_FLAGS, dir_fd=folder) if _is_private(folder) else None
         finally:
             os.close(folder)
         if handle is None:
             return None
         with os.fdopen(handle, "rb") as file:  # looked at once it is open: another cannot take its place
             status = os.fstat(handle)
-            readable = stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST and _is_private(handle)
+            readable = stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST and _is_private(handle)
             return file.read() if readable else None
     except (OSError, ValueError):
         return None

@@ -21,11 +21,11 @@ from maskdsl.base.excerpt import excerpt
 from maskdsl.base.source import Span
 from maskdsl.base.text import printable
 
-MOST_BITS = 256
-MOST_SHOWN = 80
+_MOST_BITS = 256
+_MOST_SHOWN = 80
 """Of a user's value, in messages: bits of an integer, and characters."""
 
-LONGEST_NAME = 100
+_LONGEST_NAME = 100
 """Longer ones are misspellings of nothing."""
 MOST_COMPARED = 200
 """Names that one is compared with letter by letter, which takes its time."""
@@ -82,7 +82,7 @@ class Diagnostic(_DiagnosticClass):
     """A name that the user may have meant, from `nearest_name`."""
 
     def fill(self, template: str) -> str:
-        values = {name: cut(getattr(self, name)) for name in self.fields()}
+        values = {name: _cut(getattr(self, name)) for name in self.fields()}
         return string.Formatter().vformat(template, (), values)
 
     def with_notes(self, *notes: Note) -> Self:
@@ -102,6 +102,8 @@ class Caution(Diagnostic):
 
 class AttnWarning(UserWarning):
     """The category of warnings about patterns, for `warnings.filterwarnings`. `str()` is the whole rendering."""
+
+    __module__ = "maskdsl"  # the public name, in tracebacks and pickles
 
     def __init__(self, caution: Caution) -> None:
         super().__init__(caution)
@@ -124,6 +126,8 @@ def warn(cautions: Iterable[Caution]) -> None:
 class AttnError(Exception):
     """Everything that was wrong with what the user gave, at least one diagnostic. `str()` is the whole rendering."""
 
+    __module__ = "maskdsl"
+
     def __init__(self, *diagnostics: Diagnostic) -> None:
         super().__init__(*diagnostics)
         self.diagnostics = diagnostics
@@ -137,14 +141,14 @@ class AttnError(Exception):
         return f"AttnError({self})"
 
 
-def cut(value: object) -> object:
+def _cut(value: object) -> object:
     """A text too long to be read, shortened."""
     return f"{value[:LONGEST_VALUE]}..." if isinstance(value, str) and len(value) > LONGEST_VALUE else value
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, if one is like it at all."""
-    if len(name) > LONGEST_NAME:
+    if len(name) > _LONGEST_NAME:
         return None
     likely = nsmallest(MOST_COMPARED, known, key=lambda other: _unlikeness(name, other))
     matches = get_close_matches(name, likely, n=1, cutoff=0.6)
@@ -153,13 +157,13 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 def shown(value: object) -> str:
     """What a user gave, as messages say it: on one line, cut where it is long."""
-    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         return f"an integer of {value.bit_length():,} bits"
     try:
         text = " ".join(repr(value).split())
     except Exception:  # whatever the user's own class does
         text = f"a {type(value).__name__}"
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def _unlikeness(name: str, other: str) -> int:

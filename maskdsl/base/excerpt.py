@@ -11,8 +11,8 @@ from maskdsl.base.source import Span
 from maskdsl.base.text import printable
 
 WIDTH = 120
-TAB = 4
-MOST_LINES = 4
+_TAB = 4
+_MOST_LINES = 4
 
 
 def excerpt(span: Span, label: str) -> list[str]:
@@ -49,7 +49,7 @@ def _show(text: str, start: int, end: int) -> _Shown:
     column, columns = len(shown), []
     for character in text[left:right]:
         columns.append(column)
-        cell = " " * (TAB - column % TAB) if character == "\t" else printable(character)
+        cell = " " * (_TAB - column % _TAB) if character == "\t" else printable(character)
         shown += cell
         column += _width(cell)
     columns.append(column)
@@ -65,7 +65,7 @@ def _width(cell: str) -> int:
 
 
 def _numbers(first: int, last: int) -> list[int]:
-    return list(range(first, last + 1)) if last - first < MOST_LINES else [first, first + 1, last]
+    return list(range(first, last + 1)) if last - first < _MOST_LINES else [first, first + 1, last]
 
 
 def _one_line(number: int, text: str, start: int, end: int, label: str) -> list[tuple[str, str]]:
@@ -82,7 +82,7 @@ def _several_lines(lines: list[tuple[int, str]], start: int, end: int, label: st
     if not opening[:start].strip():
         rows = [(str(first), f"/ {shown.text}")]
     rows += [(str(number), f"| {_show(text, 0, 0).text}") for number, text in middle]
-    if last - first >= MOST_LINES:
+    if last - first >= _MOST_LINES:
         rows.append(("...", "|"))
     shown = _show(closing, end, end)
     return [*rows, (str(last), f"| {shown.text}"), ("", f"|_{'_' * shown.start}^ {label}")]

@@ -20,19 +20,19 @@ FORBIDDEN = re.compile(
     r"\ud800-\udfff"  # no characters: halves of one
     "]"
 )
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-IN_MARKDOWN = re.compile(r"(?P<code>(?<!`)(?P<fence>`+)[^`\n]+(?P=fence)(?!`))|[\\`*_\[\]<>#!|~&]")
-BACKTICKS = re.compile(r"`+")
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_IN_MARKDOWN = re.compile(r"(?P<code>(?<!`)(?P<fence>`+)[^`\n]+(?P=fence)(?!`))|[\\`*_\[\]<>#!|~&]")
+_BACKTICKS = re.compile(r"`+")
 
 
 def printable(text: str) -> str:
     """One line for terminals: all that is not shown as a character is replaced, line ends too."""
-    return "".join(character if character.isprintable() else REPLACEMENT for character in text)
+    return "".join(character if character.isprintable() else _REPLACEMENT for character in text)
 
 
 def printable_lines(text: str) -> str:
     """Lines for terminals: as `printable`, but for line ends and tabs."""
-    return "".join(each if each.isprintable() or each in "\n\t" else REPLACEMENT for each in text)
+    return "".join(each if each.isprintable() or each in "\n\t" else _REPLACEMENT for each in text)
 
 
 def docstring(lines: Iterable[str]) -> list[str]:
@@ -50,7 +50,7 @@ def _in_python(character: str) -> str:
 
 def markup(text: str) -> str:
     """Text of HTML, XML and their attributes."""
-    return escape("".join(REPLACEMENT if _is_no_xml(each) else each for each in text))
+    return escape("".join(_REPLACEMENT if _is_no_xml(each) else each for each in text))
 
 
 def _is_no_xml(character: str) -> bool:
@@ -66,7 +66,7 @@ def script_json(value: object) -> str:
 
 def markdown(text: str) -> str:
     """Prose in Markdown, its line ends kept: words between backticks are code; links, HTML and fences are words."""
-    marked = IN_MARKDOWN.sub(lambda found: found["code"] or f"\\{found[0]}", printable_lines(text))
+    marked = _IN_MARKDOWN.sub(lambda found: found["code"] or f"\\{found[0]}", printable_lines(text))
     return marked.replace("\n", "  \n")
 
 
@@ -84,7 +84,7 @@ def markdown_code(text: str) -> str:
 
 def _backticks(text: str) -> int:
     """How many stand side by side, at most."""
-    return max(map(len, BACKTICKS.findall(text)), default=0)
+    return max(map(len, _BACKTICKS.findall(text)), default=0)
 
 
 def pdf_string(text: str) -> str:

@@ -24,17 +24,17 @@ from maskdsl.ir.stack import StackIR
 from maskdsl.syntax import tree
 from maskdsl.syntax.program import Program
 
-MOST_LAYERS = 1000
+_MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class BoundLayer:
+class _BoundLayer:
     mask: MaskIR
     span: Span
     """Where the pattern is called."""
 
 
-Layers = tuple[BoundLayer, ...]
+_Layers = tuple[_BoundLayer, ...]
 
 
 def bind_stack(
@@ -83,17 +83,17 @@ class _Binder:
         self.heads = heads
         self.called: dict[tuple[object, ...], MaskIR | None] = {}
         self.masks: dict[tuple[object, ...], MaskIR] = {}
-        self.expanded: dict[tuple[object, ...], Layers] = {}
+        self.expanded: dict[tuple[object, ...], _Layers] = {}
         """The layers of stacks at their values: stacks of stacks may stand for few layers in very many calls."""
 
-    def layers(self, node: tree.Expression, frame: Frame, around: tuple[str, ...]) -> Layers:
+    def layers(self, node: tree.Expression, frame: Frame, around: tuple[str, ...]) -> _Layers:
         """The layers that an expression stands for; none, with a report, where it is wrong."""
         frame.report.enter(node.span, frame.calls)
         found = self._meaning(node, frame, around)
         frame.report.leave()
         return found
 
-    def _meaning(self, node: tree.Expression, frame: Frame, around: tuple[str, ...]) -> Layers:
+    def _meaning(self, node: tree.Expression, frame: Frame, around: tuple[str, ...]) -> _Layers:
         match node:
             case tree.Binary(operator="+"):
                 return self._joined(((part, frame) for part in chain(node)), node.span, around)
@@ -124,8 +124,8 @@ class _Binder:
                 frame.add(stacks.NotALayer(span=node.span, found=_kind(node)))
                 return ()
 
-    def _joined(self, parts: Iterator[tuple[tree.Expression, Frame]], span: Span, around: tuple[str, ...]) -> Layers:
-        found: Layers = ()
+    def _joined(self, parts: Iterator[tuple[tree.Expression, Frame]], span: Span, around: tuple[str, ...]) -> _Layers:
+        found: _Layers = ()
         for node, frame in parts:
             found += self.layers(node, frame, around)
             _check_count(len(found), span, frame)
@@ -137,7 +137,7 @@ class _Binder:
             return False
         return called.id in self.program.patterns or called.id in self.program.stacks
 
-    def _call(self, call: tree.Call, frame: Frame, around: tuple[str, ...]) -> Layers:
+    def _call(self, call: tree.Call, frame: Frame, around: tuple[str, ...]) -> _Layers:
         name = call.function.id
         if name in self.program.stacks:
             return self._stack(call, self.program.stacks[name], frame, around)
@@ -146,11 +146,11 @@ class _Binder:
         declaration = self.program.patterns[name]
         given = _arguments(call, declaration, frame)
         mask = None if given is None else self._bound(call, declaration, given, frame)
-        return () if mask is None else (BoundLayer(mask, call.span),)
+        return () if mask is None else (_BoundLayer(mask, call.span),)
 
     def _stack(
         self, call: tree.Call, declaration: tree.StackDeclaration, frame: Frame, around: tuple[str, ...]
-    ) -> Layers:
+    ) -> _Layers:
         name = declaration.name.id
         if name in around:
             frame.add(stacks.StackRecursion(span=call.span, name=name))
@@ -187,7 +187,7 @@ class _Binder:
             self.called[key] = self.masks.setdefault((name, mask.parameters), mask)
         return self.called[key]
 
-    def _unknown(self, name: tree.Name, frame: Frame) -> Layers:
+    def _unknown(self, name: tree.Name, frame: Frame) -> _Layers:
         program = self.program
         if name.id in FUNCTIONS or name.id in program.macros(name.span.source):
             frame.add(stacks.NotALayer(span=name.span, found=f"the function `{name.id}`"))
@@ -268,11 +268,11 @@ def _kind(node: tree.Expression) -> str:
 
 
 def _check_count(count: int, span: Span, frame: Frame) -> None:
-    if count > MOST_LAYERS:
-        frame.report.stop(stacks.TooManyLayers(span=span, count=count, limit=MOST_LAYERS), frame.calls)
+    if count > _MOST_LAYERS:
+        frame.report.stop(stacks.TooManyLayers(span=span, count=count, limit=_MOST_LAYERS), frame.calls)
 
 
-def _check_lengths(layers: Layers, frame: Frame) -> None:
+def _check_lengths(layers: _Layers, frame: Frame) -> None:
     first = layers[0]
     expected = first.mask.queries.length
     for layer in layers:
@@ -282,7 +282,7 @@ def _check_lengths(layers: Layers, frame: Frame) -> None:
             frame.add(stacks.DifferentLengths(span=layer.span, found=found, expected=expected, notes=(note,)))
 
 
-def _check_inputs(layers: Layers, frame: Frame) -> None:
+def _check_inputs(layers: _Layers, frame: Frame) -> None:
     """One tensor serves all layers that have an input of its name."""
     known: dict[str, Input] = {}
     for layer in layers:

@@ -15,7 +15,7 @@ from maskdsl.base.text import printable, printable_lines
 from maskdsl.view.terminal.coloured_errors import coloured_error
 
 
-class Safe(Console):
+class _Safe(Console):
     """A console to which no text is a command, whatever is printed: names of files, values, messages of others."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -47,11 +47,11 @@ def _harmless() -> Iterator[None]:
 
 
 def output() -> Console:
-    return Safe(highlight=False)
+    return _Safe(highlight=False)
 
 
 def messages() -> Console:
-    return Safe(stderr=True, highlight=False)
+    return _Safe(stderr=True, highlight=False)
 
 
 def print_error(error: AttnError) -> None:

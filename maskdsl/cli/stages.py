@@ -33,17 +33,17 @@ class Stage:
     reads_inputs: bool = False
 
 
-def tree_text(mask: Mask, inputs: Arrays) -> str:
-    return "\n".join(outline(mask.pattern.declaration)) + "\n"
+def _tree_text(mask: Mask, inputs: Arrays) -> str:
+    return "\n".join(_outline(mask.pattern.declaration)) + "\n"
 
 
-def outline(value: object, name: str = "") -> Iterator[str]:
+def _outline(value: object, name: str = "") -> Iterator[str]:
     """Dataclasses as indented lines, leaves beside their names. Spans are left out."""
     prefix = f"{name}: " if name else ""
     if isinstance(value, tuple):
         yield f"{prefix}{'()' if not value else ''}".rstrip()
         for item in value:
-            yield from (f"  {line}" for line in outline(item))
+            yield from (f"  {line}" for line in _outline(item))
     elif is_dataclass(value):
         shown = [field.name for field in fields(value) if field.repr]
         if all(
@@ -53,23 +53,23 @@ def outline(value: object, name: str = "") -> Iterator[str]:
             return
         yield f"{prefix}{type(value).__name__}"
         for each in shown:
-            yield from (f"  {line}" for line in outline(getattr(value, each), each))
+            yield from (f"  {line}" for line in _outline(getattr(value, each), each))
     else:
         yield f"{prefix}{value!r}"
 
 
-def ir_text(mask: Mask, inputs: Arrays) -> str:
+def _ir_text(mask: Mask, inputs: Arrays) -> str:
     return print_mask(mask.ir)
 
 
-def tiles_text(mask: Mask, inputs: Arrays) -> str:
+def _tiles_text(mask: Mask, inputs: Arrays) -> str:
     """The runs of every row of tiles."""
     tiles = find_tiles(mask.ir, inputs=inputs)
     size = f"{tiles.query_blocks} x {tiles.key_blocks} tiles of {tiles.block[0]} x {tiles.block[1]}"
-    return "\n".join([size, *head_class_lines(tiles)]) + "\n"
+    return "\n".join([size, *_head_class_lines(tiles)]) + "\n"
 
 
-def head_class_lines(tiles: BlockMap) -> Iterator[str]:
+def _head_class_lines(tiles: BlockMap) -> Iterator[str]:
     for number, head_class in enumerate(tiles.head_classes):
         uses = [
             f"batch {batch}, head {head}"
@@ -78,46 +78,46 @@ def head_class_lines(tiles: BlockMap) -> Iterator[str]:
         if len(tiles.head_classes) > 1:
             yield f"{'; '.join(uses)}:"
         for row in range(tiles.query_blocks):
-            yield f"row {row}: full {runs_text(head_class.full, row)}, partial {runs_text(head_class.partial, row)}"
+            yield f"row {row}: full {_runs_text(head_class.full, row)}, partial {_runs_text(head_class.partial, row)}"
 
 
-def runs_text(runs: Runs, row: int) -> str:
+def _runs_text(runs: Runs, row: int) -> str:
     """`0-3 7`: the columns of one row, both ends included."""
     part = slice(runs.row_start[row], runs.row_start[row + 1])
     pairs = zip(runs.start[part].tolist(), (runs.end[part] - 1).tolist(), strict=True)
     return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in pairs) or "none"
 
 
-def plan_text(mask: Mask, inputs: Arrays) -> str:
+def _plan_text(mask: Mask, inputs: Arrays) -> str:
     plan = make_plan(mask.ir)
     lines = [f"tiles of {plan.query_block} queries x {plan.key_block} keys"]
-    lines += names_line("coordinates of a query", plan.query_names, plan)
-    lines += names_line("coordinates of a key", plan.key_names, plan)
+    lines += _names_line("coordinates of a query", plan.query_names, plan)
+    lines += _names_line("coordinates of a key", plan.key_names, plan)
     lines += [f"inputs that decide the tiles: {', '.join(plan.tile_inputs) or 'none'}"]
     lines += [f"inputs read by index: {', '.join(plan.table_names) or 'none'}"]
     lines += [f"evaluated for a pair: {print_expression(each)}" for each in plan.pair_expressions]
     return "\n".join(lines) + "\n"
 
 
-def names_line(what: str, names: Sequence[str], plan: KernelPlan) -> list[str]:
+def _names_line(what: str, names: Sequence[str], plan: KernelPlan) -> list[str]:
     return [f"{what}: {', '.join(plan.identifiers.get(name, name) for name in names) or 'none'}"]
 
 
-def flex_text(mask: Mask, inputs: Arrays) -> str:
+def _flex_text(mask: Mask, inputs: Arrays) -> str:
     return emit_flex(declared_plan(make_plan(mask.ir)))
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("tree", "what was parsed", tree_text),
-    Stage("ir", "what the bound pattern means", ir_text),
-    Stage("tiles", "the class of every tile, as runs", tiles_text, reads_inputs=True),
-    Stage("plan", "what the generators work by", plan_text),
+    Stage("tree", "what was parsed", _tree_text),
+    Stage("ir", "what the bound pattern means", _ir_text),
+    Stage("tiles", "the class of every tile, as runs", _tiles_text, reads_inputs=True),
+    Stage("plan", "what the generators work by", _plan_text),
     Stage("routing", "what finds pairs", lambda mask, inputs: emit_routing(make_plan(mask.ir)), is_python=True),
     Stage("selection", "the same for a GPU", lambda mask, inputs: emit_selection(make_plan(mask.ir)), is_python=True),
     Stage("reference", "dense torch", lambda mask, inputs: emit_reference(make_plan(mask.ir)), is_python=True),
     Stage("tiled", "torch over tiles", lambda mask, inputs: emit_tiled(make_plan(mask.ir)), is_python=True),
     Stage("triton", "the kernel for a GPU", lambda mask, inputs: emit_triton(make_plan(mask.ir)), is_python=True),
-    Stage("flex", "functions for FlexAttention", flex_text, is_python=True),
+    Stage("flex", "functions for FlexAttention", _flex_text, is_python=True),
     Stage("decode", "the kernel for decoding", lambda mask, inputs: emit_decode(make_plan(mask.ir)), is_python=True),
 )
 """From text to code; what a call finds, which is no part of the code, behind the mask that it is found from."""

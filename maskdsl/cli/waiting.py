@@ -10,7 +10,7 @@ from rich.console import Console
 from maskdsl.base.progress import Watch, watched
 from maskdsl.cli.consoles import messages
 
-PATIENCE = 0.7
+_PATIENCE = 0.7
 """Seconds before anything is said about work that may be quick."""
 LONG = 10.0
 """Seconds between two lines about work that takes long, where standard error is no terminal."""
@@ -53,7 +53,7 @@ def _clock(console: Console, what: str, watch: Watch) -> Iterator[None]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), Far())
     clock = Progress(*columns, console=console, transient=True)
     clock.add_task(what, total=None)
-    timer = Timer(PATIENCE, clock.start)
+    timer = Timer(_PATIENCE, clock.start)
     timer.daemon = True
     timer.start()
     try:

@@ -20,13 +20,13 @@ from maskdsl.ir.routes import GROUP, Route, found_expressions
 
 HELPERS = ("read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
 """Functions of `codegen/functions.py` that generated ones may call."""
-RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends", *HELPERS})
+_RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends", *HELPERS})
 """Names that generated functions use themselves."""
 OF_PYTHON = frozenset({"_", *keyword.kwlist, *dir(builtins)})
 """Names that Python gives no function, or that mean something in each; `_` is what takes unused arguments."""
-HEAVY_OPERATIONS = 16
+_HEAVY_OPERATIONS = 16
 """More different operations on a pair hold registers that the largest tiles need."""
-LIGHT_OPERATIONS = 8
+_LIGHT_OPERATIONS = 8
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class KernelPlan:
     def work(self) -> TileWork:
         """What tiles ask for besides their products. Not by lengths, so that another length is no other kernel."""
         tables = (node for each in self.pair_expressions for node in walk(each) if isinstance(node, Read))
-        if self.operations > HEAVY_OPERATIONS or any(reads(each).is_of_pair for each in tables):
+        if self.operations > _HEAVY_OPERATIONS or any(reads(each).is_of_pair for each in tables):
             return TileWork.HEAVY
         limits = self.row_limits
         is_open = limits is not None and not (limits.low and limits.high)
-        return TileWork.WIDE if is_open and self.operations <= LIGHT_OPERATIONS else TileWork.USUAL
+        return TileWork.WIDE if is_open and self.operations <= _LIGHT_OPERATIONS else TileWork.USUAL
 
     @cached_property
     def operations(self) -> int:
@@ -106,13 +106,13 @@ class KernelPlan:
         chosen: dict[str, str] = {"i": "i"}
         for name in dict.fromkeys(names):
             if name not in chosen:
-                chosen[name] = unused(identifier(name), {*chosen.values(), *RESERVED})
+                chosen[name] = unused(identifier(name), {*chosen.values(), *_RESERVED})
         return chosen
 
     @cached_property
     def input_identifiers(self) -> dict[str, str]:
         """A Python identifier for every input, unlike those of the coordinates of a pair or of one token."""
-        taken = set(RESERVED)
+        taken = set(_RESERVED)
         for name in self.identifiers.values():
             taken |= {name, f"q_{name}", f"k_{name}"}
         chosen: dict[str, str] = {}

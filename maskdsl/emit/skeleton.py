@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
-HOLE = re.compile(r"^(?P<indent>[ ]*)# hole: (?P<name>\w+)\n(?P<code>(?:.*\n)*?)(?P=indent)# end\n", re.MULTILINE)
+_HOLE = re.compile(r"^(?P<indent>[ ]*)# hole: (?P<name>\w+)\n(?P<code>(?:.*\n)*?)(?P=indent)# end\n", re.MULTILINE)
 
 
 @cache
@@ -37,7 +37,7 @@ def skeleton_words(*names: str) -> frozenset[str]:
 
 def fill(skeleton: str, holes: Mapping[str, Sequence[str] | None]) -> str:
     """The module with every hole filled. Every hole must be named, and every name must be a hole."""
-    names = {match["name"] for match in HOLE.finditer(skeleton)}
+    names = {match["name"] for match in _HOLE.finditer(skeleton)}
     assert names == set(holes), f"holes {sorted(names)} of the skeleton, {sorted(holes)} given"
 
     def replacement(match: re.Match[str]) -> str:
@@ -46,4 +46,4 @@ def fill(skeleton: str, holes: Mapping[str, Sequence[str] | None]) -> str:
             return match["code"]
         return "".join(f"{match['indent']}{line}".rstrip() + "\n" for line in lines)
 
-    return HOLE.sub(replacement, skeleton)
+    return _HOLE.sub(replacement, skeleton)

@@ -14,7 +14,7 @@ from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import OPERATORS, Op, Type
 
 # How tightly a text binds, as Python has it: a part that binds less than its place asks for goes into parentheses.
-COMPARISON, OR, AND, SUM, PRODUCT, UNARY, POWER, ATOM = range(8)
+COMPARISON, OR, AND, SUM, PRODUCT, UNARY, _POWER, ATOM = range(8)
 
 # Operator, how tightly the result binds, and what it asks of its left and right operand.
 INFIX = {
@@ -24,7 +24,7 @@ INFIX = {
     Op.DIVIDE: ("/", PRODUCT, PRODUCT, UNARY),
     Op.FLOOR_DIVIDE: ("//", PRODUCT, PRODUCT, UNARY),
     Op.FLOOR_MODULO: ("%", PRODUCT, PRODUCT, UNARY),
-    Op.POWER: ("**", POWER, ATOM, UNARY),
+    Op.POWER: ("**", _POWER, ATOM, UNARY),
     Op.EQUAL: ("==", COMPARISON, OR, OR),
     Op.NOT_EQUAL: ("!=", COMPARISON, OR, OR),
     Op.LESS: ("<", COMPARISON, OR, OR),
@@ -33,7 +33,7 @@ INFIX = {
     Op.OR: ("|", OR, OR, AND),
 }
 
-MOST_OPERANDS = 64
+_MOST_OPERANDS = 64
 """Of `and` or `or`, one behind the other."""
 
 
@@ -74,7 +74,7 @@ class Printer(ABC):
         self.statement("return ", expression)
 
     def statement(self, start: str, expression: Expression) -> None:
-        self.counts.update(occurrences(expression))
+        self.counts.update(_occurrences(expression))
         self.write(start, expression, self.print(expression)[0])
 
     def write(self, start: str, expression: Expression, text: str) -> None:
@@ -119,7 +119,7 @@ class Printer(ABC):
 
     def name(self, expression: Apply | Read, text: str) -> str:
         """Adds a statement for a subexpression."""
-        name = unused(self.prefix + name_of(expression), self.taken)
+        name = unused(self.prefix + _name_of(expression), self.taken)
         self.taken.add(name)
         self.write(f"{name} = ", expression, text)
         self.known[expression] = name
@@ -139,23 +139,23 @@ def in_parentheses(sign: str, operands: Sequence[Sequence[str]], start: str = ""
 
     Otherwise each would stand one level deeper than the one before it, and Python reads no more than some hundreds.
     """
-    while len(operands) > MOST_OPERANDS:
-        starts = range(0, len(operands), MOST_OPERANDS)
-        operands = [in_parentheses(sign, operands[at : at + MOST_OPERANDS]) for at in starts]
+    while len(operands) > _MOST_OPERANDS:
+        starts = range(0, len(operands), _MOST_OPERANDS)
+        operands = [in_parentheses(sign, operands[at : at + _MOST_OPERANDS]) for at in starts]
     lines = [f"{start}("]
     for number, (first, *rest) in enumerate(operands):
         lines += [f"    {sign} {first}" if number else f"    {first}", *(f"    {each}" for each in rest)]
     return [*lines, ")"]
 
 
-def name_of(expression: Apply | Read) -> str:
+def _name_of(expression: Apply | Read) -> str:
     """What a subexpression is called if it needs a name."""
     if isinstance(expression, Read):
         return f"{identifier(expression.input)}_value"
     return OPERATORS[expression.op].name or ("condition" if expression.type is Type.BOOL else "value")
 
 
-def occurrences(expression: Expression) -> Counter[Expression]:
+def _occurrences(expression: Expression) -> Counter[Expression]:
     """How often each distinct node is written when parts of repeated nodes are written once."""
     counts: Counter[Expression] = Counter()
 

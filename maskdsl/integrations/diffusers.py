@@ -61,17 +61,17 @@ def use(
     restore(model)
     for number, (name, module) in enumerate(found.items()):
         if chosen[number] is not None:
-            put(module, around(module.processor, patterns, number, name, dict(inputs or {})))
+            _put(module, _around(module.processor, patterns, number, name, dict(inputs or {})))
 
 
 def restore(model: nn.Module) -> None:
     """Gives a model the processors back that it had before `use`."""
     for module in attentions(model).values():
-        if isinstance(module.processor, PatternProcessor):
-            put(module, module.processor.processor)
+        if isinstance(module.processor, _PatternProcessor):
+            _put(module, module.processor.processor)
 
 
-def put(module: Any, processor: Any) -> None:
+def _put(module: Any, processor: Any) -> None:
     """Not every attention has the method for it."""
     if hasattr(module, "set_processor"):
         module.set_processor(processor)
@@ -84,19 +84,19 @@ def attentions(model: nn.Module) -> dict[str, Any]:
     return {
         name: module
         for name, module in model.named_modules()
-        if is_attention(module) and not getattr(module, "is_cross_attention", False)
+        if _is_attention(module) and not getattr(module, "is_cross_attention", False)
     }
 
 
-def is_attention(module: Any) -> bool:
+def _is_attention(module: Any) -> bool:
     """Whether it has a processor for its attention; some have it as an attribute alone."""
     processor = getattr(module, "processor", None)
     if processor is None or hasattr(module, "set_processor"):
         return processor is not None
-    return isinstance(processor, PatternProcessor) or "AttnProcessor" in type(processor).__name__
+    return isinstance(processor, _PatternProcessor) or "AttnProcessor" in type(processor).__name__
 
 
-class PatternProcessor:
+class _PatternProcessor:
     """Calls a processor of diffusers, with a pattern for its attention."""
 
     def __init__(self, processor: Any, patterns: LayerPatterns, number: int, name: str, inputs: dict[str, Any]) -> None:
@@ -109,13 +109,13 @@ class PatternProcessor:
         """The names of what it is called with."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return around, (self.processor, self.patterns, self.number, self.name, self.inputs)
+        return _around, (self.processor, self.patterns, self.number, self.name, self.inputs)
 
     def call(self, *arguments: Any, **named: Any) -> Any:
         """What the processor gives, called with the same."""
         given = dict(zip(self.arguments, arguments, strict=False)) | named
         asked: list[str] = []
-        with Answered(self, asked, given.get("hidden_states"), given.get("encoder_hidden_states")):
+        with _Answered(self, asked, given.get("hidden_states"), given.get("encoder_hidden_states")):
             result = self.processor(*arguments, **named)
         if not asked:
             raise AttnError(errors.NoSelfAttention(name=self.name, processor=type(self.processor).__name__))
@@ -154,29 +154,31 @@ class PatternProcessor:
         return out
 
 
-def around(processor: Any, patterns: LayerPatterns, number: int, name: str, inputs: dict[str, Any]) -> PatternProcessor:
+def _around(
+    processor: Any, patterns: LayerPatterns, number: int, name: str, inputs: dict[str, Any]
+) -> _PatternProcessor:
     """A processor that is called like this one."""
-    return called_like(processor.__class__)(processor, patterns, number, name, inputs)
+    return _called_like(processor.__class__)(processor, patterns, number, name, inputs)
 
 
 @cache
-def called_like(kind: Any) -> type[PatternProcessor]:
+def _called_like(kind: Any) -> type[_PatternProcessor]:
     """Processors with the signature of a kind: models give them only what it names."""
 
-    def call(self: PatternProcessor, *arguments: Any, **named: Any) -> Any:
+    def call(self: _PatternProcessor, *arguments: Any, **named: Any) -> Any:
         return self.call(*arguments, **named)
 
     call.__signature__ = signature(kind.__call__)  # type: ignore[attr-defined]
-    return type("PatternProcessor", (PatternProcessor,), {"__call__": call})
+    return type("PatternProcessor", (_PatternProcessor,), {"__call__": call})
 
 
-class Answered(TorchFunctionMode):
+class _Answered(TorchFunctionMode):
     """Has a processor answer calls of `scaled_dot_product_attention` among the same tokens; notes all calls.
 
     `own` and `others` are the tokens that the model gives an attention, [batch, tokens, features] if they are.
     """
 
-    def __init__(self, processor: PatternProcessor, asked: list[str], own: Any, others: Any) -> None:
+    def __init__(self, processor: _PatternProcessor, asked: list[str], own: Any, others: Any) -> None:
         super().__init__()
         self.processor = processor
         self.asked = asked

@@ -14,7 +14,7 @@ from maskdsl import Attention, AttnError, BackendName, FollowingAttention, Heads
 from maskdsl.base.errors.calls import libraries as errors
 
 Role = Literal["self", "encoder", "cross"]
-MASKS = ("refuse", "pattern")
+_MASKS = ("refuse", "pattern")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class LayerPatterns:
 
     def check(self) -> None:
         """Raises for what can be seen before there is a model."""
-        if self.masks not in MASKS:
+        if self.masks not in _MASKS:
             raise AttnError(errors.UnknownMasks(found=repr(self.masks)))
         if isinstance(self.choice, Mapping):
             chosen = [each for each in self.choice.values() if each is not None]
@@ -72,7 +72,7 @@ class LayerPatterns:
         """Whether it may choose otherwise for an encoder than for a decoder."""
         if isinstance(self.choice, Mapping):
             return "encoder" in self.choice
-        return not isinstance(self.choice, OneChoice) and takes_layer(self.choice)
+        return not isinstance(self.choice, OneChoice) and _takes_layer(self.choice)
 
     def of(self, layer: Layer) -> OneChoice | None:
         """What was chosen for a layer: a number goes before a type, and a type before a role.
@@ -83,7 +83,7 @@ class LayerPatterns:
             return self._entry(self.choice, layer)
         if isinstance(self.choice, OneChoice):
             return None if layer.role == "cross" else self.choice
-        if takes_layer(self.choice):
+        if _takes_layer(self.choice):
             return self.choice(layer)
         return None if layer.role == "cross" else self.choice(layer.number, layer.kind)
 
@@ -144,7 +144,7 @@ class LayerPatterns:
         return {name: value for name, value in self.parameters.items() if name in names}
 
 
-def takes_layer(choose: Callable[..., object]) -> bool:
+def _takes_layer(choose: Callable[..., object]) -> bool:
     """Whether a function takes one argument, and is given a `Layer`; else it takes a number and a type."""
     kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     given = signature(choose).parameters.values()

@@ -12,7 +12,7 @@ from maskdsl.base.errors.calls import libraries as errors
 
 LIBRARY: Any = torch.library.Library("maskdsl", "FRAGMENT")  # type: ignore[no-untyped-call]
 """Of the operators that integrations have."""
-HIDDEN = -1e4
+_HIDDEN = -1e4
 """What is added to scores that are to count for nothing is this or less."""
 
 
@@ -22,14 +22,14 @@ def present_keys(name: str, mask: Tensor, batch: int, keys: int, vouched: bool) 
     Where it hides the same keys for all queries and heads, these are not there. Any other mask says what a pattern
     `name` does not know, and raises `AttnError`; `vouched`, it says nothing that the pattern does not.
     """
-    found: Tensor = PRESENT(mask, name, vouched)
+    found: Tensor = _PRESENT(mask, name, vouched)
     return found.expand(batch, keys)
 
 
-def present(mask: Tensor, name: str, vouched: bool) -> Tensor:
+def _present(mask: Tensor, name: str, vouched: bool) -> Tensor:
     """An operator, as it looks at values."""
     mask = mask.reshape((1,) * (4 - mask.dim()) + mask.shape)
-    there = mask if mask.dtype == torch.bool else mask > HIDDEN
+    there = mask if mask.dtype == torch.bool else mask > _HIDDEN
     rows = there[:, :1, :1]
     plain = mask.dtype == torch.bool or bool((mask[there] == 0).all())
     if plain and bool((there == rows).all()):
@@ -39,12 +39,12 @@ def present(mask: Tensor, name: str, vouched: bool) -> Tensor:
     return torch.ones_like(rows[:, 0, 0])
 
 
-def fake_present(mask: Tensor, name: str, vouched: bool) -> Tensor:
+def _fake_present(mask: Tensor, name: str, vouched: bool) -> Tensor:
     batch = mask.shape[0] if mask.dim() == 4 else 1
     return mask.new_empty((batch, mask.shape[-1]), dtype=torch.bool)
 
 
 LIBRARY.define("present_keys(Tensor mask, str name, bool vouched) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
-PRESENT = torch.ops.maskdsl.present_keys.default
-LIBRARY.impl("present_keys", present, "CompositeExplicitAutograd")
-torch.library.register_fake("maskdsl::present_keys", fake_present, lib=LIBRARY)
+_PRESENT = torch.ops.maskdsl.present_keys.default
+LIBRARY.impl("present_keys", _present, "CompositeExplicitAutograd")
+torch.library.register_fake("maskdsl::present_keys", _fake_present, lib=LIBRARY)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-STEP = 64
+_STEP = 64
 """Room for keys grows in such steps, so that the next token seldom asks for another mask."""
-HEADER = 4
+_HEADER = 4
 """Rows in front of those of a model's own mask; one more where that is the number of queries."""
 
 
@@ -66,7 +66,7 @@ def positions_of(
     last query if the model is `causal`.
     """
     slots = key_offset + keys
-    room = -(-max(slots, queries) // STEP) * STEP
+    room = -(-max(slots, queries) // _STEP) * _STEP
     index = torch.arange(room, device=device)
     there = (index < (query_offset + queries if causal else slots)).expand(batch, -1)
     if present is not None:
@@ -94,7 +94,7 @@ def carry(queries: int, told: Carried, device: torch.device | str) -> Tensor:
             kind = torch.int32 if told.asked else torch.int64
             return torch.empty(1, 1, 0, 0, dtype=kind, device=device)
     head = torch.stack(rows, dim=1)[:, None]
-    head = pad(head, (0, 0, 0, HEADER + (queries == HEADER) - head.shape[2]))
+    head = pad(head, (0, 0, 0, _HEADER + (queries == _HEADER) - head.shape[2]))
     if told.own is not None:
         own = pad(told.own.expand(len(head), -1, -1, -1), (0, head.shape[3] - told.own.shape[3]))
         head = torch.cat([head, own.to(head.dtype)], dim=2)
@@ -110,7 +110,7 @@ def carried(tensor: Tensor | None, queries: int, keys: int) -> Carried | None:
     if not tensor.shape[2]:
         return Carried(asked=tensor.dtype == torch.int32)
     rows = tensor[:, 0]
-    first = HEADER + (queries == HEADER)
+    first = _HEADER + (queries == _HEADER)
     own = rows[:, None, first:, :keys] != 0 if rows.shape[1] > first else None
     if tensor.dtype == torch.int32:
         return Carried(None, rows[:, 0, :queries] != 0, own, own is not None)

@@ -22,7 +22,7 @@ def heads_here(module: nn.Module, heads: int, key_heads: int) -> Heads:
     whole = getattr(config, "num_attention_heads", heads)
     if heads == whole:
         return Heads(heads)
-    position = position_of(module)
+    position = _position_of(module)
     if position is not None and heads * position[1] == whole:
         shared = getattr(config, "num_key_value_heads", None) or key_heads * position[1]
         return Heads(whole, shared, heads * position[0], heads)
@@ -30,7 +30,7 @@ def heads_here(module: nn.Module, heads: int, key_heads: int) -> Heads:
     return Heads(1) if several and torch.distributed.get_world_size() > 1 and whole % heads == 0 else Heads(heads)
 
 
-def position_of(module: nn.Module) -> tuple[int, int] | None:
+def _position_of(module: nn.Module) -> tuple[int, int] | None:
     """This process' number among those that share the parameters, and how many they are; None if nobody shares."""
     library: Any = sys.modules.get("torch.distributed.tensor")
     for parameter in module.parameters() if library is not None else ():

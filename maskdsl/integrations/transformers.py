@@ -32,7 +32,7 @@ from maskdsl.integrations.transformers_models import REGISTERED, kind_of, layer_
 
 __all__ = ["register"]
 
-CURES = {
+_CURES = {
     "dropout": "set the attention dropout of the configuration to 0",
     "softcap": "add `score {value} * tanh(s / {value})` to the pattern",
     "position_bias": "add it in the pattern, as an `input position_bias` that `score` reads",
@@ -40,7 +40,7 @@ CURES = {
     "block_indices": "the blocks that its indexer selects are a route of a pattern; or leave the model to its own",
 }
 """What some models ask for besides a mask, and what to do about it."""
-EAGER = ("softcap", "s_aux")
+_EAGER = ("softcap", "s_aux")
 """What torch's own attention ignores."""
 
 
@@ -69,11 +69,11 @@ def register(
     patterns = LayerPatterns(name, pattern, parameters, follow, backend, masks)
     patterns.check()
     REGISTERED[name] = patterns
-    AttentionInterface.register(name, partial(attention_forward, patterns))
+    AttentionInterface.register(name, partial(_attention_forward, patterns))
     AttentionMaskInterface.register(name, partial(attention_mask, patterns))
 
 
-def attention_forward(
+def _attention_forward(
     patterns: LayerPatterns,
     module: nn.Module,
     query: Tensor,
@@ -91,36 +91,36 @@ def attention_forward(
     attention = patterns.attention(layer, heads_here(module, query.shape[1], key.shape[1]))
     told = carried(attention_mask, query.shape[2], key.shape[2])
     if attention is None:
-        own = attention_mask if told is None else own_mask(patterns, told)
-        return left(module, query, key, value, own, {**others, "scaling": scaling})
+        own = attention_mask if told is None else _own_mask(patterns, told)
+        return _left(module, query, key, value, own, {**others, "scaling": scaling})
     if told is None:
         assert attention_mask is not None
-        told = told_by(patterns, layer, attention_mask, query, key)
-    check_others(patterns, attention, others)
+        told = _told_by(patterns, layer, attention_mask, query, key)
+    _check_others(patterns, attention, others)
     inputs = {name: others[name] for name in attention.inputs if name in others}
     if scaling is not None:
         query = rescaled(query, scaling)
-    out, lse = attend(attention, layer, query, key, value, told, inputs)
+    out, lse = _attend(attention, layer, query, key, value, told, inputs)
     if others.get("s_aux") is not None:  # a key of no value whose score is this one, of each head
         out = out * torch.sigmoid(lse - others["s_aux"].reshape(-1, 1))[..., None].to(out.dtype)
     return out.transpose(1, 2).contiguous(), None
 
 
-def attend(
+def _attend(
     attention: Compiled, layer: Layer, q: Tensor, k: Tensor, v: Tensor, told: Carried, inputs: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
     """The output and its log-sum-exp, over [batch, heads, tokens, dim], of tokens as `told`."""
     match told:
         case Carried(positions=Positions() as positions):
-            return in_positions(attention, q, k, v, across(positions) if layer.role == "cross" else positions, inputs)
+            return _in_positions(attention, q, k, v, _across(positions) if layer.role == "cross" else positions, inputs)
         case Carried(texts=Tensor() as texts):
             return packed_attention(attention, q, k, v, texts, **inputs)
         case _:
-            out, lse = attention(q, k, v, query_start=first_query(attention, q, k), return_lse=True, **inputs)
+            out, lse = attention(q, k, v, query_start=_first_query(attention, q, k), return_lse=True, **inputs)
             return out, lse
 
 
-def told_by(patterns: LayerPatterns, layer: Layer, mask: Tensor, query: Tensor, key: Tensor) -> Carried:
+def _told_by(patterns: LayerPatterns, layer: Layer, mask: Tensor, query: Tensor, key: Tensor) -> Carried:
     """What a mask of the caller's says, [batch, heads, queries, keys]: which keys are padding, unless it is causal."""
     vouched = patterns.masks == "pattern"
     if layer.role == "self":
@@ -135,18 +135,18 @@ def told_by(patterns: LayerPatterns, layer: Layer, mask: Tensor, query: Tensor, 
 # Layers that are left to the model
 
 
-def own_mask(patterns: LayerPatterns, told: Carried) -> Tensor | None:
+def _own_mask(patterns: LayerPatterns, told: Carried) -> Tensor | None:
     """The model's own mask, None where it has none."""
     if not told.asked:
         raise AttnError(errors.ForeignMask(name=patterns.name, what="a mask for a layer that was not to be left to it"))
     return told.own
 
 
-def left(
+def _left(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, own: Tensor | None, named: dict[str, Any]
 ) -> tuple[Tensor, Tensor | None]:
     """By the model's own attention, with its own mask."""
-    attention = own_attention(kind_of(module), any(named.get(each) is not None for each in EAGER))
+    attention = _own_attention(kind_of(module), any(named.get(each) is not None for each in _EAGER))
     if attention is not sdpa_attention_forward:
         asked = named.get("is_causal")
         if own is None and query.shape[2] > 1 and (getattr(module, "is_causal", True) if asked is None else asked):
@@ -158,7 +158,7 @@ def left(
 
 
 @cache
-def own_attention(kind: Any, eager: bool) -> Any:
+def _own_attention(kind: Any, eager: bool) -> Any:
     """The attention of the library that a class would have asked for, with the masks that are its own."""
     file = sys.modules[kind.__module__]
     kinds: list[Any] = [each for each in vars(file).values() if isinstance(each, type)]
@@ -170,20 +170,20 @@ def own_attention(kind: Any, eager: bool) -> Any:
 # Tokens that stand anywhere
 
 
-def first_query(attention: Compiled, query: Tensor, key: Tensor) -> int | None:
+def _first_query(attention: Compiled, query: Tensor, key: Tensor) -> int | None:
     """Where all tokens are the first ones of a mask that was bound for more, 0."""
     if not isinstance(attention, Attention) or not attention.self_attention:
         return None
     return 0 if query.shape[2] == key.shape[2] < attention.query_length else None
 
 
-def across(positions: Positions) -> Positions:
+def _across(positions: Positions) -> Positions:
     """For queries of another sequence than that of the keys, which all stand where they are given."""
     order = torch.arange(positions.order.shape[1], device=positions.order.device)
     return Positions(positions.slots, order.expand_as(positions.order), torch.zeros_like(positions.start))
 
 
-def in_positions(
+def _in_positions(
     attention: Compiled, q: Tensor, k: Tensor, v: Tensor, positions: Positions, inputs: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
     """Attention of queries and keys that stand anywhere."""
@@ -195,9 +195,9 @@ def in_positions(
     return out.take_along_dim(back[..., None], 2), lse.take_along_dim(back, 2)
 
 
-def check_others(patterns: LayerPatterns, attention: Compiled, others: dict[str, Any]) -> None:
+def _check_others(patterns: LayerPatterns, attention: Compiled, others: dict[str, Any]) -> None:
     """Raises if the model asks for more than a pattern computes."""
-    for name, cure in CURES.items():
+    for name, cure in _CURES.items():
         asked = others.get(name)
         said = name in attention.inputs or (name == "softcap" and attention.changes_scores)
         if asked is None or (name == "dropout" and not asked) or said:

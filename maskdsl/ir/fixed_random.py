@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 WORD = 0xFFFFFFFF
-STEP, FIRST, SECOND = 0x1E3779B9, 0x7FEB352D, 0x45D9F3B
+_STEP, _FIRST, _SECOND = 0x1E3779B9, 0x7FEB352D, 0x45D9F3B
 
 
 def random_integers(*arguments: Array) -> Array:
@@ -24,14 +24,14 @@ def random_state(*arguments: Array) -> Array:
     """The word that these arguments, one after the other, are scrambled to."""
     state = np.asarray(0, dtype=np.int64)
     for argument in arguments:
-        state = mix(((state ^ (np.asarray(argument, dtype=np.int64) & WORD)) + STEP) & WORD)
+        state = _mix(((state ^ (np.asarray(argument, dtype=np.int64) & WORD)) + _STEP) & WORD)
     return state
 
 
-def mix(x: Array) -> Array:
+def _mix(x: Array) -> Array:
     """Scrambles a word."""
     x = x ^ (x >> 16)
-    x = (x * FIRST) & WORD
+    x = (x * _FIRST) & WORD
     x = x ^ (x >> 15)
-    x = (x * SECOND) & WORD
+    x = (x * _SECOND) & WORD
     return np.asarray(x ^ (x >> 16))

@@ -21,7 +21,7 @@ from maskdsl.ir.mask import Along, Computed, Dimension, DimensionKind, Given, In
 from maskdsl.ir.ops import OPERATORS, Op, Type
 from maskdsl.ir.routes import GROUP, Balanced, Nearest, Product, Rank, Route, Routed
 
-TOKEN = (Side.TOKEN,)
+_TOKEN = (Side.TOKEN,)
 
 
 def verify(mask: MaskIR) -> None:
@@ -31,9 +31,9 @@ def verify(mask: MaskIR) -> None:
     assert mask.heads >= 1
     assert not mask.queries.is_pooled, "queries are given"
     for sequence in (mask.queries, mask.keys):
-        verify_sequence(mask, sequence)
+        _verify_sequence(mask, sequence)
     for found in mask.routed:
-        verify_found(mask, found)
+        _verify_found(mask, found)
     _expression(mask, mask.relation, PAIR, Type.BOOL)
     for clause in (*mask.attend, *mask.require):
         _expression(mask, clause.relation, PAIR, Type.BOOL)
@@ -44,7 +44,7 @@ def verify(mask: MaskIR) -> None:
             _expression(mask, value, PAIR, Type.FLOAT)
 
 
-def verify_found(mask: MaskIR, found: Routed) -> None:
+def _verify_found(mask: MaskIR, found: Routed) -> None:
     assert mask.input(found.name) is not None, found
     match found:
         case Route(products=products, queries=queries, keys=keys):
@@ -54,17 +54,17 @@ def verify_found(mask: MaskIR, found: Routed) -> None:
             _expression(whole, found.candidates, PAIR, Type.BOOL)
             for pool in (pool for each in products for pool in (each.query, each.key)):
                 if pool.among is not None:
-                    _expression(mask, pool.among, TOKEN, Type.BOOL)
+                    _expression(mask, pool.among, _TOKEN, Type.BOOL)
         case Rank(keys=keys):
             for key in keys:
-                _expression(mask, key, TOKEN, key.type)
+                _expression(mask, key, _TOKEN, key.type)
         case Nearest(centroids=name) | Balanced(centroids=name):
             assert mask.input(name) is not None, found
         case _:
             assert_never(found)
 
 
-def verify_sequence(mask: MaskIR, sequence: Sequence) -> None:
+def _verify_sequence(mask: MaskIR, sequence: Sequence) -> None:
     assert sequence.spaces
     names = [space.name for space in sequence.spaces]
     assert len(set(names)) == len(names), names
@@ -78,7 +78,7 @@ def verify_sequence(mask: MaskIR, sequence: Sequence) -> None:
             assert space is not None, definition
             match source:
                 case Computed(value=value):
-                    _expression(mask, value, TOKEN, definition.type)
+                    _expression(mask, value, _TOKEN, definition.type)
                 case Along(axes=axes):
                     assert all(space.axis(axis) is not None for axis in axes), definition
                 case Shuffled(of=of):
@@ -90,7 +90,7 @@ def verify_sequence(mask: MaskIR, sequence: Sequence) -> None:
                     assert_never(source)
     for keys in sequence.order:
         for key in keys:
-            _expression(mask, key, TOKEN, key.type)
+            _expression(mask, key, _TOKEN, key.type)
 
 
 def _pooling(space: Space) -> None:

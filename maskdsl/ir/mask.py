@@ -213,7 +213,7 @@ class DimensionKind(StrEnum):
     FREE = auto()  # any length
 
 
-OF_TOKENS = (DimensionKind.BATCH, DimensionKind.HEADS, DimensionKind.TOKENS)
+_OF_TOKENS = (DimensionKind.BATCH, DimensionKind.HEADS, DimensionKind.TOKENS)
 """What values of tokens may have, in the order of generated modules."""
 
 
@@ -246,17 +246,17 @@ class Input:
     @cached_property
     def is_coordinate(self) -> bool:
         """One token dimension, the others batch or heads: read as `q.name`, not by index."""
-        return self.kinds.count(DimensionKind.TOKENS) == 1 and set(self.kinds) <= set(OF_TOKENS)
+        return self.kinds.count(DimensionKind.TOKENS) == 1 and set(self.kinds) <= set(_OF_TOKENS)
 
     @cached_property
     def arrangement(self) -> tuple[int, ...]:
         """Where batch, heads and tokens stand, those of them that it has."""
-        return tuple(self.kinds.index(kind) for kind in OF_TOKENS if kind in self.kinds)
+        return tuple(self.kinds.index(kind) for kind in _OF_TOKENS if kind in self.kinds)
 
     @cached_property
     def missing(self) -> tuple[int, ...]:
         """Those of the axes batch, heads and tokens that it has not."""
-        return tuple(axis for axis, kind in enumerate(OF_TOKENS) if kind not in self.kinds)
+        return tuple(axis for axis, kind in enumerate(_OF_TOKENS) if kind not in self.kinds)
 
     @cached_property
     def heads_here(self) -> tuple[int, int] | None:

@@ -32,7 +32,7 @@ from maskdsl.ir.routes import Above, Balanced, Nearest, Pool, Rank, Route, Route
 from maskdsl.syntax import tree
 from maskdsl.syntax.format_expression import format_expression
 
-NOWHERE = Span(Source("<ir>", ""), 0, 0)
+_NOWHERE = Span(Source("<ir>", ""), 0, 0)
 
 
 def print_mask(mask: MaskIR) -> str:
@@ -139,7 +139,7 @@ def print_expression(expression: Expression) -> str:
 
 
 def _name(text: str) -> tree.Name:
-    return tree.Name(text, span=NOWHERE)
+    return tree.Name(text, span=_NOWHERE)
 
 
 def _tree(expression: Expression) -> tree.Expression:
@@ -151,11 +151,11 @@ def _tree(expression: Expression) -> tree.Expression:
         case Coordinate(side=side, name="i"):
             return _name(side.letter)
         case Coordinate(side=side, name=name):
-            return tree.Attribute(_name(side.letter), _name(name), span=NOWHERE)
+            return tree.Attribute(_name(side.letter), _name(name), span=_NOWHERE)
         case InSpace(side=Side.KEY, space=space):
-            return tree.Arrow(_name("all"), _name(space), span=NOWHERE)
+            return tree.Arrow(_name("all"), _name(space), span=_NOWHERE)
         case InSpace(space=space):
-            return tree.Arrow(_name(space), _name("all"), span=NOWHERE)
+            return tree.Arrow(_name(space), _name("all"), span=_NOWHERE)
         case Head():
             return _name("head")
         case Batch():
@@ -163,7 +163,7 @@ def _tree(expression: Expression) -> tree.Expression:
         case Score():
             return _name("s")
         case Read(input=name, indices=indices):
-            return tree.Index(_name(name), tuple(map(_tree, indices)), span=NOWHERE)
+            return tree.Index(_name(name), tuple(map(_tree, indices)), span=_NOWHERE)
         case Apply():
             return _operator(expression)
         case _:
@@ -172,10 +172,10 @@ def _tree(expression: Expression) -> tree.Expression:
 
 def _constant(value: int | float | bool) -> tree.Expression:
     if isinstance(value, bool):
-        return tree.Boolean(value, span=NOWHERE)
+        return tree.Boolean(value, span=_NOWHERE)
     if value < 0:
-        return tree.Unary("-", _constant(-value), span=NOWHERE)
-    return tree.Integer(value, span=NOWHERE) if isinstance(value, int) else tree.Float(value, span=NOWHERE)
+        return tree.Unary("-", _constant(-value), span=_NOWHERE)
+    return tree.Integer(value, span=_NOWHERE) if isinstance(value, int) else tree.Float(value, span=_NOWHERE)
 
 
 def _operator(node: Apply) -> tree.Expression:
@@ -185,17 +185,17 @@ def _operator(node: Apply) -> tree.Expression:
         case Op.AND | Op.OR:
             whole = parts[0]
             for part in parts[1:]:
-                whole = tree.Binary(operator.symbol, whole, part, span=NOWHERE)
+                whole = tree.Binary(operator.symbol, whole, part, span=_NOWHERE)
             return whole
         case Op.SELECT:
             condition, then, otherwise = parts
-            return tree.Conditional(then, condition, otherwise, span=NOWHERE)
+            return tree.Conditional(then, condition, otherwise, span=_NOWHERE)
         case op if op in COMPARISONS:
-            return tree.Comparison(parts, (operator.symbol,), span=NOWHERE)
+            return tree.Comparison(parts, (operator.symbol,), span=_NOWHERE)
         case _ if operator.function:
-            arguments = tuple(tree.Argument(None, part, span=NOWHERE) for part in parts)
-            return tree.Call(_name(operator.function), arguments, span=NOWHERE)
+            arguments = tuple(tree.Argument(None, part, span=_NOWHERE) for part in parts)
+            return tree.Call(_name(operator.function), arguments, span=_NOWHERE)
         case _ if operator.count == 1:
-            return tree.Unary(operator.symbol, parts[0], span=NOWHERE)
+            return tree.Unary(operator.symbol, parts[0], span=_NOWHERE)
         case _:
-            return tree.Binary(operator.symbol, parts[0], parts[1], span=NOWHERE)
+            return tree.Binary(operator.symbol, parts[0], parts[1], span=_NOWHERE)

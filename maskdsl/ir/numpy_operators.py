@@ -43,7 +43,7 @@ def evaluate(expression: Expression, leaf: Callable[[Leaf], Array], inputs: Mapp
             case Apply(op=op):
                 return apply_operator(op, *parts)
             case Read(input=name, type=kind):
-                return read(inputs[name], parts, kind, node.open)
+                return _read(inputs[name], parts, kind, node.open)
             case Coordinate() | InSpace() | Head() | Batch() | Score():
                 return leaf(node)
             case _:
@@ -52,7 +52,7 @@ def evaluate(expression: Expression, leaf: Callable[[Leaf], Array], inputs: Mapp
     return folded(expression, value)
 
 
-def read(table: Array, indices: Iterable[Array], kind: Type, is_open: bool) -> Array:
+def _read(table: Array, indices: Iterable[Array], kind: Type, is_open: bool) -> Array:
     """Elements of a table. An index out of bounds is moved to the border; the element is NaN if the read is open."""
     positions = list(zip(indices, table.shape, strict=True))
     inside = tuple(np.clip(position, 0, length - 1) for position, length in positions)

@@ -62,8 +62,8 @@ class Op(StrEnum):
 
 COMPARISONS = frozenset({Op.EQUAL, Op.NOT_EQUAL, Op.LESS, Op.LESS_EQUAL})
 INT, FLOAT, BOOL = (Type.INT,), (Type.FLOAT,), (Type.BOOL,)
-NUMBERS = INT + FLOAT
-ANY = NUMBERS + BOOL
+_NUMBERS = INT + FLOAT
+_ANY = _NUMBERS + BOOL
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,16 @@ def _sigmoid(x: Array) -> Array:
 
 
 OPERATORS: dict[Op, Operator] = {
-    Op.ADD: Operator(NUMBERS, np.add, symbol="+", name="total"),
-    Op.SUBTRACT: Operator(NUMBERS, np.subtract, symbol="-", name="difference"),
-    Op.MULTIPLY: Operator(NUMBERS, np.multiply, symbol="*", name="product"),
+    Op.ADD: Operator(_NUMBERS, np.add, symbol="+", name="total"),
+    Op.SUBTRACT: Operator(_NUMBERS, np.subtract, symbol="-", name="difference"),
+    Op.MULTIPLY: Operator(_NUMBERS, np.multiply, symbol="*", name="product"),
     Op.DIVIDE: Operator(FLOAT, np.divide, symbol="/", name="ratio"),
     Op.FLOOR_DIVIDE: Operator(INT, np.floor_divide, symbol="//", name="quotient", triton="floor_divide"),
     Op.FLOOR_MODULO: Operator(INT, np.mod, symbol="%", name="remainder", triton="floor_modulo"),
-    Op.NEGATE: Operator(NUMBERS, np.negative, 1, symbol="-", name="negative"),
-    Op.POWER: Operator(NUMBERS, np.power, symbol="**", name="power"),
+    Op.NEGATE: Operator(_NUMBERS, np.negative, 1, symbol="-", name="negative"),
+    Op.POWER: Operator(_NUMBERS, np.power, symbol="**", name="power"),
     Op.ABSOLUTE: Operator(
-        NUMBERS,
+        _NUMBERS,
         np.abs,
         1,
         function="abs",
@@ -135,7 +135,7 @@ OPERATORS: dict[Op, Operator] = {
         name="distance",
     ),
     Op.MINIMUM: Operator(
-        NUMBERS,
+        _NUMBERS,
         np.minimum,
         function="min",
         folds=True,
@@ -146,7 +146,7 @@ OPERATORS: dict[Op, Operator] = {
         name="least",
     ),
     Op.MAXIMUM: Operator(
-        NUMBERS,
+        _NUMBERS,
         np.maximum,
         function="max",
         folds=True,
@@ -156,14 +156,14 @@ OPERATORS: dict[Op, Operator] = {
         triton="tl.maximum",
         name="greatest",
     ),
-    Op.EQUAL: Operator(ANY, np.equal, result=Type.BOOL, symbol="=="),
-    Op.NOT_EQUAL: Operator(ANY, np.not_equal, result=Type.BOOL, symbol="!="),
-    Op.LESS: Operator(NUMBERS, np.less, result=Type.BOOL, symbol="<"),
-    Op.LESS_EQUAL: Operator(NUMBERS, np.less_equal, result=Type.BOOL, symbol="<="),
+    Op.EQUAL: Operator(_ANY, np.equal, result=Type.BOOL, symbol="=="),
+    Op.NOT_EQUAL: Operator(_ANY, np.not_equal, result=Type.BOOL, symbol="!="),
+    Op.LESS: Operator(_NUMBERS, np.less, result=Type.BOOL, symbol="<"),
+    Op.LESS_EQUAL: Operator(_NUMBERS, np.less_equal, result=Type.BOOL, symbol="<="),
     Op.NOT: Operator(BOOL, np.logical_not, 1, symbol="not"),
     Op.AND: Operator(BOOL, lambda *parts: reduce(np.logical_and, parts), variadic=True, symbol="and"),
     Op.OR: Operator(BOOL, lambda *parts: reduce(np.logical_or, parts), variadic=True, symbol="or"),
-    Op.SELECT: Operator(ANY, np.where, 3, torch="torch.where", triton="tl.where", name="choice"),
+    Op.SELECT: Operator(_ANY, np.where, 3, torch="torch.where", triton="tl.where", name="choice"),
     Op.INTEGER_LOG2: Operator(
         INT,
         _integer_log2,

@@ -112,7 +112,7 @@ def told(selector: Selector) -> Expression:
             assert_never(selector)
 
 
-def retold(selector: Selector, value: Expression) -> Selector:
+def _retold(selector: Selector, value: Expression) -> Selector:
     """The same selector, told another value."""
     match selector:
         case TopCount():
@@ -152,7 +152,7 @@ class Route:
                 Product(each.name, each.query.mapped(rewrite), each.key.mapped(rewrite)) for each in self.products
             ),
             score=rewrite(self.score),
-            selector=retold(self.selector, rewrite(told(self.selector))),
+            selector=_retold(self.selector, rewrite(told(self.selector))),
             candidates=rewrite(self.candidates),
         )
 

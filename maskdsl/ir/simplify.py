@@ -25,7 +25,7 @@ from maskdsl.ir.ops import Op, Type
 
 Rule = Callable[[Expression], Expression | None]
 
-LARGEST_GATHERED = 2**31
+_LARGEST_GATHERED = 2**31
 
 
 def simplify(expression: Expression, known: dict[Expression, Expression] | None = None) -> Expression:
@@ -52,7 +52,7 @@ def _settled(node: Expression) -> Expression:
 
 
 def _first(node: Expression) -> Expression | None:
-    return next((simpler for rule in RULES if (simpler := rule(node)) is not None), None)
+    return next((simpler for rule in _RULES if (simpler := rule(node)) is not None), None)
 
 
 def fold(node: Expression) -> Expression | None:
@@ -160,7 +160,7 @@ def gather(node: Expression) -> Expression | None:
     if outer is None or inner is None:
         return None
     x, total = inner[0], outer[1] + inner[1]
-    if abs(total) > LARGEST_GATHERED:
+    if abs(total) > _LARGEST_GATHERED:
         return None
     op = Op.ADD if total >= 0 else Op.SUBTRACT
     return Apply(op, (x, Constant(abs(total), span=node.span)), span=node.span)
@@ -178,17 +178,17 @@ def whole(node: Expression) -> Expression | None:
     """`float(x) <= 2.5` is `x <= 2` and `2.5 < float(x)` is `2 < x`: integers are compared with integers."""
     match node:
         case Apply(Op.LESS | Op.LESS_EQUAL as op, (Apply(Op.TO_FLOAT, (x,)), Constant(float(bound)) as limit)):
-            if abs(bound) <= LARGEST_GATHERED:
+            if abs(bound) <= _LARGEST_GATHERED:
                 nearest = Constant(floor(bound) if op is Op.LESS_EQUAL else ceil(bound), span=limit.span)
                 return Apply(op, (x, nearest), span=node.span)
         case Apply(Op.LESS | Op.LESS_EQUAL as op, (Constant(float(bound)) as limit, Apply(Op.TO_FLOAT, (x,)))):
-            if abs(bound) <= LARGEST_GATHERED:
+            if abs(bound) <= _LARGEST_GATHERED:
                 nearest = Constant(ceil(bound) if op is Op.LESS_EQUAL else floor(bound), span=limit.span)
                 return Apply(op, (nearest, x), span=node.span)
     return None
 
 
-RULES: tuple[Rule, ...] = (fold, flatten, absorb, contain, double_not, choose, neutral, vanish, gather, whole)
+_RULES: tuple[Rule, ...] = (fold, flatten, absorb, contain, double_not, choose, neutral, vanish, gather, whole)
 
 
 def for_head(expression: Expression, head: int) -> Expression:

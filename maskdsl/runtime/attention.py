@@ -24,7 +24,7 @@ def _device(value: Any) -> torch.device:
         raise ValueError(value) from error
 
 
-DEVICE = Kind("a device of torch", _device)
+_DEVICE = Kind("a device of torch", _device)
 
 
 class Attention(BaseAttention, Displayed):
@@ -97,7 +97,7 @@ class Attention(BaseAttention, Displayed):
         state = self._compiled.states.find(plan, known, max(sizes, default=1))
         return state.tiles((plan.query_block, plan.key_block))
 
-    @takes(block=BLOCK, layout=TEXT, device=DEVICE, batch=optional(BATCH))
+    @takes(block=BLOCK, layout=TEXT, device=_DEVICE, batch=optional(BATCH))
     def to_flex(
         self,
         *,

@@ -25,15 +25,15 @@ from maskdsl.runtime.torch_ops.attention_op import ATTENTION
 from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
 from maskdsl.runtime.varlen import attend_packed
 
-NOT_GIVEN: Any = None
+_NOT_GIVEN: Any = None
 """The default of what must be given, so that leaving it out is a declared error: `takes` is not for what is compiled.
 """
 
 
-Function = TypeVar("Function")
+_Function = TypeVar("_Function")
 
 
-def _typed_as(function: Function) -> Callable[[object], Function]:
+def _typed_as(function: _Function) -> Callable[[object], _Function]:
     """The decorator of a method that has the type of another; `nn.Module` says that its calls give anything."""
     return lambda _: function
 
@@ -126,9 +126,9 @@ class BaseAttention(nn.Module):
 
     def forward(
         self,
-        q: Tensor = NOT_GIVEN,
-        k: Tensor = NOT_GIVEN,
-        v: Tensor = NOT_GIVEN,
+        q: Tensor = _NOT_GIVEN,
+        k: Tensor = _NOT_GIVEN,
+        v: Tensor = _NOT_GIVEN,
         *,
         return_lse: bool = False,
         layout: LayoutName = "declared",
@@ -252,10 +252,10 @@ class BaseAttention(nn.Module):
 
     def varlen(
         self,
-        q: Tensor = NOT_GIVEN,
-        k: Tensor = NOT_GIVEN,
-        v: Tensor = NOT_GIVEN,
-        cu_seqlens_q: Tensor = NOT_GIVEN,
+        q: Tensor = _NOT_GIVEN,
+        k: Tensor = _NOT_GIVEN,
+        v: Tensor = _NOT_GIVEN,
+        cu_seqlens_q: Tensor = _NOT_GIVEN,
         cu_seqlens_k: Tensor | None = None,
         *,
         query_start: Tensor | None = None,

@@ -19,7 +19,7 @@ from maskdsl.syntax.tree import PatternDeclaration
 
 def compile_mask(mask: MaskIR, backend: str = "auto", refine: bool = False, tune: bool = False) -> Attention:
     """The compiled attention. `"auto"` takes kernels on a GPU where they serve, and tiles of torch elsewhere."""
-    check_backend(backend)
+    _check_backend(backend)
     return Attention(Bound(make_plan(mask, refine=refine, tune=tune), backend, checks_reads=True))
 
 
@@ -35,8 +35,8 @@ def compile_following(
     tune: bool,
 ) -> FollowingAttention:
     """The compiled attention whose followed parameters are the lengths of the tensors of each call."""
-    check_backend(backend)
-    found = list(misfollowed(declaration, values, follow))
+    _check_backend(backend)
+    found = list(_misfollowed(declaration, values, follow))
     if found:
         raise AttnError(*found)
     given = tuple(sorted(values.items()))
@@ -45,7 +45,7 @@ def compile_following(
     )
 
 
-def misfollowed(
+def _misfollowed(
     declaration: PatternDeclaration, values: Mapping[str, object], follow: tuple[str, ...]
 ) -> Iterator[Diagnostic]:
     known = {each.name.id: each for each in declaration.parameters}
@@ -63,7 +63,7 @@ def misfollowed(
             yield MissingParameter(span=parameter.name.span, name=name, pattern=declaration.name.id)
 
 
-def check_backend(name: str) -> None:
+def _check_backend(name: str) -> None:
     known = backend_names()
     if name not in known:
         names = ", ".join(f'"{each}"' for each in known)

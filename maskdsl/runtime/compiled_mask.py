@@ -38,11 +38,11 @@ from maskdsl.runtime.kernels.route_finder import Finder
 from maskdsl.runtime.kernels.split_kernel import SplitKernel
 from maskdsl.runtime.registry import Entry, Registry
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 MOST_CHECKED = 256
 """Kinds of calls that one compiled mask knows to be right."""
-MOST_OTHERS = 16
+_MOST_OTHERS = 16
 """Numbers of other tokens for which masks, kernels and tiles are kept."""
 
 
@@ -109,26 +109,26 @@ class Bound:
         """
         if inputs:
             return self.prepared(q, k, v, inputs, layout, wants_lse)(q, k, v)
-        key = kinds(q, k, v), layout, wants_lse, q.dtype == torch.float32 and short_products()
+        key = _kinds(q, k, v), layout, wants_lse, q.dtype == torch.float32 and short_products()
         found = self.settled.get(key)
         if found is None:
             found = self.prepared(q, k, v, inputs, layout, wants_lse)
             if not self.plan.varies_by_batch:  # such calls have a state for every batch, of which few are kept
-                remember(self.settled, key, found)
+                _remember(self.settled, key, found)
         return found(q, k, v)
 
     def prepared(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool
     ) -> Forward:
         """What computes a call, which is checked: shapes, types, devices and the layout once for all calls like it."""
-        key = (kinds(q, k, v), layout, *[(x.shape, x.dtype, x.device) for x in inputs])
+        key = (_kinds(q, k, v), layout, *[(x.shape, x.dtype, x.device) for x in inputs])
         kernel = self.checked.get(key)
         if kernel is None:
             check_tensors(q, k, v, layout)
             self.check(q, k, v, inputs)
             check_layout(self.plan, layout)
             kernel = self.kernel(q, v)
-            remember(self.checked, key, kernel)
+            _remember(self.checked, key, kernel)
         if inputs:
             given = self.plan.mask.given
             check_values(given, inputs[: len(given)])
@@ -175,7 +175,7 @@ class Bound:
                 routes = self.routes if kind is Chunk else ()  # packed queries have no row each
                 self.others[key] = Over(gathered, Bound(make_plan(gathered.mask), self.backend, routes), Kept())
             self.others.move_to_end(key)
-            while len(self.others) > MOST_OTHERS:
+            while len(self.others) > _MOST_OTHERS:
                 self.others.popitem(last=False)
             found = self.others[key]
         register(found.compiled)
@@ -201,12 +201,12 @@ class Bound:
         return self
 
 
-def kinds(q: Tensor, k: Tensor, v: Tensor) -> tuple[object, ...]:
+def _kinds(q: Tensor, k: Tensor, v: Tensor) -> tuple[object, ...]:
     """What checks and kernels see of tensors: all but values and strides."""
     return q.shape, k.shape, v.shape, q.dtype, k.dtype, v.dtype, q.device, k.device, v.device
 
 
-def remember(known: dict[object, T], key: object, value: T) -> None:
+def _remember(known: dict[object, _T], key: object, value: _T) -> None:
     """So that all that is known stays small."""
     if len(known) >= MOST_CHECKED:
         known.clear()
@@ -222,5 +222,5 @@ class Over(NamedTuple):
     """Values of tokens that no input decides."""
 
 
-COMPILED: Registry[CompiledMask] = Registry()
-register, find = COMPILED.register, COMPILED.find
+_COMPILED: Registry[CompiledMask] = Registry()
+register, find = _COMPILED.register, _COMPILED.find

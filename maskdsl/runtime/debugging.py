@@ -16,7 +16,7 @@ from maskdsl.runtime.compiled_mask import Bound
 @_disable_dynamo  # as `torch.compiler.disable`, which takes a second to import, at the first call
 def check_scores(mask: MaskIR, q: Tensor, k: Tensor, tensors: Iterable[Tensor]) -> None:
     """Raises if a candidate's score is NaN. `tensors` are all inputs, those found among them. Slow: on the host."""
-    inputs = dict(zip((each.name for each in mask.inputs), map(as_array, tensors), strict=True))
+    inputs = dict(zip((each.name for each in mask.inputs), map(_as_array, tensors), strict=True))
     found = [
         NotANumber(
             route=each.route,
@@ -27,7 +27,7 @@ def check_scores(mask: MaskIR, q: Tensor, k: Tensor, tensors: Iterable[Tensor]) 
             count=each.count,
             span=each.span,
         )
-        for each in nan_scores(mask, inputs, as_array(q), as_array(k))
+        for each in nan_scores(mask, inputs, _as_array(q), _as_array(k))
     ]
     if found:
         raise AttnError(found[0])
@@ -40,6 +40,6 @@ def check_reads(compiled: Bound, q: Tensor, k: Tensor, v: Tensor, tensors: Seque
     compiled.reads.check(tensors, q.shape[0], debug=True)
 
 
-def as_array(x: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
+def _as_array(x: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
     x = x.detach().cpu()
     return (x.double() if x.is_floating_point() else x).numpy()

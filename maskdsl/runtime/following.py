@@ -19,7 +19,7 @@ from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import Call, CoordinateStatement, InputStatement, RouteStatement, Statement
 
-MOST_LENGTHS = 32
+_MOST_LENGTHS = 32
 """Lengths whose kernels and tiles are kept."""
 
 
@@ -54,7 +54,7 @@ class Following:
     def signature(self) -> Signature:
         declaration = self.program.patterns[self.pattern]
         inputs = [each for each in declaration.statements if isinstance(each, InputStatement)]
-        finds = any(isinstance(each, RouteStatement) or makes_rank(each) for each in declaration.statements)
+        finds = any(isinstance(each, RouteStatement) or _makes_rank(each) for each in declaration.statements)
         return Signature(self.pattern, declaration.span, {each.name.id: each.span for each in inputs}, finds)
 
     def bound(self, queries: int, keys: int) -> Bound:
@@ -67,7 +67,7 @@ class Following:
                 plan = make_plan(mask, refine=self.refine, tune=self.tune)
                 self.kept[lengths] = Bound(plan, self.backend, checks_reads=True)
             self.kept.move_to_end(lengths)
-            while len(self.kept) > MOST_LENGTHS:
+            while len(self.kept) > _MOST_LENGTHS:
                 self.kept.popitem(last=False)
             return self.kept[lengths]
 
@@ -90,7 +90,7 @@ class Following:
         return self
 
 
-def makes_rank(statement: Statement) -> bool:
+def _makes_rank(statement: Statement) -> bool:
     """Whether it is `coord position = rank(...)`, which is found at the call."""
     match statement:
         case CoordinateStatement(value=Call() as call):

@@ -13,9 +13,9 @@ from weakref import WeakValueDictionary
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import UnknownHandle
 
-MOST_KNOWN = 4096
+_MOST_KNOWN = 4096
 """Entries remembered that nothing holds any more."""
-MOST_REVIVED = 16
+_MOST_REVIVED = 16
 """Of these, the last ones that were asked for keep what they have made."""
 
 
@@ -40,7 +40,7 @@ class Registry(Generic[E]):
         self.used: WeakValueDictionary[str, E] = WeakValueDictionary()
         self.known: OrderedDict[str, E] = OrderedDict()
         self.lock = Lock()
-        self.revived = lru_cache(maxsize=MOST_REVIVED)(self.revive)
+        self.revived = lru_cache(maxsize=_MOST_REVIVED)(self.revive)
 
     def register(self, entry: E) -> E:
         """The entry that all equal ones share."""
@@ -48,7 +48,7 @@ class Registry(Generic[E]):
             if entry.handle not in self.known:
                 self.known[entry.handle] = entry.bare()
             self.known.move_to_end(entry.handle)
-            while len(self.known) > MOST_KNOWN:
+            while len(self.known) > _MOST_KNOWN:
                 self.known.popitem(last=False)
             return self.used.setdefault(entry.handle, entry)
 

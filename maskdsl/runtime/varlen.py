@@ -52,11 +52,11 @@ def attend_packed(
     if flat:
         raise AttnError(*flat)
     q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-    out, lse = PACKED(q, k, v, inputs, [cu_seqlens_q, cu_seqlens_k, query_start], None, handle)
+    out, lse = _PACKED(q, k, v, inputs, [cu_seqlens_q, cu_seqlens_k, query_start], None, handle)
     return out[0].transpose(0, 1), lse[0]
 
 
-def packed(
+def _packed(
     attend: Attend,
     q: Tensor,
     k: Tensor,
@@ -75,27 +75,27 @@ def packed(
     if query_start is None:  # queries are the last of a sequence's tokens
         apart = torch.diff(cu_seqlens_k) - torch.diff(cu_seqlens_q)
         query_start = apart if mask.is_layer else torch.zeros_like(apart)
-    check_starts(compiled, query_start, cu_seqlens_q)
+    _check_starts(compiled, query_start, cu_seqlens_q)
     if compiled.checks_reads and query_start.device.type == "cpu":
         numbers = [x.tolist() for x in (query_start, torch.diff(cu_seqlens_q), torch.diff(cu_seqlens_k))]
         compiled.reads.check(inputs, count, parts=lambda: [CallTokens(*each) for each in zip(*numbers, strict=True)])
     if mask.routed:
-        inputs = [*inputs, *found_in_sequences(compiled, q, k, inputs, cu_seqlens_q, cu_seqlens_k, query_start)]
+        inputs = [*inputs, *_found_in_sequences(compiled, q, k, inputs, cu_seqlens_q, cu_seqlens_k, query_start)]
         compiled = compiled.in_parts
         mask = compiled.plan.mask
     over = compiled.over(Packed, q.shape[2], k.shape[2], count)
     values = dict(zip((each.name for each in mask.inputs), inputs, strict=True))
     tokens_of = {}
     for side, ends, starts in ((Side.QUERY, cu_seqlens_q, query_start), (Side.KEY, cu_seqlens_k, None)):
-        entry, position, own = tokens(ends.long(), starts, over.gathered.length(side), mask.sequences[side].length)
+        entry, position, own = _tokens(ends.long(), starts, over.gathered.length(side), mask.sequences[side].length)
         # Tokens of no sequence, or behind the pattern's end, are of sequences that nobody else is of.
         values[SEQUENCES[side]] = torch.where(own, entry, -1 if side is Side.QUERY else -2)
         tokens_of[side] = entry, position
-    values |= packed_values(over, values, count, tokens_of)
+    values |= _packed_values(over, values, count, tokens_of)
     return attend_over(attend, over, q, k, v, values)
 
 
-def found_in_sequences(
+def _found_in_sequences(
     compiled: Bound,
     q: Tensor,
     k: Tensor,
@@ -105,14 +105,14 @@ def found_in_sequences(
     query_start: Tensor,
 ) -> list[Tensor]:
     """What routes find, with the sequences as entries of a batch that are as long as the longest one. Waits for it."""
-    q, _ = apart(q, cu_seqlens_q)
-    k, present = apart(k, cu_seqlens_k)
+    q, _ = _apart(q, cu_seqlens_q)
+    k, present = _apart(k, cu_seqlens_k)
     counts = torch.diff(cu_seqlens_q)
     totals = torch.diff(cu_seqlens_k) if compiled.plan.mask.is_layer else query_start + counts
     return found_in_part(compiled, q, k, present, inputs, Queries(query_start.long(), counts, totals))
 
 
-def apart(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+def _apart(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
     """Packed x [1, heads, all tokens, dim] as [sequences, heads, tokens, dim], zeros at the ends; which are tokens."""
     sizes = torch.diff(ends).long()
     positions = torch.arange(int(sizes.max()), device=x.device)
@@ -121,7 +121,7 @@ def apart(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
     return x[0][:, index].transpose(0, 1).masked_fill(~present[:, None, :, None], 0), present
 
 
-def tokens(ends: Tensor, starts: Tensor | None, count: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+def _tokens(ends: Tensor, starts: Tensor | None, count: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
     """The sequence of every token, its place there, and whether there is such a place; the first two in bounds."""
     index = torch.arange(count, device=ends.device)
     entry = torch.searchsorted(ends[1:].contiguous(), index, right=True)
@@ -131,7 +131,7 @@ def tokens(ends: Tensor, starts: Tensor | None, count: int, length: int) -> tupl
     return entry, position.clamp(0, length - 1), own & (position >= 0) & (position < length)
 
 
-def packed_values(
+def _packed_values(
     over: Over, given: dict[str, Tensor], count: int, positions: dict[Side, tuple[Tensor, Tensor]]
 ) -> dict[str, Tensor]:
     """The inputs that hold what pairs read of tokens. Those of floats lead gradients back to the inputs given."""
@@ -154,7 +154,7 @@ def check(
         raise AttnError(PackedPooled(pattern=compiled.plan.mask.name, span=compiled.plan.mask.span))
     mask, keys = compiled.plan.mask, "cu_seqlens_q" if ends_k is ends_q else "cu_seqlens_k"
     tensors = {"cu_seqlens_q": ends_q, keys: ends_k}
-    found = [each for name, x in tensors.items() for each in malformed(name, x, len(ends_q), q)]
+    found = [each for name, x in tensors.items() for each in _malformed(name, x, len(ends_q), q)]
     if found:
         raise AttnError(*found)
     if found := list(wrong_heads(compiled.plan, q, k)):
@@ -162,7 +162,7 @@ def check(
     if ends_q.device.type == "cpu":
         totals = {("cu_seqlens_q", q.shape[2], mask.queries.length), (keys, k.shape[2], mask.keys.length)}
         found = [
-            each for name, *sizes in sorted(totals, reverse=True) for each in misplaced(name, tensors[name], *sizes)
+            each for name, *sizes in sorted(totals, reverse=True) for each in _misplaced(name, tensors[name], *sizes)
         ]
         if found:
             raise AttnError(*found)
@@ -171,7 +171,7 @@ def check(
     check_values(mask.given, inputs)
 
 
-def check_starts(compiled: Bound, starts: Tensor, ends: Tensor) -> None:
+def _check_starts(compiled: Bound, starts: Tensor, ends: Tensor) -> None:
     """Raises if queries begin in front of the pattern or end behind it, where that can be seen without waiting."""
     mask, count = compiled.plan.mask, len(ends) - 1
     if starts.dtype not in INTEGER_TYPES:
@@ -189,7 +189,7 @@ def check_starts(compiled: Bound, starts: Tensor, ends: Tensor) -> None:
             raise AttnError(QueryStart(start=start, count=size, length=mask.queries.length, span=mask.span))
 
 
-def malformed(name: str, ends: Tensor, count: int, q: Tensor) -> Iterator[Diagnostic]:
+def _malformed(name: str, ends: Tensor, count: int, q: Tensor) -> Iterator[Diagnostic]:
     if ends.dtype not in INTEGER_TYPES:
         yield NotIntegers(name=name, found=type_name(ends))
     elif ends.device != q.device:
@@ -198,7 +198,7 @@ def malformed(name: str, ends: Tensor, count: int, q: Tensor) -> Iterator[Diagno
         yield WrongEnds(name=name, found=tuple(ends.shape))
 
 
-def misplaced(name: str, ends: Tensor, total: int, length: int) -> Iterator[Diagnostic]:
+def _misplaced(name: str, ends: Tensor, total: int, length: int) -> Iterator[Diagnostic]:
     sizes = torch.diff(ends.long())
     if int(ends[0]) or int(ends[-1]) > total or bool((sizes < 0).any()):
         yield EndsOutOfOrder(name=name, total=total)
@@ -206,4 +206,4 @@ def misplaced(name: str, ends: Tensor, total: int, length: int) -> Iterator[Diag
         yield LongSequence(name=name, found=int(sizes.max()), length=length)
 
 
-PACKED = define("packed", packed)
+_PACKED = define("packed", _packed)

@@ -15,7 +15,7 @@ from maskdsl.base.errors.language.warnings import CODES, UnknownAllowance
 from maskdsl.base.source import Span
 from maskdsl.syntax import tree
 
-ALLOWANCE = re.compile(r"#+\s*allow:\s*([A-Z]\d+(?:\s*,\s*[A-Z]\d+)*)")
+_ALLOWANCE = re.compile(r"#+\s*allow:\s*([A-Z]\d+(?:\s*,\s*[A-Z]\d+)*)")
 
 
 class Allowance(NamedTuple):
@@ -46,7 +46,7 @@ def allowances(file: tree.File) -> Iterator[Allowance]:
         return declarations.spans[around] if statements is None else statements.at(comment)
 
     for comment in file.comments:
-        match = ALLOWANCE.match(comment.text)
+        match = _ALLOWANCE.match(comment.text)
         for code in re.finditer(r"\w+", match[1]) if match else ():
             assert match is not None
             start = comment.span.start + match.start(1) + code.start()

@@ -14,29 +14,29 @@ from maskdsl.base.source import Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.restrictions import check_conditional, check_or, check_where
 
-LARGEST_INTEGER = 2**63 - 1
+_LARGEST_INTEGER = 2**63 - 1
 QUANTIFIERS = ("any", "all", "sum")
 ESCAPES = {"\\": "\\", '"': '"', "n": "\n", "r": "\r", "t": "\t"}
-PYTHON_WORDS = {"true": "True", "false": "False"}
+_PYTHON_WORDS = {"true": "True", "false": "False"}
 
 Parts = Sequence[Any]
 
 
-def integer(span: Span, parts: Parts) -> tree.Integer:
+def _integer(span: Span, parts: Parts) -> tree.Integer:
     digits = parts[0].replace("_", "").lstrip("0") or "0"
-    if len(digits) > len(str(LARGEST_INTEGER)) or int(digits) > LARGEST_INTEGER:
+    if len(digits) > len(str(_LARGEST_INTEGER)) or int(digits) > _LARGEST_INTEGER:
         raise AttnError(NumberTooLarge(span=span, kind="integer", limit="2**63 - 1"))
     return tree.Integer(int(digits), span=span)
 
 
-def floating(span: Span, parts: Parts) -> tree.Float:
+def _floating(span: Span, parts: Parts) -> tree.Float:
     value = float(parts[0])
     if math.isinf(value):
         raise AttnError(NumberTooLarge(span=span, kind="float", limit="about 1.8e308"))
     return tree.Float(value, span=span)
 
 
-def string(span: Span, parts: Parts) -> tree.String:
+def _string(span: Span, parts: Parts) -> tree.String:
     def unescape(match: re.Match[str]) -> str:
         if match[1] not in ESCAPES:
             start = span.start + 1 + match.start()
@@ -49,71 +49,71 @@ def string(span: Span, parts: Parts) -> tree.String:
 
 def name(span: Span, parts: Parts) -> tree.Name:
     word = str(parts[0])
-    if word in PYTHON_WORDS:
-        raise AttnError(ForeignSpelling(span=span, found=word, advice=f"write `{PYTHON_WORDS[word]}`"))
+    if word in _PYTHON_WORDS:
+        raise AttnError(ForeignSpelling(span=span, found=word, advice=f"write `{_PYTHON_WORDS[word]}`"))
     return tree.Name(word, span=span)
 
 
-def quantifier(span: Span, parts: Parts) -> tree.Quantifier:
+def _quantifier(span: Span, parts: Parts) -> tree.Quantifier:
     kind, body, variable, domain = parts
     if kind.id not in QUANTIFIERS:
         raise AttnError(NotQuantifier(span=kind.span, name=kind.id))
     return tree.Quantifier(kind.id, body, variable, domain, span=span)
 
 
-def comparisons(span: Span, parts: Parts) -> tree.Comparison:
+def _comparisons(span: Span, parts: Parts) -> tree.Comparison:
     return tree.Comparison(tuple(parts[::2]), tuple(str(operator) for operator in parts[1::2]), span=span)
 
 
-def argument(span: Span, parts: Parts) -> tree.Argument:
+def _argument(span: Span, parts: Parts) -> tree.Argument:
     *keyword, value = parts
     return tree.Argument(keyword[0] if keyword else None, value, span=span)
 
 
-def macro(span: Span, parts: Parts) -> tree.MacroDeclaration:
+def _macro(span: Span, parts: Parts) -> tree.MacroDeclaration:
     called, parameters, *lets, body = parts
     return tree.MacroDeclaration(called, parameters or (), tuple(lets), body, span=span)
 
 
-def pattern(span: Span, parts: Parts) -> tree.PatternDeclaration:
+def _pattern(span: Span, parts: Parts) -> tree.PatternDeclaration:
     called, parameters, *statements = parts
     return tree.PatternDeclaration(called, parameters or (), tuple(statements), span=span)
 
 
-def let(span: Span, parts: Parts) -> tree.LetStatement:
+def _let(span: Span, parts: Parts) -> tree.LetStatement:
     return tree.LetStatement(parts[0], parts[1], span=span)
 
 
-def where(span: Span, parts: Parts) -> tree.Where:
+def _where(span: Span, parts: Parts) -> tree.Where:
     made = tree.Where(*parts, span=span)
     check_where(made)
     return made
 
 
-def conditional(span: Span, parts: Parts) -> tree.Conditional:
+def _conditional(span: Span, parts: Parts) -> tree.Conditional:
     made = tree.Conditional(*parts, span=span)
     check_conditional(made)
     return made
 
 
-def binary(span: Span, parts: Parts) -> tree.Binary:
+def _binary(span: Span, parts: Parts) -> tree.Binary:
     made = tree.Binary(str(parts[1]), parts[0], parts[2], span=span)
     check_or(made)
     return made
 
 
-def several(span: Span, parts: Parts) -> tuple[Any, ...]:
+def _several(span: Span, parts: Parts) -> tuple[Any, ...]:
     return tuple(parts)
 
 
 BUILDERS: dict[str, Callable[[Span, Parts], Any]] = {
     "file": lambda span, parts: tree.File(tuple(parts), span=span),
     "use": lambda span, parts: tree.UseDeclaration(parts[0], span=span),
-    "macro": macro,
-    "pattern": pattern,
+    "macro": _macro,
+    "pattern": _pattern,
     "stack": lambda span, parts: tree.StackDeclaration(parts[0], parts[1] or (), parts[2], span=span),
-    "macro_let": let,
-    "parameters": several,
+    "macro_let": _let,
+    "parameters": _several,
     "parameter": lambda span, parts: tree.Parameter(*parts, span=span),
     "space": lambda span, parts: tree.SpaceStatement(parts[0], tuple(parts[1:]), span=span),
     "axis": lambda span, parts: tree.AxisDeclaration(*parts, span=span),
@@ -121,7 +121,7 @@ BUILDERS: dict[str, Callable[[Span, Parts], Any]] = {
     "sequence": lambda span, parts: tree.SequenceStatement(str(parts[0]), tuple(parts[1::2]), span=span),
     "input": lambda span, parts: tree.InputStatement(*parts, span=span),
     "coordinate": lambda span, parts: tree.CoordinateStatement(*parts, span=span),
-    "let": let,
+    "let": _let,
     "route": lambda span, parts: tree.RouteStatement(*parts, span=span),
     "attend": lambda span, parts: tree.AttendStatement(parts[0], span=span),
     "require": lambda span, parts: tree.RequireStatement(parts[0], span=span),
@@ -131,24 +131,24 @@ BUILDERS: dict[str, Callable[[Span, Parts], Any]] = {
     "order": lambda span, parts: tree.OrderStatement(parts[0], tuple(parts[1:]), span=span),
     "auto_order": lambda span, parts: tree.AutoOrderStatement(parts[0], span=span),
     "assertion": lambda span, parts: tree.AssertStatement(*parts, span=span),
-    "expressions": several,
-    "conditional": conditional,
-    "where": where,
+    "expressions": _several,
+    "conditional": _conditional,
+    "where": _where,
     "arrow": lambda span, parts: tree.Arrow(*parts, span=span),
-    "comparisons": comparisons,
-    "binary": binary,
+    "comparisons": _comparisons,
+    "binary": _binary,
     "unary": lambda span, parts: tree.Unary(str(parts[0]), parts[1], span=span),
     "attribute": lambda span, parts: tree.Attribute(*parts, span=span),
     "index": lambda span, parts: tree.Index(*parts, span=span),
     "tuple": lambda span, parts: tree.Tuple((parts[0], *(parts[1] or ())), span=span),
     "call": lambda span, parts: tree.Call(parts[0], parts[1] or (), span=span),
-    "arguments": several,
-    "argument": argument,
-    "quantifier": quantifier,
+    "arguments": _several,
+    "argument": _argument,
+    "quantifier": _quantifier,
     "range": lambda span, parts: tree.HalfOpenRange(*parts, span=span),
     "boolean": lambda span, parts: tree.Boolean(parts[0] == "True", span=span),
-    "integer": integer,
-    "float": floating,
-    "string": string,
+    "integer": _integer,
+    "float": _floating,
+    "string": _string,
     "name": name,
 }

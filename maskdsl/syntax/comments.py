@@ -7,8 +7,8 @@ from dataclasses import replace
 from maskdsl.base.source import Source, Span
 from maskdsl.syntax import tree
 
-COMMENT = re.compile(r"#[^\r\n]*")
-DOC_LINE = re.compile(r"##(?!#)")
+_COMMENT = re.compile(r"#[^\r\n]*")
+_DOC_LINE = re.compile(r"##(?!#)")
 
 
 def find_comments(source: Source, words: Iterable[tuple[int, int]]) -> tuple[tree.Comment, ...]:
@@ -17,7 +17,7 @@ def find_comments(source: Source, words: Iterable[tuple[int, int]]) -> tuple[tre
     gap_start = 0
     for start, end in [*words, (len(source.text), len(source.text))]:
         if start > gap_start:
-            for match in COMMENT.finditer(source.text, gap_start, start):
+            for match in _COMMENT.finditer(source.text, gap_start, start):
                 text = match[0].rstrip()
                 comments.append(tree.Comment(text, span=Span(source, match.start(), match.start() + len(text))))
         gap_start = end
@@ -47,6 +47,6 @@ def _doc_lines(declaration: tree.Declaration, by_line: dict[int, tree.Comment]) 
     if source.line(first)[: column - 1].strip():
         return []
     line = first - 1
-    while line in by_line and DOC_LINE.match(by_line[line].text) and source.line(line).lstrip().startswith("##"):
+    while line in by_line and _DOC_LINE.match(by_line[line].text) and source.line(line).lstrip().startswith("##"):
         line -= 1
     return list(range(line + 1, first))

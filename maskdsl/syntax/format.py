@@ -13,19 +13,19 @@ from maskdsl.syntax import tree
 from maskdsl.syntax.format_expression import INDENT, Expressions, format_expression, own_lines
 from maskdsl.syntax.layout import HARD, LINE, Document, Group, Nest, Suffix, lay_out
 
-WIDTH = 100
-BLANK_LINE = re.compile(r"(?>\r\n|\r|\n)[ \t]*[\r\n]")
-DOC_COMMENT = re.compile(r"##(?!#)")
-ENDS_IN_NAME = re.compile(r"(^|[^\w.])[A-Za-z_]\w*$")
+_WIDTH = 100
+_BLANK_LINE = re.compile(r"(?>\r\n|\r|\n)[ \t]*[\r\n]")
+_DOC_COMMENT = re.compile(r"##(?!#)")
+_ENDS_IN_NAME = re.compile(r"(^|[^\w.])[A-Za-z_]\w*$")
 
-Printed = TypeVar("Printed", bound=tree.Node)
+_Printed = TypeVar("_Printed", bound=tree.Node)
 
 
 def format_file(file: tree.File) -> str:
     """The canonical text of a file, with a line end behind its last line."""
     printer = _Formatter(file.comments)
     items = printer.items(file.declarations, printer.declaration)
-    text = lay_out(_stacked([*items, *_comments(printer.rest())]), WIDTH)
+    text = lay_out(_stacked([*items, *_comments(printer.rest())]), _WIDTH)
     return f"{text}\n" if text else ""
 
 
@@ -39,7 +39,7 @@ class _Item(NamedTuple):
 class _Formatter(Expressions):
     """Documents of declarations and statements."""
 
-    def items(self, nodes: Iterable[Printed], show: Callable[[Printed], Document]) -> list[_Item]:
+    def items(self, nodes: Iterable[_Printed], show: Callable[[_Printed], Document]) -> list[_Item]:
         """Each node, with the comments above and beside it. Comments inside it that found no place go above it."""
         items: list[_Item] = []
         for node in nodes:
@@ -85,7 +85,7 @@ class _Formatter(Expressions):
         """The body of a macro with `let`s. The last ends where the result begins, which no mark says."""
         opening = format_expression(macro.body)[0]
         last = macro.lets[-1]
-        closed = opening in "(+-" and ENDS_IN_NAME.search(format_expression(last.value)) is not None
+        closed = opening in "(+-" and _ENDS_IN_NAME.search(format_expression(last.value)) is not None
 
         def show(let: tree.LetStatement) -> Document:
             if let is last and closed:
@@ -186,11 +186,11 @@ def _apart(above: tree.Node, below: tree.Node) -> bool:
     """Whether a blank line stands between two items."""
     if isinstance(above, tree.Comment):
         documents = isinstance(below, tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration)
-        if documents and DOC_COMMENT.match(above.text):
+        if documents and _DOC_COMMENT.match(above.text):
             return True  # or it would become its documentation
     elif _tall(above) or _tall(below):
         return True
-    return BLANK_LINE.search(above.span.source.text, above.span.end, below.span.start) is not None
+    return _BLANK_LINE.search(above.span.source.text, above.span.end, below.span.start) is not None
 
 
 def _tall(node: tree.Node) -> bool:

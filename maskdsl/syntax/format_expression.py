@@ -13,11 +13,11 @@ from maskdsl.syntax.layout import HARD, LINE, SOFT, Document, Group, Nest, Suffi
 from maskdsl.syntax.restrictions import last_not
 
 INDENT = 4
-ESCAPED = {character: "\\" + letter for letter, character in ESCAPES.items()}
-NUMBER = re.compile(r"[0-9]\w*(\.[0-9]\w*([eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)?")
-BLANKS = re.compile(r"[ \t]*")
-COMMAS = re.compile(r"(\s*,)*[ \t]*")
-CLOSED = re.compile(r"(\s*\))*[ \t]*")
+_ESCAPED = {character: "\\" + letter for letter, character in ESCAPES.items()}
+_NUMBER = re.compile(r"[0-9]\w*(\.[0-9]\w*([eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)?")
+_BLANKS = re.compile(r"[ \t]*")
+_COMMAS = re.compile(r"(\s*,)*[ \t]*")
+_CLOSED = re.compile(r"(\s*\))*[ \t]*")
 
 Listed = TypeVar("Listed", bound=tree.Node)
 
@@ -39,7 +39,7 @@ class Precedence(IntEnum):
     ATOM = 11
 
 
-LEFT_TO_RIGHT = {
+_LEFT_TO_RIGHT = {
     "or": Precedence.DISJUNCTION,
     "and": Precedence.CONJUNCTION,
     "+": Precedence.SUM,
@@ -84,7 +84,7 @@ class Expressions:
             comments.append(self._comments.popleft())
         return comments
 
-    def beside(self, node: tree.Node, gap: re.Pattern[str] = BLANKS) -> list[tree.Comment]:
+    def beside(self, node: tree.Node, gap: re.Pattern[str] = _BLANKS) -> list[tree.Comment]:
         """The comment behind a node on its line, if there is one, with no more than `gap` between them."""
         if self._comments:
             span, position = self._comments[0].span, node.span
@@ -125,7 +125,7 @@ class Expressions:
             document = show(node)
             above += self.before(node.span.end)
             parts += [separator, own_lines(above), document, "" if last else ","]
-            beside = self.beside(node, COMMAS)
+            beside = self.beside(node, _COMMAS)
             behind = self.before(end) if last else []
             parts += [*(Suffix(comment.text) for comment in beside), *((HARD, comment.text) for comment in behind)]
             separator = HARD if beside or behind else SOFT if last else LINE
@@ -137,7 +137,7 @@ class Expressions:
         """Operands joined by operators, which begin the lines when it is broken."""
         rest: list[Document] = []
         for part in parts:
-            beside = self.beside(before, CLOSED)
+            beside = self.beside(before, _CLOSED)
             rest += [Suffix(comment.text) for comment in beside]
             comments = own_lines(self.before(part.operand.span.start))
             operand = self.expression(part.operand, part.level)
@@ -165,7 +165,7 @@ class Expressions:
                     self.expression(right, Precedence.SIGNED),
                 )
             case tree.Binary(operator):
-                level = LEFT_TO_RIGHT[operator]
+                level = _LEFT_TO_RIGHT[operator]
                 return level, lambda hang: self._left_to_right(node, level, hang)
             case tree.Unary("not", operand):
                 return Precedence.NEGATION, lambda _: ("not ", self.expression(operand, Precedence.NEGATION))
@@ -185,7 +185,7 @@ class Expressions:
     def _left_to_right(self, node: tree.Binary, level: Precedence, hang: int) -> Document:
         parts: list[Operand] = []
         first: tree.Expression = node
-        while isinstance(first, tree.Binary) and LEFT_TO_RIGHT.get(first.operator) == level:
+        while isinstance(first, tree.Binary) and _LEFT_TO_RIGHT.get(first.operator) == level:
             last = not parts  # only there may an operand end in `where` without brackets
             wanted = Precedence.CONJUNCTION if level == Precedence.DISJUNCTION and not last else Precedence(level + 1)
             parts.append(Operand(first.operator, first.right, wanted))
@@ -227,7 +227,7 @@ class Expressions:
             case tree.Boolean(value):
                 return str(value)
             case tree.String(text):
-                return quoted(text)
+                return _quoted(text)
             case tree.Name(name):
                 return name
             case tree.Attribute(base, name):
@@ -262,12 +262,12 @@ def _before_if(node: tree.Expression) -> Precedence:
     return Precedence.CONJUNCTION if isinstance(last, tree.Where) else Precedence.DISJUNCTION
 
 
-def quoted(text: str) -> str:
-    return '"' + "".join(ESCAPED.get(character, character) for character in text) + '"'
+def _quoted(text: str) -> str:
+    return '"' + "".join(_ESCAPED.get(character, character) for character in text) + '"'
 
 
 def _number(written: str, value: float) -> str:
     """As the source spells it, `1_000_000` or `1e-6`, where there is a source that does."""
-    if NUMBER.fullmatch(written) and type(value)(written) == value:
+    if _NUMBER.fullmatch(written) and type(value)(written) == value:
         return written
     return repr(value)

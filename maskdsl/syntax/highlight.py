@@ -7,17 +7,17 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation
 
 from maskdsl.syntax.mistakes import RESERVED_WORDS, STATEMENT_WORDS
 
-NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-DIGITS = r"[0-9]+(_[0-9]+)*"
-EXPONENT = rf"[eE][+-]?{DIGITS}"
-NAMING = ("space", "input", "coord", "let", "route")
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_DIGITS = r"[0-9]+(_[0-9]+)*"
+_EXPONENT = rf"[eE][+-]?{_DIGITS}"
+_NAMING = ("space", "input", "coord", "let", "route")
 """Statements that begin with the name that they declare."""
-NOT_BEHIND = r"(?!(?:where|and|or|if|else|for|in)\b)"
-BEHIND = rf'(?=[ \t]+{NOT_BEHIND}[A-Za-z_0-9("]|[ \t]+[-+][^\s>+])'
+_NOT_BEHIND = r"(?!(?:where|and|or|if|else|for|in)\b)"
+_BEHIND = rf'(?=[ \t]+{_NOT_BEHIND}[A-Za-z_0-9("]|[ \t]+[-+][^\s>+])'
 """What follows a word of a statement, which may be a name elsewhere."""
 
 
-PLAIN = "|".join(sorted(STATEMENT_WORDS - set(NAMING)))
+_PLAIN = "|".join(sorted(STATEMENT_WORDS - set(_NAMING)))
 
 
 class AttnLexer(RegexLexer):
@@ -29,35 +29,35 @@ class AttnLexer(RegexLexer):
     mimetypes: ClassVar[list[str]] = ["text/x-attn"]
     tokens: ClassVar[dict[str, list[object]]] = {
         "root": [
-            (rf"^([ \t]*)({PLAIN})(?=[ \t]*\n)", bygroups(Text.Whitespace, Keyword)),
+            (rf"^([ \t]*)({_PLAIN})(?=[ \t]*\n)", bygroups(Text.Whitespace, Keyword)),
             (r"[ \t\r]+", Text.Whitespace),
             (r"\n", Text.Whitespace),
             (r"##(?!#)[^\n]*", String.Doc),
             (r"#[^\n]*", Comment.Single),
             (r'"', String, "string"),
-            (rf"{DIGITS}(\.{DIGITS}({EXPONENT})?|{EXPONENT})(?![0-9A-Za-z_])", Number.Float),
-            (rf"{DIGITS}(?![0-9A-Za-z_])", Number.Integer),
-            (rf"([qk])(\.)({NAME})", bygroups(Name.Builtin.Pseudo, Punctuation, Name.Attribute)),
-            (rf"({NAME})(\.)({NAME})", bygroups(Name, Punctuation, Name.Attribute)),
+            (rf"{_DIGITS}(\.{_DIGITS}({_EXPONENT})?|{_EXPONENT})(?![0-9A-Za-z_])", Number.Float),
+            (rf"{_DIGITS}(?![0-9A-Za-z_])", Number.Integer),
+            (rf"([qk])(\.)({_NAME})", bygroups(Name.Builtin.Pseudo, Punctuation, Name.Attribute)),
+            (rf"({_NAME})(\.)({_NAME})", bygroups(Name, Punctuation, Name.Attribute)),
             (r"\buse\b(?=\s*\")", Keyword.Namespace),
-            (rf"\b(def|pattern|stack)(\s+)({NAME})", bygroups(Keyword.Declaration, Text.Whitespace, Name.Function)),
+            (rf"\b(def|pattern|stack)(\s+)({_NAME})", bygroups(Keyword.Declaration, Text.Whitespace, Name.Function)),
             (
-                rf"\b({'|'.join(NAMING)})([ \t]+)({NAME})",
+                rf"\b({'|'.join(_NAMING)})([ \t]+)({_NAME})",
                 bygroups(Keyword.Declaration, Text.Whitespace, Name.Variable),
             ),
-            (rf"\b(tokens|queries|keys)([ \t]+)({NOT_BEHIND}{NAME})", bygroups(Keyword, Text.Whitespace, Name)),
+            (rf"\b(tokens|queries|keys)([ \t]+)({_NOT_BEHIND}{_NAME})", bygroups(Keyword, Text.Whitespace, Name)),
             (
-                rf"\b(order)([ \t]+)({NAME})([ \t]+)(auto)\b",
+                rf"\b(order)([ \t]+)({_NAME})([ \t]+)(auto)\b",
                 bygroups(Keyword, Text.Whitespace, Name, Text.Whitespace, Keyword),
             ),
             (r"\b(order)([ \t]+)(auto)\b", bygroups(Keyword, Text.Whitespace, Keyword)),
-            (rf"\b({PLAIN})\b{BEHIND}", Keyword),
+            (rf"\b({_PLAIN})\b{_BEHIND}", Keyword),
             (words(("True", "False"), suffix=r"\b"), Keyword.Constant),
             (words(sorted(RESERVED_WORDS - {"True", "False"}), suffix=r"\b"), Operator.Word),
             (r"(:)(\s*)(int|float|bool|axis|axes|tuple)\b", bygroups(Punctuation, Text.Whitespace, Keyword.Type)),
             (r"\b(q|k|s|head|heads|batch|all)\b(?!\s*\()", Name.Builtin.Pseudo),
-            (rf"{NAME}(?=\s*\()", Name.Function),
-            (NAME, Name),
+            (rf"{_NAME}(?=\s*\()", Name.Function),
+            (_NAME, Name),
             (r"->|\+\+|\.\.|\*\*|//|==|!=|<=|>=|[-+*/%<>=]", Operator),
             (r"[()\[\]{},:.]", Punctuation),
         ],

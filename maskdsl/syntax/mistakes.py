@@ -58,18 +58,18 @@ STATEMENT_WORDS = frozenset(
         "assert",
     ]
 )
-STARTS = DECLARATION_WORDS | STATEMENT_WORDS
-SOFT_WORDS = STARTS | {"auto"}
+_STARTS = DECLARATION_WORDS | STATEMENT_WORDS
+SOFT_WORDS = _STARTS | {"auto"}
 RESERVED_WORDS = frozenset(["and", "or", "not", "if", "else", "where", "for", "in", "by", "True", "False"])
-OPERATORS = frozenset(
+_OPERATORS = frozenset(
     ["+", "-", "*", "/", "//", "%", "**", "COMPARE", "and", "or", "where", "if", "else", "for", "->", ".", "[", "("]
 )
-EXPRESSION_STARTS = (
+_EXPRESSION_STARTS = (
     frozenset(["NAME", "INTEGER", "FLOAT", "STRING", "True", "False", "not", "+", "-", "("]) | SOFT_WORDS
 )
-BRACKETS = {"(": ")", "[": "]", "{": "}"}
+_BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
-SPELLINGS = {
+_SPELLINGS = {
     "===": "write `==`",
     "!==": "write `!=`",
     "&&": "write `and`",
@@ -101,9 +101,9 @@ SPELLINGS = {
     "\u00ac": "write `not`",
     "\u00a0": "this is a no-break space; write a plain one",
 }
-FOREIGN_WORDS = {"import": "use", "include": "use", "function": "def", "macro": "def", "mask": "pattern", "var": "let"}
+_FOREIGN_WORDS = {"import": "use", "include": "use", "function": "def", "macro": "def", "mask": "pattern", "var": "let"}
 
-NUMBER_LIKE = re.compile(r"[0-9][0-9A-Za-z_.]*")
+_NUMBER_LIKE = re.compile(r"[0-9][0-9A-Za-z_.]*")
 
 
 def explain_character(source: Source, start: int) -> Diagnostic:
@@ -112,7 +112,7 @@ def explain_character(source: Source, start: int) -> Diagnostic:
     if text[start] == '"':
         end = LINE_END.search(text, start)
         return UnterminatedString(span=Span(source, start, len(text) if end is None else end.start()))
-    number = NUMBER_LIKE.match(text, start)
+    number = _NUMBER_LIKE.match(text, start)
     if number:
         span = Span(source, start, number.end())
         return MalformedNumber(span=span, found=number[0], advice="a number cannot run into letters")
@@ -151,7 +151,7 @@ def find_edges(source: Source, words: Sequence[Word]) -> list[int]:
     """Where declarations begin, and the statements of patterns: their words, first on a line."""
     edges, inside = [], ""
     for at, word in enumerate(words):
-        if word.text in STARTS and _starts_line(source, words, at):
+        if word.text in _STARTS and _starts_line(source, words, at):
             inside = word.text if word.text in DECLARATION_WORDS else inside
             if word.text in DECLARATION_WORDS or inside == "pattern":
                 edges.append(at)
@@ -174,19 +174,19 @@ def _starts_line(source: Source, words: Sequence[Word], at: int) -> bool:
     return at == 0 or LINE_END.search(source.text, words[at - 1].end, words[at].start) is not None
 
 
-def expectation(accepted: Set[str]) -> str:
+def _expectation(accepted: Set[str]) -> str:
     """What may come, in words: `an operator, a statement or `}``."""
     left = set(accepted)
     said = []
     if "INTEGER" in left:
         said.append("an expression")
-        left -= EXPRESSION_STARTS
+        left -= _EXPRESSION_STARTS
     elif "NAME" in left:
         said.append("a name")
         left -= SOFT_WORDS | {"NAME"}
     if "COMPARE" in left or "+" in left:
         said.append("an operator")
-        left -= OPERATORS
+        left -= _OPERATORS
     if "attend" in left:
         said.append("a statement")
         left -= STATEMENT_WORDS
@@ -211,21 +211,21 @@ def _explain_brackets(source: Source, words: Sequence[Word], at: int, accepted: 
     """A closing bracket that fits nothing, or a statement that begins inside an open bracket."""
     word = words[at]
     unclosed = _open_brackets(words[:at])
-    if word.kind in BRACKETS.values():
+    if word.kind in _BRACKETS.values():
         if word.kind == "}" and not unclosed and END not in accepted:
             return None  # the end of a pattern of which only this statement is read
-        if unclosed and BRACKETS[unclosed[-1].kind] == word.kind:
+        if unclosed and _BRACKETS[unclosed[-1].kind] == word.kind:
             return None
-        if any(BRACKETS[opener.kind] == word.kind for opener in unclosed):
+        if any(_BRACKETS[opener.kind] == word.kind for opener in unclosed):
             return _unclosed(source, unclosed[-1])
         if unclosed:
             opener = unclosed[-1]
             note = Note(f"`{opener.text}` is open", _span(source, opener))
-            reason = f"expected `{BRACKETS[opener.kind]}`"
+            reason = f"expected `{_BRACKETS[opener.kind]}`"
             return UnmatchedBracket(span=_span(source, word), closer=word.text, reason=reason, notes=(note,))
         return UnmatchedBracket(span=_span(source, word), closer=word.text, reason="nothing is open here")
     for nearby in range(max(at - 1, 0), at + 1):
-        if words[nearby].text in STARTS and _starts_line(source, words, nearby):
+        if words[nearby].text in _STARTS and _starts_line(source, words, nearby):
             declared = words[nearby].text in DECLARATION_WORDS
             inner = [opener for opener in _open_brackets(words[:nearby]) if declared or opener.kind != "{"]
             if inner:
@@ -236,15 +236,15 @@ def _explain_brackets(source: Source, words: Sequence[Word], at: int, accepted: 
 def _open_brackets(words: Sequence[Word]) -> list[Word]:
     unclosed: list[Word] = []
     for word in words:
-        if word.kind in BRACKETS:
+        if word.kind in _BRACKETS:
             unclosed.append(word)
-        elif word.kind in BRACKETS.values() and unclosed:
+        elif word.kind in _BRACKETS.values() and unclosed:
             unclosed.pop()
     return unclosed
 
 
 def _unclosed(source: Source, opener: Word) -> Diagnostic:
-    return UnclosedBracket(span=_span(source, opener), opener=opener.text, closer=BRACKETS[opener.kind])
+    return UnclosedBracket(span=_span(source, opener), opener=opener.text, closer=_BRACKETS[opener.kind])
 
 
 def _explain_spelling(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic | None:
@@ -271,7 +271,7 @@ def _explain_spelling(source: Source, words: Sequence[Word], at: int, accepted: 
 
 
 def _foreign_spelling(source: Source, start: int) -> Diagnostic | None:
-    for found, advice in SPELLINGS.items():
+    for found, advice in _SPELLINGS.items():
         if source.text.startswith(found, start):
             span = Span(source, start, start + len(found))
             return ForeignSpelling(span=span, found=found, advice=advice)
@@ -281,7 +281,7 @@ def _foreign_spelling(source: Source, start: int) -> Diagnostic | None:
 def _explain_name(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic | None:
     """A misspelled word of the language, or one of its words in place of a name."""
     word = words[at]
-    expected = expectation(accepted)
+    expected = _expectation(accepted)
     if word.text in RESERVED_WORDS and "NAME" in accepted:
         if "INTEGER" in accepted:
             return None
@@ -289,7 +289,7 @@ def _explain_name(source: Source, words: Sequence[Word], at: int, accepted: Set[
     if word.kind != "NAME":
         return None
     known = {text.lower() for text in accepted if text.isalpha()}
-    nearest = FOREIGN_WORDS.get(word.text)
+    nearest = _FOREIGN_WORDS.get(word.text)
     if nearest not in known:
         nearest = nearest_name(word.text, known)
     return UnknownWord(span=_span(source, word), name=word.text, expected=expected, nearest=nearest)
@@ -299,7 +299,7 @@ def _unexpected(source: Source, words: Sequence[Word], at: int, accepted: Set[st
     word = words[at]
     found = {"INTEGER": "number ", "FLOAT": "number ", "STRING": "string "}.get(word.kind, "")
     shown = word.text if len(word.text) <= 40 else word.text[:37] + "..."
-    return UnexpectedWord(span=_span(source, word), found=f"{found}`{shown}`", expected=expectation(accepted))
+    return UnexpectedWord(span=_span(source, word), found=f"{found}`{shown}`", expected=_expectation(accepted))
 
 
 def _explain_end(source: Source, words: Sequence[Word], accepted: Set[str]) -> Diagnostic:
@@ -307,4 +307,4 @@ def _explain_end(source: Source, words: Sequence[Word], accepted: Set[str]) -> D
     if unclosed:
         return _unclosed(source, unclosed[-1])
     end = words[-1].end if words else len(source.text)
-    return UnexpectedEnd(span=Span(source, end, end), expected=expectation(accepted))
+    return UnexpectedEnd(span=Span(source, end, end), expected=_expectation(accepted))

@@ -40,7 +40,7 @@ LARGEST_TEXT = 1_000_000
 MOST_WORDS = 60_000
 DEEPEST = 100
 MOST_ERRORS = 10
-STARTS = ["file", "declaration", "statement", "expression"]
+_STARTS = ["file", "declaration", "statement", "expression"]
 
 
 def parse(source: Source) -> tree.File:
@@ -67,13 +67,13 @@ def parse_statement(source: Source) -> tree.Statement:
 def _lark() -> Lark:
     """The parser of the grammar. Its tables take far longer to make than to read, so they are kept on disk."""
     grammar = files("maskdsl.grammar").joinpath("attn.lark").read_text(encoding="utf-8")
-    made_of = f"{grammar}\n{STARTS}\n{lark_version}\n{sys.version_info[:2]}"
+    made_of = f"{grammar}\n{_STARTS}\n{lark_version}\n{sys.version_info[:2]}"
     name = f"grammar_{sha256(made_of.encode()).hexdigest()[:24]}.tables"
     tables = kept(name)
     known = None if tables is None else _loaded(tables)
     if known is not None:
         return known
-    lark = Lark(grammar, parser="lalr", lexer="basic", start=STARTS, propagate_positions=True)
+    lark = Lark(grammar, parser="lalr", lexer="basic", start=_STARTS, propagate_positions=True)
     made = BytesIO()
     lark.save(made)
     keep(name, made.getvalue())
@@ -84,7 +84,7 @@ def _loaded(tables: bytes) -> Lark | None:
     """The parser of kept tables; None where they are no use, as those of another lark, whatever it makes of them."""
     try:
         lark = Lark.load(BytesIO(tables))
-        lark.parse('use "a" pattern a(n = 1) { attend q }', start=STARTS[0])
+        lark.parse('use "a" pattern a(n = 1) { attend q }', start=_STARTS[0])
     except Exception:
         return None
     return lark

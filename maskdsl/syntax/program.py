@@ -34,7 +34,7 @@ from maskdsl.syntax.parse import LARGEST_TEXT, MOST_ERRORS, parse
 SUFFIX = ".attn"
 MOST_FILES = 100
 DEEPEST_USE = 20
-LARGEST_PROGRAM = 4 * LARGEST_TEXT
+_LARGEST_PROGRAM = 4 * LARGEST_TEXT
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,8 @@ class _Loader:
         self.tried.add(path)
         source = read_source(path, str(Path(name.span.source.name).parent / name.value), name.span)
         self.size += len(source.text)
-        if self.size > LARGEST_PROGRAM:
-            raise AttnError(UseLimit(span=name.span, what="the files used are too large", limit=LARGEST_PROGRAM))
+        if self.size > _LARGEST_PROGRAM:
+            raise AttnError(UseLimit(span=name.span, what="the files used are too large", limit=_LARGEST_PROGRAM))
         file = parse(source)
         self.load_used(file, [*chain, path])
         self.tried.remove(path)

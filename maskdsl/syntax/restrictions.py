@@ -11,7 +11,7 @@ from maskdsl.base.errors.language.syntax import BracketsInWhere
 from maskdsl.base.source import Span
 from maskdsl.syntax import tree
 
-COMMENT = re.compile(r"#[^\n]*")
+_COMMENT = re.compile(r"#[^\n]*")
 LONGEST = 60
 """Characters of a part of a reading."""
 
@@ -130,6 +130,6 @@ def _parts(node: tree.Where) -> tuple[str, str]:
 
 def _text(written: str) -> str:
     """On one line, without comments, the middle left out where it is long."""
-    line = " ".join(COMMENT.sub("", written).split())
+    line = " ".join(_COMMENT.sub("", written).split())
     half = LONGEST // 2
     return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"

@@ -16,8 +16,8 @@ from maskdsl.ir.ops import Op, Type
 
 Array = NDArray[Any]
 
-SEEDS = st.integers(0, 2**32 - 1)
-EXTREMES = (-(2**31), 2**31 - 1)
+_SEEDS = st.integers(0, 2**32 - 1)
+_EXTREMES = (-(2**31), 2**31 - 1)
 LEAST = float(np.finfo(np.float32).min)
 """A number in float64 too. The sum of two is minus infinity in float32 alone."""
 
@@ -34,11 +34,11 @@ def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = T
     arrays = {}
     added: Counter[str] = _additions(mask) if extremes else Counter()
     for declared in mask.given:
-        random = np.random.default_rng(draw(SEEDS))
+        random = np.random.default_rng(draw(_SEEDS))
         arrays[declared.name] = _array(declared, batch, random, draw(st.booleans()))
         if extremes and declared.type is Type.INT and draw(st.integers(0, 4)) == 0:
             positions = random.random(arrays[declared.name].shape) < 0.1
-            arrays[declared.name][positions] = random.choice(EXTREMES)
+            arrays[declared.name][positions] = random.choice(_EXTREMES)
         if declared.name in added and draw(st.booleans()):
             fill = LEAST if draw(st.booleans()) and sum(added.values()) == 1 else -np.inf
             arrays[declared.name][_hidden(arrays[declared.name].shape, random)] = fill
@@ -111,7 +111,7 @@ def tensors_for(
     draw: st.DrawFn, mask: MaskIR, batch: int = 1, dim: int = 4, key_heads: int | None = None
 ) -> tuple[Array, Array, Array]:
     """Float64 arrays q, k and v for an attention over the mask, [batch, heads, tokens, dim]."""
-    random = np.random.default_rng(draw(SEEDS))
+    random = np.random.default_rng(draw(_SEEDS))
     lengths = mask.queries.length, mask.keys.given_length, mask.keys.given_length
     heads = mask.heads, key_heads or mask.heads, key_heads or mask.heads
     q, k, v = (random.normal(size=(batch, h, length, dim)) for h, length in zip(heads, lengths, strict=True))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from maskdsl.testing.scope import POSITIONS, WORD, DrawnSpace, DrawnTable, DrawnWorld, Readable
 from maskdsl.testing.texts import Draw, choose
 
-REACH = {"int": WORD, "float": 4.0, "bool": 0}
+_REACH = {"int": WORD, "float": 4.0, "bool": 0}
 
 
 class InputLines:
@@ -44,7 +44,7 @@ class InputLines:
         coordinates = dict(world.coordinates)
         for side, space in sides[tokens]:
             known = coordinates.get((side, space.name), {})
-            coordinates[side, space.name] = {**known, name: Readable(kind, REACH[kind])}
+            coordinates[side, space.name] = {**known, name: Readable(kind, _REACH[kind])}
         dimensions = self.draw(st.permutations([*outer, tokens])) if self.draw(st.booleans()) else [*outer, tokens]
         return f"input {name}: {kind}[{', '.join(dimensions)}]", replace(world, coordinates=coordinates)
 

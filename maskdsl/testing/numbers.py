@@ -12,12 +12,12 @@ from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Op
 from maskdsl.testing.scope import POSITIONS, WORD, DrawnScope, DrawnTable
 from maskdsl.testing.texts import Draw, Level, Piece, call, choose, infix, number
 
-LARGEST = 2**50
+_LARGEST = 2**50
 """Integers may reach it, so that 32-bit arithmetic would be seen to fail."""
-LARGEST_SCORE = 30
+_LARGEST_SCORE = 30
 CURVES = ("hilbert", "morton", "snake")
 # In relations no value of a float function is ever equal to one of these: backends may differ in the last place.
-THRESHOLDS = (0.37, -0.61, 1.43, 0.0831, -2.17)
+_THRESHOLDS = (0.37, -0.61, 1.43, 0.0831, -2.17)
 
 
 class Numbers:
@@ -64,7 +64,7 @@ class Numbers:
                 return infix(sign, left, right, Level.PRODUCT, left.reach if sign == "//" else right.reach)
             case "multiply":
                 left, right = self.integer(depth - 1), self.integer(depth - 1)
-                if left.reach * right.reach > LARGEST:
+                if left.reach * right.reach > _LARGEST:
                     right = number(self.draw(st.integers(-3, 3)))
                 return infix("*", left, right, Level.PRODUCT, left.reach * right.reach)
             case "sign":
@@ -111,7 +111,7 @@ class Numbers:
     def power(self, depth: int) -> Piece:
         exponent = self.draw(st.integers(0, 3))
         base = self.integer(depth - 1)
-        if base.reach**exponent > LARGEST:
+        if base.reach**exponent > _LARGEST:
             base = infix("%", base, number(5), Level.PRODUCT, 5)
         return Piece(f"{base.at(Level.ATOM)} ** {exponent}", Level.POWER, base.reach**exponent)
 
@@ -260,7 +260,7 @@ class Numbers:
                 return self.float_leaf()
 
     def small(self, piece: Piece) -> Piece:
-        if piece.reach <= LARGEST_SCORE:
+        if piece.reach <= _LARGEST_SCORE:
             return piece
         inside = infix("/", piece, number(8.0), Level.PRODUCT)
         return infix("*", number(8.0), call("tanh", inside), Level.PRODUCT, 8.0)
@@ -284,4 +284,4 @@ class Numbers:
 
     def threshold(self) -> Piece:
         """A float that no computed value equals."""
-        return number(choose(self.draw, THRESHOLDS))
+        return number(choose(self.draw, _THRESHOLDS))

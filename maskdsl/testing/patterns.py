@@ -13,10 +13,10 @@ from maskdsl.testing.relations import Relations
 from maskdsl.testing.scope import DrawnScope, DrawnSpace, DrawnWorld, Named, Readable
 from maskdsl.testing.texts import Draw, Level, Piece, call, choose, infix, number
 
-MOST_TOKENS = 60
-AXES = ("x", "y", "t", "z")
-SPACES = ("image", "text", "guide")
-PARAMETERS = ("n", "size", "y", "image")
+_MOST_TOKENS = 60
+_AXES = ("x", "y", "t", "z")
+_SPACES = ("image", "text", "guide")
+_PARAMETERS = ("n", "size", "y", "image")
 """Two of them may also be the name of an axis or of a space."""
 
 
@@ -35,7 +35,7 @@ class RandomPattern:
 
 
 @st.composite
-def patterns(draw: st.DrawFn, heads: int | None = None, depth: int = 2, tokens: int = MOST_TOKENS) -> RandomPattern:
+def patterns(draw: st.DrawFn, heads: int | None = None, depth: int = 2, tokens: int = _MOST_TOKENS) -> RandomPattern:
     """Whole patterns, well typed, that bind as they are.
 
     One to three spaces of rank 1 to 4 with at most `tokens` tokens together, self- or cross-attention, sometimes with
@@ -100,7 +100,7 @@ class _DrawnPattern:
         cross = count > 1 and self.draw(st.booleans())
         pools = cross and self.draw(st.integers(0, 3)) == 0
         most = self.tokens // (2 * count if pools else count)  # no sequence is longer than `POSITIONS`
-        spaces = [self.draw_space(SPACES[number], most) for number in range(count)]
+        spaces = [self.draw_space(_SPACES[number], most) for number in range(count)]
         if not cross:
             if count > 1 or self.draw(st.booleans()):
                 self.lines.append(f"tokens {' ++ '.join(space.name for space in spaces)}")
@@ -125,7 +125,7 @@ class _DrawnPattern:
             longest = tokens if position == rank - 1 else min(tokens, 7)
             length = self.draw(st.integers(1, max(longest, 1)))
             tokens //= length
-            axes.append((AXES[position], length))
+            axes.append((_AXES[position], length))
         if rank == 1 and self.draw(st.booleans()):
             self.lines.append(f"space {name}[{axes[0][1]}]")
             return DrawnSpace(name, ((name, axes[0][1]),))
@@ -147,7 +147,7 @@ class _DrawnPattern:
         return DrawnSpace(name, tuple((own.get(axis, axis), -(-length // side)) for (axis, length), side in pairs))
 
     def draw_parameters(self) -> list[str]:
-        names = self.draw(st.lists(st.sampled_from(PARAMETERS), max_size=2, unique=True))
+        names = self.draw(st.lists(st.sampled_from(_PARAMETERS), max_size=2, unique=True))
         values = {name: self.draw(st.integers(1, 9)) for name in names}
         written = [f"{name} = {value}" for name, value in values.items()]
         if values and self.draw(st.booleans()):

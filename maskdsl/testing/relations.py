@@ -10,10 +10,10 @@ from maskdsl.testing.numbers import Numbers
 from maskdsl.testing.scope import DrawnScope
 from maskdsl.testing.texts import Draw, Level, Piece, call, choose, conditional, infix, number
 
-COMPARISONS = ("<=", "==", "<", "!=", ">", ">=")
-BY_SIZE = ("window", "backward", "dilated", "blocks", "sinks", "strided", "fixed")
+_COMPARISONS = ("<=", "==", "<", "!=", ">", ">=")
+_BY_SIZE = ("window", "backward", "dilated", "blocks", "sinks", "strided", "fixed")
 """Macros of the standard library whose parameters are (size, axis = i), or begin and end so."""
-MEASURED = ("neighborhood", "neighborhood_causal")
+_MEASURED = ("neighborhood", "neighborhood_causal")
 
 
 class Relations:
@@ -49,7 +49,7 @@ class Relations:
         name = choose(self.draw, self.scope.on_both_sides("int"))
         difference = f"q.{name} - k.{name}" if self.draw(st.booleans()) else f"k.{name} - q.{name}"
         distance = call("abs", difference) if self.draw(st.booleans()) else Piece(difference, Level.SUM)
-        sign = choose(self.draw, COMPARISONS)
+        sign = choose(self.draw, _COMPARISONS)
         return self.compared([distance, number(self.draw(st.integers(-2, 9)))], [sign])
 
     def comparison(self, depth: int) -> Piece:
@@ -59,7 +59,7 @@ class Relations:
             return self.compared([left, self.numbers.threshold()], [choose(self.draw, ("<", ">=", "<=", ">"))])
         count = self.draw(st.sampled_from([2, 2, 3]))
         operands = [self.numbers.integer(choose(self.draw, (1, 2))) for _ in range(count)]
-        return self.compared(operands, [choose(self.draw, COMPARISONS) for _ in operands[1:]])
+        return self.compared(operands, [choose(self.draw, _COMPARISONS) for _ in operands[1:]])
 
     def compared(self, operands: list[Piece], signs: list[str]) -> Piece:
         first, *others = (each.at(Level.SUM) for each in operands)
@@ -73,7 +73,7 @@ class Relations:
         distance = Piece(f"q.{name} - k.{name}", Level.SUM)
         dividend = distance if self.draw(st.booleans()) else self.numbers.integer(1)
         divided = infix(choose(self.draw, ("%", "//")), dividend, self.numbers.divisor(0), Level.PRODUCT)
-        return self.compared([divided, number(self.draw(st.integers(-2, 3)))], [choose(self.draw, COMPARISONS)])
+        return self.compared([divided, number(self.draw(st.integers(-2, 3)))], [choose(self.draw, _COMPARISONS)])
 
     def predicate(self, depth: int) -> Piece:
         kind = choose(self.draw, ("same", "function", "function", "constant", "named", "bool"))
@@ -132,10 +132,10 @@ class Relations:
             case "measured" if measured:
                 size, *others = (self.draw(st.integers(1, 5)) for _ in range(3))
                 given = [str(size), *map(str, others[: self.draw(st.integers(0, 2))])]
-                return call(choose(self.draw, MEASURED), *given, f"axis = {choose(self.draw, list(measured))}")
+                return call(choose(self.draw, _MEASURED), *given, f"axis = {choose(self.draw, list(measured))}")
             case "tuple" if axes and len(axes) > 1:
-                name = choose(self.draw, ("window", "blocks", "backward", "dilated", *(MEASURED if measured else ())))
-                if name in MEASURED and len(measured) < len(axes):
+                name = choose(self.draw, ("window", "blocks", "backward", "dilated", *(_MEASURED if measured else ())))
+                if name in _MEASURED and len(measured) < len(axes):
                     name = "window"
                 sizes = [str(self.draw(st.integers(1, 5))) for _ in axes]
                 known = [each for each, width in self.scope.world.tuples.items() if width == len(axes)]
@@ -149,7 +149,7 @@ class Relations:
             case "whole":
                 return call(choose(self.draw, ("prefix", "globals_first")), str(self.draw(st.integers(0, 6))))
             case _:
-                name = choose(self.draw, BY_SIZE)
+                name = choose(self.draw, _BY_SIZE)
                 size = self.draw(st.integers(1, 9))
                 negative = name in ("dilated", "blocks") and self.draw(st.booleans())
                 return self.with_axis(name, [str(-size if negative else size)])

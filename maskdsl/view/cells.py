@@ -7,11 +7,11 @@ import numpy as np
 
 from maskdsl.analysis.tiles.block_map import EMPTY, FULL, PARTIAL, Array, Runs, TileMap
 
-FINEST = 512
+_FINEST = 512
 """Tiles to a side of the picture, about, where it may choose them: they are what cells are shaded by."""
-NARROWEST = 8
+_NARROWEST = 8
 """Cells that a side of many tokens gets, however much longer the other one is."""
-LARGEST_ZOOM = 4
+_LARGEST_ZOOM = 4
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ def count_cells(tiles: TileMap, columns: int, size: tuple[int, int]) -> Cells:
     """Of a map with so many columns of tiles, in cells of `size` tiles."""
     rows = [np.minimum(size[0], tiles.full.rows - np.arange(0, tiles.full.rows, size[0]))]
     across = np.minimum(size[1], columns - np.arange(0, columns, size[1]))
-    full, partial = (covered(runs, len(rows[0]), len(across), size) for runs in (tiles.full, tiles.partial))
+    full, partial = (_covered(runs, len(rows[0]), len(across), size) for runs in (tiles.full, tiles.partial))
     return Cells(full, partial, np.outer(rows[0], across))
 
 
-def covered(runs: Runs, rows: int, columns: int, size: tuple[int, int]) -> Array:
+def _covered(runs: Runs, rows: int, columns: int, size: tuple[int, int]) -> Array:
     """int64 [rows, columns]: tiles of the runs in each cell.
 
     A run is what is right of its start without what is right of its end. What is right of a tile fills the rest of
@@ -79,19 +79,19 @@ def fit(lengths: tuple[int, int], room: tuple[int, int], block: tuple[int, int] 
     Without a block, the tiles are chosen too.
     """
     wanted = max(-(-length // space) for length, space in zip(lengths, room, strict=True))
-    each = tuple(min(wanted, max(1, -(-length // NARROWEST))) for length in lengths)
+    each = tuple(min(wanted, max(1, -(-length // _NARROWEST))) for length in lengths)
     if block is not None:
         rows, columns = (-(-tokens // size) for tokens, size in zip(each, block, strict=True))
         return Scale(block, (rows, columns), fitted=False)
     rows, columns = (smooth(tokens) for tokens in each)
-    fine = fineness(rows, lengths[0]), fineness(columns, lengths[1])
+    fine = _fineness(rows, lengths[0]), _fineness(columns, lengths[1])
     return Scale((rows // fine[0], columns // fine[1]), fine, fitted=True)
 
 
-def fineness(tokens: int, length: int) -> int:
+def _fineness(tokens: int, length: int) -> int:
     """Into how many tiles a cell of so many tokens is divided: a power of two that divides it."""
     parts = 1
-    while tokens % (2 * parts) == 0 and length // (tokens // parts) < FINEST:
+    while tokens % (2 * parts) == 0 and length // (tokens // parts) < _FINEST:
         parts *= 2
     return parts
 
@@ -104,4 +104,4 @@ def smooth(number: int) -> int:
 
 def zoom(cells: int, room: int) -> int:
     """How many characters a side of a cell may take."""
-    return max(1, min(LARGEST_ZOOM, room // cells))
+    return max(1, min(_LARGEST_ZOOM, room // cells))

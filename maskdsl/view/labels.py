@@ -13,9 +13,9 @@ from maskdsl.ir.meaning.coordinates import Coordinates
 
 LONGEST = 9
 """Characters of a label."""
-LINES_APART = 6
+_LINES_APART = 6
 """Of the labels beside a map."""
-COLUMNS_APART = 12
+_COLUMNS_APART = 12
 """Of those above it."""
 
 
@@ -94,12 +94,12 @@ def longest_label(sequence: Sequence) -> int:
 
 def beside(labels: Labels, positions: int, each: int, times: int) -> dict[int, str]:
     """Labels by line of a map whose lines show two rows of cells, each cell enlarged so many times."""
-    return labels.marks(positions, each, times / 2, LINES_APART)
+    return labels.marks(positions, each, times / 2, _LINES_APART)
 
 
 def above(labels: Labels, positions: int, each: int, times: int) -> str:
     """The line above a map, each label where its token begins, those without room left out."""
-    marks = labels.marks(positions, each, times, COLUMNS_APART)
+    marks = labels.marks(positions, each, times, _COLUMNS_APART)
     width = -(-positions // each) * times
     line = ""
     for at, label in marks.items():

@@ -31,21 +31,21 @@ from maskdsl.view.palette import LEVELS, colour_numbers, shade
 from maskdsl.view.terminal.show import by, first_sentence, head_classes, head_count, written
 from maskdsl.view.terminal.stack_table import layers_text, stack_title
 
-CELLS = 128
+_CELLS = 128
 """To a side of a picture, at most."""
-FINENESS = 8
+_FINENESS = 8
 """Tiles to a side of a cell, which shade it."""
-PIXELS = 256
+_PIXELS = 256
 """The longer side of a picture."""
-MOST_PICTURES = 4
-MOST_LAYERS = 8
-BLOCK = 128
-MOST_BLOCKS = 1024
+_MOST_PICTURES = 4
+_MOST_LAYERS = 8
+_BLOCK = 128
+_MOST_BLOCKS = 1024
 """To a side, of the tiles that are counted."""
-HEADS = 4
+_HEADS = 4
 """Of a pattern that is bound for its picture alone."""
 
-Arrays = Mapping[str, NDArray[Any]]
+_Arrays = Mapping[str, NDArray[Any]]
 
 
 def html(*parts: object) -> str:
@@ -73,8 +73,8 @@ def _pattern(program: Program, declaration: PatternDeclaration) -> str:
     body = _folded("source", declaration.span.text)
     if all(each.default is not None for each in declaration.parameters):
         try:
-            mask = bind_mask(program, declaration.name.id, {}, HEADS)
-            body = _paragraph(f"at its defaults, {head_count(HEADS)}:") + _mask(mask) + body
+            mask = bind_mask(program, declaration.name.id, {}, _HEADS)
+            body = _paragraph(f"at its defaults, {head_count(_HEADS)}:") + _mask(mask) + body
         except AttnError as error:
             body = _folded("not right at its defaults", str(error)) + body
     return _frame(head, body)
@@ -82,10 +82,10 @@ def _pattern(program: Program, declaration: PatternDeclaration) -> str:
 
 def _layers(stack: StackIR) -> str:
     """Each of the layers that differ, under their numbers."""
-    shown = enumerate(stack.different[:MOST_LAYERS])
+    shown = enumerate(stack.different[:_MOST_LAYERS])
     parts = [f"<div>{layers_text(stack, number)}: {_title(mask)}</div>{_mask(mask)}" for number, mask in shown]
-    if len(stack.different) > MOST_LAYERS:
-        parts.append(f"<div>and {len(stack.different) - MOST_LAYERS} more that differ</div>")
+    if len(stack.different) > _MOST_LAYERS:
+        parts.append(f"<div>and {len(stack.different) - _MOST_LAYERS} more that differ</div>")
     return "".join(parts)
 
 
@@ -116,7 +116,7 @@ def _figures(mask: MaskIR) -> str:
     lengths = mask.queries.length, mask.keys.length
     scale = _fitted(lengths)
     found = tiles(mask, scale.block, inputs)
-    side = max(BLOCK, *(-(-length // MOST_BLOCKS) for length in lengths))
+    side = max(_BLOCK, *(-(-length // _MOST_BLOCKS) for length in lengths))
     total = stats(mask, (side, side), inputs).total
     order = own_layout(mask)
     below = [f"order {layout_text(mask, order)}"] if order else []
@@ -124,7 +124,7 @@ def _figures(mask: MaskIR) -> str:
     return _beside(pictures, _table(_figure_rows(total, side))) + "".join(map(_paragraph, [*below, *notes]))
 
 
-def _inputs(mask: MaskIR) -> tuple[Arrays, list[str]]:
+def _inputs(mask: MaskIR) -> tuple[_Arrays, list[str]]:
     needed = relation_inputs(mask)
     made = {name: values for name, values in synthetic_inputs(mask).items() if name in needed}
     notes = [f"made-up values of {', '.join(made)}"] if made else []
@@ -133,22 +133,22 @@ def _inputs(mask: MaskIR) -> tuple[Arrays, list[str]]:
 
 def _fitted(lengths: tuple[int, int]) -> Scale:
     """Square cells of a power of two of tokens: blocks in patterns mostly are, and such tiles are found fastest."""
-    cell = 1 << (-(-max(lengths) // CELLS) - 1).bit_length()
-    fine = max(1, cell // FINENESS)
+    cell = 1 << (-(-max(lengths) // _CELLS) - 1).bit_length()
+    fine = max(1, cell // _FINENESS)
     return Scale((fine, fine), (cell // fine, cell // fine), fitted=True)
 
 
 def _scale(found: BlockMap) -> Scale:
-    return fit((found.query_length, found.key_length), (CELLS, CELLS), found.block)
+    return fit((found.query_length, found.key_length), (_CELLS, _CELLS), found.block)
 
 
 def _pictures(found: BlockMap, scale: Scale) -> str:
     """One for each of the heads that differ."""
     heads = found.class_of_head.shape[1]
     classes = head_classes(found, range(heads))
-    shown = [_picture(found, scale, head, members, heads) for head, members in list(classes.items())[:MOST_PICTURES]]
-    if len(classes) > MOST_PICTURES:
-        shown.append(f"<div>and {len(classes) - MOST_PICTURES} more</div>")
+    shown = [_picture(found, scale, head, members, heads) for head, members in list(classes.items())[:_MOST_PICTURES]]
+    if len(classes) > _MOST_PICTURES:
+        shown.append(f"<div>and {len(classes) - _MOST_PICTURES} more</div>")
     return "".join(shown)
 
 
@@ -156,7 +156,7 @@ def _picture(found: BlockMap, scale: Scale, head: int, members: Sequence[int], h
     cells = count_cells(found.tile_map(head), found.key_blocks, scale.tiles)
     numbers = colour_numbers(cells)
     source = b64encode(png(numbers, [shade(number) for number in range(LEVELS + 2)])).decode()
-    height, width = (round(PIXELS * side / max(numbers.shape)) for side in numbers.shape)
+    height, width = (round(_PIXELS * side / max(numbers.shape)) for side in numbers.shape)
     who = "" if len(members) == heads else f"head{'s' * (len(members) > 1)} {units.numbers(list(members))}, "
     full, partial = (int((cells.classes == kind).sum()) for kind in (2, 1))
     told = f"{who}{units.count(full)} full, {units.count(partial)} partial cells of {by(scale.cell)} tokens"

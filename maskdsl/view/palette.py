@@ -19,22 +19,22 @@ PARTIAL_SHADES: tuple[Shade, ...] = ((92, 52, 118), (158, 62, 110), (222, 96, 78
 LEVELS = 12
 """Shades of partial cells between the first and the last."""
 
-CHARACTERS = ("\N{MIDDLE DOT}", "\N{LIGHT SHADE}", "\N{MEDIUM SHADE}", "\N{DARK SHADE}", "\N{FULL BLOCK}")
-ASCII_CHARACTERS = (".", "-", "+", "*", "#")
+_CHARACTERS = ("\N{MIDDLE DOT}", "\N{LIGHT SHADE}", "\N{MEDIUM SHADE}", "\N{DARK SHADE}", "\N{FULL BLOCK}")
+_ASCII_CHARACTERS = (".", "-", "+", "*", "#")
 """Empty, three of partial cells, full."""
 
 
 def colour_numbers(cells: Cells) -> Array:
     """[rows, columns]: 0 for empty, 1 to `LEVELS` for partial, `LEVELS + 1` for full cells; see `shade`."""
-    return numbered(cells, LEVELS)
+    return _numbered(cells, LEVELS)
 
 
 def character_numbers(cells: Cells) -> Array:
-    """[rows, columns]: the place of each cell's character in `CHARACTERS`."""
-    return numbered(cells, len(CHARACTERS) - 2)
+    """[rows, columns]: the place of each cell's character in `_CHARACTERS`."""
+    return _numbered(cells, len(_CHARACTERS) - 2)
 
 
-def numbered(cells: Cells, levels: int) -> Array:
+def _numbered(cells: Cells, levels: int) -> Array:
     """Density goes by its square root, so that the thin parts of a large pattern are seen."""
     partial = 1 + np.minimum(np.sqrt(cells.density) * levels, levels - 1).astype(np.int64)
     return np.where(cells.classes == FULL, levels + 1, np.where(cells.classes == EMPTY, 0, partial))
@@ -64,4 +64,4 @@ def has_colour(console: Console) -> bool:
 
 
 def characters(console: Console) -> tuple[str, ...]:
-    return ASCII_CHARACTERS if console.options.ascii_only else CHARACTERS
+    return _ASCII_CHARACTERS if console.options.ascii_only else _CHARACTERS

@@ -1,10 +1,10 @@
 """Numbers as people read them."""
 
-LETTERS = ("", "k", "M", "G", "T", "P", "E")
-BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_LETTERS = ("", "k", "M", "G", "T", "P", "E")
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
-def scaled(number: float, base: int, units: tuple[str, ...]) -> tuple[float, str]:
+def _scaled(number: float, base: int, units: tuple[str, ...]) -> tuple[float, str]:
     """The number in the largest unit of which it has at least one."""
     level = 0
     while abs(number) >= base and level + 1 < len(units):
@@ -20,13 +20,13 @@ def count(number: int) -> str:
 
 def about(number: float, unit: str = "") -> str:
     """Three digits and a letter: `8.59 GFLOP`."""
-    value, letter = scaled(number, 1000, LETTERS)
+    value, letter = _scaled(number, 1000, _LETTERS)
     return f"{digits(value)} {letter}{unit}".rstrip()
 
 
 def size(number: float) -> str:
     """Bytes: `3.00 MiB`."""
-    value, unit = scaled(number, 1024, BINARY)
+    value, unit = _scaled(number, 1024, _BINARY)
     return f"{value:.0f} {unit}" if unit == "B" else f"{digits(value)} {unit}"
 
 

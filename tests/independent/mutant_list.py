@@ -63,8 +63,8 @@ MUTANTS = (
     Mutant(
         "quotient by what holds zero",
         INTERVALS,
-        "holds_zero(b) | (is_unbounded(a) & is_unbounded(b))",
-        "is_unbounded(a) & is_unbounded(b)",
+        "_holds_zero(b) | (_is_unbounded(a) & _is_unbounded(b))",
+        "_is_unbounded(a) & _is_unbounded(b)",
         rule("divide-float-float"),
     ),
     Mutant(
@@ -160,15 +160,15 @@ MUTANTS = (
     Mutant(
         "a tie of a minimum to its second operand",
         DERIVE,
-        "return _larger(x, y, b, _product(HALF, _sum(a, b)), a)",
+        "return _larger(x, y, b, _product(_HALF, _sum(a, b)), a)",
         "return _larger(x, y, b, b, a)",
         of("ir/test_derive", "test_derivatives_keep_to_the_table"),
     ),
     Mutant(
         "a slope of the absolute value at zero",
         DERIVE,
-        "_larger(x, ZERO, a, None, _negative(a))",
-        "_larger(x, ZERO, a, a, _negative(a))",
+        "_larger(x, _ZERO, a, None, _negative(a))",
+        "_larger(x, _ZERO, a, a, _negative(a))",
         of("ir/test_derive", "test_derivatives_keep_to_the_table"),
     ),
     Mutant(
@@ -182,8 +182,8 @@ MUTANTS = (
     Mutant(
         "torch: divisors may be zero",
         "maskdsl/emit/torch/torch_printer.py",
-        "if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and not is_never_zero(arguments[1]):",
-        "if op is Op.FLOOR_DIVIDE and not is_never_zero(arguments[1]):",
+        "if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and not _is_never_zero(arguments[1]):",
+        "if op is Op.FLOOR_DIVIDE and not _is_never_zero(arguments[1]):",
         of("runtime/test_agreement", "test_tokens_without_a_divisor_do_not_divide_by_it[tiled]"),
     ),
     Mutant(
@@ -261,15 +261,15 @@ MUTANTS = (
     Mutant(
         "tiles of other values",
         STATE,
-        "array.dtype.str, digest(array))",
+        "array.dtype.str, _digest(array))",
         "array.dtype.str)",
         of("runtime/test_states", "test_values"),
     ),
     Mutant(
         "tiles of equal bytes of another type",
         STATE,
-        "(name, array.shape, array.dtype.str, digest(array))",
-        "(name, array.shape, digest(array))",
+        "(name, array.shape, array.dtype.str, _digest(array))",
+        "(name, array.shape, _digest(array))",
         of("runtime/test_states", "test_types"),
     ),
     Mutant(
@@ -679,8 +679,8 @@ MUTANTS = (
     Mutant(
         "an integer of more than 64 bits",
         "maskdsl/syntax/build.py",
-        "or int(digits) > LARGEST_INTEGER:",
-        "or int(digits) > LARGEST_INTEGER + 1:",
+        "or int(digits) > _LARGEST_INTEGER:",
+        "or int(digits) > _LARGEST_INTEGER + 1:",
         of("syntax/test_parse", "test_the_largest_integer"),
     ),
     # Warnings

@@ -18,7 +18,7 @@ Fractions are published rates of *Triton's* attention kernels over the datasheet
 - A100: FlashAttention-2 (arXiv 2307.08691, 4.1) reaches 73 % of the peak forward and 63 % backward, and is 1.3 to 1.5
   times as fast forward, about 2 times backward, as the kernels in Triton: 0.73 / 1.4 and 0.63 / 2.
 - H100, H200: FlashAttention-3 (arXiv 2407.08608, figure 5) has 395 TFLOP/s at 128 dims and 403 at 64 for Triton, of
-  16,384 tokens: 0.40. Backward it has none of Triton: see `BACKWARD`.
+  16,384 tokens: 0.40. Backward it has none of Triton: see `_BACKWARD`.
 - B200: FlashAttention-4 (arXiv 2603.05451) reaches 71 % and is 2.1 to 2.7 times as fast as Triton: 0.71 / 2.4. Backward
   is assumed in the proportion of the H100.
 - MI300X: none is known well enough. Assumed as on the B200, forward and backward.
@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from maskdsl.base.diagnostics import AttnError, nearest_name
 from maskdsl.base.errors.calls import analysis as errors
 
-BACKWARD = 322 / 370
+_BACKWARD = 322 / 370
 """The backward rate over the forward one, of FlashAttention-2 on the H100 at 128 dims: of Triton it is not known."""
 
 
@@ -69,7 +69,7 @@ class Device:
         return max(1, min(by_registers, self.shared_memory // shared_memory))
 
 
-A100 = Device(
+_A100 = Device(
     name="A100",
     architecture="sm80",
     multiprocessors=108,
@@ -99,7 +99,7 @@ H100 = Device(
     thread_registers=168,
     warp=32,
     forward_fraction=0.40,
-    backward_fraction=0.40 * BACKWARD,
+    backward_fraction=0.40 * _BACKWARD,
 )
 B200 = Device(
     name="B200",
@@ -115,9 +115,9 @@ B200 = Device(
     thread_registers=192,
     warp=32,
     forward_fraction=0.71 / 2.4,
-    backward_fraction=0.71 / 2.4 * BACKWARD,
+    backward_fraction=0.71 / 2.4 * _BACKWARD,
 )
-MI300X = Device(
+_MI300X = Device(
     name="MI300X",
     architecture="gfx942",
     multiprocessors=304,
@@ -131,9 +131,9 @@ MI300X = Device(
     thread_registers=268,
     warp=64,
     forward_fraction=0.71 / 2.4,
-    backward_fraction=0.71 / 2.4 * BACKWARD,
+    backward_fraction=0.71 / 2.4 * _BACKWARD,
 )
-DEVICES = (A100, H100, replace(H100, name="H200", bandwidth=4.8e12), B200, MI300X)
+DEVICES = (_A100, H100, replace(H100, name="H200", bandwidth=4.8e12), B200, _MI300X)
 
 
 def find_device(name: str) -> Device:

@@ -4,8 +4,8 @@ The model, for numbers of two bytes and a head dimension d:
 - a kernel runs one program for each row of tiles of each head and batch entry; a multiprocessor computes the programs
   that it holds at the rate of its share of the chip, times the fraction that attention kernels are known to reach;
 - a tile costs its whole area, ragged or not: 2 d operations a pair for each product of matrices;
-- a partial tile costs besides `PAIR_OPERATIONS` plain instructions a pair;
-- a row costs besides `ROW_LOADS` waits for memory, which other programs on the multiprocessor hide;
+- a partial tile costs besides `_PAIR_OPERATIONS` plain instructions a pair;
+- a row costs besides `_ROW_LOADS` waits for memory, which other programs on the multiprocessor hide;
 - programs start in the order of the kernel, each where a multiprocessor is free first. The last may leave others idle;
 - each tensor is read or written once, and the other side again by every wave of rows where it does not fit the cache;
 - the time is the longer one of computing and of moving bytes.
@@ -25,17 +25,17 @@ from maskdsl.analysis.tiles.block_map import Array, BlockMap, Runs, TileMap
 
 ELEMENT_SIZE = 2
 """Bytes of bfloat16 and float16."""
-PAIR_OPERATIONS = 7
+_PAIR_OPERATIONS = 7
 """Instructions for a pair of a partial tile, which find out whether it attends. Fitted to the published times of
 NATTEN's kernels on the H100 and B200, of windows over lines, images and videos, masked and not: see the tests."""
-ROW_LOADS = 4
+_ROW_LOADS = 4
 """Loads of a row that wait for each other: its runs, their limits, the first keys, the first values; from the skeleton
 of the kernel."""
-LATENCY = 480
+_LATENCY = 480
 """Cycles until a load from memory is back: Luo et al. 2024 (arXiv 2402.13499) on A100 and H100; assumed on others."""
-LAST_WAVES = 16
+_LAST_WAVES = 16
 """So many waves of programs are followed to their end; before them no multiprocessor is ever idle."""
-PARTS = 8
+_PARTS = 8
 """A wave is handed out in so many parts."""
 
 
@@ -57,7 +57,7 @@ FORWARD = KernelModel("forward", 2, by_keys=False, row_tensors=2, backward=False
 QUERY_GRADIENT = KernelModel("query gradient", 3, by_keys=False, row_tensors=3, backward=True)
 KEY_GRADIENT = KernelModel("key gradient", 4, by_keys=True, row_tensors=4, backward=True)
 
-WALKED_TENSORS = 2
+_WALKED_TENSORS = 2
 """Of the other side: keys and values, or queries and the gradient of the output."""
 
 
@@ -179,7 +179,7 @@ class Model:
     def shared_memory(self) -> int:
         """Bytes of a program: its own block, and in each stage one block of both tensors that it walks along."""
         own, walked = reversed(self.block) if self.kernel.by_keys else self.block
-        return ELEMENT_SIZE * self.head_dim * (own + self.stages * WALKED_TENSORS * walked)
+        return ELEMENT_SIZE * self.head_dim * (own + self.stages * _WALKED_TENSORS * walked)
 
     @property
     def resident(self) -> int:
@@ -195,17 +195,17 @@ class Model:
         device = self.device
         fraction = device.backward_fraction if self.kernel.backward else device.forward_fraction
         full = self.tile_flops / (device.matrix_flops * fraction / device.multiprocessors)
-        masking = PAIR_OPERATIONS * self.block[0] * self.block[1] / (device.lanes * device.clock)
-        waiting = ROW_LOADS * LATENCY / device.clock / self.resident
+        masking = _PAIR_OPERATIONS * self.block[0] * self.block[1] / (device.lanes * device.clock)
+        waiting = _ROW_LOADS * _LATENCY / device.clock / self.resident
         return np.asarray(rows.tiles * full + rows.partial * masking + waiting)
 
     def bytes(self, rows: Rows) -> int:
         """Of one head of one batch entry."""
         at_once = self.device.multiprocessors * self.resident
         token = ELEMENT_SIZE * self.head_dim
-        fits = WALKED_TENSORS * rows.columns * token <= self.device.cache
+        fits = _WALKED_TENSORS * rows.columns * token <= self.device.cache
         walked = rows.columns_read(rows.count if fits else at_once)
-        return token * (self.kernel.row_tensors * rows.count * rows.row_block + WALKED_TENSORS * walked)
+        return token * (self.kernel.row_tensors * rows.count * rows.row_block + _WALKED_TENSORS * walked)
 
 
 def predict(
@@ -252,14 +252,14 @@ def schedule(times: Sequence[Array], order: Array, servers: int) -> float:
     `times` are those of the rows of every head class; `order` says which head class comes when. A few programs are
     handed out at once, to the multiprocessors that are free first.
     """
-    heads = -(-LAST_WAVES * servers // len(times[0]))
+    heads = -(-_LAST_WAVES * servers // len(times[0]))
     early, late = order[: max(0, len(order) - heads)], order[max(0, len(order) - heads) :]
     before = (
         float(sum(times[head_class].sum() * count for head_class, count in enumerate(np.bincount(early)))) / servers
     )
     programs = np.concatenate([times[head_class] for head_class in late])
-    ends = np.full(servers, before + programs[: -LAST_WAVES * servers].sum() / servers)
-    last, few = programs[-LAST_WAVES * servers :], -(-servers // PARTS)
+    ends = np.full(servers, before + programs[: -_LAST_WAVES * servers].sum() / servers)
+    last, few = programs[-_LAST_WAVES * servers :], -(-servers // _PARTS)
     for begin in range(0, len(last), few):
         handed = last[begin : begin + few]
         ends[: len(handed)] += handed

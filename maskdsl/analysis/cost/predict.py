@@ -19,12 +19,12 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.ir.stack import StackIR
 
-KERNELS = (
+_KERNELS = (
     (FORWARD, KernelName.FORWARD),
     (QUERY_GRADIENT, KernelName.QUERY_GRADIENT),
     (KEY_GRADIENT, KernelName.KEY_GRADIENT),
 )
-WIDEST = 256
+_WIDEST = 256
 """The largest head dimension of the table; the blocks of wider heads are those of this one."""
 
 
@@ -143,20 +143,20 @@ def predict_mask(
     found: dict[tuple[int, int], BlockMap] = {}
 
     def predicted(number: int) -> Predicted:
-        kernel, name = KERNELS[number]
-        choice = ladder(Architecture(device.architecture), name, min(head_dim, WIDEST), ELEMENT_SIZE)[0]
+        kernel, name = _KERNELS[number]
+        choice = ladder(Architecture(device.architecture), name, min(head_dim, _WIDEST), ELEMENT_SIZE)[0]
         if choice.block not in found:
             found[choice.block] = tiles(mask, choice.block, inputs)
         block_map = found[choice.block]
         sizes = {"head_dim": head_dim, "batch": batch, "warps": choice.warps, "stages": choice.stages}
         return Predicted(
-            choice, predict(block_map, device, kernel, **sizes), predict(all_pairs(block_map), device, kernel, **sizes)
+            choice, predict(block_map, device, kernel, **sizes), predict(_all_pairs(block_map), device, kernel, **sizes)
         )
 
     return Prediction(device, predicted(0), (predicted(1), predicted(2)))
 
 
-def all_pairs(block_map: BlockMap) -> BlockMap:
+def _all_pairs(block_map: BlockMap) -> BlockMap:
     """The tiles of dense attention, for as many tokens, heads and batch entries."""
     row = np.arange(block_map.query_blocks)
     full = Runs.of_sorted(len(row), row, np.zeros_like(row), np.full_like(row, block_map.key_blocks))

@@ -58,7 +58,7 @@ class TileWork(IntEnum):
 
 
 @dataclass(frozen=True)
-class Rung:
+class _Rung:
     """One rung of a ladder: what some kernels start with on some GPUs, for head dims and bytes up to these."""
 
     architectures: frozenset[Architecture]
@@ -117,19 +117,19 @@ def architecture_of(capability: tuple[int, int]) -> Architecture:
 LAST = (TileChoice(32, 32, 4, 1), TileChoice(16, 16, 4, 1))
 """What every ladder ends with: 16 is the least that matrix instructions take."""
 
-NVIDIA = frozenset({Architecture.SM80, Architecture.SM90, Architecture.SM100})
-AMD = frozenset({Architecture.GFX942})
-INTERPRETER = frozenset({Architecture.INTERPRETER})
-GPUS = NVIDIA | AMD
-FORWARD = frozenset({KernelName.FORWARD})
-QUERY_GRADIENT = frozenset({KernelName.QUERY_GRADIENT})
-KEY_GRADIENT = frozenset({KernelName.KEY_GRADIENT})
-GRADIENTS = QUERY_GRADIENT | KEY_GRADIENT
-SM80, SM90, SM100 = (frozenset({each}) for each in (Architecture.SM80, Architecture.SM90, Architecture.SM100))
-WIDE, USUAL, HEAVY = TileWork
+_NVIDIA = frozenset({Architecture.SM80, Architecture.SM90, Architecture.SM100})
+_AMD = frozenset({Architecture.GFX942})
+_INTERPRETER = frozenset({Architecture.INTERPRETER})
+_GPUS = _NVIDIA | _AMD
+_FORWARD = frozenset({KernelName.FORWARD})
+_QUERY_GRADIENT = frozenset({KernelName.QUERY_GRADIENT})
+_KEY_GRADIENT = frozenset({KernelName.KEY_GRADIENT})
+_GRADIENTS = _QUERY_GRADIENT | _KEY_GRADIENT
+_SM80, _SM90, _SM100 = (frozenset({each}) for each in (Architecture.SM80, Architecture.SM90, Architecture.SM100))
+_WIDE, _USUAL, _HEAVY = TileWork
 
 
-def entry(
+def _entry(
     architectures: frozenset[Architecture],
     kernels: frozenset[KernelName],
     dim: int,
@@ -137,99 +137,113 @@ def entry(
     choice: tuple[int, int, int, int],
     serves: TileWork,
     reason: str,
-) -> Rung:
-    return Rung(architectures, kernels, dim, element_size, TileChoice(*choice), serves, reason)
+) -> _Rung:
+    return _Rung(architectures, kernels, dim, element_size, TileChoice(*choice), serves, reason)
 
 
 TABLE = (
     # Two bytes, forward. 128 queries read each key and value least often; two blocks of 64 feed 8 warps.
-    entry(SM80, FORWARD, 64, 2, (128, 64, 8, 3), HEAVY, "48 KiB: three stages hide the way from memory"),
-    entry(SM80, FORWARD, 64, 2, (128, 64, 8, 2), HEAVY, "tables of pairs in the 99 KiB of 8.6, 8.9, 12.x"),
-    entry(SM80, FORWARD, 64, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
-    entry(SM80, FORWARD, 64, 2, (64, 64, 4, 2), HEAVY, "half of that"),
-    entry(SM80, FORWARD, 128, 2, (128, 64, 8, 3), WIDE, "96 KiB: three stages, no coordinates to hold"),
-    entry(SM80, FORWARD, 128, 2, (128, 64, 8, 2), USUAL, "64 KiB: a third stage costs registers"),
-    entry(SM80, FORWARD, 128, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
-    entry(SM80, FORWARD, 128, 2, (128, 32, 8, 2), HEAVY, "a third stage costs registers"),
-    entry(SM80, FORWARD, 128, 2, (128, 16, 8, 3), HEAVY, "half the keys to hold conditions of"),
-    entry(SM80, FORWARD, 128, 2, (64, 32, 4, 2), HEAVY, "half of that"),
-    entry(SM90, FORWARD, 64, 2, (128, 128, 8, 2), WIDE, "half the rescaling of results"),
-    entry(SM90, FORWARD, 64, 2, (128, 64, 8, 3), HEAVY, "a warp group for 64 queries; stages hide memory"),
-    entry(SM90, FORWARD, 64, 2, (128, 64, 8, 2), HEAVY, "two stages, for less memory"),
-    entry(SM90, FORWARD, 64, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
-    entry(SM90, FORWARD, 128, 2, (128, 128, 8, 2), WIDE, "160 KiB: half the rescaling of results"),
-    entry(SM90, FORWARD, 128, 2, (128, 64, 8, 3), USUAL, "128 KiB: one warp group for 64 queries"),
-    entry(SM90, FORWARD, 128, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
-    entry(SM90, FORWARD, 128, 2, (64, 64, 8, 2), HEAVY, "as many pairs, half the results of a thread"),
-    entry(SM90, FORWARD, 128, 2, (64, 32, 4, 2), HEAVY, "half of that"),
-    entry(SM100, FORWARD, 64, 2, (128, 64, 8, 3), WIDE, "three stages, no coordinates to hold"),
-    entry(SM100, FORWARD, 64, 2, (128, 64, 8, 2), USUAL, "a third stage costs registers"),
-    entry(SM100, FORWARD, 64, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
-    entry(SM100, FORWARD, 64, 2, (64, 64, 8, 2), HEAVY, "as many pairs, half the results of a thread"),
-    entry(SM100, FORWARD, 128, 2, (128, 64, 8, 2), WIDE, "104 KiB: no registers for conditions"),
-    entry(SM100, FORWARD, 128, 2, (128, 32, 8, 3), HEAVY, "addresses, conditions of half the pairs"),
-    entry(SM100, FORWARD, 128, 2, (64, 32, 4, 2), HEAVY, "half of that"),
-    entry(SM100, FORWARD, 128, 2, (64, 32, 8, 2), HEAVY, "half the pairs of a thread"),
-    entry(AMD, FORWARD, 64, 2, (128, 64, 4, 2), HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
-    entry(AMD, FORWARD, 64, 2, (128, 64, 4, 1), HEAVY, "compilers fail on some tables of pairs in two stages"),
-    entry(AMD, FORWARD, 64, 2, (128, 32, 4, 2), HEAVY, "half the memory"),
-    entry(AMD, FORWARD, 128, 2, (128, 64, 8, 1), WIDE, "one stage: two would need all 64 KiB"),
-    entry(AMD, FORWARD, 128, 2, (128, 32, 8, 1), HEAVY, "conditions of half the pairs"),
-    entry(AMD, FORWARD, 128, 2, (64, 32, 4, 1), HEAVY, "half of that"),
-    entry(NVIDIA, FORWARD, 256, 2, (64, 64, 8, 2), HEAVY, "results as large as 128 by 128"),
-    entry(GPUS, FORWARD, 256, 2, (64, 32, 8, 1), HEAVY, "half the keys, and one stage: less memory"),
-    entry(GPUS, FORWARD, 256, 2, (32, 32, 4, 1), HEAVY, "half of that"),
+    _entry(_SM80, _FORWARD, 64, 2, (128, 64, 8, 3), _HEAVY, "48 KiB: three stages hide the way from memory"),
+    _entry(_SM80, _FORWARD, 64, 2, (128, 64, 8, 2), _HEAVY, "tables of pairs in the 99 KiB of 8.6, 8.9, 12.x"),
+    _entry(_SM80, _FORWARD, 64, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
+    _entry(_SM80, _FORWARD, 64, 2, (64, 64, 4, 2), _HEAVY, "half of that"),
+    _entry(_SM80, _FORWARD, 128, 2, (128, 64, 8, 3), _WIDE, "96 KiB: three stages, no coordinates to hold"),
+    _entry(_SM80, _FORWARD, 128, 2, (128, 64, 8, 2), _USUAL, "64 KiB: a third stage costs registers"),
+    _entry(_SM80, _FORWARD, 128, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
+    _entry(_SM80, _FORWARD, 128, 2, (128, 32, 8, 2), _HEAVY, "a third stage costs registers"),
+    _entry(_SM80, _FORWARD, 128, 2, (128, 16, 8, 3), _HEAVY, "half the keys to hold conditions of"),
+    _entry(_SM80, _FORWARD, 128, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
+    _entry(_SM90, _FORWARD, 64, 2, (128, 128, 8, 2), _WIDE, "half the rescaling of results"),
+    _entry(_SM90, _FORWARD, 64, 2, (128, 64, 8, 3), _HEAVY, "a warp group for 64 queries; stages hide memory"),
+    _entry(_SM90, _FORWARD, 64, 2, (128, 64, 8, 2), _HEAVY, "two stages, for less memory"),
+    _entry(_SM90, _FORWARD, 64, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
+    _entry(_SM90, _FORWARD, 128, 2, (128, 128, 8, 2), _WIDE, "160 KiB: half the rescaling of results"),
+    _entry(_SM90, _FORWARD, 128, 2, (128, 64, 8, 3), _USUAL, "128 KiB: one warp group for 64 queries"),
+    _entry(_SM90, _FORWARD, 128, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
+    _entry(_SM90, _FORWARD, 128, 2, (64, 64, 8, 2), _HEAVY, "as many pairs, half the results of a thread"),
+    _entry(_SM90, _FORWARD, 128, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
+    _entry(_SM100, _FORWARD, 64, 2, (128, 64, 8, 3), _WIDE, "three stages, no coordinates to hold"),
+    _entry(_SM100, _FORWARD, 64, 2, (128, 64, 8, 2), _USUAL, "a third stage costs registers"),
+    _entry(_SM100, _FORWARD, 64, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
+    _entry(_SM100, _FORWARD, 64, 2, (64, 64, 8, 2), _HEAVY, "as many pairs, half the results of a thread"),
+    _entry(_SM100, _FORWARD, 128, 2, (128, 64, 8, 2), _WIDE, "104 KiB: no registers for conditions"),
+    _entry(_SM100, _FORWARD, 128, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
+    _entry(_SM100, _FORWARD, 128, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
+    _entry(_SM100, _FORWARD, 128, 2, (64, 32, 8, 2), _HEAVY, "half the pairs of a thread"),
+    _entry(_AMD, _FORWARD, 64, 2, (128, 64, 4, 2), _HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
+    _entry(_AMD, _FORWARD, 64, 2, (128, 64, 4, 1), _HEAVY, "compilers fail on some tables of pairs in two stages"),
+    _entry(_AMD, _FORWARD, 64, 2, (128, 32, 4, 2), _HEAVY, "half the memory"),
+    _entry(_AMD, _FORWARD, 128, 2, (128, 64, 8, 1), _WIDE, "one stage: two would need all 64 KiB"),
+    _entry(_AMD, _FORWARD, 128, 2, (128, 32, 8, 1), _HEAVY, "conditions of half the pairs"),
+    _entry(_AMD, _FORWARD, 128, 2, (64, 32, 4, 1), _HEAVY, "half of that"),
+    _entry(_NVIDIA, _FORWARD, 256, 2, (64, 64, 8, 2), _HEAVY, "results as large as 128 by 128"),
+    _entry(_GPUS, _FORWARD, 256, 2, (64, 32, 8, 1), _HEAVY, "half the keys, and one stage: less memory"),
+    _entry(_GPUS, _FORWARD, 256, 2, (32, 32, 4, 1), _HEAVY, "half of that"),
     # Two bytes, backward. The side whose gradient it is has the longer block: results stay, the other side is read.
-    entry(SM80, QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), HEAVY, "with 64 keys each warp holds too much of them"),
-    entry(SM80, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), USUAL, "half of that"),
-    entry(SM80, KEY_GRADIENT, 64, 2, (32, 128, 8, 2), USUAL, "two results of 128 keys; 64 queries would spill"),
-    entry(SM80, KEY_GRADIENT, 64, 2, (32, 64, 8, 1), HEAVY, "room for addresses and conditions"),
-    entry(SM80, KEY_GRADIENT, 64, 2, (16, 64, 8, 1), HEAVY, "half of that"),
-    entry(SM90, QUERY_GRADIENT, 64, 2, (128, 64, 8, 2), HEAVY, "64 KiB: one warp group for 64 queries"),
-    entry(SM90, QUERY_GRADIENT, 64, 2, (64, 64, 8, 2), HEAVY, "half the queries"),
-    entry(SM90, QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), HEAVY, "as many pairs, half the keys to hold conditions of"),
-    entry(SM90, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), HEAVY, "half of that"),
-    entry(SM90, KEY_GRADIENT, 64, 2, (32, 128, 8, 2), HEAVY, "two results of 128 keys; 64 queries would spill"),
-    entry(SM90, KEY_GRADIENT, 64, 2, (32, 64, 8, 2), HEAVY, "half of that"),
-    entry(SM100, QUERY_GRADIENT, 64, 2, (64, 64, 4, 2), USUAL, "4 warps have 255 registers, as many as 8"),
-    entry(SM100, QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), HEAVY, "as many pairs, half the keys to hold conditions of"),
-    entry(SM100, QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), HEAVY, "room for addresses and conditions"),
-    entry(SM100, KEY_GRADIENT, 64, 2, (32, 128, 8, 2), USUAL, "two results of 128 keys"),
-    entry(SM100, KEY_GRADIENT, 64, 2, (32, 128, 8, 1), HEAVY, "a second stage costs registers"),
-    entry(SM100, KEY_GRADIENT, 64, 2, (32, 64, 8, 1), HEAVY, "room for addresses and conditions"),
-    entry(AMD, QUERY_GRADIENT, 64, 2, (64, 64, 4, 1), USUAL, "4 wavefronts have 512 registers, 8 have 256"),
-    entry(AMD, QUERY_GRADIENT, 64, 2, (64, 32, 4, 1), HEAVY, "conditions of half the pairs"),
-    entry(AMD, KEY_GRADIENT, 64, 2, (64, 64, 4, 1), USUAL, "4 wavefronts have 512 registers, 8 have 256"),
-    entry(AMD, KEY_GRADIENT, 64, 2, (32, 64, 4, 1), HEAVY, "conditions of half the pairs"),
-    entry(SM80, QUERY_GRADIENT, 128, 2, (128, 32, 8, 2), USUAL, "80 KiB, which 8.6 has"),
-    entry(SM80, QUERY_GRADIENT, 128, 2, (64, 64, 8, 1), HEAVY, "room for addresses; both stages would not fit"),
-    entry(SM80, QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), HEAVY, "half of that"),
-    entry(SM80 | SM90, KEY_GRADIENT, 128, 2, (32, 64, 8, 2), HEAVY, "two results of 64 by 128; 128 keys would spill"),
-    entry(
-        SM90 | SM100, QUERY_GRADIENT, 128, 2, (128, 32, 8, 2), HEAVY, "a warp group for 64 queries; 64 keys would spill"
+    _entry(_SM80, _QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), _HEAVY, "with 64 keys each warp holds too much of them"),
+    _entry(_SM80, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), _USUAL, "half of that"),
+    _entry(_SM80, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _USUAL, "two results of 128 keys; 64 queries would spill"),
+    _entry(_SM80, _KEY_GRADIENT, 64, 2, (32, 64, 8, 1), _HEAVY, "room for addresses and conditions"),
+    _entry(_SM80, _KEY_GRADIENT, 64, 2, (16, 64, 8, 1), _HEAVY, "half of that"),
+    _entry(_SM90, _QUERY_GRADIENT, 64, 2, (128, 64, 8, 2), _HEAVY, "64 KiB: one warp group for 64 queries"),
+    _entry(_SM90, _QUERY_GRADIENT, 64, 2, (64, 64, 8, 2), _HEAVY, "half the queries"),
+    _entry(
+        _SM90, _QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), _HEAVY, "as many pairs, half the keys to hold conditions of"
     ),
-    entry(SM90 | SM100, QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), HEAVY, "half of that"),
-    entry(SM100, KEY_GRADIENT, 128, 2, (32, 128, 8, 1), HEAVY, "results in tensor memory; a second stage would spill"),
-    entry(SM100, KEY_GRADIENT, 128, 2, (32, 64, 4, 1), HEAVY, "half of that"),
-    entry(AMD, QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
-    entry(AMD, KEY_GRADIENT, 128, 2, (32, 64, 4, 1), HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
-    entry(NVIDIA, GRADIENTS, 256, 2, (32, 32, 8, 1), HEAVY, "results of 32 by 256 fill the registers"),
-    entry(AMD, GRADIENTS, 256, 2, (16, 16, 4, 1), HEAVY, "results of 16 by 256 fill the registers"),
+    _entry(_SM90, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
+    _entry(_SM90, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _HEAVY, "two results of 128 keys; 64 queries would spill"),
+    _entry(_SM90, _KEY_GRADIENT, 64, 2, (32, 64, 8, 2), _HEAVY, "half of that"),
+    _entry(_SM100, _QUERY_GRADIENT, 64, 2, (64, 64, 4, 2), _USUAL, "4 warps have 255 registers, as many as 8"),
+    _entry(
+        _SM100, _QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), _HEAVY, "as many pairs, half the keys to hold conditions of"
+    ),
+    _entry(_SM100, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), _HEAVY, "room for addresses and conditions"),
+    _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _USUAL, "two results of 128 keys"),
+    _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 128, 8, 1), _HEAVY, "a second stage costs registers"),
+    _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 64, 8, 1), _HEAVY, "room for addresses and conditions"),
+    _entry(_AMD, _QUERY_GRADIENT, 64, 2, (64, 64, 4, 1), _USUAL, "4 wavefronts have 512 registers, 8 have 256"),
+    _entry(_AMD, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 1), _HEAVY, "conditions of half the pairs"),
+    _entry(_AMD, _KEY_GRADIENT, 64, 2, (64, 64, 4, 1), _USUAL, "4 wavefronts have 512 registers, 8 have 256"),
+    _entry(_AMD, _KEY_GRADIENT, 64, 2, (32, 64, 4, 1), _HEAVY, "conditions of half the pairs"),
+    _entry(_SM80, _QUERY_GRADIENT, 128, 2, (128, 32, 8, 2), _USUAL, "80 KiB, which 8.6 has"),
+    _entry(_SM80, _QUERY_GRADIENT, 128, 2, (64, 64, 8, 1), _HEAVY, "room for addresses; both stages would not fit"),
+    _entry(_SM80, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), _HEAVY, "half of that"),
+    _entry(
+        _SM80 | _SM90, _KEY_GRADIENT, 128, 2, (32, 64, 8, 2), _HEAVY, "two results of 64 by 128; 128 keys would spill"
+    ),
+    _entry(
+        _SM90 | _SM100,
+        _QUERY_GRADIENT,
+        128,
+        2,
+        (128, 32, 8, 2),
+        _HEAVY,
+        "a warp group for 64 queries; 64 keys would spill",
+    ),
+    _entry(_SM90 | _SM100, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), _HEAVY, "half of that"),
+    _entry(
+        _SM100, _KEY_GRADIENT, 128, 2, (32, 128, 8, 1), _HEAVY, "results in tensor memory; a second stage would spill"
+    ),
+    _entry(_SM100, _KEY_GRADIENT, 128, 2, (32, 64, 4, 1), _HEAVY, "half of that"),
+    _entry(_AMD, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), _HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
+    _entry(_AMD, _KEY_GRADIENT, 128, 2, (32, 64, 4, 1), _HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
+    _entry(_NVIDIA, _GRADIENTS, 256, 2, (32, 32, 8, 1), _HEAVY, "results of 32 by 256 fill the registers"),
+    _entry(_AMD, _GRADIENTS, 256, 2, (16, 16, 4, 1), _HEAVY, "results of 16 by 256 fill the registers"),
     # Four bytes: products in three parts of tf32, or one by one, whose time hides all else.
-    entry(NVIDIA, FORWARD, 64, 4, (64, 32, 4, 2), HEAVY, "twice the bytes: half the tiles"),
-    entry(NVIDIA, FORWARD, 128, 4, (64, 32, 4, 1), HEAVY, "twice the bytes: half the stages"),
-    entry(NVIDIA, FORWARD, 256, 4, (32, 16, 4, 1), HEAVY, "twice the bytes: half the queries and keys"),
-    entry(AMD, FORWARD, 64, 4, (64, 64, 4, 1), HEAVY, "twice the bytes: half the queries, one stage"),
-    entry(AMD, FORWARD, 128, 4, (64, 32, 4, 1), HEAVY, "half the keys of 64 dims"),
-    entry(AMD, FORWARD, 256, 4, (64, 16, 4, 1), HEAVY, "half the keys of 128 dims"),
-    entry(NVIDIA, GRADIENTS, 64, 4, (64, 64, 8, 2), HEAVY, "as many bytes as 128 dims of two"),
-    entry(GPUS, GRADIENTS, 128, 4, (32, 32, 4, 1), HEAVY, "as many bytes as 256 dims of two"),
-    entry(GPUS, GRADIENTS, 256, 4, (16, 16, 4, 1), HEAVY, "four tiles of 16 KiB"),
+    _entry(_NVIDIA, _FORWARD, 64, 4, (64, 32, 4, 2), _HEAVY, "twice the bytes: half the tiles"),
+    _entry(_NVIDIA, _FORWARD, 128, 4, (64, 32, 4, 1), _HEAVY, "twice the bytes: half the stages"),
+    _entry(_NVIDIA, _FORWARD, 256, 4, (32, 16, 4, 1), _HEAVY, "twice the bytes: half the queries and keys"),
+    _entry(_AMD, _FORWARD, 64, 4, (64, 64, 4, 1), _HEAVY, "twice the bytes: half the queries, one stage"),
+    _entry(_AMD, _FORWARD, 128, 4, (64, 32, 4, 1), _HEAVY, "half the keys of 64 dims"),
+    _entry(_AMD, _FORWARD, 256, 4, (64, 16, 4, 1), _HEAVY, "half the keys of 128 dims"),
+    _entry(_NVIDIA, _GRADIENTS, 64, 4, (64, 64, 8, 2), _HEAVY, "as many bytes as 128 dims of two"),
+    _entry(_GPUS, _GRADIENTS, 128, 4, (32, 32, 4, 1), _HEAVY, "as many bytes as 256 dims of two"),
+    _entry(_GPUS, _GRADIENTS, 256, 4, (16, 16, 4, 1), _HEAVY, "four tiles of 16 KiB"),
     # Eight bytes: for checking, not for speed.
-    entry(GPUS, FORWARD, 256, 8, (32, 16, 4, 1), HEAVY, "as many bytes as 64 by 32 of four"),
-    entry(GPUS, GRADIENTS, 256, 8, (16, 16, 4, 1), HEAVY, "four tiles of 32 KiB"),
+    _entry(_GPUS, _FORWARD, 256, 8, (32, 16, 4, 1), _HEAVY, "as many bytes as 64 by 32 of four"),
+    _entry(_GPUS, _GRADIENTS, 256, 8, (16, 16, 4, 1), _HEAVY, "four tiles of 32 KiB"),
     # No GPU: small problems should have several tiles.
-    entry(INTERPRETER, FORWARD, 256, 8, (32, 16, 4, 1), HEAVY, "several tiles a row in small problems"),
-    entry(INTERPRETER, GRADIENTS, 256, 8, (16, 32, 4, 1), HEAVY, "other blocks than forward"),
+    _entry(_INTERPRETER, _FORWARD, 256, 8, (32, 16, 4, 1), _HEAVY, "several tiles a row in small problems"),
+    _entry(_INTERPRETER, _GRADIENTS, 256, 8, (16, 32, 4, 1), _HEAVY, "other blocks than forward"),
 )
 """The entries of one kernel, GPU, head dim and size are a ladder, its largest tiles first."""

@@ -15,9 +15,9 @@ def keys_by_group(problem: Problem, tiles: TileMap, groups: Array, count: int) -
     query, key = problem.query, problem.key
     own = np.append(groups, count)  # repeated keys have none: their place is -1
     found = np.zeros((query.length, count), dtype=np.int32)
-    add_full(found, problem, tiles, groups)
+    _add_full(found, problem, tiles, groups)
     nodes = query.nodes(query.bottom) // query.count, key.nodes(key.bottom) // key.count
-    query_positions, key_positions = (tokens_at(side) for side in (query, key))
+    query_positions, key_positions = (_tokens_at(side) for side in (query, key))
     for batch in tiles.partial.batches(TILES):
         rows, columns = cut(*batch, *nodes)
         for part in chunks(len(rows), problem.chunk(query.sizes[-1] * key.sizes[-1])):
@@ -31,7 +31,7 @@ def keys_by_group(problem: Problem, tiles: TileMap, groups: Array, count: int) -
     return found
 
 
-def add_full(found: Array, problem: Problem, tiles: TileMap, groups: Array) -> None:
+def _add_full(found: Array, problem: Problem, tiles: TileMap, groups: Array) -> None:
     """Adds the keys of full tiles: of each run what is before its end, less what is before its start."""
     count, size = found.shape[1], problem.key.sizes[0]
     blocks = np.bincount(
@@ -43,7 +43,7 @@ def add_full(found: Array, problem: Problem, tiles: TileMap, groups: Array) -> N
     found += by_row[np.arange(len(found)) // problem.query.sizes[0]].astype(np.int32)
 
 
-def tokens_at(side: Tree) -> Array:
+def _tokens_at(side: Tree) -> Array:
     """The token at each place of the lowest level, [nodes, tokens]; -1 for repetitions."""
     if side.positions is None or side.real is None:
         return np.arange(side.length).reshape(-1, side.sizes[-1])

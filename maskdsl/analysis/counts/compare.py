@@ -27,7 +27,7 @@ from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 from maskdsl.ir.ops import Op
 from maskdsl.ir.simplify import simplify
 
-SECOND = "second "
+_SECOND = "second "
 """In front of the names that the second pattern reads. No name of a pattern has a space in it."""
 
 
@@ -82,8 +82,8 @@ def differences(first: Compared, second: Compared, block: tuple[int, int], part:
             tuple(heads),
             columns,
             *(
-                share(problem)
-                for problem in joint_problems(
+                _share(problem)
+                for problem in _joint_problems(
                     first, second, head_classes[0].different[one], head_classes[1].different[other], block, part
                 )
             ),
@@ -92,21 +92,21 @@ def differences(first: Compared, second: Compared, block: tuple[int, int], part:
     )
 
 
-def share(problem: Problem) -> Share:
+def _share(problem: Problem) -> Share:
     tiles = classify(problem)
     return Share(tiles, int(keys_per_query(problem, tiles).sum()))
 
 
-def joint_problems(
+def _joint_problems(
     first: Compared, second: Compared, one: HeadClass, other: HeadClass, block: tuple[int, int], part: Part
 ) -> Iterator[Problem]:
     """What the first one alone attends, then the second one alone, then both."""
     relation, tables = fix_tables(one.relation, first.inputs)
     relation_of_second, tables_of_second = fix_tables(other.relation, second.inputs)
-    renamed = as_second(relation_of_second)
-    tables |= {SECOND + name: table for name, table in tables_of_second.items()}
+    renamed = _as_second(relation_of_second)
+    tables |= {_SECOND + name: table for name, table in tables_of_second.items()}
     sides = [
-        Both.joined(
+        _Both.joined(
             Coordinates(first.mask, own, first.inputs, one.batch, one.head),
             Coordinates(second.mask, another, second.inputs, other.batch, other.head),
         )
@@ -117,11 +117,11 @@ def joint_problems(
         (apply(Op.NOT, relation), renamed),
         (relation, renamed),
     ):
-        yield joint_problem(simplify(apply(Op.AND, *wanted)), tables, sides, block, part)
+        yield _joint_problem(simplify(apply(Op.AND, *wanted)), tables, sides, block, part)
 
 
-def joint_problem(
-    relation: Expression, tables: Mapping[str, BoundedTable], sides: list["Both"], block: tuple[int, int], part: Part
+def _joint_problem(
+    relation: Expression, tables: Mapping[str, BoundedTable], sides: list["_Both"], block: tuple[int, int], part: Part
 ) -> Problem:
     parts = separate(relation, tables)
     query, key = (
@@ -135,17 +135,17 @@ def joint_problem(
     return Problem(parts.program, query, key)
 
 
-def as_second(relation: Expression) -> Expression:
+def _as_second(relation: Expression) -> Expression:
     """The relation with all names marked as those of the second pattern."""
 
     def mark(node: Expression) -> Expression | None:
         match node:
             case Coordinate(name=name):
-                return replace(node, name=SECOND + name)
+                return replace(node, name=_SECOND + name)
             case InSpace(space=space):
-                return replace(node, space=SECOND + space)
+                return replace(node, space=_SECOND + space)
             case Read(input=name):
-                return replace(node, input=SECOND + name)
+                return replace(node, input=_SECOND + name)
             case _:
                 return None
 
@@ -153,20 +153,20 @@ def as_second(relation: Expression) -> Expression:
 
 
 @dataclass(frozen=True, eq=False)
-class Both(Laid):
+class _Both(Laid):
     """The tokens of one side with the coordinates of both patterns, in the order of the first."""
 
     second: Coordinates
 
     @staticmethod
-    def joined(first: Coordinates, second: Coordinates) -> "Both":
-        return Both(first, first.permutation(), second)
+    def joined(first: Coordinates, second: Coordinates) -> "_Both":
+        return _Both(first, first.permutation(), second)
 
     def leaf_values(self, node: Expression) -> Array:
         match node:
-            case Coordinate(name=name) if name.startswith(SECOND):
-                return self.second.values(name.removeprefix(SECOND))
-            case InSpace(space=space) if space.startswith(SECOND):
-                return self.second.member(space.removeprefix(SECOND))
+            case Coordinate(name=name) if name.startswith(_SECOND):
+                return self.second.values(name.removeprefix(_SECOND))
+            case InSpace(space=space) if space.startswith(_SECOND):
+                return self.second.member(space.removeprefix(_SECOND))
             case _:
                 return super().leaf_values(node)

@@ -13,7 +13,7 @@ from maskdsl.analysis.tiles.descent import Problem, classify
 from maskdsl.analysis.tiles.head_classes import find_head_classes, problems
 from maskdsl.ir.mask import MaskIR
 
-BLOCK = 64
+_BLOCK = 64
 """Queries and keys of the tiles that pairs are counted by."""
 
 
@@ -42,7 +42,7 @@ class SingleKeys:
 
 
 @dataclass(frozen=True, eq=False)
-class GroupedKeys:
+class _GroupedKeys:
     row: Array
     """int64 [queries]: queries with equal groups share a row."""
     some: Array
@@ -51,13 +51,13 @@ class GroupedKeys:
     """int64 [rows, groups + 1]: of the first groups, those with the fewest keys in front."""
 
     @staticmethod
-    def of(keys: Array) -> "GroupedKeys":
+    def of(keys: Array) -> "_GroupedKeys":
         """From [queries, groups]. Neighbours are often alike, and are then sorted once."""
         first = np.append(True, np.any(keys[1:] != keys[:-1], axis=1))
         different = np.sort(keys[first], axis=1)
         sums = np.zeros((len(different), keys.shape[1] + 1), dtype=np.int64)
         np.cumsum(different, axis=1, out=sums[:, 1:])
-        return GroupedKeys(np.cumsum(first) - 1, np.count_nonzero(different, axis=1), sums)
+        return _GroupedKeys(np.cumsum(first) - 1, np.count_nonzero(different, axis=1), sums)
 
     def largest(self, count: Array) -> Array:
         groups = self.sums.shape[1] - 1
@@ -83,7 +83,7 @@ class Counted:
     @staticmethod
     def of(mask: MaskIR, inputs: Mapping[str, Array]) -> "Counted":
         head_classes = find_head_classes(mask, inputs)
-        found = problems(mask, head_classes.different, (BLOCK, BLOCK), inputs)
+        found = problems(mask, head_classes.different, (_BLOCK, _BLOCK), inputs)
         return Counted(mask, head_classes.index, tuple((problem, classify(problem)) for problem in found))
 
     def head_class(self, batch: int, head: int) -> int:
@@ -103,7 +103,7 @@ class Counted:
         head_class = self.head_class(batch, head)
         position = head_class, groups.tobytes()
         if position not in self.known:
-            self.known[position] = GroupedKeys.of(keys_by_group(*self.parts[head_class], groups, count))
+            self.known[position] = _GroupedKeys.of(keys_by_group(*self.parts[head_class], groups, count))
         found = self.known[position]
         assert not isinstance(found, np.ndarray)
         return found

@@ -26,10 +26,10 @@ class Cut:
 
 def cuts(mask: MaskIR, block_map: BlockMap, inputs: Mapping[str, object] | None = None) -> tuple[Cut, ...]:
     """One for each line, `attend` before `require`, given the tiles of the whole pattern."""
-    return tuple(cut(mask, clause, block_map, inputs or {}) for clause in (*mask.attend, *mask.require))
+    return tuple(_cut(mask, clause, block_map, inputs or {}) for clause in (*mask.attend, *mask.require))
 
 
-def cut(mask: MaskIR, clause: Clause, block_map: BlockMap, inputs: Mapping[str, object]) -> Cut:
+def _cut(mask: MaskIR, clause: Clause, block_map: BlockMap, inputs: Mapping[str, object]) -> Cut:
     alone = tiles(replace(mask, relation=simplify(clause.relation)), block_map.block, inputs)
     heads = range(mask.heads)
     return Cut(
@@ -45,11 +45,11 @@ def cut(mask: MaskIR, clause: Clause, block_map: BlockMap, inputs: Mapping[str, 
 
 def common(a: Runs, b: Runs, columns: int) -> int:
     """How many tiles are in the runs of both."""
-    begin, end = difference(on_line(a, columns), on_line(b, columns))
+    begin, end = difference(_on_line(a, columns), _on_line(b, columns))
     return a.count - int(np.sum(end - begin))
 
 
-def on_line(runs: Runs, columns: int) -> tuple[Array, Array]:
+def _on_line(runs: Runs, columns: int) -> tuple[Array, Array]:
     """The runs of all rows one behind the other on one line, with a gap between rows."""
     offset = runs.row.astype(np.int64) * (columns + 1)
     return offset + runs.start, offset + runs.end

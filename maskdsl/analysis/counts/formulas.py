@@ -25,18 +25,18 @@ Counts = tuple[int, ...]
 Count = Callable[[Settings], Counts | None]
 """None where a setting has no meaning."""
 
-MOST_PARAMETERS = 3
-MOST_TERMS = 40
-LARGEST_PERIOD = 8192
-MOST_TOKENS = 1 << 19
+_MOST_PARAMETERS = 3
+_MOST_TERMS = 40
+_LARGEST_PERIOD = 8192
+_MOST_TOKENS = 1 << 19
 """Of all settings that a formula is made from."""
-FURTHER = 6
+_FURTHER = 6
 """Settings that a formula is checked against, besides those that it is made from; half as many where there are no
 more."""
 
 
 @dataclass(frozen=True)
-class FormulaTerm:
+class _FormulaTerm:
     """A product of powers of parameters, and of the base-2 logarithm of one of them."""
 
     powers: tuple[tuple[str, int], ...]
@@ -53,10 +53,10 @@ class FormulaTerm:
 
 
 @dataclass(frozen=True)
-class Scheme:
+class _Scheme:
     """The kind of formula that is looked for, and at which settings."""
 
-    terms: tuple[FormulaTerm, ...]
+    terms: tuple[_FormulaTerm, ...]
     settings: tuple[Settings, ...]
     where: str
     """Which settings these are, in words; empty where any may do."""
@@ -64,11 +64,11 @@ class Scheme:
     def is_worth_trying(self, lengths: tuple[str, ...]) -> bool:
         """There are settings left to check a formula, and counting them takes no long time."""
         tokens = sum(prod(settings[name] for name in lengths) for settings in self.settings)
-        enough = len(self.settings) >= len(self.terms) + FURTHER // 2
-        return enough and len(self.terms) <= MOST_TERMS and tokens <= MOST_TOKENS
+        enough = len(self.settings) >= len(self.terms) + _FURTHER // 2
+        return enough and len(self.terms) <= _MOST_TERMS and tokens <= _MOST_TOKENS
 
 
-Terms = dict[FormulaTerm, Any]
+_Terms = dict[_FormulaTerm, Any]
 """The factor of each term, a sympy number that is not zero."""
 
 
@@ -88,14 +88,14 @@ def formulas(own: Settings, lengths: tuple[str, ...], count: Count) -> Formulas 
 
     `own` are the values of all parameters, and `lengths` those that grow without bound.
     """
-    count = cached(count)
+    count = _cached(count)
     expected = count(own)
     if expected is None or not lengths:
         return None
-    for scheme in schemes(own, lengths):
-        found = solved(scheme, count) if scheme.is_worth_trying(lengths) else None
-        if found is not None and [value(terms, own) for terms in found] == list(expected):
-            return Formulas(tuple(map(expression, found)), scheme.where, len(scheme.settings) + 1)
+    for scheme in _schemes(own, lengths):
+        found = _solved(scheme, count) if scheme.is_worth_trying(lengths) else None
+        if found is not None and [_value(terms, own) for terms in found] == list(expected):
+            return Formulas(tuple(map(_expression, found)), scheme.where, len(scheme.settings) + 1)
     return None
 
 
@@ -103,7 +103,7 @@ def symbol(name: str) -> Any:
     return sympy.Symbol(name, positive=True)
 
 
-def cached(count: Count) -> Count:
+def _cached(count: Count) -> Count:
     known: dict[tuple[tuple[str, int], ...], Counts | None] = {}
 
     def counted(settings: Settings) -> Counts | None:
@@ -115,14 +115,14 @@ def cached(count: Count) -> Count:
     return counted
 
 
-def solved(scheme: Scheme, count: Count) -> tuple[Terms, ...] | None:
+def _solved(scheme: _Scheme, count: Count) -> tuple[_Terms, ...] | None:
     """The terms of each count; None where no factors give all of them."""
     rows = []
     for settings in scheme.settings:
         counts = count(settings)
         if counts is None:
             return None
-        rows.append([to_sympy(term.at(settings)) for term in scheme.terms] + [sympy.Integer(each) for each in counts])
+        rows.append([_to_sympy(term.at(settings)) for term in scheme.terms] + [sympy.Integer(each) for each in counts])
     width = len(scheme.terms)
     reduced, pivots = DomainMatrix.from_list_sympy(len(rows), len(rows[0]), rows).to_field().rref()
     if pivots != tuple(range(width)):
@@ -133,60 +133,60 @@ def solved(scheme: Scheme, count: Count) -> tuple[Terms, ...] | None:
     )
 
 
-def value(terms: Terms, settings: Settings) -> Any:
-    return sum((factor * to_sympy(term.at(settings)) for term, factor in terms.items()), start=sympy.Integer(0))
+def _value(terms: _Terms, settings: Settings) -> Any:
+    return sum((factor * _to_sympy(term.at(settings)) for term, factor in terms.items()), start=sympy.Integer(0))
 
 
-def expression(terms: Terms) -> Any:
+def _expression(terms: _Terms) -> Any:
     return sum((factor * term.expression for term, factor in terms.items()), start=sympy.Integer(0))
 
 
-def to_sympy(number: Fraction) -> Any:
+def _to_sympy(number: Fraction) -> Any:
     return sympy.Rational(number.numerator, number.denominator)
 
 
-def schemes(own: Settings, lengths: tuple[str, ...]) -> Iterator[Scheme]:
+def _schemes(own: Settings, lengths: tuple[str, ...]) -> Iterator[_Scheme]:
     """From formulas in several parameters to those in the lengths alone; the others keep their values then."""
     others = tuple(name for name in own if name not in lengths)
-    most = max(0, MOST_PARAMETERS - len(lengths))
+    most = max(0, _MOST_PARAMETERS - len(lengths))
     chosen = dict.fromkeys([others[:most], *((name,) for name in others), ()])
     for shapes in chosen:
-        yield from schemes_of(own, lengths, shapes)
+        yield from _schemes_of(own, lengths, shapes)
 
 
-def schemes_of(own: Settings, lengths: tuple[str, ...], shapes: tuple[str, ...]) -> Iterator[Scheme]:
+def _schemes_of(own: Settings, lengths: tuple[str, ...], shapes: tuple[str, ...]) -> Iterator[_Scheme]:
     """Formulas in the lengths and in these other parameters: polynomials, then fractions, then logarithms."""
     ranked = sorted(shapes, key=lambda name: own[name])
     rest = {name: number for name, number in own.items() if name not in lengths and name not in shapes}
     near = {name: tuple(each + own[name] % 2 for each in range(4, 14, 2)) for name in shapes}
     near = {name: tuple(each + 16 * ranked.index(name) for each in near[name]) for name in shapes}
-    yield scheme(powers(lengths, shapes, least=0), {**line(lengths, near, rest, 1), **near}, rest, "")
+    yield _scheme(_powers(lengths, shapes, least=0), {**_line(lengths, near, rest, 1), **near}, rest, "")
     blocks = {
-        name: tuple(4 ** ranked.index(name) * each for each in divisors(own[name], len(lengths))) for name in shapes
+        name: tuple(4 ** ranked.index(name) * each for each in _divisors(own[name], len(lengths))) for name in shapes
     }
     fixed = [max(1, abs(each)) for each in rest.values()]
     common = lcm(*(each for values in blocks.values() for each in values))
     for period in dict.fromkeys([lcm(common, *fixed), common * prod(fixed)]):
-        if 1 < period <= LARGEST_PERIOD:
-            whole = {**line(lengths, blocks, rest, period), **blocks}
+        if 1 < period <= _LARGEST_PERIOD:
+            whole = {**_line(lengths, blocks, rest, period), **blocks}
             least = -1 if len(lengths) == 1 else 0
-            yield scheme(powers(lengths, shapes, least), whole, rest, "where whole blocks fill the lengths")
+            yield _scheme(_powers(lengths, shapes, least), whole, rest, "where whole blocks fill the lengths")
     if len(lengths) == 1 and not shapes:
         (length,) = lengths
         start = max(5, (2 * max(fixed, default=1)).bit_length())
-        doubled = {length: tuple(1 << at for at in range(start, start + 6 + FURTHER))}
-        logarithmic = tuple(FormulaTerm(((length, power),), name) for power in (0, 1, 2) for name in (None, length))
-        yield scheme(logarithmic, doubled, rest, f"where {length} is a power of two")
+        doubled = {length: tuple(1 << at for at in range(start, start + 6 + _FURTHER))}
+        logarithmic = tuple(_FormulaTerm(((length, power),), name) for power in (0, 1, 2) for name in (None, length))
+        yield _scheme(logarithmic, doubled, rest, f"where {length} is a power of two")
 
 
-def divisors(number: int, lengths: int) -> tuple[int, ...]:
+def _divisors(number: int, lengths: int) -> tuple[int, ...]:
     """Small numbers with a small common multiple, odd ones in place of an odd one. Fewer where lengths multiply."""
     if lengths > 1:
         return (3, 5, 15) if number % 2 else (2, 4, 8)
     return (3, 5, 9, 15, 45) if number % 2 else (2, 4, 6, 8, 12)
 
 
-def line(
+def _line(
     lengths: tuple[str, ...], sizes: Mapping[str, tuple[int, ...]], rest: Settings, period: int
 ) -> dict[str, tuple[int, ...]]:
     """Lengths beyond what other parameters reach: so many periods, or without one numbers with nothing in common."""
@@ -200,18 +200,20 @@ def line(
     }
 
 
-def powers(lengths: tuple[str, ...], shapes: tuple[str, ...], least: int) -> tuple[FormulaTerm, ...]:
+def _powers(lengths: tuple[str, ...], shapes: tuple[str, ...], least: int) -> tuple[_FormulaTerm, ...]:
     """All products of powers of lengths from 0 to 2, and of the other parameters from `least` on."""
     names = (*lengths, *shapes)
     choices = [range(3)] * len(lengths) + [range(least, 3)] * len(shapes)
     return tuple(
-        FormulaTerm(tuple((name, power) for name, power in zip(names, each, strict=True) if power))
+        _FormulaTerm(tuple((name, power) for name, power in zip(names, each, strict=True) if power))
         for each in product(*choices)
     )
 
 
-def scheme(terms: tuple[FormulaTerm, ...], values: Mapping[str, tuple[int, ...]], rest: Settings, where: str) -> Scheme:
+def _scheme(
+    terms: tuple[_FormulaTerm, ...], values: Mapping[str, tuple[int, ...]], rest: Settings, where: str
+) -> _Scheme:
     """Settings enough for the terms, spread over all that the values allow."""
-    wanted = len(terms) + FURTHER
+    wanted = len(terms) + _FURTHER
     everything = [{**dict(zip(values, each, strict=True)), **rest} for each in product(*values.values())]
-    return Scheme(terms, tuple(Random(0).sample(everything, min(wanted, len(everything)))), where)
+    return _Scheme(terms, tuple(Random(0).sample(everything, min(wanted, len(everything)))), where)

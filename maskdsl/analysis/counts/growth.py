@@ -17,9 +17,9 @@ from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.simplify import head_classes
 from maskdsl.syntax.program import Program
 
-BLOCK = 16, 128
+_BLOCK = 16, 128
 """Tokens of a tile for few and for many tokens: counts are the same with any."""
-MANY_TOKENS = 4096
+_MANY_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Growth:
         parts = [(self.degree(term, grown, scale), term) for term in sympy.Add.make_args(sympy.expand(self.pairs))]
         highest = max(degree for degree, _ in parts)
         leading = [term.as_coeff_Mul()[1] for degree, term in parts if degree == highest]
-        kept = [a for a in leading if not any(a != b and dominates(b, a) for b in leading)]
+        kept = [a for a in leading if not any(a != b and _dominates(b, a) for b in leading)]
         return sympy.Add(*kept)
 
     def degree(self, term: Any, grown: Mapping[Any, Any], scale: Any) -> tuple[int, int]:
@@ -64,7 +64,7 @@ class Growth:
         return int(sympy.degree(sympy.expand(powers.subs(grown, simultaneous=True)), scale)), logarithms
 
 
-def dominates(greater: Any, less: Any) -> bool:
+def _dominates(greater: Any, less: Any) -> bool:
     """One term is the other times a polynomial."""
     quotient = sympy.cancel(greater / less)
     return bool(quotient.free_symbols) and not sympy.denom(quotient).free_symbols
@@ -88,7 +88,7 @@ def growth(program: Program, mask: MaskIR) -> Growth | None:
         there = bound(settings)
         if there is None:
             return None
-        size = BLOCK[max(there.queries.length, there.keys.length) > MANY_TOKENS]
+        size = _BLOCK[max(there.queries.length, there.keys.length) > _MANY_TOKENS]
         return there.queries.length, there.keys.length, stats(there, (size, size)).total.attended
 
     def is_length(name: str) -> bool:

@@ -26,7 +26,7 @@ from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import Above, Balanced, Rank, Route, TopCount, TopMass
 from maskdsl.ir.simplify import simplify
 
-LARGEST = 1 << 25
+_LARGEST = 1 << 25
 """Pairs of a query, or of its group, and a key group that are looked at; of larger routes only candidates are known."""
 
 Inputs = Mapping[str, Array]
@@ -82,14 +82,14 @@ class Guarantee:
 def guarantee(mask: MaskIR, inputs: Inputs) -> Guarantee:
     """From the inputs that decide which pairs may attend, and those that selectors read."""
     plain = mask.declared
-    counting = Counting.of(plain, inputs)
+    counting = _Counting.of(plain, inputs)
     entries = range(max(len(each.head_classes) for each in counting.all))
-    heads = tuple(summed([counting.bounds(batch, head) for batch in entries]) for head in range(mask.heads))
+    heads = tuple(_summed([counting.bounds(batch, head) for batch in entries]) for head in range(mask.heads))
     routes = tuple(counting.route_bounds(route, len(entries)) for route in counting.routes)
-    return Guarantee(summed(heads), heads, routes)
+    return Guarantee(_summed(heads), heads, routes)
 
 
-def summed(parts: Sequence[HeadBounds]) -> HeadBounds:
+def _summed(parts: Sequence[HeadBounds]) -> HeadBounds:
     return HeadBounds(
         pairs=sum(each.pairs for each in parts),
         least_attended=sum(each.least_attended for each in parts),
@@ -100,7 +100,7 @@ def summed(parts: Sequence[HeadBounds]) -> HeadBounds:
 
 
 @dataclass(frozen=True, eq=False)
-class SelectionLimits:
+class _SelectionLimits:
     """How many key groups each query group of a route selects in one head. All arrays are int64 [query groups]."""
 
     least: Array
@@ -109,7 +109,7 @@ class SelectionLimits:
 
 
 @dataclass(frozen=True, eq=False)
-class Counting:
+class _Counting:
     """One mask, in declared order, and the pairs between its bounds."""
 
     mask: MaskIR
@@ -122,7 +122,7 @@ class Counting:
     """Pairs that a route adds for certain when it selects their group, whatever others do."""
 
     @staticmethod
-    def of(mask: MaskIR, inputs: Inputs) -> "Counting":
+    def of(mask: MaskIR, inputs: Inputs) -> "_Counting":
         low, high = least(mask), most(mask)
         denied = apply(Op.NOT, low.relation)
 
@@ -134,7 +134,7 @@ class Counting:
         for route in (each for each in mask.routed if isinstance(each, Route)):
             own = least(with_all(mask, route))
             alone[route.name] = free if own.relation == high.relation else added(own)
-        return Counting(mask, inputs, Counted.of(low, inputs), Counted.of(high, inputs), free, alone)
+        return _Counting(mask, inputs, Counted.of(low, inputs), Counted.of(high, inputs), free, alone)
 
     @property
     def all(self) -> list[Counted]:
@@ -200,7 +200,7 @@ class Counting:
     def finding(self, batch: int, head: int) -> RouteSearch:
         return RouteSearch(self.mask, self.inputs, None, None, batch, head)
 
-    def limits(self, route: Route, batch: int, head: int) -> SelectionLimits:
+    def limits(self, route: Route, batch: int, head: int) -> _SelectionLimits:
         finding, bounds = self.finding(batch, head), CandidateBounds.of(self.mask)
         exists = finding.exists(Side.KEY, route.keys)
         size, keys = (route.queries.count, route.keys.count), int(np.count_nonzero(exists))
@@ -208,7 +208,7 @@ class Counting:
         def counted(candidates: Expression, unknown: int) -> Array:
             if candidates == TRUE:
                 return np.full(size[0], keys)
-            if size[0] * size[1] > LARGEST:
+            if size[0] * size[1] > _LARGEST:
                 return np.full(size[0], unknown)
             return np.asarray(np.count_nonzero(finding.evaluate(candidates, route) & exists, axis=1))
 
@@ -217,12 +217,12 @@ class Counting:
         match route.selector:
             case TopCount(count=count):
                 taken = np.maximum(finding.evaluate(count, route)[:, 0], 0)
-                return SelectionLimits(np.minimum(taken, fewest), np.minimum(taken, candidates), candidates)
+                return _SelectionLimits(np.minimum(taken, fewest), np.minimum(taken, candidates), candidates)
             case TopMass(mass=mass, over_head=False):
                 some = finding.evaluate(mass, route)[:, 0] > 0
-                return SelectionLimits(np.minimum(some, fewest), candidates * some, candidates)
+                return _SelectionLimits(np.minimum(some, fewest), candidates * some, candidates)
             case TopMass() | Above():
-                return SelectionLimits(np.zeros_like(fewest), candidates, candidates)
+                return _SelectionLimits(np.zeros_like(fewest), candidates, candidates)
 
     def group_of_query(self, route: Route, batch: int, head: int) -> Array:
         """int64 [queries]; -1 for none."""
@@ -245,7 +245,7 @@ class Counting:
         if grouping.by is not None:
             groups, tokens = self.finding(batch, head).having(Side.KEY, grouping)
         different, groups = np.unique(groups, return_inverse=True)
-        if self.mask.queries.length * len(different) > LARGEST:
+        if self.mask.queries.length * len(different) > _LARGEST:
             return None
         numbers = np.full(self.mask.keys.length, len(different))
         numbers[tokens] = groups
@@ -253,19 +253,19 @@ class Counting:
 
     def tells_keys_apart(self, route: Route) -> bool:
         """Whether the number of a group, for one query, is the key's position plus or minus something."""
-        return all(position_once(read.indices[-1]) for read in elements(self.mask.relation, route.name))
+        return all(_position_once(read.indices[-1]) for read in elements(self.mask.relation, route.name))
 
 
-def position_once(expression: Expression) -> bool:
+def _position_once(expression: Expression) -> bool:
     """Sums and differences with one `k.i` and nothing else of the key."""
     match expression:
         case Coordinate(side=Side.KEY, name="i"):
             return True
         case Apply(op=Op.ADD | Op.SUBTRACT, arguments=(one, other)):
-            return any(position_once(a) and not reads_key(b) for a, b in ((one, other), (other, one)))
+            return any(_position_once(a) and not _reads_key(b) for a, b in ((one, other), (other, one)))
         case _:
             return False
 
 
-def reads_key(expression: Expression) -> bool:
+def _reads_key(expression: Expression) -> bool:
     return bool(reads(expression).names(Side.KEY))

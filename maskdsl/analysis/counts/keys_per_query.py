@@ -17,7 +17,7 @@ def keys_per_query(problem: Problem, tiles: TileMap) -> Array:
     by_position = np.zeros((query.nodes(query.bottom), query.sizes[-1]), dtype=np.int64)
     by_node[0] += keys_per_row(tiles.full, problem.key)
     for rows, columns in tiles.partial.batches(TILES):
-        count_inside(problem, rows, columns, by_node, by_position)
+        _count_inside(problem, rows, columns, by_node, by_position)
     for counts in by_node.values():
         by_position += np.repeat(counts, by_position.size // len(counts)).reshape(by_position.shape)
     return by_position.reshape(-1) if query.real is None else by_position[query.real]
@@ -29,7 +29,7 @@ def keys_per_row(runs: Runs, key: Tree) -> Array:
     return np.bincount(runs.row, weights=end - begin, minlength=runs.rows).astype(np.int64)
 
 
-def count_inside(problem: Problem, rows: Array, columns: Array, by_node: dict[int, Array], by_position: Array) -> None:
+def _count_inside(problem: Problem, rows: Array, columns: Array, by_node: dict[int, Array], by_position: Array) -> None:
     """Adds the keys attended within these tiles to the counts of query nodes and, at the end, of query tokens."""
     query, key = problem.query, problem.key
     for query_level, key_level, *parts in problem.steps:

@@ -18,11 +18,11 @@ from maskdsl.ir.mask import Given, MaskIR
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.routes import Balanced, Nearest, Rank, Route
 
-STRETCHES = 32
+_STRETCHES = 32
 """Into how many parts a profile divides the key groups, at most."""
 PAIRS = 1 << 24
 """Of a head, about as many are compared with other heads: rows evenly spread, where there are more."""
-BATCH = 1 << 20
+_BATCH = 1 << 20
 """Of a head, about as many at once."""
 
 Inputs = Mapping[str, Array]
@@ -82,7 +82,7 @@ class Selection:
 
 def selections(mask: MaskIR, inputs: Inputs) -> tuple[Selection, ...]:
     """Of each route in declared order, from inputs with what is found."""
-    return tuple(measure(each, mask.heads) for each in choices(mask, inputs))
+    return tuple(measure(each, mask.heads) for each in _choices(mask, inputs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ class Choices:
     """Of a batch entry, a head and numbers of rows: bool [these rows, columns], which columns each of them selected."""
 
 
-def choices(mask: MaskIR, inputs: Inputs) -> Iterator[Choices]:
+def _choices(mask: MaskIR, inputs: Inputs) -> Iterator[Choices]:
     """Of each route that was found: one that nothing reads need not be."""
     for _, parts in groupby((each for each in mask.routed if not isinstance(each, Rank)), lambda each: each.span):
         first, *others = own = list(parts)
@@ -108,15 +108,15 @@ def choices(mask: MaskIR, inputs: Inputs) -> Iterator[Choices]:
             continue
         match first:
             case Route():
-                yield of_table(mask, inputs, first)
+                yield _of_table(mask, inputs, first)
             case Nearest():
-                yield of_clusters(mask, inputs, first)
+                yield _of_clusters(mask, inputs, first)
             case Balanced():
                 words = [first, *(each for each in others if isinstance(each, Balanced))]
-                yield of_members(mask, inputs, words[::2], words[1::2])
+                yield _of_members(mask, inputs, words[::2], words[1::2])
 
 
-def of_table(mask: MaskIR, inputs: Inputs, route: Route) -> Choices:
+def _of_table(mask: MaskIR, inputs: Inputs, route: Route) -> Choices:
     tables = inputs[route.name]
 
     def table(batch: int, head: int) -> Array:
@@ -128,8 +128,8 @@ def of_table(mask: MaskIR, inputs: Inputs, route: Route) -> Choices:
     return Choices(route.name, len(tables), table, size, lambda batch, head, rows: tables[batch, head, rows])
 
 
-def of_clusters(mask: MaskIR, inputs: Inputs, found: Nearest) -> Choices:
-    name = coordinate_name(mask, found.name)
+def _of_clusters(mask: MaskIR, inputs: Inputs, found: Nearest) -> Choices:
+    name = _coordinate_name(mask, found.name)
     queries, keys = (inputs[f"{name}_{side}"] for side in ("queries", "keys"))
     clusters = np.arange(inputs[found.centroids].shape[1])
 
@@ -140,9 +140,9 @@ def of_clusters(mask: MaskIR, inputs: Inputs, found: Nearest) -> Choices:
     return Choices(name, len(queries), lambda batch, head: queries[batch, head, :, None] == clusters, size, rows)
 
 
-def of_members(mask: MaskIR, inputs: Inputs, queries: list[Balanced], keys: list[Balanced]) -> Choices:
+def _of_members(mask: MaskIR, inputs: Inputs, queries: list[Balanced], keys: list[Balanced]) -> Choices:
     """From words of bits, one bit for each centroid."""
-    name = coordinate_name(mask, queries[0].name)
+    name = _coordinate_name(mask, queries[0].name)
     if len(queries) > 1:
         name = name.removesuffix(f"_{queries[0].first}")
     asked, given = ([inputs[each.name] for each in words] for words in (queries, keys))
@@ -160,7 +160,7 @@ def of_members(mask: MaskIR, inputs: Inputs, queries: list[Balanced], keys: list
     return Choices(name, len(asked[0]), table, (asked[0].shape[-1], given[0].shape[-1]), rows)
 
 
-def coordinate_name(mask: MaskIR, found: str) -> str:
+def _coordinate_name(mask: MaskIR, found: str) -> str:
     """Of the coordinate that is found by this name."""
     return next(each.name for each in mask.queries.coordinates for _, source in each.sources if source == Given(found))
 
@@ -171,15 +171,15 @@ def measure(chosen: Choices, heads: int) -> Selection:
         name=chosen.name,
         query_groups=len(tables[0][0]),
         key_groups=tables[0][0].shape[1],
-        heads=tuple(map(of_head, tables)),
-        overlap=overlap(chosen, heads),
+        heads=tuple(map(_of_head, tables)),
+        overlap=_overlap(chosen, heads),
     )
 
 
-def of_head(tables: list[Array]) -> HeadSelection:
+def _of_head(tables: list[Array]) -> HeadSelection:
     """From the tables of all batch entries."""
     loads = [table.sum(axis=0) for table in tables]
-    starts = np.unique(np.linspace(0, len(loads[0]), min(STRETCHES, len(loads[0])), endpoint=False).astype(int))
+    starts = np.unique(np.linspace(0, len(loads[0]), min(_STRETCHES, len(loads[0])), endpoint=False).astype(int))
     return HeadSelection(
         share=sum(int(load.sum()) for load in loads) / sum(table.size for table in tables),
         chosen=Distribution.of(np.concatenate([table.sum(axis=1) for table in tables])),
@@ -188,13 +188,13 @@ def of_head(tables: list[Array]) -> HeadSelection:
     )
 
 
-def overlap(chosen: Choices, heads: int) -> tuple[tuple[float, ...], ...]:
+def _overlap(chosen: Choices, heads: int) -> tuple[tuple[float, ...], ...]:
     """See `Selection.overlap`. Two heads that selected nothing selected the same."""
     rows, columns = chosen.size
     seen = np.unique(np.linspace(0, rows, max(1, min(rows, PAIRS // columns)), endpoint=False).astype(int))
     both = np.zeros((heads, heads))
     for batch in range(chosen.entries):
-        for part in np.array_split(seen, -(-len(seen) * columns // BATCH)):
+        for part in np.array_split(seen, -(-len(seen) * columns // _BATCH)):
             taken = [chosen.rows(batch, head, part).reshape(-1).astype(np.float32) for head in range(heads)]
             both += np.stack(taken) @ np.stack(taken).T  # whole numbers below 2**24: exact
     own = np.diagonal(both)

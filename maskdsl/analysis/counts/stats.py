@@ -181,7 +181,7 @@ def measure(mask: MaskIR, head_class: HeadClass, problem: Problem, inputs: Mappi
 
 def add_up(parts: Mapping[Measured, int], head_dim: int, element_size: int) -> Figures:
     """Each part as often as it is used."""
-    counts = sum_padded(parts)
+    counts = _sum_padded(parts)
     queries = sum(part.problem.query.length * times for part, times in parts.items())
     computed = sum(int(part.keys_read @ part.problem.query.weights(0)) * times for part, times in parts.items())
     read = sum(int(part.keys_read.sum()) * times for part, times in parts.items())
@@ -203,7 +203,7 @@ def add_up(parts: Mapping[Measured, int], head_dim: int, element_size: int) -> F
     )
 
 
-def sum_padded(parts: Mapping[Measured, int]) -> Array:
+def _sum_padded(parts: Mapping[Measured, int]) -> Array:
     """The queries of all parts by the number of keys that they attend, zeros behind the shorter counts."""
     total = np.zeros(max(len(part.counts) for part in parts), dtype=np.int64)
     for part, times in parts.items():

@@ -33,9 +33,9 @@ from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.routes import GROUP
 from maskdsl.ir.simplify import simplify
 
-LARGEST_FORM = 64
+_LARGEST_FORM = 64
 """Nodes of a coordinate that is written out; larger ones become tables."""
-LARGEST_TABLE = 1 << 22
+_LARGEST_TABLE = 1 << 22
 """Entries of an input that is looked at; larger ones stay unknown."""
 
 
@@ -77,7 +77,7 @@ class AxisExpressions:
                     Read("batch", (), Type.INT) if self.batch is None else self.varying(node, Range(0, self.batch - 1))
                 )
             case Read(input=name, indices=indices):
-                if name not in self.tables and name in self.inputs and self.inputs[name].size <= LARGEST_TABLE:
+                if name not in self.tables and name in self.inputs and self.inputs[name].size <= _LARGEST_TABLE:
                     self.tables[name] = BoundedTable.of(self.inputs[name])
                 return Read(name, tuple(self.over(each, own) for each in indices), node.type, span=node.span)
             case Apply(op=op, arguments=arguments):
@@ -109,9 +109,9 @@ class AxisExpressions:
         definition = sequence.definition(name)
         if definition is not None:
             source = dict(definition.sources).get(space.name)
-            return zero(leaf.type) if source is None else self.from_source(leaf, source)
+            return _zero(leaf.type) if source is None else self.from_source(leaf, source)
         axis = space.axis(name)
-        return zero(leaf.type) if axis is None else self.varying(leaf, Range(0, axis.length - 1))
+        return _zero(leaf.type) if axis is None else self.varying(leaf, Range(0, axis.length - 1))
 
     def position(self, side: Side) -> Expression:
         """In the sequence: row-major, behind the spaces in front."""
@@ -128,7 +128,7 @@ class AxisExpressions:
                 return self.given(leaf, name)
             case Computed(value=value):
                 form = self.over(value, leaf.side)
-                small = sum(1 for _, _ in zip(walk(form), range(LARGEST_FORM + 1), strict=False)) <= LARGEST_FORM
+                small = sum(1 for _, _ in zip(walk(form), range(_LARGEST_FORM + 1), strict=False)) <= _LARGEST_FORM
                 if small:
                     return form
                 return self.tabled(leaf) if self.fixed(leaf) else Read(f"{leaf.side}.{leaf.name}", (), leaf.type)
@@ -150,7 +150,7 @@ class AxisExpressions:
         return Read(name, self.cell(leaf.side), leaf.type)
 
     def given(self, leaf: Coordinate, name: str) -> Expression:
-        if name not in self.inputs or self.inputs[name].size > LARGEST_TABLE:
+        if name not in self.inputs or self.inputs[name].size > _LARGEST_TABLE:
             return Read(name, (), leaf.type)
         _, space = self.positions[leaf.side]
         declared, values = self.mask.input(name), self.inputs[name]
@@ -193,7 +193,7 @@ class AxisExpressions:
         return position + sequence.offsets[sequence.spaces.index(space)]
 
 
-def zero(kind: Type) -> Constant:
+def _zero(kind: Type) -> Constant:
     return Constant({Type.INT: 0, Type.FLOAT: 0.0, Type.BOOL: False}[kind])
 
 

@@ -76,22 +76,22 @@ def in_bounds(mask: MaskIR) -> MaskIR:
     """
     wrong: dict[tuple[Read, int], Diagnostic] = {}
     still_open: dict[Read, None] = {}
-    for question in questions(mask):
+    for question in _questions(mask):
         match answer(mask, question, {}):
             case Outside() as found:
-                wrong.setdefault((question.read, question.axis), diagnostic(question, found))
+                wrong.setdefault((question.read, question.axis), _diagnostic(question, found))
             case IndexVerdict.OPEN:
                 still_open[question.read] = None
     if wrong:
         raise AttnError(*wrong.values())
-    return opened(mask, frozenset(read for read in still_open if read.type is Type.FLOAT))
+    return _opened(mask, frozenset(read for read in still_open if read.type is Type.FLOAT))
 
 
 def where(found: Outside) -> str:
     return f"for query {found.query} and key {found.key}" if found.key is not None else f"for token {found.query}"
 
 
-def diagnostic(question: IndexQuestion, found: Outside) -> Diagnostic:
+def _diagnostic(question: IndexQuestion, found: Outside) -> Diagnostic:
     return ReadOutside(
         span=question.index.span or question.read.span,
         name=question.read.input,
@@ -103,7 +103,7 @@ def diagnostic(question: IndexQuestion, found: Outside) -> Diagnostic:
     )
 
 
-def opened(mask: MaskIR, elements: frozenset[Read]) -> MaskIR:
+def _opened(mask: MaskIR, elements: frozenset[Read]) -> MaskIR:
     """The mask with these reads marked."""
     if not elements:
         return mask
@@ -117,7 +117,7 @@ def opened(mask: MaskIR, elements: frozenset[Read]) -> MaskIR:
 # What is asked
 
 
-def questions(mask: MaskIR) -> Iterator[IndexQuestion]:
+def _questions(mask: MaskIR) -> Iterator[IndexQuestion]:
     """Of every index that static ranges do not show to be inside."""
     tables = TableReads(mask)
     ranges = mask_leaf(mask)
@@ -129,19 +129,19 @@ def questions(mask: MaskIR) -> Iterator[IndexQuestion]:
     ]
     for expression, guards in asked:
         for read in tables.of(expression, guards):
-            for axis, size in open_axes(mask, read.node):
-                if not inside(expression_range(read.node.indices[axis], ranges), size):
+            for axis, size in _open_axes(mask, read.node):
+                if not _inside(expression_range(read.node.indices[axis], ranges), size):
                     yield from (IndexQuestion(read.node, axis, size, read.guards, positions) for positions in pairs)
-    for expression, positions in token_values(mask):
+    for expression, positions in _token_values(mask):
         for read in tables.of(expression):
-            for axis, size in open_axes(mask, read.node):
+            for axis, size in _open_axes(mask, read.node):
                 yield IndexQuestion(read.node, axis, size, read.guards, positions)
     for route in mask.routed:
         if isinstance(route, Route):
-            yield from route_questions(mask, tables, route, pairs)
+            yield from _route_questions(mask, tables, route, pairs)
 
 
-def token_values(mask: MaskIR) -> Iterator[tuple[Expression, Positions]]:
+def _token_values(mask: MaskIR) -> Iterator[tuple[Expression, Positions]]:
     """What is computed for every token of a space: its coordinates, what it is sorted by, and whether it is pooled."""
     for sequence in dict.fromkeys((mask.queries, mask.keys)):
         spaces = {space.name: {Side.TOKEN: (sequence, space)} for space in sequence.spaces}
@@ -163,21 +163,21 @@ def token_values(mask: MaskIR) -> Iterator[tuple[Expression, Positions]]:
                     yield from ((expression, {Side.TOKEN: (sequence, space)}) for space in sequence.spaces)
 
 
-def route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: list[Positions]) -> Iterator[IndexQuestion]:
+def _route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: list[Positions]) -> Iterator[IndexQuestion]:
     """Of a score, where there are candidates, and of what a selector is told, which no token decides."""
     groups = {Side.QUERY: route.queries.count, Side.KEY: route.keys.count}
     own = {route.queries.index(Side.QUERY), route.keys.index(Side.KEY)}
     for read in (*tables.of(route.score, (route.candidates,)), *tables.of(route.candidates)):
         exact = own.issuperset(reads(*read.guards, read.node).coordinates)
-        for axis, size in open_axes(mask, read.node):
+        for axis, size in _open_axes(mask, read.node):
             yield from (IndexQuestion(read.node, axis, size, read.guards, each, groups, exact) for each in pairs)
     for read in tables.of(told(route.selector)):
         yield from (
-            IndexQuestion(read.node, axis, size, read.guards, pairs[0]) for axis, size in open_axes(mask, read.node)
+            IndexQuestion(read.node, axis, size, read.guards, pairs[0]) for axis, size in _open_axes(mask, read.node)
         )
 
 
-def open_axes(mask: MaskIR, read: Read) -> Iterator[tuple[int, int]]:
+def _open_axes(mask: MaskIR, read: Read) -> Iterator[tuple[int, int]]:
     """The axes whose index is to be asked for, and their lengths. Routes check the numbers of groups themselves."""
     routes = {route.name: route for route in mask.routed if isinstance(route, Route)}
     route = routes.get(read.input)
@@ -187,7 +187,7 @@ def open_axes(mask: MaskIR, read: Read) -> Iterator[tuple[int, int]]:
             yield axis, size
 
 
-def inside(reach: Range, size: int) -> bool:
+def _inside(reach: Range, size: int) -> bool:
     return reach.low >= 0 and reach.high < size
 
 
@@ -196,7 +196,7 @@ def inside(reach: Range, size: int) -> bool:
 
 def open_questions(mask: MaskIR) -> Iterator[IndexQuestion]:
     """Those that have no answer without inputs."""
-    return (each for each in questions(mask) if answer(mask, each, {}) is IndexVerdict.OPEN)
+    return (each for each in _questions(mask) if answer(mask, each, {}) is IndexVerdict.OPEN)
 
 
 def inputs_of(mask: MaskIR, question: IndexQuestion) -> frozenset[str]:
@@ -220,7 +220,7 @@ def known_inside(mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Arr
         return leaf
 
     index = rebuild(cells.of(question.index), taken)
-    return inside(expression_range(index, {**cells.ranges, **ranges}.__getitem__), question.size)
+    return _inside(expression_range(index, {**cells.ranges, **ranges}.__getitem__), question.size)
 
 
 # What is answered
@@ -232,11 +232,11 @@ def answer(
     """`inputs` are those that are known; with them, `batch` is the number of batch entries."""
     cells = AxisExpressions(mask, question.positions, inputs, batch, question.groups)
     index = cells.of(question.index)
-    if inside(expression_range(index, cells.ranges.__getitem__), question.size):
+    if _inside(expression_range(index, cells.ranges.__getitem__), question.size):
         return IndexVerdict.INSIDE
     guards = tuple(map(cells.of, question.guards))
     try:
-        search = IndexSearch(cells, index, guards, budget)
+        search = _IndexSearch(cells, index, guards, budget)
         wrong = leaves(index, question.size)
         if search.find(wrong, widest=True) is None:
             return IndexVerdict.INSIDE
@@ -254,7 +254,7 @@ def answer(
 
 
 @dataclass(frozen=True)
-class IndexSearch:
+class _IndexSearch:
     """For the pairs for which the guards hold."""
 
     cells: AxisExpressions
@@ -278,7 +278,7 @@ class IndexSearch:
         if len(near) < len(rest) and not self.possible(wanted, *near):
             return None
         found: Values = {}
-        for component in components((wanted, *rest)):
+        for component in _components((wanted, *rest)):
             values = self.holds(*component)
             if values is None:
                 return None
@@ -299,8 +299,8 @@ class IndexSearch:
     def reach(self, value: int) -> Range:
         """What the index takes, from one of its values."""
         low, high = expression_range(self.index, self.cells.ranges.__getitem__)
-        least = -farthest(-value, -low, lambda bound: self.taken(Op.LESS_EQUAL, self.index, Constant(-bound)))
-        most = farthest(value, high, lambda bound: self.taken(Op.LESS_EQUAL, Constant(bound), self.index))
+        least = -_farthest(-value, -low, lambda bound: self.taken(Op.LESS_EQUAL, self.index, Constant(-bound)))
+        most = _farthest(value, high, lambda bound: self.taken(Op.LESS_EQUAL, Constant(bound), self.index))
         return Range(least, most)
 
     def taken(self, op: Op, *operands: Expression) -> bool:
@@ -310,7 +310,7 @@ class IndexSearch:
             return False
 
 
-def farthest(known: int, bound: int, holds: Callable[[int], bool]) -> int:
+def _farthest(known: int, bound: int, holds: Callable[[int], bool]) -> int:
     """The greatest number up to the bound for which something holds that holds below it too."""
     while known < bound:
         middle = (known + bound + 1) // 2
@@ -321,7 +321,7 @@ def farthest(known: int, bound: int, holds: Callable[[int], bool]) -> int:
     return known
 
 
-def components(parts: Iterable[Expression]) -> list[list[Expression]]:
+def _components(parts: Iterable[Expression]) -> list[list[Expression]]:
     """Parts that have something varying in common, directly or through others, together."""
     found: list[tuple[frozenset[Expression], list[Expression]]] = []
     for part in parts:

@@ -12,7 +12,7 @@ from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import COMPARISONS, Op, Type
 
 Values = dict[Expression, int]
-Sum = dict[Expression | None, int]
+_Sum = dict[Expression | None, int]
 """Integer factors of terms; of None, the constant."""
 Shift = tuple[Coordinate, Coordinate, Coordinate]
 """A query's coordinate, a key's, and their difference."""
@@ -28,7 +28,7 @@ def shifted(
         if not {q, k} <= set(reads(condition).leaves):
             continue
         difference = Coordinate(Side.TOKEN, f"{q.name} - {k.name}")
-        replaced = rebuild(condition, lambda node, q=q, k=k, d=difference: replacement(node, q, k, d))  # type: ignore[misc]
+        replaced = rebuild(condition, lambda node, q=q, k=k, d=difference: _replacement(node, q, k, d))  # type: ignore[misc]
         if not {q, k} & set(reads(replaced).leaves):
             condition = replaced
             found[difference] = Range(found[q].low - found[k].high, found[q].high - found[k].low)
@@ -47,23 +47,23 @@ def unshifted(values: Mapping[Expression, int], ranges: Mapping[Expression, Rang
     return found
 
 
-def replacement(node: Expression, q: Expression, k: Expression, difference: Expression) -> Expression | None:
+def _replacement(node: Expression, q: Expression, k: Expression, difference: Expression) -> Expression | None:
     """`q - k + x` as `difference + x`, and `k <= q + x` as `-difference - x <= 0`."""
     match node:
         case Apply(op=op, arguments=(a, b)) if op in COMPARISONS and a.type is Type.INT:
-            balanced = over_difference(linear(apply(Op.SUBTRACT, a, b)), q, k, difference)
+            balanced = _over_difference(_linear(apply(Op.SUBTRACT, a, b)), q, k, difference)
             return None if balanced is None else apply(op, balanced, Constant(0))
         case Apply(op=Op.ADD | Op.SUBTRACT | Op.NEGATE | Op.MULTIPLY) if node.type is Type.INT:
-            return over_difference(linear(node), q, k, difference)
+            return _over_difference(_linear(node), q, k, difference)
         case _:
             return None
 
 
-def over_difference(terms: Sum, q: Expression, k: Expression, difference: Expression) -> Expression | None:
+def _over_difference(terms: _Sum, q: Expression, k: Expression, difference: Expression) -> Expression | None:
     factor = terms.get(q, 0)
     if not factor or terms.get(k, 0) != -factor:
         return None
-    rest: Sum = {difference: factor, **{term: each for term, each in terms.items() if term not in (q, k)}}
+    rest: _Sum = {difference: factor, **{term: each for term, each in terms.items() if term not in (q, k)}}
     total: Expression = Constant(rest.pop(None, 0))
     for term, each in rest.items():
         if each:
@@ -72,20 +72,20 @@ def over_difference(terms: Sum, q: Expression, k: Expression, difference: Expres
     return total
 
 
-def linear(expression: Expression) -> Sum:
+def _linear(expression: Expression) -> _Sum:
     """An integer as a sum of multiples of terms that are no sums themselves."""
     match expression:
         case Constant(value=value):
             return {None: int(value)}
         case Apply(op=Op.ADD | Op.SUBTRACT as op, arguments=(a, b)):
-            return added(linear(a), linear(b), 1 if op is Op.ADD else -1)
+            return _added(_linear(a), _linear(b), 1 if op is Op.ADD else -1)
         case Apply(op=Op.NEGATE, arguments=(a,)):
-            return added({}, linear(a), -1)
+            return _added({}, _linear(a), -1)
         case Apply(op=Op.MULTIPLY, arguments=(a, Constant(value=factor)) | (Constant(value=factor), a)):
-            return added({}, linear(a), int(factor))
+            return _added({}, _linear(a), int(factor))
         case _:
             return {expression: 1}
 
 
-def added(a: Sum, b: Sum, factor: int) -> Sum:
+def _added(a: _Sum, b: _Sum, factor: int) -> _Sum:
     return {term: a.get(term, 0) + factor * b.get(term, 0) for term in {**a, **b}}

@@ -16,11 +16,11 @@ from maskdsl.ir.facts.reads import reads
 
 Values = dict[Expression, int]
 
-AT_ONCE = 1 << 13
+_AT_ONCE = 1 << 13
 """Boxes judged at once, so that intermediate results stay in the cache."""
-FEWEST = 64
+_FEWEST = 64
 """Smaller lots of boxes are cut before they are judged: a lot of one costs as much."""
-TRIED = 64
+_TRIED = 64
 """Boxes of a lot that are tried at single points before they are cut."""
 
 
@@ -45,7 +45,7 @@ def witness(
 
     program = compile_program(condition, tables, column)
     bounds = np.array([tuple(ranges[leaf]) for leaf in leaves], dtype=np.int64).reshape(-1, 2).T[:, :, None]
-    found = search(program, bounds[0], bounds[1], budget)
+    found = _search(program, bounds[0], bounds[1], budget)
     return None if found is None else {leaf: int(value) for leaf, value in zip(leaves, found, strict=True)}
 
 
@@ -63,30 +63,30 @@ def value_at(expression: Expression, values: Mapping[Expression, int], tables: M
     return int(program.run(lambda each: point(np.asarray(values.get(leaves[each.index], 0)))).low)
 
 
-def search(program: IntervalProgram, low: Array, high: Array, budget: int) -> Array | None:
+def _search(program: IntervalProgram, low: Array, high: Array, budget: int) -> Array | None:
     """A point of the boxes, int64 [leaves, boxes], for which the program holds."""
     stack = [(low, high)]
     while stack:
         low, high = stack.pop()
-        while low.shape[1] < FEWEST and (low < high).any():
-            low, high = cut(low, high)
+        while low.shape[1] < _FEWEST and (low < high).any():
+            low, high = _cut(low, high)
         budget -= low.shape[1]
         if budget < 0:
             raise TooFine
-        always, possible = judge(program, low, high)
+        always, possible = _judge(program, low, high)
         if always.any():
             return np.asarray(low[:, np.argmax(always)])
         low, high = low[:, possible], high[:, possible]
         for tried in (low, (low + high) // 2, high):
-            holds, _ = judge(program, tried[:, :TRIED], tried[:, :TRIED])
+            holds, _ = _judge(program, tried[:, :_TRIED], tried[:, :_TRIED])
             if holds.any():
                 return np.asarray(tried[:, np.argmax(holds)])
         wide = (low < high).any(axis=0)
-        stack += lots(*cut(low[:, wide], high[:, wide]))
+        stack += _lots(*_cut(low[:, wide], high[:, wide]))
     return None
 
 
-def judge(program: IntervalProgram, low: Array, high: Array) -> tuple[Array, Array]:
+def _judge(program: IntervalProgram, low: Array, high: Array) -> tuple[Array, Array]:
     """For each box: does the program hold everywhere in it, may it anywhere? Exact for boxes of one point."""
     single = (low == high).all(axis=0)
     always, possible = np.empty(low.shape[1], dtype=bool), np.empty(low.shape[1], dtype=bool)
@@ -103,7 +103,7 @@ def judge(program: IntervalProgram, low: Array, high: Array) -> tuple[Array, Arr
     return always, possible
 
 
-def cut(low: Array, high: Array) -> tuple[Array, Array]:
+def _cut(low: Array, high: Array) -> tuple[Array, Array]:
     """Every box in two, across its longest side; those of one point stay whole."""
     boxes = np.arange(low.shape[1])
     axis = np.argmax(high - low, axis=0)
@@ -115,5 +115,5 @@ def cut(low: Array, high: Array) -> tuple[Array, Array]:
     return np.hstack([low, second_low[:, wide]]), np.hstack([first_high, high[:, wide]])
 
 
-def lots(low: Array, high: Array) -> Iterator[tuple[Array, Array]]:
-    return ((low[:, at : at + AT_ONCE], high[:, at : at + AT_ONCE]) for at in range(0, low.shape[1], AT_ONCE))
+def _lots(low: Array, high: Array) -> Iterator[tuple[Array, Array]]:
+    return ((low[:, at : at + _AT_ONCE], high[:, at : at + _AT_ONCE]) for at in range(0, low.shape[1], _AT_ONCE))

@@ -88,13 +88,13 @@ def best_order(
         search = OrderSearch(mask, given, block, device, head_dim, tuple(spaces_of(mask)), {})
         best = search.run()
         tried = [each for each in (search.glanced | search.found).values() if each is not best]
-        attended = attended_pairs(search)
+        attended = _attended_pairs(search)
         if not chosen:  # the same for tiles of all sizes
             graph = reordered(mask, given, attended)
         if graph is not None:
             trials = Trials(graph.mask, {**given, NAME: graph.positions}, block, ROWS)
             tried.append(search.outcome(trials, graph.layout, GRAPH))
-        first, *rest = rows(search, attended, [best, *tried])
+        first, *rest = _rows(search, attended, [best, *tried])
         chosen.append(first)
         others += rest
     chosen.sort(key=lambda row: row.seconds)
@@ -103,13 +103,13 @@ def best_order(
     return BestOrder(chosen[0].order, chosen[0].block, device.name, head_dim, (chosen[0], *ranked), positions)
 
 
-def attended_pairs(search: OrderSearch) -> float:
+def _attended_pairs(search: OrderSearch) -> float:
     """Of all heads and batch entries. Counted where it takes the least time: it is the same in every order."""
     least = min(search.found.values(), key=lambda outcome: computed_pairs(outcome.trial.tiles))
     return search.trials.attended_share(least.layout) * computed_pairs(least.trial.tiles)
 
 
-def rows(search: OrderSearch, attended: float, outcomes: Sequence[Outcome]) -> Iterator[Row]:
+def _rows(search: OrderSearch, attended: float, outcomes: Sequence[Outcome]) -> Iterator[Row]:
     """Lines of the table."""
     for outcome in outcomes:
         tiles = outcome.trial.tiles

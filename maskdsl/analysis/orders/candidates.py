@@ -11,19 +11,19 @@ from maskdsl.ir.ops import Op
 
 SIMPLE = frozenset({"declared", "written", "axes", "coordinates"})
 """Kinds of orders that are few, and good bases for others."""
-MOST_TILES = 60
+_MOST_TILES = 60
 """Shapes of tiles; those of four axes are many."""
 
 
 def candidates(space: Space, clues: Clues, written: Keys, block: tuple[int, int]) -> tuple[Candidate, ...]:
     """For tiles of so many queries and keys. Without repetitions; the first is the declared order."""
     found: dict[Keys, Candidate] = {}
-    for each in every(space, clues, written, block):
+    for each in _every(space, clues, written, block):
         found.setdefault(each.keys, each)
     return tuple(found.values())
 
 
-def every(space: Space, clues: Clues, written: Keys, block: tuple[int, int]) -> Iterator[Candidate]:
+def _every(space: Space, clues: Clues, written: Keys, block: tuple[int, int]) -> Iterator[Candidate]:
     yield Candidate((), "declared")
     if written:
         yield Candidate(written, "written")
@@ -61,7 +61,7 @@ def tile_orders(space: Space, block: int, steps: Mapping[str, int]) -> Iterator[
         for shape in factorings(block, len(names))
         if all(size == 1 or size < 2 * length for size, length in zip(shape, lengths, strict=True))
     ]
-    for shape in sorted(fitting, key=lambda shape: (sum(shape), shape))[:MOST_TILES]:
+    for shape in sorted(fitting, key=lambda shape: (sum(shape), shape))[:_MOST_TILES]:
         sizes = zip(names, shape, strict=True)
         yield tuple(quotient(token(name), size * steps.get(name, 1)) for name, size in sizes)
 

@@ -29,7 +29,7 @@ from maskdsl.ir.simplify import head_classes, simplify
 
 MOST = 4
 """Clues of each kind."""
-MOST_CLASSES = 8
+_MOST_CLASSES = 8
 """Different relations of heads that are looked at."""
 
 
@@ -54,11 +54,11 @@ class Clues:
 
 def find_clues(mask: MaskIR, space: Space) -> Clues:
     """What the relations of all heads ask of the tokens of a space."""
-    relations = head_classes(mask.relation, mask.heads)[0][:MOST_CLASSES]
+    relations = head_classes(mask.relation, mask.heads)[0][:_MOST_CLASSES]
     sequences = [each for each in mask.sequences.values() if space in each.spaces]
 
     def usable(key: Expression) -> bool:
-        return all(is_defined(sequence, space, key) for sequence in sequences)
+        return all(_is_defined(sequence, space, key) for sequence in sequences)
 
     def chosen(found: Iterable[Expression]) -> tuple[Expression, ...]:
         return tuple(key for key in dict.fromkeys(found) if usable(key))[:MOST]
@@ -66,45 +66,45 @@ def find_clues(mask: MaskIR, space: Space) -> Clues:
     axes = {axis.name for axis in space.axes} | {"i"}
     read = reads(*relations).coordinates
     coordinates = [token(each.name) for each in read if each.type is Type.INT and each.name not in axes]
-    firsts = [first(condition) for each in relations for condition in one_sided(each)]
-    groups = [key for each in relations for key in equal_keys(each)]
+    firsts = [_first(condition) for each in relations for condition in _one_sided(each)]
+    groups = [key for each in relations for key in _equal_keys(each)]
     return Clues(chosen(groups), chosen(firsts), chosen(coordinates))
 
 
-def is_defined(sequence: Sequence, space: Space, key: Expression) -> bool:
+def _is_defined(sequence: Sequence, space: Space, key: Expression) -> bool:
     """Whether the tokens of a space have all that a key reads."""
     return all(sequence.has(space, each.name) for each in reads(key).coordinates)
 
 
-def equal_keys(relation: Expression) -> Iterator[Expression]:
+def _equal_keys(relation: Expression) -> Iterator[Expression]:
     """f wherever `f(q) == f(k)` is asked, in whichever of its two spellings."""
     for node in walk(relation):
         match node:
             case Apply(Op.EQUAL, (Apply(Op.FLOOR_MODULO, (Apply(Op.SUBTRACT, (a, b)), Constant() as m)), Constant(0))):
-                sides = over_token(a), over_token(b)
+                sides = _over_token(a), _over_token(b)
                 if sides[0] is not None and sides[0] == sides[1]:
                     yield apply(Op.FLOOR_MODULO, sides[0], m)
             case Apply(Op.EQUAL, (a, b)) if a.type is not Type.FLOAT:
-                sides = over_token(a), over_token(b)
+                sides = _over_token(a), _over_token(b)
                 if sides[0] is not None and sides[0] == sides[1]:
-                    yield first(sides[0]) if sides[0].type is Type.BOOL else sides[0]
+                    yield _first(sides[0]) if sides[0].type is Type.BOOL else sides[0]
 
 
-def one_sided(relation: Expression) -> Iterator[Expression]:
+def _one_sided(relation: Expression) -> Iterator[Expression]:
     """Comparisons over one side alone, as conditions over one token."""
     for node in walk(relation):
         if isinstance(node, Apply) and node.op in COMPARISONS:
-            condition = over_token(node)
+            condition = _over_token(node)
             if condition is not None:
                 yield condition
 
 
-def first(condition: Expression) -> Expression:
+def _first(condition: Expression) -> Expression:
     """The key that puts tokens first for which a condition holds."""
     return apply(Op.SELECT, condition, Constant(0), Constant(1))
 
 
-def over_token(expression: Expression) -> Expression | None:
+def _over_token(expression: Expression) -> Expression | None:
     """The same over one token; None if it reads both sides, or what is not a token's own."""
     read = reads(expression)
     if read.inputs or read.leaves != read.coordinates or len({each.side for each in read.coordinates}) != 1:

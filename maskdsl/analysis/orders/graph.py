@@ -15,10 +15,10 @@ from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.ir.mask import CoordinateDefinition, Dimension, DimensionKind, Given, Input, MaskIR
 from maskdsl.ir.ops import Type
 
-MOST_TOKENS = 1 << 14
-MOST_EDGES = 1 << 17
+_MOST_TOKENS = 1 << 14
+_MOST_EDGES = 1 << 17
 """Of one head. Where more tokens attend, the graph is one of stretches of equal length, which stay together."""
-MOST_NODES = 512
+_MOST_NODES = 512
 """Of such a graph. If it has too many edges, too, it is left alone: no order would make it sparse."""
 NAME = "position"
 """Of the input."""
@@ -42,10 +42,10 @@ def reordered(mask: MaskIR, inputs: Mapping[str, Array], attended: float) -> Reo
     """
     sequence = mask.queries
     taken = sequence.definition(NAME) or mask.input(NAME) or any(space.axis(NAME) for space in sequence.spaces)
-    if not mask.self_attention or sequence.length > MOST_TOKENS or taken:
+    if not mask.self_attention or sequence.length > _MOST_TOKENS or taken:
         return None
-    size = 1 if attended <= MOST_EDGES * mask.heads else -(-sequence.length // MOST_NODES)
-    positions = cuthill_mckee(laid_out(mask, {}), inputs, size)
+    size = 1 if attended <= _MOST_EDGES * mask.heads else -(-sequence.length // _MOST_NODES)
+    positions = _cuthill_mckee(laid_out(mask, {}), inputs, size)
     if positions is None:
         return None
     dimension = Dimension(DimensionKind.TOKENS, sequence.length, "tokens")
@@ -56,7 +56,7 @@ def reordered(mask: MaskIR, inputs: Mapping[str, Array], attended: float) -> Reo
     return Reordered(mask, positions, {name: (token(NAME),) for name in spaces_of(mask)})
 
 
-def cuthill_mckee(mask: MaskIR, inputs: Mapping[str, Array], size: int) -> Array | None:
+def _cuthill_mckee(mask: MaskIR, inputs: Mapping[str, Array], size: int) -> Array | None:
     """int32 [tokens]: the position of every token; None for a dense graph. Its nodes are stretches of `size` tokens."""
     from networkx import Graph  # start-up time
     from networkx.utils import reverse_cuthill_mckee_ordering
@@ -66,7 +66,7 @@ def cuthill_mckee(mask: MaskIR, inputs: Mapping[str, Array], size: int) -> Array
     graph.add_nodes_from(range(-(-length // size)))
     found = tiles(mask, (size, size), inputs)
     for head_class in found.head_classes:
-        if head_class.full.count + head_class.partial.count > MOST_EDGES:
+        if head_class.full.count + head_class.partial.count > _MOST_EDGES:
             return None
         for runs in (head_class.full, head_class.partial):
             graph.add_edges_from(zip(*(each.tolist() for each in runs.expand()), strict=True))

@@ -9,7 +9,7 @@ from maskdsl.ir.ops import Op
 from maskdsl.ir.simplify import head_classes
 
 MOST_GROUPS = 8
-ZERO = Constant(0)
+_ZERO = Constant(0)
 
 
 def head_groups(mask: MaskIR) -> tuple[tuple[int, ...], ...]:
@@ -22,13 +22,13 @@ def by_head(groups: Sequence[tuple[int, ...]], layouts: Sequence[Layout]) -> Lay
     """One layout in which every group of heads has its own."""
     heads = sum(map(len, groups))
     names = dict.fromkeys(name for layout in layouts for name in layout)
-    return {name: chosen(groups, [layout.get(name, ()) for layout in layouts], heads) for name in names}
+    return {name: _chosen(groups, [layout.get(name, ()) for layout in layouts], heads) for name in names}
 
 
-def chosen(groups: Sequence[tuple[int, ...]], several: Sequence[Keys], heads: int) -> Keys:
+def _chosen(groups: Sequence[tuple[int, ...]], several: Sequence[Keys], heads: int) -> Keys:
     """Key for key the one of the head's group. Shorter ones end in zeros, which change no order."""
     longest = max(map(len, several))
-    padded = [(*keys, *[ZERO] * (longest - len(keys))) for keys in several]
+    padded = [(*keys, *[_ZERO] * (longest - len(keys))) for keys in several]
     return tuple(select(groups, [keys[position] for keys in padded], heads) for position in range(longest))
 
 
@@ -37,14 +37,14 @@ def select(groups: Sequence[tuple[int, ...]], values: Sequence[Expression], head
     members: dict[Expression, list[int]] = {}
     for group, value in zip(groups, values, strict=True):
         members.setdefault(value, []).extend(group)
-    conditions = {value: is_one_of(sorted(own), heads) for value, own in members.items()}
+    conditions = {value: _is_one_of(sorted(own), heads) for value, own in members.items()}
     *asked, result = sorted(conditions, key=lambda value: sum(1 for _ in walk(conditions[value])))
     for value in reversed(asked):
         result = apply(Op.SELECT, conditions[value], value, result)
     return result
 
 
-def is_one_of(group: list[int], heads: int) -> Expression:
+def _is_one_of(group: list[int], heads: int) -> Expression:
     """`head == 2`, `head < 4`, `head % 3 == 1`, or one by one."""
     if len(group) > 1 and group == list(range(len(group))):
         return apply(Op.LESS, Head(), Constant(len(group)))

@@ -13,7 +13,7 @@ Keys = tuple[Expression, ...]
 """Over one token; `()` is the declared order."""
 Layout = Mapping[str, Keys]
 """By the name of a space. Spaces that are left out stay as declared."""
-DECLARED = "declared"
+_DECLARED = "declared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +45,23 @@ def spaces_of(mask: MaskIR) -> dict[str, Space]:
 def laid_out(mask: MaskIR, layout: Layout) -> MaskIR:
     """The mask in this layout, whatever its own."""
     read = reads(*(key for keys in layout.values() for key in keys))
-    curves = [each.name for each in read.coordinates if is_curve(each.name)]
-    queries, keys = (with_layout(each, layout, curves) for each in (mask.queries, mask.keys))
+    curves = [each.name for each in read.coordinates if _is_curve(each.name)]
+    queries, keys = (_with_layout(each, layout, curves) for each in (mask.queries, mask.keys))
     return replace(mask, queries=queries, keys=keys, auto=())
 
 
-def is_curve(name: str) -> bool:
+def _is_curve(name: str) -> bool:
     return name.partition("(")[0] in list(CurveKind) and name.endswith(")")
 
 
-def with_layout(sequence: Sequence, layout: Layout, curves: list[str]) -> Sequence:
+def _with_layout(sequence: Sequence, layout: Layout, curves: list[str]) -> Sequence:
     order = tuple(layout.get(space.name, ()) for space in sequence.spaces)
     missing = [name for name in dict.fromkeys(curves) if sequence.definition(name) is None]
-    definitions = tuple(each for name in missing for each in curve_definition(sequence, name))
+    definitions = tuple(each for name in missing for each in _curve_definition(sequence, name))
     return replace(sequence, order=order if any(order) else (), coordinates=(*definitions, *sequence.coordinates))
 
 
-def curve_definition(sequence: Sequence, name: str) -> Iterator[CoordinateDefinition]:
+def _curve_definition(sequence: Sequence, name: str) -> Iterator[CoordinateDefinition]:
     """The coordinate of this name in all spaces that have the axes, as binding makes it."""
     kind, _, axes = name.removesuffix(")").partition("(")
     source = Along(CurveKind(kind), tuple(axes.split(", ")))
@@ -88,4 +88,4 @@ def layout_text(mask: MaskIR, layout: Layout) -> str:
         if layout.get(name):
             by = f"by {', '.join(map(print_expression, layout[name]))}"
             parts.append(by if len(names) == 1 else f"{name} {by}")
-    return "; ".join(parts) or DECLARED
+    return "; ".join(parts) or _DECLARED

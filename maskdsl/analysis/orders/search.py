@@ -18,28 +18,28 @@ from maskdsl.analysis.orders.trials import OrderTrial, Trials
 from maskdsl.analysis.tiles.block_map import Array, BlockMap
 from maskdsl.ir.mask import MaskIR, Space
 
-GLANCE = 12
+_GLANCE = 12
 """Rows of tiles that candidates are first judged by."""
-NEAR = 1.5
+_NEAR = 1.5
 """Those that take so many times the least time there are not looked at again."""
 ROWS = 64
 """Rows of tiles that the others are judged by."""
-HASTY = 1 << 15
+_HASTY = 1 << 15
 """Glances at longer sequences take tiles for partial that are not seen at once to be empty or full."""
 LONG = 1 << 17
-"""Glances at longer sequences are at a part of them, of `BOX` tokens a space."""
-BOX = 1 << 17
-JUDGED = 1 << 22
+"""Glances at longer sequences are at a part of them, of `_BOX` tokens a space."""
+_BOX = 1 << 17
+_JUDGED = 1 << 22
 """Tokens of all candidates that are judged at full length, about."""
-EXACT = 1 << 16
+_EXACT = 1 << 16
 """A map of about so many partial tiles is found out completely, for the best order and the declared one."""
 SAVING = 0.95
 """An order replaces a simpler one if it takes less than this part of its time."""
-UNSURE = 0.9
+_UNSURE = 0.9
 """The same in place of the declared order where tiles are not exact."""
-LEADERS = 3
+_LEADERS = 3
 """The best orders are tried again behind groups and first tokens."""
-ROUNDS = 2
+_ROUNDS = 2
 """Over the spaces, where there are several."""
 
 
@@ -74,8 +74,8 @@ class OrderSearch:
         declared = best = self.judge(self.fixed, "declared")
         own = own_layout(self.mask)
         if any(own.get(name) for name in self.free):
-            best = simplest([declared, self.judge({**self.fixed, **own}, "written")])
-        for _ in range(ROUNDS if len(self.free) > 1 else 1):
+            best = _simplest([declared, self.judge({**self.fixed, **own}, "written")])
+        for _ in range(_ROUNDS if len(self.free) > 1 else 1):
             before = best
             for name in self.free:
                 best = self.improved(spaces_of(self.mask)[name], best)
@@ -89,9 +89,9 @@ class OrderSearch:
         known = candidates(space, clues, own_layout(self.mask).get(space.name, ()), self.block)
         outcomes = self.tried(space, start, known)
         ranked = sorted(outcomes, key=lambda outcome: outcome.seconds)
-        leaders = [Candidate(each.layout.get(space.name, ()), each.kind) for each in ranked[:LEADERS]]
-        outcomes += self.tried(space, start, behind_clues(known, leaders, clues))
-        return simplest([start, *outcomes])
+        leaders = [Candidate(each.layout.get(space.name, ()), each.kind) for each in ranked[:_LEADERS]]
+        outcomes += self.tried(space, start, _behind_clues(known, leaders, clues))
+        return _simplest([start, *outcomes])
 
     def by_heads(self, best: Outcome) -> Outcome:
         """The best, or another one in which heads of different relations have orders of their own."""
@@ -99,22 +99,22 @@ class OrderSearch:
             return best
         tried = list(self.found.values())
         layouts = [
-            tried[first_near([self.time(each.trial.tiles, group) for each in tried])].layout for group in self.groups
+            tried[_first_near([self.time(each.trial.tiles, group) for each in tried])].layout for group in self.groups
         ]
-        return simplest([best, self.judge(by_head(self.groups, layouts), "heads")])
+        return _simplest([best, self.judge(by_head(self.groups, layouts), "heads")])
 
     def tried(self, space: Space, start: Outcome, known: Sequence[Candidate]) -> list[Outcome]:
         """Those candidates that a glance finds near the best, for all heads or for some; all where tiles are few."""
         layouts = {each: {**start.layout, space.name: each.keys} for each in known}
-        if self.longest <= GLANCE * self.block[0] or not known:
+        if self.longest <= _GLANCE * self.block[0] or not known:
             return [self.judge(layouts[each], each.kind) for each in known]
         glances = [self.outcome(self.glances, layout, each.kind) for each, layout in layouts.items()]
         if not self.glances.box:
             for glance in glances:
                 self.glanced.setdefault(glance.trial.digest, glance)
-        most = max(LEADERS, JUDGED // self.longest)
+        most = max(_LEADERS, _JUDGED // self.longest)
         near = self.near(known, glances, tuple(range(self.mask.heads)), most)
-        near = near.union(*(self.near(known, glances, heads, LEADERS) for heads in self.groups))
+        near = near.union(*(self.near(known, glances, heads, _LEADERS) for heads in self.groups))
         return [self.judge(layouts[each], each.kind) for each in known if each in near]
 
     def near(
@@ -123,7 +123,7 @@ class OrderSearch:
         """The best for some heads, and those not much worse."""
         times = {each: self.time(glance.trial.tiles, heads) for each, glance in zip(known, glances, strict=True)}
         ranked = sorted(known, key=times.__getitem__)[:most]
-        return {each for each in ranked if times[each] <= NEAR * times[ranked[0]]}
+        return {each for each in ranked if times[each] <= _NEAR * times[ranked[0]]}
 
     def judge(self, layout: Layout, kind: str) -> Outcome:
         outcome = self.outcome(self.trials, layout, kind)
@@ -153,8 +153,8 @@ class OrderSearch:
 
     @cached_property
     def glances(self) -> Trials:
-        box = cropped(spaces_of(self.mask).values()) if self.longest > LONG else {}
-        return Trials(self.mask, self.inputs, self.block, GLANCE, box, self.longest > HASTY, self.trials.coordinates)
+        box = _cropped(spaces_of(self.mask).values()) if self.longest > LONG else {}
+        return Trials(self.mask, self.inputs, self.block, _GLANCE, box, self.longest > _HASTY, self.trials.coordinates)
 
     @cached_property
     def trials(self) -> Trials:
@@ -171,49 +171,49 @@ class OrderSearch:
             return first
         last = self.exact(best)
         if first.trial.exact and last.trial.exact:
-            return simplest([first, last])
-        return last if last.seconds < UNSURE * first.seconds else first
+            return _simplest([first, last])
+        return last if last.seconds < _UNSURE * first.seconds else first
 
     def exact(self, outcome: Outcome) -> Outcome:
         """With exact tiles, where they are few enough to be found in time."""
         open_tiles = sum(head_class.partial.count for head_class in outcome.trial.tiles.head_classes)
-        if outcome.trial.exact or open_tiles > EXACT:
+        if outcome.trial.exact or open_tiles > _EXACT:
             return outcome
         whole = self.outcome(self.whole, outcome.layout, outcome.kind)
         self.found[outcome.trial.digest] = whole
         return whole
 
 
-def simplest(outcomes: Sequence[Outcome]) -> Outcome:
+def _simplest(outcomes: Sequence[Outcome]) -> Outcome:
     """The first that takes hardly more than the least time."""
-    return outcomes[first_near([outcome.seconds for outcome in outcomes])]
+    return outcomes[_first_near([outcome.seconds for outcome in outcomes])]
 
 
-def first_near(times: Sequence[float]) -> int:
+def _first_near(times: Sequence[float]) -> int:
     """Which of them is the first that is hardly more than the least."""
     limit = min(times) / SAVING
     return next(number for number, time in enumerate(times) if time <= limit)
 
 
-def behind_clues(known: Sequence[Candidate], leaders: Sequence[Candidate], clues: Clues) -> tuple[Candidate, ...]:
+def _behind_clues(known: Sequence[Candidate], leaders: Sequence[Candidate], clues: Clues) -> tuple[Candidate, ...]:
     """Orders behind the tokens that all others share, which spoil them otherwise; the leading ones also in groups."""
     simple = [each for each in known if each.kind in SIMPLE]
     prefixes = [*((key,) for key in clues.firsts), clues.groups, (*clues.firsts, *clues.groups)]
     pairs = [(base, clues.firsts) for base in (*simple, *leaders)]
     pairs += [(base, prefix) for base in leaders for prefix in prefixes]
-    return tuple(dict.fromkeys(behind(prefix, base) for base, prefix in pairs if prefix))
+    return tuple(dict.fromkeys(_behind(prefix, base) for base, prefix in pairs if prefix))
 
 
-def behind(prefix: Keys, base: Candidate) -> Candidate:
+def _behind(prefix: Keys, base: Candidate) -> Candidate:
     return Candidate((*prefix, *(key for key in base.keys if key not in prefix)), base.kind)
 
 
-def cropped(spaces: Iterable[Space]) -> dict[str, tuple[int, ...]]:
-    """Boxes of at most `BOX` tokens, their longest axes halved as often as it takes."""
+def _cropped(spaces: Iterable[Space]) -> dict[str, tuple[int, ...]]:
+    """Boxes of at most `_BOX` tokens, their longest axes halved as often as it takes."""
     boxes = {}
     for space in spaces:
         lengths = [axis.length for axis in space.axes]
-        while prod(lengths) > BOX:
+        while prod(lengths) > _BOX:
             longest = lengths.index(max(lengths))
             lengths[longest] = -(-lengths[longest] // 2)
         boxes[space.name] = tuple(lengths)

@@ -30,9 +30,9 @@ from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 
-GOLDEN = 0.6180339887498949
+_GOLDEN = 0.6180339887498949
 """The parts behind the point of its multiples fill 0 .. 1 more evenly than random numbers."""
-MOST_VARIANTS = 8
+_MOST_VARIANTS = 8
 """Different relations of heads and batch entries that are looked at."""
 
 
@@ -92,14 +92,14 @@ class Trials:
         whole = self.picked_rows(queries) is None and len(lines) == len(head_classes.different)
         exact = whole and not self.box and not self.hasty
         digest = b"".join(line.digest for line in lines)
-        return OrderTrial(BlockMap(self.block, queries, keys, maps, line_of(head_classes)), exact, digest)
+        return OrderTrial(BlockMap(self.block, queries, keys, maps, _line_of(head_classes)), exact, digest)
 
     def attended_share(self, layout: Layout) -> float:
         """Of the computed pairs, those that attend: in the rows and heads that are looked at."""
         mask = laid_out(self.mask, layout)
         head_classes = self.head_classes_of(mask)
         attended = computed = 0
-        for line, uses in zip(self.lines(mask, head_classes), np.bincount(line_of(head_classes).ravel()), strict=True):
+        for line, uses in zip(self.lines(mask, head_classes), np.bincount(_line_of(head_classes).ravel()), strict=True):
             problem = self.problem(line)
             tiles = classify(problem)
             attended += int(uses * keys_per_query(problem, tiles).sum())
@@ -115,7 +115,7 @@ class Trials:
 
     def lines(self, mask: MaskIR, head_classes: HeadClasses) -> Iterator[OrderedClass]:
         """Of the head classes that are looked at."""
-        for number in spread(len(head_classes.different), MOST_VARIANTS).tolist():
+        for number in spread(len(head_classes.different), _MOST_VARIANTS).tolist():
             head_class = head_classes.different[number]
             query, key = (self.side(mask, side, head_class) for side in (Side.QUERY, Side.KEY))
             order = query.order()
@@ -163,10 +163,10 @@ class Trials:
         return None if self.rows is None or count <= self.rows else spread(count, self.rows)
 
 
-def line_of(head_classes: HeadClasses) -> Array:
+def _line_of(head_classes: HeadClasses) -> Array:
     """int32 [batch, heads]: which of the lines that are looked at stands for each."""
     count = len(head_classes.different)
-    return nearest(spread(count, MOST_VARIANTS), count)[head_classes.index].astype(np.int32)
+    return nearest(spread(count, _MOST_VARIANTS), count)[head_classes.index].astype(np.int32)
 
 
 def spread(count: int, most: int) -> Array:
@@ -174,7 +174,7 @@ def spread(count: int, most: int) -> Array:
     if count <= most:
         return np.arange(count)
     slots = np.arange(most)
-    return np.unique(((slots + slots * GOLDEN % 1) * (count / most)).astype(np.int64))
+    return np.unique(((slots + slots * _GOLDEN % 1) * (count / most)).astype(np.int64))
 
 
 def nearest(picked: Array, count: int) -> Array:
@@ -205,13 +205,13 @@ def computed_pairs(tiles: BlockMap) -> int:
     """Pairs of all tiles that are not empty; a ragged tile has those of its real tokens."""
     heights = np.minimum(tiles.block[0], tiles.query_length - np.arange(tiles.query_blocks) * tiles.block[0])
     pairs = [
-        sum(int(widths(runs, tiles) @ heights[runs.row]) for runs in (each.full, each.partial))
+        sum(int(_widths(runs, tiles) @ heights[runs.row]) for runs in (each.full, each.partial))
         for each in tiles.head_classes
     ]
     return sum(pairs[head_class] for head_class in tiles.class_of_head.ravel().tolist())
 
 
-def widths(runs: Runs, tiles: BlockMap) -> Array:
+def _widths(runs: Runs, tiles: BlockMap) -> Array:
     """int64: the keys of each run."""
     begin, end = (each.astype(np.int64) * tiles.block[1] for each in (runs.start, runs.end))
     return np.asarray(np.minimum(end, tiles.key_length) - begin)

@@ -54,7 +54,7 @@ def find_arrival(
     layers: Sequence[LayerHops], token: int, length: int, limit: int, drawing: bool
 ) -> tuple[Arrival, int]:
     """Of what the token draws from, or of those that read it; and the layers that were looked at, up to `limit`."""
-    follow = follow_sources if drawing else follow_readers
+    follow = _follow_sources if drawing else follow_readers
     earliest, seen = follow([layer.all for layer in layers], token, length, limit)
     if not any(layer.possible for layer in layers):
         return Arrival(earliest, earliest), seen
@@ -64,11 +64,11 @@ def find_arrival(
 
 def follow_readers(hops: Sequence[tuple[Hop, ...]], token: int, length: int, limit: int) -> tuple[Array, int]:
     """From the first layer on, until a whole pass adds nothing."""
-    arrival, tokens = beginning(token, length)
+    arrival, tokens = _beginning(token, length)
     last = 0
     for number in range(1, limit + 1):
         grown = readers(hops[(number - 1) % len(hops)], tokens)
-        if mark(arrival, grown, number):
+        if _mark(arrival, grown, number):
             last = number
         elif number - last >= len(hops):
             return arrival, number
@@ -76,13 +76,13 @@ def follow_readers(hops: Sequence[tuple[Hop, ...]], token: int, length: int, lim
     return arrival, limit
 
 
-def follow_sources(hops: Sequence[tuple[Hop, ...]], token: int, length: int, limit: int) -> tuple[Array, int]:
+def _follow_sources(hops: Sequence[tuple[Hop, ...]], token: int, length: int, limit: int) -> tuple[Array, int]:
     """The same backwards from the last layer, for each number of layers.
 
     What lies behind `number` layers is what lies behind the layers of an incomplete pass and then behind whole ones:
     with one pass more it goes on from where it stood one pass ago.
     """
-    arrival, tokens = beginning(token, length)
+    arrival, tokens = _beginning(token, length)
     behind: dict[int, Array] = {0: tokens}
     last = 0
     for number in range(1, limit + 1):
@@ -91,20 +91,20 @@ def follow_sources(hops: Sequence[tuple[Hop, ...]], token: int, length: int, lim
         for hop in reversed(hops if passes else hops[:rest]):
             tokens = sources(hop, tokens)
         behind[rest] = tokens
-        if mark(arrival, tokens, number):
+        if _mark(arrival, tokens, number):
             last = number
         elif number - last >= len(hops):
             return arrival, number
     return arrival, limit
 
 
-def beginning(token: int, length: int) -> tuple[Array, Array]:
+def _beginning(token: int, length: int) -> tuple[Array, Array]:
     arrival = np.full(length, NEVER, dtype=np.int32)
     arrival[token] = 0
     return arrival, arrival == 0
 
 
-def mark(arrival: Array, tokens: Array, number: int) -> bool:
+def _mark(arrival: Array, tokens: Array, number: int) -> bool:
     """Notes tokens that are new; whether there are any."""
     new = tokens & (arrival == NEVER)
     arrival[new] = number
@@ -121,7 +121,7 @@ def islands(hops: tuple[Hop, ...], length: int, most: int, limit: int) -> list[i
     while left.any():
         token = int(np.argmax(left))
         ahead, seen = follow_readers([hops], token, length, limit)
-        behind, others = follow_sources([hops], token, length, limit)
+        behind, others = _follow_sources([hops], token, length, limit)
         part = ahead >= 0
         if max(seen, others) == limit or len(sizes) == most or not np.array_equal(part, behind >= 0):
             return None

@@ -16,7 +16,7 @@ CHUNK = 1 << 20
 """Words gathered at once, so that intermediate results stay small."""
 STEPS = 16
 """Layers that are followed one by one before whole passes through the stack are doubled."""
-ONES = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(axis=1, dtype=np.uint8)
+_ONES = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(axis=1, dtype=np.uint8)
 """Of every two bytes."""
 
 
@@ -42,8 +42,8 @@ def spread(layers: Sequence[tuple[Hop, ...]], cells: int, reflexive: bool) -> Co
     pairs = [count(rows)]
     while number - last < len(layers) and pairs[-1] < cells**2:
         if number >= max(STEPS, len(layers)) and number % len(layers) == 0:
-            return doubled(layers, ConnectedPairs(rows, before, last, tuple(pairs[: last + 1])), own, number)
-        grown = through(layers[number % len(layers)], rows, own)
+            return _doubled(layers, ConnectedPairs(rows, before, last, tuple(pairs[: last + 1])), own, number)
+        grown = _through(layers[number % len(layers)], rows, own)
         number += 1
         pairs.append(count(grown))
         if pairs[-1] > pairs[-2]:
@@ -52,7 +52,7 @@ def spread(layers: Sequence[tuple[Hop, ...]], cells: int, reflexive: bool) -> Co
     return ConnectedPairs(rows, before, last, tuple(pairs[: last + 1]))
 
 
-def doubled(layers: Sequence[tuple[Hop, ...]], begun: ConnectedPairs, own: Array, number: int) -> ConnectedPairs:
+def _doubled(layers: Sequence[tuple[Hop, ...]], begun: ConnectedPairs, own: Array, number: int) -> ConnectedPairs:
     """Goes on from so many layers, which are whole passes and may not have been the end: twice as many at once, and
     then back to where nothing was added.
     """
@@ -61,7 +61,7 @@ def doubled(layers: Sequence[tuple[Hop, ...]], begun: ConnectedPairs, own: Array
     passes: list[Runs] = []
     while True:
         passes.append(runs_of(powers[-1]))
-        twice = joined(passes[-1], powers[-1], own)
+        twice = _joined(passes[-1], powers[-1], own)
         if count(twice) == count(powers[-1]):
             break
         powers.append(twice)
@@ -69,19 +69,19 @@ def doubled(layers: Sequence[tuple[Hop, ...]], begun: ConnectedPairs, own: Array
         return begun
     ever, most, passed = powers[-1], count(powers[-1]), number
     for power in range(len(powers) - 2, -1, -1):
-        further = joined(passes[power], rows, own)
+        further = _joined(passes[power], rows, own)
         if count(further) < most:
             rows, passed = further, passed + (number << power)
     while True:
         for hops in layers:
-            grown = through(hops, rows, own)
+            grown = _through(hops, rows, own)
             passed += 1
             if count(grown) == most:
                 return ConnectedPairs(ever, rows, passed, begun.pairs)
             rows = grown
 
 
-def through(hops: tuple[Hop, ...], rows: Array, own: Array) -> Array:
+def _through(hops: tuple[Hop, ...], rows: Array, own: Array) -> Array:
     """What each cell has after one more layer: what it had, and what those have that it attends."""
     result = rows.copy()
     had = rows | own
@@ -100,7 +100,7 @@ def through(hops: tuple[Hop, ...], rows: Array, own: Array) -> Array:
     return result
 
 
-def joined(later: Runs, earlier: Array, own: Array) -> Array:
+def _joined(later: Runs, earlier: Array, own: Array) -> Array:
     """Connections through earlier layers and then later ones, which have no fewer."""
     result = earlier.copy()
     gather(later, earlier | own, result)
@@ -154,7 +154,7 @@ def dense(rows: Array, columns: int) -> Array:
 
 
 def count(rows: Array) -> int:
-    return int(ONES[rows.view(np.uint16)].sum(dtype=np.int64))
+    return int(_ONES[rows.view(np.uint16)].sum(dtype=np.int64))
 
 
 def strips(rows: Array, size: int = 512) -> Iterator[tuple[slice, Array]]:

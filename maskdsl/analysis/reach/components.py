@@ -34,11 +34,11 @@ def components_of_bits(ever: Array, back: Array, sizes: Array) -> Components:
     """Of cells of so many tokens each, and all that each cell ever has; `back` is that transposed."""
     _, members = np.unique(ever.view(np.dtype((np.void, ever.shape[1] * 8))).ravel(), return_inverse=True)
     strong = np.bincount(members.ravel(), weights=sizes).astype(int)
-    weak = [int(sizes[each].sum()) for each in islands(ever | back)]
+    weak = [int(sizes[each].sum()) for each in _islands(ever | back)]
     return Components.of_sizes(strong.tolist(), weak)
 
 
-def islands(both: Array) -> Iterator[Array]:
+def _islands(both: Array) -> Iterator[Array]:
     """The members of each component of a symmetric relation."""
     left = np.ones(len(both), dtype=bool)
     while left.any():
@@ -86,13 +86,13 @@ def components_of_graph(hops: Sequence[Hop], length: int) -> Components:
     """Of tokens, exactly, without looking at all pairs."""
     import networkx  # start-up time, and few need it
 
-    graph = interval_graph(hops, length)
+    graph = _interval_graph(hops, length)
     kinds = networkx.strongly_connected_components(graph), networkx.weakly_connected_components(graph)
     strong, weak = ([sum(node < length for node in each) for each in found] for found in kinds)
     return Components.of_sizes([each for each in strong if each], weak)
 
 
-def interval_graph(hops: Sequence[Hop], length: int) -> "DiGraph":
+def _interval_graph(hops: Sequence[Hop], length: int) -> "DiGraph":
     """Edges from each token towards those that it attends, by way of intervals of keys.
 
     Tokens are the nodes 0 to `length`. Behind them come, for each hop, the inner nodes of a binary tree over its

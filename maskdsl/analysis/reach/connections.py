@@ -25,9 +25,9 @@ from maskdsl.ir.stack import StackIR
 
 MOST_CELLS = 1 << 13
 """A set of rows of bits takes 8 MiB then."""
-MOST_WORDS = 1 << 25
+_MOST_WORDS = 1 << 25
 """Read by one layer."""
-MOST_EDGES = 1 << 18
+_MOST_EDGES = 1 << 18
 """Of a graph of tokens, up to which it is made."""
 TILES = 1 << 10
 MOST_WORK = 1 << 27
@@ -74,33 +74,33 @@ def find_connections(
     length = stack.length
     hops = [hop for layer in different for hop in layer.all]
     runs = sum(len(hop.runs.start) for hop in hops)
-    if block == 1 and length <= MOST_CELLS and runs * (length // 64) <= MOST_WORDS:
-        return by_tokens([different[number].all for number in stack.index], length)
-    found = in_common_layout(stack, given, different, block)
+    if block == 1 and length <= MOST_CELLS and runs * (length // 64) <= _MOST_WORDS:
+        return _by_tokens([different[number].all for number in stack.index], length)
+    found = _in_common_layout(stack, given, different, block)
     if any(layer.possible for layer in different):
         return found
     steps = MOST_WORK // (length + runs)
     parts = islands(tuple(hops), length, steps // STEPS, steps)
     if parts is not None:
-        return of_islands(found, parts)
+        return _of_islands(found, parts)
     plain = block == 1 and all(hop.members is None for hop in hops)
-    few = plain and runs <= MOST_EDGES and sum(len(cover(hop.runs, length)[0]) for hop in hops) <= MOST_EDGES
+    few = plain and runs <= _MOST_EDGES and sum(len(cover(hop.runs, length)[0]) for hop in hops) <= _MOST_EDGES
     return replace(found, components=components_of_graph(hops, length), exact_components=True) if few else found
 
 
-def in_common_layout(
+def _in_common_layout(
     stack: StackIR, given: Sequence[Mapping[str, object]], different: Sequence[LayerHops], block: int
 ) -> Connections:
     """By blocks in the layout that all layers have, or otherwise in declared order."""
     size = 1 << (stack.length // TILES).bit_length()
-    shared = one_layout([hop for layer in different for hop in layer.all])
+    shared = _one_layout([hop for layer in different for hop in layer.all])
     if size != block or not shared:
         masks = zip(stack.different, given, strict=True)
         different = [find_layer(mask, size, inputs, declared=not shared) for mask, inputs in masks]
-    return by_blocks([between_cells(different[number]) for number in stack.index], size, stack.length)
+    return _by_blocks([_between_cells(different[number]) for number in stack.index], size, stack.length)
 
 
-def of_islands(found: Connections, sizes: Sequence[int]) -> Connections:
+def _of_islands(found: Connections, sizes: Sequence[int]) -> Connections:
     """With what is known if tokens are in strongly connected parts of these sizes and nothing is between them."""
     both = sum(size * (size - 1) // 2 for size in sizes)
     total = sum(sizes) * (sum(sizes) - 1) // 2
@@ -129,13 +129,13 @@ def narrowed(found: Connections, draws: Arrival, readers: Arrival, period: int) 
     if found.most_layers is not None:
         most = min(most, found.most_layers)
     length = len(draws.latest)
-    whole = of_islands(found, [length])
+    whole = _of_islands(found, [length])
     return replace(whole, layers=least, most_layers=most)
 
 
-def by_tokens(layers: Sequence[tuple[Hop, ...]], length: int) -> Connections:
+def _by_tokens(layers: Sequence[tuple[Hop, ...]], length: int) -> Connections:
     hops = [hop for each in layers for hop in each]
-    order = hops[0].order if hops and one_layout(hops) else None
+    order = hops[0].order if hops and _one_layout(hops) else None
     laid = [tuple(replace(hop, order=None) for hop in each) for each in layers] if order is not None else layers
     found = spread(laid, length, reflexive=True)
     sizes = np.ones(length, dtype=np.int64)
@@ -152,11 +152,11 @@ def by_tokens(layers: Sequence[tuple[Hop, ...]], length: int) -> Connections:
         never=length * (length - 1) // 2 - both - one,
         components=components_of_bits(found.ever, back, sizes),
         exact_components=True,
-        path=longest_path(layers, found, order) if found.layers else (),
+        path=_longest_path(layers, found, order) if found.layers else (),
     )
 
 
-def by_blocks(layers: Sequence[LayerHops], size: int, length: int) -> Connections:
+def _by_blocks(layers: Sequence[LayerHops], size: int, length: int) -> Connections:
     """What is connected through full tiles alone is connected, and what is not through any tiles is not."""
     cells = -(-length // size)
     sizes = np.full(cells, size, dtype=np.int64)
@@ -183,7 +183,7 @@ def by_blocks(layers: Sequence[LayerHops], size: int, length: int) -> Connection
     )
 
 
-def one_layout(hops: Sequence[Hop]) -> bool:
+def _one_layout(hops: Sequence[Hop]) -> bool:
     """Whether queries and keys of all have the same order."""
     orders = [hop.order for hop in hops]
     known = [order for order in orders if order is not None]
@@ -191,16 +191,16 @@ def one_layout(hops: Sequence[Hop]) -> bool:
     return alike and all(hop.members is None for hop in hops)
 
 
-def between_cells(layer: LayerHops) -> LayerHops:
+def _between_cells(layer: LayerHops) -> LayerHops:
     """The same between blocks of places in the common layout, in place of tokens."""
-    certain = [replace(hop, order=None, members=cell_members(hop, whole=True)) for hop in layer.certain]
-    possible = [replace(hop, order=None, members=cell_members(hop, whole=False)) for hop in layer.possible]
+    certain = [replace(hop, order=None, members=_cell_members(hop, whole=True)) for hop in layer.certain]
+    possible = [replace(hop, order=None, members=_cell_members(hop, whole=False)) for hop in layer.possible]
     pooled = [hop for hop in layer.certain if hop.members is not None]  # which touch more cells than they fill
-    possible += [replace(hop, order=None, members=cell_members(hop, whole=False)) for hop in pooled]
+    possible += [replace(hop, order=None, members=_cell_members(hop, whole=False)) for hop in pooled]
     return LayerHops(tuple(certain), tuple(possible))
 
 
-def cell_members(hop: Hop, whole: bool) -> Runs | None:
+def _cell_members(hop: Hop, whole: bool) -> Runs | None:
     """For each block of keys, the blocks of tokens that it has something of, or all of."""
     if hop.members is None:
         return None
@@ -212,7 +212,7 @@ def cell_members(hop: Hop, whole: bool) -> Runs | None:
     return Runs.of_segments(-(-hop.members.rows // hop.block), row, column, column + 1)
 
 
-def longest_path(layers: Sequence[tuple[Hop, ...]], found: ConnectedPairs, order: Array | None) -> tuple[int, ...]:
+def _longest_path(layers: Sequence[tuple[Hop, ...]], found: ConnectedPairs, order: Array | None) -> tuple[int, ...]:
     """Tokens along one of the paths that only the last layer completes; rows of bits are places in this order."""
     late = found.ever & ~found.before
     row = int(np.argmax(late.any(axis=1)))

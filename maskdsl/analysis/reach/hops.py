@@ -17,7 +17,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 
-SAMPLES = 5
+_SAMPLES = 5
 """Groups of queries looked at for an estimate."""
 
 
@@ -37,19 +37,19 @@ class Hop:
 
     def readers(self, tokens: Array) -> Array:
         """bool [tokens]: those in whose block something attends the block of one of these."""
-        return self.declared(self.tokens_of(meeting(self.runs, self.blocks_of(self.keys_of(tokens)))))
+        return self.declared(self.tokens_of(_meeting(self.runs, self.blocks_of(self.keys_of(tokens)))))
 
     def sources(self, tokens: Array) -> Array:
         """bool [tokens]: those whose block is attended by something in the block of one of these."""
         keys = self.length if self.members is None else self.members.rows
-        blocks = covered(self.runs, self.blocks_of(self.laid(tokens)), -(-keys // self.block))
+        blocks = _covered(self.runs, self.blocks_of(self.laid(tokens)), -(-keys // self.block))
         if self.members is None:
             return self.declared(self.tokens_of(blocks))
-        return covered(self.members, np.repeat(blocks, self.block)[:keys], self.length)
+        return _covered(self.members, np.repeat(blocks, self.block)[:keys], self.length)
 
     def keys_of(self, tokens: Array) -> Array:
         """bool [keys]: those that have one of the tokens, in laid-out order."""
-        return self.laid(tokens) if self.members is None else meeting(self.members, tokens)
+        return self.laid(tokens) if self.members is None else _meeting(self.members, tokens)
 
     def blocks_of(self, positions: Array) -> Array:
         """bool [blocks]: those with one of the places of either side."""
@@ -72,7 +72,7 @@ class Hop:
         return result
 
 
-def meeting(runs: Runs, columns: Array) -> Array:
+def _meeting(runs: Runs, columns: Array) -> Array:
     """bool [rows]: those with one of the chosen columns."""
     before = np.concatenate([[0], np.cumsum(columns)])
     rows = np.zeros(runs.rows, dtype=bool)
@@ -80,7 +80,7 @@ def meeting(runs: Runs, columns: Array) -> Array:
     return rows
 
 
-def covered(runs: Runs, rows: Array, columns: int) -> Array:
+def _covered(runs: Runs, rows: Array, columns: int) -> Array:
     """bool [columns]: those of one of the chosen rows."""
     chosen = rows[runs.row]
     steps = np.bincount(runs.start[chosen], minlength=columns + 1)
@@ -125,7 +125,7 @@ def find_layer(mask: MaskIR, block: int, inputs: Mapping[str, object], declared:
     for head_class, problem in zip(used, problems(mask, used, (block, block), given), strict=True):
         key = head_class.head, head_class.batch
         if key not in layouts:
-            layouts[key] = layout(mask, given, head_class)
+            layouts[key] = _layout(mask, given, head_class)
         order, members = layouts[key]
         found = classify(problem)
         for runs, hops in (found.full, certain), (found.partial, possible):
@@ -138,25 +138,25 @@ def estimate_runs(mask: MaskIR, block: int, inputs: Mapping[str, object]) -> int
     """About how many runs the tokens of this mask form, in all: those of a few sampled queries. `block` is of tiles."""
     given = input_arrays(mask, inputs, relation_inputs(mask))
     head_classes = find_head_classes(mask, given).different
-    return sum(sampled_runs(problem) for problem in problems(mask, head_classes, (block, block), given))
+    return sum(_sampled_runs(problem) for problem in problems(mask, head_classes, (block, block), given))
 
 
-def sampled_runs(problem: Problem) -> int:
+def _sampled_runs(problem: Problem) -> int:
     query, key = problem.query, problem.key
     columns = np.arange(key.nodes(key.bottom))
     shape = query.sizes[-1], len(columns), key.sizes[-1]
     found = 0
-    for row in np.linspace(0, query.nodes(query.bottom) - 1, SAMPLES).astype(int):
+    for row in np.linspace(0, query.nodes(query.bottom) - 1, _SAMPLES).astype(int):
         attended = np.empty((len(columns), shape[0], shape[2]), dtype=np.int8)
         for part in chunks(len(columns), problem.chunk(shape[0] * shape[2])):
             rows = np.full(len(columns[part]), row)
             attended[part] = problem.look(query.points, key.points, rows, columns[part])
         lines = attended.transpose(1, 0, 2).reshape(shape[0], -1)
         found += int(np.count_nonzero(np.diff(lines, axis=1, prepend=0) == 1))
-    return found * query.length // (SAMPLES * shape[0])
+    return found * query.length // (_SAMPLES * shape[0])
 
 
-def layout(mask: MaskIR, inputs: Mapping[str, Array], head_class: HeadClass) -> tuple[Array | None, Runs | None]:
+def _layout(mask: MaskIR, inputs: Mapping[str, Array], head_class: HeadClass) -> tuple[Array | None, Runs | None]:
     """The order of the queries, and the tokens that each key is made of where keys are not laid out as they are."""
     query, key = (
         Coordinates(mask, sequence, inputs, head_class.batch, head_class.head).permutation()
@@ -168,11 +168,11 @@ def layout(mask: MaskIR, inputs: Mapping[str, Array], head_class: HeadClass) -> 
     positions = np.arange(count)
     if key is not None:
         positions[key] = np.arange(count)
-    token, number = (np.concatenate(each) for each in zip(*made_of(mask), strict=True))
+    token, number = (np.concatenate(each) for each in zip(*_made_of(mask), strict=True))
     return query, Runs.of_segments(count, positions[number], token, token + 1)
 
 
-def made_of(mask: MaskIR) -> Iterator[tuple[Array, Array]]:
+def _made_of(mask: MaskIR) -> Iterator[tuple[Array, Array]]:
     """For each space of keys, its tokens' numbers among all, and which key each of them goes into, both declared."""
     begins = dict(zip(mask.queries.spaces, mask.queries.offsets, strict=True))
     for space, offset in zip(mask.keys.spaces, mask.keys.offsets, strict=True):

@@ -28,11 +28,11 @@ SMALL = 1 << 13
 """Sequences up to this length are always looked at token by token."""
 MOST_PAIRS = 1 << 29
 """Pairs in partial tiles, of longer ones, up to which they are."""
-MOST_RUNS = 1 << 21
+_MOST_RUNS = 1 << 21
 """Runs of tokens, of longer ones, up to which they are."""
 TILES = 1 << 10
 """Of the longer ones, about."""
-MOST_LAYERS = 1000
+_MOST_LAYERS = 1000
 MOST_WORK = 1 << 27
 """Runs and tokens looked at along the way from one token, about, where the layers are not given."""
 
@@ -63,7 +63,7 @@ class Field:
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries, as JSON has them."""
         growth = [
-            {"layers": number} | {name: reach(each, number) for name, each in self.directions.items()}
+            {"layers": number} | {name: _reach(each, number) for name, each in self.directions.items()}
             for number in range(self.layers + 1)
         ]
         names = ("name", "length", "period", "block", "token", "settled", "exact")
@@ -75,7 +75,7 @@ class Field:
         return {"draws_from": self.draws, "read_by": self.readers}
 
 
-def reach(arrival: Arrival, layers: int) -> dict[str, Any]:
+def _reach(arrival: Arrival, layers: int) -> dict[str, Any]:
     least, most = arrival.count(layers)
     first, last = arrival.extent(layers)
     return {"tokens": least, "at_most": most, "first": first, "last": last, "unbroken": list(arrival.unbroken(layers))}
@@ -92,10 +92,10 @@ def field(
     stack = as_stack(subject)
     check(stack, token, layers)
     given = find_in_layers(stack, inputs or {})
-    block, different = find_layers(stack, given)
+    block, different = _find_layers(stack, given)
     all_layers = [different[number] for number in stack.index]
-    start = middle(stack.different[0]) if token is None else token
-    limit = max(layers or 0, most_layers(stack, different))
+    start = _middle(stack.different[0]) if token is None else token
+    limit = max(layers or 0, _most_layers(stack, different))
     length, period = stack.length, len(stack.index)
     draws, seen = find_arrival(all_layers, start, length, limit, drawing=True)
     read, others = find_arrival(all_layers, start, length, limit, drawing=False)
@@ -130,11 +130,11 @@ def check(stack: StackIR, token: int | None, layers: int | None) -> None:
     check_size(stack.different[0], (1, 1))
     if token is not None and not 0 <= token < stack.length:
         raise AttnError(errors.UnknownToken(token=token, last=stack.length - 1))
-    if layers is not None and not 0 <= layers <= MOST_LAYERS:
-        raise AttnError(errors.FieldLayers(layers=layers, limit=MOST_LAYERS))
+    if layers is not None and not 0 <= layers <= _MOST_LAYERS:
+        raise AttnError(errors.FieldLayers(layers=layers, limit=_MOST_LAYERS))
 
 
-def find_layers(stack: StackIR, given: Sequence[Mapping[str, object]]) -> tuple[int, list[LayerHops]]:
+def _find_layers(stack: StackIR, given: Sequence[Mapping[str, object]]) -> tuple[int, list[LayerHops]]:
     """The different layers token by token if there are few enough, and otherwise by tiles; and the tokens of a tile."""
 
     def by(block: int) -> list[LayerHops]:
@@ -149,16 +149,16 @@ def find_layers(stack: StackIR, given: Sequence[Mapping[str, object]]) -> tuple[
         return block, found
     masks = zip(stack.different, given, strict=True)
     runs = sum(estimate_runs(mask, block, inputs) for mask, inputs in masks)
-    return (block, found) if runs > MOST_RUNS else (1, by(1))
+    return (block, found) if runs > _MOST_RUNS else (1, by(1))
 
 
-def most_layers(stack: StackIR, different: Sequence[LayerHops]) -> int:
+def _most_layers(stack: StackIR, different: Sequence[LayerHops]) -> int:
     once = stack.length + sum(len(hop.runs.start) for layer in different for hop in layer.all)
     passes = MOST_WORK // (once * len(stack.index) ** 2)
-    return min(MOST_LAYERS, max(1, passes) * len(stack.index))
+    return min(_MOST_LAYERS, max(1, passes) * len(stack.index))
 
 
-def middle(mask: MaskIR) -> int:
+def _middle(mask: MaskIR) -> int:
     """The middle of every axis of the largest space."""
     sequence = mask.queries
     space, offset = max(zip(sequence.spaces, sequence.offsets, strict=True), key=lambda each: each[0].size)

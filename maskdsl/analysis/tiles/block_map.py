@@ -101,8 +101,8 @@ class Runs:
         here = self.row.astype(np.int64) * width + self.start, self.row.astype(np.int64) * width + self.end
         below = here[0] + width, here[1] + width
         begin, end = (ranges(*part) for part in (difference(here, below), difference(below, here)))
-        begin_column, begin_row = column_by_column(begin, width, self.rows)
-        _, end_row = column_by_column(end, width, self.rows)
+        begin_column, begin_row = _column_by_column(begin, width, self.rows)
+        _, end_row = _column_by_column(end, width, self.rows)
         return Runs.of_sorted(columns, begin_column, begin_row, end_row)
 
 
@@ -136,7 +136,7 @@ def difference(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, A
     return begin[kept], end[kept]
 
 
-def column_by_column(position: Array, width: int, rows: int) -> tuple[Array, Array]:
+def _column_by_column(position: Array, width: int, rows: int) -> tuple[Array, Array]:
     """Column and row of places on the line of rows, sorted."""
     row, column = np.divmod(position, width)
     return np.divmod(np.sort(column * (rows + 1) + row), rows + 1)

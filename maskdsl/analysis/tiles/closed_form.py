@@ -21,7 +21,7 @@ from maskdsl.ir.ops import Op, Type
 if TYPE_CHECKING:
     import sympy
 
-MOST_NODES = 200
+_MOST_NODES = 200
 """Larger relations are left to lists: what sympy takes for them has no bound."""
 
 
@@ -42,7 +42,7 @@ class Limits:
     high: tuple[Limit, ...]
 
 
-class NoClosedForm(Exception):
+class _NoClosedForm(Exception):
     """The relation, or a part of it, has no such limits."""
 
 
@@ -51,60 +51,60 @@ def closed_limits(mask: MaskIR, side: Side) -> Limits | None:
     if mask.relation == TRUE:
         return Limits((), ())
     try:
-        relation = over_indices(mask)
-        solver = Solver(side)
+        relation = _over_indices(mask)
+        solver = _Solver(side)
         low, high = set[Any](), set[Any]()
         for inequality in solver.inequalities(relation):
             for is_high, value in solver.solved(inequality):
                 (high if is_high else low).add(value)
         return Limits(*(tuple(map(solver.limit, sorted(values, key=str))) for values in (low, high)))
-    except NoClosedForm:
+    except _NoClosedForm:
         return None
 
 
-def over_indices(mask: MaskIR) -> Expression:
-    """The relation with every coordinate as an expression over indices. Raises `NoClosedForm`."""
-    if size(mask.relation) > MOST_NODES:
-        raise NoClosedForm
+def _over_indices(mask: MaskIR) -> Expression:
+    """The relation with every coordinate as an expression over indices. Raises `_NoClosedForm`."""
+    if size(mask.relation) > _MOST_NODES:
+        raise _NoClosedForm
     read = reads(mask.relation)
-    found = {side: over_index(each, side, read.of(side)) for side, each in mask.sequences.items()}
+    found = {side: _over_index(each, side, read.of(side)) for side, each in mask.sequences.items()}
 
     def index(node: Expression) -> Expression | None:
         return found[node.side][node.name] if isinstance(node, Coordinate) else None
 
     relation = rebuild(mask.relation, index)
-    if size(relation) > MOST_NODES:
-        raise NoClosedForm
+    if size(relation) > _MOST_NODES:
+        raise _NoClosedForm
     return relation
 
 
-def over_index(sequence: Sequence, side: Side, read: Iterable[Coordinate]) -> dict[str, Expression]:
-    """These coordinates and those that they need, over the index of their token. Raises `NoClosedForm`."""
+def _over_index(sequence: Sequence, side: Side, read: Iterable[Coordinate]) -> dict[str, Expression]:
+    """These coordinates and those that they need, over the index of their token. Raises `_NoClosedForm`."""
     found: dict[str, Expression] = {}
     for name in behind(sequence, [each.name for each in read]):
-        found[name] = of_index(sequence, side, name, found)
-        if size(found[name]) > MOST_NODES:
-            raise NoClosedForm
+        found[name] = _of_index(sequence, side, name, found)
+        if size(found[name]) > _MOST_NODES:
+            raise _NoClosedForm
     return found
 
 
-def of_index(sequence: Sequence, side: Side, name: str, known: Mapping[str, Expression]) -> Expression:
+def _of_index(sequence: Sequence, side: Side, name: str, known: Mapping[str, Expression]) -> Expression:
     """A coordinate over its index, through those before it. No order, input or grid may have a say."""
     if len(sequence.spaces) > 1 or any(sequence.order):
-        raise NoClosedForm
+        raise _NoClosedForm
     (space,) = sequence.spaces
     definition = sequence.definition(name)
     if definition is None:
         if name != "i" and len(space.axes) > 1:
-            raise NoClosedForm
+            raise _NoClosedForm
         return Coordinate(side, "i")
     ((_, source),) = definition.sources
     if not isinstance(source, Computed) or definition.type is not Type.INT:
-        raise NoClosedForm
+        raise _NoClosedForm
     return rebuild(source.value, lambda part: known[part.name] if isinstance(part, Coordinate) else None)
 
 
-class Solver:
+class _Solver:
     """Solves inequalities `value <= 0` over the indices `own` and `other` for the latter."""
 
     def __init__(self, side: Side) -> None:
@@ -133,7 +133,7 @@ class Solver:
                 yield difference
                 yield -difference
             case _:
-                raise NoClosedForm
+                raise _NoClosedForm
 
     def integer(self, expression: Expression) -> sympy.Expr:
         match expression:
@@ -146,7 +146,7 @@ class Solver:
             case Apply(op, arguments) if expression.type is Type.INT and op is not Op.SELECT:
                 return self.operator(op, *map(self.integer, arguments))
             case _:
-                raise NoClosedForm
+                raise _NoClosedForm
 
     def operator(self, op: Op, *parts: sympy.Expr) -> sympy.Expr:
         match op, parts:
@@ -167,7 +167,7 @@ class Solver:
             case Op.FLOOR_DIVIDE, (a, b) if b.is_Integer and b > 0:
                 return self.sympy.floor(a / b)
             case _:
-                raise NoClosedForm
+                raise _NoClosedForm
 
     # Inequalities to limits
 
@@ -177,7 +177,7 @@ class Solver:
         rest, varying = value.as_independent(self.other, as_Add=True)
         factor, term = varying.as_independent(self.other, as_Add=False)
         if not factor.is_Integer or term == 1:
-            raise NoClosedForm
+            raise _NoClosedForm
         if factor > 0:
             yield from self.at_most(term, self.sympy.floor(-rest / factor))
         else:
@@ -197,7 +197,7 @@ class Solver:
                 yield from self.solved(term.args[0] - limit)
                 yield from self.solved(-term.args[0] - limit)
             case _:
-                raise NoClosedForm
+                raise _NoClosedForm
 
     def at_least(self, term: sympy.Expr, limit: sympy.Expr) -> Iterator[tuple[bool, sympy.Expr]]:
         match term:
@@ -210,7 +210,7 @@ class Solver:
                 for part in term.args:
                     yield from self.solved(limit - part)
             case _:
-                raise NoClosedForm
+                raise _NoClosedForm
 
     def fraction(self, floor: sympy.Expr) -> tuple[sympy.Expr, sympy.Integer]:
         """Numerator and denominator, an integer, of what is rounded down."""
@@ -233,15 +233,15 @@ class Solver:
             case self.sympy.Mul():
                 factor, term = value.as_independent(self.own, as_Add=False)
                 if not factor.is_Rational:
-                    raise NoClosedForm
+                    raise _NoClosedForm
                 return self.direction(term) * (1 if factor > 0 else -1)
             case self.sympy.Add() | self.sympy.floor() | self.sympy.Min() | self.sympy.Max():
                 found = {self.direction(part) for part in value.args} - {0}
                 if len(found) > 1:
-                    raise NoClosedForm
+                    raise _NoClosedForm
                 return found.pop() if found else 0
             case _:
-                raise NoClosedForm
+                raise _NoClosedForm
 
     def expression(self, value: sympy.Expr) -> Expression:
         match value:
@@ -263,7 +263,7 @@ class Solver:
             case self.sympy.Max():
                 return self.joined(Op.MAXIMUM, value.args)
             case _:
-                raise NoClosedForm
+                raise _NoClosedForm
 
     def total(self, value: sympy.Expr) -> Expression:
         """A sum as a person writes it: what varies first, what is negative taken away."""

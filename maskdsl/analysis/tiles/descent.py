@@ -18,15 +18,15 @@ from maskdsl.analysis.tiles.trees import Bounds, Points, Tree
 from maskdsl.base.progress import Area
 from maskdsl.ir.expressions import Side
 
-START = 256
+_START = 256
 """The descent begins at the lowest level with at most so many pairs of nodes."""
-FRONTIER = 1 << 20
+_FRONTIER = 1 << 20
 """Longer frontiers are halved, and one half is done before the other, to bound memory."""
 CHUNK = 1 << 15
 """Pairs judged at once, so that intermediate results stay in the cache."""
 TILES = 1 << 12
 """Open tiles cut at once."""
-CROWDED = 0.5
+_CROWDED = 0.5
 """Where more than this share of a frontier stays open, only query nodes are cut further, until they are blocks.
 
 A random choice of key blocks for each query block is met by a group of query blocks almost everywhere, but by a
@@ -64,7 +64,7 @@ class Problem:
         query, key = self.query.bounds(query_level), self.key.bounds(key_level)
         always, possible = np.empty(len(rows), dtype=bool), np.empty(len(rows), dtype=bool)
         for part in chunks(len(rows), self.chunk()):
-            result = self.program.run(partial(pick, query, rows[part], key, columns[part]))
+            result = self.program.run(partial(_pick, query, rows[part], key, columns[part]))
             always[part], possible[part] = result.low, result.high
         return always, possible
 
@@ -81,7 +81,7 @@ class Problem:
         return self.program.run(load).low
 
 
-def pick(query: Bounds, rows: Array, key: Bounds, columns: Array, column: Column) -> Interval:
+def _pick(query: Bounds, rows: Array, key: Bounds, columns: Array, column: Column) -> Interval:
     bounds, nodes = (query, rows) if column.side is Side.QUERY else (key, columns)
     interval = bounds[column.index]
     return point(interval.low[nodes]) if interval.is_point else Interval(interval.low[nodes], interval.high[nodes])
@@ -100,7 +100,7 @@ def cut(rows: Array, columns: Array, row_parts: int, column_parts: int) -> tuple
 
 
 @dataclass(frozen=True, slots=True)
-class Frontier:
+class _Frontier:
     """Pairs of a query node and a key node, each side on one level."""
 
     query_level: int
@@ -109,37 +109,37 @@ class Frontier:
     columns: Array
 
     @staticmethod
-    def first(query: Tree, key: Tree) -> "Frontier":
+    def first(query: Tree, key: Tree) -> "_Frontier":
         """All pairs, at the lowest level where they are few."""
         levels = range(max(query.top, key.top) + 1)
-        level = next(level for level in levels if query.nodes(level) * key.nodes(level) <= START)
+        level = next(level for level in levels if query.nodes(level) * key.nodes(level) <= _START)
         rows, columns = np.indices((query.nodes(level), key.nodes(level))).reshape(2, -1)
-        return Frontier(min(level, query.top), min(level, key.top), rows, columns)
+        return _Frontier(min(level, query.top), min(level, key.top), rows, columns)
 
-    def select(self, kept: Array) -> "Frontier":
-        return Frontier(self.query_level, self.key_level, self.rows[kept], self.columns[kept])
+    def select(self, kept: Array) -> "_Frontier":
+        return _Frontier(self.query_level, self.key_level, self.rows[kept], self.columns[kept])
 
-    def halves(self) -> "tuple[Frontier, Frontier]":
+    def halves(self) -> "tuple[_Frontier, _Frontier]":
         order = np.argsort(self.rows, kind="stable")
         return self.select(order[: len(order) // 2]), self.select(order[len(order) // 2 :])
 
-    def down(self, query: Tree, key: Tree, crowded: bool) -> "Frontier":
+    def down(self, query: Tree, key: Tree, crowded: bool) -> "_Frontier":
         """The next level of either tree, or of the queries' alone."""
         query_level = max(self.query_level - 1, 0)
         key_level = self.key_level if crowded and self.query_level > 0 else max(self.key_level - 1, 0)
         parts = 1 + (query_level < self.query_level), 1 + (key_level < self.key_level)
-        child = Frontier(query_level, key_level, *cut(self.rows, self.columns, *parts))
+        child = _Frontier(query_level, key_level, *cut(self.rows, self.columns, *parts))
         real = (child.rows < query.nodes(query_level)) & (child.columns < key.nodes(key_level))
         return child if real.all() else child.select(real)
 
 
 @dataclass(frozen=True, slots=True)
-class Segments:
+class _Segments:
     """Collects tiles as segments of rows."""
 
     parts: list[tuple[Array, Array, Array]] = field(default_factory=list)
 
-    def add(self, frontier: Frontier, query: Tree, key: Tree) -> None:
+    def add(self, frontier: _Frontier, query: Tree, key: Tree) -> None:
         """All tiles of pairs of nodes."""
         height, width = 1 << frontier.query_level, 1 << frontier.key_level
         rows, columns = cut(frontier.rows, frontier.columns, height, 1)
@@ -155,11 +155,11 @@ class Segments:
 def classify(problem: Problem, hasty: bool = False) -> TileMap:
     """The exact class of every tile. In haste those that intervals leave open are partial without a closer look."""
     query, key = problem.query, problem.key
-    full, mixed, area = Segments(), Segments(), Area(query.count * key.count)
-    stack = [Frontier.first(query, key)]
+    full, mixed, area = _Segments(), _Segments(), Area(query.count * key.count)
+    stack = [_Frontier.first(query, key)]
     while stack:
         frontier = stack.pop()
-        if len(frontier.rows) > FRONTIER:
+        if len(frontier.rows) > _FRONTIER:
             stack.extend(frontier.halves())
             continue
         always, possible = problem.judge(frontier.query_level, frontier.key_level, frontier.rows, frontier.columns)
@@ -169,29 +169,29 @@ def classify(problem: Problem, hasty: bool = False) -> TileMap:
         if not len(still.rows):
             continue
         if frontier.query_level or frontier.key_level:
-            stack.append(still.down(query, key, crowded=len(still.rows) > CROWDED * len(frontier.rows)))
+            stack.append(still.down(query, key, crowded=len(still.rows) > _CROWDED * len(frontier.rows)))
         elif hasty:
             mixed.add(still, query, key)
         else:
-            some, every = settle(problem, still.rows, still.columns, area)
+            some, every = _settle(problem, still.rows, still.columns, area)
             full.add(still.select(every), query, key)
             mixed.add(still.select(some & ~every), query, key)
     return TileMap(full.runs(query.count), mixed.runs(query.count))
 
 
-def settle(problem: Problem, rows: Array, columns: Array, area: Area) -> tuple[Array, Array]:
+def _settle(problem: Problem, rows: Array, columns: Array, area: Area) -> tuple[Array, Array]:
     """For tiles that intervals leave open: does any of the pairs attend, do all?"""
-    some, every = sample(problem, rows, columns)
+    some, every = _sample(problem, rows, columns)
     doubtful = np.flatnonzero(some == every)
     area.add(len(rows) - len(doubtful))
     for part in chunks(len(doubtful), TILES):
         tiles = doubtful[part]
-        some[tiles], every[tiles] = search(problem, rows[tiles], columns[tiles], some[tiles], every[tiles])
+        some[tiles], every[tiles] = _search(problem, rows[tiles], columns[tiles], some[tiles], every[tiles])
         area.add(len(tiles))
     return some, every
 
 
-def sample(problem: Problem, rows: Array, columns: Array) -> tuple[Array, Array]:
+def _sample(problem: Problem, rows: Array, columns: Array) -> tuple[Array, Array]:
     """Whether any and all of nine pairs attend: first, middle and last token of either block."""
     sides = []
     for tree in (problem.query, problem.key):
@@ -204,7 +204,7 @@ def sample(problem: Problem, rows: Array, columns: Array) -> tuple[Array, Array]
     return some, every
 
 
-def search(problem: Problem, rows: Array, columns: Array, some: Array, every: Array) -> tuple[Array, Array]:
+def _search(problem: Problem, rows: Array, columns: Array, some: Array, every: Array) -> tuple[Array, Array]:
     """Goes on cutting tiles until some pair attends and some doesn't, or all have been looked at.
 
     Of the last parts of a tile one is looked at first, which mostly is enough; then another, two more, four more.

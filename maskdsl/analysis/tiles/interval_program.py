@@ -54,11 +54,11 @@ class IntervalProgram:
                 arguments = [slots[slot] for slot in step.slots]
                 for slot in step.frees:
                     del slots[slot]
-                slots[number] = perform(step.action, arguments, load)
+                slots[number] = _perform(step.action, arguments, load)
         return slots[len(self.steps) - 1]
 
 
-def perform(action: Action, arguments: list[Interval], load: Load) -> Interval:
+def _perform(action: Action, arguments: list[Interval], load: Load) -> Interval:
     match action:
         case Op():
             return interval_of(action, *arguments)
@@ -109,10 +109,10 @@ def compile_program(
 
     last = slot(expression)
     assert last == len(numbers) - 1
-    return with_lifetimes([Step(action, slots) for action, slots in numbers])
+    return _with_lifetimes([Step(action, slots) for action, slots in numbers])
 
 
-def with_lifetimes(steps: list[Step]) -> IntervalProgram:
+def _with_lifetimes(steps: list[Step]) -> IntervalProgram:
     uses = Counter(slot for step in steps for slot in set(step.slots))
     alive, width, result = 0, 1, []
     for step in steps:

@@ -22,7 +22,7 @@ from maskdsl.ir.ops import Op
 
 Array = NDArray[Any]
 
-SLACK = 1e-12
+_SLACK = 1e-12
 """Relative error granted to functions that are not correctly rounded; they show some 1e-16."""
 
 
@@ -52,7 +52,7 @@ def interval_of(op: Op, *arguments: Interval) -> Interval:
 # NaN
 
 
-def is_float(interval: Interval) -> bool:
+def _is_float(interval: Interval) -> bool:
     return bool(interval.low.dtype.kind == "f")
 
 
@@ -63,69 +63,69 @@ def spoil(interval: Interval, where: Array) -> Interval:
     return Interval(np.where(where, np.nan, interval.low), np.where(where, np.nan, interval.high))
 
 
-def holds_zero(a: Interval) -> Array:
+def _holds_zero(a: Interval) -> Array:
     return np.asarray((a.low <= 0) & (a.high >= 0))
 
 
-def is_unbounded(a: Interval) -> Array:
+def _is_unbounded(a: Interval) -> Array:
     return np.asarray(np.isinf(a.low) | np.isinf(a.high))
 
 
 # Numbers
 
 
-def add(a: Interval, b: Interval) -> Interval:
+def _add(a: Interval, b: Interval) -> Interval:
     result = Interval(a.low + b.low, a.high + b.high)
-    if is_float(result):  # infinities of two signs may meet
+    if _is_float(result):  # infinities of two signs may meet
         result = spoil(result, np.isnan(a.low + b.high) | np.isnan(a.high + b.low))
     return result
 
 
-def subtract(a: Interval, b: Interval) -> Interval:
+def _subtract(a: Interval, b: Interval) -> Interval:
     result = Interval(a.low - b.high, a.high - b.low)
-    if is_float(result):
+    if _is_float(result):
         result = spoil(result, np.isnan(a.low - b.low) | np.isnan(a.high - b.high))
     return result
 
 
-def negate(a: Interval) -> Interval:
+def _negate(a: Interval) -> Interval:
     return Interval(-a.high, -a.low)
 
 
-def absolute(a: Interval) -> Interval:
+def _absolute(a: Interval) -> Interval:
     return Interval(np.maximum(np.maximum(a.low, -a.high), 0), np.maximum(-a.low, a.high))
 
 
-def corners(function: Callable[[Array, Array], Array], a: Interval, b: Interval) -> Interval:
+def _corners(function: Callable[[Array, Array], Array], a: Interval, b: Interval) -> Interval:
     """Bounds of a function that is monotone in each operand while the other one stands still."""
     parts = [function(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
     return Interval(reduce(np.minimum, parts), reduce(np.maximum, parts))
 
 
-def multiply(a: Interval, b: Interval) -> Interval:
-    result = corners(np.multiply, a, b)
-    if is_float(result):  # zero times infinity
-        result = spoil(result, (holds_zero(a) & is_unbounded(b)) | (holds_zero(b) & is_unbounded(a)))
+def _multiply(a: Interval, b: Interval) -> Interval:
+    result = _corners(np.multiply, a, b)
+    if _is_float(result):  # zero times infinity
+        result = spoil(result, (_holds_zero(a) & _is_unbounded(b)) | (_holds_zero(b) & _is_unbounded(a)))
     return result
 
 
-def divide(a: Interval, b: Interval) -> Interval:
-    return spoil(corners(np.divide, a, b), holds_zero(b) | (is_unbounded(a) & is_unbounded(b)))
+def _divide(a: Interval, b: Interval) -> Interval:
+    return spoil(_corners(np.divide, a, b), _holds_zero(b) | (_is_unbounded(a) & _is_unbounded(b)))
 
 
-def divide_by_positive(a: Interval, b: Interval) -> Interval:
+def _divide_by_positive(a: Interval, b: Interval) -> Interval:
     if b.is_point:  # also NumPy's fast path for one divisor
         return Interval(a.low // b.low, a.high // b.high)
     return Interval(a.low // np.where(a.low >= 0, b.high, b.low), a.high // np.where(a.high >= 0, b.low, b.high))
 
 
-def modulo_positive(a: Interval, b: Interval) -> Interval:
+def _modulo_positive(a: Interval, b: Interval) -> Interval:
     """Exact where the quotient is one number, as it is while `a` stays within one period of a constant divisor."""
-    quotient = divide_by_positive(a, b)
+    quotient = _divide_by_positive(a, b)
     if b.is_point:
         shift = Interval(quotient.low * b.low, quotient.low * b.low)
     else:
-        shift = corners(np.multiply, Interval(quotient.low, quotient.low), b)
+        shift = _corners(np.multiply, Interval(quotient.low, quotient.low), b)
     one_period = quotient.low == quotient.high
     largest = b.high - 1
     low = np.where(one_period, np.maximum(a.low - shift.high, 0), 0)
@@ -136,7 +136,7 @@ def modulo_positive(a: Interval, b: Interval) -> Interval:
 Rule = Callable[..., Interval]
 
 
-def by_sign_of_divisor(positive: Rule, negative: Rule) -> Rule:
+def _by_sign_of_divisor(positive: Rule, negative: Rule) -> Rule:
     """Joins what a rule for positive divisors, its mirror image, and zero contribute.
 
     The binder proves divisors non-zero for the tokens that matter; others may show a zero, whose result is zero.
@@ -153,66 +153,66 @@ def by_sign_of_divisor(positive: Rule, negative: Rule) -> Rule:
         high = np.where(b.high > 0, above.high, below.high)
         both = (b.low < 0) & (b.high > 0)
         low, high = np.where(both, np.minimum(low, below.low), low), np.where(both, np.maximum(high, below.high), high)
-        zero = holds_zero(b)
+        zero = _holds_zero(b)
         return Interval(np.where(zero, np.minimum(low, 0), low), np.where(zero, np.maximum(high, 0), high))
 
     return rule
 
 
-def power(base: Interval, exponent: Interval) -> Interval:
+def _power(base: Interval, exponent: Interval) -> Interval:
     """The exponent is a constant. `base` falls and rises like its absolute value where the exponent is even."""
     number = exponent.low.item()
     if number == int(number) and number >= 0:
-        inner = absolute(base) if number % 2 == 0 else base
+        inner = _absolute(base) if number % 2 == 0 else base
     else:
         inner = spoil(base, (base.low < 0) | ((base.low == 0) & (number < 0)))
     low, high = (np.power(bound, exponent.low) for bound in (inner.low, inner.high))
-    if is_float(base):
-        return widen(Interval(np.minimum(low, high), np.maximum(low, high)))
+    if _is_float(base):
+        return _widen(Interval(np.minimum(low, high), np.maximum(low, high)))
     return Interval(low, high)
 
 
-def widen(a: Interval) -> Interval:
-    return Interval(a.low - slack(a.low), a.high + slack(a.high))
+def _widen(a: Interval) -> Interval:
+    return Interval(a.low - _slack(a.low), a.high + _slack(a.high))
 
 
-def slack(bound: Array) -> Array:
+def _slack(bound: Array) -> Array:
     """Nothing at infinities, where a difference would be NaN."""
-    return np.where(np.isinf(bound), 0.0, np.abs(bound) * SLACK + np.finfo(np.float64).tiny)
+    return np.where(np.isinf(bound), 0.0, np.abs(bound) * _SLACK + np.finfo(np.float64).tiny)
 
 
-def rising(op: Op) -> Rule:
+def _rising(op: Op) -> Rule:
     """A function that never falls, and whose rounding doesn't either."""
     return lambda a: Interval(apply_operator(op, a.low), apply_operator(op, a.high))
 
 
-def rising_roughly(op: Op) -> Rule:
-    return lambda a: widen(rising(op)(a))
+def _rising_roughly(op: Op) -> Rule:
+    return lambda a: _widen(_rising(op)(a))
 
 
-def square_root(a: Interval) -> Interval:
-    return spoil(rising(Op.SQUARE_ROOT)(a), a.low < 0)
+def _square_root(a: Interval) -> Interval:
+    return spoil(_rising(Op.SQUARE_ROOT)(a), a.low < 0)
 
 
-def logarithm(a: Interval) -> Interval:
-    return spoil(rising_roughly(Op.LOGARITHM)(a), a.low < 0)
+def _logarithm(a: Interval) -> Interval:
+    return spoil(_rising_roughly(Op.LOGARITHM)(a), a.low < 0)
 
 
-def minimum(a: Interval, b: Interval) -> Interval:
+def _minimum(a: Interval, b: Interval) -> Interval:
     return Interval(np.minimum(a.low, b.low), np.minimum(a.high, b.high))
 
 
-def maximum(a: Interval, b: Interval) -> Interval:
+def _maximum(a: Interval, b: Interval) -> Interval:
     return Interval(np.maximum(a.low, b.low), np.maximum(a.high, b.high))
 
 
-def is_power_of_two(a: Interval) -> Interval:
+def _is_power_of_two(a: Interval) -> Interval:
     """Possible if the logarithm steps up within the interval; always for points and for 1 to 2."""
     possible = apply_operator(Op.INTEGER_LOG2, a.high) != apply_operator(Op.INTEGER_LOG2, a.low - 1)
     return Interval(possible & ((a.low == a.high) | ((a.low >= 1) & (a.high <= 2))), possible)
 
 
-def share_bit(a: Interval, b: Interval) -> Interval:
+def _share_bit(a: Interval, b: Interval) -> Interval:
     """Known for points, and impossible for zero."""
     known = (a.low == a.high) & (b.low == b.high)
     zero = ((a.low == 0) & (a.high == 0)) | ((b.low == 0) & (b.high == 0))
@@ -220,17 +220,17 @@ def share_bit(a: Interval, b: Interval) -> Interval:
     return Interval(known & shared, np.where(known, shared, ~zero))
 
 
-def greatest_common_divisor(a: Interval, b: Interval) -> Interval:
+def _greatest_common_divisor(a: Interval, b: Interval) -> Interval:
     """Known for points; otherwise at most as large as one that is not zero."""
     known = (a.low == a.high) & (b.low == b.high)
-    (of_a, size_a), (of_b, size_b) = ((holds_zero(each), absolute(each).high) for each in (a, b))
+    (of_a, size_a), (of_b, size_b) = ((_holds_zero(each), _absolute(each).high) for each in (a, b))
     one = np.where(of_a, size_b, size_a)  # where only one may be zero, the other is not
     high = np.where(of_a == of_b, np.where(of_a, np.maximum(size_a, size_b), np.minimum(size_a, size_b)), one)
     value = apply_operator(Op.GREATEST_COMMON_DIVISOR, a.low, b.low)
     return Interval(np.where(known, value, ~(of_a & of_b)), np.where(known, value, high))
 
 
-def random(*arguments: Interval) -> Interval:
+def _random(*arguments: Interval) -> Interval:
     """Known only where all arguments are."""
     known = reduce(np.logical_and, (argument.low == argument.high for argument in arguments))
     low, high = np.int64(0), np.int64(2**31 - 1)
@@ -243,78 +243,78 @@ def random(*arguments: Interval) -> Interval:
 # Comparisons, written so that a NaN bound leaves both outcomes open
 
 
-def equal(a: Interval, b: Interval) -> Interval:
+def _equal(a: Interval, b: Interval) -> Interval:
     return Interval((a.low == b.high) & (a.high == b.low), ~((a.high < b.low) | (b.high < a.low)))
 
 
-def not_equal(a: Interval, b: Interval) -> Interval:
-    return logical_not(equal(a, b))
+def _not_equal(a: Interval, b: Interval) -> Interval:
+    return _logical_not(_equal(a, b))
 
 
-def less(a: Interval, b: Interval) -> Interval:
+def _less(a: Interval, b: Interval) -> Interval:
     return Interval(a.high < b.low, ~(a.low >= b.high))
 
 
-def less_equal(a: Interval, b: Interval) -> Interval:
+def _less_equal(a: Interval, b: Interval) -> Interval:
     return Interval(a.high <= b.low, ~(a.low > b.high))
 
 
 # Booleans
 
 
-def logical_not(a: Interval) -> Interval:
+def _logical_not(a: Interval) -> Interval:
     return Interval(~a.high, ~a.low)
 
 
-def logical_and(*arguments: Interval) -> Interval:
-    return reduce(minimum, arguments)
+def _logical_and(*arguments: Interval) -> Interval:
+    return reduce(_minimum, arguments)
 
 
-def logical_or(*arguments: Interval) -> Interval:
-    return reduce(maximum, arguments)
+def _logical_or(*arguments: Interval) -> Interval:
+    return reduce(_maximum, arguments)
 
 
-def select(condition: Interval, then: Interval, otherwise: Interval) -> Interval:
+def _select(condition: Interval, then: Interval, otherwise: Interval) -> Interval:
     low = np.where(condition.high, np.minimum(then.low, otherwise.low), otherwise.low)
     high = np.where(condition.high, np.maximum(then.high, otherwise.high), otherwise.high)
     return Interval(np.where(condition.low, then.low, low), np.where(condition.low, then.high, high))
 
 
 RULES: dict[Op, Rule] = {
-    Op.ADD: add,
-    Op.SUBTRACT: subtract,
-    Op.MULTIPLY: multiply,
-    Op.DIVIDE: divide,
-    Op.FLOOR_DIVIDE: by_sign_of_divisor(
-        divide_by_positive,
-        lambda a, b: divide_by_positive(negate(a), negate(b)),
+    Op.ADD: _add,
+    Op.SUBTRACT: _subtract,
+    Op.MULTIPLY: _multiply,
+    Op.DIVIDE: _divide,
+    Op.FLOOR_DIVIDE: _by_sign_of_divisor(
+        _divide_by_positive,
+        lambda a, b: _divide_by_positive(_negate(a), _negate(b)),
     ),
-    Op.FLOOR_MODULO: by_sign_of_divisor(
-        modulo_positive,
-        lambda a, b: negate(modulo_positive(negate(a), negate(b))),
+    Op.FLOOR_MODULO: _by_sign_of_divisor(
+        _modulo_positive,
+        lambda a, b: _negate(_modulo_positive(_negate(a), _negate(b))),
     ),
-    Op.NEGATE: negate,
-    Op.POWER: power,
-    Op.ABSOLUTE: absolute,
-    Op.MINIMUM: minimum,
-    Op.MAXIMUM: maximum,
-    Op.EQUAL: equal,
-    Op.NOT_EQUAL: not_equal,
-    Op.LESS: less,
-    Op.LESS_EQUAL: less_equal,
-    Op.NOT: logical_not,
-    Op.AND: logical_and,
-    Op.OR: logical_or,
-    Op.SELECT: select,
-    Op.INTEGER_LOG2: rising(Op.INTEGER_LOG2),
-    Op.IS_POWER_OF_TWO: is_power_of_two,
-    Op.SHARE_BIT: share_bit,
-    Op.GREATEST_COMMON_DIVISOR: greatest_common_divisor,
-    Op.RANDOM: random,
-    Op.TO_FLOAT: rising(Op.TO_FLOAT),
-    Op.SQUARE_ROOT: square_root,
-    Op.EXPONENTIAL: rising_roughly(Op.EXPONENTIAL),
-    Op.LOGARITHM: logarithm,
-    Op.TANH: rising_roughly(Op.TANH),
-    Op.SIGMOID: rising_roughly(Op.SIGMOID),
+    Op.NEGATE: _negate,
+    Op.POWER: _power,
+    Op.ABSOLUTE: _absolute,
+    Op.MINIMUM: _minimum,
+    Op.MAXIMUM: _maximum,
+    Op.EQUAL: _equal,
+    Op.NOT_EQUAL: _not_equal,
+    Op.LESS: _less,
+    Op.LESS_EQUAL: _less_equal,
+    Op.NOT: _logical_not,
+    Op.AND: _logical_and,
+    Op.OR: _logical_or,
+    Op.SELECT: _select,
+    Op.INTEGER_LOG2: _rising(Op.INTEGER_LOG2),
+    Op.IS_POWER_OF_TWO: _is_power_of_two,
+    Op.SHARE_BIT: _share_bit,
+    Op.GREATEST_COMMON_DIVISOR: _greatest_common_divisor,
+    Op.RANDOM: _random,
+    Op.TO_FLOAT: _rising(Op.TO_FLOAT),
+    Op.SQUARE_ROOT: _square_root,
+    Op.EXPONENTIAL: _rising_roughly(Op.EXPONENTIAL),
+    Op.LOGARITHM: _logarithm,
+    Op.TANH: _rising_roughly(Op.TANH),
+    Op.SIGMOID: _rising_roughly(Op.SIGMOID),
 }

@@ -11,7 +11,7 @@ from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, InSpace, Side, apply, children, rebuild
 from maskdsl.ir.ops import Op
 
-ZERO = Constant(0)
+_ZERO = Constant(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def split_congruence(expression: Apply, sides: SideTable) -> Expression | None:
                 Apply(op=Op.FLOOR_MODULO, arguments=(Apply(op=Op.SUBTRACT, arguments=(a, b)), Constant() as m)),
                 zero,
             ),
-        ) if zero == ZERO and len(sides.of(a)) == len(sides.of(b)) == 1:
+        ) if zero == _ZERO and len(sides.of(a)) == len(sides.of(b)) == 1:
             remainders = [sides.enter(apply(Op.FLOOR_MODULO, part, m)) for part in (a, b)]
             return sides.enter(apply(op, *remainders))
     return None

@@ -61,7 +61,7 @@ class BoundedTable:
         ]
         if all(index.is_point for index in clipped):
             return point(self.values[tuple(index.low for index in clipped)])
-        levels = tuple(level_of(index.high - index.low) for index in clipped)
+        levels = tuple(_level_of(index.high - index.low) for index in clipped)
         first = self.first[levels]
         positions = [first + self.position(levels, ends) for ends in product(*((i.low, i.high) for i in clipped))]
         low = reduce(np.minimum, (self.bounds.low[position] for position in positions))
@@ -75,6 +75,6 @@ class BoundedTable:
         return np.asarray(position)
 
 
-def level_of(extent: Array) -> Array:
+def _level_of(extent: Array) -> Array:
     """The smallest level at which two cells in a row always cover an entry and those up to `extent` further."""
     return np.asarray(np.frexp(np.maximum(extent - 1, 0).astype(np.float64))[1], dtype=np.int64)

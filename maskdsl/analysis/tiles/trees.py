@@ -8,9 +8,9 @@ import numpy as np
 
 from maskdsl.analysis.tiles.intervals import Array, Interval, point
 
-PARTS = 8
+_PARTS = 8
 """A block is cut into so many parts at each level below the tile's."""
-SMALLEST = 16
+_SMALLEST = 16
 """Blocks up to this size are not cut but looked at token by token."""
 
 Bounds = tuple[Interval, ...]
@@ -41,8 +41,8 @@ class Tree:
     @staticmethod
     def of(columns: tuple[Array, ...], length: int, block: int) -> "Tree":
         sizes = [min(block, length)]
-        while sizes[-1] > SMALLEST:
-            sizes.append(-(-sizes[-1] // PARTS))
+        while sizes[-1] > _SMALLEST:
+            sizes.append(-(-sizes[-1] // _PARTS))
         count = -(-length // sizes[0])
         if length % sizes[0] == 0 and all(large % small == 0 for large, small in pairwise(sizes)):
             return Tree(columns, length, tuple(sizes), None, None, count)
@@ -101,7 +101,7 @@ class Tree:
         """Levels 0, 1, ... up to the root."""
         levels = [self.cut(self.count)]
         for _ in range(self.top):
-            levels.append(tuple(pair_up(interval) for interval in levels[-1]))
+            levels.append(tuple(_pair_up(interval) for interval in levels[-1]))
         return tuple(levels)
 
     @cached_property
@@ -117,7 +117,7 @@ class Tree:
         )
 
 
-def pair_up(interval: Interval) -> Interval:
+def _pair_up(interval: Interval) -> Interval:
     """Bounds on every two nodes; a last one without a partner stays alone."""
     low, high = interval.low, interval.high
     if len(low) % 2:

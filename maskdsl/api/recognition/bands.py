@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Pairs = NDArray[np.bool_]
 """Which query attends which key, [queries, keys]."""
-MOST_BANDS = 8
+_MOST_BANDS = 8
 """More bands than these are no pattern that anybody would write."""
 
 
@@ -34,11 +34,11 @@ class BandAxis:
         return f"{macro}({', '.join(words)})" if words else macro
 
 
-def is_banded(pairs: Pairs) -> bool:
+def _is_banded(pairs: Pairs) -> bool:
     return bool((pairs[1:, 1:] == pairs[:-1, :-1]).all())
 
 
-def distances(pairs: Pairs) -> NDArray[np.int64]:
+def _distances(pairs: Pairs) -> NDArray[np.int64]:
     """The distances `q - k` at which a query attends, ascending, of a relation of distances alone."""
     ahead = -np.flatnonzero(pairs[0, 1:])[::-1] - 1
     return np.concatenate([ahead, np.flatnonzero(pairs[:, 0])])
@@ -46,22 +46,22 @@ def distances(pairs: Pairs) -> NDArray[np.int64]:
 
 def band_relation(pairs: Pairs, axis: BandAxis = BandAxis()) -> str | None:  # frozen
     """The relation of distances that these pairs are; None if they are none, or one of many bands."""
-    if not pairs.any() or not is_banded(pairs):
+    if not pairs.any() or not _is_banded(pairs):
         return None
-    found = distances(pairs)
+    found = _distances(pairs)
     most = pairs.shape[0] - 1, pairs.shape[1] - 1
     low, high = int(found[0]), int(found[-1])
     if high - low + 1 == len(found):
-        return one_band(low, high, most, axis)
+        return _one_band(low, high, most, axis)
     return (
-        powers_of_two(found, most, axis)
-        or strided(found, most, axis)
-        or spread(found, most, axis)
-        or bands(found, axis)
+        _powers_of_two(found, most, axis)
+        or _strided(found, most, axis)
+        or _spread(found, most, axis)
+        or _bands(found, axis)
     )
 
 
-def one_band(low: int, high: int, most: tuple[int, int], axis: BandAxis) -> str:
+def _one_band(low: int, high: int, most: tuple[int, int], axis: BandAxis) -> str:
     """All distances from one to another; the furthest that there are, `most`, stand for all."""
     before, behind = high >= most[0], -low >= most[1]
     match before, behind:
@@ -77,7 +77,7 @@ def one_band(low: int, high: int, most: tuple[int, int], axis: BandAxis) -> str:
             return axis.call("window", 2 * high + 1) if low == -high else f"{low} <= {axis.distance} <= {high}"
 
 
-def powers_of_two(found: NDArray[np.int64], most: tuple[int, int], axis: BandAxis) -> str | None:
+def _powers_of_two(found: NDArray[np.int64], most: tuple[int, int], axis: BandAxis) -> str | None:
     apart = found[found != 0]
     behind, ahead = ({1 << n for n in range(each.bit_length())} - {each + 1} for each in most)
     powers = axis.call("powers")
@@ -87,7 +87,7 @@ def powers_of_two(found: NDArray[np.int64], most: tuple[int, int], axis: BandAxi
     return own if {*apart.tolist()} == {*behind} | {-each for each in ahead} and len(behind) > 2 else None
 
 
-def strided(found: NDArray[np.int64], most: tuple[int, int], axis: BandAxis) -> str | None:
+def _strided(found: NDArray[np.int64], most: tuple[int, int], axis: BandAxis) -> str | None:
     """Sparse Transformer's: the last positions, and every so many-th before."""
     if found[0] != 0:
         return None
@@ -98,22 +98,22 @@ def strided(found: NDArray[np.int64], most: tuple[int, int], axis: BandAxis) -> 
     return axis.call("strided", stride) if np.array_equal(found, all_of_it) else None
 
 
-def spread(found: NDArray[np.int64], most: tuple[int, int], axis: BandAxis) -> str | None:
+def _spread(found: NDArray[np.int64], most: tuple[int, int], axis: BandAxis) -> str | None:
     """Every so many-th position of a band."""
     step = int(np.gcd.reduce(found))
     low, high = int(found[0]), int(found[-1])
     if step < 2 or len(found) != (high - low) // step + 1:
         return None
     ends = (-most[1] if low - step < -most[1] else low), (most[0] if high + step > most[0] else high)
-    band = one_band(*ends, most, axis)
+    band = _one_band(*ends, most, axis)
     dilated = axis.call("dilated", step)
     return dilated if band == "all -> all" else f"{dilated} and {band}"
 
 
-def bands(found: NDArray[np.int64], axis: BandAxis) -> str | None:
+def _bands(found: NDArray[np.int64], axis: BandAxis) -> str | None:
     cuts = np.flatnonzero(np.diff(found) > 1)
     lows, highs = found[[0, *(cuts + 1)]].tolist(), found[[*cuts, -1]].tolist()
-    if len(lows) > MOST_BANDS:
+    if len(lows) > _MOST_BANDS:
         return None
     parts = (
         f"{axis.distance} == {low}" if low == high else f"{low} <= {axis.distance} <= {high}"

@@ -13,9 +13,9 @@ from maskdsl.api.recognition.bands import BandAxis, Pairs
 from maskdsl.api.recognition.lines import line_relations
 
 NAMES = {2: ("y", "x"), 3: ("t", "y", "x")}
-CALL = re.compile(r"(neighborhood|window|blocks)\((\d+)(?:, (dilation|shift) = (\d+))?, axis = \w+\)")
-DEFAULTS = {"dilation": "1", "shift": "0"}
-MOST_GUESSES = 16
+_CALL = re.compile(r"(neighborhood|window|blocks)\((\d+)(?:, (dilation|shift) = (\d+))?, axis = \w+\)")
+_DEFAULTS = {"dilation": "1", "shift": "0"}
+_MOST_GUESSES = 16
 
 
 def shapes(length: int) -> Iterator[tuple[int, ...]]:
@@ -30,24 +30,24 @@ def shapes(length: int) -> Iterator[tuple[int, ...]]:
 def grid_relations(pairs: Pairs, shape: tuple[int, ...]) -> Iterator[str]:
     """What these pairs may be if their tokens form this grid, row by row."""
     names, rank = NAMES[len(shape)], len(shape)
-    if not all(is_product(pairs[row].reshape(shape)) for row in (0, len(pairs) // 2)):
+    if not all(_is_product(pairs[row].reshape(shape)) for row in (0, len(pairs) // 2)):
         return
     whole = pairs.reshape(*shape, *shape)
     own = [np.asarray(whole.any(tuple(n for n in range(2 * rank) if n % rank != axis))) for axis in range(rank)]
     guesses = [[*line_relations(each, BandAxis(name))] for each, name in zip(own, names, strict=True)]
-    for parts in islice(product(*guesses), MOST_GUESSES):
-        yield joined(parts)
+    for parts in islice(product(*guesses), _MOST_GUESSES):
+        yield _joined(parts)
 
 
-def is_product(row: Pairs) -> bool:
+def _is_product(row: Pairs) -> bool:
     """Whether the keys of a query form a box, with gaps that are the same everywhere."""
     sides = [row.any(tuple(n for n in range(row.ndim) if n != axis)) for axis in range(row.ndim)]
     return int(row.sum()) == prod(int(side.sum()) for side in sides) and bool(row.any())
 
 
-def joined(parts: tuple[str, ...]) -> str:
+def _joined(parts: tuple[str, ...]) -> str:
     """Relations on every axis; those of one macro in one call."""
-    calls = [CALL.fullmatch(part) for part in parts]
+    calls = [_CALL.fullmatch(part) for part in parts]
     found = [each for each in calls if each is not None]
     if len(found) < len(parts) or len({each[1] for each in found}) > 1:
         return " and ".join(part for part in parts if part != "all -> all") or "all -> all"
@@ -55,5 +55,5 @@ def joined(parts: tuple[str, ...]) -> str:
     option = next((each[3] for each in found if each[3]), None)
     if option is None:
         return f"{found[0][1]}(({sizes}))"
-    options = ", ".join(each[4] or DEFAULTS[option] for each in found)
+    options = ", ".join(each[4] or _DEFAULTS[option] for each in found)
     return f"{found[0][1]}(({sizes}), {option} = ({options}))"

@@ -1,6 +1,6 @@
 """Arrays of pairs, and functions of pairs, to masks; with the pattern that they equal, if one does.
 
-Guesses come from `lines.py`, `grids.py` and from documents; each is bound, and kept only if it attends the same pairs,
+Guesses come from `lines.py`, `_grids.py` and from documents; each is bound, and kept only if it attends the same pairs,
 all of them.
 """
 
@@ -25,19 +25,19 @@ from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.ir.meaning.evaluate import allowed
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 
-TABLE = "pairs"
-DOCUMENT = "document"
-REAL = "real"
+_TABLE = "pairs"
+_DOCUMENT = "document"
+_REAL = "real"
 """The names of inputs. A token is real that is no padding."""
 MOST_PAIRS = 2**32
 """That a function is asked for: a byte each."""
-FEW_ROWS = 16
-FEWEST_TOKENS = 4
+_FEW_ROWS = 16
+_FEWEST_TOKENS = 4
 """Fewer of them form no grid."""
 
 
 @dataclass(frozen=True)
-class TokenLayout:
+class _TokenLayout:
     """How tokens stand: on one line, or on a grid, behind `before` tokens of a text."""
 
     shape: tuple[int, ...] | None = None
@@ -66,12 +66,12 @@ def from_dense(array: ArrayLike, *, grid: tuple[int, ...] | None = None) -> Impo
     first tokens that all attend, packed documents and padding; on grids of two and three axes too: all that
     the length allows are tried, or the one that `grid` says. Raises `AttnError`.
     """
-    pairs = as_pairs(array)
+    pairs = _as_pairs(array)
     misfits = grid is not None and (len(grid) not in NAMES or not 0 < prod(grid) <= pairs.shape[2])
     if grid is not None and (misfits or pairs.shape[2] != pairs.shape[3]):
         raise AttnError(errors.WrongGrid(grid=tuple(grid), queries=pairs.shape[2], keys=pairs.shape[3]))
-    candidates = (made for guesses in (plain(pairs, grid), packed(pairs)) for made in guesses)
-    return next(candidates, None) or table(pairs)
+    candidates = (made for guesses in (_plain(pairs, grid), _packed(pairs)) for made in guesses)
+    return next(candidates, None) or _table(pairs)
 
 
 @takes(n=COUNT, keys=optional(COUNT), heads=COUNT, batch=COUNT, grid=optional(GRID))
@@ -94,7 +94,7 @@ def from_mask_mod(
     return from_dense(evaluated(function, size), grid=grid)
 
 
-def as_pairs(array: ArrayLike) -> Pairs:
+def _as_pairs(array: ArrayLike) -> Pairs:
     """Bool [batch, heads, queries, keys], with one entry or head where all are equal."""
     if hasattr(array, "detach"):
         array = array.detach().cpu()
@@ -124,42 +124,42 @@ def as_pairs(array: ArrayLike) -> Pairs:
 # Guesses
 
 
-def plain(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[Imported]:
+def _plain(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[Imported]:
     """Without inputs: all heads on one line, or on one grid, or on one behind tokens that all attend."""
     if len(pairs) > 1:
         return
-    for position in (TokenLayout(), *grids(pairs, grid)):
-        relations = [first_equal(head, position) for head in pairs[0]]
+    for position in (_TokenLayout(), *_grids(pairs, grid)):
+        relations = [_first_equal(head, position) for head in pairs[0]]
         if None not in relations:
-            made = bound(by_head([each for each in relations if each is not None]), pairs.shape, position)
-            if equals(made, pairs):
+            made = _bound(_by_head([each for each in relations if each is not None]), pairs.shape, position)
+            if _equals(made, pairs):
                 yield made
 
 
-def grids(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[TokenLayout]:
+def _grids(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[_TokenLayout]:
     """Where tokens may stand, besides on one line."""
     length = pairs.shape[2]
-    if length != pairs.shape[3] or length < FEWEST_TOKENS:
+    if length != pairs.shape[3] or length < _FEWEST_TOKENS:
         return
     first = run_length(np.asarray(pairs.all((0, 1, 2)) & pairs.all((0, 1, 3))))
     for before in dict.fromkeys((0, first)):
         own = [*shapes(length - before)] if grid is None else [grid] if prod(grid) == length - before else []
-        yield from (TokenLayout(shape, before) for shape in own)
+        yield from (_TokenLayout(shape, before) for shape in own)
 
 
-def first_equal(pairs: Pairs, position: TokenLayout) -> str | None:
+def _first_equal(pairs: Pairs, position: _TokenLayout) -> str | None:
     """The first relation guessed that holds for these pairs and no others."""
     own = pairs[position.before :, position.before :]
     guesses = line_relations(pairs) if position.shape is None else grid_relations(own, position.shape)
     for guess in guesses:
         part = position.before and guess != "all -> all"
         relation = f"text -> all or all -> text or grid -> grid where {guess}" if part else guess
-        if equals(bound(relation, (1, 1, *pairs.shape), position), pairs[None, None]):
+        if _equals(_bound(relation, (1, 1, *pairs.shape), position), pairs[None, None]):
             return relation
     return None
 
 
-def by_head(relations: list[str]) -> str:
+def _by_head(relations: list[str]) -> str:
     """One relation of what every head has."""
     starts = [0, *(n for n in range(1, len(relations)) if relations[n] != relations[n - 1])]
     text = f"({relations[starts[-1]]})" if len(starts) > 1 else relations[0]
@@ -168,7 +168,7 @@ def by_head(relations: list[str]) -> str:
     return text
 
 
-def packed(pairs: Pairs) -> Iterator[Imported]:
+def _packed(pairs: Pairs) -> Iterator[Imported]:
     """Documents that follow each other, or keys that are padding, where distance decides besides."""
     batch, heads, length, keys = pairs.shape
     if heads > 1 or length != keys:
@@ -177,23 +177,25 @@ def packed(pairs: Pairs) -> Iterator[Imported]:
     if own.diagonal(axis1=1, axis2=2).all():
         beside = own[:, np.arange(1, length), np.arange(length - 1)]
         document = np.concatenate([np.zeros((batch, 1), int), np.cumsum(~beside, axis=1)], axis=1)
-        yield from within(pairs, document[:, :, None] == document[:, None, :], f"same({DOCUMENT})", DOCUMENT, document)
+        yield from _within(
+            pairs, document[:, :, None] == document[:, None, :], f"same({_DOCUMENT})", _DOCUMENT, document
+        )
     real = np.asarray(own.any(1))
     if real.any():
-        yield from within(pairs, np.broadcast_to(real[:, None], own.shape), f"k.{REAL}", REAL, real)
+        yield from _within(pairs, np.broadcast_to(real[:, None], own.shape), f"k.{_REAL}", _REAL, real)
 
 
-def within(pairs: Pairs, inside: Pairs, relation: str, name: str, values: NDArray[Any]) -> Iterator[Imported]:
+def _within(pairs: Pairs, inside: Pairs, relation: str, name: str, values: NDArray[Any]) -> Iterator[Imported]:
     """The relation that an input [batch, tokens] makes, which holds `inside`, and one of distances."""
-    band = band_relation(widest(pairs[:, 0], inside))
+    band = band_relation(_widest(pairs[:, 0], inside))
     if band is not None:
         relation = relation if band == "all -> all" else f"{band} and {relation}"
-        made = bound(relation, pairs.shape, inputs={name: values if len(values) > 1 else values[0]})
-        if equals(made, pairs):
+        made = _bound(relation, pairs.shape, inputs={name: values if len(values) > 1 else values[0]})
+        if _equals(made, pairs):
             yield made
 
 
-def widest(pairs: Pairs, same: Pairs) -> Pairs:
+def _widest(pairs: Pairs, same: Pairs) -> Pairs:
     """Pairs [length, length] by distance alone: as in `same`, [batch, length, length]; further away as at its ends."""
     length = pairs.shape[-1]
     apart = np.subtract.outer(np.arange(length), np.arange(length)) + length - 1
@@ -207,32 +209,32 @@ def widest(pairs: Pairs, same: Pairs) -> Pairs:
     return found
 
 
-def table(pairs: Pairs) -> Imported:
+def _table(pairs: Pairs) -> Imported:
     """The pairs themselves, as an input."""
     batch, heads = pairs.shape[:2]
     indices = ", ".join([*(["batch"] if batch > 1 else []), *(["head"] if heads > 1 else []), "q", "k"])
     given = pairs.reshape(*(each for each in (batch, heads) if each > 1), *pairs.shape[2:])
-    made = bound(f"{TABLE}[{indices}]", pairs.shape, inputs={TABLE: given})
+    made = _bound(f"{_TABLE}[{indices}]", pairs.shape, inputs={_TABLE: given})
     return Imported(made.mask, None, made.text, made.inputs)
 
 
 # Patterns
 
 
-def bound(
+def _bound(
     relation: str,
     size: tuple[int, ...],
-    position: TokenLayout = TokenLayout(),
+    position: _TokenLayout = _TokenLayout(),
     inputs: Mapping[str, NDArray[Any]] | None = None,
 ) -> Imported:
     """The pattern of a relation, for pairs of a size [batch, heads, queries, keys]."""
     given = dict(inputs or {})
-    parameters, spaces = spaces_of(size, position)
+    parameters, spaces = _spaces_of(size, position)
     leading = [name for name, count in zip(("batch", "heads"), size, strict=False) if count > 1]
     declared = {
-        DOCUMENT: f"input {DOCUMENT}: int[{', '.join([*leading, 'tokens'])}]",
-        REAL: f"input {REAL}: bool[{', '.join([*leading, 'tokens'])}]",
-        TABLE: f"input {TABLE}: bool[{', '.join([*leading, 'n', 'n' if size[2] == size[3] else 'm'])}]",
+        _DOCUMENT: f"input {_DOCUMENT}: int[{', '.join([*leading, 'tokens'])}]",
+        _REAL: f"input {_REAL}: bool[{', '.join([*leading, 'tokens'])}]",
+        _TABLE: f"input {_TABLE}: bool[{', '.join([*leading, 'n', 'n' if size[2] == size[3] else 'm'])}]",
     }
     values = ", ".join(f"{name} = {length}" for name, length in parameters.items())
     aligned = "keys source" in spaces and not given  # the pairs count both sequences alike
@@ -242,7 +244,7 @@ def bound(
     return Imported(mask, relation, text, given)
 
 
-def spaces_of(size: tuple[int, ...], position: TokenLayout) -> tuple[dict[str, int], list[str]]:
+def _spaces_of(size: tuple[int, ...], position: _TokenLayout) -> tuple[dict[str, int], list[str]]:
     """The parameters and the statements for the tokens."""
     queries, keys = size[2:]
     if position.shape is None and queries == keys:
@@ -258,12 +260,12 @@ def spaces_of(size: tuple[int, ...], position: TokenLayout) -> tuple[dict[str, i
     return {"length": position.before, **lengths}, spaces
 
 
-def equals(made: Imported, pairs: Pairs) -> bool:
+def _equals(made: Imported, pairs: Pairs) -> bool:
     """Whether a mask attends these pairs and no others. A few rows refuse most of those that do not."""
     mask, (_, _, queries, keys) = made.mask.ir, pairs.shape
     inputs = input_arrays(mask, made.inputs, relation_inputs(mask))
     step = max(1, CHUNK // keys)
-    few = np.arange(0, queries, -(-queries // FEW_ROWS))
+    few = np.arange(0, queries, -(-queries // _FEW_ROWS))
     parts = [few, *(np.arange(start, min(start + step, queries)) for start in range(0, queries, step))]
     return all(
         np.array_equal(allowed(mask, rows[:, None], np.arange(keys), head, entry, inputs), pairs[entry, head, rows])

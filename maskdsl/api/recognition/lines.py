@@ -20,20 +20,20 @@ def line_relations(pairs: Pairs, axis: BandAxis = BandAxis()) -> Iterator[str]: 
         return
     if pairs.shape[0] != pairs.shape[1] or not pairs.diagonal().all():
         return
-    yield from neighborhoods(pairs, axis)
-    yield from in_blocks(pairs, axis)
+    yield from _neighborhoods(pairs, axis)
+    yield from _in_blocks(pairs, axis)
     if axis.name == "i":
-        yield from with_first_tokens(pairs)
+        yield from _with_first_tokens(pairs)
 
 
-def neighborhoods(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
+def _neighborhoods(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
     middle = np.flatnonzero(pairs[len(pairs) // 2])
     dilation = int(np.diff(middle).min(initial=len(pairs)))
     if len(middle) > 1 and dilation < len(pairs):
         yield axis.call("neighborhood", len(middle), *([f"dilation = {dilation}"] if dilation > 1 else []))
 
 
-def in_blocks(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
+def _in_blocks(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
     first = run_length(pairs[0])
     own = run_length(pairs[first, first:] if first < len(pairs) else pairs[:, 0])
     for size in dict.fromkeys((own, first)):
@@ -44,10 +44,10 @@ def in_blocks(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
             yield f"k // {size} <= q // {size}"
     column = run_length(pairs[:, 0])
     yield f"{axis.call('causal')} and {axis.call('blocks', column)}"
-    yield from fixed(pairs, axis)
+    yield from _fixed(pairs, axis)
 
 
-def fixed(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
+def _fixed(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
     """Sparse Transformer's: the own block, and the last positions of each before it."""
     seen = np.flatnonzero(np.tril(pairs).sum(0) == np.arange(len(pairs), 0, -1))
     if len(seen):
@@ -55,7 +55,7 @@ def fixed(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
         yield axis.call("fixed", int(seen[0]) + summary, f"summary = {summary}")
 
 
-def with_first_tokens(pairs: Pairs) -> Iterator[str]:
+def _with_first_tokens(pairs: Pairs) -> Iterator[str]:
     """The first tokens attend all, are attended by all, or by all behind them; for all others distance decides."""
     columns, rows = (run_length(np.asarray(pairs.all(axis))) for axis in (0, 1))
     behind = run_length(np.tril(pairs).sum(0) == np.arange(len(pairs), 0, -1))

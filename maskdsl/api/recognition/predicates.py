@@ -25,11 +25,11 @@ def evaluated(function: Predicate, size: tuple[int, int, int, int]) -> Pairs:
     for entry, head in np.ndindex(size[:2]):
         for start in range(0, size[2], step):
             rows = range(start, min(start + step, size[2]))
-            pairs[entry, head, rows.start : rows.stop] = some_rows(function, entry, head, rows, size[3])
+            pairs[entry, head, rows.start : rows.stop] = _some_rows(function, entry, head, rows, size[3])
     return pairs
 
 
-def some_rows(function: Predicate, entry: int, head: int, rows: range, keys: int) -> Pairs:
+def _some_rows(function: Predicate, entry: int, head: int, rows: range, keys: int) -> Pairs:
     import torch  # start-up time
 
     try:
@@ -37,20 +37,20 @@ def some_rows(function: Predicate, entry: int, head: int, rows: range, keys: int
         found = torch.as_tensor(function(torch.tensor(entry), torch.tensor(head), *indices))
         pairs = found.broadcast_to(len(rows), keys).cpu().numpy()
     except Exception:  # whatever a function raises that was written for numbers, with `and`, `if` or `math`
-        return pair_by_pair(function, entry, head, rows, keys)
+        return _pair_by_pair(function, entry, head, rows, keys)
     if not np.isin(pairs, (0, 1)).all():
         raise AttnError(errors.NotPairs(found=f"holds {pairs[~np.isin(pairs, (0, 1))][0]}"))
     return np.asarray(pairs, dtype=bool)
 
 
-def pair_by_pair(function: Predicate, entry: int, head: int, rows: range, keys: int) -> Pairs:
+def _pair_by_pair(function: Predicate, entry: int, head: int, rows: range, keys: int) -> Pairs:
     try:
-        return np.array([[truth(function(entry, head, query, key)) for key in range(keys)] for query in rows])
+        return np.array([[_truth(function(entry, head, query, key)) for key in range(keys)] for query in rows])
     except Exception as error:
         raise AttnError(errors.FailingPredicate(kind=type(error).__name__, text=str(error))) from error
 
 
-def truth(value: Any) -> bool:
+def _truth(value: Any) -> bool:
     """Of one pair."""
     if value not in (0, 1):
         raise ValueError(f"{shown(value)} is no boolean")

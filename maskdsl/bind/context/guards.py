@@ -12,10 +12,10 @@ def assuming(frame: Frame, condition: Value, truth: bool = True) -> Frame:
     """The frame in which the condition is known to hold, or not to."""
     if not isinstance(condition, Term) or condition.type is not Type.BOOL:
         return frame
-    return replace(frame, pairs=possible(condition.expression, frame.pairs, truth))
+    return replace(frame, pairs=_possible(condition.expression, frame.pairs, truth))
 
 
-def possible(condition: Expression, pairs: frozenset[Pair], truth: bool) -> frozenset[Pair]:
+def _possible(condition: Expression, pairs: frozenset[Pair], truth: bool) -> frozenset[Pair]:
     """Those pairs of spaces for which the condition may have this truth."""
     match condition:
         case Constant(value=value):
@@ -24,15 +24,15 @@ def possible(condition: Expression, pairs: frozenset[Pair], truth: bool) -> froz
             at = 1 if side is Side.KEY else 0
             return frozenset(pair for pair in pairs if (pair[at] == space) is truth)
         case Apply(op=Op.NOT, arguments=(inner,)):
-            return possible(inner, pairs, not truth)
+            return _possible(inner, pairs, not truth)
         case Apply(op=Op.AND | Op.OR as op, arguments=parts):
             if truth is (op is Op.AND):
                 for part in parts:
-                    pairs = possible(part, pairs, truth)
+                    pairs = _possible(part, pairs, truth)
                 return pairs
-            return frozenset().union(*(possible(part, pairs, truth) for part in parts))
+            return frozenset().union(*(_possible(part, pairs, truth) for part in parts))
         case Apply(op=Op.SELECT, arguments=(choice, then, otherwise)):
-            chosen = possible(then, possible(choice, pairs, True), truth)
-            return chosen | possible(otherwise, possible(choice, pairs, False), truth)
+            chosen = _possible(then, _possible(choice, pairs, True), truth)
+            return chosen | _possible(otherwise, _possible(choice, pairs, False), truth)
         case _:
             return pairs

@@ -22,7 +22,7 @@ from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.ops import Type
 from maskdsl.syntax import tree
 
-MOST_COUNTED = 2**26
+_MOST_COUNTED = 2**26
 """A coordinate of more tokens is not evaluated for its length."""
 
 
@@ -33,7 +33,7 @@ def read(frame: Frame, side: Side, name: str, span: Span) -> Term | Bad:
         return BAD
     having = holders(frame, (side,), name)
     if not having:
-        return unknown(frame, name, span, _worlds(frame, (side,)))
+        return _unknown(frame, name, span, _worlds(frame, (side,)))
     spaces = frame.spaces(side) or [space for space in world.sequence.spaces if world.sequence.has(space, name)]
     lacking = [space.name for space in spaces if not world.sequence.has(space, name)]
     if lacking:
@@ -66,7 +66,7 @@ def _missing(side: Side, name: str, span: Span, lacking: list[str], having: list
     return MissingCoordinate(span=span, name=name, spaces=spaces, side=side, hint=guard[side])
 
 
-def unknown(frame: Frame, name: str, span: Span, worlds: Iterable[SideWorld]) -> Bad:
+def _unknown(frame: Frame, name: str, span: Span, worlds: Iterable[SideWorld]) -> Bad:
     worlds = list(worlds)
     if not any(world.sequence.spaces for world in worlds):
         return frame.add(NoPairHere(span=span, hint="this must be known before there are tokens"))
@@ -123,7 +123,7 @@ def length(frame: Frame, name: str, span: Span, sides: Sequence[Side], space: st
         if having:
             side = next(iter(sides))
             return frame.add(_missing(side, name, span, [each.name for each in frame.spaces(side)], having))
-        return unknown(frame, name, span, _worlds(frame, sides))
+        return _unknown(frame, name, span, _worlds(frame, sides))
     if len(found) > 1:
         values = ", ".join(map(str, found))
         example = frame.side(next(iter(sides))).sequence.spaces[0].name
@@ -144,8 +144,8 @@ def _length_in(frame: Frame, world: SideWorld, space: Space, name: str, span: Sp
     if not trace(world.sequence, [Coordinate(Side.TOKEN, name)]).is_fixed:
         frame.add(NotConstant(span=span, what=f"the length of `{name}`", depends="an input, a head or a batch entry"))
         return None
-    if world.sequence.length > MOST_COUNTED:
-        frame.add(TooLong(span=span, what="the sequence", count=world.sequence.length, limit=MOST_COUNTED))
+    if world.sequence.length > _MOST_COUNTED:
+        frame.add(TooLong(span=span, what="the sequence", count=world.sequence.length, limit=_MOST_COUNTED))
         return None
     values = Coordinates(draft(frame.world), world.sequence, {}).values(name)
     offset = dict(zip(world.sequence.spaces, world.sequence.offsets, strict=True))[space]
@@ -179,7 +179,7 @@ def axis_name(frame: Frame, node: tree.Expression) -> str | Bad:
     if node.id in frame.world.bad_names:
         return BAD
     if not any(world.sequence.has(space, node.id) for world in worlds for space in world.sequence.spaces):
-        return unknown(frame, node.id, node.span, worlds)
+        return _unknown(frame, node.id, node.span, worlds)
     return node.id
 
 
@@ -218,12 +218,12 @@ def read_hidden(frame: Frame, side: Side, source: Along | Shuffled, span: Span) 
         if isinstance(read(frame, side, axis, span), Bad):
             return BAD
     frame.world.hidden[name] = source
-    ranges = [Range(0, hidden_length(frame.side(side), source, space) - 1) for space in frame.spaces(side)]
+    ranges = [Range(0, _hidden_length(frame.side(side), source, space) - 1) for space in frame.spaces(side)]
     reach = Range(0, max((each.high for each in ranges), default=0))
     return Term(Coordinate(side, name, span=span), reach)
 
 
-def hidden_length(world: SideWorld, source: Along | Shuffled, space: Space) -> int:
+def _hidden_length(world: SideWorld, source: Along | Shuffled, space: Space) -> int:
     match source:
         case Along(axes=axes):
             size = 1

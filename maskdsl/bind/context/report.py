@@ -8,9 +8,9 @@ from maskdsl.base.errors.language.limits import TooDeep, TooLarge, TooManyErrors
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Bad
 
-MOST_STEPS = 50_000
+_MOST_STEPS = 50_000
 """How many nodes of the tree may be elaborated, each time that one is."""
-MOST_STEPS_TOGETHER = 2 * MOST_STEPS
+MOST_STEPS_TOGETHER = 2 * _MOST_STEPS
 """How many for one answer: by all layers of a stack, or all patterns of a file that is checked."""
 MOST_NODES = 100_000
 """How many nodes an expression of the IR may have."""
@@ -85,8 +85,8 @@ class Report:
         self.work.steps += 1
         self.work.together.steps += 1
         self.depth += 1
-        if self.work.steps > MOST_STEPS:
-            self.stop(TooLarge(span=span, what="the pattern is", limit=MOST_STEPS))
+        if self.work.steps > _MOST_STEPS:
+            self.stop(TooLarge(span=span, what="the pattern is", limit=_MOST_STEPS))
         if self.work.together.is_spent:
             self.stop(TooLarge(span=span, what="the patterns together are", limit=MOST_STEPS_TOGETHER))
         if self.depth > DEEPEST:

@@ -25,11 +25,11 @@ from maskdsl.ir.facts.ranges import INT64
 from maskdsl.ir.ops import OPERATORS, Op, Type
 from maskdsl.syntax import tree
 
-LONGEST_RANGE = 4096
+_LONGEST_RANGE = 4096
 
-BINARY = {each.symbol: op for op, each in OPERATORS.items() if each.symbol and each.count == 2}
+_BINARY = {each.symbol: op for op, each in OPERATORS.items() if each.symbol and each.count == 2}
 """By symbol. What is greater is less with its operands swapped."""
-SWAPPED = {">": "<", ">=": "<="}
+_SWAPPED = {">": "<", ">=": "<="}
 
 
 def elaborate(node: tree.Expression, frame: Frame) -> Value:
@@ -66,7 +66,7 @@ def _meaning(node: tree.Expression, frame: Frame) -> Value:
             operands = elaborate(node.left, frame), elaborate(node.right, frame)
             if node.operator == "-":
                 warn_of_positions(frame, node.span, *operands)
-            return operate(frame, BINARY[node.operator], node.span, *operands)
+            return operate(frame, _BINARY[node.operator], node.span, *operands)
         case tree.Comparison():
             return _comparison(node, frame)
         case tree.Conditional():
@@ -159,9 +159,9 @@ def _comparison(node: tree.Comparison, frame: Frame) -> Value:
     values = [elaborate(operand, frame) for operand in node.operands]
     relations: list[Value] = []
     for operator, (left, right) in zip(node.operators, pairwise(values), strict=True):
-        first, second = (right, left) if operator in SWAPPED else (left, right)
+        first, second = (right, left) if operator in _SWAPPED else (left, right)
         warn_of_positions(frame, node.span, left, right)
-        relations.append(operate(frame, BINARY[SWAPPED.get(operator, operator)], node.span, first, second))
+        relations.append(operate(frame, _BINARY[_SWAPPED.get(operator, operator)], node.span, first, second))
     return relations[0] if len(relations) == 1 else operate(frame, Op.AND, node.span, *relations)
 
 
@@ -273,8 +273,8 @@ def integers(node: tree.HalfOpenRange, frame: Frame) -> list[Value] | None:
     if len(bounds) < 2:
         return None
     low, high = bounds
-    if high - low > LONGEST_RANGE:
-        frame.add(RangeTooLong(span=node.span, count=high - low, limit=LONGEST_RANGE))
+    if high - low > _LONGEST_RANGE:
+        frame.add(RangeTooLong(span=node.span, count=high - low, limit=_LONGEST_RANGE))
         return None
     return [constant(value, node.span) for value in range(low, high)]
 

@@ -19,11 +19,11 @@ from maskdsl.ir.mask import Along, Shuffled
 from maskdsl.ir.ops import CALLED, OPERATORS, Op, Type
 from maskdsl.syntax import tree
 
-MOST_ARGUMENTS = 64
+_MOST_ARGUMENTS = 64
 
 
-SEVERAL = {name: op for name, op in CALLED.items() if OPERATORS[op].variadic or OPERATORS[op].folds}
-FIXED = {name: op for name, op in CALLED.items() if name not in SEVERAL}
+_SEVERAL = {name: op for name, op in CALLED.items() if OPERATORS[op].variadic or OPERATORS[op].folds}
+_FIXED = {name: op for name, op in CALLED.items() if name not in _SEVERAL}
 
 
 def call_function(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
@@ -32,7 +32,7 @@ def call_function(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
 
 
 def _fixed(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
-    op = FIXED[call.function.id]
+    op = _FIXED[call.function.id]
     names = OPERATORS[op].parameters
     given = match_arguments(frame, call, names)
     if given is None:
@@ -45,15 +45,15 @@ def _fixed(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
 
 def _several(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     name = call.function.id
-    op = SEVERAL[name]
+    op = _SEVERAL[name]
     for argument in call.arguments:
         if argument.name is not None:
             return frame.add(UnknownArgument(span=argument.name.span, function=name, name=argument.name.id))
     if len(call.arguments) < OPERATORS[op].count:
         missing = "seed" if name == "random" else "a second number"
         return frame.add(MissingArgument(span=call.span, function=name, name=missing))
-    if len(call.arguments) > MOST_ARGUMENTS:
-        most = f"{MOST_ARGUMENTS} arguments"
+    if len(call.arguments) > _MOST_ARGUMENTS:
+        most = f"{_MOST_ARGUMENTS} arguments"
         return frame.add(TooManyArguments(span=call.span, function=name, most=most, given=len(call.arguments)))
     operands = [elaborate(argument.value, frame) for argument in call.arguments]
     if OPERATORS[op].variadic:
@@ -188,8 +188,8 @@ def _rank(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
 
 
 FUNCTIONS: dict[str, Callable[[tree.Call, Frame, Elaborate], Value]] = {
-    **dict.fromkeys(FIXED, _fixed),
-    **dict.fromkeys(SEVERAL, _several),
+    **dict.fromkeys(_FIXED, _fixed),
+    **dict.fromkeys(_SEVERAL, _several),
     **dict.fromkeys(CURVES, _curve),
     "clamp": _clamp,
     "dot": dot,

@@ -30,7 +30,7 @@ from maskdsl.syntax import tree
 
 Elaborate = Callable[[tree.Expression, Frame], Value]
 
-DEPENDS_ON_TOKENS = (
+_DEPENDS_ON_TOKENS = (
     MissingCoordinate,
     AmbiguousLength,
     NoCommonAxes,
@@ -125,7 +125,7 @@ def let_value(let: tree.LetStatement, frame: Frame, elaborate: Elaborate) -> Val
     if not trial.report.found:
         frame.report.adopt(trial.report)
         return value
-    if all(isinstance(each, DEPENDS_ON_TOKENS) for each in trial.report.found.values()):
+    if all(isinstance(each, _DEPENDS_ON_TOKENS) for each in trial.report.found.values()):
         return Abbreviation(let, frame.names)
     frame.report.take(trial.report)
     return BAD

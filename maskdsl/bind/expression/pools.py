@@ -15,12 +15,12 @@ from maskdsl.ir.routes import Pool, PoolKind, Product
 from maskdsl.syntax import tree
 
 KINDS = {kind.value: kind for kind in PoolKind}
-BASES = {side.letter: side for side in PAIR}
-FORMS = "`{0}`, or `mean({0}, c)`, `max`, `sum` or `root`, with a coordinate `c`,"
+_BASES = {side.letter: side for side in PAIR}
+_FORMS = "`{0}`, or `mean({0}, c)`, `max`, `sum` or `root`, with a coordinate `c`,"
 
 
 @dataclass(frozen=True)
-class Pooled:
+class _Pooled:
     """A pool of one side, and the coordinate whose equal values make its groups."""
 
     pool: Pool
@@ -31,7 +31,7 @@ def dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     """The product as a table that is read by the numbers of the groups."""
     if frame.statement is not StatementKind.ROUTE:
         return frame.add(route_errors.OutsideRoute(span=call.span))
-    sides = tuple(BASES)
+    sides = tuple(_BASES)
     plain = [argument.value for argument in call.arguments if argument.name is None]
     if len(plain) != len(call.arguments) or len(plain) != len(sides):
         return frame.add(route_errors.WrongPool(span=call.span, forms="`dot(Q, K)`"))
@@ -46,24 +46,24 @@ def dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     return Term(Read(name, groups, Type.FLOAT, span=call.span), size=3, depth=2)
 
 
-def _pooled(node: tree.Expression, base: str, frame: Frame, elaborate: Elaborate) -> Pooled | Bad:
+def _pooled(node: tree.Expression, base: str, frame: Frame, elaborate: Elaborate) -> _Pooled | Bad:
     match node:
         case tree.Name(id=name) if name == base:
-            return Pooled(Pool(None), "i")
+            return _Pooled(Pool(None), "i")
         case tree.Call(function=tree.Name(id=function), arguments=(whose, by, *heads)) if (
             function in KINDS and len(heads) < 2 and all(each.name is None for each in node.arguments)
         ):
             return _pool(
                 KINDS[function], base, (whose.value, by.value, *(each.value for each in heads)), frame, elaborate
             )
-    return frame.add(route_errors.WrongPool(span=node.span, forms=FORMS.format(base)))
+    return frame.add(route_errors.WrongPool(span=node.span, forms=_FORMS.format(base)))
 
 
 def _pool(
     kind: PoolKind, base: str, parts: tuple[tree.Expression, ...], frame: Frame, elaborate: Elaborate
-) -> Pooled | Bad:
+) -> _Pooled | Bad:
     whose, by, *heads = parts
-    token = replace(frame, statement=StatementKind.TOKEN, token_side=BASES[base], bare_coordinates=True)
+    token = replace(frame, statement=StatementKind.TOKEN, token_side=_BASES[base], bare_coordinates=True)
     among: Expression | None = None
     match whose:
         case tree.Name(id=name) if name == base:
@@ -81,14 +81,14 @@ def _pool(
     pool = Pool(kind, among)
     for node in heads:
         if isinstance(node, tree.Name) and node.id == "key_head":
-            return Pooled(replace(pool, by_key_head=True), group)
+            return _Pooled(replace(pool, by_key_head=True), group)
         value = elaborate(node, replace(frame, statement=StatementKind.HEAD))
         if not isinstance(value, Term) or value.type is not Type.INT:
             return _mistaken(value, node, "an integer of the head, or `key_head`,", frame)
         if reads(value.expression).inputs:
             return frame.add(NotConstant(span=node.span, what="which heads are pooled together", depends="an input"))
         pool = replace(pool, heads=value.expression)
-    return Pooled(pool, group)
+    return _Pooled(pool, group)
 
 
 def _mistaken(value: Value, node: tree.Expression, expected: str, frame: Frame) -> Bad:

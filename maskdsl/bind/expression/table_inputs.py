@@ -18,7 +18,7 @@ from maskdsl.ir.mask import Dimension, DimensionKind, Input
 from maskdsl.ir.ops import Op, Type
 from maskdsl.syntax import tree
 
-MOST_DIMENSIONS = 8
+_MOST_DIMENSIONS = 8
 BATCH = Dimension(DimensionKind.BATCH, None, "batch")
 
 
@@ -30,8 +30,8 @@ def declare(statement: tree.InputStatement, frame: Frame, elaborate: Elaborate) 
         known = "the types are `int`, `float` and `bool`"
         nearest = frame.nearest(statement.type.id, types)
         frame.add(UnknownType(span=statement.type.span, name=statement.type.id, known=known, nearest=nearest))
-    if len(statement.dimensions) > MOST_DIMENSIONS:
-        count, limit = len(statement.dimensions), MOST_DIMENSIONS
+    if len(statement.dimensions) > _MOST_DIMENSIONS:
+        count, limit = len(statement.dimensions), _MOST_DIMENSIONS
         return frame.add(TooMany(span=statement.span, count=count, what="dimensions of an input", limit=limit))
     dimensions = [_dimension(node, frame, elaborate) for node in statement.dimensions]
     known_dimensions = tuple(each for each in dimensions if not isinstance(each, Bad))

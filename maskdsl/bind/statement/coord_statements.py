@@ -34,7 +34,7 @@ from maskdsl.ir.routes import Rank
 from maskdsl.syntax import tree
 
 
-def sides_of(world: Declared) -> tuple[Side, ...]:
+def _sides_of(world: Declared) -> tuple[Side, ...]:
     """One side where both have the same tokens."""
     return (Side.QUERY,) if world.self_attention else PAIR
 
@@ -51,7 +51,7 @@ def updated(world: Declared, side: Side, new: SideWorld) -> Declared:
 def with_given(declared: Input, world: Declared) -> Declared:
     """The world in which the tokens of an input have its values as a coordinate."""
     dimension = next(each for each in declared.dimensions if each.kind is DimensionKind.TOKENS)
-    for side in sides_of(world):
+    for side in _sides_of(world):
         before = world.side(side)
         spaces = [space for space in before.sequence.spaces if _gives(dimension, space, side, world)]
         if spaces:
@@ -195,7 +195,7 @@ def with_order(statement: tree.OrderStatement, frame: Frame, elaborate: Elaborat
 def auto_spaces(statements: Iterable[tree.AutoOrderStatement], frame: Frame) -> tuple[str, ...]:
     """The spaces whose order is to be found: the one that is said, or all that have no order by keys."""
     world = frame.world
-    sequences = [world.side(side).sequence for side in sides_of(world)]
+    sequences = [world.side(side).sequence for side in _sides_of(world)]
     pairs = [pair for each in sequences for pair in zip(each.spaces, each.order, strict=False)]
     ordered = {space.name for space, keys in pairs if keys}
     found: dict[str, None] = {}
@@ -214,14 +214,14 @@ def auto_spaces(statements: Iterable[tree.AutoOrderStatement], frame: Frame) -> 
 # Both
 
 
-Attempt = tuple[Side, Space, list[Value], list[Diagnostic]]
+_Attempt = tuple[Side, Space, list[Value], list[Diagnostic]]
 
 
 def _attempts(
     qualifier: tree.Name | None, nodes: Iterable[tree.Expression], frame: Frame, elaborate: Elaborate
-) -> Iterator[Attempt]:
+) -> Iterator[_Attempt]:
     """The expressions for the tokens of every space that may be meant, with what is wrong there."""
-    for side in sides_of(frame.world):
+    for side in _sides_of(frame.world):
         for space in frame.world.side(side).sequence.spaces:
             if qualifier is not None and space.name != qualifier.id:
                 continue
@@ -241,7 +241,7 @@ def _attempts(
             yield side, space, values, list(trial.report.found.values())
 
 
-def _applicable(attempts: list[Attempt], said: bool, frame: Frame) -> list[tuple[Side, Space, list[Value]]] | None:
+def _applicable(attempts: list[_Attempt], said: bool, frame: Frame) -> list[tuple[Side, Space, list[Value]]] | None:
     """The spaces whose tokens have all that is read; None, with a report, if there is none or more is wrong."""
     lacking = [found for *_, found in attempts if found]
     serious = [each for found in lacking for each in found if said or not isinstance(each, MissingCoordinate)]
@@ -260,7 +260,7 @@ def _applicable(attempts: list[Attempt], said: bool, frame: Frame) -> list[tuple
 
 def with_hidden(world: Declared, used: frozenset[str]) -> Declared:
     """The world with the curves and shuffles among `used` as coordinates, in front of those that read them."""
-    for side in sides_of(world):
+    for side in _sides_of(world):
         before = world.side(side)
         definitions = [
             CoordinateDefinition(name, Type.INT, sources)

@@ -23,7 +23,7 @@ from maskdsl.syntax import tree
 
 MOST_NAMES = 1000
 """Parameters, or `let`s, of one declaration."""
-EXPECTED_VALUES = {
+_EXPECTED_VALUES = {
     **EXPECTED,
     "int": "an integer of 64 bits",
     "float": "a finite float",
@@ -124,7 +124,7 @@ def _given(parameter: tree.Parameter, value: object, frame: Frame, scope: Frame,
         made = TupleValue((int(made.constant or 0),) * width) if width else None
     if made is None:
         name, span = parameter.name.id, parameter.name.span
-        return frame.add(WrongParameter(span=span, name=name, found=shown(value), expected=EXPECTED_VALUES[kind]))
+        return frame.add(WrongParameter(span=span, name=name, found=shown(value), expected=_EXPECTED_VALUES[kind]))
     return made
 
 

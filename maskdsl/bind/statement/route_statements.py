@@ -46,10 +46,10 @@ SELECTORS = {
     "nearest": ("centroids",),
     "balanced": ("size", "centroids"),
 }
-WORD = 31
+_WORD = 31
 """Bits of an integer that count members; the sign is none."""
-OPTIONAL = frozenset({"over"})
-ALONE = Constant(0)
+_OPTIONAL = frozenset({"over"})
+_ALONE = Constant(0)
 """The number of a group that takes all tokens."""
 
 
@@ -63,7 +63,7 @@ def with_route(statement: tree.RouteStatement, frame: Frame, elaborate: Elaborat
         nearest = frame.nearest(call.function.id, SELECTORS)
         frame.add(route_errors.UnknownSelector(span=call.function.span, name=call.function.id, nearest=nearest))
     else:
-        given = match_arguments(frame, call, SELECTORS[call.function.id], OPTIONAL)
+        given = match_arguments(frame, call, SELECTORS[call.function.id], _OPTIONAL)
         match call.function.id:
             case _ if given is None:
                 pass
@@ -95,7 +95,7 @@ def _selected(
     numbers = _numbers(value, span, scoring)
     if isinstance(numbers, Bad) or isinstance(selector, Bad):
         return BAD
-    if numbers[1] == ALONE:
+    if numbers[1] == _ALONE:
         return _reads_no_key(name, value, span, frame)
     candidates = _candidates(statement, frame, elaborate, numbers)
     queries, keys = (_grouping(each, side, value, span, frame) for side, each in zip(PAIR, numbers, strict=True))
@@ -145,16 +145,16 @@ def _selector(
     return TopMass(value.expression, over is not None)
 
 
-Number = str | Expression
+_Number = str | Expression
 """What numbers the groups of a side: the name of a coordinate, or an expression over the pair."""
 
 
-def _numbers(score: Expression, span: Span, frame: Frame) -> tuple[Number, Number] | Bad:
+def _numbers(score: Expression, span: Span, frame: Frame) -> tuple[_Number, _Number] | Bad:
     """What a score is for: groups of the coordinates that are pooled by or read, or the entries of a table."""
     joint = next((index for index, _ in _entries(score, frame) if all(map(reads(index).of, PAIR))), None)
     if joint is not None:
-        return ALONE, joint
-    found: list[Number] = []
+        return _ALONE, joint
+    found: list[_Number] = []
     for side in PAIR:
         pooled = {
             index.name
@@ -167,7 +167,7 @@ def _numbers(score: Expression, span: Span, frame: Frame) -> tuple[Number, Numbe
         if len(names) > 1:
             shown = " and ".join(f"`{name}`" for name in names)
             return frame.add(route_errors.MixedGroups(span=span, names=shown, side=side.plural))
-        found.append(names[0] if names else ALONE)
+        found.append(names[0] if names else _ALONE)
     return found[0], found[1]
 
 
@@ -180,18 +180,18 @@ def _entries(score: Expression, frame: Frame) -> Iterator[tuple[Expression, int]
                 yield index, dimension.size or 1
 
 
-def _by_group(expression: Expression, numbers: tuple[Number, Number]) -> Expression:
+def _by_group(expression: Expression, numbers: tuple[_Number, _Number]) -> Expression:
     """With the number of a key's group in place of the expression that gives it."""
     key = numbers[1]
     return (
         expression
-        if isinstance(key, str) or key == ALONE
+        if isinstance(key, str) or key == _ALONE
         else substitute(expression, {key: Coordinate(Side.KEY, GROUP)})
     )
 
 
 def _candidates(
-    statement: tree.RouteStatement, frame: Frame, elaborate: Elaborate, numbers: tuple[Number, Number]
+    statement: tree.RouteStatement, frame: Frame, elaborate: Elaborate, numbers: tuple[_Number, _Number]
 ) -> Expression | None:
     """The `where` relation; None, with a report, if it is wrong."""
     if statement.candidates is None:
@@ -215,7 +215,7 @@ def _candidates(
     return None
 
 
-def _grouping(number: Number, side: Side, score: Expression, span: Span, frame: Frame) -> Grouping | Bad:
+def _grouping(number: _Number, side: Side, score: Expression, span: Span, frame: Frame) -> Grouping | Bad:
     world = frame.side(side)
     match number:
         case str() if number == "i":
@@ -302,10 +302,10 @@ def _balanced(
     rows, names, world = declared.dimensions[1].size, [], frame.world
     if rows is None:
         return frame.add(route_errors.NoCentroids(span=given["centroids"].span))
-    for first in range(0, rows, WORD):
-        last = min(first + WORD, rows)
+    for first in range(0, rows, _WORD):
+        last = min(first + _WORD, rows)
         part = partial(Balanced, centroids=declared.name, size=size, first=first, last=last, span=statement.span)
-        names.append(statement.name.id if rows <= WORD else f"{statement.name.id}_{first}")
+        names.append(statement.name.id if rows <= _WORD else f"{statement.name.id}_{first}")
         world = _with_coordinates(names[-1], 2 ** (last - first) - 1, part, statement.span, replace(frame, world=world))
     return replace(world, routes={**world.routes, statement.name.id: BitRoute(tuple(names))})
 

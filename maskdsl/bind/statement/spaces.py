@@ -16,15 +16,15 @@ from maskdsl.ir import mask as ir
 from maskdsl.ir.ops import Type
 from maskdsl.syntax import tree
 
-MOST_TOKENS = 2**31 - 1
-MOST_AXES = 4
+_MOST_TOKENS = 2**31 - 1
+_MOST_AXES = 4
 
 
 def declare_space(statement: tree.SpaceStatement, frame: Frame, elaborate: Elaborate) -> ir.Space | Bad:
     name = statement.name.id
-    if len(statement.axes) > MOST_AXES:
+    if len(statement.axes) > _MOST_AXES:
         count = len(statement.axes)
-        return frame.add(TooManyAxes(span=statement.name.span, name=name, count=count, limit=MOST_AXES))
+        return frame.add(TooManyAxes(span=statement.name.span, name=name, count=count, limit=_MOST_AXES))
     axes: list[ir.Axis] = []
     for axis in statement.axes:
         own = axis.name or statement.name
@@ -39,9 +39,9 @@ def declare_space(statement: tree.SpaceStatement, frame: Frame, elaborate: Elabo
             length = _length(axis, frame, elaborate)
             axes.append(ir.Axis(own.id, 1 if isinstance(length, Bad) else length))
     space = ir.Space(name, tuple(axes), span=statement.span)
-    if space.size > MOST_TOKENS:
+    if space.size > _MOST_TOKENS:
         what = f"the space `{name}`"
-        return frame.add(TooLong(span=statement.span, what=what, count=space.size, limit=MOST_TOKENS))
+        return frame.add(TooLong(span=statement.span, what=what, count=space.size, limit=_MOST_TOKENS))
     return space
 
 
@@ -172,6 +172,6 @@ def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space],
     sequence = ir.Sequence(tuple(found))
     if len(found) < len(statement.spaces):
         return BAD
-    if sequence.length > MOST_TOKENS:
-        return frame.add(TooLong(span=statement.span, what="the sequence", count=sequence.length, limit=MOST_TOKENS))
+    if sequence.length > _MOST_TOKENS:
+        return frame.add(TooLong(span=statement.span, what="the sequence", count=sequence.length, limit=_MOST_TOKENS))
     return sequence

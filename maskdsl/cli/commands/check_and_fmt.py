@@ -21,7 +21,7 @@ from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import LARGEST_TEXT, parse
 from maskdsl.syntax.program import load_program, read_source, source_of
 
-DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
+_DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def check(paths: Sequence[str], heads: int, strict: bool, as_json: bool) -> int:
@@ -55,8 +55,8 @@ class Checked:
             "patterns": list(self.patterns),
             "stacks": list(self.stacks),
             "unbound": dict(self.unbound),
-            "errors": [as_dict(each) for each in self.error.diagnostics] if self.error is not None else [],
-            "warnings": [as_dict(each) for each in self.cautions],
+            "errors": [_as_dict(each) for each in self.error.diagnostics] if self.error is not None else [],
+            "warnings": [_as_dict(each) for each in self.cautions],
         }
 
     def show(self) -> None:
@@ -65,13 +65,13 @@ class Checked:
         if self.error is not None:
             print_error(self.error)
             return
-        counts = counted(len(self.patterns), "pattern")
+        counts = _counted(len(self.patterns), "pattern")
         shown = Text.assemble((printable(self.path), "bold"), ": ", ("ok", "green"), ", ")
         if self.stacks:
-            counts += f", {counted(len(self.stacks), 'stack')}"
+            counts += f", {_counted(len(self.stacks), 'stack')}"
         shown.append(counts)
         if self.cautions:
-            shown.append(", ").append(counted(len(self.cautions), "warning"), style="yellow")
+            shown.append(", ").append(_counted(len(self.cautions), "warning"), style="yellow")
         output().print(shown, soft_wrap=True)
         for name, missing in self.unbound.items():
             note(f"`{name}` was parsed but not bound: no default for {', '.join(f'`{each}`' for each in missing)}")
@@ -107,7 +107,7 @@ def checked(path: str, heads: int) -> Checked:
     return Checked(path, tuple(patterns), tuple(stacks), unbound, whole, tuple(cautions.values()))
 
 
-def as_dict(found: Diagnostic) -> dict[str, object]:
+def _as_dict(found: Diagnostic) -> dict[str, object]:
     """A diagnostic as JSON has it; lines and columns are counted from 1."""
     position: dict[str, object] = {}
     if found.span is not None:
@@ -116,7 +116,7 @@ def as_dict(found: Diagnostic) -> dict[str, object]:
     return {"code": found.code, "message": found.fill(found.message), **position, "text": render(found)}
 
 
-def counted(number: int, what: str) -> str:
+def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
@@ -125,25 +125,25 @@ def fmt(paths: Sequence[str], check: bool, diff: bool) -> int:
     changed, broken = False, False
     for path in paths:
         try:
-            source = read_standard_input() if path == "-" else read_source(Path(path), path)
+            source = _read_standard_input() if path == "-" else read_source(Path(path), path)
             text = format_file(parse(source))
             changed |= text != source.text
-            settle(source, path, text, check, diff)
+            _settle(source, path, text, check, diff)
         except AttnError as error:
             print_error(error)
             broken = True
     return 2 if broken else int(changed and check)
 
 
-def read_standard_input() -> Source:
+def _read_standard_input() -> Source:
     return source_of("<stdin>", sys.stdin.buffer.read(LARGEST_TEXT + 1))
 
 
-def settle(source: Source, path: str, text: str, check: bool, diff: bool) -> None:
+def _settle(source: Source, path: str, text: str, check: bool, diff: bool) -> None:
     """Writes or shows the formatted text of one file."""
     differs = text != source.text
     if diff and differs:
-        print_difference(source, text)
+        _print_difference(source, text)
     if check and differs:
         output().print(f"would change {printable(path)}", markup=False, soft_wrap=True)
     if check or diff:
@@ -162,8 +162,8 @@ def write(path: str, text: str) -> None:
         raise AttnError(NotWritten(file=path, reason=getattr(error, "strerror", None) or str(error))) from None
 
 
-def print_difference(source: Source, text: str) -> None:
+def _print_difference(source: Source, text: str) -> None:
     name = printable(source.name)
     before, after = (list(filter(None, each.lines)) for each in (source, Source(name, text)))
     for line in unified_diff(before, after, name, f"{name}, formatted"):
-        output().print(Text(line.rstrip("\r\n"), style=DIFF_STYLES.get(line[0], "")), soft_wrap=True)
+        output().print(Text(line.rstrip("\r\n"), style=_DIFF_STYLES.get(line[0], "")), soft_wrap=True)

@@ -24,8 +24,8 @@ def show_differences(asked: Asked, other: str, ranges: Ranges, as_json: bool) ->
     size = asked.size()
     request = read_request(asked.file, asked.words)
     first = request.bind(asked.heads, asked.orders[0] if asked.orders else None)
-    second = read_other(request, other).bind(asked.heads)
-    check_alike(first.ir, second.ir)
+    second = _read_other(request, other).bind(asked.heads)
+    _check_alike(first.ir, second.ir)
     part = read_part(first.ir, ranges.rows, ranges.columns)
     compare = working("comparing tiles")(differences)
     compared = []
@@ -50,7 +50,7 @@ def show_differences(asked: Asked, other: str, ranges: Ranges, as_json: bool) ->
     console.print(differences_shown(console, (first.ir, second.ir), pictures, order_text(compared[0].mask)))
 
 
-def read_other(request: Request, text: str) -> Request:
+def _read_other(request: Request, text: str) -> Request:
     """The second pattern, from `FILE [PATTERN] [NAME=VALUE...]`. It takes the first one's values of parameters that it
     has too and that are not given.
     """
@@ -61,7 +61,7 @@ def read_other(request: Request, text: str) -> Request:
     return Request(other.pattern, {**shared, **other.values})
 
 
-def check_alike(first: MaskIR, second: MaskIR) -> None:
+def _check_alike(first: MaskIR, second: MaskIR) -> None:
     counts = [(mask.queries.length, mask.keys.length) for mask in (first, second)]
     if counts[0] != counts[1]:
         reason = ", not ".join(f"{queries} queries and {keys} keys" for queries, keys in counts)

@@ -33,7 +33,7 @@ class CheckState(StrEnum):
 
 
 @dataclass(frozen=True)
-class Check:
+class _Check:
     name: str
     state: CheckState
     detail: str
@@ -41,7 +41,7 @@ class Check:
     """What to do about it."""
 
 
-OPTIONAL = (
+_OPTIONAL = (
     ("pygls", "lsp", "the language server, `maskdsl lsp`"),
     ("matplotlib", "", "pictures in files"),
     ("transformers", "transformers", "patterns in models of Hugging Face"),
@@ -49,14 +49,14 @@ OPTIONAL = (
     ("hypothesis", "testing", "strategies to test patterns of your own"),
 )
 """Packages, the extra that installs them (none: themselves), and what they are for."""
-STYLES = {CheckState.GOOD: "green", CheckState.ABSENT: "yellow", CheckState.BAD: "red"}
-SIGNS = {CheckState.GOOD: "ok", CheckState.ABSENT: "none", CheckState.BAD: "bad"}
-COMPILERS = ("c++", "g++", "clang++", "cl")
+_STYLES = {CheckState.GOOD: "green", CheckState.ABSENT: "yellow", CheckState.BAD: "red"}
+_SIGNS = {CheckState.GOOD: "ok", CheckState.ABSENT: "none", CheckState.BAD: "bad"}
+_COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 def doctor(as_json: bool) -> int:
     """Prints all findings; 1 if something that is needed is wrong."""
-    found = list(findings())
+    found = list(_findings())
     healthy = all(each.state is not CheckState.BAD for each in found)
     if as_json:
         print(json.dumps({"healthy": healthy, "findings": [asdict(each) for each in found]}, indent=2))
@@ -66,16 +66,16 @@ def doctor(as_json: bool) -> int:
         detail = Text(each.detail)
         if each.advice:
             detail.append(f"\n{each.advice}", style="dim")
-        table.add_row(Text(SIGNS[each.state], STYLES[each.state]), each.name, detail)
+        table.add_row(Text(_SIGNS[each.state], _STYLES[each.state]), each.name, detail)
     output().print(table)
     return int(not healthy)
 
 
-def findings() -> Iterator[Check]:
+def _findings() -> Iterator[_Check]:
     """All that is looked at, in the order in which it matters."""
-    yield Check("maskdsl", CheckState.GOOD, f"{__version__} in {Path(str(files('maskdsl'))).parent}")
-    yield Check("python", CheckState.GOOD, f"{platform.python_version()} at {sys.executable}")
-    yield Check("machine", CheckState.GOOD, f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors")
+    yield _Check("maskdsl", CheckState.GOOD, f"{__version__} in {Path(str(files('maskdsl'))).parent}")
+    yield _Check("python", CheckState.GOOD, f"{platform.python_version()} at {sys.executable}")
+    yield _Check("machine", CheckState.GOOD, f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors")
     torch = _imported("torch")
     yield _library("torch", torch, "computes; drawing and measuring need none", "pip install torch", CheckState.BAD)
     triton = _imported("triton")
@@ -84,16 +84,16 @@ def findings() -> Iterator[Check]:
     yield _guarded("gpu", lambda: _gpu(torch))
     yield _guarded("compiler", _compiler)
     yield _guarded("cache", _cache)
-    for name, extra, purpose in OPTIONAL:
+    for name, extra, purpose in _OPTIONAL:
         yield _optional(name, extra, purpose)
 
 
-def _guarded(name: str, look: Callable[[], Check]) -> Check:
+def _guarded(name: str, look: Callable[[], _Check]) -> _Check:
     """Whatever a broken installation or driver raises is told like everything else."""
     try:
         return look()
     except Exception as error:
-        return Check(name, CheckState.BAD, _reason(error))
+        return _Check(name, CheckState.BAD, _reason(error))
 
 
 def _reason(error: BaseException) -> str:
@@ -112,56 +112,56 @@ def _imported(name: str) -> ModuleType | Exception | None:
         return error
 
 
-def _library(name: str, found: ModuleType | Exception | None, purpose: str, advice: str, without: CheckState) -> Check:
+def _library(name: str, found: ModuleType | Exception | None, purpose: str, advice: str, without: CheckState) -> _Check:
     match found:
         case None:
-            return Check(name, without, f"not installed; it {purpose}", advice)
+            return _Check(name, without, f"not installed; it {purpose}", advice)
         case Exception():
-            return Check(name, CheckState.BAD, f"installed, but not working: {_reason(found)}", advice)
+            return _Check(name, CheckState.BAD, f"installed, but not working: {_reason(found)}", advice)
         case _:
-            return Check(name, CheckState.GOOD, str(getattr(found, "__version__", "of unknown version")))
+            return _Check(name, CheckState.GOOD, str(getattr(found, "__version__", "of unknown version")))
 
 
-def _gpu(torch: ModuleType | Exception | None) -> Check:
+def _gpu(torch: ModuleType | Exception | None) -> _Check:
     if not isinstance(torch, ModuleType):
-        return Check("gpu", CheckState.ABSENT, "not looked for, as there is no torch")
+        return _Check("gpu", CheckState.ABSENT, "not looked for, as there is no torch")
     built = (
         f"CUDA {torch.version.cuda}" if torch.version.cuda else f"HIP {torch.version.hip}" if torch.version.hip else ""
     )
     if not torch.cuda.is_available():
         why = f"this torch is built for {built}" if built else "this torch is built for processors alone"
         on_cpu = "the `tiled` backend computes on the processor; TRITON_INTERPRET=1 tries the kernels there, slowly"
-        return Check("gpu", CheckState.ABSENT, f"none found; {why}", on_cpu)
+        return _Check("gpu", CheckState.ABSENT, f"none found; {why}", on_cpu)
     devices = (torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count()))
     named = [f"{each.name}, {units.size(each.total_memory)}, {each.major}.{each.minor}" for each in devices]
-    return Check("gpu", CheckState.GOOD, f"{'; '.join(named)} ({built})")
+    return _Check("gpu", CheckState.GOOD, f"{'; '.join(named)} ({built})")
 
 
-def _compiler() -> Check:
-    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
+def _compiler() -> _Check:
+    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else _COMPILERS
     found = next((path for name in wanted if (path := shutil.which(name))), None)
     if found is not None:
-        return Check("compiler", CheckState.GOOD, found)
+        return _Check("compiler", CheckState.GOOD, found)
     advice = "apt install g++, or the like; CXX says where it is"
-    return Check("compiler", CheckState.ABSENT, "no C++ compiler; torch.compile and Triton want one", advice)
+    return _Check("compiler", CheckState.ABSENT, "no C++ compiler; torch.compile and Triton want one", advice)
 
 
-def _cache() -> Check:
+def _cache() -> _Check:
     """Written to, as a folder may look as if it could be and not be."""
     folder = cache_directory()
     probe = folder / "doctor.probe"
     if not write_whole(probe, b""):
         advice = f"{CACHE_VARIABLE} names another folder; until then grammars and kernels are made anew each time"
-        return Check("cache", CheckState.ABSENT, f"{folder} cannot be written", advice)
+        return _Check("cache", CheckState.ABSENT, f"{folder} cannot be written", advice)
     probe.unlink(missing_ok=True)
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return Check("cache", CheckState.GOOD, f"{folder}, {units.count(len(sizes))} files, {units.size(sum(sizes))}")
+    return _Check("cache", CheckState.GOOD, f"{folder}, {units.count(len(sizes))} files, {units.size(sum(sizes))}")
 
 
-def _optional(name: str, extra: str, purpose: str) -> Check:
+def _optional(name: str, extra: str, purpose: str) -> _Check:
     """Looked up, not imported."""
     try:
-        return Check(name, CheckState.GOOD, f"{version(name)}, for {purpose}")
+        return _Check(name, CheckState.GOOD, f"{version(name)}, for {purpose}")
     except PackageNotFoundError:
         install = f"pip install 'maskdsl[{extra}]'" if extra else f"pip install {name}"
-        return Check(name, CheckState.ABSENT, f"not installed; it is for {purpose}", install)
+        return _Check(name, CheckState.ABSENT, f"not installed; it is for {purpose}", install)

@@ -42,15 +42,15 @@ def explain(
     read_heads([head], heads)
     request = read_request(file, words)
     mask = request.bind(heads, order)
-    positions = None if pair is None else read_pair(mask.ir, pair)
+    positions = None if pair is None else _read_pair(mask.ir, pair)
     looked = look([mask], given, seed)
     if positions is not None:
-        explain_pair(looked, *positions, head, as_json)
+        _explain_pair(looked, *positions, head, as_json)
     else:
-        explain_pattern(request, mask, looked, size, as_json)
+        _explain_pattern(request, mask, looked, size, as_json)
 
 
-def explain_pair(looked: Looked, query: int, key: int, head: int, as_json: bool) -> None:
+def _explain_pair(looked: Looked, query: int, key: int, head: int, as_json: bool) -> None:
     mask = looked.masks[0].ir
     arrays = input_arrays(mask, looked.inputs, relation_inputs(mask, looked.inputs))
     reasons = pair_reasons(mask, query, key, head, 0, arrays)
@@ -66,7 +66,7 @@ def explain_pair(looked: Looked, query: int, key: int, head: int, as_json: bool)
     console.print(shown(reasons, own, other))
 
 
-def explain_pattern(request: Request, bound: Mask, looked: Looked, size: tuple[int, int], as_json: bool) -> None:
+def _explain_pattern(request: Request, bound: Mask, looked: Looked, size: tuple[int, int], as_json: bool) -> None:
     from maskdsl.analysis.counts.growth import growth  # imports sympy: start-up time
 
     mask = looked.masks[0].ir
@@ -78,7 +78,7 @@ def explain_pattern(request: Request, bound: Mask, looked: Looked, size: tuple[i
             cuts(mask, tiles(mask, size, looked.inputs), looked.inputs),
             growth(request.pattern.program, bound.ir),
             tuple(sorted(relation_inputs(bound.ir))),
-            macro_words(request.pattern),
+            _macro_words(request.pattern),
         )
     if as_json:
         print(json.dumps(finite(found.as_dict()), indent=2))
@@ -86,7 +86,7 @@ def explain_pattern(request: Request, bound: Mask, looked: Looked, size: tuple[i
     output().print(explained(found))
 
 
-def read_pair(mask: MaskIR, pair: tuple[str, str]) -> tuple[int, int]:
+def _read_pair(mask: MaskIR, pair: tuple[str, str]) -> tuple[int, int]:
     """Declared positions of a query and a key, each given as a number or as a cell of a grid."""
     query, key = pair
     return read_token(query, mask.queries, "query"), read_token(key, mask.keys, "key")
@@ -115,7 +115,7 @@ def read_token(text: str, sequence: Tokens, side: str) -> int:
     raise AttnError(NotAToken(text=text))
 
 
-def macro_words(pattern: Pattern) -> dict[str, str]:
+def _macro_words(pattern: Pattern) -> dict[str, str]:
     """What the macros that a pattern's lines call mean, by their names, as their `##` lines say."""
     kinds = tree.AttendStatement | tree.RequireStatement | tree.LetStatement
     macros = pattern.program.macros(pattern.declaration.span.source)
@@ -123,18 +123,18 @@ def macro_words(pattern: Pattern) -> dict[str, str]:
         node.function.id
         for statement in pattern.declaration.statements
         if isinstance(statement, kinds)
-        for node in nodes(statement)
+        for node in _nodes(statement)
         if isinstance(node, tree.Call)
     )
     return {name: macros[name].doc for name in called if name in macros and macros[name].doc}
 
 
-def nodes(value: object) -> Iterator[object]:
+def _nodes(value: object) -> Iterator[object]:
     """A node of the tree and everything below it."""
     if isinstance(value, tuple):
         for each in value:
-            yield from nodes(each)
+            yield from _nodes(each)
     elif is_dataclass(value) and isinstance(value, tree.Node):
         yield value
         for field in fields(value):
-            yield from nodes(getattr(value, field.name))
+            yield from _nodes(getattr(value, field.name))

@@ -30,10 +30,10 @@ from maskdsl.view.terminal.selection_tables import between
 from maskdsl.view.terminal.show import called, head_classes
 from maskdsl.view.terminal.stack_table import layers_text, stack_title
 
-WRITERS: Mapping[str, Callable[[Scene], bytes]] = {".png": pixels, ".svg": svg, ".pdf": pdf}
-MOST_TOKENS = 1024
+_WRITERS: Mapping[str, Callable[[Scene], bytes]] = {".png": pixels, ".svg": svg, ".pdf": pdf}
+_MOST_TOKENS = 1024
 """Of either side, where single pairs are drawn."""
-MOST_AROUND = 1 << 16
+_MOST_AROUND = 1 << 16
 """Keys that are drawn one by one around a query."""
 
 
@@ -49,10 +49,10 @@ class PictureRequest:
 
 def picture(wanted: PictureRequest, out: str) -> None:
     """Writes the file."""
-    writer = WRITERS.get(Path(out).suffix.lower())
+    writer = _WRITERS.get(Path(out).suffix.lower())
     if writer is None:
-        raise AttnError(errors.UnknownPicture(file=out, known=" or ".join(WRITERS)))
-    scene = drawn_scene(wanted)
+        raise AttnError(errors.UnknownPicture(file=out, known=" or ".join(_WRITERS)))
+    scene = _drawn_scene(wanted)
     try:
         Path(out).write_bytes(writer(scene))
     except ImportError:
@@ -61,21 +61,21 @@ def picture(wanted: PictureRequest, out: str) -> None:
         raise AttnError(NotWritten(file=out, reason=getattr(error, "strerror", None) or str(error))) from None
 
 
-def drawn_scene(wanted: PictureRequest) -> Scene:
+def _drawn_scene(wanted: PictureRequest) -> Scene:
     chosen = wanted.asked.chosen()
     subject = wanted.asked.subject()
     if isinstance(subject, StackRequest):
-        return stack_scene(wanted, subject, chosen)
+        return _stack_scene(wanted, subject, chosen)
     looked = wanted.asked.look(subject)
     notes = ["all that routes may select"] if looked.guarantee is not None else []
     if wanted.around is not None:
-        return query_scene(looked, wanted.around, chosen, notes)
-    scale = scale_of(wanted, looked.masks[0], len(looked.masks), chosen, looked.inputs)
-    drawn = [drawn_mask(mask, order_text(mask.ir), scale, looked.inputs, looked) for mask in looked.masks]
+        return _query_scene(looked, wanted.around, chosen, notes)
+    scale = _scale_of(wanted, looked.masks[0], len(looked.masks), chosen, looked.inputs)
+    drawn = [_drawn_mask(mask, order_text(mask.ir), scale, looked.inputs, looked) for mask in looked.masks]
     return map_scene(mask_title(looked.masks[0].ir), drawn, scale, chosen, wanted.stacked, notes)
 
 
-def stack_scene(wanted: PictureRequest, subject: StackRequest, chosen: Sequence[int]) -> Scene:
+def _stack_scene(wanted: PictureRequest, subject: StackRequest, chosen: Sequence[int]) -> Scene:
     """The different layers side by side."""
     if wanted.around is not None:
         raise AttnError(NotForStacks(option="--around", name=subject.stack.name))
@@ -87,22 +87,22 @@ def stack_scene(wanted: PictureRequest, subject: StackRequest, chosen: Sequence[
         for number in range(len(stack.different))
         for each in layer_in_orders(stack, number, wanted.asked.orders, looked)
     ]
-    scale = scale_of(wanted, layers[0][0], len(layers), chosen, inputs[0])
+    scale = _scale_of(wanted, layers[0][0], len(layers), chosen, inputs[0])
     drawn = []
     for mask, number in layers:
         words = f"{layers_text(stack.ir, number)}: {called(mask.name, mask.ir.parameters).plain}, {order_text(mask.ir)}"
-        drawn.append(drawn_mask(mask, words, scale, inputs[number], None))
+        drawn.append(_drawn_mask(mask, words, scale, inputs[number], None))
     name = called(stack.name, stack.ir.parameters).plain
     size = stack_title(stack.ir).plain.removeprefix(name).strip()
     return map_scene(Title(name, size), drawn, scale, chosen, wanted.stacked, [])
 
 
-def scale_of(wanted: PictureRequest, mask: Mask, maps: int, chosen: Sequence[int], inputs: Arrays) -> Scale:
+def _scale_of(wanted: PictureRequest, mask: Mask, maps: int, chosen: Sequence[int], inputs: Arrays) -> Scale:
     """The sizes of cells, for so many maps if heads do not differ, or for more where they do."""
     lengths = mask.query_length, mask.key_length
     if wanted.mask:
-        if max(lengths) > MOST_TOKENS:
-            raise AttnError(errors.TooManyPairs(queries=lengths[0], keys=lengths[1], limit=MOST_TOKENS))
+        if max(lengths) > _MOST_TOKENS:
+            raise AttnError(errors.TooManyPairs(queries=lengths[0], keys=lengths[1], limit=_MOST_TOKENS))
         return Scale((1, 1), (1, 1), fitted=False)
     block = wanted.asked.size()
     scale = scale_for(lengths, maps, block)
@@ -114,7 +114,7 @@ def scale_of(wanted: PictureRequest, mask: Mask, maps: int, chosen: Sequence[int
 
 
 @working("finding tiles")
-def drawn_mask(mask: Mask, order: str, scale: Scale, inputs: Arrays, looked: Looked | None) -> Drawn:
+def _drawn_mask(mask: Mask, order: str, scale: Scale, inputs: Arrays, looked: Looked | None) -> Drawn:
     """With the density of each head in words: exact, and where routes are open, of what they may select."""
     figures = stats(mask.ir, inputs=inputs).heads
     density = [f"density {units.percent(each.density)}" for each in figures]
@@ -128,10 +128,10 @@ def drawn_mask(mask: Mask, order: str, scale: Scale, inputs: Arrays, looked: Loo
     return Drawn(order, mask.ir, tiles(mask.ir, scale.block, inputs), tuple(density))
 
 
-def query_scene(looked: Looked, around: str, chosen: Sequence[int], notes: Sequence[str]) -> Scene:
+def _query_scene(looked: Looked, around: str, chosen: Sequence[int], notes: Sequence[str]) -> Scene:
     """What one query attends, in declared order."""
     mask = looked.masks[0].ir
     position = read_token(around, mask.queries, "query")
-    if mask.keys.length > MOST_AROUND:
-        raise AttnError(errors.TooLargeToDraw(pattern=mask.name, count=mask.keys.length, limit=MOST_AROUND))
+    if mask.keys.length > _MOST_AROUND:
+        raise AttnError(errors.TooLargeToDraw(pattern=mask.name, count=mask.keys.length, limit=_MOST_AROUND))
     return around_scene(mask, Query.at(mask, position), chosen, looked.inputs, notes)

@@ -34,7 +34,7 @@ from maskdsl.view.terminal.show import title
 
 LARGEST_DENSE = 2**31
 """Bytes of scores up to which dense computation is tried."""
-MOST_REPEATS = 1000
+_MOST_REPEATS = 1000
 """Of one measurement."""
 
 
@@ -106,7 +106,7 @@ class BenchShape:
 
 
 @dataclass(frozen=True)
-class Timing:
+class _Timing:
     """Seconds."""
 
     name: str
@@ -116,7 +116,7 @@ class Timing:
     repeats: int
 
 
-Call = Callable[[], Tensor]
+_Call = Callable[[], Tensor]
 
 
 def run(
@@ -130,12 +130,12 @@ def run(
     as_json: bool,
 ) -> None:
     """Times one backend."""
-    mask, inputs = prepare(file, words, order, given, shape)
+    mask, inputs = _prepare(file, words, order, given, shape)
     choose("backend", backend, backend_names())
     attention = mask.compile(cast(BackendName, backend))
     tensors = shape.tensors(mask)
-    timing = timed(attention.backend, compiled_call(attention, tensors, inputs), tensors, shape, seconds)
-    report(mask, shape, [timing], [], as_json)
+    timing = _timed(attention.backend, _compiled_call(attention, tensors, inputs), tensors, shape, seconds)
+    _report(mask, shape, [timing], [], as_json)
 
 
 def bench(
@@ -148,9 +148,9 @@ def bench(
     as_json: bool,
 ) -> None:
     """Times everything that can compute the pattern here."""
-    mask, inputs = prepare(file, words, order, given, shape)
+    mask, inputs = _prepare(file, words, order, given, shape)
     q, k, v = shape.tensors(mask)
-    timings: list[Timing] = []
+    timings: list[_Timing] = []
     left_out: list[str] = []
     scores = shape.batch * shape.heads * mask.query_length * mask.key_length * q.element_size()
     for backend in BACKENDS.values():
@@ -160,16 +160,18 @@ def bench(
         if backend.is_dense and scores > LARGEST_DENSE:
             left_out.append(f"{name}: its scores would take {units.size(scores)}")
         else:
-            timings.append(timed(name, compiled_call(mask.compile(name), (q, k, v), inputs), (q, k, v), shape, seconds))
-    call, why = dense_call(mask, inputs, q, k, v, scores)
+            timings.append(
+                _timed(name, _compiled_call(mask.compile(name), (q, k, v), inputs), (q, k, v), shape, seconds)
+            )
+    call, why = _dense_call(mask, inputs, q, k, v, scores)
     if call is None:
         left_out.append(f"torch, dense: {why}")
     else:
-        timings.append(timed("torch, dense", call, (q, k, v), shape, seconds))
-    report(mask, shape, timings, left_out, as_json)
+        timings.append(_timed("torch, dense", call, (q, k, v), shape, seconds))
+    _report(mask, shape, timings, left_out, as_json)
 
 
-def prepare(
+def _prepare(
     file: str, words: Sequence[str], order: str | None, given: Sequence[str], shape: BenchShape
 ) -> tuple[Mask, dict[str, Any]]:
     """The mask, and all its inputs on the device."""
@@ -184,7 +186,7 @@ def prepare(
     return mask, {name: torch.as_tensor(values, device=shape.device) for name, values in inputs.arrays.items()}
 
 
-def compiled_call(attention: Attention, tensors: Sequence[Tensor], inputs: Mapping[str, Any]) -> Call:
+def _compiled_call(attention: Attention, tensors: Sequence[Tensor], inputs: Mapping[str, Any]) -> _Call:
     def call() -> Tensor:
         out: Tensor = attention(*tensors, return_lse=False, layout="declared", **inputs)
         return out
@@ -192,9 +194,9 @@ def compiled_call(attention: Attention, tensors: Sequence[Tensor], inputs: Mappi
     return call
 
 
-def dense_call(
+def _dense_call(
     mask: Mask, inputs: Mapping[str, Tensor], q: Tensor, k: Tensor, v: Tensor, scores: int
-) -> tuple[Call | None, str]:
+) -> tuple[_Call | None, str]:
     """torch's own attention with the mask as booleans, or why it is left out."""
     if mask.ir.scores or mask.ir.weight is not None or mask.ir.scale is not None:
         return None, "the pattern changes scores"
@@ -210,7 +212,7 @@ def dense_call(
     return lambda: scaled_dot_product_attention(q, all_keys(k), all_keys(v), attn_mask=allowed), ""
 
 
-def timed(name: str, call: Call, tensors: Sequence[Tensor], shape: BenchShape, seconds: float) -> Timing:
+def _timed(name: str, call: _Call, tensors: Sequence[Tensor], shape: BenchShape, seconds: float) -> _Timing:
     """The first call, which compiles and finds tiles, then as many as fit into the time, at least three."""
 
     def once() -> float:
@@ -226,16 +228,16 @@ def timed(name: str, call: Call, tensors: Sequence[Tensor], shape: BenchShape, s
 
     with working(f"{name}: the first call, which compiles"):
         first = once()
-    repeats = max(3, min(MOST_REPEATS, round(seconds / first)))
+    repeats = max(3, min(_MOST_REPEATS, round(seconds / first)))
     times: list[float] = []
     with progress(name, repeats) as advance:
         while len(times) < repeats:
             times.append(once())
             advance(len(times))
-    return Timing(name, first, median(times), min(times), repeats)
+    return _Timing(name, first, median(times), min(times), repeats)
 
 
-def report(mask: Mask, shape: BenchShape, timings: Sequence[Timing], left_out: Sequence[str], as_json: bool) -> None:
+def _report(mask: Mask, shape: BenchShape, timings: Sequence[_Timing], left_out: Sequence[str], as_json: bool) -> None:
     rates = [shape.batch * mask.query_length / each.typical for each in timings]
     if as_json:
         head = {"pattern": mask.name, "parameters": dict(mask.ir.parameters), "order": order_text(mask.ir)}

@@ -28,9 +28,9 @@ from maskdsl.view.terminal.show import OrderedTiles, head_classes, room, shown, 
 from maskdsl.view.terminal.stack_table import layers_table, layers_text, predicted_layers_table, stack_title
 from maskdsl.view.terminal.stats_table import head_columns, prediction_table, stats_table
 
-MOST_COLUMNS = 6
+_MOST_COLUMNS = 6
 """Of a table."""
-NAMES, COLUMN = 24, 14
+_NAMES, _COLUMN = 24, 14
 """Characters that the names of figures take, and each column."""
 
 
@@ -39,22 +39,22 @@ def show(asked: Asked, ranges: Ranges) -> None:
     chosen, size, subject = asked.chosen(), asked.size(), asked.subject()
     if isinstance(subject, Request):
         looked = asked.look(subject)
-        show_masks(looked.masks, looked.inputs, chosen, size, ranges)
+        _show_masks(looked.masks, looked.inputs, chosen, size, ranges)
         densities = []
         if looked.selections:
             with working("counting pairs"):
                 densities = [each.density for each in measure(looked.masks[0].ir, inputs=looked.inputs).heads]
-        show_routes(looked, densities, chosen)
+        _show_routes(looked, densities, chosen)
         return
     stack = subject.bind(asked.heads)
     layers = asked.look_at_layers(stack)
     output().print(stack_title(stack.ir))
     for number, own in enumerate(find_in_layers(layers.stack, layers.inputs)):
         output().print(f"\n{layers_text(stack.ir, number)}:")
-        show_masks(layer_in_orders(stack, number, asked.orders, layers), own, chosen, size, ranges)
+        _show_masks(layer_in_orders(stack, number, asked.orders, layers), own, chosen, size, ranges)
 
 
-def show_masks(
+def _show_masks(
     masks: Sequence[Mask],
     inputs: Arrays,
     chosen: Sequence[int],
@@ -91,7 +91,7 @@ def show_masks(
     console.print(shown(found if pictures == len(masks) else layouts(pictures), chosen))
 
 
-def show_routes(looked: Looked, densities: Sequence[float], chosen: Sequence[int]) -> None:
+def _show_routes(looked: Looked, densities: Sequence[float], chosen: Sequence[int]) -> None:
     """Prints what routes selected, or what holds of every selection. `densities` are those of the heads."""
     console = output()
     if looked.guarantee is not None:
@@ -117,7 +117,7 @@ def stats(asked: Asked, head_dim: int, gpus: Sequence[str], as_json: bool) -> No
             option = "--head" if asked.head else "--order"
             raise AttnError(NotForStacks(option=option, name=subject.stack.name))
         stack = subject.bind(heads)
-        print_stack_stats(stack, asked.look_at_layers(stack), size, head_dim, devices, as_json)
+        _print_stack_stats(stack, asked.look_at_layers(stack), size, head_dim, devices, as_json)
         return
     looked = asked.look(subject)
     masks, inputs = looked.masks, looked.inputs
@@ -150,9 +150,9 @@ def stats(asked: Asked, head_dim: int, gpus: Sequence[str], as_json: bool) -> No
     console = output()
     console.print(title(masks[0].ir))
     console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")
-    room = min(MOST_COLUMNS, max(1, (console.width - NAMES) // COLUMN))
+    room = min(_MOST_COLUMNS, max(1, (console.width - _NAMES) // _COLUMN))
     console.print(stats_table(columns[:room]))
-    show_routes(looked, [each.density for each in next(iter(found.values())).heads], chosen)
+    _show_routes(looked, [each.density for each in next(iter(found.values())).heads], chosen)
     for order, predictions in predicted.items():
         if predictions:
             console.print(f"predicted from datasheets, not measured, {order}", style="dim")
@@ -171,7 +171,7 @@ def routes_dict(looked: Looked) -> dict[str, object]:
     return found
 
 
-def print_stack_stats(
+def _print_stack_stats(
     stack: BoundStack,
     looked: LookedLayers,
     size: tuple[int, int],

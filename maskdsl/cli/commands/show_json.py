@@ -22,27 +22,27 @@ def show_json(asked: Asked) -> None:
         looked_at = asked.look_at_layers(stack)
         inputs = find_in_layers(looked_at.stack, looked_at.inputs)
         layers = [
-            pattern_dict(stack.different[number])
+            _pattern_dict(stack.different[number])
             | {"layers": [position + 1 for position, each in enumerate(stack.ir.index) if each == number]}
-            | {"orders": [order_dict(each, size, own, chosen) for each in masks]}
+            | {"orders": [_order_dict(each, size, own, chosen) for each in masks]}
             for number, own in enumerate(inputs)
             for masks in [layer_in_orders(stack, number, asked.orders, looked_at)]
         ]
         found = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": heads, "different": layers}
     else:
         looked = asked.look(subject)
-        found = pattern_dict(looked.masks[0]) | {"heads": heads}
-        found["orders"] = [order_dict(mask, size, looked.inputs, chosen) for mask in looked.masks]
+        found = _pattern_dict(looked.masks[0]) | {"heads": heads}
+        found["orders"] = [_order_dict(mask, size, looked.inputs, chosen) for mask in looked.masks]
         found |= routes_dict(looked)
     print(json.dumps(finite(found), indent=2))
 
 
-def pattern_dict(mask: Mask) -> dict[str, object]:
+def _pattern_dict(mask: Mask) -> dict[str, object]:
     return {"pattern": mask.name, "parameters": dict(mask.ir.parameters)}
 
 
 @working("finding tiles")
-def order_dict(mask: Mask, block: tuple[int, int], inputs: Arrays, chosen: Sequence[int]) -> dict[str, object]:
+def _order_dict(mask: Mask, block: tuple[int, int], inputs: Arrays, chosen: Sequence[int]) -> dict[str, object]:
     """The tiles of each head of the first batch entry."""
     found = tiles(mask.ir, block, inputs)
     total = found.query_blocks * found.key_blocks

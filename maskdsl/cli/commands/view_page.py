@@ -95,7 +95,7 @@ class PageRequest:
 def view(wanted: PageRequest, out: str | None, opens: bool, watches: bool, port: int) -> None:
     """Writes the page, or serves it until it is interrupted."""
     if watches:
-        watch(wanted, opens, port)
+        _watch(wanted, opens, port)
         return
     with working("finding tiles"):
         built = wanted.build()
@@ -104,15 +104,15 @@ def view(wanted: PageRequest, out: str | None, opens: bool, watches: bool, port:
     write(str(path), page)
     output().print(f"wrote {path}, {units.size(len(page.encode()))}", markup=False, soft_wrap=True)
     if opens:
-        open_page(path.resolve().as_uri())
+        _open_page(path.resolve().as_uri())
 
 
-def open_page(address: str) -> None:
+def _open_page(address: str) -> None:
     if not webbrowser.open(address):
         note(f"no browser could be started; {address} is the page")
 
 
-def watch(wanted: PageRequest, opens: bool, port: int) -> None:
+def _watch(wanted: PageRequest, opens: bool, port: int) -> None:
     watched = Watched(wanted.build, [Path(wanted.asked.file)], wanted.asked.file)
     error = watched.state()["error"]
     try:
@@ -124,7 +124,7 @@ def watch(wanted: PageRequest, opens: bool, port: int) -> None:
         output().print(error, markup=False, soft_wrap=True)
     output().print(f"{address} follows {wanted.asked.file}; Ctrl-C ends", markup=False, soft_wrap=True)
     if opens:
-        open_page(address)
+        _open_page(address)
     try:
         serving.serve_forever()
     except KeyboardInterrupt:

@@ -65,14 +65,14 @@ def _parameters(module: Module, names: list[str], given: list[str]) -> Iterator[
             yield f"{name}={(default or '').replace(' ', '')}", "a parameter" if default else "must be given"
 
 
-def one_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+def _one_of(known: Iterable[str]) -> Callable[[str], list[str]]:
     """Of a few names."""
     names = list(known)
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
-stages = one_of(STAGES)
-gpus = one_of([*(device.name for device in DEVICES), "all"])
-orders = one_of(["auto", "declared"])
-dtypes = one_of(["float64", "float32", "bfloat16", "float16"])
-backends = one_of(get_args(BackendName))
+stages = _one_of(STAGES)
+gpus = _one_of([*(device.name for device in DEVICES), "all"])
+orders = _one_of(["auto", "declared"])
+dtypes = _one_of(["float64", "float32", "bfloat16", "float16"])
+backends = _one_of(get_args(BackendName))

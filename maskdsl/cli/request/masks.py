@@ -26,7 +26,7 @@ from maskdsl.ir.stack import StackIR
 from maskdsl.view.terminal.show import written
 
 SYNTHETIC_SEED = 0
-MOST_VALUES = 1 << 27
+_MOST_VALUES = 1 << 27
 """Of an input that is made up."""
 
 
@@ -62,12 +62,12 @@ def read_request(file: str, words: Sequence[str]) -> Request:
     """The pattern that the words say; see `read_subject`."""
     subject = read_subject(file, words)
     if isinstance(subject, StackRequest):
-        layers = ", ".join(f"`{mask_words(mask)}`" for mask in subject.bind(1).different)
+        layers = ", ".join(f"`{_mask_words(mask)}`" for mask in subject.bind(1).different)
         raise AttnError(errors.StackNotTaken(name=subject.stack.name, layers=layers))
     return subject
 
 
-def mask_words(mask: Mask) -> str:
+def _mask_words(mask: Mask) -> str:
     """A pattern and its parameters as a command line has them."""
     return " ".join([mask.name, *(f"{name}={written(value)}" for name, value in mask.ir.parameters)])
 
@@ -76,19 +76,19 @@ def read_subject(file: str, words: Sequence[str]) -> Request | StackRequest:
     """The file's pattern or stack that the first word without `=` names, or its only one; others are `name=value`."""
     module = load(file)
     names = [word for word in words if "=" not in word]
-    chosen = found(module, names[0]) if names else only_one(module, file)
+    chosen = _found(module, names[0]) if names else _only_one(module, file)
     if len(names) > 1:
         nearest = nearest_name(names[1], chosen.parameters)
         raise AttnError(errors.StrayWord(pattern=chosen.name, word=names[1], nearest=nearest))
-    values = read_values([word for word in words if "=" in word])
+    values = _read_values([word for word in words if "=" in word])
     return Request(chosen, values) if isinstance(chosen, Pattern) else StackRequest(chosen, values)
 
 
-def found(module: Module, name: str) -> Pattern | Stack:
+def _found(module: Module, name: str) -> Pattern | Stack:
     return module.stack(name) if name in module.stacks else module[name]
 
 
-def only_one(module: Module, file: str) -> Pattern | Stack:
+def _only_one(module: Module, file: str) -> Pattern | Stack:
     """The pattern that the file itself declares, else its stack, else the only pattern of the files that it uses."""
     everything = module.everything
     root = module.program.root.span.source
@@ -104,7 +104,7 @@ def only_one(module: Module, file: str) -> Pattern | Stack:
     return everything[names[0]]
 
 
-def read_values(words: Sequence[str]) -> dict[str, object]:
+def _read_values(words: Sequence[str]) -> dict[str, object]:
     """Of words `name=value`."""
     values: dict[str, object] = {}
     wrong: list[Diagnostic] = []
@@ -156,11 +156,11 @@ def complete(
     """What is given, and plausible values for what is needed besides."""
     batch = batch_entries(mask, given, batch)
     wanted = [each for each in mask.given if each.name in needed and each.name not in given]
-    found = synthetic_inputs(mask, SYNTHETIC_SEED, batch, dim, MOST_VALUES)
+    found = synthetic_inputs(mask, SYNTHETIC_SEED, batch, dim, _MOST_VALUES)
     for each in wanted:
         if each.name not in found:
             shape = " x ".join(map(str, shape_of(each, batch, dim)))
-            raise AttnError(errors.TooLargeToMake(name=each.name, shape=shape, limit=MOST_VALUES, span=each.span))
+            raise AttnError(errors.TooLargeToMake(name=each.name, shape=shape, limit=_MOST_VALUES, span=each.span))
     made = {each.name: found[each.name] for each in wanted}
     return Inputs({**given, **made}, tuple(made))
 
@@ -187,12 +187,12 @@ def read_block(text: str) -> tuple[int, int]:
 def read_part(mask: MaskIR, rows: str | None, columns: str | None) -> Part:
     """The queries and keys of `--rows` and `--columns`; all of them where one is left out."""
     return (
-        read_range(rows, mask.queries.length, "--rows", "queries"),
-        read_range(columns, mask.keys.length, "--columns", "keys"),
+        _read_range(rows, mask.queries.length, "--rows", "queries"),
+        _read_range(columns, mask.keys.length, "--columns", "keys"),
     )
 
 
-def read_range(text: str | None, length: int, option: str, what: str) -> slice:
+def _read_range(text: str | None, length: int, option: str, what: str) -> slice:
     """`100:164`, `100:`, `:164`, or `100` for one: places in the order shown, from 0, the end excluded."""
     if text is None:
         return slice(None)

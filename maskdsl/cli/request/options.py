@@ -14,7 +14,7 @@ MOST_SECONDS = 3600.0
 MOST_SEED = 2**63 - 1
 
 
-def a_number(value: float) -> float:
+def _a_number(value: float) -> float:
     """Not NaN, which no bounds refuse."""
     if isnan(value):
         raise BadParameter("nan is no number")
@@ -104,7 +104,7 @@ Batch = Annotated[int, Option("--batch", min=1, max=MOST_ENTRIES, help="Number o
 Device = Annotated[str, Option("--device", help="cpu, cuda, or another device of torch.")]
 Backward = Annotated[bool, Option("--backward", help="Time forward and backward together.")]
 Seconds = Annotated[
-    float, Option("--seconds", min=0.0, max=MOST_SECONDS, callback=a_number, help="About how long to repeat, each.")
+    float, Option("--seconds", min=0.0, max=MOST_SECONDS, callback=_a_number, help="About how long to repeat, each.")
 ]
 
 DEFAULT_HEADS = 4

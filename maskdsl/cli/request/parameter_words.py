@@ -9,9 +9,9 @@ from maskdsl.base.source import Source
 from maskdsl.syntax import tree
 from maskdsl.syntax.parse import parse_expression
 
-Number = int | float
+_Number = int | float
 
-ARITHMETIC: Mapping[str, Callable[[Number, Number], Number]] = {
+_ARITHMETIC: Mapping[str, Callable[[_Number, _Number], _Number]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
@@ -20,40 +20,40 @@ ARITHMETIC: Mapping[str, Callable[[Number, Number], Number]] = {
     "%": operator.mod,
     "**": operator.pow,
 }
-LARGEST_EXPONENT = 64
+_LARGEST_EXPONENT = 64
 
 
 def read_value(text: str) -> object:
     """A number, a boolean, a name (of an axis), or a tuple of such values."""
-    return value_of(parse_expression(Source("<command line>", text)))
+    return _value_of(parse_expression(Source("<command line>", text)))
 
 
-def value_of(node: tree.Expression) -> object:
+def _value_of(node: tree.Expression) -> object:
     match node:
         case tree.Integer(value=number) | tree.Float(value=number) | tree.Boolean(value=number):
             return number
         case tree.Name(id=name):
             return name
         case tree.Tuple(items=items):
-            return tuple(map(value_of, items))
+            return tuple(map(_value_of, items))
         case _:
-            return number_of(node)
+            return _number_of(node)
 
 
-def number_of(node: tree.Expression) -> Number:
+def _number_of(node: tree.Expression) -> _Number:
     """The result of constant arithmetic."""
     match node:
         case tree.Integer(value=number) | tree.Float(value=number):
             return number
         case tree.Unary(operator="-", operand=operand):
-            return -number_of(operand)
+            return -_number_of(operand)
         case tree.Unary(operator="+", operand=operand):
-            return number_of(operand)
-        case tree.Binary(operator=sign, left=left, right=right) if sign in ARITHMETIC:
-            first, second = number_of(left), number_of(right)
-            if sign != "**" or abs(second) <= LARGEST_EXPONENT:
+            return _number_of(operand)
+        case tree.Binary(operator=sign, left=left, right=right) if sign in _ARITHMETIC:
+            first, second = _number_of(left), _number_of(right)
+            if sign != "**" or abs(second) <= _LARGEST_EXPONENT:
                 try:
-                    return ARITHMETIC[sign](first, second)
+                    return _ARITHMETIC[sign](first, second)
                 except ArithmeticError:
                     pass
     raise AttnError(NotAValue(text=node.span.text, span=node.span))

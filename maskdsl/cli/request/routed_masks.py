@@ -28,13 +28,13 @@ from maskdsl.ir.stack import StackIR
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 
-RANDOM_DIM = 64
-VECTORS = ["q", "k"]
-CANDIDATES = (
+_RANDOM_DIM = 64
+_VECTORS = ["q", "k"]
+_CANDIDATES = (
     "routes select in the queries and keys of a call: these are all candidates; --random SEED, --tensors"
     " FILE.safetensors, or --input q=q.npy --input k=k.npy, shows a selection"
 )
-MOST_SCORES = 1 << 25
+_MOST_SCORES = 1 << 25
 """Of a route in one head."""
 
 
@@ -61,25 +61,25 @@ def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors:
     arrays = read_arrays(given)
     mask = masks[0].ir
     if tensors is not None:
-        arrays = from_file([each.ir for each in masks], arrays, tensors)
-    needed = inputs_of(masks, arrays)
-    vectors = {name: arrays.pop(name) for name in VECTORS if mask.routed and name in arrays}
+        arrays = _from_file([each.ir for each in masks], arrays, tensors)
+    needed = _inputs_of(masks, arrays)
+    vectors = {name: arrays.pop(name) for name in _VECTORS if mask.routed and name in arrays}
     q = vectors.get("q")
     random = seed is not None and not vectors and selects(mask)
     given_whole = needed.isdisjoint({each.name for each in mask.given} - arrays.keys())
     blank = selects(mask) and not random and not vectors and given_whole
     blank = blank and not reads_vectors(mask, needed - arrays.keys())
-    if selects(mask) and not (random or blank or len(vectors) == len(VECTORS)):
-        needed = inputs_of([replace(each, ir=unscored(each.ir)) for each in masks], arrays)
-    inputs = complete(mask, arrays, needed, dim=RANDOM_DIM if q is None else q.shape[-1])
+    if selects(mask) and not (random or blank or len(vectors) == len(_VECTORS)):
+        needed = _inputs_of([replace(each, ir=unscored(each.ir)) for each in masks], arrays)
+    inputs = complete(mask, arrays, needed, dim=_RANDOM_DIM if q is None else q.shape[-1])
     input_arrays(mask, inputs.arrays, ())  # whether they fit
     check_reads(mask, arrays, batch_entries(mask, arrays))
     tell(inputs)
     if random and seed is not None:
-        vectors = tell_random(mask, seed)
+        vectors = _tell_random(mask, seed)
     if blank:
         vectors = blank_vectors(mask, inputs.arrays)
-    return selected(masks, inputs.arrays, vectors, needed)
+    return _selected(masks, inputs.arrays, vectors, needed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +96,11 @@ def look_at_layers(stack: StackIR, given: Sequence[str], seed: int | None, tenso
     """As `look`, for a stack. One `q` and one `k` serve all layers. Tells which inputs were made up."""
     arrays = read_arrays(given)
     if tensors is not None:
-        arrays = from_file(stack.different, arrays, tensors)
+        arrays = _from_file(stack.different, arrays, tensors)
     routed = any(selects(mask) for mask in stack.different)
-    vectors = {name: arrays.pop(name) for name in VECTORS if routed and name in arrays}
+    vectors = {name: arrays.pop(name) for name in _VECTORS if routed and name in arrays}
     if seed is not None and not vectors and routed:
-        vectors = tell_random(stack.different[0], seed)
+        vectors = _tell_random(stack.different[0], seed)
     is_open = routed and not vectors
     if is_open:
         stack = replace(stack, different=tuple(map(most, stack.different)))
@@ -108,46 +108,46 @@ def look_at_layers(stack: StackIR, given: Sequence[str], seed: int | None, tenso
     check_layers(stack.different, arrays)
     tell(inputs)
     if is_open:
-        note(CANDIDATES)
+        note(_CANDIDATES)
     for mask in stack.different:
-        check_sizes(mask, relation_inputs(mask, arrays))
-        if len(vectors) == len(VECTORS):
+        _check_sizes(mask, relation_inputs(mask, arrays))
+        if len(vectors) == len(_VECTORS):
             check(mask, vectors["q"], vectors["k"])
     return LookedLayers(stack, {**inputs.arrays, **vectors}, is_open)
 
 
-def selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: frozenset[str]) -> Looked:
+def _selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: frozenset[str]) -> Looked:
     """What routes select in q and k, if both are there."""
     mask = masks[0].ir
-    q, k = (vectors.get(name) for name in VECTORS)
+    q, k = (vectors.get(name) for name in _VECTORS)
     if q is not None and k is not None:
         check(mask, q, k)
-        check_sizes(mask, needed)
+        _check_sizes(mask, needed)
     found = find(mask, inputs, q, k, needed)
     if not selects(mask):
         return Looked(tuple(masks), found)
     if needed <= found.keys():
         if q is not None and k is not None:
-            tell_nan(mask, found, q, k)
+            _tell_nan(mask, found, q, k)
         return Looked(tuple(masks), found, selections=selections(mask, found))
-    note(CANDIDATES)
+    note(_CANDIDATES)
     widest, narrowest = (tuple(replace(each, ir=bound(each.ir)) for each in masks) for bound in (most, least))
     return Looked(widest, found, narrowest, guarantee(mask, found))
 
 
-def inputs_of(masks: Sequence[Mask], arrays: Arrays) -> frozenset[str]:
+def _inputs_of(masks: Sequence[Mask], arrays: Arrays) -> frozenset[str]:
     """Of all inputs, and of what is found, that which decides pairs and orders."""
     return frozenset[str]().union(*(relation_inputs(mask.ir, arrays) for mask in masks))
 
 
-def from_file(masks: Sequence[MaskIR], arrays: Arrays, file: str) -> dict[str, Array]:
+def _from_file(masks: Sequence[MaskIR], arrays: Arrays, file: str) -> dict[str, Array]:
     """The arrays with those of a safetensors file, which must have all that is needed besides."""
     names: dict[str, None] = {}
     required: dict[str, None] = {}
     for mask in masks:
         needed = relation_inputs(mask, arrays) - arrays.keys()
-        names |= dict.fromkeys([*VECTORS * selects(mask), *(each.name for each in mask.inputs)])
-        required |= dict.fromkeys(VECTORS * reads_vectors(mask, needed))
+        names |= dict.fromkeys([*_VECTORS * selects(mask), *(each.name for each in mask.inputs)])
+        required |= dict.fromkeys(_VECTORS * reads_vectors(mask, needed))
         required |= dict.fromkeys(each.name for each in mask.given if each.name in needed)
     missing = [[name for name in wanted if name not in arrays] for wanted in (names, required)]
     return {**read_tensors(file, *missing), **arrays}
@@ -160,17 +160,17 @@ def check(mask: MaskIR, q: Array, k: Array) -> None:
     check_vectors(mask, q, k)
 
 
-def check_sizes(mask: MaskIR, names: Container[str]) -> None:
+def _check_sizes(mask: MaskIR, names: Container[str]) -> None:
     """Raises if so many groups are scored that it would take minutes."""
     for each in mask.routed:
         if isinstance(each, Route) and each.name in names:
             queries, keys = each.queries.count, each.keys.count
-            if queries * keys > MOST_SCORES:
-                limit = MOST_SCORES
+            if queries * keys > _MOST_SCORES:
+                limit = _MOST_SCORES
                 raise AttnError(TooManyScores(route=each.name, queries=queries, keys=keys, limit=limit, span=each.span))
 
 
-def tell_nan(mask: MaskIR, found: Arrays, q: Array, k: Array) -> None:
+def _tell_nan(mask: MaskIR, found: Arrays, q: Array, k: Array) -> None:
     for each in nan_scores(mask, found, q, k):
         note(
             f"the score of `{each.route}` is NaN {each.count} times in batch entry {each.batch}, head {each.head},"
@@ -179,12 +179,12 @@ def tell_nan(mask: MaskIR, found: Arrays, q: Array, k: Array) -> None:
         return
 
 
-def tell_random(mask: MaskIR, seed: int) -> dict[str, NDArray[Any]]:
+def _tell_random(mask: MaskIR, seed: int) -> dict[str, NDArray[Any]]:
     """Normal queries and keys of one batch entry."""
-    note(f"selected by random queries and keys (seed {seed}, head dimension {RANDOM_DIM})")
+    note(f"selected by random queries and keys (seed {seed}, head dimension {_RANDOM_DIM})")
     random = np.random.default_rng(seed)
     lengths = {"q": mask.queries.length, "k": mask.keys.given_length}
-    return {name: random.normal(size=(1, mask.heads, length, RANDOM_DIM)) for name, length in lengths.items()}
+    return {name: random.normal(size=(1, mask.heads, length, _RANDOM_DIM)) for name, length in lengths.items()}
 
 
 def tell(inputs: Inputs) -> None:

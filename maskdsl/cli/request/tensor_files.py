@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from maskdsl.base.diagnostics import AttnError, nearest_name
 from maskdsl.base.errors.commands import tensors as errors
 
-HEADER = 1 << 24
+_HEADER = 1 << 24
 """Bytes of the longest header that is read."""
 MOST = 1 << 32
 """Bytes of all tensors that are read."""
-NAMES = 12
+_NAMES = 12
 """Of tensors, at most, that an error lists."""
-TYPES = {
+_TYPES = {
     "F64": "<f8",
     "F32": "<f4",
     "F16": "<f2",
@@ -37,11 +37,11 @@ TYPES = {
 
 def read_tensors(file: str, names: Iterable[str], required: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
     """Those of these names that the file has; bfloat16 comes as float32. Raises if one that is required is missing."""
-    header, start = read_header(file)
+    header, start = _read_header(file)
     missing = [name for name in required if name not in header]
     if missing:
         listed = [f"`{name}`" for name in sorted(header)]
-        known = ", ".join(listed[:NAMES]) + (f" and {len(listed) - NAMES} more" if len(listed) > NAMES else "")
+        known = ", ".join(listed[:_NAMES]) + (f" and {len(listed) - _NAMES} more" if len(listed) > _NAMES else "")
         raise AttnError(
             *(
                 errors.MissingTensor(file=file, name=name, known=known or "none", nearest=nearest_name(name, header))
@@ -50,22 +50,22 @@ def read_tensors(file: str, names: Iterable[str], required: Iterable[str] = ()) 
         )
     wanted = {name: header[name] for name in names if name in header}
     for name, entry in wanted.items():
-        if entry["dtype"] not in TYPES:
+        if entry["dtype"] not in _TYPES:
             raise AttnError(errors.TensorType(file=file, name=name, found=entry["dtype"]))
-    total = sum(prod(entry["shape"]) * np.dtype(TYPES[entry["dtype"]]).itemsize for entry in wanted.values())
+    total = sum(prod(entry["shape"]) * np.dtype(_TYPES[entry["dtype"]]).itemsize for entry in wanted.values())
     if total > MOST:
         raise AttnError(errors.TensorsTooLarge(file=file, size=total, limit=MOST))
-    return {name: read_tensor(file, entry, start) for name, entry in wanted.items()}
+    return {name: _read_tensor(file, entry, start) for name, entry in wanted.items()}
 
 
-def read_header(file: str) -> tuple[dict[str, Any], int]:
+def _read_header(file: str) -> tuple[dict[str, Any], int]:
     """What the file says of each tensor, checked by safetensors, and where the first byte of a tensor is."""
     from safetensors import SafetensorError, safe_open  # start-up time
 
     try:
         with Path(file).open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-            if length > HEADER:
+            if length > _HEADER:
                 raise AttnError(errors.UnreadableTensors(file=file, reason=f"its header would be {length} bytes long"))
             header = stream.read(length)
         with safe_open(file, framework="np"):
@@ -79,12 +79,12 @@ def read_header(file: str) -> tuple[dict[str, Any], int]:
     return {name: entry for name, entry in entries.items() if name != "__metadata__"}, 8 + length
 
 
-def read_tensor(file: str, entry: dict[str, Any], start: int) -> NDArray[Any]:
+def _read_tensor(file: str, entry: dict[str, Any], start: int) -> NDArray[Any]:
     """One of them, of which only its own bytes are read."""
     begin, _ = entry["data_offsets"]
     with Path(file).open("rb") as stream:
         stream.seek(start + begin)
-        flat = np.fromfile(stream, dtype=TYPES[entry["dtype"]], count=prod(entry["shape"]))
+        flat = np.fromfile(stream, dtype=_TYPES[entry["dtype"]], count=prod(entry["shape"]))
     if entry["dtype"] == "BF16":
         flat = (flat.astype(np.uint32) << 16).view(np.float32)
     return flat.reshape(entry["shape"])

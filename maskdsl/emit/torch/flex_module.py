@@ -23,13 +23,13 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op
 from maskdsl.ir.rewrites.branches import guard_branches
 
-OWN_NAMES = ("queries", "keys", "inputs", "layout", "heads", "device")
+_OWN_NAMES = ("queries", "keys", "inputs", "layout", "heads", "device")
 """Names that the functions of pairs see around them."""
-INDICES = [
+_INDICES = [
     'inputs = {**inputs, "batch": torch.arange(batch, device=device)[:, None, None]}',
     'inputs["head"] = torch.arange(heads, device=device)[:, None]',
 ]
-CALLS = {Side.QUERY: ("q_i", "queries", "layout[0]"), Side.KEY: ("k_i", "keys", "layout[1]")}
+_CALLS = {Side.QUERY: ("q_i", "queries", "layout[0]"), Side.KEY: ("k_i", "keys", "layout[1]")}
 
 
 def emit_flex(plan: KernelPlan) -> str:
@@ -39,7 +39,7 @@ def emit_flex(plan: KernelPlan) -> str:
     """
     if found := list(inexpressible(plan.mask)):
         raise AttnError(*found)
-    mask_mod, score_mod = mask_lines(plan), score_lines(plan)
+    mask_mod, score_mod = _mask_lines(plan), _score_lines(plan)
     own = {*plan.query_names, *plan.key_names} != {"i"}
     functions = coordinate_functions(plan, without="i") if own else []
     lines = with_helpers(functions, [mask_mod, score_mod])
@@ -48,7 +48,7 @@ def emit_flex(plan: KernelPlan) -> str:
         {
             "header": header(plan, "flex", "What FlexAttention is told of pairs and their scores."),
             "functions": [*lines, "", ""] if lines else [],
-            "coordinates": [*INDICES, *(line.replace("q.device", "device") for line in coordinate_calls(plan))]
+            "coordinates": [*_INDICES, *(line.replace("q.device", "device") for line in coordinate_calls(plan))]
             if own
             else [],
             "mask_mod": [*mask_mod, ""],
@@ -66,46 +66,46 @@ def inexpressible(mask: MaskIR) -> Iterator[Diagnostic]:
         yield errors.FlexRoute(pattern=mask.name, span=mask.span)
 
 
-def mask_lines(plan: KernelPlan) -> list[str]:
+def _mask_lines(plan: KernelPlan) -> list[str]:
     start = ["def mask_mod(batch, head, q_i, k_i):", '    """Whether the query attends the key."""']
     relation = plan.mask.relation
     if isinstance(relation, Constant):
         return [*start, f"    return batch.new_full((), {relation.value}, dtype=torch.bool)"]
-    printer = printer_of(plan, (relation,), relation=True)
+    printer = _printer_of(plan, (relation,), relation=True)
     return_pairs(printer, relation)
-    return [*start, *token_lines(plan, (relation,)), *(f"    {line}" for line in printer.lines)]
+    return [*start, *_token_lines(plan, (relation,)), *(f"    {line}" for line in printer.lines)]
 
 
-def score_lines(plan: KernelPlan) -> list[str]:
+def _score_lines(plan: KernelPlan) -> list[str]:
     mask = plan.mask
     scale = [] if mask.scale is None else [apply(Op.MULTIPLY, Score(), mask.scale)]
     scores = (*scale, *mask.scores)
     if not scores:
         return ["score_mod = None"]
     text = "The final score of a pair, from " + ("the product of query and key." if scale else "its scaled score.")
-    printer = printer_of(plan, scores, relation=False)
+    printer = _printer_of(plan, scores, relation=False)
     for expression in scores:
         printer.assign_score(guard_branches(expression))
-    lines = [*token_lines(plan, scores), *(f"    {line}" for line in printer.lines), "    return s", ""]
+    lines = [*_token_lines(plan, scores), *(f"    {line}" for line in printer.lines), "    return s", ""]
     return ["def score_mod(s, batch, head, q_i, k_i):", f'    """{text}"""', *lines]
 
 
-def printer_of(plan: KernelPlan, expressions: Sequence[Expression], relation: bool) -> TorchPrinter:
+def _printer_of(plan: KernelPlan, expressions: Sequence[Expression], relation: bool) -> TorchPrinter:
     identifiers = plan.identifiers
     return TorchPrinter(
         coordinates=lambda side, each: f"{side.letter}_{identifiers[each]}",
         inputs={name: f'inputs["{text}"]' for name, text in plan.input_identifiers.items()},
         sequences=plan.mask.sequences,
         relation=relation,
-        taken={*OWN_NAMES, *pair_parameters(plan, expressions)},
+        taken={*_OWN_NAMES, *pair_parameters(plan, expressions)},
     )
 
 
-def token_lines(plan: KernelPlan, expressions: Sequence[Expression]) -> list[str]:
+def _token_lines(plan: KernelPlan, expressions: Sequence[Expression]) -> list[str]:
     """Statements for what is read of either token, its declared position first."""
     names = pair_parameters(plan, expressions)
     lines = []
-    for sequence, (side, (position, values, layout)) in zip(plan.mask.sequences.values(), CALLS.items(), strict=True):
+    for sequence, (side, (position, values, layout)) in zip(plan.mask.sequences.values(), _CALLS.items(), strict=True):
         own = [name for name in names if name.startswith(f"{side.letter}_")]
         others = [name for name in own if name != position and name[2:] in plan.identifiers.values()]
         if position in own or others:

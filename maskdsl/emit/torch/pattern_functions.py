@@ -23,12 +23,12 @@ from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.ops import Type
 from maskdsl.ir.rewrites.branches import guard_branches
 
-DTYPES = {Type.INT: "torch.int64", Type.FLOAT: "torch.float64", Type.BOOL: "torch.bool"}
+_DTYPES = {Type.INT: "torch.int64", Type.FLOAT: "torch.float64", Type.BOOL: "torch.bool"}
 
 
 def pattern_functions(plan: KernelPlan) -> list[str]:
     """The lines of all functions that the pattern needs, helpers first."""
-    return with_helpers([*coordinate_functions(plan), *pair_functions(plan)])
+    return with_helpers([*coordinate_functions(plan), *_pair_functions(plan)])
 
 
 def with_helpers(functions: Sequence[Sequence[str]], others: Sequence[Sequence[str]] = ()) -> list[str]:
@@ -74,22 +74,24 @@ def helper(text: str, name: str) -> list[str]:
 # What pairs compute
 
 
-def pair_functions(plan: KernelPlan) -> list[list[str]]:
+def _pair_functions(plan: KernelPlan) -> list[list[str]]:
     """`allowed`, and where the pattern says so `score`, `weight` and `scale`."""
     mask = plan.mask
-    functions = [pair_function(plan, "allowed", "Whether the query attends the key.", (mask.relation,))]
+    functions = [_pair_function(plan, "allowed", "Whether the query attends the key.", (mask.relation,))]
     if mask.scores:
-        functions.append(pair_function(plan, "score", "The final score of a pair, from its scaled score.", mask.scores))
+        functions.append(
+            _pair_function(plan, "score", "The final score of a pair, from its scaled score.", mask.scores)
+        )
     if mask.weight is not None:
         text = "What the probability of a pair is multiplied by, in the type of `s`."
-        functions.append(pair_function(plan, "weight", text, (mask.weight,)))
+        functions.append(_pair_function(plan, "weight", text, (mask.weight,)))
     if mask.scale is not None:
         text = "What the product of query and key is multiplied by, in the type of `s`."
-        functions.append(pair_function(plan, "scale", text, (mask.scale,)))
+        functions.append(_pair_function(plan, "scale", text, (mask.scale,)))
     return functions
 
 
-def pair_function(plan: KernelPlan, name: str, text: str, expressions: tuple[Expression, ...]) -> list[str]:
+def _pair_function(plan: KernelPlan, name: str, text: str, expressions: tuple[Expression, ...]) -> list[str]:
     identifiers = plan.identifiers
     parameters = pair_parameters(plan, expressions)
     if name != "allowed":
@@ -156,7 +158,7 @@ def coordinate_function(
 ) -> list[str]:
     """One function that gives these coordinates of one sequence, in declared order."""
     names = tuple(names)
-    writer = CoordinateWriter(plan, kind, tokens)
+    writer = _CoordinateWriter(plan, kind, tokens)
     for space, offset in zip(tokens.spaces, tokens.offsets, strict=True):
         writer.space(space, offset, names)
     values = [f'"{plan.identifiers[name]}": {writer.joined(name)}' for name in names]
@@ -165,18 +167,18 @@ def coordinate_function(
         f"def {function or f'{kind}_coordinates'}({signature}):",
         f'    """What pairs read of each {kind}, in declared order: [batch or 1, heads or 1, tokens] or fewer axes."""',
         *(f"    {line}" for line in writer.lines),
-        *returned(values),
+        *_returned(values),
     ]
 
 
-def returned(values: list[str]) -> list[str]:
+def _returned(values: list[str]) -> list[str]:
     line = f"    return {{{', '.join(values)}}}"
     if len(line) <= 112:
         return [line]
     return ["    return {", *(f"        {value}," for value in values), "    }"]
 
 
-class CoordinateWriter:
+class _CoordinateWriter:
     """Collects the statements of one coordinates function, space after space."""
 
     def __init__(self, plan: KernelPlan, kind: str, tokens: Tokens) -> None:
@@ -299,4 +301,4 @@ class CoordinateWriter:
             return self.name(space, name)
         definition = self.tokens.definition(name)
         kind = definition.type if definition is not None else Type.INT
-        return f"torch.zeros({space.size}, dtype={DTYPES[kind]}, device=device)"
+        return f"torch.zeros({space.size}, dtype={_DTYPES[kind]}, device=device)"

@@ -5,22 +5,22 @@ from maskdsl.ir.mask import Pooling, PoolingKind, Sequence, Space
 
 
 def pooling_lines(keys: Sequence) -> list[str]:
-    """`with_pooled` and what it calls, followed by two empty lines; nothing where no space is pooled."""
+    """`_with_pooled` and what it calls, followed by two empty lines; nothing where no space is pooled."""
     if not keys.is_pooled:
         return []
-    return [*definitions("pooling"), "", "", *with_pooled(keys), "", ""]
+    return [*definitions("pooling"), "", "", *_with_pooled(keys), "", ""]
 
 
-def with_pooled(keys: Sequence) -> list[str]:
+def _with_pooled(keys: Sequence) -> list[str]:
     """Keys and values go through it, in declared order, before anything else."""
     lines: list[str] = []
     start = 0
     for space in keys.given:
         part = f"[:, :, {start}:{start + space.size}]" if len(keys.given) > 1 else ""
-        lines.append(f"{names(space)} = x{part}, present{part}")
+        lines.append(f"{_names(space)} = x{part}, present{part}")
         start += space.size
     behind = dict.fromkeys(each for space in keys.spaces for each in space.chain)
-    lines += [pooling_line(space, space.pooling) for space in behind if space.pooling is not None]
+    lines += [_pooling_line(space, space.pooling) for space in behind if space.pooling is not None]
     count = keys.given_length
     return [
         "def with_pooled(x, present=None):",
@@ -33,17 +33,17 @@ def with_pooled(keys: Sequence) -> list[str]:
         f"        present = torch.ones(1, 1, {count}, 1, dtype=torch.bool, device=x.device)",
         *(f"    {line}" for line in lines),
         "    spaces = [",
-        *(f"        ({names(space)})," for space in keys.spaces),
+        *(f"        ({_names(space)})," for space in keys.spaces),
         "    ]",
         "    values, there = zip(*spaces, strict=True)",
         "    return torch.cat(values, dim=2), torch.cat(there, dim=2)",
     ]
 
 
-def names(space: Space) -> str:
+def _names(space: Space) -> str:
     return f"{space.name}_values, {space.name}_present"
 
 
-def pooling_line(space: Space, pooling: Pooling) -> str:
+def _pooling_line(space: Space, pooling: Pooling) -> str:
     largest = pooling.kind is PoolingKind.MAX
-    return f"{names(space)} = pooled({names(pooling.source)}, {pooling.source.lengths}, {pooling.box}, {largest})"
+    return f"{_names(space)} = pooled({_names(pooling.source)}, {pooling.source.lengths}, {pooling.box}, {largest})"

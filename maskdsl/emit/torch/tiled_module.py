@@ -13,8 +13,8 @@ from maskdsl.emit.torch.pattern_functions import (
 from maskdsl.emit.torch.pooling_function import pooling_lines
 from maskdsl.ir.rewrites.branches import derivatives_are_finite
 
-SCALE = ["@property", "def scale(self):", "    return self.dim**-0.5"]
-LEAVES = ("Leaves", "Leaf", "add_to_table", "add_to_queries", "add_to_keys")
+_SCALE = ["@property", "def scale(self):", "    return self.dim**-0.5"]
+_LEAVES = ("Leaves", "Leaf", "add_to_table", "add_to_queries", "add_to_keys")
 
 
 def emit_tiled(plan: KernelPlan) -> str:
@@ -24,36 +24,36 @@ def emit_tiled(plan: KernelPlan) -> str:
     pattern += [f"CHANGES_SCORES = {bool(plan.mask.scores) or plan.mask.scale is not None}", "", ""]
     holes: dict[str, list[str] | None] = {
         "header": header(plan, "tiled", "Attention over tiles in plain torch."),
-        "imports": imports(plan),
+        "imports": _imports(plan),
         "tiles": [*definitions("tiles"), "", ""],
         "pattern": [*pattern, *pattern_functions(plan), "", "", *pooling_lines(plan.mask.keys)],
         "coordinates": coordinate_calls(plan),
-        "scale": SCALE if plan.mask.scale is None else ["scale = 1"],
-        "leaves": [*helper_lines(helpers(plan)), "", ""] if adjusts(plan) else [],
-        **forward_holes(plan),
-        **backward_holes(plan),
+        "scale": _SCALE if plan.mask.scale is None else ["scale = 1"],
+        "leaves": [*helper_lines(_helpers(plan)), "", ""] if _adjusts(plan) else [],
+        **_forward_holes(plan),
+        **_backward_holes(plan),
     }
     return fill(read_skeleton("tiled"), holes)
 
 
-def adjusts(plan: KernelPlan) -> bool:
+def _adjusts(plan: KernelPlan) -> bool:
     """Whether the pattern changes scores or probabilities."""
     return bool(plan.mask.scores) or plan.mask.weight is not None or plan.mask.scale is not None
 
 
-def helpers(plan: KernelPlan) -> tuple[str, ...]:
-    return LEAVES if plan.mask.weight is None else ("counted_weight", *LEAVES)
+def _helpers(plan: KernelPlan) -> tuple[str, ...]:
+    return _LEAVES if plan.mask.weight is None else ("counted_weight", *_LEAVES)
 
 
-def imports(plan: KernelPlan) -> list[str]:
-    if not adjusts(plan):
+def _imports(plan: KernelPlan) -> list[str]:
+    if not _adjusts(plan):
         modules = ["from itertools import accumulate", "from math import prod", "from threading import local"]
         return [*modules, "", "import torch"]
     modules = ["from functools import partial", "from itertools import accumulate", "from math import prod"]
     return ["import math", *modules, "from threading import Lock, local", "", "import torch"]
 
 
-def score_lines(plan: KernelPlan, values: str) -> list[str]:
+def _score_lines(plan: KernelPlan, values: str) -> list[str]:
     """From products of queries and keys, `s`, to the final scores."""
     lines = []
     if plan.mask.scale is not None:
@@ -63,26 +63,26 @@ def score_lines(plan: KernelPlan, values: str) -> list[str]:
     return lines
 
 
-def forward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
-    scores = score_lines(plan, "values")
+def _forward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
+    scores = _score_lines(plan, "values")
     if scores:
         scores.append("s = block(s.contiguous(), limits, columns, 0)")
-    if adjusts(plan):
+    if _adjusts(plan):
         scores.insert(0, "values = problem.pair_values(tile, tile.columns)")
     weight = ["p.mul_(counted_weight(weight(p, **values), p))"] if plan.mask.weight is not None else []
     return {"score": scores, "weight": weight}
 
 
-def backward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
+def _backward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
     """The changes of scores and probabilities as a small graph of the tile, through which torch finds the gradients."""
-    if not adjusts(plan):
+    if not _adjusts(plan):
         return {"score_graph": [], "weight_graph": [], "score_gradient": []}
     weighted = plan.mask.weight is not None
     score_graph = [
         "with torch.enable_grad():",
         "    leaves = Leaves(problem, tile, s.shape, limits, gradients)",
         "    s = start = s.detach().requires_grad_()",
-        *(f"    {line}" for line in score_lines(plan, "leaves.values")),
+        *(f"    {line}" for line in _score_lines(plan, "leaves.values")),
         *(["    weights = weight(start, **leaves.values).expand_as(s)"] if weighted else []),
         *([] if derivatives_are_finite(plan.mask) else ["leaves.exclude(s.detach())"]),
         "scores, s = s, block(s.detach().clone(), limits, columns, 0)",

@@ -14,8 +14,8 @@ from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expressio
 from maskdsl.ir.mask import Sequence
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
 
-PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
-LARGEST_SINGLE = (2 - 2**-23) * 2.0**127
+_PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
+_LARGEST_SINGLE = (2 - 2**-23) * 2.0**127
 """The largest number of type float32, the narrowest that scores have."""
 
 
@@ -43,10 +43,10 @@ class TorchPrinter(Printer):
 
     def fresh(self, expression: Expression) -> tuple[str, int]:
         match expression:
-            case Constant(float(value)) if not self.double and LARGEST_SINGLE < abs(value) < inf:
+            case Constant(float(value)) if not self.double and _LARGEST_SINGLE < abs(value) < inf:
                 return f"rounded({value!r}, s.dtype)", ATOM
             case Constant(value):
-                return constant(value)
+                return _constant(value)
             case Coordinate(side, name, kind):
                 text = self.coordinates(side, name)
                 return text + (self.cast if kind is Type.FLOAT else ""), ATOM
@@ -83,11 +83,11 @@ class TorchPrinter(Printer):
         if op in INFIX:
             sign, own, left_position, right_position = INFIX[op]
             texts = [self.position(each, right_position if n else left_position) for n, each in enumerate(arguments)]
-            if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and not is_never_zero(arguments[1]):
+            if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and not _is_never_zero(arguments[1]):
                 texts[1] = f"nonzero({self.position(arguments[1], COMPARISON)})"
             return f" {sign} ".join(texts), own
-        if op in PREFIX:
-            return PREFIX[op] + self.position(arguments[0], UNARY), UNARY
+        if op in _PREFIX:
+            return _PREFIX[op] + self.position(arguments[0], UNARY), UNARY
         if op is Op.SHARE_BIT:
             return f"({' & '.join(self.position(each, SUM) for each in arguments)}) != 0", COMPARISON
         if op is Op.TO_FLOAT:
@@ -103,7 +103,7 @@ class TorchPrinter(Printer):
 
     def in_double(self, expression: Expression) -> str:
         if isinstance(expression, Constant):
-            return constant(expression.value)[0]
+            return _constant(expression.value)[0]
         return f"{self.position(expression, ATOM)}.double()"
 
     def clamp(self, op: Op, arguments: tuple[Expression, ...]) -> str:
@@ -128,7 +128,7 @@ class TorchPrinter(Printer):
         return f"torch.full_like({name}, {texts[2]}, dtype={kind}).masked_fill({name}, {texts[1]})"
 
 
-def constant(value: int | float | bool) -> tuple[str, int]:
+def _constant(value: int | float | bool) -> tuple[str, int]:
     match value:
         case float() if value != value or value in (float("inf"), float("-inf")):
             return f'float("{value}")', ATOM
@@ -138,7 +138,7 @@ def constant(value: int | float | bool) -> tuple[str, int]:
             return repr(value), ATOM if value >= 0 and not repr(value).startswith("-") else UNARY
 
 
-def is_never_zero(divisor: Expression) -> bool:
+def _is_never_zero(divisor: Expression) -> bool:
     """Whether a divisor cannot be zero, whatever coordinates it reads."""
     match divisor:
         case Constant(value):

@@ -20,7 +20,7 @@ from maskdsl.emit.triton.triton_printer import kernel_helpers
 from maskdsl.ir.expressions import Constant, Side
 from maskdsl.ir.mask import Input
 
-LOG2_E = "1.4426950408889634"
+_LOG2_E = "1.4426950408889634"
 
 
 def emit_triton(plan: KernelPlan) -> str:
@@ -69,7 +69,7 @@ class Surroundings:
         listed = ", ".join(f'"{name}"' for name in numbers)
         return {
             "pattern": self.functions(),
-            "numbers": wrapped(f"NUMBERS += [{listed}]", [f'"{name}"' for name in numbers]) if numbers else [],
+            "numbers": _wrapped(f"NUMBERS += [{listed}]", [f'"{name}"' for name in numbers]) if numbers else [],
             "parameters": [f"{name}," for name in values],
             "prepare": self.preparation(),
             "arguments": [f"{name}={value}," for name, value in values.items()],
@@ -185,11 +185,11 @@ class Surroundings:
     def unit(self) -> str:
         own = constant_unit(self.plan)
         if own is not None:
-            return f"{own!r} * {LOG2_E}"
-        return LOG2_E if scores_may_be_large(self.plan) else f"dim**-0.5 * {LOG2_E}"
+            return f"{own!r} * {_LOG2_E}"
+        return _LOG2_E if scores_may_be_large(self.plan) else f"dim**-0.5 * {_LOG2_E}"
 
 
-def wrapped(line: str, items: list[str]) -> list[str]:
+def _wrapped(line: str, items: list[str]) -> list[str]:
     """A statement that ends in a list, as it is or one item a line."""
     if len(line) <= 120:
         return [line]

@@ -15,7 +15,7 @@ from maskdsl.ir.ops import Op
 from maskdsl.ir.rewrites.branches import BOUNDED, derivatives_are_finite
 from maskdsl.ir.rewrites.derive import ONE, derivative
 
-EXACTLY = {
+_EXACTLY = {
     "base": ["base, still = lse, lse == -torch.inf"],
     "query_total": ["l_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)"],
     "query_full_probability": ["p = tl.exp2((s - own_base[:, None]) * UNIT)", "l_i += tl.sum(p, 1)"],
@@ -65,7 +65,7 @@ class GradientBody(Body):
     def probability_holes(self) -> MaybeHoles:
         """Probabilities from scores."""
         exactly = scores_may_be_large(self.plan)
-        return {name: lines if exactly else None for name, lines in EXACTLY.items()}
+        return {name: lines if exactly else None for name, lines in _EXACTLY.items()}
 
     @cached_property
     def leaves_pairs_out(self) -> bool:
@@ -180,14 +180,14 @@ class GradientBody(Body):
             self.scale_products(printer)
         else:
             leaves = self.leaf_derivatives(printer, apply(Op.MULTIPLY, Score(), mask.scale))
-            factor = factor_text(printer, "own_scale", mask.scale)
+            factor = _factor_text(printer, "own_scale", mask.scale)
             printer.lines.append(f"s *= {factor}")
             printer.forget_scores()
             stages.append(ScoreStep(factor, leaves))
         for expression in mask.scores:
             leaves = self.leaf_derivatives(printer, expression)
             slope = derivative(expression, Score())
-            stages.append(ScoreStep(None if slope is None else factor_text(printer, "slope", slope), leaves))
+            stages.append(ScoreStep(None if slope is None else _factor_text(printer, "slope", slope), leaves))
             replace_score(printer, expression)
         return ScoreDerivatives(printer.lines, stages)
 
@@ -195,7 +195,7 @@ class GradientBody(Body):
         """How an expression changes with the leaves that it reads; empty for as much."""
         ds = {leaf: derivative(expression, leaf.node) for leaf in self.leaves.every}
         return {
-            leaf: factor_text(printer, f"{leaf.text}_slope", slope) for leaf, slope in ds.items() if slope is not None
+            leaf: _factor_text(printer, f"{leaf.text}_slope", slope) for leaf, slope in ds.items() if slope is not None
         }
 
     def weights(self) -> list[str]:
@@ -212,12 +212,12 @@ class GradientBody(Body):
         for leaf in self.leaves.every:
             slope = derivative(weight, leaf.node)
             if slope is not None:
-                factors = ["p", "ds", factor_text(printer, f"{leaf.text}_weight", slope)]
+                factors = ["p", "ds", _factor_text(printer, f"{leaf.text}_weight", slope)]
                 printer.lines.append(f"{leaf.text}_weighted = {' * '.join(each for each in factors if each)}")
         return printer.lines
 
 
-def factor_text(printer: TritonPrinter, name: str, expression: Expression) -> str:
+def _factor_text(printer: TritonPrinter, name: str, expression: Expression) -> str:
     """A factor of a product, empty for one: as it is, or the name of a statement's result.
 
     Triton would make a float32 of a constant that has a name.

@@ -11,7 +11,7 @@ from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Op
 
-PLACE, HEAD = "its position", "its head"
+_PLACE, HEAD = "its position", "its head"
 """In laid-out order, and the query's. The leaves of bounds are coordinates called like these or like a coordinate, then
 " low" or " high"; those called like a space, then " start" or " end", are the places between which it lies."""
 
@@ -32,7 +32,7 @@ def ends(node: Leaf) -> Bounds:
 
 def positions(side: Side) -> Bounds:
     """The first and the last one of a block."""
-    return Bounds(Coordinate(side, f"{PLACE} low"), Coordinate(side, f"{PLACE} high"))
+    return Bounds(Coordinate(side, f"{_PLACE} low"), Coordinate(side, f"{_PLACE} high"))
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class BoundNames:
         length = self.names.sequence(node.side).length
         if end in ("start", "end"):
             return Range(0, length)
-        if name == PLACE:
+        if name == _PLACE:
             return Range(0, length - 1)
         return self.names.leaf(Coordinate(node.side, name, node.type))
 
@@ -74,7 +74,7 @@ class BoundNames:
         own, end = name.rsplit(" ", 1)
         if own == HEAD:
             return f"head_{end}"
-        if own == PLACE:
+        if own == _PLACE:
             return f"{'first' if end == 'low' else 'last'}_{side}"
         if end in ("start", "end"):
             return f"{self.names.kind(side)}_{own}_{end}"

@@ -89,18 +89,18 @@ class Contributions:
         lines = []
         for leaf in self.leaves.of_tables():
             table = self.leaves.tables[leaf.input]
-            block = gathered(self.bounds(leaf), mask, f"{table}_bound += tl.sum(contribution, 1)")
-            lines += guarded(f"{table}_bounds", block)
+            block = _gathered(self.bounds(leaf), mask, f"{table}_bound += tl.sum(contribution, 1)")
+            lines += _guarded(f"{table}_bounds", block)
         for leaf in self.leaves.of_tokens(Side.QUERY):
-            block = gathered(self.terms(leaf), mask, f"{leaf.text}_sum += tl.sum(contribution, 1)")
-            lines += guarded(f"{leaf.text}_slopes", block)
+            block = _gathered(self.terms(leaf), mask, f"{leaf.text}_sum += tl.sum(contribution, 1)")
+            lines += _guarded(f"{leaf.text}_slopes", block)
         return lines
 
     def query_ends(self) -> list[str]:
         lines, shares = [], " / l_i" if scores_may_be_large(self.leaves.names.plan) else ""
         for target, values in self.query_targets().items():
             values += shares
-            lines += guarded(target, [f"tl.store({target} + first + queries, {values}, mask=queries < query_length)"])
+            lines += _guarded(target, [f"tl.store({target} + first + queries, {values}, mask=queries < query_length)"])
         return lines
 
     # In the kernel of keys, for one head
@@ -118,10 +118,10 @@ class Contributions:
             end = f"add_to_table({table}_sums, {leaf.text}_position, {values}, {table}_scale)"
             if leaf in columns:
                 end = f"{leaf.text}_sum += tl.sum(contribution, 1)"
-            lines += guarded(f"{table}_sums", gathered(self.terms(leaf), real, end))
+            lines += _guarded(f"{table}_sums", _gathered(self.terms(leaf), real, end))
         for leaf in self.leaves.of_tokens(Side.KEY):
-            block = gathered(self.terms(leaf), mask, f"{leaf.text}_sum += tl.sum(contribution, 1)")
-            lines += guarded(f"{leaf.text}_slopes", block)
+            block = _gathered(self.terms(leaf), mask, f"{leaf.text}_sum += tl.sum(contribution, 1)")
+            lines += _guarded(f"{leaf.text}_slopes", block)
         return lines
 
     def key_ends(self) -> list[str]:
@@ -130,12 +130,12 @@ class Contributions:
             table, values = self.leaves.tables[leaf.input], f"{leaf.text}_sum[:, None]"
             values = values if leaf.sides else f"tl.sum({values}, 0)[None, :]"
             call = f"add_to_table({table}_sums, {leaf.text}_position, {values}, {table}_scale)"
-            lines += guarded(f"{table}_sums", [call])
+            lines += _guarded(f"{table}_sums", [call])
         for leaf in self.leaves.of_tokens(Side.KEY):
             target = f"{leaf.text}_slopes"
             elements = f"elements = {target} + (wide_batch * heads + wide_head) * key_length + keys"
             store = f"tl.store(elements, {leaf.text}_sum, mask=keys < key_length)"
-            lines += guarded(target, [elements, store])
+            lines += _guarded(target, [elements, store])
         return lines
 
 
@@ -144,7 +144,7 @@ def attending(values: str, mask: str | None = "attends") -> str:
     return values if mask is None else f"tl.where({mask}, {values}, 0.0)"
 
 
-def gathered(terms: list[str], mask: str | None, end: str) -> list[str]:
+def _gathered(terms: list[str], mask: str | None, end: str) -> list[str]:
     """`contribution`, the sum of terms, zero for pairs that do not count, and a statement that reads it."""
     if len(terms) < 2:
         return [line for term in terms for line in (f"contribution = {attending(term, mask)}", end)]
@@ -153,6 +153,6 @@ def gathered(terms: list[str], mask: str | None, end: str) -> list[str]:
     return [f"contribution = {first}", *(f"contribution += {each}" for each in rest), *masked, end]
 
 
-def guarded(name: str, block: list[str]) -> list[str]:
+def _guarded(name: str, block: list[str]) -> list[str]:
     """Statements for an argument that is None where nobody asks for a gradient."""
     return [f"if {name} is not None:", *(f"    {line}" for line in block)] if block else []

@@ -17,13 +17,13 @@ from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.mask import DimensionKind
 from maskdsl.ir.ops import Type
 
-EXTREMES = (("low", "min"), ("high", "max"))
+_EXTREMES = (("low", "min"), ("high", "max"))
 
 
 def emit_decode(plan: KernelPlan) -> str:
     """A module with `decode(q, k, v, inputs, query_starts, ...) -> (out, lse)`; it needs torch and Triton alone."""
     plan = decode_plan(plan)
-    body = DecodeBody(plan)
+    body = _DecodeBody(plan)
     kernel = body.decode_holes()
     lines = [line for lines in kernel.values() for line in lines or ()]
     around = Surroundings(plan, body.names, lines, laid_out=False)
@@ -33,7 +33,7 @@ def emit_decode(plan: KernelPlan) -> str:
 
 
 @dataclass(frozen=True)
-class DecodeBody(Body):
+class _DecodeBody(Body):
     """The pattern's code where rows of one tile belong to several heads: `head` and `wide_head` hold one a row."""
 
     def decode_holes(self) -> dict[str, list[str] | None]:
@@ -108,7 +108,7 @@ class DecodeBody(Body):
 
     def possible_lines(self) -> list[str]:
         """Whether some pair of the tile may attend; nothing where bounds can't tell."""
-        bound = Bounder(ends_over_heads, self.names.leaf).bounds(self.plan.mask.relation).high
+        bound = Bounder(_ends_over_heads, self.names.leaf).bounds(self.plan.mask.relation).high
         if bound == TRUE:
             return []
         printer = BoundNames(self.names).printer(taken=self.names.coordinates.values())
@@ -119,20 +119,20 @@ class DecodeBody(Body):
         """The least and the greatest value of each coordinate in a block, and of the head, as far as they are used."""
         lines = []
         if side is Side.QUERY:
-            lines += [f"head_{end} = tl.{name}(own_head, 0)" for end, name in EXTREMES if f"head_{end}" in used]
+            lines += [f"head_{end} = tl.{name}(own_head, 0)" for end, name in _EXTREMES if f"head_{end}" in used]
         else:
             ends = {"first_key": "min", "last_key": "max"}
             lines += [f"{name} = tl.{function}(key_positions, 0)" for name, function in ends.items() if name in used]
         for name in reads(self.plan.mask.relation).coordinate_names(side):
             text, is_bool = self.names.coordinates[side, name], self.names.type(side, name) is Type.BOOL
             value, truth = (f"{text}.to(tl.int32)", " != 0") if is_bool else (text, "")
-            for end, function in EXTREMES:
+            for end, function in _EXTREMES:
                 if f"{text}_{end}" in used:
                     lines.append(f"{text}_{end} = tl.{function}({value}){truth}")
         return lines
 
 
-def ends_over_heads(node: Leaf) -> Bounds:
+def _ends_over_heads(node: Leaf) -> Bounds:
     """As `ends`, over the heads of a tile too. A minimum that leaves out NaN bounds no floats."""
     match node:
         case Head():

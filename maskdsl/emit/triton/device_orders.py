@@ -19,9 +19,9 @@ class Orders:
         if not self.plan.finds_device_order:
             return []
         plan, mask = self.plan, self.plan.mask
-        whole = replace(plan, mask=replace(mask, queries=with_keys(mask.queries), keys=with_keys(mask.keys)))
+        whole = replace(plan, mask=replace(mask, queries=_with_keys(mask.queries), keys=_with_keys(mask.keys)))
         sort_keys = [
-            coordinate_function(whole, kind, with_keys(each), names_of(each), f"{kind}_order")
+            coordinate_function(whole, kind, _with_keys(each), _names_of(each), f"{kind}_order")
             for kind, each in self.plan.mask.kinds.items()
         ]
         return [*sort_keys, self.layouts(whole, {lines[0] for lines in sort_keys})]
@@ -37,7 +37,7 @@ class Orders:
             lines.append(f"{kind}_keys = {kind}_order(device=device, **inputs)")
             parts = []
             for number, (space, offset) in enumerate(zip(sequence.spaces, sequence.offsets, strict=True)):
-                own = [f'{kind}_keys["{whole.identifiers[name]}"]' for name in names_of(sequence, number)]
+                own = [f'{kind}_keys["{whole.identifiers[name]}"]' for name in _names_of(sequence, number)]
                 parts.append(f"sorted_positions([{', '.join(own)}], ({rows}), {offset}, {offset + space.size}, device)")
             lines += wrapped_tuple(f"{kind}_parts = ", parts)
         results = [f"torch.cat({kind}_parts, dim=-1)" for kind in self.plan.mask.kinds]
@@ -52,16 +52,16 @@ class Orders:
         ]
 
 
-def with_keys(sequence: Sequence) -> Sequence:
+def _with_keys(sequence: Sequence) -> Sequence:
     """With each sort key as a coordinate of its space."""
     added = []
     for number, (space, keys) in enumerate(zip(sequence.spaces, sequence.order, strict=False)):
-        for name, key in zip(names_of(sequence, number), keys, strict=True):
+        for name, key in zip(_names_of(sequence, number), keys, strict=True):
             added.append(CoordinateDefinition(name, key.type, ((space.name, Computed(key)),)))
     return replace(sequence, coordinates=(*sequence.coordinates, *added))
 
 
-def names_of(sequence: Sequence, space: int | None = None) -> list[str]:
+def _names_of(sequence: Sequence, space: int | None = None) -> list[str]:
     """The names of the sort keys of all spaces, or of one."""
     numbered = enumerate(sequence.order)
     return [f"order {n} {m}" for n, keys in numbered if space in (None, n) for m in range(len(keys))]

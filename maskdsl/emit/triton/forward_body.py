@@ -14,7 +14,7 @@ from maskdsl.ir.ops import Type
 Holes = dict[str, list[str]]
 MaybeHoles = dict[str, list[str] | None]
 """None leaves what the skeleton has."""
-LARGEST_SCALE = 2 / 1.4426950408889634
+_LARGEST_SCALE = 2 / 1.4426950408889634
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def constant_unit(plan: KernelPlan) -> float | None:
     A large one is none of the unit: `online_softmax_step` needs units up to 2.
     """
     scale = plan.mask.scale
-    if isinstance(scale, Constant) and 0 < scale.value <= LARGEST_SCALE and not plan.mask.scores:
+    if isinstance(scale, Constant) and 0 < scale.value <= _LARGEST_SCALE and not plan.mask.scores:
         return float(scale.value)
     return None
 

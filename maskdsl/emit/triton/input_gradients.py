@@ -16,8 +16,8 @@ from maskdsl.ir.mask import Given
 from maskdsl.ir.ops import Type
 from maskdsl.ir.rewrites.derive import derivative
 
-TABLE_ROLES = ("bounds", "bound", "sums", "scale")
-LEAF_ROLES = ("ds", "sum", "position", "weighted")
+_TABLE_ROLES = ("bounds", "bound", "sums", "scale")
+_LEAF_ROLES = ("ds", "sum", "position", "weighted")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Leaf:
     node: Read | Coordinate
     input: str
     text: str
-    """What names of its own begin with: see `LEAF_ROLES`."""
+    """What names of its own begin with: see `_LEAF_ROLES`."""
 
     @cached_property
     def sides(self) -> frozenset[Side]:
@@ -56,12 +56,12 @@ class Leaves:
 
     @cached_property
     def tables(self) -> dict[str, str]:
-        """What names for an input read by index begin with: see `TABLE_ROLES`."""
+        """What names for an input read by index begin with: see `_TABLE_ROLES`."""
         chosen: dict[str, str] = {}
         for node in self.nodes:
             if isinstance(node, Read) and node.input not in chosen:
-                taken = self.taken | own_names(chosen.values(), TABLE_ROLES)
-                chosen[node.input] = stem(self.names.inputs[node.input], TABLE_ROLES, taken)
+                taken = self.taken | _own_names(chosen.values(), _TABLE_ROLES)
+                chosen[node.input] = stem(self.names.inputs[node.input], _TABLE_ROLES, taken)
         return chosen
 
     @cached_property
@@ -72,9 +72,9 @@ class Leaves:
                 name, text = node.input, self.names.inputs[node.input]
             else:
                 name, text = self.given(node), self.names.coordinates[node.side, node.name]
-            taken = self.taken | own_names(self.tables.values(), TABLE_ROLES)
-            taken |= own_names((leaf.text for leaf in found), LEAF_ROLES)
-            found.append(Leaf(node, name, stem(text, LEAF_ROLES, taken)))
+            taken = self.taken | _own_names(self.tables.values(), _TABLE_ROLES)
+            taken |= _own_names((leaf.text for leaf in found), _LEAF_ROLES)
+            found.append(Leaf(node, name, stem(text, _LEAF_ROLES, taken)))
         return tuple(found)
 
     @cached_property
@@ -85,8 +85,8 @@ class Leaves:
 
     @cached_property
     def own_names(self) -> set[str]:
-        leaves = own_names((leaf.text for leaf in self.every), LEAF_ROLES)
-        return leaves | own_names(self.tables.values(), TABLE_ROLES)
+        leaves = _own_names((leaf.text for leaf in self.every), _LEAF_ROLES)
+        return leaves | _own_names(self.tables.values(), _TABLE_ROLES)
 
     def given(self, node: Coordinate) -> str:
         """The input that holds the values of a float coordinate: no other coordinates are floats."""
@@ -112,11 +112,11 @@ class Leaves:
 def stem(text: str, roles: Iterable[str], taken: set[str]) -> str:
     """`text`, with a number if need be, such that no name made of it and a role is taken."""
     roles, chosen, number = tuple(roles), text, 1
-    while own_names([chosen], roles) & taken:
+    while _own_names([chosen], roles) & taken:
         number += 1
         chosen = f"{text}_{number}"
     return chosen
 
 
-def own_names(stems: Iterable[str], roles: Iterable[str]) -> set[str]:
+def _own_names(stems: Iterable[str], roles: Iterable[str]) -> set[str]:
     return {f"{text}_{role}" for text in stems for role in roles}

@@ -18,8 +18,8 @@ from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Route, TopCount
 
-SHARED = ("columns", "whole_columns", "head_class", "head", "batch", "query_length", "key_length")
-VARYING = {"heads": DimensionKind.HEADS, "batch": DimensionKind.BATCH}
+_SHARED = ("columns", "whole_columns", "head_class", "head", "batch", "query_length", "key_length")
+_VARYING = {"heads": DimensionKind.HEADS, "batch": DimensionKind.BATCH}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class TileBody:
             "judge_parameters": parameters,
             "verdict": verdict,
             "tiles_parameters": parameters,
-            "shared": wrapped_tuple("shared = ", [*SHARED, *values, *numbers]),
+            "shared": wrapped_tuple("shared = ", [*_SHARED, *values, *numbers]),
             "tiles_prepare": self.preparation(),
             "tiles_arguments": [f"{value}," for value in (*values.values(), *numbers.values())],
             "most_runs": self.most_runs(),
@@ -124,12 +124,12 @@ class TileBody:
     def preparation(self) -> list[str]:
         plan, names = self.names.plan, self.names
         lines = names.coordinate_calls("device")
-        lines += [f"{word} = 1" for word, kind in VARYING.items() if kind not in plan.tiles_vary]
+        lines += [f"{word} = 1" for word, kind in _VARYING.items() if kind not in plan.tiles_vary]
         for side, name in self.coordinates:
             text, number = names.coordinates[side, name], int(side is Side.KEY)
             values = f'{names.kind(side)}_values["{plan.identifiers[name]}"]'
             arguments = [values, f"layout[{number}]", "batch", "heads", names.dtype(side, name), f"block[{number}]"]
-            lines += called(f"{text}_lows, {text}_highs = extremes", arguments)
+            lines += _called(f"{text}_lows, {text}_highs = extremes", arguments)
         for counts, text in self.counts.items():
             table = f'inputs["{plan.input_identifiers[counts.table.name]}"]'
             for axis, side in counts.laid_out:
@@ -151,7 +151,7 @@ class TileBody:
         return lines
 
 
-def called(function: str, arguments: list[str]) -> list[str]:
+def _called(function: str, arguments: list[str]) -> list[str]:
     """A call on one line if it fits."""
     line = f"{function}({', '.join(arguments)})"
     return [line] if len(line) <= 112 else [f"{function}(", *(f"    {each}," for each in arguments), ")"]

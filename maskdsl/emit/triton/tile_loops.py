@@ -9,7 +9,7 @@ from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import TritonPrinter
 from maskdsl.ir.expressions import Side
 
-LOOPS = ("tile_parameters", "row", "full_runs", "full_run", "partial_runs", "partial_run")
+_LOOPS = ("tile_parameters", "row", "full_runs", "full_run", "partial_runs", "partial_run")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Loops:
     def kernel(self, limits: Limits | None, own: Side) -> MaybeHoles:
         """The loops of one kernel over the tiles of a row, or of a column where `own` are keys, or those over lists."""
         if limits is None:
-            return dict.fromkeys(LOOPS)
+            return dict.fromkeys(_LOOPS)
         return {
             "tile_parameters": [],
             "row": self.limit_lines(limits, own),

@@ -24,11 +24,11 @@ from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import Computed, CoordinateDefinition, CoordinateSource, Input, Sequence
 from maskdsl.ir.ops import Type
 
-PARTS = ("forward", "backward", "device_tiles", "decode", "triton_functions")
-CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
-GENERATED = {"token_tables", "weights", "contribution", "most", "real_keys", "grad_inputs"}
+_PARTS = ("forward", "backward", "device_tiles", "decode", "triton_functions")
+_CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
+_GENERATED = {"token_tables", "weights", "contribution", "most", "real_keys", "grad_inputs"}
 """Variables of generated code that are in no skeleton."""
-LAUNCHED = {
+_LAUNCHED = {
     *(
         "self",
         "grid",
@@ -75,7 +75,7 @@ class KernelNames:
 
     @cached_property
     def taken(self) -> frozenset[str]:
-        return skeleton_words(*PARTS) | {*HELPERS, *TORCH_HELPERS} | GENERATED | LAUNCHED
+        return skeleton_words(*_PARTS) | {*HELPERS, *TORCH_HELPERS} | _GENERATED | _LAUNCHED
 
     @cached_property
     def coordinates(self) -> dict[tuple[Side, str], str]:
@@ -139,13 +139,13 @@ class KernelNames:
         for side in PAIR:
             names = self.arithmetic[side]
             definitions = [each for each in self.sequence(side).coordinates if each.name in names]
-            found[side] = {each.name: own_value(each, side) for each in definitions}
+            found[side] = {each.name: _own_value(each, side) for each in definitions}
         return found
 
     @cached_property
     def arithmetic(self) -> dict[Side, frozenset[str]]:
         """The coordinates of either side that follow from the index."""
-        return {side: arithmetic_names(self.sequence(side)) for side in PAIR}
+        return {side: _arithmetic_names(self.sequence(side)) for side in PAIR}
 
     def kind(self, side: Side) -> str:
         """`token` in self-attention, where both sides share everything; else `query` or `key`."""
@@ -174,7 +174,7 @@ class KernelNames:
                 if self.axis(side, name) is not None:
                     found |= self.axis_numbers(side, name)
             for space in self.spaces(side):
-                start, end = space_bounds(self.sequence(side), space)
+                start, end = _space_bounds(self.sequence(side), space)
                 found |= {f"{self.kind(side)}_{space}_start": str(start), f"{self.kind(side)}_{space}_end": str(end)}
         return found
 
@@ -256,7 +256,7 @@ class KernelNames:
     def input_lines(self, inputs: Iterable[Input]) -> list[str]:
         """Statements that make them what the kernel reads."""
         given = {each: f'inputs["{self.plan.input_identifiers[each.name]}"]' for each in inputs}
-        return [f"{self.inputs[each.name]} = {text}{CASTS[each.type]}" for each, text in given.items()]
+        return [f"{self.inputs[each.name]} = {text}{_CASTS[each.type]}" for each, text in given.items()]
 
 
 def sizes_and_strides(text: str, axes: int) -> dict[str, str]:
@@ -268,7 +268,7 @@ def sizes_and_strides(text: str, axes: int) -> dict[str, str]:
     return found
 
 
-def arithmetic_names(sequence: Sequence) -> frozenset[str]:
+def _arithmetic_names(sequence: Sequence) -> frozenset[str]:
     """Coordinates that follow from the index: nothing is laid out anew, and no input, curve or space has a say."""
     if any(sequence.order):
         return frozenset()
@@ -276,12 +276,12 @@ def arithmetic_names(sequence: Sequence) -> frozenset[str]:
         return frozenset({"i"})
     names = {"i", *(axis.name for space in sequence.spaces for axis in space.axes)}
     for definition in sequence.coordinates:  # those that others read come first
-        if definition.type is Type.INT and all(follows(source, names) for _, source in definition.sources):
+        if definition.type is Type.INT and all(_follows(source, names) for _, source in definition.sources):
             names.add(definition.name)
     return frozenset(names)
 
 
-def follows(source: CoordinateSource, names: set[str]) -> bool:
+def _follows(source: CoordinateSource, names: set[str]) -> bool:
     """These coordinates alone decide it."""
     if not isinstance(source, Computed):
         return False
@@ -289,14 +289,14 @@ def follows(source: CoordinateSource, names: set[str]) -> bool:
     return not read.inputs and names.issuperset(read.names(Side.TOKEN))
 
 
-def own_value(definition: CoordinateDefinition, side: Side) -> Expression:
+def _own_value(definition: CoordinateDefinition, side: Side) -> Expression:
     """A coordinate of the only space in terms of others, on one side."""
     ((space, source),) = definition.sources
     assert isinstance(source, Computed)
     return of_side(in_space(source.value, space), side)
 
 
-def space_bounds(sequence: Sequence, name: str) -> tuple[int, int]:
+def _space_bounds(sequence: Sequence, name: str) -> tuple[int, int]:
     """Where the tokens of a space begin and end, in every layout."""
     index = [space.name for space in sequence.spaces].index(name)
     start = sequence.offsets[index]

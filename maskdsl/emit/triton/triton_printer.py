@@ -34,12 +34,12 @@ from maskdsl.ir.fixed_random import WORD, random_state
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, TRITON_HELPERS, Op, Type
 
-PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
+_PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
 HELPERS = ("inside", "power", "mix", *TRITON_HELPERS)
 """Functions of `codegen/triton_functions.py` that expressions call."""
-LONGEST_POWER = 64
+_LONGEST_POWER = 64
 """Larger powers of integers stay within 64 bits only for -1, 0 and 1, which repeat."""
-Names = Callable[[Side, str], str]
+_Names = Callable[[Side, str], str]
 PLACES = {Side.QUERY: "query_positions", Side.KEY: "key_positions"}
 QUERIES_BY_KEYS = {Side.QUERY: "[:, None]", Side.KEY: "[None, :]"}
 """How a value for every token of a side is spread over scores [queries, keys]."""
@@ -56,8 +56,8 @@ class TritonPrinter(Printer):
         self,
         mask: MaskIR,
         leaf: Callable[[Leaf], Range],
-        coordinates: Names,
-        spaces: Names,
+        coordinates: _Names,
+        spaces: _Names,
         inputs: Mapping[str, str],
         relation: bool,
         taken: Iterable[str],
@@ -148,8 +148,8 @@ class TritonPrinter(Printer):
             sign, own, left_position, right_position = INFIX[op]
             positions = [left_position, *(right_position for _ in arguments[1:])]
             return f" {sign} ".join(self.operands(expression, arguments, positions)), own
-        if op in PREFIX:
-            return PREFIX[op] + self.operands(expression, arguments, [UNARY])[0], UNARY
+        if op in _PREFIX:
+            return _PREFIX[op] + self.operands(expression, arguments, [UNARY])[0], UNARY
         if op is Op.SHARE_BIT:
             return f"({' & '.join(self.position(each, SUM) for each in arguments)}) != 0", COMPARISON
         if op is Op.TO_FLOAT:
@@ -217,14 +217,14 @@ class TritonPrinter(Printer):
         number = exponent.value
         if number != int(number):
             return f"tl.exp2({number!r} * tl.log2({self.position(base, COMPARISON)}))", ATOM
-        if base.type is Type.FLOAT and abs(number) > LONGEST_POWER:
+        if base.type is Type.FLOAT and abs(number) > _LONGEST_POWER:
             text = self.position(base, COMPARISON)
             size = f"tl.exp2({number!r} * tl.log2(tl.abs({text})))"
             return (f"tl.where({text} < 0, -{size}, {size})" if number % 2 else size), ATOM
         if number < 0:
             return f"1.0 / {self.factors(expression, base, -int(number), UNARY)[0]}", PRODUCT
         count = int(number)
-        if count > LONGEST_POWER:
+        if count > _LONGEST_POWER:
             count = 2 + count % 2
         return self.factors(expression, base, count, PRODUCT)
 

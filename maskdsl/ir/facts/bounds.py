@@ -45,11 +45,11 @@ ANYTHING = {
     Type.BOOL: Bounds(FALSE, TRUE),
     Type.FLOAT: Bounds(Constant(float("-inf")), Constant(float("inf"))),
 }
-BoundLeaf = Callable[[Leaf], Bounds]
-BoundRead = Callable[[Read, tuple[Bounds, ...]], Bounds | None]
+_BoundLeaf = Callable[[Leaf], Bounds]
+_BoundRead = Callable[[Read, tuple[Bounds, ...]], Bounds | None]
 
 
-def unknown(read: Read, indices: tuple[Bounds, ...]) -> None:
+def _unknown(read: Read, indices: tuple[Bounds, ...]) -> None:
     """Nothing is known of an element before it is read."""
 
 
@@ -59,7 +59,7 @@ class Bounder:
     `ranges` are the leaves' static ranges, for what has no better bounds.
     """
 
-    def __init__(self, leaf: BoundLeaf, ranges: Callable[[Leaf], Range], between: BoundRead = unknown) -> None:
+    def __init__(self, leaf: _BoundLeaf, ranges: Callable[[Leaf], Range], between: _BoundRead = _unknown) -> None:
         self.leaf, self.ranges, self.between = leaf, ranges, between
         self.known: dict[Expression, Bounds] = {}
         self.simple: dict[Expression, Expression] = {}
@@ -91,62 +91,62 @@ class Bounder:
     def read(self, expression: Read, indices: tuple[Bounds, ...]) -> Bounds:
         """The element itself where the index is the same for all pairs."""
         element = replace(expression, indices=tuple(index.low for index in indices))
-        same = [equal(index.low, index.high) for index in indices if not index.is_point]
+        same = [_equal(index.low, index.high) for index in indices if not index.is_point]
         low, high = self.anything(expression)
-        return Bounds(chosen(same, element, low), chosen(same, element, high))
+        return Bounds(_chosen(same, element, low), _chosen(same, element, high))
 
     def apply(self, expression: Apply, op: Op, parts: tuple[Bounds, ...]) -> Bounds:
         if expression.type is Type.BOOL:
             return self.boolean(op, parts, expression.arguments[-1].type) or ANYTHING[Type.BOOL]
         if op is Op.SELECT:
-            return selection(*parts)
+            return _selection(*parts)
         if all(part.is_point for part in parts):
             point = apply(op, *(part.low for part in parts))
             return Bounds(point, point)
         if expression.type is Type.FLOAT:
-            return real(op, parts) or ANYTHING[Type.FLOAT]
-        return number(op, parts) or self.anything(expression)
+            return _real(op, parts) or ANYTHING[Type.FLOAT]
+        return _number(op, parts) or self.anything(expression)
 
     def boolean(self, op: Op, parts: tuple[Bounds, ...], kind: Type) -> Bounds | None:
         match op, parts:
             case Op.NOT, (a,):
-                return Bounds(negation(a.high), negation(a.low))
+                return Bounds(_negation(a.high), _negation(a.low))
             case ((Op.AND | Op.OR), _):
                 return Bounds(apply(op, *(each.low for each in parts)), apply(op, *(each.high for each in parts)))
             case Op.SELECT, (condition, then, otherwise):
                 certain = apply(
                     Op.OR,
                     apply(Op.AND, condition.low, then.low),
-                    apply(Op.AND, negation(condition.high), otherwise.low),
+                    apply(Op.AND, _negation(condition.high), otherwise.low),
                     apply(Op.AND, then.low, otherwise.low),
                 )
                 possible = apply(
                     Op.OR,
                     apply(Op.AND, condition.high, then.high),
-                    apply(Op.AND, negation(condition.low), otherwise.high),
+                    apply(Op.AND, _negation(condition.low), otherwise.high),
                 )
                 return Bounds(certain, possible)
             case _ if kind is Type.BOOL:
                 return None
             case Op.LESS, (a, b):
-                return Bounds(apply(Op.LESS, a.high, b.low), negation(apply(Op.LESS_EQUAL, b.high, a.low)))
+                return Bounds(apply(Op.LESS, a.high, b.low), _negation(apply(Op.LESS_EQUAL, b.high, a.low)))
             case Op.LESS_EQUAL, (a, b):
-                return Bounds(apply(Op.LESS_EQUAL, a.high, b.low), negation(apply(Op.LESS, b.high, a.low)))
+                return Bounds(apply(Op.LESS_EQUAL, a.high, b.low), _negation(apply(Op.LESS, b.high, a.low)))
             case Op.EQUAL, (a, b):
-                return equality(a, b)
+                return _equality(a, b)
             case Op.NOT_EQUAL, (a, b):
-                same = equality(a, b)
-                return Bounds(negation(same.high), negation(same.low))
+                same = _equality(a, b)
+                return Bounds(_negation(same.high), _negation(same.low))
             case _:
                 return None
 
 
-def equality(a: Bounds, b: Bounds) -> Bounds:
+def _equality(a: Bounds, b: Bounds) -> Bounds:
     certain = apply(Op.AND, apply(Op.LESS_EQUAL, a.high, b.low), apply(Op.LESS_EQUAL, b.high, a.low))
-    return Bounds(certain, negation(apply(Op.OR, apply(Op.LESS, a.high, b.low), apply(Op.LESS, b.high, a.low))))
+    return Bounds(certain, _negation(apply(Op.OR, apply(Op.LESS, a.high, b.low), apply(Op.LESS, b.high, a.low))))
 
 
-def selection(condition: Bounds, then: Bounds, otherwise: Bounds) -> Bounds:
+def _selection(condition: Bounds, then: Bounds, otherwise: Bounds) -> Bounds:
     """One of two numbers: known only where the condition is the same for all pairs."""
 
     def pick(op: Op, a: Expression, b: Expression) -> Expression:
@@ -157,11 +157,11 @@ def selection(condition: Bounds, then: Bounds, otherwise: Bounds) -> Bounds:
     return Bounds(pick(Op.MINIMUM, then.low, otherwise.low), pick(Op.MAXIMUM, then.high, otherwise.high))
 
 
-def number(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
+def _number(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
     """Integers; None where only static ranges help."""
     match op, parts:
         case ((Op.ADD | Op.SUBTRACT | Op.NEGATE | Op.MULTIPLY), _):
-            return linear(op, parts)
+            return _linear(op, parts)
         case Op.ABSOLUTE, (a,):
             below = apply(Op.NEGATE, a.high)
             nearest = apply(Op.MAXIMUM, apply(Op.MAXIMUM, a.low, below), Constant(0))
@@ -172,27 +172,27 @@ def number(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
             low, high = apply(op, a.low, by), apply(op, a.high, by)
             return Bounds(low, high) if divisor > 0 else Bounds(high, low)
         case Op.FLOOR_MODULO, (a, Bounds(Constant(value=divisor) as by, _)) if parts[1].is_point and divisor > 0:
-            together = equal(apply(Op.FLOOR_DIVIDE, a.low, by), apply(Op.FLOOR_DIVIDE, a.high, by))
-            least = chosen([together], apply(op, a.low, by), Constant(0))
-            return Bounds(least, chosen([together], apply(op, a.high, by), Constant(int(divisor) - 1)))
+            together = _equal(apply(Op.FLOOR_DIVIDE, a.low, by), apply(Op.FLOOR_DIVIDE, a.high, by))
+            least = _chosen([together], apply(op, a.low, by), Constant(0))
+            return Bounds(least, _chosen([together], apply(op, a.high, by), Constant(int(divisor) - 1)))
         case Op.POWER, (a, Bounds(Constant(value=exponent) as by, _)) if int(exponent) % 2:
             return Bounds(apply(op, a.low, by), apply(op, a.high, by))
         case Op.POWER, (a, Bounds(by, _)):
-            distance = number(Op.ABSOLUTE, (a,))
+            distance = _number(Op.ABSOLUTE, (a,))
             assert distance is not None
             return Bounds(apply(op, distance.low, by), apply(op, distance.high, by))
         case _:
             return None
 
 
-def real(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
+def _real(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
     """Floats, by operations that are correctly rounded: rounding keeps order."""
     if op is Op.TO_FLOAT:
         return Bounds(apply(op, parts[0].low), apply(op, parts[0].high))
-    return linear(op, parts)
+    return _linear(op, parts)
 
 
-def linear(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
+def _linear(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
     match op, parts:
         case Op.ADD, (a, b):
             return Bounds(apply(op, a.low, b.low), apply(op, a.high, b.high))
@@ -211,7 +211,7 @@ def linear(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
             return None
 
 
-def negation(a: Expression) -> Expression:
+def _negation(a: Expression) -> Expression:
     """`not a`; of integers, which hold no NaN, the comparison the other way round."""
     match a:
         case Apply(Op.LESS, (x, y)) if x.type is Type.INT:
@@ -219,16 +219,16 @@ def negation(a: Expression) -> Expression:
         case Apply(Op.LESS_EQUAL, (x, y)) if x.type is Type.INT:
             return apply(Op.LESS, y, x)
         case Apply(Op.OR, parts):
-            return apply(Op.AND, *map(negation, parts))
+            return apply(Op.AND, *map(_negation, parts))
         case _:
             return apply(Op.NOT, a)
 
 
-def equal(a: Expression, b: Expression) -> Expression:
+def _equal(a: Expression, b: Expression) -> Expression:
     return apply(Op.EQUAL, a, b)
 
 
-def chosen(conditions: list[Expression], then: Expression, otherwise: Expression) -> Expression:
+def _chosen(conditions: list[Expression], then: Expression, otherwise: Expression) -> Expression:
     """`then` where all conditions hold."""
     if not conditions:
         return then

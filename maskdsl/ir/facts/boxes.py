@@ -17,7 +17,7 @@ from maskdsl.ir.facts.ranges import INT32, Range
 from maskdsl.ir.mask import Dimension, DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Op, Type
 
-MOST_AXES = 3
+_MOST_AXES = 3
 """Of a box: it has two to this power corners."""
 
 
@@ -63,7 +63,7 @@ class Boxes:
         sizes = [table.dimensions[axis].size for axis in axes]
         known = [size for size in sizes if size is not None]
         fit = len(known) == len(sizes) and prod(known) in INT32
-        if table.type is not Type.BOOL or not fit or not 0 < len(axes) <= MOST_AXES:
+        if table.type is not Type.BOOL or not fit or not 0 < len(axes) <= _MOST_AXES:
             return None
         laid_out = {
             axis: side for axis in axes for side in self.positions if read.indices[axis] == Coordinate(side, "i")
@@ -72,8 +72,8 @@ class Boxes:
         self.used[counts.input.name] = counts
         within = {axis: self.positions[laid_out[axis]] if axis in laid_out else indices[axis] for axis in axes}
         box = {axis: self.clipped(within[axis], size) for axis, size in zip(axes, known, strict=True)}
-        count = counted(counts, indices, box)
-        size = reduce(multiplied, (extent(each) for each in box.values()))
+        count = _counted(counts, indices, box)
+        size = reduce(_multiplied, (_extent(each) for each in box.values()))
         return Bounds(apply(Op.EQUAL, count, size), apply(Op.LESS, Constant(0), count))
 
     def clipped(self, index: Bounds, size: int) -> Bounds:
@@ -87,7 +87,7 @@ class Boxes:
         return Bounds(moved(index.low), moved(index.high))
 
 
-def counted(counts: Counts, indices: tuple[Bounds, ...], box: dict[int, Bounds]) -> Expression:
+def _counted(counts: Counts, indices: tuple[Bounds, ...], box: dict[int, Bounds]) -> Expression:
     """How many entries of the box are true: its corners' counts, those an odd number of low ends away taken off."""
     total: Expression | None = None
     for ends in product((True, False), repeat=len(box)):
@@ -101,9 +101,9 @@ def counted(counts: Counts, indices: tuple[Bounds, ...], box: dict[int, Bounds])
     return total
 
 
-def extent(index: Bounds) -> Expression:
+def _extent(index: Bounds) -> Expression:
     return apply(Op.ADD, apply(Op.SUBTRACT, index.high, index.low), Constant(1))
 
 
-def multiplied(a: Expression, b: Expression) -> Expression:
+def _multiplied(a: Expression, b: Expression) -> Expression:
     return apply(Op.MULTIPLY, a, b)

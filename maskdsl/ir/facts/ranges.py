@@ -41,7 +41,7 @@ class Range(NamedTuple):
 
 INT32 = Range(-(2**31), 2**31 - 1)
 INT64 = Range(-(2**63), 2**63 - 1)
-LARGEST_EXPONENT = 64
+_LARGEST_EXPONENT = 64
 """Beyond it every power of a number other than 0, 1 and -1 leaves 64 bits."""
 
 
@@ -99,7 +99,7 @@ def _modulo(a: Range, b: Range) -> Range:
 
 
 def _power(a: Range, exponent: int) -> Range:
-    if exponent > LARGEST_EXPONENT and max(abs(a.low), abs(a.high)) > 1:
+    if exponent > _LARGEST_EXPONENT and max(abs(a.low), abs(a.high)) > 1:
         return Range(-(2**64), 2**64)  # outside 64 bits, without computing how far
     ends = [a.low**exponent, a.high**exponent]
     if exponent % 2 == 0 and 0 in a and exponent > 0:

@@ -12,7 +12,7 @@ from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.ops import Op
 
-UNINDEXED = frozenset({DimensionKind.BATCH, DimensionKind.DIM, DimensionKind.FREE})
+_UNINDEXED = frozenset({DimensionKind.BATCH, DimensionKind.DIM, DimensionKind.FREE})
 """Dimensions whose lengths are those of the call; `batch` alone is an index of one, and inside."""
 
 
@@ -63,12 +63,12 @@ class TableReads:
         match expression:
             case Apply(op=Op.AND | Op.OR as op, arguments=parts):
                 open_parts = (self.may_be(part, op is Op.AND) for part in parts)
-                return apply(Op.AND, any_of(map(self.depends, parts)), *open_parts)
+                return apply(Op.AND, _any_of(map(self.depends, parts)), *open_parts)
             case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)):
                 chosen = apply(Op.SELECT, condition, self.depends(then), self.depends(otherwise))
-                return any_of((self.depends(condition), chosen))
+                return _any_of((self.depends(condition), chosen))
             case _:
-                return any_of((*map(self.depends, children(expression)), *self.outside(expression)))
+                return _any_of((*map(self.depends, children(expression)), *self.outside(expression)))
 
     def outside(self, expression: Expression) -> Iterator[Expression]:
         """That an index of this very read leaves the table; nothing for other nodes."""
@@ -81,7 +81,7 @@ class TableReads:
         if declared is None:  # a product of vectors, by the numbers of groups
             return
         for axis, dimension in enumerate(declared.dimensions):
-            if dimension.kind not in UNINDEXED and dimension.size is not None:
+            if dimension.kind not in _UNINDEXED and dimension.size is not None:
                 yield axis, dimension.size
 
 
@@ -90,7 +90,7 @@ def leaves(index: Expression, size: int) -> Expression:
     return apply(Op.OR, below, apply(Op.LESS_EQUAL, Constant(size), index))
 
 
-def any_of(conditions: Iterable[Expression]) -> Expression:
+def _any_of(conditions: Iterable[Expression]) -> Expression:
     parts = [each for each in conditions if each != FALSE]
     match parts:
         case []:

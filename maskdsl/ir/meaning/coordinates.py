@@ -55,7 +55,7 @@ class Coordinates:
             if space.name in sources:
                 values[part] = self.from_source(sources[space.name], space, part)
             elif definition is None and space.axis(name) is not None:
-                values[part] = axis_values(space, name)
+                values[part] = _axis_values(space, name)
         return values
 
     def from_source(self, source: CoordinateSource, space: Space, part: slice) -> Array:
@@ -63,13 +63,13 @@ class Coordinates:
             case Computed(value=expression):
                 return self.evaluate(expression)[part]
             case Along(kind=kind, axes=names):
-                lengths = tuple(axis_length(space, name) for name in names)
-                cell = np.ravel_multi_index([axis_values(space, name) for name in names], lengths)
+                lengths = tuple(_axis_length(space, name) for name in names)
+                cell = np.ravel_multi_index([_axis_values(space, name) for name in names], lengths)
                 return np.asarray(curve_positions(kind, lengths)[cell])
             case Shuffled(of="i", seed=seed):
                 return shuffle(self.sequence.length, seed)[part]
             case Shuffled(of=name, seed=seed):
-                return np.asarray(shuffle(axis_length(space, name), seed)[axis_values(space, name)])
+                return np.asarray(shuffle(_axis_length(space, name), seed)[_axis_values(space, name)])
             case Given(input=name):
                 return self.from_input(name, space, part)
             case _:
@@ -129,13 +129,13 @@ class Coordinates:
         return np.concatenate(positions)
 
 
-def axis_length(space: Space, name: str) -> int:
+def _axis_length(space: Space, name: str) -> int:
     axis = space.axis(name)
     assert axis is not None
     return axis.length
 
 
-def axis_values(space: Space, name: str) -> Array:
+def _axis_values(space: Space, name: str) -> Array:
     """The place of each token of a row-major grid on one axis."""
     number = [axis.name for axis in space.axes].index(name)
     shape = [axis.length if at == number else 1 for at, axis in enumerate(space.axes)]

@@ -17,18 +17,18 @@ def curve_positions(kind: CurveKind, lengths: tuple[int, ...]) -> Array:
     the curve runs through the smallest power-of-two cube around the box, and what lies outside is skipped.
     """
     if kind is CurveKind.HILBERT and len(lengths) == 2:
-        return rectangle_hilbert(*lengths)
+        return _rectangle_hilbert(*lengths)
     cells = np.indices(lengths, dtype=np.int64).reshape(len(lengths), -1)
     if kind is CurveKind.SNAKE:
-        return snake(cells, lengths)
+        return _snake(cells, lengths)
     bits = max((length - 1).bit_length() for length in lengths)
-    code = interleave(transposed_hilbert(cells, bits) if kind is CurveKind.HILBERT else cells, bits)
+    code = _interleave(_transposed_hilbert(cells, bits) if kind is CurveKind.HILBERT else cells, bits)
     positions = np.empty(prod(lengths), dtype=np.int64)
     positions[np.argsort(code, kind="stable")] = np.arange(len(positions))
     return positions
 
 
-def rectangle_hilbert(height: int, width: int) -> Array:
+def _rectangle_hilbert(height: int, width: int) -> Array:
     """The generalised Hilbert curve of a rectangle (Cerveny 2018, `gilbert`), all pieces of a level at once.
 
     A piece is a rectangle with a corner to begin at, the vector of its main direction, in which it is crossed, and the
@@ -42,20 +42,20 @@ def rectangle_hilbert(height: int, width: int) -> Array:
     while len(start):
         w, h = np.abs(a).sum(axis=1), np.abs(b).sum(axis=1)
         line = (w == 1) | (h == 1)
-        draw_lines(positions, start[line], corner[line], np.where((h == 1)[line, None], a[line], b[line]))
+        _draw_lines(positions, start[line], corner[line], np.where((h == 1)[line, None], a[line], b[line]))
         long = ~line & (2 * w > 3 * h)
         square = ~line & ~long
-        pieces = [halves(start[long], corner[long], a[long], b[long])]
-        pieces.append(thirds(start[square], corner[square], a[square], b[square]))
+        pieces = [_halves(start[long], corner[long], a[long], b[long])]
+        pieces.append(_thirds(start[square], corner[square], a[square], b[square]))
         start, corner, a, b = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
     return positions.reshape(-1)
 
 
-Pieces = tuple[Array, Array, Array, Array]
+_Pieces = tuple[Array, Array, Array, Array]
 """Position of the first cell [n], and corners, main directions and those across [n, 2]."""
 
 
-def draw_lines(positions: Array, start: Array, corner: Array, direction: Array) -> None:
+def _draw_lines(positions: Array, start: Array, corner: Array, direction: Array) -> None:
     """Numbers the cells of pieces that are one cell wide."""
     length = np.abs(direction).sum(axis=1)
     piece = np.repeat(np.arange(len(start)), length)
@@ -64,37 +64,37 @@ def draw_lines(positions: Array, start: Array, corner: Array, direction: Array) 
     positions[cell[:, 0], cell[:, 1]] = start[piece] + step
 
 
-def even_half(direction: Array) -> Array:
+def _even_half(direction: Array) -> Array:
     """Half of each vector, of an even length where the whole is longer than two."""
     half = direction // 2
     odd = (np.abs(half).sum(axis=1) % 2 == 1) & (np.abs(direction).sum(axis=1) > 2)
     return np.asarray(half + np.sign(direction) * odd[:, None])
 
 
-def area(a: Array, b: Array) -> Array:
+def _area(a: Array, b: Array) -> Array:
     return np.asarray(np.abs(a).sum(axis=1) * np.abs(b).sum(axis=1))
 
 
-def halves(start: Array, corner: Array, a: Array, b: Array) -> Pieces:
-    half = even_half(a)
-    starts = [start, start + area(half, b)]
+def _halves(start: Array, corner: Array, a: Array, b: Array) -> _Pieces:
+    half = _even_half(a)
+    starts = [start, start + _area(half, b)]
     return _joined(starts, [corner, corner + half], [half, a - half], [b, b])
 
 
-def thirds(start: Array, corner: Array, a: Array, b: Array) -> Pieces:
-    along, over = a // 2, even_half(b)
+def _thirds(start: Array, corner: Array, a: Array, b: Array) -> _Pieces:
+    along, over = a // 2, _even_half(b)
     last = corner + (a - np.sign(a)) + (over - np.sign(b))
-    second = start + area(over, along)
-    starts = [start, second, second + area(a, b - over)]
+    second = start + _area(over, along)
+    starts = [start, second, second + _area(a, b - over)]
     return _joined(starts, [corner, corner + over, last], [over, a, -over], [along, b - over, along - a])
 
 
-def _joined(*lists: list[Array]) -> Pieces:
+def _joined(*lists: list[Array]) -> _Pieces:
     start, corner, a, b = (np.concatenate(parts) for parts in lists)
     return start, corner, a, b
 
 
-def snake(cells: Array, lengths: tuple[int, ...]) -> Array:
+def _snake(cells: Array, lengths: tuple[int, ...]) -> Array:
     """Row by row, every other one backwards."""
     position = np.zeros(cells.shape[1], dtype=np.int64)
     for cell, length in zip(cells, lengths, strict=True):
@@ -102,7 +102,7 @@ def snake(cells: Array, lengths: tuple[int, ...]) -> Array:
     return position
 
 
-def interleave(cells: Array, bits: int) -> Array:
+def _interleave(cells: Array, bits: int) -> Array:
     """One number from the bits of all axes, the first axis's before the second's."""
     code = np.zeros(cells.shape[1], dtype=np.int64)
     for bit in reversed(range(bits)):
@@ -111,7 +111,7 @@ def interleave(cells: Array, bits: int) -> Array:
     return code
 
 
-def transposed_hilbert(cells: Array, bits: int) -> Array:
+def _transposed_hilbert(cells: Array, bits: int) -> Array:
     """Skilling's transform (2004): cells to the bits of their Hilbert index, spread over the axes."""
     x = list(cells)
     for bit in reversed(range(1, bits)):

@@ -18,7 +18,7 @@ from maskdsl.ir.stack import StackIR
 
 Array = NDArray[Any]
 
-TYPES = {"i": Type.INT, "u": Type.INT, "f": Type.FLOAT, "b": Type.BOOL}
+_TYPES = {"i": Type.INT, "u": Type.INT, "f": Type.FLOAT, "b": Type.BOOL}
 """By NumPy's kinds of types."""
 
 
@@ -27,14 +27,14 @@ def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str
 
     Batch entries may be any number, the same for all inputs.
     """
-    found: list[Diagnostic] = list(unknown(mask, given))
+    found: list[Diagnostic] = list(_unknown(mask, given))
     arrays: dict[str, Array] = {}
     sizes: dict[DimensionKind, int] = {}
     required = set(needed)
     for declared in mask.inputs:
         if declared.name in given:
             array = np.asarray(given[declared.name])
-            found += unfit(declared, array.shape, TYPES.get(array.dtype.kind), str(array.dtype), sizes)
+            found += unfit(declared, array.shape, _TYPES.get(array.dtype.kind), str(array.dtype), sizes)
             if array.dtype.kind in "iu" and array.size:
                 found += outside_words(declared, int(array.min()), int(array.max()))
             entries = _batch_entries(declared, array)
@@ -55,7 +55,7 @@ def layer_inputs(stack: StackIR, given: Mapping[str, Any]) -> list[dict[str, Any
 
     What a layer finds is taken as given by this name, unless another layer has an input of it.
     """
-    found = list(unknown(stack, given))
+    found = list(_unknown(stack, given))
     if found:
         raise AttnError(*found)
     declared = {each.name for each in stack.inputs}
@@ -66,7 +66,7 @@ def layer_inputs(stack: StackIR, given: Mapping[str, Any]) -> list[dict[str, Any
     return [{name: value for name, value in given.items() if name in own} for own in names]
 
 
-def unknown(mask: MaskIR | StackIR, given: Iterable[str]) -> Iterator[Diagnostic]:
+def _unknown(mask: MaskIR | StackIR, given: Iterable[str]) -> Iterator[Diagnostic]:
     masks = mask.different if isinstance(mask, StackIR) else (mask,)
     names = list(dict.fromkeys(each.name for one in masks for each in one.inputs))
     for name in given:

@@ -31,19 +31,19 @@ def nan_scores(mask: MaskIR, inputs: Mapping[str, Array], q: Array, k: Array) ->
     k = all_tokens(mask.keys, k)
     for found in (each for each in mask.routed if each.name in inputs):
         for batch, head in np.ndindex(*q.shape[:2]):
-            wrong = is_nan(RouteSearch(mask, inputs, q, k, batch, head), found)
+            wrong = _is_nan(RouteSearch(mask, inputs, q, k, batch, head), found)
             if wrong.any():
                 query, key = (int(position) for position in np.argwhere(wrong)[0])
                 count = int(np.count_nonzero(wrong))
-                yield NanScores(route_name(found), batch, head, query, key, count, found.span)
+                yield NanScores(_route_name(found), batch, head, query, key, count, found.span)
 
 
-def route_name(found: Routed) -> str:
+def _route_name(found: Routed) -> str:
     """What is found for both sides apart has the side in its name."""
     return found.name if isinstance(found, Route | Rank) else found.name.removesuffix(f"_{found.side.plural}")
 
 
-def is_nan(finding: RouteSearch, found: Routed) -> Array:
+def _is_nan(finding: RouteSearch, found: Routed) -> Array:
     """bool [query groups, key groups], or [tokens, centroids]."""
     match found:
         case Route():

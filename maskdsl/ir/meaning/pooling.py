@@ -12,15 +12,15 @@ def all_tokens(sequence: Sequence, given: Array) -> Array:
     parts = {
         space: given[..., start : start + space.size, :] for space, start in zip(sequence.given, starts, strict=False)
     }
-    return np.concatenate([tokens_of(space, parts[space.root]) for space in sequence.spaces], axis=-2)
+    return np.concatenate([_tokens_of(space, parts[space.root]) for space in sequence.spaces], axis=-2)
 
 
-def tokens_of(space: Space, root: Array) -> Array:
+def _tokens_of(space: Space, root: Array) -> Array:
     """[..., tokens of the space, dim], from those of its root."""
     if space.pooling is None:
         return root
     source = space.pooling.source
-    values = tokens_of(source, root)
+    values = _tokens_of(source, root)
     grid = values.reshape(*values.shape[:-2], *source.lengths, values.shape[-1])
     sizes = np.ones(source.lengths)
     largest = space.pooling.kind is PoolingKind.MAX

@@ -76,68 +76,68 @@ def pair_reasons(
 
     def lines(clauses: tuple[Clause, ...], asked: bool) -> Iterator[Line]:
         for clause in clauses:
-            reason = explained(pair, clause.relation, asked)
+            reason = _explained(pair, clause.relation, asked)
             asked = asked and reason.holds  # a later `require` may lean on an earlier one
             yield Line(clause, reason)
 
-    attend = tuple(Line(clause, explained(pair, clause.relation, True)) for clause in mask.attend)
+    attend = tuple(Line(clause, _explained(pair, clause.relation, True)) for clause in mask.attend)
     allowed = any(line.reason.holds for line in attend)
     return PairReasons(query, key, head, batch, attends, attend, tuple(lines(mask.require, allowed)))
 
 
-def explained(pair: Pairs, condition: Expression, asked: bool) -> Reason:
+def _explained(pair: Pairs, condition: Expression, asked: bool) -> Reason:
     """Conditions are taken apart at `and`, `or` and `not`; what only guards others is not asked of tables."""
     holds = bool(pair.evaluate(condition, np.asarray(asked)))
     match condition:
         case Apply(op=Op.AND | Op.OR as op):
             parts = []
-            for part in joined(condition, op):
-                parts.append(explained(pair, part, asked))
+            for part in _joined(condition, op):
+                parts.append(_explained(pair, part, asked))
                 asked = asked and parts[-1].holds is (op is Op.AND)
             return Reason(condition, holds, parts=tuple(parts))
-        case Apply(op=Op.NOT, arguments=(part,)) if is_made_of_conditions(part):
-            return Reason(condition, holds, parts=(explained(pair, part, asked),))
+        case Apply(op=Op.NOT, arguments=(part,)) if _is_made_of_conditions(part):
+            return Reason(condition, holds, parts=(_explained(pair, part, asked),))
         case _:
-            filled = with_values(pair, condition)
+            filled = _with_values(pair, condition)
             steps = (filled,) if filled != condition else ()
-            return Reason(condition, holds, steps=(*steps, *computed(pair, filled, asked)))
+            return Reason(condition, holds, steps=(*steps, *_computed(pair, filled, asked)))
 
 
-def joined(condition: Expression, op: Op) -> Iterator[Expression]:
+def _joined(condition: Expression, op: Op) -> Iterator[Expression]:
     """The parts of `a and b and c`, however they are nested."""
     if isinstance(condition, Apply) and condition.op is op:
         for part in condition.arguments:
-            yield from joined(part, op)
+            yield from _joined(part, op)
     else:
         yield condition
 
 
-def is_made_of_conditions(condition: Expression) -> bool:
+def _is_made_of_conditions(condition: Expression) -> bool:
     return isinstance(condition, Apply) and condition.op in (Op.AND, Op.OR, Op.NOT)
 
 
-def with_values(pair: Pairs, expression: Expression) -> Expression:
+def _with_values(pair: Pairs, expression: Expression) -> Expression:
     """The pair's numbers in place of its coordinates."""
 
     def fill(node: Expression) -> Expression | None:
         match node:
             case Coordinate() | InSpace() | Head() | Batch():
-                return constant(pair, node)
+                return _constant(pair, node)
             case _:
                 return None
 
     return rebuild(expression, fill)
 
 
-def computed(pair: Pairs, filled: Expression, asked: bool) -> tuple[Expression, ...]:
+def _computed(pair: Pairs, filled: Expression, asked: bool) -> tuple[Expression, ...]:
     """The comparison of two numbers that a filled one comes to, if that is not what it is."""
     if not (asked and isinstance(filled, Apply) and filled.op in COMPARISONS):
         return ()
-    result = Apply(filled.op, tuple(constant(pair, part) for part in filled.arguments))
+    result = Apply(filled.op, tuple(_constant(pair, part) for part in filled.arguments))
     return () if result == filled else (result,)
 
 
-def constant(pair: Pairs, expression: Expression) -> Constant:
+def _constant(pair: Pairs, expression: Expression) -> Constant:
     return Constant(pair.evaluate(expression, np.asarray(True)).item())
 
 

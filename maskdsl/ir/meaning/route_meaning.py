@@ -94,7 +94,7 @@ class RouteSearch:
                 return np.asarray(np.where(np.isnan(distances), np.inf, distances).argmin(axis=1))
             case Balanced(size=size):
                 products = self.products_of(found)
-                members = [best(row, row > -np.inf, size) for row in products]  # nor NaN
+                members = [_best(row, row > -np.inf, size) for row in products]  # nor NaN
                 return np.asarray((np.stack(members).astype(np.int64) << np.arange(len(products))[:, None]).sum(axis=0))
             case Rank(side=side, space=name, keys=keys):
                 return self.positions(side, name, keys)
@@ -156,13 +156,13 @@ class RouteSearch:
         match route.selector:
             case TopCount(count=count):
                 counts = self.evaluate(count, route)
-                return np.stack([best(*row) for row in zip(score, candidates, counts[:, 0], strict=True)])
+                return np.stack([_best(*row) for row in zip(score, candidates, counts[:, 0], strict=True)])
             case TopMass(mass=mass, over_head=True):
                 wanted = self.evaluate(mass, route)[0, 0]
-                return heaviest(score.ravel(), candidates.ravel(), wanted).reshape(score.shape)
+                return _heaviest(score.ravel(), candidates.ravel(), wanted).reshape(score.shape)
             case TopMass(mass=mass):
                 masses = self.evaluate(mass, route)
-                return np.stack([heaviest(*row) for row in zip(score, candidates, masses[:, 0], strict=True)])
+                return np.stack([_heaviest(*row) for row in zip(score, candidates, masses[:, 0], strict=True)])
             case Above(threshold=threshold):
                 return np.asarray(candidates & (score > self.evaluate(threshold, route)))
             case other:
@@ -259,7 +259,7 @@ class RouteSearch:
         return result
 
 
-def best(score: Array, candidates: Array, count: int) -> Array:
+def _best(score: Array, candidates: Array, count: int) -> Array:
     """bool: the `count` candidates of the highest score, ties to the lower number."""
     chosen = np.zeros(len(score), dtype=bool)
     order = np.argsort(-score, kind="stable")
@@ -267,7 +267,7 @@ def best(score: Array, candidates: Array, count: int) -> Array:
     return chosen
 
 
-def heaviest(score: Array, candidates: Array, mass: float) -> Array:
+def _heaviest(score: Array, candidates: Array, mass: float) -> Array:
     """bool: the fewest candidates whose share of the softmax reaches `mass`, from the highest score down."""
     chosen = np.zeros(len(score), dtype=bool)
     order = np.argsort(-score, kind="stable")

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
 
-FREE_LENGTH = 8
-SEGMENTS = 6
+_FREE_LENGTH = 8
+_SEGMENTS = 6
 """About how many documents a sequence gets."""
 
 
@@ -24,15 +24,15 @@ def synthetic_inputs(
     """
     random = np.random.default_rng(seed)
     made = (each for each in mask.given if most is None or prod(shape_of(each, batch, dim)) <= most)
-    return {each.name: synthetic_input(each, random, batch, dim) for each in made}
+    return {each.name: _synthetic_input(each, random, batch, dim) for each in made}
 
 
 def shape_of(declared: Input, batch: int = 1, dim: int = 64) -> tuple[int, ...]:
-    called = {DimensionKind.BATCH: batch, DimensionKind.DIM: dim, DimensionKind.FREE: FREE_LENGTH}
+    called = {DimensionKind.BATCH: batch, DimensionKind.DIM: dim, DimensionKind.FREE: _FREE_LENGTH}
     return tuple(called.get(each.kind, each.size or 1) for each in declared.dimensions)
 
 
-def synthetic_input(declared: Input, random: np.random.Generator, batch: int = 1, dim: int = 64) -> NDArray[Any]:
+def _synthetic_input(declared: Input, random: np.random.Generator, batch: int = 1, dim: int = 64) -> NDArray[Any]:
     shape = shape_of(declared, batch, dim)
     match declared.type:
         case Type.FLOAT:
@@ -41,7 +41,7 @@ def synthetic_input(declared: Input, random: np.random.Generator, batch: int = 1
             return random.random(shape) < 0.5
         case Type.INT if declared.is_coordinate:
             axis = [each.kind for each in declared.dimensions].index(DimensionKind.TOKENS)
-            begins = random.random(shape) < SEGMENTS / shape[axis]
+            begins = random.random(shape) < _SEGMENTS / shape[axis]
             numbers = np.cumsum(begins, axis=axis, dtype=np.int64)
             return np.asarray(numbers - numbers.take([0], axis=axis))
         case Type.INT:

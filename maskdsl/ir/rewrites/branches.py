@@ -12,10 +12,10 @@ from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, Read
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 
-ZERO, HALF, ONE = Constant(0.0), Constant(0.5), Constant(1.0)
-LINEAR = frozenset({Op.ADD, Op.SUBTRACT, Op.NEGATE, Op.MINIMUM, Op.MAXIMUM, Op.SELECT})
+_ZERO, _HALF, _ONE = Constant(0.0), Constant(0.5), Constant(1.0)
+_LINEAR = frozenset({Op.ADD, Op.SUBTRACT, Op.NEGATE, Op.MINIMUM, Op.MAXIMUM, Op.SELECT})
 """Operators whose derivatives are finite whatever their operands are."""
-BOUNDED = LINEAR | {Op.ABSOLUTE, Op.TANH, Op.SIGMOID}
+BOUNDED = _LINEAR | {Op.ABSOLUTE, Op.TANH, Op.SIGMOID}
 """Those whose derivatives are finite wherever their operands are numbers."""
 
 
@@ -28,10 +28,10 @@ def _guarded(node: Expression, taken: Expression | None) -> Expression:
     """The node with its floats read only where a condition holds, if there is one."""
     match node:
         case Score() | Coordinate(type=Type.FLOAT) | Read(type=Type.FLOAT):
-            return node if taken is None else apply(Op.SELECT, taken, node, ZERO)
+            return node if taken is None else apply(Op.SELECT, taken, node, _ZERO)
         case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)) if node.type is Type.FLOAT:
             return _choice(condition, then, otherwise, taken)
-        case Apply(op=Op.MINIMUM | Op.MAXIMUM as op, arguments=(x, y)) if not has_finite_derivatives(node):
+        case Apply(op=Op.MINIMUM | Op.MAXIMUM as op, arguments=(x, y)) if not _has_finite_derivatives(node):
             return _extreme(op, x, y, taken)
         case Apply(arguments=parts) if node.type is Type.FLOAT:
             return replace(node, arguments=tuple(_guarded(part, taken) for part in parts))
@@ -45,7 +45,7 @@ def _choice(condition: Expression, then: Expression, otherwise: Expression, take
 
 
 def _branch(node: Expression, condition: Expression, taken: Expression | None) -> Expression:
-    if has_finite_derivatives(node):
+    if _has_finite_derivatives(node):
         return _guarded(node, taken)
     return _guarded(node, condition if taken is None else apply(Op.AND, taken, condition))
 
@@ -62,34 +62,34 @@ def _extreme(op: Op, x: Expression, y: Expression, taken: Expression | None) -> 
     shares = (
         apply(
             Op.MULTIPLY,
-            _choice(loses, ZERO, part, taken),
-            apply(Op.SELECT, loses, ZERO, apply(Op.SELECT, wins, ONE, HALF)),
+            _choice(loses, _ZERO, part, taken),
+            apply(Op.SELECT, loses, _ZERO, apply(Op.SELECT, wins, _ONE, _HALF)),
         )
         for part, loses, wins in ((x, x_loses, y_loses), (y, y_loses, x_loses))
     )
     return apply(Op.ADD, *shares)
 
 
-def has_finite_derivatives(expression: Expression, operators: frozenset[Op] = LINEAR) -> bool:
+def _has_finite_derivatives(expression: Expression, operators: frozenset[Op] = _LINEAR) -> bool:
     """Whether no derivative by a float that is read can be infinite or NaN, whatever is read; these operators' own is
     finite."""
     match expression:
         case Apply(op=op, arguments=parts) if expression.type is Type.FLOAT and op is not Op.TO_FLOAT:
             if op in operators or _scales(op, parts):
-                return all(has_finite_derivatives(part, operators) for part in parts)
-            return not any(map(reads_float, parts))
+                return all(_has_finite_derivatives(part, operators) for part in parts)
+            return not any(map(_reads_float, parts))
         case _:
             return True
 
 
-def derivatives_are_finite(mask: MaskIR, operators: frozenset[Op] = LINEAR) -> bool:
+def derivatives_are_finite(mask: MaskIR, operators: frozenset[Op] = _LINEAR) -> bool:
     """Whether it is so of all that products of queries and keys go through.
 
     Elsewhere a pair whose score is minus infinity has to be left out: its probability, 0, may meet infinite slopes.
     """
     scaled = None if mask.scale is None else apply(Op.MULTIPLY, Score(), mask.scale)
     changes = (each for each in (scaled, *mask.scores, mask.weight) if each is not None)
-    return all(has_finite_derivatives(each, operators) for each in changes)
+    return all(_has_finite_derivatives(each, operators) for each in changes)
 
 
 def _scales(op: Op, parts: tuple[Expression, ...]) -> bool:
@@ -112,12 +112,12 @@ def _is_finite(expression: Expression) -> bool:
             return False
 
 
-def reads_float(expression: Expression) -> bool:
+def _reads_float(expression: Expression) -> bool:
     """Whether a derivative by something may be more than zero."""
     match expression:
         case Score() | Coordinate(type=Type.FLOAT) | Read(type=Type.FLOAT):
             return True
         case Apply(arguments=parts) if expression.type is Type.FLOAT:
-            return any(map(reads_float, parts))
+            return any(map(_reads_float, parts))
         case _:
             return False

@@ -29,7 +29,7 @@ from maskdsl.ir.mask import (
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.simplify import simplify
 
-BATCH = Dimension(DimensionKind.BATCH, None, "batch")
+_BATCH = Dimension(DimensionKind.BATCH, None, "batch")
 Leaf = Coordinate | InSpace
 
 
@@ -140,7 +140,7 @@ class Gathered(ABC):
 
     def declared(self, node: Leaf) -> Input:
         kinds = self.kinds(node)
-        dimensions = (BATCH, Dimension(DimensionKind.HEADS, self.whole.heads, "heads"))
+        dimensions = (_BATCH, Dimension(DimensionKind.HEADS, self.whole.heads, "heads"))
         own = tuple(each for each in dimensions if each.kind in kinds)
         return Input(self.name(node), node.type, (*own, self.token_dimension(node.side)), self.reach(node))
 
@@ -180,7 +180,7 @@ class Chunk(Gathered):
 
     @property
     def conditions(self) -> tuple[Input, ...]:
-        return (Input(PRESENT, Type.BOOL, (BATCH, self.token_dimension(Side.KEY))),)
+        return (Input(PRESENT, Type.BOOL, (_BATCH, self.token_dimension(Side.KEY))),)
 
     def kinds(self, node: Leaf) -> frozenset[DimensionKind]:
         return self.varying(node) | ({DimensionKind.BATCH} if node.side is Side.QUERY else set())
@@ -209,7 +209,7 @@ class Packed(Gathered):
         """One entry after the other."""
         count = Dimension(DimensionKind.FIXED, self.sequences, "sequences")
         return tuple(
-            replace(each, dimensions=tuple(count if part == BATCH else part for part in each.dimensions))
+            replace(each, dimensions=tuple(count if part == _BATCH else part for part in each.dimensions))
             for each in super().tables
         )
 

@@ -13,8 +13,8 @@ from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.simplify import fold
 
 ONE = Constant(1.0)
-ZERO = Constant(0.0)
-HALF = Constant(0.5)
+_ZERO = Constant(0.0)
+_HALF = Constant(0.5)
 
 
 class Kink(NamedTuple):
@@ -83,15 +83,15 @@ def _chain(whole: Apply, parts: tuple[Expression, ...], slopes: tuple[Expression
             power = x if n == 2 else _operation(Op.POWER, x, Constant(float(n) - 1))
             return a if n == 1 else _product(_product(exponent, power), a)
         case Op.ABSOLUTE, (x,), (a,):
-            return _larger(x, ZERO, a, None, _negative(a))
+            return _larger(x, _ZERO, a, None, _negative(a))
         case Op.MINIMUM | Op.MAXIMUM, (x, Constant()), (a, _):
             return _choice(_operation(Op.EQUAL, whole, x), a, None)
         case Op.MINIMUM | Op.MAXIMUM, (Constant(), y), (_, b):
             return _choice(_operation(Op.EQUAL, whole, y), b, None)
         case Op.MINIMUM, (x, y), (a, b):
-            return _larger(x, y, b, _product(HALF, _sum(a, b)), a)
+            return _larger(x, y, b, _product(_HALF, _sum(a, b)), a)
         case Op.MAXIMUM, (x, y), (a, b):
-            return _larger(x, y, a, _product(HALF, _sum(a, b)), b)
+            return _larger(x, y, a, _product(_HALF, _sum(a, b)), b)
         case Op.SQUARE_ROOT, _, (a,):
             return _over(_product(Constant(0.5), a), whole)
         case Op.EXPONENTIAL, _, (a,):
@@ -149,7 +149,7 @@ def _choice(condition: Expression, then: Expression | None, otherwise: Expressio
         return None
     if then == otherwise:
         return then
-    return _operation(Op.SELECT, condition, then or ZERO, otherwise or ZERO)
+    return _operation(Op.SELECT, condition, then or _ZERO, otherwise or _ZERO)
 
 
 def _larger(

@@ -29,8 +29,8 @@ from maskdsl.ir.simplify import simplify
 
 CHOICE = "chosen group"
 """That of a copy of a query; -1 for none. No name that a pattern could have."""
-MOST_COPIES = 64
-HEADS, TOKENS = DimensionKind.HEADS, DimensionKind.TOKENS
+_MOST_COPIES = 64
+_HEADS, _TOKENS = DimensionKind.HEADS, DimensionKind.TOKENS
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Regrouping:
     def fixed(self) -> MaskIR | None:
         """Without the route; None if nothing attends then."""
         relation = simplify(self.with_choice(FALSE))
-        return None if relation == FALSE else without_route(self.mask, self.route, relation)
+        return None if relation == FALSE else _without_route(self.mask, self.route, relation)
 
     @property
     def added(self) -> MaskIR:
@@ -54,11 +54,11 @@ class Regrouping:
         key = next(elements(self.mask.relation, self.route.name)).indices[-1]
         chosen = apply(Op.EQUAL, Coordinate(Side.QUERY, CHOICE), key)
         relation = apply(Op.AND, chosen, self.with_choice(TRUE), apply(Op.NOT, self.with_choice(FALSE)))
-        mask = without_route(self.mask, self.route, simplify(relation))
+        mask = _without_route(self.mask, self.route, simplify(relation))
         spaces = tuple((space.name, Given(CHOICE)) for space in mask.queries.spaces)
         definition = CoordinateDefinition(CHOICE, Type.INT, spaces)
         queries = replace(mask.queries, coordinates=(*mask.queries.coordinates, definition))
-        dimensions = (HEADS, mask.heads, "heads"), (TOKENS, mask.queries.length, "queries")
+        dimensions = (_HEADS, mask.heads, "heads"), (_TOKENS, mask.queries.length, "queries")
         given = Input(CHOICE, Type.INT, tuple(Dimension(*each) for each in dimensions))
         return replace(mask, queries=queries, inputs=(*mask.inputs, given), self_attention=False)
 
@@ -69,7 +69,7 @@ class Regrouping:
         return rebuild(self.mask.relation, chosen)
 
 
-def without_route(mask: MaskIR, route: Route, relation: Expression) -> MaskIR:
+def _without_route(mask: MaskIR, route: Route, relation: Expression) -> MaskIR:
     """With another relation, which does not read the route; what else is found is given."""
     inputs = tuple(each for each in mask.inputs if each.name != route.name)
     return replace(mask, relation=relation, attend=(), require=(), inputs=inputs, routed=())
@@ -85,14 +85,14 @@ def regrouping(mask: MaskIR) -> Regrouping | None:
     if route.name in reads(*mask.pair_values).inputs:  # a choice decides more than who attends
         return None
     match route.selector:
-        case TopCount(count=Constant(value=int(count))) if count >= 1 and only_adds(mask.relation, route):
+        case TopCount(count=Constant(value=int(count))) if count >= 1 and _only_adds(mask.relation, route):
             copies = min(count, route.keys.count)
-            return Regrouping(mask, route, copies) if copies <= MOST_COPIES else None
+            return Regrouping(mask, route, copies) if copies <= _MOST_COPIES else None
         case _:
             return None
 
 
-def only_adds(relation: Expression, route: Route) -> bool:
+def _only_adds(relation: Expression, route: Route) -> bool:
     """Whether what is selected can only make a pair attend: it stands below `and` and `or` alone."""
     if route.name not in reads(relation).inputs:
         return True
@@ -100,7 +100,7 @@ def only_adds(relation: Expression, route: Route) -> bool:
         case Read():
             return True
         case Apply(op=Op.AND | Op.OR, arguments=parts):
-            return all(only_adds(part, route) for part in parts)
+            return all(_only_adds(part, route) for part in parts)
         case _:
             return False
 

@@ -10,19 +10,19 @@ from maskdsl.ir.mask import Dimension, DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.routes import Route
 
-BATCH = Dimension(DimensionKind.BATCH, None, "batch")
-QUERIES = Dimension(DimensionKind.FREE, None, "queries of the call")
+_BATCH = Dimension(DimensionKind.BATCH, None, "batch")
+_QUERIES = Dimension(DimensionKind.FREE, None, "queries of the call")
 
 
 def by_row(mask: MaskIR) -> MaskIR:
     """The mask whose tables of selected groups are bool [batch, heads, queries of the call, key groups].
 
-    Routes that select the same for all queries keep one row. The last of the inputs is `start_name(mask)`.
+    Routes that select the same for all queries keep one row. The last of the inputs is `_start_name(mask)`.
     """
-    rows = ByRow(mask)
+    rows = _ByRow(mask)
     tables = {route.name for route in rows.routes}
-    inputs = (row_table(each) if each.name in tables else each for each in mask.inputs)
-    return replace(mask.mapped(rows.moved), inputs=(*inputs, Input(start_name(mask), Type.INT, (BATCH,))))
+    inputs = (_row_table(each) if each.name in tables else each for each in mask.inputs)
+    return replace(mask.mapped(rows.moved), inputs=(*inputs, Input(_start_name(mask), Type.INT, (_BATCH,))))
 
 
 def in_parts(mask: MaskIR) -> MaskIR:
@@ -30,7 +30,7 @@ def in_parts(mask: MaskIR) -> MaskIR:
     return replace(by_row(mask), routed=()) if mask.routed else mask
 
 
-def start_name(mask: MaskIR) -> str:
+def _start_name(mask: MaskIR) -> str:
     """The input int [batch] that holds the position of each entry's first query: a name that no other input has."""
     name = "first_query"
     while mask.input(name) is not None:
@@ -38,18 +38,18 @@ def start_name(mask: MaskIR) -> str:
     return name
 
 
-def row_table(declared: Input) -> Input:
+def _row_table(declared: Input) -> Input:
     batch, heads, _, groups = declared.dimensions
-    return replace(declared, dimensions=(batch, heads, QUERIES, groups))
+    return replace(declared, dimensions=(batch, heads, _QUERIES, groups))
 
 
-class ByRow:
+class _ByRow:
     """The rewriting of expressions."""
 
     def __init__(self, mask: MaskIR) -> None:
         self.routes = [each for each in mask.routed if isinstance(each, Route) and each.queries.by is not None]
         self.names = {each.name for each in self.routes}
-        start = Read(start_name(mask), (Batch(),), Type.INT)
+        start = Read(_start_name(mask), (Batch(),), Type.INT)
         self.row = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), start)
 
     def moved(self, expression: Expression) -> Expression:

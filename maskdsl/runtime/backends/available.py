@@ -8,8 +8,8 @@ from maskdsl.runtime.backends.reference_backend import Reference
 from maskdsl.runtime.backends.tiled_backend import Tiled
 from maskdsl.runtime.backends.triton_backend import Triton
 
-REFERENCE, TILED = Reference(), Tiled()
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Triton(), TILED, REFERENCE)}
+REFERENCE, _TILED = Reference(), Tiled()
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Triton(), _TILED, REFERENCE)}
 """By name; those that "auto" likes best come first."""
 AUTO = "auto"
 
@@ -26,9 +26,9 @@ def usable_backends() -> tuple[BackendName, ...]:
 
 def serving(q: Tensor, v: Tensor) -> Backend:
     """What "auto" takes for tensors like these: the first that serves them, or else tiles of torch."""
-    return next((each for each in BACKENDS.values() if each.serves(q, v)), TILED)
+    return next((each for each in BACKENDS.values() if each.serves(q, v)), _TILED)
 
 
 def everywhere(name: str) -> Backend:
     """The backend of this name whatever the tensors are: of "auto", the one that computes all."""
-    return TILED if name == AUTO else BACKENDS[name]
+    return _TILED if name == AUTO else BACKENDS[name]

@@ -65,7 +65,7 @@ def flex_parts(
         raise AttnError(UnknownLayout(name=layout))
     plan = plan if layout == "ordered" else declared_plan(plan)
     source, mask = emit_flex(plan), plan.mask
-    tensors, entries = inputs_of(mask, signature, given, device, batch)
+    tensors, entries = _inputs_of(mask, signature, given, device, batch)
     arrays = {name: as_array(tensors[name]) for name in plan.tile_inputs}
     state = CallState(plan, arrays, entries if plan.varies_by_batch else 1)
     values = {plan.input_identifiers[each.name]: as_value(each, tensors[each.name]) for each in mask.inputs}
@@ -74,11 +74,11 @@ def flex_parts(
     positions = state.layout(device)
     values |= state.curves(device)
     mask_mod, score_mod = module.modifications(values, entries, mask.heads, device, positions)
-    block_mask = block_mask_of(state.tiles(block), mask_mod, device)
+    block_mask = _block_mask_of(state.tiles(block), mask_mod, device)
     return FlexParts(mask_mod, score_mod, block_mask, None if mask.scale is None else 1.0, source, *positions)
 
 
-def inputs_of(
+def _inputs_of(
     mask: MaskIR, signature: Signature, given: Mapping[str, Any], device: torch.device, batch: int | None
 ) -> tuple[dict[str, Tensor], int]:
     """The inputs as tensors of the device, and how many batch entries there are: as many as they have, or one."""
@@ -98,12 +98,12 @@ def inputs_of(
     return found, entries
 
 
-def block_mask_of(tiles: BlockMap, mask_mod: Callable[..., Tensor], device: torch.device) -> "BlockMask":
+def _block_mask_of(tiles: BlockMap, mask_mod: Callable[..., Tensor], device: torch.device) -> "BlockMask":
     """The tiles as FlexAttention lists them: partial and full ones of every row, with room for every key block."""
     own = (
         tiles.class_of_head if (tiles.class_of_head != tiles.class_of_head[:, :1]).any() else tiles.class_of_head[:, :1]
     )
-    listed_of = zip(*(lists(tiles, each) for each in tiles.head_classes), strict=True)
+    listed_of = zip(*(_lists(tiles, each) for each in tiles.head_classes), strict=True)
     partial_counts, partial, full_counts, full = (
         torch.as_tensor(np.stack(each)[own], device=device) for each in listed_of
     )
@@ -115,7 +115,7 @@ def block_mask_of(tiles: BlockMap, mask_mod: Callable[..., Tensor], device: torc
     )
 
 
-def lists(tiles: BlockMap, head_class: TileMap) -> tuple[Array, Array, Array, Array]:
+def _lists(tiles: BlockMap, head_class: TileMap) -> tuple[Array, Array, Array, Array]:
     """How many key blocks each row has, and which, one behind the other: int32 [rows] and [rows, key blocks].
 
     Of partial tiles, then of full ones. As `create_block_mask` has it, a tile that the end of a sequence cuts is not
@@ -127,10 +127,10 @@ def lists(tiles: BlockMap, head_class: TileMap) -> tuple[Array, Array, Array, Ar
     pairs = np.concatenate([partial_row, row[cut]]), np.concatenate([partial_column, column[cut]])
     order = np.lexsort(pairs[::-1])
     shape = tiles.query_blocks, tiles.key_blocks
-    return *listed(pairs[0][order], pairs[1][order], shape), *listed(row[~cut], column[~cut], shape)
+    return *_listed(pairs[0][order], pairs[1][order], shape), *_listed(row[~cut], column[~cut], shape)
 
 
-def listed(row: Array, column: Array, shape: tuple[int, int]) -> tuple[Array, Array]:
+def _listed(row: Array, column: Array, shape: tuple[int, int]) -> tuple[Array, Array]:
     counts = np.bincount(row, minlength=shape[0]).astype(np.int32)
     indices = np.zeros(shape, dtype=np.int32)
     indices[row, np.arange(len(row)) - (np.cumsum(counts) - counts)[row]] = column

@@ -41,7 +41,7 @@ class RowGroup(NamedTuple):
     """Whether the rows have no further piece."""
 
 
-class RowPiece(NamedTuple):
+class _RowPiece(NamedTuple):
     """Some keys of one row, in tokens."""
 
     starts: tuple[int, ...]
@@ -49,7 +49,7 @@ class RowPiece(NamedTuple):
     partial: tuple[tuple[int, int], ...]
 
 
-class PieceKind(NamedTuple):
+class _PieceKind(NamedTuple):
     """What the pieces of one group have in common."""
 
     size: int
@@ -61,26 +61,26 @@ class PieceKind(NamedTuple):
 
 def schedule(tiles: TileMap, block_map: BlockMap) -> tuple[RowGroup, ...]:
     """All rows of a head class. Rows without keys are groups without runs, so that every query is written."""
-    open_groups: dict[PieceKind, list[tuple[int, RowPiece]]] = {}
+    open_groups: dict[_PieceKind, list[tuple[int, _RowPiece]]] = {}
     groups: list[RowGroup] = []
     height = block_map.block[0]
-    for row, (runs, partial) in enumerate(rows_in_tokens(tiles, block_map)):
+    for row, (runs, partial) in enumerate(_rows_in_tokens(tiles, block_map)):
         size = min(height, block_map.query_length - row * height)
-        pieces = split(runs, partial)
+        pieces = _split(runs, partial)
         for number, piece in enumerate(pieces):
             last = number == len(pieces) - 1
-            signature = PieceKind(size, piece.sizes, piece.partial, number, last)
+            signature = _PieceKind(size, piece.sizes, piece.partial, number, last)
             members = open_groups.setdefault(signature, [])
-            if members and not continues(members, row * height, piece):
-                groups.append(group(members, size, number, last))
+            if members and not _continues(members, row * height, piece):
+                groups.append(_group(members, size, number, last))
                 members.clear()
             members.append((row * height, piece))
     for signature, members in open_groups.items():
-        groups.append(group(members, signature.size, signature.number, signature.last))
+        groups.append(_group(members, signature.size, signature.number, signature.last))
     return tuple(sorted(groups, key=lambda each: (each.piece, each.start)))
 
 
-def rows_in_tokens(
+def _rows_in_tokens(
     tiles: TileMap, block_map: BlockMap
 ) -> Iterator[tuple[list[tuple[int, int]], list[tuple[int, int]]]]:
     """For every row its runs of keys, and those of them in partial tiles."""
@@ -91,24 +91,24 @@ def rows_in_tokens(
         np.concatenate([full.start, partial.start]),
         np.concatenate([full.end, partial.end]),
     )
-    lists = [in_tokens(runs, block_map) for runs in (everything, partial)]
+    lists = [_in_tokens(runs, block_map) for runs in (everything, partial)]
     for row in range(full.rows):
         runs, partial_runs = (pairs[bounds[row] : bounds[row + 1]] for pairs, bounds in lists)
         yield runs, partial_runs
 
 
-def in_tokens(runs: Runs, block_map: BlockMap) -> tuple[list[tuple[int, int]], list[int]]:
+def _in_tokens(runs: Runs, block_map: BlockMap) -> tuple[list[tuple[int, int]], list[int]]:
     width, length = block_map.block[1], block_map.key_length
     start = runs.start.astype(np.int64) * width
     end = np.minimum(runs.end.astype(np.int64) * width, length)
     return list(zip(start.tolist(), end.tolist(), strict=True)), runs.row_start.tolist()
 
 
-def split(runs: Sequence[tuple[int, int]], partial: Sequence[tuple[int, int]]) -> list[RowPiece]:
+def _split(runs: Sequence[tuple[int, int]], partial: Sequence[tuple[int, int]]) -> list[_RowPiece]:
     """A row's keys in pieces of bounded size."""
     total = sum(end - start for start, end in runs)
     if total <= LONGEST:
-        return [piece(runs, partial)]
+        return [_piece(runs, partial)]
     pieces: list[list[tuple[int, int]]] = [[]]
     room = PIECE
     for start, end in runs:
@@ -120,20 +120,20 @@ def split(runs: Sequence[tuple[int, int]], partial: Sequence[tuple[int, int]]) -
             pieces[-1].append((start, stop))
             room -= stop - start
             start = stop
-    return [piece(each, partial) for each in pieces]
+    return [_piece(each, partial) for each in pieces]
 
 
-def piece(runs: Sequence[tuple[int, int]], partial: Sequence[tuple[int, int]]) -> RowPiece:
+def _piece(runs: Sequence[tuple[int, int]], partial: Sequence[tuple[int, int]]) -> _RowPiece:
     columns, offset = [], 0
     for start, end in runs:
         for first, last in partial:
             if first < end and start < last:
                 columns.append((max(first, start) - start + offset, min(last, end) - start + offset))
         offset += end - start
-    return RowPiece(tuple(run[0] for run in runs), tuple(end - start for start, end in runs), tuple(columns))
+    return _RowPiece(tuple(run[0] for run in runs), tuple(end - start for start, end in runs), tuple(columns))
 
 
-def continues(members: Sequence[tuple[int, RowPiece]], start: int, piece: RowPiece) -> bool:
+def _continues(members: Sequence[tuple[int, _RowPiece]], start: int, piece: _RowPiece) -> bool:
     """The row is one step behind the last member in every respect; steps of keys go forward."""
     before, last = members[-1]
     steps = [new - old for new, old in zip(piece.starts, last.starts, strict=True)]
@@ -145,7 +145,7 @@ def continues(members: Sequence[tuple[int, RowPiece]], start: int, piece: RowPie
     )
 
 
-def group(members: Sequence[tuple[int, RowPiece]], size: int, number: int, last: bool) -> RowGroup:
+def _group(members: Sequence[tuple[int, _RowPiece]], size: int, number: int, last: bool) -> RowGroup:
     start, first = members[0]
     rows, step, steps = len(members), size, [0] * len(first.starts)
     if rows > 1:

@@ -20,7 +20,7 @@ from maskdsl.base.errors.calls.backends import NoConfiguration
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.runtime.backends.tuning import TuningKey, failures, fastest
 
-TENSOR_MEMORY = 512
+_TENSOR_MEMORY = 512
 """Columns of tensor memory that a program may have, on GPUs that have any."""
 
 Start = Callable[[Callable[..., Any], TileChoice], object]
@@ -39,22 +39,22 @@ class Chooser:
         key = function.__code__.co_filename, plan.tune, question
         with self.lock:
             if key not in self.answers:
-                self.answers[key] = answer(plan, question, function, start)
+                self.answers[key] = _answer(plan, question, function, start)
             return self.answers[key]
 
 
 CHOOSER = Chooser()
 
 
-def answer(plan: KernelPlan, question: TuningKey, function: FunctionType, start: Start) -> TileChoice:
+def _answer(plan: KernelPlan, question: TuningKey, function: FunctionType, start: Start) -> TileChoice:
     kernel, device = question.kernel, question.device
     rungs = ladder(architecture(device), kernel, max(question.dims), question.dtype.itemsize, plan.work)
     real = function.__globals__[kernel]
 
     @cache
-    def tried(choice: TileChoice) -> CompileTrial:
-        trial = CompileTrial(real, largest_shared_memory(device))
-        start(alone(function, kernel, trial), choice)
+    def tried(choice: TileChoice) -> _CompileTrial:
+        trial = _CompileTrial(real, largest_shared_memory(device))
+        start(_alone(function, kernel, trial), choice)
         return trial
 
     def fits(choice: TileChoice) -> bool:
@@ -65,7 +65,7 @@ def answer(plan: KernelPlan, question: TuningKey, function: FunctionType, start:
         assert last is not None
         raise no_configuration(str(kernel), plan.mask.name, device, last) from last
     if plan.tune:
-        starts = {choice: partial(start, alone(function, kernel, real), choice) for choice in filter(fits, rungs)}
+        starts = {choice: partial(start, _alone(function, kernel, real), choice) for choice in filter(fits, rungs)}
         found = fastest(question, function, starts)
         if found is not None:
             return found
@@ -89,7 +89,7 @@ def without_choice(kernel: str, pattern: str, device: torch.device) -> Iterator[
         raise no_configuration(kernel, pattern, device, failure) from failure
 
 
-class CompileTrial:
+class _CompileTrial:
     """Stands in for a kernel: compiles it for what it is started with, and starts nothing."""
 
     def __init__(self, kernel: Any, shared: int) -> None:
@@ -104,7 +104,7 @@ class CompileTrial:
     def fits(self) -> bool:
         return self.failure is None
 
-    def __getitem__(self, grid: object) -> "CompileTrial":
+    def __getitem__(self, grid: object) -> "_CompileTrial":
         return self
 
     def __call__(self, *arguments: object, **options: object) -> None:
@@ -120,7 +120,7 @@ class CompileTrial:
         needed = compiled.metadata
         for what, found, limit in (
             ("bytes of shared memory", needed.shared, self.shared),
-            ("columns of tensor memory", getattr(needed, "tmem_size", 0) or 0, TENSOR_MEMORY),
+            ("columns of tensor memory", getattr(needed, "tmem_size", 0) or 0, _TENSOR_MEMORY),
         ):
             if found > limit:
                 raise RuntimeError(f"needs {found} {what}, of which there are {limit}")
@@ -128,19 +128,19 @@ class CompileTrial:
         self.keeps_registers = compiled.n_spills == 0
 
 
-class Idle:
+class _Idle:
     """Stands in for a kernel and does nothing."""
 
-    def __getitem__(self, grid: object) -> "Idle":
+    def __getitem__(self, grid: object) -> "_Idle":
         return self
 
     def __call__(self, *arguments: object, **options: object) -> None:
         """Nothing."""
 
 
-def alone(function: FunctionType, kernel: KernelName, stand_in: object) -> FunctionType:
+def _alone(function: FunctionType, kernel: KernelName, stand_in: object) -> FunctionType:
     """The function of a generated module with this for one kernel, and nothing for all others."""
-    kernels = {name: Idle() for name in function.__globals__ if name.endswith("_kernel")}
+    kernels = {name: _Idle() for name in function.__globals__ if name.endswith("_kernel")}
     names = {**function.__globals__, **kernels, str(kernel): stand_in}
     copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__)
     copy.__kwdefaults__ = function.__kwdefaults__

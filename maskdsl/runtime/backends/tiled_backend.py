@@ -32,16 +32,16 @@ class Tiled(Backend):
 
     def prepared(self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> Attend:
         attention = call.module.attention
-        settled = {"inputs": call.values, **work_of(call, q, k), "layout": call.layout, "wants_lse": call.wants_lse}
+        settled = {"inputs": call.values, **_work_of(call, q, k), "layout": call.layout, "wants_lse": call.wants_lse}
         return lambda q, k, v: attention(q, k, v, **settled)
 
     def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
-        work = work_of(call, saved.q, saved.k)
+        work = _work_of(call, saved.q, saved.k)
         given = {**saved._asdict(), "inputs": call.values, **work, "layout": call.layout, "wanted": wanted}
         return Gradients(*call.module.gradients(**given))
 
 
-def work_of(call: KernelCall, q: Tensor, k: Tensor) -> dict[str, Any]:
+def _work_of(call: KernelCall, q: Tensor, k: Tensor) -> dict[str, Any]:
     """What the generated module takes of tiles, by the names of its parameters."""
     state, shape = call.state, (q.shape[0], q.shape[1], k.shape[1])
 
@@ -69,7 +69,7 @@ class Schedules:
         head_classes = np.broadcast_to(own, (batch, heads)).reshape(batch * key_heads, -1)
         if (head_classes == head_classes[:, :1]).all():
             per_variant = [
-                progressions(np.flatnonzero(head_classes[:, 0] == n).tolist()) for n in range(len(self.groups))
+                _progressions(np.flatnonzero(head_classes[:, 0] == n).tolist()) for n in range(len(self.groups))
             ]
             units = [[(part, part) for part in parts] for parts in per_variant]
             return list(zip(self.groups, units, strict=True)), heads // key_heads
@@ -82,7 +82,7 @@ class Schedules:
         return list(zip(self.groups, units, strict=True)), 1
 
 
-def progressions(numbers: Sequence[int]) -> list[range]:
+def _progressions(numbers: Sequence[int]) -> list[range]:
     """Ascending numbers as few ranges with steps, greedily."""
     ranges: list[range] = []
     for number in numbers:

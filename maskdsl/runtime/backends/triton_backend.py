@@ -28,7 +28,7 @@ from maskdsl.runtime.backends.tuning import TuningKey
 from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved
 from maskdsl.runtime.base.precision import short_products
 
-LARGEST_DIM = 256
+_LARGEST_DIM = 256
 
 
 class Triton(Backend):
@@ -50,7 +50,7 @@ class Triton(Backend):
 
     def serves(self, q: Tensor, v: Tensor) -> bool:
         """Where q is on a GPU, and of a type and head dims that kernels compute well."""
-        sized = q.shape[3] <= LARGEST_DIM and v.shape[3] <= LARGEST_DIM
+        sized = q.shape[3] <= _LARGEST_DIM and v.shape[3] <= _LARGEST_DIM
         return q.is_cuda and q.dtype != torch.float64 and sized and bool(triton_version())
 
     def runs_on_cpu(self) -> bool:
@@ -190,8 +190,8 @@ def on(device: torch.device) -> AbstractContextManager[Any]:
 def check(q: Tensor, v: Tensor) -> None:
     """Raises where the kernel cannot run."""
     for name, tensor in (("q", q), ("v", v)):
-        if tensor.shape[3] > LARGEST_DIM:
-            raise AttnError(LargeHeadDim(name=name, found=tensor.shape[3], limit=LARGEST_DIM))
+        if tensor.shape[3] > _LARGEST_DIM:
+            raise AttnError(LargeHeadDim(name=name, found=tensor.shape[3], limit=_LARGEST_DIM))
     if q.device.type != "cuda" and not (q.device.type == "cpu" and interpreted()):
         raise AttnError(NeedsDevice(device=str(q.device)))
     what, needed = ("float64", (3, 5)) if q.dtype == torch.float64 else ("the backend `triton`", (3, 4))
@@ -229,11 +229,11 @@ def precision(architecture: Architecture) -> str:
 def runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
     """The fields of the generated `Tiles`: the head class of each head, and the runs of all head classes."""
     whole = tiles.key_length // tiles.block[1]
-    head_classes = [whole_tiles(head_class, whole) for head_class in tiles.head_classes]
+    head_classes = [_whole_tiles(head_class, whole) for head_class in tiles.head_classes]
     lists = [
         tiles.class_of_head,
-        *joined([each.full for each in head_classes]),
-        *joined([each.partial for each in head_classes]),
+        *_joined([each.full for each in head_classes]),
+        *_joined([each.partial for each in head_classes]),
     ]
     return [torch.as_tensor(np.ascontiguousarray(each, dtype=np.int32), device=device) for each in lists]
 
@@ -243,13 +243,13 @@ def column_runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
     head_classes = [head_class.transpose(tiles.key_blocks) for head_class in tiles.head_classes]
     lists = [
         tiles.class_of_head,
-        *joined([each.full for each in head_classes]),
-        *joined([each.partial for each in head_classes]),
+        *_joined([each.full for each in head_classes]),
+        *_joined([each.partial for each in head_classes]),
     ]
     return [torch.as_tensor(np.ascontiguousarray(each, dtype=np.int32), device=device) for each in lists]
 
 
-def whole_tiles(tiles: TileMap, whole: int) -> TileMap:
+def _whole_tiles(tiles: TileMap, whole: int) -> TileMap:
     """The same tiles, but full ones among the first `whole` blocks of keys alone: the last may not be a whole block."""
     full, partial = tiles.full, tiles.partial
     ragged = full.end > whole
@@ -268,7 +268,7 @@ def whole_tiles(tiles: TileMap, whole: int) -> TileMap:
     )
 
 
-def joined(head_classes: list[Runs]) -> list[NDArray[np.int32]]:
+def _joined(head_classes: list[Runs]) -> list[NDArray[np.int32]]:
     """Lists of runs one behind the other, and of each row the first of its runs and the end of the last."""
     offsets = np.cumsum([0, *(len(each.start) for each in head_classes[:-1])])
     firsts = [each.row_start + offset for each, offset in zip(head_classes, offsets, strict=True)]

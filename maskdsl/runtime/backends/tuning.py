@@ -17,8 +17,8 @@ import torch
 from maskdsl.analysis.cost.tile_table import KernelName, TileChoice
 from maskdsl.base.cache import cache_directory, read_whole, write_whole
 
-DEVICE_CODE = re.compile(r"^@triton.jit.*\n(?:.+\n|\n(?! *\n))*", re.MULTILINE)
-REPETITIONS = 10
+_DEVICE_CODE = re.compile(r"^@triton.jit.*\n(?:.+\n|\n(?! *\n))*", re.MULTILINE)
+_REPETITIONS = 10
 
 Timer = Callable[[Callable[[], object]], float]
 """Seconds that a start takes."""
@@ -49,11 +49,11 @@ def fastest(
     timer = timer_of(question.device)
     if timer is None:
         return None
-    path = position(question, function)
+    path = _position(question, function)
     known = stored(path)
     if known in list(starts):  # by equality: a file may say anything
         return known
-    seconds = dict(measured(timer, starts))
+    seconds = dict(_measured(timer, starts))
     if not seconds:
         return None
     winner = min(seconds, key=seconds.__getitem__)
@@ -62,7 +62,7 @@ def fastest(
     return winner
 
 
-def measured(timer: Timer, starts: Mapping[TileChoice, Callable[[], object]]) -> Iterator[tuple[TileChoice, float]]:
+def _measured(timer: Timer, starts: Mapping[TileChoice, Callable[[], object]]) -> Iterator[tuple[TileChoice, float]]:
     """Seconds of every choice that can be started."""
     for choice, start in starts.items():
         with suppress(*failures()):
@@ -83,14 +83,14 @@ def failures() -> tuple[type[Exception], ...]:
 
 def timer_of(device: torch.device) -> Timer | None:
     """None on the CPU, whose times say nothing of a GPU's, and while a graph is captured."""
-    return None if device.type != "cuda" or torch.cuda.is_current_stream_capturing() else gpu_seconds
+    return None if device.type != "cuda" or torch.cuda.is_current_stream_capturing() else _gpu_seconds
 
 
-def gpu_seconds(start: Callable[[], object]) -> float:
+def _gpu_seconds(start: Callable[[], object]) -> float:
     """The median of a few starts, by the GPU's own clock."""
     start()
     times: list[float] = []
-    for _ in range(REPETITIONS):
+    for _ in range(_REPETITIONS):
         before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         before.record()
         start()
@@ -100,7 +100,7 @@ def gpu_seconds(start: Callable[[], object]) -> float:
     return median(times)
 
 
-def position(question: TuningKey, function: FunctionType) -> Path:
+def _position(question: TuningKey, function: FunctionType) -> Path:
     """The file of an answer: by the device code, the kind of GPU, and all else that the answer depends on."""
     text = device_code("".join(linecache.getlines(function.__code__.co_filename)))
     gpu = torch.cuda.get_device_name(question.device) if question.device.type == "cuda" else "cpu"
@@ -111,7 +111,7 @@ def position(question: TuningKey, function: FunctionType) -> Path:
 
 def device_code(source: str) -> str:
     """Of a generated module: all functions that Triton compiles. Lengths are no part of it."""
-    return "\n".join(DEVICE_CODE.findall(source))
+    return "\n".join(_DEVICE_CODE.findall(source))
 
 
 def stored(path: Path) -> TileChoice | None:

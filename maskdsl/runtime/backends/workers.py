@@ -22,7 +22,7 @@ MOST = 8
 def for_each(function: Callable[[T], object], items: Iterable[T]) -> None:
     """Calls the function for all items, in no order, on the cores that torch may use."""
     count = min(torch.get_num_threads(), MOST)
-    pool = workers(os.getpid(), count, torch.get_num_threads() // count) if count > 1 else None
+    pool = _workers(os.getpid(), count, torch.get_num_threads() // count) if count > 1 else None
     if pool is None:
         one_by_one(function, items)
         return
@@ -54,7 +54,7 @@ def one_by_one(function: Callable[[T], object], items: Iterable[T]) -> None:
 
 
 @lru_cache(maxsize=4)
-def workers(process: int, count: int, cores: int) -> ThreadPoolExecutor | None:
+def _workers(process: int, count: int, cores: int) -> ThreadPoolExecutor | None:
     """`count` threads whose torch operations use `cores` cores each; None where torch does not keep this apart."""
     before = torch.get_num_threads()
     started = Barrier(count + 1)

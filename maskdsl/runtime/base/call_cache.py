@@ -90,7 +90,7 @@ class CallStates:
         batch = batch if plan.varies_by_batch else 1
         key: tuple[object, ...] = (batch,)
         if arrays:
-            key += tuple((name, array.shape, array.dtype.str, digest(array)) for name, array in arrays.items())
+            key += tuple((name, array.shape, array.dtype.str, _digest(array)) for name, array in arrays.items())
         with self.lock:
             if key not in self.states:
                 self.states[key] = CallState(plan, arrays, batch)
@@ -110,5 +110,5 @@ def as_array(tensor: Tensor) -> Array:
     return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
 
 
-def digest(array: Array) -> bytes:
+def _digest(array: Array) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()

@@ -6,16 +6,16 @@ from hashlib import blake2b
 
 def digest(value: object) -> str:
     """Of dataclasses, tuples, lists, numbers, strings, None. Fields that take no part in comparisons take none here."""
-    return hashed(value, {}).hex()
+    return _hashed(value, {}).hex()
 
 
-def hashed(value: object, known: dict[int, bytes]) -> bytes:
+def _hashed(value: object, known: dict[int, bytes]) -> bytes:
     """`known` by identity: expressions share parts, which are looked at once."""
     if id(value) not in known:
         if is_dataclass(value):
-            parts = [hashed(getattr(value, each.name), known) for each in fields(value) if each.compare]
+            parts = [_hashed(getattr(value, each.name), known) for each in fields(value) if each.compare]
         elif isinstance(value, tuple | list):
-            parts = [hashed(each, known) for each in value]
+            parts = [_hashed(each, known) for each in value]
         elif isinstance(value, int):
             parts = [f"{value:x}".encode()]  # of any size, which decimal digits are not
         else:

@@ -15,13 +15,13 @@ import torch
 T = TypeVar("T")
 
 
-def dispatch_keys() -> tuple[Any, Any]:
+def _dispatch_keys() -> tuple[Any, Any]:
     """Which of torch's layers operations of this thread pass through, beside those of their tensors, and which not."""
     return torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
 
 
 with ThreadPoolExecutor(1) as new_thread:
-    PLAIN = new_thread.submit(dispatch_keys).result()
+    PLAIN = new_thread.submit(_dispatch_keys).result()
     """Those of a thread in no mode at all."""
 
 

@@ -9,8 +9,8 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.language import heads as errors
 from maskdsl.base.source import Span
 
-DTENSOR = "torch.distributed.tensor"
-CONTEXT_PARALLEL = (
+_DTENSOR = "torch.distributed.tensor"
+_CONTEXT_PARALLEL = (
     "torch.distributed.tensor.experimental._context_parallel._attention",
     "torch.distributed.tensor.experimental._attention",  # before torch 2.10
 )
@@ -20,14 +20,14 @@ imported them."""
 
 def distributed_tensor() -> Any:
     """The class of tensors that several processes share; an empty tuple where nothing has imported it."""
-    return getattr(sys.modules.get(DTENSOR), "DTensor", ())
+    return getattr(sys.modules.get(_DTENSOR), "DTensor", ())
 
 
 def check_whole(pattern: str, span: Span | None) -> None:
     """Raises inside of torch's `context_parallel`, which cuts tokens and knows how torch's own attention goes on: it is
     replaced by one that gathers the keys of all processes.
     """
-    for name in CONTEXT_PARALLEL:
+    for name in _CONTEXT_PARALLEL:
         module = sys.modules.get(name)
         if module is not None:
             here = torch.nn.functional.scaled_dot_product_attention

@@ -30,15 +30,15 @@ def token_values(
     match value.origin:
         case Origin.FIXED:
             name = value.declared.name
-            return kept.keep((name, device), lambda: torch.as_tensor(computed(gathered, node), device=device))
+            return kept.keep((name, device), lambda: torch.as_tensor(_computed(gathered, node), device=device))
         case Origin.GIVEN:
-            return from_inputs(gathered, node, given, device)
+            return _from_inputs(gathered, node, given, device)
         case Origin.COMPUTED:
             assert isinstance(node, Coordinate)
-            return computed_from_inputs(gathered, node, given, batch, device)
+            return _computed_from_inputs(gathered, node, given, batch, device)
 
 
-def computed(gathered: Gathered, node: Leaf) -> Array:
+def _computed(gathered: Gathered, node: Leaf) -> Array:
     """What no input decides, and so no batch entry."""
 
     def row(head: int) -> Array:
@@ -50,12 +50,12 @@ def computed(gathered: Gathered, node: Leaf) -> Array:
     return np.array([[row(head) for head in range(gathered.whole.heads if varies else 1)]])
 
 
-def computed_from_inputs(
+def _computed_from_inputs(
     gathered: Gathered, node: Coordinate, given: Mapping[str, Tensor], batch: int, device: torch.device
 ) -> Tensor:
     """By generated torch, where the inputs are: the host waits for nothing."""
     mask = gathered.whole
-    plan, module = coordinate_module(mask, node)
+    plan, module = _coordinate_module(mask, node)
     known = [each for each in mask.inputs if each.name in given]
     values = {plan.input_identifiers[each.name]: as_value(each, given[each.name].detach()) for each in known}
     values |= CallState(plan, {}, 1).curves(device)
@@ -68,12 +68,12 @@ def computed_from_inputs(
 
 
 @lru_cache(maxsize=64)
-def coordinate_module(mask: MaskIR, node: Coordinate) -> tuple[KernelPlan, ModuleType]:
+def _coordinate_module(mask: MaskIR, node: Coordinate) -> tuple[KernelPlan, ModuleType]:
     plan = make_plan(mask)
     return plan, load_module(emit_tokens(plan, node.side, node.name), f"{mask.name}_tokens")
 
 
-def from_inputs(gathered: Gathered, node: Leaf, given: Mapping[str, Tensor], device: torch.device) -> Tensor:
+def _from_inputs(gathered: Gathered, node: Leaf, given: Mapping[str, Tensor], device: torch.device) -> Tensor:
     assert isinstance(node, Coordinate)
     sequence, parts = gathered.tokens(node), []
     definition = sequence.definition(node.name)

@@ -49,8 +49,8 @@ def arguments(
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """q, k, v and the inputs in declared order, all as tensors. Raises if one is none, is missing or unknown."""
     known = [x for x in given.values() if isinstance(x, Tensor)] if given else ()
-    if not are_plain(q, k, v, *known):
-        raise AttnError(*not_plain({"q": q, "k": k, "v": v}, given))
+    if not _are_plain(q, k, v, *known):
+        raise AttnError(*_not_plain({"q": q, "k": k, "v": v}, given))
     assert isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
     if not given and not signature.inputs:
         return q, k, v, []
@@ -61,7 +61,7 @@ def arguments(
     return q, k, v, inputs
 
 
-def are_plain(*values: object) -> bool:
+def _are_plain(*values: object) -> bool:
     """Whether all are tensors that stand in memory as they are, whole in this process."""
     elsewhere = distributed_tensor()
     for x in values:
@@ -70,7 +70,7 @@ def are_plain(*values: object) -> bool:
     return True
 
 
-def not_plain(vectors: Mapping[str, object], given: Mapping[str, object]) -> list[Diagnostic]:
+def _not_plain(vectors: Mapping[str, object], given: Mapping[str, object]) -> list[Diagnostic]:
     """What is wrong with the first kind of them."""
     found: list[Diagnostic] = [
         NotATensor(name=name, found="not given" if x is None else type(x).__name__)
@@ -135,7 +135,7 @@ def as_tensor(value: object, device: torch.device) -> Tensor | None:
 
 def check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: str, paged: bool = False) -> None:
     """Raises if q, k and v do not fit each other, whatever the pattern; `paged` k and v hold pages, not entries."""
-    found = list(malformed({"q": q, "k": k, "v": v})) or list(unfitting(q, k, v, paged))
+    found = list(malformed({"q": q, "k": k, "v": v})) or list(_unfitting(q, k, v, paged))
     if layout not in ("declared", "ordered"):
         found.append(UnknownLayout(name=layout))
     if found:
@@ -149,7 +149,7 @@ def malformed(tensors: Mapping[str, Tensor]) -> Iterator[Diagnostic]:
             yield from vectors.malformed(name, tuple(x.shape), "" if is_float else type_name(x), is_float)
 
 
-def unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool) -> Iterator[Diagnostic]:
+def _unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool) -> Iterator[Diagnostic]:
     for name, tensor in (("k", k), ("v", v)):
         if tensor.dtype != q.dtype:
             yield MixedTypes(name=name, query=type_name(q), other=type_name(tensor))
@@ -190,17 +190,17 @@ def check_layout(plan: KernelPlan, layout: str) -> None:
 def check_inputs(inputs: Iterable[Input], tensors: Iterable[Tensor], q: Tensor) -> None:
     """Raises if shapes, types and devices are not those declared."""
     pairs = zip(inputs, tensors, strict=True)
-    found = [each for declared, tensor in pairs for each in unfit_input(declared, tensor, q)]
+    found = [each for declared, tensor in pairs for each in _unfit_input(declared, tensor, q)]
     if found:
         raise AttnError(*found)
 
 
-def unfit_input(declared: Input, tensor: Tensor, q: Tensor) -> Iterator[Diagnostic]:
+def _unfit_input(declared: Input, tensor: Tensor, q: Tensor) -> Iterator[Diagnostic]:
     if tensor.device != q.device:
         yield MixedDevices(name=declared.name, query=str(q.device), other=str(tensor.device), span=declared.span)
         return
     sizes = {DimensionKind.BATCH: q.shape[0], DimensionKind.DIM: q.shape[3]}
-    yield from unfit(declared, tuple(tensor.shape), type_of(tensor), type_name(tensor), sizes)
+    yield from unfit(declared, tuple(tensor.shape), _type_of(tensor), type_name(tensor), sizes)
 
 
 def check_values(inputs: Iterable[Input], tensors: Iterable[Tensor]) -> None:
@@ -215,7 +215,7 @@ def check_values(inputs: Iterable[Input], tensors: Iterable[Tensor]) -> None:
             raise AttnError(*outside_words(declared, low, high))
 
 
-def type_of(tensor: Tensor) -> Type | None:
+def _type_of(tensor: Tensor) -> Type | None:
     if tensor.dtype in INTEGER_TYPES:
         return Type.INT
     if tensor.is_floating_point():

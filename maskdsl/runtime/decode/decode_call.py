@@ -34,11 +34,11 @@ def attend(
     if needs_recording(q, k, v, *inputs):
         out, lse = CHUNK(q, k, v, inputs, positions, page_size, handle)
         return out, lse
-    out, lse = DECODE(q, k, v, inputs, *where, handle)
+    out, lse = _DECODE(q, k, v, inputs, *where, handle)
     return out, lse
 
 
-def ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: CallPositions) -> Bound:
+def _ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: CallPositions) -> Bound:
     """What computes a call. Raises if anything is wrong that can be seen without waiting for a GPU."""
     whole = checked(handle, q, k, v, where)
     compiled = whole.in_parts
@@ -46,11 +46,11 @@ def ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]
     check_values(compiled.plan.mask.inputs, inputs)
     if whole.checks_reads and not whole.plan.mask.keys.is_pooled and where.query_starts.device.type == "cpu":
         given = inputs[: len(whole.plan.mask.given)]
-        whole.reads.check(given, len(q), parts=lambda: parts(whole, q, k, where))
+        whole.reads.check(given, len(q), parts=lambda: _parts(whole, q, k, where))
     return compiled
 
 
-def parts(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> list[CallTokens]:
+def _parts(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> list[CallTokens]:
     """The tokens of each entry; no keys of one of whose pages some are missing."""
     starts, lengths, table = normal(compiled, q, k, where)
     present = present_keys(compiled, k, lengths, table).sum(dim=1)
@@ -64,29 +64,29 @@ def parts(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> list[C
 def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> tuple[Tensor, Tensor]:
     *fields, handle = others
     where, inputs = CallPositions(*fields), inputs or ()
-    compiled = ready(handle, q, k, v, inputs, where)
+    compiled = _ready(handle, q, k, v, inputs, where)
     check_whole(compiled.signature.pattern, compiled.signature.span)
     if 0 in (q.shape[0], q.shape[2], room(k, where)):
         return nothing(q, v, True)
     backend = compiled.kernel(q, v).backend
     if backend.decodes and not compiled.plan.mask.keys.is_pooled:
         return compiled.decoder.forward(q, k, v, inputs, *normal(compiled, q, k, where))
-    return in_chunk(attention, compiled, q, k, v, inputs, where, backend.gathers)
+    return _in_chunk(attention, compiled, q, k, v, inputs, where, backend.gathers)
 
 
-def fake_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+def _fake_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     return blank(q, v, True)
 
 
-def cast_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
+def _cast_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
     with torch.autocast(q.device.type, enabled=False):
-        return DECODE(*(autocast(x, q.device.type) for x in (q, k, v)), *others)
+        return _DECODE(*(autocast(x, q.device.type) for x in (q, k, v)), *others)
 
 
 # As a mask of its own
 
 
-def chunk(
+def _chunk(
     attend: Attend,
     q: Tensor,
     k: Tensor,
@@ -100,10 +100,10 @@ def chunk(
     starts, lengths, table = positions
     assert starts is not None
     where = CallPositions(starts, lengths, table, page_size)
-    return in_chunk(attend, ready(handle, q, k, v, inputs, where), q, k, v, inputs, where)
+    return _in_chunk(attend, _ready(handle, q, k, v, inputs, where), q, k, v, inputs, where)
 
 
-def in_chunk(
+def _in_chunk(
     attend: Attend,
     compiled: Bound,
     q: Tensor,
@@ -126,7 +126,7 @@ def in_chunk(
         (k, _), (v, present) = (with_pooled(compiled, x, present) for x in (k, v))
     over = compiled.over(Chunk, q.shape[2], present.shape[1])
     values = dict(zip((each.name for each in compiled.plan.mask.inputs), inputs, strict=True))
-    values |= {**chunk_values(over, values, starts), PRESENT: present}
+    values |= {**_chunk_values(over, values, starts), PRESENT: present}
     return attend_few(over, q, k, v, table, values) if gathers else attend_over(attend, over, q, k, v, values)
 
 
@@ -140,7 +140,7 @@ def attend_over(
     return attend(q, k, v, inputs, compiled.handle) if found is None else found
 
 
-def chunk_values(over: Over, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:
+def _chunk_values(over: Over, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:
     """The chunk's own inputs, but for `PRESENT`. Those of floats lead gradients back to the inputs that are given."""
     chunk = over.gathered
     positions = (starts.long()[:, None] + torch.arange(chunk.queries, device=starts.device))[:, None]
@@ -160,10 +160,10 @@ LIBRARY.define(
     " Tensor? page_table, int? page_size, str handle) -> (Tensor out, Tensor lse)",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
-DECODE = torch.ops.maskdsl.decode.default
+_DECODE = torch.ops.maskdsl.decode.default
 LIBRARY.impl("decode", decode, "CompositeExplicitAutograd")
-torch.library.register_fake("maskdsl::decode", fake_decode, lib=LIBRARY)
-LIBRARY.impl("decode", cast_decode, "AutocastCPU")
-LIBRARY.impl("decode", cast_decode, "AutocastCUDA")
-torch.library.register_vmap("maskdsl::decode", entry_by_entry(DECODE))
-CHUNK = define("chunk", chunk)
+torch.library.register_fake("maskdsl::decode", _fake_decode, lib=LIBRARY)
+LIBRARY.impl("decode", _cast_decode, "AutocastCPU")
+LIBRARY.impl("decode", _cast_decode, "AutocastCUDA")
+torch.library.register_vmap("maskdsl::decode", entry_by_entry(_DECODE))
+CHUNK = define("chunk", _chunk)

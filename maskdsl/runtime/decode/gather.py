@@ -26,16 +26,16 @@ def attend_few(
     names, module = compiled.plan.input_identifiers, compiled.dense.module
     inputs = {names[each.name]: as_value(each, values[each.name]) for each in compiled.plan.mask.inputs}
     attends = module.attended(q, chunk.keys, inputs)[1]
-    positions, real = attended_keys(attends, k.shape[1])
+    positions, real = _attended_keys(attends, k.shape[1])
     own = positions.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
     for name in (PRESENT, *(each.declared.name for each in chunk.values if each.leaf.side is Side.KEY)):
         inputs[names[name]] = at(inputs[names[name]], own)
     inputs[names[PRESENT]] = inputs[names[PRESENT]] & real.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
-    out, lse = module.attention(q, *(rows(x, positions, table) for x in (k, v)), inputs)
+    out, lse = module.attention(q, *(_rows(x, positions, table) for x in (k, v)), inputs)
     return out, lse
 
 
-def attended_keys(attends: Tensor, key_heads: int) -> tuple[Tensor, Tensor]:
+def _attended_keys(attends: Tensor, key_heads: int) -> tuple[Tensor, Tensor]:
     """Places of the keys that some query attends, [batch, key heads, most], and which of them are some.
 
     From pairs that attend, bool [batch, heads, queries, keys].
@@ -50,7 +50,7 @@ def attended_keys(attends: Tensor, key_heads: int) -> tuple[Tensor, Tensor]:
     return positions[..., :most], torch.arange(most) < counts
 
 
-def rows(x: Tensor, positions: Tensor, table: Tensor | None) -> Tensor:
+def _rows(x: Tensor, positions: Tensor, table: Tensor | None) -> Tensor:
     """Keys or values at places [batch, key heads, any]: [batch, key heads, any, dim]."""
     heads = torch.arange(x.shape[1])[:, None]
     if table is None:

@@ -61,17 +61,17 @@ def integers(name: str, value: object, device: torch.device) -> Tensor:
 def checked(handle: str, q: Tensor, k: Tensor, v: Tensor, where: CallPositions) -> Bound:
     """The compiled mask of a call. Raises if anything but inputs is wrong, as far as it shows without a GPU."""
     check_tensors(q, k, v, "declared", paged=where.page_table is not None)
-    found = list(malformed(q, k, where))
+    found = list(_malformed(q, k, where))
     if found:
         raise AttnError(*found)
     compiled = find(handle).bound(q.shape[2], room(k, where))
-    found = list(misplaced(compiled, q, k, where))
+    found = list(_misplaced(compiled, q, k, where))
     if found:
         raise AttnError(*found)
     return compiled
 
 
-def malformed(q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
+def _malformed(q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
     batch, starts = q.shape[0], where.query_starts
     allowed = {"query_start": starts.dim() == 0 or starts.shape == (batch,)}
     if where.key_lengths is not None:
@@ -96,7 +96,7 @@ def malformed(q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnostic
         yield PageSize(given=where.page_size, found=k.shape[2])
 
 
-def misplaced(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
+def _misplaced(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
     mask = compiled.plan.mask
     yield from wrong_heads(compiled.plan, q, k)
     last = mask.queries.length - q.shape[2]
@@ -109,10 +109,10 @@ def misplaced(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> It
             yield QueryStart(start=worst, count=q.shape[2], length=mask.queries.length, span=mask.span)
     if where.page_table is None and k.shape[2] > mask.keys.given_length:
         yield TooManyKeys(found=k.shape[2], length=mask.keys.given_length, pattern=mask.name, span=mask.span)
-    yield from absent_keys(compiled, k, where)
+    yield from _absent_keys(compiled, k, where)
 
 
-def absent_keys(compiled: Bound, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
+def _absent_keys(compiled: Bound, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
     """Lengths and pages that do not exist, where they are seen without waiting for a GPU. Pages behind the last key of
     an entry may be any.
     """

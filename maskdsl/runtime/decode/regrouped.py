@@ -24,7 +24,7 @@ from maskdsl.runtime.compiled_mask import Bound, Over, register
 from maskdsl.runtime.decode.paging import is_seen
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
 
-LARGE = 1024
+_LARGE = 1024
 """As the tiled backend has it."""
 
 
@@ -60,8 +60,8 @@ class Regrouped:
             given = [inputs[each.name] for each in self.fixed.plan.mask.inputs]
             parts.append(ATTENTION(q, k, v, given, self.fixed.handle, "declared", True))
         sums = torch.stack([lse.detach() for _, lse in parts])
-        looks = is_seen(sums) or (self.has_float_inputs and can_be_waited_for(sums))
-        return None if looks and has_lost_sums(sums) else merged(parts)
+        looks = is_seen(sums) or (self.has_float_inputs and _can_be_waited_for(sums))
+        return None if looks and _has_lost_sums(sums) else merged(parts)
 
     def attend_copies(
         self, copies: "ChosenCopies", q: Tensor, k: Tensor, v: Tensor, inputs: Mapping[str, Tensor]
@@ -71,9 +71,9 @@ class Regrouped:
         register(compiled)
         values = {**inputs, **self.values(copies, inputs, q)}
         given = [values[each.name] for each in gathered.mask.inputs]
-        out, lse = ATTENTION(rows(q, copies.positions), k, v, given, compiled.handle, "declared", True)
+        out, lse = ATTENTION(_rows(q, copies.positions), k, v, given, compiled.handle, "declared", True)
         back = copies.back.view(*q.shape[:3], self.regrouping.copies).unbind(dim=-1)
-        return [(rows(out, positions), lse.gather(2, positions)) for positions in back]
+        return [(_rows(out, positions), lse.gather(2, positions)) for positions in back]
 
     def values(self, copies: "ChosenCopies", inputs: Mapping[str, Tensor], q: Tensor) -> dict[str, Tensor]:
         """What pairs read of copies and of keys, as inputs."""
@@ -117,7 +117,7 @@ def chosen_copies(table: Tensor, copies: int) -> ChosenCopies:
     return ChosenCopies(choices, order // copies, torch.empty_like(order).scatter(-1, order, positions))
 
 
-def rows(x: Tensor, positions: Tensor) -> Tensor:
+def _rows(x: Tensor, positions: Tensor) -> Tensor:
     """x [batch, heads, tokens, dim] at these tokens, [batch, heads, any number]: whole rows, which are fast to copy."""
     batch, heads, tokens, dim = x.shape
     starts = torch.arange(batch * heads, device=x.device).view(batch, heads, 1) * tokens
@@ -125,12 +125,12 @@ def rows(x: Tensor, positions: Tensor) -> Tensor:
     return taken.view(*positions.shape, dim)
 
 
-def has_lost_sums(lse: Tensor) -> bool:
+def _has_lost_sums(lse: Tensor) -> bool:
     """Whether some log-sum-exps have lost more than 2**-14 of their sums beside large scores."""
-    return bool(((lse.abs() > LARGE) & lse.isfinite()).any())
+    return bool(((lse.abs() > _LARGE) & lse.isfinite()).any())
 
 
-def can_be_waited_for(x: Tensor) -> bool:
+def _can_be_waited_for(x: Tensor) -> bool:
     return x.is_cuda and not torch.compiler.is_compiling() and not torch.cuda.is_current_stream_capturing()
 
 
@@ -148,13 +148,13 @@ def merged(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return out, (l_i.log() + m_i).masked_fill(empty, -torch.inf)
 
 
-KEPT: WeakKeyDictionary[Bound, Regrouped | None] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[Bound, Regrouped | None] = WeakKeyDictionary()
 
 
 def two_passes(compiled: Bound) -> Regrouped | None:
     """How a compiled mask is computed in two passes, if it is."""
-    if compiled not in KEPT:
+    if compiled not in _KEPT:
         mask = compiled.plan.mask if not compiled.routes else replace(compiled.plan.mask, routed=compiled.routes)
         found = regrouping(mask) if compiled.first.backend.regroups else None
-        KEPT[compiled] = None if found is None else Regrouped(found, compiled.backend)
-    return KEPT[compiled]
+        _KEPT[compiled] = None if found is None else Regrouped(found, compiled.backend)
+    return _KEPT[compiled]

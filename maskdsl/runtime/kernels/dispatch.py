@@ -43,15 +43,15 @@ class Kernel:
 
     def prepared(self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool) -> "Forward":
         """What computes this call, and all that differ from it in the values and the strides of q, k and v alone."""
-        if is_empty(q, k):
+        if _is_empty(q, k):
             return lambda q, k, v: nothing(q, v, wants_lse)
         call = self.call(inputs, q, wants_lse)
-        return Prepared(self, call, self.route(call, q, k, layout), None if wants_lse else lse_type(q)).forward
+        return _Prepared(self, call, self.route(call, q, k, layout), None if wants_lse else _lse_type(q)).forward
 
     def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
         """The gradients of those of q, k, v and the inputs that need one."""
         needed = [x for x, need in zip((saved.q, saved.k, saved.v, *inputs), needs, strict=True) if need]
-        if is_empty(saved.q, saved.k):
+        if _is_empty(saved.q, saved.k):
             return [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in needed]
         declared = [each for each, need in zip(self.plan.mask.inputs, needs[3:], strict=True) if need]
         wanted = [self.plan.input_identifiers[each.name] for each in declared]
@@ -99,7 +99,7 @@ class Kernel:
 
     def route(self, call: KernelCall, q: Tensor, k: Tensor, layout: str) -> "TokenMoves":
         if not self.plan.order_keys or layout == ("ordered" if self.backend.in_layout else "declared"):
-            return AS_GIVEN
+            return _AS_GIVEN
         queries, keys = self.moves(call, q.device)
         apart = keys is not None and keys.positions.shape[1] > k.shape[1]
         return TokenMoves(queries, keys, q.shape[1] // k.shape[1] if apart else 1)
@@ -115,7 +115,7 @@ Forward = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """The results of `Kernel.forward`, all but q, k and v being settled."""
 
 
-class Prepared:
+class _Prepared:
     """A call that is settled but for the values of q, k and v."""
 
     def __init__(self, kernel: Kernel, call: KernelCall, route: "TokenMoves", unwanted: torch.dtype | None) -> None:
@@ -132,17 +132,17 @@ class Prepared:
         route = self.route
         if self.pools:
             k, v = self.kernel.all_keys(k), self.kernel.all_keys(v)
-        if route is not AS_GIVEN:
+        if route is not _AS_GIVEN:
             q, k, v = route.queries(q), route.keys(k), route.keys(v)
         if self.attend is None:
             self.attend = self.kernel.backend.prepared(self.call, q, k, v)
         out, lse = self.attend(q, k, v)
-        if route is not AS_GIVEN:
+        if route is not _AS_GIVEN:
             out = route.queries_back(out)
         if self.unwanted is not None:
             return out.contiguous(), out.new_empty(0, dtype=self.unwanted)
         assert lse is not None
-        if route is not AS_GIVEN:
+        if route is not _AS_GIVEN:
             lse = route.queries_back(lse.unsqueeze(-1)).squeeze(-1)
         return out.contiguous(), lse.contiguous()
 
@@ -175,21 +175,21 @@ class TokenMoves(NamedTuple):
         return Saved(q, self.keys(saved.k), self.keys(saved.v), out, lse, grad_out, grad_lse)
 
 
-AS_GIVEN = TokenMoves(None, None, 1)
+_AS_GIVEN = TokenMoves(None, None, 1)
 """The order of the caller is that of the backend."""
 
 
-def lse_type(q: Tensor) -> torch.dtype:
+def _lse_type(q: Tensor) -> torch.dtype:
     return torch.promote_types(q.dtype, torch.float32)
 
 
 def blank(q: Tensor, v: Tensor, wants_lse: bool) -> tuple[Tensor, Tensor]:
     """Tensors like the results of `Kernel.forward`, with anything in them."""
     out = q.new_empty(*q.shape[:3], v.shape[3])
-    return out, q.new_empty(q.shape[:3] if wants_lse else 0, dtype=lse_type(q))
+    return out, q.new_empty(q.shape[:3] if wants_lse else 0, dtype=_lse_type(q))
 
 
-def is_empty(q: Tensor, k: Tensor) -> bool:
+def _is_empty(q: Tensor, k: Tensor) -> bool:
     """No entries, no queries or no keys: there are no pairs."""
     return 0 in (q.shape[0], q.shape[2], k.shape[2])
 

@@ -91,9 +91,9 @@ class Grouped:
 
     def found(self, values: Values, device: torch.device) -> GroupedTokens:
         own = getattr(self.module, f"{self.stem}_{self.side.plural}")(device=device, **values)
-        coordinates = {name: leading(value) for name, value in own.items()}
+        coordinates = {name: _leading(value) for name, value in own.items()}
         among = {
-            number: leading(getattr(self.module, name)(**{**values, **own}).to(device))
+            number: _leading(getattr(self.module, name)(**{**values, **own}).to(device))
             for number, name in self.among_names.items()
         }
         return GroupedTokens(coordinates, self.groups(coordinates, device), among)
@@ -111,7 +111,7 @@ class Grouped:
             raise AttnError(GroupRange(name=name, value=value, count=count)) from None
 
 
-def leading(value: Tensor) -> Tensor:
+def _leading(value: Tensor) -> Tensor:
     """[batch or 1, heads or 1, tokens]."""
     return value if value.dim() == 3 else value.expand(1, 1, -1)
 

@@ -90,7 +90,7 @@ class Summaries:
             x = k if own.shape[1] == 1 else self.module.of_heads(k, own.shape[1])
             name, shape = (route.name, str(number), "sums"), (batch, x.shape[1], groups.count + 1, x.shape[3])
             sums = self.tensor(name, partial(x.new_full, shape, self.nothing(name)))
-            add_vectors(sums, own, x, product.key.kind is PoolKind.MAX)
+            _add_vectors(sums, own, x, product.key.kind is PoolKind.MAX)
 
     def count(self, name: Name, numbers: Tensor, like: Tensor) -> None:
         shape = *numbers.shape[:2], self.sides[name[0]].grouping.count + 1
@@ -113,7 +113,7 @@ class Summaries:
         touched: dict[str, Tensor | slice] = dict.fromkeys(pooling, slice(None))
         if all(side.is_fixed for side in pooling.values()):
             groups = {name: side.tokens({}, self.present.device).groups for name, side in pooling.items()}
-            start = first_of_groups(groups.values(), start, end)
+            start = _first_of_groups(groups.values(), start, end)
             touched = {name: each.numbers[0, 0, start:end].unique() for name, each in groups.items()}
         elif pooling:
             start = 0
@@ -139,7 +139,7 @@ class Summaries:
         return self.tensors[name]
 
 
-def first_of_groups(groupings: Iterable[Any], start: int, end: int) -> int:
+def _first_of_groups(groupings: Iterable[Any], start: int, end: int) -> int:
     """The first token of any group that has one in `start` to `end`, or in what lies before it for this reason."""
     groupings, before = tuple(groupings), -1
     while before != start:
@@ -151,7 +151,7 @@ def first_of_groups(groupings: Iterable[Any], start: int, end: int) -> int:
     return start
 
 
-def add_vectors(sums: Tensor, numbers: Tensor, x: Tensor, largest: bool) -> None:
+def _add_vectors(sums: Tensor, numbers: Tensor, x: Tensor, largest: bool) -> None:
     """Adds x [batch, heads, any, dim] to sums [batch, heads, groups, dim], or finds maxima."""
     index = numbers.unsqueeze(-1).expand_as(x)
     if largest:

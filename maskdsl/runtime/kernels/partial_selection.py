@@ -121,7 +121,7 @@ class PartialCall:
     def selected(self, route: Route) -> Tensor:
         """bool [batch, heads, queries or 1, key groups]."""
         queries, keys = (
-            RouteSide(self, route, each, each.tokens(self.values, self.q.device))
+            _RouteSide(self, route, each, each.tokens(self.values, self.q.device))
             for each in (self.sides[route.name, side] for side in (Side.QUERY, Side.KEY))
         )
         over_head = isinstance(route.selector, TopMass) and route.selector.over_head
@@ -143,7 +143,7 @@ class PartialCall:
 
 
 @dataclass(frozen=True)
-class RouteSide:
+class _RouteSide:
     """The queries of a call as the rows of a route's table, or the keys that are there as its columns."""
 
     part: PartialCall

@@ -22,10 +22,10 @@ from maskdsl.runtime.base.module_cache import load_module
 Block = tuple[int, int]
 """Rows and keys of a tile."""
 Result = tuple[Tensor, Tensor]
-MOST_ROWS, MOST_SPLITS = 64, 64
-MOST_OPERATIONS = 32
+_MOST_ROWS, _MOST_SPLITS = 64, 64
+_MOST_OPERATIONS = 32
 """With more of them on a pair tiles of more than 16 keys would not keep their registers."""
-PROGRAMS_PER_PROCESSOR = 2
+_PROGRAMS_PER_PROCESSOR = 2
 """What splits are chosen for: enough programs to hide that each waits for memory."""
 
 
@@ -143,22 +143,22 @@ class SplitKernel:
         """How many programs share the keys of a tile of rows: as many as keep all processors busy."""
         tiles = -(-q.shape[2] * q.shape[1] // k.shape[1] // block[0]) * k.shape[1] * q.shape[0]
         keys = self.mask.keys.length
-        wanted = PROGRAMS_PER_PROCESSOR * processors(q.device) // tiles
-        return max(1, min(wanted, -(-keys // block[1]), MOST_SPLITS))
+        wanted = _PROGRAMS_PER_PROCESSOR * _processors(q.device) // tiles
+        return max(1, min(wanted, -(-keys // block[1]), _MOST_SPLITS))
 
 
 def decode_block(rows: int, dim: int, size: int, architecture: Architecture, operations: int) -> tuple[int, int]:
     """Rows and keys of a tile: no more rows than there are, as many keys as registers and shared memory hold."""
-    rows = min(max(16, power_of_two(rows)), MOST_ROWS)
+    rows = min(max(16, _power_of_two(rows)), _MOST_ROWS)
     if architecture is Architecture.INTERPRETER or size == 8:
         return min(rows, 32), 16
     large = dim > 128 or size > 2
-    if operations > MOST_OPERATIONS:
+    if operations > _MOST_OPERATIONS:
         return min(rows, 32), 16
     return min(rows, 32) if large else rows, 32 if large else 64
 
 
-def processors(device: torch.device) -> int:
+def _processors(device: torch.device) -> int:
     """Of a GPU; in the interpreter, a few."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 6
 
@@ -169,6 +169,6 @@ def rungs(block: Block) -> tuple[Block, ...]:
     return tuple(dict.fromkeys([block, (rows, max(16, keys // 2)), (16, max(16, keys // 2)), (16, 16)]))
 
 
-def power_of_two(number: int) -> int:
+def _power_of_two(number: int) -> int:
     """The least that is not smaller."""
     return 1 << max(number - 1, 0).bit_length()

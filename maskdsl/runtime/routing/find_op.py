@@ -18,7 +18,7 @@ from maskdsl.runtime.torch_ops.gather_ops import entry_by_entry
 
 def with_found(compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     """All inputs of the mask, those found behind those given."""
-    return [*inputs, *FIND(q, k, inputs, compiled.handle)] if compiled.signature.finds else inputs
+    return [*inputs, *_FIND(q, k, inputs, compiled.handle)] if compiled.signature.finds else inputs
 
 
 def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, handle: str) -> list[Tensor]:
@@ -31,7 +31,7 @@ def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, handle: str) -> 
     return compiled.finder.find(q, compiled.first.all_keys(k), inputs, compiled.kernel(q, k).backend.finds_routes)
 
 
-def fake_find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> list[Tensor]:
+def _fake_find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> list[Tensor]:
     return find_recipe(handle).bound(q.shape[2], k.shape[2]).finder.blank(q)
 
 
@@ -42,7 +42,7 @@ def with_found_in_part(
     compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor], where: CallPositions
 ) -> list[Tensor]:
     """All inputs of the mask in `Bound.in_parts`."""
-    return [*inputs, *FIND_PART(q, k, inputs, *where, compiled.handle)] if compiled.signature.finds else inputs
+    return [*inputs, *_FIND_PART(q, k, inputs, *where, compiled.handle)] if compiled.signature.finds else inputs
 
 
 def find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> list[Tensor]:
@@ -75,23 +75,23 @@ def found_in_part(
     return finder.find(q, queries, summaries, lambda: k, inputs)
 
 
-def fake_find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor], *others: Any) -> list[Tensor]:
+def _fake_find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor], *others: Any) -> list[Tensor]:
     *fields, handle = others
     return find_recipe(handle).bound(q.shape[2], room(k, CallPositions(*fields))).part_finder.blank(q)
 
 
 LIBRARY.define("find(Tensor q, Tensor k, Tensor[] inputs, str handle) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
-FIND = torch.ops.maskdsl.find.default
+_FIND = torch.ops.maskdsl.find.default
 LIBRARY.impl("find", find, "CompositeExplicitAutograd")
-torch.library.register_fake("maskdsl::find", fake_find, lib=LIBRARY)
-torch.library.register_vmap("maskdsl::find", entry_by_entry(FIND))
+torch.library.register_fake("maskdsl::find", _fake_find, lib=LIBRARY)
+torch.library.register_vmap("maskdsl::find", entry_by_entry(_FIND))
 
 LIBRARY.define(
     "find_part(Tensor q, Tensor k, Tensor[] inputs, Tensor query_starts, Tensor? key_lengths, Tensor? page_table,"
     " int? page_size, str handle) -> Tensor[]",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
-FIND_PART = torch.ops.maskdsl.find_part.default
+_FIND_PART = torch.ops.maskdsl.find_part.default
 LIBRARY.impl("find_part", find_part, "CompositeExplicitAutograd")
-torch.library.register_fake("maskdsl::find_part", fake_find_part, lib=LIBRARY)
-torch.library.register_vmap("maskdsl::find_part", entry_by_entry(FIND_PART))
+torch.library.register_fake("maskdsl::find_part", _fake_find_part, lib=LIBRARY)
+torch.library.register_vmap("maskdsl::find_part", entry_by_entry(_FIND_PART))

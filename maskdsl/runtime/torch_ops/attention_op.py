@@ -36,10 +36,10 @@ LIBRARY.define(
 )
 ATTENTION = torch.ops.maskdsl.attention.default
 BACKWARD = torch.ops.maskdsl.attention_backward.default
-AUTOGRAD = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradFunctionality) | torch._C.DispatchKeySet(
+_AUTOGRAD = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradFunctionality) | torch._C.DispatchKeySet(
     torch._C.DispatchKey.ADInplaceOrView
 )
-PLAIN_KEYS = frozenset(
+_PLAIN_KEYS = frozenset(
     (torch._C.DispatchKeySet(device) | torch._C.DispatchKeySet(autograd)).raw_repr()
     for device, autograd in (
         (torch._C.DispatchKey.CPU, torch._C.DispatchKey.AutogradCPU),
@@ -76,14 +76,14 @@ def attention_backward(*arguments: Any) -> list[Tensor]:
 def recording() -> Iterator[None]:
     """Lets torch record where it is told to: it does not below operators. Backward passes use small graphs."""
     include, exclude = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
-    with torch._C._ForceDispatchKeyGuard(include, exclude - AUTOGRAD):
+    with torch._C._ForceDispatchKeyGuard(include, exclude - _AUTOGRAD):
         yield
 
 
 # Shapes and types alone
 
 
-def fake_attention(
+def _fake_attention(
     q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str, layout: str, wants_lse: bool
 ) -> tuple[Tensor, Tensor]:
     check_tensors(q, k, v, layout)
@@ -91,7 +91,7 @@ def fake_attention(
     return blank(q, v, wants_lse)
 
 
-def fake_attention_backward(*arguments: Any) -> list[Tensor]:
+def _fake_attention_backward(*arguments: Any) -> list[Tensor]:
     q, k, v, *_, inputs, _, _, needs = arguments
     sources = zip((q, k, v, *inputs), needs, strict=True)
     return [source.new_empty(source.shape) for source, need in sources if need]
@@ -156,7 +156,7 @@ def recorded_attention(
     """`keys` are the layers of torch that the call still has to go through: mostly those that have nothing to do."""
     inputs = inputs or ()
     if not needs_recording(q, k, v, *inputs):
-        operator = attention if keys.raw_repr() in PLAIN_KEYS else ATTENTION
+        operator = attention if keys.raw_repr() in _PLAIN_KEYS else ATTENTION
         return below_autograd(operator, q, k, v, inputs, handle, layout, wants_lse)
     with single_level():
         return Attended.apply(q, k, v, handle, layout, None, *inputs)  # type: ignore[attr-defined]
@@ -178,7 +178,7 @@ def recorded_attention_backward(*arguments: Any) -> Any:
 
 def needs_recording(*tensors: Tensor) -> bool:
     """Whether gradients can be asked for. Raises for tangents, which torch would silently drop."""
-    if forward_ad._current_level >= 0 and any(map(has_tangent, tensors)):
+    if forward_ad._current_level >= 0 and any(map(_has_tangent, tensors)):
         raise AttnError(NoForwardMode())
     if torch.is_grad_enabled():
         for x in tensors:
@@ -187,7 +187,7 @@ def needs_recording(*tensors: Tensor) -> bool:
     return False
 
 
-def has_tangent(x: Tensor) -> bool:
+def _has_tangent(x: Tensor) -> bool:
     return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
 
 
@@ -234,8 +234,8 @@ LIBRARY.impl("attention", attention, "CompositeExplicitAutograd")
 LIBRARY.impl("attention", recorded_attention, "Autograd", with_keyset=True)
 LIBRARY.impl("attention_backward", attention_backward, "CompositeExplicitAutograd")
 LIBRARY.impl("attention_backward", recorded_attention_backward, "Autograd")
-torch.library.register_fake("maskdsl::attention", fake_attention, lib=LIBRARY)
-torch.library.register_fake("maskdsl::attention_backward", fake_attention_backward, lib=LIBRARY)
+torch.library.register_fake("maskdsl::attention", _fake_attention, lib=LIBRARY)
+torch.library.register_fake("maskdsl::attention_backward", _fake_attention_backward, lib=LIBRARY)
 register_autocast("attention", "cpu")
 register_autocast("attention", "cuda")
 torch.library.register_vmap("maskdsl::attention", batched_attention(ATTENTION))

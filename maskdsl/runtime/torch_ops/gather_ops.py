@@ -29,9 +29,9 @@ Attend = Callable[[Tensor, Tensor, Tensor, Sequence[Tensor], str], tuple[Tensor,
 Gather = Callable[..., tuple[Tensor, Tensor]]
 """`(attend, q, k, v, inputs, positions, page_size, handle)`: gathers, and gives what `attend` gives."""
 
-OPTIONS = "Tensor?[] places, int? page_size, str handle"
+_OPTIONS = "Tensor?[] places, int? page_size, str handle"
 """Where tokens are, and of which compiled mask."""
-TAGS = (torch.Tag.pt2_compliant_tag,)
+_TAGS = (torch.Tag.pt2_compliant_tag,)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str) -> tuple[Tensor, Tensor]:
@@ -39,7 +39,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle:
     return out, lse
 
 
-def resumed(out: Tensor, lse: Tensor) -> Attend:
+def _resumed(out: Tensor, lse: Tensor) -> Attend:
     """Attention whose results are known: torch records it, and nothing is computed."""
 
     def attend(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str) -> tuple[Tensor, Tensor]:
@@ -49,7 +49,7 @@ def resumed(out: Tensor, lse: Tensor) -> Attend:
     return attend
 
 
-class GatheredAttention(_SingleLevelFunction):
+class _GatheredAttention(_SingleLevelFunction):
     """Keeps what the backward pass takes."""
 
     @staticmethod
@@ -83,9 +83,9 @@ def define(name: str, gather: Gather) -> Any:
     """The operator `maskdsl::name(q, k, v, inputs, positions, page_size, handle)`, which gives (out, lse)."""
     tensors = "Tensor q, Tensor k, Tensor v"
     results = "Tensor out, Tensor lse, Tensor grad_out, Tensor grad_lse"
-    LIBRARY.define(f"{name}({tensors}, Tensor[] inputs, {OPTIONS}) -> (Tensor out, Tensor lse)", tags=TAGS)
+    LIBRARY.define(f"{name}({tensors}, Tensor[] inputs, {_OPTIONS}) -> (Tensor out, Tensor lse)", tags=_TAGS)
     LIBRARY.define(
-        f"{name}_backward({tensors}, {results}, Tensor[] inputs, {OPTIONS}, bool[] needs) -> Tensor[]", tags=TAGS
+        f"{name}_backward({tensors}, {results}, Tensor[] inputs, {_OPTIONS}, bool[] needs) -> Tensor[]", tags=_TAGS
     )
     operators = tuple(getattr(torch.ops.maskdsl, each).default for each in (name, f"{name}_backward"))
     operator, backward_operator = operators
@@ -97,7 +97,7 @@ def define(name: str, gather: Gather) -> Any:
         out, lse, grad_out, grad_lse, inputs, *options, needs = others
         leaves = [x.detach().requires_grad_(need) for x, need in zip((q, k, v, *(inputs or ())), needs, strict=True)]
         with recording(), torch.enable_grad():
-            again = gather(resumed(out, lse), *leaves[:3], leaves[3:], *options)
+            again = gather(_resumed(out, lse), *leaves[:3], leaves[3:], *options)
             needed = [leaf for leaf in leaves if leaf.requires_grad]
             grads = torch.autograd.grad(again, needed, (grad_out, grad_lse), materialize_grads=True)
         return [grad.contiguous() for grad in grads]
@@ -107,7 +107,7 @@ def define(name: str, gather: Gather) -> Any:
         if not needs_recording(q, k, v, *inputs):
             return below_autograd(operator, q, k, v, inputs, positions, *options)
         with single_level():
-            return GatheredAttention.apply(operators, positions, options, q, k, v, *inputs)  # type: ignore[attr-defined]
+            return _GatheredAttention.apply(operators, positions, options, q, k, v, *inputs)  # type: ignore[attr-defined]
 
     def recorded_backward(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
         given, *options = others[4:]
@@ -128,18 +128,18 @@ def define(name: str, gather: Gather) -> Any:
     LIBRARY.impl(f"{name}_backward", recorded_backward, "Autograd")
     register_autocast(name, "cpu")
     register_autocast(name, "cuda")
-    torch.library.register_fake(f"maskdsl::{name}", fake, lib=LIBRARY)
-    torch.library.register_fake(f"maskdsl::{name}_backward", fake_backward, lib=LIBRARY)
+    torch.library.register_fake(f"maskdsl::{name}", _fake, lib=LIBRARY)
+    torch.library.register_fake(f"maskdsl::{name}_backward", _fake_backward, lib=LIBRARY)
     torch.library.register_vmap(f"maskdsl::{name}", entry_by_entry(operator))
     torch.library.register_vmap(f"maskdsl::{name}_backward", entry_by_entry(backward_operator))
     return operator
 
 
-def fake(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+def _fake(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     return blank(q, v, True)
 
 
-def fake_backward(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> list[Tensor]:
+def _fake_backward(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> list[Tensor]:
     inputs, needs = others[4], others[-1]
     sources = zip((q, k, v, *inputs), needs, strict=True)
     return [source.new_empty(source.shape) for source, need in sources if need]

@@ -14,7 +14,7 @@ from maskdsl.ir.mask import DimensionKind
 from maskdsl.runtime.compiled_mask import find
 
 
-class Batched(NamedTuple):
+class _Batched(NamedTuple):
     """A tensor of one call, and its two axes for batches: each None if there is none."""
 
     tensor: Tensor
@@ -37,11 +37,11 @@ class Batched(NamedTuple):
         return tensor.expand(sizes).flatten(self.position, self.position + 1)
 
 
-class BatchedCall(NamedTuple):
+class _BatchedCall(NamedTuple):
     """All tensors of one call; the last of them are inputs."""
 
     size: int
-    tensors: list[Batched]
+    tensors: list[_Batched]
     folds: bool
 
     def folded(self) -> list[Tensor]:
@@ -57,26 +57,26 @@ class BatchedCall(NamedTuple):
         return result.view(shape)
 
 
-def batch_of(
+def _batch_of(
     size: int,
     axes: Sequence[Any],
     tensors: Sequence[Tensor],
     inputs: Sequence[Tensor],
     handle: str,
     needs: Sequence[bool],
-) -> BatchedCall:
+) -> _BatchedCall:
     """`axes` as torch gives them, those of the inputs as a list; `needs` says which inputs get gradients."""
     count = len(tensors)
-    whole = [Batched(x, axis, 0) for x, axis in zip(tensors, axes, strict=False)]
+    whole = [_Batched(x, axis, 0) for x, axis in zip(tensors, axes, strict=False)]
     queries, keys = (each.entry(0).shape[2] for each in whole[:2])
     plan = find(handle).bound(queries, keys).plan
     kinds = [[dimension.kind for dimension in each.dimensions] for each in plan.mask.inputs]
     positions = [each.index(DimensionKind.BATCH) if DimensionKind.BATCH in each else None for each in kinds]
-    given = [Batched(*each) for each in zip(inputs, axes[count], positions, strict=True)]
+    given = [_Batched(*each) for each in zip(inputs, axes[count], positions, strict=True)]
     apart = any(
         each.position is None and (each.axis is not None or need) for each, need in zip(given, needs, strict=True)
     )
-    return BatchedCall(size, [*whole, *given], not apart and not plan.reads_batch)
+    return _BatchedCall(size, [*whole, *given], not apart and not plan.reads_batch)
 
 
 def batched_attention(operator: Any) -> Callable[..., Any]:
@@ -84,7 +84,7 @@ def batched_attention(operator: Any) -> Callable[..., Any]:
 
     def batched(info: Any, axes: Sequence[Any], *arguments: Any) -> Any:
         *tensors, inputs, handle, layout, wants_lse = arguments
-        batch = batch_of(info.batch_size, axes, tensors, inputs, handle, [False] * len(inputs))
+        batch = _batch_of(info.batch_size, axes, tensors, inputs, handle, [False] * len(inputs))
         if not batch.folds:
             found = [operator(*each[:3], each[3:], handle, layout, wants_lse) for each in batch.entries()]
             return tuple(torch.stack(results) for results in zip(*found, strict=True)), (0, 0)
@@ -102,7 +102,7 @@ def batched_backward(operator: Any) -> Callable[..., Any]:
 
     def batched(info: Any, axes: Sequence[Any], *arguments: Any) -> Any:
         *tensors, inputs, handle, layout, needs = arguments
-        batch = batch_of(info.batch_size, axes, tensors, inputs, handle, needs[3:])
+        batch = _batch_of(info.batch_size, axes, tensors, inputs, handle, needs[3:])
         if not batch.folds:
             found = [operator(*each[:7], each[7:], handle, layout, needs) for each in batch.entries()]
             return [torch.stack(grads) for grads in zip(*found, strict=True)], [0] * sum(needs)

@@ -14,21 +14,21 @@ from maskdsl.view.image.figure import Key, Panel, compose, mask_title
 from maskdsl.view.image.map_figure import EMPTY, FULL_SHADE
 from maskdsl.view.image.scene import GREY, Grid, Label, Outline, Scene, Shade, Shape
 
-QUERY: Shade = (232, 88, 32)
-WHITE: Shade = (255, 255, 255)
-SIDE, FRAMES_SIDE = 420, 720
+_QUERY: Shade = (232, 88, 32)
+_WHITE: Shade = (255, 255, 255)
+_SIDE, _FRAMES_SIDE = 420, 720
 """Points of the longer side of one frame, and of many frames together."""
-SMALLEST_MARK = 6
+_SMALLEST_MARK = 6
 """Points of the query's mark."""
-LARGEST_CELL = 16
-RULED = 8
+_LARGEST_CELL = 16
+_RULED = 8
 """Points of a cell from which on lines are drawn between cells."""
-GAP = 10
-NAME = 12
+_GAP = 10
+_NAME = 12
 """Points between a frame and the one above, where its name stands."""
-LINE_LENGTH = 64
+_LINE_LENGTH = 64
 """Tokens of a line, where a space has no grid."""
-MOST_PANELS = 12
+_MOST_PANELS = 12
 
 
 @dataclass(frozen=True)
@@ -57,72 +57,72 @@ def around_scene(
     """A row of panels, one for each space of keys, for each of the heads that differ."""
     rows: dict[bytes, list[int]] = {}
     for head in heads:
-        attends = attended(mask, query, head, inputs)
+        attends = _attended(mask, query, head, inputs)
         rows.setdefault(np.packbits(attends).tobytes(), []).append(head)
-    shown = list(rows.values())[: max(1, MOST_PANELS // len(mask.keys.spaces))]
+    shown = list(rows.values())[: max(1, _MOST_PANELS // len(mask.keys.spaces))]
     panels = [
         panel
         for members in shown
-        for panel in head_panels(mask, query, members, attended(mask, query, members[0], inputs))
+        for panel in _head_panels(mask, query, members, _attended(mask, query, members[0], inputs))
     ]
     columns = len(mask.keys.spaces) if len(mask.keys.spaces) > 1 else {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
     if len(shown) < len(rows):
         notes = [*notes, f"{len(rows) - len(shown)} more heads differ; --head says which are shown"]
-    legend = [Key((EMPTY,), "not attended"), Key((FULL_SHADE,), "attended"), Key((QUERY,), "the query")]
-    if not same_tokens(mask, query):
+    legend = [Key((EMPTY,), "not attended"), Key((FULL_SHADE,), "attended"), Key((_QUERY,), "the query")]
+    if not _same_tokens(mask, query):
         legend.pop()
     return compose(mask_title(mask), panels, columns, legend, notes)
 
 
-def attended(mask: MaskIR, query: Query, head: int, inputs: Mapping[str, Array]) -> Array:
+def _attended(mask: MaskIR, query: Query, head: int, inputs: Mapping[str, Array]) -> Array:
     """bool [keys], in declared order."""
     return allowed(mask, np.asarray(query.position), np.arange(mask.keys.length), head, 0, inputs)
 
 
-def same_tokens(mask: MaskIR, query: Query) -> bool:
+def _same_tokens(mask: MaskIR, query: Query) -> bool:
     """Whether the query is one of the keys as well."""
     return query.space in mask.keys.spaces
 
 
-def head_panels(mask: MaskIR, query: Query, members: list[int], attends: Array) -> Iterator[Panel]:
+def _head_panels(mask: MaskIR, query: Query, members: list[int], attends: Array) -> Iterator[Panel]:
     which = "" if len(members) == mask.heads else f"head{'s' * (len(members) > 1)} {units.numbers(members)}: "
     for space, offset in zip(mask.keys.spaces, mask.keys.offsets, strict=True):
         own = attends[offset : offset + space.size]
         position = query.on_axes if space == query.space else None
-        shapes, width, height = drawn(space, own, position)
+        shapes, width, height = _drawn(space, own, position)
         count = f"{units.count(int(own.sum()))} of {units.count(space.size)} keys"
         where = f" of {space.name}" if len(mask.keys.spaces) > 1 else ""
         yield Panel(f"{which}query {query.words}", (f"attends {count}{where}",), width, height, tuple(shapes))
 
 
-def drawn(space: Space, attends: Array, query: tuple[int, ...] | None) -> tuple[list[Shape], int, int]:
+def _drawn(space: Space, attends: Array, query: tuple[int, ...] | None) -> tuple[list[Shape], int, int]:
     """The shapes of one space's frames, and the width and height of all."""
-    frames = frames_of(space, attends)
+    frames = _frames_of(space, attends)
     columns = ceil(sqrt(len(frames))) if len(frames) > 3 else len(frames)
     rows, width = frames[0][1].shape
-    side = SIDE if len(frames) == 1 else FRAMES_SIDE
-    cell = max(1, min(LARGEST_CELL, side // max(width * columns, rows * ceil(len(frames) / columns))))
-    named = NAME if len(frames) > 1 else 0
-    step = width * cell + GAP, rows * cell + GAP + named
+    side = _SIDE if len(frames) == 1 else _FRAMES_SIDE
+    cell = max(1, min(_LARGEST_CELL, side // max(width * columns, rows * ceil(len(frames) / columns))))
+    named = _NAME if len(frames) > 1 else 0
+    step = width * cell + _GAP, rows * cell + _GAP + named
     shapes: list[Shape] = []
     for number, (leading, frame) in enumerate(frames):
         x, y = number % columns * step[0], number // columns * step[1] + named
-        grid = Grid(x, y, cell, frame, (EMPTY, FULL_SHADE, WHITE))
-        shapes += [grid, *(ruled(grid) if cell >= RULED else ()), Outline(x, y, grid.width, grid.height)]
+        grid = Grid(x, y, cell, frame, (EMPTY, FULL_SHADE, _WHITE))
+        shapes += [grid, *(_ruled(grid) if cell >= _RULED else ()), Outline(x, y, grid.width, grid.height)]
         if named:
             axes = zip(space.axes, leading, strict=False)
             shapes.append(Label(x, y - 3, ", ".join(f"{axis.name} = {at}" for axis, at in axes), 8, colour=GREY))
         if query is not None and query[: len(leading)] == leading:
-            shapes += marked(grid, *spot(space, query))
+            shapes += _marked(grid, *_spot(space, query))
     lines = ceil(len(frames) / columns)
-    return shapes, columns * step[0] - GAP, lines * step[1] - GAP
+    return shapes, columns * step[0] - _GAP, lines * step[1] - _GAP
 
 
-def frames_of(space: Space, attends: Array) -> list[tuple[tuple[int, ...], Array]]:
+def _frames_of(space: Space, attends: Array) -> list[tuple[tuple[int, ...], Array]]:
     """Numbers of colours [rows, columns] of each frame, and its place along the axes before the last two."""
     if len(space.axes) == 1:
-        lines = -(-space.size // LINE_LENGTH)
-        width = min(LINE_LENGTH, space.size)
+        lines = -(-space.size // _LINE_LENGTH)
+        width = min(_LINE_LENGTH, space.size)
         padded = np.full(lines * width, 2)
         padded[: space.size] = attends
         return [((), padded.reshape(lines, width))]
@@ -131,25 +131,25 @@ def frames_of(space: Space, attends: Array) -> list[tuple[tuple[int, ...], Array
     return [(tuple(map(int, position)), grid) for position, grid in zip(np.ndindex(*leading), grids, strict=True)]
 
 
-def spot(space: Space, query: tuple[int, ...]) -> tuple[int, int]:
+def _spot(space: Space, query: tuple[int, ...]) -> tuple[int, int]:
     """Row and column of a token in its frame."""
     if len(space.axes) == 1:
-        return divmod(query[0], LINE_LENGTH)
+        return divmod(query[0], _LINE_LENGTH)
     return query[-2], query[-1]
 
 
-def ruled(grid: Grid) -> Iterator[Outline]:
+def _ruled(grid: Grid) -> Iterator[Outline]:
     """Thin white lines between cells."""
     for x in range(grid.cell, grid.width, grid.cell):
-        yield Outline(grid.x + x, grid.y, 1, grid.height, WHITE)
+        yield Outline(grid.x + x, grid.y, 1, grid.height, _WHITE)
     for y in range(grid.cell, grid.height, grid.cell):
-        yield Outline(grid.x, grid.y + y, grid.width, 1, WHITE)
+        yield Outline(grid.x, grid.y + y, grid.width, 1, _WHITE)
 
 
-def marked(grid: Grid, row: int, column: int) -> Iterator[Shape]:
+def _marked(grid: Grid, row: int, column: int) -> Iterator[Shape]:
     """The border of the query's cell, or of a box around it where that is small."""
-    side = max(grid.cell, SMALLEST_MARK)
+    side = max(grid.cell, _SMALLEST_MARK)
     x, y = (
         start + (2 * position + 1) * grid.cell // 2 - side // 2 for start, position in ((grid.x, column), (grid.y, row))
     )
-    yield Outline(x, y, side, side, QUERY, max(1.0, side / 3))
+    yield Outline(x, y, side, side, _QUERY, max(1.0, side / 3))

@@ -12,10 +12,10 @@ from maskdsl.ir.mask import Sequence
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DIRECTIONS = {"draws_from": "draws from", "read_by": "is read by"}
-COLUMNS = 512
+_DIRECTIONS = {"draws_from": "draws from", "read_by": "is read by"}
+_COLUMNS = 512
 """Of the map of a sequence without a grid."""
-RESOLUTION = 144
+_RESOLUTION = 144
 
 
 def save_figure(field: Field, title: str, tokens: Sequence, path: str) -> None:
@@ -26,19 +26,19 @@ def save_figure(field: Field, title: str, tokens: Sequence, path: str) -> None:
     curves, *maps = figure.subplots(1, 3)
     figure.suptitle(f"{title}, from token {field.token}")
     for name, arrival in field.directions.items():
-        draw_growth(curves, arrival, field.layers, DIRECTIONS[name])
+        _draw_growth(curves, arrival, field.layers, _DIRECTIONS[name])
     curves.set(xlabel="layers", ylabel="tokens", yscale="log")
     curves.legend()
     for axes, (name, arrival) in zip(maps, field.directions.items(), strict=True):
-        values, extent = arrival_map(arrival, field, tokens)
+        values, extent = _arrival_map(arrival, field, tokens)
         style = {"aspect": "auto", "interpolation": "nearest", "cmap": "viridis_r", "vmin": 0}
         image = axes.imshow(values, extent=extent, **style)
-        axes.set(title=f"{DIRECTIONS[name]}, after how many layers")
+        axes.set(title=f"{_DIRECTIONS[name]}, after how many layers")
         figure.colorbar(image, ax=axes)
-    figure.savefig(path, dpi=RESOLUTION)
+    figure.savefig(path, dpi=_RESOLUTION)
 
 
-def draw_growth(axes: "Axes", arrival: Arrival, layers: int, name: str) -> None:
+def _draw_growth(axes: "Axes", arrival: Arrival, layers: int, name: str) -> None:
     numbers = range(layers + 1)
     least, most = zip(*(arrival.count(number) for number in numbers), strict=True)
     (line,) = axes.plot(numbers, most, marker=".", label=name)
@@ -46,7 +46,7 @@ def draw_growth(axes: "Axes", arrival: Arrival, layers: int, name: str) -> None:
         axes.fill_between(numbers, least, most, alpha=0.3, color=line.get_color())
 
 
-def arrival_map(arrival: Arrival, field: Field, tokens: Sequence) -> tuple[Array, tuple[float, ...]]:
+def _arrival_map(arrival: Arrival, field: Field, tokens: Sequence) -> tuple[Array, tuple[float, ...]]:
     """Layers until each token may be reached, NaN for never, and the numbers at left, right, bottom and top.
 
     On a grid [rows, columns], that of the token's space with all axes but the last one below each other; without one
@@ -58,7 +58,7 @@ def arrival_map(arrival: Arrival, field: Field, tokens: Sequence) -> tuple[Array
     if len(space.axes) > 1:
         grid = values[offset : offset + space.size].reshape(-1, space.axes[-1].length)
         return grid, (0, grid.shape[1], grid.shape[0], 0)
-    starts = np.unique(np.linspace(0, field.length, COLUMNS, endpoint=False).astype(int))
+    starts = np.unique(np.linspace(0, field.length, _COLUMNS, endpoint=False).astype(int))
     first = np.minimum.reduceat(np.nan_to_num(values, nan=np.inf), starts)
     lines = np.array([np.where(first <= number, first, np.nan) for number in range(field.layers + 1)])
     return lines, (0, field.length, field.layers + 0.5, -0.5)

@@ -10,17 +10,17 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.view.image.scene import BLACK, GREY, Grid, Label, Scene, Shade, Shape
 from maskdsl.view.terminal.show import called, first_sentence, title
 
-MARGIN = 24
-GAP = 20
+_MARGIN = 24
+_GAP = 20
 """Between panels."""
-LINE = 13
+_LINE = 13
 """From one line of text to the next, of the usual size."""
-LETTER = 0.52
+_LETTER = 0.52
 """Width of a letter in units of its size, on average."""
-TITLE = 15
-NARROWEST = 420
+_TITLE = 15
+_NARROWEST = 420
 """Points that the whole picture is wide, at least: titles and legends need them."""
-SWATCH = 9
+_SWATCH = 9
 
 
 @dataclass(frozen=True)
@@ -60,59 +60,59 @@ class Key:
 def compose(head: Title, panels: Sequence[Panel], columns: int, legend: Sequence[Key], notes: Sequence[str]) -> Scene:
     """The panels in so many columns under their title, the legend and notes below."""
     widths = [max(panel.width for panel in panels[start::columns]) for start in range(min(columns, len(panels)))]
-    starts = [MARGIN + sum(widths[:number]) + GAP * number for number in range(len(widths))]
-    inner = max(sum(widths) + GAP * (len(widths) - 1), NARROWEST)
+    starts = [_MARGIN + sum(widths[:number]) + _GAP * number for number in range(len(widths))]
+    inner = max(sum(widths) + _GAP * (len(widths) - 1), _NARROWEST)
     shapes: list[Shape] = []
-    y = MARGIN
-    for text, points, colour in (head.name, TITLE, BLACK), (head.size, 10, GREY), (head.doc, 9, GREY):
-        for line in lines(text, inner, points):
+    y = _MARGIN
+    for text, points, colour in (head.name, _TITLE, BLACK), (head.size, 10, GREY), (head.doc, 9, GREY):
+        for line in _lines(text, inner, points):
             y += points + 4
-            shapes.append(Label(MARGIN, y, line, points, bold=text is head.name, colour=colour))
-    y += GAP
+            shapes.append(Label(_MARGIN, y, line, points, bold=text is head.name, colour=colour))
+    y += _GAP
     for start in range(0, len(panels), columns):
         row = panels[start : start + columns]
-        heads, feet = ([lines_of(panel, above) for panel in row] for above in (True, False))
-        top = y + LINE * max(map(len, heads))
+        heads, feet = ([_lines_of(panel, above) for panel in row] for above in (True, False))
+        top = y + _LINE * max(map(len, heads))
         body = max(panel.height for panel in row)
         for number, (x, panel) in enumerate(zip(starts, row, strict=False)):
-            shapes += written(heads[number], x, top - LINE * len(heads[number]), bold=True)
-            shapes += (moved(shape, x, top + 4) for shape in panel.shapes)
-            shapes += written(feet[number], x, top + 4 + panel.height)
-        y = top + 4 + body + LINE * max(map(len, feet)) + GAP
-    shapes += keys(legend, y)
-    y += LINE
+            shapes += _written(heads[number], x, top - _LINE * len(heads[number]), bold=True)
+            shapes += (_moved(shape, x, top + 4) for shape in panel.shapes)
+            shapes += _written(feet[number], x, top + 4 + panel.height)
+        y = top + 4 + body + _LINE * max(map(len, feet)) + _GAP
+    shapes += _keys(legend, y)
+    y += _LINE
     for note in notes:
-        below = lines(note, inner, 9)
-        shapes += written(below, MARGIN, y)
-        y += LINE * len(below)
-    return Scene(inner + 2 * MARGIN, y + MARGIN, tuple(shapes))
+        below = _lines(note, inner, 9)
+        shapes += _written(below, _MARGIN, y)
+        y += _LINE * len(below)
+    return Scene(inner + 2 * _MARGIN, y + _MARGIN, tuple(shapes))
 
 
-def lines(text: str, width: int, size: int) -> list[str]:
-    return wrap(text, max(8, int(width / (LETTER * size))))
+def _lines(text: str, width: int, size: int) -> list[str]:
+    return wrap(text, max(8, int(width / (_LETTER * size))))
 
 
-def lines_of(panel: Panel, above: bool) -> list[str]:
+def _lines_of(panel: Panel, above: bool) -> list[str]:
     """Of its heading, or of its caption."""
     texts = (panel.heading,) if above else panel.caption
-    return [line for text in texts for line in lines(text, panel.width, 9)]
+    return [line for text in texts for line in _lines(text, panel.width, 9)]
 
 
-def written(texts: Sequence[str], x: int, y: int, bold: bool = False) -> Iterator[Label]:
+def _written(texts: Sequence[str], x: int, y: int, bold: bool = False) -> Iterator[Label]:
     """Lines one below the other."""
     for number, text in enumerate(texts):
-        yield Label(x, y + LINE * (number + 1), text, 9, bold=bold)
+        yield Label(x, y + _LINE * (number + 1), text, 9, bold=bold)
 
 
-def moved(shape: Shape, x: int, y: int) -> Shape:
+def _moved(shape: Shape, x: int, y: int) -> Shape:
     return replace(shape, x=shape.x + x, y=shape.y + y)
 
 
-def keys(legend: Sequence[Key], y: int) -> Iterator[Shape]:
+def _keys(legend: Sequence[Key], y: int) -> Iterator[Shape]:
     """The line of the legend."""
-    x = MARGIN
+    x = _MARGIN
     for key in legend:
-        yield Grid(x, y, SWATCH, np.arange(len(key.colours))[None, :], key.colours)
-        x += SWATCH * len(key.colours) + 5
-        yield Label(x, y + SWATCH - 1, key.words, 9)
-        x += int(len(key.words) * LETTER * 9) + 14
+        yield Grid(x, y, _SWATCH, np.arange(len(key.colours))[None, :], key.colours)
+        x += _SWATCH * len(key.colours) + 5
+        yield Label(x, y + _SWATCH - 1, key.words, 9)
+        x += int(len(key.words) * _LETTER * 9) + 14

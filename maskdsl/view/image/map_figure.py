@@ -15,21 +15,21 @@ from maskdsl.view.terminal.show import by, head_classes, heading
 
 EMPTY: Shade = (236, 238, 243)
 FULL_SHADE: Shade = (0, 105, 112)
-PARTIAL_ENDS: tuple[Shade, ...] = ((254, 217, 142), (249, 142, 62), (206, 66, 92), (112, 36, 108))
+_PARTIAL_ENDS: tuple[Shade, ...] = ((254, 217, 142), (249, 142, 62), (206, 66, 92), (112, 36, 108))
 """From few to most pairs. Colours are told apart by their lightness too."""
-SIDES = {1: 480, 2: 340, 3: 280, 4: 340}
+_SIDES = {1: 480, 2: 340, 3: 280, 4: 340}
 """Points of a map's longer side, by the number of panels."""
-SMALL_SIDE = 220
+_SMALL_SIDE = 220
 """Where there are more."""
-FINEST = 2
+_FINEST = 2
 """Points of a cell, where the size of tiles may be chosen."""
-LEFT, TOP = 52, 26
+_LEFT, _TOP = 52, 26
 """Points that the names of queries and keys take beside a map."""
-STEP = 12
+_STEP = 12
 """Points from one card of a stack to the next, to the right and upward."""
-TICK = 3
-MOST_PANELS = 12
-MOST_CARDS = 16
+_TICK = 3
+_MOST_PANELS = 12
+_MOST_CARDS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +42,14 @@ class Drawn:
     density: tuple[str, ...]
 
 
-def side_for(panels: int) -> int:
+def _side_for(panels: int) -> int:
     """Points of the longer side of each of so many maps."""
-    return SIDES.get(panels, SMALL_SIDE)
+    return _SIDES.get(panels, _SMALL_SIDE)
 
 
 def scale_for(lengths: tuple[int, int], panels: int, block: tuple[int, int] | None) -> Scale:
     """The sizes of tiles and cells; `block` is that of the tiles that were asked for."""
-    room = side_for(panels) // FINEST
+    room = _side_for(panels) // _FINEST
     return fit(lengths, (room, room), block)
 
 
@@ -58,43 +58,43 @@ def map_scene(
 ) -> Scene:
     """`stacked`: the heads of each order as cards one behind the other, the first in front."""
     groups = [
-        (each, members) for each in drawn for members in ([list(heads)] if stacked else classes_of(each.tiles, heads))
+        (each, members) for each in drawn for members in ([list(heads)] if stacked else _classes_of(each.tiles, heads))
     ]
-    left_out = len(groups) - MOST_PANELS
-    shown = groups[:MOST_PANELS]
-    side = side_for(len(shown))
-    panels = [map_panel(each, scale, members, side, stacked) for each, members in shown]
+    left_out = len(groups) - _MOST_PANELS
+    shown = groups[:_MOST_PANELS]
+    side = _side_for(len(shown))
+    panels = [_map_panel(each, scale, members, side, stacked) for each, members in shown]
     columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
     more = [f"{left_out} more maps are not shown; --head says which heads are"] if left_out > 0 else []
-    return compose(head, panels, columns, legend(scale), [size_of(scale), *notes, *more])
+    return compose(head, panels, columns, _legend(scale), [_size_of(scale), *notes, *more])
 
 
-def classes_of(tiles: BlockMap, heads: Sequence[int]) -> list[list[int]]:
+def _classes_of(tiles: BlockMap, heads: Sequence[int]) -> list[list[int]]:
     return list(head_classes(tiles, heads).values())
 
 
-def shades() -> tuple[Shade, ...]:
+def _shades() -> tuple[Shade, ...]:
     """Of the numbers that `colour_numbers` gives."""
-    ends = len(PARTIAL_ENDS) - 1
+    ends = len(_PARTIAL_ENDS) - 1
     partial = []
     for level in range(LEVELS):
         position = level / (LEVELS - 1) * ends
         first = min(int(position), ends - 1)
-        pairs = zip(PARTIAL_ENDS[first], PARTIAL_ENDS[first + 1], strict=True)
+        pairs = zip(_PARTIAL_ENDS[first], _PARTIAL_ENDS[first + 1], strict=True)
         red, green, blue = (round(one + (other - one) * (position - first)) for one, other in pairs)
         partial.append((red, green, blue))
     return EMPTY, *partial, FULL_SHADE
 
 
-def legend(scale: Scale) -> list[Key]:
-    colours = shades()
+def _legend(scale: Scale) -> list[Key]:
+    colours = _shades()
     if scale.block == (1, 1) and scale.tiles == (1, 1):
         return [Key(colours[:1], "does not attend"), Key(colours[-1:], "attends")]
     partial = Key(colours[1:-1], "partial, few to most pairs")
     return [Key(colours[:1], "empty"), partial, Key(colours[-1:], "full")]
 
 
-def size_of(scale: Scale) -> str:
+def _size_of(scale: Scale) -> str:
     """What a cell is."""
     if scale.block == (1, 1) and scale.tiles == (1, 1):
         return "each cell one pair of a query and a key"
@@ -103,26 +103,26 @@ def size_of(scale: Scale) -> str:
     return f"each cell {by(scale.tiles)} tiles of {by(scale.block)} tokens"
 
 
-def map_panel(drawn: Drawn, scale: Scale, members: list[int], side: int, stacked: bool) -> Panel:
+def _map_panel(drawn: Drawn, scale: Scale, members: list[int], side: int, stacked: bool) -> Panel:
     """One map, with the names of both its sides."""
-    cards = members[:MOST_CARDS] if stacked else members[:1]
+    cards = members[:_MOST_CARDS] if stacked else members[:1]
     cells = [count_cells(drawn.tiles.tile_map(head), drawn.tiles.key_blocks, scale.tiles) for head in cards]
     rows, columns = cells[0].full.shape
     cell = max(1, side // max(rows, columns))
-    lift = STEP * (len(cards) - 1)
+    lift = _STEP * (len(cards) - 1)
     grids = [
-        Grid(LEFT + STEP * number, TOP + lift - STEP * number, cell, colour_numbers(each), shades())
+        Grid(_LEFT + _STEP * number, _TOP + lift - _STEP * number, cell, colour_numbers(each), _shades())
         for number, each in enumerate(cells)
     ]
     shapes: list[Shape] = []
     for grid in reversed(grids):
         shapes += [grid, Outline(grid.x, grid.y, grid.width, grid.height)]
-    shapes += query_names(drawn.mask.queries, scale.cell[0], grids[0])
-    shapes += key_names(drawn.mask.keys, scale.cell[1], grids[-1])
+    shapes += _query_names(drawn.mask.queries, scale.cell[0], grids[0])
+    shapes += _key_names(drawn.mask.keys, scale.cell[1], grids[-1])
     told = (
-        [density_line(drawn, cards)]
+        [_density_line(drawn, cards)]
         if stacked
-        else [drawn.density[members[0]], counts_line(drawn, scale, cells[0], members[0])]
+        else [drawn.density[members[0]], _counts_line(drawn, scale, cells[0], members[0])]
     )
     if stacked:
         told.append(
@@ -131,18 +131,18 @@ def map_panel(drawn: Drawn, scale: Scale, members: list[int], side: int, stacked
     return Panel(
         heading=drawn.order if stacked else heading(members, drawn.mask.heads, drawn.order),
         caption=tuple(told),
-        width=LEFT + grids[0].width + lift,
-        height=TOP + grids[0].height + lift,
+        width=_LEFT + grids[0].width + lift,
+        height=_TOP + grids[0].height + lift,
         shapes=tuple(shapes),
     )
 
 
-def density_line(drawn: Drawn, cards: Sequence[int]) -> str:
+def _density_line(drawn: Drawn, cards: Sequence[int]) -> str:
     different = list(dict.fromkeys(drawn.density[head] for head in cards))
     return different[0] if len(different) == 1 else f"head {cards[0]}: {different[0]}"
 
 
-def counts_line(drawn: Drawn, scale: Scale, cells: Cells, head: int) -> str:
+def _counts_line(drawn: Drawn, scale: Scale, cells: Cells, head: int) -> str:
     """Of the tiles that the user knows: the cells, where their size was chosen."""
     full, partial = drawn.tiles.full_count(head), drawn.tiles.partial_count(head)
     if scale.block == (1, 1):
@@ -152,31 +152,31 @@ def counts_line(drawn: Drawn, scale: Scale, cells: Cells, head: int) -> str:
     return f"{units.count(full)} full, {units.count(partial)} partial tiles"
 
 
-def query_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outline]:
+def _query_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outline]:
     """Left of a map with cells of so many tokens."""
     yield Label(12, grid.y + grid.height // 2, "queries", 9, Anchor.MIDDLE, upward=True, colour=GREY)
     free = 0
-    for position, name in marks(tokens):
+    for position, name in _marks(tokens):
         y = position * grid.cell // size
         if y >= free:
-            yield Outline(grid.x - TICK, grid.y + y, TICK, 1)
-            yield Label(grid.x - TICK - 2, grid.y + y + 3 + 3 * (y == 0), name, 8, Anchor.END)
+            yield Outline(grid.x - _TICK, grid.y + y, _TICK, 1)
+            yield Label(grid.x - _TICK - 2, grid.y + y + 3 + 3 * (y == 0), name, 8, Anchor.END)
             free = y + 10
 
 
-def key_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outline]:
+def _key_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outline]:
     """Above a map."""
     yield Label(grid.x + grid.width // 2, grid.y - 15, "keys", 9, Anchor.MIDDLE, colour=GREY)
     free = 0
-    for position, name in marks(tokens):
+    for position, name in _marks(tokens):
         x = position * grid.cell // size
         if x >= free:
-            yield Outline(grid.x + x, grid.y - TICK, 1, TICK)
-            yield Label(grid.x + x, grid.y - TICK - 2, name, 8)
+            yield Outline(grid.x + x, grid.y - _TICK, 1, _TICK)
+            yield Label(grid.x + x, grid.y - _TICK - 2, name, 8)
             free = x + 5 * len(name) + 4
 
 
-def marks(tokens: Tokens) -> list[tuple[int, str]]:
+def _marks(tokens: Tokens) -> list[tuple[int, str]]:
     """Positions with their names: where each space begins, or about five numbers."""
     if len(tokens.spaces) > 1:
         names = (space.name for space in tokens.spaces)

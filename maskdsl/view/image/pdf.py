@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from maskdsl.base.text import pdf_string
 from maskdsl.view.image.scene import Anchor, Grid, Label, Outline, Scene, Shade, Shape
 
-DIGIT, NARROW, OTHER = 0.556, 0.278, 0.53
+_DIGIT, _NARROW, _OTHER = 0.556, 0.278, 0.53
 """Widths of letters: exact for digits and for signs between them, else about what they are on average."""
-SHARES = {Anchor.START: 0.0, Anchor.MIDDLE: 0.5, Anchor.END: 1.0}
+_SHARES = {Anchor.START: 0.0, Anchor.MIDDLE: 0.5, Anchor.END: 1.0}
 """Of the width that is before the place."""
 
 
 def pdf(scene: Scene) -> bytes:
     """One point of the scene is one of the page."""
-    drawn = "\n".join(line for shape in scene.shapes for line in operations(shape, scene.height))
+    drawn = "\n".join(line for shape in scene.shapes for line in _operations(shape, scene.height))
     content = zlib.compress(drawn.encode("cp1252", "replace"), 9)
     fonts = "<< /F1 5 0 R /F2 6 0 R >>"
     objects = [
@@ -31,10 +31,10 @@ def pdf(scene: Scene) -> bytes:
             for name in ("Helvetica", "Helvetica-Bold")
         ),
     ]
-    return assembled(objects)
+    return _assembled(objects)
 
 
-def assembled(objects: list[bytes]) -> bytes:
+def _assembled(objects: list[bytes]) -> bytes:
     """The file of numbered objects, with the table of where each begins."""
     parts, starts, length = [b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n"], [], 0
     for number, content in enumerate(objects, start=1):
@@ -48,28 +48,28 @@ def assembled(objects: list[bytes]) -> bytes:
     return b"".join(parts) + f"{end}startxref\n{length + len(parts[-1])}\n%%EOF\n".encode()
 
 
-def operations(shape: Shape, height: int) -> Iterator[str]:
+def _operations(shape: Shape, height: int) -> Iterator[str]:
     """Of a page of this height, whose places are counted from below."""
     match shape:
         case Grid():
             for number, boxes in shape.runs().items():
-                yield f"{colour(shape.colours[number])} rg"
+                yield f"{_colour(shape.colours[number])} rg"
                 yield from (f"{x} {height - y - tall} {wide} {tall} re" for x, y, wide, tall in boxes.tolist())
                 yield "f"
         case Outline(x=x, y=y, width=wide, height=tall, thickness=thick):
-            yield f"{colour(shape.colour)} RG {thick:g} w"
+            yield f"{_colour(shape.colour)} RG {thick:g} w"
             position = f"{x + thick / 2:g} {height - y - tall + thick / 2:g}"
             yield f"{position} {wide - thick:g} {tall - thick:g} re S"
         case Label(x=x, y=y, size=size):
-            before = SHARES[shape.anchor] * size * sum(map(letter_width, shape.text))
+            before = _SHARES[shape.anchor] * size * sum(map(_letter_width, shape.text))
             matrix = f"0 1 -1 0 {x} {height - y - before:g}" if shape.upward else f"1 0 0 1 {x - before:g} {height - y}"
             font = "/F2" if shape.bold else "/F1"
-            yield f"BT {colour(shape.colour)} rg {font} {size} Tf {matrix} Tm ({pdf_string(shape.text)}) Tj ET"
+            yield f"BT {_colour(shape.colour)} rg {font} {size} Tf {matrix} Tm ({pdf_string(shape.text)}) Tj ET"
 
 
-def letter_width(letter: str) -> float:
-    return DIGIT if letter.isdigit() else NARROW if letter in ",. :;!|()ijlt" else OTHER
+def _letter_width(letter: str) -> float:
+    return _DIGIT if letter.isdigit() else _NARROW if letter in ",. :;!|()ijlt" else _OTHER
 
 
-def colour(shade: Shade) -> str:
+def _colour(shade: Shade) -> str:
     return " ".join(f"{part / 255:.4g}" for part in shade)

@@ -11,33 +11,33 @@ from maskdsl.view.image.scene import Anchor, Grid, Label, Outline, Scene
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SCALE = 2
+_SCALE = 2
 """Pixels of a point, in a picture of usual size."""
-LARGE = 1600
+_LARGE = 1600
 """Points from which on a picture gets one pixel for each."""
-PLACES = {Anchor.START: "ls", Anchor.MIDDLE: "ms", Anchor.END: "rs"}
+_PLACES = {Anchor.START: "ls", Anchor.MIDDLE: "ms", Anchor.END: "rs"}
 
 
 def pixels(scene: Scene) -> bytes:
     """Raises `ImportError` without Pillow."""
     from PIL import Image  # an optional dependency
 
-    scale = SCALE if max(scene.width, scene.height) < LARGE else 1
+    scale = _SCALE if max(scene.width, scene.height) < _LARGE else 1
     image = Image.new("RGB", (scene.width * scale, scene.height * scale), "white")
     for shape in scene.shapes:
         match shape:
             case Grid():
-                draw_grid(image, shape, scale)
+                _draw_grid(image, shape, scale)
             case Outline():
-                draw_outline(image, shape, scale)
+                _draw_outline(image, shape, scale)
             case Label():
-                draw_label(image, shape, scale)
+                _draw_label(image, shape, scale)
     stream = BytesIO()
     image.save(stream, "PNG", compress_level=9)
     return stream.getvalue()
 
 
-def draw_grid(image: "Image", grid: Grid, scale: int) -> None:
+def _draw_grid(image: "Image", grid: Grid, scale: int) -> None:
     from PIL import Image  # an optional dependency
 
     side = grid.cell * scale
@@ -46,7 +46,7 @@ def draw_grid(image: "Image", grid: Grid, scale: int) -> None:
     image.paste(Image.fromarray(whole), (grid.x * scale, grid.y * scale))
 
 
-def draw_outline(image: "Image", outline: Outline, scale: int) -> None:
+def _draw_outline(image: "Image", outline: Outline, scale: int) -> None:
     from PIL import ImageDraw  # an optional dependency
 
     x, y = outline.x * scale, outline.y * scale
@@ -55,7 +55,7 @@ def draw_outline(image: "Image", outline: Outline, scale: int) -> None:
     ImageDraw.Draw(image).rectangle(box, outline=outline.colour, width=width)
 
 
-def draw_label(image: "Image", label: Label, scale: int) -> None:
+def _draw_label(image: "Image", label: Label, scale: int) -> None:
     """Bold letters are drawn with a thin border in their own colour. What goes upward is drawn aside and turned."""
     from PIL import Image, ImageDraw, ImageFont  # an optional dependency
 
@@ -64,7 +64,7 @@ def draw_label(image: "Image", label: Label, scale: int) -> None:
     x, y = label.x * scale, label.y * scale
     if not label.upward:
         pen = ImageDraw.Draw(image)
-        pen.text((x, y), label.text, label.colour, font, PLACES[label.anchor], stroke_width=border)
+        pen.text((x, y), label.text, label.colour, font, _PLACES[label.anchor], stroke_width=border)
         return
     length, height = ceil(font.getlength(label.text)), 2 * label.size * scale
     ink = Image.new("L", (length, height), 0)

@@ -8,8 +8,8 @@ import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-INDEXED = 3
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_INDEXED = 3
 """Colour type: pixels are numbers of colours."""
 
 
@@ -18,14 +18,14 @@ def png(numbers: Array, colours: Sequence[tuple[int, int, int]]) -> bytes:
     rows, columns = numbers.shape
     lines = np.zeros((rows, columns + 1), dtype=np.uint8)  # each line begins with its filter, which is none
     lines[:, 1:] = numbers
-    header = struct.pack(">IIBBBBB", columns, rows, 8, INDEXED, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", columns, rows, 8, _INDEXED, 0, 0, 0)
     parts = [
         (b"IHDR", header),
         (b"PLTE", bytes(value for colour in colours for value in colour)),
         (b"IDAT", zlib.compress(lines.tobytes(), 9)),
         (b"IEND", b""),
     ]
-    return SIGNATURE + b"".join(_chunk(*part) for part in parts)
+    return _SIGNATURE + b"".join(_chunk(*part) for part in parts)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -5,36 +5,36 @@ from collections.abc import Iterator
 from maskdsl.base.text import markup
 from maskdsl.view.image.scene import Grid, Label, Outline, Scene, Shade, Shape
 
-FONT = "Helvetica, Arial, sans-serif"
+_FONT = "Helvetica, Arial, sans-serif"
 
 
 def svg(scene: Scene) -> bytes:
     size = f'width="{scene.width}" height="{scene.height}" viewBox="0 0 {scene.width} {scene.height}"'
-    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{FONT}">']
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{_FONT}">']
     lines.append('<rect width="100%" height="100%" fill="#ffffff"/>')
-    lines += [line for shape in scene.shapes for line in element(shape)]
+    lines += [line for shape in scene.shapes for line in _element(shape)]
     return "\n".join([*lines, "</svg>", ""]).encode()
 
 
-def element(shape: Shape) -> Iterator[str]:
+def _element(shape: Shape) -> Iterator[str]:
     match shape:
         case Grid():
             yield '<g shape-rendering="crispEdges">'
             for number, boxes in shape.runs().items():
                 path = "".join(f"M{x} {y}h{width}v{height}h-{width}z" for x, y, width, height in boxes.tolist())
-                yield f'<path fill="{colour(shape.colours[number])}" d="{path}"/>'
+                yield f'<path fill="{_colour(shape.colours[number])}" d="{path}"/>'
             yield "</g>"
         case Outline(x=x, y=y, width=width, height=height, thickness=thick):
             half = thick / 2
             position = f'x="{x + half:g}" y="{y + half:g}" width="{width - thick:g}" height="{height - thick:g}"'
-            yield f'<rect {position} fill="none" stroke="{colour(shape.colour)}" stroke-width="{thick:g}"/>'
+            yield f'<rect {position} fill="none" stroke="{_colour(shape.colour)}" stroke-width="{thick:g}"/>'
         case Label(x=x, y=y):
             turned = f' transform="rotate(-90 {x} {y})"' if shape.upward else ""
             bold = ' font-weight="bold"' if shape.bold else ""
             anchor = "" if shape.anchor == "start" else f' text-anchor="{shape.anchor}"'
-            style = f'font-size="{shape.size}" fill="{colour(shape.colour)}"{bold}{anchor}{turned}'
+            style = f'font-size="{shape.size}" fill="{_colour(shape.colour)}"{bold}{anchor}{turned}'
             yield f'<text x="{x}" y="{y}" {style}>{markup(shape.text)}</text>'
 
 
-def colour(shade: Shade) -> str:
+def _colour(shade: Shade) -> str:
     return "#" + "".join(f"{part:02x}" for part in shade)

@@ -13,39 +13,39 @@ from maskdsl.view.language_server.declarations import SIDES, NameScope, called
 from maskdsl.view.language_server.documents import Document
 from maskdsl.view.language_server.hover import code, signature
 
-Kind = types.CompletionItemKind
+_Kind = types.CompletionItemKind
 
-USING = re.compile(r'^[ \t]*use[ \t]+"([^"\n]*)$')
-MEMBER = re.compile(r"([A-Za-z_]\w*)\s*\.\s*\w*$")
-NEW_NAME = re.compile(r"\b(?:def|pattern|stack|space|input|coord|let|route)\s+\w*$")
-TYPED = re.compile(r":\s*\w*$")
-BEGINNING = re.compile(r"\s*\w*$")
-CALL = re.compile(r"([A-Za-z_]\w*)\s*\($")
-MOST_LOOKED = 2000
+_USING = re.compile(r'^[ \t]*use[ \t]+"([^"\n]*)$')
+_MEMBER = re.compile(r"([A-Za-z_]\w*)\s*\.\s*\w*$")
+_NEW_NAME = re.compile(r"\b(?:def|pattern|stack|space|input|coord|let|route)\s+\w*$")
+_TYPED = re.compile(r":\s*\w*$")
+_BEGINNING = re.compile(r"\s*\w*$")
+_CALL = re.compile(r"([A-Za-z_]\w*)\s*\($")
+_MOST_LOOKED = 2000
 """Characters before a place that are looked at for the call around it."""
 
 
 def completion(document: Document, offset: int) -> list[types.CompletionItem]:
     """In comments, strings and where a new name is declared there is nothing to say."""
     line = document.lines.before(offset)
-    using = USING.match(line)
+    using = _USING.match(line)
     if using is not None:
         return list(_files(document, using[1]))
-    if _in_comment_or_string(line) or NEW_NAME.search(line):
+    if _in_comment_or_string(line) or _NEW_NAME.search(line):
         return []
     program = document.understood
     declaration = document.declaration_at(offset)
     scope = NameScope(declaration) if declaration is not None else None
-    member = MEMBER.search(line)
+    member = _MEMBER.search(line)
     if member is not None:
         return list(_members(scope, member[1]))
-    if TYPED.search(line):
-        return list(_known(words.TYPES, Kind.TypeParameter))
+    if _TYPED.search(line):
+        return list(_known(words.TYPES, _Kind.TypeParameter))
     inside = declaration is not None and offset <= declaration.span.end and not _is_closed(declaration, offset)
-    if not inside and BEGINNING.fullmatch(line):
-        return list(_known(words.DECLARATIONS, Kind.Keyword))
-    if isinstance(declaration, tree.PatternDeclaration) and BEGINNING.fullmatch(line) and not _call(document, offset):
-        return list(_known(words.STATEMENTS, Kind.Keyword))
+    if not inside and _BEGINNING.fullmatch(line):
+        return list(_known(words.DECLARATIONS, _Kind.Keyword))
+    if isinstance(declaration, tree.PatternDeclaration) and _BEGINNING.fullmatch(line) and not _call(document, offset):
+        return list(_known(words.STATEMENTS, _Kind.Keyword))
     return list(_expression(document, offset, program, declaration, scope))
 
 
@@ -67,14 +67,14 @@ def _expression(
     if scope is not None:
         yield from _names(scope)
     if isinstance(declaration, tree.StackDeclaration):
-        yield from (_callable(each, Kind.Class) for each in program.patterns.values())
-        yield from (_callable(each, Kind.Module) for each in program.stacks.values())
+        yield from (_callable(each, _Kind.Class) for each in program.patterns.values())
+        yield from (_callable(each, _Kind.Module) for each in program.stacks.values())
     else:
         macros = program.macros(program.root.span.source)
-        yield from (_callable(each, Kind.Function) for each in macros.values() if _is_public(each, program))
-        yield from _known(words.CALLED, Kind.Function)
-        yield from _known(words.RESERVED, Kind.Constant)
-    yield from _known(words.OPERATORS, Kind.Keyword)
+        yield from (_callable(each, _Kind.Function) for each in macros.values() if _is_public(each, program))
+        yield from _known(words.CALLED, _Kind.Function)
+        yield from _known(words.RESERVED, _Kind.Constant)
+    yield from _known(words.OPERATORS, _Kind.Keyword)
 
 
 def _is_public(macro: tree.MacroDeclaration, program: Program) -> bool:
@@ -84,11 +84,11 @@ def _is_public(macro: tree.MacroDeclaration, program: Program) -> bool:
 
 def _names(scope: NameScope) -> Iterator[types.CompletionItem]:
     for declared, kind in (
-        (scope.values, Kind.Variable),
-        (scope.routes, Kind.Method),
-        (scope.inputs, Kind.Interface),
-        (scope.spaces, Kind.Struct),
-        (scope.coordinates, Kind.Property),
+        (scope.values, _Kind.Variable),
+        (scope.routes, _Kind.Method),
+        (scope.inputs, _Kind.Interface),
+        (scope.spaces, _Kind.Struct),
+        (scope.coordinates, _Kind.Property),
     ):
         for name, node in declared.items():
             yield types.CompletionItem(
@@ -104,11 +104,11 @@ def _members(scope: NameScope | None, base: str) -> Iterator[types.CompletionIte
     space = scope.spaces.get(base)
     if base in SIDES:
         names = {**scope.coordinates}
-        yield types.CompletionItem("i", kind=Kind.Property, detail="the position in the sequence")
+        yield types.CompletionItem("i", kind=_Kind.Property, detail="the position in the sequence")
     elif isinstance(space, tree.SpaceStatement):
         names = {each.name.id: each for each in space.axes if each.name is not None}
     for name, node in names.items():
-        yield types.CompletionItem(name, kind=Kind.Property, detail=" ".join(node.span.text.split())[:80])
+        yield types.CompletionItem(name, kind=_Kind.Property, detail=" ".join(node.span.text.split())[:80])
 
 
 def _arguments(program: Program, function: str) -> Iterator[types.CompletionItem]:
@@ -118,12 +118,12 @@ def _arguments(program: Program, function: str) -> Iterator[types.CompletionItem
         for each in declared.parameters:
             name, detail = each.name.id, each.span.text
             label = f"{name} = "
-            yield types.CompletionItem(label, kind=Kind.Field, detail=detail, sort_text=f" {name}", filter_text=name)
+            yield types.CompletionItem(label, kind=_Kind.Field, detail=detail, sort_text=f" {name}", filter_text=name)
 
 
 def _call(document: Document, offset: int) -> str | None:
     """The name in front of the bracket that is open at a place; None outside brackets."""
-    text = document.text[max(0, offset - MOST_LOOKED) : offset]
+    text = document.text[max(0, offset - _MOST_LOOKED) : offset]
     depth = 0
     for at in range(len(text) - 1, -1, -1):
         match text[at]:
@@ -134,7 +134,7 @@ def _call(document: Document, offset: int) -> str | None:
             case "(" | "[" if depth:
                 depth -= 1
             case "(" | "[":
-                found = CALL.search(text[: at + 1])
+                found = _CALL.search(text[: at + 1])
                 return found[1] if found is not None else ""
     return None
 
@@ -172,6 +172,6 @@ def _files(document: Document, begun: str) -> Iterator[types.CompletionItem]:
         return
     for entry in entries:
         if entry.suffix == SUFFIX and entry != document.path:
-            yield types.CompletionItem(entry.name, kind=Kind.File)
+            yield types.CompletionItem(entry.name, kind=_Kind.File)
         elif entry.is_dir() and not entry.name.startswith("."):
-            yield types.CompletionItem(f"{entry.name}/", kind=Kind.Folder)
+            yield types.CompletionItem(f"{entry.name}/", kind=_Kind.Folder)

@@ -22,8 +22,8 @@ Declared = (
     | tree.RouteStatement
     | tree.Quantifier
 )
-Spaces = tree.SpaceStatement | tree.PooledSpaceStatement
-DECLARING = (
+_Spaces = tree.SpaceStatement | tree.PooledSpaceStatement
+_DECLARING = (
     tree.MacroDeclaration,
     tree.PatternDeclaration,
     tree.StackDeclaration,
@@ -49,7 +49,7 @@ def declared_at(program: Program, path: Sequence[tree.Node]) -> Declared | None:
         return _used_file(program, parent)
     if not isinstance(node, tree.Name):
         return None
-    if isinstance(parent, DECLARING) and node is parent.name:
+    if isinstance(parent, _DECLARING) and node is parent.name:
         return parent
     if isinstance(parent, tree.Quantifier) and node is parent.variable:
         return parent
@@ -61,7 +61,7 @@ def declared_at(program: Program, path: Sequence[tree.Node]) -> Declared | None:
         case tree.Argument(name=name) if node is name:
             return _parameter(program, around[-2], node.id)
         case tree.Attribute(base=base, name=name) if node is name and base.id not in SIDES:
-            return axis_of(names.spaces.get(base.id), node.id)
+            return _axis_of(names.spaces.get(base.id), node.id)
         case tree.Attribute(name=name) if node is name:
             return names.values.get(node.id) or names.coordinates.get(node.id)
         case tree.Attribute() | tree.Arrow() | tree.SequenceStatement():
@@ -80,7 +80,7 @@ class NameScope:
 
     def __init__(self, declaration: tree.Node) -> None:
         self.values: dict[str, tree.Parameter | tree.LetStatement] = {}
-        self.spaces: dict[str, Spaces] = {}
+        self.spaces: dict[str, _Spaces] = {}
         self.coordinates: dict[str, Declared] = {}
         self.inputs: dict[str, tree.InputStatement] = {}
         self.routes: dict[str, tree.RouteStatement] = {}
@@ -126,7 +126,7 @@ def called(program: Program, function: tree.Name) -> Declared | None:
     return next((each[function.id] for each in everything if function.id in each), None)
 
 
-def axis_of(space: Spaces | None, name: str) -> Declared | None:
+def _axis_of(space: _Spaces | None, name: str) -> Declared | None:
     """The axis of a space; the space itself for axes that bear its name, or are those of what it is pooled from."""
     if isinstance(space, tree.SpaceStatement):
         named = (axis for axis in space.axes if axis.name is not None and axis.name.id == name)

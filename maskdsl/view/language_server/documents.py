@@ -20,11 +20,11 @@ from maskdsl.syntax.program import Program, program_from_text, standard_library
 
 HEADS = 4
 """Enough for patterns whose heads differ."""
-MOST_REPAIRS = 20
+_MOST_REPAIRS = 20
 """So many lines may be left out of a text before none of it is understood; fewer where it is long."""
-MOST_REPAIRED = 200_000
+_MOST_REPAIRED = 200_000
 """Characters that are looked at again, all repairs together."""
-BEGIN = re.compile(r"[\r\n](?:[ \t]*##[^\r\n]*(?:\r\n|\r|\n))*[ \t]*(?:use|def|pattern|stack)\b")
+_BEGIN = re.compile(r"[\r\n](?:[ \t]*##[^\r\n]*(?:\r\n|\r|\n))*[ \t]*(?:use|def|pattern|stack)\b")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def uri_of(source: Source) -> str | None:
 def readable(text: str) -> str:
     """The text with blanks in place of all lines that are no part of the language; empty if there are too many."""
     found = _closed(text)
-    for _ in range(min(MOST_REPAIRS, MOST_REPAIRED // max(len(text), 1))):
+    for _ in range(min(_MOST_REPAIRS, _MOST_REPAIRED // max(len(text), 1))):
         if found.mistake is None:
             break
         repairs = [_closed(each) for each in _repairs(found, text)]
@@ -110,7 +110,7 @@ def _closed(text: str) -> _ReadText:
     found, last = _read(text), -1
     while isinstance(found.mistake, UnclosedBracket) and found.mistake.opener == "{" and found.reach > last:
         last = int(found.reach)
-        behind = BEGIN.search(text, last)
+        behind = _BEGIN.search(text, last)
         text = f"{text}\n}}" if behind is None else f"{text[: behind.start()]}}}{text[behind.start() + 1 :]}"
         found = _read(text)
     return found

@@ -24,9 +24,9 @@ from maskdsl.syntax.program import Program, program_from_text
 from maskdsl.view import units
 from maskdsl.view.language_server.documents import HEADS
 
-BLOCK = (128, 128)
+_BLOCK = (128, 128)
 SECONDS = 5.0
-MOST_KEPT = 64
+_MOST_KEPT = 64
 
 
 class Measurements:
@@ -40,7 +40,7 @@ class Measurements:
         """The figures, or that they take too long; empty where the pattern is wrong."""
         question = json.dumps({"text": text, "name": name, "directory": directory, "pattern": pattern})
         if question not in self.kept:
-            while len(self.kept) >= MOST_KEPT:
+            while len(self.kept) >= _MOST_KEPT:
                 self.kept.pop(next(iter(self.kept)))
             self.kept[question] = await _asked(question, self.seconds)
         return self.kept[question]
@@ -64,13 +64,13 @@ def answer(program: Program, name: str) -> str:
     if name in program.stacks:
         stack = bind_layers(program, name, {}, HEADS)
         inputs = {name: values for mask in stack.different for name, values in _inputs(mask).items()}
-        total = stack_stats(stack, BLOCK, inputs).total
+        total = stack_stats(stack, _BLOCK, inputs).total
         layers = f"{len(stack.index)} layers, {len(stack.different)} of them different"
         return f"{layers}, {units.count(stack.length)} tokens, {HEADS} heads\n\n{_figures(total)}"
     mask = bind_mask(program, name, {}, HEADS)
     inputs = _inputs(mask)
     rest = " All that may be selected:" if selects(mask) else ""
-    total = stats(most(mask) if rest else mask, BLOCK, inputs).total
+    total = stats(most(mask) if rest else mask, _BLOCK, inputs).total
     lengths = dict.fromkeys((mask.queries.length, mask.keys.length))
     tokens = " x ".join(map(units.count, lengths))
     return f"{tokens} tokens, {HEADS} heads.{rest}\n\n{_figures(total)}"
@@ -84,7 +84,7 @@ def _inputs(mask: MaskIR) -> dict[str, NDArray[Any]]:
 
 
 def _figures(total: Figures) -> str:
-    size = f"{BLOCK[0]} x {BLOCK[1]}"
+    size = f"{_BLOCK[0]} x {_BLOCK[1]}"
     return "\n".join(
         [
             "| | |",
@@ -98,7 +98,7 @@ def _figures(total: Figures) -> str:
     )
 
 
-def main() -> None:
+def _main() -> None:
     """Answers one question."""
     question = json.load(sys.stdin)
     try:
@@ -109,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

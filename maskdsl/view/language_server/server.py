@@ -24,7 +24,7 @@ from maskdsl.view.language_server.measure import SECONDS, Measurements
 from maskdsl.view.language_server.symbols import symbols
 from maskdsl.view.language_server.text_diagnostics import diagnose, range_of
 
-PAUSE = 0.2
+_PAUSE = 0.2
 """Seconds without a key before a text is checked."""
 
 
@@ -48,7 +48,7 @@ class AttnServer(LanguageServer):
             known = self.documents[uri] = Document(uri, text)
         return known
 
-    def check_soon(self, uri: str, pause: float = PAUSE) -> None:
+    def check_soon(self, uri: str, pause: float = _PAUSE) -> None:
         """Checks a text unless it changes before that."""
         if uri in self.checks:
             self.checks[uri].cancel()
@@ -72,8 +72,8 @@ class AttnServer(LanguageServer):
 def make_server() -> AttnServer:
     """A server that knows its requests."""
     server = AttnServer()
-    for method, answer in REQUESTS.items():
-        server.feature(method, OPTIONS.get(method))(answer)
+    for method, answer in _REQUESTS.items():
+        server.feature(method, _OPTIONS.get(method))(answer)
     return server
 
 
@@ -142,7 +142,7 @@ def _position(server: AttnServer, uri: str, position: types.Position) -> tuple[D
     return document, document.lines.offset(position.line, position.character)
 
 
-REQUESTS: dict[str, Callable[..., Any]] = {
+_REQUESTS: dict[str, Callable[..., Any]] = {
     types.INITIALIZE: _initialized,
     types.TEXT_DOCUMENT_DID_OPEN: _opened,
     types.TEXT_DOCUMENT_DID_CHANGE: _changed,
@@ -154,4 +154,4 @@ REQUESTS: dict[str, Callable[..., Any]] = {
     types.TEXT_DOCUMENT_DOCUMENT_SYMBOL: _symbols,
     types.TEXT_DOCUMENT_FORMATTING: _formatted,
 }
-OPTIONS = {types.TEXT_DOCUMENT_COMPLETION: types.CompletionOptions(trigger_characters=[".", '"', "/", "("])}
+_OPTIONS = {types.TEXT_DOCUMENT_COMPLETION: types.CompletionOptions(trigger_characters=[".", '"', "/", "("])}

@@ -8,7 +8,7 @@ from maskdsl.syntax import tree
 from maskdsl.view.language_server.documents import Document, Lines
 from maskdsl.view.language_server.text_diagnostics import range_of
 
-Outlined = (
+_Outlined = (
     tree.MacroDeclaration
     | tree.PatternDeclaration
     | tree.StackDeclaration
@@ -19,7 +19,7 @@ Outlined = (
     | tree.LetStatement
     | tree.RouteStatement
 )
-KINDS = {
+_KINDS = {
     tree.MacroDeclaration: types.SymbolKind.Function,
     tree.PatternDeclaration: types.SymbolKind.Class,
     tree.StackDeclaration: types.SymbolKind.Module,
@@ -41,12 +41,12 @@ def _symbols(
     nodes: tuple[tree.Declaration, ...] | tuple[tree.Statement, ...], lines: Lines
 ) -> Iterator[types.DocumentSymbol]:
     for node in nodes:
-        if isinstance(node, Outlined):
+        if isinstance(node, _Outlined):
             inner = node.statements if isinstance(node, tree.PatternDeclaration) else ()
             yield types.DocumentSymbol(
                 name=node.name.id,
                 detail=_detail(node),
-                kind=KINDS[type(node)],
+                kind=_KINDS[type(node)],
                 range=range_of(node.span, lines),
                 selection_range=range_of(node.name.span, lines),
                 children=list(_symbols(inner, lines)),

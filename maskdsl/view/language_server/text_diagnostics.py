@@ -13,7 +13,7 @@ from maskdsl.syntax import tree
 from maskdsl.syntax.program import Program
 from maskdsl.view.language_server.documents import HEADS, Document, Lines, uri_of
 
-SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
+_SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
 
 
 def diagnose(document: Document) -> list[types.Diagnostic]:
@@ -68,7 +68,7 @@ def _shown(diagnostic: Diagnostic, document: Document, root: tree.File) -> types
     return types.Diagnostic(
         range=range_of(here, document.lines),
         message=printable_lines("\n".join([message, *advice])),
-        severity=SEVERITIES[diagnostic.severity],
+        severity=_SEVERITIES[diagnostic.severity],
         code=diagnostic.code,
         source="maskdsl",
         related_information=[each for text, span in others for each in _related(text, span, here, document)],

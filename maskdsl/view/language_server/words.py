@@ -82,7 +82,7 @@ SELECTORS = {
     "balanced": "balanced(size, centroids)\n\nEach row of the input takes its best `size` queries and `size` keys.",
 }
 
-POOLINGS = {
+_POOLINGS = {
     "mean": "mean(k, c)\n\nThe mean of a group of vectors; of a box of tokens in `space coarse = mean(image, (4, 4))`.",
     "root": "root(q, c)\n\nThe sum of a group of vectors over the square root of their number.",
 }
@@ -96,5 +96,5 @@ TYPES = {
     "tuple": "Integers, one an axis.",
 }
 
-CALLED = {**FUNCTIONS, **QUANTIFIERS, **SELECTORS, **POOLINGS}
+CALLED = {**FUNCTIONS, **QUANTIFIERS, **SELECTORS, **_POOLINGS}
 KEYWORDS = {**DECLARATIONS, **STATEMENTS, **OPERATORS}

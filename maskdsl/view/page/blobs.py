@@ -25,7 +25,7 @@ class Blobs:
 
     def add(self, array: Array) -> int:
         """The number of the blob that holds this array, row-major."""
-        kind, content = packed(array.reshape(-1))
+        kind, content = _packed(array.reshape(-1))
         if (kind, content) not in self.known:
             self.known[kind, content] = len(self.list)
             self.list.append((kind, array.size, base64.b64encode(content).decode()))
@@ -37,7 +37,7 @@ class Blobs:
         return sum(len(text) for _, _, text in self.list)
 
 
-def packed(array: Array) -> tuple[str, bytes]:
+def _packed(array: Array) -> tuple[str, bytes]:
     match array.dtype.kind:
         case "b":
             kind, plain = "u8", array.astype("u1")

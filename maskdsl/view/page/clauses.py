@@ -12,7 +12,7 @@ from maskdsl.view.page.page_program import Code
 
 Part = dict[str, Any]
 
-OPERATORS = {"and": Op.AND, "or": Op.OR, "if": Op.SELECT}
+_OPERATORS = {"and": Op.AND, "or": Op.OR, "if": Op.SELECT}
 
 
 def clauses(declaration: tree.PatternDeclaration, mask: MaskIR, code: Code) -> list[Part]:
@@ -27,24 +27,24 @@ def clauses(declaration: tree.PatternDeclaration, mask: MaskIR, code: Code) -> l
                 kind = "require"
             case _:
                 continue
-        clause = part(relation, next(meanings[kind]).relation, code)
-        found.append({"kind": kind, **position(statement.span), "relation": clause})
+        clause = _part(relation, next(meanings[kind]).relation, code)
+        found.append({"kind": kind, **_position(statement.span), "relation": clause})
     return found
 
 
-def part(node: tree.Expression, meaning: Expression, code: Code) -> Part:
+def _part(node: tree.Expression, meaning: Expression, code: Code) -> Part:
     """A relation and, where it is made of others by `and`, `or` or `if`, these: as far as text and meaning agree."""
-    found = {**position(node.span), "node": code.add(meaning)}
-    operator, operands = joined(node)
+    found = {**_position(node.span), "node": code.add(meaning)}
+    operator, operands = _joined(node)
     match meaning:
-        case Apply(op=op, arguments=parts) if op is OPERATORS.get(operator) and len(parts) == len(operands):
-            inner = [part(*each, code) for each in zip(operands, parts, strict=True)]
+        case Apply(op=op, arguments=parts) if op is _OPERATORS.get(operator) and len(parts) == len(operands):
+            inner = [_part(*each, code) for each in zip(operands, parts, strict=True)]
             return {**found, "operator": operator, "parts": inner}
         case _:
             return found
 
 
-def joined(node: tree.Expression) -> tuple[str, list[tree.Expression]]:
+def _joined(node: tree.Expression) -> tuple[str, list[tree.Expression]]:
     match node:
         case tree.Binary(operator="and" | "or" as operator):
             return operator, chain(node)
@@ -56,7 +56,7 @@ def joined(node: tree.Expression) -> tuple[str, list[tree.Expression]]:
             return "", []
 
 
-def position(span: Span) -> Part:
+def _position(span: Span) -> Part:
     """Line and column from 1, and the text."""
     line, column = span.source.position(span.start)
     return {"line": line, "column": column, "text": span.text}

@@ -10,7 +10,7 @@ from typing import Any
 
 from maskdsl.base.text import markup, script_json
 
-SCRIPTS = (
+_SCRIPTS = (
     *("decode", "operators", "evaluate", "reasons", "tokens", "colours", "patches", "view", "picture", "map"),
     *("grid", "panels", "watch", "theme", "main"),
 )
@@ -22,23 +22,23 @@ def page_html(models: Sequence[dict[str, Any]], title: str, watch: dict[str, Any
 
     `watch` has the state of the server that the page asks for changes: `version`, and `error` if there is one.
     """
-    script, style = asset_script(), asset("page.css")
+    script, style = _asset_script(), asset("page.css")
     content = {"models": list(models), "watch": watch}
     return Template(asset("page.html")).substitute(
         title=markup(title),
-        policy=policy(script, style, connects=watch is not None),
+        policy=_policy(script, style, connects=watch is not None),
         style=style,
         data=script_json(content),
         script=script,
     )
 
 
-def policy(script: str, style: str, connects: bool) -> str:
+def _policy(script: str, style: str, connects: bool) -> str:
     """What the browser may do: run this script and use this style, and ask the server that the page came from."""
     sources = {
         "default-src": "'none'",
-        "script-src": sha256(script),
-        "style-src": sha256(style),
+        "script-src": _sha256(script),
+        "style-src": _sha256(style),
         "img-src": "data:",
         "connect-src": "'self'" if connects else "'none'",
         "base-uri": "'none'",
@@ -47,7 +47,7 @@ def policy(script: str, style: str, connects: bool) -> str:
     return "; ".join(f"{name} {value}" for name, value in sources.items())
 
 
-def sha256(text: str) -> str:
+def _sha256(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -57,6 +57,6 @@ def asset(name: str) -> str:
 
 
 @cache
-def asset_script() -> str:
+def _asset_script() -> str:
     """All scripts as one module, in strict mode and with names of its own."""
-    return "\n".join(asset(f"{name}.js") for name in SCRIPTS)
+    return "\n".join(asset(f"{name}.js") for name in _SCRIPTS)

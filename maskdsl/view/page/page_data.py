@@ -46,13 +46,13 @@ def page_data(subject: Subject) -> dict[str, Any]:
     mask, blobs = subject.masks[0], Blobs()
     masks = subject.masks if subject.fixed else usual_orders(mask)
     layouts = measure(masks, subject.blocks or usual_blocks(mask), subject.inputs)
-    classes = chosen(classes_of_heads(layouts), subject.heads)
+    classes = _chosen(classes_of_heads(layouts), subject.heads)
     heads = [members[0] for members in classes]
     data = {
         "name": mask.name,
         "parameters": [[name, written(value)] for name, value in mask.parameters],
         "doc": first_sentence(mask.doc),
-        "notes": [*map(warning_note, mask.cautions), *subject.notes, *batch_notes(layouts[0][0].figures.batch)],
+        "notes": [*map(_warning_note, mask.cautions), *subject.notes, *_batch_notes(layouts[0][0].figures.batch)],
         "heads": mask.heads,
         "layers": subject.layers,
         "source": source(subject.declaration),
@@ -73,28 +73,28 @@ def pairs_data(
     heads = [members[0] for members in classes]
     code = Code(mask)
     return {
-        "classes": [{"head": members[0], "name": heading(members, mask.heads)} for members in classes],
+        "classes": [{"head": members[0], "name": _heading(members, mask.heads)} for members in classes],
         "queries": side(mask, mask.queries, inputs, heads, blobs),
         "keys": side(mask, mask.keys, inputs, heads, blobs),
         "relation": code.add(mask.relation),
         "clauses": clauses(declaration, mask, code),
         "code": code.instructions,
-        "tables": tables(mask, inputs, blobs),
+        "tables": _tables(mask, inputs, blobs),
     }
 
 
-def warning_note(caution: Caution) -> str:
+def _warning_note(caution: Caution) -> str:
     """A warning in one sentence, which names its line of the text."""
     line = "" if caution.span is None else f", line {caution.span.source.position(caution.span.start)[0]}"
     help = caution.fill(caution.help)
     return f"Warning {caution.code}{line}: {caution.fill(caution.message)}. {help[:1].upper()}{help[1:]}."
 
 
-def batch_notes(entries: int) -> list[str]:
+def _batch_notes(entries: int) -> list[str]:
     return [f"The map is that of the first of {entries} batch entries; figures are of all."] if entries > 1 else []
 
 
-def chosen(classes: list[list[int]], heads: Sequence[int] | None) -> list[list[int]]:
+def _chosen(classes: list[list[int]], heads: Sequence[int] | None) -> list[list[int]]:
     """The classes with the heads asked for alone."""
     if heads is None:
         return classes
@@ -102,13 +102,13 @@ def chosen(classes: list[list[int]], heads: Sequence[int] | None) -> list[list[i
     return [members for members in kept if members]
 
 
-def heading(members: list[int], heads: int) -> str:
+def _heading(members: list[int], heads: int) -> str:
     if len(members) == heads:
         return "the only head" if heads == 1 else f"all {heads} heads"
     return f"head{'s' * (len(members) > 1)} {units.numbers(members)}"
 
 
-def tables(mask: MaskIR, inputs: Mapping[str, Array], blobs: Blobs) -> dict[str, Any]:
+def _tables(mask: MaskIR, inputs: Mapping[str, Array], blobs: Blobs) -> dict[str, Any]:
     """The inputs that relations read by index."""
     read = reads(mask.relation, *(each.relation for each in (*mask.attend, *mask.require)))
     return {name: {"shape": inputs[name].shape, "values": blobs.add(inputs[name])} for name in sorted(read.inputs)}

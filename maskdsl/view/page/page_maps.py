@@ -24,13 +24,13 @@ from maskdsl.view.page.blobs import Blobs
 Arrays = Mapping[str, Array]
 Block = tuple[int, int]
 
-MOST_TOKENS = 2**22
-MOST_BLOCKS = 2**18
-MOST_RUNS = 2**21
+_MOST_TOKENS = 2**22
+_MOST_BLOCKS = 2**18
+_MOST_RUNS = 2**21
 """Of a side, and of one map."""
-SMALL, LARGE = 2**10, 2**17
+SMALL, _LARGE = 2**10, 2**17
 """Tokens up to which tiles are small, and from which on they are large."""
-HEAD_DIM, ELEMENT_SIZE = 64, 2
+_HEAD_DIM, _ELEMENT_SIZE = 64, 2
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def usual_blocks(mask: MaskIR) -> tuple[Block, ...]:
     length = max(mask.queries.length, mask.keys.length)
     if length < SMALL:
         return (64, 64), (32, 32), (16, 16), (8, 8)
-    return ((256, 256), (128, 128)) if length > LARGE else ((128, 128), (128, 64), (64, 64), (32, 32))
+    return ((256, 256), (128, 128)) if length > _LARGE else ((128, 128), (128, 64), (64, 64), (32, 32))
 
 
 def usual_orders(mask: MaskIR) -> tuple[MaskIR, ...]:
@@ -80,10 +80,10 @@ def measure(masks: Sequence[MaskIR], blocks: Sequence[Block], inputs: Arrays) ->
         for block in blocks:
             check(mask, block)
     first = measure_all(masks[0], blocks[0], inputs)
-    return [[laid(mask, block, inputs, first) for block in blocks] for mask in masks]
+    return [[_laid(mask, block, inputs, first) for block in blocks] for mask in masks]
 
 
-def laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> PageMap:
+def _laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> PageMap:
     """`first` is the same mask, however laid out: how many keys its queries attend stays, and is not counted again."""
     given = input_arrays(mask, inputs, relation_inputs(mask, inputs))
     head_classes = find_head_classes(mask, given)
@@ -93,17 +93,17 @@ def laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> Pag
         alike = first.parts[first.head_classes.index[min(entry, len(first.head_classes.index) - 1), head]]
         parts.append(Measured(problem, classify(problem), alike.counts))
         runs = len(parts[-1].tiles.full.start) + len(parts[-1].tiles.partial.start)
-        if runs > MOST_RUNS:
-            raise AttnError(MapTooLarge(pattern=mask.name, count=runs, what="runs of tiles", limit=MOST_RUNS))
+        if runs > _MOST_RUNS:
+            raise AttnError(MapTooLarge(pattern=mask.name, count=runs, what="runs of tiles", limit=_MOST_RUNS))
     measured = MeasuredMask(tuple(parts), head_classes)
-    return PageMap(mask, block, measured, figures_of(mask, measured, block, HEAD_DIM, ELEMENT_SIZE))
+    return PageMap(mask, block, measured, figures_of(mask, measured, block, _HEAD_DIM, _ELEMENT_SIZE))
 
 
 def check(mask: MaskIR, block: Block) -> None:
     for tokens, size in (mask.queries.length, block[0]), (mask.keys.length, block[1]):
         for count, what, limit in (
-            (tokens, "tokens a side", MOST_TOKENS),
-            (-(-tokens // size), "tiles a side", MOST_BLOCKS),
+            (tokens, "tokens a side", _MOST_TOKENS),
+            (-(-tokens // size), "tiles a side", _MOST_BLOCKS),
         ):
             if count > limit:
                 raise AttnError(MapTooLarge(pattern=mask.name, count=count, what=what, limit=limit))
@@ -123,33 +123,33 @@ def orders_data(layouts: Sequence[Sequence[PageMap]], heads: list[int], inputs: 
         {
             "name": row[0].order,
             "places": {
-                "query": [positions(row[0].mask, row[0].mask.queries, inputs, head, blobs) for head in heads],
-                "key": [positions(row[0].mask, row[0].mask.keys, inputs, head, blobs) for head in heads],
+                "query": [_positions(row[0].mask, row[0].mask.queries, inputs, head, blobs) for head in heads],
+                "key": [_positions(row[0].mask, row[0].mask.keys, inputs, head, blobs) for head in heads],
             },
-            "blocks": [block_data(layout, heads, blobs) for layout in row],
+            "blocks": [_block_data(layout, heads, blobs) for layout in row],
         }
         for row in layouts
     ]
 
 
-def positions(mask: MaskIR, sequence: Tokens, inputs: Arrays, head: int, blobs: Blobs) -> int | None:
+def _positions(mask: MaskIR, sequence: Tokens, inputs: Arrays, head: int, blobs: Blobs) -> int | None:
     """The declared position of each laid-out place; None for the declared order."""
     order = Coordinates(mask, sequence, inputs, 0, head).permutation()
     return None if order is None else blobs.add(order)
 
 
-def block_data(layout: PageMap, heads: list[int], blobs: Blobs) -> dict[str, Any]:
+def _block_data(layout: PageMap, heads: list[int], blobs: Blobs) -> dict[str, Any]:
     def runs(found: Runs) -> list[int]:
         return [blobs.add(array) for array in (found.row_start, found.start, found.end)]
 
     return {
         "size": list(layout.block),
         "maps": [{"full": runs(tiles.full), "partial": runs(tiles.partial)} for tiles in map(layout.tiles, heads)],
-        "figures": [figures_data(layout.figures.heads[head]) for head in heads],
-        "total": figures_data(layout.figures.total),
+        "figures": [_figures_data(layout.figures.heads[head]) for head in heads],
+        "total": _figures_data(layout.figures.total),
     }
 
 
-def figures_data(figures: Figures) -> dict[str, float]:
+def _figures_data(figures: Figures) -> dict[str, float]:
     """Without what is infinite, which JSON has not."""
     return {name: value for name, value in figures.as_dict().items() if value != float("inf")}

@@ -18,7 +18,7 @@ from maskdsl.ir.facts.ranges import INT32, Range, mask_leaf, operator_range
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Type
 
-EXACT = Range(-(2**51), 2**51)
+_EXACT = Range(-(2**51), 2**51)
 """Integers that JavaScript's numbers hold, with room for a quotient to be rounded down rightly. Others are BigInts."""
 
 Instruction = dict[str, Any]
@@ -42,7 +42,7 @@ class Code:
         if expression not in self.known:
             instruction = self.instruction(expression)
             reach = self.reach(expression, instruction.get("args", ()))
-            if reach.low not in EXACT or reach.high not in EXACT:
+            if reach.low not in _EXACT or reach.high not in _EXACT:
                 instruction["wide"] = True
             self.known[expression] = len(self.instructions)
             self.instructions.append(instruction)

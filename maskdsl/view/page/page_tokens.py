@@ -15,7 +15,7 @@ Arrays = Mapping[str, Array]
 
 def side(mask: MaskIR, sequence: Sequence, inputs: Arrays, heads: list[int], blobs: Blobs) -> dict[str, Any]:
     """`heads` are the first ones of the classes of heads; columns that differ between heads are kept for each."""
-    known = [name for name in names(sequence) if is_known(sequence, name, inputs)]
+    known = [name for name in _names(sequence) if _is_known(sequence, name, inputs)]
     columns = {}
     for name in known:
         kinds = trace(sequence, [Coordinate(Side.TOKEN, name)]).varies(mask)
@@ -34,12 +34,12 @@ def side(mask: MaskIR, sequence: Sequence, inputs: Arrays, heads: list[int], blo
     return {"length": sequence.length, "spaces": spaces, "columns": columns}
 
 
-def names(sequence: Sequence) -> list[str]:
+def _names(sequence: Sequence) -> list[str]:
     """All coordinates but `i`, axes first."""
     axes = [axis.name for space in sequence.spaces for axis in space.axes]
     return list(dict.fromkeys([*axes, *(each.name for each in sequence.coordinates)]))
 
 
-def is_known(sequence: Sequence, name: str, inputs: Arrays) -> bool:
+def _is_known(sequence: Sequence, name: str, inputs: Arrays) -> bool:
     """Whether all is there that its values are made of: inputs that only scores read may be missing."""
     return trace(sequence, [Coordinate(Side.TOKEN, name)]).inputs <= inputs.keys()

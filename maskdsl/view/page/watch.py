@@ -44,12 +44,12 @@ class Watched:
     def state(self) -> dict[str, Any]:
         """Builds anew if a file has changed."""
         with self.lock:
-            if self.version == 0 or self.stamps != {path: stamp(path) for path in self.files}:
+            if self.version == 0 or self.stamps != {path: _stamp(path) for path in self.files}:
                 self.refresh()
             return {"version": self.version, "error": self.error}
 
     def refresh(self) -> None:
-        before = {path: stamp(path) for path in self.files}
+        before = {path: _stamp(path) for path in self.files}
         try:
             built = self.build()
         except AttnError as error:
@@ -59,7 +59,7 @@ class Watched:
         else:
             self.models, self.error = built.models, None
             self.files = tuple(dict.fromkeys((*self.files[:1], *built.files)))
-        self.stamps = {path: before[path] if path in before else stamp(path) for path in self.files}
+        self.stamps = {path: before[path] if path in before else _stamp(path) for path in self.files}
         self.version += 1
 
     def page(self) -> str:
@@ -67,7 +67,7 @@ class Watched:
         return page_html(self.models, self.title, watch=state)
 
 
-def stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[int, int] | None:
     """What changes when a file is saved; None where there is none."""
     try:
         found = path.stat()

@@ -4,7 +4,7 @@ import re
 
 from rich.text import Text
 
-RULES: tuple[tuple[str, str], ...] = (
+_RULES: tuple[tuple[str, str], ...] = (
     (r"(?m)^(error|warning)\[[EW]\d+\]: .*$", "bold"),
     (r"(?m)^error\[E\d+\]", "bold red"),
     (r"(?m)^warning\[W\d+\]", "bold yellow"),
@@ -19,7 +19,7 @@ RULES: tuple[tuple[str, str], ...] = (
 
 def coloured_error(rendered: str) -> Text:
     text = Text(rendered)
-    for pattern, style in RULES:
+    for pattern, style in _RULES:
         for match in re.finditer(pattern, rendered):
             text.stylize(style, *match.span())
     return text

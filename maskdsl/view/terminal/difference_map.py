@@ -24,9 +24,9 @@ from maskdsl.view.terminal.map_picture import Sides, coloured, enlargement, grow
 from maskdsl.view.terminal.show import FRAME, cell_size, heading, title
 
 # Orange and sky blue are told apart with every kind of colour vision (Okabe and Ito 2008, "Color Universal Design").
-SHADES: tuple[Shade, ...] = (EMPTY_SHADE, (92, 96, 112), (230, 159, 0), (86, 180, 233), (240, 240, 240))
-CHARACTERS = (".", "=", "<", ">", "x")
-NAMES = ("neither", "the same", "only in the first", "only in the second", "some of each")
+_SHADES: tuple[Shade, ...] = (EMPTY_SHADE, (92, 96, 112), (230, 159, 0), (86, 180, 233), (240, 240, 240))
+_CHARACTERS = (".", "=", "<", ">", "x")
+_NAMES = ("neither", "the same", "only in the first", "only in the second", "some of each")
 """What a cell holds, by number."""
 
 
@@ -42,11 +42,11 @@ class DifferencePicture:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         numbers = grown(self.numbers, self.times)
-        yield from self.sides.around(coloured(numbers, look) if has_colour(console) else lettered(numbers))
+        yield from self.sides.around(coloured(numbers, _look) if has_colour(console) else _lettered(numbers))
 
     @cached_property
     def numbers(self) -> Array:
-        """int64 [rows, columns]: what each cell holds, as in `NAMES`."""
+        """int64 [rows, columns]: what each cell holds, as in `_NAMES`."""
         first, second, common = (self.touched(share) for share in self.shares)
         return np.select([first & second, second, first, common], [4, 3, 2, 1], 0)
 
@@ -74,14 +74,14 @@ class DifferencePicture:
 
 
 @cache
-def look(upper: int, lower: int) -> Style:
-    return Style(color=Color.from_rgb(*SHADES[upper]), bgcolor=Color.from_rgb(*SHADES[lower]))
+def _look(upper: int, lower: int) -> Style:
+    return Style(color=Color.from_rgb(*_SHADES[upper]), bgcolor=Color.from_rgb(*_SHADES[lower]))
 
 
-def lettered(numbers: Array) -> list[Text]:
+def _lettered(numbers: Array) -> list[Text]:
     """One character for two cells, one above the other: the greater number of both, so that no difference is lost."""
     rows = np.maximum.reduceat(numbers, np.arange(0, len(numbers), 2), axis=0)
-    return [Text("".join(CHARACTERS[number] for number in row), no_wrap=True) for row in rows.tolist()]
+    return [Text("".join(_CHARACTERS[number] for number in row), no_wrap=True) for row in rows.tolist()]
 
 
 def differences_shown(
@@ -93,15 +93,15 @@ def differences_shown(
         Text.assemble("first   ", title(first)),
         Text.assemble("second  ", title(second)),
     ]
-    panels = [framed(picture, first.heads, order) for picture in pictures]
+    panels = [_framed(picture, first.heads, order) for picture in pictures]
     parts.append(panels[0] if len(panels) == 1 else Columns(panels, padding=(0, 1)))
-    parts.append(legend(console))
+    parts.append(_legend(console))
     parts.append(Text(cell_size(pictures[0].scale), style="dim"))
-    parts += [sentence(picture.difference, first.heads) for picture in pictures]
+    parts += [_sentence(picture.difference, first.heads) for picture in pictures]
     return Group(*parts)
 
 
-def framed(picture: DifferencePicture, heads: int, order: str) -> Panel:
+def _framed(picture: DifferencePicture, heads: int, order: str) -> Panel:
     above = heading(list(picture.difference.heads), heads, order)
     return Panel(
         picture,
@@ -114,16 +114,16 @@ def framed(picture: DifferencePicture, heads: int, order: str) -> Panel:
     )
 
 
-def legend(console: Console) -> Text:
+def _legend(console: Console) -> Text:
     line = Text()
-    for number, name in enumerate(NAMES):
-        swatch = ("\N{UPPER HALF BLOCK}" * 2, look(number, number)) if has_colour(console) else CHARACTERS[number]
+    for number, name in enumerate(_NAMES):
+        swatch = ("\N{UPPER HALF BLOCK}" * 2, _look(number, number)) if has_colour(console) else _CHARACTERS[number]
         line.append_text(Text.assemble(swatch, f" {name}   "))
     line.rstrip()
     return line
 
 
-def sentence(difference: Difference, heads: int) -> Text:
+def _sentence(difference: Difference, heads: int) -> Text:
     """`each of heads 0-3: 1,024 pairs only in the first, 0 only in the second, 4,096 in both`."""
     which = heading(list(difference.heads), heads, "")
     counts = [units.count(share.pairs) for share in (difference.first, difference.second, difference.common)]

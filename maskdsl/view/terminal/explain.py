@@ -73,11 +73,14 @@ class Explained:
             "growth": None,
         }
         if self.growth is not None:
-            found["growth"] = dict(formulas(self.growth)) | {"where": self.growth.where, "checked": self.growth.checked}
+            found["growth"] = dict(_formulas(self.growth)) | {
+                "where": self.growth.where,
+                "checked": self.growth.checked,
+            }
         return found
 
 
-def formulas(growth: Growth) -> Sequence[tuple[str, str]]:
+def _formulas(growth: Growth) -> Sequence[tuple[str, str]]:
     """Name and formula, as sympy writes it."""
     pairs = "pairs" if growth.heads == 1 else f"pairs of {growth.heads} heads"
     found = [
@@ -85,14 +88,14 @@ def formulas(growth: Growth) -> Sequence[tuple[str, str]]:
         (pairs, growth.pairs),
         ("keys of a query, on average", growth.keys_per_query),
         ("density", growth.density),
-        ("grows as", f"O({formula(growth.order)})"),
+        ("grows as", f"O({_formula(growth.order)})"),
     ]
     if growth.keys != growth.queries:
         found.insert(1, ("keys", growth.keys))
-    return [(name, formula(value)) for name, value in found]
+    return [(name, _formula(value)) for name, value in found]
 
 
-def formula(value: Any) -> str:
+def _formula(value: Any) -> str:
     return str(value).replace("**", "^")
 
 
@@ -102,25 +105,25 @@ def explained(found: Explained) -> RenderableType:
     parts: list[RenderableType] = [title(mask)]
     if mask.doc:
         parts.append(Text(first_sentence(mask.doc), style="dim italic"))
-    parts += [heading("What attends"), lines_table(found)]
+    parts += [_heading("What attends"), _lines_table(found)]
     if found.words:
-        parts.append(Padding(words_table(found.words), (1, 0, 0, 0)))
-    parts += [heading("As the lengths grow"), growth_text(found)]
-    parts += [heading(f"Tiles of {found.stats.block[0]} x {found.stats.block[1]}, {found.order}"), *tiles_text(found)]
+        parts.append(Padding(_words_table(found.words), (1, 0, 0, 0)))
+    parts += [_heading("As the lengths grow"), _growth_text(found)]
+    parts += [_heading(f"Tiles of {found.stats.block[0]} x {found.stats.block[1]}, {found.order}"), *_tiles_text(found)]
     return Group(*parts)
 
 
-def heading(text: str) -> Text:
+def _heading(text: str) -> Text:
     return Text(f"\n{text}", style="bold")
 
 
-def plain_table() -> Table:
+def _plain_table() -> Table:
     return Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
 
 
-def lines_table(found: Explained) -> Table:
+def _lines_table(found: Explained) -> Table:
     """Every line as written, and with its parameters and macros worked out."""
-    table = plain_table()
+    table = _plain_table()
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for each, meaning in zip(found.cuts, found.meanings, strict=True):
@@ -129,8 +132,8 @@ def lines_table(found: Explained) -> Table:
     return table
 
 
-def words_table(words: Mapping[str, str]) -> Table:
-    table = plain_table()
+def _words_table(words: Mapping[str, str]) -> Table:
+    table = _plain_table()
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in words.items():
@@ -138,23 +141,23 @@ def words_table(words: Mapping[str, str]) -> Table:
     return table
 
 
-def growth_text(found: Explained) -> RenderableType:
+def _growth_text(found: Explained) -> RenderableType:
     if found.decided_by_inputs:
         names = ", ".join(f"`{name}`" for name in found.decided_by_inputs)
         return Text(f"There is no formula: the values of {names} decide which pairs attend.")
     if found.growth is None:
         return Text("No formula in the parameters was found that gives the exact counts.")
-    table = plain_table()
+    table = _plain_table()
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, text in formulas(found.growth):
+    for name, text in _formulas(found.growth):
         table.add_row(name, text)
     where = f", {found.growth.where}" if found.growth.where else ""
     note = f"exact at this setting and {found.growth.checked - 1} others that were counted{where}; not proven elsewhere"
     return Group(table, Text(note, style="dim"))
 
 
-def tiles_text(found: Explained) -> list[RenderableType]:
+def _tiles_text(found: Explained) -> list[RenderableType]:
     """How many tiles there are, which lines make them partial, and what that costs."""
     figures = found.figures
     heads = "" if found.mask.heads == 1 else f" in {head_count(found.mask.heads)}"
@@ -164,7 +167,7 @@ def tiles_text(found: Explained) -> list[RenderableType]:
         texts.append(f"{units.percent(figures.waste)} of the pairs computed are masked")
     parts: list[RenderableType] = [Text("; ".join(texts))]
     if figures.partial_tiles:
-        parts.append(cuts_table(found))
+        parts.append(_cuts_table(found))
         least = figures.attended / (found.stats.block[0] * found.stats.block[1])
         parts.append(
             Text(
@@ -176,7 +179,7 @@ def tiles_text(found: Explained) -> list[RenderableType]:
     return parts
 
 
-def cuts_table(found: Explained) -> Table:
+def _cuts_table(found: Explained) -> Table:
     """For every line the partial tiles that its border runs through."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("a border of")

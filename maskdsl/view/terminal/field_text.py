@@ -19,28 +19,28 @@ from maskdsl.ir.mask import Sequence as TokenSequence
 from maskdsl.view import units
 from maskdsl.view.palette import FULL_SHADE, characters, has_colour
 
-MOST_LINES = 16
+_MOST_LINES = 16
 """Of the table of layers."""
-MOST_STOPS = 9
+_MOST_STOPS = 9
 """Tokens of a path that are named."""
-NARROWEST, WIDEST = 8, 40
+_NARROWEST, _WIDEST = 8, 40
 """Characters that the sequence takes."""
-OTHER_COLUMNS = 26
+_OTHER_COLUMNS = 26
 """Of the table: the number of layers, and what stands between columns."""
 
 
 def field_view(title: Text, field: Field, layers: Sequence[str], tokens: TokenSequence, width: int) -> RenderableType:
     """Everything, in so many columns. `layers` are the names of the patterns of one pass through the stack."""
-    head = Text(f"from token {position(field.token, tokens)}, ")
+    head = Text(f"from token {_position(field.token, tokens)}, ")
     head.append("exact" if field.exact else f"bounded by tiles of {field.block} tokens: full ones, and all not empty")
-    parts: list[RenderableType] = [title, head, growth_table(field, layers, width)]
+    parts: list[RenderableType] = [title, head, _growth_table(field, layers, width)]
     if not field.settled:
         parts.append(Text(f"not followed beyond {field.layers} layers; --layers goes further", style="yellow"))
-    parts += [Text(f"- {line}") for line in lines(field.connections, field.length)]
+    parts += [Text(f"- {line}") for line in _lines(field.connections, field.length)]
     return Group(*parts)
 
 
-def position(token: int, tokens: TokenSequence) -> str:
+def _position(token: int, tokens: TokenSequence) -> str:
     """The number of a token and its coordinates: `1,596 (image, y 28, x 28)`."""
     spaces = zip(tokens.spaces, tokens.offsets, strict=True)
     space, offset = next(each for each in reversed(list(spaces)) if each[1] <= token)
@@ -51,39 +51,39 @@ def position(token: int, tokens: TokenSequence) -> str:
     return units.count(token) + (f" ({', '.join(words)})" if words else "")
 
 
-def growth_table(field: Field, layers: Sequence[str], width: int) -> Table:
-    numbers = shown_layers(field.layers)
+def _growth_table(field: Field, layers: Sequence[str], width: int) -> Table:
+    numbers = _shown_layers(field.layers)
     names = [layers[(number - 1) % len(layers)] if number and len(layers) > 1 else "" for number in numbers]
-    counts = [[counted(each, number) for number in numbers] for each in field.directions.values()]
-    taken = max(map(len, names)) + sum(max(map(len, each)) for each in counts) + OTHER_COLUMNS
-    strip = min(max(NARROWEST, (width - taken) // 2), WIDEST, field.length)
+    counts = [[_counted(each, number) for number in numbers] for each in field.directions.values()]
+    taken = max(map(len, names)) + sum(max(map(len, each)) for each in counts) + _OTHER_COLUMNS
+    strip = min(max(_NARROWEST, (width - taken) // 2), _WIDEST, field.length)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("layers", "", "draws from", "", "read by", ""):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for number, name, *both in zip(numbers, names, *counts, strict=True):
         cells: list[RenderableType] = [str(number), Text(name, style="dim")]
         for count, arrival in zip(both, field.directions.values(), strict=True):
-            cells += [count, Strip(arrival, number, strip)]
+            cells += [count, _Strip(arrival, number, strip)]
         table.add_row(*cells)
     return table
 
 
-def shown_layers(last: int) -> list[int]:
+def _shown_layers(last: int) -> list[int]:
     """All numbers of layers if they are few, and otherwise some further and further apart."""
-    if last < MOST_LINES:
+    if last < _MOST_LINES:
         return list(range(last + 1))
-    spread = np.geomspace(1, last, MOST_LINES - 1).round().astype(int).tolist()
+    spread = np.geomspace(1, last, _MOST_LINES - 1).round().astype(int).tolist()
     return sorted({0, *range(1, 5), *spread})
 
 
-def counted(arrival: Arrival, layers: int) -> str:
+def _counted(arrival: Arrival, layers: int) -> str:
     least, most = arrival.count(layers)
     share = units.percent(most / len(arrival.earliest))
     return f"{units.count(most)}  {share}" if least == most else f"{units.count(least)} to {units.count(most)}"
 
 
 @dataclass(frozen=True, eq=False)
-class Strip:
+class _Strip:
     """The sequence from its first token to its last, shaded by how much of each part may be reached."""
 
     arrival: Arrival
@@ -104,11 +104,11 @@ class Strip:
         yield Text("".join(shades[level] for level in levels.tolist()), style=style, no_wrap=True)
 
 
-def lines(found: Connections, length: int) -> Iterator[str]:
+def _lines(found: Connections, length: int) -> Iterator[str]:
     """What there is to say about all tokens."""
     if found.block > 1:
         yield f"all tokens by tiles of {found.block}, so that these are bounds:"
-    yield farness(found)
+    yield _farness(found)
     total = length * (length - 1) // 2
     least = "" if found.one_way is not None else "at least "
     one_way = "" if found.one_way is None else f", {units.count(found.one_way)} one way only"
@@ -116,16 +116,16 @@ def lines(found: Connections, length: int) -> Iterator[str]:
     yield f"of {units.count(total)} pairs, {both}{one_way}, and {least}{units.count(found.never)} never communicate"
     parts = found.components
     least = "" if found.exact_components else "at least "
-    yield f"strongly connected: {least}{part_count(parts.strong, parts.largest_strong)}"
-    yield f"weakly connected: {least}{part_count(parts.weak, parts.largest_weak)}"
+    yield f"strongly connected: {least}{_part_count(parts.strong, parts.largest_strong)}"
+    yield f"weakly connected: {least}{_part_count(parts.weak, parts.largest_weak)}"
     if len(found.path) > 1:
         stops = [units.count(token) for token in found.path]
-        if len(stops) > MOST_STOPS:
-            stops = [*stops[: MOST_STOPS // 2], "...", *stops[-(MOST_STOPS // 2) :]]
+        if len(stops) > _MOST_STOPS:
+            stops = [*stops[: _MOST_STOPS // 2], "...", *stops[-(_MOST_STOPS // 2) :]]
         yield f"a longest shortest path, from reader to source: {' <- '.join(stops)}"
 
 
-def farness(found: Connections) -> str:
+def _farness(found: Connections) -> str:
     layers = "" if found.layers is None else f"{found.layers} layer{'s' * (found.layers != 1)}"
     match found.everything:
         case True if found.layers == found.most_layers:
@@ -140,7 +140,7 @@ def farness(found: Connections) -> str:
             return f"never does everything reach everything; nothing is added after {layers}"
 
 
-def part_count(count: int, largest: int) -> str:
+def _part_count(count: int, largest: int) -> str:
     if count == 1:
         return "1 component"
     return f"{units.count(count)} components, the largest of {units.count(largest)} token{'s' * (largest != 1)}"

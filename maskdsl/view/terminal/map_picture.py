@@ -33,7 +33,7 @@ class Picture:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         enlarged = Cells(*(grown(part, self.times) for part in (self.cells.full, self.cells.partial, self.cells.tiles)))
-        lines = coloured(colour_numbers(enlarged)) if has_colour(console) else shaded(enlarged, characters(console))
+        lines = coloured(colour_numbers(enlarged)) if has_colour(console) else _shaded(enlarged, characters(console))
         yield from self.sides.around(lines)
 
     @property
@@ -123,13 +123,13 @@ def coloured(numbers: Array, look: Callable[[int, int], Style] = style) -> Itera
         yield line
 
 
-def shaded(cells: Cells, shades: Sequence[str]) -> Iterator[Text]:
+def _shaded(cells: Cells, shades: Sequence[str]) -> Iterator[Text]:
     """One character for two cells, one above the other."""
-    paired = Cells(*(add_pairs(part) for part in (cells.full, cells.partial, cells.tiles)))
+    paired = Cells(*(_add_pairs(part) for part in (cells.full, cells.partial, cells.tiles)))
     for row in character_numbers(paired).tolist():
         yield Text("".join(shades[number] for number in row), no_wrap=True)
 
 
-def add_pairs(array: Array) -> Array:
+def _add_pairs(array: Array) -> Array:
     """The sums of each two rows."""
     return np.add.reduceat(array, np.arange(0, len(array), 2), axis=0)

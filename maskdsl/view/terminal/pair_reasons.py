@@ -17,7 +17,7 @@ from maskdsl.ir.ops import Op
 
 Token = Mapping[str, int | float | bool]
 """A token's coordinates by name."""
-JOINED = {Op.AND: "all of", Op.OR: "any of", Op.NOT: "not"}
+_JOINED = {Op.AND: "all of", Op.OR: "any of", Op.NOT: "not"}
 
 
 def position(clause: Clause) -> str:
@@ -32,7 +32,7 @@ def written(clause: Clause) -> str:
     return " ".join(clause.span.text.split())
 
 
-def verdict(reasons: PairReasons) -> str:
+def _verdict(reasons: PairReasons) -> str:
     """One sentence: `query 17 does not attend key 4093: no attend line allows it`."""
     pair = f"query {reasons.query} {{}} key {reasons.key}"
     lines = ", ".join(position(line.clause) for line in reasons.deciding)
@@ -43,7 +43,7 @@ def verdict(reasons: PairReasons) -> str:
     return f"{pair.format('does not attend')}: no `attend` line allows it"
 
 
-def token(name: str, number: int, coordinates: Token) -> Text:
+def _token(name: str, number: int, coordinates: Token) -> Text:
     """`query 17   y = 0, x = 17`."""
     values = ", ".join(f"{axis} = {value}" for axis, value in coordinates.items())
     return Text.assemble((f"{name} {number}", "bold"), (f"   {values}" if values else "", "dim"))
@@ -53,42 +53,42 @@ def shown(reasons: PairReasons, query: Token, key: Token) -> RenderableType:
     """Everything about one pair."""
     tree = Tree("", hide_root=True, guide_style="dim")
     for line in (*reasons.attend, *reasons.require):
-        add_line(tree, line)
+        _add_line(tree, line)
     return Group(
-        token("query", reasons.query, query),
-        token("key  ", reasons.key, key),
+        _token("query", reasons.query, query),
+        _token("key  ", reasons.key, key),
         "",
         tree,
         "",
-        Text(verdict(reasons), style="bold"),
+        Text(_verdict(reasons), style="bold"),
     )
 
 
-def add_line(tree: Tree, line: Line) -> None:
-    label = Text.assemble((f"{position(line.clause)}  ", "dim"), written(line.clause), "  ", mark(line.reason.holds))
+def _add_line(tree: Tree, line: Line) -> None:
+    label = Text.assemble((f"{position(line.clause)}  ", "dim"), written(line.clause), "  ", _mark(line.reason.holds))
     branch = tree.add(label)
     if line.reason.parts:
-        add_parts(branch, line.reason)
+        _add_parts(branch, line.reason)
     else:
-        add_reason(branch, line.reason)
+        _add_reason(branch, line.reason)
 
 
-def add_reason(tree: Tree, reason: Reason) -> None:
+def _add_reason(tree: Tree, reason: Reason) -> None:
     """A condition, and below it what it is made of, or what it comes to."""
     if reason.parts:
         assert isinstance(reason.condition, Apply)
-        add_parts(tree.add(Text.assemble((JOINED[reason.condition.op], "italic"), "  ", mark(reason.holds))), reason)
+        _add_parts(tree.add(Text.assemble((_JOINED[reason.condition.op], "italic"), "  ", _mark(reason.holds))), reason)
         return
     texts = [print_expression(each) for each in (reason.condition, *reason.steps)]
-    tree.add(Text.assemble(" \N{RIGHTWARDS ARROW} ".join(texts), "  ", mark(reason.holds)))
+    tree.add(Text.assemble(" \N{RIGHTWARDS ARROW} ".join(texts), "  ", _mark(reason.holds)))
 
 
-def add_parts(tree: Tree, reason: Reason) -> None:
+def _add_parts(tree: Tree, reason: Reason) -> None:
     for part in reason.parts:
-        add_reason(tree, part)
+        _add_reason(tree, part)
 
 
-def mark(holds: bool) -> Text:
+def _mark(holds: bool) -> Text:
     return Text("yes", style="green") if holds else Text("no", style="red")
 
 
@@ -99,24 +99,24 @@ def as_dict(reasons: PairReasons, query: Token, key: Token) -> dict[str, Any]:
         "key": {"position": reasons.key, **key},
         "head": reasons.head,
         "attends": reasons.attends,
-        "verdict": verdict(reasons),
-        "attend": [line_dict(line) for line in reasons.attend],
-        "require": [line_dict(line) for line in reasons.require],
+        "verdict": _verdict(reasons),
+        "attend": [_line_dict(line) for line in reasons.attend],
+        "require": [_line_dict(line) for line in reasons.require],
     }
 
 
-def line_dict(line: Line) -> dict[str, Any]:
-    return {"line": position(line.clause), "text": written(line.clause), **reason_dict(line.reason)}
+def _line_dict(line: Line) -> dict[str, Any]:
+    return {"line": position(line.clause), "text": written(line.clause), **_reason_dict(line.reason)}
 
 
-def reason_dict(reason: Reason) -> dict[str, Any]:
-    found: dict[str, Any] = {"condition": text(reason.condition), "holds": reason.holds}
+def _reason_dict(reason: Reason) -> dict[str, Any]:
+    found: dict[str, Any] = {"condition": _text(reason.condition), "holds": reason.holds}
     if reason.parts:
-        found["parts"] = [reason_dict(part) for part in reason.parts]
+        found["parts"] = [_reason_dict(part) for part in reason.parts]
     if reason.steps:
-        found["steps"] = [text(step) for step in reason.steps]
+        found["steps"] = [_text(step) for step in reason.steps]
     return found
 
 
-def text(expression: Expression) -> str:
+def _text(expression: Expression) -> str:
     return print_expression(expression)

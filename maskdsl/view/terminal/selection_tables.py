@@ -11,21 +11,21 @@ from maskdsl.analysis.counts.guarantees import Guarantee, HeadBounds, RouteBound
 from maskdsl.analysis.counts.selected_pairs import Selection
 from maskdsl.view import units
 
-BARS = "\N{LOWER ONE EIGHTH BLOCK}\N{LOWER ONE QUARTER BLOCK}\N{LOWER THREE EIGHTHS BLOCK}\N{LOWER HALF BLOCK}"
-BARS += "\N{LOWER FIVE EIGHTHS BLOCK}\N{LOWER THREE QUARTERS BLOCK}\N{LOWER SEVEN EIGHTHS BLOCK}\N{FULL BLOCK}"
-ASCII_BARS = ".:-=+*#@"
+_BARS = "\N{LOWER ONE EIGHTH BLOCK}\N{LOWER ONE QUARTER BLOCK}\N{LOWER THREE EIGHTHS BLOCK}\N{LOWER HALF BLOCK}"
+_BARS += "\N{LOWER FIVE EIGHTHS BLOCK}\N{LOWER THREE QUARTERS BLOCK}\N{LOWER SEVEN EIGHTHS BLOCK}\N{FULL BLOCK}"
+_ASCII_BARS = ".:-=+*#@"
 """Of equal heights, nothing left out: no load is a space."""
-WIDE = 100
+_WIDE = 100
 """Columns of a window from which on longer profiles are drawn in full."""
-SHORT, SHORTEST = 16, 8
+_SHORT, _SHORTEST = 16, 8
 """Characters of a profile in other windows, and in narrow ones, at most."""
-NARROW = 72
+_NARROW = 72
 """Columns of a window from which on all of the table is shown."""
-COLUMN = 9
+_COLUMN = 9
 """Characters of a column of the matrix."""
-MOST_HEADS = 16
+_MOST_HEADS = 16
 """Lines of a table."""
-MATRIX = range(3, 9)
+_MATRIX = range(3, 9)
 """For so many heads the overlap of each two is shown."""
 
 
@@ -40,14 +40,14 @@ class SelectionView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text.assemble((self.selection.name, "bold"), f": {self.chosen()}")
         yield Text("How many query groups selected a key group:", style="dim")
-        yield self.table(ASCII_BARS if options.ascii_only else BARS, options.max_width)
-        if len(self.heads) > MOST_HEADS:
-            more = f"{len(self.heads) - MOST_HEADS} more heads are not shown; --head says which are"
+        yield self.table(_ASCII_BARS if options.ascii_only else _BARS, options.max_width)
+        if len(self.heads) > _MOST_HEADS:
+            more = f"{len(self.heads) - _MOST_HEADS} more heads are not shown; --head says which are"
             yield Text(more, style="yellow")
         if self.selection.mean_overlap is not None:
             mean = units.percent(self.selection.mean_overlap)
             yield Text(f"of the pairs that one of two heads selected, {mean} are selected by both, on average")
-        if len(self.heads) in MATRIX and (len(self.heads) + 1) * COLUMN - 1 <= options.max_width:
+        if len(self.heads) in _MATRIX and (len(self.heads) + 1) * _COLUMN - 1 <= options.max_width:
             yield self.matrix()
 
     def chosen(self) -> str:
@@ -66,19 +66,19 @@ class SelectionView:
         """A line for each head; fewer columns in narrow windows."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         names = ("head", "density", "least", "mean", "most", "variation")
-        shown = [name for name in names if width >= NARROW or name not in ("least", "most")]
+        shown = [name for name in names if width >= _NARROW or name not in ("least", "most")]
         for name in shown:
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("by key group", no_wrap=True)
-        for head in self.heads[:MOST_HEADS]:
+        for head in self.heads[:_MOST_HEADS]:
             own = self.selection.heads[head]
             load = units.count(own.load.least), units.digits(own.load.mean), units.count(own.load.most)
             cells = str(head), units.percent(self.densities[head]), *load, f"{own.load.variation:.2f}"
-            values = shortened(
-                own.profile, len(own.profile) if width >= WIDE else SHORT if width >= NARROW else SHORTEST
+            values = _shortened(
+                own.profile, len(own.profile) if width >= _WIDE else _SHORT if width >= _NARROW else _SHORTEST
             )
             row = [cell for name, cell in zip(names, cells, strict=True) if name in shown]
-            table.add_row(*row, sparkline(values, bars))
+            table.add_row(*row, _sparkline(values, bars))
         return table
 
     def matrix(self) -> Table:
@@ -93,7 +93,7 @@ class SelectionView:
         return table
 
 
-def shortened(profile: Sequence[float], most: int) -> Sequence[float]:
+def _shortened(profile: Sequence[float], most: int) -> Sequence[float]:
     """With the means of neighbours, until there are no more than so many."""
     while len(profile) > most:
         pairs = [profile[position : position + 2] for position in range(0, len(profile), 2)]
@@ -101,7 +101,7 @@ def shortened(profile: Sequence[float], most: int) -> Sequence[float]:
     return profile
 
 
-def sparkline(values: Sequence[float], bars: str) -> str:
+def _sparkline(values: Sequence[float], bars: str) -> str:
     """Heights of bars, the largest a full one; a space for nothing at all."""
     most = max(values)
     if not most:
@@ -112,7 +112,7 @@ def sparkline(values: Sequence[float], bars: str) -> str:
 def guarantee_lines(guarantee: Guarantee) -> Iterator[str]:
     """Each route in words, and what holds whatever they select."""
     for route in guarantee.routes:
-        yield route_line(route)
+        yield _route_line(route)
     classes: dict[HeadBounds, list[int]] = {}
     for head, bounds in enumerate(guarantee.heads):
         classes.setdefault(bounds, []).append(head)
@@ -123,7 +123,7 @@ def guarantee_lines(guarantee: Guarantee) -> Iterator[str]:
         yield f"whatever is selected in finite scores{which}: {keys} keys a query, density {density}"
 
 
-def route_line(route: RouteBounds) -> str:
+def _route_line(route: RouteBounds) -> str:
     """`past: each of 8,192 query groups selects 0 to 2 of 16 key groups, of which 15 are candidates at most`."""
     number = between(units.count(route.least), units.count(route.most))
     who = f"each of {units.count(route.query_groups)} query groups selects"

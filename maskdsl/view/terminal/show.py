@@ -19,26 +19,26 @@ from maskdsl.view.labels import Labels, longest_label
 from maskdsl.view.palette import LEVELS, characters, has_colour, style
 from maskdsl.view.terminal.map_picture import LEAST_WITH_LABELS, Picture
 
-WIDEST = 96
-NARROWEST = 16
+_WIDEST = 96
+_NARROWEST = 16
 """Columns of a picture."""
 NARROW = 38
 """Columns that one of several pictures side by side takes at least, frame included."""
 FRAME = 4
-OTHER_LINES = 10
+_OTHER_LINES = 10
 """Lines of a screen that the picture leaves free."""
-LINES_WITHOUT_SCREEN = 32
+_LINES_WITHOUT_SCREEN = 32
 MOST_PICTURES = 12
 
 
 def room(console: Console, mask: MaskIR, pictures: int) -> tuple[int, int]:
     """Rows and columns of square cells that each of so many pictures may take in this window."""
     beside = next((count for count in (3, 2) if pictures >= count and console.width // count >= NARROW), 1)
-    columns = max(NARROWEST, min((console.width + 1) // beside - 1 - FRAME, WIDEST))
+    columns = max(_NARROWEST, min((console.width + 1) // beside - 1 - FRAME, _WIDEST))
     names = longest_label(mask.queries) + 1
     if columns >= LEAST_WITH_LABELS + names:
         columns -= names
-    lines = max(NARROWEST // 2, console.height - OTHER_LINES) if console.is_terminal else LINES_WITHOUT_SCREEN
+    lines = max(_NARROWEST // 2, console.height - _OTHER_LINES) if console.is_terminal else _LINES_WITHOUT_SCREEN
     return 2 * min(lines, columns // 2), columns
 
 
@@ -95,7 +95,7 @@ class OrderedTiles:
     def panels(self, heads: Sequence[int]) -> list[Panel]:
         """One for each map that one of the heads has."""
         return [
-            framed(
+            _framed(
                 Picture(self.tiles, self.scale, self.room, head, *self.labels),
                 heading(members, self.mask.heads, self.order),
             )
@@ -108,7 +108,7 @@ def heading(members: list[int], heads: int, order: str) -> str:
     return ", ".join(part for part in (which, order) if part)
 
 
-def framed(picture: Picture, heading: str) -> Panel:
+def _framed(picture: Picture, heading: str) -> Panel:
     """A map in its frame."""
     full, partial = picture.counts
     below = f"{units.count(full)} full, {units.count(partial)} partial"
@@ -127,7 +127,7 @@ def framed(picture: Picture, heading: str) -> Panel:
 
 
 @dataclass(frozen=True)
-class Legend:
+class _Legend:
     """What colours and characters mean, and the size of a cell."""
 
     scale: Scale
@@ -178,4 +178,4 @@ def shown(layouts: Sequence[OrderedTiles], heads: Sequence[int]) -> RenderableTy
     if len(panels) > MOST_PICTURES:
         more = f"{len(panels) - MOST_PICTURES} more maps are not shown; --head says which heads are"
         parts.append(Text(more, style="yellow"))
-    return Group(*parts, Legend(layouts[0].scale))
+    return Group(*parts, _Legend(layouts[0].scale))

@@ -14,9 +14,9 @@ from maskdsl.ir.stack import StackIR
 from maskdsl.view import units
 from maskdsl.view.terminal.show import called, head_count, written
 
-HEADINGS = ("layers", "density", "masked", "at most", "forward", "read, written")
+_HEADINGS = ("layers", "density", "masked", "at most", "forward", "read, written")
 
-NAMES = 20
+_NAMES = 20
 """Columns that the names and parameters of layers take at least."""
 
 
@@ -37,40 +37,40 @@ def layers_text(stack: StackIR, number: int) -> str:
 def layers_table(stack: StackIR, found: StackStats) -> Table:
     """The figures of one layer of each kind, and those of all layers together."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", overflow="fold", min_width=NAMES)
-    for name in HEADINGS:
+    table.add_column("", overflow="fold", min_width=_NAMES)
+    for name in _HEADINGS:
         table.add_column(name, justify="right", no_wrap=True)
     for number, (mask, stats) in enumerate(zip(stack.different, found.different, strict=True)):
-        table.add_row(named(mask), str(stack.count(number)), *cells(stats.total))
+        table.add_row(_named(mask), str(stack.count(number)), *_cells(stats.total))
     table.add_section()
-    table.add_row("all layers", str(len(stack.index)), *cells(found.total))
+    table.add_row("all layers", str(len(stack.index)), *_cells(found.total))
     return table
 
 
 def predicted_layers_table(stack: StackIR, found: Sequence[StackPrediction]) -> Table:
     """Forward of one layer of each kind, and of all layers together, on each GPU."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", overflow="fold", min_width=NAMES)
+    table.add_column("", overflow="fold", min_width=_NAMES)
     for each in found:
         table.add_column(each.device.name, justify="right")
     for number, mask in enumerate(stack.different):
-        table.add_row(named(mask), *(predicted(each.different[number]) for each in found))
+        table.add_row(_named(mask), *(_predicted(each.different[number]) for each in found))
     table.add_section()
-    table.add_row("all layers", *map(predicted, found))
+    table.add_row("all layers", *map(_predicted, found))
     return table
 
 
-def predicted(found: Prediction | StackPrediction) -> str:
+def _predicted(found: Prediction | StackPrediction) -> str:
     return f"{units.duration(found.forward_seconds)}\n{units.times(found.forward_speedup)}"
 
 
-def named(mask: MaskIR) -> Text:
+def _named(mask: MaskIR) -> Text:
     """A pattern's name and, below, its parameters."""
     values = ", ".join(f"{name}={written(value)}" for name, value in mask.parameters)
     return Text.assemble((f"{mask.name}\n", "bold"), (values, "dim"))
 
 
-def cells(figures: Figures) -> tuple[str, ...]:
+def _cells(figures: Figures) -> tuple[str, ...]:
     return (
         units.percent(figures.density),
         units.percent(figures.waste),

@@ -10,7 +10,7 @@ from maskdsl.analysis.cost.predict import Prediction
 from maskdsl.analysis.counts.stats import Figures, Stats
 from maskdsl.view import units
 
-LINES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
+_LINES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("pairs", lambda figures: units.count(figures.pairs)),
     ("attended", lambda figures: units.count(figures.attended)),
     ("density", lambda figures: units.percent(figures.density)),
@@ -30,7 +30,7 @@ LINES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("read and written", lambda figures: units.size(figures.bytes)),
 )
 
-PREDICTED: tuple[tuple[str, Callable[[Prediction], str]], ...] = (
+_PREDICTED: tuple[tuple[str, Callable[[Prediction], str]], ...] = (
     ("forward", lambda found: units.duration(found.forward_seconds)),
     ("dense attention", lambda found: units.duration(found.forward.dense.seconds)),
     ("speed-up", lambda found: units.times(found.forward_speedup)),
@@ -47,17 +47,17 @@ PREDICTED: tuple[tuple[str, Callable[[Prediction], str]], ...] = (
 
 def prediction_table(found: Sequence[Prediction]) -> Table:
     """GPUs side by side under their names."""
-    rows = [(name, [show(each) for each in found]) for name, show in PREDICTED]
-    return table_of([each.device.name for each in found], rows)
+    rows = [(name, [show(each) for each in found]) for name, show in _PREDICTED]
+    return _table_of([each.device.name for each in found], rows)
 
 
 def stats_table(columns: Sequence[tuple[str, Figures]]) -> Table:
     """Figures side by side under their names."""
-    rows = [(name, [show(figures) for _, figures in columns]) for name, show in LINES]
-    return table_of([name for name, _ in columns], rows)
+    rows = [(name, [show(figures) for _, figures in columns]) for name, show in _LINES]
+    return _table_of([name for name, _ in columns], rows)
 
 
-def table_of(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Table:
+def _table_of(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for name in columns:

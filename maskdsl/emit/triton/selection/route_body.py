@@ -17,16 +17,16 @@ from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import Above, Route, TopCount, TopMass, told
 
-SHARED = ("batch", "head", "query_groups", "key_groups")
-AXES = ("batch", "head", "token")
-HEADS = {
+_SHARED = ("batch", "head", "query_groups", "key_groups")
+_AXES = ("batch", "head", "token")
+_HEADS = {
     "wide_batch": "batch.to(tl.int64)",
     "wide_head": "head.to(tl.int64)",
     "query_rows": "tl.minimum(row * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK), query_groups - 1)",
     "key_rows": "tl.minimum(column * KEY_BLOCK + tl.arange(0, KEY_BLOCK), key_groups - 1)",
 }
 """What is in front of lines that read it."""
-TOTAL = """
+_TOTAL = """
 highest = tl.full([QUERY_BLOCK], float("-inf"), dtype=WIDE)
 for column in range(columns):
     if not HELD:
@@ -72,7 +72,7 @@ class RouteBody(Body):
         """The kernel and what starts it. Functions of the skeleton begin with `route`, here with the stem."""
         coordinates = self.coordinate_part(PAIR, self.plan.pair_expressions)
         candidates, selector = self.candidate_lines(), self.selector_holes(stem)
-        score = with_heads([*self.table_lines(), *coordinates, *self.score_lines()], candidates)
+        score = _with_heads([*self.table_lines(), *coordinates, *self.score_lines()], candidates)
         lines = [*score, *candidates, *(selector["wanted"] or [])]
         values = self.arguments(words_of("\n".join(lines)))
         skeleton = re.sub(r"\broute_(?=(scores|kernel|select)\b)", f"{stem}_", read_skeleton("selection"))
@@ -81,7 +81,7 @@ class RouteBody(Body):
             "parameters": [f"{name}," for name in values],
             "score": score,
             "candidates": candidates,
-            "shared": wrapped_tuple("shared = ", [*SHARED, *values]),
+            "shared": wrapped_tuple("shared = ", [*_SHARED, *values]),
             "prepare": self.preparation(),
             "held": [f"most_held = {self.most_held()}"],
             "arguments": [f"{name}={value}," for name, value in values.items()],
@@ -112,7 +112,7 @@ class RouteBody(Body):
     @cached_property
     def added(self) -> tuple[list[Coordinate], list[Expression]]:
         """The terms of the score: products, and all others."""
-        leaves, parts = product_leaves(self.route), list(terms(self.plan.mask.scores[0]))
+        leaves, parts = product_leaves(self.route), list(_terms(self.plan.mask.scores[0]))
         added = [each for each in parts if isinstance(each, Coordinate) and each in leaves]
         return added, [each for each in parts if each not in leaves]
 
@@ -127,7 +127,7 @@ class RouteBody(Body):
     def score_lines(self) -> list[str]:
         lines: list[str] = []
         for number, (name, summed) in enumerate(self.products):
-            lines += product_lines(number, name, f"{len(summed)} * DIM" if len(summed) > 1 else "DIM")
+            lines += _product_lines(number, name, f"{len(summed)} * DIM" if len(summed) > 1 else "DIM")
         _, others = self.added
         if others:
             printer = self.printer(relation=False)
@@ -155,7 +155,7 @@ class RouteBody(Body):
                 lines = ["SHARE: tl.constexpr = False", "highest = tl.zeros([QUERY_BLOCK], dtype=WIDE)"]
                 return {**kept, "wanted": lines + self.rows_of("wanted", "tl.int32", count)}
             case TopMass(mass=mass):
-                lines = [line.replace("route_", f"{stem}_") for line in TOTAL]
+                lines = [line.replace("route_", f"{stem}_") for line in _TOTAL]
                 lines += self.rows_of("wanted", "tl.float64", mass)
                 return {**kept, "wanted": ["SHARE: tl.constexpr = True", *lines, "wanted *= total"]}
             case Above():
@@ -172,7 +172,7 @@ class RouteBody(Body):
         lines = [*self.table_lines(), *self.coordinate_part([Side.QUERY], [value]), *printer.lines]
         own = "asked" if dtype == "tl.float64" else "tl.minimum(asked, key_groups)"
         return [
-            *with_heads(lines),
+            *_with_heads(lines),
             f"{name} = tl.reshape(({own} + tl.zeros([QUERY_BLOCK, 1], {dtype})).to({dtype}), [QUERY_BLOCK])",
         ]
 
@@ -191,12 +191,12 @@ class RouteBody(Body):
         pointers = [table.text for table in names.tables] + [names.inputs[each.name] for each in self.read_inputs]
         numbers = {**names.numbers, **names.input_numbers(self.read_inputs)}
         for table in names.tables:
-            numbers |= {f"{table.text}_{axis}_stride": f"{table.text}.stride({n})" for n, axis in enumerate(AXES[:2])}
+            numbers |= {f"{table.text}_{axis}_stride": f"{table.text}.stride({n})" for n, axis in enumerate(_AXES[:2])}
         for number in range(len(self.products)):
-            queries, keys = vector_names(number)
+            queries, keys = _vector_names(number)
             pointers += [queries, keys]
             for name in queries, keys:
-                numbers |= {f"{name}_{axis}_stride": f"{name}.stride({n})" for n, axis in enumerate(AXES)}
+                numbers |= {f"{name}_{axis}_stride": f"{name}.stride({n})" for n, axis in enumerate(_AXES)}
             numbers[f"{keys}_sharing"] = f"heads // {keys}.shape[1]"
         return {
             name: value for name, value in {**{each: each for each in pointers}, **numbers}.items() if name in words
@@ -216,17 +216,17 @@ class RouteBody(Body):
         lines += self.names.input_lines(self.read_inputs)
         for number, (_, summed) in enumerate(self.products):
             pairs = ", ".join(f"pairs[{each}]" for each in summed)
-            lines.append(f"{', '.join(vector_names(number))} = joined({pairs})")
+            lines.append(f"{', '.join(_vector_names(number))} = joined({pairs})")
         return lines
 
 
-def vector_names(number: int) -> tuple[str, str]:
+def _vector_names(number: int) -> tuple[str, str]:
     return f"query_vectors_{number}", f"key_vectors_{number}"
 
 
-def product_lines(number: int, name: str, dim: str) -> list[str]:
+def _product_lines(number: int, name: str, dim: str) -> list[str]:
     """The statement that finds a product, behind those that find its vectors."""
-    queries, keys = vector_names(number)
+    queries, keys = _vector_names(number)
     return [
         f"query_vectors = {queries} + wide_batch * {queries}_batch_stride + wide_head * {queries}_head_stride",
         f"query_vectors += query_rows[:, None].to(tl.int64) * {queries}_token_stride",
@@ -237,17 +237,17 @@ def product_lines(number: int, name: str, dim: str) -> list[str]:
     ]
 
 
-def with_heads(lines: list[str], others: Iterable[str] = ()) -> list[str]:
-    """Behind those of `HEADS` that they or others read."""
+def _with_heads(lines: list[str], others: Iterable[str] = ()) -> list[str]:
+    """Behind those of `_HEADS` that they or others read."""
     words = words_of("\n".join([*lines, *others]))
-    return [*(f"{name} = {text}" for name, text in HEADS.items() if name in words), *lines]
+    return [*(f"{name} = {text}" for name, text in _HEADS.items() if name in words), *lines]
 
 
-def terms(expression: Expression) -> Iterator[Expression]:
+def _terms(expression: Expression) -> Iterator[Expression]:
     """What is added up."""
     match expression:
         case Apply(Op.ADD, parts):
             for part in parts:
-                yield from terms(part)
+                yield from _terms(part)
         case _:
             yield expression

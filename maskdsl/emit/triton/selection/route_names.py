@@ -15,7 +15,7 @@ from maskdsl.ir.routes import GROUP, Route
 
 FIRSTS, EXISTS = "first of group", "group exists"
 """Tables of groups, by names that no coordinate has."""
-OWN = frozenset({"asked", "threshold", "query_positions", "key_positions", "query_vectors", "key_vectors", *PAIR})
+_OWN = frozenset({"asked", "threshold", "query_positions", "key_positions", "query_vectors", "key_vectors", *PAIR})
 
 
 def run_size(route: Route, side: Side, sequence: Sequence) -> int | None:
@@ -41,7 +41,7 @@ class RouteNames(KernelNames):
 
     @cached_property
     def taken(self) -> frozenset[str]:
-        return skeleton_words("routing", "selection", "selection_functions") | super().taken | OWN
+        return skeleton_words("routing", "selection", "selection_functions") | super().taken | _OWN
 
     @cached_property
     def leaf(self) -> Callable[[Leaf], Range]:

@@ -24,7 +24,7 @@ from maskdsl.ir.routes import Grouping, Pool, Rank, Route, TopMass
 def emit_selection(plan: KernelPlan) -> str:
     """A module with `find(q, k, inputs)` like that of `emit_routing`; it needs torch and Triton alone."""
     top = header(plan, "triton", "What the pattern finds in queries and keys, in Triton.")
-    parts = [KernelPart(plan, each) for each in plan.mask.routed]
+    parts = [_KernelPart(plan, each) for each in plan.mask.routed]
     text = read_skeleton("triton_functions")
     lines = [line for part in parts for function in part.functions() for line in function]
     widths = [helper(text, "width_of")] if any("width_of(" in line for line in lines) else []
@@ -34,7 +34,7 @@ def emit_selection(plan: KernelPlan) -> str:
     return routing_module(plan, top, parts, imports, [*shared, definitions("selection_functions")], types)
 
 
-class KernelPart(RouteFunctions):
+class _KernelPart(RouteFunctions):
     """The functions that find one thing, by a kernel where there is one for it."""
 
     def route(self, route: Route) -> Iterator[list[str]]:
