@@ -16,7 +16,7 @@ from maskdsl.ir.mask import DimensionKind, Given, MaskIR, Sequence
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.rewrites.route_rows import in_parts
-from maskdsl.ir.routes import GROUP, Route, found_expressions
+from maskdsl.ir.routes import GROUP, Route, route_expressions
 
 HELPERS = ("read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
 """Functions of `codegen/functions.py` that generated ones may call."""
@@ -159,12 +159,12 @@ class KernelPlan:
         sorted_by = self.order_keys if self.order_reads_inputs else ()
         others = self.found_names.union(reads(*sorted_by).names(Side.TOKEN))
         parts = [(kind, each, behind(each, others | self.names_of(kind))) for kind, each in self.mask.kinds.items()]
-        return tuple((kind, each, tuple(filter(each.is_placed, names))) for kind, each, names in parts)
+        return tuple((kind, each, tuple(filter(each.is_permutation, names))) for kind, each, names in parts)
 
     @cached_property
     def found_names(self) -> frozenset[str]:
         """Coordinates, of either side, that routes and ranks read."""
-        read = reads(*(each for found in self.mask.routed for each in found_expressions(found)))
+        read = reads(*(each for found in self.mask.routed for each in route_expressions(found)))
         routes = (found for found in self.mask.routed if isinstance(found, Route))
         groups = (grouping.by for route in routes for grouping in (route.queries, route.keys))
         names = (each.name for each in read.coordinates if each.name != GROUP)

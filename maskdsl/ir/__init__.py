@@ -1,1 +1,2 @@
-"""What a bound pattern means, as frozen data: expressions, masks, routes, stacks."""
+"""The IR: bound patterns as frozen data. Expressions, masks, routes and stacks, made by `bind`, read by all later
+stages."""

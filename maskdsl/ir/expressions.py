@@ -1,4 +1,4 @@
-"""Typed expressions over one pair of tokens (or over one token, in coordinates and orders). Frozen, hashable data."""
+"""Typed expressions over a query and a key (one token in coordinates and orders). Frozen, hashable nodes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,20 +17,20 @@ Value = TypeVar("Value")
 
 
 class Side(StrEnum):
-    """Whose coordinate is read."""
+    """The token whose coordinate is read."""
 
     QUERY = auto()
     KEY = auto()
-    TOKEN = auto()  # the one token of a coordinate's or an order's expression
+    TOKEN = auto()  # in expressions over one token: coordinates and sort keys
 
     @property
     def letter(self) -> str:
-        """What expressions over a pair call its token."""
+        """`q`, `k` or `t`: the token's name in expressions over a pair."""
         return self.value[0]
 
     @property
     def plural(self) -> str:
-        """All tokens of the side."""
+        """`queries`, `keys` or `tokens`."""
         return {Side.QUERY: "queries", Side.KEY: "keys", Side.TOKEN: "tokens"}[self]
 
 
@@ -100,16 +100,16 @@ class Batch(ExpressionNode):
 
 @dataclass(frozen=True, slots=True)
 class Score(ExpressionNode):
-    """The score so far, `s`; only in scores."""
+    """The score before this `score` line, `s`. Occurs only in `score` expressions."""
 
     type: Type = Type.FLOAT
 
 
 class Shape:
-    """What equal expressions have in common, be they written twice: one object, and a number that no other has.
+    """The identity of an expression: equal expressions share one shape, which has a unique number.
 
-    So comparing two expressions, and hashing one, takes no longer for large ones. Otherwise both would walk the whole
-    expression at every look into a dictionary, and what is shared again each time that it is met.
+    With it, comparing and hashing take constant time. Structural equality would walk the whole expression at every
+    dictionary lookup, and walk shared subexpressions many times.
     """
 
     __slots__ = ("__weakref__", "number")
@@ -123,9 +123,9 @@ _SHAPES: WeakValueDictionary[tuple[object, ...], Shape] = WeakValueDictionary()
 _LOCK = Lock()
 
 
-def _shape(*parts: object) -> Shape:
-    """The shape of a node that is made of these, its operands among them."""
-    key = tuple(part.shape.number if isinstance(part, Compound) else part for part in parts)
+def _shape(*fields: object) -> Shape:
+    """The shape of a node with these fields; operands stand for themselves by number."""
+    key = tuple(each.shape.number if isinstance(each, Compound) else each for each in fields)
     with _LOCK:
         shape = _SHAPES.get(key)
         if shape is None:
@@ -135,21 +135,21 @@ def _shape(*parts: object) -> Shape:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compound(ExpressionNode):
-    """A node that has operands. Like all nodes it is equal to another one that says the same elsewhere."""
+    """A node with operands. Nodes that differ only in their span are equal."""
 
     shape: Shape = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parts = (part if isinstance(part, tuple) else (part,) for part in self.parts)
-        object.__setattr__(self, "shape", _shape(type(self), *chain.from_iterable(parts)))
+        fields = (each if isinstance(each, tuple) else (each,) for each in self.fields)
+        object.__setattr__(self, "shape", _shape(type(self), *chain.from_iterable(fields)))
 
     @property
-    def parts(self) -> tuple[object, ...]:
-        """Everything that it says: all of its fields but for its place."""
+    def fields(self) -> tuple[object, ...]:
+        """The values of all fields except the span."""
         return tuple(getattr(self, name) for name in getattr(type(self), "__match_args__"))  # noqa: B009
 
     def __reduce__(self) -> tuple[object, ...]:
-        return partial(type(self), span=self.span), self.parts
+        return partial(type(self), span=self.span), self.fields
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Compound) and self.shape is other.shape
@@ -160,19 +160,20 @@ class Compound(ExpressionNode):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Read(Compound):
-    """One element of an input that is not a coordinate: one index a dimension, each an integer."""
+    """One element of an input that is not a coordinate, by one integer index per dimension."""
 
     input: str
     indices: tuple["Expression", ...]
     type: Type
     open: bool = False
-    """A float that is NaN where an index is outside, which `analysis/indices/in_bounds.py` could not exclude
-    beforehand.
-    """
+    """Whether an index may be outside the table, which `analysis/indices/in_bounds.py` could not exclude. The element
+    is NaN there; only floats are open."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Apply(Compound):
+    """An operator on its operands."""
+
     op: Op
     arguments: tuple["Expression", ...]
 
@@ -189,13 +190,15 @@ FALSE = Constant(False)
 
 
 def apply(op: Op, *arguments: Expression, span: Span | None = None) -> Apply:
+    """`Apply` with its operands as separate arguments."""
     return Apply(op, arguments, span=span)
 
 
 def children(expression: Expression) -> tuple[Expression, ...]:
+    """The operands of a node; none of a leaf."""
     match expression:
-        case Apply(arguments=parts) | Read(indices=parts):
-            return parts
+        case Apply(arguments=operands) | Read(indices=operands):
+            return operands
         case Constant() | Coordinate() | InSpace() | Head() | Batch() | Score():
             return ()
         case _:
@@ -203,7 +206,7 @@ def children(expression: Expression) -> tuple[Expression, ...]:
 
 
 def walk(expression: Expression) -> Iterator[Expression]:
-    """Every node, each behind one that it is an operand of. What is shared comes once, what is written twice twice."""
+    """Yields every node, parents before operands: a shared node once, equal nodes that are not shared each."""
     stack = [expression]
     seen: set[int] = set()
     while stack:
@@ -217,46 +220,46 @@ def walk(expression: Expression) -> Iterator[Expression]:
 
 
 def size(expression: Expression) -> int:
-    """How many nodes it would have, were nothing shared."""
-    return folded(expression, lambda node, parts: 1 + sum(parts))
+    """The number of nodes, shared ones counted once for each use."""
+    return folded(expression, lambda node, sizes: 1 + sum(sizes))
 
 
 def rebuild(expression: Expression, rewrite: Callable[[Expression], Expression | None]) -> Expression:
-    """Rewrites bottom-up, each node once after its children. The rewrite's None means no change."""
+    """Rewrites bottom-up: each node once, after its operands. None from `rewrite` means no change."""
 
-    def rebuilt(node: Expression, parts: tuple[Expression, ...]) -> Expression:
-        node = with_children(node, parts)
+    def rebuilt(node: Expression, operands: tuple[Expression, ...]) -> Expression:
+        node = with_children(node, operands)
         changed = rewrite(node)
         return node if changed is None else changed
 
     return folded(expression, rebuilt)
 
 
-def with_children(node: Expression, parts: tuple[Expression, ...]) -> Expression:
+def with_children(node: Expression, operands: tuple[Expression, ...]) -> Expression:
     """The same node with these operands."""
     match node:
-        case Apply(arguments=arguments) if parts != arguments:
-            return replace(node, arguments=parts)
-        case Read(indices=indices) if parts != indices:
-            return replace(node, indices=parts)
+        case Apply(arguments=arguments) if operands != arguments:
+            return replace(node, arguments=operands)
+        case Read(indices=indices) if operands != indices:
+            return replace(node, indices=operands)
         case _:
             return node
 
 
 def folded(expression: Expression, value: Callable[[Expression, tuple[Value, ...]], Value]) -> Value:
-    """`value` of every node and the values of its operands, from the leaves up. What is shared is asked once."""
+    """Folds bottom-up: calls `value` with each node and the values of its operands, once for a shared node."""
     if not isinstance(expression, Compound):
         return value(expression, ())
-    uses = Counter(id(part) for node in walk(expression) for part in children(node) if isinstance(part, Compound))
-    shared: dict[int, Value] = {}  # no others are kept: they may be large arrays
+    uses = Counter(id(each) for node in walk(expression) for each in children(node) if isinstance(each, Compound))
+    shared: dict[int, Value] = {}  # the other values are not kept: they may be large arrays
 
     def of(node: Expression) -> Value:
         if id(node) in shared:
             return shared[id(node)]
-        found = value(node, tuple(map(of, children(node))))
+        result = value(node, tuple(map(of, children(node))))
         if uses[id(node)] > 1:
-            shared[id(node)] = found
-        return found
+            shared[id(node)] = result
+        return result
 
     return of(expression)
 
@@ -267,10 +270,10 @@ def substitute(expression: Expression, replacements: dict[Expression, Expression
 
 
 def in_space(expression: Expression, space: str) -> Expression:
-    """What an expression over one token is for those of a space."""
+    """An expression over one token, restricted to the tokens of `space`: every `InSpace` becomes a constant."""
     return rebuild(expression, lambda node: Constant(node.space == space) if isinstance(node, InSpace) else None)
 
 
 def of_side(expression: Expression, side: Side) -> Expression:
-    """With the coordinates of one side, whose ever they were."""
+    """The expression with every coordinate read from `side`."""
     return rebuild(expression, lambda node: replace(node, side=side) if isinstance(node, Coordinate) else None)

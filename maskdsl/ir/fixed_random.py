@@ -1,7 +1,7 @@
-"""Fixed pseudo-random integers: a pure function of 32-bit words, the same on every backend. Imports nothing.
+"""Fixed pseudo-random integers: a pure function of 32-bit words, the same on every backend.
 
-Written with operations that all of them have: 64-bit multiplication, xor, shift and mask. A word times a constant
-below 2 ** 31 never leaves 63 bits.
+Uses only operations that every backend has: 64-bit multiplication, xor, shift and mask. A word times a constant below
+2 ** 31 fits 63 bits.
 """
 
 from typing import Any
@@ -16,12 +16,12 @@ _STEP, _FIRST, _SECOND = 0x1E3779B9, 0x7FEB352D, 0x45D9F3B
 
 
 def random_integers(*arguments: Array) -> Array:
-    """0 <= r < 2 ** 31, from the low 32 bits of each argument, the seed first."""
+    """Integers in [0, 2 ** 31), hashed from the low 32 bits of each argument; the first argument is the seed."""
     return np.asarray(random_state(*arguments) >> 1)
 
 
 def random_state(*arguments: Array) -> Array:
-    """The word that these arguments, one after the other, are scrambled to."""
+    """The 32-bit hash state after mixing in all arguments in turn."""
     state = np.asarray(0, dtype=np.int64)
     for argument in arguments:
         state = _mix(((state ^ (np.asarray(argument, dtype=np.int64) & WORD)) + _STEP) & WORD)
@@ -29,7 +29,7 @@ def random_state(*arguments: Array) -> Array:
 
 
 def _mix(x: Array) -> Array:
-    """Scrambles a word."""
+    """Mixes the bits of a 32-bit word."""
     x = x ^ (x >> 16)
     x = (x * _FIRST) & WORD
     x = x ^ (x >> 15)

@@ -1,21 +1,22 @@
-"""Which query heads a mask is for: all of an attention, or those that one process of several computes."""
+"""The query heads of a mask: all heads of an attention, or the shard of one process under tensor parallelism."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """Query heads `first` to `first + count` of an attention with `whole` of them, which share `key_heads`."""
+    """Query heads `first` to `first + count` of an attention with `whole` query heads and `key_heads` key heads."""
 
     whole: int = 1
     key_heads: int | None = None
-    """Of the whole attention; None: any number that divides its query heads."""
+    """Key heads of the whole attention; None: not known, any divisor of `whole`."""
     first: int = 0
     local: int | None = None
-    """None: all."""
+    """The number of heads here; None: all."""
 
     @property
     def count(self) -> int:
+        """The number of heads here."""
         return self.whole if self.local is None else self.local
 
     @property
@@ -24,12 +25,12 @@ class Heads:
 
     @property
     def key_count(self) -> int | None:
-        """How many key heads these read, if it is known."""
+        """The number of key heads that these query heads read; None if it is not known."""
         return None if self.key_heads is None else max(1, self.count * self.key_heads // self.whole)
 
     @property
     def keep_key_heads_together(self) -> bool:
-        """Whether these are all query heads of some key heads, or share one with others."""
+        """Whether the heads are whole groups of query heads that share a key head, or lie within one group."""
         if self.key_heads is None:
             return True
         shared = self.whole // self.key_heads

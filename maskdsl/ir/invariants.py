@@ -1,4 +1,4 @@
-"""What every mask holds to. Checked after `bind`, and in tests after every rewrite; a breach is a bug of ours."""
+"""The invariants of a mask. Checked after `bind`, and in tests after every rewrite; a violation is a compiler bug."""
 
 from dataclasses import replace
 from typing import assert_never
@@ -25,15 +25,15 @@ _TOKEN = (Side.TOKEN,)
 
 
 def verify(mask: MaskIR) -> None:
-    """Raises AssertionError, with the node, if a mask is malformed."""
+    """Raises `AssertionError` with the offending node if a mask is malformed."""
     if mask.self_attention:
         assert mask.queries == mask.keys, "self-attention with two sequences"
     assert mask.heads >= 1
     assert not mask.queries.is_pooled, "queries are given"
     for sequence in (mask.queries, mask.keys):
         _verify_sequence(mask, sequence)
-    for found in mask.routed:
-        _verify_found(mask, found)
+    for routed in mask.routed:
+        _verify_routed(mask, routed)
     _expression(mask, mask.relation, PAIR, Type.BOOL)
     for clause in (*mask.attend, *mask.require):
         _expression(mask, clause.relation, PAIR, Type.BOOL)
@@ -44,14 +44,14 @@ def verify(mask: MaskIR) -> None:
             _expression(mask, value, PAIR, Type.FLOAT)
 
 
-def _verify_found(mask: MaskIR, found: Routed) -> None:
-    assert mask.input(found.name) is not None, found
-    match found:
+def _verify_routed(mask: MaskIR, routed: Routed) -> None:
+    assert mask.input(routed.name) is not None, routed
+    match routed:
         case Route(products=products, queries=queries, keys=keys):
-            assert queries.count >= 1 and keys.count >= 1, found
+            assert queries.count >= 1 and keys.count >= 1, routed
             whole = replace(mask, inputs=(*mask.inputs, *(_product(each) for each in products)))
-            _expression(whole, found.score, PAIR, Type.FLOAT)
-            _expression(whole, found.candidates, PAIR, Type.BOOL)
+            _expression(whole, routed.score, PAIR, Type.FLOAT)
+            _expression(whole, routed.candidates, PAIR, Type.BOOL)
             for pool in (pool for each in products for pool in (each.query, each.key)):
                 if pool.among is not None:
                     _expression(mask, pool.among, _TOKEN, Type.BOOL)
@@ -59,9 +59,9 @@ def _verify_found(mask: MaskIR, found: Routed) -> None:
             for key in keys:
                 _expression(mask, key, _TOKEN, key.type)
         case Nearest(centroids=name) | Balanced(centroids=name):
-            assert mask.input(name) is not None, found
+            assert mask.input(name) is not None, routed
         case _:
-            assert_never(found)
+            assert_never(routed)
 
 
 def _verify_sequence(mask: MaskIR, sequence: Sequence) -> None:
@@ -127,7 +127,7 @@ def _expression(mask: MaskIR, whole: Expression, sides: tuple[Side, ...], kind: 
 
 
 def _product(product: Product) -> Input:
-    """The table of a product, read by a query group and a key group."""
+    """The table of a dot product, float [query groups, key groups]."""
     groups = Dimension(DimensionKind.FREE, None, "groups")
     return Input(product.name, Type.FLOAT, (groups, groups))
 
@@ -140,7 +140,7 @@ def _known(mask: MaskIR, side: Side, name: str) -> bool:
 
 
 def _sequences(mask: MaskIR, side: Side) -> tuple[Sequence, ...]:
-    """A token may be of either."""
+    """The sequences that a token of this side may belong to: TOKEN may be of either."""
     return tuple(mask.sequences.values()) if side is Side.TOKEN else (mask.sequences[side],)
 
 

@@ -1,6 +1,6 @@
-"""What a bound pattern means: the root of the IR. Every length and parameter is a number; `heads` is folded in.
+"""The root of the IR: a bound pattern with its spaces, sequences, inputs and relation. All lengths are numbers.
 
-Frozen data made by `maskdsl.bind`, checked by `ir/invariants.py`, given its meaning by `ir/meaning/evaluate.py`.
+Frozen data, made by `maskdsl.bind`, checked by `ir/invariants.py`, evaluated by `ir/meaning/evaluate.py`.
 """
 
 from collections.abc import Container
@@ -19,40 +19,45 @@ from maskdsl.ir.routes import Rewrite, Route, Routed
 
 @dataclass(frozen=True, slots=True)
 class Axis:
+    """One axis of a space's grid; `length` in tokens."""
+
     name: str
     length: int
 
 
 class PoolingKind(StrEnum):
+    """How the tokens of a box become one token."""
+
     MEAN = auto()
     MAX = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """Each token is the mean or the elementwise maximum of a box of tokens of `source`.
+    """Each token of the space is the mean or the elementwise maximum of one box of tokens of `source`.
 
-    Boxes stand side by side from the first token on; the last of an axis takes the tokens that there are.
+    Boxes tile the source from its first token on; the last box of an axis may be smaller.
     """
 
     kind: PoolingKind
     source: "Space"
     box: tuple[int, ...]
-    """The tokens of a box along each axis of the source, at most the axis' length."""
+    """Tokens of a box along each axis of the source, at most the axis' length."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """Tokens on a grid, row-major, the last axis fastest. The axis of `space text[512]` bears the space's name."""
+    """Tokens on a row-major grid, the last axis fastest. The only axis of `space text[512]` is named `text`."""
 
     name: str
     axes: tuple[Axis, ...]
     pooling: Pooling | None = None
-    """Where its keys and values come from; None if they are given."""
+    """How its keys and values are pooled from another space; None if the call gives them."""
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def size(self) -> int:
+        """Tokens of the space."""
         size = 1
         for axis in self.axes:
             size *= axis.length
@@ -60,16 +65,17 @@ class Space:
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
+        """Tokens along each axis."""
         return tuple(axis.length for axis in self.axes)
 
     @cached_property
     def chain(self) -> "tuple[Space, ...]":
-        """The space that is given, and what is pooled from it step by step, up to this one."""
+        """The given space, then each space pooled from the one before, up to this one."""
         return (*(self.pooling.source.chain if self.pooling is not None else ()), self)
 
     @property
     def root(self) -> "Space":
-        """The space that is given: itself, or what it is pooled from in the end."""
+        """The given space at the start of `chain`: this space itself if it is not pooled."""
         return self.chain[0]
 
     def axis(self, name: str) -> Axis | None:
@@ -82,19 +88,19 @@ class CurveKind(StrEnum):
     SNAKE = auto()
 
 
-# Where the values of a coordinate come from, one of these for each space that has it. (`i` and the axes need none.)
+# The sources of a coordinate's values, one for each space that has the coordinate. `i` and the axes need none.
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """From other coordinates of the same token, all declared before this one."""
+    """An expression over coordinates of the same token that are declared earlier."""
 
     value: Expression
 
 
 @dataclass(frozen=True, slots=True)
 class Along:
-    """The cell's position along a curve that fills the box of these axes of the space."""
+    """The position of the token's cell along a curve through the grid of these axes."""
 
     kind: CurveKind
     axes: tuple[str, ...]
@@ -102,7 +108,7 @@ class Along:
 
 @dataclass(frozen=True, slots=True)
 class Shuffled:
-    """A fixed pseudo-random permutation of `of`: `i` (over the whole sequence) or an axis (over its length)."""
+    """A fixed pseudo-random permutation of `i` (over the whole sequence) or of an axis (over its length)."""
 
     of: str
     seed: int
@@ -110,7 +116,7 @@ class Shuffled:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The values of the input of this name that has one token dimension."""
+    """The values of an input with one token dimension."""
 
     input: str
 
@@ -120,56 +126,57 @@ CoordinateSource = Computed | Along | Shuffled | Given
 
 @dataclass(frozen=True, slots=True)
 class CoordinateDefinition:
-    """A coordinate beyond `i` and the axes. Tokens of spaces not named here do not have it, and read as zero.
+    """A coordinate beyond `i` and the axes. It is zero for tokens of spaces that have no source here.
 
-    Curves and shuffles written in the middle of an expression become definitions of their own, named by their text:
-    `hilbert(y, x)`, `shuffle(i, 7)`.
+    A curve or shuffle inside an expression becomes a definition named by its text: `hilbert(y, x)`, `shuffle(i, 7)`.
     """
 
     name: str
     type: Type
     sources: tuple[tuple[str, CoordinateSource], ...]
-    """Pairs (name of a space, where its tokens get their values)."""
+    """Pairs (name of a space, source of its tokens' values)."""
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """The queries or the keys: spaces one behind the other, with their coordinates and their layout in memory."""
+    """The queries or the keys: concatenated spaces, their coordinates, and their layout in memory."""
 
     spaces: tuple[Space, ...]
     coordinates: tuple[CoordinateDefinition, ...] = ()
-    """Later ones may read earlier ones."""
+    """Later definitions may read earlier ones."""
     order: tuple[tuple[Expression, ...], ...] = ()
-    """Sort keys for each space (empty: declared order); `()` when no space has any."""
+    """Sort keys of each space (empty: declared order); `()` if no space has any."""
 
     @cached_property
     def length(self) -> int:
+        """Tokens of the sequence."""
         return sum(space.size for space in self.spaces)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Declared (and laid-out) position of each space's first token."""
+        """Position of each space's first token, the same in declared and in memory order."""
         return tuple(accumulate((space.size for space in self.spaces[:-1]), initial=0))
 
     @property
     def computed(self) -> tuple[Expression, ...]:
-        """What coordinates are computed from, in all spaces."""
+        """The expressions of all computed coordinates, over all spaces."""
         sources = (source for each in self.coordinates for _, source in each.sources)
         return tuple(source.value for source in sources if isinstance(source, Computed))
 
     @property
     def sort_keys(self) -> tuple[Expression, ...]:
-        """Of all spaces."""
+        """The sort keys of all spaces."""
         return tuple(key for keys in self.order for key in keys)
 
     @cached_property
     def given(self) -> tuple[Space, ...]:
-        """The spaces whose tokens a call gives: each pooled one replaced by its root, each once, as they first come."""
+        """The spaces whose tokens a call gives: the roots of all spaces, each once, in order of first occurrence."""
         return tuple(dict.fromkeys(space.root for space in self.spaces))
 
     @cached_property
     def given_length(self) -> int:
+        """Tokens that a call gives."""
         return sum(space.size for space in self.given)
 
     @cached_property
@@ -184,16 +191,16 @@ class Sequence:
 
     @cached_property
     def definitions(self) -> dict[str, CoordinateDefinition]:
-        """Of all coordinates beyond `i` and the axes, by name."""
+        """The coordinates beyond `i` and the axes, by name."""
         return {each.name: each for each in self.coordinates}
 
-    def is_placed(self, name: str) -> bool:
-        """The coordinate is a place on a curve or in a shuffle, in one space at least: no formula gives it."""
+    def is_permutation(self, name: str) -> bool:
+        """Whether the coordinate is a position on a curve or in a shuffle in some space: no formula gives it."""
         definition = self.definition(name)
         return definition is not None and any(isinstance(each, Along | Shuffled) for _, each in definition.sources)
 
     def has(self, space: Space, name: str) -> bool:
-        """Whether the tokens of a space have the coordinate."""
+        """Whether the tokens of `space` have the coordinate."""
         definition = self.definition(name)
         if definition is not None:
             return any(owner == space.name for owner, _ in definition.sources)
@@ -207,36 +214,38 @@ class Sequence:
 class DimensionKind(StrEnum):
     BATCH = auto()
     HEADS = auto()
-    TOKENS = auto()  # all tokens of the queries, of the keys, of both (self-attention), or of one space
+    TOKENS = auto()  # the queries, the keys, the tokens (self-attention), or one space
     FIXED = auto()
     DIM = auto()  # the head dim
     FREE = auto()  # any length
 
 
 _OF_TOKENS = (DimensionKind.BATCH, DimensionKind.HEADS, DimensionKind.TOKENS)
-"""What values of tokens may have, in the order of generated modules."""
+"""The dimensions of an input that is a coordinate, in the order that generated modules use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
+    """One dimension of an input."""
+
     kind: DimensionKind
     size: int | None
-    """None for BATCH, DIM and FREE, which are known at the call."""
+    """None for BATCH, DIM and FREE, whose sizes the call decides."""
     text: str
     """As written: `tokens`, `image`, `2 * size - 1`."""
     here: tuple[int, int] | None = None
-    """Of HEADS: the first that the mask is for and how many, where it is not for all."""
+    """For HEADS of a mask that has only some of the heads: the first of them, and how many."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """A tensor given at the call. Integers must fit 32 bits, but for those that were computed and are given anew."""
+    """A tensor of a call: given by the caller, or found by a route. Integers fit 32 bits unless `reach` says more."""
 
     name: str
     type: Type
     dimensions: tuple[Dimension, ...]
     reach: tuple[int, int] | None = None
-    """The least and the largest integer of what was computed, where 32 bits do not hold them."""
+    """The least and the largest integer of a computed coordinate that became an input and does not fit 32 bits."""
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @cached_property
@@ -245,22 +254,22 @@ class Input:
 
     @cached_property
     def is_coordinate(self) -> bool:
-        """One token dimension, the others batch or heads: read as `q.name`, not by index."""
+        """Whether it has exactly one token dimension and otherwise batch or heads: read as `q.name`, not by index."""
         return self.kinds.count(DimensionKind.TOKENS) == 1 and set(self.kinds) <= set(_OF_TOKENS)
 
     @cached_property
     def arrangement(self) -> tuple[int, ...]:
-        """Where batch, heads and tokens stand, those of them that it has."""
+        """The axis numbers of batch, heads and tokens, in this order, of those that it has."""
         return tuple(self.kinds.index(kind) for kind in _OF_TOKENS if kind in self.kinds)
 
     @cached_property
     def missing(self) -> tuple[int, ...]:
-        """Those of the axes batch, heads and tokens that it has not."""
+        """Which of batch (0), heads (1) and tokens (2) it lacks."""
         return tuple(axis for axis, kind in enumerate(_OF_TOKENS) if kind not in self.kinds)
 
     @cached_property
     def heads_here(self) -> tuple[int, int] | None:
-        """The first of the heads that are here and how many, where it has one for each head and more than these."""
+        """The first head of the mask and the number of heads, if the input has an entry for other heads too."""
         return next((each.here for each in self.dimensions if each.here is not None), None)
 
 
@@ -274,7 +283,7 @@ class Clause:
 
 @dataclass(frozen=True)
 class MaskIR:
-    """A bound pattern. `queries is keys` in meaning (equal values) when the pattern is self-attention."""
+    """A bound pattern. In self-attention `queries == keys`."""
 
     name: str
     parameters: tuple[tuple[str, object], ...]
@@ -283,54 +292,54 @@ class MaskIR:
     keys: Sequence
     self_attention: bool
     inputs: tuple[Input, ...]
-    """Those that callers give, and those that are found."""
+    """Given by the caller, or found by a route of the same name in `routed`."""
     attend: tuple[Clause, ...]
     require: tuple[Clause, ...]
     relation: Expression
-    """Any of `attend` and all of `require`, simplified."""
+    """The disjunction of `attend` and the conjunction of `require`, simplified: which pairs attend."""
     scores: tuple[Expression, ...] = ()
-    """Applied in turn to `Score()`, first to last; floats."""
+    """Float expressions, applied to `Score()` one after the other."""
     weight: Expression | None = None
-    """Float, the product of all `weight` lines."""
+    """Float, the product of all `weight` lines: a factor of the probabilities."""
     scale: Expression | None = None
     """Float without `Score()`; None means 1 / sqrt(head dim)."""
     auto: tuple[str, ...] = ()
-    """Spaces whose order is still to be found, as `orders.bind_mask` does; until then they are as declared."""
+    """Spaces with `order auto` whose order is not chosen yet; `analysis/orders/binding.py` chooses it."""
     routed: tuple[Routed, ...] = ()
-    """What is found in the queries and keys of a call, each after what it reads: the inputs of these names."""
+    """Inputs that are computed from the queries and keys of a call, each after the ones that it reads."""
     whole: Heads | None = None
-    """The heads of the whole attention, and which of them these are, where it was said."""
+    """Which heads of a larger attention the mask is for; None if it is for all."""
     doc: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
     cautions: tuple[Caution, ...] = field(default=(), compare=False, repr=False)
-    """Warnings that no comment of the text allows."""
+    """Warnings, without those that a comment in the source allows."""
 
     @cached_property
     def sequences(self) -> dict[Side, Sequence]:
-        """Of the sides of a pair."""
+        """The sequence of each side of a pair."""
         return {Side.QUERY: self.queries, Side.KEY: self.keys}
 
     def kind(self, side: Side) -> Side:
-        """In self-attention one TOKEN is a query and a key."""
+        """The kind of token of a side: TOKEN for both sides in self-attention."""
         return Side.TOKEN if self.self_attention else side
 
     @property
     def kinds(self) -> dict[Side, Sequence]:
-        """Of the different kinds of tokens."""
+        """The sequence of each kind of token: one in self-attention, else two."""
         return {self.kind(side): sequence for side, sequence in self.sequences.items()}
 
     @cached_property
     def pair_expressions(self) -> tuple[Expression, ...]:
-        """Everything that is evaluated for a pair of tokens."""
+        """All expressions over a pair: the relation, scores, weight and scale."""
         return self.relation, *self.pair_values
 
     @property
     def pair_values(self) -> tuple[Expression, ...]:
-        """What is evaluated for pairs that attend."""
+        """The expressions that are evaluated for attending pairs only: scores, weight and scale."""
         return tuple(each for each in (*self.scores, self.weight, self.scale) if each is not None)
 
     def mapped(self, rewrite: Rewrite) -> "MaskIR":
-        """With all that is evaluated for pairs rewritten, and all by which routes select."""
+        """The mask with `rewrite` applied to all expressions over a pair, and to those of its routes."""
 
         def clauses(of: tuple[Clause, ...]) -> tuple[Clause, ...]:
             return tuple(replace(each, relation=rewrite(each.relation)) for each in of)
@@ -348,23 +357,23 @@ class MaskIR:
 
     @property
     def declared(self) -> "MaskIR":
-        """With tokens in no other order than declared."""
+        """The mask with all tokens in declared order."""
         return replace(self, queries=replace(self.queries, order=()), keys=replace(self.keys, order=()))
 
     @property
     def here(self) -> slice:
-        """Those of the heads of the whole attention that these are."""
+        """The heads of the mask, as a slice of the heads of the whole attention."""
         first = self.whole.first if self.whole is not None else 0
         return slice(first, first + self.heads)
 
     @property
     def is_layer(self) -> bool:
-        """Keys are the tokens of the queries, or pooled from these: what comes out can go in again."""
+        """Whether keys are the tokens of the queries or pooled from them, so that layers can be stacked."""
         return self.keys.given == self.queries.spaces
 
     @cached_property
     def given(self) -> tuple[Input, ...]:
-        """The inputs that callers give."""
+        """The inputs that the caller gives."""
         names = {each.name for each in self.routed}
         return tuple(each for each in self.inputs if each.name not in names)
 
@@ -372,7 +381,7 @@ class MaskIR:
         return self._named.get(name)
 
     def named(self, names: Container[str]) -> tuple[Input, ...]:
-        """The inputs of these names, as declared."""
+        """The inputs of these names, in declared order."""
         return tuple(each for each in self.inputs if each.name in names)
 
     @cached_property

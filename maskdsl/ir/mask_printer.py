@@ -1,4 +1,4 @@
-"""A mask as text: what `maskdsl emit --stage ir` prints. Expressions are written in the language itself."""
+"""A mask as text, for `maskdsl emit --stage ir`. Expressions are printed in the language itself."""
 
 from typing import assert_never
 
@@ -36,7 +36,7 @@ _NOWHERE = Span(Source("<ir>", ""), 0, 0)
 
 
 def print_mask(mask: MaskIR) -> str:
-    """Everything that a mask means, a line each."""
+    """The whole mask as text, one declaration a line."""
     parameters = ", ".join(f"{name} = {value}" for name, value in mask.parameters)
     lines = [f"mask {mask.name}({parameters}), {mask.heads} head{'s' if mask.heads != 1 else ''}"]
     if mask.self_attention:
@@ -45,7 +45,7 @@ def print_mask(mask: MaskIR) -> str:
         lines += [*_sequence("queries", mask.queries), *_sequence("keys", mask.keys)]
     for each in mask.given:
         lines.append(f"input {each.name}: {each.type}[{', '.join(dimension.text for dimension in each.dimensions)}]")
-    lines += [line for each in mask.routed for line in _found(each)]
+    lines += [line for each in mask.routed for line in _routed(each)]
     lines.append(f"relation {print_expression(mask.relation)}")
     if mask.scale is not None:
         lines.append(f"scale {print_expression(mask.scale)}")
@@ -55,10 +55,10 @@ def print_mask(mask: MaskIR) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _found(found: Routed) -> list[str]:
-    match found:
+def _routed(routed: Routed) -> list[str]:
+    match routed:
         case Route(name=name, products=products, score=score, selector=selector, candidates=candidates):
-            by = found.queries.by, found.keys.by
+            by = routed.queries.by, routed.keys.by
             lines = [
                 f"{each.name} = dot({_pool(each.query, 'q', by[0])}, {_pool(each.key, 'k', by[1])})"
                 for each in products
@@ -72,7 +72,7 @@ def _found(found: Routed) -> list[str]:
         case Rank(name=name, space=space, keys=keys):
             return [f"found {name} = rank({', '.join(map(print_expression, keys))}) in {space}"]
         case _:
-            assert_never(found)
+            assert_never(routed)
 
 
 def _selector(selector: Selector, score: str) -> str:
@@ -134,7 +134,7 @@ def _source(source: CoordinateSource) -> str:
 
 
 def print_expression(expression: Expression) -> str:
-    """The expression on one line, in the language."""
+    """The expression as one line of the language."""
     return format_expression(_tree(expression))
 
 
@@ -179,23 +179,23 @@ def _constant(value: int | float | bool) -> tree.Expression:
 
 
 def _operator(node: Apply) -> tree.Expression:
-    parts = tuple(map(_tree, node.arguments))
+    operands = tuple(map(_tree, node.arguments))
     operator = OPERATORS[node.op]
     match node.op:
         case Op.AND | Op.OR:
-            whole = parts[0]
-            for part in parts[1:]:
-                whole = tree.Binary(operator.symbol, whole, part, span=_NOWHERE)
-            return whole
+            joined = operands[0]
+            for operand in operands[1:]:
+                joined = tree.Binary(operator.symbol, joined, operand, span=_NOWHERE)
+            return joined
         case Op.SELECT:
-            condition, then, otherwise = parts
+            condition, then, otherwise = operands
             return tree.Conditional(then, condition, otherwise, span=_NOWHERE)
         case op if op in COMPARISONS:
-            return tree.Comparison(parts, (operator.symbol,), span=_NOWHERE)
+            return tree.Comparison(operands, (operator.symbol,), span=_NOWHERE)
         case _ if operator.function:
-            arguments = tuple(tree.Argument(None, part, span=_NOWHERE) for part in parts)
+            arguments = tuple(tree.Argument(None, each, span=_NOWHERE) for each in operands)
             return tree.Call(_name(operator.function), arguments, span=_NOWHERE)
         case _ if operator.count == 1:
-            return tree.Unary(operator.symbol, parts[0], span=_NOWHERE)
+            return tree.Unary(operator.symbol, operands[0], span=_NOWHERE)
         case _:
-            return tree.Binary(operator.symbol, parts[0], parts[1], span=_NOWHERE)
+            return tree.Binary(operator.symbol, operands[0], operands[1], span=_NOWHERE)

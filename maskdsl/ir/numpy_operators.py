@@ -1,4 +1,4 @@
-"""What operators and expressions do to NumPy arrays: exact 64-bit integers, Python's floor semantics, 64-bit floats."""
+"""Evaluates operators and expressions on NumPy arrays: exact 64-bit integers, Python's floor semantics, float64."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
@@ -25,25 +25,26 @@ DTYPES: dict[Type, type[np.generic]] = {Type.INT: np.int64, Type.FLOAT: np.float
 
 
 def constant_array(constant: Constant) -> Array:
+    """The constant as a zero-dimensional array of its type."""
     return np.asarray(constant.value, dtype=DTYPES[constant.type])
 
 
 def apply_operator(op: Op, *operands: Array) -> Array:
-    """Elementwise, on operands that broadcast. A zero divisor gives zero; NumPy may warn, callers know why not."""
+    """Applies an operator elementwise; operands broadcast. Callers silence NumPy's warnings, as of zero divisors."""
     return np.asarray(OPERATORS[op].meaning(*operands))
 
 
 def evaluate(expression: Expression, leaf: Callable[[Leaf], Array], inputs: Mapping[str, Array]) -> Array:
-    """Elementwise on the arrays that `leaf` gives."""
+    """Evaluates an expression elementwise; `leaf` gives the arrays of leaves, `inputs` those of tables."""
 
-    def value(node: Expression, parts: tuple[Array, ...]) -> Array:
+    def value(node: Expression, operands: tuple[Array, ...]) -> Array:
         match node:
             case Constant():
                 return constant_array(node)
             case Apply(op=op):
-                return apply_operator(op, *parts)
+                return apply_operator(op, *operands)
             case Read(input=name, type=kind):
-                return _read(inputs[name], parts, kind, node.open)
+                return _read(inputs[name], operands, kind, node.open)
             case Coordinate() | InSpace() | Head() | Batch() | Score():
                 return leaf(node)
             case _:
@@ -53,11 +54,11 @@ def evaluate(expression: Expression, leaf: Callable[[Leaf], Array], inputs: Mapp
 
 
 def _read(table: Array, indices: Iterable[Array], kind: Type, is_open: bool) -> Array:
-    """Elements of a table. An index out of bounds is moved to the border; the element is NaN if the read is open."""
-    positions = list(zip(indices, table.shape, strict=True))
-    inside = tuple(np.clip(position, 0, length - 1) for position, length in positions)
+    """Elements of a table. An index out of bounds is clamped; the element is NaN there if the read is open."""
+    bounded = list(zip(indices, table.shape, strict=True))
+    inside = tuple(np.clip(index, 0, length - 1) for index, length in bounded)
     values = np.asarray(table[inside], dtype=DTYPES[kind])
     if not is_open:
         return values
-    outside = reduce(np.logical_or, ((position < 0) | (position >= length) for position, length in positions))
+    outside = reduce(np.logical_or, ((index < 0) | (index >= length) for index, length in bounded))
     return np.where(outside, np.nan, values)

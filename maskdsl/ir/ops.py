@@ -1,8 +1,8 @@
-"""The operators of the IR: one row each says what it takes, what it is and how it is written.
+"""The operators of the IR, one row each: operand types, NumPy meaning, result type, and spelling in each language.
 
-Binder, verifier, printers, the editor's words and the tests read this table. Elsewhere every operator has a rule in
-`ir/facts/ranges.py` (if it gives integers), `analysis/tiles/intervals.py`, `ir/rewrites/derive.py` (if it gives floats)
-and `view/page/assets/operators.js`; tests name those that are missing.
+The binder, the verifier, the printers, the language server and the tests read this table. Each operator also has a rule
+in `ir/facts/ranges.py` (integer results), `analysis/tiles/intervals.py`, `ir/rewrites/derive.py` (float results) and
+`view/page/assets/operators.js`; a test names the missing ones.
 """
 
 from collections.abc import Callable
@@ -68,39 +68,39 @@ _ANY = _NUMBERS + BOOL
 
 @dataclass(frozen=True)
 class Operator:
-    """What an operator takes, what it is, and how it is written."""
+    """One row of the table."""
 
     types: tuple[Type, ...]
-    """What operands may be: all of one of these. Of `SELECT` the condition, which comes first, is a boolean."""
+    """The types that operands may have, all the same. Only the condition of `SELECT` is always a boolean."""
     meaning: Callable[..., Any]
-    """On NumPy's arrays, which broadcast: exact on integers. A zero divisor gives zero."""
+    """The function on NumPy arrays, which broadcast. Exact on integers; an integer divided by zero is zero."""
     count: int = 2
-    """Of operands, at least."""
+    """The number of operands; the least number if it is variadic."""
     variadic: bool = False
-    """Whether there may be more of them."""
+    """Whether a node may have more operands than `count`."""
     folds: bool = False
-    """Whether a call may have more of them, which are joined two by two."""
+    """Whether a call in the language may have more arguments, which bind applies pairwise: `min(a, b, c)`."""
     result: Type | None = None
-    """None where it is the type of the last operand."""
+    """The type of the result; None: that of the last operand."""
     symbol: str = ""
-    """Between operands or in front of one, in the language."""
+    """The infix or prefix symbol in the language."""
     function: str = ""
-    """What is called, in the language."""
+    """The function's name in the language."""
     parameters: tuple[str, ...] = ("x",)
-    """What arguments are called."""
+    """The names of the arguments, for help texts."""
     help: str = ""
-    """What a reader is told of the function."""
+    """One sentence for completions and hovers."""
     torch: str = ""
-    """The function of generated torch code, a helper of `codegen/functions.py` if it has no dot; a method if it begins
-    with one. Empty for those that have a symbol in Python or a rule of their own in the printer."""
+    """The function in generated torch code: a method if it begins with a dot, a helper of `codegen/functions.py` if it
+    has none. Empty where the printer writes a Python symbol or has a special rule."""
     triton: str = ""
-    """The function of generated kernels, a helper of `codegen/triton_functions.py` if it has no dot."""
+    """The function in generated Triton kernels: a helper of `codegen/triton_functions.py` if it has no dot."""
     name: str = ""
-    """What a subexpression is called that needs a name."""
+    """The name of a local variable that holds the result in generated code."""
 
     @property
     def call(self) -> str:
-        """How it is called, for readers."""
+        """The call as help texts show it: `min(a, b, ...)`."""
         others = ", ..." if self.variadic or self.folds else ""
         return f"{self.function}({', '.join(self.parameters)}{others})"
 
@@ -110,7 +110,7 @@ def _integer_log2(x: Array) -> Array:
 
 
 def _sigmoid(x: Array) -> Array:
-    """Without overflow on either side."""
+    """Does not overflow for large arguments of either sign."""
     small = np.exp(-np.abs(x))
     return np.asarray(np.where(x >= 0, 1, small) / (1 + small))
 
@@ -161,8 +161,8 @@ OPERATORS: dict[Op, Operator] = {
     Op.LESS: Operator(_NUMBERS, np.less, result=Type.BOOL, symbol="<"),
     Op.LESS_EQUAL: Operator(_NUMBERS, np.less_equal, result=Type.BOOL, symbol="<="),
     Op.NOT: Operator(BOOL, np.logical_not, 1, symbol="not"),
-    Op.AND: Operator(BOOL, lambda *parts: reduce(np.logical_and, parts), variadic=True, symbol="and"),
-    Op.OR: Operator(BOOL, lambda *parts: reduce(np.logical_or, parts), variadic=True, symbol="or"),
+    Op.AND: Operator(BOOL, lambda *operands: reduce(np.logical_and, operands), variadic=True, symbol="and"),
+    Op.OR: Operator(BOOL, lambda *operands: reduce(np.logical_or, operands), variadic=True, symbol="or"),
     Op.SELECT: Operator(_ANY, np.where, 3, torch="torch.where", triton="tl.where", name="choice"),
     Op.INTEGER_LOG2: Operator(
         INT,
@@ -256,5 +256,5 @@ TRITON_HELPERS = tuple(each.triton for each in OPERATORS.values() if each.triton
 
 
 def result_type(op: Op) -> Type | None:
-    """The type that `op` always has; None where it is that of its last operand, which the binder has checked."""
+    """The type of the result of `op`; None if it is that of the last operand."""
     return OPERATORS[op].result

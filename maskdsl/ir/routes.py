@@ -1,8 +1,8 @@
-"""What a pattern finds in the queries and keys of a call: groups chosen by score, nearest centroids, ranks.
+"""Routes: inputs that are computed from the queries and keys of a call. Selected groups, nearest centroids, ranks.
 
-What is found is a table or a coordinate like any input, by the name of an `Input` of the mask that nobody gives: the
-relation reads it, and all behind it (tiles, kernels) knows inputs only. `ir/meaning/route_meaning.py` gives the plain
-meaning.
+The result of a route is a table or a coordinate, under the name of an `Input` of the mask that the caller does not
+give. The relation reads it like any input, so tiles and kernels know inputs only. `ir/meaning/route_meaning.py`
+evaluates routes on NumPy arrays.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,13 +14,15 @@ from maskdsl.base.source import Span
 from maskdsl.ir.expressions import Coordinate, Expression, Side
 
 GROUP = "(group)"
-"""In scores and candidates, the number of a group that no coordinate of one token gives."""
+"""The coordinate that holds a group's number in scores and candidates, where no coordinate of a token gives it."""
 
 
 Rewrite = Callable[[Expression], Expression]
 
 
 class PoolKind(StrEnum):
+    """How the vectors of a group become one."""
+
     MEAN = auto()
     MAX = auto()
     SUM = auto()
@@ -29,26 +31,27 @@ class PoolKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A vector for each group of tokens of one side, in each head; without a kind, each token's own vector.
+    """One vector for each group of tokens of one side, in each head; without a kind, the vector of each token.
 
-    A group of which no token is `among` those pooled has the vector zero.
+    The vector of a group without pooled tokens is zero.
     """
 
     kind: PoolKind | None
     among: Expression | None = None
-    """Boolean, over one token: which of the group are pooled."""
+    """Boolean over one token: whether the token is pooled. None: all are."""
     heads: Expression | None = None
-    """Integer, over the head: the tokens of all heads of an equal value are pooled together."""
+    """Integer over the head: heads of equal value are pooled together. None: each head alone."""
     by_key_head: bool = False
-    """The same for the query heads that share a key head, whose number is known at the call."""
+    """Whether the query heads that share a key head are pooled together; the call decides how many they are."""
 
     def mapped(self, rewrite: Rewrite) -> "Pool":
+        """The pool with its expressions over tokens rewritten."""
         return self if self.among is None else replace(self, among=rewrite(self.among))
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """The dot product of two pooled vectors, float: the table `name` [query groups, key groups]."""
+    """Dot products of pooled vectors: the table `name`, float [query groups, key groups]."""
 
     name: str
     query: Pool
@@ -60,33 +63,33 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """How the tokens of one side form groups, numbered from 0.
+    """The groups of the tokens of one side, numbered from 0.
 
-    Those of an equal coordinate do (`by`; each token alone by `i`). Without one, groups are just numbers, such as the
-    distance of two tokens; a single one takes all.
+    Tokens with the same value of the coordinate `by` form a group; `i` makes each token a group. Without a coordinate,
+    groups are only numbers, such as the distance of two tokens; a single group has all tokens.
     """
 
     by: str | None
     count: int
-    """All numbers are below."""
+    """The number of groups."""
 
     def index(self, side: Side) -> Coordinate:
-        """What reads the group's number in scores and candidates."""
+        """The coordinate that holds the group's number in scores and candidates."""
         return Coordinate(side, self.by or GROUP)
 
 
 @dataclass(frozen=True, slots=True)
 class TopCount:
-    """The `count` best key groups of each query group."""
+    """Selects the `count` key groups of the highest score, for each query group."""
 
     count: Expression
 
 
 @dataclass(frozen=True, slots=True)
 class TopMass:
-    """The fewest key groups whose share of the softmax over all candidates reaches `mass`.
+    """Selects the fewest key groups whose share of the softmax over all candidates reaches `mass`.
 
-    Of each query group, or of all pairs of groups of a head together.
+    For each query group, or (`over_head`) over all pairs of groups of a head together.
     """
 
     mass: Expression
@@ -95,7 +98,7 @@ class TopMass:
 
 @dataclass(frozen=True, slots=True)
 class Above:
-    """All key groups that score more than the threshold."""
+    """Selects all key groups whose score exceeds the threshold."""
 
     threshold: Expression
 
@@ -103,8 +106,8 @@ class Above:
 Selector = TopCount | TopMass | Above
 
 
-def told(selector: Selector) -> Expression:
-    """What a selector is told: a number, a share, a threshold."""
+def selector_argument(selector: Selector) -> Expression:
+    """The argument of a selector: its count, mass or threshold."""
     match selector:
         case TopCount(count=value) | TopMass(mass=value) | Above(threshold=value):
             return value
@@ -112,8 +115,8 @@ def told(selector: Selector) -> Expression:
             assert_never(selector)
 
 
-def _retold(selector: Selector, value: Expression) -> Selector:
-    """The same selector, told another value."""
+def _with_argument(selector: Selector, value: Expression) -> Selector:
+    """The same selector with another argument."""
     match selector:
         case TopCount():
             return TopCount(value)
@@ -127,37 +130,38 @@ def _retold(selector: Selector, value: Expression) -> Selector:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Finds the table `name`: bool [batch, heads, query groups, key groups], which groups were selected."""
+    """Computes the table `name`, bool [batch, heads, query groups, key groups]: which key groups are selected."""
 
     name: str
     queries: Grouping
     keys: Grouping
     products: tuple[Product, ...]
     score: Expression
-    """Float, over a query group and a key group: their first tokens' coordinates, and products read by group."""
+    """Float, over a query group and a key group: reads the coordinates of their first tokens, and products by group."""
     selector: Selector
     candidates: Expression
-    """Boolean, likewise. What it excludes is never selected, nor are groups without tokens, nor scores of minus
+    """Boolean, likewise. Groups that it excludes are never selected, nor are groups without tokens, nor scores of minus
     infinity or NaN."""
     span: Span | None = field(default=None, compare=False, repr=False)
 
     def grouping(self, side: Side) -> Grouping:
+        """The groups of a side."""
         return self.keys if side is Side.KEY else self.queries
 
     def mapped(self, rewrite: Rewrite) -> "Route":
-        """With everything rewritten that is evaluated to find it."""
+        """The route with all of its expressions rewritten."""
         return replace(
             self,
             products=tuple(
                 Product(each.name, each.query.mapped(rewrite), each.key.mapped(rewrite)) for each in self.products
             ),
             score=rewrite(self.score),
-            selector=_retold(self.selector, rewrite(told(self.selector))),
+            selector=_with_argument(self.selector, rewrite(selector_argument(self.selector))),
             candidates=rewrite(self.candidates),
         )
 
     def over_token(self, side: Side) -> Iterator[Expression]:
-        """Everything that is evaluated for a token of one side: its group, and whether it is pooled."""
+        """The expressions over a token of one side: its group, and whether it is pooled."""
         by = self.grouping(side).by
         if by is not None:
             yield Coordinate(Side.TOKEN, by)
@@ -167,10 +171,9 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """Finds the coordinate `name`, int [batch, heads, queries or keys]: the row of the centroids nearest to the vector.
+    """Computes the coordinate `name`, int [batch, heads, tokens of `side`]: the centroid nearest to each vector.
 
-    By Euclidean distance, ties to the lower row. `side` says whose tokens, `centroids` names float
-    [heads, clusters, dim].
+    By Euclidean distance, ties to the lower row. `centroids` names an input, float [heads, clusters, dim].
     """
 
     name: str
@@ -181,9 +184,10 @@ class Nearest:
 
 @dataclass(frozen=True, slots=True)
 class Balanced:
-    """Finds the coordinate `name`, int [batch, heads, queries or keys]: which centroids, `first` to `last`, chose it.
+    """Computes the coordinate `name`, int [batch, heads, tokens of `side`]: which centroids chose each token, as bits.
 
-    A bit for each, the first one lowest. Each takes the `size` tokens of the largest dot product, ties to the lower.
+    Each centroid chooses the `size` tokens of the largest dot product, ties to the lower position. Bit 0 is the
+    centroid `first`. `centroids` names an input, float [heads, clusters, dim].
     """
 
     name: str
@@ -192,15 +196,15 @@ class Balanced:
     size: int
     first: int
     last: int
-    """Not included."""
+    """Exclusive."""
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """Finds the coordinate `name`, int [batch, heads, tokens]: each token's place when its space is sorted by `keys`.
+    """Computes the coordinate `name`, int [batch, heads, tokens]: each token's rank when its space is sorted by `keys`.
 
-    Ties in declared order. `space` may be on both sides, whose tokens are then the same.
+    Ties keep declared order. If both sides have the space, its tokens are the same on both.
     """
 
     name: str
@@ -213,11 +217,11 @@ class Rank:
 Routed = Route | Nearest | Balanced | Rank
 
 
-def found_expressions(found: Routed) -> Iterator[Expression]:
-    """Everything that is evaluated to find it."""
-    match found:
+def route_expressions(routed: Routed) -> Iterator[Expression]:
+    """All expressions that are evaluated to compute a route."""
+    match routed:
         case Route(products=products, score=score, candidates=candidates, selector=selector):
-            yield from (score, candidates, told(selector))
+            yield from (score, candidates, selector_argument(selector))
             pools = (pool for product in products for pool in (product.query, product.key))
             yield from (pool.among for pool in pools if pool.among is not None)
         case Rank(keys=keys):
@@ -225,4 +229,4 @@ def found_expressions(found: Routed) -> Iterator[Expression]:
         case Nearest() | Balanced():
             return
         case _:
-            assert_never(found)
+            assert_never(routed)

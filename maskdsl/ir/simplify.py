@@ -1,9 +1,10 @@
-"""Expressions made simpler without changing any value. Each rule is one law; None means that it doesn't apply.
+"""Simplifies expressions without changing any value. Each rule is one law; a rule returns None where it doesn't apply.
 
-Sums and products of integers may be regrouped: `bind` has proven that they stay within 64 bits.
+Sums and products of integers may be reassociated: `bind` has proven that they stay within 64 bits.
 """
 
 from collections.abc import Callable
+from itertools import chain
 from math import ceil, floor
 
 import numpy as np
@@ -25,13 +26,14 @@ from maskdsl.ir.ops import Op, Type
 
 Rule = Callable[[Expression], Expression | None]
 
-_LARGEST_GATHERED = 2**31
+_LARGEST_CONSTANT = 2**31
+"""Rules make no constant beyond it, so none leaves 64 bits."""
 
 
 def simplify(expression: Expression, known: dict[Expression, Expression] | None = None) -> Expression:
-    """Applies the rules bottom-up, each node until none applies.
+    """Applies the rules bottom-up, to each node until none applies.
 
-    `known` remembers what nodes have become, for many expressions that are made of each other.
+    `known` caches results by node; pass one dictionary for many expressions that share subexpressions.
     """
     known = {} if known is None else known
 
@@ -59,7 +61,7 @@ def fold(node: Expression) -> Expression | None:
     """An operator on constants is a constant."""
     match node:
         case Apply(op=op, arguments=arguments):
-            constants = [part for part in arguments if isinstance(part, Constant)]
+            constants = [each for each in arguments if isinstance(each, Constant)]
             if len(constants) == len(arguments):
                 with np.errstate(all="ignore"):
                     return Constant(apply_operator(op, *map(constant_array, constants)).item())
@@ -70,11 +72,11 @@ def flatten(node: Expression) -> Expression | None:
     """`a and (b and c)` is `a and b and c`; `or` likewise."""
     match node:
         case Apply(op=Op.AND | Op.OR as op, arguments=arguments):
-            if any(isinstance(part, Apply) and part.op is op for part in arguments):
+            if any(isinstance(each, Apply) and each.op is op for each in arguments):
                 nested = (
-                    part.arguments if isinstance(part, Apply) and part.op is op else (part,) for part in arguments
+                    each.arguments if isinstance(each, Apply) and each.op is op else (each,) for each in arguments
                 )
-                return Apply(op, tuple(each for parts in nested for each in parts), span=node.span)
+                return Apply(op, tuple(chain.from_iterable(nested)), span=node.span)
     return None
 
 
@@ -85,7 +87,7 @@ def absorb(node: Expression) -> Expression | None:
             neutral, strong = (TRUE, FALSE) if op is Op.AND else (FALSE, TRUE)
             if strong in arguments:
                 return strong
-            rest = tuple(dict.fromkeys(part for part in arguments if part != neutral))
+            rest = tuple(dict.fromkeys(each for each in arguments if each != neutral))
             if not rest:
                 return neutral
             if len(rest) == 1:
@@ -101,9 +103,9 @@ def contain(node: Expression) -> Expression | None:
             other = Op.OR if op is Op.AND else Op.AND
             alone = set(arguments)
             rest = tuple(
-                part
-                for part in arguments
-                if not (isinstance(part, Apply) and part.op is other and alone.intersection(part.arguments))
+                each
+                for each in arguments
+                if not (isinstance(each, Apply) and each.op is other and alone.intersection(each.arguments))
             )
             if len(rest) < len(arguments):
                 return rest[0] if len(rest) == 1 else Apply(op, rest, span=node.span)
@@ -159,15 +161,15 @@ def gather(node: Expression) -> Expression | None:
     outer, inner = _shifted(node), _shifted(node.arguments[0])
     if outer is None or inner is None:
         return None
-    x, total = inner[0], outer[1] + inner[1]
-    if abs(total) > _LARGEST_GATHERED:
+    x, offset = inner[0], outer[1] + inner[1]
+    if abs(offset) > _LARGEST_CONSTANT:
         return None
-    op = Op.ADD if total >= 0 else Op.SUBTRACT
-    return Apply(op, (x, Constant(abs(total), span=node.span)), span=node.span)
+    op = Op.ADD if offset >= 0 else Op.SUBTRACT
+    return Apply(op, (x, Constant(abs(offset), span=node.span)), span=node.span)
 
 
 def _shifted(node: Expression) -> tuple[Expression, int] | None:
-    """x and c, of `x + c` or `x - c`."""
+    """(x, c) of `x + c`, (x, -c) of `x - c`; None for anything else."""
     match node:
         case Apply(op=Op.ADD | Op.SUBTRACT as op, arguments=(x, Constant(value=int(c)))) if node.type is Type.INT:
             return x, c if op is Op.ADD else -c
@@ -175,14 +177,14 @@ def _shifted(node: Expression) -> tuple[Expression, int] | None:
 
 
 def whole(node: Expression) -> Expression | None:
-    """`float(x) <= 2.5` is `x <= 2` and `2.5 < float(x)` is `2 < x`: integers are compared with integers."""
+    """`float(x) <= 2.5` is `x <= 2` and `2.5 < float(x)` is `2 < x`: integers are compared as integers."""
     match node:
         case Apply(Op.LESS | Op.LESS_EQUAL as op, (Apply(Op.TO_FLOAT, (x,)), Constant(float(bound)) as limit)):
-            if abs(bound) <= _LARGEST_GATHERED:
+            if abs(bound) <= _LARGEST_CONSTANT:
                 nearest = Constant(floor(bound) if op is Op.LESS_EQUAL else ceil(bound), span=limit.span)
                 return Apply(op, (x, nearest), span=node.span)
         case Apply(Op.LESS | Op.LESS_EQUAL as op, (Constant(float(bound)) as limit, Apply(Op.TO_FLOAT, (x,)))):
-            if abs(bound) <= _LARGEST_GATHERED:
+            if abs(bound) <= _LARGEST_CONSTANT:
                 nearest = Constant(ceil(bound) if op is Op.LESS_EQUAL else floor(bound), span=limit.span)
                 return Apply(op, (nearest, x), span=node.span)
     return None
@@ -192,12 +194,12 @@ _RULES: tuple[Rule, ...] = (fold, flatten, absorb, contain, double_not, choose, 
 
 
 def for_head(expression: Expression, head: int) -> Expression:
-    """What an expression is for one head."""
+    """The expression for one head, simplified."""
     return simplify(substitute(expression, {Head(): Constant(head)}))
 
 
 def head_classes(expression: Expression, heads: int) -> tuple[tuple[Expression, ...], tuple[int, ...]]:
-    """The different expressions that the heads have, and which of them each head has."""
+    """The distinct expressions of the heads, and for each head the number of its class."""
     numbers: dict[Expression, int] = {}
     classes = tuple(numbers.setdefault(for_head(expression, head), len(numbers)) for head in range(heads))
     return tuple(numbers), classes

@@ -1,4 +1,4 @@
-"""A bound stack: the masks of its layers, equal ones once. Made by `maskdsl.bind.bind_stack`."""
+"""A bound stack: the masks of its layers, equal masks stored once. Made by `maskdsl.bind.bind_stack`."""
 
 from dataclasses import dataclass, field
 
@@ -15,14 +15,15 @@ class StackIR:
     parameters: tuple[tuple[str, object], ...]
     heads: int
     different: tuple[MaskIR, ...]
-    """In the order in which they come first."""
+    """The distinct masks, in order of first occurrence."""
     index: tuple[int, ...]
-    """For every layer, which of these it is."""
+    """For each layer, the number of its mask in `different`."""
     doc: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @property
     def layers(self) -> tuple[MaskIR, ...]:
+        """The mask of each layer."""
         return tuple(self.different[number] for number in self.index)
 
     @property
@@ -32,14 +33,14 @@ class StackIR:
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        """Those of all layers; ones of the same name are alike."""
+        """The inputs that callers give to some layer, each name once; inputs of one name are declared alike."""
         return tuple({each.name: each for mask in self.different for each in mask.given}.values())
 
     @property
     def cautions(self) -> tuple[Caution, ...]:
-        """Warnings of all layers; each once."""
+        """The warnings of all layers, each once."""
         return tuple({(each.code, each.span): each for mask in self.different for each in mask.cautions}.values())
 
     def count(self, number: int) -> int:
-        """How many layers are `different[number]`."""
+        """The number of layers whose mask is `different[number]`."""
         return self.index.count(number)

@@ -152,8 +152,8 @@ MUTANTS = (
     Mutant(
         "a or not a is a",
         SIMPLIFY,
-        "isinstance(part, Apply) and part.op is other and alone",
-        "isinstance(part, Apply) and alone",
+        "isinstance(each, Apply) and each.op is other and alone",
+        "isinstance(each, Apply) and alone",
         of("ir/test_simplify", "test_neighbours_of_laws_keep_their_value"),
     ),
     # Derivatives and kinks

@@ -24,7 +24,7 @@ from maskdsl.ir.facts.table_reads import TableReads, leaves
 from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.mask import Computed, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.routes import Rank, Route, told
+from maskdsl.ir.routes import Rank, Route, selector_argument
 from maskdsl.ir.simplify import simplify
 
 BUDGET = 1 << 16
@@ -171,7 +171,7 @@ def _route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: list
         exact = own.issuperset(reads(*read.guards, read.node).coordinates)
         for axis, size in _open_axes(mask, read.node):
             yield from (IndexQuestion(read.node, axis, size, read.guards, each, groups, exact) for each in pairs)
-    for read in tables.of(told(route.selector)):
+    for read in tables.of(selector_argument(route.selector)):
         yield from (
             IndexQuestion(read.node, axis, size, read.guards, pairs[0]) for axis, size in _open_axes(mask, read.node)
         )

@@ -34,7 +34,7 @@ from maskdsl.ir.routes import (
     Routed,
     TopCount,
     TopMass,
-    told,
+    selector_argument,
 )
 
 
@@ -178,7 +178,7 @@ class RouteFunctions:
 
     def route(self, route: Route) -> Iterator[list[str]]:
         stem = self.name[5:]
-        score, chosen = score_of_products(route), told(route.selector)
+        score, chosen = score_of_products(route), selector_argument(route.selector)
         expressions = [score, route.candidates, chosen]
         texts = {(each.side, each.name): f"product_{number}" for number, each in enumerate(product_leaves(route))}
         texts |= {(Side.KEY, GROUP): "k_group"}

@@ -13,7 +13,7 @@ from maskdsl.ir.facts.ranges import INT32
 from maskdsl.ir.facts.trace import pair_trace, tile_trace, trace
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Balanced, Nearest, Rank, Route, Routed, found_expressions
+from maskdsl.ir.routes import Balanced, Nearest, Rank, Route, Routed, route_expressions
 from maskdsl.ir.stack import StackIR
 
 Array = NDArray[Any]
@@ -130,7 +130,7 @@ def _to_find(mask: MaskIR, found: Routed) -> frozenset[str]:
         case Rank(side=side, keys=keys):
             return trace(mask.sequences[side], keys).inputs
         case Route():
-            names = pair_trace(mask, found_expressions(found)).inputs
+            names = pair_trace(mask, route_expressions(found)).inputs
             return names.union(*(trace(each, found.over_token(side)).inputs for side, each in mask.sequences.items()))
         case _:
             assert_never(found)

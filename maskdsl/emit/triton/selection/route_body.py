@@ -15,7 +15,7 @@ from maskdsl.ir.expressions import PAIR, TRUE, Apply, Constant, Coordinate, Expr
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Op
-from maskdsl.ir.routes import Above, Route, TopCount, TopMass, told
+from maskdsl.ir.routes import Above, Route, TopCount, TopMass, selector_argument
 
 _SHARED = ("batch", "head", "query_groups", "key_groups")
 _AXES = ("batch", "head", "token")
@@ -51,7 +51,7 @@ class RouteBody(Body):
 
     @staticmethod
     def of(plan: KernelPlan, route: Route) -> "RouteBody":
-        scores = score_of_products(route), told(route.selector)
+        scores = score_of_products(route), selector_argument(route.selector)
         mask = replace(plan.mask.declared, relation=route.candidates, scores=scores)
         mask = replace(mask, weight=None, scale=None)
         return RouteBody(plan=replace(plan, mask=mask), route=route)
