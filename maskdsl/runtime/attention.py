@@ -9,7 +9,7 @@ from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.base.arguments import BATCH, BLOCK, COUNT, MOST_ENTRIES, TEXT, Kind, LayoutName, integer, optional, takes
 from maskdsl.base.display import Displayed
 from maskdsl.ir.mask import DimensionKind, MaskIR
-from maskdsl.runtime.backends.flex_export import FlexParts, flex_parts
+from maskdsl.runtime.backends.flex_export import FlexArguments, flex_arguments
 from maskdsl.runtime.base_attention import BaseAttention
 from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.following import Following
@@ -106,7 +106,7 @@ class Attention(BaseAttention, Displayed):
         device: torch.device | str = "cpu",
         batch: int | None = None,
         **inputs: Any,
-    ) -> FlexParts:
+    ) -> FlexArguments:
         """The same as FlexAttention takes it: `flex_attention(q, k, v, **attention.to_flex().arguments)`.
 
         A generated `mask_mod` and `score_mod`, and a `BlockMask` of the exact tiles of `block` (queries, keys). In the
@@ -115,7 +115,7 @@ class Attention(BaseAttention, Displayed):
         Raises `AttnError` for pooled keys, routes and `weight`, which FlexAttention cannot express.
         """
         sides, where = cast("tuple[int, int]", block), torch.device(device)
-        return flex_parts(self._compiled.plan, self._signature, inputs, sides, layout, where, batch)
+        return flex_arguments(self._compiled.plan, self._signature, inputs, sides, layout, where, batch)
 
     @takes(batch=integer(0, MOST_ENTRIES))
     def routing_state(self, batch: int = 1) -> RoutingState:

@@ -178,7 +178,7 @@ class BaseAttention(nn.Module):
                 raise AttnError(PartDebugged())
             if routing_state is None:
                 tensors = with_found_in_part(self._compiled, q, k, tensors, where)
-            elif self._signature.finds:
+            elif self._signature.is_routed:
                 tensors = [*tensors, *routing_state._find(self._handle, q, k, tensors, where)]
             out, lse = attend(self._handle, q, k, v, tensors, where)
         return (out, lse) if return_lse else out
@@ -187,14 +187,14 @@ class BaseAttention(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], layout: str, wants_lse: bool, debug: bool
     ) -> tuple[Tensor, Tensor]:
         """All queries of the pattern, from given inputs."""
-        if self._signature.finds:
+        if self._signature.is_routed:
             if layout != "declared":
                 raise AttnError(LaidOutRoute(pattern=self._signature.pattern, span=self._signature.span))
             inputs = with_found(self._compiled, q, k, inputs)
         if debug:
             check_reads(self._compiled.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
             check_scores(self._compiled.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
-        if self._signature.finds:
+        if self._signature.is_routed:
             compiled = self._compiled.bound(q.shape[2], k.shape[2])
             passes = two_passes(compiled)
             if not is_compiling() and any(map(is_mapped, (q, k, v, *inputs))):

@@ -22,7 +22,7 @@ from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.kept import Kept
-from maskdsl.runtime.base.precision import short_products
+from maskdsl.runtime.base.precision import allows_tf32
 from maskdsl.runtime.base.validate import (
     Signature,
     check_inputs,
@@ -109,7 +109,7 @@ class Bound:
         """
         if inputs:
             return self.prepared(q, k, v, inputs, layout, wants_lse)(q, k, v)
-        key = _kinds(q, k, v), layout, wants_lse, q.dtype == torch.float32 and short_products()
+        key = _kinds(q, k, v), layout, wants_lse, q.dtype == torch.float32 and allows_tf32()
         found = self.settled.get(key)
         if found is None:
             found = self.prepared(q, k, v, inputs, layout, wants_lse)

@@ -54,8 +54,8 @@ class Following:
     def signature(self) -> Signature:
         declaration = self.program.patterns[self.pattern]
         inputs = [each for each in declaration.statements if isinstance(each, InputStatement)]
-        finds = any(isinstance(each, RouteStatement) or _makes_rank(each) for each in declaration.statements)
-        return Signature(self.pattern, declaration.span, {each.name.id: each.span for each in inputs}, finds)
+        is_routed = any(isinstance(each, RouteStatement) or _makes_rank(each) for each in declaration.statements)
+        return Signature(self.pattern, declaration.span, {each.name.id: each.span for each in inputs}, is_routed)
 
     def bound(self, queries: int, keys: int) -> Bound:
         lengths = (keys,) if len(self.follow) == 1 else (queries, keys)

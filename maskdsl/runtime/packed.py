@@ -69,7 +69,7 @@ def _direct(handle: str, q: Tensor, k: Tensor, starts: Tensor) -> bool:
     """Whether a call is one of `maskdsl::attention`."""
     compiled = find(handle)
     whole = compiled.bound(q.shape[2], k.shape[2]).plan.mask.queries.length == q.shape[2]
-    return whole and not compiled.signature.finds and not bool(starts[:, 1:].any())
+    return whole and not compiled.signature.is_routed and not bool(starts[:, 1:].any())
 
 
 def _texts(

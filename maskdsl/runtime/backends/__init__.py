@@ -1,1 +1,1 @@
-"""Backends: what each is, which serves a call, and how it runs its generated module. Nothing of autograd."""
+"""Backends: their protocol, which one serves a call, and how each runs its generated module. Autograd is elsewhere."""

@@ -1,4 +1,4 @@
-"""Which backends there are, and which of them a call takes. The only place that has to learn of a new one."""
+"""The list of backends, and which one a call uses. The only module that changes when a backend is added."""
 
 from torch import Tensor
 
@@ -10,12 +10,12 @@ from maskdsl.runtime.backends.triton_backend import Triton
 
 REFERENCE, _TILED = Reference(), Tiled()
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Triton(), _TILED, REFERENCE)}
-"""By name; those that "auto" likes best come first."""
+"""By name, in the order in which "auto" prefers them."""
 AUTO = "auto"
 
 
 def backend_names() -> tuple[str, ...]:
-    """What a mask can be compiled for."""
+    """The names that `compile` accepts, "auto" first."""
     return AUTO, *BACKENDS
 
 
@@ -25,10 +25,10 @@ def usable_backends() -> tuple[BackendName, ...]:
 
 
 def serving(q: Tensor, v: Tensor) -> Backend:
-    """What "auto" takes for tensors like these: the first that serves them, or else tiles of torch."""
+    """The backend that "auto" uses for these tensors: the first that serves them, else `tiled`."""
     return next((each for each in BACKENDS.values() if each.serves(q, v)), _TILED)
 
 
 def everywhere(name: str) -> Backend:
-    """The backend of this name whatever the tensors are: of "auto", the one that computes all."""
+    """The backend of this name; for "auto" `tiled`, which serves all tensors."""
     return _TILED if name == AUTO else BACKENDS[name]

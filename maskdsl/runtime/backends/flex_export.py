@@ -1,4 +1,4 @@
-"""A compiled pattern as FlexAttention takes it: functions of pairs, and the tiles as a `BlockMask`."""
+"""A compiled pattern to the arguments of PyTorch's FlexAttention: `mask_mod`, `score_mod` and a `BlockMask`."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class FlexParts:
-    """What `torch.nn.attention.flex_attention.flex_attention` is called with: `flex_attention(q, k, v, **arguments)`.
+class FlexArguments:
+    """The arguments of `torch.nn.attention.flex_attention.flex_attention`, for one device and one set of inputs.
 
-    They hold the inputs and stay on one device. In "ordered" layout q, k, v and the result are in laid-out order:
-    `query_positions` and `key_positions` [batch or 1, heads or 1, tokens] say which token comes to each place; None
-    where tokens stay in declared order.
+    Call `flex_attention(q, k, v, **self.arguments)`. In "ordered" layout q, k, v and the result are in laid-out order:
+    `query_positions` and `key_positions`, int64 [batch or 1, heads or 1, tokens], hold the declared position of each
+    token; None where tokens stay in declared order.
     """
 
     mask_mod: Callable[..., Tensor]
     score_mod: Callable[..., Tensor] | None
-    """None where scores stay as they are."""
+    """None where the pattern does not change scores."""
     block_mask: "BlockMask"
     scale: float | None
     """None means 1 / sqrt(head dim). It is 1 where `score_mod` scales."""
     source: str
-    """The text of the generated module in which the functions are."""
+    """The text of the generated module that defines `mask_mod` and `score_mod`."""
     query_positions: Tensor | None
     key_positions: Tensor | None
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """All but q, k and v. Heads of keys and values may divide those of queries."""
+        """All arguments but q, k and v. Grouped-query heads are enabled."""
         mods = {"score_mod": self.score_mod, "block_mask": self.block_mask}
         return {**mods, "scale": self.scale, "enable_gqa": True}
 
 
-def flex_parts(
+def flex_arguments(
     plan: KernelPlan,
     signature: Signature,
     given: Mapping[str, Any],
@@ -59,8 +59,12 @@ def flex_parts(
     layout: str,
     device: torch.device,
     batch: int | None,
-) -> FlexParts:
-    """Raises `AttnError` for what FlexAttention cannot express, and for inputs that are not those declared."""
+) -> FlexArguments:
+    """Emits and loads the functions, and converts the tiles.
+
+    `batch` is the number of batch entries, by default that of the inputs. Raises `AttnError` for patterns that
+    FlexAttention cannot express, and for inputs that do not fit their declaration.
+    """
     if layout not in ("declared", "ordered"):
         raise AttnError(UnknownLayout(name=layout))
     plan = plan if layout == "ordered" else declared_plan(plan)
@@ -70,42 +74,41 @@ def flex_parts(
     state = CallState(plan, arrays, entries if plan.varies_by_batch else 1)
     values = {plan.input_identifiers[each.name]: as_value(each, tensors[each.name]) for each in mask.inputs}
     module = load_module(source, f"{mask.name}_flex")
-    sys.modules[module.__name__] = module  # `torch.compile` looks for the modules of what it traces there
+    sys.modules[module.__name__] = module  # `torch.compile` looks up traced functions' modules there
     positions = state.layout(device)
     values |= state.curves(device)
     mask_mod, score_mod = module.modifications(values, entries, mask.heads, device, positions)
     block_mask = _block_mask_of(state.tiles(block), mask_mod, device)
-    return FlexParts(mask_mod, score_mod, block_mask, None if mask.scale is None else 1.0, source, *positions)
+    return FlexArguments(mask_mod, score_mod, block_mask, None if mask.scale is None else 1.0, source, *positions)
 
 
 def _inputs_of(
     mask: MaskIR, signature: Signature, given: Mapping[str, Any], device: torch.device, batch: int | None
 ) -> tuple[dict[str, Tensor], int]:
-    """The inputs as tensors of the device, and how many batch entries there are: as many as they have, or one."""
+    """The inputs as tensors on the device, and the number of batch entries: `batch`, that of the inputs, or 1."""
     tensors = {name: as_tensor(x, device) for name, x in given.items()}
     if wrong := list(misnamed(signature, given, tensors)):
         raise AttnError(*wrong)
-    found = {name: x.to(device) for name, x in tensors.items() if x is not None}
+    moved = {name: x.to(device) for name, x in tensors.items() if x is not None}
     sizes = [batch] if batch is not None else []
     for each in mask.inputs:
         kinds = [dimension.kind for dimension in each.dimensions]
-        if DimensionKind.BATCH in kinds and each.name in found and found[each.name].dim() == len(kinds):
-            sizes.append(found[each.name].shape[kinds.index(DimensionKind.BATCH)])
+        if DimensionKind.BATCH in kinds and each.name in moved and moved[each.name].dim() == len(kinds):
+            sizes.append(moved[each.name].shape[kinds.index(DimensionKind.BATCH)])
     entries = sizes[0] if sizes else 1
     like = torch.empty(entries, mask.heads, mask.queries.length, 0, device=device)
-    check_inputs(mask.inputs, [found[each.name] for each in mask.inputs], like)
-    check_values(mask.inputs, [found[each.name] for each in mask.inputs])
-    return found, entries
+    check_inputs(mask.inputs, [moved[each.name] for each in mask.inputs], like)
+    check_values(mask.inputs, [moved[each.name] for each in mask.inputs])
+    return moved, entries
 
 
 def _block_mask_of(tiles: BlockMap, mask_mod: Callable[..., Tensor], device: torch.device) -> "BlockMask":
     """The tiles as FlexAttention lists them: partial and full ones of every row, with room for every key block."""
-    own = (
-        tiles.class_of_head if (tiles.class_of_head != tiles.class_of_head[:, :1]).any() else tiles.class_of_head[:, :1]
-    )
-    listed_of = zip(*(_lists(tiles, each) for each in tiles.head_classes), strict=True)
+    classes = tiles.class_of_head
+    classes = classes if (classes != classes[:, :1]).any() else classes[:, :1]
+    lists = zip(*(_lists(tiles, each) for each in tiles.head_classes), strict=True)
     partial_counts, partial, full_counts, full = (
-        torch.as_tensor(np.stack(each)[own], device=device) for each in listed_of
+        torch.as_tensor(np.stack(each)[classes], device=device) for each in lists
     )
     from torch.nn.attention.flex_attention import BlockMask  # imports torch._dynamo: a second
 
@@ -116,10 +119,9 @@ def _block_mask_of(tiles: BlockMap, mask_mod: Callable[..., Tensor], device: tor
 
 
 def _lists(tiles: BlockMap, head_class: TileMap) -> tuple[Array, Array, Array, Array]:
-    """How many key blocks each row has, and which, one behind the other: int32 [rows] and [rows, key blocks].
+    """Counts int32 [rows] and indices int32 [rows, key blocks] of partial key blocks, then of full ones.
 
-    Of partial tiles, then of full ones. As `create_block_mask` has it, a tile that the end of a sequence cuts is not
-    full.
+    As in torch's `create_block_mask`, a tile that the end of a sequence cuts is partial.
     """
     (partial_row, partial_column), (row, column) = head_class.partial.expand(), head_class.full.expand()
     cut = (row + 1) * tiles.block[0] > tiles.query_length

@@ -1,6 +1,6 @@
-"""What a backend is. `Attention` checks and lays out; a backend emits a module and runs it.
+"""The protocol of backends: a backend emits a module for a plan and runs it on checked calls in its own token order.
 
-Those that there are stand in `runtime/backends/available.py`.
+`runtime/backends/available.py` lists the backends.
 """
 
 from abc import ABC, abstractmethod
@@ -17,67 +17,68 @@ from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved
 
 
 class Backend(ABC):
-    """One way to compute. Stateless: an instance is shared by all.
+    """One way to compute a mask. Stateless: one instance serves all masks.
 
-    The fields and the methods that have a default say what it can do beyond that; nothing asks for its name.
+    Fields and methods with defaults declare capabilities; no code outside compares a backend's name.
     """
 
     name: ClassVar[BackendName]
     in_layout: ClassVar[bool] = False
-    """Takes and gives tensors in laid-out order; otherwise in declared order."""
+    """Whether tensors go in and out in laid-out order; otherwise in declared order."""
     decodes: ClassVar[bool] = False
-    """The kernel of `runtime/kernels/split_kernel.py` may compute queries that stand anywhere; otherwise `prepared`
-    does it all.
+    """Whether partial calls may run the split-KV kernel of `runtime/kernels/split_kernel.py`; otherwise they run
+    `prepared`.
     """
     finds_routes: ClassVar[bool] = False
-    """The kernels of `runtime/kernels/route_finder.py` may find routes; otherwise torch does."""
+    """Whether the Triton kernels of `runtime/kernels/route_finder.py` may compute routes; otherwise torch does."""
     gathers: ClassVar[bool] = True
-    """A few queries without gradients may be computed by `runtime/decode/gather.py`, which reads the keys alone that
-    they attend.
+    """Whether small partial calls without gradients may run `runtime/decode/gather.py`, which reads only keys that some
+    query attends.
     """
     regroups: ClassVar[bool] = True
-    """Routes may be computed in the two passes of `runtime/decode/regrouped.py`."""
+    """Whether routes may be computed in the two passes of `runtime/decode/regrouped.py`."""
     is_dense: ClassVar[bool] = False
-    """Takes memory for every pair of tokens."""
+    """Whether it takes memory for every pair of tokens."""
 
     @abstractmethod
     def emit(self, plan: KernelPlan) -> str:
-        """The source text of the module."""
+        """The source text of the plan's module."""
 
     @abstractmethod
     def prepared(self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> Attend:
-        """What computes this call, and all others that differ from it in the values and the strides of q, k, v alone.
+        """A function for this call, and for all calls that differ from it only in the values and strides of q, k, v.
 
-        It gives the output like q, and the log-sum-exp (None where it is not wanted, if the backend can do without).
+        The function returns the output [batch, heads, queries, dim] in q's dtype, and the log-sum-exp [batch, heads,
+        queries], which may be None where the call does not want it.
         """
 
     def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
-        """The gradients of q, k and v, and those of the wanted values, by identifier.
+        """The gradients of q, k and v, and of the `wanted` values, by identifier.
 
-        Computes all of it again, this time recorded by torch: for those whose `prepared` torch can record.
+        This default computes the forward pass again under autograd, so it needs a `prepared` that torch can record.
         """
         named = {name: call.values[name].detach().requires_grad_() for name in wanted}
         leaves = [x.detach().requires_grad_() for x in (saved.q, saved.k, saved.v)]
         with torch.enable_grad():
             out, lse = self.prepared(replace(call, values={**call.values, **named}), *leaves)(*leaves)
-        assert lse is not None, "calls with gradients want it"
+        assert lse is not None, "calls with gradients want the log-sum-exp"
         ends = {out: saved.grad_out, lse: saved.grad_lse} if lse.requires_grad else {out: saved.grad_out}
         sources = [*leaves, *named.values()]
         q, k, v, *others = torch.autograd.grad([*ends], sources, [*ends.values()], materialize_grads=True)
         return Gradients(q, k, v, dict(zip(named, others, strict=True)))
 
     def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
-        """The inputs that the host has to read, for tiles or the order: it waits for the device then."""
+        """Names of the inputs that the host reads to compute tiles or the order, which waits for the device."""
         return plan.tile_inputs
 
     def finds_order(self, plan: KernelPlan) -> bool:
-        """Whether the module's `layouts` finds the order of tokens, where the inputs are; otherwise the host does."""
+        """Whether the module's `layouts` computes the order of tokens on the device; otherwise the host does."""
         return False
 
     def serves(self, q: Tensor, v: Tensor) -> bool:
-        """Whether "auto" takes it for tensors like these, where no backend before it does."""
+        """Whether "auto" may use it for these tensors."""
         return False
 
     def runs_on_cpu(self) -> bool:
-        """Whether it can compute on the CPU here."""
+        """Whether it can compute on the CPU of this machine."""
         return True

@@ -1,4 +1,4 @@
-"""The reference backend: every pair of tokens, in plain torch."""
+"""The reference backend: dense attention over every pair of tokens, in plain torch."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from maskdsl.runtime.base.call import Attend, KernelCall
 
 
 class Reference(Backend):
-    """Dense torch. It is one thought, and stays one: no other way takes any of its work."""
+    """Dense torch. Takes none of the other code paths (gather, two passes), so that they can be tested against it."""
 
     name = "reference"
     gathers = False

@@ -1,7 +1,7 @@
-"""Tiles to the work of the tiled backend: rows of equal shape in arithmetic progression, computed in few large calls.
+"""Block map to the work of the tiled backend: rows of equal shape, grouped so that few large torch calls compute them.
 
-A row is a block of queries with the runs of keys that it meets. Rows whose queries and runs move on by constant steps
-make one `RowGroup`, which the generated module reads through strided views without copies. Plain data, no torch.
+A row is a query block with its runs of keys. Rows whose queries and runs advance by constant steps form one `RowGroup`,
+which the generated module reads through strided views without copies. Plain data, no torch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,12 +12,12 @@ import numpy as np
 from maskdsl.analysis.tiles.block_map import BlockMap, Runs, TileMap
 
 LONGEST = 4096
-"""Rows with more keys are cut into pieces of `PIECE` keys, whose results are merged."""
+"""Rows with more keys are cut into pieces of `PIECE` keys, whose partial results are merged. In keys."""
 PIECE = 2048
 
 
 class Run(NamedTuple):
-    """Keys `start` to `start + size` of the group's first row; those of row r are `r * step` further."""
+    """Keys `start` to `start + size` of a group's first row; those of its row r begin at `start + r * step`."""
 
     start: int
     step: int
@@ -25,24 +25,24 @@ class Run(NamedTuple):
 
 
 class RowGroup(NamedTuple):
-    """Rows of `size` queries each, the first at `start`, the others `step` apart."""
+    """`rows` rows of `size` queries each; row r begins at query `start + r * step`."""
 
     start: int
     step: int
     rows: int
     size: int
     runs: tuple[Run, ...]
-    """The keys of a row; the columns of its scores are these one behind the other."""
+    """The keys of a row. The columns of its scores are these runs, concatenated."""
     partial: tuple[tuple[int, int], ...]
-    """Columns [first, last) in which some pairs do not attend; all others attend throughout."""
+    """Columns [first, last) of partial tiles, which need the relation; all other columns are of full tiles."""
     piece: int
-    """Which piece of its rows' keys this is; results of later ones are merged into those of earlier ones."""
+    """The number of this piece of the rows' keys; its results are merged into those of earlier pieces."""
     last: bool
-    """Whether the rows have no further piece."""
+    """Whether this is the last piece of the rows."""
 
 
 class _RowPiece(NamedTuple):
-    """Some keys of one row, in tokens."""
+    """One piece of one row's keys, in tokens; `partial` in columns."""
 
     starts: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -50,7 +50,7 @@ class _RowPiece(NamedTuple):
 
 
 class _PieceKind(NamedTuple):
-    """What the pieces of one group have in common."""
+    """The key by which pieces are grouped."""
 
     size: int
     sizes: tuple[int, ...]
@@ -60,7 +60,7 @@ class _PieceKind(NamedTuple):
 
 
 def schedule(tiles: TileMap, block_map: BlockMap) -> tuple[RowGroup, ...]:
-    """All rows of a head class. Rows without keys are groups without runs, so that every query is written."""
+    """The groups of all rows of a head class. Rows without keys form groups without runs: every query is written."""
     open_groups: dict[_PieceKind, list[tuple[int, _RowPiece]]] = {}
     groups: list[RowGroup] = []
     height = block_map.block[0]
@@ -83,7 +83,7 @@ def schedule(tiles: TileMap, block_map: BlockMap) -> tuple[RowGroup, ...]:
 def _rows_in_tokens(
     tiles: TileMap, block_map: BlockMap
 ) -> Iterator[tuple[list[tuple[int, int]], list[tuple[int, int]]]]:
-    """For every row its runs of keys, and those of them in partial tiles."""
+    """For every row its runs of keys [start, end), and the runs of its partial tiles, in tokens."""
     full, partial = tiles.full, tiles.partial
     everything = Runs.of_segments(
         full.rows,
@@ -105,9 +105,8 @@ def _in_tokens(runs: Runs, block_map: BlockMap) -> tuple[list[tuple[int, int]], 
 
 
 def _split(runs: Sequence[tuple[int, int]], partial: Sequence[tuple[int, int]]) -> list[_RowPiece]:
-    """A row's keys in pieces of bounded size."""
-    total = sum(end - start for start, end in runs)
-    if total <= LONGEST:
+    """A row's keys: one piece, or pieces of `PIECE` keys."""
+    if sum(end - start for start, end in runs) <= LONGEST:
         return [_piece(runs, partial)]
     pieces: list[list[tuple[int, int]]] = [[]]
     room = PIECE
@@ -134,13 +133,13 @@ def _piece(runs: Sequence[tuple[int, int]], partial: Sequence[tuple[int, int]]) 
 
 
 def _continues(members: Sequence[tuple[int, _RowPiece]], start: int, piece: _RowPiece) -> bool:
-    """The row is one step behind the last member in every respect; steps of keys go forward."""
-    before, last = members[-1]
+    """Whether a row continues the progression of `members`: equal steps of queries and of every run, none backwards."""
+    last_start, last = members[-1]
     steps = [new - old for new, old in zip(piece.starts, last.starts, strict=True)]
     if len(members) == 1:
         return all(step >= 0 for step in steps)
-    earlier, previous = members[-2]
-    return start - before == before - earlier and all(
+    previous_start, previous = members[-2]
+    return start - last_start == last_start - previous_start and all(
         step == old - older for step, old, older in zip(steps, last.starts, previous.starts, strict=True)
     )
 
@@ -149,10 +148,10 @@ def _group(members: Sequence[tuple[int, _RowPiece]], size: int, number: int, las
     start, first = members[0]
     rows, step, steps = len(members), size, [0] * len(first.starts)
     if rows > 1:
-        following, second = members[1]
-        step = following - start
+        second_start, second = members[1]
+        step = second_start - start
         steps = [new - old for new, old in zip(second.starts, first.starts, strict=True)]
-    if step == size and not any(steps):  # the same keys for neighbouring rows: one long row
+    if step == size and not any(steps):  # adjacent rows with the same keys are one long row
         rows, size, step = 1, rows * size, rows * size
     runs = tuple(Run(*each) for each in zip(first.starts, steps, first.sizes, strict=True))
     return RowGroup(start, step, rows, size, runs, first.partial, number, last)

@@ -1,8 +1,8 @@
-"""Which choice of its ladder a kernel starts with: the first that fits the GPU or, where asked for, the fastest.
+"""Picks a kernel's tile choice from its ladder: the first that fits the GPU, or with `tune=True` the fastest.
 
-A choice is compiled before it is taken, with the arguments of the call that asks, and what it needs is held against
-what the GPU has: nothing is started that cannot run, nor what spills registers where smaller tiles would not. Each
-question is answered once in a process.
+Each choice is compiled with the arguments of the call before it is taken, and its shared memory is compared with the
+GPU's. A choice that cannot run is never started, nor is one that spills registers where smaller tiles do not. Each
+question is answered once per process.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,21 +21,24 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.runtime.backends.tuning import TuningKey, failures, fastest
 
 _TENSOR_MEMORY = 512
-"""Columns of tensor memory that a program may have, on GPUs that have any."""
+"""Columns of tensor memory that one program may use, on GPUs that have tensor memory."""
 
 Start = Callable[[Callable[..., Any], TileChoice], object]
-"""Calls a function of a generated module, or one that stands in for it, with a choice for one of its kernels."""
+"""Calls a function of a generated module, or its stand-in, with a tile choice for one of its kernels."""
 
 
 class Chooser:
-    """The answers so far, for every generated module."""
+    """A process-wide cache of the tile choices made, for every generated module."""
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, bool, TuningKey], TileChoice] = {}
         self.lock = RLock()
 
     def choose(self, plan: KernelPlan, question: TuningKey, function: FunctionType, start: Start) -> TileChoice:
-        """For the kernel in question, which `function` of a generated module starts; `start` calls what it is given."""
+        """The tile choice for the kernel of `question`, which `function` of a generated module starts.
+
+        `start` calls a stand-in of `function` with a choice. Raises `NoConfiguration` if no choice runs.
+        """
         key = function.__code__.co_filename, plan.tune, question
         with self.lock:
             if key not in self.answers:
@@ -48,39 +51,40 @@ CHOOSER = Chooser()
 
 def _answer(plan: KernelPlan, question: TuningKey, function: FunctionType, start: Start) -> TileChoice:
     kernel, device = question.kernel, question.device
-    rungs = ladder(architecture(device), kernel, max(question.dims), question.dtype.itemsize, plan.work)
+    choices = ladder(architecture(device), kernel, max(question.dims), question.dtype.itemsize, plan.work)
     real = function.__globals__[kernel]
 
     @cache
     def tried(choice: TileChoice) -> _CompileTrial:
         trial = _CompileTrial(real, largest_shared_memory(device))
-        start(_alone(function, kernel, trial), choice)
+        start(_with_only(function, kernel, trial), choice)
         return trial
 
     def fits(choice: TileChoice) -> bool:
         return tried(choice).fits
 
-    if not any(map(fits, rungs)):
-        last = tried(rungs[-1]).failure
+    if not any(map(fits, choices)):
+        last = tried(choices[-1]).failure
         assert last is not None
         raise no_configuration(str(kernel), plan.mask.name, device, last) from last
     if plan.tune:
-        starts = {choice: partial(start, _alone(function, kernel, real), choice) for choice in filter(fits, rungs)}
-        found = fastest(question, function, starts)
-        if found is not None:
-            return found
-    return first_choice(rungs, fits, lambda choice: tried(choice).keeps_registers)
+        runnable = filter(fits, choices)
+        starts = {choice: partial(start, _with_only(function, kernel, real), choice) for choice in runnable}
+        winner = fastest(question, function, starts)
+        if winner is not None:
+            return winner
+    return first_choice(choices, fits, lambda choice: tried(choice).keeps_registers)
 
 
 def no_configuration(kernel: str, pattern: str, device: torch.device, failure: Exception) -> AttnError:
-    """What is said where Triton refuses the last choice for a kernel of a pattern."""
+    """The error for a kernel that Triton refuses with every choice; `failure` is that of the last one."""
     text = " ".join([f"{type(failure).__name__}:", *str(failure).split()])
     return AttnError(NoConfiguration(kernel=kernel, pattern=pattern, device=str(device), failure=text))
 
 
 @contextmanager
 def without_choice(kernel: str, pattern: str, device: torch.device) -> Iterator[None]:
-    """For kernels that are of one size: what Triton raises for them is a declared error."""
+    """A context for kernels of one size: Triton's failures become `NoConfiguration`."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -90,18 +94,19 @@ def without_choice(kernel: str, pattern: str, device: torch.device) -> Iterator[
 
 
 class _CompileTrial:
-    """Stands in for a kernel: compiles it for what it is started with, and starts nothing."""
+    """Stands in for a kernel: compiles it for its arguments and starts nothing."""
 
     def __init__(self, kernel: Any, shared: int) -> None:
         self.kernel = kernel
         self.shared = shared
         self.failure: Exception | None = None
-        """Why it cannot be compiled or started."""
+        """The error of compilation, or of a resource that the GPU lacks."""
         self.keeps_registers = True
-        """No thread keeps any of its numbers in memory."""
+        """Whether no registers spill to memory."""
 
     @property
     def fits(self) -> bool:
+        """Whether the kernel can be compiled and started."""
         return self.failure is None
 
     def __getitem__(self, grid: object) -> "_CompileTrial":
@@ -116,15 +121,15 @@ class _CompileTrial:
             self.failure = failure
 
     def keep(self, compiled: Any) -> None:
-        """What it needs, held against what there is."""
+        """Records register spills. Raises RuntimeError if the kernel needs more memory than there is."""
         needed = compiled.metadata
-        for what, found, limit in (
+        for what, count, limit in (
             ("bytes of shared memory", needed.shared, self.shared),
             ("columns of tensor memory", getattr(needed, "tmem_size", 0) or 0, _TENSOR_MEMORY),
         ):
-            if found > limit:
-                raise RuntimeError(f"needs {found} {what}, of which there are {limit}")
-        _ = compiled.run  # Triton loads a kernel when its launcher is asked for; only then it says what spills
+            if count > limit:
+                raise RuntimeError(f"needs {count} {what}, of which there are {limit}")
+        _ = compiled.run  # loads the kernel: Triton knows `n_spills` only afterwards
         self.keeps_registers = compiled.n_spills == 0
 
 
@@ -138,8 +143,8 @@ class _Idle:
         """Nothing."""
 
 
-def _alone(function: FunctionType, kernel: KernelName, stand_in: object) -> FunctionType:
-    """The function of a generated module with this for one kernel, and nothing for all others."""
+def _with_only(function: FunctionType, kernel: KernelName, stand_in: object) -> FunctionType:
+    """A copy of a generated module's function in which `stand_in` replaces one kernel, and `_Idle` all others."""
     kernels = {name: _Idle() for name in function.__globals__ if name.endswith("_kernel")}
     names = {**function.__globals__, **kernels, str(kernel): stand_in}
     copy = FunctionType(function.__code__, names, function.__name__, function.__defaults__)
@@ -148,6 +153,7 @@ def _alone(function: FunctionType, kernel: KernelName, stand_in: object) -> Func
 
 
 def architecture(device: torch.device) -> Architecture:
+    """The architecture for the tile table; a CPU is the interpreter."""
     if device.type == "cpu":
         return Architecture.INTERPRETER
     return Architecture.GFX942 if torch.version.hip else architecture_of(torch.cuda.get_device_capability(device))
@@ -155,7 +161,7 @@ def architecture(device: torch.device) -> Architecture:
 
 @lru_cache(maxsize=64)
 def largest_shared_memory(device: torch.device) -> int:
-    """Bytes that one program may have."""
+    """Bytes of shared memory that one program may use; 0 on a CPU."""
     if device.type == "cpu":
         return 0
     from triton.runtime import driver  # late: an optional dependency, and slow

@@ -1,4 +1,4 @@
-"""The tiled backend: tiles of a call to work for its generated module, kept where the tiles do not change."""
+"""The tiled backend: torch operations over tiles. Turns the block map of a call into cached work for its module."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved
 from maskdsl.runtime.base.kept import in_no_mode
 
 Units = tuple[range, range]
-"""Units and their key units: see `codegen/tiled.py`."""
+"""Units and their key units. A unit is a key head of one batch entry with its query heads: see `codegen/tiled.py`."""
 
 
 class Tiled(Backend):
-    """Torch over tiles, on any device."""
+    """Torch operations over tiles, on any device."""
 
     name = "tiled"
     in_layout = True
@@ -32,17 +32,17 @@ class Tiled(Backend):
 
     def prepared(self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> Attend:
         attention = call.module.attention
-        settled = {"inputs": call.values, **_work_of(call, q, k), "layout": call.layout, "wants_lse": call.wants_lse}
-        return lambda q, k, v: attention(q, k, v, **settled)
+        bound = {"inputs": call.values, **_work_of(call, q, k), "layout": call.layout, "wants_lse": call.wants_lse}
+        return lambda q, k, v: attention(q, k, v, **bound)
 
     def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
         work = _work_of(call, saved.q, saved.k)
-        given = {**saved._asdict(), "inputs": call.values, **work, "layout": call.layout, "wanted": wanted}
-        return Gradients(*call.module.gradients(**given))
+        arguments = {**saved._asdict(), "inputs": call.values, **work, "layout": call.layout, "wanted": wanted}
+        return Gradients(*call.module.gradients(**arguments))
 
 
 def _work_of(call: KernelCall, q: Tensor, k: Tensor) -> dict[str, Any]:
-    """What the generated module takes of tiles, by the names of its parameters."""
+    """The generated module's arguments that follow from tiles, by parameter name. Cached per call state and shape."""
     state, shape = call.state, (q.shape[0], q.shape[1], k.shape[1])
 
     def make() -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _work_of(call: KernelCall, q: Tensor, k: Tensor) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Schedules:
-    """The groups of every head class of a block map."""
+    """The row groups of every head class of a block map."""
 
     block_map: BlockMap
 
@@ -64,16 +64,16 @@ class Schedules:
         return tuple(schedule(head_class, self.block_map) for head_class in self.block_map.head_classes)
 
     def work(self, batch: int, heads: int, key_heads: int) -> tuple[list[tuple[Any, list[Units]]], int]:
-        """Pairs (groups, units that follow them), and how many query heads a unit has."""
-        own = self.block_map.class_of_head
-        head_classes = np.broadcast_to(own, (batch, heads)).reshape(batch * key_heads, -1)
+        """Pairs (row groups of a head class, units that it computes), and the number of query heads in a unit."""
+        class_of_head = self.block_map.class_of_head
+        head_classes = np.broadcast_to(class_of_head, (batch, heads)).reshape(batch * key_heads, -1)
         if (head_classes == head_classes[:, :1]).all():
-            per_variant = [
+            per_class = [
                 _progressions(np.flatnonzero(head_classes[:, 0] == n).tolist()) for n in range(len(self.groups))
             ]
-            units = [[(part, part) for part in parts] for parts in per_variant]
+            units = [[(numbers, numbers) for numbers in ranges] for ranges in per_class]
             return list(zip(self.groups, units, strict=True)), heads // key_heads
-        # Heads that share keys differ in their tiles: every query head is a unit of its own.
+        # Heads that share keys differ in their tiles: every query head is its own unit.
         flat, group = head_classes.reshape(-1), heads // key_heads
         units = [
             [(range(n, n + 1), range(n // group, n // group + 1)) for n in np.flatnonzero(flat == head_class).tolist()]
@@ -83,7 +83,7 @@ class Schedules:
 
 
 def _progressions(numbers: Sequence[int]) -> list[range]:
-    """Ascending numbers as few ranges with steps, greedily."""
+    """Ascending numbers as ranges with steps, merged greedily."""
     ranges: list[range] = []
     for number in numbers:
         last = ranges[-1] if ranges else None

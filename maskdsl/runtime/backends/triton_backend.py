@@ -1,7 +1,6 @@
-"""The Triton backend: tiles of a call as tensors for its generated kernel, which is started here.
+"""The Triton backend: turns the block map of a call into tensors of runs, and starts the generated kernels.
 
-Runs on GPUs, and on the CPU in Triton's interpreter, which the environment variable TRITON_INTERPRET=1 turns on before
-Triton is imported.
+Runs on GPUs, and on the CPU in Triton's interpreter if TRITON_INTERPRET=1 is set before Triton is imported.
 """
 
 import os
@@ -26,13 +25,13 @@ from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.backends.tile_choice import CHOOSER, Start, architecture, without_choice
 from maskdsl.runtime.backends.tuning import TuningKey
 from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved
-from maskdsl.runtime.base.precision import short_products
+from maskdsl.runtime.base.precision import allows_tf32
 
 _LARGEST_DIM = 256
 
 
 class Triton(Backend):
-    """Kernels over tiles."""
+    """Generated Triton kernels over tiles."""
 
     name = "triton"
     in_layout = True
@@ -49,9 +48,9 @@ class Triton(Backend):
         return plan.finds_device_order
 
     def serves(self, q: Tensor, v: Tensor) -> bool:
-        """Where q is on a GPU, and of a type and head dims that kernels compute well."""
-        sized = q.shape[3] <= _LARGEST_DIM and v.shape[3] <= _LARGEST_DIM
-        return q.is_cuda and q.dtype != torch.float64 and sized and bool(triton_version())
+        """Where q is on a GPU, is not float64, and head dims are at most 256."""
+        fits = q.shape[3] <= _LARGEST_DIM and v.shape[3] <= _LARGEST_DIM
+        return q.is_cuda and q.dtype != torch.float64 and fits and bool(triton_version())
 
     def runs_on_cpu(self) -> bool:
         return interpreted()
@@ -69,42 +68,42 @@ class Triton(Backend):
         return widened
 
     def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
-        """Computes the scores again, tile by tile; nothing of the size of the scores is kept."""
+        """Recomputes scores tile by tile; no memory for the score matrix is taken."""
         q, k, v, values = Launch(call).backward(Saved(*map(computable, saved)), tuple(wanted))
         dtype = saved.q.dtype
         return Gradients(q.to(dtype), k.to(dtype), v.to(dtype), values)
 
 
 def computable(x: Tensor) -> Tensor:
-    """The interpreter would multiply the bit patterns of bfloat16."""
+    """x, as float32 if it is bfloat16 on a CPU: Triton's interpreter would multiply its bit patterns."""
     return x.float() if x.dtype == torch.bfloat16 and x.device.type == "cpu" else x
 
 
 @dataclass(frozen=True, eq=False)
 class Launch:
-    """One call on its way to kernels."""
+    """Starts the kernels of one call."""
 
     call: KernelCall
 
     def tables(self, q: Tensor) -> tuple[Tensor, ...] | None:
-        """What kernels read of tokens, kept where no input has a say in it."""
+        """Per-token tables that depend on no input, cached; None where kernels make them."""
         call, (batch, heads) = self.call, q.shape[:2]
-        by_inputs = call.plan.coordinates_read_inputs or call.plan.finds_device_order
-        if by_inputs or not hasattr(call.module, "token_tables"):
+        reads_inputs = call.plan.coordinates_read_inputs or call.plan.finds_device_order
+        if reads_inputs or not hasattr(call.module, "token_tables"):
             return None
-        key, given = ("tables", q.device, batch, heads), (q.device, batch, heads, call.values, call.layout)
+        key, arguments = ("tables", q.device, batch, heads), (q.device, batch, heads, call.values, call.layout)
 
         def make() -> tuple[Tensor, ...]:
-            made: tuple[Tensor, ...] = call.module.token_tables(*given)
-            return made
+            tables: tuple[Tensor, ...] = call.module.token_tables(*arguments)
+            return tables
 
         return call.state.keep(key, make)
 
     def prepared(self, q: Tensor, k: Tensor, v: Tensor) -> Attend:
-        """What gives the output and the log-sum-exp of queries."""
+        """The forward pass of this call, with its tile choice made and its tiles on the device."""
         call, device = self.call, q.device
 
-        def settled(choice: TileChoice) -> dict[str, Any]:
+        def bound(choice: TileChoice) -> dict[str, Any]:
             return {
                 "inputs": call.values,
                 "tiles": self.tiles(choice, q, k, "row"),
@@ -117,21 +116,21 @@ class Launch:
             }
 
         with on(device):
-            choice = self.choose(KernelName.FORWARD, q, v, lambda attention, each: attention(q, k, v, **settled(each)))
-            attend: Attend = partial(call.module.attention, **settled(choice))
+            choice = self.choose(KernelName.FORWARD, q, v, lambda attention, each: attention(q, k, v, **bound(each)))
+            attend: Attend = partial(call.module.attention, **bound(choice))
 
-        def attend_there(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        def attend_on_device(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
             with on(device):
                 return attend(q, k, v)
 
-        return attend if device.type == "cpu" else attend_there
+        return attend if device.type == "cpu" else attend_on_device
 
     def backward(self, saved: Saved, wanted: tuple[str, ...]) -> Gradients:
-        """The gradients of q, k, v, and of the wanted values."""
+        """The gradients of q, k, v and the wanted values: two kernels, each with its own tile choice."""
         call, q, k, v = self.call, saved.q, saved.k, saved.v
 
         def start(gradients: Callable[..., Any], query: TileChoice, key: TileChoice) -> tuple[Any, ...]:
-            found: tuple[Any, ...] = gradients(
+            results: tuple[Any, ...] = gradients(
                 **saved._asdict(),
                 inputs=call.values,
                 row_tiles=self.tiles(query, q, k, "row"),
@@ -143,10 +142,10 @@ class Launch:
                 wanted=wanted,
                 tables=self.tables(q),
             )
-            return found
+            return results
 
         with on(q.device):
-            # A kernel is tried with any choice for the other, which then stands idle.
+            # While one kernel's choices are tried, the other is idle, so its own choice does not matter.
             query = self.choose(
                 KernelName.QUERY_GRADIENT, q, v, lambda gradients, each: start(gradients, each, each), wanted
             )
@@ -154,19 +153,22 @@ class Launch:
                 KernelName.KEY_GRADIENT, q, v, lambda gradients, each: start(gradients, query, each), wanted
             )
             query_grad, key_grad, value_grad, named = start(call.module.gradients, query, key)
-        # Inputs that decide nothing but which pairs attend, or their order, have gradients of zero.
+        # Inputs that only decide which pairs attend, or the order of tokens, have zero gradients.
         values = {name: named[name] if name in named else torch.zeros_like(call.values[name]) for name in wanted}
         return Gradients(query_grad, key_grad, value_grad, values)
 
-    def choose(self, kernel: KernelName, q: Tensor, v: Tensor, start: Start, asked: tuple[str, ...] = ()) -> TileChoice:
+    def choose(
+        self, kernel: KernelName, q: Tensor, v: Tensor, start: Start, wanted: tuple[str, ...] = ()
+    ) -> TileChoice:
+        """The tile choice of a kernel; `wanted` are the values whose gradients it computes."""
         plan, module = self.call.plan, self.call.module
         function = module.attention if kernel is KernelName.FORWARD else module.gradients
         length = (q.shape[2] - 1).bit_length() if plan.tune else 0
-        question = TuningKey(kernel, q.device, (q.shape[3], v.shape[3]), q.dtype, length, asked)
+        question = TuningKey(kernel, q.device, (q.shape[3], v.shape[3]), q.dtype, length, wanted)
         return CHOOSER.choose(plan, question, function, start)
 
     def tiles(self, choice: TileChoice, q: Tensor, k: Tensor, by: str) -> Any:
-        """The tiles as the generated module takes them, `by` "row" or "column"; None where it finds them itself."""
+        """The tiles by "row" or by "column", as the generated module takes them; None where its kernels find them."""
         call, device = self.call, q.device
         if (call.plan.row_limits if by == "row" else call.plan.column_limits) is not None:
             return None
@@ -177,48 +179,49 @@ class Launch:
         state = call.state
 
         def make() -> list[Tensor]:
-            found = state.tiles(choice.block)
-            return (runs if by == "row" else column_runs)(found, device)
+            block_map = state.tiles(choice.block)
+            return (runs if by == "row" else column_runs)(block_map, device)
 
         return call.module.Tiles(*state.keep((by, choice.block, device), make))
 
 
 def on(device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which this GPU is the current one; does nothing for a CPU."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def check(q: Tensor, v: Tensor) -> None:
-    """Raises where the kernel cannot run."""
+    """Raises `LargeHeadDim`, `NeedsDevice` or `TritonVersion` where kernels cannot run."""
     for name, tensor in (("q", q), ("v", v)):
         if tensor.shape[3] > _LARGEST_DIM:
             raise AttnError(LargeHeadDim(name=name, found=tensor.shape[3], limit=_LARGEST_DIM))
     if q.device.type != "cuda" and not (q.device.type == "cpu" and interpreted()):
         raise AttnError(NeedsDevice(device=str(q.device)))
     what, needed = ("float64", (3, 5)) if q.dtype == torch.float64 else ("the backend `triton`", (3, 4))
-    found = triton_version()
-    if found < needed:
-        text = ".".join(map(str, found)) or "none"
+    version = triton_version()
+    if version < needed:
+        text = ".".join(map(str, version)) or "none"
         raise AttnError(TritonVersion(what=what, needed=".".join(map(str, needed)), found=text))
 
 
 def interpreted() -> bool:
-    """Whether Triton runs kernels in its interpreter, which its environment variable decides."""
+    """Whether Triton runs kernels in its interpreter, by TRITON_INTERPRET."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on")
 
 
 @lru_cache(maxsize=1)
 def triton_version() -> tuple[int, ...]:
-    """The first two numbers of Triton's version; none where it is not installed."""
+    """The first two numbers of Triton's version; empty where it is not installed."""
     try:
         import triton  # late: an optional dependency, and slow
     except ImportError:
         return ()
-    return tuple(int(part) for part in triton.__version__.split(".")[:2])
+    return tuple(int(number) for number in triton.__version__.split(".")[:2])
 
 
 def precision(architecture: Architecture) -> str:
-    """Of products of float32, as torch is told to compute them; three products of short numbers are as good as one."""
-    if short_products():
+    """Triton's `input_precision` for float32 products, by torch's setting. Three TF32 products are as exact as IEEE."""
+    if allows_tf32():
         return "tf32"
     return "ieee" if architecture in (Architecture.GFX942, Architecture.INTERPRETER) else "tf32x3"
 
@@ -227,7 +230,7 @@ def precision(architecture: Architecture) -> str:
 
 
 def runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
-    """The fields of the generated `Tiles`: the head class of each head, and the runs of all head classes."""
+    """The fields of the generated `Tiles` by rows, int32: the class of each head, runs of full and of partial tiles."""
     whole = tiles.key_length // tiles.block[1]
     head_classes = [_whole_tiles(head_class, whole) for head_class in tiles.head_classes]
     lists = [
@@ -239,7 +242,7 @@ def runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
 
 
 def column_runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
-    """The same by blocks of keys, whose runs are blocks of queries. No block needs to be whole."""
+    """The fields by columns: runs of query blocks for each key block. The last query block may be ragged."""
     head_classes = [head_class.transpose(tiles.key_blocks) for head_class in tiles.head_classes]
     lists = [
         tiles.class_of_head,
@@ -250,7 +253,7 @@ def column_runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
 
 
 def _whole_tiles(tiles: TileMap, whole: int) -> TileMap:
-    """The same tiles, but full ones among the first `whole` blocks of keys alone: the last may not be a whole block."""
+    """The tiles with full ones behind the first `whole` key blocks made partial: a ragged last block needs masking."""
     full, partial = tiles.full, tiles.partial
     ragged = full.end > whole
     if not ragged.any():
@@ -269,9 +272,9 @@ def _whole_tiles(tiles: TileMap, whole: int) -> TileMap:
 
 
 def _joined(head_classes: list[Runs]) -> list[NDArray[np.int32]]:
-    """Lists of runs one behind the other, and of each row the first of its runs and the end of the last."""
+    """All runs concatenated: for each row its first run and the end of its last, then starts and ends of the runs."""
     offsets = np.cumsum([0, *(len(each.start) for each in head_classes[:-1])])
     firsts = [each.row_start + offset for each, offset in zip(head_classes, offsets, strict=True)]
     rows = [np.stack([first[:-1], first[1:]], axis=1).ravel() for first in firsts]
-    parts = rows, [each.start for each in head_classes], [each.end for each in head_classes]
-    return [np.concatenate(part).astype(np.int32) for part in parts]
+    fields = rows, [each.start for each in head_classes], [each.end for each in head_classes]
+    return [np.concatenate(field).astype(np.int32) for field in fields]

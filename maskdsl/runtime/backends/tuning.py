@@ -1,4 +1,4 @@
-"""The fastest of a kernel's choices, measured on the user's GPU and kept on disk: what `tune=True` asks for."""
+"""Autotuning for `tune=True`: measures a kernel's tile choices on the user's GPU and caches the fastest on disk."""
 
 import hashlib
 import json
@@ -21,49 +21,49 @@ _DEVICE_CODE = re.compile(r"^@triton.jit.*\n(?:.+\n|\n(?! *\n))*", re.MULTILINE)
 _REPETITIONS = 10
 
 Timer = Callable[[Callable[[], object]], float]
-"""Seconds that a start takes."""
+"""Measures a kernel start, in seconds."""
 
 
 @dataclass(frozen=True)
 class TuningKey:
-    """What the best choice for a kernel depends on, besides its text."""
+    """What the best tile choice of a kernel depends on, besides its source."""
 
     kernel: KernelName
     device: torch.device
     dims: tuple[int, int]
-    """Of q and k, and of v."""
+    """Head dims of q and k, and of v."""
     dtype: torch.dtype
     length: int
-    """The power of two that the number of queries reaches; 0 where lengths have no say."""
+    """log2 of the number of queries, rounded up; 0 where the length does not matter."""
     inputs: tuple[str, ...] = ()
-    """Those whose gradients the kernel computes too."""
+    """The inputs whose gradients the kernel computes too."""
 
 
 def fastest(
     question: TuningKey, function: FunctionType, starts: Mapping[TileChoice, Callable[[], object]]
 ) -> TileChoice | None:
-    """As measured now or before; None where nothing can be measured.
+    """The fastest tile choice, from the disk cache or measured now; None where nothing can be measured.
 
-    `function` is the one of a generated module that starts the kernel; `starts` does so, with each choice.
+    `function` of a generated module starts the kernel; `starts` maps each choice to a call of it.
     """
     timer = timer_of(question.device)
     if timer is None:
         return None
-    path = _position(question, function)
+    path = _cache_file(question, function)
     known = stored(path)
-    if known in list(starts):  # by equality: a file may say anything
+    if known in list(starts):  # compared by equality: a file may hold anything
         return known
     seconds = dict(_measured(timer, starts))
     if not seconds:
         return None
     winner = min(seconds, key=seconds.__getitem__)
-    found = {"choice": winner, "seconds": [[*choice, time] for choice, time in seconds.items()]}
-    write_whole(path, json.dumps(found).encode())
+    record = {"choice": winner, "seconds": [[*choice, time] for choice, time in seconds.items()]}
+    write_whole(path, json.dumps(record).encode())
     return winner
 
 
 def _measured(timer: Timer, starts: Mapping[TileChoice, Callable[[], object]]) -> Iterator[tuple[TileChoice, float]]:
-    """Seconds of every choice that can be started."""
+    """Every choice that can be started, with its seconds."""
     for choice, start in starts.items():
         with suppress(*failures()):
             yield choice, timer(start)
@@ -71,10 +71,10 @@ def _measured(timer: Timer, starts: Mapping[TileChoice, Callable[[], object]]) -
 
 @lru_cache(maxsize=1)
 def failures() -> tuple[type[Exception], ...]:
-    """What Triton raises for a kernel that cannot be compiled or started with some choice of tiles.
+    """The exceptions that Triton raises for a kernel that cannot be compiled or started with some tile choice.
 
-    Its passes and the driver raise RuntimeError. All else is an error of its own: code that it cannot lower, what
-    `ptxas` refuses, memory and threads that a GPU lacks.
+    Its passes and the driver raise RuntimeError. TritonError covers code that it cannot lower, code that `ptxas`
+    refuses, and memory or threads that the GPU lacks.
     """
     from triton.errors import TritonError  # late: an optional dependency, and slow
 
@@ -82,12 +82,12 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def timer_of(device: torch.device) -> Timer | None:
-    """None on the CPU, whose times say nothing of a GPU's, and while a graph is captured."""
+    """A timer for this device; None on a CPU, whose interpreter's times mean nothing, and during CUDA graph capture."""
     return None if device.type != "cuda" or torch.cuda.is_current_stream_capturing() else _gpu_seconds
 
 
 def _gpu_seconds(start: Callable[[], object]) -> float:
-    """The median of a few starts, by the GPU's own clock."""
+    """The median of ten starts by CUDA events, in seconds, after one warm-up."""
     start()
     times: list[float] = []
     for _ in range(_REPETITIONS):
@@ -100,22 +100,22 @@ def _gpu_seconds(start: Callable[[], object]) -> float:
     return median(times)
 
 
-def _position(question: TuningKey, function: FunctionType) -> Path:
-    """The file of an answer: by the device code, the kind of GPU, and all else that the answer depends on."""
+def _cache_file(question: TuningKey, function: FunctionType) -> Path:
+    """The cache file of a question, named by a hash of the device code, the GPU's name and the question."""
     text = device_code("".join(linecache.getlines(function.__code__.co_filename)))
     gpu = torch.cuda.get_device_name(question.device) if question.device.type == "cuda" else "cpu"
-    parts = (text, gpu, question.kernel, question.dims, question.dtype, question.length, question.inputs)
-    digest = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+    key = (text, gpu, question.kernel, question.dims, question.dtype, question.length, question.inputs)
+    digest = hashlib.sha256("\n".join(map(str, key)).encode()).hexdigest()
     return cache_directory() / "tiles" / f"{digest[:32]}.json"
 
 
 def device_code(source: str) -> str:
-    """Of a generated module: all functions that Triton compiles. Lengths are no part of it."""
+    """All functions of a generated module that Triton compiles. They do not contain lengths."""
     return "\n".join(_DEVICE_CODE.findall(source))
 
 
 def stored(path: Path) -> TileChoice | None:
-    """What a file says, if it is there and says anything."""
+    """The tile choice in a cache file; None if the file is missing or malformed."""
     content = read_whole(path)
     try:
         return None if content is None else TileChoice(*json.loads(content)["choice"])

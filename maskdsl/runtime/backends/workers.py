@@ -1,7 +1,7 @@
-"""Threads that compute tiles side by side, each with its own share of the cores.
+"""A pool of threads that compute tiles in parallel, each with its share of the cores.
 
-One parallel region a tile operation, as torch has it, would make all cores wait for the slowest of them hundreds of
-times a call. Here every thread takes tile after tile and computes it alone.
+With torch's parallelism inside each operation, all cores would wait for the slowest one hundreds of times per call.
+Here every thread takes tile after tile and computes it alone.
 """
 
 import os
@@ -16,23 +16,23 @@ import torch
 T = TypeVar("T")
 
 MOST = 8
-"""More threads than these would wait for the interpreter; beyond, each gets several cores."""
+"""The most threads: more would contend for Python's interpreter lock. With more cores, each thread gets several."""
 
 
 def for_each(function: Callable[[T], object], items: Iterable[T]) -> None:
-    """Calls the function for all items, in no order, on the cores that torch may use."""
+    """Calls the function for all items, in no order, on as many cores as torch may use. Raises the first error."""
     count = min(torch.get_num_threads(), MOST)
     pool = _workers(os.getpid(), count, torch.get_num_threads() // count) if count > 1 else None
     if pool is None:
         one_by_one(function, items)
         return
     iterator, lock = iter(items), Lock()
-    failed: list[BaseException] = []
+    errors: list[BaseException] = []
     inference = torch.is_inference_mode_enabled()
 
     def work() -> None:
         with torch.inference_mode(inference), torch.no_grad():
-            while not failed:
+            while not errors:
                 with lock:
                     item = next(iterator, None)
                 if item is None:
@@ -40,29 +40,30 @@ def for_each(function: Callable[[T], object], items: Iterable[T]) -> None:
                 try:
                     function(item)
                 except BaseException as error:
-                    failed.append(error)
+                    errors.append(error)
 
     for future in [pool.submit(work) for _ in range(count)]:
         future.result()
-    if failed:
-        raise failed[0]
+    if errors:
+        raise errors[0]
 
 
 def one_by_one(function: Callable[[T], object], items: Iterable[T]) -> None:
+    """Calls the function for all items in order, in this thread."""
     for item in items:
         function(item)
 
 
 @lru_cache(maxsize=4)
 def _workers(process: int, count: int, cores: int) -> ThreadPoolExecutor | None:
-    """`count` threads whose torch operations use `cores` cores each; None where torch does not keep this apart."""
+    """`count` threads whose torch operations use `cores` cores each; None where torch has no per-thread setting."""
     before = torch.get_num_threads()
     started = Barrier(count + 1)
     seen: list[int] = []
 
     def start() -> None:
-        torch.get_num_threads()  # a thread's first question sets its number; only then can it be changed
-        torch.set_num_threads(cores)  # of this thread, and of threads that begin from now on
+        torch.get_num_threads()  # initializes this thread's number, which can only be changed afterwards
+        torch.set_num_threads(cores)  # for this thread, and for threads started from now on
         started.wait()
         seen.append(torch.get_num_threads())
         started.wait()

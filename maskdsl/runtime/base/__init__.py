@@ -1,1 +1,1 @@
-"""What every backend and kernel stands on: checked calls, their inputs as tensors, and what calls share."""
+"""What every backend and kernel builds on: checked calls, inputs as tensors, and the caches that calls share."""

@@ -1,4 +1,4 @@
-"""One checked call, as backends get it, and what its backward pass takes and gives."""
+"""The data types of a call: what backends get for a forward pass, and what a backward pass takes and returns."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,27 +13,30 @@ from maskdsl.runtime.base.call_cache import CallState
 
 @dataclass(frozen=True, eq=False)
 class KernelCall:
-    """One checked call."""
+    """One checked call, without q, k and v."""
 
     plan: KernelPlan
     module: ModuleType
     inputs: Mapping[str, Tensor]
-    """As given, by declared name."""
+    """The caller's inputs, by declared name."""
     values: Mapping[str, Tensor]
-    """As generated torch modules take them, by identifier: one value a token as [batch or 1, heads or 1, tokens]."""
+    """Inputs and curves for generated modules, by identifier. Per-token ones are [batch or 1, heads or 1, tokens]."""
     wants_lse: bool
     state: CallState
-    """What calls with equal inputs share."""
+    """The cache that calls with equal inputs share."""
     layout: tuple[Tensor | None, Tensor | None]
     """Declared positions of queries and keys in laid-out order, [batch or 1, heads or 1, tokens]; None: as declared."""
 
 
 Attend = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
-"""From q, k and v to the output and the log-sum-exp, all else being settled."""
+"""Maps q, k and v to the output and the log-sum-exp; everything else of the call is bound."""
 
 
 class Saved(NamedTuple):
-    """What a call took and gave, and the gradients of what it gave: all [batch, heads, tokens, dim], or without dim."""
+    """Tensors saved for a backward pass, with the gradients of the outputs.
+
+    All are [batch, heads, tokens, dim]; `lse` and `grad_lse` have no dim.
+    """
 
     q: Tensor
     k: Tensor
@@ -45,7 +48,7 @@ class Saved(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Those of q, k and v, and by identifier those of the values that were wanted."""
+    """Gradients of q, k and v, and of the wanted values by identifier."""
 
     q: Tensor
     k: Tensor

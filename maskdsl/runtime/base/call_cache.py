@@ -1,4 +1,4 @@
-"""What calls with equal inputs share: tiles, layouts and what backends make of them. A small cache, safe to share."""
+"""Caches of tiles, layouts and backends' tables, shared by calls whose deciding inputs are equal. Thread-safe."""
 
 import hashlib
 from collections import OrderedDict
@@ -21,11 +21,11 @@ from maskdsl.runtime.base.permute import Move, moves
 
 Array = NDArray[Any]
 Curves = Callable[[torch.device], Mapping[str, Tensor]]
-"""Values of the coordinates that generated modules take as tables, by the name of their argument."""
+"""Maps a device to the coordinates that generated modules take as tables, by the name of their argument."""
 
 
 class CallState(Kept):
-    """Everything that follows from a plan and those inputs that its tiles and its order read."""
+    """Cached results that follow from a plan and from the inputs that its tiles and its order read."""
 
     def __init__(self, plan: KernelPlan, arrays: Mapping[str, Array], batch: int) -> None:
         super().__init__()
@@ -34,24 +34,25 @@ class CallState(Kept):
         self.batch = batch
 
     def tiles(self, block: tuple[int, int]) -> BlockMap:
+        """The block map for tiles of `block` (queries, keys) tokens."""
         return self.keep(("tiles", block), lambda: tiles(self.plan.mask, block, self.arrays, self.batch))
 
     def layout(self, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-        """Declared positions in laid-out order, of queries and of keys."""
-        return self.keep(("layout", device), lambda: self.find_layout(device))
+        """Declared positions of queries and keys in laid-out order: see `KernelCall.layout`."""
+        return self.keep(("layout", device), lambda: self._make_layout(device))
 
-    def find_layout(self, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    def _make_layout(self, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
         queries = self.positions(self.plan.mask.queries, device)
         if self.plan.mask.self_attention:
             return queries, queries
         return queries, self.positions(self.plan.mask.keys, device)
 
     def moves(self, device: torch.device) -> tuple[Move | None, Move | None]:
-        """How queries and keys come to laid-out order."""
+        """The permutations of queries and keys to laid-out order; None where they stay in declared order."""
         return self.keep(("moves", device), lambda: moves(self.layout(device)))
 
     def positions(self, sequence: Sequence, device: torch.device) -> Tensor | None:
-        """[batch or 1, heads or 1, tokens]."""
+        """Declared positions of a sequence in laid-out order, int64 [batch or 1, heads or 1, tokens]."""
         if not any(sequence.order):
             return None
         batches = range(self.batch if DimensionKind.BATCH in self.plan.order_varies else 1)
@@ -62,21 +63,21 @@ class CallState(Kept):
         return torch.as_tensor(np.array(rows), device=device)
 
     def curves(self, device: torch.device) -> dict[str, Tensor]:
-        """Values of the coordinates that generated modules take as tables, by the name of their argument."""
-        return self.keep(("curves", device), lambda: self.find_curves(device))
+        """The coordinates that generated modules take as tables, by the name of their argument."""
+        return self.keep(("curves", device), lambda: self._make_curves(device))
 
-    def find_curves(self, device: torch.device) -> dict[str, Tensor]:
-        found = {}
+    def _make_curves(self, device: torch.device) -> dict[str, Tensor]:
+        tables = {}
         for kind, sequence, names in self.plan.curve_names:
             coordinates = Coordinates(self.plan.mask, sequence, {}, 0, 0)
             for name in names:
                 values = torch.as_tensor(coordinates.values(name), device=device)
-                found[f"{kind}_{self.plan.identifiers[name]}"] = values
-        return found
+                tables[f"{kind}_{self.plan.identifiers[name]}"] = values
+        return tables
 
 
 class CallStates:
-    """The states of the last few different inputs. Patterns without such inputs have one for good."""
+    """An LRU cache of states by the values of the deciding inputs. A pattern without such inputs has one state."""
 
     LIMIT = 8
 
@@ -85,7 +86,7 @@ class CallStates:
         self.lock = Lock()
 
     def find(self, plan: KernelPlan, inputs: Mapping[str, Tensor], batch: int) -> CallState:
-        """Of a call whose tiles or order, as far as the host has to know them, follow from these inputs."""
+        """The state of a call, made if it is new. `inputs` are those that the host reads for tiles or the order."""
         arrays = {name: as_array(tensor) for name, tensor in inputs.items()} if inputs else {}
         batch = batch if plan.varies_by_batch else 1
         key: tuple[object, ...] = (batch,)
@@ -101,11 +102,12 @@ class CallStates:
 
 
 def curves_of(plan: KernelPlan, states: CallStates) -> Curves:
-    """What `CallState.curves` gives, of a plan and its states; no input has a say in it."""
+    """`CallState.curves` of a plan. Curves depend on no input."""
     return lambda device: states.find(plan, {}, 1).curves(device)
 
 
 def as_array(tensor: Tensor) -> Array:
+    """A tensor as a NumPy array on the host, floats as float64. Waits for the device."""
     tensor = tensor.detach().cpu()
     return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
 

@@ -1,24 +1,24 @@
-"""A short name for a value: equal values have equal names, in every process."""
+"""Content hashes: equal values have equal digests, in every process."""
 
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 
 
 def digest(value: object) -> str:
-    """Of dataclasses, tuples, lists, numbers, strings, None. Fields that take no part in comparisons take none here."""
+    """32 hex digits for a value of dataclasses, tuples, lists, numbers, strings and None. Ignores `compare=False`."""
     return _hashed(value, {}).hex()
 
 
 def _hashed(value: object, known: dict[int, bytes]) -> bytes:
-    """`known` by identity: expressions share parts, which are looked at once."""
+    """`known` maps the `id` of a value to its hash: subexpressions that are shared are hashed once."""
     if id(value) not in known:
         if is_dataclass(value):
-            parts = [_hashed(getattr(value, each.name), known) for each in fields(value) if each.compare]
+            pieces = [_hashed(getattr(value, each.name), known) for each in fields(value) if each.compare]
         elif isinstance(value, tuple | list):
-            parts = [_hashed(each, known) for each in value]
+            pieces = [_hashed(each, known) for each in value]
         elif isinstance(value, int):
-            parts = [f"{value:x}".encode()]  # of any size, which decimal digits are not
+            pieces = [f"{value:x}".encode()]  # Python limits the length of decimal integers, not of hexadecimal ones
         else:
-            parts = [repr(value).encode()]
-        known[id(value)] = blake2b(b"".join([type(value).__name__.encode(), b":", *parts]), digest_size=16).digest()
+            pieces = [repr(value).encode()]
+        known[id(value)] = blake2b(b"".join([type(value).__name__.encode(), b":", *pieces]), digest_size=16).digest()
     return known[id(value)]

@@ -1,4 +1,4 @@
-"""Inputs as generated torch modules take them, and gradients as inputs are given."""
+"""Converts inputs to the layout of generated torch modules, and their gradients back to the declared layout."""
 
 from torch import Tensor
 from torch.nn.functional import pad
@@ -8,7 +8,7 @@ from maskdsl.ir.ops import Type
 
 
 def as_value(declared: Input, tensor: Tensor) -> Tensor:
-    """Integers as int64; one value a token as [batch or 1, heads or 1, tokens]."""
+    """An input for generated modules: integers as int64, per-token values as [batch or 1, heads or 1, tokens]."""
     if declared.type is Type.INT:
         tensor = tensor.long()
     if not declared.is_coordinate:
@@ -22,7 +22,7 @@ def as_value(declared: Input, tensor: Tensor) -> Tensor:
 
 
 def as_given(declared: Input, value: Tensor) -> Tensor:
-    """The other way; zeros for heads that are not here."""
+    """The inverse of `as_value`, for gradients: zeros for heads that are not here."""
     if not declared.is_coordinate:
         return value
     if declared.heads_here is not None:

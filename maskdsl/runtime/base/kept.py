@@ -1,7 +1,7 @@
-"""What is made once and serves many calls, whatever mode the call is in that makes it.
+"""A cache of what is made once and serves many calls, independent of the mode of the call that makes it.
 
-Inference mode, autocast, levels of `torch.func`, modes such as `FakeTensorMode` and the default device are those of a
-thread at a moment: a tensor made under them would be useless or wrong in the next call.
+Inference mode, autocast, levels of `torch.func`, modes such as `FakeTensorMode` and the default device belong to a
+thread at a moment: a tensor made under one of them would be useless or wrong in the next call.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,18 +16,18 @@ T = TypeVar("T")
 
 
 def _dispatch_keys() -> tuple[Any, Any]:
-    """Which of torch's layers operations of this thread pass through, beside those of their tensors, and which not."""
+    """The dispatch keys that this thread adds to those of its tensors, and those that it excludes."""
     return torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
 
 
 with ThreadPoolExecutor(1) as new_thread:
     PLAIN = new_thread.submit(_dispatch_keys).result()
-    """Those of a thread in no mode at all."""
+    """The dispatch keys of a thread in no mode."""
 
 
 @contextmanager
 def in_no_mode() -> Iterator[None]:
-    """Operations make ordinary tensors, without gradients, as if the thread were in no mode."""
+    """A context in which operations make ordinary tensors without gradients, whatever modes the thread is in."""
     with (
         torch.inference_mode(False),
         torch.no_grad(),
@@ -38,14 +38,14 @@ def in_no_mode() -> Iterator[None]:
 
 
 class Kept:
-    """What was made, by a key that names all that it depends on. Safe to share between threads."""
+    """A thread-safe cache. A key names everything that its value depends on."""
 
     def __init__(self) -> None:
         self.kept: dict[object, Any] = {}
-        self.lock = RLock()  # what is kept may be made of other things kept
+        self.lock = RLock()  # making one value may ask for another
 
     def keep(self, key: object, make: Callable[[], T]) -> T:
-        """What was made under this key before, or is made now, in no mode."""
+        """The value of this key; made now, in no mode, if it is new."""
         with self.lock:
             if key not in self.kept:
                 with in_no_mode():

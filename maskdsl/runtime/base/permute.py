@@ -1,4 +1,4 @@
-"""Tokens from one order to another. Read by `runtime/kernels/dispatch.py`."""
+"""Permutes tokens between declared and laid-out order."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,15 @@ from torch import Tensor
 
 
 class Move(NamedTuple):
-    """Which token comes to each place, [batch or 1, heads or 1, tokens], and the same the other way."""
+    """A permutation of tokens and its inverse, int64 [batch or 1, heads or 1, tokens]."""
 
     positions: Tensor
+    """Position n of the result is token `positions[..., n]` of the source."""
     back: Tensor
 
     @property
     def reverse(self) -> "Move":
+        """The inverse permutation."""
         return Move(self.back, self.positions)
 
 
@@ -22,7 +24,7 @@ Layout = tuple[Tensor | None, Tensor | None]
 
 
 def moves(layout: Layout) -> tuple[Move | None, Move | None]:
-    """How queries and keys come to laid-out order."""
+    """The permutations of queries and keys from declared to laid-out order; one object where both are the same."""
     queries, keys = layout
     move = None if queries is None else Move(queries, queries.argsort(dim=-1))
     if keys is queries:
@@ -31,7 +33,7 @@ def moves(layout: Layout) -> tuple[Move | None, Move | None]:
 
 
 def moved(x: Tensor, move: Move | None) -> Tensor:
-    """The tokens of [batch, heads, tokens, dim] after a move."""
+    """Permutes the tokens of x [batch, heads, tokens, dim]; None leaves x as it is."""
     if move is None:
         return x
     batch, heads, length, dim = x.shape

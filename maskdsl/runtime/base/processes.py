@@ -1,4 +1,4 @@
-"""Refuses calls in which several processes each hold a part of what an attention takes whole. Imports torch only."""
+"""Refuses calls whose tensors are sharded over processes: an attention needs them whole. Imports torch only."""
 
 import sys
 from typing import Any
@@ -14,18 +14,18 @@ _CONTEXT_PARALLEL = (
     "torch.distributed.tensor.experimental._context_parallel._attention",
     "torch.distributed.tensor.experimental._attention",  # before torch 2.10
 )
-"""Private modules: nothing public says whether `context_parallel` is in force. Looked at only if something else has
-imported them."""
+"""Private modules: no public function says whether `context_parallel` is active. Read only if already imported."""
 
 
 def distributed_tensor() -> Any:
-    """The class of tensors that several processes share; an empty tuple where nothing has imported it."""
+    """torch's `DTensor` class; an empty tuple, for `isinstance`, where nothing has imported it."""
     return getattr(sys.modules.get(_DTENSOR), "DTensor", ())
 
 
 def check_whole(pattern: str, span: Span | None) -> None:
-    """Raises inside of torch's `context_parallel`, which cuts tokens and knows how torch's own attention goes on: it is
-    replaced by one that gathers the keys of all processes.
+    """Raises `ContextParallel` inside torch's `context_parallel`, which shards tokens over processes.
+
+    There torch replaces its own attention by one that gathers the keys of all processes; ours would see one shard.
     """
     for name in _CONTEXT_PARALLEL:
         module = sys.modules.get(name)

@@ -1,4 +1,4 @@
-"""The values that all tokens of a mask have for a coordinate, as tensors; gradients lead back to inputs."""
+"""Per-token values of a mask's coordinates, as tensors. Gradients flow back to the inputs that they come from."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -25,7 +25,10 @@ from maskdsl.runtime.base.module_cache import load_module
 def token_values(
     gathered: Gathered, value: Value, given: Mapping[str, Tensor], batch: int, device: torch.device, kept: Kept
 ) -> Tensor:
-    """[batch or 1, heads or 1, tokens], in declared order. Those that no input decides are kept."""
+    """Values of all tokens of the whole mask, [batch or 1, heads or 1, tokens], in declared order.
+
+    `given` are the inputs by declared name. Values that depend on no input are cached in `kept`.
+    """
     node = value.leaf
     match value.origin:
         case Origin.FIXED:
@@ -39,7 +42,7 @@ def token_values(
 
 
 def _computed(gathered: Gathered, node: Leaf) -> Array:
-    """What no input decides, and so no batch entry."""
+    """Values that depend on no input, computed by NumPy: [1, heads or 1, tokens]."""
 
     def row(head: int) -> Array:
         tokens = Coordinates(gathered.whole, gathered.tokens(node), {}, 0, head)
@@ -53,7 +56,7 @@ def _computed(gathered: Gathered, node: Leaf) -> Array:
 def _computed_from_inputs(
     gathered: Gathered, node: Coordinate, given: Mapping[str, Tensor], batch: int, device: torch.device
 ) -> Tensor:
-    """By generated torch, where the inputs are: the host waits for nothing."""
+    """Values computed from inputs by generated torch, on the device: the host does not wait."""
     mask = gathered.whole
     plan, module = _coordinate_module(mask, node)
     known = [each for each in mask.inputs if each.name in given]
@@ -61,10 +64,10 @@ def _computed_from_inputs(
     values |= CallState(plan, {}, 1).curves(device)
     values["batch"] = torch.arange(batch, device=device)[:, None, None]
     values["head"] = torch.arange(mask.heads, device=device)[:, None]
-    found: Tensor = module.coordinate(device=device, **values)[plan.identifiers[node.name]]
+    computed: Tensor = module.coordinate(device=device, **values)[plan.identifiers[node.name]]
     kinds = gathered.varying(node)
     rows = batch if DimensionKind.BATCH in kinds else 1, mask.heads if DimensionKind.HEADS in kinds else 1
-    return found.expand(*rows, -1)
+    return computed.expand(*rows, -1)
 
 
 @lru_cache(maxsize=64)
@@ -75,19 +78,21 @@ def _coordinate_module(mask: MaskIR, node: Coordinate) -> tuple[KernelPlan, Modu
 
 def _from_inputs(gathered: Gathered, node: Leaf, given: Mapping[str, Tensor], device: torch.device) -> Tensor:
     assert isinstance(node, Coordinate)
-    sequence, parts = gathered.tokens(node), []
+    """Values that an input holds, over all spaces of the sequence; zeros in spaces that do not have the coordinate."""
+    sequence, pieces = gathered.tokens(node), []
     definition = sequence.definition(node.name)
     sources = dict(definition.sources) if definition is not None else {}
     for space, offset in zip(sequence.spaces, sequence.offsets, strict=True):
         source = sources.get(space.name)
         if not isinstance(source, Given):
-            parts.append(torch.zeros(1, 1, space.size, device=device))
+            pieces.append(torch.zeros(1, 1, space.size, device=device))
             continue
         declared = gathered.whole.input(source.input)
         assert declared is not None
         value = as_value(declared, given[declared.name])
-        own = any(each.text == space.name for each in declared.dimensions)
-        parts.append(value if own and value.shape[-1] == space.size else value[..., offset : offset + space.size])
-    batch, heads = (max(part.shape[axis] for part in parts) for axis in (0, 1))
-    dtype = next(part.dtype for part, space in zip(parts, sequence.spaces, strict=True) if space.name in sources)
-    return torch.cat([part.to(dtype).expand(batch, heads, -1) for part in parts], dim=-1)
+        of_space = any(each.text == space.name for each in declared.dimensions)
+        is_whole = of_space and value.shape[-1] == space.size
+        pieces.append(value if is_whole else value[..., offset : offset + space.size])
+    batch, heads = (max(piece.shape[axis] for piece in pieces) for axis in (0, 1))
+    dtype = next(piece.dtype for piece, space in zip(pieces, sequence.spaces, strict=True) if space.name in sources)
+    return torch.cat([piece.to(dtype).expand(batch, heads, -1) for piece in pieces], dim=-1)

@@ -1,4 +1,4 @@
-"""What a call must look like: shapes, types, devices, inputs. Every mistake is a declared error."""
+"""Checks a call's tensors, inputs and options: shapes, types, devices, names. Every mistake is a declared error."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,20 +34,23 @@ INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 @dataclass(frozen=True)
 class Signature:
-    """The names of a pattern's inputs, in declared order, and where they are declared."""
+    """The names that a call of a pattern takes, and where they are declared."""
 
     pattern: str
     span: Span | None
     inputs: Mapping[str, Span | None]
-    """Those that callers give."""
-    finds: bool = False
-    """Whether others are found in the queries and keys."""
+    """The inputs that callers give, in declared order."""
+    is_routed: bool = False
+    """Whether more inputs are computed from q and k before attention: routes, nearest centroids, ranks."""
 
 
 def arguments(
     signature: Signature, q: object, k: object, v: object, given: Mapping[str, object]
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """q, k, v and the inputs in declared order, all as tensors. Raises if one is none, is missing or unknown."""
+    """q, k, v and the inputs in declared order, all as tensors.
+
+    Raises `AttnError` if one of them is missing, unknown, not a tensor, nested, sparse, or sharded over processes.
+    """
     known = [x for x in given.values() if isinstance(x, Tensor)] if given else ()
     if not _are_plain(q, k, v, *known):
         raise AttnError(*_not_plain({"q": q, "k": k, "v": v}, given))
@@ -62,17 +65,17 @@ def arguments(
 
 
 def _are_plain(*values: object) -> bool:
-    """Whether all are tensors that stand in memory as they are, whole in this process."""
-    elsewhere = distributed_tensor()
+    """Whether all are strided tensors that are whole in this process."""
+    sharded = distributed_tensor()
     for x in values:
-        if not isinstance(x, Tensor) or x.is_nested or x.layout is not torch.strided or isinstance(x, elsewhere):
+        if not isinstance(x, Tensor) or x.is_nested or x.layout is not torch.strided or isinstance(x, sharded):
             return False
     return True
 
 
 def _not_plain(vectors: Mapping[str, object], given: Mapping[str, object]) -> list[Diagnostic]:
-    """What is wrong with the first kind of them."""
-    found: list[Diagnostic] = [
+    """All errors of the first kind that occurs: not a tensor, not strided, distributed."""
+    missing: list[Diagnostic] = [
         NotATensor(name=name, found="not given" if x is None else type(x).__name__)
         for name, x in vectors.items()
         if not isinstance(x, Tensor)
@@ -83,13 +86,14 @@ def _not_plain(vectors: Mapping[str, object], given: Mapping[str, object]) -> li
         for name, x in tensors.items()
         if x.is_nested or x.layout is not torch.strided
     ]
-    return (
-        found or unfit or [Distributed(name=name) for name, x in tensors.items() if isinstance(x, distributed_tensor())]
-    )
+    sharded: list[Diagnostic] = [
+        Distributed(name=name) for name, x in tensors.items() if isinstance(x, distributed_tensor())
+    ]
+    return missing or unfit or sharded
 
 
 def check_options(layout: object, **flags: object) -> None:
-    """Raises if what is given by name beside tensors is of another kind."""
+    """Raises `WrongArgument` if `layout` is no string or a flag no bool."""
     if not isinstance(layout, str):
         raise AttnError(WrongArgument(name="layout", found=shown(layout), expected="a string"))
     for name, flag in flags.items():
@@ -98,7 +102,7 @@ def check_options(layout: object, **flags: object) -> None:
 
 
 def integers_of(name: str, value: object, device: torch.device) -> Tensor:
-    """Integers of one axis or more, from a tensor, an array or a list."""
+    """Integers of one axis or more, from a tensor, an array or a list. Raises `AttnError` for anything else."""
     tensor = as_tensor(value, device)
     if tensor is None:
         raise AttnError(NotATensor(name=name, found="not given" if value is None else type(value).__name__))
@@ -112,6 +116,7 @@ def integers_of(name: str, value: object, device: torch.device) -> Tensor:
 def misnamed(
     signature: Signature, given: Mapping[str, object], tensors: Mapping[str, Tensor | None]
 ) -> Iterator[Diagnostic]:
+    """Errors for inputs that are unknown, missing or not convertible to tensors."""
     for name in given:
         if name not in signature.inputs:
             nearest = nearest_name(name, signature.inputs)
@@ -124,7 +129,7 @@ def misnamed(
 
 
 def as_tensor(value: object, device: torch.device) -> Tensor | None:
-    """Tensors stay where they are; arrays and lists go to the device of q."""
+    """A tensor as it is, or an array or list as a tensor on `device`; None where that is impossible."""
     if isinstance(value, Tensor):
         return value
     try:
@@ -134,18 +139,22 @@ def as_tensor(value: object, device: torch.device) -> Tensor | None:
 
 
 def check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: str, paged: bool = False) -> None:
-    """Raises if q, k and v do not fit each other, whatever the pattern; `paged` k and v hold pages, not entries."""
-    found = list(malformed({"q": q, "k": k, "v": v})) or list(_unfitting(q, k, v, paged))
+    """Raises if q, k and v do not fit each other, for any pattern.
+
+    `paged` k and v are [pages, heads, page size, dim] instead of [batch, heads, keys, dim].
+    """
+    errors = list(malformed({"q": q, "k": k, "v": v})) or list(_unfitting(q, k, v, paged))
     if layout not in ("declared", "ordered"):
-        found.append(UnknownLayout(name=layout))
-    if found:
-        raise AttnError(*found)
+        errors.append(UnknownLayout(name=layout))
+    if errors:
+        raise AttnError(*errors)
 
 
 def malformed(tensors: Mapping[str, Tensor]) -> Iterator[Diagnostic]:
+    """Errors for tensors that are not floats of two bytes or more with four axes and a nonzero head dim."""
     for name, x in tensors.items():
         is_float = x.is_floating_point() and x.element_size() > 1
-        if not (is_float and x.dim() == 4 and x.shape[3]):  # every call asks: those that are right are not described
+        if not (is_float and x.dim() == 4 and x.shape[3]):  # every call checks: skip the slow description
             yield from vectors.malformed(name, tuple(x.shape), "" if is_float else type_name(x), is_float)
 
 
@@ -165,12 +174,13 @@ def _unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool) -> Iterator[Diagnos
 
 def check_sizes(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> None:
     """Raises if heads and lengths are not those of the pattern."""
-    found = [*wrong_heads(plan, q, k), *vectors.wrong_lengths(plan.mask, q.shape, {"k": k.shape, "v": v.shape})]
-    if found:
-        raise AttnError(*found)
+    errors = [*wrong_heads(plan, q, k), *vectors.wrong_lengths(plan.mask, q.shape, {"k": k.shape, "v": v.shape})]
+    if errors:
+        raise AttnError(*errors)
 
 
 def wrong_heads(plan: KernelPlan, q: Tensor, k: Tensor) -> Iterator[Diagnostic]:
+    """Errors for numbers of query heads and key heads that are not those of the pattern."""
     mask = plan.mask
     if not plan.serves_any_heads:
         yield from vectors.wrong_heads(mask, q.shape)
@@ -181,18 +191,18 @@ def wrong_heads(plan: KernelPlan, q: Tensor, k: Tensor) -> Iterator[Diagnostic]:
 
 
 def check_layout(plan: KernelPlan, layout: str) -> None:
-    """Raises if keys come laid out from which others are pooled."""
+    """Raises `LaidOutPooled` for ordered layout where the pattern pools keys and orders them."""
     keys = plan.mask.keys
     if layout == "ordered" and keys.is_pooled and any(keys.order):
         raise AttnError(LaidOutPooled(pattern=plan.mask.name, span=plan.mask.span))
 
 
 def check_inputs(inputs: Iterable[Input], tensors: Iterable[Tensor], q: Tensor) -> None:
-    """Raises if shapes, types and devices are not those declared."""
+    """Raises if the shape, type or device of an input is not the declared one."""
     pairs = zip(inputs, tensors, strict=True)
-    found = [each for declared, tensor in pairs for each in _unfit_input(declared, tensor, q)]
-    if found:
-        raise AttnError(*found)
+    errors = [each for declared, tensor in pairs for each in _unfit_input(declared, tensor, q)]
+    if errors:
+        raise AttnError(*errors)
 
 
 def _unfit_input(declared: Input, tensor: Tensor, q: Tensor) -> Iterator[Diagnostic]:
@@ -204,7 +214,10 @@ def _unfit_input(declared: Input, tensor: Tensor, q: Tensor) -> Iterator[Diagnos
 
 
 def check_values(inputs: Iterable[Input], tensors: Iterable[Tensor]) -> None:
-    """Raises if an integer is outside 32 bits. Waits for the device, and so does nothing while a graph is captured."""
+    """Raises if an integer does not fit into 32 bits.
+
+    Waits for the device; does nothing while a CUDA graph is captured.
+    """
     for declared, tensor in zip(inputs, tensors, strict=True):
         if declared.reach is not None or tensor.dtype != torch.int64 or not tensor.numel():
             continue
@@ -224,4 +237,5 @@ def _type_of(tensor: Tensor) -> Type | None:
 
 
 def type_name(tensor: Tensor) -> str:
+    """A dtype for messages, such as `float32`."""
     return str(tensor.dtype).removeprefix("torch.")

@@ -18,7 +18,7 @@ from maskdsl.runtime.torch_ops.gather_ops import entry_by_entry
 
 def with_found(compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     """All inputs of the mask, those found behind those given."""
-    return [*inputs, *_FIND(q, k, inputs, compiled.handle)] if compiled.signature.finds else inputs
+    return [*inputs, *_FIND(q, k, inputs, compiled.handle)] if compiled.signature.is_routed else inputs
 
 
 def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, handle: str) -> list[Tensor]:
@@ -42,7 +42,7 @@ def with_found_in_part(
     compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor], where: CallPositions
 ) -> list[Tensor]:
     """All inputs of the mask in `Bound.in_parts`."""
-    return [*inputs, *_FIND_PART(q, k, inputs, *where, compiled.handle)] if compiled.signature.finds else inputs
+    return [*inputs, *_FIND_PART(q, k, inputs, *where, compiled.handle)] if compiled.signature.is_routed else inputs
 
 
 def find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> list[Tensor]:
