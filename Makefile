@@ -38,6 +38,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[dev]"
 	touch $(READY)
 
+# Each worker has one thread: threads of workers that share cores wait for each other. What needs threads asks for them.
+test test-fast test-long: export OMP_NUM_THREADS ?= 1
+
 test: export MASKDSL_EXAMPLES = 0.5
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal

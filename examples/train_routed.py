@@ -213,8 +213,6 @@ def train(name: str, task: Task, steps: int, every: int, batch: int, seed: int) 
         schedule.step()
         if step % every == 0 or step == steps:
             found[step] = recall(model, tests)
-            if __import__("os").environ.get("TRDEBUG"):
-                print(name, step, found[step], flush=True)
     return Curve(list(found), list(found.values()), density(model, tests[0][0][:1]), process_time() - begin)
 
 

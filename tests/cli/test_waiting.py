@@ -16,6 +16,7 @@ import maskdsl
 from maskdsl.base.progress import Watch, watched
 from maskdsl.cli import waiting
 from maskdsl.cli.request import routed_masks as selection
+from tests.support.interrupts import heeds_interrupts
 
 PATTERN = """
 pattern scattered(n = 2048) {
@@ -64,7 +65,9 @@ def test_a_terminal_is_told_soon_and_control_c_ends_it(tmp_path):
     ours, theirs = pty.openpty()
     words = [sys.executable, "-m", "maskdsl", "show", str(file), "--heads", "64"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=theirs, env=environment)
+    process = subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=theirs, env=environment, preexec_fn=heeds_interrupts
+    )
     os.close(theirs)
     try:
         said = b""

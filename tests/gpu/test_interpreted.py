@@ -11,9 +11,11 @@ import pytest
 HERE = Path(__file__).parent
 EXAMPLES = "test_every_example"
 """Which `tests/triton/test_interpreted.py` has its own of."""
+SHORT = "test_head_dims or test_values_of_another_dim"
+"""Which `make test` runs. What the others ask for, `tests/triton/test_interpreted.py` asks for there too."""
 PARTS = {
     EXAMPLES: 18,
-    "test_head_dims or test_values_of_another_dim": 18,
+    SHORT: 18,
     "test_grouped_heads or test_lengths or test_orders or same_bits": 36,
     "test_decoding or test_pages": 20,
     "test_numbers": 67,
@@ -22,7 +24,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize(
-    "names", [pytest.param(names, marks=pytest.mark.long if names == EXAMPLES else ()) for names in PARTS]
+    "names", [pytest.param(names, marks=() if names == SHORT else pytest.mark.long) for names in PARTS]
 )
 def test_kernels_in_the_interpreter(names: str) -> None:
     run(names, "not long", PARTS[names])

@@ -14,6 +14,7 @@ from maskdsl.cli.commands.view_page import PageRequest
 from maskdsl.cli.request.asked import Asked
 from maskdsl.view.page.watch import Watched, server
 from tests.page.conftest import settle
+from tests.support.interrupts import heeds_interrupts
 
 LOCAL = "pattern local(n = 64, size = 9) {\n    space tokens[n]\n    attend window(size)\n}\n"
 BROKEN = LOCAL.replace("window", "windw")
@@ -111,7 +112,8 @@ def test_files_that_are_used_are_followed(tmp_path):
 def test_interrupting_it_is_no_error(file):
     words = [sys.executable, "-m", "maskdsl", "view", str(file), "--watch"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, **pipes, env=environment, preexec_fn=heeds_interrupts) as process:
         line = process.stdout.readline()
         address = line.split()[0]
         assert "<title>" in get(address)[1]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -11,6 +12,15 @@ from maskdsl.ir.expressions import Constant
 from maskdsl.ir.ops import Op
 from maskdsl.runtime.compile import compile_mask
 from tests.support.masks import apply, both, causal, either, k, mask, tokens, within
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Several, whatever the other tests have: tiles are shared out between them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def masks(length: int, heads: int):

@@ -36,7 +36,7 @@ def test_operators(name: str) -> None:
     assert last_line("triton.citizenship", name) == "agreed"
 
 
-@in_turn(4, 2)
+@in_turn(4, 4)
 def test_gradients_of_inputs(part: int) -> None:
     assert last_line("triton.input_gradients", part, 4) == "agreed"
 
@@ -67,7 +67,7 @@ def test_gradients_through_routes() -> None:
     assert last_line("triton.route_gradients") == "agreed"
 
 
-@in_turn(12, 4)
+@in_turn(12, 6)
 def test_examples(part: int) -> None:
     found = interpret(3, 17 + part, *FILES[part::12])
     assert found
@@ -88,7 +88,7 @@ def test_pooled_keys() -> None:
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
-@in_turn(6, 3)
+@in_turn(6, 6)
 def test_decoding(part: int) -> None:
     files = [*FILES, *(HERE / f"{name}.attn" for name in ("everything", "inputs", "limits"))]
     found: list[str] = json.loads(last_line("triton.decoding", *files[part::6]))

@@ -26,6 +26,7 @@ def test_examples() -> None:
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
+@pytest.mark.long
 def test_random_routes() -> None:
     found = json.loads(last_line("triton.selections", "random", 7, 3))
     assert len(found) == 7
