@@ -15,7 +15,7 @@ from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends.triton_backend import Launch
 
 DIM = 128
-CHOICE = TileChoice(128, 128, 4, 1)
+CHOSEN_GROUP = TileChoice(128, 128, 4, 1)
 """Tiles as large as those of FlexAttention."""
 ROUNDS = 8
 """So often the documents change. The first two are not counted."""
@@ -54,4 +54,4 @@ def builder(attention: Attention, size: Size, inputs: Inputs) -> Step:
     if attention.backend != "triton":
         return partial(attention.tiles, **inputs)
     q = torch.empty(1, size.heads, size.length, DIM, dtype=torch.bfloat16, device=size.device)
-    return lambda: Launch(attention._compiled.first.call(inputs, q, False)).tiles(CHOICE, q, q, "row")
+    return lambda: Launch(attention._compiled.first.call(inputs, q, False)).tiles(CHOSEN_GROUP, q, q, "row")

@@ -39,7 +39,7 @@ from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.ir.meaning.evaluate import dense
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays, relation_inputs
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.routed_inputs import find_in_mask
 from maskdsl.ir.routes import Rank
 from maskdsl.syntax.program import Program
@@ -217,7 +217,7 @@ class Mask(Displayed):
 
         arrays, wanted = arrays_of(inputs), relation_inputs(unscored(self.ir))
         needed = wanted & {each.name for each in self.ir.given}
-        return guarantee(self.ir, find(self.ir, input_arrays(self.ir, arrays, needed), wanted=wanted))
+        return guarantee(self.ir, with_routes(self.ir, input_arrays(self.ir, arrays, needed), wanted=wanted))
 
     def selections(self, **inputs: ArrayLike) -> tuple[Selection, ...]:
         """What each route selects in `q` and `k`: how many groups, their load, and what heads have in common."""

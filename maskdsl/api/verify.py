@@ -24,7 +24,7 @@ from maskdsl.ir.mask import Sequence as TokenSequence
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.evaluate import attention, dense
 from maskdsl.ir.meaning.inputs import relation_inputs
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from maskdsl.runtime.backends.available import usable_backends
 
@@ -188,7 +188,7 @@ def prepared(pattern: Pattern, case: Case) -> Prepared | None:
             return None
         tensors = _tensors(mask, case)
         q, k, _ = (tensor.double().numpy() for tensor in tensors)
-        inputs = find(mask.ir, _inputs(mask, case), q, k)
+        inputs = with_routes(mask.ir, _inputs(mask, case), q, k)
         attends = [[dense(mask.ir, h, b, inputs) for h in range(case.heads)] for b in range(case.batch)]
     except AttnError as error:
         if all(each.code < "E4" or isinstance(each, TableRead | GroupRange) for each in error.diagnostics):

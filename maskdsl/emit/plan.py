@@ -11,11 +11,11 @@ from maskdsl.analysis.cost.tile_table import TileWork
 from maskdsl.analysis.tiles.closed_form import Limits, closed_limits
 from maskdsl.ir.expressions import PAIR, Apply, Expression, Read, Side, walk
 from maskdsl.ir.facts.reads import Reads, reads
-from maskdsl.ir.facts.trace import behind, pair_trace, tile_trace, token_trace
+from maskdsl.ir.facts.trace import dependencies, pair_trace, tile_trace, token_trace
 from maskdsl.ir.mask import DimensionKind, Given, MaskIR, Sequence
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.ops import TORCH_HELPERS
-from maskdsl.ir.rewrites.route_rows import in_parts
+from maskdsl.ir.rewrites.route_rows import for_some_queries
 from maskdsl.ir.routes import GROUP, Route, route_expressions
 
 HELPERS = ("read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
@@ -158,7 +158,9 @@ class KernelPlan:
         """Coordinates along curves and shuffles that pairs need: (kind of token, its sequence, their names)."""
         sorted_by = self.order_keys if self.order_reads_inputs else ()
         others = self.found_names.union(reads(*sorted_by).names(Side.TOKEN))
-        parts = [(kind, each, behind(each, others | self.names_of(kind))) for kind, each in self.mask.kinds.items()]
+        parts = [
+            (kind, each, dependencies(each, others | self.names_of(kind))) for kind, each in self.mask.kinds.items()
+        ]
         return tuple((kind, each, tuple(filter(each.is_permutation, names))) for kind, each, names in parts)
 
     @cached_property
@@ -217,7 +219,7 @@ def declared_plan(plan: KernelPlan) -> KernelPlan:
 def decode_plan(plan: KernelPlan) -> KernelPlan:
     """The plan for queries that stand anywhere: tokens as declared, as these may be far apart in an order."""
     plan = declared_plan(plan)
-    return replace(plan, mask=in_parts(plan.mask), refine=True)
+    return replace(plan, mask=for_some_queries(plan.mask), refine=True)
 
 
 def identifier(name: str) -> str:

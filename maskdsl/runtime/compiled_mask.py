@@ -15,7 +15,7 @@ from torch import Tensor
 
 from maskdsl.emit.plan import KernelPlan, make_plan
 from maskdsl.ir.rewrites.chunk import Chunk, Gathered
-from maskdsl.ir.rewrites.route_rows import by_row, in_parts
+from maskdsl.ir.rewrites.route_rows import by_row, for_some_queries
 from maskdsl.ir.routes import Routed
 from maskdsl.runtime.backends.available import AUTO, REFERENCE, everywhere, serving
 from maskdsl.runtime.backends.protocol import Backend
@@ -164,7 +164,9 @@ class Bound:
     def in_parts(self) -> "Bound":
         """What computes calls of some of the queries, from given inputs and those that `part_finder` finds."""
         mask = self.plan.mask
-        return Bound(replace(self.plan, mask=in_parts(mask)), self.backend, mask.routed) if mask.routed else self
+        if not mask.routed:
+            return self
+        return Bound(replace(self.plan, mask=for_some_queries(mask)), self.backend, mask.routed)
 
     def over(self, kind: type[Gathered], *sizes: int) -> "Over":
         """The mask over other tokens of such numbers, for the same backend."""

@@ -19,7 +19,7 @@ from maskdsl.base.text import markup
 from maskdsl.ir.facts.route_candidates import most, selects
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import relation_inputs
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from maskdsl.ir.stack import StackIR
 from maskdsl.syntax.program import Program
@@ -128,7 +128,7 @@ def _inputs(mask: MaskIR) -> tuple[_Arrays, list[str]]:
     needed = relation_inputs(mask)
     made = {name: values for name, values in synthetic_inputs(mask).items() if name in needed}
     notes = [f"made-up values of {', '.join(made)}"] if made else []
-    return (find(mask, made, None, None, needed) if mask.routed else made), notes
+    return (with_routes(mask, made, None, None, needed) if mask.routed else made), notes
 
 
 def _fitted(lengths: tuple[int, int]) -> Scale:

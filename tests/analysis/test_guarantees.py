@@ -12,7 +12,7 @@ import maskdsl
 from maskdsl.analysis.counts.guarantees import guarantee
 from maskdsl.ir.facts.route_candidates import monotone, selects
 from maskdsl.ir.meaning.evaluate import dense
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from tests.support.drawn import examples
 from tests.support.random_routes import routes
@@ -38,12 +38,12 @@ def test_every_selection_is_between_the_bounds(file: str, name: str) -> None:
     pattern = maskdsl.load(EXAMPLES / f"{file}.attn")[name]
     mask = pattern.bind(heads=2, **{each: SMALL[each] for each in pattern.parameters if each in SMALL}).ir
     inputs = synthetic_inputs(mask, 0, dim=8)
-    found = guarantee(mask, find(mask, inputs))
+    found = guarantee(mask, with_routes(mask, inputs))
     assert found.total.most_attended == sum(each.most_attended for each in found.heads)
     for seed in range(3):
         random = np.random.default_rng(seed)
         q, k = random.normal(size=(2, 1, 2, 45, 8)) ** 3
-        selected = find(mask, inputs, q, k)
+        selected = with_routes(mask, inputs, q, k)
         for head in range(2):
             contained(found.heads[head], dense(mask, head, 0, selected))
 
@@ -55,7 +55,7 @@ def test_of_random_routes(text: str, n: int, seed: int) -> None:
     inputs = synthetic_inputs(mask, seed, dim=4)
     found = guarantee(mask, inputs)
     q, k = np.random.default_rng(seed).normal(size=(2, 1, 2, n, 4))
-    selected = find(mask, inputs, q, k)
+    selected = with_routes(mask, inputs, q, k)
     for head in range(2):
         contained(found.heads[head], dense(mask, head, 0, selected))
         for route in found.routes:
@@ -87,7 +87,7 @@ def test_some_scores_reach_the_bounds_of_one_route(where: str, attend: str, top:
     attended = []
     for worth in product(range(3), repeat=3):
         found = dense(
-            mask, inputs=find(mask, {"worth": np.tile(worth, (3, 1)).astype(float)}, *np.zeros((2, 1, 1, 22, 1)))
+            mask, inputs=with_routes(mask, {"worth": np.tile(worth, (3, 1)).astype(float)}, *np.zeros((2, 1, 1, 22, 1)))
         )
         contained(bounds, found)
         attended.append(found.sum(axis=1))
@@ -137,4 +137,4 @@ def test_what_denies_is_told_from_what_only_adds(attend: str, expected: bool) ->
     found = guarantee(mask, {})
     q, k = np.random.default_rng(0).normal(size=(2, 1, 2, 20, 4))
     for head in range(2):
-        contained(found.heads[head], dense(mask, head, 0, find(mask, {}, q, k)))
+        contained(found.heads[head], dense(mask, head, 0, with_routes(mask, {}, q, k)))

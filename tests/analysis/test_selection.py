@@ -10,7 +10,7 @@ from maskdsl.analysis.counts import selected_pairs as selection
 from maskdsl.analysis.counts.selected_pairs import selections
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.ir.meaning.evaluate import dense
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
@@ -21,7 +21,7 @@ def found_in(name: str, heads: int = 3, batch: int = 2, **parameters: int):
     random = np.random.default_rng(0)
     inputs = synthetic_inputs(mask, 0, batch, dim=8)
     q, k = random.normal(size=(2, batch, heads, mask.queries.length, 8))
-    return mask, find(mask, inputs, q, k)
+    return mask, with_routes(mask, inputs, q, k)
 
 
 def jaccard(one, other):
@@ -97,7 +97,7 @@ def test_nothing_selected_and_one_head():
 def test_groups_without_tokens_do_not_count():
     mask = maskdsl.load(EXAMPLES / "dhsa.attn")["dhsa"].bind(n=12, top=1).ir
     chunk = np.array([0, 0, 2, 2, 2, 5, 5, 5, 5, 9, 9, 9])
-    inputs = find(mask, {"chunk": chunk}, *np.random.default_rng(0).normal(size=(2, 1, 1, 12, 4)))
+    inputs = with_routes(mask, {"chunk": chunk}, *np.random.default_rng(0).normal(size=(2, 1, 1, 12, 4)))
     (picked,) = selections(mask, inputs)
     assert (picked.query_groups, picked.key_groups) == (4, 4)
     assert picked.heads[0].chosen.mean == 0.75
@@ -107,7 +107,7 @@ def test_from_python():
     mask = maskdsl.load(EXAMPLES / "moba.attn")["moba"].bind(n=70, block=16, top=3, heads=3)
     q, k = np.random.default_rng(0).normal(size=(2, 2, 3, 70, 8))
     (past,) = mask.selections(q=q, k=k)
-    assert past == selections(mask.ir, find(mask.ir, {}, q, k))[0]
+    assert past == selections(mask.ir, with_routes(mask.ir, {}, q, k))[0]
     bounds = mask.guarantee().heads[0]
     assert bounds.least_density <= mask.stats(q=q, k=k).heads[0].density <= bounds.most_density
     with pytest.raises(AttnError, match="E451"):

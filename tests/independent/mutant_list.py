@@ -165,7 +165,7 @@ MUTANTS = (
         of("ir/test_derive", "test_derivatives_keep_to_the_table"),
     ),
     Mutant(
-        "a slope of the absolute value at zero",
+        "a derivative of the absolute value at zero",
         DERIVE,
         "_larger(x, _ZERO, a, None, _negative(a))",
         "_larger(x, _ZERO, a, a, _negative(a))",

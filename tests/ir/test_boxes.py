@@ -11,7 +11,7 @@ import maskdsl
 from maskdsl.analysis.tiles.block_map import EMPTY, FULL
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.bind import bind
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from tests.support.drawn import examples
 from tests.support.tile_bounds import Array, classes
@@ -61,7 +61,7 @@ def test_tiles_of_selections_are_tight(file: str, name: str, sizes: dict[str, ob
     mask = maskdsl.load(ROUTING / f"{file}.attn")[name].bind(heads=HEADS, **sizes)
     random = np.random.default_rng(7)
     q, k = random.normal(size=(2, BATCH, HEADS, mask.query_length, 16))
-    inputs = find(mask.ir, synthetic_inputs(mask.ir, 7, BATCH, 16), q, k)
+    inputs = with_routes(mask.ir, synthetic_inputs(mask.ir, 7, BATCH, 16), q, k)
     if name not in ("dhsa", "nosa"):  # whose groups are of any size; whose two routes may be full together
         assert compare(mask, inputs, (16, 16)) == 0
     for block in ((16, 32), (24, 8), (7, 50)):

@@ -9,7 +9,7 @@ import maskdsl
 from maskdsl.ir.facts.route_candidates import least, most, selects
 from maskdsl.ir.invariants import verify
 from maskdsl.ir.meaning.evaluate import dense
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
@@ -34,9 +34,9 @@ def test_every_selection_is_between_the_bounds(file: str, name: str) -> None:
     for each in bounds:
         verify(each)
         assert not selects(each)
-    ranked = find(mask, inputs)
+    ranked = with_routes(mask, inputs)
     low, high = (dense(each, 0, 0, ranked) for each in bounds)
-    found = dense(mask, 0, 0, find(mask, inputs, q, k))
+    found = dense(mask, 0, 0, with_routes(mask, inputs, q, k))
     assert not (low & ~found).any()
     assert not (found & ~high).any()
     assert high.sum() > low.sum()
@@ -52,7 +52,7 @@ def test_what_is_denied_is_bounded_the_other_way_round() -> None:
     }"""
     mask = maskdsl.parse(text)["p"].bind().ir
     random = np.random.default_rng(1)
-    found = dense(mask, inputs=find(mask, {}, *random.normal(size=(2, 1, 1, 32, 8))))
+    found = dense(mask, inputs=with_routes(mask, {}, *random.normal(size=(2, 1, 1, 32, 8))))
     low, high = dense(least(mask)), dense(most(mask))
     assert not (low & ~found).any()
     assert not (found & ~high).any()

@@ -74,7 +74,7 @@ def test_what_does_not_depend_has_none() -> None:
     assert derivative(apply(Op.POWER, S, Constant(0.0)), S) is None
 
 
-def test_a_bias_has_the_slope_one() -> None:
+def test_a_bias_has_derivative_one() -> None:
     assert derivative(apply(Op.ADD, S, ENTRY), S) == Constant(1.0)
     assert derivative(apply(Op.ADD, S, ENTRY), ENTRY) == Constant(1.0)
 
@@ -118,18 +118,18 @@ TORCH: dict[Op, Callable[..., Tensor]] = {
 
 def operands(kink: Kink) -> list[Expression]:
     """Leaves, and constants where the table has none of a derivative."""
-    pairs = zip(FLOATS, kink.operands, kink.slopes, strict=False)
-    parts: list[Expression] = [leaf if slope is not None else Constant(x) for leaf, x, slope in pairs]
+    pairs = zip(FLOATS, kink.operands, kink.derivatives, strict=False)
+    parts: list[Expression] = [leaf if expected is not None else Constant(x) for leaf, x, expected in pairs]
     if kink.op is Op.SELECT:
         parts[0] = apply(Op.LESS, Constant(0.5), S)
     return parts
 
 
-def slopes(function: Callable[..., Tensor], kink: Kink, kind: torch.dtype) -> tuple[float | None, ...]:
+def derivatives(function: Callable[..., Tensor], kink: Kink, kind: torch.dtype) -> tuple[float | None, ...]:
     """By autograd."""
     numbers: list[Number] = [
-        x if slope is None else torch.tensor(x, dtype=kind, requires_grad=True)
-        for x, slope in zip(kink.operands, kink.slopes, strict=True)
+        x if expected is None else torch.tensor(x, dtype=kind, requires_grad=True)
+        for x, expected in zip(kink.operands, kink.derivatives, strict=True)
     ]
     function(*numbers).backward()
     return tuple(x.grad.item() if isinstance(x, Tensor) and x.grad is not None else None for x in numbers)
@@ -144,18 +144,18 @@ def test_the_table_has_every_operator_of_floats() -> None:
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("kink", KINKS, ids=str)
 def test_the_table_is_that_of_autograd(kink: Kink, kind: torch.dtype) -> None:
-    assert slopes(TORCH[kink.op], kink, kind) == kink.slopes
+    assert derivatives(TORCH[kink.op], kink, kind) == kink.derivatives
 
 
 @pytest.mark.parametrize("kink", KINKS, ids=str)
 def test_derivatives_keep_to_the_table(kink: Kink) -> None:
     parts = operands(kink)
     padded = (*kink.operands, 0.0, 0.0)[:3]
-    for leaf, slope in zip(FLOATS, kink.slopes, strict=False):
-        if slope is not None:
+    for leaf, expected in zip(FLOATS, kink.derivatives, strict=False):
+        if expected is not None:
             found = derivative(apply(kink.op, *parts), leaf)
             with np.errstate(all="ignore"):
-                assert (0.0 if found is None else value(found, *padded)) == slope
+                assert (0.0 if found is None else value(found, *padded)) == expected
 
 
 @pytest.mark.parametrize("kink", KINKS, ids=str)
@@ -172,13 +172,13 @@ def test_generated_torch_keeps_to_the_table(kink: Kink) -> None:
         exec(code, scope)
         return scope["result"]
 
-    assert slopes(run, kink, torch.float64) == kink.slopes
+    assert derivatives(run, kink, torch.float64) == kink.derivatives
 
 
 def test_a_number_that_was_an_integer_ties_as_a_float_does() -> None:
     """`min(s, q - k)` shares, `min(s, 2)` does not."""
     distance = apply(Op.TO_FLOAT, Coordinate(Side.KEY, "i"))
-    for other, slope in ((distance, 0.5), (Constant(2.0), 1.0)):
+    for other, expected in ((distance, 0.5), (Constant(2.0), 1.0)):
         found = derivative(apply(Op.MINIMUM, S, other), S)
         assert found is not None
-        assert evaluate(found, lambda _: np.asarray(2.0), {}) == slope
+        assert evaluate(found, lambda _: np.asarray(2.0), {}) == expected

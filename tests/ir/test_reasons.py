@@ -27,10 +27,10 @@ pattern grid(h = 6, w = 8) {
 def check(reason, pair):
     """A reason agrees with what it is made of, and its steps with its condition."""
     assert reason.holds == bool(pair.evaluate(reason.condition, np.asarray(False)))
-    assert not (reason.parts and reason.steps)
+    assert not (reason.operands and reason.steps)
     for step in reason.steps:
         assert bool(pair.evaluate(step, np.asarray(False))) == reason.holds
-    holds = [part.holds for part in reason.parts]
+    holds = [part.holds for part in reason.operands]
     match reason.condition:
         case _ if not holds:
             pass
@@ -40,7 +40,7 @@ def check(reason, pair):
             assert reason.holds == any(holds)
         case node:
             assert node.op is Op.NOT and holds == [not reason.holds]
-    for part in reason.parts:
+    for part in reason.operands:
         check(part, pair)
 
 
@@ -70,10 +70,10 @@ def test_a_pair_by_hand():
     reasons = pair_reasons(mask, 9, 14, head=0)
     first, second = reasons.attend
     assert reasons.attends and reasons.deciding == (first,)
-    row, no = first.reason.parts
+    row, no = first.reason.operands
     assert texts(row) == ["q.y == k.y", "1 == 1"]
-    (either,) = no.parts
-    assert [texts(part) for part in either.parts] == [
+    (either,) = no.operands
+    assert [texts(part) for part in either.operands] == [
         ["q.stripe == k.stripe", "0 == 3"],
         ["k.x < 2", "6 < 2"],
     ]

@@ -12,7 +12,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.ir.facts.route_candidates import most
 from maskdsl.ir.meaning.evaluate import Pairs
 from maskdsl.ir.meaning.inputs import relation_inputs
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Op, Type
 from maskdsl.testing import inputs_for, patterns
@@ -96,7 +96,7 @@ def test_every_example(evaluate, file, name):
         q, k = (
             random.normal(size=(1, mask.heads, length, 16)) for length in (mask.query_length, mask.given_key_length)
         )
-        inputs = find(mask.ir, inputs, q, k, relation_inputs(mask.ir))
+        inputs = with_routes(mask.ir, inputs, q, k, relation_inputs(mask.ir))
     compare(evaluate, declaration, mask.ir, inputs)
 
 

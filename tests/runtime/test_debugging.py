@@ -6,7 +6,7 @@ import torch
 
 import maskdsl
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.runtime.backends.available import usable_backends
 
 TEXT = """pattern p(n = 24) {
@@ -72,7 +72,7 @@ def test_no_selector_takes_it(selector, backend):
     v[:, :, 8:16] = torch.nan
     out = mask.compile(backend)(q, k, v)
     assert bool(out.isfinite().all())
-    selected = find(mask.ir, {}, q.numpy(), k.numpy())["near"]
+    selected = with_routes(mask.ir, {}, q.numpy(), k.numpy())["near"]
     assert not selected[..., 1].any() and selected.any()
 
 
@@ -95,7 +95,7 @@ def test_centroids(route, where):
     else:
         q[:, :, 5], k[:, :, 7] = torch.nan, torch.nan
     attention = mask.compile("tiled")
-    found = find(mask.ir, {"centroids": centroids.numpy()}, q.numpy(), k.numpy())
+    found = with_routes(mask.ir, {"centroids": centroids.numpy()}, q.numpy(), k.numpy())
     for name, tensor in zip(
         ("together_queries", "together_keys"), attention._compiled.finder.find(q, k, [centroids]), strict=True
     ):

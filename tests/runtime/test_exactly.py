@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.runtime.backends.available import usable_backends
 
 INF, NAN = float("inf"), float("nan")
@@ -50,7 +50,7 @@ def test_rules_of_selection(selector, where, worth, expected):
     mask = maskdsl.parse(TEXT.format(selector.format(WORTH), where))["p"].bind()
     table = np.tile(worth, (3, 1)).astype(float)
     q, k = np.zeros((2, 1, 1, 22, 4))
-    assert find(mask.ir, {"worth": table}, q, k)["picked"].astype(int).tolist() == [[[expected] * 3]]
+    assert with_routes(mask.ir, {"worth": table}, q, k)["picked"].astype(int).tolist() == [[[expected] * 3]]
     v = torch.arange(22.0, dtype=torch.float64).view(1, 1, 22, 1).expand(1, 1, 22, 4).contiguous()
     chosen = [token for token in range(22) if expected[token // 8]]
     for backend in usable_backends():
@@ -60,7 +60,7 @@ def test_rules_of_selection(selector, where, worth, expected):
 
 def test_ties_over_a_head_go_to_the_lower_query_group_first():
     mask = maskdsl.parse(TEXT.format(f"topp(0.5, {WORTH}, over = head)", ""))["p"].bind()
-    found = find(mask.ir, {"worth": np.zeros((3, 3))}, *np.zeros((2, 1, 1, 22, 4)))["picked"]
+    found = with_routes(mask.ir, {"worth": np.zeros((3, 3))}, *np.zeros((2, 1, 1, 22, 4)))["picked"]
     assert found.astype(int).tolist() == [[[[1, 1, 1], [1, 1, 0], [0, 0, 0]]]]
     attention = mask.compile("tiled")
     (same,) = attention._compiled.finder.find(*torch.zeros(2, 1, 1, 22, 4), [torch.zeros(3, 3)])
@@ -79,7 +79,7 @@ def test_a_ragged_group_and_one_without_tokens():
     chunk[-1] = 7  # a group of one token, whose mean is itself
     k = np.zeros((1, 1, 9, 1))
     k[0, 0, :, 0] = [-3, -3, -3, -1, -1, -1, -2, -2, -0.5]  # the mean of no tokens, 0, would be above all
-    found = find(mask.ir, {"chunk": chunk}, np.ones((1, 1, 9, 1)), k)["picked"]
+    found = with_routes(mask.ir, {"chunk": chunk}, np.ones((1, 1, 9, 1)), k)["picked"]
     assert np.flatnonzero(found[0, 0, 4]).tolist() == [2, 7]
     out = mask.compile("tiled")(
         torch.ones(1, 1, 9, 1), torch.tensor(k).float(), torch.tensor(k).float(), chunk=torch.tensor(chunk)
@@ -97,7 +97,7 @@ def test_nan_stands_last_in_ranks():
     }"""
     mask = maskdsl.parse(text)["p"].bind()
     worth = np.array([NAN, 1, INF, NAN, -INF])
-    assert find(mask.ir, {"worth": worth})[mask.ir.routed[0].name].ravel().tolist() == [3, 1, 0, 4, 2]
+    assert with_routes(mask.ir, {"worth": worth})[mask.ir.routed[0].name].ravel().tolist() == [3, 1, 0, 4, 2]
     v = torch.eye(5, dtype=torch.float64).view(1, 1, 5, 5)
     out = mask.compile("tiled")(torch.zeros_like(v), torch.zeros_like(v), v, worth=torch.tensor(worth))
     assert out[0, 0, 0].tolist() == [0, 0.5, 0.5, 0, 0]

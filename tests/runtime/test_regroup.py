@@ -7,8 +7,8 @@ import torch
 import maskdsl
 from maskdsl.ir.invariants import verify
 from maskdsl.ir.meaning.evaluate import dense
-from maskdsl.ir.meaning.route_meaning import find
-from maskdsl.ir.rewrites.regroup import CHOICE, Copies, regrouping
+from maskdsl.ir.meaning.route_meaning import with_routes
+from maskdsl.ir.rewrites.regroup import CHOSEN_GROUP, Copies, regrouping
 from maskdsl.runtime.backends.available import usable_backends
 from maskdsl.runtime.decode.regrouped import chosen_copies, merged, two_passes
 
@@ -50,7 +50,7 @@ def test_the_passes_share_out_the_pairs() -> None:
     for each in (found.fixed, found.added, Copies(found.added, 80, 40).mask):
         verify(each)
     random = np.random.default_rng(0)
-    inputs = find(mask, {}, *random.normal(size=(2, 1, 2, 40, 16)))
+    inputs = with_routes(mask, {}, *random.normal(size=(2, 1, 2, 40, 16)))
     for head in range(2):
         whole = dense(mask, head, 0, inputs)
         parts = dense(found.fixed, head, 0, inputs).astype(int)
@@ -58,7 +58,7 @@ def test_the_passes_share_out_the_pairs() -> None:
         for copy in range(found.copies):
             chosen = np.array([[*np.flatnonzero(row), -1, -1][copy] for row in table])
             choices = np.broadcast_to(chosen, (2, 40))
-            parts += dense(found.added, head, 0, {**inputs, CHOICE: choices})
+            parts += dense(found.added, head, 0, {**inputs, CHOSEN_GROUP: choices})
         np.testing.assert_array_equal(parts, whole)
 
 

@@ -5,7 +5,7 @@ import torch
 
 import maskdsl
 from maskdsl.analysis.tiles.mask_tiles import tiles
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.runtime.decode.regrouped import chosen_copies, two_passes
 from tests.support.tile_bounds import classes
 
@@ -20,7 +20,7 @@ def copies_of(n: int, block: int, top: int) -> tuple[maskdsl.ir.mask.MaskIR, dic
     passes = two_passes(mask.compile("triton")._compiled)
     assert passes is not None
     q, k = np.random.default_rng(1).normal(size=(2, BATCH, HEADS, n, DIM))
-    found = {name: torch.as_tensor(value) for name, value in find(mask.ir, {}, q, k).items()}
+    found = {name: torch.as_tensor(value) for name, value in with_routes(mask.ir, {}, q, k).items()}
     copies = chosen_copies(found["past"], passes.regrouping.copies)
     values = passes.values(copies, found, torch.as_tensor(q))
     inputs = {name: np.asarray(value) for name, value in values.items()}

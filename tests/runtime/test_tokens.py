@@ -6,7 +6,7 @@ import torch
 
 import maskdsl
 from maskdsl.ir.meaning.coordinates import Coordinates
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from maskdsl.ir.rewrites.regroup import Copies
 from maskdsl.runtime.backends.available import usable_backends
@@ -66,7 +66,7 @@ def test_regrouped_queries_with_coordinates_of_inputs(backend: str) -> None:
     q, k, v = np.random.default_rng(5).normal(size=(3, BATCH, HEADS, 40, 16))
     tensors = [torch.as_tensor(each) for each in (q, k, v)]
     out = mask.compile(backend)(*tensors, **{name: torch.as_tensor(value) for name, value in inputs.items()})
-    found = find(mask.ir, inputs, q, k)
+    found = with_routes(mask.ir, inputs, q, k)
     attends = [[mask.dense(head=head, batch=batch, **found) for head in range(HEADS)] for batch in range(BATCH)]
     expected = torch.nn.functional.scaled_dot_product_attention(*tensors, attn_mask=torch.as_tensor(np.array(attends)))
     torch.testing.assert_close(out, expected)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import maskdsl
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from tests.triton.tiles import compare, nonsense
 
@@ -33,11 +33,11 @@ def main() -> None:
         heads, batch = (1, 2) if number % 2 else (2, 1)
         mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=heads, **sizes)
         q, k = np.random.default_rng(5).normal(size=(2, batch, heads, mask.query_length, 16))
-        inputs = find(mask.ir, synthetic_inputs(mask.ir, 5, batch, 16), q, k)
+        inputs = with_routes(mask.ir, synthetic_inputs(mask.ir, 5, batch, 16), q, k)
         counts[name] = compare(mask, inputs, block, batch)
     # More runs in a row than there is room for where nothing is known of their number.
     mask = maskdsl.parse(SCATTERED)["scattered"].bind()
-    inputs = find(mask.ir, {"worth": np.arange(160) % 2.0}, *np.zeros((2, 1, 1, 160, 16)))
+    inputs = with_routes(mask.ir, {"worth": np.arange(160) % 2.0}, *np.zeros((2, 1, 1, 160, 16)))
     counts["scattered"] = compare(mask, inputs, (80, 1), 1)
     print(json.dumps(counts))
 

@@ -20,7 +20,7 @@ from maskdsl.api.verify import Case, prepared
 from maskdsl.emit.plan import make_plan
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.mask import DimensionKind
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.kernels.route_finder import Finder
 from tests.support.random_routes import routes
@@ -52,7 +52,7 @@ def wrong(mask: maskdsl.Mask, q: Any, k: Any, inputs: dict[str, Any], dtype: tor
         finder = replace(finder, emit_kernels=lambda: emit_selection(plan) + SMALL)
     values = [torch.as_tensor(inputs[each.name]) for each in mask.ir.given]
     found = finder.find(torch.as_tensor(q).to(dtype), torch.as_tensor(k).to(dtype), values, by_kernels=True)
-    expected = find(mask.ir, inputs, q, k)
+    expected = with_routes(mask.ir, inputs, q, k)
     return [
         each.name
         for each, x in zip(finder.declared, found, strict=True)

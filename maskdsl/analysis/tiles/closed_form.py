@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskdsl.ir.expressions import TRUE, Apply, Constant, Coordinate, Expression, Head, Side, apply, rebuild, size
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.facts.trace import behind
+from maskdsl.ir.facts.trace import dependencies
 from maskdsl.ir.mask import Computed, MaskIR, Sequence
 from maskdsl.ir.ops import Op, Type
 
@@ -81,7 +81,7 @@ def _over_indices(mask: MaskIR) -> Expression:
 def _over_index(sequence: Sequence, side: Side, read: Iterable[Coordinate]) -> dict[str, Expression]:
     """These coordinates and those that they need, over the index of their token. Raises `_NoClosedForm`."""
     found: dict[str, Expression] = {}
-    for name in behind(sequence, [each.name for each in read]):
+    for name in dependencies(sequence, [each.name for each in read]):
         found[name] = _of_index(sequence, side, name, found)
         if size(found[name]) > _MOST_NODES:
             raise _NoClosedForm

@@ -20,7 +20,7 @@ from maskdsl.ir.facts.route_candidates import least, most, selects, unscored
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays, relation_inputs
 from maskdsl.ir.meaning.nan_scores import nan_scores
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.vectors import blank_vectors, check_vectors, reads_vectors
 from maskdsl.ir.routes import Route
 from maskdsl.ir.stack import StackIR
@@ -123,7 +123,7 @@ def _selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: fr
     if q is not None and k is not None:
         check(mask, q, k)
         _check_sizes(mask, needed)
-    found = find(mask, inputs, q, k, needed)
+    found = with_routes(mask, inputs, q, k, needed)
     if not selects(mask):
         return Looked(tuple(masks), found)
     if needed <= found.keys():

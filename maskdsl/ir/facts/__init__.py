@@ -1,1 +1,1 @@
-"""What is known about expressions before there are inputs: what they read, their ranges and bounds."""
+"""Static facts about expressions, before there are inputs: what they read, their ranges, their bounds."""

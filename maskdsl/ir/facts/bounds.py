@@ -1,8 +1,8 @@
-"""Bounds of expressions over blocks of tokens, as expressions: interval arithmetic that a kernel can be generated from.
+"""Symbolic interval arithmetic: bounds of an expression over a tile, as expressions that kernels are generated from.
 
-From the bounds of leaves follow those of everything. A boolean is bounded by whether it is certain, for all pairs, and
-whether it is possible, for one at least. Bounds may be wide, never wrong: `analysis/tiles/intervals.py` computes
-tighter ones, on arrays. A comparison of floats is possible where a NaN takes part, and is not certain.
+The bounds of leaves give those of every expression. A boolean has two bounds: whether it is certain (true for all
+pairs) and whether it is possible (true for some pair). Bounds are sound and may be loose;
+`analysis/tiles/intervals.py` computes tighter ones on arrays. A float comparison with NaN is possible and not certain.
 """
 
 from collections.abc import Callable
@@ -31,13 +31,14 @@ from maskdsl.ir.simplify import simplify
 
 
 class Bounds(NamedTuple):
-    """Of a number: the least and the greatest. Of a boolean: what implies it, and what it implies."""
+    """Of a number: its lower and upper bound. Of a boolean: a condition that implies it, and one that it implies."""
 
     low: Expression
     high: Expression
 
     @property
     def is_point(self) -> bool:
+        """Whether both bounds are the same expression."""
         return self.low == self.high
 
 
@@ -50,13 +51,14 @@ _BoundRead = Callable[[Read, tuple[Bounds, ...]], Bounds | None]
 
 
 def _unknown(read: Read, indices: tuple[Bounds, ...]) -> None:
-    """Nothing is known of an element before it is read."""
+    """No bounds of elements are known."""
 
 
 class Bounder:
-    """Bounds from those of leaves, and of reads between bounds of indices as far as `between` has any.
+    """Bounds of expressions, from those of leaves.
 
-    `ranges` are the leaves' static ranges, for what has no better bounds.
+    `between` gives bounds of a table read from those of its indices, or None. `ranges` gives the static ranges of
+    leaves, which bound what has no better bounds.
     """
 
     def __init__(self, leaf: _BoundLeaf, ranges: Callable[[Leaf], Range], between: _BoundRead = _unknown) -> None:
@@ -65,12 +67,14 @@ class Bounder:
         self.simple: dict[Expression, Expression] = {}
 
     def bounds(self, expression: Expression) -> Bounds:
+        """Simplified bounds of an expression; cached."""
         if expression not in self.known:
             low, high = self.fresh(expression)
             self.known[expression] = Bounds(simplify(low, self.simple), simplify(high, self.simple))
         return self.known[expression]
 
     def fresh(self, expression: Expression) -> Bounds:
+        """Bounds of a node from those of its operands, not simplified."""
         match expression:
             case Constant():
                 return Bounds(expression, expression)
@@ -83,36 +87,38 @@ class Bounder:
                 return self.apply(expression, op, tuple(map(self.bounds, arguments)))
 
     def anything(self, expression: Expression) -> Bounds:
+        """Bounds that need no bounds of operands: the static range of an integer, else every value of the type."""
         if expression.type is not Type.INT:
             return ANYTHING[expression.type]
         low, high = expression_range(expression, self.ranges)
         return Bounds(Constant(low), Constant(high))
 
     def read(self, expression: Read, indices: tuple[Bounds, ...]) -> Bounds:
-        """The element itself where the index is the same for all pairs."""
+        """The element itself where the indices are the same for all pairs, else any value."""
         element = replace(expression, indices=tuple(index.low for index in indices))
         same = [_equal(index.low, index.high) for index in indices if not index.is_point]
         low, high = self.anything(expression)
-        return Bounds(_chosen(same, element, low), _chosen(same, element, high))
+        return Bounds(_select(same, element, low), _select(same, element, high))
 
-    def apply(self, expression: Apply, op: Op, parts: tuple[Bounds, ...]) -> Bounds:
+    def apply(self, expression: Apply, op: Op, operands: tuple[Bounds, ...]) -> Bounds:
         if expression.type is Type.BOOL:
-            return self.boolean(op, parts, expression.arguments[-1].type) or ANYTHING[Type.BOOL]
+            return self.boolean(op, operands, expression.arguments[-1].type) or ANYTHING[Type.BOOL]
         if op is Op.SELECT:
-            return _selection(*parts)
-        if all(part.is_point for part in parts):
-            point = apply(op, *(part.low for part in parts))
+            return _selection(*operands)
+        if all(each.is_point for each in operands):
+            point = apply(op, *(each.low for each in operands))
             return Bounds(point, point)
         if expression.type is Type.FLOAT:
-            return _real(op, parts) or ANYTHING[Type.FLOAT]
-        return _number(op, parts) or self.anything(expression)
+            return _real(op, operands) or ANYTHING[Type.FLOAT]
+        return _number(op, operands) or self.anything(expression)
 
-    def boolean(self, op: Op, parts: tuple[Bounds, ...], kind: Type) -> Bounds | None:
-        match op, parts:
+    def boolean(self, op: Op, operands: tuple[Bounds, ...], kind: Type) -> Bounds | None:
+        """Bounds of an operator with a boolean result and operands of a type; None if there are no better than any."""
+        match op, operands:
             case Op.NOT, (a,):
                 return Bounds(_negation(a.high), _negation(a.low))
             case ((Op.AND | Op.OR), _):
-                return Bounds(apply(op, *(each.low for each in parts)), apply(op, *(each.high for each in parts)))
+                return Bounds(apply(op, *(each.low for each in operands)), apply(op, *(each.high for each in operands)))
             case Op.SELECT, (condition, then, otherwise):
                 certain = apply(
                     Op.OR,
@@ -147,7 +153,7 @@ def _equality(a: Bounds, b: Bounds) -> Bounds:
 
 
 def _selection(condition: Bounds, then: Bounds, otherwise: Bounds) -> Bounds:
-    """One of two numbers: known only where the condition is the same for all pairs."""
+    """Bounds of a selected number: those of one branch where the condition is the same for all pairs, else of both."""
 
     def pick(op: Op, a: Expression, b: Expression) -> Expression:
         either = a if a == b else apply(op, a, b)
@@ -157,24 +163,28 @@ def _selection(condition: Bounds, then: Bounds, otherwise: Bounds) -> Bounds:
     return Bounds(pick(Op.MINIMUM, then.low, otherwise.low), pick(Op.MAXIMUM, then.high, otherwise.high))
 
 
-def _number(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
-    """Integers; None where only static ranges help."""
-    match op, parts:
+def _number(op: Op, operands: tuple[Bounds, ...]) -> Bounds | None:
+    """Bounds of an operator with an integer result; None if the static range is the best bound.
+
+    `//` and `%` have the same rules on arrays in `analysis/tiles/intervals.py` and on Python integers in
+    `ir/facts/ranges.py`: change all three together.
+    """
+    match op, operands:
         case ((Op.ADD | Op.SUBTRACT | Op.NEGATE | Op.MULTIPLY), _):
-            return _linear(op, parts)
+            return _linear(op, operands)
         case Op.ABSOLUTE, (a,):
             below = apply(Op.NEGATE, a.high)
             nearest = apply(Op.MAXIMUM, apply(Op.MAXIMUM, a.low, below), Constant(0))
             return Bounds(nearest, apply(Op.MAXIMUM, a.high, apply(Op.NEGATE, a.low)))
         case ((Op.MINIMUM | Op.MAXIMUM | Op.INTEGER_LOG2), _):
-            return Bounds(apply(op, *(each.low for each in parts)), apply(op, *(each.high for each in parts)))
-        case Op.FLOOR_DIVIDE, (a, Bounds(Constant(value=divisor) as by, _)) if parts[1].is_point:
+            return Bounds(apply(op, *(each.low for each in operands)), apply(op, *(each.high for each in operands)))
+        case Op.FLOOR_DIVIDE, (a, Bounds(Constant(value=divisor) as by, _)) if operands[1].is_point:
             low, high = apply(op, a.low, by), apply(op, a.high, by)
             return Bounds(low, high) if divisor > 0 else Bounds(high, low)
-        case Op.FLOOR_MODULO, (a, Bounds(Constant(value=divisor) as by, _)) if parts[1].is_point and divisor > 0:
-            together = _equal(apply(Op.FLOOR_DIVIDE, a.low, by), apply(Op.FLOOR_DIVIDE, a.high, by))
-            least = _chosen([together], apply(op, a.low, by), Constant(0))
-            return Bounds(least, _chosen([together], apply(op, a.high, by), Constant(int(divisor) - 1)))
+        case Op.FLOOR_MODULO, (a, Bounds(Constant(value=divisor) as by, _)) if operands[1].is_point and divisor > 0:
+            one_period = _equal(apply(Op.FLOOR_DIVIDE, a.low, by), apply(Op.FLOOR_DIVIDE, a.high, by))
+            least = _select([one_period], apply(op, a.low, by), Constant(0))
+            return Bounds(least, _select([one_period], apply(op, a.high, by), Constant(int(divisor) - 1)))
         case Op.POWER, (a, Bounds(Constant(value=exponent) as by, _)) if int(exponent) % 2:
             return Bounds(apply(op, a.low, by), apply(op, a.high, by))
         case Op.POWER, (a, Bounds(by, _)):
@@ -185,15 +195,18 @@ def _number(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
             return None
 
 
-def _real(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
-    """Floats, by operations that are correctly rounded: rounding keeps order."""
+def _real(op: Op, operands: tuple[Bounds, ...]) -> Bounds | None:
+    """Bounds of an operator with a float result; None if any value is possible.
+
+    Only correctly rounded operations have bounds: rounding is monotone.
+    """
     if op is Op.TO_FLOAT:
-        return Bounds(apply(op, parts[0].low), apply(op, parts[0].high))
-    return _linear(op, parts)
+        return Bounds(apply(op, operands[0].low), apply(op, operands[0].high))
+    return _linear(op, operands)
 
 
-def _linear(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
-    match op, parts:
+def _linear(op: Op, operands: tuple[Bounds, ...]) -> Bounds | None:
+    match op, operands:
         case Op.ADD, (a, b):
             return Bounds(apply(op, a.low, b.low), apply(op, a.high, b.high))
         case Op.SUBTRACT, (a, b):
@@ -212,14 +225,14 @@ def _linear(op: Op, parts: tuple[Bounds, ...]) -> Bounds | None:
 
 
 def _negation(a: Expression) -> Expression:
-    """`not a`; of integers, which hold no NaN, the comparison the other way round."""
+    """`not a`. A comparison of integers, which are never NaN, is reversed instead."""
     match a:
         case Apply(Op.LESS, (x, y)) if x.type is Type.INT:
             return apply(Op.LESS_EQUAL, y, x)
         case Apply(Op.LESS_EQUAL, (x, y)) if x.type is Type.INT:
             return apply(Op.LESS, y, x)
-        case Apply(Op.OR, parts):
-            return apply(Op.AND, *map(_negation, parts))
+        case Apply(Op.OR, operands):
+            return apply(Op.AND, *map(_negation, operands))
         case _:
             return apply(Op.NOT, a)
 
@@ -228,9 +241,9 @@ def _equal(a: Expression, b: Expression) -> Expression:
     return apply(Op.EQUAL, a, b)
 
 
-def _chosen(conditions: list[Expression], then: Expression, otherwise: Expression) -> Expression:
-    """`then` where all conditions hold."""
+def _select(conditions: list[Expression], then: Expression, otherwise: Expression) -> Expression:
+    """`then` where all conditions hold, else `otherwise`."""
     if not conditions:
         return then
-    both = reduce(lambda a, b: apply(Op.AND, a, b), conditions)
-    return apply(Op.SELECT, both, then, otherwise)
+    condition = reduce(lambda a, b: apply(Op.AND, a, b), conditions)
+    return apply(Op.SELECT, condition, then, otherwise)

@@ -1,8 +1,8 @@
-"""Boolean tables over boxes of indices: whether all entries of a box are true, and whether any is, by counting them.
+"""Bounds of reads of boolean tables over a box of indices, by prefix sums (summed-area tables).
 
-Counts of a table along some of its axes hold, at every place, how many entries before it on all of these axes are true;
-they are one longer there than the table. How many entries of a box are true follows from the counts at its corners,
-however large it is.
+The prefix sums of a table along some of its axes hold at each index the number of true entries before it on all of
+these axes, and are one longer there than the table. The entries of a prefix sum at the corners of a box give the number
+of true entries in the box, in constant time: all are true, or any is.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,12 +18,12 @@ from maskdsl.ir.mask import Dimension, DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Op, Type
 
 _MOST_AXES = 3
-"""Of a box: it has two to this power corners."""
+"""The most axes of a box: it has two to this power corners, each of which is one read."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of true entries of `table` along `axes`, of which some are `laid_out` as the tokens of a side are."""
+    """The prefix sums of a boolean table along `axes`; axes in `laid_out` are in the memory order of a side."""
 
     table: Input
     axes: tuple[int, ...]
@@ -31,22 +31,22 @@ class Counts:
 
     @property
     def input(self) -> Input:
-        """The counts as an input, with a name that no pattern could have."""
+        """The prefix sums as an integer input, with a name that no pattern can declare."""
         dimensions = list(self.table.dimensions)
         for axis in self.axes:
             size = dimensions[axis].size
             assert size is not None
             dimensions[axis] = Dimension(DimensionKind.FIXED, size + 1, dimensions[axis].text)
-        parts = [self.table.name, "counts", *self.axes, *(f"{side} {axis}" for axis, side in self.laid_out)]
-        name = " ".join(map(str, parts))
+        words = [self.table.name, "counts", *self.axes, *(f"{side} {axis}" for axis, side in self.laid_out)]
+        name = " ".join(map(str, words))
         return replace(self.table, name=name, type=Type.INT, dimensions=tuple(dimensions))
 
 
 class Boxes:
-    """Bounds of reads of a mask's boolean tables. `used` are the counts that these read, by the name of their input.
+    """Bounds of reads of a mask's boolean tables. `used` collects the prefix sums that they read, by input name.
 
-    `positions` are the bounds of places of the sides whose tokens are laid out anew, equally for all heads and batch
-    entries: a table with an entry for each token is laid out with them.
+    `positions` gives bounds of memory positions, for each side whose tokens have one memory order for all heads and
+    batch entries. Axes of tables that such tokens index are put in memory order too.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Boxes:
         self.used: dict[str, Counts] = {}
 
     def bounds(self, read: Read, indices: tuple[Bounds, ...]) -> Bounds | None:
-        """Of a read between these indices; None if there are no counts for it, or no need of them."""
+        """Bounds of a read with indices in these bounds; None if prefix sums cannot or need not give them."""
         table = self.mask.input(read.input)
         assert table is not None
         axes = tuple(axis for axis, index in enumerate(indices) if not index.is_point)
@@ -72,12 +72,12 @@ class Boxes:
         self.used[counts.input.name] = counts
         within = {axis: self.positions[laid_out[axis]] if axis in laid_out else indices[axis] for axis in axes}
         box = {axis: self.clipped(within[axis], size) for axis, size in zip(axes, known, strict=True)}
-        count = _counted(counts, indices, box)
+        count = _true_entries(counts, indices, box)
         size = reduce(_multiplied, (_extent(each) for each in box.values()))
         return Bounds(apply(Op.EQUAL, count, size), apply(Op.LESS, Constant(0), count))
 
     def clipped(self, index: Bounds, size: int) -> Bounds:
-        """Moved into the table, as the indices of pairs are."""
+        """The bounds of an index, clamped to the table as the index itself is."""
 
         def moved(end: Expression) -> Expression:
             low, high = self.ranges(end)
@@ -87,21 +87,22 @@ class Boxes:
         return Bounds(moved(index.low), moved(index.high))
 
 
-def _counted(counts: Counts, indices: tuple[Bounds, ...], box: dict[int, Bounds]) -> Expression:
-    """How many entries of the box are true: its corners' counts, those an odd number of low ends away taken off."""
-    total: Expression | None = None
+def _true_entries(counts: Counts, indices: tuple[Bounds, ...], box: dict[int, Bounds]) -> Expression:
+    """The number of true entries in the box, by inclusion and exclusion over its corners."""
+    count: Expression | None = None
     for ends in product((True, False), repeat=len(box)):
-        position = [index.low for index in indices]
+        corner_indices = [index.low for index in indices]
         for (axis, index), is_high in zip(box.items(), ends, strict=True):
-            position[axis] = apply(Op.ADD, index.high, Constant(1)) if is_high else index.low
-        corner = Read(counts.input.name, tuple(position), Type.INT)
+            corner_indices[axis] = apply(Op.ADD, index.high, Constant(1)) if is_high else index.low
+        corner = Read(counts.input.name, tuple(corner_indices), Type.INT)
         op = Op.SUBTRACT if ends.count(False) % 2 else Op.ADD
-        total = corner if total is None else apply(op, total, corner)
-    assert total is not None
-    return total
+        count = corner if count is None else apply(op, count, corner)
+    assert count is not None
+    return count
 
 
 def _extent(index: Bounds) -> Expression:
+    """The number of indices between the bounds."""
     return apply(Op.ADD, apply(Op.SUBTRACT, index.high, index.low), Constant(1))
 
 

@@ -1,6 +1,6 @@
-"""Static ranges of integers: what an operator gives for all operands between bounds. Python integers of any size.
+"""Static ranges of integer expressions, on Python integers of any size.
 
-`bind` proves with them that nothing leaves 64 bits and no divisor is zero; printers choose integer widths by them.
+`bind` proves with them that no value leaves 64 bits and no divisor is zero; printers choose integer widths by them.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,6 +33,7 @@ class Range(NamedTuple):
     high: int
 
     def joined(self, other: "Range") -> "Range":
+        """The smallest range that holds both."""
         return Range(min(self.low, other.low), max(self.high, other.high))
 
     def __contains__(self, value: object) -> bool:
@@ -42,11 +43,15 @@ class Range(NamedTuple):
 INT32 = Range(-(2**31), 2**31 - 1)
 INT64 = Range(-(2**63), 2**63 - 1)
 _LARGEST_EXPONENT = 64
-"""Beyond it every power of a number other than 0, 1 and -1 leaves 64 bits."""
+"""A larger power of a number other than 0, 1 and -1 leaves 64 bits."""
 
 
 def operator_range(op: Op, operands: tuple[Range, ...]) -> Range:
-    """The smallest range that is plainly right for an operator with an integer result. Divisors hold no zero."""
+    """The range of an operator with an integer result, given those of its operands. Divisors are taken not to be zero.
+
+    `//` and `%` have the same rules on arrays in `analysis/tiles/intervals.py` and as expressions in
+    `ir/facts/bounds.py`: change all three together.
+    """
     match op, operands:
         case Op.ADD, (a, b):
             return Range(a.low + b.low, a.high + b.high)
@@ -86,8 +91,8 @@ def operator_range(op: Op, operands: tuple[Range, ...]) -> Range:
 
 
 def _hull(values: Iterable[int]) -> Range:
-    found = list(values)
-    return Range(min(found), max(found))
+    known = list(values)
+    return Range(min(known), max(known))
 
 
 def _modulo(a: Range, b: Range) -> Range:
@@ -100,7 +105,7 @@ def _modulo(a: Range, b: Range) -> Range:
 
 def _power(a: Range, exponent: int) -> Range:
     if exponent > _LARGEST_EXPONENT and max(abs(a.low), abs(a.high)) > 1:
-        return Range(-(2**64), 2**64)  # outside 64 bits, without computing how far
+        return Range(-(2**64), 2**64)  # beyond 64 bits; the exact power could be huge
     ends = [a.low**exponent, a.high**exponent]
     if exponent % 2 == 0 and 0 in a and exponent > 0:
         ends.append(0)
@@ -112,16 +117,16 @@ def _log2(x: int) -> int:
 
 
 def expression_range(expression: Expression, leaf: Callable[[Leaf], Range]) -> Range:
-    """What an integer expression lies between, given its leaves; divisors are taken not to be zero."""
+    """The range of an integer expression, given those of its leaves. Divisors are taken not to be zero."""
 
-    def reach(node: Expression, parts: tuple[Range, ...]) -> Range:
+    def node_range(node: Expression, operands: tuple[Range, ...]) -> Range:
         if node.type is not Type.INT:
             return Range(0, 0)
         match node:
             case Constant(value=value):
                 return Range(int(value), int(value))
             case Apply(op=op):
-                return operator_range(op, parts)
+                return operator_range(op, operands)
             case Read():
                 return INT32
             case Coordinate() | InSpace() | Head() | Batch() | Score():
@@ -129,11 +134,11 @@ def expression_range(expression: Expression, leaf: Callable[[Leaf], Range]) -> R
             case _:
                 assert_never(node)
 
-    return folded(expression, reach)
+    return folded(expression, node_range)
 
 
 def mask_leaf(mask: MaskIR) -> Callable[[Leaf], Range]:
-    """The ranges of the leaves of a mask's expressions over pairs."""
+    """Maps the integer leaves of a mask's expressions over pairs to their ranges."""
     tables = {Side.QUERY: _CoordinateRanges(mask, mask.queries), Side.KEY: _CoordinateRanges(mask, mask.keys)}
 
     def leaf(node: Leaf) -> Range:
@@ -151,7 +156,7 @@ def mask_leaf(mask: MaskIR) -> Callable[[Leaf], Range]:
 
 
 class _CoordinateRanges:
-    """The ranges of one side's coordinates, each found once, over all spaces that have them."""
+    """The ranges of one side's coordinates over all of its spaces, cached by name."""
 
     def __init__(self, mask: MaskIR, sequence: Sequence) -> None:
         self.mask, self.sequence = mask, sequence
@@ -160,10 +165,10 @@ class _CoordinateRanges:
     def of(self, name: str) -> Range:
         if name not in self.known:
             declared = [each.name for each in self.sequence.coordinates]
-            for each in declared if name in declared else [name]:  # those that others read come first
-                zero = Range(0, 0)  # of tokens that lack it
+            for each in declared if name in declared else [name]:  # declared before the coordinates that read them
+                zero = Range(0, 0)  # the value for tokens that lack it
                 ranges = [self.in_space(each, space) for space in self.sequence.spaces]
-                self.known[each] = reduce(Range.joined, [found for found in ranges if found is not None], zero)
+                self.known[each] = reduce(Range.joined, [each for each in ranges if each is not None], zero)
         return self.known[name]
 
     def in_space(self, name: str, space: Space) -> Range | None:

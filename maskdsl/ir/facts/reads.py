@@ -1,4 +1,4 @@
-"""What the value of an expression depends on: found once for each, however often it is asked."""
+"""What an expression reads: leaves and tables. Cached by the shape of the expression."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,19 +25,20 @@ from maskdsl.ir.expressions import (
 
 @dataclass(frozen=True)
 class Reads:
-    """Each once, in the order in which they are first written."""
+    """The leaves and inputs that an expression reads: each once, in order of first occurrence."""
 
     leaves: tuple[Leaf, ...] = ()
     inputs: tuple[str, ...] = ()
-    """Names of those that are read by index."""
+    """Names of the inputs that are read by index."""
 
     @cached_property
     def coordinates(self) -> tuple[Coordinate, ...]:
+        """The coordinates among the leaves."""
         return tuple(leaf for leaf in self.leaves if isinstance(leaf, Coordinate))
 
     @cached_property
     def spaces(self) -> tuple[InSpace, ...]:
-        """What asks whether a token is of a space."""
+        """The tests of membership in a space among the leaves."""
         return tuple(leaf for leaf in self.leaves if isinstance(leaf, InSpace))
 
     @property
@@ -54,37 +55,37 @@ class Reads:
 
     @property
     def is_of_pair(self) -> bool:
-        """Both tokens have a say."""
+        """Whether it reads both tokens of the pair."""
         return bool(self.names(Side.QUERY) and self.names(Side.KEY))
 
     def of(self, side: Side) -> tuple[Coordinate, ...]:
-        """The coordinates of one side."""
+        """The coordinates of `side`."""
         return tuple(each for each in self.coordinates if each.side is side)
 
     def coordinate_names(self, side: Side) -> tuple[str, ...]:
-        """Those of one side, sorted."""
+        """Names of the coordinates of `side`, sorted."""
         return tuple(sorted({each.name for each in self.of(side)}))
 
     def names(self, side: Side) -> tuple[str, ...]:
-        """What has to be known of one side's tokens, sorted: to ask for a space is to read `i`."""
+        """Names of the coordinates needed of `side`'s tokens, sorted; a test of membership in a space needs `i`."""
         inside = {"i" for each in self.spaces if each.side is side}
         return tuple(sorted(inside.union(self.coordinate_names(side))))
 
 
 def reads(*expressions: Expression) -> Reads:
-    """Of all these together."""
-    found = [_of(each) for each in expressions]
-    return found[0] if len(found) == 1 else _joined(found)
+    """What these expressions read together."""
+    each_reads = [_of(each) for each in expressions]
+    return each_reads[0] if len(each_reads) == 1 else _joined(each_reads)
 
 
 def elements(expression: Expression, name: str) -> Iterator[Read]:
-    """Where an input is read by index."""
+    """Yields the reads of the input `name` by index."""
     return (node for node in walk(expression) if isinstance(node, Read) and node.input == name)
 
 
 _NOTHING = Reads()
 _KNOWN: WeakKeyDictionary[Shape, Reads] = WeakKeyDictionary()
-"""Of nodes that have operands, as long as one of their shape is there."""
+"""Of nodes with operands; an entry lives as long as a node of its shape."""
 
 
 def _of(expression: Expression) -> Reads:
@@ -93,28 +94,28 @@ def _of(expression: Expression) -> Reads:
             return _NOTHING
         case Apply() | Read():
             if expression.shape not in _KNOWN:
-                _find(expression)
+                _remember(expression)
             return _KNOWN[expression.shape]
         case _:
             return Reads((expression,))
 
 
-def _find(expression: Apply | Read) -> None:
-    """Operands come first: what is shared is joined once, and nothing recurses, however deep it is."""
+def _remember(expression: Apply | Read) -> None:
+    """Fills the cache bottom-up. Iterates, as expressions may be deeper than Python's recursion limit."""
     pending = [expression]
     while pending:
         node = pending[-1]
-        parts = [part for part in children(node) if isinstance(part, Apply | Read) and part.shape not in _KNOWN]
-        if parts:
-            pending += parts
+        missing = [each for each in children(node) if isinstance(each, Apply | Read) and each.shape not in _KNOWN]
+        if missing:
+            pending += missing
             continue
         pending.pop()
         if node.shape not in _KNOWN:
-            own = Reads(inputs=(node.input,)) if isinstance(node, Read) else _NOTHING
-            _KNOWN[node.shape] = _joined([own, *map(_of, children(node))])
+            direct = Reads(inputs=(node.input,)) if isinstance(node, Read) else _NOTHING
+            _KNOWN[node.shape] = _joined([direct, *map(_of, children(node))])
 
 
-def _joined(found: list[Reads]) -> Reads:
-    leaves = dict.fromkeys(leaf for each in found for leaf in each.leaves)
-    inputs = dict.fromkeys(name for each in found for name in each.inputs)
+def _joined(several: list[Reads]) -> Reads:
+    leaves = dict.fromkeys(leaf for each in several for leaf in each.leaves)
+    inputs = dict.fromkeys(name for each in several for name in each.inputs)
     return Reads(tuple(leaves), tuple(inputs))

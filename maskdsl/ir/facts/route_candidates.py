@@ -1,6 +1,6 @@
-"""What routes may find, before there are queries and keys: bounds of a mask that find nothing.
+"""Bounds of a routed mask before there are queries and keys: masks without routes that imply it, or that it implies.
 
-One attends every pair that some call could attend, the other those that every call does.
+`most` attends every pair that some call may attend, `least` the pairs that every call attends.
 """
 
 from collections.abc import Callable
@@ -27,30 +27,30 @@ from maskdsl.ir.simplify import simplify
 
 
 def selects(mask: MaskIR) -> bool:
-    """Whether pairs are found in queries and keys."""
+    """Whether attending pairs depend on the vectors of queries and keys."""
     return any(not isinstance(each, Rank) for each in mask.routed)
 
 
 def most(mask: MaskIR) -> MaskIR:
-    """All pairs that a call may attend."""
+    """The mask of all pairs that some call may attend."""
     return _bound(mask, True)
 
 
 def least(mask: MaskIR) -> MaskIR:
-    """The pairs that every call attends."""
+    """The mask of the pairs that every call attends."""
     return _bound(mask, False)
 
 
 def unscored(mask: MaskIR) -> MaskIR:
-    """With the same candidates and numbers of selected groups, and scores that read nothing."""
-    found = (
+    """The mask with constant route scores: the same candidates and counts, and no dot products."""
+    routed = (
         replace(each, score=Constant(0.0), products=()) if isinstance(each, Route) else each for each in mask.routed
     )
-    return replace(mask, routed=tuple(found))
+    return replace(mask, routed=tuple(routed))
 
 
 def with_all(mask: MaskIR, route: Route) -> MaskIR:
-    """As if one route selected all of its candidates."""
+    """The mask in which `route` selects all of its candidates."""
 
     def replaced(node: Expression) -> Expression | None:
         match node:
@@ -63,21 +63,21 @@ def with_all(mask: MaskIR, route: Route) -> MaskIR:
 
 
 def monotone(mask: MaskIR) -> bool:
-    """Whether a pair that attends does so whatever else is selected: nothing denies what is found."""
+    """Whether selecting more groups never removes a pair: no selection is negated."""
     bounds = CandidateBounds.of(mask)
 
     def only_adds(relation: Expression) -> bool:
         match relation:
             case _ if not bounds.depends(relation):
                 return True
-            case Apply(op=Op.AND | Op.OR, arguments=parts):
-                return all(map(only_adds, parts))
-            case Apply(op=Op.SELECT, arguments=(condition, *parts)):
-                return not bounds.depends(condition) and all(map(only_adds, parts))
+            case Apply(op=Op.AND | Op.OR, arguments=operands):
+                return all(map(only_adds, operands))
+            case Apply(op=Op.SELECT, arguments=(condition, *branches)):
+                return not bounds.depends(condition) and all(map(only_adds, branches))
             case Read():
                 return True
-            case Apply(op=Op.EQUAL | Op.SHARE_BIT, arguments=parts):
-                return all(isinstance(part, Coordinate) for part in parts)
+            case Apply(op=Op.EQUAL | Op.SHARE_BIT, arguments=operands):
+                return all(isinstance(each, Coordinate) for each in operands)
             case _:
                 return False
 
@@ -87,10 +87,9 @@ def monotone(mask: MaskIR) -> bool:
 def _bound(mask: MaskIR, widest: bool) -> MaskIR:
     kept = tuple(each for each in mask.routed if isinstance(each, Rank))
     bounds = CandidateBounds.of(mask)
-    gone = bounds.gone
 
     def known(value: Expression | None) -> Expression | None:
-        """What pairs are worth, where nothing that is gone says so: it does not decide which attend."""
+        """A score, weight or scale, if no removed input decides it. It does not decide which pairs attend."""
         return None if value is None or bounds.depends(value) else value
 
     def clauses(of: tuple[Clause, ...]) -> tuple[Clause, ...]:
@@ -99,7 +98,7 @@ def _bound(mask: MaskIR, widest: bool) -> MaskIR:
     return replace(
         mask,
         routed=kept,
-        inputs=tuple(each for each in mask.inputs if each.name not in gone),
+        inputs=tuple(each for each in mask.inputs if each.name not in bounds.removed),
         queries=bounds.without(mask.queries),
         keys=bounds.without(mask.keys),
         attend=clauses(mask.attend),
@@ -112,38 +111,40 @@ def _bound(mask: MaskIR, widest: bool) -> MaskIR:
 
 
 class CandidateBounds:
-    """Expressions without the inputs that are `gone`."""
+    """Rewrites expressions so that they read none of the inputs `removed`."""
 
-    def __init__(self, mask: MaskIR, gone: frozenset[str]) -> None:
+    def __init__(self, mask: MaskIR, removed: frozenset[str]) -> None:
         self.mask = mask
-        self.gone = gone
+        self.removed = removed
         self.routes = {each.name: each for each in mask.routed if isinstance(each, Route)}
 
     @staticmethod
     def of(mask: MaskIR) -> "CandidateBounds":
-        """Of what is found in queries and keys."""
+        """Removes the inputs that are computed from the vectors of queries and keys."""
         return CandidateBounds(mask, frozenset(each.name for each in mask.routed if not isinstance(each, Rank)))
 
     def without(self, sequence: Sequence) -> Sequence:
-        """The tokens without coordinates that are not there, and in declared order where these decide it."""
-        lost = [each for each in sequence.coordinates if self.reads_gone(sequence, Coordinate(Side.TOKEN, each.name))]
-        order = tuple(() if any(self.reads_gone(sequence, key) for key in keys) else keys for keys in sequence.order)
-        return replace(
-            sequence, coordinates=tuple(each for each in sequence.coordinates if each not in lost), order=order
+        """The sequence without removed coordinates; a space whose sort keys read them is in declared order."""
+        kept = (
+            each for each in sequence.coordinates if not self.reads_removed(sequence, Coordinate(Side.TOKEN, each.name))
         )
+        order = tuple(() if any(self.reads_removed(sequence, key) for key in keys) else keys for keys in sequence.order)
+        return replace(sequence, coordinates=tuple(kept), order=order)
 
-    def reads_gone(self, sequence: Sequence, expression: Expression) -> bool:
-        return not self.gone.isdisjoint(trace(sequence, [expression]).inputs)
+    def reads_removed(self, sequence: Sequence, expression: Expression) -> bool:
+        """Whether an expression over a token depends on a removed input."""
+        return not self.removed.isdisjoint(trace(sequence, [expression]).inputs)
 
     def depends(self, relation: Expression) -> bool:
-        return not self.gone.isdisjoint(pair_trace(self.mask, [relation]).inputs)
+        """Whether an expression over a pair depends on a removed input."""
+        return not self.removed.isdisjoint(pair_trace(self.mask, [relation]).inputs)
 
     def bound(self, relation: Expression, widest: bool) -> Expression:
-        """A relation that this one implies (`widest`), or that implies it."""
+        """A relation without removed inputs: one that this one implies (`widest`), or one that implies it."""
         return bounded(relation, widest, self.depends, self.candidates)
 
     def candidates(self, read: Read) -> Expression | None:
-        """Of a table that a route finds: what it selects from."""
+        """The condition that an element of a route's table implies: its candidates. None for other tables."""
         route = self.routes.get(read.input)
         return None if route is None else substitute(route.candidates, {Coordinate(Side.KEY, GROUP): read.indices[-1]})
 
@@ -152,24 +153,24 @@ def bounded(
     relation: Expression,
     widest: bool,
     depends: Callable[[Expression], bool],
-    found: Callable[[Read], Expression | None] = lambda read: None,
+    implication: Callable[[Read], Expression | None] = lambda read: None,
 ) -> Expression:
-    """A relation that this one implies (`widest`), or that implies it, without what `depends` on what is not known.
+    """A relation that this one implies (`widest`), or that implies it, without the subexpressions that `depends` names.
 
-    `found` has what the elements of a table that routes find imply.
+    `implication` gives a condition that a table element implies, or None.
     """
 
-    def bound(part: Expression, widest: bool) -> Expression:
-        if not depends(part):
-            return part
-        match part:
-            case Apply(op=Op.AND | Op.OR as op, arguments=parts):
-                return apply(op, *(bound(each, widest) for each in parts), span=part.span)
+    def bound(node: Expression, widest: bool) -> Expression:
+        if not depends(node):
+            return node
+        match node:
+            case Apply(op=Op.AND | Op.OR as op, arguments=operands):
+                return apply(op, *(bound(each, widest) for each in operands), span=node.span)
             case Apply(op=Op.NOT, arguments=(inner,)):
-                return apply(Op.NOT, bound(inner, not widest), span=part.span)
-            case Apply(op=Op.SELECT, arguments=(condition, *parts)) if not depends(condition):
-                return apply(Op.SELECT, condition, *(bound(each, widest) for each in parts), span=part.span)
-            case Read() if widest and (implied := found(part)) is not None:
+                return apply(Op.NOT, bound(inner, not widest), span=node.span)
+            case Apply(op=Op.SELECT, arguments=(condition, *branches)) if not depends(condition):
+                return apply(Op.SELECT, condition, *(bound(each, widest) for each in branches), span=node.span)
+            case Read() if widest and (implied := implication(node)) is not None:
                 return bound(implied, widest)
             case _:
                 return TRUE if widest else FALSE

@@ -1,7 +1,7 @@
-"""Where expressions read tables, for which pairs it matters, and where it leaves a table: conditions in the IR.
+"""The table reads of expressions, each with the conditions (guards) under which its value matters, as expressions.
 
-A read matters unless the rest decides: of `a and t[i]` it does where `a` holds, of `a or t[i]` where it doesn't, in
-whatever order they stand, and of `t[i] if c else x` where `c` holds.
+A read matters unless the other operands decide: in `a and t[i]` where `a` holds, in `a or t[i]` where it does not,
+whatever the order of the operands, and in `t[i] if c else x` where `c` holds.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,12 +13,12 @@ from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.ops import Op
 
 _UNINDEXED = frozenset({DimensionKind.BATCH, DimensionKind.DIM, DimensionKind.FREE})
-"""Dimensions whose lengths are those of the call; `batch` alone is an index of one, and inside."""
+"""Dimensions whose sizes the call decides. Only `batch` can index one of them, and is always inside."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuardedRead:
-    """One read of a table, and what holds where it matters, all of it."""
+    """A read of a table; its value matters only where all guards hold."""
 
     node: Read
     guards: tuple[Expression, ...]
@@ -26,59 +26,59 @@ class GuardedRead:
 
 @dataclass(frozen=True, eq=False)
 class TableReads:
-    """Of one mask's expressions."""
+    """The table reads of one mask's expressions."""
 
     mask: MaskIR
 
     def of(self, expression: Expression, guards: tuple[Expression, ...] = ()) -> Iterator[GuardedRead]:
-        """All reads in an expression that is asked for where the guards hold."""
+        """Yields the reads in an expression whose value matters where the guards hold."""
         if not reads(expression).inputs:
             return
         match expression:
-            case Apply(op=Op.AND | Op.OR as op, arguments=parts):
-                for part in parts:
-                    if reads(part).inputs:
-                        others = (self.may_be(other, op is Op.AND) for other in parts if other is not part)
-                        yield from self.of(part, (*guards, *others))
+            case Apply(op=Op.AND | Op.OR as op, arguments=operands):
+                for operand in operands:
+                    if reads(operand).inputs:
+                        others = (self.may_be(other, op is Op.AND) for other in operands if other is not operand)
+                        yield from self.of(operand, (*guards, *others))
             case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)):
                 yield from self.of(condition, guards)
                 yield from self.of(then, (*guards, self.may_be(condition, True)))
                 yield from self.of(otherwise, (*guards, self.may_be(condition, False)))
             case _:
-                for part in children(expression):
-                    yield from self.of(part, guards)
+                for operand in children(expression):
+                    yield from self.of(operand, guards)
                 if isinstance(expression, Read):
                     yield GuardedRead(expression, guards)
 
     def may_be(self, condition: Expression, truth: bool) -> Expression:
-        """That a condition has this truth, or depends on what is not there."""
+        """The condition that `condition` has this truth value, or depends on an element outside a table."""
         value = condition if truth else apply(Op.NOT, condition)
-        wrong = self.depends(condition)
-        return value if wrong == FALSE else apply(Op.OR, value, wrong)
+        outside = self.depends(condition)
+        return value if outside == FALSE else apply(Op.OR, value, outside)
 
     def depends(self, expression: Expression) -> Expression:
-        """Whether its value depends on an element outside a table."""
+        """The condition that the expression's value depends on an element outside a table."""
         if not reads(expression).inputs:
             return FALSE
         match expression:
-            case Apply(op=Op.AND | Op.OR as op, arguments=parts):
-                open_parts = (self.may_be(part, op is Op.AND) for part in parts)
-                return apply(Op.AND, _any_of(map(self.depends, parts)), *open_parts)
+            case Apply(op=Op.AND | Op.OR as op, arguments=operands):
+                undecided = (self.may_be(each, op is Op.AND) for each in operands)
+                return apply(Op.AND, _any_of(map(self.depends, operands)), *undecided)
             case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)):
-                chosen = apply(Op.SELECT, condition, self.depends(then), self.depends(otherwise))
-                return _any_of((self.depends(condition), chosen))
+                branch = apply(Op.SELECT, condition, self.depends(then), self.depends(otherwise))
+                return _any_of((self.depends(condition), branch))
             case _:
                 return _any_of((*map(self.depends, children(expression)), *self.outside(expression)))
 
     def outside(self, expression: Expression) -> Iterator[Expression]:
-        """That an index of this very read leaves the table; nothing for other nodes."""
+        """The conditions that an index of this node leaves its table; none if the node is no read."""
         if isinstance(expression, Read):
             yield from (leaves(expression.indices[axis], size) for axis, size in self.sizes(expression))
 
     def sizes(self, read: Read) -> Iterator[tuple[int, int]]:
-        """The axes of a table that are read by index, and their lengths."""
+        """Yields (axis, length) of the axes of a table that integers index."""
         declared = self.mask.input(read.input)
-        if declared is None:  # a product of vectors, by the numbers of groups
+        if declared is None:  # the table of a dot product, indexed by group numbers
             return
         for axis, dimension in enumerate(declared.dimensions):
             if dimension.kind not in _UNINDEXED and dimension.size is not None:
@@ -86,16 +86,17 @@ class TableReads:
 
 
 def leaves(index: Expression, size: int) -> Expression:
+    """The condition `index < 0 or size <= index`."""
     below = apply(Op.LESS, index, Constant(0))
     return apply(Op.OR, below, apply(Op.LESS_EQUAL, Constant(size), index))
 
 
 def _any_of(conditions: Iterable[Expression]) -> Expression:
-    parts = [each for each in conditions if each != FALSE]
-    match parts:
+    possible = [each for each in conditions if each != FALSE]
+    match possible:
         case []:
             return FALSE
         case [one]:
             return one
         case _:
-            return apply(Op.OR, *parts)
+            return apply(Op.OR, *possible)

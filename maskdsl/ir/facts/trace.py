@@ -1,4 +1,4 @@
-"""What decides the values that tokens have: the coordinates behind expressions, and the inputs behind these."""
+"""Transitive dependencies of expressions: the coordinates that they read, directly or through others, and inputs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,86 +12,87 @@ from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, Seque
 
 @dataclass(frozen=True)
 class Trace:
-    """Everything that decides the values of some expressions."""
+    """The transitive dependencies of some expressions."""
 
     expressions: tuple[Expression, ...]
-    """They, and those of the coordinates that they read, directly or through others."""
+    """The expressions, and those of all computed coordinates that they read, directly or through others."""
     names: frozenset[str]
-    """The coordinates read."""
+    """The coordinates that they read, directly or through others."""
     given: frozenset[str]
-    """The inputs that are themselves coordinates read."""
+    """The inputs that are the source of one of these coordinates."""
 
     @cached_property
     def reads(self) -> Reads:
+        """What all of the expressions read."""
         return reads(*self.expressions)
 
     @cached_property
     def inputs(self) -> frozenset[str]:
-        """All inputs that have a say."""
+        """All inputs that the expressions depend on."""
         return self.given.union(self.reads.inputs)
 
     @property
     def is_fixed(self) -> bool:
-        """Neither an input nor the head nor the batch entry has a say."""
+        """Whether they depend on no input, head or batch entry."""
         return not (self.inputs or self.reads.head or self.reads.batch)
 
     def varies(self, mask: MaskIR) -> frozenset[DimensionKind]:
-        """Whether the values depend on the BATCH entry, the HEADS, both or neither."""
+        """Which of BATCH and HEADS the values depend on."""
         kinds = {kind for declared in mask.inputs if declared.name in self.given for kind in declared.kinds}
         indices = {DimensionKind.BATCH: self.reads.batch, DimensionKind.HEADS: self.reads.head}
         return frozenset(kind for kind, is_read in indices.items() if is_read or kind in kinds)
 
 
 def trace(sequence: Sequence, expressions: Iterable[Expression]) -> Trace:
-    """Of expressions over a token of the sequence."""
-    found = list(expressions)
+    """The trace of expressions over a token of the sequence."""
+    pending = list(expressions)
     names: set[str] = set()
     given: set[str] = set()
-    for expression in found:
+    for expression in pending:
         for name in (each.name for each in reads(expression).coordinates if each.name not in names):
             names.add(name)
             definition = sequence.definition(name)
             for _, source in definition.sources if definition else ():
                 match source:
                     case Computed(value=value):
-                        found.append(value)
+                        pending.append(value)
                     case Given(input=each):
                         given.add(each)
                     case Shuffled() | Along():
                         pass
                     case _:
                         assert_never(source)
-    return Trace(tuple(found), frozenset(names), frozenset(given))
+    return Trace(tuple(pending), frozenset(names), frozenset(given))
 
 
-def behind(sequence: Sequence, names: Iterable[str]) -> tuple[str, ...]:
-    """These coordinates and all that they are computed from, each behind those that it is made of."""
-    found = trace(sequence, [Coordinate(Side.TOKEN, name) for name in names]).names
-    declared = [each.name for each in sequence.coordinates if each.name in found]
-    return (*sorted(found.difference(declared)), *declared)
+def dependencies(sequence: Sequence, names: Iterable[str]) -> tuple[str, ...]:
+    """These coordinates and all that they are computed from, each after the ones that it reads."""
+    needed = trace(sequence, [Coordinate(Side.TOKEN, name) for name in names]).names
+    declared = [each.name for each in sequence.coordinates if each.name in needed]
+    return (*sorted(needed.difference(declared)), *declared)
 
 
 def token_trace(mask: MaskIR, expressions: Iterable[Expression], ordered: bool = False) -> Trace:
-    """Of the coordinates of both sides that expressions over pairs read; `ordered`, also of what tokens come by."""
+    """The trace of the coordinates that expressions over pairs read; `ordered`: also of the sort keys."""
     read = reads(*expressions)
-    parts = [
+    sides = [
         trace(sequence, [*read.of(side), *(sequence.sort_keys if ordered else ())])
         for side, sequence in mask.sequences.items()
     ]
     return Trace(
-        tuple(expression for each in parts for expression in each.expressions),
-        frozenset().union(*(each.names for each in parts)),
-        frozenset().union(*(each.given for each in parts)),
+        tuple(expression for each in sides for expression in each.expressions),
+        frozenset().union(*(each.names for each in sides)),
+        frozenset().union(*(each.given for each in sides)),
     )
 
 
 def pair_trace(mask: MaskIR, expressions: Iterable[Expression], ordered: bool = False) -> Trace:
-    """Of expressions over pairs; `ordered`, also of what tokens are sorted by."""
-    own = tuple(expressions)
-    tokens = token_trace(mask, own, ordered)
-    return replace(tokens, expressions=(*own, *tokens.expressions))
+    """The trace of expressions over pairs; `ordered`: also of the sort keys."""
+    over_pairs = tuple(expressions)
+    tokens = token_trace(mask, over_pairs, ordered)
+    return replace(tokens, expressions=(*over_pairs, *tokens.expressions))
 
 
 def tile_trace(mask: MaskIR) -> Trace:
-    """Of all that decides tiles: the relation, and what tokens are sorted by."""
+    """The trace of all that decides tiles: the relation and the sort keys."""
     return pair_trace(mask, [mask.relation], ordered=True)

@@ -1,1 +1,1 @@
-"""The plain meaning of a mask in NumPy: the oracle for all that is faster. Values, not kernels."""
+"""Reference semantics of masks and routes on NumPy arrays: the oracle for everything faster."""

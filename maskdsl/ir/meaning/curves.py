@@ -1,4 +1,4 @@
-"""Curves that fill a box of cells: the position of every cell along them. Any lengths, any rank."""
+"""Space-filling curves: the position of every cell of a grid along a curve. Any lengths, any rank."""
 
 from math import prod
 
@@ -11,10 +11,10 @@ Array = NDArray[np.int64]
 
 
 def curve_positions(kind: CurveKind, lengths: tuple[int, ...]) -> Array:
-    """int64 [cells]: where along the curve each cell comes, for cells in row-major order.
+    """int64 [cells]: the position along the curve of each cell, cells in row-major order.
 
-    On two axes a Hilbert curve fills the box itself, step by step to a neighbour. On others, and Morton curves always,
-    the curve runs through the smallest power-of-two cube around the box, and what lies outside is skipped.
+    A Hilbert curve on two axes fills the grid exactly. A Hilbert curve on other numbers of axes and every Morton curve
+    run through the smallest power-of-two cube around the grid and skip the cells outside.
     """
     if kind is CurveKind.HILBERT and len(lengths) == 2:
         return _rectangle_hilbert(*lengths)
@@ -31,9 +31,9 @@ def curve_positions(kind: CurveKind, lengths: tuple[int, ...]) -> Array:
 def _rectangle_hilbert(height: int, width: int) -> Array:
     """The generalised Hilbert curve of a rectangle (Cerveny 2018, `gilbert`), all pieces of a level at once.
 
-    A piece is a rectangle with a corner to begin at, the vector of its main direction, in which it is crossed, and the
-    one across. Long pieces are cut in two along the main direction; the others in three, of which the first and the
-    last are crossed the other way. Each step goes to a neighbour, but for one diagonal step where a length is odd.
+    A piece is a rectangle with a start corner, the vector `a` of its main direction and the vector `b` across. Long
+    pieces are cut in two along the main direction, others in three, of which the first and the last are traversed in
+    the other direction. Each step goes to a neighbour, but for one diagonal step where a length is odd.
     """
     positions = np.empty((height, width), dtype=np.int64)
     main, across = ([0, width], [height, 0]) if width >= height else ([height, 0], [0, width])
@@ -47,12 +47,12 @@ def _rectangle_hilbert(height: int, width: int) -> Array:
         square = ~line & ~long
         pieces = [_halves(start[long], corner[long], a[long], b[long])]
         pieces.append(_thirds(start[square], corner[square], a[square], b[square]))
-        start, corner, a, b = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+        start, corner, a, b = (np.concatenate(columns) for columns in zip(*pieces, strict=True))
     return positions.reshape(-1)
 
 
 _Pieces = tuple[Array, Array, Array, Array]
-"""Position of the first cell [n], and corners, main directions and those across [n, 2]."""
+"""Positions of the first cells [n]; corners, main directions and directions across [n, 2]."""
 
 
 def _draw_lines(positions: Array, start: Array, corner: Array, direction: Array) -> None:
@@ -65,13 +65,14 @@ def _draw_lines(positions: Array, start: Array, corner: Array, direction: Array)
 
 
 def _even_half(direction: Array) -> Array:
-    """Half of each vector, of an even length where the whole is longer than two."""
+    """Half of each vector, rounded to an even length if the vector is longer than two."""
     half = direction // 2
     odd = (np.abs(half).sum(axis=1) % 2 == 1) & (np.abs(direction).sum(axis=1) > 2)
     return np.asarray(half + np.sign(direction) * odd[:, None])
 
 
 def _area(a: Array, b: Array) -> Array:
+    """[n]: the number of cells of each piece."""
     return np.asarray(np.abs(a).sum(axis=1) * np.abs(b).sum(axis=1))
 
 
@@ -90,12 +91,12 @@ def _thirds(start: Array, corner: Array, a: Array, b: Array) -> _Pieces:
 
 
 def _joined(*lists: list[Array]) -> _Pieces:
-    start, corner, a, b = (np.concatenate(parts) for parts in lists)
+    start, corner, a, b = (np.concatenate(columns) for columns in lists)
     return start, corner, a, b
 
 
 def _snake(cells: Array, lengths: tuple[int, ...]) -> Array:
-    """Row by row, every other one backwards."""
+    """Row by row, every other row backwards."""
     position = np.zeros(cells.shape[1], dtype=np.int64)
     for cell, length in zip(cells, lengths, strict=True):
         position = position * length + np.where(position % 2 == 0, cell, length - 1 - cell)
@@ -103,7 +104,7 @@ def _snake(cells: Array, lengths: tuple[int, ...]) -> Array:
 
 
 def _interleave(cells: Array, bits: int) -> Array:
-    """One number from the bits of all axes, the first axis's before the second's."""
+    """Interleaves the bits of all axes; of equal weight, bits of earlier axes are higher."""
     code = np.zeros(cells.shape[1], dtype=np.int64)
     for bit in reversed(range(bits)):
         for cell in cells:
@@ -112,7 +113,7 @@ def _interleave(cells: Array, bits: int) -> Array:
 
 
 def _transposed_hilbert(cells: Array, bits: int) -> Array:
-    """Skilling's transform (2004): cells to the bits of their Hilbert index, spread over the axes."""
+    """Skilling's transform (2004): maps cells to the bits of their Hilbert index, distributed over the axes."""
     x = list(cells)
     for bit in reversed(range(1, bits)):
         low = (1 << bit) - 1

@@ -1,6 +1,6 @@
-"""The plain meaning of a mask on NumPy arrays of pairs: the oracle that everything else is tested against.
+"""Reference semantics of a mask on NumPy arrays of pairs: the oracle that everything else is tested against.
 
-Takes time and memory for every pair that it is asked about; nothing that users wait for is built on it.
+Takes time and memory for every pair; nothing that users wait for calls it on all pairs.
 """
 
 from collections.abc import Mapping
@@ -29,14 +29,14 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.pooling import all_tokens
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.ops import Array, Op
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Queries and keys, declared positions in arrays that broadcast, in one head and batch entry."""
+    """Pairs of tokens in one head and batch entry: `q` and `k` are declared positions that broadcast."""
 
     mask: MaskIR
     q: Array
@@ -58,11 +58,11 @@ class Pairs:
         return np.broadcast_shapes(self.q.shape, self.k.shape)
 
     def allowed(self) -> Array:
-        """bool: which of the pairs attend."""
+        """bool: which of the pairs attend. Raises `TableRead` if one of them reads outside a table."""
         return self.evaluate(self.mask.relation, np.asarray(True))
 
     def evaluate(self, expression: Expression, asked: Array, score: Array | None = None) -> Array:
-        """The expression's values. Raises where they depend on an element outside a table and are `asked` for."""
+        """The expression's values. Raises `TableRead` if a pair in `asked` depends on an element outside a table."""
 
         def leaf(node: Leaf) -> Array:
             match node:
@@ -86,13 +86,13 @@ class Pairs:
         reads: list[tuple[Read, Array, int, Array]] = []
 
         def wrong(node: Expression) -> Array:
-            """Where the value depends on an element that is not there. What the rest decides depends on none."""
+            """bool: where the value depends on an element outside a table, which the other operands do not decide."""
             match node:
-                case Apply(op=Op.AND | Op.OR as op, arguments=parts):
-                    faults = [wrong(part) for part in parts]
+                case Apply(op=Op.AND | Op.OR as op, arguments=operands):
+                    faults = [wrong(each) for each in operands]
                     if not any(fault.any() for fault in faults):
                         return faults[0]
-                    values = ((value(part) if op is Op.AND else ~value(part)) for part in parts)
+                    values = ((value(each) if op is Op.AND else ~value(each)) for each in operands)
                     decided = [fault | each for fault, each in zip(faults, values, strict=True)]
                     return np.asarray(reduce(np.logical_or, faults) & reduce(np.logical_and, decided))
                 case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)):
@@ -109,7 +109,7 @@ class Pairs:
                     return reduce(np.logical_or, map(wrong, children(node)), np.asarray(False))
 
         def check() -> None:
-            """Raises where a pair that is asked for reads outside a table."""
+            """Raises for the first pair that is asked for and reads outside a table."""
             pairs = asked & wrong(expression)
             if pairs.any():
                 pair = tuple(np.argwhere(np.broadcast_to(pairs, self.shape))[0])
@@ -133,12 +133,12 @@ class Pairs:
 def allowed(
     mask: MaskIR, q: Array, k: Array, head: int = 0, batch: int = 0, inputs: Mapping[str, Array] | None = None
 ) -> Array:
-    """bool: which pairs attend, for arrays of declared positions that broadcast."""
+    """bool: which pairs attend; `q` and `k` are declared positions that broadcast. Raises as `Pairs.allowed`."""
     return Pairs(mask, q, k, head, batch, inputs or {}).allowed()
 
 
 def dense(mask: MaskIR, head: int = 0, batch: int = 0, inputs: Mapping[str, Array] | None = None) -> Array:
-    """bool [queries, keys], in declared order. Raises `AttnError` if an attending pair reads outside a table."""
+    """bool [queries, keys], in declared order: which pairs attend. Raises as `Pairs.allowed`."""
     return _all_pairs(mask, head, batch, inputs or {}).allowed()
 
 
@@ -152,27 +152,27 @@ def attention(
 ) -> tuple[Array, Array]:
     """Attention in float64, in declared order: the output and the log-sum-exp of the final scores.
 
-    q is [batch, heads, queries, dim], k and v are [batch, key heads, given keys, dim], and the results [batch, heads,
-    queries, dim] and [batch, heads, queries]. A query that attends nothing gives zeros and minus infinity.
+    q is [batch, heads, queries, dim], k and v are [batch, key heads, given keys, dim]. The output is [batch, heads,
+    queries, value dim] and the log-sum-exp [batch, heads, queries]: zeros and minus infinity for a query without keys.
     """
-    inputs = find(mask, inputs or {}, q, k)
+    inputs = with_routes(mask, inputs or {}, q, k)
     batches, heads, queries, _ = q.shape
     out = np.zeros((batches, heads, queries, v.shape[-1]))
     lse = np.full((batches, heads, queries), -np.inf)
-    group = heads // k.shape[1]
+    group_size = heads // k.shape[1]
     k, v = (all_tokens(mask.keys, x.astype(np.float64)) for x in (k, v))
     for batch, head in np.ndindex(batches, heads):
         pairs = _all_pairs(mask, head if mask.heads > 1 else 0, batch, inputs)
-        shared = head // group
-        products = q[batch, head].astype(np.float64) @ k[batch, shared].T
-        out[batch, head], lse[batch, head] = attend(pairs, products, v[batch, shared], q.shape[-1])
+        key_head = head // group_size
+        products = q[batch, head].astype(np.float64) @ k[batch, key_head].T
+        out[batch, head], lse[batch, head] = attend(pairs, products, v[batch, key_head], q.shape[-1])
     return out, lse
 
 
 def attend(pairs: Pairs, products: Array, values: Array, dim: int) -> tuple[Array, Array]:
-    """Output [queries, value dim] and log-sum-exp [queries] of queries against all of `values` [keys, value dim].
+    """The output [queries, value dim] and log-sum-exp [queries] of one head; `values` is [keys, value dim].
 
-    `products` are those of queries and keys, [queries, keys] as `pairs`, before any scale; `dim` is their head dim.
+    `products` are the dot products of queries and keys before any scale, [queries, keys] as `pairs`, of head dim `dim`.
     """
     mask, attends = pairs.mask, pairs.allowed()
     scale = np.asarray(1 / sqrt(dim)) if mask.scale is None else pairs.evaluate(mask.scale, attends)
@@ -180,12 +180,12 @@ def attend(pairs: Pairs, products: Array, values: Array, dim: int) -> tuple[Arra
     for expression in mask.scores:
         score = pairs.evaluate(expression, attends, score)
     score = np.where(attends, score, -np.inf)
-    highest = score.max(axis=1, keepdims=True, initial=-np.inf)
-    shifted = np.exp(score - np.where(np.isfinite(highest), highest, 0))
-    total = shifted.sum(axis=1, keepdims=True)
-    probabilities = shifted / np.where(total > 0, total, 1)
+    maximum = score.max(axis=1, keepdims=True, initial=-np.inf)
+    exponentials = np.exp(score - np.where(np.isfinite(maximum), maximum, 0))
+    sums = exponentials.sum(axis=1, keepdims=True)
+    probabilities = exponentials / np.where(sums > 0, sums, 1)
     if mask.weight is not None:
         probabilities *= np.where(attends & (probabilities != 0), pairs.evaluate(mask.weight, attends), 0)
     with np.errstate(divide="ignore"):
-        lse = np.where(total > 0, np.log(total) + highest, -np.inf)[:, 0]
+        lse = np.where(sums > 0, np.log(sums) + maximum, -np.inf)[:, 0]
     return probabilities @ values, lse

@@ -1,4 +1,4 @@
-"""Scores of routes that are NaN, found by their plain meaning: in debugging an error, else never selected."""
+"""Route scores that are NaN, by the reference semantics: an error in debug mode, else never selected."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,10 @@ from maskdsl.ir.routes import Balanced, Nearest, Rank, Route, Routed
 
 @dataclass(frozen=True)
 class NanScores:
-    """Those of one route in one head, and the first of them. Of `nearest` and `balanced`, tokens and centroids."""
+    """The NaN scores of one route in one head: the first pair of groups and the number of pairs.
+
+    For `nearest` and `balanced`, `query` is a token and `key` a centroid.
+    """
 
     route: str
     batch: int
@@ -27,31 +30,34 @@ class NanScores:
 
 
 def nan_scores(mask: MaskIR, inputs: Mapping[str, Array], q: Array, k: Array) -> Iterator[NanScores]:
-    """From the inputs with what is found, q [batch, heads, queries, dim] and k [batch, key heads, keys, dim]."""
+    """Yields the NaN scores of all routes and heads.
+
+    `inputs` has the results of routes; q is [batch, heads, queries, dim], k is [batch, key heads, given keys, dim].
+    """
     k = all_tokens(mask.keys, k)
-    for found in (each for each in mask.routed if each.name in inputs):
+    for routed in (each for each in mask.routed if each.name in inputs):
         for batch, head in np.ndindex(*q.shape[:2]):
-            wrong = _is_nan(RouteSearch(mask, inputs, q, k, batch, head), found)
+            wrong = _is_nan(RouteSearch(mask, inputs, q, k, batch, head), routed)
             if wrong.any():
                 query, key = (int(position) for position in np.argwhere(wrong)[0])
                 count = int(np.count_nonzero(wrong))
-                yield NanScores(_route_name(found), batch, head, query, key, count, found.span)
+                yield NanScores(_route_name(routed), batch, head, query, key, count, routed.span)
 
 
-def _route_name(found: Routed) -> str:
-    """What is found for both sides apart has the side in its name."""
-    return found.name if isinstance(found, Route | Rank) else found.name.removesuffix(f"_{found.side.plural}")
+def _route_name(routed: Routed) -> str:
+    """The route's name in the pattern: a clustering of both sides has one route a side, with the side in its name."""
+    return routed.name if isinstance(routed, Route | Rank) else routed.name.removesuffix(f"_{routed.side.plural}")
 
 
-def _is_nan(finding: RouteSearch, found: Routed) -> Array:
-    """bool [query groups, key groups], or [tokens, centroids]."""
-    match found:
+def _is_nan(search: RouteSearch, routed: Routed) -> Array:
+    """bool [query groups, key groups] or [tokens, centroids]: which scores are NaN."""
+    match routed:
         case Route():
-            score, candidates = finding.scored(found)
+            score, candidates = search.scored(routed)
             return np.isnan(score) & candidates
         case Nearest():
-            return np.isnan(finding.distances(found))
+            return np.isnan(search.distances(routed))
         case Balanced():
-            return np.isnan(finding.products_of(found)).T
+            return np.isnan(search.products_of(routed)).T
         case Rank():
             return np.zeros((0, 0), dtype=bool)

@@ -1,4 +1,4 @@
-"""Why a pair attends or does not: every `attend` and `require` line taken apart, with the pair's own values."""
+"""Why a pair attends or not: every `attend` and `require` line evaluated for the pair, condition by condition."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ from maskdsl.ir.ops import COMPARISONS, Array, Op
 
 @dataclass(frozen=True)
 class Reason:
-    """A condition and whether it holds for the pair. Exactly one of `parts` and `steps` may be filled."""
+    """A condition and whether it holds for the pair. At most one of `operands` and `steps` is not empty."""
 
     condition: Expression
     holds: bool
-    parts: tuple["Reason", ...] = ()
-    """Of an `and`, `or` or `not`: what it is made of."""
+    operands: tuple["Reason", ...] = ()
+    """The operands of an `and`, `or` or `not`."""
     steps: tuple[Expression, ...] = ()
-    """Of anything else: the condition with the pair's values in it, then with both sides computed."""
+    """Of any other condition: with the pair's values filled in, then with both sides of the comparison computed."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """What one line of the pattern says about the pair."""
+    """An `attend` or `require` line, evaluated for the pair."""
 
     clause: Clause
     reason: Reason
@@ -44,7 +44,7 @@ class Line:
 
 @dataclass(frozen=True)
 class PairReasons:
-    """All that decides one pair, in one head and batch entry."""
+    """The evaluated lines of a pattern for one pair, in one head and batch entry."""
 
     query: int
     key: int
@@ -56,7 +56,7 @@ class PairReasons:
 
     @property
     def deciding(self) -> tuple[Line, ...]:
-        """The lines without which it were otherwise: those that allow it, or else those that fail it."""
+        """The lines that decide: those that attend an attending pair, else the `require` lines that fail, if any."""
         if self.attends:
             return tuple(line for line in self.attend if line.reason.holds)
         failed = tuple(line for line in self.require if not line.reason.holds)
@@ -66,10 +66,10 @@ class PairReasons:
 def pair_reasons(
     mask: MaskIR, query: int, key: int, head: int = 0, batch: int = 0, inputs: Mapping[str, Array] | None = None
 ) -> PairReasons:
-    """For the query and the key at these declared positions, which must be within their sequences.
+    """Explains the query and the key at these declared positions, which must be inside their sequences.
 
-    `inputs` are arrays as given at the call, with all that is found in queries and keys. Raises `AttnError` where an
-    attending pair reads outside a table.
+    `inputs` are arrays as given at the call, with the results of routes. Raises `TableRead` if the pair attends and
+    reads outside a table.
     """
     pair = Pairs(mask, np.asarray(query), np.asarray(key), head, batch, inputs or {})
     attends = bool(pair.allowed())
@@ -77,7 +77,7 @@ def pair_reasons(
     def lines(clauses: tuple[Clause, ...], asked: bool) -> Iterator[Line]:
         for clause in clauses:
             reason = _explained(pair, clause.relation, asked)
-            asked = asked and reason.holds  # a later `require` may lean on an earlier one
+            asked = asked and reason.holds  # an earlier `require` may guard the reads of a later one
             yield Line(clause, reason)
 
     attend = tuple(Line(clause, _explained(pair, clause.relation, True)) for clause in mask.attend)
@@ -86,28 +86,28 @@ def pair_reasons(
 
 
 def _explained(pair: Pairs, condition: Expression, asked: bool) -> Reason:
-    """Conditions are taken apart at `and`, `or` and `not`; what only guards others is not asked of tables."""
+    """Splits a condition at `and`, `or` and `not`. If it is not `asked` for, reads outside tables are no errors."""
     holds = bool(pair.evaluate(condition, np.asarray(asked)))
     match condition:
         case Apply(op=Op.AND | Op.OR as op):
-            parts = []
-            for part in _joined(condition, op):
-                parts.append(_explained(pair, part, asked))
-                asked = asked and parts[-1].holds is (op is Op.AND)
-            return Reason(condition, holds, parts=tuple(parts))
-        case Apply(op=Op.NOT, arguments=(part,)) if _is_made_of_conditions(part):
-            return Reason(condition, holds, parts=(_explained(pair, part, asked),))
+            operands = []
+            for operand in _flattened(condition, op):
+                operands.append(_explained(pair, operand, asked))
+                asked = asked and operands[-1].holds is (op is Op.AND)
+            return Reason(condition, holds, operands=tuple(operands))
+        case Apply(op=Op.NOT, arguments=(inner,)) if _is_made_of_conditions(inner):
+            return Reason(condition, holds, operands=(_explained(pair, inner, asked),))
         case _:
             filled = _with_values(pair, condition)
             steps = (filled,) if filled != condition else ()
             return Reason(condition, holds, steps=(*steps, *_computed(pair, filled, asked)))
 
 
-def _joined(condition: Expression, op: Op) -> Iterator[Expression]:
-    """The parts of `a and b and c`, however they are nested."""
+def _flattened(condition: Expression, op: Op) -> Iterator[Expression]:
+    """The operands of `a and b and c`, however they are nested."""
     if isinstance(condition, Apply) and condition.op is op:
-        for part in condition.arguments:
-            yield from _joined(part, op)
+        for operand in condition.arguments:
+            yield from _flattened(operand, op)
     else:
         yield condition
 
@@ -117,7 +117,7 @@ def _is_made_of_conditions(condition: Expression) -> bool:
 
 
 def _with_values(pair: Pairs, expression: Expression) -> Expression:
-    """The pair's numbers in place of its coordinates."""
+    """The expression with the pair's values in place of its coordinates."""
 
     def fill(node: Expression) -> Expression | None:
         match node:
@@ -130,10 +130,10 @@ def _with_values(pair: Pairs, expression: Expression) -> Expression:
 
 
 def _computed(pair: Pairs, filled: Expression, asked: bool) -> tuple[Expression, ...]:
-    """The comparison of two numbers that a filled one comes to, if that is not what it is."""
+    """The comparison with both sides computed; nothing if they are numbers already, or it is no comparison."""
     if not (asked and isinstance(filled, Apply) and filled.op in COMPARISONS):
         return ()
-    result = Apply(filled.op, tuple(_constant(pair, part) for part in filled.arguments))
+    result = Apply(filled.op, tuple(_constant(pair, each) for each in filled.arguments))
     return () if result == filled else (result,)
 
 
@@ -144,20 +144,20 @@ def _constant(pair: Pairs, expression: Expression) -> Constant:
 def coordinates(
     mask: MaskIR, sequence: Sequence, position: int, head: int, batch: int, inputs: Mapping[str, Array]
 ) -> dict[str, int | float | bool]:
-    """The token's own coordinates by name: its axes, and what lines read of those declared."""
+    """The values of one token's coordinates by name: its axes, and the declared ones that some line reads."""
     space, offset = next(
         (space, offset)
         for space, offset in zip(sequence.spaces, sequence.offsets, strict=True)
         if position < offset + space.size
     )
     known = Coordinates(mask, sequence, inputs, batch, head)
-    on_axes = np.unravel_index(position - offset, space.lengths)
-    found: dict[str, int | float | bool] = {}
-    if len(space.axes) > 1 or offset:  # otherwise it is the position itself
-        found |= {axis.name: int(each) for axis, each in zip(space.axes, on_axes, strict=True)}
+    cell = np.unravel_index(position - offset, space.lengths)
+    values: dict[str, int | float | bool] = {}
+    if len(space.axes) > 1 or offset:  # otherwise the axis equals the position
+        values |= {axis.name: int(each) for axis, each in zip(space.axes, cell, strict=True)}
     read = reads(*(clause.relation for clause in (*mask.attend, *mask.require)))
     needed = {each.name for each in read.coordinates}
     for definition in sequence.coordinates:
         if definition.name in needed and any(name == space.name for name, _ in definition.sources):
-            found[definition.name] = known.values(definition.name)[position].item()
-    return found
+            values[definition.name] = known.values(definition.name)[position].item()
+    return values

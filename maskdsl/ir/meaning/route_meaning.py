@@ -1,6 +1,6 @@
-"""The plain meaning of routes in NumPy: the oracle of everything that finds groups, centroids and ranks faster.
+"""Reference semantics of routes on NumPy arrays: the oracle for everything that computes them faster.
 
-Scores are float64. Takes time and memory for every pair of groups that it is asked about.
+Scores are float64. Takes time and memory for each pair of groups.
 """
 
 from collections.abc import Container, Mapping
@@ -34,16 +34,17 @@ from maskdsl.ir.routes import (
 )
 
 
-def find(
+def with_routes(
     mask: MaskIR,
     inputs: Mapping[str, Array],
     q: Array | None = None,
     k: Array | None = None,
     wanted: Container[str] | None = None,
 ) -> dict[str, Array]:
-    """The inputs with those that are found in q [batch, heads, queries, dim] and k [batch, key heads, given keys, dim].
+    """The inputs together with the results of the mask's routes, by name.
 
-    Without q and k, only what needs none of them; only what is `wanted`, if that is said.
+    q is [batch, heads, queries, dim], k is [batch, key heads, given keys, dim]; without them only ranks are computed.
+    `wanted` restricts the routes to these names. Raises `GroupRange` if a coordinate has a group number out of range.
     """
     known = dict(inputs)
     k = all_tokens(mask.keys, k) if k is not None and mask.routed else None
@@ -51,13 +52,13 @@ def find(
         if each.name in known or (wanted is not None and each.name not in wanted):
             continue
         if isinstance(each, Rank) or (q is not None and k is not None):
-            known[each.name] = _found(mask, each, known, q, k)
+            known[each.name] = _all_heads(mask, each, known, q, k)
     return known
 
 
-def _found(mask: MaskIR, found: Routed, inputs: Mapping[str, Array], q: Array | None, k: Array | None) -> Array:
-    """All batch entries and heads of one, as its input declares."""
-    declared = mask.input(found.name)
+def _all_heads(mask: MaskIR, routed: Routed, inputs: Mapping[str, Array], q: Array | None, k: Array | None) -> Array:
+    """The result of a route for all batch entries and heads, in the shape that its input declares."""
+    declared = mask.input(routed.name)
     assert declared is not None
     kinds = [each.kind for each in declared.dimensions]
     batches = 1
@@ -66,7 +67,7 @@ def _found(mask: MaskIR, found: Routed, inputs: Mapping[str, Array], q: Array | 
     heads = mask.heads if q is None else q.shape[1]
     entries = range(batches), range(heads if DimensionKind.HEADS in kinds else 1)
     whole = np.asarray(
-        [[RouteSearch(mask, inputs, q, k, batch, head).find(found) for head in entries[1]] for batch in entries[0]]
+        [[RouteSearch(mask, inputs, q, k, batch, head).result(routed) for head in entries[1]] for batch in entries[0]]
     )
     for axis, kind in (1, DimensionKind.HEADS), (0, DimensionKind.BATCH):
         if kind not in kinds:
@@ -76,7 +77,7 @@ def _found(mask: MaskIR, found: Routed, inputs: Mapping[str, Array], q: Array | 
 
 @dataclass(frozen=True, eq=False)
 class RouteSearch:
-    """What is found in one head of one batch entry."""
+    """Evaluates routes for one head of one batch entry."""
 
     mask: MaskIR
     inputs: Mapping[str, Array]
@@ -85,60 +86,63 @@ class RouteSearch:
     batch: int
     head: int
 
-    def find(self, found: Routed) -> Array:
-        match found:
+    def result(self, routed: Routed) -> Array:
+        """The table or coordinate that a route computes: bool [query groups, key groups] or int64 [tokens]."""
+        match routed:
             case Route():
-                return self.selected(found)
+                return self.selected(routed)
             case Nearest():
-                distances = self.distances(found)
+                distances = self.distances(routed)
                 return np.asarray(np.where(np.isnan(distances), np.inf, distances).argmin(axis=1))
             case Balanced(size=size):
-                products = self.products_of(found)
-                members = [_best(row, row > -np.inf, size) for row in products]  # nor NaN
+                products = self.products_of(routed)
+                members = [_best(row, row > -np.inf, size) for row in products]  # false for NaN too
                 return np.asarray((np.stack(members).astype(np.int64) << np.arange(len(products))[:, None]).sum(axis=0))
             case Rank(side=side, space=name, keys=keys):
-                return self.positions(side, name, keys)
+                return self.ranks(side, name, keys)
             case _:
-                assert_never(found)
+                assert_never(routed)
 
     def coordinates(self, side: Side) -> Coordinates:
+        """The coordinates of one side's tokens."""
         return Coordinates(self.mask, self.mask.sequences[side], self.inputs, self.batch, self.head)
 
     def vectors(self, side: Side, head: int) -> Array:
-        """[tokens, dim] in float64, of a query head or of the key head that it attends."""
+        """float64 [tokens, dim]: the queries of a query head, or the keys of the key head that it reads."""
         assert self.q is not None and self.k is not None
         if side is Side.QUERY:
             return np.asarray(self.q[self.batch, head], dtype=np.float64)
         return np.asarray(self.k[self.batch, head * self.k.shape[1] // self.q.shape[1]], dtype=np.float64)
 
-    def centroids(self, found: Nearest | Balanced) -> Array:
-        """[clusters, dim]: those of this head."""
-        return np.asarray(self.inputs[found.centroids][self.mask.here][self.head])
+    def centroids(self, clustered: Nearest | Balanced) -> Array:
+        """float [clusters, dim]: the centroids of this head."""
+        return np.asarray(self.inputs[clustered.centroids][self.mask.here][self.head])
 
     def distances(self, nearest: Nearest) -> Array:
-        """[tokens, clusters]: the square of each vector's distance from each centroid."""
+        """float64 [tokens, clusters]: squared distances between vectors and centroids."""
         rows = self.centroids(nearest).astype(np.float64)
         with np.errstate(invalid="ignore"):
             return np.asarray(((self.vectors(nearest.side, self.head)[:, None] - rows) ** 2).sum(axis=-1))
 
     def products_of(self, balanced: Balanced) -> Array:
-        """[centroids, tokens]: of each centroid of one word with each vector."""
+        """float64 [last - first, tokens]: dot products of the centroids with the vectors."""
         rows = self.centroids(balanced)[balanced.first : balanced.last].astype(np.float64)
         with np.errstate(invalid="ignore"):
             return np.asarray(rows @ self.vectors(balanced.side, self.head).T)
 
-    def positions(self, side: Side, space: str, keys: tuple[Expression, ...]) -> Array:
+    def ranks(self, side: Side, space: str, keys: tuple[Expression, ...]) -> Array:
+        """int64 [tokens of the space]: each token's rank when they are sorted by `keys`, ties in declared order."""
         tokens = self.coordinates(side)
         member = tokens.member(space)
         order = np.lexsort([tokens.evaluate(key)[member] for key in reversed(keys)])
-        positions = np.empty(len(order), dtype=np.int64)
-        positions[order] = np.arange(len(order))
-        return positions
+        ranks = np.empty(len(order), dtype=np.int64)
+        ranks[order] = np.arange(len(order))
+        return ranks
 
     # Selection
 
     def scored(self, route: Route) -> tuple[Array, Array]:
-        """The scores, and bool which of them are of candidates, both [query groups, key groups]."""
+        """Scores, float64, and which groups are candidates, bool, both [query groups, key groups]."""
         with np.errstate(invalid="ignore"):
             products = {
                 each.name: self.pooled(each.query, Side.QUERY, route.queries)
@@ -150,9 +154,9 @@ class RouteSearch:
         return score, self.evaluate(route.candidates, route, products) & exists
 
     def selected(self, route: Route) -> Array:
-        """bool [query groups, key groups]."""
+        """bool [query groups, key groups]: which key groups each query group selects."""
         score, candidates = self.scored(route)
-        candidates = candidates & (score > -np.inf)  # nor NaN
+        candidates = candidates & (score > -np.inf)  # false for NaN too
         match route.selector:
             case TopCount(count=count):
                 counts = self.evaluate(count, route)
@@ -169,7 +173,7 @@ class RouteSearch:
                 assert_never(other)
 
     def groups(self, side: Side, grouping: Grouping) -> Array:
-        """The number of each token's group."""
+        """int [tokens]: the number of each token's group. Raises `GroupRange` if one is out of range."""
         assert grouping.by is not None
         numbers = self.coordinates(side).values(grouping.by)
         outside = numbers[(numbers < 0) | (numbers >= grouping.count)]
@@ -178,12 +182,12 @@ class RouteSearch:
         return numbers
 
     def exists(self, side: Side, grouping: Grouping) -> Array:
-        """bool [groups]: there is a token in it."""
+        """bool [groups]: whether the group has a token."""
         numbers = np.arange(grouping.count)
         return np.isin(numbers, self.having(side, grouping)[0]) if grouping.by else np.full(grouping.count, True)
 
     def having(self, side: Side, grouping: Grouping) -> tuple[Array, Array]:
-        """The groups of the tokens that have one, and their positions."""
+        """Group numbers and positions of the tokens that have a group."""
         assert grouping.by is not None
         sequence = self.mask.sequences[side]
         has = sequence.having(grouping.by)
@@ -191,7 +195,7 @@ class RouteSearch:
         return self.groups(side, grouping)[tokens], tokens
 
     def pooled(self, pool: Pool, side: Side, grouping: Grouping) -> Array:
-        """[groups, dim]."""
+        """float64 [groups, dim]: the pooled vector of each group."""
         groups, tokens = self.having(side, grouping)
         if pool.kind is None:
             return self.vectors(side, self.head)
@@ -214,7 +218,7 @@ class RouteSearch:
         return result
 
     def heads_of(self, pool: Pool) -> list[int]:
-        """The heads that are pooled with this one."""
+        """The heads that are pooled together with this one."""
         assert self.q is not None and self.k is not None
         heads = np.arange(self.q.shape[1])
         if pool.by_key_head:
@@ -226,7 +230,7 @@ class RouteSearch:
         return [int(head) for head in heads[shared == shared[self.head]]]
 
     def evaluate(self, expression: Expression, route: Route, products: Mapping[str, Array] | None = None) -> Array:
-        """[query groups, key groups]: over the first tokens of two groups."""
+        """[query groups, key groups]: an expression over the first tokens of two groups."""
         shape = route.queries.count, route.keys.count
 
         def leaf(node: Leaf) -> Array:
@@ -252,7 +256,7 @@ class RouteSearch:
             return np.broadcast_to(evaluate(expression, leaf, {**self.inputs, **(products or {})}), shape)
 
     def of_groups(self, values: Array, side: Side, grouping: Grouping) -> Array:
-        """[groups]: the value of each group's first token, zero where there is none."""
+        """[groups]: the value of each group's first token; zero for an empty group."""
         result = np.zeros(grouping.count, dtype=values.dtype)
         groups, tokens = self.having(side, grouping)
         result[groups[::-1]] = values[tokens[::-1]]  # the first of a group is written last
@@ -260,7 +264,7 @@ class RouteSearch:
 
 
 def _best(score: Array, candidates: Array, count: int) -> Array:
-    """bool: the `count` candidates of the highest score, ties to the lower number."""
+    """bool [groups]: the `count` candidates of the highest score, ties to the lower number."""
     chosen = np.zeros(len(score), dtype=bool)
     order = np.argsort(-score, kind="stable")
     chosen[order[candidates[order]][: max(count, 0)]] = True
@@ -268,14 +272,14 @@ def _best(score: Array, candidates: Array, count: int) -> Array:
 
 
 def _heaviest(score: Array, candidates: Array, mass: float) -> Array:
-    """bool: the fewest candidates whose share of the softmax reaches `mass`, from the highest score down."""
+    """bool [groups]: the fewest candidates, by descending score, whose share of the softmax reaches `mass`."""
     chosen = np.zeros(len(score), dtype=bool)
     order = np.argsort(-score, kind="stable")
     order = order[candidates[order]]
     if order.size:
-        highest = score[order[0]]
-        with np.errstate(invalid="ignore"):  # of infinite scores, which have equal shares
-            weights = np.exp(np.where(score[order] == highest, 0, score[order] - highest))
+        maximum = score[order[0]]
+        with np.errstate(invalid="ignore"):  # infinite scores have equal shares
+            weights = np.exp(np.where(score[order] == maximum, 0, score[order] - maximum))
         before = np.cumsum(weights) - weights
         chosen[order[before < mass * weights.sum()]] = True
     return chosen

@@ -1,42 +1,42 @@
-"""Inputs with what routes find in queries and keys: of a mask, and of each layer of a stack."""
+"""Evaluates routes from given `q` and `k`: for a mask, and for each layer of a stack. Checks all that is given."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, layer_inputs, relation_inputs
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.vectors import blank_vectors, check_vectors, reads_vectors
 from maskdsl.ir.stack import StackIR
 
 
 def find_in_mask(mask: MaskIR, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is found in its `q` and `k` takes their place, as far as it decides pairs. Raises if anything is unfit.
+    """The inputs that decide attending pairs: those given, with `q` and `k` replaced by what routes compute from them.
 
-    They may be left out where scores are all given.
+    `q` and `k` are only needed if a route reads vectors. Raises `AttnError` with everything that does not fit.
     """
     if not mask.routed:
         return dict(given)
     arrays = {name: value for name, value in given.items() if name not in ("q", "k")}
     wanted = relation_inputs(mask, arrays)
     inputs = input_arrays(mask, arrays, wanted & {each.name for each in mask.given})
-    known = reads_vectors(mask, wanted) or "q" in given or "k" in given
-    vectors = given if known else blank_vectors(mask, inputs)
+    needs_vectors = reads_vectors(mask, wanted) or "q" in given or "k" in given
+    vectors = given if needs_vectors else blank_vectors(mask, inputs)
     q, k = vectors.get("q"), vectors.get("k")
     if q is not None and k is not None:
         check_vectors(mask, q, k)
-    return find(mask, inputs, q, k, wanted)
+    return with_routes(mask, inputs, q, k, wanted)
 
 
 def find_in_layers(stack: StackIR, given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of what is given, what each different layer has; `q` and `k` serve all layers with routes, as other inputs do.
+    """The inputs of each different layer, as `find_in_mask` gives them; all layers with routes share `q` and `k`.
 
-    Raises if no layer has what is given, or it is unfit.
+    Raises `AttnError` if no layer has an input of a given name, or anything does not fit.
     """
     routed = any(mask.routed for mask in stack.different)
     vectors = {name: value for name, value in given.items() if routed and name in ("q", "k")}
-    own = layer_inputs(stack, {name: value for name, value in given.items() if name not in vectors})
+    each_given = layer_inputs(stack, {name: value for name, value in given.items() if name not in vectors})
     return [
         find_in_mask(mask, each | vectors if mask.routed else each)
-        for mask, each in zip(stack.different, own, strict=True)
+        for mask, each in zip(stack.different, each_given, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Plausible values for the inputs of a mask, where nobody gives any. NumPy only."""
+"""Synthetic values for the inputs of a mask, where the user gives none. NumPy only."""
 
 from math import prod
 from typing import Any
@@ -11,25 +11,26 @@ from maskdsl.ir.ops import Type
 
 _FREE_LENGTH = 8
 _SEGMENTS = 6
-"""About how many documents a sequence gets."""
+"""Expected number of documents in a sequence."""
 
 
 def synthetic_inputs(
     mask: MaskIR, seed: int = 0, batch: int = 1, dim: int = 64, most: int | None = None
 ) -> dict[str, NDArray[Any]]:
-    """An array for every input that is given; those of more than `most` values are left out, if that is said.
+    """Random arrays for all inputs that callers give, without those of more than `most` values.
 
-    One integer a token numbers segments of random lengths, as documents have them; other integers are small, floats
-    normal, booleans even.
+    An integer per token numbers segments of random lengths, like documents. Other integers are in [0, 4), floats are
+    standard normal, booleans true with probability one half.
     """
     random = np.random.default_rng(seed)
-    made = (each for each in mask.given if most is None or prod(shape_of(each, batch, dim)) <= most)
-    return {each.name: _synthetic_input(each, random, batch, dim) for each in made}
+    declared = (each for each in mask.given if most is None or prod(shape_of(each, batch, dim)) <= most)
+    return {each.name: _synthetic_input(each, random, batch, dim) for each in declared}
 
 
 def shape_of(declared: Input, batch: int = 1, dim: int = 64) -> tuple[int, ...]:
-    called = {DimensionKind.BATCH: batch, DimensionKind.DIM: dim, DimensionKind.FREE: _FREE_LENGTH}
-    return tuple(called.get(each.kind, each.size or 1) for each in declared.dimensions)
+    """The shape of an input, with these sizes for the dimensions that the call decides."""
+    sizes = {DimensionKind.BATCH: batch, DimensionKind.DIM: dim, DimensionKind.FREE: _FREE_LENGTH}
+    return tuple(sizes.get(each.kind, each.size or 1) for each in declared.dimensions)
 
 
 def _synthetic_input(declared: Input, random: np.random.Generator, batch: int = 1, dim: int = 64) -> NDArray[Any]:

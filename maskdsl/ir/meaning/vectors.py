@@ -1,4 +1,4 @@
-"""The queries and keys in which pairs are found, as NumPy arrays, checked against the mask."""
+"""Checks the shapes and types of q, k and v against a mask: of NumPy arrays, and of tensors of any library."""
 
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
@@ -27,23 +27,23 @@ Shape = tuple[int, ...]
 
 
 def check_vectors(mask: MaskIR, q: Array, k: Array) -> None:
-    """Raises if q is not [batch, heads, queries, dim] or k not [batch, key heads, given keys, dim] of this mask."""
-    found: list[Diagnostic] = []
+    """Raises `AttnError` unless q is float [batch, heads, queries, dim] and k [batch, key heads, given keys, dim]."""
+    errors: list[Diagnostic] = []
     for name, array in (("q", q), ("k", k)):
-        found += malformed(name, array.shape, str(array.dtype), array.dtype.kind == "f")
-    if not found:
-        found += wrong_heads(mask, q.shape)
-        found += wrong_lengths(mask, q.shape, {"k": k.shape})
-        found += unlike(q.shape, {"k": k.shape})
-    if found:
-        raise AttnError(*found)
+        errors += malformed(name, array.shape, str(array.dtype), array.dtype.kind == "f")
+    if not errors:
+        errors += wrong_heads(mask, q.shape)
+        errors += wrong_lengths(mask, q.shape, {"k": k.shape})
+        errors += unlike(q.shape, {"k": k.shape})
+    if errors:
+        raise AttnError(*errors)
 
 
 # Of tensors of any library
 
 
 def malformed(name: str, shape: Shape, dtype: str, is_float: bool) -> Iterator[Diagnostic]:
-    """What is wrong with vectors, whatever the others are."""
+    """Yields what is wrong with one tensor, whatever the others are."""
     if len(shape) != 4:
         yield NotFourAxes(name=name, shape=shape)
     elif not is_float:
@@ -53,7 +53,7 @@ def malformed(name: str, shape: Shape, dtype: str, is_float: bool) -> Iterator[D
 
 
 def unlike(q: Shape, keys: Mapping[str, Shape], paged: bool = False) -> Iterator[Diagnostic]:
-    """Where k and v, those that there are, do not fit q; `paged` ones hold pages, not entries."""
+    """Yields where the shapes of k and v, if present, do not fit q. If `paged`, their first axis counts pages."""
     for name, shape in keys.items():
         if shape[0] != q[0] and not paged:
             yield disagreeing("q", name, "batch", q[0], shape[0])
@@ -68,15 +68,16 @@ def disagreeing(first: str, second: str, axis: str, one: int, two: int) -> Diagn
 
 
 def wrong_heads(mask: MaskIR, q: Shape) -> Iterator[Diagnostic]:
+    """Yields an error if q has another number of heads than the mask."""
     if q[1] != mask.heads:
         yield WrongHeads(pattern=mask.name, found=q[1], expected=mask.heads, span=mask.span)
 
 
 def wrong_lengths(mask: MaskIR, q: Shape, keys: Mapping[str, Shape]) -> Iterator[Diagnostic]:
-    """`keys` are the shapes of k and v, those that there are."""
-    words = "keys that are not pooled" if mask.keys.is_pooled else "keys"
-    wanted = [("q", q, mask.queries, "queries"), *((name, shape, mask.keys, words) for name, shape in keys.items())]
-    for name, shape, sequence, kind in wanted:
+    """Yields an error for each of q, and k and v if present, whose length is not that of the mask."""
+    key_kind = "keys that are not pooled" if mask.keys.is_pooled else "keys"
+    checked = [("q", q, mask.queries, "queries"), *((name, shape, mask.keys, key_kind) for name, shape in keys.items())]
+    for name, shape, sequence, kind in checked:
         if shape[2] != sequence.given_length:
             yield WrongLength(
                 name=name,
@@ -89,7 +90,7 @@ def wrong_lengths(mask: MaskIR, q: Shape, keys: Mapping[str, Shape]) -> Iterator
 
 
 def reads_vectors(mask: MaskIR, names: Container[str]) -> bool:
-    """Whether queries and keys are read to find what has one of these names."""
+    """Whether a route of one of these names reads the vectors of queries and keys."""
     return any(
         each.name in names and not isinstance(each, Rank) and not (isinstance(each, Route) and not each.products)
         for each in mask.routed
@@ -97,7 +98,7 @@ def reads_vectors(mask: MaskIR, names: Container[str]) -> bool:
 
 
 def blank_vectors(mask: MaskIR, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Where nothing is found in them."""
+    """Zero vectors of head dim 1, for masks whose routes read none."""
     batch = batch_entries(mask, inputs)
     lengths = {"q": mask.queries.length, "k": mask.keys.given_length}
     return {name: np.zeros((batch, mask.heads, length, 1)) for name, length in lengths.items()}

@@ -1,1 +1,1 @@
-"""A mask or an expression to another one: derivatives, chunks, regrouped queries."""
+"""Rewrites of masks and expressions: derivatives, guarded branches, chunks, packing, regrouped queries."""

@@ -1,8 +1,8 @@
-"""Branches that are not taken, for automatic differentiation: what torch code is generated from.
+"""Guards branches that are not taken, for automatic differentiation of generated torch code ("double where").
 
-Zero goes into the branch that `a if c else b` does not take, and zero times an infinite slope is not a number. So the
-floats of such a branch are read where it is taken alone: `sqrt(x) if c else y` becomes `sqrt(x if c else 0.0) if c else
-y`. No value of the whole changes, and what goes wrong in a branch that is not taken ends at its own reads.
+Autograd sends a zero gradient into the branch of `a if c else b` that is not taken, and zero times an infinite
+derivative is NaN. So the floats of a branch are read only where it is taken: `sqrt(x) if c else y` becomes
+`sqrt(x if c else 0.0) if c else y`. No value changes.
 """
 
 from dataclasses import replace
@@ -14,34 +14,34 @@ from maskdsl.ir.ops import Op, Type
 
 _ZERO, _HALF, _ONE = Constant(0.0), Constant(0.5), Constant(1.0)
 _LINEAR = frozenset({Op.ADD, Op.SUBTRACT, Op.NEGATE, Op.MINIMUM, Op.MAXIMUM, Op.SELECT})
-"""Operators whose derivatives are finite whatever their operands are."""
+"""Operators with finite derivatives for all operands."""
 BOUNDED = _LINEAR | {Op.ABSOLUTE, Op.TANH, Op.SIGMOID}
-"""Those whose derivatives are finite wherever their operands are numbers."""
+"""Operators with finite derivatives for all operands that are not NaN."""
 
 
 def guard_branches(expression: Expression) -> Expression:
-    """The same values, and no gradient from branches that are not taken, nor from what `min` and `max` leave."""
+    """The expression with the same values, and no gradient from branches that `if`, `min` and `max` do not take."""
     return _guarded(expression, None)
 
 
 def _guarded(node: Expression, taken: Expression | None) -> Expression:
-    """The node with its floats read only where a condition holds, if there is one."""
+    """The node with floats read only where `taken` holds; None: everywhere."""
     match node:
         case Score() | Coordinate(type=Type.FLOAT) | Read(type=Type.FLOAT):
             return node if taken is None else apply(Op.SELECT, taken, node, _ZERO)
         case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)) if node.type is Type.FLOAT:
-            return _choice(condition, then, otherwise, taken)
+            return _selection(condition, then, otherwise, taken)
         case Apply(op=Op.MINIMUM | Op.MAXIMUM as op, arguments=(x, y)) if not _has_finite_derivatives(node):
             return _extreme(op, x, y, taken)
-        case Apply(arguments=parts) if node.type is Type.FLOAT:
-            return replace(node, arguments=tuple(_guarded(part, taken) for part in parts))
+        case Apply(arguments=operands) if node.type is Type.FLOAT:
+            return replace(node, arguments=tuple(_guarded(each, taken) for each in operands))
         case _:
             return node
 
 
-def _choice(condition: Expression, then: Expression, otherwise: Expression, taken: Expression | None) -> Expression:
-    one = _branch(then, condition, taken)
-    return apply(Op.SELECT, condition, one, _branch(otherwise, apply(Op.NOT, condition), taken))
+def _selection(condition: Expression, then: Expression, otherwise: Expression, taken: Expression | None) -> Expression:
+    first = _branch(then, condition, taken)
+    return apply(Op.SELECT, condition, first, _branch(otherwise, apply(Op.NOT, condition), taken))
 
 
 def _branch(node: Expression, condition: Expression, taken: Expression | None) -> Expression:
@@ -51,58 +51,58 @@ def _branch(node: Expression, condition: Expression, taken: Expression | None) -
 
 
 def _extreme(op: Op, x: Expression, y: Expression, taken: Expression | None) -> Expression:
-    """The less or the greater of two, each beside a constant a branch; equal ones have equal shares."""
+    """`min` or `max` as selections; equal operands get half of the gradient each, a constant none."""
     x_loses, y_loses = apply(Op.LESS, x, y), apply(Op.LESS, y, x)
     if op is Op.MINIMUM:
         x_loses, y_loses = y_loses, x_loses
     if isinstance(x, Constant):
         x, y, x_loses, y_loses = y, x, y_loses, x_loses
     if isinstance(y, Constant):
-        return _choice(x_loses, y, x, taken)
+        return _selection(x_loses, y, x, taken)
     shares = (
         apply(
             Op.MULTIPLY,
-            _choice(loses, _ZERO, part, taken),
+            _selection(loses, _ZERO, operand, taken),
             apply(Op.SELECT, loses, _ZERO, apply(Op.SELECT, wins, _ONE, _HALF)),
         )
-        for part, loses, wins in ((x, x_loses, y_loses), (y, y_loses, x_loses))
+        for operand, loses, wins in ((x, x_loses, y_loses), (y, y_loses, x_loses))
     )
     return apply(Op.ADD, *shares)
 
 
 def _has_finite_derivatives(expression: Expression, operators: frozenset[Op] = _LINEAR) -> bool:
-    """Whether no derivative by a float that is read can be infinite or NaN, whatever is read; these operators' own is
-    finite."""
+    """Whether the derivatives by all floats that are read are finite; those of `operators` are taken to be."""
     match expression:
-        case Apply(op=op, arguments=parts) if expression.type is Type.FLOAT and op is not Op.TO_FLOAT:
-            if op in operators or _scales(op, parts):
-                return all(_has_finite_derivatives(part, operators) for part in parts)
-            return not any(map(_reads_float, parts))
+        case Apply(op=op, arguments=operands) if expression.type is Type.FLOAT and op is not Op.TO_FLOAT:
+            if op in operators or _scales(op, operands):
+                return all(_has_finite_derivatives(each, operators) for each in operands)
+            return not any(map(_reads_float, operands))
         case _:
             return True
 
 
 def derivatives_are_finite(mask: MaskIR, operators: frozenset[Op] = _LINEAR) -> bool:
-    """Whether it is so of all that products of queries and keys go through.
+    """Whether the scale, scores and weight of a mask have finite derivatives; those of `operators` are taken to be.
 
-    Elsewhere a pair whose score is minus infinity has to be left out: its probability, 0, may meet infinite slopes.
+    If not, the backward pass must skip pairs of score minus infinity: probability 0 times an infinite derivative is
+    NaN.
     """
     scaled = None if mask.scale is None else apply(Op.MULTIPLY, Score(), mask.scale)
-    changes = (each for each in (scaled, *mask.scores, mask.weight) if each is not None)
-    return all(_has_finite_derivatives(each, operators) for each in changes)
+    expressions = (each for each in (scaled, *mask.scores, mask.weight) if each is not None)
+    return all(_has_finite_derivatives(each, operators) for each in expressions)
 
 
-def _scales(op: Op, parts: tuple[Expression, ...]) -> bool:
-    """Whether an operator multiplies by what is finite for all pairs."""
-    match op, parts:
+def _scales(op: Op, operands: tuple[Expression, ...]) -> bool:
+    """Whether the operator multiplies by a factor that is finite for all pairs."""
+    match op, operands:
         case Op.DIVIDE, (_, Constant(value=value)):
             return value != 0 and isfinite(1 / value)
         case _:
-            return op is Op.MULTIPLY and any(map(_is_finite, parts))
+            return op is Op.MULTIPLY and any(map(_is_finite, operands))
 
 
 def _is_finite(expression: Expression) -> bool:
-    """A factor that is so for all pairs."""
+    """Whether the expression is plainly finite for all pairs."""
     match expression:
         case Constant(value=value):
             return isfinite(value)
@@ -113,11 +113,11 @@ def _is_finite(expression: Expression) -> bool:
 
 
 def _reads_float(expression: Expression) -> bool:
-    """Whether a derivative by something may be more than zero."""
+    """Whether the expression reads a float, so that a derivative may be nonzero."""
     match expression:
         case Score() | Coordinate(type=Type.FLOAT) | Read(type=Type.FLOAT):
             return True
-        case Apply(arguments=parts) if expression.type is Type.FLOAT:
-            return any(map(_reads_float, parts))
+        case Apply(arguments=operands) if expression.type is Type.FLOAT:
+            return any(map(_reads_float, operands))
         case _:
             return False

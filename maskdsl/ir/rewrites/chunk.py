@@ -1,7 +1,7 @@
-"""A mask over other tokens than its own: some queries against its first keys, or many sequences one behind the other.
+"""Masks over gathered tokens of another mask: a chunk of queries against its first keys, or packed sequences.
 
-Every coordinate that pairs read becomes an input, with the values of the tokens that are there. Whatever serves masks
-with inputs serves these, and one mask serves all calls of equal lengths.
+Every coordinate that pairs read becomes an input that holds the values of the gathered tokens. So later stages treat a
+gathered mask like any mask with inputs, and one gathered mask serves all calls of equal lengths.
 """
 
 from abc import ABC, abstractmethod
@@ -34,17 +34,18 @@ Leaf = Coordinate | InSpace
 
 
 class Origin(Enum):
-    """Where the values come from that the tokens of the whole mask have for a leaf."""
+    """How the tokens of the whole mask get the values of a leaf."""
 
     GIVEN = auto()
-    """An input's, wherever tokens have it."""
+    """From an input, in all spaces that have the coordinate."""
     FIXED = auto()
-    """No input decides them."""
+    """From no input and no batch entry."""
     COMPUTED = auto()
+    """Computed from inputs or the batch entry."""
 
 
 class Value(NamedTuple):
-    """What pairs read of their tokens, and the input of the gathered mask that holds it."""
+    """A leaf that pairs read, and the input of the gathered mask that holds its values."""
 
     leaf: Leaf
     declared: Input
@@ -53,7 +54,7 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Gathered(ABC):
-    """So many queries and keys from anywhere in a mask. Names of the inputs of `mask` that are its own hold a dot."""
+    """A mask over `queries` and `keys` tokens gathered from the mask `whole`. Names of its new inputs contain a dot."""
 
     whole: MaskIR
     queries: int
@@ -62,19 +63,20 @@ class Gathered(ABC):
     @property
     @abstractmethod
     def condition(self) -> Expression:
-        """What holds for pairs that attend, beside the relation."""
+        """An additional condition on attending pairs."""
 
     @property
     @abstractmethod
     def conditions(self) -> tuple[Input, ...]:
-        """The inputs that the condition reads, one value a token."""
+        """The inputs that the condition reads, one value per token."""
 
     @abstractmethod
     def kinds(self, node: Leaf) -> frozenset[DimensionKind]:
-        """The dimensions of a leaf's values, beside that of tokens."""
+        """The dimensions of a leaf's values, beside the tokens."""
 
     @cached_property
     def mask(self) -> MaskIR:
+        """The gathered mask."""
         moved = self.whole.mapped(self.moved)
         return replace(
             moved,
@@ -90,32 +92,35 @@ class Gathered(ABC):
 
     @cached_property
     def reads(self) -> Reads:
-        """What pairs read."""
+        """What the whole mask's expressions over pairs read."""
         return reads(*self.whole.pair_expressions)
 
     @cached_property
     def leaves(self) -> tuple[Leaf, ...]:
-        """What pairs read of their tokens."""
+        """The leaves of these expressions that belong to a token."""
         return tuple(leaf for leaf in self.reads.leaves if isinstance(leaf, Coordinate | InSpace))
 
     @property
     def tables(self) -> tuple[Input, ...]:
-        """Inputs that pairs read by index."""
+        """The inputs that pairs read by index."""
         return self.whole.named(self.reads.inputs)
 
     def name(self, node: Leaf) -> str:
-        """What the input is called that holds a leaf's values."""
+        """The name of the input that holds a leaf's values: `q.name`, or `q.in space`."""
         return f"{node.side.letter}.{node.name if isinstance(node, Coordinate) else f'in {node.space}'}"
 
     def moved(self, expression: Expression) -> Expression:
+        """The expression over gathered tokens."""
         return rebuild(expression, self.replaced)
 
     def replaced(self, node: Expression) -> Expression | None:
+        """The node over gathered tokens; None if it stays as it is."""
         if isinstance(node, Coordinate | InSpace):
             return Coordinate(node.side, self.name(node), node.type)
         return None
 
     def sequence(self, side: Side) -> Sequence:
+        """The gathered tokens of a side: one space, all coordinates given by inputs."""
         types = {self.name(node): node.type for node in self.leaves if node.side is side}
         types |= {each.name: each.type for each in self.conditions if each.name.startswith(side.letter)}
         word = side.plural
@@ -126,53 +131,60 @@ class Gathered(ABC):
 
     @cached_property
     def values(self) -> "tuple[Value, ...]":
+        """Every leaf with its input."""
         return tuple(Value(node, self.declared(node), self.origin(node)) for node in self.leaves)
 
     def origin(self, node: Leaf) -> Origin:
+        """How the whole mask's tokens get the values of a leaf."""
         definition = self.tokens(node).definition(node.name) if isinstance(node, Coordinate) else None
         if definition is not None and all(isinstance(source, Given) for _, source in definition.sources):
             return Origin.GIVEN
-        behind = trace(self.tokens(node), [node])
-        return Origin.COMPUTED if behind.inputs or behind.reads.batch else Origin.FIXED
+        traced = trace(self.tokens(node), [node])
+        return Origin.COMPUTED if traced.inputs or traced.reads.batch else Origin.FIXED
 
     def length(self, side: Side) -> int:
+        """The number of gathered tokens of a side."""
         return self.queries if side is Side.QUERY else self.keys
 
     def declared(self, node: Leaf) -> Input:
+        """The declaration of the input that holds a leaf's values."""
         kinds = self.kinds(node)
         dimensions = (_BATCH, Dimension(DimensionKind.HEADS, self.whole.heads, "heads"))
-        own = tuple(each for each in dimensions if each.kind in kinds)
-        return Input(self.name(node), node.type, (*own, self.token_dimension(node.side)), self.reach(node))
+        varying = tuple(each for each in dimensions if each.kind in kinds)
+        return Input(self.name(node), node.type, (*varying, self.token_dimension(node.side)), self.reach(node))
 
     @cached_property
     def range_of(self) -> Callable[[Leaf], Range]:
+        """The static ranges of the whole mask's leaves."""
         return mask_leaf(self.whole)
 
     def reach(self, node: Leaf) -> tuple[int, int] | None:
-        """What the integers of a leaf lie between, where that is beyond 32 bits."""
+        """The range of an integer leaf that does not fit 32 bits; else None."""
         if not isinstance(node, Coordinate) or node.type is not Type.INT:
             return None
         low, high = self.range_of(node)
         return None if low in INT32 and high in INT32 else (low, high)
 
     def token_dimension(self, side: Side) -> Dimension:
+        """The dimension of a side's gathered tokens."""
         return Dimension(DimensionKind.TOKENS, self.length(side), side.plural)
 
     def varying(self, node: Leaf) -> frozenset[DimensionKind]:
-        """Whether a leaf's values depend on the batch entry or the head."""
+        """Which of BATCH and HEADS a leaf's values depend on."""
         return trace(self.tokens(node), [node]).varies(self.whole)
 
     def tokens(self, node: Leaf) -> Sequence:
+        """The whole mask's sequence of a leaf."""
         return self.whole.sequences[node.side]
 
 
 PRESENT = "k.present"
-"""Which keys each batch entry has: bool[batch, keys]."""
+"""The input that says which keys each batch entry has: bool [batch, keys]."""
 
 
 @dataclass(frozen=True)
 class Chunk(Gathered):
-    """Queries that stand side by side, elsewhere in each batch entry, against the first keys."""
+    """Consecutive queries, from another position in each batch entry, against the first keys: decoding and prefill."""
 
     @property
     def condition(self) -> Expression:
@@ -187,12 +199,12 @@ class Chunk(Gathered):
 
 
 SEQUENCES = {side: f"{side.letter}.sequence" for side in PAIR}
-"""Which sequence a token is of: int[queries] and int[keys]."""
+"""The inputs that hold the number of each token's sequence: int [queries] and int [keys]."""
 
 
 @dataclass(frozen=True)
 class Packed(Gathered):
-    """Sequences one behind the other, each the first tokens of the pattern: what is a batch entry there."""
+    """Packed sequences (varlen): each is the first tokens of the pattern, and takes the place of a batch entry."""
 
     sequences: int
 
@@ -206,10 +218,10 @@ class Packed(Gathered):
 
     @property
     def tables(self) -> tuple[Input, ...]:
-        """One entry after the other."""
+        """The tables, with an entry per sequence in place of batch entries."""
         count = Dimension(DimensionKind.FIXED, self.sequences, "sequences")
         return tuple(
-            replace(each, dimensions=tuple(count if part == _BATCH else part for part in each.dimensions))
+            replace(each, dimensions=tuple(count if size == _BATCH else size for size in each.dimensions))
             for each in super().tables
         )
 

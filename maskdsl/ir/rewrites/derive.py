@@ -1,8 +1,7 @@
-"""Derivatives of float expressions, as expressions: what backward passes are generated from.
+"""Symbolic derivatives of float expressions, from which backward passes are generated.
 
-`derivative(e, x)` is de/dx for a leaf x: the score, an element of an input, a token's
-float. None means zero throughout. Where a function has a kink or a pole, torch's autograd says what its derivative is:
-`KINKS` lists them, and every backend keeps to it.
+`derivative(e, x)` is de/dx for a leaf x: the score, an element of an input, or a float coordinate. None means zero
+everywhere. At kinks and poles all backends agree with torch's autograd; `KINKS` lists them.
 """
 
 from math import inf
@@ -18,16 +17,16 @@ _HALF = Constant(0.5)
 
 
 class Kink(NamedTuple):
-    """Operands at which the two sides of a derivative differ, and the derivative by each; None for a constant."""
+    """Operands where one-sided derivatives differ, and torch's derivative by each operand; None for a constant."""
 
     op: Op
     operands: tuple[float, ...]
-    slopes: tuple[float | None, ...]
+    derivatives: tuple[float | None, ...]
 
 
 KINKS = (
     Kink(Op.ABSOLUTE, (0.0,), (0.0,)),
-    # Equal operands get half each. With a constant these are `clamp`, whose ends belong to its inside.
+    # Equal operands get half each. With a constant, torch computes `clamp`, whose derivative is 1 at the bound.
     Kink(Op.MINIMUM, (0.7, 0.7), (0.5, 0.5)),
     Kink(Op.MINIMUM, (0.7, 0.7), (1.0, None)),
     Kink(Op.MINIMUM, (0.7, 0.7), (None, 1.0)),
@@ -43,30 +42,30 @@ KINKS = (
     Kink(Op.POWER, (0.0, 1.0), (1.0, None)),
     Kink(Op.POWER, (0.0, 1.5), (0.0, None)),
     Kink(Op.POWER, (0.0, 2.0), (0.0, None)),
-    # Of `then if condition else otherwise` what is not taken gets nothing, and a condition never does.
+    # The branch that is not taken has derivative zero; a condition has none.
     Kink(Op.SELECT, (1.0, 0.7, 0.7), (None, 1.0, 0.0)),
     Kink(Op.SELECT, (0.0, 0.7, 0.7), (None, 0.0, 1.0)),
 )
 
 
 def derivative(expression: Expression, leaf: Score | Read | Coordinate) -> Expression | None:
-    """How the expression changes with the leaf; None if it does not."""
+    """The derivative of a float expression by a leaf; None if it is zero everywhere."""
 
-    def slope(node: Expression, slopes: tuple[Expression | None, ...]) -> Expression | None:
+    def node_derivative(node: Expression, inner: tuple[Expression | None, ...]) -> Expression | None:
         if node == leaf:
             return ONE
         if not isinstance(node, Apply) or node.type is not Type.FLOAT or node.op is Op.TO_FLOAT:
             return None
-        return _chain(node, node.arguments, slopes)
+        return _chain(node, node.arguments, inner)
 
-    return folded(expression, slope)
+    return folded(expression, node_derivative)
 
 
-def _chain(whole: Apply, parts: tuple[Expression, ...], slopes: tuple[Expression | None, ...]) -> Expression | None:
-    """The chain rule for one operator."""
-    match whole.op, parts, slopes:
+def _chain(node: Apply, operands: tuple[Expression, ...], inner: tuple[Expression | None, ...]) -> Expression | None:
+    """The chain rule for one operator: x, y are the operands, a, b their derivatives (`inner`)."""
+    match node.op, operands, inner:
         case Op.SELECT, (condition, _, _), (_, then, otherwise):
-            return _choice(condition, then, otherwise)
+            return _select(condition, then, otherwise)
         case Op.ADD, _, (a, b):
             return _sum(a, b)
         case Op.SUBTRACT, _, (a, b):
@@ -76,7 +75,7 @@ def _chain(whole: Apply, parts: tuple[Expression, ...], slopes: tuple[Expression
         case Op.MULTIPLY, (x, y), (a, b):
             return _sum(_product(a, y), _product(x, b))
         case Op.DIVIDE, (_, y), (a, b):
-            return _sum(_over(a, y), _negative(_over(_product(whole, b), y)))
+            return _sum(_quotient(a, y), _negative(_quotient(_product(node, b), y)))
         case Op.POWER, (x, Constant(value=n) as exponent), (a, _):
             if n == 0:
                 return None
@@ -85,35 +84,35 @@ def _chain(whole: Apply, parts: tuple[Expression, ...], slopes: tuple[Expression
         case Op.ABSOLUTE, (x,), (a,):
             return _larger(x, _ZERO, a, None, _negative(a))
         case Op.MINIMUM | Op.MAXIMUM, (x, Constant()), (a, _):
-            return _choice(_operation(Op.EQUAL, whole, x), a, None)
+            return _select(_operation(Op.EQUAL, node, x), a, None)
         case Op.MINIMUM | Op.MAXIMUM, (Constant(), y), (_, b):
-            return _choice(_operation(Op.EQUAL, whole, y), b, None)
+            return _select(_operation(Op.EQUAL, node, y), b, None)
         case Op.MINIMUM, (x, y), (a, b):
             return _larger(x, y, b, _product(_HALF, _sum(a, b)), a)
         case Op.MAXIMUM, (x, y), (a, b):
             return _larger(x, y, a, _product(_HALF, _sum(a, b)), b)
         case Op.SQUARE_ROOT, _, (a,):
-            return _over(_product(Constant(0.5), a), whole)
+            return _quotient(_product(Constant(0.5), a), node)
         case Op.EXPONENTIAL, _, (a,):
-            return _product(whole, a)
+            return _product(node, a)
         case Op.LOGARITHM, (x,), (a,):
-            return _over(a, x)
+            return _quotient(a, x)
         case Op.TANH, _, (a,):
-            return _product(_operation(Op.SUBTRACT, ONE, _operation(Op.MULTIPLY, whole, whole)), a)
+            return _product(_operation(Op.SUBTRACT, ONE, _operation(Op.MULTIPLY, node, node)), a)
         case Op.SIGMOID, _, (a,):
-            return _product(_operation(Op.MULTIPLY, whole, _operation(Op.SUBTRACT, ONE, whole)), a)
+            return _product(_operation(Op.MULTIPLY, node, _operation(Op.SUBTRACT, ONE, node)), a)
         case op, _, _:
             raise AssertionError(f"{op} has no derivative")
 
 
-# None is zero, and 1.0 leaves a product as it is; operators on constants are constants. Nothing else is simplified, as
-# floats would not stay the same.
+# None is zero, factors of 1.0 are dropped, and operators on constants are folded. Any other simplification could change
+# rounding.
 
 
-def _operation(op: Op, *parts: Expression) -> Expression:
-    node = apply(op, *parts)
-    folded = fold(node)
-    return node if folded is None else folded
+def _operation(op: Op, *operands: Expression) -> Expression:
+    node = apply(op, *operands)
+    constant = fold(node)
+    return node if constant is None else constant
 
 
 def _sum(a: Expression | None, b: Expression | None) -> Expression | None:
@@ -140,11 +139,11 @@ def _product(a: Expression | None, b: Expression | None) -> Expression | None:
     return _operation(Op.MULTIPLY, a, b)
 
 
-def _over(a: Expression | None, b: Expression) -> Expression | None:
+def _quotient(a: Expression | None, b: Expression) -> Expression | None:
     return None if a is None else _operation(Op.DIVIDE, a, b)
 
 
-def _choice(condition: Expression, then: Expression | None, otherwise: Expression | None) -> Expression | None:
+def _select(condition: Expression, then: Expression | None, otherwise: Expression | None) -> Expression | None:
     if then is None and otherwise is None:
         return None
     if then == otherwise:
@@ -155,6 +154,6 @@ def _choice(condition: Expression, then: Expression | None, otherwise: Expressio
 def _larger(
     x: Expression, y: Expression, then: Expression | None, equal: Expression | None, otherwise: Expression | None
 ) -> Expression | None:
-    """The first where x > y, the second where they are equal, else the third."""
-    smaller = _choice(_operation(Op.LESS, x, y), otherwise, equal)
-    return _choice(_operation(Op.LESS, y, x), then, smaller)
+    """`then` where x > y, `equal` where x == y, else `otherwise`."""
+    smaller = _select(_operation(Op.LESS, x, y), otherwise, equal)
+    return _select(_operation(Op.LESS, y, x), then, smaller)

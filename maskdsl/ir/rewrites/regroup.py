@@ -1,9 +1,8 @@
-"""Queries that each choose a few groups of keys, regrouped: what one pass over tiles cannot do well, as two.
+"""Regrouping for routes in which each query selects its own groups of keys: one mask as two, for two passes.
 
-Where every query chooses for itself, hardly a tile is left that none of its queries needs. So one pass attends what no
-choice decides. In the other each query has a copy for each of its choices, and copies of one choice stand side by
-side: its tiles are full again. (MoBA's own kernels do the same, arXiv 2502.13189.) Their results are merged by their
-log-sum-exps.
+If each query selects alone, almost every tile has a query that needs it. So one pass attends the pairs that no
+selection decides. In the other, each query is copied once per selected group, and copies are sorted by group, so that
+tiles are full again. The two results are merged by their log-sum-exp. MoBA's kernels do the same (arXiv 2502.13189).
 """
 
 from dataclasses import dataclass, replace
@@ -27,62 +26,64 @@ from maskdsl.ir.rewrites.chunk import Gathered, Leaf
 from maskdsl.ir.routes import Route, TopCount
 from maskdsl.ir.simplify import simplify
 
-CHOICE = "chosen group"
-"""That of a copy of a query; -1 for none. No name that a pattern could have."""
+CHOSEN_GROUP = "chosen group"
+"""The coordinate of a query copy that holds its selected group, -1 for none. No pattern can declare the name."""
 _MOST_COPIES = 64
 _HEADS, _TOKENS = DimensionKind.HEADS, DimensionKind.TOKENS
 
 
 @dataclass(frozen=True)
 class Regrouping:
-    """A mask as two: pairs that attend whatever is chosen, and pairs that a choice adds."""
+    """A mask as two: the pairs that attend whatever is selected, and the pairs that a selected group adds."""
 
     mask: MaskIR
     route: Route
     copies: int
-    """Of each query: how many groups it chooses at most."""
+    """Copies of each query: the most groups that it selects."""
 
     @property
     def fixed(self) -> MaskIR | None:
-        """Without the route; None if nothing attends then."""
-        relation = simplify(self.with_choice(FALSE))
+        """The pairs that attend even if nothing is selected; None if there are none."""
+        relation = simplify(self.if_selected(FALSE))
         return None if relation == FALSE else _without_route(self.mask, self.route, relation)
 
     @property
     def added(self) -> MaskIR:
-        """The pairs that one choice adds: it is a coordinate of the query."""
+        """The pairs that one selected group adds; the group is a coordinate of the query."""
         key = next(elements(self.mask.relation, self.route.name)).indices[-1]
-        chosen = apply(Op.EQUAL, Coordinate(Side.QUERY, CHOICE), key)
-        relation = apply(Op.AND, chosen, self.with_choice(TRUE), apply(Op.NOT, self.with_choice(FALSE)))
+        in_group = apply(Op.EQUAL, Coordinate(Side.QUERY, CHOSEN_GROUP), key)
+        relation = apply(Op.AND, in_group, self.if_selected(TRUE), apply(Op.NOT, self.if_selected(FALSE)))
         mask = _without_route(self.mask, self.route, simplify(relation))
-        spaces = tuple((space.name, Given(CHOICE)) for space in mask.queries.spaces)
-        definition = CoordinateDefinition(CHOICE, Type.INT, spaces)
+        spaces = tuple((space.name, Given(CHOSEN_GROUP)) for space in mask.queries.spaces)
+        definition = CoordinateDefinition(CHOSEN_GROUP, Type.INT, spaces)
         queries = replace(mask.queries, coordinates=(*mask.queries.coordinates, definition))
         dimensions = (_HEADS, mask.heads, "heads"), (_TOKENS, mask.queries.length, "queries")
-        given = Input(CHOICE, Type.INT, tuple(Dimension(*each) for each in dimensions))
+        given = Input(CHOSEN_GROUP, Type.INT, tuple(Dimension(*each) for each in dimensions))
         return replace(mask, queries=queries, inputs=(*mask.inputs, given), self_attention=False)
 
-    def with_choice(self, value: Constant) -> Expression:
-        def chosen(node: Expression) -> Expression | None:
+    def if_selected(self, value: Constant) -> Expression:
+        """The relation if every group is selected (TRUE) or none is (FALSE)."""
+
+        def selected(node: Expression) -> Expression | None:
             return value if isinstance(node, Read) and node.input == self.route.name else None
 
-        return rebuild(self.mask.relation, chosen)
+        return rebuild(self.mask.relation, selected)
 
 
 def _without_route(mask: MaskIR, route: Route, relation: Expression) -> MaskIR:
-    """With another relation, which does not read the route; what else is found is given."""
+    """The mask with a relation that does not read `route`; the results of other routes become given inputs."""
     inputs = tuple(each for each in mask.inputs if each.name != route.name)
     return replace(mask, relation=relation, attend=(), require=(), inputs=inputs, routed=())
 
 
 def regrouping(mask: MaskIR) -> Regrouping | None:
-    """How a mask is regrouped, if one route lets each query choose a known number of groups of keys."""
+    """The regrouping of a mask; None unless exactly one route selects a constant number of key groups per query."""
     routes = [each for each in mask.routed if isinstance(each, Route) and each.name in reads(mask.relation).inputs]
-    chosen = [each for each in routes if each.queries.by == "i" and each.keys.by not in (None, "i")]
-    if len(chosen) != 1 or mask.keys.is_pooled:
+    per_query = [each for each in routes if each.queries.by == "i" and each.keys.by not in (None, "i")]
+    if len(per_query) != 1 or mask.keys.is_pooled:
         return None
-    (route,) = chosen
-    if route.name in reads(*mask.pair_values).inputs:  # a choice decides more than who attends
+    (route,) = per_query
+    if route.name in reads(*mask.pair_values).inputs:  # the selection also decides scores or weights
         return None
     match route.selector:
         case TopCount(count=Constant(value=int(count))) if count >= 1 and _only_adds(mask.relation, route):
@@ -93,21 +94,21 @@ def regrouping(mask: MaskIR) -> Regrouping | None:
 
 
 def _only_adds(relation: Expression, route: Route) -> bool:
-    """Whether what is selected can only make a pair attend: it stands below `and` and `or` alone."""
+    """Whether selecting a group can only add pairs: the route is read below `and` and `or` only."""
     if route.name not in reads(relation).inputs:
         return True
     match relation:
         case Read():
             return True
-        case Apply(op=Op.AND | Op.OR, arguments=parts):
-            return all(_only_adds(part, route) for part in parts)
+        case Apply(op=Op.AND | Op.OR, arguments=operands):
+            return all(_only_adds(each, route) for each in operands)
         case _:
             return False
 
 
 @dataclass(frozen=True)
 class Copies(Gathered):
-    """Copies of queries, other ones in each head of each batch entry, against all keys."""
+    """Copies of queries, different ones in each head and batch entry, against all keys."""
 
     @property
     def condition(self) -> Expression:

@@ -1,6 +1,6 @@
-"""A mask for some of its queries: what routes select has a row for each query of a call, not for each query group.
+"""Masks for calls with some of the queries: tables of selected groups have a row per query of the call, not per group.
 
-A query reads its row by its place in the call: its position less that of the first one, which is an input.
+A query reads the row of its position less that of the call's first query, which is an input.
 """
 
 from dataclasses import replace
@@ -15,9 +15,9 @@ _QUERIES = Dimension(DimensionKind.FREE, None, "queries of the call")
 
 
 def by_row(mask: MaskIR) -> MaskIR:
-    """The mask whose tables of selected groups are bool [batch, heads, queries of the call, key groups].
+    """The mask with tables of selected groups of shape bool [batch, heads, queries of the call, key groups].
 
-    Routes that select the same for all queries keep one row. The last of the inputs is `_start_name(mask)`.
+    Routes that select the same for all queries keep one row. The last input is the position of the first query.
     """
     rows = _ByRow(mask)
     tables = {route.name for route in rows.routes}
@@ -25,13 +25,13 @@ def by_row(mask: MaskIR) -> MaskIR:
     return replace(mask.mapped(rows.moved), inputs=(*inputs, Input(_start_name(mask), Type.INT, (_BATCH,))))
 
 
-def in_parts(mask: MaskIR) -> MaskIR:
-    """What computes calls of some queries: the mask by row, with what is found as inputs like all others."""
+def for_some_queries(mask: MaskIR) -> MaskIR:
+    """The mask for calls with some of the queries: by row, with the results of routes as given inputs."""
     return replace(by_row(mask), routed=()) if mask.routed else mask
 
 
 def _start_name(mask: MaskIR) -> str:
-    """The input int [batch] that holds the position of each entry's first query: a name that no other input has."""
+    """The unused name of the input int [batch] that holds the position of each entry's first query."""
     name = "first_query"
     while mask.input(name) is not None:
         name += "_"
@@ -44,7 +44,7 @@ def _row_table(declared: Input) -> Input:
 
 
 class _ByRow:
-    """The rewriting of expressions."""
+    """Rewrites reads of selected groups."""
 
     def __init__(self, mask: MaskIR) -> None:
         self.routes = [each for each in mask.routed if isinstance(each, Route) and each.queries.by is not None]
@@ -53,9 +53,11 @@ class _ByRow:
         self.row = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), start)
 
     def moved(self, expression: Expression) -> Expression:
+        """The expression with row reads."""
         return rebuild(expression, self.replaced)
 
     def replaced(self, node: Expression) -> Expression | None:
+        """A read of a table of selected groups, by row; None for other nodes."""
         match node:
             case Read(input=name, indices=(batch, head, query, key)) if name in self.names:
                 assert not isinstance(query, Constant)

@@ -25,7 +25,7 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.facts.ranges import INT32
 from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.meaning import vectors
-from maskdsl.ir.meaning.inputs import outside_words, unfit
+from maskdsl.ir.meaning.inputs import beyond_32_bits, unfit
 from maskdsl.ir.ops import Type
 from maskdsl.runtime.base.processes import distributed_tensor
 
@@ -225,7 +225,7 @@ def check_values(inputs: Iterable[Input], tensors: Iterable[Tensor]) -> None:
             continue
         low, high = map(int, torch.aminmax(tensor))
         if low < INT32.low or high > INT32.high:
-            raise AttnError(*outside_words(declared, low, high))
+            raise AttnError(*beyond_32_bits(declared, low, high))
 
 
 def _type_of(tensor: Tensor) -> Type | None:

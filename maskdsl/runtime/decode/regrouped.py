@@ -16,7 +16,7 @@ from maskdsl.ir.expressions import Coordinate, Side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Type
 from maskdsl.ir.rewrites.chunk import Leaf
-from maskdsl.ir.rewrites.regroup import CHOICE, Copies, Regrouping, regrouping
+from maskdsl.ir.rewrites.regroup import CHOSEN_GROUP, Copies, Regrouping, regrouping
 from maskdsl.runtime.base.input_tensors import as_given
 from maskdsl.runtime.base.kept import Kept
 from maskdsl.runtime.base.token_values import token_values
@@ -81,7 +81,7 @@ class Regrouped:
         values = {}
         for value in gathered.values:
             node = value.leaf
-            if node == Coordinate(Side.QUERY, CHOICE):
+            if node == Coordinate(Side.QUERY, CHOSEN_GROUP):
                 own = copies.choices
             else:
                 whole = token_values(gathered, value, inputs, q.shape[0], q.device, kept)

@@ -18,7 +18,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.ir.facts.route_candidates import most, selects
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import relation_inputs
-from maskdsl.ir.meaning.route_meaning import find
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from maskdsl.syntax.program import Program, program_from_text
 from maskdsl.view import units
@@ -80,7 +80,7 @@ def _inputs(mask: MaskIR) -> dict[str, NDArray[Any]]:
     """Made-up values of what decides its tiles."""
     needed = relation_inputs(mask)
     made = {name: values for name, values in synthetic_inputs(mask).items() if name in needed}
-    return {**find(mask, made, None, None, needed)} if mask.routed else made
+    return {**with_routes(mask, made, None, None, needed)} if mask.routed else made
 
 
 def _figures(total: Figures) -> str:

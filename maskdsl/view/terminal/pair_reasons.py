@@ -67,7 +67,7 @@ def shown(reasons: PairReasons, query: Token, key: Token) -> RenderableType:
 def _add_line(tree: Tree, line: Line) -> None:
     label = Text.assemble((f"{position(line.clause)}  ", "dim"), written(line.clause), "  ", _mark(line.reason.holds))
     branch = tree.add(label)
-    if line.reason.parts:
+    if line.reason.operands:
         _add_parts(branch, line.reason)
     else:
         _add_reason(branch, line.reason)
@@ -75,7 +75,7 @@ def _add_line(tree: Tree, line: Line) -> None:
 
 def _add_reason(tree: Tree, reason: Reason) -> None:
     """A condition, and below it what it is made of, or what it comes to."""
-    if reason.parts:
+    if reason.operands:
         assert isinstance(reason.condition, Apply)
         _add_parts(tree.add(Text.assemble((_JOINED[reason.condition.op], "italic"), "  ", _mark(reason.holds))), reason)
         return
@@ -84,7 +84,7 @@ def _add_reason(tree: Tree, reason: Reason) -> None:
 
 
 def _add_parts(tree: Tree, reason: Reason) -> None:
-    for part in reason.parts:
+    for part in reason.operands:
         _add_reason(tree, part)
 
 
@@ -111,8 +111,8 @@ def _line_dict(line: Line) -> dict[str, Any]:
 
 def _reason_dict(reason: Reason) -> dict[str, Any]:
     found: dict[str, Any] = {"condition": _text(reason.condition), "holds": reason.holds}
-    if reason.parts:
-        found["parts"] = [_reason_dict(part) for part in reason.parts]
+    if reason.operands:
+        found["parts"] = [_reason_dict(part) for part in reason.operands]
     if reason.steps:
         found["steps"] = [_text(step) for step in reason.steps]
     return found
