@@ -92,20 +92,22 @@ def _command(name: str, command: click.Command, parent: click.Context) -> str:
 
 
 def errors() -> str:
-    """Every declared error by its code, each module of the catalogue under what it says it is about."""
-    parts: list[tuple[str, str]] = []
-    found = walk_packages(catalogue.__path__, f"{catalogue.__name__}.")
-    for module in (import_module(each.name) for each in found if not each.ispkg):
+    """Every declared error by its code, in sections named by the docstrings of the catalogue's modules."""
+    sections: list[tuple[str, str]] = []
+    modules = walk_packages(catalogue.__path__, f"{catalogue.__name__}.")
+    for module in (import_module(each.name) for each in modules if not each.ispkg):
         kinds = [
             each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__
         ]
         rows = sorted((each.code, each.message, each.help) for each in kinds if issubclass(each, Diagnostic))
-        about = re.search(r"what can be wrong (.*?)(?:\. Raised|\.$)", module.__doc__ or "", re.I | re.S)
-        assert about is not None, module
+        heading = re.match(
+            r"(?:[EW]\w+(?: and \w+)*: )?((?:errors|warnings) .*?)\.(?:\s|$)", module.__doc__ or "", re.I
+        )
+        assert heading is not None, module
         lines = ["| code | message | what to do |", "| --- | --- | --- |"]
         lines += [f"| {' | '.join(map(_literal, row))} |" for row in rows]
-        parts.append((rows[0][0], f"## {about[1][0].upper()}{about[1][1:]}\n\n" + "\n".join(lines)))
-    return "\n\n".join(part for _, part in sorted(parts))
+        sections.append((rows[0][0], f"## {heading[1][0].upper()}{heading[1][1:]}\n\n" + "\n".join(lines)))
+    return "\n\n".join(section for _, section in sorted(sections))
 
 
 def _literal(template: str) -> str:

@@ -139,7 +139,7 @@ class Pattern(Displayed):
         """Nothing: what computes is made by `bind` and `compile`. Raises `AttnError`."""
         raise AttnError(NotCompiled(kind="pattern", compiled="pattern.bind(...).compile()"))
 
-    def _parts_(self) -> tuple[object, ...]:
+    def _shown_(self) -> tuple[object, ...]:
         return self.program, self.declaration
 
     def __repr__(self) -> str:
@@ -293,7 +293,7 @@ class Mask(Displayed):
         """The inputs as arrays, with what is found in `q` and `k` among them."""
         return find_in_mask(self.ir, arrays_of(given))
 
-    def _parts_(self) -> tuple[object, ...]:
+    def _shown_(self) -> tuple[object, ...]:
         return (self.ir,)
 
     def __repr__(self) -> str:

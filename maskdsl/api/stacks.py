@@ -152,7 +152,7 @@ class BoundStack(Displayed):
         check_layers(self.ir.different, arrays)
         return arrays
 
-    def _parts_(self) -> tuple[object, ...]:
+    def _shown_(self) -> tuple[object, ...]:
         return (self.ir,)
 
     def __repr__(self) -> str:

@@ -1,1 +1,1 @@
-"""What stands below every stage: text and places in it, declared errors, caches, arguments of public functions."""
+"""Shared by all layers: source text and spans, declared errors, the cache on disk, checked arguments, progress."""

@@ -1,8 +1,8 @@
-"""What public functions and methods check of their arguments before anything else: how many, and of which kinds.
+"""Checks the arguments of public functions and methods, before anything else is done: their number and their kinds.
 
-`@takes(head=integer(0), block=BLOCK)` makes each mistake a declared error that says what is expected, and gives the
-function what it can count on: integers of NumPy are Python's, a block of one number is a pair. Not for what is called
-under `torch.compile`, which looks into no signatures.
+`@takes(head=integer(0), block=BLOCK)` turns each mistake into a declared error that says what is expected. It also
+normalizes arguments: NumPy integers become Python's, and one number for a block becomes a pair. Do not use it on
+functions called under `torch.compile`, which cannot trace `inspect.signature`.
 """
 
 import inspect
@@ -26,14 +26,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Kind:
-    """What a function makes of an argument. `convert` raises `TypeError` or `ValueError` for what does not fit."""
+    """A kind of argument. `convert` normalizes a value, or raises `TypeError` or `ValueError` otherwise."""
 
     expected: str
     convert: Callable[[Any], object]
 
 
 def takes(**kinds: Kind) -> Callable[[Function], Function]:
-    """The decorator of a function whose arguments of these names have these kinds."""
+    """Decorates a function: checks and converts the arguments of these names. Raises `AttnError` (E460, E461)."""
 
     def decorate(function: Function) -> Function:
         signature = inspect.signature(function)
@@ -65,7 +65,7 @@ def takes(**kinds: Kind) -> Callable[[Function], Function]:
 
 
 def _called(name: str, signature: inspect.Signature) -> str:
-    """How a function is called, without types."""
+    """The signature of a function, without types."""
     parameters = [each for each in signature.parameters.values() if each.name != "self"]
     plain = [each.replace(annotation=inspect.Parameter.empty) for each in parameters]
     return f"{name}{inspect.Signature(plain)}"
@@ -78,12 +78,12 @@ def _fitting(fits: bool, value: Any) -> Any:
 
 
 def _integer(value: Any) -> int:
-    """As Python has it; a boolean is none."""
+    """A Python integer; booleans do not count as integers."""
     return index(_fitting(isinstance(value, int | np.integer) and not isinstance(value, bool), value))
 
 
 def integer(low: int = -(2**63), high: int = 2**63 - 1) -> Kind:
-    """In these bounds."""
+    """An integer from `low` to `high`, both included."""
 
     def convert(value: object) -> int:
         number = _integer(value)
@@ -95,7 +95,7 @@ def integer(low: int = -(2**63), high: int = 2**63 - 1) -> Kind:
 
 
 def fitting(name: str, value: object, kind: Kind) -> Any:
-    """An argument as this kind has it, of a function that `takes` is not for. Raises `AttnError`."""
+    """The value converted to this kind, for functions that cannot use `takes`. Raises `AttnError` (E460)."""
     try:
         return kind.convert(value)
     except (TypeError, ValueError, OverflowError):
@@ -103,7 +103,7 @@ def fitting(name: str, value: object, kind: Kind) -> Any:
 
 
 def optional(kind: Kind) -> Kind:
-    """None as well."""
+    """This kind, or None."""
     return Kind(f"{kind.expected} or None", lambda value: None if value is None else kind.convert(value))
 
 
@@ -128,9 +128,9 @@ def _blocks(value: Any) -> list[tuple[int, int]]:
     try:
         return [_block(value)]
     except (TypeError, ValueError):
-        found = [_block(each) for each in value]
-        _fitting(bool(found), value)
-        return found
+        blocks = [_block(each) for each in value]
+        _fitting(bool(blocks), value)
+        return blocks
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -152,18 +152,18 @@ _SIDE = integer(1, 2**31 - 1)
 COUNT = integer(1, 2**31 - 1)
 PLACE = integer(0, 2**31 - 1)
 MOST_ENTRIES = 2**20
-"""Of a batch."""
+"""The most entries of a batch."""
 WIDEST = 2**16
-"""Head dimension."""
+"""The largest head dimension."""
 BATCH = integer(1, MOST_ENTRIES)
 HEAD_DIM = integer(1, WIDEST)
 POSITIVE = Kind("a finite number above 0", _positive)
 TEXT = Kind("a string", lambda value: _fitting(isinstance(value, str), value))
-TEXTS = Kind("a string or several", _texts)
+TEXTS = Kind("one string or several", _texts)
 FLAG = Kind("True or False", lambda value: bool(_fitting(isinstance(value, bool | np.bool_), value)))
-BLOCK = Kind("the tokens of a tile, an integer or two (queries, keys)", _block)
-BLOCKS = Kind("the tokens of a tile, an integer or two (queries, keys), or several of these", _blocks)
-GRID = Kind("the lengths of the axes of a grid", _grid)
+BLOCK = Kind("the size of a tile in tokens: one integer, or two (queries, keys)", _block)
+BLOCKS = Kind("the size of a tile in tokens, one integer or two (queries, keys), or several such sizes", _blocks)
+GRID = Kind("the axis lengths of a grid", _grid)
 PATH = Kind("a path", _path)
 PATHS = Kind("a list of paths", _paths)
 HEADS = {
@@ -172,4 +172,4 @@ HEADS = {
     "first_head": integer(),
     "local_heads": optional(integer()),
 }
-"""How many heads there are, which `bind` looks at."""
+"""The arguments that say which heads there are; `bind` checks their values."""

@@ -1,7 +1,7 @@
-"""Where things that can be made again are kept on disk. Imports nothing of the project.
+"""The cache on disk, for things that can be made again. Imports nothing of the project.
 
-The directory belongs to the user alone. What lies there is read only as a plain file that nobody else can have written,
-found by no link: anything else at its name, a pipe or a device among it, is as if nothing were there.
+The directory is private to the user. Only regular files that no other user can have written are read; links, pipes,
+devices and everything else count as missing.
 """
 
 import os
@@ -14,21 +14,21 @@ from platformdirs import user_cache_path
 
 CACHE_VARIABLE = "MASKDSL_CACHE_DIR"
 _LARGEST = 1 << 26
-"""Bytes of a file that is read; what is kept here is far smaller."""
+"""The most bytes that are read of a file; entries are far smaller."""
 _FOLDER_FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _FILE_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 _KNOWS_OWNERS = hasattr(os, "getuid")
-"""Others, as Windows, keep the caches of users apart by themselves."""
+"""False on Windows, where the system itself keeps the caches of users apart."""
 
 
 def cache_directory() -> Path:
-    """`MASKDSL_CACHE_DIR`, or the user's cache."""
+    """The directory named by `MASKDSL_CACHE_DIR`, or a folder in the user's cache directory."""
     chosen = os.environ.get(CACHE_VARIABLE)
     return Path(chosen) if chosen else user_cache_path("maskdsl")
 
 
 def write_whole(path: Path, content: bytes) -> bool:
-    """Write a file at once or not at all, so that nobody reads half of it; False where nothing can be written."""
+    """Writes a file atomically, so that nobody reads half of it. Returns False if it cannot be written."""
     try:
         _make_folder(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
@@ -45,7 +45,7 @@ def write_whole(path: Path, content: bytes) -> bool:
 
 
 def read_whole(path: Path) -> bytes | None:
-    """What `write_whole` wrote, if it is still there and nobody else can have written it."""
+    """The bytes that `write_whole` wrote; None if they are gone, or if another user could have written them."""
     try:
         if not _KNOWS_OWNERS:
             return path.read_bytes() if path.is_file() else None
@@ -56,7 +56,7 @@ def read_whole(path: Path) -> bytes | None:
             os.close(folder)
         if handle is None:
             return None
-        with os.fdopen(handle, "rb") as file:  # looked at once it is open: another cannot take its place
+        with os.fdopen(handle, "rb") as file:  # checked after opening, so that no other file can replace it
             status = os.fstat(handle)
             readable = stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST and _is_private(handle)
             return file.read() if readable else None
@@ -65,12 +65,12 @@ def read_whole(path: Path) -> bytes | None:
 
 
 def keep(name: str, content: bytes) -> None:
-    """Keep `content` for later processes, if that is possible here."""
+    """Stores `content` in the cache, with its digest, if the cache can be written."""
     write_whole(cache_directory() / name, sha256(content).digest() + content)
 
 
 def kept(name: str) -> bytes | None:
-    """What `keep` kept under this name, if it is whole and nobody else can have written it."""
+    """The content that `keep` stored under this name; None if it is missing, damaged, or possibly another user's."""
     stored = read_whole(cache_directory() / name)
     if stored is None:
         return None
@@ -79,13 +79,13 @@ def kept(name: str) -> bytes | None:
 
 
 def _make_folder(folder: Path) -> None:
-    """A folder for the user alone, as are those above it that have to be made."""
+    """Makes a folder that only the user can enter, and the missing folders above it."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _is_private(handle: int) -> bool:
-    """Owned by this user and writable by nobody else."""
+    """Whether a file or folder is owned by this user, and writable by nobody else."""
     status = os.fstat(handle)
     return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -1,9 +1,9 @@
-"""What every declared error is made of, and how it is rendered. Imports `source` and `excerpt` only.
+"""Declared errors and warnings, and how they are rendered. Imports `source`, `excerpt` and `text` only.
 
-An error is a class derived from `Diagnostic`, which makes it a frozen record: its class says the code and the
-templates, its fields fill them. The catalogue is `maskdsl/base/errors/`, where each module is named for what its errors
-are about. Stages collect diagnostics and raise one `AttnError` that holds all the independent ones. A warning is one
-derived from `Caution`: it stops nothing, and goes along with what was made in spite of it.
+An error is a subclass of `Diagnostic`, a frozen record: the class declares the code and the templates, the fields fill
+them. The catalogue is `maskdsl/base/errors/`, with one module for each subject. Stages collect diagnostics and raise
+one `AttnError` that holds all independent ones. A warning is a subclass of `Caution`: it stops nothing, and is kept
+with the result.
 """
 
 import string
@@ -23,19 +23,19 @@ from maskdsl.base.text import printable
 
 _MOST_BITS = 256
 _MOST_SHOWN = 80
-"""Of a user's value, in messages: bits of an integer, and characters."""
+"""The most that a message shows of a user's value: bits of an integer, characters of a text."""
 
 _LONGEST_NAME = 100
-"""Longer ones are misspellings of nothing."""
+"""Longer names are not compared with known ones."""
 MOST_COMPARED = 200
-"""Names that one is compared with letter by letter, which takes its time."""
+"""The most names that one name is compared with letter by letter, which is slow."""
 LONGEST_VALUE = 2000
-"""Of a field in a message, which may be a name of a megabyte."""
+"""The most characters of a field in a message: a name may have a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A second place that explains an error, such as the call of the macro in which it arose."""
+    """A second span that explains an error, such as the call of the macro that it arose in."""
 
     text: str
     span: Span | None = None
@@ -43,10 +43,10 @@ class Note:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class _DiagnosticClass:
-    """Gives classes that derive from it fields by their annotations, to be set by name.
+    """Gives its subclasses fields by their annotations, set by keyword.
 
-    What frozen dataclasses do, without the time that they take to be made: there are more than a hundred errors, and
-    every start of the command line makes them all.
+    This replaces frozen dataclasses, which are slow to create: every start of the command line defines more than a
+    hundred errors.
     """
 
     def __init__(self, **values: object) -> None:
@@ -68,7 +68,7 @@ class _DiagnosticClass:
 
 
 class Diagnostic(_DiagnosticClass):
-    """One mistake of a user. Templates take the fields of the class by name: `no axis named {name}`."""
+    """One mistake of a user. The templates refer to fields by name: `no axis named {name}`."""
 
     severity: ClassVar[str] = "error"
     code: ClassVar[str]
@@ -79,23 +79,24 @@ class Diagnostic(_DiagnosticClass):
     span: Span | None = None
     notes: tuple[Note, ...] = ()
     nearest: str | None = None
-    """A name that the user may have meant, from `nearest_name`."""
+    """The name that the user may have meant, from `nearest_name`."""
 
     def fill(self, template: str) -> str:
+        """The template with the fields in it, long ones cut."""
         values = {name: _cut(getattr(self, name)) for name in self.fields()}
         return string.Formatter().vformat(template, (), values)
 
     def with_notes(self, *notes: Note) -> Self:
-        """This with more notes behind its own."""
+        """A copy with these notes after its own."""
         return type(self)(**{**vars(self), "notes": (*self.notes, *notes)})
 
     def at(self, span: Span | None) -> Self:
-        """This at another place."""
+        """A copy at this span."""
         return type(self)(**{**vars(self), "span": span})
 
 
 class Caution(Diagnostic):
-    """What a user probably did not mean. Its code begins with a W, and a comment `# allow: W001` silences it."""
+    """A warning: something that a user probably did not mean. Its code begins with W; `# allow: W001` silences it."""
 
     severity = "warning"
 
@@ -114,7 +115,7 @@ class AttnWarning(UserWarning):
 
 
 def warn(cautions: Iterable[Caution]) -> None:
-    """An `AttnWarning` for each, at the line outside of this package that led here."""
+    """Issues an `AttnWarning` for each, at the caller's line outside this package."""
     package = __name__.partition(".")[0]
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
@@ -124,7 +125,7 @@ def warn(cautions: Iterable[Caution]) -> None:
 
 
 class AttnError(Exception):
-    """Everything that was wrong with what the user gave, at least one diagnostic. `str()` is the whole rendering."""
+    """All mistakes found in what the user gave, at least one diagnostic. `str()` is the whole rendering."""
 
     __module__ = "maskdsl"
 
@@ -133,21 +134,21 @@ class AttnError(Exception):
         self.diagnostics = diagnostics
 
     def __str__(self) -> str:
-        parts = [render(diagnostic) for diagnostic in self.diagnostics]
-        return "\n\n".join(parts if len(parts) == 1 else [*parts, f"found {len(parts)} errors"])
+        texts = [render(diagnostic) for diagnostic in self.diagnostics]
+        return "\n\n".join(texts if len(texts) == 1 else [*texts, f"found {len(texts)} errors"])
 
     def __repr__(self) -> str:
-        """What `torch.compile` shows of an error that it comes upon."""
+        """The text that `torch.compile` shows for an error raised while it traces."""
         return f"AttnError({self})"
 
 
 def _cut(value: object) -> object:
-    """A text too long to be read, shortened."""
+    """A text cut to `LONGEST_VALUE` characters; other values as they are."""
     return f"{value[:LONGEST_VALUE]}..." if isinstance(value, str) and len(value) > LONGEST_VALUE else value
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, if one is like it at all."""
+    """The known name most similar to `name`; None if none is similar enough."""
     if len(name) > _LONGEST_NAME:
         return None
     likely = nsmallest(MOST_COMPARED, known, key=lambda other: _unlikeness(name, other))
@@ -156,28 +157,28 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 
 def shown(value: object) -> str:
-    """What a user gave, as messages say it: on one line, cut where it is long."""
+    """A user's value as messages show it: on one line, cut if it is long."""
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         return f"an integer of {value.bit_length():,} bits"
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # whatever the user's own class does
+    except Exception:  # the user's class may raise anything
         text = f"a {type(value).__name__}"
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def _unlikeness(name: str, other: str) -> int:
-    """Cheap to find: how much of two names is not what they begin and end with alike."""
+    """A cheap distance: the length of the longer name without the common beginning and end."""
     return max(len(name), len(other)) - _common(name, other) - _common(reversed(name), reversed(other))
 
 
 def _common(some: Iterable[str], others: Iterable[str]) -> int:
-    """How many characters two texts begin with alike."""
+    """The length of the common beginning of two texts."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(some, others, strict=False)))
 
 
 def render(diagnostic: Diagnostic) -> str:
-    """Plain text: code and message, then file:line:column, the source line and carets, notes, help."""
+    """Renders as plain text: code and message, then file:line:column, the source line and carets, notes, help."""
     lines = [f"{diagnostic.severity}[{diagnostic.code}]: {printable(diagnostic.fill(diagnostic.message))}"]
     if diagnostic.span is not None:
         lines += excerpt(diagnostic.span, printable(diagnostic.fill(diagnostic.label)))

@@ -1,4 +1,4 @@
-"""Things that show themselves in notebooks. What draws them stands above them, and says so to `draw_by`."""
+"""Objects that notebooks draw. The drawing function belongs to a higher layer, which registers it by `draw_by`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -7,21 +7,21 @@ _drawings: list[Callable[..., str]] = []
 
 
 def draw_by(drawing: Callable[..., str]) -> None:
-    """`drawing(*parts)` gives the HTML of what has these parts."""
+    """Registers `drawing`, which makes HTML of the values that `_shown_` returns."""
     _drawings[:] = [drawing]
 
 
 class Displayed(ABC):
-    """Something with a picture. Jupyter, and what is like it, asks for it by these names."""
+    """An object with a picture in notebooks, through the methods that IPython looks for."""
 
     @abstractmethod
-    def _parts_(self) -> tuple[object, ...]:
-        """What `view.notebook.html` draws."""
+    def _shown_(self) -> tuple[object, ...]:
+        """The values that `view.notebook.html` draws."""
 
     def _repr_html_(self) -> str:
         (drawing,) = _drawings
-        return drawing(*self._parts_())
+        return drawing(*self._shown_())
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        """Both as text and as HTML; which of them is shown, the frontend chooses."""
+        """The text and the HTML; the frontend chooses which to show."""
         return {"text/plain": repr(self), "text/html": self._repr_html_()}

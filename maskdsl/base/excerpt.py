@@ -1,7 +1,7 @@
-"""A place of a source shown in its lines, for people and terminals. Imports `source` and `text` only.
+"""The lines of a span with carets below it, for error messages. Imports `source` and `text` only.
 
-Tabs, wide and unprintable characters are shown so that the carets stand under what they mean, and no text of a
-file reaches the terminal as a command to it. Long lines are cut around the place.
+Tabs and wide characters are laid out so that the carets line up. Unprintable characters are replaced, so that no text
+of a file reaches the terminal as an escape sequence. Long lines are cut around the span.
 """
 
 import unicodedata
@@ -16,7 +16,7 @@ _MOST_LINES = 4
 
 
 def excerpt(span: Span, label: str) -> list[str]:
-    """Where a span stands, its lines, and carets below it with a label."""
+    """The rows of an excerpt: file, line and column of the span, its lines, and carets below it with the label."""
     source = span.source
     end_of_text = len(source.text.rstrip())
     start = min(span.start, end_of_text)
@@ -34,7 +34,7 @@ def excerpt(span: Span, label: str) -> list[str]:
 
 
 class _Shown(NamedTuple):
-    """A line as it is printed, and the columns at which a place in it begins and ends."""
+    """A line as printed, and the columns at which the span begins and ends in it."""
 
     text: str
     start: int
@@ -42,7 +42,7 @@ class _Shown(NamedTuple):
 
 
 def _show(text: str, start: int, end: int) -> _Shown:
-    """A line, cut around its characters `start` to `end` if it is long."""
+    """A line as printed, cut around the characters `start` to `end` if it is long."""
     left = max(0, min(start - WIDTH // 3, len(text) - WIDTH))
     right = min(len(text), left + WIDTH)
     shown = "..." if left else ""
@@ -53,18 +53,19 @@ def _show(text: str, start: int, end: int) -> _Shown:
         shown += cell
         column += _width(cell)
     columns.append(column)
-    start, end = (columns[min(position - left, len(columns) - 1)] for position in (start, end))
+    start, end = (columns[min(offset - left, len(columns) - 1)] for offset in (start, end))
     return _Shown(shown + ("..." if right < len(text) else ""), start, end)
 
 
 def _width(cell: str) -> int:
-    """How many columns a terminal gives to what is printed for one character."""
+    """The number of terminal columns that one printed character takes."""
     if unicodedata.combining(cell[0]) or unicodedata.category(cell[0]) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(cell[0]) in "WF" else len(cell)
 
 
 def _numbers(first: int, last: int) -> list[int]:
+    """The numbers of the lines that are shown: of many, the first two and the last."""
     return list(range(first, last + 1)) if last - first < _MOST_LINES else [first, first + 1, last]
 
 
@@ -75,7 +76,7 @@ def _one_line(number: int, text: str, start: int, end: int, label: str) -> list[
 
 
 def _several_lines(lines: list[tuple[int, str]], start: int, end: int, label: str) -> list[tuple[str, str]]:
-    """The lines with a bar to their left, from the first character of the place to its last."""
+    """The lines with a bar at their left, from the first character of the span to its last."""
     (first, opening), *middle, (last, closing) = lines
     shown = _show(opening, start, start)
     rows = [(str(first), f"  {shown.text}"), ("", f" _{'_' * shown.start}^")]

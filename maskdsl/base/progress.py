@@ -1,4 +1,4 @@
-"""How far long work is, told to whoever watches it: nobody, unless a face does. Changes no result."""
+"""Progress of long analyses, reported to a watcher if there is one. Changes no result."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass
 class Watch:
-    """What a watcher sees, from any thread."""
+    """The progress that a watcher sees, readable from any thread."""
 
     share: float = 0.0
-    """Of the work at hand, from 0 to 1."""
+    """The share of the work that is done, from 0 to 1."""
     number: int = 0
-    parts: int = 1
-    """The work is the `number`th of so many parts."""
+    steps: int = 1
+    """The work at hand is step `number`, from 0, of so many."""
 
 
 _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
@@ -22,7 +22,7 @@ _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 @contextmanager
 def watched() -> Iterator[Watch]:
-    """What is done inside tells how far it is."""
+    """Reports the progress of the work done inside."""
     watch = Watch()
     token = _watch.set(watch)
     try:
@@ -31,17 +31,17 @@ def watched() -> Iterator[Watch]:
         _watch.reset(token)
 
 
-def begin(number: int, parts: int) -> None:
-    """The part of this number, from 0, is next. A part is not divided again."""
+def begin(number: int, steps: int) -> None:
+    """Reports that step `number`, from 0, of so many begins. Steps are not nested."""
     watch = _watch.get()
-    if watch is not None and parts > 1:
-        watch.number, watch.parts = number, parts
-        watch.share = number / parts
+    if watch is not None and steps > 1:
+        watch.number, watch.steps = number, steps
+        watch.share = number / steps
 
 
 @dataclass
 class Area:
-    """Tiles whose class is known, of so many."""
+    """How many of a number of tiles are classified; reported as progress."""
 
     total: int
     known: int = 0
@@ -50,4 +50,4 @@ class Area:
         self.known += count
         watch = _watch.get()
         if watch is not None:
-            watch.share = (watch.number + min(1.0, self.known / self.total)) / watch.parts
+            watch.share = (watch.number + min(1.0, self.known / self.total)) / watch.steps

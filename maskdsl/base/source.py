@@ -1,4 +1,4 @@
-"""Source text and the places in it. Imports `text` only."""
+"""Source texts and spans of them. Imports `text` only."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from maskdsl.base.text import LINE_END
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A text and the name that errors call it by (a file's path as the user gave it, or `<text>`)."""
+    """A text, and its name in errors: the path of a file as the user gave it, or `<text>`."""
 
     name: str
     text: str
 
     @cached_property
     def line_starts(self) -> tuple[int, ...]:
-        """Offset of the first character of every line."""
-        return (0, *(found.end() for found in LINE_END.finditer(self.text)))
+        """The offset of the first character of every line."""
+        return (0, *(match.end() for match in LINE_END.finditer(self.text)))
 
     def position(self, offset: int) -> tuple[int, int]:
-        """Line and column of a character, both from 1."""
+        """The line and column of a character, both from 1."""
         line = bisect_right(self.line_starts, offset)
         return line, offset - self.line_starts[line - 1] + 1
 
@@ -37,14 +37,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The characters `start` to `end` (exclusive) of a source. Line and column are found only when printed."""
+    """The characters `start` to `end` (exclusive) of a source. Line and column are computed when it is printed."""
 
     source: Source
     start: int
     end: int
 
     def to(self, other: "Span") -> "Span":
-        """From the start of this span to the end of `other`, in the same source."""
+        """The span from the start of this one to the end of `other`, in the same source."""
         return Span(self.source, self.start, other.end)
 
     @property

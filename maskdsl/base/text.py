@@ -1,8 +1,8 @@
-"""Text of files and users as what it is written into takes it: words there, never code. Imports nothing of the project.
+"""Escapes text of files and users for every format it is written into. Imports nothing of the project.
 
-Every output has its function here, and whatever comes from a file, a command line or a call goes through it: source
-text of Python, terminals, markup (HTML, SVG), JSON in a page, Markdown, PDF. No `.attn` text may hold what is
-`FORBIDDEN`.
+Each output format has a function here: Python source, terminals, markup (HTML, SVG), JSON in a page, Markdown, PDF.
+Whatever comes from a file, a command line or a call goes through it, so that it is never taken for code. No `.attn`
+text may hold a `FORBIDDEN` character.
 """
 
 import json
@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from html import escape
 
 LINE_END = re.compile(r"\r\n|\r|\n")
-"""What ends a line of an `.attn` text."""
+"""The ends of a line of an `.attn` text."""
 FORBIDDEN = re.compile(
     "["
-    r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # control characters: commands to terminals, line ends of some readers
-    r"\u2028\u2029"  # line ends of some readers
-    r"\u202a-\u202e\u2066-\u2069"  # show text in an order that is not its own
-    r"\ud800-\udfff"  # no characters: halves of one
+    r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # control characters: terminal escapes, line ends for some readers
+    r"\u2028\u2029"  # line ends for some readers
+    r"\u202a-\u202e\u2066-\u2069"  # bidirectional controls: text is shown in another order
+    r"\ud800-\udfff"  # surrogates, which are not characters
     "]"
 )
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -26,67 +26,67 @@ _BACKTICKS = re.compile(r"`+")
 
 
 def printable(text: str) -> str:
-    """One line for terminals: all that is not shown as a character is replaced, line ends too."""
+    """One line for terminals: unprintable characters are replaced, line ends too."""
     return "".join(character if character.isprintable() else _REPLACEMENT for character in text)
 
 
 def printable_lines(text: str) -> str:
-    """Lines for terminals: as `printable`, but for line ends and tabs."""
+    """Lines for terminals: as `printable`, with line ends and tabs kept."""
     return "".join(each if each.isprintable() or each in "\n\t" else _REPLACEMENT for each in text)
 
 
 def docstring(lines: Iterable[str]) -> list[str]:
-    """The lines of a Python docstring that says these lines, quotes included. None of them can end it."""
+    """The lines of a Python docstring with this text, quotes included. The text cannot end the docstring."""
     first, *rest = ["".join(map(_in_python, line)).replace('"""', r"\"\"\"").rstrip() for line in lines]
     return [f'"""{first}', *rest, '"""']
 
 
 def _in_python(character: str) -> str:
-    """As it stands in a string of Python."""
+    """A character, escaped for a Python string if it is unprintable or a backslash."""
     if character == "\\" or not character.isprintable():
         return character.encode("unicode_escape", "surrogatepass").decode("ascii")
     return character
 
 
 def markup(text: str) -> str:
-    """Text of HTML, XML and their attributes."""
+    """Text escaped for HTML and XML, in elements and attributes."""
     return escape("".join(_REPLACEMENT if _is_no_xml(each) else each for each in text))
 
 
 def _is_no_xml(character: str) -> bool:
-    """Whether documents cannot hold it (XML 1.0, 2.2), or readers are told not to show what follows in its order."""
+    """Whether XML cannot hold the character (XML 1.0, 2.2), or `.attn` texts may not."""
     return character in "\ufffe\uffff" or FORBIDDEN.match(character) is not None
 
 
 def script_json(value: object) -> str:
-    """JSON that no HTML parser takes for the end of a script or the beginning of a comment."""
+    """JSON for a script element: no HTML parser finds the end of the script or a comment in it."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def markdown(text: str) -> str:
-    """Prose in Markdown, its line ends kept: words between backticks are code; links, HTML and fences are words."""
-    marked = _IN_MARKDOWN.sub(lambda found: found["code"] or f"\\{found[0]}", printable_lines(text))
+    """Prose in Markdown, line ends kept: backticks mark code; links, HTML and fences are plain text."""
+    marked = _IN_MARKDOWN.sub(lambda match: match["code"] or f"\\{match[0]}", printable_lines(text))
     return marked.replace("\n", "  \n")
 
 
 def markdown_word(text: str) -> str:
-    """Code inside of prose in Markdown, on one line, between more backticks than it has."""
+    """Inline code in Markdown, on one line, between more backticks than the text has."""
     shown, fence = printable(" ".join(text.split())), "`" * (1 + _backticks(text))
     return f"{fence} {shown} {fence}" if len(fence) > 1 else f"{fence}{shown}{fence}"
 
 
 def markdown_code(text: str) -> str:
-    """A block of the language in Markdown, whose fence is longer than any in the text."""
+    """A code block of the language in Markdown, whose fence is longer than any in the text."""
     fence = "`" * max(3, 1 + _backticks(text))
     return f"{fence}attn\n{printable_lines(text)}\n{fence}"
 
 
 def _backticks(text: str) -> int:
-    """How many stand side by side, at most."""
+    """The length of the longest run of backticks."""
     return max(map(len, _BACKTICKS.findall(text)), default=0)
 
 
 def pdf_string(text: str) -> str:
-    """What stands between the parentheses of a string in a PDF file."""
+    """Text escaped for a string in a PDF file, without its parentheses."""
     return re.sub(r"([\\()])", r"\\\1", printable(text))

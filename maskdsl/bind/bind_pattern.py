@@ -371,7 +371,7 @@ def _check_asserts(declaration: tree.PatternDeclaration, names: Names, frame: Fr
             case Term() if value.constant is False:
                 frame.add(AssertFailed(span=span, text=statement.message.value))
             case Term() if value.constant is None:
-                frame.add(NotConstant(span=span, what="an asserted condition", depends="the tokens"))
+                frame.add(NotConstant(span=span, what="an asserted condition", reason="this depends on the tokens"))
             case Term() if value.type is Type.BOOL:
                 pass
             case _:

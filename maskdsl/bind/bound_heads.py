@@ -27,7 +27,7 @@ def checked_heads(given: int | Heads, report: Report) -> Heads:
     }
     for name, (value, low, high) in limits.items():
         if value is not None and not _is_between(low, value, high):
-            expected = f"from {low} to {high}, of {heads.whole} heads,"
+            expected = f"from {low} to {high}: there are {heads.whole} heads"
             report.add(errors.WrongHeadNumber(name=name, found=repr(value), expected=expected))
     report.check()
     first, last = heads.first, heads.first + heads.count - 1

@@ -122,7 +122,7 @@ class Attention(BaseAttention, Displayed):
         """What decoding keeps of the keys of so many batch entries; of none yet."""
         return RoutingState(self._compiled, batch)
 
-    def _parts_(self) -> tuple[object, ...]:
+    def _shown_(self) -> tuple[object, ...]:
         return self.mask, self.backend, self.source
 
     def extra_repr(self) -> str:

@@ -242,9 +242,9 @@ def test_inputs():
     ("arguments", "message"),
     [
         ({"token": 45}, "there is no token 45"),
-        ({"token": -1}, "tokens are 0 to 44"),
-        ({"layers": -1}, "-1 layers cannot be followed"),
-        ({"layers": 10**9}, "0 to 1000 can"),
+        ({"token": -1}, "tokens are numbered 0 to 44"),
+        ({"layers": -1}, "over -1 layers cannot be computed"),
+        ({"layers": 10**9}, "give 0 to 1000 layers"),
         ({"document": [1]}, "no input `document`"),
     ],
 )
@@ -255,5 +255,5 @@ def test_mistakes(arguments, message):
 
 def test_cross_attention_has_none():
     text = "pattern p() { space a[3] space b[3] queries a keys b attend all -> all }"
-    with pytest.raises(AttnError, match="through which nothing travels"):
+    with pytest.raises(AttnError, match="which has no receptive field"):
         maskdsl.parse(text)["p"].bind().field()

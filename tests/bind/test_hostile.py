@@ -45,7 +45,7 @@ def test_errors_beyond_the_most_are_not_looked_for():
     found = errors_of(f"{HEAD} {' '.join(f'attend unknown_{n}' for n in range(3 * MOST_ERRORS))} }}")
     assert len(found) == MOST_ERRORS + 1
     assert diagnostics.render(found[-1]) == (
-        "error[E299]: there are more than 100 errors; what comes behind them was not looked at"
+        "error[E299]: there are more than 100 errors, and the text after them was not checked"
     )
 
 

@@ -82,7 +82,7 @@ def test_single_tokens_are_those_of_the_meaning(maskdsl, tmp_path):
     ("words", "code", "said"),
     [
         (["--out", "{}/map.gif"], "E560", ".png or .svg or .pdf"),
-        (["--out", "{}/map"], "E560", "says no kind of picture"),
+        (["--out", "{}/map"], "E560", "does not end in a known picture format"),
         (["--out", "{}/absent/map.svg"], "E512", "No such file or directory"),
         (["--out", "{}/map.svg", "--mask", "h=64", "w=64"], "E563", "4096 queries"),
         (["--out", "{}/map.svg", "--around", "3"], None, ""),

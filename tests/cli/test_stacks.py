@@ -67,11 +67,11 @@ def test_predictions(maskdsl, deep):
 def test_commands_for_one_pattern(maskdsl, deep, command):
     ended = maskdsl(command, deep, "deep", "n=32")
     assert ended.code == 2 and "error[E520]: `deep` is a stack" in ended.err
-    assert "its layers are `local n=32 size=5`, `packed n=32`" in ended.err
+    assert "give one of its layers: `local n=32 size=5`, `packed n=32`" in ended.err
 
 
 def test_options_for_patterns(maskdsl, deep):
-    assert "error[E521]: `--order` is for patterns" in maskdsl("stats", deep, "deep", "--order", "i").err
+    assert "error[E521]: `--order` works for patterns" in maskdsl("stats", deep, "deep", "--order", "i").err
 
 
 def test_what_is_meant_without_a_name(maskdsl, deep, pattern_file):

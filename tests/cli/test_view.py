@@ -113,13 +113,13 @@ LARGE = "error[E540]: the map of `causal_dense` is too large for a page: "
     [
         (
             [GEMMA, "gemma3", "--tensors", "x.safetensors"],
-            "error[E521]: `--tensors` is for patterns, and `gemma3` is a stack",
+            "error[E521]: `--tensors` works for patterns, and `gemma3` is a stack",
         ),
         (["nowhere.attn"], "error[E120]"),
         ([CAUSAL, "n=2**23"], f"{LARGE}8,388,608 tokens"),
         ([CAUSAL, "n=2**20", "--block", "1"], f"{LARGE}1,048,576 tiles a side"),
         ([CAUSAL, "--out", "/nowhere/page.html"], "error[E512]: `/nowhere/page.html` cannot be written"),
-        ([CAUSAL, "--watch", "--port", "99999"], "error[E542]: port 99999 cannot be served"),
+        ([CAUSAL, "--watch", "--port", "99999"], "error[E542]: cannot serve on port 99999"),
     ],
 )
 def test_errors(maskdsl, words, expected):
@@ -131,5 +131,5 @@ def test_a_page_that_would_be_too_large(maskdsl, pattern_file, monkeypatch):
     monkeypatch.setattr("maskdsl.view.page.page_data.LARGEST_PAGE", 100)
     file = pattern_file("pattern p(n = 512) { space tokens[n] attend causal }")
     ended = maskdsl("view", file)
-    assert ended.code == 2 and "error[E541]: the page would have 1 MB, of 0 MB at most" in ended.err
+    assert ended.code == 2 and "error[E541]: the page would have 1 MB, and at most 0 MB are allowed" in ended.err
     assert LARGEST_PAGE == 64 * 2**20

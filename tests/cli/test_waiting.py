@@ -39,7 +39,7 @@ def test_work_tells_how_far_it_is(monkeypatch):
     with watched() as watch:
         monkeypatch.setattr(Watch, "__setattr__", told)
         assert mask.tiles(block=(64, 64)) == plain
-    assert shares == sorted(shares) and watch.share == 1 and watch.parts == 3
+    assert shares == sorted(shares) and watch.share == 1 and watch.steps == 3
     assert len({round(share * 3) for share in shares}) == 4
     assert any(0 < share % (1 / 3) < 0.33 for share in shares)
 

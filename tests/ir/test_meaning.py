@@ -180,7 +180,7 @@ def test_a_pair_that_attends_reads_inside_its_table():
     assert dense(mask(apply(Op.AND, causal(), read), tokens(4), inputs=inputs), inputs=table).sum() == 10
     assert dense(mask(apply(Op.SELECT, causal(), read, FALSE), tokens(4), inputs=inputs), inputs=table).sum() == 10
     assert dense(mask(apply(Op.AND, read, causal()), tokens(4), inputs=inputs), inputs=table).sum() == 10
-    with pytest.raises(AttnError, match=r"E423.*index -1 of a dimension of 4"):
+    with pytest.raises(AttnError, match=r"E423.*index -1 in a dimension of 4"):
         dense(mask(apply(Op.OR, read, causal()), tokens(4), inputs=inputs), inputs=table)
 
 

@@ -143,13 +143,13 @@ def test_decoding_compiles() -> None:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"query_start": 57}, "E436.*4 queries from 57 on are not all among the 60"),
-        ({"query_start": -1}, "E436.*from -1 on"),
+        ({"query_start": 57}, "E436.*4 queries from position 57 on do not fit into the 60"),
+        ({"query_start": -1}, "E436.*from position -1 on"),
         ({"query_start": torch.tensor([1, 2, 3])}, "E432.*`query_start` has the shape"),
         ({"query_start": torch.tensor(1.0)}, "E431.*`query_start` is float32"),
         ({"query_start": 1.5}, "E431.*`query_start` is float"),
         ({"query_start": True}, "E431.*`query_start` is bool"),
-        ({"query_start": "3"}, "E415.*`query_start` is no tensor but str"),
+        ({"query_start": "3"}, "E415.*`query_start` is not a tensor but str"),
         ({"query_start": 0, "key_lengths": [3, 4, 5]}, "E432.*`key_lengths`"),
         ({"page_size": 16.0}, "E460.*`page_size` is 16.0"),
         ({"query_start": 0, "key_lengths": torch.tensor(3)}, "E432.*`key_lengths`"),
@@ -174,7 +174,7 @@ def test_mistakes(changed: dict[str, Any], says: str) -> None:
     ("table", "changed", "says"),
     [
         ([[0, 1]], {"key_lengths": [20]}, "E480.*holds 20.*0 to 16 keys.*the table has 2 pages"),
-        ([[0, 99]], {"key_lengths": [9]}, "E481.*batch entry 0 to page 99 for its keys from 8 on, and there are 4"),
+        ([[0, 99]], {"key_lengths": [9]}, "E481.*batch entry 0 from 8 on to page 99, but there are 4 pages"),
         ([[0, 4]], {}, "E481.*page 4"),
         ([[0, 99]], {"key_lengths": [8]}, None),
         ([[0, -3]], {"key_lengths": [16]}, None),

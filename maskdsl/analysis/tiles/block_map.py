@@ -207,7 +207,7 @@ class BlockMap(Displayed):
     def partial_count(self, head: int = 0, batch: int = 0) -> int:
         return self.tile_map(head, batch).partial.count
 
-    def _parts_(self) -> tuple[object, ...]:
+    def _shown_(self) -> tuple[object, ...]:
         return (self,)
 
     def __repr__(self) -> str:

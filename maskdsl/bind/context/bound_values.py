@@ -74,6 +74,13 @@ def constant(value: int | float | bool, span: Span | None = None) -> Term:
     return Term(Constant(value, span=span), Range(int(value), int(value)) if number else None)
 
 
+def why_unknown(value: Value) -> str:
+    """Why a value is not an integer that is known when the pattern is bound, for messages."""
+    if isinstance(value, Term) and value.type is Type.INT:
+        return "this depends on the tokens"
+    return f"this is {describe(value)}, not an integer"
+
+
 def describe(value: Value) -> str:
     """The kind of a value, for messages."""
     match value:

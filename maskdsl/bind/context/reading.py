@@ -142,7 +142,8 @@ def _length_in(frame: Frame, world: SideWorld, space: Space, name: str, span: Sp
     if isinstance(source, Along | Shuffled):
         return _range_in(world, name, space).high + 1
     if not trace(world.sequence, [Coordinate(Side.TOKEN, name)]).is_fixed:
-        frame.add(NotConstant(span=span, what=f"the length of `{name}`", depends="an input, a head or a batch entry"))
+        reason = "this depends on an input, a head or a batch entry"
+        frame.add(NotConstant(span=span, what=f"the length of `{name}`", reason=reason))
         return None
     if world.sequence.length > _MOST_COUNTED:
         frame.add(TooLong(span=span, what="the sequence", count=world.sequence.length, limit=_MOST_COUNTED))

@@ -10,7 +10,7 @@ from maskdsl.base.errors.language.spaces import NotInSequence
 from maskdsl.base.errors.language.tables import IndexOutOfBounds
 from maskdsl.base.errors.language.types import NotConstant, Overflow, TypeMismatch
 from maskdsl.base.source import Span
-from maskdsl.bind.context.bound_values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant
+from maskdsl.bind.context.bound_values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant, why_unknown
 from maskdsl.bind.context.frame import PAIRS, Frame, SideWorld
 from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.context.position_warnings import warn_of_positions
@@ -111,8 +111,7 @@ def _tuple(node: tree.Tuple, frame: Frame) -> Value:
             continue
         known = value.constant if isinstance(value, Term) and value.type is Type.INT else None
         if known is None:
-            depends = "the tokens" if isinstance(value, Term) else "something else than integers"
-            frame.add(NotConstant(span=item.span, what="the entry of a tuple", depends=depends))
+            frame.add(NotConstant(span=item.span, what="the entry of a tuple", reason=why_unknown(value)))
         else:
             items.append(int(known))
     return TupleValue(tuple(items)) if len(items) == len(node.items) else BAD
@@ -198,8 +197,8 @@ def _index(node: tree.Index, frame: Frame) -> Value:
     if isinstance(index, Bad):
         return BAD
     if others or not isinstance(index, Term) or index.type is not Type.INT or index.constant is None:
-        depends = "several indices" if others else "something that is not known"
-        return frame.add(NotConstant(span=node.span, what="the index of a tuple", depends=depends))
+        reason = "a tuple takes one index" if others else why_unknown(index)
+        return frame.add(NotConstant(span=node.span, what="the index of a tuple", reason=reason))
     last, at = len(value.items) - 1, int(index.constant)
     if not 0 <= at <= last:
         return frame.add(IndexOutOfBounds(span=node.indices[0].span, low=at, high=at, last=last))
@@ -268,8 +267,7 @@ def integers(node: tree.HalfOpenRange, frame: Frame) -> list[Value] | None:
         if isinstance(value, Term) and value.type is Type.INT and value.constant is not None:
             bounds.append(int(value.constant))
         elif not isinstance(value, Bad):
-            depends = "the tokens" if isinstance(value, Term) and value.constant is None else "no integer"
-            frame.add(NotConstant(span=end.span, what="the bound of a range", depends=depends))
+            frame.add(NotConstant(span=end.span, what="the bound of a range", reason=why_unknown(value)))
     if len(bounds) < 2:
         return None
     low, high = bounds

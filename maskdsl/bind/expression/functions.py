@@ -7,7 +7,7 @@ from maskdsl.base.errors.language.names import NoPairHere
 from maskdsl.base.errors.language.parameters import MissingArgument, TooManyArguments, UnknownArgument
 from maskdsl.base.errors.language.spaces import NotAxis
 from maskdsl.base.errors.language.types import CurveArgument, MixedSides, NotConstant
-from maskdsl.bind.context.bound_values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant
+from maskdsl.bind.context.bound_values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant, why_unknown
 from maskdsl.bind.context.call_arguments import match_arguments
 from maskdsl.bind.context.frame import PAIRS, Frame
 from maskdsl.bind.context.reading import CURVES, axis_name, length, read, read_hidden, unknown_space
@@ -155,7 +155,7 @@ def _shuffle(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     if isinstance(seed, Bad):
         return BAD
     if not isinstance(seed, Term) or not isinstance(seed.constant, int) or isinstance(seed.constant, bool):
-        return frame.add(NotConstant(span=given["seed"].span, what="a seed", depends="the tokens"))
+        return frame.add(NotConstant(span=given["seed"].span, what="a seed", reason=why_unknown(seed)))
     position = _axis_of_token(frame, given["axis"])
     hint = "or `i`: `shuffle(i, 7)`, `shuffle(q.i, 7)` in a relation"
     if position is None:

@@ -40,7 +40,7 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
             return constant(frame.world.heads.whole, span)
         case "head" | "batch":
             if frame.statement is StatementKind.CONSTANT:
-                return frame.add(NotConstant(span=span, what="this", depends=f"the {name}"))
+                return frame.add(NotConstant(span=span, what="this", reason=f"this depends on the {name}"))
             if name == "head":
                 return _head(frame.world.heads, span)
             return Term(Batch(span=span), Range(0, 2**31 - 1))

@@ -86,7 +86,8 @@ def _pool(
         if not isinstance(value, Term) or value.type is not Type.INT:
             return _mistaken(value, node, "an integer of the head, or `key_head`,", frame)
         if reads(value.expression).inputs:
-            return frame.add(NotConstant(span=node.span, what="which heads are pooled together", depends="an input"))
+            what, reason = "which heads are pooled together", "this depends on an input"
+            return frame.add(NotConstant(span=node.span, what=what, reason=reason))
         pool = replace(pool, heads=value.expression)
     return _Pooled(pool, group)
 

@@ -8,7 +8,7 @@ from maskdsl.base.errors.language.names import UnknownName
 from maskdsl.base.errors.language.spaces import BadLength
 from maskdsl.base.errors.language.tables import IndexCount, NotIndexed, WrongDimension
 from maskdsl.base.errors.language.types import NotConstant, UnknownType
-from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value
+from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, why_unknown
 from maskdsl.bind.context.frame import Declared, Frame
 from maskdsl.bind.context.terms import as_terms, make
 from maskdsl.bind.expression.macros import Elaborate
@@ -85,8 +85,7 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
     if isinstance(value, Bad):
         return BAD
     if not isinstance(value, Term) or value.type is not Type.INT or value.constant is None:
-        depends = "the tokens" if isinstance(value, Term) and value.constant is None else "no integer"
-        return frame.add(NotConstant(span=node.span, what="the length of a dimension", depends=depends))
+        return frame.add(NotConstant(span=node.span, what="the length of a dimension", reason=why_unknown(value)))
     if value.constant < 1:
         return frame.add(BadLength(span=node.span, what="the length of a dimension", value=int(value.constant)))
     return Dimension(DimensionKind.FIXED, int(value.constant), node.span.text)

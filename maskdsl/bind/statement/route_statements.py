@@ -222,7 +222,7 @@ def _grouping(number: _Number, side: Side, score: Expression, span: Span, frame:
             return Grouping("i", world.sequence.length)
         case str() if number in frame.world.hidden:
             words = side.plural
-            return frame.add(route_errors.UnnamedGroup(span=span, position=number, side=words, letter=words[0]))
+            return frame.add(route_errors.UnnamedGroup(span=span, expression=number, side=words, letter=words[0]))
         case str():
             spaces = [space for space in world.sequence.spaces if world.sequence.has(space, number)]
             reach = coordinate_range(world, number, spaces)

@@ -7,7 +7,7 @@ from maskdsl.base.errors.language.names import DuplicateName, ReservedName
 from maskdsl.base.errors.language.spaces import BadLength, BadSequences, TupleLength, UnknownPooling
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
 from maskdsl.base.source import Span
-from maskdsl.bind.context.bound_values import BAD, Bad, Term, TupleValue, describe
+from maskdsl.bind.context.bound_values import BAD, Bad, Term, TupleValue, describe, why_unknown
 from maskdsl.bind.context.frame import Frame, SideWorld
 from maskdsl.bind.context.reading import unknown_space
 from maskdsl.bind.expression.macros import Elaborate
@@ -50,8 +50,7 @@ def _length(axis: tree.AxisDeclaration, frame: Frame, elaborate: Elaborate) -> i
     if isinstance(value, Bad):
         return BAD
     if not isinstance(value, Term) or value.type is not Type.INT or value.constant is None:
-        depends = "something else than integers"
-        return frame.add(NotConstant(span=axis.length.span, what="the length of an axis", depends=depends))
+        return frame.add(NotConstant(span=axis.length.span, what="the length of an axis", reason=why_unknown(value)))
     if value.constant < 1:
         what = "the length of an axis"
         return frame.add(BadLength(span=axis.length.span, what=what, value=int(value.constant)))

@@ -1,12 +1,13 @@
-"""What can be wrong when tiles or numbers of a mask are asked for. Raised by `analysis`."""
+"""Errors of calls that ask for tiles or figures of a mask. Raised by `analysis`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
 
 class TooManyTokens(Diagnostic):
     code = "E350"
-    message = "`{pattern}` has {count} tokens, and tiles are found for at most {limit}"
+    message = "`{pattern}` has {count:,} tokens, and tiles can be found for at most {limit:,}"
     label = "of this pattern"
+    help = "bind it for fewer tokens"
 
     pattern: str
     count: int
@@ -15,8 +16,8 @@ class TooManyTokens(Diagnostic):
 
 class EmptyBlock(Diagnostic):
     code = "E351"
-    message = "blocks of {query} queries and {key} keys"
-    help = "a block has at least one of each"
+    message = "a tile of {query} queries and {key} keys is empty"
+    help = "give at least one query and one key"
 
     query: int
     key: int
@@ -24,8 +25,8 @@ class EmptyBlock(Diagnostic):
 
 class UnknownGpu(Diagnostic):
     code = "E352"
-    message = "there is no GPU `{name}` to predict for"
-    help = "there are {known}"
+    message = "no GPU named `{name}` is known"
+    help = "choose one of {known}"
 
     name: str
     known: str
@@ -33,8 +34,8 @@ class UnknownGpu(Diagnostic):
 
 class FieldOfCrossAttention(Diagnostic):
     code = "E360"
-    message = "`{pattern}` is cross-attention, through which nothing travels from layer to layer"
-    label = "its keys are other tokens than its queries"
+    message = "`{pattern}` is cross-attention, which has no receptive field over several layers"
+    label = "its queries and keys are different tokens"
 
     pattern: str
 
@@ -42,7 +43,7 @@ class FieldOfCrossAttention(Diagnostic):
 class UnknownToken(Diagnostic):
     code = "E361"
     message = "there is no token {token}"
-    help = "tokens are 0 to {last}"
+    help = "tokens are numbered 0 to {last}"
 
     token: int
     last: int
@@ -50,8 +51,8 @@ class UnknownToken(Diagnostic):
 
 class FieldLayers(Diagnostic):
     code = "E362"
-    message = "{layers} layers cannot be followed"
-    help = "0 to {limit} can"
+    message = "a receptive field over {layers} layers cannot be computed"
+    help = "give 0 to {limit} layers"
 
     layers: int
     limit: int

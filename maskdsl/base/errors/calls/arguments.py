@@ -1,20 +1,21 @@
-"""E46x: what can be wrong with the arguments of a function of Python. Raised by all that has such functions."""
+"""E46x: errors of the arguments of Python functions. Raised by all public functions."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
 
 class WrongFollow(Diagnostic):
     code = "E429"
-    message = "{found} cannot be followed"
-    help = "follow one parameter, the number of tokens, or two: the numbers of queries and of keys"
+    message = "`follow` names {found}"
+    help = "name the parameter that is the number of tokens, or two parameters: the numbers of queries and of keys"
 
     found: str
 
 
 class FollowedGiven(Diagnostic):
     code = "E430"
-    message = "`{name}` follows the lengths of tensors, and a value is given too"
+    message = "`{name}` follows the lengths of tensors, but a value is given for it too"
     label = "this parameter"
+    help = "leave the value out, or take `{name}` out of `follow`"
 
     name: str
 
@@ -22,7 +23,7 @@ class FollowedGiven(Diagnostic):
 class WrongArgument(Diagnostic):
     code = "E460"
     message = "the argument `{name}` is {found}"
-    help = "{expected} is expected"
+    help = "give {expected}"
 
     name: str
     found: str
@@ -31,8 +32,8 @@ class WrongArgument(Diagnostic):
 
 class WrongCall(Diagnostic):
     code = "E461"
-    message = "`{name}` is called with other arguments than it has: {reason}"
-    help = "call it as `{called}`; parameters of patterns and inputs are given by name, such as n=64"
+    message = "the arguments of `{name}` are wrong: {reason}"
+    help = "call it as `{called}`; give parameters of patterns and inputs by name, such as n=64"
 
     name: str
     reason: str
@@ -42,7 +43,7 @@ class WrongCall(Diagnostic):
 class OutsideMap(Diagnostic):
     code = "E462"
     message = "there is no {what} {number}"
-    help = "they are 0 to {last}"
+    help = "they are numbered 0 to {last}"
 
     what: str
     number: int
@@ -51,7 +52,7 @@ class OutsideMap(Diagnostic):
 
 class NotCompiled(Diagnostic):
     code = "E463"
-    message = "a {kind} is not called, but what it is compiled to"
+    message = "a {kind} cannot be called before it is compiled"
     help = "attention = {compiled}; out = attention(q, k, v)"
 
     kind: str
@@ -61,7 +62,7 @@ class NotCompiled(Diagnostic):
 class PatternAsAttribute(Diagnostic):
     code = "E464"
     message = "a module has no attribute `{name}`"
-    help = "patterns and stacks are found by name, such as {found}; here are {names}"
+    help = "look patterns and stacks up by name, such as {found}; this module has {names}"
 
     name: str
     found: str

@@ -1,4 +1,4 @@
-"""E42x and E470: what can be wrong with backends, and what they cannot do. Raised by `runtime`."""
+"""E42x and E470: errors of backends: unknown ones, and what they do not support. Raised by `runtime`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -6,7 +6,7 @@ from maskdsl.base.diagnostics import Diagnostic
 class UnknownBackend(Diagnostic):
     code = "E420"
     message = "there is no backend `{name}`"
-    help = "the backends are {backends}"
+    help = "choose one of {backends}"
 
     name: str
     backends: str
@@ -14,29 +14,32 @@ class UnknownBackend(Diagnostic):
 
 class NoForwardMode(Diagnostic):
     code = "E421"
-    message = "attention has no derivatives in forward mode"
+    message = "attention has no forward-mode derivatives"
     help = "use reverse mode: torch.func.grad, vjp, jacrev, or backward()"
 
 
 class UnknownLayout(Diagnostic):
     code = "E422"
     message = "there is no layout `{name}`"
-    help = '"declared" and "ordered" are the layouts'
+    help = 'choose "declared" or "ordered"'
 
     name: str
 
 
 class NeedsDevice(Diagnostic):
     code = "E424"
-    message = "the backend `triton` computes on GPUs, and `q` is on {device}"
-    help = 'use backend="tiled", or set TRITON_INTERPRET=1 before the program begins to run kernels in the interpreter'
+    message = "the backend `triton` needs a GPU, and `q` is on {device}"
+    help = (
+        'use backend="tiled", or set TRITON_INTERPRET=1 before Python starts to run kernels in the interpreter of '
+        "Triton"
+    )
 
     device: str
 
 
 class LargeHeadDim(Diagnostic):
     code = "E425"
-    message = "`{name}` has a head dim of {found}, and the backend `triton` computes up to {limit}"
+    message = "`{name}` has a head dimension of {found}, and the backend `triton` supports at most {limit}"
     help = 'use backend="tiled"'
 
     name: str
@@ -46,8 +49,8 @@ class LargeHeadDim(Diagnostic):
 
 class TritonVersion(Diagnostic):
     code = "E426"
-    message = "{what} needs Triton {needed}, and there is {found}"
-    help = 'install it, or use backend="tiled"'
+    message = "{what} needs Triton {needed}, and {found} is installed"
+    help = 'install that version, or use backend="tiled"'
 
     what: str
     needed: str
@@ -56,8 +59,8 @@ class TritonVersion(Diagnostic):
 
 class UnknownHandle(Diagnostic):
     code = "E427"
-    message = "this process has not compiled the pattern of this operator, `{handle}`"
-    help = "compile the same pattern for the same backend before the graph runs that was made with it"
+    message = "this process has not compiled the pattern of the operator `{handle}`"
+    help = "compile the same pattern for the same backend before you run a graph that uses it"
 
     handle: str
 
@@ -70,8 +73,8 @@ class NoSecondDerivative(Diagnostic):
 
 class NoConfiguration(Diagnostic):
     code = "E470"
-    message = "no configuration of `{kernel}` of `{pattern}` can be compiled and started on {device}: {failure}"
-    help = 'this is the failure of the last and smallest one; `backend="tiled"` needs no kernels'
+    message = "no configuration of `{kernel}` of `{pattern}` can be compiled and launched on {device}: {failure}"
+    help = 'this is the failure of the last and smallest configuration; backend="tiled" needs no kernels'
 
     kernel: str
     pattern: str

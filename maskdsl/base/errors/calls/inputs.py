@@ -1,4 +1,4 @@
-"""E41x: what can be wrong with the inputs of a pattern in a call. Raised by `ir`, `runtime` and `analysis`."""
+"""E41x: errors of the inputs of a pattern in a call. Raised by `ir`, `runtime` and `analysis`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -23,7 +23,7 @@ class UnknownInput(Diagnostic):
 
 class InputShape(Diagnostic):
     code = "E412"
-    message = "the input `{name}` has the shape {found}, and {expected} is declared"
+    message = "the input `{name}` has the shape {found}, and is declared as {expected}"
     label = "declared here"
 
     name: str
@@ -33,7 +33,7 @@ class InputShape(Diagnostic):
 
 class InputType(Diagnostic):
     code = "E413"
-    message = "the input `{name}` is {found}, and `{expected}` is declared"
+    message = "the input `{name}` is {found}, and is declared as `{expected}`"
     label = "declared here"
 
     name: str
@@ -43,7 +43,7 @@ class InputType(Diagnostic):
 
 class InputRange(Diagnostic):
     code = "E414"
-    message = "the input `{name}` holds {value}, which is outside the 32-bit integers"
+    message = "the input `{name}` holds {value}, which does not fit into a 32-bit integer"
     label = "declared here"
 
     name: str
@@ -52,8 +52,9 @@ class InputRange(Diagnostic):
 
 class TableRead(Diagnostic):
     code = "E423"
-    message = "`{name}` is read outside its bounds: index {index} of a dimension of {length}"
-    label = "by query {query} and key {key}, which attend"
+    message = "`{name}` is read outside its bounds: index {index} in a dimension of {length}"
+    label = "for query {query} and key {key}, which attend"
+    help = "keep the index inside with `clamp(...)`, or exclude these pairs: tables are read for attending pairs only"
 
     name: str
     index: int
@@ -64,8 +65,8 @@ class TableRead(Diagnostic):
 
 class GroupRange(Diagnostic):
     code = "E450"
-    message = "the group `{name}` of a token is {value}"
-    help = "groups are numbered from 0, and there are at most {count}"
+    message = "the group number `{name}` of a token is {value}"
+    help = "group numbers start at 0, and there are at most {count} groups"
 
     name: str
     value: int
@@ -74,9 +75,12 @@ class GroupRange(Diagnostic):
 
 class InputReadOutside(Diagnostic):
     code = "E483"
-    message = "by its inputs, `{name}` is read outside its bounds: index {value}, and there are entries 0 to {last}"
+    message = "these inputs read `{name}` outside its bounds: at index {value}, where its entries are 0 to {last}"
     label = "{value} {where}"
-    help = "keep it inside with `clamp(..., 0, {last})`, or let nobody attend there: what does not attend is not read"
+    help = (
+        "keep the index inside with `clamp(..., 0, {last})`, or exclude these pairs: tables are read for attending "
+        "pairs only"
+    )
 
     name: str
     value: int

@@ -1,4 +1,4 @@
-"""E43x and E48x: what can be wrong with lengths and pages, and with packed sequences. Raised by `runtime`."""
+"""E43x and E48x: errors of lengths, pages and packed sequences. Raised by `runtime`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -6,7 +6,7 @@ from maskdsl.base.diagnostics import Diagnostic
 class NotOneAxis(Diagnostic):
     code = "E310"
     message = "`{name}` has the shape {found}"
-    help = "give a list of integers, or a tensor of one axis"
+    help = "give a list of integers, or a tensor with one axis"
 
     name: str
     found: tuple[int, ...]
@@ -14,7 +14,7 @@ class NotOneAxis(Diagnostic):
 
 class NotIntegers(Diagnostic):
     code = "E431"
-    message = "`{name}` is {found}, and says where tokens are"
+    message = "`{name}` is {found}, and holds positions or lengths of tokens"
     help = "give integers"
 
     name: str
@@ -33,12 +33,13 @@ class NotOneAnEntry(Diagnostic):
 
 class PagesWithoutTable(Diagnostic):
     code = "E433"
-    message = "there is a `page_size`, but no `page_table`"
+    message = "`page_size` is given without `page_table`"
+    help = "give both, or leave `page_size` out"
 
 
 class PageSize(Diagnostic):
     code = "E434"
-    message = "`page_size` is {given}, but pages of `k` hold {found} keys"
+    message = "`page_size` is {given}, but the pages of `k` hold {found} keys"
     help = "k and v are [pages, heads, page size, head dim]"
 
     given: int
@@ -47,8 +48,9 @@ class PageSize(Diagnostic):
 
 class TooManyQueries(Diagnostic):
     code = "E435"
-    message = "`q` has {found} queries, and `{pattern}` was bound with {length}"
+    message = "`q` has {found} queries, but `{pattern}` was bound for {length}"
     label = "of this pattern"
+    help = "bind it for the longest sequence that you will call it with"
 
     found: int
     length: int
@@ -57,8 +59,9 @@ class TooManyQueries(Diagnostic):
 
 class QueryStart(Diagnostic):
     code = "E436"
-    message = "{count} queries from {start} on are not all among the {length} of the pattern"
+    message = "{count} queries from position {start} on do not fit into the {length} queries of the pattern"
     label = "of this pattern"
+    help = "`query_start` is the position of the first query of the call"
 
     start: int
     count: int
@@ -67,9 +70,9 @@ class QueryStart(Diagnostic):
 
 class TooManyKeys(Diagnostic):
     code = "E437"
-    message = "`k` has {found} keys, and `{pattern}` was bound with {length}"
+    message = "`k` has {found} keys, but `{pattern}` was bound for {length}"
     label = "of this pattern"
-    help = "bind it for the longest sequence that there may be"
+    help = "bind it for the longest sequence that you will call it with"
 
     found: int
     length: int
@@ -78,7 +81,8 @@ class TooManyKeys(Diagnostic):
 
 class ChunkLayout(Diagnostic):
     code = "E438"
-    message = "queries from `query_start` on are in declared order, and the layout is `{layout}`"
+    message = '`query_start` counts queries in declared order, and the layout is "{layout}"'
+    help = 'use layout="declared"'
 
     layout: str
 
@@ -86,7 +90,10 @@ class ChunkLayout(Diagnostic):
 class WrongEnds(Diagnostic):
     code = "E439"
     message = "`{name}` has the shape {found}"
-    help = "give [sequences + 1] integers, equally many for queries and keys: where each begins, and the last ends"
+    help = (
+        "give one integer more than there are sequences, for queries and for keys: where each sequence begins, and "
+        "where the last one ends"
+    )
 
     name: str
     found: tuple[int, ...]
@@ -94,7 +101,8 @@ class WrongEnds(Diagnostic):
 
 class EndsOutOfOrder(Diagnostic):
     code = "E440"
-    message = "`{name}` does not rise from 0 to {total} at most, which is how many tokens there are"
+    message = "`{name}` must begin with 0, never decrease, and end at {total} at most, which is the number of tokens"
+    help = "give the cumulative lengths of the sequences"
 
     name: str
     total: int
@@ -102,8 +110,8 @@ class EndsOutOfOrder(Diagnostic):
 
 class LongSequence(Diagnostic):
     code = "E441"
-    message = "by `{name}` a sequence has {found} tokens, more than the {length} of the pattern"
-    help = "bind the pattern for the longest sequence that there may be"
+    message = "`{name}` has a sequence of {found} tokens, and the pattern was bound for {length}"
+    help = "bind it for the longest sequence that you will call it with"
 
     name: str
     found: int
@@ -113,7 +121,7 @@ class LongSequence(Diagnostic):
 class NotThreeAxes(Diagnostic):
     code = "E442"
     message = "`{name}` has the shape {shape}"
-    help = "packed sequences are [all tokens, heads, head dim]"
+    help = "give packed sequences as [all tokens, heads, head dim]"
 
     name: str
     shape: tuple[int, ...]
@@ -121,16 +129,16 @@ class NotThreeAxes(Diagnostic):
 
 class PackedPooled(Diagnostic):
     code = "E443"
-    message = "`{pattern}` pools keys, which packed sequences cannot"
+    message = "`{pattern}` pools keys, which does not work for packed sequences"
     label = "this pattern"
-    help = "call the attention with a batch of sequences, and `key_lengths` for those that are shorter"
+    help = "give a batch of sequences, and `key_lengths` for the shorter ones"
 
     pattern: str
 
 
 class KeyLength(Diagnostic):
     code = "E480"
-    message = "`{name}` holds {found}, and there is room for 0 to {room} keys"
+    message = "`{name}` holds {found}, and must be 0 to {room} keys"
     help = "{hint}"
 
     name: str
@@ -142,9 +150,9 @@ class KeyLength(Diagnostic):
 class PageNumber(Diagnostic):
     code = "E481"
     message = (
-        "`page_table` sends batch entry {entry} to page {found} for its keys from {first} on, and there are {pages}"
+        "`page_table` maps the keys of batch entry {entry} from {first} on to page {found}, but there are {pages} pages"
     )
-    help = "pages are numbered from 0, as k and v hold them; a negative number is a page that is not there"
+    help = "pages are numbered from 0, as k and v hold them; a negative number stands for no page"
 
     entry: int
     found: int

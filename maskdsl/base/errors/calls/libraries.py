@@ -1,29 +1,31 @@
-"""What can be wrong where other libraries meet patterns: FlexAttention, transformers, diffusers, imported masks."""
+"""Errors of patterns in other libraries (FlexAttention, transformers, diffusers) and of imported masks."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
 
 class FlexPooled(Diagnostic):
     code = "E601"
-    message = "`{pattern}` pools keys, which FlexAttention cannot"
+    message = "`{pattern}` pools keys, which FlexAttention cannot do"
     label = "this pattern"
-    help = "attention(q, k, v) of maskdsl pools them"
+    help = "call maskdsl's own attention(q, k, v) instead"
 
     pattern: str
 
 
 class FlexWeight(Diagnostic):
     code = "E602"
-    message = "`{pattern}` weighs probabilities after the softmax, and FlexAttention changes scores before it alone"
+    message = "`{pattern}` weighs probabilities after the softmax, but FlexAttention can only change scores before it"
     label = "this pattern"
+    help = "call maskdsl's own attention(q, k, v) instead"
 
     pattern: str
 
 
 class FlexRoute(Diagnostic):
     code = "E603"
-    message = "`{pattern}` finds pairs in queries and keys, which FlexAttention does not show to its functions"
+    message = "`{pattern}` selects pairs by queries and keys, which FlexAttention does not pass to its functions"
     label = "this pattern"
+    help = "call maskdsl's own attention(q, k, v) instead"
 
     pattern: str
 
@@ -40,7 +42,7 @@ class MissingLibrary(Diagnostic):
 
 class NotAPattern(Diagnostic):
     code = "E611"
-    message = "a {found} is given where a pattern is asked for"
+    message = "a pattern is expected, and a {found} is given"
     help = "give a pattern, maskdsl.load(path)[name], or what its `bind` or `compile` makes"
 
     found: str
@@ -48,8 +50,8 @@ class NotAPattern(Diagnostic):
 
 class TakenName(Diagnostic):
     code = "E612"
-    message = "`{name}` is an attention implementation of {library} itself"
-    help = "register the pattern under a name of its own, without `/` and `|`"
+    message = "`{name}` is the name of an attention implementation of {library}"
+    help = "register the pattern under another name, without `/` and `|`"
 
     name: str
     library: str
@@ -68,10 +70,10 @@ class NoPatternForLayer(Diagnostic):
 
 class ForeignMask(Diagnostic):
     code = "E614"
-    message = "the model asks for {what}, of which the pattern `{name}` knows nothing"
+    message = "the model applies {what}, which the pattern `{name}` does not describe"
     help = (
-        'say it in the pattern, with an input where tokens decide, and vouch for it by masks="pattern"; '
-        "or leave the layer to the model, with None as its pattern"
+        'describe it in the pattern, with an input if it depends on tokens, and confirm that by masks="pattern"; or '
+        "give None as the pattern of this layer, so that the model computes it"
     )
 
     name: str
@@ -90,9 +92,9 @@ class AskedMore(Diagnostic):
 
 class DroppedKeys(Diagnostic):
     code = "E616"
-    message = "`{pattern}` attends tokens {distance} and more back, and the model's cache has dropped them"
+    message = "`{pattern}` attends tokens {distance} or more positions back, which the model's cache has dropped"
     label = "this pattern"
-    help = "let the `sliding_window` of the model's configuration be as long as the pattern reaches"
+    help = "set `sliding_window` in the model's configuration to at least the reach of the pattern"
 
     pattern: str
     distance: int
@@ -100,15 +102,15 @@ class DroppedKeys(Diagnostic):
 
 class AlreadyBound(Diagnostic):
     code = "E617"
-    message = "{names} is given for what has been bound already"
-    help = "give the pattern in place of its mask"
+    message = "{names} cannot be given for a mask that is bound already"
+    help = "give the pattern instead of its mask"
 
     names: str
 
 
 class NoAttention(Diagnostic):
     code = "E618"
-    message = "`{model}` has no attention with a processor"
+    message = "`{model}` has no attention layer with a processor"
     help = "give the transformer of a pipeline, pipeline.transformer"
 
     model: str
@@ -116,8 +118,8 @@ class NoAttention(Diagnostic):
 
 class NoSelfAttention(Diagnostic):
     code = "E619"
-    message = "`{name}` has not asked torch for attention, so that no pattern was computed"
-    help = 'let the model use the "native" backend, model.set_attention_backend("native"); `{processor}` calls it'
+    message = "`{name}` did not call torch's attention, so the pattern was not computed"
+    help = 'set the model to the "native" backend, which `{processor}` calls: model.set_attention_backend("native")'
 
     name: str
     processor: str
@@ -126,15 +128,18 @@ class NoSelfAttention(Diagnostic):
 class NotPairs(Diagnostic):
     code = "E620"
     message = "a mask that {found} does not say which pairs attend"
-    help = "give booleans [queries, keys], or heads, or batch entries and heads, in front; or floats, 0 and -inf"
+    help = (
+        "give booleans, or floats that are 0 or -inf, of the shape [queries, keys], with heads, or batch entries and "
+        "heads, in front"
+    )
 
     found: str
 
 
 class WrongGrid(Diagnostic):
     code = "E621"
-    message = "the grid {grid} is not that of {queries} queries and {keys} keys"
-    help = "give the two or three lengths of a grid on which all tokens stand"
+    message = "the grid {grid} does not have {queries} queries and {keys} keys"
+    help = "give the two or three axis lengths of the grid that holds all tokens"
 
     grid: tuple[int, ...]
     queries: int
@@ -143,8 +148,8 @@ class WrongGrid(Diagnostic):
 
 class FailingPredicate(Diagnostic):
     code = "E622"
-    message = "the function of pairs failed with {kind}: {text}"
-    help = "it takes (batch, head, query, key), tensors of torch that broadcast, and gives booleans"
+    message = "the mask function failed with {kind}: {text}"
+    help = "it must take (batch, head, query, key), torch tensors that broadcast, and return booleans"
 
     kind: str
     text: str
@@ -152,8 +157,11 @@ class FailingPredicate(Diagnostic):
 
 class UnevenHeads(Diagnostic):
     code = "E623"
-    message = "{what} are not shared evenly by {heads} heads"
-    help = "heads divide the features, unless `head_dim` is given, and heads of keys and values divide those of queries"
+    message = "{what} cannot be divided evenly among {heads} heads"
+    help = (
+        "the number of heads must divide the features, unless `head_dim` is given; the number of key heads must "
+        "divide the number of query heads"
+    )
 
     what: str
     heads: int
@@ -161,18 +169,20 @@ class UnevenHeads(Diagnostic):
 
 class OddHeadDim(Diagnostic):
     code = "E624"
-    message = "rotary position embeddings turn pairs of features, and the head dimension is odd"
+    message = "rotary position embeddings rotate pairs of features, and the head dimension is odd"
+    help = "use an even head dimension"
 
 
 class OtherAttention(Diagnostic):
     code = "E625"
-    message = "this layer has dropout, keys of another size, or keys of its own, which `SelfAttention` has not"
+    message = "this layer has dropout, keys of another size, or added keys, which `SelfAttention` does not support"
+    help = "give a layer without these"
 
 
 class NoInterface(Diagnostic):
     code = "E626"
-    message = "`{model}` does not ask for its attention by name{part}, so that it would ignore the pattern `{name}`"
-    help = "leave it to the model: set_attn_implementation takes a dictionary, by the names of sub-configurations"
+    message = "`{model}` does not look its attention up by name{part}, so it would ignore the pattern `{name}`"
+    help = "leave this to the model: set_attn_implementation takes a dictionary, by the names of sub-configurations"
 
     name: str
     model: str
@@ -181,8 +191,10 @@ class NoInterface(Diagnostic):
 
 class UnclearRole(Diagnostic):
     code = "E627"
-    message = "`{model}` has attention of an encoder and of a decoder, and `{name}` does not say which it is of"
-    help = 'register("{name}", {{"self": pattern, "encoder": None}}); None leaves what has this role to the model'
+    message = "`{model}` has attention in an encoder and in a decoder, and `{name}` does not say which one it is for"
+    help = (
+        'register("{name}", {{"self": pattern, "encoder": None}}); None leaves the attention of this role to the model'
+    )
 
     name: str
     model: str
@@ -191,15 +203,15 @@ class UnclearRole(Diagnostic):
 class UnknownMasks(Diagnostic):
     code = "E628"
     message = 'masks={found} is neither "refuse" nor "pattern"'
-    help = 'masks="pattern" vouches that the pattern says all that the masks of the model say'
+    help = 'masks="pattern" confirms that the pattern describes everything that the model\'s own masks do'
 
     found: str
 
 
 class ReadsMask(Diagnostic):
     code = "E629"
-    message = "`{part}` of `{model}` makes a mask of its own, of which the pattern `{name}` knows nothing"
-    help = "leave the model to its own attention: the keys that it selects are not those of a pattern"
+    message = "`{part}` of `{model}` builds a mask of its own, which the pattern `{name}` does not describe"
+    help = "leave this model to its own attention: a pattern cannot describe the keys that it selects"
 
     name: str
     model: str
@@ -208,8 +220,8 @@ class ReadsMask(Diagnostic):
 
 class TooManyAsked(Diagnostic):
     code = "E630"
-    message = "the function would be asked for {count:,} pairs"
-    help = "at most {limit:,} are asked for; give fewer queries and keys, or one of the heads and batch entries"
+    message = "the mask function would be called for {count:,} pairs"
+    help = "at most {limit:,} are allowed; give fewer queries and keys, or one of the heads and batch entries"
 
     count: int
     limit: int

@@ -1,19 +1,20 @@
-"""E45x: what can be wrong with a call that selects pairs from queries and keys. Raised by `runtime` and `ir`."""
+"""E45x: errors of calls that select pairs by queries and keys. Raised by `runtime` and `ir`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
 
 class LaidOutPooled(Diagnostic):
     code = "E444"
-    message = '`{pattern}` pools keys, which needs them in declared order, and the layout is "ordered"'
+    message = '`{pattern}` pools keys in declared order, and the layout is "ordered"'
     label = "this pattern"
+    help = 'use layout="declared"'
 
     pattern: str
 
 
 class MissingVectors(Diagnostic):
     code = "E451"
-    message = "`{pattern}` finds pairs in the queries and keys, which are not given"
+    message = "`{pattern}` selects pairs by queries and keys, which are not given"
     help = "give q and k: [batch, heads, tokens, head dim]"
 
     pattern: str
@@ -21,17 +22,18 @@ class MissingVectors(Diagnostic):
 
 class LaidOutRoute(Diagnostic):
     code = "E452"
-    message = '`{pattern}` finds pairs in queries and keys in declared order, and the layout is "ordered"'
+    message = '`{pattern}` selects pairs by queries and keys in declared order, and the layout is "ordered"'
     label = "this pattern"
+    help = 'use layout="declared"'
 
     pattern: str
 
 
 class AbsentQueries(Diagnostic):
     code = "E453"
-    message = "`{pattern}` finds `{route}` in queries that are not in this call"
+    message = "the route `{route}` of `{pattern}` needs queries that are not in this call"
     label = "this route"
-    help = "all queries of a group that is pooled, or chooses as one, must be in the call"
+    help = "give all queries of a group that is pooled, or that chooses as one"
 
     pattern: str
     route: str
@@ -39,18 +41,18 @@ class AbsentQueries(Diagnostic):
 
 class PooledState(Diagnostic):
     code = "E454"
-    message = "`{pattern}` pools keys, of which no routing state is kept"
+    message = "`{pattern}` pools keys, for which there is no routing state"
     label = "this pattern"
-    help = "call the attention without a state: what is selected is found anew in all cached keys"
+    help = "call the attention without a routing state: it then selects among all cached keys"
 
     pattern: str
 
 
 class OtherState(Diagnostic):
     code = "E455"
-    message = "the routing state is that of another attention, of `{other}`"
+    message = "the routing state belongs to another attention, of `{other}`"
     label = "this pattern is called"
-    help = "`attention.routing_state(batch)` makes one; where lengths follow tensors, `attention.at(length)` has it"
+    help = "make one by `attention.routing_state(batch)`; where lengths follow tensors, by `attention.at(length)`"
 
     pattern: str
     other: str
@@ -60,7 +62,7 @@ class NotANumber(Diagnostic):
     code = "E456"
     message = "the score of `{route}` is NaN in batch entry {batch}, head {head}: query group {query}, key group {key}"
     label = "{count} scores of this route are NaN, and are never selected"
-    help = "look for NaN in q, k and the inputs that it reads; without debug=True this is no error"
+    help = "look for NaN in q, k and the inputs that the score reads; without debug=True this is no error"
 
     route: str
     batch: int
@@ -72,13 +74,14 @@ class NotANumber(Diagnostic):
 
 class PartDebugged(Diagnostic):
     code = "E457"
-    message = "`debug` looks at the scores of calls with all queries"
+    message = "`debug` checks the scores of calls with all queries only"
     help = "call the attention with all queries and keys to find out which scores are NaN"
 
 
 class StateBatch(Diagnostic):
     code = "E458"
-    message = "the batch has {found} entries, and the routing state {batch}"
+    message = "the batch has {found} entries, but the routing state was made for {batch}"
+    help = "make one by `attention.routing_state({found})`"
 
     found: int
     batch: int

@@ -1,4 +1,4 @@
-"""E40x: what can be wrong with `q`, `k` and `v` of a call, and with any other tensor. Raised by `runtime` and `ir`."""
+"""E40x: errors of `q`, `k` and `v` in a call, and of tensors in general. Raised by `runtime` and `ir`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -6,7 +6,10 @@ from maskdsl.base.diagnostics import Diagnostic
 class NotStrided(Diagnostic):
     code = "E308"
     message = "`{name}` is a {kind} tensor, and a dense one is expected"
-    help = "sequences of different lengths go to `varlen`, one behind the other; x.to_dense() makes a sparse one dense"
+    help = (
+        "pack sequences of different lengths one after the other for `varlen`; make a sparse tensor dense by "
+        "x.to_dense()"
+    )
 
     name: str
     kind: str
@@ -14,8 +17,8 @@ class NotStrided(Diagnostic):
 
 class NoDimension(Diagnostic):
     code = "E309"
-    message = "`{name}` has vectors of no numbers: its shape is {shape}"
-    help = "the last axis is the head dimension, 1 at least"
+    message = "the vectors of `{name}` have no elements: its shape is {shape}"
+    help = "the last axis is the head dimension, which is at least 1"
 
     name: str
     shape: tuple[int, ...]
@@ -24,7 +27,7 @@ class NoDimension(Diagnostic):
 class NotFourAxes(Diagnostic):
     code = "E401"
     message = "`{name}` has the shape {shape}"
-    help = "q, k and v are [batch, heads, tokens, head dim]"
+    help = "give q, k and v as [batch, heads, tokens, head dim]"
 
     name: str
     shape: tuple[int, ...]
@@ -33,7 +36,7 @@ class NotFourAxes(Diagnostic):
 class NotFloating(Diagnostic):
     code = "E402"
     message = "`{name}` is {dtype}, and attention needs a floating type"
-    help = "float64, float32, bfloat16 and float16 are computed"
+    help = "use float64, float32, bfloat16 or float16"
 
     name: str
     dtype: str
@@ -42,7 +45,7 @@ class NotFloating(Diagnostic):
 class MixedTypes(Diagnostic):
     code = "E403"
     message = "`q` is {query}, but `{name}` is {other}"
-    help = "q, k and v have one type"
+    help = "give q, k and v the same type"
 
     name: str
     query: str
@@ -52,7 +55,7 @@ class MixedTypes(Diagnostic):
 class MixedDevices(Diagnostic):
     code = "E404"
     message = "`q` is on {query}, but `{name}` is on {other}"
-    help = "everything of one call lives on one device"
+    help = "move all tensors of a call to one device"
 
     name: str
     query: str
@@ -61,7 +64,7 @@ class MixedDevices(Diagnostic):
 
 class WrongHeads(Diagnostic):
     code = "E405"
-    message = "`q` has {found} heads, but `{pattern}` was bound with {expected}"
+    message = "`q` has {found} heads, but `{pattern}` was bound for {expected}"
     label = "of this pattern"
     help = "bind it with heads={found}; if these are some of more heads, with first_head=... and local_heads={found}"
 
@@ -72,7 +75,7 @@ class WrongHeads(Diagnostic):
 
 class IndivisibleHeads(Diagnostic):
     code = "E406"
-    message = "`{name}` has {found} heads, which do not divide the {heads} heads of `q`"
+    message = "`{name}` has {found} heads, a number that does not divide the {heads} heads of `q`"
 
     name: str
     found: int
@@ -93,7 +96,7 @@ class WrongLength(Diagnostic):
 
 class Disagreeing(Diagnostic):
     code = "E408"
-    message = "`{first}` and `{second}` differ in {axis}: {one} and {two}"
+    message = "`{first}` and `{second}` have different {axis}: {one} and {two}"
 
     first: str
     second: str
@@ -104,7 +107,7 @@ class Disagreeing(Diagnostic):
 
 class NotATensor(Diagnostic):
     code = "E415"
-    message = "`{name}` is no tensor but {found}"
+    message = "`{name}` is not a tensor but {found}"
 
     name: str
     found: str

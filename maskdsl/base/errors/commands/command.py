@@ -1,4 +1,4 @@
-"""E5xx: what can be wrong with a command line. Raised by `cli`."""
+"""E5xx: errors of a command line. Raised by `cli`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -6,7 +6,7 @@ from maskdsl.base.diagnostics import Diagnostic
 class SeveralPatterns(Diagnostic):
     code = "E501"
     message = "`{file}` has several {what}"
-    help = "name one of them behind the file: {known}"
+    help = "name one of them after the file: {known}"
 
     file: str
     what: str
@@ -16,15 +16,15 @@ class SeveralPatterns(Diagnostic):
 class NoPattern(Diagnostic):
     code = "E502"
     message = "`{file}` declares no pattern"
-    help = "a pattern of the standard library can be named behind the file"
+    help = "declare one, or name a pattern of the standard library after the file"
 
     file: str
 
 
 class StrayWord(Diagnostic):
     code = "E503"
-    message = "the pattern is `{pattern}`, and `{word}` is no parameter"
-    help = "parameters are given as name=value"
+    message = "`{word}` is not a parameter; the pattern is `{pattern}`"
+    help = "give parameters as name=value"
 
     pattern: str
     word: str
@@ -33,22 +33,23 @@ class StrayWord(Diagnostic):
 class RepeatedParameter(Diagnostic):
     code = "E504"
     message = "`{name}` is given twice"
+    help = "give each parameter once"
 
     name: str
 
 
 class NotAValue(Diagnostic):
     code = "E505"
-    message = "`{text}` is no value of a parameter"
-    label = "this is not known here"
-    help = "a value is a number, True, False, a tuple such as (7, 7), the name of an axis, or arithmetic on numbers"
+    message = "`{text}` is not the value of a parameter"
+    label = "this cannot be read"
+    help = "give a number, True, False, a tuple such as (7, 7), the name of an axis, or arithmetic on numbers"
 
     text: str
 
 
 class NotAnInput(Diagnostic):
     code = "E506"
-    message = "`{text}` says no input"
+    message = "`{text}` does not name an input and its file"
     help = "write --input name=file.npy"
 
     text: str
@@ -57,7 +58,7 @@ class NotAnInput(Diagnostic):
 class UnreadableInput(Diagnostic):
     code = "E507"
     message = "the values of `{name}` cannot be read from `{file}`: {reason}"
-    help = "numpy.save writes such files"
+    help = "save the values by numpy.save"
 
     name: str
     file: str
@@ -67,7 +68,7 @@ class UnreadableInput(Diagnostic):
 class UnknownChoice(Diagnostic):
     code = "E508"
     message = "there is no {what} `{name}`"
-    help = "there are {known}"
+    help = "choose one of {known}"
 
     what: str
     name: str
@@ -77,7 +78,7 @@ class UnknownChoice(Diagnostic):
 class UnknownHead(Diagnostic):
     code = "E509"
     message = "there is no head {head}"
-    help = "there are {heads} heads, from 0; --heads says how many"
+    help = "there are {heads} heads, numbered from 0; --heads sets how many"
 
     head: int
     heads: int
@@ -85,7 +86,7 @@ class UnknownHead(Diagnostic):
 
 class NotABlock(Diagnostic):
     code = "E510"
-    message = "`{text}` is no size of a block"
+    message = "`{text}` is not the size of a tile"
     help = "write --block 128, or --block 128x64 for 128 queries and 64 keys"
 
     text: str
@@ -109,7 +110,7 @@ class NotWritten(Diagnostic):
 class StackNotTaken(Diagnostic):
     code = "E520"
     message = "`{name}` is a stack of layers, and this command takes one pattern"
-    help = "its layers are {layers}"
+    help = "give one of its layers: {layers}"
 
     name: str
     layers: str
@@ -117,7 +118,8 @@ class StackNotTaken(Diagnostic):
 
 class NotForStacks(Diagnostic):
     code = "E521"
-    message = "`{option}` is for patterns, and `{name}` is a stack"
+    message = "`{option}` works for patterns, and `{name}` is a stack"
+    help = "leave it out, or name a pattern"
 
     option: str
     name: str
@@ -137,9 +139,9 @@ class NoLanguageServer(Diagnostic):
 
 class NotAToken(Diagnostic):
     code = "E513"
-    message = "`{text}` is no token"
+    message = "`{text}` is not a token"
     help = (
-        "write its position, such as 4093, its cell of a grid, such as 3,17, or of a space by name, such as image:3,17"
+        "give a position such as 4093, a cell of the grid such as 3,17, or a cell of a named space such as image:3,17"
     )
 
     text: str
@@ -157,8 +159,8 @@ class NoSuchToken(Diagnostic):
 
 class NotARange(Diagnostic):
     code = "E515"
-    message = "`{text}` is no range of tokens"
-    help = "write {option} 100:164, or 100: for all from there on, or 100 for one"
+    message = "`{text}` is not a range of tokens"
+    help = "write {option} 100:164, or 100: for all from 100 on, or 100 for one"
 
     option: str
     text: str
@@ -166,8 +168,8 @@ class NotARange(Diagnostic):
 
 class RangeOutside(Diagnostic):
     code = "E516"
-    message = "{option} {text} holds no {what}"
-    help = "there are {length} {what}, from 0; the end of a range is not part of it"
+    message = "{option} {text} contains no {what}"
+    help = "there are {length} {what}, numbered from 0; a range excludes its end"
 
     option: str
     text: str
@@ -177,7 +179,7 @@ class RangeOutside(Diagnostic):
 
 class NotComparable(Diagnostic):
     code = "E517"
-    message = "`{first}` and `{second}` have no map in common: {reason}"
+    message = "the maps of `{first}` and `{second}` cannot be compared: {reason}"
     help = "give them the same numbers of queries and keys"
 
     first: str
@@ -187,7 +189,7 @@ class NotComparable(Diagnostic):
 
 class OnlyInTerminals(Diagnostic):
     code = "E518"
-    message = "`{option}` is for maps in the terminal"
+    message = "`{option}` only works for maps in the terminal"
     help = "leave out --out and --json"
 
     option: str
@@ -196,8 +198,8 @@ class OnlyInTerminals(Diagnostic):
 class TooLargeToMake(Diagnostic):
     code = "E519"
     message = "the input `{name}` would have {shape} values, too many to make up"
-    label = "at most {limit} are"
-    help = "give smaller parameters, or values: --input {name}=file.npy"
+    label = "at most {limit} are made up"
+    help = "give smaller parameters, or your own values: --input {name}=file.npy"
 
     name: str
     shape: str
@@ -206,8 +208,10 @@ class TooLargeToMake(Diagnostic):
 
 class TooLongToVerify(Diagnostic):
     code = "E459"
-    message = "`{name}` has {count:,} tokens at these parameters, and single pairs of {limit:,} at most are looked at"
-    help = "give a smaller value, or leave the parameter out: what is not given is drawn"
+    message = (
+        "`{name}` has {count:,} tokens at these parameters, and pairs can be checked one by one for at most {limit:,}"
+    )
+    help = "give a smaller value, or leave the parameter out: one is then drawn at random"
 
     name: str
     count: int

@@ -1,12 +1,12 @@
-"""E54x: what can be wrong with a page. Raised by `page` and by `maskdsl view`."""
+"""E54x: errors of the page. Raised by `view.page` and by `maskdsl view`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
 
 class MapTooLarge(Diagnostic):
     code = "E540"
-    message = "the map of `{pattern}` is too large for a page: {count:,} {what}, of {limit:,} at most"
-    help = "larger tiles are fewer (--block 256), and a shorter length shows the same pattern (n=65536)"
+    message = "the map of `{pattern}` is too large for a page: {count:,} {what}, where {limit:,} fit"
+    help = "use larger tiles (--block 256), or a shorter length that shows the same pattern (n=65536)"
 
     pattern: str
     count: int
@@ -16,8 +16,8 @@ class MapTooLarge(Diagnostic):
 
 class PageTooLarge(Diagnostic):
     code = "E541"
-    message = "the page would have {size} MB, of {limit} MB at most"
-    help = "one order (--order declared), one size of tiles (--block 128), one head (--head 0) or a shorter length"
+    message = "the page would have {size} MB, and at most {limit} MB are allowed"
+    help = "ask for one order (--order declared), one tile size (--block 128), one head (--head 0) or a shorter length"
 
     size: int
     limit: int
@@ -25,8 +25,8 @@ class PageTooLarge(Diagnostic):
 
 class NoPort(Diagnostic):
     code = "E542"
-    message = "port {port} cannot be served: {reason}"
-    help = "without --port any free one is taken"
+    message = "cannot serve on port {port}: {reason}"
+    help = "leave --port out to take any free port"
 
     port: int
     reason: str

@@ -1,11 +1,11 @@
-"""E56x: what can be wrong with pictures that are written to files. Raised by `cli`."""
+"""E56x: errors of pictures written to files. Raised by `cli`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
 
 class UnknownPicture(Diagnostic):
     code = "E560"
-    message = "`{file}` says no kind of picture that is written"
+    message = "`{file}` does not end in a known picture format"
     help = "name a file that ends in {known}"
 
     file: str
@@ -20,7 +20,7 @@ class NoPillow(Diagnostic):
 
 class NeedsOut(Diagnostic):
     code = "E562"
-    message = "`{option}` is for pictures in files"
+    message = "`{option}` only works for pictures in files"
     help = "add --out map.png, map.svg or map.pdf"
 
     option: str
@@ -28,8 +28,8 @@ class NeedsOut(Diagnostic):
 
 class TooManyPairs(Diagnostic):
     code = "E563"
-    message = "single tokens of {queries} queries and {keys} keys are no picture that can be seen"
-    help = "draw {limit} or fewer, by smaller parameters such as n={limit}, or leave --mask out to draw tiles"
+    message = "{queries} queries and {keys} keys are too many to draw token by token"
+    help = "draw at most {limit}, by smaller parameters such as n={limit}, or leave --mask out to draw tiles"
 
     queries: int
     keys: int
@@ -38,7 +38,7 @@ class TooManyPairs(Diagnostic):
 
 class TooLargeToDraw(Diagnostic):
     code = "E564"
-    message = "`{pattern}` has {count} keys, and {limit} are drawn around a query at most"
+    message = "`{pattern}` has {count} keys, and at most {limit} can be drawn around a query"
     help = "draw it at smaller parameters"
 
     pattern: str

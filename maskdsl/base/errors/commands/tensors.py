@@ -1,4 +1,4 @@
-"""E55x: what can be wrong with tensors that a command line names. Raised by `cli`."""
+"""E55x: errors of tensors that a command line names. Raised by `cli`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -6,7 +6,7 @@ from maskdsl.base.diagnostics import Diagnostic
 class UnreadableTensors(Diagnostic):
     code = "E550"
     message = "`{file}` cannot be read as a safetensors file: {reason}"
-    help = "safetensors.torch.save_file and safetensors.numpy.save_file write such files"
+    help = "save them by safetensors.torch.save_file or safetensors.numpy.save_file"
 
     file: str
     reason: str
@@ -15,7 +15,7 @@ class UnreadableTensors(Diagnostic):
 class MissingTensor(Diagnostic):
     code = "E551"
     message = "`{file}` has no tensor `{name}`"
-    help = "there are {known}; save them as `q`, `k` and the names of inputs"
+    help = "it has {known}; save tensors as `q`, `k` and the names of inputs"
 
     file: str
     name: str
@@ -24,8 +24,8 @@ class MissingTensor(Diagnostic):
 
 class TensorType(Diagnostic):
     code = "E552"
-    message = "`{name}` in `{file}` is {found}, which is not read"
-    help = "floats of 16, 32 and 64 bits, bfloat16, integers and booleans are"
+    message = "`{name}` in `{file}` has the type {found}, which cannot be read"
+    help = "use floats of 16, 32 or 64 bits, bfloat16, integers or booleans"
 
     file: str
     name: str
@@ -34,7 +34,7 @@ class TensorType(Diagnostic):
 
 class TensorsTooLarge(Diagnostic):
     code = "E553"
-    message = "the tensors of `{file}` that are needed take {size} bytes, and {limit} are read at most"
+    message = "the tensors to be read from `{file}` take {size} bytes, and at most {limit} are allowed"
     help = "save fewer batch entries or heads, or a shorter sequence"
 
     file: str
@@ -44,7 +44,7 @@ class TensorsTooLarge(Diagnostic):
 
 class OtherHeads(Diagnostic):
     code = "E554"
-    message = "`{name}` has {found} heads, and {expected} are looked at"
+    message = "`{name}` has {found} heads, and {expected} are expected"
     help = "add --heads {found}"
 
     name: str
@@ -55,8 +55,8 @@ class OtherHeads(Diagnostic):
 class TooManyScores(Diagnostic):
     code = "E555"
     message = "`{route}` scores {queries} query groups for {keys} key groups in every head"
-    label = "at most {limit} pairs of groups are looked at here"
-    help = "give smaller parameters; without tensors the candidates and bounds of the density are shown"
+    label = "at most {limit} pairs of groups can be scored here"
+    help = "give smaller parameters; or leave the tensors out to see the candidates and bounds of the density"
 
     route: str
     queries: int

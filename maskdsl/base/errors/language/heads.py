@@ -1,4 +1,4 @@
-"""E34x and E49x: what can be wrong with the heads that a mask is for, and with what several processes share."""
+"""E34x and E49x: errors of the heads that a mask is bound for, and of tensors shared by several processes."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -6,7 +6,7 @@ from maskdsl.base.diagnostics import Diagnostic
 class WrongHeadNumber(Diagnostic):
     code = "E340"
     message = "`{name}` is {found}"
-    help = "a whole number {expected} is possible"
+    help = "give an integer {expected}"
 
     name: str
     found: str
@@ -16,7 +16,7 @@ class WrongHeadNumber(Diagnostic):
 class IndivisibleKeyHeads(Diagnostic):
     code = "E341"
     message = "{key_heads} key heads do not divide {heads} query heads"
-    help = "each key head is shared by the same number of query heads"
+    help = "choose a number of key heads that divides {heads}: each key head serves equally many query heads"
 
     key_heads: int
     heads: int
@@ -25,7 +25,10 @@ class IndivisibleKeyHeads(Diagnostic):
 class NoSuchHeads(Diagnostic):
     code = "E342"
     message = "heads {first} to {last} are not among {heads} heads"
-    help = "`heads` counts those of the whole attention; `first_head` and `local_heads` say which of them are here"
+    help = (
+        "`heads` is the number of heads of the whole attention; `first_head` and `local_heads` say which of them are "
+        "here"
+    )
 
     first: int
     last: int
@@ -34,8 +37,8 @@ class NoSuchHeads(Diagnostic):
 
 class SplitKeyHeads(Diagnostic):
     code = "E343"
-    message = "heads {first} to {last} of {heads} share no whole number of {key_heads} key heads"
-    help = "take all {shared} query heads of each key head, or a part of those of one that divides them"
+    message = "heads {first} to {last} of {heads} are not all query heads of some of the {key_heads} key heads"
+    help = "take all {shared} query heads of each key head, or, of one key head, a number of them that divides {shared}"
 
     first: int
     last: int
@@ -46,9 +49,9 @@ class SplitKeyHeads(Diagnostic):
 
 class SplitPool(Diagnostic):
     code = "E344"
-    message = "the route `{name}` pools the vectors of heads of which only some are here"
+    message = "the route `{name}` pools vectors of several heads, of which only some are here"
     label = "heads {first} to {last} of {heads}{known}"
-    help = "let each process have all heads that are pooled together"
+    help = "give each process all heads that are pooled together"
 
     name: str
     first: int
@@ -59,7 +62,7 @@ class SplitPool(Diagnostic):
 
 class WrongKeyHeads(Diagnostic):
     code = "E490"
-    message = "`k` has {found} heads, but `{pattern}` was bound with {expected}{whole}"
+    message = "`k` has {found} heads, but `{pattern}` was bound for {expected}{whole}"
     label = "of this pattern"
     help = "bind it with the number of key heads of the whole attention, or without `key_heads`"
 
@@ -71,9 +74,9 @@ class WrongKeyHeads(Diagnostic):
 
 class ContextParallel(Diagnostic):
     code = "E491"
-    message = "`{pattern}` is called inside of torch's `context_parallel`, where each process has a part of the tokens"
-    label = "this pattern takes all tokens that it was bound for"
-    help = "call it outside, with all keys on each process and its own queries: attention(q, k, v, query_start=...)"
+    message = "`{pattern}` is called inside torch's `context_parallel`, where each process has some of the tokens"
+    label = "this pattern needs all tokens that it was bound for"
+    help = "call it outside, with all keys and some of the queries on each process: attention(q, k, v, query_start=...)"
 
     pattern: str
 
@@ -82,8 +85,9 @@ class Distributed(Diagnostic):
     code = "E492"
     message = "`{name}` is a DTensor"
     help = (
-        "give its local part, `{name}.to_local()`: shards of the batch need nothing else, shards of the heads"
-        " bind(heads=..., first_head=..., local_heads=...), and shards of the queries query_start=... and all keys"
+        "give its local shard, `{name}.to_local()`: shards of the batch need nothing else; for shards of the heads, "
+        "bind(heads=..., first_head=..., local_heads=...); for shards of the queries, give query_start=... and all "
+        "keys"
     )
 
     name: str

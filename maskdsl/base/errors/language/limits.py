@@ -1,11 +1,11 @@
-"""E30x: what can be wrong with sizes: limits of what a pattern may hold. Raised by `bind`."""
+"""E30x: errors of size: limits on what a pattern may hold. Raised by `bind`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
 
 class TooManyErrors(Diagnostic):
     code = "E299"
-    message = "there are more than {limit} errors; what comes behind them was not looked at"
+    message = "there are more than {limit} errors, and the text after them was not checked"
 
     limit: int
 
@@ -13,7 +13,7 @@ class TooManyErrors(Diagnostic):
 class TooLong(Diagnostic):
     code = "E301"
     message = "{what} has {count} tokens"
-    label = "at most {limit} are possible"
+    label = "at most {limit} are allowed"
 
     what: str
     count: int
@@ -23,7 +23,7 @@ class TooLong(Diagnostic):
 class TooManyAxes(Diagnostic):
     code = "E302"
     message = "the space `{name}` has {count} axes"
-    label = "at most {limit} are possible"
+    label = "at most {limit} are allowed"
 
     name: str
     count: int
@@ -33,7 +33,7 @@ class TooManyAxes(Diagnostic):
 class RangeTooLong(Diagnostic):
     code = "E303"
     message = "the range holds {count} integers"
-    label = "at most {limit} are possible"
+    label = "at most {limit} are allowed"
 
     count: int
     limit: int
@@ -41,8 +41,8 @@ class RangeTooLong(Diagnostic):
 
 class TooLarge(Diagnostic):
     code = "E304"
-    message = "{what} too large, with all macros and ranges expanded"
-    label = "the limit of {limit} parts is passed here"
+    message = "{what} too large after all macros and ranges are expanded"
+    label = "the limit of {limit} operations is exceeded here"
 
     what: str
     limit: int
@@ -50,7 +50,7 @@ class TooLarge(Diagnostic):
 
 class TooDeep(Diagnostic):
     code = "E305"
-    message = "expressions are nested more than {limit} deep, with all macros expanded"
+    message = "expressions are nested more than {limit} deep after all macros are expanded"
     label = "in here"
 
     limit: int
@@ -58,8 +58,8 @@ class TooDeep(Diagnostic):
 
 class TooManyHeads(Diagnostic):
     code = "E306"
-    message = "{count} heads"
-    label = "between 1 and {limit} are possible"
+    message = "an attention cannot have {count} heads"
+    help = "give 1 to {limit} heads"
 
     count: int
     limit: int
@@ -68,7 +68,7 @@ class TooManyHeads(Diagnostic):
 class TooMany(Diagnostic):
     code = "E307"
     message = "{count:,} {what} are declared"
-    label = "at most {limit} are possible"
+    label = "at most {limit} are allowed"
 
     count: int
     what: str

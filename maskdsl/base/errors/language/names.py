@@ -1,4 +1,4 @@
-"""E20x: what can be wrong with names: unknown, declared twice, reserved, out of place. Raised by `bind`."""
+"""E20x: errors of names: unknown, declared twice, reserved, not allowed here. Raised by `bind`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -52,13 +52,14 @@ class DuplicateName(Diagnostic):
 class ReservedName(Diagnostic):
     code = "E210"
     message = "`{name}` is reserved and cannot be declared"
+    help = "choose another name"
 
     name: str
 
 
 class MacroRecursion(Diagnostic):
     code = "E220"
-    message = "`{name}` is expanded within itself"
+    message = "the macro `{name}` calls itself"
     label = "macros cannot be recursive"
 
     name: str
@@ -66,9 +67,9 @@ class MacroRecursion(Diagnostic):
 
 class SpaceAsValue(Diagnostic):
     code = "E236"
-    message = "`{name}` is a space"
-    label = "no value"
-    help = "`{name} -> all` says that the query is in it, `all -> {name}` the key"
+    message = "`{name}` is a space, not a value"
+    label = "a space"
+    help = "write `{name} -> all` for queries in it, `all -> {name}` for keys in it"
 
     name: str
 
@@ -83,7 +84,7 @@ class NoPairHere(Diagnostic):
 
 class NoScoreHere(Diagnostic):
     code = "E238"
-    message = "`s` has a meaning in `score` only"
+    message = "`s` can be used in `score` only"
     label = "{hint}"
 
     hint: str
@@ -91,8 +92,8 @@ class NoScoreHere(Diagnostic):
 
 class OutsideQuantifier(Diagnostic):
     code = "E246"
-    message = "{what} stands behind `for ... in` only"
-    label = "no value"
+    message = "{what} can be used after `for ... in` only"
+    label = "not a value"
 
     what: str
 
@@ -100,7 +101,8 @@ class OutsideQuantifier(Diagnostic):
 class NameOfArgument(Diagnostic):
     code = "E248"
     message = "{kind} cannot be called `{name}`"
-    label = "Python has another argument of this name"
+    label = "Python calls use this name for another argument"
+    help = "choose another name"
 
     name: str
     kind: str
@@ -109,7 +111,7 @@ class NameOfArgument(Diagnostic):
 class PythonRange(Diagnostic):
     code = "E249"
     message = "there is no function `range`"
-    label = "a range has two dots"
-    help = "write `0 .. {end}`, without its end"
+    label = "a range is written with two dots"
+    help = "write `0 .. {end}`, which excludes its end"
 
     end: str

@@ -1,4 +1,4 @@
-"""What can be wrong with values for parameters, of patterns and of macros. Raised by `bind` and `runtime`."""
+"""Errors of values for parameters, of patterns and of macros. Raised by `bind` and `runtime`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 

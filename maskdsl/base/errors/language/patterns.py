@@ -1,4 +1,4 @@
-"""What can be wrong with a pattern as a whole. Raised by `bind`."""
+"""Errors of a pattern as a whole. Raised by `bind`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 

@@ -1,4 +1,4 @@
-"""E28x: what can be wrong with routes and ranks. Raised by `bind`."""
+"""E28x: errors of routes and ranks. Raised by `bind`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -13,13 +13,13 @@ class UnknownSelector(Diagnostic):
 
 class OutsideRoute(Diagnostic):
     code = "E281"
-    message = "`dot` stands in the score of a route only"
-    label = "here scores are not chosen from; what attends is scored as `s`"
+    message = "`dot` can be used in the score of a route only"
+    label = "this is not the score of a route"
 
 
 class WrongPool(Diagnostic):
     code = "E282"
-    message = "this is no vector of a group of tokens"
+    message = "this is not a vector of a token or of a group of tokens"
     label = "{forms} is expected"
 
     forms: str
@@ -27,15 +27,15 @@ class WrongPool(Diagnostic):
 
 class WrongScope(Diagnostic):
     code = "E283"
-    message = "what shares the mass is each query group, or all of a head"
-    label = "`over = head` is all that can be said here"
+    message = "the mass is taken in each query group, or in a whole head"
+    label = "only `over = head` can be written here"
 
 
 class MixedGroups(Diagnostic):
     code = "E284"
-    message = "the score of a route reads {names} of the {side}"
-    label = "one coordinate makes the groups that are scored"
-    help = "pool by one coordinate, or make one of both: coord c = a * len(b) + b"
+    message = "the score of a route reads several coordinates of the {side}: {names}"
+    label = "groups are made by one coordinate"
+    help = "pool by one coordinate, or combine them into one: coord c = a * len(b) + b"
 
     names: str
     side: str
@@ -44,7 +44,8 @@ class MixedGroups(Diagnostic):
 class NegativeGroup(Diagnostic):
     code = "E285"
     message = "groups are numbered from 0, and `{name}` can be {low}"
-    label = "pooled by this"
+    label = "a route pools by this"
+    help = "add an offset, so that it is never negative"
 
     name: str
     low: int
@@ -53,7 +54,7 @@ class NegativeGroup(Diagnostic):
 class NotOfGroup(Diagnostic):
     code = "E286"
     message = "`{name}` has different values in one group of equal `{group}`"
-    label = "what scores and candidates read must be of the whole group"
+    label = "scores and candidates may read only what all tokens of a group share"
 
     name: str
     group: str
@@ -61,21 +62,21 @@ class NotOfGroup(Diagnostic):
 
 class NoCentroids(Diagnostic):
     code = "E287"
-    message = "this names no centroids"
-    label = "an input is expected: `input centroids: float[heads, clusters, dim]`"
+    message = "this does not name centroids"
+    label = "an input is expected, such as `input centroids: float[heads, clusters, dim]`"
 
 
 class RankPlace(Diagnostic):
     code = "E288"
-    message = "`rank` makes a coordinate of its own"
-    label = "say `coord place = rank(...)` and read `place` here"
+    message = "`rank` can only be the whole value of a coordinate"
+    label = "write `coord place = rank(...)`, and read `place` here"
 
 
 class OfNoGroup(Diagnostic):
     code = "E289"
-    message = "`{name}` of the {side} is read, and the score does not tell them apart by it"
-    label = "the score makes the groups that this can read"
-    help = "let the score read it too, or say it where the route is attended: attend picked and ..."
+    message = "`{name}` of the {side} is read, but the groups of this route do not depend on it"
+    label = "only what the score reads or pools by can be read here"
+    help = "let the score read it too, or write this condition where the route is used: attend picked and ..."
 
     name: str
     side: str
@@ -83,11 +84,11 @@ class OfNoGroup(Diagnostic):
 
 class UnnamedGroup(Diagnostic):
     code = "E290"
-    message = "the score reads `{position}` of the {side}, which has no name"
-    label = "groups are those of a coordinate"
-    help = "give it one, `coord place = {position}`, and let the score read `{letter}.place`"
+    message = "the score reads `{expression}` of the {side}, which has no name"
+    label = "groups are made by a coordinate with a name"
+    help = "name it, `coord place = {expression}`, and let the score read `{letter}.place`"
 
-    position: str
+    expression: str
     side: str
     letter: str
 
@@ -95,10 +96,10 @@ class UnnamedGroup(Diagnostic):
 class ReadsNoKey(Diagnostic):
     code = "E252"
     message = "the score of `{route}` reads {what}"
-    label = "every key scores alike"
+    label = "every key gets the same score"
     help = (
-        "a route selects keys by what is read of them, `dot(q, k)` or `k.{name}`; "
-        "which queries attend is no selection, but a relation over `q.{name}`"
+        "a route selects keys by what its score reads of them, such as `dot(q, k)` or `k.{name}`; to choose which "
+        "queries attend, write a relation over `q.{name}`"
     )
 
     route: str

@@ -1,4 +1,4 @@
-"""E22x: what can be wrong with spaces, sequences and axes. Raised by `bind`."""
+"""E22x: errors of spaces, sequences and axes. Raised by `bind`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -14,7 +14,7 @@ class UnknownSpace(Diagnostic):
 
 class NotInSequence(Diagnostic):
     code = "E222"
-    message = "`{name}` is none of the spaces of the {sequence}"
+    message = "`{name}` is not one of the spaces of the {sequence}"
     label = "{known}"
 
     name: str
@@ -42,7 +42,7 @@ class BadLength(Diagnostic):
 
 class TupleLength(Diagnostic):
     code = "E227"
-    message = "a tuple of {found}, where {expected} are expected"
+    message = "a tuple of {found} entries, where {expected} are expected"
     label = "{hint}"
 
     found: int
@@ -53,7 +53,7 @@ class TupleLength(Diagnostic):
 class NoCommonAxes(Diagnostic):
     code = "E228"
     message = "a tuple stands for the axes of one space, and {reason}"
-    label = "it is not plain which axes are meant"
+    label = "it is not clear which axes are meant"
     help = "name the axis, as in `{function}(7, axis = y)`, or say which spaces are meant, as in `a -> a where ...`"
 
     reason: str
@@ -63,7 +63,7 @@ class NoCommonAxes(Diagnostic):
 class AmbiguousLength(Diagnostic):
     code = "E232"
     message = "`len({name})` has several values: {values}"
-    label = "which tokens are meant is not plain"
+    label = "it is not clear which tokens are meant"
     help = "name the space, as in `len({space}.{name})`"
 
     name: str
@@ -73,14 +73,14 @@ class AmbiguousLength(Diagnostic):
 
 class NotAxis(Diagnostic):
     code = "E233"
-    message = "an axis is expected"
-    label = "the name of a coordinate stands here"
-    help = "axes are named plainly: `window(7, axis = y)`"
+    message = "the name of an axis is expected"
+    label = "not the name of an axis"
+    help = "write the name alone: `window(7, axis = y)`"
 
 
 class UnknownPooling(Diagnostic):
     code = "E250"
-    message = "`{name}` pools no tokens"
-    label = "spaces are pooled by `mean` and `max`"
+    message = "`{name}` is not a way to pool tokens"
+    label = "choose `mean` or `max`"
 
     name: str

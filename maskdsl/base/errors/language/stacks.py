@@ -1,12 +1,12 @@
-"""E26x: what can be wrong with the layers of a stack. Raised by `bind`."""
+"""E26x: errors of stacks and their layers. Raised by `bind`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
 
 class NotALayer(Diagnostic):
     code = "E260"
-    message = "{found} stands where a layer is expected"
-    label = "no layer"
+    message = "{found} is not a layer"
+    label = "a layer is expected"
     help = "layers are calls of patterns, joined by `+` and repeated by `integer *`: `5 * local(n) + dense(n)`"
 
     found: str
@@ -23,9 +23,9 @@ class UnknownLayer(Diagnostic):
 
 class LayersAsNumber(Diagnostic):
     code = "E262"
-    message = "layers stand where a number is expected"
-    label = "no number"
-    help = "the number comes first: `5 * local(n)`"
+    message = "layers cannot be used as a number"
+    label = "a number is expected"
+    help = "write the number first: `5 * local(n)`"
 
 
 class NegativeLayers(Diagnostic):
@@ -39,7 +39,7 @@ class NegativeLayers(Diagnostic):
 class NoLayers(Diagnostic):
     code = "E264"
     message = "the stack `{name}` has no layers"
-    label = "nothing is left of this"
+    label = "this stands for no layers"
 
     name: str
 
@@ -47,7 +47,7 @@ class NoLayers(Diagnostic):
 class TooManyLayers(Diagnostic):
     code = "E265"
     message = "the stack has {count} layers"
-    label = "at most {limit} are possible"
+    label = "at most {limit} are allowed"
 
     count: int
     limit: int
@@ -64,8 +64,8 @@ class DifferentLengths(Diagnostic):
 
 class CrossAttentionLayer(Diagnostic):
     code = "E267"
-    message = "`{pattern}` is cross-attention, which is no layer of a stack"
-    label = "its keys are other tokens than its queries"
+    message = "`{pattern}` is cross-attention, which cannot be a layer of a stack"
+    label = "its queries and keys are different tokens"
 
     pattern: str
 
@@ -81,7 +81,7 @@ class DifferentInputs(Diagnostic):
 
 class StackRecursion(Diagnostic):
     code = "E269"
-    message = "`{name}` is one of its own layers"
+    message = "the stack `{name}` contains itself"
     label = "stacks cannot be recursive"
 
     name: str
@@ -100,6 +100,6 @@ class StackAsPattern(Diagnostic):
     code = "E270"
     message = "`{name}` is a stack of layers, where one pattern is expected"
     label = "declared here"
-    help = 'in Python stacks are found by `module.stack("{name}")`'
+    help = 'in Python write `module.stack("{name}")`'
 
     name: str

@@ -1,4 +1,4 @@
-"""E1xx: what can be wrong with a text before anything is known about its meaning, and with the files it uses."""
+"""E1xx: errors in the text, found before its meaning is known, and in the files that it uses."""
 
 from typing import ClassVar
 
@@ -126,7 +126,7 @@ class NotQuantifier(Diagnostic):
 class NestingTooDeep(Diagnostic):
     code: ClassVar[str] = "E115"
     message: ClassVar[str] = "nested more than {limit} deep"
-    help: ClassVar[str] = "give parts of it names with `let` or `def`"
+    help: ClassVar[str] = "name some of the inner expressions with `let` or `def`"
 
     limit: int
 
@@ -153,13 +153,14 @@ class NoResult(Diagnostic):
     message: ClassVar[str] = "the block ends without a result"
     label: ClassVar[str] = "expected an expression before this"
     help: ClassVar[str] = (
-        "a result that begins with `(`, `+` or `-` continues the `let` before it: put the value of that in parentheses"
+        "a result that begins with `(`, `+` or `-` continues the `let` before it: put the value of that `let` in "
+        "parentheses"
     )
 
 
 class TooManyWords(Diagnostic):
     code: ClassVar[str] = "E119"
-    message: ClassVar[str] = "`{name}` has more than {limit:,} words and marks"
+    message: ClassVar[str] = "`{name}` has more than {limit:,} words and symbols"
     label: ClassVar[str] = "the first one too many"
 
     name: str
@@ -191,7 +192,7 @@ class NotAttnFile(Diagnostic):
 class UseOutside(Diagnostic):
     code: ClassVar[str] = "E123"
     message: ClassVar[str] = "`{name}` is outside the directory of the first file"
-    help: ClassVar[str] = "files may be used from `{root}` and from directories that the caller allows"
+    help: ClassVar[str] = "files may be used from `{root}`, and from directories that the caller allows"
 
     name: str
     root: str
@@ -214,8 +215,8 @@ class UseLimit(Diagnostic):
 
 class UseInText(Diagnostic):
     code: ClassVar[str] = "E126"
-    message: ClassVar[str] = "a text that is no file cannot use other files"
-    help: ClassVar[str] = "load it from a file, or say which directory its paths begin in"
+    message: ClassVar[str] = "a text that does not come from a file cannot use other files"
+    help: ClassVar[str] = "load it from a file, or give the directory that its paths start from"
 
 
 class DuplicateDeclaration(Diagnostic):
@@ -228,7 +229,7 @@ class DuplicateDeclaration(Diagnostic):
 
 class PathAsText(Diagnostic):
     code = "E311"
-    message = "`{text}` is the path of a file, and no text"
+    message = "`{text}` is the path of a file, not the text of a pattern"
     help = "read files with maskdsl.load({text!r})"
 
     text: str
@@ -237,8 +238,8 @@ class PathAsText(Diagnostic):
 class BracketsInWhere(Diagnostic):
     code = "E251"
     message = "`{word}` {side} a `where` needs brackets"
-    label = "may be read in two ways"
-    help = "write `{inside}`, or `{outside}`, which is what it meant before"
+    label = "this can be read in two ways"
+    help = "write `{inside}`, or `{outside}`, which is how earlier versions read it"
 
     word: str
     side: str

@@ -1,4 +1,4 @@
-"""E23x: what can be wrong with tables and their entries. Raised by `bind` and `analysis`."""
+"""E23x: errors of tables and their entries. Raised by `bind` and `analysis`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -17,7 +17,7 @@ class IndexCount(Diagnostic):
 class IndexOutOfBounds(Diagnostic):
     code = "E230"
     message = "the index is out of bounds: {low} to {high}, where 0 to {last} are allowed"
-    label = "never inside"
+    label = "always outside"
 
     low: int
     high: int
@@ -26,7 +26,7 @@ class IndexOutOfBounds(Diagnostic):
 
 class NotIndexed(Diagnostic):
     code = "E231"
-    message = "`{name}` is no table"
+    message = "`{name}` is not a table"
     label = "{hint}"
 
     name: str
@@ -35,11 +35,11 @@ class NotIndexed(Diagnostic):
 
 class ReadOutside(Diagnostic):
     code = "E235"
-    message = "`{name}` is read outside its bounds: the index takes {low} to {high}, and there are entries 0 to {last}"
+    message = "`{name}` is read outside its bounds: the index is {low} to {high}, and the entries are 0 to {last}"
     label = "{value} {where}"
     help = (
-        "give the table more entries, keep the index inside with `clamp(..., 0, {last})`, or let nobody attend there: "
-        "what does not attend is not read"
+        "give the table more entries, keep the index inside with `clamp(..., 0, {last})`, or exclude these pairs: "
+        "tables are read for attending pairs only"
     )
 
     name: str

@@ -1,4 +1,4 @@
-"""E21x: what can be wrong with the types and the arithmetic of expressions. Raised by `bind`."""
+"""E21x: errors of types and of arithmetic. Raised by `bind`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -15,7 +15,7 @@ class TypeMismatch(Diagnostic):
 
 class BooleanArithmetic(Diagnostic):
     code = "E212"
-    message = "booleans are no numbers"
+    message = "a boolean is not a number"
     label = "a boolean"
     help = "write `1 if ... else 0`"
 
@@ -39,15 +39,15 @@ class WrongExponent(Diagnostic):
 class NotConstant(Diagnostic):
     code = "E215"
     message = "{what} must be known when the pattern is bound"
-    label = "this depends on {depends}"
+    label = "{reason}"
 
     what: str
-    depends: str
+    reason: str
 
 
 class CurveArgument(Diagnostic):
     code = "E234"
-    message = "`{function}` takes plain axes"
+    message = "the arguments of `{function}` must be names of axes"
     label = "{hint}"
 
     function: str
@@ -58,7 +58,7 @@ class PossibleZero(Diagnostic):
     code = "E239"
     message = "the divisor may be zero"
     label = "between {low} and {high}"
-    help = "write `max(x, 1)` where it cannot be zero in truth"
+    help = "write `max(x, 1)` if it is never zero"
 
     low: int
     high: int
@@ -66,8 +66,8 @@ class PossibleZero(Diagnostic):
 
 class Overflow(Diagnostic):
     code = "E240"
-    message = "the result may leave 64 bits"
-    label = "up to {high}, down to {low}"
+    message = "the result may not fit into 64 bits"
+    label = "from {low} to {high}"
 
     low: str
     high: str
@@ -89,14 +89,14 @@ class DivisionByZero(Diagnostic):
 
 class MixedSides(Diagnostic):
     code = "E247"
-    message = "a curve belongs to one token"
-    label = "the axes of the query and of the key are mixed"
+    message = "a curve needs axes of one token"
+    label = "this mixes axes of the query and of the key"
 
 
 class NotFinite(Diagnostic):
     code = "E253"
-    message = "this number is {value}, whatever the tokens"
+    message = "this number is {value} for all tokens"
     label = "a finite number is expected"
-    help = "keys that are not to attend are left out of the relation, not given a score of minus infinity"
+    help = "exclude keys from the relation instead of giving them a score of minus infinity"
 
     value: float

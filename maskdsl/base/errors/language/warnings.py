@@ -1,4 +1,4 @@
-"""W0xx: what can be wrong with a pattern that means something: warnings. Raised by nobody, but kept by `bind`."""
+"""W0xx: warnings about patterns that have a meaning. Nothing raises them; `bind` keeps them with the mask."""
 
 from maskdsl.base.diagnostics import Caution
 
