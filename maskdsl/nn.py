@@ -56,7 +56,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.key_heads = heads if key_heads is None else key_heads
-        check(embed_dim, head_dim, heads, self.key_heads)
+        _check(embed_dim, head_dim, heads, self.key_heads)
         self.head_dim = embed_dim // heads if head_dim is None else head_dim
         if rope is not None and self.head_dim % 2:
             raise AttnError(errors.OddHeadDim())
@@ -105,7 +105,7 @@ class SelfAttention(nn.Module):
         return f"heads={self.heads}{shared}"
 
 
-def check(embed_dim: int, head_dim: int | None, heads: int, key_heads: int) -> None:
+def _check(embed_dim: int, head_dim: int | None, heads: int, key_heads: int) -> None:
     """Raises if features and heads do not go together."""
     if head_dim is None and embed_dim % heads:
         raise AttnError(errors.UnevenHeads(what=f"{embed_dim} features", heads=heads))

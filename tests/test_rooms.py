@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.public_names import idle_public_names
+
 PACKAGE = Path(__file__).parents[1] / "maskdsl"
 LINKS = {PACKAGE / "codegen", PACKAGE / "grammar"}
 """Folders that stand beside `maskdsl`."""
@@ -43,3 +45,7 @@ def test_names_of_classes_mean_one_thing() -> None:
         if isinstance(node, ast.ClassDef)
     )
     assert not [name for name, count in names.items() if count > 1]
+
+
+def test_names_are_public_where_another_module_uses_them() -> None:
+    assert idle_public_names() == []

@@ -52,7 +52,7 @@ def _role_of(name: str, module: nn.Module) -> Role:
     return "self" if causal else "encoder"
 
 
-def check(model: PreTrainedModel) -> None:
+def _check(model: PreTrainedModel) -> None:
     """Raises if part of a model that is to compute a pattern would not; tells attentions their roles."""
     roles: dict[str, set[Role]] = {}
     for name, module, owner in _parts(model):
@@ -159,7 +159,7 @@ def _checked_after(post_init: Callable[..., None]) -> Callable[..., None]:
     def checked(self: PreTrainedModel, *arguments: Any, **named: Any) -> None:
         post_init(self, *arguments, **named)
         if REGISTERED:
-            check(self)
+            _check(self)
 
     return checked
 
@@ -179,7 +179,7 @@ def _checked_setting(setting: Callable[..., None]) -> Callable[..., None]:
                         raise AttnError(
                             errors.NoInterface(name=attn_implementation, model=type(each).__name__, part="")
                         )
-            check(self)
+            _check(self)
         except AttnError:
             for config, implementation in before:
                 config._attn_implementation_internal = implementation

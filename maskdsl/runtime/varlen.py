@@ -70,7 +70,7 @@ def _packed(
     cu_seqlens_q, cu_seqlens_k, query_start = positions
     assert cu_seqlens_q is not None and cu_seqlens_k is not None
     compiled = find(handle).longest(cu_seqlens_q, cu_seqlens_k)
-    check(compiled, q, k, v, inputs, cu_seqlens_q, cu_seqlens_k)
+    _check(compiled, q, k, v, inputs, cu_seqlens_q, cu_seqlens_k)
     count, mask = len(cu_seqlens_q) - 1, compiled.plan.mask
     if query_start is None:  # queries are the last of a sequence's tokens
         apart = torch.diff(cu_seqlens_k) - torch.diff(cu_seqlens_q)
@@ -145,7 +145,7 @@ def _packed_values(
     return values
 
 
-def check(
+def _check(
     compiled: Bound, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], ends_q: Tensor, ends_k: Tensor
 ) -> None:
     """Raises if anything is wrong that can be seen without waiting for a GPU."""

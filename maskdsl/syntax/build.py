@@ -47,7 +47,7 @@ def _string(span: Span, parts: Parts) -> tree.String:
     return tree.String(re.sub(r"\\(.)", unescape, parts[0][1:-1]), span=span)
 
 
-def name(span: Span, parts: Parts) -> tree.Name:
+def _name(span: Span, parts: Parts) -> tree.Name:
     word = str(parts[0])
     if word in _PYTHON_WORDS:
         raise AttnError(ForeignSpelling(span=span, found=word, advice=f"write `{_PYTHON_WORDS[word]}`"))
@@ -150,5 +150,5 @@ BUILDERS: dict[str, Callable[[Span, Parts], Any]] = {
     "integer": _integer,
     "float": _floating,
     "string": _string,
-    "name": name,
+    "name": _name,
 }

@@ -12,7 +12,7 @@ from maskdsl.base.source import Span
 from maskdsl.syntax import tree
 
 _COMMENT = re.compile(r"#[^\n]*")
-LONGEST = 60
+_LONGEST = 60
 """Characters of a part of a reading."""
 
 
@@ -131,5 +131,5 @@ def _parts(node: tree.Where) -> tuple[str, str]:
 def _text(written: str) -> str:
     """On one line, without comments, the middle left out where it is long."""
     line = " ".join(_COMMENT.sub("", written).split())
-    half = LONGEST // 2
-    return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
+    half = _LONGEST // 2
+    return line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}"

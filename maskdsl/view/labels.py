@@ -11,7 +11,7 @@ from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.mask import MaskIR, Sequence
 from maskdsl.ir.meaning.coordinates import Coordinates
 
-LONGEST = 9
+_LONGEST = 9
 """Characters of a label."""
 _LINES_APART = 6
 """Of the labels beside a map."""
@@ -52,14 +52,14 @@ class Labels:
         for space, offset in zip(self.sequence.spaces, self.sequence.offsets, strict=True):
             if position < offset + space.size:
                 cell = np.unravel_index(position - offset, space.lengths)
-                return ",".join(str(int(each)) for each in cell)[:LONGEST]
+                return ",".join(str(int(each)) for each in cell)[:_LONGEST]
         raise AssertionError(index)
 
     @property
     def axes(self) -> str:
         """What labels give, `y,x`, where that is not plain: on one grid."""
         (space, *others) = self.sequence.spaces
-        return "" if others or len(space.axes) == 1 else ",".join(axis.name for axis in space.axes)[:LONGEST]
+        return "" if others or len(space.axes) == 1 else ",".join(axis.name for axis in space.axes)[:_LONGEST]
 
     def begins(self, positions: int) -> dict[int, str]:
         """Spaces by the place where they begin, or the first place; empty where there is only one space."""
@@ -69,7 +69,7 @@ class Labels:
         for space, offset in zip(self.sequence.spaces, self.sequence.offsets, strict=True):
             position = max(0, offset - self.start)
             if position < positions and offset + space.size > self.start:
-                named[position] = space.name[:LONGEST]
+                named[position] = space.name[:_LONGEST]
         return named
 
     def marks(self, positions: int, each: int, characters: float, apart: int) -> dict[int, str]:
@@ -89,7 +89,7 @@ def longest_label(sequence: Sequence) -> int:
     """Characters that no label of a side has more than."""
     cells = (",".join(str(axis.length - 1) for axis in space.axes) for space in sequence.spaces)
     names = [space.name for space in sequence.spaces] if len(sequence.spaces) > 1 else []
-    return min(LONGEST, max(map(len, (*cells, *names))))
+    return min(_LONGEST, max(map(len, (*cells, *names))))
 
 
 def beside(labels: Labels, positions: int, each: int, times: int) -> dict[int, str]:

@@ -6,7 +6,7 @@ from maskdsl.analysis.tiles.block_map import Array, TileMap
 from maskdsl.analysis.tiles.descent import Problem, chunks, cut
 from maskdsl.analysis.tiles.trees import Tree
 
-TILES = 1 << 8
+_TILES = 1 << 8
 """Partial tiles looked at once, to bound memory."""
 
 
@@ -18,7 +18,7 @@ def keys_by_group(problem: Problem, tiles: TileMap, groups: Array, count: int) -
     _add_full(found, problem, tiles, groups)
     nodes = query.nodes(query.bottom) // query.count, key.nodes(key.bottom) // key.count
     query_positions, key_positions = (_tokens_at(side) for side in (query, key))
-    for batch in tiles.partial.batches(TILES):
+    for batch in tiles.partial.batches(_TILES):
         rows, columns = cut(*batch, *nodes)
         for part in chunks(len(rows), problem.chunk(query.sizes[-1] * key.sizes[-1])):
             attended = problem.look(query.points, key.points, rows[part], columns[part])

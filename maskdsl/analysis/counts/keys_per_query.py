@@ -6,7 +6,7 @@ from maskdsl.analysis.tiles.block_map import Array, Runs, TileMap
 from maskdsl.analysis.tiles.descent import Problem, chunks, cut
 from maskdsl.analysis.tiles.trees import Tree
 
-TILES = 1 << 12
+_TILES = 1 << 12
 """Partial tiles cut at once, to bound memory."""
 
 
@@ -16,7 +16,7 @@ def keys_per_query(problem: Problem, tiles: TileMap) -> Array:
     by_node = {level: np.zeros(query.nodes(level), dtype=np.int64) for level in range(query.bottom, 1)}
     by_position = np.zeros((query.nodes(query.bottom), query.sizes[-1]), dtype=np.int64)
     by_node[0] += keys_per_row(tiles.full, problem.key)
-    for rows, columns in tiles.partial.batches(TILES):
+    for rows, columns in tiles.partial.batches(_TILES):
         _count_inside(problem, rows, columns, by_node, by_position)
     for counts in by_node.values():
         by_position += np.repeat(counts, by_position.size // len(counts)).reshape(by_position.shape)

@@ -82,11 +82,11 @@ class Selection:
 
 def selections(mask: MaskIR, inputs: Inputs) -> tuple[Selection, ...]:
     """Of each route in declared order, from inputs with what is found."""
-    return tuple(measure(each, mask.heads) for each in _choices(mask, inputs))
+    return tuple(_measure(each, mask.heads) for each in _choices(mask, inputs))
 
 
 @dataclass(frozen=True, eq=False)
-class Choices:
+class _Choices:
     """What one route found."""
 
     name: str
@@ -100,7 +100,7 @@ class Choices:
     """Of a batch entry, a head and numbers of rows: bool [these rows, columns], which columns each of them selected."""
 
 
-def _choices(mask: MaskIR, inputs: Inputs) -> Iterator[Choices]:
+def _choices(mask: MaskIR, inputs: Inputs) -> Iterator[_Choices]:
     """Of each route that was found: one that nothing reads need not be."""
     for _, parts in groupby((each for each in mask.routed if not isinstance(each, Rank)), lambda each: each.span):
         first, *others = own = list(parts)
@@ -116,7 +116,7 @@ def _choices(mask: MaskIR, inputs: Inputs) -> Iterator[Choices]:
                 yield _of_members(mask, inputs, words[::2], words[1::2])
 
 
-def _of_table(mask: MaskIR, inputs: Inputs, route: Route) -> Choices:
+def _of_table(mask: MaskIR, inputs: Inputs, route: Route) -> _Choices:
     tables = inputs[route.name]
 
     def table(batch: int, head: int) -> Array:
@@ -125,10 +125,10 @@ def _of_table(mask: MaskIR, inputs: Inputs, route: Route) -> Choices:
         return np.asarray(tables[batch, head][queries][:, keys])
 
     size = route.queries.count, route.keys.count
-    return Choices(route.name, len(tables), table, size, lambda batch, head, rows: tables[batch, head, rows])
+    return _Choices(route.name, len(tables), table, size, lambda batch, head, rows: tables[batch, head, rows])
 
 
-def _of_clusters(mask: MaskIR, inputs: Inputs, found: Nearest) -> Choices:
+def _of_clusters(mask: MaskIR, inputs: Inputs, found: Nearest) -> _Choices:
     name = _coordinate_name(mask, found.name)
     queries, keys = (inputs[f"{name}_{side}"] for side in ("queries", "keys"))
     clusters = np.arange(inputs[found.centroids].shape[1])
@@ -137,10 +137,10 @@ def _of_clusters(mask: MaskIR, inputs: Inputs, found: Nearest) -> Choices:
         return np.asarray(queries[batch, head, numbers, None] == keys[batch, head])
 
     size = queries.shape[-1], keys.shape[-1]
-    return Choices(name, len(queries), lambda batch, head: queries[batch, head, :, None] == clusters, size, rows)
+    return _Choices(name, len(queries), lambda batch, head: queries[batch, head, :, None] == clusters, size, rows)
 
 
-def _of_members(mask: MaskIR, inputs: Inputs, queries: list[Balanced], keys: list[Balanced]) -> Choices:
+def _of_members(mask: MaskIR, inputs: Inputs, queries: list[Balanced], keys: list[Balanced]) -> _Choices:
     """From words of bits, one bit for each centroid."""
     name = _coordinate_name(mask, queries[0].name)
     if len(queries) > 1:
@@ -157,7 +157,7 @@ def _of_members(mask: MaskIR, inputs: Inputs, queries: list[Balanced], keys: lis
         common = [one[batch, head, numbers, None] & other[batch, head] for one, other in words]
         return np.asarray(np.any([each != 0 for each in common], axis=0))
 
-    return Choices(name, len(asked[0]), table, (asked[0].shape[-1], given[0].shape[-1]), rows)
+    return _Choices(name, len(asked[0]), table, (asked[0].shape[-1], given[0].shape[-1]), rows)
 
 
 def _coordinate_name(mask: MaskIR, found: str) -> str:
@@ -165,7 +165,7 @@ def _coordinate_name(mask: MaskIR, found: str) -> str:
     return next(each.name for each in mask.queries.coordinates for _, source in each.sources if source == Given(found))
 
 
-def measure(chosen: Choices, heads: int) -> Selection:
+def _measure(chosen: _Choices, heads: int) -> Selection:
     tables = [[chosen.table(batch, head) for batch in range(chosen.entries)] for head in range(heads)]
     return Selection(
         name=chosen.name,
@@ -188,7 +188,7 @@ def _of_head(tables: list[Array]) -> HeadSelection:
     )
 
 
-def _overlap(chosen: Choices, heads: int) -> tuple[tuple[float, ...], ...]:
+def _overlap(chosen: _Choices, heads: int) -> tuple[tuple[float, ...], ...]:
     """See `Selection.overlap`. Two heads that selected nothing selected the same."""
     rows, columns = chosen.size
     seen = np.unique(np.linspace(0, rows, max(1, min(rows, PAIRS // columns)), endpoint=False).astype(int))

@@ -163,11 +163,11 @@ def measure_all(
     given = input_arrays(mask, inputs, relation_inputs(mask, inputs))
     head_classes = find_head_classes(mask, given, batch)
     found = problems(mask, head_classes.different, block, given)
-    parts = [measure(mask, *each, given) for each in zip(head_classes.different, found, strict=True)]
+    parts = [_measure(mask, *each, given) for each in zip(head_classes.different, found, strict=True)]
     return MeasuredMask(tuple(parts), head_classes)
 
 
-def measure(mask: MaskIR, head_class: HeadClass, problem: Problem, inputs: Mapping[str, Array]) -> Measured:
+def _measure(mask: MaskIR, head_class: HeadClass, problem: Problem, inputs: Mapping[str, Array]) -> Measured:
     tiles = classify(problem)
     masks = axis_masks(mask, head_class.relation)
     if masks is None:

@@ -27,7 +27,7 @@ from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.routes import Rank, Route, selector_argument
 from maskdsl.ir.simplify import simplify
 
-BUDGET = 1 << 16
+_BUDGET = 1 << 16
 """Boxes that one search may take when a pattern is bound: some tens of milliseconds."""
 
 NO_LIMIT = 1 << 62
@@ -227,7 +227,7 @@ def known_inside(mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Arr
 
 
 def answer(
-    mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Array], batch: int | None = None, budget: int = BUDGET
+    mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Array], batch: int | None = None, budget: int = _BUDGET
 ) -> IndexVerdict | Outside:
     """`inputs` are those that are known; with them, `batch` is the number of batch entries."""
     cells = AxisExpressions(mask, question.positions, inputs, batch, question.groups)

@@ -27,7 +27,7 @@ from maskdsl.ir.mask import MaskIR, Sequence, Space
 from maskdsl.ir.ops import COMPARISONS, Op, Type
 from maskdsl.ir.simplify import head_classes, simplify
 
-MOST = 4
+_MOST = 4
 """Clues of each kind."""
 _MOST_CLASSES = 8
 """Different relations of heads that are looked at."""
@@ -61,7 +61,7 @@ def find_clues(mask: MaskIR, space: Space) -> Clues:
         return all(_is_defined(sequence, space, key) for sequence in sequences)
 
     def chosen(found: Iterable[Expression]) -> tuple[Expression, ...]:
-        return tuple(key for key in dict.fromkeys(found) if usable(key))[:MOST]
+        return tuple(key for key in dict.fromkeys(found) if usable(key))[:_MOST]
 
     axes = {axis.name for axis in space.axes} | {"i"}
     read = reads(*relations).coordinates

@@ -26,7 +26,7 @@ ROWS = 64
 """Rows of tiles that the others are judged by."""
 _HASTY = 1 << 15
 """Glances at longer sequences take tiles for partial that are not seen at once to be empty or full."""
-LONG = 1 << 17
+_LONG = 1 << 17
 """Glances at longer sequences are at a part of them, of `_BOX` tokens a space."""
 _BOX = 1 << 17
 _JUDGED = 1 << 22
@@ -153,7 +153,7 @@ class OrderSearch:
 
     @cached_property
     def glances(self) -> Trials:
-        box = _cropped(spaces_of(self.mask).values()) if self.longest > LONG else {}
+        box = _cropped(spaces_of(self.mask).values()) if self.longest > _LONG else {}
         return Trials(self.mask, self.inputs, self.block, _GLANCE, box, self.longest > _HASTY, self.trials.coordinates)
 
     @cached_property

@@ -32,7 +32,7 @@ _MOST_EDGES = 1 << 18
 TILES = 1 << 10
 MOST_WORK = 1 << 27
 """Runs and tokens looked at along the way from a token, about."""
-STEPS = 8
+_STEPS = 8
 """Of such ways through a part of the tokens, about."""
 
 
@@ -80,7 +80,7 @@ def find_connections(
     if any(layer.possible for layer in different):
         return found
     steps = MOST_WORK // (length + runs)
-    parts = islands(tuple(hops), length, steps // STEPS, steps)
+    parts = islands(tuple(hops), length, steps // _STEPS, steps)
     if parts is not None:
         return _of_islands(found, parts)
     plain = block == 1 and all(hop.members is None for hop in hops)

@@ -33,7 +33,7 @@ _MOST_RUNS = 1 << 21
 TILES = 1 << 10
 """Of the longer ones, about."""
 _MOST_LAYERS = 1000
-MOST_WORK = 1 << 27
+_MOST_WORK = 1 << 27
 """Runs and tokens looked at along the way from one token, about, where the layers are not given."""
 
 
@@ -90,7 +90,7 @@ def field(
 ) -> Field:
     """`token` is the middle one of the largest space unless said; `layers` as many as add anything, within reason."""
     stack = as_stack(subject)
-    check(stack, token, layers)
+    _check(stack, token, layers)
     given = find_in_layers(stack, inputs or {})
     block, different = _find_layers(stack, given)
     all_layers = [different[number] for number in stack.index]
@@ -126,7 +126,7 @@ def as_stack(subject: MaskIR | StackIR) -> StackIR:
     return StackIR(mask.name, mask.parameters, mask.heads, (mask,), (0,), mask.doc, mask.span)
 
 
-def check(stack: StackIR, token: int | None, layers: int | None) -> None:
+def _check(stack: StackIR, token: int | None, layers: int | None) -> None:
     check_size(stack.different[0], (1, 1))
     if token is not None and not 0 <= token < stack.length:
         raise AttnError(errors.UnknownToken(token=token, last=stack.length - 1))
@@ -154,7 +154,7 @@ def _find_layers(stack: StackIR, given: Sequence[Mapping[str, object]]) -> tuple
 
 def _most_layers(stack: StackIR, different: Sequence[LayerHops]) -> int:
     once = stack.length + sum(len(hop.runs.start) for layer in different for hop in layer.all)
-    passes = MOST_WORK // (once * len(stack.index) ** 2)
+    passes = _MOST_WORK // (once * len(stack.index) ** 2)
     return min(_MOST_LAYERS, max(1, passes) * len(stack.index))
 
 

@@ -22,9 +22,9 @@ _START = 256
 """The descent begins at the lowest level with at most so many pairs of nodes."""
 _FRONTIER = 1 << 20
 """Longer frontiers are halved, and one half is done before the other, to bound memory."""
-CHUNK = 1 << 15
+_CHUNK = 1 << 15
 """Pairs judged at once, so that intermediate results stay in the cache."""
-TILES = 1 << 12
+_TILES = 1 << 12
 """Open tiles cut at once."""
 _CROWDED = 0.5
 """Where more than this share of a frontier stays open, only query nodes are cut further, until they are blocks.
@@ -57,7 +57,7 @@ class Problem:
 
     def chunk(self, pairs: int = 1) -> int:
         """How many nodes of so many pairs are judged at once: fewer where many results are alive."""
-        return max(1, min(CHUNK, 16 * CHUNK // self.program.width) // pairs)
+        return max(1, min(_CHUNK, 16 * _CHUNK // self.program.width) // pairs)
 
     def judge(self, query_level: int, key_level: int, rows: Array, columns: Array) -> tuple[Array, Array]:
         """For each pair of a query node and a key node: do all of its token pairs attend, may any?"""
@@ -184,7 +184,7 @@ def _settle(problem: Problem, rows: Array, columns: Array, area: Area) -> tuple[
     some, every = _sample(problem, rows, columns)
     doubtful = np.flatnonzero(some == every)
     area.add(len(rows) - len(doubtful))
-    for part in chunks(len(doubtful), TILES):
+    for part in chunks(len(doubtful), _TILES):
         tiles = doubtful[part]
         some[tiles], every[tiles] = _search(problem, rows[tiles], columns[tiles], some[tiles], every[tiles])
         area.add(len(tiles))

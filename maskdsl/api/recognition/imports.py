@@ -29,7 +29,7 @@ _TABLE = "pairs"
 _DOCUMENT = "document"
 _REAL = "real"
 """The names of inputs. A token is real that is no padding."""
-MOST_PAIRS = 2**32
+_MOST_PAIRS = 2**32
 """That a function is asked for: a byte each."""
 _FEW_ROWS = 16
 _FEWEST_TOKENS = 4
@@ -89,8 +89,8 @@ def from_mask_mod(
     It is called with tensors of torch that broadcast, or with plain integers if it fails for these; then `from_dense`.
     """
     size = batch, heads, n, n if keys is None else keys
-    if prod(size) > MOST_PAIRS:
-        raise AttnError(errors.TooManyAsked(count=prod(size), limit=MOST_PAIRS))
+    if prod(size) > _MOST_PAIRS:
+        raise AttnError(errors.TooManyAsked(count=prod(size), limit=_MOST_PAIRS))
     return from_dense(evaluated(function, size), grid=grid)
 
 

@@ -112,7 +112,7 @@ def look_at_layers(stack: StackIR, given: Sequence[str], seed: int | None, tenso
     for mask in stack.different:
         _check_sizes(mask, relation_inputs(mask, arrays))
         if len(vectors) == len(_VECTORS):
-            check(mask, vectors["q"], vectors["k"])
+            _check(mask, vectors["q"], vectors["k"])
     return LookedLayers(stack, {**inputs.arrays, **vectors}, is_open)
 
 
@@ -121,7 +121,7 @@ def _selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: fr
     mask = masks[0].ir
     q, k = (vectors.get(name) for name in _VECTORS)
     if q is not None and k is not None:
-        check(mask, q, k)
+        _check(mask, q, k)
         _check_sizes(mask, needed)
     found = with_routes(mask, inputs, q, k, needed)
     if not selects(mask):
@@ -153,7 +153,7 @@ def _from_file(masks: Sequence[MaskIR], arrays: Arrays, file: str) -> dict[str, 
     return {**read_tensors(file, *missing), **arrays}
 
 
-def check(mask: MaskIR, q: Array, k: Array) -> None:
+def _check(mask: MaskIR, q: Array, k: Array) -> None:
     """Raises if q and k are not those of the mask."""
     if q.ndim == 4 and q.shape[1] != mask.heads:
         raise AttnError(OtherHeads(name="q", found=q.shape[1], expected=mask.heads))

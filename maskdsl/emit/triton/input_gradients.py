@@ -61,7 +61,7 @@ class Leaves:
         for node in self.nodes:
             if isinstance(node, Read) and node.input not in chosen:
                 taken = self.taken | _own_names(chosen.values(), _TABLE_ROLES)
-                chosen[node.input] = stem(self.names.inputs[node.input], _TABLE_ROLES, taken)
+                chosen[node.input] = _stem(self.names.inputs[node.input], _TABLE_ROLES, taken)
         return chosen
 
     @cached_property
@@ -74,7 +74,7 @@ class Leaves:
                 name, text = self.given(node), self.names.coordinates[node.side, node.name]
             taken = self.taken | _own_names(self.tables.values(), _TABLE_ROLES)
             taken |= _own_names((leaf.text for leaf in found), _LEAF_ROLES)
-            found.append(Leaf(node, name, stem(text, _LEAF_ROLES, taken)))
+            found.append(Leaf(node, name, _stem(text, _LEAF_ROLES, taken)))
         return tuple(found)
 
     @cached_property
@@ -109,7 +109,7 @@ class Leaves:
         return (leaf for leaf in self.of_tables() if Side.QUERY not in leaf.sides)
 
 
-def stem(text: str, roles: Iterable[str], taken: set[str]) -> str:
+def _stem(text: str, roles: Iterable[str], taken: set[str]) -> str:
     """`text`, with a number if need be, such that no name made of it and a role is taken."""
     roles, chosen, number = tuple(roles), text, 1
     while _own_names([chosen], roles) & taken:

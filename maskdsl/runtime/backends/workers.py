@@ -15,13 +15,13 @@ import torch
 
 T = TypeVar("T")
 
-MOST = 8
+_MOST = 8
 """The most threads: more would contend for Python's interpreter lock. With more cores, each thread gets several."""
 
 
 def for_each(function: Callable[[T], object], items: Iterable[T]) -> None:
     """Calls the function for all items, in no order, on as many cores as torch may use. Raises the first error."""
-    count = min(torch.get_num_threads(), MOST)
+    count = min(torch.get_num_threads(), _MOST)
     pool = _workers(os.getpid(), count, torch.get_num_threads() // count) if count > 1 else None
     if pool is None:
         one_by_one(function, items)

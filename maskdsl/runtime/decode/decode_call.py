@@ -32,7 +32,7 @@ def attend(
     """The output and the log-sum-exp of queries that stand there; `inputs` are all of the mask in `Bound.in_parts`."""
     *positions, page_size = where
     if needs_recording(q, k, v, *inputs):
-        out, lse = CHUNK(q, k, v, inputs, positions, page_size, handle)
+        out, lse = _CHUNK(q, k, v, inputs, positions, page_size, handle)
         return out, lse
     out, lse = _DECODE(q, k, v, inputs, *where, handle)
     return out, lse
@@ -166,4 +166,4 @@ torch.library.register_fake("maskdsl::decode", _fake_decode, lib=LIBRARY)
 LIBRARY.impl("decode", _cast_decode, "AutocastCPU")
 LIBRARY.impl("decode", _cast_decode, "AutocastCUDA")
 torch.library.register_vmap("maskdsl::decode", entry_by_entry(_DECODE))
-CHUNK = define("chunk", _chunk)
+_CHUNK = define("chunk", _chunk)

@@ -13,7 +13,7 @@ from maskdsl.view.language_server.documents import Document, shown_name
 from maskdsl.view.language_server.measure import Measurements
 from maskdsl.view.language_server.nodes_at import path_at
 
-LONGEST = 400
+_LONGEST = 400
 """Characters of a declaration that are shown."""
 
 
@@ -144,4 +144,4 @@ async def _figures(
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."

@@ -28,7 +28,7 @@ _MOST_TOKENS = 2**22
 _MOST_BLOCKS = 2**18
 _MOST_RUNS = 2**21
 """Of a side, and of one map."""
-SMALL, _LARGE = 2**10, 2**17
+_SMALL, _LARGE = 2**10, 2**17
 """Tokens up to which tiles are small, and from which on they are large."""
 _HEAD_DIM, _ELEMENT_SIZE = 64, 2
 
@@ -57,7 +57,7 @@ class PageMap:
 def usual_blocks(mask: MaskIR) -> tuple[Block, ...]:
     """Sizes worth a look, where nobody asks for others."""
     length = max(mask.queries.length, mask.keys.length)
-    if length < SMALL:
+    if length < _SMALL:
         return (64, 64), (32, 32), (16, 16), (8, 8)
     return ((256, 256), (128, 128)) if length > _LARGE else ((128, 128), (128, 64), (64, 64), (32, 32))
 
@@ -78,7 +78,7 @@ def measure(masks: Sequence[MaskIR], blocks: Sequence[Block], inputs: Arrays) ->
     """By order and size of tiles. Raises `AttnError` for what is too large for a page."""
     for mask in masks:
         for block in blocks:
-            check(mask, block)
+            _check(mask, block)
     first = measure_all(masks[0], blocks[0], inputs)
     return [[_laid(mask, block, inputs, first) for block in blocks] for mask in masks]
 
@@ -99,7 +99,7 @@ def _laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> Pa
     return PageMap(mask, block, measured, figures_of(mask, measured, block, _HEAD_DIM, _ELEMENT_SIZE))
 
 
-def check(mask: MaskIR, block: Block) -> None:
+def _check(mask: MaskIR, block: Block) -> None:
     for tokens, size in (mask.queries.length, block[0]), (mask.keys.length, block[1]):
         for count, what, limit in (
             (tokens, "tokens a side", _MOST_TOKENS),

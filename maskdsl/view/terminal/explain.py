@@ -23,7 +23,7 @@ from maskdsl.view.terminal.show import first_sentence, head_count, title
 if TYPE_CHECKING:
     from maskdsl.analysis.counts.growth import Growth
 
-LONGEST = 200
+_LONGEST = 200
 """Characters of a line's meaning; more are for `emit --stage ir`."""
 
 
@@ -127,7 +127,7 @@ def _lines_table(found: Explained) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for each, meaning in zip(found.cuts, found.meanings, strict=True):
-        meaning = meaning if len(meaning) <= LONGEST else meaning[:LONGEST] + " ..."
+        meaning = meaning if len(meaning) <= _LONGEST else meaning[:_LONGEST] + " ..."
         table.add_row(position(each.clause), Text.assemble(written(each.clause), "\n", (meaning, "dim")))
     return table
 
