@@ -23,7 +23,7 @@ from maskdsl.base.arguments import (
     FLAG,
     HEAD_DIM,
     HEADS,
-    PLACE,
+    INDEX,
     TEXT,
     TEXTS,
     BackendName,
@@ -190,7 +190,7 @@ class Mask(Displayed):
         """Those that a call gives; routes find others."""
         return self.ir.given
 
-    @takes(head=PLACE, batch=PLACE)
+    @takes(head=INDEX, batch=INDEX)
     def dense(self, head: int = 0, batch: int = 0, **inputs: ArrayLike) -> NDArray[np.bool_]:
         """Bool array [queries, keys] in declared order: the meaning. Takes n x n memory; for looking and testing."""
         if head >= self.heads:

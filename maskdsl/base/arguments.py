@@ -150,13 +150,13 @@ def _paths(value: Any) -> tuple[object, ...]:
 
 _SIDE = integer(1, 2**31 - 1)
 COUNT = integer(1, 2**31 - 1)
-PLACE = integer(0, 2**31 - 1)
+INDEX = integer(0, 2**31 - 1)
 MOST_ENTRIES = 2**20
 """The most entries of a batch."""
-WIDEST = 2**16
+MOST_HEAD_DIM = 2**16
 """The largest head dimension."""
 BATCH = integer(1, MOST_ENTRIES)
-HEAD_DIM = integer(1, WIDEST)
+HEAD_DIM = integer(1, MOST_HEAD_DIM)
 POSITIVE = Kind("a finite number above 0", _positive)
 TEXT = Kind("a string", lambda value: _fitting(isinstance(value, str), value))
 TEXTS = Kind("one string or several", _texts)

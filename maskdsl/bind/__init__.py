@@ -1,4 +1,4 @@
-"""Tree and parameter values to a mask: names, macros, types, guards, folding. User errors of meaning are here."""
+"""Binds a syntax tree and parameter values to a mask: names, macros, types, guards, folding, and errors of meaning."""
 
 from maskdsl.bind.bind_pattern import bind, find_pattern
 from maskdsl.bind.bind_stack import bind_stack

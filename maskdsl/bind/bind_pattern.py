@@ -1,4 +1,4 @@
-"""A pattern of the tree and values for its parameters to a `MaskIR`: the statements, kind by kind."""
+"""Binds a pattern of the tree and values for its parameters to a `MaskIR`, one kind of statement after the other."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
 from maskdsl.base.source import Source, Span
 from maskdsl.bind.bound_heads import check_pools, checked_heads
 from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Value, describe
-from maskdsl.bind.context.frame import Declared, Frame, SideWorld, StatementKind
+from maskdsl.bind.context.frame import Declared, Frame, SideDeclared, StatementKind
 from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.context.report import Report, Together, WorkSpent
 from maskdsl.bind.context.terms import operate, promoted
@@ -52,7 +52,7 @@ MOST_STATEMENTS = (
     ((tree.ScoreStatement,), "scores", 100),
     ((tree.WeightStatement,), "weights", 100),
 )
-"""How many of its kind a pattern may have: what is generated from them may grow with their square, or nest as deep."""
+"""The most statements of each kind in a pattern: generated code may grow with their square, or nest as deep."""
 
 
 def bind(
@@ -63,11 +63,10 @@ def bind(
     order: str | None = None,
     together: Together | None = None,
 ) -> MaskIR:
-    """The mask of the pattern of this name at these values, for `heads` query heads, or for some of an attention's.
+    """The mask of the named pattern at these values, for `heads` query heads, or for some heads of an attention.
 
-    `order` replaces the pattern's order: the text behind the word `order`, several joined by `; `, or `"declared"`.
-    `together` is what others that are bound for the same answer have done. Raises `AttnError` with everything that is
-    wrong.
+    `order` replaces the pattern's order: the text after the word `order`, several joined by `; `, or `"declared"`.
+    `together` counts the work of all patterns that are bound for the same answer. Raises `AttnError` with all mistakes.
     """
     declaration = find_pattern(program, pattern)
     report = Report(work=WorkSpent(together=together or Together()))
@@ -84,10 +83,10 @@ def bind(
     return mask
 
 
-def declared(program: Program, pattern: str, heads: int = 1) -> "tuple[Names, Frame]":
-    """What the expressions of a pattern see at its defaults, relations aside; for those who show values.
+def frame_at_defaults(program: Program, pattern: str, heads: int = 1) -> "tuple[Names, Frame]":
+    """The names and declarations that a pattern's expressions see at its defaults, for tools that show values.
 
-    Raises `AttnError` where its lengths are wrong. What else is wrong is in the frame's report.
+    Raises `AttnError` if lengths are wrong. All other errors are in the frame's report.
     """
     declaration = find_pattern(program, pattern)
     _, names, frame = _opened(program, declaration, {}, Heads(heads), Report())
@@ -101,8 +100,8 @@ def _opened(
     heads: Heads,
     report: Report,
 ) -> "tuple[Mapping[str, Value], Names, Frame]":
-    """The values of the parameters, what statements see, and the spaces, with all of their pairs."""
-    nothing = SideWorld(Sequence(()))
+    """The values of the parameters, the names that statements see, and a frame with the spaces and all their pairs."""
+    nothing = SideDeclared(Sequence(()))
     start = Frame(Declared(program, heads, nothing, nothing), report, StatementKind.CONSTANT, {})
     for mistake in macro_mistakes(program):
         report.add(mistake)
@@ -110,26 +109,31 @@ def _opened(
         check_number([each for each in declaration.statements if isinstance(each, kinds)], what, start, most)
     parameters = parameter_names(declaration, values, start, elaborate)
     names = Names(declaration, replace(start, names=parameters))
-    world = _with_spaces(declaration, names, start)
-    return parameters, names, replace(start, world=world, statement=StatementKind.PAIR, pairs=_all_pairs(world))
+    declared = _with_spaces(declaration, names, start)
+    return (
+        parameters,
+        names,
+        replace(start, declared=declared, statement=StatementKind.PAIR, pairs=_all_pairs(declared)),
+    )
 
 
 def find_pattern(program: Program, name: str) -> tree.PatternDeclaration:
-    """The pattern of this name, of any of the program's files."""
+    """The pattern of this name, from any of the program's files. Raises `AttnError` (E201, E270)."""
     declaration = program.patterns.get(name)
     report = Report()
     if declaration is not None:
         return declaration
     if name in program.stacks:
         report.stop(StackAsPattern(span=program.stacks[name].name.span, name=name))
-    known = [each for each, found in program.patterns.items() if found.span.source is not program.standard.span.source]
-    hint = "there are " + ", ".join(f"`{each}`" for each in known) if known else "the file declares none"
+    standard = program.standard.span.source
+    known = [each for each, pattern in program.patterns.items() if pattern.span.source is not standard]
+    hint = "the patterns are " + ", ".join(f"`{each}`" for each in known) if known else "the file declares no pattern"
     report.stop(NoSuchPattern(name=name, known=hint, nearest=nearest_name(name, program.patterns)))
     raise AssertionError
 
 
 class Names:
-    """Parameters and `let`s: what each statement of a pattern sees, which is what stands above it."""
+    """Parameters and `let`s. Each statement of a pattern sees those above it."""
 
     def __init__(self, declaration: tree.PatternDeclaration, frame: Frame) -> None:
         self.before: dict[int, Mapping[str, Value]] = {}
@@ -149,14 +153,14 @@ class Names:
 
 
 def _let(statement: tree.LetStatement, frame: Frame) -> Value:
-    """Its value if it can be known before there are tokens, otherwise what it abbreviates."""
+    """The value of a `let` if it is known before the tokens are; otherwise an abbreviation."""
     trial = replace(frame, report=frame.report.trial())
     value = elaborate(statement.value, trial)
-    return Abbreviation(statement, frame.names) if trial.report.found else value
+    return Abbreviation(statement, frame.names) if trial.report.errors else value
 
 
 def _with_spaces(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Declared:
-    """The world with spaces and sequences. Nothing else makes sense without them: what is wrong stops here."""
+    """Adds spaces and sequences to the declarations. Nothing makes sense without them, so errors in them stop here."""
     spaces: dict[str, Space] = {}
     kinds = tree.SpaceStatement | tree.PooledSpaceStatement
     statements = [each for each in declaration.statements if isinstance(each, kinds)]
@@ -175,15 +179,15 @@ def _with_spaces(declaration: tree.PatternDeclaration, names: Names, frame: Fram
     frame.report.check()
     assert not isinstance(sequences, Bad)
     queries, keys, alike = sequences
-    return replace(frame.world, queries=queries, keys=keys, self_attention=alike)
+    return replace(frame.declared, queries=queries, keys=keys, self_attention=alike)
 
 
-def _all_pairs(world: Declared) -> frozenset[tuple[str, str]]:
-    return frozenset((a.name, b.name) for a in world.queries.sequence.spaces for b in world.keys.sequence.spaces)
+def _all_pairs(declared: Declared) -> frozenset[tuple[str, str]]:
+    return frozenset((a.name, b.name) for a in declared.queries.sequence.spaces for b in declared.keys.sequence.spaces)
 
 
 def _order_statements(declaration: tree.PatternDeclaration, order: str | None) -> tuple[tree.Statement, ...]:
-    """Those of the pattern, or those in place of them."""
+    """The statements with the orders to apply: the pattern's own, or those that replace them."""
     if order == "declared":
         return ()
     if order is not None:
@@ -194,7 +198,7 @@ def _order_statements(declaration: tree.PatternDeclaration, order: str | None) -
 def _mask(
     declaration: tree.PatternDeclaration, names: Names, frame: Frame, orders: tuple[tree.Statement, ...]
 ) -> MaskIR:
-    """Everything behind the spaces. Expressions that are wrong are left out; the report knows them."""
+    """Binds everything after the spaces. Wrong expressions are left out; the report has their errors."""
     frame = _with_inputs(declaration, names, frame)
     frame = _with_coordinates(declaration, names, frame)
     frame = _with_routes(declaration, names, frame)
@@ -214,7 +218,7 @@ def _mask(
     scale = _scale(declaration, names, known)
     for order in orders:
         if isinstance(order, tree.OrderStatement):
-            frame = replace(frame, world=with_order(order, names.at(order, frame), elaborate))
+            frame = replace(frame, declared=with_order(order, names.at(order, frame), elaborate))
     auto = auto_spaces([each for each in orders if isinstance(each, tree.AutoOrderStatement)], frame)
     _check_asserts(declaration, names, frame)
     _check_lets(names, scoring)
@@ -224,15 +228,15 @@ def _mask(
     relation = relations.whole.expression if isinstance(relations.whole, Term) else FALSE
     clauses = [clause.relation for clause in (*relations.attend, *relations.require)]
     expressions = [*clauses, *scores, *(each for each in (weight, scale) if each is not None)]
-    world = with_hidden(frame.world, _used(frame.world, expressions))
+    declared = with_hidden(frame.declared, _used(frame.declared, expressions))
     return MaskIR(
         name=declaration.name.id,
         parameters=(),
-        heads=world.heads.count,
-        queries=world.queries.sequence,
-        keys=world.keys.sequence,
-        self_attention=world.self_attention,
-        inputs=world.inputs,
+        heads=declared.heads.count,
+        queries=declared.queries.sequence,
+        keys=declared.keys.sequence,
+        self_attention=declared.self_attention,
+        inputs=declared.inputs,
         attend=relations.attend,
         require=relations.require,
         relation=simplify(relation),
@@ -240,7 +244,7 @@ def _mask(
         weight=weight,
         scale=scale,
         auto=auto,
-        routed=world.routed,
+        routed=declared.routed,
         doc=declaration.doc,
         span=declaration.name.span,
     )
@@ -248,51 +252,51 @@ def _mask(
 
 def _with_inputs(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Frame:
     statements = [each for each in declaration.statements if isinstance(each, tree.InputStatement)]
-    taken = dict.fromkeys([*frame.world.queries.coordinate_names(), *frame.world.keys.coordinate_names()])
+    taken = dict.fromkeys([*frame.declared.queries.coordinate_names(), *frame.declared.keys.coordinate_names()])
     for statement in statements:
-        world, name = frame.world, statement.name.id
+        declared, name = frame.declared, statement.name.id
         fits = check_name(statement.name, taken, frame, "an input or a coordinate")
         fits &= check_argument(statement.name, OF_CALLS, "an input", frame)
         taken[name] = None
-        declared = declare(statement, names.at(statement, replace(frame, statement=StatementKind.CONSTANT)), elaborate)
-        if isinstance(declared, Bad) or not fits:
-            frame = replace(frame, world=replace(world, bad_names=world.bad_names | {name}))
+        given = declare(statement, names.at(statement, replace(frame, statement=StatementKind.CONSTANT)), elaborate)
+        if isinstance(given, Bad) or not fits:
+            frame = replace(frame, declared=replace(declared, bad_names=declared.bad_names | {name}))
             continue
-        world = replace(world, inputs=(*world.inputs, declared))
-        frame = replace(frame, world=with_given(declared, world) if declared.is_coordinate else world)
+        declared = replace(declared, inputs=(*declared.inputs, given))
+        frame = replace(frame, declared=with_given(given, declared) if given.is_coordinate else declared)
     return frame
 
 
 def _with_coordinates(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Frame:
     statements = [each for each in declaration.statements if isinstance(each, tree.CoordinateStatement)]
     for statement in statements:
-        frame = replace(frame, world=with_coordinate(statement, names.at(statement, frame), elaborate))
+        frame = replace(frame, declared=with_coordinate(statement, names.at(statement, frame), elaborate))
     return frame
 
 
 def _with_routes(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Frame:
     for statement in declaration.statements:
         if isinstance(statement, tree.RouteStatement):
-            world, name = frame.world, statement.name
-            coordinates = [*world.queries.coordinate_names(), *world.keys.coordinate_names()]
-            known = dict.fromkeys([*coordinates, *(each.name for each in world.inputs), *names.last])
+            declared, name = frame.declared, statement.name
+            coordinates = [*declared.queries.coordinate_names(), *declared.keys.coordinate_names()]
+            known = dict.fromkeys([*coordinates, *(each.name for each in declared.inputs), *names.last])
             if check_name(name, known, frame, "a coordinate, an input, a parameter or a `let`"):
-                world = with_route(statement, names.at(statement, frame), elaborate)
+                declared = with_route(statement, names.at(statement, frame), elaborate)
             else:
-                world = replace(world, bad_names=world.bad_names | {name.id})
-            frame = replace(frame, world=world)
+                declared = replace(declared, bad_names=declared.bad_names | {name.id})
+            frame = replace(frame, declared=declared)
     return frame
 
 
 @dataclass(frozen=True)
-class _RelationBinder:
+class _BoundRelations:
     attend: tuple[Clause, ...]
     require: tuple[Clause, ...]
     whole: Value
 
 
-def _relations(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> _RelationBinder:
-    """Any of the `attend` lines, and all of the `require` lines."""
+def _relations(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> _BoundRelations:
+    """The relation of the pattern: any of the `attend` lines, and all of the `require` lines."""
     attends = [each for each in declaration.statements if isinstance(each, tree.AttendStatement)]
     requires = [each for each in declaration.statements if isinstance(each, tree.RequireStatement)]
     span = declaration.name.span
@@ -307,7 +311,7 @@ def _relations(declaration: tree.PatternDeclaration, names: Names, frame: Frame)
         known = assuming(known, required[-1])
     if required:
         whole = operate(frame, Op.AND, span, whole, *required)
-    return _RelationBinder(tuple(_clauses(attends, attended)), tuple(_clauses(requires, required)), whole)
+    return _BoundRelations(tuple(_clauses(attends, attended)), tuple(_clauses(requires, required)), whole)
 
 
 def _relation(statement: tree.AttendStatement | tree.RequireStatement, frame: Frame) -> Value:
@@ -339,7 +343,7 @@ def _float(node: tree.Expression, frame: Frame, what: str) -> Expression:
 def _scale(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Expression | None:
     statements = [each for each in declaration.statements if isinstance(each, tree.ScaleStatement)]
     for again in statements[1:]:
-        frame.add(DuplicateName(span=again.span, name="scale", kind="the pattern has a scale already"))
+        frame.add(DuplicateName(span=again.span, name="scale", kind="the pattern already has a scale"))
     if not statements:
         return None
     return _float(statements[0].value, names.at(statements[0], frame), "a scale")
@@ -356,7 +360,7 @@ def _product(factors: list[Expression], frame: Frame) -> Expression | None:
 
 
 def _anywhere(frame: Frame) -> Span:
-    return frame.world.program.root.span
+    return frame.declared.program.root.span
 
 
 def _check_asserts(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> None:
@@ -380,7 +384,7 @@ def _check_asserts(declaration: tree.PatternDeclaration, names: Names, frame: Fr
 
 
 def _check_lets(names: Names, frame: Frame) -> None:
-    """What is wrong with `let`s that nothing uses. Warnings are for where they are used."""
+    """Reports errors in `let`s that nothing uses. Warnings are given where a `let` is used."""
     for statement in names.lets:
         inside = replace(names.at(statement, frame), report=frame.report.trial())
         if isinstance(names.last.get(statement.name.id), Abbreviation):
@@ -388,9 +392,9 @@ def _check_lets(names: Names, frame: Frame) -> None:
             frame.report.take(inside.report)
 
 
-def _used(world: Declared, expressions: list[Expression]) -> frozenset[str]:
-    """Names of all coordinates that are read anywhere."""
-    found = list(expressions)
-    for side in (world.queries, world.keys):
-        found += (*side.sequence.computed, *side.sequence.sort_keys)
-    return frozenset(each.name for each in reads(*found).coordinates)
+def _used(declared: Declared, expressions: list[Expression]) -> frozenset[str]:
+    """The names of all coordinates that these expressions, coordinates and orders read."""
+    every = list(expressions)
+    for side in (declared.queries, declared.keys):
+        every += (*side.sequence.computed, *side.sequence.sort_keys)
+    return frozenset(each.name for each in reads(*every).coordinates)

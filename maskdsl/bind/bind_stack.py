@@ -1,4 +1,4 @@
-"""A stack of the tree and values for its parameters to a `StackIR`: its layers one by one, each bound as a pattern."""
+"""Binds a stack of the tree and values for its parameters to a `StackIR`. Every layer is bound as a pattern."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from maskdsl.bind.bind_pattern import bind
 from maskdsl.bind.bound_heads import checked_heads
 from maskdsl.bind.context.bound_values import Bad, Term, TupleValue, Value, describe
 from maskdsl.bind.context.call_arguments import match_arguments, parameter_kind
-from maskdsl.bind.context.frame import Declared, Frame, SideWorld, StatementKind
+from maskdsl.bind.context.frame import Declared, Frame, SideDeclared, StatementKind
 from maskdsl.bind.context.report import Report, Together, WorkSpent
 from maskdsl.bind.expression.elaborate import chain, elaborate, integers
 from maskdsl.bind.expression.functions import FUNCTIONS
@@ -31,7 +31,7 @@ _MOST_LAYERS = 1000
 class _BoundLayer:
     mask: MaskIR
     span: Span
-    """Where the pattern is called."""
+    """The call of the pattern."""
 
 
 _Layers = tuple[_BoundLayer, ...]
@@ -44,14 +44,14 @@ def bind_stack(
     heads: int | Heads = 1,
     together: Together | None = None,
 ) -> StackIR:
-    """The masks of the layers at these values, for `heads` query heads. Raises `AttnError`.
+    """The masks of the layers at these values, for `heads` query heads. Raises `AttnError` with all mistakes.
 
-    `together` is what others that are bound for the same answer have done.
+    `together` counts the work of all patterns that are bound for the same answer.
     """
     declaration = program.stacks[name]
     report = Report(work=WorkSpent(together=together or Together()))
     whole = checked_heads(heads, report)
-    nothing = SideWorld(Sequence(()))
+    nothing = SideDeclared(Sequence(()))
     start = Frame(Declared(program, whole, nothing, nothing), report, StatementKind.CONSTANT, {})
     names = parameter_names(declaration, values, start, elaborate)
     report.check()
@@ -63,20 +63,20 @@ def bind_stack(
     _check_inputs(layers, start)
     report.check()
     masks = list({id(layer.mask): layer.mask for layer in layers}.values())
-    positions = {id(mask): number for number, mask in enumerate(masks)}
+    numbers = {id(mask): number for number, mask in enumerate(masks)}
     return StackIR(
         name=name,
         parameters=tuple((each, plain(value)) for each, value in names.items()),
         heads=whole.count,
         different=tuple(masks),
-        index=tuple(positions[id(layer.mask)] for layer in layers),
+        index=tuple(numbers[id(layer.mask)] for layer in layers),
         doc=declaration.doc,
         span=declaration.name.span,
     )
 
 
 class _Binder:
-    """Elaborates layers; expands and binds what is called alike once. The stacks being expanded stand in `around`."""
+    """Elaborates layers. Equal calls are expanded and bound once. `around` holds the stacks being expanded."""
 
     def __init__(self, program: Program, heads: Heads) -> None:
         self.program = program
@@ -84,19 +84,19 @@ class _Binder:
         self.called: dict[tuple[object, ...], MaskIR | None] = {}
         self.masks: dict[tuple[object, ...], MaskIR] = {}
         self.expanded: dict[tuple[object, ...], _Layers] = {}
-        """The layers of stacks at their values: stacks of stacks may stand for few layers in very many calls."""
+        """Layers by stack and parameter values: nested stacks may have few different layers in very many calls."""
 
     def layers(self, node: tree.Expression, frame: Frame, around: tuple[str, ...]) -> _Layers:
-        """The layers that an expression stands for; none, with a report, where it is wrong."""
+        """The layers that an expression stands for; none, with a report, if it is wrong."""
         frame.report.enter(node.span, frame.calls)
-        found = self._meaning(node, frame, around)
+        layers = self._meaning(node, frame, around)
         frame.report.leave()
-        return found
+        return layers
 
     def _meaning(self, node: tree.Expression, frame: Frame, around: tuple[str, ...]) -> _Layers:
         match node:
             case tree.Binary(operator="+"):
-                return self._joined(((part, frame) for part in chain(node)), node.span, around)
+                return self._joined(((operand, frame) for operand in chain(node)), node.span, around)
             case tree.Binary(operator="*"):
                 if self._is_layer(node.left, frame):
                     frame.add(stacks.LayersAsNumber(span=node.left.span))
@@ -124,12 +124,12 @@ class _Binder:
                 frame.add(stacks.NotALayer(span=node.span, found=_kind(node)))
                 return ()
 
-    def _joined(self, parts: Iterator[tuple[tree.Expression, Frame]], span: Span, around: tuple[str, ...]) -> _Layers:
-        found: _Layers = ()
-        for node, frame in parts:
-            found += self.layers(node, frame, around)
-            _check_count(len(found), span, frame)
-        return found
+    def _joined(self, nodes: Iterator[tuple[tree.Expression, Frame]], span: Span, around: tuple[str, ...]) -> _Layers:
+        layers: _Layers = ()
+        for node, frame in nodes:
+            layers += self.layers(node, frame, around)
+            _check_count(len(layers), span, frame)
+        return layers
 
     def _is_layer(self, node: tree.Expression, frame: Frame) -> bool:
         called = node.function if isinstance(node, tree.Call) else node
@@ -170,7 +170,7 @@ class _Binder:
     def _bound(
         self, call: tree.Call, declaration: tree.PatternDeclaration, values: dict[str, object], frame: Frame
     ) -> MaskIR | None:
-        """The mask of a call: the same one for calls that come to the same."""
+        """The mask of a call; calls with the same result share one mask."""
         name = declaration.name.id
         key = name, tuple(sorted(values.items()))
         if key not in self.called:
@@ -193,16 +193,16 @@ class _Binder:
             frame.add(stacks.NotALayer(span=name.span, found=f"the function `{name.id}`"))
             return ()
         standard = program.standard.span.source
-        own = [each for each, found in program.patterns.items() if found.span.source is not standard]
-        shown = ", ".join(f"`{each}`" for each in own)
+        here = [each for each, pattern in program.patterns.items() if pattern.span.source is not standard]
+        shown = ", ".join(f"`{each}`" for each in here)
         nearest = frame.nearest(name.id, program.patterns, program.stacks)
-        known = f"patterns here: {shown}" if own else "the file declares no pattern"
+        known = f"the patterns here are {shown}" if here else "the file declares no pattern"
         frame.add(stacks.UnknownLayer(span=name.span, name=name.id, known=known, nearest=nearest))
         return ()
 
 
 def _count(node: tree.Expression, frame: Frame) -> int:
-    """How often layers are repeated; 0, with a report, where that is wrong."""
+    """How often layers are repeated; 0, with a report, if that is wrong."""
     value = elaborate(node, frame)
     if not isinstance(value, Term) or value.type is not Type.INT or value.constant is None:
         _mismatch(node, value, "the number of layers", "an integer", frame)
@@ -215,11 +215,11 @@ def _count(node: tree.Expression, frame: Frame) -> int:
 def _arguments(
     call: tree.Call, declaration: tree.PatternDeclaration | tree.StackDeclaration, frame: Frame
 ) -> dict[str, object] | None:
-    """Values of Python for the parameters that a call gives; None, with a report, where it is wrong."""
+    """The Python values of the parameters that a call gives; None, with a report, if it is wrong."""
     names = [each.name.id for each in declaration.parameters]
     optional = frozenset(each.name.id for each in declaration.parameters if each.default is not None)
-    declared = Note(f"`{declaration.name.id}` is declared here", declaration.name.span)
-    given = match_arguments(frame, call, names, optional, declared)
+    note = Note(f"`{declaration.name.id}` is declared here", declaration.name.span)
+    given = match_arguments(frame, call, names, optional, note)
     if given is None:
         return None
     values = {
@@ -237,7 +237,7 @@ def _argument(parameter: tree.Parameter, node: tree.Expression, frame: Frame) ->
     if kind not in ("int", "tuple"):
         return constant_value(parameter, node, what, frame, elaborate)
     value = elaborate(node, frame)
-    number = isinstance(value, Term) and value.type is Type.INT  # one number serves every entry of a tuple
+    number = isinstance(value, Term) and value.type is Type.INT  # one number stands for every entry of a tuple
     if number or isinstance(value, Bad) or (kind == "tuple" and isinstance(value, TupleValue)):
         return value
     return _mismatch(node, value, what, EXPECTED[kind], frame)
@@ -283,7 +283,7 @@ def _check_lengths(layers: _Layers, frame: Frame) -> None:
 
 
 def _check_inputs(layers: _Layers, frame: Frame) -> None:
-    """One tensor serves all layers that have an input of its name."""
+    """Layers with an input of the same name share its tensor, so the declarations must agree."""
     known: dict[str, Input] = {}
     for layer in layers:
         for each in layer.mask.given:
@@ -293,5 +293,5 @@ def _check_inputs(layers: _Layers, frame: Frame) -> None:
                 frame.add(stacks.DifferentInputs(span=each.span, name=each.name, notes=notes))
 
 
-def _shape(declared: Input) -> tuple[object, ...]:
-    return declared.type, *((each.kind, each.size) for each in declared.dimensions)
+def _shape(each: Input) -> tuple[object, ...]:
+    return each.type, *((dimension.kind, dimension.size) for dimension in each.dimensions)

@@ -1,4 +1,4 @@
-"""Which heads a pattern is bound for: what a caller says, checked; and what routes ask of heads together."""
+"""Checks the heads that a pattern is bound for, and that heads which routes pool together are all here."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ MOST_HEADS = 4096
 
 
 def checked_heads(given: int | Heads, report: Report) -> Heads:
-    """What `bind` was told. Raises if there is no such attention, or if it has no such heads."""
+    """The heads that `bind` was given, checked. Raises `AttnError` (E306, E340 to E343)."""
     heads = given if isinstance(given, Heads) else Heads(given)
     if not _is_between(1, heads.whole, MOST_HEADS):
         report.stop(TooManyHeads(count=heads.whole, limit=MOST_HEADS))
@@ -48,15 +48,15 @@ def _is_between(low: int, value: object, high: int) -> bool:
 
 
 def check_pools(frame: Frame) -> None:
-    """Reports routes that pool vectors of heads that are here with those of heads that are not."""
-    heads = frame.world.heads
-    for found in frame.world.routed if not heads.are_all else ():
-        if isinstance(found, Route) and any(_is_split(pool, heads) for pool in _pools(found)):
-            known = "" if heads.key_heads else ", and how many share a key head is unknown: say `key_heads`"
+    """Reports routes that pool vectors of heads that are here with vectors of heads that are not."""
+    heads = frame.declared.heads
+    for route in frame.declared.routed if not heads.are_all else ():
+        if isinstance(route, Route) and any(_is_split(pool, heads) for pool in _pools(route)):
+            known = "" if heads.key_heads else ", and which heads share a key head is not known: give `key_heads`"
             first, last = heads.first, heads.first + heads.count - 1
             frame.add(
                 errors.SplitPool(
-                    span=found.span, name=found.name, first=first, last=last, heads=heads.whole, known=known
+                    span=route.span, name=route.name, first=first, last=last, heads=heads.whole, known=known
                 )
             )
 
@@ -70,7 +70,7 @@ def _is_split(pool: Pool, heads: Heads) -> bool:
         return heads.key_heads is None or heads.count * heads.key_heads < heads.whole
     if pool.heads is None:
         return False
-    every = np.arange(heads.whole) - heads.first  # as heads that are here are numbered
+    every = np.arange(heads.whole) - heads.first  # expressions number the heads from the first one that is here
     numbers = np.broadcast_to(evaluate(pool.heads, lambda _: every, {}), heads.whole)
     here = slice(heads.first, heads.first + heads.count)
     return bool(np.isin(np.delete(numbers, here), numbers[here]).any())

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskdsl.base.arguments import PLACE, takes
+from maskdsl.base.arguments import INDEX, takes
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls.arguments import OutsideMap
@@ -185,7 +185,7 @@ class BlockMap(Displayed):
     def key_blocks(self) -> int:
         return -(-self.key_length // self.block[1])
 
-    @takes(head=PLACE, batch=PLACE)
+    @takes(head=INDEX, batch=INDEX)
     def tile_map(self, head: int = 0, batch: int = 0) -> TileMap:
         """The tiles of a head of a batch entry. Raises `AttnError` where there is none."""
         entries, heads = self.class_of_head.shape
@@ -194,16 +194,16 @@ class BlockMap(Displayed):
             raise AttnError(*(OutsideMap(what=what, number=number, last=count - 1) for what, number, count in wrong))
         return self.head_classes[int(self.class_of_head[batch if len(self.class_of_head) > 1 else 0, head])]
 
-    @takes(head=PLACE, batch=PLACE)
+    @takes(head=INDEX, batch=INDEX)
     def classes(self, head: int = 0, batch: int = 0) -> Array:
         """int8 [query blocks, key blocks]: EMPTY, PARTIAL or FULL. Dense, so for small maps."""
         return self.tile_map(head, batch).classes(self.key_blocks)
 
-    @takes(head=PLACE, batch=PLACE)
+    @takes(head=INDEX, batch=INDEX)
     def full_count(self, head: int = 0, batch: int = 0) -> int:
         return self.tile_map(head, batch).full.count
 
-    @takes(head=PLACE, batch=PLACE)
+    @takes(head=INDEX, batch=INDEX)
     def partial_count(self, head: int = 0, batch: int = 0) -> int:
         return self.tile_map(head, batch).partial.count
 

@@ -1,1 +1,1 @@
-"""What is known while a pattern is bound: declarations in scope, typed values, errors so far."""
+"""The state of binding: declarations in scope, typed values, errors so far."""

@@ -1,4 +1,4 @@
-"""What an expression of the tree becomes: typed terms of the IR with their static ranges, tuples, and axes."""
+"""The values of expressions while binding: typed terms of the IR with their static ranges, tuples, and axes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Term:
     expression: Expression
     range: Range | None = None
     size: int = 1
-    """How many nodes it would have, were nothing shared."""
+    """The number of nodes, counting shared ones each time."""
     depth: int = 1
 
     @property
@@ -31,33 +31,33 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class TupleValue:
-    """`(7, 7)`: integers that are known."""
+    """`(7, 7)`: a tuple of known integers."""
 
     items: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AxisValue:
-    """A coordinate's name, as the value of a parameter of type `axis`."""
+    """The name of a coordinate, as the value of a parameter of type `axis`."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class AxesValue:
-    """Names of several coordinates; None means all axes of the space at hand."""
+    """The names of several coordinates; None means all axes of the space at hand."""
 
     names: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """The value of what is wrong and was reported; nothing further is said about it."""
+    """The value of a wrong expression, which was reported; uses of it are not reported again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Abbreviation:
-    """A `let`: elaborated anew where it is used, with what is known there about the tokens."""
+    """A `let` that is elaborated at each use, with what is known there about the tokens."""
 
     statement: tree.LetStatement
     names: Mapping[str, "Value"]
@@ -69,7 +69,7 @@ Value = Term | TupleValue | AxisValue | AxesValue | Bad | Abbreviation
 
 
 def constant(value: int | float | bool, span: Span | None = None) -> Term:
-    """A value that is known."""
+    """A constant term."""
     number = isinstance(value, int) and not isinstance(value, bool)
     return Term(Constant(value, span=span), Range(int(value), int(value)) if number else None)
 

@@ -1,4 +1,4 @@
-"""Arguments of calls to the names that they are for, and the types of parameters."""
+"""Matches the arguments of calls to parameters, and finds the types of parameters."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def match_arguments(
     optional: frozenset[str] = frozenset(),
     note: Note | None = None,
 ) -> dict[str, tree.Expression] | None:
-    """The arguments by name, reporting those that are wrong; None if any is."""
+    """The arguments by parameter name; None, with a report, if any is wrong."""
     function, notes = call.function.id, () if note is None else (note,)
     given: dict[str, tree.Expression] = {}
     wrong = False
@@ -51,7 +51,7 @@ def match_arguments(
 
 
 def parameter_type(frame: Frame, parameter: tree.Parameter) -> str | None:
-    """The type of a parameter; None, with a report, if it says one that there is not."""
+    """The type of a parameter; None, with a report, if its type does not exist."""
     name = parameter_kind(parameter)
     if name in TYPES:
         return name
@@ -63,7 +63,7 @@ def parameter_type(frame: Frame, parameter: tree.Parameter) -> str | None:
 
 
 def parameter_kind(parameter: tree.Parameter) -> str:
-    """The type that a parameter says, or its default."""
+    """The type that a parameter declares, or that its default implies."""
     if parameter.type is not None:
         return parameter.type.id
     match parameter.default:

@@ -1,4 +1,4 @@
-"""Where an expression stands: what is declared around it, what its names mean, and what is known about its tokens."""
+"""The context of an expression: the declarations around it, the values of names, and what is known of its tokens."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,40 +17,40 @@ from maskdsl.syntax.program import Program
 
 
 class StatementKind(Enum):
-    """What kind of statement an expression belongs to, which decides what it may read."""
+    """The kind of statement that an expression belongs to; it decides what the expression may read."""
 
     CONSTANT = auto()  # lengths, defaults, conditions of asserts: no token at all
     TOKEN = auto()  # coordinates and orders: one token
     PAIR = auto()  # relations and weights: a query and a key
-    SCORE = auto()  # the same, with `s`
+    SCORE = auto()  # scores: a query, a key, and the score `s`
     ROUTE = auto()  # the score of a route: a group of queries and a group of keys
-    HEAD = auto()  # what a head may choose: no token, but the head
+    HEAD = auto()  # counts and thresholds of selectors: the head, no token
 
 
 PAIRS = frozenset({StatementKind.PAIR, StatementKind.SCORE, StatementKind.ROUTE})
-"""Where there are a query and a key."""
+"""The kinds of statements that have a query and a key."""
 
 
 @dataclass(frozen=True)
 class TableRoute:
-    """A route's table, read by the numbers of the query's and the key's group."""
+    """A route as a table, read by the group numbers of the query and of the key."""
 
     table: str
     query: str | Expression
-    """The coordinate that is the number, or an expression over the pair."""
+    """The coordinate that is the group number, or an expression over the pair."""
     key: str | Expression
 
 
 @dataclass(frozen=True)
 class EqualRoute:
-    """The same value of a coordinate."""
+    """A route as a coordinate that is equal for the query and the key."""
 
     coordinate: str
 
 
 @dataclass(frozen=True)
 class BitRoute:
-    """A bit in common, in one of these coordinates."""
+    """A route as coordinates, in one of which the query and the key share a bit."""
 
     coordinates: tuple[str, ...]
 
@@ -59,58 +59,60 @@ RouteValue = TableRoute | EqualRoute | BitRoute
 
 
 @dataclass(frozen=True)
-class SideWorld:
-    """The queries or the keys as far as they are known, with the static ranges of computed coordinates."""
+class SideDeclared:
+    """The queries or the keys as declared so far, with the static ranges of computed coordinates."""
 
     sequence: Sequence
     ranges: Mapping[tuple[str, str], Range] = field(default_factory=dict)
-    """By name of the coordinate and of the space."""
+    """Ranges by the names of the coordinate and of the space."""
 
     def coordinate_names(self) -> list[str]:
         axes = [axis.name for space in self.sequence.spaces for axis in space.axes]
         return list(dict.fromkeys(["i", *axes, *(each.name for each in self.sequence.coordinates)]))
 
-    def with_coordinate(self, definition: CoordinateDefinition, ranges: Mapping[tuple[str, str], Range]) -> "SideWorld":
-        """This with a coordinate added, or with another space's source of one that is there."""
+    def with_coordinate(
+        self, definition: CoordinateDefinition, ranges: Mapping[tuple[str, str], Range]
+    ) -> "SideDeclared":
+        """A copy with a coordinate added, or with the source of another space for a known coordinate."""
         before = self.sequence.definition(definition.name)
         if before is None:
             coordinates = (*self.sequence.coordinates, definition)
         else:
             whole = replace(before, sources=(*before.sources, *definition.sources))
             coordinates = tuple(whole if each is before else each for each in self.sequence.coordinates)
-        return SideWorld(replace(self.sequence, coordinates=coordinates), {**self.ranges, **ranges})
+        return SideDeclared(replace(self.sequence, coordinates=coordinates), {**self.ranges, **ranges})
 
 
 @dataclass(frozen=True)
 class Declared:
-    """All that a pattern has declared so far."""
+    """Everything that a pattern has declared so far."""
 
     program: Program
     heads: Heads
-    queries: SideWorld
-    keys: SideWorld
+    queries: SideDeclared
+    keys: SideDeclared
     self_attention: bool = True
     inputs: tuple[Input, ...] = ()
     bad_names: frozenset[str] = frozenset()
-    """Spaces, inputs, coordinates and routes whose declarations were wrong: nothing more is said about them."""
+    """Spaces, inputs, coordinates and routes whose declarations are wrong; uses of them are not reported again."""
     hidden: dict[str, Along | Shuffled] = field(default_factory=dict)
-    """Curves and shuffles found in expressions, for both sides; filled while these are elaborated."""
+    """Curves and shuffles in expressions, by their text; filled while expressions are elaborated."""
     products: dict[str, Product] = field(default_factory=dict)
-    """Dot products found in the scores of routes; filled likewise."""
+    """Dot products in the scores of routes; filled while these are elaborated."""
     routes: Mapping[str, RouteValue] = field(default_factory=dict)
-    """What the names of routes mean in relations."""
+    """The meaning of the names of routes in relations."""
     routed: tuple[Routed, ...] = ()
 
-    def side(self, side: Side) -> SideWorld:
+    def side(self, side: Side) -> SideDeclared:
         return self.keys if side is Side.KEY else self.queries
 
     def spaces(self) -> Iterator[Space]:
-        """Every space once, those of the queries first."""
+        """Every space once, spaces of the queries first."""
         seen = dict.fromkeys([*self.queries.sequence.spaces, *self.keys.sequence.spaces])
         yield from seen
 
     def sources(self) -> Iterator[Space]:
-        """Spaces that keys are pooled from, whether or not they stand in a sequence."""
+        """Spaces that keys are pooled from, in a sequence or not."""
         return (each for space in self.keys.sequence.spaces for each in space.chain[:-1])
 
     def input(self, name: str) -> Input | None:
@@ -122,36 +124,38 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Frame:
-    world: Declared
+    """The context of one expression."""
+
+    declared: Declared
     report: Report
     statement: StatementKind
     names: Mapping[str, Value]
-    """Parameters, `let`s and helper integers."""
+    """Parameters, `let`s and variables of quantifiers."""
     pairs: frozenset[Pair] = frozenset()
-    """Which pairs of spaces the query and the key may be in; for one token both are its space."""
+    """The pairs of spaces that the query and the key may be in; for one token, its space twice."""
     token_side: Side = Side.QUERY
-    """Whose sequence the one token belongs to."""
+    """The side whose sequence the one token belongs to."""
     bare_coordinates: bool = False
-    """Whether a bare name may be a coordinate: in the text of `coord` and `order` itself, not in macros."""
+    """Whether a bare name may be a coordinate: directly in `coord` and `order`, not in macros."""
     calls: tuple[Note, ...] = ()
-    """The macro calls around, outermost first."""
+    """The macro calls around the expression, outermost first."""
     macros: tuple[str, ...] = ()
     """The names of the macros being expanded."""
 
     def spaces(self, side: Side) -> list[Space]:
-        """The spaces that the token of a side may be in, in their order."""
+        """The spaces that the token of a side may be in, in declared order."""
         names = {pair[1] if side is Side.KEY else pair[0] for pair in self.pairs}
         return [space for space in self.sequence(side).spaces if space.name in names]
 
-    def side(self, side: Side) -> SideWorld:
-        return self.world.side(self.token_side if side is Side.TOKEN else side)
+    def side(self, side: Side) -> SideDeclared:
+        return self.declared.side(self.token_side if side is Side.TOKEN else side)
 
     def sequence(self, side: Side) -> Sequence:
         return self.side(side).sequence
 
     @property
     def sides(self) -> tuple[Side, ...]:
-        """Whose coordinates can be read here."""
+        """The sides whose coordinates can be read here."""
         match self.statement:
             case StatementKind.CONSTANT | StatementKind.HEAD:
                 return ()
@@ -170,13 +174,13 @@ class Frame:
         return self.report.add(diagnostic, self.calls)
 
     def warn(self, caution: Caution) -> None:
-        """A warning at its place; in the standard library, at the call that led there."""
+        """Keeps a warning; one in the standard library is moved to the call that led there."""
         calls = list(reversed(self.calls))
-        standard = self.world.program.standard.span.source
+        standard = self.declared.program.standard.span.source
         while calls and caution.span is not None and caution.span.source is standard:
             caution = caution.at(calls.pop(0).span)
         self.report.warn(caution.with_notes(*calls[:MOST_NOTES]))
 
     def nearest(self, name: str, *known: Iterable[str]) -> str | None:
-        """The known name most like one that is unknown; none, once there were many of those."""
+        """The known name most similar to an unknown one; None after too many unknown names."""
         return self.report.nearest(name, chain(*known))

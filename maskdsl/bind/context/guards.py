@@ -1,4 +1,4 @@
-"""What a condition says about the spaces that the two tokens are in: pairs of spaces narrowed by a relation."""
+"""Narrows the pairs of spaces that the two tokens may be in, by a condition that is assumed to hold."""
 
 from dataclasses import replace
 
@@ -9,14 +9,14 @@ from maskdsl.ir.ops import Op, Type
 
 
 def assuming(frame: Frame, condition: Value, truth: bool = True) -> Frame:
-    """The frame in which the condition is known to hold, or not to."""
+    """The frame in which the condition is assumed to have this truth value."""
     if not isinstance(condition, Term) or condition.type is not Type.BOOL:
         return frame
     return replace(frame, pairs=_possible(condition.expression, frame.pairs, truth))
 
 
 def _possible(condition: Expression, pairs: frozenset[Pair], truth: bool) -> frozenset[Pair]:
-    """Those pairs of spaces for which the condition may have this truth."""
+    """The pairs of spaces for which the condition can have this truth value."""
     match condition:
         case Constant(value=value):
             return pairs if value is truth else frozenset()
@@ -25,14 +25,14 @@ def _possible(condition: Expression, pairs: frozenset[Pair], truth: bool) -> fro
             return frozenset(pair for pair in pairs if (pair[at] == space) is truth)
         case Apply(op=Op.NOT, arguments=(inner,)):
             return _possible(inner, pairs, not truth)
-        case Apply(op=Op.AND | Op.OR as op, arguments=parts):
+        case Apply(op=Op.AND | Op.OR as op, arguments=operands):
             if truth is (op is Op.AND):
-                for part in parts:
-                    pairs = _possible(part, pairs, truth)
+                for operand in operands:
+                    pairs = _possible(operand, pairs, truth)
                 return pairs
-            return frozenset().union(*(_possible(part, pairs, truth) for part in parts))
-        case Apply(op=Op.SELECT, arguments=(choice, then, otherwise)):
-            chosen = _possible(then, _possible(choice, pairs, True), truth)
-            return chosen | _possible(otherwise, _possible(choice, pairs, False), truth)
+            return frozenset().union(*(_possible(operand, pairs, truth) for operand in operands))
+        case Apply(op=Op.SELECT, arguments=(selector, then, otherwise)):
+            chosen = _possible(then, _possible(selector, pairs, True), truth)
+            return chosen | _possible(otherwise, _possible(selector, pairs, False), truth)
         case _:
             return pairs

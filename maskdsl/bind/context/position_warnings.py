@@ -1,4 +1,4 @@
-"""Comparisons of bare positions: a warning where the two tokens are numbered in different sequences."""
+"""Warns about comparisons of bare positions if the two tokens are numbered in different sequences."""
 
 from math import prod
 
@@ -11,7 +11,7 @@ from maskdsl.ir.mask import Sequence, Space
 
 
 def warn_of_positions(frame: Frame, span: Span, *operands: Value) -> None:
-    """Warns of `q` beside `k`, where these may be tokens that do not count alike."""
+    """Warns (W001) if `q` and `k` are operands of one operation and may be numbered differently."""
     sides = {
         term.expression.side
         for term in operands
@@ -30,7 +30,7 @@ def warn_of_positions(frame: Frame, span: Span, *operands: Value) -> None:
 
 
 def _alike(pair: Pair, queries: Sequence, keys: Sequence) -> bool:
-    """Whether a token has the same position as a query and as a key."""
+    """Whether the tokens of a pair of spaces have the same positions as queries and as keys."""
     query, key = pair
     return query == key and _offset(queries, query) == _offset(keys, key)
 
@@ -51,15 +51,15 @@ def _hint(query: Space, key: Space) -> str:
     """What to write for a query and a key of these spaces."""
     if query == key:
         axis = query.axes[-1].name
-        return f"positions inside `{query.name}` are coordinates of their own, such as `q.{axis}` and `k.{axis}`"
+        return f"compare positions inside `{query.name}`, such as `q.{axis}` and `k.{axis}`"
     if query in key.chain and len(key.axes) == 1:
         size = prod(each.pooling.box[0] for each in key.chain if each.pooling is not None and query in each.chain[:-1])
         number, position = f"k.{key.axes[0].name}", f"q.{query.axes[0].name}"
         return (
-            f"`{number}` numbers boxes of {size:,} tokens: `({number} + 1) * {size} <= {position} + 1` holds for those "
+            f"`{number}` numbers boxes of {size:,} tokens: `({number} + 1) * {size} <= {position} + 1` holds for boxes "
             f"that end at the query or before"
         )
     return (
-        "say how both are counted in one way, such as `k <= q + 8` or by a `coord` that both have, "
-        "or `# allow: W001` where they are"
+        "give both a common numbering, by an offset such as `k <= q + 8` or by a `coord` that both have; "
+        "write `# allow: W001` if they have one"
     )

@@ -1,4 +1,4 @@
-"""What is found wrong while a pattern is bound, and the limits that keep hostile files harmless."""
+"""Collects errors and warnings while a pattern is bound, and enforces the limits that make hostile files harmless."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,23 +9,23 @@ from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Bad
 
 _MOST_STEPS = 50_000
-"""How many nodes of the tree may be elaborated, each time that one is."""
+"""The most elaborations of tree nodes in one pattern; a node counts each time."""
 MOST_STEPS_TOGETHER = 2 * _MOST_STEPS
-"""How many for one answer: by all layers of a stack, or all patterns of a file that is checked."""
+"""The most for one answer: all layers of a stack, or all patterns of a file that is checked."""
 MOST_NODES = 100_000
-"""How many nodes an expression of the IR may have."""
+"""The most nodes of an expression of the IR."""
 DEEPEST = 100
-"""How deeply expressions may be nested, with all macros expanded."""
+"""The deepest nesting of expressions, with all macros expanded."""
 MOST_NOTES = 4
 MOST_ERRORS = 100
-"""So many are reported together; nobody reads more, and each costs its time."""
+"""The most errors that are reported together; nobody reads more, and each takes time."""
 MOST_SUGGESTIONS = 20
-"""How many unknown names are compared with those that are known."""
+"""The most unknown names that are compared with the known ones."""
 
 
 @dataclass
 class Together:
-    """What the patterns that are bound for one answer have done so far."""
+    """The work done so far by all patterns that are bound for one answer."""
 
     steps: int = 0
 
@@ -36,7 +36,7 @@ class Together:
 
 @dataclass
 class WorkSpent:
-    """What has been done so far, trials included."""
+    """The work done so far for one pattern, trials included."""
 
     steps: int = 0
     suggestions: int = 0
@@ -45,43 +45,43 @@ class WorkSpent:
 
 @dataclass
 class Report:
-    """Collects diagnostics; the one thing here that changes."""
+    """Collects diagnostics. This is the only mutable state of binding."""
 
-    found: dict[tuple[object, ...], Diagnostic] = field(default_factory=dict)
+    errors: dict[tuple[object, ...], Diagnostic] = field(default_factory=dict)
     cautions: dict[tuple[object, ...], Caution] = field(default_factory=dict)
     work: WorkSpent = field(default_factory=WorkSpent)
     depth: int = 0
     is_trial: bool = False
 
     def add(self, diagnostic: Diagnostic, calls: tuple[Note, ...] = ()) -> Bad:
-        """Reports something once; `calls` are the macro calls around it, innermost last."""
+        """Reports an error, once. `calls` are the macro calls around it, innermost last."""
         key = (type(diagnostic), diagnostic.span, diagnostic.fill(diagnostic.message))
-        self.found.setdefault(key, diagnostic.with_notes(*reversed(calls[-MOST_NOTES:])))
+        self.errors.setdefault(key, diagnostic.with_notes(*reversed(calls[-MOST_NOTES:])))
         self._limit()
         return BAD
 
     def warn(self, caution: Caution) -> None:
-        """Keeps a warning, once for each way to its place."""
+        """Keeps a warning, once for each chain of calls that leads to it."""
         key = (type(caution), caution.span, caution.notes, caution.fill(caution.message))
         self.cautions.setdefault(key, caution)
 
     def take(self, trial: "Report") -> None:
-        """Reports what a trial found."""
-        self.found.update({**trial.found, **self.found})
+        """Reports the errors of a trial."""
+        self.errors.update({**trial.errors, **self.errors})
         self._limit()
 
     def _limit(self) -> None:
-        """Stops where more was found than anybody reads; a trial may yet come to nothing."""
-        if len(self.found) > MOST_ERRORS and not self.is_trial:
-            raise AttnError(*list(self.found.values())[:MOST_ERRORS], TooManyErrors(limit=MOST_ERRORS))
+        """Raises `AttnError` when there are too many errors; not in a trial, whose errors may be dropped."""
+        if len(self.errors) > MOST_ERRORS and not self.is_trial:
+            raise AttnError(*list(self.errors.values())[:MOST_ERRORS], TooManyErrors(limit=MOST_ERRORS))
 
     def nearest(self, name: str, known: Iterable[str]) -> str | None:
-        """The known name most like one that is unknown."""
+        """The known name most similar to an unknown one; None after too many unknown names."""
         self.work.suggestions += 1
         return nearest_name(name, known) if self.work.suggestions <= MOST_SUGGESTIONS else None
 
     def enter(self, span: Span, calls: tuple[Note, ...]) -> None:
-        """Counts a node of the tree that is elaborated, inside those that have not been left."""
+        """Counts an elaboration of a node, nested in those not left yet. Raises `AttnError` at a limit."""
         self.work.steps += 1
         self.work.together.steps += 1
         self.depth += 1
@@ -96,19 +96,19 @@ class Report:
         self.depth -= 1
 
     def trial(self) -> "Report":
-        """A report of its own for something that may not apply, with the same limits."""
+        """A separate report for something that may not apply, with the same limits."""
         return Report(work=self.work, depth=self.depth, is_trial=True)
 
     def adopt(self, trial: "Report") -> None:
-        """Takes over what was warned of in a trial, its errors aside."""
+        """Takes over the warnings of a trial, without its errors."""
         self.cautions.update(trial.cautions)
 
     def stop(self, diagnostic: Diagnostic, calls: tuple[Note, ...] = ()) -> None:
-        """Reports something after which going on makes no sense."""
+        """Reports an error that makes it pointless to go on, and raises `AttnError`."""
         self.add(diagnostic, calls)
         self.check()
 
     def check(self) -> None:
-        """Raises if anything was wrong."""
-        if self.found:
-            raise AttnError(*self.found.values())
+        """Raises `AttnError` if there are errors."""
+        if self.errors:
+            raise AttnError(*self.errors.values())

@@ -1,4 +1,4 @@
-"""Operators on typed terms: promotion, type errors, static ranges, folding of constants, limits of size."""
+"""Applies operators to typed terms: promotion, type errors, static ranges, constant folding, limits of size."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -28,7 +28,7 @@ from maskdsl.ir.simplify import absorb, choose
 
 
 def operate(frame: Frame, op: Op, span: Span, *operands: Value) -> Term | Bad:
-    """The operator on operands of any kind; reports what does not fit."""
+    """Applies an operator to operands of any kind; BAD, with a report, if they do not fit."""
     terms = as_terms(frame, op, span, operands)
     if terms is None:
         return BAD
@@ -47,19 +47,19 @@ def operate(frame: Frame, op: Op, span: Span, *operands: Value) -> Term | Bad:
     return make(frame, span, Apply(op, tuple(term.expression for term in terms), span=span), terms)
 
 
-def make(frame: Frame, span: Span, node: Apply | Read, parts: Sequence[Term]) -> Term | Bad:
-    """A term of a node and the terms that it is made of: folded if it can be, within its limits."""
-    reach = _range(node, parts)
+def make(frame: Frame, span: Span, node: Apply | Read, operands: Sequence[Term]) -> Term | Bad:
+    """The term of a node with these operands, folded if all are constant. Raises `AttnError` at the limits of size."""
+    reach = _range(node, operands)
     if reach is not None and (reach.low not in INT64 or reach.high not in INT64):
         low, high = (_shown(bound) for bound in reach)
         return frame.add(Overflow(span=span, low=low, high=high))
     expression: Expression = node
     if isinstance(node, Apply):
-        if all(isinstance(part.expression, Constant) for part in parts):
+        if all(isinstance(each.expression, Constant) for each in operands):
             return _fold(frame, span, node)
         expression = absorb(node) or choose(node) or node
-    size = 1 + sum(part.size for part in parts)
-    depth = 1 + max((part.depth for part in parts), default=0)
+    size = 1 + sum(each.size for each in operands)
+    depth = 1 + max((each.depth for each in operands), default=0)
     if size > MOST_NODES:
         frame.report.stop(TooLarge(span=span, what="the pattern is", limit=MOST_NODES), frame.calls)
     if depth > DEEPEST:
@@ -74,16 +74,16 @@ def _shown(bound: int) -> str:
     return f"{sign}2**{abs(bound).bit_length() - 1} and more"
 
 
-def _range(node: Apply | Read, parts: Sequence[Term]) -> Range | None:
+def _range(node: Apply | Read, operands: Sequence[Term]) -> Range | None:
     if node.type is not Type.INT:
         return None
     if isinstance(node, Read):
         return Range(-(2**31), 2**31 - 1)
-    return operator_range(node.op, tuple(part.range or Range(0, 1) for part in parts))
+    return operator_range(node.op, tuple(each.range or Range(0, 1) for each in operands))
 
 
 def _fold(frame: Frame, span: Span, node: Apply) -> Term | Bad:
-    operands = [part for part in node.arguments if isinstance(part, Constant)]
+    operands = [each for each in node.arguments if isinstance(each, Constant)]
     with np.errstate(all="ignore"):
         value = apply_operator(node.op, *map(constant_array, operands)).item()
     if not isfinite(value):
@@ -132,17 +132,17 @@ def as_terms(frame: Frame, op: Op, span: Span, operands: Sequence[Value]) -> lis
 
 
 def promoted(frame: Frame, term: Term) -> Term:
-    """As a float."""
+    """The term converted to a float if it is an integer."""
     if term.type is not Type.INT:
         return term
-    span = term.expression.span or Span(frame.world.program.root.span.source, 0, 0)
+    span = term.expression.span or Span(frame.declared.program.root.span.source, 0, 0)
     made = make(frame, span, Apply(Op.TO_FLOAT, (term.expression,), span=span), [term])
     assert isinstance(made, Term)
     return made
 
 
 def _unified(frame: Frame, terms: list[Term], span: Span) -> list[Term] | None:
-    """All of one type, integers promoted where there is a float."""
+    """The terms in one type: integers are promoted if one is a float. None, with a report, for mixed booleans."""
     types = {term.type for term in terms}
     if len(types) == 1:
         return terms
@@ -174,7 +174,7 @@ def _check_exponent(frame: Frame, span: Span, terms: list[Term]) -> bool:
     base, exponent = terms
     at = exponent.expression.span or span
     if exponent.constant is None:
-        frame.add(WrongExponent(span=at, expected="a constant", found="depends on the tokens"))
+        frame.add(WrongExponent(span=at, expected="a constant", found="this depends on the tokens"))
         return False
     if base.type is Type.INT and exponent.constant < 0:
         expected = "at least 0 for an integer base"

@@ -1,1 +1,1 @@
-"""Expressions of the tree to typed terms: names, functions, macros, tables."""
+"""Elaborates expressions of the tree to typed terms: names, functions, macros, tables."""

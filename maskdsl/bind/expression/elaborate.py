@@ -1,4 +1,4 @@
-"""Expressions of the tree to typed terms: one case for each kind of node. What is wrong is reported and becomes BAD."""
+"""Elaborates expressions of the tree to typed terms, one case for each kind of node. Reported errors give BAD."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,7 +11,7 @@ from maskdsl.base.errors.language.tables import IndexOutOfBounds
 from maskdsl.base.errors.language.types import NotConstant, Overflow, TypeMismatch
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant, why_unknown
-from maskdsl.bind.context.frame import PAIRS, Frame, SideWorld
+from maskdsl.bind.context.frame import PAIRS, Frame, SideDeclared
 from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.context.position_warnings import warn_of_positions
 from maskdsl.bind.context.reading import common_axes, read, unknown_space
@@ -28,12 +28,12 @@ from maskdsl.syntax import tree
 _LONGEST_RANGE = 4096
 
 _BINARY = {each.symbol: op for op, each in OPERATORS.items() if each.symbol and each.count == 2}
-"""By symbol. What is greater is less with its operands swapped."""
+"""Operators by symbol; `>` and `>=` are `<` and `<=` with swapped operands."""
 _SWAPPED = {">": "<", ">=": "<="}
 
 
 def elaborate(node: tree.Expression, frame: Frame) -> Value:
-    """What the expression means where it stands."""
+    """The value of an expression in this frame; BAD, with a report, if it is wrong."""
     frame.report.enter(node.span, frame.calls)
     value = _meaning(node, frame)
     frame.report.leave()
@@ -130,13 +130,13 @@ def _unary(node: tree.Unary, frame: Frame) -> Value:
 
 
 def _logic(node: tree.Binary, frame: Frame) -> Value:
-    """`and` and `or`, from left to right; each operand knows that those before it did not decide."""
+    """`and` and `or`, from left to right. Each operand assumes that those before it did not decide the result."""
     op = Op.AND if node.operator == "and" else Op.OR
     decided = op is Op.OR
     terms: list[Value] = []
     known = frame
-    for part in chain(node):
-        value = elaborate(part, known)
+    for operand in chain(node):
+        value = elaborate(operand, known)
         terms.append(value)
         if isinstance(value, Term) and value.constant is decided:
             break
@@ -146,12 +146,12 @@ def _logic(node: tree.Binary, frame: Frame) -> Value:
 
 def chain(node: tree.Binary) -> list[tree.Expression]:
     """The operands of a chain of one operator."""
-    parts: list[tree.Expression] = []
+    operands: list[tree.Expression] = []
     left: tree.Expression = node
     while isinstance(left, tree.Binary) and left.operator == node.operator:
-        parts.append(left.right)
+        operands.append(left.right)
         left = left.left
-    return [left, *reversed(parts)]
+    return [left, *reversed(operands)]
 
 
 def _comparison(node: tree.Comparison, frame: Frame) -> Value:
@@ -177,7 +177,7 @@ def _call(node: tree.Call, frame: Frame) -> Value:
     name = node.function.id
     if name in FUNCTIONS:
         return call_function(node, frame, elaborate)
-    macros = frame.world.program.macros(node.span.source)
+    macros = frame.declared.program.macros(node.span.source)
     macro = macros.get(name)
     if macro is None:
         nearest = frame.nearest(name, macros, FUNCTIONS)
@@ -186,7 +186,7 @@ def _call(node: tree.Call, frame: Frame) -> Value:
 
 
 def _index(node: tree.Index, frame: Frame) -> Value:
-    """An entry of a tuple, which must be known, or of an input."""
+    """An entry of a tuple, whose index must be known, or of an input."""
     value = frame.names.get(node.base.id)
     if isinstance(value, Bad):
         return BAD
@@ -206,7 +206,7 @@ def _index(node: tree.Index, frame: Frame) -> Value:
 
 
 def _quantifier(node: tree.Quantifier, frame: Frame) -> Value:
-    """The body once for every integer or axis of the domain."""
+    """Elaborates the body once for every integer or axis of the domain."""
     domain = _domain(node.domain, frame, node.kind)
     if domain is None:
         return BAD
@@ -220,7 +220,7 @@ def _quantifier(node: tree.Quantifier, frame: Frame) -> Value:
             if isinstance(value, Term) and value.constant is decided:
                 break
             known = assuming(known, value, not decided)
-        if isinstance(value, Bad):  # once is enough
+        if isinstance(value, Bad):  # one report of it is enough
             return BAD
     match node.kind:
         case "sum":
@@ -232,7 +232,7 @@ def _quantifier(node: tree.Quantifier, frame: Frame) -> Value:
 
 
 def _sum(terms: Sequence[Value], span: Span, frame: Frame) -> Value:
-    """Added in pairs, and pairs of pairs, so that long sums are not deep."""
+    """The sum of the terms as a balanced tree, so that long sums are not deep."""
     if not terms:
         return constant(0, span)
     if len(terms) == 1:
@@ -261,6 +261,7 @@ def _domain(node: tree.Expression, frame: Frame, function: str) -> list[Value] |
 
 
 def integers(node: tree.HalfOpenRange, frame: Frame) -> list[Value] | None:
+    """The integers of a range; None, with a report, if it is wrong."""
     bounds: list[int] = []
     for end in (node.low, node.high):
         value = elaborate(end, frame)
@@ -285,15 +286,15 @@ def _arrow(node: tree.Arrow, frame: Frame) -> Value:
 
 
 def _end(name: tree.Name, side: Side, frame: Frame) -> Value:
-    world: SideWorld = frame.side(side)
-    known = [space.name for space in world.sequence.spaces]
+    tokens: SideDeclared = frame.side(side)
+    known = [space.name for space in tokens.sequence.spaces]
     if name.id == "all":
         return Term(TRUE)
-    if name.id in frame.world.bad_names:
+    if name.id in frame.declared.bad_names:
         return BAD
     if name.id in known:
         return Term(TRUE if known == [name.id] else InSpace(side, name.id, span=name.span))
     shown = ", ".join(f"`{each}`" for each in known)
-    if any(space.name == name.id for space in (*frame.world.spaces(), *frame.world.sources())):
+    if any(space.name == name.id for space in (*frame.declared.spaces(), *frame.declared.sources())):
         return frame.add(NotInSequence(span=name.span, name=name.id, sequence=side.plural, known=f"they are {shown}"))
     return unknown_space(frame, name.id, name.span, known, "all")

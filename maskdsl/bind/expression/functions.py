@@ -111,10 +111,10 @@ def _length(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
             return frame.add(NotAxis(span=other.span))
     if not sides:
         return frame.add(NoPairHere(span=call.span, hint="no space is declared yet"))
-    if name in frame.world.bad_names or space in frame.world.bad_names:
+    if name in frame.declared.bad_names or space in frame.declared.bad_names:
         return BAD
     if space is not None:
-        known = [each.name for each in frame.world.spaces()]
+        known = [each.name for each in frame.declared.spaces()]
         if space not in known:
             return unknown_space(frame, space, span, known)
         everywhere = frame.where((a, b) for a in known for b in known)
@@ -123,27 +123,27 @@ def _length(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
 
 
 def _curve(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
-    """All axes bare in a coordinate or an order, or all of `q`, or all of `k`."""
+    """The position along a curve. Axes are bare names in `coord` and `order`, or all of `q`, or all of `k`."""
     function = call.function.id
-    positions = [_axis_of_token(frame, argument.value) for argument in call.arguments]
-    hint = "such as `hilbert(y, x)`, or `hilbert(q.y, q.x)` in a relation"
-    if not positions:
+    axes = [_axis_of_token(frame, argument.value) for argument in call.arguments]
+    hint = "write `hilbert(y, x)`, or `hilbert(q.y, q.x)` in a relation"
+    if not axes:
         return frame.add(MissingArgument(span=call.span, function=function, name="an axis"))
-    plain = [position for position in positions if position is not None]
-    if len(plain) < len(positions):
-        at = call.arguments[positions.index(None)].span
+    plain = [axis for axis in axes if axis is not None]
+    if len(plain) < len(axes):
+        at = call.arguments[axes.index(None)].span
         return frame.add(CurveArgument(span=at, function=function, hint=hint))
     sides, names = {side for side, _ in plain}, tuple(name for _, name in plain)
     if len(sides) > 1:
         return frame.add(MixedSides(span=call.span))
     if len(set(names)) < len(names):
-        return frame.add(CurveArgument(span=call.span, function=function, hint="each axis once"))
+        return frame.add(CurveArgument(span=call.span, function=function, hint="name each axis once"))
     side = sides.pop()
     for name in names:
         if isinstance(read(frame, side, name, call.span), Bad):
             return BAD
         if any(space.axis(name) is None for space in frame.spaces(side)):
-            return frame.add(CurveArgument(span=call.span, function=function, hint=f"`{name}` is no axis"))
+            return frame.add(CurveArgument(span=call.span, function=function, hint=f"`{name}` is not an axis"))
     return read_hidden(frame, side, Along(CURVES[function], names), call.span)
 
 
@@ -156,11 +156,11 @@ def _shuffle(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
         return BAD
     if not isinstance(seed, Term) or not isinstance(seed.constant, int) or isinstance(seed.constant, bool):
         return frame.add(NotConstant(span=given["seed"].span, what="a seed", reason=why_unknown(seed)))
-    position = _axis_of_token(frame, given["axis"])
-    hint = "or `i`: `shuffle(i, 7)`, `shuffle(q.i, 7)` in a relation"
-    if position is None:
+    axis = _axis_of_token(frame, given["axis"])
+    hint = "write `shuffle(y, 7)` or `shuffle(i, 7)`, or `shuffle(q.i, 7)` in a relation"
+    if axis is None:
         return frame.add(CurveArgument(span=given["axis"].span, function="shuffle", hint=hint))
-    side, name = position
+    side, name = axis
     if isinstance(read(frame, side, name, call.span), Bad):
         return BAD
     if name != "i" and any(space.axis(name) is None for space in frame.spaces(side)):
@@ -169,7 +169,7 @@ def _shuffle(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
 
 
 def _axis_of_token(frame: Frame, node: tree.Expression) -> tuple[Side, str] | None:
-    """The token's side and the coordinate's name that an argument reads plainly."""
+    """The side and the name of the coordinate that an argument names; None if it is another expression."""
     match node:
         case tree.Name(id="q" | "k" as base) if frame.statement in PAIRS:
             return (Side.QUERY if base == "q" else Side.KEY), "i"
@@ -183,7 +183,7 @@ def _axis_of_token(frame: Frame, node: tree.Expression) -> tuple[Side, str] | No
 
 
 def _rank(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
-    """Where it may stand, in `coord`, it is no part of an expression."""
+    """Reports `rank` in an expression: it is allowed as the whole value of a `coord` only, which does not come here."""
     return frame.add(route_errors.RankPlace(span=call.span))
 
 

@@ -1,4 +1,4 @@
-"""Macros expanded where they are called, and the rule by which a tuple stands for every axis of a space."""
+"""Expands macro calls, and applies the rule that a tuple argument stands for every axis of a space."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -39,20 +39,20 @@ _DEPENDS_ON_TOKENS = (
     Overflow,
     IndexOutOfBounds,
 )
-"""What may be wrong where all tokens are meant and right where a guard excludes some."""
+"""Errors that may disappear where a guard excludes some of the tokens."""
 
 EXPECTED = {"int": "an integer", "float": "a float", "bool": "a boolean", "tuple": "a tuple of integers"}
 
 
 def expand(call: tree.Call, macro: tree.MacroDeclaration, frame: Frame, elaborate: Elaborate) -> Value:
-    """The body of the macro with these arguments."""
+    """The value of the macro's body with the arguments of the call."""
     name = macro.name.id
     if name in frame.macros:
         return frame.add(MacroRecursion(span=call.span, name=name))
-    declared = Note(f"`{name}` is declared here", macro.name.span)
+    note = Note(f"`{name}` is declared here", macro.name.span)
     optional = frozenset(each.name.id for each in macro.parameters if each.default is not None)
     names = [each.name.id for each in macro.parameters]
-    given = match_arguments(frame, call, names, optional, declared)
+    given = match_arguments(frame, call, names, optional, note)
     if given is None:
         return BAD
     inside = replace(
@@ -98,7 +98,7 @@ def _on_every_axis(
     frame: Frame,
     elaborate: Elaborate,
 ) -> Value:
-    """The macro on every axis of the space in order, with the tuples' entries one by one."""
+    """The conjunction of the macro's bodies on every axis of the space, each with its entry of the tuples."""
     outside = replace(frame, calls=frame.calls[:-1])
     width = len(next(iter(tuples.values())).items)
     axes = common_axes(outside, call.span, macro.name.id, width)
@@ -119,13 +119,13 @@ def _on_every_axis(
 
 
 def let_value(let: tree.LetStatement, frame: Frame, elaborate: Elaborate) -> Value:
-    """What a `let` stands for: its value, or an abbreviation where that depends on what is known at its use."""
+    """The value of a `let`; an abbreviation, if its value depends on the tokens known where it is used."""
     trial = replace(frame, report=frame.report.trial())
     value = elaborate(let.value, trial)
-    if not trial.report.found:
+    if not trial.report.errors:
         frame.report.adopt(trial.report)
         return value
-    if all(isinstance(each, _DEPENDS_ON_TOKENS) for each in trial.report.found.values()):
+    if all(isinstance(each, _DEPENDS_ON_TOKENS) for each in trial.report.errors.values()):
         return Abbreviation(let, frame.names)
     frame.report.take(trial.report)
     return BAD
@@ -134,7 +134,7 @@ def let_value(let: tree.LetStatement, frame: Frame, elaborate: Elaborate) -> Val
 def _argument(
     parameter: tree.Parameter, node: tree.Expression | None, frame: Frame, inside: Frame, elaborate: Elaborate
 ) -> Value:
-    """The value of an argument, or of the default, which sees the parameters before it."""
+    """The value of an argument, or of the default, which may read the parameters before it."""
     kind = parameter_type(frame, parameter)
     if node is None:
         assert parameter.default is not None
@@ -155,7 +155,7 @@ def _argument(
 
 
 def _every_entry(number: Term, parameter: tree.Parameter, inside: Frame, elaborate: Elaborate) -> Value:
-    """A tuple like the default, with this number at every entry; the number itself where there is none."""
+    """A tuple as long as the default, with this number in every entry; the number itself without such a default."""
     default = None if parameter.default is None else elaborate(parameter.default, inside)
     if not isinstance(default, TupleValue):
         return number
@@ -180,7 +180,7 @@ def axes_value(frame: Frame, node: tree.Expression) -> AxesValue | Bad:
 
 
 def fitted(frame: Frame, kind: str, value: Value, what: str, node: tree.Expression) -> Value:
-    """A value as a parameter of this type takes it; a tuple for an integer is left to the rule of tuples."""
+    """A value converted to a parameter's type; a tuple for an integer is kept, for the rule of tuples."""
     match kind, value:
         case _, Bad():
             return value

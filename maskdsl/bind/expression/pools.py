@@ -1,4 +1,4 @@
-"""`dot(Q, K)` in the score of a route: what the vectors on either side are pooled from."""
+"""Elaborates `dot(Q, K)` in the score of a route: which vectors are pooled on either side, and by which coordinate."""
 
 from dataclasses import dataclass, replace
 
@@ -21,14 +21,14 @@ _FORMS = "`{0}`, or `mean({0}, c)`, `max`, `sum` or `root`, with a coordinate `c
 
 @dataclass(frozen=True)
 class _Pooled:
-    """A pool of one side, and the coordinate whose equal values make its groups."""
+    """The pool of one side, and the coordinate whose equal values make its groups."""
 
     pool: Pool
     by: str
 
 
 def dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
-    """The product as a table that is read by the numbers of the groups."""
+    """The product as a read of a table, indexed by the numbers of the query's and the key's group."""
     if frame.statement is not StatementKind.ROUTE:
         return frame.add(route_errors.OutsideRoute(span=call.span))
     sides = tuple(_BASES)
@@ -38,7 +38,7 @@ def dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     query, key = (_pooled(node, base, frame, elaborate) for node, base in zip(plain, sides, strict=True))
     if isinstance(query, Bad) or isinstance(key, Bad):
         return BAD
-    products = frame.world.products
+    products = frame.declared.products
     equal = (each.name for each in products.values() if (each.query, each.key) == (query.pool, key.pool))
     name = next(equal, f"product {len(products)}")  # no name that an input could have
     products[name] = Product(name, query.pool, key.pool)
@@ -60,9 +60,9 @@ def _pooled(node: tree.Expression, base: str, frame: Frame, elaborate: Elaborate
 
 
 def _pool(
-    kind: PoolKind, base: str, parts: tuple[tree.Expression, ...], frame: Frame, elaborate: Elaborate
+    kind: PoolKind, base: str, arguments: tuple[tree.Expression, ...], frame: Frame, elaborate: Elaborate
 ) -> _Pooled | Bad:
-    whose, by, *heads = parts
+    whose, by, *heads = arguments
     token = replace(frame, statement=StatementKind.TOKEN, token_side=_BASES[base], bare_coordinates=True)
     among: Expression | None = None
     match whose:
@@ -84,7 +84,7 @@ def _pool(
             return _Pooled(replace(pool, by_key_head=True), group)
         value = elaborate(node, replace(frame, statement=StatementKind.HEAD))
         if not isinstance(value, Term) or value.type is not Type.INT:
-            return _mistaken(value, node, "an integer of the head, or `key_head`,", frame)
+            return _mistaken(value, node, "an integer computed from `head`, or `key_head`,", frame)
         if reads(value.expression).inputs:
             what, reason = "which heads are pooled together", "this depends on an input"
             return frame.add(NotConstant(span=node.span, what=what, reason=reason))

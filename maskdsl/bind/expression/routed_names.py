@@ -1,4 +1,4 @@
-"""What the names of routes mean in relations."""
+"""The meaning of the names of routes in relations."""
 
 from collections.abc import Iterable
 
@@ -12,8 +12,8 @@ from maskdsl.ir.ops import Op, Type
 
 
 def route_relation(name: str, span: Span, frame: Frame) -> Value:
-    """What a route's name says of a pair."""
-    match frame.world.routes[name]:
+    """The relation that a route's name stands for."""
+    match frame.declared.routes[name]:
         case EqualRoute(coordinate=coordinate):
             return _common(Op.EQUAL, coordinate, span, frame)
         case BitRoute(coordinates=coordinates):

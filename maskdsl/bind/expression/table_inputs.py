@@ -1,4 +1,4 @@
-"""Inputs: their declarations, and reading those that are indexed."""
+"""Declares inputs, and elaborates reads of those that are indexed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ BATCH = Dimension(DimensionKind.BATCH, None, "batch")
 
 
 def declare(statement: tree.InputStatement, frame: Frame, elaborate: Elaborate) -> Input | Bad:
-    """An input as its statement declares it."""
+    """The input that a statement declares; BAD, with a report, if it is wrong."""
     types = {each.value: each for each in Type}
     kind = types.get(statement.type.id)
     if kind is None:
@@ -40,46 +40,44 @@ def declare(statement: tree.InputStatement, frame: Frame, elaborate: Elaborate) 
     kinds = [each.kind for each in known_dimensions]
     for once in (DimensionKind.BATCH, DimensionKind.HEADS):
         if kinds.count(once) > 1:
-            what, hint = f"`{statement.name.id}` has two dimensions `{once}`", "one is possible"
+            what, hint = f"`{statement.name.id}` has two dimensions `{once}`", "only one is allowed"
             return frame.add(WrongDimension(span=statement.span, what=what, hint=hint))
-    return _here(Input(statement.name.id, kind, known_dimensions, span=statement.span), frame.world.heads)
+    return _here(Input(statement.name.id, kind, known_dimensions, span=statement.span), frame.declared.heads)
 
 
-def _here(declared: Input, heads: Heads) -> Input:
-    """With the heads that are here, where one value a token is read for each; tables are indexed by any head."""
-    if heads.are_all or not declared.is_coordinate:
-        return declared
+def _here(table: Input, heads: Heads) -> Input:
+    """Limits an input with one value a token to the heads that are here; tables can be indexed by any head."""
+    if heads.are_all or not table.is_coordinate:
+        return table
     here = heads.first, heads.count
-    dimensions = [
-        replace(each, here=here if each.kind is DimensionKind.HEADS else None) for each in declared.dimensions
-    ]
-    return replace(declared, dimensions=tuple(dimensions))
+    dimensions = [replace(each, here=here if each.kind is DimensionKind.HEADS else None) for each in table.dimensions]
+    return replace(table, dimensions=tuple(dimensions))
 
 
 def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dimension | Bad:
-    world = frame.world
+    declared = frame.declared
     if isinstance(node, tree.Name):
         name = node.id
-        if name in world.bad_names:
+        if name in declared.bad_names:
             return BAD
         if name == "batch":
             return BATCH
         if name in ("dim", "_") and name not in frame.names:
             return Dimension(DimensionKind.DIM if name == "dim" else DimensionKind.FREE, None, name)
         if name == "heads":
-            return Dimension(DimensionKind.HEADS, world.heads.whole, name)
-        space = next((each for each in world.spaces() if each.name == name), None)
+            return Dimension(DimensionKind.HEADS, declared.heads.whole, name)
+        space = next((each for each in declared.spaces() if each.name == name), None)
         if space is not None:
             return Dimension(DimensionKind.TOKENS, space.size, name)
-        if any(each.name == name for each in world.sources()):
-            what, hint = f"the space `{name}` is in no sequence", "only others are pooled from it"
+        if any(each.name == name for each in declared.sources()):
+            what, hint = f"the space `{name}` is in no sequence", "other spaces are only pooled from it"
             return frame.add(WrongDimension(span=node.span, what=what, hint=hint))
         if name in ("tokens", "queries", "keys"):
-            if name == "tokens" and not world.self_attention:
-                hint = "say `queries`, `keys` or the name of a space"
-                what = "`tokens` means nothing where queries and keys differ"
+            if name == "tokens" and not declared.self_attention:
+                hint = "write `queries`, `keys` or the name of a space"
+                what = "`tokens` has no meaning if queries and keys differ"
                 return frame.add(WrongDimension(span=node.span, what=what, hint=hint))
-            sequence = world.keys.sequence if name == "keys" else world.queries.sequence
+            sequence = declared.keys.sequence if name == "keys" else declared.queries.sequence
             return Dimension(DimensionKind.TOKENS, sequence.length, name)
     value = elaborate(node, frame)
     if isinstance(value, Bad):
@@ -91,44 +89,44 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
     return Dimension(DimensionKind.FIXED, int(value.constant), node.span.text)
 
 
-def heads_dimension(world: Declared) -> Dimension:
-    """Of what is found, in the heads that are here."""
-    return Dimension(DimensionKind.HEADS, world.heads.count, "heads")
+def heads_dimension(declared: Declared) -> Dimension:
+    """The dimension of the heads that are here, for what routes find."""
+    return Dimension(DimensionKind.HEADS, declared.heads.count, "heads")
 
 
 def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term | Bad:
-    """One element of an input that is indexed."""
+    """One element of an input that is read by indices."""
     name, span = node.base.id, node.span
-    if name in frame.world.bad_names:
+    if name in frame.declared.bad_names:
         return BAD
-    declared = frame.world.input(name)
-    if declared is None:
-        return _no_table(name, node, frame.world, frame)
-    if declared.is_coordinate:
-        hint = f"a coordinate of tokens, read as `q.{name}` or `k.{name}`"
+    table = frame.declared.input(name)
+    if table is None:
+        return _no_table(name, node, frame.declared, frame)
+    if table.is_coordinate:
+        hint = f"a coordinate of tokens: write `q.{name}` or `k.{name}`"
         return frame.add(NotIndexed(span=node.base.span, name=name, hint=hint))
-    if len(indices) != len(declared.dimensions):
-        shown = ", ".join(each.text for each in declared.dimensions)
-        expected = f"{len(declared.dimensions)} ind{'ices' if len(declared.dimensions) != 1 else 'ex'}"
-        found, text = len(indices), f"{declared.type}[{shown}]"
+    if len(indices) != len(table.dimensions):
+        shown = ", ".join(each.text for each in table.dimensions)
+        expected = f"{len(table.dimensions)} ind{'ices' if len(table.dimensions) != 1 else 'ex'}"
+        found, text = len(indices), f"{table.type}[{shown}]"
         return frame.add(IndexCount(span=span, name=name, expected=expected, found=found, declared=text))
-    terms = as_terms(frame, Op.RANDOM, span, indices)  # integers, all
+    terms = as_terms(frame, Op.RANDOM, span, indices)  # an operator of integers, so that all indices must be integers
     if terms is None:
         return BAD
-    for term, dimension, written in zip(terms, declared.dimensions, node.indices, strict=True):
+    for term, dimension, written in zip(terms, table.dimensions, node.indices, strict=True):
         if dimension.kind in (DimensionKind.DIM, DimensionKind.FREE):
-            what, hint = f"the dimension `{dimension.text}` has no index", "its length is known at the call only"
+            what, hint = f"the dimension `{dimension.text}` cannot be indexed", "its length is known in calls only"
             return frame.add(WrongDimension(span=written.span, what=what, hint=hint))
         if dimension.size is None and not isinstance(term.expression, Batch):
-            what, hint = "the index of the dimension `batch` is `batch`", "something else"
+            what, hint = "the index of the dimension `batch` must be `batch`", "another index"
             return frame.add(WrongDimension(span=written.span, what=what, hint=hint))
-    read = Read(name, tuple(term.expression for term in terms), declared.type, span=span)
+    read = Read(name, tuple(term.expression for term in terms), table.type, span=span)
     return make(frame, span, read, terms)
 
 
-def _no_table(name: str, node: tree.Index, world: Declared, frame: Frame) -> Bad:
+def _no_table(name: str, node: tree.Index, declared: Declared, frame: Frame) -> Bad:
     if name in frame.names:
         return frame.add(NotIndexed(span=node.base.span, name=name, hint="neither a tuple nor an input"))
-    known = [each.name for each in world.inputs]
-    hint = "no input and no tuple"
+    known = [each.name for each in declared.inputs]
+    hint = "not an input or a tuple"
     return frame.add(UnknownName(span=node.base.span, name=name, hint=hint, nearest=frame.nearest(name, known)))

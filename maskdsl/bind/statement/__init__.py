@@ -1,1 +1,1 @@
-"""Statements of a pattern, kind by kind: spaces, coordinates, parameters, routes."""
+"""Binds the statements of a pattern, one module for each kind: spaces, coordinates, parameters, routes."""

@@ -1,4 +1,4 @@
-"""`coord` and `order`: expressions over one token, elaborated for each space that they apply to."""
+"""Binds `coord` and `order`: expressions over one token, elaborated for each space that they apply to."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -8,7 +8,7 @@ from maskdsl.base.errors.language.names import DuplicateName, MissingCoordinate,
 from maskdsl.base.errors.language.parameters import MissingArgument
 from maskdsl.base.errors.language.types import TypeMismatch
 from maskdsl.bind.context.bound_values import Bad, Term, Value, describe
-from maskdsl.bind.context.frame import Declared, Frame, SideWorld, StatementKind
+from maskdsl.bind.context.frame import Declared, Frame, SideDeclared, StatementKind
 from maskdsl.bind.context.reading import draft, unknown_space
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.names import RESERVED
@@ -34,48 +34,47 @@ from maskdsl.ir.routes import Rank
 from maskdsl.syntax import tree
 
 
-def _sides_of(world: Declared) -> tuple[Side, ...]:
-    """One side where both have the same tokens."""
-    return (Side.QUERY,) if world.self_attention else PAIR
+def _sides_of(declared: Declared) -> tuple[Side, ...]:
+    """The sides to declare for: one stands for both in self-attention."""
+    return (Side.QUERY,) if declared.self_attention else PAIR
 
 
-def updated(world: Declared, side: Side, new: SideWorld) -> Declared:
-    if world.self_attention:
-        return replace(world, queries=new, keys=new)
-    return replace(world, keys=new) if side is Side.KEY else replace(world, queries=new)
+def updated(declared: Declared, side: Side, new: SideDeclared) -> Declared:
+    """The declarations with this side replaced; in self-attention both sides are."""
+    if declared.self_attention:
+        return replace(declared, queries=new, keys=new)
+    return replace(declared, keys=new) if side is Side.KEY else replace(declared, queries=new)
 
 
 # Inputs with one token dimension
 
 
-def with_given(declared: Input, world: Declared) -> Declared:
-    """The world in which the tokens of an input have its values as a coordinate."""
-    dimension = next(each for each in declared.dimensions if each.kind is DimensionKind.TOKENS)
-    for side in _sides_of(world):
-        before = world.side(side)
-        spaces = [space for space in before.sequence.spaces if _gives(dimension, space, side, world)]
+def with_given(given: Input, declared: Declared) -> Declared:
+    """The declarations in which the tokens of an input have its values as a coordinate."""
+    dimension = next(each for each in given.dimensions if each.kind is DimensionKind.TOKENS)
+    for side in _sides_of(declared):
+        before = declared.side(side)
+        spaces = [space for space in before.sequence.spaces if _gives(dimension, space, side, declared)]
         if spaces:
-            sources: tuple[tuple[str, CoordinateSource], ...] = tuple(
-                (each.name, Given(declared.name)) for each in spaces
-            )
-            definition = CoordinateDefinition(declared.name, declared.type, sources, span=declared.span)
-            world = updated(world, side, before.with_coordinate(definition, {}))
-    return world
+            sources: tuple[tuple[str, CoordinateSource], ...] = tuple((each.name, Given(given.name)) for each in spaces)
+            definition = CoordinateDefinition(given.name, given.type, sources, span=given.span)
+            declared = updated(declared, side, before.with_coordinate(definition, {}))
+    return declared
 
 
-def _gives(dimension: Dimension, space: Space, side: Side, world: Declared) -> bool:
-    if any(each.name == dimension.text for each in world.spaces()):
+def _gives(dimension: Dimension, space: Space, side: Side, declared: Declared) -> bool:
+    if any(each.name == dimension.text for each in declared.spaces()):
         return space.name == dimension.text
-    return world.self_attention or (dimension.text == "keys") is (side is Side.KEY)
+    return declared.self_attention or (dimension.text == "keys") is (side is Side.KEY)
 
 
 # coord
 
 
 def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate: Elaborate) -> Declared:
-    """The world in which the tokens that can compute the coordinate have it."""
-    world, name = frame.world, statement.name.id
-    bad = replace(world, bad_names=world.bad_names | {name})
+    """The declarations in which all tokens that can compute the coordinate have it."""
+    declared, name = frame.declared, statement.name.id
+    bad = replace(declared, bad_names=declared.bad_names | {name})
     if not _may_declare(statement, frame):
         return bad
     match statement.value:
@@ -93,56 +92,56 @@ def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate
             frame.add(TypeMismatch(span=statement.value.span, what=what, found=found, expected="an integer"))
             return bad
         definition = CoordinateDefinition(
-            name, Type.INT, ((space.name, _source(value.expression, world)),), span=statement.span
+            name, Type.INT, ((space.name, _source(value.expression, declared)),), span=statement.span
         )
         assert value.range is not None
-        before = world.side(side)
+        before = declared.side(side)
         if before.sequence.has(space, name):
-            kind = f"tokens of `{space.name}` have such a coordinate already"
+            kind = f"tokens of `{space.name}` already have a coordinate of this name"
             frame.add(DuplicateName(span=statement.name.span, name=name, kind=kind))
             return bad
-        world = updated(world, side, before.with_coordinate(definition, {(name, space.name): value.range}))
-    return world
+        declared = updated(declared, side, before.with_coordinate(definition, {(name, space.name): value.range}))
+    return declared
 
 
 def _with_rank(
     statement: tree.CoordinateStatement, call: tree.Call, frame: Frame, elaborate: Elaborate
 ) -> Declared | None:
-    """The world in which tokens have their place among those of their space, sorted; None if it is wrong."""
-    world, name = frame.world, statement.name.id
+    """The declarations with a coordinate for each token's rank in its sorted space; None, with a report, if wrong."""
+    declared, name = frame.declared, statement.name.id
     if not call.arguments or any(argument.name is not None for argument in call.arguments):
-        frame.add(MissingArgument(span=call.span, function="rank", name="what tokens are sorted by"))
+        frame.add(MissingArgument(span=call.span, function="rank", name="the value to sort by"))
         return None
     keys = [argument.value for argument in call.arguments]
     chosen = _applicable(list(_attempts(statement.space, keys, frame, elaborate)), statement.space is not None, frame)
     if chosen is None:
         return None
     for side, space, values in chosen:
-        before = world.side(side)
+        before = declared.side(side)
         expressions = tuple(value.expression for value in values if isinstance(value, Term))
-        given = f"{name}_of_{side}_{space.name}" if not world.self_attention else f"{name}_of_{space.name}"
-        found = Rank(given, side, space.name, expressions, span=statement.span)
-        kinds = trace(before.sequence, expressions).varies(draft(world))
+        given = f"{name}_of_{side}_{space.name}" if not declared.self_attention else f"{name}_of_{space.name}"
+        rank = Rank(given, side, space.name, expressions, span=statement.span)
+        kinds = trace(before.sequence, expressions).varies(draft(declared))
         dimensions = (
             *((BATCH,) if DimensionKind.BATCH in kinds else ()),
-            *((heads_dimension(world),) if DimensionKind.HEADS in kinds else ()),
+            *((heads_dimension(declared),) if DimensionKind.HEADS in kinds else ()),
             Dimension(DimensionKind.TOKENS, space.size, space.name),
         )
-        world = replace(
-            world,
-            inputs=(*world.inputs, Input(given, Type.INT, dimensions, span=statement.span)),
-            routed=(*world.routed, found),
+        declared = replace(
+            declared,
+            inputs=(*declared.inputs, Input(given, Type.INT, dimensions, span=statement.span)),
+            routed=(*declared.routed, rank),
         )
         definition = CoordinateDefinition(name, Type.INT, ((space.name, Given(given)),), span=statement.span)
         reach = {(name, space.name): Range(0, space.size - 1)}
-        world = updated(world, side, before.with_coordinate(definition, reach))
-    return world
+        declared = updated(declared, side, before.with_coordinate(definition, reach))
+    return declared
 
 
-def _source(expression: Expression, world: Declared) -> CoordinateSource:
+def _source(expression: Expression, declared: Declared) -> CoordinateSource:
     match expression:
-        case Coordinate(name=name) if name in world.hidden:
-            return world.hidden[name]
+        case Coordinate(name=name) if name in declared.hidden:
+            return declared.hidden[name]
         case _:
             return Computed(expression)
 
@@ -152,7 +151,7 @@ def _may_declare(statement: tree.CoordinateStatement, frame: Frame) -> bool:
     if name.id in RESERVED or name.id == "i":
         frame.add(ReservedName(span=name.span, name=name.id))
         return False
-    for space in frame.world.spaces():
+    for space in frame.declared.spaces():
         if space.axis(name.id) is not None:
             kind = f"an axis of `{space.name}` has this name"
             frame.add(DuplicateName(span=name.span, name=name.id, kind=kind))
@@ -161,7 +160,7 @@ def _may_declare(statement: tree.CoordinateStatement, frame: Frame) -> bool:
 
 
 def _known_space(name: tree.Name | None, frame: Frame) -> bool:
-    known = [space.name for space in frame.world.spaces()]
+    known = [space.name for space in frame.declared.spaces()]
     if name is None or name.id in known:
         return True
     unknown_space(frame, name.id, name.span, known)
@@ -172,46 +171,46 @@ def _known_space(name: tree.Name | None, frame: Frame) -> bool:
 
 
 def with_order(statement: tree.OrderStatement, frame: Frame, elaborate: Elaborate) -> Declared:
-    """The world in which the spaces that have all the keys are laid out by them."""
-    world = frame.world
+    """The declarations in which every space that has all sort keys is laid out by them."""
+    declared = frame.declared
     if not _known_space(statement.space, frame):
-        return world
+        return declared
     attempts = list(_attempts(statement.space, statement.keys, frame, elaborate))
     chosen = _applicable(attempts, statement.space is not None, frame)
     for side, space, values in chosen or ():
-        sequence = world.side(side).sequence
+        sequence = declared.side(side).sequence
         number = sequence.spaces.index(space)
         order = list(sequence.order or [()] * len(sequence.spaces))
         if order[number]:
-            kind = "this space has an order already"
+            kind = "this space already has an order"
             frame.add(DuplicateName(span=statement.span, name=space.name, kind=kind))
             continue
         order[number] = tuple(value.expression for value in values if isinstance(value, Term))
-        new = replace(world.side(side), sequence=replace(sequence, order=tuple(order)))
-        world = updated(world, side, new)
-    return world
+        new = replace(declared.side(side), sequence=replace(sequence, order=tuple(order)))
+        declared = updated(declared, side, new)
+    return declared
 
 
 def auto_spaces(statements: Iterable[tree.AutoOrderStatement], frame: Frame) -> tuple[str, ...]:
-    """The spaces whose order is to be found: the one that is said, or all that have no order by keys."""
-    world = frame.world
-    sequences = [world.side(side).sequence for side in _sides_of(world)]
+    """The spaces whose order the analysis chooses: the named one, or all without an order by keys."""
+    declared = frame.declared
+    sequences = [declared.side(side).sequence for side in _sides_of(declared)]
     pairs = [pair for each in sequences for pair in zip(each.spaces, each.order, strict=False)]
     ordered = {space.name for space, keys in pairs if keys}
-    found: dict[str, None] = {}
+    auto: dict[str, None] = {}
     for statement in statements:
         if not _known_space(statement.space, frame):
             continue
-        names = [space.name for space in world.spaces()] if statement.space is None else [statement.space.id]
-        free = [name for name in names if name not in ordered and name not in found]
+        names = [space.name for space in declared.spaces()] if statement.space is None else [statement.space.id]
+        free = [name for name in names if name not in ordered and name not in auto]
         if not free:
-            kind = "this space has an order already"
+            kind = "this space already has an order"
             frame.add(DuplicateName(span=statement.span, name=names[0], kind=kind))
-        found.update(dict.fromkeys(free))
-    return tuple(found)
+        auto.update(dict.fromkeys(free))
+    return tuple(auto)
 
 
-# Both
+# Trying a statement on each space
 
 
 _Attempt = tuple[Side, Space, list[Value], list[Diagnostic]]
@@ -220,9 +219,9 @@ _Attempt = tuple[Side, Space, list[Value], list[Diagnostic]]
 def _attempts(
     qualifier: tree.Name | None, nodes: Iterable[tree.Expression], frame: Frame, elaborate: Elaborate
 ) -> Iterator[_Attempt]:
-    """The expressions for the tokens of every space that may be meant, with what is wrong there."""
-    for side in _sides_of(frame.world):
-        for space in frame.world.side(side).sequence.spaces:
+    """The values of the expressions for every space that may be meant, with the errors there."""
+    for side in _sides_of(frame.declared):
+        for space in frame.declared.side(side).sequence.spaces:
             if qualifier is not None and space.name != qualifier.id:
                 continue
             trial = replace(
@@ -238,14 +237,17 @@ def _attempts(
                 if not isinstance(value, Term | Bad):
                     found, expected = describe(value), "a number"
                     trial.add(TypeMismatch(span=node.span, what="this", found=found, expected=expected))
-            yield side, space, values, list(trial.report.found.values())
+            yield side, space, values, list(trial.report.errors.values())
 
 
-def _applicable(attempts: list[_Attempt], said: bool, frame: Frame) -> list[tuple[Side, Space, list[Value]]] | None:
-    """The spaces whose tokens have all that is read; None, with a report, if there is none or more is wrong."""
-    lacking = [found for *_, found in attempts if found]
-    serious = [each for found in lacking for each in found if said or not isinstance(each, MissingCoordinate)]
-    chosen = [(side, space, values) for side, space, values, found in attempts if not found]
+def _applicable(attempts: list[_Attempt], is_named: bool, frame: Frame) -> list[tuple[Side, Space, list[Value]]] | None:
+    """The spaces whose tokens have all coordinates that are read; None, with a report, if there is none.
+
+    A missing coordinate is an error only in a space that the statement names; other errors always are.
+    """
+    lacking = [errors for *_, errors in attempts if errors]
+    serious = [each for errors in lacking for each in errors if is_named or not isinstance(each, MissingCoordinate)]
+    chosen = [(side, space, values) for side, space, values, errors in attempts if not errors]
     if not chosen and not serious and lacking:
         serious = lacking[0]
     for diagnostic in serious:
@@ -258,19 +260,19 @@ def _applicable(attempts: list[_Attempt], said: bool, frame: Frame) -> list[tupl
 # Curves and shuffles
 
 
-def with_hidden(world: Declared, used: frozenset[str]) -> Declared:
-    """The world with the curves and shuffles among `used` as coordinates, in front of those that read them."""
-    for side in _sides_of(world):
-        before = world.side(side)
+def with_hidden(declared: Declared, used: frozenset[str]) -> Declared:
+    """The declarations with the curves and shuffles among `used` as coordinates, before those that read them."""
+    for side in _sides_of(declared):
+        before = declared.side(side)
         definitions = [
             CoordinateDefinition(name, Type.INT, sources)
-            for name, source in world.hidden.items()
+            for name, source in declared.hidden.items()
             if name in used and (sources := _hidden_sources(source, before.sequence))
         ]
         coordinates = (*definitions, *before.sequence.coordinates)
         new = replace(before, sequence=replace(before.sequence, coordinates=coordinates))
-        world = updated(world, side, new)
-    return world
+        declared = updated(declared, side, new)
+    return declared
 
 
 def _hidden_sources(source: Along | Shuffled, sequence: Sequence) -> tuple[tuple[str, CoordinateSource], ...]:

@@ -1,7 +1,7 @@
-"""What is wrong with the names that macros declare, whether they are called or not."""
+"""Checks the names that macros declare, whether the macros are called or not."""
 
 from maskdsl.base.diagnostics import AttnError, Diagnostic
-from maskdsl.bind.context.frame import Declared, Frame, SideWorld, StatementKind
+from maskdsl.bind.context.frame import Declared, Frame, SideDeclared, StatementKind
 from maskdsl.bind.context.report import Report
 from maskdsl.bind.expression.functions import FUNCTIONS
 from maskdsl.bind.statement.parameters import check_name, check_number
@@ -12,20 +12,20 @@ from maskdsl.syntax.program import Program
 
 
 def macro_mistakes(program: Program) -> tuple[Diagnostic, ...]:
-    """Macros cannot have the names of functions, nor parameters reserved ones. Found once for all patterns."""
+    """Errors of macros named like functions, and of reserved or repeated names in them. Computed once a program."""
     if macro_mistakes not in program.kept:
-        nothing, report = SideWorld(Sequence(())), Report()
+        nothing, report = SideDeclared(Sequence(())), Report()
         frame = Frame(Declared(program, Heads(1), nothing, nothing), report, StatementKind.CONSTANT, {})
         try:
             for file in program.files:
                 for macro in file.declarations:
                     if isinstance(macro, tree.MacroDeclaration):
                         _check_macro(macro, frame)
-        except AttnError:  # there are too many
+        except AttnError:  # the report is full
             pass
-        program.kept[macro_mistakes] = tuple(report.found.values())
-    found: tuple[Diagnostic, ...] = program.kept[macro_mistakes]
-    return found
+        program.kept[macro_mistakes] = tuple(report.errors.values())
+    mistakes: tuple[Diagnostic, ...] = program.kept[macro_mistakes]
+    return mistakes
 
 
 def _check_macro(macro: tree.MacroDeclaration, frame: Frame) -> None:

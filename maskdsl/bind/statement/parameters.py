@@ -1,4 +1,4 @@
-"""Values for the parameters of a pattern: those that the caller gives, and defaults."""
+"""Binds the parameters of a pattern: values that the caller gives, and defaults."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ from maskdsl.ir.facts.ranges import INT64
 from maskdsl.syntax import tree
 
 MOST_NAMES = 1000
-"""Parameters, or `let`s, of one declaration."""
+"""The most parameters, or `let`s, of one declaration."""
 _EXPECTED_VALUES = {
     **EXPECTED,
     "int": "an integer of 64 bits",
@@ -33,7 +33,7 @@ _EXPECTED_VALUES = {
 
 
 def check_number(nodes: Sequence[tree.Node], what: str, frame: Frame, most: int = MOST_NAMES) -> None:
-    """Stops where there are too many for one pattern or macro."""
+    """Raises `AttnError` (E307) if there are too many nodes for one pattern or macro."""
     if len(nodes) > most:
         frame.report.stop(TooMany(span=nodes[most].span, count=len(nodes), what=what, limit=most), frame.calls)
 
@@ -44,7 +44,7 @@ def parameter_names(
     frame: Frame,
     elaborate: Elaborate,
 ) -> dict[str, Value]:
-    """Every parameter's value by name."""
+    """The value of every parameter by name; BAD, with a report, for wrong ones."""
     check_number(declaration.parameters, "parameters", frame)
     names: dict[str, Value] = {}
     known = [parameter.name.id for parameter in declaration.parameters]
@@ -72,13 +72,13 @@ def check_name(name: tree.Name, known: Mapping[str, object], frame: Frame, kind:
         frame.add(ReservedName(span=name.span, name=name.id))
         return False
     if name.id in known:
-        frame.add(DuplicateName(span=name.span, name=name.id, kind=f"{kind} of this name is there already"))
+        frame.add(DuplicateName(span=name.span, name=name.id, kind=f"there is already {kind} of this name"))
         return False
     return True
 
 
 def check_argument(name: tree.Name, others: frozenset[str], kind: str, frame: Frame) -> bool:
-    """Whether what Python gives by name may have this one, beside the other arguments; reports it otherwise."""
+    """Whether a name differs from the `others`, the arguments of the same Python calls; reports it otherwise."""
     if name.id in others:
         frame.add(NameOfArgument(span=name.span, name=name.id, kind=kind))
     return name.id not in others
@@ -87,14 +87,14 @@ def check_argument(name: tree.Name, others: frozenset[str], kind: str, frame: Fr
 def constant_value(
     parameter: tree.Parameter, node: tree.Expression, what: str, frame: Frame, elaborate: Elaborate
 ) -> Value:
-    """What an expression without tokens means as the value of a parameter; `what` it is, for messages."""
+    """The value of a constant expression for a parameter. `what` describes it in messages."""
     kind = parameter_type(frame, parameter)
     match kind, node:
         case None, _:
             return BAD
         case "axis" | "axes", tree.Name(id=name) if isinstance(named := frame.names.get(name), AxisValue | AxesValue):
             return named
-        case "axis", tree.Name(id=name):  # the spaces whose axis it may be are not known yet
+        case "axis", tree.Name(id=name):  # spaces are not known yet; `unknown_axes` checks it later
             return AxisValue(name)
         case "axis", _:
             return frame.add(NotAxis(span=node.span))
@@ -111,12 +111,12 @@ def _default(parameter: tree.Parameter, node: tree.Expression, frame: Frame, ela
 
 
 def _given(parameter: tree.Parameter, value: object, frame: Frame, scope: Frame, elaborate: Elaborate) -> Value:
-    """A value of Python as the parameter's type takes it."""
+    """A Python value converted to the parameter's type; BAD, with a report, if it does not fit."""
     kind = parameter_type(frame, parameter)
     if kind is None:
         return BAD
     made = _converted(kind, value)
-    if isinstance(made, Term) and kind == "tuple":  # one number serves every axis
+    if isinstance(made, Term) and kind == "tuple":  # one number stands for every axis
         width = 0
         if parameter.default is not None:
             default = _default(parameter, parameter.default, scope, elaborate)
@@ -179,8 +179,8 @@ def plain(value: Value) -> object:
 
 
 def unknown_axes(names: Mapping[str, Value], declaration: tree.PatternDeclaration, frame: Frame) -> None:
-    """Reports parameters that name coordinates which no token has."""
-    known = [each for side in (frame.world.queries, frame.world.keys) for each in side.coordinate_names()]
+    """Reports parameters that name a coordinate which no token has."""
+    known = [each for side in (frame.declared.queries, frame.declared.keys) for each in side.coordinate_names()]
     for parameter in declaration.parameters:
         match names[parameter.name.id]:
             case AxisValue(name=name):
@@ -190,7 +190,7 @@ def unknown_axes(names: Mapping[str, Value], declaration: tree.PatternDeclaratio
             case _:
                 wanted = ()
         for name in wanted:
-            if name not in known and name not in frame.world.bad_names:
+            if name not in known and name not in frame.declared.bad_names:
                 note = Note(f"the coordinates are {', '.join(known)}")
                 frame.add(
                     WrongParameter(

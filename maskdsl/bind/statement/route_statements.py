@@ -1,4 +1,4 @@
-"""`route` statements: selectors with their scores and candidates, and centroids."""
+"""Binds `route` statements: selection by score among candidates, nearest centroids, balanced clusters."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -47,15 +47,15 @@ SELECTORS = {
     "balanced": ("size", "centroids"),
 }
 _WORD = 31
-"""Bits of an integer that count members; the sign is none."""
+"""Clusters that one 32-bit integer can hold a bit for, without the sign."""
 _OPTIONAL = frozenset({"over"})
 _ALONE = Constant(0)
-"""The number of a group that takes all tokens."""
+"""The group number on a side where all tokens are one group."""
 
 
 def with_route(statement: tree.RouteStatement, frame: Frame, elaborate: Elaborate) -> Declared:
-    """The world in which the route is known."""
-    world, name = frame.world, statement.name.id
+    """The declarations with the route added; with its name marked bad, and a report, if it is wrong."""
+    declared, name = frame.declared, statement.name.id
     call = statement.selector
     assert isinstance(call, tree.Call)
     new: Declared | Bad = BAD
@@ -73,7 +73,7 @@ def with_route(statement: tree.RouteStatement, frame: Frame, elaborate: Elaborat
                 new = _balanced(statement, given, frame, elaborate)
             case _:
                 new = _selected(statement, given, frame, elaborate)
-    return replace(world, bad_names=world.bad_names | {name}) if isinstance(new, Bad) else new
+    return replace(declared, bad_names=declared.bad_names | {name}) if isinstance(new, Bad) else new
 
 
 # Selection by score
@@ -82,7 +82,7 @@ def with_route(statement: tree.RouteStatement, frame: Frame, elaborate: Elaborat
 def _selected(
     statement: tree.RouteStatement, given: dict[str, tree.Expression], frame: Frame, elaborate: Elaborate
 ) -> Declared | Bad:
-    name, world = statement.name.id, frame.world
+    name, declared = statement.name.id, frame.declared
     scoring = replace(frame, statement=StatementKind.ROUTE)
     score = elaborate(given["score"], scoring)
     selector = _selector(statement.selector, given, frame, elaborate)
@@ -102,16 +102,16 @@ def _selected(
     if candidates is None or isinstance(queries, Bad) or isinstance(keys, Bad):
         return BAD
     value, candidates = (_by_group(each, numbers) for each in (value, candidates))
-    where = span if statement.candidates is None else statement.candidates.span
-    for each, position in ((value, span), (candidates, where)):
-        if not _constant_in_groups(each, (queries, keys), position, frame):
+    candidates_span = span if statement.candidates is None else statement.candidates.span
+    for each, at in ((value, span), (candidates, candidates_span)):
+        if not _constant_in_groups(each, (queries, keys), at, frame):
             return BAD
-    products = tuple(each for each in world.products.values() if each.name in reads(value).inputs)
+    products = tuple(each for each in declared.products.values() if each.name in reads(value).inputs)
     route = Route(name, queries, keys, products, value, selector, candidates, span=statement.span)
     sizes = (Dimension(DimensionKind.FIXED, each.count, str(each.count)) for each in (queries, keys))
     table = _input(name, Type.BOOL, statement.span, frame, *sizes)
-    routes = {**world.routes, name: TableRoute(name, *numbers)}
-    return replace(world, inputs=(*world.inputs, table), routed=(*world.routed, route), routes=routes)
+    routes = {**declared.routes, name: TableRoute(name, *numbers)}
+    return replace(declared, inputs=(*declared.inputs, table), routed=(*declared.routed, route), routes=routes)
 
 
 def _reads_no_key(name: str, score: Expression, span: Span, frame: Frame) -> Bad:
@@ -146,19 +146,19 @@ def _selector(
 
 
 _Number = str | Expression
-"""What numbers the groups of a side: the name of a coordinate, or an expression over the pair."""
+"""The group number of a side: the name of a coordinate, or an expression over the pair."""
 
 
 def _numbers(score: Expression, span: Span, frame: Frame) -> tuple[_Number, _Number] | Bad:
-    """What a score is for: groups of the coordinates that are pooled by or read, or the entries of a table."""
+    """The group numbers that a score is for: coordinates that it pools by or reads, or the entries of a table."""
     joint = next((index for index, _ in _entries(score, frame) if all(map(reads(index).of, PAIR))), None)
     if joint is not None:
         return _ALONE, joint
-    found: list[_Number] = []
+    numbers: list[_Number] = []
     for side in PAIR:
         pooled = {
             index.name
-            for product in frame.world.products
+            for product in frame.declared.products
             for each in elements(score, product)
             for index in each.indices
             if isinstance(index, Coordinate) and index.side is side
@@ -167,21 +167,21 @@ def _numbers(score: Expression, span: Span, frame: Frame) -> tuple[_Number, _Num
         if len(names) > 1:
             shown = " and ".join(f"`{name}`" for name in names)
             return frame.add(route_errors.MixedGroups(span=span, names=shown, side=side.plural))
-        found.append(names[0] if names else _ALONE)
-    return found[0], found[1]
+        numbers.append(names[0] if names else _ALONE)
+    return numbers[0], numbers[1]
 
 
 def _entries(score: Expression, frame: Frame) -> Iterator[tuple[Expression, int]]:
-    """The indices by which tables are read, and how many entries each chooses from."""
+    """The indices by which the score reads tables, and how many entries each chooses from."""
     for node in walk(score):
-        declared = frame.world.input(node.input) if isinstance(node, Read) else None
-        if isinstance(node, Read) and declared is not None:
-            for index, dimension in zip(node.indices, declared.dimensions, strict=True):
+        table = frame.declared.input(node.input) if isinstance(node, Read) else None
+        if isinstance(node, Read) and table is not None:
+            for index, dimension in zip(node.indices, table.dimensions, strict=True):
                 yield index, dimension.size or 1
 
 
 def _by_group(expression: Expression, numbers: tuple[_Number, _Number]) -> Expression:
-    """With the number of a key's group in place of the expression that gives it."""
+    """The expression with the key's group number in place of the expression that computes it."""
     key = numbers[1]
     return (
         expression
@@ -193,7 +193,7 @@ def _by_group(expression: Expression, numbers: tuple[_Number, _Number]) -> Expre
 def _candidates(
     statement: tree.RouteStatement, frame: Frame, elaborate: Elaborate, numbers: tuple[_Number, _Number]
 ) -> Expression | None:
-    """The `where` relation; None, with a report, if it is wrong."""
+    """The relation of the `where`: which groups are candidates. None, with a report, if it is wrong."""
     if statement.candidates is None:
         return TRUE
     spaces = [
@@ -216,20 +216,20 @@ def _candidates(
 
 
 def _grouping(number: _Number, side: Side, score: Expression, span: Span, frame: Frame) -> Grouping | Bad:
-    world = frame.side(side)
+    tokens = frame.side(side)
     match number:
         case str() if number == "i":
-            return Grouping("i", world.sequence.length)
-        case str() if number in frame.world.hidden:
+            return Grouping("i", tokens.sequence.length)
+        case str() if number in frame.declared.hidden:
             words = side.plural
             return frame.add(route_errors.UnnamedGroup(span=span, expression=number, side=words, letter=words[0]))
         case str():
-            spaces = [space for space in world.sequence.spaces if world.sequence.has(space, number)]
-            reach = coordinate_range(world, number, spaces)
-            if reach.low < 0 and reach != INT32:  # inputs are looked at when they are given
+            spaces = [space for space in tokens.sequence.spaces if tokens.sequence.has(space, number)]
+            reach = coordinate_range(tokens, number, spaces)
+            if reach.low < 0 and reach != INT32:  # values of inputs are checked in calls
                 return frame.add(route_errors.NegativeGroup(span=span, name=number, low=reach.low))
-            known = _known(world.sequence, number, frame)
-            return Grouping(number, world.sequence.length if known is None else int(known.max()) + 1)
+            known = _known(tokens.sequence, number, frame)
+            return Grouping(number, tokens.sequence.length if known is None else int(known.max()) + 1)
         case Constant():
             return Grouping(None, 1)
         case _:
@@ -237,7 +237,7 @@ def _grouping(number: _Number, side: Side, score: Expression, span: Span, frame:
 
 
 def _constant_in_groups(expression: Expression, groupings: tuple[Grouping, Grouping], span: Span, frame: Frame) -> bool:
-    """Whether coordinates that are read have one value a group, as far as that is known before the call."""
+    """Whether the coordinates that are read have one value in each group, as far as that is known before a call."""
     for side, grouping in zip(PAIR, groupings, strict=True):
         read = reads(expression)
         names = {each.name for each in read.of(side)}
@@ -256,7 +256,7 @@ def _constant_in_groups(expression: Expression, groupings: tuple[Grouping, Group
 
 
 def _differs(name: str, group: str, sequence: Sequence, frame: Frame) -> bool:
-    """Whether tokens of one group have different values of a coordinate; not, if only the call can tell."""
+    """Whether tokens of one group have different values of a coordinate; False if only a call can tell."""
     groups, values = (_known(sequence, each, frame) for each in (group, name))
     if groups is None or values is None:
         return False
@@ -265,80 +265,82 @@ def _differs(name: str, group: str, sequence: Sequence, frame: Frame) -> bool:
 
 
 def _known(sequence: Sequence, name: str, frame: Frame) -> NDArray[Any] | None:
-    """The values of a coordinate; None if only the call can tell."""
+    """The values of a coordinate; None if only a call can tell."""
     if not trace(sequence, [Coordinate(Side.TOKEN, name)]).is_fixed:
         return None
-    return Coordinates(draft(frame.world), sequence, {}).values(name)
+    return Coordinates(draft(frame.declared), sequence, {}).values(name)
 
 
 # Centroids
 
 
 def _nearest(statement: tree.RouteStatement, centroids: tree.Expression, frame: Frame) -> Declared | Bad:
-    declared = _centroids(centroids, frame)
-    if isinstance(declared, Bad):
+    table = _centroids(centroids, frame)
+    if isinstance(table, Bad):
         return BAD
-    name, clusters = statement.name.id, declared.dimensions[1].size
-    highest = INT32.high if clusters is None else clusters - 1
+    name, clusters = statement.name.id, table.dimensions[1].size
+    last = INT32.high if clusters is None else clusters - 1
 
-    def found(given: str, side: Side) -> Nearest:
-        return Nearest(given, side, declared.name, span=statement.span)
+    def nearest(given: str, side: Side) -> Nearest:
+        return Nearest(given, side, table.name, span=statement.span)
 
-    world = _with_coordinates(name, highest, found, statement.span, frame)
-    return replace(world, routes={**world.routes, name: EqualRoute(name)})
+    declared = _with_coordinates(name, last, nearest, statement.span, frame)
+    return replace(declared, routes={**declared.routes, name: EqualRoute(name)})
 
 
 def _balanced(
     statement: tree.RouteStatement, given: dict[str, tree.Expression], frame: Frame, elaborate: Elaborate
 ) -> Declared | Bad:
-    declared = _centroids(given["centroids"], frame)
+    table = _centroids(given["centroids"], frame)
     value = elaborate(given["size"], replace(frame, statement=StatementKind.CONSTANT))
-    if isinstance(declared, Bad) or isinstance(value, Bad):
+    if isinstance(table, Bad) or isinstance(value, Bad):
         return BAD
     size = value.constant if isinstance(value, Term) and value.type is Type.INT else None
     if not isinstance(size, int) or size < 1:
         span, found, expected = given["size"].span, describe(value), "a number of tokens"
         return frame.add(TypeMismatch(span=span, what="this", found=found, expected=expected))
-    rows, names, world = declared.dimensions[1].size, [], frame.world
+    rows, names, declared = table.dimensions[1].size, [], frame.declared
     if rows is None:
         return frame.add(route_errors.NoCentroids(span=given["centroids"].span))
     for first in range(0, rows, _WORD):
         last = min(first + _WORD, rows)
-        part = partial(Balanced, centroids=declared.name, size=size, first=first, last=last, span=statement.span)
+        balanced = partial(Balanced, centroids=table.name, size=size, first=first, last=last, span=statement.span)
         names.append(statement.name.id if rows <= _WORD else f"{statement.name.id}_{first}")
-        world = _with_coordinates(names[-1], 2 ** (last - first) - 1, part, statement.span, replace(frame, world=world))
-    return replace(world, routes={**world.routes, statement.name.id: BitRoute(tuple(names))})
+        declared = _with_coordinates(
+            names[-1], 2 ** (last - first) - 1, balanced, statement.span, replace(frame, declared=declared)
+        )
+    return replace(declared, routes={**declared.routes, statement.name.id: BitRoute(tuple(names))})
 
 
 def _with_coordinates(
-    name: str, highest: int, found: Callable[[str, Side], Routed], span: Span, frame: Frame
+    name: str, highest: int, routed: Callable[[str, Side], Routed], span: Span, frame: Frame
 ) -> Declared:
-    """A coordinate of either side, which are no longer the same tokens: vectors of queries and keys differ."""
-    world = replace(frame.world, self_attention=False)
+    """Adds a coordinate to both sides. Queries and keys are no longer the same tokens: their vectors differ."""
+    declared = replace(frame.declared, self_attention=False)
     for side in PAIR:
-        each, before = found(f"{name}_{side.plural}", side), world.side(side)
+        each, before = routed(f"{name}_{side.plural}", side), declared.side(side)
         tokens = Dimension(DimensionKind.TOKENS, before.sequence.length, side.plural)
         given = _input(each.name, Type.INT, span, frame, tokens)
         sources = tuple((space.name, Given(each.name)) for space in before.sequence.spaces)
         definition = CoordinateDefinition(name, Type.INT, sources, span=span)
         reach = {(name, space.name): Range(0, highest) for space in before.sequence.spaces}
-        world = updated(world, side, before.with_coordinate(definition, reach))
-        world = replace(world, inputs=(*world.inputs, given), routed=(*world.routed, each))
-    return world
+        declared = updated(declared, side, before.with_coordinate(definition, reach))
+        declared = replace(declared, inputs=(*declared.inputs, given), routed=(*declared.routed, each))
+    return declared
 
 
 def _centroids(node: tree.Expression, frame: Frame) -> Input | Bad:
-    """The input float[heads, clusters, dim] that an argument names."""
-    declared = frame.world.input(node.id) if isinstance(node, tree.Name) else None
-    if declared is not None:
-        heads, *others = (each.kind for each in declared.dimensions)
+    """The input float[heads, clusters, dim] that an argument names; BAD, with a report, if it names none."""
+    table = frame.declared.input(node.id) if isinstance(node, tree.Name) else None
+    if table is not None:
+        heads, *others = (each.kind for each in table.dimensions)
         fits = len(others) == 2 and others[1] in (DimensionKind.DIM, DimensionKind.FIXED)
-        if declared.type is Type.FLOAT and heads is DimensionKind.HEADS and fits:
-            return declared
-    elif isinstance(node, tree.Name) and node.id in frame.world.bad_names:
+        if table.type is Type.FLOAT and heads is DimensionKind.HEADS and fits:
+            return table
+    elif isinstance(node, tree.Name) and node.id in frame.declared.bad_names:
         return BAD
     return frame.add(route_errors.NoCentroids(span=node.span))
 
 
 def _input(name: str, kind: Type, span: Span, frame: Frame, *dimensions: Dimension) -> Input:
-    return Input(name, kind, (BATCH, heads_dimension(frame.world), *dimensions), span=span)
+    return Input(name, kind, (BATCH, heads_dimension(frame.declared), *dimensions), span=span)

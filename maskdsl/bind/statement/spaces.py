@@ -1,4 +1,4 @@
-"""Spaces, and the sequences that they make."""
+"""Binds spaces, and the sequences of queries and keys made of them."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from maskdsl.base.errors.language.spaces import BadLength, BadSequences, TupleLe
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, TupleValue, describe, why_unknown
-from maskdsl.bind.context.frame import Frame, SideWorld
+from maskdsl.bind.context.frame import Frame, SideDeclared
 from maskdsl.bind.context.reading import unknown_space
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.names import RESERVED
@@ -21,23 +21,25 @@ _MOST_AXES = 4
 
 
 def declare_space(statement: tree.SpaceStatement, frame: Frame, elaborate: Elaborate) -> ir.Space | Bad:
+    """The space that a statement declares; wrong axes are reported and have length 1 or are left out."""
     name = statement.name.id
     if len(statement.axes) > _MOST_AXES:
         count = len(statement.axes)
         return frame.add(TooManyAxes(span=statement.name.span, name=name, count=count, limit=_MOST_AXES))
     axes: list[ir.Axis] = []
     for axis in statement.axes:
-        own = axis.name or statement.name
+        axis_name = axis.name or statement.name
         if axis.name is None and len(statement.axes) > 1:
             what, hint = "an axis has no name", "each of several axes needs one: `y = 8`"
             frame.add(BadSequences(span=axis.span, what=what, hint=hint))
-        elif own.id in RESERVED or own.id == "i":
-            frame.add(ReservedName(span=own.span, name=own.id))
-        elif any(each.name == own.id for each in axes):
-            frame.add(DuplicateName(span=own.span, name=own.id, kind="the space has such an axis already"))
+        elif axis_name.id in RESERVED or axis_name.id == "i":
+            frame.add(ReservedName(span=axis_name.span, name=axis_name.id))
+        elif any(each.name == axis_name.id for each in axes):
+            kind = "the space already has an axis of this name"
+            frame.add(DuplicateName(span=axis_name.span, name=axis_name.id, kind=kind))
         else:
             length = _length(axis, frame, elaborate)
-            axes.append(ir.Axis(own.id, 1 if isinstance(length, Bad) else length))
+            axes.append(ir.Axis(axis_name.id, 1 if isinstance(length, Bad) else length))
     space = ir.Space(name, tuple(axes), span=statement.span)
     if space.size > _MOST_TOKENS:
         what = f"the space `{name}`"
@@ -60,7 +62,7 @@ def _length(axis: tree.AxisDeclaration, frame: Frame, elaborate: Elaborate) -> i
 def declare_pooled_space(
     statement: tree.PooledSpaceStatement, spaces: Mapping[str, ir.Space], frame: Frame, elaborate: Elaborate
 ) -> ir.Space | Bad:
-    """The space of the boxes of one declared above it, whose axes have the names of that one's."""
+    """The space of the boxes of a space declared above it, with axes of the same names."""
     name, pooling = statement.name.id, statement.pooling
     kinds = {each.value: each for each in ir.PoolingKind}
     if pooling.id not in kinds:
@@ -69,21 +71,21 @@ def declare_pooled_space(
     source = spaces.get(statement.source.id)
     if source is None:
         return unknown_space(frame, statement.source.id, statement.source.span, spaces)
-    if pooling.id not in kinds or not source.axes:  # axes are missing where the source was wrong
+    if pooling.id not in kinds or not source.axes:  # a source without axes was wrong and is reported
         return BAD
     box = _box(statement.box, source, frame, elaborate)
     if isinstance(box, Bad):
         return BAD
     if source.axes[0].name == source.name and name == "i":
         return frame.add(ReservedName(span=statement.name.span, name=name))
-    own = {source.name: name} if len(source.axes) == 1 else {}
+    renamed = {source.name: name} if len(source.axes) == 1 else {}
     pairs = zip(source.axes, box, strict=True)
-    axes = tuple(ir.Axis(own.get(axis.name, axis.name), -(-axis.length // side)) for axis, side in pairs)
+    axes = tuple(ir.Axis(renamed.get(axis.name, axis.name), -(-axis.length // side)) for axis, side in pairs)
     return ir.Space(name, axes, ir.Pooling(kinds[pooling.id], source, box), span=statement.span)
 
 
 def _box(node: tree.Expression, source: ir.Space, frame: Frame, elaborate: Elaborate) -> tuple[int, ...] | Bad:
-    """How long a box is along each axis of the source; the whole axis, where it would be longer."""
+    """The length of a box along each axis of the source, at most the whole axis."""
     value, span = elaborate(node, frame), node.span
     match value:
         case Bad():
@@ -105,7 +107,7 @@ def _box(node: tree.Expression, source: ir.Space, frame: Frame, elaborate: Elabo
 
 def declare_sequences(
     pattern: tree.PatternDeclaration, spaces: Mapping[str, ir.Space], frame: Frame
-) -> tuple[SideWorld, SideWorld, bool] | Bad:
+) -> tuple[SideDeclared, SideDeclared, bool] | Bad:
     """The queries, the keys, and whether they are the same tokens."""
     statements = {
         kind: [each for each in pattern.statements if isinstance(each, tree.SequenceStatement) and each.kind == kind]
@@ -113,7 +115,7 @@ def declare_sequences(
     }
     for kind, several in statements.items():
         for again in several[1:]:
-            frame.add(DuplicateName(span=again.span, name=kind, kind="the pattern has such a line already"))
+            frame.add(DuplicateName(span=again.span, name=kind, kind="the pattern already has such a line"))
     made = {kind: _sequence(several[0], spaces, frame) if several else None for kind, several in statements.items()}
     names = ", ".join(f"`{name}`" for name in spaces)
     span = pattern.name.span
@@ -121,7 +123,7 @@ def declare_sequences(
         return BAD
     match made["tokens"], made["queries"], made["keys"]:
         case None, None, None if len(spaces) == 1:
-            whole = SideWorld(ir.Sequence(tuple(spaces.values())))
+            whole = SideDeclared(ir.Sequence(tuple(spaces.values())))
             return whole, whole, True
         case None, None, None if not spaces:
             what, hint = "the pattern has no space", "`space tokens[n]` declares one"
@@ -130,21 +132,21 @@ def declare_sequences(
             return frame.add(_without_sequence(spaces, span))
         case ir.Sequence() as sequence, None, None:
             used = sequence.spaces
-            first, second = SideWorld(sequence), None
+            first, second = SideDeclared(sequence), None
         case None, ir.Sequence() as queries, ir.Sequence() as keys if queries == keys:  # as `tokens` says it
             used = queries.spaces
-            first, second = SideWorld(queries), None
+            first, second = SideDeclared(queries), None
         case None, ir.Sequence() as queries, ir.Sequence() as keys:
             used = (*queries.spaces, *keys.spaces)
-            first, second = SideWorld(queries), SideWorld(keys)
+            first, second = SideDeclared(queries), SideDeclared(keys)
         case _:
-            what = "`tokens` stands alone, and `queries` and `keys` together"
+            what = "a pattern has either `tokens`, or `queries` and `keys`"
             at = next(several[0] for several in statements.values() if several)
             return frame.add(BadSequences(span=at.span, what=what, hint=f"the spaces are {names}"))
     needed = {each for space in used for each in space.chain}
     for space in spaces.values():
         if space not in needed:
-            what, hint = f"the space `{space.name}` is in no sequence", "it has no tokens"
+            what, hint = f"the space `{space.name}` is in no sequence", "no token is in it"
             frame.add(BadSequences(span=space.span, what=what, hint=hint))
     return first, second or first, second is None
 
@@ -153,23 +155,23 @@ def _without_sequence(spaces: Mapping[str, ir.Space], span: Span) -> BadSequence
     given = " ++ ".join(name for name, space in spaces.items() if space.pooling is None)
     every = " ++ ".join(spaces)
     meant = f"`tokens {every}`" if given == every else f"`queries {given}` and `keys {every}`"
-    return BadSequences(span=span, what="the pattern has several spaces", hint=f"say in which order: {meant}")
+    return BadSequences(span=span, what="the pattern has several spaces", hint=f"write their order: {meant}")
 
 
 def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space], frame: Frame) -> ir.Sequence | Bad:
-    found: list[ir.Space] = []
+    known: list[ir.Space] = []
     for name in statement.spaces:
         if name.id not in spaces:
             unknown_space(frame, name.id, name.span, spaces)
         elif spaces[name.id].pooling is not None and statement.kind != "keys":
-            what, hint = f"the space `{name.id}` is pooled, and gives no queries", "it may stand in `keys` alone"
+            what, hint = f"the space `{name.id}` is pooled, so it has no queries", "it can be in `keys` only"
             frame.add(BadSequences(span=name.span, what=what, hint=hint))
-        elif spaces[name.id] in found:
-            frame.add(DuplicateName(span=name.span, name=name.id, kind="once in a sequence is possible"))
+        elif spaces[name.id] in known:
+            frame.add(DuplicateName(span=name.span, name=name.id, kind="a sequence has each space once"))
         else:
-            found.append(spaces[name.id])
-    sequence = ir.Sequence(tuple(found))
-    if len(found) < len(statement.spaces):
+            known.append(spaces[name.id])
+    sequence = ir.Sequence(tuple(known))
+    if len(known) < len(statement.spaces):
         return BAD
     if sequence.length > _MOST_TOKENS:
         return frame.add(TooLong(span=statement.span, what="the sequence", count=sequence.length, limit=_MOST_TOKENS))

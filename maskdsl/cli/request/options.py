@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Argument, BadParameter, Option
 
 from maskdsl.analysis.cost.devices import DEVICES
-from maskdsl.base.arguments import MOST_ENTRIES, WIDEST
+from maskdsl.base.arguments import MOST_ENTRIES, MOST_HEAD_DIM
 from maskdsl.bind.bound_heads import MOST_HEADS
 from maskdsl.cli.request import completions
 
@@ -99,7 +99,7 @@ Gpus = Annotated[
 Dtype = Annotated[
     str, Option("--dtype", help="float64, float32, bfloat16 or float16.", autocompletion=completions.dtypes)
 ]
-HeadDim = Annotated[int, Option("--head-dim", min=1, max=WIDEST, help="Width of a head.")]
+HeadDim = Annotated[int, Option("--head-dim", min=1, max=MOST_HEAD_DIM, help="Width of a head.")]
 Batch = Annotated[int, Option("--batch", min=1, max=MOST_ENTRIES, help="Number of batch entries.")]
 Device = Annotated[str, Option("--device", help="cpu, cuda, or another device of torch.")]
 Backward = Annotated[bool, Option("--backward", help="Time forward and backward together.")]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from maskdsl.base.arguments import PLACE, fitting, integer
+from maskdsl.base.arguments import INDEX, fitting, integer
 from maskdsl.base.diagnostics import AttnError, Diagnostic
 from maskdsl.base.errors.calls.lengths import (
     EmptyPages,
@@ -43,7 +43,7 @@ def located(
     start = integers("query_start", 0 if query_start is None else query_start, q.device)
     lengths = None if key_lengths is None else integers("key_lengths", key_lengths, q.device)
     table = None if page_table is None else integers("page_table", page_table, q.device)
-    return CallPositions(start, lengths, table, None if page_size is None else fitting("page_size", page_size, PLACE))
+    return CallPositions(start, lengths, table, None if page_size is None else fitting("page_size", page_size, INDEX))
 
 
 def integers(name: str, value: object, device: torch.device) -> Tensor:

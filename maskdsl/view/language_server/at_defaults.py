@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.bind.bind_pattern import declared
+from maskdsl.bind.bind_pattern import frame_at_defaults
 from maskdsl.bind.context.bound_values import AxesValue, AxisValue, Term, TupleValue, Value
 from maskdsl.bind.context.frame import Frame, StatementKind
 from maskdsl.bind.expression.elaborate import elaborate
@@ -26,7 +26,7 @@ def value_text(program: Program, path: Sequence[tree.Node]) -> str | None:
     if isinstance(statement, tree.LetStatement) and node is statement.name:
         node = statement.value
     try:
-        names, frame = declared(program, pattern.name.id, HEADS)
+        names, frame = frame_at_defaults(program, pattern.name.id, HEADS)
         frames = [names.at(statement, each) for each in _frames(statement, around, frame)]
         values = [_value(node, each) for each in frames]
     except AttnError:  # the lengths are wrong, or too much would be computed
@@ -40,7 +40,7 @@ def _frames(statement: tree.Node, around: Sequence[tree.Node], frame: Frame) -> 
     match statement:
         case tree.CoordinateStatement() | tree.OrderStatement():
             for side in (Side.QUERY, Side.KEY):
-                for space in frame.world.side(side).sequence.spaces:
+                for space in frame.declared.side(side).sequence.spaces:
                     pairs = frozenset({(space.name, space.name)})
                     yield replace(
                         frame, statement=StatementKind.TOKEN, token_side=side, bare_coordinates=True, pairs=pairs
@@ -69,7 +69,7 @@ def _value(node: tree.Node, frame: Frame) -> Value | None:
     if not isinstance(node, tree.Expression):
         return None
     value = elaborate(node, trial)
-    return None if trial.report.found else value
+    return None if trial.report.errors else value
 
 
 def _text(values: Sequence[Value]) -> str | None:
