@@ -1,5 +1,5 @@
 # hole: forward
-"""The backward pass over tiles in Triton: a skeleton that stands behind that of the forward pass."""
+"""The backward pass over tiles in Triton: the skeleton that follows the forward pass in a generated module."""
 
 import torch
 import triton
@@ -8,14 +8,16 @@ import triton.language as tl
 from maskdsl.codegen.forward import NUMBERS, load_tokens
 
 # end
-# The backward pass computes scores again. `base` is the log-sum-exp of each query to base 2, plus infinity where
-# nothing is to flow: where nothing is attended, where it is so large that nothing of the sum is left in it, and behind
-# the last query, up to a multiple of 128, which every block divides. Where a pattern changes scores they may be of any
-# size, and `base` is the natural log-sum-exp, from which even a large score is subtracted exactly. A float beside a
-# large score has lost some of the sum: the kernel of queries sums up again, and `rest` gets the logarithm to base 2 of
-# what is left, `own_rest` in the kernel of keys. `delta` is what is taken from all dS of a query: the sum of out *
-# grad_out, less the gradient of lse. Slopes are those of scores; SCALE turns them into dS of products of queries
-# and keys.
+# The backward pass recomputes s and p tile by tile, from the log-sum-exp of the forward pass:
+#   lse, lse_i      log-sum-exp of base 2, padded to a multiple of 128 queries. +inf makes p = 0: for queries without
+#                   keys, for an lse too large to hold the logarithm of the sum, and for padding
+#   delta, delta_i  rowsum(out * grad_out) - grad_lse
+#   ds              dS: first the gradient of p, grad_out @ v^T, then that of the scores, p * (dP - delta)
+#   weighted        p times the pattern's `weight`
+#   SCALE           the constant factor from q @ k^T to s
+# Where a pattern changes scores these may be of any size. Then `lse` is natural, as s - lse has no rounding error for
+# large s. But lse has itself lost low bits of the sum, so p sums to l_i != 1: the kernel of dQ divides by l_i and
+# stores log2(l_i) as `correction`, which the kernel of dK and dV subtracts as `correction_i`.
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -24,7 +26,7 @@ def query_gradient_kernel(
     k,
     v,
     grad_out,
-    base,
+    lse,
     delta,
     grad_q,
     q_batch_stride,
@@ -63,21 +65,21 @@ def query_gradient_kernel(
     SCALE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The gradient of one block of queries of one head, from the tiles of its row."""
-    WIDE: tl.constexpr = base.dtype.element_ty
+    """dQ of one query block of one head, from the tiles of its row."""
+    WIDE: tl.constexpr = lse.dtype.element_ty
     rows = tl.cdiv(query_length, QUERY_BLOCK)
     row = rows - 1 - tl.program_id(0) % rows
     head = tl.program_id(0) // rows % heads
     batch = tl.program_id(0) // rows // heads
     # hole: query_row
     head_class = tl.load(class_of_head + batch * class_batch_stride + head * class_head_stride)
-    number = head_class * rows + row
+    row_index = head_class * rows + row
     # end
 
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
     key_head = (head // heads_per_key_head).to(tl.int64)
-    first = (wide_batch * heads + head) * query_length
-    base_first = (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128
+    query_offset = (wide_batch * heads + head) * query_length
+    lse_offset = (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128
     q += wide_batch * q_batch_stride + wide_head * q_head_stride
     k += wide_batch * k_batch_stride + key_head * k_head_stride
     v += wide_batch * v_batch_stride + key_head * v_head_stride
@@ -85,17 +87,18 @@ def query_gradient_kernel(
     queries = row * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
     query_positions = tl.minimum(queries, query_length - 1)
     query_tile = load_tokens(q, query_positions, q_token_stride, DIM, PADDED_DIM)
-    grad_tile = load_tokens(grad_out + first * VALUE_DIM, query_positions, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
-    own_base = tl.load(base + base_first + queries)
-    own_delta = tl.load(delta + first + query_positions)
+    head_grad = grad_out + query_offset * VALUE_DIM
+    grad_tile = load_tokens(head_grad, query_positions, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
+    lse_i = tl.load(lse + lse_offset + queries)
+    delta_i = tl.load(delta + query_offset + query_positions)
     # hole: query_coordinates
     # end
     result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)
-    # hole: query_total
+    # hole: query_sum
     # end
 
     # hole: query_full_runs
-    first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
+    first_run, end_run = tl.load(full_rows + 2 * row_index), tl.load(full_rows + 2 * row_index + 1)
     # end
     for run in range(first_run, end_run):
         # hole: query_full_run
@@ -109,18 +112,18 @@ def query_gradient_kernel(
             # hole: query_full_score
             # end
             # hole: query_full_probability
-            p = tl.exp2(s * UNIT - own_base[:, None])
+            p = tl.exp2(s * UNIT - lse_i[:, None])
             # end
             ds = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: query_full_weight
             # end
-            ds = p * (ds - own_delta[:, None])
-            # hole: query_full_slope
+            ds = p * (ds - delta_i[:, None])
+            # hole: query_full_ds
             # end
             result = tl.dot(ds.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     # hole: query_partial_runs
-    first_run, end_run = tl.load(partial_rows + 2 * number), tl.load(partial_rows + 2 * number + 1)
+    first_run, end_run = tl.load(partial_rows + 2 * row_index), tl.load(partial_rows + 2 * row_index + 1)
     # end
     for run in range(first_run, end_run):
         # hole: query_partial_run
@@ -138,20 +141,20 @@ def query_gradient_kernel(
             # hole: query_predicate
             # end
             # hole: query_partial_probability
-            p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[:, None])
+            p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - lse_i[:, None])
             # end
             ds = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: query_partial_weight
             # end
-            ds = p * (ds - own_delta[:, None])
-            # hole: query_partial_slope
+            ds = p * (ds - delta_i[:, None])
+            # hole: query_partial_ds
             # end
             result = tl.dot(ds.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
-    # hole: query_shares
+    # hole: query_normalization
     # end
     dims = tl.arange(0, PADDED_DIM)[None, :]
-    elements = grad_q + (first + queries)[:, None] * DIM + dims
+    elements = grad_q + (query_offset + queries)[:, None] * DIM + dims
     result = (result * SCALE).to(grad_q.dtype.element_ty)
     tl.store(elements, result, mask=(queries < query_length)[:, None] & (dims < DIM))
     # hole: query_sums
@@ -164,7 +167,7 @@ def key_gradient_kernel(
     k,
     v,
     grad_out,
-    base,
+    lse,
     delta,
     grad_k,
     grad_v,
@@ -204,13 +207,13 @@ def key_gradient_kernel(
     SCALE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The gradients of one block of keys and values of one key head, from the tiles of its column in every head.
+    """dK and dV of one key block of one key head, from the tiles of its column in every query head that shares it.
 
-    The lists of tiles are by blocks of keys, and their runs blocks of queries. Queries behind the last one have no
-    probability, keys behind the last one are not stored: neither needs a mask. Scores are [keys, queries] here, so that
-    what both results are products of stays in registers.
+    Lists of tiles are by key block here, and runs are of query blocks. Queries past the end have lse = +inf and so
+    p = 0; keys past the end are not stored: neither needs a mask. Scores are transposed, [keys, queries], so that p and
+    dS are left operands of both products and stay in registers.
     """
-    WIDE: tl.constexpr = base.dtype.element_ty
+    WIDE: tl.constexpr = lse.dtype.element_ty
     columns = tl.cdiv(key_length, KEY_BLOCK)
     key_heads = heads // heads_per_key_head
     column = tl.program_id(0) % columns
@@ -230,19 +233,19 @@ def key_gradient_kernel(
     for member in range(heads_per_key_head):
         head = key_head * heads_per_key_head + member
         wide_head = head.to(tl.int64)
-        first = (wide_batch * heads + wide_head) * query_length
-        base_first = (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128
-        own_q = q + wide_batch * q_batch_stride + wide_head * q_head_stride
-        own_grad = grad_out + first * VALUE_DIM
+        query_offset = (wide_batch * heads + wide_head) * query_length
+        lse_offset = (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128
+        head_q = q + wide_batch * q_batch_stride + wide_head * q_head_stride
+        head_grad = grad_out + query_offset * VALUE_DIM
         # hole: key_row
         head_class = tl.load(class_of_head + batch * class_batch_stride + head * class_head_stride)
-        number = head_class * columns + column
+        column_index = head_class * columns + column
         # end
         # hole: key_coordinates
         # end
 
         # hole: key_full_runs
-        first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
+        first_run, end_run = tl.load(full_rows + 2 * column_index), tl.load(full_rows + 2 * column_index + 1)
         # end
         for run in range(first_run, end_run):
             # hole: key_full_run
@@ -251,15 +254,15 @@ def key_gradient_kernel(
             for block in range(start, end):
                 queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
                 query_positions = tl.minimum(queries, query_length - 1)
-                query_tile = load_tokens(own_q, query_positions, q_token_stride, DIM, PADDED_DIM)
-                grad_tile = load_tokens(own_grad, query_positions, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
-                own_base = tl.load(base + base_first + queries)
-                own_delta = tl.load(delta + first + query_positions)
+                query_tile = load_tokens(head_q, query_positions, q_token_stride, DIM, PADDED_DIM)
+                grad_tile = load_tokens(head_grad, query_positions, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
+                lse_i = tl.load(lse + lse_offset + queries)
+                delta_i = tl.load(delta + query_offset + query_positions)
                 s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
                 # hole: key_full_score
                 # end
                 # hole: key_full_probability
-                p = tl.exp2(s * UNIT - own_base[None, :])
+                p = tl.exp2(s * UNIT - lse_i[None, :])
                 # end
                 ds = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
@@ -267,14 +270,14 @@ def key_gradient_kernel(
                 # end
                 weighted = weighted.to(v.dtype.element_ty)
                 value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
-                ds = p * (ds - own_delta[None, :])
-                # hole: key_full_slope
+                ds = p * (ds - delta_i[None, :])
+                # hole: key_full_ds
                 # end
                 ds = ds.to(q.dtype.element_ty)
                 key_result = tl.dot(ds, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
 
         # hole: key_partial_runs
-        first_run, end_run = tl.load(partial_rows + 2 * number), tl.load(partial_rows + 2 * number + 1)
+        first_run, end_run = tl.load(partial_rows + 2 * column_index), tl.load(partial_rows + 2 * column_index + 1)
         # end
         for run in range(first_run, end_run):
             # hole: key_partial_run
@@ -283,10 +286,10 @@ def key_gradient_kernel(
             for block in range(start, end):
                 queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
                 query_positions = tl.minimum(queries, query_length - 1)
-                query_tile = load_tokens(own_q, query_positions, q_token_stride, DIM, PADDED_DIM)
-                grad_tile = load_tokens(own_grad, query_positions, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
-                own_base = tl.load(base + base_first + queries)
-                own_delta = tl.load(delta + first + query_positions)
+                query_tile = load_tokens(head_q, query_positions, q_token_stride, DIM, PADDED_DIM)
+                grad_tile = load_tokens(head_grad, query_positions, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
+                lse_i = tl.load(lse + lse_offset + queries)
+                delta_i = tl.load(delta + query_offset + query_positions)
                 s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
                 # hole: key_partial_score
                 # end
@@ -294,7 +297,7 @@ def key_gradient_kernel(
                 # hole: key_predicate
                 # end
                 # hole: key_partial_probability
-                p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - own_base[None, :])
+                p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - lse_i[None, :])
                 # end
                 ds = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
                 weighted = p
@@ -302,8 +305,8 @@ def key_gradient_kernel(
                 # end
                 weighted = weighted.to(v.dtype.element_ty)
                 value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
-                ds = p * (ds - own_delta[None, :])
-                # hole: key_partial_slope
+                ds = p * (ds - delta_i[None, :])
+                # hole: key_partial_ds
                 # end
                 ds = ds.to(q.dtype.element_ty)
                 key_result = tl.dot(ds, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
@@ -311,12 +314,12 @@ def key_gradient_kernel(
         # end
 
     real = (keys < key_length)[:, None]
-    own_first = (wide_batch * key_heads + wide_key_head) * key_length
+    key_offset = (wide_batch * key_heads + wide_key_head) * key_length
     dims = tl.arange(0, PADDED_DIM)[None, :]
-    elements = grad_k + (own_first + keys)[:, None] * DIM + dims
+    elements = grad_k + (key_offset + keys)[:, None] * DIM + dims
     tl.store(elements, (key_result * SCALE).to(grad_k.dtype.element_ty), mask=real & (dims < DIM))
     dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
-    elements = grad_v + (own_first + keys)[:, None] * VALUE_DIM + dims
+    elements = grad_v + (key_offset + keys)[:, None] * VALUE_DIM + dims
     tl.store(elements, value_result.to(grad_v.dtype.element_ty), mask=real & (dims < VALUE_DIM))
 
 
@@ -338,33 +341,34 @@ def gradients(
     wanted=(),
     tables=None,
 ):
-    """The gradients of q, k and v, in laid-out order, from those of the results of `attention`, and those of inputs.
+    """dQ, dK and dV, shaped as q, k and v in laid-out order, and a dict of the gradients of the `wanted` inputs.
 
-    `row_tiles` are tiles by blocks of queries, `column_tiles` by blocks of keys; None stands for tiles that kernels
-    find themselves. The options of either kernel are its QUERY_BLOCK, KEY_BLOCK, num_warps and num_stages. The
-    last result has the gradients of those inputs, by name, that are `wanted` and that scores or weights depend on.
+    `out` and `lse` are the results of `attention`, `grad_out` and `grad_lse` their gradients. `row_tiles` is the block
+    map by query block, `column_tiles` by key block; None if the kernels have the tiles in closed form. `row_options`
+    and `column_options` are QUERY_BLOCK, KEY_BLOCK, num_warps and num_stages of the two kernels. The dict has only
+    inputs that scores or weights depend on. The other arguments are those of `attention`.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
     key_heads, key_length, value_dim = v.shape[1:]
-    # hole: base
-    base = lse * 1.4426950408889634
-    still = base.abs() >= (2.0**28 if lse.dtype == torch.float32 else 2.0**57)
+    # hole: kernel_lse
+    kernel_lse = lse * 1.4426950408889634
+    dropped = kernel_lse.abs() >= (2.0**28 if lse.dtype == torch.float32 else 2.0**57)
     # end
-    base = base.masked_fill(still, torch.inf)
-    grad_out = grad_out.to(q.dtype).masked_fill(still.unsqueeze(-1), 0).contiguous()  # it may be NaN there
-    delta = ((grad_out.to(lse.dtype) * out).sum(dim=-1) - grad_lse).masked_fill(still, 0).contiguous()
-    base = torch.nn.functional.pad(base, (0, -query_length % 128), value=torch.inf).contiguous()
+    kernel_lse = kernel_lse.masked_fill(dropped, torch.inf)
+    grad_out = grad_out.to(q.dtype).masked_fill(dropped.unsqueeze(-1), 0).contiguous()  # may be NaN in these rows
+    delta = ((grad_out.to(lse.dtype) * out).sum(dim=-1) - grad_lse).masked_fill(dropped, 0).contiguous()
+    kernel_lse = torch.nn.functional.pad(kernel_lse, (0, -query_length % 128), value=torch.inf).contiguous()
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     # hole: tile_arguments
-    row_variants = row_tiles.class_of_head.expand(batch, heads)
-    row_arguments = (row_variants, *row_tiles[1:], *row_variants.stride())
-    column_variants = column_tiles.class_of_head.expand(batch, heads)
-    column_arguments = (column_variants, *column_tiles[1:], *column_variants.stride())
+    row_classes = row_tiles.class_of_head.expand(batch, heads)
+    row_arguments = (row_classes, *row_tiles[1:], *row_classes.stride())
+    column_classes = column_tiles.class_of_head.expand(batch, heads)
+    column_arguments = (column_classes, *column_tiles[1:], *column_classes.stride())
     # end
     # hole: prepare
     # end
-    shared = (q, k, v, grad_out, base, delta)
+    shared = (q, k, v, grad_out, kernel_lse, delta)
     strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
     numbers = (heads, heads // key_heads, query_length, key_length)
     # hole: arguments

@@ -1,5 +1,5 @@
 # hole: header
-"""Attention of a few queries over many keys in Triton: the skeleton of decoding, in which every query attends all."""
+"""Decoding and chunked prefill in Triton, by split-KV: the skeleton, in which every query attends every key."""
 # end
 
 import torch
@@ -10,13 +10,16 @@ import triton.language as tl
 from maskdsl.codegen.triton_functions import online_softmax_step_exactly
 
 # end
-# Words used below.
-#   row       one query of one head; heads that share keys follow each other: row = query * heads per key head + member
-#   split     every so many-th block of keys: programs side by side share the keys of one tile of rows
-#   places    positions of tokens in the pattern
-#   page      a stretch of PAGE_SIZE keys of one batch entry, anywhere in memory; PAGE_SIZE is 0 for keys in one piece
-#   UNIT      what turns the scores `s` into logarithms of base 2
-# q and out are [batch, heads, queries, dim]; k and v [batch or pages, key heads, tokens, dim].
+# q and out are [batch, heads, queries, dim]; k and v are [batch or pages, key heads, tokens, dim].
+#   row             one query of one head: row = query * heads_per_key_head + head within its group, so that a tile
+#                   holds all query heads that share a key head
+#   split           one of `splits` programs that share the keys of a tile: key blocks split, split + splits, ...
+#   positions       token indices in the pattern
+#   page            PAGE_SIZE consecutive keys of one batch entry, anywhere in memory; PAGE_SIZE is 0 without pages
+#   s, p            scores of one tile, and exp2((s - m_i) * UNIT)
+#   m_i, l_i        per row, the running maximum of s and the running sum of p
+#   rescale         what l_i and the accumulated output are multiplied by when m_i grows
+#   UNIT            the factor from s to logarithms of base 2: scale * log2(e)
 
 # hole: pattern
 # end
@@ -26,10 +29,10 @@ NUMBERS = ["heads", "heads_per_key_head", "queries", "query_length", "key_length
 
 
 @triton.jit
-def load_rows(tensor, positions, present, DIM: tl.constexpr, PADDED: tl.constexpr):
-    """Rows of a matrix at these places; zeros for rows that are not present, and where dims are padded."""
+def load_rows(tensor, offsets, present, DIM: tl.constexpr, PADDED: tl.constexpr):
+    """Loads rows [offsets, PADDED] that begin at element offsets; zeros where not `present`, and in padded dims."""
     dims = tl.arange(0, PADDED)[None, :]
-    return tl.load(tensor + positions[:, None] + dims, mask=present[:, None] & (dims < DIM), other=0.0)
+    return tl.load(tensor + offsets[:, None] + dims, mask=present[:, None] & (dims < DIM), other=0.0)
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -71,7 +74,7 @@ def decode_kernel(
     UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One tile of rows over the keys of one split. Keys that no row attends are not loaded."""
+    """The partial result of one tile of rows over the keys of one split. Keys that no row attends are not loaded."""
     WIDE: tl.constexpr = lse.dtype.element_ty
     LOWEST: tl.constexpr = -1.7976931348623157e308 if WIDE.primitive_bitwidth == 64 else -3.4028234663852886e38
     key_heads = heads // heads_per_key_head
@@ -85,12 +88,12 @@ def decode_kernel(
 
     row = tile * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
     query = tl.minimum(row, rows - 1) // heads_per_key_head
-    own_head = key_head * heads_per_key_head + tl.minimum(row, rows - 1) % heads_per_key_head
+    row_head = key_head * heads_per_key_head + tl.minimum(row, rows - 1) % heads_per_key_head
     start = tl.load(query_starts + batch)
     real = (row < rows) & (start + query >= 0) & (start + query < query_length)
-    wide_head = own_head.to(tl.int64)
-    query_elements = wide_batch * q_batch_stride + wide_head * q_head_stride + query.to(tl.int64) * q_token_stride
-    query_tile = load_rows(q, query_elements, real, DIM, PADDED_DIM)
+    wide_head = row_head.to(tl.int64)
+    query_offsets = wide_batch * q_batch_stride + wide_head * q_head_stride + query.to(tl.int64) * q_token_stride
+    query_tile = load_rows(q, query_offsets, real, DIM, PADDED_DIM)
     # hole: query_coordinates
     # end
 
@@ -111,19 +114,19 @@ def decode_kernel(
         if possible:
             present = keys < cached
             if PAGE_SIZE:
-                page_positions = page_table + wide_batch * page_table_stride + keys // PAGE_SIZE
-                page = tl.load(page_positions, mask=present, other=-1).to(tl.int64)
+                pages = page_table + wide_batch * page_table_stride + keys // PAGE_SIZE
+                page = tl.load(pages, mask=present, other=-1).to(tl.int64)
                 present &= page >= 0
-                position = (keys % PAGE_SIZE).to(tl.int64)
+                token = (keys % PAGE_SIZE).to(tl.int64)
             else:
                 page = wide_batch + tl.zeros_like(keys)
-                position = keys.to(tl.int64)
+                token = keys.to(tl.int64)
             attends = real[:, None] & present[None, :]
             # hole: predicate
             # end
             present = tl.max(attends.to(tl.int32), 0) > 0
-            key_elements = page * k_batch_stride + key_head.to(tl.int64) * k_head_stride + position * k_token_stride
-            key_tile = load_rows(k, key_elements, present, DIM, PADDED_DIM)
+            key_offsets = page * k_batch_stride + key_head.to(tl.int64) * k_head_stride + token * k_token_stride
+            key_tile = load_rows(k, key_offsets, present, DIM, PADDED_DIM)
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: score
             # end
@@ -132,24 +135,24 @@ def decode_kernel(
             l_i = l_i * rescale + tl.sum(p, 1)
             # hole: weight
             # end
-            value_elements = page * v_batch_stride + key_head.to(tl.int64) * v_head_stride + position * v_token_stride
-            value_tile = load_rows(v, value_elements, present, VALUE_DIM, PADDED_VALUE_DIM)
+            value_offsets = page * v_batch_stride + key_head.to(tl.int64) * v_head_stride + token * v_token_stride
+            value_tile = load_rows(v, value_offsets, present, VALUE_DIM, PADDED_VALUE_DIM)
             result *= rescale[:, None]
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     empty = l_i == 0
     result = result / tl.where(empty, 1.0, l_i)[:, None]
-    # Results of splits are [splits, batch, heads, queries].
+    # Partial results are [splits, batch, heads, queries].
     batches = tl.num_programs(0) // splits // tiles // key_heads
-    position = ((split.to(tl.int64) * batches + batch) * heads + own_head) * queries + query
-    natural = m_i * (UNIT * 0.6931471805599453)
+    index = ((split.to(tl.int64) * batches + batch) * heads + row_head) * queries + query
+    lse_i = m_i * (UNIT * 0.6931471805599453)
     if sums is None:
-        natural = tl.where(empty, float("-inf"), natural + tl.log2(l_i) * 0.6931471805599453)
-    else:  # apart: beside a large score the logarithm of its sum would be lost
-        tl.store(sums + position, l_i, mask=row < rows)
-    tl.store(lse + position, natural, mask=row < rows)
+        lse_i = tl.where(empty, float("-inf"), lse_i + tl.log2(l_i) * 0.6931471805599453)
+    else:  # maximum and sum apart: added to a large maximum, the logarithm of the sum would be rounded away
+        tl.store(sums + index, l_i, mask=row < rows)
+    tl.store(lse + index, lse_i, mask=row < rows)
     dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
-    elements = out + position[:, None] * VALUE_DIM + dims
+    elements = out + index[:, None] * VALUE_DIM + dims
     tl.store(elements, result.to(out.dtype.element_ty), mask=(row < rows)[:, None] & (dims < VALUE_DIM))
 
 
@@ -166,7 +169,7 @@ def merge_kernel(
     PADDED_VALUE_DIM: tl.constexpr,
     ROW_BLOCK: tl.constexpr,
 ):
-    """The results of all splits of some rows as one: each counts as its sum of exponentials does."""
+    """Merges the partial results of all splits of ROW_BLOCK rows, each weighted by exp(its m - m_i) * its l."""
     WIDE: tl.constexpr = lse.dtype.element_ty
     LOWEST: tl.constexpr = -1.7976931348623157e308 if WIDE.primitive_bitwidth == 64 else -3.4028234663852886e38
     row = tl.program_id(0).to(tl.int64) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
@@ -176,16 +179,16 @@ def merge_kernel(
     l_i = tl.zeros([ROW_BLOCK], dtype=WIDE)
     result = tl.zeros([ROW_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
     for split in range(splits):
-        position = split * rows.to(tl.int64) + row
-        own = tl.load(partial_m + position, mask=real, other=LOWEST)
-        new = tl.maximum(m_i, own)
-        rescale = tl.exp(m_i - new)
-        share = tl.exp(own - new) * tl.load(partial_l + position, mask=real, other=0.0)
-        elements = partial_out + position[:, None] * VALUE_DIM + dims
-        part = tl.load(elements, mask=real[:, None] & (dims < VALUE_DIM), other=0.0)
-        result = result * rescale[:, None] + part * share[:, None]
-        l_i = l_i * rescale + share
-        m_i = new
+        index = split * rows.to(tl.int64) + row
+        split_m = tl.load(partial_m + index, mask=real, other=LOWEST)
+        new_m = tl.maximum(m_i, split_m)
+        rescale = tl.exp(m_i - new_m)
+        split_l = tl.exp(split_m - new_m) * tl.load(partial_l + index, mask=real, other=0.0)
+        elements = partial_out + index[:, None] * VALUE_DIM + dims
+        split_out = tl.load(elements, mask=real[:, None] & (dims < VALUE_DIM), other=0.0)
+        result = result * rescale[:, None] + split_out * split_l[:, None]
+        l_i = l_i * rescale + split_l
+        m_i = new_m
     empty = l_i == 0
     result = result / tl.where(empty, 1.0, l_i)[:, None]
     tl.store(lse + row, tl.where(empty, float("-inf"), m_i + tl.log(l_i)), mask=real)
@@ -207,13 +210,14 @@ def decode(
     precision="ieee",
     tables=None,
 ):
-    """Output and log-sum-exp of queries that stand anywhere in the pattern, [batch, heads, queries, dim].
+    """Output [batch, heads, queries, value dim] and natural log-sum-exp [batch, heads, queries] of some of the queries.
 
-    `query_starts` and `key_lengths`, int32 [batch], are the place of each entry's first query and how many keys it
-    has; `lengths` the pattern's numbers of queries and keys. With a `page_table`, int32 [batch, pages], k and v are
-    [pages, key heads, page size, dim], and key n of an entry is in its page n // page size; negative numbers are pages
-    that do not exist. `splits` programs share the keys of a tile of `block` rows and keys, both powers of two.
-    `tables` are what `token_tables` has given for equal inputs, where a pattern needs tables; None makes them anew.
+    q is [batch, heads, queries, dim], k and v [batch, key heads, keys, dim], in declared order. `query_starts` and
+    `key_lengths`, int32 [batch], are the position of each entry's first query and the keys it has so far; `lengths` is
+    the pattern's (queries, keys). With a `page_table`, int32 [batch, pages], k and v are [pages, key heads, page size,
+    dim] and key n of an entry is in page `page_table[entry, n // page size]`; a negative entry is a missing page.
+    `splits` programs share the keys of one tile; `block` is (rows, keys) of a tile, powers of two. `tables` is a result
+    of `token_tables` for the same inputs; None computes it.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, queries, dim = q.shape

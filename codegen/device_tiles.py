@@ -1,5 +1,5 @@
 # hole: above
-"""Tiles found on the device where inputs decide them: a skeleton that stands behind those of the two passes."""
+"""The block map found on the device, where inputs decide it: the skeleton that follows the two passes in a module."""
 
 import torch
 import triton
@@ -8,15 +8,15 @@ import triton.language as tl
 from maskdsl.codegen.forward import Tiles
 
 # end
-# Tiles follow from the least and the greatest value of every coordinate in a block of tokens, and from how many entries
-# of boolean tables are true between these. No tile is missed, and full ones are full; some that are called partial may
-# be empty or full. Nothing is copied to the host.
+# Interval arithmetic classifies each tile, from the minimum and maximum of every coordinate in its two blocks and from
+# prefix counts of boolean tables. Conservative: no tile that attends is missed and full tiles are full, but a partial
+# one may be empty or full. Nothing is copied to the host.
 
 MOST_RUNS = 64
-"""Of one kind in a row, on average. If there are more, a row has no more than that: from the first that is one too many
-on, all its tiles are one run of partial ones."""
+"""Runs of full tiles, and of partial ones, that a row may have on average. Where rows have more, each is limited to
+this number: from its first run too many on, the rest of the row is a single run of partial tiles."""
 CHUNK = 256
-"""Tiles of a row that are looked at together."""
+"""Tiles of a row that are classified at once."""
 TILES_NUMBERS = ["heads", "rows", "columns", "whole_columns", "query_length", "key_length"]
 # hole: tiles_numbers
 # end
@@ -39,12 +39,15 @@ def judge(
     KEY_BLOCK: tl.constexpr,
     BY_ROW: tl.constexpr,
 ):
-    """Whether tiles are full, and whether they are partial: two blocks of booleans like `column`."""
+    """Which tiles (row, column) are full, and which are partial: two blocks of booleans shaped as `column`.
+
+    BY_ROW says that rows are query blocks and columns key blocks; else the reverse.
+    """
     exists = (column >= 0) & (column < columns)
-    other = tl.where(exists, column, 0)[None, :]
-    own = tl.zeros_like(other) + row
-    query_block = own if BY_ROW else other
-    key_block = other if BY_ROW else own
+    column_block = tl.where(exists, column, 0)[None, :]
+    row_block = tl.zeros_like(column_block) + row
+    query_block = row_block if BY_ROW else column_block
+    key_block = column_block if BY_ROW else row_block
     first_query, first_key = query_block * QUERY_BLOCK, key_block * KEY_BLOCK
     certain = first_query < query_length
     possible = first_key < key_length
@@ -70,7 +73,7 @@ def count_kernel(
     BY_ROW: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """How many runs of full tiles, then of partial ones, each row of each head class has."""
+    """Counts the runs of one row of one head class: `counts` is [2, head classes * rows], of full and partial tiles."""
     row = tl.program_id(0) % rows
     head_class = tl.program_id(0) // rows
     head, batch = head_class % heads, head_class // heads
@@ -110,18 +113,18 @@ def tiles_kernel(
     BY_ROW: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """The runs of one row of one head class, CHUNK tiles at a time, into the room that the row has in the lists.
+    """Writes the runs of one row of one head class into the row's range of the lists, CHUNK tiles at a time.
 
-    A run begins where the tile before is not like it, and ends likewise. One place is left for a last run of partial
-    tiles, in case that there are too many.
+    On entry `full_rows` and `partial_rows` hold the range of each row; on return its end is that of the last run. One
+    entry of the partial range is reserved for the run that replaces the rest of a row with too many.
     """
     row = tl.program_id(0) % rows
     head_class = tl.program_id(0) // rows
     head, batch = head_class % heads, head_class // heads
-    position = 2 * tl.program_id(0).to(tl.int64)
-    first_full, first_partial = tl.load(full_rows + position), tl.load(partial_rows + position)
-    most_full = tl.load(full_rows + position + 1) - first_full
-    most_partial = tl.load(partial_rows + position + 1) - first_partial - 1
+    range_offset = 2 * tl.program_id(0).to(tl.int64)
+    first_full, first_partial = tl.load(full_rows + range_offset), tl.load(partial_rows + range_offset)
+    most_full = tl.load(full_rows + range_offset + 1) - first_full
+    most_partial = tl.load(partial_rows + range_offset + 1) - first_partial - 1
     full_count = tl.program_id(0) * 0
     partial_count = tl.program_id(0) * 0
     limit = columns
@@ -142,9 +145,9 @@ def tiles_kernel(
         tl.store(full_starts + first_full + full_number, column, mask=begins_full & listed)
         tl.store(partial_starts + first_partial + partial_number, column, mask=begins_partial & listed)
         ended = column <= limit
-        full_position, partial_position = first_full + full_number, first_partial + partial_number
-        tl.store(full_ends + full_position, column, mask=full_before & ~full & ended)
-        tl.store(partial_ends + partial_position, column, mask=partial_before & ~partial & ended)
+        full_run, partial_run = first_full + full_number, first_partial + partial_number
+        tl.store(full_ends + full_run, column, mask=full_before & ~full & ended)
+        tl.store(partial_ends + partial_run, column, mask=partial_before & ~partial & ended)
         full_count += tl.sum((begins_full & listed).to(tl.int32), 0)
         partial_count += tl.sum((begins_partial & listed).to(tl.int32), 0)
         last = tl.maximum(last, tl.max(tl.where(full | partial, column + 1, 0), 0))
@@ -152,12 +155,12 @@ def tiles_kernel(
         tl.store(partial_starts + first_partial + partial_count, limit)
         tl.store(partial_ends + first_partial + partial_count, last)
         partial_count += 1
-    tl.store(full_rows + position + 1, first_full + full_count)
-    tl.store(partial_rows + position + 1, first_partial + partial_count)
+    tl.store(full_rows + range_offset + 1, first_full + full_count)
+    tl.store(partial_rows + range_offset + 1, first_partial + partial_count)
 
 
-def rooms(counts, most_runs):
-    """Where each row's room in a list begins and ends, [2, 2 * rows], from the `counts` of its runs, [2, rows]."""
+def run_ranges(counts, most_runs):
+    """The range [first, end) of each row in both lists, int32 [2, 2 * rows], from the `counts` of runs, [2, rows]."""
     limited = counts.sum(1, keepdim=True) > counts.shape[1] * most_runs
     sizes = torch.where(limited, counts.clamp(max=most_runs), counts)
     sizes[1] += 1
@@ -166,16 +169,16 @@ def rooms(counts, most_runs):
 
 
 def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
-    """The `Tiles` of blocks of `block` queries and keys, by blocks of queries or by blocks of keys.
+    """The `Tiles` of `block`, a pair (queries, keys), by query block or, if not `by_row`, by key block.
 
-    `shape` is (batch, heads, queries, keys); for the rest see `attention`.
+    `shape` is (batch, heads, queries, keys); `inputs` and `layout` are those of `attention`.
     """
     batch, heads, query_length, key_length = shape
     # hole: tiles_prepare
     # end
     query_blocks, key_blocks = -(-query_length // block[0]), -(-key_length // block[1])
     rows, columns = (query_blocks, key_blocks) if by_row else (key_blocks, query_blocks)
-    # A last block of keys that is not whole needs its bounds checked; of queries, none does.
+    # A last key block that is shorter than the others must be masked, so it is never full; query blocks need no mask.
     whole_columns = key_length // block[1] if by_row else query_blocks
     most_runs = MOST_RUNS
     # hole: most_runs
@@ -195,8 +198,8 @@ def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
     options = {"QUERY_BLOCK": block[0], "KEY_BLOCK": block[1], "BY_ROW": by_row, "CHUNK": CHUNK}
     counts = torch.empty(2, count, dtype=torch.int32, device=device)
     count_kernel[(count,)](counts, *arguments, **options)
-    full_rows, partial_rows = rooms(counts, most_runs)
-    partial_rows = partial_rows.clone()  # at a multiple of 16 bytes: kernels are compiled anew for one that is not
+    full_rows, partial_rows = run_ranges(counts, most_runs)
+    partial_rows = partial_rows.clone()  # aligned to 16 bytes: an unaligned pointer would be another specialization
     sizes = most_runs, most_runs, most_runs + 1, most_runs + 1
     full_starts, full_ends, *partial = (torch.empty(count * size, dtype=torch.int32, device=device) for size in sizes)
     lists = full_rows, full_starts, full_ends, partial_rows, *partial

@@ -1,5 +1,5 @@
 # hole: header
-"""Modifications for FlexAttention: the skeleton, in which every query attends every key and scores stay as they are."""
+"""`mask_mod` and `score_mod` for FlexAttention: the skeleton, in which every query attends every key."""
 # end
 
 import torch
@@ -8,10 +8,10 @@ import torch
 # hole: functions
 # end
 def modifications(inputs, batch, heads, device, layout=(None, None)):
-    """`mask_mod` and `score_mod` for `torch.nn.attention.flex_attention`; None where scores stay as they are.
+    """`mask_mod` and `score_mod` for `torch.nn.attention.flex_attention`; `score_mod` is None for unchanged scores.
 
-    `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens];
-    `layout` the declared positions of queries and of keys in laid-out order, where tensors come in that.
+    `inputs` are the pattern's inputs by name; per-token inputs are [batch or 1, heads or 1, tokens]. `layout` is a
+    pair, of queries and of keys: their declared positions in laid-out order, None for tensors in declared order.
     """
     # hole: coordinates
     # end

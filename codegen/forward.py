@@ -14,28 +14,31 @@ import triton.language as tl
 from maskdsl.codegen.triton_functions import online_softmax_step, online_softmax_step_exactly
 
 # end
-# Words used below.
-#   tile      QUERY_BLOCK queries against KEY_BLOCK keys, in the order in which tokens are laid out
-#   row       the tiles of one block of queries
-#   run       tiles side by side in one row: blocks of keys [start, end)
-#   head class   the runs of all rows; heads and batch entries whose tiles agree share one
-#   places    positions of tokens in memory, those behind the last token moved onto it
-#   UNIT      what turns the scores `s` into logarithms of base 2
-# q, k, v and out are [batch, heads, tokens, dim]. PADDED dims are powers of two, of which the first DIM are real.
+# q, k, v and out are [batch, heads, tokens, dim]; lse is [batch, heads, queries], natural.
+#   tile            QUERY_BLOCK queries against KEY_BLOCK keys, in laid-out order
+#   row             the tiles of one query block; one program computes one row
+#   run             adjacent tiles of a row: key blocks [start, end)
+#   head_class      the block map of a head: heads and batch entries with equal maps share one
+#   s, p            scores of one tile, and exp2(s * UNIT - m_i * UNIT)
+#   m_i, l_i        per query, the running maximum of s and the running sum of p
+#   rescale         what l_i and the accumulated output are multiplied by when m_i grows
+#   UNIT            the factor from s to logarithms of base 2: scale * log2(e)
+#   positions       token indices, clamped to the last token
+#   PADDED_DIM      the power of two that a block of dims has; dims from DIM on are masked
 
 
 # hole: tiles
 class Tiles(NamedTuple):
-    """Where tiles are: int32 tensors. Those of one list follow each other, head class by head class and row by row."""
+    """The block map as int32 tensors: lists of runs, by head class, then by row."""
 
     class_of_head: torch.Tensor
     """[batch or 1, heads or 1]"""
     full_rows: torch.Tensor
-    """[head classes * rows, 2]: the first run of every row of tiles whose pairs all attend, and the end of its last."""
+    """[head classes * rows, 2]: the runs [first, end) of full tiles of each row, as indices of the next two lists."""
     full_starts: torch.Tensor
     full_ends: torch.Tensor
     partial_rows: torch.Tensor
-    """The same for all other tiles; a last block of keys that is not whole is among them."""
+    """The same of partial tiles. A last key block that is shorter than KEY_BLOCK is always partial."""
     partial_starts: torch.Tensor
     partial_ends: torch.Tensor
 
@@ -45,13 +48,13 @@ class Tiles(NamedTuple):
 # end
 @triton.jit
 def load_tokens(tensor, positions, stride, DIM: tl.constexpr, PADDED: tl.constexpr):
-    """The rows of a matrix at these places; zeros where dims are padded."""
+    """Loads [positions, PADDED] from [tokens, DIM]; padded dims are zero."""
     dims = tl.arange(0, PADDED)[None, :]
     elements = tensor + positions[:, None].to(tl.int64) * stride + dims
     return tl.load(elements) if DIM == PADDED else tl.load(elements, mask=dims < DIM, other=0.0)
 
 
-# Triton would compile anew for a number that 16 divides, and for 1: worth it for strides of q, k and v alone.
+# Triton specializes integers on divisibility by 16 and on 1. That pays for strides of q, k and v only.
 NUMBERS = ["heads", "heads_per_key_head", "query_length", "key_length"]
 # hole: tile_numbers
 NUMBERS += ["class_batch_stride", "class_head_stride"]
@@ -102,17 +105,17 @@ def forward_kernel(
     UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One row of tiles of one head: a softmax that is corrected tile by tile as higher scores come."""
+    """The output and the log-sum-exp of one query block of one head, by online softmax over the tiles of its row."""
     WIDE: tl.constexpr = lse.dtype.element_ty
     LOWEST: tl.constexpr = -1.7976931348623157e308 if WIDE.primitive_bitwidth == 64 else -3.4028234663852886e38
     rows = tl.cdiv(query_length, QUERY_BLOCK)
-    # The last rows begin first: where they are longest, as in causal patterns, nobody waits for them at the end.
+    # Launched last row first: in causal patterns the last rows are the longest, and would be the tail of the grid.
     row = rows - 1 - tl.program_id(0) % rows
     head = tl.program_id(0) // rows % heads
     batch = tl.program_id(0) // rows // heads
     # hole: row
     head_class = tl.load(class_of_head + batch * class_batch_stride + head * class_head_stride)
-    number = head_class * rows + row
+    row_index = head_class * rows + row
     # end
 
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
@@ -131,9 +134,9 @@ def forward_kernel(
     l_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)
     m_i = tl.full([QUERY_BLOCK], LOWEST, dtype=WIDE)
 
-    # Tiles whose pairs all attend need no mask.
+    # Full tiles: every pair attends, no mask.
     # hole: full_runs
-    first_run, end_run = tl.load(full_rows + 2 * number), tl.load(full_rows + 2 * number + 1)
+    first_run, end_run = tl.load(full_rows + 2 * row_index), tl.load(full_rows + 2 * row_index + 1)
     # end
     for run in range(first_run, end_run):
         # hole: full_run
@@ -155,9 +158,9 @@ def forward_kernel(
             result *= rescale[:, None]
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
-    # In all others pairs are looked at one by one. Keys behind the last are the last one again, and attended by nobody.
+    # Partial tiles: the relation is evaluated for every pair. Keys past the end load the last key, and are masked.
     # hole: partial_runs
-    first_run, end_run = tl.load(partial_rows + 2 * number), tl.load(partial_rows + 2 * number + 1)
+    first_run, end_run = tl.load(partial_rows + 2 * row_index), tl.load(partial_rows + 2 * row_index + 1)
     # end
     for run in range(first_run, end_run):
         # hole: partial_run
@@ -182,27 +185,28 @@ def forward_kernel(
             result *= rescale[:, None]
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
-    # Queries that attend nothing, or scores of minus infinity alone, give zeros and minus infinity.
+    # A query without keys, or with scores of -inf only, gets out = 0 and lse = -inf.
     empty = l_i == 0
     result = result / tl.where(empty, 1.0, l_i)[:, None]
-    natural = m_i * (UNIT * 0.6931471805599453) + tl.log2(l_i) * 0.6931471805599453
-    natural = tl.where(empty, float("-inf"), natural)
+    lse_i = m_i * (UNIT * 0.6931471805599453) + tl.log2(l_i) * 0.6931471805599453
+    lse_i = tl.where(empty, float("-inf"), lse_i)
     real = queries < query_length
-    first = (wide_batch * heads + head) * query_length
-    tl.store(lse + first + queries, natural, mask=real)
+    query_offset = (wide_batch * heads + head) * query_length
+    tl.store(lse + query_offset + queries, lse_i, mask=real)
     dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
-    elements = out + (first + queries)[:, None] * VALUE_DIM + dims
+    elements = out + (query_offset + queries)[:, None] * VALUE_DIM + dims
     tl.store(elements, result.to(out.dtype.element_ty), mask=real[:, None] & (dims < VALUE_DIM))
 
 
 def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="ieee", warps=8, stages=2, tables=None):
-    """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in laid-out order.
+    """Output [batch, heads, queries, value dim] and natural log-sum-exp [batch, heads, queries], in laid-out order.
 
-    `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens], in
-    declared order. `tiles` are those of blocks of `block` queries and keys, both powers of two; None where the kernel
-    finds them itself. `layout` holds the declared positions of queries and keys in laid-out order, [batch or 1, heads
-    or 1, tokens]; None stands for equal orders. `precision` is that of products of float32: "ieee", "tf32x3" or "tf32".
-    `tables` are what `token_tables` has given for equal inputs, where a pattern needs tables; None makes them anew.
+    q, k and v are [batch, heads, tokens, dim] in laid-out order. `inputs` are the pattern's inputs by name, in declared
+    order; per-token inputs are [batch or 1, heads or 1, tokens]. `tiles` is the block map for `block`, a pair of powers
+    of two (queries, keys); None if the kernel has the tiles in closed form. `layout` is a pair, of queries and of keys:
+    their declared positions in laid-out order, [batch or 1, heads or 1, tokens], or None if both orders are the same.
+    `precision`, of float32 products, is "ieee", "tf32x3" or "tf32". `tables` is a result of `token_tables` for the same
+    inputs; None computes it.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape

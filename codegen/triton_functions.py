@@ -1,4 +1,4 @@
-"""Helpers of generated Triton modules. A generated module holds only those that its pattern calls."""
+"""Helpers of generated Triton modules, on the host and in kernels. A module holds only those that it calls."""
 
 import torch
 import triton
@@ -6,7 +6,10 @@ import triton.language as tl
 
 
 def token_table(values, positions, batch, heads, dtype):
-    """Values of tokens, [batch or 1, heads or 1, tokens] or fewer axes, as the kernel reads them: in laid-out order."""
+    """A per-token table as kernels read it: [batch, heads, tokens] of `dtype`, contiguous in tokens.
+
+    `values` are [batch or 1, heads or 1, tokens] or fewer axes; `positions`, if any, gather them into laid-out order.
+    """
     values = values.view(*(1,) * (3 - values.dim()), *values.shape)
     if positions is not None:
         values = torch.take_along_dim(values, positions, dim=-1)
@@ -14,22 +17,26 @@ def token_table(values, positions, batch, heads, dtype):
 
 
 def width_of(table):
-    """A number that kernels get in as many bits as offsets into a tensor need, which may be a view of a larger one."""
+    """An integer whose argument type in a kernel, int32 or int64, holds every element offset of a (strided) table."""
     last = sum((size - 1) * stride for size, stride in zip(table.shape, table.stride(), strict=True))
-    return 2**31 if last >= 2**31 else 2  # 1 would be no number but a constant
+    return 2**31 if last >= 2**31 else 2  # Triton makes a constant of 1
 
 
 def token_sums(ds, positions, shape, start):
-    """Slopes [batch, heads, tokens] in laid-out order, as sums for values of a shape, those of tokens from `start`."""
+    """The gradient of a per-token input of `shape`, from dS summed per token, [batch, heads, tokens] in laid-out order.
+
+    `positions` scatter them back to declared order; `start` is the first token that has the input.
+    """
     if positions is not None:
         ds = torch.empty_like(ds).scatter_(-1, positions.expand_as(ds), ds)
     return ds[..., start : start + shape[-1]].sum_to_size(shape)
 
 
 def fixed_point(tensor, bounds):
-    """Integers for sums of dS of a table's elements, and what one is multiplied by: a power of two.
+    """Zeroed int64 accumulators for the gradient of a table, and the power of two that contributions are scaled by.
 
-    No sum is larger than that of `bounds`, which gets 58 bits; the others are room for rounding.
+    `bounds` are what each query contributes at most, [batch, heads, queries]; their sum bounds every element and gets
+    58 bits, which leaves room for rounding. None, None where `bounds` is None.
     """
     if bounds is None:
         return None, None
@@ -41,26 +48,26 @@ def fixed_point(tensor, bounds):
 
 
 @triton.jit
-def add_to_table(sums, positions, ds, scale):
-    """Adds dS in fixed point, with `scale` to their unit: the sums are equal in whatever order they are added."""
-    amounts = tl.floor(ds * tl.load(scale) + 0.5).to(tl.int64)
-    positions += tl.zeros(ds.shape, tl.int32)
-    lowest = tl.min(tl.min(positions, 1), 0)
-    # Tables of distances have one element for all that are far: thousands of pairs would wait for each other.
-    if lowest == tl.max(tl.max(positions, 1), 0):
-        tl.atomic_add(sums + lowest, tl.sum(tl.sum(amounts, 1), 0), sem="relaxed")
+def add_to_table(sums, offsets, contribution, scale):
+    """Adds contributions [rows, columns] to `sums` at `offsets`, in fixed point: integer sums depend on no order."""
+    amounts = tl.floor(contribution * tl.load(scale) + 0.5).to(tl.int64)
+    offsets += tl.zeros(contribution.shape, tl.int32)
+    first = tl.min(tl.min(offsets, 1), 0)
+    # A table of clamped distances has one element for all far pairs: their atomics would serialize.
+    if first == tl.max(tl.max(offsets, 1), 0):
+        tl.atomic_add(sums + first, tl.sum(tl.sum(amounts, 1), 0), sem="relaxed")
     else:
-        tl.atomic_add(sums + positions, amounts, mask=amounts != 0, sem="relaxed")
+        tl.atomic_add(sums + offsets, amounts, mask=amounts != 0, sem="relaxed")
 
 
 @triton.jit
 def online_softmax_step(s, m_i, UNIT: tl.constexpr):
-    """Probabilities but for their common divisor, what the sums so far shrink by, and the highest scores by now.
+    """One online-softmax step over a tile [queries, keys]: p = exp2((s - new m_i) * UNIT), the rescale factor, new m_i.
 
-    `m_i` begins with the lowest number that is finite, from which minus infinity can be subtracted. Numbers as
-    large as LARGE are whole, and UNIT would round them by more than one; the lowest would overflow. Two such scores are
-    equal, or so far apart that the lower one counts for nothing: to any base. Sums shrink by a difference times the
-    unit: one of products, of which a GPU rounds but one, would shrink them a little where the highest score stays.
+    `m_i` starts at the lowest finite number, as -inf - -inf is NaN. Computing s * UNIT - m * UNIT costs one FMA a pair,
+    but rounds scores beyond LARGE by more than one, and overflows at the lowest number: such rows use a unit of 1,
+    since floats of that size are integers and differ by 0 or by so much that the smaller p is 0 to any base. The
+    rescale factor multiplies the difference: with a contracted FMA it would not be exactly 1 where m_i stays.
     """
     LARGE: tl.constexpr = 2.0**28 if s.dtype == tl.float32 else 2.0**57
     new = tl.maximum(m_i, tl.max(s, 1))
@@ -71,17 +78,14 @@ def online_softmax_step(s, m_i, UNIT: tl.constexpr):
 
 @triton.jit
 def online_softmax_step_exactly(s, m_i, UNIT: tl.constexpr):
-    """What `online_softmax_step` gives, by one more operation a pair, for scores of any size.
-
-    It leaves to conditions the registers of a unit a row, too.
-    """
+    """`online_softmax_step` for scores of any size: one more operation a pair, but no unit per row in registers."""
     new = tl.maximum(m_i, tl.max(s, 1))
     return tl.exp2((s - new[:, None]) * UNIT), tl.exp2((m_i - new) * UNIT), new
 
 
 @triton.jit
 def floor_divide(x, y):
-    """Rounds toward minus infinity, where Triton's own division of integers rounds toward zero."""
+    """Floor division of integers, as in Python. Triton's `//` rounds toward zero."""
     quotient = x // y
     rest = x - quotient * y
     return tl.where((rest != 0) & ((rest ^ y) < 0), quotient - 1, quotient)
@@ -89,20 +93,20 @@ def floor_divide(x, y):
 
 @triton.jit
 def floor_modulo(x, y):
-    """With the sign of the divisor, where Triton's own remainder has the sign of the dividend."""
+    """The remainder with the sign of the divisor, as in Python. Triton's has the sign of the dividend."""
     rest = x % y
     return tl.where((rest != 0) & ((rest ^ y) < 0), rest + y, rest)
 
 
 @triton.jit
 def inside(index, size):
-    """An index moved into bounds: pairs that do not attend may ask for anything."""
+    """The index clamped to the table: pairs that do not attend may have any index."""
     return tl.minimum(tl.maximum(index, 0), size - 1)
 
 
 @triton.jit
 def power(x, EXPONENT: tl.constexpr):
-    """A product of equal factors."""
+    """x ** EXPONENT for EXPONENT >= 1."""
     result = x
     for _ in tl.static_range(EXPONENT - 1):
         result *= x
@@ -111,7 +115,7 @@ def power(x, EXPONENT: tl.constexpr):
 
 @triton.jit
 def floor_log2(x):
-    """The floor of the logarithm of integers, exactly; -1 for x < 1."""
+    """floor(log2(x)) of integers, exact; -1 for x < 1."""
     x = x.to(tl.int64)
     result = tl.where(x < 1, -1, 0)
     for step in tl.static_range(6):
@@ -123,7 +127,7 @@ def floor_log2(x):
 
 @triton.jit
 def has_one_bit(x):
-    """Whether integers are 1, 2, 4, ...: one bit alone."""
+    """Whether integers are powers of two."""
     return (x > 0) & ((x & (x - 1)) == 0)
 
 
@@ -131,7 +135,7 @@ def has_one_bit(x):
 def gcd(x, y):
     """The greatest integer that divides both, by Euclid's algorithm; 0 of two zeros."""
     x, y = tl.abs(x + y * 0), tl.abs(y + x * 0)
-    STEPS: tl.constexpr = 92 if x.dtype == tl.int64 else 46  # as many as Fibonacci numbers take
+    STEPS: tl.constexpr = 92 if x.dtype == tl.int64 else 46  # the worst case: consecutive Fibonacci numbers
     for _ in range(STEPS):
         x, y = tl.where(y == 0, x, y), tl.where(y == 0, 0, x % tl.where(y == 0, 1, y))
     return x
@@ -139,7 +143,7 @@ def gcd(x, y):
 
 @triton.jit
 def mix(state, number):
-    """Scrambles a 32-bit word with another one: a step of pseudo-random integers."""
+    """One step of the pseudo-random hash of 32-bit words: docs/language.md specifies it."""
     state = (state ^ number) + 0x1E3779B9
     state = (state ^ (state >> 16)) * 0x7FEB352D
     state = (state ^ (state >> 15)) * 0x45D9F3B
@@ -148,12 +152,12 @@ def mix(state, number):
 
 @triton.jit
 def tanh(x):
-    """The hyperbolic tangent, which Triton lacks."""
+    """tanh, which Triton lacks."""
     return 2 * tl.sigmoid(2 * x) - 1
 
 
 def extremes(values, positions, batch, heads, dtype, block):
-    """The least and the greatest value of every block of tokens, [batch, heads, blocks]; a NaN may be anything."""
+    """Minimum and maximum of a per-token table in each block, both [batch, heads, blocks]. NaN gives -inf and inf."""
     values = token_table(values, positions, batch, heads, dtype)
     blocks = -(-values.shape[-1] // block)
     tokens = torch.arange(blocks * block, device=values.device).clamp(max=values.shape[-1] - 1)
@@ -164,7 +168,7 @@ def extremes(values, positions, batch, heads, dtype, block):
 
 
 def counts_before(table, axes):
-    """At every place, how many entries of a boolean table before it on these axes are true; longer by one there."""
+    """Exclusive prefix counts of a boolean table along these axes, each of which becomes longer by one."""
     shape = [size + (axis in axes) for axis, size in enumerate(table.shape)]
     counts = torch.zeros(shape, dtype=torch.int32, device=table.device)
     inner = counts[tuple(slice(int(axis in axes), None) for axis in range(table.dim()))]
@@ -175,7 +179,7 @@ def counts_before(table, axes):
 
 
 def sorted_positions(keys, rows, first, end, device):
-    """Positions from `first` to `end`, [*rows, end - first], sorted by keys, of which the first counts most."""
+    """The positions first .. end - 1, stably sorted by `keys`, the first key foremost: [*rows, end - first]."""
     positions = torch.arange(first, end, device=device).expand(*rows, -1)
     for key in reversed(keys):
         key = key.to(torch.int8) if key.dtype == torch.bool else key

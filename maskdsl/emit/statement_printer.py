@@ -1,7 +1,7 @@
-"""Expressions as the statements of a generated function, in any language with Python's operators.
+"""Expressions to the statements of a generated function, in any language with Python's operators.
 
-Subexpressions that occur twice, and those that would make a line too long, get names of their own. What an operator
-looks like is up to the printers of `torch_printer.py` and `triton_printer.py`.
+A subexpression that occurs twice, or that would make a line too long, becomes a variable. `torch_printer.py` and
+`triton_printer.py` print the operators.
 """
 
 from abc import ABC, abstractmethod
@@ -13,10 +13,10 @@ from maskdsl.ir.expressions import Apply, Constant, Expression, Read, children
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import OPERATORS, Op, Type
 
-# How tightly a text binds, as Python has it: a part that binds less than its place asks for goes into parentheses.
+# Precedence in Python, loosest first: an operand that binds less tightly than its operator needs gets parentheses.
 COMPARISON, OR, AND, SUM, PRODUCT, UNARY, _POWER, ATOM = range(8)
 
-# Operator, how tightly the result binds, and what it asks of its left and right operand.
+# The sign, the precedence of the result, and the least precedence of its left and of its right operands.
 INFIX = {
     Op.ADD: ("+", SUM, SUM, PRODUCT),
     Op.SUBTRACT: ("-", SUM, SUM, PRODUCT),
@@ -34,14 +34,14 @@ INFIX = {
 }
 
 _MOST_OPERANDS = 64
-"""Of `and` or `or`, one behind the other."""
+"""Operands of an `and` or `or` that are printed without grouping them."""
 
 
 class Printer(ABC):
-    """Collects statements. `taken` are names that stand for something else; `prefix` is in front of new ones."""
+    """Collects statements. New variables begin with `prefix` and avoid the names in `taken`."""
 
     width = 96
-    """Longest text of one expression; statements add an indentation and a name."""
+    """The longest text of one expression, in characters; a statement adds its indentation and a name."""
 
     def __init__(self, taken: Iterable[str], prefix: str = "") -> None:
         self.prefix = prefix
@@ -56,7 +56,7 @@ class Printer(ABC):
         self.taken.add(name)
 
     def assign_score(self, expression: Expression) -> None:
-        """Adds `s = expression`, in which `Score()` is the `s` so far."""
+        """Adds `s = expression`, in which `Score()` is the previous `s`."""
         if isinstance(expression, Constant):
             self.lines.append(f"s = {self.filled(expression)}")
         else:
@@ -64,9 +64,9 @@ class Printer(ABC):
         self.forget_scores()
 
     def forget_scores(self) -> None:
-        """The names of what has read the `s` so far, which another one has replaced."""
-        scored = [each for each in self.known if reads(each).score]
-        for each in scored:
+        """Drops variables computed from the previous `s`."""
+        stale = [each for each in self.known if reads(each).score]
+        for each in stale:
             del self.known[each]
 
     def result(self, expression: Expression) -> None:
@@ -78,47 +78,47 @@ class Printer(ABC):
         self.write(start, expression, self.print(expression)[0])
 
     def write(self, start: str, expression: Expression, text: str) -> None:
-        """Adds a statement; a long `and` or `or` has one operand a line."""
+        """Adds a statement; a long `and` or `or` is broken into one operand a line."""
         match expression:
-            case Apply(Op.AND | Op.OR as op, parts) if len(text) > self.width and expression not in self.known:
+            case Apply(Op.AND | Op.OR as op, arguments) if len(text) > self.width and expression not in self.known:
                 sign, _, left, right = INFIX[op]
-                texts = [self.position(part, right if n else left) for n, part in enumerate(parts)]
+                texts = [self.operand(each, right if n else left) for n, each in enumerate(arguments)]
                 self.lines += in_parentheses(sign, [[each] for each in texts], start)
             case _:
                 self.lines.append(start + text)
 
     def print(self, expression: Expression) -> tuple[str, int]:
-        """The text of an expression and how tightly it binds."""
+        """The text of an expression and its precedence."""
         if expression in self.known:
             return self.known[expression], ATOM
         text, tightness = self.fresh(expression)
-        while len(text) > self.width and self.name_longest_part(expression):
+        while len(text) > self.width and self.name_longest_operand(expression):
             text, tightness = self.fresh(expression)
         if isinstance(expression, Apply) and self.counts[expression] > 1:
             return self.name(expression, text), ATOM
         return text, tightness
 
-    def name_longest_part(self, expression: Expression) -> bool:
-        """Shortens a text that is too long; `and` and `or` are broken into lines instead."""
+    def name_longest_operand(self, expression: Expression) -> bool:
+        """Makes a variable of the longest operand, if any; not for `and` and `or`, which `write` breaks into lines."""
         if isinstance(expression, Apply) and expression.op in (Op.AND, Op.OR):
             return False
-        parts = [part for part in children(expression) if isinstance(part, Apply | Read) and part not in self.known]
-        if not parts:
+        operands = [each for each in children(expression) if isinstance(each, Apply | Read) and each not in self.known]
+        if not operands:
             return False
-        text, part = max(((self.print(part)[0], part) for part in parts), key=lambda pair: len(pair[0]))
-        if part not in self.known:
-            self.name(part, text)
+        text, longest = max(((self.print(each)[0], each) for each in operands), key=lambda pair: len(pair[0]))
+        if longest not in self.known:
+            self.name(longest, text)
         return True
 
-    def position(self, expression: Expression, tightness: int) -> str:
-        """The text where something that binds so tightly is asked for."""
-        text, own = self.print(expression)
+    def operand(self, expression: Expression, tightness: int) -> str:
+        """The text as an operand of at least this precedence, in parentheses if need be."""
+        text, precedence = self.print(expression)
         if len(text) > self.width and isinstance(expression, Apply | Read):
             return self.name(expression, text)
-        return text if own >= tightness else f"({text})"
+        return text if precedence >= tightness else f"({text})"
 
     def name(self, expression: Apply | Read, text: str) -> str:
-        """Adds a statement for a subexpression."""
+        """Assigns a subexpression to a new variable; returns its name."""
         name = unused(self.prefix + _name_of(expression), self.taken)
         self.taken.add(name)
         self.write(f"{name} = ", expression, text)
@@ -127,17 +127,17 @@ class Printer(ABC):
 
     @abstractmethod
     def filled(self, value: Constant) -> str:
-        """A score that is the same for all pairs."""
+        """The text of a score that is the same for all pairs."""
 
     @abstractmethod
     def fresh(self, expression: Expression) -> tuple[str, int]:
-        """The text of an expression without a name, and how tightly it binds."""
+        """The text of an expression that has no variable yet, and its precedence."""
 
 
 def in_parentheses(sign: str, operands: Sequence[Sequence[str]], start: str = "") -> list[str]:
-    """Operands of one operator on lines of their own; many are first joined to groups, and these to groups.
+    """Lines of one operand each, in parentheses. More than `_MOST_OPERANDS` are nested in groups.
 
-    Otherwise each would stand one level deeper than the one before it, and Python reads no more than some hundreds.
+    In a flat chain each operand is one level deeper in Python's syntax tree, and its parser stops at some hundreds.
     """
     while len(operands) > _MOST_OPERANDS:
         starts = range(0, len(operands), _MOST_OPERANDS)
@@ -149,14 +149,14 @@ def in_parentheses(sign: str, operands: Sequence[Sequence[str]], start: str = ""
 
 
 def _name_of(expression: Apply | Read) -> str:
-    """What a subexpression is called if it needs a name."""
+    """The variable's name for a subexpression."""
     if isinstance(expression, Read):
         return f"{identifier(expression.input)}_value"
     return OPERATORS[expression.op].name or ("condition" if expression.type is Type.BOOL else "value")
 
 
 def _occurrences(expression: Expression) -> Counter[Expression]:
-    """How often each distinct node is written when parts of repeated nodes are written once."""
+    """How often each distinct node is printed if a repeated node prints its operands once."""
     counts: Counter[Expression] = Counter()
 
     def visit(node: Expression) -> None:

@@ -367,8 +367,8 @@ MUTANTS = (
     Mutant(
         "forward kernel: a finite log-sum-exp of nothing",
         "codegen/forward.py",
-        'natural = tl.where(empty, float("-inf"), natural)\n    real',
-        "natural = tl.where(empty, m_i, natural)\n    real",
+        'lse_i = tl.where(empty, float("-inf"), lse_i)\n    real',
+        "lse_i = tl.where(empty, m_i, lse_i)\n    real",
         KERNELS,
     ),
     Mutant(
@@ -388,8 +388,8 @@ MUTANTS = (
     Mutant(
         "decoding kernel: a finite log-sum-exp of nothing",
         "codegen/decode.py",
-        'natural = tl.where(empty, float("-inf"), natural + tl.log2(l_i) * 0.6931471805599453)',
-        "natural = natural + tl.log2(tl.where(empty, 1.0, l_i)) * 0.6931471805599453",
+        'lse_i = tl.where(empty, float("-inf"), lse_i + tl.log2(l_i) * 0.6931471805599453)',
+        "lse_i = lse_i + tl.log2(tl.where(empty, 1.0, l_i)) * 0.6931471805599453",
         KERNELS,
     ),
     # Pages
@@ -431,8 +431,8 @@ MUTANTS = (
     Mutant(
         "decoding kernel: splits count alike",
         "codegen/decode.py",
-        "tl.exp(own - new) * tl.load(partial_l + position, mask=real, other=0.0)",
-        "tl.exp(own - new)",
+        "tl.exp(split_m - new_m) * tl.load(partial_l + index, mask=real, other=0.0)",
+        "tl.exp(split_m - new_m)",
         of("triton/test_interpreted", "test_decoding[0]"),
     ),
     Mutant(
@@ -445,8 +445,8 @@ MUTANTS = (
     Mutant(
         "decoding kernel: values where keys are",
         "codegen/decode.py",
-        "value_elements = page * v_batch_stride",
-        "value_elements = page * k_batch_stride",
+        "value_offsets = page * v_batch_stride",
+        "value_offsets = page * k_batch_stride",
         of("triton/test_interpreted", "test_decoding[0]"),
     ),
     Mutant(

@@ -59,7 +59,7 @@ class TorchPrinter(Printer):
             case Score():
                 return "s", ATOM
             case Read(name, indices, kind):
-                arguments = ", ".join([self.inputs[name], *(self.position(index, COMPARISON) for index in indices)])
+                arguments = ", ".join([self.inputs[name], *(self.operand(index, COMPARISON) for index in indices)])
                 function = "read_open" if expression.open else "read"
                 return f"{function}({arguments})" + (self.cast if kind is Type.FLOAT else ""), ATOM
             case Apply(op, arguments):
@@ -82,43 +82,43 @@ class TorchPrinter(Printer):
             return f"{left} {sign} {right}", own
         if op in INFIX:
             sign, own, left_position, right_position = INFIX[op]
-            texts = [self.position(each, right_position if n else left_position) for n, each in enumerate(arguments)]
+            texts = [self.operand(each, right_position if n else left_position) for n, each in enumerate(arguments)]
             if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and not _is_never_zero(arguments[1]):
-                texts[1] = f"nonzero({self.position(arguments[1], COMPARISON)})"
+                texts[1] = f"nonzero({self.operand(arguments[1], COMPARISON)})"
             return f" {sign} ".join(texts), own
         if op in _PREFIX:
-            return _PREFIX[op] + self.position(arguments[0], UNARY), UNARY
+            return _PREFIX[op] + self.operand(arguments[0], UNARY), UNARY
         if op is Op.SHARE_BIT:
-            return f"({' & '.join(self.position(each, SUM) for each in arguments)}) != 0", COMPARISON
+            return f"({' & '.join(self.operand(each, SUM) for each in arguments)}) != 0", COMPARISON
         if op is Op.TO_FLOAT:
-            return self.position(arguments[0], ATOM) + self.cast, ATOM
+            return self.operand(arguments[0], ATOM) + self.cast, ATOM
         function = OPERATORS[op].torch
         if function.startswith("."):
-            return f"{self.position(arguments[0], ATOM)}{function}()", ATOM
+            return f"{self.operand(arguments[0], ATOM)}{function}()", ATOM
         if op in (Op.MINIMUM, Op.MAXIMUM) and any(isinstance(each, Constant) for each in arguments):
             return self.clamp(op, arguments), ATOM
         if op is Op.SELECT and all(isinstance(each, Constant) for each in arguments[1:]):
             return self.select_constants(arguments), ATOM
-        return f"{function}({', '.join(self.position(each, COMPARISON) for each in arguments)})", ATOM
+        return f"{function}({', '.join(self.operand(each, COMPARISON) for each in arguments)})", ATOM
 
     def in_double(self, expression: Expression) -> str:
         if isinstance(expression, Constant):
             return _constant(expression.value)[0]
-        return f"{self.position(expression, ATOM)}.double()"
+        return f"{self.operand(expression, ATOM)}.double()"
 
     def clamp(self, op: Op, arguments: tuple[Expression, ...]) -> str:
         first, second = arguments
         if isinstance(first, Constant):
             first, second = second, first
         bound = "max" if op is Op.MINIMUM else "min"
-        return f"{self.position(first, ATOM)}.clamp({bound}={self.position(second, COMPARISON)})"
+        return f"{self.operand(first, ATOM)}.clamp({bound}={self.operand(second, COMPARISON)})"
 
     def select_constants(self, arguments: tuple[Expression, ...]) -> str:
         """Two numbers alone would not say which type of float they are; 1 and 0 are what a condition is anyway."""
         condition, then, otherwise = arguments
         if (then, otherwise) == (Constant(1), Constant(0)):
-            return f"{self.position(condition, ATOM)}.long()"
-        texts = [self.position(each, COMPARISON) for each in (condition, then, otherwise)]
+            return f"{self.operand(condition, ATOM)}.long()"
+        texts = [self.operand(each, COMPARISON) for each in (condition, then, otherwise)]
         if then.type is not Type.FLOAT:
             return f"torch.where({', '.join(texts)})"
         kind = "torch.float64" if self.double else "s.dtype"

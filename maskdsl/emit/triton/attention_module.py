@@ -1,4 +1,7 @@
-"""Plan to a Triton module: forward and backward over tiles, from `codegen/forward.py` and `codegen/backward.py`."""
+"""Plan to a Triton module: forward and backward over tiles, from `codegen/forward.py` and `codegen/backward.py`.
+
+`codegen/device_tiles.py` joins them where inputs decide the tiles.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +27,10 @@ _LOG2_E = "1.4426950408889634"
 
 
 def emit_triton(plan: KernelPlan) -> str:
-    """A module with `attention(q, k, v, inputs, tiles, block, ...) -> (out, lse)`; it needs torch and Triton alone."""
+    """The text of a module with `attention(q, k, v, inputs, tiles, block, ...) -> (out, lse)` and `gradients(...)`.
+
+    It imports torch and Triton only.
+    """
     body = GradientBody(plan)
     loops = Loops(body.names)
     forward = {**body.holes(), **loops.holes()}
@@ -39,29 +45,30 @@ def emit_triton(plan: KernelPlan) -> str:
         else softmax_lines("online_softmax_step", "online_softmax_step_exactly")
     )
     top = header(plan, "triton", "Attention over tiles in Triton.")
-    parts = [
+    pieces = [
         fill(read_skeleton("forward"), {**forward, **around.holes(), "softmax": softmax, "header": top}),
         fill(read_skeleton("backward"), {**backward, **around.gradient_holes(GradientSums(body.leaves))}),
         *([fill(read_skeleton("device_tiles"), tiles)] if tiles else []),
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(pieces)
 
 
 def softmax_lines(*names: str) -> list[str]:
-    """The functions that turn scores into probabilities."""
+    """The lines of these online-softmax functions, for the hole `softmax`."""
     text = read_skeleton("triton_functions")
     return ["", *separated(["@triton.jit", *helper(text, name)] for name in names), "", ""]
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the kernel's code needs around it: functions, arguments, and the tensors that they are."""
+    """The code around a kernel: the functions it calls, its parameters, and their arguments."""
 
     plan: KernelPlan
     names: KernelNames
     kernel: list[str]
+    """The lines of the pattern in the kernel."""
     laid_out: bool = True
-    """Tables are brought to laid-out order."""
+    """Per-token tables are gathered into laid-out order."""
 
     def holes(self) -> Holes:
         pointers, numbers = self.pointers(), self.numbers()
@@ -77,18 +84,18 @@ class Surroundings:
         }
 
     def gradient_holes(self, sums: GradientSums) -> Holes:
-        """The same for the backward pass, behind the forward one."""
+        """The holes of the backward pass, which follows the forward pass in the module."""
         pointers, numbers = self.pointers(), self.numbers()
         values = {**{name: name for name in pointers}, **numbers}
         parameters = [f"{name}," for name in values]
-        rest = ["rest"] if scores_may_be_large(self.plan) else []
-        queries, keys = [*rest, *sums.query_parameters()], [*rest, *sums.key_parameters()]
+        correction = ["correction"] if scores_may_be_large(self.plan) else []
+        queries, keys = [*correction, *sums.query_parameters()], [*correction, *sums.key_parameters()]
         return {
             "forward": self.gradient_functions(sums.leaves),
             "query_parameters": [*parameters, *(f"{name}," for name in queries)],
             "key_parameters": [*parameters, *(f"{name}," for name in keys)],
             "prepare": [
-                *(f"{name} = torch.zeros_like(base)" for name in rest),
+                *(f"{name} = torch.zeros_like(kernel_lse)" for name in correction),
                 *self.preparation(),
                 *sums.before_queries(),
             ],
@@ -102,7 +109,7 @@ class Surroundings:
         }
 
     def scale(self) -> str:
-        """What dS of scores are multiplied by in the end; a scale that is computed is among them already."""
+        """The factor from dS to the gradient of q @ k^T; a scale that is computed is in dS already."""
         match self.plan.mask.scale:
             case None:
                 return "dim**-0.5"
@@ -113,28 +120,28 @@ class Surroundings:
 
     @cached_property
     def read_inputs(self) -> tuple[Input, ...]:
-        """Inputs that pairs read by index."""
+        """The inputs that pairs read by index."""
         return self.plan.mask.named(self.plan.reads.inputs)
 
     def pointers(self) -> list[str]:
         return [table.text for table in self.names.tables] + [self.names.inputs[each.name] for each in self.read_inputs]
 
     def numbers(self) -> dict[str, str]:
-        """Integer arguments that the kernel reads, and what `attention` passes for them."""
-        found = dict(self.names.numbers)
+        """The integer arguments that the kernel reads, and the values that `attention` passes."""
+        numbers = dict(self.names.numbers)
         for table in self.names.tables:
             for axis, name in enumerate(("batch", "head")):
-                found[f"{table.text}_{name}_stride"] = f"{table.text}.stride({axis})"
-        found |= self.names.input_numbers(self.read_inputs)
+                numbers[f"{table.text}_{name}_stride"] = f"{table.text}.stride({axis})"
+        numbers |= self.names.input_numbers(self.read_inputs)
         words = words_of("\n".join(self.kernel))
-        return {name: value for name, value in found.items() if name in words}
+        return {name: value for name, value in numbers.items() if name in words}
 
     def functions(self) -> list[str]:
-        """Functions that the pattern needs, followed by two empty lines."""
+        """The lines of all functions that the pattern needs, followed by two empty lines."""
         orders = Orders(self.plan).functions() if self.laid_out else []
         functions = [*self.names.functions(), *orders]
         text = read_skeleton("triton_functions")
-        parts = [
+        definitions = [
             *helpers_of(functions),
             *functions,
             *([helper(text, "token_table")] if self.names.functions() else []),
@@ -145,10 +152,10 @@ class Surroundings:
             *([helper(text, "counts_before")] if any("counts_before(" in line for line in self.kernel) else []),
             *kernel_helpers(self.kernel),
         ]
-        return [*([*separated(parts), "", ""] if parts else []), *pooling_lines(self.plan.mask.keys)]
+        return [*([*separated(definitions), "", ""] if definitions else []), *pooling_lines(self.plan.mask.keys)]
 
     def table_function(self) -> list[str]:
-        """The function that makes all tables."""
+        """The generated `token_tables`, which makes all per-token tables."""
         if not self.names.tables:
             return []
         tables = []
@@ -156,17 +163,17 @@ class Surroundings:
             values = f'{table.kind}_values["{self.plan.identifiers[table.name]}"]'
             layout = f"layout[{int(table.kind == 'key')}]" if self.laid_out else "None"
             tables.append(f"token_table({values}, {layout}, batch, heads, {table.dtype})")
-        order, where = (", layout", "in laid-out order, ") if self.laid_out else ("", "")
-        text = f"What kernels read of tokens, {where}[batch, heads, tokens]; calls with equal inputs may share it."
+        parameter, order = (", layout", " in laid-out order") if self.laid_out else ("", "")
+        text = f"The per-token tables of the kernels, each [batch, heads, tokens]{order}: they depend on inputs only."
         return [
-            f"def token_tables(device, batch, heads, inputs{order}):",
+            f"def token_tables(device, batch, heads, inputs{parameter}):",
             f'    """{text}"""',
             *(f"    {line}" for line in self.names.coordinate_calls("device")),
             *(f"    {line}" for line in wrapped_tuple("return ", tables)),
         ]
 
     def gradient_functions(self, leaves: Leaves) -> list[str]:
-        """Functions that gradients of inputs need, followed by two empty lines."""
+        """The lines of the functions that gradients of inputs need, followed by two empty lines."""
         text, used = read_skeleton("triton_functions"), list[list[str]]()
         if any(leaves.of_tokens(*Side)):
             used.append(helper(text, "token_sums"))
@@ -175,7 +182,7 @@ class Surroundings:
         return [*separated(used), "", ""] if used else []
 
     def preparation(self) -> list[str]:
-        """Tables, and inputs as the kernel reads them."""
+        """Statements that make the per-token tables and take the inputs."""
         names = ", ".join(table.text for table in self.names.tables)
         target = names if len(self.names.tables) > 1 else f"({names},)"
         layout = ", layout" if self.laid_out else ""
@@ -183,14 +190,15 @@ class Surroundings:
         return lines + self.names.input_lines(self.read_inputs)
 
     def unit(self) -> str:
-        own = constant_unit(self.plan)
-        if own is not None:
-            return f"{own!r} * {_LOG2_E}"
+        """The factor from the kernel's scores to logarithms of base 2."""
+        scale = constant_unit(self.plan)
+        if scale is not None:
+            return f"{scale!r} * {_LOG2_E}"
         return _LOG2_E if scores_may_be_large(self.plan) else f"dim**-0.5 * {_LOG2_E}"
 
 
 def _wrapped(line: str, items: list[str]) -> list[str]:
-    """A statement that ends in a list, as it is or one item a line."""
+    """A statement that ends in a list: on one line if it fits, else one item a line."""
     if len(line) <= 120:
         return [line]
     return [line[: line.index("[") + 1], *(f"    {item}," for item in items), "]"]

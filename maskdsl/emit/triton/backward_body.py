@@ -1,4 +1,4 @@
-"""A pattern's code inside the loops of its backward kernels: scores once more, their dS, weights, and inputs."""
+"""Plan to the code that fills the loops of the backward kernels: scores, derivatives, weights, input gradients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +9,7 @@ from maskdsl.emit.statement_printer import UNARY
 from maskdsl.emit.triton.contributions import Contributions, ScoreDerivatives, ScoreStep, attending
 from maskdsl.emit.triton.forward_body import Body, Holes, MaybeHoles, replace_score, scores_may_be_large
 from maskdsl.emit.triton.input_gradients import Leaf, Leaves
+from maskdsl.emit.triton.token_coordinates import HEAD_TABLE
 from maskdsl.emit.triton.triton_printer import TritonPrinter
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Score, Side, apply
 from maskdsl.ir.ops import Op
@@ -16,25 +17,25 @@ from maskdsl.ir.rewrites.branches import BOUNDED, derivatives_are_finite
 from maskdsl.ir.rewrites.derive import ONE, derivative
 
 _EXACTLY = {
-    "base": ["base, still = lse, lse == -torch.inf"],
-    "query_total": ["l_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)"],
-    "query_full_probability": ["p = tl.exp2((s - own_base[:, None]) * UNIT)", "l_i += tl.sum(p, 1)"],
+    "kernel_lse": ["kernel_lse, dropped = lse, lse == -torch.inf"],
+    "query_sum": ["l_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)"],
+    "query_full_probability": ["p = tl.exp2((s - lse_i[:, None]) * UNIT)", "l_i += tl.sum(p, 1)"],
     "query_partial_probability": [
-        'p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[:, None]) * UNIT)',
+        'p = tl.exp2((tl.where(attends, s, float("-inf")) - lse_i[:, None]) * UNIT)',
         "l_i += tl.sum(p, 1)",
     ],
-    "query_shares": [
+    "query_normalization": [
         "l_i = tl.where(l_i == 0, 1.0, l_i)",
         "result /= l_i[:, None]",
-        "tl.store(rest + base_first + queries, tl.log2(l_i))",
+        "tl.store(correction + lse_offset + queries, tl.log2(l_i))",
     ],
     "key_full_probability": [
-        "own_rest = tl.load(rest + base_first + queries)",
-        "p = tl.exp2((s - own_base[None, :]) * UNIT - own_rest[None, :])",
+        "correction_i = tl.load(correction + lse_offset + queries)",
+        "p = tl.exp2((s - lse_i[None, :]) * UNIT - correction_i[None, :])",
     ],
     "key_partial_probability": [
-        "own_rest = tl.load(rest + base_first + queries)",
-        'p = tl.exp2((tl.where(attends, s, float("-inf")) - own_base[None, :]) * UNIT - own_rest[None, :])',
+        "correction_i = tl.load(correction + lse_offset + queries)",
+        'p = tl.exp2((tl.where(attends, s, float("-inf")) - lse_i[None, :]) * UNIT - correction_i[None, :])',
     ],
 }
 """Probabilities from scores of any size: the comment at the top of `codegen/backward.py` says how."""
@@ -42,190 +43,190 @@ _EXACTLY = {
 
 @dataclass(frozen=True)
 class GradientBody(Body):
-    """The backward pass."""
+    """The code of a pattern inside its two backward kernels."""
 
     @cached_property
     def leaves(self) -> Leaves:
         return Leaves(self.names)
 
     @property
-    def own_names(self) -> set[str]:
-        return self.leaves.own_names
+    def reserved_names(self) -> set[str]:
+        return self.leaves.kernel_names
 
     @cached_property
-    def positions(self) -> Mapping[Expression, str]:
-        """What the kernel of keys calls the places of elements that depend on the query."""
+    def offsets(self) -> Mapping[Expression, str]:
+        """The variables of the dK, dV kernel that hold the offsets of table elements that depend on the query."""
         if not self.transposed:
             return {}
-        return {leaf.node: f"{leaf.text}_position" for leaf in self.leaves.of_tables() if Side.QUERY in leaf.sides}
+        return {leaf.node: f"{leaf.text}_offset" for leaf in self.leaves.of_tables() if Side.QUERY in leaf.sides}
 
     def gradient_holes(self) -> Holes:
         return {**self.query_holes(), **replace(self, transposed=True).key_holes()}
 
     def probability_holes(self) -> MaybeHoles:
-        """Probabilities from scores."""
+        """The holes from scores to probabilities."""
         exactly = scores_may_be_large(self.plan)
         return {name: lines if exactly else None for name, lines in _EXACTLY.items()}
 
     @cached_property
-    def leaves_pairs_out(self) -> bool:
-        """Whether pairs without probability might send more than nothing."""
+    def masks_derivatives(self) -> bool:
+        """Whether derivatives may be infinite or NaN, so that pairs with p = 0 must be masked out."""
         return not derivatives_are_finite(self.plan.mask, BOUNDED)
 
     @property
     def full_mask(self) -> str | None:
-        """What says which pairs of a full tile count."""
-        return "attends" if self.leaves_pairs_out else None
+        """The variable that masks pairs of a full tile; None if all count."""
+        return "attends" if self.masks_derivatives else None
 
-    def counted(self, sign: str) -> list[str]:
-        """A statement that leaves them out."""
-        return [f"attends {sign} p != 0"] if self.leaves_pairs_out else []
+    def masked_pairs(self, sign: str) -> list[str]:
+        """A statement that masks out pairs with p = 0, if that is needed."""
+        return [f"attends {sign} p != 0"] if self.masks_derivatives else []
 
     def query_holes(self) -> Holes:
-        """Of the kernel for gradients of queries."""
+        """The holes of the dQ kernel."""
         everything, key = self.plan.pair_expressions, Side.KEY
         derivatives, weight = self.derivatives(), self.weights()
-        contribution, factors = Contributions(self.leaves, derivatives), derivatives.factors
-        slope = f"ds * {' * '.join(factors)}"
+        contributions, factors = Contributions(self.leaves, derivatives), derivatives.factors
+        chained = f"ds * {' * '.join(factors)}"
         coordinates = [*self.table_lines(), *self.coordinate_lines(Side.QUERY, everything)]
         return {
-            "query_coordinates": [*coordinates, *contribution.query_starts()],
+            "query_coordinates": [*coordinates, *contributions.query_starts()],
             "query_full_score": [*self.coordinate_lines(key, self.changes()), *derivatives.lines],
             "query_full_weight": [
-                *self.counted("="),
+                *self.masked_pairs("="),
                 *weight,
                 *(["ds *= weights"] if weight else []),
-                *contribution.most(),
+                *contributions.ds_bound(),
             ],
-            "query_full_slope": [
-                *contribution.query_contributions(self.full_mask),
-                *([f"ds = {attending(slope, self.full_mask)}"] if factors else []),
+            "query_full_ds": [
+                *contributions.query_contributions(self.full_mask),
+                *([f"ds = {attending(chained, self.full_mask)}"] if factors else []),
             ],
             "query_partial_score": [*self.coordinate_lines(key, everything), *derivatives.lines],
             "query_predicate": self.relation_lines(),
             "query_partial_weight": [
-                *self.counted("&="),
+                *self.masked_pairs("&="),
                 *weight,
                 *([f"ds = {attending('ds * weights')}"] if weight else []),
-                *contribution.most(),
+                *contributions.ds_bound(),
             ],
-            "query_partial_slope": [
-                *contribution.query_contributions("attends"),
-                *([f"ds = {attending(slope)}"] if factors else []),
+            "query_partial_ds": [
+                *contributions.query_contributions("attends"),
+                *([f"ds = {attending(chained)}"] if factors else []),
             ],
-            "query_sums": contribution.query_ends(),
+            "query_sums": contributions.query_ends(),
         }
 
     def key_holes(self) -> Holes:
-        """Of the kernel for gradients of keys and values, whose scores are [keys, queries]."""
+        """The holes of the dK, dV kernel, whose scores are [keys, queries]."""
         everything, query = self.plan.pair_expressions, Side.QUERY
         derivatives, weight = self.derivatives(), self.weights()
-        contribution, factors = Contributions(self.leaves, derivatives), derivatives.factors
-        slope = f"ds * {' * '.join(factors)}"
-        coordinates = [*self.own_table_lines(), *self.coordinate_lines(Side.KEY, everything, "own_")]
+        contributions, factors = Contributions(self.leaves, derivatives), derivatives.factors
+        chained = f"ds * {' * '.join(factors)}"
+        coordinates = [*self.head_table_lines(), *self.coordinate_lines(Side.KEY, everything, HEAD_TABLE)]
         return {
-            "key_coordinates": [*coordinates, *contribution.key_starts(), *self.column_positions()],
-            "key_full_score": [*self.coordinate_lines(query, self.changes(), "own_"), *derivatives.lines],
+            "key_coordinates": [*coordinates, *contributions.key_starts(), *self.column_offsets()],
+            "key_full_score": [*self.coordinate_lines(query, self.changes(), HEAD_TABLE), *derivatives.lines],
             "key_full_weight": [
-                *self.counted("="),
+                *self.masked_pairs("="),
                 *weight,
                 *(["ds *= weights", "weighted = p * weights"] if weight else []),
             ],
-            "key_full_slope": [
-                *contribution.key_contributions(self.full_mask),
-                *([f"ds = {attending(slope, self.full_mask)}"] if factors else []),
+            "key_full_ds": [
+                *contributions.key_contributions(self.full_mask),
+                *([f"ds = {attending(chained, self.full_mask)}"] if factors else []),
             ],
-            "key_partial_score": [*self.coordinate_lines(query, everything, "own_"), *derivatives.lines],
+            "key_partial_score": [*self.coordinate_lines(query, everything, HEAD_TABLE), *derivatives.lines],
             "key_predicate": self.relation_lines(),
             "key_partial_weight": [
-                *self.counted("&="),
+                *self.masked_pairs("&="),
                 *weight,
                 *([f"ds = {attending('ds * weights')}"] if weight else []),
                 *([f"weighted = {attending('p * weights')}"] if weight else []),
             ],
-            "key_partial_slope": [
-                *contribution.key_contributions("attends"),
-                *([f"ds = {attending(slope)}"] if factors else []),
+            "key_partial_ds": [
+                *contributions.key_contributions("attends"),
+                *([f"ds = {attending(chained)}"] if factors else []),
             ],
-            "key_sums": contribution.key_ends(),
+            "key_sums": contributions.key_ends(),
         }
 
-    def own_table_lines(self) -> list[str]:
-        """Tables of tokens of one head after the other."""
+    def head_table_lines(self) -> list[str]:
+        """Statements that point to the per-token tables of one query head: the kernel loops over several."""
         lines = []
         for table in self.names.tables:
             name = table.text
-            lines.append(f"own_{name} = {name} + wide_batch * {name}_batch_stride")
-            lines.append(f"own_{name} += wide_head * {name}_head_stride")
+            lines.append(f"{HEAD_TABLE}{name} = {name} + wide_batch * {name}_batch_stride")
+            lines.append(f"{HEAD_TABLE}{name} += wide_head * {name}_head_stride")
         return lines
 
-    def column_positions(self) -> list[str]:
-        """The places of elements that depend on no query."""
+    def column_offsets(self) -> list[str]:
+        """Statements for the offsets of table elements that depend on no query."""
         lines = []
         for leaf in self.leaves.of_columns():
-            printer = self.printer(relation=False, positions={leaf.node: f"{leaf.text}_position"})
+            printer = self.printer(relation=False, offsets={leaf.node: f"{leaf.text}_offset"})
             assert isinstance(leaf.node, Read)
-            printer.table_position(leaf.node)
+            printer.table_offset(leaf.node)
             lines += printer.lines
         return lines
 
     def derivatives(self) -> ScoreDerivatives:
-        """As `score_lines`, with the dS of each step taken before it. A constant scale is left to the end."""
-        mask, printer, stages = (
-            self.plan.mask,
-            self.printer(relation=False, positions=self.positions),
-            list[ScoreStep](),
-        )
+        """As `score_lines`, with the derivatives of each step. SCALE holds a constant scale."""
+        mask, steps = self.plan.mask, list[ScoreStep]()
+        printer = self.printer(relation=False, offsets=self.offsets)
         if mask.scale is None or isinstance(mask.scale, Constant):
             self.scale_products(printer)
         else:
             leaves = self.leaf_derivatives(printer, apply(Op.MULTIPLY, Score(), mask.scale))
-            factor = _factor_text(printer, "own_scale", mask.scale)
+            factor = _factor_text(printer, "scale", mask.scale)
             printer.lines.append(f"s *= {factor}")
             printer.forget_scores()
-            stages.append(ScoreStep(factor, leaves))
+            steps.append(ScoreStep(factor, leaves))
         for expression in mask.scores:
             leaves = self.leaf_derivatives(printer, expression)
-            slope = derivative(expression, Score())
-            stages.append(ScoreStep(None if slope is None else _factor_text(printer, "slope", slope), leaves))
+            by_score = derivative(expression, Score())
+            score_factor = None if by_score is None else _factor_text(printer, "derivative", by_score)
+            steps.append(ScoreStep(score_factor, leaves))
             replace_score(printer, expression)
-        return ScoreDerivatives(printer.lines, stages)
+        return ScoreDerivatives(printer.lines, steps)
 
     def leaf_derivatives(self, printer: TritonPrinter, expression: Expression) -> dict[Leaf, str]:
-        """How an expression changes with the leaves that it reads; empty for as much."""
-        ds = {leaf: derivative(expression, leaf.node) for leaf in self.leaves.every}
+        """The derivatives of an expression by the leaves that it reads, as factors of products."""
+        by_leaf = {leaf: derivative(expression, leaf.node) for leaf in self.leaves.every}
         return {
-            leaf: _factor_text(printer, f"{leaf.text}_slope", slope) for leaf, slope in ds.items() if slope is not None
+            leaf: _factor_text(printer, f"{leaf.text}_derivative", value)
+            for leaf, value in by_leaf.items()
+            if value is not None
         }
 
     def weights(self) -> list[str]:
-        """What probabilities are multiplied by, and what they send to inputs that it reads."""
+        """Statements for the weight of probabilities, and for the contributions to inputs that come through it."""
         weight = self.plan.mask.weight
         if weight is None:
             return []
-        printer = self.printer(relation=False, positions=self.positions)
+        printer = self.printer(relation=False, offsets=self.offsets)
         if isinstance(weight, Constant):
             printer.lines.append(f"weights = tl.full([1, 1], {weight.value}, s.dtype)")
         else:
             printer.assign("weights", weight)
             printer.lines.append("weights = tl.where(p == 0, 0.0, weights)")
         for leaf in self.leaves.every:
-            slope = derivative(weight, leaf.node)
-            if slope is not None:
-                factors = ["p", "ds", _factor_text(printer, f"{leaf.text}_weight", slope)]
-                printer.lines.append(f"{leaf.text}_weighted = {' * '.join(each for each in factors if each)}")
+            by_leaf = derivative(weight, leaf.node)
+            if by_leaf is not None:
+                factors = ["p", "ds", _factor_text(printer, f"{leaf.text}_weight_derivative", by_leaf)]
+                printer.lines.append(f"{leaf.text}_weight_term = {' * '.join(each for each in factors if each)}")
         return printer.lines
 
 
 def _factor_text(printer: TritonPrinter, name: str, expression: Expression) -> str:
-    """A factor of a product, empty for one: as it is, or the name of a statement's result.
+    """A factor of a product: empty for 1, else a constant or coordinate as it is, or a new variable.
 
-    Triton would make a float32 of a constant that has a name.
+    Triton would make a float32 of a constant in a variable.
     """
     if expression == ONE:
         return ""
     if isinstance(expression, Constant | Coordinate):
-        return printer.position(expression, UNARY)
-    chosen = unused(name, printer.taken)
-    printer.assign(chosen, expression)
-    return chosen
+        return printer.operand(expression, UNARY)
+    variable = unused(name, printer.taken)
+    printer.assign(variable, expression)
+    return variable

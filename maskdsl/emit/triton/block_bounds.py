@@ -1,4 +1,4 @@
-"""Names and text of bounds: what a kernel asks of a whole block of queries and of keys before it looks at pairs."""
+"""Bounds of the relation over a block of queries and a block of keys, as kernels name and print them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -11,13 +11,13 @@ from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Op
 
-_PLACE, HEAD = "its position", "its head"
-"""In laid-out order, and the query's. The leaves of bounds are coordinates called like these or like a coordinate, then
-" low" or " high"; those called like a space, then " start" or " end", are the places between which it lies."""
+_POSITION, HEAD = "its position", "its head"
+"""Leaves of bounds are `Coordinate`s with names that no pattern can give: a coordinate, the laid-out position or the
+head, then " low" or " high"; a space, then " start" or " end"."""
 
 
 def ends(node: Leaf) -> Bounds:
-    """The bounds of a leaf, as leaves of their own; the head and the batch entry are the same for all pairs."""
+    """The bounds of a leaf over a block, as leaves; head and batch entry are the same for all pairs."""
     match node:
         case Coordinate(side=side, name=name, type=kind):
             return Bounds(Coordinate(side, f"{name} low", kind), Coordinate(side, f"{name} high", kind))
@@ -31,18 +31,18 @@ def ends(node: Leaf) -> Bounds:
 
 
 def positions(side: Side) -> Bounds:
-    """The first and the last one of a block."""
-    return Bounds(Coordinate(side, f"{_PLACE} low"), Coordinate(side, f"{_PLACE} high"))
+    """The bounds of the positions of a block: its first and its last."""
+    return Bounds(Coordinate(side, f"{_POSITION} low"), Coordinate(side, f"{_POSITION} high"))
 
 
 @dataclass(frozen=True)
 class BoundNames:
-    """What a kernel calls bounds."""
+    """The variables of bounds in a kernel."""
 
     names: KernelNames
 
     def printer(self, taken: Iterable[str], tables: Mapping[Input, str] | None = None) -> TritonPrinter:
-        """`tables` are read besides the mask's inputs, and called so."""
+        """A printer of bounds. `tables` are further inputs that they read, with their pointers."""
         names, tables = self.names, tables or {}
         mask = names.plan.mask
         return TritonPrinter(
@@ -57,7 +57,7 @@ class BoundNames:
         )
 
     def ranges(self, node: Leaf) -> Range:
-        """Of a bound, the range of what it bounds."""
+        """The static range of a leaf; of a bound, that of the coordinate."""
         if not isinstance(node, Coordinate):
             return self.names.leaf(node)
         name, end = node.name.rsplit(" ", 1)
@@ -66,16 +66,16 @@ class BoundNames:
         length = self.names.sequence(node.side).length
         if end in ("start", "end"):
             return Range(0, length)
-        if name == _PLACE:
+        if name == _POSITION:
             return Range(0, length - 1)
         return self.names.leaf(Coordinate(node.side, name, node.type))
 
     def text(self, side: Side, name: str) -> str:
-        own, end = name.rsplit(" ", 1)
-        if own == HEAD:
+        bounded, end = name.rsplit(" ", 1)
+        if bounded == HEAD:
             return f"head_{end}"
-        if own == _PLACE:
+        if bounded == _POSITION:
             return f"{'first' if end == 'low' else 'last'}_{side}"
         if end in ("start", "end"):
-            return f"{self.names.kind(side)}_{own}_{end}"
-        return f"{self.names.coordinates[side, own]}_{end}"
+            return f"{self.names.kind(side)}_{bounded}_{end}"
+        return f"{self.names.coordinates[side, bounded]}_{end}"

@@ -1,4 +1,4 @@
-"""Plan to a Triton module for a few queries over many keys, from `codegen/decode.py`: decoding and chunked prefill."""
+"""Plan to a Triton module of decoding and chunked prefill, by split-KV, from `codegen/decode.py`."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,20 +21,20 @@ _EXTREMES = (("low", "min"), ("high", "max"))
 
 
 def emit_decode(plan: KernelPlan) -> str:
-    """A module with `decode(q, k, v, inputs, query_starts, ...) -> (out, lse)`; it needs torch and Triton alone."""
+    """The text of a module with `decode(q, k, v, inputs, query_starts, ...) -> (out, lse)`: torch and Triton only."""
     plan = decode_plan(plan)
     body = _DecodeBody(plan)
     kernel = body.decode_holes()
     lines = [line for lines in kernel.values() for line in lines or ()]
     around = Surroundings(plan, body.names, lines, laid_out=False)
-    top = header(plan, "triton", "Attention of a few queries over many keys in Triton.")
+    top = header(plan, "triton", "Decoding and chunked prefill in Triton.")
     holes = {**kernel, **around.holes(), "softmax": softmax_lines("online_softmax_step_exactly"), "header": top}
     return fill(read_skeleton("decode"), holes)
 
 
 @dataclass(frozen=True)
 class _DecodeBody(Body):
-    """The pattern's code where rows of one tile belong to several heads: `head` and `wide_head` hold one a row."""
+    """The code of a pattern where a tile's rows belong to several heads: `head` and `wide_head` hold one a row."""
 
     def decode_holes(self) -> dict[str, list[str] | None]:
         everything = self.plan.pair_expressions
@@ -51,9 +51,9 @@ class _DecodeBody(Body):
         keys = self.coordinate_lines(Side.KEY, everything)
         lines = [*queries, *keys, *live, *(line for lines in pairs.values() for line in lines or ())]
         used = words_of("\n".join(lines))
-        own = {
+        of_rows = {
             "query_positions": "tl.minimum(tl.maximum(start + query, 0), query_length - 1)",
-            "head": "own_head[:, None]",
+            "head": "row_head[:, None]",
             "first_query": "tl.min(query_positions, 0)",
             "last_query": "tl.max(query_positions, 0)",
         }
@@ -64,7 +64,7 @@ class _DecodeBody(Body):
             used.add("key_positions")
         return {
             "query_coordinates": [
-                *(f"{name} = {text}" for name, text in own.items() if name in used),
+                *(f"{name} = {text}" for name, text in of_rows.items() if name in used),
                 *queries,
                 *self.extreme_lines(Side.QUERY, used),
             ],
@@ -81,7 +81,7 @@ class _DecodeBody(Body):
         return [f"{table.text} += wide_batch * {table.text}_batch_stride" for table in self.names.tables]
 
     def loaded(self, side: Side, name: str, table: str) -> str:
-        """Rows have a table of their own head each; keys too, where these differ."""
+        """The load of a coordinate: each row from its head's table; keys too, where heads differ."""
         if side is Side.QUERY:
             return f"tl.load({table} + wide_head * {table}_head_stride + query_positions)[:, None]"
         if DimensionKind.HEADS in trace(self.names.sequence(side), [Coordinate(side, name)]).varies(self.plan.mask):
@@ -90,24 +90,25 @@ class _DecodeBody(Body):
 
     @cached_property
     def is_closed(self) -> bool:
-        """The keys of a tile have limits in closed form, the same for all heads."""
+        """Whether the keys of a tile have limits in closed form, the same for all heads."""
         return self.plan.row_limits is not None and not reads(self.plan.mask.relation).head
 
     def live_lines(self) -> list[str]:
+        """Statements for the range of key blocks that a tile attends, from limits in closed form."""
         limits = self.plan.row_limits
         assert limits is not None
-        texts = Ends(self.names, Side.QUERY, "first_query", "last_query")
-        low, _ = texts.extremes("maximum", limits.low)
-        _, high = texts.extremes("minimum", limits.high)
+        printed = Ends(self.names, "first_query", "last_query")
+        low, _ = printed.extremes("maximum", limits.low)
+        _, high = printed.extremes("minimum", limits.high)
         end = f"tl.minimum({high} + 1, cached)" if high else "cached"
         return [
-            *texts.lines,
+            *printed.lines,
             f"live_start = tl.maximum({low}, 0) // KEY_BLOCK" if low else "live_start = 0",
             f"live_end = tl.cdiv({end}, KEY_BLOCK)",
         ]
 
     def possible_lines(self) -> list[str]:
-        """Whether some pair of the tile may attend; nothing where bounds can't tell."""
+        """Statements for `possible`, whether some pair of the tile may attend; none if bounds cannot exclude it."""
         bound = Bounder(_ends_over_heads, self.names.leaf).bounds(self.plan.mask.relation).high
         if bound == TRUE:
             return []
@@ -116,10 +117,10 @@ class _DecodeBody(Body):
         return printer.lines
 
     def extreme_lines(self, side: Side, used: set[str]) -> list[str]:
-        """The least and the greatest value of each coordinate in a block, and of the head, as far as they are used."""
+        """Statements for the minimum and maximum in a block of each coordinate, and of the head, that is used."""
         lines = []
         if side is Side.QUERY:
-            lines += [f"head_{end} = tl.{name}(own_head, 0)" for end, name in _EXTREMES if f"head_{end}" in used]
+            lines += [f"head_{end} = tl.{name}(row_head, 0)" for end, name in _EXTREMES if f"head_{end}" in used]
         else:
             ends = {"first_key": "min", "last_key": "max"}
             lines += [f"{name} = tl.{function}(key_positions, 0)" for name, function in ends.items() if name in used]
@@ -133,7 +134,7 @@ class _DecodeBody(Body):
 
 
 def _ends_over_heads(node: Leaf) -> Bounds:
-    """As `ends`, over the heads of a tile too. A minimum that leaves out NaN bounds no floats."""
+    """As `ends`, with bounds of the head. Floats have none: Triton's minimum ignores NaN."""
     match node:
         case Head():
             return Bounds(Coordinate(Side.QUERY, f"{HEAD} low"), Coordinate(Side.QUERY, f"{HEAD} high"))

@@ -1,4 +1,4 @@
-"""The order of tokens where inputs decide it: found where they are, by the generated module's `layouts`."""
+"""Plan to the generated `layouts`, which sorts tokens on the device where inputs decide their order."""
 
 from dataclasses import dataclass, replace
 
@@ -10,12 +10,12 @@ from maskdsl.ir.mask import Computed, CoordinateDefinition, DimensionKind, Seque
 
 @dataclass(frozen=True)
 class Orders:
-    """What a plan sorts its tokens by, as coordinates of their own, named as no pattern could name them."""
+    """The functions that sort tokens. Sort keys become coordinates, with names that no pattern can give."""
 
     plan: KernelPlan
 
     def functions(self) -> list[list[str]]:
-        """Those that give the sort keys of each kind of token, and `layouts`; none where the host knows the order."""
+        """The functions of the sort keys of each kind of token, and `layouts`; none if no input decides the order."""
         if not self.plan.finds_device_order:
             return []
         plan, mask = self.plan, self.plan.mask
@@ -26,21 +26,22 @@ class Orders:
         ]
         return [*sort_keys, self.layouts(whole, {lines[0] for lines in sort_keys})]
 
-    def layouts(self, whole: KernelPlan, heads_of_functions: set[str]) -> list[str]:
+    def layouts(self, whole: KernelPlan, signatures: set[str]) -> list[str]:
+        """The function that sorts each space of each sequence."""
         varies = {"batch": DimensionKind.BATCH, "heads": DimensionKind.HEADS}
         rows = ", ".join(word if kind in self.plan.order_varies else "1" for word, kind in varies.items())
         lines = []
-        if any(f" {word}," in line for line in heads_of_functions for word in ("head", "batch")):
+        if any(f" {word}," in line for line in signatures for word in ("head", "batch")):
             lines.append('inputs = {**inputs, "batch": torch.arange(batch, device=device)[:, None, None]}')
             lines.append('inputs["head"] = torch.arange(heads, device=device)[:, None]')
         for kind, sequence in self.plan.mask.kinds.items():
             lines.append(f"{kind}_keys = {kind}_order(device=device, **inputs)")
-            parts = []
+            spaces = []
             for number, (space, offset) in enumerate(zip(sequence.spaces, sequence.offsets, strict=True)):
-                own = [f'{kind}_keys["{whole.identifiers[name]}"]' for name in _names_of(sequence, number)]
-                parts.append(f"sorted_positions([{', '.join(own)}], ({rows}), {offset}, {offset + space.size}, device)")
-            lines += wrapped_tuple(f"{kind}_parts = ", parts)
-        results = [f"torch.cat({kind}_parts, dim=-1)" for kind in self.plan.mask.kinds]
+                keys = ", ".join(f'{kind}_keys["{whole.identifiers[name]}"]' for name in _names_of(sequence, number))
+                spaces.append(f"sorted_positions([{keys}], ({rows}), {offset}, {offset + space.size}, device)")
+            lines += wrapped_tuple(f"{kind}_spaces = ", spaces)
+        results = [f"torch.cat({kind}_spaces, dim=-1)" for kind in self.plan.mask.kinds]
         if len(results) == 1:
             lines += [f"layout = {results[0]}", "return layout, layout"]
         else:
@@ -53,7 +54,7 @@ class Orders:
 
 
 def _with_keys(sequence: Sequence) -> Sequence:
-    """With each sort key as a coordinate of its space."""
+    """The sequence with each sort key as a coordinate of its space."""
     added = []
     for number, (space, keys) in enumerate(zip(sequence.spaces, sequence.order, strict=False)):
         for name, key in zip(_names_of(sequence, number), keys, strict=True):

@@ -1,4 +1,4 @@
-"""A pattern's code inside the loops of its forward kernel; `backward_body.py` adds that of the backward pass."""
+"""Plan to the code that fills the loops of the forward kernel; `backward_body.py` derives that of the backward pass."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from functools import cached_property
 
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.triton.token_coordinates import KernelNames
-from maskdsl.emit.triton.triton_printer import KEYS_BY_QUERIES, PLACES, QUERIES_BY_KEYS, TritonPrinter
+from maskdsl.emit.triton.triton_printer import KEYS_BY_QUERIES, POSITIONS, QUERIES_BY_KEYS, TritonPrinter
 from maskdsl.ir.expressions import TRUE, Constant, Expression, Side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Type
 
 Holes = dict[str, list[str]]
 MaybeHoles = dict[str, list[str] | None]
-"""None leaves what the skeleton has."""
+"""The lines of holes by name; None keeps the code of the skeleton."""
 _LARGEST_SCALE = 2 / 1.4426950408889634
 
 
 @dataclass(frozen=True)
 class Body:
-    """The pattern's code inside the kernel."""
+    """The code of a pattern inside a kernel."""
 
     plan: KernelPlan
     transposed: bool = False
@@ -30,8 +30,8 @@ class Body:
         return KernelNames(self.plan)
 
     @property
-    def own_names(self) -> set[str]:
-        """Further names that are taken in its kernels."""
+    def reserved_names(self) -> set[str]:
+        """Further variables of its kernels, which printed ones must avoid."""
         return set()
 
     def holes(self) -> Holes:
@@ -48,7 +48,7 @@ class Body:
         }
 
     def changes(self) -> list[Expression]:
-        """What is evaluated for pairs in every tile: all but the relation."""
+        """The expressions that full tiles evaluate too: all but the relation."""
         return [each for each in self.plan.pair_expressions if each is not self.plan.mask.relation]
 
     @property
@@ -56,7 +56,7 @@ class Body:
         return KEYS_BY_QUERIES if self.transposed else QUERIES_BY_KEYS
 
     def printer(
-        self, relation: bool, positions: Mapping[Expression, str] | None = None, prefix: str = ""
+        self, relation: bool, offsets: Mapping[Expression, str] | None = None, prefix: str = ""
     ) -> TritonPrinter:
         names = self.names
         return TritonPrinter(
@@ -66,30 +66,36 @@ class Body:
             spaces=lambda side, space: f"{names.kind(side)}_{space}",
             inputs=names.inputs,
             relation=relation,
-            taken={*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values(), *self.own_names},
+            taken={
+                *names.taken,
+                *names.coordinates.values(),
+                *names.numbers,
+                *names.inputs.values(),
+                *self.reserved_names,
+            },
             axes=self.axes,
-            positions=positions,
+            offsets=offsets,
             prefix=prefix,
         )
 
     def table_lines(self) -> list[str]:
-        """Tables of tokens begin at those of the head."""
+        """Statements that move the pointers of per-token tables to the batch entry and the head."""
         names = [table.text for table in self.names.tables]
         return [f"{name} += wide_batch * {name}_batch_stride + wide_head * {name}_head_stride" for name in names]
 
-    def coordinate_lines(self, side: Side, expressions: Iterable[Expression], own: str = "") -> list[str]:
-        """What these expressions read of the tokens of one side, as a column or as a row.
+    def coordinate_lines(self, side: Side, expressions: Iterable[Expression], prefix: str = "") -> list[str]:
+        """Statements for the coordinates of one side that expressions read, shaped to broadcast over scores.
 
-        `own` is in front of the names of tables where it is not the arguments themselves that are moved to a head.
+        `prefix` is that of the variables that hold the moved pointers of tables, where these are no arguments.
         """
-        # Triton keeps the types of names that a loop finds: those of queries are none of keys or of pairs.
+        # A variable keeps its type through a Triton loop, so queries, keys and pairs share none.
         names, printer = self.names, self.printer(relation=True, prefix=f"{side.letter}_")
-        positions, axes = PLACES[side], self.axes[side]
+        positions, axes = POSITIONS[side], self.axes[side]
         for name in names.needed(side, expressions):
             text, table, value = names.coordinates[side, name], names.table(side, name), names.value(side, name)
             if table is not None:
                 truth = " != 0" if names.type(side, name) is Type.BOOL else ""
-                printer.lines.append(f"{text} = {self.loaded(side, name, f'{own}{table.text}')}{truth}")
+                printer.lines.append(f"{text} = {self.loaded(side, name, f'{prefix}{table.text}')}{truth}")
             elif isinstance(value, Constant):
                 printer.lines.append(f"{text} = tl.full([1, 1], {value.value}, tl.int64)")
             elif value is not None:
@@ -99,8 +105,8 @@ class Body:
         return printer.lines
 
     def loaded(self, side: Side, name: str, table: str) -> str:
-        """The values that a table of tokens has for a coordinate of one side."""
-        return f"tl.load({table} + {PLACES[side]}){self.axes[side]}"
+        """The load of a coordinate from a per-token table."""
+        return f"tl.load({table} + {POSITIONS[side]}){self.axes[side]}"
 
     def relation_lines(self) -> list[str]:
         if self.plan.mask.relation == TRUE:
@@ -110,7 +116,7 @@ class Body:
         return printer.lines
 
     def score_lines(self) -> list[str]:
-        """From products of queries and keys, `s`, to the final scores; a constant scale alone is part of the unit."""
+        """Statements from `s`, the products of queries and keys, to final scores. A constant scale may be in UNIT."""
         printer = self.printer(relation=False)
         self.scale_products(printer)
         for expression in self.plan.mask.scores:
@@ -125,7 +131,7 @@ class Body:
             printer.statement("s *= ", mask.scale)
 
     def weight_lines(self) -> list[str]:
-        """What multiplies probabilities; where they are zero, an infinite weight changes nothing."""
+        """Statements that multiply p by the weight; p = 0 stays 0, even for an infinite weight."""
         weight = self.plan.mask.weight
         if weight is None:
             return []
@@ -138,9 +144,9 @@ class Body:
 
 
 def constant_unit(plan: KernelPlan) -> float | None:
-    """The pattern's own scale, where it is a positive number and nothing else happens to scores.
+    """The pattern's scale if UNIT can hold it: a positive constant, no other change of scores, and a unit up to 2.
 
-    A large one is none of the unit: `online_softmax_step` needs units up to 2.
+    `online_softmax_step` needs a unit of at most 2.
     """
     scale = plan.mask.scale
     if isinstance(scale, Constant) and 0 < scale.value <= _LARGEST_SCALE and not plan.mask.scores:
@@ -149,12 +155,12 @@ def constant_unit(plan: KernelPlan) -> float | None:
 
 
 def scores_may_be_large(plan: KernelPlan) -> bool:
-    """Whether a pattern changes scores, so that they may be of any size; their unit is that of all logarithms then."""
+    """Whether a pattern changes scores, which then may be of any size; UNIT is log2(e) alone in this case."""
     return constant_unit(plan) is None and (bool(plan.mask.scores) or plan.mask.scale is not None)
 
 
 def replace_score(printer: TritonPrinter, expression: Expression) -> None:
-    """Adds the statement of one `score` line; one that does not read `s` is spread over all pairs."""
+    """Adds the statement of one `score` line; a value that does not read `s` is broadcast to all pairs."""
     if isinstance(expression, Constant) or reads(expression).score:
         printer.assign_score(expression)
     else:

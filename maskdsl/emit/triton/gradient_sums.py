@@ -1,4 +1,4 @@
-"""What the function that starts the backward kernels does for float inputs: see `input_gradients.py`."""
+"""The statements of the generated `gradients` for float inputs, around its two kernels: see `input_gradients.py`."""
 
 from dataclasses import dataclass
 
@@ -8,30 +8,33 @@ from maskdsl.ir.expressions import Coordinate, Side
 
 @dataclass(frozen=True)
 class GradientSums:
-    """Arguments of kernels, and statements of `gradients` around them."""
+    """Kernel arguments for gradients of float inputs, and the statements that make and read them."""
 
     leaves: Leaves
 
     def query_parameters(self) -> list[str]:
-        """What the kernel of queries writes for inputs."""
+        """The pointers that the dQ kernel stores to."""
         bounds = [f"{text}_bounds" for text in self.leaves.tables.values()]
-        return bounds + [f"{leaf.text}_slopes" for leaf in self.leaves.of_tokens(Side.QUERY)]
+        return bounds + [f"{leaf.text}_grad" for leaf in self.leaves.of_tokens(Side.QUERY)]
 
     def key_parameters(self) -> list[str]:
+        """The arguments of the dK, dV kernel."""
         sums = [f"{text}_{role}" for text in self.leaves.tables.values() for role in ("sums", "scale")]
-        return sums + [f"{leaf.text}_slopes" for leaf in self.leaves.of_tokens(Side.KEY)]
+        return sums + [f"{leaf.text}_grad" for leaf in self.leaves.of_tokens(Side.KEY)]
 
     def before_queries(self) -> list[str]:
-        """Statements that make what the kernels write; None where nobody asks for it."""
+        """Statements that allocate what the kernels store; None for gradients that are not wanted."""
         tables = [self.leaves.names.inputs[name] for name in self.leaves.tables]
-        lines = [f"{table} = {table}.contiguous()  # as the sums of its ds are" for table in tables]
-        lines += [f"{text}_bounds = {self.made('lse.shape', name)}" for name, text in self.leaves.tables.items()]
+        lines = [f"{table} = {table}.contiguous()  # as its sums are" for table in tables]
+        lines += [f"{text}_bounds = {self.allocation('lse.shape', name)}" for name, text in self.leaves.tables.items()]
         shapes = {Side.QUERY: "lse.shape", Side.KEY: "batch, heads, key_length"}
         for side, shape in shapes.items():
-            lines += [f"{each.text}_slopes = {self.made(shape, each.input)}" for each in self.leaves.of_tokens(side)]
+            lines += [
+                f"{each.text}_grad = {self.allocation(shape, each.input)}" for each in self.leaves.of_tokens(side)
+            ]
         return lines
 
-    def made(self, shape: str, name: str) -> str:
+    def allocation(self, shape: str, name: str) -> str:
         return f"lse.new_empty({shape}) if {self.wanted(name)} else None"
 
     def wanted(self, name: str) -> str:
@@ -41,7 +44,7 @@ class GradientSums:
         return self.leaves.names.plan.input_identifiers[name]
 
     def between(self) -> list[str]:
-        """The tables of integers that the kernel of keys adds to."""
+        """Statements that allocate the fixed-point tables that the dK, dV kernel adds to."""
         lines = []
         for name, text in self.leaves.tables.items():
             table = self.leaves.names.inputs[name]
@@ -49,7 +52,7 @@ class GradientSums:
         return lines
 
     def results(self) -> list[str]:
-        """From sums to gradients."""
+        """Statements from sums to the gradients of inputs, and the return."""
         if not self.leaves.every:
             return ["return grad_q, grad_k, grad_v, {}"]
         lines = ["grad_inputs = {}"]
@@ -58,15 +61,15 @@ class GradientSums:
             lines += [f"if {self.wanted(name)}:", f'    grad_inputs["{self.identifier(name)}"] = {gradient}']
         tokens = list(self.leaves.of_tokens(Side.QUERY, Side.KEY))
         for name in dict.fromkeys(leaf.input for leaf in tokens):
-            sums = [self.token_sums(leaf) for leaf in tokens if leaf.input == name]
+            terms = [self.token_sums(leaf) for leaf in tokens if leaf.input == name]
             target, values = f'grad_inputs["{self.identifier(name)}"]', f'inputs["{self.identifier(name)}"]'
             lines.append(f"if {self.wanted(name)}:")
-            lines += [f"    ds = {sums[0]}", *(f"    ds = ds + {each}" for each in sums[1:])]
-            lines.append(f"    {target} = ds.to({values}.dtype)")
+            lines += [f"    grad = {terms[0]}", *(f"    grad = grad + {each}" for each in terms[1:])]
+            lines.append(f"    {target} = grad.to({values}.dtype)")
         return [*lines, "return grad_q, grad_k, grad_v, grad_inputs"]
 
     def token_sums(self, leaf: Leaf) -> str:
-        """The gradient of the values of the tokens of one side, of all its spaces or of one."""
+        """The gradient of a per-token input through the tokens of one side."""
         assert isinstance(leaf.node, Coordinate)
         names = self.leaves.names
         sequence, declared = names.sequence(leaf.node.side), names.plan.mask.input(leaf.input)
@@ -75,4 +78,4 @@ class GradientSums:
         pairs = zip(sequence.spaces, sequence.offsets, strict=True)
         start = next((offset for space, offset in pairs if space.name in texts), 0)
         shape = f'inputs["{self.identifier(leaf.input)}"].shape'
-        return f"token_sums({leaf.text}_slopes, layout[{int(leaf.node.side is Side.KEY)}], {shape}, {start})"
+        return f"token_sums({leaf.text}_grad, layout[{int(leaf.node.side is Side.KEY)}], {shape}, {start})"

@@ -1,8 +1,8 @@
-"""The float inputs that scores, weights and a scale read, as far as backward kernels give them gradients.
+"""The float inputs that scores, weights and the scale read, with the names of their gradients in backward kernels.
 
-A token's value has one sum, over the keys of a query or the queries of a key, in one program. An element of a table is
-read by pairs of many programs, which add to it in fixed point: integers have one sum in whatever order they come. The
-kernel of queries runs first and finds how large these sums may become, which says how many bits they have to spare.
+The gradient of a per-token value is a sum over one row or one column of tiles: one program computes it. An element of a
+table is read by pairs of many programs, which add to it atomically in fixed point: integer sums have the same bits in
+any order. The dQ kernel runs first and computes a bound of these sums, which sets the scale of the fixed point.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,65 +17,67 @@ from maskdsl.ir.ops import Type
 from maskdsl.ir.rewrites.derive import derivative
 
 _TABLE_ROLES = ("bounds", "bound", "sums", "scale")
-_LEAF_ROLES = ("ds", "sum", "position", "weighted")
+"""The dQ kernel accumulates `bound` and stores it to `bounds`; the dK, dV kernel adds to `sums` with `scale`."""
+_LEAF_ROLES = ("grad", "sum", "offset", "weight_term")
+"""Kernels accumulate `sum` and store it to `grad`; `offset` is a table element's, `weight_term` comes of the weight."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """An element of a table at one index over pairs, or a float of the query or of the key."""
+    """A float that pairs read: an element of a table at one index expression, or a per-token value of one side."""
 
     node: Read | Coordinate
     input: str
     text: str
-    """What names of its own begin with: see `_LEAF_ROLES`."""
+    """The stem of its variables: see `_LEAF_ROLES`."""
 
     @cached_property
     def sides(self) -> frozenset[Side]:
-        """Whose tokens it depends on."""
+        """The sides whose tokens it depends on."""
         return frozenset(side for side in Side if reads(self.node).names(side))
 
 
 @dataclass(frozen=True)
 class Leaves:
-    """All leaves of a plan, and their names."""
+    """All leaves of a plan, and the stems of their variables."""
 
     names: KernelNames
 
     @cached_property
     def nodes(self) -> tuple[Read | Coordinate, ...]:
-        """What changes a result when it changes, in the order in which it is read."""
+        """The floats on which some result depends, in the order in which they are read."""
         mask = self.names.plan.mask
         changes = [each for each in (mask.scale, *mask.scores, mask.weight) if each is not None]
         pairs = ((each, node) for each in changes for node in dict.fromkeys(walk(each)))
-        found = (
+        floats = (
             node
             for each, node in pairs
             if isinstance(node, Read | Coordinate) and node.type is Type.FLOAT and derivative(each, node) is not None
         )
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(floats))
 
     @cached_property
     def tables(self) -> dict[str, str]:
-        """What names for an input read by index begin with: see `_TABLE_ROLES`."""
+        """The stem of the variables of each table: see `_TABLE_ROLES`."""
         chosen: dict[str, str] = {}
         for node in self.nodes:
             if isinstance(node, Read) and node.input not in chosen:
-                taken = self.taken | _own_names(chosen.values(), _TABLE_ROLES)
+                taken = self.taken | _with_roles(chosen.values(), _TABLE_ROLES)
                 chosen[node.input] = _stem(self.names.inputs[node.input], _TABLE_ROLES, taken)
         return chosen
 
     @cached_property
     def every(self) -> tuple[Leaf, ...]:
-        found: list[Leaf] = []
+        leaves: list[Leaf] = []
         for node in self.nodes:
             if isinstance(node, Read):
                 name, text = node.input, self.names.inputs[node.input]
             else:
                 name, text = self.given(node), self.names.coordinates[node.side, node.name]
-            taken = self.taken | _own_names(self.tables.values(), _TABLE_ROLES)
-            taken |= _own_names((leaf.text for leaf in found), _LEAF_ROLES)
-            found.append(Leaf(node, name, _stem(text, _LEAF_ROLES, taken)))
-        return tuple(found)
+            taken = self.taken | _with_roles(self.tables.values(), _TABLE_ROLES)
+            taken |= _with_roles((leaf.text for leaf in leaves), _LEAF_ROLES)
+            leaves.append(Leaf(node, name, _stem(text, _LEAF_ROLES, taken)))
+        return tuple(leaves)
 
     @cached_property
     def taken(self) -> set[str]:
@@ -84,12 +86,13 @@ class Leaves:
         return {*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values(), *tables}
 
     @cached_property
-    def own_names(self) -> set[str]:
-        leaves = _own_names((leaf.text for leaf in self.every), _LEAF_ROLES)
-        return leaves | _own_names(self.tables.values(), _TABLE_ROLES)
+    def kernel_names(self) -> set[str]:
+        """The variables of all leaves and tables."""
+        leaves = _with_roles((leaf.text for leaf in self.every), _LEAF_ROLES)
+        return leaves | _with_roles(self.tables.values(), _TABLE_ROLES)
 
     def given(self, node: Coordinate) -> str:
-        """The input that holds the values of a float coordinate: no other coordinates are floats."""
+        """The input that a float coordinate is: coordinates that are computed are integers."""
         definition = self.names.sequence(node.side).definition(node.name)
         assert definition is not None
         source = definition.sources[0][1]
@@ -97,26 +100,26 @@ class Leaves:
         return source.input
 
     def of_tokens(self, *sides: Side) -> Iterator[Leaf]:
-        """Floats of the tokens of these sides."""
+        """The per-token values of these sides."""
         return (leaf for leaf in self.every if isinstance(leaf.node, Coordinate) and leaf.node.side in sides)
 
     def of_tables(self) -> Iterator[Leaf]:
-        """Elements of tables."""
+        """The elements of tables."""
         return (leaf for leaf in self.every if isinstance(leaf.node, Read))
 
     def of_columns(self) -> Iterator[Leaf]:
-        """Elements that depend on no query: a block of keys has one sum for each of them."""
+        """The elements of tables that depend on no query: a key block has one sum a key for each of them."""
         return (leaf for leaf in self.of_tables() if Side.QUERY not in leaf.sides)
 
 
 def _stem(text: str, roles: Iterable[str], taken: set[str]) -> str:
-    """`text`, with a number if need be, such that no name made of it and a role is taken."""
-    roles, chosen, number = tuple(roles), text, 1
-    while _own_names([chosen], roles) & taken:
+    """`text`, with a number if need be, so that it is free with every role behind it."""
+    roles, free, number = tuple(roles), text, 1
+    while _with_roles([free], roles) & taken:
         number += 1
-        chosen = f"{text}_{number}"
-    return chosen
+        free = f"{text}_{number}"
+    return free
 
 
-def _own_names(stems: Iterable[str], roles: Iterable[str]) -> set[str]:
+def _with_roles(stems: Iterable[str], roles: Iterable[str]) -> set[str]:
     return {f"{text}_{role}" for text in stems for role in roles}

@@ -1,4 +1,4 @@
-"""The pattern's code in the kernel that finds tiles on the device: bounds of the relation over blocks of tokens."""
+"""Plan to the code that fills `codegen/device_tiles.py`: bounds of the relation over blocks, which classify tiles."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ _VARYING = {"heads": DimensionKind.HEADS, "batch": DimensionKind.BATCH}
 
 @dataclass(frozen=True)
 class TileBody:
-    """The third part of a generated module, of patterns whose tiles depend on inputs."""
+    """The holes of the skeleton that finds tiles on the device, for patterns whose tiles depend on inputs."""
 
     names: KernelNames
 
@@ -34,11 +34,12 @@ class TileBody:
 
     @cached_property
     def coordinates(self) -> tuple[tuple[Side, str], ...]:
+        """The coordinates whose minimum and maximum in each block are in tables."""
         read = [(side, name) for side in PAIR for name in reads(self.relation).coordinate_names(side)]
         return tuple((side, name) for side, name in read if name != "i" or self.is_laid_out(side))
 
     def is_laid_out(self, side: Side) -> bool:
-        """Otherwise the place of a token is its index."""
+        """Whether a side has an order; without one, laid-out positions are the declared ones."""
         return any(self.names.sequence(side).order)
 
     def ends(self, node: Leaf) -> Bounds:
@@ -48,22 +49,22 @@ class TileBody:
 
     @cached_property
     def bounds(self) -> tuple[Bounds, tuple[Counts, ...]]:
-        """Of the relation, and the counts of boolean tables that they read."""
+        """The bounds of the relation, and the prefix counts of boolean tables that they read."""
         plan, ranges = self.names.plan, BoundNames(self.names).ranges
         laid_out = {side: positions(side) for side in PAIR if not plan.order_varies and self.is_laid_out(side)}
         boxes = Boxes(plan.mask, lambda each: expression_range(each, ranges), laid_out)
-        found = Bounder(self.ends, self.names.leaf, boxes.bounds).bounds(self.relation)
-        read = reads(*found).inputs
-        return found, tuple(each for name, each in boxes.used.items() if name in read)
+        bounds = Bounder(self.ends, self.names.leaf, boxes.bounds).bounds(self.relation)
+        read = reads(*bounds).inputs
+        return bounds, tuple(each for name, each in boxes.used.items() if name in read)
 
     @cached_property
     def reads(self) -> tuple[Input, ...]:
-        """Inputs that the bounds read by index."""
+        """The inputs that the bounds read by index."""
         return self.names.plan.mask.named(reads(*self.bounds[0]).inputs)
 
     @cached_property
     def counts(self) -> dict[Counts, str]:
-        """What the kernel calls counts that the bounds read."""
+        """The pointers of the prefix counts that the bounds read."""
         taken = {*self.names.taken, *self.names.coordinates.values(), *self.names.inputs.values(), *self.names.numbers}
         chosen: dict[Counts, str] = {}
         for each in self.bounds[1]:
@@ -93,7 +94,7 @@ class TileBody:
     # In the kernel
 
     def verdict(self) -> list[str]:
-        """Bounds of coordinates, and what follows from them."""
+        """Statements for the bounds of coordinates, then of the relation: `certain` and `possible`."""
         lines = ["wide_batch = batch.to(tl.int64)"] if self.reads or self.counts else []
         for side in PAIR:
             if positions(side).high in reads(*self.bounds[0]).leaves:
@@ -101,8 +102,8 @@ class TileBody:
         for side, name in self.coordinates:
             text = self.names.coordinates[side, name]
             truth = " != 0" if self.names.type(side, name) is Type.BOOL else ""
-            position = f"head_class * tl.cdiv({side}_length, {side.upper()}_BLOCK) + {side}_block"
-            lines += [f"{text}_{end} = tl.load({text}_{end}s + {position}){truth}" for end in ("low", "high")]
+            offset = f"head_class * tl.cdiv({side}_length, {side.upper()}_BLOCK) + {side}_block"
+            lines += [f"{text}_{end} = tl.load({text}_{end}s + {offset}){truth}" for end in ("low", "high")]
         counts = {each.input: text for each, text in self.counts.items()}
         printer = BoundNames(self.names).printer([name[:-1] for name in self.bound_names()], counts)
         for name, bound in zip(("certain", "possible"), self.bounds[0], strict=True):
@@ -114,10 +115,10 @@ class TileBody:
         return [f"{self.names.coordinates[each]}_{end}s" for each in self.coordinates for end in ("low", "high")]
 
     def numbers(self) -> dict[str, str]:
-        found = {**self.names.numbers, **self.names.input_numbers(self.reads)}
+        numbers = {**self.names.numbers, **self.names.input_numbers(self.reads)}
         for each, text in self.counts.items():
-            found |= sizes_and_strides(text, len(each.table.dimensions))
-        return found
+            numbers |= sizes_and_strides(text, len(each.table.dimensions))
+        return numbers
 
     # Around it
 
@@ -138,7 +139,7 @@ class TileBody:
         return lines + names.input_lines(self.reads)
 
     def most_runs(self) -> list[str]:
-        """Every group that a route is known to select brings a run to each row that it overlaps."""
+        """Statements that raise the limit of runs: each group that a route selects adds one to the rows it overlaps."""
         read = reads(self.relation).inputs
         routes = [each for each in self.names.plan.mask.routed if isinstance(each, Route) and each.name in read]
         lines = []
@@ -152,6 +153,6 @@ class TileBody:
 
 
 def _called(function: str, arguments: list[str]) -> list[str]:
-    """A call on one line if it fits."""
+    """A call: on one line if it fits, else one argument a line."""
     line = f"{function}({', '.join(arguments)})"
     return [line] if len(line) <= 112 else [f"{function}(", *(f"    {each}," for each in arguments), ")"]

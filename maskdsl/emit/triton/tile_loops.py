@@ -1,4 +1,4 @@
-"""The tiles that a kernel's loops visit: read from lists, or found by arithmetic where they have a closed form."""
+"""The loops of kernels over tiles: over lists of runs, or over ranges computed in the kernel (closed form)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ _LOOPS = ("tile_parameters", "row", "full_runs", "full_run", "partial_runs", "pa
 
 @dataclass(frozen=True)
 class Loops:
-    """The loops of the forward and of the backward kernels."""
+    """The holes of the loops of the forward and the backward kernels."""
 
     names: KernelNames
 
     def holes(self) -> MaybeHoles:
         plan = self.names.plan
         closed = plan.row_limits is not None
-        found = self.kernel(plan.row_limits, Side.QUERY)
-        found |= dict.fromkeys(("tile_arguments", "head_classes"), [] if closed else None)
-        anywhere = closed and plan.column_limits is not None
-        return found | dict.fromkeys(("tiles_import", "tiles", "tile_numbers"), [] if anywhere else None)
+        holes = self.kernel(plan.row_limits, Side.QUERY)
+        holes |= dict.fromkeys(("tile_arguments", "head_classes"), [] if closed else None)
+        without_lists = closed and plan.column_limits is not None
+        return holes | dict.fromkeys(("tiles_import", "tiles", "tile_numbers"), [] if without_lists else None)
 
     def gradient_holes(self) -> MaybeHoles:
         plan = self.names.plan
         rows, columns = self.kernel(plan.row_limits, Side.QUERY), self.kernel(plan.column_limits, Side.KEY)
-        found = {f"query_{name}": lines for name, lines in rows.items()}
-        found |= {f"key_{name}": lines for name, lines in columns.items()}
-        return {**found, "tile_arguments": self.gradient_arguments()}
+        holes = {f"query_{name}": lines for name, lines in rows.items()}
+        holes |= {f"key_{name}": lines for name, lines in columns.items()}
+        return {**holes, "tile_arguments": self.gradient_arguments()}
 
     def gradient_arguments(self) -> list[str] | None:
         lines = []
@@ -40,43 +40,39 @@ class Loops:
             if limits is not None:
                 lines.append(f"{kind}_arguments = ()")
             else:
-                lines.append(f"{kind}_variants = {kind}_tiles.class_of_head.expand(batch, heads)")
-                lines.append(f"{kind}_arguments = ({kind}_variants, *{kind}_tiles[1:], *{kind}_variants.stride())")
+                lines.append(f"{kind}_classes = {kind}_tiles.class_of_head.expand(batch, heads)")
+                lines.append(f"{kind}_arguments = ({kind}_classes, *{kind}_tiles[1:], *{kind}_classes.stride())")
         return lines
 
-    def kernel(self, limits: Limits | None, own: Side) -> MaybeHoles:
-        """The loops of one kernel over the tiles of a row, or of a column where `own` are keys, or those over lists."""
+    def kernel(self, limits: Limits | None, side: Side) -> MaybeHoles:
+        """The loops over a row of tiles (`side` is the query) or a column (the key); without limits, over lists."""
         if limits is None:
             return dict.fromkeys(_LOOPS)
         return {
             "tile_parameters": [],
-            "row": self.limit_lines(limits, own),
+            "row": self.limit_lines(limits, side),
             "full_runs": ["first_run, end_run = 0, 1"],
             "full_run": ["start, end = full_start, full_end"],
-            "partial_runs": ["first_run, end_run = 0, 2  # in front of the full tiles and behind them"],
+            "partial_runs": ["first_run, end_run = 0, 2  # before the full tiles and after them"],
             "partial_run": [
                 "start = tl.where(run == 0, live_start, full_end)",
                 "end = tl.where(run == 0, full_start, live_end)",
             ],
         }
 
-    def limit_lines(self, limits: Limits, own: Side) -> list[str]:
-        """Blocks [live_start, live_end) hold partners of some token of the row, [full_start, full_end) of all."""
-        row, word, other, plural = ("row", "query", "key", "queries")
-        if own is Side.KEY:
-            row, word, other, plural = ("column", "key", "query", "keys")
-        size, length, block = f"{word.upper()}_BLOCK", f"{other}_length", f"{other.upper()}_BLOCK"
-        first, last = f"first_{word}", f"last_{word}"
-        printed = Ends(self.names, own, first, last)
+    def limit_lines(self, limits: Limits, side: Side) -> list[str]:
+        """Statements for a row's ranges of blocks: [live_start, live_end) not empty, [full_start, full_end) full."""
+        row, other = ("row", "key") if side is Side.QUERY else ("column", "query")
+        size, length, block = f"{side.upper()}_BLOCK", f"{other}_length", f"{other.upper()}_BLOCK"
+        first, last = f"first_{side}", f"last_{side}"
+        printed = Ends(self.names, first, last)
         some_low, all_low = printed.extremes("maximum", limits.low)
         all_high, some_high = printed.extremes("minimum", limits.high)
         lines = [f"{first} = {row} * {size}"]
         if any(f"{last}" in text for text in (some_low, all_low, some_high, all_high) if text):
-            lines.append(f"{last} = tl.minimum({first} + {size}, {word}_length) - 1")
+            lines.append(f"{last} = tl.minimum({first} + {size}, {side}_length) - 1")
         lines += printed.lines
-        lines.append(
-            f"# Live blocks hold partners of some {plural} of the {row}; full ones are whole, and partners of all."
-        )
+        lines.append(f"# The {other} blocks of the {row}: live ones are partial or full, full ones need no mask.")
         live_end = f"tl.minimum({some_high} + 1, {length})" if some_high else length
         full_end = f"tl.minimum({all_high} + 1, {length})" if all_high else length
         if some_low and all_low:
@@ -90,14 +86,14 @@ class Loops:
 
 
 class Ends:
-    """Prints limits at the first and at the last token of a row."""
+    """Prints limits at the first and at the last token of a block."""
 
-    def __init__(self, names: KernelNames, own: Side, first: str, last: str) -> None:
+    def __init__(self, names: KernelNames, first: str, last: str) -> None:
         self.first, self.last = first, last
         self.lines: list[str] = []
-        self.printers = {name: self.printer(names, own, name) for name in (first, last)}
+        self.printers = {name: self.printer(names, name) for name in (first, last)}
 
-    def printer(self, names: KernelNames, own: Side, name: str) -> TritonPrinter:
+    def printer(self, names: KernelNames, name: str) -> TritonPrinter:
         printer = TritonPrinter(
             names.plan.mask,
             names.leaf,
@@ -112,7 +108,7 @@ class Ends:
         return printer
 
     def extremes(self, function: str, limits: Iterable[Limit]) -> tuple[str, str]:
-        """The least and the greatest limit of the row's tokens; several limits of one token are joined."""
+        """The least and the greatest limit of the block's tokens; `function` joins several limits of a token."""
         low, high = "", ""
         for limit in limits:
             least, greatest = (self.first, self.last) if limit.rises else (self.last, self.first)
@@ -125,6 +121,6 @@ class Ends:
 
 
 def wrapped_tuple(start: str, items: list[str]) -> list[str]:
-    """A statement that ends in a tuple, on one line if it fits."""
+    """A statement that ends in a tuple: on one line if it fits, else one item a line."""
     line = f"{start}({', '.join(items)}{',' * (len(items) == 1)})"
     return [line] if len(line) <= 112 else [f"{start}(", *(f"    {item}," for item in items), ")"]

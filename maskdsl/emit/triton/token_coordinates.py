@@ -1,4 +1,4 @@
-"""Which coordinates a Triton kernel computes from the index and which it reads from tables, and the code for both."""
+"""The names of a Triton kernel, and where it has coordinates from: computed from the position, or read from tables."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,10 +24,15 @@ from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import Computed, CoordinateDefinition, CoordinateSource, Input, Sequence
 from maskdsl.ir.ops import Type
 
-_PARTS = ("forward", "backward", "device_tiles", "decode", "triton_functions")
+_SKELETONS = ("forward", "backward", "device_tiles", "decode", "triton_functions")
 _CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
-_GENERATED = {"token_tables", "weights", "contribution", "most", "real_keys", "grad_inputs"}
+_GENERATED = {
+    *("token_tables", "weights", "contribution", "ds_bound", "real_keys", "grad", "grad_inputs"),
+    *("full_start", "full_end", "first_query", "last_query", "first_key", "last_key"),
+}
 """Variables of generated code that are in no skeleton."""
+HEAD_TABLE = "head_"
+"""In front of a per-token table's name: the pointer to the table of one query head, in the dK, dV kernel."""
 _LAUNCHED = {
     *(
         "self",
@@ -46,40 +51,40 @@ _LAUNCHED = {
     *("default_dot_input_precision", "allowed_dot_input_precisions", "max_num_imprecise_acc_default"),
     "instrumentation_mode",
 }
-"""What Triton takes beside a kernel's arguments, which are given by name too."""
+"""The options of a launch, which are passed by name beside a kernel's arguments."""
 
 
 @dataclass(frozen=True)
 class CoordinateTable:
-    """One coordinate of one kind of tokens, read by the kernel."""
+    """The per-token table of one coordinate of one kind of tokens, [batch, heads, tokens] in laid-out order."""
 
     kind: str
     """`token` in self-attention, where both sides share it; else `query` or `key`."""
     name: str
     text: str
-    """What its pointer is called."""
+    """The name of its pointer."""
     dtype: str
-    """As torch calls it."""
+    """The text of its torch dtype."""
 
 
 @dataclass(frozen=True)
 class KernelNames:
-    """Names and coordinates of a plan's kernel. Whatever the skeleton calls something is taken."""
+    """The names and coordinates of a plan's kernels. The words of the skeletons are taken."""
 
     plan: KernelPlan
 
     @cached_property
     def leaf(self) -> Callable[[Leaf], Range]:
-        """The static ranges of what expressions over pairs read."""
+        """The static range of each leaf of expressions over pairs."""
         return mask_leaf(self.plan.mask)
 
     @cached_property
     def taken(self) -> frozenset[str]:
-        return skeleton_words(*_PARTS) | {*HELPERS, *TORCH_HELPERS} | _GENERATED | _LAUNCHED
+        return skeleton_words(*_SKELETONS) | {*HELPERS, *TORCH_HELPERS} | _GENERATED | _LAUNCHED
 
     @cached_property
     def coordinates(self) -> dict[tuple[Side, str], str]:
-        """What the kernel calls a coordinate of either side."""
+        """The variable of each coordinate of either side."""
         chosen: dict[tuple[Side, str], str] = {}
         for side in PAIR:
             for name, text in self.plan.identifiers.items():
@@ -88,12 +93,12 @@ class KernelNames:
 
     @cached_property
     def inputs(self) -> dict[str, str]:
-        """What the kernel calls an input that pairs read by index."""
+        """The pointer of each input that pairs read by index."""
         chosen: dict[str, str] = {}
         for name, text in self.plan.input_identifiers.items():
             others = {
                 *self.coordinates.values(),
-                *(table.text for table in self.tables),
+                *(prefix + table.text for table in self.tables for prefix in ("", HEAD_TABLE)),
                 *self.numbers,
                 *chosen.values(),
             }
@@ -106,53 +111,53 @@ class KernelNames:
     # Coordinates
 
     def needed(self, side: Side, expressions: Iterable[Expression]) -> tuple[str, ...]:
-        """Coordinates of one side that expressions read, each behind those that it is computed from."""
-        found: dict[str, None] = {}
+        """The coordinates of one side that expressions read, each after those that it is computed from."""
+        ordered: dict[str, None] = {}
 
         def visit(name: str) -> None:
-            if name in found or name in self.uncomputed:
+            if name in ordered or name in self.uncomputed:
                 return
             if self.axis(side, name) is not None:
-                found.setdefault("i")
+                ordered.setdefault("i")
             value = self.value(side, name)
             for other in reads(value).names(side) if value is not None else ():
                 visit(other)
-            found.setdefault(name)
+            ordered.setdefault(name)
 
         for name in reads(*expressions).coordinate_names(side):
             visit(name)
-        return tuple(found)
+        return tuple(ordered)
 
     @property
     def uncomputed(self) -> frozenset[str]:
-        """Names read like coordinates that stand for something else."""
+        """Names of `Coordinate` leaves that stand for something else."""
         return frozenset()
 
     def value(self, side: Side, name: str) -> Expression | None:
-        """The coordinate in terms of others, if the kernel computes it from them."""
+        """The coordinate as an expression of others, if the kernel computes it so."""
         return self.values[side].get(name)
 
     @cached_property
     def values(self) -> dict[Side, dict[str, Expression]]:
         """The coordinates of either side that the kernel computes from others."""
-        found: dict[Side, dict[str, Expression]] = {}
+        values: dict[Side, dict[str, Expression]] = {}
         for side in PAIR:
             names = self.arithmetic[side]
             definitions = [each for each in self.sequence(side).coordinates if each.name in names]
-            found[side] = {each.name: _own_value(each, side) for each in definitions}
-        return found
+            values[side] = {each.name: _value_of(each, side) for each in definitions}
+        return values
 
     @cached_property
     def arithmetic(self) -> dict[Side, frozenset[str]]:
-        """The coordinates of either side that follow from the index."""
+        """The coordinates of either side that a kernel computes from the position."""
         return {side: _arithmetic_names(self.sequence(side)) for side in PAIR}
 
     def kind(self, side: Side) -> str:
-        """`token` in self-attention, where both sides share everything; else `query` or `key`."""
+        """`token` in self-attention, where both sides share their tables; else `query` or `key`."""
         return self.plan.mask.kind(side)
 
     def axis(self, side: Side, name: str) -> str | None:
-        """An axis of a row-major grid from the index: its step and its length are arguments of the kernel."""
+        """The text of a grid axis from the position: its step and its length are arguments of the kernel."""
         sequence = self.sequence(side)
         if name == "i" or sequence.definition(name) is not None or name not in self.arithmetic[side]:
             return None
@@ -167,16 +172,17 @@ class KernelNames:
 
     @cached_property
     def numbers(self) -> dict[str, str]:
-        """Integer arguments of the kernel for axes and spaces, by name, as `attention` passes them."""
-        found: dict[str, str] = {}
+        """The integer arguments of the kernel for axes and spaces, and the values that `attention` passes."""
+        numbers: dict[str, str] = {}
         for side in PAIR:
             for name in self.needed(side, self.plan.pair_expressions):
                 if self.axis(side, name) is not None:
-                    found |= self.axis_numbers(side, name)
+                    numbers |= self.axis_numbers(side, name)
             for space in self.spaces(side):
                 start, end = _space_bounds(self.sequence(side), space)
-                found |= {f"{self.kind(side)}_{space}_start": str(start), f"{self.kind(side)}_{space}_end": str(end)}
-        return found
+                kind = self.kind(side)
+                numbers |= {f"{kind}_{space}_start": str(start), f"{kind}_{space}_end": str(end)}
+        return numbers
 
     def axis_numbers(self, side: Side, name: str) -> dict[str, str]:
         (space,) = self.sequence(side).spaces
@@ -187,21 +193,21 @@ class KernelNames:
         return {**steps, **({f"{text}_length": str(space.axes[number].length)} if number else {})}
 
     def spaces(self, side: Side) -> tuple[str, ...]:
-        """Spaces that pairs ask a token of one side for."""
+        """The spaces whose membership pairs test on one side."""
         return tuple(each.space for each in self.plan.reads.spaces if each.side is side)
 
     # Tables
 
     @cached_property
     def tables(self) -> tuple[CoordinateTable, ...]:
-        found: dict[tuple[str, str], CoordinateTable] = {}
+        tables: dict[tuple[str, str], CoordinateTable] = {}
         for side in PAIR:
             for name in self.needed(side, self.plan.pair_expressions):
                 if name not in self.arithmetic[side]:
                     kind = self.kind(side)
                     text = unused(f"{kind}_{self.plan.identifiers[name]}", {*self.taken, *self.numbers})
-                    found.setdefault((kind, name), CoordinateTable(kind, name, text, self.dtype(side, name)))
-        return tuple(found.values())
+                    tables.setdefault((kind, name), CoordinateTable(kind, name, text, self.dtype(side, name)))
+        return tuple(tables.values())
 
     def table(self, side: Side, name: str) -> CoordinateTable | None:
         return next((each for each in self.tables if (each.kind, each.name) == (self.kind(side), name)), None)
@@ -221,17 +227,17 @@ class KernelNames:
                 return "torch.int32" if low in INT32 and high in INT32 else "torch.int64"
 
     def functions(self) -> list[list[str]]:
-        """Torch functions for the tables of each kind of token."""
+        """The torch functions that compute the tables of each kind of token."""
         mask = self.plan.mask
-        found = []
+        functions = []
         for kind, sequence in mask.kinds.items():
             names = [table.name for table in self.tables if table.kind == kind]
             if self.plan.finds_device_tiles:
                 sides = [side for side in PAIR if self.kind(side) == kind]
                 names += [name for side in sides for name in reads(mask.relation).coordinate_names(side)]
             if names:
-                found.append(coordinate_function(self.plan, kind, sequence, dict.fromkeys(names)))
-        return found
+                functions.append(coordinate_function(self.plan, kind, sequence, dict.fromkeys(names)))
+        return functions
 
     def coordinate_calls(self, device: str) -> list[str]:
         """Statements that compute the coordinates of all kinds of tokens."""
@@ -246,7 +252,7 @@ class KernelNames:
     # Inputs that are read by index
 
     def input_numbers(self, inputs: Iterable[Input]) -> dict[str, str]:
-        """Integer arguments for their sizes, strides and offsets."""
+        """The integer arguments of these inputs: widths of their offsets, sizes and strides."""
         return {
             name: value
             for each in inputs
@@ -254,50 +260,50 @@ class KernelNames:
         }
 
     def input_lines(self, inputs: Iterable[Input]) -> list[str]:
-        """Statements that make them what the kernel reads."""
+        """Statements that take these inputs, in the types that kernels read."""
         given = {each: f'inputs["{self.plan.input_identifiers[each.name]}"]' for each in inputs}
         return [f"{self.inputs[each.name]} = {text}{_CASTS[each.type]}" for each, text in given.items()]
 
 
 def sizes_and_strides(text: str, axes: int) -> dict[str, str]:
-    """Of a tensor of this name, as arguments of a kernel; the `width` has the type of offsets."""
-    found = {f"{text}_width": f"width_of({text})"}
+    """The integer arguments of a tensor, and their values. `width` stands for the integer type of its offsets."""
+    numbers = {f"{text}_width": f"width_of({text})"}
     for axis in range(axes):
-        found[f"{text}_size_{axis}"] = f"{text}.shape[{axis}]"
-        found[f"{text}_stride_{axis}"] = f"{text}.stride({axis})"
-    return found
+        numbers[f"{text}_size_{axis}"] = f"{text}.shape[{axis}]"
+        numbers[f"{text}_stride_{axis}"] = f"{text}.stride({axis})"
+    return numbers
 
 
 def _arithmetic_names(sequence: Sequence) -> frozenset[str]:
-    """Coordinates that follow from the index: nothing is laid out anew, and no input, curve or space has a say."""
+    """The coordinates that depend on the position alone: none where tokens are laid out in another order."""
     if any(sequence.order):
         return frozenset()
     if len(sequence.spaces) > 1:
         return frozenset({"i"})
     names = {"i", *(axis.name for space in sequence.spaces for axis in space.axes)}
-    for definition in sequence.coordinates:  # those that others read come first
+    for definition in sequence.coordinates:  # each after those that it reads
         if definition.type is Type.INT and all(_follows(source, names) for _, source in definition.sources):
             names.add(definition.name)
     return frozenset(names)
 
 
 def _follows(source: CoordinateSource, names: set[str]) -> bool:
-    """These coordinates alone decide it."""
+    """Whether it is computed from these coordinates alone."""
     if not isinstance(source, Computed):
         return False
     read = reads(source.value)
     return not read.inputs and names.issuperset(read.names(Side.TOKEN))
 
 
-def _own_value(definition: CoordinateDefinition, side: Side) -> Expression:
-    """A coordinate of the only space in terms of others, on one side."""
+def _value_of(definition: CoordinateDefinition, side: Side) -> Expression:
+    """A computed coordinate of the only space, as an expression of one side's coordinates."""
     ((space, source),) = definition.sources
     assert isinstance(source, Computed)
     return of_side(in_space(source.value, space), side)
 
 
 def _space_bounds(sequence: Sequence, name: str) -> tuple[int, int]:
-    """Where the tokens of a space begin and end, in every layout."""
+    """The positions [start, end) of a space, in every layout."""
     index = [space.name for space in sequence.spaces].index(name)
     start = sequence.offsets[index]
     return start, start + sequence.spaces[index].size

@@ -1,8 +1,8 @@
 """IR expressions to Triton, as statements inside a generated kernel. Imports `ir` and `plan`.
 
-Integers are 32 bits wide unless static ranges say that 64 are needed. Triton's `//` and `%` round toward zero: they
-stand for Python's only where nothing is negative. Relations compute floats in float64; scores compute in the type of
-`s`, and compare in float64.
+Integers have 32 bits unless static ranges say that they need 64. Triton's `//` and `%` round toward zero, so they print
+Python's only for operands that are never negative. Relations compute floats in float64; scores compute in the type of
+`s` and compare in float64.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -38,18 +38,19 @@ _PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
 HELPERS = ("inside", "power", "mix", *TRITON_HELPERS)
 """Functions of `codegen/triton_functions.py` that expressions call."""
 _LONGEST_POWER = 64
-"""Larger powers of integers stay within 64 bits only for -1, 0 and 1, which repeat."""
+"""Larger powers of integers stay within 64 bits only for bases -1, 0 and 1, where the exponent's parity decides."""
 _Names = Callable[[Side, str], str]
-PLACES = {Side.QUERY: "query_positions", Side.KEY: "key_positions"}
+POSITIONS = {Side.QUERY: "query_positions", Side.KEY: "key_positions"}
 QUERIES_BY_KEYS = {Side.QUERY: "[:, None]", Side.KEY: "[None, :]"}
-"""How a value for every token of a side is spread over scores [queries, keys]."""
+"""Indexing that broadcasts a value a token to scores [queries, keys]."""
 KEYS_BY_QUERIES = {Side.QUERY: "[None, :]", Side.KEY: "[:, None]"}
+"""The same for scores [keys, queries]."""
 
 
 class TritonPrinter(Printer):
-    """Prints for one mask. `relation` says that floats are float64, not of the type of `s`.
+    """Prints expressions of one mask. `relation` says that floats are float64, not of the type of `s`.
 
-    `positions` are names under which the places of some elements of tables are kept.
+    `offsets` names the variables that shall hold the offsets of some table elements.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class TritonPrinter(Printer):
         relation: bool,
         taken: Iterable[str],
         axes: Mapping[Side, str] = QUERIES_BY_KEYS,
-        positions: Mapping[Expression, str] | None = None,
+        offsets: Mapping[Expression, str] | None = None,
         prefix: str = "",
     ) -> None:
         super().__init__(taken, prefix)
@@ -72,7 +73,7 @@ class TritonPrinter(Printer):
         self.spaces = spaces
         self.inputs = inputs
         self.axes = axes
-        self.positions = positions or {}
+        self.offsets = offsets or {}
         self.double = relation
         self.ranges: dict[Expression, Range] = {}
         self.wide: dict[Expression, bool] = {}
@@ -120,15 +121,15 @@ class TritonPrinter(Printer):
                 return repr(value), UNARY if repr(value).startswith("-") else ATOM
 
     def argument(self, expression: Expression) -> str:
-        """An operand of a function, which would take a float constant alone as float32."""
+        """The argument of a function: a float constant is typed, as Triton would make it float32."""
         if isinstance(expression, Constant) and expression.type is Type.FLOAT:
-            return f"tl.full([], {self.position(expression, OR)}, {self.float})"
-        return self.position(expression, COMPARISON)
+            return f"tl.full([], {self.operand(expression, OR)}, {self.float})"
+        return self.operand(expression, COMPARISON)
 
     def membership(self, side: Side, space: str) -> tuple[str, int]:
-        """That the token's place is in the space's stretch, which is the same in every layout."""
+        """Whether the token is in a space. A layout permutes tokens within their space only."""
         name = self.spaces(side, space)
-        positions = f"{PLACES[side]}{self.axes[side]}"
+        positions = f"{POSITIONS[side]}{self.axes[side]}"
         return f"(({positions} >= {name}_start) & ({positions} < {name}_end))", ATOM
 
     # Operators
@@ -136,8 +137,8 @@ class TritonPrinter(Printer):
     def apply(self, op: Op, arguments: tuple[Expression, ...]) -> tuple[str, int]:
         expression = Apply(op, arguments)
         if op in COMPARISONS and arguments[0].type is Type.FLOAT and not self.double:
-            sign, own, _, _ = INFIX[op]
-            return f" {sign} ".join(map(self.in_double, arguments)), own
+            sign, precedence, _, _ = INFIX[op]
+            return f" {sign} ".join(map(self.in_double, arguments)), precedence
         if op is Op.POWER:
             return self.power(expression, *arguments)
         if op is Op.RANDOM:
@@ -145,16 +146,16 @@ class TritonPrinter(Printer):
         if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and self.needs_care(arguments):
             return f"{OPERATORS[op].triton}({', '.join(self.divided(expression, arguments))})", ATOM
         if op in INFIX:
-            sign, own, left_position, right_position = INFIX[op]
-            positions = [left_position, *(right_position for _ in arguments[1:])]
-            return f" {sign} ".join(self.operands(expression, arguments, positions)), own
+            sign, precedence, left, right = INFIX[op]
+            tightness = [left, *(right for _ in arguments[1:])]
+            return f" {sign} ".join(self.operands(expression, arguments, tightness)), precedence
         if op in _PREFIX:
             return _PREFIX[op] + self.operands(expression, arguments, [UNARY])[0], UNARY
         if op is Op.SHARE_BIT:
-            return f"({' & '.join(self.position(each, SUM) for each in arguments)}) != 0", COMPARISON
+            return f"({' & '.join(self.operand(each, SUM) for each in arguments)}) != 0", COMPARISON
         if op is Op.TO_FLOAT:
-            return f"{self.position(arguments[0], ATOM)}.to({self.float})", ATOM
-        integers = expression.type is Type.INT  # of a result with more bits than its operands
+            return f"{self.operand(arguments[0], ATOM)}.to({self.float})", ATOM
+        integers = expression.type is Type.INT  # may need widening
         texts = (
             self.operands(expression, arguments, [COMPARISON] * len(arguments))
             if integers
@@ -164,32 +165,32 @@ class TritonPrinter(Printer):
 
     def in_double(self, expression: Expression) -> str:
         if isinstance(expression, Constant):
-            return self.position(expression, OR)
-        return f"{self.position(expression, ATOM)}.to(tl.float64)"
+            return self.operand(expression, OR)
+        return f"{self.operand(expression, ATOM)}.to(tl.float64)"
 
-    def operands(self, expression: Apply, arguments: tuple[Expression, ...], positions: Iterable[int]) -> list[str]:
-        """Texts of operands, the first that varies widened where the result needs more bits than all of them."""
+    def operands(self, expression: Apply, arguments: tuple[Expression, ...], tightness: Iterable[int]) -> list[str]:
+        """The texts of operands. Where the result needs more bits than any operand, the first variable is widened."""
         widen = expression.type is Type.INT and self.is_wide(expression) and not any(map(self.is_wide, arguments))
         texts = []
-        for argument, position in zip(arguments, positions, strict=True):
+        for argument, precedence in zip(arguments, tightness, strict=True):
             if widen and not isinstance(argument, Constant):
-                texts.append(f"{self.position(argument, ATOM)}.to(tl.int64)")
+                texts.append(f"{self.operand(argument, ATOM)}.to(tl.int64)")
                 widen = False
             else:
-                texts.append(self.position(argument, position))
+                texts.append(self.operand(argument, precedence))
         return texts
 
     def is_wide(self, expression: Expression) -> bool:
-        """Whether an integer's text has 64 bits."""
+        """Whether the printed integer has 64 bits."""
         if expression not in self.wide:
             match expression:
                 case Apply(op=Op.RANDOM | Op.INTEGER_LOG2) | Read():
-                    found = False
+                    wide = False
                 case Apply(arguments=arguments) if expression.type is Type.INT:
-                    found = not self.fits(expression) or any(map(self.is_wide, arguments))
+                    wide = not self.fits(expression) or any(map(self.is_wide, arguments))
                 case _:
-                    found = expression.type is Type.INT and not self.fits(expression)
-            self.wide[expression] = found
+                    wide = expression.type is Type.INT and not self.fits(expression)
+            self.wide[expression] = wide
         return self.wide[expression]
 
     def fits(self, expression: Expression) -> bool:
@@ -203,10 +204,10 @@ class TritonPrinter(Printer):
         return dividend.low < 0 or divisor.low <= 0
 
     def divided(self, expression: Apply, arguments: tuple[Expression, ...]) -> list[str]:
-        """Operands of a floor division; no divisor may be zero, not even where nobody asks for the result."""
+        """Operands of a floor division. Zero divisors become 1, as division by zero traps for masked pairs too."""
         dividend, divisor = self.operands(expression, arguments, [COMPARISON, COMPARISON])
         if 0 in self.range(arguments[1]):
-            divisor = self.position(arguments[1], OR)
+            divisor = self.operand(arguments[1], OR)
             divisor = f"tl.where({divisor} == 0, 1, {divisor})"
         return [dividend, divisor]
 
@@ -216,9 +217,9 @@ class TritonPrinter(Printer):
         assert isinstance(exponent, Constant)
         number = exponent.value
         if number != int(number):
-            return f"tl.exp2({number!r} * tl.log2({self.position(base, COMPARISON)}))", ATOM
+            return f"tl.exp2({number!r} * tl.log2({self.operand(base, COMPARISON)}))", ATOM
         if base.type is Type.FLOAT and abs(number) > _LONGEST_POWER:
-            text = self.position(base, COMPARISON)
+            text = self.operand(base, COMPARISON)
             size = f"tl.exp2({number!r} * tl.log2(tl.abs({text})))"
             return (f"tl.where({text} < 0, -{size}, {size})" if number % 2 else size), ATOM
         if number < 0:
@@ -229,7 +230,7 @@ class TritonPrinter(Printer):
         return self.factors(expression, base, count, PRODUCT)
 
     def factors(self, expression: Apply, base: Expression, count: int, tightness: int) -> tuple[str, int]:
-        """A product of equal factors, which binds at least so tightly."""
+        """A product of equal factors, of at least this precedence."""
         if count < 2:
             text = self.operands(expression, (base,), [ATOM])[0]
             return (text, ATOM) if count else (f"({text} * 0 + 1)", ATOM)
@@ -239,7 +240,7 @@ class TritonPrinter(Printer):
         return f"power({text}, {count})", ATOM
 
     def random(self, arguments: tuple[Expression, ...]) -> str:
-        """The words mixed in one by one; those that are constants and come first already are."""
+        """A chain of `mix`; leading constants are folded into its first word."""
         numbers = list(arguments)
         known: list[int] = []
         while numbers and isinstance(numbers[0], Constant):
@@ -251,7 +252,7 @@ class TritonPrinter(Printer):
             word = (
                 str(int(number.value) & WORD)
                 if isinstance(number, Constant)
-                else f"{self.position(number, ATOM)}.to(tl.uint32)"
+                else f"{self.operand(number, ATOM)}.to(tl.uint32)"
             )
             text = f"mix({text}, {word})"
         return f"({text} >> 1).to(tl.int32)"
@@ -259,41 +260,41 @@ class TritonPrinter(Printer):
     # Tables
 
     def read(self, expression: Read) -> str:
-        """An element of a table."""
+        """An element of a table; NaN for an open read outside of it."""
         element = self.element(expression)
         if not expression.open:
             return element
         return f"tl.where({self.is_inside(expression)}, {element}, float('nan'))"
 
     def is_inside(self, expression: Read) -> str:
-        """That no index leaves the table, as far as static ranges do not show it."""
+        """The bounds checks of an open read that static ranges do not make superfluous."""
         declared = self.mask.input(expression.input)
         assert declared is not None
         tests = []
         for axis, (index, dimension) in enumerate(zip(expression.indices, declared.dimensions, strict=True)):
             (low, high), size = self.range(index), dimension.size
-            text = self.position(index, COMPARISON)
+            text = self.operand(index, COMPARISON)
             tests += [f"({text} >= 0)"] if index != Batch() and low < 0 else []
             name = f"{self.inputs[expression.input]}_size_{axis}"
             tests += [f"({text} < {name})"] if size is not None and high >= size else []
         return " & ".join(tests) or "True"
 
     def element(self, expression: Read) -> str:
-        """An element of a table, of indices that are moved into it."""
-        address = f"{self.inputs[expression.input]} + {self.table_position(expression)}"
+        """The load of a table element, of indices clamped to the table."""
+        address = f"{self.inputs[expression.input]} + {self.table_offset(expression)}"
         match expression.type:
             case Type.BOOL:
                 return f"tl.load({address}) != 0"
             case Type.FLOAT if not reads(expression).coordinates:
-                # A block of one: the interpreter takes a comparison of scalar floats for a float.
+                # A block of one element: the interpreter makes a float of a comparison of scalar floats.
                 return f"tl.load({address} + tl.zeros([1, 1], tl.int32)).to({self.float})"
             case Type.FLOAT:
                 return f"tl.load({address}).to({self.float})"
             case Type.INT:
                 return f"tl.load({address})"
 
-    def table_position(self, expression: Read) -> str:
-        """Where it is. Pairs that do not attend may ask anywhere: indices are moved into bounds."""
+    def table_offset(self, expression: Read) -> str:
+        """The offset of a table element. Indices are clamped: pairs that do not attend may have any."""
         declared = self.mask.input(expression.input)
         assert declared is not None
         sizes = [dimension.size for dimension in declared.dimensions]
@@ -302,27 +303,27 @@ class TritonPrinter(Printer):
             text = self.inside(index, size, f"{table}_size_{axis}")
             text = "wide_batch" if index == Batch() else f"tl.cast({text}, {table}_width.dtype)"
             terms.append(f"{text} * {table}_stride_{axis}")
-        return self.summed(table, terms, self.positions.get(expression))
+        return self.summed(table, terms, self.offsets.get(expression))
 
     def summed(self, table: str, terms: list[str], name: str | None) -> str:
-        """The terms of an element's place; where it has a name or a long text, in statements of their own."""
+        """The sum of an offset's terms: as it is if short, else accumulated in a variable, called `name` if given."""
         text = " + ".join(terms)
         short = len(text) < self.width - 30
         if short and name is None:
             return text
-        name = name or unused(f"{self.prefix}{table}_position", self.taken)
+        name = name or unused(f"{self.prefix}{table}_offset", self.taken)
         self.taken.add(name)
         first, *rest = [text] if short else terms
         self.lines += [f"{name} = {first}", *(f"{name} += {term}" for term in rest)]
         return name
 
     def inside(self, index: Expression, size: int | None, name: str) -> str:
-        """An index, moved into bounds as far as static ranges do not show that it is there."""
+        """An index, clamped to the table at the ends that static ranges leave open."""
         low, high = self.range(index)
         over = size is None or high >= size
         if isinstance(index, Constant) or index == Batch() or (low >= 0 and not over):
-            return self.position(index, PRODUCT)
-        text = self.position(index, COMPARISON)
+            return self.operand(index, PRODUCT)
+        text = self.operand(index, COMPARISON)
         if len(text) > self.width // 2 and isinstance(index, Apply):
             text = self.name(index, text)
         if low < 0:
@@ -331,7 +332,7 @@ class TritonPrinter(Printer):
 
 
 def kernel_helpers(lines: Iterable[str]) -> list[list[str]]:
-    """The functions of `codegen/triton_functions.py` that expressions call in these lines of kernels."""
+    """The functions of `codegen/triton_functions.py` that these lines of kernels call."""
     text, lines = read_skeleton("triton_functions"), list(lines)
     used = [name for name in HELPERS if any(f"{name}(" in line for line in lines)]
     return [["@triton.jit", *helper(text, name)] for name in used]
