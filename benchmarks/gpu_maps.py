@@ -54,4 +54,4 @@ def builder(attention: Attention, size: Size, inputs: Inputs) -> Step:
     if attention.backend != "triton":
         return partial(attention.tiles, **inputs)
     q = torch.empty(1, size.heads, size.length, DIM, dtype=torch.bfloat16, device=size.device)
-    return lambda: Launch(attention._compiled.first.call(inputs, q, False)).tiles(CHOSEN_GROUP, q, q, "row")
+    return lambda: Launch(attention._compiled.default_kernel.call(inputs, q, False)).tiles(CHOSEN_GROUP, q, q, "row")

@@ -221,15 +221,15 @@ def moba_against_sdpa(quick: bool) -> Result:
 
 def moba_selection(quick: bool) -> Result:
     from maskdsl.runtime.decode.regrouped import two_passes  # late: imports torch, which other measures are without
-    from maskdsl.runtime.routing.find_op import with_found
+    from maskdsl.runtime.routing.find_op import with_routed
 
     attention, (q, k, v) = moba(4096 if quick else 32_768)
-    found = with_found(attention._compiled, q, k, [])
+    found = with_routed(attention._compiled, q, k, [])
     passes = two_passes(attention._compiled)
     assert passes is not None
     passes.attend(q, k, v, found)  # compiles, and finds tiles
     select, attend = in_turn(
-        lambda: with_found(attention._compiled, q, k, []), lambda: passes.attend(q, k, v, found), 5
+        lambda: with_routed(attention._compiled, q, k, []), lambda: passes.attend(q, k, v, found), 5
     )
     return {"select_seconds": select, "attend_seconds": attend, "share": select / attend}
 

@@ -43,12 +43,12 @@ class Attention(BaseAttention, Displayed):
     @property
     def backend(self) -> str:
         """The name of the backend that computes; of "auto" the one that serves every device."""
-        return self._compiled.first.backend.name
+        return self._compiled.default_kernel.backend.name
 
     @property
     def source(self) -> str:
         """The text of the module that this backend has generated."""
-        return self._compiled.first.source
+        return self._compiled.default_kernel.source
 
     @property
     def query_length(self) -> int:

@@ -17,9 +17,9 @@ from maskdsl.runtime.base.validate import arguments, check_options, integers_of
 from maskdsl.runtime.compiled_mask import CompiledMask, register
 from maskdsl.runtime.debugging import check_reads, check_scores
 from maskdsl.runtime.decode.decode_call import attend
-from maskdsl.runtime.decode.paging import located
+from maskdsl.runtime.decode.paging import call_positions
 from maskdsl.runtime.decode.regrouped import two_passes
-from maskdsl.runtime.routing.find_op import with_found, with_found_in_part
+from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
 from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
@@ -171,13 +171,13 @@ class BaseAttention(nn.Module):
         if query_start is None and key_lengths is None and page_table is None and page_size is None:
             out, lse = self._whole(q, k, v, tensors, layout, return_lse, debug)
         else:
-            where = located(q, query_start, key_lengths, page_table, page_size)
+            where = call_positions(q, query_start, key_lengths, page_table, page_size)
             if layout != "declared":
                 raise AttnError(ChunkLayout(layout=layout))
             if debug:
                 raise AttnError(PartDebugged())
             if routing_state is None:
-                tensors = with_found_in_part(self._compiled, q, k, tensors, where)
+                tensors = with_partial_routed(self._compiled, q, k, tensors, where)
             elif self._signature.is_routed:
                 tensors = [*tensors, *routing_state._find(self._handle, q, k, tensors, where)]
             out, lse = attend(self._handle, q, k, v, tensors, where)
@@ -190,7 +190,7 @@ class BaseAttention(nn.Module):
         if self._signature.is_routed:
             if layout != "declared":
                 raise AttnError(LaidOutRoute(pattern=self._signature.pattern, span=self._signature.span))
-            inputs = with_found(self._compiled, q, k, inputs)
+            inputs = with_routed(self._compiled, q, k, inputs)
         if debug:
             check_reads(self._compiled.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
             check_scores(self._compiled.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
@@ -201,7 +201,7 @@ class BaseAttention(nn.Module):
                 passes = None  # the host sees no values, on which two passes depend
             if passes is not None and not is_compiling():
                 with in_no_mode():
-                    compiled.reads.check([*map(unwrapped, inputs)], q.shape[0])
+                    compiled.open_reads.check([*map(unwrapped, inputs)], q.shape[0])
             found = None if passes is None else passes.attend(q, k, v, inputs)
             if found is not None:
                 return found

@@ -1,6 +1,7 @@
-"""What operators compute: a mask bound at fixed lengths and a backend, and all that is made for them on the way.
+"""Compiled masks: what an attention holds, and what torch's operators find by its handle and run.
 
-Operators know it by its handle: see `runtime/registry.py`.
+`CompiledMask` is the protocol. `Bound` is a mask at fixed lengths, with the kernels of its backend. `Following`, in
+`runtime/following.py`, makes a `Bound` for the lengths of each call. Handles are kept by `runtime/registry.py`.
 """
 
 from collections import OrderedDict
@@ -33,166 +34,174 @@ from maskdsl.runtime.base.validate import (
 )
 from maskdsl.runtime.kernels.dispatch import Forward, Kernel
 from maskdsl.runtime.kernels.open_reads import OpenReads
-from maskdsl.runtime.kernels.part_finder import PartFinder
-from maskdsl.runtime.kernels.route_finder import Finder
+from maskdsl.runtime.kernels.partial_route_finder import PartialRouteFinder
+from maskdsl.runtime.kernels.route_finder import RouteFinder
 from maskdsl.runtime.kernels.split_kernel import SplitKernel
 from maskdsl.runtime.registry import Entry, Registry
 
 _T = TypeVar("_T")
 
 MOST_CHECKED = 256
-"""Kinds of calls that one compiled mask knows to be right."""
-_MOST_OTHERS = 16
-"""Numbers of other tokens for which masks, kernels and tiles are kept."""
+"""Entries of a `Bound`'s caches of checked and of prepared calls."""
+_MOST_DERIVED = 16
+"""Derived masks that a `Bound` caches, each with its kernels and tiles."""
 
 
 class CompiledMask(Entry, Protocol):
-    """What an attention computes. Immutable but for what it keeps."""
+    """What an attention computes: a pattern for a backend, at fixed lengths or at those of each call.
+
+    Immutable except for its caches.
+    """
 
     @property
     def signature(self) -> Signature:
-        """What a call names."""
+        """The names that a call takes."""
 
     def bound(self, queries: int, keys: int) -> "Bound":
-        """At these lengths; they need not be those of a pattern whose lengths are fixed."""
+        """The mask at these lengths, in tokens. A mask at fixed lengths returns itself, whatever they are."""
 
-    def longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> "Bound":
-        """For sequences that begin and end at these places."""
+    def bound_to_longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> "Bound":
+        """The mask for packed sequences with these ends, integers [sequences + 1]: at the length of the longest one."""
 
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
-        """Raises if shapes, types or devices are wrong, as far as they can be before there are lengths."""
+        """Raises `AttnError` for wrong shapes, dtypes or devices, as far as they are known without lengths."""
 
 
 class Bound:
-    """A plan for the backend of a name, which may be "auto"."""
+    """A compiled mask at fixed lengths: a plan, the name of a backend, and the kernels and caches made for them."""
 
     def __init__(
         self, plan: KernelPlan, backend: str, routes: tuple[Routed, ...] = (), checks_reads: bool = False
     ) -> None:
         self.plan = plan
         self.backend = backend
+        """A backend's name or "auto"."""
         self.routes = routes
-        """What was found to make those of the inputs that have its names: a row for each query of the mask."""
+        """For partial calls: the statements whose results are inputs here, with a row for each query."""
         self.checks_reads = checks_reads
-        """Whether calls ask for reads that bind left open: those of a mask as it was bound, not of one made of it."""
+        """Whether calls check unproven table reads. Masks derived from another do not: the original was checked."""
         self.handle = digest((plan, backend))
         mask = plan.mask
         self.signature = Signature(
             mask.name, mask.span, {each.name: each.span for each in mask.given}, bool(mask.routed)
         )
         self.states = CallStates()
-        self.others: OrderedDict[tuple[object, ...], Over] = OrderedDict()
+        self.derived_masks: OrderedDict[tuple[object, ...], DerivedMask] = OrderedDict()
         self.lock = Lock()
-        self.checked: dict[object, Kernel] = {}
-        self.settled: dict[object, Forward] = {}
+        self.checked_kernels: dict[object, Kernel] = {}
+        self.prepared_calls: dict[object, Forward] = {}
         self.kernels: dict[str, Kernel] = {}
 
     def bound(self, queries: int, keys: int) -> "Bound":
         return self
 
-    def longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> "Bound":
+    def bound_to_longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> "Bound":
         return self
 
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         check_sizes(self.plan, q, k, v)
         check_inputs(self.plan.mask.inputs, inputs, q)
 
-    def bare(self) -> "Bound":
+    def fresh(self) -> "Bound":
+        """An equal mask with empty caches."""
         return Bound(self.plan, self.backend, self.routes, self.checks_reads)
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool
     ) -> tuple[Tensor, Tensor]:
-        """The results of a call. Raises if anything is wrong with it.
+        """The output and the log-sum-exp of a call with all queries: see `Kernel.forward`. Raises `AttnError`.
 
-        What a pattern without inputs computes is settled by the first call of a kind, but for the values of q, k and v.
+        For a pattern without inputs the function of a call is cached by the kinds of its tensors.
         """
         if inputs:
             return self.prepared(q, k, v, inputs, layout, wants_lse)(q, k, v)
         key = _kinds(q, k, v), layout, wants_lse, q.dtype == torch.float32 and allows_tf32()
-        found = self.settled.get(key)
-        if found is None:
-            found = self.prepared(q, k, v, inputs, layout, wants_lse)
-            if not self.plan.varies_by_batch:  # such calls have a state for every batch, of which few are kept
-                _remember(self.settled, key, found)
-        return found(q, k, v)
+        forward = self.prepared_calls.get(key)
+        if forward is None:
+            forward = self.prepared(q, k, v, inputs, layout, wants_lse)
+            if not self.plan.varies_by_batch:  # then each batch size has a state, and `CallStates` bounds their number
+                _remember(self.prepared_calls, key, forward)
+        return forward(q, k, v)
 
     def prepared(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool
     ) -> Forward:
-        """What computes a call, which is checked: shapes, types, devices and the layout once for all calls like it."""
+        """Checks a call and returns its function. Shapes, dtypes, devices and layout are checked once per kind."""
         key = (_kinds(q, k, v), layout, *[(x.shape, x.dtype, x.device) for x in inputs])
-        kernel = self.checked.get(key)
+        kernel = self.checked_kernels.get(key)
         if kernel is None:
             check_tensors(q, k, v, layout)
             self.check(q, k, v, inputs)
             check_layout(self.plan, layout)
             kernel = self.kernel(q, v)
-            _remember(self.checked, key, kernel)
+            _remember(self.checked_kernels, key, kernel)
         if inputs:
             given = self.plan.mask.given
             check_values(given, inputs[: len(given)])
-        if self.checks_reads and self.reads.questions:
-            self.reads.check(inputs, q.shape[0])
+        if self.checks_reads and self.open_reads.questions:
+            self.open_reads.check(inputs, q.shape[0])
         return kernel.prepared(q, k, inputs, layout, wants_lse)
 
     @cached_property
-    def reads(self) -> OpenReads:
+    def open_reads(self) -> OpenReads:
+        """The table reads that binding could not prove to be in bounds."""
         return OpenReads(self.plan.mask)
 
     @cached_property
-    def decoder(self) -> SplitKernel:
-        """The kernel for queries that stand anywhere."""
+    def split_kernel(self) -> SplitKernel:
+        """The kernel for partial calls on backends that decode."""
         return SplitKernel.of(self.plan)
 
     @cached_property
-    def dense(self) -> Kernel:
-        """That of the reference backend: what serves a few queries and those of the keys that they attend."""
+    def dense_kernel(self) -> Kernel:
+        """The reference backend's kernel, which computes a few queries over gathered keys."""
         return Kernel(self.plan, REFERENCE, self.states)
 
     @cached_property
-    def finder(self) -> Finder:
-        """What finds the inputs that nobody gives."""
-        return Finder.of(self.plan, self.states)
+    def route_finder(self) -> RouteFinder:
+        """Computes routed inputs in calls with all queries."""
+        return RouteFinder.of(self.plan, self.states)
 
     @cached_property
-    def part_finder(self) -> PartFinder:
-        """What finds them for some of the queries."""
-        return PartFinder.of(replace(self.plan, mask=by_row(self.plan.mask)))
+    def partial_route_finder(self) -> PartialRouteFinder:
+        """Computes routed inputs in partial calls."""
+        return PartialRouteFinder.of(replace(self.plan, mask=by_row(self.plan.mask)))
 
     @cached_property
-    def in_parts(self) -> "Bound":
-        """What computes calls of some of the queries, from given inputs and those that `part_finder` finds."""
+    def for_partial_calls(self) -> "Bound":
+        """The mask that computes partial calls: its inputs are the given ones and those of `partial_route_finder`."""
         mask = self.plan.mask
         if not mask.routed:
             return self
         return Bound(replace(self.plan, mask=for_some_queries(mask)), self.backend, mask.routed)
 
-    def over(self, kind: type[Gathered], *sizes: int) -> "Over":
-        """The mask over other tokens of such numbers, for the same backend."""
+    def derived(self, kind: type[Gathered], *sizes: int) -> "DerivedMask":
+        """The mask over other tokens: a `Chunk` or `Packed` with these sizes. Cached."""
         key = kind, *sizes
         with self.lock:
-            if key not in self.others:
+            if key not in self.derived_masks:
                 gathered = kind(self.plan.mask, *sizes)
-                routes = self.routes if kind is Chunk else ()  # packed queries have no row each
-                self.others[key] = Over(gathered, Bound(make_plan(gathered.mask), self.backend, routes), Kept())
-            self.others.move_to_end(key)
-            while len(self.others) > _MOST_OTHERS:
-                self.others.popitem(last=False)
-            found = self.others[key]
-        register(found.compiled)
-        return found
+                routes = self.routes if kind is Chunk else ()  # packed queries have no rows of their own
+                bound = Bound(make_plan(gathered.mask), self.backend, routes)
+                self.derived_masks[key] = DerivedMask(gathered, bound, Kept())
+            self.derived_masks.move_to_end(key)
+            while len(self.derived_masks) > _MOST_DERIVED:
+                self.derived_masks.popitem(last=False)
+            derived = self.derived_masks[key]
+        register(derived.compiled)
+        return derived
 
     @cached_property
-    def first(self) -> Kernel:
-        """The only kernel, or the one that serves all devices."""
+    def default_kernel(self) -> Kernel:
+        """The kernel of the backend; for "auto", of `tiled`, which serves all devices."""
         return self.kernel_of(everywhere(self.backend))
 
     def kernel(self, q: Tensor, v: Tensor) -> Kernel:
-        """The one for tensors like these."""
-        return self.kernel_of(serving(q, v)) if self.backend == AUTO else self.first
+        """The kernel for these tensors: for "auto", that of the preferred backend that serves them."""
+        return self.kernel_of(serving(q, v)) if self.backend == AUTO else self.default_kernel
 
     def kernel_of(self, backend: Backend) -> Kernel:
+        """The kernel of this backend. Cached."""
         kernel = self.kernels.get(backend.name)
         return kernel or self.kernels.setdefault(backend.name, Kernel(self.plan, backend, self.states))
 
@@ -204,24 +213,26 @@ class Bound:
 
 
 def _kinds(q: Tensor, k: Tensor, v: Tensor) -> tuple[object, ...]:
-    """What checks and kernels see of tensors: all but values and strides."""
+    """What checks and kernels depend on: shapes, dtypes and devices, not values and strides."""
     return q.shape, k.shape, v.shape, q.dtype, k.dtype, v.dtype, q.device, k.device, v.device
 
 
-def _remember(known: dict[object, _T], key: object, value: _T) -> None:
-    """So that all that is known stays small."""
-    if len(known) >= MOST_CHECKED:
-        known.clear()
-    known[key] = value
+def _remember(cache: dict[object, _T], key: object, value: _T) -> None:
+    """Adds to a cache, which is emptied when it is full."""
+    if len(cache) >= MOST_CHECKED:
+        cache.clear()
+    cache[key] = value
 
 
-class Over(NamedTuple):
-    """A mask over other tokens than its own."""
+class DerivedMask(NamedTuple):
+    """A mask over other tokens than its own, compiled: a chunk, packed sequences, or copies of queries."""
 
     gathered: Gathered
+    """The tokens, and the rewritten mask."""
     compiled: Bound
+    """That mask, compiled."""
     kept: Kept
-    """Values of tokens that no input decides."""
+    """A cache of per-token values that depend on no input."""
 
 
 _COMPILED: Registry[CompiledMask] = Registry()

@@ -37,7 +37,7 @@ def check_scores(mask: MaskIR, q: Tensor, k: Tensor, tensors: Iterable[Tensor]) 
 def check_reads(compiled: Bound, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor]) -> None:
     """Raises if a pair that attends reads outside a table. However long it takes, and waits for the device."""
     compiled.check(q, k, v, tensors)
-    compiled.reads.check(tensors, q.shape[0], debug=True)
+    compiled.open_reads.check(tensors, q.shape[0], debug=True)
 
 
 def _as_array(x: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":

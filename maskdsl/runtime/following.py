@@ -71,7 +71,7 @@ class Following:
                 self.kept.popitem(last=False)
             return self.kept[lengths]
 
-    def longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> Bound:
+    def bound_to_longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> Bound:
         """Waits for the device: lengths are numbers of the host."""
         sizes = [torch.diff(ends.flatten()).tolist() for ends in (cu_seqlens_q, cu_seqlens_k)]
         queries, keys = (max([1, *map(int, each)]) for each in sizes)
@@ -80,7 +80,7 @@ class Following:
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         pass
 
-    def bare(self) -> "Following":
+    def fresh(self) -> "Following":
         return replace(self)
 
     def __reduce__(self) -> tuple[object, ...]:

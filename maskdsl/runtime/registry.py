@@ -1,7 +1,7 @@
-"""What this process has compiled, by handle: graphs and exported programs hold handles alone. Knows nothing of kernels.
+"""A registry of compiled masks by handle. Graphs and exported programs hold only handles. Imports no kernels.
 
-Equal entries have equal handles in every process. What is compiled stays known after everything that held it is gone,
-without what it had kept.
+Equal entries have equal handles in every process. An entry stays registered after its last user is gone, but its caches
+are freed.
 """
 
 from collections import OrderedDict
@@ -14,27 +14,27 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import UnknownHandle
 
 _MOST_KNOWN = 4096
-"""Entries remembered that nothing holds any more."""
+"""Registered entries; the least recently registered are dropped beyond."""
 _MOST_REVIVED = 16
-"""Of these, the last ones that were asked for keep what they have made."""
+"""Entries without users that keep their caches: those looked up last."""
 
 
 class Entry(Protocol):
-    """What has a handle. Immutable but for what it keeps."""
+    """A value with a handle. Immutable except for its caches."""
 
     @property
     def handle(self) -> str:
-        """Equal entries have equal ones."""
+        """A digest: equal entries have equal handles."""
 
-    def bare(self) -> Any:
-        """Equal, and without what this one has kept."""
+    def fresh(self) -> Any:
+        """An equal entry with empty caches."""
 
 
 E = TypeVar("E", bound=Entry)
 
 
 class Registry(Generic[E]):
-    """Entries by handle. Safe to share between threads."""
+    """Entries by handle. Thread-safe."""
 
     def __init__(self) -> None:
         self.used: WeakValueDictionary[str, E] = WeakValueDictionary()
@@ -43,23 +43,23 @@ class Registry(Generic[E]):
         self.revived = lru_cache(maxsize=_MOST_REVIVED)(self.revive)
 
     def register(self, entry: E) -> E:
-        """The entry that all equal ones share."""
+        """Registers an entry. Returns the live entry of this handle, which equal entries share."""
         with self.lock:
             if entry.handle not in self.known:
-                self.known[entry.handle] = entry.bare()
+                self.known[entry.handle] = entry.fresh()
             self.known.move_to_end(entry.handle)
             while len(self.known) > _MOST_KNOWN:
                 self.known.popitem(last=False)
             return self.used.setdefault(entry.handle, entry)
 
     def find(self, handle: str) -> E:
-        """The entry of this handle. Raises if this process has not compiled it."""
-        found = self.used.get(handle)
-        return self.revived(handle) if found is None else found
+        """The entry of this handle. Raises `UnknownHandle` if this process has not compiled it."""
+        entry = self.used.get(handle)
+        return self.revived(handle) if entry is None else entry
 
     def revive(self, handle: str) -> E:
-        """One that only graphs use."""
+        """A fresh entry of a handle that only graphs hold."""
         if handle not in self.known:
             raise AttnError(UnknownHandle(handle=handle))
-        entry: E = self.known[handle].bare()
+        entry: E = self.known[handle].fresh()
         return self.register(entry)

@@ -1,6 +1,7 @@
 """Sequences of different lengths, packed one behind the other, as FlashAttention and vLLM have them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import starmap
 
 import torch
 from torch import Tensor
@@ -29,11 +30,11 @@ from maskdsl.runtime.base.validate import (
     type_name,
     wrong_heads,
 )
-from maskdsl.runtime.compiled_mask import Bound, Over, find
-from maskdsl.runtime.decode.decode_call import attend_over
+from maskdsl.runtime.compiled_mask import Bound, DerivedMask, find
+from maskdsl.runtime.decode.decode_call import attend_derived
 from maskdsl.runtime.kernels.open_reads import CallTokens
 from maskdsl.runtime.kernels.partial_selection import Queries
-from maskdsl.runtime.routing.find_op import found_in_part
+from maskdsl.runtime.routing.find_op import partial_routed
 from maskdsl.runtime.torch_ops.gather_ops import Attend, define
 
 
@@ -69,7 +70,7 @@ def _packed(
     """All sequences as one, [1, heads, all tokens, dim]. There are no pages."""
     cu_seqlens_q, cu_seqlens_k, query_start = positions
     assert cu_seqlens_q is not None and cu_seqlens_k is not None
-    compiled = find(handle).longest(cu_seqlens_q, cu_seqlens_k)
+    compiled = find(handle).bound_to_longest(cu_seqlens_q, cu_seqlens_k)
     _check(compiled, q, k, v, inputs, cu_seqlens_q, cu_seqlens_k)
     count, mask = len(cu_seqlens_q) - 1, compiled.plan.mask
     if query_start is None:  # queries are the last of a sequence's tokens
@@ -78,12 +79,12 @@ def _packed(
     _check_starts(compiled, query_start, cu_seqlens_q)
     if compiled.checks_reads and query_start.device.type == "cpu":
         numbers = [x.tolist() for x in (query_start, torch.diff(cu_seqlens_q), torch.diff(cu_seqlens_k))]
-        compiled.reads.check(inputs, count, parts=lambda: [CallTokens(*each) for each in zip(*numbers, strict=True)])
+        compiled.open_reads.check(inputs, count, tokens=lambda: [*starmap(CallTokens, zip(*numbers, strict=True))])
     if mask.routed:
         inputs = [*inputs, *_found_in_sequences(compiled, q, k, inputs, cu_seqlens_q, cu_seqlens_k, query_start)]
-        compiled = compiled.in_parts
+        compiled = compiled.for_partial_calls
         mask = compiled.plan.mask
-    over = compiled.over(Packed, q.shape[2], k.shape[2], count)
+    over = compiled.derived(Packed, q.shape[2], k.shape[2], count)
     values = dict(zip((each.name for each in mask.inputs), inputs, strict=True))
     tokens_of = {}
     for side, ends, starts in ((Side.QUERY, cu_seqlens_q, query_start), (Side.KEY, cu_seqlens_k, None)):
@@ -92,7 +93,7 @@ def _packed(
         values[SEQUENCES[side]] = torch.where(own, entry, -1 if side is Side.QUERY else -2)
         tokens_of[side] = entry, position
     values |= _packed_values(over, values, count, tokens_of)
-    return attend_over(attend, over, q, k, v, values)
+    return attend_derived(attend, over, q, k, v, values)
 
 
 def _found_in_sequences(
@@ -109,7 +110,7 @@ def _found_in_sequences(
     k, present = _apart(k, cu_seqlens_k)
     counts = torch.diff(cu_seqlens_q)
     totals = torch.diff(cu_seqlens_k) if compiled.plan.mask.is_layer else query_start + counts
-    return found_in_part(compiled, q, k, present, inputs, Queries(query_start.long(), counts, totals))
+    return partial_routed(compiled, q, k, present, inputs, Queries(query_start.long(), counts, totals))
 
 
 def _apart(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,7 +133,7 @@ def _tokens(ends: Tensor, starts: Tensor | None, count: int, length: int) -> tup
 
 
 def _packed_values(
-    over: Over, given: dict[str, Tensor], count: int, positions: dict[Side, tuple[Tensor, Tensor]]
+    over: DerivedMask, given: dict[str, Tensor], count: int, positions: dict[Side, tuple[Tensor, Tensor]]
 ) -> dict[str, Tensor]:
     """The inputs that hold what pairs read of tokens. Those of floats lead gradients back to the inputs given."""
     packed, values = over.gathered, {}

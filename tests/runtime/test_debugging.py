@@ -97,7 +97,7 @@ def test_centroids(route, where):
     attention = mask.compile("tiled")
     found = with_routes(mask.ir, {"centroids": centroids.numpy()}, q.numpy(), k.numpy())
     for name, tensor in zip(
-        ("together_queries", "together_keys"), attention._compiled.finder.find(q, k, [centroids]), strict=True
+        ("together_queries", "together_keys"), attention._compiled.route_finder.find(q, k, [centroids]), strict=True
     ):
         np.testing.assert_array_equal(tensor.numpy(), found[name])
     queries, keys = found["together_queries"], found["together_keys"]

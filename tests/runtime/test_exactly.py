@@ -63,7 +63,7 @@ def test_ties_over_a_head_go_to_the_lower_query_group_first():
     found = with_routes(mask.ir, {"worth": np.zeros((3, 3))}, *np.zeros((2, 1, 1, 22, 4)))["picked"]
     assert found.astype(int).tolist() == [[[[1, 1, 1], [1, 1, 0], [0, 0, 0]]]]
     attention = mask.compile("tiled")
-    (same,) = attention._compiled.finder.find(*torch.zeros(2, 1, 1, 22, 4), [torch.zeros(3, 3)])
+    (same,) = attention._compiled.route_finder.find(*torch.zeros(2, 1, 1, 22, 4), [torch.zeros(3, 3)])
     np.testing.assert_array_equal(same.numpy(), found)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 import maskdsl
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.runtime.decode.paging import located
-from maskdsl.runtime.routing.find_op import with_found_in_part
+from maskdsl.runtime.decode.paging import call_positions
+from maskdsl.runtime.routing.find_op import with_partial_routed
 from tests.support.routed_parts import MODULE, PATTERNS, inputs, load
 
 N = 45
@@ -56,10 +56,10 @@ class Cache:
 def compare(attention: Any, state: Any, cache: Cache, given: dict[str, Tensor]) -> None:
     """The same is found, to the bit."""
     q = torch.randn(3, 4, 2, 16).to(cache.k.dtype)
-    where = located(q, page_size=None, **cache.where)
+    where = call_positions(q, page_size=None, **cache.where)
     assert where is not None
     tensors = [given[name] for name in attention.inputs]
-    expected = with_found_in_part(attention._compiled, q, cache.keys, tensors, where)
+    expected = with_partial_routed(attention._compiled, q, cache.keys, tensors, where)
     found = [*tensors, *state._find(attention._compiled.handle, q, cache.keys, tensors, where)]
     assert len(found) == len(expected)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
@@ -113,11 +113,11 @@ def test_keys_may_be_told_as_they_are_made() -> None:
     other.append(torch.randn(3, 2, 5, 16))
     nothing = torch.full_like(cache.k, torch.nan)
     q, where = torch.randn(3, 4, 1, 16), {"query_start": cache.lengths - 1, "key_lengths": cache.lengths}
-    position = located(q, page_table=None, page_size=None, **where)
+    position = call_positions(q, page_table=None, page_size=None, **where)
     assert position is not None
     (table, _), (expected, _) = (
         state._find(attention._compiled.handle, q, nothing, [], position),
-        with_found_in_part(attention._compiled, q, cache.k, [], position),
+        with_partial_routed(attention._compiled, q, cache.k, [], position),
     )
     assert torch.equal(table, expected)
 

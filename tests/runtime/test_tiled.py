@@ -61,7 +61,7 @@ def test_masks_of_entries_that_share_tiles_are_their_own() -> None:
 def test_rows_that_may_be_empty_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are known beforehand, and not found by a first pass whose results are no numbers."""
     attention = maskdsl.parse("pattern p(n) { space t[n] attend causal and q >= 9 }")["p"].bind(n=80).compile("tiled")
-    module, passes = attention._compiled.first.module, []
+    module, passes = attention._compiled.default_kernel.module, []
     run = module.run_forward
     monkeypatch.setattr(module, "run_forward", lambda *given: passes.append(given) or run(*given))
     out = attention(*torch.randn(3, 1, 1, 80, 8))

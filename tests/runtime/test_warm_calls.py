@@ -61,7 +61,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     monkeypatch.setattr(triton, "check", lambda q, v: None)
     monkeypatch.setattr(triton.Launch, "choose", lambda *_: TileChoice(64, 64, 4, 2))
     kernel = Recorder()
-    monkeypatch.setattr(compiled()._compiled.first.module, "forward_kernel", kernel)
+    monkeypatch.setattr(compiled()._compiled.default_kernel.module, "forward_kernel", kernel)
     yield kernel
 
 
@@ -117,7 +117,7 @@ def test_few_kinds_of_calls_are_kept(recorder: Recorder) -> None:
     attention = compiled()
     for batch in range(1, MOST_CHECKED + 20):
         attention(*[x.expand(batch, -1, -1, -1) for x in (Q, K, V)])
-        assert len(attention._compiled.settled) <= MOST_CHECKED
+        assert len(attention._compiled.prepared_calls) <= MOST_CHECKED
 
 
 def test_nothing_is_kept_of_calls_that_the_batch_decides() -> None:
@@ -126,7 +126,7 @@ def test_nothing_is_kept_of_calls_that_the_batch_decides() -> None:
     for batch in range(1, 20):
         attention(*[torch.randn(batch, 1, 8, 4) for _ in range(3)])
     assert len(attention._compiled.states.states) <= attention._compiled.states.LIMIT
-    assert not attention._compiled.settled
+    assert not attention._compiled.prepared_calls
 
 
 class Seen(TorchDispatchMode):

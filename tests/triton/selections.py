@@ -22,7 +22,7 @@ from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.mask import DimensionKind
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.runtime.base.call_cache import CallStates
-from maskdsl.runtime.kernels.route_finder import Finder
+from maskdsl.runtime.kernels.route_finder import RouteFinder
 from tests.support.random_routes import routes
 from tests.support.routing_examples import CASES, EXAMPLES, HEADS, tensors
 
@@ -47,7 +47,7 @@ def selection_options(key_groups, dim, dtype, most_held):
 def wrong(mask: maskdsl.Mask, q: Any, k: Any, inputs: dict[str, Any], dtype: torch.dtype, small: bool) -> list[str]:
     """The names of what is found otherwise than the meaning has it."""
     plan = make_plan(mask.ir)
-    finder = Finder.of(plan, CallStates())
+    finder = RouteFinder.of(plan, CallStates())
     if small:
         finder = replace(finder, emit_kernels=lambda: emit_selection(plan) + SMALL)
     values = [torch.as_tensor(inputs[each.name]) for each in mask.ir.given]

@@ -28,7 +28,7 @@ from maskdsl.runtime.backends import tuning
 from maskdsl.runtime.backends.tile_choice import Chooser
 from maskdsl.runtime.backends.tuning import TuningKey
 from maskdsl.runtime.base.module_cache import load_module
-from maskdsl.runtime.kernels.split_kernel import SplitKernel, rungs
+from maskdsl.runtime.kernels.split_kernel import SplitKernel, block_ladder
 
 CPU = torch.device("cpu")
 MASK = maskdsl.parse("pattern window_layer(n = 4096, size = 513) { space tokens[n] attend window(size) }")
@@ -334,7 +334,7 @@ def test_generated_kernels_are_compiled_with_the_arguments_of_the_call(monkeypat
 
     monkeypatch.setattr(driver, "_active", Driver())
     monkeypatch.setattr(CompiledKernel, "_init_handles", lambda kernel: setattr(kernel, "n_spills", 0))
-    best = Chooser().choose(make_plan(MASK.ir), QUESTION, attention._compiled.first.module.attention, start)
+    best = Chooser().choose(make_plan(MASK.ir), QUESTION, attention._compiled.default_kernel.module.attention, start)
     assert tried == [*LADDER[: LADDER.index(best) + 1]]
     used = [compile_ahead(MASK.ir, "sm80", 64, "bf16", KernelName.FORWARD, each).usage.shared for each in tried]
     assert [shared <= 99 * 1024 for shared in used] == [each == best for each in tried]
@@ -342,8 +342,8 @@ def test_generated_kernels_are_compiled_with_the_arguments_of_the_call(monkeypat
 
 def test_decoding_goes_down_its_rungs() -> None:
     decoder = SplitKernel.of(make_plan(maskdsl.parse("pattern c(n = 64) { space t[n] attend causal }")["c"].bind().ir))
-    blocks = rungs((64, 64))
-    assert blocks == ((64, 64), (64, 32), (16, 32), (16, 16)) and rungs((16, 16)) == ((16, 16),)
+    blocks = block_ladder((64, 64))
+    assert blocks == ((64, 64), (64, 32), (16, 32), (16, 16)) and block_ladder((16, 16)) == ((16, 16),)
     tried: list[tuple[int, int]] = []
     result = torch.zeros(1), torch.zeros(1)
 
@@ -354,10 +354,10 @@ def test_decoding_goes_down_its_rungs() -> None:
         return result
 
     for _ in range(2):
-        assert decoder.started(blocks, "kind", CPU, start) is result
+        assert decoder.start_first(blocks, "kind", CPU, start) is result
     assert tried == [*blocks[:3], blocks[2]]
     with pytest.raises(AttnError, match=r"E470.*decode_kernel.*OutOfResources: out of resource: shared memory"):
-        decoder.started(blocks[:2], "another", CPU, start)
+        decoder.start_first(blocks[:2], "another", CPU, start)
 
 
 def test_kernels_of_one_size_fail_by_a_declared_error() -> None:

@@ -55,7 +55,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def record(monkeypatch: pytest.MonkeyPatch, compiled: Bound) -> None:
     for name in kernel_names(compiled.plan):
-        monkeypatch.setattr(compiled.first.module, name, Recorder())
+        monkeypatch.setattr(compiled.default_kernel.module, name, Recorder())
 
 
 def inputs_of(plan: KernelPlan) -> list[Tensor]:
@@ -71,7 +71,7 @@ def inputs_of(plan: KernelPlan) -> list[Tensor]:
 
 
 def started(compiled: Bound, names: tuple[str, ...]) -> bool:
-    return all(getattr(compiled.first.module, name).arguments for name in names)
+    return all(getattr(compiled.default_kernel.module, name).arguments for name in names)
 
 
 PATTERNS = {name: maskdsl.load(ROUTING / f"{file}.attn")[name] for file, name in EXAMPLES}
@@ -104,9 +104,9 @@ def test_tiles_and_passes_wait_for_nothing(name: str, recorded: None, monkeypatc
         assert started(compiled, kernel_names(plan))
         return
     monkeypatch.setattr(regroup, "ATTENTION", attention)  # the operator would give shapes alone
-    record(monkeypatch, passes.over.compiled)
+    record(monkeypatch, passes.derived.compiled)
     if passes.fixed is not None:
         record(monkeypatch, passes.fixed)
     out, lse = passes.attend(q, k, v, inputs)
     assert (out.shape, lse.shape) == (q.shape, q.shape[:3])
-    assert started(passes.over.compiled, (KERNELS[0], "tiles_kernel"))
+    assert started(passes.derived.compiled, (KERNELS[0], "tiles_kernel"))

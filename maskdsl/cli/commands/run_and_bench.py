@@ -208,7 +208,7 @@ def _dense_call(
         for batch in range(q.shape[0])
     ]
     allowed = torch.stack(rows).to(q.device)
-    all_keys = Bound(make_plan(mask.ir), "reference").first.all_keys
+    all_keys = Bound(make_plan(mask.ir), "reference").default_kernel.all_keys
     return lambda: scaled_dot_product_attention(q, all_keys(k), all_keys(v), attn_mask=allowed), ""
 
 

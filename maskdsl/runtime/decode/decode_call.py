@@ -16,8 +16,8 @@ from maskdsl.runtime.base.input_tensors import as_given
 from maskdsl.runtime.base.processes import check_whole
 from maskdsl.runtime.base.token_values import token_values
 from maskdsl.runtime.base.validate import check_inputs, check_values
-from maskdsl.runtime.compiled_mask import Bound, Over
-from maskdsl.runtime.decode.gather import MOST_PAIRS, attend_few
+from maskdsl.runtime.compiled_mask import Bound, DerivedMask
+from maskdsl.runtime.decode.gather import MOST_PAIRS, attend_gathered
 from maskdsl.runtime.decode.paging import CallPositions, checked, in_one_piece, normal, present_keys, room, with_pooled
 from maskdsl.runtime.decode.regrouped import two_passes
 from maskdsl.runtime.kernels.dispatch import blank, nothing
@@ -29,7 +29,7 @@ from maskdsl.runtime.torch_ops.gather_ops import Attend, attention, define, entr
 def attend(
     handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: CallPositions
 ) -> tuple[Tensor, Tensor]:
-    """The output and the log-sum-exp of queries that stand there; `inputs` are all of the mask in `Bound.in_parts`."""
+    """The output and the log-sum-exp of a partial call; `inputs` are all of the mask in `Bound.for_partial_calls`."""
     *positions, page_size = where
     if needs_recording(q, k, v, *inputs):
         out, lse = _CHUNK(q, k, v, inputs, positions, page_size, handle)
@@ -41,16 +41,16 @@ def attend(
 def _ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: CallPositions) -> Bound:
     """What computes a call. Raises if anything is wrong that can be seen without waiting for a GPU."""
     whole = checked(handle, q, k, v, where)
-    compiled = whole.in_parts
+    compiled = whole.for_partial_calls
     check_inputs(compiled.plan.mask.inputs, inputs, q)
     check_values(compiled.plan.mask.inputs, inputs)
     if whole.checks_reads and not whole.plan.mask.keys.is_pooled and where.query_starts.device.type == "cpu":
         given = inputs[: len(whole.plan.mask.given)]
-        whole.reads.check(given, len(q), parts=lambda: _parts(whole, q, k, where))
+        whole.open_reads.check(given, len(q), tokens=lambda: _call_tokens(whole, q, k, where))
     return compiled
 
 
-def _parts(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> list[CallTokens]:
+def _call_tokens(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> list[CallTokens]:
     """The tokens of each entry; no keys of one of whose pages some are missing."""
     starts, lengths, table = normal(compiled, q, k, where)
     present = present_keys(compiled, k, lengths, table).sum(dim=1)
@@ -70,7 +70,7 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *ot
         return nothing(q, v, True)
     backend = compiled.kernel(q, v).backend
     if backend.decodes and not compiled.plan.mask.keys.is_pooled:
-        return compiled.decoder.forward(q, k, v, inputs, *normal(compiled, q, k, where))
+        return compiled.split_kernel.forward(q, k, v, inputs, *normal(compiled, q, k, where))
     return _in_chunk(attention, compiled, q, k, v, inputs, where, backend.gathers)
 
 
@@ -124,14 +124,14 @@ def _in_chunk(
         table = None
     if pooled:
         (k, _), (v, present) = (with_pooled(compiled, x, present) for x in (k, v))
-    over = compiled.over(Chunk, q.shape[2], present.shape[1])
+    over = compiled.derived(Chunk, q.shape[2], present.shape[1])
     values = dict(zip((each.name for each in compiled.plan.mask.inputs), inputs, strict=True))
     values |= {**_chunk_values(over, values, starts), PRESENT: present}
-    return attend_few(over, q, k, v, table, values) if gathers else attend_over(attend, over, q, k, v, values)
+    return attend_gathered(over, q, k, v, table, values) if gathers else attend_derived(attend, over, q, k, v, values)
 
 
-def attend_over(
-    attend: Attend, over: Over, q: Tensor, k: Tensor, v: Tensor, values: Mapping[str, Tensor]
+def attend_derived(
+    attend: Attend, over: DerivedMask, q: Tensor, k: Tensor, v: Tensor, values: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     compiled = over.compiled
     inputs = [values[name] for name in compiled.signature.inputs]
@@ -140,7 +140,7 @@ def attend_over(
     return attend(q, k, v, inputs, compiled.handle) if found is None else found
 
 
-def _chunk_values(over: Over, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:
+def _chunk_values(over: DerivedMask, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:
     """The chunk's own inputs, but for `PRESENT`. Those of floats lead gradients back to the inputs that are given."""
     chunk = over.gathered
     positions = (starts.long()[:, None] + torch.arange(chunk.queries, device=starts.device))[:, None]

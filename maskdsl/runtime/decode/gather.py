@@ -11,19 +11,19 @@ from torch import Tensor
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.rewrites.chunk import PRESENT
 from maskdsl.runtime.base.input_tensors import as_value
-from maskdsl.runtime.compiled_mask import Over
+from maskdsl.runtime.compiled_mask import DerivedMask
 from maskdsl.runtime.kernels.grouped_tokens import at
 
 MOST_PAIRS = 2**22
 """Whose relation is found at once."""
 
 
-def attend_few(
-    over: Over, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, values: Mapping[str, Tensor]
+def attend_gathered(
+    over: DerivedMask, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, values: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """The output and the log-sum-exp, from the inputs of a chunk; k and v may be in pages of this table."""
     compiled, chunk = over.compiled, over.gathered
-    names, module = compiled.plan.input_identifiers, compiled.dense.module
+    names, module = compiled.plan.input_identifiers, compiled.dense_kernel.module
     inputs = {names[each.name]: as_value(each, values[each.name]) for each in compiled.plan.mask.inputs}
     attends = module.attended(q, chunk.keys, inputs)[1]
     positions, real = _attended_keys(attends, k.shape[1])

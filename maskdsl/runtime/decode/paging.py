@@ -36,7 +36,7 @@ class CallPositions(NamedTuple):
     page_size: int | None
 
 
-def located(
+def call_positions(
     q: Tensor, query_start: object, key_lengths: object, page_table: object, page_size: int | None
 ) -> CallPositions:
     """What the arguments of a call say. Arrays and lists are taken as tensors are."""
@@ -206,5 +206,5 @@ def with_pooled(compiled: Bound, x: Tensor, present: Tensor) -> tuple[Tensor, Te
     """
     missing = compiled.plan.mask.keys.given_length - x.shape[2]
     there = pad(present, (0, missing))[:, None, :, None]
-    whole, there = compiled.first.module.with_pooled(pad(x, (0, 0, 0, missing)), there)
+    whole, there = compiled.default_kernel.module.with_pooled(pad(x, (0, 0, 0, missing)), there)
     return whole, there[:, 0, :, 0]

@@ -20,7 +20,7 @@ from maskdsl.ir.rewrites.regroup import CHOSEN_GROUP, Copies, Regrouping, regrou
 from maskdsl.runtime.base.input_tensors import as_given
 from maskdsl.runtime.base.kept import Kept
 from maskdsl.runtime.base.token_values import token_values
-from maskdsl.runtime.compiled_mask import Bound, Over, register
+from maskdsl.runtime.compiled_mask import Bound, DerivedMask, register
 from maskdsl.runtime.decode.paging import is_seen
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
 
@@ -37,7 +37,7 @@ class Regrouped:
         self.fixed = None if fixed is None else Bound(make_plan(fixed), backend)
         added = regrouping.added
         copies = Copies(added, added.queries.length * regrouping.copies, added.keys.length)
-        self.over = Over(copies, Bound(make_plan(copies.mask), backend), Kept())
+        self.derived = DerivedMask(copies, Bound(make_plan(copies.mask), backend), Kept())
         changes = (each for each in (regrouping.mask.scale, *regrouping.mask.scores) if each is not None)
         read = reads(*changes)
         types = [each.type for each in read.coordinates]
@@ -67,7 +67,7 @@ class Regrouped:
         self, copies: "ChosenCopies", q: Tensor, k: Tensor, v: Tensor, inputs: Mapping[str, Tensor]
     ) -> list[tuple[Tensor, Tensor]]:
         """The results of the first copies of all queries, of the second ones, and so on."""
-        gathered, compiled, _ = self.over
+        gathered, compiled, _ = self.derived
         register(compiled)
         values = {**inputs, **self.values(copies, inputs, q)}
         given = [values[each.name] for each in gathered.mask.inputs]
@@ -77,7 +77,7 @@ class Regrouped:
 
     def values(self, copies: "ChosenCopies", inputs: Mapping[str, Tensor], q: Tensor) -> dict[str, Tensor]:
         """What pairs read of copies and of keys, as inputs."""
-        gathered, _, kept = self.over
+        gathered, _, kept = self.derived
         values = {}
         for value in gathered.values:
             node = value.leaf
@@ -93,7 +93,7 @@ class Regrouped:
 
     def narrow(self, node: Leaf, values: Tensor) -> Tensor:
         """Integers known to have 32 bits, with 32: those with more are checked, for which the host waits."""
-        is_short = node.type is Type.INT and self.over.gathered.reach(node) is None
+        is_short = node.type is Type.INT and self.derived.gathered.reach(node) is None
         return values.to(torch.int32) if is_short else values
 
 
@@ -155,6 +155,6 @@ def two_passes(compiled: Bound) -> Regrouped | None:
     """How a compiled mask is computed in two passes, if it is."""
     if compiled not in _KEPT:
         mask = compiled.plan.mask if not compiled.routes else replace(compiled.plan.mask, routed=compiled.routes)
-        found = regrouping(mask) if compiled.first.backend.regroups else None
+        found = regrouping(mask) if compiled.default_kernel.backend.regroups else None
         _KEPT[compiled] = None if found is None else Regrouped(found, compiled.backend)
     return _KEPT[compiled]

@@ -1,1 +1,1 @@
-"""Generated modules as objects: what lays out arguments and calls a kernel. No operators of torch here."""
+"""Objects around generated modules: they prepare arguments and call kernels. torch's operators are in `torch_ops`."""

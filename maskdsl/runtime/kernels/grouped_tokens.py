@@ -1,4 +1,4 @@
-"""The tokens of one side of a route: their coordinates and groups, as the generated module of the routes gives them."""
+"""The coordinates and groups of the tokens on one side of a route, computed by the routes' generated module."""
 
 import inspect
 from collections.abc import Mapping
@@ -19,28 +19,28 @@ from maskdsl.ir.routes import Route
 from maskdsl.runtime.base.kept import Kept
 
 Values = Mapping[str, Tensor]
-"""Inputs by identifier, as generated modules take them, with "batch" and "head", their numbers."""
+"""What generated modules take, by identifier: inputs, and the indices "batch" [batch, 1, 1] and "head" [heads, 1]."""
 
 
 class GroupedTokens(NamedTuple):
-    """All tokens of a side, [batch or 1, heads or 1, tokens]."""
+    """The tokens of one side of a route; tensors are [batch or 1, heads or 1, tokens]."""
 
     coordinates: dict[str, Tensor]
     """By identifier."""
     groups: Any
     """`Groups` of the generated module."""
     among: dict[int, Tensor]
-    """Bool, which tokens are pooled, by the number of the product; those of which all are pooled have none."""
+    """Bool: the tokens that are pooled, by the number of the dot product; no entry where all are pooled."""
 
     def existing(self, exists: Tensor) -> Any:
-        """The groups, if only these have tokens, bool [batch, heads or 1, groups]."""
+        """The groups with `exists`, bool [batch, heads or 1, groups], replaced."""
         groups = copy(self.groups)
         groups.exists = exists
         return groups
 
 
 class Grouped:
-    """One side of a route. What no input decides is kept."""
+    """One side of a route. Tokens that depend on no input are cached per device."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Grouped:
         route: Route,
         side: Side,
     ) -> None:
-        """`inputs` and `coordinates` say how the module calls them."""
+        """`inputs` and `coordinates` map declared names to the module's identifiers."""
         self.inputs = frozenset(inputs.values())
         self.coordinates = coordinates
         self.module = module
@@ -69,14 +69,14 @@ class Grouped:
 
     @cached_property
     def is_fixed(self) -> bool:
-        """Whether no call decides anything of it."""
+        """Whether the tokens are the same in every call, entry and head."""
         names = [f"{self.stem}_{self.side.plural}", *self.among_names.values()]
         parameters = {each for name in names for each in inspect.signature(getattr(self.module, name)).parameters}
         return parameters.isdisjoint({*self.inputs, "head", "batch"})
 
     @cached_property
     def among_names(self) -> dict[int, str]:
-        """The functions that say which tokens are pooled, by the number of the product."""
+        """The module's functions that compute `GroupedTokens.among`, by the number of the dot product."""
         pools = [each.pool(self.side) for each in self.route.products]
         return {
             number: f"{self.stem}_{self.side.letter}_among_{number}"
@@ -85,25 +85,26 @@ class Grouped:
         }
 
     def tokens(self, values: Values, device: torch.device) -> GroupedTokens:
+        """The tokens of a call. Raises `GroupRange` if an input puts a token into a group that does not exist."""
         if self.is_fixed:
-            return self.kept.keep(device, lambda: self.found(values, device))
-        return self.found(values, device)
+            return self.kept.keep(device, lambda: self._make_tokens(values, device))
+        return self._make_tokens(values, device)
 
-    def found(self, values: Values, device: torch.device) -> GroupedTokens:
-        own = getattr(self.module, f"{self.stem}_{self.side.plural}")(device=device, **values)
-        coordinates = {name: _leading(value) for name, value in own.items()}
+    def _make_tokens(self, values: Values, device: torch.device) -> GroupedTokens:
+        computed = getattr(self.module, f"{self.stem}_{self.side.plural}")(device=device, **values)
+        coordinates = {name: _leading(value) for name, value in computed.items()}
         among = {
-            number: _leading(getattr(self.module, name)(**{**values, **own}).to(device))
+            number: _leading(getattr(self.module, name)(**{**values, **computed}).to(device))
             for number, name in self.among_names.items()
         }
-        return GroupedTokens(coordinates, self.groups(coordinates, device), among)
+        return GroupedTokens(coordinates, self._groups(coordinates, device), among)
 
-    def groups(self, coordinates: Mapping[str, Tensor], device: torch.device) -> Any:
+    def _groups(self, coordinates: Mapping[str, Tensor], device: torch.device) -> Any:
         by, count = self.grouping.by, self.grouping.count
         if by in (None, "i"):
             return self.module.Groups(count)
         having = zip(self.sequence.spaces, self.sequence.having(by), strict=True)
-        has = torch.cat([torch.full((space.size,), own, device=device) for space, own in having])
+        has = torch.cat([torch.full((space.size,), has_group, device=device) for space, has_group in having])
         try:
             return self.module.Groups(count, by, coordinates[self.coordinates[by]], has)
         except self.module.OutsideGroups as error:
@@ -112,14 +113,14 @@ class Grouped:
 
 
 def _leading(value: Tensor) -> Tensor:
-    """[batch or 1, heads or 1, tokens]."""
+    """`value` with leading axes: [batch or 1, heads or 1, tokens]."""
     return value if value.dim() == 3 else value.expand(1, 1, -1)
 
 
 def at(values: Tensor, positions: Tensor) -> Tensor:
-    """Values [batch or 1, heads or 1, tokens] at places [batch, any] or [batch, heads or 1, any]: [batch, heads, any].
+    """Gathers values [batch or 1, heads or 1, tokens] at positions [batch, n] or [batch, heads or 1, n].
 
-    Heads are 1 where both have one.
+    Returns [batch, heads, n], with 1 head where both have 1. Positions behind the last token read the last token.
     """
     positions = positions if positions.dim() == 3 else positions[:, None]
     heads = max(values.shape[1], positions.shape[1])

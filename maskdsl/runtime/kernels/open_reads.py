@@ -1,4 +1,4 @@
-"""Reads of tables that inputs decide: whether they stay inside for all pairs that attend, as far as the host sees."""
+"""Bounds checks of table reads that depend on inputs: per call, on the host, for the pairs that attend."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,14 +18,14 @@ from maskdsl.runtime.base.call_cache import as_array
 
 
 class CallTokens(NamedTuple):
-    """The tokens of one batch entry that are in a call: some queries from the first on, and the first keys."""
+    """The tokens of one batch entry in a partial call: `queries` queries from `start` on, and the first `keys` keys."""
 
     start: int
     queries: int
     keys: int
 
-    def asked(self, mask: MaskIR, question: IndexQuestion, entry: int) -> IndexQuestion:
-        """The same question, of these tokens alone."""
+    def restricted(self, mask: MaskIR, question: IndexQuestion, entry: int) -> IndexQuestion:
+        """The question for pairs of these tokens only."""
         guards = [apply(Op.EQUAL, Batch(), Constant(entry))]
         for side, (sequence, _) in question.positions.items():
             position = Coordinate(side, "i")
@@ -40,38 +40,39 @@ class CallTokens(NamedTuple):
 
 
 class OpenReads:
-    """What bind left open in one mask, asked for in calls whose tensors are on the host."""
+    """The index bounds of one mask that binding could not prove, checked in calls whose tensors are on the host."""
 
     def __init__(self, mask: MaskIR) -> None:
         self.mask = mask
         self.passed: dict[str, tuple[object, int, int]] = {}
-        """The inputs of the last call in which all was inside, as they were: weakly held, version, batch entries."""
+        """The inputs of the last call that passed, by name: a weak reference, the tensor's version, the batch size."""
 
     @cached_property
     def questions(self) -> tuple[IndexQuestion, ...]:
+        """The unproven index bounds."""
         return tuple(open_questions(self.mask))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The inputs that decide."""
-        found = frozenset[str]().union(*(inputs_of(self.mask, each) for each in self.questions))
-        return tuple(each.name for each in self.mask.inputs if each.name in found)
+        """The inputs that indices depend on."""
+        used = frozenset[str]().union(*(inputs_of(self.mask, each) for each in self.questions))
+        return tuple(each.name for each in self.mask.inputs if each.name in used)
 
     def check(
         self,
         inputs: Sequence[Tensor],
         batch: int,
         debug: bool = False,
-        parts: Callable[[], Sequence[CallTokens]] | None = None,
+        tokens: Callable[[], Sequence[CallTokens]] | None = None,
     ) -> None:
-        """Raises if a pair that attends reads outside. `inputs` are all of the mask. Waits for a GPU in debugging only.
+        """Raises `AttnError` if an attending pair reads outside a table. Checks tensors on a GPU only with `debug`.
 
-        With `parts`, one a batch entry, only these tokens are in the call; `inputs` may end with those that are given.
-        Tensors that have not changed since they passed are not looked at again.
+        `inputs` are all inputs of the mask. In a partial call `tokens` gives the tokens of each batch entry, and
+        `inputs` may be the given ones only. Tensors that have not changed since they passed are not checked again.
         """
         if not self.questions:
             return
-        given = dict(zip((each.name for each in self.mask.inputs), inputs, strict=parts is None))
+        given = dict(zip((each.name for each in self.mask.inputs), inputs, strict=tokens is None))
         used = {name: given[name] for name in self.names if name in given}
         if not debug and any(x.device.type != "cpu" for x in used.values()):
             return
@@ -80,20 +81,20 @@ class OpenReads:
         arrays = {name: as_array(x) for name, x in used.items()}
         budget = NO_LIMIT if debug else BUDGET
         faulty = [each for each in self.questions if read_fault(self.mask, each, arrays, batch, budget) is not None]
-        if faulty and parts is not None:
-            pairs = [(each, part, n) for each in faulty if not each.groups for n, part in enumerate(parts())]
-            asked = [part.asked(self.mask, each, n) for each, part, n in pairs]
-        else:
-            asked = faulty
-        for each in asked:
+        questions = faulty
+        if faulty and tokens is not None:
+            pairs = [(each, entry, n) for each in faulty if not each.groups for n, entry in enumerate(tokens())]
+            questions = [entry.restricted(self.mask, each, n) for each, entry, n in pairs]
+        for each in questions:
             fault = read_fault(self.mask, each, arrays, batch, budget)
             if fault is not None:
                 raise AttnError(fault)
         if faulty:
-            return  # other tokens are outside
+            return  # the faults are at tokens that are not in this call
         self.passed = {name: (ref(x), x._version, batch) for name, x in used.items() if not x.is_inference()}
 
     def has_passed(self, name: str, x: Tensor, batch: int) -> bool:
+        """Whether this tensor, unchanged since, was in the last call that passed."""
         if name not in self.passed or x.is_inference():
             return False
         known, version, entries = self.passed[name]

@@ -1,7 +1,7 @@
-"""What is found for some queries of a pattern, from what is kept of the keys that are there.
+"""Computes the routed inputs of one partial call, from its queries and the summaries of the present keys.
 
-Selected groups have a row for each query of the call; see `ir/rewrites/route_rows.py`. Keys that are not there do not
-exist, and in self-attention neither do their tokens as queries.
+Tables of selected groups have a row for each query of the call: see `ir/rewrites/route_rows.py`. Absent keys do not
+exist for a route; in self-attention, nor do their tokens as queries.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,58 +26,59 @@ from maskdsl.runtime.kernels.key_summaries import Summaries
 
 
 class Queries(NamedTuple):
-    """Which queries of each batch entry a call has: int [batch]."""
+    """The queries of each batch entry in a partial call; all fields are integers [batch]."""
 
     starts: Tensor
-    """The position of the first."""
+    """The position of the first query."""
     counts: Tensor
-    """How many; rows of q behind them are none."""
+    """The number of queries in the call; later rows of q are padding."""
     totals: Tensor
-    """How many queries there are, in the call or not: none has a position behind these."""
+    """The number of queries that exist, in the call or not."""
 
 
 @dataclass(frozen=True)
 class PartialCall:
-    """One call: some queries, and what is known of the keys."""
+    """One partial call."""
 
     mask: MaskIR
-    """By row."""
+    """A mask made by `by_row`."""
     module: ModuleType
-    """That of its routes."""
+    """The generated torch module of its routes."""
     sides: Mapping[tuple[str, Side], Grouped]
     q: Tensor
-    """[batch, heads, queries, dim], in the type of scores."""
+    """[batch, heads, queries, dim], in the dtype of scores."""
     queries: Queries
     summaries: Summaries
     keys: Callable[[], Tensor]
-    """All keys, [batch, key heads, keys, dim], zeros where there are none: asked only if they are needed."""
+    """Returns all keys, [batch, key heads, keys, dim], zeros where absent. Called only by routes that read keys."""
     values: Mapping[str, Tensor]
-    """What generated functions read. What is found is added by who asks, before it is read."""
+    """The values that generated functions read. The caller adds each routed input before a later one reads it."""
     identifiers: Mapping[str, str]
-    """Of inputs."""
+    """The module's identifiers of inputs, by declared name."""
 
     @cached_property
     def positions(self) -> Tensor:
-        """The positions of the queries [batch, queries], moved into the pattern."""
+        """The positions of the queries, int64 [batch, queries], clamped to the pattern."""
         positions = self.queries.starts.long()[:, None] + torch.arange(self.q.shape[2], device=self.q.device)
         return positions.clamp(0, self.mask.queries.length - 1)
 
     @cached_property
     def real(self) -> Tensor:
-        """Bool [batch, queries]: the rows of q that are queries."""
+        """Bool [batch, queries]: the rows of q that are queries, not padding."""
         return torch.arange(self.q.shape[2], device=self.q.device) < self.queries.counts[:, None]
 
     @cached_property
     def absent(self) -> Tensor:
-        """Bool [batch, all queries]: those that there are, but not in this call."""
+        """Bool [batch, all queries]: queries that exist and are not in this call."""
         position = torch.arange(self.mask.queries.length, device=self.q.device)
         starts, counts, totals = (each[:, None] for each in self.queries)
         return ((position < starts) | (position >= starts + counts)) & (position < totals)
 
-    def found(self, found: Route | Nearest | Balanced) -> Tensor:
-        match found:
+    def routed(self, statement: Route | Nearest | Balanced) -> Tensor:
+        """The routed input of a statement. Raises `AbsentQueries` if it needs queries that are not in the call."""
+        match statement:
             case Route():
-                return self.selected(found)
+                return self.selected(statement)
             case Nearest(side=Side.KEY, name=name):
                 return self.summaries.rows(name)
             case Nearest(centroids=centroids):
@@ -88,38 +89,41 @@ class PartialCall:
                 members = self.module.members(k, self.rows(centroids)[:, first:last], size, present)
                 return pad(members, (0, self.mask.keys.length - k.shape[2]))
             case Balanced(centroids=centroids, size=size, first=first, last=last):
-                self.require(~self.absent.any(dim=1), found)
+                self.require(~self.absent.any(dim=1), statement)
                 rows = self.rows(centroids)[:, first:last]
                 return self.spread(self.module.members(self.q, rows, size, self.real[:, None]))
             case _:
-                assert_never(found)
+                assert_never(statement)
 
     def rows(self, centroids: str) -> Tensor:
-        """[heads, clusters, dim]."""
+        """The centroids in this input, [heads, clusters, dim]."""
         return self.values[self.identifiers[centroids]][self.mask.here].to(self.q.dtype)
 
-    def spread(self, own: Tensor) -> Tensor:
-        """Values of the queries of the call, [batch, heads, queries], as values of all; zeros elsewhere."""
+    def spread(self, values: Tensor) -> Tensor:
+        """Scatters values of the call's queries, [batch, heads, queries], to all queries; zeros elsewhere."""
         length = self.mask.queries.length
-        whole = own.new_zeros(*own.shape[:2], length + 1)
+        whole = values.new_zeros(*values.shape[:2], length + 1)
         positions = self.positions.masked_fill(~self.real, length)
-        return whole.scatter_(2, positions[:, None].expand_as(own), own)[..., :-1]
+        return whole.scatter_(2, positions[:, None].expand_as(values), values)[..., :-1]
 
     def all_keys(self) -> Tensor:
-        """As each query head sees them, in the type of scores."""
+        """All keys, [batch, heads, keys, dim], in the dtype of scores."""
         keys: Tensor = self.module.of_heads(self.keys().detach().to(self.q.dtype), self.q.shape[1])
         return keys
 
-    def require(self, complete: Tensor, found: Route | Balanced) -> None:
-        """Raises if queries are not in the call without which a route cannot be found. Waits for the device."""
+    def require(self, complete: Tensor, statement: Route | Balanced) -> None:
+        """Raises `AbsentQueries` unless `complete`, bool, is true everywhere.
+
+        Waits for the device; does nothing while a CUDA graph is captured.
+        """
         if complete.is_cuda and torch.cuda.is_current_stream_capturing():
             return
         if not bool(complete.all()):
-            name = found.name if isinstance(found, Route) else found.name.removesuffix("_queries")
-            raise AttnError(AbsentQueries(route=name, pattern=self.mask.name, span=found.span))
+            name = statement.name if isinstance(statement, Route) else statement.name.removesuffix("_queries")
+            raise AttnError(AbsentQueries(route=name, pattern=self.mask.name, span=statement.span))
 
     def selected(self, route: Route) -> Tensor:
-        """bool [batch, heads, queries or 1, key groups]."""
+        """The table of selected groups, bool [batch, heads, queries or 1, key groups]."""
         queries, keys = (
             _RouteSide(self, route, each, each.tokens(self.values, self.q.device))
             for each in (self.sides[route.name, side] for side in (Side.QUERY, Side.KEY))
@@ -133,7 +137,7 @@ class PartialCall:
             f"product_{number}": (queries.query_vectors(number, each.query), keys.key_vectors(number, each.key))
             for number, each in enumerate(route.products)
         }
-        functions = (getattr(self.module, f"{keys.side.stem}_{part}") for part in ("score", "candidates", "choose"))
+        functions = (getattr(self.module, f"{keys.side.stem}_{role}") for role in ("score", "candidates", "choose"))
         table: Tensor = self.module.select(
             self.q.shape[:2], (groups, coordinates), keys.columns(), self.values, products, *functions, whole=over_head
         )
@@ -144,9 +148,9 @@ class PartialCall:
 
 @dataclass(frozen=True)
 class _RouteSide:
-    """The queries of a call as the rows of a route's table, or the keys that are there as its columns."""
+    """The rows of a route's table, which are the queries of the call, or its columns, which are groups of keys."""
 
-    part: PartialCall
+    call: PartialCall
     route: Route
     side: Grouped
     tokens: GroupedTokens
@@ -155,24 +159,23 @@ class _RouteSide:
 
     @cached_property
     def numbers(self) -> Tensor:
-        """The group of each query of the call: [batch, heads or 1, queries]."""
-        return at(self.tokens.groups.numbers, self.part.positions)
+        """The group of each query of the call, int64 [batch, heads or 1, queries]."""
+        return at(self.tokens.groups.numbers, self.call.positions)
 
     def rows(self) -> tuple[Any, dict[str, Tensor]]:
-        """A group for each query, with the coordinates of the first token of its own group."""
-        own, positions = self.tokens.coordinates, self.part.positions[:, None]
+        """A group for each query of the call, with the coordinates of the first token of the query's group."""
+        coordinates, positions = self.tokens.coordinates, self.call.positions[:, None]
         if self.route.queries.by is None:
-            return self.tokens.groups, own
+            return self.tokens.groups, coordinates
         first = at(self.tokens.groups.positions, self.numbers) if self.side.pools_tokens else positions
-        return self.part.module.Groups(positions.shape[2]), {name: at(x, first) for name, x in own.items()} | {
-            "i": positions
-        }
+        of_groups = {name: at(x, first) for name, x in coordinates.items()}
+        return self.call.module.Groups(positions.shape[2]), of_groups | {"i": positions}
 
     @cached_property
     def first(self) -> Tensor:
-        """The first query of the call that is of the same group, [batch, heads or 1, queries]."""
-        count = self.part.positions.shape[1]
-        rows = torch.arange(count, device=self.part.q.device)
+        """The row of the first query of the same group, int64 [batch, heads or 1, queries]."""
+        count = self.call.positions.shape[1]
+        rows = torch.arange(count, device=self.call.q.device)
         if not self.side.pools_tokens:
             return rows.expand(1, 1, -1)
         groups = self.numbers.new_full((*self.numbers.shape[:2], self.route.queries.count + 1), count)
@@ -180,57 +183,58 @@ class _RouteSide:
 
     @property
     def is_first(self) -> Tensor:
+        """Whether each query is the first of its group in the call, bool [batch, heads or 1, queries]."""
         return self.first == torch.arange(self.first.shape[2], device=self.first.device)
 
     def query_vectors(self, number: int, pool: Pool) -> Tensor:
-        """[batch, heads, queries, dim]: what is pooled from the group of each."""
-        part, module = self.part, self.part.module
+        """The pooled vector of each query's group, [batch, heads, queries, dim]."""
+        call, module = self.call, self.call.module
         if pool.kind is None:
-            return part.q
+            return call.q
         among = self.tokens.among.get(number)
-        own = part.real[:, None] if among is None else at(among, part.positions) & part.real[:, None]
-        options = {"among": own, "heads": self.pool_heads(pool)}
+        pooled = call.real[:, None] if among is None else at(among, call.positions) & call.real[:, None]
+        options = {"among": pooled, "heads": self.pool_heads(pool)}
         if not self.side.pools_tokens:
-            vectors: Tensor = module.pooled(part.q, module.Groups(part.q.shape[2]), pool.kind, **options)
+            vectors: Tensor = module.pooled(call.q, module.Groups(call.q.shape[2]), pool.kind, **options)
             return vectors
         self.require_whole_groups(among)
         groups = copy(self.tokens.groups)
         groups.numbers = self.numbers
-        vectors = module.pooled(part.q, groups, pool.kind, **options)
+        vectors = module.pooled(call.q, groups, pool.kind, **options)
         index = self.numbers.clamp(max=groups.count - 1).unsqueeze(-1)
         return vectors.gather(2, index.expand(*vectors.shape[:2], -1, vectors.shape[3]))
 
     def require_whole_groups(self, among: Tensor | None) -> None:
-        """Raises if a query's group has others, which are pooled, that are not in the call."""
-        numbers, absent = self.tokens.groups.numbers, self.part.absent[:, None]
-        missing = (absent if among is None else absent & among).to(self.part.q.dtype) + torch.zeros_like(numbers)
+        """Raises `AbsentQueries` if a pooled query of the groups in the call is not in the call."""
+        numbers, absent = self.tokens.groups.numbers, self.call.absent[:, None]
+        missing = (absent if among is None else absent & among).to(self.call.q.dtype) + torch.zeros_like(numbers)
         flags = missing.new_zeros(*missing.shape[:2], self.route.queries.count + 1)
         flags.scatter_add_(2, numbers.expand_as(missing), missing)
-        self.part.require((at(flags, self.numbers) == 0) | ~self.part.real[:, None], self.route)
+        self.call.require((at(flags, self.numbers) == 0) | ~self.call.real[:, None], self.route)
 
     # Columns
 
     def columns(self) -> tuple[Any, dict[str, Tensor]]:
-        """The groups of keys that there are, with the coordinates of their tokens."""
-        summaries, own = self.part.summaries, self.tokens.coordinates
+        """The groups of present keys, with the coordinates of their tokens."""
+        summaries, coordinates = self.call.summaries, self.tokens.coordinates
         if self.route.keys.by is None:
-            return self.tokens.groups, own
+            return self.tokens.groups, coordinates
         if self.side.pools_tokens:
-            return self.tokens.existing(summaries.members(self.route.name) > 0), own
-        count = self.part.keys().shape[2] if self.route.products else self.route.keys.count
-        groups = self.part.module.Groups(count)
+            return self.tokens.existing(summaries.members(self.route.name) > 0), coordinates
+        count = self.call.keys().shape[2] if self.route.products else self.route.keys.count
+        groups = self.call.module.Groups(count)
         groups.exists = summaries.present[:, None, :count]
-        return groups, {name: x[..., :count] for name, x in own.items()}
+        return groups, {name: x[..., :count] for name, x in coordinates.items()}
 
     def key_vectors(self, number: int, pool: Pool) -> Tensor:
-        """[batch, heads, key groups, dim]."""
-        part, module, heads = self.part, self.part.module, self.part.q.shape[1]
+        """The pooled vector of each group of keys, [batch, heads, key groups, dim]."""
+        call, module, heads = self.call, self.call.module, self.call.q.shape[1]
         vectors: Tensor
         if self.side.pools_tokens:
-            kept = (module.of_heads(each, heads) for each in part.summaries.pool(self.route.name, number))
-            vectors = module.finished(*kept, pool.kind, self.pool_heads(pool))
+            pooled = (module.of_heads(each, heads) for each in call.summaries.pool(self.route.name, number))
+            vectors = module.finished(*pooled, pool.kind, self.pool_heads(pool))
             return vectors
-        k = part.all_keys()
+        k = call.all_keys()
         if pool.kind is None:
             return k
         among = self.tokens.among.get(number)
@@ -239,9 +243,9 @@ class _RouteSide:
         return vectors
 
     def pool_heads(self, pool: Pool) -> list[int] | None:
-        """The number of each head's pool; None if each head has its own."""
-        heads = self.part.q.shape[1]
+        """The index of each head's pool; None if each head has its own."""
+        heads = self.call.q.shape[1]
         if pool.by_key_head:
-            shared: list[int] = self.part.module.shared_by(heads, self.part.summaries.key_heads)
+            shared: list[int] = self.call.module.shared_by(heads, self.call.summaries.key_heads)
             return shared
         return None if pool.heads is None else pool_numbers(pool.heads, heads)

@@ -1,4 +1,4 @@
-"""What a pattern finds in queries and keys: its generated modules, and how they are called."""
+"""Computes routed inputs from q and k, by a generated torch module or by generated Triton kernels."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -26,43 +26,46 @@ DTYPES = {Type.BOOL: torch.bool, Type.INT: torch.int64}
 
 
 @dataclass(frozen=True, eq=False)
-class Finder:
-    """The generated modules of a mask's routes, in plain torch and in Triton, and how they are called."""
+class RouteFinder:
+    """Computes the routed inputs of calls with all queries."""
 
     mask: MaskIR
     names: Mapping[str, str]
-    """How modules call the inputs."""
+    """The modules' identifiers of the inputs, by declared name."""
     curves: Curves
     emit: Callable[[], str]
-    """The source of the module in plain torch."""
+    """Emits the torch module."""
     emit_kernels: Callable[[], str]
-    """That of the one in Triton."""
+    """Emits the Triton module."""
 
     @staticmethod
-    def of(plan: KernelPlan, states: CallStates) -> "Finder":
-        """`states` are those of the plan."""
+    def of(plan: KernelPlan, states: CallStates) -> "RouteFinder":
+        """For a plan and its call states."""
         curves = curves_of(plan, states)
-        return Finder(
+        return RouteFinder(
             plan.mask, plan.input_identifiers, curves, partial(emit_routing, plan), partial(emit_selection, plan)
         )
 
     @cached_property
     def module(self) -> ModuleType:
+        """The torch module, loaded."""
         return load_module(self.emit(), f"{self.mask.name}_routing")
 
     @cached_property
     def kernel_module(self) -> ModuleType:
+        """The Triton module, loaded."""
         return load_module(self.emit_kernels(), f"{self.mask.name}_selection")
 
     @property
     def declared(self) -> list[Input]:
-        """The inputs that are found."""
+        """The routed inputs."""
         return [each for each in self.mask.inputs if each not in self.mask.given]
 
     def find(self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], by_kernels: bool = False) -> list[Tensor]:
-        """All found inputs, from checked q and k [batch, heads, tokens, dim] and given inputs in declared order.
+        """All routed inputs, from checked q and k [batch, heads, tokens, dim] and the given inputs in declared order.
 
-        Kernels need tensors that `serves` or `check` of `runtime/backends/triton_backend.py` lets pass.
+        `by_kernels` runs Triton, and raises where `check` of `runtime/backends/triton_backend.py` does. Raises
+        `GroupRange` if an input puts a token into a group that does not exist.
         """
         names = self.names
         values = {names[each.name]: as_value(each, x) for each, x in zip(self.mask.given, inputs, strict=True)}
@@ -74,17 +77,18 @@ class Finder:
         try:
             kernel = without_choice("route_kernel", self.mask.name, q.device) if by_kernels else nullcontext()
             with on(q.device), kernel:
-                found = module.find(q.detach(), k.detach(), values)
+                routed = module.find(q.detach(), k.detach(), values)
         except module.OutsideGroups as error:
             name, value, count = error.args
             raise AttnError(GroupRange(name=name, value=value, count=count)) from None
         return [
-            as_given(each, found[names[each.name]]).expand(self.shape(each, q)).contiguous() for each in self.declared
+            as_given(each, routed[names[each.name]]).expand(self.shape(each, q)).contiguous() for each in self.declared
         ]
 
     def blank(self, q: Tensor) -> list[Tensor]:
-        """Tensors like those found, with anything in them."""
+        """Uninitialized tensors with the shapes and dtypes of the results of `find`."""
         return [q.new_empty(self.shape(each, q), dtype=DTYPES[each.type]) for each in self.declared]
 
     def shape(self, declared: Input, q: Tensor) -> list[int]:
+        """The shape of a routed input, in declared layout."""
         return [q.shape[0] if each.kind is DimensionKind.BATCH else each.size or 0 for each in declared.dimensions]

@@ -1,4 +1,4 @@
-"""The kernel for queries that stand anywhere in a pattern: decoding, chunked prefill, keys in pages."""
+"""The split-KV Triton kernel for partial calls: decoding, chunked prefill, paged keys. No gradients."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,35 +20,36 @@ from maskdsl.runtime.base.input_tensors import as_value
 from maskdsl.runtime.base.module_cache import load_module
 
 Block = tuple[int, int]
-"""Rows and keys of a tile."""
+"""Rows (queries of all heads that share keys) and keys of a tile."""
 Result = tuple[Tensor, Tensor]
 _MOST_ROWS, _MOST_SPLITS = 64, 64
 _MOST_OPERATIONS = 32
-"""With more of them on a pair tiles of more than 16 keys would not keep their registers."""
+"""With more operations per pair, tiles of more than 16 keys would spill registers."""
 _PROGRAMS_PER_PROCESSOR = 2
-"""What splits are chosen for: enough programs to hide that each waits for memory."""
+"""Programs per multiprocessor that the number of splits aims at, to hide memory latency."""
 
 
 @dataclass(frozen=True, eq=False)
 class SplitKernel:
-    """Computes calls without gradients. All lengths, starts and pages are numbers of the call, not of the kernel."""
+    """Computes partial calls. Lengths, starts and pages are arguments: no value of them compiles a new kernel."""
 
     mask: MaskIR
     names: Mapping[str, str]
-    """How the module calls the inputs."""
+    """The module's identifiers of the inputs, by declared name."""
     operations: int
-    """How many different ones a pair asks for."""
+    """The number of distinct operations that the relation computes for a pair."""
     state: CallState
-    """What no input has a say in."""
+    """The cache of tables that depend on no input."""
     reads_inputs: bool
-    """Whether what pairs read of tokens depends on inputs."""
+    """Whether the coordinates that pairs read depend on inputs."""
     emit: Callable[[], str]
-    """The text of the generated module."""
-    rungs: dict[object, int] = field(default_factory=dict)
-    """The first of the rungs that has worked, by what it depends on."""
+    """Emits the module."""
+    first_working: dict[object, int] = field(default_factory=dict)
+    """The index of the first block of the ladder that works, by shape kind and device."""
 
     @staticmethod
     def of(plan: KernelPlan) -> "SplitKernel":
+        """For the plan of a mask, by `decode_plan`."""
         plan = decode_plan(plan)
         return SplitKernel(
             plan.mask,
@@ -61,10 +62,12 @@ class SplitKernel:
 
     @cached_property
     def source(self) -> str:
+        """The text of the generated module."""
         return self.emit()
 
     @property
     def module(self) -> ModuleType:
+        """The generated module, loaded."""
         return load_module(self.source, f"{self.mask.name}_decode")
 
     def forward(
@@ -77,9 +80,10 @@ class SplitKernel:
         key_lengths: Tensor,
         page_table: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """The output, and the log-sum-exp [batch, heads, queries]. `inputs` are in declared order, for all tokens.
+        """The output [batch, heads, queries, dim] and the log-sum-exp [batch, heads, queries].
 
-        `query_starts` and `key_lengths` are int32 [batch], `page_table` int32 [batch, pages]; see `codegen/decode.py`.
+        `inputs` are in declared order, for all tokens. `query_starts` and `key_lengths` are int32 [batch], `page_table`
+        int32 [batch, pages]: see `codegen/decode.py`. Raises `NoConfiguration` if no tile of the ladder runs.
         """
         check(q, v)
         mask, names = self.mask, self.names
@@ -87,12 +91,12 @@ class SplitKernel:
         values |= self.state.curves(q.device)
         rows = q.shape[2] * q.shape[1] // k.shape[1]
         dim, gpu = max(q.shape[3], v.shape[3]), architecture(q.device)
-        blocks = rungs(decode_block(rows, dim, q.element_size(), gpu, self.operations))
+        blocks = block_ladder(decode_block(rows, dim, q.element_size(), gpu, self.operations))
         with on(q.device):
             tables = self.tables(q, values)
 
             def start(block: tuple[int, int]) -> tuple[Tensor, Tensor]:
-                found: tuple[Tensor, Tensor] = self.module.decode(
+                results: tuple[Tensor, Tensor] = self.module.decode(
                     *map(computable, (q, k, v)),
                     inputs=values,
                     query_starts=query_starts,
@@ -104,43 +108,43 @@ class SplitKernel:
                     precision=precision(gpu),
                     tables=tables,
                 )
-                return found
+                return results
 
-            out, lse = self.started(blocks, (blocks[0], q.shape[3], v.shape[3], q.dtype), q.device, start)
+            out, lse = self.start_first(blocks, (blocks[0], q.shape[3], v.shape[3], q.dtype), q.device, start)
         return out.to(q.dtype), lse
 
-    def started(
+    def start_first(
         self, blocks: Sequence[Block], kind: object, device: torch.device, start: Callable[[Block], Result]
     ) -> Result:
-        """With the first of the blocks whose kernel can be compiled and started. Raises if there is none."""
+        """Starts the kernel with the first block that can be compiled and started. Raises `NoConfiguration` if none."""
         key = kind, device
-        for number in range(self.rungs.get(key, 0), len(blocks)):
+        for number in range(self.first_working.get(key, 0), len(blocks)):
             try:
-                found = start(blocks[number])
+                results = start(blocks[number])
             except torch.OutOfMemoryError:
                 raise
             except failures() as error:
                 failure = error
             else:
-                self.rungs[key] = number
-                return found
+                self.first_working[key] = number
+                return results
         raise no_configuration("decode_kernel", self.mask.name, device, failure) from failure
 
     def tables(self, q: Tensor, values: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
-        """What kernels read of tokens, kept where no input has a say in it."""
+        """Per-token tables that depend on no input, cached; None where the kernel computes coordinates."""
         batch, heads = q.shape[:2]
         if self.reads_inputs or not hasattr(self.module, "token_tables"):
             return None
-        given = q.device, batch, heads, values
+        arguments = q.device, batch, heads, values
 
         def make() -> tuple[Tensor, ...]:
-            made: tuple[Tensor, ...] = self.module.token_tables(*given)
-            return made
+            tables: tuple[Tensor, ...] = self.module.token_tables(*arguments)
+            return tables
 
-        return self.state.keep(("tables", *given[:3]), make)
+        return self.state.keep(("tables", *arguments[:3]), make)
 
     def splits(self, q: Tensor, k: Tensor, block: tuple[int, int]) -> int:
-        """How many programs share the keys of a tile of rows: as many as keep all processors busy."""
+        """The number of programs that split the keys of a tile of rows: enough to keep all multiprocessors busy."""
         tiles = -(-q.shape[2] * q.shape[1] // k.shape[1] // block[0]) * k.shape[1] * q.shape[0]
         keys = self.mask.keys.length
         wanted = _PROGRAMS_PER_PROCESSOR * _processors(q.device) // tiles
@@ -148,7 +152,10 @@ class SplitKernel:
 
 
 def decode_block(rows: int, dim: int, size: int, architecture: Architecture, operations: int) -> tuple[int, int]:
-    """Rows and keys of a tile: no more rows than there are, as many keys as registers and shared memory hold."""
+    """Rows and keys of a tile: no more rows than a call has, and keys that fit registers and shared memory.
+
+    `size` is bytes per element, `dim` the larger head dim, `operations` those per pair.
+    """
     rows = min(max(16, _power_of_two(rows)), _MOST_ROWS)
     if architecture is Architecture.INTERPRETER or size == 8:
         return min(rows, 32), 16
@@ -159,16 +166,16 @@ def decode_block(rows: int, dim: int, size: int, architecture: Architecture, ope
 
 
 def _processors(device: torch.device) -> int:
-    """Of a GPU; in the interpreter, a few."""
+    """Multiprocessors of a GPU; 6 in the interpreter, so that tests split keys."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 6
 
 
-def rungs(block: Block) -> tuple[Block, ...]:
-    """A tile and smaller ones, for kernels that need more than the GPU has, or that its compiler refuses."""
+def block_ladder(block: Block) -> tuple[Block, ...]:
+    """A block and smaller ones to fall back to, for kernels that the GPU or its compiler cannot run."""
     rows, keys = block
     return tuple(dict.fromkeys([block, (rows, max(16, keys // 2)), (16, max(16, keys // 2)), (16, 16)]))
 
 
 def _power_of_two(number: int) -> int:
-    """The least that is not smaller."""
+    """The least power of two that is not less than `number`."""
     return 1 << max(number - 1, 0).bit_length()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maskdsl.runtime.base.validate import check_inputs, check_sizes, check_tensors, check_values
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask
-from maskdsl.runtime.compiled_mask import find as find_recipe
+from maskdsl.runtime.compiled_mask import find as find_compiled
 from maskdsl.runtime.decode.paging import CallPositions, all_keys, checked, normal, room
 from maskdsl.runtime.kernels.key_summaries import sum_type
 from maskdsl.runtime.kernels.partial_selection import Queries
@@ -16,7 +16,7 @@ from maskdsl.runtime.torch_ops.attention_op import LIBRARY
 from maskdsl.runtime.torch_ops.gather_ops import entry_by_entry
 
 
-def with_found(compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+def with_routed(compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     """All inputs of the mask, those found behind those given."""
     return [*inputs, *_FIND(q, k, inputs, compiled.handle)] if compiled.signature.is_routed else inputs
 
@@ -24,24 +24,25 @@ def with_found(compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor
 def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, handle: str) -> list[Tensor]:
     check_tensors(q, k, k, "declared")
     inputs = inputs or ()
-    compiled = find_recipe(handle).bound(q.shape[2], k.shape[2])
+    compiled = find_compiled(handle).bound(q.shape[2], k.shape[2])
     check_sizes(compiled.plan, q, k, k)
     check_inputs(compiled.plan.mask.given, inputs, q)
     check_values(compiled.plan.mask.given, inputs)
-    return compiled.finder.find(q, compiled.first.all_keys(k), inputs, compiled.kernel(q, k).backend.finds_routes)
+    keys, by_kernels = compiled.default_kernel.all_keys(k), compiled.kernel(q, k).backend.finds_routes
+    return compiled.route_finder.find(q, keys, inputs, by_kernels)
 
 
 def _fake_find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> list[Tensor]:
-    return find_recipe(handle).bound(q.shape[2], k.shape[2]).finder.blank(q)
+    return find_compiled(handle).bound(q.shape[2], k.shape[2]).route_finder.blank(q)
 
 
 # For some of the queries, and the keys that are there
 
 
-def with_found_in_part(
+def with_partial_routed(
     compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor], where: CallPositions
 ) -> list[Tensor]:
-    """All inputs of the mask in `Bound.in_parts`."""
+    """All inputs of the mask in `Bound.for_partial_calls`."""
     return [*inputs, *_FIND_PART(q, k, inputs, *where, compiled.handle)] if compiled.signature.is_routed else inputs
 
 
@@ -52,23 +53,23 @@ def find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, *others: An
     check_inputs(compiled.plan.mask.given, inputs, q)
     check_values(compiled.plan.mask.given, inputs)
     starts, lengths, table = normal(compiled, q, k, where)
-    return found_in_part(
-        compiled, q, *all_keys(compiled, k, lengths, table), inputs, all_of(compiled, q, starts, lengths)
+    return partial_routed(
+        compiled, q, *all_keys(compiled, k, lengths, table), inputs, all_queries(compiled, q, starts, lengths)
     )
 
 
-def all_of(compiled: Bound, q: Tensor, starts: Tensor, lengths: Tensor) -> Queries:
+def all_queries(compiled: Bound, q: Tensor, starts: Tensor, lengths: Tensor) -> Queries:
     """All rows of q, if entries have so many keys: in self-attention there are no queries behind these."""
     mask = compiled.plan.mask
     totals = lengths if mask.is_layer else torch.full_like(lengths, mask.queries.length)
     return Queries(starts, torch.full_like(starts, q.shape[2]), totals)
 
 
-def found_in_part(
+def partial_routed(
     compiled: Bound, q: Tensor, k: Tensor, present: Tensor, inputs: Sequence[Tensor], queries: Queries
 ) -> list[Tensor]:
     """From keys [batch, key heads, keys, dim], zeros where none is present, bool [batch, keys]."""
-    finder = compiled.part_finder
+    finder = compiled.partial_route_finder
     summaries = finder.summaries()
     positions = torch.arange(k.shape[2], device=k.device).expand_as(present)
     summaries.add(k.detach().to(sum_type(k)), positions, present, finder.values(len(q), q.device, inputs))
@@ -77,7 +78,7 @@ def found_in_part(
 
 def _fake_find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor], *others: Any) -> list[Tensor]:
     *fields, handle = others
-    return find_recipe(handle).bound(q.shape[2], room(k, CallPositions(*fields))).part_finder.blank(q)
+    return find_compiled(handle).bound(q.shape[2], room(k, CallPositions(*fields))).partial_route_finder.blank(q)
 
 
 LIBRARY.define("find(Tensor q, Tensor k, Tensor[] inputs, str handle) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))

@@ -35,7 +35,7 @@ from maskdsl.runtime.decode.paging import (
     page_rows,
 )
 from maskdsl.runtime.kernels.key_summaries import Summaries, sum_type
-from maskdsl.runtime.routing.find_op import all_of
+from maskdsl.runtime.routing.find_op import all_queries
 
 
 class RoutingState:
@@ -54,7 +54,7 @@ class RoutingState:
         self._compiled = compiled
         self.lengths = torch.zeros(batch, dtype=torch.int64, device="cpu")
         """How many keys of each entry have been added. On the host."""
-        self._summaries: Summaries = compiled.part_finder.summaries()
+        self._summaries: Summaries = compiled.partial_route_finder.summaries()
 
     # Keys that come and go
 
@@ -108,7 +108,7 @@ class RoutingState:
 
     def __setstate__(self, kept: tuple[Any, ...]) -> None:
         self._compiled, self.lengths, tensors, key_heads = kept
-        self._summaries = self._compiled.part_finder.summaries()
+        self._summaries = self._compiled.partial_route_finder.summaries()
         self._summaries.tensors, self._summaries.key_heads = dict(tensors), key_heads
 
     # Calls
@@ -126,7 +126,8 @@ class RoutingState:
             starts, lengths, table = normal(compiled, q, k, where)
             self._follow(k, where.key_lengths, where.page_table, inputs)
             keys = cache(lambda: all_keys(compiled, k, lengths, table)[0])
-            return compiled.part_finder.find(q, all_of(compiled, q, starts, lengths), self._summaries, keys, inputs)
+            queries = all_queries(compiled, q, starts, lengths)
+            return compiled.partial_route_finder.find(q, queries, self._summaries, keys, inputs)
 
     def _follow(self, k: Tensor, key_lengths: object, table: Tensor | None, inputs: Sequence[Tensor]) -> None:
         """Adds and forgets keys so that they are the first of a cache."""
@@ -150,7 +151,7 @@ class RoutingState:
         present = (positions < ends[:, None]).to(k.device)
         present = present if there is None else present & there
         k = k.detach().masked_fill(~present[:, None, :, None], 0).to(sum_type(k))
-        values = self._compiled.part_finder.values(len(k), k.device, inputs)
+        values = self._compiled.partial_route_finder.values(len(k), k.device, inputs)
         self._summaries.add(k, positions.to(k.device), present, values)
         self.lengths = ends
 

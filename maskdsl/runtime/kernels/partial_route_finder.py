@@ -1,4 +1,4 @@
-"""What a pattern finds in some of its queries and in the keys that are there: decoding, chunks, packed sequences."""
+"""Computes routed inputs for partial calls: decoding, chunked prefill, packed sequences."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,20 +17,21 @@ from maskdsl.runtime.base.input_tensors import as_given, as_value
 from maskdsl.runtime.kernels.grouped_tokens import Grouped
 from maskdsl.runtime.kernels.key_summaries import Summaries, sum_type
 from maskdsl.runtime.kernels.partial_selection import PartialCall, Queries
-from maskdsl.runtime.kernels.route_finder import DTYPES, Finder
+from maskdsl.runtime.kernels.route_finder import DTYPES, RouteFinder
 
 
 @dataclass(frozen=True, eq=False)
-class PartFinder:
-    """The generated module of a mask that is `by_row`, and how it is used for parts of calls."""
+class PartialRouteFinder:
+    """Computes the routed inputs of partial calls, for a mask made by `by_row`."""
 
-    finder: Finder
+    finder: RouteFinder
     coordinates: Mapping[str, str]
-    """How the module calls them."""
+    """The module's identifiers of coordinates, by declared name."""
 
     @staticmethod
-    def of(plan: KernelPlan) -> "PartFinder":
-        return PartFinder(Finder.of(plan, CallStates()), plan.identifiers)
+    def of(plan: KernelPlan) -> "PartialRouteFinder":
+        """For a plan whose mask was made by `by_row`."""
+        return PartialRouteFinder(RouteFinder.of(plan, CallStates()), plan.identifiers)
 
     @property
     def mask(self) -> MaskIR:
@@ -38,7 +39,7 @@ class PartFinder:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """How the module calls the inputs."""
+        """The module's identifiers of the inputs, by declared name."""
         return self.finder.names
 
     @property
@@ -47,7 +48,7 @@ class PartFinder:
 
     @cached_property
     def sides(self) -> dict[tuple[str, Side], Grouped]:
-        """Both sides of every route, by its name."""
+        """Both sides of every route, by the route's name."""
         routes = [each for each in self.mask.routed if isinstance(each, Route)]
         return {
             (each.name, side): Grouped(self.mask, self.names, self.coordinates, self.module, each, side)
@@ -56,17 +57,17 @@ class PartFinder:
         }
 
     def summaries(self) -> Summaries:
-        """Of no keys yet."""
+        """Empty summaries."""
         keys = {name: each for (name, side), each in self.sides.items() if side is Side.KEY}
         return Summaries(self.mask, self.names, self.module, keys)
 
     @property
     def given(self) -> tuple[Input, ...]:
-        """The inputs that callers give: not the position of the first query."""
+        """The inputs that callers give: all given ones but the last, the position of the first query."""
         return self.mask.given[:-1]
 
     def values(self, batch: int, device: torch.device, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        """What generated functions read, from given inputs in declared order; ranks among it."""
+        """The values that generated functions read, from the given inputs in declared order. Computes ranks."""
         names, heads = self.names, self.mask.heads
         values = {names[each.name]: as_value(each, x) for each, x in zip(self.given, inputs, strict=True)}
         values |= self.finder.curves(device)
@@ -86,17 +87,17 @@ class PartFinder:
         keys: Callable[[], Tensor],
         inputs: Sequence[Tensor],
     ) -> list[Tensor]:
-        """What the mask takes besides given inputs: see `PartialCall` for the arguments."""
+        """All inputs that callers do not give, in the order of the mask. See `PartialCall` for the arguments."""
         if not q.shape[0] or not q.shape[2]:
             return [each.zero_() for each in self.blank(q)]
         names, start = self.names, self.mask.inputs[-1]
         values = self.values(len(q), q.device, inputs)
         values[names[start.name]] = queries.starts
         wide = q.detach().to(sum_type(q))
-        part = PartialCall(self.mask, self.module, self.sides, wide, queries, summaries, keys, values, names)
+        call = PartialCall(self.mask, self.module, self.sides, wide, queries, summaries, keys, values, names)
         for each in self.mask.routed:
             if not isinstance(each, Rank):
-                values[names[each.name]] = part.found(each)
+                values[names[each.name]] = call.routed(each)
         return [as_given(each, values[names[each.name]]).contiguous() for each in self.wanted]
 
     @property
@@ -105,7 +106,7 @@ class PartFinder:
         return [each for each in self.mask.inputs if each not in self.given]
 
     def blank(self, q: Tensor) -> list[Tensor]:
-        """Tensors like those found, with anything in them."""
+        """Uninitialized tensors with the shapes and dtypes of the results of `find`."""
         sizes = {DimensionKind.BATCH: q.shape[0], DimensionKind.FREE: q.shape[2]}
-        shapes = [[sizes.get(part.kind, part.size or 0) for part in each.dimensions] for each in self.wanted]
+        shapes = [[sizes.get(axis.kind, axis.size or 0) for axis in each.dimensions] for each in self.wanted]
         return [q.new_empty(shape, dtype=DTYPES[each.type]) for each, shape in zip(self.wanted, shapes, strict=True)]
