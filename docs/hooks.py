@@ -28,6 +28,8 @@ COMMANDS = "<!-- commands -->"
 ERRORS = "<!-- errors -->"
 SECTION = re.compile(r"<!-- readme: ([^>]+) -->")
 NO_PAGE = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#|docs/|examples/|grammar/std)[^)]*\)")
+OF_CODE = re.compile(r"\[([^\]]*)\]\(\.\./(?:maskdsl|codegen|grammar)/[^)]*\)")
+"""Links to files of the repository that are no pages of the site."""
 LINKED = ("examples/**/*.attn", "examples/*.ipynb", "examples/*.py", "grammar/std.attn")
 SHOWN = {
     "longformer": ("examples/language/longformer.attn", ["longformer"]),
@@ -53,6 +55,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Links of the repository as links of the site, and the commands in their place."""
     markdown = SECTION.sub(lambda match: section(match[1]), markdown)
     markdown = re.sub(r"\[([^\]]*)\]\(\.\./examples\)", r"`\1`", markdown)
+    markdown = OF_CODE.sub(r"\1", markdown)
     markdown = markdown.replace("](../examples/", "](examples/").replace("](docs/", "](")
     for position, made in ((COMMANDS, commands), (ERRORS, errors)):
         markdown = markdown.replace(position, made()) if position in markdown else markdown

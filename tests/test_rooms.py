@@ -1,6 +1,7 @@
 """The folders of the product: small, each with a sentence of what belongs there, and names that mean one thing."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -49,3 +50,34 @@ def test_names_of_classes_mean_one_thing() -> None:
 
 def test_names_are_public_where_another_module_uses_them() -> None:
     assert idle_public_names() == []
+
+
+MAP = (PACKAGE.parent / "docs" / "compiler.md").read_text()
+ANSWERS = re.findall(r"^\| (.*?) \| `([^`]+)` in \[`([^`]+)`\]\((\S+)\) \|$", MAP.split("## Where is")[1], re.M)
+
+
+def test_the_map_answers_twenty_questions() -> None:
+    assert len(ANSWERS) >= 20
+
+
+@pytest.mark.parametrize(("question", "name", "file", "link"), ANSWERS)
+def test_answers_of_the_map_are_there(question: str, name: str, file: str, link: str) -> None:
+    assert link == f"../{file}"
+    assert re.search(rf"(?<!\w){re.escape(name)}(?!\w)", (PACKAGE.parent / file).read_text())
+
+
+def test_the_map_has_every_room() -> None:
+    rooms = {folder for folder in FOLDERS if folder.parent == PACKAGE}
+    rows = MAP.split("| room | makes | rooms inside |")[1].split("\n\n")[0]
+    for room in rooms:
+        (row,) = (row for row in rows.splitlines() if f"`maskdsl/{room.name}`" in row)
+        inside = {folder.name for folder in FOLDERS if folder.parent == room}
+        assert inside <= {*re.findall(r"`(\w+)`", row)}, room
+
+
+GLOSSARY = (PACKAGE.parent / "docs" / "glossary.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted({*re.findall(r"`((?:maskdsl|codegen)/[\w/.]*)`", GLOSSARY)}))
+def test_places_of_the_glossary_are_there(path: str) -> None:
+    assert (PACKAGE.parent / path).exists()
