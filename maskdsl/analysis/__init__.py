@@ -1,1 +1,1 @@
-"""The IR to tiles and numbers, without work on all pairs. No torch, and nothing that is drawn."""
+"""Analysis of masks without work on all pairs: tiles, counts, indices, reach, costs and orders. Needs no torch."""

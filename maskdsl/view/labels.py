@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
-from maskdsl.analysis.tiles.head_classes import ALL, Part
+from maskdsl.analysis.tiles.head_classes import ALL, Region
 from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.mask import MaskIR, Sequence
 from maskdsl.ir.meaning.coordinates import Coordinates
@@ -36,9 +36,11 @@ class Labels:
         return Labels(sequence, Coordinates(mask, sequence, inputs).permutation(), start)
 
     @staticmethod
-    def of_sides(mask: MaskIR, inputs: Mapping[str, Array], part: Part = ALL) -> "tuple[Labels | None, Labels | None]":
-        """Of the queries and of the keys of a part."""
-        queries, keys = part
+    def of_sides(
+        mask: MaskIR, inputs: Mapping[str, Array], region: Region = ALL
+    ) -> "tuple[Labels | None, Labels | None]":
+        """Of the queries and of the keys of a region."""
+        queries, keys = region
         return (
             Labels.of(mask, mask.queries, inputs, queries.start or 0),
             Labels.of(mask, mask.keys, inputs, keys.start or 0),

@@ -40,7 +40,7 @@ def test_constant_relations(relation, block):
     check(relation, tokens, tokens, block)
 
 
-@pytest.mark.parametrize("limit", ["FRONTIER", "CHUNK", "TILES", "START"])
+@pytest.mark.parametrize("limit", ["_FRONTIER", "_CHUNK", "_TILES", "_START"])
 def test_limits_of_memory_change_nothing(limit, monkeypatch):
     monkeypatch.setattr(descent, limit, 4)
     tokens = Setting({"i": np.arange(200)})

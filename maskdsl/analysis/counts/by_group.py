@@ -21,7 +21,7 @@ def keys_by_group(problem: Problem, tiles: TileMap, groups: Array, count: int) -
     for batch in tiles.partial.batches(_TILES):
         rows, columns = cut(*batch, *nodes)
         for part in chunks(len(rows), problem.chunk(query.sizes[-1] * key.sizes[-1])):
-            attended = problem.look(query.points, key.points, rows[part], columns[part])
+            attended = problem.evaluate(query.points, key.points, rows[part], columns[part])
             attended = np.broadcast_to(attended, (len(attended), query.sizes[-1], key.sizes[-1]))
             pair, one, other = np.nonzero(attended)
             token = query_positions[rows[part][pair], one]

@@ -10,12 +10,12 @@ from maskdsl.analysis.tiles.descent import Problem, classify
 from maskdsl.analysis.tiles.head_classes import (
     ALL,
     HeadClass,
-    Laid,
-    Part,
+    LaidOutTokens,
+    Region,
     check_size,
     find_head_classes,
     fix_tables,
-    part_lengths,
+    region_lengths,
 )
 from maskdsl.analysis.tiles.separation import separate
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
@@ -68,7 +68,9 @@ class Compared:
         return Compared(mask, input_arrays(mask, inputs, relation_inputs(mask, inputs)))
 
 
-def differences(first: Compared, second: Compared, block: tuple[int, int], part: Part = ALL) -> tuple[Difference, ...]:
+def differences(
+    first: Compared, second: Compared, block: tuple[int, int], region: Region = ALL
+) -> tuple[Difference, ...]:
     """One for all heads that have the same one. Both patterns have as many queries, keys and heads."""
     check_size(first.mask, block)
     head_classes = [find_head_classes(each.mask, each.inputs) for each in (first, second)]
@@ -76,7 +78,7 @@ def differences(first: Compared, second: Compared, block: tuple[int, int], part:
     for head in range(first.mask.heads):
         one, other = (int(each.index[0, head]) for each in head_classes)
         pairs.setdefault((one, other), []).append(head)
-    columns = -(-part_lengths(first.mask, part)[1] // block[1])
+    columns = -(-region_lengths(first.mask, region)[1] // block[1])
     return tuple(
         Difference(
             tuple(heads),
@@ -84,7 +86,7 @@ def differences(first: Compared, second: Compared, block: tuple[int, int], part:
             *(
                 _share(problem)
                 for problem in _joint_problems(
-                    first, second, head_classes[0].different[one], head_classes[1].different[other], block, part
+                    first, second, head_classes[0].different[one], head_classes[1].different[other], block, region
                 )
             ),
         )
@@ -98,7 +100,7 @@ def _share(problem: Problem) -> Share:
 
 
 def _joint_problems(
-    first: Compared, second: Compared, one: HeadClass, other: HeadClass, block: tuple[int, int], part: Part
+    first: Compared, second: Compared, one: HeadClass, other: HeadClass, block: tuple[int, int], region: Region
 ) -> Iterator[Problem]:
     """What the first one alone attends, then the second one alone, then both."""
     relation, tables = fix_tables(one.relation, first.inputs)
@@ -117,11 +119,15 @@ def _joint_problems(
         (apply(Op.NOT, relation), renamed),
         (relation, renamed),
     ):
-        yield _joint_problem(simplify(apply(Op.AND, *wanted)), tables, sides, block, part)
+        yield _joint_problem(simplify(apply(Op.AND, *wanted)), tables, sides, block, region)
 
 
 def _joint_problem(
-    relation: Expression, tables: Mapping[str, BoundedTable], sides: list["_Both"], block: tuple[int, int], part: Part
+    relation: Expression,
+    tables: Mapping[str, BoundedTable],
+    sides: list["_Both"],
+    block: tuple[int, int],
+    region: Region,
 ) -> Problem:
     parts = separate(relation, tables)
     query, key = (
@@ -130,7 +136,7 @@ def _joint_problem(
             len(range(side.coordinates.sequence.length)[positions]),
             size,
         )
-        for side, expressions, size, positions in zip(sides, (parts.query, parts.key), block, part, strict=True)
+        for side, expressions, size, positions in zip(sides, (parts.query, parts.key), block, region, strict=True)
     )
     return Problem(parts.program, query, key)
 
@@ -153,7 +159,7 @@ def _as_second(relation: Expression) -> Expression:
 
 
 @dataclass(frozen=True, eq=False)
-class _Both(Laid):
+class _Both(LaidOutTokens):
     """The tokens of one side with the coordinates of both patterns, in the order of the first."""
 
     second: Coordinates

@@ -40,7 +40,7 @@ def _count_inside(problem: Problem, rows: Array, columns: Array, by_node: dict[i
         still = possible & ~always
         rows, columns = rows[still], columns[still]
     for part in chunks(len(rows), problem.chunk(query.sizes[-1] * key.sizes[-1])):
-        attended = problem.look(query.points, key.points, rows[part], columns[part])
+        attended = problem.evaluate(query.points, key.points, rows[part], columns[part])
         attended = np.broadcast_to(attended, (len(attended), query.sizes[-1], key.sizes[-1]))
         if key.real is not None:
             attended = attended & key.real[columns[part]][:, None, :]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
-from maskdsl.analysis.tiles.head_classes import Laid
+from maskdsl.analysis.tiles.head_classes import LaidOutTokens
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Leaf
 from maskdsl.ir.mask import MaskIR, Sequence
@@ -66,7 +66,7 @@ class SideTokens:
         """What a relation reads of one side, in an order of the places."""
         for each in expressions:
             if each not in self.values:
-                self.values[each] = Laid(self.coordinates, self.positions).values(each, tables)
+                self.values[each] = LaidOutTokens(self.coordinates, self.positions).values(each, tables)
         return tuple(self.values[each][order] for each in expressions)
 
 

@@ -150,7 +150,7 @@ def _sampled_runs(problem: Problem) -> int:
         attended = np.empty((len(columns), shape[0], shape[2]), dtype=np.int8)
         for part in chunks(len(columns), problem.chunk(shape[0] * shape[2])):
             rows = np.full(len(columns[part]), row)
-            attended[part] = problem.look(query.points, key.points, rows, columns[part])
+            attended[part] = problem.evaluate(query.points, key.points, rows, columns[part])
         lines = attended.transpose(1, 0, 2).reshape(shape[0], -1)
         found += int(np.count_nonzero(np.diff(lines, axis=1, prepend=0) == 1))
     return found * query.length // (_SAMPLES * shape[0])

@@ -1,1 +1,1 @@
-"""Mask to block map: the exact class of every tile, by intervals over trees of blocks."""
+"""Mask to block map: the exact class of every tile, by interval arithmetic over trees of blocks."""

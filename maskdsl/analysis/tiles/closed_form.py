@@ -1,8 +1,8 @@
-"""Rows of tiles in closed form: the partners of a token as an interval whose limits follow from its own index.
+"""Closed forms: the keys of a query (or queries of a key) as one interval whose limits are functions of its index.
 
-Where a relation is a conjunction of inequalities that can be solved for the other token, as in causal patterns, windows
-and blocks, a kernel finds the tiles of a row by arithmetic and needs no lists. What is found holds at every length:
-the limits over a block of tokens are those at its first or last one, because each limit only rises or only falls.
+If a relation is a conjunction of inequalities that can be solved for the other token, as for causal patterns, windows
+and blocks, a kernel computes the tiles of a row and needs no lists. The limits hold for every length. Each limit is
+monotone in the index, so its extremes over a block are at the block's first or last token.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ if TYPE_CHECKING:
     import sympy
 
 _MOST_NODES = 200
-"""Larger relations are left to lists: what sympy takes for them has no bound."""
+"""Larger relations use lists: sympy's time for them has no bound."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """An integer over the index of a token, `Coordinate(side, "i")`, and perhaps the head."""
+    """An integer expression over the index of a token, `Coordinate(side, "i")`, and the head."""
 
     value: Expression
     rises: bool
-    """With the index, or stays; otherwise it falls, or stays."""
+    """Whether it is nondecreasing in the index; otherwise it is nonincreasing."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """A token's partners are those from the greatest of `low` to the least of `high`, within their sequence."""
+    """The other tokens of a token's pairs: from the maximum of `low` to the minimum of `high`, both inclusive."""
 
     low: tuple[Limit, ...]
     high: tuple[Limit, ...]
 
 
 class _NoClosedForm(Exception):
-    """The relation, or a part of it, has no such limits."""
+    """The relation has no closed form."""
 
 
 def closed_limits(mask: MaskIR, side: Side) -> Limits | None:
-    """The limits of the partners of tokens of one side; None where the relation has no closed form."""
+    """The limits for tokens of `side`: keys for queries, queries for keys. None if the relation has no closed form."""
     if mask.relation == TRUE:
         return Limits((), ())
     try:
@@ -63,14 +63,14 @@ def closed_limits(mask: MaskIR, side: Side) -> Limits | None:
 
 
 def _over_indices(mask: MaskIR) -> Expression:
-    """The relation with every coordinate as an expression over indices. Raises `_NoClosedForm`."""
+    """The relation with every coordinate written as an expression over the index. Raises `_NoClosedForm`."""
     if size(mask.relation) > _MOST_NODES:
         raise _NoClosedForm
     read = reads(mask.relation)
-    found = {side: _over_index(each, side, read.of(side)) for side, each in mask.sequences.items()}
+    forms = {side: _over_index(each, side, read.of(side)) for side, each in mask.sequences.items()}
 
     def index(node: Expression) -> Expression | None:
-        return found[node.side][node.name] if isinstance(node, Coordinate) else None
+        return forms[node.side][node.name] if isinstance(node, Coordinate) else None
 
     relation = rebuild(mask.relation, index)
     if size(relation) > _MOST_NODES:
@@ -79,17 +79,17 @@ def _over_indices(mask: MaskIR) -> Expression:
 
 
 def _over_index(sequence: Sequence, side: Side, read: Iterable[Coordinate]) -> dict[str, Expression]:
-    """These coordinates and those that they need, over the index of their token. Raises `_NoClosedForm`."""
-    found: dict[str, Expression] = {}
+    """These coordinates and their dependencies, as expressions over the index. Raises `_NoClosedForm`."""
+    forms: dict[str, Expression] = {}
     for name in dependencies(sequence, [each.name for each in read]):
-        found[name] = _of_index(sequence, side, name, found)
-        if size(found[name]) > _MOST_NODES:
+        forms[name] = _of_index(sequence, side, name, forms)
+        if size(forms[name]) > _MOST_NODES:
             raise _NoClosedForm
-    return found
+    return forms
 
 
 def _of_index(sequence: Sequence, side: Side, name: str, known: Mapping[str, Expression]) -> Expression:
-    """A coordinate over its index, through those before it. No order, input or grid may have a say."""
+    """A coordinate over the index, given the forms of those it reads. Raises `_NoClosedForm` for orders and grids."""
     if len(sequence.spaces) > 1 or any(sequence.order):
         raise _NoClosedForm
     (space,) = sequence.spaces
@@ -101,29 +101,29 @@ def _of_index(sequence: Sequence, side: Side, name: str, known: Mapping[str, Exp
     ((_, source),) = definition.sources
     if not isinstance(source, Computed) or definition.type is not Type.INT:
         raise _NoClosedForm
-    return rebuild(source.value, lambda part: known[part.name] if isinstance(part, Coordinate) else None)
+    return rebuild(source.value, lambda node: known[node.name] if isinstance(node, Coordinate) else None)
 
 
 class _Solver:
-    """Solves inequalities `value <= 0` over the indices `own` and `other` for the latter."""
+    """Solves inequalities `value <= 0` over two token indices, `this` and `other`, for `other`."""
 
     def __init__(self, side: Side) -> None:
         import sympy  # start-up time: it takes longer than most patterns
 
         self.sympy = sympy
         self.side = side
-        self.own, self.other, self.head = sympy.symbols("own other head", integer=True)
+        self.this, self.other, self.head = sympy.symbols("this other head", integer=True)
 
     # Relations to inequalities
 
     def inequalities(self, relation: Expression) -> Iterator[sympy.Expr]:
-        """Expressions that are not positive wherever the relation holds, and only there."""
+        """Yields expressions that are all <= 0 exactly where the relation holds."""
         match relation:
             case Constant(value=True):
                 return
-            case Apply(Op.AND, parts):
-                for part in parts:
-                    yield from self.inequalities(part)
+            case Apply(Op.AND, operands):
+                for operand in operands:
+                    yield from self.inequalities(operand)
             case Apply(Op.LESS_EQUAL, (a, b)) if a.type is Type.INT:
                 yield self.integer(a) - self.integer(b)
             case Apply(Op.LESS, (a, b)) if a.type is Type.INT:
@@ -136,11 +136,12 @@ class _Solver:
                 raise _NoClosedForm
 
     def integer(self, expression: Expression) -> sympy.Expr:
+        """An integer expression in sympy. Raises `_NoClosedForm`."""
         match expression:
             case Constant(value=value):
                 return self.sympy.Integer(value)
             case Coordinate(side=side):
-                return self.own if side is self.side else self.other
+                return self.this if side is self.side else self.other
             case Head():
                 return self.head
             case Apply(op, arguments) if expression.type is Type.INT and op is not Op.SELECT:
@@ -148,8 +149,9 @@ class _Solver:
             case _:
                 raise _NoClosedForm
 
-    def operator(self, op: Op, *parts: sympy.Expr) -> sympy.Expr:
-        match op, parts:
+    def operator(self, op: Op, *operands: sympy.Expr) -> sympy.Expr:
+        """An operator on integers in sympy. Raises `_NoClosedForm`."""
+        match op, operands:
             case Op.ADD, (a, b):
                 return a + b
             case Op.SUBTRACT, (a, b):
@@ -172,7 +174,7 @@ class _Solver:
     # Inequalities to limits
 
     def solved(self, value: sympy.Expr) -> Iterator[tuple[bool, sympy.Expr]]:
-        """Limits (whether from above, its value) on the other index that together say `value <= 0`."""
+        """Yields limits (is upper, value) on the other index that are together equivalent to `value <= 0`."""
         value = self.sympy.expand(value)
         rest, varying = value.as_independent(self.other, as_Add=True)
         factor, term = varying.as_independent(self.other, as_Add=False)
@@ -184,6 +186,7 @@ class _Solver:
             yield from self.at_least(term, self.sympy.floor((rest - factor - 1) / -factor))
 
     def at_most(self, term: sympy.Expr, limit: sympy.Expr) -> Iterator[tuple[bool, sympy.Expr]]:
+        """Yields the limits of `term <= limit`."""
         match term:
             case self.other:
                 yield True, limit
@@ -191,8 +194,8 @@ class _Solver:
                 over, under = self.fraction(term)
                 yield from self.solved(over - under * limit - under + 1)
             case self.sympy.Max():
-                for part in term.args:
-                    yield from self.solved(part - limit)
+                for argument in term.args:
+                    yield from self.solved(argument - limit)
             case self.sympy.Abs():
                 yield from self.solved(term.args[0] - limit)
                 yield from self.solved(-term.args[0] - limit)
@@ -200,6 +203,7 @@ class _Solver:
                 raise _NoClosedForm
 
     def at_least(self, term: sympy.Expr, limit: sympy.Expr) -> Iterator[tuple[bool, sympy.Expr]]:
+        """Yields the limits of `limit <= term`."""
         match term:
             case self.other:
                 yield False, limit
@@ -207,52 +211,54 @@ class _Solver:
                 over, under = self.fraction(term)
                 yield from self.solved(under * limit - over)
             case self.sympy.Min():
-                for part in term.args:
-                    yield from self.solved(limit - part)
+                for argument in term.args:
+                    yield from self.solved(limit - argument)
             case _:
                 raise _NoClosedForm
 
     def fraction(self, floor: sympy.Expr) -> tuple[sympy.Expr, sympy.Integer]:
-        """Numerator and denominator, an integer, of what is rounded down."""
+        """Numerator and integer denominator of the argument of a floor."""
         over, under = self.sympy.fraction(self.sympy.together(floor.args[0]))
         return self.sympy.expand(over), under
 
     # Limits
 
     def limit(self, value: sympy.Expr) -> Limit:
+        """A limit in the IR. Raises `_NoClosedForm` if it is not monotone in the index."""
         falls = self.direction(value) < 0
         return Limit(self.expression(value), not falls)
 
     def direction(self, value: sympy.Expr) -> int:
-        """1 where the value never falls with the own index, -1 where it never rises, 0 where it stays."""
+        """1 if the value is nondecreasing in this token's index, -1 if it is nonincreasing, 0 if it is constant."""
         match value:
-            case self.own:
+            case self.this:
                 return 1
-            case _ if not value.has(self.own):
+            case _ if not value.has(self.this):
                 return 0
             case self.sympy.Mul():
-                factor, term = value.as_independent(self.own, as_Add=False)
+                factor, term = value.as_independent(self.this, as_Add=False)
                 if not factor.is_Rational:
                     raise _NoClosedForm
                 return self.direction(term) * (1 if factor > 0 else -1)
             case self.sympy.Add() | self.sympy.floor() | self.sympy.Min() | self.sympy.Max():
-                found = {self.direction(part) for part in value.args} - {0}
-                if len(found) > 1:
+                directions = {self.direction(argument) for argument in value.args} - {0}
+                if len(directions) > 1:
                     raise _NoClosedForm
-                return found.pop() if found else 0
+                return directions.pop() if directions else 0
             case _:
                 raise _NoClosedForm
 
     def expression(self, value: sympy.Expr) -> Expression:
+        """A sympy expression in the IR. Raises `_NoClosedForm`."""
         match value:
             case self.sympy.Integer():
                 return Constant(int(value))
-            case self.own:
+            case self.this:
                 return Coordinate(self.side, "i")
             case self.head:
                 return Head()
             case self.sympy.Add():
-                return self.total(value)
+                return self.sum_of(value)
             case self.sympy.Mul():
                 return self.joined(Op.MULTIPLY, reversed(value.args))
             case self.sympy.floor():
@@ -265,14 +271,15 @@ class _Solver:
             case _:
                 raise _NoClosedForm
 
-    def total(self, value: sympy.Expr) -> Expression:
-        """A sum as a person writes it: what varies first, what is negative taken away."""
+    def sum_of(self, value: sympy.Expr) -> Expression:
+        """A sum as a person writes it: constants last, negative terms subtracted."""
         terms = sorted(value.args, key=lambda term: (term.is_number, term.could_extract_minus_sign(), str(term)))
-        found = self.expression(terms[0])
+        result = self.expression(terms[0])
         for term in terms[1:]:
             negative = term.could_extract_minus_sign()
-            found = apply(Op.SUBTRACT if negative else Op.ADD, found, self.expression(-term if negative else term))
-        return found
+            result = apply(Op.SUBTRACT if negative else Op.ADD, result, self.expression(-term if negative else term))
+        return result
 
-    def joined(self, op: Op, parts: Any) -> Expression:
-        return reduce(lambda a, b: apply(op, a, b), map(self.expression, parts))
+    def joined(self, op: Op, operands: Any) -> Expression:
+        """A binary operator over several operands, applied pairwise."""
+        return reduce(lambda a, b: apply(op, a, b), map(self.expression, operands))

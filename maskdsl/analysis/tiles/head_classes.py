@@ -1,7 +1,7 @@
-"""The different problems in one mask: heads and batch entries that cannot differ share one.
+"""Head classes: heads and batch entries that share one relation over the same tokens, and so one tile map.
 
-Heads whose relations simplify to the same expression are one class, where the coordinates and the order of their tokens
-do so too. Batch entries are taken apart only where something depends on the batch.
+Heads are one class if their relations, and the coordinates and memory order of their tokens, simplify to the same
+expressions. Batch entries are distinguished only if something depends on the batch entry.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,12 +35,12 @@ from maskdsl.ir.meaning.inputs import batch_entries
 from maskdsl.ir.simplify import for_head, head_classes, simplify
 
 MOST_TOKENS = 1 << 26
-"""Of either side. A column of so many takes half a gigabyte."""
+"""The most tokens of either side. A column of that length takes half a gigabyte."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadClass:
-    """A relation that reads neither head nor batch, on the tokens of one head and batch entry."""
+    """A relation that reads neither head nor batch, over the tokens of one head and batch entry that stand for all."""
 
     relation: Expression
     head: int
@@ -49,13 +49,15 @@ class HeadClass:
 
 @dataclass(frozen=True, eq=False)
 class HeadClasses:
+    """The distinct head classes of a mask, and the class of each head."""
+
     different: tuple[HeadClass, ...]
     index: Array
-    """int32 [batch, heads]: which of them; one batch entry stands for all where they don't differ."""
+    """int32 [batch, heads]: the number of each head's class; one row if batch entries do not differ."""
 
 
 def check_size(mask: MaskIR, block: tuple[int, int]) -> None:
-    """Raises where columns would not fit in memory, or blocks hold nothing."""
+    """Raises `TooManyTokens` if columns would not fit in memory, and `EmptyBlock` if a block has no tokens."""
     longest = max(mask.queries.length, mask.keys.length)
     if longest > MOST_TOKENS:
         raise AttnError(errors.TooManyTokens(pattern=mask.name, count=longest, limit=MOST_TOKENS, span=mask.span))
@@ -64,7 +66,7 @@ def check_size(mask: MaskIR, block: tuple[int, int]) -> None:
 
 
 def find_head_classes(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None = None) -> HeadClasses:
-    """`batch` is needed where the relation reads the batch index and no input tells how many entries there are."""
+    """The head classes of a mask. `batch` is needed if the relation reads the batch index and no input has entries."""
     relations, class_of_head = head_classes(mask.relation, mask.heads)
     kinds, first_heads = token_dependence(mask), heads_of_tokens(mask)
     apart = DimensionKind.BATCH in tile_trace(mask).varies(mask)
@@ -80,29 +82,29 @@ def find_head_classes(mask: MaskIR, inputs: Mapping[str, Array], batch: int | No
 
 
 def token_dependence(mask: MaskIR) -> frozenset[DimensionKind]:
-    """Whether coordinates that the relation reads, or the order of tokens, depend on the batch entry or the head."""
+    """Which of BATCH and HEADS the coordinates that the relation reads, or the memory order of tokens, depend on."""
     return token_trace(mask, [mask.relation], ordered=True).varies(mask)
 
 
 def heads_of_tokens(mask: MaskIR) -> tuple[int, ...]:
-    """For each head the first one whose tokens have the same coordinates, as far as they matter, and the same order."""
-    behind = token_trace(mask, [mask.relation], ordered=True)
-    if any(DimensionKind.HEADS in each.kinds for each in mask.inputs if each.name in behind.given):
+    """For each head, the first head whose tokens have the same order and the same coordinates, of those read."""
+    traced = token_trace(mask, [mask.relation], ordered=True)
+    if any(DimensionKind.HEADS in each.kinds for each in mask.inputs if each.name in traced.given):
         return tuple(range(mask.heads))
     first: dict[tuple[Expression, ...], int] = {}
     return tuple(
-        first.setdefault(tuple(for_head(each, head) for each in behind.expressions), head) for head in range(mask.heads)
+        first.setdefault(tuple(for_head(each, head) for each in traced.expressions), head) for head in range(mask.heads)
     )
 
 
-Part = tuple[slice, slice]
-"""Some queries and some keys: places in laid-out order, from 0 and at least one each."""
-ALL: Part = (slice(None), slice(None))
+Region = tuple[slice, slice]
+"""A range of queries and a range of keys, as slices of positions in memory order; neither is empty."""
+ALL: Region = (slice(None), slice(None))
 
 
-def part_lengths(mask: MaskIR, part: Part) -> tuple[int, int]:
-    """Queries and keys of a part."""
-    queries, keys = part
+def region_lengths(mask: MaskIR, region: Region) -> tuple[int, int]:
+    """The numbers of queries and keys in a region."""
+    queries, keys = region
     return len(range(mask.queries.length)[queries]), len(range(mask.keys.length)[keys])
 
 
@@ -111,41 +113,42 @@ def problems(
     head_classes: tuple[HeadClass, ...],
     block: tuple[int, int],
     inputs: Mapping[str, Array],
-    part: Part = ALL,
+    region: Region = ALL,
 ) -> Iterator[Problem]:
-    """Each head class's relation with the columns of both sides, in laid-out order."""
-    sides: dict[tuple[Sequence, int, int], Laid] = {}
+    """Yields the problem of each head class: its program, and the trees of both sides in memory order."""
+    sides: dict[tuple[Sequence, int, int], LaidOutTokens] = {}
 
     def tree(
         sequence: Sequence, head_class: HeadClass, expressions: tuple[Expression, ...], size: int, positions: slice
     ) -> Tree:
         key = sequence, head_class.head, head_class.batch
         if key not in sides:
-            sides[key] = Laid.of(Coordinates(mask, sequence, inputs, head_class.batch, head_class.head))
+            sides[key] = LaidOutTokens.of(Coordinates(mask, sequence, inputs, head_class.batch, head_class.head))
         columns = tuple(sides[key].values(expression, tables)[positions] for expression in expressions)
         return Tree.of(columns, len(range(sequence.length)[positions]), size)
 
     for number, head_class in enumerate(head_classes):
         begin(number, len(head_classes))
         relation, tables = fix_tables(head_class.relation, inputs)
-        parts = separate(relation, tables)
-        query = tree(mask.queries, head_class, parts.query, block[0], part[0])
-        yield Problem(parts.program, query, tree(mask.keys, head_class, parts.key, block[1], part[1]))
+        separated = separate(relation, tables)
+        query = tree(mask.queries, head_class, separated.query, block[0], region[0])
+        key = tree(mask.keys, head_class, separated.key, block[1], region[1])
+        yield Problem(separated.program, query, key)
 
 
 @dataclass(frozen=True, eq=False)
-class Laid:
-    """The tokens of one side in laid-out order."""
+class LaidOutTokens:
+    """The tokens of one side in memory order."""
 
     coordinates: Coordinates
     order: Array | None
 
     @staticmethod
-    def of(coordinates: Coordinates) -> "Laid":
-        return Laid(coordinates, coordinates.permutation())
+    def of(coordinates: Coordinates) -> "LaidOutTokens":
+        return LaidOutTokens(coordinates, coordinates.permutation())
 
     def values(self, expression: Expression, tables: Mapping[str, BoundedTable]) -> Array:
-        """Of an expression that reads this side alone."""
+        """[length]: the values of an expression that reads this side only, in memory order."""
         leaves: dict[Expression, int] = {}
 
         def leaf(node: Expression) -> Column | None:
@@ -161,6 +164,7 @@ class Laid:
         return values if self.order is None else values[self.order]
 
     def leaf_values(self, node: Expression) -> Array:
+        """[length]: the values of a leaf, in declared order."""
         match node:
             case Coordinate(name=name):
                 return self.coordinates.values(name)
@@ -171,14 +175,14 @@ class Laid:
 
 
 def fix_tables(relation: Expression, inputs: Mapping[str, Array]) -> tuple[Expression, dict[str, BoundedTable]]:
-    """Cuts tables down where an index is a constant, as the head's and the batch entry's are by now."""
+    """Slices tables at constant indices, such as the head and batch entry; returns the new relation and tables."""
     tables: dict[str, BoundedTable] = {}
 
     def fix(node: Expression) -> Expression | None:
         if not isinstance(node, Read):
             return None
         values = inputs[node.input]
-        position = tuple(
+        selected = tuple(
             min(max(int(index.value), 0), length - 1) if isinstance(index, Constant) else slice(None)
             for index, length in zip(node.indices, values.shape, strict=True)
         )
@@ -187,11 +191,11 @@ def fix_tables(relation: Expression, inputs: Mapping[str, Array]) -> tuple[Expre
         if node.open and any(isinstance(each, Constant) and not 0 <= each.value < size for each, size in pairs):
             return Constant(float("nan"))
         if not rest:
-            return Constant(values[position].item())
-        fixed = ", ".join(str(each) if isinstance(each, int) else ":" for each in position)
+            return Constant(values[selected].item())
+        fixed = ", ".join(str(each) if isinstance(each, int) else ":" for each in selected)
         text = f"{node.input}{'?' * node.open}[{fixed}]"
         if text not in tables:
-            tables[text] = BoundedTable.of(values[position], node.open)
+            tables[text] = BoundedTable.of(values[selected], node.open)
         return replace(node, input=text, indices=rest)
 
     return rebuild(relation, fix), tables

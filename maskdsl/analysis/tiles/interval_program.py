@@ -1,6 +1,6 @@
-"""A relation as straight-line code over intervals: equal parts computed once, results dropped after their last use.
+"""A relation as straight-line code over intervals: common subexpressions once, results freed after their last use.
 
-What reads one side alone is not computed here, pair by pair, but beforehand, token by token: it is a `Column`.
+Subexpressions that read one side only are computed per token beforehand, not per pair: each is a `Column`.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from maskdsl.ir.ops import Op
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Values known for every token of a side: the `index`th of the arrays that the program is run on."""
+    """Precomputed values of a side's tokens: number `index` of that side's arrays."""
 
     side: Side
     index: int
@@ -31,7 +31,7 @@ Load = Callable[[Column], Interval]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Computes one slot from earlier ones. The slots in `frees` are not needed after it."""
+    """Computes one slot from earlier slots. The slots in `frees` are not needed afterwards."""
 
     action: Action
     slots: tuple[int, ...]
@@ -40,14 +40,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class IntervalProgram:
-    """The last step computes the result."""
+    """Steps in order; the last one computes the result."""
 
     steps: tuple[Step, ...]
     width: int
-    """The most slots alive at once."""
+    """The most slots that are live at once."""
 
     def run(self, load: Load) -> Interval:
-        """The result where the columns are the intervals that `load` gives."""
+        """The interval of the result; `load` gives the interval of each column."""
         slots: dict[int, Interval] = {}
         with np.errstate(all="ignore"):
             for number, step in enumerate(self.steps):
@@ -75,7 +75,10 @@ def _perform(action: Action, arguments: list[Interval], load: Load) -> Interval:
 def compile_program(
     expression: Expression, tables: Mapping[str, BoundedTable], column: Callable[[Expression], Column | None]
 ) -> IntervalProgram:
-    """`tables` holds the inputs that are read by index; `column` knows the nodes that are columns, leaves included."""
+    """Compiles an expression. `tables` holds the inputs read by index; `column` maps a node to its column, or None.
+
+    Every leaf but constants must be a column.
+    """
     numbers: dict[tuple[Action, tuple[int, ...]], int] = {}
 
     def number_of(action: Action, *slots: int) -> int:
@@ -91,10 +94,10 @@ def compile_program(
 
     def fresh(node: Expression) -> int:
         match node:
-            case Apply(op=Op.AND | Op.OR as op, arguments=(first, *rest)):  # in pairs, so that few slots stay alive
+            case Apply(op=Op.AND | Op.OR as op, arguments=(first, *rest)):  # pairwise, so that few slots are live
                 number = slot(first)
-                for part in rest:
-                    number = number_of(op, number, slot(part))
+                for operand in rest:
+                    number = number_of(op, number, slot(operand))
                 return number
             case Apply(op=op, arguments=arguments):
                 return number_of(op, *map(slot, arguments))
@@ -103,7 +106,7 @@ def compile_program(
             case Constant():
                 return number_of(node)
             case Coordinate() | InSpace() | Head() | Batch() | Score():
-                raise AssertionError(f"{node} is neither a column nor filled in")
+                raise AssertionError(f"{node} is no column")
             case _:
                 assert_never(node)
 
@@ -114,11 +117,11 @@ def compile_program(
 
 def _with_lifetimes(steps: list[Step]) -> IntervalProgram:
     uses = Counter(slot for step in steps for slot in set(step.slots))
-    alive, width, result = 0, 1, []
+    live, width, result = 0, 1, []
     for step in steps:
         uses.subtract(set(step.slots))
         frees = tuple(slot for slot in set(step.slots) if not uses[slot])
-        width = max(width, alive + 1)
-        alive += 1 - len(frees)
+        width = max(width, live + 1)
+        live += 1 - len(frees)
         result.append(Step(step.action, step.slots, frees))
     return IntervalProgram(tuple(result), width)

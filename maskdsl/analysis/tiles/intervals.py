@@ -1,12 +1,11 @@
 """Interval arithmetic on arrays: for every operator of the IR, bounds of its results from bounds of its operands.
 
-An interval holds every value that its expression takes on a set of token pairs. Integers and floats are bounded by
-their smallest and largest value; booleans too, with false below true, so that (false, false) is *never*,
-(true, true) *always* and (false, true) *sometimes*. A float that may be NaN has NaN for both bounds, which stands for
-anything at all. A point, whose two bounds are one array, is evaluated by `ir/meaning/evaluate.py` itself and is exact.
+An interval holds every value of an expression on a set of token pairs. Booleans are ordered false < true, so
+(false, false) means *never*, (true, true) *always* and (false, true) *sometimes*. A float that may be NaN has both
+bounds NaN, which means any value. A point has one array as both bounds; points are evaluated exactly, by
+`ir/numpy_operators.py`.
 
-Bounds that are computed with correctly rounded operations are exact, since rounding keeps order; NumPy's other
-functions are given some slack.
+Correctly rounded operations keep exact bounds, since rounding is monotone; NumPy's other functions get some slack.
 """
 
 from collections.abc import Callable
@@ -23,27 +22,29 @@ from maskdsl.ir.ops import Op
 Array = NDArray[Any]
 
 _SLACK = 1e-12
-"""Relative error granted to functions that are not correctly rounded; they show some 1e-16."""
+"""Relative error allowed for functions that are not correctly rounded; their actual error is about 1e-16."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Arrays (or NumPy scalars) of bounds, both included, that broadcast against those of other intervals."""
+    """Arrays (or NumPy scalars) of inclusive bounds, which broadcast against those of other intervals."""
 
     low: Array
     high: Array
 
     @property
     def is_point(self) -> bool:
+        """Whether both bounds are the same array object."""
         return self.low is self.high
 
 
 def point(values: Array) -> Interval:
+    """The interval of exactly these values."""
     return Interval(values, values)
 
 
 def interval_of(op: Op, *arguments: Interval) -> Interval:
-    """Bounds of `op` over all values that the operands may take, exact where all are points."""
+    """Bounds of `op` over all values in the operands' intervals; exact if all are points."""
     if all(argument.is_point for argument in arguments):
         return point(apply_operator(op, *(argument.low for argument in arguments)))
     return RULES[op](*arguments)
@@ -57,7 +58,7 @@ def _is_float(interval: Interval) -> bool:
 
 
 def spoil(interval: Interval, where: Array) -> Interval:
-    """Anything at all `where` a NaN may arise."""
+    """The interval with any value `where` a NaN may arise."""
     if not np.any(where):
         return interval
     return Interval(np.where(where, np.nan, interval.low), np.where(where, np.nan, interval.high))
@@ -76,7 +77,7 @@ def _is_unbounded(a: Interval) -> Array:
 
 def _add(a: Interval, b: Interval) -> Interval:
     result = Interval(a.low + b.low, a.high + b.high)
-    if _is_float(result):  # infinities of two signs may meet
+    if _is_float(result):  # inf - inf
         result = spoil(result, np.isnan(a.low + b.high) | np.isnan(a.high + b.low))
     return result
 
@@ -97,14 +98,14 @@ def _absolute(a: Interval) -> Interval:
 
 
 def _corners(function: Callable[[Array, Array], Array], a: Interval, b: Interval) -> Interval:
-    """Bounds of a function that is monotone in each operand while the other one stands still."""
-    parts = [function(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
-    return Interval(reduce(np.minimum, parts), reduce(np.maximum, parts))
+    """Bounds of a function that is monotone in each operand."""
+    corners = [function(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
+    return Interval(reduce(np.minimum, corners), reduce(np.maximum, corners))
 
 
 def _multiply(a: Interval, b: Interval) -> Interval:
     result = _corners(np.multiply, a, b)
-    if _is_float(result):  # zero times infinity
+    if _is_float(result):  # 0 * inf
         result = spoil(result, (_holds_zero(a) & _is_unbounded(b)) | (_holds_zero(b) & _is_unbounded(a)))
     return result
 
@@ -114,13 +115,18 @@ def _divide(a: Interval, b: Interval) -> Interval:
 
 
 def _divide_by_positive(a: Interval, b: Interval) -> Interval:
-    if b.is_point:  # also NumPy's fast path for one divisor
+    """`a // b` for positive divisors; other divisors are mapped to this rule by `_by_sign_of_divisor`.
+
+    `//` and `%` have the same rules on Python integers in `ir/facts/ranges.py` and as expressions in
+    `ir/facts/bounds.py`: change all three together.
+    """
+    if b.is_point:  # one divisor: NumPy's fast path
         return Interval(a.low // b.low, a.high // b.high)
     return Interval(a.low // np.where(a.low >= 0, b.high, b.low), a.high // np.where(a.high >= 0, b.low, b.high))
 
 
 def _modulo_positive(a: Interval, b: Interval) -> Interval:
-    """Exact where the quotient is one number, as it is while `a` stays within one period of a constant divisor."""
+    """`a % b` for positive divisors; exact where `a` stays within one period, so that the quotient is one number."""
     quotient = _divide_by_positive(a, b)
     if b.is_point:
         shift = Interval(quotient.low * b.low, quotient.low * b.low)
@@ -137,9 +143,9 @@ Rule = Callable[..., Interval]
 
 
 def _by_sign_of_divisor(positive: Rule, negative: Rule) -> Rule:
-    """Joins what a rule for positive divisors, its mirror image, and zero contribute.
+    """A rule for all divisors, from the rule for positive ones and its mirror image for negative ones.
 
-    The binder proves divisors non-zero for the tokens that matter; others may show a zero, whose result is zero.
+    The binder proves divisors nonzero for the tokens that have them; other tokens read zero, and the result is zero.
     """
 
     def rule(a: Interval, b: Interval) -> Interval:
@@ -160,7 +166,7 @@ def _by_sign_of_divisor(positive: Rule, negative: Rule) -> Rule:
 
 
 def _power(base: Interval, exponent: Interval) -> Interval:
-    """The exponent is a constant. `base` falls and rises like its absolute value where the exponent is even."""
+    """The exponent is a constant. With an even one, the power is monotone in the absolute value of the base."""
     number = exponent.low.item()
     if number == int(number) and number >= 0:
         inner = _absolute(base) if number % 2 == 0 else base
@@ -177,16 +183,17 @@ def _widen(a: Interval) -> Interval:
 
 
 def _slack(bound: Array) -> Array:
-    """Nothing at infinities, where a difference would be NaN."""
+    """The slack of a bound; zero at infinities, where inf - inf would be NaN."""
     return np.where(np.isinf(bound), 0.0, np.abs(bound) * _SLACK + np.finfo(np.float64).tiny)
 
 
 def _rising(op: Op) -> Rule:
-    """A function that never falls, and whose rounding doesn't either."""
+    """The rule of a nondecreasing function whose rounding is nondecreasing too."""
     return lambda a: Interval(apply_operator(op, a.low), apply_operator(op, a.high))
 
 
 def _rising_roughly(op: Op) -> Rule:
+    """The rule of a nondecreasing function that is not correctly rounded."""
     return lambda a: _widen(_rising(op)(a))
 
 
@@ -207,13 +214,13 @@ def _maximum(a: Interval, b: Interval) -> Interval:
 
 
 def _is_power_of_two(a: Interval) -> Interval:
-    """Possible if the logarithm steps up within the interval; always for points and for 1 to 2."""
+    """Possible if the integer logarithm changes just below or within the interval; exact for points and [1, 2]."""
     possible = apply_operator(Op.INTEGER_LOG2, a.high) != apply_operator(Op.INTEGER_LOG2, a.low - 1)
     return Interval(possible & ((a.low == a.high) | ((a.low >= 1) & (a.high <= 2))), possible)
 
 
 def _share_bit(a: Interval, b: Interval) -> Interval:
-    """Known for points, and impossible for zero."""
+    """Exact for points; impossible if one operand is zero."""
     known = (a.low == a.high) & (b.low == b.high)
     zero = ((a.low == 0) & (a.high == 0)) | ((b.low == 0) & (b.high == 0))
     shared = apply_operator(Op.SHARE_BIT, a.low, b.low)
@@ -221,17 +228,17 @@ def _share_bit(a: Interval, b: Interval) -> Interval:
 
 
 def _greatest_common_divisor(a: Interval, b: Interval) -> Interval:
-    """Known for points; otherwise at most as large as one that is not zero."""
+    """Exact for points; otherwise at most the absolute value of a nonzero operand."""
     known = (a.low == a.high) & (b.low == b.high)
     (of_a, size_a), (of_b, size_b) = ((_holds_zero(each), _absolute(each).high) for each in (a, b))
-    one = np.where(of_a, size_b, size_a)  # where only one may be zero, the other is not
+    one = np.where(of_a, size_b, size_a)  # if only one may be zero, the other bounds the result
     high = np.where(of_a == of_b, np.where(of_a, np.maximum(size_a, size_b), np.minimum(size_a, size_b)), one)
     value = apply_operator(Op.GREATEST_COMMON_DIVISOR, a.low, b.low)
     return Interval(np.where(known, value, ~(of_a & of_b)), np.where(known, value, high))
 
 
 def _random(*arguments: Interval) -> Interval:
-    """Known only where all arguments are."""
+    """Exact where all arguments are points; otherwise the whole range."""
     known = reduce(np.logical_and, (argument.low == argument.high for argument in arguments))
     low, high = np.int64(0), np.int64(2**31 - 1)
     if not np.any(known):
@@ -240,7 +247,7 @@ def _random(*arguments: Interval) -> Interval:
     return Interval(np.where(known, values, low), np.where(known, values, high))
 
 
-# Comparisons, written so that a NaN bound leaves both outcomes open
+# Comparisons are written so that a NaN bound leaves both outcomes possible
 
 
 def _equal(a: Interval, b: Interval) -> Interval:

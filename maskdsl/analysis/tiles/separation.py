@@ -1,6 +1,7 @@
-"""What a relation asks of each side alone: columns, computed once a token instead of once a pair.
+"""Separates a relation into columns, which read one side only and are computed per token, and a program over pairs.
 
-Bounds of a column are exact, however wild its expression, so a relation is first rewritten to have more of them.
+The bounds of a column over a block are exact for any expression, so the relation is first rewritten to have more of
+them.
 """
 
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ class Separation:
 
 
 def separate(relation: Expression, tables: Mapping[str, BoundedTable]) -> Separation:
+    """The program of a relation, and its columns of each side. `tables` holds the inputs read by index."""
     sides = SideTable()
     relation = rewrite(relation, sides)
     columns: dict[Side, dict[Expression, int]] = {Side.QUERY: {}, Side.KEY: {}}
@@ -42,15 +44,16 @@ def separate(relation: Expression, tables: Mapping[str, BoundedTable]) -> Separa
 
 @dataclass(frozen=True, slots=True)
 class SideTable:
-    """Which sides an expression reads, for every node that was entered."""
+    """The sides that each expression reads, for expressions that were entered."""
 
     known: dict[Expression, frozenset[Side]] = field(default_factory=dict)
 
     def of(self, expression: Expression) -> frozenset[Side]:
+        """The sides that an entered expression reads."""
         return self.known[expression]
 
     def enter(self, expression: Expression) -> Expression:
-        """Its children have been entered before."""
+        """Enters an expression whose operands have been entered, and returns it."""
         match expression:
             case Coordinate(side=side) | InSpace(side=side):
                 sides = frozenset({side})
@@ -61,7 +64,7 @@ class SideTable:
 
 
 def rewrite(expression: Expression, sides: SideTable) -> Expression:
-    """Applies both laws bottom-up."""
+    """Applies both laws below bottom-up."""
 
     def rewritten(node: Expression) -> Expression | None:
         sides.enter(node)
@@ -71,7 +74,7 @@ def rewrite(expression: Expression, sides: SideTable) -> Expression:
 
 
 def split_congruence(expression: Apply, sides: SideTable) -> Expression | None:
-    """`(a - b) % m == 0` is `a % m == b % m`. Worth it where a and b are of one side each."""
+    """`(a - b) % m == 0` is `a % m == b % m`, if a and b read one side each."""
     match expression:
         case Apply(
             op=Op.EQUAL | Op.NOT_EQUAL as op,
@@ -80,20 +83,20 @@ def split_congruence(expression: Apply, sides: SideTable) -> Expression | None:
                 zero,
             ),
         ) if zero == _ZERO and len(sides.of(a)) == len(sides.of(b)) == 1:
-            remainders = [sides.enter(apply(Op.FLOOR_MODULO, part, m)) for part in (a, b)]
+            remainders = [sides.enter(apply(Op.FLOOR_MODULO, each, m)) for each in (a, b)]
             return sides.enter(apply(op, *remainders))
     return None
 
 
 def group_by_side(expression: Apply, sides: SideTable) -> Expression | None:
-    """`a and c and b and d` is `(a and b) and c and d`, where a and b are of the same one side."""
+    """`a and c and b and d` is `(a and b) and c and d`, if a and b read one side, the same."""
     if expression.op not in (Op.AND, Op.OR):
         return None
     groups: dict[object, list[Expression]] = {}
-    for number, part in enumerate(expression.arguments):
-        own = sides.of(part)
-        groups.setdefault(own if len(own) == 1 else number, []).append(part)
+    for number, operand in enumerate(expression.arguments):
+        read = sides.of(operand)
+        groups.setdefault(read if len(read) == 1 else number, []).append(operand)
     if len(groups) in (1, len(expression.arguments)):
         return None
-    parts = [group[0] if len(group) == 1 else sides.enter(apply(expression.op, *group)) for group in groups.values()]
-    return sides.enter(apply(expression.op, *parts))
+    grouped = [group[0] if len(group) == 1 else sides.enter(apply(expression.op, *group)) for group in groups.values()]
+    return sides.enter(apply(expression.op, *grouped))

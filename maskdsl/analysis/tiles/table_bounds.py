@@ -1,8 +1,8 @@
-"""Bounds of table inputs: what `table[i, j]` can be while its indices range over boxes.
+"""Bounds of table reads: the values of `table[i, j]` while its indices range over a box.
 
-A table keeps its minima and maxima over aligned cells of 1, 2, 4, ... entries on every axis, in all combinations
-(two to the number of axes times the table itself). A box is covered by at most two cells an axis, of which the
-smallest that can do it are taken: exact for a single entry.
+A table stores minima and maxima over aligned cells of 1, 2, 4, ... entries along each axis, in all combinations: two to
+the number of axes times the size of the table. A box is covered by at most two cells per axis, the smallest that
+suffice. Exact for a single entry.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class BoundedTable:
 
     values: Array
     bounds: Interval
-    """All levels of all cells, flat."""
+    """The bounds of all cells of all levels, flat."""
     is_open: bool
-    """Whether what is outside is NaN."""
+    """Whether reads outside the table are NaN."""
     first: Array
-    """int64 [levels of axis 0, levels of axis 1, ...]: where a level's cells begin in `bounds`."""
+    """int64 [levels of axis 0, levels of axis 1, ...]: offset of each level's cells in `bounds`."""
 
     @staticmethod
     def of(values: Array, is_open: bool = False) -> "BoundedTable":
@@ -40,19 +40,20 @@ class BoundedTable:
                 lows[level] = np.minimum.reduceat(lows[below], starts, axis=axis)
                 highs[level] = np.maximum.reduceat(highs[below], starts, axis=axis)
         first = np.cumsum([0] + [cells.size for cells in lows.values()])[:-1].reshape(depths)
-        flat = Interval(*(np.concatenate([part.ravel() for part in parts.values()]) for parts in (lows, highs)))
+        flat = Interval(*(np.concatenate([cells.ravel() for cells in levels.values()]) for levels in (lows, highs)))
         return BoundedTable(values, flat, is_open, first)
 
     def read(self, *indices: Interval) -> Interval:
-        """Indices out of bounds are moved to the border, as every backend does for pairs that don't attend."""
-        found = self.moved(*indices)
+        """The interval of reads. Indices out of bounds are clamped, as all backends do for pairs that do not attend."""
+        result = self.clamped(*indices)
         if not self.is_open:
-            return found
+            return result
         lengths = zip(indices, self.values.shape, strict=True)
         outside = reduce(np.logical_or, ((index.low < 0) | (index.high >= length) for index, length in lengths))
-        return point(np.where(outside, np.nan, found.low)) if found.is_point else spoil(found, outside)
+        return point(np.where(outside, np.nan, result.low)) if result.is_point else spoil(result, outside)
 
-    def moved(self, *indices: Interval) -> Interval:
+    def clamped(self, *indices: Interval) -> Interval:
+        """The interval of reads with clamped indices."""
         clipped = [
             point(np.clip(index.low, 0, length - 1))
             if index.is_point
@@ -63,18 +64,18 @@ class BoundedTable:
             return point(self.values[tuple(index.low for index in clipped)])
         levels = tuple(_level_of(index.high - index.low) for index in clipped)
         first = self.first[levels]
-        positions = [first + self.position(levels, ends) for ends in product(*((i.low, i.high) for i in clipped))]
-        low = reduce(np.minimum, (self.bounds.low[position] for position in positions))
-        return Interval(low, reduce(np.maximum, (self.bounds.high[position] for position in positions)))
+        cells = [first + self.cell(levels, ends) for ends in product(*((i.low, i.high) for i in clipped))]
+        low = reduce(np.minimum, (self.bounds.low[cell] for cell in cells))
+        return Interval(low, reduce(np.maximum, (self.bounds.high[cell] for cell in cells)))
 
-    def position(self, levels: tuple[Array, ...], entry: tuple[Array, ...]) -> Array:
-        """Row-major place, among the cells of its level, of the one that holds an entry."""
-        position = np.int64(0)
+    def cell(self, levels: tuple[Array, ...], entry: tuple[Array, ...]) -> Array:
+        """The row-major number, among the cells of its level, of the cell that holds an entry."""
+        cell = np.int64(0)
         for level, index, length in zip(levels, entry, self.values.shape, strict=True):
-            position = position * (((length - 1) >> level) + 1) + (index >> level)
-        return np.asarray(position)
+            cell = cell * (((length - 1) >> level) + 1) + (index >> level)
+        return np.asarray(cell)
 
 
 def _level_of(extent: Array) -> Array:
-    """The smallest level at which two cells in a row always cover an entry and those up to `extent` further."""
+    """The smallest level at which two adjacent cells always cover `extent` + 1 consecutive entries."""
     return np.asarray(np.frexp(np.maximum(extent - 1, 0).astype(np.float64))[1], dtype=np.int64)

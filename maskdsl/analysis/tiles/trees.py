@@ -1,4 +1,4 @@
-"""The columns of one side in laid-out order, and their bounds on blocks of tokens: the tiles' own, coarser, finer."""
+"""Trees of token blocks: the bounds of one side's columns over tile blocks, and over coarser and finer ones."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,23 +8,24 @@ import numpy as np
 
 from maskdsl.analysis.tiles.intervals import Array, Interval, point
 
-_PARTS = 8
-"""A block is cut into so many parts at each level below the tile's."""
+_CHILDREN = 8
+"""Children of a node at the levels of tile blocks and below."""
 _SMALLEST = 16
-"""Blocks up to this size are not cut but looked at token by token."""
+"""Blocks up to this size are not split but evaluated token by token."""
 
 Bounds = tuple[Interval, ...]
-"""Of every column, on the nodes of one level."""
+"""The bounds of every column over the nodes of one level."""
 Points = tuple[Array, ...]
-"""Of every column, its values at some tokens of every node of one level: [nodes, tokens]."""
+"""The values of every column at some tokens of every node of one level: [nodes, tokens]."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """Level 0 has the blocks of tiles; each level above joins two nodes; levels -1, -2, ... cut them in equal parts.
+    """A tree of blocks of tokens, in memory order. Level 0 has the blocks of tiles.
 
-    So that all parts are equal, a ragged block or part repeats its last token. That changes no bound and no answer
-    to "does any pair" or "do all pairs"; for counting, `real` tells the repetitions.
+    A node of a higher level has two children; at level 0 and below, nodes are split into equal children. To make all
+    nodes of a level equally long, a ragged block repeats its last token. Repetitions change no bound, and no answer to
+    "does any pair attend" or "do all"; for counting, `real` marks them.
     """
 
     columns: tuple[Array, ...]
@@ -32,17 +33,18 @@ class Tree:
     sizes: tuple[int, ...]
     """Tokens of a node at level 0, -1, -2, ..."""
     positions: Array | None
-    """int64 [nodes of the lowest level, tokens]: the token at each place; None where that is 0, 1, 2, ..."""
+    """int64 [nodes of the lowest level, tokens]: the position of each token; None if positions are 0, 1, 2, ..."""
     real: Array | None
-    """bool, of the same shape: the place is no repetition. None where none is."""
+    """bool, of the same shape: false for repetitions. None if there are none."""
     count: int
-    """Blocks, the nodes of level 0."""
+    """The number of blocks, the nodes of level 0."""
 
     @staticmethod
     def of(columns: tuple[Array, ...], length: int, block: int) -> "Tree":
+        """The tree of `length` tokens with these columns, [length] each, and blocks of `block` tokens."""
         sizes = [min(block, length)]
         while sizes[-1] > _SMALLEST:
-            sizes.append(-(-sizes[-1] // _PARTS))
+            sizes.append(-(-sizes[-1] // _CHILDREN))
         count = -(-length // sizes[0])
         if length % sizes[0] == 0 and all(large % small == 0 for large, small in pairwise(sizes)):
             return Tree(columns, length, tuple(sizes), None, None, count)
@@ -59,7 +61,7 @@ class Tree:
 
     @property
     def bottom(self) -> int:
-        """The lowest level."""
+        """The lowest level, zero or negative."""
         return 1 - len(self.sizes)
 
     @property
@@ -67,58 +69,60 @@ class Tree:
         """The level of the root."""
         return (self.count - 1).bit_length()
 
-    def parts(self, level: int) -> int:
-        """Children that a node of a level has on the level below; itself alone at the bottom."""
+    def children(self, level: int) -> int:
+        """Children of a node of this level; 1 at the bottom and below."""
         if level > 0:
             return 2
         return -(-self.sizes[-level] // self.sizes[1 - level]) if level > self.bottom else 1
 
     def nodes(self, level: int) -> int:
-        """How many there are at a level; those below the bottom are the same as at the bottom."""
+        """The number of nodes of a level; levels below the bottom have those of the bottom."""
         if level >= 0:
             return -(-self.count >> level)
-        return self.nodes(level + 1) * self.parts(level + 1)
+        return self.nodes(level + 1) * self.children(level + 1)
 
     def weights(self, level: int) -> Array:
-        """int64 [nodes]: the tokens of each node of level 0 or below, without repetitions."""
+        """int64 [nodes]: tokens of each node of level 0 or below, without repetitions."""
         if self.real is None:
             return np.full(self.nodes(level), self.length // self.nodes(level))
         return np.asarray(np.count_nonzero(self.real.reshape(self.nodes(level), -1), axis=1))
 
     def bounds(self, level: int) -> Bounds:
+        """The bounds of every column over the nodes of a level; cached."""
         level = max(level, self.bottom)
         return self.upper[level] if level >= 0 else self.lower[level]
 
     @cached_property
     def points(self) -> Points:
-        """Each column at the places of each node of the lowest level."""
+        """The values of every column at all tokens of the nodes of the lowest level, [nodes, tokens]."""
         if self.positions is None:
             return tuple(column.reshape(-1, self.sizes[-1]) for column in self.columns)
         return tuple(column[self.positions] for column in self.columns)
 
     @cached_property
     def upper(self) -> tuple[Bounds, ...]:
-        """Levels 0, 1, ... up to the root."""
-        levels = [self.cut(self.count)]
+        """Bounds at levels 0, 1, ... up to the root."""
+        levels = [self.split(self.count)]
         for _ in range(self.top):
             levels.append(tuple(_pair_up(interval) for interval in levels[-1]))
         return tuple(levels)
 
     @cached_property
     def lower(self) -> tuple[Bounds, ...]:
-        """Levels ..., -2, -1. Only maps with tiles that stay open need them."""
-        return tuple(self.cut(self.nodes(level)) for level in range(self.bottom, 0))
+        """Bounds at levels ..., -2, -1; needed only for tiles that stay open."""
+        return tuple(self.split(self.nodes(level)) for level in range(self.bottom, 0))
 
-    def cut(self, nodes: int) -> Bounds:
-        """Bounds on so many equal parts of all places."""
-        parts = [column.reshape(nodes, -1) for column in self.points]
+    def split(self, nodes: int) -> Bounds:
+        """Bounds over `nodes` equal nodes."""
+        columns = [column.reshape(nodes, -1) for column in self.points]
         return tuple(
-            point(part[:, 0]) if part.shape[1] == 1 else Interval(part.min(axis=1), part.max(axis=1)) for part in parts
+            point(each[:, 0]) if each.shape[1] == 1 else Interval(each.min(axis=1), each.max(axis=1))
+            for each in columns
         )
 
 
 def _pair_up(interval: Interval) -> Interval:
-    """Bounds on every two nodes; a last one without a partner stays alone."""
+    """Bounds over every two adjacent nodes; a last odd node stays alone."""
     low, high = interval.low, interval.high
     if len(low) % 2:
         low, high = np.append(low, low[-1]), np.append(high, high[-1])

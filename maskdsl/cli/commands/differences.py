@@ -4,7 +4,7 @@ import json
 import shlex
 
 from maskdsl.analysis.counts.compare import Compared, differences
-from maskdsl.analysis.tiles.head_classes import part_lengths
+from maskdsl.analysis.tiles.head_classes import region_lengths
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NotComparable
 from maskdsl.cli.consoles import output
@@ -26,7 +26,7 @@ def show_differences(asked: Asked, other: str, ranges: Ranges, as_json: bool) ->
     first = request.bind(asked.heads, asked.orders[0] if asked.orders else None)
     second = _read_other(request, other).bind(asked.heads)
     _check_alike(first.ir, second.ir)
-    part = read_part(first.ir, ranges.rows, ranges.columns)
+    region = read_part(first.ir, ranges.rows, ranges.columns)
     compare = working("comparing tiles")(differences)
     compared = []
     for mask in (first, second):
@@ -34,18 +34,18 @@ def show_differences(asked: Asked, other: str, ranges: Ranges, as_json: bool) ->
         looked = look([mask], [text for text in asked.given if text.partition("=")[0] in names], asked.seed)
         compared.append(Compared.of(looked.masks[0].ir, looked.inputs))
     console = output()
-    lengths = part_lengths(first.ir, part)
+    lengths = region_lengths(first.ir, region)
     space = room(console, first.ir, 1)
     scale = fit(lengths, space, size)
-    found = compare(compared[0], compared[1], scale.block, part)
+    found = compare(compared[0], compared[1], scale.block, region)
     if len(found) > 1 and console.width >= 2 * NARROW:
         space = room(console, first.ir, len(found))
         scale = fit(lengths, space, size)
-        found = compare(compared[0], compared[1], scale.block, part)
+        found = compare(compared[0], compared[1], scale.block, region)
     if as_json:
         print(json.dumps([each.as_dict() for each in found], indent=2))
         return
-    labels = Labels.of_sides(compared[0].mask, compared[0].inputs, part)
+    labels = Labels.of_sides(compared[0].mask, compared[0].inputs, region)
     pictures = [DifferencePicture(each, lengths, scale, space, labels) for each in found]
     console.print(differences_shown(console, (first.ir, second.ir), pictures, order_text(compared[0].mask)))
 

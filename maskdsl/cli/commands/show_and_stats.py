@@ -9,7 +9,7 @@ from maskdsl.analysis.cost.devices import Device
 from maskdsl.analysis.cost.predict import predict_mask, predict_stack
 from maskdsl.analysis.counts.stack_stats import stack_stats
 from maskdsl.analysis.counts.stats import stats as measure
-from maskdsl.analysis.tiles.head_classes import part_lengths
+from maskdsl.analysis.tiles.head_classes import region_lengths
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import BoundStack, Mask
 from maskdsl.base.diagnostics import AttnError
@@ -63,8 +63,8 @@ def _show_masks(
 ) -> None:
     """Prints the pictures of one mask in several orders."""
     console = output()
-    part = read_part(masks[0].ir, ranges.rows, ranges.columns)
-    lengths = part_lengths(masks[0].ir, part)
+    region = read_part(masks[0].ir, ranges.rows, ranges.columns)
+    lengths = region_lengths(masks[0].ir, region)
 
     @working("finding tiles")
     def layouts(pictures: int) -> list[OrderedTiles]:
@@ -75,10 +75,10 @@ def _show_masks(
             OrderedTiles(
                 order_text(mask.ir),
                 mask.ir,
-                tiles(mask.ir, scale.block, inputs, part=part),
+                tiles(mask.ir, scale.block, inputs, region=region),
                 scale,
                 space,
-                Labels.of_sides(mask.ir, inputs, part),
+                Labels.of_sides(mask.ir, inputs, region),
             )
             for mask in masks
         ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from maskdsl.analysis.cost.devices import DEVICES, Device, find_device
 from maskdsl.analysis.orders import bind_layers, bind_mask
 from maskdsl.analysis.orders.layouts import layout_text, own_layout
-from maskdsl.analysis.tiles.head_classes import Part
+from maskdsl.analysis.tiles.head_classes import Region
 from maskdsl.api import BoundStack, Mask, Module, Pattern, Stack, load
 from maskdsl.api.stacks import bound_stack
 from maskdsl.base.diagnostics import AttnError, Diagnostic, nearest_name, warn
@@ -184,7 +184,7 @@ def read_block(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
-def read_part(mask: MaskIR, rows: str | None, columns: str | None) -> Part:
+def read_part(mask: MaskIR, rows: str | None, columns: str | None) -> Region:
     """The queries and keys of `--rows` and `--columns`; all of them where one is left out."""
     return (
         _read_range(rows, mask.queries.length, "--rows", "queries"),
