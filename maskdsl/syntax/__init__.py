@@ -1,1 +1,1 @@
-"""Text to tree, tree to text."""
+"""Parses texts to syntax trees, and formats trees as texts."""

@@ -1,7 +1,7 @@
-"""Comments such as `# allow: W001`, which silence warnings: what they reach, and whether a warning is among it.
+"""Comments such as `# allow: W001` that silence warnings: the spans they reach, and whether a warning is in one.
 
-One that stands in a statement, behind it on its line, or above it reaches all of the statement; one above a
-declaration all of the declaration. Where the formatter puts comments, they reach what they reached before.
+A comment in a statement, after it on its line, or above it reaches the whole statement; one above a declaration the
+whole declaration. The formatter moves no comment out of its reach.
 """
 
 import re
@@ -19,26 +19,27 @@ _ALLOWANCE = re.compile(r"#+\s*allow:\s*([A-Z]\d+(?:\s*,\s*[A-Z]\d+)*)")
 
 
 class Allowance(NamedTuple):
-    """A code, where it stands, and the span in which warnings of it are silenced."""
+    """An allowed code, its span in the comment, and the span in which warnings of this code are silenced."""
 
     code: str
-    position: Span
+    span: Span
     reach: Span | None
 
 
 def allowances(file: tree.File) -> Iterator[Allowance]:
+    """All codes that the comments of a file allow."""
     declarations = _Spans([each.span for each in file.declarations])
 
     @cache
     def inside(number: int) -> _Spans | None:
-        """The statements of a declaration that has any."""
+        """The spans of a pattern's statements; None for other declarations."""
         declaration = file.declarations[number]
         if isinstance(declaration, tree.PatternDeclaration):
             return _Spans([each.span for each in declaration.statements])
         return None
 
     def reach(comment: Span) -> Span | None:
-        """The statement or the declaration that a comment stands in, beside or above; None where there is none."""
+        """The statement or declaration that a comment is in, beside or above; None if there is none."""
         around = declarations.around(comment)
         if around is None:
             return declarations.at(comment)
@@ -50,61 +51,61 @@ def allowances(file: tree.File) -> Iterator[Allowance]:
         for code in re.finditer(r"\w+", match[1]) if match else ():
             assert match is not None
             start = comment.span.start + match.start(1) + code.start()
-            position = Span(comment.span.source, start, start + len(code[0]))
-            yield Allowance(code[0], position, reach(comment.span))
+            span = Span(comment.span.source, start, start + len(code[0]))
+            yield Allowance(code[0], span, reach(comment.span))
 
 
 def unknown_allowances(allowed: Iterable[Allowance]) -> Iterator[Caution]:
-    """Codes that no warning has."""
+    """Warnings (W002) for allowed codes that no warning has."""
     known = ", ".join(f"`{each}`" for each in CODES)
-    for code, position, _ in allowed:
+    for code, span, _ in allowed:
         if code not in CODES:
-            yield UnknownAllowance(span=position, name=code, known=known, nearest=nearest_name(code, CODES))
+            yield UnknownAllowance(span=span, name=code, known=known, nearest=nearest_name(code, CODES))
 
 
 class Allowed:
-    """What comments silence; found by place, as there may be thousands of both."""
+    """The warnings that comments silence, looked up by span: there may be thousands of both."""
 
     def __init__(self, allowed: Iterable[Allowance]) -> None:
         reaches: dict[tuple[str, int], list[Span]] = {}
         for code, _, reach in allowed:
             if reach is not None:
                 reaches.setdefault((code, id(reach.source)), []).append(reach)
-        self.spans = {key: _Spans(_outermost(found)) for key, found in reaches.items()}
+        self.spans = {key: _Spans(_outermost(spans)) for key, spans in reaches.items()}
 
     def __contains__(self, caution: Caution) -> bool:
-        """Whether an allowance reaches its place, or one of the calls on the way there."""
-        positions = [caution.span, *(note.span for note in caution.notes)]
-        return any(self._reaches(caution.code, position) for position in positions if position is not None)
+        """Whether an allowance reaches the warning, or one of the calls that led to it."""
+        spans = [caution.span, *(note.span for note in caution.notes)]
+        return any(self._reaches(caution.code, span) for span in spans if span is not None)
 
-    def _reaches(self, code: str, position: Span) -> bool:
-        spans = self.spans.get((code, id(position.source)))
-        return spans is not None and spans.around(position) is not None
+    def _reaches(self, code: str, span: Span) -> bool:
+        spans = self.spans.get((code, id(span.source)))
+        return spans is not None and spans.around(span) is not None
 
 
 def _outermost(spans: Iterable[Span]) -> list[Span]:
-    """Without those that are inside others, in the order of the text."""
-    found: list[Span] = []
+    """The spans that are not inside others, in the order of the text."""
+    outermost: list[Span] = []
     for each in sorted(spans, key=lambda span: (span.start, -span.end)):
-        if not found or each.start >= found[-1].end:
-            found.append(each)
-    return found
+        if not outermost or each.start >= outermost[-1].end:
+            outermost.append(each)
+    return outermost
 
 
 class _Spans:
-    """Spans of one text that follow each other."""
+    """Disjoint spans of one text, in order."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self.spans = spans
         self.starts = [each.start for each in spans]
 
-    def around(self, position: Span) -> int | None:
-        """The number of the one that a place begins in."""
-        number = bisect_right(self.starts, position.start) - 1
-        return number if number >= 0 and position.start < self.spans[number].end else None
+    def around(self, span: Span) -> int | None:
+        """The number of the span in which `span` begins."""
+        number = bisect_right(self.starts, span.start) - 1
+        return number if number >= 0 and span.start < self.spans[number].end else None
 
     def at(self, comment: Span) -> Span | None:
-        """The one that ends on the line of a comment, or goes on there; else the next one."""
+        """The span that ends on the line of a comment or after it; else the next span."""
         number = bisect_left(self.starts, comment.start)
         line, _ = comment.source.position(comment.start)
         if number and line <= _last_line(self.spans[number - 1]):

@@ -1,6 +1,6 @@
-"""One derivation of the grammar to one node of the tree: a function for every rule of `attn.lark`.
+"""Builds the nodes of the tree: one function for every rule of `attn.lark`.
 
-A builder gets the span of the rule and what its parts became, words of the text left out unless the grammar keeps them.
+A builder gets the span of the rule and the nodes of its children; words of the text only if the grammar keeps them.
 """
 
 import math
@@ -19,134 +19,134 @@ QUANTIFIERS = ("any", "all", "sum")
 ESCAPES = {"\\": "\\", '"': '"', "n": "\n", "r": "\r", "t": "\t"}
 _PYTHON_WORDS = {"true": "True", "false": "False"}
 
-Parts = Sequence[Any]
+_Children = Sequence[Any]
 
 
-def _integer(span: Span, parts: Parts) -> tree.Integer:
-    digits = parts[0].replace("_", "").lstrip("0") or "0"
+def _integer(span: Span, children: _Children) -> tree.Integer:
+    digits = children[0].replace("_", "").lstrip("0") or "0"
     if len(digits) > len(str(_LARGEST_INTEGER)) or int(digits) > _LARGEST_INTEGER:
         raise AttnError(NumberTooLarge(span=span, kind="integer", limit="2**63 - 1"))
     return tree.Integer(int(digits), span=span)
 
 
-def _floating(span: Span, parts: Parts) -> tree.Float:
-    value = float(parts[0])
+def _floating(span: Span, children: _Children) -> tree.Float:
+    value = float(children[0])
     if math.isinf(value):
         raise AttnError(NumberTooLarge(span=span, kind="float", limit="about 1.8e308"))
     return tree.Float(value, span=span)
 
 
-def _string(span: Span, parts: Parts) -> tree.String:
+def _string(span: Span, children: _Children) -> tree.String:
     def unescape(match: re.Match[str]) -> str:
         if match[1] not in ESCAPES:
             start = span.start + 1 + match.start()
-            position = Span(span.source, start, start + 2)
-            raise AttnError(UnknownEscape(span=position, escape=match[0]))
+            escape = Span(span.source, start, start + 2)
+            raise AttnError(UnknownEscape(span=escape, escape=match[0]))
         return ESCAPES[match[1]]
 
-    return tree.String(re.sub(r"\\(.)", unescape, parts[0][1:-1]), span=span)
+    return tree.String(re.sub(r"\\(.)", unescape, children[0][1:-1]), span=span)
 
 
-def _name(span: Span, parts: Parts) -> tree.Name:
-    word = str(parts[0])
+def _name(span: Span, children: _Children) -> tree.Name:
+    word = str(children[0])
     if word in _PYTHON_WORDS:
         raise AttnError(ForeignSpelling(span=span, found=word, advice=f"write `{_PYTHON_WORDS[word]}`"))
     return tree.Name(word, span=span)
 
 
-def _quantifier(span: Span, parts: Parts) -> tree.Quantifier:
-    kind, body, variable, domain = parts
+def _quantifier(span: Span, children: _Children) -> tree.Quantifier:
+    kind, body, variable, domain = children
     if kind.id not in QUANTIFIERS:
         raise AttnError(NotQuantifier(span=kind.span, name=kind.id))
     return tree.Quantifier(kind.id, body, variable, domain, span=span)
 
 
-def _comparisons(span: Span, parts: Parts) -> tree.Comparison:
-    return tree.Comparison(tuple(parts[::2]), tuple(str(operator) for operator in parts[1::2]), span=span)
+def _comparisons(span: Span, children: _Children) -> tree.Comparison:
+    return tree.Comparison(tuple(children[::2]), tuple(str(operator) for operator in children[1::2]), span=span)
 
 
-def _argument(span: Span, parts: Parts) -> tree.Argument:
-    *keyword, value = parts
+def _argument(span: Span, children: _Children) -> tree.Argument:
+    *keyword, value = children
     return tree.Argument(keyword[0] if keyword else None, value, span=span)
 
 
-def _macro(span: Span, parts: Parts) -> tree.MacroDeclaration:
-    called, parameters, *lets, body = parts
+def _macro(span: Span, children: _Children) -> tree.MacroDeclaration:
+    called, parameters, *lets, body = children
     return tree.MacroDeclaration(called, parameters or (), tuple(lets), body, span=span)
 
 
-def _pattern(span: Span, parts: Parts) -> tree.PatternDeclaration:
-    called, parameters, *statements = parts
+def _pattern(span: Span, children: _Children) -> tree.PatternDeclaration:
+    called, parameters, *statements = children
     return tree.PatternDeclaration(called, parameters or (), tuple(statements), span=span)
 
 
-def _let(span: Span, parts: Parts) -> tree.LetStatement:
-    return tree.LetStatement(parts[0], parts[1], span=span)
+def _let(span: Span, children: _Children) -> tree.LetStatement:
+    return tree.LetStatement(children[0], children[1], span=span)
 
 
-def _where(span: Span, parts: Parts) -> tree.Where:
-    made = tree.Where(*parts, span=span)
+def _where(span: Span, children: _Children) -> tree.Where:
+    made = tree.Where(*children, span=span)
     check_where(made)
     return made
 
 
-def _conditional(span: Span, parts: Parts) -> tree.Conditional:
-    made = tree.Conditional(*parts, span=span)
+def _conditional(span: Span, children: _Children) -> tree.Conditional:
+    made = tree.Conditional(*children, span=span)
     check_conditional(made)
     return made
 
 
-def _binary(span: Span, parts: Parts) -> tree.Binary:
-    made = tree.Binary(str(parts[1]), parts[0], parts[2], span=span)
+def _binary(span: Span, children: _Children) -> tree.Binary:
+    made = tree.Binary(str(children[1]), children[0], children[2], span=span)
     check_or(made)
     return made
 
 
-def _several(span: Span, parts: Parts) -> tuple[Any, ...]:
-    return tuple(parts)
+def _several(span: Span, children: _Children) -> tuple[Any, ...]:
+    return tuple(children)
 
 
-BUILDERS: dict[str, Callable[[Span, Parts], Any]] = {
-    "file": lambda span, parts: tree.File(tuple(parts), span=span),
-    "use": lambda span, parts: tree.UseDeclaration(parts[0], span=span),
+BUILDERS: dict[str, Callable[[Span, _Children], Any]] = {
+    "file": lambda span, children: tree.File(tuple(children), span=span),
+    "use": lambda span, children: tree.UseDeclaration(children[0], span=span),
     "macro": _macro,
     "pattern": _pattern,
-    "stack": lambda span, parts: tree.StackDeclaration(parts[0], parts[1] or (), parts[2], span=span),
+    "stack": lambda span, children: tree.StackDeclaration(children[0], children[1] or (), children[2], span=span),
     "macro_let": _let,
     "parameters": _several,
-    "parameter": lambda span, parts: tree.Parameter(*parts, span=span),
-    "space": lambda span, parts: tree.SpaceStatement(parts[0], tuple(parts[1:]), span=span),
-    "axis": lambda span, parts: tree.AxisDeclaration(*parts, span=span),
-    "pooled_space": lambda span, parts: tree.PooledSpaceStatement(*parts, span=span),
-    "sequence": lambda span, parts: tree.SequenceStatement(str(parts[0]), tuple(parts[1::2]), span=span),
-    "input": lambda span, parts: tree.InputStatement(*parts, span=span),
-    "coordinate": lambda span, parts: tree.CoordinateStatement(*parts, span=span),
+    "parameter": lambda span, children: tree.Parameter(*children, span=span),
+    "space": lambda span, children: tree.SpaceStatement(children[0], tuple(children[1:]), span=span),
+    "axis": lambda span, children: tree.AxisDeclaration(*children, span=span),
+    "pooled_space": lambda span, children: tree.PooledSpaceStatement(*children, span=span),
+    "sequence": lambda span, children: tree.SequenceStatement(str(children[0]), tuple(children[1::2]), span=span),
+    "input": lambda span, children: tree.InputStatement(*children, span=span),
+    "coordinate": lambda span, children: tree.CoordinateStatement(*children, span=span),
     "let": _let,
-    "route": lambda span, parts: tree.RouteStatement(*parts, span=span),
-    "attend": lambda span, parts: tree.AttendStatement(parts[0], span=span),
-    "require": lambda span, parts: tree.RequireStatement(parts[0], span=span),
-    "score": lambda span, parts: tree.ScoreStatement(parts[0], span=span),
-    "scale": lambda span, parts: tree.ScaleStatement(parts[0], span=span),
-    "weight": lambda span, parts: tree.WeightStatement(parts[0], span=span),
-    "order": lambda span, parts: tree.OrderStatement(parts[0], tuple(parts[1:]), span=span),
-    "auto_order": lambda span, parts: tree.AutoOrderStatement(parts[0], span=span),
-    "assertion": lambda span, parts: tree.AssertStatement(*parts, span=span),
+    "route": lambda span, children: tree.RouteStatement(*children, span=span),
+    "attend": lambda span, children: tree.AttendStatement(children[0], span=span),
+    "require": lambda span, children: tree.RequireStatement(children[0], span=span),
+    "score": lambda span, children: tree.ScoreStatement(children[0], span=span),
+    "scale": lambda span, children: tree.ScaleStatement(children[0], span=span),
+    "weight": lambda span, children: tree.WeightStatement(children[0], span=span),
+    "order": lambda span, children: tree.OrderStatement(children[0], tuple(children[1:]), span=span),
+    "auto_order": lambda span, children: tree.AutoOrderStatement(children[0], span=span),
+    "assertion": lambda span, children: tree.AssertStatement(*children, span=span),
     "expressions": _several,
     "conditional": _conditional,
     "where": _where,
-    "arrow": lambda span, parts: tree.Arrow(*parts, span=span),
+    "arrow": lambda span, children: tree.Arrow(*children, span=span),
     "comparisons": _comparisons,
     "binary": _binary,
-    "unary": lambda span, parts: tree.Unary(str(parts[0]), parts[1], span=span),
-    "attribute": lambda span, parts: tree.Attribute(*parts, span=span),
-    "index": lambda span, parts: tree.Index(*parts, span=span),
-    "tuple": lambda span, parts: tree.Tuple((parts[0], *(parts[1] or ())), span=span),
-    "call": lambda span, parts: tree.Call(parts[0], parts[1] or (), span=span),
+    "unary": lambda span, children: tree.Unary(str(children[0]), children[1], span=span),
+    "attribute": lambda span, children: tree.Attribute(*children, span=span),
+    "index": lambda span, children: tree.Index(*children, span=span),
+    "tuple": lambda span, children: tree.Tuple((children[0], *(children[1] or ())), span=span),
+    "call": lambda span, children: tree.Call(children[0], children[1] or (), span=span),
     "arguments": _several,
     "argument": _argument,
     "quantifier": _quantifier,
-    "range": lambda span, parts: tree.HalfOpenRange(*parts, span=span),
-    "boolean": lambda span, parts: tree.Boolean(parts[0] == "True", span=span),
+    "range": lambda span, children: tree.HalfOpenRange(*children, span=span),
+    "boolean": lambda span, children: tree.Boolean(children[0] == "True", span=span),
     "integer": _integer,
     "float": _floating,
     "string": _string,

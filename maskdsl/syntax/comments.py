@@ -1,4 +1,4 @@
-"""Comments of a text: found between its words, and `##` lines attached to the declaration right below them."""
+"""Finds the comments between the words of a text, and attaches `##` lines to the declaration right below them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ _DOC_LINE = re.compile(r"##(?!#)")
 
 
 def find_comments(source: Source, words: Iterable[tuple[int, int]]) -> tuple[tree.Comment, ...]:
-    """All comments of a text, given where its words start and end, in order."""
+    """All comments of a text, in order. `words` are the start and end offsets of its words."""
     comments: list[tree.Comment] = []
     gap_start = 0
     for start, end in [*words, (len(source.text), len(source.text))]:
@@ -25,7 +25,7 @@ def find_comments(source: Source, words: Iterable[tuple[int, int]]) -> tuple[tre
 
 
 def attach_comments(file: tree.File, comments: Sequence[tree.Comment]) -> tree.File:
-    """The file with its declarations documented, and all other comments listed."""
+    """The file with documentation attached to its declarations, and all other comments in `comments`."""
     by_line = {comment.span.source.position(comment.span.start)[0]: comment for comment in comments}
     used: set[int] = set()
     declarations = []

@@ -1,7 +1,7 @@
-"""Tree to text, in one canonical layout: what `maskdsl fmt` writes.
+"""Formats a tree as text in one canonical layout, for `maskdsl fmt`.
 
-`parse(format_file(tree)) == tree`, and formatting twice changes nothing. Comments stay with the word they stand at,
-blank lines between statements and declarations are kept, one at most.
+`parse(format_file(tree)) == tree`, and formatting twice changes nothing. Comments stay beside their word. Between
+statements and declarations at most one blank line is kept.
 """
 
 import re
@@ -22,7 +22,7 @@ _Printed = TypeVar("_Printed", bound=tree.Node)
 
 
 def format_file(file: tree.File) -> str:
-    """The canonical text of a file, with a line end behind its last line."""
+    """The canonical text of a file, with a line end after its last line."""
     printer = _Formatter(file.comments)
     items = printer.items(file.declarations, printer.declaration)
     text = lay_out(_stacked([*items, *_comments(printer.rest())]), _WIDTH)
@@ -30,7 +30,7 @@ def format_file(file: tree.File) -> str:
 
 
 class _Item(NamedTuple):
-    """A declaration, a statement or a comment of its own."""
+    """A declaration, a statement, or a comment on its own line."""
 
     node: tree.Node
     document: Document
@@ -40,7 +40,7 @@ class _Formatter(Expressions):
     """Documents of declarations and statements."""
 
     def items(self, nodes: Iterable[_Printed], show: Callable[[_Printed], Document]) -> list[_Item]:
-        """Each node, with the comments above and beside it. Comments inside it that found no place go above it."""
+        """Each node with the comments above and beside it. Comments inside it that nothing prints go above it."""
         items: list[_Item] = []
         for node in nodes:
             above = self.before(node.span.start)
@@ -51,6 +51,7 @@ class _Formatter(Expressions):
         return items
 
     def declaration(self, declaration: tree.Declaration) -> Document:
+        """The document of a declaration, its documentation included."""
         match declaration:
             case tree.UseDeclaration(path):
                 return ("use ", self.expression(path))
@@ -72,17 +73,18 @@ class _Formatter(Expressions):
     def head(
         self, word: str, declaration: tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration
     ) -> Document:
+        """The word of a declaration, its name and its parameters."""
         parameters = declaration.parameters
         end = parameters[-1].span.end if parameters else 0
         return self.listed(f"{word} {declaration.name.id}(", parameters, self.parameter, ")", end)
 
     def parameter(self, parameter: tree.Parameter) -> Document:
-        type_said = "" if parameter.type is None else f": {parameter.type.id}"
+        type_text = "" if parameter.type is None else f": {parameter.type.id}"
         default = "" if parameter.default is None else (" = ", self.expression(parameter.default))
-        return (parameter.name.id, type_said, default)
+        return (parameter.name.id, type_text, default)
 
     def block(self, macro: tree.MacroDeclaration) -> Document:
-        """The body of a macro with `let`s. The last ends where the result begins, which no mark says."""
+        """The body of a macro with `let`s. No symbol ends the last `let`, so it or the result may need brackets."""
         opening = format_expression(macro.body)[0]
         last = macro.lets[-1]
         closed = opening in "(+-" and _ENDS_IN_NAME.search(format_expression(last.value)) is not None
@@ -107,8 +109,8 @@ class _Formatter(Expressions):
             case tree.SequenceStatement(kind, spaces):
                 rest = tuple((LINE, f"++ {space.id}") for space in spaces[1:])
                 return Group((f"{kind} {spaces[0].id}", Nest(INDENT, rest)))
-            case tree.InputStatement(name, type_said, dimensions):
-                head = f"input {name.id}: {type_said.id}["
+            case tree.InputStatement(name, type_text, dimensions):
+                head = f"input {name.id}: {type_text.id}["
                 return self.listed(head, dimensions, self.expression, "]", statement.span.end)
             case tree.CoordinateStatement(space, name, value):
                 owner = "" if space is None else f"{space.id}."
@@ -118,15 +120,15 @@ class _Formatter(Expressions):
             case tree.RouteStatement():
                 return self.route(statement)
             case tree.AttendStatement(value):
-                return self.said("attend", value)
+                return self.with_word("attend", value)
             case tree.RequireStatement(value):
-                return self.said("require", value)
+                return self.with_word("require", value)
             case tree.ScoreStatement(value):
-                return self.said("score", value)
+                return self.with_word("score", value)
             case tree.ScaleStatement(value):
-                return self.said("scale", value)
+                return self.with_word("scale", value)
             case tree.WeightStatement(value):
-                return self.said("weight", value)
+                return self.with_word("weight", value)
             case tree.OrderStatement(space, keys):
                 head = "order by" if space is None else f"order {space.id} by"
                 return self.listed(f"{head} ", keys, self.expression, "", statement.span.end)
@@ -134,7 +136,7 @@ class _Formatter(Expressions):
                 return "order auto" if space is None else f"order {space.id} auto"
             case tree.AssertStatement(condition, message):
                 text = (LINE, own_lines(self.before(message.span.start)), self.expression(message))
-                return Group((self.said("assert", condition), ",", Nest(INDENT, text)))
+                return Group((self.with_word("assert", condition), ",", Nest(INDENT, text)))
             case _:
                 assert_never(statement)
 
@@ -148,7 +150,7 @@ class _Formatter(Expressions):
         comments = own_lines(self.before(route.candidates.span.start))
         return Group((selector, Nest(INDENT, (LINE, comments, "where ", self.expression(route.candidates)))))
 
-    def said(self, word: str, value: tree.Expression) -> Document:
+    def with_word(self, word: str, value: tree.Expression) -> Document:
         """`attend causal`, the value on the same line."""
         comments = own_lines(self.before(value.span.start))
         shown = self.expression(value)
@@ -162,7 +164,7 @@ class _Formatter(Expressions):
 
 def _documentation(doc: str) -> Document:
     lines = doc.split("\n") if doc else []
-    return tuple(part for line in lines for part in (f"## {line}".rstrip(), HARD))
+    return tuple(document for line in lines for document in (f"## {line}".rstrip(), HARD))
 
 
 def _comments(comments: Iterable[tree.Comment]) -> list[_Item]:
@@ -174,29 +176,29 @@ def _braced(items: Sequence[_Item]) -> Document:
 
 
 def _stacked(items: Sequence[_Item]) -> Document:
-    """Items below each other, with the blank lines they had and those that they need."""
-    parts: list[Document] = [items[0].document] if items else []
+    """Items below each other, with the blank lines that they had and those that they need."""
+    documents: list[Document] = [items[0].document] if items else []
     for above, below in pairwise(items):
-        parts += [HARD, HARD] if _apart(above.node, below.node) else [HARD]
-        parts.append(below.document)
-    return tuple(parts)
+        documents += [HARD, HARD] if _apart(above.node, below.node) else [HARD]
+        documents.append(below.document)
+    return tuple(documents)
 
 
 def _apart(above: tree.Node, below: tree.Node) -> bool:
-    """Whether a blank line stands between two items."""
+    """Whether two items have a blank line between them."""
     if isinstance(above, tree.Comment):
         documents = isinstance(below, tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration)
         if documents and _DOC_COMMENT.match(above.text):
-            return True  # or it would become its documentation
+            return True  # otherwise the comment would become its documentation
     elif _tall(above) or _tall(below):
         return True
     return _BLANK_LINE.search(above.span.source.text, above.span.end, below.span.start) is not None
 
 
 def _tall(node: tree.Node) -> bool:
-    """A declaration of several lines keeps its distance."""
+    """Whether a declaration has several lines, and therefore blank lines around it."""
     match node:
-        case tree.PatternDeclaration(statements=parts) | tree.MacroDeclaration(lets=parts):
-            return bool(parts)
+        case tree.PatternDeclaration(statements=body) | tree.MacroDeclaration(lets=body):
+            return bool(body)
         case _:
             return False

@@ -1,4 +1,4 @@
-"""Expression to document: as few parentheses as keep its meaning, line breaks before operators, comments in place."""
+"""Formats expressions as documents: as few parentheses as possible, line breaks before operators, comments kept."""
 
 import re
 from collections import deque
@@ -23,7 +23,7 @@ Listed = TypeVar("Listed", bound=tree.Node)
 
 
 class Precedence(IntEnum):
-    """How tightly an expression holds together, from the loosest: the rules of the grammar from the top."""
+    """The precedence of expressions, from the loosest: the rules of the grammar from the top."""
 
     CONDITIONAL = 0
     DISJUNCTION = 1
@@ -52,7 +52,7 @@ _LEFT_TO_RIGHT = {
 
 
 class Operand(NamedTuple):
-    """One operand of a chain, the operator before it, and how tightly it must hold together to need no parentheses."""
+    """One operand of a chain, the operator before it, and the precedence from which it needs no parentheses."""
 
     operator: str
     operand: tree.Expression
@@ -65,99 +65,100 @@ def format_expression(expression: tree.Expression) -> str:
 
 
 def own_lines(comments: Iterable[tree.Comment]) -> Document:
-    """Comments that stand on lines of their own before something."""
-    return tuple(part for comment in comments for part in (comment.text, HARD))
+    """Comments on lines of their own, before something else."""
+    return tuple(document for comment in comments for document in (comment.text, HARD))
 
 
 class Expressions:
-    """Documents of expressions. Comments are handed out in order: parts must be asked for in the order of the text."""
+    """Makes documents of expressions. Comments are consumed in order, so nodes must be printed in text order."""
 
     def __init__(self, comments: Iterable[tree.Comment]) -> None:
         self._comments = deque(comments)
-        self._behind_where = False
-        """Whether what is printed is the condition of a `where`, outside of brackets."""
+        self._after_where = False
+        """Whether the node being printed is in the condition of a `where`, outside brackets."""
 
     def before(self, offset: int) -> list[tree.Comment]:
-        """The comments up to a place that are not handed out yet."""
+        """The comments before an offset that were not consumed yet."""
         comments = []
         while self._comments and self._comments[0].span.start < offset:
             comments.append(self._comments.popleft())
         return comments
 
     def beside(self, node: tree.Node, gap: re.Pattern[str] = _BLANKS) -> list[tree.Comment]:
-        """The comment behind a node on its line, if there is one, with no more than `gap` between them."""
+        """The comment after a node on its line, if there is one, with no more than `gap` between them."""
         if self._comments:
-            span, position = self._comments[0].span, node.span
-            between = gap.match(span.source.text, position.end, span.start) if span.source is position.source else None
+            span, before = self._comments[0].span, node.span
+            between = gap.match(span.source.text, before.end, span.start) if span.source is before.source else None
             if between is not None and between.end() == span.start:
                 return [self._comments.popleft()]
         return []
 
     def rest(self) -> list[tree.Comment]:
+        """All comments that were not consumed yet."""
         return self.before(self._comments[-1].span.end) if self._comments else []
 
     def expression(
         self, node: tree.Expression, level: Precedence = Precedence.CONDITIONAL, hang: int = INDENT
     ) -> Document:
-        """`node` where something of `level` is wanted. Broken lines of a chain are indented by `hang`."""
-        own, show = self._form(node)
-        if own >= level:
+        """A node, in parentheses if its precedence is below `level`. `hang` is the indent of the lines of a chain."""
+        precedence, show = self._form(node)
+        if precedence >= level:
             return show(hang)
         comments = own_lines(self.before(node.span.start))
         with self._condition(False):
             return Group(("(", Nest(INDENT, (SOFT, comments, show(0))), SOFT, ")"))
 
     @contextmanager
-    def _condition(self, behind_where: bool) -> Iterator[None]:
-        before, self._behind_where = self._behind_where, behind_where
+    def _condition(self, after_where: bool) -> Iterator[None]:
+        before, self._after_where = self._after_where, after_where
         yield
-        self._behind_where = before
+        self._after_where = before
 
     def listed(
         self, opening: str, nodes: Sequence[Listed], show: Callable[[Listed], Document], closing: str, end: int
     ) -> Document:
-        """Nodes between marks, separated by commas. Comments before `end` stand before the closing mark."""
-        parts: list[Document] = []
+        """Nodes between brackets, separated by commas. Comments before `end` go before the closing bracket."""
+        items: list[Document] = []
         separator = SOFT
-        for position, node in enumerate(nodes):
-            last = position == len(nodes) - 1
+        for number, node in enumerate(nodes):
+            last = number == len(nodes) - 1
             above = self.before(node.span.start)
             document = show(node)
             above += self.before(node.span.end)
-            parts += [separator, own_lines(above), document, "" if last else ","]
+            items += [separator, own_lines(above), document, "" if last else ","]
             beside = self.beside(node, _COMMAS)
-            behind = self.before(end) if last else []
-            parts += [*(Suffix(comment.text) for comment in beside), *((HARD, comment.text) for comment in behind)]
-            separator = HARD if beside or behind else SOFT if last else LINE
+            after = self.before(end) if last else []
+            items += [*(Suffix(comment.text) for comment in beside), *((HARD, comment.text) for comment in after)]
+            separator = HARD if beside or after else SOFT if last else LINE
         if not nodes or not closing:
-            return Group((opening, Nest(INDENT, tuple(parts)), closing))
-        return Group((opening, Nest(INDENT, tuple(parts)), separator, closing))
+            return Group((opening, Nest(INDENT, tuple(items)), closing))
+        return Group((opening, Nest(INDENT, tuple(items)), separator, closing))
 
-    def chain(self, first: Document, parts: Sequence[Operand], hang: int, before: tree.Expression) -> Document:
-        """Operands joined by operators, which begin the lines when it is broken."""
+    def chain(self, first: Document, operands: Sequence[Operand], hang: int, before: tree.Expression) -> Document:
+        """Operands joined by operators, which begin the lines if the chain is broken."""
         rest: list[Document] = []
-        for part in parts:
+        for each in operands:
             beside = self.beside(before, _CLOSED)
             rest += [Suffix(comment.text) for comment in beside]
-            comments = own_lines(self.before(part.operand.span.start))
-            operand = self.expression(part.operand, part.level)
-            rest.append((HARD if beside else LINE, comments, f"{part.operator} ", operand))
-            before = part.operand
+            comments = own_lines(self.before(each.operand.span.start))
+            operand = self.expression(each.operand, each.level)
+            rest.append((HARD if beside else LINE, comments, f"{each.operator} ", operand))
+            before = each.operand
         return Group((first, Nest(hang, tuple(rest))))
 
     def _form(self, node: tree.Expression) -> tuple[Precedence, Callable[[int], Document]]:
-        """How tightly a node holds together, and its document for a hanging indent."""
+        """The precedence of a node, and a function that makes its document for a hanging indent."""
         match node:
             case tree.Conditional():
                 return Precedence.CONDITIONAL, lambda hang: self._conditional(node, hang)
             case tree.Where():
                 return Precedence.RESTRICTION, lambda hang: self._where(node, hang)
             case tree.Comparison(operands, operators):
-                parts = [
+                rest = [
                     Operand(operator, operand, Precedence.ARROW)
                     for operator, operand in zip(operators, operands[1:], strict=True)
                 ]
-                return Precedence.COMPARISON, lambda hang: self._joined(operands[0], Precedence.ARROW, parts, hang)
+                return Precedence.COMPARISON, lambda hang: self._joined(operands[0], Precedence.ARROW, rest, hang)
             case tree.Binary("**", left, right):
                 return Precedence.POWER, lambda _: (
                     self.expression(left, Precedence.ATOM),
@@ -173,25 +174,25 @@ class Expressions:
                 return Precedence.SIGNED, lambda _: self._signed(operator, operand)
             case tree.Arrow(query, key):
                 return (
-                    Precedence.CONDITIONAL if self._behind_where else Precedence.ARROW,
+                    Precedence.CONDITIONAL if self._after_where else Precedence.ARROW,
                     lambda _: f"{query.id} -> {key.id}",
                 )
             case _:
                 return Precedence.ATOM, lambda _: self._atom(node)
 
-    def _joined(self, first: tree.Expression, level: Precedence, parts: Sequence[Operand], hang: int) -> Document:
-        return self.chain(self.expression(first, level), parts, hang, first)
+    def _joined(self, first: tree.Expression, level: Precedence, rest: Sequence[Operand], hang: int) -> Document:
+        return self.chain(self.expression(first, level), rest, hang, first)
 
     def _left_to_right(self, node: tree.Binary, level: Precedence, hang: int) -> Document:
-        parts: list[Operand] = []
+        operands: list[Operand] = []
         first: tree.Expression = node
         while isinstance(first, tree.Binary) and _LEFT_TO_RIGHT.get(first.operator) == level:
-            last = not parts  # only there may an operand end in `where` without brackets
+            last = not operands  # only the last operand may end in a `where` without brackets
             wanted = Precedence.CONJUNCTION if level == Precedence.DISJUNCTION and not last else Precedence(level + 1)
-            parts.append(Operand(first.operator, first.right, wanted))
+            operands.append(Operand(first.operator, first.right, wanted))
             first = first.left
         return self._joined(
-            first, Precedence.CONJUNCTION if level == Precedence.DISJUNCTION else level, parts[::-1], hang
+            first, Precedence.CONJUNCTION if level == Precedence.DISJUNCTION else level, operands[::-1], hang
         )
 
     def _where(self, node: tree.Where, hang: int) -> Document:
@@ -201,15 +202,15 @@ class Expressions:
             return self.chain(relation, [Operand("where", node.condition, Precedence.CONJUNCTION)], hang, node.relation)
 
     def _conditional(self, node: tree.Conditional, hang: int) -> Document:
-        parts: list[Operand] = []
-        choice = node
-        while isinstance(choice.otherwise, tree.Conditional):
-            parts.append(Operand("if", choice.condition, Precedence.DISJUNCTION))
-            parts.append(Operand("else", choice.otherwise.then, _before_if(choice.otherwise.then)))
-            choice = choice.otherwise
-        parts.append(Operand("if", choice.condition, Precedence.DISJUNCTION))
-        parts.append(Operand("else", choice.otherwise, Precedence.CONDITIONAL))
-        return self._joined(node.then, _before_if(node.then), parts, hang)
+        operands: list[Operand] = []
+        inner = node
+        while isinstance(inner.otherwise, tree.Conditional):
+            operands.append(Operand("if", inner.condition, Precedence.DISJUNCTION))
+            operands.append(Operand("else", inner.otherwise.then, _before_if(inner.otherwise.then)))
+            inner = inner.otherwise
+        operands.append(Operand("if", inner.condition, Precedence.DISJUNCTION))
+        operands.append(Operand("else", inner.otherwise, Precedence.CONDITIONAL))
+        return self._joined(node.then, _before_if(node.then), operands, hang)
 
     def _signed(self, operator: str, operand: tree.Expression) -> Document:
         same = isinstance(operand, tree.Unary) and operand.operator == operator  # `++` would be another word
@@ -255,7 +256,7 @@ class Expressions:
 
 
 def _before_if(node: tree.Expression) -> Precedence:
-    """How tightly what stands before an `if` must hold together: what ends in `where` needs parentheses."""
+    """The precedence required before an `if`: an expression that ends in a `where` needs parentheses."""
     last = node
     while isinstance(last, tree.Binary) and last.operator == "or":
         last = last.right
@@ -267,7 +268,7 @@ def _quoted(text: str) -> str:
 
 
 def _number(written: str, value: float) -> str:
-    """As the source spells it, `1_000_000` or `1e-6`, where there is a source that does."""
+    """A number in the spelling of its source, such as `1_000_000` or `1e-6`, if it has one."""
     if _NUMBER.fullmatch(written) and type(value)(written) == value:
         return written
     return repr(value)

@@ -1,4 +1,4 @@
-"""The language for Pygments, which colours it in documentation and terminals: `pygments.lexers` finds it as `attn`."""
+"""A Pygments lexer for the language, for documentation and terminals: registered in `pygments.lexers` as `attn`."""
 
 from typing import ClassVar
 
@@ -11,10 +11,10 @@ _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _DIGITS = r"[0-9]+(_[0-9]+)*"
 _EXPONENT = rf"[eE][+-]?{_DIGITS}"
 _NAMING = ("space", "input", "coord", "let", "route")
-"""Statements that begin with the name that they declare."""
-_NOT_BEHIND = r"(?!(?:where|and|or|if|else|for|in)\b)"
-_BEHIND = rf'(?=[ \t]+{_NOT_BEHIND}[A-Za-z_0-9("]|[ \t]+[-+][^\s>+])'
-"""What follows a word of a statement, which may be a name elsewhere."""
+"""Words of statements that are followed by the name that they declare."""
+_NOT_AFTER = r"(?!(?:where|and|or|if|else|for|in)\b)"
+_AFTER = rf'(?=[ \t]+{_NOT_AFTER}[A-Za-z_0-9("]|[ \t]+[-+][^\s>+])'
+"""The text after the word of a statement. The same word can be a name elsewhere."""
 
 
 _PLAIN = "|".join(sorted(STATEMENT_WORDS - set(_NAMING)))
@@ -45,13 +45,13 @@ class AttnLexer(RegexLexer):
                 rf"\b({'|'.join(_NAMING)})([ \t]+)({_NAME})",
                 bygroups(Keyword.Declaration, Text.Whitespace, Name.Variable),
             ),
-            (rf"\b(tokens|queries|keys)([ \t]+)({_NOT_BEHIND}{_NAME})", bygroups(Keyword, Text.Whitespace, Name)),
+            (rf"\b(tokens|queries|keys)([ \t]+)({_NOT_AFTER}{_NAME})", bygroups(Keyword, Text.Whitespace, Name)),
             (
                 rf"\b(order)([ \t]+)({_NAME})([ \t]+)(auto)\b",
                 bygroups(Keyword, Text.Whitespace, Name, Text.Whitespace, Keyword),
             ),
             (r"\b(order)([ \t]+)(auto)\b", bygroups(Keyword, Text.Whitespace, Keyword)),
-            (rf"\b({_PLAIN})\b{_BEHIND}", Keyword),
+            (rf"\b({_PLAIN})\b{_AFTER}", Keyword),
             (words(("True", "False"), suffix=r"\b"), Keyword.Constant),
             (words(sorted(RESERVED_WORDS - {"True", "False"}), suffix=r"\b"), Operator.Word),
             (r"(:)(\s*)(int|float|bool|axis|axes|tuple)\b", bygroups(Punctuation, Text.Whitespace, Keyword.Type)),

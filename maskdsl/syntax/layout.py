@@ -1,7 +1,7 @@
-"""Documents that know where they may be broken, and their text within a width. Imports nothing of the project.
+"""Lays out documents with optional line breaks in a width (Wadler's pretty printer). Imports nothing of the project.
 
-A group stands on one line if it fits, else all its own breaks become line ends. A hard break never fits. A suffix,
-such as a comment behind code, waits for the end of its line and takes no width.
+A group is laid out on one line if it fits; otherwise all of its own breaks become line ends. A hard break never fits.
+A suffix, such as a comment after code, is written at the end of its line and takes no width.
 """
 
 from dataclasses import dataclass
@@ -38,58 +38,58 @@ HARD = Break(hard=True)
 
 
 def lay_out(document: Document, width: int) -> str:
-    """The text of a document, without blanks at line ends."""
+    """The text of a document in lines of at most `width` characters where it can be broken; no blanks at line ends."""
     lines: list[str] = []
     line, indent, suffix = "", 0, ""
     pending: list[tuple[int, bool, Document]] = [(0, False, document)]
     while pending:
-        level, flat, part = pending.pop()
-        match part:
+        level, flat, item = pending.pop()
+        match item:
             case str():
-                line += part
+                line += item
             case Break() if flat:
-                line += part.flat
+                line += item.flat
             case Break():
                 lines.append((" " * indent + line + suffix).rstrip())
                 line, indent, suffix = "", level, ""
             case Suffix():
-                suffix += f"  {part.text}"
+                suffix += f"  {item.text}"
             case Nest():
-                pending.append((level + part.indent, flat, part.content))
+                pending.append((level + item.indent, flat, item.content))
             case Group():
                 room = width - indent - len(line)
-                pending.append((level, flat or _fits(part.content, pending, room), part.content))
+                pending.append((level, flat or _fits(item.content, pending, room), item.content))
             case tuple():
-                pending.extend((level, flat, item) for item in reversed(part))
+                pending.extend((level, flat, each) for each in reversed(item))
             case _:
-                assert_never(part)
+                assert_never(item)
     return "\n".join([*lines, (" " * indent + line + suffix).rstrip()])
 
 
-def _fits(document: Document, behind: list[tuple[int, bool, Document]], room: int) -> bool:
+def _fits(document: Document, after: list[tuple[int, bool, Document]], room: int) -> bool:
     """Whether a document on one line, and what follows it up to the next line end, fits in `room` characters."""
-    at = len(behind)
+    at = len(after)
     pending: list[tuple[bool, Document]] = [(True, document)]
     while room >= 0:
         if not pending:
             if at == 0:
                 return True
             at -= 1
-            pending.append(behind[at][1:])
-        flat, part = pending.pop()
-        match part:
+            pending.append(after[at][1:])
+        flat, item = pending.pop()
+        match item:
             case str():
-                room -= len(part)
-            case Break() if part.hard or not flat:
+                room -= len(item)
+            case Break() if item.hard or not flat:
                 return not flat
             case Break():
-                room -= len(part.flat)
+                room -= len(item.flat)
             case Suffix():
                 pass
             case Nest() | Group():
-                pending.append((flat, part.content))
+                pending.append((flat, item.content))
             case tuple():
-                pending.extend((flat, item) for item in reversed(part))
+                pending.extend((flat, each) for each in reversed(item))
             case _:
-                assert_never(part)
+                assert_never(item)
     return False

@@ -1,7 +1,7 @@
-"""From the place where a text stops being the language to a diagnostic that says so in words. No lark here.
+"""Explains syntax errors: a diagnostic for the first word or character that the grammar does not accept. No lark here.
 
-`explain_word` is for a word that the grammar does not accept where it stands, `explain_character` for characters
-that make no word at all.
+`explain_word` is for a word that is not accepted after those before it, `explain_character` for characters that do not
+form a word.
 """
 
 import re
@@ -29,7 +29,7 @@ from maskdsl.base.text import FORBIDDEN, LINE_END, printable
 
 
 class Word(NamedTuple):
-    """A word of the text. `kind` is its text for keywords and marks, else the grammar's name such as `NAME`."""
+    """A word of the text. `kind` is the text of a keyword or symbol, else the grammar's name, such as `NAME`."""
 
     kind: str
     text: str
@@ -83,12 +83,12 @@ _SPELLINGS = {
     "!": "write `not`",
     "~": "write `not`",
     "^": "write `**` for a power",
-    ";": "nothing stands between statements",
-    "'": 'strings stand in `"`',
-    "`": "names need no quotes",
-    "\u201c": 'strings stand in `"`',
-    "\u201d": 'strings stand in `"`',
-    "\u2019": 'strings stand in `"`',
+    ";": "write statements one below the other",
+    "'": 'write strings in `"`',
+    "`": "write names without quotes",
+    "\u201c": 'write strings in `"`',
+    "\u201d": 'write strings in `"`',
+    "\u2019": 'write strings in `"`',
     "\u2212": "write `-`",
     "\u2013": "write `-`",
     "\u00d7": "write `*`",
@@ -99,7 +99,7 @@ _SPELLINGS = {
     "\u2227": "write `and`",
     "\u2228": "write `or`",
     "\u00ac": "write `not`",
-    "\u00a0": "this is a no-break space; write a plain one",
+    "\u00a0": "this is a no-break space; write a normal one",
 }
 _FOREIGN_WORDS = {"import": "use", "include": "use", "function": "def", "macro": "def", "mask": "pattern", "var": "let"}
 
@@ -107,7 +107,7 @@ _NUMBER_LIKE = re.compile(r"[0-9][0-9A-Za-z_.]*")
 
 
 def explain_character(source: Source, start: int) -> Diagnostic:
-    """Why no word begins at `start`. The span of the answer is what to leave out to go on."""
+    """Why no word begins at `start`. To go on, the caller leaves out the span of the diagnostic."""
     text = source.text
     if text[start] == '"':
         end = LINE_END.search(text, start)
@@ -115,7 +115,7 @@ def explain_character(source: Source, start: int) -> Diagnostic:
     number = _NUMBER_LIKE.match(text, start)
     if number:
         span = Span(source, start, number.end())
-        return MalformedNumber(span=span, found=number[0], advice="a number cannot run into letters")
+        return MalformedNumber(span=span, found=number[0], advice="write a space between a number and letters")
     spelling = _foreign_spelling(source, start)
     if spelling is not None:
         return spelling
@@ -123,9 +123,9 @@ def explain_character(source: Source, start: int) -> Diagnostic:
 
 
 def forbidden_characters(source: Source, most: int) -> list[Diagnostic]:
-    """The first of those that may stand nowhere, not even in comments and strings."""
-    found = islice(FORBIDDEN.finditer(source.text), most)
-    return [_unknown_character(source, each.start(), "may not stand in a text, not even unseen") for each in found]
+    """Errors for the first `most` characters that are not allowed anywhere, not even in comments and strings."""
+    matches = islice(FORBIDDEN.finditer(source.text), most)
+    return [_unknown_character(source, each.start(), "not allowed in a text, comments included") for each in matches]
 
 
 def _unknown_character(source: Source, start: int, reason: str = "") -> Diagnostic:
@@ -136,7 +136,7 @@ def _unknown_character(source: Source, start: int, reason: str = "") -> Diagnost
 
 
 def explain_word(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic:
-    """Why `words[at]`, or the end behind the last word, cannot follow words that can go on with `accepted`."""
+    """Why `words[at]`, or the end of the text, cannot follow the words before it, after which `accepted` may come."""
     if at == len(words):
         return _explain_end(source, words, accepted)
     return (
@@ -148,7 +148,7 @@ def explain_word(source: Source, words: Sequence[Word], at: int, accepted: Set[s
 
 
 def find_edges(source: Source, words: Sequence[Word]) -> list[int]:
-    """Where declarations begin, and the statements of patterns: their words, first on a line."""
+    """The indices of words that begin a declaration or a statement of a pattern, first on a line."""
     edges, inside = [], ""
     for at, word in enumerate(words):
         if word.text in _STARTS and _starts_line(source, words, at):
@@ -158,8 +158,8 @@ def find_edges(source: Source, words: Sequence[Word]) -> list[int]:
     return edges
 
 
-def next_part(words: Sequence[Word], edges: Sequence[int], at: int) -> tuple[int, int, str] | None:
-    """The first declaration or statement from `at` on: begin, end, and the grammar's rule for it."""
+def next_construct(words: Sequence[Word], edges: Sequence[int], at: int) -> tuple[int, int, str] | None:
+    """The first declaration or statement from word `at` on: its begin, its end, and the grammar's rule for it."""
     begin = next((edge for edge in edges if edge >= at), None)
     if begin is None:
         return None
@@ -175,32 +175,32 @@ def _starts_line(source: Source, words: Sequence[Word], at: int) -> bool:
 
 
 def _expectation(accepted: Set[str]) -> str:
-    """What may come, in words: `an operator, a statement or `}``."""
+    """The accepted kinds of words as a phrase, such as "an operator, a statement or `}`"."""
     left = set(accepted)
-    said = []
+    names = []
     if "INTEGER" in left:
-        said.append("an expression")
+        names.append("an expression")
         left -= _EXPRESSION_STARTS
     elif "NAME" in left:
-        said.append("a name")
+        names.append("a name")
         left -= SOFT_WORDS | {"NAME"}
     if "COMPARE" in left or "+" in left:
-        said.append("an operator")
+        names.append("an operator")
         left -= _OPERATORS
     if "attend" in left:
-        said.append("a statement")
+        names.append("a statement")
         left -= STATEMENT_WORDS
     if "pattern" in left:
-        said.append("a declaration")
+        names.append("a declaration")
         left -= DECLARATION_WORDS
     if "STRING" in left:
-        said.append("a string")
+        names.append("a string")
         left -= {"STRING"}
     left -= {END}
-    said += [f"`{text}`" for text in sorted(left)]
-    if not said:
+    names += [f"`{text}`" for text in sorted(left)]
+    if not names:
         return "the end"
-    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} or {said[-1]}"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _span(source: Source, word: Word) -> Span:
@@ -208,12 +208,12 @@ def _span(source: Source, word: Word) -> Span:
 
 
 def _explain_brackets(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic | None:
-    """A closing bracket that fits nothing, or a statement that begins inside an open bracket."""
+    """Explains a closing bracket that matches none, or a statement that begins inside an open bracket."""
     word = words[at]
     unclosed = _open_brackets(words[:at])
     if word.kind in _BRACKETS.values():
         if word.kind == "}" and not unclosed and END not in accepted:
-            return None  # the end of a pattern of which only this statement is read
+            return None  # the end of the pattern, when this statement is parsed alone
         if unclosed and _BRACKETS[unclosed[-1].kind] == word.kind:
             return None
         if any(_BRACKETS[opener.kind] == word.kind for opener in unclosed):
@@ -223,7 +223,7 @@ def _explain_brackets(source: Source, words: Sequence[Word], at: int, accepted: 
             note = Note(f"`{opener.text}` is open", _span(source, opener))
             reason = f"expected `{_BRACKETS[opener.kind]}`"
             return UnmatchedBracket(span=_span(source, word), closer=word.text, reason=reason, notes=(note,))
-        return UnmatchedBracket(span=_span(source, word), closer=word.text, reason="nothing is open here")
+        return UnmatchedBracket(span=_span(source, word), closer=word.text, reason="no bracket is open here")
     for nearby in range(max(at - 1, 0), at + 1):
         if words[nearby].text in _STARTS and _starts_line(source, words, nearby):
             declared = words[nearby].text in DECLARATION_WORDS
@@ -248,7 +248,7 @@ def _unclosed(source: Source, opener: Word) -> Diagnostic:
 
 
 def _explain_spelling(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic | None:
-    """A spelling of other languages, a number that is none, `=` for `==`."""
+    """Explains a spelling of other languages, a malformed number, or `=` for `==`."""
     word = words[at]
     before = words[at - 1] if at else None
     joined = before is not None and before.end == word.start
@@ -258,12 +258,12 @@ def _explain_spelling(source: Source, words: Sequence[Word], at: int, accepted: 
             return spelling
     if word.kind == "." and joined and before is not None and before.kind == "INTEGER":
         span = Span(source, before.start, word.end)
-        return MalformedNumber(span=span, found=span.text, advice="digits stand on both sides of the point")
+        return MalformedNumber(span=span, found=span.text, advice="write digits on both sides of the point")
     after = words[at + 1] if at + 1 < len(words) else None
     if word.kind == "." and after is not None and after.kind == "INTEGER" and after.start == word.end:
         span = Span(source, word.start, after.end)
-        return MalformedNumber(span=span, found=span.text, advice="digits stand on both sides of the point")
-    if word.kind == "}" and {"COMPARE", "INTEGER"} <= accepted:  # one expression is complete, another has to come
+        return MalformedNumber(span=span, found=span.text, advice="write digits on both sides of the point")
+    if word.kind == "}" and {"COMPARE", "INTEGER"} <= accepted:  # one expression is complete, and another is missing
         return NoResult(span=_span(source, word))
     if word.kind == "=" and "COMPARE" in accepted:
         return SingleEquals(span=_span(source, word))
@@ -271,15 +271,15 @@ def _explain_spelling(source: Source, words: Sequence[Word], at: int, accepted: 
 
 
 def _foreign_spelling(source: Source, start: int) -> Diagnostic | None:
-    for found, advice in _SPELLINGS.items():
-        if source.text.startswith(found, start):
-            span = Span(source, start, start + len(found))
-            return ForeignSpelling(span=span, found=found, advice=advice)
+    for spelling, advice in _SPELLINGS.items():
+        if source.text.startswith(spelling, start):
+            span = Span(source, start, start + len(spelling))
+            return ForeignSpelling(span=span, found=spelling, advice=advice)
     return None
 
 
 def _explain_name(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic | None:
-    """A misspelled word of the language, or one of its words in place of a name."""
+    """Explains a misspelled word of the language, or a reserved word in place of a name."""
     word = words[at]
     expected = _expectation(accepted)
     if word.text in RESERVED_WORDS and "NAME" in accepted:
@@ -297,9 +297,9 @@ def _explain_name(source: Source, words: Sequence[Word], at: int, accepted: Set[
 
 def _unexpected(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic:
     word = words[at]
-    found = {"INTEGER": "number ", "FLOAT": "number ", "STRING": "string "}.get(word.kind, "")
+    kind = {"INTEGER": "number ", "FLOAT": "number ", "STRING": "string "}.get(word.kind, "")
     shown = word.text if len(word.text) <= 40 else word.text[:37] + "..."
-    return UnexpectedWord(span=_span(source, word), found=f"{found}`{shown}`", expected=_expectation(accepted))
+    return UnexpectedWord(span=_span(source, word), found=f"{kind}`{shown}`", expected=_expectation(accepted))
 
 
 def _explain_end(source: Source, words: Sequence[Word], accepted: Set[str]) -> Diagnostic:

@@ -1,7 +1,7 @@
-"""Text to tree, by the grammar in `grammar/attn.lark`. The one module that knows lark.
+"""Parses a text to a syntax tree, by the grammar in `grammar/attn.lark`. No other module imports lark.
 
-lark cuts a text into words and derives it; `build` makes nodes of the derivation, `mistakes` diagnostics of a failure.
-Nothing here recurses, so that no text however deep can break it.
+lark splits a text into words (its tokens) and derives it; `build` makes nodes of the derivation, `mistakes` makes
+diagnostics of a failure. Nothing here recurses, so that no depth of nesting can overflow the stack.
 """
 
 import sys
@@ -33,7 +33,7 @@ from maskdsl.syntax.mistakes import (
     explain_word,
     find_edges,
     forbidden_characters,
-    next_part,
+    next_construct,
 )
 
 LARGEST_TEXT = 1_000_000
@@ -44,7 +44,7 @@ _STARTS = ["file", "declaration", "statement", "expression"]
 
 
 def parse(source: Source) -> tree.File:
-    """The tree of a whole file; `AttnError` with the mistakes found if it is none."""
+    """The tree of a whole file. Raises `AttnError` with the mistakes in the text."""
     words = _words(source)
     file: tree.File = _node(source, words, "file")
     comments = find_comments(source, ((word.start_pos or 0, word.end_pos or 0) for word in words))
@@ -52,23 +52,23 @@ def parse(source: Source) -> tree.File:
 
 
 def parse_expression(source: Source) -> tree.Expression:
-    """The tree of one expression, such as a value given on the command line."""
+    """The tree of one expression, such as a value on the command line. Raises `AttnError`."""
     expression: tree.Expression = _node(source, _words(source), "expression")
     return expression
 
 
 def parse_statement(source: Source) -> tree.Statement:
-    """The tree of one statement of a pattern."""
+    """The tree of one statement of a pattern. Raises `AttnError`."""
     statement: tree.Statement = _node(source, _words(source), "statement")
     return statement
 
 
 @cache
 def _lark() -> Lark:
-    """The parser of the grammar. Its tables take far longer to make than to read, so they are kept on disk."""
+    """The parser of the grammar. Its tables are cached on disk: making them takes far longer than reading them."""
     grammar = files("maskdsl.grammar").joinpath("attn.lark").read_text(encoding="utf-8")
-    made_of = f"{grammar}\n{_STARTS}\n{lark_version}\n{sys.version_info[:2]}"
-    name = f"grammar_{sha256(made_of.encode()).hexdigest()[:24]}.tables"
+    key = f"{grammar}\n{_STARTS}\n{lark_version}\n{sys.version_info[:2]}"
+    name = f"grammar_{sha256(key.encode()).hexdigest()[:24]}.tables"
     tables = kept(name)
     known = None if tables is None else _loaded(tables)
     if known is not None:
@@ -81,7 +81,7 @@ def _lark() -> Lark:
 
 
 def _loaded(tables: bytes) -> Lark | None:
-    """The parser of kept tables; None where they are no use, as those of another lark, whatever it makes of them."""
+    """The parser of cached tables; None if they are unusable, for example written by another version of lark."""
     try:
         lark = Lark.load(BytesIO(tables))
         lark.parse('use "a" pattern a(n = 1) { attend q }', start=_STARTS[0])
@@ -91,7 +91,7 @@ def _loaded(tables: bytes) -> Lark | None:
 
 
 def _words(source: Source) -> list[Token]:
-    """The words of a text. Every place that makes no word is reported."""
+    """The words of a text. Raises `AttnError` with everything that is not a word."""
     if len(source.text) > LARGEST_TEXT:
         raise AttnError(FileTooLarge(name=source.name, limit=LARGEST_TEXT))
     text, mistakes = FORBIDDEN.sub(" ", source.text), forbidden_characters(source, MOST_ERRORS)
@@ -123,13 +123,13 @@ def _node(source: Source, words: Sequence[Token], start: str) -> Any:
 
 
 def _derive(words: Sequence[Token], start: str) -> Tree[Token] | tuple[int, frozenset[str]]:
-    """The derivation of the words from a rule, or the place of the first wrong one and what was accepted there."""
+    """The derivation of the words from a rule; or the index of the first wrong word, and the kinds accepted there."""
     try:
         parser = _fed(words, start)
         derivation = parser.feed_token(Token("$END", ""))
     except UnexpectedToken as failure:
         at = next((at for at, word in enumerate(words) if word is failure.token), len(words))
-        accepts: Callable[[], set[str]] = _fed(words[:at], start).accepts  # what came before, without a look ahead
+        accepts: Callable[[], set[str]] = _fed(words[:at], start).accepts  # the words before it, without lookahead
         return at, frozenset(_plain(kind) for kind in accepts())
     assert isinstance(derivation, Tree)
     return derivation
@@ -144,7 +144,7 @@ def _fed(words: Sequence[Token], start: str) -> InteractiveParser:
 
 @cache
 def _spellings() -> dict[str, str]:
-    """The text of every keyword and mark that has only one."""
+    """The text of every terminal that is a fixed string."""
     return {
         terminal.name: terminal.pattern.value
         for terminal in _lark().terminals
@@ -157,15 +157,15 @@ def _plain(kind: str) -> str:
 
 
 def _mistakes(source: Source, words: Sequence[Token], at: int, accepted: frozenset[str]) -> list[Diagnostic]:
-    """The first mistake, and those of the declarations and statements behind it, read one by one."""
+    """The first mistake, and the mistakes of the declarations and statements after it, each parsed alone."""
     plain = [Word(_plain(word.type), str(word), word.start_pos or 0, word.end_pos or 0) for word in words]
     mistakes = [explain_word(source, plain, at, accepted)]
     edges = find_edges(source, plain)
     while len(mistakes) < MOST_ERRORS:
-        part = next_part(plain, edges, at)
-        if part is None:
+        construct = next_construct(plain, edges, at)
+        if construct is None:
             break
-        begin, end, start = part
+        begin, end, start = construct
         derivation = _derive(words[begin:end], start)
         if isinstance(derivation, Tree):
             at = end
@@ -177,7 +177,7 @@ def _mistakes(source: Source, words: Sequence[Token], at: int, accepted: frozens
 
 
 def _build(source: Source, derivation: Tree[Token]) -> Any:
-    """The node of a derivation, from the leaves up."""
+    """Builds the nodes of a derivation from the leaves up."""
     pending: list[Any] = [derivation]
     downward: list[Any] = []
     while pending:
@@ -209,7 +209,7 @@ def _build(source: Source, derivation: Tree[Token]) -> Any:
 
 
 def _span(source: Source, derivation: Tree[Token]) -> Span:
-    """Where a derivation stands. A file is all of its text: it may have no words, and then no position in lark."""
+    """The span of a derivation. A file spans all of its text: it may have no words, and then no offsets in lark."""
     if derivation.data == "file":
         return Span(source, 0, len(source.text))
     return Span(source, derivation.meta.start_pos, derivation.meta.end_pos)

@@ -1,8 +1,8 @@
-"""A file with everything it uses, and the standard library: the input of `bind`. Reads files; knows no meaning.
+"""A program: a file, everything it uses, and the standard library. It is the input of `bind`.
 
-Used files are found from the using file's directory, and only inside the first file's directory or ones that the
-caller allows, symbolic links followed. A file used twice is read once. Macros have names of their own, patterns and
-stacks share theirs; a name of the standard library may be declared anew.
+Paths of used files are relative to the file that uses them. With symbolic links followed, they must be inside the
+directory of the first file or one that the caller allows. A file used twice is read once. Macros are one namespace,
+patterns and stacks another; a file may declare a name of the standard library again.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -70,21 +70,21 @@ class Program:
 
     @cached_property
     def allowed(self) -> Allowed:
-        """What the comments of all files silence."""
+        """The warnings that the comments of all files silence."""
         return Allowed(self.allowances)
 
     @cached_property
     def cautions(self) -> tuple[Caution, ...]:
-        """What is odd about the texts alone, whatever their patterns mean."""
+        """Warnings about the texts themselves, whatever their patterns mean."""
         return tuple(unknown_allowances(self.allowances))
 
     @cached_property
     def kept(self) -> dict[object, Any]:
-        """What later stages find out once about all files, by what finds it out."""
+        """Results of later stages that hold for all files, by the function that computes them."""
         return {}
 
     def macros(self, source: Source) -> Mapping[str, tree.MacroDeclaration]:
-        """The macros that a text may call. The standard library sees its own only, whatever a file declares anew."""
+        """The macros that a text may call. The standard library sees its own macros only."""
         return self._standard_macros if source is self.standard.span.source else self._macros
 
     @cached_property
@@ -97,7 +97,7 @@ class Program:
 
 
 def load_program(path: str | PathLike[str], allow: Iterable[str | PathLike[str]] = ()) -> Program:
-    """The program of a file. `allow` names directories besides the file's own from which files may be used."""
+    """Loads the program of a file. `allow` names more directories from which files may be used. Raises `AttnError`."""
     source = read_source(Path(path), str(path))
     return _program(source, Path(path).resolve(), allow)
 
@@ -108,12 +108,13 @@ def program_from_text(
     directory: str | PathLike[str] | None = None,
     allow: Iterable[str | PathLike[str]] = (),
 ) -> Program:
-    """The program of a text, which may use files if it is told in which directory their paths begin."""
+    """Loads the program of a text. It may use files if `directory` says where their paths start. Raises `AttnError`."""
     return _program(Source(name, text), None if directory is None else Path(directory).resolve() / name, allow)
 
 
 @cache
 def standard_library() -> tree.File:
+    """The tree of the standard library, `grammar/std.attn`."""
     text = files("maskdsl.grammar").joinpath("std.attn").read_text(encoding="utf-8")
     return parse(Source("std.attn", text))
 
@@ -131,17 +132,17 @@ def _program(source: Source, path: Path | None, allow: Iterable[str | PathLike[s
 
 
 class _Loader:
-    """Reads used files, depth first, and collects them and what is wrong with them."""
+    """Reads used files, depth first, and collects their trees and mistakes."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self.roots = roots
         self.files: dict[Path, tree.File] = {}
-        self.tried: set[Path] = set()  # not read to the end: wrong, or still at it
+        self.tried: set[Path] = set()  # files with mistakes, and files being read
         self.mistakes: list[Diagnostic] = []
         self.size = 0
 
     def load_used(self, file: tree.File, chain: list[Path]) -> None:
-        """Everything that `file`, the last of the `chain` of files using each other, uses."""
+        """Loads everything that `file` uses. It is the last of the `chain` of files that use each other."""
         for declaration in file.declarations:
             if len(self.mistakes) >= MOST_ERRORS:
                 return
@@ -186,7 +187,7 @@ class _Loader:
 
 
 def read_source(path: Path, name: str, span: Span | None = None) -> Source:
-    """The text of a file, called `name` in errors. `span` is where it is used."""
+    """Reads a file, called `name` in errors; `span` is the `use` that names it. Raises `AttnError`."""
     if path.suffix != SUFFIX:
         raise AttnError(NotAttnFile(span=span, name=name))
     try:
@@ -203,7 +204,7 @@ def read_source(path: Path, name: str, span: Span | None = None) -> Source:
 
 
 def source_of(name: str, content: bytes, span: Span | None = None) -> Source:
-    """The text of a file's bytes, of which one more than the largest text are enough."""
+    """Decodes the bytes of a file; the first `LARGEST_TEXT + 1` are enough. Raises `AttnError`."""
     if len(content) > LARGEST_TEXT:
         raise AttnError(FileTooLarge(span=span, name=name, limit=LARGEST_TEXT))
     try:
@@ -214,7 +215,7 @@ def source_of(name: str, content: bytes, span: Span | None = None) -> Source:
 
 
 def _nearest_file(path: Path, name: str) -> str | None:
-    """The file of the same directory with the name most like it, written as the user wrote it."""
+    """The path of the file with the most similar name in the same directory, in the user's spelling."""
     try:
         known = [entry.name for entry in path.parent.iterdir() if entry.suffix == SUFFIX]
     except OSError:
@@ -237,7 +238,7 @@ def _macros(some: Iterable[tree.File]) -> dict[str, tree.MacroDeclaration]:
 
 
 def _duplicates(some: Iterable[tree.File]) -> Iterator[Diagnostic]:
-    """Names declared twice outside the standard library, each time but the first."""
+    """Errors for names declared again outside the standard library."""
     first: dict[tuple[bool, str], tree.Name] = {}
     for declaration in _declarations(some):
         if isinstance(declaration, tree.UseDeclaration):

@@ -1,7 +1,7 @@
-"""What a `where` may have beside it without brackets, since both readings of an `or`, an `if` or a `not` are plausible.
+"""Refuses a `where` beside an `or`, `if`, `not` or arrow without brackets, because both readings are plausible (E251).
 
-`build` checks each node that it makes of a text. Its span has the brackets around its parts in it, and those around
-itself not. The formatter sets the brackets that are asked for here.
+`build` checks each node that it makes of a text. The span of a node includes the brackets around its operands, but
+not those around itself. The formatter writes the brackets that are required here.
 """
 
 import re
@@ -13,11 +13,11 @@ from maskdsl.syntax import tree
 
 _COMMENT = re.compile(r"#[^\n]*")
 _LONGEST = 60
-"""Characters of a part of a reading."""
+"""The most characters that an error shows of each operand."""
 
 
 def _open_where(node: tree.Expression) -> tree.Where | None:
-    """The `where` that an expression ends in, so that what is written behind it may belong to it."""
+    """The `where` that an expression ends in, so that what follows may belong to it."""
     match node:
         case tree.Where():
             return node
@@ -28,23 +28,23 @@ def _open_where(node: tree.Expression) -> tree.Where | None:
 
 
 def _open_arrow(node: tree.Expression) -> tree.Arrow | None:
-    """The first arrow of a condition that stands in no brackets."""
+    """The first arrow of a condition that is not in brackets."""
     match node:
         case tree.Arrow():
             return node
         case tree.Binary(operator="and", left=left, right=right):
-            parts = [left] * (left.span.start == node.span.start) + [right] * (right.span.end == node.span.end)
+            operands = [left] * (left.span.start == node.span.start) + [right] * (right.span.end == node.span.end)
         case tree.Unary(operator="not", operand=operand):
-            parts = [operand] * (operand.span.end == node.span.end)
+            operands = [operand] * (operand.span.end == node.span.end)
         case tree.Comparison(operands=(first, *_, last)):
-            parts = [first] * (first.span.start == node.span.start) + [last] * (last.span.end == node.span.end)
+            operands = [first] * (first.span.start == node.span.start) + [last] * (last.span.end == node.span.end)
         case _:
-            parts = []
-    return next((found for part in parts if (found := _open_arrow(part)) is not None), None)
+            operands = []
+    return next((arrow for operand in operands if (arrow := _open_arrow(operand)) is not None), None)
 
 
 def last_not(node: tree.Expression) -> tree.Unary | None:
-    """The `not` that is the last operand of a relation, so that a `where` behind it may belong to what it negates."""
+    """The `not` that is the last operand of a relation, so that a following `where` may belong to its operand."""
     match node:
         case tree.Unary(operator="not", operand=operand):
             return (last_not(operand) if operand.span.end == node.span.end else None) or node
@@ -55,25 +55,25 @@ def last_not(node: tree.Expression) -> tree.Unary | None:
 
 
 def check_or(node: tree.Binary) -> None:
-    """`A -> B where x or y`."""
-    found = _open_where(node.left) if node.left.span.start == node.span.start else None
-    if node.operator == "or" and found is not None:
-        _refuse("or", node.span, found)
+    """Refuses `A -> B where x or y`."""
+    where = _open_where(node.left) if node.left.span.start == node.span.start else None
+    if node.operator == "or" and where is not None:
+        _refuse("or", node.span, where)
 
 
 def check_conditional(node: tree.Conditional) -> None:
-    """`A -> B where x if c else y`."""
-    found = _open_where(node.then) if node.then.span.start == node.span.start else None
-    if found is not None:
-        _refuse("if", node.span, found)
+    """Refuses `A -> B where x if c else y`."""
+    where = _open_where(node.then) if node.then.span.start == node.span.start else None
+    if where is not None:
+        _refuse("if", node.span, where)
 
 
 def check_where(node: tree.Where) -> None:
-    """`A -> B where x where y`, `not A -> B where x`, and arrows behind a `where`."""
+    """Refuses `A -> B where x where y`, `not A -> B where x`, and arrows after a `where`."""
     inner, condition = node.relation, node.condition
     if isinstance(inner, tree.Where) and inner.span.start == node.span.start:
-        relation, first = _parts(inner)
-        _, second = _parts(node)
+        relation, first = _texts(inner)
+        _, second = _texts(node)
         readings = f"{relation} where {first} and {second}", f"({relation} where {first}) where {second}"
         raise AttnError(_error("where", condition.span, *readings))
     negation = last_not(inner) if inner.span.start == node.span.start else None
@@ -81,55 +81,55 @@ def check_where(node: tree.Where) -> None:
         _refuse_not(node, negation)
     arrow = _open_arrow(condition) if condition.span.end == node.span.end else None
     if arrow is not None:
-        relation, _ = _parts(node)
-        before, behind = (
+        relation, _ = _texts(node)
+        before, after = (
             _text(condition.span.source.text[start:end])
             for start, end in ((condition.span.start, arrow.span.start), (arrow.span.end, condition.span.end))
         )
-        inside = " ".join(filter(None, (before, f"({_text(arrow.span.text)})", behind)))
+        inside = " ".join(filter(None, (before, f"({_text(arrow.span.text)})", after)))
         readings = f"{relation} where {inside}", f"{relation} and {_text(condition.span.text)}"
         raise AttnError(_error("->", arrow.span, *readings))
 
 
-def _refuse(word: str, whole: Span, found: tree.Where) -> None:
-    """Of a word that stands behind a `where`, up to the end of the whole."""
-    relation, condition = _parts(found)
+def _refuse(word: str, whole: Span, where: tree.Where) -> None:
+    """Raises the error for a word after a `where`, from the `where` to the end of the whole expression."""
+    relation, condition = _texts(where)
     before, rest = (
         _text(whole.source.text[start:end])
-        for start, end in ((whole.start, found.span.start), (found.span.end, whole.end))
+        for start, end in ((whole.start, where.span.start), (where.span.end, whole.end))
     )
     before += " " * bool(before)
     inside = f"{before}{relation} where ({condition} {rest})"
     outside = f"({before}{relation} where {condition}) {rest}"
-    raise AttnError(_error(word, Span(whole.source, found.span.start, whole.end), inside, outside))
+    raise AttnError(_error(word, Span(whole.source, where.span.start, whole.end), inside, outside))
 
 
 def _refuse_not(node: tree.Where, negation: tree.Unary) -> None:
-    source, behind_not = node.span.source, negation.span.start + len("not")
-    relation, condition = _parts(node)
+    source, after_not = node.span.source, negation.span.start + len("not")
+    relation, condition = _texts(node)
     before, operand = (
         _text(source.text[start:end])
-        for start, end in ((node.span.start, behind_not), (behind_not, node.condition.span.start))
+        for start, end in ((node.span.start, after_not), (after_not, node.condition.span.start))
     )
     operand = operand.rpartition("where")[0].strip()
     readings = f"{before} ({operand} where {condition})", f"({relation}) where {condition}"
     raise AttnError(_error("not", Span(source, negation.span.start, node.span.end), *readings, side="before"))
 
 
-def _error(word: str, span: Span, inside: str, outside: str, side: str = "behind") -> BracketsInWhere:
+def _error(word: str, span: Span, inside: str, outside: str, side: str = "after") -> BracketsInWhere:
     return BracketsInWhere(span=span, word=word, side=side, inside=inside, outside=outside)
 
 
-def _parts(node: tree.Where) -> tuple[str, str]:
-    """The texts before and behind the word, with their brackets."""
+def _texts(node: tree.Where) -> tuple[str, str]:
+    """The texts before and after the word `where`, with their brackets."""
     source, relation, condition = node.span.source.text, node.relation.span, node.condition.span
-    before, _, behind = _text(source[relation.end : condition.start]).partition("where")
+    before, _, after = _text(source[relation.end : condition.start]).partition("where")
     first = _text(source[node.span.start : relation.end]) + before.strip()
-    return first, behind.strip() + _text(source[condition.start : node.span.end])
+    return first, after.strip() + _text(source[condition.start : node.span.end])
 
 
 def _text(written: str) -> str:
-    """On one line, without comments, the middle left out where it is long."""
+    """The text on one line, without comments; if it is long, without its middle."""
     line = " ".join(_COMMENT.sub("", written).split())
     half = _LONGEST // 2
     return line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}"

@@ -1,4 +1,4 @@
-"""The syntax tree: what the text says, before anything is known about what it means. Imports `source` only.
+"""The syntax tree: the structure of a text, before names and types have a meaning. Imports `source` only.
 
 Every node has a span, which equality ignores: `parse(format(tree)) == tree`.
 """
@@ -10,6 +10,8 @@ from maskdsl.base.source import Span
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
+    """The base of all nodes."""
+
     span: Span = field(compare=False, repr=False)
 
 
@@ -114,7 +116,7 @@ class Index(Node):
 
 @dataclass(frozen=True, slots=True)
 class HalfOpenRange(Node):
-    """`0 .. 20`, the end excluded; only behind `in` of a quantifier."""
+    """`0 .. 20`, the end excluded; only after `in` of a quantifier."""
 
     low: "Expression"
     high: "Expression"
@@ -170,7 +172,7 @@ Expression = (
 
 @dataclass(frozen=True, slots=True)
 class AxisDeclaration(Node):
-    """`y = h`, or a bare length (no name) when a space has one axis; its coordinate is then `i` only."""
+    """`y = h`; or a length without a name, if the space has one axis."""
 
     name: Name | None
     length: Expression
@@ -259,7 +261,7 @@ class OrderStatement(Node):
 
 @dataclass(frozen=True, slots=True)
 class AutoOrderStatement(Node):
-    """`order auto`, `order image auto`: found by the analysis."""
+    """`order auto`, `order image auto`: an order that the analysis chooses."""
 
     space: Name | None
 
@@ -306,7 +308,7 @@ class UseDeclaration(Node):
 
 @dataclass(frozen=True, slots=True)
 class MacroDeclaration(Node):
-    """`def name(parameters) = body`, with the `let`s of a braced body in front."""
+    """`def name(parameters) = body`, with the `let`s of a body in braces."""
 
     name: Name
     parameters: tuple[Parameter, ...]

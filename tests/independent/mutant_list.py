@@ -687,7 +687,7 @@ MUTANTS = (
     Mutant(
         "an allowance reaches all that follows",
         "maskdsl/syntax/allowances.py",
-        "number >= 0 and position.start < self.spans[number].end",
+        "number >= 0 and span.start < self.spans[number].end",
         "number >= 0",
         of("warnings/test_warnings", "test_an_allowance_reaches_no_further"),
     ),
