@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from maskdsl.api.recognition import Imported as Imported
     from maskdsl.api.recognition import from_dense as from_dense
     from maskdsl.api.recognition import from_mask_mod as from_mask_mod
+    from maskdsl.api.verify import Verdict as Verdict
+    from maskdsl.api.verify import verify as verify
     from maskdsl.base.arguments import BackendName as BackendName
     from maskdsl.base.diagnostics import AttnError as AttnError
     from maskdsl.base.diagnostics import AttnWarning as AttnWarning
@@ -51,12 +53,14 @@ HOMES = {
     "Stack": "maskdsl.api",
     "StackStats": "maskdsl.analysis.counts.stack_stats",
     "Stats": "maskdsl.analysis.counts.stats",
+    "Verdict": "maskdsl.api.verify",
     "compile": "maskdsl.api",
     "from_dense": "maskdsl.api.recognition",
     "from_mask_mod": "maskdsl.api.recognition",
     "load": "maskdsl.api",
     "packed_attention": "maskdsl.runtime.packed",
     "parse": "maskdsl.api",
+    "verify": "maskdsl.api.verify",
 }
 
 
