@@ -1,4 +1,4 @@
-"""Helpers of generated torch modules. A generated module holds only those that its pattern calls."""
+"""Helpers of generated torch modules. A module holds only those that it calls."""
 
 import math
 from functools import partial
@@ -10,13 +10,13 @@ from maskdsl.codegen.tiled import block
 
 
 def read(table, *indices):
-    """`table[indices]`, each index moved into bounds: pairs that do not attend may ask for anything."""
+    """`table[indices]`, each index clamped to the table: pairs that do not attend may have any index."""
     indices = [torch.as_tensor(index, device=table.device) for index in indices]
     return table[tuple(index.clamp(0, size - 1) for index, size in zip(indices, table.shape, strict=True))]
 
 
 def read_open(table, *indices):
-    """`table[indices]`, NaN where a pair that attends leaves the table. Of others, nothing is known of some tables."""
+    """`table[indices]`, NaN where an index is outside: of pairs that attend only, if the table is an `Attended`."""
     indices = [torch.as_tensor(index, device=table.device) for index in indices]
     inside = torch.ones((), dtype=torch.bool, device=table.device)
     for index, size in zip(indices, table.shape, strict=True):
@@ -27,26 +27,26 @@ def read_open(table, *indices):
 
 
 def nonzero(divisor):
-    """One in place of zero, which only tokens without the divisor's coordinate have: integers trap on it."""
+    """1 in place of 0, by which integer division traps. Only tokens that lack the divisor's coordinate have 0."""
     return divisor.masked_fill(divisor == 0, 1)
 
 
 def rounded(number, dtype):
-    """The nearest number of a type of floats: infinity beyond its range."""
+    """The number rounded into the range of a float dtype: infinity beyond it."""
     largest, step = torch.finfo(dtype).max, torch.finfo(dtype).eps
     if abs(number) >= largest * (1 + step / 4):
         return number * float("inf")
     return max(-largest, min(number, largest))
 
 
-def join(*parts):
-    """The values of spaces one behind the other, stretched over batch and heads where another space's vary."""
-    leading = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
-    return torch.cat([part.expand(*leading, part.shape[-1]) for part in parts], dim=-1)
+def join(*spaces):
+    """Concatenates the values of spaces along tokens; batch and head axes broadcast."""
+    leading = torch.broadcast_shapes(*(values.shape[:-1] for values in spaces))
+    return torch.cat([values.expand(*leading, values.shape[-1]) for values in spaces], dim=-1)
 
 
 def integer_log2(x):
-    """The floor of the logarithm of integers, exactly; -1 for x < 1."""
+    """floor(log2(x)) of integers, exact; -1 for x < 1."""
     result = torch.where(x < 1, -1, 0)
     for shift in (32, 16, 8, 4, 2, 1):
         large = x >= 1 << shift
@@ -56,7 +56,7 @@ def integer_log2(x):
 
 
 def is_power_of_two(x):
-    """Whether integers are 1, 2, 4, ...: one bit alone."""
+    """Whether integers are powers of two."""
     return (x > 0) & (x & (x - 1) == 0)
 
 
@@ -66,7 +66,7 @@ def gcd(a, b):
 
 
 def random(*numbers):
-    """Pseudo-random integers, 0 <= r < 2**31: a pure function of the low 32 bits of each number, the seed first."""
+    """Pseudo-random integers in [0, 2**31), a hash of the low 32 bits of each number: docs/language.md specifies it."""
     state = torch.tensor(0)
     for number in numbers:
         state = ((state ^ (torch.as_tensor(number) & 0xFFFFFFFF)) + 0x1E3779B9) & 0xFFFFFFFF
@@ -79,18 +79,18 @@ def random(*numbers):
 
 
 def token_value(values, batch, head, token):
-    """The value that one token has, of values [batch or 1, heads or 1, tokens] or fewer axes."""
+    """The value of one token, from values [batch or 1, heads or 1, tokens] or fewer axes."""
     values = values.view(*(1,) * (3 - values.dim()), *values.shape)
     return values[batch if values.shape[0] > 1 else 0, head if values.shape[1] > 1 else 0, token]
 
 
 def counted_weight(weights, p):
-    """Zero as the weight of pairs without probability: it may be infinite, and they contribute nothing."""
+    """The weights, 0 where p is 0: an infinite weight would make NaN of 0 * inf."""
     return weights.masked_fill(p == 0, 0)
 
 
 class Attended:
-    """A table whose elements count only for pairs that attend, so that no other pair sends them a gradient."""
+    """A table that reads 0 for pairs that do not attend, so that they contribute nothing to its gradient."""
 
     def __init__(self, table, attends):
         self.table, self.attends = table, attends
@@ -101,7 +101,7 @@ class Attended:
 
 
 def guarded(values, inputs, attends):
-    """The values for scores and weights: floats count only for pairs that attend."""
+    """The values for scores and weights, with floats zeroed for pairs that do not attend."""
     safe = dict(values)
     for name, value in values.items():
         if value.is_floating_point():
@@ -110,55 +110,58 @@ def guarded(values, inputs, attends):
 
 
 class Leaves:
-    """What the scores of one tile read, its float inputs being the leaves of a small graph of their own."""
+    """The values that scores and weights of a tile read, with float inputs as leaves of the tile's autograd graph.
+
+    `gradients` are the accumulators of float inputs by (source, name), the source one of queries, keys and inputs.
+    """
 
     lock = Lock()
 
     def __init__(self, problem, tile, shape, limits, gradients):
         self.shape, self.limits, self.columns = shape, limits, tile.group.partial
-        self.taken, self.dead = [], None
+        self.leaves, self.excluded = [], None
         self.values = problem.pair_values(tile, tile.columns)
-        for (part, name), gradient in gradients.items():
-            if part == "inputs":
+        for (source, name), gradient in gradients.items():
+            if source == "inputs":
                 self.values[name] = Leaf(self, problem.inputs[name], gradient)
             else:
-                side, add = ("q", add_to_queries) if part == "queries" else ("k", add_to_keys)
+                side, add = ("q", add_to_queries) if source == "queries" else ("k", add_to_keys)
                 value = self.values[f"{side}_{name}"]
                 self.values[f"{side}_{name}"] = self.take(value, partial(add, tile, gradient))
 
     def take(self, values, add):
-        """Elements of a float input as a leaf, one for each pair; `add` gets the gradient of the elements."""
+        """The values expanded to one leaf element a pair; `add` is called with the gradient of the values."""
         leaf = values.detach().expand(self.shape).requires_grad_()
-        self.taken.append((leaf, values.shape, add))
+        self.leaves.append((leaf, values.shape, add))
         return leaf
 
     def exclude(self, s):
-        """Finds pairs whose score is minus infinity: like those that do not attend, they send nothing."""
-        dead = s == -torch.inf
-        self.dead = dead if bool(dead.any()) else None
+        """Excludes pairs whose score is -inf from gradients, as those that do not attend."""
+        excluded = s == -torch.inf
+        self.excluded = excluded if bool(excluded.any()) else None
 
     def counted(self, grad):
-        """Zero in place of what pairs send that take no part: it may not be a number."""
+        """The gradient of pairs, in place 0 for those that do not attend or are excluded: theirs may be NaN."""
         grad = block(grad.contiguous(), self.limits, self.columns, 0)
-        return grad if self.dead is None else grad.masked_fill_(self.dead, 0)
+        return grad if self.excluded is None else grad.masked_fill_(self.excluded, 0)
 
-    def send(self, start, *ends):
-        """From the ends, each (value, slope), back to the gradient of the start and those of the inputs."""
-        sloped = [(value, self.counted(slope)) for value, slope in ends if value.requires_grad]
-        if not sloped:
+    def backward(self, start, *ends):
+        """Backpropagates `ends`, pairs (value, gradient): adds to the inputs' gradients, returns that of `start`."""
+        ends = [(value, self.counted(grad)) for value, grad in ends if value.requires_grad]
+        if not ends:
             return torch.zeros_like(start)
-        values, slopes = zip(*sloped, strict=True)
-        leaves = [start, *(leaf for leaf, *_ in self.taken)]
-        grads = torch.autograd.grad(values, leaves, slopes, allow_unused=True)
+        values, grad_values = zip(*ends, strict=True)
+        leaves = [start, *(leaf for leaf, *_ in self.leaves)]
+        grads = torch.autograd.grad(values, leaves, grad_values, allow_unused=True)
         with self.lock:
-            for (_, shape, add), grad in zip(self.taken, grads[1:], strict=True):
+            for (_, shape, add), grad in zip(self.leaves, grads[1:], strict=True):
                 if grad is not None:
                     add(self.counted(grad).sum_to_size(shape))
         return torch.zeros_like(start) if grads[0] is None else self.counted(grads[0])
 
 
 class Leaf:
-    """A table whose elements, as a tile reads them, are leaves."""
+    """A table whose elements are leaves where a tile reads them."""
 
     def __init__(self, leaves, table, gradient):
         self.leaves, self.table, self.gradient = leaves, table, gradient
@@ -179,8 +182,8 @@ def add_to_queries(tile, gradient, grad):
 
 
 def add_to_keys(tile, gradient, grad):
-    """Rows share no keys, except those runs that they share altogether."""
+    """Rows of a tile have either different keys in a run, or all the same."""
     for run, span in tile.spans:
         target = tile.run_of(gradient.unsqueeze(-1), tile.units, run)
-        part = grad.transpose(2, 3)[:, :, span]
-        target.add_(part.sum(dim=0, keepdim=True) if target.shape[0] == 1 else part)
+        run_grad = grad.transpose(2, 3)[:, :, span]
+        target.add_(run_grad.sum(dim=0, keepdim=True) if target.shape[0] == 1 else run_grad)

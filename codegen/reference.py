@@ -7,7 +7,7 @@ import torch
 
 # hole: pattern
 def token_coordinates(device, **_):
-    """What pairs read of each token, in declared order: [batch or 1, heads or 1, tokens] or fewer axes."""
+    """The coordinates that pairs read, in declared order: [batch or 1, heads or 1, tokens] or fewer axes."""
     return {}
 
 
@@ -18,16 +18,16 @@ def allowed(**_):
 
 # end
 def pair_values(queries, keys, inputs):
-    """All that functions of pairs read, by name, as tensors that broadcast to [batch, heads, queries, keys]."""
+    """The arguments of pair functions, broadcasting to [batch, heads, queries, keys]."""
     queries = {f"q_{name}": value.unsqueeze(-1) for name, value in queries.items()}
     keys = {f"k_{name}": value.unsqueeze(-2) for name, value in keys.items()}
     return {**inputs, **queries, **keys}
 
 
 def attended(q, count, inputs):
-    """What functions of pairs read, and which pairs attend, bool [batch, heads, queries, keys], of `count` keys.
+    """The arguments of pair functions, and the pairs that attend, bool [batch, heads, queries, keys], of `count` keys.
 
-    `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens].
+    `inputs` are the pattern's inputs by name; per-token inputs are [batch or 1, heads or 1, tokens].
     """
     batch, heads, length, _ = q.shape
     inputs = {
@@ -56,9 +56,9 @@ def attention(q, k, v, inputs):
     # hole: attends
     _, attends = attended(q, k.shape[2], inputs)
     # end
-    # Queries and keys without any pair take no part, not even as NaN.
-    alone = ~attends.any(dim=-2).unsqueeze(-1)
-    k, v = k.masked_fill(alone, 0), v.masked_fill(alone, 0)
+    # Queries and keys without any pair are zeroed: 0 * NaN would reach others.
+    unattended = ~attends.any(dim=-2).unsqueeze(-1)
+    k, v = k.masked_fill(unattended, 0), v.masked_fill(unattended, 0)
     s = q.to(dtype).masked_fill(~attends.any(dim=-1, keepdim=True), 0) @ k.transpose(-1, -2)
     # hole: score
     s = s * dim**-0.5

@@ -1,5 +1,5 @@
 # hole: above
-"""Which key groups each query group of a route selects: the skeleton of its kernel, where here all score 0."""
+"""The kernel that selects key groups for each query group of a route: the skeleton, where all scores are 0."""
 
 import torch
 import triton
@@ -8,9 +8,14 @@ import triton.language as tl
 from maskdsl.codegen.selection_functions import nothing, ordered, selection_options, weigh
 
 # end
-# Scores become integers of the same order. `least` is the lowest one that is selected, found bit by bit from its
-# highest one on: the largest number that, with all above it, weighs as much as is wanted. `beyond` is the weight of
-# those above it.
+# A radix select over scores as integers of the same order:
+#   ordered(s)   the integer of a score
+#   weigh(s)     its weight: 1 for a count, exp(s - m_i) for a share of the softmax
+#   wanted       the weight to reach: the count, or the mass times l_i
+#   least        the lowest integer that is selected, from its highest bit down: the largest threshold such that the
+#                scores from it up weigh `wanted`
+#   beyond       the weight of the scores above `least`; ties at `least` are selected in order until `wanted` is reached
+#   HELD         whether all key groups fit one tile; otherwise scores are recomputed for each DIGIT bits of `least`
 
 
 @triton.jit
@@ -29,15 +34,15 @@ def route_scores(
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
 ):
-    """The scores of a tile, [query groups, key groups]; minus infinity for pairs that are not to be selected."""
+    """The scores of a tile, [query groups, key groups]; -inf for pairs that are no candidates."""
     keys = column * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
     s = tl.zeros([QUERY_BLOCK, KEY_BLOCK], dtype=WIDE)
     # hole: score
     # end
-    fits = (keys < key_groups)[None, :] & (s > float("-inf"))
+    eligible = (keys < key_groups)[None, :] & (s > float("-inf"))
     # hole: candidates
     # end
-    return tl.where(fits, s, float("-inf"))
+    return tl.where(eligible, s, float("-inf"))
 
 
 @triton.jit
@@ -56,7 +61,7 @@ def route_kernel(
     HELD: tl.constexpr,
     DIGIT: tl.constexpr,
 ):
-    """What a block of query groups of one head selects, over the key groups tile by tile."""
+    """Writes the rows of `table`, int8 [batch, heads, query groups, key groups], of one block of query groups."""
     rows = tl.cdiv(query_groups, QUERY_BLOCK)
     row = tl.program_id(0) % rows
     head = tl.program_id(0) // rows % heads
@@ -70,33 +75,33 @@ def route_kernel(
         s = route_scores(row, 0, *shared, DIM, STEP, WIDE, QUERY_BLOCK, KEY_BLOCK)
     # hole: wanted
     SHARE: tl.constexpr = False
-    highest = tl.zeros([QUERY_BLOCK], dtype=WIDE)
+    m_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)
     wanted = tl.full([QUERY_BLOCK], 1, dtype=tl.int32)
     # end
     # hole: least
     lowest, beyond = nothing(wanted, WIDE)
     least = lowest
     if HELD:
-        number, weight = ordered(s), weigh(s, highest, SHARE)
-        for position in range(BITS):
-            bound = least ^ (tl.full([], 1, least.dtype) << (BITS - 1 - position))
-            own = tl.sum(tl.where(number >= bound[:, None], weight, 0), 1).to(wanted.dtype)
-            enough = ~(own < wanted)
+        number, weight = ordered(s), weigh(s, m_i, SHARE)
+        for bit in range(BITS):
+            bound = least ^ (tl.full([], 1, least.dtype) << (BITS - 1 - bit))
+            above = tl.sum(tl.where(number >= bound[:, None], weight, 0), 1).to(wanted.dtype)
+            enough = ~(above < wanted)
             least = tl.where(enough, bound, least)
-            beyond = tl.where(enough, beyond, own)
+            beyond = tl.where(enough, beyond, above)
     else:
-        # As many tiles are computed as there are digits: more than one bit of them are found at once.
+        # Every digit takes a pass over all tiles, so a digit has more than one bit.
         steps = tl.arange(0, 2**DIGIT)[None, :]
-        for position in range(0, BITS, DIGIT):
-            shift = BITS - DIGIT - position
+        for bit in range(0, BITS, DIGIT):
+            shift = BITS - DIGIT - bit
             weights = tl.zeros([QUERY_BLOCK, 2**DIGIT], dtype=wanted.dtype)
             for column in range(columns):
                 s = route_scores(row, column, *shared, DIM, STEP, WIDE, QUERY_BLOCK, KEY_BLOCK)
-                number, weight = ordered(s), weigh(s, highest, SHARE)
+                number, weight = ordered(s), weigh(s, m_i, SHARE)
                 for step in range(1, 2**DIGIT):
                     bound = least ^ (tl.full([], step, least.dtype) << shift)
-                    own = tl.sum(tl.where(number >= bound[:, None], weight, 0), 1).to(wanted.dtype)
-                    weights += tl.where(steps == step, own[:, None], 0)
+                    above = tl.sum(tl.where(number >= bound[:, None], weight, 0), 1).to(wanted.dtype)
+                    weights += tl.where(steps == step, above[:, None], 0)
             digit = tl.sum(((steps > 0) & ~(weights < wanted[:, None])).to(tl.int32), 1)
             following = tl.sum(tl.where(steps == digit[:, None] + 1, weights, 0), 1)
             beyond = tl.where(digit < 2**DIGIT - 1, following, beyond)
@@ -110,24 +115,25 @@ def route_kernel(
         if not HELD:
             s = route_scores(row, column, *shared, DIM, STEP, WIDE, QUERY_BLOCK, KEY_BLOCK)
         # hole: chosen
-        # Of those that score the same, the first ones are selected, until enough are.
+        # Ties at the threshold: the first ones, until `wanted` is reached.
         if not HELD:
-            number, weight = ordered(s), weigh(s, highest, SHARE)
+            number, weight = ordered(s), weigh(s, m_i, SHARE)
         equal = (number == least[:, None]) & (number > lowest[:, None])
         rank = before[:, None] + tl.cumsum(equal.to(tl.int32), 1) - 1
         chosen = (number > least[:, None]) | (equal & (beyond[:, None] + rank * weight < wanted[:, None]))
         before += tl.sum(equal.to(tl.int32), 1)
         # end
-        own = tl.arange(0, QUERY_BLOCK)
+        queries = tl.arange(0, QUERY_BLOCK)
         keys = column * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-        real = (row * QUERY_BLOCK + own < query_groups)[:, None] & (keys < key_groups)[None, :]
-        tl.store(first + own[:, None] * key_groups + keys[None, :], chosen.to(tl.int8), mask=real)
+        real = (row * QUERY_BLOCK + queries < query_groups)[:, None] & (keys < key_groups)[None, :]
+        tl.store(first + queries[:, None] * key_groups + keys[None, :], chosen.to(tl.int8), mask=real)
 
 
 def route_select(q, query_groups, key_groups, queries, keys, inputs, pairs):
-    """Which key groups each query group selects: bool [batch, heads, query groups, key groups].
+    """The key groups that each query group selects: bool [batch, heads, query groups, key groups].
 
-    `queries` and `keys` are coordinates of tokens by name, `pairs` the vectors of groups whose products are read.
+    `query_groups` and `key_groups` are `Groups` or `Runs`, `queries` and `keys` coordinates of tokens by name, `pairs`
+    the vectors of query and key groups whose products the score reads.
     """
     batch, heads, _, dim = q.shape
     table = torch.empty(batch, heads, query_groups.count, key_groups.count, dtype=torch.int8, device=q.device)

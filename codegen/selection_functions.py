@@ -1,15 +1,15 @@
-"""Functions that the selection kernels of all routes of a generated module share."""
+"""The functions that the selection kernels of a generated module share."""
 
 import torch
 import triton
 import triton.language as tl
 
-from maskdsl.codegen.routing import placed
+from maskdsl.codegen.routing import on_device
 from maskdsl.codegen.triton_functions import token_table
 
 
 class Runs:
-    """Groups of `size` tokens side by side, of which the last may be smaller: `Groups` without a look at tokens."""
+    """`count` groups of `size` consecutive tokens, the last maybe smaller: `Groups` without tables of tokens."""
 
     exists = None
 
@@ -19,7 +19,7 @@ class Runs:
 
 @triton.jit
 def ordered(s):
-    """Integers in the order of scores, which are neither NaN nor a negative zero; the least one of minus infinity."""
+    """Integers in the order of scores, the least integer for -inf. Scores are neither NaN nor -0.0."""
     BITS: tl.constexpr = s.dtype.primitive_bitwidth
     LEAST: tl.constexpr = -(2 ** (BITS - 1))
     bits = s.to(tl.int64 if BITS == 64 else tl.int32, bitcast=True)
@@ -28,26 +28,26 @@ def ordered(s):
 
 @triton.jit
 def nothing(wanted, WIDE: tl.constexpr):
-    """For each query group the least integer that `ordered` gives, and a weight of zero."""
+    """The least integer of `ordered`, and a weight of 0, for each query group."""
     return ordered(tl.full(wanted.shape, float("-inf"), dtype=WIDE)), tl.zeros(wanted.shape, dtype=wanted.dtype)
 
 
 @triton.jit
-def weigh(s, highest, SHARE: tl.constexpr):
-    """What candidates count: 1, or their share of a softmax where the highest one has 1, even if it is infinite."""
-    share = tl.exp(tl.where(s == highest[:, None], 0.0, s - highest[:, None]))
+def weigh(s, m_i, SHARE: tl.constexpr):
+    """The weight of candidates: 1, or with SHARE exp(s - m_i), which is 1 at the maximum even if that is infinite."""
+    share = tl.exp(tl.where(s == m_i[:, None], 0.0, s - m_i[:, None]))
     return share if SHARE else tl.full([1, 1], 1, dtype=tl.int32)
 
 
 @triton.jit
 def products(s, queries, keys, DIM: tl.constexpr, STEP: tl.constexpr):
-    """Adds to `s` the products of the vectors that begin at [queries, 1] and [1, keys], some dims at a time."""
+    """Adds to `s` the products of the vectors at pointers [queries, 1] and [1, keys], STEP dims at a time."""
     WIDE: tl.constexpr = s.dtype
     for start in range(0, DIM, STEP):
         dims = start + tl.arange(0, STEP)
         one = tl.load(queries + dims[None, :], mask=(dims < DIM)[None, :], other=0.0)
         other = tl.load(keys + dims[:, None], mask=(dims < DIM)[:, None], other=0.0)
-        if one.dtype != other.dtype:  # those of two short numbers are exact as they are
+        if one.dtype != other.dtype:  # products of two numbers of 16 bits are exact in float32
             one, other = one.to(WIDE), other.to(WIDE)
         s = tl.dot(one, other, s, input_precision="ieee", out_dtype=WIDE)
     return s
@@ -72,48 +72,48 @@ def pool_kernel(
     PADDED_DIM: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The vector of one group of `size` tokens side by side."""
+    """Pools one group of `size` consecutive tokens: see `pooled` of `routing.py`."""
     WIDE: tl.constexpr = result.dtype.element_ty
     group = tl.program_id(0) % groups
     head = (tl.program_id(0) // groups % heads).to(tl.int64)
     batch = (tl.program_id(0) // groups // heads).to(tl.int64)
     x += batch * x_batch_stride + head * x_head_stride
     dims = tl.arange(0, PADDED_DIM)
-    total = tl.full([PADDED_DIM], float("-inf") if KIND == "max" else 0.0, dtype=WIDE)
+    vector = tl.full([PADDED_DIM], float("-inf") if KIND == "max" else 0.0, dtype=WIDE)
     count = tl.zeros([BLOCK], dtype=tl.int32)
     for start in range(0, size, BLOCK):
-        rest = start + tl.arange(0, BLOCK)
-        positions = group * size + rest
-        pooled = (rest < size) & (positions < tokens)
+        members = start + tl.arange(0, BLOCK)
+        positions = group * size + members
+        present = (members < size) & (positions < tokens)
         if among is not None:
-            own = among + batch * among_batch_stride + head * among_head_stride + positions
-            pooled &= tl.load(own, mask=pooled, other=0) != 0
-        count += pooled.to(tl.int32)
-        real = pooled[:, None] & (dims < DIM)[None, :]
+            flags = among + batch * among_batch_stride + head * among_head_stride + positions
+            present &= tl.load(flags, mask=present, other=0) != 0
+        count += present.to(tl.int32)
+        real = present[:, None] & (dims < DIM)[None, :]
         values = x + positions[:, None].to(tl.int64) * x_token_stride + dims[None, :]
         values = tl.load(values, mask=real, other=0.0).to(WIDE)
         if KIND == "max":
-            total = tl.maximum(total, tl.max(tl.where(real, values, float("-inf")), 0))
-            total += tl.sum(tl.where(values != values, values, 0.0), 0)  # a maximum passes over NaN
+            vector = tl.maximum(vector, tl.max(tl.where(real, values, float("-inf")), 0))
+            vector += tl.sum(tl.where(values != values, values, 0.0), 0)  # tl.max ignores NaN
         else:
-            total += tl.sum(values, 0)
+            vector += tl.sum(values, 0)
     number = tl.sum(count, 0).to(WIDE)
     if KIND == "mean":
-        total /= tl.maximum(number, 1.0)
+        vector /= tl.maximum(number, 1.0)
     elif KIND == "root":
-        total /= tl.sqrt(tl.maximum(number, 1.0))
-    total = tl.where(number > 0, total, 0.0)
-    position = tl.program_id(0).to(tl.int64) * DIM + dims
-    tl.store(result + position, total, mask=dims < DIM)
+        vector /= tl.sqrt(tl.maximum(number, 1.0))
+    vector = tl.where(number > 0, vector, 0.0)
+    offsets = tl.program_id(0).to(tl.int64) * DIM + dims
+    tl.store(result + offsets, vector, mask=dims < DIM)
 
 
 def pooled_runs(x, groups, kind, among=None):
-    """`pooled` of groups that are `Runs`, each read once; `among` has up to three axes [batch, heads, tokens]."""
+    """`pooled` for groups that are `Runs`, in one kernel; `among` is [batch or 1, heads or 1, tokens] or fewer axes."""
     x = x if x.stride(3) == 1 else x.contiguous()
     batch, heads, tokens, dim = x.shape
     result = x.new_empty(batch, heads, groups.count, dim, dtype=torch.promote_types(x.dtype, torch.float32))
     if among is not None:
-        among = token_table(placed(among, x.device), None, batch, heads, torch.int8)
+        among = token_table(on_device(among, x.device), None, batch, heads, torch.int8)
     pool_kernel[(batch * heads * groups.count,)](
         x,
         among,
@@ -133,7 +133,7 @@ def pooled_runs(x, groups, kind, among=None):
 
 
 def joined(*pairs):
-    """Vectors of groups, each with its numbers side by side, whose products are the sums of those of all pairs."""
+    """One pair of vectors whose product is the sum of the products of all pairs: concatenated along dims."""
     queries, keys = zip(*pairs, strict=True)
     heads = max(x.shape[1] for x in keys)
     sides = queries, [x.repeat_interleave(heads // x.shape[1], dim=1) if x.shape[1] < heads else x for x in keys]
@@ -142,9 +142,9 @@ def joined(*pairs):
 
 
 def selection_options(key_groups, dim, dtype, most_held):
-    """How a kernel is started: blocks of groups, and how many bits of the least score selected it finds at once.
+    """The constants, warps and stages of a selection kernel.
 
-    A program holds the scores of up to `most_held` key groups. Those of more it computes again for each few bits.
+    Up to `most_held` key groups a program holds all scores of its tile; with more it recomputes them for every DIGIT.
     """
     held = key_groups <= most_held
     key_block = max(16, 1 << (key_groups - 1).bit_length()) if held else 128

@@ -12,15 +12,18 @@ from maskdsl.codegen.tiles import rows_of, spread, tiles_of
 
 # end
 
-# Words used below.
-#   unit     a key head of one batch entry, with the query heads that share it: its "heads"
-#   group    rows of queries of equal shape: `start, step, rows, size` of the queries, `runs` of keys, each `start,
-#            step, size`, and the `partial` columns of scores, in which some pairs do not attend
-#   tile     some rows of a group for one unit, or one row for several units: what is computed at once
-#   work     pairs (groups, pairs (units, key units)), units being ranges
 # q, k, v are [units, heads, tokens, dim]; k and v have one head. A tile's are [rows or units, heads, tokens, dim].
+#   unit       one key head of one batch entry, with the query heads that share it: its `heads`
+#   row        a query block with the runs of keys that it attends, side by side: the columns of its scores
+#   group      rows of equal shape, `step` tokens apart: `start, step, rows, size` of the queries, `start, step, size`
+#              of each of the `runs`, and the `partial` columns [first, last), in which some pairs do not attend
+#   piece      rows with many keys are cut: pieces of a row are merged, as in split-KV
+#   tile       some rows of a group for one unit, or one row for several units: computed in one batched product
+#   work       pairs (groups, pairs (units, key units)), units being ranges
+#   m_i, l_i   per query, the maximum of the scores and the sum of exp(s - m_i)
+#   limits     per pair of the partial columns, -inf if it does not attend, else +inf: minimum(s, limit) masks s
 
-LARGE = 1024  # log-sum-exps beyond it lose more than 2**-14 in float32
+LARGE = 1024  # a log-sum-exp beyond it has an error of more than 2**-14 in float32
 
 # hole: tiles
 # end
@@ -30,7 +33,7 @@ CHANGES_SCORES = False
 
 
 def token_coordinates(device, **_):
-    """What pairs read of each token, in declared order: [batch or 1, heads or 1, tokens] or fewer axes."""
+    """The coordinates that pairs read, in declared order: [batch or 1, heads or 1, tokens] or fewer axes."""
     return {}
 
 
@@ -41,7 +44,7 @@ def allowed(**_):
 
 # end
 class Problem:
-    """One call: what all its tiles read. `queries` and `keys` are coordinates, [units or 1, heads or 1, tokens]."""
+    """The tensors and settings of one call. `queries` and `keys` are coordinates, [units or 1, heads or 1, tokens]."""
 
     def __init__(self, q, k, v, queries, keys, inputs, work, masks, for_each):
         self.dtype = torch.promote_types(q.dtype, torch.float32)
@@ -56,29 +59,29 @@ class Problem:
         self.scratch = local()
 
     def buffer(self, name, *shape):
-        """Memory for one tile, which the thread's next tile uses again: fresh memory costs as much as a product."""
+        """Scratch memory for one tile, reused by the thread's next tile: fresh memory costs as much as a product."""
         kept, size = self.scratch.__dict__, prod(shape)
         if name not in kept or kept[name].numel() < size:
             kept[name] = self.q.new_empty(size, dtype=self.dtype)
         return kept[name][:size].view(shape)
 
     def clean(self, x):
-        """Zero in place of what is not finite: it must not reach pairs that do not attend."""
+        """x with 0 for what is not finite: 0 * inf would be NaN for pairs that do not attend."""
         return x.nan_to_num(0, 0, 0) if self.poisoned else x
 
     def pair_values(self, tile, columns):
-        """All that functions of pairs read for these columns, by name, broadcasting to [rows, heads, queries, keys]."""
+        """The arguments of pair functions for these columns, broadcasting to [rows, heads, queries, keys]."""
         values = {f"q_{name}": tile.queries(value.unsqueeze(-1)) for name, value in self.queries.items()}
         values |= {f"k_{name}": tile.key_values(value, columns) for name, value in self.keys.items()}
         values |= {name: rows_of(self.inputs[name], tile.units, 0, 0, 1, 1) for name in ("head", "batch")}
         return {**self.inputs, **values}
 
     def limits(self, tile):
-        """The highest score of each pair in the partial columns: minus infinity where it does not attend, else plus."""
+        """The limits of each range of partial columns: -inf where a pair does not attend, else +inf."""
         if not tile.group.partial:
             return ()
-        position = tile.position, self.heads, None if self.shares_masks else tile.units, self.q.device, self.dtype
-        return self.masks.keep(position, lambda: self.find_limits(tile))
+        key = tile.mask_key, self.heads, None if self.shares_masks else tile.units, self.q.device, self.dtype
+        return self.masks.keep(key, lambda: self.find_limits(tile))
 
     def find_limits(self, tile):
         columns = tile.group.partial
@@ -88,22 +91,22 @@ class Problem:
         widths = [last - first for first, last in columns]
         attends = attends.expand(*attends.shape[:-1], sum(widths))
         limits = torch.full_like(attends, torch.inf, dtype=self.dtype).masked_fill_(~attends, -torch.inf)
-        return [part.contiguous() for part in limits.split(widths, dim=-1)]
+        return [each.contiguous() for each in limits.split(widths, dim=-1)]
 
     def products(self, tile, queries):
-        """Scaled products of the queries and keys: [rows, heads, queries, keys]."""
+        """The scaled products of queries and keys, [rows, heads, queries, keys]."""
         s = self.buffer("scores", len(queries), self.heads, tile.size, tile.width)
         for run, span in tile.spans:
             multiply(span_of(s, span), queries, tile.keys(self.k, run).transpose(1, 2), 0, self.scale)
         return s
 
     def exclude(self, s, limits, columns):
-        """Minus infinity as the score of pairs that do not attend, in place."""
+        """Masks the scores of pairs that do not attend with -inf, in place."""
         if self.poisoned:
             return block(s, limits, columns, -torch.inf)
         for (first, last), limit in zip(columns, limits, strict=True):
-            part = s[..., first:last]
-            torch.minimum(part, limit, out=part)
+            masked = s[..., first:last]
+            torch.minimum(masked, limit, out=masked)
         return s
 
     # hole: scale
@@ -115,13 +118,13 @@ class Problem:
 
 
 def span_of(s, span):
-    """The scores of one run: [rows, heads, queries, keys] to [rows, heads * queries, keys of the run], a view."""
+    """A view of the scores of one run: [rows, heads, queries, keys] to [rows, heads * queries, keys of the run]."""
     s = s.flatten(1, 2)
     return s if span.stop - span.start == s.shape[2] else s[:, :, span]
 
 
 def multiply(target, a, b, beta, alpha=1):
-    """target = beta * target + alpha * a @ b, in place; a b that stands for all rows is multiplied once."""
+    """target = beta * target + alpha * a @ b, in place; a `b` that all rows share is multiplied once."""
     if b.shape[0] == 1 and target.stride(0) == target.shape[1] * target.stride(1):
         flat = target.view(-1, target.shape[2])
         flat.addmm_(a.reshape(-1, a.shape[2]), b[0], beta=beta, alpha=alpha)
@@ -129,8 +132,8 @@ def multiply(target, a, b, beta, alpha=1):
         target.baddbmm_(a, b.expand(len(a), -1, -1), beta=beta, alpha=alpha)
 
 
-def send(target, a, b, alpha=1):
-    """target += alpha * a^T @ b, in place; a target that stands for all rows gets their sum."""
+def add_transposed(target, a, b, alpha=1):
+    """target += alpha * a^T @ b, in place; a target that all rows share gets their sum."""
     if target.shape[0] == 1:
         target[0].addmm_(a.reshape(-1, a.shape[2]).t(), b.reshape(-1, b.shape[2]), alpha=alpha)
     else:
@@ -138,20 +141,20 @@ def send(target, a, b, alpha=1):
 
 
 def block(s, limits, columns, value):
-    """A value for pairs that do not attend, in place, whatever it replaces."""
+    """Fills a value in for pairs that do not attend, in place; unlike `minimum` it replaces NaN too."""
     for (first, last), limit in zip(columns, limits, strict=True):
         s[..., first:last].masked_fill_(limit < 0, value)
     return s
 
 
 def forward(problem, wants_lse):
-    """Output [units, heads, tokens, dim] and log-sum-exp [units, heads, tokens, 1], None unless wanted or needed."""
+    """Output [units, heads, tokens, dim] and log-sum-exp [units, heads, tokens, 1]; None if it was not computed."""
     problem.poisoned = problem.overflows = not is_finite(problem.q, problem.k, problem.v)
     out, m_i, l_i = run_forward(problem, problem.clean(problem.v), wants_lse)
-    if not CHANGES_SCORES and not problem.overflows and not is_finite(out):  # finite products may be infinite
+    if not CHANGES_SCORES and not problem.overflows and not is_finite(out):  # finite factors, infinite products
         problem.overflows = True
         out, m_i, l_i = run_forward(problem, problem.v, wants_lse)
-    if problem.poisoned:  # only those who attend a value that is not a number
+    if problem.poisoned:  # NaN for those queries that attend a value that is not finite
         poison = problem.v.isfinite().logical_not().to(problem.dtype)
         out.masked_fill_(run_forward(problem, poison, wants_lse)[0] != 0, torch.nan)
     return out, None if m_i is None else m_i + l_i.log()
@@ -162,15 +165,14 @@ def is_finite(*tensors):
 
 
 def run_forward(problem, v, wants_sums):
-    """Output, and for each query its highest score and the sum of exponentials of all scores less that one.
+    """Output [units, heads, tokens, dim], m_i and l_i [units, heads, tokens, 1]; None if they were not computed.
 
-    The latter are [units, heads, tokens, 1], None unless wanted or needed. A query that has no score of more than minus
-    infinity has that and 1.
+    A query without keys, or with scores of -inf only, has m_i = -inf and l_i = 1.
     """
     out = v.new_empty(*problem.q.shape[:3], v.shape[3])
     pieces = 1 + max(group.piece for groups, _ in problem.work for group in groups)
     m_i, l_i = v.new_empty(2, *problem.q.shape[:3], 1) if wants_sums or pieces > 1 else (None, None)
-    for piece in range(pieces):  # tiles of one piece write different queries
+    for piece in range(pieces):  # tiles of one piece write to different queries
         rows = ((group, pairs) for groups, pairs in problem.work for group in groups if group.piece == piece)
         tiles = (tile for group, pairs in rows for tile in tiles_of(group, pairs, problem.heads))
         problem.for_each(lambda tile: forward_tile(problem, tile, v, out, m_i, l_i), tiles)
@@ -178,7 +180,7 @@ def run_forward(problem, v, wants_sums):
 
 
 def forward_tile(problem, tile, v, out, m_i, l_i):
-    """Writes the output of a tile's queries, or merges it into what earlier pieces of their keys have given."""
+    """Writes the output of a tile's queries, or merges it with that of earlier pieces of their keys."""
     target, wants_sums = tile.queries(out), m_i is not None
     if not tile.width:
         target.zero_()
@@ -193,9 +195,9 @@ def forward_tile(problem, tile, v, out, m_i, l_i):
     # end
     problem.exclude(s, limits, columns)
     may_be_empty = CHANGES_SCORES or problem.overflows or tile.has_empty_rows
-    own_m = s.amax(dim=-1, keepdim=True) if wants_sums or may_be_empty else None
+    tile_m = s.amax(dim=-1, keepdim=True) if wants_sums or may_be_empty else None
     p = torch.softmax(s, dim=-1, out=s)
-    own_l = p.amax(dim=-1, keepdim=True).reciprocal_() if wants_sums else None
+    tile_l = p.amax(dim=-1, keepdim=True).reciprocal_() if wants_sums else None
     # hole: weight
     # end
     direct = problem.heads == 1 and not tile.group.piece
@@ -203,39 +205,39 @@ def forward_tile(problem, tile, v, out, m_i, l_i):
     for n, (run, span) in enumerate(tile.spans):
         multiply(result.flatten(1, 2), span_of(p, span), tile.keys(v, run), beta=n > 0)
     if may_be_empty:
-        empty = own_m == -torch.inf
+        empty = tile_m == -torch.inf
         result.masked_fill_(empty, 0)
-        own_l = own_l.masked_fill_(empty, 1) if wants_sums else None
+        tile_l = tile_l.masked_fill_(empty, 1) if wants_sums else None
     if tile.group.piece:
-        own_m, own_l = merge(target, result, (tile.queries(m_i), tile.queries(l_i)), own_m, own_l)
+        tile_m, tile_l = merge(target, result, (tile.queries(m_i), tile.queries(l_i)), tile_m, tile_l)
     elif not direct:
         target.copy_(result)
     if wants_sums:
-        tile.queries(m_i).copy_(own_m)
-        tile.queries(l_i).copy_(own_l)
+        tile.queries(m_i).copy_(tile_m)
+        tile.queries(l_i).copy_(tile_l)
 
 
-def merge(target, result, earlier, own_m, own_l):
-    """Adds the output of one more piece of the keys to `target`; gives the highest scores and sums of both."""
-    m_i = torch.maximum(earlier[0], own_m)
-    nothing = m_i == -torch.inf
-    old = (earlier[1] * (earlier[0] - m_i).exp_()).masked_fill_(nothing, 0)
-    new = (own_l * (own_m - m_i).exp_()).masked_fill_(nothing, 0)
-    l_i = (old + new).masked_fill_(nothing, 1)
+def merge(target, result, earlier, tile_m, tile_l):
+    """Merges the output of one more piece of the keys into `target`; returns m_i and l_i of all pieces so far."""
+    m_i = torch.maximum(earlier[0], tile_m)
+    empty = m_i == -torch.inf
+    old = (earlier[1] * (earlier[0] - m_i).exp_()).masked_fill_(empty, 0)
+    new = (tile_l * (tile_m - m_i).exp_()).masked_fill_(empty, 0)
+    l_i = (old + new).masked_fill_(empty, 1)
     target.mul_(old / l_i).add_(result.mul_(new / l_i))
     return m_i, l_i
 
 
 def backward(problem, out, lse, grad_out, grad_lse, gradients):
-    """Gradients of q, k and v; those of float inputs are added to `gradients`."""
+    """dQ, dK and dV, shaped as q, k and v; those of float inputs are added to `gradients`, by (source, name)."""
     empty = lse == -torch.inf
     problem.overflows = bool(empty.any())
-    if problem.overflows:  # nothing flows from them, whatever comes
+    if problem.overflows:  # rows without keys have no gradient, even if theirs is NaN
         grad_out, grad_lse = grad_out.masked_fill(empty, 0), grad_lse.masked_fill(empty, 0)
     delta = (grad_out * out).sum(dim=-1, keepdim=True, dtype=problem.dtype) - grad_lse
     problem.poisoned = not is_finite(problem.q, problem.k, problem.v, delta)
     norms = normalizers(problem, lse, empty)
-    if problem.poisoned:  # what comes as no number must not meet the zeros of pairs that do not attend
+    if problem.poisoned:  # a gradient that is not finite makes NaN of its row: 0 * inf would reach masked pairs
         norms[0].masked_fill_(grad_out.isfinite().all(dim=-1, keepdim=True).logical_not_(), torch.nan)
         grad_out = problem.clean(grad_out)
     grads = tuple(x.new_zeros(x.shape, dtype=problem.dtype) for x in (problem.q, problem.k, problem.v))
@@ -244,7 +246,7 @@ def backward(problem, out, lse, grad_out, grad_lse, gradients):
         for tile in tiles:
             backward_tile(problem, tile, norms, delta, grad_out, grads, gradients)
 
-    if len(problem.k) >= min(torch.get_num_threads(), 8):  # key units get what is sent from one thread each
+    if len(problem.k) >= min(torch.get_num_threads(), 8):  # one thread a key unit: no two add to the same keys
         problem.for_each(work, (backward_tiles(problem, [unit]) for unit in range(len(problem.k))))
     else:
         work(backward_tiles(problem, range(len(problem.k))))
@@ -252,19 +254,19 @@ def backward(problem, out, lse, grad_out, grad_lse, gradients):
 
 
 def normalizers(problem, lse, empty):
-    """What scores are lessened by, one after the other, before their exponentials are probabilities.
+    """What is subtracted from scores, one after the other, so that p = exp(s): usually the log-sum-exp alone.
 
-    That is the log-sum-exp; but as a sum it loses the logarithm beside a large highest score, so there both are found
-    again. Plus infinity makes the probabilities of empty rows zero.
+    A large log-sum-exp has lost low bits of log(l_i), so then m_i and log(l_i) are computed again, apart. +inf makes
+    p = 0 in rows without keys.
     """
     if not bool((lse.abs() > LARGE).logical_and_(~empty).any()):
         return (lse.masked_fill(empty, torch.inf),)
-    _, m_i, l_i = run_forward(problem, problem.v[..., :1], True)  # of values next to nothing
+    _, m_i, l_i = run_forward(problem, problem.v[..., :1], True)  # one dim of v, as its output is not used
     return m_i.masked_fill(empty, torch.inf), l_i.log()
 
 
 def backward_tiles(problem, key_units):
-    """The tiles that send to these key units, in groups whose rows share no keys."""
+    """The tiles of these key units, in groups whose rows share no keys."""
     for groups, pairs in problem.work:
         if len(key_units) < len(problem.k):
             singles = ((units[n : n + 1], keys[n : n + 1]) for units, keys in pairs for n in range(len(keys)))
@@ -275,9 +277,9 @@ def backward_tiles(problem, key_units):
 
 
 def backward_tile(problem, tile, norms, delta, grad_out, grads, gradients):
-    """Computes a tile's scores again and adds what they send to queries, keys and values."""
+    """Recomputes the scores of a tile and adds its contributions to dQ, dK and dV."""
     queries = tile.queries(problem.q).flatten(1, 2).to(problem.dtype)
-    outer = tile.queries(grad_out).flatten(1, 2).to(problem.dtype)
+    grad_tile = tile.queries(grad_out).flatten(1, 2).to(problem.dtype)
     s = problem.products(tile, queries)
     limits, columns = problem.limits(tile), tile.group.partial
     # hole: score_graph
@@ -292,12 +294,12 @@ def backward_tile(problem, tile, norms, delta, grad_out, grads, gradients):
     ds = problem.buffer("ds", *p.shape)
     for run, span in tile.spans:
         values = problem.clean(tile.keys(problem.v, run)).transpose(1, 2)
-        multiply(span_of(ds, span), outer, values, beta=0)
+        multiply(span_of(ds, span), grad_tile, values, beta=0)
     weighted = p
     # hole: weight_graph
     # end
     for run, span in tile.spans:
-        send(tile.keys(grads[2], run), span_of(weighted, span), outer)
+        add_transposed(tile.keys(grads[2], run), span_of(weighted, span), grad_tile)
     ds.sub_(tile.queries(delta)).mul_(p)
     if absent is not None:
         ds.masked_fill_(absent, 0)
@@ -306,9 +308,9 @@ def backward_tile(problem, tile, norms, delta, grad_out, grads, gradients):
     # end
     result = torch.zeros_like(queries)
     for run, span in tile.spans:
-        part = span_of(ds, span)
-        multiply(result, part, problem.clean(tile.keys(problem.k, run)), beta=1, alpha=problem.scale)
-        send(tile.keys(grads[1], run), part, queries, alpha=problem.scale)
+        run_ds = span_of(ds, span)
+        multiply(result, run_ds, problem.clean(tile.keys(problem.k, run)), beta=1, alpha=problem.scale)
+        add_transposed(tile.keys(grads[1], run), run_ds, queries, alpha=problem.scale)
     tile.queries(grads[0]).add_(result.view(*p.shape[:3], -1))
 
 
@@ -338,10 +340,11 @@ def problem_of(q, k, v, inputs, work, masks, heads, for_each, layout):
 def attention(q, k, v, inputs, work, masks, heads, for_each, layout=(None, None), wants_lse=True):
     """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in laid-out order.
 
-    `inputs` holds the pattern's inputs by name, those with one value a token as [batch or 1, heads or 1, tokens], in
-    declared order; `layout` the declared positions in laid-out order, of queries and of keys, where they differ;
-    `heads` the query heads of a unit; `masks` what earlier calls with equal inputs have kept; `for_each(function,
-    items)` calls a function for all items, in no order, perhaps on several threads.
+    The log-sum-exp is None unless `wants_lse`. `inputs` are the pattern's inputs by name, in declared order; per-token
+    inputs are [batch or 1, heads or 1, tokens]. `work` is the schedule of tiles, `heads` the query heads of a unit.
+    `masks`, a `Masks`, is that of earlier calls with the same inputs. `for_each(function, items)` calls a function for
+    all items in any order, perhaps on several threads. `layout` is a pair, of queries and of keys: their declared
+    positions in laid-out order, None for the same order.
     """
     problem = problem_of(q, k, v, inputs, work, masks, heads, for_each, layout)
     out, lse = forward(problem, wants_lse)
@@ -351,28 +354,28 @@ def attention(q, k, v, inputs, work, masks, heads, for_each, layout=(None, None)
 def gradients(
     q, k, v, out, lse, grad_out, grad_lse, inputs, work, masks, heads, for_each, layout=(None, None), wanted=()
 ):
-    """The gradients of q, k and v, and by name those of the `wanted` inputs, from those of the results of `attention`.
+    """dQ, dK and dV, shaped as q, k and v, and a dict of the gradients of the `wanted` inputs.
 
-    All others are as `attention` takes and gives them. The scores are computed again, tile by tile; nothing of the
-    size of the scores is kept.
+    `out` and `lse` are the results of `attention`, `grad_out` and `grad_lse` their gradients; the other arguments are
+    those of `attention`. Scores are recomputed tile by tile: nothing of their size is kept.
     """
     leaves = {name: inputs[name].detach().requires_grad_() for name in wanted}
     with torch.enable_grad():
         problem = problem_of(q, k, v, {**inputs, **leaves}, work, masks, heads, for_each, layout)
-    parts = {"queries": problem.queries, "keys": problem.keys, "inputs": problem.inputs}
-    floats = {(part, name): x for part, values in parts.items() for name, x in values.items() if x.requires_grad}
-    ds = {}
-    for (part, name), value in floats.items():
-        parts[part][name] = value.detach().contiguous()
-        ds[part, name] = value.new_zeros(value.shape, dtype=torch.promote_types(value.dtype, torch.float32))
+    sources = {"queries": problem.queries, "keys": problem.keys, "inputs": problem.inputs}
+    floats = {(source, name): x for source, values in sources.items() for name, x in values.items() if x.requires_grad}
+    grad_floats = {}
+    for (source, name), value in floats.items():
+        sources[source][name] = value.detach().contiguous()
+        grad_floats[source, name] = value.new_zeros(value.shape, dtype=torch.promote_types(value.dtype, torch.float32))
     results = [units(x, heads) for x in (out, lse.unsqueeze(-1), grad_out, grad_lse.unsqueeze(-1))]
-    grads = backward(problem, *results, ds)
+    grads = backward(problem, *results, grad_floats)
     grads = [grad.to(x.dtype).reshape(x.shape) for grad, x in zip(grads, (q, k, v), strict=True)]
-    contribution = [torch.zeros_like(leaf) for leaf in leaves.values()]
-    if floats:
-        ends = [slope.to(value.dtype) for slope, value in zip(ds.values(), floats.values(), strict=True)]
-        contribution = torch.autograd.grad([*floats.values()], [*leaves.values()], ends, materialize_grads=True)
-    return *grads, dict(zip(leaves, contribution, strict=True))
+    grad_inputs = [torch.zeros_like(leaf) for leaf in leaves.values()]
+    if floats:  # through coordinates back to the inputs that they are computed from
+        ends = [grad.to(value.dtype) for grad, value in zip(grad_floats.values(), floats.values(), strict=True)]
+        grad_inputs = torch.autograd.grad([*floats.values()], [*leaves.values()], ends, materialize_grads=True)
+    return *grads, dict(zip(leaves, grad_inputs, strict=True))
 
 
 def units(x, heads):
@@ -381,7 +384,7 @@ def units(x, heads):
 
 
 def laid_out(values, positions):
-    """Values of tokens [batch or 1, heads or 1, tokens] or fewer axes from declared order to laid-out order."""
+    """Per-token values gathered into laid-out order: [batch or 1, heads or 1, tokens], from that or fewer axes."""
     values = values.view(*(1,) * (3 - values.dim()), *values.shape)
     return values if positions is None else torch.take_along_dim(values, positions, dim=-1)
 

@@ -1,6 +1,6 @@
-"""Which tiles the skeleton `tiled.py` computes, and where they are; every generated tiled module holds all of it.
+"""The tiles of `tiled.py`, as views of its tensors; every generated tiled module holds all of it.
 
-The words are explained on top of `tiled.py`.
+The comment at the top of `tiled.py` defines the words.
 """
 
 from itertools import accumulate
@@ -8,11 +8,11 @@ from itertools import accumulate
 import torch
 
 CACHED = 2**19
-"""About how many scores are computed at once: few enough to stay in the processor's cache."""
+"""Scores that a tile has at most, about: they stay in the processor's cache."""
 
 
 class Tile:
-    """Where a tile's queries, keys and scores are."""
+    """Some rows of a group for some units, and the views of its queries, keys and scores."""
 
     def __init__(self, group, units, key_units, first, rows, offset, size):
         self.group, self.units, self.key_units = group, units, key_units
@@ -24,43 +24,43 @@ class Tile:
         self.columns = [(0, self.width)]
 
     @property
-    def position(self):
-        """What the tile's mask depends on, but for the units."""
+    def mask_key(self):
+        """What the tile's mask depends on, apart from its units."""
         return self.start, self.first, self.rows, self.size, self.group.step, self.group.runs, self.group.partial
 
     @property
     def has_empty_rows(self):
-        """Whether there may be queries that attend no key of this tile."""
+        """Whether some queries may attend no key of this tile: all its columns are partial."""
         return sum(last - first for first, last in self.group.partial) == self.width
 
     def queries(self, x):
-        """A view of the queries' part of x [units or 1, heads or 1, tokens, dim]."""
+        """The queries of x [units or 1, heads or 1, tokens, dim], a view [rows or units, heads or 1, queries, dim]."""
         return rows_of(x, self.units, self.start, self.group.step, self.rows, self.size)
 
     def keys(self, x, run):
-        """A view of the part of x [key units, 1, tokens, dim] that belongs to one run: [rows, keys, dim]."""
+        """The keys of one run of x [key units, 1, tokens, dim], a view [rows or units, keys, dim]."""
         return self.run_of(x, self.key_units, run).squeeze(1)
 
     def run_of(self, x, units, run):
         return rows_of(x, units, run.start + self.first * run.step, run.step, self.rows, run.size)
 
     def key_values(self, x, columns):
-        """What x [units or 1, heads or 1, tokens] holds for the keys of these columns, side by side."""
-        parts = []
+        """The values of x [units or 1, heads or 1, tokens] for the keys of these columns, concatenated."""
+        pieces = []
         for run, span in self.spans:
             values = self.run_of(x.unsqueeze(-1), self.units, run)
             for first, last in columns:
                 low, high = max(first - span.start, 0), min(last - span.start, run.size)
                 if low < high:
-                    parts.append(values[:, :, low:high, 0])
-        rows = max(part.shape[0] for part in parts)
-        return torch.cat([part.expand(rows, -1, -1) for part in parts], dim=-1).unsqueeze(-2)
+                    pieces.append(values[:, :, low:high, 0])
+        rows = max(piece.shape[0] for piece in pieces)
+        return torch.cat([piece.expand(rows, -1, -1) for piece in pieces], dim=-1).unsqueeze(-2)
 
 
 def rows_of(x, units, start, step, rows, size):
-    """Rows of `size` tokens, `step` apart: [units, heads, tokens, dim] to [rows or units, heads, size, dim], a view.
+    """A view of rows of `size` tokens, `step` apart: [units, heads, tokens, dim] to [rows or units, heads, size, dim].
 
-    What all rows or all units share stands once.
+    Its first axis is 1 where all rows or all units share the same tokens.
     """
     per_unit, per_head, per_token, per_item = x.stride()
     count, apart, first = len(units), units.step * per_unit, units.start * per_unit
@@ -73,7 +73,7 @@ def rows_of(x, units, start, step, rows, size):
 
 
 def tiles_of(group, pairs, heads):
-    """The tiles of a group, row by row, so that units may share masks."""
+    """The tiles of a group, units innermost, as they may share the mask of a row."""
     width = heads * max(64, sum(run.size for run in group.runs))
     if group.rows >= max(2, len(pairs[0][0])):
         rows = max(1, CACHED // (width * group.size))
@@ -94,7 +94,7 @@ def tiles_of(group, pairs, heads):
 
 
 def spread(group):
-    """Groups whose rows share no keys, so that what a run sends to its keys can be added for all rows at once."""
+    """The group as groups whose rows share no keys, so that gradients of keys can be added for all rows at once."""
     steps = [-(-run.size // run.step) for run in group.runs if 0 < run.step < run.size]
     count = max(steps, default=1) if group.rows > 1 else 1
     for n in range(min(count, group.rows)):
@@ -104,19 +104,22 @@ def spread(group):
 
 
 class Masks:
-    """Masks of tiles, kept as long as they are small altogether. Most tiles of a pattern have equal ones."""
+    """The masks of tiles, cached up to `limit` bytes. Most tiles of a pattern have equal ones.
+
+    `in_no_mode` is a context without autograd or torch modes, in which masks are computed.
+    """
 
     def __init__(self, in_no_mode, limit=2**26):
-        self.in_no_mode, self.kept, self.room = in_no_mode, {}, limit
+        self.in_no_mode, self.cached, self.free = in_no_mode, {}, limit
 
-    def keep(self, position, make):
-        """The parts of a tile's mask, which depend on its place alone; made `in_no_mode` of the thread's."""
-        parts = self.kept.get(position)
-        if parts is None:
+    def keep(self, key, make):
+        """The tensors of a tile's mask: cached, or made and cached if there is memory left."""
+        masks = self.cached.get(key)
+        if masks is None:
             with self.in_no_mode():
-                parts = make()
-            size = sum(part.numel() * part.element_size() for part in parts)
-            if size <= self.room:
-                self.room -= size
-                self.kept[position] = parts
-        return parts
+                masks = make()
+            size = sum(each.numel() * each.element_size() for each in masks)
+            if size <= self.free:
+                self.free -= size
+                self.cached[key] = masks
+        return masks

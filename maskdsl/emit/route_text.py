@@ -1,4 +1,4 @@
-"""What the torch functions and the kernels of a route are both printed from."""
+"""Route to the expressions that its torch functions and its kernel are both printed from."""
 
 from collections.abc import Iterator
 
@@ -8,11 +8,12 @@ from maskdsl.ir.routes import Route
 
 
 def product_leaves(route: Route) -> list[Coordinate]:
-    """What stands for each product in the score, as if it were a coordinate."""
+    """The leaf that stands for each product in the score, as if it were a coordinate."""
     return [Coordinate(Side.QUERY, f"product {number}", Type.FLOAT) for number in range(len(route.products))]
 
 
 def score_of_products(route: Route) -> Expression:
+    """The score with a leaf of `product_leaves` for each product."""
     indices = route.queries.index(Side.QUERY), route.keys.index(Side.KEY)
     products: dict[Expression, Expression] = {
         Read(each.name, indices, Type.FLOAT): leaf
@@ -22,7 +23,7 @@ def score_of_products(route: Route) -> Expression:
 
 
 def amongs(route: Route) -> Iterator[tuple[Side, int, Expression]]:
-    """The pools of products, by number, that take only some tokens."""
+    """The conditions of pools that take only some tokens: (side, number of the product, condition)."""
     for number, product in enumerate(route.products):
         for side, pool in ((Side.QUERY, product.query), (Side.KEY, product.key)):
             if pool.among is not None:

@@ -275,8 +275,8 @@ MUTANTS = (
     Mutant(
         "masks of other numbers of heads",
         "codegen/tiled.py",
-        "position = tile.position, self.heads, None",
-        "position = tile.position, None",
+        "key = tile.mask_key, self.heads, None",
+        "key = tile.mask_key, None",
         of("runtime/test_kept", "test_heads_that_share_keys_are_others_in_the_next_call"),
     ),
     Mutant(
@@ -339,7 +339,7 @@ MUTANTS = (
     Mutant(
         "tiled: nothing merged with nothing is no number",
         "codegen/tiled.py",
-        "l_i = (old + new).masked_fill_(nothing, 1)",
+        "l_i = (old + new).masked_fill_(empty, 1)",
         "l_i = old + new",
         of("runtime/test_agreement", "test_long_rows_are_merged_from_pieces"),
     ),
@@ -839,8 +839,8 @@ MUTANTS = (
     Mutant(
         "groups without tokens are selected",
         "codegen/routing.py",
-        "fits = fits & key_groups.exists[..., None, :]",
-        "fits = fits & True",
+        "eligible = eligible & key_groups.exists[..., None, :]",
+        "eligible = eligible & True",
         of("runtime/test_exactly", "test_a_ragged_group_and_one_without_tokens"),
     ),
     Mutant(

@@ -1,1 +1,1 @@
-"""Plan to torch modules, as text: the dense reference, the tiled backend, routes, and FlexAttention."""
+"""Plan to the text of torch modules: the dense reference, the tiled backend, routes, and FlexAttention."""

@@ -1,6 +1,6 @@
-"""Plan to a module that makes FlexAttention's `mask_mod` and `score_mod`. Imports what the other torch modules do.
+"""Plan to a module with FlexAttention's `mask_mod` and `score_mod`, from `codegen/flex.py`.
 
-Positions are made 64 bits wide: FlexAttention counts tokens in 32, which products and seeds would leave.
+Positions are widened to 64 bits: FlexAttention's have 32, and products and hashes overflow them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from maskdsl.ir.ops import Op
 from maskdsl.ir.rewrites.branches import guard_branches
 
 _OWN_NAMES = ("queries", "keys", "inputs", "layout", "heads", "device")
-"""Names that the functions of pairs see around them."""
+"""Names of the enclosing function that `mask_mod` and `score_mod` read."""
 _INDICES = [
     'inputs = {**inputs, "batch": torch.arange(batch, device=device)[:, None, None]}',
     'inputs["head"] = torch.arange(heads, device=device)[:, None]',
@@ -33,23 +33,23 @@ _CALLS = {Side.QUERY: ("q_i", "queries", "layout[0]"), Side.KEY: ("k_i", "keys",
 
 
 def emit_flex(plan: KernelPlan) -> str:
-    """A module with `modifications(inputs, batch, heads, device, layout)`; see `codegen/flex.py`.
+    """The text of a module with `modifications(inputs, batch, heads, device, layout)`; see `codegen/flex.py`.
 
-    Raises `AttnError` for pooled keys, for weights and for what is found in queries and keys.
+    Raises `AttnError` for pooled keys, weights and routes, which FlexAttention cannot express.
     """
-    if found := list(inexpressible(plan.mask)):
-        raise AttnError(*found)
+    if errors_found := list(inexpressible(plan.mask)):
+        raise AttnError(*errors_found)
     mask_mod, score_mod = _mask_lines(plan), _score_lines(plan)
-    own = {*plan.query_names, *plan.key_names} != {"i"}
-    functions = coordinate_functions(plan, without="i") if own else []
+    reads_tables = {*plan.query_names, *plan.key_names} != {"i"}
+    functions = coordinate_functions(plan, without="i") if reads_tables else []
     lines = with_helpers(functions, [mask_mod, score_mod])
     return fill(
         read_skeleton("flex"),
         {
-            "header": header(plan, "flex", "What FlexAttention is told of pairs and their scores."),
+            "header": header(plan, "flex", "The modifications of FlexAttention."),
             "functions": [*lines, "", ""] if lines else [],
             "coordinates": [*_INDICES, *(line.replace("q.device", "device") for line in coordinate_calls(plan))]
-            if own
+            if reads_tables
             else [],
             "mask_mod": [*mask_mod, ""],
             "score_mod": score_mod,
@@ -58,6 +58,7 @@ def emit_flex(plan: KernelPlan) -> str:
 
 
 def inexpressible(mask: MaskIR) -> Iterator[Diagnostic]:
+    """The errors of what FlexAttention cannot express."""
     if mask.keys.is_pooled:
         yield errors.FlexPooled(pattern=mask.name, span=mask.span)
     if mask.weight is not None:
@@ -102,13 +103,13 @@ def _printer_of(plan: KernelPlan, expressions: Sequence[Expression], relation: b
 
 
 def _token_lines(plan: KernelPlan, expressions: Sequence[Expression]) -> list[str]:
-    """Statements for what is read of either token, its declared position first."""
+    """Statements for what a pair function reads of either token, its declared position first."""
     names = pair_parameters(plan, expressions)
     lines = []
     for sequence, (side, (position, values, layout)) in zip(plan.mask.sequences.values(), _CALLS.items(), strict=True):
-        own = [name for name in names if name.startswith(f"{side.letter}_")]
-        others = [name for name in own if name != position and name[2:] in plan.identifiers.values()]
-        if position in own or others:
+        read = [name for name in names if name.startswith(f"{side.letter}_")]
+        others = [name for name in read if name != position and name[2:] in plan.identifiers.values()]
+        if position in read or others:
             laid_out = (
                 f"token_value({layout}, batch, head, {position})" if any(sequence.order) else f"{position}.long()"
             )

@@ -1,7 +1,7 @@
-"""The functions that a pattern's generated torch modules share: coordinates of tokens, and what pairs compute.
+"""Plan to the functions that all generated torch modules share: coordinates of tokens, and functions of pairs.
 
-`reference.py` and `tiled.py` fill them into their skeletons. Every function takes what it reads by name, as tensors
-that broadcast, and ignores the rest. Helpers come from `codegen/functions.py`.
+A generated function takes what it reads by keyword, as tensors that broadcast, and ignores other keywords. Helpers come
+from `codegen/functions.py`.
 """
 
 import ast
@@ -27,29 +27,29 @@ _DTYPES = {Type.INT: "torch.int64", Type.FLOAT: "torch.float64", Type.BOOL: "tor
 
 
 def pattern_functions(plan: KernelPlan) -> list[str]:
-    """The lines of all functions that the pattern needs, helpers first."""
+    """The lines of all functions of the pattern, helpers first."""
     return with_helpers([*coordinate_functions(plan), *_pair_functions(plan)])
 
 
 def with_helpers(functions: Sequence[Sequence[str]], others: Sequence[Sequence[str]] = ()) -> list[str]:
-    """The lines of these functions behind the helpers that they call, and those that others call."""
+    """The lines of these functions, behind the helpers that they and `others` call."""
     return separated([*helpers_of([*functions, *others]), *functions])
 
 
 def helpers_of(functions: Iterable[Sequence[str]]) -> list[list[str]]:
-    """The functions of `codegen/functions.py` that these call."""
+    """The functions of `codegen/functions.py` that these functions call."""
     text, lines = read_skeleton("functions"), [line for function in functions for line in function[1:]]
     return [helper(text, name) for name in HELPERS if any(f"{name}(" in line for line in lines)]
 
 
 def helper_lines(names: Iterable[str]) -> list[str]:
-    """Functions and classes of `codegen/functions.py`."""
+    """The lines of these functions and classes of `codegen/functions.py`."""
     text = read_skeleton("functions")
     return separated(helper(text, name) for name in names)
 
 
 def definitions(name: str) -> list[str]:
-    """All of `codegen/<name>.py` behind its imports."""
+    """The lines of `codegen/<name>.py` after its imports."""
     text = read_skeleton(name)
     statements = ast.parse(text).body[1:]
     first = next(each for each in statements if not isinstance(each, ast.Import | ast.ImportFrom))
@@ -57,7 +57,7 @@ def definitions(name: str) -> list[str]:
 
 
 def separated(functions: Iterable[Sequence[str]]) -> list[str]:
-    """Two empty lines between functions, none at the end."""
+    """The lines of functions with two empty lines between them, none at the end."""
     lines: list[str] = []
     for function in functions:
         lines += [*(["", ""] if lines else []), *function]
@@ -65,17 +65,17 @@ def separated(functions: Iterable[Sequence[str]]) -> list[str]:
 
 
 def helper(text: str, name: str) -> list[str]:
-    """The lines of one function of `codegen/functions.py`."""
+    """The lines of one function or class in the text of a module."""
     match = re.search(rf"^(def|class) {name}\b.*?(?=\n\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
     assert match is not None, f"no helper {name}"
     return match[0].rstrip().split("\n")
 
 
-# What pairs compute
+# Functions of pairs
 
 
 def _pair_functions(plan: KernelPlan) -> list[list[str]]:
-    """`allowed`, and where the pattern says so `score`, `weight` and `scale`."""
+    """The lines of `allowed`, and of `score`, `weight` and `scale` if the pattern has them."""
     mask = plan.mask
     functions = [_pair_function(plan, "allowed", "Whether the query attends the key.", (mask.relation,))]
     if mask.scores:
@@ -83,10 +83,10 @@ def _pair_functions(plan: KernelPlan) -> list[list[str]]:
             _pair_function(plan, "score", "The final score of a pair, from its scaled score.", mask.scores)
         )
     if mask.weight is not None:
-        text = "What the probability of a pair is multiplied by, in the type of `s`."
+        text = "The factor of the probability of a pair, in the type of `s`."
         functions.append(_pair_function(plan, "weight", text, (mask.weight,)))
     if mask.scale is not None:
-        text = "What the product of query and key is multiplied by, in the type of `s`."
+        text = "The factor of the product of query and key, in the type of `s`."
         functions.append(_pair_function(plan, "scale", text, (mask.scale,)))
     return functions
 
@@ -123,7 +123,7 @@ def return_pairs(printer: TorchPrinter, expression: Expression) -> None:
 
 
 def pair_parameters(plan: KernelPlan, expressions: Iterable[Expression]) -> list[str]:
-    """Coordinates of the query and of the key, head, batch and inputs, as far as they are read."""
+    """The parameters that expressions read: coordinates of query and key, head, batch and inputs."""
     read = reads(*expressions)
     parameters = []
     for side in PAIR:
@@ -136,9 +136,9 @@ def pair_parameters(plan: KernelPlan, expressions: Iterable[Expression]) -> list
 
 
 def coordinate_functions(plan: KernelPlan, without: str | None = None) -> list[list[str]]:
-    """`token_coordinates`, or `query_coordinates` and `key_coordinates` of cross-attention.
+    """The lines of `token_coordinates`, or of `query_coordinates` and `key_coordinates` in cross-attention.
 
-    They give all that pairs read, but for the coordinate that they do `without`.
+    They return all coordinates that pairs read, except `without`.
     """
     return [
         coordinate_function(plan, kind, tokens, sorted(plan.names_of(kind) - {without}))
@@ -147,7 +147,7 @@ def coordinate_functions(plan: KernelPlan, without: str | None = None) -> list[l
 
 
 def coordinate_calls(plan: KernelPlan) -> list[str]:
-    """Statements that call these functions."""
+    """The statements that call the functions of `coordinate_functions`."""
     mask = plan.mask
     targets = {kind: " = ".join(side.plural for side in PAIR if mask.kind(side) is kind) for kind in mask.kinds}
     return [f"{target} = {kind}_coordinates(device=q.device, **inputs)" for kind, target in targets.items()]
@@ -156,7 +156,7 @@ def coordinate_calls(plan: KernelPlan) -> list[str]:
 def coordinate_function(
     plan: KernelPlan, kind: str, tokens: Tokens, names: Iterable[str], function: str | None = None
 ) -> list[str]:
-    """One function that gives these coordinates of one sequence, in declared order."""
+    """The lines of a function that returns these coordinates of one sequence, in declared order."""
     names = tuple(names)
     writer = _CoordinateWriter(plan, kind, tokens)
     for space, offset in zip(tokens.spaces, tokens.offsets, strict=True):
@@ -165,7 +165,7 @@ def coordinate_function(
     signature = ", ".join(["device", *sorted(writer.parameters), "**_"])
     return [
         f"def {function or f'{kind}_coordinates'}({signature}):",
-        f'    """What pairs read of each {kind}, in declared order: [batch or 1, heads or 1, tokens] or fewer axes."""',
+        f'    """Coordinates of each {kind}, in declared order: [batch or 1, heads or 1, tokens] or fewer axes."""',
         *(f"    {line}" for line in writer.lines),
         *_returned(values),
     ]
@@ -179,7 +179,7 @@ def _returned(values: list[str]) -> list[str]:
 
 
 class _CoordinateWriter:
-    """Collects the statements of one coordinates function, space after space."""
+    """Collects the statements of one coordinate function, space by space."""
 
     def __init__(self, plan: KernelPlan, kind: str, tokens: Tokens) -> None:
         self.plan = plan
@@ -194,10 +194,9 @@ class _CoordinateWriter:
         return text if len(self.tokens.spaces) == 1 else f"{space.name}_{text}"
 
     def space(self, space: Space, offset: int, names: tuple[str, ...]) -> None:
-        if len(self.tokens.spaces) > 1:  # the position is joined at the end
+        if len(self.tokens.spaces) > 1:  # `joined` adds the position
             names = tuple(name for name in names if name != "i")
-        own = [name for name in names if self.tokens.has(space, name)]
-        wanted = self.needed(space, own)
+        wanted = self.needed(space, [name for name in names if self.tokens.has(space, name)])
         axes = [name for name in wanted if space.axis(name) is not None]
         if not wanted:
             return
@@ -213,7 +212,7 @@ class _CoordinateWriter:
                 self.define(space, offset, name)
 
     def needed(self, space: Space, names: Iterable[str]) -> tuple[str, ...]:
-        """These coordinates and all that they are computed from in the space, each behind what it is made of."""
+        """These coordinates of a space and those that they are computed from, each after those that it reads."""
         ordered: dict[str, None] = {}
 
         def visit(name: str) -> None:
@@ -234,7 +233,7 @@ class _CoordinateWriter:
         return dict(definition.sources).get(space.name) if definition is not None else None
 
     def axis(self, space: Space, offset: int, name: str) -> str:
-        """The axis of a row-major grid from the position."""
+        """The text of an axis of a row-major grid, from the position."""
         index = [axis.name for axis in space.axes].index(name)
         stride = 1
         for axis in space.axes[index + 1 :]:
@@ -247,7 +246,7 @@ class _CoordinateWriter:
 
     def define(self, space: Space, offset: int, name: str) -> None:
         source = self.source(space, name)
-        part = f"[..., {offset}:{offset + space.size}]"
+        tokens = f"[..., {offset}:{offset + space.size}]"
         variable = self.name(space, name)
         match source:
             case Given(input_name):
@@ -257,11 +256,11 @@ class _CoordinateWriter:
                 assert declared is not None
                 whole = all(each.text != space.name for each in declared.dimensions)
                 if len(self.tokens.spaces) > 1 or text != variable:
-                    self.lines.append(f"{variable} = {text}{part if whole and len(self.tokens.spaces) > 1 else ''}")
+                    self.lines.append(f"{variable} = {text}{tokens if whole and len(self.tokens.spaces) > 1 else ''}")
             case Along() | Shuffled():
                 table = f"{self.kind}_{self.plan.identifiers[name]}"
                 self.parameters.add(table)
-                self.lines.append(f"{variable} = {table}{part if len(self.tokens.spaces) > 1 else ''}")
+                self.lines.append(f"{variable} = {table}{tokens if len(self.tokens.spaces) > 1 else ''}")
             case Computed(value):
                 self.compute(space, variable, value)
             case None:
@@ -288,15 +287,15 @@ class _CoordinateWriter:
         self.lines += printer.lines
 
     def joined(self, name: str) -> str:
-        """The values of all spaces one behind the other; zeros where tokens lack the coordinate."""
+        """The text of the values of all spaces, concatenated; zeros for tokens that lack the coordinate."""
         spaces = self.tokens.spaces
         if name == "i" and len(spaces) > 1:
             return f"torch.arange({self.tokens.length}, device=device)"
         if len(spaces) == 1:
             return self.name(spaces[0], name)
-        return f"join({', '.join(self.part(space, name) for space in spaces)})"
+        return f"join({', '.join(self.values(space, name) for space in spaces)})"
 
-    def part(self, space: Space, name: str) -> str:
+    def values(self, space: Space, name: str) -> str:
         if self.tokens.has(space, name):
             return self.name(space, name)
         definition = self.tokens.definition(name)

@@ -1,4 +1,4 @@
-"""Plan to a dense torch module: the plainest true statement of a pattern, differentiated by torch itself."""
+"""Plan to a dense torch module: the plainest implementation of a pattern. Autograd differentiates it."""
 
 from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan
@@ -9,7 +9,7 @@ from maskdsl.ir.rewrites.branches import derivatives_are_finite
 
 
 def emit_reference(plan: KernelPlan) -> str:
-    """A module with `attention(q, k, v, inputs) -> (out, lse)`. Takes n x n memory."""
+    """The text of a module with `attention(q, k, v, inputs) -> (out, lse)`, which takes n x n memory."""
     mask = plan.mask
     score = ["s = s * dim**-0.5"]
     if mask.scale is not None:
@@ -17,9 +17,9 @@ def emit_reference(plan: KernelPlan) -> str:
     if mask.scores:
         score.append("s = score(torch.where(attends, s, 0), **guarded_values)")
     if not derivatives_are_finite(mask):
-        # Nor does a pair count whose score is minus infinity: its probability, 0, may meet infinite derivatives.
-        found = ["attends = attends & (s != -torch.inf)", "guarded_values = guarded(values, inputs, attends)"]
-        score = ["products = s", *score, *found, "s = products", *score]
+        # Pairs with a score of -inf are masked too: their p = 0 would make NaN of infinite derivatives.
+        masked = ["attends = attends & (s != -torch.inf)", "guarded_values = guarded(values, inputs, attends)"]
+        score = ["products = s", *score, *masked, "s = products", *score]
     counted = "torch.where(attends & (p != 0), weight(s, **guarded_values), 0)"
     weight = [f"p = p * {counted}"] if mask.weight is not None else []
     extra = mask.scale is not None or mask.scores or mask.weight is not None

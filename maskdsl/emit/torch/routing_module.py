@@ -1,5 +1,6 @@
-"""Plan to a torch module that finds what the pattern's routes look for: the second writing of
-`ir/meaning/route_meaning.py`.
+"""Plan to a torch module that computes the selections of a pattern's routes, from `codegen/routing.py`.
+
+`ir/meaning/route_meaning.py` defines in NumPy what it must compute.
 """
 
 from collections.abc import Iterable, Iterator
@@ -39,26 +40,29 @@ from maskdsl.ir.routes import (
 
 
 def emit_routing(plan: KernelPlan) -> str:
-    """A module with `find(q, k, inputs)`, which gives every found input by its identifier."""
-    top = header(plan, "routing", "What the pattern finds in queries and keys, in plain torch.")
+    """The text of a module with `find(q, k, inputs)`, which returns every routed input by its identifier."""
+    top = header(plan, "routing", "The selections of the pattern's routes, in plain torch.")
     return routing_module(plan, top, [RouteFunctions(plan, each) for each in plan.mask.routed])
 
 
 def routing_module(
     plan: KernelPlan,
     top: list[str],
-    parts: Iterable["RouteFunctions"],
+    selections: Iterable["RouteFunctions"],
     imports: Iterable[str] = (),
     shared: Iterable[list[str]] = (),
     types: list[str] | None = None,
 ) -> str:
-    """A module of these parts, behind the functions that they share. `types` brings q and k to those of scores."""
-    parts = list(parts)
-    functions = [function for part in parts for function in part.functions()]
-    found: list[str] = []
-    for part in parts:
-        name = plan.input_identifiers[part.found.name]
-        found.append(f'inputs["{name}"] = {part.name}(q, k, inputs)')
+    """The text of a module of these selections, behind the functions that they share.
+
+    `types` are the statements that cast q and k to the type of scores; None keeps those of the skeleton.
+    """
+    selections = list(selections)
+    functions = [function for each in selections for function in each.functions()]
+    calls: list[str] = []
+    for each in selections:
+        name = plan.input_identifiers[each.routed.name]
+        calls.append(f'inputs["{name}"] = {each.name}(q, k, inputs)')
     return fill(
         read_skeleton("routing"),
         {
@@ -66,21 +70,21 @@ def routing_module(
             "imports": list(imports),
             "types": types,
             "pattern": [*separated([*helpers_of(functions), *shared, *functions]), "", ""],
-            "found": found,
+            "routed": calls,
         },
     )
 
 
 class RouteFunctions:
-    """The functions that find one thing."""
+    """The functions of one selection."""
 
-    def __init__(self, plan: KernelPlan, found: Routed) -> None:
+    def __init__(self, plan: KernelPlan, routed: Routed) -> None:
         self.plan = plan
-        self.found = found
-        self.name = f"find_{identifier(found.name)}"
+        self.routed = routed
+        self.name = f"find_{identifier(routed.name)}"
 
     def functions(self) -> Iterator[list[str]]:
-        match self.found:
+        match self.routed:
             case Route() as route:
                 yield from self.route(route)
             case Nearest(side=side, centroids=centroids):
@@ -94,7 +98,7 @@ class RouteFunctions:
                 yield from self.rank(rank)
 
     def centroids(self, name: str) -> str:
-        """Those of the heads that are here."""
+        """The centroids of this process's heads."""
         whole, heads = self.input(name), self.plan.mask.whole
         return whole if heads is None or heads.are_all else f"{whole}[{heads.first}:{heads.first + heads.count}]"
 
@@ -113,16 +117,16 @@ class RouteFunctions:
         return self.plan.mask.sequences[side]
 
     def coordinates(self, side: Side, names: Iterable[str]) -> list[str]:
-        """The function that gives these coordinates of one side's tokens."""
+        """The lines of the function that computes these coordinates of one side's tokens."""
         name = f"{self.name[5:]}_{side.plural}"
         return coordinate_function(self.plan, self.plan.mask.kind(side), self.sequence(side), sorted(names), name)
 
     def printed(
         self, name: str, expression: Expression, coordinates: dict[tuple[Side, str], str], score: bool = False
     ) -> list[str]:
-        """A function `name` of what an expression reads, by the names that coordinates have.
+        """The lines of a function `name` that computes an expression; `coordinates` are the names of its parameters.
 
-        Floats are float64, those of a score in the type of `s`.
+        Floats are float64; those of a score have the type of `s`.
         """
         read = reads(expression)
         parameters = [
@@ -158,7 +162,7 @@ class RouteFunctions:
         yield self.coordinates(rank.side, names)
         for number, key in enumerate(keys):
             yield self.printed(f"{stem}_key_{number}", key, texts)
-        position = sequence.offsets[sequence.spaces.index(space)]
+        offset = sequence.offsets[sequence.spaces.index(space)]
         declared = self.plan.mask.input(rank.name)
         assert declared is not None
         kinds = [each.kind for each in declared.dimensions]
@@ -170,8 +174,8 @@ class RouteFunctions:
         yield self.function(
             f"values = {{**inputs, **{stem}_{rank.side.plural}(device=q.device, **inputs)}}",
             f"keys = [{', '.join(f'{stem}_key_{number}' for number in range(len(keys)))}]",
-            f"keys = [placed(key(**values), q.device).expand({', '.join(shape)}) for key in keys]",
-            f"return ranks(*(key[..., {position} : {position + space.size}] for key in keys))",
+            f"keys = [on_device(key(**values), q.device).expand({', '.join(shape)}) for key in keys]",
+            f"return ranks(*(key[..., {offset} : {offset + space.size}] for key in keys))",
         )
 
     # Routes
@@ -201,9 +205,9 @@ class RouteFunctions:
         yield from self.selection(route, chosen, stem)
 
     def among(self, side: Side, number: int, expression: Expression) -> list[str]:
-        """The function that says which tokens are pooled."""
-        own = {(Side.TOKEN, name): self.plan.identifiers[name] for name in reads(expression).names(Side.TOKEN)}
-        return self.printed(f"{self.name[5:]}_{side.letter}_among_{number}", expression, own)
+        """The lines of the function that says which tokens are pooled."""
+        texts = {(Side.TOKEN, name): self.plan.identifiers[name] for name in reads(expression).names(Side.TOKEN)}
+        return self.printed(f"{self.name[5:]}_{side.letter}_among_{number}", expression, texts)
 
     def selection(self, route: Route, chosen: Expression, stem: str) -> Iterator[list[str]]:
         value = repr(chosen.value) if isinstance(chosen, Constant) else f"{stem}_chosen(**values)"
@@ -247,17 +251,17 @@ class RouteFunctions:
         if grouping.by in (None, "i"):
             return f"Groups({grouping.count})"
         has = self.having(grouping.by, self.sequence(side))
-        own = self.plan.identifiers[grouping.by]
-        text = f'Groups({grouping.count}, "{grouping.by}", {side.plural}["{own}"]'
+        numbers = self.plan.identifiers[grouping.by]
+        text = f'Groups({grouping.count}, "{grouping.by}", {side.plural}["{numbers}"]'
         return f"{text})" if has is None else f"{text}, torch.cat([{has}]))"
 
     def having(self, name: str, sequence: Sequence) -> str | None:
-        """Which tokens have a coordinate; None if all do."""
+        """The text of which tokens have a coordinate; None if all do."""
         has = sequence.having(name)
         if all(has):
             return None
         pairs = zip(sequence.spaces, has, strict=True)
-        return ", ".join(f"torch.full(({space.size},), {own}, device=q.device)" for space, own in pairs)
+        return ", ".join(f"torch.full(({space.size},), {has_it}, device=q.device)" for space, has_it in pairs)
 
     def pooled(self, pool: Pool, side: Side, number: int, stem: str) -> str:
         if pool.kind is None:
@@ -273,6 +277,6 @@ class RouteFunctions:
 
 
 def pool_numbers(expression: Expression, heads: int) -> list[int]:
-    """The number of each head's pool."""
+    """The number of the pool of each head."""
     numbers = evaluate(expression, lambda _: np.arange(heads), {})
     return [int(number) for number in np.broadcast_to(numbers, heads)]

@@ -1,4 +1,4 @@
-"""Plan to a torch module that computes tiles in few large calls, forward and backward, in memory linear in n."""
+"""Plan to a torch module that computes tiles in few large products, forward and backward, in memory linear in n."""
 
 from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan
@@ -18,7 +18,10 @@ _LEAVES = ("Leaves", "Leaf", "add_to_table", "add_to_queries", "add_to_keys")
 
 
 def emit_tiled(plan: KernelPlan) -> str:
-    """A module with `attention(q, k, v, inputs, work, masks, heads, layout, wants_lse)`; see its docstring."""
+    """The text of a module with `attention(q, k, v, inputs, work, ...) -> (out, lse)` and `gradients(...)`.
+
+    `codegen/tiled.py` documents both.
+    """
     mask_reads = ", ".join(f'"{name}"' for name in pair_parameters(plan, (plan.mask.relation,)))
     pattern = [f"MASK_READS = {{{mask_reads}}}" if mask_reads else "MASK_READS = set()"]
     pattern += [f"CHANGES_SCORES = {bool(plan.mask.scores) or plan.mask.scale is not None}", "", ""]
@@ -54,7 +57,7 @@ def _imports(plan: KernelPlan) -> list[str]:
 
 
 def _score_lines(plan: KernelPlan, values: str) -> list[str]:
-    """From products of queries and keys, `s`, to the final scores."""
+    """Statements from `s`, the products of queries and keys, to final scores."""
     lines = []
     if plan.mask.scale is not None:
         lines.append(f"s = s * scale(s, **{values})")
@@ -74,7 +77,7 @@ def _forward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
 
 
 def _backward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
-    """The changes of scores and probabilities as a small graph of the tile, through which torch finds the gradients."""
+    """The holes of the backward pass: changes of scores and of p as an autograd graph of the tile."""
     if not _adjusts(plan):
         return {"score_graph": [], "weight_graph": [], "score_gradient": []}
     weighted = plan.mask.weight is not None
@@ -89,12 +92,12 @@ def _backward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
     ]
     weight_graph = [
         "weight_grad = p * ds",
-        "own_weights = counted_weight(weights.detach(), p)",
-        "ds.mul_(own_weights)",
-        "weighted = block(p * own_weights, limits, columns, 0)",
+        "tile_weights = counted_weight(weights.detach(), p)",
+        "ds.mul_(tile_weights)",
+        "weighted = block(p * tile_weights, limits, columns, 0)",
     ]
     ends = "(scores, ds), (weights, weight_grad)" if weighted else "(scores, ds)"
-    score_gradient = [f"ds = leaves.send(start, {ends})"]
+    score_gradient = [f"ds = leaves.backward(start, {ends})"]
     return {
         "score_graph": score_graph,
         "weight_graph": weight_graph if weighted else [],

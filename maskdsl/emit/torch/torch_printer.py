@@ -1,6 +1,6 @@
-"""IR expressions to torch expressions, as the statements of one generated function. Imports `ir` and `plan`.
+"""IR expressions to torch, as the statements of a generated function. Imports `ir` and `plan`.
 
-Integers are int64 tensors and relations compute floats in float64; scores compute in the type of `s`, and compare in
+Integers are int64 tensors. Relations compute floats in float64; scores compute in the type of `s` and compare in
 float64.
 """
 
@@ -16,7 +16,7 @@ from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
 
 _PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
 _LARGEST_SINGLE = (2 - 2**-23) * 2.0**127
-"""The largest number of type float32, the narrowest that scores have."""
+"""The largest float32, the narrowest type of scores."""
 
 
 class TorchPrinter(Printer):
@@ -38,7 +38,7 @@ class TorchPrinter(Printer):
         super().__init__({*taken, *inputs.values(), "s", "head", "batch", "torch", "result"})
 
     def filled(self, value: Constant) -> str:
-        """A score that is the same for all pairs."""
+        """The text of a score that is the same for all pairs."""
         return f"torch.full_like(s, {self.fresh(value)[0]})"
 
     def fresh(self, expression: Expression) -> tuple[str, int]:
@@ -68,7 +68,7 @@ class TorchPrinter(Printer):
                 assert_never(expression)
 
     def membership(self, side: Side, space: str) -> str:
-        """That the declared position lies between the space's first and last token."""
+        """Whether the declared position is in a space."""
         sequence = self.sequences[side]
         index = [each.name for each in sequence.spaces].index(space)
         start, size = sequence.offsets[index], sequence.spaces[index].size
@@ -77,15 +77,15 @@ class TorchPrinter(Printer):
 
     def apply(self, op: Op, arguments: tuple[Expression, ...]) -> tuple[str, int]:
         if op in COMPARISONS and arguments[0].type is Type.FLOAT and not self.double:
-            sign, own, _, _ = INFIX[op]
+            sign, precedence, _, _ = INFIX[op]
             left, right = (self.in_double(each) for each in arguments)
-            return f"{left} {sign} {right}", own
+            return f"{left} {sign} {right}", precedence
         if op in INFIX:
-            sign, own, left_position, right_position = INFIX[op]
-            texts = [self.operand(each, right_position if n else left_position) for n, each in enumerate(arguments)]
+            sign, precedence, left_side, right_side = INFIX[op]
+            texts = [self.operand(each, right_side if n else left_side) for n, each in enumerate(arguments)]
             if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO) and not _is_never_zero(arguments[1]):
                 texts[1] = f"nonzero({self.operand(arguments[1], COMPARISON)})"
-            return f" {sign} ".join(texts), own
+            return f" {sign} ".join(texts), precedence
         if op in _PREFIX:
             return _PREFIX[op] + self.operand(arguments[0], UNARY), UNARY
         if op is Op.SHARE_BIT:
@@ -114,7 +114,7 @@ class TorchPrinter(Printer):
         return f"{self.operand(first, ATOM)}.clamp({bound}={self.operand(second, COMPARISON)})"
 
     def select_constants(self, arguments: tuple[Expression, ...]) -> str:
-        """Two numbers alone would not say which type of float they are; 1 and 0 are what a condition is anyway."""
+        """`torch.where` of two numbers, of the right type: of two Python floats it would be torch's default type."""
         condition, then, otherwise = arguments
         if (then, otherwise) == (Constant(1), Constant(0)):
             return f"{self.operand(condition, ATOM)}.long()"
@@ -139,11 +139,11 @@ def _constant(value: int | float | bool) -> tuple[str, int]:
 
 
 def _is_never_zero(divisor: Expression) -> bool:
-    """Whether a divisor cannot be zero, whatever coordinates it reads."""
+    """Whether a divisor is never zero, whatever it reads."""
     match divisor:
         case Constant(value):
             return value != 0
-        case Apply(Op.MAXIMUM, parts):
-            return any(isinstance(part, Constant) and part.value > 0 for part in parts)
+        case Apply(Op.MAXIMUM, operands):
+            return any(isinstance(each, Constant) and each.value > 0 for each in operands)
         case _:
             return False

@@ -1,1 +1,1 @@
-"""Plan to the Triton kernels that find what routes select."""
+"""Plan to the Triton kernels that compute the selections of routes."""

@@ -1,4 +1,4 @@
-"""A route's code inside the kernel that selects for it."""
+"""Route to the code that fills `codegen/selection.py`, the kernel that selects key groups."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -19,33 +19,33 @@ from maskdsl.ir.routes import Above, Route, TopCount, TopMass, selector_argument
 
 _SHARED = ("batch", "head", "query_groups", "key_groups")
 _AXES = ("batch", "head", "token")
-_HEADS = {
+_PRELUDE = {
     "wide_batch": "batch.to(tl.int64)",
     "wide_head": "head.to(tl.int64)",
     "query_rows": "tl.minimum(row * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK), query_groups - 1)",
     "key_rows": "tl.minimum(column * KEY_BLOCK + tl.arange(0, KEY_BLOCK), key_groups - 1)",
 }
-"""What is in front of lines that read it."""
-_TOTAL = """
-highest = tl.full([QUERY_BLOCK], float("-inf"), dtype=WIDE)
+"""Variables that are computed in front of lines that read them."""
+_SOFTMAX = """
+m_i = tl.full([QUERY_BLOCK], float("-inf"), dtype=WIDE)
 for column in range(columns):
     if not HELD:
         s = route_scores(row, column, *shared, DIM, STEP, WIDE, QUERY_BLOCK, KEY_BLOCK)
-    highest = tl.maximum(highest, tl.max(s, 1))
-# Where there are no candidates, minus infinity is what nothing can be subtracted from.
-highest = tl.where(highest == float("-inf"), 0.0, highest)
-total = tl.zeros([QUERY_BLOCK], dtype=WIDE)
+    m_i = tl.maximum(m_i, tl.max(s, 1))
+# Rows without candidates: -inf - -inf would be NaN.
+m_i = tl.where(m_i == float("-inf"), 0.0, m_i)
+l_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)
 for column in range(columns):
     if not HELD:
         s = route_scores(row, column, *shared, DIM, STEP, WIDE, QUERY_BLOCK, KEY_BLOCK)
-    total += tl.sum(weigh(s, highest, SHARE), 1)
+    l_i += tl.sum(weigh(s, m_i, SHARE), 1)
 """.strip().split("\n")
-"""What the candidates of query groups weigh together."""
+"""The maximum and the softmax sum of the candidates of each query group."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RouteBody(Body):
-    """The code of one route, whose score and candidates stand for those of pairs of tokens."""
+    """The code of one route: a mask with its candidates for a relation and its score, over pairs of groups."""
 
     route: Route
 
@@ -61,18 +61,18 @@ class RouteBody(Body):
         return RouteNames(self.plan, self.route)
 
     def token_names(self, side: Side) -> set[str]:
-        """Coordinates that tables for the kernel are made of."""
-        own = {each.name for each in self.names.tables if each.kind == side} - {FIRSTS, EXISTS}
+        """The coordinates from which the kernel's tables are computed."""
+        names = {each.name for each in self.names.tables if each.kind == side} - {FIRSTS, EXISTS}
         by = self.route.grouping(side).by
-        return own | {by} if by is not None and self.names.is_irregular(side) else own
+        return names | {by} if by is not None and self.names.is_irregular(side) else names
 
     # The kernel
 
     def text(self, stem: str) -> str:
-        """The kernel and what starts it. Functions of the skeleton begin with `route`, here with the stem."""
-        coordinates = self.coordinate_part(PAIR, self.plan.pair_expressions)
+        """The text of the kernel and of the function that launches it; `stem` replaces `route` in their names."""
+        coordinates = self.group_coordinates(PAIR, self.plan.pair_expressions)
         candidates, selector = self.candidate_lines(), self.selector_holes(stem)
-        score = _with_heads([*self.table_lines(), *coordinates, *self.score_lines()], candidates)
+        score = _with_prelude([*self.table_lines(), *coordinates, *self.score_lines()], candidates)
         lines = [*score, *candidates, *(selector["wanted"] or [])]
         values = self.arguments(words_of("\n".join(lines)))
         skeleton = re.sub(r"\broute_(?=(scores|kernel|select)\b)", f"{stem}_", read_skeleton("selection"))
@@ -90,20 +90,20 @@ class RouteBody(Body):
         return fill(skeleton, holes).strip("\n")
 
     @property
-    def own_names(self) -> set[str]:
+    def reserved_names(self) -> set[str]:
         return {product_name(each) for each in product_leaves(self.route)}
 
-    def coordinate_part(self, sides: Iterable[Side], expressions: Iterable[Expression]) -> list[str]:
-        """What expressions read of the first tokens of groups."""
-        found: list[str] = []
+    def group_coordinates(self, sides: Iterable[Side], expressions: Iterable[Expression]) -> list[str]:
+        """Statements for the coordinates that expressions read: those of the first token of each group."""
+        statements: list[str] = []
         for side in sides:
             lines = self.coordinate_lines(side, expressions)
             spaces = any(each.side is side for each in reads(*expressions).spaces)
-            found += [*(self.position_lines(side) if lines or spaces else []), *lines]
-        return found
+            statements += [*(self.position_lines(side) if lines or spaces else []), *lines]
+        return statements
 
     def position_lines(self, side: Side) -> list[str]:
-        """Where the first tokens of groups are."""
+        """The statement for the position of the first token of each group."""
         size = self.names.run_size(side)
         if self.names.is_irregular(side):
             return [f"{side}_positions = tl.load({side}_firsts + {side}_rows)"]
@@ -111,14 +111,14 @@ class RouteBody(Body):
 
     @cached_property
     def added(self) -> tuple[list[Coordinate], list[Expression]]:
-        """The terms of the score: products, and all others."""
-        leaves, parts = product_leaves(self.route), list(_terms(self.plan.mask.scores[0]))
-        added = [each for each in parts if isinstance(each, Coordinate) and each in leaves]
-        return added, [each for each in parts if each not in leaves]
+        """The terms of the score: the products among them, and all others."""
+        leaves, terms = product_leaves(self.route), list(_terms(self.plan.mask.scores[0]))
+        added = [each for each in terms if isinstance(each, Coordinate) and each in leaves]
+        return added, [each for each in terms if each not in leaves]
 
     @cached_property
     def products(self) -> list[tuple[str, list[int]]]:
-        """What the kernel computes products for, and their numbers: a sum of several is that of longer vectors."""
+        """The variables of products and the products in each: a sum is one product of concatenated vectors."""
         leaves, (added, others) = product_leaves(self.route), self.added
         read = reads(*others)
         named = [(product_name(leaf), [number]) for number, leaf in enumerate(leaves) if leaf in read.leaves]
@@ -138,55 +138,55 @@ class RouteBody(Body):
     def candidate_lines(self) -> list[str]:
         kinds = [side for side in PAIR if self.names.is_irregular(side)]
         spread = {"query": "[:, None]", "key": "[None, :]"}
-        lines = [f"fits &= (tl.load({kind}_exists + {kind}_rows) != 0){spread[kind]}" for kind in kinds]
+        lines = [f"eligible &= (tl.load({kind}_exists + {kind}_rows) != 0){spread[kind]}" for kind in kinds]
         printer = self.printer(relation=True)
         if self.route.candidates != TRUE:
-            printer.statement("fits &= ", self.route.candidates)
+            printer.statement("eligible &= ", self.route.candidates)
         if isinstance(self.route.selector, Above):
             printer.assign("threshold", self.route.selector.threshold)
-            printer.lines.append("fits &= s.to(tl.float64) > threshold")
+            printer.lines.append("eligible &= s.to(tl.float64) > threshold")
         return lines + printer.lines
 
     def selector_holes(self, stem: str) -> MaybeHoles:
-        """What is selected: the best, all that weigh a share, or all candidates, which a threshold has made fewer."""
+        """The holes of the selector: a count, a mass of the softmax, or all candidates (a threshold is one of them)."""
         kept: MaybeHoles = dict.fromkeys(("least", "before", "chosen"))
         match self.route.selector:
             case TopCount(count=count):
-                lines = ["SHARE: tl.constexpr = False", "highest = tl.zeros([QUERY_BLOCK], dtype=WIDE)"]
+                lines = ["SHARE: tl.constexpr = False", "m_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)"]
                 return {**kept, "wanted": lines + self.rows_of("wanted", "tl.int32", count)}
             case TopMass(mass=mass):
-                lines = [line.replace("route_", f"{stem}_") for line in _TOTAL]
+                lines = [line.replace("route_", f"{stem}_") for line in _SOFTMAX]
                 lines += self.rows_of("wanted", "tl.float64", mass)
-                return {**kept, "wanted": ["SHARE: tl.constexpr = True", *lines, "wanted *= total"]}
+                return {**kept, "wanted": ["SHARE: tl.constexpr = True", *lines, "wanted *= l_i"]}
             case Above():
                 nothing: MaybeHoles = {name: [] for name in (*kept, "wanted")}
                 return {**nothing, "chosen": ['chosen = s > float("-inf")']}
 
     def rows_of(self, name: str, dtype: str, value: Expression) -> list[str]:
-        """A value for each query group."""
+        """Statements for a value of each query group."""
         if isinstance(value, Constant):
             number = min(value.value, 2**31 - 1)
             return [f"{name} = tl.full([QUERY_BLOCK], {number}, dtype={dtype})"]
         printer = self.printer(relation=True)
         printer.assign("asked", value)
-        lines = [*self.table_lines(), *self.coordinate_part([Side.QUERY], [value]), *printer.lines]
-        own = "asked" if dtype == "tl.float64" else "tl.minimum(asked, key_groups)"
+        lines = [*self.table_lines(), *self.group_coordinates([Side.QUERY], [value]), *printer.lines]
+        limited = "asked" if dtype == "tl.float64" else "tl.minimum(asked, key_groups)"
         return [
-            *_with_heads(lines),
-            f"{name} = tl.reshape(({own} + tl.zeros([QUERY_BLOCK, 1], {dtype})).to({dtype}), [QUERY_BLOCK])",
+            *_with_prelude(lines),
+            f"{name} = tl.reshape(({limited} + tl.zeros([QUERY_BLOCK, 1], {dtype})).to({dtype}), [QUERY_BLOCK])",
         ]
 
     def most_held(self) -> int:
-        """The most scores of a query group that fit into registers beside all else."""
+        """How many scores of a query group a program holds in registers."""
         matrix_units = any(each.query.kind is None and each.key.kind is None for each in self.route.products)
         shares = isinstance(self.route.selector, TopMass) or len(self.products) > 1 or matrix_units
         both = bool(self.products and self.read_inputs)
         return 1024 >> shares + 2 * both
 
-    # What starts it
+    # The launch
 
     def arguments(self, words: set[str]) -> dict[str, str]:
-        """What the kernel reads, and what it is given for it."""
+        """The kernel's parameters that occur in `words`, and their arguments."""
         names = self.names
         pointers = [table.text for table in names.tables] + [names.inputs[each.name] for each in self.read_inputs]
         numbers = {**names.numbers, **names.input_numbers(self.read_inputs)}
@@ -207,6 +207,7 @@ class RouteBody(Body):
         return self.plan.mask.named(self.plan.reads.inputs)
 
     def preparation(self) -> list[str]:
+        """Statements that make the tables, the inputs and the vectors that the kernel reads."""
         lines = []
         for table in self.names.tables:
             of_groups = {FIRSTS: f"{table.kind}_groups.positions", EXISTS: f"{table.kind}_groups.exists"}
@@ -225,7 +226,7 @@ def _vector_names(number: int) -> tuple[str, str]:
 
 
 def _product_lines(number: int, name: str, dim: str) -> list[str]:
-    """The statement that finds a product, behind those that find its vectors."""
+    """Statements for one product: the pointers of its vectors, then the product."""
     queries, keys = _vector_names(number)
     return [
         f"query_vectors = {queries} + wide_batch * {queries}_batch_stride + wide_head * {queries}_head_stride",
@@ -237,17 +238,17 @@ def _product_lines(number: int, name: str, dim: str) -> list[str]:
     ]
 
 
-def _with_heads(lines: list[str], others: Iterable[str] = ()) -> list[str]:
-    """Behind those of `_HEADS` that they or others read."""
+def _with_prelude(lines: list[str], others: Iterable[str] = ()) -> list[str]:
+    """The lines behind those of `_PRELUDE` that they or others read."""
     words = words_of("\n".join([*lines, *others]))
-    return [*(f"{name} = {text}" for name, text in _HEADS.items() if name in words), *lines]
+    return [*(f"{name} = {text}" for name, text in _PRELUDE.items() if name in words), *lines]
 
 
 def _terms(expression: Expression) -> Iterator[Expression]:
-    """What is added up."""
+    """The terms of a sum."""
     match expression:
-        case Apply(Op.ADD, parts):
-            for part in parts:
-                yield from _terms(part)
+        case Apply(Op.ADD, operands):
+            for each in operands:
+                yield from _terms(each)
         case _:
             yield expression

@@ -1,4 +1,4 @@
-"""What the kernel of a route calls things, and how groups of tokens are numbered in it."""
+"""The names of a selection kernel, and the groups of tokens that it computes without tables."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,12 +14,14 @@ from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import GROUP, Route
 
 FIRSTS, EXISTS = "first of group", "group exists"
-"""Tables of groups, by names that no coordinate has."""
-_OWN = frozenset({"asked", "threshold", "query_positions", "key_positions", "query_vectors", "key_vectors", *PAIR})
+"""The tables of groups: names that no coordinate can have."""
+_GENERATED = frozenset(
+    {"asked", "threshold", "query_positions", "key_positions", "query_vectors", "key_vectors", *PAIR}
+)
 
 
 def run_size(route: Route, side: Side, sequence: Sequence) -> int | None:
-    """How many tokens a group has where all have as many, side by side, and are pooled in each head for itself."""
+    """The tokens of a group if groups are consecutive runs of one size, pooled per query head; else None."""
     pools = [each.pool(side) for each in route.products]
     if any(pool.by_key_head or pool.heads is not None for pool in pools) or len(sequence.spaces) > 1:
         return None
@@ -35,13 +37,13 @@ def run_size(route: Route, side: Side, sequence: Sequence) -> int | None:
 
 @dataclass(frozen=True)
 class RouteNames(KernelNames):
-    """Names and coordinates of the first tokens of groups."""
+    """The names of a selection kernel; coordinates are those of the first token of each group."""
 
     route: Route
 
     @cached_property
     def taken(self) -> frozenset[str]:
-        return skeleton_words("routing", "selection", "selection_functions") | super().taken | _OWN
+        return skeleton_words("routing", "selection", "selection_functions") | super().taken | _GENERATED
 
     @cached_property
     def leaf(self) -> Callable[[Leaf], Range]:
@@ -67,7 +69,7 @@ class RouteNames(KernelNames):
         return run_size(self.route, side, self.sequence(side))
 
     def is_irregular(self, side: Side) -> bool:
-        """Which token is the first of a group is in a table."""
+        """Whether a table holds the first token of each group."""
         return self.route.grouping(side).by not in (None, "i") and self.run_size(side) is None
 
     def kind(self, side: Side) -> str:
@@ -75,7 +77,7 @@ class RouteNames(KernelNames):
 
     @cached_property
     def uncomputed(self) -> frozenset[str]:
-        """What stands for products and numbers of groups."""
+        """The leaves that stand for products and for the number of a group."""
         return frozenset({GROUP, *(each.name for each in product_leaves(self.route))})
 
 

@@ -1,8 +1,7 @@
-"""Plan to a Triton module that finds what the pattern's routes look for, from `codegen/selection.py`.
+"""Plan to a Triton module that computes the selections of a pattern's routes, from `codegen/selection.py`.
 
-Products, scores and selection of a route are one kernel, which keeps no scores in memory; pools of tokens side by side
-are another. The rest is torch as in `emit/torch/routing_module.py`: centroids, ranks, selection over a whole head,
-other pools.
+One kernel computes products, scores and selection of a route and stores no scores; another pools consecutive tokens.
+The rest is torch, as in `emit/torch/routing_module.py`: centroids, ranks, selection over a whole head, other pools.
 """
 
 from collections.abc import Iterator
@@ -22,28 +21,28 @@ from maskdsl.ir.routes import Grouping, Pool, Rank, Route, TopMass
 
 
 def emit_selection(plan: KernelPlan) -> str:
-    """A module with `find(q, k, inputs)` like that of `emit_routing`; it needs torch and Triton alone."""
-    top = header(plan, "triton", "What the pattern finds in queries and keys, in Triton.")
-    parts = [_KernelPart(plan, each) for each in plan.mask.routed]
+    """The text of a module with `find(q, k, inputs)`, as that of `emit_routing`: torch and Triton only."""
+    top = header(plan, "triton", "The selections of the pattern's routes, in Triton.")
+    selections = [_KernelFunctions(plan, each) for each in plan.mask.routed]
     text = read_skeleton("triton_functions")
-    lines = [line for part in parts for function in part.functions() for line in function]
+    lines = [line for each in selections for function in each.functions() for line in function]
     widths = [helper(text, "width_of")] if any("width_of(" in line for line in lines) else []
     shared = [helper(text, "token_table"), *widths, *kernel_helpers(lines)]
     imports = ["import triton", "import triton.language as tl"]
-    types = None if any(part.is_torch for part in parts) else list[str]()  # kernels take q and k as they are
-    return routing_module(plan, top, parts, imports, [*shared, definitions("selection_functions")], types)
+    types = None if any(each.is_torch for each in selections) else list[str]()  # kernels take q and k as they are
+    return routing_module(plan, top, selections, imports, [*shared, definitions("selection_functions")], types)
 
 
-class _KernelPart(RouteFunctions):
-    """The functions that find one thing, by a kernel where there is one for it."""
+class _KernelFunctions(RouteFunctions):
+    """The functions of one selection, by a kernel where it has one."""
 
     def route(self, route: Route) -> Iterator[list[str]]:
         yield from self.by_kernel(route) if self.has_kernel else super().route(route)
 
     @property
     def has_kernel(self) -> bool:
-        """Each query group selects for itself."""
-        match self.found:
+        """Whether a kernel selects: each query group of the route selects independently."""
+        match self.routed:
             case Route(selector=selector):
                 return not (isinstance(selector, TopMass) and selector.over_head)
             case _:
@@ -51,11 +50,11 @@ class _KernelPart(RouteFunctions):
 
     @property
     def is_torch(self) -> bool:
-        """Some torch operation reads vectors of queries or keys."""
-        if not isinstance(self.found, Route) or not self.has_kernel:
-            return not isinstance(self.found, Rank)
+        """Whether some torch operation reads vectors of queries or keys."""
+        if not isinstance(self.routed, Route) or not self.has_kernel:
+            return not isinstance(self.routed, Rank)
         sides = [side for side in PAIR if self.run_size(side) is None]
-        return any(each.pool(side).kind is not None for each in self.found.products for side in sides)
+        return any(each.pool(side).kind is not None for each in self.routed.products for side in sides)
 
     def by_kernel(self, route: Route) -> Iterator[list[str]]:
         body = RouteBody.of(self.plan, route)
@@ -89,18 +88,18 @@ class _KernelPart(RouteFunctions):
         return f"Runs({grouping.count}, {size})" if size else super().groups(grouping, side)
 
     def run_size(self, side: Side) -> int | None:
-        if isinstance(self.found, Route) and self.has_kernel:
-            return run_size(self.found, side, self.sequence(side))
+        if isinstance(self.routed, Route) and self.has_kernel:
+            return run_size(self.routed, side, self.sequence(side))
         return None
 
     def pooled(self, pool: Pool, side: Side, number: int, stem: str) -> str:
-        """Key heads are read as they are by all query heads that share them, where tokens are not pooled by head."""
-        own = side.letter
+        """The vectors of a product; those of key heads are not repeated where nothing is pooled per query head."""
+        vectors = side.letter
         if pool.kind is None and self.has_kernel:
-            return own
+            return vectors
         if self.run_size(side) is None:
             return super().pooled(pool, side, number, stem)
         if pool.among is None:
-            return f'pooled_runs({own}, {side}_groups, "{pool.kind}")'
-        among = f"{stem}_{own}_among_{number}(**{{**inputs, **{side.plural}}})"
+            return f'pooled_runs({vectors}, {side}_groups, "{pool.kind}")'
+        among = f"{stem}_{vectors}_among_{number}(**{{**inputs, **{side.plural}}})"
         return f'pooled_runs({self.vectors(side)}, {side}_groups, "{pool.kind}", {among})'
