@@ -1,1 +1,1 @@
-"""What is called: attention of a compiled mask, on tensors. Everything here may import torch."""
+"""Runs compiled masks on torch tensors: the attention modules, their operators, backends and caches. Imports torch."""

@@ -1,4 +1,4 @@
-"""What users call: a pattern compiled at its own lengths, or at those of each call."""
+"""The modules that users call: `Attention`, at fixed lengths, and `FollowingAttention`, at those of each call."""
 
 from typing import Any, cast
 
@@ -28,7 +28,10 @@ _DEVICE = Kind("a device of torch", _device)
 
 
 class Attention(BaseAttention, Displayed):
-    """At the lengths that its mask was bound with. `Mask.compile` makes it."""
+    """The attention of a mask, at the lengths that it was bound with. Made by `Mask.compile`.
+
+    Call it as `attention(q, k, v, **inputs)`: see `forward`, and `varlen` for packed sequences.
+    """
 
     _compiled: Bound
 
@@ -37,27 +40,27 @@ class Attention(BaseAttention, Displayed):
 
     @property
     def mask(self) -> MaskIR:
-        """What it attends, as the compiler has it: `Mask.ir`, which may be another in the next version."""
+        """The compiler's representation of the mask, `Mask.ir`. It may change in the next version."""
         return self._compiled.plan.mask
 
     @property
     def backend(self) -> str:
-        """The name of the backend that computes; of "auto" the one that serves every device."""
+        """The name of the backend that computes. For "auto", `tiled`, which serves every device."""
         return self._compiled.default_kernel.backend.name
 
     @property
     def source(self) -> str:
-        """The text of the module that this backend has generated."""
+        """The text of the module that `backend` generates."""
         return self._compiled.default_kernel.source
 
     @property
     def query_length(self) -> int:
-        """Tokens of the sequence of queries."""
+        """The number of queries, in tokens."""
         return self.mask.queries.length
 
     @property
     def key_length(self) -> int:
-        """Tokens of the sequence of keys, those among them that are pooled included."""
+        """The number of keys, in tokens, pooled ones included."""
         return self.mask.keys.length
 
     @property
@@ -72,19 +75,19 @@ class Attention(BaseAttention, Displayed):
 
     @takes(queries=COUNT, keys=optional(COUNT))
     def at(self, queries: int, keys: int | None = None) -> "Attention":
-        """This one, whatever the lengths: those of its mask are the most that calls can have."""
+        """This attention. Its lengths are fixed, and are the most that a call can have."""
         return self
 
     @takes(distance=integer())
     def reaches(self, distance: int) -> bool | None:
-        """Whether a query may attend a token `distance` positions back or more; None where inputs decide.
+        """Whether a query may attend a key `distance` tokens back or further; None where inputs decide.
 
-        Exact, but that routes may select all of their candidates.
+        Exact, except that routes count as selecting all their candidates.
         """
         return reaches(self.mask, distance)
 
     def tiles(self, **inputs: Any) -> BlockMap:
-        """The block map that a call with these inputs works on."""
+        """The block map that a call with these inputs computes, in tiles of the backend's size."""
         plan = self._compiled.plan
         tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
         kinds = {each.name: [dimension.kind for dimension in each.dimensions] for each in plan.mask.inputs}
@@ -107,19 +110,20 @@ class Attention(BaseAttention, Displayed):
         batch: int | None = None,
         **inputs: Any,
     ) -> FlexArguments:
-        """The same as FlexAttention takes it: `flex_attention(q, k, v, **attention.to_flex().arguments)`.
+        """The arguments of FlexAttention: `flex_attention(q, k, v, **attention.to_flex().arguments)`.
 
-        A generated `mask_mod` and `score_mod`, and a `BlockMask` of the exact tiles of `block` (queries, keys). In the
-        declared layout any order of the pattern is left out; "ordered" takes and gives tensors in it. The number of
-        entries, `batch`, is that of the inputs; it is to be said where a pattern reads `batch` and has no such input.
-        Raises `AttnError` for pooled keys, routes and `weight`, which FlexAttention cannot express.
+        They are a generated `mask_mod` and `score_mod`, and a `BlockMask` of the exact tiles of `block` (queries, keys)
+        tokens, on `device`. The "declared" layout ignores the pattern's order; "ordered" takes and returns tensors in
+        it. `batch` is the number of batch entries, by default that of the inputs; give it where a pattern reads `batch`
+        and no input has a batch dimension. Raises `AttnError` for pooled keys, routes and `weight`, which
+        FlexAttention cannot express, and for inputs that do not fit.
         """
-        sides, where = cast("tuple[int, int]", block), torch.device(device)
-        return flex_arguments(self._compiled.plan, self._signature, inputs, sides, layout, where, batch)
+        sides, target = cast("tuple[int, int]", block), torch.device(device)
+        return flex_arguments(self._compiled.plan, self._signature, inputs, sides, layout, target, batch)
 
     @takes(batch=integer(0, MOST_ENTRIES))
     def routing_state(self, batch: int = 1) -> RoutingState:
-        """What decoding keeps of the keys of so many batch entries; of none yet."""
+        """An empty `RoutingState` for decoding with `batch` entries. Raises `AttnError` if the pattern pools keys."""
         return RoutingState(self._compiled, batch)
 
     def _shown_(self) -> tuple[object, ...]:
@@ -132,7 +136,11 @@ class Attention(BaseAttention, Displayed):
 
 
 class FollowingAttention(BaseAttention):
-    """At the lengths of the tensors of each call. `Pattern.compile` makes it."""
+    """The attention of a pattern, at the lengths of the tensors of each call. Made by `Pattern.compile`.
+
+    Binds, and finds tiles, once for each length; the last 32 are cached. Kernels serve all lengths. A call raises what
+    `Pattern.bind` raises at its lengths.
+    """
 
     _compiled: Following
 
@@ -147,7 +155,10 @@ class FollowingAttention(BaseAttention):
 
     @takes(queries=COUNT, keys=optional(COUNT))
     def at(self, queries: int, keys: int | None = None) -> Attention:
-        """The attention of these lengths; one is enough where queries and keys are the same tokens."""
+        """The attention at these lengths, in tokens; `keys` are as many as `queries` by default.
+
+        Raises `AttnError` if the pattern does not bind at them.
+        """
         return Attention(self._compiled.bound(queries, queries if keys is None else keys))
 
     def extra_repr(self) -> str:

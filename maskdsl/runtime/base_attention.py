@@ -1,4 +1,4 @@
-"""What the two kinds of attention have in common: their calls. What computes is behind the operators of torch."""
+"""The base of both attention modules: argument handling of a call. Computation is behind torch's operators."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
@@ -26,23 +26,22 @@ from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
 from maskdsl.runtime.varlen import attend_packed
 
 _NOT_GIVEN: Any = None
-"""The default of what must be given, so that leaving it out is a declared error: `takes` is not for what is compiled.
-"""
+"""The default of required arguments, so that a missing one is a declared error: graphs cannot trace `takes`."""
 
 
 _Function = TypeVar("_Function")
 
 
 def _typed_as(function: _Function) -> Callable[[object], _Function]:
-    """The decorator of a method that has the type of another; `nn.Module` says that its calls give anything."""
+    """A decorator that gives a method the type of `function`; the type of `nn.Module.__call__` returns anything."""
     return lambda _: function
 
 
 class BaseAttention(nn.Module):
-    """A compiled pattern: `attention(q, k, v, **inputs)`. A module without parameters; computes where `q` is.
+    """A compiled pattern as a torch module without parameters: `attention(q, k, v, **inputs)`, on the device of `q`.
 
-    Nothing of it is in a `state_dict`, and nothing changes by `to`, `half` or `train`. Copies and pickles are the same
-    attention: graphs know them by one handle.
+    It adds nothing to a `state_dict`; `to`, `half` and `train` do not change it. Copies and unpickled ones are the same
+    attention, with one handle.
     """
 
     def __init__(self, compiled: CompiledMask) -> None:
@@ -50,24 +49,24 @@ class BaseAttention(nn.Module):
         self._hold(compiled)
 
     def _hold(self, compiled: CompiledMask) -> None:
-        """With what a call asks of it: attributes, which `torch.compile` can read."""
+        """Registers the mask, and copies what a call needs to attributes, which `torch.compile` can read."""
         self._compiled = register(compiled)
         self._handle = compiled.handle
         self._signature = compiled.signature
 
     @property
     def name(self) -> str:
-        """The pattern's."""
+        """The pattern's name."""
         return self._signature.pattern
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the inputs that a call gives, as the pattern declares them."""
+        """The names of the inputs that a call takes, in the order of declaration."""
         return tuple(self._signature.inputs)
 
     @property
     def span(self) -> Span | None:
-        """Where the pattern is declared, for errors that point there."""
+        """The pattern's declaration in its file, to which errors point."""
         return self._signature.span
 
     @overload
@@ -140,53 +139,53 @@ class BaseAttention(nn.Module):
         debug: bool = False,
         **inputs: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attention over [batch, heads, tokens, head dim]; heads of k and v may divide those of q.
+        """Attention of q [batch, heads, queries, head dim] over k and v [batch, key heads, keys, head dim].
 
-        Where the pattern pools keys, k and v hold those that are not pooled: see `Sequence.given`.
+        All three have one dtype (float64, float32, bfloat16 or float16) and one device; `key heads` divides `heads`,
+        and v may have another head dim. Returns the output [batch, heads, queries, head dim of v] in the dtype of q.
+        `return_lse` adds the natural log-sum-exp of each query's final scores, [batch, heads, queries], in float32 or
+        wider. Where the pattern pools keys, k and v hold the keys before pooling. `inputs` are the pattern's, by name,
+        in declared order. With `layout="ordered"` q, k, v and the results are in laid-out order.
 
-        `return_lse` adds the natural log-sum-exp of each query's final scores, [batch, heads, tokens]. With
-        `layout="ordered"` q, k, v and the results are in the order that the pattern lays tokens out in; inputs are
-        always in declared order.
+        A partial call has `query_start`, a number or integers [batch]: q holds the queries from this position on, and
+        k and v the first keys, `key_lengths` [batch] of them per entry (by default all). With a `page_table`, integers
+        [batch, pages], k and v are [pages, key heads, page size, head dim]: key n of an entry is in page
+        `page_table[entry, n // page size]`, and absent if that is negative. Inputs are those of all tokens.
+        `routing_state` holds summaries of the keys for routes; the call adds new keys to it. On a GPU positions are not
+        checked: queries outside the pattern give zeros, pages that do not exist count as absent, and lengths are cut to
+        the keys that there is room for.
 
-        With `query_start`, a number or integers [batch], q holds some of the pattern's queries, from this one on, and k
-        and v its first keys, of which each batch entry has `key_lengths` (all, if not given). With a `page_table`,
-        integers [batch, pages], k and v are [pages, heads, page size, head dim]: key n of an entry is in its page
-        n // page size, and there is none where the number is negative. Inputs are those of all tokens. On a GPU,
-        queries outside the pattern are not found by a check, and give zeros; nor are pages that do not exist, which
-        are as none, and lengths beyond the keys that there is room for, which are cut. A `routing_state` keeps what
-        routes need of the keys, and adds those that it does not know yet.
+        `debug` also raises, on any device, where an attending pair reads outside a table or the score of a route is NaN
+        (which is otherwise never selected). It is slow, runs on the host, and serves calls with all queries only.
 
-        With `debug`, an index that leaves its table for a pair that attends is an error, on a GPU too and however long
-        it takes to see it, and so is a score of a route that is NaN; without, it is never selected. For calls with all
-        queries, and slow: on the host.
+        Raises `AttnError` for tensors, inputs or options that do not fit the pattern.
         """
         if not (type(layout) is str and type(return_lse) is type(debug) is bool):
             check_options(layout, return_lse=return_lse, debug=debug)
         if routing_state is not None and not isinstance(routing_state, RoutingState):
             expected = "what `attention.routing_state(batch)` makes, or None,"
-            found = shown(routing_state)
-            raise AttnError(WrongArgument(name="routing_state", found=found, expected=expected))
+            raise AttnError(WrongArgument(name="routing_state", found=shown(routing_state), expected=expected))
         q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
         query_start = 0 if query_start is None and routing_state is not None else query_start
         if query_start is None and key_lengths is None and page_table is None and page_size is None:
             out, lse = self._whole(q, k, v, tensors, layout, return_lse, debug)
         else:
-            where = call_positions(q, query_start, key_lengths, page_table, page_size)
+            positions = call_positions(q, query_start, key_lengths, page_table, page_size)
             if layout != "declared":
                 raise AttnError(ChunkLayout(layout=layout))
             if debug:
                 raise AttnError(PartDebugged())
             if routing_state is None:
-                tensors = with_partial_routed(self._compiled, q, k, tensors, where)
+                tensors = with_partial_routed(self._compiled, q, k, tensors, positions)
             elif self._signature.is_routed:
-                tensors = [*tensors, *routing_state._find(self._handle, q, k, tensors, where)]
-            out, lse = attend(self._handle, q, k, v, tensors, where)
+                tensors = [*tensors, *routing_state._find(self._handle, q, k, tensors, positions)]
+            out, lse = attend(self._handle, q, k, v, tensors, positions)
         return (out, lse) if return_lse else out
 
     def _whole(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], layout: str, wants_lse: bool, debug: bool
     ) -> tuple[Tensor, Tensor]:
-        """All queries of the pattern, from given inputs."""
+        """A call with all queries, from the given inputs."""
         if self._signature.is_routed:
             if layout != "declared":
                 raise AttnError(LaidOutRoute(pattern=self._signature.pattern, span=self._signature.span))
@@ -198,13 +197,13 @@ class BaseAttention(nn.Module):
             compiled = self._compiled.bound(q.shape[2], k.shape[2])
             passes = two_passes(compiled)
             if not is_compiling() and any(map(is_mapped, (q, k, v, *inputs))):
-                passes = None  # the host sees no values, on which two passes depend
+                passes = None  # under vmap the host cannot read values, on which two passes depend
             if passes is not None and not is_compiling():
                 with in_no_mode():
                     compiled.open_reads.check([*map(unwrapped, inputs)], q.shape[0])
-            found = None if passes is None else passes.attend(q, k, v, inputs)
-            if found is not None:
-                return found
+            results = None if passes is None else passes.attend(q, k, v, inputs)
+            if results is not None:
+                return results
         out, lse = ATTENTION(q, k, v, inputs, self._handle, layout, wants_lse)
         return out, lse
 
@@ -262,12 +261,14 @@ class BaseAttention(nn.Module):
         return_lse: bool = False,
         **inputs: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attention within sequences of different lengths that follow each other: q is [all queries, heads, head dim].
+        """Attention within packed sequences of different lengths; q is [all queries, heads, head dim], k and v as well.
 
-        Sequence n has the queries `cu_seqlens_q[n]` to `cu_seqlens_q[n + 1]`, and keys likewise; both are integers
-        [sequences + 1], as FlashAttention takes them. Each is the first tokens of the pattern, whose length is a bound,
-        or follows the longest; inputs have one batch entry a sequence. Queries are the last tokens of their sequence
-        (in cross-attention, the first), or begin at `query_start`, [sequences]. The log-sum-exp is [heads, queries].
+        Sequence n has the queries `cu_seqlens_q[n]` to `cu_seqlens_q[n + 1]`, and keys by `cu_seqlens_k` (by default
+        the same); both are integers [sequences + 1], as in FlashAttention. Each sequence is the first tokens of the
+        pattern, which must be as long as the longest one; a pattern whose length follows the tensors takes that length.
+        `inputs` have one batch entry per sequence. Queries are the last tokens of their sequence (in cross-attention,
+        the first), or begin at `query_start`, integers [sequences]. Returns the output [all queries, heads, head dim of
+        v]; `return_lse` adds the log-sum-exp [heads, all queries]. Raises `AttnError` for arguments that do not fit.
         """
         q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
         check_options("declared", return_lse=return_lse)

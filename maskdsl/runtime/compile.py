@@ -1,4 +1,4 @@
-"""Mask, or pattern, to what is called: checks what can be checked before there are tensors."""
+"""A mask, or a pattern, to an attention module: checks everything that is known before there are tensors."""
 
 from collections.abc import Iterator, Mapping
 
@@ -18,7 +18,7 @@ from maskdsl.syntax.tree import PatternDeclaration
 
 
 def compile_mask(mask: MaskIR, backend: str = "auto", refine: bool = False, tune: bool = False) -> Attention:
-    """The compiled attention. `"auto"` takes kernels on a GPU where they serve, and tiles of torch elsewhere."""
+    """The attention of a mask: see `Mask.compile`. Raises `UnknownBackend`."""
     _check_backend(backend)
     return Attention(Bound(make_plan(mask, refine=refine, tune=tune), backend, checks_reads=True))
 
@@ -34,11 +34,15 @@ def compile_following(
     refine: bool,
     tune: bool,
 ) -> FollowingAttention:
-    """The compiled attention whose followed parameters are the lengths of the tensors of each call."""
+    """The attention of a pattern whose `follow` parameters are the lengths of each call's tensors.
+
+    See `Pattern.compile`. Raises `AttnError` for an unknown backend, and for parameters that are unknown, missing, or
+    both given and followed.
+    """
     _check_backend(backend)
-    found = list(_misfollowed(declaration, values, follow))
-    if found:
-        raise AttnError(*found)
+    errors = list(_misfollowed(declaration, values, follow))
+    if errors:
+        raise AttnError(*errors)
     given = tuple(sorted(values.items()))
     return FollowingAttention(
         Following(program, declaration.name.id, given, follow, heads, order, backend, refine, tune)

@@ -1,4 +1,4 @@
-"""What `debug=True` adds to a call: the scores of routes are looked through for NaN, by their plain meaning."""
+"""The checks that `debug=True` adds to a call, on the host: NaN in scores of routes, table reads out of bounds."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,9 +15,9 @@ from maskdsl.runtime.compiled_mask import Bound
 
 @_disable_dynamo  # as `torch.compiler.disable`, which takes a second to import, at the first call
 def check_scores(mask: MaskIR, q: Tensor, k: Tensor, tensors: Iterable[Tensor]) -> None:
-    """Raises if a candidate's score is NaN. `tensors` are all inputs, those found among them. Slow: on the host."""
+    """Raises `NotANumber` if a candidate's score is NaN. `tensors` are all inputs, routed ones included."""
     inputs = dict(zip((each.name for each in mask.inputs), map(_as_array, tensors), strict=True))
-    found = [
+    errors = [
         NotANumber(
             route=each.route,
             batch=each.batch,
@@ -29,13 +29,13 @@ def check_scores(mask: MaskIR, q: Tensor, k: Tensor, tensors: Iterable[Tensor]) 
         )
         for each in nan_scores(mask, inputs, _as_array(q), _as_array(k))
     ]
-    if found:
-        raise AttnError(found[0])
+    if errors:
+        raise AttnError(errors[0])
 
 
 @_disable_dynamo
 def check_reads(compiled: Bound, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor]) -> None:
-    """Raises if a pair that attends reads outside a table. However long it takes, and waits for the device."""
+    """Raises `AttnError` if an attending pair reads outside a table. Has no time limit, and waits for the device."""
     compiled.check(q, k, v, tensors)
     compiled.open_reads.check(tensors, q.shape[0], debug=True)
 

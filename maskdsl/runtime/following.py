@@ -1,4 +1,4 @@
-"""A pattern whose lengths are those of the tensors of each call. Binds once for each length."""
+"""`Following`: the compiled mask of a pattern whose lengths follow each call's tensors. Binds once for each length."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import Call, CoordinateStatement, InputStatement, RouteStatement, Statement
 
 _MOST_LENGTHS = 32
-"""Lengths whose kernels and tiles are kept."""
+"""Lengths whose compiled masks, with kernels and tiles, are cached."""
 
 
 @dataclass(frozen=True, eq=False)
 class Following:
-    """A pattern of a program, and how it is bound when lengths are known."""
+    """A pattern of a program, with everything that binds and compiles it once lengths are known. A `CompiledMask`."""
 
     program: Program
     pattern: str
     values: tuple[tuple[str, object], ...]
     follow: tuple[str, ...]
-    """The parameter that is the length, or those that are the lengths of queries and of keys."""
+    """The parameter that is the number of tokens, or the two that are the numbers of queries and of keys."""
     heads: Heads
     order: str | None
     backend: str
@@ -42,7 +42,7 @@ class Following:
 
     @property
     def options(self) -> tuple[object, ...]:
-        """All that it is made of."""
+        """The values of its fields, except caches."""
         return tuple(getattr(self, each.name) for each in fields(self) if each.init)
 
     @cached_property
@@ -58,6 +58,7 @@ class Following:
         return Signature(self.pattern, declaration.span, {each.name.id: each.span for each in inputs}, is_routed)
 
     def bound(self, queries: int, keys: int) -> Bound:
+        """The mask at these lengths, cached. Raises and warns as `Pattern.bind` does."""
         lengths = (keys,) if len(self.follow) == 1 else (queries, keys)
         with self.lock:
             if lengths not in self.kept:
@@ -72,15 +73,16 @@ class Following:
             return self.kept[lengths]
 
     def bound_to_longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> Bound:
-        """Waits for the device: lengths are numbers of the host."""
+        """The mask at the lengths of the longest packed sequences. Waits for the device."""
         sizes = [torch.diff(ends.flatten()).tolist() for ends in (cu_seqlens_q, cu_seqlens_k)]
         queries, keys = (max([1, *map(int, each)]) for each in sizes)
         return self.bound(queries, keys)
 
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
-        pass
+        """Nothing: sizes are checked by the mask at the call's lengths."""
 
     def fresh(self) -> "Following":
+        """An equal value with empty caches."""
         return replace(self)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -91,7 +93,7 @@ class Following:
 
 
 def _makes_rank(statement: Statement) -> bool:
-    """Whether it is `coord position = rank(...)`, which is found at the call."""
+    """Whether a statement is `coord position = rank(...)`, which a call computes."""
     match statement:
         case CoordinateStatement(value=Call() as call):
             return call.function.id == "rank"

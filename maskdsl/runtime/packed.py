@@ -1,7 +1,7 @@
-"""Sequences of texts that follow each other, each of which attends itself alone. Imports torch only.
+"""`packed_attention`: attention over batch entries that hold several texts, each of which attends only itself.
 
-Where texts begin is known from values, which graphs of `torch.compile` cannot ask for. There all is the operator
-`maskdsl::texts`, which does what the same call outside of a graph does; if each sequence is one text, at no cost.
+Where texts begin depends on values, which graphs of `torch.compile` cannot read. In a graph the call is therefore the
+operator `maskdsl::texts`, whose kernel does what a call outside a graph does. One text per entry costs nothing extra.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from maskdsl.runtime.torch_ops.attention_op import BACKWARD, LIBRARY, autocast, 
 def packed_attention(
     attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, starts: Tensor, /, **inputs: Any
 ) -> tuple[Tensor, Tensor]:
-    """The output, and the log-sum-exp of each query's scores [batch, heads, tokens], where texts follow each other.
+    """The output [batch, heads, tokens, dim] and the log-sum-exp [batch, heads, tokens] of packed texts.
 
-    q, k and v are [batch, heads, tokens, dim]; `starts`, bool [batch, tokens], says which tokens are the first ones of
-    their text, as those of each batch entry are. Each text attends itself alone, and the pattern counts its tokens.
-    Inputs are those of `varlen`, an entry for each text. Works in graphs of `torch.compile`. Raises `AttnError`.
+    q, k and v are [batch, heads, tokens, dim]. `starts`, bool [batch, tokens], marks the first token of each text; the
+    first token of every batch entry must be marked. Each text attends only itself, and its tokens are those of the
+    pattern, from the first. `inputs` are those of `varlen`, with one batch entry per text. Works in graphs of
+    `torch.compile`. Raises `AttnError` for arguments that do not fit.
     """
     if not isinstance(attention, BaseAttention):
         raise AttnError(WrongArgument(name="attention", found=shown(attention), expected="a compiled attention"))
     q, k, v, tensors = arguments(attention._signature, q, k, v, inputs)
-    found: list[Diagnostic] = [*malformed({"q": q})]
-    if not found and not _are_starts(starts, q):
-        found = [WrongArgument(name="starts", found=shown(starts), expected="a tensor bool [batch, tokens]")]
-    if found:
-        raise AttnError(*found)
+    errors: list[Diagnostic] = [*malformed({"q": q})]
+    if not errors and not _are_starts(starts, q):
+        errors = [WrongArgument(name="starts", found=shown(starts), expected="a tensor bool [batch, tokens]")]
+    if errors:
+        raise AttnError(*errors)
     if is_compiling():
         out, lse = _TEXTS(q, k, v, tensors, starts, attention._handle)
         return out, lse
@@ -52,11 +53,11 @@ def _are_starts(starts: object, q: Tensor) -> bool:
 def _attend(
     attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor], starts: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Looks at values."""
+    """Computes a call; reads the values of `starts`."""
     inputs: dict[str, Any] = dict(zip(attention.inputs, tensors, strict=True))
     if not bool(starts[:, 1:].any()):
-        longer = attention._compiled.bound(q.shape[2], k.shape[2]).plan.mask.queries.length > q.shape[2]
-        out, lse = attention(q, k, v, query_start=0 if longer else None, return_lse=True, **inputs)
+        is_longer = attention._compiled.bound(q.shape[2], k.shape[2]).plan.mask.queries.length > q.shape[2]
+        out, lse = attention(q, k, v, query_start=0 if is_longer else None, return_lse=True, **inputs)
         return out, lse
     first = starts.flatten().nonzero().flatten()
     ends = torch.cat([first, first.new_full((1,), starts.numel())])
@@ -66,7 +67,7 @@ def _attend(
 
 
 def _direct(handle: str, q: Tensor, k: Tensor, starts: Tensor) -> bool:
-    """Whether a call is one of `maskdsl::attention`."""
+    """Whether a call is just one of `maskdsl::attention`: all queries, one text per entry, no routes."""
     compiled = find(handle)
     whole = compiled.bound(q.shape[2], k.shape[2]).plan.mask.queries.length == q.shape[2]
     return whole and not compiled.signature.is_routed and not bool(starts[:, 1:].any())
@@ -80,18 +81,18 @@ def _texts(
 
 
 def _texts_backward(*arguments: Any) -> list[Tensor]:
-    """From what has been saved where that is enough, else from a forward pass done anew."""
+    """The gradients: from the saved results where the call was `maskdsl::attention`, else by a second forward pass."""
     q, k, v, out, lse, grad_out, grad_lse, inputs, starts, handle, needs = arguments
     if _direct(handle, q, k, starts):
-        found = BACKWARD(q, k, v, out, lse, grad_out, grad_lse, inputs, handle, "declared", needs)
-        return [each.contiguous() for each in found]
+        grads = BACKWARD(q, k, v, out, lse, grad_out, grad_lse, inputs, handle, "declared", needs)
+        return [each.contiguous() for each in grads]
     leaves = [x.detach().requires_grad_(need) for x, need in zip((q, k, v, *inputs), needs, strict=True)]
     with torch.enable_grad(), recording():
         q, k, v, *inputs = leaves
         result = _attend(BaseAttention(find(handle)), q, k, v, inputs, starts)
         wanted = [x for x in leaves if x.requires_grad]
-        given = torch.autograd.grad(result, wanted, (grad_out, grad_lse), materialize_grads=True)
-    return [each.contiguous() for each in given]
+        again = torch.autograd.grad(result, wanted, (grad_out, grad_lse), materialize_grads=True)
+    return [each.contiguous() for each in again]
 
 
 def _fake_texts(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
@@ -111,8 +112,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 def _differentiate(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Any, ...]:
     q, k, v, out, lse, starts, *inputs = ctx.saved_tensors
     needs = [*ctx.needs_input_grad[:3], *(x.is_floating_point() for x in inputs)]
-    found = iter(_BACKWARDS(q, k, v, out, lse, grad_out, grad_lse, inputs, starts, ctx.handle, needs))
-    grads = [next(found) if need else None for need in needs]
+    computed = iter(_TEXTS_BACKWARD(q, k, v, out, lse, grad_out, grad_lse, inputs, starts, ctx.handle, needs))
+    grads = [next(computed) if need else None for need in needs]
     return *grads[:3], grads[3:], None, None
 
 
@@ -132,7 +133,7 @@ LIBRARY.define(
     tags=_TAGS,
 )
 _TEXTS = torch.ops.maskdsl.texts.default
-_BACKWARDS = torch.ops.maskdsl.texts_backward.default
+_TEXTS_BACKWARD = torch.ops.maskdsl.texts_backward.default
 LIBRARY.impl("texts", _texts, "CompositeExplicitAutograd")
 LIBRARY.impl("texts_backward", _texts_backward, "CompositeExplicitAutograd")
 torch.library.register_fake("maskdsl::texts", _fake_texts, lib=LIBRARY)

@@ -1,4 +1,4 @@
-"""Sequences of different lengths, packed one behind the other, as FlashAttention and vLLM have them."""
+"""Attention over packed sequences of different lengths, as in FlashAttention: the operator `maskdsl::packed`."""
 
 from collections.abc import Iterator, Sequence
 from itertools import starmap
@@ -48,7 +48,7 @@ def attend_packed(
     cu_seqlens_k: Tensor,
     query_start: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """[all queries, heads, dim] and [heads, all queries]. See `Attention.varlen`."""
+    """The output [all queries, heads, dim] and the log-sum-exp [heads, all queries]. See `Attention.varlen`."""
     flat = [NotThreeAxes(name=n, shape=tuple(x.shape)) for n, x in zip("qkv", (q, k, v), strict=True) if x.dim() != 3]
     if flat:
         raise AttnError(*flat)
@@ -67,36 +67,41 @@ def _packed(
     page_size: int | None,
     handle: str,
 ) -> tuple[Tensor, Tensor]:
-    """All sequences as one, [1, heads, all tokens, dim]. There are no pages."""
+    """The `Gather` of `maskdsl::packed`: q, k and v are [1, heads, all tokens, dim], one entry for all sequences.
+
+    `positions` are `cu_seqlens_q`, `cu_seqlens_k` and `query_start`; there are no pages.
+    """
     cu_seqlens_q, cu_seqlens_k, query_start = positions
     assert cu_seqlens_q is not None and cu_seqlens_k is not None
     compiled = find(handle).bound_to_longest(cu_seqlens_q, cu_seqlens_k)
     _check(compiled, q, k, v, inputs, cu_seqlens_q, cu_seqlens_k)
     count, mask = len(cu_seqlens_q) - 1, compiled.plan.mask
-    if query_start is None:  # queries are the last of a sequence's tokens
-        apart = torch.diff(cu_seqlens_k) - torch.diff(cu_seqlens_q)
-        query_start = apart if mask.is_layer else torch.zeros_like(apart)
+    if query_start is None:  # in self-attention queries are the last tokens of their sequence
+        offsets = torch.diff(cu_seqlens_k) - torch.diff(cu_seqlens_q)
+        query_start = offsets if mask.is_layer else torch.zeros_like(offsets)
     _check_starts(compiled, query_start, cu_seqlens_q)
     if compiled.checks_reads and query_start.device.type == "cpu":
         numbers = [x.tolist() for x in (query_start, torch.diff(cu_seqlens_q), torch.diff(cu_seqlens_k))]
         compiled.open_reads.check(inputs, count, tokens=lambda: [*starmap(CallTokens, zip(*numbers, strict=True))])
     if mask.routed:
-        inputs = [*inputs, *_found_in_sequences(compiled, q, k, inputs, cu_seqlens_q, cu_seqlens_k, query_start)]
+        inputs = [*inputs, *_routed_by_sequence(compiled, q, k, inputs, cu_seqlens_q, cu_seqlens_k, query_start)]
         compiled = compiled.for_partial_calls
         mask = compiled.plan.mask
-    over = compiled.derived(Packed, q.shape[2], k.shape[2], count)
+    derived = compiled.derived(Packed, q.shape[2], k.shape[2], count)
     values = dict(zip((each.name for each in mask.inputs), inputs, strict=True))
     tokens_of = {}
     for side, ends, starts in ((Side.QUERY, cu_seqlens_q, query_start), (Side.KEY, cu_seqlens_k, None)):
-        entry, position, own = _tokens(ends.long(), starts, over.gathered.length(side), mask.sequences[side].length)
-        # Tokens of no sequence, or behind the pattern's end, are of sequences that nobody else is of.
-        values[SEQUENCES[side]] = torch.where(own, entry, -1 if side is Side.QUERY else -2)
+        entry, position, in_sequence = _tokens(
+            ends.long(), starts, derived.gathered.length(side), mask.sequences[side].length
+        )
+        # A token of no sequence, or behind the pattern's end, gets a sequence that no token of the other side has.
+        values[SEQUENCES[side]] = torch.where(in_sequence, entry, -1 if side is Side.QUERY else -2)
         tokens_of[side] = entry, position
-    values |= _packed_values(over, values, count, tokens_of)
-    return attend_derived(attend, over, q, k, v, values)
+    values |= _packed_values(derived, values, count, tokens_of)
+    return attend_derived(attend, derived, q, k, v, values)
 
 
-def _found_in_sequences(
+def _routed_by_sequence(
     compiled: Bound,
     q: Tensor,
     k: Tensor,
@@ -105,16 +110,16 @@ def _found_in_sequences(
     cu_seqlens_k: Tensor,
     query_start: Tensor,
 ) -> list[Tensor]:
-    """What routes find, with the sequences as entries of a batch that are as long as the longest one. Waits for it."""
-    q, _ = _apart(q, cu_seqlens_q)
-    k, present = _apart(k, cu_seqlens_k)
+    """The routed inputs, with sequences padded to batch entries of the longest length. Waits for that length."""
+    q, _ = _unpacked(q, cu_seqlens_q)
+    k, present = _unpacked(k, cu_seqlens_k)
     counts = torch.diff(cu_seqlens_q)
     totals = torch.diff(cu_seqlens_k) if compiled.plan.mask.is_layer else query_start + counts
     return partial_routed(compiled, q, k, present, inputs, Queries(query_start.long(), counts, totals))
 
 
-def _apart(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
-    """Packed x [1, heads, all tokens, dim] as [sequences, heads, tokens, dim], zeros at the ends; which are tokens."""
+def _unpacked(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+    """Pads packed x [1, heads, all tokens, dim] to [sequences, heads, tokens, dim], and which are tokens, bool."""
     sizes = torch.diff(ends).long()
     positions = torch.arange(int(sizes.max()), device=x.device)
     present = positions < sizes[:, None]
@@ -123,57 +128,57 @@ def _apart(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _tokens(ends: Tensor, starts: Tensor | None, count: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The sequence of every token, its place there, and whether there is such a place; the first two in bounds."""
+    """The sequence of every token, its position there (both clamped), and whether these exist: [all tokens]."""
     index = torch.arange(count, device=ends.device)
     entry = torch.searchsorted(ends[1:].contiguous(), index, right=True)
-    own = entry < len(ends) - 1
+    in_sequence = entry < len(ends) - 1
     entry = entry.clamp(max=len(ends) - 2)
     position = index - ends[entry] + (0 if starts is None else starts.long()[entry])
-    return entry, position.clamp(0, length - 1), own & (position >= 0) & (position < length)
+    return entry, position.clamp(0, length - 1), in_sequence & (position >= 0) & (position < length)
 
 
 def _packed_values(
-    over: DerivedMask, given: dict[str, Tensor], count: int, positions: dict[Side, tuple[Tensor, Tensor]]
+    derived: DerivedMask, given: dict[str, Tensor], count: int, positions: dict[Side, tuple[Tensor, Tensor]]
 ) -> dict[str, Tensor]:
-    """The inputs that hold what pairs read of tokens. Those of floats lead gradients back to the inputs given."""
-    packed, values = over.gathered, {}
+    """The inputs of the packed mask that hold per-token values, by name. Gradients flow back to the given inputs."""
+    packed, values = derived.gathered, {}
     for value in packed.values:
         entry, position = positions[value.leaf.side]
-        whole = token_values(packed, value, given, count, entry.device, over.kept)
+        whole = token_values(packed, value, given, count, entry.device, derived.kept)
         entry = entry if whole.shape[0] > 1 else torch.zeros_like(entry)
-        own = whole[entry, :, position].transpose(0, 1)[None]
-        values[value.declared.name] = as_given(value.declared, own)
+        taken = whole[entry, :, position].transpose(0, 1)[None]
+        values[value.declared.name] = as_given(value.declared, taken)
     return values
 
 
 def _check(
     compiled: Bound, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], ends_q: Tensor, ends_k: Tensor
 ) -> None:
-    """Raises if anything is wrong that can be seen without waiting for a GPU."""
+    """Raises if tensors, ends or inputs are wrong, as far as it shows without waiting for a GPU."""
     check_tensors(q, k, v, "declared")
     if compiled.plan.mask.keys.is_pooled:
         raise AttnError(PackedPooled(pattern=compiled.plan.mask.name, span=compiled.plan.mask.span))
     mask, keys = compiled.plan.mask, "cu_seqlens_q" if ends_k is ends_q else "cu_seqlens_k"
     tensors = {"cu_seqlens_q": ends_q, keys: ends_k}
-    found = [each for name, x in tensors.items() for each in _malformed(name, x, len(ends_q), q)]
-    if found:
-        raise AttnError(*found)
-    if found := list(wrong_heads(compiled.plan, q, k)):
-        raise AttnError(*found)
+    errors = [each for name, x in tensors.items() for each in _malformed(name, x, len(ends_q), q)]
+    if errors:
+        raise AttnError(*errors)
+    if errors := list(wrong_heads(compiled.plan, q, k)):
+        raise AttnError(*errors)
     if ends_q.device.type == "cpu":
         totals = {("cu_seqlens_q", q.shape[2], mask.queries.length), (keys, k.shape[2], mask.keys.length)}
-        found = [
+        errors = [
             each for name, *sizes in sorted(totals, reverse=True) for each in _misplaced(name, tensors[name], *sizes)
         ]
-        if found:
-            raise AttnError(*found)
+        if errors:
+            raise AttnError(*errors)
     entries = q.expand(len(ends_q) - 1, -1, -1, -1)
     check_inputs(mask.given, inputs, entries)
     check_values(mask.given, inputs)
 
 
 def _check_starts(compiled: Bound, starts: Tensor, ends: Tensor) -> None:
-    """Raises if queries begin in front of the pattern or end behind it, where that can be seen without waiting."""
+    """Raises if queries begin before the pattern or end behind it, as far as it shows without waiting for a GPU."""
     mask, count = compiled.plan.mask, len(ends) - 1
     if starts.dtype not in INTEGER_TYPES:
         raise AttnError(NotIntegers(name="query_start", found=type_name(starts)))
@@ -191,6 +196,7 @@ def _check_starts(compiled: Bound, starts: Tensor, ends: Tensor) -> None:
 
 
 def _malformed(name: str, ends: Tensor, count: int, q: Tensor) -> Iterator[Diagnostic]:
+    """Errors in the dtype, device or shape of the ends of sequences."""
     if ends.dtype not in INTEGER_TYPES:
         yield NotIntegers(name=name, found=type_name(ends))
     elif ends.device != q.device:
@@ -200,6 +206,7 @@ def _malformed(name: str, ends: Tensor, count: int, q: Tensor) -> Iterator[Diagn
 
 
 def _misplaced(name: str, ends: Tensor, total: int, length: int) -> Iterator[Diagnostic]:
+    """Errors in the values of ends, of `total` tokens, for a pattern of `length` tokens. Ends are on the host."""
     sizes = torch.diff(ends.long())
     if int(ends[0]) or int(ends[-1]) > total or bool((sizes < 0).any()):
         yield EndsOutOfOrder(name=name, total=total)

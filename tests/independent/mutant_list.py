@@ -475,8 +475,8 @@ MUTANTS = (
     Mutant(
         "packed queries are the first of their sequence",
         VARLEN,
-        "query_start = apart if mask.is_layer else torch.zeros_like(apart)",
-        "query_start = torch.zeros_like(apart)",
+        "query_start = offsets if mask.is_layer else torch.zeros_like(offsets)",
+        "query_start = torch.zeros_like(offsets)",
         of("runtime/test_varlen", "test_each_sequence_alone"),
     ),
     Mutant(
@@ -635,8 +635,8 @@ MUTANTS = (
     Mutant(
         "entries of a mapped axis are numbered on",
         "maskdsl/runtime/torch_ops/vmap.py",
-        "not apart and not plan.reads_batch)",
-        "not apart)",
+        "not differs and not plan.reads_batch)",
+        "not differs)",
         of("runtime/test_citizenship", "test_vmap[numbered]"),
     ),
     # Coordinates
@@ -810,7 +810,7 @@ MUTANTS = (
     Mutant(
         "missing pages are of groups",
         ROUTING_STATE,
-        "present = present if there is None else present & there",
+        "present = present if exists is None else present & exists",
         "present = present if there is None else present",
         of("runtime/test_routing_state", "test_missing_pages_are_of_no_group"),
     ),

@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 import maskdsl
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.runtime.backends.available import usable_backends
-from maskdsl.runtime.decode.paging import existing
+from maskdsl.runtime.decode.paging import existing_pages
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TEXT = """
@@ -244,8 +244,8 @@ def test_pages_of_nothing() -> None:
 def test_what_a_gpu_is_not_waited_for_is_never_read() -> None:
     """There, numbers of pages are not looked at beforehand; kernels are given none that does not exist."""
     table = torch.tensor([[0, 3, 4], [2**31 - 1, -1, -7]], dtype=torch.int32)
-    assert (existing(table, 4) < 0).tolist() == [[False, False, True], [True, True, True]]
-    assert existing(table, 4)[0, :2].tolist() == [0, 3]
+    assert (existing_pages(table, 4) < 0).tolist() == [[False, False, True], [True, True, True]]
+    assert existing_pages(table, 4)[0, :2].tolist() == [0, 3]
 
 
 def test_lengths_beyond_the_pattern() -> None:

@@ -10,7 +10,7 @@ from maskdsl.ir.meaning.evaluate import dense
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.rewrites.regroup import CHOSEN_GROUP, Copies, regrouping
 from maskdsl.runtime.backends.available import usable_backends
-from maskdsl.runtime.decode.regrouped import chosen_copies, merged, two_passes
+from maskdsl.runtime.decode.regrouped import chosen_copies, merge_partials, two_passes
 
 HEAD = "pattern p(n = 40) {\n space tokens[n]\n coord chunk = i // 8\n"
 ROUTE = "route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk\n"
@@ -78,7 +78,7 @@ def test_parts_without_any_key() -> None:
     out = torch.full((1, 1, 3, 4), 5.0)
     nothing = torch.zeros(1, 1, 3, 4), torch.full((1, 1, 3), -torch.inf)
     some = out, torch.tensor([[[0.5, -torch.inf, 2.0]]])
-    whole, lse = merged([nothing, some, nothing])
+    whole, lse = merge_partials([nothing, some, nothing])
     assert torch.equal(whole[..., 0], torch.tensor([[[5.0, 0.0, 5.0]]]))
     assert torch.equal(lse, some[1])
 

@@ -24,7 +24,7 @@ def copies_of(n: int, block: int, top: int) -> tuple[maskdsl.ir.mask.MaskIR, dic
     copies = chosen_copies(found["past"], passes.regrouping.copies)
     values = passes.values(copies, found, torch.as_tensor(q))
     inputs = {name: np.asarray(value) for name, value in values.items()}
-    return passes.over.gathered.mask, inputs, int(found["past"].sum())
+    return passes.derived.gathered.mask, inputs, int(found["past"].sum())
 
 
 def visited(n: int, block: int, top: int) -> tuple[int, int, int, int]:

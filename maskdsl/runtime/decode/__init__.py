@@ -1,1 +1,1 @@
-"""Calls with fewer queries than keys: decoding, chunked prefill, paged keys and packed sequences."""
+"""Partial calls, which have some of a pattern's queries: decoding, chunked prefill, paged keys, packed sequences."""

@@ -1,7 +1,7 @@
-"""Calls whose queries stand anywhere in a longer sequence of keys: decoding, chunked prefill, keys in pages.
+"""Partial calls: some queries, at any position, against the first keys of a cache. Decoding, chunked prefill, paging.
 
-Without gradients they are the operator `maskdsl::decode`: one kernel where Triton serves, a chunk of the mask as a mask
-of its own (`ir/rewrites/chunk.py`) elsewhere. With gradients they are `maskdsl::chunk`, which is always the latter.
+Without gradients a partial call is the operator `maskdsl::decode`, which runs the split-KV kernel where Triton serves,
+and elsewhere a mask over the chunk (`ir/rewrites/chunk.py`). With gradients it is `maskdsl::chunk`, always the latter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,15 @@ from maskdsl.runtime.base.token_values import token_values
 from maskdsl.runtime.base.validate import check_inputs, check_values
 from maskdsl.runtime.compiled_mask import Bound, DerivedMask
 from maskdsl.runtime.decode.gather import MOST_PAIRS, attend_gathered
-from maskdsl.runtime.decode.paging import CallPositions, checked, in_one_piece, normal, present_keys, room, with_pooled
+from maskdsl.runtime.decode.paging import (
+    CallPositions,
+    checked_mask,
+    gathered_pages,
+    normalized,
+    present_keys,
+    room,
+    with_pooled,
+)
 from maskdsl.runtime.decode.regrouped import two_passes
 from maskdsl.runtime.kernels.dispatch import blank, nothing
 from maskdsl.runtime.kernels.open_reads import CallTokens
@@ -27,51 +35,55 @@ from maskdsl.runtime.torch_ops.gather_ops import Attend, attention, define, entr
 
 
 def attend(
-    handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: CallPositions
+    handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], positions: CallPositions
 ) -> tuple[Tensor, Tensor]:
-    """The output and the log-sum-exp of a partial call; `inputs` are all of the mask in `Bound.for_partial_calls`."""
-    *positions, page_size = where
+    """The output [batch, heads, queries, dim] and the log-sum-exp [batch, heads, queries] of a partial call.
+
+    `inputs` are all inputs of the mask in `Bound.for_partial_calls`. Raises `AttnError`.
+    """
     if needs_recording(q, k, v, *inputs):
-        out, lse = _CHUNK(q, k, v, inputs, positions, page_size, handle)
+        *tensors, page_size = positions
+        out, lse = _CHUNK(q, k, v, inputs, tensors, page_size, handle)
         return out, lse
-    out, lse = _DECODE(q, k, v, inputs, *where, handle)
+    out, lse = _DECODE(q, k, v, inputs, *positions, handle)
     return out, lse
 
 
-def _ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], where: CallPositions) -> Bound:
-    """What computes a call. Raises if anything is wrong that can be seen without waiting for a GPU."""
-    whole = checked(handle, q, k, v, where)
+def _ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], positions: CallPositions) -> Bound:
+    """Checks a partial call, as far as possible without waiting for a GPU, and returns the mask that computes it."""
+    whole = checked_mask(handle, q, k, v, positions)
     compiled = whole.for_partial_calls
     check_inputs(compiled.plan.mask.inputs, inputs, q)
     check_values(compiled.plan.mask.inputs, inputs)
-    if whole.checks_reads and not whole.plan.mask.keys.is_pooled and where.query_starts.device.type == "cpu":
+    if whole.checks_reads and not whole.plan.mask.keys.is_pooled and positions.query_starts.device.type == "cpu":
         given = inputs[: len(whole.plan.mask.given)]
-        whole.open_reads.check(given, len(q), tokens=lambda: _call_tokens(whole, q, k, where))
+        whole.open_reads.check(given, len(q), tokens=lambda: _call_tokens(whole, q, k, positions))
     return compiled
 
 
-def _call_tokens(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> list[CallTokens]:
-    """The tokens of each entry; no keys of one of whose pages some are missing."""
-    starts, lengths, table = normal(compiled, q, k, where)
+def _call_tokens(compiled: Bound, q: Tensor, k: Tensor, positions: CallPositions) -> list[CallTokens]:
+    """The tokens of each batch entry; no keys for an entry with missing pages."""
+    starts, lengths, table = normalized(compiled, q, k, positions)
     present = present_keys(compiled, k, lengths, table).sum(dim=1)
     keys = present.masked_fill(present != lengths, 0)
     return [CallTokens(start, q.shape[2], count) for start, count in zip(starts.tolist(), keys.tolist(), strict=True)]
 
 
-# As an operator
+# Without gradients
 
 
 def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> tuple[Tensor, Tensor]:
+    """The kernel of `maskdsl::decode`."""
     *fields, handle = others
-    where, inputs = CallPositions(*fields), inputs or ()
-    compiled = _ready(handle, q, k, v, inputs, where)
+    positions, inputs = CallPositions(*fields), inputs or ()
+    compiled = _ready(handle, q, k, v, inputs, positions)
     check_whole(compiled.signature.pattern, compiled.signature.span)
-    if 0 in (q.shape[0], q.shape[2], room(k, where)):
+    if 0 in (q.shape[0], q.shape[2], room(k, positions)):
         return nothing(q, v, True)
     backend = compiled.kernel(q, v).backend
     if backend.decodes and not compiled.plan.mask.keys.is_pooled:
-        return compiled.split_kernel.forward(q, k, v, inputs, *normal(compiled, q, k, where))
-    return _in_chunk(attention, compiled, q, k, v, inputs, where, backend.gathers)
+        return compiled.split_kernel.forward(q, k, v, inputs, *normalized(compiled, q, k, positions))
+    return _in_chunk(attention, compiled, q, k, v, inputs, positions, backend.gathers)
 
 
 def _fake_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
@@ -83,7 +95,7 @@ def _cast_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Any:
         return _DECODE(*(autocast(x, q.device.type) for x in (q, k, v)), *others)
 
 
-# As a mask of its own
+# As a mask over the chunk
 
 
 def _chunk(
@@ -96,11 +108,11 @@ def _chunk(
     page_size: int | None,
     handle: str,
 ) -> tuple[Tensor, Tensor]:
-    """What has gradients."""
+    """The `Gather` of `maskdsl::chunk`, for calls with gradients."""
     starts, lengths, table = positions
     assert starts is not None
-    where = CallPositions(starts, lengths, table, page_size)
-    return _in_chunk(attend, _ready(handle, q, k, v, inputs, where), q, k, v, inputs, where)
+    call = CallPositions(starts, lengths, table, page_size)
+    return _in_chunk(attend, _ready(handle, q, k, v, inputs, call), q, k, v, inputs, call)
 
 
 def _in_chunk(
@@ -110,48 +122,56 @@ def _in_chunk(
     k: Tensor,
     v: Tensor,
     inputs: Sequence[Tensor],
-    where: CallPositions,
+    positions: CallPositions,
     gathers: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """By any backend, with gradients for everything that has them unless `gathers` says that there are none to be."""
-    starts, lengths, table = normal(compiled, q, k, where)
+    """Computes a partial call by a mask over its chunk, on any backend, with gradients.
+
+    `gathers` allows attention over gathered keys, which has no gradients.
+    """
+    starts, lengths, table = normalized(compiled, q, k, positions)
     present = present_keys(compiled, k, lengths, table)
     pairs = q.shape[1] * q.shape[2] * present.numel()
     gathers = gathers and q.device.type == "cpu" and 0 < pairs <= MOST_PAIRS
     pooled = compiled.plan.mask.keys.is_pooled
     if pooled or not gathers:
-        k, v = (in_one_piece(x, table, present) for x in (k, v))
+        k, v = (gathered_pages(x, table, present) for x in (k, v))
         table = None
     if pooled:
         (k, _), (v, present) = (with_pooled(compiled, x, present) for x in (k, v))
-    over = compiled.derived(Chunk, q.shape[2], present.shape[1])
+    derived = compiled.derived(Chunk, q.shape[2], present.shape[1])
     values = dict(zip((each.name for each in compiled.plan.mask.inputs), inputs, strict=True))
-    values |= {**_chunk_values(over, values, starts), PRESENT: present}
-    return attend_gathered(over, q, k, v, table, values) if gathers else attend_derived(attend, over, q, k, v, values)
+    values |= {**_chunk_values(derived, values, starts), PRESENT: present}
+    return (
+        attend_gathered(derived, q, k, v, table, values)
+        if gathers
+        else attend_derived(attend, derived, q, k, v, values)
+    )
 
 
 def attend_derived(
-    attend: Attend, over: DerivedMask, q: Tensor, k: Tensor, v: Tensor, values: Mapping[str, Tensor]
+    attend: Attend, derived: DerivedMask, q: Tensor, k: Tensor, v: Tensor, values: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    compiled = over.compiled
+    """Attention of a derived mask, in two passes where these are possible; `values` are its inputs by name."""
+    compiled = derived.compiled
     inputs = [values[name] for name in compiled.signature.inputs]
     passes = two_passes(compiled)
-    found = None if passes is None else passes.attend(q, k, v, inputs)
-    return attend(q, k, v, inputs, compiled.handle) if found is None else found
+    results = None if passes is None else passes.attend(q, k, v, inputs)
+    return attend(q, k, v, inputs, compiled.handle) if results is None else results
 
 
-def _chunk_values(over: DerivedMask, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:
-    """The chunk's own inputs, but for `PRESENT`. Those of floats lead gradients back to the inputs that are given."""
-    chunk = over.gathered
+def _chunk_values(derived: DerivedMask, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:
+    """The inputs of the chunk's mask except `PRESENT`, by name. Gradients flow back to the given inputs."""
+    chunk = derived.gathered
     positions = (starts.long()[:, None] + torch.arange(chunk.queries, device=starts.device))[:, None]
     values = {}
     for value in chunk.values:
-        whole = token_values(chunk, value, given, starts.shape[0], starts.device, over.kept)
+        whole = token_values(chunk, value, given, starts.shape[0], starts.device, derived.kept)
         if value.leaf.side is Side.QUERY:
-            own = torch.take_along_dim(whole.expand(starts.shape[0], -1, -1), positions, dim=-1)
+            taken = torch.take_along_dim(whole.expand(starts.shape[0], -1, -1), positions, dim=-1)
         else:
-            own = whole[..., : chunk.keys]
-        values[value.declared.name] = as_given(value.declared, own)
+            taken = whole[..., : chunk.keys]
+        values[value.declared.name] = as_given(value.declared, taken)
     return values
 
 

@@ -1,6 +1,6 @@
-"""A few queries without gradients, on the host: the keys that some of them attend are gathered, no others are read.
+"""Attention of a few queries over gathered keys, on a CPU, without gradients: reads only keys that some query attends.
 
-Which these are is found by the relation of all pairs, which costs little where queries are few.
+The keys to gather follow from the relation of all pairs, which costs little for a few queries.
 """
 
 from collections.abc import Mapping
@@ -15,30 +15,30 @@ from maskdsl.runtime.compiled_mask import DerivedMask
 from maskdsl.runtime.kernels.grouped_tokens import at
 
 MOST_PAIRS = 2**22
-"""Whose relation is found at once."""
+"""The most pairs (batch x heads x queries x keys) whose relation is evaluated at once."""
 
 
 def attend_gathered(
-    over: DerivedMask, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, values: Mapping[str, Tensor]
+    derived: DerivedMask, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, values: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """The output and the log-sum-exp, from the inputs of a chunk; k and v may be in pages of this table."""
-    compiled, chunk = over.compiled, over.gathered
+    """The output and the log-sum-exp of a chunk; `values` are its inputs. k and v are pages if there is a `table`."""
+    compiled, chunk = derived.compiled, derived.gathered
     names, module = compiled.plan.input_identifiers, compiled.dense_kernel.module
     inputs = {names[each.name]: as_value(each, values[each.name]) for each in compiled.plan.mask.inputs}
     attends = module.attended(q, chunk.keys, inputs)[1]
     positions, real = _attended_keys(attends, k.shape[1])
-    own = positions.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+    by_head = positions.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
     for name in (PRESENT, *(each.declared.name for each in chunk.values if each.leaf.side is Side.KEY)):
-        inputs[names[name]] = at(inputs[names[name]], own)
+        inputs[names[name]] = at(inputs[names[name]], by_head)
     inputs[names[PRESENT]] = inputs[names[PRESENT]] & real.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
     out, lse = module.attention(q, *(_rows(x, positions, table) for x in (k, v)), inputs)
     return out, lse
 
 
 def _attended_keys(attends: Tensor, key_heads: int) -> tuple[Tensor, Tensor]:
-    """Places of the keys that some query attends, [batch, key heads, most], and which of them are some.
+    """Positions of the keys that some query attends, int64 [batch, key heads, most], and which are not padding, bool.
 
-    From pairs that attend, bool [batch, heads, queries, keys].
+    `attends` is bool [batch, heads, queries, keys].
     """
     batch, *_, count = attends.shape
     wanted = attends.reshape(batch, key_heads, -1, count).any(dim=2)
@@ -51,7 +51,7 @@ def _attended_keys(attends: Tensor, key_heads: int) -> tuple[Tensor, Tensor]:
 
 
 def _rows(x: Tensor, positions: Tensor, table: Tensor | None) -> Tensor:
-    """Keys or values at places [batch, key heads, any]: [batch, key heads, any, dim]."""
+    """Keys or values at positions [batch, key heads, n]: [batch, key heads, n, dim]."""
     heads = torch.arange(x.shape[1])[:, None]
     if table is None:
         return x[torch.arange(len(x))[:, None, None], heads, positions]

@@ -1,4 +1,4 @@
-"""Where the queries and keys of a call are in the pattern, what must hold of it, and keys in one piece."""
+"""Positions, lengths and page tables of partial calls: their checks, and keys gathered from pages."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -27,19 +27,22 @@ from maskdsl.runtime.compiled_mask import Bound, find
 
 
 class CallPositions(NamedTuple):
-    """Where queries and keys are, integers: `query_starts` [batch] or [], `key_lengths` [batch], `page_table` [batch,
-    pages]."""
+    """The queries and keys of a partial call. Tensors are integers."""
 
     query_starts: Tensor
+    """The position of each entry's first query, [batch] or []."""
     key_lengths: Tensor | None
+    """The number of keys of each entry, [batch]; None: all that `k` has room for."""
     page_table: Tensor | None
+    """The page of each stretch of keys, [batch, pages], negative where there is none; None: `k` is not paged."""
     page_size: int | None
+    """Keys per page, if the caller gives it."""
 
 
 def call_positions(
     q: Tensor, query_start: object, key_lengths: object, page_table: object, page_size: int | None
 ) -> CallPositions:
-    """What the arguments of a call say. Arrays and lists are taken as tensors are."""
+    """The positions that the arguments of a call give; arrays and lists become tensors. Shapes are checked later."""
     start = integers("query_start", 0 if query_start is None else query_start, q.device)
     lengths = None if key_lengths is None else integers("key_lengths", key_lengths, q.device)
     table = None if page_table is None else integers("page_table", page_table, q.device)
@@ -47,8 +50,8 @@ def call_positions(
 
 
 def integers(name: str, value: object, device: torch.device) -> Tensor:
-    """A tensor of what is to be integers, which is checked later."""
-    if isinstance(value, int) and not isinstance(value, bool):  # an argument of graphs, not a constant in each
+    """A number, array, list or tensor as a tensor, whose dtype and shape are checked later. Raises `NotATensor`."""
+    if isinstance(value, int) and not isinstance(value, bool):  # a tensor, so that graphs do not specialize on it
         if not -(2**63) <= value < 2**63:
             fitting(name, value, integer())
         return torch.full((), value, dtype=torch.int64, device=device)
@@ -58,27 +61,32 @@ def integers(name: str, value: object, device: torch.device) -> Tensor:
     return tensor
 
 
-def checked(handle: str, q: Tensor, k: Tensor, v: Tensor, where: CallPositions) -> Bound:
-    """The compiled mask of a call. Raises if anything but inputs is wrong, as far as it shows without a GPU."""
-    check_tensors(q, k, v, "declared", paged=where.page_table is not None)
-    found = list(_malformed(q, k, where))
-    if found:
-        raise AttnError(*found)
-    compiled = find(handle).bound(q.shape[2], room(k, where))
-    found = list(_misplaced(compiled, q, k, where))
-    if found:
-        raise AttnError(*found)
+def checked_mask(handle: str, q: Tensor, k: Tensor, v: Tensor, positions: CallPositions) -> Bound:
+    """The compiled mask of a partial call.
+
+    Raises `AttnError` if tensors or positions are wrong, as far as it shows without waiting for a GPU. Inputs are not
+    checked here.
+    """
+    check_tensors(q, k, v, "declared", paged=positions.page_table is not None)
+    errors = list(_malformed(q, k, positions))
+    if errors:
+        raise AttnError(*errors)
+    compiled = find(handle).bound(q.shape[2], room(k, positions))
+    errors = list(_misplaced(compiled, q, k, positions))
+    if errors:
+        raise AttnError(*errors)
     return compiled
 
 
-def _malformed(q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
-    batch, starts = q.shape[0], where.query_starts
+def _malformed(q: Tensor, k: Tensor, positions: CallPositions) -> Iterator[Diagnostic]:
+    """Errors in dtypes, devices and shapes of positions."""
+    batch, starts = q.shape[0], positions.query_starts
     allowed = {"query_start": starts.dim() == 0 or starts.shape == (batch,)}
-    if where.key_lengths is not None:
-        allowed["key_lengths"] = where.key_lengths.shape == (batch,)
-    if where.page_table is not None:
-        allowed["page_table"] = where.page_table.dim() == 2 and len(where.page_table) == batch
-    tensors = {"query_start": starts, "key_lengths": where.key_lengths, "page_table": where.page_table}
+    if positions.key_lengths is not None:
+        allowed["key_lengths"] = positions.key_lengths.shape == (batch,)
+    if positions.page_table is not None:
+        allowed["page_table"] = positions.page_table.dim() == 2 and len(positions.page_table) == batch
+    tensors = {"query_start": starts, "key_lengths": positions.key_lengths, "page_table": positions.page_table}
     for name, fits in allowed.items():
         tensor = tensors[name]
         assert tensor is not None
@@ -88,86 +96,90 @@ def _malformed(q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnosti
             yield MixedDevices(name=name, query=str(q.device), other=str(tensor.device))
         elif not fits:
             yield NotOneAnEntry(name=name, found=tuple(tensor.shape), batch=batch)
-    if where.page_table is not None and not k.shape[2]:
+    if positions.page_table is not None and not k.shape[2]:
         yield EmptyPages()
-    if where.page_size is not None and where.page_table is None:
+    if positions.page_size is not None and positions.page_table is None:
         yield PagesWithoutTable()
-    elif where.page_size is not None and where.page_size != k.shape[2]:
-        yield PageSize(given=where.page_size, found=k.shape[2])
+    elif positions.page_size is not None and positions.page_size != k.shape[2]:
+        yield PageSize(given=positions.page_size, found=k.shape[2])
 
 
-def _misplaced(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
+def _misplaced(compiled: Bound, q: Tensor, k: Tensor, positions: CallPositions) -> Iterator[Diagnostic]:
+    """Errors for heads, queries and keys that are outside the pattern."""
     mask = compiled.plan.mask
     yield from wrong_heads(compiled.plan, q, k)
     last = mask.queries.length - q.shape[2]
     if last < 0:
         yield TooManyQueries(found=q.shape[2], length=mask.queries.length, pattern=mask.name, span=mask.span)
-    elif where.query_starts.device.type == "cpu" and len(q):
-        low, high = (int(each) for each in torch.aminmax(where.query_starts))
+    elif positions.query_starts.device.type == "cpu" and len(q):
+        low, high = (int(each) for each in torch.aminmax(positions.query_starts))
         if low < 0 or high > last:
             worst = low if low < 0 else high
             yield QueryStart(start=worst, count=q.shape[2], length=mask.queries.length, span=mask.span)
-    if where.page_table is None and k.shape[2] > mask.keys.given_length:
+    if positions.page_table is None and k.shape[2] > mask.keys.given_length:
         yield TooManyKeys(found=k.shape[2], length=mask.keys.given_length, pattern=mask.name, span=mask.span)
-    yield from _absent_keys(compiled, k, where)
+    yield from _absent_keys(compiled, k, positions)
 
 
-def _absent_keys(compiled: Bound, k: Tensor, where: CallPositions) -> Iterator[Diagnostic]:
-    """Lengths and pages that do not exist, where they are seen without waiting for a GPU. Pages behind the last key of
-    an entry may be any.
+def _absent_keys(compiled: Bound, k: Tensor, positions: CallPositions) -> Iterator[Diagnostic]:
+    """Errors for lengths and pages that do not exist, if they are on the host.
+
+    Pages behind an entry's last key are not checked.
     """
-    lengths, table = where.key_lengths, where.page_table
+    lengths, table = positions.key_lengths, positions.page_table
     longest = compiled.plan.mask.keys.given_length
-    available = min(room(k, where), longest)
-    if lengths is not None and is_seen(lengths):
+    available = min(room(k, positions), longest)
+    if lengths is not None and is_on_host(lengths):
         low, high = (int(each) for each in torch.aminmax(lengths))
         if low < 0 or high > available:
             hint = (
-                f"`k` has {room(k, where)} keys" if table is None else f"the table has {table.shape[1]} pages an entry"
+                f"`k` has {room(k, positions)} keys"
+                if table is None
+                else f"the table has {table.shape[1]} pages an entry"
             )
             hint = f"the pattern was bound with {longest} keys" if available == longest else hint
             yield KeyLength(name="key_lengths", found=low if low < 0 else high, room=available, hint=hint)
             return
-    if table is not None and is_seen(table) and int(table.max()) >= len(k):
+    if table is not None and is_on_host(table) and int(table.max()) >= len(k):
         first = torch.arange(table.shape[1]) * k.shape[2]
         asked = first < (torch.tensor(available) if lengths is None else lengths.cpu()[:, None])
         wrong = (asked & (table >= len(k))).nonzero()
         if len(wrong):
             entry, column = wrong[0].tolist()
-            found, keys = int(table[entry, column]), column * k.shape[2]
-            yield PageNumber(entry=entry, found=found, first=keys, pages=len(k))
+            page, first_key = int(table[entry, column]), column * k.shape[2]
+            yield PageNumber(entry=entry, found=page, first=first_key, pages=len(k))
 
 
-def is_seen(numbers: Tensor) -> bool:
-    """Whether there are any, and they can be looked at without waiting for a GPU."""
+def is_on_host(numbers: Tensor) -> bool:
+    """Whether a tensor is not empty and its values can be read without waiting for a GPU."""
     return numbers.device.type == "cpu" and numbers.numel() > 0 and not torch.compiler.is_compiling()
 
 
-def room(k: Tensor, where: CallPositions) -> int:
-    """How many keys of one entry k has room for."""
-    return k.shape[2] * (1 if where.page_table is None else where.page_table.shape[1])
+def room(k: Tensor, positions: CallPositions) -> int:
+    """The number of keys per batch entry that `k`, or the pages of its table, can hold."""
+    return k.shape[2] * (1 if positions.page_table is None else positions.page_table.shape[1])
 
 
-def normal(compiled: Bound, q: Tensor, k: Tensor, where: CallPositions) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Starts, lengths and the page table as kernels read them: int32, one start and one length an entry."""
-    batch, table = q.shape[0], where.page_table
-    starts = where.query_starts.to(torch.int32).expand(batch).contiguous()
-    available = min(room(k, where), compiled.plan.mask.keys.given_length)
+def normalized(compiled: Bound, q: Tensor, k: Tensor, positions: CallPositions) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Starts int32 [batch], lengths int32 [batch] and the page table int32 [batch, pages], as kernels read them."""
+    batch, table = q.shape[0], positions.page_table
+    starts = positions.query_starts.to(torch.int32).expand(batch).contiguous()
+    available = min(room(k, positions), compiled.plan.mask.keys.given_length)
     lengths = torch.full_like(starts, available)
-    if where.key_lengths is not None:
-        lengths = where.key_lengths.to(torch.int32).clamp(max=available)
+    if positions.key_lengths is not None:
+        lengths = positions.key_lengths.to(torch.int32).clamp(max=available)
     if table is not None:
-        table = existing(table.to(torch.int32), len(k)).contiguous()
+        table = existing_pages(table.to(torch.int32), len(k)).contiguous()
     return starts, lengths, table
 
 
-def existing(table: Tensor, pages: int) -> Tensor:
-    """The page table, negative where there is no such page: a GPU's was not looked at before."""
+def existing_pages(table: Tensor, pages: int) -> Tensor:
+    """The page table with -1 for pages that do not exist, since a table on a GPU has not been checked."""
     return table.masked_fill(table >= pages, -1)
 
 
 def present_keys(compiled: Bound, k: Tensor, lengths: Tensor, table: Tensor | None) -> Tensor:
-    """Bool [batch, keys]: which of the given keys, as many as there is room for, are there."""
+    """Bool [batch, keys]: the keys that exist, of those that there is room for."""
     keys = compiled.plan.mask.keys.given_length
     keys = min(keys, k.shape[2] * (1 if table is None else table.shape[1]))
     positions = torch.arange(keys, device=k.device)
@@ -175,8 +187,8 @@ def present_keys(compiled: Bound, k: Tensor, lengths: Tensor, table: Tensor | No
     return present if table is None else present & (table[:, positions // k.shape[2]] >= 0)
 
 
-def in_one_piece(x: Tensor, table: Tensor | None, present: Tensor) -> Tensor:
-    """Keys or values as [batch, heads, keys, dim], also from pages; zeros where there is none."""
+def gathered_pages(x: Tensor, table: Tensor | None, present: Tensor) -> Tensor:
+    """Keys or values as [batch, heads, keys, dim], gathered from pages if there is a table; zeros where absent."""
     if table is not None:
         positions = torch.arange(present.shape[1], device=x.device)
         x, _ = page_rows(x, positions.expand_as(present), table)
@@ -184,7 +196,7 @@ def in_one_piece(x: Tensor, table: Tensor | None, present: Tensor) -> Tensor:
 
 
 def page_rows(x: Tensor, positions: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Keys or values at places [batch, any], as [batch, heads, any, dim], and whether their pages exist."""
+    """Keys or values at positions [batch, n], as [batch, heads, n, dim], and whether their pages exist [batch, n]."""
     if table is None:
         index = positions[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3])
         return x.gather(2, index), torch.ones_like(positions, dtype=torch.bool)
@@ -193,18 +205,18 @@ def page_rows(x: Tensor, positions: Tensor, table: Tensor | None) -> tuple[Tenso
 
 
 def all_keys(compiled: Bound, k: Tensor, lengths: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The keys of the pattern, or as many as there is room for, and which there are: see `with_pooled`."""
+    """All keys, [batch, heads, keys, dim], pooled ones included, and the present ones, bool [batch, keys]."""
     present = present_keys(compiled, k, lengths, table)
-    k = in_one_piece(k, table, present)
+    k = gathered_pages(k, table, present)
     return with_pooled(compiled, k, present) if compiled.plan.mask.keys.is_pooled else (k, present)
 
 
 def with_pooled(compiled: Bound, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """All keys of the pattern, or their values, from the first that are given, and which there are, bool [batch, keys].
+    """Appends pooled keys, or values, to the given ones x: all keys of the pattern, and the present ones, bool.
 
-    What is not there is zero, and has no part in what is pooled.
+    Absent keys are zeros and are not pooled.
     """
     missing = compiled.plan.mask.keys.given_length - x.shape[2]
-    there = pad(present, (0, missing))[:, None, :, None]
-    whole, there = compiled.default_kernel.module.with_pooled(pad(x, (0, 0, 0, missing)), there)
-    return whole, there[:, 0, :, 0]
+    padded = pad(present, (0, missing))[:, None, :, None]
+    whole, present = compiled.default_kernel.module.with_pooled(pad(x, (0, 0, 0, missing)), padded)
+    return whole, present[:, 0, :, 0]

@@ -1,6 +1,6 @@
-"""Attention in which queries choose groups of keys one by one: a pass without choices, and one over copies of queries.
+"""Routed attention in two passes: pairs that no choice decides, then copies of the queries sorted by chosen group.
 
-See `maskdsl/ir/rewrites/regroup.py`. Both are calls of the operator, and lead gradients back.
+See `maskdsl/ir/rewrites/regroup.py`. Both passes call `maskdsl::attention`, so gradients flow through them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,15 +21,15 @@ from maskdsl.runtime.base.input_tensors import as_given
 from maskdsl.runtime.base.kept import Kept
 from maskdsl.runtime.base.token_values import token_values
 from maskdsl.runtime.compiled_mask import Bound, DerivedMask, register
-from maskdsl.runtime.decode.paging import is_seen
+from maskdsl.runtime.decode.paging import is_on_host
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
 
 _LARGE = 1024
-"""As the tiled backend has it."""
+"""A log-sum-exp above which a float32 has lost too much precision to weigh partial results."""
 
 
 class Regrouped:
-    """The compiled masks of both passes."""
+    """The compiled masks of both passes of one mask."""
 
     def __init__(self, regrouping: Regrouping, backend: str) -> None:
         self.regrouping = regrouping
@@ -43,30 +43,30 @@ class Regrouped:
         types = [each.type for each in read.coordinates]
         types += [each.type for each in regrouping.mask.named(read.inputs)]
         self.has_float_inputs = Type.FLOAT in types
-        """In scores, which may be as large as these."""
+        """Whether scores read float inputs, which may make them large."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
-        """The output and the log-sum-exp, from all inputs of the mask, those found among them.
+        """The output and the log-sum-exp; `tensors` are all inputs of the mask, routed ones included.
 
-        None where log-sum-exps are seen to be too large to say what each pass weighs: one pass is right then. It is
-        where scores read inputs that they are, and there a GPU is waited for.
+        Returns None where log-sum-exps are too large to weigh the partial results exactly; the caller then computes one
+        pass. On a GPU this is only checked, which waits for it, where scores read float inputs.
         """
         names = (each.name for each in self.regrouping.mask.inputs)
         inputs = dict(zip(names, tensors, strict=True))
         copies = chosen_copies(inputs[self.regrouping.route.name], self.regrouping.copies)
-        parts = self.attend_copies(copies, q, k, v, inputs)
+        partials = self.attend_copies(copies, q, k, v, inputs)
         if self.fixed is not None:
             register(self.fixed)
             given = [inputs[each.name] for each in self.fixed.plan.mask.inputs]
-            parts.append(ATTENTION(q, k, v, given, self.fixed.handle, "declared", True))
-        sums = torch.stack([lse.detach() for _, lse in parts])
-        looks = is_seen(sums) or (self.has_float_inputs and _can_be_waited_for(sums))
-        return None if looks and _has_lost_sums(sums) else merged(parts)
+            partials.append(ATTENTION(q, k, v, given, self.fixed.handle, "declared", True))
+        sums = torch.stack([lse.detach() for _, lse in partials])
+        checks = is_on_host(sums) or (self.has_float_inputs and _can_be_waited_for(sums))
+        return None if checks and _has_lost_sums(sums) else merge_partials(partials)
 
     def attend_copies(
         self, copies: "ChosenCopies", q: Tensor, k: Tensor, v: Tensor, inputs: Mapping[str, Tensor]
     ) -> list[tuple[Tensor, Tensor]]:
-        """The results of the first copies of all queries, of the second ones, and so on."""
+        """The partial results of the first copy of every query, of the second copy, and so on."""
         gathered, compiled, _ = self.derived
         register(compiled)
         values = {**inputs, **self.values(copies, inputs, q)}
@@ -76,40 +76,40 @@ class Regrouped:
         return [(_rows(out, positions), lse.gather(2, positions)) for positions in back]
 
     def values(self, copies: "ChosenCopies", inputs: Mapping[str, Tensor], q: Tensor) -> dict[str, Tensor]:
-        """What pairs read of copies and of keys, as inputs."""
+        """The inputs of the copies' mask that hold per-token values of copies and keys, by name."""
         gathered, _, kept = self.derived
         values = {}
         for value in gathered.values:
             node = value.leaf
             if node == Coordinate(Side.QUERY, CHOSEN_GROUP):
-                own = copies.choices
+                taken = copies.choices
             else:
                 whole = token_values(gathered, value, inputs, q.shape[0], q.device, kept)
-                own = whole
+                taken = whole
                 if node.side is Side.QUERY:
-                    own = whole.expand(*q.shape[:2], -1).gather(2, copies.positions)
-            values[value.declared.name] = as_given(value.declared, self.narrow(node, own))
+                    taken = whole.expand(*q.shape[:2], -1).gather(2, copies.positions)
+            values[value.declared.name] = as_given(value.declared, self.narrow(node, taken))
         return values
 
     def narrow(self, node: Leaf, values: Tensor) -> Tensor:
-        """Integers known to have 32 bits, with 32: those with more are checked, for which the host waits."""
+        """Values as int32 if they are known to fit: the check of int64 inputs would wait for the device."""
         is_short = node.type is Type.INT and self.derived.gathered.reach(node) is None
         return values.to(torch.int32) if is_short else values
 
 
 class ChosenCopies(NamedTuple):
-    """Copies of queries, sorted by what they have chosen, all [batch, heads, queries * copies]."""
+    """Copies of queries, sorted by chosen group; all int64 [batch, heads, queries * copies]."""
 
     choices: Tensor
-    """-1 where a query has no more choices."""
+    """The chosen group; -1 for copies beyond a query's choices."""
     positions: Tensor
-    """Of which query each is a copy."""
+    """The query that each copy is of."""
     back: Tensor
-    """Where the copies of each query are, one query behind the other."""
+    """The index of each copy, in the order query by query."""
 
 
 def chosen_copies(table: Tensor, copies: int) -> ChosenCopies:
-    """From which groups were selected, bool [batch, heads, queries, groups], at most `copies` by each query."""
+    """Sorts the choices in a table, bool [batch, heads, queries, groups], with at most `copies` per query."""
     taken, groups = table.to(torch.int8).topk(copies, dim=-1)
     choices = torch.where(taken > 0, groups, -1).flatten(2)
     choices, order = choices.sort(dim=-1, stable=True)
@@ -118,7 +118,7 @@ def chosen_copies(table: Tensor, copies: int) -> ChosenCopies:
 
 
 def _rows(x: Tensor, positions: Tensor) -> Tensor:
-    """x [batch, heads, tokens, dim] at these tokens, [batch, heads, any number]: whole rows, which are fast to copy."""
+    """Gathers tokens of x [batch, heads, tokens, dim] at positions [batch, heads, n], by whole rows."""
     batch, heads, tokens, dim = x.shape
     starts = torch.arange(batch * heads, device=x.device).view(batch, heads, 1) * tokens
     taken = x.flatten(0, 2).index_select(0, (positions + starts).flatten())
@@ -126,7 +126,7 @@ def _rows(x: Tensor, positions: Tensor) -> Tensor:
 
 
 def _has_lost_sums(lse: Tensor) -> bool:
-    """Whether some log-sum-exps have lost more than 2**-14 of their sums beside large scores."""
+    """Whether rounding beside large scores has changed some softmax sum by more than 2**-14 of it."""
     return bool(((lse.abs() > _LARGE) & lse.isfinite()).any())
 
 
@@ -134,16 +134,19 @@ def _can_be_waited_for(x: Tensor) -> bool:
     return x.is_cuda and not torch.compiler.is_compiling() and not torch.cuda.is_current_stream_capturing()
 
 
-def merged(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Results for parts of the keys, [batch, heads, queries, dim] and without dim, as one; parts may be empty."""
-    lse = torch.stack([each for _, each in parts])
+def merge_partials(partials: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Merges partial results (out [batch, heads, queries, dim], lse [batch, heads, queries]) over disjoint keys.
+
+    Any of them may be of no keys.
+    """
+    lse = torch.stack([each for _, each in partials])
     m_i = lse.detach().amax(dim=0).clamp(min=torch.finfo(lse.dtype).min)
     weights = torch.exp(lse - m_i)
     l_i = weights.sum(dim=0)
     empty = l_i == 0
     l_i = l_i.masked_fill(empty, 1)
-    out, shares = torch.zeros_like(parts[0][0]), (weights / l_i).unsqueeze(-1)
-    for (each, _), share in zip(parts, shares.to(out.dtype), strict=True):
+    out, shares = torch.zeros_like(partials[0][0]), (weights / l_i).unsqueeze(-1)
+    for (each, _), share in zip(partials, shares.to(out.dtype), strict=True):
         out = torch.addcmul(out, each, share)
     return out, (l_i.log() + m_i).masked_fill(empty, -torch.inf)
 
@@ -152,9 +155,9 @@ _KEPT: WeakKeyDictionary[Bound, Regrouped | None] = WeakKeyDictionary()
 
 
 def two_passes(compiled: Bound) -> Regrouped | None:
-    """How a compiled mask is computed in two passes, if it is."""
+    """The two passes of a compiled mask; None if it is computed in one. Cached while the mask lives."""
     if compiled not in _KEPT:
         mask = compiled.plan.mask if not compiled.routes else replace(compiled.plan.mask, routed=compiled.routes)
-        found = regrouping(mask) if compiled.default_kernel.backend.regroups else None
-        _KEPT[compiled] = None if found is None else Regrouped(found, compiled.backend)
+        rewritten = regrouping(mask) if compiled.default_kernel.backend.regroups else None
+        _KEPT[compiled] = None if rewritten is None else Regrouped(rewritten, compiled.backend)
     return _KEPT[compiled]

@@ -1,1 +1,1 @@
-"""Routes of a call: what they find before attention, and what is kept of cached keys for them."""
+"""Routes of a call: the operators that select before attention, and the state that decoding keeps for them."""

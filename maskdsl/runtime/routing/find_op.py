@@ -1,4 +1,7 @@
-"""The operator `maskdsl::find`: what is found in queries and keys before attention, without gradients."""
+"""The operators `maskdsl::find` and `maskdsl::find_part`: routed inputs from q and k, without gradients.
+
+`find` serves calls with all queries, `find_part` partial calls.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +12,7 @@ from torch import Tensor
 from maskdsl.runtime.base.validate import check_inputs, check_sizes, check_tensors, check_values
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask
 from maskdsl.runtime.compiled_mask import find as find_compiled
-from maskdsl.runtime.decode.paging import CallPositions, all_keys, checked, normal, room
+from maskdsl.runtime.decode.paging import CallPositions, all_keys, checked_mask, normalized, room
 from maskdsl.runtime.kernels.key_summaries import sum_type
 from maskdsl.runtime.kernels.partial_selection import Queries
 from maskdsl.runtime.torch_ops.attention_op import LIBRARY
@@ -17,11 +20,12 @@ from maskdsl.runtime.torch_ops.gather_ops import entry_by_entry
 
 
 def with_routed(compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    """All inputs of the mask, those found behind those given."""
+    """All inputs of the mask: the given ones, then the routed ones."""
     return [*inputs, *_FIND(q, k, inputs, compiled.handle)] if compiled.signature.is_routed else inputs
 
 
 def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, handle: str) -> list[Tensor]:
+    """The kernel of `maskdsl::find`."""
     check_tensors(q, k, k, "declared")
     inputs = inputs or ()
     compiled = find_compiled(handle).bound(q.shape[2], k.shape[2])
@@ -36,30 +40,31 @@ def _fake_find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> l
     return find_compiled(handle).bound(q.shape[2], k.shape[2]).route_finder.blank(q)
 
 
-# For some of the queries, and the keys that are there
+# Partial calls
 
 
 def with_partial_routed(
-    compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor], where: CallPositions
+    compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor], positions: CallPositions
 ) -> list[Tensor]:
-    """All inputs of the mask in `Bound.for_partial_calls`."""
-    return [*inputs, *_FIND_PART(q, k, inputs, *where, compiled.handle)] if compiled.signature.is_routed else inputs
+    """All inputs of the mask in `Bound.for_partial_calls`: the given ones, then the routed ones."""
+    return [*inputs, *_FIND_PART(q, k, inputs, *positions, compiled.handle)] if compiled.signature.is_routed else inputs
 
 
 def find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> list[Tensor]:
+    """The kernel of `maskdsl::find_part`."""
     *fields, handle = others
-    where, inputs = CallPositions(*fields), inputs or ()
-    compiled = checked(handle, q, k, k, where)
+    positions, inputs = CallPositions(*fields), inputs or ()
+    compiled = checked_mask(handle, q, k, k, positions)
     check_inputs(compiled.plan.mask.given, inputs, q)
     check_values(compiled.plan.mask.given, inputs)
-    starts, lengths, table = normal(compiled, q, k, where)
+    starts, lengths, table = normalized(compiled, q, k, positions)
     return partial_routed(
         compiled, q, *all_keys(compiled, k, lengths, table), inputs, all_queries(compiled, q, starts, lengths)
     )
 
 
 def all_queries(compiled: Bound, q: Tensor, starts: Tensor, lengths: Tensor) -> Queries:
-    """All rows of q, if entries have so many keys: in self-attention there are no queries behind these."""
+    """The queries of a call in which every row of q is one. In self-attention as many queries exist as keys."""
     mask = compiled.plan.mask
     totals = lengths if mask.is_layer else torch.full_like(lengths, mask.queries.length)
     return Queries(starts, torch.full_like(starts, q.shape[2]), totals)
@@ -68,7 +73,10 @@ def all_queries(compiled: Bound, q: Tensor, starts: Tensor, lengths: Tensor) -> 
 def partial_routed(
     compiled: Bound, q: Tensor, k: Tensor, present: Tensor, inputs: Sequence[Tensor], queries: Queries
 ) -> list[Tensor]:
-    """From keys [batch, key heads, keys, dim], zeros where none is present, bool [batch, keys]."""
+    """The routed inputs of a partial call.
+
+    k is [batch, key heads, keys, dim], zeros for keys that are not `present`, bool [batch, keys].
+    """
     finder = compiled.partial_route_finder
     summaries = finder.summaries()
     positions = torch.arange(k.shape[2], device=k.device).expand_as(present)

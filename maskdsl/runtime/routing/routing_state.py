@@ -1,4 +1,4 @@
-"""What routes need of cached keys, kept as keys come: a new query selects without reading the cache again."""
+"""`RoutingState`: summaries of cached keys, updated as keys are added, by which queries select without the cache."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -27,11 +27,11 @@ from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.decode.paging import (
     CallPositions,
     all_keys,
-    checked,
-    existing,
+    checked_mask,
+    existing_pages,
     integers,
-    is_seen,
-    normal,
+    is_on_host,
+    normalized,
     page_rows,
 )
 from maskdsl.runtime.kernels.key_summaries import Summaries, sum_type
@@ -39,12 +39,13 @@ from maskdsl.runtime.routing.find_op import all_queries
 
 
 class RoutingState:
-    """Sums, maxima and sizes of the groups of cached keys, and their nearest centroids, for each batch entry.
+    """Summaries of cached keys for the routes of one attention: sums, maxima, group sizes, nearest centroids.
 
-    Made by `attention.routing_state(batch)` (where lengths follow tensors, by `attention.at(length)`) and given to its
-    calls, which add the keys that have come since. They select what they would select without it. Keys that are chosen
-    one by one (`knn`) or all at once (`balanced`) are still read from the cache. Lengths are numbers of the host: a
-    call waits for `key_lengths` that are on a GPU, and breaks the graph of `torch.compile`.
+    Make it by `attention.routing_state(batch)` (first `.at(length)` if lengths follow tensors)
+    and pass it to calls as `routing_state`. Each call first adds the keys that are new, and selects what it would
+    select without the state. Routes that choose single keys (`knn`) or all at once (`balanced`) still read the cache.
+    Lengths are on the host: a call waits for `key_lengths` that are on a GPU, and breaks the graph of `torch.compile`.
+    Raises `AttnError` for patterns that pool keys.
     """
 
     def __init__(self, compiled: Bound, batch: int) -> None:
@@ -53,33 +54,35 @@ class RoutingState:
             raise AttnError(PooledState(pattern=mask.name, span=mask.span))
         self._compiled = compiled
         self.lengths = torch.zeros(batch, dtype=torch.int64, device="cpu")
-        """How many keys of each entry have been added. On the host."""
+        """int64 [batch] on the host: the number of keys of each entry that have been added."""
         self._summaries: Summaries = compiled.partial_route_finder.summaries()
 
     # Keys that come and go
 
     def append(self, k: Tensor, lengths: object = None, **inputs: Any) -> None:
-        """Adds new keys [batch, key heads, new, head dim], the first `lengths` of each entry (all, if not given).
+        """Adds new keys k [batch, key heads, new, head dim] behind those that the state has.
 
-        Inputs are those of a call, which are for all tokens.
+        `lengths`, a number or integers [batch], says how many of them each entry has; by default all. `inputs` are
+        those of a call, for all tokens. Raises `AttnError` for keys or inputs that do not fit.
         """
         k, tensors = self._given(k, inputs)
         counts = self._numbers("lengths", lengths, k.shape[2])
         self._extend(k, self.lengths + counts, None, tensors)
 
     def update(self, k: Tensor, key_lengths: object = None, page_table: object = None, **inputs: Any) -> None:
-        """Adds those of the first `key_lengths` keys of a cache that are not there yet, and forgets what is behind.
+        """Makes the state one of the first `key_lengths` keys of a cache: adds new keys, forgets later ones.
 
-        Calls do the same. Where cached keys were written over, `truncate` must say so before.
+        `k`, `key_lengths`, `page_table` and `inputs` are those of a call, which does the same by itself. If cached keys
+        were overwritten, `truncate` the state first. Raises `AttnError` for arguments that do not fit.
         """
         k, tensors = self._given(k, inputs)
         self._follow(k, key_lengths, None if page_table is None else self._table(page_table, k), tensors)
 
     def truncate(self, lengths: object) -> None:
-        """Forgets all but the first keys of each entry, as many as `lengths` says.
+        """Forgets all but the first `lengths` keys of each entry; `lengths` is a number or integers [batch].
 
-        Groups that lose some of their keys are forgotten whole: `lengths` of the state is less then, and the next call
-        adds the others from the cache again. Where groups depend on inputs, that is all of them.
+        A group that loses keys is forgotten whole. The state's own `lengths` is then less than asked for, and the next
+        call adds the missing keys again from the cache. If groups depend on inputs, all keys are forgotten.
         """
         kept = torch.minimum(self._numbers("lengths", lengths, None), self.lengths)
         for entry in (kept < self.lengths).nonzero().flatten().tolist():
@@ -87,7 +90,10 @@ class RoutingState:
         self.lengths = kept
 
     def reorder(self, entries: object) -> None:
-        """Batch entry n becomes what entry `entries[n]` was, as in beam search; there may be more or fewer."""
+        """Batch entry n becomes a copy of entry `entries[n]`, as in beam search; `entries` are integers of any number.
+
+        Raises `AttnError` for entries that do not exist.
+        """
         chosen, count = integers_of("entries", entries, torch.device("cpu")).cpu().long(), len(self.lengths)
         if chosen.dim() != 1:
             raise AttnError(NotOneAxis(name="entries", found=tuple(chosen.shape)))
@@ -98,7 +104,7 @@ class RoutingState:
         self._summaries = self._summaries.entries(chosen)
 
     def clone(self) -> "RoutingState":
-        """A state of its own."""
+        """An independent copy."""
         other = copy(self)
         other.reorder(torch.arange(len(self.lengths), device="cpu"))
         return other
@@ -114,23 +120,25 @@ class RoutingState:
     # Calls
 
     @_disable_dynamo  # as `torch.compiler.disable`, which takes a second to import, at the first call
-    def _find(self, handle: str, q: Tensor, k: Tensor, inputs: Sequence[Tensor], where: CallPositions) -> list[Tensor]:
-        """What a call of the compiled mask of this handle takes besides given inputs. Adds new keys first."""
-        compiled = checked(handle, q, k, k, where)
+    def _find(
+        self, handle: str, q: Tensor, k: Tensor, inputs: Sequence[Tensor], positions: CallPositions
+    ) -> list[Tensor]:
+        """The routed inputs of a partial call of the mask of this handle. Adds new keys first."""
+        compiled = checked_mask(handle, q, k, k, positions)
         mask = compiled.plan.mask
         if compiled.handle != self._compiled.handle:
             raise AttnError(OtherState(pattern=mask.name, other=self._compiled.plan.mask.name, span=mask.span))
         if len(q) != len(self.lengths):
             raise AttnError(StateBatch(found=len(q), batch=len(self.lengths)))
         with torch._C.DisableTorchFunction():  # as inside of operators: no default device of the caller
-            starts, lengths, table = normal(compiled, q, k, where)
-            self._follow(k, where.key_lengths, where.page_table, inputs)
+            starts, lengths, table = normalized(compiled, q, k, positions)
+            self._follow(k, positions.key_lengths, positions.page_table, inputs)
             keys = cache(lambda: all_keys(compiled, k, lengths, table)[0])
             queries = all_queries(compiled, q, starts, lengths)
             return compiled.partial_route_finder.find(q, queries, self._summaries, keys, inputs)
 
     def _follow(self, k: Tensor, key_lengths: object, table: Tensor | None, inputs: Sequence[Tensor]) -> None:
-        """Adds and forgets keys so that they are the first of a cache."""
+        """Adds and forgets keys so that the state is one of the first keys of a cache."""
         room = k.shape[2] * (1 if table is None else table.shape[1])
         ends = self._numbers("key_lengths", key_lengths, room).clamp(
             max=min(room, self._compiled.plan.mask.keys.length)
@@ -141,15 +149,15 @@ class RoutingState:
         if not new and self._summaries.tensors:
             return
         positions = (self.lengths[:, None] + torch.arange(new, device="cpu")).clamp(max=room - 1).to(k.device)
-        rows, there = page_rows(k, positions, None if table is None else existing(table, len(k)))
-        self._extend(rows, ends, there, inputs)
+        rows, exists = page_rows(k, positions, None if table is None else existing_pages(table, len(k)))
+        self._extend(rows, ends, exists, inputs)
 
-    def _extend(self, k: Tensor, ends: Tensor, there: Tensor | None, inputs: Sequence[Tensor]) -> None:
-        """Adds keys that follow those known, up to `ends`; of these only those that are `there`, bool [batch, new]."""
+    def _extend(self, k: Tensor, ends: Tensor, exists: Tensor | None, inputs: Sequence[Tensor]) -> None:
+        """Adds keys behind the known ones, up to `ends`, int64 [batch]; only those that exist, bool [batch, new]."""
         self._check(k, ends, inputs)
         positions = self.lengths[:, None] + torch.arange(k.shape[2], device="cpu")
         present = (positions < ends[:, None]).to(k.device)
-        present = present if there is None else present & there
+        present = present if exists is None else present & exists
         k = k.detach().masked_fill(~present[:, None, :, None], 0).to(sum_type(k))
         values = self._compiled.partial_route_finder.values(len(k), k.device, inputs)
         self._summaries.add(k, positions.to(k.device), present, values)
@@ -158,6 +166,7 @@ class RoutingState:
     # Checks
 
     def _check(self, k: Tensor, ends: Tensor, inputs: Sequence[Tensor]) -> None:
+        """Raises if keys or inputs do not fit the state."""
         mask, longest = self._compiled.plan.mask, int(ends.max()) if len(ends) else 0
         if k.dim() != 4:
             raise AttnError(NotFourAxes(name="k", shape=tuple(k.shape)))
@@ -169,15 +178,15 @@ class RoutingState:
         check_values(mask.given, inputs)
 
     def _given(self, k: object, inputs: dict[str, Any]) -> tuple[Tensor, list[Tensor]]:
-        """Keys and inputs as tensors."""
+        """Keys and inputs as tensors. Raises if they are none."""
         keys, _, _, tensors = arguments(self._compiled.signature, k, k, k, inputs)
-        found = list(malformed({"k": keys}))
-        if found:
-            raise AttnError(*found)
+        errors = list(malformed({"k": keys}))
+        if errors:
+            raise AttnError(*errors)
         return keys, tensors
 
     def _table(self, page_table: object, k: Tensor) -> Tensor:
-        """Integers [batch, pages]."""
+        """The page table as integers [batch, pages]. Raises if it is none."""
         table = integers("page_table", page_table, k.device)
         if table.dtype not in INTEGER_TYPES:
             raise AttnError(NotIntegers(name="page_table", found=type_name(table)))
@@ -188,13 +197,13 @@ class RoutingState:
         return table
 
     def _numbers(self, name: str, value: object, default: int | None) -> Tensor:
-        """int64 [batch] on the host, in 0 to `default`; a number, or none, is the same for all."""
+        """int64 [batch] on the host, from 0 to `default`; one number, or the default for None, serves all entries."""
         tensor = integers(name, default if value is None else value, self.lengths.device)
         if tensor.dtype not in INTEGER_TYPES:
             raise AttnError(NotIntegers(name=name, found=type_name(tensor)))
         if tensor.dim() and tensor.shape != self.lengths.shape:
             raise AttnError(NotOneAnEntry(name=name, found=tuple(tensor.shape), batch=len(self.lengths)))
-        if is_seen(tensor):
+        if is_on_host(tensor):
             low, high = (int(each) for each in torch.aminmax(tensor))
             if low < 0 or (default is not None and high > default):
                 room = self._compiled.plan.mask.keys.length if default is None else default

@@ -1,1 +1,1 @@
-"""The custom operators of torch, with their gradients and `vmap` rules. What they compute is in `kernels`."""
+"""torch's custom operators, with their gradients, autocast and `vmap` rules. The kernels they call are in `kernels`."""

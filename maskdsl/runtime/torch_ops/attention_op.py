@@ -1,7 +1,7 @@
-"""The custom operators `maskdsl::attention` and `maskdsl::attention_backward`, and what torch asks of operators.
+"""The operators `maskdsl::attention` and `maskdsl::attention_backward`: fake kernels, autograd, autocast and vmap.
 
-`attention` gives the output and the log-sum-exp, which is empty unless wanted or needed for gradients. Operators take
-patterns as handles; see `runtime/compiled_mask.py`.
+`attention` returns the output and the log-sum-exp, which is empty unless wanted or needed for gradients. Operators take
+compiled masks as handles: see `runtime/compiled_mask.py`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -46,16 +46,19 @@ _PLAIN_KEYS = frozenset(
         (torch._C.DispatchKey.CUDA, torch._C.DispatchKey.AutogradCUDA),
     )
 )
-"""Layers of a call of ordinary tensors in no mode: below autograd there are the operator's own functions alone."""
+"""Dispatch keys of a call with ordinary tensors in no mode: below autograd only our own kernel is left to call."""
 
 
-# What they compute
+# Kernels
 
 
 def attention(
     q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, handle: str, layout: str, wants_lse: bool
 ) -> tuple[Tensor, Tensor]:
-    """An empty list of inputs is None where a compiled program calls from C++; so it is for all operators."""
+    """The kernel of `maskdsl::attention`.
+
+    `inputs` is None instead of an empty list where a compiled program calls from C++; so it is for all operators.
+    """
     compiled, inputs = find(handle), inputs or ()
     if not isinstance(compiled, Bound):
         check_tensors(q, k, v, layout)
@@ -65,6 +68,7 @@ def attention(
 
 
 def attention_backward(*arguments: Any) -> list[Tensor]:
+    """The kernel of `maskdsl::attention_backward`."""
     *tensors, inputs, handle, layout, needs = arguments
     saved = Saved(*tensors)
     compiled = find(handle).bound(saved.q.shape[2], saved.k.shape[2])
@@ -74,13 +78,13 @@ def attention_backward(*arguments: Any) -> list[Tensor]:
 
 @contextmanager
 def recording() -> Iterator[None]:
-    """Lets torch record where it is told to: it does not below operators. Backward passes use small graphs."""
+    """A context that enables autograd inside an operator's kernel: backward passes differentiate small graphs."""
     include, exclude = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
     with torch._C._ForceDispatchKeyGuard(include, exclude - _AUTOGRAD):
         yield
 
 
-# Shapes and types alone
+# Fake kernels: shapes and dtypes only
 
 
 def _fake_attention(
@@ -100,16 +104,22 @@ def _fake_attention_backward(*arguments: Any) -> list[Tensor]:
 # Gradients
 
 
-class Attended(_SingleLevelFunction):
-    """Keeps what the backward pass takes. One level of torch's nested transforms: each calls the operator anew."""
+class AttentionFunction(_SingleLevelFunction):
+    """The autograd function of `maskdsl::attention`, for one level of torch's nested transforms."""
 
     @staticmethod
     def forward(
-        q: Tensor, k: Tensor, v: Tensor, handle: str, layout: str, known: tuple[Tensor, Tensor] | None, *inputs: Tensor
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        handle: str,
+        layout: str,
+        results: tuple[Tensor, Tensor] | None,
+        *inputs: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """`known` are the results, where an earlier call has found them."""
-        if known is not None:
-            return known[0].detach(), known[1].detach()
+        """`results` are the output and log-sum-exp of an earlier call, which are then not computed again."""
+        if results is not None:
+            return results[0].detach(), results[1].detach()
         out, lse = below_autograd(ATTENTION, q, k, v, inputs, handle, layout, True)
         return out, lse
 
@@ -122,21 +132,21 @@ class Attended(_SingleLevelFunction):
     def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
         (*tensors,) = ctx.saved_tensors
         needs = [*ctx.needs_input_grad[:3], *ctx.needs_input_grad[6:]]
-        found = iter(BACKWARD(*tensors[:5], grad_out, grad_lse, tensors[5:], ctx.handle, ctx.layout, needs))
-        grads = [next(found) if need else None for need in needs]
+        computed = iter(BACKWARD(*tensors[:5], grad_out, grad_lse, tensors[5:], ctx.handle, ctx.layout, needs))
+        grads = [next(computed) if need else None for need in needs]
         return *grads[:3], None, None, None, *grads[3:]
 
 
-class Differentiated(_SingleLevelFunction):
-    """A backward pass, which has none of its own."""
+class BackwardFunction(_SingleLevelFunction):
+    """The autograd function of a backward pass, which cannot be differentiated: raises `NoSecondDerivative`."""
 
     @staticmethod
-    def forward(find: Callable[..., list[Tensor]], *tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(find(*tensors))
+    def forward(compute: Callable[..., list[Tensor]], *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(compute(*tensors))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Nothing is kept."""
+        """Saves nothing."""
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> None:
@@ -153,31 +163,32 @@ def recorded_attention(
     layout: str,
     wants_lse: bool,
 ) -> Any:
-    """`keys` are the layers of torch that the call still has to go through: mostly those that have nothing to do."""
+    """The autograd kernel of `maskdsl::attention`. `keys` are the dispatch keys that the call still has."""
     inputs = inputs or ()
     if not needs_recording(q, k, v, *inputs):
         operator = attention if keys.raw_repr() in _PLAIN_KEYS else ATTENTION
         return below_autograd(operator, q, k, v, inputs, handle, layout, wants_lse)
     with single_level():
-        return Attended.apply(q, k, v, handle, layout, None, *inputs)  # type: ignore[attr-defined]
+        return AttentionFunction.apply(q, k, v, handle, layout, None, *inputs)  # type: ignore[attr-defined]
 
 
 def recorded_attention_backward(*arguments: Any) -> Any:
+    """The autograd kernel of `maskdsl::attention_backward`."""
     *tensors, inputs, handle, layout, needs = arguments
     inputs = inputs or ()
     if not needs_recording(*tensors, *inputs):
         return below_autograd(BACKWARD, *tensors, inputs, handle, layout, needs)
 
-    def find(*tensors: Tensor) -> list[Tensor]:
-        found: list[Tensor] = below_autograd(BACKWARD, *tensors[:7], tensors[7:], handle, layout, needs)
-        return found
+    def compute(*tensors: Tensor) -> list[Tensor]:
+        grads: list[Tensor] = below_autograd(BACKWARD, *tensors[:7], tensors[7:], handle, layout, needs)
+        return grads
 
     with single_level():
-        return list(Differentiated.apply(find, *tensors, *inputs))  # type: ignore[attr-defined]
+        return list(BackwardFunction.apply(compute, *tensors, *inputs))  # type: ignore[attr-defined]
 
 
 def needs_recording(*tensors: Tensor) -> bool:
-    """Whether gradients can be asked for. Raises for tangents, which torch would silently drop."""
+    """Whether autograd has to record a call. Raises `NoForwardMode` for tangents, which torch would silently drop."""
     if forward_ad._current_level >= 0 and any(map(_has_tangent, tensors)):
         raise AttnError(NoForwardMode())
     if torch.is_grad_enabled():
@@ -192,27 +203,28 @@ def _has_tangent(x: Tensor) -> bool:
 
 
 def below_autograd(operator: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls an operator with the autograd dispatch keys excluded."""
     with torch._C._AutoDispatchBelowAutograd():
         return operator(*arguments)
 
 
 def single_level() -> AbstractContextManager[Any]:
-    """Inside `torch.func`, which has brought its tensors to this level before it asks for gradients of it."""
+    """A context in which `_SingleLevelFunction`s may be applied inside `torch.func`, at its current level."""
     active = torch._C._are_functorch_transforms_active()
     return enable_single_level_autograd_function() if active else nullcontext()
 
 
-# Autocast: as torch's own attention
+# Autocast, as for torch's own attention
 
 
 def autocast(x: Tensor, device: str) -> Tensor:
-    """In the type of autocast on this kind of device, if x is there."""
+    """x in the autocast dtype of this device type; unchanged if it is on another device, float64 or no float."""
     fits = x.device.type == device and x.is_floating_point() and x.dtype != torch.float64
     return x.to(torch.get_autocast_dtype(device)) if fits else x
 
 
 def register_autocast(name: str, device: str) -> None:
-    """For `maskdsl::name(q, k, v, ...)` and its backward pass, on this kind of device."""
+    """Registers the autocast kernels of `maskdsl::name(q, k, v, ...)` and its backward, for this device type."""
     key = f"Autocast{device.upper()}"
     keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
     forward, backward = (getattr(torch.ops.maskdsl, each).default for each in (name, f"{name}_backward"))

@@ -1,7 +1,7 @@
-"""Operators that gather tokens, such as those of pages, and call `maskdsl::attention` over them: one node of a graph.
+"""Makes operators that gather tokens, such as pages, and run attention over them, as one node of a graph.
 
-Their gradients gather once more and go on from the output of the forward pass, which is not computed again. Read by
-`runtime/decode/decode_call.py` and `runtime/varlen.py`.
+A backward pass gathers again under autograd and continues from the saved output: attention is not computed again. Used
+by `runtime/decode/decode_call.py` and `runtime/varlen.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,8 @@ from maskdsl.runtime.kernels.dispatch import blank
 from maskdsl.runtime.torch_ops.attention_op import (
     ATTENTION,
     LIBRARY,
-    Attended,
-    Differentiated,
+    AttentionFunction,
+    BackwardFunction,
     below_autograd,
     needs_recording,
     recording,
@@ -25,32 +25,36 @@ from maskdsl.runtime.torch_ops.attention_op import (
 )
 
 Attend = Callable[[Tensor, Tensor, Tensor, Sequence[Tensor], str], tuple[Tensor, Tensor]]
-"""Attention over what has been gathered: q, k, v, inputs, the handle of their compiled mask."""
+"""Attention over gathered tokens: maps q, k, v, inputs and the handle of a compiled mask to (out, lse)."""
 Gather = Callable[..., tuple[Tensor, Tensor]]
-"""`(attend, q, k, v, inputs, positions, page_size, handle)`: gathers, and gives what `attend` gives."""
+"""`(attend, q, k, v, inputs, positions, page_size, handle)`: gathers tokens and returns the result of `attend`.
+
+`positions` are the integer tensors that say where tokens are.
+"""
 
 _OPTIONS = "Tensor?[] places, int? page_size, str handle"
-"""Where tokens are, and of which compiled mask."""
+"""The last parameters in an operator's schema."""
 _TAGS = (torch.Tag.pt2_compliant_tag,)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str) -> tuple[Tensor, Tensor]:
+    """The `Attend` that computes, with a log-sum-exp."""
     out, lse = ATTENTION(q, k, v, inputs, handle, "declared", True)
     return out, lse
 
 
 def _resumed(out: Tensor, lse: Tensor) -> Attend:
-    """Attention whose results are known: torch records it, and nothing is computed."""
+    """The `Attend` that returns these results: autograd records it, and nothing is computed."""
 
     def attend(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = Attended.apply(q, k, v, handle, "declared", (out, lse), *inputs)  # type: ignore[attr-defined]
-        return found
+        results: tuple[Tensor, Tensor] = AttentionFunction.apply(q, k, v, handle, "declared", (out, lse), *inputs)  # type: ignore[attr-defined]
+        return results
 
     return attend
 
 
 class _GatheredAttention(_SingleLevelFunction):
-    """Keeps what the backward pass takes."""
+    """The autograd function of an operator made by `define`."""
 
     @staticmethod
     def forward(
@@ -71,16 +75,16 @@ class _GatheredAttention(_SingleLevelFunction):
     def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
         needs = [*ctx.needs_input_grad[3:]]
         count = 5 + len(needs) - 3
-        saved = ctx.saved_tensors  # once: checkpoints make them anew for it
+        saved = ctx.saved_tensors  # read once: activation checkpointing recomputes them
         tensors, given = saved[:count], iter(saved[count:])
         positions = [next(given) if each else None for each in ctx.given]
         operator = ctx.backward_operator
-        found = iter(operator(*tensors[:5], grad_out, grad_lse, tensors[5:], positions, *ctx.options, needs))
-        return None, None, None, *(next(found) if need else None for need in needs)
+        computed = iter(operator(*tensors[:5], grad_out, grad_lse, tensors[5:], positions, *ctx.options, needs))
+        return None, None, None, *(next(computed) if need else None for need in needs)
 
 
 def define(name: str, gather: Gather) -> Any:
-    """The operator `maskdsl::name(q, k, v, inputs, positions, page_size, handle)`, which gives (out, lse)."""
+    """Registers and returns the operator `maskdsl::name(q, k, v, inputs, places, page_size, handle) -> (out, lse)`."""
     tensors = "Tensor q, Tensor k, Tensor v"
     results = "Tensor out, Tensor lse, Tensor grad_out, Tensor grad_lse"
     LIBRARY.define(f"{name}({tensors}, Tensor[] inputs, {_OPTIONS}) -> (Tensor out, Tensor lse)", tags=_TAGS)
@@ -113,14 +117,14 @@ def define(name: str, gather: Gather) -> Any:
         given, *options = others[4:]
         inputs = given or ()
 
-        def find(*tensors: Tensor) -> list[Tensor]:
-            found: list[Tensor] = below_autograd(backward_operator, *tensors[:7], tensors[7:], *options)
-            return found
+        def compute(*tensors: Tensor) -> list[Tensor]:
+            grads: list[Tensor] = below_autograd(backward_operator, *tensors[:7], tensors[7:], *options)
+            return grads
 
         if not needs_recording(q, k, v, *others[:4], *inputs):
-            return find(q, k, v, *others[:4], *inputs)
+            return compute(q, k, v, *others[:4], *inputs)
         with single_level():
-            return list(Differentiated.apply(find, q, k, v, *others[:4], *inputs))  # type: ignore[attr-defined]
+            return list(BackwardFunction.apply(compute, q, k, v, *others[:4], *inputs))  # type: ignore[attr-defined]
 
     LIBRARY.impl(name, forward, "CompositeExplicitAutograd")
     LIBRARY.impl(name, recorded, "Autograd")
@@ -146,7 +150,7 @@ def _fake_backward(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> list[Tensor
 
 
 def entry_by_entry(operator: Any) -> Callable[..., Any]:
-    """How `torch.vmap` calls an operator of tensors and lists of them: once for each entry."""
+    """A `vmap` rule that calls an operator, of tensors and lists of tensors, once per entry of the mapped axis."""
 
     def entry(argument: Any, axis: Any, number: int) -> Any:
         if isinstance(axis, list | tuple):
@@ -156,7 +160,7 @@ def entry_by_entry(operator: Any) -> Callable[..., Any]:
     def batched(info: Any, axes: Sequence[Any], *arguments: Any) -> Any:
         pairs = list(zip(arguments, axes, strict=True))
         calls = [operator(*(entry(*each, number) for each in pairs)) for number in range(info.batch_size)]
-        found = [torch.stack(results) for results in zip(*calls, strict=True)]
-        return (tuple(found), (0, 0)) if isinstance(calls[0], tuple) else (found, [0] * len(found))
+        stacked = [torch.stack(results) for results in zip(*calls, strict=True)]
+        return (tuple(stacked), (0, 0)) if isinstance(calls[0], tuple) else (stacked, [0] * len(stacked))
 
     return batched
