@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import maskdsl
-from maskdsl.analysis.counts.cuts import common, cuts
+from maskdsl.analysis.counts.clause_tiles import clause_tiles, common
 from maskdsl.analysis.tiles.block_map import FULL, PARTIAL, Runs
 from maskdsl.analysis.tiles.mask_tiles import tiles
 
@@ -22,7 +22,7 @@ pattern p(n = 150) {
 def test_every_line_against_dense_tiles(block):
     mask = maskdsl.parse(TEXT)["p"].bind(heads=3)
     block_map = tiles(mask.ir, block)
-    for number, found in enumerate(cuts(mask.ir, block_map)):
+    for number, found in enumerate(clause_tiles(mask.ir, block_map)):
         lines = [line for line in TEXT.splitlines() if "attend" in line or "require" in line]
         alone = maskdsl.parse(
             TEXT.replace("attend", "#")

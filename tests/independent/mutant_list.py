@@ -225,8 +225,8 @@ MUTANTS = (
     Mutant(
         "an index of the length is inside",
         "maskdsl/analysis/indices/in_bounds.py",
-        "reach.low >= 0 and reach.high < size",
-        "reach.low >= 0 and reach.high <= size",
+        "index.low >= 0 and index.high < size",
+        "index.low >= 0 and index.high <= size",
         of("analysis/test_in_bounds", "test_the_first_index_behind_a_table"),
     ),
     Mutant(
@@ -577,8 +577,8 @@ MUTANTS = (
     Mutant(
         "the upper of two medians",
         STATS,
-        "middle = (behind[-1] - 1) // 2, behind[-1] // 2",
-        "middle = behind[-1] // 2, behind[-1] // 2",
+        "middle = (cumulative[-1] - 1) // 2, cumulative[-1] // 2",
+        "middle = cumulative[-1] // 2, cumulative[-1] // 2",
         of("analysis/test_stats", "test_median_of_counted_numbers"),
     ),
     Mutant(

@@ -1,1 +1,1 @@
-"""Exact numbers of a mask: pairs, keys per query, cost, and how they grow or differ."""
+"""Exact counts of a mask: pairs, keys per query, tiles, arithmetic; how they grow, and how two masks differ."""

@@ -1,7 +1,7 @@
-"""Relations that fall apart into one for each axis of the keys: counted axis by axis instead of tile by tile.
+"""Relations that factor over the axes of the keys, counted axis by axis instead of tile by tile.
 
-A neighbourhood over a grid asks one thing of a key's row and another of its column. The keys that a query attends are
-then the product of the rows and the columns it attends.
+A neighbourhood on a grid is one condition on the key's row and one on its column. The number of keys of a query is then
+the product of its numbers of rows and columns.
 """
 
 from dataclasses import replace
@@ -13,20 +13,19 @@ from maskdsl.ir.ops import Op
 
 
 def axis_masks(mask: MaskIR, relation: Expression) -> tuple[MaskIR, ...] | None:
-    """The mask from all queries to the places of each axis of the keys, if the relation is their conjunction.
+    """One mask per axis of the keys, from all queries to the indices of that axis, whose conjunction is the relation.
 
-    All in declared order, for one head and batch entry. None for a relation that doesn't fall apart, and for a single
-    axis, where nothing is gained.
+    In declared order, for one head and batch entry. None if the relation does not factor, or keys have one axis.
     """
     (space, *others) = mask.keys.spaces
     if others or len(space.axes) == 1:
         return None
-    parts: dict[str, list[Expression]] = {axis.name: [] for axis in space.axes}
-    for part in conjuncts(relation):
-        read = {each.name for each in reads(part).of(Side.KEY)}
+    factors: dict[str, list[Expression]] = {axis.name: [] for axis in space.axes}
+    for condition in conjuncts(relation):
+        read = {each.name for each in reads(condition).of(Side.KEY)}
         match tuple(read or {space.axes[0].name}):
-            case (name,) if name in parts:
-                parts[name].append(part)
+            case (name,) if name in factors:
+                factors[name].append(condition)
             case _:
                 return None
     queries = replace(mask.queries, order=())
@@ -36,13 +35,14 @@ def axis_masks(mask: MaskIR, relation: Expression) -> tuple[MaskIR, ...] | None:
             queries=queries,
             keys=Sequence((Space(space.name, (axis,)),)),
             self_attention=False,
-            relation=apply(Op.AND, TRUE, *parts[axis.name]) if parts[axis.name] else TRUE,
+            relation=apply(Op.AND, TRUE, *factors[axis.name]) if factors[axis.name] else TRUE,
         )
         for axis in space.axes
     )
 
 
 def conjuncts(relation: Expression) -> tuple[Expression, ...]:
+    """The operands of nested `and`; the relation itself if it is none."""
     match relation:
         case Apply(op=Op.AND, arguments=arguments):
             return tuple(inner for argument in arguments for inner in conjuncts(argument))

@@ -1,4 +1,4 @@
-"""Where two patterns over as many queries and keys differ: exact tiles of what only one of them attends."""
+"""Where two patterns of equal lengths differ: the exact tiles of the pairs that only one of them attends."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -28,12 +28,12 @@ from maskdsl.ir.ops import Op
 from maskdsl.ir.simplify import simplify
 
 _SECOND = "second "
-"""In front of the names that the second pattern reads. No name of a pattern has a space in it."""
+"""The prefix of names that the second pattern reads. No name of a pattern contains a space."""
 
 
 @dataclass(frozen=True, eq=False)
 class Share:
-    """Some of the pairs: their tiles, and how many they are."""
+    """A set of pairs: its tiles, and the number of pairs."""
 
     tiles: TileMap
     pairs: int
@@ -41,37 +41,40 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """Of some heads that are alike, in the first batch entry, laid out in the first pattern's order."""
+    """The difference for heads with the same one, in the first batch entry and the first pattern's memory order."""
 
     heads: tuple[int, ...]
     key_blocks: int
     first: Share
-    """What the first pattern alone attends."""
+    """Pairs that only the first pattern attends."""
     second: Share
+    """Pairs that only the second pattern attends."""
     common: Share
+    """Pairs that both attend."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists, as JSON has them."""
+        """Plain numbers and lists, for JSON."""
         shares = {"first": self.first, "second": self.second, "common": self.common}
         return {"heads": list(self.heads), **{f"{name}_pairs": share.pairs for name, share in shares.items()}}
 
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """A pattern with the inputs that decide it."""
+    """A mask with the inputs that decide its relation."""
 
     mask: MaskIR
     inputs: Mapping[str, Array]
 
     @staticmethod
     def of(mask: MaskIR, inputs: Mapping[str, object]) -> "Compared":
+        """Checks the inputs. Raises `AttnError` if one is missing or does not fit."""
         return Compared(mask, input_arrays(mask, inputs, relation_inputs(mask, inputs)))
 
 
 def differences(
     first: Compared, second: Compared, block: tuple[int, int], region: Region = ALL
 ) -> tuple[Difference, ...]:
-    """One for all heads that have the same one. Both patterns have as many queries, keys and heads."""
+    """The differences of all heads, equal ones once. Both masks must have equal numbers of queries, keys and heads."""
     check_size(first.mask, block)
     head_classes = [find_head_classes(each.mask, each.inputs) for each in (first, second)]
     pairs: dict[tuple[int, int], list[int]] = {}
@@ -102,24 +105,24 @@ def _share(problem: Problem) -> Share:
 def _joint_problems(
     first: Compared, second: Compared, one: HeadClass, other: HeadClass, block: tuple[int, int], region: Region
 ) -> Iterator[Problem]:
-    """What the first one alone attends, then the second one alone, then both."""
+    """Yields the problems of the pairs that only the first attends, that only the second attends, and that both do."""
     relation, tables = fix_tables(one.relation, first.inputs)
     relation_of_second, tables_of_second = fix_tables(other.relation, second.inputs)
     renamed = _as_second(relation_of_second)
     tables |= {_SECOND + name: table for name, table in tables_of_second.items()}
     sides = [
         _Both.joined(
-            Coordinates(first.mask, own, first.inputs, one.batch, one.head),
-            Coordinates(second.mask, another, second.inputs, other.batch, other.head),
+            Coordinates(first.mask, first_side, first.inputs, one.batch, one.head),
+            Coordinates(second.mask, second_side, second.inputs, other.batch, other.head),
         )
-        for own, another in ((first.mask.queries, second.mask.queries), (first.mask.keys, second.mask.keys))
+        for first_side, second_side in ((first.mask.queries, second.mask.queries), (first.mask.keys, second.mask.keys))
     ]
-    for wanted in (
+    for conditions in (
         (relation, apply(Op.NOT, renamed)),
         (apply(Op.NOT, relation), renamed),
         (relation, renamed),
     ):
-        yield _joint_problem(simplify(apply(Op.AND, *wanted)), tables, sides, block, region)
+        yield _joint_problem(simplify(apply(Op.AND, *conditions)), tables, sides, block, region)
 
 
 def _joint_problem(
@@ -129,20 +132,22 @@ def _joint_problem(
     block: tuple[int, int],
     region: Region,
 ) -> Problem:
-    parts = separate(relation, tables)
+    separated = separate(relation, tables)
     query, key = (
         Tree.of(
             tuple(side.values(expression, tables)[positions] for expression in expressions),
             len(range(side.coordinates.sequence.length)[positions]),
             size,
         )
-        for side, expressions, size, positions in zip(sides, (parts.query, parts.key), block, region, strict=True)
+        for side, expressions, size, positions in zip(
+            sides, (separated.query, separated.key), block, region, strict=True
+        )
     )
-    return Problem(parts.program, query, key)
+    return Problem(separated.program, query, key)
 
 
 def _as_second(relation: Expression) -> Expression:
-    """The relation with all names marked as those of the second pattern."""
+    """The relation with the prefix of the second pattern on all names."""
 
     def mark(node: Expression) -> Expression | None:
         match node:
@@ -160,7 +165,7 @@ def _as_second(relation: Expression) -> Expression:
 
 @dataclass(frozen=True, eq=False)
 class _Both(LaidOutTokens):
-    """The tokens of one side with the coordinates of both patterns, in the order of the first."""
+    """The tokens of one side with the coordinates of both patterns, in the memory order of the first."""
 
     second: Coordinates
 

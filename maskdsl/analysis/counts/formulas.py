@@ -1,9 +1,9 @@
-"""Formulas in whole parameters through exact counts, checked against further ones.
+"""Fits formulas in integer parameters to exact counts, and checks them against further counts.
 
-Counts are made at small settings of the parameters. A sum of terms (powers of the parameters, perhaps with a logarithm
-of a length, or divided by another parameter) through all of them is then solved for in exact fractions. It is kept only
-if it also gives the counts at settings that it was not made from, and at those that the caller wants. That is evidence,
-not a proof: the formula is exact where it was checked, and says where that is.
+Counts are made at small settings of the parameters. A linear combination of terms (powers of the parameters, perhaps
+with a logarithm of a length, or divided by another parameter) is solved for in exact fractions. It is kept only if it
+also gives the counts at settings that it was not solved from, and at the caller's setting. That is evidence, not a
+proof: the formula is exact where it was checked, and `where` says where that is.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from sympy.polys.matrices import DomainMatrix
 
 Settings = Mapping[str, int]
 Counts = tuple[int, ...]
-"""Several exact numbers at one setting."""
+"""Exact numbers at one setting, one for each formula."""
 Count = Callable[[Settings], Counts | None]
-"""None where a setting has no meaning."""
+"""None if a setting is not valid."""
 
 _MOST_PARAMETERS = 3
 _MOST_TERMS = 40
 _LARGEST_PERIOD = 8192
 _MOST_TOKENS = 1 << 19
-"""Of all settings that a formula is made from."""
+"""The most tokens of all settings that a formula is solved from."""
 _FURTHER = 6
-"""Settings that a formula is checked against, besides those that it is made from; half as many where there are no
-more."""
+"""Settings that a formula is checked against, beside those that it is solved from; at least half as many."""
 
 
 @dataclass(frozen=True)
@@ -43,63 +42,66 @@ class _FormulaTerm:
     logarithm: str | None = None
 
     def at(self, settings: Settings) -> Fraction:
+        """The value at a setting."""
         value = prod((Fraction(settings[name]) ** power for name, power in self.powers), start=Fraction(1))
         return value if self.logarithm is None else value * (settings[self.logarithm].bit_length() - 1)
 
     @property
     def expression(self) -> Any:
+        """The term in sympy."""
         value = prod((symbol(name) ** power for name, power in self.powers), start=sympy.Integer(1))
         return value if self.logarithm is None else value * sympy.Function("log2")(symbol(self.logarithm))
 
 
 @dataclass(frozen=True)
 class _Scheme:
-    """The kind of formula that is looked for, and at which settings."""
+    """The terms of a formula, and the settings to solve and check it at."""
 
     terms: tuple[_FormulaTerm, ...]
     settings: tuple[Settings, ...]
     where: str
-    """Which settings these are, in words; empty where any may do."""
+    """The condition that the settings fulfil, in words; empty if there is none."""
 
     def is_worth_trying(self, lengths: tuple[str, ...]) -> bool:
-        """There are settings left to check a formula, and counting them takes no long time."""
+        """Whether settings are left to check the formula, and counting at all of them is fast."""
         tokens = sum(prod(settings[name] for name in lengths) for settings in self.settings)
         enough = len(self.settings) >= len(self.terms) + _FURTHER // 2
         return enough and len(self.terms) <= _MOST_TERMS and tokens <= _MOST_TOKENS
 
 
 _Terms = dict[_FormulaTerm, Any]
-"""The factor of each term, a sympy number that is not zero."""
+"""The nonzero factor of each term, a sympy number."""
 
 
 @dataclass(frozen=True)
 class Formulas:
-    """One sympy expression for each of the counts."""
+    """One formula, a sympy expression, for each of the counts."""
 
     expressions: tuple[Any, ...]
     where: str
-    """For which values of the parameters, in words; empty where none were special."""
+    """The condition on parameters under which they hold, in words; empty if there is none."""
     checked: int
-    """Settings at which all of them were found to be exact."""
+    """The number of settings at which all formulas are exact."""
 
 
-def formulas(own: Settings, lengths: tuple[str, ...], count: Count) -> Formulas | None:
-    """Those that give the counts in general, and at `own`; None if none were found.
+def formulas(target: Settings, lengths: tuple[str, ...], count: Count) -> Formulas | None:
+    """Formulas of the counts that are exact at `target` too; None if none fit.
 
-    `own` are the values of all parameters, and `lengths` those that grow without bound.
+    `target` has the values of all parameters; `lengths` names those that grow without bound.
     """
     count = _cached(count)
-    expected = count(own)
+    expected = count(target)
     if expected is None or not lengths:
         return None
-    for scheme in _schemes(own, lengths):
-        found = _solved(scheme, count) if scheme.is_worth_trying(lengths) else None
-        if found is not None and [_value(terms, own) for terms in found] == list(expected):
-            return Formulas(tuple(map(_expression, found)), scheme.where, len(scheme.settings) + 1)
+    for scheme in _schemes(target, lengths):
+        solved = _solved(scheme, count) if scheme.is_worth_trying(lengths) else None
+        if solved is not None and [_value(terms, target) for terms in solved] == list(expected):
+            return Formulas(tuple(map(_expression, solved)), scheme.where, len(scheme.settings) + 1)
     return None
 
 
 def symbol(name: str) -> Any:
+    """The sympy symbol of a parameter."""
     return sympy.Symbol(name, positive=True)
 
 
@@ -116,7 +118,7 @@ def _cached(count: Count) -> Count:
 
 
 def _solved(scheme: _Scheme, count: Count) -> tuple[_Terms, ...] | None:
-    """The terms of each count; None where no factors give all of them."""
+    """The terms of each count by exact elimination; None if no factors give the counts at all settings."""
     rows = []
     for settings in scheme.settings:
         counts = count(settings)
@@ -145,24 +147,24 @@ def _to_sympy(number: Fraction) -> Any:
     return sympy.Rational(number.numerator, number.denominator)
 
 
-def _schemes(own: Settings, lengths: tuple[str, ...]) -> Iterator[_Scheme]:
-    """From formulas in several parameters to those in the lengths alone; the others keep their values then."""
-    others = tuple(name for name in own if name not in lengths)
+def _schemes(target: Settings, lengths: tuple[str, ...]) -> Iterator[_Scheme]:
+    """Yields schemes from most parameters to lengths only; parameters that are left out keep their values."""
+    others = tuple(name for name in target if name not in lengths)
     most = max(0, _MOST_PARAMETERS - len(lengths))
     chosen = dict.fromkeys([others[:most], *((name,) for name in others), ()])
     for shapes in chosen:
-        yield from _schemes_of(own, lengths, shapes)
+        yield from _schemes_of(target, lengths, shapes)
 
 
-def _schemes_of(own: Settings, lengths: tuple[str, ...], shapes: tuple[str, ...]) -> Iterator[_Scheme]:
-    """Formulas in the lengths and in these other parameters: polynomials, then fractions, then logarithms."""
-    ranked = sorted(shapes, key=lambda name: own[name])
-    rest = {name: number for name, number in own.items() if name not in lengths and name not in shapes}
-    near = {name: tuple(each + own[name] % 2 for each in range(4, 14, 2)) for name in shapes}
+def _schemes_of(target: Settings, lengths: tuple[str, ...], shapes: tuple[str, ...]) -> Iterator[_Scheme]:
+    """Yields schemes in the lengths and in `shapes`: polynomials, then quotients, then logarithms."""
+    ranked = sorted(shapes, key=lambda name: target[name])
+    rest = {name: number for name, number in target.items() if name not in lengths and name not in shapes}
+    near = {name: tuple(each + target[name] % 2 for each in range(4, 14, 2)) for name in shapes}
     near = {name: tuple(each + 16 * ranked.index(name) for each in near[name]) for name in shapes}
     yield _scheme(_powers(lengths, shapes, least=0), {**_line(lengths, near, rest, 1), **near}, rest, "")
     blocks = {
-        name: tuple(4 ** ranked.index(name) * each for each in _divisors(own[name], len(lengths))) for name in shapes
+        name: tuple(4 ** ranked.index(name) * each for each in _divisors(target[name], len(lengths))) for name in shapes
     }
     fixed = [max(1, abs(each)) for each in rest.values()]
     common = lcm(*(each for values in blocks.values() for each in values))
@@ -174,13 +176,13 @@ def _schemes_of(own: Settings, lengths: tuple[str, ...], shapes: tuple[str, ...]
     if len(lengths) == 1 and not shapes:
         (length,) = lengths
         start = max(5, (2 * max(fixed, default=1)).bit_length())
-        doubled = {length: tuple(1 << at for at in range(start, start + 6 + _FURTHER))}
+        doubled = {length: tuple(1 << exponent for exponent in range(start, start + 6 + _FURTHER))}
         logarithmic = tuple(_FormulaTerm(((length, power),), name) for power in (0, 1, 2) for name in (None, length))
         yield _scheme(logarithmic, doubled, rest, f"where {length} is a power of two")
 
 
 def _divisors(number: int, lengths: int) -> tuple[int, ...]:
-    """Small numbers with a small common multiple, odd ones in place of an odd one. Fewer where lengths multiply."""
+    """Small values for a parameter, with a small common multiple and the parity of its value; fewer for two lengths."""
     if lengths > 1:
         return (3, 5, 15) if number % 2 else (2, 4, 8)
     return (3, 5, 9, 15, 45) if number % 2 else (2, 4, 6, 8, 12)
@@ -189,7 +191,7 @@ def _divisors(number: int, lengths: int) -> tuple[int, ...]:
 def _line(
     lengths: tuple[str, ...], sizes: Mapping[str, tuple[int, ...]], rest: Settings, period: int
 ) -> dict[str, tuple[int, ...]]:
-    """Lengths beyond what other parameters reach: so many periods, or without one numbers with nothing in common."""
+    """Values of the lengths, beyond all other parameters: multiples of the period, or unrelated numbers if it is 1."""
     largest = max([*rest.values(), *(max(each) for each in sizes.values())], default=1)
     factor, least, step = (3, 24, 5) if len(lengths) == 1 else (2, 12, 1)
     first = -(-max(factor * largest, least) // period)
@@ -201,7 +203,7 @@ def _line(
 
 
 def _powers(lengths: tuple[str, ...], shapes: tuple[str, ...], least: int) -> tuple[_FormulaTerm, ...]:
-    """All products of powers of lengths from 0 to 2, and of the other parameters from `least` on."""
+    """All products of powers from 0 to 2 of lengths, and from `least` to 2 of `shapes`."""
     names = (*lengths, *shapes)
     choices = [range(3)] * len(lengths) + [range(least, 3)] * len(shapes)
     return tuple(
@@ -213,7 +215,7 @@ def _powers(lengths: tuple[str, ...], shapes: tuple[str, ...], least: int) -> tu
 def _scheme(
     terms: tuple[_FormulaTerm, ...], values: Mapping[str, tuple[int, ...]], rest: Settings, where: str
 ) -> _Scheme:
-    """Settings enough for the terms, spread over all that the values allow."""
-    wanted = len(terms) + _FURTHER
+    """A scheme with enough settings for its terms, sampled from all combinations of the values."""
+    needed = len(terms) + _FURTHER
     everything = [{**dict(zip(values, each, strict=True)), **rest} for each in product(*values.values())]
-    return _Scheme(terms, tuple(Random(0).sample(everything, min(wanted, len(everything)))), where)
+    return _Scheme(terms, tuple(Random(0).sample(everything, min(needed, len(everything)))), where)

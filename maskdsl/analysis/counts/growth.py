@@ -1,4 +1,4 @@
-"""What a pattern costs as its lengths grow: formulas in its parameters, by `formulas.py` from exact counts."""
+"""How the cost of a pattern grows with its parameters: formulas, fitted by `formulas.py` to exact counts."""
 
 from __future__ import annotations
 
@@ -18,64 +18,67 @@ from maskdsl.ir.simplify import head_classes
 from maskdsl.syntax.program import Program
 
 _BLOCK = 16, 128
-"""Tokens of a tile for few and for many tokens: counts are the same with any."""
+"""Tokens of a tile, for short and for long sequences. Counts do not depend on it."""
 _MANY_TOKENS = 4096
 
 
 @dataclass(frozen=True)
 class Growth:
-    """sympy expressions in the parameters of a pattern."""
+    """The formulas of a pattern: sympy expressions in its parameters."""
 
     queries: Any
     keys: Any
     pairs: Any
-    """Those that attend."""
+    """Attended pairs, over `heads` heads."""
     heads: int
-    """So many heads are counted: 1 where all are alike."""
+    """Heads that `pairs` sums over: 1 if all are alike."""
     lengths: tuple[str, ...]
-    """Parameters that the numbers of queries and keys grow with."""
+    """Parameters that increase the number of queries or keys."""
     where: str
-    """For which values of the parameters, in words; empty where none were special."""
+    """The condition on parameters under which the formulas hold, in words; empty if there is none."""
     checked: int
-    """Settings at which all three were found to be exact."""
+    """The number of settings at which all three formulas were checked to be exact."""
 
     @property
     def keys_per_query(self) -> Any:
+        """Mean keys per query."""
         return sympy.expand(sympy.cancel(self.pairs / self.queries / self.heads))
 
     @property
     def density(self) -> Any:
+        """The share of pairs that attend."""
         return sympy.factor(sympy.cancel(self.pairs / self.queries / self.keys / self.heads))
 
     @property
     def order(self) -> Any:
-        """The terms that grow fastest as all lengths grow alike, without their factors."""
+        """The fastest growing terms of `pairs`, without constant factors, as all lengths grow in proportion."""
         scale = sympy.Symbol("scale", positive=True)
         grown = {symbol(name): scale * symbol(name) for name in self.lengths}
-        parts = [(self.degree(term, grown, scale), term) for term in sympy.Add.make_args(sympy.expand(self.pairs))]
-        highest = max(degree for degree, _ in parts)
-        leading = [term.as_coeff_Mul()[1] for degree, term in parts if degree == highest]
+        terms = [(self.degree(term, grown, scale), term) for term in sympy.Add.make_args(sympy.expand(self.pairs))]
+        largest = max(degree for degree, _ in terms)
+        leading = [term.as_coeff_Mul()[1] for degree, term in terms if degree == largest]
         kept = [a for a in leading if not any(a != b and _dominates(b, a) for b in leading)]
         return sympy.Add(*kept)
 
     def degree(self, term: Any, grown: Mapping[Any, Any], scale: Any) -> tuple[int, int]:
-        logarithms = sum(part.func.__name__ == "log2" for part in sympy.Mul.make_args(term))
-        powers = sympy.Mul(*(part for part in sympy.Mul.make_args(term) if part.func.__name__ != "log2"))
+        """The degree of a term in the scale of all lengths, and its number of logarithms."""
+        logarithms = sum(factor.func.__name__ == "log2" for factor in sympy.Mul.make_args(term))
+        powers = sympy.Mul(*(factor for factor in sympy.Mul.make_args(term) if factor.func.__name__ != "log2"))
         return int(sympy.degree(sympy.expand(powers.subs(grown, simultaneous=True)), scale)), logarithms
 
 
 def _dominates(greater: Any, less: Any) -> bool:
-    """One term is the other times a polynomial."""
+    """Whether the first term is the second times a nonconstant polynomial."""
     quotient = sympy.cancel(greater / less)
     return bool(quotient.free_symbols) and not sympy.denom(quotient).free_symbols
 
 
 def growth(program: Program, mask: MaskIR) -> Growth | None:
-    """The formulas of a bound pattern; None if none were found, or where inputs decide which pairs attend."""
+    """The formulas of a bound pattern; None if no formula fits, or inputs decide which pairs attend."""
     if relation_inputs(mask):
         return None
-    own = {name: value for name, value in mask.parameters if isinstance(value, int) and not isinstance(value, bool)}
-    fixed = {name: value for name, value in mask.parameters if name not in own}
+    sizes = {name: value for name, value in mask.parameters if isinstance(value, int) and not isinstance(value, bool)}
+    fixed = {name: value for name, value in mask.parameters if name not in sizes}
     heads = mask.heads if len(head_classes(mask.relation, mask.heads)[0]) > 1 else 1
 
     def bound(settings: Settings) -> MaskIR | None:
@@ -85,19 +88,21 @@ def growth(program: Program, mask: MaskIR) -> Growth | None:
             return None
 
     def count(settings: Settings) -> Counts | None:
-        there = bound(settings)
-        if there is None:
+        other = bound(settings)
+        if other is None:
             return None
-        size = _BLOCK[max(there.queries.length, there.keys.length) > _MANY_TOKENS]
-        return there.queries.length, there.keys.length, stats(there, (size, size)).total.attended
+        size = _BLOCK[max(other.queries.length, other.keys.length) > _MANY_TOKENS]
+        return other.queries.length, other.keys.length, stats(other, (size, size)).total.attended
 
     def is_length(name: str) -> bool:
-        more = bound({**own, name: 2 * own[name]})
-        return more is not None and (more.queries.length > mask.queries.length or more.keys.length > mask.keys.length)
+        doubled = bound({**sizes, name: 2 * sizes[name]})
+        return doubled is not None and (
+            doubled.queries.length > mask.queries.length or doubled.keys.length > mask.keys.length
+        )
 
-    lengths = tuple(name for name in own if is_length(name))
-    found = formulas(own, lengths, count)
-    if found is None:
+    lengths = tuple(name for name in sizes if is_length(name))
+    fitted = formulas(sizes, lengths, count)
+    if fitted is None:
         return None
-    queries, keys, pairs = found.expressions
-    return Growth(queries, keys, pairs, heads, lengths, found.where, found.checked)
+    queries, keys, pairs = fitted.expressions
+    return Growth(queries, keys, pairs, heads, lengths, fitted.where, fitted.checked)

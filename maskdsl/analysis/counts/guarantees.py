@@ -1,12 +1,11 @@
-"""What holds whatever routes select: bounds on the keys of each query, before there are queries and keys.
+"""Bounds on the keys of each query that hold whatever routes select, before there are queries and keys.
 
-`ir/facts/route_candidates.py` says which pairs may be attended, and which always are. Between the two selectors decide,
-of which more is known: `topk(2, ...)` selects 2 candidates, or all if there are fewer. So a query attends what it
-always does, and at most the 2 groups that add the most keys to it; at least the 2 that add the fewest, where scores are
-finite.
+`ir/facts/route_candidates.py` gives the pairs that may attend and the pairs that always do. In between, selectors
+decide: `topk(2, ...)` selects 2 candidates, or all if there are fewer. So a query attends its certain keys, and at most
+the 2 groups that add the most keys; at least the 2 that add the fewest, if scores are finite.
 
-With one route, and candidates that read no other, some call reaches these bounds. Several routes add up above; below,
-the one that adds the most counts.
+With one route whose candidates read no other route, some call reaches these bounds. For several routes, upper bounds
+add up, and the largest of the lower bounds counts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from maskdsl.analysis.counts.counted import Counted, GroupSums, SingleKeys
+from maskdsl.analysis.counts.key_counts import GroupSums, KeyCounts, SingleKeys
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.ir.expressions import TRUE, Apply, Coordinate, Expression, Side, apply
 from maskdsl.ir.facts.reads import elements, reads
@@ -27,14 +26,14 @@ from maskdsl.ir.routes import Above, Balanced, Rank, Route, TopCount, TopMass
 from maskdsl.ir.simplify import simplify
 
 _LARGEST = 1 << 25
-"""Pairs of a query, or of its group, and a key group that are looked at; of larger routes only candidates are known."""
+"""The most pairs of queries (or query groups) and key groups that are evaluated; larger routes get looser bounds."""
 
 Inputs = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
 class RouteBounds:
-    """How many key groups the query groups of a route select, over all heads."""
+    """The numbers of key groups that query groups of a route select, over all heads."""
 
     name: str
     query_groups: int
@@ -42,45 +41,51 @@ class RouteBounds:
     least: int
     most: int
     candidates: int
-    """Of any query group, at most."""
+    """The most candidates of any query group."""
 
 
 @dataclass(frozen=True)
 class HeadBounds:
-    """Of one head over all batch entries, or of all heads together."""
+    """Bounds on attended pairs and keys per query, of one head over all batch entries or of all heads together."""
 
     pairs: int
     least_attended: int
     most_attended: int
     least_keys: int
-    """Of any query."""
+    """Bounds on the keys of every query: each attends from `least_keys` to `most_keys`."""
     most_keys: int
 
     @property
     def least_density(self) -> float:
+        """The least share of pairs that attend."""
         return self.least_attended / self.pairs
 
     @property
     def most_density(self) -> float:
+        """The largest share of pairs that attend."""
         return self.most_attended / self.pairs
 
     def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
         return asdict(self) | {"least_density": self.least_density, "most_density": self.most_density}
 
 
 @dataclass(frozen=True)
 class Guarantee:
+    """The bounds of all heads, of each head, and of each route."""
+
     total: HeadBounds
     heads: tuple[HeadBounds, ...]
     routes: tuple[RouteBounds, ...]
 
     def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and dictionaries, for JSON."""
         heads = [each.as_dict() for each in self.heads]
         return {"total": self.total.as_dict(), "heads": heads, "routes": [asdict(each) for each in self.routes]}
 
 
 def guarantee(mask: MaskIR, inputs: Inputs) -> Guarantee:
-    """From the inputs that decide which pairs may attend, and those that selectors read."""
+    """The bounds of a mask. `inputs` has those that decide which pairs may attend, and those that selectors read."""
     plain = mask.declared
     counting = _Counting.of(plain, inputs)
     entries = range(max(len(each.head_classes) for each in counting.all))
@@ -89,19 +94,19 @@ def guarantee(mask: MaskIR, inputs: Inputs) -> Guarantee:
     return Guarantee(_summed(heads), heads, routes)
 
 
-def _summed(parts: Sequence[HeadBounds]) -> HeadBounds:
+def _summed(bounds: Sequence[HeadBounds]) -> HeadBounds:
     return HeadBounds(
-        pairs=sum(each.pairs for each in parts),
-        least_attended=sum(each.least_attended for each in parts),
-        most_attended=sum(each.most_attended for each in parts),
-        least_keys=min(each.least_keys for each in parts),
-        most_keys=max(each.most_keys for each in parts),
+        pairs=sum(each.pairs for each in bounds),
+        least_attended=sum(each.least_attended for each in bounds),
+        most_attended=sum(each.most_attended for each in bounds),
+        least_keys=min(each.least_keys for each in bounds),
+        most_keys=max(each.most_keys for each in bounds),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _SelectionLimits:
-    """How many key groups each query group of a route selects in one head. All arrays are int64 [query groups]."""
+    """Bounds on the key groups that each query group of a route selects in one head: int64 [query groups]."""
 
     least: Array
     most: Array
@@ -110,34 +115,35 @@ class _SelectionLimits:
 
 @dataclass(frozen=True, eq=False)
 class _Counting:
-    """One mask, in declared order, and the pairs between its bounds."""
+    """The key counts of a mask in declared order: of its bounds, and of the pairs between them."""
 
     mask: MaskIR
     inputs: Inputs
-    least: Counted
-    most: Counted
-    free: Counted
-    """Pairs that some selection adds."""
-    alone: Mapping[str, Counted]
-    """Pairs that a route adds for certain when it selects their group, whatever others do."""
+    least: KeyCounts
+    most: KeyCounts
+    free: KeyCounts
+    """Pairs of `most` without those of `least`: some selection adds them."""
+    alone: Mapping[str, KeyCounts]
+    """By route, the pairs that it adds for certain if it selects their group, whatever other routes select."""
 
     @staticmethod
     def of(mask: MaskIR, inputs: Inputs) -> "_Counting":
         low, high = least(mask), most(mask)
         denied = apply(Op.NOT, low.relation)
 
-        def added(by: MaskIR) -> Counted:
-            return Counted.of(replace(by, relation=simplify(apply(Op.AND, by.relation, denied))), inputs)
+        def added(by: MaskIR) -> KeyCounts:
+            return KeyCounts.of(replace(by, relation=simplify(apply(Op.AND, by.relation, denied))), inputs)
 
         free = added(high)
         alone = {}
         for route in (each for each in mask.routed if isinstance(each, Route)):
-            own = least(with_all(mask, route))
-            alone[route.name] = free if own.relation == high.relation else added(own)
-        return _Counting(mask, inputs, Counted.of(low, inputs), Counted.of(high, inputs), free, alone)
+            certain = least(with_all(mask, route))
+            alone[route.name] = free if certain.relation == high.relation else added(certain)
+        return _Counting(mask, inputs, KeyCounts.of(low, inputs), KeyCounts.of(high, inputs), free, alone)
 
     @property
-    def all(self) -> list[Counted]:
+    def all(self) -> list[KeyCounts]:
+        """All key counts."""
         return [self.least, self.most, self.free, *self.alone.values()]
 
     @property
@@ -145,16 +151,16 @@ class _Counting:
         return [each for each in self.mask.routed if isinstance(each, Route)]
 
     def bounds(self, batch: int, head: int) -> HeadBounds:
-        """Of one head of one batch entry."""
+        """The bounds of one head and batch entry."""
         always, ever = self.least.keys(batch, head), self.most.keys(batch, head)
         fewest, greatest = always, ever
         if monotone(self.mask):
             only_routes = all(isinstance(each, Route | Rank) for each in self.mask.routed)
             above = always if only_routes else ever
             for route in self.routes:
-                limits, chooser = self.limits(route, batch, head), self.group_of_query(route, batch, head)
+                limits, group = self.limits(route, batch, head), self.group_of_query(route, batch, head)
                 taken, fully, candidates = (
-                    np.append(each, 0)[chooser] for each in (limits.least, limits.most, limits.candidates)
+                    np.append(each, 0)[group] for each in (limits.least, limits.most, limits.candidates)
                 )
                 sums = self.sums(self.free, route, batch, head)
                 above = ever if sums is None else above + sums.largest(fully)
@@ -171,11 +177,11 @@ class _Counting:
         )
 
     def balanced_pairs(self) -> int:
-        """All pairs of the tokens that centroids take, where these alone decide; else all pairs."""
+        """An upper bound on the pairs that balanced clusters add: each cluster has a fixed number of tokens."""
         lengths = self.mask.queries.length, self.mask.keys.length
-        parts = [each for each in self.mask.routed if not isinstance(each, Rank)]
-        balanced = [each for each in parts if isinstance(each, Balanced)]
-        if len(balanced) < len(parts) or not monotone(self.mask):
+        selecting = [each for each in self.mask.routed if not isinstance(each, Rank)]
+        balanced = [each for each in selecting if isinstance(each, Balanced)]
+        if len(balanced) < len(selecting) or not monotone(self.mask):
             return lengths[0] * lengths[1]
         of_queries = (each for each in balanced if each.side is Side.QUERY)
         return sum(
@@ -183,26 +189,29 @@ class _Counting:
         )
 
     def route_bounds(self, route: Route, entries: int) -> RouteBounds:
-        found = [
-            (self.limits(route, batch, head), self.finding(batch, head).exists(Side.QUERY, route.queries))
+        """The bounds of one route, over all heads and batch entries."""
+        each_head = [
+            (self.limits(route, batch, head), self.search(batch, head).exists(Side.QUERY, route.queries))
             for batch in range(entries)
             for head in range(self.mask.heads)
         ]
         return RouteBounds(
             name=route.name,
-            query_groups=max(int(np.count_nonzero(exists)) for _, exists in found),
-            key_groups=int(np.count_nonzero(self.finding(0, 0).exists(Side.KEY, route.keys))),
-            least=min(int(limits.least[exists].min()) for limits, exists in found),
-            most=max(int(limits.most[exists].max()) for limits, exists in found),
-            candidates=max(int(limits.candidates[exists].max()) for limits, exists in found),
+            query_groups=max(int(np.count_nonzero(exists)) for _, exists in each_head),
+            key_groups=int(np.count_nonzero(self.search(0, 0).exists(Side.KEY, route.keys))),
+            least=min(int(limits.least[exists].min()) for limits, exists in each_head),
+            most=max(int(limits.most[exists].max()) for limits, exists in each_head),
+            candidates=max(int(limits.candidates[exists].max()) for limits, exists in each_head),
         )
 
-    def finding(self, batch: int, head: int) -> RouteSearch:
+    def search(self, batch: int, head: int) -> RouteSearch:
+        """Evaluates what needs no vectors of queries and keys."""
         return RouteSearch(self.mask, self.inputs, None, None, batch, head)
 
     def limits(self, route: Route, batch: int, head: int) -> _SelectionLimits:
-        finding, bounds = self.finding(batch, head), CandidateBounds.of(self.mask)
-        exists = finding.exists(Side.KEY, route.keys)
+        """Bounds on the key groups that each query group selects."""
+        search, bounds = self.search(batch, head), CandidateBounds.of(self.mask)
+        exists = search.exists(Side.KEY, route.keys)
         size, keys = (route.queries.count, route.keys.count), int(np.count_nonzero(exists))
 
         def counted(candidates: Expression, unknown: int) -> Array:
@@ -210,31 +219,31 @@ class _Counting:
                 return np.full(size[0], keys)
             if size[0] * size[1] > _LARGEST:
                 return np.full(size[0], unknown)
-            return np.asarray(np.count_nonzero(finding.evaluate(candidates, route) & exists, axis=1))
+            return np.asarray(np.count_nonzero(search.evaluate(candidates, route) & exists, axis=1))
 
         fewest = counted(bounds.bound(route.candidates, False), 0)
         candidates = counted(bounds.bound(route.candidates, True), keys)
         match route.selector:
             case TopCount(count=count):
-                taken = np.maximum(finding.evaluate(count, route)[:, 0], 0)
+                taken = np.maximum(search.evaluate(count, route)[:, 0], 0)
                 return _SelectionLimits(np.minimum(taken, fewest), np.minimum(taken, candidates), candidates)
             case TopMass(mass=mass, over_head=False):
-                some = finding.evaluate(mass, route)[:, 0] > 0
+                some = search.evaluate(mass, route)[:, 0] > 0
                 return _SelectionLimits(np.minimum(some, fewest), candidates * some, candidates)
             case TopMass() | Above():
                 return _SelectionLimits(np.zeros_like(fewest), candidates, candidates)
 
     def group_of_query(self, route: Route, batch: int, head: int) -> Array:
-        """int64 [queries]; -1 for none."""
+        """int64 [queries]: the group of each query, -1 for none."""
         if route.queries.by is None:
             return np.zeros(self.mask.queries.length, dtype=np.int64)
-        found = np.full(self.mask.queries.length, -1)
-        groups, tokens = self.finding(batch, head).having(Side.QUERY, route.queries)
-        found[tokens] = groups
-        return found
+        result = np.full(self.mask.queries.length, -1)
+        groups, tokens = self.search(batch, head).having(Side.QUERY, route.queries)
+        result[tokens] = groups
+        return result
 
-    def sums(self, counted: Counted, route: Route, batch: int, head: int) -> GroupSums | None:
-        """The pairs of a relation by groups of keys; None where these are too many, or not known."""
+    def sums(self, counted: KeyCounts, route: Route, batch: int, head: int) -> GroupSums | None:
+        """Sums over the key groups of the counted pairs; None if there are too many groups, or they are not known."""
         grouping = route.keys
         if grouping.by == "i" or (grouping.by is None and self.tells_keys_apart(route)):
             return SingleKeys(counted.keys(batch, head))
@@ -243,7 +252,7 @@ class _Counting:
         tokens = np.arange(self.mask.keys.length)
         groups = np.zeros_like(tokens)
         if grouping.by is not None:
-            groups, tokens = self.finding(batch, head).having(Side.KEY, grouping)
+            groups, tokens = self.search(batch, head).having(Side.KEY, grouping)
         different, groups = np.unique(groups, return_inverse=True)
         if self.mask.queries.length * len(different) > _LARGEST:
             return None
@@ -252,12 +261,12 @@ class _Counting:
         return counted.by_group(batch, head, numbers, len(different))
 
     def tells_keys_apart(self, route: Route) -> bool:
-        """Whether the number of a group, for one query, is the key's position plus or minus something."""
+        """Whether, for one query, each group has one key: its number is the key's position plus or minus a constant."""
         return all(_position_once(read.indices[-1]) for read in elements(self.mask.relation, route.name))
 
 
 def _position_once(expression: Expression) -> bool:
-    """Sums and differences with one `k.i` and nothing else of the key."""
+    """Whether the expression is a sum or difference with `k.i` once and no other coordinate of the key."""
     match expression:
         case Coordinate(side=Side.KEY, name="i"):
             return True

@@ -1,4 +1,4 @@
-"""How many keys each query attends, exactly: full tiles by their area, partial ones by cutting them to the end."""
+"""Exact keys per query: full tiles count by their width, partial ones are split down to single tokens."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from maskdsl.analysis.tiles.descent import Problem, chunks, cut
 from maskdsl.analysis.tiles.trees import Tree
 
 _TILES = 1 << 12
-"""Partial tiles cut at once, to bound memory."""
+"""Partial tiles that are split at once, to bound memory."""
 
 
 def keys_per_query(problem: Problem, tiles: TileMap) -> Array:
-    """int64 [queries], in laid-out order."""
+    """int64 [queries], in memory order: the number of keys that each query attends."""
     query = problem.query
     by_node = {level: np.zeros(query.nodes(level), dtype=np.int64) for level in range(query.bottom, 1)}
     by_position = np.zeros((query.nodes(query.bottom), query.sizes[-1]), dtype=np.int64)
@@ -24,24 +24,24 @@ def keys_per_query(problem: Problem, tiles: TileMap) -> Array:
 
 
 def keys_per_row(runs: Runs, key: Tree) -> Array:
-    """int64 [rows]: keys in the tiles of each row."""
+    """int64 [rows]: the number of keys in the tiles of each row."""
     begin, end = (np.minimum(block.astype(np.int64) * key.sizes[0], key.length) for block in (runs.start, runs.end))
     return np.bincount(runs.row, weights=end - begin, minlength=runs.rows).astype(np.int64)
 
 
 def _count_inside(problem: Problem, rows: Array, columns: Array, by_node: dict[int, Array], by_position: Array) -> None:
-    """Adds the keys attended within these tiles to the counts of query nodes and, at the end, of query tokens."""
+    """Adds the keys attended in these tiles to the counts of query nodes (by level) and of single queries."""
     query, key = problem.query, problem.key
-    for query_level, key_level, *parts in problem.steps:
-        rows, columns = cut(rows, columns, *parts)
+    for query_level, key_level, *children in problem.steps:
+        rows, columns = cut(rows, columns, *children)
         always, possible = problem.judge(query_level, key_level, rows, columns)
         weights, counts = key.weights(key_level)[columns[always]], by_node[query_level]
         counts += np.bincount(rows[always], weights=weights, minlength=len(counts)).astype(np.int64)
         still = possible & ~always
         rows, columns = rows[still], columns[still]
-    for part in chunks(len(rows), problem.chunk(query.sizes[-1] * key.sizes[-1])):
-        attended = problem.evaluate(query.points, key.points, rows[part], columns[part])
+    for chunk in chunks(len(rows), problem.chunk(query.sizes[-1] * key.sizes[-1])):
+        attended = problem.evaluate(query.points, key.points, rows[chunk], columns[chunk])
         attended = np.broadcast_to(attended, (len(attended), query.sizes[-1], key.sizes[-1]))
         if key.real is not None:
-            attended = attended & key.real[columns[part]][:, None, :]
-        np.add.at(by_position, rows[part], np.count_nonzero(attended, axis=2))
+            attended = attended & key.real[columns[chunk]][:, None, :]
+        np.add.at(by_position, rows[chunk], np.count_nonzero(attended, axis=2))

@@ -1,8 +1,7 @@
-"""What routes selected in one call: groups chosen by queries, the load of keys, what heads have in common.
+"""Statistics of what routes selected in one call: key groups per query group, load of key groups, overlap of heads.
 
-Made from what `ir/meaning/route_meaning.py` finds. A *choice* is a pair of a query group and of a key group that it
-selected; groups without tokens do not count. Of `nearest` and `balanced` each query is a group, and the key groups are
-the centroids.
+Made from the results of `ir/meaning/route_meaning.py`. Groups without tokens do not count. For `nearest` and `balanced`
+each query is a query group, and the key groups are the centroids.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,24 +18,24 @@ from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.routes import Balanced, Nearest, Rank, Route
 
 _STRETCHES = 32
-"""Into how many parts a profile divides the key groups, at most."""
+"""The most entries of a profile."""
 PAIRS = 1 << 24
-"""Of a head, about as many are compared with other heads: rows evenly spread, where there are more."""
+"""About the most pairs of a head that are compared with other heads; if there are more, evenly spaced rows are."""
 _BATCH = 1 << 20
-"""Of a head, about as many at once."""
+"""About the pairs of a head that are compared at once."""
 
 Inputs = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Of whole numbers, of which there are some."""
+    """The distribution of a nonempty sample of integers."""
 
     least: int
     mean: float
     most: int
     variation: float
-    """The standard deviation over the mean; 0 where that is 0."""
+    """The standard deviation over the mean; 0 if the mean is 0."""
 
     @staticmethod
     def of(numbers: Array) -> "Distribution":
@@ -46,65 +45,66 @@ class Distribution:
 
 @dataclass(frozen=True)
 class HeadSelection:
-    """Of one head, over all batch entries."""
+    """The selection of one head, over all batch entries."""
 
     share: float
-    """Choices of all pairs of groups."""
+    """The share of pairs of groups that are selected."""
     chosen: Distribution
-    """Key groups that a query group selected."""
+    """Key groups per query group."""
     load: Distribution
-    """Query groups that selected a key group."""
+    """Query groups per key group."""
     profile: tuple[float, ...]
-    """The mean load of neighbouring key groups, first to last."""
+    """Mean load of consecutive ranges of key groups, in the first batch entry."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Of one route."""
+    """The selection of one route."""
 
     name: str
     query_groups: int
-    """With tokens, in one head of the first batch entry."""
+    """Query groups with tokens, in the first head and batch entry; `key_groups` likewise."""
     key_groups: int
     heads: tuple[HeadSelection, ...]
     overlap: tuple[tuple[float, ...], ...]
-    """For each two heads how many pairs both selected, of those that either did: 1 for the same, 0 for none."""
+    """For each two heads, pairs that both selected over pairs that either selected (intersection over union)."""
 
     @property
     def mean_overlap(self) -> float | None:
-        """Of two different heads; None if there are no two."""
+        """The mean over pairs of different heads; None for one head."""
         pairs = [self.overlap[one][other] for other in range(len(self.heads)) for one in range(other)]
         return sum(pairs) / len(pairs) if pairs else None
 
     def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and dictionaries, for JSON."""
         return {**asdict(self), "mean_overlap": self.mean_overlap}
 
 
 def selections(mask: MaskIR, inputs: Inputs) -> tuple[Selection, ...]:
-    """Of each route in declared order, from inputs with what is found."""
-    return tuple(_measure(each, mask.heads) for each in _choices(mask, inputs))
+    """The selection of each route, in declared order. `inputs` has the results of routes."""
+    return tuple(_measure(each, mask.heads) for each in _route_tables(mask, inputs))
 
 
 @dataclass(frozen=True, eq=False)
-class _Choices:
-    """What one route found."""
+class _RouteTables:
+    """The result of one route, as tables."""
 
     name: str
     entries: int
-    """In the batch."""
+    """Batch entries."""
     table: Callable[[int, int], Array]
-    """Of a batch entry and a head: bool [query groups, key groups], of those that have tokens."""
+    """Maps a batch entry and a head to bool [query groups, key groups], of groups with tokens."""
     size: tuple[int, int]
-    """Rows and columns that mean the same in all heads."""
+    """Rows and columns of the table that is compared between heads."""
     rows: Callable[[int, int, Array], Array]
-    """Of a batch entry, a head and numbers of rows: bool [these rows, columns], which columns each of them selected."""
+    """Maps a batch entry, a head and row numbers to bool [these rows, columns]: which columns each row selected."""
 
 
-def _choices(mask: MaskIR, inputs: Inputs) -> Iterator[_Choices]:
-    """Of each route that was found: one that nothing reads need not be."""
-    for _, parts in groupby((each for each in mask.routed if not isinstance(each, Rank)), lambda each: each.span):
-        first, *others = own = list(parts)
-        if any(each.name not in inputs for each in own):
+def _route_tables(mask: MaskIR, inputs: Inputs) -> Iterator[_RouteTables]:
+    """Yields the tables of each route that was evaluated; a route that nothing reads need not be."""
+    for _, same_line in groupby((each for each in mask.routed if not isinstance(each, Rank)), lambda each: each.span):
+        first, *others = routed = list(same_line)
+        if any(each.name not in inputs for each in routed):
             continue
         match first:
             case Route():
@@ -116,87 +116,87 @@ def _choices(mask: MaskIR, inputs: Inputs) -> Iterator[_Choices]:
                 yield _of_members(mask, inputs, words[::2], words[1::2])
 
 
-def _of_table(mask: MaskIR, inputs: Inputs, route: Route) -> _Choices:
+def _of_table(mask: MaskIR, inputs: Inputs, route: Route) -> _RouteTables:
     tables = inputs[route.name]
 
     def table(batch: int, head: int) -> Array:
-        finding = RouteSearch(mask, inputs, None, None, batch, head)
-        queries, keys = finding.exists(Side.QUERY, route.queries), finding.exists(Side.KEY, route.keys)
+        search = RouteSearch(mask, inputs, None, None, batch, head)
+        queries, keys = search.exists(Side.QUERY, route.queries), search.exists(Side.KEY, route.keys)
         return np.asarray(tables[batch, head][queries][:, keys])
 
     size = route.queries.count, route.keys.count
-    return _Choices(route.name, len(tables), table, size, lambda batch, head, rows: tables[batch, head, rows])
+    return _RouteTables(route.name, len(tables), table, size, lambda batch, head, rows: tables[batch, head, rows])
 
 
-def _of_clusters(mask: MaskIR, inputs: Inputs, found: Nearest) -> _Choices:
-    name = _coordinate_name(mask, found.name)
+def _of_clusters(mask: MaskIR, inputs: Inputs, nearest: Nearest) -> _RouteTables:
+    name = _coordinate_name(mask, nearest.name)
     queries, keys = (inputs[f"{name}_{side}"] for side in ("queries", "keys"))
-    clusters = np.arange(inputs[found.centroids].shape[1])
+    clusters = np.arange(inputs[nearest.centroids].shape[1])
 
     def rows(batch: int, head: int, numbers: Array) -> Array:
         return np.asarray(queries[batch, head, numbers, None] == keys[batch, head])
 
     size = queries.shape[-1], keys.shape[-1]
-    return _Choices(name, len(queries), lambda batch, head: queries[batch, head, :, None] == clusters, size, rows)
+    return _RouteTables(name, len(queries), lambda batch, head: queries[batch, head, :, None] == clusters, size, rows)
 
 
-def _of_members(mask: MaskIR, inputs: Inputs, queries: list[Balanced], keys: list[Balanced]) -> _Choices:
-    """From words of bits, one bit for each centroid."""
+def _of_members(mask: MaskIR, inputs: Inputs, queries: list[Balanced], keys: list[Balanced]) -> _RouteTables:
+    """From integers with one bit per centroid, several if there are many centroids."""
     name = _coordinate_name(mask, queries[0].name)
     if len(queries) > 1:
         name = name.removesuffix(f"_{queries[0].first}")
-    asked, given = ([inputs[each.name] for each in words] for words in (queries, keys))
+    query_bits, key_bits = ([inputs[each.name] for each in words] for words in (queries, keys))
 
     def table(batch: int, head: int) -> Array:
-        words = zip(queries, asked, strict=True)
+        words = zip(queries, query_bits, strict=True)
         bits = [one[batch, head][:, None] >> np.arange(each.last - each.first) & 1 for each, one in words]
         return np.asarray(np.concatenate(bits, axis=1) == 1)
 
     def rows(batch: int, head: int, numbers: Array) -> Array:
-        words = zip(asked, given, strict=True)
+        words = zip(query_bits, key_bits, strict=True)
         common = [one[batch, head, numbers, None] & other[batch, head] for one, other in words]
         return np.asarray(np.any([each != 0 for each in common], axis=0))
 
-    return _Choices(name, len(asked[0]), table, (asked[0].shape[-1], given[0].shape[-1]), rows)
+    return _RouteTables(name, len(query_bits[0]), table, (query_bits[0].shape[-1], key_bits[0].shape[-1]), rows)
 
 
-def _coordinate_name(mask: MaskIR, found: str) -> str:
-    """Of the coordinate that is found by this name."""
-    return next(each.name for each in mask.queries.coordinates for _, source in each.sources if source == Given(found))
+def _coordinate_name(mask: MaskIR, given: str) -> str:
+    """The name of the coordinate that the input `given` holds."""
+    return next(each.name for each in mask.queries.coordinates for _, source in each.sources if source == Given(given))
 
 
-def _measure(chosen: _Choices, heads: int) -> Selection:
-    tables = [[chosen.table(batch, head) for batch in range(chosen.entries)] for head in range(heads)]
+def _measure(selected: _RouteTables, heads: int) -> Selection:
+    tables = [[selected.table(batch, head) for batch in range(selected.entries)] for head in range(heads)]
     return Selection(
-        name=chosen.name,
+        name=selected.name,
         query_groups=len(tables[0][0]),
         key_groups=tables[0][0].shape[1],
         heads=tuple(map(_of_head, tables)),
-        overlap=_overlap(chosen, heads),
+        overlap=_overlap(selected, heads),
     )
 
 
 def _of_head(tables: list[Array]) -> HeadSelection:
-    """From the tables of all batch entries."""
+    """The selection of a head, from the tables of all batch entries."""
     loads = [table.sum(axis=0) for table in tables]
     starts = np.unique(np.linspace(0, len(loads[0]), min(_STRETCHES, len(loads[0])), endpoint=False).astype(int))
     return HeadSelection(
         share=sum(int(load.sum()) for load in loads) / sum(table.size for table in tables),
         chosen=Distribution.of(np.concatenate([table.sum(axis=1) for table in tables])),
         load=Distribution.of(np.concatenate(loads)),
-        profile=tuple(float(part.mean()) for part in np.split(loads[0], starts[1:])),
+        profile=tuple(float(each.mean()) for each in np.split(loads[0], starts[1:])),
     )
 
 
-def _overlap(chosen: _Choices, heads: int) -> tuple[tuple[float, ...], ...]:
-    """See `Selection.overlap`. Two heads that selected nothing selected the same."""
-    rows, columns = chosen.size
-    seen = np.unique(np.linspace(0, rows, max(1, min(rows, PAIRS // columns)), endpoint=False).astype(int))
+def _overlap(selected: _RouteTables, heads: int) -> tuple[tuple[float, ...], ...]:
+    """As `Selection.overlap`; 1 for two heads that selected nothing."""
+    rows, columns = selected.size
+    compared = np.unique(np.linspace(0, rows, max(1, min(rows, PAIRS // columns)), endpoint=False).astype(int))
     both = np.zeros((heads, heads))
-    for batch in range(chosen.entries):
-        for part in np.array_split(seen, -(-len(seen) * columns // _BATCH)):
-            taken = [chosen.rows(batch, head, part).reshape(-1).astype(np.float32) for head in range(heads)]
+    for batch in range(selected.entries):
+        for chunk in np.array_split(compared, -(-len(compared) * columns // _BATCH)):
+            taken = [selected.rows(batch, head, chunk).reshape(-1).astype(np.float32) for head in range(heads)]
             both += np.stack(taken) @ np.stack(taken).T  # whole numbers below 2**24: exact
-    own = np.diagonal(both)
-    either = own[:, None] + own - both
+    each_head = np.diagonal(both)
+    either = each_head[:, None] + each_head - both
     return tuple(map(tuple, np.where(either > 0, both / np.maximum(either, 1), 1.0).tolist()))

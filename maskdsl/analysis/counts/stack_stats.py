@@ -1,4 +1,4 @@
-"""What a stack costs: the figures of each of its different layers, and of all layers together."""
+"""Exact statistics of a stack: of each different layer, and of all layers together."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,15 +12,17 @@ from maskdsl.ir.stack import StackIR
 
 @dataclass(frozen=True)
 class StackStats:
+    """Statistics of a stack."""
+
     total: Figures
-    """Of all layers and heads."""
+    """The sum over all layers and heads."""
     different: tuple[Stats, ...]
-    """Of one layer of each kind."""
+    """The statistics of each different layer."""
     index: tuple[int, ...]
-    """For every layer, which of these it is."""
+    """For each layer, its number in `different`."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and dictionaries, as JSON has them."""
+        """Plain numbers, lists and dictionaries, for JSON."""
         return {
             "total": self.total.as_dict(),
             "different": [each.as_dict() for each in self.different],
@@ -36,12 +38,12 @@ def stack_stats(
     head_dim: int = 64,
     element_size: int = 2,
 ) -> StackStats:
-    """`inputs` are those of all layers; see `stats`."""
-    parts: Counter[Measured] = Counter()
+    """The statistics of a stack; `inputs` has those of all layers, and the others are as for `stats`."""
+    uses: Counter[Measured] = Counter()
     different: list[Stats] = []
-    for number, (mask, own) in enumerate(zip(stack.different, find_in_layers(stack, inputs or {}), strict=True)):
-        measured = measure_all(mask, block, own)
+    for number, (mask, given) in enumerate(zip(stack.different, find_in_layers(stack, inputs or {}), strict=True)):
+        measured = measure_all(mask, block, given)
         different.append(figures_of(mask, measured, block, head_dim, element_size))
         for head_class in measured.head_classes.index.ravel().tolist():
-            parts[measured.parts[head_class]] += stack.count(number)
-    return StackStats(add_up(parts, head_dim, element_size), tuple(different), stack.index)
+            uses[measured.classes[head_class]] += stack.count(number)
+    return StackStats(add_up(uses, head_dim, element_size), tuple(different), stack.index)

@@ -1,9 +1,9 @@
-"""What a mask costs, in exact numbers: density, waste, arithmetic, traffic, keys per query. Made from its tiles.
+"""Exact statistics of a mask, from its tiles: density, waste, arithmetic, memory traffic, keys per query.
 
-The conventions, for a head dimension d:
-- a pair computed costs 4 d floating-point operations forward (two products of matrices) and 10 d backward (five);
-- a row of tiles reads its queries and the keys and values of all its tiles, and writes its output, once each;
-- *attended* pairs are those of the relation, *computed* ones those of all tiles that are not empty.
+Conventions, for head dimension d:
+- a computed pair costs 4 d floating-point operations forward (two matrix products) and 10 d backward (five);
+- a row of tiles reads its queries, and the keys and values of its tiles, and writes its output, once each;
+- *attended* pairs are those of the relation, *computed* pairs those of all tiles that are not empty.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one head, over all batch entries, or of all heads together."""
+    """Statistics of one head over all batch entries, or of all heads together. Pairs, tiles and queries are summed."""
 
     pairs: int
     attended: int
@@ -37,7 +37,7 @@ class Figures:
     empty_rows: int
     """Queries that attend no key."""
     least_keys: int
-    """Of any query; empty rows included."""
+    """The fewest keys of any query, queries without keys included."""
     median_keys: float
     most_keys: int
     forward_flops: int
@@ -46,48 +46,51 @@ class Figures:
 
     @property
     def density(self) -> float:
-        """Attended pairs of all pairs."""
+        """The share of pairs that attend."""
         return self.attended / self.pairs
 
     @property
     def block_density(self) -> float:
-        """Tiles that are not empty, of all tiles."""
+        """The share of tiles that are not empty."""
         return (self.full_tiles + self.partial_tiles) / self.tiles
 
     @property
     def waste(self) -> float:
-        """Pairs that are computed and then masked, of those computed."""
+        """The share of computed pairs that are masked."""
         return 1 - self.attended / self.computed if self.computed else 0.0
 
     @property
     def speedup_bound(self) -> float:
-        """All pairs to computed pairs: how much faster than dense attention these tiles can be."""
+        """All pairs over computed pairs: the largest speedup over dense attention with these tiles."""
         return self.pairs / self.computed if self.computed else float("inf")
 
     @property
     def ideal_speedup(self) -> float:
-        """All pairs to attended pairs: the bound of any tiling and order."""
+        """All pairs over attended pairs: the largest speedup with any tiles and order."""
         return self.pairs / self.attended if self.attended else float("inf")
 
     def as_dict(self) -> dict[str, Any]:
+        """All fields and properties as plain numbers, for JSON."""
         names = ("density", "block_density", "waste", "speedup_bound", "ideal_speedup")
         return asdict(self) | {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
 class Stats:
+    """Statistics of a mask with tiles of `block` = (queries, keys)."""
+
     block: tuple[int, int]
     query_length: int
     key_length: int
     batch: int
-    """Batch entries told apart: 1 where all are alike."""
+    """Batch entries that `total` sums over: 1 if all are alike."""
     head_dim: int
     element_size: int
     total: Figures
     heads: tuple[Figures, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and dictionaries, as JSON has them."""
+        """Plain numbers, lists and dictionaries, for JSON."""
         return {
             "block": list(self.block),
             "query_length": self.query_length,
@@ -109,17 +112,21 @@ def stats(
     head_dim: int = 64,
     element_size: int = 2,
 ) -> Stats:
-    """`element_size` is that of an element of q, k, v and the output, in bytes."""
+    """The statistics of a mask; `inputs` and `batch` are as for `tiles`.
+
+    `element_size` is the size in bytes of an element of q, k, v and the output. Raises `AttnError` as `tiles` does.
+    """
     return figures_of(mask, measure_all(mask, block, inputs or {}, batch), block, head_dim, element_size)
 
 
 def figures_of(
     mask: MaskIR, measured: "MeasuredMask", block: tuple[int, int], head_dim: int, element_size: int
 ) -> Stats:
+    """The statistics of a measured mask."""
     head_classes = measured.head_classes
 
     def figures(uses: Array) -> Figures:
-        return add_up(Counter(measured.parts[number] for number in uses.ravel().tolist()), head_dim, element_size)
+        return add_up(Counter(measured.classes[number] for number in uses.ravel().tolist()), head_dim, element_size)
 
     return Stats(
         block=block,
@@ -135,36 +142,37 @@ def figures_of(
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One head class."""
+    """The tiles of one head class, and the keys per query."""
 
     problem: Problem
     tiles: TileMap
     counts: Array
-    """int64 [most keys + 1]: queries by the number of keys that they attend."""
+    """int64 [most keys + 1]: entry n is the number of queries that attend n keys."""
 
     @cached_property
     def keys_read(self) -> Array:
-        """int64 [query blocks]: keys of the tiles that are not empty."""
+        """int64 [query blocks]: keys in the tiles that are not empty."""
         return keys_per_row(self.tiles.full, self.problem.key) + keys_per_row(self.tiles.partial, self.problem.key)
 
 
 @dataclass(frozen=True, eq=False)
 class MeasuredMask:
-    """All head classes of a mask, and which of them each batch entry and head is."""
+    """All measured head classes of a mask, and the class of each batch entry and head."""
 
-    parts: tuple[Measured, ...]
+    classes: tuple[Measured, ...]
     head_classes: HeadClasses
 
 
 def measure_all(
     mask: MaskIR, block: tuple[int, int], inputs: Mapping[str, object], batch: int | None = None
 ) -> MeasuredMask:
+    """Measures all head classes of a mask. Raises `AttnError` as `tiles` does."""
     check_size(mask, block)
     given = input_arrays(mask, inputs, relation_inputs(mask, inputs))
     head_classes = find_head_classes(mask, given, batch)
-    found = problems(mask, head_classes.different, block, given)
-    parts = [_measure(mask, *each, given) for each in zip(head_classes.different, found, strict=True)]
-    return MeasuredMask(tuple(parts), head_classes)
+    all_problems = problems(mask, head_classes.different, block, given)
+    measured = [_measure(mask, *each, given) for each in zip(head_classes.different, all_problems, strict=True)]
+    return MeasuredMask(tuple(measured), head_classes)
 
 
 def _measure(mask: MaskIR, head_class: HeadClass, problem: Problem, inputs: Mapping[str, Array]) -> Measured:
@@ -174,24 +182,24 @@ def _measure(mask: MaskIR, head_class: HeadClass, problem: Problem, inputs: Mapp
         return Measured(problem, tiles, np.bincount(keys_per_query(problem, tiles)))
     keys = np.ones(mask.queries.length, dtype=np.int64)
     for each in masks:
-        (line,) = problems(each, (replace(head_class, relation=each.relation),), (128, 128), inputs)
-        keys *= keys_per_query(line, classify(line))
+        (axis_problem,) = problems(each, (replace(head_class, relation=each.relation),), (128, 128), inputs)
+        keys *= keys_per_query(axis_problem, classify(axis_problem))
     return Measured(problem, tiles, np.bincount(keys))
 
 
-def add_up(parts: Mapping[Measured, int], head_dim: int, element_size: int) -> Figures:
-    """Each part as often as it is used."""
-    counts = _sum_padded(parts)
-    queries = sum(part.problem.query.length * times for part, times in parts.items())
-    computed = sum(int(part.keys_read @ part.problem.query.weights(0)) * times for part, times in parts.items())
-    read = sum(int(part.keys_read.sum()) * times for part, times in parts.items())
+def add_up(uses: Mapping[Measured, int], head_dim: int, element_size: int) -> Figures:
+    """The statistics of head classes, each counted as often as it is used."""
+    counts = _sum_padded(uses)
+    queries = sum(each.problem.query.length * times for each, times in uses.items())
+    computed = sum(int(each.keys_read @ each.problem.query.weights(0)) * times for each, times in uses.items())
+    read = sum(int(each.keys_read.sum()) * times for each, times in uses.items())
     return Figures(
-        pairs=sum(part.problem.query.length * part.problem.key.length * times for part, times in parts.items()),
+        pairs=sum(each.problem.query.length * each.problem.key.length * times for each, times in uses.items()),
         attended=int(counts @ np.arange(len(counts))),
         computed=computed,
-        tiles=sum(part.problem.query.count * part.problem.key.count * times for part, times in parts.items()),
-        full_tiles=sum(part.tiles.full.count * times for part, times in parts.items()),
-        partial_tiles=sum(part.tiles.partial.count * times for part, times in parts.items()),
+        tiles=sum(each.problem.query.count * each.problem.key.count * times for each, times in uses.items()),
+        full_tiles=sum(each.tiles.full.count * times for each, times in uses.items()),
+        partial_tiles=sum(each.tiles.partial.count * times for each, times in uses.items()),
         queries=queries,
         empty_rows=int(counts[0]),
         least_keys=int(np.flatnonzero(counts)[0]),
@@ -203,16 +211,16 @@ def add_up(parts: Mapping[Measured, int], head_dim: int, element_size: int) -> F
     )
 
 
-def _sum_padded(parts: Mapping[Measured, int]) -> Array:
-    """The queries of all parts by the number of keys that they attend, zeros behind the shorter counts."""
-    total = np.zeros(max(len(part.counts) for part in parts), dtype=np.int64)
-    for part, times in parts.items():
-        total[: len(part.counts)] += part.counts * times
-    return total
+def _sum_padded(uses: Mapping[Measured, int]) -> Array:
+    """The counts of queries by number of keys, summed over all uses of head classes; shorter counts are padded."""
+    summed = np.zeros(max(len(each.counts) for each in uses), dtype=np.int64)
+    for each, times in uses.items():
+        summed[: len(each.counts)] += each.counts * times
+    return summed
 
 
 def median(counts: Array) -> float:
-    """Of numbers of which `counts[n]` are n; the mean of the two in the middle if there are two."""
-    behind = np.cumsum(counts)
-    middle = (behind[-1] - 1) // 2, behind[-1] // 2
-    return float(np.searchsorted(behind, middle, side="right").mean())
+    """The median of a sample in which n occurs `counts[n]` times."""
+    cumulative = np.cumsum(counts)
+    middle = (cumulative[-1] - 1) // 2, cumulative[-1] // 2
+    return float(np.searchsorted(cumulative, middle, side="right").mean())

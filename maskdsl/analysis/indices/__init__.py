@@ -1,1 +1,1 @@
-"""Whether table reads stay inside their tables for all pairs that attend."""
+"""Proofs that table reads stay inside their tables for all pairs that attend."""

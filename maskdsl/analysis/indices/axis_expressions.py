@@ -1,7 +1,7 @@
-"""Expressions over the tokens of two spaces, as functions of the places on their axes: integers that vary freely.
+"""Expressions over the tokens of two spaces, rewritten over the indices on their axes: independent integer variables.
 
-Where a coordinate has a closed form it is written out; where it has none, as along a curve, it becomes a table over the
-axes. Inputs that are given become tables too; reads of others stay, and are unknown.
+A coordinate with a formula is written out; one without, such as a position on a curve, becomes a table over the axes.
+Given inputs become tables too; reads of other inputs stay and are unknown.
 """
 
 from collections.abc import Mapping
@@ -34,42 +34,43 @@ from maskdsl.ir.routes import GROUP
 from maskdsl.ir.simplify import simplify
 
 _LARGEST_FORM = 64
-"""Nodes of a coordinate that is written out; larger ones become tables."""
+"""The most nodes of a coordinate that is written out; larger ones become tables."""
 _LARGEST_TABLE = 1 << 22
-"""Entries of an input that is looked at; larger ones stay unknown."""
+"""The most entries of an input that is used; larger ones stay unknown."""
 
 
 @dataclass(frozen=True, eq=False)
 class AxisExpressions:
-    """One space of each side that is read. The sequence of a TOKEN is that of its space."""
+    """Rewrites expressions over the tokens of one space for each side that they read, over axis indices."""
 
     mask: MaskIR
     positions: Mapping[Side, tuple[Sequence, Space]]
     inputs: Mapping[str, Array]
     batch: int | None = None
-    """Entries of a call; None where there is none yet, and the batch index is unknown."""
+    """Batch entries of a call; None before a call, when the batch index is unknown."""
     groups: Mapping[Side, int] = field(default_factory=dict)
-    """How many groups there are, for what reads their numbers."""
+    """The number of groups of each side, for expressions that read group numbers."""
     ranges: dict[Expression, Range] = field(default_factory=dict)
-    """Of all that varies, as far as it has been met."""
+    """The ranges of the variables in expressions rewritten so far."""
     tables: dict[str, BoundedTable] = field(default_factory=dict)
     known: dict[Expression, Expression] = field(default_factory=dict)
 
     def of(self, expression: Expression) -> Expression:
+        """The expression over axis indices, simplified."""
         return simplify(self.over(expression, None))
 
     def unknown(self, expression: Expression) -> bool:
-        """Whether a form reads what is not known: an input, or a score."""
+        """Whether a rewritten expression reads an unknown input, or the score."""
         read = reads(expression)
         return read.score or not self.tables.keys() >= set(read.inputs)
 
-    def over(self, node: Expression, own: Side | None) -> Expression:
-        """The form of a node; `own` is the side that a coordinate's own text is about."""
+    def over(self, node: Expression, token_side: Side | None) -> Expression:
+        """A node over axis indices; `token_side` is the side of an expression over one token, None over a pair."""
         match node:
             case Coordinate(side=side, name=name):
-                return self.coordinate(own or side, name, node.type)
+                return self.coordinate(token_side or side, name, node.type)
             case InSpace(side=side, space=space):
-                return Constant(self.positions[own or side][1].name == space)
+                return Constant(self.positions[token_side or side][1].name == space)
             case Head():
                 return self.varying(node, Range(0, self.mask.heads - 1))
             case Batch():
@@ -79,27 +80,30 @@ class AxisExpressions:
             case Read(input=name, indices=indices):
                 if name not in self.tables and name in self.inputs and self.inputs[name].size <= _LARGEST_TABLE:
                     self.tables[name] = BoundedTable.of(self.inputs[name])
-                return Read(name, tuple(self.over(each, own) for each in indices), node.type, span=node.span)
+                return Read(name, tuple(self.over(each, token_side) for each in indices), node.type, span=node.span)
             case Apply(op=op, arguments=arguments):
-                return Apply(op, tuple(self.over(each, own) for each in arguments), span=node.span)
+                return Apply(op, tuple(self.over(each, token_side) for each in arguments), span=node.span)
             case Constant() | Score():
                 return node
             case _:
                 assert_never(node)
 
-    def varying(self, leaf: Expression, reach: Range) -> Expression:
-        if reach.low == reach.high:
-            return Constant(reach.low)
-        self.ranges[leaf] = reach
+    def varying(self, leaf: Expression, bounds: Range) -> Expression:
+        """A variable with its range; a constant if the range has one value."""
+        if bounds.low == bounds.high:
+            return Constant(bounds.low)
+        self.ranges[leaf] = bounds
         return leaf
 
     def coordinate(self, side: Side, name: str, kind: Type) -> Expression:
+        """A coordinate over axis indices, simplified; cached."""
         leaf = Coordinate(side, name, kind)
         if leaf not in self.known:
             self.known[leaf] = simplify(self.fresh(leaf))
         return self.known[leaf]
 
     def fresh(self, leaf: Coordinate) -> Expression:
+        """A coordinate over axis indices."""
         side, name = leaf.side, leaf.name
         sequence, space = self.positions[side]
         if name == GROUP:
@@ -114,15 +118,16 @@ class AxisExpressions:
         return _zero(leaf.type) if axis is None else self.varying(leaf, Range(0, axis.length - 1))
 
     def position(self, side: Side) -> Expression:
-        """In the sequence: row-major, behind the spaces in front."""
+        """The position in the sequence over axis indices: row-major in its space, after the spaces before it."""
         sequence, space = self.positions[side]
         position: Expression = Constant(0)
         for axis in space.axes:
-            own = self.varying(Coordinate(side, axis.name), Range(0, axis.length - 1))
-            position = apply(Op.ADD, apply(Op.MULTIPLY, position, Constant(axis.length)), own)
+            index = self.varying(Coordinate(side, axis.name), Range(0, axis.length - 1))
+            position = apply(Op.ADD, apply(Op.MULTIPLY, position, Constant(axis.length)), index)
         return apply(Op.ADD, position, Constant(sequence.offsets[sequence.spaces.index(space)]))
 
     def from_source(self, leaf: Coordinate, source: CoordinateSource) -> Expression:
+        """A declared coordinate over axis indices; an unknown read if it depends on unknown inputs and is large."""
         match source:
             case Given(input=name):
                 return self.given(leaf, name)
@@ -138,18 +143,19 @@ class AxisExpressions:
                 assert_never(source)
 
     def fixed(self, leaf: Coordinate) -> bool:
-        """Whether the values follow from the token alone."""
+        """Whether the values depend on the token only."""
         return trace(self.positions[leaf.side][0], [leaf]).is_fixed
 
     def tabled(self, leaf: Coordinate) -> Expression:
-        """A coordinate that follows from the token alone, as a table over the axes."""
+        """A coordinate that depends on the token only, as a table over the axes."""
         sequence, space = self.positions[leaf.side]
         name = f"{leaf.side}.{leaf.name}"
         values = Coordinates(self.mask, sequence, {}).values(leaf.name)
-        self.tables[name] = BoundedTable.of(values[self.part(leaf.side)].reshape(space.lengths))
+        self.tables[name] = BoundedTable.of(values[self.span(leaf.side)].reshape(space.lengths))
         return Read(name, self.cell(leaf.side), leaf.type)
 
     def given(self, leaf: Coordinate, name: str) -> Expression:
+        """A coordinate that is an input, as a table over batch, heads and axes; an unknown read if it is not given."""
         if name not in self.inputs or self.inputs[name].size > _LARGEST_TABLE:
             return Read(name, (), leaf.type)
         _, space = self.positions[leaf.side]
@@ -157,9 +163,9 @@ class AxisExpressions:
         assert declared is not None
         kinds = [each.kind for each in declared.dimensions]
         axis = kinds.index(DimensionKind.TOKENS)
-        own = declared.dimensions[axis].text == space.name and values.shape[axis] == space.size
-        if not own:
-            values = values[(slice(None),) * axis + (self.part(leaf.side),)]
+        over_space = declared.dimensions[axis].text == space.name and values.shape[axis] == space.size
+        if not over_space:
+            values = values[(slice(None),) * axis + (self.span(leaf.side),)]
         shape = (*values.shape[:axis], *space.lengths, *values.shape[axis + 1 :])
         table = f"{leaf.side}.{name}"
         self.tables[table] = BoundedTable.of(values.reshape(shape))
@@ -175,17 +181,19 @@ class AxisExpressions:
                     indices.append(apply(Op.ADD, self.over(Head(), None), first))
         return Read(table, tuple(indices), leaf.type)
 
-    def part(self, side: Side) -> slice:
+    def span(self, side: Side) -> slice:
+        """The positions of the space in its sequence."""
         sequence, space = self.positions[side]
         offset = sequence.offsets[sequence.spaces.index(space)]
         return slice(offset, offset + space.size)
 
     def cell(self, side: Side) -> tuple[Expression, ...]:
+        """The axis indices of a side."""
         axes = self.positions[side][1].axes
         return tuple(self.varying(Coordinate(side, each.name), Range(0, each.length - 1)) for each in axes)
 
     def position_of(self, side: Side, values: Mapping[Expression, int]) -> int:
-        """The token, in its sequence, whose places on the axes these are; places that are not said are the first."""
+        """The position in its sequence of the token with these axis indices; missing indices are 0."""
         sequence, space = self.positions[side]
         position = 0
         for axis in space.axes:
@@ -198,5 +206,5 @@ def _zero(kind: Type) -> Constant:
 
 
 def variables(expression: Expression) -> frozenset[Expression]:
-    """What varies in a form."""
+    """The variables of a rewritten expression."""
     return frozenset(leaf for leaf in reads(expression).leaves if isinstance(leaf, Coordinate | Head | Batch))

@@ -1,4 +1,4 @@
-"""Reads of tables that inputs decide, asked when the inputs are given: an error names the pair and what inputs hold."""
+"""Checks table reads that depend on inputs, once these are given. Errors name the pair and the range of the inputs."""
 
 from collections.abc import Iterable, Mapping
 
@@ -18,11 +18,14 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays
 
 BUDGET = 1 << 18
-"""Boxes that one search may take: what takes more is seen by `debug=True` alone."""
+"""The most boxes of one search; only `debug=True` finds errors that take more."""
 
 
 def check_reads(mask: MaskIR, arrays: Mapping[str, Array], batch: int) -> None:
-    """Raises if a pair that attends reads outside of a table, as far as these inputs decide it."""
+    """Raises `InputReadOutside` if an attending pair reads outside a table, as far as these inputs decide it.
+
+    `batch` is the number of batch entries. Questions that need other inputs are skipped.
+    """
     for question in open_questions(mask):
         if inputs_of(mask, question) <= arrays.keys():
             fault = read_fault(mask, question, arrays, batch, BUDGET)
@@ -31,28 +34,28 @@ def check_reads(mask: MaskIR, arrays: Mapping[str, Array], batch: int) -> None:
 
 
 def check_layers(masks: Iterable[MaskIR], given: Mapping[str, Array]) -> None:
-    """The same for the masks of a stack, each of which has some of the inputs; raises if these do not fit it."""
+    """Checks all masks of a stack. Raises as `check_reads`, and if an input does not fit a mask."""
     for mask in masks:
-        own = {each.name: given[each.name] for each in mask.given if each.name in given}
-        check_reads(mask, input_arrays(mask, own, ()), batch_entries(mask, own))
+        arrays = {each.name: given[each.name] for each in mask.given if each.name in given}
+        check_reads(mask, input_arrays(mask, arrays, ()), batch_entries(mask, arrays))
 
 
 def read_fault(
     mask: MaskIR, question: IndexQuestion, arrays: Mapping[str, Array], batch: int, budget: int
 ) -> Diagnostic | None:
-    """What is wrong with one index; None if nothing is, or if nobody sees it within the budget."""
+    """The error of one index; None if it stays inside, or the search exceeds `budget` boxes."""
     if known_inside(mask, question, arrays):
         return None
-    found = answer(mask, question, arrays, batch, budget)
-    if not isinstance(found, Outside):
+    outside = answer(mask, question, arrays, batch, budget)
+    if not isinstance(outside, Outside):
         return None
     notes = (_values(mask, name, arrays[name]) for name in inputs_of(mask, question) if name in arrays)
     return InputReadOutside(
         span=question.index.span or question.read.span,
         name=question.read.input,
-        value=found.value,
+        value=outside.value,
         last=question.size - 1,
-        where=where(found),
+        where=where(outside),
         notes=tuple(notes),
     )
 
@@ -60,5 +63,5 @@ def read_fault(
 def _values(mask: MaskIR, name: str, array: Array) -> Note:
     declared = mask.input(name)
     assert declared is not None
-    span = f"holds {array.min()} to {array.max()}" if array.size else "is empty"
-    return Note(f"the input `{name}` {span}", declared.span)
+    values = f"holds {array.min()} to {array.max()}" if array.size else "is empty"
+    return Note(f"the input `{name}` {values}", declared.span)

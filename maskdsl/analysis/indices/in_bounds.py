@@ -1,8 +1,8 @@
-"""Whether reads of tables stay inside them for all pairs that attend. Exact, without looking at pairs one by one.
+"""Proves that table reads stay inside their tables for all pairs that attend. Exact, without work on all pairs.
 
-For each read the condition is asked that its index leaves the table where the pair attends and the read matters, over
-the axes of each pair of spaces. First with what is asked of the axes that the index reads alone, which mostly is
-enough, then with everything.
+For each read, this module searches for a pair that attends, reads the element, and has an index outside the table, over
+the axis indices of each pair of spaces. It first uses only conditions on the variables that the index reads, which
+mostly suffice, then all conditions.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,7 +28,7 @@ from maskdsl.ir.routes import Rank, Route, selector_argument
 from maskdsl.ir.simplify import simplify
 
 _BUDGET = 1 << 16
-"""Boxes that one search may take when a pattern is bound: some tens of milliseconds."""
+"""The most boxes of one search when a pattern is bound: some tens of milliseconds."""
 
 NO_LIMIT = 1 << 62
 
@@ -37,7 +37,7 @@ Positions = Mapping[Side, tuple[Sequence, Space]]
 
 @dataclass(frozen=True)
 class IndexQuestion:
-    """One index of a read: does it leave its table where all guards hold, for the tokens of these spaces?"""
+    """Whether one index of a read leaves its table where all guards hold, for tokens of these spaces."""
 
     read: Read
     axis: int
@@ -46,65 +46,71 @@ class IndexQuestion:
     positions: Positions
     groups: Mapping[Side, int] = field(default_factory=dict)
     exact: bool = True
-    """Whether all of these tokens are asked; not so for routes, which ask the first tokens of groups."""
+    """Whether every token of the spaces is meant; false for routes that read first tokens of groups only."""
 
     @property
     def index(self) -> Expression:
+        """The index in question."""
         return self.read.indices[self.axis]
 
 
 class IndexVerdict(Enum):
-    INSIDE = auto()  # for all that attend, whatever the inputs that are not known
-    OPEN = auto()  # it depends on inputs that are not known, or the search would take too long
+    """The answer to a question without a pair whose index is outside."""
+
+    INSIDE = auto()  # inside for all pairs that attend, whatever the unknown inputs
+    OPEN = auto()  # depends on unknown inputs, or the search takes too long
 
 
 @dataclass(frozen=True)
 class Outside:
-    """Where an index leaves its table: the declared positions of a pair that attends, or of one token."""
+    """An index outside its table: its value, and the declared positions of an attending pair, or of one token."""
 
     value: int
     reach: Range
-    """What the index takes over all pairs that attend."""
+    """The range of the index over all pairs that attend."""
     query: int | None = None
     key: int | None = None
 
 
 def in_bounds(mask: MaskIR) -> MaskIR:
-    """The mask with those reads of floats marked that may leave their tables, as far as is known without inputs.
+    """The mask with all float reads marked `open` that may leave their tables, as far as is known without inputs.
 
-    Raises `AttnError` where one does for a pair that attends, whatever the inputs.
+    Raises `ReadOutside` if a read leaves its table for an attending pair, whatever the inputs.
     """
-    wrong: dict[tuple[Read, int], Diagnostic] = {}
+    errors: dict[tuple[Read, int], Diagnostic] = {}
     still_open: dict[Read, None] = {}
     for question in _questions(mask):
         match answer(mask, question, {}):
-            case Outside() as found:
-                wrong.setdefault((question.read, question.axis), _diagnostic(question, found))
+            case Outside() as outside:
+                errors.setdefault((question.read, question.axis), _diagnostic(question, outside))
             case IndexVerdict.OPEN:
                 still_open[question.read] = None
-    if wrong:
-        raise AttnError(*wrong.values())
+    if errors:
+        raise AttnError(*errors.values())
     return _opened(mask, frozenset(read for read in still_open if read.type is Type.FLOAT))
 
 
-def where(found: Outside) -> str:
-    return f"for query {found.query} and key {found.key}" if found.key is not None else f"for token {found.query}"
+def where(outside: Outside) -> str:
+    """The pair or the token, in words."""
+    if outside.key is None:
+        return f"for token {outside.query}"
+    return f"for query {outside.query} and key {outside.key}"
 
 
-def _diagnostic(question: IndexQuestion, found: Outside) -> Diagnostic:
+def _diagnostic(question: IndexQuestion, outside: Outside) -> Diagnostic:
     return ReadOutside(
         span=question.index.span or question.read.span,
         name=question.read.input,
-        low=found.reach.low,
-        high=found.reach.high,
+        low=outside.reach.low,
+        high=outside.reach.high,
         last=question.size - 1,
-        value=found.value,
-        where=where(found),
+        value=outside.value,
+        where=where(outside),
     )
 
 
 def _opened(mask: MaskIR, elements: frozenset[Read]) -> MaskIR:
-    """The mask with these reads marked."""
+    """The mask with these reads marked `open`."""
     if not elements:
         return mask
 
@@ -114,20 +120,20 @@ def _opened(mask: MaskIR, elements: frozenset[Read]) -> MaskIR:
     return mask.mapped(lambda expression: rebuild(expression, marked))
 
 
-# What is asked
+# Questions
 
 
 def _questions(mask: MaskIR) -> Iterator[IndexQuestion]:
-    """Of every index that static ranges do not show to be inside."""
+    """Yields a question for every index that static ranges do not prove to be inside."""
     tables = TableReads(mask)
     ranges = mask_leaf(mask)
-    asked = [(mask.relation, ()), *((each, (mask.relation,)) for each in mask.pair_values)]
+    guarded = [(mask.relation, ()), *((each, (mask.relation,)) for each in mask.pair_values)]
     pairs: list[Positions] = [
         {Side.QUERY: (mask.queries, query), Side.KEY: (mask.keys, key)}
         for query in mask.queries.spaces
         for key in mask.keys.spaces
     ]
-    for expression, guards in asked:
+    for expression, guards in guarded:
         for read in tables.of(expression, guards):
             for axis, size in _open_axes(mask, read.node):
                 if not _inside(expression_range(read.node.indices[axis], ranges), size):
@@ -142,7 +148,7 @@ def _questions(mask: MaskIR) -> Iterator[IndexQuestion]:
 
 
 def _token_values(mask: MaskIR) -> Iterator[tuple[Expression, Positions]]:
-    """What is computed for every token of a space: its coordinates, what it is sorted by, and whether it is pooled."""
+    """Yields the expressions over every token of a space: coordinates, sort keys, and whether it is pooled."""
     for sequence in dict.fromkeys((mask.queries, mask.keys)):
         spaces = {space.name: {Side.TOKEN: (sequence, space)} for space in sequence.spaces}
         for definition in sequence.coordinates:
@@ -151,24 +157,24 @@ def _token_values(mask: MaskIR) -> Iterator[tuple[Expression, Positions]]:
                     yield source.value, spaces[name]
         for space, keys in zip(sequence.spaces, sequence.order, strict=False):
             yield from ((key, spaces[space.name]) for key in keys)
-    for found in mask.routed:
-        if isinstance(found, Rank):
-            sequence = mask.sequences[found.side]
-            own = sequence.space(found.space)
-            assert own is not None
-            yield from ((key, {Side.TOKEN: (sequence, own)}) for key in found.keys)
-        if isinstance(found, Route):
+    for routed in mask.routed:
+        if isinstance(routed, Rank):
+            sequence = mask.sequences[routed.side]
+            ranked = sequence.space(routed.space)
+            assert ranked is not None
+            yield from ((key, {Side.TOKEN: (sequence, ranked)}) for key in routed.keys)
+        if isinstance(routed, Route):
             for side, sequence in mask.sequences.items():
-                for expression in found.over_token(side):
+                for expression in routed.over_token(side):
                     yield from ((expression, {Side.TOKEN: (sequence, space)}) for space in sequence.spaces)
 
 
 def _route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: list[Positions]) -> Iterator[IndexQuestion]:
-    """Of a score, where there are candidates, and of what a selector is told, which no token decides."""
+    """Yields the questions of a route: of its score where there are candidates, its candidates, and its selector."""
     groups = {Side.QUERY: route.queries.count, Side.KEY: route.keys.count}
-    own = {route.queries.index(Side.QUERY), route.keys.index(Side.KEY)}
+    group_numbers = {route.queries.index(Side.QUERY), route.keys.index(Side.KEY)}
     for read in (*tables.of(route.score, (route.candidates,)), *tables.of(route.candidates)):
-        exact = own.issuperset(reads(*read.guards, read.node).coordinates)
+        exact = group_numbers.issuperset(reads(*read.guards, read.node).coordinates)
         for axis, size in _open_axes(mask, read.node):
             yield from (IndexQuestion(read.node, axis, size, read.guards, each, groups, exact) for each in pairs)
     for read in tables.of(selector_argument(route.selector)):
@@ -178,7 +184,7 @@ def _route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: list
 
 
 def _open_axes(mask: MaskIR, read: Read) -> Iterator[tuple[int, int]]:
-    """The axes whose index is to be asked for, and their lengths. Routes check the numbers of groups themselves."""
+    """Yields (axis, length) of the axes to be checked. Routes check group numbers themselves."""
     routes = {route.name: route for route in mask.routed if isinstance(route, Route)}
     route = routes.get(read.input)
     checked = set() if route is None else {route.queries.index(Side.QUERY), route.keys.index(Side.KEY)}
@@ -187,31 +193,31 @@ def _open_axes(mask: MaskIR, read: Read) -> Iterator[tuple[int, int]]:
             yield axis, size
 
 
-def _inside(reach: Range, size: int) -> bool:
-    return reach.low >= 0 and reach.high < size
+def _inside(index: Range, size: int) -> bool:
+    return index.low >= 0 and index.high < size
 
 
-# What inputs decide
+# Questions that inputs decide
 
 
 def open_questions(mask: MaskIR) -> Iterator[IndexQuestion]:
-    """Those that have no answer without inputs."""
+    """Yields the questions that have no answer without inputs."""
     return (each for each in _questions(mask) if answer(mask, each, {}) is IndexVerdict.OPEN)
 
 
 def inputs_of(mask: MaskIR, question: IndexQuestion) -> frozenset[str]:
-    """The inputs that decide where an index leaves its table."""
+    """Names of the inputs that decide a question."""
     read = reads(question.index, *question.guards)
-    behind = (trace(sequence, read.of(side)).inputs for side, (sequence, _) in question.positions.items())
-    return frozenset(read.inputs).union(*behind) & {each.name for each in mask.inputs}
+    indirect = (trace(sequence, read.of(side)).inputs for side, (sequence, _) in question.positions.items())
+    return frozenset(read.inputs).union(*indirect) & {each.name for each in mask.inputs}
 
 
 def known_inside(mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Array]) -> bool:
-    """Whether an index is inside by the least and the greatest value of what it reads, whoever attends."""
+    """Whether the ranges of the given inputs prove an index inside for all pairs, attending or not."""
     cells = AxisExpressions(mask, question.positions, {}, None, question.groups)
     ranges: dict[Expression, Range] = {}
 
-    def taken(node: Expression) -> Expression | None:
+    def bounded_read(node: Expression) -> Expression | None:
         if not isinstance(node, Read) or node.input not in inputs or not inputs[node.input].size:
             return None
         values = inputs[node.input]
@@ -219,17 +225,20 @@ def known_inside(mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Arr
         ranges[leaf] = Range(int(values.min()), int(values.max()))
         return leaf
 
-    index = rebuild(cells.of(question.index), taken)
+    index = rebuild(cells.of(question.index), bounded_read)
     return _inside(expression_range(index, {**cells.ranges, **ranges}.__getitem__), question.size)
 
 
-# What is answered
+# Answers
 
 
 def answer(
     mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Array], batch: int | None = None, budget: int = _BUDGET
 ) -> IndexVerdict | Outside:
-    """`inputs` are those that are known; with them, `batch` is the number of batch entries."""
+    """The answer to a question, given the known inputs and the number of batch entries of a call.
+
+    OPEN if it depends on unknown inputs or takes more than `budget` boxes.
+    """
     cells = AxisExpressions(mask, question.positions, inputs, batch, question.groups)
     index = cells.of(question.index)
     if _inside(expression_range(index, cells.ranges.__getitem__), question.size):
@@ -237,10 +246,10 @@ def answer(
     guards = tuple(map(cells.of, question.guards))
     try:
         search = _IndexSearch(cells, index, guards, budget)
-        wrong = leaves(index, question.size)
-        if search.find(wrong, widest=True) is None:
+        outside = leaves(index, question.size)
+        if search.find(outside, widest=True) is None:
             return IndexVerdict.INSIDE
-        values = search.find(wrong, widest=False) if question.exact else None
+        values = search.find(outside, widest=False) if question.exact else None
     except TooFine:
         return IndexVerdict.OPEN
     if values is None:
@@ -255,7 +264,7 @@ def answer(
 
 @dataclass(frozen=True)
 class _IndexSearch:
-    """For the pairs for which the guards hold."""
+    """Searches the pairs for which all guards hold."""
 
     cells: AxisExpressions
     index: Expression
@@ -263,47 +272,52 @@ class _IndexSearch:
     budget: int
 
     def find(self, wanted: Expression, widest: bool) -> Values | None:
-        """A pair for which something is so, where it surely is, or, `widest`, where it may be: see `bounded`."""
-        parts = [
-            part
+        """Values of the variables for which `wanted` certainly holds, or (`widest`) may hold; None if there are none.
+
+        Unknown inputs are bounded by `bounded`. Raises `TooFine` beyond the budget.
+        """
+        conditions = [
+            condition
             for each in (wanted, *self.guards)
-            for part in conjuncts(simplify(bounded(each, widest, self.cells.unknown)))
-            if part != TRUE
+            for condition in conjuncts(simplify(bounded(each, widest, self.cells.unknown)))
+            if condition != TRUE
         ]
-        if FALSE in parts:
+        if FALSE in conditions:
             return None
-        wanted, rest = apply(Op.AND, TRUE, *parts[:1]), parts[1:]
-        own = variables(wanted)
-        near = [part for part in rest if variables(part) <= own]
+        wanted, rest = apply(Op.AND, TRUE, *conditions[:1]), conditions[1:]
+        near = [each for each in rest if variables(each) <= variables(wanted)]
         if len(near) < len(rest) and not self.possible(wanted, *near):
             return None
-        found: Values = {}
+        result: Values = {}
         for component in _components((wanted, *rest)):
             values = self.holds(*component)
             if values is None:
                 return None
-            found |= values
-        return found
+            result |= values
+        return result
 
-    def possible(self, *parts: Expression) -> bool:
+    def possible(self, *conditions: Expression) -> bool:
+        """Whether all conditions may hold together; true if the search exceeds the budget."""
         try:
-            return self.holds(*parts) is not None
+            return self.holds(*conditions) is not None
         except TooFine:
             return True
 
-    def holds(self, *parts: Expression) -> Values | None:
-        condition, ranges, shifts = shifted(simplify(apply(Op.AND, TRUE, *parts)), self.cells.ranges)
+    def holds(self, *conditions: Expression) -> Values | None:
+        """Values for which all conditions hold; None if there are none. Raises `TooFine` beyond the budget."""
+        condition, ranges, shifts = shifted(simplify(apply(Op.AND, TRUE, *conditions)), self.cells.ranges)
         values = witness(simplify(condition), ranges, self.cells.tables, self.budget)
         return None if values is None else unshifted(values, ranges, shifts)
 
     def reach(self, value: int) -> Range:
-        """What the index takes, from one of its values."""
+        """The range of the index over pairs for which the guards hold, given one of its values."""
         low, high = expression_range(self.index, self.cells.ranges.__getitem__)
         least = -_farthest(-value, -low, lambda bound: self.taken(Op.LESS_EQUAL, self.index, Constant(-bound)))
         most = _farthest(value, high, lambda bound: self.taken(Op.LESS_EQUAL, Constant(bound), self.index))
         return Range(least, most)
 
     def taken(self, op: Op, *operands: Expression) -> bool:
+        """Whether the comparison certainly holds for some pair; false if the search exceeds the budget."""
         try:
             return self.find(apply(op, *operands), widest=False) is not None
         except TooFine:
@@ -311,7 +325,7 @@ class _IndexSearch:
 
 
 def _farthest(known: int, bound: int, holds: Callable[[int], bool]) -> int:
-    """The greatest number up to the bound for which something holds that holds below it too."""
+    """The greatest number up to `bound` for which `holds`, by bisection from `known`, for which it does."""
     while known < bound:
         middle = (known + bound + 1) // 2
         if holds(middle):
@@ -321,16 +335,16 @@ def _farthest(known: int, bound: int, holds: Callable[[int], bool]) -> int:
     return known
 
 
-def _components(parts: Iterable[Expression]) -> list[list[Expression]]:
-    """Parts that have something varying in common, directly or through others, together."""
-    found: list[tuple[frozenset[Expression], list[Expression]]] = []
-    for part in parts:
-        own, members = variables(part), [part]
-        apart = []
-        for names, others in found:
-            if names & own:
-                own, members = names | own, others + members
+def _components(conditions: Iterable[Expression]) -> list[list[Expression]]:
+    """Groups conditions that share variables, directly or through others."""
+    components: list[tuple[frozenset[Expression], list[Expression]]] = []
+    for condition in conditions:
+        names, members = variables(condition), [condition]
+        disjoint = []
+        for other_names, others in components:
+            if other_names & names:
+                names, members = other_names | names, others + members
             else:
-                apart.append((names, others))
-        found = [*apart, (own, members)]
-    return [members for _, members in found]
+                disjoint.append((other_names, others))
+        components = [*disjoint, (names, members)]
+    return [members for _, members in components]

@@ -1,6 +1,6 @@
-"""Conditions that read two integers by their difference alone, as `q - k`: one variable in place of two.
+"""Replaces two variables by their difference in conditions that read only that, such as `q - k`.
 
-`k <= q` is `0 <= q - k`. Exact: the differences of two full ranges are one full range.
+`k <= q` is `0 <= q - k`. Exact: the differences of two ranges form one range without gaps.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from maskdsl.ir.ops import COMPARISONS, Op, Type
 
 Values = dict[Expression, int]
 _Sum = dict[Expression | None, int]
-"""Integer factors of terms; of None, the constant."""
+"""A linear sum: the integer factor of each term; the constant is that of None."""
 Shift = tuple[Coordinate, Coordinate, Coordinate]
-"""A query's coordinate, a key's, and their difference."""
+"""A coordinate of the query, one of the key, and the variable for their difference."""
 
 
 def shifted(
     condition: Expression, ranges: Mapping[Expression, Range]
 ) -> tuple[Expression, dict[Expression, Range], list[Shift]]:
-    """The condition over differences where it can be, with the ranges of all that varies, and what was replaced."""
-    found, shifts = dict(ranges), []
+    """The condition over differences where possible, the ranges of all variables, and the replacements made."""
+    all_ranges, shifts = dict(ranges), []
     leaves = reads(condition)
     for q, k in product(leaves.of(Side.QUERY), leaves.of(Side.KEY)):
         if not {q, k} <= set(reads(condition).leaves):
@@ -31,20 +31,22 @@ def shifted(
         replaced = rebuild(condition, lambda node, q=q, k=k, d=difference: _replacement(node, q, k, d))  # type: ignore[misc]
         if not {q, k} & set(reads(replaced).leaves):
             condition = replaced
-            found[difference] = Range(found[q].low - found[k].high, found[q].high - found[k].low)
+            all_ranges[difference] = Range(
+                all_ranges[q].low - all_ranges[k].high, all_ranges[q].high - all_ranges[k].low
+            )
             shifts.append((q, k, difference))
-    return condition, found, shifts
+    return condition, all_ranges, shifts
 
 
 def unshifted(values: Mapping[Expression, int], ranges: Mapping[Expression, Range], shifts: list[Shift]) -> Values:
-    """The values with those of the coordinates that were replaced."""
-    found = dict(values)
+    """The values with differences replaced by values of their two coordinates."""
+    result = dict(values)
     for q, k, difference in shifts:
-        if difference in found:
-            apart = found.pop(difference)
-            found[k] = max(ranges[k].low, ranges[q].low - apart)
-            found[q] = found[k] + apart
-    return found
+        if difference in result:
+            distance = result.pop(difference)
+            result[k] = max(ranges[k].low, ranges[q].low - distance)
+            result[q] = result[k] + distance
+    return result
 
 
 def _replacement(node: Expression, q: Expression, k: Expression, difference: Expression) -> Expression | None:
@@ -64,16 +66,16 @@ def _over_difference(terms: _Sum, q: Expression, k: Expression, difference: Expr
     if not factor or terms.get(k, 0) != -factor:
         return None
     rest: _Sum = {difference: factor, **{term: each for term, each in terms.items() if term not in (q, k)}}
-    total: Expression = Constant(rest.pop(None, 0))
+    result: Expression = Constant(rest.pop(None, 0))
     for term, each in rest.items():
         if each:
             assert term is not None
-            total = apply(Op.ADD, total, apply(Op.MULTIPLY, Constant(each), term))
-    return total
+            result = apply(Op.ADD, result, apply(Op.MULTIPLY, Constant(each), term))
+    return result
 
 
 def _linear(expression: Expression) -> _Sum:
-    """An integer as a sum of multiples of terms that are no sums themselves."""
+    """An integer expression as a linear sum of terms that are not sums themselves."""
     match expression:
         case Constant(value=value):
             return {None: int(value)}

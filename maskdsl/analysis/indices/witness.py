@@ -1,6 +1,6 @@
-"""Whether a condition over integers holds anywhere: a search of boxes, by intervals, that ends at single points.
+"""Searches integer values for which a condition holds, by interval arithmetic on boxes that are bisected to points.
 
-Exact: None means nowhere. The work follows how finely the border of the condition runs through the boxes.
+Exact: None means that there are none. The work follows the size of the condition's boundary.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,23 +17,23 @@ from maskdsl.ir.facts.reads import reads
 Values = dict[Expression, int]
 
 _AT_ONCE = 1 << 13
-"""Boxes judged at once, so that intermediate results stay in the cache."""
+"""Boxes evaluated at once, so that intermediate results stay in the cache."""
 _FEWEST = 64
-"""Smaller lots of boxes are cut before they are judged: a lot of one costs as much."""
+"""Smaller batches of boxes are bisected before they are evaluated: a batch of one costs as much."""
 _TRIED = 64
-"""Boxes of a lot that are tried at single points before they are cut."""
+"""Boxes of a batch that are tried at single points before they are bisected."""
 
 
 class TooFine(Exception):
-    """The search takes more boxes than it was granted."""
+    """The search needs more boxes than its budget."""
 
 
 def witness(
     condition: Expression, ranges: Mapping[Expression, Range], tables: Mapping[str, BoundedTable], budget: int
 ) -> Values | None:
-    """Values of the leaves that the condition reads, for which it holds; None if there are none.
+    """Values of the variables that the condition reads for which it holds; None if there are none.
 
-    `ranges` says which leaves vary, and between what. Raises `TooFine` beyond so many boxes.
+    `ranges` gives the variables with their ranges. Raises `TooFine` beyond `budget` boxes.
     """
     if isinstance(condition, Constant):
         return {} if condition.value else None
@@ -45,12 +45,12 @@ def witness(
 
     program = compile_program(condition, tables, column)
     bounds = np.array([tuple(ranges[leaf]) for leaf in leaves], dtype=np.int64).reshape(-1, 2).T[:, :, None]
-    found = _search(program, bounds[0], bounds[1], budget)
-    return None if found is None else {leaf: int(value) for leaf, value in zip(leaves, found, strict=True)}
+    values = _search(program, bounds[0], bounds[1], budget)
+    return None if values is None else {leaf: int(value) for leaf, value in zip(leaves, values, strict=True)}
 
 
 def value_at(expression: Expression, values: Mapping[Expression, int], tables: Mapping[str, BoundedTable]) -> int:
-    """An integer expression where its leaves have these values; those that are not said are 0."""
+    """The value of an integer expression for these values of its leaves; missing ones are 0."""
     leaves: list[Expression] = []
 
     def column(node: Expression) -> Column | None:
@@ -64,12 +64,12 @@ def value_at(expression: Expression, values: Mapping[Expression, int], tables: M
 
 
 def _search(program: IntervalProgram, low: Array, high: Array, budget: int) -> Array | None:
-    """A point of the boxes, int64 [leaves, boxes], for which the program holds."""
+    """int64 [variables]: a point of the boxes for which the program holds; bounds are int64 [variables, boxes]."""
     stack = [(low, high)]
     while stack:
         low, high = stack.pop()
         while low.shape[1] < _FEWEST and (low < high).any():
-            low, high = _cut(low, high)
+            low, high = _bisected(low, high)
         budget -= low.shape[1]
         if budget < 0:
             raise TooFine
@@ -82,20 +82,23 @@ def _search(program: IntervalProgram, low: Array, high: Array, budget: int) -> A
             if holds.any():
                 return np.asarray(tried[:, np.argmax(holds)])
         wide = (low < high).any(axis=0)
-        stack += _lots(*_cut(low[:, wide], high[:, wide]))
+        stack += _batches(*_bisected(low[:, wide], high[:, wide]))
     return None
 
 
 def _judge(program: IntervalProgram, low: Array, high: Array) -> tuple[Array, Array]:
-    """For each box: does the program hold everywhere in it, may it anywhere? Exact for boxes of one point."""
+    """For each box, two bools: whether the program holds everywhere in it, and whether it may hold anywhere.
+
+    Exact for boxes of one point.
+    """
     single = (low == high).all(axis=0)
     always, possible = np.empty(low.shape[1], dtype=bool), np.empty(low.shape[1], dtype=bool)
     for boxes in (single, ~single):
         if boxes.any():
-            own_low, own_high = low[:, boxes], high[:, boxes]
-            same = (own_low == own_high).all(axis=1)
+            these_low, these_high = low[:, boxes], high[:, boxes]
+            same = (these_low == these_high).all(axis=1)
             columns = [
-                point(own_low[leaf]) if same[leaf] else Interval(own_low[leaf], own_high[leaf])
+                point(these_low[leaf]) if same[leaf] else Interval(these_low[leaf], these_high[leaf])
                 for leaf in range(len(low))
             ]
             result = program.run(lambda column, columns=columns: columns[column.index])  # type: ignore[misc]
@@ -103,8 +106,8 @@ def _judge(program: IntervalProgram, low: Array, high: Array) -> tuple[Array, Ar
     return always, possible
 
 
-def _cut(low: Array, high: Array) -> tuple[Array, Array]:
-    """Every box in two, across its longest side; those of one point stay whole."""
+def _bisected(low: Array, high: Array) -> tuple[Array, Array]:
+    """Every box bisected across its longest side; boxes of one point stay whole."""
     boxes = np.arange(low.shape[1])
     axis = np.argmax(high - low, axis=0)
     middle = (low[axis, boxes] + high[axis, boxes]) // 2
@@ -115,5 +118,6 @@ def _cut(low: Array, high: Array) -> tuple[Array, Array]:
     return np.hstack([low, second_low[:, wide]]), np.hstack([first_high, high[:, wide]])
 
 
-def _lots(low: Array, high: Array) -> Iterator[tuple[Array, Array]]:
-    return ((low[:, at : at + _AT_ONCE], high[:, at : at + _AT_ONCE]) for at in range(0, low.shape[1], _AT_ONCE))
+def _batches(low: Array, high: Array) -> Iterator[tuple[Array, Array]]:
+    slices = (slice(start, start + _AT_ONCE) for start in range(0, low.shape[1], _AT_ONCE))
+    return ((low[:, each], high[:, each]) for each in slices)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 
-from maskdsl.analysis.counts.cuts import cuts
+from maskdsl.analysis.counts.clause_tiles import clause_tiles
 from maskdsl.analysis.counts.stats import stats
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import Mask, Pattern
@@ -75,7 +75,7 @@ def _explain_pattern(request: Request, bound: Mask, looked: Looked, size: tuple[
             bound.ir,
             order_text(mask),
             stats(mask, size, looked.inputs),
-            cuts(mask, tiles(mask, size, looked.inputs), looked.inputs),
+            clause_tiles(mask, tiles(mask, size, looked.inputs), looked.inputs),
             growth(request.pattern.program, bound.ir),
             tuple(sorted(relation_inputs(bound.ir))),
             _macro_words(request.pattern),

@@ -51,7 +51,7 @@ class PageMap:
         return int(self.measured.head_classes.index[0, head])
 
     def tiles(self, head: int) -> TileMap:
-        return self.measured.parts[self.head_class(head)].tiles
+        return self.measured.classes[self.head_class(head)].tiles
 
 
 def usual_blocks(mask: MaskIR) -> tuple[Block, ...]:
@@ -90,7 +90,7 @@ def _laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> Pa
     parts: list[Measured] = []
     for number, problem in enumerate(problems(mask, head_classes.different, block, given)):
         entry, head = np.argwhere(head_classes.index == number)[0]
-        alike = first.parts[first.head_classes.index[min(entry, len(first.head_classes.index) - 1), head]]
+        alike = first.classes[first.head_classes.index[min(entry, len(first.head_classes.index) - 1), head]]
         parts.append(Measured(problem, classify(problem), alike.counts))
         runs = len(parts[-1].tiles.full.start) + len(parts[-1].tiles.partial.start)
         if runs > _MOST_RUNS:

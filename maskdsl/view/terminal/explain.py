@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from maskdsl.analysis.counts.cuts import Cut
+from maskdsl.analysis.counts.clause_tiles import ClauseTiles
 from maskdsl.analysis.counts.stats import Figures, Stats
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.mask_printer import print_expression
@@ -35,7 +35,7 @@ class Explained:
     """As written: where routes select, not the bounds that were drawn."""
     order: str
     stats: Stats
-    cuts: tuple[Cut, ...]
+    cuts: tuple[ClauseTiles, ...]
     growth: Growth | None
     decided_by_inputs: tuple[str, ...]
     words: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""Why tiles are partial: which lines of a pattern have their border in them."""
+"""Why tiles are partial: for each line of a pattern, the tiles in which the line holds for some pairs only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,27 +12,29 @@ from maskdsl.ir.simplify import simplify
 
 
 @dataclass(frozen=True)
-class Cut:
-    """One `attend` or `require` line taken alone, over all heads of one batch entry."""
+class ClauseTiles:
+    """The tiles of one `attend` or `require` line taken alone, over all heads of one batch entry."""
 
     clause: Clause
     full: int
-    """Tiles that it holds throughout."""
+    """Tiles in which the line holds for all pairs."""
     partial: int
-    """Tiles in which it holds for some pairs."""
+    """Tiles in which it holds for some pairs only."""
     cuts: int
-    """Those of them that are partial in the whole pattern too."""
+    """Of these, the tiles that are partial in the whole pattern too."""
 
 
-def cuts(mask: MaskIR, block_map: BlockMap, inputs: Mapping[str, object] | None = None) -> tuple[Cut, ...]:
-    """One for each line, `attend` before `require`, given the tiles of the whole pattern."""
-    return tuple(_cut(mask, clause, block_map, inputs or {}) for clause in (*mask.attend, *mask.require))
+def clause_tiles(
+    mask: MaskIR, block_map: BlockMap, inputs: Mapping[str, object] | None = None
+) -> tuple[ClauseTiles, ...]:
+    """The tiles of each line, `attend` before `require`; `block_map` is that of the whole pattern."""
+    return tuple(_alone(mask, clause, block_map, inputs or {}) for clause in (*mask.attend, *mask.require))
 
 
-def _cut(mask: MaskIR, clause: Clause, block_map: BlockMap, inputs: Mapping[str, object]) -> Cut:
+def _alone(mask: MaskIR, clause: Clause, block_map: BlockMap, inputs: Mapping[str, object]) -> ClauseTiles:
     alone = tiles(replace(mask, relation=simplify(clause.relation)), block_map.block, inputs)
     heads = range(mask.heads)
-    return Cut(
+    return ClauseTiles(
         clause,
         full=sum(alone.full_count(head) for head in heads),
         partial=sum(alone.partial_count(head) for head in heads),
@@ -44,12 +46,12 @@ def _cut(mask: MaskIR, clause: Clause, block_map: BlockMap, inputs: Mapping[str,
 
 
 def common(a: Runs, b: Runs, columns: int) -> int:
-    """How many tiles are in the runs of both."""
+    """The number of tiles in the runs of both."""
     begin, end = difference(_on_line(a, columns), _on_line(b, columns))
     return a.count - int(np.sum(end - begin))
 
 
 def _on_line(runs: Runs, columns: int) -> tuple[Array, Array]:
-    """The runs of all rows one behind the other on one line, with a gap between rows."""
+    """The runs of all rows as ranges on one line, rows concatenated with a gap after each."""
     offset = runs.row.astype(np.int64) * (columns + 1)
     return offset + runs.start, offset + runs.end

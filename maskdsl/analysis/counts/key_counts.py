@@ -1,4 +1,4 @@
-"""How many keys each query attends under one relation, and how many of them the groups with the most or fewest have."""
+"""Keys per query under one relation, and the keys of the largest or smallest key groups of each query."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,25 +14,25 @@ from maskdsl.analysis.tiles.head_classes import find_head_classes, problems
 from maskdsl.ir.mask import MaskIR
 
 _BLOCK = 64
-"""Queries and keys of the tiles that pairs are counted by."""
+"""Queries and keys of the tiles used for counting."""
 
 
 class GroupSums(Protocol):
-    """For each query the keys of some groups. `count` and `candidates` are [queries]."""
+    """Sums of keys over groups, for each query. `count` and `candidates` are [queries]."""
 
     def largest(self, count: Array) -> Array:
-        """int64 [queries]: of the `count` groups that have the most."""
+        """int64 [queries]: keys in the `count` groups with the most keys."""
 
     def smallest(self, count: Array, candidates: Array) -> Array:
-        """int64 [queries]: of the `count` groups that have the fewest, of so many `candidates`. Only they have any."""
+        """int64 [queries]: keys in the `count` groups with the fewest, of `candidates` groups, which have all keys."""
 
 
 @dataclass(frozen=True, eq=False)
 class SingleKeys:
-    """Each group has one key."""
+    """Sums for groups of one key each."""
 
     keys: Array
-    """int64 [queries]."""
+    """int64 [queries]: keys of each query."""
 
     def largest(self, count: Array) -> Array:
         return np.asarray(np.minimum(count, self.keys))
@@ -43,16 +43,18 @@ class SingleKeys:
 
 @dataclass(frozen=True, eq=False)
 class _GroupedKeys:
+    """Sums for groups of several keys."""
+
     row: Array
-    """int64 [queries]: queries with equal groups share a row."""
+    """int64 [queries]: the row of each query in `some` and `sums`; queries with equal counts share one."""
     some: Array
-    """int64 [rows]: groups that have a key."""
+    """int64 [rows]: groups with a key."""
     sums: Array
-    """int64 [rows, groups + 1]: of the first groups, those with the fewest keys in front."""
+    """int64 [rows, groups + 1]: prefix sums over groups in ascending order of keys."""
 
     @staticmethod
     def of(keys: Array) -> "_GroupedKeys":
-        """From [queries, groups]. Neighbours are often alike, and are then sorted once."""
+        """From the keys of each group, [queries, groups]. Neighbouring queries are often equal and then share a row."""
         first = np.append(True, np.any(keys[1:] != keys[:-1], axis=1))
         different = np.sort(keys[first], axis=1)
         sums = np.zeros((len(different), keys.shape[1] + 1), dtype=np.int64)
@@ -70,40 +72,41 @@ class _GroupedKeys:
 
 
 @dataclass(frozen=True, eq=False)
-class Counted:
-    """A relation in declared order. What heads and batch entries have in common is counted once."""
+class KeyCounts:
+    """The keys per query of a relation, in declared order. Each head class is counted once."""
 
     mask: MaskIR
     head_classes: Array
-    """Of each batch entry and head, [1 or batch, heads]."""
-    parts: tuple[tuple[Problem, TileMap], ...]
-    """Of each head class."""
+    """int32 [1 or batch, heads]: the head class of each batch entry and head."""
+    problems: tuple[tuple[Problem, TileMap], ...]
+    """The problem and the tiles of each head class."""
     known: dict[object, Array | GroupSums] = field(default_factory=dict)
 
     @staticmethod
-    def of(mask: MaskIR, inputs: Mapping[str, Array]) -> "Counted":
+    def of(mask: MaskIR, inputs: Mapping[str, Array]) -> "KeyCounts":
         head_classes = find_head_classes(mask, inputs)
-        found = problems(mask, head_classes.different, (_BLOCK, _BLOCK), inputs)
-        return Counted(mask, head_classes.index, tuple((problem, classify(problem)) for problem in found))
+        classes = problems(mask, head_classes.different, (_BLOCK, _BLOCK), inputs)
+        return KeyCounts(mask, head_classes.index, tuple((problem, classify(problem)) for problem in classes))
 
     def head_class(self, batch: int, head: int) -> int:
+        """The number of a head's class."""
         return int(self.head_classes[batch if len(self.head_classes) > 1 else 0, head])
 
     def keys(self, batch: int, head: int) -> Array:
-        """int64 [queries]."""
+        """int64 [queries]: the keys that each query attends."""
         head_class = self.head_class(batch, head)
         if head_class not in self.known:
-            self.known[head_class] = keys_per_query(*self.parts[head_class])
-        found = self.known[head_class]
-        assert isinstance(found, np.ndarray)
-        return found
+            self.known[head_class] = keys_per_query(*self.problems[head_class])
+        keys = self.known[head_class]
+        assert isinstance(keys, np.ndarray)
+        return keys
 
     def by_group(self, batch: int, head: int, groups: Array, count: int) -> GroupSums:
-        """`groups` [keys] says each key's group, `count` that it has none."""
+        """The sums over key groups; `groups` [keys] is the group of each key, `count` for none."""
         head_class = self.head_class(batch, head)
-        position = head_class, groups.tobytes()
-        if position not in self.known:
-            self.known[position] = _GroupedKeys.of(keys_by_group(*self.parts[head_class], groups, count))
-        found = self.known[position]
-        assert not isinstance(found, np.ndarray)
-        return found
+        cache_key = head_class, groups.tobytes()
+        if cache_key not in self.known:
+            self.known[cache_key] = _GroupedKeys.of(keys_by_group(*self.problems[head_class], groups, count))
+        sums = self.known[cache_key]
+        assert not isinstance(sums, np.ndarray)
+        return sums
