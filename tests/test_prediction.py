@@ -22,9 +22,9 @@ def test_kernels_are_predicted_in_their_own_blocks(device, dim):
     for each, kernel in zip(
         kernels, (KernelName.FORWARD, KernelName.QUERY_GRADIENT, KernelName.KEY_GRADIENT), strict=True
     ):
-        assert each.choice == ladder(Architecture(device.architecture), kernel, min(dim, 256), 2)[0]
+        assert each.tile_choice == ladder(Architecture(device.architecture), kernel, min(dim, 256), 2)[0]
         assert 5 < each.speedup < 32
-    choice = found.forward.choice
+    choice = found.forward.tile_choice
     alone = predict(
         mask.tiles(choice.block), device, FORWARD, head_dim=dim, batch=2, warps=choice.warps, stages=choice.stages
     )

@@ -1,1 +1,1 @@
-"""Block map to predicted time on a GPU."""
+"""Block map to predicted time on a GPU; tables of devices and tile sizes."""

@@ -1,4 +1,4 @@
-"""GPUs by name: what their datasheets promise, and what attention kernels have been published to reach on them.
+"""GPUs by name: figures of their datasheets, and the published fraction of peak that attention kernels reach.
 
 Rates are those of dense products of bfloat16 or float16 with float32 sums. Sources of the datasheet figures:
 - A100 (SXM, 80 GB): NVIDIA A100 datasheet (312 TFLOP/s, 2,039 GB/s); A100 whitepaper (108 multiprocessors at 1,410 MHz,
@@ -12,16 +12,16 @@ Rates are those of dense products of bfloat16 or float16 with float32 sums. Sour
   Infinity Cache); CDNA 3 ISA guide (four register files of 128 KiB a compute unit).
 Lanes are integer units: 64 of a multiprocessor of the A100 and H100 (whitepapers), 128 of the B200 (Cornell Virtual
 Workshop, "Horizon GPUs: Blackwell B200"), four times 16 of a compute unit (ISA guide).
-Registers a thread are medians of forward kernels in `benchmarks/results/aot.json`; a test holds them to it.
+Registers per thread are medians of forward kernels in `benchmarks/results/aot.json`; a test holds them to it.
 
-Fractions are published rates of *Triton's* attention kernels over the datasheet's, as ours are made by Triton too:
+Fractions are published rates of attention kernels *in Triton* over the datasheet's, as ours are in Triton too:
 - A100: FlashAttention-2 (arXiv 2307.08691, 4.1) reaches 73 % of the peak forward and 63 % backward, and is 1.3 to 1.5
-  times as fast forward, about 2 times backward, as the kernels in Triton: 0.73 / 1.4 and 0.63 / 2.
+  times as fast as Triton forward and about 2 times backward: 0.73 / 1.4 and 0.63 / 2.
 - H100, H200: FlashAttention-3 (arXiv 2407.08608, figure 5) has 395 TFLOP/s at 128 dims and 403 at 64 for Triton, of
-  16,384 tokens: 0.40. Backward it has none of Triton: see `_BACKWARD`.
+  16,384 tokens: 0.40. It gives no backward rate of Triton: see `_BACKWARD`.
 - B200: FlashAttention-4 (arXiv 2603.05451) reaches 71 % and is 2.1 to 2.7 times as fast as Triton: 0.71 / 2.4. Backward
   is assumed in the proportion of the H100.
-- MI300X: none is known well enough. Assumed as on the B200, forward and backward.
+- MI300X: no reliable figure is known. Assumed to be those of the B200, forward and backward.
 """
 
 from dataclasses import dataclass, replace
@@ -30,41 +30,42 @@ from maskdsl.base.diagnostics import AttnError, nearest_name
 from maskdsl.base.errors.calls import analysis as errors
 
 _BACKWARD = 322 / 370
-"""The backward rate over the forward one, of FlashAttention-2 on the H100 at 128 dims: of Triton it is not known."""
+"""Backward rate over forward rate of FlashAttention-2 on the H100 at 128 dims; that of Triton is not known."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """One GPU."""
+    """One GPU, with the figures that the cost model uses."""
 
     name: str
     architecture: str
     """As `tile_table` names it: `sm90`."""
     multiprocessors: int
     matrix_flops: float
-    """Floating-point operations a second, of all multiprocessors: dense products of numbers of two bytes."""
+    """Floating-point operations per second of all multiprocessors: dense 16-bit matrix products."""
     bandwidth: float
-    """Bytes a second, of memory."""
+    """Memory bandwidth in bytes per second."""
     clock: float
-    """Cycles a second, at which `matrix_flops` is stated."""
+    """Cycles per second at which `matrix_flops` is stated."""
     lanes: int
-    """32-bit comparisons and integer operations a cycle of one multiprocessor."""
+    """32-bit comparisons and integer operations per cycle of one multiprocessor."""
     cache: int
-    """Bytes of the last cache before memory."""
+    """Bytes of the last-level cache."""
     shared_memory: int
-    """Bytes of one multiprocessor."""
+    """Bytes of shared memory of one multiprocessor."""
     registers: int
     """32-bit registers of one multiprocessor."""
     thread_registers: int
-    """What a thread of a forward kernel takes of them."""
+    """Registers of one thread of a forward kernel."""
     warp: int
-    """Threads of a warp, or of a wavefront."""
+    """Threads of a warp (wavefront)."""
     forward_fraction: float
-    """Of `matrix_flops`, that attention kernels reach on full tiles."""
+    """The share of `matrix_flops` that forward kernels reach on full tiles."""
     backward_fraction: float
+    """The same of backward kernels."""
 
     def resident(self, warps: int, shared_memory: int) -> int:
-        """Programs of so many warps and bytes that run on one multiprocessor at once; at least one."""
+        """Programs of `warps` warps and `shared_memory` bytes that one multiprocessor holds at once; at least one."""
         by_registers = self.registers // (warps * self.warp * self.thread_registers)
         return max(1, min(by_registers, self.shared_memory // shared_memory))
 
@@ -137,7 +138,7 @@ DEVICES = (_A100, H100, replace(H100, name="H200", bandwidth=4.8e12), B200, _MI3
 
 
 def find_device(name: str) -> Device:
-    """The GPU of a name, in any case. Raises `AttnError`."""
+    """The GPU of this name, upper or lower case. Raises `UnknownGpu`."""
     for device in DEVICES:
         if device.name.casefold() == name.casefold():
             return device

@@ -1,17 +1,19 @@
 """Tiles to predicted times: how long an attention kernel takes on a GPU, from its exact tiles and a datasheet.
 
-The model, for numbers of two bytes and a head dimension d:
-- a kernel runs one program for each row of tiles of each head and batch entry; a multiprocessor computes the programs
-  that it holds at the rate of its share of the chip, times the fraction that attention kernels are known to reach;
-- a tile costs its whole area, ragged or not: 2 d operations a pair for each product of matrices;
-- a partial tile costs besides `_PAIR_OPERATIONS` plain instructions a pair;
-- a row costs besides `_ROW_LOADS` waits for memory, which other programs on the multiprocessor hide;
-- programs start in the order of the kernel, each where a multiprocessor is free first. The last may leave others idle;
-- each tensor is read or written once, and the other side again by every wave of rows where it does not fit the cache;
-- the time is the longer one of computing and of moving bytes.
+The model, for 16-bit floats and head dimension d:
+- a kernel runs one program per row of tiles of each head and batch entry; a multiprocessor computes at its share of the
+  chip's rate, times the fraction that attention kernels are known to reach;
+- a tile costs its whole area, ragged or not: 2 d operations per pair for each matrix product;
+- a partial tile costs `_PAIR_OPERATIONS` more instructions per pair;
+- a row costs `_ROW_LOADS` more memory latencies, divided by the resident programs that hide them;
+- programs start in the order of the kernel, each on the first free multiprocessor, so the last ones may leave others
+  idle;
+- each tensor is read or written once; those of the other side are read again by every wave of rows if they do not fit
+  the cache;
+- the time is the maximum of computing and moving bytes.
 
-Left out: launches and what Python does, the lists of tiles, scores and weights of a pattern, heads that share keys,
-power limits, and what a kernel leaves behind for another in the cache.
+Not modelled: launches and Python, lists of tiles, scores and weights of a pattern, heads that share keys, power limits,
+and cache contents between kernels.
 """
 
 from collections.abc import Sequence
@@ -26,30 +28,30 @@ from maskdsl.analysis.tiles.block_map import Array, BlockMap, Runs, TileMap
 ELEMENT_SIZE = 2
 """Bytes of bfloat16 and float16."""
 _PAIR_OPERATIONS = 7
-"""Instructions for a pair of a partial tile, which find out whether it attends. Fitted to the published times of
-NATTEN's kernels on the H100 and B200, of windows over lines, images and videos, masked and not: see the tests."""
+"""Instructions per pair of a partial tile to evaluate the mask. Fitted to published times of NATTEN's kernels on the
+H100 and B200, for windows in 1-D, 2-D and 3-D, masked and not: see the tests."""
 _ROW_LOADS = 4
-"""Loads of a row that wait for each other: its runs, their limits, the first keys, the first values; from the skeleton
-of the kernel."""
+"""Dependent loads of a row: its runs, their limits, the first keys, the first values; counted in the kernel's
+skeleton."""
 _LATENCY = 480
-"""Cycles until a load from memory is back: Luo et al. 2024 (arXiv 2402.13499) on A100 and H100; assumed on others."""
+"""Memory latency in cycles: Luo et al. 2024 (arXiv 2402.13499) for A100 and H100; assumed for others."""
 _LAST_WAVES = 16
-"""So many waves of programs are followed to their end; before them no multiprocessor is ever idle."""
-_PARTS = 8
-"""A wave is handed out in so many parts."""
+"""Waves of programs that are scheduled one by one at the end; before them no multiprocessor is idle."""
+_BATCHES = 8
+"""Batches in which the programs of a wave are scheduled."""
 
 
 @dataclass(frozen=True)
 class KernelModel:
-    """What a kernel does with each tile."""
+    """What a kernel computes and moves for each tile."""
 
     name: str
     products: int
-    """Of matrices, for each tile."""
+    """Matrix products per tile."""
     by_keys: bool
-    """A program has a block of keys and walks along the queries, in place of the other way round."""
+    """Whether a program has a block of keys and loops over queries, in place of the other way round."""
     row_tensors: int
-    """Of the program's own side, read or written."""
+    """Tensors of the side of the program's block, read or written."""
     backward: bool
 
 
@@ -57,52 +59,53 @@ FORWARD = KernelModel("forward", 2, by_keys=False, row_tensors=2, backward=False
 QUERY_GRADIENT = KernelModel("query gradient", 3, by_keys=False, row_tensors=3, backward=True)
 KEY_GRADIENT = KernelModel("key gradient", 4, by_keys=True, row_tensors=4, backward=True)
 
-_WALKED_TENSORS = 2
-"""Of the other side: keys and values, or queries and the gradient of the output."""
+_LOOP_TENSORS = 2
+"""Tensors of the side that the program loops over: keys and values, or queries and dO."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a kernel is predicted to take, and why."""
+    """The predicted time of a kernel, and its causes."""
 
     device: str
     kernel: str
     flops: int
-    """Of products of matrices, over whole tiles."""
+    """Operations of matrix products, over whole tiles."""
     bytes: int
-    """From and to memory."""
+    """Bytes from and to memory."""
     programs: int
     waves: float
-    """Programs over those that run at once. The last, broken one leaves multiprocessors idle."""
+    """Programs over resident programs of the chip; the fractional last wave leaves multiprocessors idle."""
     longest_row: int
     """Tiles of the longest row."""
     arithmetic_seconds: float
-    """If all multiprocessors were always busy: no schedule is faster."""
+    """Seconds if all multiprocessors were always busy: a lower bound."""
     memory_seconds: float
-    """To move the bytes: nothing is faster."""
+    """Seconds to move the bytes: a lower bound."""
     row_seconds: float
-    """Of the longest row, alone: nothing is faster."""
+    """Seconds of the longest row: a lower bound."""
     schedule_seconds: float
-    """Of all programs in the order of the kernel."""
+    """Seconds of all programs in the order of the kernel."""
 
     @property
     def seconds(self) -> float:
+        """The predicted time."""
         return max(self.schedule_seconds, self.memory_seconds)
 
     @property
     def lower_bound(self) -> float:
-        """Seconds that no order of programs is below."""
+        """Seconds below which no order of programs is."""
         return max(self.arithmetic_seconds, self.memory_seconds, self.row_seconds)
 
     @property
     def balance(self) -> float:
-        """The part of the schedule in which multiprocessors are busy, 0 to 1."""
+        """The share of the schedule in which multiprocessors are busy, 0 to 1."""
         return self.arithmetic_seconds / self.schedule_seconds if self.schedule_seconds else 1.0
 
     @property
     def limit(self) -> str:
-        """What the time is made of: `memory`, `arithmetic`, or `long row` where the chip waits for that one; `few rows`
-        where there are none for parts of it."""
+        """What limits the time: `memory`, `arithmetic`, `long row` (the chip waits for the longest row) or `few rows`
+        (fewer rows than multiprocessors can hold)."""
         if self.memory_seconds >= self.schedule_seconds:
             return "memory"
         if self.row_seconds <= self.arithmetic_seconds:
@@ -110,28 +113,31 @@ class Cost:
         return "long row" if self.waves > 1 else "few rows"
 
     def as_dict(self) -> dict[str, Any]:
+        """All fields and properties, for JSON."""
         derived = ("seconds", "lower_bound", "balance", "limit")
         return vars(self) | {name: getattr(self, name) for name in derived}
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The rows of one head class, in the order in which their programs start."""
+    """The rows of tiles of one head class, in the order in which their programs start."""
 
     tiles: Array
-    """int64 [rows]: tiles of each, of both kinds."""
+    """int64 [rows]: full and partial tiles of each row."""
     partial: Array
-    """int64 [rows]: those of them that are partial."""
+    """int64 [rows]: partial tiles of each row."""
     runs: Runs
-    """All tiles."""
+    """The runs of all tiles."""
     row_block: int
+    """Tokens of a row's block."""
     column_block: int
+    """Tokens of a block of the other side."""
     columns: int
     """Tokens of the other side."""
 
     @staticmethod
     def of(tiles: TileMap, block_map: BlockMap, kernel: KernelModel) -> "Rows":
-        """By blocks of queries, the last first, or by blocks of keys, the first first: as the kernels have it."""
+        """The rows of a kernel: blocks of queries from the last to the first, or blocks of keys from first to last."""
         query_block, key_block = block_map.block
         if kernel.by_keys:
             by_keys = tiles.transpose(block_map.key_blocks)
@@ -150,14 +156,15 @@ class Rows:
 
     @property
     def count(self) -> int:
+        """The number of rows."""
         return len(self.tiles)
 
     def columns_read(self, rows_at_once: int) -> int:
-        """Tokens of the other side that waves of so many rows read, each token once a wave."""
+        """Tokens of the other side read by waves of `rows_at_once` rows, each token once per wave."""
         width = int(self.runs.end.max(initial=0)) + 1
         wave = self.runs.row // rows_at_once * np.int64(width)
-        position = np.argsort(wave + self.runs.start)
-        start, end = (wave + self.runs.start)[position], (wave + self.runs.end)[position]
+        order = np.argsort(wave + self.runs.start)
+        start, end = (wave + self.runs.start)[order], (wave + self.runs.end)[order]
         reached = np.maximum.accumulate(end)
         begin = np.maximum(start, np.concatenate([[0], reached[:-1]]))
         blocks = int(np.maximum(end - begin, 0).sum())
@@ -166,7 +173,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Model:
-    """One kernel on one GPU."""
+    """One kernel with its launch configuration on one GPU."""
 
     device: Device
     kernel: KernelModel
@@ -177,21 +184,22 @@ class Model:
 
     @property
     def shared_memory(self) -> int:
-        """Bytes of a program: its own block, and in each stage one block of both tensors that it walks along."""
-        own, walked = reversed(self.block) if self.kernel.by_keys else self.block
-        return ELEMENT_SIZE * self.head_dim * (own + self.stages * _WALKED_TENSORS * walked)
+        """Bytes of a program: its block of one tensor, and per stage a block of both tensors that it loops over."""
+        row_block, loop_block = reversed(self.block) if self.kernel.by_keys else self.block
+        return ELEMENT_SIZE * self.head_dim * (row_block + self.stages * _LOOP_TENSORS * loop_block)
 
     @property
     def resident(self) -> int:
-        """Programs on one multiprocessor."""
+        """Programs that one multiprocessor holds at once."""
         return self.device.resident(self.warps, self.shared_memory)
 
     @property
     def tile_flops(self) -> int:
+        """Floating-point operations of one tile."""
         return 2 * self.kernel.products * self.head_dim * self.block[0] * self.block[1]
 
     def row_times(self, rows: Rows) -> Array:
-        """float64 [rows]: seconds of each, alone on its multiprocessor."""
+        """float64 [rows]: seconds of each row on its multiprocessor."""
         device = self.device
         fraction = device.backward_fraction if self.kernel.backward else device.forward_fraction
         full = self.tile_flops / (device.matrix_flops * fraction / device.multiprocessors)
@@ -200,12 +208,12 @@ class Model:
         return np.asarray(rows.tiles * full + rows.partial * masking + waiting)
 
     def bytes(self, rows: Rows) -> int:
-        """Of one head of one batch entry."""
+        """Bytes moved for one head and batch entry."""
         at_once = self.device.multiprocessors * self.resident
         token = ELEMENT_SIZE * self.head_dim
-        fits = _WALKED_TENSORS * rows.columns * token <= self.device.cache
-        walked = rows.columns_read(rows.count if fits else at_once)
-        return token * (self.kernel.row_tensors * rows.count * rows.row_block + _WALKED_TENSORS * walked)
+        fits = _LOOP_TENSORS * rows.columns * token <= self.device.cache
+        loop_tokens = rows.columns_read(rows.count if fits else at_once)
+        return token * (self.kernel.row_tensors * rows.count * rows.row_block + _LOOP_TENSORS * loop_tokens)
 
 
 def predict(
@@ -218,10 +226,10 @@ def predict(
     warps: int = 8,
     stages: int = 2,
 ) -> Cost:
-    """The cost of one call on tensors [batch, heads, tokens, head dim]; `heads` are those of the tiles.
+    """The cost of one call of a kernel on tensors [batch, heads, tokens, head dim], with the heads of the block map.
 
-    `batch` counts where tiles are the same in all entries; otherwise it is that of the tiles. `warps` and `stages`
-    are those of the kernel.
+    `batch` is used if the map has one batch entry for all; otherwise the map's is. `warps` and `stages` are those of
+    the kernel's launch.
     """
     entries = batch if len(tiles.class_of_head) == 1 else len(tiles.class_of_head)
     order = np.broadcast_to(tiles.class_of_head, (entries, tiles.class_of_head.shape[1])).ravel()
@@ -247,10 +255,10 @@ def predict(
 
 
 def schedule(times: Sequence[Array], order: Array, servers: int) -> float:
-    """Seconds until the last program ends, where each starts on the first multiprocessor that is free.
+    """Seconds until the last program ends, if each starts on the first free of `servers` multiprocessors.
 
-    `times` are those of the rows of every head class; `order` says which head class comes when. A few programs are
-    handed out at once, to the multiprocessors that are free first.
+    `times` has the seconds of the rows of every head class; `order` is the head class of each head in turn. Programs
+    are scheduled in small batches, each batch to the multiprocessors that are free first.
     """
     heads = -(-_LAST_WAVES * servers // len(times[0]))
     early, late = order[: max(0, len(order) - heads)], order[max(0, len(order) - heads) :]
@@ -259,9 +267,9 @@ def schedule(times: Sequence[Array], order: Array, servers: int) -> float:
     )
     programs = np.concatenate([times[head_class] for head_class in late])
     ends = np.full(servers, before + programs[: -_LAST_WAVES * servers].sum() / servers)
-    last, few = programs[-_LAST_WAVES * servers :], -(-servers // _PARTS)
-    for begin in range(0, len(last), few):
-        handed = last[begin : begin + few]
-        ends[: len(handed)] += handed
+    last, size = programs[-_LAST_WAVES * servers :], -(-servers // _BATCHES)
+    for begin in range(0, len(last), size):
+        batch = last[begin : begin + size]
+        ends[: len(batch)] += batch
         ends.sort()
     return float(ends[-1])

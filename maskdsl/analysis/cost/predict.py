@@ -1,7 +1,7 @@
-"""What the kernels of a mask are predicted to take on a GPU, each in the blocks that the table of tiles gives it there.
+"""Predicted times of the kernels of a mask or stack on a GPU, each with the first tile choice of the tile table.
 
-Most patterns have these blocks; those that ask for much at every pair have smaller ones. See `analysis/cost/model.py`
-for the model, and for what it leaves out.
+Most patterns use these tiles; patterns with much work per pair use smaller ones. `analysis/cost/model.py` has the model
+and what it leaves out.
 """
 
 from collections.abc import Mapping
@@ -25,25 +25,27 @@ _KERNELS = (
     (KEY_GRADIENT, KernelName.KEY_GRADIENT),
 )
 _WIDEST = 256
-"""The largest head dimension of the table; the blocks of wider heads are those of this one."""
+"""The largest head dimension of the table; wider heads use its tiles."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """One kernel: its blocks, its cost, and that of dense attention in the same blocks."""
+    """One kernel: its tiles, its cost, and the cost of dense attention with the same tiles."""
 
-    choice: TileChoice
+    tile_choice: TileChoice
     cost: Cost
     dense: Cost
 
     @property
     def speedup(self) -> float:
+        """Over dense attention."""
         return self.dense.seconds / self.cost.seconds
 
     def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and dictionaries, for JSON."""
         return {
             **self.cost.as_dict(),
-            "block": list(self.choice.block),
+            "block": list(self.tile_choice.block),
             "dense_seconds": self.dense.seconds,
             "speedup": self.speedup,
         }
@@ -51,12 +53,12 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds are predicted from a datasheet, never measured."""
+    """The predicted times of a mask on a GPU; from a datasheet, never measured."""
 
     device: Device
     forward: Predicted
     gradients: tuple[Predicted, Predicted]
-    """Of queries, and of keys and values: the two kernels of backward."""
+    """The two backward kernels: dQ, and dK and dV."""
 
     @property
     def forward_seconds(self) -> float:
@@ -73,10 +75,11 @@ class Prediction:
 
     @property
     def backward_speedup(self) -> float:
+        """Over dense attention by the same model."""
         return sum(each.dense.seconds for each in self.gradients) / self.backward_seconds
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, as JSON has them."""
+        """Plain numbers, lists and dictionaries, for JSON."""
         kernels = [each.as_dict() for each in (self.forward, *self.gradients)]
         names = ("forward_seconds", "backward_seconds", "forward_speedup", "backward_speedup")
         return {"gpu": self.device.name, **{name: getattr(self, name) for name in names}, "kernels": kernels}
@@ -84,16 +87,17 @@ class Prediction:
 
 @dataclass(frozen=True)
 class StackPrediction:
-    """Of all layers, one after the other; attention alone."""
+    """The predicted times of all attention layers of a stack, one after the other."""
 
     device: Device
     different: tuple[Prediction, ...]
-    """Of one layer of each kind."""
+    """The prediction of each different layer."""
     index: tuple[int, ...]
-    """For every layer, which of these it is."""
+    """For each layer, its number in `different`."""
 
     @property
     def layers(self) -> tuple[Prediction, ...]:
+        """The prediction of each layer."""
         return tuple(self.different[number] for number in self.index)
 
     @property
@@ -106,11 +110,11 @@ class StackPrediction:
 
     @property
     def forward_speedup(self) -> float:
-        """Over as many layers of dense attention by the same model."""
+        """Over as many layers of dense attention, by the same model."""
         return sum(each.forward.dense.seconds for each in self.layers) / self.forward_seconds
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, as JSON has them."""
+        """Plain numbers, lists and dictionaries, for JSON."""
         names = ("forward_seconds", "backward_seconds", "forward_speedup")
         figures = {name: getattr(self, name) for name in names}
         different = [each.as_dict() for each in self.different]
@@ -125,9 +129,9 @@ def predict_stack(
     head_dim: int = 64,
     batch: int = 1,
 ) -> StackPrediction:
-    """`inputs` are those of all layers; see `predict_mask`."""
-    own = zip(stack.different, find_in_layers(stack, inputs or {}), strict=True)
-    different = tuple(predict_mask(mask, device, each, head_dim=head_dim, batch=batch) for mask, each in own)
+    """The prediction of a stack; `inputs` has those of all layers, and the rest is as for `predict_mask`."""
+    layers = zip(stack.different, find_in_layers(stack, inputs or {}), strict=True)
+    different = tuple(predict_mask(mask, device, each, head_dim=head_dim, batch=batch) for mask, each in layers)
     return StackPrediction(device, different, stack.index)
 
 
@@ -139,27 +143,31 @@ def predict_mask(
     head_dim: int = 64,
     batch: int = 1,
 ) -> Prediction:
-    """For tensors of bfloat16 or float16, [batch, heads, tokens, head dim]; `inputs` as for tiles."""
-    found: dict[tuple[int, int], BlockMap] = {}
+    """The prediction for 16-bit tensors [batch, heads, tokens, head dim]; `inputs` are as for `tiles`.
+
+    Raises `AttnError` as `tiles` does.
+    """
+    block_maps: dict[tuple[int, int], BlockMap] = {}
 
     def predicted(number: int) -> Predicted:
         kernel, name = _KERNELS[number]
-        choice = ladder(Architecture(device.architecture), name, min(head_dim, _WIDEST), ELEMENT_SIZE)[0]
-        if choice.block not in found:
-            found[choice.block] = tiles(mask, choice.block, inputs)
-        block_map = found[choice.block]
-        sizes = {"head_dim": head_dim, "batch": batch, "warps": choice.warps, "stages": choice.stages}
-        return Predicted(
-            choice, predict(block_map, device, kernel, **sizes), predict(_all_pairs(block_map), device, kernel, **sizes)
-        )
+        tile_choice = ladder(Architecture(device.architecture), name, min(head_dim, _WIDEST), ELEMENT_SIZE)[0]
+        if tile_choice.block not in block_maps:
+            block_maps[tile_choice.block] = tiles(mask, tile_choice.block, inputs)
+        block_map = block_maps[tile_choice.block]
+        sizes = {"head_dim": head_dim, "batch": batch, "warps": tile_choice.warps, "stages": tile_choice.stages}
+        cost, dense = (predict(each, device, kernel, **sizes) for each in (block_map, _all_pairs(block_map)))
+        return Predicted(tile_choice, cost, dense)
 
     return Prediction(device, predicted(0), (predicted(1), predicted(2)))
 
 
 def _all_pairs(block_map: BlockMap) -> BlockMap:
-    """The tiles of dense attention, for as many tokens, heads and batch entries."""
+    """The block map of dense attention, for the same tokens, heads and batch entries."""
     row = np.arange(block_map.query_blocks)
     full = Runs.of_sorted(len(row), row, np.zeros_like(row), np.full_like(row, block_map.key_blocks))
     none = Runs.of_sorted(len(row), row[:0], row[:0], row[:0])
-    of_heads = np.zeros_like(block_map.class_of_head)
-    return BlockMap(block_map.block, block_map.query_length, block_map.key_length, (TileMap(full, none),), of_heads)
+    class_of_head = np.zeros_like(block_map.class_of_head)
+    return BlockMap(
+        block_map.block, block_map.query_length, block_map.key_length, (TileMap(full, none),), class_of_head
+    )

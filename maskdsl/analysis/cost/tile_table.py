@@ -1,8 +1,8 @@
-"""The table of tile sizes, warps and stages: what a kernel starts with, by GPU, head dim, bytes of a number and work.
+"""The tile table: tile sizes, warps and stages of kernels, by GPU family, head dim, element size and work per pair.
 
-Plain data and look-ups; read by `runtime`, which falls down a ladder where a GPU has less than its family, or measures
-its rungs where asked to. What kernels start with at two bytes was compiled ahead of time for all examples: nothing is
-spilled forward at 64 and 128 dims, nor backward at 64 (`make aot` records it, tests hold it).
+Plain data and lookups. `runtime` reads a ladder of launch configurations: it takes the first that fits the GPU, or
+measures all if asked to. The first configurations at two bytes were compiled ahead of time for all examples: no
+register spills forward at head dims 64 and 128, nor backward at 64 (`make aot` records it, tests hold it).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class TileChoice(NamedTuple):
-    """How a kernel cuts its work. The tiles of a call are found for these blocks."""
+    """A launch configuration: the tile of a kernel, its warps and pipeline stages."""
 
     query_block: int
     key_block: int
@@ -22,19 +22,20 @@ class TileChoice(NamedTuple):
 
     @property
     def block(self) -> tuple[int, int]:
+        """Queries and keys of a tile."""
         return self.query_block, self.key_block
 
     @property
     def options(self) -> dict[str, int]:
-        """What a kernel is started with."""
+        """The keyword arguments of a kernel launch."""
         query, key = self.block
         return {"QUERY_BLOCK": query, "KEY_BLOCK": key, "num_warps": self.warps, "num_stages": self.stages}
 
 
 class Architecture(StrEnum):
-    """What kernels run on, by the matrix instructions and memory that a family of GPUs has."""
+    """A family of GPUs with the same matrix instructions and similar memory."""
 
-    SM80 = "sm80"  # 8.x; 12.x too, which has these instructions alone, and the little memory of 8.6
+    SM80 = "sm80"  # 8.x; 12.x too, which has only these instructions, and as little memory as 8.6
     SM90 = "sm90"
     SM100 = "sm100"
     GFX942 = "gfx942"  # all of AMD: 64 KiB of shared memory
@@ -42,7 +43,7 @@ class Architecture(StrEnum):
 
 
 class KernelName(StrEnum):
-    """The kernels of a generated module, by their names there."""
+    """The kernels of a generated module, by name."""
 
     FORWARD = "forward_kernel"
     QUERY_GRADIENT = "query_gradient_kernel"
@@ -50,16 +51,16 @@ class KernelName(StrEnum):
 
 
 class TileWork(IntEnum):
-    """What a tile of a pattern asks for besides its matrix products."""
+    """The work per pair of a pattern besides matrix products."""
 
-    WIDE = 0  # rows mostly of full tiles, with little to compute for a pair: wider blocks of keys waste no pairs
+    WIDE = 0  # mostly full tiles and little work per pair: wider blocks of keys waste no pairs
     USUAL = 1
-    HEAVY = 2  # much to compute, or addresses to hold, for every pair
+    HEAVY = 2  # much arithmetic, or many addresses in registers, for every pair
 
 
 @dataclass(frozen=True)
-class _Rung:
-    """One rung of a ladder: what some kernels start with on some GPUs, for head dims and bytes up to these."""
+class _TableEntry:
+    """A configuration of some kernels on some GPUs, for head dims and element sizes up to these."""
 
     architectures: frozenset[Architecture]
     kernels: frozenset[KernelName]
@@ -67,14 +68,17 @@ class _Rung:
     element_size: int
     choice: TileChoice
     serves: TileWork
-    """The heaviest work that it is for: heavier work would not keep its registers."""
+    """The heaviest work that it is for: heavier work would spill registers."""
     reason: str
 
 
 def ladder(
     architecture: Architecture, kernel: KernelName, dim: int, element_size: int, work: TileWork = TileWork.USUAL
 ) -> tuple[TileChoice, ...]:
-    """What to try, best first, for a head dim of 1 to 256: each needs less than the one before it."""
+    """The configurations to try, best first; each needs fewer resources than the one before.
+
+    `dim` is the head dim, 1 to 256; `element_size` is in bytes.
+    """
     covering = [
         each
         for each in TABLE
@@ -84,27 +88,27 @@ def ladder(
         and element_size <= each.element_size
     ]
     nearest = min((each.element_size, each.dim) for each in covering)
-    rungs = [each for each in covering if (each.element_size, each.dim) == nearest and each.serves >= work]
-    choices = [each.choice for each in rungs]
+    entries = [each for each in covering if (each.element_size, each.dim) == nearest and each.serves >= work]
+    choices = [each.choice for each in entries]
     query, key = choices[-1].block
     return *choices, *(each for each in LAST if each.query_block * each.key_block < query * key)
 
 
 def first_choice(
-    rungs: Sequence[TileChoice], fits: Callable[[TileChoice], bool], keeps: Callable[[TileChoice], bool]
+    choices: Sequence[TileChoice], fits: Callable[[TileChoice], bool], keeps: Callable[[TileChoice], bool]
 ) -> TileChoice:
-    """The first that fits the GPU and keeps its numbers in registers; both are asked of few, as compilers answer.
+    """The first configuration that `fits` the GPU and `keeps` its values in registers, without spills.
 
-    For registers alone nothing goes down to what every ladder ends with: spills cost less than tiles so small.
-    Where nothing fits the last rung is taken, whose own error says what is missing.
+    Both predicates compile a kernel, so they are called lazily. To avoid spills alone, the smallest tiles (`LAST`) are
+    never taken: spills cost less. If nothing fits, the last configuration is taken; its launch raises the error.
     """
-    fitting = filter(fits, rungs)
-    first = next(fitting, rungs[-1])
+    fitting = filter(fits, choices)
+    first = next(fitting, choices[-1])
     return next((each for each in chain([first], fitting) if each not in LAST and keeps(each)), first)
 
 
 def architecture_of(capability: tuple[int, int]) -> Architecture:
-    """The family of an NVIDIA GPU, by the numbers of its compute capability."""
+    """The family of an NVIDIA GPU, by its compute capability (major, minor)."""
     match capability[0]:
         case 9:
             return Architecture.SM90
@@ -115,7 +119,7 @@ def architecture_of(capability: tuple[int, int]) -> Architecture:
 
 
 LAST = (TileChoice(32, 32, 4, 1), TileChoice(16, 16, 4, 1))
-"""What every ladder ends with: 16 is the least that matrix instructions take."""
+"""The end of every ladder: 16 is the smallest size of matrix instructions."""
 
 _NVIDIA = frozenset({Architecture.SM80, Architecture.SM90, Architecture.SM100})
 _AMD = frozenset({Architecture.GFX942})
@@ -137,8 +141,8 @@ def _entry(
     choice: tuple[int, int, int, int],
     serves: TileWork,
     reason: str,
-) -> _Rung:
-    return _Rung(architectures, kernels, dim, element_size, TileChoice(*choice), serves, reason)
+) -> _TableEntry:
+    return _TableEntry(architectures, kernels, dim, element_size, TileChoice(*choice), serves, reason)
 
 
 TABLE = (
@@ -246,4 +250,4 @@ TABLE = (
     _entry(_INTERPRETER, _FORWARD, 256, 8, (32, 16, 4, 1), _HEAVY, "several tiles a row in small problems"),
     _entry(_INTERPRETER, _GRADIENTS, 256, 8, (16, 32, 4, 1), _HEAVY, "other blocks than forward"),
 )
-"""The entries of one kernel, GPU, head dim and size are a ladder, its largest tiles first."""
+"""The entries of one kernel, family, head dim and element size form a ladder, largest tiles first."""

@@ -1,1 +1,1 @@
-"""How far information travels: through the layers of a stack, and back from one query."""
+"""How far information travels through the layers of a stack, and how far back a query attends."""

@@ -1,4 +1,4 @@
-"""From one token: after how many layers each token is reached, in either direction, through a frontier of tokens."""
+"""Breadth-first search from one token: after how many layers each token is reached, in either direction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,31 +13,31 @@ NEVER = -1
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """After how many layers each token is reached: int32 [tokens], 0 for the token itself, -1 for never."""
+    """After how many layers each token is reached: int32 [tokens], 0 for the start token, -1 for never."""
 
     earliest: Array
-    """By all hops that there may be."""
+    """Through all possible hops: a lower bound."""
     latest: Array
-    """By those that are certain; the same array where all are."""
+    """Through certain hops: an upper bound. The same array as `earliest` if all hops are certain."""
 
     def count(self, layers: int) -> tuple[int, int]:
-        """Tokens reached after so many layers, the token itself included: at least and at most."""
+        """Bounds (least, most) on the tokens reached after `layers` layers, the start token included."""
         least, most = (int(np.count_nonzero(reached(each, layers))) for each in (self.latest, self.earliest))
         return least, most
 
     def extent(self, layers: int) -> tuple[int, int]:
-        """The first and the last of the tokens that may be reached."""
-        found = np.flatnonzero(reached(self.earliest, layers))
-        return int(found[0]), int(found[-1])
+        """The first and the last token that may be reached after `layers` layers."""
+        tokens = np.flatnonzero(reached(self.earliest, layers))
+        return int(tokens[0]), int(tokens[-1])
 
     def unbroken(self, layers: int) -> tuple[int, int]:
-        """How many tokens right before and right behind the token are certainly reached, without a gap."""
+        """The numbers of consecutive tokens just before and just after the start token that are certainly reached."""
         token = int(np.argmax(self.earliest == 0))
         missing = np.flatnonzero(~reached(self.latest, layers))
-        at = int(np.searchsorted(missing, token))
-        before = token - int(missing[at - 1]) - 1 if at else token
-        behind = int(missing[at]) - token - 1 if at < len(missing) else len(self.latest) - token - 1
-        return before, behind
+        index = int(np.searchsorted(missing, token))
+        before = token - int(missing[index - 1]) - 1 if index else token
+        after = int(missing[index]) - token - 1 if index < len(missing) else len(self.latest) - token - 1
+        return before, after
 
 
 def complete(arrival: Array) -> bool:
@@ -46,14 +46,17 @@ def complete(arrival: Array) -> bool:
 
 
 def reached(arrival: Array, layers: int) -> Array:
-    """bool [tokens]: those reached after so many layers."""
+    """bool [tokens]: which tokens are reached after at most `layers` layers."""
     return np.asarray((arrival >= 0) & (arrival <= layers))
 
 
 def find_arrival(
     layers: Sequence[LayerHops], token: int, length: int, limit: int, drawing: bool
 ) -> tuple[Arrival, int]:
-    """Of what the token draws from, or of those that read it; and the layers that were looked at, up to `limit`."""
+    """The arrival of all tokens that the token draws from (`drawing`), or that read it, and the layers followed.
+
+    Follows at most `limit` layers.
+    """
     follow = _follow_sources if drawing else follow_readers
     earliest, seen = follow([layer.all for layer in layers], token, length, limit)
     if not any(layer.possible for layer in layers):
@@ -63,7 +66,7 @@ def find_arrival(
 
 
 def follow_readers(hops: Sequence[tuple[Hop, ...]], token: int, length: int, limit: int) -> tuple[Array, int]:
-    """From the first layer on, until a whole pass adds nothing."""
+    """The arrival of tokens that read the token, and the layers followed: until a whole pass adds nothing."""
     arrival, tokens = _beginning(token, length)
     last = 0
     for number in range(1, limit + 1):
@@ -77,20 +80,20 @@ def follow_readers(hops: Sequence[tuple[Hop, ...]], token: int, length: int, lim
 
 
 def _follow_sources(hops: Sequence[tuple[Hop, ...]], token: int, length: int, limit: int) -> tuple[Array, int]:
-    """The same backwards from the last layer, for each number of layers.
+    """The arrival of tokens that the token draws from, for stacks of 1, 2, ... layers; and the layers followed.
 
-    What lies behind `number` layers is what lies behind the layers of an incomplete pass and then behind whole ones:
-    with one pass more it goes on from where it stood one pass ago.
+    The last layer is followed first, so the stack of `number` layers continues the search of the stack with one pass
+    less: `sources_after` has the tokens of the last stack with each number of layers modulo the period.
     """
     arrival, tokens = _beginning(token, length)
-    behind: dict[int, Array] = {0: tokens}
+    sources_after: dict[int, Array] = {0: tokens}
     last = 0
     for number in range(1, limit + 1):
         passes, rest = divmod(number, len(hops))
-        tokens = behind[rest] if passes else behind[0]
+        tokens = sources_after[rest] if passes else sources_after[0]
         for hop in reversed(hops if passes else hops[:rest]):
             tokens = sources(hop, tokens)
-        behind[rest] = tokens
+        sources_after[rest] = tokens
         if _mark(arrival, tokens, number):
             last = number
         elif number - last >= len(hops):
@@ -105,26 +108,26 @@ def _beginning(token: int, length: int) -> tuple[Array, Array]:
 
 
 def _mark(arrival: Array, tokens: Array, number: int) -> bool:
-    """Notes tokens that are new; whether there are any."""
+    """Sets the arrival of newly reached tokens; returns whether there are any."""
     new = tokens & (arrival == NEVER)
     arrival[new] = number
     return bool(new.any())
 
 
 def islands(hops: tuple[Hop, ...], length: int, most: int, limit: int) -> list[int] | None:
-    """The sizes of strongly connected parts with nothing between them, if all tokens are in `most` of these or fewer.
+    """The sizes of the strongly connected components, if there are at most `most` and no hops between them; else None.
 
-    None too where a part takes `limit` layers and more.
+    None too if a component takes `limit` layers or more.
     """
     left = np.ones(length, dtype=bool)
     sizes: list[int] = []
     while left.any():
         token = int(np.argmax(left))
         ahead, seen = follow_readers([hops], token, length, limit)
-        behind, others = _follow_sources([hops], token, length, limit)
-        part = ahead >= 0
-        if max(seen, others) == limit or len(sizes) == most or not np.array_equal(part, behind >= 0):
+        back, others = _follow_sources([hops], token, length, limit)
+        component = ahead >= 0
+        if max(seen, others) == limit or len(sizes) == most or not np.array_equal(component, back >= 0):
             return None
-        sizes.append(int(np.count_nonzero(part)))
-        left &= ~part
+        sizes.append(int(np.count_nonzero(component)))
+        left &= ~component
     return sizes

@@ -1,6 +1,6 @@
-"""Which cell has something of which, for all pairs: rows of bits, and how they grow layer by layer.
+"""Reachability between all pairs of cells as rows of bits, layer by layer. A cell is a token or a block of tokens.
 
-A cell is a token or a block of tokens. Memory is cells ** 2 / 8 bytes for each set of rows.
+Memory is cells ** 2 / 8 bytes for each set of rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,37 +13,37 @@ from maskdsl.analysis.tiles.block_map import Array, Runs
 
 WORD = 64
 CHUNK = 1 << 20
-"""Words gathered at once, so that intermediate results stay small."""
+"""Words gathered at once, to bound memory."""
 STEPS = 16
-"""Layers that are followed one by one before whole passes through the stack are doubled."""
+"""Layers that are followed one by one; after them, passes through the stack are doubled."""
 _ONES = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(axis=1, dtype=np.uint8)
-"""Of every two bytes."""
+"""The number of ones of every 16-bit word."""
 
 
 @dataclass(frozen=True, eq=False)
 class ConnectedPairs:
-    """Pairs (query cell, key cell) that are connected, as rows of bits: uint64 [cells, words]."""
+    """Connected pairs: bit k of row q is set if cell q draws from cell k. Rows are uint64 [cells, words]."""
 
     ever: Array
     """After any number of layers."""
     before: Array
-    """One layer before nothing is added any more."""
+    """One layer before the last that adds a pair."""
     layers: int
-    """After so many nothing is added any more: the longest shortest path."""
+    """The last layer that adds a pair: the length of the longest shortest path."""
     pairs: tuple[int, ...]
-    """How many after 0, 1, 2, ... layers, as far as they were followed one by one."""
+    """The number of pairs after 0, 1, 2, ... layers, as far as layers were followed one by one."""
 
 
 def spread(layers: Sequence[tuple[Hop, ...]], cells: int, reflexive: bool) -> ConnectedPairs:
-    """How connections grow through the layers, again and again. `reflexive`: a cell has what it had."""
-    own = identity(cells)
-    rows = own if reflexive else np.zeros_like(own)
+    """The pairs connected by the layers, repeated until nothing is added. `reflexive`: cells start with themselves."""
+    itself = identity(cells)
+    rows = itself if reflexive else np.zeros_like(itself)
     before, last, number = rows, 0, 0
     pairs = [count(rows)]
     while number - last < len(layers) and pairs[-1] < cells**2:
         if number >= max(STEPS, len(layers)) and number % len(layers) == 0:
-            return _doubled(layers, ConnectedPairs(rows, before, last, tuple(pairs[: last + 1])), own, number)
-        grown = _through(layers[number % len(layers)], rows, own)
+            return _doubled(layers, ConnectedPairs(rows, before, last, tuple(pairs[: last + 1])), itself, number)
+        grown = _through(layers[number % len(layers)], rows, itself)
         number += 1
         pairs.append(count(grown))
         if pairs[-1] > pairs[-2]:
@@ -52,16 +52,16 @@ def spread(layers: Sequence[tuple[Hop, ...]], cells: int, reflexive: bool) -> Co
     return ConnectedPairs(rows, before, last, tuple(pairs[: last + 1]))
 
 
-def _doubled(layers: Sequence[tuple[Hop, ...]], begun: ConnectedPairs, own: Array, number: int) -> ConnectedPairs:
-    """Goes on from so many layers, which are whole passes and may not have been the end: twice as many at once, and
-    then back to where nothing was added.
+def _doubled(layers: Sequence[tuple[Hop, ...]], begun: ConnectedPairs, itself: Array, number: int) -> ConnectedPairs:
+    """Continues after `number` layers, a whole number of passes: doubles passes until nothing is added, then bisects
+    for the last layer that adds a pair.
     """
     rows = begun.ever
     powers = [rows]
     passes: list[Runs] = []
     while True:
         passes.append(runs_of(powers[-1]))
-        twice = _joined(passes[-1], powers[-1], own)
+        twice = _joined(passes[-1], powers[-1], itself)
         if count(twice) == count(powers[-1]):
             break
         powers.append(twice)
@@ -69,22 +69,22 @@ def _doubled(layers: Sequence[tuple[Hop, ...]], begun: ConnectedPairs, own: Arra
         return begun
     ever, most, passed = powers[-1], count(powers[-1]), number
     for power in range(len(powers) - 2, -1, -1):
-        further = _joined(passes[power], rows, own)
+        further = _joined(passes[power], rows, itself)
         if count(further) < most:
             rows, passed = further, passed + (number << power)
     while True:
         for hops in layers:
-            grown = _through(hops, rows, own)
+            grown = _through(hops, rows, itself)
             passed += 1
             if count(grown) == most:
                 return ConnectedPairs(ever, rows, passed, begun.pairs)
             rows = grown
 
 
-def _through(hops: tuple[Hop, ...], rows: Array, own: Array) -> Array:
-    """What each cell has after one more layer: what it had, and what those have that it attends."""
+def _through(hops: tuple[Hop, ...], rows: Array, itself: Array) -> Array:
+    """The rows after one more layer: each cell adds the rows of the cells that it attends."""
     result = rows.copy()
-    had = rows | own
+    had = rows | itself
     for hop in hops:
         if hop.order is None and hop.members is None:
             gather(hop.runs, had, result)
@@ -100,17 +100,17 @@ def _through(hops: tuple[Hop, ...], rows: Array, own: Array) -> Array:
     return result
 
 
-def _joined(later: Runs, earlier: Array, own: Array) -> Array:
-    """Connections through earlier layers and then later ones, which have no fewer."""
+def _joined(later: Runs, earlier: Array, itself: Array) -> Array:
+    """The connections through earlier layers and then later ones."""
     result = earlier.copy()
-    gather(later, earlier | own, result)
+    gather(later, earlier | itself, result)
     return result
 
 
 def gather(runs: Runs, rows: Array, result: Array) -> None:
-    """Adds to each row of the result all the rows of its runs.
+    """Adds to each row of `result` the union of `rows` over its runs.
 
-    The union of 2 ** level rows in a row is kept for each place, level by level; two of them cover a run.
+    Unions of 2 ** level consecutive rows are computed level by level (a sparse table); two of them cover a run.
     """
     lengths = runs.end - runs.start
     levels = np.frexp(lengths.astype(np.float64))[1] - 1
@@ -121,16 +121,16 @@ def gather(runs: Runs, rows: Array, result: Array) -> None:
             rows = rows[:-half] | rows[half:]
         chosen = np.flatnonzero(levels == level)
         for begin in range(0, len(chosen), size):
-            part = chosen[begin : begin + size]
-            row, first = np.unique(runs.row[part], return_index=True)
-            union = rows[runs.start[part]]
+            chunk = chosen[begin : begin + size]
+            row, first = np.unique(runs.row[chunk], return_index=True)
+            union = rows[runs.start[chunk]]
             if level:
-                union |= rows[runs.end[part] - (1 << level)]
+                union |= rows[runs.end[chunk] - (1 << level)]
             result[row] |= np.bitwise_or.reduceat(union, first, axis=0)
 
 
 def runs_of(rows: Array) -> Runs:
-    """The runs of ones, found where a bit differs from the one before it."""
+    """The runs of ones of each row: they start and end where a bit differs from the one before it."""
     edges = np.pad(rows, [(0, 0), (0, 1)])  # so that runs up to the last column end
     edges ^= edges << np.uint64(1)
     edges[:, 1:] ^= rows >> np.uint64(WORD - 1)
@@ -141,6 +141,7 @@ def runs_of(rows: Array) -> Runs:
 
 
 def identity(cells: int) -> Array:
+    """Rows in which each cell has itself only."""
     rows = np.zeros((cells, -(-cells // WORD)), dtype=np.uint64)
     number = np.arange(cells)
     rows[number, number // WORD] = np.uint64(1) << (number % WORD).astype(np.uint64)
@@ -148,17 +149,18 @@ def identity(cells: int) -> Array:
 
 
 def dense(rows: Array, columns: int) -> Array:
-    """bool [rows, columns]."""
+    """The bits as bool [rows, columns]."""
     bytes_ = rows.astype("<u8", copy=False).view(np.uint8)
     return np.unpackbits(bytes_, axis=1, count=columns, bitorder="little").view(bool)
 
 
 def count(rows: Array) -> int:
+    """The number of ones."""
     return int(_ONES[rows.view(np.uint16)].sum(dtype=np.int64))
 
 
 def strips(rows: Array, size: int = 512) -> Iterator[tuple[slice, Array]]:
-    """Rows as booleans, some at a time."""
+    """Yields slices of rows and their bits, bool [size, cells]."""
     for begin in range(0, len(rows), size):
-        part = slice(begin, min(begin + size, len(rows)))
-        yield part, dense(rows[part], len(rows))
+        strip = slice(begin, min(begin + size, len(rows)))
+        yield strip, dense(rows[strip], len(rows))

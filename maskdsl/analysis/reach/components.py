@@ -1,4 +1,4 @@
-"""Which tokens can exchange information at all, after any number of layers: components and pairs."""
+"""Connected components and connected pairs of tokens, after any number of layers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Components:
-    """Numbers of components, and the tokens of the largest one."""
+    """The numbers of connected components, and the tokens of the largest ones."""
 
     strong: int
-    """In one of these each token draws from each other one, through others or not."""
+    """Strongly connected components: each token draws from each other one, directly or through others."""
     largest_strong: int
     weak: int
-    """No token of one has anything to do with a token of another."""
+    """Weakly connected components: no token draws from a token of another one."""
     largest_weak: int
 
     @staticmethod
@@ -31,7 +31,7 @@ class Components:
 
 
 def components_of_bits(ever: Array, back: Array, sizes: Array) -> Components:
-    """Of cells of so many tokens each, and all that each cell ever has; `back` is that transposed."""
+    """The components of cells with `sizes` tokens each. `ever` has all connected pairs; `back` is its transpose."""
     _, members = np.unique(ever.view(np.dtype((np.void, ever.shape[1] * 8))).ravel(), return_inverse=True)
     strong = np.bincount(members.ravel(), weights=sizes).astype(int)
     weak = [int(sizes[each].sum()) for each in _islands(ever | back)]
@@ -39,65 +39,65 @@ def components_of_bits(ever: Array, back: Array, sizes: Array) -> Components:
 
 
 def _islands(both: Array) -> Iterator[Array]:
-    """The members of each component of a symmetric relation."""
-    left = np.ones(len(both), dtype=bool)
-    while left.any():
-        found = both[int(np.argmax(left))][None]
+    """Yields the members of each component of a symmetric relation."""
+    remaining = np.ones(len(both), dtype=bool)
+    while remaining.any():
+        reached = both[int(np.argmax(remaining))][None]
         while True:
-            members = np.flatnonzero(dense(found, len(both))[0])
+            members = np.flatnonzero(dense(reached, len(both))[0])
             grown = np.bitwise_or.reduce(both[members], axis=0)[None]
             if count(grown) == len(members):
                 break
-            found = grown
-        left[members] = False
+            reached = grown
+        remaining[members] = False
         yield members
 
 
 def transposed(rows: Array) -> Array:
-    """Of a square of bits."""
+    """The transpose of a square bit matrix."""
     result = np.zeros_like(rows)
-    for part, ones in strips(rows):
+    for strip, ones in strips(rows):
         packed = np.packbits(ones.T, axis=1, bitorder="little")
-        result.view(np.uint8)[:, part.start // 8 : part.start // 8 + packed.shape[1]] = packed
+        result.view(np.uint8)[:, strip.start // 8 : strip.start // 8 + packed.shape[1]] = packed
     return result
 
 
 def connected_pairs(ever: Array, back: Array, sizes: Array) -> tuple[int, int]:
-    """Unordered pairs of different tokens that reach each other both ways, and those that do one way only."""
-    own = int(sizes @ diagonal(ever))
-    mutual, some = ((weighed(rows, sizes) - own) // 2 for rows in (ever & back, ever | back))
+    """Unordered pairs of different tokens that are connected both ways, and those connected one way only."""
+    with_itself = int(sizes @ diagonal(ever))
+    mutual, some = ((weighed(rows, sizes) - with_itself) // 2 for rows in (ever & back, ever | back))
     return mutual, some - mutual
 
 
 def diagonal(rows: Array) -> Array:
-    """bool [rows]: bit n of row n."""
+    """bool [rows]: the diagonal of a bit matrix."""
     number = np.arange(len(rows))
     return np.asarray((rows[number, number // WORD] >> (number % WORD).astype(np.uint64)) & np.uint64(1), dtype=bool)
 
 
 def weighed(rows: Array, sizes: Array) -> int:
-    """Pairs of tokens in the pairs of cells whose bit is one."""
+    """The number of pairs of tokens in the pairs of cells whose bit is set."""
     if int(sizes.max()) == 1:
         return count(rows)
-    return sum(int(sizes[part] @ (ones.astype(np.int64) @ sizes)) for part, ones in strips(rows))
+    return sum(int(sizes[strip] @ (ones.astype(np.int64) @ sizes)) for strip, ones in strips(rows))
 
 
 def components_of_graph(hops: Sequence[Hop], length: int) -> Components:
-    """Of tokens, exactly, without looking at all pairs."""
-    import networkx  # start-up time, and few need it
+    """The exact components of tokens, without work on all pairs."""
+    import networkx  # start-up time, rarely needed
 
     graph = _interval_graph(hops, length)
     kinds = networkx.strongly_connected_components(graph), networkx.weakly_connected_components(graph)
-    strong, weak = ([sum(node < length for node in each) for each in found] for found in kinds)
+    strong, weak = ([sum(node < length for node in each) for each in components] for components in kinds)
     return Components.of_sizes([each for each in strong if each], weak)
 
 
 def _interval_graph(hops: Sequence[Hop], length: int) -> "DiGraph":
-    """Edges from each token towards those that it attends, by way of intervals of keys.
+    """A graph with paths from each token to the tokens that it attends, through nodes for intervals of keys.
 
-    Tokens are the nodes 0 to `length`. Behind them come, for each hop, the inner nodes of a binary tree over its
-    places: a run of keys is a few whole subtrees, so that there are far fewer edges than pairs. Only subtrees that
-    somebody attends as a whole are there: what they join is joined by that token too.
+    Tokens are the nodes 0 to `length`. After them come, for each hop, the inner nodes of a binary tree over its keys
+    (a segment tree): a run of keys is a few whole subtrees, so there are far fewer edges than pairs. Only subtrees that
+    some token attends as a whole are included: other inner nodes would connect unrelated tokens.
     """
     from networkx import DiGraph  # start-up time
 
@@ -105,7 +105,7 @@ def _interval_graph(hops: Sequence[Hop], length: int) -> "DiGraph":
     graph.add_nodes_from(range(length))
     size = 1 << (length - 1).bit_length()
     for number, hop in enumerate(hops):
-        assert hop.block == 1, "hops between tokens are asked for"
+        assert hop.block == 1, "hops between blocks have no graph"
         order = np.arange(length) if hop.order is None else hop.order
         nodes = np.concatenate([length + number * size + np.arange(size), order])
         query, subtree = cover(hop.runs, size)
@@ -120,14 +120,14 @@ def _interval_graph(hops: Sequence[Hop], length: int) -> "DiGraph":
 
 
 def cover(runs: Runs, size: int) -> tuple[Array, Array]:
-    """Row and subtree, for the fewest whole subtrees that make up each run. The tree's leaves are `size` onwards."""
-    found: list[tuple[Array, Array]] = []
+    """Rows and subtrees: the fewest whole subtrees that cover each run. The leaves of the tree are `size` onwards."""
+    covered: list[tuple[Array, Array]] = []
     row, first, end = runs.row, runs.start.astype(np.int64) + size, runs.end.astype(np.int64) + size
     while len(row):
         left, right = first % 2 == 1, end % 2 == 1
-        found += [(row[left], first[left]), (row[right], end[right] - 1)]
+        covered += [(row[left], first[left]), (row[right], end[right] - 1)]
         first, end = (first + 1) // 2, end // 2
         open_ = first < end
         row, first, end = row[open_], first[open_], end[open_]
-    rows, subtrees = zip(*found, strict=True)
+    rows, subtrees = zip(*covered, strict=True)
     return np.concatenate(rows), np.concatenate(subtrees)

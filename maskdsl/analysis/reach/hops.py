@@ -1,8 +1,7 @@
-"""Layers as hops between tokens: who attends whom, as runs of blocks, and what sets of tokens become by it.
+"""Layers as hops between tokens or blocks: the sets of tokens that are reached by one layer, from its tiles.
 
-Information travels against attention: a query draws from the keys that it attends, so a key is read by the queries
-that attend it. A layer is told by its tiles. With blocks of one token they are exact; with larger ones, full tiles
-are hops for certain, and tiles that are not empty are hops that there may be.
+A query draws from the keys that it attends; a key is read by the queries that attend it. Tiles of one token give exact
+hops. With larger tiles, full tiles are certain hops and partial tiles possible hops.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,62 +17,66 @@ from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 
 _SAMPLES = 5
-"""Groups of queries looked at for an estimate."""
+"""Groups of queries that an estimate samples."""
 
 
 @dataclass(frozen=True, eq=False)
 class Hop:
-    """Blocks of queries that attend blocks of keys. The keys are made of the tokens of the queries."""
+    """Blocks of queries that attend blocks of keys, in memory order. Keys are the queries' tokens or pooled of them."""
 
     runs: Runs
     order: Array | None
-    """int64 [tokens]: the declared position of each laid-out place of a query; None for the declared order."""
+    """int64 [tokens]: maps positions of queries in memory order to declared ones; None: declared order."""
     block: int
+    """Tokens of a block."""
     length: int
+    """Tokens of the sequence."""
     members: Runs | None = None
-    """For each laid-out place of a key, the tokens that it is pooled from, or its own. None: keys are laid out as
-    queries, each its own token.
+    """For each key in memory order, the declared tokens that it is made of. None: keys are the queries' tokens, in the
+    same memory order.
     """
 
     def readers(self, tokens: Array) -> Array:
-        """bool [tokens]: those in whose block something attends the block of one of these."""
+        """bool [tokens]: the tokens whose block attends the block of one of `tokens`."""
         return self.declared(self.tokens_of(_meeting(self.runs, self.blocks_of(self.keys_of(tokens)))))
 
     def sources(self, tokens: Array) -> Array:
-        """bool [tokens]: those whose block is attended by something in the block of one of these."""
+        """bool [tokens]: the tokens whose block is attended by the block of one of `tokens`."""
         keys = self.length if self.members is None else self.members.rows
-        blocks = _covered(self.runs, self.blocks_of(self.laid(tokens)), -(-keys // self.block))
+        blocks = _covered(self.runs, self.blocks_of(self.in_memory_order(tokens)), -(-keys // self.block))
         if self.members is None:
             return self.declared(self.tokens_of(blocks))
         return _covered(self.members, np.repeat(blocks, self.block)[:keys], self.length)
 
     def keys_of(self, tokens: Array) -> Array:
-        """bool [keys]: those that have one of the tokens, in laid-out order."""
-        return self.laid(tokens) if self.members is None else _meeting(self.members, tokens)
+        """bool [keys], in memory order: the keys that contain one of `tokens`."""
+        return self.in_memory_order(tokens) if self.members is None else _meeting(self.members, tokens)
 
     def blocks_of(self, positions: Array) -> Array:
-        """bool [blocks]: those with one of the places of either side."""
+        """bool [blocks]: the blocks that contain one of these positions."""
         if self.block == 1:
             return positions
         return np.asarray(np.logical_or.reduceat(positions, np.arange(0, len(positions), self.block)))
 
     def tokens_of(self, blocks: Array) -> Array:
-        """bool [tokens]: those of blocks, in laid-out order."""
+        """bool [tokens], in memory order: the tokens of blocks."""
         return np.repeat(blocks, self.block)[: self.length]
 
-    def laid(self, tokens: Array) -> Array:
+    def in_memory_order(self, tokens: Array) -> Array:
+        """From declared to memory order."""
         return np.asarray(tokens if self.order is None else tokens[self.order])
 
-    def declared(self, laid: Array) -> Array:
+    def declared(self, ordered: Array) -> Array:
+        """From memory to declared order."""
         if self.order is None:
-            return laid
-        result = np.empty_like(laid)
-        result[self.order] = laid
+            return ordered
+        result = np.empty_like(ordered)
+        result[self.order] = ordered
         return result
 
 
 def _meeting(runs: Runs, columns: Array) -> Array:
-    """bool [rows]: those with one of the chosen columns."""
+    """bool [rows]: the rows whose runs contain one of the columns."""
     before = np.concatenate([[0], np.cumsum(columns)])
     rows = np.zeros(runs.rows, dtype=bool)
     rows[runs.row[before[runs.end] > before[runs.start]]] = True
@@ -81,7 +84,7 @@ def _meeting(runs: Runs, columns: Array) -> Array:
 
 
 def _covered(runs: Runs, rows: Array, columns: int) -> Array:
-    """bool [columns]: those of one of the chosen rows."""
+    """bool [columns]: the columns in the runs of one of the rows."""
     chosen = rows[runs.row]
     steps = np.bincount(runs.start[chosen], minlength=columns + 1)
     steps -= np.bincount(runs.end[chosen], minlength=columns + 1)
@@ -90,29 +93,34 @@ def _covered(runs: Runs, rows: Array, columns: int) -> Array:
 
 @dataclass(frozen=True)
 class LayerHops:
-    """The hops of one layer through any of its heads, in the first batch entry."""
+    """The hops of one layer through all of its heads, in the first batch entry."""
 
     certain: tuple[Hop, ...]
+    """Hops through full tiles."""
     possible: tuple[Hop, ...]
-    """Those of tiles that are attended in part."""
+    """Hops through partial tiles. None at blocks of one token."""
 
     @property
     def all(self) -> tuple[Hop, ...]:
+        """Certain and possible hops."""
         return self.certain + self.possible
 
 
 def readers(hops: tuple[Hop, ...], tokens: Array) -> Array:
-    """A set of tokens and those that read one of them."""
+    """bool [tokens]: a set of tokens, and the tokens that read one of them."""
     return np.asarray(np.logical_or.reduce([tokens, *(hop.readers(tokens) for hop in hops)]))
 
 
 def sources(hops: tuple[Hop, ...], tokens: Array) -> Array:
-    """A set of tokens and those that one of them draws from."""
+    """bool [tokens]: a set of tokens, and the tokens that one of them draws from."""
     return np.asarray(np.logical_or.reduce([tokens, *(hop.sources(tokens) for hop in hops)]))
 
 
 def find_layer(mask: MaskIR, block: int, inputs: Mapping[str, object], declared: bool = False) -> LayerHops:
-    """The hops between blocks of so many tokens, in the mask's layout or in `declared` order."""
+    """The hops of a mask between blocks of `block` tokens, in its memory order or (`declared`) in declared order.
+
+    Raises `AttnError` if an input is missing or does not fit, or the mask is too long.
+    """
     check_size(mask, (block, block))
     if declared:
         mask = mask.declared
@@ -127,15 +135,15 @@ def find_layer(mask: MaskIR, block: int, inputs: Mapping[str, object], declared:
         if key not in layouts:
             layouts[key] = _layout(mask, given, head_class)
         order, members = layouts[key]
-        found = classify(problem)
-        for runs, hops in (found.full, certain), (found.partial, possible):
+        tiles = classify(problem)
+        for runs, hops in (tiles.full, certain), (tiles.partial, possible):
             if runs.count:
                 hops.append(Hop(runs, order, block, mask.queries.length, members))
     return LayerHops(tuple(certain), tuple(possible))
 
 
 def estimate_runs(mask: MaskIR, block: int, inputs: Mapping[str, object]) -> int:
-    """About how many runs the tokens of this mask form, in all: those of a few sampled queries. `block` is of tiles."""
+    """An estimate of the number of runs of keys of all queries, from a few sampled queries."""
     given = input_arrays(mask, inputs, relation_inputs(mask))
     head_classes = find_head_classes(mask, given).different
     return sum(_sampled_runs(problem) for problem in problems(mask, head_classes, (block, block), given))
@@ -145,19 +153,19 @@ def _sampled_runs(problem: Problem) -> int:
     query, key = problem.query, problem.key
     columns = np.arange(key.nodes(key.bottom))
     shape = query.sizes[-1], len(columns), key.sizes[-1]
-    found = 0
+    runs = 0
     for row in np.linspace(0, query.nodes(query.bottom) - 1, _SAMPLES).astype(int):
         attended = np.empty((len(columns), shape[0], shape[2]), dtype=np.int8)
-        for part in chunks(len(columns), problem.chunk(shape[0] * shape[2])):
-            rows = np.full(len(columns[part]), row)
-            attended[part] = problem.evaluate(query.points, key.points, rows, columns[part])
+        for chunk in chunks(len(columns), problem.chunk(shape[0] * shape[2])):
+            rows = np.full(len(columns[chunk]), row)
+            attended[chunk] = problem.evaluate(query.points, key.points, rows, columns[chunk])
         lines = attended.transpose(1, 0, 2).reshape(shape[0], -1)
-        found += int(np.count_nonzero(np.diff(lines, axis=1, prepend=0) == 1))
-    return found * query.length // (_SAMPLES * shape[0])
+        runs += int(np.count_nonzero(np.diff(lines, axis=1, prepend=0) == 1))
+    return runs * query.length // (_SAMPLES * shape[0])
 
 
 def _layout(mask: MaskIR, inputs: Mapping[str, Array], head_class: HeadClass) -> tuple[Array | None, Runs | None]:
-    """The order of the queries, and the tokens that each key is made of where keys are not laid out as they are."""
+    """The memory order of the queries, and the tokens that each key is made of, if keys are not the queries' tokens."""
     query, key = (
         Coordinates(mask, sequence, inputs, head_class.batch, head_class.head).permutation()
         for sequence in (mask.queries, mask.keys)
@@ -173,7 +181,7 @@ def _layout(mask: MaskIR, inputs: Mapping[str, Array], head_class: HeadClass) ->
 
 
 def _made_of(mask: MaskIR) -> Iterator[tuple[Array, Array]]:
-    """For each space of keys, its tokens' numbers among all, and which key each of them goes into, both declared."""
+    """Yields, for each space of keys, declared positions of query tokens and the declared key that each goes into."""
     begins = dict(zip(mask.queries.spaces, mask.queries.offsets, strict=True))
     for space, offset in zip(mask.keys.spaces, mask.keys.offsets, strict=True):
         cell = np.indices(space.root.lengths).reshape(len(space.root.axes), -1)

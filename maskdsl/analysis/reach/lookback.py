@@ -11,14 +11,14 @@ from maskdsl.ir.ops import Op
 
 
 def reaches(mask: MaskIR, distance: int) -> bool | None:
-    """Whether a query may attend a token so many positions back or more, by exact tiles; None where inputs decide.
+    """Whether some query may attend a key `distance` or more positions back, by exact tiles; None if inputs decide.
 
-    Routes may select all of their candidates.
+    Routes are taken to select all of their candidates.
     """
     mask = most(mask).declared
     if relation_inputs(mask, {each.name for each in mask.routed}):
         return True if mask.routed else None
     back = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i"))
     far = apply(Op.AND, mask.relation, apply(Op.LESS_EQUAL, Constant(distance), back))
-    found = tiles(replace(mask, relation=far))
-    return any(head_class.full.count or head_class.partial.count for head_class in found.head_classes)
+    block_map = tiles(replace(mask, relation=far))
+    return any(head_class.full.count or head_class.partial.count for head_class in block_map.head_classes)

@@ -1,11 +1,10 @@
-"""Receptive fields: how far information travels through the layers of a stack, or of one pattern again and again.
+"""Receptive fields: how far information travels through the layers of a stack, or through one repeated pattern.
 
-Every token keeps what it had, as a residual connection has it, so that with each layer a token draws from more tokens
-and is read by more. What a token *draws from* after d layers are the tokens of which its output of layer d may hold
-something; it *is read by* those whose output of layer d may hold something of it. Heads count together.
+Tokens keep their information, as with residual connections. After d layers a token *draws from* the tokens that its
+output may depend on, and *is read by* the tokens whose outputs may depend on it. Heads count together.
 
-All of it is exact for tokens where there are few enough, and otherwise bounded by tiles: full tiles connect for certain
-what may be connected through all tiles that are not empty.
+The result is exact by token for short sequences and sparse layers, and otherwise bounded by tiles: full tiles connect
+for certain, partial tiles possibly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,43 +24,46 @@ from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.ir.stack import StackIR
 
 SMALL = 1 << 13
-"""Sequences up to this length are always looked at token by token."""
+"""Sequences up to this length are always searched token by token."""
 MOST_PAIRS = 1 << 29
-"""Pairs in partial tiles, of longer ones, up to which they are."""
+"""The most pairs in partial tiles of longer sequences that are searched token by token."""
 _MOST_RUNS = 1 << 21
-"""Runs of tokens, of longer ones, up to which they are."""
+"""The most runs of keys of longer sequences that are searched token by token."""
 TILES = 1 << 10
-"""Of the longer ones, about."""
+"""About the number of blocks of longer sequences."""
 _MOST_LAYERS = 1000
 _MOST_WORK = 1 << 27
-"""Runs and tokens looked at along the way from one token, about, where the layers are not given."""
+"""About the most runs and tokens visited from one token, if the number of layers is not given."""
 
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """What is reached from one token, and between all tokens."""
+    """The receptive field of one token, and the connections between all tokens."""
 
     name: str
     length: int
     period: int
-    """Layers of the stack; they begin anew behind the last."""
+    """Layers of the stack, which repeats after them."""
     block: int
-    """Tokens of a tile: 1 where everything about the one token is exact."""
+    """Tokens of a block; 1 if everything about the one token is exact."""
     token: int
     layers: int
-    """As many as were asked for; otherwise nothing is added by more, or they were not followed further."""
+    """The layers asked for; else those after which nothing is added, or the search stopped."""
     settled: bool
-    """Nothing would be added by more layers."""
+    """Whether more layers would add nothing."""
     draws: Arrival
+    """The tokens that the token draws from."""
     readers: Arrival
+    """The tokens that read the token."""
     connections: Connections
 
     @property
     def exact(self) -> bool:
+        """Whether everything about the one token is exact."""
         return self.draws.latest is self.draws.earliest
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and dictionaries, as JSON has them."""
+        """Plain numbers, lists and dictionaries, for JSON."""
         growth = [
             {"layers": number} | {name: _reach(each, number) for name, each in self.directions.items()}
             for number in range(self.layers + 1)
@@ -72,6 +74,7 @@ class Field:
 
     @property
     def directions(self) -> dict[str, Arrival]:
+        """Both arrivals, by their names in JSON."""
         return {"draws_from": self.draws, "read_by": self.readers}
 
 
@@ -88,7 +91,12 @@ def field(
     layers: int | None = None,
     inputs: Mapping[str, object] | None = None,
 ) -> Field:
-    """`token` is the middle one of the largest space unless said; `layers` as many as add anything, within reason."""
+    """The receptive field of a token in a stack, or in one repeated pattern.
+
+    `token` defaults to the middle of the largest space, `layers` to as many as add anything, up to a limit. `inputs`
+    has those that decide the relations. Raises `AttnError` for cross-attention, for a token or number of layers out of
+    range, and for inputs that are missing or do not fit.
+    """
     stack = as_stack(subject)
     _check(stack, token, layers)
     given = find_in_layers(stack, inputs or {})
@@ -117,7 +125,7 @@ def field(
 
 
 def as_stack(subject: MaskIR | StackIR) -> StackIR:
-    """A pattern is a stack of one layer."""
+    """The stack itself, or a stack of one layer. Raises `FieldOfCrossAttention` if layers cannot be stacked."""
     if isinstance(subject, StackIR):
         return subject
     mask = subject
@@ -135,7 +143,7 @@ def _check(stack: StackIR, token: int | None, layers: int | None) -> None:
 
 
 def _find_layers(stack: StackIR, given: Sequence[Mapping[str, object]]) -> tuple[int, list[LayerHops]]:
-    """The different layers token by token if there are few enough, and otherwise by tiles; and the tokens of a tile."""
+    """The block size and the hops of the different layers: by token if that is fast enough, else by tiles."""
 
     def by(block: int) -> list[LayerHops]:
         return [find_layer(mask, block, inputs) for mask, inputs in zip(stack.different, given, strict=True)]
@@ -143,23 +151,24 @@ def _find_layers(stack: StackIR, given: Sequence[Mapping[str, object]]) -> tuple
     if stack.length <= SMALL:
         return 1, by(1)
     block = 1 << (stack.length // TILES).bit_length()
-    found = by(block)
-    pairs = sum(hop.runs.count for layer in found for hop in layer.possible) * block**2
-    if not 0 < pairs <= MOST_PAIRS:  # exact as they are, or too many
-        return block, found
+    layers = by(block)
+    pairs = sum(hop.runs.count for layer in layers for hop in layer.possible) * block**2
+    if not 0 < pairs <= MOST_PAIRS:  # exact already, or too many pairs
+        return block, layers
     masks = zip(stack.different, given, strict=True)
     runs = sum(estimate_runs(mask, block, inputs) for mask, inputs in masks)
-    return (block, found) if runs > _MOST_RUNS else (1, by(1))
+    return (block, layers) if runs > _MOST_RUNS else (1, by(1))
 
 
 def _most_layers(stack: StackIR, different: Sequence[LayerHops]) -> int:
+    """The layers to follow at most if their number is not given: a whole number of passes."""
     once = stack.length + sum(len(hop.runs.start) for layer in different for hop in layer.all)
     passes = _MOST_WORK // (once * len(stack.index) ** 2)
     return min(_MOST_LAYERS, max(1, passes) * len(stack.index))
 
 
 def _middle(mask: MaskIR) -> int:
-    """The middle of every axis of the largest space."""
+    """The position of the token in the middle of every axis of the largest space."""
     sequence = mask.queries
     space, offset = max(zip(sequence.spaces, sequence.offsets, strict=True), key=lambda each: each[0].size)
     lengths = [axis.length for axis in space.axes]

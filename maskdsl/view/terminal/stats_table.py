@@ -35,7 +35,7 @@ _PREDICTED: tuple[tuple[str, Callable[[Prediction], str]], ...] = (
     ("dense attention", lambda found: units.duration(found.forward.dense.seconds)),
     ("speed-up", lambda found: units.times(found.forward_speedup)),
     ("limited by", lambda found: found.forward.cost.limit),
-    ("tiles", lambda found: " x ".join(map(str, found.forward.choice.block))),
+    ("tiles", lambda found: " x ".join(map(str, found.forward.tile_choice.block))),
     ("longest row of tiles", lambda found: units.count(found.forward.cost.longest_row)),
     ("waves of programs", lambda found: units.digits(found.forward.cost.waves)),
     ("multiprocessors busy", lambda found: units.percent(found.forward.cost.balance)),
