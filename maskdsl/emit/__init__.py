@@ -1,1 +1,1 @@
-"""Plan and skeleton to source text. Nothing is run here."""
+"""Mask to plan, and plan with skeletons to the source text of modules. Nothing is run here."""

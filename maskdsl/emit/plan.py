@@ -1,4 +1,4 @@
-"""Mask to one frozen `KernelPlan`: all that a generator may choose. Imports `ir`; read by `emit` and `runtime`."""
+"""Mask to one frozen `KernelPlan`: all that generators know of a mask. Imports `ir`; read by `emit` and `runtime`."""
 
 import builtins
 import keyword
@@ -19,41 +19,42 @@ from maskdsl.ir.rewrites.route_rows import for_some_queries
 from maskdsl.ir.routes import GROUP, Route, route_expressions
 
 HELPERS = ("read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
-"""Functions of `codegen/functions.py` that generated ones may call."""
+"""Functions of `codegen/functions.py` that generated functions may call."""
 _RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends", *HELPERS})
-"""Names that generated functions use themselves."""
+"""Variables of generated functions."""
 OF_PYTHON = frozenset({"_", *keyword.kwlist, *dir(builtins)})
-"""Names that Python gives no function, or that mean something in each; `_` is what takes unused arguments."""
+"""Names that generated code must not bind: keywords, builtins, and `_`, which collects unused arguments."""
 _HEAVY_OPERATIONS = 16
-"""More different operations on a pair hold registers that the largest tiles need."""
+"""With this many distinct operations a pair, their registers leave no room for the largest tiles."""
 _LIGHT_OPERATIONS = 8
+"""Up to this many distinct operations a pair, kernels with long rows take wider tiles."""
 
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """A mask and the choices made for it. Lengths and tile runs are no part of the generated kernels' choices."""
+    """A mask and the settings of its kernels. Lengths and tiles are arguments of kernels, not part of their text."""
 
     mask: MaskIR
     query_block: int
     key_block: int
     refine: bool = False
-    """Tiles that depend on inputs are found exactly, on the host, not by a kernel that may call them partial."""
+    """Tiles that depend on inputs are found exactly on the host, not conservatively by a kernel."""
     tune: bool = False
-    """Kernels start with the fastest choice of tiles, as measured, not with that of the table."""
+    """Kernels take the fastest tile choice as measured, not that of the table."""
 
     @cached_property
     def row_limits(self) -> Limits | None:
-        """The keys of a query in closed form, if there is one: kernels then take no lists of the tiles of rows."""
+        """The limits of a query's keys in closed form, or None. With limits, kernels need no lists of runs."""
         return closed_limits(self.mask, Side.QUERY)
 
     @cached_property
     def column_limits(self) -> Limits | None:
-        """The queries of a key in closed form, if there is one."""
+        """The limits of a key's queries in closed form, or None."""
         return closed_limits(self.mask, Side.KEY)
 
     @property
     def pair_expressions(self) -> tuple[Expression, ...]:
-        """Everything that is evaluated for a pair of tokens."""
+        """All expressions that are evaluated for a pair of tokens: relation, scale, scores and weight."""
         return self.mask.pair_expressions
 
     @property
@@ -63,7 +64,7 @@ class KernelPlan:
 
     @cached_property
     def work(self) -> TileWork:
-        """What tiles ask for besides their products. Not by lengths, so that another length is no other kernel."""
+        """How much work pairs are beside the products of tiles. Not by lengths: each length would be another kernel."""
         tables = (node for each in self.pair_expressions for node in walk(each) if isinstance(node, Read))
         if self.operations > _HEAVY_OPERATIONS or any(reads(each).is_of_pair for each in tables):
             return TileWork.HEAVY
@@ -73,12 +74,12 @@ class KernelPlan:
 
     @cached_property
     def operations(self) -> int:
-        """How many different ones a pair asks for."""
+        """The number of distinct operations of a pair."""
         return len({node for each in self.pair_expressions for node in walk(each) if isinstance(node, Apply)})
 
     @cached_property
     def query_names(self) -> tuple[str, ...]:
-        """Names of the query's coordinates that pairs read, sorted."""
+        """The names of the query's coordinates that pairs read, sorted."""
         return self.reads.names(Side.QUERY)
 
     @cached_property
@@ -86,19 +87,19 @@ class KernelPlan:
         return self.reads.names(Side.KEY)
 
     def names_of(self, kind: Side) -> frozenset[str]:
-        """Names of the coordinates that pairs read of a kind of tokens."""
+        """The names of the coordinates that pairs read of a kind of tokens."""
         sides = (side for side in PAIR if self.mask.kind(side) is kind)
         return frozenset().union(*map(self.reads.names, sides))
 
     @cached_property
     def table_names(self) -> tuple[str, ...]:
-        """Names of the inputs that pairs or coordinates read by index, in declared order."""
+        """The names of the inputs that pairs or coordinates read by index, in declared order."""
         read = pair_trace(self.mask, self.pair_expressions).reads.inputs
         return tuple(each.name for each in self.mask.named(read))
 
     @cached_property
     def identifiers(self) -> dict[str, str]:
-        """A Python identifier for the name of every coordinate, all different, also behind `q_` and `k_`."""
+        """A Python identifier for each coordinate, all different, also with `q_` or `k_` in front."""
         names = []
         for sequence in self.mask.sequences.values():
             names += [axis.name for space in sequence.spaces for axis in space.axes]
@@ -111,42 +112,42 @@ class KernelPlan:
 
     @cached_property
     def input_identifiers(self) -> dict[str, str]:
-        """A Python identifier for every input, unlike those of the coordinates of a pair or of one token."""
+        """A Python identifier for each input, different from those of coordinates, also with `q_` or `k_` in front."""
         taken = set(_RESERVED)
         for name in self.identifiers.values():
             taken |= {name, f"q_{name}", f"k_{name}"}
         chosen: dict[str, str] = {}
         for each in self.mask.inputs:
-            own = self.is_given_whole(each.name)
-            chosen[each.name] = self.identifiers[each.name] if own else unused(each.name, taken)
+            is_coordinate = self.is_given_whole(each.name)
+            chosen[each.name] = self.identifiers[each.name] if is_coordinate else unused(each.name, taken)
             taken.add(chosen[each.name])
         return chosen
 
     def is_given_whole(self, name: str) -> bool:
-        """The coordinate of this name is the input of this name wherever it is defined."""
+        """Whether the coordinate of this name is the input of this name in all spaces that have it."""
         definitions = (sequence.definition(name) for sequence in self.mask.sequences.values())
         sources = [source for each in definitions if each is not None for _, source in each.sources]
         return bool(sources) and all(source == Given(name) for source in sources)
 
     @cached_property
     def tile_inputs(self) -> tuple[str, ...]:
-        """Names of the inputs that the relation or the order reads: those on which tiles depend."""
-        decided = relation_inputs(self.mask, {each.name for each in self.mask.routed})
-        return tuple(each.name for each in self.mask.named(decided))
+        """The names of the inputs that the relation or the order reads: those on which tiles depend."""
+        deciding = relation_inputs(self.mask, {each.name for each in self.mask.routed})
+        return tuple(each.name for each in self.mask.named(deciding))
 
     @cached_property
     def finds_device_tiles(self) -> bool:
-        """Tiles depend on inputs: a kernel finds them where the inputs are."""
+        """Whether kernels find the tiles, on the device of the inputs on which they depend."""
         return bool(self.tile_inputs) and not self.refine
 
     @cached_property
     def finds_device_order(self) -> bool:
-        """The order of tokens depends on inputs: they are sorted where the inputs are."""
+        """Whether tokens are sorted on the device of the inputs on which their order depends."""
         return self.order_reads_inputs and not self.refine
 
     @cached_property
     def coordinates_read_inputs(self) -> bool:
-        """Whether what pairs read of tokens depends on inputs; otherwise tables of it serve all calls."""
+        """Whether the coordinates that pairs read depend on inputs; otherwise their tables serve all calls."""
         return bool(token_trace(self.mask, self.pair_expressions).inputs)
 
     @cached_property
@@ -155,19 +156,19 @@ class KernelPlan:
 
     @cached_property
     def curve_names(self) -> tuple[tuple[Side, Sequence, tuple[str, ...]], ...]:
-        """Coordinates along curves and shuffles that pairs need: (kind of token, its sequence, their names)."""
+        """The coordinates along curves and shuffles that pairs need: (kind of token, its sequence, their names)."""
         sorted_by = self.order_keys if self.order_reads_inputs else ()
-        others = self.found_names.union(reads(*sorted_by).names(Side.TOKEN))
-        parts = [
+        others = self.route_names.union(reads(*sorted_by).names(Side.TOKEN))
+        curves = [
             (kind, each, dependencies(each, others | self.names_of(kind))) for kind, each in self.mask.kinds.items()
         ]
-        return tuple((kind, each, tuple(filter(each.is_permutation, names))) for kind, each, names in parts)
+        return tuple((kind, each, tuple(filter(each.is_permutation, names))) for kind, each, names in curves)
 
     @cached_property
-    def found_names(self) -> frozenset[str]:
-        """Coordinates, of either side, that routes and ranks read."""
-        read = reads(*(each for found in self.mask.routed for each in route_expressions(found)))
-        routes = (found for found in self.mask.routed if isinstance(found, Route))
+    def route_names(self) -> frozenset[str]:
+        """The names of the coordinates, of either side, that routes and ranks read."""
+        read = reads(*(each for routed in self.mask.routed for each in route_expressions(routed)))
+        routes = (routed for routed in self.mask.routed if isinstance(routed, Route))
         groups = (grouping.by for route in routes for grouping in (route.queries, route.keys))
         names = (each.name for each in read.coordinates if each.name != GROUP)
         return frozenset([*names, *(name for name in groups if name is not None)])
@@ -179,12 +180,12 @@ class KernelPlan:
 
     @cached_property
     def tiles_vary(self) -> frozenset[DimensionKind]:
-        """Whether tiles or order may differ between batch entries, heads or both."""
+        """The dimensions, of batch and heads, along which tiles or order may differ."""
         return tile_trace(self.mask).varies(self.mask)
 
     @cached_property
     def order_varies(self) -> frozenset[DimensionKind]:
-        """The same of the order alone."""
+        """The dimensions, of batch and heads, along which the order may differ."""
         return token_trace(self.mask, (), ordered=True).varies(self.mask)
 
     @cached_property
@@ -193,14 +194,14 @@ class KernelPlan:
 
     @cached_property
     def serves_any_heads(self) -> bool:
-        """Bound with one head and equal for all: such a plan serves any number of them."""
+        """Whether the plan serves any number of heads: bound with one, and nothing depends on the head."""
         by_head = any(each.kind is DimensionKind.HEADS for declared in self.mask.inputs for each in declared.dimensions)
         is_plain = self.mask.heads == 1 and self.mask.whole is None
         return is_plain and not by_head and not pair_trace(self.mask, self.pair_expressions).reads.head
 
     @cached_property
     def reads_batch(self) -> bool:
-        """Whether anything depends on which entry of the batch it is, other than through inputs."""
+        """Whether anything depends on the index of the batch entry, other than through inputs."""
         values = (value for sequence in self.mask.sequences.values() for value in sequence.computed)
         return reads(*self.pair_expressions, *self.order_keys, *values).batch
 
@@ -208,16 +209,17 @@ class KernelPlan:
 def make_plan(
     mask: MaskIR, query_block: int = 64, key_block: int = 64, refine: bool = False, tune: bool = False
 ) -> KernelPlan:
+    """The plan of a mask. `query_block` and `key_block` are the tokens of a tile, on the CPU."""
     return KernelPlan(mask, query_block, key_block, refine, tune)
 
 
 def declared_plan(plan: KernelPlan) -> KernelPlan:
-    """The plan for tokens as declared, in no other order."""
+    """The plan of the mask without an order: tokens lie as declared."""
     return replace(plan, mask=plan.mask.declared)
 
 
 def decode_plan(plan: KernelPlan) -> KernelPlan:
-    """The plan for queries that stand anywhere: tokens as declared, as these may be far apart in an order."""
+    """The plan of decoding: tokens as declared, as queries at any positions may be far apart in an order."""
     plan = declared_plan(plan)
     return replace(plan, mask=for_some_queries(plan.mask), refine=True)
 
@@ -229,7 +231,7 @@ def identifier(name: str) -> str:
 
 
 def unused(name: str, taken: Iterable[str]) -> str:
-    """`name`, or with the first number behind it that makes it free."""
+    """`name`, or with the first number behind it that is not taken."""
     occupied = {*taken, *OF_PYTHON}
     if name not in occupied:
         return name

@@ -1,4 +1,4 @@
-"""Skeletons in `codegen/` and how their holes are filled. A skeleton is read as text and never imported.
+"""Skeleton and lines to source text: the holes of `codegen/*.py` are filled. A skeleton is read, never imported.
 
 A hole is a region of a real module, which holds the code for plain full attention:
 
@@ -6,8 +6,8 @@ A hole is a region of a real module, which holds the code for plain full attenti
     allowed = bounds
     # end
 
-Filling replaces the region, markers included, by the generated lines at the marker's indentation. A hole that is
-given None keeps its code and loses its markers.
+Filling replaces the region, markers included, with generated lines at the marker's indentation. Given None, a hole
+keeps its code and loses its markers.
 """
 
 import re
@@ -25,18 +25,18 @@ def read_skeleton(name: str) -> str:
 
 
 def words_of(text: str) -> set[str]:
-    """Everything in a text that looks like a name."""
+    """All words of a text that are identifiers."""
     return {word for word in re.findall(r"\w+", text) if word.isidentifier()}
 
 
 @cache
 def skeleton_words(*names: str) -> frozenset[str]:
-    """Those of these skeletons."""
+    """The identifiers in these skeletons, comments included."""
     return frozenset(word for name in names for word in words_of(read_skeleton(name)))
 
 
 def fill(skeleton: str, holes: Mapping[str, Sequence[str] | None]) -> str:
-    """The module with every hole filled. Every hole must be named, and every name must be a hole."""
+    """The text of the module with every hole filled. `holes` must name exactly the holes of the skeleton."""
     names = {match["name"] for match in _HOLE.finditer(skeleton)}
     assert names == set(holes), f"holes {sorted(names)} of the skeleton, {sorted(holes)} given"
 
