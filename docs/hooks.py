@@ -20,7 +20,7 @@ from maskdsl.base import errors as catalogue
 from maskdsl.base.diagnostics import Diagnostic
 from maskdsl.cli.app import app
 from maskdsl.cli.commands.view_page import PageRequest
-from maskdsl.cli.request.asked import Asked
+from maskdsl.cli.request.shared_options import SharedOptions
 from maskdsl.view.page.html import page_html
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         name = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
     for name, (file, words) in SHOWN.items():
-        models = PageRequest(Asked(str(ROOT / file), words, heads=4)).build().models
+        models = PageRequest(SharedOptions(str(ROOT / file), words, heads=4)).build().models
         models[0]["source"]["file"] = file
         files.append(File.generated(config, f"pages/{name}.html", content=page_html(models, name)))
     return files

@@ -1,4 +1,4 @@
-"""The commands: what each takes and what its help says. What they do is in the modules beside this one."""
+"""Declares the commands: their arguments, options and help. `cli/commands` has what they do."""
 
 import sys
 from typing import Annotated
@@ -9,12 +9,10 @@ from maskdsl import __version__
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import OnlyInTerminals
 from maskdsl.base.errors.commands.pictures import NeedsOut
-from maskdsl.cli.commands import check_and_fmt as files
-from maskdsl.cli.commands import order as orders
-from maskdsl.cli.commands import show_and_stats as looks
+from maskdsl.cli.commands import check_and_fmt, show_and_stats
+from maskdsl.cli.commands import order as order_command
 from maskdsl.cli.consoles import Commands, print_error, warnings_shown
 from maskdsl.cli.request import completions
-from maskdsl.cli.request.asked import Asked, Ranges
 from maskdsl.cli.request.options import (
     DEFAULT_HEADS,
     MOST_SEED,
@@ -37,6 +35,7 @@ from maskdsl.cli.request.options import (
     Tensors,
     Words,
 )
+from maskdsl.cli.request.shared_options import Ranges, SharedOptions
 
 app = Typer(
     cls=Commands,
@@ -46,11 +45,11 @@ app = Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 BLOCKS = ["128x128", "128x64", "64x64"]
-"""Sizes of tiles that `order` compares."""
+"""The tile sizes that `order` compares."""
 
 
 def invoke(arguments: list[str] | None) -> None:
-    """Runs a command; see `main` of the package."""
+    """Runs a command; `main` of the package calls it."""
     try:
         with warnings_shown():
             app(arguments, prog_name="maskdsl")
@@ -75,8 +74,8 @@ def check(
     strict: Annotated[bool, Option("--strict", help="Exit with 1 for warnings too.")] = False,
     json: Json = False,
 ) -> None:
-    """Report everything that is wrong with these files: their text, and each pattern at its defaults."""
-    raise Exit(files.check(paths, heads, strict, json))
+    """Report all errors and warnings of these files: in the text, and in each pattern at its default parameters."""
+    raise Exit(check_and_fmt.check(paths, heads, strict, json))
 
 
 @app.command()
@@ -85,8 +84,8 @@ def fmt(
     check: Annotated[bool, Option("--check", help="Write nothing; exit with 1 if a file would change.")] = False,
     diff: Annotated[bool, Option("--diff", help="Write nothing; print what would change.")] = False,
 ) -> None:
-    """Rewrite files in the one canonical layout. `-` reads standard input and writes standard output."""
-    raise Exit(files.fmt(paths, check, diff))
+    """Rewrite files in the canonical layout. `-` reads standard input and writes standard output."""
+    raise Exit(check_and_fmt.fmt(paths, check, diff))
 
 
 @app.command()
@@ -98,7 +97,7 @@ def show(
     order: Orders = None,
     block: Annotated[
         str | None,
-        Option("--block", metavar="SIZE", help="Tokens of a tile, 128 or 128x64; fitted to the window unless given."),
+        Option("--block", metavar="SIZE", help="Tile size in tokens, 128 or 128x64; by default it fits the window."),
     ] = None,
     given: Given = None,
     random: Random = None,
@@ -113,11 +112,13 @@ def show(
         Option(
             "--around",
             metavar="CELL",
-            help="With --out: what this query attends, such as 3,17, on the grid of its keys.",
+            help="With --out: draw what this query, such as 3,17, attends on the grid of its keys.",
             show_default=False,
         ),
     ] = None,
-    stacked: Annotated[bool, Option("--stacked", help="With --out: heads as cards one behind the other.")] = False,
+    stacked: Annotated[
+        bool, Option("--stacked", help="With --out: draw heads as cards, one behind the other.")
+    ] = False,
     rows: Annotated[
         str | None,
         Option("--rows", metavar="A:B", help="Only these queries, down to single tokens.", show_default=False),
@@ -130,14 +131,14 @@ def show(
         Option(
             "--diff",
             metavar="'FILE [PATTERN] [NAME=VALUE]'",
-            help="Show where this pattern differs; it takes the first one's parameters that it has too.",
+            help="Show where this pattern differs. Parameters that both have keep the values of the first.",
             show_default=False,
         ),
     ] = None,
     json: Json = False,
 ) -> None:
     """Draw the tiles of a pattern: which are empty, partly attended, full."""
-    asked = Asked(file, words or [], heads, head or [], order or [], block, given or [], random, tensors)
+    options = SharedOptions(file, words or [], heads, head or [], order or [], block, given or [], random, tensors)
     ranges = Ranges(rows, columns)
     in_files = {"--mask": mask, "--around": around is not None, "--stacked": stacked}
     in_terminals = {"--rows": rows is not None, "--columns": columns is not None, "--diff": diff is not None}
@@ -149,17 +150,17 @@ def show(
     if diff is not None:
         from maskdsl.cli.commands import differences
 
-        differences.show_differences(asked, diff, ranges, json)
+        differences.show_differences(options, diff, ranges, json)
     elif json:
-        from maskdsl.cli.commands import show_json as counts
+        from maskdsl.cli.commands import show_json
 
-        counts.show_json(asked)
+        show_json.show_json(options)
     elif out is not None:
         from maskdsl.cli.commands import pictures
 
-        pictures.picture(pictures.PictureRequest(asked, mask, around, stacked), out)
+        pictures.picture(pictures.PictureRequest(options, mask, around, stacked), out)
     else:
-        looks.show(asked, ranges)
+        show_and_stats.show(options, ranges)
 
 
 @app.command()
@@ -171,7 +172,7 @@ def view(
     order: Orders = None,
     block: Annotated[
         list[str] | None,
-        Option("--block", metavar="SIZE", help="Tokens of a tile; may be repeated.", show_default="some that fit"),
+        Option("--block", metavar="SIZE", help="Tile size in tokens; may be repeated.", show_default="some that fit"),
     ] = None,
     given: Given = None,
     random: Random = None,
@@ -185,14 +186,14 @@ def view(
         Option("--watch", help="Write nothing; serve the page on this machine and follow the file as it is saved."),
     ] = False,
     port: Annotated[
-        int, Option("--port", min=0, help="With --watch: serve there.", show_default="any that is free")
+        int, Option("--port", min=0, help="With --watch: serve on this port.", show_default="any free port")
     ] = 0,
 ) -> None:
-    """Write a page that shows a pattern, or the layers of a stack, from the whole map down to single tokens."""
+    """Write a page that shows a pattern, or the layers of a stack, from the whole map to single tokens."""
     from maskdsl.cli.commands import view_page as page  # start-up time
 
-    asked = Asked(file, words or [], heads, head or [], order or [], None, given or [], random, tensors)
-    page.view(page.PageRequest(asked, block or []), out, opens, watch, port)
+    options = SharedOptions(file, words or [], heads, head or [], order or [], None, given or [], random, tensors)
+    page.view(page.PageRequest(options, block or []), out, opens, watch, port)
 
 
 @app.command()
@@ -202,7 +203,7 @@ def stats(
     heads: Heads = DEFAULT_HEADS,
     head: OneHead = None,
     order: Orders = None,
-    block: Annotated[str, Option("--block", metavar="SIZE", help="Tokens of a tile, 128 or 128x64.")] = "128",
+    block: Annotated[str, Option("--block", metavar="SIZE", help="Tile size in tokens, 128 or 128x64.")] = "128",
     given: Given = None,
     head_dim: HeadDim = 64,
     gpu: Gpus = None,
@@ -211,8 +212,8 @@ def stats(
     json: Json = False,
 ) -> None:
     """Measure a pattern: density, waste, arithmetic, keys per query. Exact; times on GPUs are predictions."""
-    asked = Asked(file, words or [], heads, head or [], order or [], block, given or [], random, tensors)
-    looks.stats(asked, head_dim, gpu or [], json)
+    options = SharedOptions(file, words or [], heads, head or [], order or [], block, given or [], random, tensors)
+    show_and_stats.stats(options, head_dim, gpu or [], json)
 
 
 @app.command()
@@ -224,19 +225,19 @@ def explain(
         Option(
             "--pair",
             metavar="QUERY KEY",
-            help="Say which line allows or forbids this pair: positions, or cells of a grid such as 3,17.",
+            help="Say which line allows or forbids this pair. Give positions, or cells of a grid such as 3,17.",
             show_default=False,
         ),
     ] = None,
     heads: Heads = 1,
     head: Annotated[int, Option("--head", metavar="HEAD", help="The head of the pair.")] = 0,
     order: Order = None,
-    block: Annotated[str, Option("--block", metavar="SIZE", help="Tokens of a tile, 128 or 128x64.")] = "128",
+    block: Annotated[str, Option("--block", metavar="SIZE", help="Tile size in tokens, 128 or 128x64.")] = "128",
     given: Given = None,
     random: Random = None,
     json: Json = False,
 ) -> None:
-    """Say what a pattern does and costs in words and formulas, or why a pair of tokens attends or does not."""
+    """Explain in words and formulas what a pattern does and costs, or why a pair of tokens attends or does not."""
     from maskdsl.cli.commands import explanations  # start-up time
 
     explanations.explain(file, words or [], heads, order, block, pair, head, given or [], random, json)
@@ -249,16 +250,16 @@ def order(
     heads: Heads = DEFAULT_HEADS,
     block: Annotated[
         list[str] | None,
-        Option("--block", metavar="SIZE", help="Tokens of a tile; may be repeated.", show_default=", ".join(BLOCKS)),
+        Option("--block", metavar="SIZE", help="Tile size in tokens; may be repeated.", show_default=", ".join(BLOCKS)),
     ] = None,
     gpu: Annotated[str, Option("--gpu", metavar="NAME", help="Predict times on this GPU.")] = "H100",
     given: Given = None,
     head_dim: HeadDim = 64,
-    top: Annotated[int, Option("--top", min=1, max=10**6, help="So many lines of the table.")] = 10,
-    json: Annotated[bool, Option("--json", help="Print JSON, with all that was compared.")] = False,
+    top: Annotated[int, Option("--top", min=1, max=10**6, help="How many lines of the table to print.")] = 10,
+    json: Annotated[bool, Option("--json", help="Print JSON, with all orders that were compared.")] = False,
 ) -> None:
     """Find the order of tokens in which a pattern takes the least time; compare it with others."""
-    orders.order(file, words or [], heads, block or BLOCKS, gpu, head_dim, given or [], top, json)
+    order_command.order(file, words or [], heads, block or BLOCKS, gpu, head_dim, given or [], top, json)
 
 
 @app.command()
@@ -268,10 +269,13 @@ def field(
     heads: Heads = DEFAULT_HEADS,
     layers: Annotated[
         int | None,
-        Option("--layers", help="Follow so many layers; as many as add anything unless given.", show_default=False),
+        Option("--layers", help="How many layers to follow; by default, until they add nothing.", show_default=False),
     ] = None,
     token: Annotated[
-        int | None, Option("--from", metavar="TOKEN", help="The token; the middle unless given.", show_default=False)
+        int | None,
+        Option(
+            "--from", metavar="TOKEN", help="The token to start from; by default the middle one.", show_default=False
+        ),
     ] = None,
     given: Given = None,
     random: Random = None,
@@ -280,10 +284,10 @@ def field(
         str | None, Option("--out", metavar="PICTURE", help="Write a picture, such as field.png.", show_default=False)
     ] = None,
 ) -> None:
-    """Follow information through the layers of a stack, or of a pattern again and again."""
-    from maskdsl.cli.commands import fields  # start-up time
+    """Follow information through the layers of a stack, or through a pattern repeated as layers."""
+    from maskdsl.cli.commands import receptive_fields  # start-up time
 
-    fields.field(file, words or [], heads, layers, token, given or [], random, json, out)
+    receptive_fields.field(file, words or [], heads, layers, token, given or [], random, json, out)
 
 
 @app.command()
@@ -298,7 +302,7 @@ def emit(
     order: Order = None,
     given: Given = None,
 ) -> None:
-    """Print what a stage of the compiler makes of a pattern."""
+    """Print what a stage of the compiler makes of a pattern, as text."""
     from maskdsl.cli.commands import emission  # start-up time
 
     emission.emit(file, words or [], stage, heads, order, given or [])
@@ -306,7 +310,7 @@ def emit(
 
 @app.command()
 def doctor(json: Json = False) -> None:
-    """Say what this machine can do, and what to install for the rest."""
+    """Report what works on this machine, and what to install for the rest."""
     from maskdsl.cli.commands import doctor as machine  # start-up time
 
     raise Exit(machine.doctor(json))
@@ -314,9 +318,11 @@ def doctor(json: Json = False) -> None:
 
 @app.command()
 def lsp(
-    stdio: Annotated[bool, Option("--stdio", hidden=True, help="As editors say it; there is no other way.")] = True,
+    stdio: Annotated[
+        bool, Option("--stdio", hidden=True, help="Accepted because editors pass it; there is no other transport.")
+    ] = True,
 ) -> None:
-    """Serve editors on standard input and output: mistakes as you type, hover, completion, formatting."""
+    """Serve editors on standard input and output: errors as you type, hover, completion, formatting."""
     from maskdsl.cli.commands import lsp as editors  # an optional dependency
 
     editors.serve()
@@ -327,13 +333,13 @@ def verify(
     file: File,
     words: Words = None,
     cases: Annotated[int, Option("--cases", min=1, max=10**6, help="Random settings to try.")] = 20,
-    seed: Annotated[int, Option("--seed", min=0, max=MOST_SEED, help="Another seed tries other settings.")] = 0,
+    seed: Annotated[int, Option("--seed", min=0, max=MOST_SEED, help="The seed of the random settings.")] = 0,
     backend: Annotated[
         list[str] | None, Option("--backend", help="Only this backend; may be repeated.", show_default=False)
     ] = None,
     json: Json = False,
 ) -> None:
-    """Try a pattern at random sizes, heads, orders and types: tiles and every backend against the meaning."""
+    """Test a pattern at random sizes, heads, orders and types: its tiles and every backend against its meaning."""
     from maskdsl.cli.commands import run_and_bench as trials  # imports torch: start-up time
 
     raise Exit(trials.verify(file, words or [], cases, seed, backend or [], json))

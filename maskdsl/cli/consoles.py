@@ -1,4 +1,4 @@
-"""Where the command line writes: results to standard output, everything else to standard error."""
+"""The consoles of the command line: results go to standard output, everything else to standard error."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ from maskdsl.view.terminal.coloured_errors import coloured_error
 
 
 class _Safe(Console):
-    """A console to which no text is a command, whatever is printed: names of files, values, messages of others."""
+    """A console that prints no text as an escape sequence, whether names of files, values or foreign messages."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -26,7 +26,7 @@ class _Safe(Console):
 
 
 class Commands(TyperGroup):
-    """Commands that tell what is wrong with their words as harmlessly as everything else."""
+    """The group of commands. Its errors about words of the command line are made printable too."""
 
     def make_context(self, *words: Any, **settings: Any) -> Context:
         with _harmless():
@@ -47,10 +47,12 @@ def _harmless() -> Iterator[None]:
 
 
 def output() -> Console:
+    """The console of results."""
     return _Safe(highlight=False)
 
 
 def messages() -> Console:
+    """The console of errors, warnings, notes and progress."""
     return _Safe(stderr=True, highlight=False)
 
 
@@ -64,7 +66,7 @@ def print_warning(caution: Caution) -> None:
 
 @contextmanager
 def warnings_shown() -> Iterator[None]:
-    """Shows warnings about patterns as errors are shown, each once."""
+    """Shows warnings about patterns in the style of errors, each once."""
     with warnings.catch_warnings():
         warnings.simplefilter("once", AttnWarning)
         others = warnings.showwarning
@@ -87,4 +89,5 @@ def warnings_shown() -> Iterator[None]:
 
 
 def note(text: str) -> None:
+    """Prints a note, which is no part of the result."""
     messages().print(f"note: {text}", style="yellow", markup=False)

@@ -1,4 +1,4 @@
-"""The stages that `emit --stage` prints, listed once as data: what each of them makes of a mask, as text."""
+"""The stages that `emit --stage` prints, listed once as data: a function from a mask to text for each."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -24,7 +24,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Stage:
-    """One step on the way, and the text of what it has made of a mask."""
+    """A stage of the compiler, and the text of what it makes of a mask."""
 
     name: str
     makes: str
@@ -38,7 +38,7 @@ def _tree_text(mask: Mask, inputs: Arrays) -> str:
 
 
 def _outline(value: object, name: str = "") -> Iterator[str]:
-    """Dataclasses as indented lines, leaves beside their names. Spans are left out."""
+    """Dataclasses as indented lines, leaves after their names, without spans."""
     prefix = f"{name}: " if name else ""
     if isinstance(value, tuple):
         yield f"{prefix}{'()' if not value else ''}".rstrip()
@@ -83,8 +83,8 @@ def _head_class_lines(tiles: BlockMap) -> Iterator[str]:
 
 def _runs_text(runs: Runs, row: int) -> str:
     """`0-3 7`: the columns of one row, both ends included."""
-    part = slice(runs.row_start[row], runs.row_start[row + 1])
-    pairs = zip(runs.start[part].tolist(), (runs.end[part] - 1).tolist(), strict=True)
+    of_row = slice(runs.row_start[row], runs.row_start[row + 1])
+    pairs = zip(runs.start[of_row].tolist(), (runs.end[of_row] - 1).tolist(), strict=True)
     return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in pairs) or "none"
 
 
@@ -111,8 +111,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("tree", "what was parsed", _tree_text),
     Stage("ir", "what the bound pattern means", _ir_text),
     Stage("tiles", "the class of every tile, as runs", _tiles_text, reads_inputs=True),
-    Stage("plan", "what the generators work by", _plan_text),
-    Stage("routing", "what finds pairs", lambda mask, inputs: emit_routing(make_plan(mask.ir)), is_python=True),
+    Stage("plan", "what the code generators read", _plan_text),
+    Stage("routing", "code that selects pairs", lambda mask, inputs: emit_routing(make_plan(mask.ir)), is_python=True),
     Stage("selection", "the same for a GPU", lambda mask, inputs: emit_selection(make_plan(mask.ir)), is_python=True),
     Stage("reference", "dense torch", lambda mask, inputs: emit_reference(make_plan(mask.ir)), is_python=True),
     Stage("tiled", "torch over tiles", lambda mask, inputs: emit_tiled(make_plan(mask.ir)), is_python=True),
@@ -120,4 +120,4 @@ STAGES: tuple[Stage, ...] = (
     Stage("flex", "functions for FlexAttention", _flex_text, is_python=True),
     Stage("decode", "the kernel for decoding", lambda mask, inputs: emit_decode(make_plan(mask.ir)), is_python=True),
 )
-"""From text to code; what a call finds, which is no part of the code, behind the mask that it is found from."""
+"""All stages, from text to code."""

@@ -1,4 +1,4 @@
-"""What is shown while people wait, on standard error: on a terminal gone when the work is done."""
+"""Progress on standard error while people wait. On a terminal it disappears when the work is done."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ from maskdsl.base.progress import Watch, watched
 from maskdsl.cli.consoles import messages
 
 _PATIENCE = 0.7
-"""Seconds before anything is said about work that may be quick."""
+"""Seconds before a terminal shows progress of work that may be quick."""
 LONG = 10.0
-"""Seconds between two lines about work that takes long, where standard error is no terminal."""
+"""Seconds between two lines about long work, if standard error is not a terminal."""
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar; gives what sets how much is done."""
+    """Shows a bar; gives a function that sets how much is done."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # start-up time
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
@@ -32,9 +32,9 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """How far work is that tells it, and how long it may still take. Nothing is to be printed meanwhile.
+    """Shows how far the work inside is, and how long it may still take. Nothing may be printed meanwhile.
 
-    A terminal shows a line that changes; elsewhere work that takes long says a line now and then.
+    A terminal shows a line that changes; otherwise long work prints a line now and then.
     """
     console = messages()
     with watched() as watch, (_clock if console.is_terminal else _lines)(console, what, watch):
@@ -83,7 +83,7 @@ def _lines(console: Console, what: str, watch: Watch) -> Iterator[None]:
 
 
 def far(share: float, seconds: float) -> str:
-    """The share of work that is done after so many seconds, and what is left, at the pace so far."""
+    """The share of the work that is done after so many seconds, and the time left at this pace."""
     if share <= 0:
         return ""
     return f"{share:.0%}, about {_time(seconds / share - seconds)} to go"

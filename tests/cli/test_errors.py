@@ -29,7 +29,7 @@ PACKED = "examples/language/packed.attn"
             ["show", PACKED, "packed", "--input", "document=none.npy"],
             "error[E507]: the values of `document` cannot be read from `none.npy`: No such file",
         ),
-        (["show", PACKED, "packed", "--input", f"document={PACKED}"], "it is no array as numpy.save writes it"),
+        (["show", PACKED, "packed", "--input", f"document={PACKED}"], "it is not an array written by numpy.save"),
         (["emit", PACKED, "packed", "--stage", "tild"], "there is no stage `tild`\n  help: did you mean `tiled`?"),
         (["show", PACKED, "packed", "--head", "7"], "error[E509]: there is no head 7"),
         (["show", PACKED, "packed", "--block", "big"], "error[E510]: `big` is not the size of a tile"),

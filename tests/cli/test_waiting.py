@@ -94,4 +94,4 @@ def test_an_interrupt_passes_through(monkeypatch):
 def test_no_vectors_are_made_up_where_nothing_is_routed(monkeypatch):
     monkeypatch.setattr(selection, "blank_vectors", lambda *_: pytest.fail("of 67 million tokens: gigabytes"))
     mask = maskdsl.parse(PATTERN)["scattered"].bind()
-    assert selection.look([mask], [], None).inputs == {}
+    assert selection.resolve_masks([mask], [], None).inputs == {}

@@ -34,9 +34,9 @@ from maskdsl.base.source import Source
 from maskdsl.bind.expression.names import OF_BINDING, RESERVED
 from maskdsl.cli.commands.check_and_fmt import checked
 from maskdsl.cli.commands.show_and_stats import show, stats
-from maskdsl.cli.request.asked import Asked, Ranges
 from maskdsl.cli.request.masks import complete
-from maskdsl.cli.request.routed_masks import look
+from maskdsl.cli.request.routed_masks import resolve_masks
+from maskdsl.cli.request.shared_options import Ranges, SharedOptions
 from maskdsl.cli.stages import STAGES, Stage
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import parse
@@ -113,7 +113,7 @@ class Trial:
         if again != file or self.step("fmt again", lambda: format_file(again)) != text:
             raise Wrong("formatting changes its meaning, or its own result")
 
-    def look(self, subject: Pattern | Stack) -> str:
+    def resolve_masks(self, subject: Pattern | Stack) -> str:
         values = small_values(subject)
         words = [subject.name, *(f"{name}={value}" for name, value in values.items())]
         try:
@@ -134,10 +134,10 @@ class Trial:
             return "bound"
         with contextlib.suppress(maskdsl.AttnError):
             if self.random.random() < 0.5:
-                self.step("show", lambda: show(Asked(str(self.path), words, heads=2), Ranges(None, None)))
+                self.step("show", lambda: show(SharedOptions(str(self.path), words, heads=2), Ranges(None, None)))
             else:
-                asked = Asked(str(self.path), words, heads=2, block="32")
-                self.step("stats", lambda: stats(asked, head_dim=64, gpus=[], as_json=True))
+                options = SharedOptions(str(self.path), words, heads=2, block="32")
+                self.step("stats", lambda: stats(options, head_dim=64, gpus=[], as_json=True))
         if tokens > CALLED or self.random.random() < 0.7:
             return "looked at"
         with contextlib.suppress(maskdsl.AttnError):
@@ -160,8 +160,8 @@ def small_values(subject: Pattern | Stack) -> dict[str, int]:
 
 def emitted(stage: Stage, mask: Mask) -> str:
     if stage.reads_inputs:
-        looked = look([mask], [], None)
-        return stage.text(looked.masks[0], looked.inputs)
+        resolved = resolve_masks([mask], [], None)
+        return stage.text(resolved.masks[0], resolved.inputs)
     return stage.text(mask, {})
 
 
@@ -350,12 +350,12 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("--whole", action="store_true", help="shrink nothing of what fails")
     parser.add_argument("--record", type=Path, help="a file of results that this one is added to")
-    asked = parser.parse_args()
-    found = campaign(asked.first, asked.count, not asked.whole)
+    options = parser.parse_args()
+    found = campaign(options.first, options.count, not options.whole)
     _, step, seed = found.longest
     print(json.dumps({**found.as_dict(), "longest": f"{step} of seed {seed}", "kinds": dict(found.kinds)}))
-    if asked.record is not None:
-        add({"first": asked.first, "commit": commit(), **found.as_dict()}, asked.record)
+    if options.record is not None:
+        add({"first": options.first, "commit": commit(), **found.as_dict()}, options.record)
     sys.exit(found.outcomes["failed"] > 0)
 
 

@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 
 from maskdsl.cli.commands.view_page import PageRequest
-from maskdsl.cli.request.asked import Asked
+from maskdsl.cli.request.shared_options import SharedOptions
 from maskdsl.view.page.watch import Watched, server
 from tests.page.conftest import settle
 from tests.support.interrupts import heeds_interrupts
@@ -30,7 +30,7 @@ def file(tmp_path):
 @pytest.fixture
 def served(file):
     """The address of the page of a file."""
-    wanted = PageRequest(Asked(str(file), heads=2))
+    wanted = PageRequest(SharedOptions(str(file), heads=2))
     serving = server(Watched(wanted.build, [file], "local"))
     Thread(target=serving.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{serving.server_address[1]}/"
@@ -97,7 +97,7 @@ def test_files_that_are_used_are_followed(tmp_path):
     (tmp_path / "used.attn").write_text("def near(size) = window(size)\n")
     root = tmp_path / "root.attn"
     root.write_text('use "used.attn"\npattern p(n = 8) { space tokens[n] attend near(3) }\n')
-    watched = Watched(PageRequest(Asked(str(root))).build, [root], "p")
+    watched = Watched(PageRequest(SharedOptions(str(root))).build, [root], "p")
     assert watched.state() == {"version": 1, "error": None} == watched.state()
     save(tmp_path / "used.attn", "def near(size) = windw(size)\n")
     broken = watched.state()

@@ -1,1 +1,1 @@
-"""What each command does, one module for each. What a command takes is in `cli/app.py`."""
+"""What each command does. `cli/app.py` declares their arguments and options."""

@@ -1,4 +1,4 @@
-"""`check` and `fmt`: what is asked of whole files."""
+"""`check` and `fmt`: commands on whole files."""
 
 import json
 import sys
@@ -25,26 +25,26 @@ _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def check(paths: Sequence[str], heads: int, strict: bool, as_json: bool) -> int:
-    """1 if anything is wrong with a file; where it is `strict`, warnings are wrong as well."""
-    found: list[Checked] = []
+    """Prints the errors and warnings of files. Returns 1 if a file has errors, or warnings if `strict`."""
+    files: list[Checked] = []
     for path in paths:
-        found.append(checked(path, heads))
+        files.append(checked(path, heads))
         if not as_json:
-            found[-1].show()
+            files[-1].show()
     if as_json:
-        print(json.dumps([each.as_dict() for each in found], indent=2))
-    return int(any(each.error is not None or (strict and each.cautions) for each in found))
+        print(json.dumps([each.as_dict() for each in files], indent=2))
+    return int(any(each.error is not None or (strict and each.cautions) for each in files))
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What is in a file, and what is wrong with it."""
+    """The patterns and stacks of a file, and its errors and warnings."""
 
     path: str
     patterns: tuple[str, ...] = ()
     stacks: tuple[str, ...] = ()
     unbound: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Of what was parsed but not bound, the parameters that have no default."""
+    """For patterns that were not bound, the parameters without a default."""
     error: AttnError | None = None
     cautions: tuple[Caution, ...] = ()
 
@@ -60,6 +60,7 @@ class Checked:
         }
 
     def show(self) -> None:
+        """Prints the result for one file."""
         for caution in self.cautions:
             print_warning(caution)
         if self.error is not None:
@@ -78,7 +79,7 @@ class Checked:
 
 
 def checked(path: str, heads: int) -> Checked:
-    """Everything in a file that has defaults is bound, whatever is wrong with the rest."""
+    """Binds everything in a file whose parameters all have defaults, also after errors in the rest."""
     try:
         program = load_program(path)
     except AttnError as error:
@@ -88,32 +89,34 @@ def checked(path: str, heads: int) -> Checked:
     wrong: dict[Diagnostic, None] = {}
     cautions = {(each.code, each.span): each for each in program.cautions}
     module, together = Module(program), Together()
-    for name, found in module.everything.items():
-        missing = [parameter for parameter, default in found.parameters.items() if default is None]
+    for name, subject in module.everything.items():
+        missing = [parameter for parameter, default in subject.parameters.items() if default is None]
         if missing:
             unbound[name] = missing
             continue
-        stack = isinstance(found, Stack)
+        stack = isinstance(subject, Stack)
         try:
-            said = check_defaults(program, name, heads, together)
+            warned = check_defaults(program, name, heads, together)
         except AttnError as mistakes:
             wrong |= dict.fromkeys(mistakes.diagnostics)
         else:
             (stacks if stack else patterns).append(name)
-            cautions |= {(each.code, each.span): each for each in said}
+            cautions |= {(each.code, each.span): each for each in warned}
         if len(wrong) >= MOST_ERRORS or together.is_spent:
             break
     whole = AttnError(*wrong) if wrong else None
     return Checked(path, tuple(patterns), tuple(stacks), unbound, whole, tuple(cautions.values()))
 
 
-def _as_dict(found: Diagnostic) -> dict[str, object]:
-    """A diagnostic as JSON has it; lines and columns are counted from 1."""
+def _as_dict(diagnostic: Diagnostic) -> dict[str, object]:
+    """A diagnostic as JSON; lines and columns are counted from 1."""
     position: dict[str, object] = {}
-    if found.span is not None:
-        line, column = found.span.source.position(found.span.start)
-        position = {"file": found.span.source.name, "line": line, "column": column}
-    return {"code": found.code, "message": found.fill(found.message), **position, "text": render(found)}
+    span = diagnostic.span
+    if span is not None:
+        line, column = span.source.position(span.start)
+        position = {"file": span.source.name, "line": line, "column": column}
+    message = diagnostic.fill(diagnostic.message)
+    return {"code": diagnostic.code, "message": message, **position, "text": render(diagnostic)}
 
 
 def _counted(number: int, what: str) -> str:
@@ -121,14 +124,14 @@ def _counted(number: int, what: str) -> str:
 
 
 def fmt(paths: Sequence[str], check: bool, diff: bool) -> int:
-    """1 if `check` finds a file that would change; 2 if one cannot be parsed."""
+    """Formats files. Returns 1 if `check` is set and a file would change, 2 if one cannot be parsed."""
     changed, broken = False, False
     for path in paths:
         try:
             source = _read_standard_input() if path == "-" else read_source(Path(path), path)
             text = format_file(parse(source))
             changed |= text != source.text
-            _settle(source, path, text, check, diff)
+            _finish(source, path, text, check, diff)
         except AttnError as error:
             print_error(error)
             broken = True
@@ -139,7 +142,7 @@ def _read_standard_input() -> Source:
     return source_of("<stdin>", sys.stdin.buffer.read(LARGEST_TEXT + 1))
 
 
-def _settle(source: Source, path: str, text: str, check: bool, diff: bool) -> None:
+def _finish(source: Source, path: str, text: str, check: bool, diff: bool) -> None:
     """Writes or shows the formatted text of one file."""
     differs = text != source.text
     if diff and differs:
@@ -156,9 +159,10 @@ def _settle(source: Source, path: str, text: str, check: bool, diff: bool) -> No
 
 
 def write(path: str, text: str) -> None:
+    """Writes a file. Raises `AttnError` (E512) if that fails."""
     try:
         Path(path).write_bytes(text.encode())
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+    except (OSError, ValueError) as error:  # ValueError: an impossible path
         raise AttnError(NotWritten(file=path, reason=getattr(error, "strerror", None) or str(error))) from None
 
 

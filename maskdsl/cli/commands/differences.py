@@ -1,4 +1,4 @@
-"""`show --diff`: where two patterns differ."""
+"""`show --diff`: maps of where two patterns differ."""
 
 import json
 import shlex
@@ -8,9 +8,9 @@ from maskdsl.analysis.tiles.head_classes import region_lengths
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NotComparable
 from maskdsl.cli.consoles import output
-from maskdsl.cli.request.asked import Asked, Ranges
 from maskdsl.cli.request.masks import Request, order_text, read_part, read_request
-from maskdsl.cli.request.routed_masks import look
+from maskdsl.cli.request.routed_masks import resolve_masks
+from maskdsl.cli.request.shared_options import Ranges, SharedOptions
 from maskdsl.cli.waiting import working
 from maskdsl.ir.mask import MaskIR
 from maskdsl.view.cells import fit
@@ -19,41 +19,41 @@ from maskdsl.view.terminal.difference_map import DifferencePicture, differences_
 from maskdsl.view.terminal.show import NARROW, room
 
 
-def show_differences(asked: Asked, other: str, ranges: Ranges, as_json: bool) -> None:
-    """Prints maps of what only one of two patterns attends, laid out in the first one's order, or the first given."""
-    size = asked.size()
-    request = read_request(asked.file, asked.words)
-    first = request.bind(asked.heads, asked.orders[0] if asked.orders else None)
-    second = _read_other(request, other).bind(asked.heads)
+def show_differences(options: SharedOptions, other: str, ranges: Ranges, as_json: bool) -> None:
+    """Prints maps of the pairs that only one of two patterns attends, in one order: the first `--order`, if given."""
+    size = options.size()
+    request = read_request(options.file, options.words)
+    first = request.bind(options.heads, options.orders[0] if options.orders else None)
+    second = _read_other(request, other).bind(options.heads)
     _check_alike(first.ir, second.ir)
     region = read_part(first.ir, ranges.rows, ranges.columns)
     compare = working("comparing tiles")(differences)
     compared = []
     for mask in (first, second):
         names = {each.name for each in mask.ir.inputs} | {"q", "k"}
-        looked = look([mask], [text for text in asked.given if text.partition("=")[0] in names], asked.seed)
-        compared.append(Compared.of(looked.masks[0].ir, looked.inputs))
+        resolved = resolve_masks(
+            [mask], [text for text in options.given if text.partition("=")[0] in names], options.seed
+        )
+        compared.append(Compared.of(resolved.masks[0].ir, resolved.inputs))
     console = output()
     lengths = region_lengths(first.ir, region)
     space = room(console, first.ir, 1)
     scale = fit(lengths, space, size)
-    found = compare(compared[0], compared[1], scale.block, region)
-    if len(found) > 1 and console.width >= 2 * NARROW:
-        space = room(console, first.ir, len(found))
+    differing = compare(compared[0], compared[1], scale.block, region)
+    if len(differing) > 1 and console.width >= 2 * NARROW:
+        space = room(console, first.ir, len(differing))
         scale = fit(lengths, space, size)
-        found = compare(compared[0], compared[1], scale.block, region)
+        differing = compare(compared[0], compared[1], scale.block, region)
     if as_json:
-        print(json.dumps([each.as_dict() for each in found], indent=2))
+        print(json.dumps([each.as_dict() for each in differing], indent=2))
         return
     labels = Labels.of_sides(compared[0].mask, compared[0].inputs, region)
-    pictures = [DifferencePicture(each, lengths, scale, space, labels) for each in found]
+    pictures = [DifferencePicture(each, lengths, scale, space, labels) for each in differing]
     console.print(differences_shown(console, (first.ir, second.ir), pictures, order_text(compared[0].mask)))
 
 
 def _read_other(request: Request, text: str) -> Request:
-    """The second pattern, from `FILE [PATTERN] [NAME=VALUE...]`. It takes the first one's values of parameters that it
-    has too and that are not given.
-    """
+    """The second pattern, from `FILE [PATTERN] [NAME=VALUE...]`. Shared parameters keep the first one's values."""
     file, *words = shlex.split(text) or [""]
     other = read_request(file, words)
     known = other.pattern.parameters

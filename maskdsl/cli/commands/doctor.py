@@ -1,6 +1,6 @@
-"""`doctor`: what this machine can do, and what to install for the rest. The one command that looks at torch to say so.
+"""`doctor`: reports what works on this machine, and what to install for the rest.
 
-A finding never fails: what goes wrong while looking is what is found.
+No check fails: an error while checking is its result.
 """
 
 import json
@@ -28,7 +28,7 @@ from maskdsl.view import units
 
 class CheckState(StrEnum):
     GOOD = auto()
-    ABSENT = auto()  # what most can do without
+    ABSENT = auto()  # missing, but most users do not need it
     BAD = auto()
 
 
@@ -38,7 +38,7 @@ class _Check:
     state: CheckState
     detail: str
     advice: str = ""
-    """What to do about it."""
+    """What to do about the result."""
 
 
 _OPTIONAL = (
@@ -48,21 +48,21 @@ _OPTIONAL = (
     ("diffusers", "diffusers", "patterns in diffusion models"),
     ("hypothesis", "testing", "strategies to test patterns of your own"),
 )
-"""Packages, the extra that installs them (none: themselves), and what they are for."""
+"""Optional packages, the extra that installs each (empty: the package itself), and what it is for."""
 _STYLES = {CheckState.GOOD: "green", CheckState.ABSENT: "yellow", CheckState.BAD: "red"}
 _SIGNS = {CheckState.GOOD: "ok", CheckState.ABSENT: "none", CheckState.BAD: "bad"}
 _COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 def doctor(as_json: bool) -> int:
-    """Prints all findings; 1 if something that is needed is wrong."""
-    found = list(_findings())
-    healthy = all(each.state is not CheckState.BAD for each in found)
+    """Prints all checks. Returns 1 if something that is needed does not work."""
+    checks = list(_checks())
+    healthy = all(each.state is not CheckState.BAD for each in checks)
     if as_json:
-        print(json.dumps({"healthy": healthy, "findings": [asdict(each) for each in found]}, indent=2))
+        print(json.dumps({"healthy": healthy, "findings": [asdict(each) for each in checks]}, indent=2))
         return int(not healthy)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for each in found:
+    for each in checks:
         detail = Text(each.detail)
         if each.advice:
             detail.append(f"\n{each.advice}", style="dim")
@@ -71,15 +71,17 @@ def doctor(as_json: bool) -> int:
     return int(not healthy)
 
 
-def _findings() -> Iterator[_Check]:
-    """All that is looked at, in the order in which it matters."""
+def _checks() -> Iterator[_Check]:
+    """All checks, the most important first."""
     yield _Check("maskdsl", CheckState.GOOD, f"{__version__} in {Path(str(files('maskdsl'))).parent}")
     yield _Check("python", CheckState.GOOD, f"{platform.python_version()} at {sys.executable}")
     yield _Check("machine", CheckState.GOOD, f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors")
     torch = _imported("torch")
-    yield _library("torch", torch, "computes; drawing and measuring need none", "pip install torch", CheckState.BAD)
+    yield _library(
+        "torch", torch, "computes attention; drawing and measuring do not need it", "pip install torch", CheckState.BAD
+    )
     triton = _imported("triton")
-    advice = "pip install triton" if sys.platform == "linux" else "there is none for this system"
+    advice = "pip install triton" if sys.platform == "linux" else "it does not exist for this system"
     yield _library("triton", triton, "compiles the kernels of GPUs", advice, CheckState.ABSENT)
     yield _guarded("gpu", lambda: _gpu(torch))
     yield _guarded("compiler", _compiler)
@@ -89,7 +91,7 @@ def _findings() -> Iterator[_Check]:
 
 
 def _guarded(name: str, look: Callable[[], _Check]) -> _Check:
-    """Whatever a broken installation or driver raises is told like everything else."""
+    """The check; an exception of a broken installation or driver becomes its result."""
     try:
         return look()
     except Exception as error:
@@ -101,7 +103,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _imported(name: str) -> ModuleType | Exception | None:
-    """The module, why it cannot be imported, or None where it is not installed."""
+    """The module, the error of importing it, or None if it is not installed."""
     try:
         version(name)
     except PackageNotFoundError:
@@ -112,25 +114,27 @@ def _imported(name: str) -> ModuleType | Exception | None:
         return error
 
 
-def _library(name: str, found: ModuleType | Exception | None, purpose: str, advice: str, without: CheckState) -> _Check:
-    match found:
+def _library(
+    name: str, module: ModuleType | Exception | None, purpose: str, advice: str, without: CheckState
+) -> _Check:
+    match module:
         case None:
             return _Check(name, without, f"not installed; it {purpose}", advice)
         case Exception():
-            return _Check(name, CheckState.BAD, f"installed, but not working: {_reason(found)}", advice)
+            return _Check(name, CheckState.BAD, f"installed, but not working: {_reason(module)}", advice)
         case _:
-            return _Check(name, CheckState.GOOD, str(getattr(found, "__version__", "of unknown version")))
+            return _Check(name, CheckState.GOOD, str(getattr(module, "__version__", "of unknown version")))
 
 
 def _gpu(torch: ModuleType | Exception | None) -> _Check:
     if not isinstance(torch, ModuleType):
-        return _Check("gpu", CheckState.ABSENT, "not looked for, as there is no torch")
+        return _Check("gpu", CheckState.ABSENT, "not checked without torch")
     built = (
         f"CUDA {torch.version.cuda}" if torch.version.cuda else f"HIP {torch.version.hip}" if torch.version.hip else ""
     )
     if not torch.cuda.is_available():
-        why = f"this torch is built for {built}" if built else "this torch is built for processors alone"
-        on_cpu = "the `tiled` backend computes on the processor; TRITON_INTERPRET=1 tries the kernels there, slowly"
+        why = f"this torch is built for {built}" if built else "this torch is built for CPUs only"
+        on_cpu = "the backend `tiled` computes on the CPU; TRITON_INTERPRET=1 runs the kernels there, slowly"
         return _Check("gpu", CheckState.ABSENT, f"none found; {why}", on_cpu)
     devices = (torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count()))
     named = [f"{each.name}, {units.size(each.total_memory)}, {each.major}.{each.minor}" for each in devices]
@@ -139,19 +143,19 @@ def _gpu(torch: ModuleType | Exception | None) -> _Check:
 
 def _compiler() -> _Check:
     wanted = [os.environ["CXX"]] if os.environ.get("CXX") else _COMPILERS
-    found = next((path for name in wanted if (path := shutil.which(name))), None)
-    if found is not None:
-        return _Check("compiler", CheckState.GOOD, found)
-    advice = "apt install g++, or the like; CXX says where it is"
-    return _Check("compiler", CheckState.ABSENT, "no C++ compiler; torch.compile and Triton want one", advice)
+    compiler = next((path for name in wanted if (path := shutil.which(name))), None)
+    if compiler is not None:
+        return _Check("compiler", CheckState.GOOD, compiler)
+    advice = "install one, such as g++; if it is not on the path, set CXX to it"
+    return _Check("compiler", CheckState.ABSENT, "no C++ compiler; torch.compile and Triton need one", advice)
 
 
 def _cache() -> _Check:
-    """Written to, as a folder may look as if it could be and not be."""
+    """Checks the cache folder by writing a file: permissions alone do not show whether that works."""
     folder = cache_directory()
     probe = folder / "doctor.probe"
     if not write_whole(probe, b""):
-        advice = f"{CACHE_VARIABLE} names another folder; until then grammars and kernels are made anew each time"
+        advice = f"set {CACHE_VARIABLE} to another folder; until then grammars and kernels are rebuilt each time"
         return _Check("cache", CheckState.ABSENT, f"{folder} cannot be written", advice)
     probe.unlink(missing_ok=True)
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
@@ -159,7 +163,7 @@ def _cache() -> _Check:
 
 
 def _optional(name: str, extra: str, purpose: str) -> _Check:
-    """Looked up, not imported."""
+    """ResolvedMasks up, not imported."""
     try:
         return _Check(name, CheckState.GOOD, f"{version(name)}, for {purpose}")
     except PackageNotFoundError:

@@ -1,21 +1,21 @@
-"""`emit`: what a stage of the compiler makes of a pattern."""
+"""`emit`: prints what a stage of the compiler makes of a pattern."""
 
 from collections.abc import Sequence
 
 from maskdsl.cli.consoles import output
 from maskdsl.cli.request.masks import choose, read_request
-from maskdsl.cli.request.routed_masks import look
+from maskdsl.cli.request.routed_masks import resolve_masks
 from maskdsl.cli.stages import STAGES
 
 
 def emit(file: str, words: Sequence[str], stage: str, heads: int, order: str | None, given: Sequence[str]) -> None:
-    """Prints the text of one stage; with colours if it is code for a terminal."""
+    """Prints the text of one stage; code is coloured on a terminal."""
     choose("stage", stage, [each.name for each in STAGES])
     (chosen,) = (each for each in STAGES if each.name == stage)
     mask = read_request(file, words).bind(heads, order)
     if chosen.reads_inputs:
-        looked = look([mask], given, None)
-        text = chosen.text(looked.masks[0], looked.inputs)
+        resolved = resolve_masks([mask], given, None)
+        text = chosen.text(resolved.masks[0], resolved.inputs)
     else:
         text = chosen.text(mask, {})
     console = output()

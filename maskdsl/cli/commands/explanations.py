@@ -1,4 +1,4 @@
-"""`explain`: what a pattern does and costs and why, or why one pair attends or does not."""
+"""`explain`: what a pattern does and costs, or why one pair attends or does not."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from maskdsl.base.errors.commands.command import NoSuchToken, NotAToken
 from maskdsl.cli.commands.show_and_stats import finite
 from maskdsl.cli.consoles import output
 from maskdsl.cli.request.masks import Request, order_text, read_block, read_heads, read_request
-from maskdsl.cli.request.routed_masks import Looked, look
+from maskdsl.cli.request.routed_masks import ResolvedMasks, resolve_masks
 from maskdsl.cli.waiting import working
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.mask import Sequence as Tokens
@@ -37,77 +37,83 @@ def explain(
     seed: int | None,
     as_json: bool,
 ) -> None:
-    """Prints everything about the pattern, or about one pair of its tokens."""
+    """Prints an explanation of the pattern, or of one pair of its tokens."""
     size = read_block(block)
     read_heads([head], heads)
     request = read_request(file, words)
     mask = request.bind(heads, order)
     positions = None if pair is None else _read_pair(mask.ir, pair)
-    looked = look([mask], given, seed)
+    resolved = resolve_masks([mask], given, seed)
     if positions is not None:
-        _explain_pair(looked, *positions, head, as_json)
+        _explain_pair(resolved, *positions, head, as_json)
     else:
-        _explain_pattern(request, mask, looked, size, as_json)
+        _explain_pattern(request, mask, resolved, size, as_json)
 
 
-def _explain_pair(looked: Looked, query: int, key: int, head: int, as_json: bool) -> None:
-    mask = looked.masks[0].ir
-    arrays = input_arrays(mask, looked.inputs, relation_inputs(mask, looked.inputs))
+def _explain_pair(resolved: ResolvedMasks, query: int, key: int, head: int, as_json: bool) -> None:
+    mask = resolved.masks[0].ir
+    arrays = input_arrays(mask, resolved.inputs, relation_inputs(mask, resolved.inputs))
     reasons = pair_reasons(mask, query, key, head, 0, arrays)
-    own, other = (
+    query_values, key_values = (
         coordinates(mask, sequence, position, head, 0, arrays)
         for sequence, position in ((mask.queries, query), (mask.keys, key))
     )
     if as_json:
-        print(json.dumps(finite({"pattern": mask.name, **as_dict(reasons, own, other)}), indent=2))
+        print(json.dumps(finite({"pattern": mask.name, **as_dict(reasons, query_values, key_values)}), indent=2))
         return
     console = output()
     console.print(title(mask))
-    console.print(shown(reasons, own, other))
+    console.print(shown(reasons, query_values, key_values))
 
 
-def _explain_pattern(request: Request, bound: Mask, looked: Looked, size: tuple[int, int], as_json: bool) -> None:
+def _explain_pattern(
+    request: Request, bound: Mask, resolved: ResolvedMasks, size: tuple[int, int], as_json: bool
+) -> None:
     from maskdsl.analysis.counts.growth import growth  # imports sympy: start-up time
 
-    mask = looked.masks[0].ir
+    mask = resolved.masks[0].ir
     with working("counting pairs"):
-        found = Explained(
+        explanation = Explained(
             bound.ir,
             order_text(mask),
-            stats(mask, size, looked.inputs),
-            clause_tiles(mask, tiles(mask, size, looked.inputs), looked.inputs),
+            stats(mask, size, resolved.inputs),
+            clause_tiles(mask, tiles(mask, size, resolved.inputs), resolved.inputs),
             growth(request.pattern.program, bound.ir),
             tuple(sorted(relation_inputs(bound.ir))),
             _macro_words(request.pattern),
         )
     if as_json:
-        print(json.dumps(finite(found.as_dict()), indent=2))
+        print(json.dumps(finite(explanation.as_dict()), indent=2))
         return
-    output().print(explained(found))
+    output().print(explained(explanation))
 
 
 def _read_pair(mask: MaskIR, pair: tuple[str, str]) -> tuple[int, int]:
-    """Declared positions of a query and a key, each given as a number or as a cell of a grid."""
+    """The declared positions of a query and a key, each given as a number or as a cell of a grid."""
     query, key = pair
     return read_token(query, mask.queries, "query"), read_token(key, mask.keys, "key")
 
 
 def read_token(text: str, sequence: Tokens, side: str) -> int:
-    """`4093`, or `3,17`: the cell of the first space that has so many axes, or of the one in front, `image:3,17`."""
+    """The position of a token: `4093`; `3,17`, a cell of the first space with so many axes; or `image:3,17`."""
     name, _, cell = text.rpartition(":")
     try:
-        positions = [int(part) for part in cell.split(",")]
+        positions = [int(each) for each in cell.split(",")]
     except ValueError:
         raise AttnError(NotAToken(text=text)) from None
     if len(positions) == 1 and not name:
         if not 0 <= positions[0] < sequence.length:
-            raise AttnError(NoSuchToken(side=side, text=text, sizes=f"{sequence.length} tokens, from 0"))
+            raise AttnError(
+                NoSuchToken(side=side, text=text, sizes=f"there are {sequence.length} tokens, numbered from 0")
+            )
         return positions[0]
     for space, offset in zip(sequence.spaces, sequence.offsets, strict=True):
         if len(space.axes) == len(positions) and name in ("", space.name):
             if not all(0 <= position < length for position, length in zip(positions, space.lengths, strict=True)):
                 sizes = " x ".join(f"{axis.length} ({axis.name})" for axis in space.axes)
-                raise AttnError(NoSuchToken(side=side, text=text, sizes=f"{space.name} is {sizes} tokens, from 0"))
+                raise AttnError(
+                    NoSuchToken(side=side, text=text, sizes=f"`{space.name}` has {sizes} tokens, numbered from 0")
+                )
             number = 0
             for position, length in zip(positions, space.lengths, strict=True):
                 number = number * length + position
@@ -116,7 +122,7 @@ def read_token(text: str, sequence: Tokens, side: str) -> int:
 
 
 def _macro_words(pattern: Pattern) -> dict[str, str]:
-    """What the macros that a pattern's lines call mean, by their names, as their `##` lines say."""
+    """The documentation of the macros that a pattern's statements call, by name."""
     kinds = tree.AttendStatement | tree.RequireStatement | tree.LetStatement
     macros = pattern.program.macros(pattern.declaration.span.source)
     called = dict.fromkeys(

@@ -1,4 +1,4 @@
-"""`lsp`: the language server, where it is installed."""
+"""`lsp`: starts the language server, if pygls is installed."""
 
 from importlib.util import find_spec
 
@@ -7,7 +7,7 @@ from maskdsl.base.errors.commands.command import NoLanguageServer
 
 
 def serve() -> None:
-    """Answers an editor until it hangs up."""
+    """Serves an editor until it closes the connection. Raises `AttnError` (E530) without pygls."""
     if find_spec("pygls") is None:
         raise AttnError(NoLanguageServer())
     from maskdsl.view.language_server.server import make_server  # an optional dependency

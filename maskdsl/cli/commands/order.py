@@ -1,4 +1,4 @@
-"""`order`: in which order of tokens a pattern needs the least time."""
+"""`order`: finds the order of tokens in which a pattern takes the least time."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from maskdsl.analysis.orders.search import SAVING
 from maskdsl.cli.commands.show_and_stats import finite
 from maskdsl.cli.consoles import note, output
 from maskdsl.cli.request.masks import read_block, read_request
-from maskdsl.cli.request.routed_masks import look
+from maskdsl.cli.request.routed_masks import resolve_masks
 from maskdsl.cli.waiting import working
 from maskdsl.view import units
 from maskdsl.view.terminal.order_table import orders_table
@@ -27,32 +27,32 @@ def order(
     top: int,
     as_json: bool,
 ) -> None:
-    """Prints the best order, as the language writes it, and how the others compare."""
+    """Prints the best order as an `order` statement, and the others beside it."""
     sizes = [read_block(block) for block in blocks]
     device = find_device(gpu)
     mask = read_request(file, words).bind(heads)
-    looked = look([mask], given, None)
+    resolved = resolve_masks([mask], given, None)
     with working("comparing orders"):
-        found = best_order(looked.masks[0].ir, looked.inputs, sizes, device, head_dim)
+        search = best_order(resolved.masks[0].ir, resolved.inputs, sizes, device, head_dim)
     if as_json:
         head = {"pattern": mask.name, "parameters": dict(mask.ir.parameters), "heads": heads}
-        print(json.dumps(finite({**head, **found.as_dict()}), indent=2))
+        print(json.dumps(finite({**head, **search.as_dict()}), indent=2))
         return
-    shown = [*found.rows[:top], *(row for row in found.rows[top:] if row is found.declared)]
+    shown = [*search.rows[:top], *(row for row in search.rows[top:] if row is search.declared)]
     console = output()
     console.print(title(mask.ir))
-    console.print(orders_table(found, shown))
-    tiles = f"with tiles of {found.block[0]} x {found.block[1]}"
-    if found.order == "declared":
+    console.print(orders_table(search, shown))
+    tiles = f"with tiles of {search.block[0]} x {search.block[1]}"
+    if search.order == "declared":
         console.print(f"the declared order is the best, {tiles}")
     else:
-        console.print(f"order {found.order}", soft_wrap=True)
-        console.print(f"{units.times(found.speedup)} as fast as the declared order, {tiles}", style="dim")
-    graph = found.as_graph
-    if graph is not None and graph.seconds < SAVING * found.rows[0].seconds:
-        less = units.times(found.rows[0].seconds / graph.seconds)
+        console.print(f"order {search.order}", soft_wrap=True)
+        console.print(f"{units.times(search.speedup)} as fast as the declared order, {tiles}", style="dim")
+    graph = search.as_graph
+    if graph is not None and graph.seconds < SAVING * search.rows[0].seconds:
+        less = units.times(search.rows[0].seconds / graph.seconds)
         note(
             f"{less} as fast: `input position: int[tokens]`, `order by position`; best_order().positions are its values"
         )
-    if len(shown) < len(found.rows):
-        note(f"{len(found.rows) - len(shown)} more were compared; --top {len(found.rows)} shows all")
+    if len(shown) < len(search.rows):
+        note(f"{len(search.rows) - len(shown)} more were compared; --top {len(search.rows)} shows all")

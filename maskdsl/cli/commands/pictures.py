@@ -1,4 +1,4 @@
-"""`show --out`: maps of tiles or of single pairs, and what one query attends, as PNG, SVG and PDF files."""
+"""`show --out`: pictures of tiles, of single pairs, or of what one query attends, as PNG, SVG or PDF files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from maskdsl.base.errors.commands import pictures as errors
 from maskdsl.base.errors.commands.command import NotForStacks, NotWritten
 from maskdsl.cli.commands.explanations import read_token
 from maskdsl.cli.commands.show_and_stats import layer_in_orders
-from maskdsl.cli.request.asked import Asked
 from maskdsl.cli.request.masks import StackRequest, order_text
-from maskdsl.cli.request.routed_masks import Arrays, Looked
+from maskdsl.cli.request.routed_masks import Arrays, ResolvedMasks
+from maskdsl.cli.request.shared_options import SharedOptions
 from maskdsl.cli.waiting import working
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.view import units
@@ -32,23 +32,23 @@ from maskdsl.view.terminal.stack_table import layers_text, stack_title
 
 _WRITERS: Mapping[str, Callable[[Scene], bytes]] = {".png": pixels, ".svg": svg, ".pdf": pdf}
 _MOST_TOKENS = 1024
-"""Of either side, where single pairs are drawn."""
+"""The most queries, and the most keys, of a picture of single pairs."""
 _MOST_AROUND = 1 << 16
-"""Keys that are drawn one by one around a query."""
+"""The most keys that are drawn around a query."""
 
 
 @dataclass(frozen=True)
 class PictureRequest:
-    """What a command line says of a picture."""
+    """What a command line asks of a picture."""
 
-    asked: Asked
+    options: SharedOptions
     mask: bool
     around: str | None
     stacked: bool
 
 
 def picture(wanted: PictureRequest, out: str) -> None:
-    """Writes the file."""
+    """Writes the picture to a file. Raises `AttnError`."""
     writer = _WRITERS.get(Path(out).suffix.lower())
     if writer is None:
         raise AttnError(errors.UnknownPicture(file=out, known=" or ".join(_WRITERS)))
@@ -57,35 +57,35 @@ def picture(wanted: PictureRequest, out: str) -> None:
         Path(out).write_bytes(writer(scene))
     except ImportError:
         raise AttnError(errors.NoPillow()) from None
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+    except (OSError, ValueError) as error:  # ValueError: an impossible path
         raise AttnError(NotWritten(file=out, reason=getattr(error, "strerror", None) or str(error))) from None
 
 
 def _drawn_scene(wanted: PictureRequest) -> Scene:
-    chosen = wanted.asked.chosen()
-    subject = wanted.asked.subject()
+    chosen = wanted.options.chosen()
+    subject = wanted.options.subject()
     if isinstance(subject, StackRequest):
         return _stack_scene(wanted, subject, chosen)
-    looked = wanted.asked.look(subject)
-    notes = ["all that routes may select"] if looked.guarantee is not None else []
+    resolved = wanted.options.resolve_masks(subject)
+    notes = ["all pairs that routes may select"] if resolved.guarantee is not None else []
     if wanted.around is not None:
-        return _query_scene(looked, wanted.around, chosen, notes)
-    scale = _scale_of(wanted, looked.masks[0], len(looked.masks), chosen, looked.inputs)
-    drawn = [_drawn_mask(mask, order_text(mask.ir), scale, looked.inputs, looked) for mask in looked.masks]
-    return map_scene(mask_title(looked.masks[0].ir), drawn, scale, chosen, wanted.stacked, notes)
+        return _query_scene(resolved, wanted.around, chosen, notes)
+    scale = _scale_of(wanted, resolved.masks[0], len(resolved.masks), chosen, resolved.inputs)
+    drawn = [_drawn_mask(mask, order_text(mask.ir), scale, resolved.inputs, resolved) for mask in resolved.masks]
+    return map_scene(mask_title(resolved.masks[0].ir), drawn, scale, chosen, wanted.stacked, notes)
 
 
 def _stack_scene(wanted: PictureRequest, subject: StackRequest, chosen: Sequence[int]) -> Scene:
-    """The different layers side by side."""
+    """The picture of the different layers of a stack, side by side."""
     if wanted.around is not None:
         raise AttnError(NotForStacks(option="--around", name=subject.stack.name))
-    stack = subject.bind(wanted.asked.heads)
-    looked = wanted.asked.look_at_layers(stack)
-    inputs = find_in_layers(looked.stack, looked.inputs)
+    stack = subject.bind(wanted.options.heads)
+    resolved = wanted.options.resolve_stack(stack)
+    inputs = find_in_layers(resolved.stack, resolved.inputs)
     layers = [
         (each, number)
         for number in range(len(stack.different))
-        for each in layer_in_orders(stack, number, wanted.asked.orders, looked)
+        for each in layer_in_orders(stack, number, wanted.options.orders, resolved)
     ]
     scale = _scale_of(wanted, layers[0][0], len(layers), chosen, inputs[0])
     drawn = []
@@ -98,13 +98,13 @@ def _stack_scene(wanted: PictureRequest, subject: StackRequest, chosen: Sequence
 
 
 def _scale_of(wanted: PictureRequest, mask: Mask, maps: int, chosen: Sequence[int], inputs: Arrays) -> Scale:
-    """The sizes of cells, for so many maps if heads do not differ, or for more where they do."""
+    """The sizes of cells for so many maps; for more if heads differ and each needs its own."""
     lengths = mask.query_length, mask.key_length
     if wanted.mask:
         if max(lengths) > _MOST_TOKENS:
             raise AttnError(errors.TooManyPairs(queries=lengths[0], keys=lengths[1], limit=_MOST_TOKENS))
         return Scale((1, 1), (1, 1), fitted=False)
-    block = wanted.asked.size()
+    block = wanted.options.size()
     scale = scale_for(lengths, maps, block)
     if wanted.stacked:
         return scale
@@ -114,24 +114,24 @@ def _scale_of(wanted: PictureRequest, mask: Mask, maps: int, chosen: Sequence[in
 
 
 @working("finding tiles")
-def _drawn_mask(mask: Mask, order: str, scale: Scale, inputs: Arrays, looked: Looked | None) -> Drawn:
-    """With the density of each head in words: exact, and where routes are open, of what they may select."""
+def _drawn_mask(mask: Mask, order: str, scale: Scale, inputs: Arrays, resolved: ResolvedMasks | None) -> Drawn:
+    """The tiles of a mask, with the density of each head in words; with bounds if routes have all candidates."""
     figures = stats(mask.ir, inputs=inputs).heads
     density = [f"density {units.percent(each.density)}" for each in figures]
-    if looked is not None and looked.guarantee is not None:
+    if resolved is not None and resolved.guarantee is not None:
         bounds = [
             between(units.percent(each.least_density), units.percent(each.most_density))
-            for each in looked.guarantee.heads
+            for each in resolved.guarantee.heads
         ]
         pairs = zip(figures, bounds, strict=True)
         density = [f"candidates {units.percent(each.density)}, selected {some} of all pairs" for each, some in pairs]
     return Drawn(order, mask.ir, tiles(mask.ir, scale.block, inputs), tuple(density))
 
 
-def _query_scene(looked: Looked, around: str, chosen: Sequence[int], notes: Sequence[str]) -> Scene:
-    """What one query attends, in declared order."""
-    mask = looked.masks[0].ir
+def _query_scene(resolved: ResolvedMasks, around: str, chosen: Sequence[int], notes: Sequence[str]) -> Scene:
+    """The picture of what one query attends, in declared order."""
+    mask = resolved.masks[0].ir
     position = read_token(around, mask.queries, "query")
     if mask.keys.length > _MOST_AROUND:
         raise AttnError(errors.TooLargeToDraw(pattern=mask.name, count=mask.keys.length, limit=_MOST_AROUND))
-    return around_scene(mask, Query.at(mask, position), chosen, looked.inputs, notes)
+    return around_scene(mask, Query.at(mask, position), chosen, resolved.inputs, notes)

@@ -1,4 +1,4 @@
-"""`verify`, `run` and `bench`: a pattern computed on this machine. Imports torch."""
+"""`verify`, `run` and `bench`: compute a pattern on this machine. Imports torch."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -33,13 +33,13 @@ from maskdsl.view import units
 from maskdsl.view.terminal.show import title
 
 LARGEST_DENSE = 2**31
-"""Bytes of scores up to which dense computation is tried."""
+"""The most bytes of scores for which dense computation is tried."""
 _MOST_REPEATS = 1000
-"""Of one measurement."""
+"""The most repetitions of one measurement."""
 
 
 def verify(file: str, words: Sequence[str], cases: int, seed: int, backends: Sequence[str], as_json: bool) -> int:
-    """1 if a case fails."""
+    """Tries a pattern at random settings and prints the failures. Returns 1 if a case fails."""
     request = read_request(file, words)
     for name in backends:
         choose("backend", name, usable_backends())
@@ -85,7 +85,7 @@ class BenchShape:
     backward: bool
 
     def tensors(self, mask: Mask) -> list[Tensor]:
-        """Raises where there is no room for them."""
+        """q, k and v, [batch, heads, tokens, head dim]. Raises `AttnError` (E511) if memory does not suffice."""
         lengths = mask.query_length, mask.given_key_length, mask.given_key_length
         generator = torch.Generator().manual_seed(0)
         try:
@@ -95,9 +95,9 @@ class BenchShape:
                 .requires_grad_(self.backward)
                 for length in lengths
             ]
-        except RuntimeError:  # of which torch's failures to allocate are
+        except RuntimeError:  # includes torch's out-of-memory errors
             numbers = self.batch * self.heads * self.head_dim * sum(lengths)
-            reason = f"q, k and v of {numbers:,} numbers have no room"
+            reason = f"q, k and v have {numbers:,} elements, for which there is not enough memory"
             raise AttnError(NothingToTime(reason=reason)) from None
 
     def __str__(self) -> str:
@@ -107,7 +107,7 @@ class BenchShape:
 
 @dataclass(frozen=True)
 class _Timing:
-    """Seconds."""
+    """The times of one backend, in seconds."""
 
     name: str
     first: float
@@ -129,7 +129,7 @@ def run(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Times one backend."""
+    """Times one backend and prints the result."""
     mask, inputs = _prepare(file, words, order, given, shape)
     choose("backend", backend, backend_names())
     attention = mask.compile(cast(BackendName, backend))
@@ -147,7 +147,7 @@ def bench(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Times everything that can compute the pattern here."""
+    """Times every backend that can compute the pattern here, and torch's dense attention."""
     mask, inputs = _prepare(file, words, order, given, shape)
     q, k, v = shape.tensors(mask)
     timings: list[_Timing] = []
@@ -174,7 +174,7 @@ def bench(
 def _prepare(
     file: str, words: Sequence[str], order: str | None, given: Sequence[str], shape: BenchShape
 ) -> tuple[Mask, dict[str, Any]]:
-    """The mask, and all its inputs on the device."""
+    """The mask, and all of its inputs on the device."""
     choose("dtype", shape.dtype, list(DTYPES))
     mask = read_request(file, words).bind(shape.heads, order)
     inputs = complete(mask.ir, read_arrays(given), frozenset(each.name for each in mask.ir.given), shape.batch)
@@ -182,7 +182,9 @@ def _prepare(
     try:
         torch.empty(0, device=shape.device)
     except (RuntimeError, AssertionError) as error:
-        raise AttnError(NothingToTime(reason=f"no device `{shape.device}`: {str(error).splitlines()[0]}")) from None
+        raise AttnError(
+            NothingToTime(reason=f"there is no device `{shape.device}`: {str(error).splitlines()[0]}")
+        ) from None
     return mask, {name: torch.as_tensor(values, device=shape.device) for name, values in inputs.arrays.items()}
 
 
@@ -197,7 +199,7 @@ def _compiled_call(attention: Attention, tensors: Sequence[Tensor], inputs: Mapp
 def _dense_call(
     mask: Mask, inputs: Mapping[str, Tensor], q: Tensor, k: Tensor, v: Tensor, scores: int
 ) -> tuple[_Call | None, str]:
-    """torch's own attention with the mask as booleans, or why it is left out."""
+    """torch's dense attention with the mask as booleans, or the reason why it is left out."""
     if mask.ir.scores or mask.ir.weight is not None or mask.ir.scale is not None:
         return None, "the pattern changes scores"
     if scores > LARGEST_DENSE:
@@ -213,7 +215,7 @@ def _dense_call(
 
 
 def _timed(name: str, call: _Call, tensors: Sequence[Tensor], shape: BenchShape, seconds: float) -> _Timing:
-    """The first call, which compiles and finds tiles, then as many as fit into the time, at least three."""
+    """Times the first call, which compiles and finds tiles, then as many as fit into the time, at least three."""
 
     def once() -> float:
         begin = perf_counter()
@@ -242,8 +244,8 @@ def _report(mask: Mask, shape: BenchShape, timings: Sequence[_Timing], left_out:
     if as_json:
         head = {"pattern": mask.name, "parameters": dict(mask.ir.parameters), "order": order_text(mask.ir)}
         machine = {**asdict(shape), "threads": torch.get_num_threads()}
-        found = [asdict(each) | {"tokens_per_second": rate} for each, rate in zip(timings, rates, strict=True)]
-        print(json.dumps({**head, **machine, "seconds": found, "left_out": list(left_out)}, indent=2))
+        measured = [asdict(each) | {"tokens_per_second": rate} for each, rate in zip(timings, rates, strict=True)]
+        print(json.dumps({**head, **machine, "seconds": measured, "left_out": list(left_out)}, indent=2))
         return
     console = output()
     console.print(title(mask.ir))

@@ -1,4 +1,4 @@
-"""`show` and `stats`: what a pattern is, without computing it."""
+"""`show` and `stats`: draw and measure a pattern without computing attention."""
 
 import json
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from maskdsl.api import BoundStack, Mask
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NotForStacks
 from maskdsl.cli.consoles import note, output
-from maskdsl.cli.request.asked import BLOCK, Asked, Ranges
 from maskdsl.cli.request.masks import Request, StackRequest, order_text, order_words, read_gpus, read_part
-from maskdsl.cli.request.routed_masks import Arrays, Looked, LookedLayers
+from maskdsl.cli.request.routed_masks import Arrays, ResolvedMasks, ResolvedStack
+from maskdsl.cli.request.shared_options import BLOCK, Ranges, SharedOptions
 from maskdsl.cli.waiting import working
 from maskdsl.ir.facts.route_candidates import most
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
@@ -29,29 +29,29 @@ from maskdsl.view.terminal.stack_table import layers_table, layers_text, predict
 from maskdsl.view.terminal.stats_table import head_columns, prediction_table, stats_table
 
 _MOST_COLUMNS = 6
-"""Of a table."""
+"""The most columns of a table."""
 _NAMES, _COLUMN = 24, 14
-"""Characters that the names of figures take, and each column."""
+"""The width in characters of the names of figures, and of each column."""
 
 
-def show(asked: Asked, ranges: Ranges) -> None:
-    """Prints the pictures of every order; of a stack those of its different layers, one behind the other."""
-    chosen, size, subject = asked.chosen(), asked.size(), asked.subject()
+def show(options: SharedOptions, ranges: Ranges) -> None:
+    """Prints the map in every order; for a stack, the maps of its different layers."""
+    chosen, size, subject = options.chosen(), options.size(), options.subject()
     if isinstance(subject, Request):
-        looked = asked.look(subject)
-        _show_masks(looked.masks, looked.inputs, chosen, size, ranges)
+        resolved = options.resolve_masks(subject)
+        _show_masks(resolved.masks, resolved.inputs, chosen, size, ranges)
         densities = []
-        if looked.selections:
+        if resolved.selections:
             with working("counting pairs"):
-                densities = [each.density for each in measure(looked.masks[0].ir, inputs=looked.inputs).heads]
-        _show_routes(looked, densities, chosen)
+                densities = [each.density for each in measure(resolved.masks[0].ir, inputs=resolved.inputs).heads]
+        _show_routes(resolved, densities, chosen)
         return
-    stack = subject.bind(asked.heads)
-    layers = asked.look_at_layers(stack)
+    stack = subject.bind(options.heads)
+    layers = options.resolve_stack(stack)
     output().print(stack_title(stack.ir))
-    for number, own in enumerate(find_in_layers(layers.stack, layers.inputs)):
+    for number, inputs in enumerate(find_in_layers(layers.stack, layers.inputs)):
         output().print(f"\n{layers_text(stack.ir, number)}:")
-        _show_masks(layer_in_orders(stack, number, asked.orders, layers), own, chosen, size, ranges)
+        _show_masks(layer_in_orders(stack, number, options.orders, layers), inputs, chosen, size, ranges)
 
 
 def _show_masks(
@@ -61,14 +61,14 @@ def _show_masks(
     size: tuple[int, int] | None,
     ranges: Ranges,
 ) -> None:
-    """Prints the pictures of one mask in several orders."""
+    """Prints the maps of one mask in several orders."""
     console = output()
     region = read_part(masks[0].ir, ranges.rows, ranges.columns)
     lengths = region_lengths(masks[0].ir, region)
 
     @working("finding tiles")
     def layouts(pictures: int) -> list[OrderedTiles]:
-        """As large as so many pictures can be."""
+        """The tiles of every order, in maps as large as so many pictures allow."""
         space = room(console, masks[0].ir, pictures)
         scale = fit(lengths, space, size)
         return [
@@ -83,50 +83,50 @@ def _show_masks(
             for mask in masks
         ]
 
-    found = layouts(len(masks))
-    entries = max(len(each.tiles.class_of_head) for each in found)
+    maps = layouts(len(masks))
+    entries = max(len(each.tiles.class_of_head) for each in maps)
     if entries > 1:
         note(f"the first of {entries} batch entries")
-    pictures = sum(len(head_classes(each.tiles, chosen)) for each in found)
-    console.print(shown(found if pictures == len(masks) else layouts(pictures), chosen))
+    pictures = sum(len(head_classes(each.tiles, chosen)) for each in maps)
+    console.print(shown(maps if pictures == len(masks) else layouts(pictures), chosen))
 
 
-def _show_routes(looked: Looked, densities: Sequence[float], chosen: Sequence[int]) -> None:
-    """Prints what routes selected, or what holds of every selection. `densities` are those of the heads."""
+def _show_routes(resolved: ResolvedMasks, densities: Sequence[float], chosen: Sequence[int]) -> None:
+    """Prints what routes selected, or what holds for every selection. `densities` are the densities of the heads."""
     console = output()
-    if looked.guarantee is not None:
-        for line in guarantee_lines(looked.guarantee):
+    if resolved.guarantee is not None:
+        for line in guarantee_lines(resolved.guarantee):
             console.print(line, markup=False)
-    for selection in looked.selections:
+    for selection in resolved.selections:
         console.print()
         console.print(SelectionView(selection, densities, chosen))
 
 
-def layer_in_orders(stack: BoundStack, number: int, orders: Sequence[str], looked: LookedLayers) -> list[Mask]:
-    """One of its different masks in its own order, or in each of those asked for; with all candidates if it is open."""
+def layer_in_orders(stack: BoundStack, number: int, orders: Sequence[str], resolved: ResolvedStack) -> list[Mask]:
+    """One of the stack's different masks in its own order or in each of `orders`; with all candidates if open."""
     masks = [stack.different[number].with_order(order_words(order)) for order in orders] or [stack.different[number]]
-    return [replace(mask, ir=most(mask.ir)) if looked.open else mask for mask in masks]
+    return [replace(mask, ir=most(mask.ir)) if resolved.open else mask for mask in masks]
 
 
-def stats(asked: Asked, head_dim: int, gpus: Sequence[str], as_json: bool) -> None:
-    """Prints the figures of every order and predictions; of a stack a line for each different layer, and for all."""
-    chosen, size, devices = asked.chosen(), asked.size() or BLOCK, read_gpus(gpus)
-    heads, subject = asked.heads, asked.subject()
+def stats(options: SharedOptions, head_dim: int, gpus: Sequence[str], as_json: bool) -> None:
+    """Prints figures and predictions for every order; for a stack, a line for each different layer and for all."""
+    chosen, size, devices = options.chosen(), options.size() or BLOCK, read_gpus(gpus)
+    heads, subject = options.heads, options.subject()
     if isinstance(subject, StackRequest):
-        if asked.head or asked.orders:
-            option = "--head" if asked.head else "--order"
+        if options.head or options.orders:
+            option = "--head" if options.head else "--order"
             raise AttnError(NotForStacks(option=option, name=subject.stack.name))
         stack = subject.bind(heads)
-        _print_stack_stats(stack, asked.look_at_layers(stack), size, head_dim, devices, as_json)
+        _print_stack_stats(stack, options.resolve_stack(stack), size, head_dim, devices, as_json)
         return
-    looked = asked.look(subject)
-    masks, inputs = looked.masks, looked.inputs
+    resolved = options.resolve_masks(subject)
+    masks, inputs = resolved.masks, resolved.inputs
     named = {order_text(mask.ir): mask.ir for mask in masks}
-    if looked.least:
+    if resolved.least:
         named = {f"at most, {order}": mask for order, mask in named.items()}
-        named |= {f"at least, {order_text(mask.ir)}": mask.ir for mask in looked.least}
+        named |= {f"at least, {order_text(mask.ir)}": mask.ir for mask in resolved.least}
     with working("counting pairs"):
-        found = {order: measure(mask, size, inputs, head_dim=head_dim) for order, mask in named.items()}
+        measured = {order: measure(mask, size, inputs, head_dim=head_dim) for order, mask in named.items()}
     predicted = {
         order: [predict_mask(mask, device, inputs, head_dim=head_dim) for device in devices]
         for order, mask in named.items()
@@ -135,24 +135,24 @@ def stats(asked: Asked, head_dim: int, gpus: Sequence[str], as_json: bool) -> No
         head = {"pattern": masks[0].name, "parameters": dict(masks[0].ir.parameters), "heads": heads}
         orders_found = [
             {"order": order, **figures.as_dict(), "gpus": [each.as_dict() for each in predicted[order]]}
-            for order, figures in found.items()
+            for order, figures in measured.items()
         ]
-        print(json.dumps(finite({**head, "orders": orders_found, **routes_dict(looked)}), indent=2))
+        print(json.dumps(finite({**head, "orders": orders_found, **routes_dict(resolved)}), indent=2))
         return
     columns = []
-    for order, figures in found.items():
-        behind = f", {order}" if len(found) > 1 else ""
+    for order, figures in measured.items():
+        suffix = f", {order}" if len(measured) > 1 else ""
         classes = head_columns(figures, chosen)
-        if not asked.head:
-            columns.append(((f"{heads} heads" if heads > 1 else "1 head") + behind, figures.total))
-        if asked.head or len(set(figures.heads)) > 1:
-            columns += [(name + behind, each) for name, each in classes]
+        if not options.head:
+            columns.append(((f"{heads} heads" if heads > 1 else "1 head") + suffix, figures.total))
+        if options.head or len(set(figures.heads)) > 1:
+            columns += [(name + suffix, each) for name, each in classes]
     console = output()
     console.print(title(masks[0].ir))
     console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")
     room = min(_MOST_COLUMNS, max(1, (console.width - _NAMES) // _COLUMN))
     console.print(stats_table(columns[:room]))
-    _show_routes(looked, [each.density for each in next(iter(found.values())).heads], chosen)
+    _show_routes(resolved, [each.density for each in next(iter(measured.values())).heads], chosen)
     for order, predictions in predicted.items():
         if predictions:
             console.print(f"predicted from datasheets, not measured, {order}", style="dim")
@@ -161,44 +161,44 @@ def stats(asked: Asked, head_dim: int, gpus: Sequence[str], as_json: bool) -> No
         note(f"{len(columns) - room} more columns are left out; --json has the figures of every head")
 
 
-def routes_dict(looked: Looked) -> dict[str, object]:
-    """What routes selected, and what holds of every selection, as JSON has it."""
-    found: dict[str, object] = {}
-    if looked.selections:
-        found["routes"] = [each.as_dict() for each in looked.selections]
-    if looked.guarantee is not None:
-        found["guaranteed"] = looked.guarantee.as_dict()
-    return found
+def routes_dict(resolved: ResolvedMasks) -> dict[str, object]:
+    """What routes selected, and what holds for every selection, for JSON."""
+    values: dict[str, object] = {}
+    if resolved.selections:
+        values["routes"] = [each.as_dict() for each in resolved.selections]
+    if resolved.guarantee is not None:
+        values["guaranteed"] = resolved.guarantee.as_dict()
+    return values
 
 
 def _print_stack_stats(
     stack: BoundStack,
-    looked: LookedLayers,
+    resolved: ResolvedStack,
     size: tuple[int, int],
     head_dim: int,
     devices: Sequence[Device],
     as_json: bool,
 ) -> None:
     with working("counting pairs"):
-        found = stack_stats(looked.stack, size, looked.inputs, head_dim=head_dim)
-    predicted = [predict_stack(looked.stack, device, looked.inputs, head_dim=head_dim) for device in devices]
+        figures = stack_stats(resolved.stack, size, resolved.inputs, head_dim=head_dim)
+    predicted = [predict_stack(resolved.stack, device, resolved.inputs, head_dim=head_dim) for device in devices]
     if as_json:
         head = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": stack.heads}
         layers = [{"pattern": mask.name, "parameters": dict(mask.ir.parameters)} for mask in stack.different]
         gpus = [each.as_dict() for each in predicted]
-        print(json.dumps(finite({**head, "layers": layers, **found.as_dict(), "gpus": gpus}), indent=2))
+        print(json.dumps(finite({**head, "layers": layers, **figures.as_dict(), "gpus": gpus}), indent=2))
         return
     console = output()
     console.print(stack_title(stack.ir))
     console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")
-    console.print(layers_table(stack.ir, found))
+    console.print(layers_table(stack.ir, figures))
     if predicted:
         console.print("forward and speed-up: predicted from datasheets, not measured", style="dim")
         console.print(predicted_layers_table(stack.ir, predicted))
 
 
 def finite(value: object) -> object:
-    """The same with null for infinite numbers, which JSON has not."""
+    """The value with None in place of NaN and infinite numbers, which JSON does not have."""
     match value:
         case dict():
             return {name: finite(each) for name, each in value.items()}

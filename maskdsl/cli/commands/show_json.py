@@ -1,4 +1,4 @@
-"""`show --json`: what its pictures say in numbers."""
+"""`show --json`: the numbers of its maps."""
 
 import json
 from collections.abc import Sequence
@@ -6,35 +6,35 @@ from collections.abc import Sequence
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import Mask
 from maskdsl.cli.commands.show_and_stats import finite, layer_in_orders, routes_dict
-from maskdsl.cli.request.asked import BLOCK, Asked
 from maskdsl.cli.request.masks import StackRequest, order_text
 from maskdsl.cli.request.routed_masks import Arrays
+from maskdsl.cli.request.shared_options import BLOCK, SharedOptions
 from maskdsl.cli.waiting import working
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 
 
-def show_json(asked: Asked) -> None:
-    """Prints the tiles of every head and order; of a stack those of its different layers."""
-    chosen, size, heads = asked.chosen(), asked.size() or BLOCK, asked.heads
-    subject = asked.subject()
+def show_json(options: SharedOptions) -> None:
+    """Prints the counts of tiles for every head and order; for a stack, of its different layers."""
+    chosen, size, heads = options.chosen(), options.size() or BLOCK, options.heads
+    subject = options.subject()
     if isinstance(subject, StackRequest):
         stack = subject.bind(heads)
-        looked_at = asked.look_at_layers(stack)
-        inputs = find_in_layers(looked_at.stack, looked_at.inputs)
+        resolved_stack = options.resolve_stack(stack)
+        inputs = find_in_layers(resolved_stack.stack, resolved_stack.inputs)
         layers = [
             _pattern_dict(stack.different[number])
-            | {"layers": [position + 1 for position, each in enumerate(stack.ir.index) if each == number]}
-            | {"orders": [_order_dict(each, size, own, chosen) for each in masks]}
-            for number, own in enumerate(inputs)
-            for masks in [layer_in_orders(stack, number, asked.orders, looked_at)]
+            | {"layers": [layer for layer, each in enumerate(stack.ir.index, 1) if each == number]}
+            | {"orders": [_order_dict(each, size, layer_inputs, chosen) for each in masks]}
+            for number, layer_inputs in enumerate(inputs)
+            for masks in [layer_in_orders(stack, number, options.orders, resolved_stack)]
         ]
-        found = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": heads, "different": layers}
+        values = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": heads, "different": layers}
     else:
-        looked = asked.look(subject)
-        found = _pattern_dict(looked.masks[0]) | {"heads": heads}
-        found["orders"] = [_order_dict(mask, size, looked.inputs, chosen) for mask in looked.masks]
-        found |= routes_dict(looked)
-    print(json.dumps(finite(found), indent=2))
+        resolved = options.resolve_masks(subject)
+        values = _pattern_dict(resolved.masks[0]) | {"heads": heads}
+        values["orders"] = [_order_dict(mask, size, resolved.inputs, chosen) for mask in resolved.masks]
+        values |= routes_dict(resolved)
+    print(json.dumps(finite(values), indent=2))
 
 
 def _pattern_dict(mask: Mask) -> dict[str, object]:
@@ -43,7 +43,7 @@ def _pattern_dict(mask: Mask) -> dict[str, object]:
 
 @working("finding tiles")
 def _order_dict(mask: Mask, block: tuple[int, int], inputs: Arrays, chosen: Sequence[int]) -> dict[str, object]:
-    """The tiles of each head of the first batch entry."""
+    """The counts of tiles of each head of the first batch entry."""
     found = tiles(mask.ir, block, inputs)
     total = found.query_blocks * found.key_blocks
     heads = [

@@ -1,4 +1,4 @@
-"""`view`: a pattern as a page, written to a file or served while the pattern is edited."""
+"""`view`: writes a pattern as a page, or serves the page while the pattern is edited."""
 
 import webbrowser
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,9 +12,9 @@ from maskdsl.base.errors.commands.page import NoPort
 from maskdsl.cli.commands.check_and_fmt import write
 from maskdsl.cli.commands.show_and_stats import layer_in_orders
 from maskdsl.cli.consoles import note, output
-from maskdsl.cli.request.asked import Asked
 from maskdsl.cli.request.masks import SYNTHETIC_SEED, Request, StackRequest, read_arrays, read_block
-from maskdsl.cli.request.routed_masks import Arrays, look
+from maskdsl.cli.request.routed_masks import Arrays, resolve_masks
+from maskdsl.cli.request.shared_options import SharedOptions
 from maskdsl.cli.waiting import working
 from maskdsl.ir.facts.route_candidates import selects
 from maskdsl.ir.mask import MaskIR
@@ -29,17 +29,17 @@ from maskdsl.view.terminal.stack_table import layers_text
 
 @dataclass(frozen=True)
 class PageRequest:
-    """What the words of the command line ask for."""
+    """What the command line asks of a page."""
 
-    asked: Asked
+    options: SharedOptions
     blocks: Sequence[str] = ()
-    """Sizes of tiles."""
+    """Tile sizes, as they were typed."""
 
     def build(self) -> Built:
-        """Raises `AttnError` for everything that is wrong with the file or with what is asked of it."""
-        asked = self.asked
-        chosen = asked.chosen() if asked.head else None
-        subject = asked.subject()
+        """Builds the data of the page. Raises `AttnError` for errors in the files and in the options."""
+        options = self.options
+        chosen = options.chosen() if options.head else None
+        subject = options.subject()
         if isinstance(subject, Request):
             name, program = subject.pattern.name, subject.pattern.program
             subjects = [self.pattern(subject)]
@@ -48,25 +48,25 @@ class PageRequest:
             subjects = list(self.layers(subject))
         models = [page_data(replace(each, heads=chosen)) for each in subjects]
         sources = [file.span.source.name for file in program.files if file is not program.standard]
-        arrays = [text.partition("=")[2] for text in asked.given]
-        tensors = [] if asked.tensors is None else [asked.tensors]
+        arrays = [text.partition("=")[2] for text in options.given]
+        tensors = [] if options.tensors is None else [options.tensors]
         return Built(name, models, tuple(map(Path, [*sources, *arrays, *tensors])))
 
     def pattern(self, request: Request) -> Subject:
-        masks = self.asked.masks(request)
-        looked = look(masks, self.asked.given, self.asked.seed, self.asked.tensors)
-        notes = self.notes(masks[0].ir, looked.masks[0].ir, bool(looked.least))
-        return self.subject(looked.masks, looked.inputs, notes)
+        masks = self.options.masks(request)
+        resolved = resolve_masks(masks, self.options.given, self.options.seed, self.options.tensors)
+        notes = self.notes(masks[0].ir, resolved.masks[0].ir, bool(resolved.least))
+        return self.subject(resolved.masks, resolved.inputs, notes)
 
     def layers(self, request: StackRequest) -> Iterator[Subject]:
-        """The different layers of a stack."""
-        if self.asked.tensors is not None:
+        """A subject for each different layer of a stack."""
+        if self.options.tensors is not None:
             raise AttnError(NotForStacks(option="--tensors", name=request.stack.name))
-        stack = request.bind(self.asked.heads)
-        looked = self.asked.look_at_layers(stack)
-        for number, inputs in enumerate(find_in_layers(looked.stack, looked.inputs)):
-            masks = layer_in_orders(stack, number, self.asked.orders, looked)
-            notes = self.notes(stack.different[number].ir, masks[0].ir, looked.open)
+        stack = request.bind(self.options.heads)
+        resolved = self.options.resolve_stack(stack)
+        for number, inputs in enumerate(find_in_layers(resolved.stack, resolved.inputs)):
+            masks = layer_in_orders(stack, number, self.options.orders, resolved)
+            notes = self.notes(stack.different[number].ir, masks[0].ir, resolved.open)
             yield replace(self.subject(masks, inputs, notes), layers=layers_text(stack.ir, number))
 
     def subject(self, masks: Sequence[Mask], inputs: Arrays, notes: Iterable[str]) -> Subject:
@@ -76,16 +76,16 @@ class PageRequest:
             inputs,
             tuple(map(read_block, self.blocks)),
             notes=tuple(notes),
-            fixed=bool(self.asked.orders),
+            fixed=bool(self.options.orders),
         )
 
     def notes(self, mask: MaskIR, shown: MaskIR, candidates: bool) -> Iterator[str]:
-        """What readers of the page should know about where its values come from: of a mask as `shown`."""
-        arrays, seed, tensors = read_arrays(self.asked.given), self.asked.seed, self.asked.tensors
+        """Notes that tell readers of the page where its values come from. `shown` is the mask on the page."""
+        arrays, seed, tensors = read_arrays(self.options.given), self.options.seed, self.options.tensors
         if selects(mask) and candidates:
             yield "Routes select in the queries and keys of a call: these are all pairs that may be selected."
         elif selects(mask) and seed is not None and tensors is None and not {"q", "k"} & arrays.keys():
-            yield f"What routes select is found in random queries and keys (seed {seed})."
+            yield f"Routes select here in random queries and keys (seed {seed})."
         needed = relation_inputs(shown, arrays) - arrays.keys()
         made = [each.name for each in shown.given if each.name in needed]
         if made and tensors is None:
@@ -93,7 +93,7 @@ class PageRequest:
 
 
 def view(wanted: PageRequest, out: str | None, opens: bool, watches: bool, port: int) -> None:
-    """Writes the page, or serves it until it is interrupted."""
+    """Writes the page, or serves it until Ctrl-C."""
     if watches:
         _watch(wanted, opens, port)
         return
@@ -109,11 +109,11 @@ def view(wanted: PageRequest, out: str | None, opens: bool, watches: bool, port:
 
 def _open_page(address: str) -> None:
     if not webbrowser.open(address):
-        note(f"no browser could be started; {address} is the page")
+        note(f"no browser could be started; open {address}")
 
 
 def _watch(wanted: PageRequest, opens: bool, port: int) -> None:
-    watched = Watched(wanted.build, [Path(wanted.asked.file)], wanted.asked.file)
+    watched = Watched(wanted.build, [Path(wanted.options.file)], wanted.options.file)
     error = watched.state()["error"]
     try:
         serving = server(watched, port)
@@ -122,7 +122,7 @@ def _watch(wanted: PageRequest, opens: bool, port: int) -> None:
     address = f"http://{HOST}:{serving.server_address[1]}/"
     if error is not None:
         output().print(error, markup=False, soft_wrap=True)
-    output().print(f"{address} follows {wanted.asked.file}; Ctrl-C ends", markup=False, soft_wrap=True)
+    output().print(f"{address} follows {wanted.options.file}; press Ctrl-C to end", markup=False, soft_wrap=True)
     if opens:
         _open_page(address)
     try:

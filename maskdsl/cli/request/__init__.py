@@ -1,1 +1,1 @@
-"""The words of a command line to masks, inputs and options. Prints nothing."""
+"""Reads the words of a command line: masks, inputs, options, completions."""

@@ -1,6 +1,6 @@
-"""What the shell offers behind a command: files, the patterns of the file, its parameters, and known names.
+"""Shell completion: files, the patterns of a file, their parameters, and known names.
 
-Nothing is offered where something is wrong: the command itself says what.
+Nothing is offered if something is wrong: the command itself reports it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,18 +16,18 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.syntax.program import SUFFIX
 
 Offer = tuple[str, str]
-"""What may be typed, and what it means."""
+"""A word that may be typed, and its meaning."""
 STAGES = ("tree", "ir", "tiles", "plan", "routing", "selection", "reference", "tiled", "triton", "flex", "decode")
-"""Names of those of `cli/stages.py`, which takes long to import."""
+"""The names of the stages in `cli/stages.py`, which is slow to import."""
 
 
 def files(incomplete: str) -> list[str]:
-    """Files with patterns; of the only folder that fits, what is in it. Shells are told no name that is not shown."""
+    """Files with patterns, and folders; if one folder is the only match, its entries. No unprintable names."""
     folder, begun = incomplete.rpartition("/")[0], incomplete.rpartition("/")[2]
     before = incomplete[: len(incomplete) - len(begun)]
     try:
-        found = Path(folder or ("/" if before else ".")).iterdir()
-        entries = sorted(each for each in found if each.name.isprintable())
+        listed = Path(folder or ("/" if before else ".")).iterdir()
+        entries = sorted(each for each in listed if each.name.isprintable())
     except OSError:
         return []
     fitting = [each for each in entries if each.name.startswith(begun) and (begun or not each.name.startswith("."))]
@@ -37,7 +37,7 @@ def files(incomplete: str) -> list[str]:
 
 
 def words(context: Context, incomplete: str) -> list[Offer]:
-    """Patterns and stacks, until one is named, and parameters that are not given yet."""
+    """Patterns and stacks until one is named, and parameters that are not given yet."""
     try:
         module = load(context.params["file"])
     except (AttnError, KeyError, TypeError):
@@ -49,12 +49,12 @@ def words(context: Context, incomplete: str) -> list[Offer]:
 
 
 def _subjects(module: Module) -> Iterator[Offer]:
-    for name, found in module.everything.items():
-        yield name, next(iter(found.doc.splitlines()), "")
+    for name, subject in module.everything.items():
+        yield name, next(iter(subject.doc.splitlines()), "")
 
 
 def _parameters(module: Module, names: list[str], given: list[str]) -> Iterator[Offer]:
-    """With their defaults, to be changed."""
+    """Parameters that are not given yet, with their defaults."""
     everything = module.everything
     chosen = names[0] if names else next(iter(everything)) if len(everything) == 1 else None
     if chosen not in everything:
@@ -66,7 +66,7 @@ def _parameters(module: Module, names: list[str], given: list[str]) -> Iterator[
 
 
 def _one_of(known: Iterable[str]) -> Callable[[str], list[str]]:
-    """Of a few names."""
+    """A completion from a fixed list of names."""
     names = list(known)
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 

@@ -1,4 +1,4 @@
-"""The words of a command line to masks and their inputs."""
+"""Reads masks and their inputs from the words of a command line."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from maskdsl.view.terminal.show import written
 
 SYNTHETIC_SEED = 0
 _MOST_VALUES = 1 << 27
-"""Of an input that is made up."""
+"""The most values of an input that is made up."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Request:
     values: Mapping[str, object]
 
     def bind(self, heads: int, order: str | None = None) -> Mask:
-        """`order` is as in `order_words`. None: as the pattern says."""
+        """The mask for `heads` heads. `order` is as in `order_words`; None keeps the pattern's own order."""
         words = None if order is None else order_words(order)
         mask = bind_mask(self.pattern.program, self.pattern.name, self.values, heads, words)
         warn(mask.cautions)
@@ -53,13 +53,14 @@ class StackRequest:
     values: Mapping[str, object]
 
     def bind(self, heads: int) -> BoundStack:
+        """The stack for `heads` heads."""
         bound = bound_stack(self.stack, bind_layers(self.stack.program, self.stack.name, self.values, heads))
         warn(bound.ir.cautions)
         return bound
 
 
 def read_request(file: str, words: Sequence[str]) -> Request:
-    """The pattern that the words say; see `read_subject`."""
+    """The pattern that the words name. Raises `AttnError` (E520) for a stack; see `read_subject`."""
     subject = read_subject(file, words)
     if isinstance(subject, StackRequest):
         layers = ", ".join(f"`{_mask_words(mask)}`" for mask in subject.bind(1).different)
@@ -68,15 +69,15 @@ def read_request(file: str, words: Sequence[str]) -> Request:
 
 
 def _mask_words(mask: Mask) -> str:
-    """A pattern and its parameters as a command line has them."""
+    """A pattern and its parameters as words of a command line."""
     return " ".join([mask.name, *(f"{name}={written(value)}" for name, value in mask.ir.parameters)])
 
 
 def read_subject(file: str, words: Sequence[str]) -> Request | StackRequest:
-    """The file's pattern or stack that the first word without `=` names, or its only one; others are `name=value`."""
+    """The pattern or stack that the first word without `=` names, or the only one; other words are `name=value`."""
     module = load(file)
     names = [word for word in words if "=" not in word]
-    chosen = _found(module, names[0]) if names else _only_one(module, file)
+    chosen = _named(module, names[0]) if names else _only_one(module, file)
     if len(names) > 1:
         nearest = nearest_name(names[1], chosen.parameters)
         raise AttnError(errors.StrayWord(pattern=chosen.name, word=names[1], nearest=nearest))
@@ -84,28 +85,28 @@ def read_subject(file: str, words: Sequence[str]) -> Request | StackRequest:
     return Request(chosen, values) if isinstance(chosen, Pattern) else StackRequest(chosen, values)
 
 
-def _found(module: Module, name: str) -> Pattern | Stack:
+def _named(module: Module, name: str) -> Pattern | Stack:
     return module.stack(name) if name in module.stacks else module[name]
 
 
 def _only_one(module: Module, file: str) -> Pattern | Stack:
-    """The pattern that the file itself declares, else its stack, else the only pattern of the files that it uses."""
+    """The only pattern that the file declares, else its only stack, else the only pattern of the files it uses."""
     everything = module.everything
     root = module.program.root.span.source
-    own = [name for name in everything if everything[name].declaration.span.source is root]
-    patterns = [name for name in own if name in module.program.patterns]
-    names = patterns or own or list(module)
+    here = [name for name in everything if everything[name].declaration.span.source is root]
+    patterns = [name for name in here if name in module.program.patterns]
+    names = patterns or here or list(module)
     if not names:
         raise AttnError(errors.NoPattern(file=file))
     if len(names) > 1:
-        kinds = "patterns" if len(own) == len(patterns) else "patterns and stacks"
-        listed = ", ".join(f"`{name}`" for name in own or names)
+        kinds = "patterns" if len(here) == len(patterns) else "patterns and stacks"
+        listed = ", ".join(f"`{name}`" for name in here or names)
         raise AttnError(errors.SeveralPatterns(file=file, what=kinds, known=listed))
     return everything[names[0]]
 
 
 def _read_values(words: Sequence[str]) -> dict[str, object]:
-    """Of words `name=value`."""
+    """The values of words `name=value`."""
     values: dict[str, object] = {}
     wrong: list[Diagnostic] = []
     for word in words:
@@ -134,7 +135,7 @@ def read_arrays(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
         except (OSError, ValueError, EOFError, MemoryError, BadZipFile) as error:
             reason = (
                 error.strerror if isinstance(error, OSError) else None
-            ) or "it is no array as numpy.save writes it"
+            ) or "it is not an array written by numpy.save"
             raise AttnError(errors.UnreadableInput(name=name, file=file, reason=reason)) from None
         if not isinstance(loaded, np.ndarray):
             raise AttnError(errors.UnreadableInput(name=name, file=file, reason="it holds several arrays"))
@@ -144,7 +145,7 @@ def read_arrays(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Arrays for a mask, and the names of those that nobody gave."""
+    """Arrays for a mask, and the names of those that were made up."""
 
     arrays: Mapping[str, NDArray[Any]]
     made: tuple[str, ...]
@@ -153,31 +154,31 @@ class Inputs:
 def complete(
     mask: MaskIR, given: Mapping[str, NDArray[Any]], needed: frozenset[str], batch: int = 1, dim: int = 64
 ) -> Inputs:
-    """What is given, and plausible values for what is needed besides."""
+    """The given arrays, and plausible made-up values for the other needed inputs. Raises `AttnError` (E519)."""
     batch = batch_entries(mask, given, batch)
     wanted = [each for each in mask.given if each.name in needed and each.name not in given]
-    found = synthetic_inputs(mask, SYNTHETIC_SEED, batch, dim, _MOST_VALUES)
+    synthetic = synthetic_inputs(mask, SYNTHETIC_SEED, batch, dim, _MOST_VALUES)
     for each in wanted:
-        if each.name not in found:
+        if each.name not in synthetic:
             shape = " x ".join(map(str, shape_of(each, batch, dim)))
             raise AttnError(errors.TooLargeToMake(name=each.name, shape=shape, limit=_MOST_VALUES, span=each.span))
-    made = {each.name: found[each.name] for each in wanted}
+    made = {each.name: synthetic[each.name] for each in wanted}
     return Inputs({**given, **made}, tuple(made))
 
 
 def complete_all(stack: StackIR, given: Mapping[str, NDArray[Any]]) -> Inputs:
-    """The same for what decides the tiles of layers: one array for all that have an input of its name."""
+    """As `complete`, for inputs that decide the tiles of layers. Layers with an input of the same name share it."""
     arrays = dict(given)
     made: dict[str, None] = {}
     for number, mask in enumerate(stack.different):
-        found = complete(mask, layer_inputs(stack, arrays)[number], relation_inputs(mask))
-        arrays |= found.arrays
-        made |= dict.fromkeys(found.made)
+        completed = complete(mask, layer_inputs(stack, arrays)[number], relation_inputs(mask))
+        arrays |= completed.arrays
+        made |= dict.fromkeys(completed.made)
     return Inputs(arrays, tuple(made))
 
 
 def read_block(text: str) -> tuple[int, int]:
-    """`128` or `128x64`: queries and keys of a tile."""
+    """The queries and keys of a tile, from `128` or `128x64`."""
     match = re.fullmatch(r"([1-9]\d{0,8})(?:x([1-9]\d{0,8}))?", text)
     if match is None:
         raise AttnError(errors.NotABlock(text=text))
@@ -185,7 +186,7 @@ def read_block(text: str) -> tuple[int, int]:
 
 
 def read_part(mask: MaskIR, rows: str | None, columns: str | None) -> Region:
-    """The queries and keys of `--rows` and `--columns`; all of them where one is left out."""
+    """The queries and keys of `--rows` and `--columns`; all if one is left out."""
     return (
         _read_range(rows, mask.queries.length, "--rows", "queries"),
         _read_range(columns, mask.keys.length, "--columns", "keys"),
@@ -193,7 +194,7 @@ def read_part(mask: MaskIR, rows: str | None, columns: str | None) -> Region:
 
 
 def _read_range(text: str | None, length: int, option: str, what: str) -> slice:
-    """`100:164`, `100:`, `:164`, or `100` for one: places in the order shown, from 0, the end excluded."""
+    """Positions in the order shown, from `100:164`, `100:`, `:164`, or `100` for one; from 0, the end excluded."""
     if text is None:
         return slice(None)
     match = re.fullmatch(r"(\d{1,12})?(:)?(\d{1,12})?", text)
@@ -207,7 +208,7 @@ def _read_range(text: str | None, length: int, option: str, what: str) -> slice:
 
 
 def read_heads(heads: Sequence[int], count: int) -> list[int]:
-    """The heads asked for; all of them if none is."""
+    """The given heads; all heads if none is given."""
     for head in heads:
         if not 0 <= head < count:
             raise AttnError(errors.UnknownHead(head=head, heads=count))
@@ -215,12 +216,12 @@ def read_heads(heads: Sequence[int], count: int) -> list[int]:
 
 
 def read_gpus(names: Sequence[str]) -> tuple[Device, ...]:
-    """The GPUs of these names; all that are known where one is `all`."""
+    """The GPUs of these names; all known ones if a name is `all`."""
     return DEVICES if "all" in names else tuple(map(find_device, dict.fromkeys(names)))
 
 
 def choose(what: str, name: str, known: Sequence[str]) -> str:
-    """The name, if it is one of those known."""
+    """The name, if it is known. Raises `AttnError` (E508) otherwise."""
     if name not in known:
         listed = ", ".join(f"`{each}`" for each in known)
         raise AttnError(errors.UnknownChoice(what=what, name=name, known=listed, nearest=nearest_name(name, known)))
@@ -228,13 +229,13 @@ def choose(what: str, name: str, known: Sequence[str]) -> str:
 
 
 def order_words(order: str) -> str:
-    """The text behind the word `order`, in which `by` may be left out."""
-    parts = [part.strip() for part in order.split(";")]
+    """The text after the word `order`, with `by` added to orders without it."""
+    orders = [each.strip() for each in order.split(";")]
     complete = re.compile(r"declared|.*\bby\b.*|(\w+ )?auto")
-    return "; ".join(part if complete.fullmatch(part) else f"by {part}" for part in parts)
+    return "; ".join(each if complete.fullmatch(each) else f"by {each}" for each in orders)
 
 
 def order_text(mask: MaskIR) -> str:
-    """The layout of a mask: `declared order`, or as the language writes it."""
+    """The order of a mask: `declared order`, or the `order` statement that gives it."""
     layout = own_layout(mask)
     return f"order {layout_text(mask, layout)}" if layout else "declared order"

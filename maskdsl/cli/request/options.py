@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Declares the arguments and options that several commands share."""
 
 from math import isnan
 from typing import Annotated
@@ -15,9 +15,9 @@ MOST_SEED = 2**63 - 1
 
 
 def _a_number(value: float) -> float:
-    """Not NaN, which no bounds refuse."""
+    """Refuses NaN, which passes every comparison with bounds."""
     if isnan(value):
-        raise BadParameter("nan is no number")
+        raise BadParameter("nan is not a number")
     return value
 
 
@@ -32,7 +32,7 @@ Words = Annotated[
     list[str] | None,
     Argument(
         metavar="PATTERN|NAME=VALUE",
-        help="The pattern, which may be left out where there is only one, and its parameters: "
+        help="The pattern, which may be left out if there is only one, and its parameters: "
         "n=4096, shift=-3, 'kernel=(7, 7)', causal=True, axis=y.",
         show_default=False,
         autocompletion=completions.words,
@@ -61,7 +61,7 @@ Given = Annotated[
     Option(
         "--input",
         metavar="NAME=FILE.npy",
-        help="Values of a run-time input; plausible ones are made up for those left out.",
+        help="Values of a run-time input. Inputs left out get plausible made-up values.",
         show_default=False,
     ),
 ]
@@ -72,7 +72,7 @@ Random = Annotated[
         min=0,
         max=MOST_SEED,
         metavar="SEED",
-        help="What routes select in random queries and keys of this seed; else all candidates are shown.",
+        help="Show what routes select in random queries and keys of this seed; by default, all candidates.",
         show_default=False,
     ),
 ]
@@ -81,7 +81,7 @@ Tensors = Annotated[
     Option(
         "--tensors",
         metavar="FILE.safetensors",
-        help="What routes select in the `q` and `k` of this file, which may hold run-time inputs by name as well.",
+        help="Show what routes select in the `q` and `k` of this file, which may also hold run-time inputs.",
         show_default=False,
     ),
 ]
@@ -99,13 +99,16 @@ Gpus = Annotated[
 Dtype = Annotated[
     str, Option("--dtype", help="float64, float32, bfloat16 or float16.", autocompletion=completions.dtypes)
 ]
-HeadDim = Annotated[int, Option("--head-dim", min=1, max=MOST_HEAD_DIM, help="Width of a head.")]
+HeadDim = Annotated[int, Option("--head-dim", min=1, max=MOST_HEAD_DIM, help="Head dimension.")]
 Batch = Annotated[int, Option("--batch", min=1, max=MOST_ENTRIES, help="Number of batch entries.")]
 Device = Annotated[str, Option("--device", help="cpu, cuda, or another device of torch.")]
 Backward = Annotated[bool, Option("--backward", help="Time forward and backward together.")]
 Seconds = Annotated[
-    float, Option("--seconds", min=0.0, max=MOST_SECONDS, callback=_a_number, help="About how long to repeat, each.")
+    float,
+    Option(
+        "--seconds", min=0.0, max=MOST_SECONDS, callback=_a_number, help="About how long to repeat each measurement."
+    ),
 ]
 
 DEFAULT_HEADS = 4
-"""Enough to see heads that differ."""
+"""The default number of heads: enough to see that heads differ."""

@@ -1,4 +1,4 @@
-"""Values of parameters as words of a command line, read by the language's own parser."""
+"""Reads values of parameters on the command line, with the parser of the language."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ _LARGEST_EXPONENT = 64
 
 
 def read_value(text: str) -> object:
-    """A number, a boolean, a name (of an axis), or a tuple of such values."""
+    """A number, a boolean, the name of an axis, or a tuple of such values. Raises `AttnError` (E505)."""
     return _value_of(parse_expression(Source("<command line>", text)))
 
 

@@ -1,4 +1,4 @@
-"""What commands look at where pairs are found in queries and keys: what is selected, or all that may be."""
+"""Masks with everything that decides their pairs: inputs, and what routes select or, without q and k, may select."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,28 +35,30 @@ _CANDIDATES = (
     " FILE.safetensors, or --input q=q.npy --input k=k.npy, shows a selection"
 )
 _MOST_SCORES = 1 << 25
-"""Of a route in one head."""
+"""The most pairs of groups that a route may score in one head."""
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
-    """Masks with all inputs that decide their tiles."""
+class ResolvedMasks:
+    """Masks of one pattern in several orders, with all inputs that decide their tiles."""
 
     masks: tuple[Mask, ...]
     inputs: Arrays
     least: tuple[Mask, ...] = ()
-    """Where `masks` have all that may be selected: what attends whatever is."""
+    """If `masks` have all candidates: the same masks with only the pairs that attend in every selection."""
     guarantee: Guarantee | None = None
-    """Then, what holds of every selection."""
+    """If `masks` have all candidates: what holds for every selection."""
     selections: tuple[Selection, ...] = ()
-    """Else, what routes selected."""
+    """Otherwise, what routes selected."""
 
 
-def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors: str | None = None) -> Looked:
-    """Masks of one pattern in several orders. Tells which inputs were made up.
+def resolve_masks(
+    masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors: str | None = None
+) -> ResolvedMasks:
+    """Masks of one pattern in several orders, with their inputs. Prints which inputs were made up.
 
-    What routes select follows from the inputs `q` and `k`, of which `tensors` is a file, or with a `seed` from random
-    ones. Without either, masks have all candidates.
+    Routes select in `q` and `k`, given as inputs or in the file `tensors`, or random ones by `seed`. Without any of
+    these, the masks have all candidates.
     """
     arrays = read_arrays(given)
     mask = masks[0].ir
@@ -72,7 +74,7 @@ def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors:
     if selects(mask) and not (random or blank or len(vectors) == len(_VECTORS)):
         needed = _inputs_of([replace(each, ir=unscored(each.ir)) for each in masks], arrays)
     inputs = complete(mask, arrays, needed, dim=_RANDOM_DIM if q is None else q.shape[-1])
-    input_arrays(mask, inputs.arrays, ())  # whether they fit
+    input_arrays(mask, inputs.arrays, ())  # raises if they do not fit
     check_reads(mask, arrays, batch_entries(mask, arrays))
     tell(inputs)
     if random and seed is not None:
@@ -83,17 +85,17 @@ def look(masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors:
 
 
 @dataclass(frozen=True, eq=False)
-class LookedLayers:
-    """A stack with all inputs that decide the tiles of its layers."""
+class ResolvedStack:
+    """A stack, with all inputs that decide the tiles of its layers."""
 
     stack: StackIR
     inputs: Arrays
     open: bool
-    """Whether its routes have selected nothing: layers then have all candidates."""
+    """Whether its layers have all candidates, as nothing was selected."""
 
 
-def look_at_layers(stack: StackIR, given: Sequence[str], seed: int | None, tensors: str | None = None) -> LookedLayers:
-    """As `look`, for a stack. One `q` and one `k` serve all layers. Tells which inputs were made up."""
+def resolve_stack(stack: StackIR, given: Sequence[str], seed: int | None, tensors: str | None = None) -> ResolvedStack:
+    """As `resolve_masks`, for a stack. All layers share one `q` and one `k`. Prints which inputs were made up."""
     arrays = read_arrays(given)
     if tensors is not None:
         arrays = _from_file(stack.different, arrays, tensors)
@@ -113,11 +115,11 @@ def look_at_layers(stack: StackIR, given: Sequence[str], seed: int | None, tenso
         _check_sizes(mask, relation_inputs(mask, arrays))
         if len(vectors) == len(_VECTORS):
             _check(mask, vectors["q"], vectors["k"])
-    return LookedLayers(stack, {**inputs.arrays, **vectors}, is_open)
+    return ResolvedStack(stack, {**inputs.arrays, **vectors}, is_open)
 
 
-def _selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: frozenset[str]) -> Looked:
-    """What routes select in q and k, if both are there."""
+def _selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: frozenset[str]) -> ResolvedMasks:
+    """The masks with what routes select in q and k, or with all candidates if q and k are not both given."""
     mask = masks[0].ir
     q, k = (vectors.get(name) for name in _VECTORS)
     if q is not None and k is not None:
@@ -125,23 +127,23 @@ def _selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: fr
         _check_sizes(mask, needed)
     found = with_routes(mask, inputs, q, k, needed)
     if not selects(mask):
-        return Looked(tuple(masks), found)
+        return ResolvedMasks(tuple(masks), found)
     if needed <= found.keys():
         if q is not None and k is not None:
             _tell_nan(mask, found, q, k)
-        return Looked(tuple(masks), found, selections=selections(mask, found))
+        return ResolvedMasks(tuple(masks), found, selections=selections(mask, found))
     note(_CANDIDATES)
     widest, narrowest = (tuple(replace(each, ir=bound(each.ir)) for each in masks) for bound in (most, least))
-    return Looked(widest, found, narrowest, guarantee(mask, found))
+    return ResolvedMasks(widest, found, narrowest, guarantee(mask, found))
 
 
 def _inputs_of(masks: Sequence[Mask], arrays: Arrays) -> frozenset[str]:
-    """Of all inputs, and of what is found, that which decides pairs and orders."""
+    """The names of inputs and routes that decide pairs and orders."""
     return frozenset[str]().union(*(relation_inputs(mask.ir, arrays) for mask in masks))
 
 
 def _from_file(masks: Sequence[MaskIR], arrays: Arrays, file: str) -> dict[str, Array]:
-    """The arrays with those of a safetensors file, which must have all that is needed besides."""
+    """The arrays, and those of a safetensors file, which must have everything else that is needed."""
     names: dict[str, None] = {}
     required: dict[str, None] = {}
     for mask in masks:
@@ -154,14 +156,14 @@ def _from_file(masks: Sequence[MaskIR], arrays: Arrays, file: str) -> dict[str, 
 
 
 def _check(mask: MaskIR, q: Array, k: Array) -> None:
-    """Raises if q and k are not those of the mask."""
+    """Raises `AttnError` if q and k do not fit the mask."""
     if q.ndim == 4 and q.shape[1] != mask.heads:
         raise AttnError(OtherHeads(name="q", found=q.shape[1], expected=mask.heads))
     check_vectors(mask, q, k)
 
 
 def _check_sizes(mask: MaskIR, names: Container[str]) -> None:
-    """Raises if so many groups are scored that it would take minutes."""
+    """Raises `AttnError` (E555) if scoring the groups would take minutes."""
     for each in mask.routed:
         if isinstance(each, Route) and each.name in names:
             queries, keys = each.queries.count, each.keys.count
@@ -180,7 +182,7 @@ def _tell_nan(mask: MaskIR, found: Arrays, q: Array, k: Array) -> None:
 
 
 def _tell_random(mask: MaskIR, seed: int) -> dict[str, NDArray[Any]]:
-    """Normal queries and keys of one batch entry."""
+    """Normally distributed queries and keys of one batch entry, and a note about them."""
     note(f"selected by random queries and keys (seed {seed}, head dimension {_RANDOM_DIM})")
     random = np.random.default_rng(seed)
     lengths = {"q": mask.queries.length, "k": mask.keys.given_length}
@@ -188,6 +190,7 @@ def _tell_random(mask: MaskIR, seed: int) -> dict[str, NDArray[Any]]:
 
 
 def tell(inputs: Inputs) -> None:
+    """Prints which inputs were made up."""
     if inputs.made:
         names = ", ".join(f"`{name}`" for name in inputs.made)
         note(f"made-up values for {names} (seed {SYNTHETIC_SEED}); --input gives real ones")

@@ -1,4 +1,4 @@
-"""Arrays of a safetensors file, by name. Nothing but what is asked for is read, and no torch is needed."""
+"""Reads arrays of a safetensors file by name, without torch and without reading the others."""
 
 import json
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ from maskdsl.base.diagnostics import AttnError, nearest_name
 from maskdsl.base.errors.commands import tensors as errors
 
 _HEADER = 1 << 24
-"""Bytes of the longest header that is read."""
+"""The most bytes of a header."""
 MOST = 1 << 32
-"""Bytes of all tensors that are read."""
+"""The most bytes of all tensors that are read."""
 _NAMES = 12
-"""Of tensors, at most, that an error lists."""
+"""The most names of tensors that an error lists."""
 _TYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -32,11 +32,11 @@ _TYPES = {
     "U8": "u1",
     "BOOL": "?",
 }
-"""Types of elements as NumPy has them; bfloat16 as the bits that it is."""
+"""NumPy's types by those of the file; bfloat16 is read as bits."""
 
 
 def read_tensors(file: str, names: Iterable[str], required: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
-    """Those of these names that the file has; bfloat16 comes as float32. Raises if one that is required is missing."""
+    """The tensors of these names that the file has; bfloat16 becomes float32. Raises `AttnError` (E550 to E553)."""
     header, start = _read_header(file)
     missing = [name for name in required if name not in header]
     if missing:
@@ -59,7 +59,7 @@ def read_tensors(file: str, names: Iterable[str], required: Iterable[str] = ()) 
 
 
 def _read_header(file: str) -> tuple[dict[str, Any], int]:
-    """What the file says of each tensor, checked by safetensors, and where the first byte of a tensor is."""
+    """The header's entry of each tensor, checked by safetensors, and the offset of the first tensor's bytes."""
     from safetensors import SafetensorError, safe_open  # start-up time
 
     try:
@@ -70,7 +70,7 @@ def _read_header(file: str) -> tuple[dict[str, Any], int]:
             header = stream.read(length)
         with safe_open(file, framework="np"):
             pass
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+    except (OSError, ValueError) as error:  # ValueError: an impossible path
         reason = getattr(error, "strerror", None) or str(error)
         raise AttnError(errors.UnreadableTensors(file=file, reason=reason)) from None
     except SafetensorError as error:
@@ -80,7 +80,7 @@ def _read_header(file: str) -> tuple[dict[str, Any], int]:
 
 
 def _read_tensor(file: str, entry: dict[str, Any], start: int) -> NDArray[Any]:
-    """One of them, of which only its own bytes are read."""
+    """Reads the bytes of one tensor only."""
     begin, _ = entry["data_offsets"]
     with Path(file).open("rb") as stream:
         stream.seek(start + begin)

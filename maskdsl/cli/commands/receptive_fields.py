@@ -1,4 +1,4 @@
-"""`field`: how far information travels."""
+"""`field`: how far information travels through layers."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NoPictures, NotWritten
 from maskdsl.cli.consoles import output
 from maskdsl.cli.request.masks import read_subject
-from maskdsl.cli.request.routed_masks import look_at_layers
+from maskdsl.cli.request.routed_masks import resolve_stack
 from maskdsl.cli.waiting import working
 from maskdsl.view.image.field_figure import save_figure
 from maskdsl.view.terminal.field_text import field_view
@@ -31,13 +31,13 @@ def field(
     """Prints the receptive field of a token, and what connects all tokens."""
     bound = read_subject(file, words).bind(heads)
     stack = as_stack(bound.ir)
-    looked = look_at_layers(stack, given, seed)
+    resolved = resolve_stack(stack, given, seed)
     with working("following tokens through layers"):
-        found = find_field(looked.stack, token=token, layers=layers, inputs=looked.inputs)
+        result = find_field(resolved.stack, token=token, layers=layers, inputs=resolved.inputs)
     tokens = stack.different[0].queries
     if out is not None:
         try:
-            save_figure(found, stack.name, tokens, out)
+            save_figure(result, stack.name, tokens, out)
         except ImportError:
             raise AttnError(NoPictures()) from None
         except (OSError, ValueError) as error:
@@ -45,8 +45,8 @@ def field(
             raise AttnError(NotWritten(file=out, reason=reason)) from None
     if as_json:
         values = {"parameters": dict(stack.parameters), "layers": [mask.name for mask in stack.layers]}
-        print(json.dumps(found.as_dict() | values, indent=2))
+        print(json.dumps(result.as_dict() | values, indent=2))
         return
     head = stack_title(stack) if stack is bound.ir else title(stack.different[0])
     console = output()
-    console.print(field_view(head, found, [mask.name for mask in stack.layers], tokens, console.width))
+    console.print(field_view(head, result, [mask.name for mask in stack.layers], tokens, console.width))
