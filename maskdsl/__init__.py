@@ -1,6 +1,6 @@
 """A language for attention patterns, and its compiler.
 
-Names are imported when they are first used, so that what needs no torch starts fast.
+Names are imported on first use, so that programs that need no torch start fast.
 """
 
 from importlib import import_module
@@ -64,11 +64,11 @@ HOMES = {
 }
 
 
-def _drawn(*parts: object) -> str:
-    """In notebooks."""
+def _drawn(*values: object) -> str:
+    """HTML of these values, for notebooks."""
     from maskdsl.view.notebook import html  # start-up time
 
-    return html(*parts)
+    return html(*values)
 
 
 draw_by(_drawn)

@@ -1,4 +1,4 @@
-"""A layer of plain torch: self-attention over a pattern, with its projections. Imports torch."""
+"""`SelfAttention`: a torch layer with projections that computes a pattern."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _MOST_FEATURES = 2**20
 
 
 class SelfAttention(nn.Module):
-    """Self-attention over [batch, tokens, embed_dim], of which each token attends those that a pattern says.
+    """Self-attention over [batch, tokens, embed_dim] in which the pattern decides which tokens attend which.
 
-    `pattern` is a `Pattern`, bound for the length of each call, which its parameter `follow` is, with these
-    `parameters`; or a `Mask` or a compiled attention, which have theirs. With `key_heads` several heads share keys and
-    values. `rope` is the base, such as 10000.0, of rotary position embeddings over the number of the token; None leaves
-    queries and keys as they are. Projections are `q_proj`, `k_proj`, `v_proj` and `out_proj`, with a `bias` or without;
-    they are all of the state. Raises `AttnError`.
+    `pattern` is a `Pattern`, bound for the length of each call, which is its parameter `follow`, with these
+    `parameters`; or a `Mask` or a compiled attention, which have a length. `key_heads` divides `heads`: query heads
+    share keys and values. `head_dim` is by default `embed_dim / heads`. `rope` is the base, such as 10000.0, of rotary
+    position embeddings; None applies none. The state is the linear layers `q_proj`, `k_proj`, `v_proj` and `out_proj`,
+    with or without `bias`. Raises `AttnError` for sizes that do not fit each other, and for what compiling refuses.
     """
 
     @takes(
@@ -72,23 +72,30 @@ class SelfAttention(nn.Module):
 
     @classmethod
     def like(cls, other: nn.MultiheadAttention, pattern: OneChoice, **options: Any) -> SelfAttention:
-        """With the weights of torch's own layer, and the same result where the pattern is its mask."""
+        """A layer with copies of the weights of torch's `nn.MultiheadAttention`, and its result under the same mask.
+
+        `options` are those of the constructor. Raises `AttnError` for layers with dropout, added biases or zero keys,
+        and with other dims of keys and values.
+        """
         if not other._qkv_same_embed_dim or other.bias_k is not None or other.add_zero_attn or other.dropout:
             raise AttnError(errors.OtherAttention())
-        where: dict[str, Any] = {"device": other.out_proj.weight.device, "dtype": other.out_proj.weight.dtype}
+        factory: dict[str, Any] = {
+            "device": other.out_proj.weight.device,
+            "dtype": other.out_proj.weight.dtype,
+        }
         bias = other.in_proj_bias is not None
-        made = cls(other.embed_dim, other.num_heads, pattern, bias=bias, **where, **options)
-        projections = made.q_proj, made.k_proj, made.v_proj
+        layer = cls(other.embed_dim, other.num_heads, pattern, bias=bias, **factory, **options)
+        projections = layer.q_proj, layer.k_proj, layer.v_proj
         with torch.no_grad():
             for each, weight in zip(projections, other.in_proj_weight.chunk(3), strict=True):
                 each.weight.copy_(weight)
-            for each, own in zip(projections, other.in_proj_bias.chunk(3) if bias else (), strict=bias):
-                each.bias.copy_(own)
-            made.out_proj.load_state_dict(other.out_proj.state_dict())
-        return made
+            for each, values in zip(projections, other.in_proj_bias.chunk(3) if bias else (), strict=bias):
+                each.bias.copy_(values)
+            layer.out_proj.load_state_dict(other.out_proj.state_dict())
+        return layer
 
     def forward(self, x: Tensor, /, **inputs: Any) -> Tensor:
-        """[batch, tokens, embed_dim] to the same; `inputs` are those that the pattern declares."""
+        """Maps x [batch, tokens, embed_dim] to the same shape; `inputs` are the pattern's, by name."""
         q, k, v = (
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
@@ -106,7 +113,7 @@ class SelfAttention(nn.Module):
 
 
 def _check(embed_dim: int, head_dim: int | None, heads: int, key_heads: int) -> None:
-    """Raises if features and heads do not go together."""
+    """Raises `UnevenHeads` if heads do not divide features, or key heads do not divide heads."""
     if head_dim is None and embed_dim % heads:
         raise AttnError(errors.UnevenHeads(what=f"{embed_dim} features", heads=heads))
     if heads % key_heads:
@@ -114,13 +121,13 @@ def _check(embed_dim: int, head_dim: int | None, heads: int, key_heads: int) -> 
 
 
 def _turns(tokens: int, dim: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [tokens, dim] of the angles by which pairs of features (n, n + dim / 2) are turned."""
+    """Cosines and sines, float32 [tokens, dim], of the angles by which feature pairs (n, n + dim / 2) are rotated."""
     rates = base ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
     angles = torch.outer(torch.arange(tokens, device=device, dtype=torch.float32), rates).repeat(1, 2)
     return angles.cos(), angles.sin()
 
 
 def _turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al. 2021), as Llama has it, in float32."""
+    """x with rotary position embeddings (Su et al. 2021, in Llama's layout of pairs), computed in float32."""
     first, second = x.float().chunk(2, dim=-1)
     return (x.float() * cosines + torch.cat([-second, first], dim=-1) * sines).to(x.dtype)

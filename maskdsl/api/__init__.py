@@ -1,6 +1,6 @@
-"""What people import: `load`, `parse` and `compile`; modules, patterns, masks and stacks. A thin face over the stages.
+"""The public API: `load`, `parse` and `compile`, and modules, patterns, masks and stacks. A thin layer over the stages.
 
-Nothing here imports torch, but for the methods named `compile`, which are the ways to it.
+Only the methods and the function named `compile` import torch.
 """
 
 from maskdsl.api.modules import Module, UnknownPattern, compile, load, parse

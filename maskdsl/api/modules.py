@@ -1,4 +1,4 @@
-"""Files and texts to modules, which hold patterns and stacks by name."""
+"""`.attn` files and texts to modules, which hold patterns and stacks by name."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 
 @takes(path=PATH, allow=PATHS)
 def load(path: str | PathLike[str], *, allow: Sequence[str | PathLike[str]] = ()) -> Module:
-    """The module in an `.attn` file.
+    """Reads an `.attn` file.
 
-    `use` reaches files in the directory of this one, and in the directories of `allow`. Raises `AttnError`.
+    `use` in it may name files in its own directory and in the directories of `allow`. Raises `AttnError` with every
+    independent mistake in the files, and warns by `AttnWarning`.
     """
     return _module(load_program(path, allow=allow))
 
 
 @takes(text=TEXT, name=TEXT)
 def parse(text: str, name: str = "<text>") -> Module:
-    """The module that a text says. `name` is what errors call it. Raises `AttnError`."""
+    """Reads the text of an `.attn` file. `name` stands for the file in errors. Raises `AttnError`."""
     if text.endswith(SUFFIX) and not any(map(str.isspace, text)):
         raise AttnError(PathAsText(text=text))
     return _module(program_from_text(text, name=name))
@@ -58,7 +59,7 @@ def compile(
     order: str | None = None,
     **parameters: object,
 ) -> Attention:
-    """`load`, `[pattern]`, `bind` and `compile` in one."""
+    """Loads a file, binds one of its patterns and compiles it: see `load`, `Pattern.bind` and `Mask.compile`."""
     bound = load(path)[pattern].bind(
         heads=heads, key_heads=key_heads, first_head=first_head, local_heads=local_heads, order=order, **parameters
     )
@@ -66,29 +67,29 @@ def compile(
 
 
 _MOST_NAMES = 8
-"""Of patterns and stacks that an error names."""
+"""Patterns and stacks that an error lists."""
 
 
 class _UnknownAttribute(AttnError, AttributeError):
-    """A pattern's name where attributes are."""
+    """Raised for `module.name`, where `module["name"]` is meant."""
 
 
 class UnknownPattern(AttnError, KeyError):
-    """There is no pattern of this name."""
+    """Raised by `module[name]` if there is no pattern of this name."""
 
 
 @dataclass(frozen=True)
 class Module(Mapping[str, Pattern]):
-    """The patterns of a file by name: its own, those of files it uses, and those of the standard library.
+    """A mapping from names to the patterns of a file, of the files that it uses, and of the standard library.
 
-    Iteration gives the names of its own and the used patterns, in the order of the text. `stack` finds stacks.
+    Iteration and length leave out the standard library, and follow the order of the text. `stack` looks up stacks.
     """
 
     program: Program
-    """The file and all that it uses, as the compiler has it: may be another in the next version."""
+    """The parsed files, as the compiler represents them. It may change in the next version."""
 
     def __getitem__(self, name: str) -> Pattern:
-        """Raises `UnknownPattern`, which is an `AttnError` and a `KeyError`."""
+        """The pattern of this name. Raises `UnknownPattern`, which is an `AttnError` and a `KeyError`."""
         if not isinstance(name, str):
             name = shown(name)
         try:
@@ -98,7 +99,7 @@ class Module(Mapping[str, Pattern]):
 
     @takes(name=TEXT)
     def stack(self, name: str) -> Stack:
-        """The stack of this name. Raises `AttnError`."""
+        """The stack of this name. Raises `AttnError` if there is none."""
         if name not in self.stacks:
             names = ", ".join(f"`{each}`" for each in self.stacks)
             known = f"the stacks are {names}" if names else "the file declares none"
@@ -106,20 +107,20 @@ class Module(Mapping[str, Pattern]):
         return self.stacks[name]
 
     def __getattr__(self, name: str) -> Any:
-        """Nothing: raises an `AttributeError`, which is an `AttnError` that says what patterns and stacks there are."""
+        """Raises an `AttributeError`, which is also an `AttnError` that lists the patterns and stacks."""
         program = self.__dict__.get("program")
         if program is None or name.startswith("_"):
             raise AttributeError(f"a module has no attribute {name!r}")
-        own = [*self, *program.stacks]
+        listed = [*self, *program.stacks]
         known = [*program.patterns, *program.stacks]
-        meant = name if name in known else nearest_name(name, known) or next(iter(own), "...")
-        found = f'module.stack("{meant}")' if meant in program.stacks else f'module["{meant}"]'
-        names = ", ".join(f"`{each}`" for each in own[:_MOST_NAMES]) or "those of the standard library"
-        raise _UnknownAttribute(PatternAsAttribute(name=name, found=found, names=names))
+        meant = name if name in known else nearest_name(name, known) or next(iter(listed), "...")
+        replacement = f'module.stack("{meant}")' if meant in program.stacks else f'module["{meant}"]'
+        names = ", ".join(f"`{each}`" for each in listed[:_MOST_NAMES]) or "those of the standard library"
+        raise _UnknownAttribute(PatternAsAttribute(name=name, found=replacement, names=names))
 
     def __iter__(self) -> Iterator[str]:
         standard = self.program.standard.span.source
-        return (name for name, found in self.program.patterns.items() if found.span.source is not standard)
+        return (name for name, declaration in self.program.patterns.items() if declaration.span.source is not standard)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -127,11 +128,11 @@ class Module(Mapping[str, Pattern]):
     @cached_property
     def stacks(self) -> dict[str, Stack]:
         """The stacks by name, in the order of the text."""
-        return {name: Stack(self.program, found) for name, found in self.program.stacks.items()}
+        return {name: Stack(self.program, declaration) for name, declaration in self.program.stacks.items()}
 
     @property
     def everything(self) -> dict[str, Pattern | Stack]:
-        """Patterns, then stacks, by name."""
+        """All patterns, then all stacks, by name; without the standard library."""
         return {**self, **self.stacks}
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""A pattern, and the mask that it is at values of its parameters: what it attends, and the way to kernels."""
+"""`Pattern`, and `Mask`: a pattern at values of its parameters, with its tiles, its statistics and its compilation."""
 
 from __future__ import annotations
 
@@ -54,31 +54,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pattern(Displayed):
-    """A pattern whose parameters have no values yet."""
+    """A `pattern` of an `.attn` file, before its parameters have values: see `bind` and `compile`."""
 
     program: Program
-    """The file and all that it uses, as the compiler has it: may be another in the next version."""
+    """The parsed files, as the compiler represents them. It may change in the next version."""
     declaration: PatternDeclaration
-    """The pattern in it, likewise."""
+    """The parsed pattern, likewise."""
 
     @property
     def name(self) -> str:
-        """As the file has it."""
+        """The name in the file."""
         return self.declaration.name.id
 
     @property
     def doc(self) -> str:
-        """The text of the `##` lines above it."""
+        """The text of the `##` lines above the pattern."""
         return self.declaration.doc
 
     @property
     def parameters(self) -> dict[str, str | None]:
-        """Name to default as written; None for a parameter that must be given."""
+        """The parameters by name, with their defaults as written; None for a parameter that must be given."""
         return parameter_texts(self.declaration)
 
     @takes(name=TEXT)
     def tuple_width(self, name: str) -> int | None:
-        """How many entries the default of a parameter has; None if it is no tuple."""
+        """The number of entries of a parameter's default; None if that is no tuple."""
         default = next((each.default for each in self.declaration.parameters if each.name.id == name), None)
         return len(default.items) if isinstance(default, Tuple) else None
 
@@ -93,16 +93,16 @@ class Pattern(Displayed):
         order: str | None = None,
         **parameters: object,
     ) -> Mask:
-        """The mask at these values of the parameters, for `heads` query heads.
+        """The mask at these values of the parameters, for `heads` query heads and `key_heads` key heads.
 
-        Where several processes share the heads of one attention, `heads` and `key_heads` are those of the whole:
-        `head` in the pattern runs from `first_head` on for `local_heads` heads (all, if not given), and inputs have
-        one entry for each head of the whole. q then has `local_heads` heads, and k and v
-        `local_heads * key_heads / heads`, or 1 where several processes share a key head.
+        By default `key_heads` may be any number that divides `heads`. Where tensor parallelism shares the heads of one
+        attention among processes, both count the heads of all processes: `head` in the pattern runs from `first_head`
+        on for `local_heads` heads (by default all), and inputs have an entry for every head of all processes. q then
+        has `local_heads` heads, and k and v `local_heads * key_heads / heads`, or 1 where processes share a key head.
 
-        `order` replaces the pattern's own order: `"declared"`, or the text behind the word `order`, such as
-        `"image by hilbert(y, x)"`, several of them joined by `; `. Raises `AttnError` with everything that is wrong,
-        and warns of what is odd (`AttnWarning`).
+        `order` replaces the order that the pattern declares: `"declared"`, or the text after the word `order`, such as
+        `"image by hilbert(y, x)"`, several joined by `; `. Raises `AttnError` with every mistake, and warns by
+        `AttnWarning`.
         """
         whole = Heads(heads, key_heads, first_head, local_heads)
         mask = Mask(self, bind_mask(self.program, self.name, parameters, whole, order))
@@ -124,9 +124,12 @@ class Pattern(Displayed):
         tune: bool = False,
         **parameters: object,
     ) -> FollowingAttention:
-        """The callable for tensors of any length: `follow` names the parameter that is the number of tokens, or two
-        that are those of queries and of keys. It binds once for each length; what `bind` would raise, a call raises.
-        Heads are as `bind` takes them.
+        """The attention for tensors of any length.
+
+        `follow` names the parameter that is the number of tokens, or the two that are the numbers of queries and of
+        keys; `parameters` are values of the others. Binds once for each length, so a call raises what `bind` would.
+        Heads and `order` are those of `bind`; `backend`, `refine` and `tune` those of `Mask.compile`. Raises
+        `AttnError` for an unknown backend and for parameters that are unknown, missing, or both given and followed.
         """
         from maskdsl.runtime.compile import compile_following  # imports torch: start-up time
 
@@ -136,7 +139,7 @@ class Pattern(Displayed):
         return compile_following(self.program, self.declaration, parameters, names, *options)
 
     def __call__(self, *tensors: object, **inputs: object) -> NoReturn:
-        """Nothing: what computes is made by `bind` and `compile`. Raises `AttnError`."""
+        """Raises `AttnError`: a pattern has to be bound and compiled before it can be called."""
         raise AttnError(NotCompiled(kind="pattern", compiled="pattern.bind(...).compile()"))
 
     def _shown_(self) -> tuple[object, ...]:
@@ -148,51 +151,52 @@ class Pattern(Displayed):
 
 @dataclass(frozen=True)
 class Mask(Displayed):
-    """A pattern with all its lengths and parameters: what it attends, what that costs, and the way to kernels.
+    """A pattern at values of its parameters: which pairs attend, what that costs, and its compilation.
 
-    Inputs are given by name as arrays (NumPy, nested lists, CPU tensors), with the shapes their declarations say. Where
-    routes find pairs, `q` [batch, heads, queries, dim] and `k` [batch, key heads, keys, dim] are inputs as well, or
-    what is found, by the name of the route: bool [batch, heads, query groups, key groups].
+    Methods take the pattern's inputs by name as arrays (NumPy, nested lists, CPU tensors) of their declared shapes. For
+    patterns with routes, `q` [batch, heads, queries, dim] and `k` [batch, key heads, keys, dim] are inputs as well;
+    instead of them each route's selection may be given by its name, bool [batch, heads, query groups, key groups].
+    Raises `AttnError` for inputs that are missing, unknown or do not fit their declaration.
     """
 
     pattern: Pattern
-    """What was bound."""
+    """The pattern that was bound."""
     ir: MaskIR
-    """What it means, as the compiler has it: may be another in the next version."""
+    """The compiler's representation of the mask. It may change in the next version."""
 
     @property
     def name(self) -> str:
-        """The pattern's."""
+        """The pattern's name."""
         return self.ir.name
 
     @property
     def query_length(self) -> int:
-        """Tokens of the sequence of queries."""
+        """The number of queries, in tokens."""
         return self.ir.queries.length
 
     @property
     def key_length(self) -> int:
-        """Tokens of the sequence of keys, those among them that are pooled included."""
+        """The number of keys, in tokens, pooled ones included."""
         return self.ir.keys.length
 
     @property
     def given_key_length(self) -> int:
-        """How many keys a call gives: as many, but for spaces that are pooled from those given."""
+        """The number of keys that a call gives: `key_length` without pooled keys."""
         return self.ir.keys.given_length
 
     @property
     def heads(self) -> int:
-        """Query heads."""
+        """The number of query heads."""
         return self.ir.heads
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        """Those that a call gives; routes find others."""
+        """The inputs that a call gives, in the order of declaration."""
         return self.ir.given
 
     @takes(head=INDEX, batch=INDEX)
     def dense(self, head: int = 0, batch: int = 0, **inputs: ArrayLike) -> NDArray[np.bool_]:
-        """Bool array [queries, keys] in declared order: the meaning. Takes n x n memory; for looking and testing."""
+        """Which pairs attend, bool [queries, keys], in declared order. Takes n x n memory: for inspection and tests."""
         if head >= self.heads:
             raise AttnError(OutsideMap(what="head", number=head, last=self.heads - 1))
         given = input_arrays(self.ir, self._arrays(inputs), relation_inputs(self.ir))
@@ -200,18 +204,19 @@ class Mask(Displayed):
 
     @takes(block=BLOCK)
     def tiles(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> BlockMap:
-        """The exact class of every tile of `block` (queries, keys), in laid-out order, as runs."""
+        """The exact class (empty, partial, full) of every tile of `block` (queries, keys) tokens, in laid-out order."""
         return tiles(self.ir, block=cast("tuple[int, int]", block), inputs=self._decided(inputs))
 
     @takes(block=BLOCK)
     def stats(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> Stats:
-        """Density, block density, waste, FLOPs, bytes and the bound of the speed-up, all exact."""
+        """Exact statistics at tiles of `block` tokens: density, block density, waste, FLOPs, bytes, speed-up bound."""
         return stats(self.ir, block=cast("tuple[int, int]", block), inputs=self._decided(inputs))
 
     def guarantee(self, **inputs: ArrayLike) -> Guarantee:
-        """Where routes select: bounds on the keys of a query and on the density, whatever they select.
+        """Bounds on the keys per query and on the density, for any selection that the routes can make.
 
-        From the inputs that decide candidates and counts. The lower bounds hold while scores are finite.
+        Reads only inputs that decide the candidates of routes and how many they select. The lower bounds hold while
+        scores are finite.
         """
         from maskdsl.analysis.counts.guarantees import guarantee  # start-up time
 
@@ -220,7 +225,7 @@ class Mask(Displayed):
         return guarantee(self.ir, with_routes(self.ir, input_arrays(self.ir, arrays, needed), wanted=wanted))
 
     def selections(self, **inputs: ArrayLike) -> tuple[Selection, ...]:
-        """What each route selects in `q` and `k`: how many groups, their load, and what heads have in common."""
+        """Statistics of what each route selects in `q` and `k`: number of groups, their load, overlap between heads."""
         from maskdsl.analysis.counts.selected_pairs import selections  # start-up time
 
         wanted = [each.name for each in self.ir.routed if not isinstance(each, Rank)]
@@ -228,10 +233,10 @@ class Mask(Displayed):
 
     @takes(gpu=TEXT, head_dim=HEAD_DIM, batch=BATCH)
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> Prediction:
-        """Seconds that kernels should take forward and backward, and why: from exact tiles and the GPU's datasheet.
+        """Predicted seconds of the forward and backward kernels, from exact tiles and the GPU's datasheet.
 
-        Of A100, H100, H200, B200 and MI300X, for two-byte numbers. Nothing is measured; `analysis/cost/model.py` says
-        how.
+        `gpu` is one of A100, H100, H200, B200 and MI300X; numbers have two bytes. Nothing is measured: the model is
+        `analysis/cost/model.py`.
         """
         return predict_mask(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
 
@@ -244,17 +249,19 @@ class Mask(Displayed):
         head_dim: int = 64,
         **inputs: ArrayLike,
     ) -> BestOrder:
-        """The order in which this should take the least time, and the table of all that were compared.
+        """The token order with the least predicted time on `gpu`, and the table of all orders compared.
 
-        With tiles of `block` (queries, keys), or the best of several sizes. `with_order(found.order)` lays it out.
+        `block` is the tile size (queries, keys) in tokens, or several sizes of which the best counts. Apply the result
+        by `with_order(result.order)`.
         """
         blocks = cast("list[tuple[int, int]]", block)
         return best_order(self.ir, self._decided(inputs), blocks, find_device(gpu), head_dim)
 
     @takes(token=optional(integer()), layers=optional(integer()))
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
-        """How far information travels from a token (the middle one unless said) and between all tokens, through
-        this layer again and again.
+        """How far information travels through `layers` repetitions of this mask: from `token`, and between all tokens.
+
+        `token` is a position, by default the middle one; `layers` is by default as many as it takes.
         """
         from maskdsl.analysis.reach.receptive_field import field  # start-up time
 
@@ -262,35 +269,36 @@ class Mask(Displayed):
 
     @takes(order=TEXT)
     def with_order(self, order: str) -> Mask:
-        """The same mask in another layout; see `Pattern.bind`."""
+        """The same mask with another token order, as `Pattern.bind` takes it."""
         program, name, parameters = self.pattern.program, self.name, dict(self.ir.parameters)
         return Mask(self.pattern, bind_mask(program, name, parameters, self.ir.whole or self.heads, order))
 
     @takes(backend=TEXT, refine=FLAG, tune=FLAG)
     def compile(self, backend: BackendName = "auto", *, refine: bool = False, tune: bool = False) -> Attention:
-        """The callable. Backends: `"triton"`, `"tiled"`, `"reference"`; `"auto"` goes by the device of the queries.
+        """The attention of this mask, a torch module: `attention(q, k, v, **inputs)`.
 
-        Where inputs decide the tiles, kernels find them on the GPU without waiting for it, and look at some pair by
-        pair that need it not; with `refine` they are exact, and found on the host.
-        With `tune`, kernels measure a few choices of tiles on the GPU of the first call, and keep the fastest on disk.
+        `backend` is `"triton"`, `"tiled"` or `"reference"`; `"auto"` takes `triton` for tensors on a GPU and `tiled`
+        elsewhere. Where inputs decide the tiles, kernels find them on the GPU, where some full or empty tiles may count
+        as partial; with `refine` the host finds exact tiles, and waits for the GPU. With `tune` the first call measures
+        a few tile choices on its GPU and caches the fastest on disk. Raises `AttnError` for an unknown backend.
         """
         from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
 
         return compile_mask(self.ir, backend=backend, refine=refine, tune=tune)
 
     def __call__(self, *tensors: object, **inputs: object) -> NoReturn:
-        """Nothing: what computes is made by `compile`. Raises `AttnError`."""
+        """Raises `AttnError`: a mask has to be compiled before it can be called."""
         raise AttnError(NotCompiled(kind="mask", compiled="mask.compile()"))
 
     def _decided(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
-        """The same, where they decide what attends. Raises if they lead a pair that attends out of a table."""
+        """The inputs as arrays. Raises if an attending pair reads outside a table."""
         arrays = self._arrays(given)
         input_arrays(self.ir, arrays, ())
         check_reads(self.ir, arrays, batch_entries(self.ir, arrays))
         return arrays
 
     def _arrays(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
-        """The inputs as arrays, with what is found in `q` and `k` among them."""
+        """The inputs as arrays, with the selections of routes in place of `q` and `k`."""
         return find_in_mask(self.ir, arrays_of(given))
 
     def _shown_(self) -> tuple[object, ...]:
@@ -302,6 +310,7 @@ class Mask(Displayed):
 
 
 def parameter_texts(declaration: PatternDeclaration | StackDeclaration) -> dict[str, str | None]:
+    """The parameters by name, with their defaults as written; None where there is none."""
     return {
         parameter.name.id: None if parameter.default is None else parameter.default.span.text
         for parameter in declaration.parameters
@@ -309,4 +318,5 @@ def parameter_texts(declaration: PatternDeclaration | StackDeclaration) -> dict[
 
 
 def arrays_of(inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
+    """The inputs as NumPy arrays."""
     return {name: np.asarray(value) for name, value in inputs.items()}

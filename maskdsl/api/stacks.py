@@ -1,4 +1,4 @@
-"""Layers of patterns, and their masks."""
+"""`Stack`, the layers of a model as patterns, and `BoundStack`, their masks."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stack:
-    """Layers of patterns, one behind the other, whose parameters have no values yet."""
+    """A `stack` of an `.attn` file: layers of patterns, before its parameters have values."""
 
     program: Program
-    """The file and all that it uses, as the compiler has it: may be another in the next version."""
+    """The parsed files, as the compiler represents them. It may change in the next version."""
     declaration: StackDeclaration
-    """The stack in it, likewise."""
+    """The parsed stack, likewise."""
 
     @property
     def name(self) -> str:
-        """As the file has it."""
+        """The name in the file."""
         return self.declaration.name.id
 
     @property
     def doc(self) -> str:
-        """The text of the `##` lines above it."""
+        """The text of the `##` lines above the stack."""
         return self.declaration.doc
 
     @property
     def parameters(self) -> dict[str, str | None]:
-        """Name to default as written; None for a parameter that must be given."""
+        """The parameters by name, with their defaults as written; None for a parameter that must be given."""
         return parameter_texts(self.declaration)
 
     @takes(**HEADS)
@@ -63,9 +63,9 @@ class Stack:
         local_heads: int | None = None,
         **parameters: object,
     ) -> BoundStack:
-        """The masks of all layers, whose heads are as `Pattern.bind` takes them.
+        """The masks of all layers at these values of the parameters. Heads are those of `Pattern.bind`.
 
-        Raises `AttnError` with everything that is wrong.
+        Raises `AttnError` with every mistake, and warns by `AttnWarning`.
         """
         whole = Heads(heads, key_heads, first_head, local_heads)
         bound = bound_stack(self, bind_layers(self.program, self.name, parameters, whole))
@@ -78,27 +78,27 @@ class Stack:
 
 @dataclass(frozen=True)
 class BoundStack(Displayed):
-    """Layers with all their lengths and parameters, first to last. Equal ones are one object.
+    """The layers of a stack at values of its parameters, first to last. Equal layers are one `Mask`.
 
-    Inputs are given by name, and one of a name serves all layers that have it; where routes find pairs, so do `q` and
-    `k`: see `Mask`.
+    Methods take inputs by name, as those of `Mask` do; an input serves all layers that declare it, and `q` and `k`
+    serve all layers with routes.
     """
 
     stack: Stack
-    """What was bound."""
+    """The stack that was bound."""
     ir: StackIR
-    """The layers as the compiler has them: may be another in the next version."""
+    """The compiler's representation of the layers. It may change in the next version."""
     different: tuple[Mask, ...]
-    """Every mask once, in the order in which they come first."""
+    """The distinct masks, in the order of their first layer."""
 
     @property
     def name(self) -> str:
-        """The stack's."""
+        """The stack's name."""
         return self.ir.name
 
     @property
     def layers(self) -> tuple[Mask, ...]:
-        """The masks, first to last."""
+        """The masks of the layers, first to last."""
         return tuple(self.different[number] for number in self.ir.index)
 
     def __len__(self) -> int:
@@ -106,33 +106,34 @@ class BoundStack(Displayed):
 
     @property
     def length(self) -> int:
-        """Tokens of the sequence."""
+        """The number of tokens."""
         return self.ir.length
 
     @property
     def heads(self) -> int:
-        """Query heads."""
+        """The number of query heads."""
         return self.ir.heads
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        """Those of all layers: one of the same name serves several."""
+        """The inputs of all layers, each name once."""
         return self.ir.inputs
 
     @takes(block=BLOCK)
     def stats(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> StackStats:
-        """The figures of each different layer and those of all layers together, all exact."""
+        """Exact statistics of each distinct layer and of all layers together: see `Mask.stats`."""
         return stack_stats(self.ir, block=cast("tuple[int, int]", block), inputs=self._decided(inputs))
 
     @takes(gpu=TEXT, head_dim=HEAD_DIM, batch=BATCH)
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> StackPrediction:
-        """The attention of all layers, one after the other; see `Mask.predict`."""
+        """Predicted seconds of the attention of all layers in sequence: see `Mask.predict`."""
         return predict_stack(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
 
     @takes(token=optional(integer()), layers=optional(integer()))
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
-        """How far information travels from a token (the middle one unless said) and between all tokens, through
-        these layers, which begin anew behind the last.
+        """How far information travels through `layers` layers of the stack, which repeats after its last layer.
+
+        See `Mask.field`.
         """
         from maskdsl.analysis.reach.receptive_field import field  # start-up time
 
@@ -142,12 +143,12 @@ class BoundStack(Displayed):
     def compile(
         self, backend: BackendName = "auto", *, refine: bool = False, tune: bool = False
     ) -> tuple[Attention, ...]:
-        """The callables of the layers, one object for equal ones; see `Mask.compile`."""
+        """The attentions of the layers, first to last; equal layers share one. See `Mask.compile`."""
         compiled = [mask.compile(backend, refine=refine, tune=tune) for mask in self.different]
         return tuple(compiled[number] for number in self.ir.index)
 
     def _decided(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
-        """As arrays. Raises if they lead a pair that attends out of a table."""
+        """The inputs as arrays. Raises if an attending pair reads outside a table."""
         arrays = arrays_of(given)
         check_layers(self.ir.different, arrays)
         return arrays
@@ -161,7 +162,7 @@ class BoundStack(Displayed):
 
 
 def bound_stack(stack: Stack, ir: StackIR) -> BoundStack:
-    """With the masks of its layers."""
+    """The bound stack of these layers, with a `Mask` for each distinct one."""
     patterns = stack.program.patterns
     masks = (Mask(Pattern(stack.program, patterns[mask.name]), mask) for mask in ir.different)
     return BoundStack(stack, ir, tuple(masks))

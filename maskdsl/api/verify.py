@@ -1,7 +1,7 @@
-"""A pattern tried at random sizes: tiles and every backend, forward and backward, against the meaning.
+"""`verify`: checks a pattern at random sizes. Tiles and every backend, forward and backward, against the oracle.
 
-The meaning is the plain NumPy oracle of `ir/meaning/evaluate.py`; gradients are compared with its differences along
-random directions. What fails is made as small as it can be and still fail. This is what `maskdsl verify` runs.
+The oracle is the plain NumPy meaning in `ir/meaning/evaluate.py`; gradients are compared with its finite differences
+along random directions. A failing case is shrunk as long as it fails. `maskdsl verify` runs this.
 """
 
 import math
@@ -35,17 +35,17 @@ Array = NDArray[Any]
 _MOST_TOKENS = 160
 _MOST_DRAWS = 400
 _MOST_MEASURED = 20
-"""Draws whose length is looked at where none fits."""
+"""Failed draws whose length is measured, for the error, where none fits."""
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOLERANCES = {"float64": 1e-10, "float32": 2e-5, "bfloat16": 3e-2, "float16": 4e-3}
-"""Of results, relative to the largest value; a few units in the last place of each type, times the sums' growth."""
+"""Of results, relative to the largest value: a few units in the last place of each dtype, times the sums' growth."""
 _STEP = 1e-5
 _GRADIENT_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
 class Case:
-    """One setting at which everything is compared."""
+    """One setting to verify: parameters, heads, batch size, head dim, dtype, token order, tile size and random seed."""
 
     parameters: Mapping[str, Any]
     heads: int = 1
@@ -66,7 +66,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong, at the smallest case that was found."""
+    """The smallest failing case found, and what is wrong at it."""
 
     case: Case
     what: str
@@ -74,21 +74,22 @@ class Failure:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `verify` found."""
+    """The result of `verify`."""
 
     cases: int
-    """Settings that were tried, the one that failed included."""
+    """The number of settings tried, a failing one included."""
     backends: tuple[BackendName, ...]
     failures: tuple[Failure, ...] = ()
     dtypes: tuple[str, ...] = field(default=())
 
     @property
     def passed(self) -> bool:
+        """Whether no case failed."""
         return not self.failures
 
 
 class CannotDraw(Exception):
-    """No values at which the pattern binds were found."""
+    """Raised by `verify` if no small values were found at which the pattern binds."""
 
 
 @takes(cases=COUNT, seed=integer(0))
@@ -101,10 +102,11 @@ def verify(
     backends: Sequence[BackendName] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Verdict:
-    """Tries `cases` random settings; stops at the first that fails, and makes it small.
+    """Checks a pattern at `cases` random settings; stops at the first that fails, and shrinks it.
 
-    `parameters` are kept as given; the others are drawn. `backends` are all that can run here unless said. Raises
-    `CannotDraw` if no small values of the parameters fit the pattern, and `AttnError` if those given make it too long.
+    `parameters` are fixed; the others are drawn. `backends` are by default all that can run on this CPU. `progress` is
+    called with the number of settings passed. The same `seed` draws the same settings. Raises `CannotDraw` if no small
+    values of the parameters fit the pattern, and `AttnError` if the fixed ones make it longer than 160 tokens.
     """
     names = tuple(backends or usable_backends())
     random = np.random.default_rng(seed)
@@ -124,7 +126,7 @@ def verify(
 
 
 def draw(pattern: Pattern, random: np.random.Generator, fixed: Mapping[str, object]) -> Case:
-    """A random case at which the pattern binds and its inputs can be read."""
+    """A random case at which the pattern binds and reads no table out of bounds. Raises as `verify` does."""
     tried: list[Case] = []
     for _ in range(_MOST_DRAWS):
         key_heads = int(random.choice([1, 1, 2]))
@@ -149,7 +151,7 @@ def draw(pattern: Pattern, random: np.random.Generator, fixed: Mapping[str, obje
 
 
 def _length(pattern: Pattern, case: Case) -> int | None:
-    """Tokens of the longer side; None where the case does not bind."""
+    """The greatest number of queries or keys; None where the case does not bind."""
     try:
         mask = pattern.bind(heads=case.heads, order=case.order, **case.parameters)
     except AttnError:
@@ -178,9 +180,9 @@ Prepared = tuple[Mask, dict[str, Array], list[Tensor], Array]
 
 
 def prepared(pattern: Pattern, case: Case) -> Prepared | None:
-    """The mask, its inputs with those that are found, q, k and v, and what attends, [batch, heads, queries, keys].
+    """The mask, its inputs with routed ones, q, k and v, and which pairs attend, bool [batch, heads, queries, keys].
 
-    None if the case makes no sense.
+    None if the pattern does not bind at the case, is too long, or reads a table out of bounds.
     """
     try:
         mask = pattern.bind(heads=case.heads, order=case.order, **case.parameters)
@@ -205,9 +207,9 @@ def _tensors(mask: Mask, case: Case) -> list[Tensor]:
 
 
 def _inputs(mask: Mask, case: Case) -> dict[str, Array]:
-    """Segments as they are in half of the cases, in any order in the others."""
+    """Random inputs. In half of the cases their values are shuffled, so that segments are not contiguous."""
     inputs = synthetic_inputs(mask.ir, case.seed, case.batch, case.dim)
-    if case.dtype == "float16" and mask.ir.weight is not None:  # exponentials of distances, which must fit the type
+    if case.dtype == "float16" and mask.ir.weight is not None:  # exponentials of these values must fit float16
         inputs = {name: value / 8 if value.dtype.kind == "f" else value for name, value in inputs.items()}
     random = np.random.default_rng(case.seed)
     return {name: random.permuted(value) for name, value in inputs.items()} if random.random() < 0.5 else inputs
@@ -217,11 +219,11 @@ def _inputs(mask: Mask, case: Case) -> dict[str, Array]:
 
 
 def problem(pattern: Pattern, case: Case, backends: Sequence[BackendName]) -> str | None:
-    """What is wrong at a case, if anything."""
-    found = prepared(pattern, case)
-    if found is None:
+    """The first error at a case, as text; None if there is none."""
+    setup = prepared(pattern, case)
+    if setup is None:
         return None
-    return next(_problems(*found, case, backends), None)
+    return next(_problems(*setup, case, backends), None)
 
 
 def _problems(
@@ -238,9 +240,8 @@ def _problems(
     exact_q, exact_k, exact_v = (tensor.double().numpy() for tensor in tensors)
     out, lse = attention(mask.ir, exact_q, exact_k, exact_v, inputs)
     toward, toward_lse = random.normal(size=out.shape), random.normal(size=lse.shape)
-    smooth = [name for name, value in given.items() if value.is_floating_point()]
-    jumping = relation_inputs(mask.ir)
-    smooth = [name for name in smooth if name not in jumping]
+    not_smooth = relation_inputs(mask.ir)
+    smooth = [name for name, value in given.items() if value.is_floating_point() and name not in not_smooth]
     leaves = dict(zip("qkv", tensors, strict=True)) | {name: given[name] for name in smooth}
     for name in backends:
         compiled = mask.compile(name)
@@ -259,11 +260,11 @@ def _wrong_tiles(mask: Mask, inputs: dict[str, Array], attends: Array, case: Cas
         rows, columns = (_permutation(mask, each, inputs, batch, head) for each in (mask.ir.queries, mask.ir.keys))
         laid_out = attends[batch, head][np.ix_(rows, columns)]
         expected = _classes(laid_out, case.block)
-        found = tiles.classes(head=head, batch=min(batch, len(tiles.class_of_head) - 1))
-        if not np.array_equal(found, expected):
-            row, column = np.argwhere(found != expected)[0]
+        classes = tiles.classes(head=head, batch=min(batch, len(tiles.class_of_head) - 1))
+        if not np.array_equal(classes, expected):
+            row, column = np.argwhere(classes != expected)[0]
             yield (
-                f"tiles: head {head}, batch {batch}, tile ({row}, {column}) has class {found[row, column]}, "
+                f"tiles: head {head}, batch {batch}, tile ({row}, {column}) has class {classes[row, column]}, "
                 f"and {expected[row, column]} is right"
             )
 
@@ -279,12 +280,12 @@ def _classes(attends: Array, block: tuple[int, int]) -> Array:
         np.arange(start, min(start + block[1], attends.shape[1])) for start in range(0, attends.shape[1], block[1])
     ]
     return np.array(
-        [[int(part.any()) + int(part.all()) for c in columns for part in [attends[np.ix_(r, c)]]] for r in rows]
+        [[int(tile.any()) + int(tile.all()) for c in columns for tile in [attends[np.ix_(r, c)]]] for r in rows]
     )
 
 
-def _unequal(what: str, found: Tensor, expected: Array, case: Case) -> Iterator[str]:
-    values = found.detach().double().numpy()
+def _unequal(what: str, result: Tensor, expected: Array, case: Case) -> Iterator[str]:
+    values = result.detach().double().numpy()
     if np.isnan(values).any():
         yield f"{what} is NaN at {tuple(int(n) for n in np.argwhere(np.isnan(values))[0])}"
         return
@@ -309,9 +310,9 @@ def _wrong_gradient(
     toward: tuple[Array, Array],
     random: np.random.Generator,
 ) -> Iterator[str]:
-    """The derivative along a random direction, by backward and by a difference of the oracle.
+    """Compares the derivative along a random direction with a finite difference of the oracle.
 
-    `leaves` are q, k, v and the inputs that no relation and no order depends on, which would jump.
+    `leaves` are q, k, v and the float inputs on which no relation and no order depends: others have jumps.
     """
     finite = torch.isfinite(results[1])
     loss = (results[0] * torch.tensor(toward[0])).sum() + (results[1] * torch.tensor(toward[1]))[finite].sum()
@@ -326,7 +327,7 @@ def _wrong_gradient(
         if gradient.isnan().any():
             yield f"{name}: the gradient of {label} is NaN"
             return
-    found = sum(float((gradient * torch.tensor(directions[label])).sum()) for label, gradient in gradients.items())
+    derivative = sum(float((gradient * torch.tensor(directions[label])).sum()) for label, gradient in gradients.items())
 
     def value(step: float) -> float:
         moved = {label: leaf.detach().numpy() + step * directions[label] for label, leaf in leaves.items()}
@@ -336,24 +337,24 @@ def _wrong_gradient(
 
     expected = (value(_STEP) - value(-_STEP)) / (2 * _STEP)
     size = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients.values()))
-    if abs(found - expected) > _GRADIENT_TOLERANCE * max(1.0, size, abs(expected)):
-        yield f"{name}: the derivative along a random direction is {found:.9g}, and {expected:.9g} is right"
+    if abs(derivative - expected) > _GRADIENT_TOLERANCE * max(1.0, size, abs(expected)):
+        yield f"{name}: the derivative along a random direction is {derivative:.9g}, and {expected:.9g} is right"
 
 
-# Making a failure small
+# Shrinking
 
 
 def _smallest(
     pattern: Pattern, case: Case, what: str, backends: Sequence[BackendName], fixed: Mapping[str, object]
 ) -> Failure:
-    """The smallest case that still fails, greedily."""
+    """The smallest case that still fails, by greedy shrinking."""
     changed = True
     while changed:
         changed = False
         for smaller in _smaller(case, fixed):
-            found = problem(pattern, smaller, backends)
-            if found is not None:
-                case, what, changed = smaller, found, True
+            error = problem(pattern, smaller, backends)
+            if error is not None:
+                case, what, changed = smaller, error, True
                 break
     return Failure(case, what)
 

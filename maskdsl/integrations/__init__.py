@@ -1,7 +1,6 @@
-"""Patterns in the libraries that people have: one module for each, which imports it.
+"""Patterns in other libraries: one module for each library, which imports it. Everything here imports torch.
 
-They are made of what `maskdsl` exports and of `LayerPatterns`, which says what a layer of a model computes; all this
-imports torch.
+Integrations use what `maskdsl` exports, and `LayerPatterns`, which decides what a layer of a model computes.
 """
 
 from maskdsl.integrations.layers import Layer, LayerPatterns, rescaled

@@ -1,9 +1,8 @@
-"""Patterns in the transformers of diffusers: a processor around the model's own.
+"""Patterns in the transformers of diffusers: an attention processor that wraps the model's own.
 
-The model's processor projects, normalises and turns queries and keys as before; only where it asks torch for
-`scaled_dot_product_attention`, a pattern answers. So it serves the joint attention of text and image and that of video
-alike, and whatever a model does around it. Tokens are in the order of the model: Flux and CogVideoX have the text in
-front of the image, Stable Diffusion 3 behind it.
+The model's processor projects, normalises and rotates queries and keys as before; only its call of torch's
+`scaled_dot_product_attention` is replaced by the pattern. So joint attention of text and image, and that of video, work
+alike. Tokens are in the model's order: Flux and CogVideoX put the text before the image, Stable Diffusion 3 after it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from maskdsl.integrations.padding import present_keys
 from maskdsl.integrations.positions import as_pages
 
 try:
-    import diffusers  # noqa: F401  # it is what models come from
+    import diffusers  # noqa: F401  # checks that it is installed
 except ImportError as error:
     raise AttnError(errors.MissingLibrary(module=__name__, library="diffusers", reason=str(error))) from error
 
@@ -42,37 +41,38 @@ def use(
     masks: str = "refuse",
     **parameters: Any,
 ) -> None:
-    """Makes the self-attention of all layers of a model compute a pattern; attention to another sequence stays.
+    """Makes the self-attention layers of a model compute a pattern. Cross-attention is left to the model.
 
-    `pattern` is a `Mask`, bound for the tokens of the model, or a `Pattern`, bound for the lengths of each call, which
-    `follow` names, with these `parameters`; or a mapping by number or name, as `attentions` gives them, or a function
-    `(number, name)`; None leaves a layer as it is. `inputs` are the pattern's. What was used before is replaced.
+    `pattern` is a `Mask`, bound for the model's number of tokens, or a `Pattern`, bound for the lengths of each call,
+    which are its parameters `follow`, with these `parameters`. It may be a mapping from the numbers or names of
+    `attentions`, or a function `(number, name)`; None leaves a layer to the model. `inputs` are the pattern's, by name.
+    An earlier `use` is replaced.
 
-    A mask of the model's that hides the same keys for all queries, such as padding of a text, says which keys are not
-    there; they keep their places. Other masks are refused, unless you vouch by `masks="pattern"` that the pattern says
-    all that they say. Raises `AttnError`.
+    A mask of the model that hides the same keys from all queries, such as the padding of a text, makes these keys
+    absent without moving others. Other masks are refused, unless `masks="pattern"` vouches that the pattern covers
+    them. Raises `AttnError`.
     """
     patterns = LayerPatterns(type(model).__name__, pattern, parameters, follow, backend, masks)
     patterns.check()
-    found = attentions(model)
-    if not found:
+    modules = attentions(model)
+    if not modules:
         raise AttnError(errors.NoAttention(model=type(model).__name__))
-    chosen = [patterns.of(Layer(number, name)) for number, name in enumerate(found)]
+    choices = [patterns.of(Layer(number, name)) for number, name in enumerate(modules)]
     restore(model)
-    for number, (name, module) in enumerate(found.items()):
-        if chosen[number] is not None:
-            _put(module, _around(module.processor, patterns, number, name, dict(inputs or {})))
+    for number, (name, module) in enumerate(modules.items()):
+        if choices[number] is not None:
+            _set_processor(module, _wrapped(module.processor, patterns, number, name, dict(inputs or {})))
 
 
 def restore(model: nn.Module) -> None:
-    """Gives a model the processors back that it had before `use`."""
+    """Gives a model the processors back that it had before `use`. Does nothing to other models."""
     for module in attentions(model).values():
         if isinstance(module.processor, _PatternProcessor):
-            _put(module, module.processor.processor)
+            _set_processor(module, module.processor.processor)
 
 
-def _put(module: Any, processor: Any) -> None:
-    """Not every attention has the method for it."""
+def _set_processor(module: Any, processor: Any) -> None:
+    """Sets a module's processor, by its method if it has one."""
     if hasattr(module, "set_processor"):
         module.set_processor(processor)
     else:
@@ -80,7 +80,7 @@ def _put(module: Any, processor: Any) -> None:
 
 
 def attentions(model: nn.Module) -> dict[str, Any]:
-    """The attention modules by name, but for those that say that they attend another sequence than their own."""
+    """The attention modules of a model by name, in its order, without those marked as cross-attention."""
     return {
         name: module
         for name, module in model.named_modules()
@@ -89,7 +89,7 @@ def attentions(model: nn.Module) -> dict[str, Any]:
 
 
 def _is_attention(module: Any) -> bool:
-    """Whether it has a processor for its attention; some have it as an attribute alone."""
+    """Whether a module has an attention processor; some modules have one without a method that sets it."""
     processor = getattr(module, "processor", None)
     if processor is None or hasattr(module, "set_processor"):
         return processor is not None
@@ -97,7 +97,7 @@ def _is_attention(module: Any) -> bool:
 
 
 class _PatternProcessor:
-    """Calls a processor of diffusers, with a pattern for its attention."""
+    """Wraps a processor of diffusers, and computes a pattern in place of its attention."""
 
     def __init__(self, processor: Any, patterns: LayerPatterns, number: int, name: str, inputs: dict[str, Any]) -> None:
         self.processor = processor
@@ -106,18 +106,18 @@ class _PatternProcessor:
         self.name = name
         self.inputs = inputs
         self.arguments = tuple(signature(processor.__call__).parameters)
-        """The names of what it is called with."""
+        """The names of the processor's arguments."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _around, (self.processor, self.patterns, self.number, self.name, self.inputs)
+        return _wrapped, (self.processor, self.patterns, self.number, self.name, self.inputs)
 
     def call(self, *arguments: Any, **named: Any) -> Any:
-        """What the processor gives, called with the same."""
+        """Calls the processor. Raises `NoSelfAttention` if it never called `scaled_dot_product_attention`."""
         given = dict(zip(self.arguments, arguments, strict=False)) | named
-        asked: list[str] = []
-        with _Answered(self, asked, given.get("hidden_states"), given.get("encoder_hidden_states")):
+        attended: list[str] = []
+        with _Intercepted(self, attended, given.get("hidden_states"), given.get("encoder_hidden_states")):
             result = self.processor(*arguments, **named)
-        if not asked:
+        if not attended:
             raise AttnError(errors.NoSelfAttention(name=self.name, processor=type(self.processor).__name__))
         return result
 
@@ -132,7 +132,7 @@ class _PatternProcessor:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        """In place of `scaled_dot_product_attention`, over [batch, heads, tokens, dim]."""
+        """Replaces `scaled_dot_product_attention`, with its arguments, over [batch, heads, tokens, dim]."""
         if is_causal and self.patterns.masks != "pattern":
             raise AttnError(errors.ForeignMask(name=self.patterns.name, what="causal attention"))
         if dropout_p:
@@ -142,28 +142,28 @@ class _PatternProcessor:
         assert attention is not None
         if scale is not None:
             query = rescaled(query, scale)
-        where: dict[str, Any] = {}
+        paging: dict[str, Any] = {}
         if attn_mask is not None:
             batch, keys, vouched = key.shape[0], key.shape[2], self.patterns.masks == "pattern"
             present = present_keys(self.patterns.name, attn_mask, batch, keys, vouched)
-            if is_compiling() or not bool(present.all()):  # keys that are not there keep their places
+            if is_compiling() or not bool(present.all()):  # a page per key: absent keys do not move others
                 index = torch.arange(batch * keys, device=key.device).view(batch, keys)
-                where = {"query_start": 0, "page_table": torch.where(present, index, -1)}
+                paging = {"query_start": 0, "page_table": torch.where(present, index, -1)}
                 key, value = as_pages(key), as_pages(value)
-        out: Tensor = attention(query, key, value, **where, **self.inputs)
+        out: Tensor = attention(query, key, value, **paging, **self.inputs)
         return out
 
 
-def _around(
+def _wrapped(
     processor: Any, patterns: LayerPatterns, number: int, name: str, inputs: dict[str, Any]
 ) -> _PatternProcessor:
-    """A processor that is called like this one."""
-    return _called_like(processor.__class__)(processor, patterns, number, name, inputs)
+    """A processor that wraps this one, with its signature."""
+    return _wrapper_class(processor.__class__)(processor, patterns, number, name, inputs)
 
 
 @cache
-def _called_like(kind: Any) -> type[_PatternProcessor]:
-    """Processors with the signature of a kind: models give them only what it names."""
+def _wrapper_class(kind: Any) -> type[_PatternProcessor]:
+    """A `_PatternProcessor` whose `__call__` has the signature of `kind`: models pass only arguments that it names."""
 
     def call(self: _PatternProcessor, *arguments: Any, **named: Any) -> Any:
         return self.call(*arguments, **named)
@@ -172,29 +172,30 @@ def _called_like(kind: Any) -> type[_PatternProcessor]:
     return type("PatternProcessor", (_PatternProcessor,), {"__call__": call})
 
 
-class _Answered(TorchFunctionMode):
-    """Has a processor answer calls of `scaled_dot_product_attention` among the same tokens; notes all calls.
+class _Intercepted(TorchFunctionMode):
+    """Sends calls of `scaled_dot_product_attention` with self-attention to a processor; appends its name to `attended`.
 
-    `own` and `others` are the tokens that the model gives an attention, [batch, tokens, features] if they are.
+    `hidden` and `encoder_hidden` are the tokens that the model gives an attention, usually [batch, tokens, features].
     """
 
-    def __init__(self, processor: _PatternProcessor, asked: list[str], own: Any, others: Any) -> None:
+    def __init__(self, processor: _PatternProcessor, attended: list[str], hidden: Any, encoder_hidden: Any) -> None:
         super().__init__()
         self.processor = processor
-        self.asked = asked
-        self.lengths = tuple(x.shape[1] if isinstance(x, Tensor) and x.dim() == 3 else None for x in (own, others))
+        self.attended = attended
+        tokens = hidden, encoder_hidden
+        self.lengths = tuple(x.shape[1] if isinstance(x, Tensor) and x.dim() == 3 else None for x in tokens)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
-        if func is torch.Tensor.unflatten:  # calls of the function itself cannot be compiled
+        if func is torch.Tensor.unflatten:  # `torch.compile` cannot trace the function itself
             return args[0].unflatten(*args[1:], **named)
         if func is not torch.nn.functional.scaled_dot_product_attention:
             return func(*args, **named)
-        self.asked.append(self.processor.name)
+        self.attended.append(self.processor.name)
         given = dict(zip(("query", "key"), args, strict=False)) | named
         lengths = given["query"].shape[2], given["key"].shape[2]
-        if lengths[0] != lengths[1] or lengths == self.lengths:  # the keys are tokens of another sequence
+        if lengths[0] != lengths[1] or lengths == self.lengths:  # cross-attention
             return func(*args, **named)
         return self.processor.attend(*args, **named)

@@ -1,4 +1,4 @@
-"""Which pattern a layer has, and the compiled attention for its heads. Shared by the integrations."""
+"""`LayerPatterns`: the pattern of each layer of a model, and its attention for the layer's heads. For integrations."""
 
 from __future__ import annotations
 
@@ -19,40 +19,42 @@ _MASKS = ("refuse", "pattern")
 
 @dataclass(frozen=True)
 class Layer:
-    """An attention of a model, as choosers are told of it."""
+    """An attention layer of a model, as functions that choose a pattern get it."""
 
     number: int | None
+    """Its index in the model, from 0; None if it has none."""
     kind: str | None
-    """The type that the model's configuration gives it, or its name."""
+    """Its type in the model's configuration, or its name."""
     role: Role = "self"
-    """"self" of a decoder, "encoder" of tokens that see each other both ways, or "cross" to another sequence."""
+    """"self" for causal self-attention, "encoder" for bidirectional, "cross" for attention to another sequence."""
 
 
 Compiled = Attention | FollowingAttention
 OneChoice = Pattern | Mask | Compiled
 Choice = OneChoice | Mapping[str | int, OneChoice | None] | Callable[..., OneChoice | None]
-"""A pattern, or one for each number, type or role of layer, or a function of a `Layer` (or of its number and type) that
-gives one. None leaves the layer to the model."""
+"""A pattern for all layers; or a mapping from numbers, types or roles of layers to patterns; or a function of a `Layer`
+(or of its number and type) to a pattern. None leaves a layer to the model."""
 
 
 @dataclass(frozen=True, eq=False)
 class LayerPatterns:
-    """What is registered under a name."""
+    """The patterns of a model's layers, compiled for the layers' heads when they are first asked for."""
 
     name: str
+    """The name in errors."""
     choice: Choice
     parameters: Mapping[str, Any]
-    """Values of the parameters of patterns; of several patterns each takes those that it has."""
+    """Values of patterns' parameters; of several patterns each takes those that it has."""
     follow: str | tuple[str, ...] = "n"
-    """The parameters of patterns that are lengths."""
+    """The parameters of patterns that are the lengths of each call."""
     backend: BackendName = "auto"
     masks: str = "refuse"
-    """What becomes of a mask of the model's own: refused, or "pattern", which says that the pattern says it all."""
+    """What to do with a mask of the model: "refuse" it, or "pattern", which vouches that the pattern covers it."""
     _compiled: dict[tuple[Layer, Heads], Compiled | None] = field(default_factory=dict, repr=False, init=False)
-    """By layer and number of heads."""
+    """The attentions, by layer and heads."""
 
     def check(self) -> None:
-        """Raises for what can be seen before there is a model."""
+        """Raises `AttnError` for everything that is wrong before there is a model."""
         if self.masks not in _MASKS:
             raise AttnError(errors.UnknownMasks(found=repr(self.masks)))
         if isinstance(self.choice, Mapping):
@@ -69,15 +71,16 @@ class LayerPatterns:
 
     @property
     def tells_roles(self) -> bool:
-        """Whether it may choose otherwise for an encoder than for a decoder."""
+        """Whether the choice may differ between an encoder and a decoder."""
         if isinstance(self.choice, Mapping):
             return "encoder" in self.choice
         return not isinstance(self.choice, OneChoice) and _takes_layer(self.choice)
 
     def of(self, layer: Layer) -> OneChoice | None:
-        """What was chosen for a layer: a number goes before a type, and a type before a role.
+        """The choice for a layer; None leaves it to the model. Raises `NoPatternForLayer` if a mapping has no entry.
 
-        None leaves it to the model, as attention to another sequence is unless it is spoken of.
+        A mapping's numbers precede its types, and types precede roles. Cross-attention is left to the model unless the
+        choice names it.
         """
         if isinstance(self.choice, Mapping):
             return self._entry(self.choice, layer)
@@ -103,14 +106,14 @@ class LayerPatterns:
         raise AttnError(errors.NoPatternForLayer(name=self.name, layer=layer.number, kind=layer.kind, known=known))
 
     def leaves(self, layer: Layer) -> bool:
-        """Whether a layer, if there is one, is left to the model."""
+        """Whether a layer would be left to the model; False if there is no such layer."""
         try:
             return self.of(layer) is None
         except AttnError:
             return False
 
     def attention(self, layer: Layer, heads: Heads) -> Compiled | None:
-        """What a layer computes, or None where it is left to the model."""
+        """The attention of a layer, cached; None if the layer is left to the model. Raises `AttnError`."""
         key = layer, heads
         if key not in self._compiled:
             chosen = self.of(layer)
@@ -118,6 +121,7 @@ class LayerPatterns:
         return self._compiled[key]
 
     def compile(self, chosen: OneChoice, heads: Heads) -> Compiled:
+        """The attention of a pattern for these heads; a mask has its own. Raises `NotAPattern` for anything else."""
         match chosen:
             case Pattern():
                 return chosen.compile(
@@ -127,7 +131,7 @@ class LayerPatterns:
                     first_head=heads.first,
                     local_heads=heads.local,
                     follow=self.follow,
-                    **self._own(chosen),
+                    **self._parameters_of(chosen),
                 )
             case Mask():
                 return chosen.compile(self.backend)
@@ -136,8 +140,8 @@ class LayerPatterns:
             case _:
                 raise AttnError(errors.NotAPattern(found=type(chosen).__name__))
 
-    def _own(self, pattern: Pattern) -> dict[str, Any]:
-        """The values for a pattern: of its parameters, and those that no pattern has, which it refuses."""
+    def _parameters_of(self, pattern: Pattern) -> dict[str, Any]:
+        """The values of a pattern's parameters, and those that no pattern has, so that compiling raises for them."""
         others = self.choice.values() if isinstance(self.choice, Mapping) else ()
         known = {name for each in others if isinstance(each, Pattern) for name in each.parameters}
         names = {*pattern.parameters, *(self.parameters.keys() - known)}
@@ -145,13 +149,13 @@ class LayerPatterns:
 
 
 def _takes_layer(choose: Callable[..., object]) -> bool:
-    """Whether a function takes one argument, and is given a `Layer`; else it takes a number and a type."""
+    """Whether a function takes one argument, a `Layer`; otherwise it takes a number and a type."""
     kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     given = signature(choose).parameters.values()
     return sum(each.kind in kinds and each.default is Parameter.empty for each in given) == 1
 
 
 def rescaled(query: Tensor, scale: float) -> Tensor:
-    """Queries whose products, over the square root of the head dim, are those of the scale that a model asks for."""
+    """Queries [batch, heads, queries, head dim] multiplied so that a scale of 1 / sqrt(head dim) becomes `scale`."""
     factor = scale * query.shape[3] ** 0.5
     return query if isclose(factor, 1) else query * factor

@@ -1,4 +1,4 @@
-"""Masks of tensors that say no more than which keys there are. Imports torch only."""
+"""Reads mask tensors that only mark padding: the operator `maskdsl::present_keys`. Imports torch only."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from maskdsl import AttnError
 from maskdsl.base.errors.calls import libraries as errors
 
 LIBRARY: Any = torch.library.Library("maskdsl", "FRAGMENT")  # type: ignore[no-untyped-call]
-"""Of the operators that integrations have."""
+"""The library in which integrations define operators."""
 _HIDDEN = -1e4
-"""What is added to scores that are to count for nothing is this or less."""
+"""A float mask hides a key by adding this or less to its score."""
 
 
 def present_keys(name: str, mask: Tensor, batch: int, keys: int, vouched: bool) -> Tensor:
-    """Bool [batch, keys], from a mask that goes with scores [batch, heads, queries, keys]: booleans, or what is added.
+    """The keys that are not padding, bool [batch, keys].
 
-    Where it hides the same keys for all queries and heads, these are not there. Any other mask says what a pattern
-    `name` does not know, and raises `AttnError`; `vouched`, it says nothing that the pattern does not.
+    `mask` broadcasts to scores [batch, heads, queries, keys]: booleans, or floats added to scores. If it hides the same
+    keys from all queries and heads, these are padding. Any other mask raises `AttnError` in the name of pattern `name`;
+    with `vouched`, which says that the pattern covers the mask, all keys are present instead.
     """
-    found: Tensor = _PRESENT(mask, name, vouched)
-    return found.expand(batch, keys)
+    present: Tensor = _PRESENT(mask, name, vouched)
+    return present.expand(batch, keys)
 
 
 def _present(mask: Tensor, name: str, vouched: bool) -> Tensor:
-    """An operator, as it looks at values."""
+    """The kernel of `maskdsl::present_keys`: an operator, since it reads values. Returns bool [batch or 1, keys]."""
     mask = mask.reshape((1,) * (4 - mask.dim()) + mask.shape)
-    there = mask if mask.dtype == torch.bool else mask > _HIDDEN
-    rows = there[:, :1, :1]
-    plain = mask.dtype == torch.bool or bool((mask[there] == 0).all())
-    if plain and bool((there == rows).all()):
+    shown = mask if mask.dtype == torch.bool else mask > _HIDDEN
+    rows = shown[:, :1, :1]
+    plain = mask.dtype == torch.bool or bool((mask[shown] == 0).all())
+    if plain and bool((shown == rows).all()):
         return rows[:, 0, 0].clone()
     if not vouched:
         raise AttnError(errors.ForeignMask(name=name, what="a mask of its own"))

@@ -1,11 +1,11 @@
-"""What layers are told of the tokens of a call, in the place of a mask. Imports torch only.
+"""The tensor that stands in for a model's mask and tells layers which tokens a call has. Imports torch only.
 
-Libraries number the slots of a batch; patterns number the tokens of a sequence. What is padded is no token, a cache may
-have dropped the first ones, and several texts may follow each other. One integer tensor says how the two go together,
-so that it passes through models as their own masks do: `carry` makes it, `carried` reads it.
+Libraries number the slots of a batch; patterns number the tokens of a sequence. Padding is no token, a cache may have
+dropped its first tokens, and several texts may follow each other. One integer tensor maps slots to tokens, and passes
+through a model in place of its mask: `pack_mask` makes it, `unpack_mask` reads it.
 
-Nothing else can take it for a mask: its shape goes with no scores [batch, heads, queries, keys], so that an attention
-that does not ask for patterns fails in place of attending everything.
+Its shape does not broadcast to scores [batch, heads, queries, keys], so an attention that takes it for a mask fails
+instead of attending everything.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 _STEP = 64
-"""Room for keys grows in such steps, so that the next token seldom asks for another mask."""
+"""Lengths are rounded up to multiples of this many tokens, so that decoding seldom needs a new mask."""
 _HEADER = 4
-"""Rows in front of those of a model's own mask; one more where that is the number of queries."""
+"""Rows before those of the model's mask; one more where that is the number of queries, so that it never broadcasts."""
 
 
 class Positions(NamedTuple):
-    """What `maskdsl.Attention` takes for queries that stand anywhere, [batch, ...] int64."""
+    """The tokens of a partial call, int64."""
 
     slots: Tensor
-    """[batch, tokens]: which of the keys given each token of a sequence is, -1 where it is not there."""
+    """[batch, tokens]: the key slot of each token of a sequence, -1 for absent tokens."""
     order: Tensor
-    """[batch, queries]: the queries that are tokens, in order, and then the others."""
+    """[batch, queries]: the query slots that are tokens, in order, then the others."""
     start: Tensor
-    """[batch]: the token that the first of these is."""
+    """[batch]: the position of the first query."""
 
     def pages(self, keys: int) -> Tensor:
-        """The page table, of pages of one key, for what `as_pages` gives."""
+        """The page table [batch, tokens] into pages of one key, made by `as_pages` from `keys` slots per entry."""
         first = keys * torch.arange(len(self.slots), device=self.slots.device)[:, None]
         return torch.where(self.slots < 0, -1, self.slots + first)
 
 
-class Carried(NamedTuple):
-    """What one layer is told. Without places and texts, all tokens are given, and each sequence is one text."""
+class MaskContent(NamedTuple):
+    """What the mask tensor of one layer holds. Without positions and texts, all slots are tokens of one text."""
 
     positions: Positions | None = None
     texts: Tensor | None = None
-    """bool [batch, tokens]: which tokens are the first ones of their text."""
-    own: Tensor | None = None
-    """bool [batch, 1, queries, keys]: the model's own mask, for layers that are left to it."""
-    asked: bool = True
-    """Whether the model's own mask was made at all, and is none where `own` is None."""
+    """bool [batch, tokens]: the first token of each text."""
+    model_mask: Tensor | None = None
+    """bool [batch, 1, queries, keys]: the model's mask, for layers that are left to it; None if it has none."""
+    has_model_mask: bool = True
+    """Whether the model's mask was computed, so that None in `model_mask` means that the model has none."""
 
 
 def positions_of(
@@ -60,63 +60,68 @@ def positions_of(
     device: torch.device | str,
     causal: bool = True,
 ) -> Positions:
-    """For queries that begin at one slot and keys that begin at another.
+    """The positions of `queries` slots from `query_offset` on, and of `keys` slots from `key_offset` on.
 
-    `present`, bool [batch, slots], says which of the slots are tokens; without it, all are, but for those behind the
-    last query if the model is `causal`.
+    `present`, bool [batch, slots], marks slots that are tokens, not padding; by default all are. In a `causal` model
+    slots after the last query are no tokens.
     """
     slots = key_offset + keys
     room = -(-max(slots, queries) // _STEP) * _STEP
     index = torch.arange(room, device=device)
-    there = (index < (query_offset + queries if causal else slots)).expand(batch, -1)
+    exists = (index < (query_offset + queries if causal else slots)).expand(batch, -1)
     if present is not None:
-        there = there & pad(present[:, :room], (0, max(0, room - present.shape[1])))
-    token = there.cumsum(-1) - 1
-    given = there & (index >= key_offset) & (index < slots)
+        exists = exists & pad(present[:, :room], (0, max(0, room - present.shape[1])))
+    token = exists.cumsum(-1) - 1
+    given = exists & (index >= key_offset) & (index < slots)
     table = index.new_full((batch, room + 1), -1)
     table.scatter_(1, torch.where(given, token, room), (index - key_offset).expand(batch, -1))
-    own = there[:, query_offset + index[:queries]]
-    order = torch.argsort(own.logical_not().int(), dim=-1, stable=True)
-    return Positions(table[:, :room], order, (there & (index < query_offset)).sum(-1))
+    is_query = exists[:, query_offset + index[:queries]]
+    order = torch.argsort(is_query.logical_not().int(), dim=-1, stable=True)
+    return Positions(table[:, :room], order, (exists & (index < query_offset)).sum(-1))
 
 
-def carry(queries: int, told: Carried, device: torch.device | str) -> Tensor:
-    """int64 [batch, 1, rows, columns], int32 of texts, and without rows and columns where there is nothing to tell: of
-    these int64 where the model's own mask was not asked for."""
+def pack_mask(queries: int, content: MaskContent, device: torch.device | str) -> Tensor:
+    """Packs the content into an integer tensor [batch, 1, rows, columns], or [1, 1, 0, 0] if there is nothing to hold.
+
+    The dtype is part of the content: int64 with positions, int32 with texts; of empty tensors int32 if the model's mask
+    was computed.
+    """
     rows: list[Tensor]
-    match told:
-        case Carried(positions=Positions(slots, order, start)):
+    match content:
+        case MaskContent(positions=Positions(slots, order, start)):
             room = slots.shape[1]
             rows = [slots, pad(order, (0, room - queries)), start[:, None].expand(-1, room)]
-        case Carried(texts=Tensor() as texts):
+        case MaskContent(texts=Tensor() as texts):
             rows = [texts]
         case _:
-            kind = torch.int32 if told.asked else torch.int64
+            kind = torch.int32 if content.has_model_mask else torch.int64
             return torch.empty(1, 1, 0, 0, dtype=kind, device=device)
     head = torch.stack(rows, dim=1)[:, None]
     head = pad(head, (0, 0, 0, _HEADER + (queries == _HEADER) - head.shape[2]))
-    if told.own is not None:
-        own = pad(told.own.expand(len(head), -1, -1, -1), (0, head.shape[3] - told.own.shape[3]))
-        head = torch.cat([head, own.to(head.dtype)], dim=2)
-    return head.to(torch.int32 if told.positions is None else torch.int64)
+    if content.model_mask is not None:
+        model_mask = content.model_mask.expand(len(head), -1, -1, -1)
+        model_mask = pad(model_mask, (0, head.shape[3] - model_mask.shape[3]))
+        head = torch.cat([head, model_mask.to(head.dtype)], dim=2)
+    return head.to(torch.int32 if content.positions is None else torch.int64)
 
 
-def carried(tensor: Tensor | None, queries: int, keys: int) -> Carried | None:
-    """What `carry` was told; None if it has not made this tensor, a mask. Without a tensor there is nothing to tell."""
+def unpack_mask(tensor: Tensor | None, queries: int, keys: int) -> MaskContent | None:
+    """The content of a tensor made by `pack_mask`; None for any other mask. No tensor means no content."""
     if tensor is None:
-        return Carried()
+        return MaskContent()
     if tensor.dim() != 4 or tensor.dtype not in (torch.int32, torch.int64):
         return None
     if not tensor.shape[2]:
-        return Carried(asked=tensor.dtype == torch.int32)
+        return MaskContent(has_model_mask=tensor.dtype == torch.int32)
     rows = tensor[:, 0]
     first = _HEADER + (queries == _HEADER)
-    own = rows[:, None, first:, :keys] != 0 if rows.shape[1] > first else None
+    model_mask = rows[:, None, first:, :keys] != 0 if rows.shape[1] > first else None
     if tensor.dtype == torch.int32:
-        return Carried(None, rows[:, 0, :queries] != 0, own, own is not None)
-    return Carried(Positions(rows[:, 0], rows[:, 1, :queries], rows[:, 2, 0]), None, own, own is not None)
+        return MaskContent(None, rows[:, 0, :queries] != 0, model_mask, model_mask is not None)
+    positions = Positions(rows[:, 0], rows[:, 1, :queries], rows[:, 2, 0])
+    return MaskContent(positions, None, model_mask, model_mask is not None)
 
 
 def as_pages(x: Tensor) -> Tensor:
-    """Keys or values [batch, heads, keys, dim] as pages of one: [batch * keys, heads, 1, dim]."""
+    """Keys or values [batch, heads, keys, dim] as pages of one key: [batch * keys, heads, 1, dim]."""
     return x.transpose(1, 2).flatten(0, 1).unsqueeze(2)

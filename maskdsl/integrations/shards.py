@@ -1,4 +1,4 @@
-"""Which of a model's heads are in this process, where tensor parallelism shares them out. Imports torch only."""
+"""The heads of a layer that this process has, under tensor parallelism. Imports torch only."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from maskdsl import Heads
 
 
 def heads_here(module: nn.Module, heads: int, key_heads: int) -> Heads:
-    """The heads of an attention whose layer has so many query and key heads in this process.
+    """The heads of an attention that has `heads` query heads and `key_heads` key heads in this process.
 
-    Projections that are DTensors say which: each process has the heads that follow those of the one before. Where
-    heads are fewer than the model's and nothing says which, a pattern that reads `head` is refused at its call, as it
-    is bound for one.
+    If its projections are sharded DTensors, each process has consecutive heads, in the order of the mesh. If there are
+    fewer heads than the model's and nothing says which, the result is one head: a pattern that reads `head` then
+    raises at its call.
     """
     config = getattr(module, "config", None)
     whole = getattr(config, "num_attention_heads", heads)
     if heads == whole:
         return Heads(heads)
-    position = _position_of(module)
-    if position is not None and heads * position[1] == whole:
-        shared = getattr(config, "num_key_value_heads", None) or key_heads * position[1]
-        return Heads(whole, shared, heads * position[0], heads)
+    shard = _shard_of(module)
+    if shard is not None and heads * shard[1] == whole:
+        all_key_heads = getattr(config, "num_key_value_heads", None) or key_heads * shard[1]
+        return Heads(whole, all_key_heads, heads * shard[0], heads)
     several = torch.distributed.is_available() and torch.distributed.is_initialized()
     return Heads(1) if several and torch.distributed.get_world_size() > 1 and whole % heads == 0 else Heads(heads)
 
 
-def _position_of(module: nn.Module) -> tuple[int, int] | None:
-    """This process' number among those that share the parameters, and how many they are; None if nobody shares."""
+def _shard_of(module: nn.Module) -> tuple[int, int] | None:
+    """This process's index among those that share the parameters, and their number; None if parameters are whole."""
     library: Any = sys.modules.get("torch.distributed.tensor")
     for parameter in module.parameters() if library is not None else ():
         if isinstance(parameter, library.DTensor):

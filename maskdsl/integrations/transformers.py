@@ -1,8 +1,8 @@
 """Patterns as attention implementations of Hugging Face transformers: `attn_implementation="name"`.
 
-A pattern says all of which tokens attend which; what the model's own mask says besides padding is not looked at.
-Tokens are numbered without padding, so that a pattern means the same for every sequence of a batch. In decoding,
-lengths that a pattern follows are those of the keys so far, rounded up to a multiple of 64.
+The pattern alone decides which tokens attend which; of the model's mask only padding and packed texts are read. Tokens
+are numbered without padding, so that a pattern means the same for every sequence of a batch. In decoding, lengths that
+a pattern follows are those of the keys so far, rounded up to a multiple of 64.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from maskdsl import Attention, AttnError, BackendName, packed_attention
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.integrations.layers import Choice, Compiled, Layer, LayerPatterns, rescaled
 from maskdsl.integrations.padding import present_keys
-from maskdsl.integrations.positions import Carried, Positions, as_pages, carried, positions_of
+from maskdsl.integrations.positions import MaskContent, Positions, as_pages, positions_of, unpack_mask
 from maskdsl.integrations.shards import heads_here
 
 try:
@@ -39,9 +39,9 @@ _CURES = {
     "indices": "the keys that its indexer selects are a route of a pattern; or leave the model to its own attention",
     "block_indices": "the blocks that its indexer selects are a route of a pattern; or leave the model to its own",
 }
-"""What some models ask for besides a mask, and what to do about it."""
+"""Arguments of some models that a pattern does not compute, and the help for them."""
 _EAGER = ("softcap", "s_aux")
-"""What torch's own attention ignores."""
+"""Arguments that torch's own attention ignores."""
 
 
 def register(
@@ -55,14 +55,14 @@ def register(
 ) -> None:
     """Makes `attn_implementation=name` compute this pattern in every model of this process.
 
-    `pattern` is one, or a mapping by type of layer ("sliding_attention", "full_attention"), number or role ("self",
-    "encoder", "cross"), or a function of a `Layer`, or of number and type, type being that of `config.layer_types`.
-    None leaves a layer to the model, as attention to another sequence is that nothing is said about. A `Pattern` is
-    bound for the lengths of each call, which `follow` names, and the heads of the layer, with these `parameters`; a
-    `Mask` has its length and heads. Inputs of the pattern are given by name when the model is called.
+    `pattern` is a `Mask` or a `Pattern` for all layers; or a mapping from types of layers ("sliding_attention",
+    "full_attention", as in `config.layer_types`), numbers or roles ("self", "encoder", "cross"); or a function of a
+    `Layer`, or of number and type. None leaves a layer to the model, and so is cross-attention unless it is named. A
+    `Pattern` is bound for the layer's heads and the lengths of each call, which are its parameters `follow`, with these
+    `parameters`; a `Mask` has its length and heads. The pattern's inputs are given by name when the model is called.
 
-    What a model's own mask says beyond padding and texts that follow each other is refused. With `masks="pattern"` you
-    vouch that the pattern says all of it, and of such texts. Raises `AttnError`.
+    A mask of the model that holds more than padding and packed texts is refused, unless `masks="pattern"` vouches that
+    the pattern covers all of it, packed texts included. Raises `AttnError`.
     """
     if (name in AttentionInterface() and name not in REGISTERED) or name == "eager" or {"/", "|"} & {*name}:
         raise AttnError(errors.TakenName(name=name, library="transformers"))
@@ -83,83 +83,84 @@ def _attention_forward(
     scaling: float | None = None,
     **others: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """As `sdpa_attention_forward` of transformers: q, k, v [batch, heads, tokens, dim], result [batch, tokens, ...].
+    """The attention function of transformers: q, k, v [batch, heads, tokens, dim], result [batch, tokens, heads, dim].
 
-    Its mask is what `carry` has made, or what the caller of the model gives.
+    `attention_mask` is a tensor of `pack_mask`, or the mask that the model's caller gives.
     """
     layer = layer_of(module)
     attention = patterns.attention(layer, heads_here(module, query.shape[1], key.shape[1]))
-    told = carried(attention_mask, query.shape[2], key.shape[2])
+    content = unpack_mask(attention_mask, query.shape[2], key.shape[2])
     if attention is None:
-        own = attention_mask if told is None else _own_mask(patterns, told)
-        return _left(module, query, key, value, own, {**others, "scaling": scaling})
-    if told is None:
+        model_mask = attention_mask if content is None else _model_mask(patterns, content)
+        return _by_model(module, query, key, value, model_mask, {**others, "scaling": scaling})
+    if content is None:
         assert attention_mask is not None
-        told = _told_by(patterns, layer, attention_mask, query, key)
+        content = _content_of(patterns, layer, attention_mask, query, key)
     _check_others(patterns, attention, others)
     inputs = {name: others[name] for name in attention.inputs if name in others}
     if scaling is not None:
         query = rescaled(query, scaling)
-    out, lse = _attend(attention, layer, query, key, value, told, inputs)
-    if others.get("s_aux") is not None:  # a key of no value whose score is this one, of each head
+    out, lse = _attend(attention, layer, query, key, value, content, inputs)
+    if others.get("s_aux") is not None:  # attention sinks: per head a score of a key without value
         out = out * torch.sigmoid(lse - others["s_aux"].reshape(-1, 1))[..., None].to(out.dtype)
     return out.transpose(1, 2).contiguous(), None
 
 
 def _attend(
-    attention: Compiled, layer: Layer, q: Tensor, k: Tensor, v: Tensor, told: Carried, inputs: dict[str, Any]
+    attention: Compiled, layer: Layer, q: Tensor, k: Tensor, v: Tensor, content: MaskContent, inputs: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
-    """The output and its log-sum-exp, over [batch, heads, tokens, dim], of tokens as `told`."""
-    match told:
-        case Carried(positions=Positions() as positions):
+    """The output [batch, heads, tokens, dim] and its log-sum-exp, for the tokens in the mask tensor's content."""
+    match content:
+        case MaskContent(positions=Positions() as positions):
             return _in_positions(attention, q, k, v, _across(positions) if layer.role == "cross" else positions, inputs)
-        case Carried(texts=Tensor() as texts):
+        case MaskContent(texts=Tensor() as texts):
             return packed_attention(attention, q, k, v, texts, **inputs)
         case _:
             out, lse = attention(q, k, v, query_start=_first_query(attention, q, k), return_lse=True, **inputs)
             return out, lse
 
 
-def _told_by(patterns: LayerPatterns, layer: Layer, mask: Tensor, query: Tensor, key: Tensor) -> Carried:
-    """What a mask of the caller's says, [batch, heads, queries, keys]: which keys are padding, unless it is causal."""
+def _content_of(patterns: LayerPatterns, layer: Layer, mask: Tensor, query: Tensor, key: Tensor) -> MaskContent:
+    """The content of a mask [batch, heads, queries, keys] of the caller: padding. Refused for causal self-attention."""
     vouched = patterns.masks == "pattern"
     if layer.role == "self":
         if vouched:
-            return Carried()
+            return MaskContent()
         raise AttnError(errors.ForeignMask(name=patterns.name, what="a mask tensor of the caller's"))
     batch, queries, keys = query.shape[0], query.shape[2], key.shape[2]
     present = present_keys(patterns.name, mask, batch, keys, vouched)
-    return Carried(positions_of(batch, queries, keys, 0, 0, present, query.device, causal=False))
+    return MaskContent(positions_of(batch, queries, keys, 0, 0, present, query.device, causal=False))
 
 
 # Layers that are left to the model
 
 
-def _own_mask(patterns: LayerPatterns, told: Carried) -> Tensor | None:
-    """The model's own mask, None where it has none."""
-    if not told.asked:
+def _model_mask(patterns: LayerPatterns, content: MaskContent) -> Tensor | None:
+    """The model's mask for a layer that is left to it, None where it has none. Raises if it was not computed."""
+    if not content.has_model_mask:
         raise AttnError(errors.ForeignMask(name=patterns.name, what="a mask for a layer that was not to be left to it"))
-    return told.own
+    return content.model_mask
 
 
-def _left(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, own: Tensor | None, named: dict[str, Any]
+def _by_model(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, named: dict[str, Any]
 ) -> tuple[Tensor, Tensor | None]:
-    """By the model's own attention, with its own mask."""
-    attention = _own_attention(kind_of(module), any(named.get(each) is not None for each in _EAGER))
+    """Computes a layer that is left to the model, by its own attention and mask."""
+    attention = _library_attention(kind_of(module), any(named.get(each) is not None for each in _EAGER))
     if attention is not sdpa_attention_forward:
-        asked = named.get("is_causal")
-        if own is None and query.shape[2] > 1 and (getattr(module, "is_causal", True) if asked is None else asked):
-            own = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
-        if own is not None and own.dtype == torch.bool:
-            own = torch.where(own, 0.0, torch.finfo(query.dtype).min).to(query.dtype)
-    result: tuple[Tensor, Tensor | None] = attention(module, query, key, value, own, **named)
+        is_causal = named.get("is_causal")
+        is_causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+        if mask is None and query.shape[2] > 1 and is_causal:
+            mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
+        if mask is not None and mask.dtype == torch.bool:
+            mask = torch.where(mask, 0.0, torch.finfo(query.dtype).min).to(query.dtype)
+    result: tuple[Tensor, Tensor | None] = attention(module, query, key, value, mask, **named)
     return result
 
 
 @cache
-def _own_attention(kind: Any, eager: bool) -> Any:
-    """The attention of the library that a class would have asked for, with the masks that are its own."""
+def _library_attention(kind: Any, eager: bool) -> Any:
+    """The library's attention function that a class of module uses without a pattern."""
     file = sys.modules[kind.__module__]
     kinds: list[Any] = [each for each in vars(file).values() if isinstance(each, type)]
     models = [each for each in kinds if issubclass(each, PreTrainedModel) and each.__module__ == kind.__module__]
@@ -167,18 +168,18 @@ def _own_attention(kind: Any, eager: bool) -> Any:
     return sdpa_attention_forward if theirs else file.eager_attention_forward
 
 
-# Tokens that stand anywhere
+# Partial calls
 
 
 def _first_query(attention: Compiled, query: Tensor, key: Tensor) -> int | None:
-    """Where all tokens are the first ones of a mask that was bound for more, 0."""
+    """`query_start` of a call whose tokens are all tokens so far: 0 if the mask is longer than they are, else None."""
     if not isinstance(attention, Attention) or not attention.self_attention:
         return None
     return 0 if query.shape[2] == key.shape[2] < attention.query_length else None
 
 
 def _across(positions: Positions) -> Positions:
-    """For queries of another sequence than that of the keys, which all stand where they are given."""
+    """The positions for cross-attention: every query slot is a token of its own sequence, from 0."""
     order = torch.arange(positions.order.shape[1], device=positions.order.device)
     return Positions(positions.slots, order.expand_as(positions.order), torch.zeros_like(positions.start))
 
@@ -186,21 +187,21 @@ def _across(positions: Positions) -> Positions:
 def _in_positions(
     attention: Compiled, q: Tensor, k: Tensor, v: Tensor, positions: Positions, inputs: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
-    """Attention of queries and keys that stand anywhere."""
+    """A partial call at these positions."""
     order, table = positions.order[:, None], positions.pages(k.shape[2])
-    own = q.take_along_dim(order[..., None], 2)
-    where: dict[str, Any] = {"query_start": positions.start, "page_table": table}
-    out, lse = attention(own, as_pages(k), as_pages(v), return_lse=True, **where, **inputs)
+    ordered = q.take_along_dim(order[..., None], 2)
+    paging: dict[str, Any] = {"query_start": positions.start, "page_table": table}
+    out, lse = attention(ordered, as_pages(k), as_pages(v), return_lse=True, **paging, **inputs)
     back = order.argsort(2)
     return out.take_along_dim(back[..., None], 2), lse.take_along_dim(back, 2)
 
 
 def _check_others(patterns: LayerPatterns, attention: Compiled, others: dict[str, Any]) -> None:
-    """Raises if the model asks for more than a pattern computes."""
+    """Raises `AskedMore` for arguments of the model that the pattern does not compute."""
     for name, cure in _CURES.items():
-        asked = others.get(name)
-        said = name in attention.inputs or (name == "softcap" and attention.changes_scores)
-        if asked is None or (name == "dropout" and not asked) or said:
+        value = others.get(name)
+        is_covered = name in attention.inputs or (name == "softcap" and attention.changes_scores)
+        if value is None or (name == "dropout" and not value) or is_covered:
             continue
-        cure = cure.replace("{value}", str(asked))
+        cure = cure.replace("{value}", str(value))
         raise AttnError(errors.AskedMore(name=patterns.name, argument=name, cure=cure))

@@ -1,7 +1,7 @@
-"""What layers of transformers get as their mask: where tokens stand, and the model's own mask for layers left to it.
+"""The mask function of transformers: makes the tensor of `pack_mask` that layers get in place of the model's mask.
 
-Called by the library once for each kind of mask and each call of a model, with a function of pairs that says what the
-model's own mask is. That function is asked for pairs of neighbours alone, which tell whether texts follow each other.
+The library calls it once for each kind of mask and each call of a model, with a function of pairs that defines the
+model's mask. That function is only evaluated for pairs of neighbours, which show whether texts are packed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from maskdsl import AttnError, Heads
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.integrations.layers import Compiled, Layer, LayerPatterns, Role
 from maskdsl.integrations.padding import LIBRARY
-from maskdsl.integrations.positions import Carried, carry, positions_of
+from maskdsl.integrations.positions import MaskContent, pack_mask, positions_of
 
 _SLIDING = ("sliding_attention", "chunked_attention")
 Pairs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""A mask function of transformers: of batch entry, head, query and key."""
+"""A mask function of transformers: maps batch entry, head, query and key to bool."""
 
 
 def attention_mask(
@@ -38,7 +38,7 @@ def attention_mask(
     device: torch.device | str = "cpu",
     **others: Any,
 ) -> Tensor:
-    """See `carry`. Arguments are those of `sdpa_mask` of transformers."""
+    """The mask tensor of a call: see `pack_mask`. Arguments are those of transformers' `sdpa_mask`."""
     bidirectional = "allow_is_bidirectional_skip" in others
     vouched = patterns.masks == "pattern"
     kv_offset, local = int(kv_offset), "local_size" in others
@@ -49,24 +49,25 @@ def attention_mask(
     texts = None
     if not (bidirectional or vouched or q_length == 1 or others.get("allow_is_causal_skip", True)):
         texts = _first_of_texts(patterns.name, batch_size, q_length, mask_function, device)
-    together = isinstance(q_offset, int) and q_offset == kv_offset == 0 and (bidirectional or q_length == kv_length)
+    aligned = isinstance(q_offset, int) and q_offset == kv_offset == 0 and (bidirectional or q_length == kv_length)
     whole = attention_mask is None or (not is_compiling() and bool(attention_mask.all()))
-    own, asked = None, _leaves_layers(patterns, others.get("config"), local, bidirectional)
-    if asked:
-        if not (together and whole and texts is None):
+    model_mask, has_model_mask = None, _leaves_layers(patterns, others.get("config"), local, bidirectional)
+    if has_model_mask:
+        if not (aligned and whole and texts is None):
             others |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
         sizes = batch_size, q_length, kv_length, q_offset, kv_offset
-        own = sdpa_mask(*sizes, mask_function, attention_mask, device=device, **others)
-    if texts is not None or (together and whole and own is None):
-        return carry(q_length, Carried(texts=texts, own=own, asked=asked), device)
+        model_mask = sdpa_mask(*sizes, mask_function, attention_mask, device=device, **others)
+    if texts is not None or (aligned and whole and model_mask is None):
+        content = MaskContent(texts=texts, model_mask=model_mask, has_model_mask=has_model_mask)
+        return pack_mask(q_length, content, device)
     positions = positions_of(
         batch_size, q_length, kv_length, q_offset, kv_offset, attention_mask, device, not bidirectional
     )
-    return carry(q_length, Carried(positions, own=own), device)
+    return pack_mask(q_length, MaskContent(positions, model_mask=model_mask), device)
 
 
 def _leaves_layers(patterns: LayerPatterns, config: Any, local: bool, bidirectional: bool) -> bool:
-    """Whether a layer that gets this mask may be left to the model."""
+    """Whether a layer that gets this mask may be left to the model, which then needs its own mask."""
     roles: tuple[Role, ...] = ("self",)
     if bidirectional:
         crosses = any(
@@ -81,37 +82,40 @@ def _leaves_layers(patterns: LayerPatterns, config: Any, local: bool, bidirectio
 
 
 def _kinds_of(config: Any) -> list[str | None]:
-    """The types of a model's layers, None where all are alike."""
+    """The types of a model's layers, in order; None for each where the configuration names no types."""
     return getattr(config, "layer_types", None) or [None] * (getattr(config, "num_hidden_layers", None) or 0)
 
 
 def _is_local(kind: str | None, local: bool) -> bool:
-    """Whether a layer of this type may get the mask that is local, or the one that is not."""
+    """Whether a layer of this type may get the `local` mask, of sliding or chunked attention, or the other one."""
     return kind is None or (kind in _SLIDING) == local
 
 
-# Texts that follow each other
+# Packed texts
 
 
 def _first_of_texts(
     name: str, batch: int, queries: int, mask_function: Pairs, device: torch.device | str
 ) -> Tensor | None:
-    """Bool [batch, queries]: the first tokens of texts, which do not attend the token in front of them.
+    """The first tokens of texts, which do not attend the token before them: bool [batch, queries].
 
-    None if each sequence is one text, where that can be known without waiting for a compiled graph. Raises if a token
-    attends the next one, so far as that is seen here; see `_starts` below.
+    None if each sequence is one text; in a compiled graph, which cannot know that, never. Raises as `_starts` does.
     """
     entry = torch.arange(batch, device=device)[:, None]
     tokens = torch.arange(queries, device=device)[None]
     head = torch.zeros_like(entry)
     before, after = tokens[:, :-1], tokens[:, 1:]
     joined, ahead = (mask_function(entry, head, *pair).expand(batch, -1) for pair in ((after, before), (before, after)))
-    found = _STARTS(joined, ahead, name)
-    return found if is_compiling() or bool(found[:, 1:].any()) else None
+    starts = _STARTS(joined, ahead, name)
+    return starts if is_compiling() or bool(starts[:, 1:].any()) else None
 
 
 def _starts(joined: Tensor, ahead: Tensor, name: str) -> Tensor:
-    """An operator, as it looks at values: blocks of tokens that see each other are no texts."""
+    """The kernel of `maskdsl::text_starts`: an operator, since it reads values.
+
+    `joined` and `ahead`, bool [batch, queries - 1], say whether a token attends the one before it and the one after it.
+    Raises `ForeignMask` for the latter: blocks of tokens that see each other are no texts. On a GPU an assertion fails.
+    """
     if ahead.device.type != "cpu":
         torch._assert_async(ahead.logical_not().all())
     elif bool(ahead.any()):
@@ -129,11 +133,11 @@ LIBRARY.impl("text_starts", _starts, "CompositeExplicitAutograd")
 torch.library.register_fake("maskdsl::text_starts", _fake_starts, lib=LIBRARY)
 
 
-# Caches that drop their first tokens
+# Caches that drop their first keys
 
 
 def _check_dropped(patterns: LayerPatterns, config: Any, queries: int, dropped: int, keys: int, local: bool) -> None:
-    """Raises if a layer attends what its cache has dropped: the first tokens."""
+    """Raises `DroppedKeys` if a layer may attend keys that its cache has dropped."""
     length, distance = 1 << (dropped + keys - 1).bit_length(), queries - dropped + 1
     for number, kind in enumerate(_kinds_of(config)):
         if _is_local(kind, local):
@@ -144,5 +148,5 @@ def _check_dropped(patterns: LayerPatterns, config: Any, queries: int, dropped: 
 
 @lru_cache(maxsize=1024)
 def _reaches(attention: Compiled, length: int, distance: int) -> bool | None:
-    """See `Attention.reaches`."""
+    """`Attention.reaches` at this length, cached."""
     return attention.at(length).reaches(distance)

@@ -1,8 +1,8 @@
-"""What a model of transformers does with an attention implementation, found when it is made or told to use one.
+"""Checks models of transformers when they are made or set to an implementation, and gives their attentions roles.
 
-Not every model asks for attention by its implementation's name: some have attentions of their own, which would ignore a
-pattern, and its mask with it. They are refused. Where a model asks, each attention is told its role once, by its name
-in the model: the library calls them all alike.
+Some models do not look attention up by the implementation's name but have code of their own, which would ignore a
+pattern and its mask. They are refused. In other models each attention module gets an attribute with its role, derived
+from its name in the model, since the library calls all of them alike.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from maskdsl.integrations.layers import Layer, LayerPatterns, Role
 
 REGISTERED: dict[str, LayerPatterns] = {}
 _ROLE = "maskdsl_role"
-"""The attribute of attentions that says their role."""
+"""The attribute of attention modules that holds their role."""
 _CROSS = re.compile(r"cross|encoder_attn|encdec|encoder_decoder")
 _DECODERS = {"decoder", "language_model"}
 _OWN = re.compile(r"softmax\(|scaled_dot_product_attention\(", re.IGNORECASE)
-"""What an attention calls that does not ask for one."""
+"""Calls in the source of an attention that computes scores itself."""
 _LISTED = re.compile(r"_CLASSES\[[\w.]*_attn_implementation\]")
-"""How a model looks up a class of attention by the name of an implementation."""
+"""Source that looks up a class of attention by the name of an implementation, in a list of the model."""
 _READS = re.compile(r"\battention_mask\[")
-"""What an attention does that makes a mask of its own from the one that it is given, such as of the keys it selects."""
+"""Source of an attention that slices its mask to make another one, such as for the keys that it selects."""
 
 
 def layer_of(module: nn.Module) -> Layer:
-    """The number, the type and the role of the layer that an attention belongs to, as far as it has them."""
+    """The layer that an attention module belongs to: its number, type and role, as far as it has them."""
     number = getattr(module, "layer_idx", None)
     kinds = getattr(getattr(module, "config", None), "layer_types", None)
     kind = None if number is None or kinds is None or number >= len(kinds) else kinds[number]
@@ -44,7 +44,7 @@ def layer_of(module: nn.Module) -> Layer:
 
 
 def _role_of(name: str, module: nn.Module) -> Role:
-    """By the name in a model, whose attributes say less: of `is_causal` decoders are not always told."""
+    """The role by the module's name in the model. `is_causal` is not enough: some decoders do not set it."""
     last = name.lower().rsplit(".", 2)[-2:]
     if getattr(module, "is_cross_attention", False) or any(_CROSS.search(each) for each in last):
         return "cross"
@@ -53,9 +53,9 @@ def _role_of(name: str, module: nn.Module) -> Role:
 
 
 def _check(model: PreTrainedModel) -> None:
-    """Raises if part of a model that is to compute a pattern would not; tells attentions their roles."""
+    """Sets the roles of a model's attentions. Raises if one of them would not compute the pattern that it should."""
     roles: dict[str, set[Role]] = {}
-    for name, module, owner in _parts(model):
+    for name, module, owner in _modules_with_owners(model):
         patterns = REGISTERED.get(getattr(owner.config, "_attn_implementation", None) or "")
         if patterns is None or not _is_attention(module):
             continue
@@ -66,16 +66,16 @@ def _check(model: PreTrainedModel) -> None:
         role = _role_of(name, module)
         setattr(module, _ROLE, role)
         heads = getattr(getattr(module, "config", None), "num_attention_heads", None)
-        with suppress(AttnError):  # of a part of a model, whose layers have no roles yet; else it is raised at the call
-            patterns.attention(layer_of(module), Heads(heads or 1))  # now, as graphs of `torch.compile` cannot
+        with suppress(AttnError):  # submodels are checked before roles are final; a real error is raised at the call
+            patterns.attention(layer_of(module), Heads(heads or 1))  # compiles now: graphs of `torch.compile` cannot
         roles.setdefault(patterns.name, set()).add(role)
-    for name, found in roles.items():
-        if {"self", "encoder"} <= found and not REGISTERED[name].tells_roles:
+    for name, found_roles in roles.items():
+        if {"self", "encoder"} <= found_roles and not REGISTERED[name].tells_roles:
             raise AttnError(errors.UnclearRole(name=name, model=type(model).__name__))
 
 
-def _parts(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module, PreTrainedModel]]:
-    """The modules by name, each with the model that it is a part of."""
+def _modules_with_owners(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module, PreTrainedModel]]:
+    """The modules by name, each with the innermost `PreTrainedModel` that contains it."""
 
     def below(module: nn.Module, name: str, owner: PreTrainedModel) -> Iterator[tuple[str, nn.Module, PreTrainedModel]]:
         owner = module if isinstance(module, PreTrainedModel) else owner
@@ -87,7 +87,7 @@ def _parts(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module, PreTrainedM
 
 
 def _is_attention(module: nn.Module) -> bool:
-    """Whether it computes attention itself: it asks for it, or has scores of its own and no part that is one."""
+    """Whether a module computes attention: it looks attention up, or has its own softmax and no submodule that does."""
     kind = kind_of(module)
     if _asks(kind):
         return True
@@ -95,55 +95,55 @@ def _is_attention(module: nn.Module) -> bool:
 
 
 def kind_of(module: nn.Module) -> Any:
-    """Its class, as an argument that is kept by."""
+    """The class of a module, typed as a key for caches."""
     return type(module)
 
 
 @cache
 def _can_ask(kind: Any) -> bool:
-    """Whether a model does not look its implementation up in a list of its own. Before there are parts to look at."""
+    """Whether a class of models looks attention up by any implementation's name. Checked before it has submodules."""
     listed = sys.modules[kind.__module__]
     return bool(kind._can_set_attn_implementation()) and not _LISTED.search(getsource(listed))
 
 
 @cache
 def _asks(kind: Any) -> bool:
-    """Whether a class asks for attention by the name of an implementation."""
+    """Whether a class of modules looks attention up by the name of an implementation."""
     try:
         return "ALL_ATTENTION_FUNCTIONS" in getsource(kind.forward)
-    except (OSError, TypeError):  # made by hand
+    except (OSError, TypeError):  # no source file
         return False
 
 
 @cache
 def _has_scores(kind: Any) -> bool:
-    """Whether a class of a model is an attention with a softmax of its own."""
-    if kind.__module__.startswith("torch."):  # what images are pooled with
+    """Whether a class of a model is an attention with its own softmax."""
+    if kind.__module__.startswith("torch."):  # such as `nn.MultiheadAttention`, which pools images
         return False
     return "attention" in kind.__name__.lower() and bool(_OWN.search(_text_of(kind)))
 
 
 @cache
 def _text_of(kind: Any) -> str:
-    """The source of a class and those that it is made from, as far as models have it."""
-    found = []
+    """The source of a class and its bases up to `nn.Module`, as far as there are source files."""
+    sources = []
     for each in kind.__mro__[: kind.__mro__.index(nn.Module)]:
         try:
-            found.append(getsource(each))
-        except (OSError, TypeError):  # made by hand
+            sources.append(getsource(each))
+        except (OSError, TypeError):  # no source file
             continue
-    return "\n".join(found)
+    return "\n".join(sources)
 
 
 def _watch() -> None:
-    """Has models checked when they are made and when they are told to use an implementation."""
+    """Wraps methods of `PreTrainedModel` so that models are checked when they are made or set to an implementation."""
     PreTrainedModel.get_correct_attn_implementation = _checked_asking(PreTrainedModel.get_correct_attn_implementation)
     PreTrainedModel.post_init = _checked_after(PreTrainedModel.post_init)
     PreTrainedModel.set_attn_implementation = _checked_setting(PreTrainedModel.set_attn_implementation)
 
 
 def _checked_asking(asking: Callable[..., str]) -> Callable[..., str]:
-    """Before a model is made: some would not find the name in a list of their own."""
+    """Wraps `get_correct_attn_implementation`: refuses models that look up names in their own list."""
 
     @wraps(asking)
     def checked(self: PreTrainedModel, requested_attention: str | None, *arguments: Any, **named: Any) -> str:
@@ -155,6 +155,8 @@ def _checked_asking(asking: Callable[..., str]) -> Callable[..., str]:
 
 
 def _checked_after(post_init: Callable[..., None]) -> Callable[..., None]:
+    """Wraps `post_init`: checks a new model."""
+
     @wraps(post_init)
     def checked(self: PreTrainedModel, *arguments: Any, **named: Any) -> None:
         post_init(self, *arguments, **named)
@@ -165,7 +167,7 @@ def _checked_after(post_init: Callable[..., None]) -> Callable[..., None]:
 
 
 def _checked_setting(setting: Callable[..., None]) -> Callable[..., None]:
-    """What cannot be set is a warning of the library's; of patterns it is an error, and nothing is changed."""
+    """Wraps `set_attn_implementation`: where the library would warn, a pattern raises, and nothing is changed."""
 
     @wraps(setting)
     def checked(self: PreTrainedModel, attn_implementation: Any, *arguments: Any, **named: Any) -> None:

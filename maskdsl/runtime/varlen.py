@@ -94,7 +94,7 @@ def _packed(
         entry, position, in_sequence = _tokens(
             ends.long(), starts, derived.gathered.length(side), mask.sequences[side].length
         )
-        # A token of no sequence, or behind the pattern's end, gets a sequence that no token of the other side has.
+        # A token of no sequence, or after the pattern's end, gets a sequence that no token of the other side has.
         values[SEQUENCES[side]] = torch.where(in_sequence, entry, -1 if side is Side.QUERY else -2)
         tokens_of[side] = entry, position
     values |= _packed_values(derived, values, count, tokens_of)
@@ -178,7 +178,7 @@ def _check(
 
 
 def _check_starts(compiled: Bound, starts: Tensor, ends: Tensor) -> None:
-    """Raises if queries begin before the pattern or end behind it, as far as it shows without waiting for a GPU."""
+    """Raises if queries begin before the pattern or end after it, as far as it shows without waiting for a GPU."""
     mask, count = compiled.plan.mask, len(ends) - 1
     if starts.dtype not in INTEGER_TYPES:
         raise AttnError(NotIntegers(name="query_start", found=type_name(starts)))

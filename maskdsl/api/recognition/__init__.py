@@ -1,4 +1,4 @@
-"""Masks that people have, as patterns: `from_dense` and `from_mask_mod`."""
+"""Recognizes existing masks as patterns: `from_dense` for arrays, `from_mask_mod` for FlexAttention's functions."""
 
 from maskdsl.api.recognition.imports import Imported, from_dense, from_mask_mod
 

@@ -1,4 +1,4 @@
-"""Relations of tokens on a grid: on every axis one of its own. As text of the language, and to be verified."""
+"""Guesses relations of tokens on a grid, one relation for each axis, as text of the language. Callers verify them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_GUESSES = 16
 
 
 def shapes(length: int) -> Iterator[tuple[int, ...]]:
-    """The grids of so many tokens, of two and three axes, those like a square first."""
+    """The shapes of all 2-D and 3-D grids of `length` tokens, the squarest first."""
     sides = [side for side in range(2, length // 2 + 1) if length % side == 0]
     pairs = sorted(((h, length // h) for h in sides), key=lambda pair: (abs(pair[0] - pair[1]), pair))
     yield from pairs
@@ -28,32 +28,32 @@ def shapes(length: int) -> Iterator[tuple[int, ...]]:
 
 
 def grid_relations(pairs: Pairs, shape: tuple[int, ...]) -> Iterator[str]:
-    """What these pairs may be if their tokens form this grid, row by row."""
+    """Guesses of the relation of these pairs, if the tokens form this grid in row-major order."""
     names, rank = NAMES[len(shape)], len(shape)
     if not all(_is_product(pairs[row].reshape(shape)) for row in (0, len(pairs) // 2)):
         return
     whole = pairs.reshape(*shape, *shape)
-    own = [np.asarray(whole.any(tuple(n for n in range(2 * rank) if n % rank != axis))) for axis in range(rank)]
-    guesses = [[*line_relations(each, BandAxis(name))] for each, name in zip(own, names, strict=True)]
-    for parts in islice(product(*guesses), _MOST_GUESSES):
-        yield _joined(parts)
+    by_axis = [np.asarray(whole.any(tuple(n for n in range(2 * rank) if n % rank != axis))) for axis in range(rank)]
+    guesses = [[*line_relations(each, BandAxis(name))] for each, name in zip(by_axis, names, strict=True)]
+    for relations in islice(product(*guesses), _MOST_GUESSES):
+        yield _joined(relations)
 
 
 def _is_product(row: Pairs) -> bool:
-    """Whether the keys of a query form a box, with gaps that are the same everywhere."""
+    """Whether the keys of a query are a product of sets, one of each axis."""
     sides = [row.any(tuple(n for n in range(row.ndim) if n != axis)) for axis in range(row.ndim)]
     return int(row.sum()) == prod(int(side.sum()) for side in sides) and bool(row.any())
 
 
-def _joined(parts: tuple[str, ...]) -> str:
-    """Relations on every axis; those of one macro in one call."""
-    calls = [_CALL.fullmatch(part) for part in parts]
-    found = [each for each in calls if each is not None]
-    if len(found) < len(parts) or len({each[1] for each in found}) > 1:
-        return " and ".join(part for part in parts if part != "all -> all") or "all -> all"
-    sizes = ", ".join(each[2] for each in found)
-    option = next((each[3] for each in found if each[3]), None)
+def _joined(relations: tuple[str, ...]) -> str:
+    """The conjunction of one relation for each axis; calls of one macro are joined into one call."""
+    calls = [_CALL.fullmatch(relation) for relation in relations]
+    matches = [each for each in calls if each is not None]
+    if len(matches) < len(relations) or len({each[1] for each in matches}) > 1:
+        return " and ".join(relation for relation in relations if relation != "all -> all") or "all -> all"
+    sizes = ", ".join(each[2] for each in matches)
+    option = next((each[3] for each in matches if each[3]), None)
     if option is None:
-        return f"{found[0][1]}(({sizes}))"
-    options = ", ".join(each[4] or _DEFAULTS[option] for each in found)
-    return f"{found[0][1]}(({sizes}), {option} = ({options}))"
+        return f"{matches[0][1]}(({sizes}))"
+    options = ", ".join(each[4] or _DEFAULTS[option] for each in matches)
+    return f"{matches[0][1]}(({sizes}), {option} = ({options}))"

@@ -1,7 +1,7 @@
-"""Arrays of pairs, and functions of pairs, to masks; with the pattern that they equal, if one does.
+"""Dense masks and mask functions to `Mask`s, with the text of an equal pattern where one is recognized.
 
-Guesses come from `lines.py`, `_grids.py` and from documents; each is bound, and kept only if it attends the same pairs,
-all of them.
+Guesses come from `lines.py` and `grids.py`, from documents and from padding. Each is bound, and kept only if it attends
+exactly the same pairs.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 _TABLE = "pairs"
 _DOCUMENT = "document"
 _REAL = "real"
-"""The names of inputs. A token is real that is no padding."""
+"""The names of inputs. `real` tokens are not padding."""
 _MOST_PAIRS = 2**32
-"""That a function is asked for: a byte each."""
-_FEW_ROWS = 16
+"""The most pairs for which a function is evaluated, at one byte each."""
+_SAMPLE_ROWS = 16
 _FEWEST_TOKENS = 4
-"""Fewer of them form no grid."""
+"""The smallest grid, in tokens."""
 
 
 @dataclass(frozen=True)
 class _TokenLayout:
-    """How tokens stand: on one line, or on a grid, behind `before` tokens of a text."""
+    """A line of tokens (`shape` None), or a grid of this shape after `before` text tokens."""
 
     shape: tuple[int, ...] | None = None
     before: int = 0
@@ -46,25 +46,26 @@ class _TokenLayout:
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """A mask that was an array of pairs or a function of them."""
+    """The result of `from_dense` and `from_mask_mod`."""
 
     mask: Mask
     pattern: str | None
-    """The relation, in the language, that holds for the same pairs; None if none was found, and `mask` reads them."""
+    """The recognized relation, in the language; None if none was recognized, and `mask` reads the pairs as an input."""
     text: str
     """The whole pattern as an `.attn` text."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    """The arrays that `mask` has to be given: the documents of tokens, which are real, or the pairs themselves."""
+    """The inputs of `mask`, by name: documents of tokens, real tokens, or the pairs themselves."""
 
 
 @takes(grid=optional(GRID))
 def from_dense(array: ArrayLike, *, grid: tuple[int, ...] | None = None) -> Imported:
-    """The mask of a boolean array [queries, keys], with heads, or batch entries and heads, in front.
+    """The mask of an array [queries, keys], [heads, queries, keys] or [batch, heads, queries, keys].
 
-    Arrays of NumPy or torch, nested lists; also floats that are added to scores, zero and minus infinity. Found are
+    The array is NumPy, torch or nested lists; booleans, or floats added to scores, zero and minus infinity. Recognizes
     dense and causal masks, windows, bands, dilated and strided ones, powers of two, blocks, neighbourhoods, prefixes,
-    first tokens that all attend, packed documents and padding; on grids of two and three axes too: all that
-    the length allows are tried, or the one that `grid` says. Raises `AttnError`.
+    first tokens that all attend, packed documents and padding; also per axis on grids of two and three axes. Tries all
+    grids of the length, or only `grid`. Raises `AttnError` for an array that is no mask, and for a grid that does not
+    fit it.
     """
     pairs = _as_pairs(array)
     misfits = grid is not None and (len(grid) not in NAMES or not 0 < prod(grid) <= pairs.shape[2])
@@ -84,9 +85,10 @@ def from_mask_mod(
     batch: int = 1,
     grid: tuple[int, ...] | None = None,
 ) -> Imported:
-    """The mask of a function `(batch, head, query, key)`, as FlexAttention takes it, at `n` queries and as many keys.
+    """The mask of a function `(batch, head, query, key)`, FlexAttention's `mask_mod`, at `n` queries and `keys` keys.
 
-    It is called with tensors of torch that broadcast, or with plain integers if it fails for these; then `from_dense`.
+    `keys` is by default `n`. The function is called with torch tensors that broadcast, or with plain integers if that
+    fails; the pairs then go to `from_dense`. Raises `AttnError`, also for more than 2**32 pairs.
     """
     size = batch, heads, n, n if keys is None else keys
     if prod(size) > _MOST_PAIRS:
@@ -95,72 +97,72 @@ def from_mask_mod(
 
 
 def _as_pairs(array: ArrayLike) -> Pairs:
-    """Bool [batch, heads, queries, keys], with one entry or head where all are equal."""
+    """Bool [batch, heads, queries, keys]; batch or heads is 1 where all entries are equal."""
     if hasattr(array, "detach"):
         array = array.detach().cpu()
     try:
-        found = np.asarray(array)
+        pairs = np.asarray(array)
     except (TypeError, ValueError) as error:
         raise AttnError(errors.NotPairs(found="is no array, or has rows of different lengths")) from error
-    if found.ndim not in (2, 3, 4) or not found.size:
-        raise AttnError(errors.NotPairs(found=f"has the shape {found.shape}"))
-    if found.dtype.kind == "f":
-        highest_hidden = -1e4  # half precision has nothing much lower
-        strange = found[(found != 0) & ~(found <= highest_hidden)]
+    if pairs.ndim not in (2, 3, 4) or not pairs.size:
+        raise AttnError(errors.NotPairs(found=f"has the shape {pairs.shape}"))
+    if pairs.dtype.kind == "f":
+        highest_hidden = -1e4  # masks in half precision cannot go much lower
+        strange = pairs[(pairs != 0) & ~(pairs <= highest_hidden)]
         if strange.size:
             raise AttnError(errors.NotPairs(found=f"has {strange.flat[0]} among its numbers"))
-        found = found == 0
-    elif found.dtype.kind in "iu" and np.isin(found, (0, 1)).all():
-        found = found.astype(bool)
-    elif found.dtype != bool:
-        raise AttnError(errors.NotPairs(found=f"is of type {found.dtype}"))
-    found = found.reshape(*(1,) * (4 - found.ndim), *found.shape)
+        pairs = pairs == 0
+    elif pairs.dtype.kind in "iu" and np.isin(pairs, (0, 1)).all():
+        pairs = pairs.astype(bool)
+    elif pairs.dtype != bool:
+        raise AttnError(errors.NotPairs(found=f"is of type {pairs.dtype}"))
+    pairs = pairs.reshape(*(1,) * (4 - pairs.ndim), *pairs.shape)
     for axis in (0, 1):
-        first = found.take([0], axis)
-        found = first if (found == first).all() else found
-    return found
+        first = pairs.take([0], axis)
+        pairs = first if (pairs == first).all() else pairs
+    return pairs
 
 
 # Guesses
 
 
 def _plain(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[Imported]:
-    """Without inputs: all heads on one line, or on one grid, or on one behind tokens that all attend."""
+    """Patterns without inputs: on a line, on a grid, or on a grid after text tokens; one relation per head."""
     if len(pairs) > 1:
         return
-    for position in (_TokenLayout(), *_grids(pairs, grid)):
-        relations = [_first_equal(head, position) for head in pairs[0]]
+    for layout in (_TokenLayout(), *_grids(pairs, grid)):
+        relations = [_first_equal(head, layout) for head in pairs[0]]
         if None not in relations:
-            made = _bound(_by_head([each for each in relations if each is not None]), pairs.shape, position)
-            if _equals(made, pairs):
-                yield made
+            imported = _bound(_by_head([each for each in relations if each is not None]), pairs.shape, layout)
+            if _equals(imported, pairs):
+                yield imported
 
 
 def _grids(pairs: Pairs, grid: tuple[int, ...] | None) -> Iterator[_TokenLayout]:
-    """Where tokens may stand, besides on one line."""
+    """The grids that the tokens may form, with or without text tokens in front."""
     length = pairs.shape[2]
     if length != pairs.shape[3] or length < _FEWEST_TOKENS:
         return
     first = run_length(np.asarray(pairs.all((0, 1, 2)) & pairs.all((0, 1, 3))))
     for before in dict.fromkeys((0, first)):
-        own = [*shapes(length - before)] if grid is None else [grid] if prod(grid) == length - before else []
-        yield from (_TokenLayout(shape, before) for shape in own)
+        grid_shapes = [*shapes(length - before)] if grid is None else [grid] if prod(grid) == length - before else []
+        yield from (_TokenLayout(shape, before) for shape in grid_shapes)
 
 
-def _first_equal(pairs: Pairs, position: _TokenLayout) -> str | None:
-    """The first relation guessed that holds for these pairs and no others."""
-    own = pairs[position.before :, position.before :]
-    guesses = line_relations(pairs) if position.shape is None else grid_relations(own, position.shape)
+def _first_equal(pairs: Pairs, layout: _TokenLayout) -> str | None:
+    """The first guessed relation that holds for exactly these pairs."""
+    on_grid = pairs[layout.before :, layout.before :]
+    guesses = line_relations(pairs) if layout.shape is None else grid_relations(on_grid, layout.shape)
     for guess in guesses:
-        part = position.before and guess != "all -> all"
-        relation = f"text -> all or all -> text or grid -> grid where {guess}" if part else guess
-        if _equals(_bound(relation, (1, 1, *pairs.shape), position), pairs[None, None]):
+        is_mixed = layout.before and guess != "all -> all"
+        relation = f"text -> all or all -> text or grid -> grid where {guess}" if is_mixed else guess
+        if _equals(_bound(relation, (1, 1, *pairs.shape), layout), pairs[None, None]):
             return relation
     return None
 
 
 def _by_head(relations: list[str]) -> str:
-    """One relation of what every head has."""
+    """One relation, with a conditional on `head`, of the relations of all heads."""
     starts = [0, *(n for n in range(1, len(relations)) if relations[n] != relations[n - 1])]
     text = f"({relations[starts[-1]]})" if len(starts) > 1 else relations[0]
     for start, end in zip(starts[-2::-1], starts[:0:-1], strict=True):
@@ -169,53 +171,59 @@ def _by_head(relations: list[str]) -> str:
 
 
 def _packed(pairs: Pairs) -> Iterator[Imported]:
-    """Documents that follow each other, or keys that are padding, where distance decides besides."""
+    """Patterns with packed documents or with padded keys, combined with a relation of distances."""
     batch, heads, length, keys = pairs.shape
     if heads > 1 or length != keys:
         return
-    own = pairs[:, 0]
-    if own.diagonal(axis1=1, axis2=2).all():
-        beside = own[:, np.arange(1, length), np.arange(length - 1)]
+    attends = pairs[:, 0]
+    if attends.diagonal(axis1=1, axis2=2).all():
+        beside = attends[:, np.arange(1, length), np.arange(length - 1)]
         document = np.concatenate([np.zeros((batch, 1), int), np.cumsum(~beside, axis=1)], axis=1)
         yield from _within(
             pairs, document[:, :, None] == document[:, None, :], f"same({_DOCUMENT})", _DOCUMENT, document
         )
-    real = np.asarray(own.any(1))
+    real = np.asarray(attends.any(1))
     if real.any():
-        yield from _within(pairs, np.broadcast_to(real[:, None], own.shape), f"k.{_REAL}", _REAL, real)
+        yield from _within(pairs, np.broadcast_to(real[:, None], attends.shape), f"k.{_REAL}", _REAL, real)
 
 
 def _within(pairs: Pairs, inside: Pairs, relation: str, name: str, values: NDArray[Any]) -> Iterator[Imported]:
-    """The relation that an input [batch, tokens] makes, which holds `inside`, and one of distances."""
+    """The pattern that combines `relation`, of an input [batch, tokens], with a relation of distances.
+
+    `inside` are the pairs for which `relation` holds, bool [batch, length, length].
+    """
     band = band_relation(_widest(pairs[:, 0], inside))
     if band is not None:
         relation = relation if band == "all -> all" else f"{band} and {relation}"
-        made = _bound(relation, pairs.shape, inputs={name: values if len(values) > 1 else values[0]})
-        if _equals(made, pairs):
-            yield made
+        imported = _bound(relation, pairs.shape, inputs={name: values if len(values) > 1 else values[0]})
+        if _equals(imported, pairs):
+            yield imported
 
 
 def _widest(pairs: Pairs, same: Pairs) -> Pairs:
-    """Pairs [length, length] by distance alone: as in `same`, [batch, length, length]; further away as at its ends."""
+    """Pairs [length, length] by distance alone: attending where no pair of `same`, [batch, length, length], forbids it.
+
+    Distances that do not occur in `same` are as the nearest one that does.
+    """
     length = pairs.shape[-1]
-    apart = np.subtract.outer(np.arange(length), np.arange(length)) + length - 1
+    distance = np.subtract.outer(np.arange(length), np.arange(length)) + length - 1
     seen, refused = np.zeros((2, 2 * length - 1), dtype=bool)
-    for own, inside in zip(pairs, same, strict=True):
-        seen[apart[inside]] = True
-        refused[apart[inside & ~own]] = True
+    for attends, inside in zip(pairs, same, strict=True):
+        seen[distance[inside]] = True
+        refused[distance[inside & ~attends]] = True
     known = np.flatnonzero(seen)
     nearest = np.clip(np.arange(2 * length - 1), known[0], known[-1])
-    found: Pairs = ~refused[nearest][apart]
-    return found
+    widest: Pairs = ~refused[nearest][distance]
+    return widest
 
 
 def _table(pairs: Pairs) -> Imported:
-    """The pairs themselves, as an input."""
+    """The pattern that reads the pairs themselves as an input."""
     batch, heads = pairs.shape[:2]
     indices = ", ".join([*(["batch"] if batch > 1 else []), *(["head"] if heads > 1 else []), "q", "k"])
     given = pairs.reshape(*(each for each in (batch, heads) if each > 1), *pairs.shape[2:])
-    made = _bound(f"{_TABLE}[{indices}]", pairs.shape, inputs={_TABLE: given})
-    return Imported(made.mask, None, made.text, made.inputs)
+    imported = _bound(f"{_TABLE}[{indices}]", pairs.shape, inputs={_TABLE: given})
+    return Imported(imported.mask, None, imported.text, imported.inputs)
 
 
 # Patterns
@@ -224,12 +232,12 @@ def _table(pairs: Pairs) -> Imported:
 def _bound(
     relation: str,
     size: tuple[int, ...],
-    position: _TokenLayout = _TokenLayout(),
+    layout: _TokenLayout = _TokenLayout(),
     inputs: Mapping[str, NDArray[Any]] | None = None,
 ) -> Imported:
-    """The pattern of a relation, for pairs of a size [batch, heads, queries, keys]."""
+    """Binds a pattern of a relation, for `size` (batch, heads, queries, keys)."""
     given = dict(inputs or {})
-    parameters, spaces = _spaces_of(size, position)
+    parameters, spaces = _spaces_of(size, layout)
     leading = [name for name, count in zip(("batch", "heads"), size, strict=False) if count > 1]
     declared = {
         _DOCUMENT: f"input {_DOCUMENT}: int[{', '.join([*leading, 'tokens'])}]",
@@ -237,38 +245,38 @@ def _bound(
         _TABLE: f"input {_TABLE}: bool[{', '.join([*leading, 'n', 'n' if size[2] == size[3] else 'm'])}]",
     }
     values = ", ".join(f"{name} = {length}" for name, length in parameters.items())
-    aligned = "keys source" in spaces and not given  # the pairs count both sequences alike
+    aligned = "keys source" in spaces and not given  # positions of both sequences are compared on purpose
     lines = [*spaces, *(declared[name] for name in given), f"attend {relation}" + "  # allow: W001" * aligned]
     text = "\n".join([f"pattern imported({values}) {{", *(f"    {line}" for line in lines), "}", ""])
     mask = parse(text, name="<imported>")["imported"].bind(heads=size[1])
     return Imported(mask, relation, text, given)
 
 
-def _spaces_of(size: tuple[int, ...], position: _TokenLayout) -> tuple[dict[str, int], list[str]]:
-    """The parameters and the statements for the tokens."""
+def _spaces_of(size: tuple[int, ...], layout: _TokenLayout) -> tuple[dict[str, int], list[str]]:
+    """The parameters by name, with their values, and the statements that declare the tokens."""
     queries, keys = size[2:]
-    if position.shape is None and queries == keys:
+    if layout.shape is None and queries == keys:
         return {"n": queries}, ["space tokens[n]"]
-    if position.shape is None:
+    if layout.shape is None:
         spaces = ["space target[n]", "space source[m]", "queries target", "keys source"]
         return {"n": queries, "m": keys}, spaces
-    lengths = dict(zip(("frames", "h", "w")[-len(position.shape) :], position.shape, strict=True))
+    lengths = dict(zip(("frames", "h", "w")[-len(layout.shape) :], layout.shape, strict=True))
     axes = ", ".join(f"{axis} = {name}" for axis, name in zip(NAMES[len(lengths)], lengths, strict=True))
-    if not position.before:
+    if not layout.before:
         return lengths, [f"space grid[{axes}]"]
     spaces = ["space text[length]", f"space grid[{axes}]", "tokens text ++ grid"]
-    return {"length": position.before, **lengths}, spaces
+    return {"length": layout.before, **lengths}, spaces
 
 
-def _equals(made: Imported, pairs: Pairs) -> bool:
-    """Whether a mask attends these pairs and no others. A few rows refuse most of those that do not."""
-    mask, (_, _, queries, keys) = made.mask.ir, pairs.shape
-    inputs = input_arrays(mask, made.inputs, relation_inputs(mask))
+def _equals(imported: Imported, pairs: Pairs) -> bool:
+    """Whether a mask attends exactly these pairs. A sample of rows is compared first and rejects most guesses."""
+    mask, (_, _, queries, keys) = imported.mask.ir, pairs.shape
+    inputs = input_arrays(mask, imported.inputs, relation_inputs(mask))
     step = max(1, CHUNK // keys)
-    few = np.arange(0, queries, -(-queries // _FEW_ROWS))
-    parts = [few, *(np.arange(start, min(start + step, queries)) for start in range(0, queries, step))]
+    sample = np.arange(0, queries, -(-queries // _SAMPLE_ROWS))
+    chunks = [sample, *(np.arange(start, min(start + step, queries)) for start in range(0, queries, step))]
     return all(
         np.array_equal(allowed(mask, rows[:, None], np.arange(keys), head, entry, inputs), pairs[entry, head, rows])
-        for rows in parts
+        for rows in chunks
         for entry, head in np.ndindex(pairs.shape[:2])
     )

@@ -1,4 +1,4 @@
-"""Relations of tokens that stand on one line, as text of the language. Each is a guess, and to be verified.
+"""Guesses relations of tokens on a line, as text of the language. Callers verify them.
 
 Parameters are read off the pairs, never searched for.
 """
@@ -13,7 +13,7 @@ from maskdsl.api.recognition.bands import BandAxis, Pairs, band_relation
 
 
 def line_relations(pairs: Pairs, axis: BandAxis = BandAxis()) -> Iterator[str]:  # noqa: B008  # frozen
-    """What these pairs may be, [length, length], without inputs: the plainest first."""
+    """Guesses of the relation of these pairs, [length, length], without inputs; the simplest first."""
     band = band_relation(pairs, axis)
     if band is not None:
         yield band
@@ -35,8 +35,8 @@ def _neighborhoods(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
 
 def _in_blocks(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
     first = run_length(pairs[0])
-    own = run_length(pairs[first, first:] if first < len(pairs) else pairs[:, 0])
-    for size in dict.fromkeys((own, first)):
+    second = run_length(pairs[first, first:] if first < len(pairs) else pairs[:, 0])
+    for size in dict.fromkeys((second, first)):
         shift = first % size
         blocks = axis.call("blocks", size, *([f"shift = {shift}"] if shift else []))
         yield blocks
@@ -48,7 +48,7 @@ def _in_blocks(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
 
 
 def _fixed(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
-    """Sparse Transformer's: the own block, and the last positions of each before it."""
+    """The macro `fixed` of Sparse Transformer: the query's block, and the last positions of each earlier block."""
     seen = np.flatnonzero(np.tril(pairs).sum(0) == np.arange(len(pairs), 0, -1))
     if len(seen):
         summary = int(np.append(np.diff(seen) > 1, True).argmax()) + 1
@@ -56,7 +56,7 @@ def _fixed(pairs: Pairs, axis: BandAxis) -> Iterator[str]:
 
 
 def _with_first_tokens(pairs: Pairs) -> Iterator[str]:
-    """The first tokens attend all, are attended by all, or by all behind them; for all others distance decides."""
+    """First tokens that attend all, are attended by all, or by all after them; the other pairs by distance."""
     columns, rows = (run_length(np.asarray(pairs.all(axis))) for axis in (0, 1))
     behind = run_length(np.tril(pairs).sum(0) == np.arange(len(pairs), 0, -1))
     choices = (
@@ -72,5 +72,5 @@ def _with_first_tokens(pairs: Pairs) -> Iterator[str]:
 
 
 def run_length(row: Pairs) -> int:
-    """How many of the first are True."""
+    """The number of True values before the first False."""
     return len(row) if row.all() else int(row.argmin())

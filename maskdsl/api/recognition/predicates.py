@@ -1,4 +1,4 @@
-"""Functions of pairs, evaluated: FlexAttention's `mask_mod`, and plain Python."""
+"""Evaluates mask functions over all pairs: FlexAttention's `mask_mod`, or plain Python."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from maskdsl.base.errors.calls import libraries as errors
 
 Predicate = Callable[[Any, Any, Any, Any], Any]
 CHUNK = 1 << 20
-"""Pairs that are asked for at once."""
+"""The most pairs in one call of a function."""
 
 
 def evaluated(function: Predicate, size: tuple[int, int, int, int]) -> Pairs:
-    """Bool [batch, heads, queries, keys]; so many rows at once that what it makes on the way stays small."""
+    """The function over all pairs, bool [batch, heads, queries, keys], in chunks of rows. Raises `NotPairs`."""
     if min(size) < 1:
         raise AttnError(errors.NotPairs(found=f"has the shape {size}"))
     pairs = np.empty(size, dtype=bool)
@@ -34,9 +34,9 @@ def _some_rows(function: Predicate, entry: int, head: int, rows: range, keys: in
 
     try:
         indices = torch.arange(rows.start, rows.stop)[:, None], torch.arange(keys)[None, :]
-        found = torch.as_tensor(function(torch.tensor(entry), torch.tensor(head), *indices))
-        pairs = found.broadcast_to(len(rows), keys).cpu().numpy()
-    except Exception:  # whatever a function raises that was written for numbers, with `and`, `if` or `math`
+        result = torch.as_tensor(function(torch.tensor(entry), torch.tensor(head), *indices))
+        pairs = result.broadcast_to(len(rows), keys).cpu().numpy()
+    except Exception:  # a function written for numbers, with `and`, `if` or `math`, may raise anything
         return _pair_by_pair(function, entry, head, rows, keys)
     if not np.isin(pairs, (0, 1)).all():
         raise AttnError(errors.NotPairs(found=f"holds {pairs[~np.isin(pairs, (0, 1))][0]}"))
@@ -51,7 +51,7 @@ def _pair_by_pair(function: Predicate, entry: int, head: int, rows: range, keys:
 
 
 def _truth(value: Any) -> bool:
-    """Of one pair."""
+    """The result for one pair as a bool. Raises ValueError if it is none."""
     if value not in (0, 1):
         raise ValueError(f"{shown(value)} is no boolean")
     return bool(value)

@@ -253,7 +253,7 @@ def column_runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
 
 
 def _whole_tiles(tiles: TileMap, whole: int) -> TileMap:
-    """The tiles with full ones behind the first `whole` key blocks made partial: a ragged last block needs masking."""
+    """The tiles with full ones after the first `whole` key blocks made partial: a ragged last block needs masking."""
     full, partial = tiles.full, tiles.partial
     ragged = full.end > whole
     if not ragged.any():

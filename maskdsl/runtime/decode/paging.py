@@ -124,7 +124,7 @@ def _misplaced(compiled: Bound, q: Tensor, k: Tensor, positions: CallPositions) 
 def _absent_keys(compiled: Bound, k: Tensor, positions: CallPositions) -> Iterator[Diagnostic]:
     """Errors for lengths and pages that do not exist, if they are on the host.
 
-    Pages behind an entry's last key are not checked.
+    Pages after an entry's last key are not checked.
     """
     lengths, table = positions.key_lengths, positions.page_table
     longest = compiled.plan.mask.keys.given_length

@@ -120,7 +120,7 @@ def _leading(value: Tensor) -> Tensor:
 def at(values: Tensor, positions: Tensor) -> Tensor:
     """Gathers values [batch or 1, heads or 1, tokens] at positions [batch, n] or [batch, heads or 1, n].
 
-    Returns [batch, heads, n], with 1 head where both have 1. Positions behind the last token read the last token.
+    Returns [batch, heads, n], with 1 head where both have 1. Positions after the last token read the last token.
     """
     positions = positions if positions.dim() == 3 else positions[:, None]
     heads = max(values.shape[1], positions.shape[1])

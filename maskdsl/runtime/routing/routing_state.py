@@ -60,7 +60,7 @@ class RoutingState:
     # Keys that come and go
 
     def append(self, k: Tensor, lengths: object = None, **inputs: Any) -> None:
-        """Adds new keys k [batch, key heads, new, head dim] behind those that the state has.
+        """Adds new keys k [batch, key heads, new, head dim] after those of the state.
 
         `lengths`, a number or integers [batch], says how many of them each entry has; by default all. `inputs` are
         those of a call, for all tokens. Raises `AttnError` for keys or inputs that do not fit.
@@ -153,7 +153,7 @@ class RoutingState:
         self._extend(rows, ends, exists, inputs)
 
     def _extend(self, k: Tensor, ends: Tensor, exists: Tensor | None, inputs: Sequence[Tensor]) -> None:
-        """Adds keys behind the known ones, up to `ends`, int64 [batch]; only those that exist, bool [batch, new]."""
+        """Adds keys after the known ones, up to `ends`, int64 [batch]; only those that exist, bool [batch, new]."""
         self._check(k, ends, inputs)
         positions = self.lengths[:, None] + torch.arange(k.shape[2], device="cpu")
         present = (positions < ends[:, None]).to(k.device)

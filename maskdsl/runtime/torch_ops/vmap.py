@@ -55,7 +55,7 @@ class _BatchedCall(NamedTuple):
             yield [each.entry(number) for each in self.tensors]
 
     def unfolded(self, result: Tensor, axis: int) -> Tensor:
-        """A result with its batch dimension `axis` split into the mapped axis, at `axis`, and the batch, behind it."""
+        """A result with its batch dimension `axis` split into the mapped axis, at `axis`, and the batch, after it."""
         shape = *result.shape[:axis], self.size, result.shape[axis] // self.size, *result.shape[axis + 1 :]
         return result.view(shape)
 
