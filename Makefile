@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 WORKERS ?= 2
 FAST := $(addprefix tests/,syntax bind errors warnings ir analysis)
+TESTS ?= tests
 N ?= 1000
 SEED ?= 1
 
@@ -14,7 +15,7 @@ SEED ?= 1
 help:
 	@echo "make test       the tests"
 	@echo "make test-fast  a part of them in a minute, for work on the language and its analysis"
-	@echo "make test-long  the campaigns of the tests, and random cases four times as many; records what became of them"
+	@echo "make test-long  the campaigns of TESTS, and random cases four times as many; records what became of each file"
 	@echo "make fuzz       N random programs from SEED on, held against a second meaning of the language; then N / 50"
 	@echo "                random calls one after the other, each held against the same call in a process of its own"
 	@echo "make hostile    N broken and hostile files from SEED on: each ends in time, with a result or declared errors"
@@ -51,7 +52,7 @@ test-fast: $(READY)
 
 test-long: export MASKDSL_EXAMPLES = 4
 test-long: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long or hypothesis" --record benchmarks/results/test_long.json
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long or hypothesis" --record benchmarks/results/test_long.json $(TESTS)
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.independent.compare $(SEED) $(N)
