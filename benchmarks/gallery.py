@@ -20,7 +20,7 @@ from rich.progress import track
 from settings import SETTINGS
 
 import maskdsl
-from maskdsl.analysis.orders.layouts import layout_text, own_layout
+from maskdsl.analysis.orders.layouts import layout_text, written_layout
 from maskdsl.analysis.orders.search import SAVING
 from maskdsl.api import Mask, Pattern
 from maskdsl.ir.facts.route_candidates import most, selects
@@ -77,7 +77,7 @@ def measured(pattern: Pattern, parameters: Mapping[str, object]) -> Result:
     found = mask.best_order(gpu=GPU, **inputs).order
     own = laid_out(mask, inputs)
     other = laid_out(ordered(mask, found), inputs)
-    order = layout_text(mask.ir, own_layout(mask.ir))
+    order = layout_text(mask.ir, written_layout(mask.ir))
     better = found != order and other["seconds"] < SAVING * own["seconds"]
     return {
         "call": called(mask.name, mask.ir.parameters).plain,
@@ -122,7 +122,7 @@ def drawn(key: str, pattern: Pattern) -> Result:
     inputs = made_up(mask)
     drawing = draw([mask], inputs)
     found = mask.best_order(drawing.cell, gpu=GPU, **inputs)
-    own = layout_text(mask.ir, own_layout(mask.ir))
+    own = layout_text(mask.ir, written_layout(mask.ir))
     if found.order != own and found.speedup > 1:
         drawing = draw([mask, ordered(mask, found.order)], inputs)
     (FOLDER / file_name(key)).write_bytes(drawing.png)

@@ -27,7 +27,7 @@ from maskdsl.ir.ops import Op, Type
 Rule = Callable[[Expression], Expression | None]
 
 _LARGEST_CONSTANT = 2**31
-"""Rules make no constant beyond it, so none leaves 64 bits."""
+"""The largest constant that `gather` and `whole` make, so that none leaves 64 bits."""
 
 
 def simplify(expression: Expression, known: dict[Expression, Expression] | None = None) -> Expression:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from maskdsl.analysis.counts.stats import Figures, stats
 from maskdsl.analysis.orders import bind_mask
-from maskdsl.analysis.orders.layouts import layout_text, own_layout
+from maskdsl.analysis.orders.layouts import layout_text, written_layout
 from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.base.diagnostics import AttnError
@@ -118,7 +118,7 @@ def _figures(mask: MaskIR) -> str:
     found = tiles(mask, scale.block, inputs)
     side = max(_BLOCK, *(-(-length // _MOST_BLOCKS) for length in lengths))
     total = stats(mask, (side, side), inputs).total
-    order = own_layout(mask)
+    order = written_layout(mask)
     below = [f"order {layout_text(mask, order)}"] if order else []
     pictures = _pictures(found, scale)
     return _beside(pictures, _table(_figure_rows(total, side))) + "".join(map(_paragraph, [*below, *notes]))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 
 import maskdsl
-from maskdsl.analysis.orders.layouts import layout_text, own_layout
+from maskdsl.analysis.orders.layouts import layout_text, written_layout
 from maskdsl.ir.meaning.evaluate import attention as meaning
 from maskdsl.testing import patterns
 from tests.support.drawn import examples
@@ -57,7 +57,7 @@ def bind(text, **parameters):
 
 def order(mask):
     """Keys of each space, as text."""
-    return layout_text(mask.ir, own_layout(mask.ir))
+    return layout_text(mask.ir, written_layout(mask.ir))
 
 
 def test_it_is_the_best_order():

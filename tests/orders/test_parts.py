@@ -1,4 +1,4 @@
-"""Candidates, clues, orders by head and samples of rows, each alone."""
+"""Candidates, hints, orders by head and samples of rows, each alone."""
 
 from dataclasses import replace
 from math import factorial, prod
@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import maskdsl
 from maskdsl.analysis.orders.candidates import axis_orders, curves, factorings, tile_orders
-from maskdsl.analysis.orders.clues import find_clues, without_inputs
 from maskdsl.analysis.orders.head_orders import select
 from maskdsl.analysis.orders.layouts import laid_out, token
-from maskdsl.analysis.orders.trials import nearest, spread, taken
+from maskdsl.analysis.orders.order_hints import find_hints, without_inputs
+from maskdsl.analysis.orders.order_trials import nearest, spread, taken
 from maskdsl.analysis.tiles.block_map import Runs
 from maskdsl.ir.expressions import Constant, Head, substitute, walk
 from maskdsl.ir.mask import Axis, Space
@@ -69,13 +69,13 @@ def test_tiles_fit_the_grid_and_follow_dilation():
     assert texts(tile_orders(space(y=3, x=400), 8, {})) == ["y // 2, x // 4", "y // 4, x // 2", "y, x // 8"]
 
 
-# Clues
+# Hints
 
 
-def clues(line, **options):
+def hints(line, **options):
     text = f"pattern p(h = 12, w = 16) {{ space image[y = h, x = w] coord z = y * 16 + x attend {line} }}"
     mask = maskdsl.parse(text)["p"].bind(**options).ir
-    return find_clues(mask, mask.queries.spaces[0])
+    return find_hints(mask, mask.queries.spaces[0])
 
 
 @pytest.mark.parametrize(
@@ -90,18 +90,18 @@ def clues(line, **options):
     ],
 )
 def test_groups(line, groups):
-    assert [print_expression(each) for each in clues(line).groups] == groups
+    assert [print_expression(each) for each in hints(line).groups] == groups
 
 
 def test_first_tokens_and_coordinates():
-    found = clues("window(9, axis = z) or k.y == 0")
+    found = hints("window(9, axis = z) or k.y == 0")
     assert [print_expression(each) for each in found.firsts] == ["0 if y == 0 else 1"]
     assert found.coordinates == (token("z"),)
-    assert clues("q.x % 4 == k.x % 4 and dilated(2, axis = y)").residues == {"x": 4, "y": 2}
+    assert hints("q.x % 4 == k.x % 4 and dilated(2, axis = y)").residues == {"x": 4, "y": 2}
 
 
 def test_clues_of_all_heads():
-    found = clues("same(y) if head < 2 else same(x)", heads=4)
+    found = hints("same(y) if head < 2 else same(x)", heads=4)
     assert found.groups == (token("y"), token("x"))
 
 

@@ -24,7 +24,7 @@ class GroupSums(Protocol):
         """int64 [queries]: keys in the `count` groups with the most keys."""
 
     def smallest(self, count: Array, candidates: Array) -> Array:
-        """int64 [queries]: keys in the `count` groups with the fewest, of `candidates` groups, which have all keys."""
+        """int64 [queries]: keys in the `count` smallest of `candidates` groups, outside which there are no keys."""
 
 
 @dataclass(frozen=True, eq=False)

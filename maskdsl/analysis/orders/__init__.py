@@ -1,7 +1,7 @@
-"""Masks bound and laid out; the order of tokens in which a pattern needs the least work, and the search for it.
+"""Binding of patterns to laid-out masks, and the search for the memory order of tokens with the least predicted time.
 
-Exact block maps are compared, so that the pattern's meaning decides and no rule of thumb. Above `analysis`, below what
-is generated; nothing here needs torch.
+The search compares block maps, so the meaning of the pattern decides, not a heuristic of its text. Above the rest of
+`analysis`, below `emit`; needs no torch.
 """
 
 from maskdsl.analysis.orders.best import BestOrder, Row, best_order

@@ -1,4 +1,4 @@
-"""The best order of a mask and the table of all that were compared: the answer of `best_order` and `maskdsl order`."""
+"""The best order of a mask and the table of all orders compared, for `Mask.best_order` and `maskdsl order`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -7,8 +7,8 @@ from typing import Any
 from maskdsl.analysis.cost.devices import Device
 from maskdsl.analysis.orders.graph import GRAPH, NAME, reordered
 from maskdsl.analysis.orders.layouts import layout_text, spaces_of
+from maskdsl.analysis.orders.order_trials import OrderTrials, computed_pairs, full_tiles, partial_tiles
 from maskdsl.analysis.orders.search import ROWS, OrderSearch, Outcome
-from maskdsl.analysis.orders.trials import Trials, computed_pairs, full_tiles, partial_tiles
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.analysis.tiles.head_classes import check_size
 from maskdsl.ir.mask import MaskIR
@@ -17,57 +17,57 @@ from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 
 @dataclass(frozen=True)
 class Row:
-    """One order with tiles of one size. Counts are over all heads and batch entries."""
+    """One order with one tile size. Counts are over all heads and batch entries."""
 
     order: str
-    """What stands behind the word `order`, or `declared`."""
+    """The order in the language, without the word `order`; or `declared`."""
     kind: str
     """`declared`, `written`, `axes`, `coordinates`, `tiles`, `curve`, `heads` or `graph`."""
     block: tuple[int, int]
     density: float
-    """Tiles that are not empty, of all tiles."""
+    """The share of tiles that are not empty."""
     full_tiles: int
     partial_tiles: int
     waste: float
-    """Pairs that are computed and then masked, of those computed."""
+    """The share of computed pairs that are masked."""
     seconds: float
-    """Predicted: the forward kernel, on a GPU kept busy by other batch entries."""
+    """Predicted seconds of the forward kernel, on a GPU kept busy by other batch entries."""
     exact: bool
-    """Otherwise some rows of tiles, each exact, stand for the others."""
+    """Whether all rows of tiles were classified; otherwise a sample of them stands for all."""
 
 
 @dataclass(frozen=True)
 class BestOrder:
-    """The order to use, the tiles to use it with, and everything that was compared."""
+    """The best order with its tile size, and all orders that were compared."""
 
     order: str
     block: tuple[int, int]
     device: str
     head_dim: int
     rows: tuple[Row, ...]
-    """The chosen one first, the others by their time."""
+    """The best order first, the others by predicted time."""
     positions: Array | None = field(compare=False, repr=False)
-    """int32 [tokens], where tokens were reordered as a graph: the values of the input by which the row of kind `graph`
-    sorts. It is never chosen, as the pattern has no such input: `input position: int[tokens]`, `order by position`.
+    """int32 [tokens]: the sort key of the row of kind `graph`; None if there is none. That order is never the best, as
+    the pattern would need one more input: `input position: int[tokens]`, `order by position`.
     """
 
     @property
     def declared(self) -> Row:
-        """The declared order, with the same tiles."""
+        """The declared order with the best tile size."""
         return next(row for row in self.rows if row.order == "declared" and row.block == self.block)
 
     @property
     def speedup(self) -> float:
-        """Over the declared order, as predicted."""
+        """The predicted speedup over the declared order."""
         return self.declared.seconds / self.rows[0].seconds if self.rows[0].seconds else 1.0
 
     @property
     def as_graph(self) -> Row | None:
-        """Tokens reordered as the nodes of a graph, with the same tiles."""
+        """The order of tokens as nodes of a graph, with the best tile size; None if there is none."""
         return next((row for row in self.rows if row.kind == GRAPH and row.block == self.block), None)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and dictionaries, as JSON has them; without the positions."""
+        """Plain numbers, lists and dictionaries, for JSON; without the positions."""
         named = {name: getattr(self, name) for name in ("order", "block", "device", "head_dim", "speedup")}
         return named | {"rows": [asdict(row) for row in self.rows]}
 
@@ -79,7 +79,10 @@ def best_order(
     device: Device,
     head_dim: int = 64,
 ) -> BestOrder:
-    """Over the orders of all spaces and these sizes of tiles. `inputs` as at the call, those that decide the tiles."""
+    """Searches the orders of all spaces, with tiles of each of these sizes.
+
+    `inputs` has those that decide the tiles, as at the call. Raises `AttnError` if one is missing or does not fit.
+    """
     given = input_arrays(mask, inputs, relation_inputs(mask))
     chosen: list[Row] = []
     others: list[Row] = []
@@ -87,12 +90,12 @@ def best_order(
         check_size(mask, block)
         search = OrderSearch(mask, given, block, device, head_dim, tuple(spaces_of(mask)), {})
         best = search.run()
-        tried = [each for each in (search.glanced | search.found).values() if each is not best]
+        tried = [each for each in (search.glanced | search.judged).values() if each is not best]
         attended = _attended_pairs(search)
-        if not chosen:  # the same for tiles of all sizes
+        if not chosen:  # the same for all tile sizes
             graph = reordered(mask, given, attended)
         if graph is not None:
-            trials = Trials(graph.mask, {**given, NAME: graph.positions}, block, ROWS)
+            trials = OrderTrials(graph.mask, {**given, NAME: graph.positions}, block, ROWS)
             tried.append(search.outcome(trials, graph.layout, GRAPH))
         first, *rest = _rows(search, attended, [best, *tried])
         chosen.append(first)
@@ -104,13 +107,13 @@ def best_order(
 
 
 def _attended_pairs(search: OrderSearch) -> float:
-    """Of all heads and batch entries. Counted where it takes the least time: it is the same in every order."""
-    least = min(search.found.values(), key=lambda outcome: computed_pairs(outcome.trial.tiles))
+    """Attended pairs of all heads and batch entries, counted in the order with the fewest computed pairs."""
+    least = min(search.judged.values(), key=lambda outcome: computed_pairs(outcome.trial.tiles))
     return search.trials.attended_share(least.layout) * computed_pairs(least.trial.tiles)
 
 
 def _rows(search: OrderSearch, attended: float, outcomes: Sequence[Outcome]) -> Iterator[Row]:
-    """Lines of the table."""
+    """Yields the rows of the table."""
     for outcome in outcomes:
         tiles = outcome.trial.tiles
         computed, full, partial = computed_pairs(tiles), full_tiles(tiles), partial_tiles(tiles)

@@ -1,14 +1,13 @@
-"""The one way from a pattern, or a stack, and its parameters to masks: bound, with reads that stay inside their tables
-for all pairs that attend, and laid out where they say `order auto`.
+"""Binds patterns and stacks to masks: bound, with table reads checked, and with orders chosen for `order auto`.
 
-Nothing above this layer binds or looks for orders by itself, so that a mask is the same whoever asks for it.
+Nothing above this layer calls `bind` or chooses orders, so all callers get the same mask.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from maskdsl.analysis.indices.in_bounds import in_bounds
-from maskdsl.analysis.orders.auto import settled
+from maskdsl.analysis.orders.auto import with_auto_orders
 from maskdsl.base.diagnostics import Caution
 from maskdsl.bind import Together, bind, bind_stack
 from maskdsl.ir.heads import Heads
@@ -20,29 +19,28 @@ from maskdsl.syntax.program import Program
 def bind_mask(
     program: Program, pattern: str, values: Mapping[str, object], heads: int | Heads = 1, order: str | None = None
 ) -> MaskIR:
-    """The mask of the pattern of this name at these values, for `heads` query heads.
+    """The mask of a pattern at these parameter values, for `heads` query heads.
 
-    `order` replaces the pattern's order: the text behind the word `order`, several joined by `; `, or `"declared"`.
-    Raises `AttnError` with everything that is wrong.
+    `order` replaces the pattern's order: the text after the word `order`, several joined by `; `, or `"declared"`.
+    Raises `AttnError` with all errors.
     """
-    return settled(in_bounds(bind(program, pattern, values, heads, order)))
+    return with_auto_orders(in_bounds(bind(program, pattern, values, heads, order)))
 
 
 def bind_layers(program: Program, stack: str, values: Mapping[str, object], heads: int | Heads = 1) -> StackIR:
-    """The masks of the stack's layers at these values. Raises `AttnError` with everything that is wrong."""
-    found = bind_stack(program, stack, values, heads)
-    return replace(found, different=tuple(settled(in_bounds(each)) for each in found.different))
+    """The masks of a stack's layers at these parameter values. Raises `AttnError` with all errors."""
+    bound = bind_stack(program, stack, values, heads)
+    return replace(bound, different=tuple(with_auto_orders(in_bounds(each)) for each in bound.different))
 
 
 def check_defaults(program: Program, name: str, heads: int = 1, together: Together | None = None) -> Sequence[Caution]:
-    """What is odd about a pattern or a stack at its defaults. Finds no orders.
+    """The warnings of a pattern or stack at its default values. Chooses no orders.
 
-    `together` is what others that are checked along with it have done. Raises `AttnError` with everything that is
-    wrong.
+    `together` shares the work of declarations that are checked together. Raises `AttnError` with all errors.
     """
     if name in program.stacks:
-        found = bind_stack(program, name, {}, heads, together)
-        masks, cautions = found.different, found.cautions
+        stack = bind_stack(program, name, {}, heads, together)
+        masks, cautions = stack.different, stack.cautions
     else:
         mask = bind(program, name, {}, heads, together=together)
         masks, cautions = (mask,), mask.cautions

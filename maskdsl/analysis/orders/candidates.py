@@ -1,58 +1,59 @@
-"""The orders of one space that are worth a look, the simplest first: ties go to the earlier."""
+"""Candidate orders of one space, the simplest first; ties in time go to the earlier candidate."""
 
 from collections.abc import Iterator, Mapping
 from itertools import permutations
 
-from maskdsl.analysis.orders.clues import Clues
 from maskdsl.analysis.orders.layouts import Candidate, Keys, curve, quotient, token
+from maskdsl.analysis.orders.order_hints import OrderHints
 from maskdsl.ir.expressions import Constant, apply
 from maskdsl.ir.mask import CurveKind, Space
 from maskdsl.ir.ops import Op
 
 SIMPLE = frozenset({"declared", "written", "axes", "coordinates"})
-"""Kinds of orders that are few, and good bases for others."""
+"""Kinds of orders that other orders are built on; there are few of them."""
 _MOST_TILES = 60
-"""Shapes of tiles; those of four axes are many."""
+"""The most shapes of tiles per size; on four axes there are many."""
 
 
-def candidates(space: Space, clues: Clues, written: Keys, block: tuple[int, int]) -> tuple[Candidate, ...]:
-    """For tiles of so many queries and keys. Without repetitions; the first is the declared order."""
-    found: dict[Keys, Candidate] = {}
-    for each in _every(space, clues, written, block):
-        found.setdefault(each.keys, each)
-    return tuple(found.values())
+def candidates(space: Space, hints: OrderHints, written: Keys, block: tuple[int, int]) -> tuple[Candidate, ...]:
+    """The distinct candidates for tiles of `block` = (queries, keys); the first is the declared order."""
+    distinct: dict[Keys, Candidate] = {}
+    for each in _every(space, hints, written, block):
+        distinct.setdefault(each.keys, each)
+    return tuple(distinct.values())
 
 
-def _every(space: Space, clues: Clues, written: Keys, block: tuple[int, int]) -> Iterator[Candidate]:
+def _every(space: Space, hints: OrderHints, written: Keys, block: tuple[int, int]) -> Iterator[Candidate]:
     yield Candidate((), "declared")
     if written:
         yield Candidate(written, "written")
     yield from (Candidate(keys, "axes") for keys in axis_orders(space))
-    for several in (clues.coordinates, clues.groups):
+    for several in (hints.coordinates, hints.groups):
         yield from (Candidate((key,), "coordinates") for key in several)
         if several:
             yield Candidate(several, "coordinates")
-    residues = tuple(apply(Op.FLOOR_MODULO, token(name), Constant(step)) for name, step in clues.residues.items())
+    residues = tuple(apply(Op.FLOOR_MODULO, token(name), Constant(step)) for name, step in hints.residues.items())
     for size in dict.fromkeys(block):
         yield from (Candidate(keys, "tiles") for keys in tile_orders(space, size, {}))
         if residues:
-            yield from (Candidate((*residues, *keys), "tiles") for keys in tile_orders(space, size, clues.residues))
+            yield from (Candidate((*residues, *keys), "tiles") for keys in tile_orders(space, size, hints.residues))
     yield from (Candidate(keys, "curve") for keys in curves(space))
 
 
 def axis_orders(space: Space) -> Iterator[Keys]:
-    """Every permutation of the axes but the declared one, without the keys at its end that go without saying."""
+    """Every permutation of the axes but the declared one, without last keys that declared order implies."""
     names = tuple(axis.name for axis in space.axes if axis.length > 1)
     for order in permutations(names):
         rests = (tuple(sorted(order[count:], key=names.index)) for count in range(len(order)))
-        said = next((count for count, rest in enumerate(rests) if order[count:] == rest), 0)
-        if said:
-            yield tuple(map(token, order[:said]))
+        needed = next((count for count, rest in enumerate(rests) if order[count:] == rest), 0)
+        if needed:
+            yield tuple(map(token, order[:needed]))
 
 
 def tile_orders(space: Space, block: int, steps: Mapping[str, int]) -> Iterator[Keys]:
-    """Tiles of `block` tokens, row by row of tiles, the most compact first. Along an axis in `steps` they take every
-    step-th token.
+    """Orders by boxes of `block` tokens, boxes in row-major order, the most compact boxes first.
+
+    Along an axis in `steps`, a box takes every step-th token.
     """
     names = [axis.name for axis in space.axes]
     lengths = [-(-axis.length // steps.get(axis.name, 1)) for axis in space.axes]
@@ -67,7 +68,7 @@ def tile_orders(space: Space, block: int, steps: Mapping[str, int]) -> Iterator[
 
 
 def factorings(number: int, count: int) -> Iterator[tuple[int, ...]]:
-    """All ways to write a number as a product of so many."""
+    """Yields all ways to write `number` as an ordered product of `count` factors."""
     if count == 1:
         yield (number,)
         return
@@ -76,7 +77,7 @@ def factorings(number: int, count: int) -> Iterator[tuple[int, ...]]:
 
 
 def curves(space: Space) -> Iterator[Keys]:
-    """Through all axes; on three axes and more, also through the last two of them, before and behind the others."""
+    """Orders along curves through all axes; on three axes or more, also through the last two, first or last."""
     axes = tuple(axis.name for axis in space.axes if axis.length > 1)
     if len(axes) < 2:
         return

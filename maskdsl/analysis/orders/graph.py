@@ -1,7 +1,7 @@
-"""Tokens reordered as nodes of a graph: reverse Cuthill-McKee, which brings those that attend each other together.
+"""Orders tokens as nodes of a graph by reverse Cuthill-McKee, which brings tokens that attend each other together.
 
-A pattern whose structure is in its inputs, such as the edges of a mesh, has no other order. Such an order is a list of
-positions and no expression, so that it is only proposed: as the values of an input to order by.
+For patterns whose structure is in their inputs, such as the edges of a mesh. The order is a list of positions and no
+expression, so it is only proposed: as the values of an input to order by.
 """
 
 from collections.abc import Mapping
@@ -16,29 +16,31 @@ from maskdsl.ir.mask import CoordinateDefinition, Dimension, DimensionKind, Give
 from maskdsl.ir.ops import Type
 
 _MOST_TOKENS = 1 << 14
+"""The longest sequence that is reordered."""
 _MOST_EDGES = 1 << 17
-"""Of one head. Where more tokens attend, the graph is one of stretches of equal length, which stay together."""
+"""The most edges of one head. With more attended pairs, the nodes are blocks of consecutive tokens."""
 _MOST_NODES = 512
-"""Of such a graph. If it has too many edges, too, it is left alone: no order would make it sparse."""
+"""The nodes of a graph of blocks. If it has too many edges as well, no order would make it sparse."""
 NAME = "position"
-"""Of the input."""
+"""The name of the input that holds the order."""
 GRAPH = "graph"
-"""The kind of the order."""
+"""The kind of these orders in the table."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reordered:
-    """A mask with one more input, its values, and the layout by it."""
+    """The mask with one more input, the input's values, and the layout by it."""
 
     mask: MaskIR
     positions: Array
-    """int32 [tokens]"""
+    """int32 [tokens]: the rank of each token."""
     layout: Layout
 
 
 def reordered(mask: MaskIR, inputs: Mapping[str, Array], attended: float) -> Reordered | None:
-    """For so many pairs that attend, of all heads. None where queries and keys differ, where the graph is large or
-    dense, and where the name is taken.
+    """The reordered mask, which has `attended` attended pairs over all heads.
+
+    None for cross-attention, for a long sequence or dense graph, and if the name is taken.
     """
     sequence = mask.queries
     taken = sequence.definition(NAME) or mask.input(NAME) or any(space.axis(NAME) for space in sequence.spaces)
@@ -57,15 +59,15 @@ def reordered(mask: MaskIR, inputs: Mapping[str, Array], attended: float) -> Reo
 
 
 def _cuthill_mckee(mask: MaskIR, inputs: Mapping[str, Array], size: int) -> Array | None:
-    """int32 [tokens]: the position of every token; None for a dense graph. Its nodes are stretches of `size` tokens."""
+    """int32 [tokens]: the rank of every token; None for a dense graph. Nodes are blocks of `size` tokens."""
     from networkx import Graph  # start-up time
     from networkx.utils import reverse_cuthill_mckee_ordering
 
     length = mask.queries.length
     graph = Graph()
     graph.add_nodes_from(range(-(-length // size)))
-    found = tiles(mask, (size, size), inputs)
-    for head_class in found.head_classes:
+    block_map = tiles(mask, (size, size), inputs)
+    for head_class in block_map.head_classes:
         if head_class.full.count + head_class.partial.count > _MOST_EDGES:
             return None
         for runs in (head_class.full, head_class.partial):

@@ -1,4 +1,4 @@
-"""Heads that attend by different relations may have orders of their own: keys by head, `y if head < 4 else x`."""
+"""Different orders for heads with different relations: sort keys that depend on the head, `y if head < 4 else x`."""
 
 from collections.abc import Sequence
 
@@ -9,35 +9,36 @@ from maskdsl.ir.ops import Op
 from maskdsl.ir.simplify import head_classes
 
 MOST_GROUPS = 8
+"""The most groups of heads with different orders."""
 _ZERO = Constant(0)
 
 
 def head_groups(mask: MaskIR) -> tuple[tuple[int, ...], ...]:
-    """Heads that attend by the same relation, together."""
+    """The heads, grouped by relation."""
     _, classes = head_classes(mask.relation, mask.heads)
     return tuple(tuple(head for head, each in enumerate(classes) if each == number) for number in sorted(set(classes)))
 
 
 def by_head(groups: Sequence[tuple[int, ...]], layouts: Sequence[Layout]) -> Layout:
-    """One layout in which every group of heads has its own."""
+    """The layout in which every group of heads has its layout of `layouts`."""
     heads = sum(map(len, groups))
     names = dict.fromkeys(name for layout in layouts for name in layout)
-    return {name: _chosen(groups, [layout.get(name, ()) for layout in layouts], heads) for name in names}
+    return {name: _selected(groups, [layout.get(name, ()) for layout in layouts], heads) for name in names}
 
 
-def _chosen(groups: Sequence[tuple[int, ...]], several: Sequence[Keys], heads: int) -> Keys:
-    """Key for key the one of the head's group. Shorter ones end in zeros, which change no order."""
+def _selected(groups: Sequence[tuple[int, ...]], several: Sequence[Keys], heads: int) -> Keys:
+    """Sort keys that select those of the head's group. Shorter keys are padded with zeros, which change no order."""
     longest = max(map(len, several))
     padded = [(*keys, *[_ZERO] * (longest - len(keys))) for keys in several]
-    return tuple(select(groups, [keys[position] for keys in padded], heads) for position in range(longest))
+    return tuple(select(groups, [keys[number] for keys in padded], heads) for number in range(longest))
 
 
 def select(groups: Sequence[tuple[int, ...]], values: Sequence[Expression], heads: int) -> Expression:
-    """The value of the head's group. Groups with the same value are one; the one with the longest condition is last."""
+    """The value of the head's group, as an expression. Groups of equal value are merged; one condition is omitted."""
     members: dict[Expression, list[int]] = {}
     for group, value in zip(groups, values, strict=True):
         members.setdefault(value, []).extend(group)
-    conditions = {value: _is_one_of(sorted(own), heads) for value, own in members.items()}
+    conditions = {value: _is_one_of(sorted(group), heads) for value, group in members.items()}
     *asked, result = sorted(conditions, key=lambda value: sum(1 for _ in walk(conditions[value])))
     for value in reversed(asked):
         result = apply(Op.SELECT, conditions[value], value, result)
@@ -45,7 +46,7 @@ def select(groups: Sequence[tuple[int, ...]], values: Sequence[Expression], head
 
 
 def _is_one_of(group: list[int], heads: int) -> Expression:
-    """`head == 2`, `head < 4`, `head % 3 == 1`, or one by one."""
+    """The condition that the head is in a group: `head == 2`, `head < 4`, `head % 3 == 1`, or a disjunction."""
     if len(group) > 1 and group == list(range(len(group))):
         return apply(Op.LESS, Head(), Constant(len(group)))
     for step in range(2, heads) if len(group) > 1 else ():

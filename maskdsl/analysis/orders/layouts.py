@@ -1,4 +1,4 @@
-"""Layouts as values: sort keys for each space, the mask that is laid out by them, and their text in the language."""
+"""Layouts as values: sort keys of each space, masks with a layout, and the text of a layout in the language."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,40 +10,42 @@ from maskdsl.ir.mask_printer import print_expression
 from maskdsl.ir.ops import Op, Type
 
 Keys = tuple[Expression, ...]
-"""Over one token; `()` is the declared order."""
+"""Sort keys over one token; `()` is the declared order."""
 Layout = Mapping[str, Keys]
-"""By the name of a space. Spaces that are left out stay as declared."""
+"""Sort keys by name of the space. Missing spaces are in declared order."""
 _DECLARED = "declared"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Keys for one space, and what kind of order they are."""
+    """Sort keys for one space, and the kind of the order."""
 
     keys: Keys
     kind: str
 
 
 def token(name: str, type: Type = Type.INT) -> Coordinate:
+    """A coordinate in an expression over one token."""
     return Coordinate(Side.TOKEN, name, type)
 
 
 def quotient(of: Expression, size: int) -> Expression:
+    """`of // size`."""
     return of if size == 1 else apply(Op.FLOOR_DIVIDE, of, Constant(size))
 
 
 def curve(kind: CurveKind, axes: tuple[str, ...]) -> Coordinate:
-    """A position along a curve, under the name that binding gives it too."""
+    """The position along a curve, under the name that `bind` gives it."""
     return token(f"{kind}({', '.join(axes)})")
 
 
 def spaces_of(mask: MaskIR) -> dict[str, Space]:
-    """All spaces of both sides by name, in their order."""
+    """The spaces of both sides by name, queries first."""
     return {space.name: space for sequence in (mask.queries, mask.keys) for space in sequence.spaces}
 
 
 def laid_out(mask: MaskIR, layout: Layout) -> MaskIR:
-    """The mask in this layout, whatever its own."""
+    """The mask in this layout."""
     read = reads(*(key for keys in layout.values() for key in keys))
     curves = [each.name for each in read.coordinates if _is_curve(each.name)]
     queries, keys = (_with_layout(each, layout, curves) for each in (mask.queries, mask.keys))
@@ -62,7 +64,7 @@ def _with_layout(sequence: Sequence, layout: Layout, curves: list[str]) -> Seque
 
 
 def _curve_definition(sequence: Sequence, name: str) -> Iterator[CoordinateDefinition]:
-    """The coordinate of this name in all spaces that have the axes, as binding makes it."""
+    """The definition of a curve in all spaces that have its axes, as `bind` makes it; none if no space has them."""
     kind, _, axes = name.removesuffix(")").partition("(")
     source = Along(CurveKind(kind), tuple(axes.split(", ")))
     having = [space for space in sequence.spaces if all(space.axis(axis) is not None for axis in source.axes)]
@@ -70,8 +72,8 @@ def _curve_definition(sequence: Sequence, name: str) -> Iterator[CoordinateDefin
         yield CoordinateDefinition(name, Type.INT, tuple((space.name, source) for space in having))
 
 
-def own_layout(mask: MaskIR) -> Layout:
-    """The order that the pattern itself says."""
+def written_layout(mask: MaskIR) -> Layout:
+    """The layout that the mask has."""
     pairs = [
         (space.name, keys)
         for sequence in (mask.queries, mask.keys)
@@ -81,11 +83,11 @@ def own_layout(mask: MaskIR) -> Layout:
 
 
 def layout_text(mask: MaskIR, layout: Layout) -> str:
-    """What stands behind the word `order`; layouts of several spaces are joined by `; `, or `declared`."""
+    """The layout in the language, without the word `order`; spaces are joined by `; `. No keys at all: `declared`."""
     names = spaces_of(mask)
-    parts = []
+    orders = []
     for name in names:
         if layout.get(name):
             by = f"by {', '.join(map(print_expression, layout[name]))}"
-            parts.append(by if len(names) == 1 else f"{name} {by}")
-    return "; ".join(parts) or _DECLARED
+            orders.append(by if len(names) == 1 else f"{name} {by}")
+    return "; ".join(orders) or _DECLARED

@@ -1,4 +1,4 @@
-"""The tokens of one side in any order: what relations and orders read of them, computed once and laid out again."""
+"""The tokens of one side in any order: the columns and sort keys, computed once and permuted for each order."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,56 +14,57 @@ from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.numpy_operators import evaluate
 
 Box = Mapping[str, tuple[int, ...]]
-"""By the name of a space: so many places of each axis, the first ones. Spaces that are left out are whole."""
+"""By name of a space, the number of leading indices of each axis. Missing spaces are whole."""
 
 
 @dataclass(frozen=True, eq=False)
 class SideTokens:
-    """Those of one side that are looked at, for one head and batch entry."""
+    """The tokens of one side, or a subset of them, for one head and batch entry."""
 
     coordinates: Coordinates
     positions: Array
-    """int64: their declared positions, rising."""
+    """int64 [tokens]: their declared positions, ascending."""
     values: dict[Expression, Array] = field(default_factory=dict)
-    """Of expressions, at the places."""
+    """Cached values of expressions, [tokens]."""
 
     def laid_out(self, mask: MaskIR, sequence: Sequence) -> "SideTokens":
-        """The same tokens, of the same mask in another layout."""
+        """The same tokens in another layout of the mask."""
         return replace(self, coordinates=replace(self.coordinates, mask=mask, sequence=sequence))
 
     def order(self) -> Array:
-        """int64 [places]: which of the places comes when, in laid-out order."""
+        """int64 [tokens]: indices into `positions` in memory order."""
         sequence = self.coordinates.sequence
         if not any(sequence.order):
             return np.arange(len(self.positions))
-        parts = []
+        spaces = []
         for space, offset, keys in zip(sequence.spaces, sequence.offsets, sequence.order, strict=True):
             begin, end = np.searchsorted(self.positions, [offset, offset + space.size])
             columns = [self.key(each)[begin:end] for each in reversed(keys)]
-            parts.append(begin + (np.lexsort(columns) if columns else np.arange(end - begin)))
-        return np.concatenate(parts)
+            spaces.append(begin + (np.lexsort(columns) if columns else np.arange(end - begin)))
+        return np.concatenate(spaces)
 
     def key(self, expression: Expression) -> Array:
-        """An expression over one token, at the places."""
+        """[tokens]: the values of an expression over one token; cached."""
         if expression not in self.values:
-            with np.errstate(all="ignore"):  # tokens without a coordinate read zeros, and may divide by them
+            with np.errstate(all="ignore"):  # tokens without a coordinate read zero and may divide by it
                 values = evaluate(expression, self.leaf, self.coordinates.inputs)
             self.values[expression] = np.broadcast_to(values, self.positions.shape)
         return self.values[expression]
 
     def leaf(self, node: Leaf) -> Array:
+        """[tokens], or [1] for the head and the batch entry: the values of a leaf."""
         match node:
             case Coordinate(name=name):
                 return np.asarray(self.coordinates.values(name)[self.positions])
             case InSpace(space=space):
                 return np.asarray(self.coordinates.member(space)[self.positions])
-            case _:  # of the head or the batch entry: one for all tokens
+            case _:
                 return self.coordinates.evaluate(node)[:1]
 
     def columns(
         self, expressions: tuple[Expression, ...], tables: Mapping[str, BoundedTable], order: Array
     ) -> tuple[Array, ...]:
-        """What a relation reads of one side, in an order of the places."""
+        """[tokens] each: the columns that a relation reads of this side, in the given order."""
         for each in expressions:
             if each not in self.values:
                 self.values[each] = LaidOutTokens(self.coordinates, self.positions).values(each, tables)
@@ -71,10 +72,10 @@ class SideTokens:
 
 
 def in_box(sequence: Sequence, box: Box) -> Array:
-    """int64: the declared positions of the tokens inside."""
-    parts = []
+    """int64: the declared positions of the tokens in the box, ascending."""
+    spaces = []
     for space, offset in zip(sequence.spaces, sequence.offsets, strict=True):
         lengths = tuple(axis.length for axis in space.axes)
         kept = np.ix_(*(np.arange(size) for size in box.get(space.name, lengths)))
-        parts.append(offset + np.ravel_multi_index(np.broadcast_arrays(*kept), lengths).ravel())
-    return np.concatenate(parts)
+        spaces.append(offset + np.ravel_multi_index(np.broadcast_arrays(*kept), lengths).ravel())
+    return np.concatenate(spaces)

@@ -1,6 +1,6 @@
-"""The search for the best order, space by space: a glance at every candidate, exact tiles of those that come near.
+"""The search for the best order, space by space: sampled tiles of every candidate, then more tiles of the best.
 
-Time is that of the forward kernel for one batch entry, on a GPU kept busy by others.
+Times are predicted for the forward kernel and one batch entry, on a GPU kept busy by other entries.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,41 +11,41 @@ from math import prod
 from maskdsl.analysis.cost.devices import Device
 from maskdsl.analysis.cost.model import predict
 from maskdsl.analysis.orders.candidates import SIMPLE, candidates
-from maskdsl.analysis.orders.clues import Clues, find_clues
 from maskdsl.analysis.orders.head_orders import MOST_GROUPS, by_head, head_groups
-from maskdsl.analysis.orders.layouts import Candidate, Keys, Layout, own_layout, spaces_of
-from maskdsl.analysis.orders.trials import OrderTrial, Trials
+from maskdsl.analysis.orders.layouts import Candidate, Keys, Layout, spaces_of, written_layout
+from maskdsl.analysis.orders.order_hints import OrderHints, find_hints
+from maskdsl.analysis.orders.order_trials import OrderTrial, OrderTrials
 from maskdsl.analysis.tiles.block_map import Array, BlockMap
 from maskdsl.ir.mask import MaskIR, Space
 
 _GLANCE = 12
-"""Rows of tiles that candidates are first judged by."""
+"""Rows of tiles that are sampled at a first glance at a candidate."""
 _NEAR = 1.5
-"""Those that take so many times the least time there are not looked at again."""
+"""Candidates that take longer than this factor times the best are dropped after the glance."""
 ROWS = 64
-"""Rows of tiles that the others are judged by."""
+"""Rows of tiles that are sampled for the other candidates."""
 _HASTY = 1 << 15
-"""Glances at longer sequences take tiles for partial that are not seen at once to be empty or full."""
+"""In glances at longer sequences, tiles that intervals leave open count as partial."""
 _LONG = 1 << 17
-"""Glances at longer sequences are at a part of them, of `_BOX` tokens a space."""
+"""Glances at longer sequences use a box of `_BOX` tokens of each space."""
 _BOX = 1 << 17
 _JUDGED = 1 << 22
-"""Tokens of all candidates that are judged at full length, about."""
+"""About the tokens of all candidates that are judged at full length."""
 _EXACT = 1 << 16
-"""A map of about so many partial tiles is found out completely, for the best order and the declared one."""
+"""Up to this many partial tiles, the best and the declared order are confirmed by their exact block maps."""
 SAVING = 0.95
-"""An order replaces a simpler one if it takes less than this part of its time."""
+"""An order replaces a simpler one if its time is less than this fraction of the other's."""
 _UNSURE = 0.9
-"""The same in place of the declared order where tiles are not exact."""
+"""The same for replacing the declared order, if tiles are not exact."""
 _LEADERS = 3
-"""The best orders are tried again behind groups and first tokens."""
+"""The number of best orders that are tried again after groups and global tokens."""
 _ROUNDS = 2
-"""Over the spaces, where there are several."""
+"""Rounds over all spaces, if there are several."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A layout that has been tried."""
+    """A layout with its tiles and predicted time."""
 
     layout: Layout
     kind: str
@@ -55,7 +55,7 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class OrderSearch:
-    """For one size of tiles. Orders of the spaces `free` are looked for; the others stay in `fixed`."""
+    """The search for one tile size. It orders the spaces `free`; the others keep the layout `fixed`."""
 
     mask: MaskIR
     inputs: Mapping[str, Array]
@@ -64,17 +64,17 @@ class OrderSearch:
     head_dim: int
     free: tuple[str, ...]
     fixed: Layout
-    found: dict[bytes, Outcome] = field(default_factory=dict)
-    """By the digest of the order: of equal ones the simplest, which comes first."""
+    judged: dict[bytes, Outcome] = field(default_factory=dict)
+    """All judged layouts by the digest of their order; of equal orders, the first and simplest."""
     glanced: dict[bytes, Outcome] = field(default_factory=dict)
-    """Those too that have only been glanced at."""
+    """The layouts of all glances at whole sequences, likewise."""
 
     def run(self) -> Outcome:
-        """The best; everything that was tried is in `found`."""
+        """The best layout; all that were judged are in `judged`."""
         declared = best = self.judge(self.fixed, "declared")
-        own = own_layout(self.mask)
-        if any(own.get(name) for name in self.free):
-            best = _simplest([declared, self.judge({**self.fixed, **own}, "written")])
+        written = written_layout(self.mask)
+        if any(written.get(name) for name in self.free):
+            best = _simplest([declared, self.judge({**self.fixed, **written}, "written")])
         for _ in range(_ROUNDS if len(self.free) > 1 else 1):
             before = best
             for name in self.free:
@@ -84,27 +84,27 @@ class OrderSearch:
         return self.confirmed(declared, self.by_heads(best))
 
     def improved(self, space: Space, start: Outcome) -> Outcome:
-        """The best with another order of one space."""
-        clues = find_clues(self.mask, space)
-        known = candidates(space, clues, own_layout(self.mask).get(space.name, ()), self.block)
+        """The best layout that changes the order of one space of `start`."""
+        hints = find_hints(self.mask, space)
+        known = candidates(space, hints, written_layout(self.mask).get(space.name, ()), self.block)
         outcomes = self.tried(space, start, known)
         ranked = sorted(outcomes, key=lambda outcome: outcome.seconds)
         leaders = [Candidate(each.layout.get(space.name, ()), each.kind) for each in ranked[:_LEADERS]]
-        outcomes += self.tried(space, start, _behind_clues(known, leaders, clues))
+        outcomes += self.tried(space, start, _after_hints(known, leaders, hints))
         return _simplest([start, *outcomes])
 
     def by_heads(self, best: Outcome) -> Outcome:
-        """The best, or another one in which heads of different relations have orders of their own."""
+        """The best layout, or a better one with different orders for heads of different relations."""
         if len(self.groups) == 1:
             return best
-        tried = list(self.found.values())
+        judged = list(self.judged.values())
         layouts = [
-            tried[_first_near([self.time(each.trial.tiles, group) for each in tried])].layout for group in self.groups
+            judged[_first_near([self.time(each.trial.tiles, group) for each in judged])].layout for group in self.groups
         ]
         return _simplest([best, self.judge(by_head(self.groups, layouts), "heads")])
 
     def tried(self, space: Space, start: Outcome, known: Sequence[Candidate]) -> list[Outcome]:
-        """Those candidates that a glance finds near the best, for all heads or for some; all where tiles are few."""
+        """Judges the candidates that a glance finds near the best, for all heads or a group; all if tiles are few."""
         layouts = {each: {**start.layout, space.name: each.keys} for each in known}
         if self.longest <= _GLANCE * self.block[0] or not known:
             return [self.judge(layouts[each], each.kind) for each in known]
@@ -120,21 +120,23 @@ class OrderSearch:
     def near(
         self, known: Sequence[Candidate], glances: Sequence[Outcome], heads: Sequence[int], most: int
     ) -> set[Candidate]:
-        """The best for some heads, and those not much worse."""
+        """The candidates that are best for these heads, and those not much worse; at most `most`."""
         times = {each: self.time(glance.trial.tiles, heads) for each, glance in zip(known, glances, strict=True)}
         ranked = sorted(known, key=times.__getitem__)[:most]
         return {each for each in ranked if times[each] <= _NEAR * times[ranked[0]]}
 
     def judge(self, layout: Layout, kind: str) -> Outcome:
+        """The outcome of a layout by a sample of rows; the first layout of the same order if there is one."""
         outcome = self.outcome(self.trials, layout, kind)
-        return self.found.setdefault(outcome.trial.digest, outcome)
+        return self.judged.setdefault(outcome.trial.digest, outcome)
 
-    def outcome(self, trials: Trials, layout: Layout, kind: str) -> Outcome:
+    def outcome(self, trials: OrderTrials, layout: Layout, kind: str) -> Outcome:
+        """The outcome of a layout by these trials."""
         trial = trials.of(layout)
         return Outcome(layout, kind, trial, self.time(trial.tiles))
 
     def time(self, tiles: BlockMap, heads: Sequence[int] | None = None) -> float:
-        """Of some heads, or of all."""
+        """The predicted time in seconds, of these heads or of all."""
         if heads is not None:
             tiles = replace(tiles, class_of_head=tiles.class_of_head[:, list(heads)])
         cost = predict(tiles, self.device, head_dim=self.head_dim)
@@ -142,30 +144,36 @@ class OrderSearch:
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """Heads that may have an order of their own; all together where relations are many, or where the text of such
-        an order would count heads of a whole attention from another one on."""
+        """Groups of heads that may have different orders. One group if there are too many relations, or if the mask has
+        only later heads of an attention: the text of an order counts heads from the first."""
         groups = head_groups(self.mask)
         return groups if len(groups) <= MOST_GROUPS and not self.mask.here.start else (tuple(range(self.mask.heads)),)
 
     @property
     def longest(self) -> int:
+        """The length of the longer side."""
         return max(self.mask.queries.length, self.mask.keys.length)
 
     @cached_property
-    def glances(self) -> Trials:
+    def glances(self) -> OrderTrials:
+        """Trials for glances: few rows, and of long sequences a box of tokens."""
         box = _cropped(spaces_of(self.mask).values()) if self.longest > _LONG else {}
-        return Trials(self.mask, self.inputs, self.block, _GLANCE, box, self.longest > _HASTY, self.trials.coordinates)
+        return OrderTrials(
+            self.mask, self.inputs, self.block, _GLANCE, box, self.longest > _HASTY, self.trials.coordinates
+        )
 
     @cached_property
-    def trials(self) -> Trials:
-        return Trials(self.mask, self.inputs, self.block, ROWS)
+    def trials(self) -> OrderTrials:
+        """Trials with a sample of rows."""
+        return OrderTrials(self.mask, self.inputs, self.block, ROWS)
 
     @cached_property
-    def whole(self) -> Trials:
-        return Trials(self.mask, self.inputs, self.block, coordinates=self.trials.coordinates)
+    def whole(self) -> OrderTrials:
+        """Trials with all rows."""
+        return OrderTrials(self.mask, self.inputs, self.block, coordinates=self.trials.coordinates)
 
     def confirmed(self, declared: Outcome, best: Outcome) -> Outcome:
-        """The best, unless the declared order is better by exact tiles, where these can be found in time."""
+        """The best layout, unless the declared order is better by exact tiles, if these are few enough."""
         first = self.exact(declared)
         if best is declared:
             return first
@@ -175,41 +183,41 @@ class OrderSearch:
         return last if last.seconds < _UNSURE * first.seconds else first
 
     def exact(self, outcome: Outcome) -> Outcome:
-        """With exact tiles, where they are few enough to be found in time."""
+        """The outcome with exact tiles if they are few enough, else unchanged."""
         open_tiles = sum(head_class.partial.count for head_class in outcome.trial.tiles.head_classes)
         if outcome.trial.exact or open_tiles > _EXACT:
             return outcome
         whole = self.outcome(self.whole, outcome.layout, outcome.kind)
-        self.found[outcome.trial.digest] = whole
+        self.judged[outcome.trial.digest] = whole
         return whole
 
 
 def _simplest(outcomes: Sequence[Outcome]) -> Outcome:
-    """The first that takes hardly more than the least time."""
+    """The first outcome whose time is within `SAVING` of the least."""
     return outcomes[_first_near([outcome.seconds for outcome in outcomes])]
 
 
 def _first_near(times: Sequence[float]) -> int:
-    """Which of them is the first that is hardly more than the least."""
+    """The index of the first time within `SAVING` of the least."""
     limit = min(times) / SAVING
     return next(number for number, time in enumerate(times) if time <= limit)
 
 
-def _behind_clues(known: Sequence[Candidate], leaders: Sequence[Candidate], clues: Clues) -> tuple[Candidate, ...]:
-    """Orders behind the tokens that all others share, which spoil them otherwise; the leading ones also in groups."""
+def _after_hints(known: Sequence[Candidate], leaders: Sequence[Candidate], hints: OrderHints) -> tuple[Candidate, ...]:
+    """Orders with global tokens first, which otherwise make many tiles partial; the leaders also within groups."""
     simple = [each for each in known if each.kind in SIMPLE]
-    prefixes = [*((key,) for key in clues.firsts), clues.groups, (*clues.firsts, *clues.groups)]
-    pairs = [(base, clues.firsts) for base in (*simple, *leaders)]
+    prefixes = [*((key,) for key in hints.firsts), hints.groups, (*hints.firsts, *hints.groups)]
+    pairs = [(base, hints.firsts) for base in (*simple, *leaders)]
     pairs += [(base, prefix) for base in leaders for prefix in prefixes]
-    return tuple(dict.fromkeys(_behind(prefix, base) for base, prefix in pairs if prefix))
+    return tuple(dict.fromkeys(_after(prefix, base) for base, prefix in pairs if prefix))
 
 
-def _behind(prefix: Keys, base: Candidate) -> Candidate:
+def _after(prefix: Keys, base: Candidate) -> Candidate:
     return Candidate((*prefix, *(key for key in base.keys if key not in prefix)), base.kind)
 
 
 def _cropped(spaces: Iterable[Space]) -> dict[str, tuple[int, ...]]:
-    """Boxes of at most `_BOX` tokens, their longest axes halved as often as it takes."""
+    """Boxes of at most `_BOX` tokens of each space, by halving the longest axis repeatedly."""
     boxes = {}
     for space in spaces:
         lengths = [axis.length for axis in space.axes]

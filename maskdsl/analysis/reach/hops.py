@@ -98,7 +98,7 @@ class LayerHops:
     certain: tuple[Hop, ...]
     """Hops through full tiles."""
     possible: tuple[Hop, ...]
-    """Hops through partial tiles. None at blocks of one token."""
+    """Hops through partial tiles; empty at blocks of one token."""
 
     @property
     def all(self) -> tuple[Hop, ...]:

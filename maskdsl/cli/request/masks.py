@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from maskdsl.analysis.cost.devices import DEVICES, Device, find_device
 from maskdsl.analysis.orders import bind_layers, bind_mask
-from maskdsl.analysis.orders.layouts import layout_text, own_layout
+from maskdsl.analysis.orders.layouts import layout_text, written_layout
 from maskdsl.analysis.tiles.head_classes import Region
 from maskdsl.api import BoundStack, Mask, Module, Pattern, Stack, load
 from maskdsl.api.stacks import bound_stack
@@ -237,5 +237,5 @@ def order_words(order: str) -> str:
 
 def order_text(mask: MaskIR) -> str:
     """The order of a mask: `declared order`, or the `order` statement that gives it."""
-    layout = own_layout(mask)
+    layout = written_layout(mask)
     return f"order {layout_text(mask, layout)}" if layout else "declared order"

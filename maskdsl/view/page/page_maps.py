@@ -8,7 +8,7 @@ import numpy as np
 
 from maskdsl.analysis.counts.stats import Figures, Measured, MeasuredMask, Stats, figures_of, measure_all
 from maskdsl.analysis.orders.candidates import tile_orders
-from maskdsl.analysis.orders.layouts import curve, laid_out, layout_text, own_layout, spaces_of
+from maskdsl.analysis.orders.layouts import curve, laid_out, layout_text, spaces_of, written_layout
 from maskdsl.analysis.tiles.block_map import Runs, TileMap
 from maskdsl.analysis.tiles.descent import classify
 from maskdsl.analysis.tiles.head_classes import find_head_classes, problems
@@ -44,7 +44,7 @@ class PageMap:
 
     @property
     def order(self) -> str:
-        return layout_text(self.mask, own_layout(self.mask))
+        return layout_text(self.mask, written_layout(self.mask))
 
     def head_class(self, head: int) -> int:
         """That of the first batch entry."""
@@ -64,7 +64,7 @@ def usual_blocks(mask: MaskIR) -> tuple[Block, ...]:
 
 def usual_orders(mask: MaskIR) -> tuple[MaskIR, ...]:
     """The mask in its own order, as declared, and for grids in tiles and along a Hilbert curve."""
-    layouts = [own_layout(mask), {}]
+    layouts = [written_layout(mask), {}]
     grids = [space for space in spaces_of(mask).values() if sum(axis.length > 1 for axis in space.axes) > 1]
     if grids and len(layouts[0]) == 0:
         tiles = {space.name: next(iter(tile_orders(space, 128, {})), ()) for space in grids}

@@ -1,7 +1,7 @@
-"""The tiles of one mask in many orders: all that orders share is computed once, and long maps are sampled.
+"""The tiles of one mask in many orders. Work that orders share is done once; the rows of long maps are sampled.
 
-Of a map of many rows of tiles only some are classified, each of them exactly and against all keys; the others count as
-the nearest of those. The rows are spread evenly, a bit off the beat, so that no period of a grid goes unseen.
+Sampled rows of tiles are classified exactly, against all keys; each other row counts as its nearest sampled row. Rows
+are spread evenly with a jitter, so that samples do not alias with the period of a grid.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,9 +31,9 @@ from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 
 _GOLDEN = 0.6180339887498949
-"""The parts behind the point of its multiples fill 0 .. 1 more evenly than random numbers."""
-_MOST_VARIANTS = 8
-"""Different relations of heads and batch entries that are looked at."""
+"""The golden ratio minus one: fractional parts of its multiples fill [0, 1) evenly."""
+_MOST_CLASSES = 8
+"""The most head classes that are sampled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +42,14 @@ class OrderTrial:
 
     tiles: BlockMap
     exact: bool
-    """Otherwise some rows or heads stand for others like them."""
+    """Whether all rows and head classes were classified; otherwise samples stand for the others."""
     digest: bytes
-    """Equal where tokens are in the same order."""
+    """Equal for layouts with the same order of tokens."""
 
 
 @dataclass(frozen=True, eq=False)
 class OrderedClass:
-    """One head class of a mask in one layout: the tokens of both sides, and in which order they come."""
+    """One head class of a mask in one layout: the tokens of both sides and their memory order."""
 
     head_class: HeadClass
     query: SideTokens
@@ -59,14 +59,17 @@ class OrderedClass:
 
     @property
     def digest(self) -> bytes:
+        """A hash of the orders of both sides."""
         orders = [self.query_order] if self.query_order is self.key_order else [self.query_order, self.key_order]
         return b"".join(blake2b(each.tobytes(), digest_size=16).digest() for each in orders)
 
 
 @dataclass(frozen=True, eq=False)
-class Trials:
-    """Of the mask, or of the part of it in a box. At most `rows` rows of tiles are classified, None for all; in haste,
-    tiles that are not seen at once to be empty or full are taken for partial.
+class OrderTrials:
+    """Computes the tiles of a mask, or of a box of its tokens, in many layouts.
+
+    At most `rows` rows of tiles are classified, None: all. If `hasty`, tiles that intervals leave open count as
+    partial.
     """
 
     mask: MaskIR
@@ -76,31 +79,34 @@ class Trials:
     box: Box = field(default_factory=dict)
     hasty: bool = False
     coordinates: dict[tuple[Side, int, int], dict[str, Array]] = field(default_factory=dict)
-    """Of all tokens, for a head and a batch entry. May be shared with other trials of the mask."""
+    """Values of coordinates by side, head and batch entry. May be shared with other trials of the mask."""
     tokens: dict[tuple[Side, int, int], SideTokens] = field(default_factory=dict)
     head_classes: dict[tuple[frozenset[DimensionKind], tuple[int, ...]], HeadClasses] = field(default_factory=dict)
     separations: dict[HeadClass, tuple[Separation, dict[str, BoundedTable]]] = field(default_factory=dict)
     maps: dict[tuple[HeadClass, bytes], TileMap] = field(default_factory=dict)
-    """By head class and the digest of its tokens' order: many layouts are the same order."""
+    """By head class and digest: many layouts are the same order."""
 
     def of(self, layout: Layout) -> OrderTrial:
+        """The tiles in a layout."""
         mask = laid_out(self.mask, layout)
         head_classes = self.head_classes_of(mask)
-        lines = list(self.lines(mask, head_classes))
-        maps = tuple(self.tile_map(line) for line in lines)
-        queries, keys = len(lines[0].query_order), len(lines[0].key_order)
-        whole = self.picked_rows(queries) is None and len(lines) == len(head_classes.different)
+        ordered_classes = list(self.ordered_classes(mask, head_classes))
+        maps = tuple(self.tile_map(ordered) for ordered in ordered_classes)
+        queries, keys = len(ordered_classes[0].query_order), len(ordered_classes[0].key_order)
+        whole = self.picked_rows(queries) is None and len(ordered_classes) == len(head_classes.different)
         exact = whole and not self.box and not self.hasty
-        digest = b"".join(line.digest for line in lines)
-        return OrderTrial(BlockMap(self.block, queries, keys, maps, _line_of(head_classes)), exact, digest)
+        digest = b"".join(ordered.digest for ordered in ordered_classes)
+        return OrderTrial(BlockMap(self.block, queries, keys, maps, _class_of_head(head_classes)), exact, digest)
 
     def attended_share(self, layout: Layout) -> float:
-        """Of the computed pairs, those that attend: in the rows and heads that are looked at."""
+        """The share of computed pairs that attend, in the sampled rows and head classes."""
         mask = laid_out(self.mask, layout)
         head_classes = self.head_classes_of(mask)
         attended = computed = 0
-        for line, uses in zip(self.lines(mask, head_classes), np.bincount(_line_of(head_classes).ravel()), strict=True):
-            problem = self.problem(line)
+        for ordered, uses in zip(
+            self.ordered_classes(mask, head_classes), np.bincount(_class_of_head(head_classes).ravel()), strict=True
+        ):
+            problem = self.problem(ordered)
             tiles = classify(problem)
             attended += int(uses * keys_per_query(problem, tiles).sum())
             keys = keys_per_row(tiles.full, problem.key) + keys_per_row(tiles.partial, problem.key)
@@ -108,69 +114,73 @@ class Trials:
         return attended / max(computed, 1)
 
     def head_classes_of(self, mask: MaskIR) -> HeadClasses:
+        """The head classes of a laid-out mask; cached."""
         key = token_dependence(mask), heads_of_tokens(mask)
         if key not in self.head_classes:
             self.head_classes[key] = find_head_classes(mask, self.inputs)
         return self.head_classes[key]
 
-    def lines(self, mask: MaskIR, head_classes: HeadClasses) -> Iterator[OrderedClass]:
-        """Of the head classes that are looked at."""
-        for number in spread(len(head_classes.different), _MOST_VARIANTS).tolist():
+    def ordered_classes(self, mask: MaskIR, head_classes: HeadClasses) -> Iterator[OrderedClass]:
+        """Yields the sampled head classes with their tokens and orders."""
+        for number in spread(len(head_classes.different), _MOST_CLASSES).tolist():
             head_class = head_classes.different[number]
             query, key = (self.side(mask, side, head_class) for side in (Side.QUERY, Side.KEY))
             order = query.order()
             yield OrderedClass(head_class, query, key, order, order if mask.self_attention else key.order())
 
     def side(self, mask: MaskIR, side: Side, head_class: HeadClass) -> SideTokens:
-        """With all that is known of them from other layouts."""
-        own = Side.QUERY if mask.self_attention else side
-        sequence = mask.sequences[own]
-        position = own, head_class.head, head_class.batch
-        if position not in self.tokens:
-            known = self.coordinates.setdefault(position, {})
+        """The tokens of a side in the mask's layout; values are cached over layouts."""
+        side = Side.QUERY if mask.self_attention else side
+        sequence = mask.sequences[side]
+        cache_key = side, head_class.head, head_class.batch
+        if cache_key not in self.tokens:
+            known = self.coordinates.setdefault(cache_key, {})
             coordinates = Coordinates(mask, sequence, self.inputs, head_class.batch, head_class.head, known)
-            self.tokens[position] = SideTokens(coordinates, in_box(sequence, self.box))
-        return self.tokens[position].laid_out(mask, sequence)
+            self.tokens[cache_key] = SideTokens(coordinates, in_box(sequence, self.box))
+        return self.tokens[cache_key].laid_out(mask, sequence)
 
-    def tile_map(self, line: OrderedClass) -> TileMap:
-        position = line.head_class, line.digest
-        if position not in self.maps:
-            tiles = classify(self.problem(line), self.hasty)
-            rows = self.picked_rows(len(line.query_order))
+    def tile_map(self, ordered: OrderedClass) -> TileMap:
+        """The tiles of a head class, all rows; rows that are not sampled repeat the nearest. Cached."""
+        cache_key = ordered.head_class, ordered.digest
+        if cache_key not in self.maps:
+            tiles = classify(self.problem(ordered), self.hasty)
+            rows = self.picked_rows(len(ordered.query_order))
             if rows is not None:
-                index = nearest(rows, -(-len(line.query_order) // self.block[0]))
+                index = nearest(rows, -(-len(ordered.query_order) // self.block[0]))
                 tiles = TileMap(taken(tiles.full, index), taken(tiles.partial, index))
-            self.maps[position] = tiles
-        return self.maps[position]
+            self.maps[cache_key] = tiles
+        return self.maps[cache_key]
 
-    def problem(self, line: OrderedClass) -> Problem:
-        """The rows that are looked at, and all keys."""
-        if line.head_class not in self.separations:
-            relation, tables = fix_tables(line.head_class.relation, self.inputs)
-            self.separations[line.head_class] = separate(relation, tables), tables
-        parts, tables = self.separations[line.head_class]
-        rows, order = self.picked_rows(len(line.query_order)), line.query_order
+    def problem(self, ordered: OrderedClass) -> Problem:
+        """The problem of a head class: its sampled rows of queries, and all keys."""
+        if ordered.head_class not in self.separations:
+            relation, tables = fix_tables(ordered.head_class.relation, self.inputs)
+            self.separations[ordered.head_class] = separate(relation, tables), tables
+        separated, tables = self.separations[ordered.head_class]
+        rows, order = self.picked_rows(len(ordered.query_order)), ordered.query_order
         if rows is not None:
             begin = rows * self.block[0]
             order = order[ranges(begin, np.minimum(begin + self.block[0], len(order)))]
-        query = Tree.of(line.query.columns(parts.query, tables, order), len(order), self.block[0])
-        key = Tree.of(line.key.columns(parts.key, tables, line.key_order), len(line.key_order), self.block[1])
-        return Problem(parts.program, query, key)
+        query = Tree.of(ordered.query.columns(separated.query, tables, order), len(order), self.block[0])
+        key = Tree.of(
+            ordered.key.columns(separated.key, tables, ordered.key_order), len(ordered.key_order), self.block[1]
+        )
+        return Problem(separated.program, query, key)
 
     def picked_rows(self, queries: int) -> Array | None:
-        """The rows of tiles that are looked at, None for all of them."""
+        """The sampled rows of tiles; None: all."""
         count = -(-queries // self.block[0])
         return None if self.rows is None or count <= self.rows else spread(count, self.rows)
 
 
-def _line_of(head_classes: HeadClasses) -> Array:
-    """int32 [batch, heads]: which of the lines that are looked at stands for each."""
+def _class_of_head(head_classes: HeadClasses) -> Array:
+    """int32 [batch, heads]: the number of the sampled head class that stands for each head."""
     count = len(head_classes.different)
-    return nearest(spread(count, _MOST_VARIANTS), count)[head_classes.index].astype(np.int32)
+    return nearest(spread(count, _MOST_CLASSES), count)[head_classes.index].astype(np.int32)
 
 
 def spread(count: int, most: int) -> Array:
-    """int64: some of the numbers 0 .. count, evenly but off the beat; all of them where they are few."""
+    """int64: at most `most` of the numbers 0 .. count, spread evenly with a jitter."""
     if count <= most:
         return np.arange(count)
     slots = np.arange(most)
@@ -178,12 +188,12 @@ def spread(count: int, most: int) -> Array:
 
 
 def nearest(picked: Array, count: int) -> Array:
-    """int64 [count]: for each number the index of the nearest of those picked."""
+    """int64 [count]: for each number, the index of the nearest of the picked ones."""
     return np.searchsorted((picked[1:] + picked[:-1] + 1) // 2, np.arange(count), side="right")
 
 
 def taken(runs: Runs, rows: Array) -> Runs:
-    """The runs of these rows, which may repeat."""
+    """The runs of these rows; rows may repeat."""
     begin, end = runs.row_start[rows], runs.row_start[rows + 1]
     chosen = ranges(begin, end)
     row_start = np.concatenate([[0], np.cumsum(end - begin)]).astype(np.int32)
@@ -194,15 +204,17 @@ def taken(runs: Runs, rows: Array) -> Runs:
 
 
 def full_tiles(tiles: BlockMap) -> int:
+    """Full tiles of all heads and batch entries."""
     return sum(tiles.head_classes[head_class].full.count for head_class in tiles.class_of_head.ravel().tolist())
 
 
 def partial_tiles(tiles: BlockMap) -> int:
+    """Partial tiles of all heads and batch entries."""
     return sum(tiles.head_classes[head_class].partial.count for head_class in tiles.class_of_head.ravel().tolist())
 
 
 def computed_pairs(tiles: BlockMap) -> int:
-    """Pairs of all tiles that are not empty; a ragged tile has those of its real tokens."""
+    """Pairs in tiles that are not empty, of all heads and batch entries; ragged tiles count their tokens only."""
     heights = np.minimum(tiles.block[0], tiles.query_length - np.arange(tiles.query_blocks) * tiles.block[0])
     pairs = [
         sum(int(_widths(runs, tiles) @ heights[runs.row]) for runs in (each.full, each.partial))
@@ -212,6 +224,6 @@ def computed_pairs(tiles: BlockMap) -> int:
 
 
 def _widths(runs: Runs, tiles: BlockMap) -> Array:
-    """int64: the keys of each run."""
+    """int64 [runs]: the number of keys of each run."""
     begin, end = (each.astype(np.int64) * tiles.block[1] for each in (runs.start, runs.end))
     return np.asarray(np.minimum(end, tiles.key_length) - begin)

@@ -1,8 +1,8 @@
-"""What a relation tells about good orders: the parts of it that ask something of one token alone.
+"""Hints of good orders from a relation: sort keys over one token that its conditions suggest.
 
-- *groups*: where `f(q) == f(k)` is asked, as of blocks, residues and documents, tokens sorted by f attend in blocks;
-- *firsts*: what is asked of one side only, `k.t == 0`, holds for a few tokens that all others share: they come first;
-- *coordinates* that are read besides axes: a window along a curve wants tokens along it.
+- *groups*: for `f(q) == f(k)`, as in blocks, residues and documents, tokens sorted by f attend in blocks;
+- *firsts*: a condition on one side, such as `k.t == 0`, often marks a few global tokens, which are sorted first;
+- *coordinates* that are read beside axes: for a window along a curve, tokens sorted along it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,14 +28,14 @@ from maskdsl.ir.ops import COMPARISONS, Op, Type
 from maskdsl.ir.simplify import head_classes, simplify
 
 _MOST = 4
-"""Clues of each kind."""
+"""The most hints of each kind."""
 _MOST_CLASSES = 8
-"""Different relations of heads that are looked at."""
+"""The most head classes whose relations are used."""
 
 
 @dataclass(frozen=True, slots=True)
-class Clues:
-    """Integer expressions over one token of one space, each kind in the order in which the relation says them."""
+class OrderHints:
+    """Integer expressions over one token of one space, of each kind in the order of the relation."""
 
     groups: tuple[Expression, ...]
     firsts: tuple[Expression, ...]
@@ -43,41 +43,41 @@ class Clues:
 
     @property
     def residues(self) -> dict[str, int]:
-        """Of groups that are an axis modulo a number."""
-        found = {}
+        """The step of each axis that a group takes modulo a constant."""
+        steps = {}
         for each in self.groups:
             match each:
                 case Apply(Op.FLOOR_MODULO, (Coordinate(name=name), Constant(value=int(step)))):
-                    found[name] = step
-        return found
+                    steps[name] = step
+        return steps
 
 
-def find_clues(mask: MaskIR, space: Space) -> Clues:
-    """What the relations of all heads ask of the tokens of a space."""
+def find_hints(mask: MaskIR, space: Space) -> OrderHints:
+    """The hints of all heads' relations for the tokens of a space."""
     relations = head_classes(mask.relation, mask.heads)[0][:_MOST_CLASSES]
     sequences = [each for each in mask.sequences.values() if space in each.spaces]
 
     def usable(key: Expression) -> bool:
         return all(_is_defined(sequence, space, key) for sequence in sequences)
 
-    def chosen(found: Iterable[Expression]) -> tuple[Expression, ...]:
-        return tuple(key for key in dict.fromkeys(found) if usable(key))[:_MOST]
+    def chosen(keys: Iterable[Expression]) -> tuple[Expression, ...]:
+        return tuple(key for key in dict.fromkeys(keys) if usable(key))[:_MOST]
 
     axes = {axis.name for axis in space.axes} | {"i"}
     read = reads(*relations).coordinates
     coordinates = [token(each.name) for each in read if each.type is Type.INT and each.name not in axes]
     firsts = [_first(condition) for each in relations for condition in _one_sided(each)]
     groups = [key for each in relations for key in _equal_keys(each)]
-    return Clues(chosen(groups), chosen(firsts), chosen(coordinates))
+    return OrderHints(chosen(groups), chosen(firsts), chosen(coordinates))
 
 
 def _is_defined(sequence: Sequence, space: Space, key: Expression) -> bool:
-    """Whether the tokens of a space have all that a key reads."""
+    """Whether the tokens of a space have all coordinates that a key reads."""
     return all(sequence.has(space, each.name) for each in reads(key).coordinates)
 
 
 def _equal_keys(relation: Expression) -> Iterator[Expression]:
-    """f wherever `f(q) == f(k)` is asked, in whichever of its two spellings."""
+    """Yields f for every condition `f(q) == f(k)`, or `(f(q) - f(k)) % m == 0`."""
     for node in walk(relation):
         match node:
             case Apply(Op.EQUAL, (Apply(Op.FLOOR_MODULO, (Apply(Op.SUBTRACT, (a, b)), Constant() as m)), Constant(0))):
@@ -91,7 +91,7 @@ def _equal_keys(relation: Expression) -> Iterator[Expression]:
 
 
 def _one_sided(relation: Expression) -> Iterator[Expression]:
-    """Comparisons over one side alone, as conditions over one token."""
+    """Yields the comparisons that read one side only, as conditions over one token."""
     for node in walk(relation):
         if isinstance(node, Apply) and node.op in COMPARISONS:
             condition = _over_token(node)
@@ -100,12 +100,12 @@ def _one_sided(relation: Expression) -> Iterator[Expression]:
 
 
 def _first(condition: Expression) -> Expression:
-    """The key that puts tokens first for which a condition holds."""
+    """The sort key that puts the tokens first for which a condition holds."""
     return apply(Op.SELECT, condition, Constant(0), Constant(1))
 
 
 def _over_token(expression: Expression) -> Expression | None:
-    """The same over one token; None if it reads both sides, or what is not a token's own."""
+    """The expression over one token; None unless it reads coordinates of one side only."""
     read = reads(expression)
     if read.inputs or read.leaves != read.coordinates or len({each.side for each in read.coordinates}) != 1:
         return None
@@ -116,14 +116,14 @@ def _over_token(expression: Expression) -> Expression | None:
 
 
 def without_inputs(mask: MaskIR) -> Expression:
-    """A relation that holds wherever the mask's may hold for some inputs: conditions that read inputs are left out."""
+    """A relation without inputs that the mask's relation implies: conditions that read inputs are left out."""
 
     def widened(expression: Expression, positive: bool) -> Expression:
         match expression:
-            case Apply(Op.AND | Op.OR as op, parts):
-                return apply(op, *(widened(part, positive) for part in parts))
-            case Apply(Op.NOT, (part,)):
-                return apply(Op.NOT, widened(part, not positive))
+            case Apply(Op.AND | Op.OR as op, operands):
+                return apply(op, *(widened(each, positive) for each in operands))
+            case Apply(Op.NOT, (inner,)):
+                return apply(Op.NOT, widened(inner, not positive))
             case _ if reads_inputs(mask, expression):
                 return TRUE if positive else FALSE
             case _:
@@ -133,5 +133,5 @@ def without_inputs(mask: MaskIR) -> Expression:
 
 
 def reads_inputs(mask: MaskIR, expression: Expression) -> bool:
-    """Directly, or through coordinates."""
+    """Whether an expression depends on inputs, directly or through coordinates."""
     return bool(pair_trace(mask, [expression]).inputs)
