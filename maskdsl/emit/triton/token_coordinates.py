@@ -1,12 +1,13 @@
 """The names of a Triton kernel, and where it has coordinates from: computed from the position, or read from tables."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from math import prod
 
 from maskdsl.emit.plan import HELPERS as TORCH_HELPERS
-from maskdsl.emit.plan import KernelPlan, unused
+from maskdsl.emit.plan import OF_PYTHON, KernelPlan, unused
 from maskdsl.emit.skeleton import skeleton_words
 from maskdsl.emit.torch.pattern_functions import coordinate_function
 from maskdsl.emit.triton.triton_printer import HELPERS
@@ -28,9 +29,11 @@ _SKELETONS = ("forward", "backward", "device_tiles", "decode", "triton_functions
 _CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
 _GENERATED = {
     *("token_tables", "weights", "contribution", "ds_bound", "real_keys", "grad", "grad_inputs"),
-    *("full_start", "full_end", "first_query", "last_query", "first_key", "last_key"),
+    *("full_start", "full_end", "first_query", "last_query", "first_key", "last_key", "head_low", "head_high"),
 }
 """Variables of generated code that are in no skeleton."""
+_ENDS = ("_low", "_high", "_lows", "_highs")
+"""Behind the name of a coordinate: its bounds over a block, and their tables."""
 HEAD_TABLE = "head_"
 """In front of a per-token table's name: the pointer to the table of one query head, in the dK, dV kernel."""
 _LAUNCHED = {
@@ -95,15 +98,21 @@ class KernelNames:
     def inputs(self) -> dict[str, str]:
         """The pointer of each input that pairs read by index."""
         chosen: dict[str, str] = {}
+        taken = self.taken | self.token_names | OF_PYTHON
         for name, text in self.plan.input_identifiers.items():
-            others = {
-                *self.coordinates.values(),
-                *(prefix + table.text for table in self.tables for prefix in ("", HEAD_TABLE)),
-                *self.numbers,
-                *chosen.values(),
-            }
-            chosen[name] = unused(text, self.taken | others)
+            declared = self.plan.mask.input(name)
+            assert declared is not None
+            pointer = next(each for each in _numbered(text) if taken.isdisjoint(_input_names(each, declared)))
+            taken |= _input_names(pointer, declared)
+            chosen[name] = pointer
         return chosen
+
+    @cached_property
+    def token_names(self) -> frozenset[str]:
+        """The variables and arguments of coordinates, of their bounds and of their tables."""
+        coordinates = {f"{text}{end}" for text in self.coordinates.values() for end in ("", *_ENDS)}
+        tables = {f"{table.text}{end}" for table in self.tables for end in ("", "_batch_stride", "_head_stride")}
+        return frozenset({*coordinates, *tables, *(HEAD_TABLE + table.text for table in self.tables), *self.numbers})
 
     def sequence(self, side: Side) -> Sequence:
         return self.plan.mask.sequences[side]
@@ -263,6 +272,16 @@ class KernelNames:
         """Statements that take these inputs, in the types that kernels read."""
         given = {each: f'inputs["{self.plan.input_identifiers[each.name]}"]' for each in inputs}
         return [f"{self.inputs[each.name]} = {text}{_CASTS[each.type]}" for each, text in given.items()]
+
+
+def _numbered(text: str) -> Iterator[str]:
+    """`text`, then with numbers behind it."""
+    yield text
+    yield from (f"{text}_{number}" for number in count(2))
+
+
+def _input_names(pointer: str, declared: Input) -> frozenset[str]:
+    return frozenset({pointer, *sizes_and_strides(pointer, len(declared.dimensions))})
 
 
 def sizes_and_strides(text: str, axes: int) -> dict[str, str]:

@@ -9,7 +9,7 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.route_text import product_leaves, score_of_products
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of
 from maskdsl.emit.triton.forward_body import Body, MaybeHoles
-from maskdsl.emit.triton.selection.route_names import EXISTS, FIRSTS, RouteNames, product_name
+from maskdsl.emit.triton.selection.route_names import AXES, EXISTS, FIRSTS, RouteNames, product_name, vector_names
 from maskdsl.emit.triton.tile_loops import wrapped_tuple
 from maskdsl.ir.expressions import PAIR, TRUE, Apply, Constant, Coordinate, Expression, Side
 from maskdsl.ir.facts.reads import reads
@@ -18,7 +18,6 @@ from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import Above, Route, TopCount, TopMass, selector_argument
 
 _SHARED = ("batch", "head", "query_groups", "key_groups")
-_AXES = ("batch", "head", "token")
 _PRELUDE = {
     "wide_batch": "batch.to(tl.int64)",
     "wide_head": "head.to(tl.int64)",
@@ -191,12 +190,12 @@ class RouteBody(Body):
         pointers = [table.text for table in names.tables] + [names.inputs[each.name] for each in self.read_inputs]
         numbers = {**names.numbers, **names.input_numbers(self.read_inputs)}
         for table in names.tables:
-            numbers |= {f"{table.text}_{axis}_stride": f"{table.text}.stride({n})" for n, axis in enumerate(_AXES[:2])}
+            numbers |= {f"{table.text}_{axis}_stride": f"{table.text}.stride({n})" for n, axis in enumerate(AXES[:2])}
         for number in range(len(self.products)):
-            queries, keys = _vector_names(number)
+            queries, keys = vector_names(number)
             pointers += [queries, keys]
             for name in queries, keys:
-                numbers |= {f"{name}_{axis}_stride": f"{name}.stride({n})" for n, axis in enumerate(_AXES)}
+                numbers |= {f"{name}_{axis}_stride": f"{name}.stride({n})" for n, axis in enumerate(AXES)}
             numbers[f"{keys}_sharing"] = f"heads // {keys}.shape[1]"
         return {
             name: value for name, value in {**{each: each for each in pointers}, **numbers}.items() if name in words
@@ -217,17 +216,13 @@ class RouteBody(Body):
         lines += self.names.input_lines(self.read_inputs)
         for number, (_, summed) in enumerate(self.products):
             pairs = ", ".join(f"pairs[{each}]" for each in summed)
-            lines.append(f"{', '.join(_vector_names(number))} = joined({pairs})")
+            lines.append(f"{', '.join(vector_names(number))} = joined({pairs})")
         return lines
-
-
-def _vector_names(number: int) -> tuple[str, str]:
-    return f"query_vectors_{number}", f"key_vectors_{number}"
 
 
 def _product_lines(number: int, name: str, dim: str) -> list[str]:
     """Statements for one product: the pointers of its vectors, then the product."""
-    queries, keys = _vector_names(number)
+    queries, keys = vector_names(number)
     return [
         f"query_vectors = {queries} + wide_batch * {queries}_batch_stride + wide_head * {queries}_head_stride",
         f"query_vectors += query_rows[:, None].to(tl.int64) * {queries}_token_stride",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from maskdsl.emit.plan import identifier
 from maskdsl.emit.route_text import product_leaves
 from maskdsl.emit.skeleton import skeleton_words
 from maskdsl.emit.triton.token_coordinates import CoordinateTable, KernelNames
@@ -13,11 +14,15 @@ from maskdsl.ir.mask import Computed, Sequence
 from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import GROUP, Route
 
+AXES = ("batch", "head", "token")
+_ENDS = ("", "_sharing", *(f"_{axis}_stride" for axis in AXES))
+"""Behind the name of a pointer to vectors: its arguments."""
 FIRSTS, EXISTS = "first of group", "group exists"
 """The tables of groups: names that no coordinate can have."""
 _GENERATED = frozenset(
-    {"asked", "threshold", "query_positions", "key_positions", "query_vectors", "key_vectors", *PAIR}
+    {"asked", "threshold", *(f"{side}_{each}" for side in PAIR for each in ("positions", "rows", "vectors")), *PAIR}
 )
+"""Variables of generated code that are in no skeleton."""
 
 
 def run_size(route: Route, side: Side, sequence: Sequence) -> int | None:
@@ -43,7 +48,10 @@ class RouteNames(KernelNames):
 
     @cached_property
     def taken(self) -> frozenset[str]:
-        return skeleton_words("routing", "selection", "selection_functions") | super().taken | _GENERATED
+        words = skeleton_words("routing", "selection", "selection_functions") | super().taken | _GENERATED
+        vectors = (f"{each}{end}" for n in range(len(self.route.products)) for each in vector_names(n) for end in _ENDS)
+        functions = (f"{identifier(self.route.name)}_{each}" for each in ("scores", "kernel", "select"))
+        return words.union(vectors, functions)
 
     @cached_property
     def leaf(self) -> Callable[[Leaf], Range]:
@@ -79,6 +87,11 @@ class RouteNames(KernelNames):
     def uncomputed(self) -> frozenset[str]:
         """The leaves that stand for products and for the number of a group."""
         return frozenset({GROUP, *(each.name for each in product_leaves(self.route))})
+
+
+def vector_names(number: int) -> tuple[str, str]:
+    """The pointers of the vectors of one product."""
+    return f"query_vectors_{number}", f"key_vectors_{number}"
 
 
 def product_name(leaf: Coordinate) -> str:
