@@ -39,11 +39,15 @@ PAIR = (Side.QUERY, Side.KEY)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpressionNode:
+    """A node, with the span of source that it comes from. Equality ignores the span."""
+
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Constant(ExpressionNode):
+    """A number or truth value; its Python type decides its type in the IR."""
+
     value: int | float | bool
 
     @property

@@ -21,6 +21,7 @@ class Heads:
 
     @property
     def are_all(self) -> bool:
+        """Whether these are all heads of the attention."""
         return self.count == self.whole
 
     @property

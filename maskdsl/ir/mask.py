@@ -79,10 +79,13 @@ class Space:
         return self.chain[0]
 
     def axis(self, name: str) -> Axis | None:
+        """The axis of this name, if there is one."""
         return next((axis for axis in self.axes if axis.name == name), None)
 
 
 class CurveKind(StrEnum):
+    """A space-filling curve; see `ir/meaning/curves.py`."""
+
     HILBERT = auto()
     MORTON = auto()
     SNAKE = auto()
@@ -181,12 +184,15 @@ class Sequence:
 
     @cached_property
     def is_pooled(self) -> bool:
+        """Whether a space of the sequence is pooled."""
         return any(space.pooling is not None for space in self.spaces)
 
     def space(self, name: str) -> Space | None:
+        """The space of this name, if there is one."""
         return next((space for space in self.spaces if space.name == name), None)
 
     def definition(self, name: str) -> CoordinateDefinition | None:
+        """The definition of this coordinate; None for `i` and the axes."""
         return self.definitions.get(name)
 
     @cached_property
@@ -212,6 +218,8 @@ class Sequence:
 
 
 class DimensionKind(StrEnum):
+    """What a dimension of an input ranges over."""
+
     BATCH = auto()
     HEADS = auto()
     TOKENS = auto()  # the queries, the keys, the tokens (self-attention), or one space
@@ -250,6 +258,7 @@ class Input:
 
     @cached_property
     def kinds(self) -> tuple[DimensionKind, ...]:
+        """The kind of each dimension."""
         return tuple(dimension.kind for dimension in self.dimensions)
 
     @cached_property
@@ -378,6 +387,7 @@ class MaskIR:
         return tuple(each for each in self.inputs if each.name not in names)
 
     def input(self, name: str) -> Input | None:
+        """The input of this name, if there is one."""
         return self._named.get(name)
 
     def named(self, names: Container[str]) -> tuple[Input, ...]:

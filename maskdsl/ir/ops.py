@@ -20,13 +20,15 @@ Array = NDArray[Any]
 
 
 class Type(StrEnum):
+    """The type of an expression."""
+
     INT = auto()
     FLOAT = auto()
     BOOL = auto()
 
 
 class Op(StrEnum):
-    """Operators by meaning, not by symbol. Integers are exact 64-bit ones; floats are 64-bit in relations."""
+    """Operators by meaning, not by symbol. Integers are 64 bits and exact; floats are 64 bits in relations."""
 
     ADD = auto()
     SUBTRACT = auto()
@@ -190,7 +192,7 @@ OPERATORS: dict[Op, Operator] = {
         result=Type.BOOL,
         function="share_bit",
         parameters=("a", "b"),
-        help="Whether two integers have a one in the same binary place.",
+        help="Whether two integers have a one bit in common.",
     ),
     Op.GREATEST_COMMON_DIVISOR: Operator(
         INT,

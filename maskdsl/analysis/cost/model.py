@@ -146,6 +146,7 @@ class Rows:
 
     @staticmethod
     def counted(tiles: TileMap, row_block: int, column_block: int, columns: int, backwards: bool = False) -> "Rows":
+        """The rows of a tile map, from the last to the first if `backwards`."""
         full, partial = tiles.full, tiles.partial
         segments = [np.concatenate([getattr(full, name), getattr(partial, name)]) for name in ("row", "start", "end")]
         if backwards:

@@ -62,10 +62,12 @@ class Prediction:
 
     @property
     def forward_seconds(self) -> float:
+        """Seconds of the forward pass."""
         return self.forward.cost.seconds
 
     @property
     def backward_seconds(self) -> float:
+        """Seconds of the backward pass."""
         return sum(each.cost.seconds for each in self.gradients)
 
     @property
@@ -102,10 +104,12 @@ class StackPrediction:
 
     @property
     def forward_seconds(self) -> float:
+        """Seconds of the forward pass."""
         return sum(each.forward_seconds for each in self.layers)
 
     @property
     def backward_seconds(self) -> float:
+        """Seconds of the backward pass."""
         return sum(each.backward_seconds for each in self.layers)
 
     @property

@@ -147,7 +147,7 @@ def _entry(
 
 TABLE = (
     # Two bytes, forward. 128 queries read each key and value least often; two blocks of 64 feed 8 warps.
-    _entry(_SM80, _FORWARD, 64, 2, (128, 64, 8, 3), _HEAVY, "48 KiB: three stages hide the way from memory"),
+    _entry(_SM80, _FORWARD, 64, 2, (128, 64, 8, 3), _HEAVY, "48 KiB: three stages hide memory latency"),
     _entry(_SM80, _FORWARD, 64, 2, (128, 64, 8, 2), _HEAVY, "tables of pairs in the 99 KiB of 8.6, 8.9, 12.x"),
     _entry(_SM80, _FORWARD, 64, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
     _entry(_SM80, _FORWARD, 64, 2, (64, 64, 4, 2), _HEAVY, "half of that"),
@@ -183,7 +183,7 @@ TABLE = (
     _entry(_NVIDIA, _FORWARD, 256, 2, (64, 64, 8, 2), _HEAVY, "results as large as 128 by 128"),
     _entry(_GPUS, _FORWARD, 256, 2, (64, 32, 8, 1), _HEAVY, "half the keys, and one stage: less memory"),
     _entry(_GPUS, _FORWARD, 256, 2, (32, 32, 4, 1), _HEAVY, "half of that"),
-    # Two bytes, backward. The side whose gradient it is has the longer block: results stay, the other side is read.
+    # Two bytes, backward. The side with the gradient has the longer block: accumulators stay, the other side is read.
     _entry(_SM80, _QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), _HEAVY, "with 64 keys each warp holds too much of them"),
     _entry(_SM80, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), _USUAL, "half of that"),
     _entry(_SM80, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _USUAL, "two results of 128 keys; 64 queries would spill"),
@@ -233,7 +233,7 @@ TABLE = (
     _entry(_AMD, _KEY_GRADIENT, 128, 2, (32, 64, 4, 1), _HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
     _entry(_NVIDIA, _GRADIENTS, 256, 2, (32, 32, 8, 1), _HEAVY, "results of 32 by 256 fill the registers"),
     _entry(_AMD, _GRADIENTS, 256, 2, (16, 16, 4, 1), _HEAVY, "results of 16 by 256 fill the registers"),
-    # Four bytes: products in three parts of tf32, or one by one, whose time hides all else.
+    # Four bytes: products of three tf32 products, or without tensor cores; they dominate the time.
     _entry(_NVIDIA, _FORWARD, 64, 4, (64, 32, 4, 2), _HEAVY, "twice the bytes: half the tiles"),
     _entry(_NVIDIA, _FORWARD, 128, 4, (64, 32, 4, 1), _HEAVY, "twice the bytes: half the stages"),
     _entry(_NVIDIA, _FORWARD, 256, 4, (32, 16, 4, 1), _HEAVY, "twice the bytes: half the queries and keys"),

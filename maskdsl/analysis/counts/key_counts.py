@@ -84,6 +84,7 @@ class KeyCounts:
 
     @staticmethod
     def of(mask: MaskIR, inputs: Mapping[str, Array]) -> "KeyCounts":
+        """The key counts of a mask; `inputs` has those that decide its relation."""
         head_classes = find_head_classes(mask, inputs)
         classes = problems(mask, head_classes.different, (_BLOCK, _BLOCK), inputs)
         return KeyCounts(mask, head_classes.index, tuple((problem, classify(problem)) for problem in classes))

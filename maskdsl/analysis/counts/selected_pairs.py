@@ -39,6 +39,7 @@ class Distribution:
 
     @staticmethod
     def of(numbers: Array) -> "Distribution":
+        """The distribution of an array of integers."""
         mean = float(numbers.mean())
         return Distribution(int(numbers.min()), mean, int(numbers.max()), float(numbers.std()) / mean if mean else 0.0)
 
@@ -196,7 +197,7 @@ def _overlap(selected: _RouteTables, heads: int) -> tuple[tuple[float, ...], ...
     for batch in range(selected.entries):
         for chunk in np.array_split(compared, -(-len(compared) * columns // _BATCH)):
             taken = [selected.rows(batch, head, chunk).reshape(-1).astype(np.float32) for head in range(heads)]
-            both += np.stack(taken) @ np.stack(taken).T  # whole numbers below 2**24: exact
+            both += np.stack(taken) @ np.stack(taken).T  # integers below 2**24 are exact in float32
     each_head = np.diagonal(both)
     either = each_head[:, None] + each_head - both
     return tuple(map(tuple, np.where(either > 0, both / np.maximum(either, 1), 1.0).tolist()))

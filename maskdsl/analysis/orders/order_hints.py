@@ -112,7 +112,7 @@ def _over_token(expression: Expression) -> Expression | None:
     return of_side(expression, Side.TOKEN)
 
 
-# What is known without inputs
+# Relations without inputs
 
 
 def without_inputs(mask: MaskIR) -> Expression:

@@ -25,7 +25,7 @@ class ConnectedPairs:
     """Connected pairs: bit k of row q is set if cell q draws from cell k. Rows are uint64 [cells, words]."""
 
     ever: Array
-    """After any number of layers."""
+    """The pairs after any number of layers."""
     before: Array
     """One layer before the last that adds a pair."""
     layers: int

@@ -28,6 +28,7 @@ class BoundedTable:
 
     @staticmethod
     def of(values: Array, is_open: bool = False) -> "BoundedTable":
+        """The table of an array, with the bounds of all cells."""
         depths = tuple(max(length - 2, 0).bit_length() + 1 for length in values.shape)
         lows, highs = {}, {}
         for level in product(*map(range, depths)):

@@ -101,6 +101,7 @@ class Bounder:
         return Bounds(_select(same, element, low), _select(same, element, high))
 
     def apply(self, expression: Apply, op: Op, operands: tuple[Bounds, ...]) -> Bounds:
+        """Bounds of an operator from those of its operands."""
         if expression.type is Type.BOOL:
             return self.boolean(op, operands, expression.arguments[-1].type) or ANYTHING[Type.BOOL]
         if op is Op.SELECT:

@@ -43,14 +43,17 @@ class Reads:
 
     @property
     def head(self) -> bool:
+        """Whether it reads the head's index."""
         return Head() in self.leaves
 
     @property
     def batch(self) -> bool:
+        """Whether it reads the batch entry's index."""
         return Batch() in self.leaves
 
     @property
     def score(self) -> bool:
+        """Whether it reads the score."""
         return Score() in self.leaves
 
     @property

@@ -47,14 +47,17 @@ class Pairs:
 
     @cached_property
     def query(self) -> Coordinates:
+        """The coordinates of all queries."""
         return Coordinates(self.mask, self.mask.queries, self.inputs, self.batch, self.head)
 
     @cached_property
     def key(self) -> Coordinates:
+        """The coordinates of all keys."""
         return Coordinates(self.mask, self.mask.keys, self.inputs, self.batch, self.head)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
+        """The shape that `q` and `k` broadcast to."""
         return np.broadcast_shapes(self.q.shape, self.k.shape)
 
     def allowed(self) -> Array:

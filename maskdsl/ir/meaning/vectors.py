@@ -64,6 +64,7 @@ def unlike(q: Shape, keys: Mapping[str, Shape], paged: bool = False) -> Iterator
 
 
 def disagreeing(first: str, second: str, axis: str, one: int, two: int) -> Diagnostic:
+    """The error of two tensors with different sizes `one` and `two` of an axis that must agree."""
     return Disagreeing(first=first, second=second, axis=axis, one=one, two=two)
 
 
