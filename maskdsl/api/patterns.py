@@ -235,7 +235,7 @@ class Mask(Displayed):
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> Prediction:
         """Predicted seconds of the forward and backward kernels, from exact tiles and the GPU's datasheet.
 
-        `gpu` is one of A100, H100, H200, B200 and MI300X; numbers have two bytes. Nothing is measured: the model is
+        Of A100, H100, H200, B200 and MI300X, for two-byte numbers. Nothing is measured: the model is
         `analysis/cost/model.py`.
         """
         return predict_mask(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
@@ -277,10 +277,10 @@ class Mask(Displayed):
     def compile(self, backend: BackendName = "auto", *, refine: bool = False, tune: bool = False) -> Attention:
         """The attention of this mask, a torch module: `attention(q, k, v, **inputs)`.
 
-        `backend` is `"triton"`, `"tiled"` or `"reference"`; `"auto"` takes `triton` for tensors on a GPU and `tiled`
-        elsewhere. Where inputs decide the tiles, kernels find them on the GPU, where some full or empty tiles may count
-        as partial; with `refine` the host finds exact tiles, and waits for the GPU. With `tune` the first call measures
-        a few tile choices on its GPU and caches the fastest on disk. Raises `AttnError` for an unknown backend.
+        Backends: `"triton"`, `"tiled"` and `"reference"`; `"auto"` takes `triton` for tensors on a GPU, else `tiled`.
+        Where inputs decide the tiles, kernels find them on the GPU, where some full or empty tiles may count as
+        partial; with `refine` the host finds exact tiles, and waits for the GPU. With `tune` the first call measures a
+        few tile choices on its GPU and caches the fastest on disk. Raises `AttnError` for an unknown backend.
         """
         from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
 

@@ -138,7 +138,9 @@ def _content_of(patterns: LayerPatterns, layer: Layer, mask: Tensor, query: Tens
 def _model_mask(patterns: LayerPatterns, content: MaskContent) -> Tensor | None:
     """The model's mask for a layer that is left to it, None where it has none. Raises if it was not computed."""
     if not content.has_model_mask:
-        raise AttnError(errors.ForeignMask(name=patterns.name, what="a mask for a layer that was not to be left to it"))
+        raise AttnError(
+            errors.ForeignMask(name=patterns.name, what="a mask for a layer that was expected to have a pattern")
+        )
     return content.model_mask
 
 

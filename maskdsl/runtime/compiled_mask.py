@@ -41,7 +41,7 @@ from maskdsl.runtime.registry import Entry, Registry
 
 _T = TypeVar("_T")
 
-MOST_CHECKED = 256
+MOST_CACHED = 256
 """Entries of a `Bound`'s caches of checked and of prepared calls."""
 _MOST_DERIVED = 16
 """Derived masks that a `Bound` caches, each with its kernels and tiles."""
@@ -93,12 +93,15 @@ class Bound:
         self.kernels: dict[str, Kernel] = {}
 
     def bound(self, queries: int, keys: int) -> "Bound":
+        """This mask: its lengths are fixed."""
         return self
 
     def bound_to_longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> "Bound":
+        """This mask: its lengths are fixed."""
         return self
 
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
+        """Raises `AttnError` if heads, lengths or inputs are not those of the mask."""
         check_sizes(self.plan, q, k, v)
         check_inputs(self.plan.mask.inputs, inputs, q)
 
@@ -119,7 +122,7 @@ class Bound:
         forward = self.prepared_calls.get(key)
         if forward is None:
             forward = self.prepared(q, k, v, inputs, layout, wants_lse)
-            if not self.plan.varies_by_batch:  # then each batch size has a state, and `CallStates` bounds their number
+            if not self.plan.varies_by_batch:  # otherwise a cached call would keep its `CallState` alive
                 _remember(self.prepared_calls, key, forward)
         return forward(q, k, v)
 
@@ -219,7 +222,7 @@ def _kinds(q: Tensor, k: Tensor, v: Tensor) -> tuple[object, ...]:
 
 def _remember(cache: dict[object, _T], key: object, value: _T) -> None:
     """Adds to a cache, which is emptied when it is full."""
-    if len(cache) >= MOST_CHECKED:
+    if len(cache) >= MOST_CACHED:
         cache.clear()
     cache[key] = value
 

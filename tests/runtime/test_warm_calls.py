@@ -14,7 +14,7 @@ import maskdsl
 from maskdsl.analysis.cost.tile_table import TileChoice
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends import triton_backend as triton
-from maskdsl.runtime.compiled_mask import MOST_CHECKED
+from maskdsl.runtime.compiled_mask import MOST_CACHED
 
 WINDOW = maskdsl.parse("pattern w(n = 256) { space t[n] attend window(33) }")["w"].bind(heads=2)
 DOCUMENTS = maskdsl.parse("pattern d(n = 256) { space t[n] input doc: int[batch, t] attend same(doc) }")["d"].bind(
@@ -115,9 +115,9 @@ def test_products_are_as_exact_as_torch_is_told_now(
 
 def test_few_kinds_of_calls_are_kept(recorder: Recorder) -> None:
     attention = compiled()
-    for batch in range(1, MOST_CHECKED + 20):
+    for batch in range(1, MOST_CACHED + 20):
         attention(*[x.expand(batch, -1, -1, -1) for x in (Q, K, V)])
-        assert len(attention._compiled.prepared_calls) <= MOST_CHECKED
+        assert len(attention._compiled.prepared_calls) <= MOST_CACHED
 
 
 def test_nothing_is_kept_of_calls_that_the_batch_decides() -> None:

@@ -163,12 +163,15 @@ class TokenMoves(NamedTuple):
     """Copies of every key head: more than 1 where query heads that share it lay out keys in different orders."""
 
     def queries(self, x: Tensor) -> Tensor:
+        """Queries in the backend's order."""
         return moved(x, self.query_move)
 
     def keys(self, x: Tensor) -> Tensor:
+        """Keys or values in the backend's order, with their copies."""
         return moved(x if self.copies == 1 else x.repeat_interleave(self.copies, dim=1), self.key_move)
 
     def queries_back(self, x: Tensor) -> Tensor:
+        """Results or gradients of queries in the caller's order."""
         return moved(x, self.query_move and self.query_move.reverse)
 
     def keys_back(self, grad: Tensor) -> Tensor:
