@@ -1,4 +1,4 @@
-"""Tiles to the cells of a picture: how many full and partial tiles each cell has. Reads runs, never single tiles."""
+"""Counts the full and partial tiles in each cell of a picture. Reads runs, never single tiles."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,9 +8,9 @@ import numpy as np
 from maskdsl.analysis.tiles.block_map import EMPTY, FULL, PARTIAL, Array, Runs, TileMap
 
 _FINEST = 512
-"""Tiles to a side of the picture, about, where it may choose them: they are what cells are shaded by."""
+"""About how many tiles a side of a picture has if their size is free: cells are shaded by their tiles."""
 _NARROWEST = 8
-"""Cells that a side of many tokens gets, however much longer the other one is."""
+"""The fewest cells of a side with many tokens, however much longer the other side is."""
 _LARGEST_ZOOM = 4
 
 
@@ -21,7 +21,7 @@ class Scale:
     block: tuple[int, int]
     tiles: tuple[int, int]
     fitted: bool
-    """A cell is what the user knows as a tile; the tiles proper are smaller ones that shade it."""
+    """Whether users see a cell as one tile; its smaller tiles then only shade it."""
 
     @property
     def cell(self) -> tuple[int, int]:
@@ -36,22 +36,22 @@ class Cells:
     full: Array
     partial: Array
     tiles: Array
-    """Tiles that there are; fewer in the last row and column where they are ragged."""
+    """The number of tiles in each cell; fewer in a ragged last row or column."""
 
     @cached_property
     def classes(self) -> Array:
-        """The exact class of each cell, itself a larger tile."""
+        """The exact class of each cell, taken as one large tile."""
         touched = np.where(self.full + self.partial > 0, PARTIAL, EMPTY)
         return np.where(self.full == self.tiles, FULL, touched).astype(np.int8)
 
     @cached_property
     def density(self) -> Array:
-        """Between 0 and 1; a partial tile counts half."""
+        """The density of each cell, 0 to 1; a partial tile counts as half."""
         return np.asarray((self.full + self.partial / 2) / self.tiles)
 
 
 def count_cells(tiles: TileMap, columns: int, size: tuple[int, int]) -> Cells:
-    """Of a map with so many columns of tiles, in cells of `size` tiles."""
+    """The cells, of `size` tiles each, of a map with so many columns of tiles."""
     rows = [np.minimum(size[0], tiles.full.rows - np.arange(0, tiles.full.rows, size[0]))]
     across = np.minimum(size[1], columns - np.arange(0, columns, size[1]))
     full, partial = (_covered(runs, len(rows[0]), len(across), size) for runs in (tiles.full, tiles.partial))
@@ -59,14 +59,14 @@ def count_cells(tiles: TileMap, columns: int, size: tuple[int, int]) -> Cells:
 
 
 def _covered(runs: Runs, rows: int, columns: int, size: tuple[int, int]) -> Array:
-    """int64 [rows, columns]: tiles of the runs in each cell.
+    """The number of the runs' tiles in each cell, int64 [rows, columns].
 
-    A run is what is right of its start without what is right of its end. What is right of a tile fills the rest of
-    that tile's cell and all of the cells behind it, which the sum along the row carries on.
+    A run is all tiles right of its start minus all tiles right of its end. All tiles right of a position fill the rest
+    of its cell and every cell after it; the cumulative sum along the row extends them.
     """
     steps = np.zeros(rows * (columns + 2), dtype=np.int64)
-    for position, sign in (runs.start, 1), (runs.end, -1):
-        cell, inside = np.divmod(position.astype(np.int64), size[1])
+    for column, sign in (runs.start, 1), (runs.end, -1):
+        cell, inside = np.divmod(column.astype(np.int64), size[1])
         at = runs.row.astype(np.int64) // size[0] * (columns + 2) + cell
         np.add.at(steps, at, sign * (size[1] - inside))
         np.add.at(steps, at + 1, sign * inside)
@@ -89,19 +89,19 @@ def fit(lengths: tuple[int, int], room: tuple[int, int], block: tuple[int, int] 
 
 
 def _fineness(tokens: int, length: int) -> int:
-    """Into how many tiles a cell of so many tokens is divided: a power of two that divides it."""
-    parts = 1
-    while tokens % (2 * parts) == 0 and length // (tokens // parts) < _FINEST:
-        parts *= 2
-    return parts
+    """The number of tiles into which a cell of so many tokens is divided: a power of two that divides it."""
+    tiles = 1
+    while tokens % (2 * tiles) == 0 and length // (tokens // tiles) < _FINEST:
+        tiles *= 2
+    return tiles
 
 
 def smooth(number: int) -> int:
-    """The least number not below this one that is 4 to 8 times a power of two, or under 8."""
+    """The least number, not below this one, that is 4 to 8 times a power of two, or under 8."""
     step = 1 << max(0, (number - 1).bit_length() - 3)
     return -(-number // step) * step
 
 
 def zoom(cells: int, room: int) -> int:
-    """How many characters a side of a cell may take."""
+    """The number of characters that a side of a cell may take."""
     return max(1, min(_LARGEST_ZOOM, room // cells))

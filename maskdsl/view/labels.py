@@ -1,4 +1,4 @@
-"""The tokens along an axis of a map by name: positions, or cells of a grid, and spaces where they begin."""
+"""Labels along an axis of a map: positions of tokens or cells of a grid, and names of spaces where they begin."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ from maskdsl.ir.mask import MaskIR, Sequence
 from maskdsl.ir.meaning.coordinates import Coordinates
 
 _LONGEST = 9
-"""Characters of a label."""
+"""The most characters of a label."""
 _LINES_APART = 6
-"""Of the labels beside a map."""
+"""Lines between the labels beside a map."""
 _COLUMNS_APART = 12
-"""Of those above it."""
+"""Columns between the labels above a map."""
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What the tokens of one side are called, in laid-out order from `start` on."""
+    """The labels of the tokens of one side, in laid-out order from `start` on."""
 
     sequence: Sequence
     order: Array | None = None
-    """The declared position of each laid-out place; None for the declared order."""
+    """The declared position at each laid-out position; None for the declared order."""
     start: int = 0
 
     @staticmethod
     def of(mask: MaskIR, sequence: Sequence, inputs: Mapping[str, Array], start: int = 0) -> "Labels | None":
-        """Those of the first head and batch entry; None where the order of tokens depends on either."""
+        """The labels of a side; None if the order of tokens depends on the head or the batch entry."""
         if trace(sequence, sequence.sort_keys).varies(mask):
             return None
         return Labels(sequence, Coordinates(mask, sequence, inputs).permutation(), start)
@@ -39,7 +39,7 @@ class Labels:
     def of_sides(
         mask: MaskIR, inputs: Mapping[str, Array], region: Region = ALL
     ) -> "tuple[Labels | None, Labels | None]":
-        """Of the queries and of the keys of a region."""
+        """The labels of the queries and of the keys of a region."""
         queries, keys = region
         return (
             Labels.of(mask, mask.queries, inputs, queries.start or 0),
@@ -47,7 +47,7 @@ class Labels:
         )
 
     def at(self, index: int) -> str:
-        """The token at an index, counted from `start`: `512`, or `3,17` on a grid."""
+        """The label of the token at an index, counted from `start`: `512`, or `3,17` on a grid."""
         position = self.start + index
         if self.order is not None:
             position = int(self.order[position])
@@ -59,12 +59,12 @@ class Labels:
 
     @property
     def axes(self) -> str:
-        """What labels give, `y,x`, where that is not plain: on one grid."""
+        """The axes that labels name, such as `y,x`; empty unless there is one grid."""
         (space, *others) = self.sequence.spaces
         return "" if others or len(space.axes) == 1 else ",".join(axis.name for axis in space.axes)[:_LONGEST]
 
     def begins(self, positions: int) -> dict[int, str]:
-        """Spaces by the place where they begin, or the first place; empty where there is only one space."""
+        """The names of spaces by the position where they begin, or the first one shown; empty for a single space."""
         if len(self.sequence.spaces) == 1:
             return {}
         named: dict[int, str] = {}
@@ -75,7 +75,7 @@ class Labels:
         return named
 
     def marks(self, positions: int, each: int, characters: float, apart: int) -> dict[int, str]:
-        """Labels by character along an axis of so many places, `each` to a cell of so many characters."""
+        """Labels by character along an axis of so many positions, `each` to a cell of so many characters."""
         cells = -(-positions // each)
         marks = {int(position // each * characters): name for position, name in self.begins(positions).items()}
         taken = sorted(marks)
@@ -88,19 +88,19 @@ class Labels:
 
 
 def longest_label(sequence: Sequence) -> int:
-    """Characters that no label of a side has more than."""
+    """The most characters of any label of a side."""
     cells = (",".join(str(axis.length - 1) for axis in space.axes) for space in sequence.spaces)
     names = [space.name for space in sequence.spaces] if len(sequence.spaces) > 1 else []
     return min(_LONGEST, max(map(len, (*cells, *names))))
 
 
 def beside(labels: Labels, positions: int, each: int, times: int) -> dict[int, str]:
-    """Labels by line of a map whose lines show two rows of cells, each cell enlarged so many times."""
+    """Labels by line of a map. Each line shows two rows of cells, and each cell is enlarged so many times."""
     return labels.marks(positions, each, times / 2, _LINES_APART)
 
 
 def above(labels: Labels, positions: int, each: int, times: int) -> str:
-    """The line above a map, each label where its token begins, those without room left out."""
+    """The line above a map: each label where its token begins, without labels that do not fit."""
     marks = labels.marks(positions, each, times, _COLUMNS_APART)
     width = -(-positions // each) * times
     line = ""

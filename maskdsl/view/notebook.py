@@ -1,6 +1,6 @@
-"""Patterns, masks, stacks, tiles and attentions as HTML for notebooks: pictures of tiles beside tables of figures.
+"""HTML for notebooks: patterns, masks, stacks, tiles and attentions as pictures of tiles beside tables of figures.
 
-Colours of text are the page's own, so that it is read in the light and in the dark. Nothing is loaded from anywhere.
+Text has the colours of the notebook, for light and dark themes. Nothing is loaded from elsewhere.
 """
 
 from base64 import b64encode
@@ -32,25 +32,25 @@ from maskdsl.view.terminal.show import by, first_sentence, head_classes, head_co
 from maskdsl.view.terminal.stack_table import layers_text, stack_title
 
 _CELLS = 128
-"""To a side of a picture, at most."""
+"""The most cells of a side of a picture."""
 _FINENESS = 8
-"""Tiles to a side of a cell, which shade it."""
+"""The number of tiles of a side of a cell, which shade it."""
 _PIXELS = 256
-"""The longer side of a picture."""
+"""The pixels of the longer side of a picture."""
 _MOST_PICTURES = 4
 _MOST_LAYERS = 8
 _BLOCK = 128
 _MOST_BLOCKS = 1024
-"""To a side, of the tiles that are counted."""
+"""The most blocks of a side for which tiles are counted."""
 _HEADS = 4
-"""Of a pattern that is bound for its picture alone."""
+"""The number of heads of a pattern that is bound only for its picture."""
 
 _Arrays = Mapping[str, NDArray[Any]]
 
 
-def html(*parts: object) -> str:
-    """What `Displayed` things are made of, drawn."""
-    match parts:
+def html(*values: object) -> str:
+    """The HTML of the values that a `Displayed` object shows."""
+    match values:
         case (MaskIR() as mask,):
             return _frame(_title(mask), _mask(mask))
         case (MaskIR() as mask, str() as backend, str() as source):
@@ -58,16 +58,16 @@ def html(*parts: object) -> str:
             return _frame(head, _mask(mask) + _folded("generated source", source))
         case (StackIR() as stack,):
             return _frame(f"<b>{markup(stack_title(stack).plain)}</b>{_paragraph(stack.doc)}", _layers(stack))
-        case (BlockMap() as found,):
-            return _frame("", _beside(_pictures(found, _scale(found)), _table(_tile_rows(found))))
+        case (BlockMap() as block_map,):
+            return _frame("", _beside(_pictures(block_map, _scale(block_map)), _table(_tile_rows(block_map))))
         case (Program() as program, PatternDeclaration() as declaration):
             return _pattern(program, declaration)
         case _:
-            raise AssertionError(parts)
+            raise AssertionError(values)
 
 
 def _pattern(program: Program, declaration: PatternDeclaration) -> str:
-    """Its documentation, its text, and what it is at its defaults, where that is known and right."""
+    """Documentation, source and, if it can be bound at its defaults, a picture of the pattern."""
     signature = ", ".join(each.span.text for each in declaration.parameters)
     head = f"<b>{markup(declaration.name.id)}</b>({markup(signature)}){_paragraph(declaration.doc)}"
     body = _folded("source", declaration.span.text)
@@ -76,17 +76,17 @@ def _pattern(program: Program, declaration: PatternDeclaration) -> str:
             mask = bind_mask(program, declaration.name.id, {}, _HEADS)
             body = _paragraph(f"at its defaults, {head_count(_HEADS)}:") + _mask(mask) + body
         except AttnError as error:
-            body = _folded("not right at its defaults", str(error)) + body
+            body = _folded("errors at its defaults", str(error)) + body
     return _frame(head, body)
 
 
 def _layers(stack: StackIR) -> str:
-    """Each of the layers that differ, under their numbers."""
+    """The different layers, under their numbers."""
     shown = enumerate(stack.different[:_MOST_LAYERS])
-    parts = [f"<div>{layers_text(stack, number)}: {_title(mask)}</div>{_mask(mask)}" for number, mask in shown]
+    layers = [f"<div>{layers_text(stack, number)}: {_title(mask)}</div>{_mask(mask)}" for number, mask in shown]
     if len(stack.different) > _MOST_LAYERS:
-        parts.append(f"<div>and {len(stack.different) - _MOST_LAYERS} more that differ</div>")
-    return "".join(parts)
+        layers.append(f"<div>and {len(stack.different) - _MOST_LAYERS} more different layers</div>")
+    return "".join(layers)
 
 
 def _title(mask: MaskIR) -> str:
@@ -100,7 +100,7 @@ def _title(mask: MaskIR) -> str:
 
 
 def _mask(mask: MaskIR) -> str:
-    """Pictures and figures, or why there are none."""
+    """Pictures and figures of a mask, or the error why there are none."""
     try:
         return _figures(mask)
     except AttnError as error:
@@ -108,19 +108,19 @@ def _mask(mask: MaskIR) -> str:
 
 
 def _figures(mask: MaskIR) -> str:
-    """Inputs that decide its tiles are made up."""
+    """Pictures and figures of a mask. Inputs that decide its tiles are made up."""
     inputs, notes = _inputs(mask)
     if selects(mask):
-        notes.append("all that may be selected by some queries and keys")
+        notes.append("all pairs that routes may select")
         mask = most(mask)
     lengths = mask.queries.length, mask.keys.length
     scale = _fitted(lengths)
-    found = tiles(mask, scale.block, inputs)
+    block_map = tiles(mask, scale.block, inputs)
     side = max(_BLOCK, *(-(-length // _MOST_BLOCKS) for length in lengths))
     total = stats(mask, (side, side), inputs).total
     order = written_layout(mask)
     below = [f"order {layout_text(mask, order)}"] if order else []
-    pictures = _pictures(found, scale)
+    pictures = _pictures(block_map, scale)
     return _beside(pictures, _table(_figure_rows(total, side))) + "".join(map(_paragraph, [*below, *notes]))
 
 
@@ -132,37 +132,37 @@ def _inputs(mask: MaskIR) -> tuple[_Arrays, list[str]]:
 
 
 def _fitted(lengths: tuple[int, int]) -> Scale:
-    """Square cells of a power of two of tokens: blocks in patterns mostly are, and such tiles are found fastest."""
+    """Square cells of a power of two of tokens, like most blocks in patterns: their tiles are found fastest."""
     cell = 1 << (-(-max(lengths) // _CELLS) - 1).bit_length()
     fine = max(1, cell // _FINENESS)
     return Scale((fine, fine), (cell // fine, cell // fine), fitted=True)
 
 
-def _scale(found: BlockMap) -> Scale:
-    return fit((found.query_length, found.key_length), (_CELLS, _CELLS), found.block)
+def _scale(tiles: BlockMap) -> Scale:
+    return fit((tiles.query_length, tiles.key_length), (_CELLS, _CELLS), tiles.block)
 
 
-def _pictures(found: BlockMap, scale: Scale) -> str:
-    """One for each of the heads that differ."""
-    heads = found.class_of_head.shape[1]
-    classes = head_classes(found, range(heads))
-    shown = [_picture(found, scale, head, members, heads) for head, members in list(classes.items())[:_MOST_PICTURES]]
+def _pictures(tiles: BlockMap, scale: Scale) -> str:
+    """A picture for each head class."""
+    heads = tiles.class_of_head.shape[1]
+    classes = head_classes(tiles, range(heads))
+    shown = [_picture(tiles, scale, head, members, heads) for head, members in list(classes.items())[:_MOST_PICTURES]]
     if len(classes) > _MOST_PICTURES:
         shown.append(f"<div>and {len(classes) - _MOST_PICTURES} more</div>")
     return "".join(shown)
 
 
-def _picture(found: BlockMap, scale: Scale, head: int, members: Sequence[int], heads: int) -> str:
-    cells = count_cells(found.tile_map(head), found.key_blocks, scale.tiles)
+def _picture(tiles: BlockMap, scale: Scale, head: int, members: Sequence[int], heads: int) -> str:
+    cells = count_cells(tiles.tile_map(head), tiles.key_blocks, scale.tiles)
     numbers = colour_numbers(cells)
     source = b64encode(png(numbers, [shade(number) for number in range(LEVELS + 2)])).decode()
     height, width = (round(_PIXELS * side / max(numbers.shape)) for side in numbers.shape)
     who = "" if len(members) == heads else f"head{'s' * (len(members) > 1)} {units.numbers(list(members))}, "
     full, partial = (int((cells.classes == kind).sum()) for kind in (2, 1))
-    told = f"{who}{units.count(full)} full, {units.count(partial)} partial cells of {by(scale.cell)} tokens"
+    text = f"{who}{units.count(full)} full, {units.count(partial)} partial cells of {by(scale.cell)} tokens"
     style = f"width:{width}px;height:{height}px;image-rendering:pixelated;display:block;max-width:none;margin:0"
-    picture = f"<img alt='Map of tiles: {told}' style='{style}' src='data:image/png;base64,{source}'>"
-    caption = f"<figcaption style='font-size:85%;opacity:.7;max-width:{max(width, 160)}px'>{told}</figcaption>"
+    picture = f"<img alt='Map of tiles: {text}' style='{style}' src='data:image/png;base64,{source}'>"
+    caption = f"<figcaption style='font-size:85%;opacity:.7;max-width:{max(width, 160)}px'>{text}</figcaption>"
     return f"<figure style='margin:0'>{picture}{caption}</figure>"
 
 
@@ -177,13 +177,13 @@ def _figure_rows(total: Figures, block: int) -> list[tuple[str, str]]:
     ]
 
 
-def _tile_rows(found: BlockMap) -> list[tuple[str, str]]:
-    heads = range(found.class_of_head.shape[1])
-    tiles_each = found.query_blocks * found.key_blocks
-    full, partial = (sum(count(head) for head in heads) for count in (found.full_count, found.partial_count))
+def _tile_rows(tiles: BlockMap) -> list[tuple[str, str]]:
+    heads = range(tiles.class_of_head.shape[1])
+    tiles_each = tiles.query_blocks * tiles.key_blocks
+    full, partial = (sum(count(head) for head in heads) for count in (tiles.full_count, tiles.partial_count))
     return [
-        ("tokens", by((found.query_length, found.key_length))),
-        ("tiles", f"{by(found.block)} tokens, {units.count(tiles_each * len(heads))} of {head_count(len(heads))}"),
+        ("tokens", by((tiles.query_length, tiles.key_length))),
+        ("tiles", f"{by(tiles.block)} tokens, {units.count(tiles_each * len(heads))} of {head_count(len(heads))}"),
         ("full tiles", units.count(full)),
         ("partial tiles", units.count(partial)),
         ("not empty", units.percent((full + partial) / (tiles_each * len(heads)))),
@@ -199,8 +199,8 @@ def _table(rows: Iterable[tuple[str, str]]) -> str:
     return f"<table style='margin:0;border-collapse:collapse'>{cells}</table>"
 
 
-def _beside(*parts: str) -> str:
-    return f"<div style='display:flex;flex-wrap:wrap;gap:1em;align-items:flex-start'>{''.join(parts)}</div>"
+def _beside(*blocks: str) -> str:
+    return f"<div style='display:flex;flex-wrap:wrap;gap:1em;align-items:flex-start'>{''.join(blocks)}</div>"
 
 
 def _paragraph(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a cell of a picture looks like: a colour, or a character where there is no colour."""
+"""The look of a cell of a picture: a colour, or a character if there is no colour."""
 
 from functools import cache
 
@@ -15,13 +15,13 @@ Shade = tuple[int, int, int]
 EMPTY_SHADE: Shade = (28, 30, 41)
 FULL_SHADE: Shade = (46, 196, 182)
 PARTIAL_SHADES: tuple[Shade, ...] = ((92, 52, 118), (158, 62, 110), (222, 96, 78), (248, 164, 76), (255, 214, 122))
-"""From few to nearly all of a cell's pairs."""
+"""Shades from few pairs of a cell to nearly all."""
 LEVELS = 12
-"""Shades of partial cells between the first and the last."""
+"""The number of shades of partial cells."""
 
 _CHARACTERS = ("\N{MIDDLE DOT}", "\N{LIGHT SHADE}", "\N{MEDIUM SHADE}", "\N{DARK SHADE}", "\N{FULL BLOCK}")
 _ASCII_CHARACTERS = (".", "-", "+", "*", "#")
-"""Empty, three of partial cells, full."""
+"""Characters of empty cells, of partial cells (three), and of full cells."""
 
 
 def colour_numbers(cells: Cells) -> Array:
@@ -30,18 +30,19 @@ def colour_numbers(cells: Cells) -> Array:
 
 
 def character_numbers(cells: Cells) -> Array:
-    """[rows, columns]: the place of each cell's character in `_CHARACTERS`."""
+    """[rows, columns]: the index of each cell's character in `_CHARACTERS`."""
     return _numbered(cells, len(_CHARACTERS) - 2)
 
 
 def _numbered(cells: Cells, levels: int) -> Array:
-    """Density goes by its square root, so that the thin parts of a large pattern are seen."""
+    """Levels of cells. Partial ones follow the square root of the density, which keeps thin lines visible."""
     partial = 1 + np.minimum(np.sqrt(cells.density) * levels, levels - 1).astype(np.int64)
     return np.where(cells.classes == FULL, levels + 1, np.where(cells.classes == EMPTY, 0, partial))
 
 
 @cache
 def shade(number: int) -> Shade:
+    """The colour of a number of `colour_numbers`."""
     if number == 0:
         return EMPTY_SHADE
     if number == LEVELS + 1:
@@ -55,7 +56,7 @@ def shade(number: int) -> Shade:
 
 @cache
 def style(upper: int, lower: int) -> Style:
-    """Of an upper half block that shows two cells."""
+    """The style of an upper half block that shows two cells."""
     return Style(color=Color.from_rgb(*shade(upper)), bgcolor=Color.from_rgb(*shade(lower)))
 
 

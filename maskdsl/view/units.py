@@ -1,11 +1,11 @@
-"""Numbers as people read them."""
+"""Formats numbers for people."""
 
 _LETTERS = ("", "k", "M", "G", "T", "P", "E")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def _scaled(number: float, base: int, units: tuple[str, ...]) -> tuple[float, str]:
-    """The number in the largest unit of which it has at least one."""
+    """The number in the largest unit in which it is at least 1."""
     level = 0
     while abs(number) >= base and level + 1 < len(units):
         number /= base
@@ -14,25 +14,25 @@ def _scaled(number: float, base: int, units: tuple[str, ...]) -> tuple[float, st
 
 
 def count(number: int) -> str:
-    """Exact: `1,048,576`."""
+    """An exact count: `1,048,576`."""
     return f"{number:,}"
 
 
 def about(number: float, unit: str = "") -> str:
-    """Three digits and a letter: `8.59 GFLOP`."""
+    """A rounded number: `8.59 GFLOP`."""
     value, letter = _scaled(number, 1000, _LETTERS)
     return f"{digits(value)} {letter}{unit}".rstrip()
 
 
 def size(number: float) -> str:
-    """Bytes: `3.00 MiB`."""
+    """A number of bytes: `3.00 MiB`."""
     value, unit = _scaled(number, 1024, _BINARY)
     return f"{value:.0f} {unit}" if unit == "B" else f"{digits(value)} {unit}"
 
 
-def percent(part: float) -> str:
-    """`12.3 %`. What is more than nothing never reads as nothing, nor what is less than all as all."""
-    value = 100 * part
+def percent(share: float) -> str:
+    """A share: `12.3 %`. A share above 0 is never shown as 0 %, one below 1 never as 100 %."""
+    value = 100 * share
     if 0 < value < 0.001:
         return "< 0.001 %"
     if 99.9 <= value < 100:
@@ -41,12 +41,12 @@ def percent(part: float) -> str:
 
 
 def times(factor: float) -> str:
-    """`14.2 x`."""
+    """A factor: `14.2 x`."""
     return "no bound" if factor == float("inf") else f"{digits(factor)} x"
 
 
 def duration(seconds: float) -> str:
-    """`1.25 ms`."""
+    """A duration in seconds: `1.25 ms`."""
     for unit, length in ("s", 1.0), ("ms", 1e-3), ("us", 1e-6):
         if seconds >= length:
             return f"{digits(seconds / length)} {unit}"
@@ -54,7 +54,7 @@ def duration(seconds: float) -> str:
 
 
 def digits(value: float) -> str:
-    """Three of them that count, none behind the point where the value is whole and small."""
+    """Three significant digits; no decimals for small whole numbers."""
     if value == int(value) and abs(value) < 1000:
         return f"{int(value)}"
     before = len(str(int(abs(value)))) if abs(value) >= 1 else 0
@@ -64,11 +64,11 @@ def digits(value: float) -> str:
 
 
 def numbers(values: list[int]) -> str:
-    """A list with its stretches shortened: `0-3, 6`."""
-    parts: list[list[int]] = []
+    """A list of numbers with ranges shortened: `0-3, 6`."""
+    ranges: list[list[int]] = []
     for value in sorted(values):
-        if parts and value == parts[-1][-1] + 1:
-            parts[-1].append(value)
+        if ranges and value == ranges[-1][-1] + 1:
+            ranges[-1].append(value)
         else:
-            parts.append([value])
-    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+            ranges.append([value])
+    return ", ".join(str(each[0]) if len(each) == 1 else f"{each[0]}-{each[-1]}" for each in ranges)

@@ -23,7 +23,7 @@ def test_a_pattern(maskdsl, local):
     path = "from reader to source: 0 <- 1 <- 5 <- 9 <- ... <- 25 <- 29 <- 33 <- 37"
     assert path in " ".join(ended.out.split())
     short = maskdsl("field", local, "n=40", "--layers", 2).out
-    assert "not followed beyond 2 layers; --layers goes further" in short
+    assert "not followed beyond 2 layers; --layers follows more" in short
 
 
 def test_the_place_of_a_token(maskdsl):
@@ -51,8 +51,8 @@ def test_it_fits(maskdsl, columns):
 
 def test_large_sequences_are_bounded(maskdsl):
     out = maskdsl("field", "examples/video/freeswim.attn", "t=8", "h=64", "w=128", "window=(25, 25)", "--layers", 1).out
-    assert "bounded by tiles of 128 tokens: full ones, and all not empty" in " ".join(out.split()) and " to " in out
-    assert "all tokens by tiles of 128, so that these are bounds:" in out and "at least" in out
+    assert "bounded by tiles of 128 tokens: full tiles, and non-empty ones" in " ".join(out.split()) and " to " in out
+    assert "all tokens, by bounds from tiles of 128 tokens:" in out and "at least" in out
 
 
 def test_json(maskdsl):

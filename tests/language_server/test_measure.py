@@ -23,7 +23,7 @@ def test_what_is_wrong_has_no_figures():
 def test_what_routes_may_select_is_counted():
     (path,) = Path("examples").glob("*/moba.attn")
     said = answer(load_program(path), "moba")
-    assert "All that may be selected:" in said and "of all pairs attend" in said
+    assert "All pairs that routes may select:" in said and "of all pairs attend" in said
 
 
 def test_a_layer_is_laid_out_as_the_pattern_alone():

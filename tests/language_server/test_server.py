@@ -112,10 +112,10 @@ def test_a_mistake_in_a_used_file_is_told_at_its_use(client):
         ("q.tile", 0, "The query."),
         ("kernel[0]", 0, "At the defaults: 7."),
         ("hilbert(", 2, "Hilbert curve"),
-        ("attend text", 2, "These pairs"),
+        ("attend text", 2, "Pairs of a query"),
         ("near(kernel", 1, "def near(reach, axis: axis = i)"),
         ("near(kernel", 1, "Half of it."),
-        ("dense(n)", 1, "*of the standard library*"),
+        ("dense(n)", 1, "*from the standard library*"),
         ('"other.attn"', 3, "`other.attn`"),
     ],
 )
@@ -128,7 +128,7 @@ def test_hover_over_a_pattern_counts_its_tiles(text, client):
 
     total = maskdsl.parse(OTHER)["other"].bind(heads=4).stats().total
     said = text.hover("other(n)", 1)
-    assert "Where others begin." in said and "*of other.attn*" in said
+    assert "Where others begin." in said and "*from other.attn*" in said
     assert f"| {total.full_tiles} full, {total.partial_tiles} partial, of {total.tiles} |" in said
     assert f"{100 * total.density:.1f} % of all pairs" in said
     assert "3 layers, 2 of them different" in text.hover("deep(n", 1)

@@ -39,8 +39,8 @@ async function holds(model, queries, keys) {
     for (let begin = 0; begin < queries.length; begin += CHUNK) {
       const size = Math.min(CHUNK, queries.length - begin);
       for (let at = 0; at < size; at++) {
-        evaluator.places.query[at] = queries[begin + at];
-        evaluator.places.key[at] = keys[begin + at];
+        evaluator.positions.query[at] = queries[begin + at];
+        evaluator.positions.key[at] = keys[begin + at];
       }
       text += evaluator.run(model.relation, size, head).slice(0, size).join("");
     }

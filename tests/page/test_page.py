@@ -108,7 +108,7 @@ def test_single_pairs_have_their_colours(opened, address, theme):
     first = page.evaluate("maskdsl.map.view.at(100, 100)")
     pairs = [[first["query"] + down, first["key"] + across] for down in range(12) for across in range(12)]
     attended, masked, empty = page.evaluate("[maskdsl.colours.shade(1), maskdsl.colours.masked, maskdsl.colours.empty]")
-    tiles = page.evaluate("(pairs) => pairs.map(([query, key]) => maskdsl.placed({ query, key }).tile)", pairs)
+    tiles = page.evaluate("(pairs) => pairs.map(([query, key]) => maskdsl.pairAt({ query, key }).tile)", pairs)
     for pair, tile, found in zip(pairs, tiles, colours(page, pairs), strict=True):
         expected = empty if tile == "empty" else attended if allowed(*pair) else masked
         assert near(found, expected), (pair, tile)
@@ -179,7 +179,7 @@ def test_heads_orders_and_tiles_switch(page):
     for query in (20, 300, 640):  # laid-out places are other tokens than declared ones
         page.mouse.move(*point(page, query, query + 3))
         shown = [int(each) for each in re.findall(r"position\t(\d+)\t(\d+)", page.locator(".tokens").inner_text())[0]]
-        laid = page.evaluate(f"[maskdsl.scene.place('query', {query}), maskdsl.scene.place('key', {query + 3})]")
+        laid = page.evaluate(f"[maskdsl.scene.position('query', {query}), maskdsl.scene.position('key', {query + 3})]")
         assert shown == laid
         assert ("does not" in page.locator("#pair .verdict").inner_text()) is not allowed(*shown, head=2)
     assert page.evaluate("maskdsl.scene.orders.query[20]") != 20
@@ -313,4 +313,6 @@ def test_warnings_are_noted(tmp_path):
     with pytest.warns(maskdsl.AttnWarning):
         mask = pattern.bind()
     (note,) = page_data(Subject(pattern.declaration, (mask.ir,), {}))["notes"]
-    assert note.startswith("Warning W001, line 5: positions of two sequences are compared: `q` in `a`, `k` in `b`. Say")
+    assert note.startswith(
+        "Warning W001, line 5: positions of two sequences are compared: `q` in `a`, `k` in `b`. Give"
+    )

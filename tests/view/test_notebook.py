@@ -102,7 +102,7 @@ def test_heads_that_differ():
 
 def test_inputs_are_made_up_and_routes_have_all_candidates():
     assert "made-up values of document" in shown(MODULE["packed"].bind())
-    assert "all that may be selected" in shown(MODULE["chosen"].bind())
+    assert "all pairs that routes may select" in shown(MODULE["chosen"].bind())
 
 
 def test_a_pattern():
@@ -116,7 +116,7 @@ def test_a_stack():
     assert "layers 1 and 3" in text or "layers 1, 3" in text
     assert "layer 2" in text and len(pictures(text)) == 2
     many = shown(MODULE.stack("many").bind())
-    assert "and 4 more that differ" in many and len(pictures(many)) == 8
+    assert "and 4 more different layers" in many and len(pictures(many)) == 8
 
 
 def test_an_attention():

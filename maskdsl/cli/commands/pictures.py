@@ -19,11 +19,11 @@ from maskdsl.cli.waiting import working
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.view import units
 from maskdsl.view.cells import Scale
-from maskdsl.view.image.around import Query, around_scene
 from maskdsl.view.image.figure import Title, mask_title
 from maskdsl.view.image.map_figure import Drawn, map_scene, scale_for
 from maskdsl.view.image.pdf import pdf
 from maskdsl.view.image.pixels import pixels
+from maskdsl.view.image.query_figure import Query, around_scene
 from maskdsl.view.image.scene import Scene
 from maskdsl.view.image.svg import svg
 from maskdsl.view.terminal.selection_tables import between

@@ -1,1 +1,1 @@
-"""Pictures as files: a scene as data, and what writes it as SVG, PDF or PNG."""
+"""Pictures in files: scenes as data, and writers for SVG, PDF and PNG."""

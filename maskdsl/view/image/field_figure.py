@@ -1,4 +1,4 @@
-"""A receptive field as a picture file: growth, and when each token is reached. Needs matplotlib."""
+"""Draws a receptive field to a file: its growth, and after how many layers each token is reached. Needs matplotlib."""
 
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 _DIRECTIONS = {"draws_from": "draws from", "read_by": "is read by"}
 _COLUMNS = 512
-"""Of the map of a sequence without a grid."""
+"""The most columns of the map of a sequence without a grid."""
 _RESOLUTION = 144
 
 
 def save_figure(field: Field, title: str, tokens: Sequence, path: str) -> None:
-    """Writes a picture in the format that the name says. Raises `ImportError` without matplotlib, or `OSError`."""
+    """Writes a picture in the format of the file's suffix. Raises `ImportError` without matplotlib, or `OSError`."""
     from matplotlib.figure import Figure  # an optional dependency
 
     figure = Figure(figsize=(13, 4.2), layout="constrained")
@@ -47,10 +47,9 @@ def _draw_growth(axes: "Axes", arrival: Arrival, layers: int, name: str) -> None
 
 
 def _arrival_map(arrival: Arrival, field: Field, tokens: Sequence) -> tuple[Array, tuple[float, ...]]:
-    """Layers until each token may be reached, NaN for never, and the numbers at left, right, bottom and top.
+    """Layers until each token may be reached, NaN for never; and the coordinates at left, right, bottom and top.
 
-    On a grid [rows, columns], that of the token's space with all axes but the last one below each other; without one
-    [layers, places].
+    [rows, columns] on the grid of the token's space, its axes before the last stacked; without a grid [layers, tokens].
     """
     values = np.where(arrival.earliest < 0, np.nan, arrival.earliest)
     spaces = zip(tokens.spaces, tokens.offsets, strict=True)

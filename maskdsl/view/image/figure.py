@@ -1,4 +1,4 @@
-"""Panels with titles, captions and a legend put together to one scene."""
+"""Composes a scene of a title, panels with headings and captions, a legend and notes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,32 +12,32 @@ from maskdsl.view.terminal.show import called, first_sentence, title
 
 _MARGIN = 24
 _GAP = 20
-"""Between panels."""
+"""Points between panels."""
 _LINE = 13
-"""From one line of text to the next, of the usual size."""
+"""Points from one line of normal text to the next."""
 _LETTER = 0.52
-"""Width of a letter in units of its size, on average."""
+"""The average width of a letter, relative to its size."""
 _TITLE = 15
 _NARROWEST = 420
-"""Points that the whole picture is wide, at least: titles and legends need them."""
+"""The least width of a picture in points, for titles and legends."""
 _SWATCH = 9
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One map or row of frames, between its heading and its caption."""
+    """One map or row of frames, with its heading and its caption."""
 
     heading: str
     caption: tuple[str, ...]
     width: int
     height: int
     shapes: tuple[Shape, ...]
-    """At places counted from the panel's own corner, below its heading."""
+    """Shapes relative to the corner of the panel, below its heading."""
 
 
 @dataclass(frozen=True)
 class Title:
-    """What stands above a picture."""
+    """The title of a picture."""
 
     name: str
     size: str
@@ -45,20 +45,21 @@ class Title:
 
 
 def mask_title(mask: MaskIR) -> Title:
+    """The title of a mask: its name with parameters, its size and its documentation."""
     name = called(mask.name, mask.parameters).plain
     return Title(name, title(mask).plain.removeprefix(name).strip(), first_sentence(mask.doc))
 
 
 @dataclass(frozen=True)
 class Key:
-    """A line of the legend: some colours and what they mean."""
+    """An entry of the legend: some colours and their meaning."""
 
     colours: tuple[Shade, ...]
     words: str
 
 
 def compose(head: Title, panels: Sequence[Panel], columns: int, legend: Sequence[Key], notes: Sequence[str]) -> Scene:
-    """The panels in so many columns under their title, the legend and notes below."""
+    """A scene of the title, the panels in so many columns, and the legend and notes below."""
     widths = [max(panel.width for panel in panels[start::columns]) for start in range(min(columns, len(panels)))]
     starts = [_MARGIN + sum(widths[:number]) + _GAP * number for number in range(len(widths))]
     inner = max(sum(widths) + _GAP * (len(widths) - 1), _NARROWEST)
@@ -93,7 +94,7 @@ def _lines(text: str, width: int, size: int) -> list[str]:
 
 
 def _lines_of(panel: Panel, above: bool) -> list[str]:
-    """Of its heading, or of its caption."""
+    """The lines of a panel's heading, or of its caption."""
     texts = (panel.heading,) if above else panel.caption
     return [line for text in texts for line in _lines(text, panel.width, 9)]
 
@@ -109,7 +110,7 @@ def _moved(shape: Shape, x: int, y: int) -> Shape:
 
 
 def _keys(legend: Sequence[Key], y: int) -> Iterator[Shape]:
-    """The line of the legend."""
+    """The shapes of the legend."""
     x = _MARGIN
     for key in legend:
         yield Grid(x, y, _SWATCH, np.arange(len(key.colours))[None, :], key.colours)

@@ -1,4 +1,4 @@
-"""Maps of tiles, or of single pairs, as a scene: a panel for each order and each head that differs."""
+"""Draws maps of tiles or of single pairs as a scene: a panel for each order and each head class."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from maskdsl.view.terminal.show import by, head_classes, heading
 EMPTY: Shade = (236, 238, 243)
 FULL_SHADE: Shade = (0, 105, 112)
 _PARTIAL_ENDS: tuple[Shade, ...] = ((254, 217, 142), (249, 142, 62), (206, 66, 92), (112, 36, 108))
-"""From few to most pairs. Colours are told apart by their lightness too."""
+"""Shades from few to most pairs. They also differ in lightness."""
 _SIDES = {1: 480, 2: 340, 3: 280, 4: 340}
-"""Points of a map's longer side, by the number of panels."""
+"""The points of a map's longer side, by the number of panels."""
 _SMALL_SIDE = 220
-"""Where there are more."""
+"""The points of a map's longer side, for more panels."""
 _FINEST = 2
-"""Points of a cell, where the size of tiles may be chosen."""
+"""The points of a cell, if the tile size is free."""
 _LEFT, _TOP = 52, 26
-"""Points that the names of queries and keys take beside a map."""
+"""The points for the labels of queries and keys beside a map."""
 _STEP = 12
-"""Points from one card of a stack to the next, to the right and upward."""
+"""The points from one card of a stack to the next, to the right and upward."""
 _TICK = 3
 _MOST_PANELS = 12
 _MOST_CARDS = 16
@@ -34,7 +34,7 @@ _MOST_CARDS = 16
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """The tiles of a mask in one order, and in words the density of each head."""
+    """The tiles of a mask in one order, and the density of each head in words."""
 
     order: str
     mask: MaskIR
@@ -43,12 +43,12 @@ class Drawn:
 
 
 def _side_for(panels: int) -> int:
-    """Points of the longer side of each of so many maps."""
+    """The points of the longer side of each of so many maps."""
     return _SIDES.get(panels, _SMALL_SIDE)
 
 
 def scale_for(lengths: tuple[int, int], panels: int, block: tuple[int, int] | None) -> Scale:
-    """The sizes of tiles and cells; `block` is that of the tiles that were asked for."""
+    """The sizes of tiles and cells for so many maps; `block` is the tile size if the user gave one."""
     room = _side_for(panels) // _FINEST
     return fit(lengths, (room, room), block)
 
@@ -56,7 +56,7 @@ def scale_for(lengths: tuple[int, int], panels: int, block: tuple[int, int] | No
 def map_scene(
     head: Title, drawn: Sequence[Drawn], scale: Scale, heads: Sequence[int], stacked: bool, notes: Sequence[str]
 ) -> Scene:
-    """`stacked`: the heads of each order as cards one behind the other, the first in front."""
+    """The scene of all maps. If `stacked`, the heads of each order are cards, with the first one in front."""
     groups = [
         (each, members) for each in drawn for members in ([list(heads)] if stacked else _classes_of(each.tiles, heads))
     ]
@@ -74,7 +74,7 @@ def _classes_of(tiles: BlockMap, heads: Sequence[int]) -> list[list[int]]:
 
 
 def _shades() -> tuple[Shade, ...]:
-    """Of the numbers that `colour_numbers` gives."""
+    """The colours of the numbers of `colour_numbers`."""
     ends = len(_PARTIAL_ENDS) - 1
     partial = []
     for level in range(LEVELS):
@@ -95,7 +95,7 @@ def _legend(scale: Scale) -> list[Key]:
 
 
 def _size_of(scale: Scale) -> str:
-    """What a cell is."""
+    """The size of a cell in words."""
     if scale.block == (1, 1) and scale.tiles == (1, 1):
         return "each cell one pair of a query and a key"
     if scale.fitted or scale.tiles == (1, 1):
@@ -104,7 +104,7 @@ def _size_of(scale: Scale) -> str:
 
 
 def _map_panel(drawn: Drawn, scale: Scale, members: list[int], side: int, stacked: bool) -> Panel:
-    """One map, with the names of both its sides."""
+    """One map, or one stack of cards, with labels on both sides."""
     cards = members[:_MOST_CARDS] if stacked else members[:1]
     cells = [count_cells(drawn.tiles.tile_map(head), drawn.tiles.key_blocks, scale.tiles) for head in cards]
     rows, columns = cells[0].full.shape
@@ -119,18 +119,18 @@ def _map_panel(drawn: Drawn, scale: Scale, members: list[int], side: int, stacke
         shapes += [grid, Outline(grid.x, grid.y, grid.width, grid.height)]
     shapes += _query_names(drawn.mask.queries, scale.cell[0], grids[0])
     shapes += _key_names(drawn.mask.keys, scale.cell[1], grids[-1])
-    told = (
+    caption = (
         [_density_line(drawn, cards)]
         if stacked
         else [drawn.density[members[0]], _counts_line(drawn, scale, cells[0], members[0])]
     )
     if stacked:
-        told.append(
+        caption.append(
             f"heads {cards[0]} (in front) to {cards[-1]}, of {len(members)}" if len(cards) > 1 else f"head {cards[0]}"
         )
     return Panel(
         heading=drawn.order if stacked else heading(members, drawn.mask.heads, drawn.order),
-        caption=tuple(told),
+        caption=tuple(caption),
         width=_LEFT + grids[0].width + lift,
         height=_TOP + grids[0].height + lift,
         shapes=tuple(shapes),
@@ -143,7 +143,7 @@ def _density_line(drawn: Drawn, cards: Sequence[int]) -> str:
 
 
 def _counts_line(drawn: Drawn, scale: Scale, cells: Cells, head: int) -> str:
-    """Of the tiles that the user knows: the cells, where their size was chosen."""
+    """The counts of tiles in words; of cells, if users see a cell as one tile."""
     full, partial = drawn.tiles.full_count(head), drawn.tiles.partial_count(head)
     if scale.block == (1, 1):
         return f"{units.count(full)} pairs attend"
@@ -153,7 +153,7 @@ def _counts_line(drawn: Drawn, scale: Scale, cells: Cells, head: int) -> str:
 
 
 def _query_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outline]:
-    """Left of a map with cells of so many tokens."""
+    """The labels of queries, left of a map with cells of `size` tokens."""
     yield Label(12, grid.y + grid.height // 2, "queries", 9, Anchor.MIDDLE, upward=True, colour=GREY)
     free = 0
     for position, name in _marks(tokens):
@@ -165,7 +165,7 @@ def _query_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outl
 
 
 def _key_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outline]:
-    """Above a map."""
+    """The labels of keys, above a map with cells of `size` tokens."""
     yield Label(grid.x + grid.width // 2, grid.y - 15, "keys", 9, Anchor.MIDDLE, colour=GREY)
     free = 0
     for position, name in _marks(tokens):
@@ -177,12 +177,12 @@ def _key_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outlin
 
 
 def _marks(tokens: Tokens) -> list[tuple[int, str]]:
-    """Positions with their names: where each space begins, or about five numbers."""
+    """Positions with their labels: the begins of spaces, or about five numbers."""
     if len(tokens.spaces) > 1:
         names = (space.name for space in tokens.spaces)
         return list(zip(tokens.offsets, names, strict=True))
     step = max(1, tokens.length // 4)
     if step & (step - 1) and tokens.length % 4:
         power = 10 ** (len(str(step)) - 1)
-        step = next(part * power for part in (5, 2, 1) if part * power <= step)
+        step = next(factor * power for factor in (5, 2, 1) if factor * power <= step)
     return [(position, units.count(position)) for position in range(0, tokens.length, step)]

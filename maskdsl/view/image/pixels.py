@@ -1,4 +1,4 @@
-"""A scene as a PNG file. Needs Pillow, whose own font it writes in."""
+"""Writes a scene as a PNG file. Needs Pillow, and uses its built-in font."""
 
 from io import BytesIO
 from math import ceil
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SCALE = 2
-"""Pixels of a point, in a picture of usual size."""
+"""The pixels of a point, in a picture of normal size."""
 _LARGE = 1600
-"""Points from which on a picture gets one pixel for each."""
-_PLACES = {Anchor.START: "ls", Anchor.MIDDLE: "ms", Anchor.END: "rs"}
+"""The points of a side from which a picture has one pixel for each point."""
+_ANCHORS = {Anchor.START: "ls", Anchor.MIDDLE: "ms", Anchor.END: "rs"}
 
 
 def pixels(scene: Scene) -> bytes:
-    """Raises `ImportError` without Pillow."""
+    """The bytes of a PNG file. Raises `ImportError` without Pillow."""
     from PIL import Image  # an optional dependency
 
     scale = _SCALE if max(scene.width, scene.height) < _LARGE else 1
@@ -56,7 +56,7 @@ def _draw_outline(image: "Image", outline: Outline, scale: int) -> None:
 
 
 def _draw_label(image: "Image", label: Label, scale: int) -> None:
-    """Bold letters are drawn with a thin border in their own colour. What goes upward is drawn aside and turned."""
+    """Draws a label. Bold text gets a thin border of its own colour; upward text is drawn separately and rotated."""
     from PIL import Image, ImageDraw, ImageFont  # an optional dependency
 
     font = ImageFont.load_default(label.size * scale)
@@ -64,7 +64,7 @@ def _draw_label(image: "Image", label: Label, scale: int) -> None:
     x, y = label.x * scale, label.y * scale
     if not label.upward:
         pen = ImageDraw.Draw(image)
-        pen.text((x, y), label.text, label.colour, font, _PLACES[label.anchor], stroke_width=border)
+        pen.text((x, y), label.text, label.colour, font, _ANCHORS[label.anchor], stroke_width=border)
         return
     length, height = ceil(font.getlength(label.text)), 2 * label.size * scale
     ink = Image.new("L", (length, height), 0)

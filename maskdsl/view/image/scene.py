@@ -1,4 +1,4 @@
-"""A picture as data: cells, boxes and words at places in points, which the writers of files draw."""
+"""A picture as data: grids of cells, boxes and labels at coordinates in points. The writers of files draw it."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,7 +15,7 @@ GREY: Shade = (104, 108, 124)
 
 
 class Anchor(StrEnum):
-    """Which part of a label its place is."""
+    """The point of a label that its coordinates give."""
 
     START = "start"
     MIDDLE = "middle"
@@ -24,14 +24,14 @@ class Anchor(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Square cells, each of one colour, from their upper left corner on."""
+    """Square cells of one colour each; x and y are the upper left corner."""
 
     x: int
     y: int
     cell: int
     """The side of a cell."""
     numbers: Array
-    """Of colours, [rows, columns]."""
+    """Indices of colours, [rows, columns]."""
     colours: tuple[Shade, ...]
 
     @property
@@ -43,7 +43,7 @@ class Grid:
         return int(self.numbers.shape[0]) * self.cell
 
     def runs(self) -> dict[int, Array]:
-        """For each colour its boxes [boxes, 4]: x, y, width, height. Equal neighbours, and equal rows, are one."""
+        """The boxes [boxes, 4] of each colour: x, y, width, height. Equal neighbours and equal rows are merged."""
         tops = np.flatnonzero(np.append(True, np.any(self.numbers[1:] != self.numbers[:-1], axis=1)))
         heights = np.diff(np.append(tops, len(self.numbers)))
         different = self.numbers[tops]
@@ -53,15 +53,15 @@ class Grid:
         starts = np.flatnonzero(changes)
         row, column = np.divmod(starts, columns)
         lengths = np.diff(np.append(starts, rows * columns))
-        position = np.stack([self.x + column * self.cell, self.y + tops[row] * self.cell], axis=1)
-        boxes = np.concatenate([position, np.stack([lengths, heights[row]], axis=1) * self.cell], axis=1)
+        corners = np.stack([self.x + column * self.cell, self.y + tops[row] * self.cell], axis=1)
+        boxes = np.concatenate([corners, np.stack([lengths, heights[row]], axis=1) * self.cell], axis=1)
         numbers = different.reshape(-1)[starts]
         return {int(number): boxes[numbers == number] for number in np.unique(numbers)}
 
 
 @dataclass(frozen=True)
 class Outline:
-    """The border of a box, inside of it."""
+    """The border of a box, drawn inside it."""
 
     x: int
     y: int
@@ -83,7 +83,7 @@ class Label:
     bold: bool = False
     colour: Shade = BLACK
     upward: bool = False
-    """Written from below to above."""
+    """Whether the text runs upward."""
 
 
 Shape = Grid | Outline | Label
@@ -91,7 +91,7 @@ Shape = Grid | Outline | Label
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """On white, the first shapes behind the last."""
+    """A picture on white. Later shapes cover earlier ones."""
 
     width: int
     height: int

@@ -1,4 +1,4 @@
-"""A scene as an SVG file (W3C, SVG 1.1). Equal scenes give equal bytes."""
+"""Writes a scene as an SVG file (W3C, SVG 1.1). Equal scenes give equal bytes."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,7 @@ _FONT = "Helvetica, Arial, sans-serif"
 
 
 def svg(scene: Scene) -> bytes:
+    """The bytes of an SVG file."""
     size = f'width="{scene.width}" height="{scene.height}" viewBox="0 0 {scene.width} {scene.height}"'
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{_FONT}">']
     lines.append('<rect width="100%" height="100%" fill="#ffffff"/>')
@@ -26,8 +27,8 @@ def _element(shape: Shape) -> Iterator[str]:
             yield "</g>"
         case Outline(x=x, y=y, width=width, height=height, thickness=thick):
             half = thick / 2
-            position = f'x="{x + half:g}" y="{y + half:g}" width="{width - thick:g}" height="{height - thick:g}"'
-            yield f'<rect {position} fill="none" stroke="{_colour(shape.colour)}" stroke-width="{thick:g}"/>'
+            box = f'x="{x + half:g}" y="{y + half:g}" width="{width - thick:g}" height="{height - thick:g}"'
+            yield f'<rect {box} fill="none" stroke="{_colour(shape.colour)}" stroke-width="{thick:g}"/>'
         case Label(x=x, y=y):
             turned = f' transform="rotate(-90 {x} {y})"' if shape.upward else ""
             bold = ' font-weight="bold"' if shape.bold else ""
@@ -37,4 +38,4 @@ def _element(shape: Shape) -> Iterator[str]:
 
 
 def _colour(shade: Shade) -> str:
-    return "#" + "".join(f"{part:02x}" for part in shade)
+    return "#" + "".join(f"{channel:02x}" for channel in shade)

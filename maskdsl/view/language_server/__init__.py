@@ -1,1 +1,1 @@
-"""`maskdsl lsp`: the language in editors, by the Language Server Protocol. A face like `cli`; needs pygls, no torch."""
+"""The language server, `maskdsl lsp`, by the Language Server Protocol. Needs pygls, not torch."""

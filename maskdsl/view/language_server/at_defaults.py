@@ -1,4 +1,4 @@
-"""What expressions of a pattern come to at its defaults: a number, or the range of an integer."""
+"""The values of expressions of a pattern at its defaults: a number, or the range of an integer."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from maskdsl.view.language_server.documents import HEADS
 
 
 def value_text(program: Program, path: Sequence[tree.Node]) -> str | None:
-    """The value of the expression at the end of a path, in words; None where nothing is known of it."""
+    """The value of the expression at the end of a path, in words; None if it is not known."""
     match path:
         case [_, tree.PatternDeclaration() as pattern, statement, *around, node]:
             pass
@@ -36,7 +36,7 @@ def value_text(program: Program, path: Sequence[tree.Node]) -> str | None:
 
 
 def _frames(statement: tree.Node, around: Sequence[tree.Node], frame: Frame) -> Iterator[Frame]:
-    """Where an expression of a statement may stand: for each space whose tokens it may mean, for pairs, or for none."""
+    """The frames of an expression of a statement: one for each space whose tokens it may mean, or one for pairs."""
     match statement:
         case tree.CoordinateStatement() | tree.OrderStatement():
             for side in (Side.QUERY, Side.KEY):
@@ -54,7 +54,7 @@ def _frames(statement: tree.Node, around: Sequence[tree.Node], frame: Frame) -> 
 
 
 def _guarded(around: Sequence[tree.Node], frame: Frame) -> Frame:
-    """With the spaces that an arrow in front of a `where` says."""
+    """The frame narrowed to the spaces of an arrow before a `where`."""
     for each in around:
         match each:
             case tree.Where(relation=tree.Arrow(query=query, key=key)):

@@ -1,4 +1,4 @@
-"""What may be typed at a place: words of the language, names in scope, coordinates, arguments, files to use."""
+"""Completion: words of the language, names in scope, coordinates, arguments, and files to use."""
 
 import re
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ _TYPED = re.compile(r":\s*\w*$")
 _BEGINNING = re.compile(r"\s*\w*$")
 _CALL = re.compile(r"([A-Za-z_]\w*)\s*\($")
 _MOST_LOOKED = 2000
-"""Characters before a place that are looked at for the call around it."""
+"""The most characters that are searched backward for the call around an offset."""
 
 
 def completion(document: Document, offset: int) -> list[types.CompletionItem]:
-    """In comments, strings and where a new name is declared there is nothing to say."""
+    """The completions at an offset; none in comments, in strings, and where a new name is declared."""
     line = document.lines.before(offset)
     using = _USING.match(line)
     if using is not None:
@@ -78,7 +78,7 @@ def _expression(
 
 
 def _is_public(macro: tree.MacroDeclaration, program: Program) -> bool:
-    """The standard library documents what is for others."""
+    """Whether a macro is for users: the standard library documents only those."""
     return bool(macro.doc) or macro.span.source is not program.standard.span.source
 
 
@@ -97,7 +97,7 @@ def _names(scope: NameScope) -> Iterator[types.CompletionItem]:
 
 
 def _members(scope: NameScope | None, base: str) -> Iterator[types.CompletionItem]:
-    """Coordinates of `q` and `k`, and axes of a space."""
+    """The coordinates of `q` and `k`, and the axes of a space."""
     if scope is None:
         return
     names: dict[str, tree.Node] = {}
@@ -112,7 +112,7 @@ def _members(scope: NameScope | None, base: str) -> Iterator[types.CompletionIte
 
 
 def _arguments(program: Program, function: str) -> Iterator[types.CompletionItem]:
-    """The names of parameters of what is called."""
+    """The names of the parameters of a call."""
     declared = called(program, tree.Name(function, span=program.root.span))
     if isinstance(declared, tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration):
         for each in declared.parameters:
@@ -122,7 +122,7 @@ def _arguments(program: Program, function: str) -> Iterator[types.CompletionItem
 
 
 def _call(document: Document, offset: int) -> str | None:
-    """The name in front of the bracket that is open at a place; None outside brackets."""
+    """The name before the innermost bracket that is open at an offset; None outside brackets."""
     text = document.text[max(0, offset - _MOST_LOOKED) : offset]
     depth = 0
     for at in range(len(text) - 1, -1, -1):
@@ -134,16 +134,16 @@ def _call(document: Document, offset: int) -> str | None:
             case "(" | "[" if depth:
                 depth -= 1
             case "(" | "[":
-                found = _CALL.search(text[: at + 1])
-                return found[1] if found is not None else ""
+                match = _CALL.search(text[: at + 1])
+                return match[1] if match is not None else ""
     return None
 
 
 def _known(known: dict[str, str], kind: types.CompletionItemKind) -> Iterator[types.CompletionItem]:
-    for name, said in known.items():
-        first, _, _ = said.partition("\n\n")
+    for name, help_text in known.items():
+        first, _, _ = help_text.partition("\n\n")
         yield types.CompletionItem(
-            name, kind=kind, detail=first, documentation=_markdown(code(said)), sort_text=f"2{name}"
+            name, kind=kind, detail=first, documentation=_markdown(code(help_text)), sort_text=f"2{name}"
         )
 
 
@@ -151,8 +151,8 @@ def _callable(
     declared: tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration, kind: types.CompletionItemKind
 ) -> types.CompletionItem:
     name = declared.name.id
-    said = _markdown(markdown(declared.doc)) if declared.doc else None
-    return types.CompletionItem(name, kind=kind, detail=signature(declared), documentation=said, sort_text=f"1{name}")
+    doc = _markdown(markdown(declared.doc)) if declared.doc else None
+    return types.CompletionItem(name, kind=kind, detail=signature(declared), documentation=doc, sort_text=f"1{name}")
 
 
 def _markdown(text: str) -> types.MarkupContent:
@@ -160,7 +160,7 @@ def _markdown(text: str) -> types.MarkupContent:
 
 
 def _files(document: Document, begun: str) -> Iterator[types.CompletionItem]:
-    """Files beside the document, and folders below it."""
+    """The files beside the document, and the folders below it."""
     if document.path is None:
         return
     folder = document.path.parent / begun.rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""Where names of a tree are declared. By the text alone, so that half-typed patterns have it too."""
+"""Finds the declarations of names by the text alone, so that it also works in half-typed patterns."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,7 +40,7 @@ SIDES = ("q", "k")
 
 
 def declared_at(program: Program, path: Sequence[tree.Node]) -> Declared | None:
-    """Where the name at the end of a path is declared; None where it is no name, or a word of the language."""
+    """The declaration of the name at the end of a path; None if it is not a name, or a word of the language."""
     *around, node = path
     if not around:
         return None
@@ -76,7 +76,7 @@ def declared_at(program: Program, path: Sequence[tree.Node]) -> Declared | None:
 
 
 class NameScope:
-    """The names that a macro, a pattern or a stack gives to its own expressions; anything else gives none."""
+    """The names that a macro, a pattern or a stack declares for its own expressions; empty for other nodes."""
 
     def __init__(self, declaration: tree.Node) -> None:
         self.values: dict[str, tree.Parameter | tree.LetStatement] = {}
@@ -115,7 +115,7 @@ def _declaring(declaration: tree.Node) -> Iterator[tree.Node]:
 
 
 def called(program: Program, function: tree.Name) -> Declared | None:
-    """The macro, the pattern or the stack that a call means; None for functions of the language."""
+    """The macro, pattern or stack that a call names; None for functions of the language."""
     if function.id in FUNCTIONS:
         return None
     everything: tuple[Mapping[str, Declared], ...] = (
@@ -127,7 +127,7 @@ def called(program: Program, function: tree.Name) -> Declared | None:
 
 
 def _axis_of(space: _Spaces | None, name: str) -> Declared | None:
-    """The axis of a space; the space itself for axes that bear its name, or are those of what it is pooled from."""
+    """The declaration of an axis of a space; the space itself if the axis has its name, or is of a pooled space."""
     if isinstance(space, tree.SpaceStatement):
         named = (axis for axis in space.axes if axis.name is not None and axis.name.id == name)
         return next(named, space)
@@ -135,24 +135,24 @@ def _axis_of(space: _Spaces | None, name: str) -> Declared | None:
 
 
 def _value(program: Program, names: NameScope, around: Sequence[tree.Node], node: tree.Name) -> Declared | None:
-    """What a bare name in an expression means."""
+    """The declaration of a bare name in an expression."""
     for each in reversed(around):
         if isinstance(each, tree.Quantifier) and each.variable.id == node.id:
             return each
-    own: list[Mapping[str, Declared]] = [names.values, names.routes, names.inputs, names.spaces, names.coordinates]
+    declared: list[Mapping[str, Declared]] = [names.values, names.routes, names.inputs, names.spaces, names.coordinates]
     if any(isinstance(each, tree.CoordinateStatement | tree.OrderStatement) for each in around):
-        own.insert(0, names.coordinates)
-    return next((each[node.id] for each in own if node.id in each), None) or called(program, node)
+        declared.insert(0, names.coordinates)
+    return next((each[node.id] for each in declared if node.id in each), None) or called(program, node)
 
 
 def _parameter(program: Program, call: tree.Node, name: str) -> tree.Parameter | None:
-    found = called(program, call.function) if isinstance(call, tree.Call) else None
-    if not isinstance(found, tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration):
+    declared = called(program, call.function) if isinstance(call, tree.Call) else None
+    if not isinstance(declared, tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration):
         return None
-    return next((each for each in found.parameters if each.name.id == name), None)
+    return next((each for each in declared.parameters if each.name.id == name), None)
 
 
 def _used_file(program: Program, use: tree.UseDeclaration) -> tree.File | None:
-    """The file that a `use` means, among those that were read."""
+    """The file that a `use` names, if it was read."""
     wanted = Path(use.span.source.name).parent / use.path.value
     return next((each for each in program.files if Path(each.span.source.name) == wanted), None)

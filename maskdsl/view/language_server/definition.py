@@ -1,4 +1,4 @@
-"""Where names are declared: in the text, in files that it uses, in the standard library."""
+"""Go to definition: finds where a name is declared, in the text, in used files, or in the standard library."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,7 @@ from maskdsl.view.language_server.text_diagnostics import range_of
 
 
 def definition(document: Document, offset: int) -> types.Location | None:
-    """The place where the name at a place is declared."""
+    """The location of the declaration of the name at an offset; None if there is none."""
     program = document.understood
     path = path_at(program.root, offset)
     declared = declared_at(program, path) if path else None
@@ -22,19 +22,19 @@ def definition(document: Document, offset: int) -> types.Location | None:
         return None
     match declared:
         case tree.File(span=span):
-            position = Span(span.source, 0, 0)
+            target = Span(span.source, 0, 0)
         case tree.Quantifier(variable=name):
-            position = name.span
+            target = name.span
         case tree.AxisDeclaration(name=None, span=span):
-            position = span
+            target = span
         case _:
             assert declared.name is not None
-            position = declared.name.span
-    source = position.source
+            target = declared.name.span
+    source = target.source
     if source is program.root.span.source:
-        return types.Location(document.uri, range_of(position, document.lines))
+        return types.Location(document.uri, range_of(target, document.lines))
     if source is program.standard.span.source:
         uri: str | None = Path(str(files("maskdsl.grammar").joinpath("std.attn"))).as_uri()
     else:
         uri = uri_of(source)
-    return None if uri is None else types.Location(uri, range_of(position, Lines(source.text)))
+    return None if uri is None else types.Location(uri, range_of(target, Lines(source.text)))

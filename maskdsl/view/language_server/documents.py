@@ -1,4 +1,4 @@
-"""The text of an editor as far as it can be read: half-typed lines are left out, and everything else is understood."""
+"""The texts of an editor, parsed as far as possible: half-typed lines are left out, and everything else is parsed."""
 
 import re
 from collections.abc import Iterator
@@ -19,25 +19,25 @@ from maskdsl.syntax.parse import parse
 from maskdsl.syntax.program import Program, program_from_text, standard_library
 
 HEADS = 4
-"""Enough for patterns whose heads differ."""
+"""The number of heads that patterns are bound for: enough to see that heads differ."""
 _MOST_REPAIRS = 20
-"""So many lines may be left out of a text before none of it is understood; fewer where it is long."""
+"""The most lines that are left out of a text before all of it is given up; fewer for long texts."""
 _MOST_REPAIRED = 200_000
-"""Characters that are looked at again, all repairs together."""
+"""The most characters that are parsed again, over all repairs of a text."""
 _BEGIN = re.compile(r"[\r\n](?:[ \t]*##[^\r\n]*(?:\r\n|\r|\n))*[ \t]*(?:use|def|pattern|stack)\b")
 
 
 @dataclass(frozen=True)
 class Document:
-    """One version of a text. `name` is what errors call it: the path of its file, or its URI if it has none."""
+    """One version of a text. Its `name` in errors is the path of its file, or its URI."""
 
     uri: str
     text: str
 
     @cached_property
     def path(self) -> Path | None:
-        parts = urlsplit(self.uri)
-        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+        address = urlsplit(self.uri)
+        return Path(unquote(address.path)) if address.scheme == "file" else None
 
     @property
     def name(self) -> str:
@@ -53,34 +53,34 @@ class Document:
 
     @cached_property
     def understood(self) -> Program:
-        """The program of what can be read of the text, its places those of the text. Never raises `AttnError`."""
+        """The program of the readable lines, with the spans of the text. Never raises `AttnError`."""
         text = readable(self.text)
         try:
             return self.program(text)
-        except AttnError:  # what it uses cannot be read, or names are declared twice
+        except AttnError:  # a used file cannot be read, or a name is declared twice
             return Program(root := parse(Source(self.name, text)), (standard_library(), root))
 
     def declaration_at(self, offset: int) -> tree.Declaration | None:
-        """The declaration around a place, or the last one before it where it is not closed yet."""
+        """The declaration around an offset, or the last one before it if it is not closed yet."""
         before = [each for each in self.understood.root.declarations if each.span.start <= offset]
         return before[-1] if before and not self.text[before[-1].span.end : offset].strip() else None
 
 
 def uri_of(source: Source) -> str | None:
-    """The URI of a used file's text; None where it is no file, as the standard library."""
+    """The URI of a used file; None for texts that are not files, such as the standard library."""
     path = Path(normpath(source.name))
     return path.as_uri() if path.is_absolute() else None
 
 
 def readable(text: str) -> str:
-    """The text with blanks in place of all lines that are no part of the language; empty if there are too many."""
-    found = _closed(text)
+    """The text with blanks in place of lines that cannot be parsed; empty if there are too many."""
+    result = _closed(text)
     for _ in range(min(_MOST_REPAIRS, _MOST_REPAIRED // max(len(text), 1))):
-        if found.mistake is None:
+        if result.mistake is None:
             break
-        repairs = [_closed(each) for each in _repairs(found, text)]
-        found = max(repairs, key=lambda each: each.reach, default=_ReadText("", None))
-    return found.text if found.mistake is None else ""
+        repairs = [_closed(each) for each in _repairs(result, text)]
+        result = max(repairs, key=lambda each: each.reach, default=_ReadText("", None))
+    return result.text if result.mistake is None else ""
 
 
 class _ReadText(NamedTuple):
@@ -91,7 +91,7 @@ class _ReadText(NamedTuple):
 
     @property
     def reach(self) -> float:
-        """How far the text is right."""
+        """The offset up to which the text is right."""
         if self.mistake is None:
             return inf
         return -1 if self.mistake.span is None else self.mistake.span.start
@@ -106,35 +106,35 @@ def _read(text: str) -> _ReadText:
 
 
 def _closed(text: str) -> _ReadText:
-    """The text with a `}` in front of the next declaration, or at the end, for each that is missing."""
-    found, last = _read(text), -1
-    while isinstance(found.mistake, UnclosedBracket) and found.mistake.opener == "{" and found.reach > last:
-        last = int(found.reach)
-        behind = _BEGIN.search(text, last)
-        text = f"{text}\n}}" if behind is None else f"{text[: behind.start()]}}}{text[behind.start() + 1 :]}"
-        found = _read(text)
-    return found
+    """The text with each missing `}` added, before the next declaration or at the end."""
+    result, last = _read(text), -1
+    while isinstance(result.mistake, UnclosedBracket) and result.mistake.opener == "{" and result.reach > last:
+        last = int(result.reach)
+        following = _BEGIN.search(text, last)
+        text = f"{text}\n}}" if following is None else f"{text[: following.start()]}}}{text[following.start() + 1 :]}"
+        result = _read(text)
+    return result
 
 
-def _repairs(found: _ReadText, original: str) -> Iterator[str]:
-    """The text without the line of its mistake, and without the one before, which may not be complete.
+def _repairs(wrong: _ReadText, original: str) -> Iterator[str]:
+    """The text without the line of its mistake, and without the line before, which may be incomplete.
 
-    Lines are those of the original, of which the text has all characters: an end of line may be a `}` by now.
+    Lines are those of the original. The text keeps its length, but a line end may have become a `}`.
     """
-    if found.mistake is None or found.mistake.span is None:
+    if wrong.mistake is None or wrong.mistake.span is None:
         return
     lines = Lines(original)
-    number, _ = lines.position(found.mistake.span.start)
+    number, _ = lines.position(wrong.mistake.span.start)
     for _ in range(2):
-        while number and not found.text[lines.starts[number] : lines.ends[number]].strip():
+        while number and not wrong.text[lines.starts[number] : lines.ends[number]].strip():
             number -= 1
         start, end = lines.starts[number], lines.ends[number]
-        yield found.text[:start] + " " * (end - start) + found.text[end:]
+        yield wrong.text[:start] + " " * (end - start) + wrong.text[end:]
         number = max(number - 1, 0)
 
 
 class Lines:
-    """Places of a text as the protocol has them: lines from 0, and UTF-16 units from 0 within them."""
+    """Converts offsets of a text to positions of the protocol: lines from 0, and UTF-16 units from 0 within a line."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -142,7 +142,7 @@ class Lines:
         self.ends = [*(match.start() for match in LINE_END.finditer(text)), len(text)]
 
     def offset(self, line: int, units: int) -> int:
-        """The character at a place; the end of the line or of the text where there is none."""
+        """The offset of a position; the end of the line or of the text if the position is beyond it."""
         if line >= len(self.starts):
             return len(self.text)
         at = self.starts[line]
@@ -152,11 +152,11 @@ class Lines:
         return at
 
     def before(self, offset: int) -> str:
-        """The text of a line in front of a place in it."""
+        """The text of a line before an offset in it."""
         return self.text[self.starts[self.position(offset)[0]] : offset]
 
     def position(self, offset: int) -> tuple[int, int]:
-        """The line and the unit of a character."""
+        """The line and the unit of an offset."""
         offset = min(offset, len(self.text))
         low, high = 0, len(self.starts)
         while high - low > 1:
@@ -170,7 +170,7 @@ def _units(character: str) -> int:
 
 
 def shown_name(source: Source, document: Document) -> str:
-    """How people know another file: its path from the document's folder."""
+    """The path of another file relative to the document's folder, for people."""
     if document.path is None or not Path(source.name).is_absolute():
         return source.name
     return relpath(source.name, document.path.parent)

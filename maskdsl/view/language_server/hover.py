@@ -1,4 +1,4 @@
-"""What editors show over a place of a text, in Markdown: what stands there, and what it comes to."""
+"""Hover texts in Markdown: the declaration of a name, the value of an expression, or the meaning of a word."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,11 @@ from maskdsl.view.language_server.measure import Measurements
 from maskdsl.view.language_server.nodes_at import path_at
 
 _LONGEST = 400
-"""Characters of a declaration that are shown."""
+"""The most characters of a declaration that are shown."""
 
 
 async def hover(document: Document, offset: int, measurements: Measurements) -> tuple[str, Span] | None:
-    """What is said of the place, and the text that it is said of."""
+    """The hover text at an offset, and the span that it is about; None if there is none."""
     program = document.understood
     path = path_at(program.root, offset)
     if not path:
@@ -26,10 +26,10 @@ async def hover(document: Document, offset: int, measurements: Measurements) -> 
     node = path[-1]
     declared = declared_at(program, path)
     if declared is not None:
-        said = [_declaration(declared, document, program), *_value(program, path, declared)]
+        text = [_declaration(declared, document, program), *_value(program, path, declared)]
         if isinstance(declared, tree.PatternDeclaration | tree.StackDeclaration):
-            said.append(await _figures(document, program, declared, measurements))
-        return "\n\n".join(filter(None, said)), node.span
+            text.append(await _figures(document, program, declared, measurements))
+        return "\n\n".join(filter(None, text)), node.span
     if isinstance(node, tree.Name) and len(path) > 1:
         return _word(program, path, node)
     keyword = _keyword(document, offset, node)
@@ -41,7 +41,7 @@ async def hover(document: Document, offset: int, measurements: Measurements) -> 
 
 
 def _word(program: Program, path: Sequence[tree.Node], node: tree.Name) -> tuple[str, Span] | None:
-    """A name that the language has: a function, a type, `q` or `i`."""
+    """The text about a name of the language: a function, a type, `q` or `i`."""
     parent = path[-2]
     if isinstance(parent, tree.Parameter | tree.InputStatement) and node is parent.type:
         known = words.TYPES
@@ -49,12 +49,12 @@ def _word(program: Program, path: Sequence[tree.Node], node: tree.Name) -> tuple
         known = words.CALLED
     else:
         known = words.RESERVED
-    said = code(known[node.id]) if node.id in known else None
+    text = code(known[node.id]) if node.id in known else None
     attribute = isinstance(parent, tree.Attribute) and node is parent.name
     value = value_text(program, path[:-1] if attribute else path)
     if value is not None and known is words.RESERVED:
-        said = f"{said or f'`{node.id}`'}\n\n{value}"
-    return None if said is None else (said, node.span)
+        text = f"{text or f'`{node.id}`'}\n\n{value}"
+    return None if text is None else (text, node.span)
 
 
 def _is_kind(parent: tree.Node, node: tree.Name) -> bool:
@@ -62,38 +62,38 @@ def _is_kind(parent: tree.Node, node: tree.Name) -> bool:
 
 
 def _keyword(document: Document, offset: int, node: tree.Node) -> tuple[str, Span] | None:
-    """A word of a statement or an expression that is no node of its own."""
+    """The text about a word of a statement or an expression that is not a node of the tree."""
     text, start, end = document.text, offset, offset
     while start and (text[start - 1].isalnum() or text[start - 1] == "_"):
         start -= 1
     while end < len(text) and (text[end].isalnum() or text[end] == "_"):
         end += 1
-    said = {**words.KEYWORDS, **words.QUANTIFIERS}.get(text[start:end])
+    meaning = {**words.KEYWORDS, **words.QUANTIFIERS}.get(text[start:end])
     commented = "#" in document.lines.before(start)
-    if said is None or commented or isinstance(node, tree.String):
+    if meaning is None or commented or isinstance(node, tree.String):
         return None
-    return code(said), Span(node.span.source, start, end)
+    return code(meaning), Span(node.span.source, start, end)
 
 
-def code(said: str) -> str:
+def code(text: str) -> str:
     """The first line of a description as code, if there are others below it."""
-    first, _, rest = said.partition("\n\n")
+    first, _, rest = text.partition("\n\n")
     return f"{markdown_code(first)}\n\n{rest}" if rest else first
 
 
 def _declaration(declared: Declared, document: Document, program: Program) -> str:
-    """How a name is declared, with its documentation."""
+    """The declaration of a name, with its documentation."""
     match declared:
         case tree.File():
             return markdown_word(shown_name(declared.span.source, document))
         case tree.MacroDeclaration() | tree.PatternDeclaration() | tree.StackDeclaration():
-            said = [markdown_code(signature(declared)), markdown(declared.doc)]
+            text = [markdown_code(signature(declared)), markdown(declared.doc)]
             source = declared.span.source
             if source is program.standard.span.source:
-                said.append("*of the standard library*")
+                text.append("*from the standard library*")
             elif source is not program.root.span.source:
-                said.append(f"*of {markdown(shown_name(source, document))}*")
-            return "\n\n".join(filter(None, said))
+                text.append(f"*from {markdown(shown_name(source, document))}*")
+            return "\n\n".join(filter(None, text))
         case tree.Parameter():
             return f"{markdown_code(declared.span.text)}\n\nA parameter."
         case tree.AxisDeclaration():
@@ -105,14 +105,14 @@ def _declaration(declared: Declared, document: Document, program: Program) -> st
 
 
 def signature(declared: tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration) -> str:
-    """The name of what is called, with its parameters as written."""
+    """The head of a declaration: its word, its name and its parameters as written."""
     parameters = ", ".join(each.span.text for each in declared.parameters)
     word = {tree.MacroDeclaration: "def", tree.PatternDeclaration: "pattern", tree.StackDeclaration: "stack"}
     return f"{word[type(declared)]} {declared.name.id}({parameters})"
 
 
 def _value(program: Program, path: Sequence[tree.Node], declared: Declared) -> list[str]:
-    """What the name comes to where it stands, or where it is declared."""
+    """The value of the name where it is used, or where it is declared."""
     parent = path[-2]
     match parent:
         case tree.Parameter(name=name) | tree.LetStatement(name=name) if name is path[-1]:
@@ -136,7 +136,7 @@ async def _figures(
     declared: tree.PatternDeclaration | tree.StackDeclaration,
     measurements: Measurements,
 ) -> str:
-    """Density and tiles of a pattern that has all defaults."""
+    """The density and tiles of a pattern; empty if a parameter has no default."""
     if any(parameter.default is None for parameter in declared.parameters):
         return ""
     directory = None if document.path is None else str(document.path.parent)

@@ -1,7 +1,7 @@
-"""The tiles of a pattern at its defaults, found in a process of its own, which can be given up when it takes too long.
+"""Measures a pattern at its defaults in another process, which is killed if it takes too long.
 
 `python -m maskdsl.view.language_server.measure` reads one JSON object with `text`, `name`, `directory` and `pattern`
-from standard input, and writes what is to be said about the pattern, in Markdown.
+from standard input, and writes the figures of the pattern in Markdown.
 """
 
 import asyncio
@@ -30,23 +30,23 @@ _MOST_KEPT = 64
 
 
 class Measurements:
-    """What was found out about patterns, as long as their texts stay as they are."""
+    """The figures of patterns, cached by their texts."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self.seconds = seconds
         self.kept: dict[str, str] = {}
 
     async def text(self, text: str, name: str, directory: str | None, pattern: str) -> str:
-        """The figures, or that they take too long; empty where the pattern is wrong."""
+        """The figures in Markdown, or a sentence that they take too long; empty if the pattern has errors."""
         question = json.dumps({"text": text, "name": name, "directory": directory, "pattern": pattern})
         if question not in self.kept:
             while len(self.kept) >= _MOST_KEPT:
                 self.kept.pop(next(iter(self.kept)))
-            self.kept[question] = await _asked(question, self.seconds)
+            self.kept[question] = await _answer_of(question, self.seconds)
         return self.kept[question]
 
 
-async def _asked(question: str, seconds: float) -> str:
+async def _answer_of(question: str, seconds: float) -> str:
     command = (sys.executable, "-m", "maskdsl.view.language_server.measure")
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL)
@@ -69,7 +69,7 @@ def answer(program: Program, name: str) -> str:
         return f"{layers}, {units.count(stack.length)} tokens, {HEADS} heads\n\n{_figures(total)}"
     mask = bind_mask(program, name, {}, HEADS)
     inputs = _inputs(mask)
-    rest = " All that may be selected:" if selects(mask) else ""
+    rest = " All pairs that routes may select:" if selects(mask) else ""
     total = stats(most(mask) if rest else mask, _BLOCK, inputs).total
     lengths = dict.fromkeys((mask.queries.length, mask.keys.length))
     tokens = " x ".join(map(units.count, lengths))
@@ -77,7 +77,7 @@ def answer(program: Program, name: str) -> str:
 
 
 def _inputs(mask: MaskIR) -> dict[str, NDArray[Any]]:
-    """Made-up values of what decides its tiles."""
+    """Made-up values of the inputs that decide the tiles."""
     needed = relation_inputs(mask)
     made = {name: values for name, values in synthetic_inputs(mask).items() if name in needed}
     return {**with_routes(mask, made, None, None, needed)} if mask.routed else made
@@ -99,13 +99,13 @@ def _figures(total: Figures) -> str:
 
 
 def _main() -> None:
-    """Answers one question."""
+    """Reads one question and prints the answer."""
     question = json.load(sys.stdin)
     try:
         program = program_from_text(question["text"], question["name"], question["directory"])
         print(answer(program, question["pattern"]))
     except AttnError:
-        return  # the diagnostics say what is wrong
+        return  # the editor shows the errors as diagnostics
 
 
 if __name__ == "__main__":

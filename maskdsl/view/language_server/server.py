@@ -1,7 +1,7 @@
-"""The server: what editors ask over standard input and output, answered by the modules beside this one.
+"""The server: receives the requests of an editor over standard input and output, and answers with the other modules.
 
-Each answer is computed from one version of a text and nothing else. What is wrong with a text is told when its author
-pauses; work that may take long is done in another process.
+Each answer is computed from one version of a text only. Diagnostics are published when the author pauses; work that may
+take long is done in another process.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ from maskdsl.view.language_server.symbols import symbols
 from maskdsl.view.language_server.text_diagnostics import diagnose, range_of
 
 _PAUSE = 0.2
-"""Seconds without a key before a text is checked."""
+"""The seconds without a change after which a text is checked."""
 
 
 class AttnServer(LanguageServer):
-    """The state of a session: texts as they were last understood, and checks that wait."""
+    """The state of a session: the last parsed versions of texts, and pending checks."""
 
     def __init__(self) -> None:
         super().__init__("maskdsl", __version__, text_document_sync_kind=types.TextDocumentSyncKind.Full)
@@ -38,10 +38,10 @@ class AttnServer(LanguageServer):
         self.measurements = Measurements()
 
     def document(self, uri: str) -> Document:
-        """The newest version of a text; an empty one where there is none."""
+        """The newest version of a text; an empty one if there is no such text."""
         try:
             text = self.workspace.get_text_document(uri).source
-        except (OSError, UnicodeDecodeError):  # asked about without being opened
+        except (OSError, UnicodeDecodeError):  # a request about a text that was not opened
             text = ""
         known = self.documents.get(uri)
         if known is None or known.text != text:
@@ -49,7 +49,7 @@ class AttnServer(LanguageServer):
         return known
 
     def check_soon(self, uri: str, pause: float = _PAUSE) -> None:
-        """Checks a text unless it changes before that."""
+        """Checks a text after a pause, unless it changes before."""
         if uri in self.checks:
             self.checks[uri].cancel()
         self.checks[uri] = asyncio.get_running_loop().create_task(self._check(uri, pause))
@@ -57,11 +57,11 @@ class AttnServer(LanguageServer):
     async def _check(self, uri: str, pause: float) -> None:
         await asyncio.sleep(pause)
         version = self.workspace.get_text_document(uri).version
-        found = await asyncio.to_thread(diagnose, self.document(uri))
-        self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, found, version=version))
+        diagnostics = await asyncio.to_thread(diagnose, self.document(uri))
+        self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, diagnostics, version=version))
 
     def forget(self, uri: str) -> None:
-        """What was known of a text that is closed."""
+        """Drops everything about a text that was closed."""
         check = self.checks.pop(uri, None)
         if check is not None:
             check.cancel()
@@ -70,7 +70,7 @@ class AttnServer(LanguageServer):
 
 
 def make_server() -> AttnServer:
-    """A server that knows its requests."""
+    """A server with all of its requests registered."""
     server = AttnServer()
     for method, answer in _REQUESTS.items():
         server.feature(method, _OPTIONS.get(method))(answer)
@@ -92,7 +92,7 @@ async def _changed(server: AttnServer, params: types.DidChangeTextDocumentParams
 
 
 async def _saved(server: AttnServer, params: types.DidSaveTextDocumentParams) -> None:
-    """Other texts may use this one."""
+    """Checks all texts again, as they may use the saved one."""
     for uri in server.workspace.text_documents:
         server.documents.pop(uri, None)
         server.check_soon(uri, pause=0)
@@ -104,11 +104,11 @@ def _closed(server: AttnServer, params: types.DidCloseTextDocumentParams) -> Non
 
 async def _hover(server: AttnServer, params: types.HoverParams) -> types.Hover | None:
     document, offset = _position(server, params.text_document.uri, params.position)
-    found = await hover(document, offset, server.measurements)
-    if found is None:
+    result = await hover(document, offset, server.measurements)
+    if result is None:
         return None
-    said, span = found
-    return types.Hover(types.MarkupContent(types.MarkupKind.Markdown, said), range_of(span, document.lines))
+    text, span = result
+    return types.Hover(types.MarkupContent(types.MarkupKind.Markdown, text), range_of(span, document.lines))
 
 
 def _definition(server: AttnServer, params: types.DefinitionParams) -> types.Location | None:
@@ -125,7 +125,7 @@ def _symbols(server: AttnServer, params: types.DocumentSymbolParams) -> list[typ
 
 
 def _formatted(server: AttnServer, params: types.DocumentFormattingParams) -> list[types.TextEdit] | None:
-    """The whole text in the canonical layout; nothing where it is not the language."""
+    """An edit of the whole text to the canonical layout; None if it cannot be parsed."""
     document = server.document(params.text_document.uri)
     source = Source(document.name, document.text)
     try:

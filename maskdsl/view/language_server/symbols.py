@@ -1,4 +1,4 @@
-"""The outline of a text: its declarations, and what patterns declare in turn."""
+"""The outline of a text: its declarations, and the declarations inside patterns."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ _KINDS = {
 
 
 def symbols(document: Document) -> list[types.DocumentSymbol]:
-    """In the order of the text."""
+    """The symbols of a text, in its order."""
     return list(_symbols(document.understood.root.declarations, document.lines))
 
 
@@ -54,7 +54,7 @@ def _symbols(
 
 
 def _detail(node: tree.Node) -> str:
-    """What stands behind the name."""
+    """The text after the name of a symbol."""
     match node:
         case tree.MacroDeclaration() | tree.PatternDeclaration() | tree.StackDeclaration():
             return f"({', '.join(each.name.id for each in node.parameters)})"

@@ -1,4 +1,4 @@
-"""What is wrong with a text, for editors: places, codes, help, and the other places that explain it."""
+"""Diagnostics of a text for editors: ranges, codes, help, and related locations."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,25 +17,25 @@ _SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.Diagnos
 
 
 def diagnose(document: Document) -> list[types.Diagnostic]:
-    """All mistakes of the text, and of its patterns and stacks at their defaults."""
+    """All errors and warnings of the text, and of its patterns and stacks at their defaults."""
     try:
         program = document.program(document.text)
     except AttnError as error:
-        found = list(error.diagnostics)
+        diagnostics = list(error.diagnostics)
         root = document.understood.root
     else:
-        found = [*program.cautions, *_binding(program)]
+        diagnostics = [*program.cautions, *_binding(program)]
         root = program.root
     shown: list[types.Diagnostic] = []
-    for each in (_shown(each, document, root) for each in found):
+    for each in (_shown(each, document, root) for each in diagnostics):
         if all((each.range, each.message) != (other.range, other.message) for other in shown):
-            shown.append(each)  # one call may be wrong in the same way for the query and the key
+            shown.append(each)  # a call may have the same error for the query and for the key
     return shown
 
 
 def _binding(program: Program) -> Iterator[Diagnostic]:
-    """What is wrong with those patterns and stacks of the text that have all defaults; each mistake once."""
-    found: dict[tuple[object, ...], Diagnostic] = {}
+    """The errors and warnings, once each, of the patterns and stacks of the text that have defaults for everything."""
+    known: dict[tuple[object, ...], Diagnostic] = {}
     together = Together()
     for declaration in program.root.declarations:
         if not isinstance(declaration, tree.PatternDeclaration | tree.StackDeclaration):
@@ -43,18 +43,18 @@ def _binding(program: Program) -> Iterator[Diagnostic]:
         if any(parameter.default is None for parameter in declaration.parameters):
             continue
         try:
-            said: Sequence[Diagnostic] = check_defaults(program, declaration.name.id, HEADS, together)
+            reported: Sequence[Diagnostic] = check_defaults(program, declaration.name.id, HEADS, together)
         except AttnError as error:
-            said = error.diagnostics
-        for each in said:
-            found.setdefault((each.code, each.span, each.fill(each.message)), each)
-        if len(found) >= MOST_ERRORS or together.is_spent:
+            reported = error.diagnostics
+        for each in reported:
+            known.setdefault((each.code, each.span, each.fill(each.message)), each)
+        if len(known) >= MOST_ERRORS or together.is_spent:
             break
-    yield from found.values()
+    yield from known.values()
 
 
 def _shown(diagnostic: Diagnostic, document: Document, root: tree.File) -> types.Diagnostic:
-    """In the text itself: where the mistake is, or the call or the `use` through which another text has it."""
+    """A diagnostic in this text: at the mistake, or at the call or `use` that leads to a mistake in another text."""
     spans = [diagnostic.span, *(note.span for note in diagnostic.notes)]
     here = next((span for span in spans if span is not None and _same(span.source, document)), None)
     if here is None:
@@ -80,7 +80,7 @@ def _same(source: Source, document: Document) -> bool:
 
 
 def _use_of(span: Span | None, document: Document, root: tree.File) -> Span | None:
-    """The `use` that leads to a file, or the first one, as files use each other."""
+    """The `use` that names a file; otherwise the first one, which may lead to it through other files."""
     uses = [each for each in root.declarations if isinstance(each, tree.UseDeclaration)]
     if span is None or not uses:
         return None
@@ -100,6 +100,6 @@ def _related(
 
 
 def range_of(span: Span | None, lines: Lines) -> types.Range:
-    """The place in units of the protocol; the beginning of the text where there is none."""
+    """The range of a span in the protocol's units; the beginning of the text without a span."""
     start, end = (0, 0) if span is None else (span.start, span.end)
     return types.Range(types.Position(*lines.position(start)), types.Position(*lines.position(end)))

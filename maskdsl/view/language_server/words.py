@@ -1,4 +1,4 @@
-"""What editors say about the words of the language itself. Data only; tests hold it against the grammar and `bind`."""
+"""The help that editors show for the words of the language. Data only; tests compare it with the grammar and `bind`."""
 
 from maskdsl.ir.ops import OPERATORS as CALCULATIONS
 
@@ -12,27 +12,27 @@ DECLARATIONS = {
 STATEMENTS = {
     "space": "space image[y = h, x = w]\n\nTokens on a grid of one to four axes, the last axis fastest; or tokens "
     "pooled from others: `space coarse = mean(image, (4, 4))`.",
-    "tokens": "tokens text ++ image\n\nThe sequence of self-attention, its spaces one behind the other.",
+    "tokens": "tokens text ++ image\n\nThe sequence of self-attention, its spaces one after the other.",
     "queries": "queries image\n\nThe sequence of the queries, in cross-attention.",
     "keys": "keys text ++ image\n\nThe sequence of the keys, in cross-attention.",
     "input": "input document: int[tokens]\n\nA tensor that a call gives by name.",
-    "coord": "coord tile = y // 8\n\nA coordinate more for each token, computed from its others.",
+    "coord": "coord tile = y // 8\n\nA new coordinate of each token, computed from its others.",
     "let": "let name = expression\n\nA name for an expression.",
     "route": "route past = topk(3, dot(q, mean(k, chunk))) where k.chunk < q.chunk\n\nA relation that the queries "
     "and keys of a call decide.",
-    "attend": "attend relation\n\nThese pairs of a query and a key attend. Several lines add up.",
-    "require": "require relation\n\nOnly these pairs attend, of those that the `attend` lines allow.",
+    "attend": "attend relation\n\nPairs of a query and a key that attend. Several lines are joined by `or`.",
+    "require": "require relation\n\nOf the pairs that the `attend` lines allow, only these attend.",
     "score": "score s - slope[head] * (q - k)\n\nReplaces the scaled score `s` of a pair.",
     "scale": "scale 0.125\n\nThe factor of `q . k`, in place of 1 / sqrt(head dimension).",
     "weight": "weight expression\n\nMultiplies the probability of a pair, without renormalising.",
     "order": "order image by hilbert(y, x)\n\nLays tokens out sorted by these keys, or by the best ones: `order auto`. "
     "Never changes the result.",
-    "assert": 'assert condition, "message"\n\nStops with the message where the condition does not hold.',
+    "assert": 'assert condition, "message"\n\nBinding fails with the message if the condition does not hold.',
 }
 
 OPERATORS = {
     "and": "Both hold.",
-    "or": "One of both holds, or both do.",
+    "or": "At least one of both holds.",
     "not": "It does not hold.",
     "if": "a if condition else b",
     "else": "a if condition else b",
@@ -40,7 +40,7 @@ OPERATORS = {
     "for": "any(... for j in 0 .. 8), all(...), sum(...)",
     "in": "any(... for j in 0 .. 8), all(...), sum(...)",
     "by": "order image by hilbert(y, x)",
-    "auto": "order auto\n\nThe order in which the pattern takes the least time.",
+    "auto": "order auto\n\nThe order of tokens in which the pattern takes the least time.",
     "True": "The condition that always holds.",
     "False": "The condition that never holds.",
 }
@@ -58,14 +58,14 @@ RESERVED = {
 FUNCTIONS = {
     **{each.function: f"{each.call}\n\n{each.help}" for each in CALCULATIONS.values() if each.function},
     "clamp": "clamp(x, low, high)\n\n`min(max(x, low), high)`.",
-    "shuffle": "shuffle(i, seed)\n\nThe place in a fixed pseudo-random permutation.",
+    "shuffle": "shuffle(i, seed)\n\nThe position in a fixed pseudo-random permutation.",
     "hilbert": "hilbert(y, x)\n\nThe position of a cell along a Hilbert curve, in boxes of any lengths.",
     "morton": "morton(y, x)\n\nThe position of a cell along a Morton curve.",
-    "snake": "snake(y, x)\n\nThe position of a cell along a curve that runs to and fro.",
+    "snake": "snake(y, x)\n\nThe position of a cell along a curve that runs back and forth.",
     "len": "len(axis)\n\nThe length of an axis, of the sequence (`i`), or the entries of a tuple.",
     "same": "same(a, b, ...)\n\nThese coordinates of the query and of the key are equal.",
-    "rank": "rank(key, ...)\n\nIn `coord`: the place of a token among those of its space, sorted by these keys.",
-    "dot": "dot(q, mean(k, c))\n\nIn a route: the product of two vectors, each a token's or pooled from a group.",
+    "rank": "rank(key, ...)\n\nIn `coord`: the rank of a token among the tokens of its space, sorted by these keys.",
+    "dot": "dot(q, mean(k, c))\n\nIn a route: the dot product of two vectors, each of a token or pooled from a group.",
 }
 
 QUANTIFIERS = {
@@ -88,12 +88,12 @@ _POOLINGS = {
 }
 
 TYPES = {
-    "int": "An integer: what is meant when nothing is said.",
+    "int": "An integer, the type of parameters without a type or a default.",
     "float": "A float.",
     "bool": "`True` or `False`.",
     "axis": "The name of a coordinate.",
     "axes": "Several coordinates, `(y, x)`, or `all`.",
-    "tuple": "Integers, one an axis.",
+    "tuple": "Integers, one for each axis.",
 }
 
 CALLED = {**FUNCTIONS, **QUANTIFIERS, **SELECTORS, **_POOLINGS}

@@ -1,1 +1,1 @@
-"""A pattern as one HTML file that evaluates it: the data of the page, its assets, and what serves it while editing."""
+"""A pattern as one HTML file that evaluates it: the data and assets of the page, and the server used while editing."""

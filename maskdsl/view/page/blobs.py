@@ -1,4 +1,4 @@
-"""Arrays as text: packed, compressed and in base64, each different one once. `decode.js` reads them."""
+"""Packs arrays as text: compressed, in base64, equal arrays once. `decode.js` reads them."""
 
 import base64
 import zlib
@@ -13,9 +13,9 @@ Array = NDArray[Any]
 
 
 class Blobs:
-    """The arrays of one page. A blob is its kind, its length and its text.
+    """The arrays of one page. A blob has a kind, a length and a text.
 
-    Kinds: `i32`, of which the differences are kept, as most arrays are made of long even stretches; `i64`, `f64` and
+    Kinds: `i32`, stored as differences, which compress well as most arrays have long regular ranges; `i64`, `f64`, and
     `u8` (booleans). All are little-endian.
     """
 
@@ -33,7 +33,7 @@ class Blobs:
 
     @property
     def size(self) -> int:
-        """Bytes of text."""
+        """The bytes of all texts."""
         return sum(len(text) for _, _, text in self.list)
 
 

@@ -1,4 +1,4 @@
-"""The lines of a pattern that allow or forbid pairs, with their parts: what the page names as the reason for a pair."""
+"""The lines of a pattern that allow or forbid pairs, with their operands: the page's reasons for a pair."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from maskdsl.ir.ops import Op
 from maskdsl.syntax import tree
 from maskdsl.view.page.page_program import Code
 
-Part = dict[str, Any]
+ClauseData = dict[str, Any]
 
 _OPERATORS = {"and": Op.AND, "or": Op.OR, "if": Op.SELECT}
 
 
-def clauses(declaration: tree.PatternDeclaration, mask: MaskIR, code: Code) -> list[Part]:
-    """Every `attend` and `require` line, in the order of the text: its kind, its place and its relation."""
+def clauses(declaration: tree.PatternDeclaration, mask: MaskIR, code: Code) -> list[ClauseData]:
+    """Every `attend` and `require` line, in the order of the text: its kind, its line and column, and its relation."""
     meanings = {"attend": iter(mask.attend), "require": iter(mask.require)}
-    found: list[Part] = []
+    lines: list[ClauseData] = []
     for statement in declaration.statements:
         match statement:
             case tree.AttendStatement(relation=relation):
@@ -27,21 +27,21 @@ def clauses(declaration: tree.PatternDeclaration, mask: MaskIR, code: Code) -> l
                 kind = "require"
             case _:
                 continue
-        clause = _part(relation, next(meanings[kind]).relation, code)
-        found.append({"kind": kind, **_position(statement.span), "relation": clause})
-    return found
+        clause = _clause(relation, next(meanings[kind]).relation, code)
+        lines.append({"kind": kind, **_position(statement.span), "relation": clause})
+    return lines
 
 
-def _part(node: tree.Expression, meaning: Expression, code: Code) -> Part:
-    """A relation and, where it is made of others by `and`, `or` or `if`, these: as far as text and meaning agree."""
-    found = {**_position(node.span), "node": code.add(meaning)}
+def _clause(node: tree.Expression, meaning: Expression, code: Code) -> ClauseData:
+    """A relation and the operands of its `and`, `or` or `if`, as far as text and meaning agree."""
+    data = {**_position(node.span), "node": code.add(meaning)}
     operator, operands = _joined(node)
     match meaning:
-        case Apply(op=op, arguments=parts) if op is _OPERATORS.get(operator) and len(parts) == len(operands):
-            inner = [_part(*each, code) for each in zip(operands, parts, strict=True)]
-            return {**found, "operator": operator, "parts": inner}
+        case Apply(op=op, arguments=meanings) if op is _OPERATORS.get(operator) and len(meanings) == len(operands):
+            inner = [_clause(*each, code) for each in zip(operands, meanings, strict=True)]
+            return {**data, "operator": operator, "operands": inner}
         case _:
-            return found
+            return data
 
 
 def _joined(node: tree.Expression) -> tuple[str, list[tree.Expression]]:
@@ -56,14 +56,14 @@ def _joined(node: tree.Expression) -> tuple[str, list[tree.Expression]]:
             return "", []
 
 
-def _position(span: Span) -> Part:
-    """Line and column from 1, and the text."""
+def _position(span: Span) -> ClauseData:
+    """The line and column of a span, from 1, and its text."""
     line, column = span.source.position(span.start)
     return {"line": line, "column": column, "text": span.text}
 
 
-def source(declaration: tree.PatternDeclaration) -> Part:
-    """The lines of the declaration as its file has them."""
+def source(declaration: tree.PatternDeclaration) -> ClauseData:
+    """The lines of a declaration as in its file."""
     text = declaration.span.source
     first, last = text.position(declaration.span.start)[0], text.position(max(declaration.span.end - 1, 0))[0]
     return {"file": text.name, "first": first, "lines": [text.line(number) for number in range(first, last + 1)]}

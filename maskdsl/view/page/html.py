@@ -1,4 +1,4 @@
-"""One file from the assets and the data: nothing is loaded, and nothing but the page's own script can run."""
+"""Builds the page as one file from its assets and data. It loads nothing, and only its own script can run."""
 
 import base64
 import hashlib
@@ -14,13 +14,13 @@ _SCRIPTS = (
     *("decode", "operators", "evaluate", "reasons", "tokens", "colours", "patches", "view", "picture", "map"),
     *("grid", "panels", "watch", "theme", "main"),
 )
-"""In the order in which they use each other."""
+"""The scripts, each after those that it uses."""
 
 
 def page_html(models: Sequence[dict[str, Any]], title: str, watch: dict[str, Any] | None = None) -> str:
-    """The page of a pattern, or of the layers of a stack, from their `page_data`. Without any it says what `watch` has.
+    """The page of a pattern, or of the layers of a stack, from their `page_data`. Without models it shows the error.
 
-    `watch` has the state of the server that the page asks for changes: `version`, and `error` if there is one.
+    `watch` is the state of the server that the page asks for changes: its `version`, and its `error` or None.
     """
     script, style = _asset_script(), asset("page.css")
     content = {"models": list(models), "watch": watch}
@@ -34,7 +34,7 @@ def page_html(models: Sequence[dict[str, Any]], title: str, watch: dict[str, Any
 
 
 def _policy(script: str, style: str, connects: bool) -> str:
-    """What the browser may do: run this script and use this style, and ask the server that the page came from."""
+    """The content security policy: this script, this style, and, if it `connects`, requests to its own server."""
     sources = {
         "default-src": "'none'",
         "script-src": _sha256(script),
@@ -53,10 +53,11 @@ def _sha256(text: str) -> str:
 
 @cache
 def asset(name: str) -> str:
+    """The text of a file in `assets`."""
     return files("maskdsl.view.page").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 @cache
 def _asset_script() -> str:
-    """All scripts as one module, in strict mode and with names of its own."""
+    """All scripts as one module, which has strict mode and its own scope."""
     return "\n".join(asset(f"{name}.js") for name in _SCRIPTS)

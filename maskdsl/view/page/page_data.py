@@ -1,4 +1,4 @@
-"""All that a page knows of a pattern, as JSON has it."""
+"""The data of a page about a pattern, for JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,29 +20,29 @@ from maskdsl.view.palette import EMPTY_SHADE, FULL_SHADE, PARTIAL_SHADES
 from maskdsl.view.terminal.show import first_sentence, written
 
 LARGEST_PAGE = 64 * 2**20
-"""Bytes."""
+"""The most bytes of a page."""
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What a page is about: a pattern in one order or several, with all inputs that decide its tiles."""
+    """The subject of a page: a pattern in one order or several, with all inputs that decide its tiles."""
 
     declaration: PatternDeclaration
     masks: tuple[MaskIR, ...]
-    """One for each order; a single one stands for the usual orders as well, if `fixed` is not said."""
+    """One mask for each order; unless `fixed`, the page also shows the usual orders of the first."""
     inputs: Mapping[str, Array]
     blocks: tuple[Block, ...] = ()
-    """The sizes of tiles; the usual ones if there are none."""
+    """The tile sizes; empty for the usual ones."""
     heads: Sequence[int] | None = None
-    """Only these heads."""
+    """The heads to show; None for all."""
     notes: tuple[str, ...] = ()
     fixed: bool = False
     layers: str = ""
-    """Which layers of a stack this is."""
+    """The layers of a stack that this is, in words."""
 
 
 def page_data(subject: Subject) -> dict[str, Any]:
-    """Raises `AttnError` for what is too large to draw."""
+    """The data of a page. Raises `AttnError` (E540, E541) if a map or the page is too large."""
     mask, blobs = subject.masks[0], Blobs()
     masks = subject.masks if subject.fixed else usual_orders(mask)
     layouts = measure(masks, subject.blocks or usual_blocks(mask), subject.inputs)
@@ -69,7 +69,7 @@ def page_data(subject: Subject) -> dict[str, Any]:
 def pairs_data(
     declaration: PatternDeclaration, mask: MaskIR, inputs: Mapping[str, Array], classes: list[list[int]], blobs: Blobs
 ) -> dict[str, Any]:
-    """What the page evaluates pairs by, for classes of heads that attend alike."""
+    """The data with which the page evaluates pairs, for the head classes."""
     heads = [members[0] for members in classes]
     code = Code(mask)
     return {
@@ -84,7 +84,7 @@ def pairs_data(
 
 
 def _warning_note(caution: Caution) -> str:
-    """A warning in one sentence, which names its line of the text."""
+    """A warning as a sentence, with its line of the text."""
     line = "" if caution.span is None else f", line {caution.span.source.position(caution.span.start)[0]}"
     help = caution.fill(caution.help)
     return f"Warning {caution.code}{line}: {caution.fill(caution.message)}. {help[:1].upper()}{help[1:]}."
@@ -95,7 +95,7 @@ def _batch_notes(entries: int) -> list[str]:
 
 
 def _chosen(classes: list[list[int]], heads: Sequence[int] | None) -> list[list[int]]:
-    """The classes with the heads asked for alone."""
+    """The head classes, with only these heads."""
     if heads is None:
         return classes
     kept = ([head for head in members if head in heads] for members in classes)

@@ -1,4 +1,4 @@
-"""The maps of a page: for every order and size of tiles the exact runs of tiles, and what they cost."""
+"""The maps of a page: exact runs of tiles and their figures, for every order and tile size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,15 +27,15 @@ Block = tuple[int, int]
 _MOST_TOKENS = 2**22
 _MOST_BLOCKS = 2**18
 _MOST_RUNS = 2**21
-"""Of a side, and of one map."""
+"""The most tokens and blocks of a side, and the most runs of one map."""
 _SMALL, _LARGE = 2**10, 2**17
-"""Tokens up to which tiles are small, and from which on they are large."""
+"""Below the first number of tokens tiles are small, above the second they are large."""
 _HEAD_DIM, _ELEMENT_SIZE = 64, 2
 
 
 @dataclass(frozen=True)
 class PageMap:
-    """A mask in one order, measured with tiles of one size."""
+    """A mask in one order, measured with one tile size."""
 
     mask: MaskIR
     block: Block
@@ -47,7 +47,7 @@ class PageMap:
         return layout_text(self.mask, written_layout(self.mask))
 
     def head_class(self, head: int) -> int:
-        """That of the first batch entry."""
+        """The head class of a head in the first batch entry."""
         return int(self.measured.head_classes.index[0, head])
 
     def tiles(self, head: int) -> TileMap:
@@ -55,7 +55,7 @@ class PageMap:
 
 
 def usual_blocks(mask: MaskIR) -> tuple[Block, ...]:
-    """Sizes worth a look, where nobody asks for others."""
+    """The tile sizes of a page by default."""
     length = max(mask.queries.length, mask.keys.length)
     if length < _SMALL:
         return (64, 64), (32, 32), (16, 16), (8, 8)
@@ -63,7 +63,7 @@ def usual_blocks(mask: MaskIR) -> tuple[Block, ...]:
 
 
 def usual_orders(mask: MaskIR) -> tuple[MaskIR, ...]:
-    """The mask in its own order, as declared, and for grids in tiles and along a Hilbert curve."""
+    """The mask in its own order, in declared order and, for grids, in tiles and along a Hilbert curve."""
     layouts = [written_layout(mask), {}]
     grids = [space for space in spaces_of(mask).values() if sum(axis.length > 1 for axis in space.axes) > 1]
     if grids and len(layouts[0]) == 0:
@@ -75,7 +75,7 @@ def usual_orders(mask: MaskIR) -> tuple[MaskIR, ...]:
 
 
 def measure(masks: Sequence[MaskIR], blocks: Sequence[Block], inputs: Arrays) -> list[list[PageMap]]:
-    """By order and size of tiles. Raises `AttnError` for what is too large for a page."""
+    """The maps by order and tile size. Raises `AttnError` (E540) if one is too large for a page."""
     for mask in masks:
         for block in blocks:
             _check(mask, block)
@@ -84,7 +84,7 @@ def measure(masks: Sequence[MaskIR], blocks: Sequence[Block], inputs: Arrays) ->
 
 
 def _laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> PageMap:
-    """`first` is the same mask, however laid out: how many keys its queries attend stays, and is not counted again."""
+    """The map of a mask. `first` is the same mask in any order, whose counts of keys are reused."""
     given = input_arrays(mask, inputs, relation_inputs(mask, inputs))
     head_classes = find_head_classes(mask, given)
     parts: list[Measured] = []
@@ -110,19 +110,19 @@ def _check(mask: MaskIR, block: Block) -> None:
 
 
 def classes_of_heads(layouts: Sequence[Sequence[PageMap]]) -> list[list[int]]:
-    """Heads that have the same tiles in every layout."""
-    found: dict[tuple[int, ...], list[int]] = {}
+    """The heads that have the same tiles in every layout, together."""
+    classes: dict[tuple[int, ...], list[int]] = {}
     for head in range(layouts[0][0].mask.heads):
-        found.setdefault(tuple(each.head_class(head) for row in layouts for each in row), []).append(head)
-    return list(found.values())
+        classes.setdefault(tuple(each.head_class(head) for row in layouts for each in row), []).append(head)
+    return list(classes.values())
 
 
 def orders_data(layouts: Sequence[Sequence[PageMap]], heads: list[int], inputs: Arrays, blobs: Blobs) -> list[Any]:
-    """What the page has of every order. `heads` are the first ones of each class."""
+    """The data of every order. `heads` are the first heads of the head classes."""
     return [
         {
             "name": row[0].order,
-            "places": {
+            "positions": {
                 "query": [_positions(row[0].mask, row[0].mask.queries, inputs, head, blobs) for head in heads],
                 "key": [_positions(row[0].mask, row[0].mask.keys, inputs, head, blobs) for head in heads],
             },
@@ -133,23 +133,25 @@ def orders_data(layouts: Sequence[Sequence[PageMap]], heads: list[int], inputs: 
 
 
 def _positions(mask: MaskIR, sequence: Tokens, inputs: Arrays, head: int, blobs: Blobs) -> int | None:
-    """The declared position of each laid-out place; None for the declared order."""
+    """The declared position at each laid-out position; None for the declared order."""
     order = Coordinates(mask, sequence, inputs, 0, head).permutation()
     return None if order is None else blobs.add(order)
 
 
 def _block_data(layout: PageMap, heads: list[int], blobs: Blobs) -> dict[str, Any]:
-    def runs(found: Runs) -> list[int]:
-        return [blobs.add(array) for array in (found.row_start, found.start, found.end)]
+    def numbers(runs: Runs) -> list[int]:
+        return [blobs.add(array) for array in (runs.row_start, runs.start, runs.end)]
 
     return {
         "size": list(layout.block),
-        "maps": [{"full": runs(tiles.full), "partial": runs(tiles.partial)} for tiles in map(layout.tiles, heads)],
+        "maps": [
+            {"full": numbers(tiles.full), "partial": numbers(tiles.partial)} for tiles in map(layout.tiles, heads)
+        ],
         "figures": [_figures_data(layout.figures.heads[head]) for head in heads],
         "total": _figures_data(layout.figures.total),
     }
 
 
 def _figures_data(figures: Figures) -> dict[str, float]:
-    """Without what is infinite, which JSON has not."""
+    """The figures without infinite values, which JSON does not have."""
     return {name: value for name, value in figures.as_dict().items() if value != float("inf")}

@@ -1,4 +1,4 @@
-"""The expressions of a mask as a flat list that `evaluate.js` runs: equal parts once, operands before their uses."""
+"""Flattens the expressions of a mask to a list that `evaluate.js` runs: equal nodes once, operands first."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Type
 
 _EXACT = Range(-(2**51), 2**51)
-"""Integers that JavaScript's numbers hold, with room for a quotient to be rounded down rightly. Others are BigInts."""
+"""Integers that JavaScript's numbers hold exactly, with room for rounding quotients down. Others are BigInts."""
 
 Instruction = dict[str, Any]
 
 
 class Code:
-    """Instructions, one a node: `op`, the numbers of its operands in `args`, `wide` where numbers do not suffice.
+    """One instruction for each node: `op`, the numbers of its operands in `args`, and `wide` if it needs BigInts.
 
     Pairs are of the first batch entry.
     """
@@ -38,7 +38,7 @@ class Code:
         self.leaf = mask_leaf(mask)
 
     def add(self, expression: Expression) -> int:
-        """The number of the instruction that computes this."""
+        """The number of the instruction that computes an expression."""
         if expression not in self.known:
             instruction = self.instruction(expression)
             reach = self.reach(expression, instruction.get("args", ()))
@@ -68,10 +68,10 @@ class Code:
                 return {"op": "read", "table": name, "args": [self.add(index) for index in indices], **outside}
             case Apply(op=op, arguments=arguments):
                 kind = {"float": True} if arguments[-1].type is Type.FLOAT else {}
-                return {"op": op.value, "args": [self.add(part) for part in arguments], **kind}
+                return {"op": op.value, "args": [self.add(each) for each in arguments], **kind}
 
     def position(self, side: Side, name: str) -> tuple[int, int]:
-        """The declared positions of a space's first token and of the one behind its last."""
+        """The declared positions of the first token of a space, and of the one after its last."""
         sequence = self.mask.sequences[side]
         offsets = {
             space.name: (at, at + space.size) for space, at in zip(sequence.spaces, sequence.offsets, strict=True)
@@ -79,7 +79,7 @@ class Code:
         return offsets.get(name, (0, 0))
 
     def reach(self, expression: Expression, operands: list[int]) -> Range:
-        """What an integer lies between; of no interest for all else."""
+        """The range of an integer expression; 0 to 1 for others."""
         if expression.type is not Type.INT:
             return Range(0, 1)
         match expression:

@@ -1,4 +1,4 @@
-"""The tokens of one side as the page has them: spaces, and tables of the values of their coordinates."""
+"""The data of the tokens of one side: spaces, and the values of their coordinates."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ Arrays = Mapping[str, Array]
 
 
 def side(mask: MaskIR, sequence: Sequence, inputs: Arrays, heads: list[int], blobs: Blobs) -> dict[str, Any]:
-    """`heads` are the first ones of the classes of heads; columns that differ between heads are kept for each."""
+    """The data of one side. `heads` are the first heads of the head classes; some columns are kept for each of them."""
     known = [name for name in _names(sequence) if _is_known(sequence, name, inputs)]
     columns = {}
     for name in known:
@@ -35,11 +35,11 @@ def side(mask: MaskIR, sequence: Sequence, inputs: Arrays, heads: list[int], blo
 
 
 def _names(sequence: Sequence) -> list[str]:
-    """All coordinates but `i`, axes first."""
+    """All coordinates except `i`, axes first."""
     axes = [axis.name for space in sequence.spaces for axis in space.axes]
     return list(dict.fromkeys([*axes, *(each.name for each in sequence.coordinates)]))
 
 
 def _is_known(sequence: Sequence, name: str, inputs: Arrays) -> bool:
-    """Whether all is there that its values are made of: inputs that only scores read may be missing."""
+    """Whether all inputs of a coordinate are given; inputs that only scores read may be missing."""
     return trace(sequence, [Coordinate(Side.TOKEN, name)]).inputs <= inputs.keys()

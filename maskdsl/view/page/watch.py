@@ -1,4 +1,4 @@
-"""A page on this machine alone that follows its files: served on the loopback address, built anew when one changes."""
+"""Serves a page on the loopback address of this machine, and rebuilds it when one of its files changes."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Built:
-    """A pattern or the different layers of a stack as `page_data` has them, and the files they were made from."""
+    """The `page_data` of a pattern or of the different layers of a stack, and the files that it was built from."""
 
     name: str
     models: list[dict[str, Any]]
@@ -26,9 +26,9 @@ class Built:
 
 
 class Watched:
-    """The newest page that could be built, and what is wrong with its files, if something is.
+    """The newest page that could be built, and the error of the files if they have one.
 
-    Nothing runs in the background: the files are looked at when a browser asks.
+    Nothing runs in the background: files are checked when a browser asks.
     """
 
     def __init__(self, build: Callable[[], Built], files: Iterable[Path], title: str) -> None:
@@ -42,13 +42,14 @@ class Watched:
         self.lock = Lock()
 
     def state(self) -> dict[str, Any]:
-        """Builds anew if a file has changed."""
+        """The version and the error, after a rebuild if a file has changed."""
         with self.lock:
             if self.version == 0 or self.stamps != {path: _stamp(path) for path in self.files}:
                 self.refresh()
             return {"version": self.version, "error": self.error}
 
     def refresh(self) -> None:
+        """Rebuilds the page, and remembers the times of its files."""
         before = {path: _stamp(path) for path in self.files}
         try:
             built = self.build()
@@ -63,21 +64,22 @@ class Watched:
         self.version += 1
 
     def page(self) -> str:
+        """The page as HTML."""
         state = self.state()
         return page_html(self.models, self.title, watch=state)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is saved; None where there is none."""
+    """The time and the size of a file, which change when it is saved; None if there is no file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def server(watched: Watched, port: int = 0) -> ThreadingHTTPServer:
-    """Serves the page at `/` and its state at `/state`, to this machine only. Port 0 is any that is free."""
+    """A server of the page at `/` and its state at `/state`, for this machine only. Port 0 stands for any free port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -85,7 +87,7 @@ def server(watched: Watched, port: int = 0) -> ThreadingHTTPServer:
             if self.headers.get("Host") not in (
                 f"{HOST}:{port}",
                 f"localhost:{port}",
-            ):  # a name that leads here from afar
+            ):  # DNS rebinding: another name for this address
                 self.answer(HTTPStatus.FORBIDDEN, "text/plain", "this page is served to this machine only")
             elif self.path == "/":
                 self.answer(HTTPStatus.OK, "text/html", watched.page())
@@ -105,13 +107,13 @@ def server(watched: Watched, port: int = 0) -> ThreadingHTTPServer:
             self.wfile.write(content)
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Nothing: the terminal is for errors."""
+            """Logs nothing: the terminal is for errors."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """Browsers that leave in the middle of an answer are no error."""
+            """Ignores browsers that close the connection during an answer."""
             if not isinstance(sys.exception(), ConnectionError):
                 super().handle_error(request, client_address)
 

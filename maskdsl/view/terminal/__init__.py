@@ -1,1 +1,1 @@
-"""Pictures and tables for the terminal, as rich renderables."""
+"""Draws pictures and tables for the terminal, as rich renderables."""

@@ -1,4 +1,4 @@
-"""Errors and warnings in colour: the same text that `str(error)` has, line for line."""
+"""Colours errors and warnings. The text is that of `str(error)`, line for line."""
 
 import re
 
@@ -18,6 +18,7 @@ _RULES: tuple[tuple[str, str], ...] = (
 
 
 def coloured_error(rendered: str) -> Text:
+    """A rendered error with colours."""
     text = Text(rendered)
     for pattern, style in _RULES:
         for match in re.finditer(pattern, rendered):

@@ -1,4 +1,4 @@
-"""What `maskdsl show --diff` prints: where two patterns differ, in tiles, and by how many pairs."""
+"""The output of `maskdsl show --diff`: maps of where two patterns differ, and by how many pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ from maskdsl.view.terminal.show import FRAME, cell_size, heading, title
 _SHADES: tuple[Shade, ...] = (EMPTY_SHADE, (92, 96, 112), (230, 159, 0), (86, 180, 233), (240, 240, 240))
 _CHARACTERS = (".", "=", "<", ">", "x")
 _NAMES = ("neither", "the same", "only in the first", "only in the second", "some of each")
-"""What a cell holds, by number."""
+"""The contents of a cell, by number."""
 
 
 @dataclass(frozen=True, eq=False)
 class DifferencePicture:
-    """One map of two patterns."""
+    """The map of one head class of two patterns."""
 
     difference: Difference
     lengths: tuple[int, int]
@@ -42,11 +42,13 @@ class DifferencePicture:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         numbers = grown(self.numbers, self.times)
-        yield from self.sides.around(coloured(numbers, _look) if has_colour(console) else _lettered(numbers))
+        yield from self.sides.around(
+            coloured(numbers, _difference_style) if has_colour(console) else _lettered(numbers)
+        )
 
     @cached_property
     def numbers(self) -> Array:
-        """int64 [rows, columns]: what each cell holds, as in `_NAMES`."""
+        """int64 [rows, columns]: the contents of each cell, as in `_NAMES`."""
         first, second, common = (self.touched(share) for share in self.shares)
         return np.select([first & second, second, first, common], [4, 3, 2, 1], 0)
 
@@ -55,7 +57,7 @@ class DifferencePicture:
         return self.difference.first, self.difference.second, self.difference.common
 
     def touched(self, share: Share) -> Array:
-        """bool [rows, columns]: the cell has such a pair."""
+        """bool [rows, columns]: whether the cell may have a pair of this share."""
         cells = count_cells(share.tiles, self.difference.key_blocks, self.scale.tiles)
         return cells.full + cells.partial > 0
 
@@ -69,17 +71,17 @@ class DifferencePicture:
 
     @property
     def width(self) -> int:
-        """Columns on the screen."""
+        """The width in columns of the screen."""
         return int(self.numbers.shape[1]) * self.times + self.sides.gutter
 
 
 @cache
-def _look(upper: int, lower: int) -> Style:
+def _difference_style(upper: int, lower: int) -> Style:
     return Style(color=Color.from_rgb(*_SHADES[upper]), bgcolor=Color.from_rgb(*_SHADES[lower]))
 
 
 def _lettered(numbers: Array) -> list[Text]:
-    """One character for two cells, one above the other: the greater number of both, so that no difference is lost."""
+    """Lines with one character for two cells, one above the other: the greater number, which keeps differences."""
     rows = np.maximum.reduceat(numbers, np.arange(0, len(numbers), 2), axis=0)
     return [Text("".join(_CHARACTERS[number] for number in row), no_wrap=True) for row in rows.tolist()]
 
@@ -87,18 +89,18 @@ def _lettered(numbers: Array) -> list[Text]:
 def differences_shown(
     console: Console, masks: tuple[MaskIR, MaskIR], pictures: Sequence[DifferencePicture], order: str
 ) -> RenderableType:
-    """Everything about two patterns."""
+    """The whole output about two patterns: titles, maps, legend and counts."""
     first, second = masks
-    parts: list[RenderableType] = [
+    blocks: list[RenderableType] = [
         Text.assemble("first   ", title(first)),
         Text.assemble("second  ", title(second)),
     ]
     panels = [_framed(picture, first.heads, order) for picture in pictures]
-    parts.append(panels[0] if len(panels) == 1 else Columns(panels, padding=(0, 1)))
-    parts.append(_legend(console))
-    parts.append(Text(cell_size(pictures[0].scale), style="dim"))
-    parts += [_sentence(picture.difference, first.heads) for picture in pictures]
-    return Group(*parts)
+    blocks.append(panels[0] if len(panels) == 1 else Columns(panels, padding=(0, 1)))
+    blocks.append(_legend(console))
+    blocks.append(Text(cell_size(pictures[0].scale), style="dim"))
+    blocks += [_sentence(picture.difference, first.heads) for picture in pictures]
+    return Group(*blocks)
 
 
 def _framed(picture: DifferencePicture, heads: int, order: str) -> Panel:
@@ -117,7 +119,11 @@ def _framed(picture: DifferencePicture, heads: int, order: str) -> Panel:
 def _legend(console: Console) -> Text:
     line = Text()
     for number, name in enumerate(_NAMES):
-        swatch = ("\N{UPPER HALF BLOCK}" * 2, _look(number, number)) if has_colour(console) else _CHARACTERS[number]
+        swatch = (
+            ("\N{UPPER HALF BLOCK}" * 2, _difference_style(number, number))
+            if has_colour(console)
+            else _CHARACTERS[number]
+        )
         line.append_text(Text.assemble(swatch, f" {name}   "))
     line.rstrip()
     return line

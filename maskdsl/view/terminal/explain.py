@@ -1,4 +1,4 @@
-"""What `maskdsl explain` prints of a pattern: its lines in words, formulas of its cost, and why tiles are partial."""
+"""The output of `maskdsl explain`: the lines of a pattern, formulas of its cost, and why tiles are partial."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     from maskdsl.analysis.counts.growth import Growth
 
 _LONGEST = 200
-"""Characters of a line's meaning; more are for `emit --stage ir`."""
+"""The most characters of a line's meaning; `emit --stage ir` prints all of it."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """All that is known of a pattern."""
+    """Everything that an explanation of a pattern says."""
 
     mask: MaskIR
-    """As written: where routes select, not the bounds that were drawn."""
+    """The mask as written; the figures of routed patterns may be of all candidates instead."""
     order: str
     stats: Stats
     cuts: tuple[ClauseTiles, ...]
     growth: Growth | None
     decided_by_inputs: tuple[str, ...]
     words: Mapping[str, str]
-    """What the macros that the lines call mean, by their names."""
+    """The documentation of the macros that the lines call, by name."""
 
     @property
     def figures(self) -> Figures:
@@ -47,12 +47,12 @@ class Explained:
 
     @property
     def meanings(self) -> tuple[str, ...]:
-        """Every line with its parameters and macros worked out."""
+        """Every line with its parameters and macros expanded."""
         return tuple(print_expression(each.relation) for each in (*self.mask.attend, *self.mask.require))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, as JSON has it."""
-        found: dict[str, Any] = {
+        """Plain data for JSON."""
+        values: dict[str, Any] = {
             "pattern": self.mask.name,
             "parameters": dict(self.mask.parameters),
             "heads": self.mask.heads,
@@ -73,17 +73,17 @@ class Explained:
             "growth": None,
         }
         if self.growth is not None:
-            found["growth"] = dict(_formulas(self.growth)) | {
+            values["growth"] = dict(_formulas(self.growth)) | {
                 "where": self.growth.where,
                 "checked": self.growth.checked,
             }
-        return found
+        return values
 
 
 def _formulas(growth: Growth) -> Sequence[tuple[str, str]]:
-    """Name and formula, as sympy writes it."""
+    """Names and formulas, in the notation of sympy."""
     pairs = "pairs" if growth.heads == 1 else f"pairs of {growth.heads} heads"
-    found = [
+    formulas = [
         ("queries", growth.queries),
         (pairs, growth.pairs),
         ("keys of a query, on average", growth.keys_per_query),
@@ -91,26 +91,29 @@ def _formulas(growth: Growth) -> Sequence[tuple[str, str]]:
         ("grows as", f"O({_formula(growth.order)})"),
     ]
     if growth.keys != growth.queries:
-        found.insert(1, ("keys", growth.keys))
-    return [(name, _formula(value)) for name, value in found]
+        formulas.insert(1, ("keys", growth.keys))
+    return [(name, _formula(value)) for name, value in formulas]
 
 
 def _formula(value: Any) -> str:
     return str(value).replace("**", "^")
 
 
-def explained(found: Explained) -> RenderableType:
-    """Everything, from what attends to what it wastes."""
-    mask = found.mask
-    parts: list[RenderableType] = [title(mask)]
+def explained(explanation: Explained) -> RenderableType:
+    """The whole explanation: what attends, how it grows, and which tiles are partial."""
+    mask = explanation.mask
+    blocks: list[RenderableType] = [title(mask)]
     if mask.doc:
-        parts.append(Text(first_sentence(mask.doc), style="dim italic"))
-    parts += [_heading("What attends"), _lines_table(found)]
-    if found.words:
-        parts.append(Padding(_words_table(found.words), (1, 0, 0, 0)))
-    parts += [_heading("As the lengths grow"), _growth_text(found)]
-    parts += [_heading(f"Tiles of {found.stats.block[0]} x {found.stats.block[1]}, {found.order}"), *_tiles_text(found)]
-    return Group(*parts)
+        blocks.append(Text(first_sentence(mask.doc), style="dim italic"))
+    blocks += [_heading("What attends"), _lines_table(explanation)]
+    if explanation.words:
+        blocks.append(Padding(_words_table(explanation.words), (1, 0, 0, 0)))
+    blocks += [_heading("As the lengths grow"), _growth_text(explanation)]
+    blocks += [
+        _heading(f"Tiles of {explanation.stats.block[0]} x {explanation.stats.block[1]}, {explanation.order}"),
+        *_tiles_text(explanation),
+    ]
+    return Group(*blocks)
 
 
 def _heading(text: str) -> Text:
@@ -121,12 +124,12 @@ def _plain_table() -> Table:
     return Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
 
 
-def _lines_table(found: Explained) -> Table:
-    """Every line as written, and with its parameters and macros worked out."""
+def _lines_table(explanation: Explained) -> Table:
+    """Every line as written, and with its parameters and macros expanded."""
     table = _plain_table()
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for each, meaning in zip(found.cuts, found.meanings, strict=True):
+    for each, meaning in zip(explanation.cuts, explanation.meanings, strict=True):
         meaning = meaning if len(meaning) <= _LONGEST else meaning[:_LONGEST] + " ..."
         table.add_row(position(each.clause), Text.assemble(written(each.clause), "\n", (meaning, "dim")))
     return table
@@ -141,53 +144,53 @@ def _words_table(words: Mapping[str, str]) -> Table:
     return table
 
 
-def _growth_text(found: Explained) -> RenderableType:
-    if found.decided_by_inputs:
-        names = ", ".join(f"`{name}`" for name in found.decided_by_inputs)
+def _growth_text(explanation: Explained) -> RenderableType:
+    if explanation.decided_by_inputs:
+        names = ", ".join(f"`{name}`" for name in explanation.decided_by_inputs)
         return Text(f"There is no formula: the values of {names} decide which pairs attend.")
-    if found.growth is None:
-        return Text("No formula in the parameters was found that gives the exact counts.")
+    if explanation.growth is None:
+        return Text("No formula in the parameters gives the exact counts.")
     table = _plain_table()
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, text in _formulas(found.growth):
+    for name, text in _formulas(explanation.growth):
         table.add_row(name, text)
-    where = f", {found.growth.where}" if found.growth.where else ""
-    note = f"exact at this setting and {found.growth.checked - 1} others that were counted{where}; not proven elsewhere"
+    where = f", {explanation.growth.where}" if explanation.growth.where else ""
+    note = f"exact here and at {explanation.growth.checked - 1} other settings that were counted{where}; not proven"
     return Group(table, Text(note, style="dim"))
 
 
-def _tiles_text(found: Explained) -> list[RenderableType]:
-    """How many tiles there are, which lines make them partial, and what that costs."""
-    figures = found.figures
-    heads = "" if found.mask.heads == 1 else f" in {head_count(found.mask.heads)}"
+def _tiles_text(explanation: Explained) -> list[RenderableType]:
+    """The number of tiles, the lines that make them partial, and what that costs."""
+    figures = explanation.figures
+    heads = "" if explanation.mask.heads == 1 else f" in {head_count(explanation.mask.heads)}"
     counts = f"{units.count(figures.full_tiles)} full and {units.count(figures.partial_tiles)} partial"
     texts = [f"{counts} of {units.count(figures.tiles)} tiles{heads}"]
     if figures.partial_tiles:
         texts.append(f"{units.percent(figures.waste)} of the pairs computed are masked")
-    parts: list[RenderableType] = [Text("; ".join(texts))]
+    blocks: list[RenderableType] = [Text("; ".join(texts))]
     if figures.partial_tiles:
-        parts.append(_cuts_table(found))
-        least = figures.attended / (found.stats.block[0] * found.stats.block[1])
-        parts.append(
+        blocks.append(_cuts_table(explanation))
+        least = figures.attended / (explanation.stats.block[0] * explanation.stats.block[1])
+        blocks.append(
             Text(
                 f"Packed without any waste, the pairs would fill {units.count(-int(-least // 1))} tiles; "
                 "`maskdsl order` looks for an order that comes closer.",
                 style="dim",
             )
         )
-    return parts
+    return blocks
 
 
-def _cuts_table(found: Explained) -> Table:
-    """For every line the partial tiles that its border runs through."""
+def _cuts_table(explanation: Explained) -> Table:
+    """For every line, the partial tiles that its border runs through."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("a border of")
     table.add_column("is in partial tiles", justify="right")
     table.add_column("alone: full", justify="right")
     table.add_column("partial", justify="right")
-    for each in found.cuts:
-        share = units.percent(each.cuts / found.figures.partial_tiles)
+    for each in explanation.cuts:
+        share = units.percent(each.cuts / explanation.figures.partial_tiles)
         cut = f"{units.count(each.cuts)} ({share})"
         table.add_row(position(each.clause), cut, units.count(each.full), units.count(each.partial))
     return table

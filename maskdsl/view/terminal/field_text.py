@@ -1,4 +1,4 @@
-"""A receptive field in words and lines: what one token reaches layer by layer, and what connects all tokens."""
+"""The output of `maskdsl field`: what one token reaches layer by layer, and how all tokens are connected."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,28 +20,28 @@ from maskdsl.view import units
 from maskdsl.view.palette import FULL_SHADE, characters, has_colour
 
 _MOST_LINES = 16
-"""Of the table of layers."""
+"""The most lines of the table of layers."""
 _MOST_STOPS = 9
-"""Tokens of a path that are named."""
+"""The most tokens of a path that are named."""
 _NARROWEST, _WIDEST = 8, 40
-"""Characters that the sequence takes."""
+"""The characters that a strip of the sequence takes, at least and at most."""
 _OTHER_COLUMNS = 26
-"""Of the table: the number of layers, and what stands between columns."""
+"""The width of the number of layers and of the gaps between columns."""
 
 
 def field_view(title: Text, field: Field, layers: Sequence[str], tokens: TokenSequence, width: int) -> RenderableType:
-    """Everything, in so many columns. `layers` are the names of the patterns of one pass through the stack."""
+    """The whole output, `width` columns wide. `layers` are the patterns of one pass through the stack."""
     head = Text(f"from token {_position(field.token, tokens)}, ")
-    head.append("exact" if field.exact else f"bounded by tiles of {field.block} tokens: full ones, and all not empty")
+    head.append("exact" if field.exact else f"bounded by tiles of {field.block} tokens: full tiles, and non-empty ones")
     parts: list[RenderableType] = [title, head, _growth_table(field, layers, width)]
     if not field.settled:
-        parts.append(Text(f"not followed beyond {field.layers} layers; --layers goes further", style="yellow"))
+        parts.append(Text(f"not followed beyond {field.layers} layers; --layers follows more", style="yellow"))
     parts += [Text(f"- {line}") for line in _lines(field.connections, field.length)]
     return Group(*parts)
 
 
 def _position(token: int, tokens: TokenSequence) -> str:
-    """The number of a token and its coordinates: `1,596 (image, y 28, x 28)`."""
+    """The position and the coordinates of a token: `1,596 (image, y 28, x 28)`."""
     spaces = zip(tokens.spaces, tokens.offsets, strict=True)
     space, offset = next(each for each in reversed(list(spaces)) if each[1] <= token)
     words = [space.name] if len(tokens.spaces) > 1 else []
@@ -69,7 +69,7 @@ def _growth_table(field: Field, layers: Sequence[str], width: int) -> Table:
 
 
 def _shown_layers(last: int) -> list[int]:
-    """All numbers of layers if they are few, and otherwise some further and further apart."""
+    """The numbers of layers to show: all if they are few, otherwise some, at growing distances."""
     if last < _MOST_LINES:
         return list(range(last + 1))
     spread = np.geomspace(1, last, _MOST_LINES - 1).round().astype(int).tolist()
@@ -84,7 +84,7 @@ def _counted(arrival: Arrival, layers: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Strip:
-    """The sequence from its first token to its last, shaded by how much of each part may be reached."""
+    """The sequence from first to last token, shaded by the share of tokens that may be reached."""
 
     arrival: Arrival
     layers: int
@@ -104,43 +104,44 @@ class _Strip:
         yield Text("".join(shades[level] for level in levels.tolist()), style=style, no_wrap=True)
 
 
-def _lines(found: Connections, length: int) -> Iterator[str]:
-    """What there is to say about all tokens."""
-    if found.block > 1:
-        yield f"all tokens by tiles of {found.block}, so that these are bounds:"
-    yield _farness(found)
+def _lines(connections: Connections, length: int) -> Iterator[str]:
+    """Sentences about the connections between all tokens."""
+    if connections.block > 1:
+        yield f"all tokens, by bounds from tiles of {connections.block} tokens:"
+    yield _farness(connections)
     total = length * (length - 1) // 2
-    least = "" if found.one_way is not None else "at least "
-    one_way = "" if found.one_way is None else f", {units.count(found.one_way)} one way only"
-    both = f"{least}{units.count(found.both_ways)} draw from each other"
-    yield f"of {units.count(total)} pairs, {both}{one_way}, and {least}{units.count(found.never)} never communicate"
-    parts = found.components
-    least = "" if found.exact_components else "at least "
-    yield f"strongly connected: {least}{_part_count(parts.strong, parts.largest_strong)}"
-    yield f"weakly connected: {least}{_part_count(parts.weak, parts.largest_weak)}"
-    if len(found.path) > 1:
-        stops = [units.count(token) for token in found.path]
+    least = "" if connections.one_way is not None else "at least "
+    one_way = "" if connections.one_way is None else f", {units.count(connections.one_way)} one way only"
+    both = f"{least}{units.count(connections.both_ways)} draw from each other"
+    never = units.count(connections.never)
+    yield f"of {units.count(total)} pairs, {both}{one_way}, and {least}{never} never communicate"
+    components = connections.components
+    least = "" if connections.exact_components else "at least "
+    yield f"strongly connected: {least}{_component_count(components.strong, components.largest_strong)}"
+    yield f"weakly connected: {least}{_component_count(components.weak, components.largest_weak)}"
+    if len(connections.path) > 1:
+        stops = [units.count(token) for token in connections.path]
         if len(stops) > _MOST_STOPS:
             stops = [*stops[: _MOST_STOPS // 2], "...", *stops[-(_MOST_STOPS // 2) :]]
         yield f"a longest shortest path, from reader to source: {' <- '.join(stops)}"
 
 
-def _farness(found: Connections) -> str:
-    layers = "" if found.layers is None else f"{found.layers} layer{'s' * (found.layers != 1)}"
-    match found.everything:
-        case True if found.layers == found.most_layers:
+def _farness(connections: Connections) -> str:
+    layers = "" if connections.layers is None else f"{connections.layers} layer{'s' * (connections.layers != 1)}"
+    match connections.everything:
+        case True if connections.layers == connections.most_layers:
             return f"everything reaches everything after {layers}"
         case True:
-            return f"everything reaches everything after {found.layers} to {found.most_layers} layers"
+            return f"everything reaches everything after {connections.layers} to {connections.most_layers} layers"
         case None:
             return f"everything reaches everything after {layers} or more, or never"
-        case _ if found.block > 1:
-            return "never does everything reach everything"
+        case _ if connections.block > 1:
+            return "everything never reaches everything"
         case _:
-            return f"never does everything reach everything; nothing is added after {layers}"
+            return f"everything never reaches everything; nothing is added after {layers}"
 
 
-def _part_count(count: int, largest: int) -> str:
+def _component_count(count: int, largest: int) -> str:
     if count == 1:
         return "1 component"
     return f"{units.count(count)} components, the largest of {units.count(largest)} token{'s' * (largest != 1)}"

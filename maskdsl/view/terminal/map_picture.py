@@ -1,4 +1,4 @@
-"""A map of tiles as a picture in the terminal: two cells a character in colour, shaded characters without."""
+"""Draws a map of tiles in the terminal: half blocks in colour, or shaded characters without colour."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,29 +16,29 @@ from maskdsl.view.labels import Labels, above, beside
 from maskdsl.view.palette import character_numbers, characters, colour_numbers, has_colour, style
 
 LEAST_WITH_LABELS = 24
-"""Columns of a picture that has labels at its sides."""
+"""The fewest columns of a picture with labels at its sides."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The tiles of one head. Tokens are named at its sides, queries left and keys above, where there is room."""
+    """The tiles of one head. If there is room, queries are labelled on the left and keys above."""
 
     tiles: BlockMap
     scale: Scale
     room: tuple[int, int]
-    """Rows and columns of square cells that it may take."""
+    """The rows and columns of square cells that the picture may take."""
     head: int = 0
     queries: Labels | None = None
     keys: Labels | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        enlarged = Cells(*(grown(part, self.times) for part in (self.cells.full, self.cells.partial, self.cells.tiles)))
+        enlarged = Cells(*(grown(each, self.times) for each in (self.cells.full, self.cells.partial, self.cells.tiles)))
         lines = coloured(colour_numbers(enlarged)) if has_colour(console) else _shaded(enlarged, characters(console))
         yield from self.sides.around(lines)
 
     @property
     def width(self) -> int:
-        """Columns on the screen."""
+        """The width in columns of the screen."""
         return int(self.cells.full.shape[1]) * self.times + self.sides.gutter
 
     @cached_property
@@ -56,7 +56,7 @@ class Picture:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Full and partial tiles; the cells, where they are the tiles that the user knows."""
+        """The numbers of full and partial tiles; of cells, if users see a cell as one tile."""
         if not self.scale.fitted:
             return self.tiles.full_count(self.head), self.tiles.partial_count(self.head)
         classes = self.cells.classes
@@ -64,13 +64,13 @@ class Picture:
 
 
 def enlargement(cells: tuple[int, ...], room: tuple[int, int]) -> int:
-    """How many characters a side of a cell takes."""
+    """The number of characters that a side of a cell takes."""
     return min(zoom(count, space) for count, space in zip(cells, room, strict=True))
 
 
 @dataclass(frozen=True)
 class Sides:
-    """What stands beside the lines of a picture, and above them."""
+    """The labels beside the lines of a picture, and above them."""
 
     left: Mapping[int, str]
     above: str
@@ -92,10 +92,11 @@ class Sides:
 
     @property
     def gutter(self) -> int:
-        """Columns left of the picture."""
+        """The columns left of the picture."""
         return max((len(label) + 1 for label in (*self.left.values(), self.corner) if label), default=0)
 
     def around(self, lines: Iterable[Text]) -> Iterator[Text]:
+        """The lines of a picture with the labels around them."""
         if self.above:
             yield Text(self.beside(self.corner) + self.above, style="dim", no_wrap=True)
         for number, line in enumerate(lines):
@@ -106,30 +107,31 @@ class Sides:
 
 
 def grown(array: Array, times: int) -> Array:
+    """Each cell repeated in both directions."""
     return np.repeat(np.repeat(array, times, axis=0), times, axis=1)
 
 
-def coloured(numbers: Array, look: Callable[[int, int], Style] = style) -> Iterator[Text]:
-    """Half blocks: the upper cell is the colour of the character, the lower one that of its background.
+def coloured(numbers: Array, style_of: Callable[[int, int], Style] = style) -> Iterator[Text]:
+    """Lines of half blocks: the upper cell is the foreground, the lower cell the background.
 
-    `numbers` [rows, columns] are what `look` knows colours by.
+    `style_of` maps two of the `numbers` [rows, columns] to a style.
     """
     if len(numbers) % 2:
         numbers = np.concatenate([numbers, np.zeros_like(numbers[:1])])
     for upper, lower in zip(numbers[::2].tolist(), numbers[1::2].tolist(), strict=True):
         line = Text(no_wrap=True)
         for pair, group in groupby(zip(upper, lower, strict=True)):
-            line.append("\N{UPPER HALF BLOCK}" * len(list(group)), look(*pair))
+            line.append("\N{UPPER HALF BLOCK}" * len(list(group)), style_of(*pair))
         yield line
 
 
 def _shaded(cells: Cells, shades: Sequence[str]) -> Iterator[Text]:
-    """One character for two cells, one above the other."""
-    paired = Cells(*(_add_pairs(part) for part in (cells.full, cells.partial, cells.tiles)))
+    """Lines with one character for two cells, one above the other."""
+    paired = Cells(*(_add_pairs(each) for each in (cells.full, cells.partial, cells.tiles)))
     for row in character_numbers(paired).tolist():
         yield Text("".join(shades[number] for number in row), no_wrap=True)
 
 
 def _add_pairs(array: Array) -> Array:
-    """The sums of each two rows."""
+    """The sums of every two rows."""
     return np.add.reduceat(array, np.arange(0, len(array), 2), axis=0)

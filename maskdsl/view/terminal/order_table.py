@@ -1,4 +1,4 @@
-"""What `maskdsl order` prints: orders of one mask side by side, best first."""
+"""The output of `maskdsl order`: a table of the orders of one mask, best first."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from maskdsl.analysis.orders import BestOrder, Row
 from maskdsl.view import units
 
 
-def orders_table(found: BestOrder, rows: Sequence[Row]) -> Table:
-    """Some of the rows: the share of tiles that are not empty, how many are partial, the share of pairs computed and
-    masked, and the predicted time. The chosen one stands out; what is no exact figure has a `~`.
+def orders_table(best: BestOrder, rows: Sequence[Row]) -> Table:
+    """A table of some rows: the share of tiles that are not empty, the number of partial tiles, the share of computed
+    pairs that are masked, and the predicted time. The best order is bold; a `~` marks estimates.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("order", overflow="fold")
-    names = ["tiles", "density", "partial", "masked", found.device]
-    several = len({row.block for row in found.rows}) > 1
+    names = ["tiles", "density", "partial", "masked", best.device]
+    several = len({row.block for row in best.rows}) > 1
     for name in names if several else names[1:]:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
@@ -25,5 +25,5 @@ def orders_table(found: BestOrder, rows: Sequence[Row]) -> Table:
         figures = [units.percent(row.density), units.count(row.partial_tiles), units.percent(row.waste)]
         cells = [about + each for each in (*figures, units.duration(row.seconds))]
         sizes = ["x".join(map(str, row.block))] if several else []
-        table.add_row(Text(row.order), *sizes, *cells, style="bold" if row is found.rows[0] else "")
+        table.add_row(Text(row.order), *sizes, *cells, style="bold" if row is best.rows[0] else "")
     return table

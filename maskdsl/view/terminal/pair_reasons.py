@@ -1,4 +1,4 @@
-"""What `maskdsl explain --pair` prints: both tokens, every line with the pair's values in it, and the verdict."""
+"""The output of `maskdsl explain --pair`: both tokens, every line with the pair's values in it, and the verdict."""
 
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -16,18 +16,18 @@ from maskdsl.ir.meaning.reasons import Line, PairReasons, Reason
 from maskdsl.ir.ops import Op
 
 Token = Mapping[str, int | float | bool]
-"""A token's coordinates by name."""
+"""The coordinates of a token by name."""
 _JOINED = {Op.AND: "all of", Op.OR: "any of", Op.NOT: "not"}
 
 
 def position(clause: Clause) -> str:
-    """Where a line stands: `longformer.attn:6`."""
+    """The file and the number of a line: `longformer.attn:6`."""
     assert clause.span is not None
     return f"{printable(PurePath(clause.span.source.name).name)}:{clause.span.source.position(clause.span.start)[0]}"
 
 
 def written(clause: Clause) -> str:
-    """The line's own text, on one line."""
+    """The text of a clause, on one line."""
     assert clause.span is not None
     return " ".join(clause.span.text.split())
 
@@ -50,7 +50,7 @@ def _token(name: str, number: int, coordinates: Token) -> Text:
 
 
 def shown(reasons: PairReasons, query: Token, key: Token) -> RenderableType:
-    """Everything about one pair."""
+    """The whole output about one pair."""
     tree = Tree("", hide_root=True, guide_style="dim")
     for line in (*reasons.attend, *reasons.require):
         _add_line(tree, line)
@@ -68,24 +68,26 @@ def _add_line(tree: Tree, line: Line) -> None:
     label = Text.assemble((f"{position(line.clause)}  ", "dim"), written(line.clause), "  ", _mark(line.reason.holds))
     branch = tree.add(label)
     if line.reason.operands:
-        _add_parts(branch, line.reason)
+        _add_operands(branch, line.reason)
     else:
         _add_reason(branch, line.reason)
 
 
 def _add_reason(tree: Tree, reason: Reason) -> None:
-    """A condition, and below it what it is made of, or what it comes to."""
+    """A condition, with its operands below it, or with the steps of its evaluation."""
     if reason.operands:
         assert isinstance(reason.condition, Apply)
-        _add_parts(tree.add(Text.assemble((_JOINED[reason.condition.op], "italic"), "  ", _mark(reason.holds))), reason)
+        _add_operands(
+            tree.add(Text.assemble((_JOINED[reason.condition.op], "italic"), "  ", _mark(reason.holds))), reason
+        )
         return
     texts = [print_expression(each) for each in (reason.condition, *reason.steps)]
     tree.add(Text.assemble(" \N{RIGHTWARDS ARROW} ".join(texts), "  ", _mark(reason.holds)))
 
 
-def _add_parts(tree: Tree, reason: Reason) -> None:
-    for part in reason.operands:
-        _add_reason(tree, part)
+def _add_operands(tree: Tree, reason: Reason) -> None:
+    for operand in reason.operands:
+        _add_reason(tree, operand)
 
 
 def _mark(holds: bool) -> Text:
@@ -93,7 +95,7 @@ def _mark(holds: bool) -> Text:
 
 
 def as_dict(reasons: PairReasons, query: Token, key: Token) -> dict[str, Any]:
-    """Plain data, as JSON has it."""
+    """Plain data for JSON."""
     return {
         "query": {"position": reasons.query, **query},
         "key": {"position": reasons.key, **key},
@@ -110,12 +112,12 @@ def _line_dict(line: Line) -> dict[str, Any]:
 
 
 def _reason_dict(reason: Reason) -> dict[str, Any]:
-    found: dict[str, Any] = {"condition": _text(reason.condition), "holds": reason.holds}
+    values: dict[str, Any] = {"condition": _text(reason.condition), "holds": reason.holds}
     if reason.operands:
-        found["parts"] = [_reason_dict(part) for part in reason.operands]
+        values["parts"] = [_reason_dict(operand) for operand in reason.operands]
     if reason.steps:
-        found["steps"] = [_text(step) for step in reason.steps]
-    return found
+        values["steps"] = [_text(step) for step in reason.steps]
+    return values
 
 
 def _text(expression: Expression) -> str:

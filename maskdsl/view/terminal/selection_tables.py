@@ -1,4 +1,4 @@
-"""What routes selected as tables, and what they may select in words."""
+"""Tables of what routes selected, and sentences about what they may select."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,23 +14,23 @@ from maskdsl.view import units
 _BARS = "\N{LOWER ONE EIGHTH BLOCK}\N{LOWER ONE QUARTER BLOCK}\N{LOWER THREE EIGHTHS BLOCK}\N{LOWER HALF BLOCK}"
 _BARS += "\N{LOWER FIVE EIGHTHS BLOCK}\N{LOWER THREE QUARTERS BLOCK}\N{LOWER SEVEN EIGHTHS BLOCK}\N{FULL BLOCK}"
 _ASCII_BARS = ".:-=+*#@"
-"""Of equal heights, nothing left out: no load is a space."""
+"""Bars by height in ASCII; a space stands for no load."""
 _WIDE = 100
-"""Columns of a window from which on longer profiles are drawn in full."""
+"""The fewest columns of a window in which profiles are drawn in full."""
 _SHORT, _SHORTEST = 16, 8
-"""Characters of a profile in other windows, and in narrow ones, at most."""
+"""The most characters of a profile in smaller windows, and in narrow ones."""
 _NARROW = 72
-"""Columns of a window from which on all of the table is shown."""
+"""The fewest columns of a window in which the whole table is shown."""
 _COLUMN = 9
-"""Characters of a column of the matrix."""
+"""The width of a column of the matrix."""
 _MOST_HEADS = 16
-"""Lines of a table."""
+"""The most lines of a table."""
 _MATRIX = range(3, 9)
-"""For so many heads the overlap of each two is shown."""
+"""The numbers of heads for which the overlap of every two heads is shown."""
 
 
 class SelectionView:
-    """One route: how many groups were selected, the density and the load of keys of each head, what heads share."""
+    """One route: how many groups were selected, the density and the load of keys of each head, and their overlap."""
 
     def __init__(self, selection: Selection, densities: Sequence[float], heads: Sequence[int]) -> None:
         self.selection = selection
@@ -51,16 +51,16 @@ class SelectionView:
             yield self.matrix()
 
     def chosen(self) -> str:
-        """How many groups were selected, by all heads that are shown."""
-        found = self.selection
-        own = [found.heads[head].chosen for head in self.heads]
-        least, most = min(each.least for each in own), max(each.most for each in own)
-        who = f"each of {units.count(found.query_groups)} query groups"
-        if found.query_groups == 1:
+        """A sentence about how many groups the shown heads selected."""
+        selection = self.selection
+        counts = [selection.heads[head].chosen for head in self.heads]
+        least, most = min(each.least for each in counts), max(each.most for each in counts)
+        who = f"each of {units.count(selection.query_groups)} query groups"
+        if selection.query_groups == 1:
             who = "the only query group"
         number = between(units.count(least), units.count(most))
-        mean = f", on average {units.digits(sum(each.mean for each in own) / len(own))}" if least < most else ""
-        return f"{who} selected {number} of {units.count(found.key_groups)} key groups{mean}"
+        mean = f", on average {units.digits(sum(each.mean for each in counts) / len(counts))}" if least < most else ""
+        return f"{who} selected {number} of {units.count(selection.key_groups)} key groups{mean}"
 
     def table(self, bars: str, width: int) -> Table:
         """A line for each head; fewer columns in narrow windows."""
@@ -71,18 +71,18 @@ class SelectionView:
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("by key group", no_wrap=True)
         for head in self.heads[:_MOST_HEADS]:
-            own = self.selection.heads[head]
-            load = units.count(own.load.least), units.digits(own.load.mean), units.count(own.load.most)
-            cells = str(head), units.percent(self.densities[head]), *load, f"{own.load.variation:.2f}"
-            values = _shortened(
-                own.profile, len(own.profile) if width >= _WIDE else _SHORT if width >= _NARROW else _SHORTEST
-            )
+            selected = self.selection.heads[head]
+            load = selected.load
+            loads = units.count(load.least), units.digits(load.mean), units.count(load.most)
+            cells = str(head), units.percent(self.densities[head]), *loads, f"{load.variation:.2f}"
+            profile = selected.profile
+            values = _shortened(profile, len(profile) if width >= _WIDE else _SHORT if width >= _NARROW else _SHORTEST)
             row = [cell for name, cell in zip(names, cells, strict=True) if name in shown]
             table.add_row(*row, _sparkline(values, bars))
         return table
 
     def matrix(self) -> Table:
-        """What each two heads have in common."""
+        """The overlap of every two heads."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("", no_wrap=True)
         for head in self.heads:
@@ -94,15 +94,15 @@ class SelectionView:
 
 
 def _shortened(profile: Sequence[float], most: int) -> Sequence[float]:
-    """With the means of neighbours, until there are no more than so many."""
+    """The profile with neighbours averaged until it has at most so many values."""
     while len(profile) > most:
-        pairs = [profile[position : position + 2] for position in range(0, len(profile), 2)]
+        pairs = [profile[start : start + 2] for start in range(0, len(profile), 2)]
         profile = [sum(pair) / len(pair) for pair in pairs]
     return profile
 
 
 def _sparkline(values: Sequence[float], bars: str) -> str:
-    """Heights of bars, the largest a full one; a space for nothing at all."""
+    """Bars whose height is relative to the largest value; a space stands for 0."""
     most = max(values)
     if not most:
         return " " * len(values)
@@ -110,7 +110,7 @@ def _sparkline(values: Sequence[float], bars: str) -> str:
 
 
 def guarantee_lines(guarantee: Guarantee) -> Iterator[str]:
-    """Each route in words, and what holds whatever they select."""
+    """A sentence for each route, and what holds for every selection."""
     for route in guarantee.routes:
         yield _route_line(route)
     classes: dict[HeadBounds, list[int]] = {}
@@ -136,4 +136,5 @@ def _route_line(route: RouteBounds) -> str:
 
 
 def between(low: str, high: str) -> str:
+    """`low to high`, or one of them if they are equal."""
     return low if low == high else f"{low} to {high}"

@@ -1,4 +1,4 @@
-"""What `maskdsl show` prints: title, pictures of the different heads and orders, legend."""
+"""The output of `maskdsl show`: a title, maps of the head classes in each order, and a legend."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -21,18 +21,18 @@ from maskdsl.view.terminal.map_picture import LEAST_WITH_LABELS, Picture
 
 _WIDEST = 96
 _NARROWEST = 16
-"""Columns of a picture."""
+"""The most and the fewest columns of a picture."""
 NARROW = 38
-"""Columns that one of several pictures side by side takes at least, frame included."""
+"""The fewest columns of one of several pictures side by side, its frame included."""
 FRAME = 4
 _OTHER_LINES = 10
-"""Lines of a screen that the picture leaves free."""
+"""The lines of a screen that a picture leaves free."""
 _LINES_WITHOUT_SCREEN = 32
 MOST_PICTURES = 12
 
 
 def room(console: Console, mask: MaskIR, pictures: int) -> tuple[int, int]:
-    """Rows and columns of square cells that each of so many pictures may take in this window."""
+    """The rows and columns of square cells that each of so many pictures may take in this window."""
     beside = next((count for count in (3, 2) if pictures >= count and console.width // count >= NARROW), 1)
     columns = max(_NARROWEST, min((console.width + 1) // beside - 1 - FRAME, _WIDEST))
     names = longest_label(mask.queries) + 1
@@ -43,7 +43,7 @@ def room(console: Console, mask: MaskIR, pictures: int) -> tuple[int, int]:
 
 
 def title(mask: MaskIR) -> Text:
-    """`longformer(n=4096, size=512)`, lengths and heads."""
+    """The title of a mask: `longformer(n=4096, size=512)`, lengths and heads."""
     text = called(mask.name, mask.parameters)
     lengths = units.count(mask.queries.length) + " tokens"
     if mask.queries.spaces != mask.keys.spaces:
@@ -53,27 +53,29 @@ def title(mask: MaskIR) -> Text:
 
 
 def called(name: str, parameters: Iterable[tuple[str, object]]) -> Text:
-    """`longformer(n=4096, size=512)`."""
+    """A name with parameters: `longformer(n=4096, size=512)`."""
     values = ", ".join(f"{each}={written(value)}" for each, value in parameters)
     return Text.assemble((name, "bold"), f"({values})")
 
 
 def head_count(heads: int) -> str:
+    """`1 head` or `4 heads`."""
     return f"{heads} head{'s' * (heads > 1)}"
 
 
 def first_sentence(text: str) -> str:
+    """The first sentence of a documentation, on one line."""
     joined = " ".join(text.split())
     return re.split(r"(?<=\.) (?=[A-Z`])", joined, maxsplit=1)[0]
 
 
 def written(value: object) -> str:
-    """A parameter's value as the language writes it."""
+    """The value of a parameter, in the language's notation."""
     return f"({', '.join(map(str, value))})" if isinstance(value, tuple) else str(value)
 
 
 def head_classes(tiles: BlockMap, heads: Iterable[int]) -> dict[int, list[int]]:
-    """Heads that share a map, by the first of them."""
+    """The heads that share a map, by the first of them."""
     classes: dict[int, list[int]] = {}
     for head in heads:
         classes.setdefault(int(tiles.class_of_head[0, head]), []).append(head)
@@ -90,10 +92,10 @@ class OrderedTiles:
     scale: Scale
     room: tuple[int, int]
     labels: tuple[Labels | None, Labels | None] = (None, None)
-    """Of the queries and of the keys."""
+    """The labels of the queries and of the keys."""
 
     def panels(self, heads: Sequence[int]) -> list[Panel]:
-        """One for each map that one of the heads has."""
+        """A panel for each different map of these heads."""
         return [
             _framed(
                 Picture(self.tiles, self.scale, self.room, head, *self.labels),
@@ -104,12 +106,13 @@ class OrderedTiles:
 
 
 def heading(members: list[int], heads: int, order: str) -> str:
+    """The heading of a map: its heads, unless they are all, and its order."""
     which = "" if len(members) == heads else f"head{'s' * (len(members) > 1)} {units.numbers(members)}"
-    return ", ".join(part for part in (which, order) if part)
+    return ", ".join(filter(None, (which, order)))
 
 
 def _framed(picture: Picture, heading: str) -> Panel:
-    """A map in its frame."""
+    """A map in a frame, with its heading and its counts."""
     full, partial = picture.counts
     below = f"{units.count(full)} full, {units.count(partial)} partial"
     width = max(picture.width, cell_len(heading) + 2, cell_len(below) + 2) + FRAME
@@ -128,7 +131,7 @@ def _framed(picture: Picture, heading: str) -> Panel:
 
 @dataclass(frozen=True)
 class _Legend:
-    """What colours and characters mean, and the size of a cell."""
+    """The meaning of colours and characters, and the size of a cell."""
 
     scale: Scale
 
@@ -156,7 +159,7 @@ class _Legend:
 
 
 def cell_size(scale: Scale) -> str:
-    """What a cell is."""
+    """The size of a cell in words."""
     tile = by(scale.cell if scale.fitted else scale.block)
     if scale.fitted or scale.tiles == (1, 1):
         return f"each cell one tile of {tile} tokens"
@@ -164,18 +167,19 @@ def cell_size(scale: Scale) -> str:
 
 
 def by(size: tuple[int, int]) -> str:
+    """`128 x 64`."""
     return f"{units.count(size[0])} x {units.count(size[1])}"
 
 
 def shown(layouts: Sequence[OrderedTiles], heads: Sequence[int]) -> RenderableType:
-    """Everything about one mask in several orders."""
+    """The whole output about one mask in several orders."""
     panels = [panel for layout in layouts for panel in layout.panels(heads)]
     mask = layouts[0].mask
-    parts: list[RenderableType] = [title(mask)]
+    blocks: list[RenderableType] = [title(mask)]
     if mask.doc:
-        parts.append(Text(first_sentence(mask.doc), style="dim italic"))
-    parts.append(panels[0] if len(panels) == 1 else Columns(panels[:MOST_PICTURES], padding=(0, 1)))
+        blocks.append(Text(first_sentence(mask.doc), style="dim italic"))
+    blocks.append(panels[0] if len(panels) == 1 else Columns(panels[:MOST_PICTURES], padding=(0, 1)))
     if len(panels) > MOST_PICTURES:
         more = f"{len(panels) - MOST_PICTURES} more maps are not shown; --head says which heads are"
-        parts.append(Text(more, style="yellow"))
-    return Group(*parts, _Legend(layouts[0].scale))
+        blocks.append(Text(more, style="yellow"))
+    return Group(*blocks, _Legend(layouts[0].scale))

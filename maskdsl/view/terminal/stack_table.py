@@ -1,4 +1,4 @@
-"""A stack in words: its title, which layers are alike, and a table with a line for each kind of layer."""
+"""The title of a stack, which layers are alike, and tables with a line for each different layer."""
 
 from collections.abc import Sequence
 
@@ -17,11 +17,11 @@ from maskdsl.view.terminal.show import called, head_count, written
 _HEADINGS = ("layers", "density", "masked", "at most", "forward", "read, written")
 
 _NAMES = 20
-"""Columns that the names and parameters of layers take at least."""
+"""The fewest columns for the names and parameters of layers."""
 
 
 def stack_title(stack: StackIR) -> Text:
-    """`gemma3(n=8192)`, layers, length and heads."""
+    """The title of a stack: `gemma3(n=8192)`, layers, length and heads."""
     text = called(stack.name, stack.parameters)
     layers = f"{units.count(len(stack.index))} layer{'s' * (len(stack.index) > 1)}"
     text.append(f"  {layers} of {units.count(stack.length)} tokens, {head_count(stack.heads)}", style="not bold dim")
@@ -29,43 +29,43 @@ def stack_title(stack: StackIR) -> Text:
 
 
 def layers_text(stack: StackIR, number: int) -> str:
-    """Which layers are the mask of this number, counted from 1."""
-    positions = [position + 1 for position, each in enumerate(stack.index) if each == number]
-    return f"layer{'s' * (len(positions) > 1)} {units.numbers(positions)}"
+    """The layers, counted from 1, that have the mask of this number."""
+    layers = [layer for layer, each in enumerate(stack.index, 1) if each == number]
+    return f"layer{'s' * (len(layers) > 1)} {units.numbers(layers)}"
 
 
-def layers_table(stack: StackIR, found: StackStats) -> Table:
-    """The figures of one layer of each kind, and those of all layers together."""
+def layers_table(stack: StackIR, measured: StackStats) -> Table:
+    """The figures of each different layer, and of all layers together."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", overflow="fold", min_width=_NAMES)
     for name in _HEADINGS:
         table.add_column(name, justify="right", no_wrap=True)
-    for number, (mask, stats) in enumerate(zip(stack.different, found.different, strict=True)):
+    for number, (mask, stats) in enumerate(zip(stack.different, measured.different, strict=True)):
         table.add_row(_named(mask), str(stack.count(number)), *_cells(stats.total))
     table.add_section()
-    table.add_row("all layers", str(len(stack.index)), *_cells(found.total))
+    table.add_row("all layers", str(len(stack.index)), *_cells(measured.total))
     return table
 
 
-def predicted_layers_table(stack: StackIR, found: Sequence[StackPrediction]) -> Table:
-    """Forward of one layer of each kind, and of all layers together, on each GPU."""
+def predicted_layers_table(stack: StackIR, predictions: Sequence[StackPrediction]) -> Table:
+    """The forward time of each different layer, and of all layers together, on each GPU."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", overflow="fold", min_width=_NAMES)
-    for each in found:
+    for each in predictions:
         table.add_column(each.device.name, justify="right")
     for number, mask in enumerate(stack.different):
-        table.add_row(_named(mask), *(_predicted(each.different[number]) for each in found))
+        table.add_row(_named(mask), *(_predicted(each.different[number]) for each in predictions))
     table.add_section()
-    table.add_row("all layers", *map(_predicted, found))
+    table.add_row("all layers", *map(_predicted, predictions))
     return table
 
 
-def _predicted(found: Prediction | StackPrediction) -> str:
-    return f"{units.duration(found.forward_seconds)}\n{units.times(found.forward_speedup)}"
+def _predicted(prediction: Prediction | StackPrediction) -> str:
+    return f"{units.duration(prediction.forward_seconds)}\n{units.times(prediction.forward_speedup)}"
 
 
 def _named(mask: MaskIR) -> Text:
-    """A pattern's name and, below, its parameters."""
+    """The name of a pattern and, below it, its parameters."""
     values = ", ".join(f"{name}={written(value)}" for name, value in mask.parameters)
     return Text.assemble((f"{mask.name}\n", "bold"), (values, "dim"))
 

@@ -1,4 +1,4 @@
-"""Statistics as a table: a line a figure, a column a layout or a class of heads."""
+"""Tables of figures and predictions: a line for each figure, a column for each order, head class or GPU."""
 
 from collections.abc import Callable, Sequence
 
@@ -31,28 +31,28 @@ _LINES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
 )
 
 _PREDICTED: tuple[tuple[str, Callable[[Prediction], str]], ...] = (
-    ("forward", lambda found: units.duration(found.forward_seconds)),
-    ("dense attention", lambda found: units.duration(found.forward.dense.seconds)),
-    ("speed-up", lambda found: units.times(found.forward_speedup)),
-    ("limited by", lambda found: found.forward.cost.limit),
-    ("tiles", lambda found: " x ".join(map(str, found.forward.tile_choice.block))),
-    ("longest row of tiles", lambda found: units.count(found.forward.cost.longest_row)),
-    ("waves of programs", lambda found: units.digits(found.forward.cost.waves)),
-    ("multiprocessors busy", lambda found: units.percent(found.forward.cost.balance)),
-    ("from and to memory", lambda found: units.size(found.forward.cost.bytes)),
-    ("backward", lambda found: units.duration(found.backward_seconds)),
-    ("speed-up of backward", lambda found: units.times(found.backward_speedup)),
+    ("forward", lambda prediction: units.duration(prediction.forward_seconds)),
+    ("dense attention", lambda prediction: units.duration(prediction.forward.dense.seconds)),
+    ("speed-up", lambda prediction: units.times(prediction.forward_speedup)),
+    ("limited by", lambda prediction: prediction.forward.cost.limit),
+    ("tiles", lambda prediction: " x ".join(map(str, prediction.forward.tile_choice.block))),
+    ("longest row of tiles", lambda prediction: units.count(prediction.forward.cost.longest_row)),
+    ("waves of programs", lambda prediction: units.digits(prediction.forward.cost.waves)),
+    ("multiprocessors busy", lambda prediction: units.percent(prediction.forward.cost.balance)),
+    ("from and to memory", lambda prediction: units.size(prediction.forward.cost.bytes)),
+    ("backward", lambda prediction: units.duration(prediction.backward_seconds)),
+    ("speed-up of backward", lambda prediction: units.times(prediction.backward_speedup)),
 )
 
 
-def prediction_table(found: Sequence[Prediction]) -> Table:
-    """GPUs side by side under their names."""
-    rows = [(name, [show(each) for each in found]) for name, show in _PREDICTED]
-    return _table_of([each.device.name for each in found], rows)
+def prediction_table(predictions: Sequence[Prediction]) -> Table:
+    """Predictions for GPUs side by side, under their names."""
+    rows = [(name, [show(each) for each in predictions]) for name, show in _PREDICTED]
+    return _table_of([each.device.name for each in predictions], rows)
 
 
 def stats_table(columns: Sequence[tuple[str, Figures]]) -> Table:
-    """Figures side by side under their names."""
+    """Figures side by side, under their names."""
     rows = [(name, [show(figures) for _, figures in columns]) for name, show in _LINES]
     return _table_of([name for name, _ in columns], rows)
 
@@ -68,7 +68,7 @@ def _table_of(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]])
 
 
 def head_columns(stats: Stats, heads: Sequence[int]) -> list[tuple[str, Figures]]:
-    """Heads with equal figures together, under their numbers."""
+    """Columns for the heads, where heads with equal figures share one."""
     classes: dict[Figures, list[int]] = {}
     for head in heads:
         classes.setdefault(stats.heads[head], []).append(head)

@@ -1,4 +1,4 @@
-// Colours of the map in light and dark, as the terminal has them: told apart by lightness, whatever eyes see of hues.
+// Colours of the map in light and dark, as in the terminal. They differ in lightness, for all kinds of colour vision.
 
 const LEVELS = 64;
 const LIGHT = { empty: [250, 249, 246], full: [0, 140, 130] };
@@ -16,14 +16,14 @@ class Colours {
     for (const name of ["card", "text", "quiet", "line", "mark", "accent"]) this[name] = style.getPropertyValue(`--${name}`);
   }
 
-  /** Of a partial cell, from few pairs (0) to all (1). */
+  /** The colour of a partial cell, from few pairs (0) to all (1). */
   shade(share) {
-    const place = share * (this.ramp.length - 1), left = Math.min(Math.floor(place), this.ramp.length - 2);
-    return mixed(this.ramp[left], this.ramp[left + 1], place - left);
+    const position = share * (this.ramp.length - 1), left = Math.min(Math.floor(position), this.ramp.length - 2);
+    return mixed(this.ramp[left], this.ramp[left + 1], position - left);
   }
 
-  /** The word of a pixel: how much of it full and partial tiles cover, and the share of its pairs that attend. Its
-   * square root is shown, so that the thin parts of a large pattern are seen. */
+  /** The 32-bit colour of a pixel: the shares that full and partial tiles cover, and the share of attended pairs. The
+   * square root of that share is shown, which keeps thin lines of a large pattern visible. */
   pixel(full, partial, share) {
     if (full > 0.999) return this.words.full;
     if (full + partial < 1e-6) return this.words.empty;

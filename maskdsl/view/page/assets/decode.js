@@ -1,4 +1,4 @@
-// Blobs of `blobs.py` to typed arrays: base64, zlib, and the sums of differences.
+// Decodes the blobs of `blobs.py` to typed arrays: base64, zlib, and sums of differences.
 
 const ARRAYS = { i32: Int32Array, i64: BigInt64Array, f64: Float64Array, u8: Uint8Array };
 
@@ -8,7 +8,7 @@ class Blobs {
     this.known = new Map();
   }
 
-  /** A promise of the array of this number. */
+  /** A promise of the array with this number. */
   get(number) {
     if (!this.known.has(number)) this.known.set(number, decoded(...this.list[number]));
     return this.known.get(number);
@@ -20,7 +20,7 @@ async function decoded(kind, length, text) {
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   const bytes = new Uint8Array(length * ARRAYS[kind].BYTES_PER_ELEMENT);
   const reader = stream.getReader();
-  for (let at = 0, part; !(part = await reader.read()).done; at += part.value.length) bytes.set(part.value, at);
+  for (let at = 0, chunk; !(chunk = await reader.read()).done; at += chunk.value.length) bytes.set(chunk.value, at);
   const array = new ARRAYS[kind](bytes.buffer);
   if (kind === "i32") for (let at = 1; at < length; at++) array[at] += array[at - 1];
   return array;

@@ -1,10 +1,10 @@
-// The program of `program.py` on many pairs at a time: one column of values for each instruction.
+// Runs the instructions of `page_program.py` on many pairs at a time: one column of values for each instruction.
 
 const CHUNK = 2048;
 
 class Evaluator {
-  /** `columns` has for each side the values of coordinates by name, one array for each class of heads or for all;
-   * `tables` the inputs read by index, each with its `shape` and `values`. */
+  /** `columns` has the values of coordinates by side and name, one array for each head class or one for all;
+   * `tables` has the inputs read by index, each with its `shape` and `values`. */
   constructor(model, columns, tables) {
     this.code = model.code;
     this.heads = model.classes.map((each) => each.head);
@@ -15,10 +15,10 @@ class Evaluator {
     this.code.forEach((each, number) => {
       if (each.op === "constant") this.registers[number].fill(each.wide ? BigInt(each.value) : Number(each.value));
     });
-    this.places = { query: new Int32Array(CHUNK), key: new Int32Array(CHUNK) };
+    this.positions = { query: new Int32Array(CHUNK), key: new Int32Array(CHUNK) };
   }
 
-  /** The instructions that one needs, operands first. */
+  /** The instructions that an instruction needs, operands first. */
   needed(root) {
     if (!this.orders.has(root)) {
       const seen = new Set();
@@ -33,23 +33,23 @@ class Evaluator {
     return this.orders.get(root);
   }
 
-  /** The values of an instruction for the first `count` pairs of `places`, in one class of heads. Valid until the
+  /** The values of an instruction for the first `count` pairs of `positions`, in one head class. Valid until the
    * next call. */
   run(root, count, head) {
     for (const number of this.needed(root)) this.step(number, count, head);
     return this.registers[root];
   }
 
-  /** Whether single pairs attend, or what an instruction gives for one: positions as declared. */
+  /** The value of an instruction for one pair of declared positions. */
   one(root, query, key, head) {
-    this.places.query[0] = query;
-    this.places.key[0] = key;
+    this.positions.query[0] = query;
+    this.positions.key[0] = key;
     return this.run(root, 1, head)[0];
   }
 
   step(number, count, head) {
     const each = this.code[number], result = this.registers[number];
-    const parts = (each.args ?? []).map((part) => this.registers[part]);
+    const operands = (each.args ?? []).map((operand) => this.registers[operand]);
     switch (each.op) {
       case "constant":
         return;
@@ -57,26 +57,26 @@ class Evaluator {
         result.fill(this.heads[head], 0, count);
         return;
       case "coordinate":
-        this.read(result, this.places[each.side], this.values(each, head), count, each.wide);
+        this.read(result, this.positions[each.side], this.values(each, head), count, each.wide);
         return;
       case "member": {
-        const places = this.places[each.side];
-        for (let i = 0; i < count; i++) result[i] = places[i] >= each.start && places[i] < each.end ? 1 : 0;
+        const positions = this.positions[each.side];
+        for (let i = 0; i < count; i++) result[i] = positions[i] >= each.start && positions[i] < each.end ? 1 : 0;
         return;
       }
       case "read":
-        this.lookUp(result, this.tables[each.table], parts, count, each.open);
+        this.lookUp(result, this.tables[each.table], operands, count, each.open);
         return;
     }
-    if (each.op in VARIADIC) VARIADIC[each.op](result, count, parts);
-    else if (each.wide || each.args.some((part) => this.code[part].wide)) this.stepWide(each, result, parts, count);
-    else OPERATORS[each.op](result, count, ...parts, each.float);
+    if (each.op in VARIADIC) VARIADIC[each.op](result, count, operands);
+    else if (each.wide || each.args.some((operand) => this.code[operand].wide)) this.stepWide(each, result, operands, count);
+    else OPERATORS[each.op](result, count, ...operands, each.float);
   }
 
-  stepWide(each, result, parts, count) {
+  stepWide(each, result, operands, count) {
     const operate = WIDE[each.op];
     for (let i = 0; i < count; i++) {
-      const value = operate(...parts.map((part) => (typeof part[i] === "bigint" ? part[i] : BigInt(part[i]))));
+      const value = operate(...operands.map((operand) => (typeof operand[i] === "bigint" ? operand[i] : BigInt(operand[i]))));
       result[i] = each.wide ? value : Number(value);
     }
   }
@@ -87,15 +87,15 @@ class Evaluator {
     return arrays.length > 1 ? arrays[head] : arrays[0];
   }
 
-  read(result, places, values, count, wide) {
-    if (wide) for (let i = 0; i < count; i++) result[i] = BigInt(values === null ? places[i] : values[places[i]]);
-    else if (values === null) for (let i = 0; i < count; i++) result[i] = places[i];
-    else if (values instanceof BigInt64Array) for (let i = 0; i < count; i++) result[i] = Number(values[places[i]]);
-    else for (let i = 0; i < count; i++) result[i] = values[places[i]];
+  read(result, positions, values, count, wide) {
+    if (wide) for (let i = 0; i < count; i++) result[i] = BigInt(values === null ? positions[i] : values[positions[i]]);
+    else if (values === null) for (let i = 0; i < count; i++) result[i] = positions[i];
+    else if (values instanceof BigInt64Array) for (let i = 0; i < count; i++) result[i] = Number(values[positions[i]]);
+    else for (let i = 0; i < count; i++) result[i] = values[positions[i]];
   }
 
-  /** An index out of bounds is moved to the border; where inputs decide it, and so nobody has proved it for pairs that
-   * attend, a float is NaN there. */
+  /** Clamps an index that is out of bounds. If inputs decide the index, nothing proves that it is inside for pairs that
+   * attend, so a float read outside is NaN. */
   lookUp(result, { shape, values }, indices, count, open) {
     for (let i = 0; i < count; i++) {
       let at = 0, outside = false;

@@ -1,11 +1,11 @@
-// The keys of one query on their grids: rows and columns of an image, frames of a video, a strip of a text.
+// Draws the keys of one query on their grids: an image, the frames of a video, or the lines of a text.
 
 const STRIP = 512;
 const GAP = 1;
 const LARGEST_CELL = 14;
 
-/** One figure for each space of keys. `attended` has a number for each key in declared order, `query` is the position
- * of the query among the keys, or -1. `act` has what pointing at a key, and choosing it, does. */
+/** A figure for each space of keys. `attended` has 0 or 1 for each key in declared order, `query` is the position
+ * of the query among the keys, or -1. `act` has the functions called for pointing at a key and for choosing it. */
 function grids(keys, attended, query, colours, act) {
   return keys.spaces.map((space) => grid(space, keys.spaces.length > 1, attended, query, colours, act));
 }
@@ -16,11 +16,11 @@ function grid(space, isNamed, attended, query, colours, act) {
   canvas.width = shape.width;
   canvas.height = shape.height;
   const image = new ImageData(shape.width, shape.height), words = new Uint32Array(image.data.buffer);
-  let found = 0;
+  let total = 0;
   const sums = new Float32Array(words.length), sizes = new Float32Array(words.length);
   for (let at = 0; at < space.size; at++) {
     const [x, y] = shape.pixel(at), holds = attended[space.offset + at];
-    found += holds;
+    total += holds;
     sums[y * shape.width + x] += holds;
     sizes[y * shape.width + x] += 1;
   }
@@ -29,9 +29,9 @@ function grid(space, isNamed, attended, query, colours, act) {
   canvas.getContext("2d").putImageData(image, 0, 0);
   const box = element("div", { class: "grid" });
   const axes = space.axes.map(([name, length]) => `${name} ${count(length)}`).join(" × ");
-  const text = `${isNamed ? `${space.name}: ` : ""}${count(found)} of ${count(space.size)} keys`;
+  const text = `${isNamed ? `${space.name}: ` : ""}${count(total)} of ${count(space.size)} keys`;
   box.append(element("p", { class: "quiet" }, `${text}${lengths.length > 1 ? `, ${axes}` : ""}${shape.caption}`));
-  if (found === 0 || (isNamed && found === space.size)) return box;
+  if (total === 0 || (isNamed && total === space.size)) return box;
   const frame = element("div", { class: "frame" });
   frame.style.maxWidth = shape.flat ? "none" : `${shape.width * LARGEST_CELL}px`;
   frame.append(canvas);
@@ -40,9 +40,9 @@ function grid(space, isNamed, attended, query, colours, act) {
   canvas.style.height = shape.flat ? "30px" : "auto";
   if (query >= space.offset && query < space.offset + space.size) frame.append(ring(shape, query - space.offset));
   const at = (event) => {
-    const place = canvas.getBoundingClientRect();
-    const x = Math.floor(((event.clientX - place.left) / place.width) * shape.width);
-    const y = Math.floor(((event.clientY - place.top) / place.height) * shape.height);
+    const bounds = canvas.getBoundingClientRect();
+    const x = Math.floor(((event.clientX - bounds.left) / bounds.width) * shape.width);
+    const y = Math.floor(((event.clientY - bounds.top) / bounds.height) * shape.height);
     const number = shape.token(x, y);
     return number === null ? null : space.offset + number;
   };
@@ -59,7 +59,7 @@ function ring(shape, token) {
   return mark;
 }
 
-/** Where tokens of a grid are drawn: the last two axes as a frame, others as frames side by side. */
+/** The layout of a grid: the last two axes are a frame, other axes are frames side by side. */
 function frames(lengths) {
   if (lengths.length === 1) return strip(lengths[0]);
   const [height, width] = lengths.slice(-2), number = lengths.slice(0, -2).reduce((a, b) => a * b, 1);
@@ -81,7 +81,7 @@ function frames(lengths) {
   };
 }
 
-/** A line of tokens, several to a pixel where there are many. */
+/** The layout of a line of tokens; many tokens share pixels. */
 function strip(length) {
   const width = Math.min(length, STRIP);
   return {

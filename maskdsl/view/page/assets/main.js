@@ -1,4 +1,4 @@
-// The page: what is chosen, and everything that follows from it.
+// The page: the choices of the user, and everything that depends on them.
 
 const content = JSON.parse(byId("data").textContent);
 
@@ -15,12 +15,12 @@ class Page {
     this.query = null;
     this.map = new AttentionMap(byId("map"), {
       hover: (pair, x, y) => this.hover(pair, x, y),
-      choose: (pair) => this.choose(pair && this.scene.place("query", pair.query)),
+      choose: (pair) => this.choose(pair && this.scene.position("query", pair.query)),
       move: (pair) => this.move(pair),
     });
   }
 
-  /** The largest tiles of which there are enough to see something. */
+  /** The largest tile size with enough tiles to see the pattern. */
   usualBlock() {
     const sizes = this.model.orders[0].blocks.map((each) => each.size);
     const found = sizes.findIndex(([rows, columns]) => this.queries.length / rows >= 12 && this.keys.length / columns >= 12);
@@ -65,7 +65,7 @@ class Page {
     });
   }
 
-  /** Layers of a stack, each a page of its own. */
+  /** The choice of layers of a stack; each has its own model. */
   fillLayers() {
     const select = byId("layer"), { models } = content;
     byId("layers").hidden = models.length === 1;
@@ -78,22 +78,22 @@ class Page {
     });
   }
 
-  /** Draws what is chosen. */
+  /** Draws the chosen head, order and tile size. */
   async show() {
     const { model, blobs, chosen: { head, order, block } } = this, layout = model.orders[order], tiles = layout.blocks[block];
     const runs = async (numbers) => {
       const [row, start, end] = await Promise.all(numbers.map((number) => blobs.get(number)));
       return { row, start, end };
     };
-    const places = async (side) => (layout.places[side][head] === null ? null : blobs.get(layout.places[side][head]));
+    const positions = async (side) => (layout.positions[side][head] === null ? null : blobs.get(layout.positions[side][head]));
     const [full, partial, query, key] = await Promise.all([
-      runs(tiles.maps[head].full), runs(tiles.maps[head].partial), places("query"), places("key"),
+      runs(tiles.maps[head].full), runs(tiles.maps[head].partial), positions("query"), positions("key"),
     ]);
     const orders = { query, key };
     this.scene = {
       queries: this.queries, keys: this.keys, evaluator: this.evaluator, relation: model.relation,
       block: tiles.size, full, partial, head, orders,
-      place: (side, at) => (orders[side] === null ? at : orders[side][at]),
+      position: (side, at) => (orders[side] === null ? at : orders[side][at]),
     };
     const figures = [[model.classes[head].name, tiles.figures[head]]];
     if (model.heads > 1 && model.classes.length > 1) figures.push([`all ${model.heads}`, tiles.total]);
@@ -113,24 +113,24 @@ class Page {
     if (this.query !== null) this.light();
   }
 
-  /** What there is to say about a pair of declared positions. */
+  /** The tokens and the reason of a pair of declared positions. */
   pair(query, key) {
-    const { head } = this.chosen, value = (part) => Boolean(this.evaluator.one(part.node, query, key, head));
+    const { head } = this.chosen, value = (clause) => Boolean(this.evaluator.one(clause.node, query, key, head));
     return { query, key, reason: explained(this.model.clauses, value) };
   }
 
-  /** The same of laid-out places, with the tile. */
-  placed({ query, key }) {
+  /** As `pair`, for laid-out positions, with the class of its tile. */
+  pairAt({ query, key }) {
     const { scene } = this, [rows, columns] = scene.block;
     const tile = ["full", "partial"].find((kind) => covers(scene[kind], Math.floor(query / rows), Math.floor(key / columns)));
-    return { ...this.pair(scene.place("query", query), scene.place("key", key)), tile: tile ?? "empty" };
+    return { ...this.pair(scene.position("query", query), scene.position("key", key)), tile: tile ?? "empty" };
   }
 
-  hover(places, x, y) {
+  hover(positions, x, y) {
     const tip = byId("tip");
-    tip.hidden = places === null;
-    if (places === null) return;  // the last pair stays in its panel
-    const pair = this.placed(places);
+    tip.hidden = positions === null;
+    if (positions === null) return;  // the panel keeps the last pair
+    const pair = this.pairAt(positions);
     showPair(pair, this.queries, this.keys, this.chosen.head);
     tip.replaceChildren(verdict(pair.reason.allowed), element("div", {}, this.pairText(pair)), element("div", { class: "quiet" }, reasonText(pair.reason)));
     const { width, height } = this.map.view, room = width - tip.offsetWidth - 4, below = y + 18 + tip.offsetHeight < height;
@@ -142,13 +142,13 @@ class Page {
     return `query ${this.queries.short(query)} \u2192 key ${this.keys.short(key)}`;
   }
 
-  move(places) {
-    const pair = this.placed(places);
+  move(positions) {
+    const pair = this.pairAt(positions);
     showPair(pair, this.queries, this.keys, this.chosen.head);
     say(`${this.pairText(pair)}: ${pair.reason.allowed ? "attends" : "does not attend"}, ${reasonText(pair.reason)}`);
   }
 
-  /** Lights the keys of a query by its declared position; null for none. */
+  /** Highlights the keys of a query, given by its declared position; null for none. */
   choose(query) {
     this.query = query;
     byId("chosen").hidden = query === null;
@@ -164,9 +164,9 @@ class Page {
 
   light() {
     const { query, scene, keys } = this, attended = this.keysOf(query);
-    const place = scene.orders.query === null ? query : scene.orders.query.indexOf(query);
+    const position = scene.orders.query === null ? query : scene.orders.query.indexOf(query);
     const laid = scene.orders.key === null ? attended : attended.map((_, at) => attended[scene.orders.key[at]]);
-    this.map.lit = { place, runs: runsOf(laid) };
+    this.map.lit = { position, runs: runsOf(laid) };
     this.map.redraw();
     const found = attended.reduce((sum, each) => sum + each, 0);
     byId("chosen-title").textContent = `Keys of query ${this.queries.short(query)}`;
@@ -183,25 +183,25 @@ class Page {
     return found;
   }
 
-  /** A pair of declared positions with its tile. */
+  /** As `pair`, with the class of its tile. */
   seen(query, key) {
-    const { orders } = this.scene, place = (side, at) => (orders[side] === null ? at : orders[side].indexOf(at));
-    return this.placed({ query: place("query", query), key: place("key", key) });
+    const { orders } = this.scene, position = (side, at) => (orders[side] === null ? at : orders[side].indexOf(at));
+    return this.pairAt({ query: position("query", query), key: position("key", key) });
   }
 
-  /** For each key, in declared order, whether the query attends it. */
+  /** Whether the query attends each key, 0 or 1, in declared order. */
   keysOf(query) {
-    const attended = new Uint8Array(this.keys.length), { places } = this.evaluator;
+    const attended = new Uint8Array(this.keys.length), { positions } = this.evaluator;
     for (let begin = 0; begin < attended.length; begin += CHUNK) {
       const size = Math.min(CHUNK, attended.length - begin);
-      places.query.fill(query, 0, size);
-      for (let at = 0; at < size; at++) places.key[at] = begin + at;
+      positions.query.fill(query, 0, size);
+      for (let at = 0; at < size; at++) positions.key[at] = begin + at;
       attended.set(this.evaluator.run(this.model.relation, size, this.chosen.head).subarray(0, size), begin);
     }
     return attended;
   }
 
-  // What is chosen stays when the page is loaded anew: behind the `#` of its address.
+  // The choices are kept in the address, after the `#`, for when the page is reloaded.
 
   keep() {
     const { model, chosen } = this, names = new URLSearchParams({
@@ -214,24 +214,24 @@ class Page {
 
   restore() {
     const { model, chosen } = this, names = new URLSearchParams(location.hash.slice(1)), query = Number(names.get("query") ?? NaN);
-    const place = (list, name, otherwise) => {
+    const position = (list, name, otherwise) => {
       const found = list.indexOf(name);
       return found < 0 ? otherwise : found;
     };
-    chosen.head = place(model.classes.map((each) => each.name), names.get("head"), chosen.head);
-    chosen.order = place(model.orders.map((each) => each.name), names.get("order"), chosen.order);
-    chosen.block = place(model.orders[0].blocks.map((each) => each.size.join("x")), names.get("block"), chosen.block);
+    chosen.head = position(model.classes.map((each) => each.name), names.get("head"), chosen.head);
+    chosen.order = position(model.orders.map((each) => each.name), names.get("order"), chosen.order);
+    chosen.block = position(model.orders[0].blocks.map((each) => each.size.join("x")), names.get("block"), chosen.block);
     if (Number.isInteger(query) && query >= 0 && query < this.queries.length) this.query = query;
   }
 }
 
-/** Whether a tile is among some runs. */
+/** Whether a tile is in one of these runs. */
 function covers(runs, row, column) {
   for (let run = runs.row[row]; run < runs.row[row + 1] && runs.start[run] <= column; run++) if (column < runs.end[run]) return true;
   return false;
 }
 
-/** Begin and end of each stretch of ones. */
+/** The begin and end of each run of ones. */
 function runsOf(values) {
   const runs = [];
   for (let at = 0; at < values.length; at++) {

@@ -1,9 +1,9 @@
-// The canvas of the map: when it is drawn, and what pointers and keys do to it.
+// The canvas of the map: redrawing, and events of pointers and keys.
 
 const BUDGET = 9;
 
 class AttentionMap {
-  /** `act` has what pairs under the pointer, chosen queries and the cursor do elsewhere: `hover`, `choose`, `move`. */
+  /** `act` has the functions called for the pair under the pointer, a chosen query and the cursor: `hover`, `choose`, `move`. */
   constructor(canvas, act) {
     this.canvas = canvas;
     this.act = act;
@@ -19,7 +19,7 @@ class AttentionMap {
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
   }
 
-  /** Another scene; the part that is looked at stays, if the lengths are the same. */
+  /** Shows another scene; the visible region stays if the lengths are the same. */
   show(scene, colours) {
     this.picture.show(scene, colours);
     this.scene = scene;
@@ -39,7 +39,7 @@ class AttentionMap {
     this.redraw();
   }
 
-  /** In the next frame, and in those after it until all patches are painted. */
+  /** Draws in the next frame, and in the frames after it until all patches are painted. */
   redraw() {
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => {
@@ -52,7 +52,7 @@ class AttentionMap {
     });
   }
 
-  /** Zooms around a point within a moment, where motion is not unwelcome. */
+  /** Zooms around a point, animated unless the user prefers reduced motion. */
   glide(factor, x, y) {
     cancelAnimationFrame(this.animation);
     const start = performance.now(), still = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -159,12 +159,12 @@ class AttentionMap {
     event.preventDefault();
   }
 
-  /** The cursor to the next pair; where tokens are smaller than pixels, to the next pixels; or to the next tile. */
+  /** Moves the cursor to the next pair, to the next pixel if tokens are smaller, or to the next tile. */
   step(down, across, tile) {
     const { view, scene: { block } } = this, from = this.cursor;
     const rows = tile ? block[0] : Math.max(1, Math.round(2 / view.tall));
     const columns = tile ? block[1] : Math.max(1, Math.round(2 / view.zoom));
-    const inside = (place, length) => Math.min(Math.max(place, 0), length - 1);
+    const inside = (position, length) => Math.min(Math.max(position, 0), length - 1);
     this.cursor = from === null ? view.middle : {
       query: inside(from.query + down * rows, view.queries),
       key: inside(from.key + across * columns, view.keys),

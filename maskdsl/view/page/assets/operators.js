@@ -1,12 +1,12 @@
-// What operators do to columns of numbers: `ir/numpy_operators.py` once more. Booleans are 0 and 1.
+// The operators on columns of numbers, as in `ir/numpy_operators.py`. Booleans are 0 and 1.
 //
-// Each takes the column of results, those of its operands and how many there are. Integers here are below 2 ** 51;
-// the wide ones of `WIDE` are BigInts.
+// Each takes the column of results, their number, and the columns of its operands. Integers here are below 2 ** 51;
+// those of `WIDE` are BigInts.
 
 const integerLog2 = (x) => (x < 1 ? -1 : x < 4294967296 ? 31 - Math.clz32(x) : 63 - Math.clz32(x / 4294967296));
 const high = (x) => Math.floor(x / 4294967296);
 
-/** Scrambles a word: see `ir/fixed_random.py`. Of products only the low 32 bits are kept, as `imul` does. */
+/** Scrambles a 32-bit word, as in `ir/fixed_random.py`. Products keep their low 32 bits, as `imul` does. */
 function mix(x) {
   x ^= x >>> 16;
   x = Math.imul(x, 0x7feb352d);
@@ -15,7 +15,7 @@ function mix(x) {
   return (x ^ (x >>> 16)) >>> 0;
 }
 
-/** Powers of integers are products, which are exact as long as their result is. */
+/** Powers of integers by products, which are exact if the result is. */
 function power(base, exponent, isFloat) {
   if (isFloat && exponent !== 2) return base ** exponent;
   let result = base === base || exponent === 0 ? 1 : NaN;
@@ -23,7 +23,7 @@ function power(base, exponent, isFloat) {
   return result;
 }
 
-/** Of numbers or BigInts that are not negative. */
+/** For numbers or BigInts that are not negative. */
 function commonDivisor(a, b) {
   while (b) [a, b] = [b, a % b];
   return a;
@@ -66,20 +66,20 @@ const OPERATORS = {
   },
 };
 
-/** Operators of any number of operands: first the one of the first, then each of the others joins. */
+/** Operators of any number of operands: the first operand, joined with each of the others. */
 const VARIADIC = {
-  and(r, n, parts) {
-    r.set(parts[0].subarray(0, n));
-    for (const part of parts.slice(1)) for (let i = 0; i < n; i++) r[i] *= part[i];
+  and(r, n, operands) {
+    r.set(operands[0].subarray(0, n));
+    for (const operand of operands.slice(1)) for (let i = 0; i < n; i++) r[i] *= operand[i];
   },
-  or(r, n, parts) {
-    r.set(parts[0].subarray(0, n));
-    for (const part of parts.slice(1)) for (let i = 0; i < n; i++) r[i] = r[i] || part[i];
+  or(r, n, operands) {
+    r.set(operands[0].subarray(0, n));
+    for (const operand of operands.slice(1)) for (let i = 0; i < n; i++) r[i] = r[i] || operand[i];
   },
-  random(r, n, parts) {
+  random(r, n, operands) {
     r.fill(0, 0, n);
-    for (const part of parts)
-      for (let i = 0; i < n; i++) r[i] = mix(((r[i] ^ word(part[i])) >>> 0) + 0x1e3779b9);
+    for (const operand of operands)
+      for (let i = 0; i < n; i++) r[i] = mix(((r[i] ^ word(operand[i])) >>> 0) + 0x1e3779b9);
     for (let i = 0; i < n; i++) r[i] = r[i] >>> 1;
   },
 };
@@ -94,7 +94,7 @@ const floorModulo = (a, b) => {
   return rest !== 0n && rest < 0n !== b < 0n ? rest + b : rest;
 };
 
-/** The same of BigInts, one by one. Comparisons give booleans, and `to_float` a number. */
+/** The operators on single BigInts. Comparisons give booleans, and `to_float` a number. */
 const WIDE = {
   add: (a, b) => a + b,
   subtract: (a, b) => a - b,

@@ -1,8 +1,8 @@
-// What stands beside the map: the pair, the figures, the pattern's text with the lines that decide, the legend.
+// The panels beside the map: the pair, the figures, the pattern's text with the deciding lines, the legend.
 
 const byId = (id) => document.getElementById(id);
 
-/** A pair in a table of two tokens, the verdict, and every line that speaks about it. `names` are of the two sides. */
+/** A pair: a table of its two tokens, the verdict, and every line about it. `names` are the names of the two sides. */
 function showPair(pair, queries, keys, head) {
   const box = byId("pair");
   box.replaceChildren();
@@ -43,24 +43,24 @@ function tokensTable(query, key) {
   return table;
 }
 
-/** The text of a line with its decisive part marked. */
+/** The text of a line with its deciding operand marked. */
 function marked(line, reason) {
-  const code = element("code", { class: line.holds ? "allow" : "forbid" }), { part } = line;
-  const at = line.text.indexOf(part.text);
+  const code = element("code", { class: line.holds ? "allow" : "forbid" }), { decisive } = line;
+  const at = line.text.indexOf(decisive.text);
   if (!reason.deciding.includes(line) || at < 0) {
     code.append(line.text);
     return code;
   }
-  code.append(line.text.slice(0, at), element("mark", {}, part.text), line.text.slice(at + part.text.length));
+  code.append(line.text.slice(0, at), element("mark", {}, decisive.text), line.text.slice(at + decisive.text.length));
   return code;
 }
 
-/** In words: `line 6 allows it: window(size)`. */
+/** The reason in words: `line 6 allows it: window(size)`. */
 function reasonText(reason) {
   const [first] = reason.deciding, lines = reason.deciding.map((line) => line.line).join(", ");
-  if (reason.allowed) return `line ${first.line} allows it: ${first.part.text}`;
+  if (reason.allowed) return `line ${first.line} allows it: ${first.decisive.text}`;
   if (reason.deciding.length > 1) return `none of lines ${lines} allows it`;
-  return `line ${first.line} forbids it: ${first.part.text}`;
+  return `line ${first.line} forbids it: ${first.decisive.text}`;
 }
 
 function showSource({ file, first, lines }) {
@@ -83,9 +83,9 @@ function markLines(reason) {
   }
 }
 
-/** Text with what stands between backticks as code. */
+/** Text, with code between backticks. */
 function prose(text) {
-  return text.split("`").map((part, number) => (number % 2 ? element("code", {}, part) : part));
+  return text.split("`").map((text, number) => (number % 2 ? element("code", {}, text) : text));
 }
 
 const FIGURES = [
@@ -103,7 +103,7 @@ const FIGURES = [
   ["speed-up, at most", (each) => times(each.speedup_bound)],
 ];
 
-/** A column for the head that is shown and, where there are several, one for all. */
+/** A column for the shown head and, if there are several heads, one for all. */
 function showFigures(columns) {
   const table = byId("figures");
   table.replaceChildren();

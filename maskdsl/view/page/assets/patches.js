@@ -1,7 +1,7 @@
-// The map in square patches of pixels at every scale, painted a little at a time and kept: zooming only moves them.
+// The map as square patches of pixels at every scale, painted a few at a time and cached, so that zooming moves them.
 //
-// A pixel of level L stands for 2 ** L x 2 ** L pairs. Tiles say which pixels are empty or full; in partial ones pairs
-// are evaluated, all of them up to level 2, a regular sample beyond.
+// A pixel of level L stands for 2 ** L x 2 ** L pairs. Tiles tell which pixels are empty or full. In partial tiles pairs
+// are evaluated: all of them up to level 2, a regular sample beyond.
 
 const PATCH = 128;
 const SAMPLES = 4;
@@ -9,7 +9,7 @@ const MOST_PATCHES = 1200;
 const WORK = 3e7;
 
 class Patches {
-  /** `scene` has what is shown: see `main.js`. */
+  /** `scene` is the shown map, made in `main.js`. */
   constructor(scene, colours) {
     this.scene = scene;
     this.colours = colours;
@@ -20,14 +20,14 @@ class Patches {
     this.samples = Math.max(1, Math.min(SAMPLES, Math.floor(Math.sqrt(WORK / cost))));
   }
 
-  /** The patch if it is painted. */
+  /** The patch, if it is painted. */
   get(level, row, column) {
-    const key = `${level}/${row}/${column}`, found = this.known.get(key);
-    if (found) {
-      this.known.delete(key);  // the last used are at the end
-      this.known.set(key, found);
+    const key = `${level}/${row}/${column}`, patch = this.known.get(key);
+    if (patch) {
+      this.known.delete(key);  // the most recently used are at the end
+      this.known.set(key, patch);
     }
-    return found;
+    return patch;
   }
 
   /** Paints some of the wanted patches until the time (of `performance.now`); true if there is more to do. */
@@ -68,7 +68,7 @@ class Patches {
     return canvas;
   }
 
-  /** How much of each pixel tiles of a kind cover. */
+  /** The share of each pixel that tiles of a kind cover. */
   covered(kind, [top, left], height, width, step) {
     const result = new Float32Array(height * width), { block, queries } = this.scene;
     let line = null, lineOf = -1;
@@ -84,7 +84,7 @@ class Patches {
     return result;
   }
 
-  /** The same of one row of tiles; null if it has none there. */
+  /** The share of each pixel that one row of tiles covers; null if it has no tiles there. */
   line(runs, tiles, left, width, step) {
     const size = this.scene.block[1], length = this.scene.keys.length, right = Math.min(left + width * step, length);
     let low = runs.row[tiles], high = runs.row[tiles + 1];
@@ -106,9 +106,9 @@ class Patches {
     return line;
   }
 
-  /** Sets the share of attended pairs where there are partial tiles. Yields after every column of pairs. */
+  /** Sets the share of attended pairs in pixels with partial tiles. Yields after every column of pairs. */
   *sample(share, partial, [top, left], width, step) {
-    const { queries, keys, evaluator, relation, head } = this.scene, { query, key } = evaluator.places;
+    const { queries, keys, evaluator, relation, head } = this.scene, { query, key } = evaluator.positions;
     const side = Math.min(step, step <= 4 ? SAMPLES : this.samples), each = side * side;
     const pixels = Math.floor(CHUNK / each), waiting = new Int32Array(pixels);
     let count = 0;
@@ -129,8 +129,8 @@ class Patches {
         const row = Math.floor(at / side);
         const down = Math.min(tall - 1, Math.floor(((row + jitter(pixel, at)) * tall) / side));
         const across = Math.min(wide - 1, Math.floor((((at % side) + jitter(at, pixel)) * wide) / side));
-        query[count * each + at] = this.scene.place("query", q + down);
-        key[count * each + at] = this.scene.place("key", k + across);
+        query[count * each + at] = this.scene.position("query", q + down);
+        key[count * each + at] = this.scene.position("key", k + across);
       }
       waiting[count++] = pixel;
       if (count === pixels) {
@@ -142,5 +142,5 @@ class Patches {
   }
 }
 
-/** A fixed number between 0 and 1, which keeps samples off the rhythm of a pattern. */
+/** A fixed number between 0 and 1 for each sample, so that samples do not align with a periodic pattern. */
 const jitter = (a, b) => mix(Math.imul(a, 0x9e3779b1) ^ Math.imul(b + 1, 0x85ebca6b)) / 4294967296;

@@ -1,4 +1,4 @@
-// Draws what a view sees: patches, borders, the keys of a query, a cross, rulers, and the whole map in a corner.
+// Draws the visible map: patches, borders, the keys of a query, a cross, rulers, and the whole map in a corner.
 
 const INSET = 84;
 
@@ -10,13 +10,13 @@ class Picture {
     this.wholeLevel = 0;
   }
 
-  /** What is drawn from now on. */
+  /** Sets the scene to draw. */
   show(scene, colours) {
     Object.assign(this, { scene, colours, patches: new Patches(scene, colours) });
   }
 
-  /** Everything. `lit` has the place of the chosen query and the stretches of its keys; `pairs` are the cursor and the
-   * pair under the pointer. True if patches are missing. */
+  /** Draws everything. `lit` has the position of the chosen query and the runs of its keys; `pairs` are the cursor and the
+   * pair under the pointer. Returns true if patches are missing. */
   draw(lit, cursor, hovered) {
     const { context, colours, view } = this;
     context.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
@@ -37,7 +37,7 @@ class Picture {
     return missing;
   }
 
-  /** Those at the level of about a pixel of the screen; the missing ones are wanted, those in the middle first. */
+  /** Draws the patches at the level of about a screen pixel, and requests missing ones, the middle first. */
   drawPatches() {
     const { view } = this, detail = Math.log2(1 / (Math.max(view.zoom, view.tall) * view.ratio));
     const level = Math.max(0, Math.round(detail)), size = PATCH * 2 ** level;
@@ -73,7 +73,7 @@ class Picture {
     return true;
   }
 
-  /** What is known at a coarser level, until the patch is painted. */
+  /** Draws a coarser patch until the patch is painted. */
   drawCoarser(level, row, column, size) {
     const { context, view } = this;
     for (let up = 1; up <= 4; up++) {
@@ -89,18 +89,18 @@ class Picture {
     }
   }
 
-  /** To whole pixels of the screen, so that patches meet. */
-  snap(place) {
-    return Math.round(place * this.view.ratio) / this.view.ratio;
+  /** Rounds to whole pixels of the screen, so that patches leave no gaps. */
+  snap(position) {
+    return Math.round(position * this.view.ratio) / this.view.ratio;
   }
 
-  /** Borders of tokens and tiles, where there is room between them, of the map and of spaces. */
+  /** Draws borders of the map and of spaces, and of tokens and tiles if they are large enough. */
   drawLines() {
     const { context, view, scene: { block, queries, keys } } = this, ink = this.colours.dark ? [255, 255, 255] : [20, 20, 40];
     const room = (pixels, least) => Math.min(1, Math.max(0, (pixels - least) / least));
     this.drawGrid(1, 1, css(ink, 0.08 * room(Math.min(view.zoom, view.tall), 7)));
     this.drawGrid(...block, css(ink, 0.2 * room(Math.min(view.zoom * block[1], view.tall * block[0]), 12)));
-    const [left, top] = [view.left(0), view.top(0)].map((place) => Math.round(place) + 0.5);
+    const [left, top] = [view.left(0), view.top(0)].map((position) => Math.round(position) + 0.5);
     context.strokeStyle = css(ink, 0.22);
     context.lineWidth = 1;
     context.strokeRect(left, top, Math.round(view.left(view.keys)) - left - 0.5, Math.round(view.top(view.queries)) - top - 0.5);
@@ -111,7 +111,7 @@ class Picture {
     context.stroke();
   }
 
-  /** Lines between every so many queries and keys, unless they cannot be seen. */
+  /** Draws lines after every so many queries and keys, if they are far enough apart. */
   drawGrid(rows, columns, style) {
     const { context, view } = this;
     if (style.endsWith(" 0)")) return;
@@ -139,10 +139,10 @@ class Picture {
     context.lineTo(Math.min(view.width, view.left(view.keys)), y);
   }
 
-  /** The chosen query's row, its keys as bars, all else dimmed. */
-  drawLit({ place, runs }) {
+  /** Draws the row of the chosen query with its keys as bars, and dims everything else. */
+  drawLit({ position, runs }) {
     const { context, view, colours } = this, height = Math.max(view.tall, 10);
-    const top = view.top(place) + view.tall / 2 - height / 2;
+    const top = view.top(position) + view.tall / 2 - height / 2;
     context.fillStyle = css(colours.empty, 0.62);
     context.fillRect(LEFT, TOP, view.plotWidth, Math.max(0, top - 1 - TOP));
     context.fillRect(LEFT, top + height + 1, view.plotWidth, view.height);
@@ -159,7 +159,7 @@ class Picture {
     context.strokeRect(begin - 2, top - 1, end - begin + 4, height + 2);
   }
 
-  /** A pair with its row and its column; none for null. */
+  /** Draws a pair with its row and its column; nothing for null. */
   drawCross(pair, colour) {
     if (!pair) return;
     const { context, view } = this, x = view.left(pair.key), y = view.top(pair.query);
@@ -176,7 +176,7 @@ class Picture {
     }
   }
 
-  /** The whole map in a corner, and what is looked at. */
+  /** Draws the whole map in a corner, with the visible region. */
   drawInset() {
     const { context, colours, view } = this, zoom = INSET / Math.max(view.keys, view.queries * view.stretch), tall = zoom * view.stretch;
     const [wide, high] = [Math.max(4, view.keys * zoom), Math.max(4, view.queries * tall)];
@@ -186,8 +186,8 @@ class Picture {
     const step = 2 ** this.wholeLevel, size = PATCH * step;
     for (let row = 0; row * size < view.queries; row++)
       for (let column = 0; column * size < view.keys; column++) {
-        const patch = this.patches.get(this.wholeLevel, row, column), place = [left + column * size * zoom, top + row * size * tall];
-        if (patch) context.drawImage(patch, ...place, patch.width * step * zoom, patch.height * step * tall);
+        const patch = this.patches.get(this.wholeLevel, row, column), position = [left + column * size * zoom, top + row * size * tall];
+        if (patch) context.drawImage(patch, ...position, patch.width * step * zoom, patch.height * step * tall);
       }
     context.lineWidth = 1;
     context.strokeStyle = colours.quiet;
@@ -204,8 +204,8 @@ class Picture {
     context.fillStyle = colours.quiet;
     context.textBaseline = "middle";
     let free = -Infinity;
-    for (const place of ticks(view.x, view.across, keys, 90 / view.zoom)) {
-      const x = view.left(place), text = tickName(keys, place), width = context.measureText(text).width;
+    for (const position of ticks(view.x, view.across, keys, 90 / view.zoom)) {
+      const x = view.left(position), text = tickName(keys, position), width = context.measureText(text).width;
       const from = Math.min(Math.max(x - width / 2, LEFT), view.width - width);
       if (from < free) continue;
       context.fillText(text, from, TOP / 2);
@@ -214,11 +214,11 @@ class Picture {
     }
     free = -Infinity;
     context.textAlign = "right";
-    for (const place of ticks(view.y, view.down, queries, 44 / view.tall)) {
-      const y = Math.min(Math.max(view.top(place), TOP + 7), view.height - 7);
+    for (const position of ticks(view.y, view.down, queries, 44 / view.tall)) {
+      const y = Math.min(Math.max(view.top(position), TOP + 7), view.height - 7);
       if (y < free) continue;
-      context.fillText(tickName(queries, place), LEFT - 9, y, LEFT - 12);
-      context.fillRect(LEFT - 5, Math.round(view.top(place)), 4, 1);
+      context.fillText(tickName(queries, position), LEFT - 9, y, LEFT - 12);
+      context.fillRect(LEFT - 5, Math.round(view.top(position)), 4, 1);
       free = y + 16;
     }
     context.textAlign = "left";
@@ -226,19 +226,19 @@ class Picture {
   }
 }
 
-/** Round places of a side to name, at least so many tokens apart, and where its spaces begin. */
+/** Positions of a side to label: round numbers at least so many tokens apart, and the begins of spaces. */
 function ticks(from, room, { length, spaces }, apart) {
   let step = 1;
   while (step < apart) step *= 2;
   const begins = spaces.length > 1 ? spaces.map((space) => space.offset) : [], last = Math.min(length - 1, from + room);
-  const places = [...begins];
+  const positions = [...begins];
   for (let at = Math.max(0, Math.ceil(from / step) * step); at <= last; at += step)
-    if (begins.every((begin) => Math.abs(at - begin) > step / 2)) places.push(at);
-  return places.filter((place) => place >= from && place <= last).sort((a, b) => a - b);
+    if (begins.every((begin) => Math.abs(at - begin) > step / 2)) positions.push(at);
+  return positions.filter((position) => position >= from && position <= last).sort((a, b) => a - b);
 }
 
-/** The number of a place, or the name of the space that begins there. */
-function tickName({ spaces }, place) {
-  const space = spaces.length > 1 && spaces.find((each) => each.offset === place);
-  return space ? space.name : count(place);
+/** The label of a position: its number, or the name of the space that begins there. */
+function tickName({ spaces }, position) {
+  const space = spaces.length > 1 && spaces.find((each) => each.offset === position);
+  return space ? space.name : count(position);
 }

@@ -1,22 +1,22 @@
-// Which lines of the pattern decide about a pair, and which part of them.
+// Finds the lines of the pattern that decide about a pair, and their deciding operands.
 
-/** The part of a relation that makes it what it is: the first that fails, or the first alternative that holds; of a
- * choice the branch that is taken. */
-function decisive(part, value) {
-  if (part.operator === "if") return decisive(part.parts[value(part.parts[0]) ? 1 : 2], value);
-  const holds = value(part);
-  const deciding = { and: false, or: true }[part.operator];
-  const inner = deciding === holds && part.parts.find((each) => value(each) === deciding);
-  return inner ? decisive(inner, value) : part;
+/** The operand that decides a relation: the first that fails, or the first alternative that holds; of a conditional
+ * the branch that is taken. */
+function decisive(clause, value) {
+  if (clause.operator === "if") return decisive(clause.operands[value(clause.operands[0]) ? 1 : 2], value);
+  const holds = value(clause);
+  const deciding = { and: false, or: true }[clause.operator];
+  const inner = deciding === holds && clause.operands.find((each) => value(each) === deciding);
+  return inner ? decisive(inner, value) : clause;
 }
 
-/** Whether a pair attends, what every line says, and those that decide: the line that allows it, the one that forbids
- * it, or all that could have allowed it. */
+/** Whether a pair attends, the value of every line, and the deciding lines: the line that allows it, the line that
+ * forbids it, or all lines that could have allowed it. */
 function explained(clauses, value) {
   const lines = clauses.map((clause) => ({
     ...clause,
     holds: value(clause.relation),
-    part: decisive(clause.relation, value),
+    decisive: decisive(clause.relation, value),
   }));
   const attends = lines.filter((line) => line.kind === "attend");
   const broken = lines.filter((line) => line.kind === "require" && !line.holds);

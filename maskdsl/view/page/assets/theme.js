@@ -1,4 +1,4 @@
-// Light and dark, as the system has it or as somebody chose, which is kept where there is storage.
+// The light or dark theme: that of the system, or the user's choice, which is stored if the browser allows it.
 
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
@@ -12,7 +12,7 @@ function startTheme(page) {
   try {
     kept = localStorage.getItem("maskdsl-theme");
   } catch {
-    // files may have no storage
+    // pages opened as files may have no storage
   }
   const system = () => (dark.matches ? "dark" : "light");
   const set = (theme) => {
@@ -26,7 +26,7 @@ function startTheme(page) {
     try {
       localStorage.setItem("maskdsl-theme", kept);
     } catch {
-      // nor keep anything
+      // without storage the choice is not kept
     }
     set(kept);
   });

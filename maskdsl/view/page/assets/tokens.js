@@ -1,17 +1,17 @@
-// Tokens in words: their space, their coordinates, and numbers as people read them.
+// Tokens in words: their spaces and coordinates, and numbers formatted for people.
 
 const count = (number) => number.toLocaleString("en-US");
 
-/** Three digits that count: `12.3`, `0.0512`. */
+/** Three significant digits: `12.3`, `0.0512`. */
 function digits(value) {
   if (Number.isInteger(value) && Math.abs(value) < 1000) return String(value);
   const before = Math.abs(value) >= 1 ? String(Math.trunc(Math.abs(value))).length : 0;
   return value.toFixed(Math.max(0, 3 - before));
 }
 
-/** What is more than nothing never reads as nothing, nor what is less than all as all. */
-function percent(part) {
-  const value = 100 * part;
+/** A percentage. A share above 0 is never shown as 0 %, one below 1 never as 100 %. */
+function percent(share) {
+  const value = 100 * share;
   if (value > 0 && value < 0.001) return "< 0.001 %";
   if (value >= 99.9 && value < 100) return `${Math.min(value, 99.999).toFixed(3)} %`;
   return `${digits(value)} %`;
@@ -43,7 +43,7 @@ class Tokens {
     return values instanceof Uint8Array ? Boolean(values[position]) : values[position];
   }
 
-  /** Pairs of a name and a value: position, space where there are several, and all coordinates. */
+  /** Pairs of a name and a value: position, space if there are several, and all coordinates. */
   facts(position, head) {
     const space = this.space(position);
     const facts = [["position", count(position)]];
@@ -53,7 +53,7 @@ class Tokens {
     return facts;
   }
 
-  /** The position of the same token among others; -1 where these have no space of its name and size. */
+  /** The position of the same token in another sequence; -1 if that has no space of its name and size. */
   among(others, position) {
     const space = this.space(position), twin = others.spaces.find((each) => each.name === space.name && each.size === space.size);
     return twin ? twin.offset + position - space.offset : -1;
@@ -67,12 +67,12 @@ class Tokens {
   }
 }
 
-/** The place of a space's token on each axis. */
+/** The cell of a token of a space: its index on each axis. */
 function cell(space, number) {
-  const place = [];
+  const cell = [];
   for (const [, length] of [...space.axes].reverse()) {
-    place.unshift(number % length);
+    cell.unshift(number % length);
     number = Math.floor(number / length);
   }
-  return place;
+  return cell;
 }

@@ -1,4 +1,4 @@
-// Where the map looks: the place of its left and top edge in tokens, and the pixels of a key. Knows no canvas.
+// The view of the map: the position of its left and top edge in tokens, and the pixels of a key. Knows no canvas.
 
 const LEFT = 58, TOP = 26;
 const LARGEST_TOKEN = 40;
@@ -8,14 +8,14 @@ class View {
     Object.assign(this, { x: 0, y: 0, zoom: 0, queries: 0, keys: 0, stretch: 1, width: 0, height: 0, ratio: 1 });
   }
 
-  /** Of so many tokens; true if they are others than before. Where one side is much longer, both are drawn alike. */
+  /** Sets the numbers of tokens; returns true if they changed. If one side is much longer, both are drawn equally long. */
   of(queries, keys) {
     const changed = queries !== this.queries || keys !== this.keys, ratio = keys / queries;
     Object.assign(this, { queries, keys, stretch: ratio > 4 || ratio < 0.25 ? ratio : 1 });
     return changed;
   }
 
-  /** Takes so many pixels; `ratio` is how many of the screen's each is. What is looked at stays. */
+  /** Sets the size in pixels; `ratio` is the number of screen pixels for each. The visible region stays. */
   resize(width, height, ratio) {
     const whole = this.zoom === 0 || this.isWhole;
     Object.assign(this, { width, height, ratio });
@@ -36,7 +36,7 @@ class View {
     return this.zoom * this.stretch;
   }
 
-  /** Tokens that there is room for. */
+  /** The number of keys that fit. */
   get across() {
     return this.plotWidth / this.zoom;
   }
@@ -58,7 +58,7 @@ class View {
     this.clamp();
   }
 
-  /** Into its bounds: what is smaller than the plot stands in the middle. */
+  /** Moves the view inside its bounds; a map smaller than the plot is centred. */
   clamp() {
     this.zoom = Math.min(Math.max(this.zoom, this.wholeZoom), LARGEST_TOKEN / Math.min(1, this.stretch));
     const inside = (at, room, length) => (room >= length ? (length - room) / 2 : Math.min(Math.max(at, 0), length - room));
@@ -74,19 +74,19 @@ class View {
     return TOP + (query - this.y) * this.tall;
   }
 
-  /** The pair of laid-out places at a point of the canvas, null outside. */
+  /** The pair of laid-out positions at a point of the canvas; null outside. */
   at(x, y) {
     const key = Math.floor((x - LEFT) / this.zoom + this.x), query = Math.floor((y - TOP) / this.tall + this.y);
     const inside = x >= LEFT && y >= TOP && key >= 0 && query >= 0 && key < this.keys && query < this.queries;
     return inside ? { query, key } : null;
   }
 
-  /** The pair in the middle of what is seen. */
+  /** The pair in the middle of the view. */
   get middle() {
     return this.at(LEFT + this.plotWidth / 2, TOP + this.plotHeight / 2) ?? { query: this.queries >> 1, key: this.keys >> 1 };
   }
 
-  /** Around a point that stays where it is. */
+  /** Zooms around a point, which stays in place. */
   zoomBy(factor, x = LEFT + this.plotWidth / 2, y = TOP + this.plotHeight / 2) {
     const key = (x - LEFT) / this.zoom + this.x, query = (y - TOP) / this.tall + this.y;
     this.zoom *= factor;
@@ -96,14 +96,14 @@ class View {
     this.clamp();
   }
 
-  /** By so many pixels. */
+  /** Moves the view by so many pixels. */
   pan(x, y) {
     this.x -= x / this.zoom;
     this.y -= y / this.tall;
     this.clamp();
   }
 
-  /** Moves so that a pair can be seen. */
+  /** Moves the view so that a pair is visible. */
   reveal({ query, key }) {
     if (key < this.x || key + 1 > this.x + this.across) this.x = key - this.across / 2;
     if (query < this.y || query + 1 > this.y + this.down) this.y = query - this.down / 2;

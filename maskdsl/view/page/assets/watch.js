@@ -1,4 +1,4 @@
-// Asks the server whether the file was saved: the page is loaded anew, or an error shown above what was there before.
+// Asks the server for changes of the file: reloads the page, or shows an error above the last version.
 
 const PERIOD = 400;
 
@@ -17,7 +17,7 @@ function watch(state) {
   setTimeout(ask, PERIOD);
 }
 
-/** An error as the command line prints it, its first lines and carets standing out; null for none. */
+/** Shows an error as the command line prints it, with its first lines and carets highlighted; null for none. */
 function showProblem(text, title = "The file has an error") {
   const box = byId("problem");
   byId("page").classList.toggle("stale", text !== null);

@@ -1,4 +1,4 @@
-"""What one query attends, drawn on the grids of the keys themselves: an image, or the frames of a video."""
+"""Draws what one query attends on the grid of its keys: an image, or the frames of a video."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,28 +17,28 @@ from maskdsl.view.image.scene import GREY, Grid, Label, Outline, Scene, Shade, S
 _QUERY: Shade = (232, 88, 32)
 _WHITE: Shade = (255, 255, 255)
 _SIDE, _FRAMES_SIDE = 420, 720
-"""Points of the longer side of one frame, and of many frames together."""
+"""The points of the longer side of one frame, and of many frames together."""
 _SMALLEST_MARK = 6
-"""Points of the query's mark."""
+"""The fewest points of the query's mark."""
 _LARGEST_CELL = 16
 _RULED = 8
-"""Points of a cell from which on lines are drawn between cells."""
+"""The fewest points of a cell for which lines are drawn between cells."""
 _GAP = 10
 _NAME = 12
-"""Points between a frame and the one above, where its name stands."""
+"""The points between a frame and the one above, for its name."""
 _LINE_LENGTH = 64
-"""Tokens of a line, where a space has no grid."""
+"""The tokens of a line, if a space has no grid."""
 _MOST_PANELS = 12
 
 
 @dataclass(frozen=True)
 class Query:
-    """A token of a space, by its axes."""
+    """A query: its space, its cell and its position."""
 
     space: Space
     on_axes: tuple[int, ...]
     position: int
-    """In the whole sequence."""
+    """The declared position in the whole sequence."""
 
     @staticmethod
     def at(mask: MaskIR, position: int) -> "Query":
@@ -54,7 +54,7 @@ class Query:
 def around_scene(
     mask: MaskIR, query: Query, heads: Sequence[int], inputs: Mapping[str, Array], notes: Sequence[str]
 ) -> Scene:
-    """A row of panels, one for each space of keys, for each of the heads that differ."""
+    """For each different head a row of panels, one for each space of keys."""
     rows: dict[bytes, list[int]] = {}
     for head in heads:
         attends = _attended(mask, query, head, inputs)
@@ -75,28 +75,28 @@ def around_scene(
 
 
 def _attended(mask: MaskIR, query: Query, head: int, inputs: Mapping[str, Array]) -> Array:
-    """bool [keys], in declared order."""
+    """Which keys the query attends, bool [keys] in declared order."""
     return allowed(mask, np.asarray(query.position), np.arange(mask.keys.length), head, 0, inputs)
 
 
 def _same_tokens(mask: MaskIR, query: Query) -> bool:
-    """Whether the query is one of the keys as well."""
+    """Whether the query is also one of the keys."""
     return query.space in mask.keys.spaces
 
 
 def _head_panels(mask: MaskIR, query: Query, members: list[int], attends: Array) -> Iterator[Panel]:
     which = "" if len(members) == mask.heads else f"head{'s' * (len(members) > 1)} {units.numbers(members)}: "
     for space, offset in zip(mask.keys.spaces, mask.keys.offsets, strict=True):
-        own = attends[offset : offset + space.size]
-        position = query.on_axes if space == query.space else None
-        shapes, width, height = _drawn(space, own, position)
-        count = f"{units.count(int(own.sum()))} of {units.count(space.size)} keys"
-        where = f" of {space.name}" if len(mask.keys.spaces) > 1 else ""
-        yield Panel(f"{which}query {query.words}", (f"attends {count}{where}",), width, height, tuple(shapes))
+        of_space = attends[offset : offset + space.size]
+        cell = query.on_axes if space == query.space else None
+        shapes, width, height = _drawn(space, of_space, cell)
+        count = f"{units.count(int(of_space.sum()))} of {units.count(space.size)} keys"
+        which_space = f" of {space.name}" if len(mask.keys.spaces) > 1 else ""
+        yield Panel(f"{which}query {query.words}", (f"attends {count}{which_space}",), width, height, tuple(shapes))
 
 
 def _drawn(space: Space, attends: Array, query: tuple[int, ...] | None) -> tuple[list[Shape], int, int]:
-    """The shapes of one space's frames, and the width and height of all."""
+    """The shapes of the frames of one space, and the width and height of all of them."""
     frames = _frames_of(space, attends)
     columns = ceil(sqrt(len(frames))) if len(frames) > 3 else len(frames)
     rows, width = frames[0][1].shape
@@ -113,13 +113,13 @@ def _drawn(space: Space, attends: Array, query: tuple[int, ...] | None) -> tuple
             axes = zip(space.axes, leading, strict=False)
             shapes.append(Label(x, y - 3, ", ".join(f"{axis.name} = {at}" for axis, at in axes), 8, colour=GREY))
         if query is not None and query[: len(leading)] == leading:
-            shapes += _marked(grid, *_spot(space, query))
+            shapes += _marked(grid, *_cell_in_frame(space, query))
     lines = ceil(len(frames) / columns)
     return shapes, columns * step[0] - _GAP, lines * step[1] - _GAP
 
 
 def _frames_of(space: Space, attends: Array) -> list[tuple[tuple[int, ...], Array]]:
-    """Numbers of colours [rows, columns] of each frame, and its place along the axes before the last two."""
+    """The colour numbers [rows, columns] of each frame, and its index along the axes before the last two."""
     if len(space.axes) == 1:
         lines = -(-space.size // _LINE_LENGTH)
         width = min(_LINE_LENGTH, space.size)
@@ -128,11 +128,11 @@ def _frames_of(space: Space, attends: Array) -> list[tuple[tuple[int, ...], Arra
         return [((), padded.reshape(lines, width))]
     *leading, height, width = space.lengths
     grids = attends.astype(np.int64).reshape(prod(leading), height, width)
-    return [(tuple(map(int, position)), grid) for position, grid in zip(np.ndindex(*leading), grids, strict=True)]
+    return [(tuple(map(int, index)), grid) for index, grid in zip(np.ndindex(*leading), grids, strict=True)]
 
 
-def _spot(space: Space, query: tuple[int, ...]) -> tuple[int, int]:
-    """Row and column of a token in its frame."""
+def _cell_in_frame(space: Space, query: tuple[int, ...]) -> tuple[int, int]:
+    """The row and column of a token in its frame."""
     if len(space.axes) == 1:
         return divmod(query[0], _LINE_LENGTH)
     return query[-2], query[-1]
@@ -147,9 +147,7 @@ def _ruled(grid: Grid) -> Iterator[Outline]:
 
 
 def _marked(grid: Grid, row: int, column: int) -> Iterator[Shape]:
-    """The border of the query's cell, or of a box around it where that is small."""
+    """The border of the query's cell, or of a box around it if the cell is small."""
     side = max(grid.cell, _SMALLEST_MARK)
-    x, y = (
-        start + (2 * position + 1) * grid.cell // 2 - side // 2 for start, position in ((grid.x, column), (grid.y, row))
-    )
+    x, y = (start + (2 * index + 1) * grid.cell // 2 - side // 2 for start, index in ((grid.x, column), (grid.y, row)))
     yield Outline(x, y, side, side, _QUERY, max(1.0, side / 3))
