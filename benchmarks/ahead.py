@@ -1,6 +1,6 @@
-"""Generated kernels compiled ahead of time, for GPUs that need not be here, and what they use of them.
+"""Mask to kernels compiled ahead of time for GPUs that need not be present: registers, spills, shared memory, assembly.
 
-With Triton's own compiler and the tools that it carries: `ptxas` for NVIDIA, LLVM for AMD. Used by tests and budgets.
+Triton compiles, with the tools that it ships: `ptxas` for NVIDIA, LLVM for AMD. Tests and budgets use it.
 """
 
 import re
@@ -39,7 +39,7 @@ TARGETS: Mapping[str, GPUTarget] = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 SHARED = {"sm80": 163 * 1024, "sm90": 227 * 1024, "sm100": 227 * 1024, "gfx942": 64 * 1024}
-"""Bytes of shared memory that a program may have: on an A100, H100, B200 and MI300."""
+"""Bytes of shared memory that a program may use: on an A100, H100, B200 and MI300."""
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 POINTERS = {
     **{dtype: f"*{name}" for name, dtype in DTYPES.items()},
@@ -51,13 +51,14 @@ POINTERS = {
 
 @dataclass(frozen=True)
 class Usage:
-    """What one thread or one block of a compiled kernel uses."""
+    """The resources of a compiled kernel."""
 
     registers: int
+    """Registers a thread."""
     spills: int
-    """Bytes of registers kept in memory (NVIDIA), or registers spilled (AMD)."""
+    """Spilled bytes (NVIDIA) or spilled registers (AMD) a thread."""
     shared: int
-    """Bytes of shared memory a block."""
+    """Bytes of shared memory a program."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,14 @@ class Compiled:
 
 
 class Started(NamedTuple):
-    """A kernel, and what it was started with, by the names of its parameters."""
+    """A kernel and the arguments of its launch, by parameter."""
 
     kernel: Any
     values: dict[str, Any]
 
 
 class Recorder:
-    """Stands in for a kernel and keeps what it is started with."""
+    """Stands in for a kernel and records the arguments of its launch."""
 
     def __init__(self) -> None:
         self.arguments: tuple[Any, ...] = ()
@@ -93,7 +94,7 @@ DECODE_KERNELS = ("decode_kernel", "merge_kernel")
 
 
 def kernel_names(plan: KernelPlan) -> tuple[str, ...]:
-    """The kernels of a plan's module: the `KERNELS` of all, and those which find tiles that depend on inputs."""
+    """The kernels of a plan's module: `KERNELS`, and those that find tiles if inputs decide them."""
     return (*KERNELS, "count_kernel", "tiles_kernel") if plan.finds_device_tiles else KERNELS
 
 
@@ -106,26 +107,28 @@ def compile_ahead(
     choice: TileChoice | None = None,
     input_gradients: bool = False,
 ) -> Compiled:
-    """One of the `kernel_names` or `DECODE_KERNELS` of a mask for one of `TARGETS`, a head dim, a type of `DTYPES`.
+    """Compiles one of the `kernel_names` or `DECODE_KERNELS` of a mask, for one of `TARGETS` and of `DTYPES`.
 
-    Without a choice one of `KERNELS` goes down its ladder, as calls do, and all others take its top.
+    Without a tile choice, one of `KERNELS` goes down its ladder, as calls do; all others take the top of the forward
+    kernel's.
     """
-    plan, own = make_plan(mask), kernel_name in KERNELS
-    chooser = KernelName(kernel_name) if own else KernelName.FORWARD
-    rungs = (choice,) if choice else ladder(Architecture(target), chooser, dim, DTYPES[dtype].itemsize, plan.work)
+    plan, has_ladder = make_plan(mask), kernel_name in KERNELS
+    chooser = KernelName(kernel_name) if has_ladder else KernelName.FORWARD
+    choices = (choice,) if choice else ladder(Architecture(target), chooser, dim, DTYPES[dtype].itemsize, plan.work)
 
     @cache
-    def compiled(rung: TileChoice) -> Compiled:
-        return compile_choice(plan, target, dim, DTYPES[dtype], kernel_name, rung, input_gradients)
+    def compiled(choice: TileChoice) -> Compiled:
+        return compile_choice(plan, target, dim, DTYPES[dtype], kernel_name, choice, input_gradients)
 
-    def fits(rung: TileChoice) -> bool:
+    def fits(choice: TileChoice) -> bool:
         try:
-            return compiled(rung).usage.shared <= SHARED[target]
+            return compiled(choice).usage.shared <= SHARED[target]
         except failures():
             return False
 
-    best = first_choice(rungs, fits, lambda rung: compiled(rung).usage.spills == 0) if own else rungs[0]
-    return compiled(best)
+    if not has_ladder:
+        return compiled(choices[0])
+    return compiled(first_choice(choices, fits, lambda each: compiled(each).usage.spills == 0))
 
 
 def compile_choice(
@@ -137,7 +140,7 @@ def compile_choice(
     choice: TileChoice,
     input_gradients: bool,
 ) -> Compiled:
-    """The kernel as calls would start it with this choice of tiles."""
+    """The kernel as a call with this tile choice would launch it."""
     architecture = Architecture(target)
     if kernel_name in DECODE_KERNELS:
         block = decode_block(16, dim, dtype.itemsize, architecture, plan.operations)
@@ -148,7 +151,7 @@ def compile_choice(
 
 
 def compile_started(started: Started, target: str) -> Compiled:
-    """A kernel with what it is started with."""
+    """The kernel compiled for the arguments of its launch."""
     kernel, values = started.kernel, dict(started.values)
     types: dict[str, str] = {}
     constants: dict[str, object] = {}
@@ -170,7 +173,7 @@ def compile_started(started: Started, target: str) -> Compiled:
 
 
 def compile_selection(mask: MaskIR, target: str, dim: int = 64, dtype: str = "bf16") -> dict[str, Compiled]:
-    """The kernels that find what the routes of a mask look for, by name; of the one that pools, its last use."""
+    """The kernels that compute the selections of a mask's routes, by name; the pooling kernel as last launched."""
     plan = make_plan(mask)
     text = emit_selection(plan)
     names = re.findall(r"^def (\w+_kernel)\(", text, re.MULTILINE)
@@ -185,7 +188,7 @@ def compile_selection(mask: MaskIR, target: str, dim: int = 64, dtype: str = "bf
 def started_kernels(
     plan: KernelPlan, choice: TileChoice, dim: int, dtype: torch.dtype, precision: str, input_gradients: bool = False
 ) -> dict[str, Started]:
-    """The kernels of a plan's module, and what calls on tensors like these would start them with, by name."""
+    """The kernels of a plan's module by name, with the arguments that calls on `examples` would launch them with."""
     recording = Recording.of(emit_triton(plan), kernel_names(plan))
     module, (q, k, v), inputs = recording.module, examples(plan, dim, dtype), example_values(plan)
     lists = torch.zeros(1, 1, dtype=torch.int32), *[torch.zeros(1, dtype=torch.int32)] * 6
@@ -213,7 +216,7 @@ def started_kernels(
 def started_decoding(
     plan: KernelPlan, block: tuple[int, int], dim: int, dtype: torch.dtype, precision: str
 ) -> dict[str, Started]:
-    """The same for queries that stand anywhere, with keys in pages of 16 and two heads that share them."""
+    """The same for decoding, with pages of 16 keys and two query heads a key head."""
     plan = decode_plan(plan)
     recording = Recording.of(emit_decode(plan), DECODE_KERNELS)
     q, k, v = examples(plan, dim, dtype)
@@ -237,7 +240,7 @@ def started_decoding(
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A generated module whose kernels are recorders."""
+    """A generated module whose kernels are replaced by recorders."""
 
     module: ModuleType
     kernels: Mapping[str, Any]
@@ -245,14 +248,14 @@ class Recording:
 
     @staticmethod
     def of(text: str, names: Sequence[str]) -> "Recording":
-        module = load_module.__wrapped__(text, "ahead")  # its own, to be changed
+        module = load_module.__wrapped__(text, "ahead")  # uncached, as it is changed
         kernels = {name: module.__dict__[name] for name in names}
         recorders = {name: Recorder() for name in names}
         module.__dict__.update(recorders)
         return Recording(module, kernels, recorders)
 
     def started(self) -> dict[str, Started]:
-        """What each kernel was started with, by its name."""
+        """Each kernel with the arguments of its last launch, by name."""
         return {
             name: Started(
                 self.kernels[name],
@@ -263,13 +266,13 @@ class Recording:
 
 
 def examples(plan: KernelPlan, dim: int, dtype: torch.dtype) -> list[Tensor]:
-    """q, k and v of two batch entries, without values."""
+    """q, k and v of two batch entries, on the meta device: [batch, heads, tokens, dim]."""
     lengths = plan.mask.queries.length, plan.mask.keys.length, plan.mask.keys.length
     return [torch.empty(2, plan.mask.heads, length, dim, dtype=dtype, device="meta") for length in lengths]
 
 
 def example_values(plan: KernelPlan, dim: int = 64) -> dict[str, Tensor]:
-    """All inputs that are given, and tables, by identifier."""
+    """All given inputs and tables of curves, by identifier, on the meta device."""
     inputs = {plan.input_identifiers[each.name]: example(each, dim) for each in plan.mask.inputs}
     for kind, sequence, names in plan.curve_names:
         for name in names:
@@ -279,7 +282,7 @@ def example_values(plan: KernelPlan, dim: int = 64) -> dict[str, Tensor]:
 
 
 def example(declared: Input, dim: int = 64) -> Tensor:
-    """An input as generated modules take it, for two batch entries, without values."""
+    """An input as generated modules take it, for two batch entries, on the meta device."""
     kinds = [dimension.kind for dimension in declared.dimensions]
     shape = [dim if each.kind is DimensionKind.DIM else each.size or 2 for each in declared.dimensions]
     sizes = dict(zip(kinds, shape, strict=True))
@@ -295,17 +298,17 @@ def nvidia(compiled: CompiledKernel) -> Compiled:
         file.write(compiled.asm["cubin"])
         file.flush()
         text = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-    registers, stack = (found(rf"{name}:(\d+)", text) for name in ("REG", "STACK"))
+    registers, stack = (figure(rf"{name}:(\d+)", text) for name in ("REG", "STACK"))
     return Compiled(Usage(registers, stack, compiled.metadata.shared), compiled.asm["ptx"])
 
 
 def amd(compiled: CompiledKernel) -> Compiled:
     text: str = compiled.asm["amdgcn"]
-    registers, spills = found(r"\.vgpr_count:\s+(\d+)", text), found(r"\.vgpr_spill_count:\s+(\d+)", text)
+    registers, spills = figure(r"\.vgpr_count:\s+(\d+)", text), figure(r"\.vgpr_spill_count:\s+(\d+)", text)
     return Compiled(Usage(registers, spills, compiled.metadata.shared), text)
 
 
-def found(pattern: str, text: str) -> int:
+def figure(pattern: str, text: str) -> int:
     match = re.search(pattern, text)
     assert match is not None, f"no {pattern} in the report of the compiler:\n{text[:2000]}"
     return int(match[1])

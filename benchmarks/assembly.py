@@ -1,4 +1,4 @@
-"""What the inner loops of compiled kernels are made of, as their text shows: matrix instructions, compares, selects."""
+"""Assembly to counts of its innermost loops over tiles: matrix instructions, compares, selects."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ SELECT = re.compile(r"\b(?:selp\.|v_cndmask)")
 
 @dataclass(frozen=True)
 class Loop:
-    """An innermost loop over tiles."""
+    """The instruction counts of an innermost loop over tiles."""
 
     matrix_instructions: int
     kinds: tuple[str, ...]
@@ -26,10 +26,10 @@ class Loop:
 
 
 def tile_loops(assembly: str) -> tuple[Loop, ...]:
-    """The innermost of the loops of PTX or AMD GCN that have matrix instructions, in the order of the text."""
+    """The innermost loops with matrix instructions, of PTX or AMD GCN, in the order of the text."""
     graph = blocks(assembly.splitlines())
-    found = sorted(sorted(each) for each in innermost(graph))
-    return tuple(loop("\n".join(graph.nodes[block]["text"] for block in each)) for each in found)
+    loops = sorted(sorted(each) for each in innermost(graph))
+    return tuple(loop("\n".join(graph.nodes[block]["text"] for block in each)) for each in loops)
 
 
 def loop(body: str) -> Loop:
@@ -38,7 +38,7 @@ def loop(body: str) -> Loop:
 
 
 def innermost(graph: nx.DiGraph) -> Iterator[frozenset[int]]:
-    """The blocks of each loop that has matrix instructions and no loop with such inside."""
+    """The basic blocks of each loop with matrix instructions that has no inner loop with any."""
     for component in nx.strongly_connected_components(graph):
         inside = graph.subgraph(component)
         if not inside.edges or not any(MATRIX.search(graph.nodes[block]["text"]) for block in component):
@@ -51,7 +51,7 @@ def innermost(graph: nx.DiGraph) -> Iterator[frozenset[int]]:
 
 
 def blocks(lines: list[str]) -> nx.DiGraph:
-    """The flow between stretches of lines that nothing enters or leaves but at their ends, by number."""
+    """The control-flow graph of basic blocks, by number; each has its `text`."""
     cuts = {0, len(lines)}
     cuts |= {number for number, line in enumerate(lines) if LABEL.match(line)}
     cuts |= {number + 1 for number, line in enumerate(lines) if BRANCH.search(line)}
@@ -72,5 +72,5 @@ def blocks(lines: list[str]) -> nx.DiGraph:
 
 
 def is_always(line: str) -> bool:
-    """Whether a branch is taken under no condition."""
+    """Whether a branch is unconditional."""
     return not re.search(r"@!?%|s_cbranch", line)

@@ -188,8 +188,8 @@ def heaviest(score, mass):
     """
     ordered, positions = score.double().sort(dim=-1, descending=True, stable=True)
     fitting = ordered > -torch.inf
-    highest = ordered[..., :1]  # scores of +inf weigh the same
-    weights = torch.where(fitting, torch.where(ordered == highest, 0, ordered - highest).exp(), 0)
+    m_i = ordered[..., :1]  # scores of +inf weigh the same
+    weights = torch.where(fitting, torch.where(ordered == m_i, 0, ordered - m_i).exp(), 0)
     before = weights.cumsum(dim=-1) - weights
     chosen = fitting & (before < mass * weights.sum(dim=-1, keepdim=True))
     return torch.zeros_like(chosen).scatter(-1, positions, chosen)

@@ -1,6 +1,6 @@
-"""Run in a process of its own, with TRITON_INTERPRET=1: what torch asks of operators, of kernels of these patterns.
+"""Run in a process of its own, with TRITON_INTERPRET=1: torch.compile, vmap, torch.func and opcheck on Triton kernels.
 
-Prints `agreed` at the end; whatever differs raises.
+Prints `agreed` at the end; any difference raises.
 """
 
 import sys

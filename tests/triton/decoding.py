@@ -1,6 +1,6 @@
-"""Run in a process of its own, with TRITON_INTERPRET=1: the kernel for decoding, against rows of whole attention.
+"""Run in a process of its own, with TRITON_INTERPRET=1: the decoding kernel against rows of the full output.
 
-Results and everything behind the end of keys are filled with NaN before. Prints the names of the patterns that agreed.
+Results, and keys past the end, are NaN before. Prints the names of the patterns that agreed.
 """
 
 import json
@@ -20,7 +20,7 @@ PAGE = 8
 
 
 def compare(mask: maskdsl.Mask, inputs: dict[str, Tensor], batch: int, key_heads: int, dims: tuple[int, int]) -> None:
-    """A few queries from everywhere: one start for all, one for each; keys in one piece, and in pages."""
+    """Some queries, with one start for all entries and one for each; contiguous keys and pages."""
     dim, value_dim = dims
     q = torch.randn(batch, mask.heads, mask.query_length, dim)
     k = torch.randn(batch, key_heads, mask.given_key_length, dim)
@@ -42,7 +42,7 @@ def compare(mask: maskdsl.Mask, inputs: dict[str, Tensor], batch: int, key_heads
 
 
 def paged(tensors: tuple[Tensor, Tensor]) -> tuple[list[Tensor], Tensor]:
-    """Keys and values in pages anywhere, as strided as serving engines have them; the rest is NaN."""
+    """Keys and values in random pages, strided as in serving engines; all other memory is NaN. Returns a page table."""
     batch, heads, length, _ = tensors[0].shape
     count = -(-length // PAGE)
     table = torch.randperm(batch * count + 3)[: batch * count].view(batch, count).to(torch.int32)

@@ -1,5 +1,5 @@
-"""Run in a process of its own, with TRITON_INTERPRET=1: kernels where keys are padded by large numbers, as near to
-float64 as torch's own attention. Prints `agreed` at the end; whatever differs raises.
+"""Run in a process of its own, with TRITON_INTERPRET=1: kernels where padding is a bias of large negative numbers
+are as close to float64 as torch's own attention. Prints `agreed` at the end; any difference raises.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""Run in a process of its own, with TRITON_INTERPRET=1: gradients of float inputs, against meaning and reference.
+"""Run in a process of its own, with TRITON_INTERPRET=1: gradients of float inputs against meaning and reference.
 
-Results are filled with NaN before kernels run. Prints `agreed` at the end; whatever differs raises.
+Results are NaN before kernels run. Prints `agreed` at the end; any difference raises.
 """
 
 import sys
@@ -24,13 +24,13 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FILE = Path(__file__).with_name("inputs.attn")
 SMALL = {"n": 41, "h": 8, "w": 8, "size": 4}
 TABLES = ("relative", "chained", "hidden")
-"""Patterns whose gradients are sums of several programs."""
+"""Patterns with gradients that several programs add to."""
 ROOM = {torch.float32: 2e-4, torch.float16: 1e-2}
-"""For rounding, by the largest number of a gradient."""
+"""The tolerance, relative to the largest number of a gradient."""
 
 
 def masks() -> Iterator[maskdsl.Mask]:
-    """Of `inputs.attn`, and of all examples that have inputs of type float."""
+    """The masks of `inputs.attn`, and of all examples with float inputs that get gradients."""
     for pattern in maskdsl.load(FILE).values():
         yield pattern.bind(heads=4)
     for file in sorted(EXAMPLES.rglob("*.attn")):
@@ -76,7 +76,7 @@ class Problem:
 
 
 def check_values(problem: Problem) -> None:
-    """Against the reference, and against differences of the meaning, input by input."""
+    """Compares with the reference, and each input with finite differences of the meaning."""
     found, expected = problem.gradients("triton"), problem.gradients("reference")
     for name, other in expected.items():
         torch.testing.assert_close(
@@ -87,12 +87,12 @@ def check_values(problem: Problem) -> None:
         values = problem.inputs[name]
         direction = problem.random.normal(size=values.shape)
         ends = [problem.loss(problem.inputs | {name: values + sign * step * direction}) for sign in (1, -1)]
-        difference, slope = (ends[0] - ends[1]) / (2 * step), float((found[name] * torch.tensor(direction)).sum())
-        assert abs(slope - difference) <= 1e-6 * max(1.0, abs(difference)), (problem.mask, name, slope, difference)
+        difference, derivative = (ends[0] - ends[1]) / (2 * step), float((found[name] * torch.tensor(direction)).sum())
+        assert abs(derivative - difference) <= 1e-6 * max(1.0, abs(difference)), (problem.mask, name, difference)
 
 
 def check_types(problem: Problem, single: dict[str, Tensor]) -> None:
-    """Gradients have the type of what they are of, and its rounding."""
+    """Gradients have the dtype of their inputs, and its precision."""
     expected = problem.gradients("reference")
     for dtype, found in ((torch.float32, single), (torch.float16, problem.gradients("triton", torch.float16))):
         for name, gradient in found.items():
@@ -102,7 +102,7 @@ def check_types(problem: Problem, single: dict[str, Tensor]) -> None:
 
 
 def check_bits(problem: Problem, single: dict[str, Tensor]) -> None:
-    """The last program first: all gradients have the same bits."""
+    """Programs run in reverse order: all gradients have the same bits."""
     forward = interpreter_builder.set_grid_idx
 
     def backward(x: int, y: int, z: int) -> None:
@@ -115,7 +115,7 @@ def check_bits(problem: Problem, single: dict[str, Tensor]) -> None:
 
 
 def check_poison(problem: Problem) -> None:
-    """NaN in whatever inputs no attending pair of `hidden` reads changes no gradient."""
+    """NaN in inputs that no attending pair of `hidden` reads changes no gradient."""
     expected = problem.gradients("reference")
     problem.inputs["worth"][25:] = problem.inputs["need"][:, [*range(7), *range(36, 41)]] = np.nan
     problem.inputs["bias"][:, 40 + 12 :] = problem.inputs["bias"][:, : 40 + 7 - 24] = np.nan
@@ -124,14 +124,14 @@ def check_poison(problem: Problem) -> None:
 
 
 def check_nan(problem: Problem) -> None:
-    """A value that is not finite and is attended leaves no finite gradient of a table."""
+    """A non-finite value that some query attends makes the gradient of a table NaN."""
     for value in (np.nan, np.inf):
         problem.v[0, 0, 3, 5] = value
         assert problem.gradients("triton")["bias"].isnan().all()
 
 
 def check_alone(problem: Problem) -> None:
-    """Only what is asked for is computed."""
+    """Gradients of one input at a time, the others not wanted."""
     q, k, v = (torch.tensor(each) for each in (problem.q, problem.k, problem.v))
     inputs = {name: torch.tensor(value) for name, value in problem.inputs.items()}
     expected = problem.gradients("reference")
@@ -146,7 +146,7 @@ def check_alone(problem: Problem) -> None:
 
 
 def main(part: int, parts: int, whole: bool) -> None:
-    """Values of every mask; types of every second one, and bits of those with tables, or with `whole` of all."""
+    """Values of every mask; dtypes of every second one, and bits of those with tables; with `whole` all of all."""
     assert "triton" in usable_backends()
     torch.Tensor.new_empty = poisoned  # type: ignore[method-assign]
     for seed, mask in list(enumerate(masks()))[part::parts]:

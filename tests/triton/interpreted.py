@@ -1,7 +1,7 @@
-"""Run in a process of its own, with TRITON_INTERPRET=1: patterns of files through the interpreter, against the meaning.
+"""Run in a process of its own, with TRITON_INTERPRET=1: kernels of the patterns of files against the meaning.
 
-Results are filled with NaN before kernels run, so that what a kernel does not write is found. Prints one JSON object:
-the name of each pattern, and what went wrong with it, if anything.
+Results are NaN before kernels run, to catch what no kernel writes. Prints one JSON object: for each pattern what
+failed, or nothing.
 """
 
 import json
@@ -25,13 +25,13 @@ def poisoned(self: torch.Tensor, *sizes: Any, **options: Any) -> torch.Tensor:
 def main(cases: int, seed: int, files: list[str]) -> None:
     assert "triton" in usable_backends()
     torch.Tensor.new_empty = poisoned  # type: ignore[method-assign]
-    found: dict[str, str] = {}
+    failures: dict[str, str] = {}
     for file in files:
         module = maskdsl.load(file)
         for name in module:
             verdict = verify(module[name], cases=cases, seed=seed, backends=("triton",))
-            found[name] = "; ".join(f"{failure.what} at {failure.case}" for failure in verdict.failures)
-    print(json.dumps(found))
+            failures[name] = "; ".join(f"{failure.what} at {failure.case}" for failure in verdict.failures)
+    print(json.dumps(failures))
 
 
 if __name__ == "__main__":

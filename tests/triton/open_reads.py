@@ -1,6 +1,6 @@
-"""Run in a process of its own, with TRITON_INTERPRET=1: kernels that read tables where inputs decide the index.
+"""Run in a process of its own, with TRITON_INTERPRET=1: tables read at indices that inputs decide.
 
-NaN in rows that read outside, and no trace of it in others. Prints `agreed` at the end; whatever differs raises.
+Rows that read outside a table are NaN, all others unaffected. Prints `agreed` at the end; any difference raises.
 """
 
 import torch
@@ -11,7 +11,7 @@ from tests.support.open_reads import MODULE, documents, leaves, plain, vectors
 
 
 def check_documents(attention: maskdsl.Attention, size: int) -> None:
-    """Against the definition; gradients where documents are as short as the tables."""
+    """Compares with plain torch; gradients too where documents are no longer than the tables."""
     q, k, v, bias, gain = given = leaves()
     found = attention(q, k, v, document=documents(size), bias=bias, gain=gain)
     expected = plain(*given, documents(size))
@@ -23,7 +23,7 @@ def check_documents(attention: maskdsl.Attention, size: int) -> None:
 
 
 def check_relation() -> None:
-    """Whoever would attend by an element that is not there does not."""
+    """A pair whose relation reads an element outside the table does not attend."""
     q, k, v = vectors(40)
     g, w = torch.arange(40) % 7 - 1, torch.tensor([1.0, 20.0, 2.0, 30.0])
     attends = torch.isin(g, torch.tensor([0, 2])) | torch.eye(40, dtype=torch.bool)

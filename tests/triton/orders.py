@@ -1,4 +1,4 @@
-"""Run in Triton's interpreter: patterns whose order is found, against their meaning as declared. Prints `agreed`."""
+"""Run with TRITON_INTERPRET=1: patterns of `order auto` against the meaning in declared order. Prints `agreed`."""
 
 import numpy as np
 import torch

@@ -1,6 +1,6 @@
 """Run in a process of its own, with TRITON_INTERPRET=1: gradients through routed attention against finite differences.
 
-Results are filled with NaN before kernels run. Prints `agreed` at the end; whatever differs raises.
+Results are NaN before kernels run. Prints `agreed` at the end; any difference raises.
 """
 
 import torch

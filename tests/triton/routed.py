@@ -1,4 +1,4 @@
-"""Run in a process of its own, with TRITON_INTERPRET=1: the kernel for decoding on what routes find in parts."""
+"""Run in a process of its own, with TRITON_INTERPRET=1: the decoding kernel on selections for some of the queries."""
 
 import torch
 
@@ -7,7 +7,7 @@ from tests.triton.decoding import paged
 
 
 def compare(name: str, file: str = "", **parameters: int) -> None:
-    """Keys in one piece, and in pages, against the tiled backend, which finds for itself."""
+    """Contiguous keys and pages, against the tiled backend, which computes its own selections."""
     mask, (q, k, v), given = load(name, 45, file, **parameters), tensors(45), inputs(name, 45)
     lengths = torch.tensor([45, 7, 26])
     for entry, length in enumerate(lengths.tolist()):

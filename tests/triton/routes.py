@@ -1,6 +1,6 @@
-"""Run in a process of its own, with TRITON_INTERPRET=1: tiles of routes that kernels find, against the exact ones.
+"""Run in a process of its own, with TRITON_INTERPRET=1: the tiles of routes that kernels find, against exact ones.
 
-Prints of some routing examples how many tiles were compared, and how many of them are called partial without being so.
+Prints for some routing examples the numbers of tiles compared and of tiles that are partial without need.
 `tests/ir/test_boxes.py` computes the same bounds of all examples without kernels.
 """
 

@@ -1,7 +1,6 @@
-"""Run in a process of its own, with TRITON_INTERPRET=1: what kernels find, against the meaning in
-`ir/meaning/route_meaning.py`.
+"""Run in a process of its own, with TRITON_INTERPRET=1: selection kernels against `ir/meaning/route_meaning.py`.
 
-`examples`, or `random COUNT SEED`. Prints one JSON object: of each case, what was found otherwise.
+Arguments: `examples`, or `random COUNT SEED`. Prints one JSON object: of each case, the selections that differ.
 """
 
 import json
@@ -41,11 +40,11 @@ def selection_options(key_groups, dim, dtype, most_held):
     blocks = {"QUERY_BLOCK": 32, "KEY_BLOCK": 16}
     return {"DIM": dim, "STEP": 16, "WIDE": wide, **blocks, "HELD": False, "DIGIT": 4}
 """
-"""Scores are computed tile by tile, as of more key groups than these tests have."""
+"""Makes kernels compute scores tile by tile, as they do with more key groups than these tests have."""
 
 
 def wrong(mask: maskdsl.Mask, q: Any, k: Any, inputs: dict[str, Any], dtype: torch.dtype, small: bool) -> list[str]:
-    """The names of what is found otherwise than the meaning has it."""
+    """The names of the selections that differ from the meaning."""
     plan = make_plan(mask.ir)
     finder = RouteFinder.of(plan, CallStates())
     if small:
@@ -71,7 +70,7 @@ def examples() -> Iterator[tuple[str, list[str]]]:
 
 
 def hard(small: bool) -> list[str]:
-    """Scores with ties, infinite ones and NaN, and counts of any sign."""
+    """Scores with ties, infinities and NaN; counts of any sign."""
     random = np.random.default_rng(5)
     mask = maskdsl.parse(HARD)["hard"].bind(heads=2)
     values = np.array([-1.0, -0.0, 0.0, 1.0, 1.5, np.nan, -np.inf, np.inf])

@@ -1,6 +1,6 @@
 """Run in a process of its own, with TRITON_INTERPRET=1: tensors of awkward shapes and strides, against the reference.
 
-Results are filled with NaN before kernels run. Prints `agreed` at the end; whatever differs raises.
+Results are NaN before kernels run. Prints `agreed` at the end; any difference raises.
 """
 
 import torch
@@ -30,7 +30,7 @@ MODULE = maskdsl.parse(TEXT)
 
 
 def compare(mask: maskdsl.Mask, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **inputs: torch.Tensor) -> None:
-    """Output and log-sum-exp of kernels against those of the reference, declared and laid out."""
+    """Compares output and log-sum-exp with those of the reference, in declared and in laid-out order."""
     tolerance = 2e-3 if q.dtype == torch.float16 else 1e-5
     for layout in ("declared", "ordered"):
         found, expected = (
@@ -42,7 +42,7 @@ def compare(mask: maskdsl.Mask, q: torch.Tensor, k: torch.Tensor, v: torch.Tenso
 
 
 def awkward(heads: int, length: int, dim: int) -> list[torch.Tensor]:
-    """The same shape as [batch, tokens, heads, dim] in memory, with gaps, dim first, and one for the whole batch."""
+    """Tensors of one shape in memory as [batch, tokens, heads, dim], with gaps, dim first, and with batch stride 0."""
     return [
         torch.randn(2, length, heads, dim).transpose(1, 2),
         torch.randn(2, heads, 2 * length, dim + 3)[:, :, ::2, 1:-2],
@@ -52,7 +52,7 @@ def awkward(heads: int, length: int, dim: int) -> list[torch.Tensor]:
 
 
 def compare_gradients(mask: maskdsl.Mask, length: int, **inputs: torch.Tensor) -> None:
-    """Where a block of queries whose pairs all attend is not whole: nothing comes from behind the last query."""
+    """A full tile of a last query block that is cut: queries past the end contribute nothing."""
     tensors = [torch.randn(1, mask.heads, length, 16, dtype=torch.float64, requires_grad=True) for _ in "qkv"]
     toward = torch.randn(1, mask.heads, length, 16, dtype=torch.float64)
     outs = [mask.compile(backend)(*tensors, **inputs) for backend in ("triton", "reference")]
@@ -62,7 +62,7 @@ def compare_gradients(mask: maskdsl.Mask, length: int, **inputs: torch.Tensor) -
 
 
 def compare_packed(mask: maskdsl.Mask, lengths: list[int]) -> None:
-    """Sequences of these lengths one behind the other."""
+    """Packed sequences of these lengths."""
     ends = torch.tensor([0, *lengths]).cumsum(0)
     q, k, v = (torch.randn(sum(lengths), heads, 24) for heads in (4, 2, 2))
     found, expected = (

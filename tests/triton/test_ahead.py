@@ -1,7 +1,7 @@
-"""Kernels compiled ahead of time for three NVIDIA generations and one of AMD, and budgets on what they use.
+"""Kernels compiled ahead of time for three NVIDIA generations and one of AMD stay within budgets of their resources.
 
-What is compiled here is a part: of every example one kind of kernel, in turn another, and for another GPU; the other
-kinds in `make test-long`. `tests/benchmarks/test_aot.py` holds the record of all examples to the same budgets.
+Each example compiles one kind of kernel here, for one GPU, both in rotation; `make test-long` compiles the other kinds.
+`tests/benchmarks/test_aot.py` holds the record of all examples to the same budgets.
 """
 
 import re
@@ -28,11 +28,11 @@ DENSE = "pattern dense(n = 4096) { space tokens[n] attend tokens -> tokens }"
 SMALL = TileChoice(32, 32, 4, 1)
 """Tiles that compile fast."""
 SHARED = {"sm80": 163 * 1024, "sm90": 227 * 1024, "sm100": 227 * 1024, "gfx942": 64 * 1024}
-"""Bytes of shared memory that a program may have."""
+"""Bytes of shared memory that a program may use."""
 
 
 def in_turn(kind: int) -> pytest.MarkDecorator:
-    """Numbers of all patterns: every fourth four of them here, those of other kinds of kernels in their turn."""
+    """Parametrizes over all patterns: every fourth group of four, shifted by `kind`; the others are long."""
     numbers = range(len(PATTERNS))
     params = [pytest.param(n, marks=() if n // 4 % 4 == kind else pytest.mark.long, id=IDS[n]) for n in numbers]
     return pytest.mark.parametrize("number", params)
@@ -85,7 +85,7 @@ def test_every_kernel_that_finds_tiles_compiles(number: int) -> None:
 
 @in_turn(3)
 def test_every_decoding_kernel_compiles(number: int) -> None:
-    """For one query, and two heads that share keys in pages."""
+    """One query, and two query heads that share the keys in pages."""
     target = list(TARGETS)[number % 4]
     usage = compile_ahead(mask_of(*PATTERNS[number]).ir, target, 128, kernel_name="decode_kernel").usage
     assert usage.spills == 0 or PATTERNS[number][0] is EVERYTHING
@@ -122,25 +122,25 @@ def test_other_head_dims_and_types(number: int) -> None:
 
 
 def full_loop(text: str, target: str, kernel: KernelName) -> Loop:
-    """The first loop of a kernel: that over tiles whose pairs all attend."""
+    """The first loop of a kernel: that over full tiles."""
     return tile_loops(compile_text(text, target, 64, "bf16", kernel, TileChoice(64, 64, 4, 2)).assembly)[0]
 
 
 @pytest.mark.parametrize(("target", "kernel"), [*product(("sm80", "sm90", "sm100"), KernelName)])
 def test_full_tiles_are_free_of_conditions(target: str, kernel: KernelName) -> None:
-    """As many compares and selects as attention of everything to everything has: those of the softmax and the loop."""
+    """Full tiles have the compares and selects of full attention: those of the softmax and the loop."""
     window, dense = (full_loop(text, target, kernel) for text in (WINDOW, DENSE))
     assert (window.compares, window.selects) == (dense.compares, dense.selects)
     assert window.compares < 16 and window.selects < 16
 
 
 def kernel(pattern: maskdsl.Pattern, **lengths: int) -> str:
-    """The device code: all functions that Triton compiles."""
+    """The device code of a pattern: all functions that Triton compiles."""
     return device_code(pattern.bind(**lengths).compile("triton").source)
 
 
 def test_lengths_are_no_part_of_the_kernel() -> None:
-    """Another length or another image: the same device code, so that nothing is compiled again."""
+    """Another length or image size has the same device code, so nothing is recompiled."""
     packed = maskdsl.load(EXAMPLES / "language" / "packed.attn")["packed"]
     assert kernel(packed, n=100) == kernel(packed, n=8192)
     blocks = maskdsl.load(EXAMPLES / "vision" / "maxvit.attn")["block"]
@@ -163,7 +163,7 @@ WITH_GRADIENTS = ("relative", "gates", "chained", "spaces")
     ],
 )
 def test_gradients_of_inputs_compile(name: str, target: str) -> None:
-    """With atomic operations for tables alone, and without any where nobody asks for their gradients."""
+    """Atomics only for gradients of tables, and none where these are not wanted."""
     mask = INPUTS[name].bind(heads=4).ir
     for kernel in KERNELS[1:]:
         compiled = compile_ahead(mask, target, kernel_name=kernel, choice=SMALL, input_gradients=True)

@@ -1,4 +1,4 @@
-"""Loops as the text of compiled kernels shows them: found by the flow of control, whatever the order of blocks."""
+"""Loops of compiled kernels are found by control flow, whatever the order of basic blocks in the text."""
 
 from assembly import Loop, tile_loops
 

@@ -1,4 +1,4 @@
-"""The Triton backend as far as it goes without a GPU and without the interpreter: what it refuses, and its text."""
+"""The Triton backend without a GPU and without the interpreter: what it refuses, and the text that it generates."""
 
 import ast
 import os
@@ -126,7 +126,7 @@ def test_kernels_need_torch_and_triton_alone(name: str, stage: str) -> None:
 @pytest.mark.parametrize("stage", SKELETONS)
 @pytest.mark.parametrize("name", REVIEWED)
 def test_kernels_are_as_reviewed(name: str, stage: str, request: pytest.FixtureRequest) -> None:
-    """As far as they are not the skeletons, which are read in `codegen`."""
+    """The filled holes, as goldens; the skeletons themselves are reviewed in `codegen`."""
     text = filled(generated(name, stage), SKELETONS[stage])
     golden = GOLDENS / f"{name}_{stage}.txt"
     if request.config.getoption("--update-golden"):
@@ -137,7 +137,7 @@ def test_kernels_are_as_reviewed(name: str, stage: str, request: pytest.FixtureR
 
 
 def test_names_of_skeletons_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not for each kernel, of which every route has one."""
+    """Words of skeletons are cached: every route has a kernel of its own."""
     read: list[str] = []
     monkeypatch.setattr(skeleton, "words_of", lambda text: read.append(text) or set())
     routes = " ".join(f"route r{n} = topk(1, dot(q, k))" for n in range(9))
@@ -149,7 +149,7 @@ def test_names_of_skeletons_are_found_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def launch_names() -> set[str]:
-    """What the installed Triton takes beside a kernel's arguments."""
+    """The launch options of the installed Triton, which are passed beside a kernel's arguments."""
     options = {field.name for kind in (CUDAOptions, HIPOptions) for field in fields(kind)}
     return options | {name for name in signature(JITFunction.run).parameters if name not in ("args", "kwargs")}
 

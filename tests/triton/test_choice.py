@@ -1,6 +1,6 @@
-"""Choices of tiles: those that a GPU has no room for are never started, and those that spill only for want of others.
+"""Tile choices: none is launched that exceeds shared memory, and one that spills only if all others do not fit.
 
-Measured ones are kept on disk.
+Measured ones are cached on disk.
 """
 
 import json
@@ -53,7 +53,7 @@ AMPLE = 227 * 1024
 
 
 class Compiler:
-    """Stands in for a kernel of Triton: compiles choices to what they need, and keeps what is started."""
+    """Stands in for a Triton kernel: compiles tile choices to given resources, and records launches."""
 
     def __init__(self, shared: Callable[[TileChoice], int], spills: Callable[[TileChoice], int]) -> None:
         self.shared = shared
@@ -70,7 +70,7 @@ class Compiler:
 
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A GPU like an A100, as far as questions about it go."""
+    """Queries about the GPU are answered as by an A100."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
@@ -190,7 +190,7 @@ def test_first_that_keeps_its_registers(rung: int) -> None:
 
 
 def test_where_all_spill_the_first_is_taken_that_fits() -> None:
-    """Not one of those that every ladder ends with, even though they would not spill."""
+    """The last choices, with which every ladder ends, are not preferred although they would not spill."""
     assert (
         chosen(module(lambda tiles: AMPLE + (tiles == LADDER[0]), spills=lambda tiles: tiles not in LAST)) == LADDER[1]
     )
@@ -245,7 +245,7 @@ def test_the_fastest_is_taken_and_measured_once(measured: list[TileChoice]) -> N
 
 
 def test_what_is_not_tuned_does_not_answer_for_what_is(measured: list[TileChoice]) -> None:
-    """Both have one generated module."""
+    """Tuned and untuned attention share one generated module."""
     found, chooser = module(), Chooser()
     chosen(found, chooser=chooser)
     assert not measured and chosen(found, tune=True, chooser=chooser) == LADDER[1]
@@ -322,7 +322,7 @@ class Driver:
 
 
 def test_generated_kernels_are_compiled_with_the_arguments_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole way, with Triton's compiler and the shared memory of 8.6; nothing else of a GPU is asked for."""
+    """End to end, with Triton's compiler and the shared memory of compute capability 8.6, but no GPU."""
     monkeypatch.setattr(choice, "largest_shared_memory", lambda device: 99 * 1024)
     attention = MASK.compile("triton")
     q = torch.empty(1, 2, 4096, 64, dtype=torch.bfloat16, device="meta")

@@ -1,6 +1,6 @@
-"""Routed attention never waits for the device: on tensors without values, of which nothing can be copied to the host.
+"""Routed attention never synchronizes with the device: it runs on meta tensors, which cannot be copied to the host.
 
-Kernels are recorded, not run; all else is as in a call on a GPU.
+Kernel launches are recorded, not run; all else is as in a call on a GPU.
 """
 
 from pathlib import Path
@@ -47,7 +47,7 @@ EXAMPLES = [
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Triton backend takes tensors of any device, and starts no kernel."""
+    """The Triton backend accepts tensors of any device and launches no kernel."""
     monkeypatch.setattr(triton, "check", lambda q, v: None)
     monkeypatch.setattr(triton.Launch, "choose", lambda *_: TileChoice(64, 64, 4, 2))
     monkeypatch.setattr(triton, "architecture", lambda device: None)
@@ -59,15 +59,15 @@ def record(monkeypatch: pytest.MonkeyPatch, compiled: Bound) -> None:
 
 
 def inputs_of(plan: KernelPlan) -> list[Tensor]:
-    """Every input, those found among them, as callers give it; integers of 32 bits, whose values nobody looks at."""
-    found = []
+    """A meta tensor for every input, routed ones too; int32, as the values of int64 would be checked."""
+    tensors = []
     for each in plan.mask.inputs:
         called = {DimensionKind.BATCH: BATCH, DimensionKind.DIM: DIM}
         sizes = [called.get(dimension.kind, dimension.size or 1) for dimension in each.dimensions]
         values = example(each)
         dtype = torch.int32 if values.dtype == torch.int64 else values.dtype
-        found.append(torch.empty(sizes, dtype=dtype, device="meta"))
-    return found
+        tensors.append(torch.empty(sizes, dtype=dtype, device="meta"))
+    return tensors
 
 
 def started(compiled: Bound, names: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""Kernels that find what routes look for: in Triton's interpreter, and compiled ahead of time."""
+"""Selection kernels of routes: in Triton's interpreter, and compiled ahead of time."""
 
 import json
 import re
@@ -45,14 +45,14 @@ ROUTES = """pattern weighed(n = 16384, block = 64) {
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_compiled_ahead_of_time(target: str) -> None:
-    """What every example uses is in the record that `tests/benchmarks/test_aot.py` looks at."""
+    """The resources of all examples are in the record that `tests/benchmarks/test_aot.py` checks."""
     found = compile_selection(maskdsl.parse(ROUTES)["weighed"].bind(heads=4).ir, target)
     assert set(found) == {"pool_kernel", "past_kernel", "near_kernel"}
     assert all(each.usage.spills == 0 and each.usage.shared <= SHARED[target] for each in found.values())
 
 
 class NoWaiting(TorchDispatchMode):
-    """Fails where the host's numbers are copied to the device, for which a GPU would be waited for."""
+    """Fails where a number on the host is copied to the device, which would synchronize a GPU."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = func(*args, **(kwargs or {}))
@@ -66,7 +66,7 @@ class NoWaiting(TorchDispatchMode):
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.attn")), ids=lambda file: file.stem)
 def test_nothing_waits_for_the_device(file: Path) -> None:
-    """Tensors without values stand for those of a GPU: whoever asked for a value would get an error."""
+    """Meta tensors stand for those of a GPU: reading a value raises."""
     for pattern in maskdsl.load(file).values():
         plan = make_plan(pattern.bind(heads=4).ir)
         q, k, _ = examples(plan, 64, torch.float32)

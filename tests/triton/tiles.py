@@ -1,7 +1,7 @@
-"""Run in a process of its own, with TRITON_INTERPRET=1: tiles that kernels find, against the exact ones.
+"""Run in a process of its own, with TRITON_INTERPRET=1: the tiles that kernels find, against the exact ones.
 
-Lists are filled with nonsense before. Prints how many rows were compared, and how many of their tiles were called
-partial without being so; a tile that is missed, visited twice or wrongly full raises.
+Lists hold nonsense before. Prints the numbers of tiles compared and of tiles that are partial without need; a tile that
+is missed, visited twice or wrongly full raises.
 """
 
 import json
@@ -44,7 +44,7 @@ def visited(rows: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor, number
 
 
 def compare(mask: maskdsl.Mask, inputs: dict[str, np.ndarray], block: tuple[int, int], batch: int) -> tuple[int, int]:
-    """How many tiles were compared, and how many of them are called partial without need."""
+    """The numbers of tiles compared and of tiles that are partial without need."""
     attention = compile_mask(mask.ir, "triton")
     if not attention._compiled.plan.finds_device_tiles:
         return 0, 0
