@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskdsl.api import Mask, Pattern
-from maskdsl.base.arguments import COUNT, BackendName, integer, takes
+from maskdsl.base.arguments import COUNT, TEXTS, BackendName, instance, integer, optional, takes
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.inputs import GroupRange, TableRead
 from maskdsl.base.errors.commands.command import TooLongToVerify
@@ -92,7 +92,14 @@ class CannotDraw(Exception):
     """Raised by `verify` if no small values were found at which the pattern binds."""
 
 
-@takes(cases=COUNT, seed=integer(0))
+@takes(
+    pattern=instance("a pattern, such as `module[name]`", Pattern),
+    cases=COUNT,
+    seed=integer(0),
+    parameters=optional(instance("a mapping from names of parameters to values", Mapping)),
+    backends=optional(TEXTS),
+    progress=instance("a function", Callable),
+)
 def verify(
     pattern: Pattern,
     *,

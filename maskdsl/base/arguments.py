@@ -107,6 +107,11 @@ def optional(kind: Kind) -> Kind:
     return Kind(f"{kind.expected} or None", lambda value: None if value is None else kind.convert(value))
 
 
+def instance(expected: str, kind: Any) -> Kind:
+    """Instances of a class, as they are."""
+    return Kind(expected, lambda value: _fitting(isinstance(value, kind), value))
+
+
 def _block(value: Any) -> tuple[int, int]:
     sides = value if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else (value, value)
     first, second = (_SIDE.convert(each) for each in list(sides))
