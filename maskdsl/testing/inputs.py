@@ -1,4 +1,4 @@
-"""Arrays that fit a mask: its inputs, and queries, keys and values."""
+"""Draws arrays that fit a mask: its inputs, and queries, keys and values."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -19,17 +19,17 @@ Array = NDArray[Any]
 _SEEDS = st.integers(0, 2**32 - 1)
 _EXTREMES = (-(2**31), 2**31 - 1)
 LEAST = float(np.finfo(np.float32).min)
-"""A number in float64 too. The sum of two is minus infinity in float32 alone."""
+"""The least number of float32. Twice this number is minus infinity in float32, but finite in float64."""
 
 
 @st.composite
 def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = True) -> dict[str, Array]:
     """An array for every input of the mask, by name.
 
-    Integers are small and negative ones among them, sorted along the tokens or not; with `extremes` a few are the
-    largest and smallest that 32 bits hold. Floats are float64; with `extremes`, one that is read only to be added to
-    the score hides pairs now and then: minus infinity, or the least number of float32, stands in a few of its elements,
-    in all of one index (of all keys of a query, where queries have a dimension), or in all.
+    Integers are small, some negative, sorted along the tokens or not; with `extremes`, a few are the largest and
+    smallest integers of 32 bits. Floats are float64; with `extremes`, an input that is only added to the score may hide
+    pairs: a few of its elements, all of one index (such as all keys of a query), or all of them are minus infinity or
+    the least number of float32.
     """
     arrays = {}
     added: Counter[str] = _additions(mask) if extremes else Counter()
@@ -37,8 +37,8 @@ def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = T
         random = np.random.default_rng(draw(_SEEDS))
         arrays[declared.name] = _array(declared, batch, random, draw(st.booleans()))
         if extremes and declared.type is Type.INT and draw(st.integers(0, 4)) == 0:
-            positions = random.random(arrays[declared.name].shape) < 0.1
-            arrays[declared.name][positions] = random.choice(_EXTREMES)
+            chosen = random.random(arrays[declared.name].shape) < 0.1
+            arrays[declared.name][chosen] = random.choice(_EXTREMES)
         if declared.name in added and draw(st.booleans()):
             fill = LEAST if draw(st.booleans()) and sum(added.values()) == 1 else -np.inf
             arrays[declared.name][_hidden(arrays[declared.name].shape, random)] = fill
@@ -46,9 +46,9 @@ def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = T
 
 
 def _additions(mask: MaskIR) -> Counter[str]:
-    """The inputs that are read only to be added to the score, each with how often the text reads it so.
+    """The inputs that are only added to the score, and how often the text adds each.
 
-    Nothing else is done with what they are added to: a line `score 0.5 * s` behind `score s + k.w` would be.
+    A later line that does more than add, such as `score 0.5 * s` after `score s + k.w`, excludes them.
     """
     others: list[Expression] = [each for each in (mask.weight, mask.scale) if each is not None]
     added: list[Expression] = []
@@ -66,9 +66,9 @@ def _additions(mask: MaskIR) -> Counter[str]:
 
 def _addends(expression: Expression) -> Iterator[Expression]:
     match expression:
-        case Apply(op=Op.ADD, arguments=parts):
-            for part in parts:
-                yield from _addends(part)
+        case Apply(op=Op.ADD, arguments=operands):
+            for operand in operands:
+                yield from _addends(operand)
         case _:
             yield expression
 

@@ -1,4 +1,4 @@
-"""Random `input` lines: coordinates of tokens, and tables."""
+"""Draws `input` lines: coordinates of tokens, and tables."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,14 +12,14 @@ _REACH = {"int": WORD, "float": 4.0, "bool": 0}
 
 
 class InputLines:
-    """Draws the inputs of one pattern, each with a name of its own."""
+    """Draws the inputs of one pattern, with different names."""
 
     def __init__(self, draw: Draw[Any]) -> None:
         self.draw = draw
         self.count = 0
 
     def declare(self, world: DrawnWorld) -> tuple[str, DrawnWorld]:
-        """A line, and the world with the input."""
+        """An `input` line, and the declarations with this input."""
         name, kind = f"in{self.count}", choose(self.draw, ("int", "float", "bool"))
         self.count += 1
         outer = [each for each in ("batch", "heads") if self.draw(st.booleans())]
@@ -31,7 +31,7 @@ class InputLines:
         return f"input {name}: {kind}[{', '.join(texts)}]", world
 
     def coordinate(self, name: str, kind: str, outer: list[str], world: DrawnWorld) -> tuple[str, DrawnWorld]:
-        """One value a token, of all tokens or those of one space."""
+        """An input with one value for each token, of all tokens or of one space."""
         sides: dict[str, list[tuple[str, DrawnSpace]]] = {
             space.name: [(side, space) for side in world.sides_of(space)] for space in world.spaces
         }

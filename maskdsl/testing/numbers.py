@@ -1,6 +1,6 @@
-"""Random numbers as text: integers with every operator of the language, and floats. Right by construction.
+"""Draws numbers as text: integers with every operator of the language, and floats. They are valid by construction.
 
-Divisors are never zero, integers stay far inside 64 bits, floats stay small enough to be scores.
+Divisors are never zero, integers stay far below 64 bits, and floats stay small enough to be scores.
 """
 
 from typing import Any
@@ -13,10 +13,10 @@ from maskdsl.testing.scope import POSITIONS, WORD, DrawnScope, DrawnTable
 from maskdsl.testing.texts import Draw, Level, Piece, call, choose, infix, number
 
 _LARGEST = 2**50
-"""Integers may reach it, so that 32-bit arithmetic would be seen to fail."""
+"""The largest absolute value of integers: enough that tests reveal 32-bit arithmetic."""
 _LARGEST_SCORE = 30
 CURVES = ("hilbert", "morton", "snake")
-# In relations no value of a float function is ever equal to one of these: backends may differ in the last place.
+# No float function in a relation ever equals one of these, as backends may differ in the last digit.
 _THRESHOLDS = (0.37, -0.61, 1.43, 0.0831, -2.17)
 
 
@@ -84,11 +84,11 @@ class Numbers:
                 return self.leaf()
 
     def function(self, depth: int) -> Piece:
-        """One of those of integers that the language has besides these."""
+        """One of the language's other functions of integers."""
         op = choose(self.draw, [op for op in OF_INTEGERS[None] if op is not Op.RANDOM])
-        parts = [self.integer(depth - 1) for _ in range(OPERATORS[op].count)]
-        reach = operator_range(op, tuple(Range(-int(part.reach), int(part.reach)) for part in parts))
-        return call(OPERATORS[op].function, *parts, reach=max(map(abs, reach)))
+        operands = [self.integer(depth - 1) for _ in range(OPERATORS[op].count)]
+        reach = operator_range(op, tuple(Range(-int(each.reach), int(each.reach)) for each in operands))
+        return call(OPERATORS[op].function, *operands, reach=max(map(abs, reach)))
 
     def signed(self, depth: int) -> Piece:
         inner = self.integer(depth - 1)
@@ -116,7 +116,7 @@ class Numbers:
         return Piece(f"{base.at(Level.ATOM)} ** {exponent}", Level.POWER, base.reach**exponent)
 
     def divisor(self, depth: int) -> Piece:
-        """An integer that is seen not to be zero."""
+        """An integer whose static range excludes zero."""
         constant = number(choose(self.draw, (2, 3, 1, 5, 8, -1, -2, -3, -7)))
         kind = choose(
             self.draw, ("constant", "constant", "name", "max", "min", "remainder", "coordinate", "coordinate")
@@ -128,8 +128,8 @@ class Numbers:
             case "max" | "min":
                 inner = self.integer(depth - 1) if depth else self.leaf()
                 return call(kind, inner, number(1 if kind == "max" else -1), reach=max(inner.reach, 1))
-            case "coordinate" if (found := self.coordinate("int", positive=True)) is not None:
-                return found
+            case "coordinate" if (coordinate := self.coordinate("int", positive=True)) is not None:
+                return coordinate
             case "remainder":
                 inner = infix("%", self.leaf(), number(4), Level.PRODUCT)
                 return infix("+", inner, number(1), Level.SUM, 5)
@@ -156,13 +156,13 @@ class Numbers:
         """A coordinate of this type of either token, if they have one."""
         side = "" if self.scope.token is not None else choose(self.draw, "qk")
         fitting = {name: each for name, each in self.scope.readable(side).items() if each.type == kind}
-        found = {name: each.reach for name, each in fitting.items() if each.positive or not positive}
-        if not found:
+        reaches = {name: each.reach for name, each in fitting.items() if each.positive or not positive}
+        if not reaches:
             return None
-        name = choose(self.draw, list(found))
+        name = choose(self.draw, list(reaches))
         if side and name == "i" and self.draw(st.booleans()):
-            return Piece(side, reach=found[name])
-        return Piece(f"{side}.{name}" if side else name, reach=found[name])
+            return Piece(side, reach=reaches[name])
+        return Piece(f"{side}.{name}" if side else name, reach=reaches[name])
 
     def special(self, depth: int) -> Piece:
         """Curves, shuffles, lengths, tables of integers, and the batch entry."""
@@ -190,8 +190,8 @@ class Numbers:
         return call(name, *(self.of(side, axis) for axis in axes), reach=POSITIONS)
 
     def shuffle(self, side: str, names: list[str]) -> Piece:
-        position = self.of(side, choose(self.draw, names))
-        return call("shuffle", position, number(self.draw(st.integers(0, 9))), reach=POSITIONS)
+        coordinate = self.of(side, choose(self.draw, names))
+        return call("shuffle", coordinate, number(self.draw(st.integers(0, 9))), reach=POSITIONS)
 
     def of(self, side: str, name: str) -> str:
         return f"{side}.{name}" if side else name
@@ -199,12 +199,12 @@ class Numbers:
     # Tables
 
     def tables(self, kind: str) -> list[DrawnTable]:
-        """Those that can be read here: queries and keys only by pairs."""
-        found = [table for table in self.scope.world.tables if table.type == kind]
-        return found if self.scope.token is None else [each for each in found if "queries" not in each.dimensions]
+        """The tables of this type that can be read here; tables over queries and keys need a pair."""
+        tables = [table for table in self.scope.world.tables if table.type == kind]
+        return tables if self.scope.token is None else [each for each in tables if "queries" not in each.dimensions]
 
     def read(self, table: DrawnTable, depth: int) -> Piece:
-        """An element of a table, every index inside."""
+        """An element of a table, with every index in bounds."""
         indices = [self.index(dimension, depth) for dimension in table.dimensions]
         reach = {"int": WORD, "float": 4.0, "bool": 0}[table.type]
         return Piece(f"{table.name}[{', '.join(indices)}]", reach=reach)
@@ -270,8 +270,8 @@ class Numbers:
         match choose(self.draw, ("constant", "coordinate", "table", "integer", "score", "name")):
             case "name" if self.scope.world.floats and self.scope.parameters is None:
                 return Piece(choose(self.draw, self.scope.world.floats), reach=0.5)
-            case "coordinate" if (found := self.coordinate("float")) is not None:
-                return found
+            case "coordinate" if (coordinate := self.coordinate("float")) is not None:
+                return coordinate
             case "table" if tables and self.scope.parameters is None:
                 return self.read(choose(self.draw, tables), 1)
             case "integer":

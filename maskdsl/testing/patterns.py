@@ -1,4 +1,4 @@
-"""Random patterns as text, statement by statement."""
+"""Draws random patterns as text, statement by statement."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ _MOST_TOKENS = 60
 _AXES = ("x", "y", "t", "z")
 _SPACES = ("image", "text", "guide")
 _PARAMETERS = ("n", "size", "y", "image")
-"""Two of them may also be the name of an axis or of a space."""
+"""Names of parameters; two of them may also be the name of an axis or of a space."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class RandomPattern:
     heads: int = 1
 
     def bind(self, order: str | None = None) -> Mask:
+        """The mask of the pattern, in its own order or in `order`."""
         return parse(self.text)["random_pattern"].bind(heads=self.heads, order=order)
 
     def __str__(self) -> str:
@@ -36,7 +37,7 @@ class RandomPattern:
 
 @st.composite
 def patterns(draw: st.DrawFn, heads: int | None = None, depth: int = 2, tokens: int = _MOST_TOKENS) -> RandomPattern:
-    """Whole patterns, well typed, that bind as they are.
+    """Whole patterns, well typed, that bind without parameters.
 
     One to three spaces of rank 1 to 4 with at most `tokens` tokens together, self- or cross-attention, sometimes with
     keys that are pooled from them; coordinates, inputs, tables, macros, `let`s, guards, conditions by head, scores,
@@ -47,7 +48,7 @@ def patterns(draw: st.DrawFn, heads: int | None = None, depth: int = 2, tokens: 
 
 @st.composite
 def relations(draw: st.DrawFn, spaces: Mapping[str, Mapping[str, int]], heads: int = 1, depth: int = 2) -> str:
-    """The text of a relation between tokens of these spaces, `{"image": {"y": 5, "x": 7}}`; self-attention."""
+    """The text of a relation in self-attention over these spaces, such as `{"image": {"y": 5, "x": 7}}`."""
     sequence = tuple(DrawnSpace(name, tuple(axes.items())) for name, axes in spaces.items())
     world = DrawnWorld(sequence, sequence, False, heads)
     return Relations(draw, DrawnScope(world, world.all_pairs())).relation(depth).text
@@ -55,7 +56,7 @@ def relations(draw: st.DrawFn, spaces: Mapping[str, Mapping[str, int]], heads: i
 
 @dataclass
 class _DrawnPattern:
-    """Draws one pattern, statement by statement; `world` knows what is declared so far."""
+    """Draws one pattern, statement by statement; `world` has what is declared so far."""
 
     draw: Draw[Any]
     heads: int
@@ -121,11 +122,11 @@ class _DrawnPattern:
     def draw_space(self, name: str, tokens: int) -> DrawnSpace:
         rank = choose(self.draw, (1, 2, 2, 3, 4))
         axes: list[tuple[str, int]] = []
-        for position in range(rank):
-            longest = tokens if position == rank - 1 else min(tokens, 7)
+        for axis in range(rank):
+            longest = tokens if axis == rank - 1 else min(tokens, 7)
             length = self.draw(st.integers(1, max(longest, 1)))
             tokens //= length
-            axes.append((_AXES[position], length))
+            axes.append((_AXES[axis], length))
         if rank == 1 and self.draw(st.booleans()):
             self.lines.append(f"space {name}[{axes[0][1]}]")
             return DrawnSpace(name, ((name, axes[0][1]),))
@@ -134,7 +135,7 @@ class _DrawnPattern:
         return DrawnSpace(name, tuple(axes))
 
     def draw_pooled(self, name: str, source: DrawnSpace) -> DrawnSpace:
-        """A space of boxes of the source, some larger than it is."""
+        """A space of boxes of the source; some boxes are larger than the source."""
         if self.draw(st.booleans()):
             sides = [self.draw(st.integers(1, 9))] * len(source.axes)
             box = str(sides[0])
@@ -142,9 +143,9 @@ class _DrawnPattern:
             sides = [self.draw(st.integers(1, 5)) for _ in source.axes]
             box = f"({', '.join(map(str, sides))},)"
         self.lines.append(f"space {name} = {choose(self.draw, ('mean', 'max'))}({source.name}, {box})")
-        own = {source.name: name} if len(source.axes) == 1 else {}
+        renamed = {source.name: name} if len(source.axes) == 1 else {}
         pairs = zip(source.axes, sides, strict=True)
-        return DrawnSpace(name, tuple((own.get(axis, axis), -(-length // side)) for (axis, length), side in pairs))
+        return DrawnSpace(name, tuple((renamed.get(axis, axis), -(-length // side)) for (axis, length), side in pairs))
 
     def draw_parameters(self) -> list[str]:
         names = self.draw(st.lists(st.sampled_from(_PARAMETERS), max_size=2, unique=True))
@@ -175,14 +176,14 @@ class _DrawnPattern:
         start = f"def {name}(size, axis: axis = i) ="
         if self.draw(st.booleans()):
             value = Numbers(self.draw, scope).integer(1).text
-            # a body that began with a parenthesis or a sign would be part of the `let`
+            # a body that begins with a parenthesis or a sign would continue the `let`
             self.macros.append(f"{start} {{\n    let half = {value}\n    True and half >= -size and ({body.text})\n}}")
         else:
             self.macros.append(f"{start} {body.text}")
         self.world = replace(self.world, macros=(*self.world.macros, name))
 
     def draw_let(self) -> None:
-        """A relation with a name, for all pairs or for some."""
+        """A `let` with a relation, for all pairs or for some."""
         queries, keys = (choose(self.draw, self.world.side(side)) for side in "qk")
         pairs = choose(self.draw, (self.world.all_pairs(), frozenset({(queries.name, keys.name)})))
         self.lines.append(f"let close = {self.relation(self.scope().narrowed(pairs), 1)}")
@@ -206,13 +207,13 @@ class _DrawnPattern:
         self.world = replace(self.world, coordinates=coordinates)
 
     def can_read(self, space: DrawnSpace, value: Piece, of: DrawnSpace) -> bool:
-        """Whether the tokens of a space have all that is read by an expression over those of another."""
+        """Whether the tokens of a space have everything that an expression over another space reads."""
         words = set("".join(each if each.isidentifier() or each.isdigit() else " " for each in value.text).split())
         read = words & set(DrawnScope(self.world, token=of).readable(""))
         return read <= set(DrawnScope(self.world, token=space).readable(""))
 
     def key(self, space: DrawnSpace) -> Piece:
-        """An integer over one token: a coordinate, or a key of an order."""
+        """An integer over one token, for a coordinate or for the key of an order."""
         scope = DrawnScope(self.world, token=space)
         numbers = Numbers(self.draw, scope)
         match choose(self.draw, ("integer", "integer", "curve", "curve", "shuffle")):
@@ -233,10 +234,10 @@ class _DrawnPattern:
             return
         if self.draw(st.integers(0, 3)) == 0:
             self.lines.append(f"scale {numbers.score(1).text}")
-        for position in range(self.draw(st.integers(0, 2))):
+        for line in range(self.draw(st.integers(0, 2))):
             start = choose(self.draw, ("s + ", "0.5 * s - ", "", "bias", "bias"))
             if start == "bias":
-                self.draw_bias(f"bias{position}")
+                self.draw_bias(f"bias{line}")
                 continue
             value = scoring.score(2)
             self.lines.append(f"score {start}({value.text})" if start else f"score {value.text}")
@@ -254,7 +255,7 @@ class _DrawnPattern:
         self.lines.append(f"score s + {read}")
 
     def draw_order(self) -> None:
-        """An order of one space, of all that can have it, of several, or none."""
+        """An order of one space, of all spaces that can have it, of several, or no order."""
         kind = choose(self.draw, ("none", "plain", "qualified", "each"))
         spaces = list(self.world.spaces) if kind == "each" else [choose(self.draw, self.world.spaces)]
         if kind == "none":

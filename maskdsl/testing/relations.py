@@ -1,4 +1,4 @@
-"""Random relations as text: comparisons, the standard library, guards by spaces, quantifiers, tables, heads."""
+"""Draws relations as text: comparisons, the standard library, guards by spaces, quantifiers, tables, heads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from maskdsl.testing.texts import Draw, Level, Piece, call, choose, conditional,
 
 _COMPARISONS = ("<=", "==", "<", "!=", ">", ">=")
 _BY_SIZE = ("window", "backward", "dilated", "blocks", "sinks", "strided", "fixed")
-"""Macros of the standard library whose parameters are (size, axis = i), or begin and end so."""
+"""Macros of the standard library whose first parameter is a size and whose last is an axis."""
 _MEASURED = ("neighborhood", "neighborhood_causal")
 
 
@@ -68,7 +68,7 @@ class Relations:
         )
 
     def congruence(self, depth: int) -> Piece:
-        """A quotient or remainder of something that may be negative, against a number of its size."""
+        """A quotient or remainder of a possibly negative integer, compared with a small number."""
         name = choose(self.draw, self.scope.on_both_sides("int"))
         distance = Piece(f"q.{name} - k.{name}", Level.SUM)
         dividend = distance if self.draw(st.booleans()) else self.numbers.integer(1)
@@ -114,7 +114,7 @@ class Relations:
         return self.numbers.read(table, 1)
 
     def guarded_read(self, name: str, length: int) -> Piece:
-        """A table read by a distance, where that is inside."""
+        """A table that is read by a distance, guarded by its bounds."""
         axis = choose(self.draw, self.scope.on_both_sides("int"))
         middle = self.draw(st.integers(0, length - 1))
         index = f"q.{axis} - k.{axis} + {middle}"
@@ -155,7 +155,7 @@ class Relations:
                 return self.with_axis(name, [str(-size if negative else size)])
 
     def with_axis(self, name: str, given: list[str]) -> Piece:
-        """A call of a macro on a coordinate that both tokens have; on `i` if it is left out."""
+        """A call of a macro on a coordinate that both tokens have; without one, on `i`."""
         axis = choose(self.draw, self.scope.on_both_sides("int"))
         if self.scope.parameters is None and self.draw(st.booleans()):
             return call(name, *given) if given else Piece(name)
@@ -173,7 +173,7 @@ class Relations:
         return Piece(f"not {self.deeper(depth).at(Level.NOT)}", Level.NOT)
 
     def by_condition(self, depth: int) -> Piece:
-        """Another relation for some heads, or wherever a condition holds."""
+        """A different relation for some heads, or for pairs with a condition."""
         if self.scope.world.heads > 1 and self.draw(st.booleans()):
             texts = ("head < heads // 2", "head % 2 == 0", "head == 0", "head + 1 == heads")
             condition = Piece(choose(self.draw, texts), Level.COMPARISON)
@@ -195,7 +195,7 @@ class Relations:
         return call(kind, f"abs(q.a - k.a) <= {size} for a in {over}")
 
     def arrow(self, depth: int) -> Piece | None:
-        """`A -> B`, and what else is known to hold, or not, for such pairs."""
+        """`A -> B`, joined with a relation over the pairs that it leaves."""
         if self.scope.parameters is not None:
             return None
         queries, keys = ([space.name for space in self.scope.spaces(side)] for side in "qk")

@@ -1,4 +1,4 @@
-"""What a random expression may read where it stands: coordinates, constants, tables, macros."""
+"""The scope of a random expression: the coordinates, constants, tables and macros that it may read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -7,14 +7,14 @@ from maskdsl.testing.texts import Piece
 
 WORD = 2**31
 POSITIONS = 64
-"""No sequence and no axis is longer, so that a coordinate's reach does not depend on the space."""
+"""The longest sequence or axis: the reach of a coordinate is then the same in every space."""
 
 
 @dataclass(frozen=True)
 class DrawnSpace:
     name: str
     axes: tuple[tuple[str, int], ...]
-    """Pairs (name, length)."""
+    """Names and lengths."""
 
     @property
     def size(self) -> int:
@@ -34,12 +34,12 @@ class DrawnSpace:
 
 @dataclass(frozen=True)
 class Readable:
-    """A coordinate: its type and the largest absolute value that its type or its definition admits."""
+    """A coordinate: its type, and the largest absolute value that its type or its definition allows."""
 
     type: str
     reach: float = POSITIONS
     positive: bool = False
-    """Known to be, by its definition: it may divide. Tokens without it read zero all the same."""
+    """Whether its definition makes it positive, so that it may divide."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class DrawnTable:
 
 @dataclass(frozen=True)
 class Named:
-    """A relation that has a name, and the pairs of spaces for which it may be read."""
+    """A relation with a name, and the pairs of spaces for which it may be read."""
 
     name: str
     pairs: frozenset[tuple[str, str]]
@@ -61,19 +61,19 @@ class Named:
 
 @dataclass(frozen=True)
 class DrawnWorld:
-    """All that a pattern declares."""
+    """Everything that a pattern declares."""
 
     queries: tuple[DrawnSpace, ...]
     keys: tuple[DrawnSpace, ...]
     cross: bool
     heads: int
     coordinates: Mapping[tuple[str, str], Mapping[str, Readable]] = field(default_factory=dict)
-    """By side, `q` or `k`, and space: those beyond `i` and the axes."""
+    """Coordinates other than `i` and the axes, by side (`q` or `k`) and space."""
     constants: Mapping[str, int] = field(default_factory=dict)
     floats: tuple[str, ...] = ()
-    """Parameters, like `constants`."""
+    """The names of parameters that are floats."""
     tuples: Mapping[str, int] = field(default_factory=dict)
-    """Parameters that hold positive integers, and how many."""
+    """Parameters that are tuples of positive integers, with their lengths."""
     tables: tuple[DrawnTable, ...] = ()
     relations: tuple[Named, ...] = ()
     macros: tuple[str, ...] = ()
@@ -99,14 +99,14 @@ class DrawnWorld:
 
 @dataclass(frozen=True)
 class DrawnScope:
-    """The place of an expression: of a pair, or of one token of the space `token`."""
+    """The scope of an expression over a pair, or over one token of the space `token`."""
 
     world: DrawnWorld
     pairs: frozenset[tuple[str, str]] = frozenset()
     token: DrawnSpace | None = None
     score: bool = False
     parameters: Mapping[str, Piece] | None = None
-    """In a macro: what its parameters stand for. An axis has the reach of every coordinate."""
+    """The arguments of the parameters, in a macro. An axis has the reach of every coordinate."""
 
     def spaces(self, side: str) -> list[DrawnSpace]:
         """The spaces that the token of a side may be in."""
@@ -116,14 +116,14 @@ class DrawnScope:
         return [space for space in self.world.side(side) if space.name in names]
 
     def readable(self, side: str) -> dict[str, Readable]:
-        """The coordinates that every token has which may be meant; `side` is empty for one token."""
+        """The coordinates that every token has which may be meant; `side` is empty for a single token."""
         if self.token is not None:
-            found = [self.world.readable(each, self.token) for each in self.world.sides_of(self.token)]
+            readable = [self.world.readable(each, self.token) for each in self.world.sides_of(self.token)]
         elif self.parameters is not None:
             return {"i": Readable("int"), "axis": Readable("int", WORD)}
         else:
-            found = [self.world.readable(side, space) for space in self.spaces(side)]
-        first, *others = found or [{"i": Readable("int")}]
+            readable = [self.world.readable(side, space) for space in self.spaces(side)]
+        first, *others = readable or [{"i": Readable("int")}]
         return {name: each for name, each in first.items() if all(name in other for other in others)}
 
     def on_both_sides(self, *types: str) -> list[str]:
@@ -132,7 +132,7 @@ class DrawnScope:
         return [name for name, each in self.readable("q").items() if each.type in types and name in keys]
 
     def constants(self) -> dict[str, int]:
-        """Bare names with known values; in `coord` and `order` coordinates go first."""
+        """Bare names with known values; in `coord` and `order`, coordinates hide them."""
         if self.parameters is not None:
             return {}
         if self.token is None:
@@ -142,14 +142,14 @@ class DrawnScope:
 
     def common_axes(self) -> tuple[str, ...]:
         """The axes of the one grid that both tokens are in; empty if there is none."""
-        found = {space.names for side in "qk" for space in self.spaces(side)}
-        return found.pop() if len(found) == 1 else ()
+        axes = {space.names for side in "qk" for space in self.spaces(side)}
+        return axes.pop() if len(axes) == 1 else ()
 
     def measured_axes(self) -> dict[str, int]:
-        """The axes that have one length, on both sides, and it."""
+        """The axes that have the same length on both sides, with this length."""
         spaces = [space for side in "qk" for space in self.spaces(side)]
         lengths = {name: {each.lengths.get(name) for each in spaces} for space in spaces for name in space.names}
-        return {name: length for name, found in lengths.items() if len(found) == 1 and (length := next(iter(found)))}
+        return {name: length for name, known in lengths.items() if len(known) == 1 and (length := next(iter(known)))}
 
     def narrowed(self, pairs: frozenset[tuple[str, str]]) -> "DrawnScope":
         return replace(self, pairs=pairs)
