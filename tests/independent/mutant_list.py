@@ -563,8 +563,8 @@ MUTANTS = (
     Mutant(
         "full tiles told as partial ones",
         "maskdsl/cli/commands/show_json.py",
-        '"partial": found.partial_count(head)',
-        '"partial": found.full_count(head)',
+        '"partial": block_map.partial_count(head)',
+        '"partial": block_map.full_count(head)',
         of("cli/test_json", "test_show"),
     ),
     Mutant(

@@ -44,10 +44,10 @@ def _pattern_dict(mask: Mask) -> dict[str, object]:
 @working("finding tiles")
 def _order_dict(mask: Mask, block: tuple[int, int], inputs: Arrays, chosen: Sequence[int]) -> dict[str, object]:
     """The counts of tiles of each head of the first batch entry."""
-    found = tiles(mask.ir, block, inputs)
-    total = found.query_blocks * found.key_blocks
+    block_map = tiles(mask.ir, block, inputs)
+    total = block_map.query_blocks * block_map.key_blocks
     heads = [
-        {"head": head, "tiles": total, "full": found.full_count(head), "partial": found.partial_count(head)}
+        {"head": head, "tiles": total, "full": block_map.full_count(head), "partial": block_map.partial_count(head)}
         for head in chosen
     ]
-    return {"order": order_text(mask.ir), "block": list(block), "batch": len(found.class_of_head), "heads": heads}
+    return {"order": order_text(mask.ir), "block": list(block), "batch": len(block_map.class_of_head), "heads": heads}

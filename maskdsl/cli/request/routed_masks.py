@@ -125,16 +125,16 @@ def _selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: fr
     if q is not None and k is not None:
         _check(mask, q, k)
         _check_sizes(mask, needed)
-    found = with_routes(mask, inputs, q, k, needed)
+    routed = with_routes(mask, inputs, q, k, needed)
     if not selects(mask):
-        return ResolvedMasks(tuple(masks), found)
-    if needed <= found.keys():
+        return ResolvedMasks(tuple(masks), routed)
+    if needed <= routed.keys():
         if q is not None and k is not None:
-            _tell_nan(mask, found, q, k)
-        return ResolvedMasks(tuple(masks), found, selections=selections(mask, found))
+            _tell_nan(mask, routed, q, k)
+        return ResolvedMasks(tuple(masks), routed, selections=selections(mask, routed))
     note(_CANDIDATES)
     widest, narrowest = (tuple(replace(each, ir=bound(each.ir)) for each in masks) for bound in (most, least))
-    return ResolvedMasks(widest, found, narrowest, guarantee(mask, found))
+    return ResolvedMasks(widest, routed, narrowest, guarantee(mask, routed))
 
 
 def _inputs_of(masks: Sequence[Mask], arrays: Arrays) -> frozenset[str]:
@@ -172,8 +172,8 @@ def _check_sizes(mask: MaskIR, names: Container[str]) -> None:
                 raise AttnError(TooManyScores(route=each.name, queries=queries, keys=keys, limit=limit, span=each.span))
 
 
-def _tell_nan(mask: MaskIR, found: Arrays, q: Array, k: Array) -> None:
-    for each in nan_scores(mask, found, q, k):
+def _tell_nan(mask: MaskIR, routed: Arrays, q: Array, k: Array) -> None:
+    for each in nan_scores(mask, routed, q, k):
         note(
             f"the score of `{each.route}` is NaN {each.count} times in batch entry {each.batch}, head {each.head},"
             f" first for query group {each.query} and key group {each.key}: never selected"

@@ -87,15 +87,15 @@ def _laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> Pa
     """The map of a mask. `first` is the same mask in any order, whose counts of keys are reused."""
     given = input_arrays(mask, inputs, relation_inputs(mask, inputs))
     head_classes = find_head_classes(mask, given)
-    parts: list[Measured] = []
+    classes: list[Measured] = []
     for number, problem in enumerate(problems(mask, head_classes.different, block, given)):
         entry, head = np.argwhere(head_classes.index == number)[0]
         alike = first.classes[first.head_classes.index[min(entry, len(first.head_classes.index) - 1), head]]
-        parts.append(Measured(problem, classify(problem), alike.counts))
-        runs = len(parts[-1].tiles.full.start) + len(parts[-1].tiles.partial.start)
+        classes.append(Measured(problem, classify(problem), alike.counts))
+        runs = len(classes[-1].tiles.full.start) + len(classes[-1].tiles.partial.start)
         if runs > _MOST_RUNS:
             raise AttnError(MapTooLarge(pattern=mask.name, count=runs, what="runs of tiles", limit=_MOST_RUNS))
-    measured = MeasuredMask(tuple(parts), head_classes)
+    measured = MeasuredMask(tuple(classes), head_classes)
     return PageMap(mask, block, measured, figures_of(mask, measured, block, _HEAD_DIM, _ELEMENT_SIZE))
 
 

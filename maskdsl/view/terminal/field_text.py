@@ -33,11 +33,11 @@ def field_view(title: Text, field: Field, layers: Sequence[str], tokens: TokenSe
     """The whole output, `width` columns wide. `layers` are the patterns of one pass through the stack."""
     head = Text(f"from token {_position(field.token, tokens)}, ")
     head.append("exact" if field.exact else f"bounded by tiles of {field.block} tokens: full tiles, and non-empty ones")
-    parts: list[RenderableType] = [title, head, _growth_table(field, layers, width)]
+    blocks: list[RenderableType] = [title, head, _growth_table(field, layers, width)]
     if not field.settled:
-        parts.append(Text(f"not followed beyond {field.layers} layers; --layers follows more", style="yellow"))
-    parts += [Text(f"- {line}") for line in _lines(field.connections, field.length)]
-    return Group(*parts)
+        blocks.append(Text(f"not followed beyond {field.layers} layers; --layers follows more", style="yellow"))
+    blocks += [Text(f"- {line}") for line in _lines(field.connections, field.length)]
+    return Group(*blocks)
 
 
 def _position(token: int, tokens: TokenSequence) -> str:
