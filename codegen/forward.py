@@ -18,13 +18,13 @@ from maskdsl.codegen.triton_functions import online_softmax_step, online_softmax
 #   tile            QUERY_BLOCK queries against KEY_BLOCK keys, in laid-out order
 #   row             the tiles of one query block; one program computes one row
 #   run             adjacent tiles of a row: key blocks [start, end)
-#   head_class      the block map of a head: heads and batch entries with equal maps share one
+#   head_class      index of a block map: heads and batch entries with equal tiles share one
 #   s, p            scores of one tile, and exp2(s * UNIT - m_i * UNIT)
 #   m_i, l_i        per query, the running maximum of s and the running sum of p
 #   rescale         what l_i and the accumulated output are multiplied by when m_i grows
 #   UNIT            the factor from s to logarithms of base 2: scale * log2(e)
 #   positions       token indices, clamped to the last token
-#   PADDED_DIM      the power of two that a block of dims has; dims from DIM on are masked
+#   PADDED_DIM      DIM rounded up to a power of two, at least 16; the dims beyond DIM are masked
 
 
 # hole: tiles
