@@ -318,8 +318,8 @@ def _relation(statement: tree.AttendStatement | tree.RequireStatement, frame: Fr
     value = elaborate(statement.relation, frame)
     if isinstance(value, Bad) or (isinstance(value, Term) and value.type is Type.BOOL):
         return value
-    span, found = statement.relation.span, describe(value)
-    return frame.add(TypeMismatch(span=span, what="this", found=found, expected="a relation"))
+    span, result = statement.relation.span, describe(value)
+    return frame.add(TypeMismatch(span=span, what="this", found=result, expected="a relation"))
 
 
 def _clauses(
@@ -335,8 +335,8 @@ def _float(node: tree.Expression, frame: Frame, what: str) -> Expression:
     if isinstance(value, Term) and value.type is not Type.BOOL:
         return simplify(promoted(frame, value).expression)
     if not isinstance(value, Bad):
-        found, expected = describe(value), "a float"
-        frame.add(TypeMismatch(span=node.span, what=what, found=found, expected=expected))
+        result, expected = describe(value), "a float"
+        frame.add(TypeMismatch(span=node.span, what=what, found=result, expected=expected))
     return FALSE
 
 
@@ -379,8 +379,8 @@ def _check_asserts(declaration: tree.PatternDeclaration, names: Names, frame: Fr
             case Term() if value.type is Type.BOOL:
                 pass
             case _:
-                found = describe(value)
-                frame.add(TypeMismatch(span=span, what="this", found=found, expected="a condition"))
+                result = describe(value)
+                frame.add(TypeMismatch(span=span, what="this", found=result, expected="a condition"))
 
 
 def _check_lets(names: Names, frame: Frame) -> None:

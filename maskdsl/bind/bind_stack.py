@@ -276,10 +276,10 @@ def _check_lengths(layers: _Layers, frame: Frame) -> None:
     first = layers[0]
     expected = first.mask.queries.length
     for layer in layers:
-        found = layer.mask.queries.length
-        if found != expected:
+        result = layer.mask.queries.length
+        if result != expected:
             note = Note("the first layer", first.span)
-            frame.add(stacks.DifferentLengths(span=layer.span, found=found, expected=expected, notes=(note,)))
+            frame.add(stacks.DifferentLengths(span=layer.span, found=result, expected=expected, notes=(note,)))
 
 
 def _check_inputs(layers: _Layers, frame: Frame) -> None:

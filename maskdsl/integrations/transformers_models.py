@@ -27,7 +27,7 @@ _ROLE = "maskdsl_role"
 """The attribute of attention modules that holds their role."""
 _CROSS = re.compile(r"cross|encoder_attn|encdec|encoder_decoder")
 _DECODERS = {"decoder", "language_model"}
-_OWN = re.compile(r"softmax\(|scaled_dot_product_attention\(", re.IGNORECASE)
+_COMPUTES_SCORES = re.compile(r"softmax\(|scaled_dot_product_attention\(", re.IGNORECASE)
 """Calls in the source of an attention that computes scores itself."""
 _LISTED = re.compile(r"_CLASSES\[[\w.]*_attn_implementation\]")
 """Source that looks up a class of attention by the name of an implementation, in a list of the model."""
@@ -69,8 +69,8 @@ def _check(model: PreTrainedModel) -> None:
         with suppress(AttnError):  # submodels are checked before roles are final; a real error is raised at the call
             patterns.attention(layer_of(module), Heads(heads or 1))  # compiles now: graphs of `torch.compile` cannot
         roles.setdefault(patterns.name, set()).add(role)
-    for name, found_roles in roles.items():
-        if {"self", "encoder"} <= found_roles and not REGISTERED[name].tells_roles:
+    for name, roles_told in roles.items():
+        if {"self", "encoder"} <= roles_told and not REGISTERED[name].tells_roles:
             raise AttnError(errors.UnclearRole(name=name, model=type(model).__name__))
 
 
@@ -120,7 +120,7 @@ def _has_scores(kind: Any) -> bool:
     """Whether a class of a model is an attention with its own softmax."""
     if kind.__module__.startswith("torch."):  # such as `nn.MultiheadAttention`, which pools images
         return False
-    return "attention" in kind.__name__.lower() and bool(_OWN.search(_text_of(kind)))
+    return "attention" in kind.__name__.lower() and bool(_COMPUTES_SCORES.search(_text_of(kind)))
 
 
 @cache

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple, TypeVar, assert_never
 
 from maskdsl.syntax import tree
-from maskdsl.syntax.format_expression import INDENT, Expressions, format_expression, own_lines
+from maskdsl.syntax.format_expression import INDENT, Expressions, comment_lines, format_expression
 from maskdsl.syntax.layout import HARD, LINE, Document, Group, Nest, Suffix, lay_out
 
 _WIDTH = 100
@@ -135,7 +135,7 @@ class _Formatter(Expressions):
             case tree.AutoOrderStatement(space):
                 return "order auto" if space is None else f"order {space.id} auto"
             case tree.AssertStatement(condition, message):
-                text = (LINE, own_lines(self.before(message.span.start)), self.expression(message))
+                text = (LINE, comment_lines(self.before(message.span.start)), self.expression(message))
                 return Group((self.with_word("assert", condition), ",", Nest(INDENT, text)))
             case _:
                 assert_never(statement)
@@ -147,18 +147,18 @@ class _Formatter(Expressions):
         selector = self.defined(f"route {route.name.id}", route.selector)
         if route.candidates is None:
             return selector
-        comments = own_lines(self.before(route.candidates.span.start))
+        comments = comment_lines(self.before(route.candidates.span.start))
         return Group((selector, Nest(INDENT, (LINE, comments, "where ", self.expression(route.candidates)))))
 
     def with_word(self, word: str, value: tree.Expression) -> Document:
         """`attend causal`, the value on the same line."""
-        comments = own_lines(self.before(value.span.start))
+        comments = comment_lines(self.before(value.span.start))
         shown = self.expression(value)
         return (word, Nest(INDENT, (HARD, comments, shown))) if comments else (word, " ", shown)
 
     def defined(self, head: Document, value: tree.Expression) -> Document:
         """`head = value`, the value on a line of its own if it is long."""
-        comments = own_lines(self.before(value.span.start))
+        comments = comment_lines(self.before(value.span.start))
         return Group((head, " =", Nest(INDENT, (LINE, comments, self.expression(value, hang=0)))))
 
 

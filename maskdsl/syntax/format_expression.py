@@ -64,7 +64,7 @@ def format_expression(expression: tree.Expression) -> str:
     return lay_out(Group(Expressions(()).expression(expression)), 10**9)
 
 
-def own_lines(comments: Iterable[tree.Comment]) -> Document:
+def comment_lines(comments: Iterable[tree.Comment]) -> Document:
     """Comments on lines of their own, before something else."""
     return tuple(document for comment in comments for document in (comment.text, HARD))
 
@@ -104,7 +104,7 @@ class Expressions:
         precedence, show = self._form(node)
         if precedence >= level:
             return show(hang)
-        comments = own_lines(self.before(node.span.start))
+        comments = comment_lines(self.before(node.span.start))
         with self._condition(False):
             return Group(("(", Nest(INDENT, (SOFT, comments, show(0))), SOFT, ")"))
 
@@ -125,7 +125,7 @@ class Expressions:
             above = self.before(node.span.start)
             document = show(node)
             above += self.before(node.span.end)
-            items += [separator, own_lines(above), document, "" if last else ","]
+            items += [separator, comment_lines(above), document, "" if last else ","]
             beside = self.beside(node, _COMMAS)
             after = self.before(end) if last else []
             items += [*(Suffix(comment.text) for comment in beside), *((HARD, comment.text) for comment in after)]
@@ -140,7 +140,7 @@ class Expressions:
         for each in operands:
             beside = self.beside(before, _CLOSED)
             rest += [Suffix(comment.text) for comment in beside]
-            comments = own_lines(self.before(each.operand.span.start))
+            comments = comment_lines(self.before(each.operand.span.start))
             operand = self.expression(each.operand, each.level)
             rest.append((HARD if beside else LINE, comments, f"{each.operator} ", operand))
             before = each.operand

@@ -149,7 +149,7 @@ def test_no_inputs_may_be_none() -> None:
         (lambda inputs: operators.attention_backward(*saved, inputs, handle, "declared", [True] * 3), []),
         (lambda inputs: decode.decode(q, k, v, inputs, *where, handle), []),
         (lambda inputs: routing.find(q, k, inputs, finder), []),
-        (lambda inputs: routing.find_part(q, k, inputs, *where, finder), []),
+        (lambda inputs: routing.find_in_partial_call(q, k, inputs, *where, finder), []),
     ]
     for call, nothing in calls:
         torch.testing.assert_close(call(None), call(nothing), rtol=0, atol=0)

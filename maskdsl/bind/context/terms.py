@@ -101,9 +101,9 @@ def as_terms(frame: Frame, op: Op, span: Span, operands: Sequence[Value]) -> lis
             case Term():
                 terms.append(operand)
             case _:
-                found = describe(operand)
+                result = describe(operand)
                 expected = "a boolean" if OPERATORS[op].types == BOOL else "a number"
-                frame.add(TypeMismatch(span=span, what="an operand", found=found, expected=expected))
+                frame.add(TypeMismatch(span=span, what="an operand", found=result, expected=expected))
     if len(terms) < len(operands):
         return None
     types = OPERATORS[op].types

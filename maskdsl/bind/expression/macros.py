@@ -107,8 +107,8 @@ def _on_every_axis(
     for value in tuples.values():
         if len(value.items) != len(axes):
             hint = f"the axes are {', '.join(axes)}"
-            found, expected = len(value.items), len(axes)
-            return outside.add(TupleLength(span=call.span, found=found, expected=expected, hint=hint))
+            result, expected = len(value.items), len(axes)
+            return outside.add(TupleLength(span=call.span, found=result, expected=expected, hint=hint))
     relations: list[Value] = []
     for number, each in enumerate(axes):
         entries: dict[str, Value] = {name: constant(value.items[number], call.span) for name, value in tuples.items()}
@@ -193,5 +193,5 @@ def fitted(frame: Frame, kind: str, value: Value, what: str, node: tree.Expressi
         case ("bool", Term()) if value.type is Type.BOOL:
             return value
         case _:
-            found, expected = describe(value), EXPECTED[kind]
-            return frame.add(TypeMismatch(span=node.span, what=what, found=found, expected=expected))
+            result, expected = describe(value), EXPECTED[kind]
+            return frame.add(TypeMismatch(span=node.span, what=what, found=result, expected=expected))

@@ -108,8 +108,8 @@ def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term
     if len(indices) != len(table.dimensions):
         shown = ", ".join(each.text for each in table.dimensions)
         expected = f"{len(table.dimensions)} ind{'ices' if len(table.dimensions) != 1 else 'ex'}"
-        found, text = len(indices), f"{table.type}[{shown}]"
-        return frame.add(IndexCount(span=span, name=name, expected=expected, found=found, declared=text))
+        result, text = len(indices), f"{table.type}[{shown}]"
+        return frame.add(IndexCount(span=span, name=name, expected=expected, found=result, declared=text))
     terms = as_terms(frame, Op.RANDOM, span, indices)  # an operator of integers, so that all indices must be integers
     if terms is None:
         return BAD

@@ -88,8 +88,8 @@ def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate
     for side, space, (value,) in chosen:
         assert isinstance(value, Term)
         if value.type is not Type.INT:
-            what, found = f"the coordinate `{name}`", describe(value)
-            frame.add(TypeMismatch(span=statement.value.span, what=what, found=found, expected="an integer"))
+            what, result = f"the coordinate `{name}`", describe(value)
+            frame.add(TypeMismatch(span=statement.value.span, what=what, found=result, expected="an integer"))
             return bad
         definition = CoordinateDefinition(
             name, Type.INT, ((space.name, _source(value.expression, declared)),), span=statement.span
@@ -235,8 +235,8 @@ def _attempts(
             values = [elaborate(node, trial) for node in nodes]
             for node, value in zip(nodes, values, strict=True):
                 if not isinstance(value, Term | Bad):
-                    found, expected = describe(value), "a number"
-                    trial.add(TypeMismatch(span=node.span, what="this", found=found, expected=expected))
+                    result, expected = describe(value), "a number"
+                    trial.add(TypeMismatch(span=node.span, what="this", found=result, expected=expected))
             yield side, space, values, list(trial.report.errors.values())
 
 

@@ -88,8 +88,8 @@ def _selected(
     selector = _selector(statement.selector, given, frame, elaborate)
     if not isinstance(score, Term) or score.type is Type.BOOL:
         if not isinstance(score, Bad):
-            span, found = given["score"].span, describe(score)
-            frame.add(TypeMismatch(span=span, what="the score of a route", found=found, expected="a float"))
+            span, result = given["score"].span, describe(score)
+            frame.add(TypeMismatch(span=span, what="the score of a route", found=result, expected="a float"))
         return BAD
     value, span = promoted(scoring, score).expression, given["score"].span
     numbers = _numbers(value, span, scoring)
@@ -210,8 +210,8 @@ def _candidates(
     if isinstance(value, Term) and value.type is Type.BOOL:
         return value.expression
     if not isinstance(value, Bad):
-        span, found = statement.candidates.span, describe(value)
-        frame.add(TypeMismatch(span=span, what="this", found=found, expected="a relation"))
+        span, result = statement.candidates.span, describe(value)
+        frame.add(TypeMismatch(span=span, what="this", found=result, expected="a relation"))
     return None
 
 
@@ -297,8 +297,8 @@ def _balanced(
         return BAD
     size = value.constant if isinstance(value, Term) and value.type is Type.INT else None
     if not isinstance(size, int) or size < 1:
-        span, found, expected = given["size"].span, describe(value), "a number of tokens"
-        return frame.add(TypeMismatch(span=span, what="this", found=found, expected=expected))
+        span, result, expected = given["size"].span, describe(value), "a number of tokens"
+        return frame.add(TypeMismatch(span=span, what="this", found=result, expected=expected))
     rows, names, declared = table.dimensions[1].size, [], frame.declared
     if rows is None:
         return frame.add(route_errors.NoCentroids(span=given["centroids"].span))

@@ -97,8 +97,8 @@ def _box(node: tree.Expression, source: ir.Space, frame: Frame, elaborate: Elabo
         case Term(type=Type.INT, constant=int(side)):
             sides = (side,) * len(source.axes)
         case _:
-            found, expected = describe(value), "an integer or a tuple"
-            return frame.add(TypeMismatch(span=span, what="a box", found=found, expected=expected))
+            result, expected = describe(value), "an integer or a tuple"
+            return frame.add(TypeMismatch(span=span, what="a box", found=result, expected=expected))
     short = [side for side in sides if side < 1]
     if short:
         return frame.add(BadLength(span=span, what="the side of a box", value=short[0]))

@@ -8,7 +8,7 @@ from maskdsl.analysis.tiles.head_classes import region_lengths
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NotComparable
 from maskdsl.cli.consoles import output
-from maskdsl.cli.request.masks import Request, order_text, read_part, read_request
+from maskdsl.cli.request.masks import Request, order_text, read_region, read_request
 from maskdsl.cli.request.routed_masks import resolve_masks
 from maskdsl.cli.request.shared_options import Ranges, SharedOptions
 from maskdsl.cli.waiting import working
@@ -26,7 +26,7 @@ def show_differences(options: SharedOptions, other: str, ranges: Ranges, as_json
     first = request.bind(options.heads, options.orders[0] if options.orders else None)
     second = _read_other(request, other).bind(options.heads)
     _check_alike(first.ir, second.ir)
-    region = read_part(first.ir, ranges.rows, ranges.columns)
+    region = read_region(first.ir, ranges.rows, ranges.columns)
     compare = working("comparing tiles")(differences)
     compared = []
     for mask in (first, second):

@@ -15,7 +15,7 @@ from maskdsl.api import BoundStack, Mask
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NotForStacks
 from maskdsl.cli.consoles import note, output
-from maskdsl.cli.request.masks import Request, StackRequest, order_text, order_words, read_gpus, read_part
+from maskdsl.cli.request.masks import Request, StackRequest, order_text, order_words, read_gpus, read_region
 from maskdsl.cli.request.routed_masks import Arrays, ResolvedMasks, ResolvedStack
 from maskdsl.cli.request.shared_options import BLOCK, Ranges, SharedOptions
 from maskdsl.cli.waiting import working
@@ -63,7 +63,7 @@ def _show_masks(
 ) -> None:
     """Prints the maps of one mask in several orders."""
     console = output()
-    region = read_part(masks[0].ir, ranges.rows, ranges.columns)
+    region = read_region(masks[0].ir, ranges.rows, ranges.columns)
     lengths = region_lengths(masks[0].ir, region)
 
     @working("finding tiles")
@@ -133,11 +133,11 @@ def stats(options: SharedOptions, head_dim: int, gpus: Sequence[str], as_json: b
     }
     if as_json:
         head = {"pattern": masks[0].name, "parameters": dict(masks[0].ir.parameters), "heads": heads}
-        orders_found = [
+        by_order = [
             {"order": order, **figures.as_dict(), "gpus": [each.as_dict() for each in predicted[order]]}
             for order, figures in measured.items()
         ]
-        print(json.dumps(finite({**head, "orders": orders_found, **routes_dict(resolved)}), indent=2))
+        print(json.dumps(finite({**head, "orders": by_order, **routes_dict(resolved)}), indent=2))
         return
     columns = []
     for order, figures in measured.items():

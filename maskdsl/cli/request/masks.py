@@ -185,7 +185,7 @@ def read_block(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
-def read_part(mask: MaskIR, rows: str | None, columns: str | None) -> Region:
+def read_region(mask: MaskIR, rows: str | None, columns: str | None) -> Region:
     """The queries and keys of `--rows` and `--columns`; all if one is left out."""
     return (
         _read_range(rows, mask.queries.length, "--rows", "queries"),

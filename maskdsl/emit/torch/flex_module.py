@@ -23,7 +23,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op
 from maskdsl.ir.rewrites.branches import guard_branches
 
-_OWN_NAMES = ("queries", "keys", "inputs", "layout", "heads", "device")
+_OUTER_NAMES = ("queries", "keys", "inputs", "layout", "heads", "device")
 """Names of the enclosing function that `mask_mod` and `score_mod` read."""
 _INDICES = [
     'inputs = {**inputs, "batch": torch.arange(batch, device=device)[:, None, None]}',
@@ -37,8 +37,8 @@ def emit_flex(plan: KernelPlan) -> str:
 
     Raises `AttnError` for pooled keys, weights and routes, which FlexAttention cannot express.
     """
-    if errors_found := list(inexpressible(plan.mask)):
-        raise AttnError(*errors_found)
+    if mistakes := list(inexpressible(plan.mask)):
+        raise AttnError(*mistakes)
     mask_mod, score_mod = _mask_lines(plan), _score_lines(plan)
     reads_tables = {*plan.query_names, *plan.key_names} != {"i"}
     functions = coordinate_functions(plan, without="i") if reads_tables else []
@@ -98,7 +98,7 @@ def _printer_of(plan: KernelPlan, expressions: Sequence[Expression], relation: b
         inputs={name: f'inputs["{text}"]' for name, text in plan.input_identifiers.items()},
         sequences=plan.mask.sequences,
         relation=relation,
-        taken={*_OWN_NAMES, *pair_parameters(plan, expressions)},
+        taken={*_OUTER_NAMES, *pair_parameters(plan, expressions)},
     )
 
 

@@ -47,10 +47,14 @@ def with_partial_routed(
     compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor], positions: CallPositions
 ) -> list[Tensor]:
     """All inputs of the mask in `Bound.for_partial_calls`: the given ones, then the routed ones."""
-    return [*inputs, *_FIND_PART(q, k, inputs, *positions, compiled.handle)] if compiled.signature.is_routed else inputs
+    return (
+        [*inputs, *_FIND_IN_PARTIAL_CALL(q, k, inputs, *positions, compiled.handle)]
+        if compiled.signature.is_routed
+        else inputs
+    )
 
 
-def find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> list[Tensor]:
+def find_in_partial_call(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> list[Tensor]:
     """The kernel of `maskdsl::find_part`."""
     *fields, handle = others
     positions, inputs = CallPositions(*fields), inputs or ()
@@ -84,7 +88,7 @@ def partial_routed(
     return finder.find(q, queries, summaries, lambda: k, inputs)
 
 
-def _fake_find_part(q: Tensor, k: Tensor, inputs: Sequence[Tensor], *others: Any) -> list[Tensor]:
+def _fake_find_in_partial_call(q: Tensor, k: Tensor, inputs: Sequence[Tensor], *others: Any) -> list[Tensor]:
     *fields, handle = others
     return find_compiled(handle).bound(q.shape[2], room(k, CallPositions(*fields))).partial_route_finder.blank(q)
 
@@ -100,7 +104,7 @@ LIBRARY.define(
     " int? page_size, str handle) -> Tensor[]",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
-_FIND_PART = torch.ops.maskdsl.find_part.default
-LIBRARY.impl("find_part", find_part, "CompositeExplicitAutograd")
-torch.library.register_fake("maskdsl::find_part", _fake_find_part, lib=LIBRARY)
-torch.library.register_vmap("maskdsl::find_part", entry_by_entry(_FIND_PART))
+_FIND_IN_PARTIAL_CALL = torch.ops.maskdsl.find_part.default
+LIBRARY.impl("find_part", find_in_partial_call, "CompositeExplicitAutograd")
+torch.library.register_fake("maskdsl::find_part", _fake_find_in_partial_call, lib=LIBRARY)
+torch.library.register_vmap("maskdsl::find_part", entry_by_entry(_FIND_IN_PARTIAL_CALL))
