@@ -52,8 +52,9 @@ def names_of(node: ast.AST) -> Iterator[str]:
 
 
 def check(kind: str, name: str) -> None:
-    """No two variables of a function have become one."""
-    for module, other in zip(modules(kind, FRESH), modules(kind, name), strict=True):
+    """No two variables of a function have become one, beside a name as long: lengths decide where lines are broken."""
+    plain = name[:-1] + ("y" if name.endswith("z") else "z")
+    for module, other in zip(modules(kind, plain), modules(kind, name), strict=True):
         for (function, variables), others in zip(names(module).items(), names(other).values(), strict=True):
             assert len(others) >= len(variables), (name, function)
 
@@ -82,6 +83,7 @@ def test_names_of_generated_code(kind: str, name: str) -> None:
 @pytest.mark.parametrize("kind", PATTERNS)
 def test_every_name_of_generated_code(kind: str) -> None:
     generated = {name for module in modules(kind, FRESH) for each in names(module).values() for name in each}
-    for name in sorted(generated - skeleton_words(*SKELETONS)):
+    printed = {name for name in generated if name.startswith("bound_")}  # a printer avoids those that are taken
+    for name in sorted(generated - skeleton_words(*SKELETONS) - printed):
         with suppress(AttnError):  # a word of the language
             check(kind, name)
