@@ -200,7 +200,8 @@ def test_svg_is_xml_with_one_text(text: str) -> None:
 
 @given(hostile)
 def test_text_of_other_outputs(text: str) -> None:
-    assert json.loads(script_json(text)) == text and "<" not in script_json(text)
+    same = json.loads(json.dumps(text))  # two halves of a surrogate pair that meet are one character in JSON
+    assert json.loads(script_json(text)) == same and "<" not in script_json(text)
     assert not {"<", ">", '"', "'"} & set(markup(text).encode().decode())
     inside = pdf_string(text).replace("\\\\", "").replace("\\(", "").replace("\\)", "")
     assert not {"(", ")", "\\", "\n", "\r"} & set(inside)
