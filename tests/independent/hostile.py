@@ -103,7 +103,7 @@ class Trial:
             return "refused as text"
         self.check_format(module.program.root)
         subjects = [*module.values(), *module.stacks.values()]
-        reached = ["refused", *map(self.look, self.random.sample(subjects, min(2, len(subjects))))]
+        reached = ["refused", *map(self.resolve_masks, self.random.sample(subjects, min(2, len(subjects))))]
         return max(reached, key=["refused", "bound", "looked at", "called"].index)
 
     def check_format(self, file: File) -> None:

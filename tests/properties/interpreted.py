@@ -25,7 +25,7 @@ def rounding_toward_zero() -> None:
     def apply(self, op, arguments):
         if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO):
             sign = "//" if op is Op.FLOOR_DIVIDE else "%"
-            left, other = (self.position(each, triton_printer.ATOM) for each in arguments)
+            left, other = (self.operand(each, triton_printer.ATOM) for each in arguments)
             return f"({left} {sign} {other})", triton_printer.ATOM
         return right(self, op, arguments)
 

@@ -140,7 +140,7 @@ def test_rounding_toward_zero_is_noticed_in_torch(op, monkeypatch):
     def apply(self, each, arguments):
         if each is not op:
             return right(self, each, arguments)
-        a, b = (f"torch.as_tensor({self.position(argument, COMPARISON)})" for argument in arguments)
+        a, b = (f"torch.as_tensor({self.operand(argument, COMPARISON)})" for argument in arguments)
         text = f'torch.div({a}, {b}, rounding_mode="trunc")' if op is Op.FLOOR_DIVIDE else f"torch.fmod({a}, {b})"
         return text, ATOM
 
@@ -161,7 +161,7 @@ def test_a_wrong_law_is_noticed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong"), [("count.clamp(min=1)", "torch.tensor(box).prod()"), ("(0, rest)", "(rest, 0)")]
+    ("right", "wrong"), [("count.clamp(min=1)", "torch.tensor(box).prod()"), ("in (0, count)", "in (count, 0)")]
 )
 def test_wrong_boxes_at_borders_are_noticed(right, wrong, monkeypatch):
     """Means over whole boxes where the border cuts them, and boxes that are cut at the first token."""
