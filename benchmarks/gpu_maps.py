@@ -15,7 +15,7 @@ from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends.triton_backend import Launch
 
 DIM = 128
-CHOSEN_GROUP = TileChoice(128, 128, 4, 1)
+TILES = TileChoice(128, 128, 4, 1)
 """Tiles as large as those of FlexAttention."""
 ROUNDS = 8
 """So often the documents change. The first two are not counted."""
@@ -54,4 +54,5 @@ def builder(attention: Attention, size: Size, inputs: Inputs) -> Step:
     if attention.backend != "triton":
         return partial(attention.tiles, **inputs)
     q = torch.empty(1, size.heads, size.length, DIM, dtype=torch.bfloat16, device=size.device)
-    return lambda: Launch(attention._compiled.default_kernel.call(inputs, q, False)).tiles(CHOSEN_GROUP, q, q, "row")
+    kernel, given = attention._compiled.default_kernel, [inputs[name] for name in attention.inputs]
+    return lambda: Launch(kernel.call(given, q, False)).tiles(TILES, q, q, "row")
