@@ -23,8 +23,7 @@ from triton.runtime import driver
 
 import maskdsl
 from maskdsl.analysis.cost.tile_table import Architecture
-from maskdsl.runtime.backends import tile_choice as choice
-from maskdsl.runtime.backends import triton_backend as backend
+from maskdsl.runtime.backends import tile_choice, triton_backend
 
 PATTERNS = {
     "causal": "pattern causal_layer(n) { space tokens[n] attend causal }",
@@ -57,10 +56,10 @@ def launched_into_nothing() -> Iterator[None]:
         (CompiledKernel, "_init_handles", lambda _: None),
         (CompiledKernel, "launch_metadata", lambda *_: None),
         (CompiledKernel, "n_spills", 0),
-        (choice, "largest_shared_memory", lambda device: 227 * 1024),
-        (choice, "architecture", lambda device: Architecture.SM90),
-        (backend, "architecture", lambda device: Architecture.SM90),
-        (backend, "interpreted", lambda: True),
+        (tile_choice, "largest_shared_memory", lambda device: 227 * 1024),
+        (tile_choice, "architecture", lambda device: Architecture.SM90),
+        (triton_backend, "architecture", lambda device: Architecture.SM90),
+        (triton_backend, "interpreted", lambda: True),
     ]
     with ExitStack() as stack:
         for owner, name, value in changes:

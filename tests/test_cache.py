@@ -11,7 +11,7 @@ import pytest
 
 from maskdsl.base.cache import CACHE_VARIABLE, cache_directory, keep, kept, read_whole, write_whole
 from maskdsl.runtime.backends import tuning
-from maskdsl.runtime.base import module_cache as modules
+from maskdsl.runtime.base import module_cache
 from maskdsl.syntax import parse
 
 
@@ -106,12 +106,12 @@ def test_only_plain_files_are_read(directory: Path, put: Callable[[Path], None])
 @pytest.mark.parametrize("put", ODD)
 def test_modules_and_choices_behind_odd_files(directory: Path, put: Callable[[Path], None]) -> None:
     text = "X = 1\n"
-    path = modules.stored(text, "a.py")
+    path = module_cache.stored(text, "a.py")
     assert path is not None
     if put is not put_link_to_a_file:
         path.unlink()
     put(path)
-    assert modules.stored(text, "a.py") == (None if put is put_folder else path)
+    assert module_cache.stored(text, "a.py") == (None if put is put_folder else path)
     assert put is put_folder or (path.read_text() == text and not path.is_symlink())
     choice = directory / "choice"
     put(choice)

@@ -190,10 +190,10 @@ def view(
     ] = 0,
 ) -> None:
     """Write a page that shows a pattern, or the layers of a stack, from the whole map to single tokens."""
-    from maskdsl.cli.commands import view_page as page  # start-up time
+    from maskdsl.cli.commands import view_page  # start-up time
 
     options = SharedOptions(file, words or [], heads, head or [], order or [], None, given or [], random, tensors)
-    page.view(page.PageRequest(options, block or []), out, opens, watch, port)
+    view_page.view(view_page.PageRequest(options, block or []), out, opens, watch, port)
 
 
 @app.command()
@@ -311,9 +311,9 @@ def emit(
 @app.command()
 def doctor(json: Json = False) -> None:
     """Report what works on this machine, and what to install for the rest."""
-    from maskdsl.cli.commands import doctor as machine  # start-up time
+    from maskdsl.cli.commands import doctor as doctor_command  # start-up time
 
-    raise Exit(machine.doctor(json))
+    raise Exit(doctor_command.doctor(json))
 
 
 @app.command()
@@ -323,9 +323,9 @@ def lsp(
     ] = True,
 ) -> None:
     """Serve editors on standard input and output: errors as you type, hover, completion, formatting."""
-    from maskdsl.cli.commands import lsp as editors  # an optional dependency
+    from maskdsl.cli.commands import lsp as lsp_command  # an optional dependency
 
-    editors.serve()
+    lsp_command.serve()
 
 
 @app.command()
@@ -340,9 +340,9 @@ def verify(
     json: Json = False,
 ) -> None:
     """Test a pattern at random sizes, heads, orders and types: its tiles and every backend against its meaning."""
-    from maskdsl.cli.commands import run_and_bench as trials  # imports torch: start-up time
+    from maskdsl.cli.commands import run_and_bench  # imports torch: start-up time
 
-    raise Exit(trials.verify(file, words or [], cases, seed, backend or [], json))
+    raise Exit(run_and_bench.verify(file, words or [], cases, seed, backend or [], json))
 
 
 @app.command()
@@ -364,10 +364,10 @@ def run(
     json: Json = False,
 ) -> None:
     """Compute a pattern on this machine and time it."""
-    from maskdsl.cli.commands import run_and_bench as trials  # imports torch: start-up time
+    from maskdsl.cli.commands import run_and_bench  # imports torch: start-up time
 
-    shape = trials.BenchShape(heads, head_dim, batch, dtype, device, backward)
-    trials.run(file, words or [], backend, order, given or [], shape, seconds, json)
+    shape = run_and_bench.BenchShape(heads, head_dim, batch, dtype, device, backward)
+    run_and_bench.run(file, words or [], backend, order, given or [], shape, seconds, json)
 
 
 @app.command()
@@ -386,7 +386,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Compare the backends with each other and with torch's dense attention on a pattern."""
-    from maskdsl.cli.commands import run_and_bench as trials  # imports torch: start-up time
+    from maskdsl.cli.commands import run_and_bench  # imports torch: start-up time
 
-    shape = trials.BenchShape(heads, head_dim, batch, dtype, device, backward)
-    trials.bench(file, words or [], order, given or [], shape, seconds, json)
+    shape = run_and_bench.BenchShape(heads, head_dim, batch, dtype, device, backward)
+    run_and_bench.bench(file, words or [], order, given or [], shape, seconds, json)

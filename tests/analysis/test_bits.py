@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maskdsl.analysis.reach import bit_rows as bits
+from maskdsl.analysis.reach import bit_rows
 from maskdsl.analysis.reach.components import connected_pairs, diagonal, transposed, weighed
 from maskdsl.analysis.reach.hops import Hop
 from maskdsl.analysis.tiles.block_map import Runs
@@ -27,23 +27,23 @@ def random(size, density, seed=0):
 def test_operations(size, density):
     matrix, other = random(size, density), random(size, 0.2, seed=1)
     rows = packed(matrix)
-    np.testing.assert_array_equal(bits.dense(rows, size), matrix)
-    np.testing.assert_array_equal(bits.runs_of(rows).dense(size), matrix)
+    np.testing.assert_array_equal(bit_rows.dense(rows, size), matrix)
+    np.testing.assert_array_equal(bit_rows.runs_of(rows).dense(size), matrix)
     np.testing.assert_array_equal(transposed(rows), packed(matrix.T))
     np.testing.assert_array_equal(diagonal(rows), np.diag(matrix))
-    assert bits.count(rows) == matrix.sum()
+    assert bit_rows.count(rows) == matrix.sum()
     found = np.zeros_like(rows)
-    bits.gather(Runs.of_dense(other), rows, found)
-    np.testing.assert_array_equal(bits.dense(found, size), other @ matrix)
-    np.testing.assert_array_equal(bits.dense(bits.identity(size), size), np.eye(size, dtype=bool))
+    bit_rows.gather(Runs.of_dense(other), rows, found)
+    np.testing.assert_array_equal(bit_rows.dense(found, size), other @ matrix)
+    np.testing.assert_array_equal(bit_rows.dense(bit_rows.identity(size), size), np.eye(size, dtype=bool))
 
 
 def test_gather_in_parts(monkeypatch):
-    monkeypatch.setattr(bits, "CHUNK", 30)
+    monkeypatch.setattr(bit_rows, "CHUNK", 30)
     matrix, other = random(130, 0.3), random(130, 0.3, seed=1)
     found = np.zeros_like(packed(matrix))
-    bits.gather(Runs.of_dense(other), packed(matrix), found)
-    np.testing.assert_array_equal(bits.dense(found, 130), other @ matrix)
+    bit_rows.gather(Runs.of_dense(other), packed(matrix), found)
+    np.testing.assert_array_equal(bit_rows.dense(found, 130), other @ matrix)
 
 
 def test_pairs_of_cells_of_several_tokens():
@@ -61,7 +61,7 @@ def test_pairs_of_cells_of_several_tokens():
 @pytest.mark.parametrize("widths", [(3,), (1, 3), (3, 9, 1)])
 def test_spread(monkeypatch, reflexive, steps, widths):
     """One by one and doubled, forgetting nothing: matrices multiplied again and again."""
-    monkeypatch.setattr(bits, "STEPS", steps)
+    monkeypatch.setattr(bit_rows, "STEPS", steps)
     size = 90
     position = np.arange(size)
     relations = [(position[:, None] - position >= 0) & (position[:, None] - position < width) for width in widths]
@@ -74,8 +74,8 @@ def test_spread(monkeypatch, reflexive, steps, widths):
         relation = relations[(len(states) - 1) % len(widths)]
         states.append(states[-1] | (relation @ (states[-1] | own)))
     last = max((number for number in range(1, len(states)) if (states[number] != states[number - 1]).any()), default=0)
-    found = bits.spread(hops, size, reflexive)
+    found = bit_rows.spread(hops, size, reflexive)
     assert found.layers == last
-    np.testing.assert_array_equal(bits.dense(found.ever, size), states[-1])
-    np.testing.assert_array_equal(bits.dense(found.before, size), states[max(last - 1, 0)])
+    np.testing.assert_array_equal(bit_rows.dense(found.ever, size), states[-1])
+    np.testing.assert_array_equal(bit_rows.dense(found.before, size), states[max(last - 1, 0)])
     assert list(found.pairs) == [int(each.sum()) for each in states[: len(found.pairs)]]

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.analysis.reach import connections
-from maskdsl.analysis.reach import receptive_field as field
+from maskdsl.analysis.reach import connections, receptive_field
 from maskdsl.analysis.reach.arrival import NEVER
 from maskdsl.analysis.reach.components import Components, components_of_graph
 from maskdsl.analysis.reach.hops import estimate_runs, find_layer
@@ -142,9 +141,9 @@ def test_tiles_bound(layers, n, token):
     stack = bind(layers, n)
     true = stack.field(token=token)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(field, "SMALL", 0)
-        patch.setattr(field, "MOST_PAIRS", -1)
-        patch.setattr(field, "TILES", 16)
+        patch.setattr(receptive_field, "SMALL", 0)
+        patch.setattr(receptive_field, "MOST_PAIRS", -1)
+        patch.setattr(receptive_field, "TILES", 16)
         patch.setattr(connections, "TILES", 16)
         found = stack.field(token=token)
     assert found.block > 1 and found.connections.block > 1

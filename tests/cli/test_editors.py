@@ -4,11 +4,11 @@ import subprocess
 import sys
 from importlib import util
 
-from maskdsl.cli.commands import lsp as editors
+from maskdsl.cli.commands import lsp
 
 
 def test_it_says_what_to_install(maskdsl, monkeypatch):
-    monkeypatch.setattr(editors, "find_spec", lambda name: None if name == "pygls" else util.find_spec(name))
+    monkeypatch.setattr(lsp, "find_spec", lambda name: None if name == "pygls" else util.find_spec(name))
     ended = maskdsl("lsp")
     assert ended.code == 2 and "error[E530]" in ended.err and "pip install 'maskdsl[lsp]'" in ended.err
 

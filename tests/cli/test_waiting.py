@@ -15,7 +15,7 @@ from rich.console import Console
 import maskdsl
 from maskdsl.base.progress import Watch, watched
 from maskdsl.cli import waiting
-from maskdsl.cli.request import routed_masks as selection
+from maskdsl.cli.request import routed_masks
 from tests.support.interrupts import heeds_interrupts
 
 PATTERN = """
@@ -92,6 +92,6 @@ def test_an_interrupt_passes_through(monkeypatch):
 
 
 def test_no_vectors_are_made_up_where_nothing_is_routed(monkeypatch):
-    monkeypatch.setattr(selection, "blank_vectors", lambda *_: pytest.fail("of 67 million tokens: gigabytes"))
+    monkeypatch.setattr(routed_masks, "blank_vectors", lambda *_: pytest.fail("of 67 million tokens: gigabytes"))
     mask = maskdsl.parse(PATTERN)["scattered"].bind()
-    assert selection.resolve_masks([mask], [], None).inputs == {}
+    assert routed_masks.resolve_masks([mask], [], None).inputs == {}

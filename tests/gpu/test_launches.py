@@ -11,14 +11,13 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.runtime.backends import tile_choice as choice
-from maskdsl.runtime.backends import triton_backend as backend
+from maskdsl.runtime.backends import tile_choice, triton_backend
 
 triton = pytest.importorskip("triton")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-pytestmark = pytest.mark.skipif(backend.interpreted(), reason="the interpreter compiles nothing")
+pytestmark = pytest.mark.skipif(triton_backend.interpreted(), reason="the interpreter compiles nothing")
 
 
 @pytest.fixture
@@ -58,8 +57,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton.runtime.driver, "_active", Driver())
     monkeypatch.setattr(CompiledKernel, "run", None)  # nothing is loaded, as nothing is started
     monkeypatch.setattr(CompiledKernel, "n_spills", 0, raising=False)
-    monkeypatch.setattr(choice, "largest_shared_memory", lambda device: 227 * 1024)
-    monkeypatch.setattr(backend, "interpreted", lambda: True)
+    monkeypatch.setattr(tile_choice, "largest_shared_memory", lambda device: 227 * 1024)
+    monkeypatch.setattr(triton_backend, "interpreted", lambda: True)
 
 
 def call(pattern: maskdsl.Pattern, batch: int, heads: tuple[int, int], dim: int = 64, **lengths: int) -> None:

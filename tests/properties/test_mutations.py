@@ -12,7 +12,7 @@ import pytest
 
 from maskdsl.analysis.tiles import intervals
 from maskdsl.analysis.tiles.intervals import Interval
-from maskdsl.emit.torch import pooling_function as pooling
+from maskdsl.emit.torch import pooling_function
 from maskdsl.emit.torch.torch_printer import ATOM, COMPARISON, TorchPrinter
 from maskdsl.ir import simplify
 from maskdsl.ir.expressions import Apply, walk
@@ -165,7 +165,7 @@ def test_a_wrong_law_is_noticed(monkeypatch):
 )
 def test_wrong_boxes_at_borders_are_noticed(right, wrong, monkeypatch):
     """Means over whole boxes where the border cuts them, and boxes that are cut at the first token."""
-    lines = pooling.definitions("pooling")
+    lines = pooling_function.definitions("pooling")
     assert any(right in line for line in lines)
-    monkeypatch.setattr(pooling, "definitions", lambda name: [line.replace(right, wrong) for line in lines])
+    monkeypatch.setattr(pooling_function, "definitions", lambda name: [line.replace(right, wrong) for line in lines])
     assert not holds(check_backends, [call for call in drawn() if call[0].mask.keys.is_pooled])

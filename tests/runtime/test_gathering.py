@@ -12,9 +12,9 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import maskdsl
 from maskdsl import AttnError
-from maskdsl.runtime.decode import decode_call as decode
-from maskdsl.runtime.routing import find_op as routing
-from maskdsl.runtime.torch_ops import attention_op as operators
+from maskdsl.runtime.decode import decode_call
+from maskdsl.runtime.routing import find_op
+from maskdsl.runtime.torch_ops import attention_op
 
 LENGTH, HEADS = 24, 4
 TEXT = """
@@ -140,16 +140,16 @@ def test_no_inputs_may_be_none() -> None:
     where = STARTS * 0, None, None, None
     routed = "pattern p(n = 24) { space t[n] route best = topk(2, dot(q, k)) where k <= q attend best }"
     finder = maskdsl.parse(routed)["p"].bind(heads=HEADS).compile()._compiled.handle
-    out, lse = operators.attention(q, k, v, None, handle, "declared", True)
+    out, lse = attention_op.attention(q, k, v, None, handle, "declared", True)
     saved = q, k, v, out, lse, out, lse
     keys = torch._C._dispatch_keys(q)
     calls: list[tuple[Callable[[Any], Any], Any]] = [
-        (lambda inputs: operators.recorded_attention(keys, q, k, v, inputs, handle, "declared", True), []),
-        (lambda inputs: operators.recorded_attention_backward(*saved, inputs, handle, "declared", [True] * 3), []),
-        (lambda inputs: operators.attention_backward(*saved, inputs, handle, "declared", [True] * 3), []),
-        (lambda inputs: decode.decode(q, k, v, inputs, *where, handle), []),
-        (lambda inputs: routing.find(q, k, inputs, finder), []),
-        (lambda inputs: routing.find_in_partial_call(q, k, inputs, *where, finder), []),
+        (lambda inputs: attention_op.recorded_attention(keys, q, k, v, inputs, handle, "declared", True), []),
+        (lambda inputs: attention_op.recorded_attention_backward(*saved, inputs, handle, "declared", [True] * 3), []),
+        (lambda inputs: attention_op.attention_backward(*saved, inputs, handle, "declared", [True] * 3), []),
+        (lambda inputs: decode_call.decode(q, k, v, inputs, *where, handle), []),
+        (lambda inputs: find_op.find(q, k, inputs, finder), []),
+        (lambda inputs: find_op.find_in_partial_call(q, k, inputs, *where, finder), []),
     ]
     for call, nothing in calls:
         torch.testing.assert_close(call(None), call(nothing), rtol=0, atol=0)

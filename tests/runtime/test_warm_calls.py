@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import maskdsl
 from maskdsl.analysis.cost.tile_table import TileChoice
 from maskdsl.runtime.attention import Attention
-from maskdsl.runtime.backends import triton_backend as triton
+from maskdsl.runtime.backends import triton_backend
 from maskdsl.runtime.compiled_mask import MOST_CACHED
 
 WINDOW = maskdsl.parse("pattern w(n = 256) { space t[n] attend window(33) }")["w"].bind(heads=2)
@@ -58,8 +58,8 @@ def test_a_decoded_token() -> None:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     """The forward kernel of WINDOW: it is started on tensors of any device, and does nothing."""
-    monkeypatch.setattr(triton, "check", lambda q, v: None)
-    monkeypatch.setattr(triton.Launch, "choose", lambda *_: TileChoice(64, 64, 4, 2))
+    monkeypatch.setattr(triton_backend, "check", lambda q, v: None)
+    monkeypatch.setattr(triton_backend.Launch, "choose", lambda *_: TileChoice(64, 64, 4, 2))
     kernel = Recorder()
     monkeypatch.setattr(compiled()._compiled.default_kernel.module, "forward_kernel", kernel)
     yield kernel

@@ -22,7 +22,7 @@ from maskdsl.emit.triton.decode_module import emit_decode
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.expressions import Apply, walk
 from maskdsl.ir.ops import Op
-from maskdsl.runtime.backends import triton_backend as triton
+from maskdsl.runtime.backends import triton_backend
 from maskdsl.runtime.backends.available import BACKENDS
 from tests.support.skeletons import filled
 
@@ -65,17 +65,17 @@ def test_no_large_head_dims() -> None:
 def test_triton_is_there(
     monkeypatch: pytest.MonkeyPatch, found: tuple[int, ...], dtype: torch.dtype, says: str
 ) -> None:
-    monkeypatch.setattr(triton, "triton_version", lambda: found)
-    monkeypatch.setattr(triton, "interpreted", lambda: True)
+    monkeypatch.setattr(triton_backend, "triton_version", lambda: found)
+    monkeypatch.setattr(triton_backend, "interpreted", lambda: True)
     q = torch.randn(1, 1, 32, 16, dtype=dtype)
     with pytest.raises(AttnError, match=f"E426.*{says} is installed"):
-        triton.check(q, q)
+        triton_backend.check(q, q)
 
 
 def test_auto_computes_by_tiles_on_the_cpu() -> None:
     q = torch.randn(1, 2, 32, 16)
     attention = layer().compile()
-    assert not triton.Triton().serves(q, q)
+    assert not triton_backend.Triton().serves(q, q)
     torch.testing.assert_close(attention(q, q, q), layer().compile("reference")(q, q, q))
     assert "forward_kernel" in attention._compiled.kernel_of(BACKENDS["triton"]).source
 

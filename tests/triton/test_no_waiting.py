@@ -14,7 +14,7 @@ import maskdsl
 from maskdsl.analysis.cost.tile_table import TileChoice
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.mask import DimensionKind
-from maskdsl.runtime.backends import triton_backend as triton
+from maskdsl.runtime.backends import triton_backend
 from maskdsl.runtime.base.call import Saved
 from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.decode import regrouped as regroup
@@ -48,9 +48,9 @@ EXAMPLES = [
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The Triton backend accepts tensors of any device and launches no kernel."""
-    monkeypatch.setattr(triton, "check", lambda q, v: None)
-    monkeypatch.setattr(triton.Launch, "choose", lambda *_: TileChoice(64, 64, 4, 2))
-    monkeypatch.setattr(triton, "architecture", lambda device: None)
+    monkeypatch.setattr(triton_backend, "check", lambda q, v: None)
+    monkeypatch.setattr(triton_backend.Launch, "choose", lambda *_: TileChoice(64, 64, 4, 2))
+    monkeypatch.setattr(triton_backend, "architecture", lambda device: None)
 
 
 def record(monkeypatch: pytest.MonkeyPatch, compiled: Bound) -> None:
