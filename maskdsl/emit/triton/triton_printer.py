@@ -39,6 +39,8 @@ HELPERS = ("inside", "power", "mix", *TRITON_HELPERS)
 """Functions of `codegen/triton_functions.py` that expressions call."""
 _LONGEST_POWER = 64
 """Larger powers of integers stay within 64 bits only for bases -1, 0 and 1, where the exponent's parity decides."""
+_ONE_BY_ONE = " + tl.zeros([1, 1], tl.int32)"
+"""Makes a block of a scalar: Triton's interpreter makes a float of a comparison of scalar floats."""
 _Names = Callable[[Side, str], str]
 POSITIONS = {Side.QUERY: "query_positions", Side.KEY: "key_positions"}
 QUERIES_BY_KEYS = {Side.QUERY: "[:, None]", Side.KEY: "[None, :]"}
@@ -154,7 +156,7 @@ class TritonPrinter(Printer):
         if op is Op.SHARE_BIT:
             return f"({' & '.join(self.operand(each, SUM) for each in arguments)}) != 0", COMPARISON
         if op is Op.TO_FLOAT:
-            return f"{self.operand(arguments[0], ATOM)}.to({self.float})", ATOM
+            return self.to_float(*arguments), ATOM
         integers = expression.type is Type.INT  # may need widening
         texts = (
             self.operands(expression, arguments, [COMPARISON] * len(arguments))
@@ -162,6 +164,11 @@ class TritonPrinter(Printer):
             else map(self.argument, arguments)
         )
         return f"{OPERATORS[op].triton}({', '.join(texts)})", ATOM
+
+    def to_float(self, expression: Expression) -> str:
+        if not reads(expression).coordinates:
+            return f"({self.operand(expression, SUM)}{_ONE_BY_ONE}).to({self.float})"
+        return f"{self.operand(expression, ATOM)}.to({self.float})"
 
     def in_double(self, expression: Expression) -> str:
         if isinstance(expression, Constant):
@@ -286,8 +293,7 @@ class TritonPrinter(Printer):
             case Type.BOOL:
                 return f"tl.load({address}) != 0"
             case Type.FLOAT if not reads(expression).coordinates:
-                # A block of one element: the interpreter makes a float of a comparison of scalar floats.
-                return f"tl.load({address} + tl.zeros([1, 1], tl.int32)).to({self.float})"
+                return f"tl.load({address}{_ONE_BY_ONE}).to({self.float})"
             case Type.FLOAT:
                 return f"tl.load({address}).to({self.float})"
             case Type.INT:
