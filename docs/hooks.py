@@ -14,7 +14,6 @@ import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from typer.main import get_command
 
 from maskdsl.base import errors as catalogue
 from maskdsl.base.diagnostics import Diagnostic
@@ -79,10 +78,8 @@ def section(title: str) -> str:
 
 def commands() -> str:
     """Every command with its arguments and options."""
-    group = get_command(app)
-    assert isinstance(group, click.Group)
-    context = click.Context(group, info_name="maskdsl")
-    return "\n\n".join(_command(name, group.commands[name], context) for name in group.list_commands(context))
+    context = click.Context(app, info_name="maskdsl", **app.context_settings)
+    return "\n\n".join(_command(name, command, context) for name, command in app.commands.items())
 
 
 def _command(name: str, command: click.Command, parent: click.Context) -> str:

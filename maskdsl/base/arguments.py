@@ -18,6 +18,7 @@ import numpy as np
 
 from maskdsl.base.diagnostics import AttnError, Diagnostic, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument, WrongCall
+from maskdsl.base.limits import MOST_ENTRIES, MOST_HEAD_DIM
 
 BackendName = Literal["auto", "triton", "tiled", "reference"]
 LayoutName = Literal["declared", "ordered"]
@@ -156,10 +157,6 @@ def _paths(value: Any) -> tuple[object, ...]:
 _SIDE = integer(1, 2**31 - 1)
 COUNT = integer(1, 2**31 - 1)
 INDEX = integer(0, 2**31 - 1)
-MOST_ENTRIES = 2**20
-"""The most entries of a batch."""
-MOST_HEAD_DIM = 2**16
-"""The largest head dimension."""
 BATCH = integer(1, MOST_ENTRIES)
 HEAD_DIM = integer(1, MOST_HEAD_DIM)
 POSITIVE = Kind("a finite number above 0", _positive)

@@ -6,13 +6,12 @@ import numpy as np
 
 from maskdsl.base.errors.language import heads as errors
 from maskdsl.base.errors.language.limits import TooManyHeads
+from maskdsl.base.limits import MOST_HEADS
 from maskdsl.bind.context.frame import Frame
 from maskdsl.bind.context.report import Report
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.routes import Pool, Route
-
-MOST_HEADS = 4096
 
 
 def checked_heads(given: int | Heads, report: Report) -> Heads:

@@ -3,15 +3,13 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TextIO
 
-from click import ClickException, Context
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from typer.core import TyperGroup
 
 from maskdsl.base.diagnostics import AttnError, AttnWarning, Caution, render
-from maskdsl.base.text import printable, printable_lines
+from maskdsl.base.text import printable_lines
 from maskdsl.view.terminal.coloured_errors import coloured_error
 
 
@@ -23,27 +21,6 @@ class _Safe(Console):
             text = segment.text
             known = segment.control or text.isprintable()
             yield segment if known else Segment(printable_lines(text), segment.style)
-
-
-class Commands(TyperGroup):
-    """The group of commands. Its errors about words of the command line are made printable too."""
-
-    def make_context(self, *words: Any, **settings: Any) -> Context:
-        with _harmless():
-            return super().make_context(*words, **settings)
-
-    def invoke(self, ctx: Context) -> Any:
-        with _harmless():
-            return super().invoke(ctx)
-
-
-@contextmanager
-def _harmless() -> Iterator[None]:
-    try:
-        yield
-    except ClickException as error:
-        error.message = printable(error.message)
-        raise
 
 
 def output() -> Console:

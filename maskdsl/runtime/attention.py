@@ -6,8 +6,9 @@ import torch
 
 from maskdsl.analysis.reach.lookback import reaches
 from maskdsl.analysis.tiles.block_map import BlockMap
-from maskdsl.base.arguments import BATCH, BLOCK, COUNT, MOST_ENTRIES, TEXT, Kind, LayoutName, integer, optional, takes
+from maskdsl.base.arguments import BATCH, BLOCK, COUNT, TEXT, Kind, LayoutName, integer, optional, takes
 from maskdsl.base.display import Displayed
+from maskdsl.base.limits import MOST_ENTRIES
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.runtime.backends.flex_export import FlexArguments, flex_arguments
 from maskdsl.runtime.base_attention import BaseAttention

@@ -33,14 +33,14 @@ def offered(monkeypatch, folder, capsys):
         from maskdsl.cli import main
 
         monkeypatch.chdir(folder)
-        monkeypatch.setenv("_MASKDSL_COMPLETE", "complete_bash")
+        monkeypatch.setenv("_MASKDSL_COMPLETE", "bash_complete")
         monkeypatch.setenv("COMP_WORDS", f"maskdsl {line}")
         monkeypatch.setenv("COMP_CWORD", str(len(line.split(" "))))
         with pytest.raises(SystemExit):
             main([])
         captured = capsys.readouterr()
         assert captured.err == ""
-        return captured.out.split()
+        return [line.removeprefix("plain,") for line in captured.out.split()]
 
     return ask
 
@@ -69,25 +69,55 @@ def test_what_is_offered(offered, line, expected):
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
-def test_bash_completes(folder):
+def test_bash_completes(maskdsl, monkeypatch, folder):
     """The script that is installed, in the shell it is for."""
-    shell = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # whatever this runs in
-    shown = subprocess.run(
-        [sys.executable, "-m", "maskdsl", "--show-completion", "bash"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=shell,
-    )
-    bin_folder = folder / "bin"
-    bin_folder.mkdir()
-    command = bin_folder / "maskdsl"
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    (folder / ".bashrc").write_text("# mine\n")
+    for _ in range(2):
+        assert maskdsl("--install-completion").code == 0
+    assert (folder / ".bashrc").read_text() == "# mine\n\nsource ~/.bash_completions/maskdsl.sh\n"
+    assert maskdsl("--show-completion").out.rstrip() == (folder / ".bash_completions/maskdsl.sh").read_text().rstrip()
+    command = folder / "bin" / "maskdsl"
+    command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m maskdsl "$@"\n')
     command.chmod(0o755)
     line = "maskdsl show several.attn f"
-    asked = f"{shown.stdout}\nCOMP_WORDS=({line}); COMP_CWORD=3\n_maskdsl_completion maskdsl; echo ${{COMPREPLY[@]}}"
-    environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONPATH": str(Path.cwd())}
+    asked = f". .bashrc\nCOMP_WORDS=({line}); COMP_CWORD=3\n_maskdsl_completion maskdsl; echo ${{COMPREPLY[@]}}"
+    environment = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(Path.cwd())}
     ended = subprocess.run(
         ["bash", "-c", asked], capture_output=True, text=True, cwd=folder, env=environment, timeout=60
     )
     assert ended.stdout.split()[-1:] == ["far"], ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("shell", "place"), [("zsh", ".zfunc/_maskdsl"), ("fish", ".config/fish/completions/maskdsl.fish")]
+)
+def test_other_shells(maskdsl, monkeypatch, tmp_path, shell, place):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", f"/usr/bin/{shell}")
+    ended = maskdsl("--install-completion", columns=1000)
+    assert ended.code == 0 and place in ended.out
+    assert f"{shell}_complete" in (tmp_path / place).read_text()
+    assert (tmp_path / ".zshrc").exists() == (shell == "zsh")
+
+
+def test_powershell(maskdsl, monkeypatch, folder):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SHELL", "powershell")
+    assert "Register-ArgumentCompleter -Native -CommandName maskdsl" in maskdsl("--show-completion").out
+    assert "$PROFILE" in maskdsl("--install-completion").err
+    monkeypatch.setenv("_MASKDSL_COMPLETE", "powershell_complete")
+    for typed, word in (("maskdsl show several.attn f", "f"), ("maskdsl show several.attn near n=32 ", "")):
+        monkeypatch.setenv("COMP_WORDS", typed)
+        monkeypatch.setenv("COMP_WORD", word)
+        offered = maskdsl().out.splitlines()
+        assert [line.split("\t")[0] for line in offered] == (["far"] if word else ["size=9"])
+
+
+@pytest.mark.parametrize("option", ["--show-completion", "--install-completion"])
+def test_shells_that_are_not_known(maskdsl, monkeypatch, option):
+    monkeypatch.setenv("SHELL", "/bin/tcsh")
+    ended = maskdsl(option)
+    assert ended.code == 2 and "no completion for the shell `tcsh`" in ended.err

@@ -69,7 +69,7 @@ def test_shells_are_offered_no_such_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in (f"a{BAD}.attn", "a\n.attn", "a\udcff.attn", "a.attn"):
         (tmp_path / name).write_text("")
-    assert files("a") == ["a.attn"]
+    assert files(None, None, "a") == ["a.attn"]
 
 
 def test_pictures_and_pages_under_such_names(maskdsl, local, tmp_path):

@@ -29,7 +29,7 @@ from tests.independent.mutant_list import COMPARE, MUTANTS, Mutant
 from tests.support.records import commit
 
 ROOT = Path(__file__).parents[2]
-IMPORTED = ("hypothesis.strategies", "lark", "networkx", "sympy", "torch.fx.experimental.symbolic_shapes", "typer")
+IMPORTED = ("hypothesis.strategies", "lark", "networkx", "sympy", "torch.fx.experimental.symbolic_shapes", "click")
 """What tests import, beside torch, and is not of the checkout."""
 LIMIT_S = 120
 """CPU seconds for the tests of one mutant, which take few: what hangs is noticed too."""

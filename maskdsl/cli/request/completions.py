@@ -5,24 +5,30 @@ Nothing is offered if something is wrong: the command itself reports it.
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING
 
-from typer import Context
+from click import Context, Parameter
+from click.shell_completion import CompletionItem
 
 from maskdsl.analysis.cost.devices import DEVICES
-from maskdsl.api import Module, load
-from maskdsl.base.arguments import BackendName
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.syntax.program import SUFFIX
 
-Offer = tuple[str, str]
-"""A word that may be typed, and its meaning."""
+if TYPE_CHECKING:
+    from maskdsl.api import Module
+
 STAGES = ("tree", "ir", "tiles", "plan", "routing", "selection", "reference", "tiled", "triton", "flex", "decode")
 """The names of the stages in `cli/stages.py`, which is slow to import."""
+BACKENDS = ("auto", "triton", "tiled", "reference")
+"""The values of `BackendName` of `base/arguments.py`, which imports NumPy."""
+_SUFFIX = ".attn"
 
 
-def files(incomplete: str) -> list[str]:
+def files(context: Context, parameter: Parameter, incomplete: str) -> list[str]:
     """Files with patterns, and folders; if one folder is the only match, its entries. No unprintable names."""
+    return _entries(incomplete)
+
+
+def _entries(incomplete: str) -> list[str]:
     folder, begun = incomplete.rpartition("/")[0], incomplete.rpartition("/")[2]
     before = incomplete[: len(incomplete) - len(begun)]
     try:
@@ -32,12 +38,14 @@ def files(incomplete: str) -> list[str]:
         return []
     fitting = [each for each in entries if each.name.startswith(begun) and (begun or not each.name.startswith("."))]
     folders = [f"{before}{each.name}/" for each in fitting if each.is_dir()]
-    names = [f"{before}{each.name}" for each in fitting if each.suffix == SUFFIX and each.is_file()]
-    return files(folders[0]) or folders if len(folders) == 1 and not names else [*names, *folders]
+    names = [f"{before}{each.name}" for each in fitting if each.suffix == _SUFFIX and each.is_file()]
+    return _entries(folders[0]) or folders if len(folders) == 1 and not names else [*names, *folders]
 
 
-def words(context: Context, incomplete: str) -> list[Offer]:
+def words(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
     """Patterns and stacks until one is named, and parameters that are not given yet."""
+    from maskdsl.api import load  # start-up time
+
     try:
         module = load(context.params["file"])
     except (AttnError, KeyError, TypeError):
@@ -45,15 +53,15 @@ def words(context: Context, incomplete: str) -> list[Offer]:
     given = [word for word in context.params.get("words") or [] if word != incomplete]
     names = [word for word in given if "=" not in word]
     offers = [*_parameters(module, names, given), *(() if names else _subjects(module))]
-    return [offer for offer in offers if offer[0].startswith(incomplete)]
+    return [offer for offer in offers if offer.value.startswith(incomplete)]
 
 
-def _subjects(module: Module) -> Iterator[Offer]:
+def _subjects(module: "Module") -> Iterator[CompletionItem]:
     for name, subject in module.everything.items():
-        yield name, next(iter(subject.doc.splitlines()), "")
+        yield CompletionItem(name, help=next(iter(subject.doc.splitlines()), ""))
 
 
-def _parameters(module: Module, names: list[str], given: list[str]) -> Iterator[Offer]:
+def _parameters(module: "Module", names: list[str], given: list[str]) -> Iterator[CompletionItem]:
     """Parameters that are not given yet, with their defaults."""
     everything = module.everything
     chosen = names[0] if names else next(iter(everything)) if len(everything) == 1 else None
@@ -62,17 +70,18 @@ def _parameters(module: Module, names: list[str], given: list[str]) -> Iterator[
     known = {word.partition("=")[0] for word in given if "=" in word}
     for name, default in everything[chosen].parameters.items():
         if name not in known:
-            yield f"{name}={(default or '').replace(' ', '')}", "a parameter" if default else "must be given"
+            value = (default or "").replace(" ", "")
+            yield CompletionItem(f"{name}={value}", help="a parameter" if default else "must be given")
 
 
-def _one_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+def _one_of(known: Iterable[str]) -> Callable[[Context, Parameter, str], list[str]]:
     """A completion from a fixed list of names."""
     names = list(known)
-    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+    return lambda context, parameter, incomplete: [name for name in names if name.startswith(incomplete)]
 
 
 stages = _one_of(STAGES)
 gpus = _one_of([*(device.name for device in DEVICES), "all"])
 orders = _one_of(["auto", "declared"])
 dtypes = _one_of(["float64", "float32", "bfloat16", "float16"])
-backends = _one_of(get_args(BackendName))
+backends = _one_of(BACKENDS)

@@ -1,114 +1,118 @@
-"""Declares the arguments and options that several commands share."""
+"""Declares the arguments and options that several commands share, as decorators."""
 
+from collections.abc import Callable
 from math import isnan
-from typing import Annotated
+from typing import Any
 
-from typer import Argument, BadParameter, Option
+import click
 
 from maskdsl.analysis.cost.devices import DEVICES
-from maskdsl.base.arguments import MOST_ENTRIES, MOST_HEAD_DIM
-from maskdsl.bind.bound_heads import MOST_HEADS
+from maskdsl.base.limits import MOST_ENTRIES, MOST_HEAD_DIM, MOST_HEADS
+from maskdsl.cli.declaring import Function, argument
 from maskdsl.cli.request import completions
 
-MOST_SECONDS = 3600.0
-MOST_SEED = 2**63 - 1
+_MOST_SECONDS = 3600.0
+SEED = click.IntRange(0, 2**63 - 1)
 
 
-def _a_number(value: float) -> float:
+def _a_number(context: click.Context, parameter: click.Parameter, value: float) -> float:
     """Refuses NaN, which passes every comparison with bounds."""
     if isnan(value):
-        raise BadParameter("nan is not a number")
+        raise click.BadParameter("nan is not a number")
     return value
 
 
-File = Annotated[
-    str, Argument(metavar="FILE", help="An .attn file.", show_default=False, autocompletion=completions.files)
-]
-Files = Annotated[
-    list[str],
-    Argument(metavar="FILE...", help=".attn files.", show_default=False, autocompletion=completions.files),
-]
-Words = Annotated[
-    list[str] | None,
-    Argument(
-        metavar="PATTERN|NAME=VALUE",
+def _together(*declared: Callable[..., Any]) -> Callable[[Function], Function]:
+    def declare(function: Function) -> Function:
+        for each in reversed(declared):
+            function = each(function)
+        return function
+
+    return declare
+
+
+def _heads(default: int) -> Callable[[Function], Function]:
+    kind = click.IntRange(1, MOST_HEADS)
+    return click.option("--heads", type=kind, default=default, help="Number of query heads.")
+
+
+files = argument(
+    "paths", metavar="FILE...", nargs=-1, required=True, help=".attn files.", shell_complete=completions.files
+)
+pattern = _together(
+    argument("file", metavar="FILE", help="An .attn file.", shell_complete=completions.files),
+    argument(
+        "words",
+        metavar="[PATTERN|NAME=VALUE]...",
+        nargs=-1,
         help="The pattern, which may be left out if there is only one, and its parameters: "
         "n=4096, shift=-3, 'kernel=(7, 7)', causal=True, axis=y.",
-        show_default=False,
-        autocompletion=completions.words,
+        shell_complete=completions.words,
     ),
-]
-Heads = Annotated[int, Option("--heads", min=1, max=MOST_HEADS, help="Number of query heads.")]
-OneHead = Annotated[
-    list[int] | None, Option("--head", metavar="HEAD", help="Only this head; may be repeated.", show_default=False)
-]
-Orders = Annotated[
-    list[str] | None,
-    Option(
-        "--order",
-        metavar="KEYS",
-        help="Lay tokens out by these keys instead of the pattern's own: 'hilbert(y, x)', 'image by y // 8, x // 8', "
-        "auto for the best, or declared. Repeat it to compare.",
-        show_default=False,
-        autocompletion=completions.orders,
+)
+heads = _heads(4)
+"""By default enough of them to see that they differ."""
+one_head = _heads(1)
+head = click.option("--head", type=int, multiple=True, metavar="HEAD", help="Only this head; may be repeated.")
+orders = click.option(
+    "--order",
+    "orders",
+    multiple=True,
+    metavar="KEYS",
+    help="Lay tokens out by these keys instead of the pattern's own: 'hilbert(y, x)', 'image by y // 8, x // 8', "
+    "auto for the best, or declared. Repeat it to compare.",
+    shell_complete=completions.orders,
+)
+order = click.option("--order", metavar="KEYS", help="Lay tokens out by these keys.")
+block = click.option("--block", default="128", metavar="SIZE", help="Tile size in tokens, 128 or 128x64.")
+given = click.option(
+    "--input",
+    "given",
+    multiple=True,
+    metavar="NAME=FILE.npy",
+    help="Values of a run-time input. Inputs left out get plausible made-up values.",
+)
+seed = click.option(
+    "--random",
+    "seed",
+    type=SEED,
+    metavar="SEED",
+    help="Show what routes select in random queries and keys of this seed; by default, all candidates.",
+)
+tensors = click.option(
+    "--tensors",
+    metavar="FILE.safetensors",
+    help="Show what routes select in the `q` and `k` of this file, which may also hold run-time inputs.",
+)
+json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+head_dim = click.option("--head-dim", type=click.IntRange(1, MOST_HEAD_DIM), default=64, help="Head dimension.")
+gpus = click.option(
+    "--gpu",
+    "gpus",
+    multiple=True,
+    metavar="NAME",
+    help=f"Predict times on {', '.join(device.name for device in DEVICES)}, or all; may be repeated.",
+    shell_complete=completions.gpus,
+)
+shape = _together(
+    click.option(
+        "--dtype",
+        default="float32",
+        help="float64, float32, bfloat16 or float16.",
+        shell_complete=completions.dtypes,
     ),
-]
-Order = Annotated[
-    str | None, Option("--order", metavar="KEYS", help="Lay tokens out by these keys.", show_default=False)
-]
-Given = Annotated[
-    list[str] | None,
-    Option(
-        "--input",
-        metavar="NAME=FILE.npy",
-        help="Values of a run-time input. Inputs left out get plausible made-up values.",
-        show_default=False,
-    ),
-]
-Random = Annotated[
-    int | None,
-    Option(
-        "--random",
-        min=0,
-        max=MOST_SEED,
-        metavar="SEED",
-        help="Show what routes select in random queries and keys of this seed; by default, all candidates.",
-        show_default=False,
-    ),
-]
-Tensors = Annotated[
-    str | None,
-    Option(
-        "--tensors",
-        metavar="FILE.safetensors",
-        help="Show what routes select in the `q` and `k` of this file, which may also hold run-time inputs.",
-        show_default=False,
-    ),
-]
-Json = Annotated[bool, Option("--json", help="Print JSON.")]
-Gpus = Annotated[
-    list[str] | None,
-    Option(
-        "--gpu",
-        metavar="NAME",
-        help=f"Predict times on {', '.join(device.name for device in DEVICES)}, or all; may be repeated.",
-        show_default=False,
-        autocompletion=completions.gpus,
-    ),
-]
-Dtype = Annotated[
-    str, Option("--dtype", help="float64, float32, bfloat16 or float16.", autocompletion=completions.dtypes)
-]
-HeadDim = Annotated[int, Option("--head-dim", min=1, max=MOST_HEAD_DIM, help="Head dimension.")]
-Batch = Annotated[int, Option("--batch", min=1, max=MOST_ENTRIES, help="Number of batch entries.")]
-Device = Annotated[str, Option("--device", help="cpu, cuda, or another device of torch.")]
-Backward = Annotated[bool, Option("--backward", help="Time forward and backward together.")]
-Seconds = Annotated[
-    float,
-    Option(
-        "--seconds", min=0.0, max=MOST_SECONDS, callback=_a_number, help="About how long to repeat each measurement."
-    ),
-]
+    head_dim,
+    click.option("--batch", type=click.IntRange(1, MOST_ENTRIES), default=1, help="Number of batch entries."),
+    click.option("--device", default="cpu", help="cpu, cuda, or another device of torch."),
+    click.option("--backward", is_flag=True, help="Time forward and backward together."),
+)
+"""What a `BenchShape` is made of, beside the number of heads."""
 
-DEFAULT_HEADS = 4
-"""The default number of heads: enough to see that heads differ."""
+
+seconds = click.option(
+    "--seconds",
+    type=click.FloatRange(0.0, _MOST_SECONDS),
+    default=2.0,
+    callback=_a_number,
+    help="About how long to repeat each measurement.",
+)

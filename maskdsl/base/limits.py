@@ -1,0 +1,7 @@
+"""The largest numbers that calls and options take. Imports nothing, so that help can name them at once."""
+
+MOST_ENTRIES = 2**20
+"""The most entries of a batch."""
+MOST_HEAD_DIM = 2**16
+"""The largest head dimension."""
+MOST_HEADS = 4096
