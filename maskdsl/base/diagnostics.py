@@ -188,6 +188,7 @@ def render(diagnostic: Diagnostic) -> str:
             lines += excerpt(note.span, "")
     if diagnostic.nearest is not None:
         lines.append(f"  help: did you mean `{printable(diagnostic.nearest)}`?")
-    if diagnostic.help:
-        lines.append(f"  help: {printable(diagnostic.fill(diagnostic.help))}")
+    advice = diagnostic.fill(diagnostic.help)
+    if advice:
+        lines.append(f"  help: {printable(advice)}")
     return "\n".join(lines)

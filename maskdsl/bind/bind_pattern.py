@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from maskdsl.base.diagnostics import nearest_name
+from maskdsl.base.diagnostics import AttnError, nearest_name
 from maskdsl.base.errors.language.names import DuplicateName
-from maskdsl.base.errors.language.patterns import AssertFailed, NoAttend, NoSuchPattern
+from maskdsl.base.errors.language.patterns import AssertFailed, NoAttend, NoOrder, NoSuchPattern
 from maskdsl.base.errors.language.stacks import StackAsPattern
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
 from maskdsl.base.source import Source, Span
@@ -53,6 +53,8 @@ MOST_STATEMENTS = (
     ((tree.WeightStatement,), "weights", 100),
 )
 """The most statements of each kind in a pattern: generated code may grow with their square, or nest as deep."""
+_ORDER_WORDS = {"by", "auto"}
+"""One of them is in every `order` statement."""
 
 
 def bind(
@@ -190,9 +192,13 @@ def _order_statements(declaration: tree.PatternDeclaration, order: str | None) -
     """The statements with the orders to apply: the pattern's own, or those that replace them."""
     if order == "declared":
         return ()
-    if order is not None:
-        return tuple(parse_statement(Source("<order>", f"order {each.strip()}")) for each in order.split(";"))
-    return declaration.statements
+    if order is None:
+        return declaration.statements
+    texts = [each.strip() for each in order.split(";")]
+    wrong = [NoOrder(text=each) for each in texts if not _ORDER_WORDS & {*each.split()}]
+    if wrong:
+        raise AttnError(*wrong)
+    return tuple(parse_statement(Source("<order>", f"order {each}")) for each in texts)
 
 
 def _mask(

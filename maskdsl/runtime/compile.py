@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from maskdsl.base.diagnostics import AttnError, Diagnostic, nearest_name
 from maskdsl.base.errors.calls.arguments import FollowedGiven, WrongFollow
 from maskdsl.base.errors.calls.backends import UnknownBackend
-from maskdsl.base.errors.language.parameters import MissingParameter, UnknownParameter
+from maskdsl.base.errors.language.parameters import MissingParameter
+from maskdsl.bind.statement.parameters import unknown_parameter
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
@@ -58,8 +59,7 @@ def _misfollowed(
         return
     for name in {**values, **dict.fromkeys(follow)}:
         if name not in known:
-            nearest, span, pattern = nearest_name(name, known), declaration.name.span, declaration.name.id
-            yield UnknownParameter(span=span, pattern=pattern, name=name, nearest=nearest)
+            yield unknown_parameter(declaration, name, nearest_name(name, known))
         elif name in values and name in follow:
             yield FollowedGiven(name=name, span=known[name].name.span)
     for name, parameter in known.items():

@@ -13,7 +13,9 @@ from maskdsl.base.diagnostics import Diagnostic, Note, nearest_name
 from maskdsl.base.errors.language.syntax import (
     ForeignSpelling,
     MalformedNumber,
+    NoDimensions,
     NoResult,
+    PythonDefinition,
     ReservedWord,
     SingleEquals,
     UnclosedBracket,
@@ -69,7 +71,12 @@ _EXPRESSION_STARTS = (
 )
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
+DIMENSIONS = "`batch`, `heads`, `tokens`, `queries`, `keys`, `dim`, `_`, the names of spaces, and numbers"
+"""What sides of an input may be, for messages."""
+
 _SPELLINGS = {
+    "<<": "write `2 ** n` for `1 << n`",
+    ">>": "write `// 4` for `>> 2`",
     "===": "write `==`",
     "!==": "write `!=`",
     "&&": "write `and`",
@@ -101,7 +108,19 @@ _SPELLINGS = {
     "\u00ac": "write `not`",
     "\u00a0": "this is a no-break space; write a normal one",
 }
-_FOREIGN_WORDS = {"import": "use", "include": "use", "function": "def", "macro": "def", "mask": "pattern", "var": "let"}
+_FOREIGN_WORDS = {
+    "import": ("use",),
+    "include": ("use",),
+    "function": ("def",),
+    "macro": ("def",),
+    "mask": ("pattern", "attend"),
+    "var": ("let",),
+    "const": ("let",),
+    "allow": ("attend",),
+    "bias": ("score",),
+    "axis": ("space",),
+}
+"""Words of other languages, and ours, of which the first that is accepted is meant."""
 
 _NUMBER_LIKE = re.compile(r"[0-9][0-9A-Za-z_.]*")
 
@@ -141,6 +160,7 @@ def explain_word(source: Source, words: Sequence[Word], at: int, accepted: Set[s
         return _explain_end(source, words, accepted)
     return (
         _explain_brackets(source, words, at, accepted)
+        or _explain_declaration(source, words, at, accepted)
         or _explain_spelling(source, words, at, accepted)
         or _explain_name(source, words, at, accepted)
         or _unexpected(source, words, at, accepted)
@@ -198,8 +218,10 @@ def _expectation(accepted: Set[str]) -> str:
         left -= {"STRING"}
     left -= {END}
     names += [f"`{text}`" for text in sorted(left)]
-    if not names:
-        return "the end"
+    return _listed(names) if names else "the end"
+
+
+def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
@@ -247,6 +269,19 @@ def _unclosed(source: Source, opener: Word) -> Diagnostic:
     return UnclosedBracket(span=_span(source, opener), opener=opener.text, closer=_BRACKETS[opener.kind])
 
 
+def _explain_declaration(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic | None:
+    """Explains an input without dimensions, and a macro that is written as a function of Python."""
+    before = words[max(at - 4, 0) : at]
+    if [each.text for each in before[:1]] == ["input"] and [each.kind for each in before[2:3]] == [":"]:
+        _, name, _, kind = before
+        if accepted == {"["}:
+            span = _span(source, kind)
+            return NoDimensions(span=span, name=name.text, kind=kind.text, dimensions=DIMENSIONS)
+    if words[at].kind == ":" and accepted == {"="}:
+        return PythonDefinition(span=_span(source, words[at]))
+    return None
+
+
 def _explain_spelling(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic | None:
     """Explains a spelling of other languages, a malformed number, or `=` for `==`."""
     word = words[at]
@@ -267,6 +302,9 @@ def _explain_spelling(source: Source, words: Sequence[Word], at: int, accepted: 
         return NoResult(span=_span(source, word))
     if word.kind == "=" and "COMPARE" in accepted:
         return SingleEquals(span=_span(source, word))
+    if word.kind == "=" and before is not None and before.text in STATEMENT_WORDS and "INTEGER" in accepted:
+        advice = f"`{before.text}` has its value right behind it, without `=`"
+        return UnexpectedWord(span=_span(source, word), found="`=`", expected=_expectation(accepted), advice=advice)
     return None
 
 
@@ -289,10 +327,19 @@ def _explain_name(source: Source, words: Sequence[Word], at: int, accepted: Set[
     if word.kind != "NAME":
         return None
     known = {text.lower() for text in accepted if text.isalpha()}
-    nearest = _FOREIGN_WORDS.get(word.text)
-    if nearest not in known:
-        nearest = nearest_name(word.text, known)
-    return UnknownWord(span=_span(source, word), name=word.text, expected=expected, nearest=nearest)
+    meant = next((each for each in _FOREIGN_WORDS.get(word.text, ()) if each in known), None)
+    nearest = nearest_name(word.text, known)
+    advice = "" if nearest and not meant else _beginnings(accepted)
+    nearest = meant or nearest
+    return UnknownWord(span=_span(source, word), name=word.text, expected=expected, nearest=nearest, advice=advice)
+
+
+def _beginnings(accepted: Set[str]) -> str:
+    """The words that a statement or a declaration begins with, where one is expected and nothing else."""
+    for kind, starts in (("statement", STATEMENT_WORDS), ("declaration", DECLARATION_WORDS)):
+        if starts <= accepted and not _OPERATORS & accepted:
+            return f"a {kind} begins with {_listed(sorted(f'`{each}`' for each in starts))}"
+    return ""
 
 
 def _unexpected(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic:

@@ -270,7 +270,7 @@ def test_mistakes_are_told_when_compiling() -> None:
     case = case_of("static")
     compiled = torch.compile(case.attention.__call__, fullgraph=True, backend="eager")
     q = torch.randn(1, HEADS, 41, 8)
-    with pytest.raises(Exception, match=r"E407.*`q` has 41 tokens, but `p` has 40"):
+    with pytest.raises(Exception, match=r"E407.*`q`, `k` and `v` have 41 tokens, but `p` has 40"):
         compiled(q, q, q)
 
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from maskdsl.base.source import Span
-from maskdsl.ir.expressions import Constant, Expression
+from maskdsl.ir.expressions import Constant, Expression, Head
 from maskdsl.ir.facts.ranges import Range
+from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Type
 from maskdsl.syntax import tree
 
@@ -77,8 +78,14 @@ def constant(value: int | float | bool, span: Span | None = None) -> Term:
 def why_unknown(value: Value) -> str:
     """Why a value is not an integer that is known when the pattern is bound, for messages."""
     if isinstance(value, Term) and value.type is Type.INT:
-        return "this depends on the tokens"
+        return f"this depends on the {'head' if is_per_head(value) else 'tokens'}"
     return f"this is {describe(value)}, not an integer"
+
+
+def is_per_head(value: Term) -> bool:
+    """Whether a value depends on the head and on nothing else."""
+    known = reads(value.expression)
+    return known.leaves == (Head(),) and not known.inputs
 
 
 def describe(value: Value) -> str:

@@ -73,7 +73,9 @@ def _unknown(frame: Frame, name: str, span: Span, sides: Iterable[SideDeclared])
     known = list(dict.fromkeys(each for tokens in sides for each in tokens.coordinate_names()))
     nearest = frame.nearest(name, known)
     shown = "the coordinates are " + ", ".join(f"`{each}`" for each in known[:8])
-    return frame.add(UnknownCoordinate(span=span, name=name, known=shown, nearest=nearest))
+    advice = f"declare it: `input {name}: int[tokens]` if calls give it, else `coord {name} = ...`"
+    advice = advice if nearest is None and frame.declared.self_attention else ""
+    return frame.add(UnknownCoordinate(span=span, name=name, known=shown, nearest=nearest, advice=advice))
 
 
 def unknown_space(frame: Frame, name: str, span: Span, known: Collection[str], *others: str) -> Bad:

@@ -10,7 +10,17 @@ from maskdsl.base.errors.language.spaces import NotInSequence
 from maskdsl.base.errors.language.tables import IndexOutOfBounds
 from maskdsl.base.errors.language.types import NotConstant, Overflow, TypeMismatch
 from maskdsl.base.source import Span
-from maskdsl.bind.context.bound_values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant, why_unknown
+from maskdsl.bind.context.bound_values import (
+    BAD,
+    AxisValue,
+    Bad,
+    Term,
+    TupleValue,
+    Value,
+    constant,
+    is_per_head,
+    why_unknown,
+)
 from maskdsl.bind.context.frame import PAIRS, Frame, SideDeclared
 from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.context.position_warnings import warn_of_positions
@@ -197,12 +207,21 @@ def _index(node: tree.Index, frame: Frame) -> Value:
     if isinstance(index, Bad):
         return BAD
     if others or not isinstance(index, Term) or index.type is not Type.INT or index.constant is None:
-        reason = "a tuple takes one index" if others else why_unknown(index)
-        return frame.add(NotConstant(span=node.span, what="the index of a tuple", reason=reason))
+        reason, advice = "a tuple takes one index" if others else why_unknown(index), ""
+        if not others and isinstance(index, Term) and is_per_head(index):
+            advice = f"write `{_by_head(node, value)}`, or declare `input size: int[heads]` and read `size[head]`"
+        return frame.add(NotConstant(span=node.span, what="the index of a tuple", reason=reason, advice=advice))
     last, at = len(value.items) - 1, int(index.constant)
     if not 0 <= at <= last:
         return frame.add(IndexOutOfBounds(span=node.indices[0].span, low=at, high=at, last=last))
     return constant(value.items[at], node.span)
+
+
+def _by_head(node: tree.Index, value: TupleValue) -> str:
+    """The entries of a tuple chosen by the head, as they can be written."""
+    name, last = node.base.id, len(value.items) - 1
+    chosen = [f"{name}[{at}] if {node.indices[0].span.text} == {at} else" for at in range(min(last, 2))]
+    return " ".join([*chosen, f"{name}[{last}]" if last <= 2 else "..."])
 
 
 def _quantifier(node: tree.Quantifier, frame: Frame) -> Value:

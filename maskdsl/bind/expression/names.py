@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from maskdsl.base.errors.language.names import NoPairHere, NoScoreHere, OutsideQuantifier, SpaceAsValue, UnknownName
 from maskdsl.base.errors.language.types import NotConstant
+from maskdsl.base.habits import NAMES
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Value, constant
 from maskdsl.bind.context.frame import PAIRS, Frame, StatementKind
@@ -87,6 +88,18 @@ def side_of(name: str, span: Span, frame: Frame) -> Side | Bad:
     return frame.add(NoPairHere(span=span, hint=hint))
 
 
+def _habit(name: str, frame: Frame) -> str | None:
+    """What a name of other libraries is called here, if it can be read here."""
+    meant = NAMES.get(name)
+    fits = {
+        "q": frame.statement in PAIRS,
+        "k": frame.statement in PAIRS,
+        "s": frame.statement is StatementKind.SCORE,
+        "heads": True,
+    }
+    return meant if fits.get(meant or "", frame.statement is not StatementKind.CONSTANT) else None
+
+
 def _unknown(name: str, span: Span, frame: Frame) -> Value:
     declared = frame.declared
     if name in declared.bad_names:
@@ -108,6 +121,7 @@ def _unknown(name: str, span: Span, frame: Frame) -> Value:
     else:
         hint = "not a parameter, `let` or macro"
     macros, bare = declared.program.macros(span.source), coordinates if frame.bare_coordinates else ()
-    nearest = frame.nearest(name, frame.names, macros, declared.routes, sorted(declared.bad_names), bare)
+    known = (frame.names, macros, declared.routes, sorted(declared.bad_names), bare)
+    nearest = _habit(name, frame) or frame.nearest(name, *known)
     nearest = None if nearest == name else nearest
     return frame.add(UnknownName(span=span, name=name, hint=hint, nearest=nearest))

@@ -8,6 +8,7 @@ from maskdsl.base.errors.language.names import UnknownName
 from maskdsl.base.errors.language.spaces import BadLength
 from maskdsl.base.errors.language.tables import IndexCount, NotIndexed, WrongDimension
 from maskdsl.base.errors.language.types import NotConstant, UnknownType
+from maskdsl.base.habits import DIMENSIONS as DIMENSIONS_ELSEWHERE
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, why_unknown
 from maskdsl.bind.context.frame import Declared, Frame
 from maskdsl.bind.context.terms import as_terms, make
@@ -17,8 +18,10 @@ from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Dimension, DimensionKind, Input
 from maskdsl.ir.ops import Op, Type
 from maskdsl.syntax import tree
+from maskdsl.syntax.mistakes import DIMENSIONS
 
 _MOST_DIMENSIONS = 8
+_WORDS = ("batch", "heads", "tokens", "queries", "keys", "dim")
 BATCH = Dimension(DimensionKind.BATCH, None, "batch")
 
 
@@ -79,6 +82,10 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
                 return frame.add(WrongDimension(span=node.span, what=what, hint=hint))
             sequence = declared.keys.sequence if name == "keys" else declared.queries.sequence
             return Dimension(DimensionKind.TOKENS, sequence.length, name)
+        if name not in frame.names and name not in declared.program.macros(node.span.source):
+            nearest = DIMENSIONS_ELSEWHERE.get(name) or frame.nearest(name, frame.names, _WORDS)
+            hint, advice = "no dimension of this name", f"the dimensions are {DIMENSIONS}"
+            return frame.add(UnknownName(span=node.span, name=name, hint=hint, advice=advice, nearest=nearest))
     value = elaborate(node, frame)
     if isinstance(value, Bad):
         return BAD
@@ -127,6 +134,13 @@ def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term
 def _no_table(name: str, node: tree.Index, declared: Declared, frame: Frame) -> Bad:
     if name in frame.names:
         return frame.add(NotIndexed(span=node.base.span, name=name, hint="neither a tuple nor an input"))
-    known = [each.name for each in declared.inputs]
-    hint = "not an input or a tuple"
-    return frame.add(UnknownName(span=node.base.span, name=name, hint=hint, nearest=frame.nearest(name, known)))
+    nearest = frame.nearest(name, [each.name for each in declared.inputs])
+    match node.indices:
+        case (tree.Name(),):
+            advice = f"declare it, `input {name}: int[tokens]`, and read it as `q.{name}` and `k.{name}`"
+        case (_,):
+            advice = f"declare it, such as `input {name}: float[64]` for a table of 64 entries"
+        case _:
+            advice = f"declare it with its dimensions, such as `input {name}: float[heads, 64]`"
+    hint, advice = "not an input or a tuple", advice if nearest is None else ""
+    return frame.add(UnknownName(span=node.base.span, name=name, hint=hint, advice=advice, nearest=nearest))

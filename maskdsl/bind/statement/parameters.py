@@ -1,5 +1,6 @@
 """Binds the parameters of a pattern: values that the caller gives, and defaults."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
@@ -50,8 +51,7 @@ def parameter_names(
     known = [parameter.name.id for parameter in declaration.parameters]
     for name in values:
         if name not in known:
-            nearest, span, pattern = frame.nearest(name, known), declaration.name.span, declaration.name.id
-            frame.add(UnknownParameter(span=span, pattern=pattern, name=name, nearest=nearest))
+            frame.add(unknown_parameter(declaration, name, frame.nearest(name, known)))
     for parameter in declaration.parameters:
         name = parameter.name.id
         check_name(parameter.name, names, frame)
@@ -64,6 +64,16 @@ def parameter_names(
         else:
             names[name] = _default(parameter, parameter.default, replace(frame, names=names), elaborate)
     return names
+
+
+def unknown_parameter(
+    declaration: tree.PatternDeclaration | tree.StackDeclaration, name: str, nearest: str | None
+) -> UnknownParameter:
+    """The error of a value for a parameter that a declaration does not have."""
+    names = ", ".join(f"`{each.name.id}`" for each in declaration.parameters)
+    known = f"its parameters are {names}" if names else "it has no parameters"
+    at, pattern = declaration.name.span, declaration.name.id
+    return UnknownParameter(span=at, pattern=pattern, name=name, known=known, nearest=nearest)
 
 
 def check_name(name: tree.Name, known: Mapping[str, object], frame: Frame, kind: str = "a parameter") -> bool:
@@ -124,8 +134,20 @@ def _given(parameter: tree.Parameter, value: object, frame: Frame, scope: Frame,
         made = TupleValue((int(made.constant or 0),) * width) if width else None
     if made is None:
         name, span = parameter.name.id, parameter.name.span
-        return frame.add(WrongParameter(span=span, name=name, found=shown(value), expected=_EXPECTED_VALUES[kind]))
+        expected, hint = _EXPECTED_VALUES[kind], _whole_number(name, value)
+        return frame.add(WrongParameter(span=span, name=name, found=shown(value), expected=expected, hint=hint))
     return made
+
+
+def _whole_number(name: str, value: object) -> str:
+    """How to give a parameter whose value is a whole number, but is written as a float or a text."""
+    match value:
+        case float() if value.is_integer() and int(value) in INT64:
+            return f"write it without a point or exponent: {name}={int(value)}"
+        case str() if re.fullmatch(r"-?[0-9]{1,18}", value):
+            return f"give the number itself: {name}={int(value)}"
+        case _:
+            return ""
 
 
 def _converted(kind: str, value: object) -> Value | None:

@@ -100,7 +100,7 @@ def read_token(text: str, sequence: Tokens, side: str) -> int:
     try:
         positions = [int(each) for each in cell.split(",")]
     except ValueError:
-        raise AttnError(NotAToken(text=text)) from None
+        raise AttnError(NotAToken(text=text, ways=_ways(sequence))) from None
     if len(positions) == 1 and not name:
         if not 0 <= positions[0] < sequence.length:
             raise AttnError(
@@ -118,7 +118,18 @@ def read_token(text: str, sequence: Tokens, side: str) -> int:
             for position, length in zip(positions, space.lengths, strict=True):
                 number = number * length + position
             return offset + number
-    raise AttnError(NotAToken(text=text))
+    raise AttnError(NotAToken(text=text, ways=_ways(sequence)))
+
+
+def _ways(sequence: Tokens) -> str:
+    """How the tokens of a sequence can be named: by position, and by cell of each space that is a grid."""
+    ways = [f"a position, 0 to {sequence.length - 1}"]
+    several = len(sequence.spaces) > 1
+    for space in sequence.spaces:
+        if several or len(space.axes) > 1:
+            axes, cell = ", ".join(axis.name for axis in space.axes), ",".join(str(each - 1) for each in space.lengths)
+            ways.append(f"a cell ({axes}) of `{space.name}`, up to {f'{space.name}:' if several else ''}{cell}")
+    return "; or ".join(ways)
 
 
 def _macro_words(pattern: Pattern) -> dict[str, str]:

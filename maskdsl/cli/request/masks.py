@@ -26,6 +26,8 @@ from maskdsl.ir.stack import StackIR
 from maskdsl.view.terminal.show import written
 
 SYNTHETIC_SEED = 0
+_NUMBER = re.compile(r"[-+]?[0-9]")
+"""The beginning of a word that can only be a value."""
 _MOST_VALUES = 1 << 27
 """The most values of an input that is made up."""
 
@@ -77,12 +79,23 @@ def read_subject(file: str, words: Sequence[str]) -> Request | StackRequest:
     """The pattern or stack that the first word without `=` names, or the only one; other words are `name=value`."""
     module = load(file)
     names = [word for word in words if "=" not in word]
+    bare = next((word for word in words if word == "=" or _NUMBER.match(word)), None)
+    if bare is not None:
+        raise AttnError(errors.ValueWithoutName(word=bare, example=_example(module, words)))
     chosen = _named(module, names[0]) if names else _only_one(module, file)
     if len(names) > 1:
         nearest = nearest_name(names[1], chosen.parameters)
         raise AttnError(errors.StrayWord(pattern=chosen.name, word=names[1], nearest=nearest))
     values = _read_values([word for word in words if "=" in word])
     return Request(chosen, values) if isinstance(chosen, Pattern) else StackRequest(chosen, values)
+
+
+def _example(module: Module, words: Sequence[str]) -> str:
+    """What was probably meant by words one of which is a number or `=`: `n=4096`."""
+    numbers = [word for word in words if _NUMBER.match(word)]
+    names = [word for word in words if word.isidentifier() and word not in module.everything]
+    known = next((name for each in module.everything.values() for name in each.parameters), "n")
+    return f"{names[0] if names else known}={numbers[0] if numbers else 4096}"
 
 
 def _named(module: Module, name: str) -> Pattern | Stack:

@@ -1,6 +1,6 @@
 """The given inputs of a mask as NumPy arrays, checked against their declarations."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, assert_never
 
 import numpy as np
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from maskdsl.base.diagnostics import AttnError, Diagnostic, nearest_name
 from maskdsl.base.errors.calls.inputs import InputRange, InputShape, InputType, MissingInput, UnknownInput
 from maskdsl.base.errors.calls.selection import MissingVectors
+from maskdsl.base.habits import ARGUMENTS
+from maskdsl.base.source import Span
 from maskdsl.ir.facts.ranges import INT32
 from maskdsl.ir.facts.trace import pair_trace, tile_trace, trace
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
@@ -69,10 +71,16 @@ def layer_inputs(stack: StackIR, given: Mapping[str, Any]) -> list[dict[str, Any
 def _unknown(mask: MaskIR | StackIR, given: Iterable[str]) -> Iterator[Diagnostic]:
     masks = mask.different if isinstance(mask, StackIR) else (mask,)
     names = list(dict.fromkeys(each.name for one in masks for each in one.inputs))
-    for name in given:
-        if name not in names:
-            nearest = nearest_name(name, names)
-            yield UnknownInput(name=name, pattern=mask.name, nearest=nearest, span=mask.span)
+    return (unknown_input(name, mask.name, names, mask.span) for name in given if name not in names)
+
+
+def unknown_input(name: str, pattern: str, known: Sequence[str], span: Span | None) -> Diagnostic:
+    """The error of an input that no pattern declares, with what stands for an argument of another library."""
+    if name in ARGUMENTS:
+        return UnknownInput(name=name, pattern=pattern, hint=ARGUMENTS[name], span=span)
+    listed = ", ".join(f"`{each}`" for each in known)
+    hint = f"its inputs are {listed}" if known else "it has none: inputs are declared by `input name: int[tokens]`"
+    return UnknownInput(name=name, pattern=pattern, hint=hint, nearest=nearest_name(name, known), span=span)
 
 
 def batch_entries(mask: MaskIR, inputs: Mapping[str, Array], default: int = 1) -> int:
@@ -95,15 +103,32 @@ def unfit(
     `sizes` has the known sizes of dimensions that calls decide.
     """
     expected = [sizes.get(each.kind, each.size) for each in declared.dimensions]
-    pairs = zip(expected, shape, strict=False)
-    if len(shape) != len(expected) or any(size not in (None, length) for size, length in pairs):
+    if not _fits(shape, expected):
         texts = [
             each.text if size is None or each.text == str(size) else f"{each.text} = {size}"
             for each, size in zip(declared.dimensions, expected, strict=True)
         ]
-        yield InputShape(name=declared.name, found=shape, expected=f"[{', '.join(texts)}]", span=declared.span)
+        sides = f"[{', '.join(texts)}]"
+        hint = _batch_hint(declared, shape, expected)
+        yield InputShape(name=declared.name, found=shape, expected=sides, hint=hint, span=declared.span)
     if kind is not declared.type:
         yield InputType(name=declared.name, found=dtype, expected=str(declared.type), span=declared.span)
+
+
+def _batch_hint(declared: Input, shape: tuple[int, ...], expected: Sequence[int | None]) -> str:
+    """What to write where an input has an entry of the batch too many or too few."""
+    name, sides = declared.name, [each.text for each in declared.dimensions]
+    if DimensionKind.BATCH not in declared.kinds and _fits(shape[1:], expected):
+        return f"declare `input {name}: {declared.type}[{', '.join(['batch', *sides])}]` for one in each batch entry"
+    if declared.kinds[:1] == (DimensionKind.BATCH,) and _fits(shape, expected[1:]):
+        return f"give one in each batch entry, {name}.expand(batch, ...), or declare it without `batch`"
+    return ""
+
+
+def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
+    return len(shape) == len(expected) and all(
+        size in (None, length) for size, length in zip(expected, shape, strict=True)
+    )
 
 
 def beyond_32_bits(declared: Input, low: int, high: int) -> Iterator[Diagnostic]:

@@ -13,6 +13,7 @@ from maskdsl.base.errors.calls.vectors import (
     NoDimension,
     NotFloating,
     NotFourAxes,
+    Transposed,
     WrongHeads,
     WrongLength,
 )
@@ -31,6 +32,7 @@ def check_vectors(mask: MaskIR, q: Array, k: Array) -> None:
     errors: list[Diagnostic] = []
     for name, array in (("q", q), ("k", k)):
         errors += malformed(name, array.shape, str(array.dtype), array.dtype.kind == "f")
+    errors = errors or [*transposed(mask, q.shape, {"k": k.shape})]
     if not errors:
         errors += wrong_heads(mask, q.shape)
         errors += wrong_lengths(mask, q.shape, {"k": k.shape})
@@ -74,20 +76,48 @@ def wrong_heads(mask: MaskIR, q: Shape) -> Iterator[Diagnostic]:
         yield WrongHeads(pattern=mask.name, found=q[1], expected=mask.heads, span=mask.span)
 
 
+def transposed(mask: MaskIR, q: Shape, keys: Mapping[str, Shape]) -> Iterator[Diagnostic]:
+    """Yields an error if q, and k and v if present, look like [batch, tokens, heads, dim].
+
+    They do where heads are as many as tokens should be, and where the tokens of a mask whose length follows them are
+    as many as its heads.
+    """
+    length, heads = mask.queries.given_length, mask.heads
+    swapped = q[1] == length != q[2] and all(shape[1] == mask.keys.given_length for shape in keys.values())
+    if q[1] != heads and (swapped or q[1] > q[2] == heads == length):
+        yield Transposed(pattern=mask.name, found=q[1], tokens=q[2], heads=heads, length=length, span=mask.span)
+
+
 def wrong_lengths(mask: MaskIR, q: Shape, keys: Mapping[str, Shape]) -> Iterator[Diagnostic]:
-    """Yields an error for each of q, and k and v if present, whose length is not that of the mask."""
+    """Yields the errors of q, and of k and v if present, whose length is not that of the mask: one for each length."""
     key_kind = "keys that are not pooled" if mask.keys.is_pooled else "keys"
     checked = [("q", q, mask.queries, "queries"), *((name, shape, mask.keys, key_kind) for name, shape in keys.items())]
+    wrong: dict[tuple[int, int, str], list[str]] = {}
     for name, shape, sequence, kind in checked:
         if shape[2] != sequence.given_length:
-            yield WrongLength(
-                name=name,
-                found=shape[2],
-                expected=sequence.given_length,
-                pattern=mask.name,
-                kind="tokens" if mask.self_attention else kind,
-                span=mask.span,
-            )
+            case = shape[2], sequence.given_length, "tokens" if mask.self_attention else kind
+            wrong.setdefault(case, []).append(f"`{name}`")
+    for (length, expected, kind), names in wrong.items():
+        yield WrongLength(
+            names=f"{names[0]} has" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} have",
+            found=length,
+            expected=expected,
+            pattern=mask.name,
+            kind=kind,
+            hint=_length_hint(mask, names, length, expected),
+            span=mask.span,
+        )
+
+
+def _length_hint(mask: MaskIR, names: list[str], length: int, expected: int) -> str:
+    """What a call of another length may have meant: some of the queries, or tensors of any length."""
+    if names == ["`q`"] and length < expected:
+        return "give `query_start=...` where these are some of the queries: the position of the first one"
+    parameters = [name for name, value in mask.parameters if value == expected and type(value) is int]
+    if len(parameters) != 1:
+        return f"bind it for {length} {'token' if length == 1 else 'tokens'}"
+    name = parameters[0]
+    return f'bind it with {name}={length}, or take tensors of any length: pattern.compile(follow="{name}")'
 
 
 def reads_vectors(mask: MaskIR, names: Container[str]) -> bool:

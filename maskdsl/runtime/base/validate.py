@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from maskdsl.base.diagnostics import AttnError, Diagnostic, nearest_name, shown
+from maskdsl.base.diagnostics import AttnError, Diagnostic, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.backends import UnknownLayout
-from maskdsl.base.errors.calls.inputs import MissingInput, UnknownInput
+from maskdsl.base.errors.calls.inputs import MissingInput
 from maskdsl.base.errors.calls.lengths import NotIntegers, NotOneAxis
 from maskdsl.base.errors.calls.selection import LaidOutPooled
 from maskdsl.base.errors.calls.vectors import (
@@ -25,7 +25,7 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.facts.ranges import INT32
 from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.meaning import vectors
-from maskdsl.ir.meaning.inputs import beyond_32_bits, unfit
+from maskdsl.ir.meaning.inputs import beyond_32_bits, unfit, unknown_input
 from maskdsl.ir.ops import Type
 from maskdsl.runtime.base.processes import distributed_tensor
 
@@ -119,8 +119,7 @@ def misnamed(
     """Errors for inputs that are unknown, missing or not convertible to tensors."""
     for name in given:
         if name not in signature.inputs:
-            nearest = nearest_name(name, signature.inputs)
-            yield UnknownInput(name=name, pattern=signature.pattern, nearest=nearest, span=signature.span)
+            yield unknown_input(name, signature.pattern, [*signature.inputs], signature.span)
     for name, span in signature.inputs.items():
         if name not in given:
             yield MissingInput(name=name, span=span)
@@ -174,7 +173,9 @@ def _unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool) -> Iterator[Diagnos
 
 def check_sizes(plan: KernelPlan, q: Tensor, k: Tensor, v: Tensor) -> None:
     """Raises if heads and lengths are not those of the pattern."""
-    errors = [*wrong_heads(plan, q, k), *vectors.wrong_lengths(plan.mask, q.shape, {"k": k.shape, "v": v.shape})]
+    keys = {"k": k.shape, "v": v.shape}
+    errors = [*vectors.transposed(plan.mask, q.shape, keys)]
+    errors = errors or [*wrong_heads(plan, q, k), *vectors.wrong_lengths(plan.mask, q.shape, keys)]
     if errors:
         raise AttnError(*errors)
 

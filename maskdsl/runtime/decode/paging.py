@@ -45,6 +45,8 @@ def call_positions(
     """The positions that the arguments of a call give; arrays and lists become tensors. Shapes are checked later."""
     start = integers("query_start", 0 if query_start is None else query_start, q.device)
     lengths = None if key_lengths is None else integers("key_lengths", key_lengths, q.device)
+    if lengths is not None and not lengths.dim():  # one number for all batch entries
+        lengths = lengths.expand(q.shape[:1])
     table = None if page_table is None else integers("page_table", page_table, q.device)
     return CallPositions(start, lengths, table, None if page_size is None else fitting("page_size", page_size, INDEX))
 

@@ -61,7 +61,7 @@ def _shown(diagnostic: Diagnostic, document: Document, root: tree.File) -> types
         here = _use_of(diagnostic.span, document, root)
     message = diagnostic.fill(diagnostic.message)
     advice = [] if diagnostic.nearest is None else [f"did you mean `{diagnostic.nearest}`?"]
-    advice += [diagnostic.fill(diagnostic.help)] if diagnostic.help else []
+    advice += filter(None, [diagnostic.fill(diagnostic.help)])
     others = [(diagnostic.fill(diagnostic.label) or message, diagnostic.span)]
     others += [(note.text, note.span) for note in diagnostic.notes]
     advice += [f"note: {text}" for text, span in others if span is None and text != message]

@@ -7,7 +7,7 @@ class MissingInput(Diagnostic):
     code = "E410"
     message = "the input `{name}` is missing"
     label = "declared here"
-    help = "call attention(q, k, v, {name}=...)"
+    help = "give it by its name in this call: {name}=..."
 
     name: str
 
@@ -16,19 +16,23 @@ class UnknownInput(Diagnostic):
     code = "E411"
     message = "`{pattern}` has no input `{name}`"
     label = "in this pattern"
+    help = "{hint}"
 
     name: str
     pattern: str
+    hint: str
 
 
 class InputShape(Diagnostic):
     code = "E412"
     message = "the input `{name}` has the shape {found}, and is declared as {expected}"
     label = "declared here"
+    help = "{hint}"
 
     name: str
     found: tuple[int, ...]
     expected: str
+    hint: str = ""
 
 
 class InputType(Diagnostic):

@@ -24,7 +24,7 @@ class NotIntegers(Diagnostic):
 class NotOneAnEntry(Diagnostic):
     code = "E432"
     message = "`{name}` has the shape {found}, for {batch} batch entries"
-    help = "`query_start` is a number or [batch], `key_lengths` is [batch], `page_table` [batch, pages]"
+    help = "`query_start` and `key_lengths` are a number or [batch], `page_table` is [batch, pages]"
 
     name: str
     found: tuple[int, ...]

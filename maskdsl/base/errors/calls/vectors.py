@@ -84,14 +84,29 @@ class IndivisibleHeads(Diagnostic):
 
 class WrongLength(Diagnostic):
     code = "E407"
-    message = "`{name}` has {found} tokens, but `{pattern}` has {expected} {kind}"
+    message = "{names} {found} tokens, but `{pattern}` has {expected} {kind}"
     label = "of this pattern"
+    help = "{hint}"
 
-    name: str
+    names: str
     found: int
     expected: int
     pattern: str
     kind: str
+    hint: str
+
+
+class Transposed(Diagnostic):
+    code = "E471"
+    message = "`q` has {found} heads and {tokens} tokens, but `{pattern}` was bound for {heads} and {length}"
+    label = "of this pattern"
+    help = "these look transposed: give q, k and v as [batch, heads, tokens, head dim], q.transpose(1, 2)"
+
+    pattern: str
+    found: int
+    tokens: int
+    heads: int
+    length: int
 
 
 class Disagreeing(Diagnostic):

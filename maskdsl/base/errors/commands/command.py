@@ -30,6 +30,15 @@ class StrayWord(Diagnostic):
     word: str
 
 
+class ValueWithoutName(Diagnostic):
+    code = "E570"
+    message = "`{word}` is neither a pattern nor a parameter"
+    help = "give parameters as name=value, without spaces, such as {example}"
+
+    word: str
+    example: str
+
+
 class RepeatedParameter(Diagnostic):
     code = "E504"
     message = "`{name}` is given twice"
@@ -140,11 +149,10 @@ class NoLanguageServer(Diagnostic):
 class NotAToken(Diagnostic):
     code = "E513"
     message = "`{text}` is not a token"
-    help = (
-        "give a position such as 4093, a cell of the grid such as 3,17, or a cell of a named space such as image:3,17"
-    )
+    help = "give {ways}"
 
     text: str
+    ways: str
 
 
 class NoSuchToken(Diagnostic):

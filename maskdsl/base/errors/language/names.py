@@ -7,9 +7,11 @@ class UnknownName(Diagnostic):
     code = "E205"
     message = "unknown name `{name}`"
     label = "{hint}"
+    help = "{advice}"
 
     name: str
     hint: str
+    advice: str = ""
 
 
 class UnknownFunction(Diagnostic):
@@ -23,9 +25,11 @@ class UnknownCoordinate(Diagnostic):
     code = "E207"
     message = "no token has a coordinate `{name}`"
     label = "{known}"
+    help = "{advice}"
 
     name: str
     known: str
+    advice: str = ""
 
 
 class MissingCoordinate(Diagnostic):
@@ -52,7 +56,7 @@ class DuplicateName(Diagnostic):
 class ReservedName(Diagnostic):
     code = "E210"
     message = "`{name}` is reserved and cannot be declared"
-    help = "choose another name"
+    help = "choose another name; `{name}` itself can be read without a declaration"
 
     name: str
 

@@ -7,9 +7,11 @@ class UnknownParameter(Diagnostic):
     code = "E202"
     message = "`{pattern}` has no parameter `{name}`"
     label = "its parameters are declared here"
+    help = "{known}"
 
     pattern: str
     name: str
+    known: str
 
 
 class MissingParameter(Diagnostic):
@@ -26,10 +28,12 @@ class WrongParameter(Diagnostic):
     code = "E204"
     message = "the parameter `{name}` is {found}"
     label = "{expected} is expected"
+    help = "{hint}"
 
     name: str
     found: str
     expected: str
+    hint: str = ""
 
 
 class MissingArgument(Diagnostic):

@@ -21,6 +21,16 @@ class NoAttend(Diagnostic):
     name: str
 
 
+class NoOrder(Diagnostic):
+    code = "E254"
+    message = "`{text}` is not an order"
+    help = (
+        'write "by" and coordinates, such as "by hilbert(y, x)" or "image by y // 8, x // 8"; or "auto", or "declared"'
+    )
+
+    text: str
+
+
 class AssertFailed(Diagnostic):
     code = "E225"
     message = "{text}"

@@ -9,9 +9,11 @@ class UnexpectedWord(Diagnostic):
     code: ClassVar[str] = "E101"
     message: ClassVar[str] = "unexpected {found}"
     label: ClassVar[str] = "expected {expected}"
+    help: ClassVar[str] = "{advice}"
 
     found: str
     expected: str
+    advice: str = ""
 
 
 class UnexpectedEnd(Diagnostic):
@@ -44,9 +46,11 @@ class UnknownWord(Diagnostic):
     code: ClassVar[str] = "E105"
     message: ClassVar[str] = "unexpected name `{name}`"
     label: ClassVar[str] = "expected {expected}"
+    help: ClassVar[str] = "{advice}"
 
     name: str
     expected: str
+    advice: str = ""
 
 
 class ForeignSpelling(Diagnostic):
@@ -233,6 +237,24 @@ class PathAsText(Diagnostic):
     help = "read files with maskdsl.load({text!r})"
 
     text: str
+
+
+class NoDimensions(Diagnostic):
+    code = "E128"
+    message = "the input `{name}` has no dimensions"
+    label = "`[` is expected behind this"
+    help = "write `{kind}[tokens]` for one value a token; the dimensions are {dimensions}"
+
+    name: str
+    kind: str
+    dimensions: str
+
+
+class PythonDefinition(Diagnostic):
+    code = "E129"
+    message = "the body of a macro follows `=`"
+    label = "this is how Python writes it"
+    help = "write `def near(size) = abs(q - k) < size`: without `:` and `return`, and `q` and `k` need not be passed"
 
 
 class BracketsInWhere(Diagnostic):
