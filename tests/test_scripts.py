@@ -6,6 +6,8 @@ from types import ModuleType
 import pytest
 import torch
 
+EVERY_TRAINING = ("dense", "window", "moba", "clusters")
+
 
 def script(name: str) -> ModuleType:
     spec = spec_from_file_location(name, f"examples/{name}.py")
@@ -84,12 +86,14 @@ def test_what_native_sparse_attention_prints(capsys):
     assert all(name in out for name in ("compressed", "selected", "window", "192 tokens: forward"))
 
 
-def test_training_by_routes(tmp_path, capsys):
+@pytest.mark.parametrize("names", [("clusters",), pytest.param(EVERY_TRAINING, marks=pytest.mark.long)])
+def test_training_by_routes(names, tmp_path, capsys):
     training = script("train_routed")
-    training.main(["--quick", "--out", str(tmp_path / "curves.png")])
+    assert set(training.COLOURS) == set(EVERY_TRAINING)
+    training.main(["--quick", "--only", *names, "--out", str(tmp_path / "curves.png")])
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines()]
-    assert [row[0] for row in rows if row and row[0] in training.COLOURS] == list(training.COLOURS)
+    assert [row[0] for row in rows if row and row[0] in training.COLOURS] == list(names)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -191,6 +191,7 @@ def test_tokens_of_which_not_all_pairs_are_kept(layers, n):
     assert found.connections.everything is not None
 
 
+@pytest.mark.long
 def test_dilated_tokens_are_islands():
     text = "pattern p(n, step) { space tokens[n] attend dilated(step) and window(100) }"
     found = maskdsl.parse(text)["p"].bind(n=10000, step=5).field()

@@ -35,6 +35,7 @@ def case(name: str = "ALiBi", dtype: torch.dtype = torch.float32) -> Case:
     return Case(named(name), SMALL, 2, 16, dtype)
 
 
+@pytest.mark.long
 def test_a_trial_on_the_cpu(tmp_path: Path) -> None:
     output = tmp_path / "trial.json"
     command = [sys.executable, str(SCRIPT), "--device", "cpu", "--output", str(output)]

@@ -157,6 +157,7 @@ def test_windows_of_sliding_tiles_in_hunyuan_video(window, published):
     assert found.partial_tiles == 0 and 100 * (1 - found.density) == pytest.approx(published, abs=0.005)
 
 
+@pytest.mark.long
 def test_clear_cuts_more_than_99_and_a_half_percent():
     """Liu et al. 2024: an image of 8 Ki, 512 x 512 latent tokens, radius 16. No text, but one needed token."""
     length, text = 512**2, 1

@@ -36,7 +36,7 @@ def test_a_seed_is_the_same_program_in_every_process() -> None:
     """Whatever order Python's sets have there."""
     code = (
         "from tests.independent.hostile import text_of; from tests.independent.programs import draw; "
-        "print([draw(seed) for seed in range(150)], [text_of(seed, 2000) for seed in range(40)])"
+        "print([draw(seed) for seed in range(60)], [text_of(seed, 2000) for seed in range(15)])"
     )
     found = {
         subprocess.run(

@@ -77,11 +77,11 @@ def test_long_maps_are_judged_by_some_of_their_rows(kernel):
     [
         ("vision/cswin", "cswin"),
         ("vision/favit", "favit"),
-        ("vision/dformer", "global"),
+        pytest.param("vision/dformer", "global", marks=pytest.mark.long),
         ("vision/ultragen", "ultragen"),
         ("vision/neighborhood", "na3"),
-        ("video/paro", "paro"),
-        ("video/spatial_temporal", "temporal"),
+        pytest.param("video/paro", "paro", marks=pytest.mark.long),
+        pytest.param("video/spatial_temporal", "temporal", marks=pytest.mark.long),
     ],
 )
 def test_glances_lose_nothing(file, pattern, monkeypatch):

@@ -57,7 +57,7 @@ def results(attention, given, wanted):
     return [out, lse, *grads]
 
 
-@pytest.mark.parametrize("backend", ["reference", "tiled"])
+@pytest.mark.parametrize("backend", [pytest.param("reference", marks=pytest.mark.long), "tiled"])
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("wanted", [("q", "k", "v", "bias", "slope"), ("k", "slope")])
 def test_views_are_what_they_show(wanted, view, backend):

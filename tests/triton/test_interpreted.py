@@ -31,7 +31,10 @@ def test_shapes_and_strides() -> None:
     assert last_line("triton.shapes") == "agreed"
 
 
-@pytest.mark.parametrize("name", ["static", "sloped", pytest.param("ordered", marks=pytest.mark.long)])
+LONGER = [pytest.param(name, marks=pytest.mark.long) for name in ("sloped", "ordered")]
+
+
+@pytest.mark.parametrize("name", ["static", *LONGER])
 def test_operators(name: str) -> None:
     assert last_line("triton.citizenship", name) == "agreed"
 
@@ -52,7 +55,7 @@ def test_reads_that_inputs_decide() -> None:
 
 
 PADDED = [*product(RELATIONS, ("float32", "bfloat16"), (256, 1024))]
-SHORT = {("causal", "float32", 256), ("full", "bfloat16", 256)}
+SHORT = {("causal", "float32", 256)}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,7 @@ def test_gradients_through_routes() -> None:
     assert last_line("triton.route_gradients") == "agreed"
 
 
-@in_turn(12, 6)
+@in_turn(12, 12)
 def test_examples(part: int) -> None:
     found = interpret(3, 17 + part, *FILES[part::12])
     assert found
@@ -110,14 +113,15 @@ def test_tiles_found_by_arithmetic() -> None:
     assert {name for name, source in sources.items() if "class Tiles" in source} == {"clipped", "some_queries"}
 
 
-def test_tiles_found_by_kernels() -> None:
+@pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.long)])
+def test_tiles_found_by_kernels(count: int) -> None:
     """None is missed, full ones are full; where lists hold all runs of a row, few are partial without need."""
-    found: dict[str, list[int]] = json.loads(last_line("triton.tiles"))
+    found: dict[str, list[int]] = json.loads(last_line("triton.tiles", count))
     share = {name: needless / compared for name, (compared, needless) in found.items() if name != "drawn"}
     assert share["packed"] == share["few"] == share["all"] == 0
     assert 0 < share["every second"] < 0.2  # more runs than that
     assert all(each < 0.2 for each in share.values())
-    assert found["drawn"][0] > 1000
+    assert found["drawn"][0] > 30 * count
 
 
 def test_orders_that_inputs_decide() -> None:

@@ -1,10 +1,11 @@
 """Run in a process of its own, with TRITON_INTERPRET=1: the tiles that kernels find, against the exact ones.
 
-Lists hold nonsense before. Prints the numbers of tiles compared and of tiles that are partial without need; a tile that
-is missed, visited twice or wrongly full raises.
+Lists hold nonsense before. The argument is how many random patterns are tried. Prints the numbers of tiles compared and
+of tiles that are partial without need; a tile that is missed, visited twice or wrongly full raises.
 """
 
 import json
+import sys
 
 import numpy as np
 import torch
@@ -95,7 +96,7 @@ def main() -> None:
     group = np.repeat(random.integers(0, 3, (2, 9)), 7, axis=1)
     counts["laid_out"] = compare(module["laid_out"].bind(heads=2), {"group": group}, (8, 8), 1)
     drawn = np.zeros(2, dtype=int)
-    for number in range(30):
+    for number in range(int(sys.argv[1])):
         mask = sample(patterns(), number).bind()
         inputs = sample(inputs_for(mask.ir, batch=2), number)
         drawn = drawn + np.array(compare(mask, inputs, (8, 4), 2))
