@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from maskdsl.base.arguments import COUNT, FLAG, HEAD_DIM, POSITIVE, TEXT, BackendName, integer, optional, takes
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls import libraries as errors
+from maskdsl.base.libraries import missing
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ImportError as error:
+    raise missing(error, "`maskdsl.nn`", "torch") from error
+
 from maskdsl.integrations.layers import LayerPatterns, OneChoice
 from maskdsl.ir.heads import Heads
 

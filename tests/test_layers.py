@@ -37,8 +37,9 @@ def test_only_one_module_binds_and_orders():
     assert importing == {"maskdsl/analysis/orders/binding.py"} | counting | inside
 
 
-PUBLIC = {"maskdsl", "maskdsl.base.errors.calls"}
-"""Of the package, what integrations may import: what everybody's can, and the catalogue that their errors stand in."""
+PUBLIC = {"maskdsl", "maskdsl.base.errors.calls", "maskdsl.base.libraries"}
+"""Of the package, what integrations may import: what everybody's can, the catalogue of their errors, and the error of a
+library that is missing."""
 
 
 def test_integrations_are_made_of_what_is_public():

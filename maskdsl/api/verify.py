@@ -10,15 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from maskdsl.api import Mask, Pattern
 from maskdsl.base.arguments import COUNT, TEXTS, BackendName, instance, integer, optional, takes
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.inputs import GroupRange, TableRead
 from maskdsl.base.errors.commands.command import TooLongToVerify
+from maskdsl.base.libraries import missing
 from maskdsl.bind.context.call_arguments import parameter_kind
 from maskdsl.ir.mask import Sequence as TokenSequence
 from maskdsl.ir.meaning.coordinates import Coordinates
@@ -26,6 +25,13 @@ from maskdsl.ir.meaning.evaluate import attention, dense
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
+
+try:
+    import torch
+    from torch import Tensor
+except ImportError as error:
+    raise missing(error, "`verify`", "torch") from error
+
 from maskdsl.runtime.backends.available import usable_backends
 
 __all__ = ["CannotDraw", "Case", "Failure", "Verdict", "verify"]

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from maskdsl import AttnError, BackendName, Heads
 from maskdsl.base.errors.calls import libraries as errors
+from maskdsl.base.libraries import missing
 from maskdsl.integrations.layers import Choice, Layer, LayerPatterns, rescaled
 from maskdsl.integrations.padding import present_keys
 from maskdsl.integrations.positions import as_pages
@@ -26,7 +27,7 @@ from maskdsl.integrations.positions import as_pages
 try:
     import diffusers  # noqa: F401  # checks that it is installed
 except ImportError as error:
-    raise AttnError(errors.MissingLibrary(module=__name__, library="diffusers", reason=str(error))) from error
+    raise missing(error, f"`{__name__}`", "diffusers") from error
 
 __all__ = ["attentions", "restore", "use"]
 

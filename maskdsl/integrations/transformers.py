@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from maskdsl import Attention, AttnError, BackendName, packed_attention
 from maskdsl.base.errors.calls import libraries as errors
+from maskdsl.base.libraries import missing
 from maskdsl.integrations.layers import Choice, Compiled, Layer, LayerPatterns, rescaled
 from maskdsl.integrations.padding import present_keys
 from maskdsl.integrations.positions import MaskContent, Positions, as_pages, positions_of, unpack_mask
@@ -25,7 +26,7 @@ try:
     from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 except ImportError as error:
-    raise AttnError(errors.MissingLibrary(module=__name__, library="transformers", reason=str(error))) from error
+    raise missing(error, f"`{__name__}`", "transformers") from error
 
 from maskdsl.integrations.transformers_masks import attention_mask
 from maskdsl.integrations.transformers_models import REGISTERED, kind_of, layer_of

@@ -12,10 +12,12 @@
 Needs hypothesis: `pip install maskdsl[testing]`. Imports `ir` and `api`; nothing of maskdsl imports it.
 """
 
-from importlib.util import find_spec
+from maskdsl.base.libraries import missing
 
-if find_spec("hypothesis") is None:
-    raise ImportError("maskdsl.testing needs hypothesis: pip install 'maskdsl[testing]'")
+try:
+    import hypothesis as hypothesis
+except ImportError as error:
+    raise missing(error, "`maskdsl.testing`", "hypothesis", extra="testing") from error
 
 from maskdsl.testing.inputs import inputs_for, tensors_for
 from maskdsl.testing.patterns import RandomPattern, patterns, relations

@@ -38,10 +38,43 @@ def test_this_machine(maskdsl):
 def test_what_is_not_installed(maskdsl, monkeypatch):
     without(monkeypatch, "torch", "pygls", "matplotlib")
     said = found(maskdsl)
-    assert said["torch"]["state"] == "bad" and said["torch"]["advice"] == "pip install torch"
+    assert said["torch"]["state"] == "absent" and said["torch"]["advice"] == "pip install 'maskdsl[torch]'"
     assert said["gpu"]["state"] == "absent"
     assert (said["pygls"]["state"], said["pygls"]["advice"]) == ("absent", "pip install 'maskdsl[lsp]'")
-    assert said["matplotlib"]["advice"] == "pip install matplotlib"
+    assert said["matplotlib"]["advice"] == "pip install 'maskdsl[pictures]'"
+    assert "optional" in said["torch"]["detail"] and "optional" in said["matplotlib"]["detail"]
+
+
+def test_what_pictures_need(maskdsl, monkeypatch):
+    assert found(maskdsl)["pillow"]["state"] == "good"
+    without(monkeypatch, "pillow")
+    said = found(maskdsl)["pillow"]
+    assert said["state"] == "bad" and "PNG" in said["detail"] and said["advice"] == "pip install pillow"
+
+
+CUDA = ["filelock", 'triton==3.7.1; platform_system == "Linux"', "pytorch-triton (==1) ; extra == 'x'"]
+OURS = ["triton<3.10,>=3.4; sys_platform == 'linux' and extra == 'triton'", "torch>=2.8; extra == 'torch'"]
+
+
+@pytest.mark.parametrize(
+    ("needs", "name", "installed", "said"),
+    [
+        ({"torch": CUDA, "maskdsl": OURS}, "triton", "3.7.1+git12", None),
+        ({"torch": CUDA, "maskdsl": OURS}, "triton", "3.9.0", "torch asks for triton==3.7.1"),
+        ({"torch": [], "maskdsl": OURS}, "triton", "3.9.0", None),
+        ({"torch": [], "maskdsl": OURS}, "triton", "3.10.0", "maskdsl asks for triton<3.10,>=3.4"),
+        ({"torch": [], "maskdsl": OURS}, "triton", "3.3.1", "maskdsl asks for triton<3.10,>=3.4"),
+        ({"torch": [], "maskdsl": OURS}, "torch", "2.7.1+cpu", "maskdsl asks for torch>=2.8"),
+        ({"torch": CUDA, "maskdsl": OURS}, "torch", "2.8.0", None),
+        ({"torch": None, "maskdsl": None}, "triton", "1.0", None),
+    ],
+)
+def test_versions_that_were_not_tested(maskdsl, monkeypatch, needs, name, installed, said):
+    monkeypatch.setattr(doctor, "requires", needs.get)
+    monkeypatch.setattr(__import__(name), "__version__", installed)
+    check = found(maskdsl)[name]
+    assert check["state"] == ("good" if said is None else "untested")
+    assert said is None or (check["detail"] == f"{installed}, and {said}" and "pip install" in check["advice"])
 
 
 @pytest.mark.parametrize("error", [OSError("libfoo.so: cannot open\nmore"), ImportError(), RuntimeError("driver")])

@@ -107,9 +107,3 @@ def test_mistakes(maskdsl, tmp_path, words, code, said):
 def test_stacks_have_no_single_query(maskdsl, pattern_file, tmp_path):
     ended = maskdsl("show", pattern_file(STACK), "two", "--around", "3", "--out", tmp_path / "a.svg")
     assert ended.code == 2 and "error[E521]: `--around`" in ended.err
-
-
-def test_without_pillow_there_is_no_png(maskdsl, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
-    ended = maskdsl("show", CSWIN, "h=14", "w=14", "--out", tmp_path / "map.png")
-    assert ended.code == 2 and "error[E561]" in ended.err

@@ -8,9 +8,17 @@ import pytest
 from maskdsl import AttnError
 
 
-@pytest.mark.parametrize("library", ["transformers", "diffusers"])
-def test_a_library_that_is_not_there(library, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "library", "extra"),
+    [
+        ("maskdsl.integrations.transformers", "transformers", "transformers"),
+        ("maskdsl.integrations.diffusers", "diffusers", "diffusers"),
+        ("maskdsl.testing", "hypothesis", "testing"),
+    ],
+)
+def test_a_library_that_is_not_there(module, library, extra, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
-    monkeypatch.delitem(sys.modules, f"maskdsl.integrations.{library}", raising=False)
-    with pytest.raises(AttnError, match=rf"E610[\s\S]*pip install \"maskdsl\[{library}\]\""):
-        import_module(f"maskdsl.integrations.{library}")
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(AttnError, match=rf"E610[\s\S]*pip install \"maskdsl\[{extra}\]\"") as raised:
+        import_module(module)
+    assert isinstance(raised.value, ImportError)

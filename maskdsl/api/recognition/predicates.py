@@ -10,6 +10,7 @@ import numpy as np
 from maskdsl.api.recognition.bands import Pairs
 from maskdsl.base.diagnostics import AttnError, shown
 from maskdsl.base.errors.calls import libraries as errors
+from maskdsl.base.libraries import missing
 
 Predicate = Callable[[Any, Any, Any, Any], Any]
 CHUNK = 1 << 20
@@ -30,8 +31,10 @@ def evaluated(function: Predicate, size: tuple[int, int, int, int]) -> Pairs:
 
 
 def _some_rows(function: Predicate, entry: int, head: int, rows: range, keys: int) -> Pairs:
-    import torch  # start-up time
-
+    try:
+        import torch  # start-up time
+    except ImportError as error:
+        raise missing(error, "a mask function of FlexAttention", "torch") from error
     try:
         indices = torch.arange(rows.start, rows.stop)[:, None], torch.arange(keys)[None, :]
         result = torch.as_tensor(function(torch.tensor(entry), torch.tensor(head), *indices))

@@ -6,14 +6,16 @@ No check fails: an error while checking is its result.
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum, auto
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.resources import files
+from operator import eq, ge, lt
 from pathlib import Path
 from types import ModuleType
 
@@ -29,6 +31,7 @@ from maskdsl.view import units
 class CheckState(StrEnum):
     GOOD = auto()
     ABSENT = auto()  # missing, but most users do not need it
+    UNTESTED = auto()  # works, in a version that nobody has tested
     BAD = auto()
 
 
@@ -43,14 +46,19 @@ class _Check:
 
 _OPTIONAL = (
     ("pygls", "lsp", "the language server, `maskdsl lsp`"),
-    ("matplotlib", "", "pictures in files"),
+    ("matplotlib", "pictures", "pictures of receptive fields, `maskdsl field --out`"),
     ("transformers", "transformers", "patterns in models of Hugging Face"),
     ("diffusers", "diffusers", "patterns in diffusion models"),
     ("hypothesis", "testing", "strategies to test patterns of your own"),
 )
-"""Optional packages, the extra that installs each (empty: the package itself), and what it is for."""
-_STYLES = {CheckState.GOOD: "green", CheckState.ABSENT: "yellow", CheckState.BAD: "red"}
-_SIGNS = {CheckState.GOOD: "ok", CheckState.ABSENT: "none", CheckState.BAD: "bad"}
+"""Optional packages, the extra that installs each, and what it is for."""
+_STYLES = {
+    CheckState.GOOD: "green",
+    CheckState.ABSENT: "yellow",
+    CheckState.UNTESTED: "yellow",
+    CheckState.BAD: "red",
+}
+_SIGNS = {CheckState.GOOD: "ok", CheckState.ABSENT: "none", CheckState.UNTESTED: "warn", CheckState.BAD: "bad"}
 _COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
@@ -76,13 +84,12 @@ def _checks() -> Iterator[_Check]:
     yield _Check("maskdsl", CheckState.GOOD, f"{__version__} in {Path(str(files('maskdsl'))).parent}")
     yield _Check("python", CheckState.GOOD, f"{platform.python_version()} at {sys.executable}")
     yield _Check("machine", CheckState.GOOD, f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors")
-    torch = _imported("torch")
-    yield _library(
-        "torch", torch, "computes attention; drawing and measuring do not need it", "pip install torch", CheckState.BAD
-    )
-    triton = _imported("triton")
-    advice = "pip install triton" if sys.platform == "linux" else "it does not exist for this system"
-    yield _library("triton", triton, "compiles the kernels of GPUs", advice, CheckState.ABSENT)
+    torch, triton = _imported("torch"), _imported("triton")
+    yield _library("pillow", _imported("pillow", "PIL"), "draws PNG files", "pip install pillow", CheckState.BAD)
+    advice = _install("torch")
+    yield _library("torch", torch, "computes attention; optional for everything else", advice, CheckState.ABSENT)
+    advice = _install("triton") if sys.platform == "linux" else "it does not exist for this system"
+    yield _library("triton", triton, "compiles kernels for GPUs; optional without one", advice, CheckState.ABSENT)
     yield _guarded("gpu", lambda: _gpu(torch))
     yield _guarded("compiler", _compiler)
     yield _guarded("cache", _cache)
@@ -102,14 +109,14 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}"
 
 
-def _imported(name: str) -> ModuleType | Exception | None:
-    """The module, the error of importing it, or None if it is not installed."""
+def _imported(name: str, module: str | None = None) -> ModuleType | Exception | None:
+    """The module of a package, the error of importing it, or None if the package is not installed."""
     try:
         version(name)
     except PackageNotFoundError:
         return None
     try:
-        return import_module(name)
+        return import_module(module or name)
     except Exception as error:
         return error
 
@@ -122,8 +129,42 @@ def _library(
             return _Check(name, without, f"not installed; it {purpose}", advice)
         case Exception():
             return _Check(name, CheckState.BAD, f"installed, but not working: {_reason(module)}", advice)
-        case _:
-            return _Check(name, CheckState.GOOD, str(getattr(module, "__version__", "of unknown version")))
+    installed = str(getattr(module, "__version__", "of unknown version"))
+    for package in ("torch", "maskdsl"):  # a build of torch asks for one version, so it is asked first
+        asked = _asked(package, name)
+        if not _is_within(installed, asked):
+            detail = f"{installed}, and {package} asks for {name}{asked}"
+            return _Check(name, CheckState.UNTESTED, detail, f"pip install '{name}{asked}'")
+    return _Check(name, CheckState.GOOD, installed)
+
+
+def _asked(package: str, name: str) -> str:
+    """The versions of `name` that the installed package asks for, such as `>=3.4,<3.10`; empty for any."""
+    try:
+        needs = requires(package) or []
+    except PackageNotFoundError:
+        return ""
+    matches = (re.match(rf"{name}\s*\(?([<>=!~][^;)]*)", need) for need in needs)
+    return next((match[1].replace(" ", "") for match in matches if match), "")
+
+
+def _is_within(installed: str, asked: str) -> bool:
+    """Whether a version fits all of these bounds, of which those other than `>=`, `<` and `==` are not looked at."""
+    bounds = re.findall(r"(>=|<|==)([\d.]+)", asked)
+    compared = {">=": ge, "<": lt, "==": eq}
+    return all(compared[sign](_numbers(installed), _numbers(bound)) for sign, bound in bounds)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """The numbers of a version, without what follows them: (3, 7, 1) of `3.7.1+git`; zeros at the end do not count."""
+    numbers = [int(each) for each in re.split(r"[^\d.]", text)[0].split(".") if each]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _install(extra: str) -> str:
+    return f"pip install 'maskdsl[{extra}]'"
 
 
 def _gpu(torch: ModuleType | Exception | None) -> _Check:
@@ -163,9 +204,8 @@ def _cache() -> _Check:
 
 
 def _optional(name: str, extra: str, purpose: str) -> _Check:
-    """ResolvedMasks up, not imported."""
+    """Looked up, not imported."""
     try:
         return _Check(name, CheckState.GOOD, f"{version(name)}, for {purpose}")
     except PackageNotFoundError:
-        install = f"pip install 'maskdsl[{extra}]'" if extra else f"pip install {name}"
-        return _Check(name, CheckState.ABSENT, f"not installed; it is for {purpose}", install)
+        return _Check(name, CheckState.ABSENT, f"not installed; optional, for {purpose}", _install(extra))

@@ -55,8 +55,6 @@ def picture(wanted: PictureRequest, out: str) -> None:
     scene = _drawn_scene(wanted)
     try:
         Path(out).write_bytes(writer(scene))
-    except ImportError:
-        raise AttnError(errors.NoPillow()) from None
     except (OSError, ValueError) as error:  # ValueError: an impossible path
         raise AttnError(NotWritten(file=out, reason=getattr(error, "strerror", None) or str(error))) from None
 

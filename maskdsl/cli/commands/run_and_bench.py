@@ -7,19 +7,25 @@ from statistics import median
 from time import perf_counter
 from typing import Any, cast
 
-import torch
 from rich import box
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from maskdsl.api import Mask
-from maskdsl.api.verify import DTYPES, CannotDraw
-from maskdsl.api.verify import verify as try_pattern
 from maskdsl.base.arguments import BackendName
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NothingToTime
+from maskdsl.base.libraries import missing
+
+try:
+    import torch
+    from torch import Tensor
+    from torch.nn.functional import scaled_dot_product_attention
+except ImportError as error:
+    raise missing(error, "computing attention", "torch") from error
+
+from maskdsl.api.verify import DTYPES, CannotDraw
+from maskdsl.api.verify import verify as try_pattern
 from maskdsl.cli.consoles import output
 from maskdsl.cli.request.masks import choose, complete, order_text, read_arrays, read_request
 from maskdsl.cli.request.routed_masks import tell

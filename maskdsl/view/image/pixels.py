@@ -1,4 +1,4 @@
-"""Writes a scene as a PNG file. Needs Pillow, and uses its built-in font."""
+"""Writes a scene as a PNG file. Pillow does, with its built-in font."""
 
 from io import BytesIO
 from math import ceil
@@ -19,8 +19,8 @@ _ANCHORS = {Anchor.START: "ls", Anchor.MIDDLE: "ms", Anchor.END: "rs"}
 
 
 def pixels(scene: Scene) -> bytes:
-    """The bytes of a PNG file. Raises `ImportError` without Pillow."""
-    from PIL import Image  # an optional dependency
+    """The bytes of a PNG file."""
+    from PIL import Image  # start-up time
 
     scale = _SCALE if max(scene.width, scene.height) < _LARGE else 1
     image = Image.new("RGB", (scene.width * scale, scene.height * scale), "white")
@@ -38,7 +38,7 @@ def pixels(scene: Scene) -> bytes:
 
 
 def _draw_grid(image: "Image", grid: Grid, scale: int) -> None:
-    from PIL import Image  # an optional dependency
+    from PIL import Image  # start-up time
 
     side = grid.cell * scale
     cells = np.asarray(grid.colours, dtype=np.uint8)[grid.numbers]
@@ -47,7 +47,7 @@ def _draw_grid(image: "Image", grid: Grid, scale: int) -> None:
 
 
 def _draw_outline(image: "Image", outline: Outline, scale: int) -> None:
-    from PIL import ImageDraw  # an optional dependency
+    from PIL import ImageDraw  # start-up time
 
     x, y = outline.x * scale, outline.y * scale
     box = x, y, x + outline.width * scale - 1, y + outline.height * scale - 1
@@ -57,7 +57,7 @@ def _draw_outline(image: "Image", outline: Outline, scale: int) -> None:
 
 def _draw_label(image: "Image", label: Label, scale: int) -> None:
     """Draws a label. Bold text gets a thin border of its own colour; upward text is drawn separately and rotated."""
-    from PIL import Image, ImageDraw, ImageFont  # an optional dependency
+    from PIL import Image, ImageDraw, ImageFont  # start-up time
 
     font = ImageFont.load_default(label.size * scale)
     border = scale / 4 if label.bold else 0

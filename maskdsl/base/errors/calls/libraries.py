@@ -32,11 +32,12 @@ class FlexRoute(Diagnostic):
 
 class MissingLibrary(Diagnostic):
     code = "E610"
-    message = "`{module}` needs the library {library}, which cannot be imported: {reason}"
-    help = 'pip install "maskdsl[{library}]"'
+    message = "{what} needs {library}, which cannot be imported: {reason}"
+    help = 'pip install "maskdsl[{extra}]"'
 
-    module: str
+    what: str
     library: str
+    extra: str
     reason: str
 
 

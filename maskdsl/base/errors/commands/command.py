@@ -137,7 +137,7 @@ class NotForStacks(Diagnostic):
 class NoPictures(Diagnostic):
     code = "E522"
     message = "pictures are drawn by matplotlib, which is not installed"
-    help = "pip install matplotlib"
+    help = "pip install 'maskdsl[pictures]'"
 
 
 class NoLanguageServer(Diagnostic):

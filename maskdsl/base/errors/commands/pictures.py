@@ -12,12 +12,6 @@ class UnknownPicture(Diagnostic):
     known: str
 
 
-class NoPillow(Diagnostic):
-    code = "E561"
-    message = "PNG files are written by Pillow, which is not installed"
-    help = "pip install pillow, or write an .svg or .pdf file"
-
-
 class NeedsOut(Diagnostic):
     code = "E562"
     message = "`{option}` only works for pictures in files"
