@@ -37,8 +37,6 @@ TEXTS = {
         "did you mean `tokens`?",
         "`heads`, `tokens`, `queries`, `keys`",
     ),
-    "attend backward(2 ** head)": ("this depends on the head", "2 if head == 1 else", "`input size: int[heads]`"),
-    "attend backward(sizes[head])": ("write `sizes[0] if head == 0 else sizes[1]`", "`input size: int[heads]`"),
     "mask causal": ("did you mean `attend`?", "a statement begins with `assert`, `attend`, `coord`, `input`"),
     "causal": ("a statement begins with `assert`, `attend`",),
     "attend causal scale = 0.5": ("`scale` has its value right behind it, without `=`",),

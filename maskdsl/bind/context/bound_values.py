@@ -78,14 +78,14 @@ def constant(value: int | float | bool, span: Span | None = None) -> Term:
 def why_unknown(value: Value) -> str:
     """Why a value is not an integer that is known when the pattern is bound, for messages."""
     if isinstance(value, Term) and value.type is Type.INT:
-        return f"this depends on the {'head' if is_per_head(value) else 'tokens'}"
+        return f"this depends on the {'head' if is_known(value) else 'tokens'}"
     return f"this is {describe(value)}, not an integer"
 
 
-def is_per_head(value: Term) -> bool:
-    """Whether a value depends on the head and on nothing else."""
+def is_known(value: Term) -> bool:
+    """Whether a value is an integer that depends on nothing, or on the head alone."""
     known = reads(value.expression)
-    return known.leaves == (Head(),) and not known.inputs
+    return value.type is Type.INT and known.leaves in ((), (Head(),)) and not known.inputs
 
 
 def describe(value: Value) -> str:

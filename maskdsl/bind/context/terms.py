@@ -17,7 +17,7 @@ from maskdsl.base.errors.language.types import (
     WrongExponent,
 )
 from maskdsl.base.source import Span
-from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, constant, describe, is_per_head, why_unknown
+from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, constant, describe, why_unknown
 from maskdsl.bind.context.frame import Frame
 from maskdsl.bind.context.report import DEEPEST, MOST_NODES
 from maskdsl.ir.expressions import Apply, Constant, Expression, Read
@@ -174,14 +174,7 @@ def _check_exponent(frame: Frame, span: Span, terms: list[Term]) -> bool:
     base, exponent = terms
     at = exponent.expression.span or span
     if exponent.constant is None:
-        advice = ""
-        if is_per_head(exponent) and type(base.constant) is int:
-            powers = [f"{base.constant**power} if head == {power}" for power in range(2)]
-            advice = (
-                f"write `{' else '.join(powers)} else ...`, or declare `input size: int[heads]` and read `size[head]`"
-            )
-        reason = why_unknown(exponent)
-        frame.add(WrongExponent(span=at, expected="a constant", found=reason, advice=advice))
+        frame.add(WrongExponent(span=at, expected="a constant", found=why_unknown(exponent)))
         return False
     if base.type is Type.INT and exponent.constant < 0:
         expected = "at least 0 for an integer base"

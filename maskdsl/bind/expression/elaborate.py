@@ -18,7 +18,7 @@ from maskdsl.bind.context.bound_values import (
     TupleValue,
     Value,
     constant,
-    is_per_head,
+    is_known,
     why_unknown,
 )
 from maskdsl.bind.context.frame import PAIRS, Frame, SideDeclared
@@ -26,6 +26,7 @@ from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.context.position_warnings import warn_of_positions
 from maskdsl.bind.context.reading import common_axes, read, unknown_space
 from maskdsl.bind.context.terms import operate
+from maskdsl.bind.expression.by_head import chosen_by_head, numbers_by_head
 from maskdsl.bind.expression.functions import FUNCTIONS, call_function
 from maskdsl.bind.expression.macros import axes_value, expand
 from maskdsl.bind.expression.names import resolve_name, side_of
@@ -74,6 +75,8 @@ def _meaning(node: tree.Expression, frame: Frame) -> Value:
             return _logic(node, frame)
         case tree.Binary():
             operands = elaborate(node.left, frame), elaborate(node.right, frame)
+            if node.operator == "**":
+                return _power(frame, node.span, *operands)
             if node.operator == "-":
                 warn_of_positions(frame, node.span, *operands)
             return operate(frame, _BINARY[node.operator], node.span, *operands)
@@ -206,22 +209,26 @@ def _index(node: tree.Index, frame: Frame) -> Value:
     (index, *others) = indices
     if isinstance(index, Bad):
         return BAD
-    if others or not isinstance(index, Term) or index.type is not Type.INT or index.constant is None:
-        reason, advice = "a tuple takes one index" if others else why_unknown(index), ""
-        if not others and isinstance(index, Term) and is_per_head(index):
-            advice = f"write `{_by_head(node, value)}`, or declare `input size: int[heads]` and read `size[head]`"
-        return frame.add(NotConstant(span=node.span, what="the index of a tuple", reason=reason, advice=advice))
-    last, at = len(value.items) - 1, int(index.constant)
-    if not 0 <= at <= last:
-        return frame.add(IndexOutOfBounds(span=node.indices[0].span, low=at, high=at, last=last))
-    return constant(value.items[at], node.span)
+    if others or not isinstance(index, Term) or not is_known(index):
+        reason = "a tuple takes one index" if others else why_unknown(index)
+        return frame.add(NotConstant(span=node.span, what="the index of a tuple", reason=reason))
+    items, numbers = value.items, numbers_by_head(frame, index)
+    low, high, last = min(numbers), max(numbers), len(items) - 1
+    if low < 0 or high > last:
+        heads = "" if index.constant is not None else f"there are {len(numbers)} heads: give an entry for each"
+        return frame.add(IndexOutOfBounds(span=node.indices[0].span, low=low, high=high, last=last, advice=heads))
+    return chosen_by_head(frame, node.span, numbers, lambda number: constant(items[number], node.span))
 
 
-def _by_head(node: tree.Index, value: TupleValue) -> str:
-    """The entries of a tuple chosen by the head, as they can be written."""
-    name, last = node.base.id, len(value.items) - 1
-    chosen = [f"{name}[{at}] if {node.indices[0].span.text} == {at} else" for at in range(min(last, 2))]
-    return " ".join([*chosen, f"{name}[{last}]" if last <= 2 else "..."])
+def _power(frame: Frame, span: Span, base: Value, exponent: Value) -> Value:
+    """A power. Of an exponent that depends on the head alone there is one for each head."""
+    if not isinstance(exponent, Term) or exponent.constant is not None or not is_known(exponent):
+        return operate(frame, Op.POWER, span, base, exponent)
+    at = exponent.expression.span or span
+    numbers = numbers_by_head(frame, exponent)
+    return chosen_by_head(
+        frame, span, numbers, lambda number: operate(frame, Op.POWER, span, base, constant(number, at))
+    )
 
 
 def _quantifier(node: tree.Quantifier, frame: Frame) -> Value:

@@ -18,10 +18,12 @@ class IndexOutOfBounds(Diagnostic):
     code = "E230"
     message = "the index is out of bounds: {low} to {high}, where 0 to {last} are allowed"
     label = "always outside"
+    help = "{advice}"
 
     low: int
     high: int
     last: int
+    advice: str = ""
 
 
 class NotIndexed(Diagnostic):

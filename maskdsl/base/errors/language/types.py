@@ -31,22 +31,18 @@ class WrongExponent(Diagnostic):
     code = "E214"
     message = "the exponent of `**` must be {expected}"
     label = "{found}"
-    help = "{advice}"
 
     expected: str
     found: str
-    advice: str = ""
 
 
 class NotConstant(Diagnostic):
     code = "E215"
     message = "{what} must be known when the pattern is bound"
     label = "{reason}"
-    help = "{advice}"
 
     what: str
     reason: str
-    advice: str = ""
 
 
 class CurveArgument(Diagnostic):

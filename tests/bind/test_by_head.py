@@ -1,0 +1,68 @@
+"""Constants of each head: entries of tuples and powers that the head alone decides."""
+
+import numpy as np
+import pytest
+
+import maskdsl
+from maskdsl import AttnError, Mask
+
+SIZES = (3, 9, 5, 20)
+
+
+def bound(line: str, heads: int = 4, **options: int) -> Mask:
+    text = f"pattern p(n = 40, sizes = {SIZES}) {{ space tokens[n]  attend {line} }}"
+    return maskdsl.parse(text)["p"].bind(heads=heads, **options)
+
+
+def windows(*sizes: int) -> np.ndarray:
+    """The last `size` tokens, for each head: bool [heads, 40, 40]."""
+    back = np.subtract.outer(np.arange(40), np.arange(40))
+    return np.stack([(back >= 0) & (back < size) for size in sizes])
+
+
+def dense(mask: Mask) -> np.ndarray:
+    return np.stack([mask.dense(head=head) for head in range(mask.heads)])
+
+
+@pytest.mark.parametrize(
+    ("line", "sizes"),
+    [
+        ("backward(sizes[head])", SIZES),
+        ("backward(sizes[3 - head])", SIZES[::-1]),
+        ("backward(sizes[head // 2] + head)", (3, 4, 11, 12)),
+        ("backward(2 ** head)", (1, 2, 4, 8)),
+        ("backward(5 * 2 ** (head % 2))", (5, 10, 5, 10)),
+        ("causal and float(q - k) < 2.0 ** (head - 1)", (1, 1, 2, 4)),
+        ("causal and (q - k) ** (head + 1) < 27", (27, 6, 3, 3)),
+    ],
+)
+def test_every_head_has_its_constant(line: str, sizes: tuple[int, ...]) -> None:
+    assert (dense(bound(line)) == windows(*sizes)).all()
+
+
+def test_the_heads_of_one_process() -> None:
+    here = bound("backward(sizes[head])", first_head=2, local_heads=2)
+    assert (dense(here) == windows(5, 20)).all()
+
+
+def test_tiles_of_many_heads_are_exact() -> None:
+    mask = bound("backward(1 + 2 ** (head // 8))", heads=48)
+    assert (dense(mask) == windows(*(1 + 2 ** (head // 8) for head in range(48)))).all()
+    tiles = mask.tiles(block=(8, 8))
+    assert len({int(each) for each in tiles.class_of_head[0]}) == 6
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("backward(sizes[head])", ("0 to 4, where 0 to 3 are allowed", "there are 5 heads: give an entry for each")),
+        ("backward(sizes[head - 1])", ("-1 to 3, where 0 to 3 are allowed",)),
+        ("backward(sizes[head + batch])", ("must be known when the pattern is bound",)),
+        ("backward(2 ** (head * 20))", ("64 bits",)),
+        ("backward(2 ** (head - 3))", ("at least 0 for an integer base",)),
+    ],
+)
+def test_mistakes(line: str, said: tuple[str, ...]) -> None:
+    with pytest.raises(AttnError) as raised:
+        bound(line, heads=5)
+    assert all(each in str(raised.value) for each in said), raised.value
