@@ -14,7 +14,7 @@ from maskdsl.base.errors.calls.selection import LaidOutRoute, PartDebugged
 from maskdsl.base.source import Span
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.base.validate import arguments, check_options, integers_of
-from maskdsl.runtime.compiled_mask import CompiledMask, register
+from maskdsl.runtime.compiled_mask import Bound, CompiledMask, register
 from maskdsl.runtime.debugging import check_reads, check_scores
 from maskdsl.runtime.decode.decode_call import attend
 from maskdsl.runtime.decode.paging import call_positions
@@ -193,7 +193,8 @@ class BaseAttention(nn.Module):
         if debug:
             check_reads(self._compiled.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
             check_scores(self._compiled.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
-        if self._signature.is_routed:
+        # While torch.compile traces lengths that follow the tensors, no mask is bound yet: then there is one pass.
+        if self._signature.is_routed and (isinstance(self._compiled, Bound) or not is_compiling()):
             compiled = self._compiled.bound(q.shape[2], k.shape[2])
             passes = two_passes(compiled)
             if not is_compiling() and any(map(is_mapped, (q, k, v, *inputs))):

@@ -66,12 +66,13 @@ def run_in(tree: Path, tests: Sequence[str], cache: str, output: int) -> NoRetur
         resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S + 5))
         os.dup2(output, 1)
         os.dup2(output, 2)
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
         os.chdir(tree)
         os.environ.update({"MASKDSL_CACHE_DIR": cache, "PYTHONPATH": str(tree)})
         if "--triton" in tests:
             os.environ["TRITON_INTERPRET"] = "1"
         sys.path = [str(tree), *(path for path in sys.path if path and Path(path) != ROOT)]
-        for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "maskdsl")]:
             del sys.modules[name]
         status = run(tests)
     except SystemExit as ended:

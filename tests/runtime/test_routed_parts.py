@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+import maskdsl
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.runtime.backends.available import usable_backends
-from tests.support.routed_parts import MODULE, PATTERNS, inputs, load, rows_of, tensors
+from tests.support.routed_parts import EXAMPLES, MODULE, PATTERNS, inputs, load, rows_of, tensors
 
 BACKENDS = usable_backends()
 
@@ -154,6 +155,20 @@ def test_decoding_compiles() -> None:
         for start in (3, 40):
             arguments = q[:, :, start : start + 1], torch.tensor(start)
             torch.testing.assert_close(compiled(*arguments), step(*arguments))
+
+
+def test_lengths_that_follow_the_tensors_compile() -> None:
+    moba = maskdsl.load(EXAMPLES / "moba.attn")["moba"]
+    attention = moba.compile(follow="n", heads=4, block=8, top=3)
+
+    def step(q: Tensor, k: Tensor) -> Tensor:
+        return attention(q, k, k) + attention(q[:, :, -2:], k, k, query_start=q.shape[2] - 2).sum()
+
+    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    for length in (30, 45):
+        q, k, _ = (x[:, :, :length].detach().requires_grad_() for x in tensors(45))
+        results = [torch.autograd.grad(call(q, k).sin().sum(), (q, k)) for call in (compiled, step)]
+        torch.testing.assert_close(*results)
 
 
 def test_calls_without_queries_or_keys() -> None:

@@ -37,7 +37,8 @@ def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, handle: str) -> 
 
 
 def _fake_find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> list[Tensor]:
-    return find_compiled(handle).bound(q.shape[2], k.shape[2]).route_finder.blank(q)
+    # `int` fixes symbolic lengths: the sizes of the tables are no simple functions of them.
+    return find_compiled(handle).bound(int(q.shape[2]), int(k.shape[2])).route_finder.blank(q)
 
 
 # Partial calls
@@ -90,7 +91,8 @@ def partial_routed(
 
 def _fake_find_in_partial_call(q: Tensor, k: Tensor, inputs: Sequence[Tensor], *others: Any) -> list[Tensor]:
     *fields, handle = others
-    return find_compiled(handle).bound(q.shape[2], room(k, CallPositions(*fields))).partial_route_finder.blank(q)
+    keys = int(room(k, CallPositions(*fields)))
+    return find_compiled(handle).bound(int(q.shape[2]), keys).partial_route_finder.blank(q)
 
 
 LIBRARY.define("find(Tensor q, Tensor k, Tensor[] inputs, str handle) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
