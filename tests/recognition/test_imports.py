@@ -70,10 +70,13 @@ def test_lines(relation):
 def test_grids(shape, relation):
     axes = ", ".join(f"{name} = {length}" for name, length in zip("tyx"[-len(shape) :], shape, strict=True))
     pairs = maskdsl.parse(f"pattern p() {{ space g[{axes}] attend {relation} }}")["p"].bind().dense()
-    imported = maskdsl.from_dense(pairs)
+    imported = maskdsl.from_dense(pairs, grid=shape)
     assert imported.pattern == relation
     check(imported, pairs)
-    check(maskdsl.from_dense(pairs, grid=shape), pairs)
+    imported = maskdsl.from_dense(pairs)
+    found = {"causal(axis = t) and neighborhood(3, axis = y)": "causal(axis = y) and neighborhood(3, axis = x)"}
+    assert imported.pattern == found.get(relation, relation)
+    check(imported, pairs)
 
 
 def test_a_text_in_front_of_a_grid():
@@ -111,7 +114,10 @@ def test_documents(relation, inside):
 def test_what_is_no_pattern(shape):
     """Is read from the pairs, and attends the same with tensors."""
     pairs = np.random.default_rng(0).random(shape) < 0.4
-    imported = maskdsl.from_dense(pairs)
+    with pytest.warns(maskdsl.AttnWarning, match="W040") as warned:
+        imported = maskdsl.from_dense(pairs)
+    assert len(warned) == 1 and imported.cost in str(warned[0].message)
+    assert f"{' x '.join(map(str, imported.inputs['pairs'].shape))} pairs" in imported.cost
     assert imported.pattern is None
     check(imported, pairs)
     q = torch.randn(2, 3, shape[-2], 8)
@@ -123,7 +129,8 @@ def test_what_is_no_pattern(shape):
 
 
 def test_nothing_attends():
-    imported = maskdsl.from_dense(np.zeros((8, 8), bool))
+    with pytest.warns(maskdsl.AttnWarning, match="W040"):
+        imported = maskdsl.from_dense(np.zeros((8, 8), bool))
     assert imported.pattern is None and not imported.mask.dense(**imported.inputs).any()
 
 

@@ -19,16 +19,22 @@ class BandAxis:
     """A coordinate, and how relations and macros are written for it."""
 
     name: str = "i"
+    is_of_grid: bool = False
+    """Whether it is one of several axes."""
+
+    def of(self, side: str) -> str:
+        """The text of the coordinate of `q` or `k`."""
+        return side if self.name == "i" else f"{side}.{self.name}"
 
     @property
     def distance(self) -> str:
         """The text of query minus key."""
-        return "q - k" if self.name == "i" else f"q.{self.name} - k.{self.name}"
+        return f"{self.of('q')} - {self.of('k')}"
 
     @property
     def same(self) -> str:
         """The text of query equal to key."""
-        return "q == k" if self.name == "i" else f"q.{self.name} == k.{self.name}"
+        return f"{self.of('q')} == {self.of('k')}"
 
     def call(self, macro: str, *arguments: Any) -> str:
         """The text of a macro call for this axis."""

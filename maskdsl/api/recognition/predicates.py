@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,13 +12,19 @@ from maskdsl.base.diagnostics import AttnError, shown
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.base.libraries import missing
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Predicate = Callable[[Any, Any, Any, Any], Any]
 CHUNK = 1 << 20
 """The most pairs in one call of a function."""
 
 
 def evaluated(function: Predicate, size: tuple[int, int, int, int]) -> Pairs:
-    """The function over all pairs, bool [batch, heads, queries, keys], in chunks of rows. Raises `NotPairs`."""
+    """The function over all pairs, bool [batch, heads, queries, keys], in chunks of rows.
+
+    Raises `AttnError` if the function fails, or returns anything but booleans.
+    """
     if min(size) < 1:
         raise AttnError(errors.NotPairs(found=f"has the shape {size}"))
     pairs = np.empty(size, dtype=bool)
@@ -31,30 +37,61 @@ def evaluated(function: Predicate, size: tuple[int, int, int, int]) -> Pairs:
 
 
 def _some_rows(function: Predicate, entry: int, head: int, rows: range, keys: int) -> Pairs:
+    torch = _torch()
+    for way in (_mapped, _broadcast):
+        try:
+            result = way(function, entry, head, rows, keys)
+        except Exception:  # a function written for numbers, with `and`, `if` or `math`, may raise anything
+            continue
+        if result.dtype != torch.bool:
+            raise AttnError(errors.NotBoolean(found=f"{result.dtype}".removeprefix("torch.")))
+        pairs: Pairs = result.cpu().numpy()
+        return pairs
+    return _pair_by_pair(function, entry, head, rows, keys)
+
+
+def _torch() -> Any:
+    """The module. Raises `AttnError` where it cannot be imported."""
     try:
         import torch  # start-up time
     except ImportError as error:
         raise missing(error, "a mask function of FlexAttention", "torch") from error
-    try:
-        indices = torch.arange(rows.start, rows.stop)[:, None], torch.arange(keys)[None, :]
-        result = torch.as_tensor(function(torch.tensor(entry), torch.tensor(head), *indices))
-        pairs = result.broadcast_to(len(rows), keys).cpu().numpy()
-    except Exception:  # a function written for numbers, with `and`, `if` or `math`, may raise anything
-        return _pair_by_pair(function, entry, head, rows, keys)
-    if not np.isin(pairs, (0, 1)).all():
-        raise AttnError(errors.NotPairs(found=f"holds {pairs[~np.isin(pairs, (0, 1))][0]}"))
-    return np.asarray(pairs, dtype=bool)
+    return torch
+
+
+def _mapped(function: Predicate, entry: int, head: int, rows: range, keys: int) -> Tensor:
+    """Called as FlexAttention calls it: for one pair, under `vmap`."""
+    torch = _torch()
+
+    def one(query: Tensor, key: Tensor) -> Tensor:
+        return torch.as_tensor(function(torch.tensor(entry), torch.tensor(head), query, key))
+
+    all_pairs = torch.vmap(torch.vmap(one, (None, 0)), (0, None))
+    result: Tensor = all_pairs(torch.arange(rows.start, rows.stop), torch.arange(keys))
+    return result.reshape(len(rows), keys)
+
+
+def _broadcast(function: Predicate, entry: int, head: int, rows: range, keys: int) -> Tensor:
+    """Called once with tensors that broadcast, which NumPy arrays can be indexed by."""
+    torch = _torch()
+    indices = torch.arange(rows.start, rows.stop)[:, None], torch.arange(keys)[None, :]
+    value = torch.as_tensor(function(torch.tensor(entry), torch.tensor(head), *indices))
+    result: Tensor = value.broadcast_to(len(rows), keys)
+    return result
 
 
 def _pair_by_pair(function: Predicate, entry: int, head: int, rows: range, keys: int) -> Pairs:
+    """Called for each pair of plain integers."""
     try:
-        return np.array([[_truth(function(entry, head, query, key)) for key in range(keys)] for query in rows])
+        values = [[function(entry, head, query, key) for key in range(keys)] for query in rows]
+        pairs = np.array([[bool(value) for value in row] for row in values])
     except Exception as error:
         raise AttnError(errors.FailingPredicate(kind=type(error).__name__, text=str(error))) from error
+    odd = [value for row in values for value in row if not _is_boolean(value)]
+    if odd:
+        raise AttnError(errors.NotBoolean(found=shown(odd[0])))
+    return pairs
 
 
-def _truth(value: Any) -> bool:
-    """The result for one pair as a bool. Raises ValueError if it is none."""
-    if value not in (0, 1):
-        raise ValueError(f"{shown(value)} is no boolean")
-    return bool(value)
+def _is_boolean(value: object) -> bool:
+    return isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) in (np.dtype(bool), _torch().bool)

@@ -1,6 +1,6 @@
 """Errors of patterns in other libraries (FlexAttention, transformers, diffusers) and of imported masks."""
 
-from maskdsl.base.diagnostics import Diagnostic
+from maskdsl.base.diagnostics import Caution, Diagnostic
 
 
 class FlexPooled(Diagnostic):
@@ -226,3 +226,26 @@ class TooManyAsked(Diagnostic):
 
     count: int
     limit: int
+
+
+class NotBoolean(Diagnostic):
+    code = "E640"
+    message = "the mask function returns {found}, and a mask says True or False of each pair"
+    help = (
+        "return a comparison; what changes scores is no mask, but a `score` line of a pattern, and numbers that count "
+        "as True are compared: `number != 0`"
+    )
+
+    found: str
+
+
+class NotRecognized(Caution):
+    code = "W040"
+    message = (
+        "no pattern was recognised: each call reads a table of {shape} pairs ({size:,} bytes), for these lengths "
+        "alone, and looks its tiles up in it"
+    )
+    help = "write the pattern, as docs/language.md shows, or give the axis lengths of an image or a video: grid=(h, w)"
+
+    shape: str
+    size: int
