@@ -280,6 +280,20 @@ def block_causal(n: int, block: int) -> Rule:
     return lambda head, q, k: k < (q // block + 1) * block
 
 
+def block_diffusion(n: int, block: int) -> Rule:
+    """The mask that the authors' code builds, by cases: their diagonal, their offset causal one, their causal one."""
+
+    def allowed(head: int, q: int, k: int) -> bool:
+        blocks = [token // block if token < n else (token - n) // block for token in (q, k)]
+        if q < n and k < n:
+            return blocks[0] == blocks[1]
+        if q < n:
+            return blocks[0] > blocks[1]
+        return k >= n and blocks[0] >= blocks[1]
+
+    return allowed
+
+
 def shared_question(question: int, answers: int, length: int) -> Rule:
     def allowed(head: int, q: int, k: int) -> bool:
         if k < question:

@@ -44,6 +44,8 @@ CASES = [
     ("language/block_transformer", "token_decoder", {"n": 31, "block": 4}, 1, oracles.token_decoder),
     ("language/block_transformer", "block_decoder", {"n": 31, "block": 4}, 1, oracles.block_decoder),
     ("language/block_causal", "block_causal", {"n": 31, "block": 4}, 1, oracles.block_causal),
+    ("language/block_diffusion", "block_diffusion", {"n": 23, "block": 4}, 1, oracles.block_diffusion),
+    ("language/block_diffusion", "block_diffusion", {"n": 9, "block": 1}, 1, oracles.block_diffusion),
     (
         "language/shared_question",
         "shared_question",
@@ -247,6 +249,20 @@ def test_packed_documents_attend_themselves() -> None:
     prefix = maskdsl.load(EXAMPLES / "language/prefix_lm.attn")["prefix_packed"].bind(n=40)
     expected = same & (causal | (np.arange(40)[None, :] < prefix_end[:, None]))
     np.testing.assert_array_equal(prefix.dense(document=document, prefix_end=prefix_end), expected)
+
+
+def test_drafts_see_the_context_and_their_ancestors() -> None:
+    parents = [-1, 0, 0, 1, 1, 4, 2]
+    paths = []
+    for node in range(7):
+        path = {node}
+        while (node := parents[node]) >= 0:
+            path.add(node)
+        paths.append(path)
+    ancestor = np.array([[node in path for node in range(7)] for path in paths])
+    mask = maskdsl.load(EXAMPLES / "language/draft_tree.attn")["draft_tree"].bind(drafts=7, n=18)
+    expected = np.array([[key < 11 or key - 11 in path for key in range(18)] for path in paths])
+    np.testing.assert_array_equal(mask.dense(ancestor=ancestor[None]), expected)
 
 
 def test_hilbert_window_follows_the_curve() -> None:

@@ -7,8 +7,8 @@ import maskdsl
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATTERNS = [(file, name) for file in sorted(EXAMPLES.rglob("*.attn")) for name in maskdsl.load(file)]
-LARGE = {"n": 1741, "h": 37, "w": 45, "t": 5, "text": 77, "targets": 301, "sources": 1741}
-SMALL = {"n": 45, "h": 9, "w": 7, "t": 2, "text": 5, "targets": 17, "sources": 60}
+LARGE = {"n": 1741, "h": 37, "w": 45, "t": 5, "text": 77, "targets": 301, "sources": 1741, "drafts": 45}
+SMALL = {"n": 45, "h": 9, "w": 7, "t": 2, "text": 5, "targets": 17, "sources": 60, "drafts": 7}
 LARGE |= {"instruction": 61, "documents": 7, "length": 149, "query": 45, "question": 301, "answers": 5}
 SMALL |= {"instruction": 5, "documents": 3, "length": 9, "query": 7, "question": 7, "answers": 3}
 LARGE |= {"frames": 11, "tokens_per_frame": 157, "text_length": 77}

@@ -63,7 +63,7 @@ def _mapped(function: Predicate, entry: int, head: int, rows: range, keys: int) 
     """Called as FlexAttention calls it: for one pair, under `vmap`."""
     torch = _torch()
 
-    def one(query: Tensor, key: Tensor) -> Tensor:
+    def one(query: Tensor, key: Tensor) -> Any:
         return torch.as_tensor(function(torch.tensor(entry), torch.tensor(head), query, key))
 
     all_pairs = torch.vmap(torch.vmap(one, (None, 0)), (0, None))
