@@ -99,6 +99,8 @@ class Caution(Diagnostic):
     """A warning: something that a user probably did not mean. Its code begins with W; `# allow: W001` silences it."""
 
     severity = "warning"
+    is_of_text: ClassVar[bool] = False
+    """Whether it is about the text with its defaults: `check` and editors give it, and binding does not."""
 
 
 class AttnWarning(UserWarning):
@@ -115,13 +117,14 @@ class AttnWarning(UserWarning):
 
 
 def warn(cautions: Iterable[Caution]) -> None:
-    """Issues an `AttnWarning` for each, at the caller's line outside this package."""
+    """Issues an `AttnWarning` for each that is not of the text, at the caller's line outside this package."""
     package = __name__.partition(".")[0]
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         level, frame = level + 1, frame.f_back
     for each in cautions:
-        warnings.warn(AttnWarning(each), stacklevel=level)
+        if not each.is_of_text:
+            warnings.warn(AttnWarning(each), stacklevel=level)
 
 
 class AttnError(Exception):

@@ -57,7 +57,7 @@ def allowances(file: tree.File) -> Iterator[Allowance]:
 
 def unknown_allowances(allowed: Iterable[Allowance]) -> Iterator[Caution]:
     """Warnings (W002) for allowed codes that no warning has."""
-    known = ", ".join(f"`{each}`" for each in CODES)
+    known = f"`{min(CODES)}` to `{max(CODES)}`"
     for code, span, _ in allowed:
         if code not in CODES:
             yield UnknownAllowance(span=span, name=code, known=known, nearest=nearest_name(code, CODES))
@@ -76,9 +76,10 @@ class Allowed:
     def __contains__(self, caution: Caution) -> bool:
         """Whether an allowance reaches the warning, or one of the calls that led to it."""
         spans = [caution.span, *(note.span for note in caution.notes)]
-        return any(self._reaches(caution.code, span) for span in spans if span is not None)
+        return any(self.reaches(caution.code, span) for span in spans if span is not None)
 
-    def _reaches(self, code: str, span: Span) -> bool:
+    def reaches(self, code: str, span: Span) -> bool:
+        """Whether an allowance of this code reaches a span."""
         spans = self.spans.get((code, id(span.source)))
         return spans is not None and spans.around(span) is not None
 

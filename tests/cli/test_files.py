@@ -56,6 +56,11 @@ def test_warnings_stop_nothing_unless_it_is_strict(maskdsl, pattern_file):
     assert maskdsl("check", "--strict", quiet).code == 0
 
 
+def test_an_empty_file_is_warned_of(maskdsl, pattern_file):
+    ended = maskdsl("check", pattern_file("# a draft\n"))
+    assert ended.code == 0 and "warning[W013]: the file declares nothing" in ended.err
+
+
 def test_warnings_in_json(maskdsl, pattern_file):
     (found,) = json.loads(maskdsl("check", "--json", pattern_file(ODD)).out)
     ((warning,), ok, errors) = found["warnings"], found["ok"], found["errors"]

@@ -44,6 +44,17 @@ def test_the_declared_order_may_be_the_best(maskdsl, local):
     assert all(size in ended.out for size in ("128x128", "128x64", "64x64"))
 
 
+@pytest.mark.parametrize("words", [["stats", "--gpu", "H100"], ["order", "--block", "128"]])
+def test_slower_than_dense_attention(maskdsl, pattern_file, words):
+    text = "pattern p(n = 4096) {\n    space tokens[n]\n    attend (q * 7 - k * 5) % 64 == 0 or q == k\n}\n"
+    command, *options = words
+    ended = maskdsl(command, pattern_file(text), *options)
+    assert "warning[W014]: `p` is predicted to be slower than dense attention: 0." in ended.err
+    assert "as fast on H100" in ended.err
+    quiet = pattern_file(f"# allow: W014, a test\n{text}", "quiet.attn")
+    assert "W014" not in maskdsl(command, quiet, *options).err
+
+
 def test_json_has_everything(maskdsl, plane):
     ended = maskdsl("order", plane, "kernel=9", "--block", "64", "--block", "64x32", "--gpu", "b200", "--json")
     found = json.loads(ended.out)

@@ -87,7 +87,7 @@ def test_single_tokens_are_those_of_the_meaning(maskdsl, tmp_path):
         (["--out", "{}/map.svg", "--mask", "h=64", "w=64"], "E563", "4096 queries"),
         (["--out", "{}/map.svg", "--around", "3"], None, ""),
         (["--out", "{}/map.svg", "--around", "3,99"], "E514", "14 (y) x 14 (x)"),
-        (["--out", "{}/map.svg", "--around", "3,x"], "E513", "3,17"),
+        (["--out", "{}/map.svg", "--around", "3,x"], "E513", "a cell (y, x) of `image`, up to 13,13"),
         (["--out", "{}/map.svg", "--around", "1,1", "h=512", "w=256"], "E564", "131072 keys"),
         (["--out", "{}/map.svg", "--head", "9"], "E509", "no head 9"),
         (["--mask"], "E562", "--out map.png"),

@@ -152,7 +152,7 @@ def test_decoding_compiles() -> None:
         ({"query_start": "3"}, "E415.*`query_start` is not a tensor but str"),
         ({"query_start": 0, "key_lengths": [3, 4, 5]}, "E432.*`key_lengths`"),
         ({"page_size": 16.0}, "E460.*`page_size` is 16.0"),
-        ({"query_start": 0, "key_lengths": torch.tensor(3)}, "E432.*`key_lengths`"),
+        ({"query_start": 0, "key_lengths": torch.tensor([[3]])}, "E432.*`key_lengths`"),
         ({"page_size": 16}, "E433"),
         ({"page_size": 16, "page_table": torch.zeros(2, 1, dtype=torch.int32)}, "E434.*is 16, but.*hold 60"),
         ({"page_table": torch.zeros(2, dtype=torch.int32)}, "E432.*`page_table`"),

@@ -1,4 +1,4 @@
-"""Programs with something odd in them and what is said about it: `name.attn` and its rendering, `name.warn`."""
+"""Programs with something odd in them and what `check` says about it: `name.attn` and its rendering, `name.warn`."""
 
 import pickle
 import warnings
@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 import maskdsl
-from maskdsl.base.diagnostics import render
+from maskdsl.analysis.orders import check_defaults
+from maskdsl.base.diagnostics import Caution, render
+from maskdsl.base.errors.language.warnings import CODES
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.program import program_from_text
 
 HERE = Path(__file__).parent
 PROGRAMS = sorted(HERE.glob("*.attn"))
+EXAMPLES = sorted(HERE.parents[1].glob("examples/*/*.attn"))
 ODD = """pattern crossed(n = 64, m = 32) {
     space text[n]
     space image[m]
@@ -28,19 +31,95 @@ def said(text: str, name: str = "some.attn") -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         module = maskdsl.parse(text, name=name)
-        for each in module:
-            module[each].bind()
+        for each in module.everything.values():
+            each.bind()
     assert all(each.category is maskdsl.AttnWarning and each.filename == __file__ for each in caught)
     return [str(each.message) for each in caught]
 
 
+def checked(text: str, name: str = "some.attn") -> list[Caution]:
+    """All warnings of a text, as `check` finds them."""
+    module = maskdsl.parse(text, name=name)
+    return [*module.program.cautions, *(w for each in module.everything for w in check_defaults(module.program, each))]
+
+
+@pytest.mark.filterwarnings("ignore::maskdsl.AttnWarning")
 @pytest.mark.parametrize("path", PROGRAMS, ids=[path.stem for path in PROGRAMS])
 def test_warning(path, request):
     golden = path.with_suffix(".warn")
-    text = "\n\n".join(said(path.read_text(), path.name)) + "\n"
+    text = "\n\n".join(map(render, checked(path.read_text(), path.name))) + "\n"
     if request.config.getoption("--update-golden"):
         golden.write_text(text)
     assert text == golden.read_text()
+
+
+@pytest.mark.filterwarnings("ignore::maskdsl.AttnWarning")
+def test_binding_warns_of_what_is_no_matter_of_the_text():
+    for path in PROGRAMS:
+        found = [each for each in checked(path.read_text(), path.name) if not each.is_of_text]
+        assert sorted(said(path.read_text(), path.name)) == sorted(map(render, found)), path.stem
+
+
+@pytest.mark.filterwarnings("ignore::maskdsl.AttnWarning")
+def test_every_warning_has_a_golden():
+    found = {each.code for path in PROGRAMS for each in checked(path.read_text(), path.name)}
+    assert found == {*CODES} - {"W013", "W014"}  # in tests/cli/test_files.py and tests/cli/test_orders.py
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
+def test_examples_have_no_warnings(path):
+    assert [render(each) for each in checked(path.read_text(), path.name)] == []
+
+
+USUAL = """pattern p(n = 64, size = 8, shift = 0, count = 0, past = True) {
+    space tokens[n]
+    input document: int[tokens]
+    input allowed: bool[n, n]
+    %s
+}
+"""
+
+
+@pytest.mark.filterwarnings("error::maskdsl.AttnWarning")
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "attend causal attend sinks(count)",  # off by default
+        "attend rolled_blocks(size, shift) require same_side(shift)",
+        "attend causal require True if past else k < q",
+        "attend backward(size) attend causal and same(document) require allowed[q, k]",
+        "attend causal and allowed[q, k] attend allowed[q, k] and backward(3)",  # undecided before there are inputs
+        "attend causal and head < 4 attend causal and head >= 4",
+        "attend window(size) attend window(7)",
+        "attend backward(size) attend same(document)",
+        "attend neighborhood(64)",
+        "attend window(0)",
+        "attend q == k and same(document)",
+        "let unread = 3 attend window(size, axis = tokens)",
+    ],
+)
+def test_no_false_alarms(lines):
+    text = USUAL % lines
+    maskdsl.parse(text)["p"].bind()
+    unused = ("W007", "W008")
+    assert [render(each) for each in checked(text) if each.code not in unused] == []
+
+
+@pytest.mark.parametrize("line", ["attend window(8)", "attend causal attend backward(0)", "attend k < q"])
+def test_facts_about_the_text_are_allowed_where_they_are(line):
+    text = f"pattern p(n = 8) {{\n    space tokens[n]\n    {line}\n}}"
+    assert len(checked(text)) == 1
+    code = checked(text)[0].code
+    silent = text.replace(line, f"{line}  # allow: {code}, it is meant") if code != "W009" else f"# allow: W009\n{text}"
+    assert checked(silent) == []
+
+
+def test_what_is_given_is_warned_of_when_it_is_bound():
+    pattern = maskdsl.parse("pattern p(n, size) { space tokens[n] attend backward(size) }")["p"]
+    with pytest.warns(maskdsl.AttnWarning, match="W010.*`size` is -3"):
+        pattern.bind(n=8, size=-3)
+    with pytest.warns(maskdsl.AttnWarning, match="W003.*`p` attends nothing"):
+        pattern.bind(n=8, size=0)
 
 
 def test_there_is_nothing_else():

@@ -5,30 +5,25 @@ the axis indices of each pair of spaces. It first uses only conditions on the va
 mostly suffice, then all conditions.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from maskdsl.analysis.counts.axis_factors import conjuncts
-from maskdsl.analysis.indices.axis_expressions import AxisExpressions, variables
-from maskdsl.analysis.indices.shifts import shifted, unshifted
-from maskdsl.analysis.indices.witness import TooFine, Values, value_at, witness
+from maskdsl.analysis.indices.axis_expressions import AxisExpressions
+from maskdsl.analysis.indices.pair_search import BUDGET, PairSearch
+from maskdsl.analysis.indices.witness import TooFine, value_at
 from maskdsl.analysis.tiles.intervals import Array
 from maskdsl.base.diagnostics import AttnError, Diagnostic
 from maskdsl.base.errors.language.tables import ReadOutside
-from maskdsl.ir.expressions import FALSE, TRUE, Constant, Coordinate, Expression, Read, Side, apply, rebuild
+from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Side, apply, rebuild
 from maskdsl.ir.facts.ranges import Range, expression_range, mask_leaf
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.facts.route_candidates import bounded
 from maskdsl.ir.facts.table_reads import TableReads, leaves
 from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.mask import Computed, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.routes import Rank, Route, selector_argument
 from maskdsl.ir.simplify import simplify
-
-_BUDGET = 1 << 16
-"""The most boxes of one search when a pattern is bound: some tens of milliseconds."""
 
 NO_LIMIT = 1 << 62
 
@@ -233,7 +228,7 @@ def known_inside(mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Arr
 
 
 def answer(
-    mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Array], batch: int | None = None, budget: int = _BUDGET
+    mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Array], batch: int | None = None, budget: int = BUDGET
 ) -> IndexVerdict | Outside:
     """The answer to a question, given the known inputs and the number of batch entries of a call.
 
@@ -245,7 +240,7 @@ def answer(
         return IndexVerdict.INSIDE
     guards = tuple(map(cells.of, question.guards))
     try:
-        search = _IndexSearch(cells, index, guards, budget)
+        search = PairSearch(cells, guards, budget)
         outside = leaves(index, question.size)
         if search.find(outside, widest=True) is None:
             return IndexVerdict.INSIDE
@@ -259,59 +254,19 @@ def answer(
         cells.position_of(side, values) if side in question.positions else None
         for side in (Side.TOKEN if Side.TOKEN in question.positions else Side.QUERY, Side.KEY)
     )
-    return Outside(value, search.reach(value), query, key)
+    return Outside(value, _IndexSearch(search, index).reach(value), query, key)
 
 
 @dataclass(frozen=True)
 class _IndexSearch:
-    """Searches the pairs for which all guards hold."""
+    """The values that an index takes in the pairs of a search."""
 
-    cells: AxisExpressions
+    pairs: PairSearch
     index: Expression
-    guards: tuple[Expression, ...]
-    budget: int
-
-    def find(self, wanted: Expression, widest: bool) -> Values | None:
-        """Values of the variables for which `wanted` certainly holds, or (`widest`) may hold; None if there are none.
-
-        Unknown inputs are bounded by `bounded`. Raises `TooFine` beyond the budget.
-        """
-        conditions = [
-            condition
-            for each in (wanted, *self.guards)
-            for condition in conjuncts(simplify(bounded(each, widest, self.cells.unknown)))
-            if condition != TRUE
-        ]
-        if FALSE in conditions:
-            return None
-        wanted, rest = apply(Op.AND, TRUE, *conditions[:1]), conditions[1:]
-        near = [each for each in rest if variables(each) <= variables(wanted)]
-        if len(near) < len(rest) and not self.possible(wanted, *near):
-            return None
-        result: Values = {}
-        for component in _components((wanted, *rest)):
-            values = self.holds(*component)
-            if values is None:
-                return None
-            result |= values
-        return result
-
-    def possible(self, *conditions: Expression) -> bool:
-        """Whether all conditions may hold together; true if the search exceeds the budget."""
-        try:
-            return self.holds(*conditions) is not None
-        except TooFine:
-            return True
-
-    def holds(self, *conditions: Expression) -> Values | None:
-        """Values for which all conditions hold; None if there are none. Raises `TooFine` beyond the budget."""
-        condition, ranges, shifts = shifted(simplify(apply(Op.AND, TRUE, *conditions)), self.cells.ranges)
-        values = witness(simplify(condition), ranges, self.cells.tables, self.budget)
-        return None if values is None else unshifted(values, ranges, shifts)
 
     def reach(self, value: int) -> Range:
         """The range of the index over pairs for which the guards hold, given one of its values."""
-        low, high = expression_range(self.index, self.cells.ranges.__getitem__)
+        low, high = expression_range(self.index, self.pairs.cells.ranges.__getitem__)
         least = -_farthest(-value, -low, lambda bound: self.taken(Op.LESS_EQUAL, self.index, Constant(-bound)))
         most = _farthest(value, high, lambda bound: self.taken(Op.LESS_EQUAL, Constant(bound), self.index))
         return Range(least, most)
@@ -319,7 +274,7 @@ class _IndexSearch:
     def taken(self, op: Op, *operands: Expression) -> bool:
         """Whether the comparison certainly holds for some pair; false if the search exceeds the budget."""
         try:
-            return self.find(apply(op, *operands), widest=False) is not None
+            return self.pairs.find(apply(op, *operands), widest=False) is not None
         except TooFine:
             return False
 
@@ -333,18 +288,3 @@ def _farthest(known: int, bound: int, holds: Callable[[int], bool]) -> int:
         else:
             bound = middle - 1
     return known
-
-
-def _components(conditions: Iterable[Expression]) -> list[list[Expression]]:
-    """Groups conditions that share variables, directly or through others."""
-    components: list[tuple[frozenset[Expression], list[Expression]]] = []
-    for condition in conditions:
-        names, members = variables(condition), [condition]
-        disjoint = []
-        for other_names, others in components:
-            if other_names & names:
-                names, members = other_names | names, others + members
-            else:
-                disjoint.append((other_names, others))
-        components = [*disjoint, (names, members)]
-    return [members for _, members in components]

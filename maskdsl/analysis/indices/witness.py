@@ -82,6 +82,8 @@ def _search(program: IntervalProgram, low: Array, high: Array, budget: int) -> A
             if holds.any():
                 return np.asarray(tried[:, np.argmax(holds)])
         wide = (low < high).any(axis=0)
+        if not wide.any():
+            continue
         stack += _batches(*_bisected(low[:, wide], high[:, wide]))
     return None
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from maskdsl.analysis.indices.in_bounds import in_bounds
+from maskdsl.analysis.lint.line_facts import mask_warnings
+from maskdsl.analysis.lint.text_warnings import text_warnings
+from maskdsl.analysis.lint.unused import unused_warnings
 from maskdsl.analysis.orders.auto import with_auto_orders
 from maskdsl.base.diagnostics import Caution
 from maskdsl.bind import Together, bind, bind_stack
@@ -24,26 +27,36 @@ def bind_mask(
     `order` replaces the pattern's order: the text after the word `order`, several joined by `; `, or `"declared"`.
     Raises `AttnError` with all errors.
     """
-    return with_auto_orders(in_bounds(bind(program, pattern, values, heads, order)))
+    return with_auto_orders(_warned(in_bounds(bind(program, pattern, values, heads, order)), program))
 
 
 def bind_layers(program: Program, stack: str, values: Mapping[str, object], heads: int | Heads = 1) -> StackIR:
     """The masks of a stack's layers at these parameter values. Raises `AttnError` with all errors."""
     bound = bind_stack(program, stack, values, heads)
-    return replace(bound, different=tuple(with_auto_orders(in_bounds(each)) for each in bound.different))
+    different = (with_auto_orders(_warned(in_bounds(each), program)) for each in bound.different)
+    return replace(bound, different=tuple(different))
 
 
 def check_defaults(program: Program, name: str, heads: int = 1, together: Together | None = None) -> Sequence[Caution]:
-    """The warnings of a pattern or stack at its default values. Chooses no orders.
+    """The warnings of a pattern or stack at its default values, those of its text included. Chooses no orders.
 
     `together` shares the work of declarations that are checked together. Raises `AttnError` with all errors.
     """
+    together = together or Together()
+    cautions: list[Caution] = []
     if name in program.stacks:
-        stack = bind_stack(program, name, {}, heads, together)
-        masks, cautions = stack.different, stack.cautions
+        masks = bind_stack(program, name, {}, heads, together).different
+        cautions += unused_warnings(program.stacks[name])
     else:
-        mask = bind(program, name, {}, heads, together=together)
-        masks, cautions = (mask,), mask.cautions
+        masks = (bind(program, name, {}, heads, together=together),)
     for each in masks:
-        in_bounds(each)
-    return cautions
+        cautions += _warned(in_bounds(each), program).cautions
+    if name not in program.stacks:
+        cautions += text_warnings(program, masks[0], together)
+    return tuple({(each.code, each.span): each for each in cautions if each not in program.allowed}.values())
+
+
+def _warned(mask: MaskIR, program: Program) -> MaskIR:
+    """The mask with the warnings of its relation as a whole."""
+    cautions = tuple(each for each in mask_warnings(mask) if each not in program.allowed)
+    return replace(mask, cautions=(*mask.cautions, *cautions)) if cautions else mask

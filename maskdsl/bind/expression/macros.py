@@ -24,6 +24,7 @@ from maskdsl.bind.context.call_arguments import match_arguments, parameter_type
 from maskdsl.bind.context.frame import Frame
 from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.context.reading import axis_name, common_axes
+from maskdsl.bind.context.size_warnings import warn_of_sizes
 from maskdsl.bind.context.terms import operate, promoted
 from maskdsl.ir.ops import Op, Type
 from maskdsl.syntax import tree
@@ -74,7 +75,7 @@ def expand(call: tree.Call, macro: tree.MacroDeclaration, frame: Frame, elaborat
         and parameter_type(frame, parameter) == "int"
     }
     if not tuples:
-        return _body(macro, inside, elaborate)
+        return _body(call, macro, inside, elaborate)
     axis = next((each.name.id for each in macro.parameters if parameter_type(frame, each) == "axis"), None)
     if axis is None or axis in given:
         argument = next(iter(tuples))
@@ -84,7 +85,9 @@ def expand(call: tree.Call, macro: tree.MacroDeclaration, frame: Frame, elaborat
     return _on_every_axis(call, macro, axis, tuples, inside, elaborate)
 
 
-def _body(macro: tree.MacroDeclaration, frame: Frame, elaborate: Elaborate) -> Value:
+def _body(call: tree.Call, macro: tree.MacroDeclaration, frame: Frame, elaborate: Elaborate) -> Value:
+    if macro.span.source is frame.declared.program.standard.span.source:
+        warn_of_sizes(macro.name.id, call, frame)
     for let in macro.lets:
         frame = frame.naming(**{let.name.id: let_value(let, frame, elaborate)})
     return elaborate(macro.body, frame)
@@ -112,7 +115,7 @@ def _on_every_axis(
     relations: list[Value] = []
     for number, each in enumerate(axes):
         entries: dict[str, Value] = {name: constant(value.items[number], call.span) for name, value in tuples.items()}
-        relation = _body(macro, frame.naming(**entries, **{axis: AxisValue(each)}), elaborate)
+        relation = _body(call, macro, frame.naming(**entries, **{axis: AxisValue(each)}), elaborate)
         relations.append(relation)
         frame = assuming(frame, relation)
     return operate(outside, Op.AND, call.span, *relations)

@@ -13,7 +13,8 @@ from maskdsl.analysis.orders import check_defaults
 from maskdsl.api import Module, Stack
 from maskdsl.base.diagnostics import AttnError, Caution, Diagnostic, render
 from maskdsl.base.errors.commands.command import NotWritten
-from maskdsl.base.source import Source
+from maskdsl.base.errors.language.warnings import NothingDeclared
+from maskdsl.base.source import Source, Span
 from maskdsl.base.text import printable
 from maskdsl.bind.context.report import MOST_ERRORS, Together
 from maskdsl.cli.consoles import note, output, print_error, print_warning
@@ -88,6 +89,9 @@ def checked(path: str, heads: int) -> Checked:
     unbound: dict[str, list[str]] = {}
     wrong: dict[Diagnostic, None] = {}
     cautions = {(each.code, each.span): each for each in program.cautions}
+    if not program.root.declarations:
+        start = Span(program.root.span.source, 0, 0)
+        cautions[NothingDeclared.code, start] = NothingDeclared(span=start)
     module, together = Module(program), Together()
     for name, subject in module.everything.items():
         missing = [parameter for parameter, default in subject.parameters.items() if default is None]

@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 
 from maskdsl.analysis.cost.devices import find_device
+from maskdsl.analysis.cost.predict import predict_mask
 from maskdsl.analysis.orders import best_order
 from maskdsl.analysis.orders.search import SAVING
-from maskdsl.cli.commands.show_and_stats import finite
+from maskdsl.cli.commands.show_and_stats import finite, warn_of_slowness
 from maskdsl.cli.consoles import note, output
 from maskdsl.cli.request.masks import read_block, read_request
 from maskdsl.cli.request.routed_masks import resolve_masks
@@ -34,6 +35,8 @@ def order(
     resolved = resolve_masks([mask], given, None)
     with working("comparing orders"):
         search = best_order(resolved.masks[0].ir, resolved.inputs, sizes, device, head_dim)
+    dense = predict_mask(resolved.masks[0].ir, device, resolved.inputs, head_dim=head_dim).forward.dense
+    warn_of_slowness(mask, {device.name: dense.seconds / search.rows[0].seconds} if search.rows[0].seconds else {})
     if as_json:
         head = {"pattern": mask.name, "parameters": dict(mask.ir.parameters), "heads": heads}
         print(json.dumps(finite({**head, **search.as_dict()}), indent=2))

@@ -1,7 +1,7 @@
 """`show` and `stats`: draw and measure a pattern without computing attention."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 
@@ -12,8 +12,9 @@ from maskdsl.analysis.counts.stats import stats as measure
 from maskdsl.analysis.tiles.head_classes import region_lengths
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import BoundStack, Mask
-from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.errors.commands.command import NotForStacks
+from maskdsl.base.errors.language.warnings import SlowerThanDense
 from maskdsl.cli.consoles import note, output
 from maskdsl.cli.request.masks import Request, StackRequest, order_text, order_words, read_gpus, read_region
 from maskdsl.cli.request.routed_masks import Arrays, ResolvedMasks, ResolvedStack
@@ -21,6 +22,7 @@ from maskdsl.cli.request.shared_options import BLOCK, Ranges, SharedOptions
 from maskdsl.cli.waiting import working
 from maskdsl.ir.facts.route_candidates import most
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
+from maskdsl.view import units
 from maskdsl.view.cells import fit
 from maskdsl.view.labels import Labels
 from maskdsl.view.terminal.selection_tables import SelectionView, guarantee_lines
@@ -28,6 +30,8 @@ from maskdsl.view.terminal.show import OrderedTiles, head_classes, room, shown, 
 from maskdsl.view.terminal.stack_table import layers_table, layers_text, predicted_layers_table, stack_title
 from maskdsl.view.terminal.stats_table import head_columns, prediction_table, stats_table
 
+_SLOWER = 0.95
+"""The speed-up over dense attention below which a pattern is slower; predictions are no finer."""
 _MOST_COLUMNS = 6
 """The most columns of a table."""
 _NAMES, _COLUMN = 24, 14
@@ -131,6 +135,8 @@ def stats(options: SharedOptions, head_dim: int, gpus: Sequence[str], as_json: b
         order: [predict_mask(mask, device, inputs, head_dim=head_dim) for device in devices]
         for order, mask in named.items()
     }
+    speedups = {each.device.name: each.forward_speedup for each in next(iter(predicted.values()))}
+    warn_of_slowness(masks[0], speedups)
     if as_json:
         head = {"pattern": masks[0].name, "parameters": dict(masks[0].ir.parameters), "heads": heads}
         by_order = [
@@ -159,6 +165,14 @@ def stats(options: SharedOptions, head_dim: int, gpus: Sequence[str], as_json: b
             console.print(prediction_table(predictions))
     if len(columns) > room:
         note(f"{len(columns) - room} more columns are left out; --json has the figures of every head")
+
+
+def warn_of_slowness(mask: Mask, speedups: Mapping[str, float]) -> None:
+    """Warns (W014) of the GPUs, by name, on which the forward pass is predicted to be slower than dense attention."""
+    slow = ", ".join(f"{units.times(each)} as fast on {name}" for name, each in speedups.items() if each < _SLOWER)
+    caution = SlowerThanDense(span=mask.ir.span, name=mask.name, speedups=slow)
+    if slow and caution not in mask.pattern.program.allowed:
+        warn([caution])
 
 
 def routes_dict(resolved: ResolvedMasks) -> dict[str, object]:

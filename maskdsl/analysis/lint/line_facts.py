@@ -1,0 +1,156 @@
+"""Warnings about the lines of a mask: that attend nothing, or what others do, and about queries without keys.
+
+Each is a fact, found by the search for a pair that contradicts it, whatever the inputs. What the search cannot settle
+within its budget is not warned of.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+from maskdsl.analysis.indices.axis_expressions import AxisExpressions
+from maskdsl.analysis.indices.pair_search import PairSearch
+from maskdsl.analysis.indices.witness import TooFine
+from maskdsl.analysis.lint.pair_samples import MOST_SAMPLED, PairSamples, corners, query_values
+from maskdsl.base.diagnostics import Caution
+from maskdsl.base.errors.language.warnings import (
+    AttendsNothing,
+    CoveredLine,
+    IdleRequire,
+    LineWithoutPairs,
+    QueriesWithoutKeys,
+    TooSmall,
+)
+from maskdsl.base.source import Span
+from maskdsl.ir.expressions import FALSE, TRUE, Expression, Side, apply, substitute
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.mask import Clause, MaskIR
+from maskdsl.ir.ops import Op
+
+_BUDGET = 1 << 10
+"""The most boxes of one search: about a millisecond."""
+_MOST_PAIRS_OF_SPACES = 64
+_MOST_HEADS = 64
+_LONGEST = 60
+"""The most characters of another line that a warning shows."""
+
+
+def mask_warnings(mask: MaskIR) -> Iterator[Caution]:
+    """The warning of a mask that attends nothing, whatever its inputs."""
+    if _PairFacts(mask).never(mask.relation):
+        yield AttendsNothing(span=mask.span, name=mask.name)
+
+
+def line_warnings(mask: MaskIR) -> Iterator[Caution]:
+    """The warnings of single lines, and of queries without keys, of a mask that attends something."""
+    facts = _PairFacts(mask)
+    if facts.is_crowded or facts.never(mask.relation):
+        return
+    lines = [(each, facts.never(each.relation)) for each in mask.attend]
+    told = [each.span for each in mask.cautions if isinstance(each, TooSmall)]
+    for line, is_empty in lines:
+        if is_empty and not any(_is_within(span, line.span) for span in told):
+            yield LineWithoutPairs(span=line.span)
+    yield from facts.covered([line for line, is_empty in lines if not is_empty])
+    yield from facts.idle()
+    position = facts.query_without_keys()
+    if position is not None:
+        yield QueriesWithoutKeys(span=mask.span, name=mask.name, position=position)
+
+
+@dataclass(frozen=True)
+class _PairFacts:
+    """Facts about all pairs of a mask."""
+
+    mask: MaskIR
+
+    @cached_property
+    def heads(self) -> int:
+        """Heads that may differ: 1 where no line reads the head."""
+        clauses = (*self.mask.attend, *self.mask.require)
+        return self.mask.heads if reads(*(each.relation for each in clauses)).head else 1
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there are too many spaces or heads for quick answers."""
+        spaces = len(self.mask.queries.spaces) * len(self.mask.keys.spaces)
+        return spaces > _MOST_PAIRS_OF_SPACES or self.heads > _MOST_HEADS
+
+    @cached_property
+    def samples(self) -> tuple[PairSamples, ...]:
+        """Of each pair of a space of the queries and one of the keys."""
+        queries, keys = self.mask.queries, self.mask.keys
+        return tuple(
+            PairSamples(
+                AxisExpressions(self.mask, {Side.QUERY: (queries, query), Side.KEY: (keys, key)}, {}), self.heads
+            )
+            for query, key in product(queries.spaces, keys.spaces)
+        )
+
+    def never(self, *conditions: Expression) -> bool:
+        """Whether it is certain that no pair fulfils all conditions."""
+        together = apply(Op.AND, TRUE, *conditions)
+        if self.is_crowded or any(each.hold(together).any() for each in self.samples):
+            return False
+        return not any(_possible(each.cells, *map(each.cells.of, conditions)) for each in self.samples)
+
+    def covered(self, attend: list[Clause]) -> Iterator[Caution]:
+        """The warnings of `attend` lines all of whose pairs attend by other lines; of two that are equal, the later."""
+        required = [each.relation for each in self.mask.require]
+        left = list(attend)
+        warnings: list[Caution] = []
+        for each in reversed(attend):
+            others = [other for other in left if other is not each]
+            if others and self.never(each.relation, *required, _none_of(others)):
+                left = others
+                alone = (other for other in others if self.never(each.relation, *required, _none_of([other])))
+                warnings.append(CoveredLine(span=each.span, others=_written(next(alone, None))))
+        yield from reversed(warnings)
+
+    def idle(self) -> Iterator[Caution]:
+        """The warnings of `require` lines that hold for all pairs that attend without them."""
+        attended = apply(Op.OR, FALSE, *(each.relation for each in self.mask.attend))
+        for each in self.mask.require:
+            others = [other.relation for other in self.mask.require if other is not each]
+            if self.never(attended, *others, apply(Op.NOT, each.relation)):
+                yield IdleRequire(span=each.span)
+
+    def query_without_keys(self) -> int | None:
+        """The position of a query in a corner of its space that attends no key in some head; None if all attend."""
+        relation = self.mask.relation
+        for space in self.mask.queries.spaces:
+            samples = [each for each in self.samples if each.spaces[0] is space]
+            attending = set().union(*(each.attending(relation) for each in samples))
+            for query in product(range(min(self.heads, MOST_SAMPLED)), corners(space)):
+                known = query_values(space, *query)
+                if query not in attending and not any(
+                    _possible(each.cells, substitute(each.cells.of(relation), {**known})) for each in samples
+                ):
+                    values = {axis: int(value.value) for axis, value in known.items()}
+                    return samples[0].cells.position_of(Side.QUERY, values)
+        return None
+
+
+def _possible(cells: AxisExpressions, *conditions: Expression) -> bool:
+    """Whether conditions over axis indices hold together for some pair, or may, as far as the search goes."""
+    try:
+        return PairSearch(cells, conditions, _BUDGET).find(TRUE, widest=True) is not None
+    except TooFine:
+        return True
+
+
+def _none_of(clauses: list[Clause]) -> Expression:
+    return apply(Op.NOT, apply(Op.OR, FALSE, *(each.relation for each in clauses)))
+
+
+def _written(clause: Clause | None) -> str:
+    """The text of a line and that it attends, or that several lines do."""
+    if clause is None or clause.span is None:
+        return "other `attend` lines together attend"
+    text = " ".join(clause.span.text.split())
+    return f"`{text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'}` attends"
+
+
+def _is_within(span: Span | None, line: Span | None) -> bool:
+    return span is not None and line is not None and line.start <= span.start < line.end
