@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from maskdsl.base.diagnostics import AttnError, nearest_name, shown, warn
 from maskdsl.base.errors.calls.arguments import PatternAsAttribute
 from maskdsl.base.errors.language.stacks import UnknownStack
 from maskdsl.base.errors.language.syntax import PathAsText
+from maskdsl.base.records import dataclass
 from maskdsl.bind import find_pattern
 from maskdsl.syntax.program import SUFFIX, Program, load_program, program_from_text
 

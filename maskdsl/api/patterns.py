@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import numpy as np
@@ -34,6 +33,7 @@ from maskdsl.base.arguments import (
 from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls.arguments import NotCompiled, OutsideMap
+from maskdsl.base.records import dataclass
 from maskdsl.ir.facts.route_candidates import unscored
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Input, MaskIR

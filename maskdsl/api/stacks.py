@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -18,6 +17,7 @@ from maskdsl.api.patterns import Mask, Pattern, arrays_of, parameter_texts
 from maskdsl.base.arguments import BATCH, BLOCK, FLAG, HEAD_DIM, HEADS, TEXT, BackendName, integer, optional, takes
 from maskdsl.base.diagnostics import warn
 from maskdsl.base.display import Displayed
+from maskdsl.base.records import dataclass
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Input
 from maskdsl.ir.stack import StackIR

@@ -6,7 +6,7 @@ along random directions. A failing case is shrunk as long as it fails. `maskdsl 
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.inputs import GroupRange, TableRead
 from maskdsl.base.errors.commands.command import TooLongToVerify
 from maskdsl.base.libraries import missing
+from maskdsl.base.records import dataclass
 from maskdsl.bind.context.call_arguments import parameter_kind
 from maskdsl.ir.mask import Sequence as TokenSequence
 from maskdsl.ir.meaning.coordinates import Coordinates

@@ -7,7 +7,6 @@ functions called under `torch.compile`, which cannot trace `inspect.signature`.
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from math import isfinite
 from operator import index
@@ -19,6 +18,7 @@ import numpy as np
 from maskdsl.base.diagnostics import AttnError, Diagnostic, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument, WrongCall
 from maskdsl.base.limits import MOST_ENTRIES, MOST_HEAD_DIM
+from maskdsl.base.records import dataclass
 
 BackendName = Literal["auto", "triton", "tiled", "reference"]
 LayoutName = Literal["declared", "ordered"]

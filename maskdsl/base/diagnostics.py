@@ -10,7 +10,6 @@ import string
 import sys
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from heapq import nsmallest
@@ -18,6 +17,7 @@ from itertools import takewhile
 from typing import ClassVar, Self, dataclass_transform
 
 from maskdsl.base.excerpt import excerpt
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.base.text import printable
 
@@ -33,7 +33,7 @@ LONGEST_VALUE = 2000
 """The most characters of a field in a message: a name may have a megabyte."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Note:
     """A second span that explains an error, such as the call of the macro that it arose in."""
 

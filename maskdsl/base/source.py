@@ -1,10 +1,10 @@
 """Source texts and spans of them. Imports `text` only."""
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+from maskdsl.base.records import dataclass
 from maskdsl.base.text import LINE_END
 
 
@@ -35,7 +35,7 @@ class Source:
         return [self.text[start:end] for start, end in pairwise((*self.line_starts, len(self.text)))]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Span:
     """The characters `start` to `end` (exclusive) of a source. Line and column are computed when it is printed."""
 

@@ -1,13 +1,14 @@
 """Binds a pattern of the tree and values for its parameters to a `MaskIR`, one kind of statement after the other."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from maskdsl.base.diagnostics import AttnError, nearest_name
 from maskdsl.base.errors.language.names import DuplicateName
 from maskdsl.base.errors.language.patterns import AssertFailed, NoAttend, NoOrder, NoSuchPattern
 from maskdsl.base.errors.language.stacks import StackAsPattern
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Source, Span
 from maskdsl.bind.bound_heads import check_pools, checked_heads
 from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Value, describe

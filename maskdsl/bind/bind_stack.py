@@ -1,11 +1,12 @@
 """Binds a stack of the tree and values for its parameters to a `StackIR`. Every layer is bound as a pattern."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from maskdsl.base.diagnostics import AttnError, Note
 from maskdsl.base.errors.language import stacks
 from maskdsl.base.errors.language.types import TypeMismatch
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.bind.bind_pattern import bind
 from maskdsl.bind.bound_heads import checked_heads
@@ -27,7 +28,7 @@ from maskdsl.syntax.program import Program
 _MOST_LAYERS = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _BoundLayer:
     mask: MaskIR
     span: Span

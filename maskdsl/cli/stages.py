@@ -1,7 +1,7 @@
 """The stages that `emit --stage` prints, listed once as data: a function from a mask to text for each."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from maskdsl.analysis.tiles.block_map import BlockMap, Runs
 from maskdsl.analysis.tiles.mask_tiles import tiles as find_tiles
 from maskdsl.api import Mask
+from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import KernelPlan, declared_plan, make_plan
 from maskdsl.emit.torch.flex_module import emit_flex
 from maskdsl.emit.torch.reference_module import emit_reference

@@ -4,11 +4,12 @@ import builtins
 import keyword
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 from maskdsl.analysis.cost.tile_table import TileWork
 from maskdsl.analysis.tiles.closed_form import Limits, closed_limits
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import PAIR, Apply, Expression, Read, Side, walk
 from maskdsl.ir.facts.reads import Reads, reads
 from maskdsl.ir.facts.trace import dependencies, pair_trace, tile_trace, token_trace

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum, auto
 from functools import partial
 from itertools import chain, count
@@ -10,6 +10,7 @@ from threading import Lock
 from typing import TypeVar, assert_never
 from weakref import WeakValueDictionary
 
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.ir.ops import Op, Type, result_type
 
@@ -37,14 +38,14 @@ class Side(StrEnum):
 PAIR = (Side.QUERY, Side.KEY)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ExpressionNode:
     """A node, with the span of source that it comes from. Equality ignores the span."""
 
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Constant(ExpressionNode):
     """A number or truth value; its Python type decides its type in the IR."""
 
@@ -70,7 +71,7 @@ class Constant(ExpressionNode):
         return hash((self.type, self.value))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Coordinate(ExpressionNode):
     """`q.name`, `k.name`, or `name` of the token itself. `i` is the position in the sequence."""
 
@@ -79,7 +80,7 @@ class Coordinate(ExpressionNode):
     type: Type = Type.INT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InSpace(ExpressionNode):
     """The token belongs to the space (declared positions `offset` to `offset + size` of its sequence)."""
 
@@ -88,21 +89,21 @@ class InSpace(ExpressionNode):
     type: Type = Type.BOOL
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Head(ExpressionNode):
     """The query head's index."""
 
     type: Type = Type.INT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch(ExpressionNode):
     """The batch entry's index."""
 
     type: Type = Type.INT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Score(ExpressionNode):
     """The score before this `score` line, `s`. Occurs only in `score` expressions."""
 
@@ -137,7 +138,7 @@ def _shape(*fields: object) -> Shape:
         return shape
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Compound(ExpressionNode):
     """A node with operands. Nodes that differ only in their span are equal."""
 
@@ -162,7 +163,7 @@ class Compound(ExpressionNode):
         return self.shape.number
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Read(Compound):
     """One element of an input that is not a coordinate, by one integer index per dimension."""
 
@@ -174,7 +175,7 @@ class Read(Compound):
     is NaN there; only floats are open."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Apply(Compound):
     """An operator on its operands."""
 

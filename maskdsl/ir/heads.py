@@ -1,9 +1,9 @@
 """The query heads of a mask: all heads of an attention, or the shard of one process under tensor parallelism."""
 
-from dataclasses import dataclass
+from maskdsl.base.records import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Heads:
     """Query heads `first` to `first + count` of an attention with `whole` query heads and `key_heads` key heads."""
 

@@ -4,12 +4,13 @@ Frozen data, made by `maskdsl.bind`, checked by `ir/invariants.py`, evaluated by
 """
 
 from collections.abc import Container
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum, auto
 from functools import cached_property
 from itertools import accumulate
 
 from maskdsl.base.diagnostics import Caution
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.heads import Heads
@@ -17,7 +18,7 @@ from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Rewrite, Route, Routed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Axis:
     """One axis of a space's grid; `length` in tokens."""
 
@@ -32,7 +33,7 @@ class PoolingKind(StrEnum):
     MAX = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pooling:
     """Each token of the space is the mean or the elementwise maximum of one box of tokens of `source`.
 
@@ -94,14 +95,14 @@ class CurveKind(StrEnum):
 # The sources of a coordinate's values, one for each space that has the coordinate. `i` and the axes need none.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Computed:
     """An expression over coordinates of the same token that are declared earlier."""
 
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Along:
     """The position of the token's cell along a curve through the grid of these axes."""
 
@@ -109,7 +110,7 @@ class Along:
     axes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shuffled:
     """A fixed pseudo-random permutation of `i` (over the whole sequence) or of an axis (over its length)."""
 
@@ -117,7 +118,7 @@ class Shuffled:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Given:
     """The values of an input with one token dimension."""
 
@@ -127,7 +128,7 @@ class Given:
 CoordinateSource = Computed | Along | Shuffled | Given
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CoordinateDefinition:
     """A coordinate beyond `i` and the axes. It is zero for tokens of spaces that have no source here.
 
@@ -232,7 +233,7 @@ _OF_TOKENS = (DimensionKind.BATCH, DimensionKind.HEADS, DimensionKind.TOKENS)
 """The dimensions of an input that is a coordinate, in the order that generated modules use."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Dimension:
     """One dimension of an input."""
 
@@ -282,7 +283,7 @@ class Input:
         return next((each.here for each in self.dimensions if each.here is not None), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Clause:
     """One `attend` or `require` line."""
 

@@ -6,7 +6,6 @@ in `ir/facts/ranges.py` (integer results), `analysis/tiles/intervals.py`, `ir/re
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum, auto
 from functools import reduce
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskdsl.base.records import dataclass
 from maskdsl.ir.fixed_random import random_integers
 
 Array = NDArray[Any]

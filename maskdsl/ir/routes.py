@@ -6,10 +6,11 @@ evaluates routes on NumPy arrays.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum, auto
 from typing import assert_never
 
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.ir.expressions import Coordinate, Expression, Side
 
@@ -29,7 +30,7 @@ class PoolKind(StrEnum):
     ROOT = auto()  # the sum over the square root of the number summed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pool:
     """One vector for each group of tokens of one side, in each head; without a kind, the vector of each token.
 
@@ -49,7 +50,7 @@ class Pool:
         return self if self.among is None else replace(self, among=rewrite(self.among))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Product:
     """Dot products of pooled vectors: the table `name`, float [query groups, key groups]."""
 
@@ -61,7 +62,7 @@ class Product:
         return self.key if side is Side.KEY else self.query
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Grouping:
     """The groups of the tokens of one side, numbered from 0.
 
@@ -78,14 +79,14 @@ class Grouping:
         return Coordinate(side, self.by or GROUP)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TopCount:
     """Selects the `count` key groups of the highest score, for each query group."""
 
     count: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TopMass:
     """Selects the fewest key groups whose share of the softmax over all candidates reaches `mass`.
 
@@ -96,7 +97,7 @@ class TopMass:
     over_head: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Above:
     """Selects all key groups whose score exceeds the threshold."""
 
@@ -128,7 +129,7 @@ def _with_argument(selector: Selector, value: Expression) -> Selector:
             assert_never(selector)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Route:
     """Computes the table `name`, bool [batch, heads, query groups, key groups]: which key groups are selected."""
 
@@ -169,7 +170,7 @@ class Route:
         yield from (pool.among for pool in pools if pool.among is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Nearest:
     """Computes the coordinate `name`, int [batch, heads, tokens of `side`]: the centroid nearest to each vector.
 
@@ -182,7 +183,7 @@ class Nearest:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Balanced:
     """Computes the coordinate `name`, int [batch, heads, tokens of `side`]: which centroids chose each token, as bits.
 
@@ -200,7 +201,7 @@ class Balanced:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rank:
     """Computes the coordinate `name`, int [batch, heads, tokens]: each token's rank when its space is sorted by `keys`.
 

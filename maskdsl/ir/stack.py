@@ -1,8 +1,9 @@
 """A bound stack: the masks of its layers, equal masks stored once. Made by `maskdsl.bind.bind_stack`."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from maskdsl.base.diagnostics import Caution
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.ir.mask import Input, MaskIR
 

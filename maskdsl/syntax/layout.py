@@ -4,28 +4,29 @@ A group is laid out on one line if it fits; otherwise all of its own breaks beco
 A suffix, such as a comment after code, is written at the end of its line and takes no width.
 """
 
-from dataclasses import dataclass
 from typing import assert_never
 
+from maskdsl.base.records import dataclass
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Break:
     flat: str = " "
     hard: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Suffix:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Nest:
     indent: int
     content: "Document"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Group:
     content: "Document"
 

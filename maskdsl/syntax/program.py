@@ -6,7 +6,6 @@ patterns and stacks another; a file may declare a name of the standard library a
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 from os import PathLike
@@ -26,6 +25,7 @@ from maskdsl.base.errors.language.syntax import (
     UseLimit,
     UseOutside,
 )
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Source, Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.allowances import Allowance, Allowed, allowances, unknown_allowances

@@ -3,12 +3,13 @@
 Every node has a span, which equality ignores: `parse(format(tree)) == tree`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """The base of all nodes."""
 
@@ -18,36 +19,36 @@ class Node:
 # Expressions. One grammar serves integers, floats, booleans, relations, selectors and the layers of a stack.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Integer(Node):
     value: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Float(Node):
     value: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Boolean(Node):
     """`True` or `False`."""
 
     value: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class String(Node):
     value: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Name(Node):
     """A bare name, the reserved ones included: `q`, `k`, `head`, `heads`, `batch`, `all`, `s`."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Attribute(Node):
     """`q.y`, `image.z`."""
 
@@ -55,21 +56,21 @@ class Attribute(Node):
     name: Name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tuple(Node):
     """`(7, 7)`, `(7,)`."""
 
     items: tuple["Expression", ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Unary(Node):
     operator: str
     """`-`, `+` or `not`."""
     operand: "Expression"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Binary(Node):
     operator: str
     """`+ - * / // % ** and or`."""
@@ -77,7 +78,7 @@ class Binary(Node):
     right: "Expression"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Comparison(Node):
     """A chain, `0 <= q - k < size`: one more operand than operators (`== != < <= > >=`)."""
 
@@ -85,7 +86,7 @@ class Comparison(Node):
     operators: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Conditional(Node):
     """`then if condition else otherwise`."""
 
@@ -94,19 +95,19 @@ class Conditional(Node):
     otherwise: "Expression"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Argument(Node):
     name: Name | None
     value: "Expression"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call(Node):
     function: Name
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Index(Node):
     """`table[head, q.y - k.y + 6]`, `kernel[0]`."""
 
@@ -114,7 +115,7 @@ class Index(Node):
     indices: tuple["Expression", ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HalfOpenRange(Node):
     """`0 .. 20`, the end excluded; only after `in` of a quantifier."""
 
@@ -122,7 +123,7 @@ class HalfOpenRange(Node):
     high: "Expression"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Quantifier(Node):
     """`any(body for variable in domain)`, `all` and `sum` likewise; the domain is a range, coordinates or `all`."""
 
@@ -132,7 +133,7 @@ class Quantifier(Node):
     domain: "Expression"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Arrow(Node):
     """`query -> key`: names of spaces, or `all`."""
 
@@ -140,7 +141,7 @@ class Arrow(Node):
     key: Name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Where(Node):
     relation: "Expression"
     condition: "Expression"
@@ -170,7 +171,7 @@ Expression = (
 # Statements of a pattern.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AxisDeclaration(Node):
     """`y = h`; or a length without a name, if the space has one axis."""
 
@@ -178,13 +179,13 @@ class AxisDeclaration(Node):
     length: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SpaceStatement(Node):
     name: Name
     axes: tuple[AxisDeclaration, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PooledSpaceStatement(Node):
     """`space coarse = mean(image, (4, 4))`."""
 
@@ -194,79 +195,79 @@ class PooledSpaceStatement(Node):
     box: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SequenceStatement(Node):
     kind: str
     """`tokens`, `queries` or `keys`."""
     spaces: tuple[Name, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InputStatement(Node):
     name: Name
     type: Name
     dimensions: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CoordinateStatement(Node):
     space: Name | None
     name: Name
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LetStatement(Node):
     name: Name
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RouteStatement(Node):
     name: Name
     selector: Expression
     candidates: Expression | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AttendStatement(Node):
     relation: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RequireStatement(Node):
     relation: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ScoreStatement(Node):
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ScaleStatement(Node):
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WeightStatement(Node):
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OrderStatement(Node):
     space: Name | None
     keys: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AutoOrderStatement(Node):
     """`order auto`, `order image auto`: an order that the analysis chooses."""
 
     space: Name | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AssertStatement(Node):
     condition: Expression
     message: String
@@ -294,19 +295,19 @@ Statement = (
 # Declarations of a file.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Parameter(Node):
     name: Name
     type: Name | None
     default: Expression | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UseDeclaration(Node):
     path: String
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MacroDeclaration(Node):
     """`def name(parameters) = body`, with the `let`s of a body in braces."""
 
@@ -317,7 +318,7 @@ class MacroDeclaration(Node):
     doc: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PatternDeclaration(Node):
     name: Name
     parameters: tuple[Parameter, ...]
@@ -325,7 +326,7 @@ class PatternDeclaration(Node):
     doc: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StackDeclaration(Node):
     """`stack gemma3(n) = 5 * packed_local(n, 1024) + dense(n)`."""
 
@@ -338,14 +339,14 @@ class StackDeclaration(Node):
 Declaration = UseDeclaration | MacroDeclaration | PatternDeclaration | StackDeclaration
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Comment(Node):
     """`# text` or `## text`, as written; kept for the formatter."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class File(Node):
     declarations: tuple[Declaration, ...]
     comments: tuple[Comment, ...] = field(default=(), compare=False)

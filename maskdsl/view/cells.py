@@ -1,11 +1,11 @@
 """Counts the full and partial tiles in each cell of a picture. Reads runs, never single tiles."""
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import EMPTY, FULL, PARTIAL, Array, Runs, TileMap
+from maskdsl.base.records import dataclass
 
 _FINEST = 512
 """About how many tiles a side of a picture has if their size is free: cells are shaded by their tiles."""

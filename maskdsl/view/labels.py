@@ -1,12 +1,12 @@
 """Labels along an axis of a map: positions of tokens or cells of a grid, and names of spaces where they begin."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.analysis.tiles.head_classes import ALL, Region
+from maskdsl.base.records import dataclass
 from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.mask import MaskIR, Sequence
 from maskdsl.ir.meaning.coordinates import Coordinates

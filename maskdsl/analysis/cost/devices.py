@@ -24,10 +24,11 @@ Fractions are published rates of attention kernels *in Triton* over the datashee
 - MI300X: no reliable figure is known. Assumed to be those of the B200, forward and backward.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from maskdsl.base.diagnostics import AttnError, nearest_name
 from maskdsl.base.errors.calls import analysis as errors
+from maskdsl.base.records import dataclass
 
 _BACKWARD = 322 / 370
 """Backward rate over forward rate of FlashAttention-2 on the H100 at 128 dims; that of Triton is not known."""

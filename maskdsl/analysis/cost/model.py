@@ -17,13 +17,13 @@ and cache contents between kernels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from maskdsl.analysis.cost.devices import Device
 from maskdsl.analysis.tiles.block_map import Array, BlockMap, Runs, TileMap
+from maskdsl.base.records import dataclass
 
 ELEMENT_SIZE = 2
 """Bytes of bfloat16 and float16."""

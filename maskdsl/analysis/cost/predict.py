@@ -5,7 +5,6 @@ and what it leaves out.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from maskdsl.analysis.cost.model import ELEMENT_SIZE, FORWARD, KEY_GRADIENT, QUE
 from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice, ladder
 from maskdsl.analysis.tiles.block_map import BlockMap, Runs, TileMap
 from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.ir.stack import StackIR

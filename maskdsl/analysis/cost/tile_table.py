@@ -6,10 +6,11 @@ register spills forward at head dims 64 and 128, nor backward at 64 (`make aot` 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from itertools import chain
 from typing import NamedTuple
+
+from maskdsl.base.records import dataclass
 
 
 class TileChoice(NamedTuple):

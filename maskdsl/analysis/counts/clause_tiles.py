@@ -1,12 +1,13 @@
 """Why tiles are partial: for each line of a pattern, the tiles in which the line holds for some pairs only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array, BlockMap, Runs, difference
 from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import Clause, MaskIR
 from maskdsl.ir.simplify import simplify
 

@@ -1,7 +1,7 @@
 """Where two patterns of equal lengths differ: the exact tiles of the pairs that only one of them attends."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from maskdsl.analysis.counts.keys_per_query import keys_per_query
@@ -20,6 +20,7 @@ from maskdsl.analysis.tiles.head_classes import (
 from maskdsl.analysis.tiles.separation import separate
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.analysis.tiles.trees import Tree
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Read, apply, rebuild
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates

@@ -9,7 +9,6 @@ proof: the formula is exact where it was checked, and `where` says where that is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 from math import lcm, prod
@@ -18,6 +17,8 @@ from typing import Any
 
 import sympy
 from sympy.polys.matrices import DomainMatrix
+
+from maskdsl.base.records import dataclass
 
 Settings = Mapping[str, int]
 Counts = tuple[int, ...]

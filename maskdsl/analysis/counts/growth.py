@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import sympy
@@ -11,6 +10,7 @@ import sympy
 from maskdsl.analysis.counts.formulas import Counts, Settings, formulas, symbol
 from maskdsl.analysis.counts.stats import stats
 from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.records import dataclass
 from maskdsl.bind import bind
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import relation_inputs

@@ -9,13 +9,14 @@ add up, and the largest of the lower bounds counts.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from maskdsl.analysis.counts.key_counts import GroupSums, KeyCounts, SingleKeys
 from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import TRUE, Apply, Coordinate, Expression, Side, apply
 from maskdsl.ir.facts.reads import elements, reads
 from maskdsl.ir.facts.route_candidates import CandidateBounds, least, monotone, most, with_all

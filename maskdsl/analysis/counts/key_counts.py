@@ -1,7 +1,7 @@
 """Keys per query under one relation, and the keys of the largest or smallest key groups of each query."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from maskdsl.analysis.counts.keys_per_query import keys_per_query
 from maskdsl.analysis.tiles.block_map import Array, TileMap
 from maskdsl.analysis.tiles.descent import Problem, classify
 from maskdsl.analysis.tiles.head_classes import find_head_classes, problems
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 
 _BLOCK = 64

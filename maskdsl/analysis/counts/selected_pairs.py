@@ -5,13 +5,14 @@ each query is a query group, and the key groups are the centroids.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import Given, MaskIR
 from maskdsl.ir.meaning.route_meaning import RouteSearch

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from maskdsl.analysis.counts.stats import Figures, Measured, Stats, add_up, figures_of, measure_all
+from maskdsl.base.records import dataclass
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.ir.stack import StackIR
 

@@ -8,7 +8,7 @@ Conventions, for head dimension d:
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from maskdsl.analysis.counts.keys_per_query import keys_per_query, keys_per_row
 from maskdsl.analysis.tiles.block_map import Array, TileMap
 from maskdsl.analysis.tiles.descent import Problem, classify
 from maskdsl.analysis.tiles.head_classes import HeadClass, HeadClasses, check_size, find_head_classes, problems
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 

@@ -5,11 +5,12 @@ Given inputs become tables too; reads of other inputs stay and are unknown.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import assert_never
 
 from maskdsl.analysis.tiles.intervals import Array
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import (
     Apply,
     Batch,

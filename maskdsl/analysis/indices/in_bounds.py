@@ -6,7 +6,7 @@ mostly suffice, then all conditions.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum, auto
 
 from maskdsl.analysis.indices.axis_expressions import AxisExpressions
@@ -15,6 +15,7 @@ from maskdsl.analysis.indices.witness import TooFine, value_at
 from maskdsl.analysis.tiles.intervals import Array
 from maskdsl.base.diagnostics import AttnError, Diagnostic
 from maskdsl.base.errors.language.tables import ReadOutside
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Side, apply, rebuild
 from maskdsl.ir.facts.ranges import Range, expression_range, mask_leaf
 from maskdsl.ir.facts.reads import reads

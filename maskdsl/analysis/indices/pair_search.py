@@ -1,12 +1,12 @@
 """Searches pairs of tokens, one in each of two spaces, for which conditions hold. Exact, without work on all pairs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from maskdsl.analysis.counts.axis_factors import conjuncts
 from maskdsl.analysis.indices.axis_expressions import AxisExpressions, variables
 from maskdsl.analysis.indices.shifts import shifted, unshifted
 from maskdsl.analysis.indices.witness import TooFine, Values, witness
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import FALSE, TRUE, Expression, apply
 from maskdsl.ir.facts.route_candidates import bounded
 from maskdsl.ir.ops import Op

@@ -5,7 +5,6 @@ within its budget is not warned of.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
@@ -22,6 +21,7 @@ from maskdsl.base.errors.language.warnings import (
     QueriesWithoutKeys,
     TooSmall,
 )
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.ir.expressions import FALSE, TRUE, Expression, Side, apply, substitute
 from maskdsl.ir.facts.reads import reads

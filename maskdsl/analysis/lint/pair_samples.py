@@ -1,7 +1,6 @@
 """A few pairs of tokens of two spaces, on which most questions are settled without a search."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
@@ -10,6 +9,7 @@ import numpy as np
 from maskdsl.analysis.indices.axis_expressions import AxisExpressions
 from maskdsl.analysis.tiles.interval_program import Column, compile_program
 from maskdsl.analysis.tiles.intervals import Array, point
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Head, Side
 from maskdsl.ir.facts.route_candidates import bounded
 from maskdsl.ir.mask import Space

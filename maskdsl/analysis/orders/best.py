@@ -1,7 +1,7 @@
 """The best order of a mask and the table of all orders compared, for `Mask.best_order` and `maskdsl order`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 from maskdsl.analysis.cost.devices import Device
@@ -11,6 +11,7 @@ from maskdsl.analysis.orders.order_trials import OrderTrials, computed_pairs, fu
 from maskdsl.analysis.orders.search import ROWS, OrderSearch, Outcome
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.analysis.tiles.head_classes import check_size
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 

@@ -5,13 +5,14 @@ expression, so it is only proposed: as the values of an input to order by.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from maskdsl.analysis.orders.layouts import Layout, laid_out, spaces_of, token
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import CoordinateDefinition, Dimension, DimensionKind, Given, Input, MaskIR
 from maskdsl.ir.ops import Type
 

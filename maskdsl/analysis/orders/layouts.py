@@ -1,8 +1,9 @@
 """Layouts as values: sort keys of each space, masks with a layout, and the text of a layout in the language."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Side, apply
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import Along, CoordinateDefinition, CurveKind, MaskIR, Sequence, Space
@@ -16,7 +17,7 @@ Layout = Mapping[str, Keys]
 _DECLARED = "declared"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Candidate:
     """Sort keys for one space, and the kind of the order."""
 

@@ -6,9 +6,9 @@
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from maskdsl.analysis.orders.layouts import token
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import (
     FALSE,
     TRUE,
@@ -33,7 +33,7 @@ _MOST_CLASSES = 8
 """The most head classes whose relations are used."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OrderHints:
     """Integer expressions over one token of one space, of each kind in the order of the relation."""
 

@@ -5,7 +5,7 @@ are spread evenly with a jitter, so that samples do not alias with the period of
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import blake2b
 
 import numpy as np
@@ -26,6 +26,7 @@ from maskdsl.analysis.tiles.head_classes import (
 from maskdsl.analysis.tiles.separation import Separation, separate
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.analysis.tiles.trees import Tree
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates

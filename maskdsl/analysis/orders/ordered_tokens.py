@@ -1,13 +1,14 @@
 """The tokens of one side in any order: the columns and sort keys, computed once and permuted for each order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.analysis.tiles.head_classes import LaidOutTokens
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Leaf
 from maskdsl.ir.mask import MaskIR, Sequence
 from maskdsl.ir.meaning.coordinates import Coordinates

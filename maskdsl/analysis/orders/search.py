@@ -4,7 +4,7 @@ Times are predicted for the forward kernel and one batch entry, on a GPU kept bu
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from math import prod
 
@@ -16,6 +16,7 @@ from maskdsl.analysis.orders.layouts import Candidate, Keys, Layout, spaces_of, 
 from maskdsl.analysis.orders.order_hints import OrderHints, find_hints
 from maskdsl.analysis.orders.order_trials import OrderTrial, OrderTrials
 from maskdsl.analysis.tiles.block_map import Array, BlockMap
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR, Space
 
 _GLANCE = 12

@@ -1,12 +1,12 @@
 """Breadth-first search from one token: after how many layers each token is reached, in either direction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from maskdsl.analysis.reach.hops import Hop, LayerHops, readers, sources
 from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.base.records import dataclass
 
 NEVER = -1
 

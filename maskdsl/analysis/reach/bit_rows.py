@@ -4,12 +4,12 @@ Memory is cells ** 2 / 8 bytes for each set of rows.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from maskdsl.analysis.reach.hops import Hop
 from maskdsl.analysis.tiles.block_map import Array, Runs
+from maskdsl.base.records import dataclass
 
 WORD = 64
 CHUNK = 1 << 20

@@ -1,7 +1,6 @@
 """Connected components and connected pairs of tokens, after any number of layers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from maskdsl.analysis.reach.bit_rows import WORD, count, dense, strips
 from maskdsl.analysis.reach.hops import Hop
 from maskdsl.analysis.tiles.block_map import Array, Runs
+from maskdsl.base.records import dataclass
 
 if TYPE_CHECKING:
     from networkx import DiGraph

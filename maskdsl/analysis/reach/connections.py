@@ -4,7 +4,7 @@ Computed on rows of bits: of tokens for short sequences, else of blocks of token
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from maskdsl.analysis.reach.components import (
 )
 from maskdsl.analysis.reach.hops import Hop, LayerHops, find_layer, sources
 from maskdsl.analysis.tiles.block_map import Array, Runs
+from maskdsl.base.records import dataclass
 from maskdsl.ir.stack import StackIR
 
 MOST_CELLS = 1 << 13

@@ -5,13 +5,13 @@ hops. With larger tiles, full tiles are certain hops and partial tiles possible 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array, Runs
 from maskdsl.analysis.tiles.descent import Problem, chunks, classify
 from maskdsl.analysis.tiles.head_classes import HeadClass, check_size, find_head_classes, problems
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs

@@ -8,7 +8,6 @@ for certain, partial tiles possibly.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from maskdsl.analysis.reach.hops import LayerHops, estimate_runs, find_layer
 from maskdsl.analysis.tiles.head_classes import check_size
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls import analysis as errors
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.ir.stack import StackIR

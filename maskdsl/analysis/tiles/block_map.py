@@ -5,7 +5,6 @@ blocks x blocks; only `classes` is dense, for looking and testing.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +15,7 @@ from maskdsl.base.arguments import INDEX, takes
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls.arguments import OutsideMap
+from maskdsl.base.records import dataclass
 
 Array = NDArray[Any]
 

@@ -8,10 +8,10 @@ monotone in the index, so its extremes over a block are at the block's first or 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import TRUE, Apply, Constant, Coordinate, Expression, Head, Side, apply, rebuild, size
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import dependencies

@@ -6,7 +6,7 @@ sampled token pairs, or split further and at last evaluated token by token.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram
 from maskdsl.analysis.tiles.intervals import Interval, point
 from maskdsl.analysis.tiles.trees import Bounds, Points, Tree
 from maskdsl.base.progress import Area
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Side
 
 _START = 256
@@ -101,7 +102,7 @@ def cut(rows: Array, columns: Array, row_children: int, column_children: int) ->
     return np.broadcast_to(rows, shape).reshape(-1), np.broadcast_to(columns, shape).reshape(-1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Frontier:
     """Pairs of a query node (row) and a key node (column), each side at one level."""
 
@@ -135,7 +136,7 @@ class _Frontier:
         return child if real.all() else child.select(real)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Segments:
     """Collects tiles as segments (row, start, end)."""
 

@@ -5,7 +5,7 @@ expressions. Batch entries are distinguished only if something depends on the ba
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from maskdsl.analysis.tiles.trees import Tree
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls import analysis as errors
 from maskdsl.base.progress import begin
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import (
     Batch,
     Constant,
@@ -38,7 +39,7 @@ MOST_TOKENS = 1 << 26
 """The most tokens of either side. A column of that length takes half a gigabyte."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HeadClass:
     """A relation that reads neither head nor batch, over the tokens of one head and batch entry that stand for all."""
 

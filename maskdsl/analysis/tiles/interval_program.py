@@ -5,19 +5,19 @@ Subexpressions that read one side only are computed per token beforehand, not pe
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
 
 from maskdsl.analysis.tiles.intervals import Interval, interval_of, point
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, Side
 from maskdsl.ir.numpy_operators import constant_array
 from maskdsl.ir.ops import Op
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Column:
     """Precomputed values of a side's tokens: number `index` of that side's arrays."""
 
@@ -29,7 +29,7 @@ Action = Op | BoundedTable | Constant | Column
 Load = Callable[[Column], Interval]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Step:
     """Computes one slot from earlier slots. The slots in `frees` are not needed afterwards."""
 
@@ -38,7 +38,7 @@ class Step:
     frees: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IntervalProgram:
     """Steps in order; the last one computes the result."""
 

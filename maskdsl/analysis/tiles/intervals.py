@@ -9,13 +9,13 @@ Correctly rounded operations keep exact bounds, since rounding is monotone; NumP
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskdsl.base.records import dataclass
 from maskdsl.ir.numpy_operators import apply_operator
 from maskdsl.ir.ops import Op
 
@@ -25,7 +25,7 @@ _SLACK = 1e-12
 """Relative error allowed for functions that are not correctly rounded; their actual error is about 1e-16."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Interval:
     """Arrays (or NumPy scalars) of inclusive bounds, which broadcast against those of other intervals."""
 

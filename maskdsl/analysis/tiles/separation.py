@@ -5,17 +5,18 @@ them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram, compile_program
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, InSpace, Side, apply, children, rebuild
 from maskdsl.ir.ops import Op
 
 _ZERO = Constant(0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Separation:
     """A program over pairs, and the expressions over one token whose values are its columns."""
 
@@ -42,7 +43,7 @@ def separate(relation: Expression, tables: Mapping[str, BoundedTable]) -> Separa
     return Separation(program, tuple(columns[Side.QUERY]), tuple(columns[Side.KEY]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SideTable:
     """The sides that each expression reads, for expressions that were entered."""
 

@@ -5,13 +5,13 @@ the number of axes times the size of the table. A box is covered by at most two 
 suffice. Exact for a single entry.
 """
 
-from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 
 import numpy as np
 
 from maskdsl.analysis.tiles.intervals import Array, Interval, point, spoil
+from maskdsl.base.records import dataclass
 
 
 @dataclass(frozen=True, eq=False)

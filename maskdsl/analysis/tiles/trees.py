@@ -1,12 +1,12 @@
 """Trees of token blocks: the bounds of one side's columns over tile blocks, and over coarser and finer ones."""
 
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
 from maskdsl.analysis.tiles.intervals import Array, Interval, point
+from maskdsl.base.records import dataclass
 
 _CHILDREN = 8
 """Children of a node at the levels of tile blocks and below."""

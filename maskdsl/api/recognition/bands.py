@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from maskdsl.base.records import dataclass
 
 Pairs = NDArray[np.bool_]
 """Which query attends which key, bool [queries, keys]."""
@@ -52,7 +53,10 @@ def _distances(pairs: Pairs) -> NDArray[np.int64]:
     return np.concatenate([ahead, np.flatnonzero(pairs[:, 0])])
 
 
-def band_relation(pairs: Pairs, axis: BandAxis = BandAxis()) -> str | None:  # frozen
+_OF_TOKENS = BandAxis()
+
+
+def band_relation(pairs: Pairs, axis: BandAxis = _OF_TOKENS) -> str | None:
     """The text of the relation if it depends on the distance alone and has few bands; else None."""
     if not pairs.any() or not _is_banded(pairs):
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import product
 from math import gcd, prod
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from maskdsl.api.recognition.bands import BandAxis, Pairs
 from maskdsl.api.recognition.guesses import Tokens, first_relation
 from maskdsl.api.recognition.lines import run_length
+from maskdsl.base.records import dataclass
 
 _NAMES = {1: ("block",), 2: ("y", "x"), 3: ("t", "y", "x")}
 _LENGTHS = {"t": "frames", "y": "h", "x": "w", "block": "count"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from maskdsl.api import Mask, Pattern
 from maskdsl.api.recognition.bands import BandAxis, Pairs
 from maskdsl.api.recognition.lines import line_relations
 from maskdsl.api.recognition.predicates import CHUNK
+from maskdsl.base.records import dataclass
 from maskdsl.bind import find_pattern
 from maskdsl.ir.meaning.evaluate import allowed
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs

@@ -6,7 +6,7 @@ Guesses come from the other modules of this room. Each is bound, and kept only i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import prod
 from typing import Any
 
@@ -31,6 +31,7 @@ from maskdsl.api.recognition.token_inputs import (
 from maskdsl.base.arguments import COUNT, GRID, optional, takes
 from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.errors.calls import libraries as errors
+from maskdsl.base.records import dataclass
 
 _TABLE = "pairs"
 _MOST_PAIRS = 2**32

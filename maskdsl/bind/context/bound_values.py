@@ -1,8 +1,8 @@
 """The values of expressions while binding: typed terms of the IR with their static ranges, tuples, and axes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.ir.expressions import Constant, Expression, Head
 from maskdsl.ir.facts.ranges import Range
@@ -11,7 +11,7 @@ from maskdsl.ir.ops import Type
 from maskdsl.syntax import tree
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Term:
     """A typed expression, with the range of its values when it is an integer."""
 
@@ -30,33 +30,33 @@ class Term:
         return self.expression.value if isinstance(self.expression, Constant) else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TupleValue:
     """`(7, 7)`: a tuple of known integers."""
 
     items: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AxisValue:
     """The name of a coordinate, as the value of a parameter of type `axis`."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AxesValue:
     """The names of several coordinates; None means all axes of the space at hand."""
 
     names: tuple[str, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bad:
     """The value of a wrong expression, which was reported; uses of it are not reported again."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Abbreviation:
     """A `let` that is elaborated at each use, with what is known there about the tokens."""
 

@@ -1,11 +1,12 @@
 """The context of an expression: the declarations around it, the values of names, and what is known of its tokens."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum, auto
 from itertools import chain
 
 from maskdsl.base.diagnostics import Caution, Diagnostic, Note
+from maskdsl.base.records import dataclass
 from maskdsl.bind.context.bound_values import Bad, Value
 from maskdsl.bind.context.report import MOST_NOTES, Report
 from maskdsl.ir.expressions import Expression, Side

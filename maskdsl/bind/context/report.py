@@ -1,10 +1,11 @@
 """Collects errors and warnings while a pattern is bound, and enforces the limits that make hostile files harmless."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from maskdsl.base.diagnostics import AttnError, Caution, Diagnostic, Note, nearest_name
 from maskdsl.base.errors.language.limits import TooDeep, TooLarge, TooManyErrors
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Bad
 

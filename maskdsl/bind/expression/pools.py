@@ -1,9 +1,10 @@
 """Elaborates `dot(Q, K)` in the score of a route: which vectors are pooled on either side, and by which coordinate."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from maskdsl.base.errors.language import routes as route_errors
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
+from maskdsl.base.records import dataclass
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, describe
 from maskdsl.bind.context.frame import Frame, StatementKind
 from maskdsl.bind.context.reading import axis_name

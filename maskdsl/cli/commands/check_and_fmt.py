@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import unified_diff
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from maskdsl.api import Module, Stack
 from maskdsl.base.diagnostics import AttnError, Caution, Diagnostic, render
 from maskdsl.base.errors.commands.command import NotWritten
 from maskdsl.base.errors.language.warnings import NothingDeclared
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Source, Span
 from maskdsl.base.text import printable
 from maskdsl.bind.context.report import MOST_ERRORS, Together

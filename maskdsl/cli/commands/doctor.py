@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum, auto
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -24,6 +24,7 @@ from rich.text import Text
 
 from maskdsl import __version__
 from maskdsl.base.cache import CACHE_VARIABLE, cache_directory, write_whole
+from maskdsl.base.records import dataclass
 from maskdsl.cli.consoles import output
 from maskdsl.view import units
 

@@ -1,7 +1,6 @@
 """`show --out`: pictures of tiles, of single pairs, or of what one query attends, as PNG, SVG or PDF files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from maskdsl.analysis.counts.stats import stats
@@ -10,6 +9,7 @@ from maskdsl.api import Mask
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands import pictures as errors
 from maskdsl.base.errors.commands.command import NotForStacks, NotWritten
+from maskdsl.base.records import dataclass
 from maskdsl.cli.commands.explanations import read_token
 from maskdsl.cli.commands.show_and_stats import layer_in_orders
 from maskdsl.cli.request.masks import StackRequest, order_text

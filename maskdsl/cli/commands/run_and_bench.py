@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from statistics import median
 from time import perf_counter
 from typing import Any, cast
@@ -16,6 +16,7 @@ from maskdsl.base.arguments import BackendName
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NothingToTime
 from maskdsl.base.libraries import missing
+from maskdsl.base.records import dataclass
 
 try:
     import torch

@@ -2,13 +2,14 @@
 
 import webbrowser
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from maskdsl.api import Mask
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NotForStacks
 from maskdsl.base.errors.commands.page import NoPort
+from maskdsl.base.records import dataclass
 from maskdsl.cli.commands.check_and_fmt import write
 from maskdsl.cli.commands.show_and_stats import layer_in_orders
 from maskdsl.cli.consoles import note, output

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -18,6 +17,7 @@ from maskdsl.api import BoundStack, Mask, Module, Pattern, Stack, load
 from maskdsl.api.stacks import bound_stack
 from maskdsl.base.diagnostics import AttnError, Diagnostic, nearest_name, warn
 from maskdsl.base.errors.commands import command as errors
+from maskdsl.base.records import dataclass
 from maskdsl.cli.request.parameter_words import read_value
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries, layer_inputs, relation_inputs

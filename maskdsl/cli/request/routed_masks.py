@@ -1,7 +1,7 @@
 """Masks with everything that decides their pairs: inputs, and what routes select or, without q and k, may select."""
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from maskdsl.analysis.indices.given_reads import check_layers, check_reads
 from maskdsl.api import Mask
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.tensors import OtherHeads, TooManyScores
+from maskdsl.base.records import dataclass
 from maskdsl.cli.consoles import note
 from maskdsl.cli.request.masks import SYNTHETIC_SEED, Inputs, complete, complete_all, read_arrays
 from maskdsl.cli.request.tensor_files import read_tensors

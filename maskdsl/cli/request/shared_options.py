@@ -1,10 +1,10 @@
 """The arguments and options that several commands share, as they were typed, and their meaning."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from maskdsl.api import BoundStack, Mask
+from maskdsl.base.records import dataclass
 from maskdsl.cli.request.masks import Request, StackRequest, read_block, read_heads, read_subject
 from maskdsl.cli.request.routed_masks import ResolvedMasks, ResolvedStack, resolve_masks, resolve_stack
 

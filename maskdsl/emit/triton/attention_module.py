@@ -3,9 +3,9 @@
 `codegen/device_tiles.py` joins them where inputs decide the tiles.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 
+from maskdsl.base.records import dataclass
 from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of

@@ -1,9 +1,10 @@
 """Plan to the code that fills the loops of the backward kernels: scores, derivatives, weights, input gradients."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
+from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import unused
 from maskdsl.emit.statement_printer import UNARY
 from maskdsl.emit.triton.contributions import Contributions, ScoreDerivatives, ScoreStep, attending

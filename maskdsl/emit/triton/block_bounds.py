@@ -1,8 +1,9 @@
 """Bounds of the relation over a block of queries and a block of keys, as kernels name and print them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from maskdsl.base.records import dataclass
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import TritonPrinter
 from maskdsl.ir.expressions import Coordinate, Head, InSpace, Leaf, Side, apply

@@ -1,10 +1,10 @@
 """The statements that sum the contributions of pairs to gradients of float inputs: see `input_gradients.py`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from maskdsl.base.records import dataclass
 from maskdsl.emit.triton.forward_body import scores_may_be_large
 from maskdsl.emit.triton.input_gradients import Leaf, Leaves
 from maskdsl.ir.expressions import Side

@@ -1,8 +1,8 @@
 """Plan to a Triton module of decoding and chunked prefill, by split-KV, from `codegen/decode.py`."""
 
-from dataclasses import dataclass
 from functools import cached_property
 
+from maskdsl.base.records import dataclass
 from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan, decode_plan
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of

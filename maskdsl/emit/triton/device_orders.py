@@ -1,7 +1,8 @@
 """Plan to the generated `layouts`, which sorts tokens on the device where inputs decide their order."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.torch.pattern_functions import coordinate_function
 from maskdsl.emit.triton.tile_loops import wrapped_tuple

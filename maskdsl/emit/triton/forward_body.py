@@ -1,9 +1,9 @@
 """Plan to the code that fills the loops of the forward kernel; `backward_body.py` derives that of the backward pass."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
+from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import KEYS_BY_QUERIES, POSITIONS, QUERIES_BY_KEYS, TritonPrinter

@@ -1,7 +1,6 @@
 """The statements of the generated `gradients` for float inputs, around its two kernels: see `input_gradients.py`."""
 
-from dataclasses import dataclass
-
+from maskdsl.base.records import dataclass
 from maskdsl.emit.triton.input_gradients import Leaf, Leaves
 from maskdsl.ir.expressions import Coordinate, Side
 

@@ -6,9 +6,9 @@ any order. The dQ kernel runs first and computes a bound of these sums, which se
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
+from maskdsl.base.records import dataclass
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.ir.expressions import Coordinate, Read, Side, walk
 from maskdsl.ir.facts.reads import reads

@@ -1,8 +1,8 @@
 """Plan to the code that fills `codegen/device_tiles.py`: bounds of the relation over blocks, which classify tiles."""
 
-from dataclasses import dataclass
 from functools import cached_property
 
+from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import unused
 from maskdsl.emit.skeleton import words_of
 from maskdsl.emit.triton.block_bounds import BoundNames, ends, positions

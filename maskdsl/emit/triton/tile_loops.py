@@ -1,9 +1,9 @@
 """The loops of kernels over tiles: over lists of runs, or over ranges computed in the kernel (closed form)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from maskdsl.analysis.tiles.closed_form import Limit, Limits
+from maskdsl.base.records import dataclass
 from maskdsl.emit.triton.forward_body import MaybeHoles
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import TritonPrinter

@@ -1,11 +1,11 @@
 """The names of a Triton kernel, and where it has coordinates from: computed from the position, or read from tables."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from math import prod
 
+from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import HELPERS as TORCH_HELPERS
 from maskdsl.emit.plan import OF_PYTHON, KernelPlan, unused
 from maskdsl.emit.skeleton import skeleton_words

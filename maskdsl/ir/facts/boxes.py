@@ -6,11 +6,12 @@ of true entries in the box, in constant time: all are true, or any is.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from itertools import product
 from math import prod
 
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Side, apply
 from maskdsl.ir.facts.bounds import Bounds
 from maskdsl.ir.facts.ranges import INT32, Range

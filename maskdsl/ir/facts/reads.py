@@ -1,10 +1,10 @@
 """What an expression reads: leaves and tables. Cached by the shape of the expression."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import (
     Apply,
     Batch,

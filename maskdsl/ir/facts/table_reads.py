@@ -5,8 +5,8 @@ whatever the order of the operands, and in `t[i] if c else x` where `c` holds.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import FALSE, Apply, Constant, Expression, Read, apply, children
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import DimensionKind, MaskIR
@@ -16,7 +16,7 @@ _UNINDEXED = frozenset({DimensionKind.BATCH, DimensionKind.DIM, DimensionKind.FR
 """Dimensions whose sizes the call decides. Only `batch` can index one of them, and is always inside."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GuardedRead:
     """A read of a table; its value matters only where all guards hold."""
 

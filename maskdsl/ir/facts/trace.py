@@ -1,10 +1,11 @@
 """Transitive dependencies of expressions: the coordinates that they read, directly or through others, and inputs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import assert_never
 
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Coordinate, Expression, Side
 from maskdsl.ir.facts.reads import Reads, reads
 from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, Sequence, Shuffled

@@ -1,11 +1,12 @@
 """The values of all coordinates of one side's tokens, and the memory order of the tokens, on NumPy arrays."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import assert_never
 
 import numpy as np
 
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Leaf, Score
 from maskdsl.ir.facts.trace import dependencies
 from maskdsl.ir.fixed_random import random_integers

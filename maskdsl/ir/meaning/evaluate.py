@@ -4,7 +4,7 @@ Takes time and memory for every pair; nothing that users wait for calls it on al
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property, reduce
 from math import sqrt
 from typing import assert_never
@@ -13,6 +13,7 @@ import numpy as np
 
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.inputs import TableRead
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import (
     Apply,
     Batch,

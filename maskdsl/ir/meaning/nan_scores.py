@@ -1,10 +1,10 @@
 """Route scores that are NaN, by the reference semantics: an error in debug mode, else never selected."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.pooling import all_tokens

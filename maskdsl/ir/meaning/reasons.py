@@ -1,10 +1,10 @@
 """Why a pair attends or not: every `attend` and `require` line evaluated for the pair, condition by condition."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import (
     Apply,
     Batch,

@@ -4,13 +4,13 @@ Scores are float64. Takes time and memory for each pair of groups.
 """
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
 
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.inputs import GroupRange
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Leaf, Score, Side
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates

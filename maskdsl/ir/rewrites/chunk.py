@@ -6,11 +6,12 @@ gathered mask like any mask with inputs, and one gathered mask serves all calls 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, auto
 from functools import cached_property
 from typing import NamedTuple
 
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import PAIR, Batch, Coordinate, Expression, InSpace, Side, apply, rebuild
 from maskdsl.ir.facts.ranges import INT32, Range, mask_leaf
 from maskdsl.ir.facts.reads import Reads, reads

@@ -5,8 +5,9 @@ selection decides. In the other, each query is copied once per selected group, a
 tiles are full again. The two results are merged by their log-sum-exp. MoBA's kernels do the same (arXiv 2502.13189).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import (
     FALSE,
     TRUE,

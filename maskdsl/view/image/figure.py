@@ -1,11 +1,12 @@
 """Composes a scene of a title, panels with headings and captions, a legend and notes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from textwrap import wrap
 
 import numpy as np
 
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.view.image.scene import BLACK, GREY, Grid, Label, Scene, Shade, Shape
 from maskdsl.view.terminal.show import called, first_sentence, title

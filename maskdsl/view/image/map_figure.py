@@ -1,9 +1,9 @@
 """Draws maps of tiles or of single pairs as a scene: a panel for each order and each head class."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from maskdsl.analysis.tiles.block_map import FULL, PARTIAL, BlockMap
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.view import units

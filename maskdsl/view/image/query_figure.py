@@ -1,12 +1,12 @@
 """Draws what one query attends on the grid of its keys: an image, or the frames of a video."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil, prod, sqrt
 
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR, Space
 from maskdsl.ir.meaning.evaluate import allowed
 from maskdsl.view import units

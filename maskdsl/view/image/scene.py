@@ -1,11 +1,12 @@
 """A picture as data: grids of cells, boxes and labels at coordinates in points. The writers of files draw it."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.base.records import dataclass
 
 Shade = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""

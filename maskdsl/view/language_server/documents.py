@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from math import inf
 from os.path import normpath, relpath
@@ -12,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from maskdsl.base.diagnostics import AttnError, Diagnostic
 from maskdsl.base.errors.language.syntax import UnclosedBracket
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Source
 from maskdsl.base.text import LINE_END
 from maskdsl.syntax import tree

@@ -1,11 +1,11 @@
 """The data of a page about a pattern, for JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from maskdsl.base.diagnostics import AttnError, Caution
 from maskdsl.base.errors.commands.page import PageTooLarge
+from maskdsl.base.records import dataclass
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Array

@@ -1,7 +1,6 @@
 """The maps of a page: exact runs of tiles and their figures, for every order and tile size."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from maskdsl.analysis.tiles.descent import classify
 from maskdsl.analysis.tiles.head_classes import find_head_classes, problems
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.page import MapTooLarge
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import CurveKind, MaskIR
 from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.meaning.coordinates import Coordinates

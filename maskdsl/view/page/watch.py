@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,6 +10,7 @@ from threading import Lock
 from typing import Any
 
 from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.records import dataclass
 from maskdsl.view.page.html import page_html
 
 HOST = "127.0.0.1"

@@ -1,7 +1,6 @@
 """The output of `maskdsl show --diff`: maps of where two patterns differ, and by how many pairs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from maskdsl.analysis.counts.compare import Difference, Share
 from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.view import units
 from maskdsl.view.cells import Scale, count_cells

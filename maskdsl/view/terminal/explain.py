@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from maskdsl.analysis.counts.clause_tiles import ClauseTiles
 from maskdsl.analysis.counts.stats import Figures, Stats
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.mask_printer import print_expression
 from maskdsl.view import units

@@ -1,7 +1,6 @@
 """The output of `maskdsl field`: what one token reaches layer by layer, and how all tokens are connected."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from rich import box
@@ -15,6 +14,7 @@ from rich.text import Text
 from maskdsl.analysis.reach.arrival import Arrival, reached
 from maskdsl.analysis.reach.connections import Connections
 from maskdsl.analysis.reach.receptive_field import Field
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import Sequence as TokenSequence
 from maskdsl.view import units
 from maskdsl.view.palette import FULL_SHADE, characters, has_colour

@@ -1,7 +1,6 @@
 """Draws a map of tiles in the terminal: half blocks in colour, or shaded characters without colour."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
@@ -11,6 +10,7 @@ from rich.style import Style
 from rich.text import Text
 
 from maskdsl.analysis.tiles.block_map import FULL, PARTIAL, Array, BlockMap
+from maskdsl.base.records import dataclass
 from maskdsl.view.cells import Cells, Scale, count_cells, zoom
 from maskdsl.view.labels import Labels, above, beside
 from maskdsl.view.palette import character_numbers, characters, colour_numbers, has_colour, style

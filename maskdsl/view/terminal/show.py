@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from rich import box
 from rich.cells import cell_len
@@ -12,6 +11,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from maskdsl.analysis.tiles.block_map import BlockMap
+from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.view import units
 from maskdsl.view.cells import Scale

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, reduce
 
+from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.route_text import product_leaves, score_of_products
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of

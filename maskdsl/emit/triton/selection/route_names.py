@@ -1,9 +1,9 @@
 """The names of a selection kernel, and the groups of tokens that it computes without tables."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cached_property
 
+from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import identifier
 from maskdsl.emit.route_text import product_leaves
 from maskdsl.emit.skeleton import skeleton_words

@@ -1,0 +1,124 @@
+"""Dataclasses whose methods are shared, where the standard library generates and compiles them for every class.
+
+That takes it about half a millisecond a class, and every start of the command line defines some two hundred. What is
+declared, and what `fields`, `replace`, `asdict` and type checkers know, is the same. There are no slots and no order.
+"""
+
+from collections.abc import Callable
+from dataclasses import MISSING, FrozenInstanceError, fields
+from dataclasses import dataclass as _standard
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as dataclass
+else:
+
+    def dataclass(cls=None, /, *, frozen=False, eq=True, repr=True, kw_only=False):
+        """Makes a class a dataclass, as `dataclasses.dataclass` does."""
+        if cls is None:
+            return lambda decorated: dataclass(decorated, frozen=frozen, eq=eq, repr=repr, kw_only=kw_only)
+        if cls.__doc__ is None:
+            cls.__doc__ = cls.__name__  # otherwise the standard library writes the signature, which takes long
+        _standard(cls, init=False, repr=False, eq=False, kw_only=kw_only)
+        cls._layout_ = _layout(cls)
+        methods = {"__init__": _init}
+        if repr:
+            methods["__repr__"] = _repr
+        if eq:
+            methods |= {"__eq__": _eq, "__hash__": _hash if frozen else None}
+        if frozen:
+            methods |= {"__setattr__": _refuse, "__delattr__": _refuse}
+        declared = dict(vars(cls))
+        if (
+            "__eq__" in declared and declared["__hash__"] is None
+        ):  # as Python has it where a class declares its equality alone
+            del declared["__hash__"]
+        for name in methods.keys() - declared.keys():
+            setattr(cls, name, methods[name])
+        return cls
+
+
+class _Layout(NamedTuple):
+    """What the shared methods know of a class."""
+
+    positional: tuple[str, ...]
+    """The fields that may be given by their position, in order."""
+    given: tuple[str, ...]
+    """These, and behind them those that are given by name only."""
+    defaults: dict[str, Any]
+    factories: dict[str, Any]
+    made: tuple[str, ...]
+    """The fields with a factory that nobody gives."""
+    compared: Callable[[object], tuple[Any, ...]]
+    """From an instance to what equal ones have in common."""
+    shown: tuple[str, ...]
+    is_completed: bool
+    """Whether the class has a `__post_init__`."""
+
+
+def _layout(cls: Any) -> _Layout:
+    every = fields(cls)
+    given = [each for each in every if each.init]
+    positional = tuple(each.name for each in given if not each.kw_only)
+    compared = [each.name for each in every if (each.compare if each.hash is None else each.hash)]
+    return _Layout(
+        positional,
+        (*positional, *(each.name for each in given if each.kw_only)),
+        {each.name: each.default for each in every if each.default is not MISSING},
+        {each.name: each.default_factory for each in every if each.default_factory is not MISSING},
+        tuple(each.name for each in every if not each.init and each.default_factory is not MISSING),
+        _getter(compared),
+        tuple(each.name for each in every if each.repr),
+        hasattr(cls, "__post_init__"),
+    )
+
+
+def _getter(names: list[str]) -> Callable[[object], tuple[Any, ...]]:
+    """A function from an object to the values of these attributes."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda instance: tuple(getattr(instance, name) for name in names)
+
+
+def _init(self: Any, /, *values: Any, **named: Any) -> None:
+    layout: _Layout = self._layout_
+    put = object.__setattr__
+    for name, value in zip(layout.positional, values, strict=False):
+        put(self, name, value)
+    given, count = layout.given, len(values)
+    if count > len(layout.positional) or not named.keys() <= {*given[count:]}:
+        raise TypeError(f"{type(self).__name__} takes {', '.join(given)}, not {count} values and {', '.join(named)}")
+    for name in given[count:]:
+        if name in named:
+            put(self, name, named[name])
+        elif name in layout.defaults:
+            put(self, name, layout.defaults[name])
+        elif name in layout.factories:
+            put(self, name, layout.factories[name]())
+        else:
+            raise TypeError(f"{type(self).__name__} needs `{name}`")
+    for name in layout.made:
+        put(self, name, layout.factories[name]())
+    if layout.is_completed:
+        self.__post_init__()
+
+
+def _eq(self: Any, other: Any) -> Any:
+    if other.__class__ is not self.__class__:
+        return NotImplemented
+    compared = self._layout_.compared
+    return compared(self) == compared(other)
+
+
+def _hash(self: Any) -> int:
+    return hash(self._layout_.compared(self))
+
+
+def _repr(self: Any) -> str:
+    values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._layout_.shown)
+    return f"{type(self).__qualname__}({values})"
+
+
+def _refuse(self: Any, name: str, *value: object) -> None:
+    raise FrozenInstanceError(f"`{name}` of {type(self).__name__} cannot be changed")
