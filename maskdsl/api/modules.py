@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskdsl.api.patterns import Pattern
 from maskdsl.api.stacks import Stack
-from maskdsl.base.arguments import HEADS, PATH, PATHS, TEXT, BackendName, optional, takes
+from maskdsl.base.arguments import HEADS, PATH, PATHS, TENSORS, TEXT, BackendName, TensorLayout, optional, takes
 from maskdsl.base.diagnostics import AttnError, nearest_name, shown, warn
 from maskdsl.base.errors.calls.arguments import PatternAsAttribute
 from maskdsl.base.errors.language.stacks import UnknownStack
@@ -45,7 +45,7 @@ def _module(program: Program) -> Module:
     return Module(program)
 
 
-@takes(path=PATH, pattern=TEXT, backend=TEXT, order=optional(TEXT), **HEADS)
+@takes(path=PATH, pattern=TEXT, backend=TEXT, order=optional(TEXT), layout=TENSORS, **HEADS)
 def compile(
     path: str | PathLike[str],
     pattern: str,
@@ -57,13 +57,14 @@ def compile(
     local_heads: int | None = None,
     backend: BackendName = "auto",
     order: str | None = None,
+    layout: TensorLayout = "bhnd",
     **parameters: object,
 ) -> Attention:
     """Loads a file, binds one of its patterns and compiles it: see `load`, `Pattern.bind` and `Mask.compile`."""
     bound = load(path)[pattern].bind(
         heads=heads, key_heads=key_heads, first_head=first_head, local_heads=local_heads, order=order, **parameters
     )
-    return bound.compile(backend)
+    return bound.compile(backend, layout=layout)
 
 
 _MOST_NAMES = 8

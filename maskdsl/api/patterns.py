@@ -23,9 +23,11 @@ from maskdsl.base.arguments import (
     HEAD_DIM,
     HEADS,
     INDEX,
+    TENSORS,
     TEXT,
     TEXTS,
     BackendName,
+    TensorLayout,
     integer,
     optional,
     takes,
@@ -109,7 +111,7 @@ class Pattern(Displayed):
         warn(mask.ir.cautions)
         return mask
 
-    @takes(backend=TEXT, follow=TEXTS, order=optional(TEXT), refine=FLAG, tune=FLAG, **HEADS)
+    @takes(backend=TEXT, follow=TEXTS, order=optional(TEXT), refine=FLAG, tune=FLAG, layout=TENSORS, **HEADS)
     def compile(
         self,
         backend: BackendName = "auto",
@@ -122,20 +124,21 @@ class Pattern(Displayed):
         order: str | None = None,
         refine: bool = False,
         tune: bool = False,
+        layout: TensorLayout = "bhnd",
         **parameters: object,
     ) -> FollowingAttention:
         """The attention for tensors of any length.
 
         `follow` names the parameter that is the number of tokens, or the two that are the numbers of queries and of
         keys; `parameters` are values of the others. Binds once for each length, so a call raises what `bind` would.
-        Heads and `order` are those of `bind`; `backend`, `refine` and `tune` those of `Mask.compile`. Raises
+        Heads and `order` are those of `bind`; `backend`, `refine`, `tune` and `layout` those of `Mask.compile`. Raises
         `AttnError` for an unknown backend and for parameters that are unknown, missing, or both given and followed.
         """
         from maskdsl.runtime.compile import compile_following  # imports torch: start-up time
 
         names = cast("tuple[str, ...]", follow)
         whole = Heads(heads, key_heads, first_head, local_heads)
-        options = whole, order, backend, refine, tune
+        options = whole, order, backend, refine, tune, layout
         return compile_following(self.program, self.declaration, parameters, names, *options)
 
     def __call__(self, *tensors: object, **inputs: object) -> NoReturn:
@@ -273,18 +276,27 @@ class Mask(Displayed):
         program, name, parameters = self.pattern.program, self.name, dict(self.ir.parameters)
         return Mask(self.pattern, bind_mask(program, name, parameters, self.ir.whole or self.heads, order))
 
-    @takes(backend=TEXT, refine=FLAG, tune=FLAG)
-    def compile(self, backend: BackendName = "auto", *, refine: bool = False, tune: bool = False) -> Attention:
+    @takes(backend=TEXT, refine=FLAG, tune=FLAG, layout=TENSORS)
+    def compile(
+        self,
+        backend: BackendName = "auto",
+        *,
+        refine: bool = False,
+        tune: bool = False,
+        layout: TensorLayout = "bhnd",
+    ) -> Attention:
         """The attention of this mask, a torch module: `attention(q, k, v, **inputs)`.
 
         Backends: `"triton"`, `"tiled"` and `"reference"`; `"auto"` takes `triton` for tensors on a GPU, else `tiled`.
         Where inputs decide the tiles, kernels find them on the GPU, where some full or empty tiles may count as
         partial; with `refine` the host finds exact tiles, and waits for the GPU. With `tune` the first call measures a
-        few tile choices on its GPU and caches the fastest on disk. Raises `AttnError` for an unknown backend.
+        few tile choices on its GPU and caches the fastest on disk. With `layout="bnhd"` tensors and results are [batch,
+        tokens, heads, dim], or have the axes of a grid: [batch, h, w, heads, dim]; nothing is copied for that. Raises
+        `AttnError` for an unknown backend.
         """
         from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
 
-        return compile_mask(self.ir, backend=backend, refine=refine, tune=tune)
+        return compile_mask(self.ir, backend=backend, refine=refine, tune=tune, layout=layout)
 
     def __call__(self, *tensors: object, **inputs: object) -> NoReturn:
         """Raises `AttnError`: a mask has to be compiled before it can be called."""

@@ -14,7 +14,20 @@ from maskdsl.analysis.counts.stack_stats import StackStats, stack_stats
 from maskdsl.analysis.indices.given_reads import check_layers
 from maskdsl.analysis.orders import bind_layers
 from maskdsl.api.patterns import Mask, Pattern, arrays_of, parameter_texts
-from maskdsl.base.arguments import BATCH, BLOCK, FLAG, HEAD_DIM, HEADS, TEXT, BackendName, integer, optional, takes
+from maskdsl.base.arguments import (
+    BATCH,
+    BLOCK,
+    FLAG,
+    HEAD_DIM,
+    HEADS,
+    TENSORS,
+    TEXT,
+    BackendName,
+    TensorLayout,
+    integer,
+    optional,
+    takes,
+)
 from maskdsl.base.diagnostics import warn
 from maskdsl.base.display import Displayed
 from maskdsl.base.records import dataclass
@@ -139,12 +152,17 @@ class BoundStack(Displayed):
 
         return field(self.ir, token=token, layers=layers, inputs=self._decided(inputs))
 
-    @takes(backend=TEXT, refine=FLAG, tune=FLAG)
+    @takes(backend=TEXT, refine=FLAG, tune=FLAG, layout=TENSORS)
     def compile(
-        self, backend: BackendName = "auto", *, refine: bool = False, tune: bool = False
+        self,
+        backend: BackendName = "auto",
+        *,
+        refine: bool = False,
+        tune: bool = False,
+        layout: TensorLayout = "bhnd",
     ) -> tuple[Attention, ...]:
         """The attentions of the layers, first to last; equal layers share one. See `Mask.compile`."""
-        compiled = [mask.compile(backend, refine=refine, tune=tune) for mask in self.different]
+        compiled = [mask.compile(backend, refine=refine, tune=tune, layout=layout) for mask in self.different]
         return tuple(compiled[number] for number in self.ir.index)
 
     def _decided(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:

@@ -11,7 +11,7 @@ from functools import wraps
 from math import isfinite
 from operator import index
 from os import PathLike
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from maskdsl.base.records import dataclass
 
 BackendName = Literal["auto", "triton", "tiled", "reference"]
 LayoutName = Literal["declared", "ordered"]
+TensorLayout = Literal["bhnd", "bnhd"]
+"""Whether heads or tokens come first in q, k and v: [batch, heads, tokens, dim] or [batch, tokens, heads, dim]."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -161,6 +163,7 @@ BATCH = integer(1, MOST_ENTRIES)
 HEAD_DIM = integer(1, MOST_HEAD_DIM)
 POSITIVE = Kind("a finite number above 0", _positive)
 TEXT = Kind("a string", lambda value: _fitting(isinstance(value, str), value))
+TENSORS = Kind('"bhnd" or "bnhd"', lambda value: _fitting(value in get_args(TensorLayout), value))
 TEXTS = Kind("one string or several", _texts)
 FLAG = Kind("True or False", lambda value: bool(_fitting(isinstance(value, bool | np.bool_), value)))
 BLOCK = Kind("the size of a tile in tokens: one integer, or two (queries, keys)", _block)

@@ -136,7 +136,7 @@ class LayerPatterns:
             case Mask():
                 return chosen.compile(self.backend)
             case Attention() | FollowingAttention():
-                return chosen
+                return chosen.in_layout("bhnd")
             case _:
                 raise AttnError(errors.NotAPattern(found=type(chosen).__name__))
 

@@ -6,11 +6,24 @@ import torch
 
 from maskdsl.analysis.reach.lookback import reaches
 from maskdsl.analysis.tiles.block_map import BlockMap
-from maskdsl.base.arguments import BATCH, BLOCK, COUNT, TEXT, Kind, LayoutName, integer, optional, takes
+from maskdsl.base.arguments import (
+    BATCH,
+    BLOCK,
+    COUNT,
+    TENSORS,
+    TEXT,
+    Kind,
+    LayoutName,
+    TensorLayout,
+    integer,
+    optional,
+    takes,
+)
 from maskdsl.base.display import Displayed
 from maskdsl.base.limits import MOST_ENTRIES
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.runtime.backends.flex_export import FlexArguments, flex_arguments
+from maskdsl.runtime.base.tokens_first import TokensFirst, tokens_first
 from maskdsl.runtime.base_attention import BaseAttention
 from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.following import Following
@@ -36,8 +49,8 @@ class Attention(BaseAttention, Displayed):
 
     _compiled: Bound
 
-    def __init__(self, compiled: Bound) -> None:
-        super().__init__(compiled)
+    def __init__(self, compiled: Bound, layout: TensorLayout = "bhnd") -> None:
+        super().__init__(compiled, tokens_first(compiled.plan.mask) if layout == "bnhd" else None)
 
     @property
     def mask(self) -> MaskIR:
@@ -125,7 +138,12 @@ class Attention(BaseAttention, Displayed):
     @takes(batch=integer(0, MOST_ENTRIES))
     def routing_state(self, batch: int = 1) -> RoutingState:
         """An empty `RoutingState` for decoding with `batch` entries. Raises `AttnError` if the pattern pools keys."""
-        return RoutingState(self._compiled, batch)
+        return RoutingState(self._compiled, batch, self.layout)
+
+    @takes(layout=TENSORS)
+    def in_layout(self, layout: TensorLayout) -> "Attention":
+        """This attention for tensors of that layout: see `Mask.compile`."""
+        return self if layout == self.layout else Attention(self._compiled, layout)
 
     def _shown_(self) -> tuple[object, ...]:
         return self.mask, self.backend, self.source
@@ -133,7 +151,7 @@ class Attention(BaseAttention, Displayed):
     def extra_repr(self) -> str:
         mask = self.mask
         lengths = f"{mask.queries.length} x {mask.keys.length}"
-        return f"{mask.name}, {lengths}, heads={mask.heads}, backend={self.backend!r}"
+        return f"{mask.name}, {lengths}, heads={mask.heads}, backend={self.backend!r}{_shown_layout(self)}"
 
 
 class FollowingAttention(BaseAttention):
@@ -145,8 +163,9 @@ class FollowingAttention(BaseAttention):
 
     _compiled: Following
 
-    def __init__(self, compiled: Following) -> None:
-        super().__init__(compiled)
+    def __init__(self, compiled: Following, layout: TensorLayout = "bhnd") -> None:
+        signature = compiled.signature
+        super().__init__(compiled, TokensFirst(signature.pattern, signature.span) if layout == "bnhd" else None)
 
     @property
     def changes_scores(self) -> bool:
@@ -160,9 +179,19 @@ class FollowingAttention(BaseAttention):
 
         Raises `AttnError` if the pattern does not bind at them.
         """
-        return Attention(self._compiled.bound(queries, queries if keys is None else keys))
+        return Attention(self._compiled.bound(queries, queries if keys is None else keys), self.layout)
+
+    @takes(layout=TENSORS)
+    def in_layout(self, layout: TensorLayout) -> "FollowingAttention":
+        """This attention for tensors of that layout: see `Mask.compile`."""
+        return self if layout == self.layout else FollowingAttention(self._compiled, layout)
 
     def extra_repr(self) -> str:
         compiled = self._compiled
         heads = compiled.heads.whole
-        return f"{compiled.pattern}, follow={compiled.follow!r}, heads={heads}, backend={compiled.backend!r}"
+        said = f"{compiled.pattern}, follow={compiled.follow!r}, heads={heads}, backend={compiled.backend!r}"
+        return f"{said}{_shown_layout(self)}"
+
+
+def _shown_layout(attention: BaseAttention) -> str:
+    return "" if attention.layout == "bhnd" else f", layout={attention.layout!r}"

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from maskdsl.base.arguments import LayoutName
+from maskdsl.base.arguments import LayoutName, TensorLayout
 from maskdsl.base.diagnostics import AttnError, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.lengths import ChunkLayout
 from maskdsl.base.errors.calls.selection import LaidOutRoute, PartDebugged
 from maskdsl.base.source import Span
 from maskdsl.runtime.base.kept import in_no_mode
+from maskdsl.runtime.base.tokens_first import TokensFirst, with_tokens_first
 from maskdsl.runtime.base.validate import arguments, check_options, integers_of
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask, register
 from maskdsl.runtime.debugging import check_reads, check_scores
@@ -44,8 +45,9 @@ class BaseAttention(nn.Module):
     attention, with one handle.
     """
 
-    def __init__(self, compiled: CompiledMask) -> None:
+    def __init__(self, compiled: CompiledMask, tokens_first: TokensFirst | None = None) -> None:
         super().__init__()
+        self._tokens_first = tokens_first
         self._hold(compiled)
 
     def _hold(self, compiled: CompiledMask) -> None:
@@ -63,6 +65,11 @@ class BaseAttention(nn.Module):
     def inputs(self) -> tuple[str, ...]:
         """The names of the inputs that a call takes, in the order of declaration."""
         return tuple(self._signature.inputs)
+
+    @property
+    def layout(self) -> TensorLayout:
+        """ "bhnd" for tensors [batch, heads, tokens, dim], "bnhd" for [batch, tokens, heads, dim]."""
+        return "bhnd" if self._tokens_first is None else "bnhd"
 
     @property
     def span(self) -> Span | None:
@@ -158,6 +165,11 @@ class BaseAttention(nn.Module):
         `debug` also raises, on any device, where an attending pair reads outside a table or the score of a route is NaN
         (which is otherwise never selected). It is slow, runs on the host, and serves calls with all queries only.
 
+        An attention that was compiled with `layout="bnhd"` takes tokens before heads everywhere: q as [batch, queries,
+        heads, head dim], pages as [pages, page size, key heads, head dim]. It returns views in which they come first,
+        and a log-sum-exp [batch, queries, heads]. Tokens of a single space may have its axes, in q, in k and v, or in
+        all: q as [batch, h, w, heads, head dim] gives results with the axes [batch, h, w, heads].
+
         Raises `AttnError` for tensors, inputs or options that do not fit the pattern.
         """
         if not (type(layout) is str and type(return_lse) is type(debug) is bool):
@@ -166,6 +178,9 @@ class BaseAttention(nn.Module):
             expected = "what `attention.routing_state(batch)` makes, or None,"
             raise AttnError(WrongArgument(name="routing_state", found=shown(routing_state), expected=expected))
         q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
+        axes = q.shape[1:-2]
+        if self._tokens_first is not None:
+            q, k, v = self._tokens_first.heads_first(q, k, v, layout)
         query_start = 0 if query_start is None and routing_state is not None else query_start
         if query_start is None and key_lengths is None and page_table is None and page_size is None:
             out, lse = self._whole(q, k, v, tensors, layout, return_lse, debug)
@@ -180,6 +195,9 @@ class BaseAttention(nn.Module):
             elif self._signature.is_routed:
                 tensors = [*tensors, *routing_state._find(self._handle, q, k, tensors, positions)]
             out, lse = attend(self._handle, q, k, v, tensors, positions)
+        if self._tokens_first is not None:
+            out = with_tokens_first(out, axes)
+            lse = with_tokens_first(lse, axes) if return_lse else lse
         return (out, lse) if return_lse else out
 
     def _whole(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from maskdsl.base.arguments import TensorLayout
 from maskdsl.base.diagnostics import AttnError, Diagnostic, nearest_name
 from maskdsl.base.errors.calls.arguments import FollowedGiven, WrongFollow
 from maskdsl.base.errors.calls.backends import UnknownBackend
@@ -18,10 +19,12 @@ from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration
 
 
-def compile_mask(mask: MaskIR, backend: str = "auto", refine: bool = False, tune: bool = False) -> Attention:
+def compile_mask(
+    mask: MaskIR, backend: str = "auto", refine: bool = False, tune: bool = False, layout: TensorLayout = "bhnd"
+) -> Attention:
     """The attention of a mask: see `Mask.compile`. Raises `UnknownBackend`."""
     _check_backend(backend)
-    return Attention(Bound(make_plan(mask, refine=refine, tune=tune), backend, checks_reads=True))
+    return Attention(Bound(make_plan(mask, refine=refine, tune=tune), backend, checks_reads=True), layout)
 
 
 def compile_following(
@@ -34,6 +37,7 @@ def compile_following(
     backend: str,
     refine: bool,
     tune: bool,
+    layout: TensorLayout,
 ) -> FollowingAttention:
     """The attention of a pattern whose `follow` parameters are the lengths of each call's tensors.
 
@@ -46,7 +50,7 @@ def compile_following(
         raise AttnError(*errors)
     given = tuple(sorted(values.items()))
     return FollowingAttention(
-        Following(program, declaration.name.id, given, follow, heads, order, backend, refine, tune)
+        Following(program, declaration.name.id, given, follow, heads, order, backend, refine, tune), layout
     )
 
 

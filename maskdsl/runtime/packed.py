@@ -34,6 +34,8 @@ def packed_attention(
     """
     if not isinstance(attention, BaseAttention):
         raise AttnError(WrongArgument(name="attention", found=shown(attention), expected="a compiled attention"))
+    if attention.layout == "bnhd":
+        attention = BaseAttention(attention._compiled)
     q, k, v, tensors = arguments(attention._signature, q, k, v, inputs)
     errors: list[Diagnostic] = [*malformed({"q": q})]
     if not errors and not _are_starts(starts, q):

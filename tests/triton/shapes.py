@@ -61,6 +61,21 @@ def compare_gradients(mask: maskdsl.Mask, length: int, **inputs: torch.Tensor) -
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
+def compare_tokens_first(mask: maskdsl.Mask, *axes: int) -> None:
+    """Tensors in which tokens have the axes of a grid and stand before heads, with gradients, and a partial call."""
+    tensors = [torch.randn(1, *axes, mask.heads, 16, dtype=torch.float64, requires_grad=True) for _ in "qkv"]
+    toward = torch.randn(1, *axes, mask.heads, 16, dtype=torch.float64)
+    attentions = [mask.compile(backend, layout="bnhd") for backend in ("triton", "reference")]
+    results = [attention(*tensors, return_lse=True) for attention in attentions]
+    grads = [torch.autograd.grad(out, tensors, toward) for out, _ in results]
+    q, k, v = (x.detach().flatten(1, -3) for x in tensors)
+    last = [attention(q[:, -2:], k, v, query_start=k.shape[1] - 2) for attention in attentions]
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    for found, expected in (*zip(*grads, strict=True), last):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
 def compare_packed(mask: maskdsl.Mask, lengths: list[int]) -> None:
     """Packed sequences of these lengths."""
     ends = torch.tensor([0, *lengths]).cumsum(0)
@@ -90,6 +105,7 @@ def main() -> None:
     half = (torch.randn(3, n, length, 32).half() for n, length in ((4, 33), (4, 50), (4, 50)))
     compare(MODULE["crossed"].bind(heads=4), *half)
     compare_gradients(MODULE["together"].bind(), 41, part=torch.zeros(41, dtype=torch.int64))
+    compare_tokens_first(MODULE["laid_out"].bind(heads=2), 5, 7)
     compare_packed(MODULE["band"].bind(n=90, heads=4), [40, 1, 0, 23, 90])
     print("agreed")
 

@@ -20,7 +20,7 @@ from maskdsl.syntax import tree
 
 RESERVED = frozenset({"q", "k", "head", "heads", "batch", "all"})
 OF_BINDING = frozenset(
-    {"self", "order", "backend", "follow", "refine", "tune", "key_heads", "first_head", "local_heads"}
+    {"self", "order", "backend", "follow", "refine", "tune", "layout", "key_heads", "first_head", "local_heads"}
 )
 """Names that parameters of patterns cannot have: arguments of the Python functions that take parameters by name."""
 OF_CALLS = frozenset({"self", "v", "layout", "return_lse", "block", "token", "layers", "gpu", "head_dim", "device"}) | {

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
+from maskdsl.base.arguments import TensorLayout
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.arguments import OutsideMap
 from maskdsl.base.errors.calls.lengths import EmptyPages, KeyLength, NotIntegers, NotOneAnEntry, NotOneAxis, TooManyKeys
@@ -48,11 +49,11 @@ class RoutingState:
     Raises `AttnError` for patterns that pool keys.
     """
 
-    def __init__(self, compiled: Bound, batch: int) -> None:
+    def __init__(self, compiled: Bound, batch: int, layout: TensorLayout = "bhnd") -> None:
         mask = compiled.plan.mask
         if mask.keys.is_pooled:
             raise AttnError(PooledState(pattern=mask.name, span=mask.span))
-        self._compiled = compiled
+        self._compiled, self._layout = compiled, layout
         self.lengths = torch.zeros(batch, dtype=torch.int64, device="cpu")
         """int64 [batch] on the host: the number of keys of each entry that have been added."""
         self._summaries: Summaries = compiled.partial_route_finder.summaries()
@@ -60,7 +61,7 @@ class RoutingState:
     # Keys that come and go
 
     def append(self, k: Tensor, lengths: object = None, **inputs: Any) -> None:
-        """Adds new keys k [batch, key heads, new, head dim] after those of the state.
+        """Adds new keys k [batch, key heads, new, head dim], or in the attention's layout, after those of the state.
 
         `lengths`, a number or integers [batch], says how many of them each entry has; by default all. `inputs` are
         those of a call, for all tokens. Raises `AttnError` for keys or inputs that do not fit.
@@ -110,10 +111,10 @@ class RoutingState:
         return other
 
     def __getstate__(self) -> tuple[object, ...]:
-        return self._compiled, self.lengths, self._summaries.tensors, self._summaries.key_heads
+        return self._compiled, self._layout, self.lengths, self._summaries.tensors, self._summaries.key_heads
 
     def __setstate__(self, kept: tuple[Any, ...]) -> None:
-        self._compiled, self.lengths, tensors, key_heads = kept
+        self._compiled, self._layout, self.lengths, tensors, key_heads = kept
         self._summaries = self._compiled.partial_route_finder.summaries()
         self._summaries.tensors, self._summaries.key_heads = dict(tensors), key_heads
 
@@ -183,7 +184,7 @@ class RoutingState:
         errors = list(malformed({"k": keys}))
         if errors:
             raise AttnError(*errors)
-        return keys, tensors
+        return keys if self._layout == "bhnd" else keys.transpose(1, 2), tensors
 
     def _table(self, page_table: object, k: Tensor) -> Tensor:
         """The page table as integers [batch, pages]. Raises if it is none."""

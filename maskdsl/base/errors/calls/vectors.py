@@ -100,13 +100,38 @@ class Transposed(Diagnostic):
     code = "E471"
     message = "`q` has {found} heads and {tokens} tokens, but `{pattern}` was bound for {heads} and {length}"
     label = "of this pattern"
-    help = "these look transposed: give q, k and v as [batch, heads, tokens, head dim], q.transpose(1, 2)"
+    help = (
+        "these look transposed: give q, k and v as [batch, heads, tokens, head dim], q.transpose(1, 2), or as [batch, "
+        'tokens, heads, head dim] to an attention that was compiled with layout="bnhd"'
+    )
 
     pattern: str
     found: int
     tokens: int
     heads: int
     length: int
+
+
+class OutOfLayout(Diagnostic):
+    code = "E493"
+    message = "`{name}` has the shape {shape}"
+    help = 'with layout="bnhd" give q, k and v as [batch, tokens, heads, head dim]{grid}'
+
+    name: str
+    shape: tuple[int, ...]
+    grid: str
+
+
+class OtherGrid(Diagnostic):
+    code = "E494"
+    message = "the tokens of `{name}` have the axes {found}, but those of `{pattern}` have {expected}"
+    label = "of this pattern"
+    help = "bind the pattern for this grid, or give the tokens one axis: [batch, tokens, heads, head dim]"
+
+    name: str
+    found: tuple[int, ...]
+    pattern: str
+    expected: tuple[int, ...]
 
 
 class Disagreeing(Diagnostic):
