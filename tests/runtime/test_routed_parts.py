@@ -164,7 +164,7 @@ def test_lengths_that_follow_the_tensors_compile() -> None:
     def step(q: Tensor, k: Tensor) -> Tensor:
         return attention(q, k, k) + attention(q[:, :, -2:], k, k, query_start=q.shape[2] - 2).sum()
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="eager")
     for length in (30, 45):
         q, k, _ = (x[:, :, :length].detach().requires_grad_() for x in tensors(45))
         results = [torch.autograd.grad(call(q, k).sin().sum(), (q, k)) for call in (compiled, step)]
