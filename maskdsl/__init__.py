@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from maskdsl.api import Pattern as Pattern
     from maskdsl.api import Stack as Stack
     from maskdsl.api import compile as compile
+    from maskdsl.api import inputs as inputs
     from maskdsl.api import load as load
     from maskdsl.api import parse as parse
     from maskdsl.api.recognition import Imported as Imported
@@ -62,6 +63,8 @@ HOMES = {
     "parse": "maskdsl.api",
     "verify": "maskdsl.api.verify",
 }
+_MODULES = {"inputs": "maskdsl.api.inputs"}
+"""Modules that are read as attributes."""
 
 
 def _drawn(*values: object) -> str:
@@ -79,10 +82,12 @@ __all__ = ["__version__", *HOMES]
 if not TYPE_CHECKING:  # type checkers would take any name for one of the package
 
     def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return import_module(_MODULES[name])
         if name not in HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_MODULES])
