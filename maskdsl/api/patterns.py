@@ -97,6 +97,9 @@ class Pattern(Displayed):
     ) -> Mask:
         """The mask at these values of the parameters, for `heads` query heads and `key_heads` key heads.
 
+        `heads` is needed where the pattern reads `head` or differs by it, as an `input bias: float[heads]` does. Bound
+        for one head, any other pattern takes tensors of any number of heads.
+
         By default `key_heads` may be any number that divides `heads`. Where tensor parallelism shares the heads of one
         attention among processes, both count the heads of all processes: `head` in the pattern runs from `first_head`
         on for `local_heads` heads (by default all), and inputs have an entry for every head of all processes. q then

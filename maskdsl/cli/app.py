@@ -207,7 +207,7 @@ def stats(head_dim: int, gpus: tuple[str, ...], as_json: bool, **shared: Any) ->
     metavar="QUERY KEY",
     help="Say which line allows or forbids this pair. Give positions, or cells of a grid such as 3,17.",
 )
-@options.one_head
+@options.heads
 @click.option("--head", default=0, metavar="HEAD", help="The head of the pair.")
 @options.order
 @options.block

@@ -2,12 +2,15 @@
 
 from maskdsl.base.records import dataclass
 
+DEFAULT_HEADS = 1
+"""The query heads of a mask, if nobody says how many: enough where the relation is that of every head."""
+
 
 @dataclass(frozen=True)
 class Heads:
     """Query heads `first` to `first + count` of an attention with `whole` query heads and `key_heads` key heads."""
 
-    whole: int = 1
+    whole: int = DEFAULT_HEADS
     key_heads: int | None = None
     """Key heads of the whole attention; None: not known, any divisor of `whole`."""
     first: int = 0

@@ -11,7 +11,8 @@ _FINEST = 512
 """About how many tiles a side of a picture has if their size is free: cells are shaded by their tiles."""
 _NARROWEST = 8
 """The fewest cells of a side with many tokens, however much longer the other side is."""
-_LARGEST_ZOOM = 4
+_LARGEST_ZOOM = 2
+"""The most times that the side of a cell is doubled."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Scale:
     block: tuple[int, int]
     tiles: tuple[int, int]
     fitted: bool
-    """Whether users see a cell as one tile; its smaller tiles then only shade it."""
+    """Whether the size of cells was free. Their tiles are smaller then, and only shade them."""
 
     @property
     def cell(self) -> tuple[int, int]:
@@ -103,5 +104,5 @@ def smooth(number: int) -> int:
 
 
 def zoom(cells: int, room: int) -> int:
-    """The number of characters that a side of a cell may take."""
-    return max(1, min(_LARGEST_ZOOM, room // cells))
+    """The number of characters that a side of a cell may take: a power of two, so no character has parts of two."""
+    return 1 << max(0, min(_LARGEST_ZOOM, (room // cells).bit_length() - 1))

@@ -4,12 +4,12 @@ Text has the colours of the notebook, for light and dark themes. Nothing is load
 """
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
 
-from maskdsl.analysis.counts.stats import Figures, stats
+from maskdsl.analysis.counts.stats import Stats, stats
 from maskdsl.analysis.orders import bind_mask
 from maskdsl.analysis.orders.layouts import layout_text, written_layout
 from maskdsl.analysis.tiles.block_map import BlockMap
@@ -17,6 +17,7 @@ from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.text import markup
 from maskdsl.ir.facts.route_candidates import most, selects
+from maskdsl.ir.heads import DEFAULT_HEADS
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.meaning.route_meaning import with_routes
@@ -26,9 +27,10 @@ from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration
 from maskdsl.view import units
 from maskdsl.view.cells import Scale, count_cells, fit
+from maskdsl.view.head_figures import BLOCK, Counted, by, total_name
 from maskdsl.view.image.png import png
 from maskdsl.view.palette import LEVELS, colour_numbers, shade
-from maskdsl.view.terminal.show import by, first_sentence, head_classes, head_count, written
+from maskdsl.view.terminal.show import cell_size, first_sentence, head_classes, head_count, heading, written
 from maskdsl.view.terminal.stack_table import layers_text, stack_title
 
 _CELLS = 128
@@ -39,11 +41,6 @@ _PIXELS = 256
 """The pixels of the longer side of a picture."""
 _MOST_PICTURES = 4
 _MOST_LAYERS = 8
-_BLOCK = 128
-_MOST_BLOCKS = 1024
-"""The most blocks of a side for which tiles are counted."""
-_HEADS = 4
-"""The number of heads of a pattern that is bound only for its picture."""
 
 _Arrays = Mapping[str, NDArray[Any]]
 
@@ -59,7 +56,8 @@ def html(*values: object) -> str:
         case (StackIR() as stack,):
             return _frame(f"<b>{markup(stack_title(stack).plain)}</b>{_paragraph(stack.doc)}", _layers(stack))
         case (BlockMap() as block_map,):
-            return _frame("", _beside(_pictures(block_map, _scale(block_map)), _table(_tile_rows(block_map))))
+            pictures = _pictures(block_map, _scale(block_map), Counted.of_tiles(block_map))
+            return _frame("", _beside(pictures, _table(_tile_rows(block_map))))
         case (Program() as program, PatternDeclaration() as declaration):
             return _pattern(program, declaration)
         case _:
@@ -73,8 +71,8 @@ def _pattern(program: Program, declaration: PatternDeclaration) -> str:
     body = _folded("source", declaration.span.text)
     if all(each.default is not None for each in declaration.parameters):
         try:
-            mask = bind_mask(program, declaration.name.id, {}, _HEADS)
-            body = _paragraph(f"at its defaults, {head_count(_HEADS)}:") + _mask(mask) + body
+            mask = bind_mask(program, declaration.name.id, {}, DEFAULT_HEADS)
+            body = _paragraph(f"at its defaults, {head_count(DEFAULT_HEADS)}:") + _mask(mask) + body
         except AttnError as error:
             body = _folded("errors at its defaults", str(error)) + body
     return _frame(head, body)
@@ -113,15 +111,14 @@ def _figures(mask: MaskIR) -> str:
     if selects(mask):
         notes.append("all pairs that routes may select")
         mask = most(mask)
-    lengths = mask.queries.length, mask.keys.length
-    scale = _fitted(lengths)
-    block_map = tiles(mask, scale.block, inputs)
-    side = max(_BLOCK, *(-(-length // _MOST_BLOCKS) for length in lengths))
-    total = stats(mask, (side, side), inputs).total
+    scale = _fitted((mask.queries.length, mask.keys.length))
+    counted = Counted.beside(mask, None, inputs)
+    pictures = _pictures(tiles(mask, scale.block, inputs), scale, counted)
     order = written_layout(mask)
     below = [f"order {layout_text(mask, order)}"] if order else []
-    pictures = _pictures(block_map, scale)
-    return _beside(pictures, _table(_figure_rows(total, side))) + "".join(map(_paragraph, [*below, *notes]))
+    known = [each.density is not None for each in counted.heads]
+    rows = _figure_rows(stats(mask, BLOCK, inputs)) if any(known) else []
+    return _beside(pictures, _table(rows)) + "".join(map(_paragraph, [*below, *notes]))
 
 
 def _inputs(mask: MaskIR) -> tuple[_Arrays, list[str]]:
@@ -142,34 +139,39 @@ def _scale(tiles: BlockMap) -> Scale:
     return fit((tiles.query_length, tiles.key_length), (_CELLS, _CELLS), tiles.block)
 
 
-def _pictures(tiles: BlockMap, scale: Scale) -> str:
+def _pictures(tiles: BlockMap, scale: Scale, counted: Counted) -> str:
     """A picture for each head class."""
     heads = tiles.class_of_head.shape[1]
     classes = head_classes(tiles, range(heads))
-    shown = [_picture(tiles, scale, head, members, heads) for head, members in list(classes.items())[:_MOST_PICTURES]]
+    shown = [
+        _picture(tiles, scale, counted, members[0], heading(members, heads, "") or "a head")
+        for members in list(classes.values())[:_MOST_PICTURES]
+    ]
     if len(classes) > _MOST_PICTURES:
         shown.append(f"<div>and {len(classes) - _MOST_PICTURES} more</div>")
     return "".join(shown)
 
 
-def _picture(tiles: BlockMap, scale: Scale, head: int, members: Sequence[int], heads: int) -> str:
+def _picture(tiles: BlockMap, scale: Scale, counted: Counted, head: int, who: str) -> str:
     cells = count_cells(tiles.tile_map(head), tiles.key_blocks, scale.tiles)
     numbers = colour_numbers(cells)
     source = b64encode(png(numbers, [shade(number) for number in range(LEVELS + 2)])).decode()
     height, width = (round(_PIXELS * side / max(numbers.shape)) for side in numbers.shape)
-    who = "" if len(members) == heads else f"head{'s' * (len(members) > 1)} {units.numbers(list(members))}, "
-    full, partial = (int((cells.classes == kind).sum()) for kind in (2, 1))
-    text = f"{who}{units.count(full)} full, {units.count(partial)} partial cells of {by(scale.cell)} tokens"
+    words = counted.words(head)
+    counts = f"{who}: {', '.join(words)}, tiles of {by(counted.block)}; " if words else ""
+    text = f"{counts}{cell_size(scale)}"
     style = f"width:{width}px;height:{height}px;image-rendering:pixelated;display:block;max-width:none;margin:0"
     picture = f"<img alt='Map of tiles: {text}' style='{style}' src='data:image/png;base64,{source}'>"
     caption = f"<figcaption style='font-size:85%;opacity:.7;max-width:{max(width, 160)}px'>{text}</figcaption>"
     return f"<figure style='margin:0'>{picture}{caption}</figure>"
 
 
-def _figure_rows(total: Figures, block: int) -> list[tuple[str, str]]:
+def _figure_rows(figures: Stats) -> list[tuple[str, str]]:
+    total = figures.total
     return [
+        ("", total_name(len(figures.heads), figures.batch)),
         ("density", units.percent(total.density)),
-        (f"full tiles of {by((block, block))}", f"{units.count(total.full_tiles)} of {units.count(total.tiles)}"),
+        (f"full tiles of {by(figures.block)}", f"{units.count(total.full_tiles)} of {units.count(total.tiles)}"),
         ("partial tiles", units.count(total.partial_tiles)),
         ("computed, then masked", units.percent(total.waste)),
         ("keys of a query", f"{units.count(total.least_keys)} to {units.count(total.most_keys)}"),

@@ -10,7 +10,7 @@ GEMMA = "examples/language/gemma.attn"
 
 def test_a_stack(maskdsl):
     out = maskdsl("field", GEMMA, "gemma3", "n=400", "--from", 399).out
-    assert out.startswith("gemma3(n=400)  6 layers of 400 tokens, 4 heads\nfrom token 399, exact\n")
+    assert out.startswith("gemma3(n=400)  6 layers of 400 tokens, 1 head\nfrom token 399, exact\n")
     rows = [line.split() for line in out.splitlines()]
     assert ["1", "local_layer", "400", "100", "%"] in [row[:5] for row in rows]
     assert "- strongly connected: 400 components, the largest of 1 token" in out
@@ -18,7 +18,7 @@ def test_a_stack(maskdsl):
 
 def test_a_pattern(maskdsl, local):
     ended = maskdsl("field", local, "n=40")
-    assert ended.err == "" and ended.out.startswith("local(n=40, size=9)  40 tokens, 4 heads\nfrom token 20, exact")
+    assert ended.err == "" and ended.out.startswith("local(n=40, size=9)  40 tokens, 1 head\nfrom token 20, exact")
     assert "- everything reaches everything after 10 layers" in ended.out
     path = "from reader to source: 0 <- 1 <- 5 <- 9 <- ... <- 25 <- 29 <- 33 <- 37"
     assert path in " ".join(ended.out.split())

@@ -26,6 +26,8 @@ def test_show(maskdsl):
         2,
         "--block",
         "14x28",
+        "--heads",
+        4,
         "--json",
     )
     ended = maskdsl("show", CSWIN, *words)
@@ -34,8 +36,8 @@ def test_show(maskdsl):
     assert found["parameters"] == {"h": 14, "w": 14, "stripe": 7}
     declared, columns = found["orders"]
     assert (declared["order"], columns["order"]) == ("declared order", "order by x")
-    assert declared["heads"][0] == {"head": 1, "tiles": 98, "full": 42, "partial": 14}
-    assert columns["heads"][1] == {"head": 2, "tiles": 98, "full": 42, "partial": 14}
+    assert declared["heads"][0] == {"head": 1, "tiles": 98, "full": 42, "partial": 14, "density": 0.5}
+    assert columns["heads"][1] == {"head": 2, "tiles": 98, "full": 42, "partial": 14, "density": 0.5}
 
 
 def test_show_of_routes(maskdsl):
@@ -45,9 +47,15 @@ def test_show_of_routes(maskdsl):
 
 
 def test_show_of_stacks(maskdsl, pattern_file):
-    found = json.loads(maskdsl("show", pattern_file(STACK), "two", "--block", 8, "--json").out)
+    found = json.loads(maskdsl("show", pattern_file(STACK), "two", "--heads", 4, "--block", 8, "--json").out)
     assert [each["layers"] for each in found["different"]] == [[1, 2, 3], [4]]
-    assert found["different"][1]["orders"][0]["heads"][3] == {"head": 3, "tiles": 16, "full": 6, "partial": 4}
+    assert found["different"][1]["orders"][0]["heads"][3] == {
+        "head": 3,
+        "tiles": 16,
+        "full": 6,
+        "partial": 4,
+        "density": 33 / 64,
+    }
 
 
 def test_check(maskdsl, pattern_file):

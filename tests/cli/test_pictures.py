@@ -14,13 +14,13 @@ pattern all(n = 32) { space t[n] attend causal }
 stack two(n = 32) = 3 * near(n) + all(n)
 """
 CASES = {
-    "orders": (CSWIN, "h=4", "w=4", "stripe=2", "--order", "declared", "--order", "by x // 2, y"),
+    "orders": (CSWIN, "--heads", 4, "h=4", "w=4", "stripe=2", "--order", "declared", "--order", "by x // 2, y"),
     "mask": ("examples/language/longformer.attn", "n=24", "size=6", "--mask"),
     "block": ("examples/language/causal.attn", "n=100", "--block", "16x32"),
     "around": ("examples/vision/dinat.attn", "dinat", "h=6", "w=7", "kernel=3", "dilation=2", "--around", "2,3"),
     "frames": ("examples/video/sliding_tile.attn", "t=4", "h=4", "w=4", "tile=2", "window=1", "--around", "1,2,3"),
     "spaces": ("examples/vision/scale_dit.attn", "text_length=3", "h=8", "w=8", "tile=4", "--around", "image:1,6"),
-    "cards": (CSWIN, "h=4", "w=4", "stripe=2", "--stacked"),
+    "cards": (CSWIN, "--heads", 4, "h=4", "w=4", "stripe=2", "--stacked"),
     "candidates": ("examples/routing/moba.attn", "n=64", "block=8", "top=3"),
     "selected": ("examples/routing/moba.attn", "n=64", "block=8", "top=3", "--heads", 2, "--random", 1),
 }
@@ -49,7 +49,7 @@ def test_density_is_exact_and_layers_stand_side_by_side(maskdsl, pattern_file, t
     path = pattern_file(STACK)
     assert maskdsl("show", path, "two", "n=64", "--out", out).code == 0
     text = out.read_text()
-    assert "two(n=64)" in text and "4 layers of 64 tokens, 4 heads" in text
+    assert "two(n=64)" in text and "4 layers of 64 tokens, 1 head" in text
     assert "layers 1-3: near(n=64, size=8), declared order" in text and "layer 4: all(n=64)" in text
     assert "density 11.8 %" in text and "density 50.8 %" in text  # (36 + 56 * 8) / 4096, 65 / 128
 
@@ -66,7 +66,7 @@ def test_single_tokens_are_those_of_the_meaning(maskdsl, tmp_path):
     import maskdsl as library
 
     out = tmp_path / "mask.svg"
-    assert maskdsl("show", CSWIN, "h=4", "w=4", "stripe=2", "--mask", "--head", 3, "--out", out).code == 0
+    assert maskdsl("show", CSWIN, "h=4", "w=4", "stripe=2", "--mask", "--heads", 4, "--head", 3, "--out", out).code == 0
     dense = library.load(CSWIN)["cswin"].bind(h=4, w=4, stripe=2, heads=4).dense(head=3)
     found = np.zeros((16, 16), dtype=bool)
     (path,) = re.findall(r'<path fill="#006970" d="([^"]*M[^"]*)"/>\n</g>\n<rect x="\d', out.read_text())

@@ -51,7 +51,7 @@ def test_stats(maskdsl, deep, tmp_path):
 
 def test_show(maskdsl, deep):
     ended = maskdsl("show", deep, "deep", "n=8", "--order", "tokens // 2", "--order", "declared")
-    assert ended.out.startswith("deep(n=8)  4 layers of 8 tokens, 4 heads\n\nlayers 1-2:\nlocal(n=8, size=5)")
+    assert ended.out.startswith("deep(n=8)  4 layers of 8 tokens, 1 head\n\nlayers 1-2:\nlocal(n=8, size=5)")
     assert "layers 3-4:\npacked(n=8)" in ended.out and ended.out.count("order by") == 2
 
 

@@ -51,6 +51,6 @@ def test_bench_leaves_out_what_is_not_the_same(maskdsl):
 
 
 def test_bench_leaves_out_what_is_too_large(maskdsl, local, monkeypatch):
-    monkeypatch.setattr("maskdsl.cli.commands.run_and_bench.LARGEST_DENSE", 1000)
+    monkeypatch.setattr("maskdsl.cli.commands.run_and_bench.LARGEST_DENSE", 200)
     out = maskdsl("bench", local, "--seconds", 0).out
-    assert "left out: reference: its scores would take 64 KiB" in out
+    assert "left out: reference: its scores would take 16 KiB" in out

@@ -62,11 +62,11 @@ def test_nothing_comes_from_elsewhere(view, tmp_path):
 def test_orders_blocks_and_heads(view):
     model, _ = view(
         "examples/vision/cswin.attn", "h=16", "w=16", "--order", "hilbert(y, x)", "--block", "32", "--block", "16x8",
-        "--head", "2",
+        "--heads", "4", "--head", "2",
     )  # fmt: skip
     assert [order["name"] for order in model["orders"]] == ["by hilbert(y, x)"]
     assert [block["size"] for block in model["orders"][0]["blocks"]] == [[32, 32], [16, 8]]
-    assert model["classes"] == [{"head": 2, "name": "head 2"}]
+    assert model["classes"] == [{"head": 2, "name": "head 2", "one": "head 2"}]
 
 
 def test_inputs_are_said(view, tmp_path):
@@ -92,14 +92,16 @@ def test_batches_are_said(view, pattern_file):
     file = pattern_file("pattern p(n = 8) { space tokens[n] input part: int[batch, tokens] attend same(part) }")
     np.save(values := Path(file).with_name("part.npy"), np.array([[0, 0, 0, 0, 1, 1, 1, 1], [0] * 8]))
     model, _ = view(file, "--input", f"part={values}", "--block", "4")
-    assert model["notes"] == ["The map is that of the first of 2 batch entries; figures are of all."]
-    assert model["orders"][0]["blocks"][0]["figures"][0]["full_tiles"] == 2 + 4
+    assert model["notes"] == ["The map is that of the first of 2 batch entries."]
+    assert model["orders"][0]["blocks"][0]["figures"][0]["full_tiles"] == 2 and model["classes"][0]["one"] == "a head"
+    assert model["orders"][0]["blocks"][0]["total"]["full_tiles"] == 2 + 4
+    assert model["total"] == "a head, all 2 batch entries"
 
 
 def test_routes(view):
     model, _ = view(MOBA, "n=64", "block=8")
     assert "all pairs that may be selected" in model["notes"][0] and model["tables"] == {}
-    model, _ = view(MOBA, "n=64", "block=8", "--random", "1")
+    model, _ = view(MOBA, "n=64", "block=8", "--heads", "4", "--random", "1")
     assert "random queries and keys (seed 1)" in model["notes"][0] and list(model["tables"]) == ["past"]
     assert len(model["classes"]) == 4
 

@@ -126,7 +126,7 @@ def test_hover(text, piece, behind, said):
 def test_hover_over_a_pattern_counts_its_tiles(text, client):
     import maskdsl
 
-    total = maskdsl.parse(OTHER)["other"].bind(heads=4).stats().total
+    total = maskdsl.parse(OTHER)["other"].bind().stats().total
     said = text.hover("other(n)", 1)
     assert "Where others begin." in said and "*from other.attn*" in said
     assert f"| {total.full_tiles} full, {total.partial_tiles} partial, of {total.tiles} |" in said

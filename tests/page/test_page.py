@@ -66,7 +66,7 @@ def test_the_page_says_what_it_shows(page):
     assert page.locator("#doc").inner_text() == "Windows on an image, and a text that all see."
     assert page.locator("#source code").all_inner_texts()[4] == "    attend all -> text"
     figures = page.locator("#figures").inner_text()
-    exact = maskdsl.parse(GRID)["grid"].bind(heads=4).stats(block=(64, 64)).heads[0]
+    exact = maskdsl.parse(GRID)["grid"].bind(heads=4).stats().heads[0]
     assert f"full tiles\t{exact.full_tiles}\t" in figures and f"partial tiles\t{exact.partial_tiles}\t" in figures
     assert f"{exact.least_keys} to {exact.most_keys} of 784 keys" in page.locator("#summary").inner_text()
 
@@ -166,10 +166,10 @@ def test_heads_orders_and_tiles_switch(page):
     names = {each: page.locator(f"#{each} option").all_inner_texts() for each in ("head", "order", "block")}
     assert names["head"] == ["heads 0-1", "heads 2-3"]
     assert names["order"] == ["as declared", "image by y // 8, x // 16", "image by hilbert(y, x)"]
-    assert names["block"] == [f"{size} \N{MULTIPLICATION SIGN} {size}" for size in (64, 32, 16, 8)]
+    assert names["block"] == [f"{size} \N{MULTIPLICATION SIGN} {size}" for size in (128, 64, 32, 16, 8)]
     page.mouse.click(*point(page, 416, 416))
     exact = maskdsl.parse(GRID)["grid"].bind(heads=4, order="image by hilbert(y, x)").stats(block=(32, 32)).heads[2]
-    for name, value in ("head", "1"), ("order", "2"), ("block", "1"):
+    for name, value in ("head", "1"), ("order", "2"), ("block", "2"):
         page.select_option(f"#{name}", value)
         settle(page)
     figures = page.locator("#figures").inner_text()
@@ -185,7 +185,7 @@ def test_heads_orders_and_tiles_switch(page):
     assert page.evaluate("maskdsl.scene.orders.query[20]") != 20
     page.reload()
     settle(page)
-    assert [page.locator(f"#{name}").input_value() for name in names] == ["1", "2", "1"]
+    assert [page.locator(f"#{name}").input_value() for name in names] == ["1", "2", "2"]
     assert page.locator("#chosen-title").inner_text() == page.evaluate(
         "`Keys of query ${maskdsl.queries.short(maskdsl.query)}`"
     )

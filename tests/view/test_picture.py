@@ -12,7 +12,8 @@ from maskdsl.ir.expressions import Head, apply
 from maskdsl.ir.mask import Axis, Sequence, Space
 from maskdsl.ir.ops import Op
 from maskdsl.view.cells import fit
-from maskdsl.view.labels import Labels
+from maskdsl.view.head_figures import Counted
+from maskdsl.view.labels import Labels, above, beside
 from maskdsl.view.palette import EMPTY_SHADE, FULL_SHADE, LEVELS, PARTIAL_SHADES, shade
 from maskdsl.view.terminal.show import MOST_PICTURES, OrderedTiles, room, shown
 from tests.support.masks import c, causal, either, k, mask, q, tokens, within
@@ -23,7 +24,15 @@ def printed(masks, heads=(0,), width=60, block=None, pictures=1, **options):
     space = room(console, masks[0], pictures)
     scale = fit((masks[0].queries.length, masks[0].keys.length), space, block)
     layouts = [
-        OrderedTiles("declared order", each, tiles(each, scale.block), scale, space, Labels.of_sides(each, {}))
+        OrderedTiles(
+            "declared order",
+            each,
+            tiles(each, scale.block),
+            Counted.beside(each, block, {}),
+            scale,
+            space,
+            Labels.of_sides(each, {}),
+        )
         for each in masks
     ]
     console.print(shown(layouts, heads))
@@ -33,19 +42,20 @@ def printed(masks, heads=(0,), width=60, block=None, pictures=1, **options):
 def test_few_tokens_are_enlarged():
     assert printed([mask(either(within(1), causal()), tokens(4))]).splitlines() == [
         "pattern()  4 tokens, 1 head",
-        "┌─ declared order ─────┐",
-        "│   0           3      │",
-        "│ 0 ████████········   │",
-        "│   ████████········   │",
-        "│   ████████████····   │",
-        "│   ████████████····   │",
-        "│   ████████████████   │",
-        "│   ████████████████   │",
-        "│ 3 ████████████████   │",
-        "│   ████████████████   │",
-        "└─ 13 full, 0 partial ─┘",
+        "┌─ declared order ────────────────────┐",
+        "│   0           3                     │",
+        "│ 0 ████████········                  │",
+        "│   ████████········                  │",
+        "│   ████████████····                  │",
+        "│   ████████████····                  │",
+        "│   ████████████████                  │",
+        "│   ████████████████                  │",
+        "│ 3 ████████████████                  │",
+        "│   ████████████████                  │",
+        "└─ 0 full, 1 partial, density 81.2 % ─┘",
         "· empty   ░▒▓ partial, few to most pairs   █ full",
-        "each cell one tile of 1 x 1 tokens",
+        "each cell one pair of a query and a key; counts: tiles of ",
+        "128 x 128, a head",
     ]
 
 
@@ -58,11 +68,13 @@ def test_tiles_of_a_given_size_are_drawn_together():
         "│     ██▓▒···························· │",
     ]
     assert "1,953 full, 63 partial" in "\n".join(text)
-    assert re.fullmatch(r"each cell \d x \d tiles of 16 x 16 tokens", text[-1])
+    assert " ".join(map(str.strip, text[-2:])) == (
+        "each character 4 x 2 tiles of 16 x 16 tokens; counts: tiles of 16 x 16, a head"
+    )
 
 
 def test_a_single_token():
-    assert "1 full, 0 partial" in printed([mask(causal(), tokens(1))])
+    assert "1 full, 0 partial, density 100 %" in printed([mask(causal(), tokens(1))])
 
 
 def test_many_tokens():
@@ -99,7 +111,10 @@ def test_ascii_only():
     masked = mask(causal(), tokens(100))
     space = room(console, masked, 1)
     scale = fit((100, 100), space)
-    console.print(shown([OrderedTiles("declared order", masked, tiles(masked, scale.block), scale, space)], [0]))
+    counted = Counted.beside(masked, None, {})
+    console.print(
+        shown([OrderedTiles("declared order", masked, tiles(masked, scale.block), counted, scale, space)], [0])
+    )
     assert console.file.getvalue().isascii()
 
 
@@ -149,16 +164,35 @@ def test_spaces_are_named_where_they_begin():
     assert (image_row - text_row) / rows == pytest.approx(256 / 1024, abs=0.05)
 
 
+TEXT_AND_VIDEO = Sequence((Space("text", (Axis("text", 77),)), Space("video", (Axis("y", 64), Axis("x", 48)))))
+
+
+@pytest.mark.parametrize("width", [45, 80, 160])
+def test_a_name_without_room_moves_on_in_its_space(width):
+    """The text has 77 of 3,149 tokens: no line of its own, and fewer columns than its name has letters."""
+    top, *lines = printed([mask(causal(), TEXT_AND_VIDEO)], width=width).splitlines()[2:]
+    assert top.split()[1:3] == ["text", "video"]
+    assert [line.split()[1] for line in lines[:2]] == ["text", "video"]
+    assert not any(name in line for name in ("text", "video") for line in lines[2:])
+
+
+def test_a_region_is_labelled_by_its_own_positions():
+    two = Sequence((Space("noised", (Axis("noised", 512),)), Space("clean", (Axis("clean", 512),))))
+    rows, columns = Labels.of_sides(mask(causal(), two), {}, (slice(100, 120), slice(300, 1024)))
+    assert beside(rows, 20, 1, 1) == {0: "100", 6: "112"}
+    assert above(columns, 724, 16, 1).split() == ["300", "clean", "684", "876"]
+
+
 def test_cells_of_a_grid_are_named_in_the_order_of_the_map():
     image = Sequence((Space("image", (Axis("y", 16), Axis("x", 16))),))
     lines = printed([mask(causal(), image)], width=50).splitlines()
     assert lines[2].split()[1:5] == ["y,x", "0,0", "5,4", "10,8"]
-    assert [line.split()[1] for line in lines if re.match(r"│ +\d+,\d+ ", line)] == ["0,0", "5,4", "10,8"]
+    assert [line.split()[1] for line in lines if re.match(r"│ +\d+,\d+ ", line)] == ["0,0", "5,4", "10,8", "15,12"]
 
 
 def test_labels_give_way_in_a_narrow_window():
     lines = printed([mask(causal(), tokens(500))], width=26).splitlines()
-    assert not re.search(r"\d", "".join(line for line in lines if line.startswith("│")))
+    assert not re.search(r"\d", "".join(line for line in lines if re.match("│ [▓█]", line)))
 
 
 def test_the_first_sentence_of_the_documentation():

@@ -89,6 +89,9 @@ class Stats:
     element_size: int
     total: Figures
     heads: tuple[Figures, ...]
+    """Each head, over all batch entries."""
+    first_entry: tuple[Figures, ...]
+    """Each head, in the first batch entry alone: what pictures show."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries, for JSON."""
@@ -129,6 +132,7 @@ def figures_of(
     def figures(uses: Array) -> Figures:
         return add_up(Counter(measured.classes[number] for number in uses.ravel().tolist()), head_dim, element_size)
 
+    heads = tuple(figures(uses) for uses in head_classes.index.T)
     return Stats(
         block=block,
         query_length=mask.queries.length,
@@ -137,7 +141,8 @@ def figures_of(
         head_dim=head_dim,
         element_size=element_size,
         total=figures(head_classes.index),
-        heads=tuple(figures(uses) for uses in head_classes.index.T),
+        heads=heads,
+        first_entry=heads if len(head_classes.index) == 1 else tuple(map(figures, head_classes.index[:1].T)),
     )
 
 

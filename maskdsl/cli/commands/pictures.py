@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from maskdsl.analysis.counts.stats import stats
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import Mask
 from maskdsl.base.diagnostics import AttnError
@@ -19,6 +18,7 @@ from maskdsl.cli.waiting import working
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.view import units
 from maskdsl.view.cells import Scale
+from maskdsl.view.head_figures import Counted
 from maskdsl.view.image.figure import Title, mask_title
 from maskdsl.view.image.map_figure import Drawn, map_scene, scale_for
 from maskdsl.view.image.pdf import pdf
@@ -69,7 +69,8 @@ def _drawn_scene(wanted: PictureRequest) -> Scene:
     if wanted.around is not None:
         return _query_scene(resolved, wanted.around, chosen, notes)
     scale = _scale_of(wanted, resolved.masks[0], len(resolved.masks), chosen, resolved.inputs)
-    drawn = [_drawn_mask(mask, order_text(mask.ir), scale, resolved.inputs, resolved) for mask in resolved.masks]
+    size = wanted.options.size()
+    drawn = [_drawn_mask(mask, order_text(mask.ir), scale, size, resolved.inputs, resolved) for mask in resolved.masks]
     return map_scene(mask_title(resolved.masks[0].ir), drawn, scale, chosen, wanted.stacked, notes)
 
 
@@ -89,7 +90,7 @@ def _stack_scene(wanted: PictureRequest, subject: StackRequest, chosen: Sequence
     drawn = []
     for mask, number in layers:
         words = f"{layers_text(stack.ir, number)}: {called(mask.name, mask.ir.parameters).plain}, {order_text(mask.ir)}"
-        drawn.append(_drawn_mask(mask, words, scale, inputs[number], None))
+        drawn.append(_drawn_mask(mask, words, scale, wanted.options.size(), inputs[number], None))
     name = called(stack.name, stack.ir.parameters).plain
     size = stack_title(stack.ir).plain.removeprefix(name).strip()
     return map_scene(Title(name, size), drawn, scale, chosen, wanted.stacked, [])
@@ -112,18 +113,30 @@ def _scale_of(wanted: PictureRequest, mask: Mask, maps: int, chosen: Sequence[in
 
 
 @working("finding tiles")
-def _drawn_mask(mask: Mask, order: str, scale: Scale, inputs: Arrays, resolved: ResolvedMasks | None) -> Drawn:
-    """The tiles of a mask, with the density of each head in words; with bounds if routes have all candidates."""
-    figures = stats(mask.ir, inputs=inputs).heads
-    density = [f"density {units.percent(each.density)}" for each in figures]
+def _drawn_mask(
+    mask: Mask,
+    order: str,
+    scale: Scale,
+    size: tuple[int, int] | None,
+    inputs: Arrays,
+    resolved: ResolvedMasks | None,
+) -> Drawn:
+    """The tiles of a mask, with the density of each head in words; with bounds if routes have all candidates.
+
+    Tiles are counted that have `size` tokens if users gave it.
+    """
+    counted = Counted.beside(mask.ir, size, inputs)
+    density = [counted.words(head)[1:] for head in range(mask.ir.heads)]
     if resolved is not None and resolved.guarantee is not None:
         bounds = [
             between(units.percent(each.least_density), units.percent(each.most_density))
             for each in resolved.guarantee.heads
         ]
-        pairs = zip(figures, bounds, strict=True)
-        density = [f"candidates {units.percent(each.density)}, selected {some} of all pairs" for each, some in pairs]
-    return Drawn(order, mask.ir, tiles(mask.ir, scale.block, inputs), tuple(density))
+        density = [
+            tuple(f"{line.replace('density', 'candidates')}, selected {some} of all pairs" for line in lines)
+            for lines, some in zip(density, bounds, strict=True)
+        ]
+    return Drawn(order, mask.ir, tiles(mask.ir, scale.block, inputs), counted, tuple(density))
 
 
 def _query_scene(resolved: ResolvedMasks, around: str, chosen: Sequence[int], notes: Sequence[str]) -> Scene:

@@ -18,12 +18,13 @@ from maskdsl.base.errors.language.warnings import SlowerThanDense
 from maskdsl.cli.consoles import note, output
 from maskdsl.cli.request.masks import Request, StackRequest, order_text, order_words, read_gpus, read_region
 from maskdsl.cli.request.routed_masks import Arrays, ResolvedMasks, ResolvedStack
-from maskdsl.cli.request.shared_options import BLOCK, Ranges, SharedOptions
+from maskdsl.cli.request.shared_options import Ranges, SharedOptions
 from maskdsl.cli.waiting import working
 from maskdsl.ir.facts.route_candidates import most
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.view import units
 from maskdsl.view.cells import fit
+from maskdsl.view.head_figures import BLOCK, Counted, total_name
 from maskdsl.view.labels import Labels
 from maskdsl.view.terminal.selection_tables import SelectionView, guarantee_lines
 from maskdsl.view.terminal.show import OrderedTiles, head_classes, room, shown, title
@@ -80,13 +81,16 @@ def _show_masks(
                 order_text(mask.ir),
                 mask.ir,
                 tiles(mask.ir, scale.block, inputs, region=region),
+                figures,
                 scale,
                 space,
                 Labels.of_sides(mask.ir, inputs, region),
             )
-            for mask in masks
+            for mask, figures in zip(masks, counted, strict=True)
         ]
 
+    with working("counting pairs"):
+        counted = [Counted.beside(mask.ir, size, inputs) for mask in masks]
     maps = layouts(len(masks))
     entries = max(len(each.tiles.class_of_head) for each in maps)
     if entries > 1:
@@ -148,11 +152,9 @@ def stats(options: SharedOptions, head_dim: int, gpus: Sequence[str], as_json: b
     columns = []
     for order, figures in measured.items():
         suffix = f", {order}" if len(measured) > 1 else ""
-        classes = head_columns(figures, chosen)
-        if not options.head:
-            columns.append(((f"{heads} heads" if heads > 1 else "1 head") + suffix, figures.total))
-        if options.head or len(set(figures.heads)) > 1:
-            columns += [(name + suffix, each) for name, each in classes]
+        columns += [(name + suffix, each) for name, each in head_columns(figures, chosen)]
+        if not options.head and heads * figures.batch > 1:
+            columns.append((total_name(heads, figures.batch) + suffix, figures.total))
     console = output()
     console.print(title(masks[0].ir))
     console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")

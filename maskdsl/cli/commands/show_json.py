@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
-from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import Mask
 from maskdsl.cli.commands.show_and_stats import finite, layer_in_orders, routes_dict
 from maskdsl.cli.request.masks import StackRequest, order_text
 from maskdsl.cli.request.routed_masks import Arrays
-from maskdsl.cli.request.shared_options import BLOCK, SharedOptions
+from maskdsl.cli.request.shared_options import SharedOptions
 from maskdsl.cli.waiting import working
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
+from maskdsl.view.head_figures import BLOCK, Counted
 
 
 def show_json(options: SharedOptions) -> None:
@@ -43,11 +44,7 @@ def _pattern_dict(mask: Mask) -> dict[str, object]:
 
 @working("finding tiles")
 def _order_dict(mask: Mask, block: tuple[int, int], inputs: Arrays, chosen: Sequence[int]) -> dict[str, object]:
-    """The counts of tiles of each head of the first batch entry."""
-    block_map = tiles(mask.ir, block, inputs)
-    total = block_map.query_blocks * block_map.key_blocks
-    heads = [
-        {"head": head, "tiles": total, "full": block_map.full_count(head), "partial": block_map.partial_count(head)}
-        for head in chosen
-    ]
-    return {"order": order_text(mask.ir), "block": list(block), "batch": len(block_map.class_of_head), "heads": heads}
+    """The counts of tiles, and the density, of each head of the first batch entry."""
+    counted = Counted.of(mask.ir, block, inputs)
+    heads = [{"head": head, **asdict(counted.heads[head])} for head in chosen]
+    return {"order": order_text(mask.ir), "block": list(block), "batch": counted.entries, "heads": heads}

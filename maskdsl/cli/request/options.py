@@ -10,6 +10,7 @@ from maskdsl.analysis.cost.devices import DEVICES
 from maskdsl.base.limits import MOST_ENTRIES, MOST_HEAD_DIM, MOST_HEADS
 from maskdsl.cli.declaring import Function, argument
 from maskdsl.cli.request import completions
+from maskdsl.ir.heads import DEFAULT_HEADS
 
 _MOST_SECONDS = 3600.0
 SEED = click.IntRange(0, 2**63 - 1)
@@ -31,11 +32,6 @@ def _together(*declared: Callable[..., Any]) -> Callable[[Function], Function]:
     return declare
 
 
-def _heads(default: int) -> Callable[[Function], Function]:
-    kind = click.IntRange(1, MOST_HEADS)
-    return click.option("--heads", type=kind, default=default, help="Number of query heads.")
-
-
 files = argument(
     "paths", metavar="FILE...", nargs=-1, required=True, help=".attn files.", shell_complete=completions.files
 )
@@ -50,9 +46,12 @@ pattern = _together(
         shell_complete=completions.words,
     ),
 )
-heads = _heads(4)
-"""By default enough of them to see that they differ."""
-one_head = _heads(1)
+heads = click.option(
+    "--heads",
+    type=click.IntRange(1, MOST_HEADS),
+    default=DEFAULT_HEADS,
+    help="Number of query heads; needed where the pattern differs by head.",
+)
 head = click.option("--head", type=int, multiple=True, metavar="HEAD", help="Only this head; may be repeated.")
 orders = click.option(
     "--order",

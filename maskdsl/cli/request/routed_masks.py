@@ -18,7 +18,8 @@ from maskdsl.cli.consoles import note
 from maskdsl.cli.request.masks import SYNTHETIC_SEED, Inputs, complete, complete_all, read_arrays
 from maskdsl.cli.request.tensor_files import read_tensors
 from maskdsl.ir.facts.route_candidates import least, most, selects, unscored
-from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.facts.trace import tile_trace
+from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays, relation_inputs
 from maskdsl.ir.meaning.nan_scores import nan_scores
 from maskdsl.ir.meaning.route_meaning import with_routes
@@ -82,7 +83,15 @@ def resolve_masks(
         vectors = _tell_random(mask, seed)
     if blank:
         vectors = blank_vectors(mask, inputs.arrays)
-    return _selected(masks, inputs.arrays, vectors, needed)
+    resolved = _selected(masks, inputs.arrays, vectors, needed)
+    _tell_heads(resolved.masks[0].ir)
+    return resolved
+
+
+def _tell_heads(mask: MaskIR) -> None:
+    """Says that one head is not all, where they may differ."""
+    if mask.heads == 1 and DimensionKind.HEADS in tile_trace(mask).varies(mask):
+        note(f"`{mask.name}` differs from head to head, and this is one head; --heads says how many there are")
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,7 @@ from maskdsl.api import BoundStack, Mask
 from maskdsl.base.records import dataclass
 from maskdsl.cli.request.masks import Request, StackRequest, read_block, read_heads, read_subject
 from maskdsl.cli.request.routed_masks import ResolvedMasks, ResolvedStack, resolve_masks, resolve_stack
-
-BLOCK = (128, 128)
-"""The default tile size for figures, in tokens (queries, keys)."""
+from maskdsl.ir.heads import DEFAULT_HEADS
 
 
 class Ranges(NamedTuple):
@@ -25,7 +23,7 @@ class SharedOptions:
 
     file: str
     words: Sequence[str] = ()
-    heads: int = 1
+    heads: int = DEFAULT_HEADS
     head: Sequence[int] = ()
     orders: Sequence[str] = ()
     block: str | None = None

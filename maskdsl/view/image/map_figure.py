@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 
-from maskdsl.analysis.tiles.block_map import FULL, PARTIAL, BlockMap
+from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.view import units
-from maskdsl.view.cells import Cells, Scale, count_cells, fit
+from maskdsl.view.cells import Scale, count_cells, fit
+from maskdsl.view.head_figures import Counted
 from maskdsl.view.image.figure import Key, Panel, Title, compose
 from maskdsl.view.image.scene import GREY, Anchor, Grid, Label, Outline, Scene, Shade, Shape
 from maskdsl.view.palette import LEVELS, colour_numbers
-from maskdsl.view.terminal.show import by, head_classes, heading
+from maskdsl.view.terminal.show import cell_size, head_classes, heading
 
 EMPTY: Shade = (236, 238, 243)
 FULL_SHADE: Shade = (0, 105, 112)
@@ -34,12 +35,14 @@ _MOST_CARDS = 16
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """The tiles of a mask in one order, and the density of each head in words."""
+    """The tiles of a mask in one order, and the figures of each head, and its density in words."""
 
     order: str
     mask: MaskIR
     tiles: BlockMap
-    density: tuple[str, ...]
+    counted: Counted
+    density: tuple[tuple[str, ...], ...]
+    """Lines of each head."""
 
 
 def _side_for(panels: int) -> int:
@@ -66,7 +69,9 @@ def map_scene(
     panels = [_map_panel(each, scale, members, side, stacked) for each, members in shown]
     columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
     more = [f"{left_out} more maps are not shown; --head says which heads are"] if left_out > 0 else []
-    return compose(head, panels, columns, _legend(scale), [_size_of(scale), *notes, *more])
+    return compose(
+        head, panels, columns, _legend(scale), [f"{cell_size(scale)}; {drawn[0].counted.note()}", *notes, *more]
+    )
 
 
 def _classes_of(tiles: BlockMap, heads: Sequence[int]) -> list[list[int]]:
@@ -94,15 +99,6 @@ def _legend(scale: Scale) -> list[Key]:
     return [Key(colours[:1], "empty"), partial, Key(colours[-1:], "full")]
 
 
-def _size_of(scale: Scale) -> str:
-    """The size of a cell in words."""
-    if scale.block == (1, 1) and scale.tiles == (1, 1):
-        return "each cell one pair of a query and a key"
-    if scale.fitted or scale.tiles == (1, 1):
-        return f"each cell one tile of {by(scale.cell)} tokens"
-    return f"each cell {by(scale.tiles)} tiles of {by(scale.block)} tokens"
-
-
 def _map_panel(drawn: Drawn, scale: Scale, members: list[int], side: int, stacked: bool) -> Panel:
     """One map, or one stack of cards, with labels on both sides."""
     cards = members[:_MOST_CARDS] if stacked else members[:1]
@@ -120,9 +116,7 @@ def _map_panel(drawn: Drawn, scale: Scale, members: list[int], side: int, stacke
     shapes += _query_names(drawn.mask.queries, scale.cell[0], grids[0])
     shapes += _key_names(drawn.mask.keys, scale.cell[1], grids[-1])
     caption = (
-        [_density_line(drawn, cards)]
-        if stacked
-        else [drawn.density[members[0]], _counts_line(drawn, scale, cells[0], members[0])]
+        [*_density_line(drawn, cards)] if stacked else [*drawn.density[members[0]], *_counts_line(drawn, members[0])]
     )
     if stacked:
         caption.append(
@@ -137,19 +131,17 @@ def _map_panel(drawn: Drawn, scale: Scale, members: list[int], side: int, stacke
     )
 
 
-def _density_line(drawn: Drawn, cards: Sequence[int]) -> str:
+def _density_line(drawn: Drawn, cards: Sequence[int]) -> Iterator[str]:
     different = list(dict.fromkeys(drawn.density[head] for head in cards))
-    return different[0] if len(different) == 1 else f"head {cards[0]}: {different[0]}"
+    before = "" if len(different) == 1 else f"head {cards[0]}: "
+    yield from (before + line for line in different[0])
 
 
-def _counts_line(drawn: Drawn, scale: Scale, cells: Cells, head: int) -> str:
-    """The counts of tiles in words; of cells, if users see a cell as one tile."""
-    full, partial = drawn.tiles.full_count(head), drawn.tiles.partial_count(head)
-    if scale.block == (1, 1):
-        return f"{units.count(full)} pairs attend"
-    if scale.fitted:
-        full, partial = (int((cells.classes == kind).sum()) for kind in (FULL, PARTIAL))
-    return f"{units.count(full)} full, {units.count(partial)} partial tiles"
+def _counts_line(drawn: Drawn, head: int) -> Iterator[str]:
+    """The counts of tiles in words, and of pairs if these are drawn."""
+    if drawn.tiles.block == (1, 1):
+        yield f"{units.count(drawn.tiles.full_count(head))} pairs attend"
+    yield from drawn.counted.words(head)[:1]
 
 
 def _query_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outline]:

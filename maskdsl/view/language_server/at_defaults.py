@@ -10,10 +10,10 @@ from maskdsl.bind.context.frame import Frame, StatementKind
 from maskdsl.bind.expression.elaborate import elaborate
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.facts.ranges import Range
+from maskdsl.ir.heads import DEFAULT_HEADS
 from maskdsl.ir.ops import Type
 from maskdsl.syntax import tree
 from maskdsl.syntax.program import Program
-from maskdsl.view.language_server.documents import HEADS
 
 
 def value_text(program: Program, path: Sequence[tree.Node]) -> str | None:
@@ -26,7 +26,7 @@ def value_text(program: Program, path: Sequence[tree.Node]) -> str | None:
     if isinstance(statement, tree.LetStatement) and node is statement.name:
         node = statement.value
     try:
-        names, frame = frame_at_defaults(program, pattern.name.id, HEADS)
+        names, frame = frame_at_defaults(program, pattern.name.id, DEFAULT_HEADS)
         frames = [names.at(statement, each) for each in _frames(statement, around, frame)]
         values = [_value(node, each) for each in frames]
     except AttnError:  # the lengths are wrong, or too much would be computed

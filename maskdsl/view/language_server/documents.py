@@ -18,8 +18,6 @@ from maskdsl.syntax import tree
 from maskdsl.syntax.parse import parse
 from maskdsl.syntax.program import Program, program_from_text, standard_library
 
-HEADS = 4
-"""The number of heads that patterns are bound for: enough to see that heads differ."""
 _MOST_REPAIRS = 20
 """The most lines that are left out of a text before all of it is given up; fewer for long texts."""
 _MOST_REPAIRED = 200_000

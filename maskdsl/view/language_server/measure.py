@@ -16,13 +16,14 @@ from maskdsl.analysis.counts.stats import Figures, stats
 from maskdsl.analysis.orders import bind_layers, bind_mask
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.ir.facts.route_candidates import most, selects
+from maskdsl.ir.heads import DEFAULT_HEADS
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from maskdsl.syntax.program import Program, program_from_text
 from maskdsl.view import units
-from maskdsl.view.language_server.documents import HEADS
+from maskdsl.view.terminal.show import head_count
 
 _BLOCK = (128, 128)
 SECONDS = 5.0
@@ -62,18 +63,18 @@ async def _answer_of(question: str, seconds: float) -> str:
 def answer(program: Program, name: str) -> str:
     """The figures of a pattern or a stack at its defaults."""
     if name in program.stacks:
-        stack = bind_layers(program, name, {}, HEADS)
+        stack = bind_layers(program, name, {}, DEFAULT_HEADS)
         inputs = {name: values for mask in stack.different for name, values in _inputs(mask).items()}
         total = stack_stats(stack, _BLOCK, inputs).total
         layers = f"{len(stack.index)} layers, {len(stack.different)} of them different"
-        return f"{layers}, {units.count(stack.length)} tokens, {HEADS} heads\n\n{_figures(total)}"
-    mask = bind_mask(program, name, {}, HEADS)
+        return f"{layers}, {units.count(stack.length)} tokens, {head_count(DEFAULT_HEADS)}\n\n{_figures(total)}"
+    mask = bind_mask(program, name, {}, DEFAULT_HEADS)
     inputs = _inputs(mask)
     rest = " All pairs that routes may select:" if selects(mask) else ""
     total = stats(most(mask) if rest else mask, _BLOCK, inputs).total
     lengths = dict.fromkeys((mask.queries.length, mask.keys.length))
     tokens = " x ".join(map(units.count, lengths))
-    return f"{tokens} tokens, {HEADS} heads.{rest}\n\n{_figures(total)}"
+    return f"{tokens} tokens, {head_count(DEFAULT_HEADS)}.{rest}\n\n{_figures(total)}"
 
 
 def _inputs(mask: MaskIR) -> dict[str, NDArray[Any]]:

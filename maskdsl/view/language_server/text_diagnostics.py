@@ -9,9 +9,10 @@ from maskdsl.base.diagnostics import AttnError, Diagnostic
 from maskdsl.base.source import Source, Span
 from maskdsl.base.text import printable_lines
 from maskdsl.bind.context.report import MOST_ERRORS, Together
+from maskdsl.ir.heads import DEFAULT_HEADS
 from maskdsl.syntax import tree
 from maskdsl.syntax.program import Program
-from maskdsl.view.language_server.documents import HEADS, Document, Lines, uri_of
+from maskdsl.view.language_server.documents import Document, Lines, uri_of
 
 _SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
 
@@ -43,7 +44,7 @@ def _binding(program: Program) -> Iterator[Diagnostic]:
         if any(parameter.default is None for parameter in declaration.parameters):
             continue
         try:
-            reported: Sequence[Diagnostic] = check_defaults(program, declaration.name.id, HEADS, together)
+            reported: Sequence[Diagnostic] = check_defaults(program, declaration.name.id, DEFAULT_HEADS, together)
         except AttnError as error:
             reported = error.diagnostics
         for each in reported:

@@ -11,6 +11,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Array
 from maskdsl.syntax.tree import PatternDeclaration
 from maskdsl.view import units
+from maskdsl.view.head_figures import one_name, total_name
 from maskdsl.view.page.blobs import Blobs
 from maskdsl.view.page.clauses import clauses, source
 from maskdsl.view.page.page_maps import Block, classes_of_heads, measure, orders_data, usual_blocks, usual_orders
@@ -54,6 +55,7 @@ def page_data(subject: Subject) -> dict[str, Any]:
         "doc": first_sentence(mask.doc),
         "notes": [*map(_warning_note, mask.cautions), *subject.notes, *_batch_notes(layouts[0][0].figures.batch)],
         "heads": mask.heads,
+        "total": total_name(mask.heads, layouts[0][0].figures.batch),
         "layers": subject.layers,
         "source": source(subject.declaration),
         **pairs_data(subject.declaration, mask, subject.inputs, classes, blobs),
@@ -73,7 +75,10 @@ def pairs_data(
     heads = [members[0] for members in classes]
     code = Code(mask)
     return {
-        "classes": [{"head": members[0], "name": _heading(members, mask.heads)} for members in classes],
+        "classes": [
+            {"head": members[0], "name": _heading(members, mask.heads), "one": one_name(members, mask.heads)}
+            for members in classes
+        ],
         "queries": side(mask, mask.queries, inputs, heads, blobs),
         "keys": side(mask, mask.keys, inputs, heads, blobs),
         "relation": code.add(mask.relation),
@@ -91,7 +96,7 @@ def _warning_note(caution: Caution) -> str:
 
 
 def _batch_notes(entries: int) -> list[str]:
-    return [f"The map is that of the first of {entries} batch entries; figures are of all."] if entries > 1 else []
+    return [f"The map is that of the first of {entries} batch entries."] if entries > 1 else []
 
 
 def _chosen(classes: list[list[int]], heads: Sequence[int] | None) -> list[list[int]]:

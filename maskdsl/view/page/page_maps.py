@@ -19,6 +19,7 @@ from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 from maskdsl.ir.ops import Array
+from maskdsl.view.head_figures import BLOCK
 from maskdsl.view.page.blobs import Blobs
 
 Arrays = Mapping[str, Array]
@@ -55,11 +56,11 @@ class PageMap:
 
 
 def usual_blocks(mask: MaskIR) -> tuple[Block, ...]:
-    """The tile sizes of a page by default."""
+    """The tile sizes of a page by default; first the one that is counted everywhere."""
     length = max(mask.queries.length, mask.keys.length)
     if length < _SMALL:
-        return (64, 64), (32, 32), (16, 16), (8, 8)
-    return ((256, 256), (128, 128)) if length > _LARGE else ((128, 128), (128, 64), (64, 64), (32, 32))
+        return BLOCK, (64, 64), (32, 32), (16, 16), (8, 8)
+    return (BLOCK, (256, 256)) if length > _LARGE else (BLOCK, (128, 64), (64, 64), (32, 32))
 
 
 def usual_orders(mask: MaskIR) -> tuple[MaskIR, ...]:
@@ -147,7 +148,7 @@ def _block_data(layout: PageMap, heads: list[int], blobs: Blobs) -> dict[str, An
         "maps": [
             {"full": numbers(tiles.full), "partial": numbers(tiles.partial)} for tiles in map(layout.tiles, heads)
         ],
-        "figures": [_figures_data(layout.figures.heads[head]) for head in heads],
+        "figures": [_figures_data(layout.figures.first_entry[head]) for head in heads],
         "total": _figures_data(layout.figures.total),
     }
 

@@ -98,7 +98,7 @@ def differences_shown(
     panels = [_framed(picture, first.heads, order) for picture in pictures]
     blocks.append(panels[0] if len(panels) == 1 else Columns(panels, padding=(0, 1)))
     blocks.append(_legend(console))
-    blocks.append(Text(cell_size(pictures[0].scale), style="dim"))
+    blocks.append(Text(cell_size(pictures[0].scale, pictures[0].times, has_colour(console)), style="dim"))
     blocks += [_sentence(picture.difference, first.heads) for picture in pictures]
     return Group(*blocks)
 

@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import Style
 from rich.text import Text
 
-from maskdsl.analysis.tiles.block_map import FULL, PARTIAL, Array, BlockMap
+from maskdsl.analysis.tiles.block_map import Array, BlockMap
 from maskdsl.base.records import dataclass
 from maskdsl.view.cells import Cells, Scale, count_cells, zoom
 from maskdsl.view.labels import Labels, above, beside
@@ -53,14 +53,6 @@ class Picture:
     def sides(self) -> "Sides":
         lengths = self.tiles.query_length, self.tiles.key_length
         return Sides.of((self.queries, self.keys), lengths, self.scale.cell, self.times, self.room)
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """The numbers of full and partial tiles; of cells, if users see a cell as one tile."""
-        if not self.scale.fitted:
-            return self.tiles.full_count(self.head), self.tiles.partial_count(self.head)
-        classes = self.cells.classes
-        return int((classes == FULL).sum()), int((classes == PARTIAL).sum())
 
 
 def enlargement(cells: tuple[int, ...], room: tuple[int, int]) -> int:

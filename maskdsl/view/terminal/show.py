@@ -15,6 +15,7 @@ from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.view import units
 from maskdsl.view.cells import Scale
+from maskdsl.view.head_figures import Counted, by
 from maskdsl.view.labels import Labels, longest_label
 from maskdsl.view.palette import LEVELS, characters, has_colour, style
 from maskdsl.view.terminal.map_picture import LEAST_WITH_LABELS, Picture
@@ -89,6 +90,7 @@ class OrderedTiles:
     order: str
     mask: MaskIR
     tiles: BlockMap
+    counted: Counted
     scale: Scale
     room: tuple[int, int]
     labels: tuple[Labels | None, Labels | None] = (None, None)
@@ -100,6 +102,7 @@ class OrderedTiles:
             _framed(
                 Picture(self.tiles, self.scale, self.room, head, *self.labels),
                 heading(members, self.mask.heads, self.order),
+                self.counted.words(head),
             )
             for head, members in head_classes(self.tiles, heads).items()
         ]
@@ -111,15 +114,15 @@ def heading(members: list[int], heads: int, order: str) -> str:
     return ", ".join(filter(None, (which, order)))
 
 
-def _framed(picture: Picture, heading: str) -> Panel:
-    """A map in a frame, with its heading and its counts."""
-    full, partial = picture.counts
-    below = f"{units.count(full)} full, {units.count(partial)} partial"
-    width = max(picture.width, cell_len(heading) + 2, cell_len(below) + 2) + FRAME
+def _framed(picture: Picture, heading: str, counts: tuple[str, ...]) -> Panel:
+    """A map in a frame, with its heading and its counts: in the frame, or inside it if it is too narrow."""
+    below = ", ".join(counts)
+    narrow = cell_len(below) + 2 > picture.room[1]
+    width = max(picture.width, cell_len(heading) + 2, 0 if narrow else cell_len(below) + 2) + FRAME
     return Panel(
-        picture,
+        Group(picture, *map(Text, counts)) if narrow else picture,
         title=Text(heading),
-        subtitle=Text(below),
+        subtitle=None if narrow else Text(below),
         box=box.SQUARE,
         border_style="dim",
         title_align="left",
@@ -131,9 +134,9 @@ def _framed(picture: Picture, heading: str) -> Panel:
 
 @dataclass(frozen=True)
 class _Legend:
-    """The meaning of colours and characters, and the size of a cell."""
+    """The meaning of colours and characters, the size of a cell, and that of the tiles that are counted."""
 
-    scale: Scale
+    layout: OrderedTiles
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         line = Text()
@@ -142,7 +145,12 @@ class _Legend:
             line.append(f" {name}   ")
         line.rstrip()
         yield line
-        yield Text(cell_size(self.scale), style="dim")
+        layout = self.layout
+        times = Picture(layout.tiles, layout.scale, layout.room).times
+        size = cell_size(layout.scale, times, has_colour(console))
+        tiles, mask = layout.tiles, layout.mask
+        whole = (tiles.query_length, tiles.key_length) == (mask.queries.length, mask.keys.length)
+        yield Text(f"{size}; {layout.counted.note(whole)}", style="dim")
 
     def swatches(self, console: Console) -> list[tuple[Text, str]]:
         if not has_colour(console):
@@ -158,17 +166,16 @@ class _Legend:
         ]
 
 
-def cell_size(scale: Scale) -> str:
-    """The size of a cell in words."""
-    tile = by(scale.cell if scale.fitted else scale.block)
-    if scale.fitted or scale.tiles == (1, 1):
-        return f"each cell one tile of {tile} tokens"
-    return f"each cell {by(scale.tiles)} tiles of {tile} tokens"
-
-
-def by(size: tuple[int, int]) -> str:
-    """`128 x 64`."""
-    return f"{units.count(size[0])} x {units.count(size[1])}"
+def cell_size(scale: Scale, times: int = 1, coloured: bool = True) -> str:
+    """The size of a cell in words. Characters without colours show two, unless cells are enlarged."""
+    rows = 2 if times == 1 and not coloured else 1
+    what = "each character" if rows > 1 else "each cell"
+    if (rows * scale.cell[0], scale.cell[1]) == (1, 1):
+        return f"{what} one pair of a query and a key"
+    if scale.fitted:
+        return f"{what} {by((rows * scale.cell[0], scale.cell[1]))} tokens"
+    tiles = rows * scale.tiles[0], scale.tiles[1]
+    return f"{what} {'one tile' if tiles == (1, 1) else f'{by(tiles)} tiles'} of {by(scale.block)} tokens"
 
 
 def shown(layouts: Sequence[OrderedTiles], heads: Sequence[int]) -> RenderableType:
@@ -182,4 +189,4 @@ def shown(layouts: Sequence[OrderedTiles], heads: Sequence[int]) -> RenderableTy
     if len(panels) > MOST_PICTURES:
         more = f"{len(panels) - MOST_PICTURES} more maps are not shown; --head says which heads are"
         blocks.append(Text(more, style="yellow"))
-    return Group(*blocks, _Legend(layouts[0].scale))
+    return Group(*blocks, _Legend(layouts[0]))

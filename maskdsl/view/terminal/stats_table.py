@@ -9,6 +9,7 @@ from rich.text import Text
 from maskdsl.analysis.cost.predict import Prediction
 from maskdsl.analysis.counts.stats import Figures, Stats
 from maskdsl.view import units
+from maskdsl.view.head_figures import one_name
 
 _LINES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("pairs", lambda figures: units.count(figures.pairs)),
@@ -68,11 +69,8 @@ def _table_of(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]])
 
 
 def head_columns(stats: Stats, heads: Sequence[int]) -> list[tuple[str, Figures]]:
-    """Columns for the heads, where heads with equal figures share one."""
+    """Columns for the heads of the first batch entry, where heads with equal figures share one."""
     classes: dict[Figures, list[int]] = {}
     for head in heads:
-        classes.setdefault(stats.heads[head], []).append(head)
-    return [
-        (f"{'each of heads' if len(members) > 1 else 'head'} {units.numbers(members)}", figures)
-        for figures, members in classes.items()
-    ]
+        classes.setdefault(stats.first_entry[head], []).append(head)
+    return [(one_name(members, len(stats.heads)), figures) for figures, members in classes.items()]

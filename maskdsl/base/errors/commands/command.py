@@ -87,7 +87,7 @@ class UnknownChoice(Diagnostic):
 class UnknownHead(Diagnostic):
     code = "E509"
     message = "there is no head {head}"
-    help = "there are {heads} heads, numbered from 0; --heads sets how many"
+    help = "heads are numbered from 0, and --heads says how many there are: now {heads}"
 
     head: int
     heads: int

@@ -11,20 +11,13 @@ class Page {
     this.evaluator = new Evaluator(model, columns, tables);
     this.queries = new Tokens(model.queries, columns.query);
     this.keys = new Tokens(model.keys, columns.key);
-    this.chosen = { head: 0, order: 0, block: this.usualBlock() };
+    this.chosen = { head: 0, order: 0, block: 0 };
     this.query = null;
     this.map = new AttentionMap(byId("map"), {
       hover: (pair, x, y) => this.hover(pair, x, y),
       choose: (pair) => this.choose(pair && this.scene.position("query", pair.query)),
       move: (pair) => this.move(pair),
     });
-  }
-
-  /** The largest tile size with enough tiles to see the pattern. */
-  usualBlock() {
-    const sizes = this.model.orders[0].blocks.map((each) => each.size);
-    const found = sizes.findIndex(([rows, columns]) => this.queries.length / rows >= 12 && this.keys.length / columns >= 12);
-    return found < 0 ? sizes.length - 1 : found;
   }
 
   async open() {
@@ -95,8 +88,8 @@ class Page {
       block: tiles.size, full, partial, head, orders,
       position: (side, at) => (orders[side] === null ? at : orders[side][at]),
     };
-    const figures = [[model.classes[head].name, tiles.figures[head]]];
-    if (model.heads > 1 && model.classes.length > 1) figures.push([`all ${model.heads}`, tiles.total]);
+    const figures = [[model.classes[head].one, tiles.figures[head]]];
+    if (model.total !== "a head") figures.push([model.total, tiles.total]);
     showFigures(figures);
     byId("summary").textContent = summaryText(tiles.figures[head], tiles.size, this.keys.length);
     this.colour();

@@ -103,14 +103,12 @@ const FIGURES = [
   ["speed-up, at most", (each) => times(each.speedup_bound)],
 ];
 
-/** A column for the shown head and, if there are several heads, one for all. */
+/** A column for one of the heads shown and, if there are several, one for all. */
 function showFigures(columns) {
   const table = byId("figures");
   table.replaceChildren();
-  if (columns.length > 1) {
-    const head = table.createTHead().insertRow();
-    for (const name of ["", ...columns.map(([each]) => each)]) head.append(element("th", { scope: "col" }, name));
-  }
+  const head = table.createTHead().insertRow();
+  for (const name of ["", ...columns.map(([each]) => each)]) head.append(element("th", { scope: "col" }, name));
   const body = table.createTBody();
   for (const [name, text, kind] of FIGURES) {
     const row = body.insertRow();
