@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from maskdsl.analysis.cost.devices import find_device
-from maskdsl.analysis.cost.predict import Prediction, predict_mask
 from maskdsl.analysis.counts.stats import Stats, stats
 from maskdsl.analysis.indices.given_reads import check_reads
-from maskdsl.analysis.orders import BestOrder, best_order, bind_mask
+from maskdsl.analysis.orders.binding import bind_mask
 from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.base.arguments import (
@@ -32,6 +29,7 @@ from maskdsl.base.arguments import (
     optional,
     takes,
 )
+from maskdsl.base.arrays import ArrayLike, NDArray
 from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls.arguments import NotCompiled, OutsideMap
@@ -48,8 +46,10 @@ from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
 
 if TYPE_CHECKING:
+    from maskdsl.analysis.cost.predict import Prediction
     from maskdsl.analysis.counts.guarantees import Guarantee
     from maskdsl.analysis.counts.selected_pairs import Selection
+    from maskdsl.analysis.orders.best import BestOrder
     from maskdsl.analysis.reach.receptive_field import Field
     from maskdsl.runtime.attention import Attention, FollowingAttention
 
@@ -244,6 +244,9 @@ class Mask(Displayed):
         Of A100, H100, H200, B200 and MI300X, for two-byte numbers. Nothing is measured: the model is
         `analysis/cost/model.py`.
         """
+        from maskdsl.analysis.cost.devices import find_device  # start-up time
+        from maskdsl.analysis.cost.predict import predict_mask
+
         return predict_mask(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
 
     @takes(block=BLOCKS, gpu=TEXT, head_dim=HEAD_DIM)
@@ -260,6 +263,9 @@ class Mask(Displayed):
         `block` is the tile size (queries, keys) in tokens, or several sizes of which the best counts. Apply the result
         by `with_order(result.order)`.
         """
+        from maskdsl.analysis.cost.devices import find_device  # start-up time
+        from maskdsl.analysis.orders.best import best_order
+
         blocks = cast("list[tuple[int, int]]", block)
         return best_order(self.ir, self._decided(inputs), blocks, find_device(gpu), head_dim)
 

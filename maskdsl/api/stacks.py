@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from maskdsl.analysis.cost.devices import find_device
-from maskdsl.analysis.cost.predict import StackPrediction, predict_stack
 from maskdsl.analysis.counts.stack_stats import StackStats, stack_stats
 from maskdsl.analysis.indices.given_reads import check_layers
-from maskdsl.analysis.orders import bind_layers
+from maskdsl.analysis.orders.binding import bind_layers
 from maskdsl.api.patterns import Mask, Pattern, arrays_of, parameter_texts
 from maskdsl.base.arguments import (
     BATCH,
@@ -28,6 +25,7 @@ from maskdsl.base.arguments import (
     optional,
     takes,
 )
+from maskdsl.base.arrays import ArrayLike, NDArray
 from maskdsl.base.diagnostics import warn
 from maskdsl.base.display import Displayed
 from maskdsl.base.records import dataclass
@@ -38,6 +36,7 @@ from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import StackDeclaration
 
 if TYPE_CHECKING:
+    from maskdsl.analysis.cost.predict import StackPrediction
     from maskdsl.analysis.reach.receptive_field import Field
     from maskdsl.runtime.attention import Attention
 
@@ -140,6 +139,9 @@ class BoundStack(Displayed):
     @takes(gpu=TEXT, head_dim=HEAD_DIM, batch=BATCH)
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> StackPrediction:
         """Predicted seconds of the attention of all layers in sequence: see `Mask.predict`."""
+        from maskdsl.analysis.cost.devices import find_device  # start-up time
+        from maskdsl.analysis.cost.predict import predict_stack
+
         return predict_stack(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
 
     @takes(token=optional(integer()), layers=optional(integer()))

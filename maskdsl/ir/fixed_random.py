@@ -7,7 +7,8 @@ Uses only operations that every backend has: 64-bit multiplication, xor, shift a
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from maskdsl.base.arrays import NDArray
 
 Array = NDArray[Any]
 

@@ -9,7 +9,7 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from maskdsl.analysis.orders import bind_mask
+from maskdsl.analysis.orders.binding import bind_mask
 from maskdsl.base.diagnostics import warn
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.heads import Heads

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
+from maskdsl.analysis.counts import guarantees
 from maskdsl.analysis.counts.guarantees import guarantee
 from maskdsl.ir.facts.route_candidates import monotone, selects
 from maskdsl.ir.meaning.evaluate import dense
@@ -138,3 +139,37 @@ def test_what_denies_is_told_from_what_only_adds(attend: str, expected: bool) ->
     q, k = np.random.default_rng(0).normal(size=(2, 1, 2, 20, 4))
     for head in range(2):
         contained(found.heads[head], dense(mask, head, 0, with_routes(mask, {}, q, k)))
+
+
+HEADS = """pattern p(n = 24) {
+    space tokens[n]
+    %s
+    route picked = topk(%s, dot(q, mean(k, chunk)))%s
+    attend picked%s
+}"""
+
+
+@pytest.mark.parametrize(
+    ("declared", "count", "where", "also", "kinds"),
+    [
+        ("coord chunk = i // 4", "2", "", "", 1),
+        ("coord chunk = i // 4", "1 + head // 2", "", "", 4),
+        ("coord chunk = i // 4", "2", " where k.chunk <= q.chunk + head % 2", "", 4),
+        ("coord chunk = i // (4 + 2 * (head % 2))", "2", "", "", 4),
+        ("input chunk: int[heads, tokens]", "2", "", "", 4),
+        ("input chunk: int[tokens]", "2", "", "", 1),
+        ("coord chunk = i // 4", "2", "", " or (abs(q - k) < 2 if head < 3 else q == k)", 2),
+    ],
+)
+def test_heads_that_are_alike_are_counted_once(monkeypatch, declared, count, where, also, kinds) -> None:
+    """And are bounded as they are where each is counted."""
+    text = HEADS % (declared, count, where, also)
+    mask = maskdsl.parse(text)["p"].bind(heads=4).ir
+    inputs = with_routes(mask, synthetic_inputs(mask, 3, dim=4))
+    counted = []
+    plain = guarantees._Counting.bounds
+    monkeypatch.setattr(guarantees._Counting, "bounds", lambda self, *pair: counted.append(pair) or plain(self, *pair))
+    once = guarantee(mask, inputs)
+    assert len(counted) == kinds
+    monkeypatch.setattr(guarantees._Counting, "kind", lambda self, batch, head: (batch, head))
+    assert guarantee(mask, inputs) == once

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import maskdsl
-from maskdsl.analysis.orders import check_defaults
+from maskdsl.analysis.orders.binding import check_defaults
 from maskdsl.base.diagnostics import Caution, render
 from maskdsl.base.errors.language.warnings import CODES
 from maskdsl.syntax.format import format_file

@@ -9,7 +9,8 @@ add up, and the largest of the lower bounds counts.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import TRUE, Apply, Coordinate, Expression, Side, apply
 from maskdsl.ir.facts.reads import elements, reads
 from maskdsl.ir.facts.route_candidates import CandidateBounds, least, monotone, most, with_all
-from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.facts.trace import pair_trace, trace
+from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Op
-from maskdsl.ir.routes import Above, Balanced, Rank, Route, TopCount, TopMass
+from maskdsl.ir.routes import Above, Balanced, Rank, Route, TopCount, TopMass, selector_argument
 from maskdsl.ir.simplify import simplify
 
 _LARGEST = 1 << 25
@@ -90,8 +92,11 @@ def guarantee(mask: MaskIR, inputs: Inputs) -> Guarantee:
     plain = mask.declared
     counting = _Counting.of(plain, inputs)
     entries = range(max(len(each.head_classes) for each in counting.all))
-    heads = tuple(_summed([counting.bounds(batch, head) for batch in entries]) for head in range(mask.heads))
-    routes = tuple(counting.route_bounds(route, len(entries)) for route in counting.routes)
+    kinds = {(batch, head): counting.kind(batch, head) for batch in entries for head in range(mask.heads)}
+    different = list({kind: pair for pair, kind in kinds.items()}.values())
+    bounds = {kinds[pair]: counting.bounds(*pair) for pair in different}
+    heads = tuple(_summed([bounds[kinds[batch, head]] for batch in entries]) for head in range(mask.heads))
+    routes = tuple(counting.route_bounds(route, different) for route in counting.routes)
     return Guarantee(_summed(heads), heads, routes)
 
 
@@ -126,6 +131,8 @@ class _Counting:
     """Pairs of `most` without those of `least`: some selection adds them."""
     alone: Mapping[str, KeyCounts]
     """By route, the pairs that it adds for certain if it selects their group, whatever other routes select."""
+    known: dict[tuple[str, int, int], _SelectionLimits] = field(default_factory=dict)
+    """By route, batch entry and head."""
 
     @staticmethod
     def of(mask: MaskIR, inputs: Inputs) -> "_Counting":
@@ -150,6 +157,24 @@ class _Counting:
     @property
     def routes(self) -> list[Route]:
         return [each for each in self.mask.routed if isinstance(each, Route)]
+
+    @cached_property
+    def _varies(self) -> frozenset[DimensionKind]:
+        """Which of BATCH and HEADS the groups of routes, and the limits of what they select, depend on."""
+        bounds, mask = CandidateBounds.of(self.mask), self.mask
+        candidates = [bounds.bound(each.candidates, known) for each in self.routes for known in (False, True)]
+        over_groups = pair_trace(mask, [*candidates, *(selector_argument(each.selector) for each in self.routes)])
+        over_tokens = [
+            trace(sequence, [expression for each in self.routes for expression in each.over_token(side)])
+            for side, sequence in mask.sequences.items()
+        ]
+        return frozenset().union(*(each.varies(mask) for each in (over_groups, *over_tokens)))
+
+    def kind(self, batch: int, head: int) -> tuple[int | None, ...]:
+        """What decides the bounds of a head and batch entry: those that have it in common have the same bounds."""
+        numbers = {DimensionKind.BATCH: batch, DimensionKind.HEADS: head}
+        classes = (each.head_class(batch, head) for each in self.all)
+        return (*classes, *(number if kind in self._varies else None for kind, number in numbers.items()))
 
     def bounds(self, batch: int, head: int) -> HeadBounds:
         """The bounds of one head and batch entry."""
@@ -189,12 +214,11 @@ class _Counting:
             (each.last - each.first) * min(each.size, lengths[0]) * min(each.size, lengths[1]) for each in of_queries
         )
 
-    def route_bounds(self, route: Route, entries: int) -> RouteBounds:
-        """The bounds of one route, over all heads and batch entries."""
+    def route_bounds(self, route: Route, entries: Sequence[tuple[int, int]]) -> RouteBounds:
+        """The bounds of one route over these batch entries and heads, one for each kind."""
         each_head = [
             (self.limits(route, batch, head), self.search(batch, head).exists(Side.QUERY, route.queries))
-            for batch in range(entries)
-            for head in range(self.mask.heads)
+            for batch, head in entries
         ]
         return RouteBounds(
             name=route.name,
@@ -211,6 +235,12 @@ class _Counting:
 
     def limits(self, route: Route, batch: int, head: int) -> _SelectionLimits:
         """Bounds on the key groups that each query group selects."""
+        key = route.name, batch, head
+        if key not in self.known:
+            self.known[key] = self._limits(route, batch, head)
+        return self.known[key]
+
+    def _limits(self, route: Route, batch: int, head: int) -> _SelectionLimits:
         search, bounds = self.search(batch, head), CandidateBounds.of(self.mask)
         exists = search.exists(Side.KEY, route.keys)
         size, keys = (route.queries.count, route.keys.count), int(np.count_nonzero(exists))

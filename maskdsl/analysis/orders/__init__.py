@@ -3,8 +3,3 @@
 The search compares block maps, so the meaning of the pattern decides, not a heuristic of its text. Above the rest of
 `analysis`, below `emit`; needs no torch.
 """
-
-from maskdsl.analysis.orders.best import BestOrder, Row, best_order
-from maskdsl.analysis.orders.binding import bind_layers, bind_mask, check_defaults
-
-__all__ = ["BestOrder", "Row", "best_order", "bind_layers", "bind_mask", "check_defaults"]

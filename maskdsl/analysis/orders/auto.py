@@ -22,7 +22,7 @@ def with_auto_orders(mask: MaskIR) -> MaskIR:
 
     Inputs are not known yet: conditions that read them are taken to hold, and orders by them are no candidates.
     """
-    return laid_out(mask, {**written_layout(mask), **dict(_best_keys(mask))}) if mask.auto else mask
+    return laid_out(mask, {**written_layout(mask), **dict(_best_keys(mask))})
 
 
 @lru_cache(maxsize=_KEPT)

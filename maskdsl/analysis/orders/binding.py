@@ -10,7 +10,6 @@ from maskdsl.analysis.indices.in_bounds import in_bounds
 from maskdsl.analysis.lint.line_facts import mask_warnings
 from maskdsl.analysis.lint.text_warnings import text_warnings
 from maskdsl.analysis.lint.unused import unused_warnings
-from maskdsl.analysis.orders.auto import with_auto_orders
 from maskdsl.base.diagnostics import Caution
 from maskdsl.bind import Together, bind, bind_stack
 from maskdsl.ir.heads import Heads
@@ -27,13 +26,13 @@ def bind_mask(
     `order` replaces the pattern's order: the text after the word `order`, several joined by `; `, or `"declared"`.
     Raises `AttnError` with all errors.
     """
-    return with_auto_orders(_warned(in_bounds(bind(program, pattern, values, heads, order)), program))
+    return _ordered(_warned(in_bounds(bind(program, pattern, values, heads, order)), program))
 
 
 def bind_layers(program: Program, stack: str, values: Mapping[str, object], heads: int | Heads = 1) -> StackIR:
     """The masks of a stack's layers at these parameter values. Raises `AttnError` with all errors."""
     bound = bind_stack(program, stack, values, heads)
-    different = (with_auto_orders(_warned(in_bounds(each), program)) for each in bound.different)
+    different = (_ordered(_warned(in_bounds(each), program)) for each in bound.different)
     return replace(bound, different=tuple(different))
 
 
@@ -54,6 +53,14 @@ def check_defaults(program: Program, name: str, heads: int = 1, together: Togeth
     if name not in program.stacks:
         cautions += text_warnings(program, masks[0], together)
     return tuple({(each.code, each.span): each for each in cautions if each not in program.allowed}.values())
+
+
+def _ordered(mask: MaskIR) -> MaskIR:
+    if not mask.auto:
+        return mask
+    from maskdsl.analysis.orders.auto import with_auto_orders  # start-up time
+
+    return with_auto_orders(mask)
 
 
 def _warned(mask: MaskIR, program: Program) -> MaskIR:

@@ -11,7 +11,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from maskdsl.api import Mask
 from maskdsl.api.recognition.bands import Pairs
@@ -29,6 +28,7 @@ from maskdsl.api.recognition.token_inputs import (
     shared_prefixes,
 )
 from maskdsl.base.arguments import COUNT, GRID, optional, takes
+from maskdsl.base.arrays import ArrayLike
 from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.base.records import dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from maskdsl.analysis.orders import check_defaults
+from maskdsl.analysis.orders.binding import check_defaults
 from maskdsl.api import Module, Stack
 from maskdsl.base.diagnostics import AttnError, Caution, Diagnostic, render
 from maskdsl.base.errors.commands.command import NotWritten

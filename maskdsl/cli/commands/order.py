@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from maskdsl.analysis.cost.devices import find_device
 from maskdsl.analysis.cost.predict import predict_mask
-from maskdsl.analysis.orders import best_order
+from maskdsl.analysis.orders.best import best_order
 from maskdsl.analysis.orders.search import SAVING
 from maskdsl.cli.commands.show_and_stats import finite, warn_of_slowness
 from maskdsl.cli.consoles import note, output

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from lsprotocol import types
 
-from maskdsl.analysis.orders import check_defaults
+from maskdsl.analysis.orders.binding import check_defaults
 from maskdsl.base.diagnostics import AttnError, Diagnostic
 from maskdsl.base.source import Source, Span
 from maskdsl.base.text import printable_lines

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from maskdsl.analysis.orders import BestOrder, Row
+from maskdsl.analysis.orders.best import BestOrder, Row
 from maskdsl.view import units
 
 
