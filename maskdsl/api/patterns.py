@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import numpy as np
@@ -33,6 +33,7 @@ from maskdsl.base.arrays import ArrayLike, NDArray
 from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls.arguments import NotCompiled, OutsideMap
+from maskdsl.base.errors.language.composition import ValueClash, WrongOperand
 from maskdsl.base.records import dataclass
 from maskdsl.ir.facts.route_candidates import unscored
 from maskdsl.ir.heads import Heads
@@ -42,7 +43,8 @@ from maskdsl.ir.meaning.inputs import batch_entries, input_arrays, relation_inpu
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.routed_inputs import find_in_mask
 from maskdsl.ir.routes import Rank
-from maskdsl.syntax.program import Program
+from maskdsl.syntax.compose import ComposedPattern, complement, intersection, standalone, union
+from maskdsl.syntax.program import Program, program_from_text
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
 
 if TYPE_CHECKING:
@@ -143,6 +145,31 @@ class Pattern(Displayed):
         whole = Heads(heads, key_heads, first_head, local_heads)
         options = whole, order, backend, refine, tune, layout
         return compile_following(self.program, self.declaration, parameters, names, *options)
+
+    @property
+    def text(self) -> str:
+        """The pattern as an `.attn` text of its own, with the macros that it calls."""
+        return standalone(self._operand)
+
+    @property
+    def _operand(self) -> ComposedPattern:
+        return ComposedPattern(self.program, self.declaration)
+
+    def __and__(self, other: Pattern) -> Pattern:
+        """The pattern that attends what both attend, with the parameters, inputs and statements of both.
+
+        Both have the same tokens; what they call by one name must be the same, and one of them at most changes scores.
+        Raises `AttnError` otherwise.
+        """
+        return _composed(intersection, self._operand, _pattern_operand(other))
+
+    def __or__(self, other: Pattern) -> Pattern:
+        """The pattern that attends what either attends. As for `&`, but both must change scores alike."""
+        return _composed(union, self._operand, _pattern_operand(other))
+
+    def __invert__(self) -> Pattern:
+        """The pattern that attends what this one does not. Scores change as they do in this one."""
+        return _composed(complement, self._operand)
 
     def __call__(self, *tensors: object, **inputs: object) -> NoReturn:
         """Raises `AttnError`: a pattern has to be bound and compiled before it can be called."""
@@ -307,6 +334,38 @@ class Mask(Displayed):
 
         return compile_mask(self.ir, backend=backend, refine=refine, tune=tune, layout=layout)
 
+    def __and__(self, other: Mask) -> Mask:
+        """The mask that attends what both attend: that of `Pattern.__and__`, at the values of both.
+
+        Raises `AttnError` for what patterns refuse, and if heads or parameters of one name have different values. An
+        order that `with_order` or `bind` gave is left out.
+        """
+        return self._composed(intersection, other)
+
+    def __or__(self, other: Mask) -> Mask:
+        """The mask that attends what either attends. As for `&`, but both must change scores alike."""
+        return self._composed(union, other)
+
+    def __invert__(self) -> Mask:
+        """The mask that attends what this one does not. Scores change as they do in this one."""
+        return self._composed(complement)
+
+    @property
+    def _operand(self) -> ComposedPattern:
+        return ComposedPattern(self.pattern.program, self.pattern.declaration, dict(self.ir.parameters))
+
+    def _composed(self, how: Callable[..., str], *others: Mask) -> Mask:
+        """The mask of a pattern that is composed of this one and others, for the same heads."""
+        whole = self.ir.whole or self.heads
+        for each in others:
+            if not isinstance(each, Mask):
+                raise AttnError(WrongOperand(found=type(each).__name__, expected="mask"))
+            if (each.ir.whole or each.heads) != whole:
+                values = f"{self.heads} in `{self.name}` and {each.heads} in `{each.name}`"
+                raise AttnError(ValueClash(what="the heads are", values=values))
+        pattern = _composed(how, self._operand, *(each._operand for each in others))
+        return Mask(pattern, bind_mask(pattern.program, pattern.name, {}, whole))
+
     def __call__(self, *tensors: object, **inputs: object) -> NoReturn:
         """Raises `AttnError`: a mask has to be compiled before it can be called."""
         raise AttnError(NotCompiled(kind="mask", compiled="mask.compile()"))
@@ -328,6 +387,19 @@ class Mask(Displayed):
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)
         return f"Mask({self.name}({values}), heads={self.heads}, {self.query_length} x {self.key_length})"
+
+
+def _pattern_operand(value: object) -> ComposedPattern:
+    if not isinstance(value, Pattern):
+        raise AttnError(WrongOperand(found=type(value).__name__, expected="pattern"))
+    return value._operand
+
+
+def _composed(how: Callable[..., str], *operands: ComposedPattern) -> Pattern:
+    """The pattern of the text that `how` makes of its operands."""
+    program = program_from_text(how(*operands), name="<composed>")
+    (declaration,) = (each for each in program.root.declarations if isinstance(each, PatternDeclaration))
+    return Pattern(program, declaration)
 
 
 def parameter_texts(declaration: PatternDeclaration | StackDeclaration) -> dict[str, str | None]:
