@@ -10,7 +10,7 @@ TESTS ?= tests
 N ?= 1000
 SEED ?= 1
 
-.PHONY: help fuzz hostile mutants test test-fast test-long test-gpu demo check golden bench bench-gpu aot gallery docs versions clean
+.PHONY: help fuzz hostile mutants test test-fast test-long test-gpu demo check golden bench bench-gpu aot gallery pictures docs versions clean
 
 help:
 	@echo "make test       the tests"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench-gpu  measure on a GPU against FlexAttention and flash attention, in 9 minutes"
 	@echo "make aot        compile all kernels for GPUs that need not be here, and record what they use"
 	@echo "make gallery    measure and draw every example, and write docs/gallery.md"
+	@echo "make pictures   draw the pictures of the README and of the gallery anew, and measure nothing"
 	@echo "make docs       build the documentation as a site, in build/site"
 	@echo "make versions   compile a few kernels under several versions of Triton"
 	@echo "make clean      remove the virtual environment and what was built"
@@ -90,6 +91,10 @@ aot: $(READY)
 
 gallery: $(READY)
 	$(BIN)/python benchmarks/gallery.py
+
+pictures: $(READY)
+	$(BIN)/maskdsl show examples/language/longformer.attn --out docs/images/longformer.svg
+	$(BIN)/python benchmarks/gallery.py --pictures
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -1,7 +1,8 @@
 """Measures and draws every example, and writes `docs/gallery.md`: `make gallery`.
 
-With names of patterns behind it, `python benchmarks/gallery.py swin`, it records those anew and keeps all others; with
-`--page` it only writes the page, from `benchmarks/results/gallery.json`. Pictures are in `docs/gallery`.
+With names of patterns behind it, `python benchmarks/gallery.py swin`, it records those anew and keeps all others. From
+what is recorded in `benchmarks/results/gallery.json`, `--pictures` draws everything and measures nothing, and `--page`
+only writes the page. Pictures are in `docs/gallery`.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from cpu import machine
 from gallery_page import page
-from gallery_pictures import LEGEND, PICTURES, draw, legend
+from gallery_pictures import HEADS, LEGEND, PICTURES, draw, legend
 from measures import best
 from rich.progress import track
 from settings import SETTINGS
@@ -33,7 +34,6 @@ EXAMPLES = HERE.parent / "examples"
 RESULTS = HERE / "results" / "gallery.json"
 PAGE = HERE.parent / "docs" / "gallery.md"
 FOLDER = HERE.parent / "docs" / "gallery"
-HEADS = 8
 GPU = "H100"
 TIMES = 5
 """Of which the best counts."""
@@ -46,9 +46,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="patterns to record anew; all of them without any")
     parser.add_argument("--page", action="store_true", help="write the page alone, from what is recorded")
+    parser.add_argument("--pictures", action="store_true", help="draw all pictures anew, in the orders recorded")
     options = parser.parse_args()
     declared = dict(patterns())
-    if not options.page:
+    if options.pictures:
+        redraw(declared)
+    elif not options.page:
         record(declared, options.names)
     PAGE.write_text(page(json.loads(RESULTS.read_text()), declared))
 
@@ -67,6 +70,15 @@ def record(declared: Mapping[str, Pattern], names: list[str]) -> None:
         known[key] = measured(declared[key], SETTINGS.get(key, {})) | drawn(key, declared[key])
     results = {key: known[key] for key in declared if key in known}
     RESULTS.write_text(json.dumps({"machine": machine(), "gpu": GPU, "results": results}, indent=1) + "\n")
+    (FOLDER / LEGEND).write_bytes(legend())
+
+
+def redraw(declared: Mapping[str, Pattern]) -> None:
+    """Draws all pictures in the orders recorded."""
+    for key, result in track(json.loads(RESULTS.read_text())["results"].items(), "drawing"):
+        mask = bound(declared[key], PICTURES.get(key, {}))
+        others = (ordered(mask, order) for order in result["picture"]["orders"][1:])
+        (FOLDER / file_name(key)).write_bytes(draw([mask, *others], made_up(mask)).png)
     (FOLDER / LEGEND).write_bytes(legend())
 
 

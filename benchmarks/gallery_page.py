@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from gallery_pictures import LEGEND
+from gallery_pictures import HEADS, LEGEND
 
 from maskdsl.api import Pattern
+from maskdsl.ir.mask import Space
 from maskdsl.view.terminal.show import first_sentence
 from maskdsl.view.units import count, duration, numbers, percent, times
 
@@ -29,9 +30,9 @@ Every pattern of [examples](../examples) at the largest setting of its paper or 
 
 Where pairs are found in queries and keys, all that may be selected is counted and drawn; what a call selects is less.
 
-In pictures queries go down, keys to the right, and each cell is one tile. ![Colours from light grey over yellow and
-brown to blue](gallery/{legend}) From left to right: an empty cell, partial ones with few to most of their pairs, a full
-one. Values of inputs that decide the tiles, such as the document of each token, are made up.
+In pictures queries go down, keys to the right. ![Colours from light grey over yellow and brown to
+blue](gallery/{legend}) From left to right: an empty cell, partial ones with few to most of their pairs, a full one.
+Values of inputs that decide the tiles, such as the document of each token, are made up.
 """
 GROUPS = {"language": "Language", "routing": "Routing", "video": "Video", "vision": "Vision"}
 
@@ -84,20 +85,38 @@ def section(key: str, result: Result, patterns: Mapping[str, Pattern]) -> Iterat
         if each:
             figures = percent(each["density"]), percent(each["block_density"]), times(each["speedup_bound"])
             yield f"| {order(each['order'])} | {' | '.join(figures)} | {times(each['speedup'])} |"
-    yield from ("", *picture(result["picture"]), "")
+    yield from ("", *picture(result["picture"], patterns[key]), "", *text(patterns[key]), "")
 
 
-def picture(drawn: Result) -> Iterator[str]:
-    """The picture, and below it what it shows."""
+def text(pattern: Pattern) -> Iterator[str]:
+    """The pattern as its file has it, without the documentation above it."""
+    yield from ("```attn", *pattern.declaration.span.text.splitlines(), "```")
+
+
+def picture(drawn: Result, pattern: Pattern) -> Iterator[str]:
+    """The picture, and below it what it shows: its axes, the size of a cell, its heads and orders."""
     yield f"![Tiles of {drawn['call'].split('(')[0]}](gallery/{drawn['file']})"
     yield ""
-    parts = [f"`{drawn['call']}`, each cell {drawn['cell'][0]} x {drawn['cell'][1]} tokens"]
+    parts = [f"`{drawn['call']}`", axes(pattern), f"each cell {drawn['cell'][0]} x {drawn['cell'][1]} tokens"]
     if len(drawn["heads"]) > 1:
         parts.append("heads " + " · ".join(map(numbers, drawn["heads"])))
     if len(drawn["orders"]) > 1:
         above, below = map(order, drawn["orders"])
         parts.append(f"above {above}, below {below}")
     yield "; ".join(parts) + "."
+
+
+def axes(pattern: Pattern) -> str:
+    """What goes down and to the right: the spaces of queries and of keys, with their axes."""
+    mask = pattern.bind(heads=HEADS).ir
+    down, right = (" ++ ".join(map(space, each.spaces)) for each in (mask.queries, mask.keys))
+    return f"`{down}` down and to the right" if down == right else f"queries `{down}` down, keys `{right}` to the right"
+
+
+def space(each: Space) -> str:
+    """`image[y = 14, x = 14]`, or `tokens[4096]`."""
+    sides = [f"{axis.name} = {axis.length}" for axis in each.axes] if len(each.axes) > 1 else [str(each.size)]
+    return f"{each.name}[{', '.join(sides)}]"
 
 
 def lengths(result: Result) -> str:

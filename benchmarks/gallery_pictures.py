@@ -1,8 +1,4 @@
-"""Small pictures of patterns for the gallery: one panel for each different head, one row of panels for each order.
-
-Light cells are empty, yellow to brown ones partial by their share of pairs, blue ones full: colours that
-people with any kind of colour blindness tell apart.
-"""
+"""Small pictures of patterns for the gallery: one panel for each different head, one row of panels for each order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +11,10 @@ from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import Mask
 from maskdsl.view.cells import count_cells, fit
-from maskdsl.view.palette import LEVELS, colour_numbers
+from maskdsl.view.palette import LEVELS, LIGHT, colour_numbers
 from maskdsl.view.terminal.show import head_classes
 
+HEADS = 8
 PICTURES: Mapping[str, Mapping[str, object]] = {}
 """Parameters by file and pattern, where the defaults are not those that can be seen best."""
 LEGEND = "legend.png"
@@ -30,10 +27,6 @@ GAP = 8
 MOST_PANELS = 4
 """In a row: different heads beyond are not drawn."""
 
-EMPTY = (232, 236, 241)
-PARTIAL = ((255, 247, 188), (254, 217, 118), (254, 178, 76), (240, 120, 30), (204, 76, 2), (140, 45, 4))
-"""YlOrBr of ColorBrewer."""
-FULL = (0, 68, 136)
 PAPER = LEVELS + 2
 """The number of what is between panels, which is transparent."""
 
@@ -81,14 +74,7 @@ def legend() -> bytes:
 def png(numbers: Array) -> bytes:
     """The file of a picture whose pixels [rows, columns] are numbers of colours."""
     image = Image.fromarray(numbers.astype(np.uint8), mode="P")
-    image.putpalette([*colours().flatten().tolist(), 255, 255, 255])
+    image.putpalette([channel for shade in (*LIGHT.shades, LIGHT.card) for channel in shade])
     file = BytesIO()
     image.save(file, "png", transparency=PAPER, optimize=True)
     return file.getvalue()
-
-
-def colours() -> Array:
-    """int64 [LEVELS + 2, 3]: red, green and blue of the numbers that `colour_numbers` gives."""
-    position = np.linspace(0, len(PARTIAL) - 1, LEVELS)
-    ramp = [np.interp(position, np.arange(len(PARTIAL)), part) for part in zip(*PARTIAL, strict=True)]
-    return np.concatenate([[EMPTY], np.rint(ramp).T, [FULL]]).astype(np.int64)

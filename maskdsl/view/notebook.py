@@ -28,7 +28,7 @@ from maskdsl.view import units
 from maskdsl.view.cells import Scale, count_cells, fit
 from maskdsl.view.head_figures import BLOCK, Counted, by, total_name
 from maskdsl.view.image.png import png
-from maskdsl.view.palette import LEVELS, colour_numbers, shade
+from maskdsl.view.palette import LIGHT, colour_numbers
 from maskdsl.view.terminal.show import cell_size, first_sentence, head_classes, head_count, heading, written
 from maskdsl.view.terminal.stack_table import layers_text, stack_title
 
@@ -154,7 +154,7 @@ def _pictures(tiles: BlockMap, scale: Scale, counted: Counted) -> str:
 def _picture(tiles: BlockMap, scale: Scale, counted: Counted, head: int, who: str) -> str:
     cells = count_cells(tiles.tile_map(head), tiles.key_blocks, scale.tiles)
     numbers = colour_numbers(cells)
-    source = b64encode(png(numbers, [shade(number) for number in range(LEVELS + 2)])).decode()
+    source = b64encode(png(numbers, LIGHT.shades)).decode()
     height, width = (round(_PIXELS * side / max(numbers.shape)) for side in numbers.shape)
     words = counted.words(head)
     counts = f"{who}: {', '.join(words)}, tiles of {by(counted.block)}; " if words else ""

@@ -1,6 +1,6 @@
-"""The look of a cell of a picture: a colour, or a character if there is no colour."""
+"""All colours: those of cells, of text and of what stands around them. And characters, where there is no colour."""
 
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from rich.color import Color
@@ -8,14 +8,96 @@ from rich.console import Console
 from rich.style import Style
 
 from maskdsl.analysis.tiles.block_map import EMPTY, FULL, Array
+from maskdsl.base.records import dataclass
 from maskdsl.view.cells import Cells
 
 Shade = tuple[int, int, int]
 
-EMPTY_SHADE: Shade = (28, 30, 41)
-FULL_SHADE: Shade = (46, 196, 182)
-PARTIAL_SHADES: tuple[Shade, ...] = ((92, 52, 118), (158, 62, 110), (222, 96, 78), (248, 164, 76), (255, 214, 122))
-"""Shades from few pairs of a cell to nearly all."""
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours of maps and of what stands around them, on a light or a dark ground.
+
+    People with any kind of colour vision tell the kinds of cells apart, and text has a contrast of at least 4.5;
+    tests/view/test_palette.py measures both.
+    """
+
+    ground: Shade
+    """Behind everything."""
+    card: Shade
+    """Behind a map and behind text."""
+    text: Shade
+    quiet: Shade
+    """Text that is read second."""
+    line: Shade
+    """Borders."""
+    accent: Shade
+    """What is chosen or holds; also text."""
+    against: Shade
+    """What does not hold, and errors; also text."""
+    mark: Shade
+    """A query among cells."""
+    empty: Shade
+    partial: tuple[Shade, ...]
+    """From few pairs of a cell to nearly all."""
+    full: Shade
+    undrawn: Shade
+    """What is not drawn yet, in stripes on `empty`."""
+
+    def shade(self, number: int) -> Shade:
+        """The colour of a number of `colour_numbers`."""
+        if number == 0:
+            return self.empty
+        if number == LEVELS + 1:
+            return self.full
+        position = (number - 1) / (LEVELS - 1) * (len(self.partial) - 1)
+        left = min(int(position), len(self.partial) - 2)
+        pairs = zip(self.partial[left], self.partial[left + 1], strict=True)
+        red, green, blue = (round(a + (b - a) * (position - left)) for a, b in pairs)
+        return red, green, blue
+
+    @cached_property
+    def shades(self) -> tuple[Shade, ...]:
+        """The colours of all numbers of `colour_numbers`."""
+        return tuple(self.shade(number) for number in range(LEVELS + 2))
+
+
+LIGHT = Palette(
+    ground=(245, 244, 241),
+    card=(255, 255, 255),
+    text=(28, 30, 41),
+    quiet=(92, 96, 110),
+    line=(216, 216, 220),
+    accent=(0, 68, 136),
+    against=(158, 54, 20),
+    mark=(200, 30, 110),
+    empty=(236, 238, 243),
+    partial=((254, 222, 110), (254, 190, 80), (240, 130, 35), (200, 80, 5), (130, 45, 5)),
+    full=(0, 68, 136),
+    undrawn=(206, 209, 218),
+)
+DARK = Palette(
+    ground=(18, 19, 26),
+    card=(26, 28, 38),
+    text=(233, 233, 238),
+    quiet=(160, 163, 176),
+    line=(60, 64, 78),
+    accent=(86, 180, 233),
+    against=(255, 157, 110),
+    mark=(255, 90, 120),
+    empty=(34, 37, 50),
+    partial=((122, 62, 18), (176, 92, 20), (226, 132, 40), (250, 180, 80), (255, 224, 140)),
+    full=(86, 180, 233),
+    undrawn=(70, 75, 92),
+)
+
+SAME: Shade = (92, 96, 112)
+FIRST: Shade = (230, 159, 0)
+SECOND: Shade = (86, 180, 233)
+BOTH: Shade = (240, 240, 240)
+"""Cells of two patterns, on a dark ground: the same in both, only in one, some of each. Orange and sky blue are those
+of Okabe and Ito 2008, "Color Universal Design"."""
+
 LEVELS = 12
 """The number of shades of partial cells."""
 
@@ -41,23 +123,9 @@ def _numbered(cells: Cells, levels: int) -> Array:
 
 
 @cache
-def shade(number: int) -> Shade:
-    """The colour of a number of `colour_numbers`."""
-    if number == 0:
-        return EMPTY_SHADE
-    if number == LEVELS + 1:
-        return FULL_SHADE
-    position = (number - 1) / (LEVELS - 1) * (len(PARTIAL_SHADES) - 1)
-    left = min(int(position), len(PARTIAL_SHADES) - 2)
-    pairs = zip(PARTIAL_SHADES[left], PARTIAL_SHADES[left + 1], strict=True)
-    red, green, blue = (round(a + (b - a) * (position - left)) for a, b in pairs)
-    return red, green, blue
-
-
-@cache
 def style(upper: int, lower: int) -> Style:
     """The style of an upper half block that shows two cells."""
-    return Style(color=Color.from_rgb(*shade(upper)), bgcolor=Color.from_rgb(*shade(lower)))
+    return Style(color=Color.from_rgb(*DARK.shades[upper]), bgcolor=Color.from_rgb(*DARK.shades[lower]))
 
 
 def has_colour(console: Console) -> bool:

@@ -37,6 +37,13 @@ def test_pictures(maskdsl, tmp_path, name, request):
     assert out.read_bytes() == golden.read_bytes()
 
 
+def test_the_picture_of_the_readme_is_up_to_date(maskdsl, tmp_path):
+    """By the command that `make pictures` runs."""
+    (words,) = re.findall(r"maskdsl show (\S+) --out (docs/images/\S+)", Path("Makefile").read_text())
+    assert maskdsl("show", words[0], "--out", tmp_path / "picture.svg").code == 0
+    assert (tmp_path / "picture.svg").read_bytes() == Path(words[1]).read_bytes()
+
+
 def test_kinds_of_files(maskdsl, tmp_path):
     for suffix, start in ((".png", b"\x89PNG"), (".PDF", b"%PDF-1.4"), (".svg", b"<svg")):
         out = tmp_path / f"map{suffix}"
@@ -69,7 +76,7 @@ def test_single_tokens_are_those_of_the_meaning(maskdsl, tmp_path):
     assert maskdsl("show", CSWIN, "h=4", "w=4", "stripe=2", "--mask", "--heads", 4, "--head", 3, "--out", out).code == 0
     dense = library.load(CSWIN)["cswin"].bind(h=4, w=4, stripe=2, heads=4).dense(head=3)
     found = np.zeros((16, 16), dtype=bool)
-    (path,) = re.findall(r'<path fill="#006970" d="([^"]*M[^"]*)"/>\n</g>\n<rect x="\d', out.read_text())
+    (path,) = re.findall(r'<path fill="#004488" d="([^"]*M[^"]*)"/>\n</g>\n<rect x="\d', out.read_text())
     boxes = [tuple(map(int, box)) for box in re.findall(r"M(\d+) (\d+)h(\d+)v(\d+)", path)]
     corner = 24 + 52, min(y for _, y, _, _ in boxes)
     for x, y, width, height in boxes:

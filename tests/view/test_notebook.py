@@ -13,7 +13,7 @@ from PIL import Image
 
 import maskdsl
 from maskdsl.view.image.png import png
-from maskdsl.view.palette import LEVELS, shade
+from maskdsl.view.palette import LIGHT
 
 TEXT = """
 ## Near <tokens> & few.
@@ -91,7 +91,7 @@ def test_the_picture_is_that_of_the_tiles(tmp_path):
     pixels = np.asarray(Image.open(tmp_path / "map.png").convert("RGB"))
     classes = tiles.classes()
     assert pixels.shape[:2] == classes.shape
-    for kind, colour in ((0, shade(0)), (2, shade(LEVELS + 1))):
+    for kind, colour in ((0, LIGHT.empty), (2, LIGHT.full)):
         assert np.array_equal((pixels == colour).all(axis=2), classes == kind)
 
 

@@ -14,7 +14,7 @@ from maskdsl.ir.ops import Op
 from maskdsl.view.cells import fit
 from maskdsl.view.head_figures import Counted
 from maskdsl.view.labels import Labels, above, beside
-from maskdsl.view.palette import EMPTY_SHADE, FULL_SHADE, LEVELS, PARTIAL_SHADES, shade
+from maskdsl.view.palette import DARK
 from maskdsl.view.terminal.show import MOST_PICTURES, OrderedTiles, room, shown
 from tests.support.masks import c, causal, either, k, mask, q, tokens, within
 
@@ -91,7 +91,7 @@ def test_a_wide_map():
 
 def test_colours_are_half_blocks_of_two_cells():
     text = printed([mask(causal(), tokens(2))], force_terminal=True, color_system="truecolor", height=40)
-    full, empty = (";".join(map(str, each)) for each in (FULL_SHADE, EMPTY_SHADE))
+    full, empty = (";".join(map(str, each)) for each in (DARK.full, DARK.empty))
     line = next(line for line in text.splitlines() if "▀▀▀▀" in line)
     assert f"38;2;{full};48;2;{full}m▀▀▀▀" in line
     assert f"38;2;{empty};48;2;{empty}m▀▀▀▀" in line
@@ -198,14 +198,3 @@ def test_labels_give_way_in_a_narrow_window():
 def test_the_first_sentence_of_the_documentation():
     masked = replace(mask(causal(), tokens(4)), doc="Local: every query\nattends 2.5 keys. Source: nobody.")
     assert printed([masked]).splitlines()[1] == "Local: every query attends 2.5 keys."
-
-
-def test_shades_go_from_few_to_most():
-    assert [shade(0), shade(1), shade(LEVELS), shade(LEVELS + 1)] == [
-        EMPTY_SHADE,
-        PARTIAL_SHADES[0],
-        PARTIAL_SHADES[-1],
-        FULL_SHADE,
-    ]
-    reds = [shade(number)[0] for number in range(1, LEVELS + 1)]
-    assert reds == sorted(reds)

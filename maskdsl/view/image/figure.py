@@ -8,7 +8,8 @@ import numpy as np
 
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
-from maskdsl.view.image.scene import BLACK, GREY, Grid, Label, Scene, Shade, Shape
+from maskdsl.view.image.scene import Grid, Label, Scene, Shape
+from maskdsl.view.palette import LIGHT, Shade
 from maskdsl.view.terminal.show import called, first_sentence, title
 
 _MARGIN = 24
@@ -66,7 +67,8 @@ def compose(head: Title, panels: Sequence[Panel], columns: int, legend: Sequence
     inner = max(sum(widths) + _GAP * (len(widths) - 1), _NARROWEST)
     shapes: list[Shape] = []
     y = _MARGIN
-    for text, points, colour in (head.name, _TITLE, BLACK), (head.size, 10, GREY), (head.doc, 9, GREY):
+    title = (head.name, _TITLE, LIGHT.text), (head.size, 10, LIGHT.quiet), (head.doc, 9, LIGHT.quiet)
+    for text, points, colour in title:
         for line in _lines(text, inner, points):
             y += points + 4
             shapes.append(Label(_MARGIN, y, line, points, bold=text is head.name, colour=colour))

@@ -10,14 +10,10 @@ from maskdsl.view import units
 from maskdsl.view.cells import Scale, count_cells, fit
 from maskdsl.view.head_figures import Counted
 from maskdsl.view.image.figure import Key, Panel, Title, compose
-from maskdsl.view.image.scene import GREY, Anchor, Grid, Label, Outline, Scene, Shade, Shape
-from maskdsl.view.palette import LEVELS, colour_numbers
+from maskdsl.view.image.scene import Anchor, Grid, Label, Outline, Scene, Shape
+from maskdsl.view.palette import LIGHT, colour_numbers
 from maskdsl.view.terminal.show import cell_size, head_classes, heading
 
-EMPTY: Shade = (236, 238, 243)
-FULL_SHADE: Shade = (0, 105, 112)
-_PARTIAL_ENDS: tuple[Shade, ...] = ((254, 217, 142), (249, 142, 62), (206, 66, 92), (112, 36, 108))
-"""Shades from few to most pairs. They also differ in lightness."""
 _SIDES = {1: 480, 2: 340, 3: 280, 4: 340}
 """The points of a map's longer side, by the number of panels."""
 _SMALL_SIDE = 220
@@ -78,21 +74,8 @@ def _classes_of(tiles: BlockMap, heads: Sequence[int]) -> list[list[int]]:
     return list(head_classes(tiles, heads).values())
 
 
-def _shades() -> tuple[Shade, ...]:
-    """The colours of the numbers of `colour_numbers`."""
-    ends = len(_PARTIAL_ENDS) - 1
-    partial = []
-    for level in range(LEVELS):
-        position = level / (LEVELS - 1) * ends
-        first = min(int(position), ends - 1)
-        pairs = zip(_PARTIAL_ENDS[first], _PARTIAL_ENDS[first + 1], strict=True)
-        red, green, blue = (round(one + (other - one) * (position - first)) for one, other in pairs)
-        partial.append((red, green, blue))
-    return EMPTY, *partial, FULL_SHADE
-
-
 def _legend(scale: Scale) -> list[Key]:
-    colours = _shades()
+    colours = LIGHT.shades
     if scale.block == (1, 1) and scale.tiles == (1, 1):
         return [Key(colours[:1], "does not attend"), Key(colours[-1:], "attends")]
     partial = Key(colours[1:-1], "partial, few to most pairs")
@@ -107,7 +90,7 @@ def _map_panel(drawn: Drawn, scale: Scale, members: list[int], side: int, stacke
     cell = max(1, side // max(rows, columns))
     lift = _STEP * (len(cards) - 1)
     grids = [
-        Grid(_LEFT + _STEP * number, _TOP + lift - _STEP * number, cell, colour_numbers(each), _shades())
+        Grid(_LEFT + _STEP * number, _TOP + lift - _STEP * number, cell, colour_numbers(each), LIGHT.shades)
         for number, each in enumerate(cells)
     ]
     shapes: list[Shape] = []
@@ -146,7 +129,7 @@ def _counts_line(drawn: Drawn, head: int) -> Iterator[str]:
 
 def _query_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outline]:
     """The labels of queries, left of a map with cells of `size` tokens."""
-    yield Label(12, grid.y + grid.height // 2, "queries", 9, Anchor.MIDDLE, upward=True, colour=GREY)
+    yield Label(12, grid.y + grid.height // 2, "queries", 9, Anchor.MIDDLE, upward=True, colour=LIGHT.quiet)
     free = 0
     for position, name in _marks(tokens):
         y = position * grid.cell // size
@@ -158,7 +141,7 @@ def _query_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outl
 
 def _key_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outline]:
     """The labels of keys, above a map with cells of `size` tokens."""
-    yield Label(grid.x + grid.width // 2, grid.y - 15, "keys", 9, Anchor.MIDDLE, colour=GREY)
+    yield Label(grid.x + grid.width // 2, grid.y - 15, "keys", 9, Anchor.MIDDLE, colour=LIGHT.quiet)
     free = 0
     for position, name in _marks(tokens):
         x = position * grid.cell // size

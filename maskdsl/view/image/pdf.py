@@ -7,7 +7,8 @@ import zlib
 from collections.abc import Iterator
 
 from maskdsl.base.text import pdf_string
-from maskdsl.view.image.scene import Anchor, Grid, Label, Outline, Scene, Shade, Shape
+from maskdsl.view.image.scene import Anchor, Grid, Label, Outline, Scene, Shape
+from maskdsl.view.palette import Shade
 
 _DIGIT, _NARROW, _OTHER = 0.556, 0.278, 0.53
 """Widths of letters relative to their size: exact for digits and narrow signs, an average for others."""

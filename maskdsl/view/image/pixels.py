@@ -56,19 +56,18 @@ def _draw_outline(image: "Image", outline: Outline, scale: int) -> None:
 
 
 def _draw_label(image: "Image", label: Label, scale: int) -> None:
-    """Draws a label. Bold text gets a thin border of its own colour; upward text is drawn separately and rotated."""
+    """Draws a label. The font has no bold letters; upward text is drawn separately and rotated."""
     from PIL import Image, ImageDraw, ImageFont  # start-up time
 
     font = ImageFont.load_default(label.size * scale)
-    border = scale / 4 if label.bold else 0
     x, y = label.x * scale, label.y * scale
     if not label.upward:
         pen = ImageDraw.Draw(image)
-        pen.text((x, y), label.text, label.colour, font, _ANCHORS[label.anchor], stroke_width=border)
+        pen.text((x, y), label.text, label.colour, font, _ANCHORS[label.anchor])
         return
     length, height = ceil(font.getlength(label.text)), 2 * label.size * scale
     ink = Image.new("L", (length, height), 0)
-    ImageDraw.Draw(ink).text((0, height // 2), label.text, 255, font, "ls", stroke_width=border)
+    ImageDraw.Draw(ink).text((0, height // 2), label.text, 255, font, "ls")
     ink = ink.transpose(Image.Transpose.ROTATE_90)
     before = {Anchor.START: 0, Anchor.MIDDLE: length // 2, Anchor.END: length}[label.anchor]
     corner = x - height // 2, y - length + before

@@ -11,11 +11,9 @@ from maskdsl.ir.mask import MaskIR, Space
 from maskdsl.ir.meaning.evaluate import allowed
 from maskdsl.view import units
 from maskdsl.view.image.figure import Key, Panel, compose, mask_title
-from maskdsl.view.image.map_figure import EMPTY, FULL_SHADE
-from maskdsl.view.image.scene import GREY, Grid, Label, Outline, Scene, Shade, Shape
+from maskdsl.view.image.scene import Grid, Label, Outline, Scene, Shape
+from maskdsl.view.palette import LIGHT
 
-_QUERY: Shade = (232, 88, 32)
-_WHITE: Shade = (255, 255, 255)
 _SIDE, _FRAMES_SIDE = 420, 720
 """The points of the longer side of one frame, and of many frames together."""
 _SMALLEST_MARK = 6
@@ -68,7 +66,7 @@ def around_scene(
     columns = len(mask.keys.spaces) if len(mask.keys.spaces) > 1 else {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
     if len(shown) < len(rows):
         notes = [*notes, f"{len(rows) - len(shown)} more heads differ; --head says which are shown"]
-    legend = [Key((EMPTY,), "not attended"), Key((FULL_SHADE,), "attended"), Key((_QUERY,), "the query")]
+    legend = [Key((LIGHT.empty,), "not attended"), Key((LIGHT.full,), "attended"), Key((LIGHT.mark,), "the query")]
     if not _same_tokens(mask, query):
         legend.pop()
     return compose(mask_title(mask), panels, columns, legend, notes)
@@ -107,11 +105,11 @@ def _drawn(space: Space, attends: Array, query: tuple[int, ...] | None) -> tuple
     shapes: list[Shape] = []
     for number, (leading, frame) in enumerate(frames):
         x, y = number % columns * step[0], number // columns * step[1] + named
-        grid = Grid(x, y, cell, frame, (EMPTY, FULL_SHADE, _WHITE))
+        grid = Grid(x, y, cell, frame, (LIGHT.empty, LIGHT.full, LIGHT.card))
         shapes += [grid, *(_ruled(grid) if cell >= _RULED else ()), Outline(x, y, grid.width, grid.height)]
         if named:
             axes = zip(space.axes, leading, strict=False)
-            shapes.append(Label(x, y - 3, ", ".join(f"{axis.name} = {at}" for axis, at in axes), 8, colour=GREY))
+            shapes.append(Label(x, y - 3, ", ".join(f"{axis.name} = {at}" for axis, at in axes), 8, colour=LIGHT.quiet))
         if query is not None and query[: len(leading)] == leading:
             shapes += _marked(grid, *_cell_in_frame(space, query))
     lines = ceil(len(frames) / columns)
@@ -141,13 +139,13 @@ def _cell_in_frame(space: Space, query: tuple[int, ...]) -> tuple[int, int]:
 def _ruled(grid: Grid) -> Iterator[Outline]:
     """Thin white lines between cells."""
     for x in range(grid.cell, grid.width, grid.cell):
-        yield Outline(grid.x + x, grid.y, 1, grid.height, _WHITE)
+        yield Outline(grid.x + x, grid.y, 1, grid.height, LIGHT.card)
     for y in range(grid.cell, grid.height, grid.cell):
-        yield Outline(grid.x, grid.y + y, grid.width, 1, _WHITE)
+        yield Outline(grid.x, grid.y + y, grid.width, 1, LIGHT.card)
 
 
 def _marked(grid: Grid, row: int, column: int) -> Iterator[Shape]:
     """The border of the query's cell, or of a box around it if the cell is small."""
     side = max(grid.cell, _SMALLEST_MARK)
     x, y = (start + (2 * index + 1) * grid.cell // 2 - side // 2 for start, index in ((grid.x, column), (grid.y, row)))
-    yield Outline(x, y, side, side, _QUERY, max(1.0, side / 3))
+    yield Outline(x, y, side, side, LIGHT.mark, max(1.0, side / 3))

@@ -7,12 +7,7 @@ import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.base.records import dataclass
-
-Shade = tuple[int, int, int]
-"""Red, green and blue, 0 to 255."""
-
-BLACK: Shade = (28, 30, 41)
-GREY: Shade = (104, 108, 124)
+from maskdsl.view.palette import LIGHT, Shade
 
 
 class Anchor(StrEnum):
@@ -68,7 +63,7 @@ class Outline:
     y: int
     width: int
     height: int
-    colour: Shade = GREY
+    colour: Shade = LIGHT.quiet
     thickness: float = 0.5
 
 
@@ -82,7 +77,7 @@ class Label:
     size: int = 9
     anchor: Anchor = Anchor.START
     bold: bool = False
-    colour: Shade = BLACK
+    colour: Shade = LIGHT.text
     upward: bool = False
     """Whether the text runs upward."""
 

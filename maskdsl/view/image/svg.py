@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from maskdsl.base.text import markup
-from maskdsl.view.image.scene import Grid, Label, Outline, Scene, Shade, Shape
+from maskdsl.view.image.scene import Grid, Label, Outline, Scene, Shape
+from maskdsl.view.palette import Shade
 
 _FONT = "Helvetica, Arial, sans-serif"
 

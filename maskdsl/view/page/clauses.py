@@ -1,5 +1,6 @@
 """The lines of a pattern that allow or forbid pairs, with their operands: the page's reasons for a pair."""
 
+from pathlib import PurePath
 from typing import Any
 
 from maskdsl.base.source import Span
@@ -63,7 +64,8 @@ def _position(span: Span) -> ClauseData:
 
 
 def source(declaration: tree.PatternDeclaration) -> ClauseData:
-    """The lines of a declaration as in its file."""
+    """The lines of a declaration as in its file, which is named without the folders of the machine it lies on."""
     text = declaration.span.source
     first, last = text.position(declaration.span.start)[0], text.position(max(declaration.span.end - 1, 0))[0]
-    return {"file": text.name, "first": first, "lines": [text.line(number) for number in range(first, last + 1)]}
+    lines = [text.line(number) for number in range(first, last + 1)]
+    return {"file": PurePath(text.name).name, "first": first, "lines": lines}

@@ -2,13 +2,15 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from string import Template
 from typing import Any
 
 from maskdsl.base.text import markup, script_json
+from maskdsl.view.palette import DARK, LIGHT, Palette
 
 _SCRIPTS = (
     *("decode", "operators", "evaluate", "reasons", "tokens", "colours", "patches", "view", "picture", "map"),
@@ -22,8 +24,8 @@ def page_html(models: Sequence[dict[str, Any]], title: str, watch: dict[str, Any
 
     `watch` is the state of the server that the page asks for changes: its `version`, and its `error` or None.
     """
-    script, style = _asset_script(), asset("page.css")
-    content = {"models": list(models), "watch": watch}
+    script, style = _asset_script(), f"{_root_rules()}{asset('page.css')}"
+    content = {"models": list(models), "watch": watch, "palettes": {"light": asdict(LIGHT), "dark": asdict(DARK)}}
     return Template(asset("page.html")).substitute(
         title=markup(title),
         policy=_policy(script, style, connects=watch is not None),
@@ -31,6 +33,21 @@ def page_html(models: Sequence[dict[str, Any]], title: str, watch: dict[str, Any
         data=script_json(content),
         script=script,
     )
+
+
+def _root_rules() -> str:
+    """The colours of light and dark pages as variables of CSS: `--text: rgb(28 30 41)`."""
+    rules = [
+        f"{where} {{ color-scheme: {scheme}; {'; '.join(_variables(palette))}; }}"
+        for where, scheme, palette in ((":root", "light", LIGHT), (':root[data-theme="dark"]', "dark", DARK))
+    ]
+    return "\n".join([*rules, ""])
+
+
+def _variables(palette: Palette) -> Iterator[str]:
+    for name, colour in asdict(palette).items():
+        if name != "partial":
+            yield f"--{name}: rgb({' '.join(map(str, colour))})"
 
 
 def _policy(script: str, style: str, connects: bool) -> str:

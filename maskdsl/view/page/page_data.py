@@ -17,7 +17,6 @@ from maskdsl.view.page.clauses import clauses, source
 from maskdsl.view.page.page_maps import Block, classes_of_heads, measure, orders_data, usual_blocks, usual_orders
 from maskdsl.view.page.page_program import Code
 from maskdsl.view.page.page_tokens import side
-from maskdsl.view.palette import EMPTY_SHADE, FULL_SHADE, PARTIAL_SHADES
 from maskdsl.view.terminal.show import first_sentence, written
 
 LARGEST_PAGE = 64 * 2**20
@@ -60,7 +59,6 @@ def page_data(subject: Subject) -> dict[str, Any]:
         "source": source(subject.declaration),
         **pairs_data(subject.declaration, mask, subject.inputs, classes, blobs),
         "orders": orders_data(layouts, heads, subject.inputs, blobs),
-        "palette": {"empty": EMPTY_SHADE, "partial": PARTIAL_SHADES, "full": FULL_SHADE},
         "blobs": blobs.list,
     }
     if blobs.size > LARGEST_PAGE:

@@ -19,12 +19,11 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.view import units
 from maskdsl.view.cells import Scale, count_cells
 from maskdsl.view.labels import Labels
-from maskdsl.view.palette import EMPTY_SHADE, Shade, has_colour
+from maskdsl.view.palette import BOTH, DARK, FIRST, SAME, SECOND, has_colour
 from maskdsl.view.terminal.map_picture import Sides, coloured, enlargement, grown
 from maskdsl.view.terminal.show import FRAME, cell_size, heading, title
 
-# Orange and sky blue are told apart with every kind of colour vision (Okabe and Ito 2008, "Color Universal Design").
-_SHADES: tuple[Shade, ...] = (EMPTY_SHADE, (92, 96, 112), (230, 159, 0), (86, 180, 233), (240, 240, 240))
+_SHADES = (DARK.empty, SAME, FIRST, SECOND, BOTH)
 _CHARACTERS = (".", "=", "<", ">", "x")
 _NAMES = ("neither", "the same", "only in the first", "only in the second", "some of each")
 """The contents of a cell, by number."""

@@ -17,7 +17,7 @@ from maskdsl.analysis.reach.receptive_field import Field
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import Sequence as TokenSequence
 from maskdsl.view import units
-from maskdsl.view.palette import FULL_SHADE, characters, has_colour
+from maskdsl.view.palette import DARK, characters, has_colour
 
 _MOST_LINES = 16
 """The most lines of the table of layers."""
@@ -100,7 +100,7 @@ class _Strip:
         sizes = np.diff([*starts, len(tokens)])
         shares = np.add.reduceat(tokens, starts, dtype=np.int64) / sizes
         levels = np.where(shares == 1, len(shades) - 1, np.ceil(shares * (len(shades) - 2)).astype(int))
-        style = Style(color=Color.from_rgb(*FULL_SHADE)) if has_colour(console) else Style()
+        style = Style(color=Color.from_rgb(*DARK.full)) if has_colour(console) else Style()
         yield Text("".join(shades[level] for level in levels.tolist()), style=style, no_wrap=True)
 
 

@@ -1,14 +1,11 @@
-// Colours of the map in light and dark, as in the terminal. They differ in lightness, for all kinds of colour vision.
+// Colours of the map in light and dark.
 
 const LEVELS = 64;
-const LIGHT = { empty: [250, 249, 246], full: [0, 140, 130] };
 
 class Colours {
-  constructor(palette, dark) {
-    this.dark = dark;
-    this.empty = dark ? palette.empty : LIGHT.empty;
-    this.full = dark ? palette.full : LIGHT.full;
-    this.ramp = dark ? palette.partial : [...palette.partial].reverse();
+  constructor(palettes, theme) {
+    const { empty, full, partial, undrawn, text } = palettes[theme], dark = theme === "dark";
+    Object.assign(this, { empty, full, ramp: partial, undrawn, ink: text });
     this.masked = mixed(this.empty, this.ramp[0], dark ? 0.5 : 0.42);
     this.levels = Array.from({ length: LEVELS }, (_, level) => packed(this.shade(level / (LEVELS - 1))));
     this.words = { empty: packed(this.empty), full: packed(this.full), masked: packed(this.masked) };

@@ -2,6 +2,8 @@
 
 const STRIP = 512;
 const GAP = 1;
+const NAME = 17;
+const WIDTH = 340;
 const LARGEST_CELL = 14;
 
 /** A figure for each space of keys. `attended` has 0 or 1 for each key in declared order, `query` is the position
@@ -38,6 +40,7 @@ function grid(space, isNamed, attended, query, colours, act) {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `${text} attended, on a grid of ${axes}`);
   canvas.style.height = shape.flat ? "30px" : "auto";
+  frame.append(...shape.names(space.axes.map(([name]) => name)));
   if (query >= space.offset && query < space.offset + space.size) frame.append(ring(shape, query - space.offset));
   const at = (event) => {
     const bounds = canvas.getBoundingClientRect();
@@ -63,22 +66,40 @@ function ring(shape, token) {
 function frames(lengths) {
   if (lengths.length === 1) return strip(lengths[0]);
   const [height, width] = lengths.slice(-2), number = lengths.slice(0, -2).reduce((a, b) => a * b, 1);
-  const across = Math.max(1, Math.min(number, Math.round(Math.sqrt((number * height) / width))));
-  const down = Math.ceil(number / across), size = height * width;
+  const across = Math.max(1, Math.min(number, Math.ceil(Math.sqrt((number * height) / width))));
+  const down = Math.ceil(number / across), size = height * width, wide = across * (width + GAP) - GAP;
+  // Above each of several frames there is room for its name, in cells.
+  const above = number > 1 ? Math.ceil(NAME / Math.min(LARGEST_CELL, WIDTH / wide)) : 0, step = height + above + (number > 1 ? 0 : GAP);
   return {
-    width: across * (width + GAP) - GAP,
-    height: down * (height + GAP) - GAP,
-    caption: number > 1 ? `; ${number} frames, row by row` : "",
+    width: wide,
+    height: number > 1 ? down * step : height,
+    caption: number > 1 ? `; ${number} frames` : "",
+    names: (axes) => (number > 1 ? Array.from({ length: number }, (_, frame) => frameName(axes, lengths, frame)) : []).map((text, frame) => {
+      const name = element("span", { class: "frame-name quiet" }, text);
+      name.style.left = `${(((frame % across) * (width + GAP)) / wide) * 100}%`;
+      name.style.top = `${((Math.floor(frame / across) * step) / (down * step)) * 100}%`;
+      return name;
+    }),
     pixel(token) {
       const frame = Math.floor(token / size), inside = token % size;
-      return [(frame % across) * (width + GAP) + (inside % width), Math.floor(frame / across) * (height + GAP) + Math.floor(inside / width)];
+      return [(frame % across) * (width + GAP) + (inside % width), Math.floor(frame / across) * step + above + Math.floor(inside / width)];
     },
     token(x, y) {
-      const column = Math.floor(x / (width + GAP)), row = Math.floor(y / (height + GAP));
-      const [left, top] = [x - column * (width + GAP), y - row * (height + GAP)], frame = row * across + column;
-      return x < 0 || y < 0 || left >= width || top >= height || column >= across || frame >= number ? null : frame * size + top * width + left;
+      const column = Math.floor(x / (width + GAP)), row = Math.floor(y / step);
+      const [left, top] = [x - column * (width + GAP), y - row * step - above], frame = row * across + column;
+      return x < 0 || top < 0 || left >= width || top >= height || column >= across || frame >= number ? null : frame * size + top * width + left;
     },
   };
+}
+
+/** The index of a frame along all axes but the last two: `t = 3`. */
+function frameName(axes, lengths, frame) {
+  const names = [];
+  for (let axis = lengths.length - 3; axis >= 0; axis--) {
+    names.unshift(`${axes[axis]} = ${frame % lengths[axis]}`);
+    frame = Math.floor(frame / lengths[axis]);
+  }
+  return names.join(", ");
 }
 
 /** The layout of a line of tokens; many tokens share pixels. */
@@ -88,6 +109,7 @@ function strip(length) {
     width,
     height: 1,
     flat: true,
+    names: () => [],
     caption: "",
     pixel: (token) => [Math.floor((token * width) / length), 0],
     token: (x) => (x < 0 || x >= width ? null : Math.min(length - 1, Math.ceil((x * length) / width))),

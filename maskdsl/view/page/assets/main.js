@@ -17,6 +17,7 @@ class Page {
       hover: (pair, x, y) => this.hover(pair, x, y),
       choose: (pair) => this.choose(pair && this.scene.position("query", pair.query)),
       move: (pair) => this.move(pair),
+      progress: (share) => showProgress(share),
     });
   }
 
@@ -99,7 +100,7 @@ class Page {
   }
 
   colour() {
-    const colours = new Colours(this.model.palette, document.documentElement.dataset.theme === "dark");
+    const colours = new Colours(content.palettes, document.documentElement.dataset.theme);
     this.colours = colours;
     showLegend(colours);
     this.map.show(this.scene, colours);

@@ -1,9 +1,11 @@
 // The canvas of the map: redrawing, and events of pointers and keys.
 
 const BUDGET = 9;
+const LEGEND = 64;
 
 class AttentionMap {
-  /** `act` has the functions called for the pair under the pointer, a chosen query and the cursor: `hover`, `choose`, `move`. */
+  /** `act` has the functions called for the pair under the pointer, a chosen query and the cursor: `hover`, `choose`, `move`; and
+   * `progress` for the share of the map that is drawn. */
   constructor(canvas, act) {
     this.canvas = canvas;
     this.act = act;
@@ -31,12 +33,18 @@ class AttentionMap {
     if (!this.scene) return;
     const { canvas, view } = this, width = canvas.parentElement.clientWidth, ratio = devicePixelRatio || 1;
     const natural = ((width - LEFT) * view.queries * view.stretch) / view.keys;
-    const height = TOP + Math.round(Math.max(120, Math.min(natural, Math.max(260, innerHeight * 0.78))));
+    const height = TOP + Math.round(Math.max(120, Math.min(natural, Math.max(260, this.roomBelow()))));
     view.resize(width, height, ratio);
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);
     canvas.style.height = `${height}px`;
     this.redraw();
+  }
+
+  /** The height that a map may take so that what stands above it and its legend are seen with it. */
+  roomBelow() {
+    const top = this.canvas.getBoundingClientRect().top + scrollY;
+    return innerHeight - top - TOP - LEGEND;
   }
 
   /** Draws in the next frame, and in the frames after it until all patches are painted. */
@@ -47,6 +55,7 @@ class AttentionMap {
       this.canvas.dataset.settled = "";
       this.canvas.classList.toggle("zoomed", !this.view.isWhole);
       const missing = this.picture.draw(this.lit, this.cursor, this.hovered);
+      this.act.progress(missing ? this.picture.drawn : 1);
       if (this.picture.patches.work(performance.now() + BUDGET) || missing) this.redraw();
       else this.canvas.dataset.settled = String(++this.draws);
     });

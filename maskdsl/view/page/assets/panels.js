@@ -7,7 +7,7 @@ function showPair(pair, queries, keys, head) {
   const box = byId("pair");
   box.replaceChildren();
   if (pair === null) {
-    box.append(element("p", { class: "quiet" }, "Point at the map, or move over it with the arrow keys."));
+    box.append(element("p", { class: "quiet" }, matchMedia("(pointer: coarse)").matches ? "Tap the map: the pair is described here, and the keys of its query light up." : "Point at the map, or move over it with the arrow keys."));
     return markLines(null);
   }
   const { reason } = pair;
@@ -116,6 +116,13 @@ function showFigures(columns) {
     row.append(element("th", { scope: "row" }, name));
     for (const [, figures] of columns) row.insertCell().textContent = text(figures);
   }
+}
+
+/** The share of the map that is drawn, while it is not all of it. */
+function showProgress(share) {
+  const box = byId("progress"), percent = Math.floor(100 * share);
+  box.hidden = share === 1;
+  box.textContent = `${percent} % drawn`;
 }
 
 /** The map in words. */

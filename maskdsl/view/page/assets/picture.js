@@ -26,6 +26,7 @@ class Picture {
     context.beginPath();
     context.rect(LEFT, TOP, view.plotWidth, view.plotHeight);
     context.clip();
+    this.drawUndrawn();
     const missing = this.drawPatches();
     this.drawLines();
     if (lit) this.drawLit(lit);
@@ -53,6 +54,7 @@ class Picture {
           wanted.push([level, row, column]);
           this.drawCoarser(level, row, column, size);
         }
+    this.drawn = 1 - wanted.length / Math.max(1, (rows[1] - rows[0]) * (columns[1] - columns[0]));
     if (view.isWhole) this.wholeLevel = level;
     const middle = [(rows[0] + rows[1] - 1) / 2, (columns[0] + columns[1] - 1) / 2];
     const far = ([, row, column]) => Math.hypot(row - middle[0], column - middle[1]);
@@ -60,6 +62,25 @@ class Picture {
     this.canvas.dataset.level = String(level);
     this.context.imageSmoothingEnabled = true;
     return wanted.length > 0;
+  }
+
+  /** Fills the map with stripes, which stay where no patch is painted yet. */
+  drawUndrawn() {
+    const { context, view, colours } = this, side = Math.round(8 * view.ratio);
+    const stripes = document.createElement("canvas"), pen = stripes.getContext("2d");
+    stripes.width = stripes.height = side;
+    pen.fillStyle = css(colours.empty);
+    pen.fillRect(0, 0, side, side);
+    pen.strokeStyle = css(colours.undrawn);
+    pen.lineWidth = side / 3;
+    for (const start of [-side, 0, side]) {
+      pen.moveTo(start - 1, side + 1);
+      pen.lineTo(start + side + 1, -1);
+    }
+    pen.stroke();
+    context.fillStyle = context.createPattern(stripes, "repeat");
+    const [left, top] = [Math.max(LEFT, view.left(0)), Math.max(TOP, view.top(0))];
+    context.fillRect(left, top, view.left(view.keys) - left, view.top(view.queries) - top);
   }
 
   drawPatch(level, row, column, size) {
@@ -96,7 +117,7 @@ class Picture {
 
   /** Draws borders of the map and of spaces, and of tokens and tiles if they are large enough. */
   drawLines() {
-    const { context, view, scene: { block, queries, keys } } = this, ink = this.colours.dark ? [255, 255, 255] : [20, 20, 40];
+    const { context, view, scene: { block, queries, keys } } = this, { ink } = this.colours;
     const room = (pixels, least) => Math.min(1, Math.max(0, (pixels - least) / least));
     this.drawGrid(1, 1, css(ink, 0.08 * room(Math.min(view.zoom, view.tall), 7)));
     this.drawGrid(...block, css(ink, 0.2 * room(Math.min(view.zoom * block[1], view.tall * block[0]), 12)));
@@ -143,10 +164,11 @@ class Picture {
   drawLit({ position, runs }) {
     const { context, view, colours } = this, height = Math.max(view.tall, 10);
     const top = view.top(position) + view.tall / 2 - height / 2;
-    context.fillStyle = css(colours.empty, 0.62);
-    context.fillRect(LEFT, TOP, view.plotWidth, Math.max(0, top - 1 - TOP));
-    context.fillRect(LEFT, top + height + 1, view.plotWidth, view.height);
     const begin = Math.max(0, view.left(0)), end = Math.min(view.width, view.left(view.keys));
+    const [first, last] = [Math.max(TOP, view.top(0)), Math.min(view.height, view.top(view.queries))];
+    context.fillStyle = css(colours.empty, 0.62);
+    context.fillRect(begin, first, end - begin, Math.max(0, top - 1 - first));
+    context.fillRect(begin, top + height + 1, end - begin, Math.max(0, last - top - height - 1));
     context.fillStyle = css(colours.empty);
     context.fillRect(begin, top, end - begin, height);
     context.fillStyle = css(colours.full);
