@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from maskdsl.analysis.counts.selected_pairs import Selection
     from maskdsl.analysis.orders.best import BestOrder
     from maskdsl.analysis.reach.receptive_field import Field
+    from maskdsl.analysis.reasons.explanation import Explanation
     from maskdsl.runtime.attention import Attention, FollowingAttention
 
 
@@ -244,6 +245,22 @@ class Mask(Displayed):
     def stats(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> Stats:
         """Exact statistics at tiles of `block` tokens: density, block density, waste, FLOPs, bytes, speed-up bound."""
         return stats(self.ir, block=cast("tuple[int, int]", block), inputs=self._decided(inputs))
+
+    @takes(query=integer(), key=integer(), head=INDEX, batch=INDEX)
+    def explain(self, query: int, key: int, /, head: int = 0, batch: int = 0, **inputs: ArrayLike) -> Explanation:
+        """Why the query and the key at these declared positions attend or not: `print` it, or show it in a notebook.
+
+        Each condition of each line is there as written, whether it holds, and the keys that this query attends by it.
+        """
+        from maskdsl.analysis.reasons.pair_reasons import explain_pair  # start-up time
+
+        for what, number, count in (("query", query, self.query_length), ("key", key, self.key_length)):
+            if not 0 <= number < count:
+                raise AttnError(OutsideMap(what=what, number=number, last=count - 1))
+        if head >= self.heads:
+            raise AttnError(OutsideMap(what="head", number=head, last=self.heads - 1))
+        given = input_arrays(self.ir, self._arrays(inputs), relation_inputs(self.ir))
+        return explain_pair(self.pattern.program, self.ir, query, key, head, batch, given)
 
     def guarantee(self, **inputs: ArrayLike) -> Guarantee:
         """Bounds on the keys per query and on the density, for any selection that the routes can make.

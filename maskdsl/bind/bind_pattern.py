@@ -86,14 +86,17 @@ def bind(
     return mask
 
 
-def frame_at_defaults(program: Program, pattern: str, heads: int = 1) -> "tuple[Names, Frame]":
-    """The names and declarations that a pattern's expressions see at its defaults, for tools that show values.
+def frame_at(
+    program: Program, pattern: str, values: Mapping[str, object], heads: int | Heads = 1
+) -> "tuple[Names, Frame]":
+    """The names and declarations that a pattern's expressions see at these values, for tools that show values.
 
     Raises `AttnError` if lengths are wrong. All other errors are in the frame's report.
     """
-    declaration = find_pattern(program, pattern)
-    _, names, frame = _opened(program, declaration, {}, Heads(heads), Report())
-    return names, _with_coordinates(declaration, names, _with_inputs(declaration, names, frame))
+    declaration, report = find_pattern(program, pattern), Report()
+    _, names, frame = _opened(program, declaration, values, checked_heads(heads, report), report)
+    frame = _with_coordinates(declaration, names, _with_inputs(declaration, names, frame))
+    return names, _with_routes(declaration, names, frame)
 
 
 def _opened(

@@ -1,5 +1,7 @@
 """A mask as text, for `maskdsl emit --stage ir`. Expressions are printed in the language itself."""
 
+from collections.abc import Iterator
+from collections.abc import Sequence as Ordered
 from typing import assert_never
 
 from maskdsl.base.source import Source, Span
@@ -170,6 +172,17 @@ def _tree(expression: Expression) -> tree.Expression:
             assert_never(expression)
 
 
+def _joined(conditions: Ordered[Expression]) -> Iterator[tree.Expression]:
+    """The operands of an `and`; the two ends of an arrow are one."""
+    pending = list(conditions)
+    while pending:
+        match pending:
+            case [InSpace(side=Side.QUERY, space=query), InSpace(side=Side.KEY, space=key), *pending]:
+                yield tree.Arrow(_name(query), _name(key), span=_NOWHERE)
+            case [condition, *pending]:
+                yield _tree(condition)
+
+
 def _constant(value: int | float | bool) -> tree.Expression:
     if isinstance(value, bool):
         return tree.Boolean(value, span=_NOWHERE)
@@ -179,7 +192,7 @@ def _constant(value: int | float | bool) -> tree.Expression:
 
 
 def _operator(node: Apply) -> tree.Expression:
-    operands = tuple(map(_tree, node.arguments))
+    operands = tuple(_joined(node.arguments) if node.op is Op.AND else map(_tree, node.arguments))
     operator = OPERATORS[node.op]
     match node.op:
         case Op.AND | Op.OR:

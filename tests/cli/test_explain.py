@@ -63,8 +63,13 @@ def test_a_pair(maskdsl, grid):
     assert ended.code == 0
     assert "query 28   y = 3, x = 4" in ended.out
     assert "key   29   y = 3, x = 5" in ended.out
-    assert ended.out.splitlines()[-1] == "query 28 attends key 29: grid.attn:4 allows it"
-    assert "q.x <= k.x → 4 <= 5  yes" in ended.out
+    assert ended.out.splitlines()[-5:] == [
+        "grid.attn:4  attend neighborhood((size, size))  yes",
+        "    k.y = 3 is in 2 to 4  yes",
+        "    k.x = 5 is in 3 to 5  yes",
+        "grid.attn:5  require q.x <= k.x: 4 <= 5  yes",
+        "query 28 attends key 29: grid.attn:4 allows it",
+    ]
 
 
 def test_a_pair_that_a_line_forbids(maskdsl, grid):
@@ -76,9 +81,8 @@ def test_a_pair_that_a_line_forbids(maskdsl, grid):
         {
             "line": "grid.attn:5",
             "text": "require q.x <= k.x",
-            "condition": "q.x <= k.x",
             "holds": False,
-            "steps": ["5 <= 4"],
+            "because": "5 <= 4",
         }
     ]
 
@@ -90,8 +94,20 @@ def test_routes(maskdsl, pattern_file):
     assert "the values of `past` decide which pairs attend" in " ".join(ended.out.split())
     assert "past[batch, head, q, k.chunk]" in ended.out
     chosen = json.loads(maskdsl("explain", file, "--pair", 63, 0, "--random", 1, "--json").out)
-    (step,) = chosen["attend"][1]["steps"]
-    assert step == "past[0, 0, 63, 0]" and chosen["attends"] is chosen["attend"][1]["holds"]
+    assert chosen["attend"][1]["because"] == "past[0, 0, 63, 0]"
+    assert chosen["attends"] is chosen["attend"][1]["holds"]
+    open_pair = json.loads(maskdsl("explain", file, "--pair", 63, 0, "--json").out)
+    assert open_pair["attends"] is True and open_pair["attend"][1]["because"] == "0 < 7"
+
+
+def test_a_neighbourhood_keeps_its_words(maskdsl, pattern_file):
+    text = (
+        "pattern p() { space text[4] space image[y = 8, x = 8] tokens text ++ image attend text -> image "
+        "attend image -> image where neighborhood((5, 5), (2, 1), 1) }"
+    )
+    ended = maskdsl("explain", pattern_file(text), columns=120)
+    assert "min(" not in ended.out and ended.out.count("text -> image") == 1
+    assert "neighborhood  Neighbourhood attention" in ended.out
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,24 @@ class AxisExpressions:
         """A coordinate over axis indices, simplified; cached."""
         leaf = Coordinate(side, name, kind)
         if leaf not in self.known:
-            self.known[leaf] = simplify(self.fresh(leaf))
+            for each in self.needed(leaf):  # a chain of many would nest too deep
+                if each not in self.known:
+                    self.known[each] = simplify(self.fresh(each))
         return self.known[leaf]
+
+    def needed(self, leaf: Coordinate) -> list[Coordinate]:
+        """A coordinate behind all declared ones that it is computed from, in declared order."""
+        sequence, space = self.positions[leaf.side]
+        names, pending = {leaf.name}, [leaf.name]
+        while pending:
+            definition = sequence.definition(pending.pop())
+            source = None if definition is None else dict(definition.sources).get(space.name)
+            if isinstance(source, Computed):
+                read = {each.name for each in reads(source.value).coordinates} - names
+                names |= read
+                pending += read
+        declared = (Coordinate(leaf.side, each.name, each.type) for each in sequence.coordinates if each.name in names)
+        return [*(each for each in declared if each != leaf), leaf]
 
     def fresh(self, leaf: Coordinate) -> Expression:
         """A coordinate over axis indices."""

@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 
 from maskdsl.analysis.counts.clause_tiles import clause_tiles
 from maskdsl.analysis.counts.stats import stats
+from maskdsl.analysis.reasons.pair_reasons import explain_pair
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import Mask, Pattern
 from maskdsl.base.diagnostics import AttnError
@@ -18,10 +19,9 @@ from maskdsl.cli.waiting import working
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
-from maskdsl.ir.meaning.reasons import coordinates, pair_reasons
 from maskdsl.syntax import tree
 from maskdsl.view.terminal.explain import Explained, explained
-from maskdsl.view.terminal.pair_reasons import as_dict, shown
+from maskdsl.view.terminal.pair_text import pair_text
 from maskdsl.view.terminal.show import title
 
 
@@ -45,25 +45,21 @@ def explain(
     positions = None if pair is None else _read_pair(mask.ir, pair)
     resolved = resolve_masks([mask], given, seed)
     if positions is not None:
-        _explain_pair(resolved, *positions, head, as_json)
+        _explain_pair(mask, resolved, *positions, head, as_json)
     else:
         _explain_pattern(request, mask, resolved, size, as_json)
 
 
-def _explain_pair(resolved: ResolvedMasks, query: int, key: int, head: int, as_json: bool) -> None:
+def _explain_pair(bound: Mask, resolved: ResolvedMasks, query: int, key: int, head: int, as_json: bool) -> None:
     mask = resolved.masks[0].ir
     arrays = input_arrays(mask, resolved.inputs, relation_inputs(mask, resolved.inputs))
-    reasons = pair_reasons(mask, query, key, head, 0, arrays)
-    query_values, key_values = (
-        coordinates(mask, sequence, position, head, 0, arrays)
-        for sequence, position in ((mask.queries, query), (mask.keys, key))
-    )
+    explanation = explain_pair(bound.pattern.program, bound.ir, query, key, head, 0, arrays)
     if as_json:
-        print(json.dumps(finite({"pattern": mask.name, **as_dict(reasons, query_values, key_values)}), indent=2))
+        print(json.dumps(finite(explanation.as_dict()), indent=2))
         return
     console = output()
-    console.print(title(mask))
-    console.print(shown(reasons, query_values, key_values))
+    console.print(title(bound.ir))
+    console.print(pair_text(explanation), soft_wrap=True)
 
 
 def _explain_pattern(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.bind.bind_pattern import frame_at_defaults
+from maskdsl.bind.bind_pattern import frame_at
 from maskdsl.bind.context.bound_values import AxesValue, AxisValue, Term, TupleValue, Value
 from maskdsl.bind.context.frame import Frame, StatementKind
 from maskdsl.bind.expression.elaborate import elaborate
@@ -26,7 +26,7 @@ def value_text(program: Program, path: Sequence[tree.Node]) -> str | None:
     if isinstance(statement, tree.LetStatement) and node is statement.name:
         node = statement.value
     try:
-        names, frame = frame_at_defaults(program, pattern.name.id, DEFAULT_HEADS)
+        names, frame = frame_at(program, pattern.name.id, {}, DEFAULT_HEADS)
         frames = [names.at(statement, each) for each in _frames(statement, around, frame)]
         values = [_value(node, each) for each in frames]
     except AttnError:  # the lengths are wrong, or too much would be computed

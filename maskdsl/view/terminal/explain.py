@@ -13,18 +13,30 @@ from rich.text import Text
 
 from maskdsl.analysis.counts.clause_tiles import ClauseTiles
 from maskdsl.analysis.counts.stats import Figures, Stats
+from maskdsl.analysis.reasons.pair_reasons import line_of, on_one_line
 from maskdsl.base.records import dataclass
-from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.mask import Clause, MaskIR
 from maskdsl.ir.mask_printer import print_expression
+from maskdsl.ir.simplify import simplify
 from maskdsl.view import units
-from maskdsl.view.terminal.pair_reasons import position, written
 from maskdsl.view.terminal.show import first_sentence, head_count, title
 
 if TYPE_CHECKING:
     from maskdsl.analysis.counts.growth import Growth
 
-_LONGEST = 200
-"""The most characters of a line's meaning; `emit --stage ir` prints all of it."""
+_LONGEST = 120
+"""The most characters of a line's meaning that is shown; of longer ones the words of the macros say more."""
+
+
+def _position(clause: Clause) -> str:
+    """The file and the number of a line: `longformer.attn:6`."""
+    assert clause.span is not None
+    return line_of(clause.span)
+
+
+def _written(clause: Clause) -> str:
+    assert clause.span is not None
+    return on_one_line(clause.span)
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class Explained:
     @property
     def meanings(self) -> tuple[str, ...]:
         """Every line with its parameters and macros expanded."""
-        return tuple(print_expression(each.relation) for each in (*self.mask.attend, *self.mask.require))
+        return tuple(print_expression(simplify(each.relation)) for each in (*self.mask.attend, *self.mask.require))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -59,8 +71,8 @@ class Explained:
             "order": self.order,
             "lines": [
                 {
-                    "line": position(each.clause),
-                    "text": written(each.clause),
+                    "line": _position(each.clause),
+                    "text": _written(each.clause),
                     "meaning": meaning,
                     "full": each.full,
                     "partial": each.partial,
@@ -130,8 +142,9 @@ def _lines_table(explanation: Explained) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for each, meaning in zip(explanation.cuts, explanation.meanings, strict=True):
-        meaning = meaning if len(meaning) <= _LONGEST else meaning[:_LONGEST] + " ..."
-        table.add_row(position(each.clause), Text.assemble(written(each.clause), "\n", (meaning, "dim")))
+        text = _written(each.clause)
+        says_more = len(meaning) <= _LONGEST and not text.endswith(f" {meaning}")
+        table.add_row(_position(each.clause), Text.assemble(text, (f"\n{meaning}" if says_more else "", "dim")))
     return table
 
 
@@ -192,5 +205,5 @@ def _cuts_table(explanation: Explained) -> Table:
     for each in explanation.cuts:
         share = units.percent(each.cuts / explanation.figures.partial_tiles)
         cut = f"{units.count(each.cuts)} ({share})"
-        table.add_row(position(each.clause), cut, units.count(each.full), units.count(each.partial))
+        table.add_row(_position(each.clause), cut, units.count(each.full), units.count(each.partial))
     return table
