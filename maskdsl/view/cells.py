@@ -60,18 +60,19 @@ def count_cells(tiles: TileMap, columns: int, size: tuple[int, int]) -> Cells:
 
 
 def _covered(runs: Runs, rows: int, columns: int, size: tuple[int, int]) -> Array:
-    """The number of the runs' tiles in each cell, int64 [rows, columns].
+    """The number of the runs' tiles in each cell, [rows, columns].
 
     A run is all tiles right of its start minus all tiles right of its end. All tiles right of a position fill the rest
     of its cell and every cell after it; the cumulative sum along the row extends them.
     """
-    steps = np.zeros(rows * (columns + 2), dtype=np.int64)
+    dtype = np.int32 if size[0] * size[1] < 1 << 16 else np.int64
+    steps = np.zeros(rows * (columns + 2), dtype=dtype)
     for column, sign in (runs.start, 1), (runs.end, -1):
         cell, inside = np.divmod(column.astype(np.int64), size[1])
         at = runs.row.astype(np.int64) // size[0] * (columns + 2) + cell
         np.add.at(steps, at, sign * (size[1] - inside))
         np.add.at(steps, at + 1, sign * inside)
-    return np.cumsum(steps.reshape(rows, columns + 2), axis=1)[:, :columns]
+    return np.cumsum(steps.reshape(rows, columns + 2), axis=1, dtype=dtype)[:, :columns]
 
 
 def fit(lengths: tuple[int, int], room: tuple[int, int], block: tuple[int, int] | None = None) -> Scale:

@@ -119,7 +119,7 @@ def character_numbers(cells: Cells) -> Array:
 def _numbered(cells: Cells, levels: int) -> Array:
     """Levels of cells. Partial ones follow the square root of the density, which keeps thin lines visible."""
     partial = 1 + np.minimum(np.sqrt(cells.density) * levels, levels - 1).astype(np.int64)
-    return np.where(cells.classes == FULL, levels + 1, np.where(cells.classes == EMPTY, 0, partial))
+    return np.where(cells.classes == FULL, levels + 1, np.where(cells.classes == EMPTY, 0, partial)).astype(np.uint8)
 
 
 @cache

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from maskdsl.view.palette import LIGHT
 
 GOLDENS = Path(__file__).parent / "goldens"
 CSWIN = "examples/vision/cswin.attn"
@@ -76,7 +79,7 @@ def test_single_tokens_are_those_of_the_meaning(maskdsl, tmp_path):
     assert maskdsl("show", CSWIN, "h=4", "w=4", "stripe=2", "--mask", "--heads", 4, "--head", 3, "--out", out).code == 0
     dense = library.load(CSWIN)["cswin"].bind(h=4, w=4, stripe=2, heads=4).dense(head=3)
     found = np.zeros((16, 16), dtype=bool)
-    (path,) = re.findall(r'<path fill="#004488" d="([^"]*M[^"]*)"/>\n</g>\n<rect x="\d', out.read_text())
+    path, _ = re.findall(r'<path fill="#004488" d="([^"]*)"/>', out.read_text())  # the map, and the legend
     boxes = [tuple(map(int, box)) for box in re.findall(r"M(\d+) (\d+)h(\d+)v(\d+)", path)]
     corner = 24 + 52, min(y for _, y, _, _ in boxes)
     for x, y, width, height in boxes:
@@ -85,13 +88,35 @@ def test_single_tokens_are_those_of_the_meaning(maskdsl, tmp_path):
     np.testing.assert_array_equal(found, dense)
 
 
+def test_a_pixel_is_a_pair(maskdsl, tmp_path):
+    """Of more than a thousand tokens too; of more than four thousand, or in boxes, some share a cell."""
+    import maskdsl as library
+
+    words = "examples/language/dilated_window.attn", "n=1700", "--mask"
+    assert maskdsl("show", *words, "--out", tmp_path / "mask.png").code == 0
+    pixels = np.asarray(Image.open(tmp_path / "mask.png").convert("RGB"))
+    attended = (pixels == LIGHT.full).all(axis=2)
+    left, top = 24 + 52, int(attended.any(axis=1).argmax())
+    dense = library.load(words[0])["dilated_window"].bind(n=1700).dense()
+    np.testing.assert_array_equal(attended[top : top + 1700, left : left + 1700], dense)
+    assert maskdsl("show", *words, "--out", tmp_path / "mask.svg").code == 0
+    assert "each cell one tile of 2 x 2 tokens" in (tmp_path / "mask.svg").read_text()
+
+
+def test_a_space_too_short_for_its_name_leaves_the_next_one_its_own(maskdsl, pattern_file, tmp_path):
+    spaces = "space text[77] space video[t = 8, y = 16, x = 24] tokens text ++ video"
+    file = pattern_file(f"pattern p() {{ {spaces} attend causal }}")
+    assert maskdsl("show", file, "--out", tmp_path / "map.svg").code == 0
+    named = re.findall(r">(text|video)</text>", (tmp_path / "map.svg").read_text())
+    assert named == ["text", "video"] * 2
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         (["--out", "{}/map.gif"], "E560", ".png or .svg or .pdf"),
         (["--out", "{}/map"], "E560", "does not end in a known picture format"),
         (["--out", "{}/absent/map.svg"], "E512", "No such file or directory"),
-        (["--out", "{}/map.svg", "--mask", "h=64", "w=64"], "E563", "4096 queries"),
         (["--out", "{}/map.svg", "--around", "3"], None, ""),
         (["--out", "{}/map.svg", "--around", "3,99"], "E514", "14 (y) x 14 (x)"),
         (["--out", "{}/map.svg", "--around", "3,x"], "E513", "a cell (y, x) of `image`, up to 13,13"),

@@ -1,6 +1,7 @@
 """`show --out`: pictures of tiles, of single pairs, or of what one query attends, as PNG, SVG or PDF files."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from maskdsl.analysis.tiles.mask_tiles import tiles
@@ -31,8 +32,8 @@ from maskdsl.view.terminal.show import called, head_classes
 from maskdsl.view.terminal.stack_table import layers_text, stack_title
 
 _WRITERS: Mapping[str, Callable[[Scene], bytes]] = {".png": pixels, ".svg": svg, ".pdf": pdf}
-_MOST_TOKENS = 1024
-"""The most queries, and the most keys, of a picture of single pairs."""
+_MOST_PIXELS, _MOST_BOXES = 4096, 1024
+"""The most cells of a side of a picture of pairs, in pixels and as boxes. Of more tokens, some share a cell."""
 _MOST_AROUND = 1 << 16
 """The most keys that are drawn around a query."""
 
@@ -45,6 +46,8 @@ class PictureRequest:
     mask: bool
     around: str | None
     stacked: bool
+    most: int = _MOST_PIXELS
+    """The most cells of a side of a picture of pairs."""
 
 
 def picture(wanted: PictureRequest, out: str) -> None:
@@ -52,7 +55,7 @@ def picture(wanted: PictureRequest, out: str) -> None:
     writer = _WRITERS.get(Path(out).suffix.lower())
     if writer is None:
         raise AttnError(errors.UnknownPicture(file=out, known=" or ".join(_WRITERS)))
-    scene = _drawn_scene(wanted)
+    scene = _drawn_scene(wanted if writer is pixels else replace(wanted, most=_MOST_BOXES))
     try:
         Path(out).write_bytes(writer(scene))
     except (OSError, ValueError) as error:  # ValueError: an impossible path
@@ -100,9 +103,8 @@ def _scale_of(wanted: PictureRequest, mask: Mask, maps: int, chosen: Sequence[in
     """The sizes of cells for so many maps; for more if heads differ and each needs its own."""
     lengths = mask.query_length, mask.key_length
     if wanted.mask:
-        if max(lengths) > _MOST_TOKENS:
-            raise AttnError(errors.TooManyPairs(queries=lengths[0], keys=lengths[1], limit=_MOST_TOKENS))
-        return Scale((1, 1), (1, 1), fitted=False)
+        side = -(-max(lengths) // wanted.most)
+        return Scale((side, side), (1, 1), fitted=False)
     block = wanted.options.size()
     scale = scale_for(lengths, maps, block)
     if wanted.stacked:

@@ -1,6 +1,7 @@
 """Draws maps of tiles or of single pairs as a scene: a panel for each order and each head class."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.base.records import dataclass
@@ -22,8 +23,8 @@ _FINEST = 2
 """The points of a cell, if the tile size is free."""
 _LEFT, _TOP = 52, 26
 """The points for the labels of queries and keys beside a map."""
-_STEP = 12
-"""The points from one card of a stack to the next, to the right and upward."""
+_LEAST_STEP, _MOST_STEP, _SPREAD = 12, 48, 240
+"""The points from one card of a stack to the next, to the right and upward, and from the first to the last."""
 _TICK = 3
 _MOST_PANELS = 12
 _MOST_CARDS = 16
@@ -88,14 +89,15 @@ def _map_panel(drawn: Drawn, scale: Scale, members: list[int], side: int, stacke
     cells = [count_cells(drawn.tiles.tile_map(head), drawn.tiles.key_blocks, scale.tiles) for head in cards]
     rows, columns = cells[0].full.shape
     cell = max(1, side // max(rows, columns))
-    lift = _STEP * (len(cards) - 1)
+    step = max(_LEAST_STEP, min(_MOST_STEP, _SPREAD // max(1, len(cards) - 1)))
+    lift = step * (len(cards) - 1)
     grids = [
-        Grid(_LEFT + _STEP * number, _TOP + lift - _STEP * number, cell, colour_numbers(each), LIGHT.shades)
+        Grid(_LEFT + step * number, _TOP + lift - step * number, cell, colour_numbers(each), LIGHT.shades)
         for number, each in enumerate(cells)
     ]
     shapes: list[Shape] = []
     for grid in reversed(grids):
-        shapes += [grid, Outline(grid.x, grid.y, grid.width, grid.height)]
+        shapes += [Outline(grid.x - 1, grid.y - 1, grid.width + 2, grid.height + 2), grid]
     shapes += _query_names(drawn.mask.queries, scale.cell[0], grids[0])
     shapes += _key_names(drawn.mask.keys, scale.cell[1], grids[-1])
     caption = (
@@ -130,25 +132,31 @@ def _counts_line(drawn: Drawn, head: int) -> Iterator[str]:
 def _query_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outline]:
     """The labels of queries, left of a map with cells of `size` tokens."""
     yield Label(12, grid.y + grid.height // 2, "queries", 9, Anchor.MIDDLE, upward=True, colour=LIGHT.quiet)
-    free = 0
-    for position, name in _marks(tokens):
-        y = position * grid.cell // size
-        if y >= free:
-            yield Outline(grid.x - _TICK, grid.y + y, _TICK, 1)
-            yield Label(grid.x - _TICK - 2, grid.y + y + 3 + 3 * (y == 0), name, 8, Anchor.END)
-            free = y + 10
+    for tick, y, name in _placed(tokens, grid.cell / size, lambda _: 10):
+        yield Outline(grid.x - _TICK, grid.y + tick, _TICK, 1)
+        yield Label(grid.x - _TICK - 2, grid.y + y + 3 + 3 * (y == 0), name, 8, Anchor.END)
 
 
 def _key_names(tokens: Tokens, size: int, grid: Grid) -> Iterator[Label | Outline]:
     """The labels of keys, above a map with cells of `size` tokens."""
     yield Label(grid.x + grid.width // 2, grid.y - 15, "keys", 9, Anchor.MIDDLE, colour=LIGHT.quiet)
+    for tick, x, name in _placed(tokens, grid.cell / size, lambda name: 5 * len(name) + 4):
+        yield Outline(grid.x + tick, grid.y - _TICK, 1, _TICK)
+        yield Label(grid.x + x, grid.y - _TICK - 2, name, 8)
+
+
+def _placed(tokens: Tokens, points: float, room: Callable[[str], int]) -> Iterator[tuple[int, int, str]]:
+    """Ticks and labels, of `points` for each token. A label without room for its name is left out.
+
+    The name of a space without room where the space begins moves on, as far as the space goes.
+    """
     free = 0
-    for position, name in _marks(tokens):
-        x = position * grid.cell // size
-        if x >= free:
-            yield Outline(grid.x + x, grid.y - _TICK, 1, _TICK)
-            yield Label(grid.x + x, grid.y - _TICK - 2, name, 8)
-            free = x + 5 * len(name) + 4
+    for (position, name), (end, _) in pairwise([*_marks(tokens), (tokens.length, "")]):
+        tick = int(position * points)
+        at = max(tick, free) if len(tokens.spaces) > 1 else tick
+        if free <= at < max(tick + 1, int(end * points)):
+            yield tick, at, name
+            free = at + room(name)
 
 
 def _marks(tokens: Tokens) -> list[tuple[int, str]]:

@@ -20,16 +20,6 @@ class NeedsOut(Diagnostic):
     option: str
 
 
-class TooManyPairs(Diagnostic):
-    code = "E563"
-    message = "{queries} queries and {keys} keys are too many to draw token by token"
-    help = "draw at most {limit}, by smaller parameters such as n={limit}, or leave --mask out to draw tiles"
-
-    queries: int
-    keys: int
-    limit: int
-
-
 class TooLargeToDraw(Diagnostic):
     code = "E564"
     message = "`{pattern}` has {count} keys, and at most {limit} can be drawn around a query"
