@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from maskdsl.api import inputs as inputs
     from maskdsl.api import load as load
     from maskdsl.api import parse as parse
+    from maskdsl.api.examples import examples as examples
     from maskdsl.api.recognition import Imported as Imported
     from maskdsl.api.recognition import from_dense as from_dense
     from maskdsl.api.recognition import from_mask_mod as from_mask_mod
@@ -56,6 +57,7 @@ HOMES = {
     "Stats": "maskdsl.analysis.counts.stats",
     "Verdict": "maskdsl.api.verify",
     "compile": "maskdsl.api",
+    "examples": "maskdsl.api.examples",
     "from_dense": "maskdsl.api.recognition",
     "from_mask_mod": "maskdsl.api.recognition",
     "load": "maskdsl.api",

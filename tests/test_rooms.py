@@ -10,7 +10,7 @@ import pytest
 from tests.support.public_names import idle_public_names
 
 PACKAGE = Path(__file__).parents[1] / "maskdsl"
-LINKS = {PACKAGE / "codegen", PACKAGE / "grammar"}
+LINKS = {PACKAGE / "codegen", PACKAGE / "grammar", PACKAGE / "example_files"}
 """Folders that stand beside `maskdsl`."""
 FOLDERS = [PACKAGE, *sorted({path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE} - LINKS)]
 SIBLINGS = 15

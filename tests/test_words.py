@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CODE = [
     *sorted((ROOT / "codegen").glob("*.py")),
-    *sorted(path for path in (ROOT / "maskdsl").rglob("*.py") if not {"codegen", "grammar"} & {*path.parts}),
+    *sorted(
+        path for path in (ROOT / "maskdsl").rglob("*.py") if not {"codegen", "grammar", "example_files"} & {*path.parts}
+    ),
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 ELSEWHERE = {

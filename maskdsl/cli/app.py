@@ -14,7 +14,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import OnlyInTerminals
 from maskdsl.base.errors.commands.pictures import NeedsOut
 from maskdsl.cli import shells
-from maskdsl.cli.declaring import Commands
+from maskdsl.cli.declaring import Commands, argument
 from maskdsl.cli.request import completions, options
 
 _BLOCKS = ("128x128", "128x64", "64x64")
@@ -54,6 +54,23 @@ def app(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
         raise Exit(2)
+
+
+@app.command()
+@argument("name", metavar="[NAME]", required=False, help="The name of an example, or of a file of your own.")
+@click.option("--from", "source", metavar="FILE", help="Copy this example or file.")
+@click.option("--list", "lists", is_flag=True, help="Write nothing; print the names of all examples.")
+@click.pass_context
+def new(context: click.Context, name: str | None, source: str | None, lists: bool) -> None:
+    """Write a file to begin with: a copy of the example of this name, or one pattern that explains itself."""
+    from maskdsl.cli.commands import new_file
+
+    if lists:
+        new_file.list_examples()
+    elif name is None:
+        raise click.MissingParameter(ctx=context, param=context.command.params[0])
+    else:
+        new_file.new(name, source)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-LINKS = ("codegen", "grammar")
+LINKS = ("codegen", "grammar", "example_files")
 TEXTS = ("*.md", "docs/*.md", "pyproject.toml", "examples/*.ipynb")
 
 

@@ -19,6 +19,7 @@ from maskdsl.base.source import Source, Span
 from maskdsl.base.text import printable
 from maskdsl.bind.context.report import MOST_ERRORS, Together
 from maskdsl.cli.consoles import note, output, print_error, print_warning
+from maskdsl.cli.request.named_files import named_file
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import LARGEST_TEXT, parse
 from maskdsl.syntax.program import load_program, read_source, source_of
@@ -83,7 +84,7 @@ class Checked:
 def checked(path: str, heads: int) -> Checked:
     """Binds everything in a file whose parameters all have defaults, also after errors in the rest."""
     try:
-        program = load_program(path)
+        program = load_program(named_file(path))
     except AttnError as error:
         return Checked(path, error=error)
     patterns, stacks = list[str](), list[str]()

@@ -9,6 +9,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NotComparable
 from maskdsl.cli.consoles import output
 from maskdsl.cli.request.masks import Request, order_text, read_region, read_request
+from maskdsl.cli.request.named_files import named_file
 from maskdsl.cli.request.routed_masks import resolve_masks
 from maskdsl.cli.request.shared_options import Ranges, SharedOptions
 from maskdsl.cli.waiting import working
@@ -55,7 +56,7 @@ def show_differences(options: SharedOptions, other: str, ranges: Ranges, as_json
 def _read_other(request: Request, text: str) -> Request:
     """The second pattern, from `FILE [PATTERN] [NAME=VALUE...]`. Shared parameters keep the first one's values."""
     file, *words = shlex.split(text) or [""]
-    other = read_request(file, words)
+    other = read_request(named_file(file), words)
     known = other.pattern.parameters
     shared = {name: value for name, value in request.values.items() if name in known}
     return Request(other.pattern, {**shared, **other.values})

@@ -10,6 +10,7 @@ from maskdsl.analysis.cost.devices import DEVICES
 from maskdsl.base.limits import MOST_ENTRIES, MOST_HEAD_DIM, MOST_HEADS
 from maskdsl.cli.declaring import Function, argument
 from maskdsl.cli.request import completions
+from maskdsl.cli.request.named_files import read_file
 from maskdsl.ir.heads import DEFAULT_HEADS
 
 _MOST_SECONDS = 3600.0
@@ -36,7 +37,13 @@ files = argument(
     "paths", metavar="FILE...", nargs=-1, required=True, help=".attn files.", shell_complete=completions.files
 )
 pattern = _together(
-    argument("file", metavar="FILE", help="An .attn file.", shell_complete=completions.files),
+    argument(
+        "file",
+        metavar="FILE",
+        help="An .attn file, or the name of an example, such as longformer.",
+        shell_complete=completions.files,
+        callback=read_file,
+    ),
     argument(
         "words",
         metavar="[PATTERN|NAME=VALUE]...",

@@ -1,0 +1,60 @@
+"""`new`: writes a file to begin with, from an example or with one pattern and what its lines mean."""
+
+import re
+from pathlib import Path
+
+from rich.table import Table
+
+from maskdsl.api import load, parse
+from maskdsl.api.examples import examples
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.commands.command import NotWritten
+from maskdsl.base.errors.commands.examples import FileExists
+from maskdsl.cli.consoles import output
+from maskdsl.cli.request.named_files import example, named_file
+from maskdsl.syntax.program import SUFFIX
+
+_PATTERN = """\
+## What this pattern is for.
+pattern NAME(n = 1024, size = 128) {
+    # The tokens. `n` is a parameter: `maskdsl show FILE n=4096` gives it another value.
+    space tokens[n]
+    # Which keys `k` a query `q` attends: its own position and those before it, `size` keys at most.
+    attend causal and backward(size)
+}
+"""
+
+
+def new(name: str, source: str | None) -> None:
+    """Writes `name`, with the ending .attn if it has none. Raises `AttnError` if it exists (E544)."""
+    path = Path(name if name.endswith(SUFFIX) else f"{name}{SUFFIX}")
+    template = example(path.stem) if source is None else Path(named_file(source))
+    text = _first_pattern(path) if template is None else template.read_text(encoding="utf-8")
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        raise AttnError(FileExists(file=str(path))) from None
+    except (OSError, ValueError) as error:  # ValueError: an impossible path
+        raise AttnError(NotWritten(file=str(path), reason=getattr(error, "strerror", None) or str(error))) from None
+    output().print(f"wrote {path}; maskdsl show {path} draws it", markup=False, soft_wrap=True)
+
+
+def _first_pattern(path: Path) -> str:
+    """A pattern named for the file, where a pattern may have this name."""
+    text = _PATTERN.replace("FILE", path.name)
+    name = re.sub(r"\W", "_", path.stem, flags=re.ASCII)
+    try:
+        parse(text.replace("NAME", name))
+    except AttnError:
+        name = f"pattern_{name}"
+    return text.replace("NAME", name)
+
+
+def list_examples() -> None:
+    """Prints the names of all examples, with what the first of their patterns is."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, path in examples().items():
+        doc = next((each.doc for each in load(path).values() if each.doc), "")
+        table.add_row(name, doc.partition(". ")[0].partition("\n")[0])
+    output().print(table)

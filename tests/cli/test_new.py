@@ -1,0 +1,87 @@
+"""Examples by their names, and files to begin with."""
+
+from pathlib import Path
+
+import pytest
+
+import maskdsl as package
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_example_is_installed():
+    files = {f"{path.parent.name}/{path.stem}": path for path in ROOT.glob("examples/*/*.attn")}
+    assert {name: path.read_text() for name, path in package.examples().items()} == {
+        name: path.read_text() for name, path in files.items()
+    }
+    stems = [path.stem for path in files.values()]
+    assert len(stems) == len({*stems}), "an example is named without its folder"
+
+
+@pytest.mark.parametrize("words", [["show", "longformer"], ["show", "language/longformer"], ["check", "longformer"]])
+def test_examples_by_name(maskdsl, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    ended = maskdsl(*words)
+    assert (ended.code, ended.err) == (0, "") and "longformer" in ended.out
+
+
+def test_a_file_of_that_name_comes_first(maskdsl, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "longformer").write_text("")
+    assert "error[E122]" in maskdsl("show", "longformer").err
+
+
+def test_examples_beside_each_other(maskdsl, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = maskdsl("show", "longformer", "n=256", "--diff", "sliding_window")
+    assert ended.code == 0 and "sliding_window" in ended.out
+
+
+@pytest.mark.parametrize(
+    "words", [["show", "longfromer"], ["check", "longfromer"], ["new", "a", "--from", "longfromer"]]
+)
+def test_names_of_nothing(maskdsl, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    ended = maskdsl(*words)
+    assert ended.code == (1 if "check" in words else 2)
+    assert "error[E543]: `longfromer`" in ended.err and "did you mean `longformer`?" in ended.err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_example_is_copied(maskdsl, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = maskdsl("new", "longformer", columns=200)
+    assert (ended.code, ended.out) == (0, "wrote longformer.attn; maskdsl show longformer.attn draws it\n")
+    example = (ROOT / "examples/language/longformer.attn").read_bytes()
+    assert (tmp_path / "longformer.attn").read_bytes() == example
+    assert maskdsl("new", "mine.attn", "--from", "language/longformer").code == 0
+    assert (tmp_path / "mine.attn").read_bytes() == example
+    assert maskdsl("new", "again", "--from", "mine.attn").code == 0
+
+
+@pytest.mark.parametrize("name", ["mine", "my-own", "attend", "3d", "größe", "pattern"])
+def test_a_first_pattern(maskdsl, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert maskdsl("new", name).code == 0
+    path = tmp_path / f"{name}.attn"
+    assert maskdsl("check", path, "--strict").code == 0
+    assert maskdsl("fmt", "--check", path).code == 0
+    (pattern,) = package.load(path).values()
+    assert pattern.doc and pattern.bind(n=300).dense()[200].sum() == 128
+
+
+def test_nothing_is_overwritten(maskdsl, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.attn").write_text("keep this")
+    ended = maskdsl("new", "mine")
+    assert ended.code == 2 and "error[E544]: `mine.attn` exists" in ended.err
+    assert (tmp_path / "mine.attn").read_text() == "keep this"
+    ended = maskdsl("new", "none/mine")
+    assert ended.code == 2 and "error[E512]" in ended.err
+    ended = maskdsl("new")
+    assert ended.code == 2 and "Missing argument" in ended.err
+
+
+def test_examples_are_listed(maskdsl):
+    listed = maskdsl("new", "--list", columns=200).out
+    assert all(name in listed for name in package.examples()) and "Longformer" in listed
