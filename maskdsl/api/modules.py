@@ -11,6 +11,7 @@ from maskdsl.api.patterns import Pattern
 from maskdsl.api.stacks import Stack
 from maskdsl.base.arguments import HEADS, PATH, PATHS, TENSORS, TEXT, BackendName, TensorLayout, optional, takes
 from maskdsl.base.diagnostics import AttnError, nearest_name, shown, warn
+from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls.arguments import PatternAsAttribute
 from maskdsl.base.errors.language.stacks import UnknownStack
 from maskdsl.base.errors.language.syntax import PathAsText
@@ -80,7 +81,7 @@ class UnknownPattern(AttnError, KeyError):
 
 
 @dataclass(frozen=True)
-class Module(Mapping[str, Pattern]):
+class Module(Mapping[str, Pattern], Displayed):
     """A mapping from names to the patterns of a file, of the files that it uses, and of the standard library.
 
     Iteration and length leave out the standard library, and follow the order of the text. `stack` looks up stacks.
@@ -135,6 +136,9 @@ class Module(Mapping[str, Pattern]):
     def everything(self) -> dict[str, Pattern | Stack]:
         """All patterns, then all stacks, by name; without the standard library."""
         return {**self, **self.stacks}
+
+    def _shown_(self) -> tuple[object, ...]:
+        return (self.program,)
 
     def __repr__(self) -> str:
         return f"Module({', '.join(self.everything)})"

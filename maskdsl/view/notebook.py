@@ -4,10 +4,12 @@ Text has the colours of the notebook, for light and dark themes. Nothing is load
 """
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from maskdsl.analysis.counts.stats import Stats, stats
+from maskdsl.analysis.counts.stack_stats import StackStats
+from maskdsl.analysis.counts.stats import Figures, Stats, stats
+from maskdsl.analysis.orders.best import BestOrder
 from maskdsl.analysis.orders.binding import bind_mask
 from maskdsl.analysis.orders.layouts import layout_text, written_layout
 from maskdsl.analysis.tiles.block_map import BlockMap
@@ -23,14 +25,16 @@ from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from maskdsl.ir.stack import StackIR
 from maskdsl.syntax.program import Program
-from maskdsl.syntax.tree import PatternDeclaration
+from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration
 from maskdsl.view import units
 from maskdsl.view.cells import Scale, count_cells, fit
 from maskdsl.view.head_figures import BLOCK, Counted, by, total_name
 from maskdsl.view.image.png import png
 from maskdsl.view.palette import LIGHT, colour_numbers
+from maskdsl.view.terminal.order_table import order_lines
 from maskdsl.view.terminal.show import cell_size, first_sentence, head_classes, head_count, heading, written
 from maskdsl.view.terminal.stack_table import layers_text, stack_title
+from maskdsl.view.terminal.stats_table import figure_lines, head_columns
 
 _CELLS = 128
 """The most cells of a side of a picture."""
@@ -40,6 +44,8 @@ _PIXELS = 256
 """The pixels of the longer side of a picture."""
 _MOST_PICTURES = 4
 _MOST_LAYERS = 8
+_MOST_COLUMNS = 6
+_MOST_ROWS = 12
 
 _Arrays = Mapping[str, NDArray[Any]]
 
@@ -59,8 +65,45 @@ def html(*values: object) -> str:
             return _frame("", _beside(pictures, _table(_tile_rows(block_map))))
         case (Program() as program, PatternDeclaration() as declaration):
             return _pattern(program, declaration)
+        case (Program() as program,):
+            return _frame("", "".join(_declarations(program)))
+        case ("imported", MaskIR() as mask, str() as text, str() as note, dict() as inputs):
+            source = f"<pre style='margin:0'>{markup(text)}</pre>"
+            return _frame("", source + _paragraph(note) + _mask(mask, inputs))
+        case (Figures() as figures,):
+            return _frame("", _columns([""], figure_lines([figures])))
+        case (Stats() as measured,):
+            columns = head_columns(measured, range(len(measured.heads)))
+            every = [("all heads", measured.total), *columns[:_MOST_COLUMNS]] if len(columns) > 1 else columns
+            lines = figure_lines([figures for _, figures in every])
+            return _frame(markup(repr(measured)), _columns([name for name, _ in every], lines))
+        case (StackStats() as summed,):
+            every = [
+                ("all layers", summed.total),
+                *(
+                    (f"layer {summed.index.index(n) + 1}", each.total)
+                    for n, each in enumerate(summed.different[:_MOST_COLUMNS])
+                ),
+            ]
+            lines = figure_lines([figures for _, figures in every])
+            return _frame(markup(repr(summed)), _columns([name for name, _ in every], lines))
+        case (BestOrder() as best,):
+            names, orders = order_lines(best, best.rows[:_MOST_ROWS])
+            return _frame(markup(repr(best)), _columns(names, orders))
         case _:
             raise AssertionError(values)
+
+
+def _declarations(program: Program) -> Iterator[str]:
+    """A line for each pattern and each stack of a program's own files."""
+    standard = program.standard.span.source
+    every: list[PatternDeclaration | StackDeclaration] = [*program.patterns.values(), *program.stacks.values()]
+    for each in every:
+        if each.span.source is not standard:
+            kind = "stack " if isinstance(each, StackDeclaration) else ""
+            signature = ", ".join(parameter.span.text for parameter in each.parameters)
+            name = f"{kind}<b>{markup(each.name.id)}</b>({markup(signature)})"
+            yield f"<div>{name}{_paragraph(first_sentence(each.doc)) if each.doc else ''}</div>"
 
 
 def _pattern(program: Program, declaration: PatternDeclaration) -> str:
@@ -96,17 +139,17 @@ def _title(mask: MaskIR) -> str:
     return f"<b>{markup(mask.name)}</b>({markup(values)}) <span style='opacity:.7'>{size}</span>{doc}"
 
 
-def _mask(mask: MaskIR) -> str:
+def _mask(mask: MaskIR, given: _Arrays | None = None) -> str:
     """Pictures and figures of a mask, or the error why there are none."""
     try:
-        return _figures(mask)
+        return _figures(mask, given)
     except AttnError as error:
         return _folded("no picture", str(error))
 
 
-def _figures(mask: MaskIR) -> str:
-    """Pictures and figures of a mask. Inputs that decide its tiles are made up."""
-    inputs, notes = _inputs(mask)
+def _figures(mask: MaskIR, given: _Arrays | None) -> str:
+    """Pictures and figures of a mask. Inputs that decide its tiles are made up, unless they are given."""
+    inputs, notes = _inputs(mask) if given is None else (given, [])
     if selects(mask):
         notes.append("all pairs that routes may select")
         mask = most(mask)
@@ -198,6 +241,19 @@ def _table(rows: Iterable[tuple[str, str]]) -> str:
         for name, value in rows
     )
     return f"<table style='margin:0;border-collapse:collapse'>{cells}</table>"
+
+
+def _columns(names: Sequence[str], lines: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """A table with a column for each name, and a line for each name of a line and its cells."""
+    right = "text-align:right;padding:0 .5em"
+    head = "".join(f"<th style='{right}'>{markup(name)}</th>" for name in ("", *names))
+    rows = (
+        f"<tr><th style='text-align:left;font-weight:normal;opacity:.7'>{markup(name)}</th>"
+        + "".join(f"<td style='{right}'>{markup(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for name, cells in lines
+    )
+    return f"<table style='margin:0;border-collapse:collapse'><tr>{head}</tr>{''.join(rows)}</table>"
 
 
 def _beside(*blocks: str) -> str:

@@ -125,6 +125,37 @@ def test_an_attention():
     assert "backend tiled" in text and "def " in text and len(pictures(text)) == 1
 
 
+def test_results_are_short_texts_and_tables():
+    mask = MODULE["local"].bind(heads=2)
+    stats, best = mask.stats(), mask.best_order()
+    layers = MODULE.stack("many").bind().stats()
+    for result in (stats, stats.total, best, layers):
+        assert len(repr(result)) < 250 and str(result).count("\n") == 0
+        assert shown(result).count("<tr>") > 2
+    assert "density" in shown(stats) and f"{stats.total.full_tiles} full" in repr(stats)
+    different = shown(MODULE["heads_differ"].bind(heads=6).stats())
+    assert "all heads" in different and different.count("<th") > 8
+    assert repr(best.order) in repr(best) and best.rows[-1].order in shown(best)
+    assert f"{len(layers.index)} layers" in repr(layers) and "all layers" in shown(layers)
+
+
+def test_a_module():
+    text = shown(MODULE)
+    assert "<b>local</b>(n = 300, size = 33)" in text and "stack <b>layers</b>" in text and "Near &lt;tokens" in text
+    assert "causal_dense" not in text
+
+
+def test_what_was_imported():
+    document = np.repeat([0, 1, 2], [20, 9, 11])
+    found = maskdsl.from_dense(document[:, None] == document)
+    assert repr(found) == "Imported('same(document)', 40 x 40, heads=1, inputs: document)"
+    assert "input document: int[tokens]" in shown(found) and len(pictures(shown(found))) == 1
+    assert "made-up" not in shown(found)
+    with pytest.warns(maskdsl.AttnWarning):
+        found = maskdsl.from_dense(np.random.default_rng(0).random((20, 20)) < 0.5)
+    assert repr(found) == "Imported(None, 20 x 20, heads=1, inputs: pairs)" and found.cost in shown(found)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (128, 64)])
 def test_files_of_pictures(shape, tmp_path):
     colours = [(0, 0, 0), (10, 200, 30), (255, 255, 255)]

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from maskdsl.analysis.counts.stats import Figures, Measured, Stats, add_up, figures_of, measure_all
+from maskdsl.base.display import Displayed
 from maskdsl.base.records import dataclass
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.ir.stack import StackIR
 
 
 @dataclass(frozen=True)
-class StackStats:
+class StackStats(Displayed):
     """Statistics of a stack."""
 
     total: Figures
@@ -28,6 +29,12 @@ class StackStats:
             "different": [each.as_dict() for each in self.different],
             "index": list(self.index),
         }
+
+    def _shown_(self) -> tuple[object, ...]:
+        return (self,)
+
+    def __repr__(self) -> str:
+        return f"StackStats({len(self.index)} layers, {len(self.different)} different: {self.total})"
 
 
 def stack_stats(

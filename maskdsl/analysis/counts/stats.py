@@ -19,13 +19,14 @@ from maskdsl.analysis.counts.keys_per_query import keys_per_query, keys_per_row
 from maskdsl.analysis.tiles.block_map import Array, TileMap
 from maskdsl.analysis.tiles.descent import Problem, classify
 from maskdsl.analysis.tiles.head_classes import HeadClass, HeadClasses, check_size, find_head_classes, problems
+from maskdsl.base.display import Displayed
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 
 
 @dataclass(frozen=True)
-class Figures:
+class Figures(Displayed):
     """Statistics of one head over all batch entries, or of all heads together. Pairs, tiles and queries are summed."""
 
     pairs: int
@@ -75,9 +76,19 @@ class Figures:
         names = ("density", "block_density", "waste", "speedup_bound", "ideal_speedup")
         return asdict(self) | {name: getattr(self, name) for name in names}
 
+    def _shown_(self) -> tuple[object, ...]:
+        return (self,)
+
+    def __str__(self) -> str:
+        tiles = f"{self.full_tiles:,} full and {self.partial_tiles:,} partial of {self.tiles:,} tiles"
+        return f"density {self.density:.3%}, {tiles}, {self.waste:.1%} of computed pairs masked"
+
+    def __repr__(self) -> str:
+        return f"Figures({self})"
+
 
 @dataclass(frozen=True)
-class Stats:
+class Stats(Displayed):
     """Statistics of a mask with tiles of `block` = (queries, keys)."""
 
     block: tuple[int, int]
@@ -105,6 +116,13 @@ class Stats:
             "total": self.total.as_dict(),
             "heads": [figures.as_dict() for figures in self.heads],
         }
+
+    def _shown_(self) -> tuple[object, ...]:
+        return (self,)
+
+    def __repr__(self) -> str:
+        sizes = f"{self.query_length} x {self.key_length}, heads={len(self.heads)}, batch={self.batch}"
+        return f"Stats({sizes}, block={self.block}: {self.total})"
 
 
 def stats(

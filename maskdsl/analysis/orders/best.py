@@ -11,6 +11,7 @@ from maskdsl.analysis.orders.order_trials import OrderTrials, computed_pairs, fu
 from maskdsl.analysis.orders.search import ROWS, OrderSearch, Outcome
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.analysis.tiles.head_classes import check_size
+from maskdsl.base.display import Displayed
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
@@ -38,7 +39,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class BestOrder:
+class BestOrder(Displayed):
     """The best order with its tile size, and all orders that were compared."""
 
     order: str
@@ -66,6 +67,13 @@ class BestOrder:
     def as_graph(self) -> Row | None:
         """The order of tokens as nodes of a graph, with the best tile size; None if there is none."""
         return next((row for row in self.rows if row.kind == GRAPH and row.block == self.block), None)
+
+    def _shown_(self) -> tuple[object, ...]:
+        return (self,)
+
+    def __repr__(self) -> str:
+        gain = f"predicted {self.speedup:.2f} times as fast as declared on {self.device}"
+        return f"BestOrder({self.order!r}, block={self.block}: {gain}, of {len(self.rows)} compared)"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries, for JSON; without the positions."""

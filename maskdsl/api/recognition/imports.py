@@ -30,6 +30,7 @@ from maskdsl.api.recognition.token_inputs import (
 from maskdsl.base.arguments import COUNT, GRID, optional, takes
 from maskdsl.base.arrays import ArrayLike
 from maskdsl.base.diagnostics import AttnError, warn
+from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.base.records import dataclass
 
@@ -39,7 +40,7 @@ _MOST_PAIRS = 2**32
 
 
 @dataclass(frozen=True, eq=False)
-class Imported:
+class Imported(Displayed):
     """The result of `from_dense` and `from_mask_mod`."""
 
     mask: Mask
@@ -51,6 +52,14 @@ class Imported:
     """The inputs of `mask`, by name: a document, an interval of each token, or the pairs themselves."""
     cost: str | None = None
     """What it costs that nothing was recognized, in words; None if `pattern` was."""
+
+    def _shown_(self) -> tuple[object, ...]:
+        return "imported", self.mask.ir, self.text, self.cost or "", dict(self.inputs)
+
+    def __repr__(self) -> str:
+        lengths = f"{self.mask.query_length} x {self.mask.key_length}"
+        inputs = f", inputs: {', '.join(self.inputs)}" if self.inputs else ""
+        return f"Imported({self.pattern!r}, {lengths}, heads={self.mask.heads}{inputs})"
 
 
 @takes(grid=optional(GRID))

@@ -16,14 +16,22 @@ def orders_table(best: BestOrder, rows: Sequence[Row]) -> Table:
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("order", overflow="fold")
+    names, lines = order_lines(best, rows)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row, (order, cells) in zip(rows, lines, strict=True):
+        table.add_row(Text(order), *cells, style="bold" if row is best.rows[0] else "")
+    return table
+
+
+def order_lines(best: BestOrder, rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The names of the columns, and each line: the order, and its cells."""
     names = ["tiles", "density", "partial", "masked", best.device]
     several = len({row.block for row in best.rows}) > 1
-    for name in names if several else names[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
+    lines = []
     for row in rows:
         about = "" if row.exact else "~"
         figures = [units.percent(row.density), units.count(row.partial_tiles), units.percent(row.waste)]
         cells = [about + each for each in (*figures, units.duration(row.seconds))]
-        sizes = ["x".join(map(str, row.block))] if several else []
-        table.add_row(Text(row.order), *sizes, *cells, style="bold" if row is best.rows[0] else "")
-    return table
+        lines.append((row.order, (["x".join(map(str, row.block))] if several else []) + cells))
+    return (names if several else names[1:]), lines

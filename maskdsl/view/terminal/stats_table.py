@@ -54,8 +54,12 @@ def prediction_table(predictions: Sequence[Prediction]) -> Table:
 
 def stats_table(columns: Sequence[tuple[str, Figures]]) -> Table:
     """Figures side by side, under their names."""
-    rows = [(name, [show(figures) for _, figures in columns]) for name, show in _LINES]
-    return _table_of([name for name, _ in columns], rows)
+    return _table_of([name for name, _ in columns], figure_lines([figures for _, figures in columns]))
+
+
+def figure_lines(columns: Sequence[Figures]) -> list[tuple[str, list[str]]]:
+    """Each line of figures side by side: its name, and a cell for each column."""
+    return [(name, [show(figures) for figures in columns]) for name, show in _LINES]
 
 
 def _table_of(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Table:
