@@ -19,6 +19,8 @@ from maskdsl.cli.request import completions, options
 
 _BLOCKS = ("128x128", "128x64", "64x64")
 """The tile sizes that `order` compares."""
+_CHECK_FORMS = ("text", "json", "github", "sarif")
+"""The forms in which `check` prints what it finds."""
 
 
 def invoke(arguments: list[str] | None) -> None:
@@ -77,12 +79,19 @@ def new(context: click.Context, name: str | None, source: str | None, lists: boo
 @options.files
 @options.heads
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_CHECK_FORMS),
+    default="text",
+    help="What is printed: github annotates the lines of a pull request, sarif is for code scanning.",
+)
 @options.json
-def check(paths: tuple[str, ...], heads: int, strict: bool, as_json: bool) -> None:
+def check(paths: tuple[str, ...], heads: int, strict: bool, form: str, as_json: bool) -> None:
     """Report all errors and warnings of these files: in the text, and in each pattern at its default parameters."""
     from maskdsl.cli.commands import check_and_fmt
 
-    raise Exit(check_and_fmt.check(paths, heads, strict, as_json))
+    raise Exit(check_and_fmt.check(paths, heads, strict, "json" if as_json else form))
 
 
 @app.command()

@@ -45,7 +45,15 @@ def print_refusal(error: click.ClickException) -> None:
     if context is not None:
         console.print(f"[yellow]Usage:[/] {escape(_usage(context))}")
         console.print(f"[dim]Try [blue]'{escape(context.command_path)} {context.help_option_names[0]}'[/] for help.[/]")
-    console.print(Panel(Text(printable(error.format_message())), title="Error", title_align="left", border_style="red"))
+    message = error.format_message()
+    if isinstance(error, click.NoSuchOption) and _takes_words(context):
+        message += f" Parameters of patterns have no dashes: {error.option_name.lstrip('-')}=..."
+    console.print(Panel(Text(printable(message)), title="Error", title_align="left", border_style="red"))
+
+
+def _takes_words(context: click.Context | None) -> bool:
+    """Whether a command takes parameters of patterns."""
+    return context is not None and any(each.name == "words" for each in context.command.params)
 
 
 def _usage(context: click.Context) -> str:

@@ -25,7 +25,7 @@ def test_everything_wrong_is_reported(maskdsl, pattern_file, local):
     ended = maskdsl("check", broken, local)
     assert ended.code == 1
     assert "did you mean `window`?" in ended.err and "`m`" in ended.err and "found 2 errors" in ended.err
-    assert ended.out == f"{local}: ok, 1 pattern\n"
+    assert ended.out == f"{local}: ok, 1 pattern\n2 errors, 0 warnings in 2 files\n"
 
 
 def test_what_has_no_defaults_is_not_bound(maskdsl, pattern_file):
@@ -91,7 +91,7 @@ def test_fmt_rewrites(maskdsl, pattern_file):
 def test_fmt_check_only_tells(maskdsl, pattern_file, local):
     path = pattern_file(UGLY)
     ended = maskdsl("fmt", "--check", path, local)
-    assert (ended.code, ended.out) == (1, f"would change {path}\n")
+    assert (ended.code, ended.out) == (1, f"would change {path}\n1 of 2 files would change\n")
     assert Path(path).read_text() == UGLY
     assert maskdsl("fmt", "--check", local).code == 0
 

@@ -11,14 +11,16 @@ from rich.text import Text
 
 from maskdsl.analysis.orders.binding import check_defaults
 from maskdsl.api import Module, Stack
-from maskdsl.base.diagnostics import AttnError, Caution, Diagnostic, render
+from maskdsl.base.diagnostics import AttnError, Caution, Diagnostic
 from maskdsl.base.errors.commands.command import NotWritten
 from maskdsl.base.errors.language.warnings import NothingDeclared
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Source, Span
 from maskdsl.base.text import printable
 from maskdsl.bind.context.report import MOST_ERRORS, Together
+from maskdsl.cli.commands.check_formats import as_dict, github, sarif
 from maskdsl.cli.consoles import note, output, print_error, print_warning
+from maskdsl.cli.request.attn_files import attn_files
 from maskdsl.cli.request.named_files import named_file
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import LARGEST_TEXT, parse
@@ -27,15 +29,28 @@ from maskdsl.syntax.program import load_program, read_source, source_of
 _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
-def check(paths: Sequence[str], heads: int, strict: bool, as_json: bool) -> int:
-    """Prints the errors and warnings of files. Returns 1 if a file has errors, or warnings if `strict`."""
+def check(paths: Sequence[str], heads: int, strict: bool, form: str) -> int:
+    """Prints the errors and warnings of files and folders, in one of the forms of `--format`.
+
+    Returns 1 if a file has errors, or warnings if `strict`.
+    """
     files: list[Checked] = []
-    for path in paths:
+    for path in attn_files(paths):
         files.append(checked(path, heads))
-        if not as_json:
+        if form == "text":
             files[-1].show()
-    if as_json:
-        print(json.dumps([each.as_dict() for each in files], indent=2))
+    told = [(each.path, diagnostic) for each in files for diagnostic in each.diagnostics]
+    match form:
+        case "json":
+            print(json.dumps([each.as_dict() for each in files], indent=2))
+        case "github":
+            print("".join(f"{github(*each)}\n" for each in told), end="")
+        case "sarif":
+            print(sarif(told))
+        case _ if len(files) > 1:
+            errors = sum(each.severity == "error" for _, each in told)
+            counts = f"{_counted(errors, 'error')}, {_counted(len(told) - errors, 'warning')}"
+            output().print(f"{counts} in {len(files)} files", style="bold")
     return int(any(each.error is not None or (strict and each.cautions) for each in files))
 
 
@@ -51,6 +66,11 @@ class Checked:
     error: AttnError | None = None
     cautions: tuple[Caution, ...] = ()
 
+    @property
+    def diagnostics(self) -> list[Diagnostic]:
+        """All errors, then all warnings."""
+        return [*(self.error.diagnostics if self.error is not None else ()), *self.cautions]
+
     def as_dict(self) -> dict[str, object]:
         return {
             "file": self.path,
@@ -58,8 +78,8 @@ class Checked:
             "patterns": list(self.patterns),
             "stacks": list(self.stacks),
             "unbound": dict(self.unbound),
-            "errors": [_as_dict(each) for each in self.error.diagnostics] if self.error is not None else [],
-            "warnings": [_as_dict(each) for each in self.cautions],
+            "errors": [as_dict(each) for each in self.error.diagnostics] if self.error is not None else [],
+            "warnings": [as_dict(each) for each in self.cautions],
         }
 
     def show(self) -> None:
@@ -114,34 +134,26 @@ def checked(path: str, heads: int) -> Checked:
     return Checked(path, tuple(patterns), tuple(stacks), unbound, whole, tuple(cautions.values()))
 
 
-def _as_dict(diagnostic: Diagnostic) -> dict[str, object]:
-    """A diagnostic as JSON; lines and columns are counted from 1."""
-    position: dict[str, object] = {}
-    span = diagnostic.span
-    if span is not None:
-        line, column = span.source.position(span.start)
-        position = {"file": span.source.name, "line": line, "column": column}
-    message = diagnostic.fill(diagnostic.message)
-    return {"code": diagnostic.code, "message": message, **position, "text": render(diagnostic)}
-
-
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
 def fmt(paths: Sequence[str], check: bool, diff: bool) -> int:
     """Formats files. Returns 1 if `check` is set and a file would change, 2 if one cannot be parsed."""
-    changed, broken = False, False
-    for path in paths:
+    changed, broken = 0, False
+    files = attn_files(paths)
+    for path in files:
         try:
             source = _read_standard_input() if path == "-" else read_source(Path(path), path)
             text = format_file(parse(source))
-            changed |= text != source.text
+            changed += text != source.text
             _finish(source, path, text, check, diff)
         except AttnError as error:
             print_error(error)
             broken = True
-    return 2 if broken else int(changed and check)
+    if len(files) > 1 and not diff and "-" not in files:
+        output().print(f"{changed} of {len(files)} files {'would change' if check else 'changed'}", style="bold")
+    return 2 if broken else int(changed > 0 and check)
 
 
 def _read_standard_input() -> Source:

@@ -34,7 +34,12 @@ def _together(*declared: Callable[..., Any]) -> Callable[[Function], Function]:
 
 
 files = argument(
-    "paths", metavar="FILE...", nargs=-1, required=True, help=".attn files.", shell_complete=completions.files
+    "paths",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    help=".attn files, or folders of them.",
+    shell_complete=completions.files,
 )
 pattern = _together(
     argument(

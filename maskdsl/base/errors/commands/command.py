@@ -39,6 +39,14 @@ class ValueWithoutName(Diagnostic):
     example: str
 
 
+class NoFilesInFolder(Diagnostic):
+    code = "E571"
+    message = "there is no .attn file in the folder `{folder}`"
+    help = "hidden folders and links to folders are not searched"
+
+    folder: str
+
+
 class RepeatedParameter(Diagnostic):
     code = "E504"
     message = "`{name}` is given twice"
