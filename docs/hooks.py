@@ -21,6 +21,7 @@ from maskdsl.cli.app import app
 from maskdsl.cli.commands.view_page import PageRequest
 from maskdsl.cli.request.shared_options import SharedOptions
 from maskdsl.view.page.html import page_html
+from maskdsl.view.palette import DARK, LIGHT
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = "<!-- commands -->"
@@ -30,6 +31,13 @@ NO_PAGE = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#|docs/|examples/|grammar/
 OF_CODE = re.compile(r"\[([^\]]*)\]\(\.\./(?:maskdsl|codegen|grammar)/[^)]*\)")
 """Links to files of the repository that are no pages of the site."""
 LINKED = ("examples/**/*.attn", "examples/*.ipynb", "examples/*.py", "grammar/std.attn")
+TABLES = """
+.md-typeset table:not([class]) { font-size: 0.6rem }
+.md-typeset table:not([class]) :is(th, td) { min-width: 0; padding: 0.4em 0.6em }
+.md-typeset table:not([class]) td { overflow-wrap: anywhere }
+.md-typeset table:not([class]) td[style] { white-space: nowrap }
+"""
+"""The tables of the gallery have eight columns."""
 SHOWN = {
     "longformer": ("examples/language/longformer.attn", ["longformer"]),
     "cswin": ("examples/vision/cswin.attn", ["cswin", "h=32", "w=32", "stripe=4"]),
@@ -47,7 +55,26 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         models = PageRequest(SharedOptions(str(ROOT / file), words, heads=4)).build().models
         models[0]["source"]["file"] = file
         files.append(File.generated(config, f"pages/{name}.html", content=page_html(models, name)))
+    files.append(File.generated(config, "palette.css", content=style()))
     return files
+
+
+def style() -> str:
+    """The colours of the palette, and tables as wide as their column."""
+    rules = []
+    for scheme, palette in (("default", LIGHT), ("slate", DARK)):
+        values = {
+            "--md-primary-fg-color": LIGHT.accent,
+            "--md-primary-bg-color": LIGHT.card,
+            "--md-typeset-a-color": palette.accent,
+            "--md-accent-fg-color": palette.against,
+            "--md-default-fg-color--light": palette.quiet,
+            "--md-code-hl-number-color": palette.against,
+            "--md-code-hl-constant-color": palette.accent,
+        }
+        declared = "; ".join(f"{name}: rgb({' '.join(map(str, colour))})" for name, colour in values.items())
+        rules.append(f'[data-md-color-scheme="{scheme}"] {{ {declared} }}')
+    return "\n".join([*rules, TABLES])
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

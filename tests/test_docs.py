@@ -10,10 +10,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import partial
 from html import unescape
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import entry_points
 from pathlib import Path
+from threading import Thread
 
 import campaigns
 import pytest
@@ -21,6 +24,7 @@ import pytest
 import maskdsl as package
 from maskdsl import AttnError
 from maskdsl.cli.app import app
+from tests.support.browser import PALE, launched
 from tests.support.command_line import maskdsl
 from tests.support.documented import DOCUMENTED
 
@@ -133,6 +137,47 @@ def test_the_site_is_built_and_loads_nothing_from_elsewhere(site):
         assert Loaded(page.read_text()).found == [], page
         assert "```" not in page.read_text(), page
     assert not any("@import" in style.read_text() for style in site.rglob("*.css"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    yield from launched()
+
+
+@pytest.fixture(scope="module")
+def served(site):
+    """The address of the site on this machine."""
+    handler = partial(SimpleHTTPRequestHandler, directory=site)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("width", "theme"), [(400, "dark"), (1280, "light")])
+def test_the_site_can_be_seen_and_read(browser, served, width, theme):
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+    for name in ("index", "tutorial", "gallery"):
+        page.goto(f"{served}/{name}.html")
+        page.add_style_tag(content="* { transition: none !important }")
+        page.locator(f"body[data-md-color-scheme={'slate' if theme == 'dark' else 'default'}]").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        assert page.evaluate("[...document.images].filter((each) => !each.loading && !each.naturalWidth).length") == 0
+        if name != "gallery":  # which is long
+            assert page.evaluate(PALE) == [], name
+        elif width > 1000:  # its eight columns are not cut
+            wrapped = "[...document.querySelectorAll('.md-typeset__scrollwrap')]"
+            assert page.evaluate(f"{wrapped}.filter((each) => each.scrollWidth > each.clientWidth).length") == 0
+    page.close()
+
+
+def test_the_search_of_the_site_finds_something(browser, served):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{served}/index.html")
+    page.locator(".md-search__input").first.fill("neighborhood")
+    page.locator(".md-search-result__link").first.wait_for()
+    assert "neighborhood" in page.locator(".md-search-result__list").inner_text().lower()
+    page.close()
 
 
 @pytest.mark.skipif("attn" not in [each.name for each in entry_points(group="pygments.lexers")], reason="not installed")

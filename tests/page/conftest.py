@@ -1,25 +1,16 @@
-"""One headless Chromium for all tests of the page. None is downloaded: Debian's, or whatever is on the path."""
+"""One headless Chromium for all tests of the page."""
 
-import shutil
 from dataclasses import dataclass, field
 
 import pytest
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
+from tests.support.browser import launched
 
 
 @pytest.fixture(scope="package")
 def browser():
     """Closed before other tests run: while it is open, its event loop is in the way of theirs."""
-    if CHROMIUM is None:  # an optional tool of developers: the gate installs it, and says so where it cannot
-        pytest.skip("the page is tested in chromium, an optional tool that is not on the path; .ci/run installs it")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield launched
-        launched.close()
+    yield from launched()
 
 
 @dataclass

@@ -9,6 +9,7 @@ from maskdsl.view.page.html import page_html
 from maskdsl.view.page.page_data import Subject, page_data
 from tests.page.conftest import settle
 from tests.page.pages import GRID, allowed, grid_data, keys_of, written
+from tests.support.browser import CUT, PALE
 
 
 @pytest.fixture(scope="module")
@@ -237,12 +238,51 @@ def test_light_and_dark(opened, address):
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
 
 
+@pytest.fixture(scope="module")
+def long_address(tmp_path_factory):
+    """A page about frames behind a text, from a file in a folder of a long name."""
+    folder = tmp_path_factory.mktemp("frames")
+    text = (
+        "pattern frames() { space text[9] space video[t = 8, y = 6, x = 9] tokens text ++ video "
+        "attend all -> text attend video -> video where neighborhood((3, 3, 3)) }"
+    )
+    pattern = maskdsl.parse(text, name=f"/{'a_long_folder/' * 9}frames.attn")["frames"]
+    return written(folder, page_data(Subject(pattern.declaration, (pattern.bind(heads=4).ir,), {})))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1280])
-def test_nothing_is_wider_than_the_window(opened, address, width):
-    page = opened(address, width=width)
-    page.mouse.click(*point(page, 416, 300))
+def test_everything_can_be_seen_and_read(opened, long_address, width, theme):
+    page = opened(long_address, width=width, theme=theme)
+    if width > 1000:  # the whole map and what its colours mean, without scrolling
+        assert page.locator("#legend").bounding_box()["y"] + page.locator("#legend").bounding_box()["height"] <= 900
+    page.mouse.click(*point(page, 200, 100))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("#map").bounding_box()["width"] > 300
+    assert page.evaluate(PALE) == [] and page.evaluate(CUT) == []
+    assert page.locator(".frame-name").all_inner_texts() == [f"t = {number}" for number in range(8)]
+    assert page.locator("#file").inner_text() == "frames.attn" and "a_long_folder" not in page.content()
+    assert page.locator("#figures thead").inner_text().strip().split("\t") == ["a head", "all 4 heads"]
+
+
+def test_what_is_not_drawn_yet_looks_like_nothing_else(opened, address):
+    page = opened(address)
+    colours = """() => {
+        const { picture, view } = maskdsl.map, { context, patches } = picture, kept = patches.get;
+        patches.get = () => undefined;
+        picture.draw(null, null, null);
+        patches.get = kept;
+        const side = 40 * view.ratio, { data } = context.getImageData(view.left(0) + 60, view.top(0) + 60, side, side);
+        const seen = new Set();
+        for (let at = 0; at < data.length; at += 4) seen.add([...data.slice(at, at + 3)].join());
+        return [[...seen], maskdsl.colours.empty.join(), maskdsl.colours.undrawn.join(), picture.drawn];
+    }"""
+    seen, empty, undrawn, drawn = page.evaluate(colours)
+    assert {empty, undrawn} <= {*seen} and drawn == 0  # stripes
+    page.evaluate("maskdsl.map.act.progress(0.425)")
+    assert page.locator("#progress").inner_text() == "42 % drawn"
+    page.evaluate("maskdsl.map.act.progress(1)")
+    assert not page.locator("#progress").is_visible()
 
 
 def test_a_few_tokens_and_other_keys(opened, tmp_path):
