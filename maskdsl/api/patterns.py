@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.counts.stats import Stats, stats
 from maskdsl.analysis.indices.given_reads import check_reads
@@ -29,7 +30,6 @@ from maskdsl.base.arguments import (
     optional,
     takes,
 )
-from maskdsl.base.arrays import ArrayLike, NDArray
 from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls.arguments import NotCompiled, OutsideMap

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.counts.stack_stats import StackStats, stack_stats
 from maskdsl.analysis.indices.given_reads import check_layers
@@ -25,7 +26,6 @@ from maskdsl.base.arguments import (
     optional,
     takes,
 )
-from maskdsl.base.arrays import ArrayLike, NDArray
 from maskdsl.base.diagnostics import warn
 from maskdsl.base.display import Displayed
 from maskdsl.base.records import dataclass

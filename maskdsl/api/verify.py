@@ -10,10 +10,10 @@ from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskdsl.api import Mask, Pattern
 from maskdsl.base.arguments import COUNT, TEXTS, BackendName, instance, integer, optional, takes
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.inputs import GroupRange, TableRead
 from maskdsl.base.errors.commands.command import TooLongToVerify

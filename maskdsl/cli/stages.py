@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 from maskdsl.analysis.tiles.block_map import BlockMap, Runs
 from maskdsl.analysis.tiles.mask_tiles import tiles as find_tiles
 from maskdsl.api import Mask
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import KernelPlan, declared_plan, make_plan
 from maskdsl.emit.torch.flex_module import emit_flex

@@ -7,8 +7,7 @@ Uses only operations that every backend has: 64-bit multiplication, xor, shift a
 from typing import Any
 
 import numpy as np
-
-from maskdsl.base.arrays import NDArray
+from numpy.typing import NDArray
 
 Array = NDArray[Any]
 

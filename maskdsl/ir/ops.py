@@ -11,8 +11,8 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.records import dataclass
 from maskdsl.ir.fixed_random import random_integers
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from maskdsl.base.arrays import NDArray
 from maskdsl.ir.expressions import Apply, Coordinate, Expression, Read, Score
 from maskdsl.ir.facts.trace import pair_trace
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR

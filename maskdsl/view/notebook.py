@@ -7,6 +7,8 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from numpy.typing import NDArray
+
 from maskdsl.analysis.counts.stack_stats import StackStats
 from maskdsl.analysis.counts.stats import Figures, Stats, stats
 from maskdsl.analysis.orders.best import BestOrder
@@ -14,7 +16,6 @@ from maskdsl.analysis.orders.binding import bind_mask
 from maskdsl.analysis.orders.layouts import layout_text, written_layout
 from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.analysis.tiles.mask_tiles import tiles
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.text import markup
 from maskdsl.ir.facts.route_candidates import most, selects

@@ -1,5 +1,6 @@
 """How the command line starts: quickly, without torch, from any shell."""
 
+import json
 import os
 import resource
 import subprocess
@@ -9,18 +10,42 @@ from math import inf
 import pytest
 
 LONGFORMER = "examples/language/longformer.attn"
-WITHOUT_TORCH = """
-import sys
-from maskdsl.cli import main
-try:
-    main(sys.argv[1:])
-except SystemExit as exit:
-    assert not exit.code, exit.code
-needed = {"emit": "sympy", "order": "networkx"}  # which solve for tiles, and order graphs
-slow = {"torch", "triton", "networkx", "sympy"} - {needed.get(sys.argv[1])}
-found = slow & set(sys.modules)
-assert not found, found
+IMPORTED = """
+import json, os, sys
+
+def run(words):
+    # In a child, which has imported nothing yet: what it imports.
+    read, write = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            text = pipe.read()
+        assert os.waitpid(child, 0)[1] == 0, words
+        return json.loads(text)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    from maskdsl.cli import main
+    try:
+        main(words)
+    except SystemExit as ended:
+        assert not ended.code, words
+    modules = {name: each for name, each in sys.modules.items() if name.startswith("maskdsl")}
+    classes = [value for each in modules.values() for value in vars(each).values() if isinstance(value, type)]
+    generated = {
+        f"{each.__module__}.{each.__name__}"
+        for each in classes
+        if each.__module__ in modules and "__dataclass_fields__" in vars(each) and "_layout_" not in vars(each)
+    }
+    os.write(write, json.dumps({"modules": list(sys.modules), "generated": sorted(generated)}).encode())
+    os._exit(0)
+
+print(json.dumps([run(words) for words in json.loads(sys.argv[1])]))
 """
+SLOW = {"torch", "triton", "sympy", "networkx", "PIL", "typer", "pydantic", "matplotlib", "hypothesis"}
+"""What takes long to import, and no command needs before it computes."""
+NEEDED = {"emit": {"sympy"}, "order": {"networkx"}}
+"""By command: `emit` solves for tiles, and `order` orders graphs."""
+HEAVY = {"numpy", "lark", "rich"}
 QUICK = [
     ["check", LONGFORMER],
     ["fmt", "--check", LONGFORMER],
@@ -40,10 +65,34 @@ def run(*words, **environment):
     )
 
 
-@pytest.mark.parametrize("words", QUICK, ids=" ".join)
-def test_torch_is_not_imported(words):
-    ended = run("-c", WITHOUT_TORCH, *words)
+@pytest.fixture(scope="module")
+def imported():
+    """What each command imports, by its words."""
+    commands = [["--version"], ["--help"], *QUICK]
+    ended = run("-c", IMPORTED, json.dumps(commands))
     assert ended.returncode == 0, ended.stderr
+    return {" ".join(words): each for words, each in zip(commands, json.loads(ended.stdout), strict=True)}
+
+
+def test_nothing_slow_is_imported(imported):
+    for words, each in imported.items():
+        command = words.split()[0]
+        slow = SLOW - NEEDED.get(command, set())
+        assert not slow & {*each["modules"]}, words
+        assert not each["generated"], f"{words}: these dataclasses are not those of maskdsl.base.records"
+
+
+def test_version_and_help_import_next_to_nothing(imported):
+    assert not HEAVY & {*imported["--version"]["modules"]}
+    assert not {"numpy", "lark"} & {*imported["--help"]["modules"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "most"), [("--version", 32), (f"check {LONGFORMER}", 165), (f"show {LONGFORMER}", 195)]
+)
+def test_commands_import_what_they_need(imported, words, most):
+    own = [name for name in imported[words]["modules"] if name.startswith("maskdsl")]
+    assert len(own) <= most, own
 
 
 @pytest.mark.parametrize("words", QUICK, ids=" ".join)
@@ -93,4 +142,42 @@ assert not found, found
 def test_a_first_call_imports_no_compiler():
     """Nor what solves for tiles: either takes longer than all else."""
     ended = run("-c", FIRST_RUN, LONGFORMER)
+    assert ended.returncode == 0, ended.stderr
+
+
+ELSEWHERE = """
+import sys, warnings
+
+# Modules that Python has on Unix alone, and files in the encoding of the system, which is not UTF-8 everywhere.
+for name in ("fcntl", "grp", "pwd", "pty", "readline", "resource", "syslog", "termios", "tty"):
+    sys.modules[name] = None
+warnings.filterwarnings("error", category=EncodingWarning, module="maskdsl")
+from maskdsl.cli import main
+
+for line in sys.stdin.read().splitlines():
+    try:
+        main(line.split())
+    except SystemExit as ended:
+        assert not ended.code, line
+"""
+
+
+def test_commands_without_what_only_unix_has(tmp_path):
+    """As on Windows, as far as that can be tried here."""
+    lines = [f"new {tmp_path / 'mine'}", f"fmt {tmp_path / 'mine.attn'}"]
+    pattern = "packed packed n=64"
+    lines += [
+        f"check {LONGFORMER}",
+        f"stats {pattern}",
+        f"explain {pattern}",
+        f"emit {pattern} --stage tiled",
+        "doctor",
+    ]
+    lines += [f"show {pattern}", *(f"show {pattern} --out {tmp_path / name}" for name in ("map.png", "map.pdf"))]
+    lines += [f"view {pattern} --out {tmp_path / 'page.html'}"]
+    words = [sys.executable, "-X", "warn_default_encoding", "-c", ELSEWHERE]
+    environment = {**os.environ, "MASKDSL_CACHE_DIR": str(tmp_path / "cache"), "PYTHONIOENCODING": "cp1252"}
+    ended = subprocess.run(
+        words, input="\n".join(lines), capture_output=True, text=True, encoding="cp1252", timeout=120, env=environment
+    )
     assert ended.returncode == 0, ended.stderr

@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskdsl.base.arguments import INDEX, takes
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls.arguments import OutsideMap

@@ -13,8 +13,8 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.records import dataclass
 from maskdsl.ir.numpy_operators import apply_operator
 from maskdsl.ir.ops import Op

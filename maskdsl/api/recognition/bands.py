@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.records import dataclass
 
 Pairs = NDArray[np.bool_]

@@ -13,11 +13,11 @@ from itertools import product
 from math import gcd, prod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskdsl.api.recognition.bands import BandAxis, Pairs
 from maskdsl.api.recognition.guesses import Tokens, first_relation
 from maskdsl.api.recognition.lines import run_length
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.records import dataclass
 
 _NAMES = {1: ("block",), 2: ("y", "x"), 3: ("t", "y", "x")}

@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskdsl.analysis.orders.binding import bind_mask
 from maskdsl.api import Mask, Pattern
 from maskdsl.api.recognition.bands import BandAxis, Pairs
 from maskdsl.api.recognition.lines import line_relations
 from maskdsl.api.recognition.predicates import CHUNK
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.records import dataclass
 from maskdsl.bind import find_pattern
 from maskdsl.ir.meaning.evaluate import allowed

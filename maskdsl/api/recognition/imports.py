@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from maskdsl.api import Mask
 from maskdsl.api.recognition.bands import Pairs
@@ -28,7 +29,6 @@ from maskdsl.api.recognition.token_inputs import (
     shared_prefixes,
 )
 from maskdsl.base.arguments import COUNT, GRID, optional, takes
-from maskdsl.base.arrays import ArrayLike
 from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls import libraries as errors

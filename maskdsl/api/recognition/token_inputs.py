@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskdsl.api.recognition.bands import Pairs, band_relation
 from maskdsl.api.recognition.guesses import Guess, Values, line_tokens
-from maskdsl.base.arrays import NDArray
 
 _Numbers = NDArray[np.int64]
 

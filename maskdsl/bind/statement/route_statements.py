@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.errors.language import routes as route_errors
 from maskdsl.base.errors.language.types import TypeMismatch
 from maskdsl.base.source import Span

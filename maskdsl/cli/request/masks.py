@@ -7,6 +7,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskdsl.analysis.cost.devices import DEVICES, Device, find_device
 from maskdsl.analysis.orders.binding import bind_layers, bind_mask
@@ -14,7 +15,6 @@ from maskdsl.analysis.orders.layouts import layout_text, written_layout
 from maskdsl.analysis.tiles.head_classes import Region
 from maskdsl.api import BoundStack, Mask, Module, Pattern, Stack, load
 from maskdsl.api.stacks import bound_stack
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.diagnostics import AttnError, Diagnostic, nearest_name, warn
 from maskdsl.base.errors.commands import command as errors
 from maskdsl.base.records import dataclass

@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskdsl.analysis.counts.guarantees import Guarantee, guarantee
 from maskdsl.analysis.counts.selected_pairs import Selection, selections
 from maskdsl.analysis.indices.given_reads import check_layers, check_reads
 from maskdsl.api import Mask
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.tensors import OtherHeads, TooManyScores
 from maskdsl.base.records import dataclass

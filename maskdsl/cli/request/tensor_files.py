@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.diagnostics import AttnError, nearest_name
 from maskdsl.base.errors.commands import tensors as errors
 

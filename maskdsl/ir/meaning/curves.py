@@ -3,8 +3,8 @@
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
-from maskdsl.base.arrays import NDArray
 from maskdsl.ir.mask import CurveKind
 
 Array = NDArray[np.int64]

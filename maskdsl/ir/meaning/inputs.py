@@ -4,8 +4,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.diagnostics import AttnError, Diagnostic, nearest_name
 from maskdsl.base.errors.calls.inputs import InputRange, InputShape, InputType, MissingInput, UnknownInput
 from maskdsl.base.errors.calls.selection import MissingVectors

@@ -4,8 +4,8 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.diagnostics import AttnError, Diagnostic
 from maskdsl.base.errors.calls.vectors import (
     Disagreeing,

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice
 from maskdsl.analysis.tiles.block_map import BlockMap, Runs, TileMap
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import LargeHeadDim, NeedsDevice, TritonVersion
 from maskdsl.emit.plan import KernelPlan

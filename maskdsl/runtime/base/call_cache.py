@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.analysis.tiles.mask_tiles import tiles
-from maskdsl.base.arrays import NDArray
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.mask import DimensionKind, Sequence
 from maskdsl.ir.meaning.coordinates import Coordinates

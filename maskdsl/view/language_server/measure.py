@@ -9,10 +9,11 @@ import json
 import sys
 from typing import Any
 
+from numpy.typing import NDArray
+
 from maskdsl.analysis.counts.stack_stats import stack_stats
 from maskdsl.analysis.counts.stats import Figures, stats
 from maskdsl.analysis.orders.binding import bind_layers, bind_mask
-from maskdsl.base.arrays import NDArray
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.ir.facts.route_candidates import most, selects
 from maskdsl.ir.heads import DEFAULT_HEADS

@@ -5,8 +5,8 @@ import zlib
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from maskdsl.base.arrays import NDArray
 from maskdsl.ir.facts.ranges import INT32
 
 Array = NDArray[Any]

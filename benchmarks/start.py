@@ -1,0 +1,120 @@
+"""How long commands take to start, and how much a plain install adds: `python benchmarks/start.py` writes a record.
+
+maskdsl is installed into an environment of its own, with the newest versions that it allows and without torch. Times
+are those of the processor, medians of 7 runs, over that of `python -c "import numpy"`, called in turn with them:
+machines differ less in that than in seconds. Of all examples, each is run once by `show`, `stats` and `check`, and the
+slowest three of each command again.
+"""
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import PathDistribution, requires
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parents[1]
+RECORD = ROOT / "benchmarks" / "results" / "start.json"
+ROUNDS = 7
+SLOWEST = 3
+NUMPY = ("-c", "import numpy")
+EXAMPLE = "examples/language/longformer.attn"
+COMMANDS = ("show", "stats", "check")
+BESIDE = {"pip", "setuptools", "torch", "mpmath", "markupsafe"}
+"""What is there before, beside what torch requires."""
+
+
+def environment(folder: Path) -> Path:
+    """The Python of an environment with a plain install."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", str(ROOT)], check=True)
+    return python
+
+
+def megabytes(python: Path) -> float:
+    """What a plain install adds where torch is installed: the bytes of its files, and those compiled from them."""
+    (site,) = python.parents[1].glob("lib/python*/site-packages")
+    torch = {each.split(";")[0].split("=")[0].strip("<>!~ ").split("[")[0] for each in requires("torch") or ()}
+    there = {name.split(">")[0].split("<")[0].lower() for name in torch} | BESIDE
+    total = 0
+    for info in site.glob("*.dist-info"):
+        distribution = PathDistribution(info)
+        if distribution.metadata["Name"].lower() not in there:
+            files = (Path(str(distribution.locate_file(each))) for each in distribution.files or ())
+            total += sum(each.stat().st_size for each in files if each.exists())
+    return total / 1e6
+
+
+def seconds(python: Path, words: tuple[str, ...]) -> float:
+    """The processor time of a process."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([python, *words], cwd=ROOT, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def ratios(python: Path, runs: dict[str, tuple[str, ...]]) -> dict[str, float]:
+    """The processor times of these words over that of importing NumPy."""
+    taken: dict[str, list[float]] = {name: [] for name in ["numpy", *runs]}
+    for _ in range(ROUNDS):
+        for name, words in {"numpy": NUMPY, **runs}.items():
+            taken[name].append(seconds(python, words))
+    return {name: round(median(taken[name]) / median(taken["numpy"]), 2) for name in runs}
+
+
+def program(*words: str) -> tuple[str, ...]:
+    """The command line as an installed one is: `-P` leaves out the folder it is called in."""
+    return ("-P", "-m", "maskdsl", *words)
+
+
+def slowest(python: Path) -> dict[str, dict[str, float]]:
+    """For each command, the examples that take longest."""
+    paths = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("examples/*/*.attn"))
+    once = {}
+    for path in paths:
+        names = subjects(python, path)
+        for command in COMMANDS:
+            for name in [""] if command == "check" else names:
+                words = program(command, path, *([name] if name else []))
+                once[command, f"{Path(path).stem} {name}".strip()] = words, seconds(python, words)
+    found = {}
+    for command in COMMANDS:
+        runs = {name: run for (each, name), run in once.items() if each == command}
+        last = sorted(runs, key=lambda name: -runs[name][1])[:SLOWEST]
+        found[command] = ratios(python, {name: runs[name][0] for name in last})
+    return found
+
+
+def subjects(python: Path, path: str) -> list[str]:
+    """The patterns and stacks of a file that have defaults."""
+    ended = subprocess.run(
+        [python, *program("check", path, "--json")], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    (checked,) = json.loads(ended.stdout)
+    return [*checked["patterns"], *checked["stacks"]]
+
+
+def main() -> None:
+    with TemporaryDirectory() as folder:
+        python = environment(Path(folder))
+        listed = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
+        versions = [line for line in listed.split() if "==" in line]
+        seconds(python, program("show", EXAMPLE))  # fills the cache
+        commands = {" ".join(words): program(*words, EXAMPLE) for words in (("check",), ("show",), ("stats",))}
+        record = {
+            "python": platform.python_version(),
+            "packages": versions,
+            "megabytes beside torch": round(megabytes(python), 1),
+            "over import numpy": ratios(python, {"--version": program("--version"), **commands}),
+            "slowest of all examples": slowest(python),
+        }
+    RECORD.write_text(json.dumps(record, indent=2) + "\n")
+    print(RECORD.read_text())
+
+
+if __name__ == "__main__":
+    main()
