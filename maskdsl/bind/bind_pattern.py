@@ -33,6 +33,7 @@ from maskdsl.bind.statement.parameters import (
 )
 from maskdsl.bind.statement.route_statements import with_route
 from maskdsl.bind.statement.spaces import declare_pooled_space, declare_sequences, declare_space
+from maskdsl.bind.statement.unread_inputs import unread_inputs
 from maskdsl.ir.expressions import FALSE, TRUE, Expression
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.heads import Heads
@@ -76,7 +77,7 @@ def bind(
     whole = checked_heads(heads, report)
     parameters, names, frame = _opened(program, declaration, values, whole, report)
     unknown_axes(parameters, declaration, frame)
-    mask = _mask(declaration, names, frame, _order_statements(declaration, order))
+    mask = _mask(declaration, names, frame, order_statements(declaration, order))
     report.check()
     shown = tuple((name, plain(value)) for name, value in parameters.items())
     cautions = tuple(each for each in report.cautions.values() if each not in program.allowed)
@@ -192,7 +193,7 @@ def _all_pairs(declared: Declared) -> frozenset[tuple[str, str]]:
     return frozenset((a.name, b.name) for a in declared.queries.sequence.spaces for b in declared.keys.sequence.spaces)
 
 
-def _order_statements(declaration: tree.PatternDeclaration, order: str | None) -> tuple[tree.Statement, ...]:
+def order_statements(declaration: tree.PatternDeclaration, order: str | None) -> tuple[tree.Statement, ...]:
     """The statements with the orders to apply: the pattern's own, or those that replace them."""
     if order == "declared":
         return ()
@@ -209,7 +210,8 @@ def _mask(
     declaration: tree.PatternDeclaration, names: Names, frame: Frame, orders: tuple[tree.Statement, ...]
 ) -> MaskIR:
     """Binds everything after the spaces. Wrong expressions are left out; the report has their errors."""
-    frame = _with_inputs(declaration, names, frame)
+    unread = unread_inputs(declaration, orders)
+    frame = _with_inputs(declaration, names, frame, unread)
     frame = _with_coordinates(declaration, names, frame)
     frame = _with_routes(declaration, names, frame)
     relations = _relations(declaration, names, frame)
@@ -255,12 +257,16 @@ def _mask(
         scale=scale,
         auto=auto,
         routed=declared.routed,
+        unread=unread,
         doc=declaration.doc,
         span=declaration.name.span,
     )
 
 
-def _with_inputs(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Frame:
+def _with_inputs(
+    declaration: tree.PatternDeclaration, names: Names, frame: Frame, unread: tuple[str, ...] = ()
+) -> Frame:
+    """Declares the inputs, except those that nothing reads."""
     statements = [each for each in declaration.statements if isinstance(each, tree.InputStatement)]
     taken = dict.fromkeys([*frame.declared.queries.coordinate_names(), *frame.declared.keys.coordinate_names()])
     for statement in statements:
@@ -269,6 +275,8 @@ def _with_inputs(declaration: tree.PatternDeclaration, names: Names, frame: Fram
         fits &= check_argument(statement.name, OF_CALLS, "an input", frame)
         taken[name] = None
         given = declare(statement, names.at(statement, replace(frame, statement=StatementKind.CONSTANT)), elaborate)
+        if name in unread and fits:
+            continue
         if isinstance(given, Bad) or not fits:
             frame = replace(frame, declared=replace(declared, bad_names=declared.bad_names | {name}))
             continue

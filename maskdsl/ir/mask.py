@@ -317,6 +317,8 @@ class MaskIR:
     """Spaces with `order auto` whose order is not chosen yet; `analysis/orders/binding.py` chooses it."""
     routed: tuple[Routed, ...] = ()
     """Inputs that are computed from the queries and keys of a call, each after the ones that it reads."""
+    unread: tuple[str, ...] = ()
+    """Declared inputs that nothing reads, which are none of `inputs`: calls may give them or leave them out."""
     whole: Heads | None = None
     """Which heads of a larger attention the mask is for; None if it is for all."""
     doc: str = ""

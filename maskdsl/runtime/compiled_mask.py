@@ -83,7 +83,7 @@ class Bound:
         self.handle = digest((plan, backend))
         mask = plan.mask
         self.signature = Signature(
-            mask.name, mask.span, {each.name: each.span for each in mask.given}, bool(mask.routed)
+            mask.name, mask.span, {each.name: each.span for each in mask.given}, mask.unread, bool(mask.routed)
         )
         self.states = CallStates()
         self.derived_masks: OrderedDict[tuple[object, ...], DerivedMask] = OrderedDict()

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from maskdsl.analysis.orders.binding import bind_mask
 from maskdsl.base.diagnostics import warn
+from maskdsl.bind.bind_pattern import order_statements
+from maskdsl.bind.statement.unread_inputs import unread_inputs
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.heads import Heads
 from maskdsl.runtime.base.digest import digest
@@ -53,9 +55,11 @@ class Following:
     @cached_property
     def signature(self) -> Signature:
         declaration = self.program.patterns[self.pattern]
-        inputs = [each for each in declaration.statements if isinstance(each, InputStatement)]
+        unread = unread_inputs(declaration, order_statements(declaration, self.order))
+        declared = (each for each in declaration.statements if isinstance(each, InputStatement))
+        inputs = {each.name.id: each.span for each in declared if each.name.id not in unread}
         is_routed = any(isinstance(each, RouteStatement) or _makes_rank(each) for each in declaration.statements)
-        return Signature(self.pattern, declaration.span, {each.name.id: each.span for each in inputs}, is_routed)
+        return Signature(self.pattern, declaration.span, inputs, unread, is_routed)
 
     def bound(self, queries: int, keys: int) -> Bound:
         """The mask at these lengths, cached. Raises and warns as `Pattern.bind` does."""

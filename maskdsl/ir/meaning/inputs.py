@@ -71,7 +71,8 @@ def layer_inputs(stack: StackIR, given: Mapping[str, Any]) -> list[dict[str, Any
 def _unknown(mask: MaskIR | StackIR, given: Iterable[str]) -> Iterator[Diagnostic]:
     masks = mask.different if isinstance(mask, StackIR) else (mask,)
     names = list(dict.fromkeys(each.name for one in masks for each in one.inputs))
-    return (unknown_input(name, mask.name, names, mask.span) for name in given if name not in names)
+    accepted = {*names, *(name for one in masks for name in one.unread)}
+    return (unknown_input(name, mask.name, names, mask.span) for name in given if name not in accepted)
 
 
 def unknown_input(name: str, pattern: str, known: Sequence[str], span: Span | None) -> Diagnostic:

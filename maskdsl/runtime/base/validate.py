@@ -40,6 +40,8 @@ class Signature:
     span: Span | None
     inputs: Mapping[str, Span | None]
     """The inputs that callers give, in declared order."""
+    unread: tuple[str, ...] = ()
+    """Inputs that nothing reads, which callers may give as well."""
     is_routed: bool = False
     """Whether more inputs are computed from q and k before attention: routes, nearest centroids, ranks."""
 
@@ -51,6 +53,8 @@ def arguments(
 
     Raises `AttnError` if one of them is missing, unknown, not a tensor, nested, sparse, or sharded over processes.
     """
+    if signature.unread:
+        given = {name: x for name, x in given.items() if name not in signature.unread}
     known = [x for x in given.values() if isinstance(x, Tensor)] if given else ()
     if not _are_plain(q, k, v, *known):
         raise AttnError(*_not_plain({"q": q, "k": k, "v": v}, given))

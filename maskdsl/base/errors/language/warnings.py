@@ -74,7 +74,7 @@ class UnusedInput(Caution):
     is_of_text = True
     message = "nothing reads the input `{name}`"
     label = "declared here"
-    help = "leave it out"
+    help = "leave it out; calls need not give it"
 
     name: str
 

@@ -1,0 +1,36 @@
+"""The names that a pattern or stack reads, and the inputs that it declares and never reads. By the text alone."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+
+from maskdsl.syntax import tree
+
+
+def names_read(declaration: tree.PatternDeclaration | tree.StackDeclaration) -> frozenset[str]:
+    """The names that stand anywhere but where they are declared, macros and coordinates among them."""
+    body = declaration.layers if isinstance(declaration, tree.StackDeclaration) else declaration.statements
+    return frozenset(_names((*(each.default for each in declaration.parameters), body)))
+
+
+def unread_inputs(declaration: tree.PatternDeclaration, orders: tuple[tree.Statement, ...] = ()) -> tuple[str, ...]:
+    """The inputs that neither the pattern nor these orders read: calls may give them or leave them out."""
+    read = names_read(declaration).union(_names(orders))
+    inputs = (each.name.id for each in declaration.statements if isinstance(each, tree.InputStatement))
+    return tuple(name for name in inputs if name not in read)
+
+
+def _names(value: object) -> Iterator[str]:
+    """The names in a node, without those that it declares and those of arguments."""
+    match value:
+        case tuple():
+            for each in value:
+                yield from _names(each)
+        case tree.Name(id=name):
+            yield name
+        case tree.Argument(value=inner):
+            yield from _names(inner)
+        case tree.InputStatement(dimensions=inner):
+            yield from _names(inner)
+        case _ if is_dataclass(value) and isinstance(value, tree.Node):
+            for field in fields(value):
+                yield from _names(getattr(value, field.name))
