@@ -16,6 +16,7 @@ from maskdsl.api import Mask
 from maskdsl.cli.stages import STAGES
 from maskdsl.view import units
 from maskdsl.view.cells import fit
+from maskdsl.view.head_figures import Counted
 from maskdsl.view.labels import Labels
 from maskdsl.view.terminal.show import OrderedTiles, room, shown
 
@@ -46,9 +47,8 @@ def draw(console: Console, mask: Mask) -> None:
     space = room(console, mask.ir, 1)
     scale = fit((mask.query_length, mask.key_length), space)
     tiles = mask.tiles(block=scale.block)
-    console.print(
-        shown([OrderedTiles("declared order", mask.ir, tiles, scale, space, Labels.of_sides(mask.ir, {}))], [0])
-    )
+    counted, labels = Counted.beside(mask.ir, None, {}), Labels.of_sides(mask.ir, {})
+    console.print(shown([OrderedTiles("declared order", mask.ir, tiles, counted, scale, space, labels)], [0]))
 
 
 def map_a_million(console: Console, mask: Mask) -> None:

@@ -48,7 +48,7 @@ def test_the_declared_order_may_be_the_best(maskdsl, local):
 def test_slower_than_dense_attention(maskdsl, pattern_file, words):
     text = "pattern p(n = 4096) {\n    space tokens[n]\n    attend (q * 7 - k * 5) % 64 == 0 or q == k\n}\n"
     command, *options = words
-    ended = maskdsl(command, pattern_file(text), *options)
+    ended = maskdsl(command, pattern_file(text), "--heads", 4, *options)
     assert "warning[W014]: `p` is predicted to be slower than dense attention: 0." in ended.err
     assert "as fast on H100" in ended.err
     quiet = pattern_file(f"# allow: W014, a test\n{text}", "quiet.attn")

@@ -114,7 +114,7 @@ def test_colour_only_where_it_is_wanted():
     coloured = run(
         "-m", "maskdsl", "show", LONGFORMER, NO_COLOR="", FORCE_COLOR="1", COLORTERM="truecolor", COLUMNS="60"
     )
-    assert "\x1b[38;2;46;196;182" in coloured.stdout
+    assert "\x1b[38;2;86;180;233" in coloured.stdout
 
 
 def test_a_closed_pipe_is_no_error():
