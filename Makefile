@@ -24,7 +24,7 @@ help:
 	@echo "make demo       one pattern from its text to its kernel, computed and checked on the CPU"
 	@echo "make check      ruff, mypy and the contracts of imports"
 	@echo "make golden     write the golden files of the tests anew"
-	@echo "make bench      measure, and write the table of the README"
+	@echo "make bench      measure, and write the tables of docs/measured.md and the README"
 	@echo "make bench-gpu  measure on a GPU against FlexAttention and flash attention, in 9 minutes"
 	@echo "make aot        compile all kernels for GPUs that need not be here, and record what they use"
 	@echo "make gallery    measure and draw every example, and write docs/gallery.md"

@@ -1,7 +1,7 @@
 """What `mkdocs build` does beside turning Markdown into pages.
 
-Commands and errors are described by the code itself, and sections of the README stand on pages of their own. The files
-that are linked to come along, and a few examples as pages of `maskdsl view`.
+Commands and errors are described by the code itself. The files that are linked to come along, and a few examples as
+pages of `maskdsl view`.
 """
 
 import re
@@ -26,8 +26,6 @@ from maskdsl.view.palette import DARK, LIGHT
 ROOT = Path(__file__).parents[1]
 COMMANDS = "<!-- commands -->"
 ERRORS = "<!-- errors -->"
-SECTION = re.compile(r"<!-- readme: ([^>]+) -->")
-NO_PAGE = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#|docs/|examples/|grammar/std)[^)]*\)")
 OF_CODE = re.compile(r"\[([^\]]*)\]\(\.\./(?:maskdsl|codegen|grammar)/[^)]*\)")
 """Links to files of the repository that are no pages of the site."""
 LINKED = ("examples/**/*.attn", "examples/*.ipynb", "examples/*.py", "grammar/std.attn")
@@ -79,28 +77,12 @@ def style() -> str:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Links of the repository as links of the site, and the commands in their place."""
-    markdown = SECTION.sub(lambda match: section(match[1]), markdown)
     markdown = re.sub(r"\[([^\]]*)\]\(\.\./examples\)", r"`\1`", markdown)
     markdown = OF_CODE.sub(r"\1", markdown)
     markdown = markdown.replace("](../examples/", "](examples/").replace("](docs/", "](")
     for position, made in ((COMMANDS, commands), (ERRORS, errors)):
         markdown = markdown.replace(position, made()) if position in markdown else markdown
     return markdown
-
-
-def section(title: str) -> str:
-    """What stands below a heading of the README, up to the next of its level. Links to what has no page are text."""
-    lines: list[str] = []
-    inside = False
-    heading = ""
-    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
-        inside ^= line.startswith("```")
-        if line.startswith("## ") and not inside:
-            heading = line.removeprefix("## ")
-        elif heading == title:
-            lines.append(line if inside else NO_PAGE.sub(r"\1", re.sub("^### ", "## ", line)))
-    assert lines, title
-    return "\n".join(lines).strip()
 
 
 def commands() -> str:

@@ -15,9 +15,11 @@ import pytest
 import maskdsl
 
 ROOT = Path(__file__).parents[1]
-README = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
-PROGRAMS = [text for text in README if "transformers" not in text and "diffusers" not in text]
-"""Those of the README that use what is typed."""
+PROGRAMS = [
+    "\n".join(re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S))
+    for page in ("README.md", "docs/using.md")
+]
+"""What users copy, which has to be typed."""
 MISTAKES = """
 import torch
 from torch import Tensor, nn
@@ -210,7 +212,7 @@ def python(request: pytest.FixtureRequest, checkout: Path, tmp_path_factory: pyt
 
 
 def checked(folder: Path, *command: object) -> set[tuple[str, int]]:
-    """The files and lines that a checker finds wrong, of programs of the README and of one with mistakes."""
+    """The files and lines that a checker finds wrong, of the programs of pages and of one with mistakes."""
     for number, text in enumerate(PROGRAMS):
         (folder / f"program_{number}.py").write_text(text)
     (folder / "mistakes.py").write_text(MISTAKES)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cpu import LINES
+from cpu import LINES, STATUS, TABLE, with_figures
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -35,5 +35,5 @@ def test_committed_results_cover_every_line() -> None:
     whole = json.loads((BENCHMARKS / "results" / "cpu.json").read_text())
     assert not whole["quick"]
     assert list(whole["results"]) == [line.measure for line in LINES]
-    table = (BENCHMARKS.parent / "README.md").read_text().split("<!-- benchmark -->")[1].split("<!-- /benchmark -->")[0]
-    assert table.count("\n| ") == 2 + len(LINES)
+    for page in (TABLE, STATUS):
+        assert page.read_text() == with_figures(page.read_text(), whole)

@@ -41,7 +41,7 @@ def check(drawn: Drawn, seed: int, backends: tuple[str, ...]) -> str:
             mask = module["drawn"].bind(heads=drawn.heads, key_heads=drawn.key_heads, **drawn.values)
     except maskdsl.AttnError as error:
         return "refused " + min(each.code for each in error.diagnostics)
-    truth = truth_of(drawn, seed, infinite="triton" not in backends)  # see Limits in README.md
+    truth = truth_of(drawn, seed, infinite="triton" not in backends)  # see docs/measured.md
     try:
         truth.attends  # noqa: B018  # computed, or unclear
     except Unclear:
