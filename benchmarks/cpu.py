@@ -1,7 +1,7 @@
 """Measures maskdsl on a CPU against its bars and against what torch has: `make bench`.
 
-Writes `benchmarks/results/cpu.json`, the table of docs/measured.md and the status in the README. Every line is measured in
-a process of its own.
+Writes `benchmarks/results/cpu.json`, the table of docs/measured.md and the status in the README. Every line is measured
+in a process of its own.
 """
 
 import argparse
@@ -227,10 +227,11 @@ def status_rows(whole: Result) -> list[str]:
     return [
         "| part | state |",
         "| --- | --- |",
-        f"| exact block masks | measured: a window over {tiles['n']:,} tokens in {ms(tiles['seconds'])}; at {flex['n']:,} "
-        f"tokens {flex['ratio']:.0f} times as fast as compiled `create_block_mask` |",
-        f"| attention on a CPU | measured: a window of 513, float32, {sdpa['ratio']:.1f} times as fast as SDPA with the "
-        f"boolean mask at 8,192 tokens, {compiled['ratio']:.2f} times as fast as compiled FlexAttention at 32,768 |",
+        f"| exact block masks | measured: a window over {tiles['n']:,} tokens in {ms(tiles['seconds'])}; "
+        f"at {flex['n']:,} tokens {flex['ratio']:.0f} times as fast as compiled `create_block_mask` |",
+        f"| attention on a CPU | measured: a window of 513, float32, {sdpa['ratio']:.1f} times as fast as SDPA with "
+        f"the boolean mask at 8,192 tokens, {compiled['ratio']:.2f} times as fast as compiled FlexAttention "
+        "at 32,768 |",
         "| Triton kernels on a GPU | **not run on a GPU yet, no GPU figure exists**; results checked in Triton's "
         "interpreter, compiled ahead of time for sm_80, sm_90, sm_100 and gfx942 |",
         "| transformers, diffusers, FlexAttention | tested on a CPU, in small models of random weights |",
