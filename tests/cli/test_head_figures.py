@@ -92,7 +92,8 @@ def test_one_head_of_many_is_said(maskdsl, local):
     for command in ("show", "stats", "explain"):
         words = command, "examples/vision/cswin.attn", "h=14", "w=14"
         assert said in " ".join(maskdsl(*words).err.split())
-        assert maskdsl(*words, "--heads", 4).err == "" and maskdsl(command, local).err == ""
+        for same in ((*words, "--heads", 4), (command, local)):
+            assert "differs from head to head" not in maskdsl(*same).err
 
 
 def test_what_takes_long_is_not_counted_for_a_picture(maskdsl, local, monkeypatch):
