@@ -87,12 +87,12 @@ def test_heads_have_one_default(maskdsl, local):
         assert "1 head" in maskdsl(command, local).out and "4 heads" in maskdsl(command, local, "--heads", 4).out
 
 
-def test_one_head_of_many_is_said(maskdsl, local):
-    said = "`cswin` differs from head to head, and this is one head; --heads says how many there are"
+def test_one_head_of_many_is_said(maskdsl, local, pattern_file):
+    file = pattern_file("pattern apart(n = 16) { space t[n] attend causal and k >= q - head }")
+    said = "`apart` differs from head to head, and this is one head; --heads says how many there are"
     for command in ("show", "stats", "explain"):
-        words = command, "examples/vision/cswin.attn", "h=14", "w=14"
-        assert said in " ".join(maskdsl(*words).err.split())
-        for same in ((*words, "--heads", 4), (command, local)):
+        assert said in " ".join(maskdsl(command, file).err.split())
+        for same in ((command, file, "--heads", 4), (command, local)):
             assert "differs from head to head" not in maskdsl(*same).err
 
 
