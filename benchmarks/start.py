@@ -2,8 +2,8 @@
 
 maskdsl is installed into an environment of its own, with the newest versions that it allows and without torch. Times
 are those of the processor, medians of 7 runs, over that of `python -c "import numpy"`, called in turn with them:
-machines differ less in that than in seconds. Of all examples, each is run once by `show`, `stats` and `check`, and the
-slowest three of each command again.
+machines differ less in that than in seconds. Of all examples, the two are measured that take each of `show`, `stats`
+and `check` longest. `python benchmarks/start.py PYTHON` measures the installation of that Python.
 """
 
 import json
@@ -19,10 +19,36 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "benchmarks" / "results" / "start.json"
 ROUNDS = 7
-SLOWEST = 3
+SLOWEST = 2
 NUMPY = ("-c", "import numpy")
 EXAMPLE = "examples/language/longformer.attn"
 COMMANDS = ("show", "stats", "check")
+RANKED = f"""
+import io, json, os, time
+from contextlib import redirect_stderr, redirect_stdout
+import maskdsl
+from maskdsl.cli import main
+
+def seconds(words):
+    began = time.process_time()
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        try:
+            main(words)
+        except SystemExit as ended:
+            if ended.code:
+                return 0.0  # without defaults
+    return time.process_time() - began
+
+taken = {{}}
+for path in maskdsl.examples().values():
+    relative = os.path.join("examples", path.parent.name, path.name)
+    for command in {COMMANDS}:
+        for name in [[]] if command == "check" else [[each] for each in maskdsl.load(path).everything]:
+            taken.setdefault(command, []).append((seconds([command, relative, *name]), [relative, *name]))
+last = {{command: [run for _, run in sorted(each)[-{SLOWEST}:]] for command, each in taken.items()}}
+print(json.dumps(last))
+"""
+"""For each command, the words of the slowest runs, once all that is imported has been."""
 BESIDE = {"pip", "setuptools", "torch", "mpmath", "markupsafe"}
 """What is there before, beside what torch requires."""
 
@@ -73,41 +99,25 @@ def program(*words: str) -> tuple[str, ...]:
 
 def slowest(python: Path) -> dict[str, dict[str, float]]:
     """For each command, the examples that take longest."""
-    paths = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("examples/*/*.attn"))
-    once = {}
-    for path in paths:
-        names = subjects(python, path)
-        for command in COMMANDS:
-            for name in [""] if command == "check" else names:
-                words = program(command, path, *([name] if name else []))
-                once[command, f"{Path(path).stem} {name}".strip()] = words, seconds(python, words)
-    found = {}
-    for command in COMMANDS:
-        runs = {name: run for (each, name), run in once.items() if each == command}
-        last = sorted(runs, key=lambda name: -runs[name][1])[:SLOWEST]
-        found[command] = ratios(python, {name: runs[name][0] for name in last})
-    return found
-
-
-def subjects(python: Path, path: str) -> list[str]:
-    """The patterns and stacks of a file that have defaults."""
-    ended = subprocess.run(
-        [python, *program("check", path, "--json")], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    (checked,) = json.loads(ended.stdout)
-    return [*checked["patterns"], *checked["stacks"]]
+    ended = subprocess.run([python, "-P", "-c", RANKED], cwd=ROOT, check=True, capture_output=True, text=True)
+    ranked: dict[str, list[list[str]]] = json.loads(ended.stdout)
+    return {
+        command: ratios(
+            python, {" ".join([Path(path).stem, *name]): program(command, path, *name) for path, *name in runs}
+        )
+        for command, runs in ranked.items()
+    }
 
 
 def main() -> None:
     with TemporaryDirectory() as folder:
-        python = environment(Path(folder))
+        python = Path(sys.argv[1]) if len(sys.argv) > 1 else environment(Path(folder))
         listed = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
-        versions = [line for line in listed.split() if "==" in line]
         seconds(python, program("show", EXAMPLE))  # fills the cache
-        commands = {" ".join(words): program(*words, EXAMPLE) for words in (("check",), ("show",), ("stats",))}
+        commands = {command: program(command, EXAMPLE) for command in COMMANDS}
         record = {
             "python": platform.python_version(),
-            "packages": versions,
+            "packages": [line for line in listed.split() if "==" in line],
             "megabytes beside torch": round(megabytes(python), 1),
             "over import numpy": ratios(python, {"--version": program("--version"), **commands}),
             "slowest of all examples": slowest(python),

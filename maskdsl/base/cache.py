@@ -6,7 +6,6 @@ devices and everything else count as missing.
 
 import os
 import stat
-import tempfile
 from hashlib import sha256
 from pathlib import Path
 
@@ -29,6 +28,8 @@ def cache_directory() -> Path:
 
 def write_whole(path: Path, content: bytes) -> bool:
     """Writes a file atomically, so that nobody reads half of it. Returns False if it cannot be written."""
+    import tempfile  # start-up time
+
     try:
         _make_folder(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")

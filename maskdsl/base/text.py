@@ -8,7 +8,6 @@ text may hold a `FORBIDDEN` character.
 import json
 import re
 from collections.abc import Iterable
-from html import escape
 
 LINE_END = re.compile(r"\r\n|\r|\n")
 """The ends of a line of an `.attn` text."""
@@ -50,6 +49,8 @@ def _in_python(character: str) -> str:
 
 def markup(text: str) -> str:
     """Text escaped for HTML and XML, in elements and attributes."""
+    from html import escape  # start-up time
+
     return escape("".join(_REPLACEMENT if _is_no_xml(each) else each for each in text))
 
 
