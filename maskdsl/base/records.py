@@ -47,6 +47,8 @@ class _Layout(NamedTuple):
     given: tuple[str, ...]
     """These, and behind them those that are given by name only."""
     defaults: dict[str, Any]
+    rest: dict[int, list[tuple[str, Any]]]
+    """The fields that are not given where so many are, with their defaults; for counts at which nothing else is due."""
     factories: dict[str, Any]
     made: tuple[str, ...]
     """The fields with a factory that nobody gives."""
@@ -62,10 +64,22 @@ def _layout(cls: Any) -> _Layout:
     given = [each for each in every if each.init]
     positional = tuple(each.name for each in given if not each.kw_only)
     compared = [each.name for each in every if (each.compare if each.hash is None else each.hash)]
+    names = (*positional, *(each.name for each in given if each.kw_only))
+    defaults = {each.name: each.default for each in every if each.default is not MISSING}
+    counts = (
+        []
+        if any(not each.init and each.default_factory is not MISSING for each in every)
+        else range(len(positional) + 1)
+    )
     return _Layout(
         positional,
-        (*positional, *(each.name for each in given if each.kw_only)),
-        {each.name: each.default for each in every if each.default is not MISSING},
+        names,
+        defaults,
+        {
+            count: [(name, defaults[name]) for name in names[count:]]
+            for count in counts
+            if defaults.keys() >= {*names[count:]}
+        },
         {each.name: each.default_factory for each in every if each.default_factory is not MISSING},
         tuple(each.name for each in every if not each.init and each.default_factory is not MISSING),
         _getter(compared),
@@ -81,27 +95,39 @@ def _getter(names: list[str]) -> Callable[[object], tuple[Any, ...]]:
     return lambda instance: tuple(getattr(instance, name) for name in names)
 
 
+_put = object.__setattr__
+
+
 def _init(self: Any, /, *values: Any, **named: Any) -> None:
     layout: _Layout = self._layout_
-    put = object.__setattr__
     for name, value in zip(layout.positional, values, strict=False):
-        put(self, name, value)
-    given, count = layout.given, len(values)
-    if count > len(layout.positional) or not named.keys() <= {*given[count:]}:
-        raise TypeError(f"{type(self).__name__} takes {', '.join(given)}, not {count} values and {', '.join(named)}")
-    for name in given[count:]:
+        _put(self, name, value)
+    rest = layout.rest.get(len(values))
+    if rest is None or named:
+        _init_others(self, layout, len(values), named)
+    else:
+        for name, value in rest:
+            _put(self, name, value)
+    if layout.is_completed:
+        self.__post_init__()
+
+
+def _init_others(self: Any, layout: _Layout, count: int, named: dict[str, Any]) -> None:
+    """Sets the fields behind the first `count`: those that are named, that have a default, or a factory."""
+    others = layout.given[count:]
+    if count > len(layout.positional) or not named.keys() <= {*others}:
+        raise TypeError(f"{type(self).__name__} takes {', '.join(layout.given)}, not {count} and {', '.join(named)}")
+    for name in others:
         if name in named:
-            put(self, name, named[name])
+            _put(self, name, named[name])
         elif name in layout.defaults:
-            put(self, name, layout.defaults[name])
+            _put(self, name, layout.defaults[name])
         elif name in layout.factories:
-            put(self, name, layout.factories[name]())
+            _put(self, name, layout.factories[name]())
         else:
             raise TypeError(f"{type(self).__name__} needs `{name}`")
     for name in layout.made:
-        put(self, name, layout.factories[name]())
-    if layout.is_completed:
-        self.__post_init__()
+        _put(self, name, layout.factories[name]())
 
 
 def _eq(self: Any, other: Any) -> Any:
