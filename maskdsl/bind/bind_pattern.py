@@ -275,10 +275,11 @@ def _with_inputs(
         fits &= check_argument(statement.name, OF_CALLS, "an input", frame)
         taken[name] = None
         given = declare(statement, names.at(statement, replace(frame, statement=StatementKind.CONSTANT)), elaborate)
-        if name in unread and fits:
-            continue
         if isinstance(given, Bad) or not fits:
             frame = replace(frame, declared=replace(declared, bad_names=declared.bad_names | {name}))
+            continue
+        if name in unread:
+            frame = replace(frame, declared=replace(declared, unread=(*declared.unread, given)))
             continue
         declared = replace(declared, inputs=(*declared.inputs, given))
         frame = replace(frame, declared=with_given(given, declared) if given.is_coordinate else declared)

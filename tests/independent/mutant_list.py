@@ -562,9 +562,9 @@ MUTANTS = (
     ),
     Mutant(
         "full tiles told as partial ones",
-        "maskdsl/cli/commands/show_json.py",
-        '"partial": block_map.partial_count(head)',
-        '"partial": block_map.full_count(head)',
+        "maskdsl/view/head_figures.py",
+        "HeadFigures(number, block_map.full_count(head), block_map.partial_count(head), density)",
+        "HeadFigures(number, block_map.partial_count(head), block_map.full_count(head), density)",
         of("cli/test_json", "test_show"),
     ),
     Mutant(

@@ -94,6 +94,8 @@ class Declared:
     keys: SideDeclared
     self_attention: bool = True
     inputs: tuple[Input, ...] = ()
+    unread: tuple[Input, ...] = ()
+    """Inputs that no name in the pattern reads: unknown names may be meant to."""
     bad_names: frozenset[str] = frozenset()
     """Spaces, inputs, coordinates and routes whose declarations are wrong; uses of them are not reported again."""
     hidden: dict[str, Along | Shuffled] = field(default_factory=dict)

@@ -70,7 +70,8 @@ def _unknown(frame: Frame, name: str, span: Span, sides: Iterable[SideDeclared])
     sides = list(sides)
     if not any(tokens.sequence.spaces for tokens in sides):
         return frame.add(NoPairHere(span=span, hint="this must be known before the tokens are"))
-    known = list(dict.fromkeys(each for tokens in sides for each in tokens.coordinate_names()))
+    unread = [each.name for each in frame.declared.unread if each.is_coordinate]
+    known = list(dict.fromkeys([*(each for tokens in sides for each in tokens.coordinate_names()), *unread]))
     nearest = frame.nearest(name, known)
     shown = "the coordinates are " + ", ".join(f"`{each}`" for each in known[:8])
     advice = f"declare it: `input {name}: int[tokens]` if calls give it, else `coord {name} = ...`"

@@ -134,7 +134,7 @@ def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term
 def _no_table(name: str, node: tree.Index, declared: Declared, frame: Frame) -> Bad:
     if name in frame.names:
         return frame.add(NotIndexed(span=node.base.span, name=name, hint="neither a tuple nor an input"))
-    nearest = frame.nearest(name, [each.name for each in declared.inputs])
+    nearest = frame.nearest(name, [each.name for each in (*declared.inputs, *declared.unread)])
     match node.indices:
         case (tree.Name(),):
             advice = f"declare it, `input {name}: int[tokens]`, and read it as `q.{name}` and `k.{name}`"
