@@ -4,7 +4,7 @@ Each is a fact, found by the search for a pair that contradicts it, whatever the
 within its budget is not warned of.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from itertools import product
 
@@ -36,14 +36,18 @@ _LONGEST = 60
 """The most characters of another line that a warning shows."""
 
 
+_KINDS: tuple[type[Caution], ...] = (LineWithoutPairs, CoveredLine, IdleRequire, QueriesWithoutKeys)
+"""Warnings of single lines, and of queries without keys."""
+
+
 def mask_warnings(mask: MaskIR) -> Iterator[Caution]:
     """The warning of a mask that attends nothing, whatever its inputs."""
     if _PairFacts(mask).never(mask.relation):
         yield AttendsNothing(span=mask.span, name=mask.name)
 
 
-def line_warnings(mask: MaskIR) -> Iterator[Caution]:
-    """The warnings of single lines, and of queries without keys, of a mask that attends something."""
+def line_warnings(mask: MaskIR, kinds: Collection[type[Caution]] = _KINDS) -> Iterator[Caution]:
+    """The warnings of these kinds of a mask that attends something."""
     facts = _PairFacts(mask)
     if facts.is_crowded or facts.never(mask.relation):
         return
@@ -52,9 +56,11 @@ def line_warnings(mask: MaskIR) -> Iterator[Caution]:
     for line, is_empty in lines:
         if is_empty and not any(_is_within(span, line.span) for span in told):
             yield LineWithoutPairs(span=line.span)
-    yield from facts.covered([line for line, is_empty in lines if not is_empty])
-    yield from facts.idle()
-    position = facts.query_without_keys()
+    if CoveredLine in kinds:
+        yield from facts.covered([line for line, is_empty in lines if not is_empty])
+    if IdleRequire in kinds:
+        yield from facts.idle()
+    position = facts.query_without_keys() if QueriesWithoutKeys in kinds else None
     if position is not None:
         yield QueriesWithoutKeys(span=mask.span, name=mask.name, position=position)
 

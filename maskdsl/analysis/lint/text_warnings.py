@@ -22,7 +22,8 @@ def text_warnings(program: Program, mask: MaskIR, together: Together) -> Iterato
     said of lines holds with each parameter changed, and with other heads, as well.
     """
     yield from unused_warnings(program.patterns[mask.name])
-    warnings = [each for each in line_warnings(mask) if not _is_allowed_size(each, program)]
+    warnings = [each for each in line_warnings(mask) if each not in program.allowed]
+    warnings = [each for each in warnings if not _is_allowed_size(each, program)]
     for values, heads in _changes(mask):
         if not warnings:
             return
@@ -30,7 +31,7 @@ def text_warnings(program: Program, mask: MaskIR, together: Together) -> Iterato
             changed = bind(program, mask.name, values, heads, together=together)
         except AttnError:  # these values are not allowed
             continue
-        lasting = {(each.code, each.span) for each in line_warnings(changed)}
+        lasting = {(each.code, each.span) for each in line_warnings(changed, {*map(type, warnings)})}
         warnings = [each for each in warnings if (each.code, each.span) in lasting]
     yield from warnings
 
