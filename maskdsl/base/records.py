@@ -95,19 +95,16 @@ def _getter(names: list[str]) -> Callable[[object], tuple[Any, ...]]:
     return lambda instance: tuple(getattr(instance, name) for name in names)
 
 
-_put = object.__setattr__
-
-
 def _init(self: Any, /, *values: Any, **named: Any) -> None:
     layout: _Layout = self._layout_
     for name, value in zip(layout.positional, values, strict=False):
-        _put(self, name, value)
+        object.__setattr__(self, name, value)
     rest = layout.rest.get(len(values))
     if rest is None or named:
         _init_others(self, layout, len(values), named)
     else:
         for name, value in rest:
-            _put(self, name, value)
+            object.__setattr__(self, name, value)
     if layout.is_completed:
         self.__post_init__()
 
@@ -119,15 +116,15 @@ def _init_others(self: Any, layout: _Layout, count: int, named: dict[str, Any]) 
         raise TypeError(f"{type(self).__name__} takes {', '.join(layout.given)}, not {count} and {', '.join(named)}")
     for name in others:
         if name in named:
-            _put(self, name, named[name])
+            object.__setattr__(self, name, named[name])
         elif name in layout.defaults:
-            _put(self, name, layout.defaults[name])
+            object.__setattr__(self, name, layout.defaults[name])
         elif name in layout.factories:
-            _put(self, name, layout.factories[name]())
+            object.__setattr__(self, name, layout.factories[name]())
         else:
             raise TypeError(f"{type(self).__name__} needs `{name}`")
     for name in layout.made:
-        _put(self, name, layout.factories[name]())
+        object.__setattr__(self, name, layout.factories[name]())
 
 
 def _eq(self: Any, other: Any) -> Any:

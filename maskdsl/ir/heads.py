@@ -1,6 +1,6 @@
 """The query heads of a mask: all heads of an attention, or the shard of one process under tensor parallelism."""
 
-from maskdsl.base.records import dataclass
+from dataclasses import dataclass  # which torch.compile can trace, as it does where a layer asks for its attention
 
 DEFAULT_HEADS = 1
 """The query heads of a mask, if nobody says how many: enough where the relation is that of every head."""

@@ -45,6 +45,8 @@ SLOW = {"torch", "triton", "sympy", "networkx", "PIL", "typer", "pydantic", "mat
 """What takes long to import, and no command needs before it computes."""
 NEEDED = {"emit": {"sympy"}, "order": {"networkx"}}
 """By command: `emit` solves for tiles, and `order` orders graphs."""
+TRACED = {"maskdsl.ir.heads.Heads"}
+"""Dataclasses of the standard library, which graphs of torch.compile make."""
 HEAVY = {"numpy", "lark", "rich"}
 QUICK = [
     ["check", LONGFORMER],
@@ -79,7 +81,7 @@ def test_nothing_slow_is_imported(imported):
         command = words.split()[0]
         slow = SLOW - NEEDED.get(command, set())
         assert not slow & {*each["modules"]}, words
-        assert not each["generated"], f"{words}: these dataclasses are not those of maskdsl.base.records"
+        assert {*each["generated"]} <= TRACED, f"{words}: these dataclasses are not those of maskdsl.base.records"
 
 
 def test_version_and_help_import_next_to_nothing(imported):

@@ -17,7 +17,7 @@ def test_hostile_texts(piece: int) -> None:
         found = {seed: tried(text_of(seed, MOST), seed, folder) for seed in range(first, first + PIECE)}
     assert not {seed: each for seed, each in found.items() if each.outcome == "failed"}
     outcomes = [each.outcome for each in found.values()]
-    assert outcomes.count("looked at") + outcomes.count("called") > PIECE * 0.1, outcomes
+    assert outcomes.count("looked at") + outcomes.count("called") >= PIECE * 0.1, outcomes
 
 
 @pytest.mark.parametrize(

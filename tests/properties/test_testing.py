@@ -89,4 +89,5 @@ def test_relations_are_expressions(text):
 def test_without_hypothesis():
     code = "import sys; sys.modules['hypothesis'] = None; import maskdsl.testing"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "maskdsl.testing needs hypothesis: pip install 'maskdsl[testing]'" in result.stderr
+    assert "`maskdsl.testing` needs hypothesis, which cannot be imported" in result.stderr
+    assert 'pip install "maskdsl[testing]"' in result.stderr

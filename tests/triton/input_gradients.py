@@ -22,7 +22,7 @@ from tests.triton.interpreted import poisoned
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILE = Path(__file__).with_name("inputs.attn")
-SMALL = {"n": 41, "h": 8, "w": 8, "size": 4}
+SMALL = {"n": 41, "h": 8, "w": 8, "size": 4, "drafts": 9}
 TABLES = ("relative", "chained", "hidden")
 """Patterns with gradients that several programs add to."""
 ROOM = {torch.float32: 2e-4, torch.float16: 1e-2}

@@ -84,7 +84,7 @@ def transposed(mask: MaskIR, q: Shape, keys: Mapping[str, Shape]) -> Iterator[Di
     """
     length, heads = mask.queries.given_length, mask.heads
     swapped = q[1] == length != q[2] and all(shape[1] == mask.keys.given_length for shape in keys.values())
-    if q[1] != heads and (swapped or q[1] > q[2] == heads == length):
+    if q[1] != heads and (swapped or q[1] > q[2] == heads == length > 1):
         yield Transposed(pattern=mask.name, found=q[1], tokens=q[2], heads=heads, length=length, span=mask.span)
 
 
