@@ -18,12 +18,32 @@ def test_documents_by_their_lengths():
     assert inputs.documents(cu_seqlens=torch.tensor([0])).shape == (0,)
 
 
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3)])
+def test_nothing_gives_empty_inputs(shape):
+    nothing = torch.zeros(shape, dtype=torch.int32)
+    made = [*inputs.tree(nothing), inputs.documents(position_ids=nothing)]
+    assert all(each.dtype is torch.int32 and each.shape == shape for each in made)
+    packed = inputs.documents(lengths=nothing)
+    assert packed.dtype is torch.int32 and packed.shape == (*shape[:-1], 0)
+    assert inputs.tree([])[0].shape == (0,) and inputs.tree([[], []])[0].shape == (2, 0)
+
+
 def test_documents_of_a_batch():
     made = inputs.documents(lengths=[[3, 2], [1, 1, 3]])
     assert made.tolist() == [[0, 0, 0, 1, 1], [0, 1, 2, 2, 2]]
     assert torch.equal(
         inputs.documents(lengths=torch.tensor([[3, 2], [1, 4]])), inputs.documents(lengths=[[3, 2], [1, 4]])
     )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_lists_of_tensors_and_of_arrays(kind):
+    made = inputs.documents(lengths=[kind([3, 2]), kind([1, 1, 3])])
+    assert made.tolist() == [[0, 0, 0, 1, 1], [0, 1, 2, 2, 2]]
+    assert inputs.documents(lengths=[kind([1, 2])[0], kind([1, 2])[1]]).tolist() == [0, 1, 1]
+    assert inputs.documents(position_ids=[kind([0, 1]), kind([0, 0])]).tolist() == [[0, 0], [0, 1]]
+    assert inputs.tree([kind([-1, 0]), kind([-1, -1])])[1].tolist() == [[2, 2], [1, 2]]
 
 
 def test_documents_by_positions():
@@ -100,14 +120,26 @@ def test_a_long_chain():
         (lambda: inputs.documents(lengths=7), "integers"),
         (lambda: inputs.documents(lengths=[[1, 2], [2, 2]]), "the same sum"),
         (lambda: inputs.documents(cu_seqlens=torch.tensor([1, 2])), "begin with 0"),
-        (lambda: inputs.documents(cu_seqlens=torch.tensor([0, 3, 2])), "0 or more"),
+        (lambda: inputs.documents(cu_seqlens=torch.tensor([0, 3, 2])), "`cu_seqlens` is tensor([0, 3, 2])"),
+        (lambda: inputs.documents(cu_seqlens=torch.tensor([0, 3, 2])), "do not fall"),
+        (lambda: inputs.documents(cu_seqlens=torch.tensor([0, 2**62])), "up to 67,108,864 tokens"),
+        (lambda: inputs.documents(lengths=[2**62]), "up to 67,108,864 tokens"),
+        (lambda: inputs.documents(lengths=[2**62] * 4), "up to 67,108,864 tokens"),  # their sum wraps to 0
+        (lambda: inputs.documents(lengths=[[1, 2], None]), "`lengths` is [[1, 2], None]"),
+        (lambda: inputs.documents(lengths=[[1, 2], [2, -1]]), "`lengths` is [[1, 2], [2, -1]]"),
+        (lambda: inputs.documents(lengths=[[1, 2], [2, 1.5]]), "`lengths` is [[1, 2], [2, 1.5]]"),
         (lambda: inputs.documents(position_ids=torch.zeros(2, 2, 2, dtype=torch.int64)), "[batch, tokens]"),
         (lambda: inputs.documents(position_ids=torch.zeros(4)), "integers"),
         (lambda: inputs.padding(torch.tensor([[1, 0, 1]])), "not between them"),
         (lambda: inputs.padding(torch.tensor([1, 0])), "[batch, tokens]"),
-        (lambda: inputs.tree([0, -1]), "cycle"),
-        (lambda: inputs.tree([1, 0]), "cycle"),
-        (lambda: inputs.tree([2, -1]), "-1, of roots, to 1"),
+        (lambda: inputs.padding(torch.tensor([[float("-inf"), 0, 0]])), "booleans, or 0 and 1"),
+        (lambda: inputs.padding(torch.tensor([[float("nan"), 1, 1]])), "booleans, or 0 and 1"),
+        (lambda: inputs.padding(torch.tensor([[2, 1]])), "booleans, or 0 and 1"),
+        (lambda: inputs.tree([0, -1]), "above node 0 there is a cycle"),
+        (lambda: inputs.tree([1, 0, -1]), "`parents` is [1, 0, -1]"),
+        (lambda: inputs.tree([[-1, 0], [-1, 1]]), "above node 1 of sequence 1 there is a cycle"),
+        (lambda: inputs.tree([-1, 2]), "-1, of roots, to 1: node 1 has 2"),
+        (lambda: inputs.tree([-1, 2]), "`parents` is [-1, 2]"),
     ],
 )
 def test_mistakes(call, said):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from maskdsl.analysis.tiles.head_classes import MOST_TOKENS
 from maskdsl.base.diagnostics import AttnError, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument, WrongCall
 from maskdsl.base.libraries import missing
@@ -41,9 +42,9 @@ def documents(
         return _by_lengths(value)
     numbers = _integers(name, value)
     if name == "cu_seqlens":
-        if numbers.dim() != 1 or not len(numbers) or numbers[0] != 0:
-            raise _wrong(name, value, "integers [documents + 1] that begin with 0")
-        return _by_lengths(torch.diff(numbers), name)
+        if numbers.dim() != 1 or not len(numbers) or numbers[0] != 0 or (numbers[1:] < numbers[:-1]).any():
+            raise _wrong(name, value, "integers [documents + 1] that begin with 0 and do not fall")
+        return _repeated(name, value, numbers.diff())
     if numbers.dim() not in (1, 2):
         raise _wrong(name, value, "integers [tokens] or [batch, tokens]")
     begins = torch.zeros_like(numbers)
@@ -55,10 +56,10 @@ def padding(mask: Tensor) -> tuple[Tensor, Tensor]:
     """The first token and the number of tokens of each sequence, both [batch], for `start <= k and k < start + length`.
 
     `mask` is [batch, tokens], True or 1 where there is a token, padded on the left, on the right or on both sides. A
-    sequence without tokens begins at 0. Raises `AttnError` (E460) for holes between tokens.
+    sequence without tokens begins at 0. Raises `AttnError` (E460) for holes between tokens and for other values.
     """
-    if not isinstance(mask, Tensor) or mask.dim() != 2:
-        raise _wrong("mask", mask, "booleans [batch, tokens]")
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or ((mask != 0) & (mask != 1)).any():
+        raise _wrong("mask", mask, "a tensor [batch, tokens] of booleans, or 0 and 1")
     here = mask != 0
     lengths = here.sum(-1)
     edges = torch.nn.functional.pad(here.to(torch.int8), (1, 1)).diff() != 0
@@ -77,7 +78,10 @@ def tree(parents: _Numbers) -> tuple[Tensor, Tensor]:
     numbers = _integers("parents", parents)
     if numbers.dim() not in (1, 2):
         raise _wrong("parents", parents, "integers [tokens] or [batch, tokens]")
-    rows = [_numbered(row) for row in numbers.reshape(-1, numbers.shape[-1]).tolist()]
+    if numbers.dim() == 1:
+        rows = [_numbered(parents, numbers.tolist(), "")]
+    else:
+        rows = [_numbered(parents, row, f" of sequence {entry}") for entry, row in enumerate(numbers.tolist())]
     enter, leave = (
         torch.tensor([row[side] for row in rows], dtype=torch.int32, device=numbers.device).reshape(numbers.shape)
         for side in (0, 1)
@@ -85,12 +89,16 @@ def tree(parents: _Numbers) -> tuple[Tensor, Tensor]:
     return enter, leave
 
 
-def _numbered(parents: list[int]) -> tuple[list[int], list[int]]:
-    """The number of each node, depth first, and the first number behind its descendants."""
+def _numbered(given: object, parents: list[int], where: str) -> tuple[list[int], list[int]]:
+    """The number of each node, depth first, and the first number behind its descendants.
+
+    Messages show all that was given, and say where the node is.
+    """
     children: list[list[int]] = [[] for _ in range(len(parents) + 1)]
     for node, parent in enumerate(parents):
         if not -1 <= parent < len(parents):
-            raise _wrong("parents", parent, f"indices from -1, of roots, to {len(parents) - 1}")
+            indices = f"indices from -1, of roots, to {len(parents) - 1}"
+            raise _wrong("parents", given, f"{indices}: node {node}{where} has {parent}")
         children[parent].append(node)  # the children of -1 are the last list
     enter, leave, count = [-1] * len(parents), [-1] * len(parents), 0
     open_nodes = children[-1][::-1]
@@ -103,39 +111,60 @@ def _numbered(parents: list[int]) -> tuple[list[int], list[int]]:
         else:
             leave[node] = count
     if count < len(parents):
-        raise _wrong("parents", enter.index(-1), "trees: above this node there is a cycle instead of a root")
+        node = enter.index(-1)
+        raise _wrong("parents", given, f"trees: above node {node}{where} there is a cycle instead of a root")
     return enter, leave
 
 
-def _by_lengths(value: Any, name: str = "lengths") -> Tensor:
-    if isinstance(value, list | tuple) and any(isinstance(each, list | tuple) for each in value):
-        return _stacked(name, value, [_integers(name, each) for each in value])
-    lengths = _integers(name, value)
-    return _stacked(name, value, [*lengths]) if lengths.dim() == 2 else _repeated(name, lengths)
+def _by_lengths(value: Any) -> Tensor:
+    """The documents of one sequence, or of one for each list of lengths."""
+    if _is_nested(value):
+        return _stacked(value, [_integers("lengths", value, each) for each in value])
+    lengths = _integers("lengths", value)
+    if lengths.dim() != 2:
+        return _repeated("lengths", value, lengths)
+    return _stacked(value, [*lengths]) if len(lengths) else lengths.new_zeros((0, 0), dtype=torch.int32)
 
 
-def _stacked(name: str, value: Any, lengths: Sequence[Tensor]) -> Tensor:
-    """One sequence of the batch for each list of lengths."""
-    rows = [_repeated(name, each) for each in lengths]
+def _stacked(value: object, lengths: Sequence[Tensor]) -> Tensor:
+    rows = [_repeated("lengths", value, each) for each in lengths]
     if len({len(row) for row in rows}) > 1:
-        raise _wrong(name, value, "lists of the same sum: each is one sequence of the batch")
+        raise _wrong("lengths", value, "lists of the same sum: each is one sequence of the batch")
     return torch.stack(rows)
 
 
-def _repeated(name: str, lengths: Tensor) -> Tensor:
+def _repeated(name: str, value: object, lengths: Tensor) -> Tensor:
     if lengths.dim() != 1 or (lengths < 0).any():
-        raise _wrong(name, lengths, "integers of 0 or more, one for each document")
+        raise _wrong(name, value, "integers of 0 or more, one for each document")
+    if lengths.clamp(max=MOST_TOKENS + 1).sum() > MOST_TOKENS:  # clamped, since sums wrap around
+        raise _wrong(name, value, f"documents of up to {MOST_TOKENS:,} tokens together")
     return torch.arange(len(lengths), dtype=torch.int32, device=lengths.device).repeat_interleave(lengths)
 
 
-def _integers(name: str, value: Any) -> Tensor:
+def _integers(name: str, value: Any, sequence: Any = None) -> Tensor:
+    """The value, or one sequence of it, as int64. Messages show the value."""
     try:
-        numbers = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) or len(value) else torch.int64)
+        numbers = _tensor(value if sequence is None else sequence)
     except (TypeError, ValueError, RuntimeError):
         raise _wrong(name, value, "integers") from None
     if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype is torch.bool:
         raise _wrong(name, value, "integers")
     return numbers.long()
+
+
+def _tensor(value: Any) -> Tensor:
+    """Lists row by row, since torch refuses lists of tensors and is slow for lists of arrays."""
+    if _is_nested(value):
+        return torch.stack([_tensor(each) for each in value])
+    numbers = torch.as_tensor(value)
+    return numbers if isinstance(value, Tensor) or numbers.numel() else numbers.long()  # [] is float32
+
+
+def _is_nested(value: object) -> bool:
+    """Whether it is a list of lists, tensors or arrays."""
+    return isinstance(value, list | tuple) and any(
+        isinstance(each, list | tuple) or getattr(each, "ndim", 0) for each in value
+    )
 
 
 def _wrong(name: str, value: object, expected: str) -> AttnError:
