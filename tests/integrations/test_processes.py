@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no processes")
+@pytest.mark.long
 def test_tensor_parallel_models_have_the_heads_of_the_whole(tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
