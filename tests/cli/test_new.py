@@ -85,3 +85,16 @@ def test_nothing_is_overwritten(maskdsl, tmp_path, monkeypatch):
 def test_examples_are_listed(maskdsl):
     listed = maskdsl("new", "--list", columns=200).out
     assert all(name in listed for name in package.examples()) and "Longformer" in listed
+
+
+@pytest.mark.parametrize("name", ["", ".attn", "..", "-", "-x", "a\x1b[31m"])
+def test_names_that_no_command_could_read(maskdsl, monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    ended = maskdsl("new", "--", name)
+    assert ended.code == 2 and "its name needs a letter or a digit" in ended.err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_command_that_is_told_is_quoted(maskdsl, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert "maskdsl show 'two words.attn' draws it" in maskdsl("new", "two words").out

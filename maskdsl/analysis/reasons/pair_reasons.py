@@ -186,7 +186,8 @@ class _LineReasons:
             return replace(reason, because="" if reason.holds else self.spaces(node))
         along = self.along_axes(condition) if isinstance(node, tree.Call | tree.Name | tree.Quantifier) else None
         if along is None:
-            return replace(reason, because=self.values(condition, asked))
+            compared = self.compared(node, frame, asked) if isinstance(node, tree.Comparison) else ""
+            return replace(reason, because=compared or self.values(condition, asked))
         if len(along) == 1:
             return replace(reason, because=along[0].text)
         return replace(reason, operands=tuple(along))
@@ -239,6 +240,15 @@ class _LineReasons:
         holds = replace(self.pair, k=keys).evaluate(simplify(condition), np.asarray(False))
         text = key_sets.because("k" if name == "i" else f"k.{name}", index, holds)
         return None if text is None else Reason(text, bool(holds[index]))
+
+    def compared(self, node: tree.Comparison, frame: Frame, asked: bool) -> str:
+        """A comparison as it stands in the text, with the value of each operand; empty if that is unknown or long."""
+        operands = [self.meaning(_term(elaborate(each, frame)).expression) for each in node.operands]
+        if not asked and any(reads(each).inputs for each in operands):
+            return ""
+        values = [print_expression(self.constant(each)) for each in operands]
+        text = " ".join([values[0], *(word for pair in zip(node.operators, values[1:], strict=True) for word in pair)])
+        return text if len(text) <= _LONGEST else ""
 
     def values(self, condition: Expression, asked: bool) -> str:
         """The condition with the values of the pair, and both sides of comparisons computed; empty if that is long."""

@@ -94,5 +94,5 @@ def _sentences(diagnostic: Diagnostic) -> str:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    """Text for a workflow command: percent signs, line ends, and `more` are escaped."""
-    return "".join(f"%{ord(each):02X}" if each in f"%\r\n{more}" else each for each in text)
+    """Text for a workflow command: percent signs, control characters and `more` are escaped."""
+    return "".join(f"%{ord(each):02X}" if each in f"%{more}" or ord(each) < 32 else each for each in text)

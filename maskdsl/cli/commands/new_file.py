@@ -1,6 +1,7 @@
 """`new`: writes a file to begin with, from an example or with one pattern and what its lines mean."""
 
 import re
+import shlex
 from pathlib import Path
 
 from rich.table import Table
@@ -27,6 +28,9 @@ pattern NAME(n = 1024, size = 128) {
 
 def new(name: str, source: str | None) -> None:
     """Writes `name`, with the ending .attn if it has none. Raises `AttnError` if it exists (E544)."""
+    bare = Path(name).name.removesuffix(SUFFIX)
+    if not re.search(r"\w", bare) or bare.startswith("-") or not name.isprintable():
+        raise AttnError(NotWritten(file=name, reason="its name needs a letter or a digit, and no dash in front"))
     path = Path(name if name.endswith(SUFFIX) else f"{name}{SUFFIX}")
     template = example(path.stem) if source is None else Path(named_file(source))
     text = _first_pattern(path) if template is None else template.read_text(encoding="utf-8")
@@ -37,7 +41,8 @@ def new(name: str, source: str | None) -> None:
         raise AttnError(FileExists(file=str(path))) from None
     except (OSError, ValueError) as error:  # ValueError: an impossible path
         raise AttnError(NotWritten(file=str(path), reason=getattr(error, "strerror", None) or str(error))) from None
-    output().print(f"wrote {path}; maskdsl show {path} draws it", markup=False, soft_wrap=True)
+    shown = shlex.quote(str(path))
+    output().print(f"wrote {path}; maskdsl show {shown} draws it", markup=False, soft_wrap=True)
 
 
 def _first_pattern(path: Path) -> str:
