@@ -1,9 +1,11 @@
 """Patterns and masks composed by `&`, `|` and `~`, against the dense meaning of each operand."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 import maskdsl
@@ -164,3 +166,154 @@ def test_a_name_that_the_other_pattern_means_otherwise():
     again = maskdsl.parse(text.replace("q < n", "q <= n"))["p"]
     with pytest.raises(maskdsl.AttnError, match=r"E446.*`own`"):
         one | again
+
+
+CAPTURES = {
+    "a coordinate and a parameter": (
+        "pattern p(n = 16) { space tokens[n] coord size = i % 3 + 1 attend same(size) }",
+        "pattern r(n = 16, size = 4) { space tokens[n] coord tile = i // size attend same(tile) }",
+    ),
+    "a coordinate of a space and a parameter": (
+        "pattern p(h = 4) { space image[y = h, x = 4] coord image.size = x % 3 + 1 attend same(size) }",
+        "pattern r(h = 4, size = 2) { space image[y = h, x = 4] coord tile = y // size attend same(tile) }",
+    ),
+    "a `let` and a parameter": (
+        "pattern p(n = 16) { space tokens[n] let size = 5 attend q - k < size }",
+        "pattern r(n = 16, size = 3) { space tokens[n] attend k - q < size }",
+    ),
+    "an input and a parameter": (
+        "pattern p(n = 16) { space tokens[n] input size: int[tokens] attend same(size) }",
+        "pattern r(n = 16, size = 3) { space tokens[n] coord tile = i // size attend same(tile) }",
+    ),
+    "a macro and a parameter": (
+        "def size() = 5 pattern p(n = 16) { space tokens[n] attend q - k < size }",
+        "pattern r(n = 16, size = 3) { space tokens[n] attend k - q < size }",
+    ),
+    "a sort key and a parameter": (
+        "pattern p(n = 16) { space tokens[n] coord size = i % 3 + 1 attend same(size) }",
+        "pattern r(n = 16, size = 4) { space tokens[n] attend k < size order by i // size }",
+    ),
+    "coordinates of a space and of all": (
+        "pattern p(n = 16) { space tokens[n] coord size = i % 3 attend same(size) }",
+        "pattern r(n = 16) { space tokens[n] coord tokens.size = i % 3 attend same(size) }",
+    ),
+    "an axis and a `let`": (
+        "pattern p(h = 4) { space image[y = h, x = 4] coord size = y attend same(size) }",
+        "pattern r(h = 4) { space image[y = h, x = 4] let size = 4 let y = 3 attend q.x < y }",
+    ),
+    "a coordinate and a variable": (
+        "pattern p(n = 16) { space tokens[n] coord size = i % 3 attend same(size) }",
+        "pattern r(n = 16) { space tokens[n] coord tile = i // sum(size for size in 1 .. 4) attend same(tile) }",
+    ),
+    "an integer and a float": (
+        "pattern p(n = 16, size = 4) { space tokens[n] attend (q - k) % size == 0 }",
+        "pattern r(n = 16, size = 4.0) { space tokens[n] attend q - k < size }",
+    ),
+    "a name that means two things": (
+        "pattern p(n = 16, size = 2) { space tokens[n] coord tile = i // size coord size = i % 3 attend same(tile) }",
+        "pattern r(n = 16, size = 2) { space tokens[n] coord size = i % 3 coord part = size attend same(part) }",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::maskdsl.AttnWarning")
+@pytest.mark.parametrize("case", CAPTURES)
+def test_a_name_never_captures_that_of_the_other(case):
+    """Whether the values are bound or not, in either order; both places are shown."""
+    one, other = (maskdsl.parse(text)[name] for text, name in zip(CAPTURES[case], "pr", strict=True))
+    for first, second in ((one, other), (other, one), (one.bind(), other.bind()), (other.bind(), one.bind())):
+        for compose in (lambda: first & second, lambda: first | second):  # noqa: B023
+            with pytest.raises(maskdsl.AttnError, match=r"E446.*`(size|y)`") as caught:
+                compose()
+            assert f"in `{first.name}`" in str(caught.value) and f"in `{second.name}`" in str(caught.value)
+            assert "<composed>" not in str(caught.value)
+
+
+def test_names_that_mean_the_same():
+    """In lines of another order, in a pattern that reads one name in two ways, and in variables of quantifiers."""
+    texts = (
+        "pattern {}(n = 3) {{ space a[n] space b[n] tokens a ++ b coord a.t = i coord b.t = i + 1 attend same(t) }}",
+        "pattern {}(n = 3) {{ space a[n] space b[n] tokens a ++ b coord b.t = i + 1 coord a.t = i attend q.t < k.t }}",
+    )
+    one, other = (maskdsl.parse(text.format(name))[name].bind() for text, name in zip(texts, "pr", strict=True))
+    np.testing.assert_array_equal((one | other).dense(), one.dense() | other.dense())
+    twice = maskdsl.parse(CAPTURES["a name that means two things"][0])["p"].bind()
+    np.testing.assert_array_equal((twice | ~twice).dense(), np.ones((16, 16), bool))
+    text = "pattern {}(n = 9) {{ space a[n] attend any(q - k == {} * j for j in 0 .. {}) }}"
+    one, other = (maskdsl.parse(text.format(*each))[each[0]].bind() for each in (("p", 2, 3), ("r", 3, 2)))
+    np.testing.assert_array_equal((one | other).dense(), one.dense() | other.dense())
+
+
+NAMES = ("size", "tile", "j", "y", "h", "causal")
+
+
+@st.composite
+def colliding(draw, name):
+    """The text of a pattern whose names are of a small pool; it may be wrong."""
+    macros, parameters, lines, relations = [], ["h = 4"], [], []
+    read = st.sampled_from(["h"])
+    for _ in range(draw(st.integers(1, 3))):
+        new, number, old = draw(st.sampled_from(NAMES)), draw(st.integers(1, 3)), draw(read)
+        kind = draw(st.sampled_from(["parameter", "let", "coord", "image.", "input", "macro", "variable"]))
+        value = f"q.x + {number} * k.y < {new}"
+        match kind:
+            case "parameter":
+                parameters.append(f"{new} = {number}")
+            case "let":
+                lines.append(f"let {new} = {old} + {number}")
+            case "coord" | "image.":
+                space = "image." if kind == "image." else ""
+                lines.append(f"coord {space}{new} = (x + {number} * y) // max({old}, 1)")
+                value = f"same({new})"
+            case "input":
+                lines.append(f"input {new}: int[image]")
+                value = f"q.{new} <= k.{new}"
+            case "macro":
+                macros.append(f"def {new}() = {number}")
+            case "variable":
+                lines.append(f"coord {name}c{len(lines)} = x // max(sum({new} for {new} in 0 .. {number}), 1)")
+                value = f"same({name}c{len(lines) - 1})"
+        relations.append(value)
+        read |= st.just(new)
+    lines.append(f"attend {draw(st.sampled_from([' and ', ' or '])).join(relations)}")
+    if draw(st.booleans()):
+        lines.append(f"require q.y // max({draw(read)}, 1) <= k.x")
+    if draw(st.booleans()):
+        lines.append(f"order by x // max({draw(read)}, 1)")
+    space = "space image[y = h, x = 3]"
+    return f"{' '.join(macros)} pattern {name}({', '.join(parameters)}) {{ {space} {' '.join(lines)} }}"
+
+
+def dense(mask, values):
+    """The dense mask with the inputs that it declares."""
+    return mask.dense(**{each.name: values[each.name] for each in mask.inputs})
+
+
+@pytest.mark.filterwarnings("ignore::maskdsl.AttnWarning")
+@settings(max_examples=examples(16), deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(st.data())
+def test_colliding_names(data):
+    """Two patterns of a few names are refused, or composed as they are, bound before or after, in either order."""
+    operands = []
+    for name in "pr":
+        text = data.draw(colliding(name), label=name)
+        try:
+            pattern = maskdsl.parse(text)[name]
+            operands.append((pattern, pattern.bind()))
+        except maskdsl.AttnError:
+            reject()
+    generator = np.random.default_rng(0)
+    values = {name: generator.integers(0, 3, 12) for name in NAMES}
+    whole = [dense(mask, values) for _, mask in operands]
+    for first, second in itertools.product(*([operands] * 2)):
+        for number in range(2):
+            try:
+                both, either = first[number] & second[number], first[number] | second[number]
+            except maskdsl.AttnError as error:
+                assert {each.code for each in error.diagnostics} <= {"E446", "E448", "E449"}
+                assert first is not second
+                continue
+            masks = [each if number else each.bind() for each in (both, either)]
+            left, right = (whole[operands.index(each)] for each in (first, second))
+            np.testing.assert_array_equal(dense(masks[0], values), left & right)
+            np.testing.assert_array_equal(dense(masks[1], values), left | right)

@@ -4,7 +4,7 @@ Works on trees, so that what it makes can be read, kept as a file and bound like
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from maskdsl.base.diagnostics import AttnError, Diagnostic, Note
 from maskdsl.base.errors.language.composition import NameClash, OrderClash, OtherTokens, ScoreClash, ValueClash
@@ -40,6 +40,11 @@ class ComposedPattern:
         """Its statements of these kinds, in the order of the text."""
         return [each for each in self.declaration.statements if isinstance(each, kinds)]
 
+    def setup(self) -> list[tree.Statement]:
+        """Its statements but relations, scores and orders."""
+        others = (*_RELATIONS, *_SCORES, *_ORDERS)
+        return [each for each in self.declaration.statements if not isinstance(each, others)]
+
     def parameters(self) -> dict[str, str]:
         """The parameters as they are written, with the values that they have for a default."""
         return {each.name.id: self._parameter(each) for each in self.declaration.parameters}
@@ -47,21 +52,48 @@ class ComposedPattern:
     def _parameter(self, parameter: tree.Parameter) -> str:
         if self.values is None:
             return parameter.span.text
-        value = self.values[parameter.name.id]
-        kind = parameter.type.id if parameter.type is not None else "axis" if isinstance(value, str) else ""
-        return f"{parameter.name.id}{kind and f': {kind}'} = {_written(value)}"
+        kind = self._type(parameter)
+        return f"{parameter.name.id}{kind and f': {kind}'} = {_written(self.values[parameter.name.id])}"
 
-    def declared(self) -> dict[str, tree.Node]:
-        """What it declares, by name; coordinates with the space that they are declared for. Of bound ones no values."""
-        parameters = self.declaration.parameters if self.values is None else ()
-        names: dict[str, tree.Node] = {each.name.id: each for each in parameters}
+    def _type(self, parameter: tree.Parameter) -> str:
+        """The type that a bound parameter has to be written with; nothing if its value says it."""
+        assert self.values is not None
+        if parameter.type is not None:
+            return parameter.type.id
+        return "axis" if isinstance(self.values[parameter.name.id], str) else ""
+
+    def meanings(self) -> dict[str, list[tree.Node]]:
+        """What each name may be read as: all that is declared by it, or else its macro, or variables of quantifiers."""
+        names: dict[str, list[tree.Node]] = {}
+        for name, node in self._declared():
+            if node not in names.setdefault(name, []):
+                names[name].append(node)
+        others: dict[str, tree.Node] = {each.id: each for each in _variables(self.declaration)}
+        others |= self.macros()
+        return {**{name: [node] for name, node in others.items()}, **names}
+
+    def _declared(self) -> Iterator[tuple[str, tree.Node]]:
+        """Parameters, bound ones with the types of their values, and what statements declare."""
+        for parameter in self.declaration.parameters:
+            name = parameter.name.id
+            if self.values is None:
+                yield name, parameter
+            else:
+                kind = self._type(parameter) or type(self.values[name]).__name__
+                yield name, replace(parameter, type=tree.Name(kind, span=parameter.span), default=None)
         for each in self.declaration.statements:
             match each:
-                case tree.CoordinateStatement(space=tree.Name(id=space), name=name):
-                    names[f"{space}.{name.id}"] = each
-                case tree.CoordinateStatement() | tree.InputStatement() | tree.LetStatement() | tree.RouteStatement():
-                    names[each.name.id] = each
-        return names
+                case tree.SpaceStatement():
+                    yield each.name.id, each
+                    yield from ((axis.name.id, axis) for axis in each.axes if axis.name is not None)
+                case (
+                    tree.PooledSpaceStatement()
+                    | tree.CoordinateStatement()
+                    | tree.InputStatement()
+                    | tree.LetStatement()
+                    | tree.RouteStatement()
+                ):
+                    yield each.name.id, each
 
     def macros(self) -> dict[str, tree.MacroDeclaration]:
         """The macros that it calls, those that these call included, by name."""
@@ -128,9 +160,8 @@ def union(first: ComposedPattern, second: ComposedPattern) -> str:
 
 def _around(operands: Sequence[ComposedPattern], relations: Sequence[str]) -> Iterator[str]:
     """The statements of some patterns, each once, with these in place of their relations."""
-    every = [each for operand in operands for each in operand.declaration.statements]
-    once = [each for number, each in enumerate(every) if each not in every[:number]]
-    yield from (each.span.text for each in once if not isinstance(each, (*_RELATIONS, *_SCORES, *_ORDERS)))
+    every = [each for operand in operands for each in operand.setup()]
+    yield from (each.span.text for number, each in enumerate(every) if each not in every[:number])
     yield from dict.fromkeys(relations)
     for kinds in (_SCORES, _ORDERS):
         for operand in operands:
@@ -180,15 +211,24 @@ def _written(value: object) -> str:
 
 def _names(node: object) -> Iterator[str]:
     """All names in a tree."""
+    return (each.id for each in _nodes(node) if isinstance(each, tree.Name))
+
+
+def _variables(node: object) -> Iterator[tree.Name]:
+    """The variables of all quantifiers in a tree."""
+    return (each.variable for each in _nodes(node) if isinstance(each, tree.Quantifier))
+
+
+def _nodes(node: object) -> Iterator[tree.Node]:
+    """A tree and all that is in it."""
     match node:
-        case tree.Name(id=name):
-            yield name
         case tree.Node():
+            yield node
             for each in fields(node):
-                yield from _names(getattr(node, each.name))
+                yield from _nodes(getattr(node, each.name))
         case tuple():
             for item in node:
-                yield from _names(item)
+                yield from _nodes(item)
 
 
 # What cannot be composed
@@ -202,7 +242,9 @@ def _check(first: ComposedPattern, second: ComposedPattern, scores_of_one: bool)
         note = Note(f"the tokens of `{first.name}`", first.declaration.name.span)
         span = _outer(tokens[1]) or second.declaration.name.span
         errors.append(OtherTokens(first=first.name, second=second.name, span=span, notes=(note,)))
-    errors += [*_clashes(first, second), *_other_values(first, second)]
+    else:  # other tokens have other axes, which is no news
+        errors += _clashes(first, second)
+    errors += _other_values(first, second)
     scores = [each.statements(*_SCORES) for each in (first, second)]
     if scores[0] != scores[1] and not (scores_of_one and not all(scores)):
         errors.append(_clash(ScoreClash, first, second, scores))
@@ -246,10 +288,17 @@ def _outer(nodes: Sequence[tree.Node]) -> Span | None:
 
 def _clashes(first: ComposedPattern, second: ComposedPattern) -> Iterator[Diagnostic]:
     """Errors of names that mean one thing in one pattern and another in the other."""
-    means: list[Mapping[str, tree.Node]] = [{**each.macros(), **each.declared()} for each in (first, second)]
-    for name in {**means[0], **means[1]}:
-        one, other = (each.get(name) for each in means)
-        if one is not None and other is not None and one != other:
-            note = Note(f"in `{first.name}`", one.span)
-            span = other.span
+    meanings = first.meanings(), second.meanings()
+    alike = first.setup() == second.setup()
+    for name in [each for each in meanings[0] if each in meanings[1]]:
+        one, other = (each[name] for each in meanings)
+        if {*one} != {*other} or (_depends_on_line(one) and not alike):
+            note = Note(f"in `{first.name}`", one[-1].span)
+            span = other[-1].span
             yield NameClash(name=name, first=first.name, second=second.name, span=span, notes=(note,))
+
+
+def _depends_on_line(meanings: Sequence[tree.Node]) -> bool:
+    """Whether a name is a value in lines above the one that declares a coordinate of this name, and that below."""
+    kinds = {type(each) for each in meanings}
+    return tree.CoordinateStatement in kinds and len(kinds) > 1
