@@ -44,8 +44,8 @@ def _is_allowed_size(caution: Caution, program: Program) -> bool:
 
 
 def _changes(mask: MaskIR) -> Iterator[tuple[dict[str, object], int]]:
-    """Values of parameters and numbers of heads, one of them another one than the mask has."""
-    for name, value in mask.parameters[:_MOST_CHANGED]:
+    """Values of parameters and numbers of heads, one of them another one than the mask has: first of what is off."""
+    for name, value in sorted(mask.parameters[:_MOST_CHANGED], key=lambda each: bool(each[1])):
         yield from (({name: changed}, mask.heads) for changed in _changed(value))
     yield {}, _MANY_HEADS
 
