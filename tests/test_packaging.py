@@ -173,6 +173,7 @@ def test_a_plain_install_works(checkout: Path, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=60)
     if installed(environment, "--no-deps", "platformdirs").returncode:
+        # An environment that has nothing can only be filled from an index: offline nobody can install a package.
         pytest.skip("there is no package index")
     (tmp_path / "wheel").mkdir()
     ended = installed(environment, built("wheel", checkout, tmp_path / "wheel"))

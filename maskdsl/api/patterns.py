@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from maskdsl.analysis.cost.devices import find_device
 from maskdsl.analysis.counts.stats import Stats, stats
 from maskdsl.analysis.indices.given_reads import check_reads
 from maskdsl.analysis.orders.binding import bind_mask
@@ -288,8 +289,7 @@ class Mask(Displayed):
         Of A100, H100, H200, B200 and MI300X, for two-byte numbers. Nothing is measured: the model is
         `analysis/cost/model.py`.
         """
-        from maskdsl.analysis.cost.devices import find_device  # start-up time
-        from maskdsl.analysis.cost.predict import predict_mask
+        from maskdsl.analysis.cost.predict import predict_mask  # start-up time
 
         return predict_mask(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
 
@@ -307,8 +307,7 @@ class Mask(Displayed):
         `block` is the tile size (queries, keys) in tokens, or several sizes of which the best counts. Apply the result
         by `with_order(result.order)`.
         """
-        from maskdsl.analysis.cost.devices import find_device  # start-up time
-        from maskdsl.analysis.orders.best import best_order
+        from maskdsl.analysis.orders.best import best_order  # start-up time
 
         blocks = cast("list[tuple[int, int]]", block)
         return best_order(self.ir, self._decided(inputs), blocks, find_device(gpu), head_dim)

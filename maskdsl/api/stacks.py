@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from maskdsl.analysis.cost.devices import find_device
 from maskdsl.analysis.counts.stack_stats import StackStats, stack_stats
 from maskdsl.analysis.indices.given_reads import check_layers
 from maskdsl.analysis.orders.binding import bind_layers
@@ -139,8 +140,7 @@ class BoundStack(Displayed):
     @takes(gpu=TEXT, head_dim=HEAD_DIM, batch=BATCH)
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> StackPrediction:
         """Predicted seconds of the attention of all layers in sequence: see `Mask.predict`."""
-        from maskdsl.analysis.cost.devices import find_device  # start-up time
-        from maskdsl.analysis.cost.predict import predict_stack
+        from maskdsl.analysis.cost.predict import predict_stack  # start-up time
 
         return predict_stack(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
 

@@ -13,7 +13,7 @@ from maskdsl import __version__
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import OnlyInTerminals
 from maskdsl.base.errors.commands.pictures import NeedsOut
-from maskdsl.cli import shells
+from maskdsl.cli import commands, request, shells
 from maskdsl.cli.declaring import Commands, argument
 from maskdsl.cli.request import completions, options
 
@@ -65,14 +65,12 @@ def app(context: click.Context) -> None:
 @click.pass_context
 def new(context: click.Context, name: str | None, source: str | None, lists: bool) -> None:
     """Write a file to begin with: a copy of the example of this name, or one pattern that explains itself."""
-    from maskdsl.cli.commands import new_file
-
     if lists:
-        new_file.list_examples()
+        commands.new_file.list_examples()
     elif name is None:
         raise click.MissingParameter(ctx=context, param=context.command.params[0])
     else:
-        new_file.new(name, source)
+        commands.new_file.new(name, source)
 
 
 @app.command()
@@ -89,9 +87,7 @@ def new(context: click.Context, name: str | None, source: str | None, lists: boo
 @options.json
 def check(paths: tuple[str, ...], heads: int, strict: bool, form: str, as_json: bool) -> None:
     """Report all errors and warnings of these files: in the text, and in each pattern at its default parameters."""
-    from maskdsl.cli.commands import check_and_fmt
-
-    raise Exit(check_and_fmt.check(paths, heads, strict, "json" if as_json else form))
+    raise Exit(commands.check_and_fmt.check(paths, heads, strict, "json" if as_json else form))
 
 
 @app.command()
@@ -100,9 +96,7 @@ def check(paths: tuple[str, ...], heads: int, strict: bool, form: str, as_json: 
 @click.option("--diff", is_flag=True, help="Write nothing; print what would change.")
 def fmt(paths: tuple[str, ...], check: bool, diff: bool) -> None:
     """Rewrite files in the canonical layout. `-` reads standard input and writes standard output."""
-    from maskdsl.cli.commands import check_and_fmt
-
-    raise Exit(check_and_fmt.fmt(paths, check, diff))
+    raise Exit(commands.check_and_fmt.fmt(paths, check, diff))
 
 
 @app.command()
@@ -142,9 +136,7 @@ def show(
     **shared: Any,
 ) -> None:
     """Draw the tiles of a pattern: which are empty, partly attended, full."""
-    from maskdsl.cli.request.shared_options import Ranges, SharedOptions
-
-    subject, ranges = SharedOptions(**shared), Ranges(rows, columns)
+    subject, ranges = request.shared_options.SharedOptions(**shared), request.shared_options.Ranges(rows, columns)
     in_files = {"--mask": mask, "--around": around is not None, "--stacked": stacked}
     in_terminals = {"--rows": rows is not None, "--columns": columns is not None, "--diff": diff is not None}
     for name in (name for name, given in in_files.items() if given and out is None):
@@ -152,21 +144,13 @@ def show(
     for name in (name for name, given in in_terminals.items() if given and (out or (as_json and diff is None))):
         raise AttnError(OnlyInTerminals(option=name))
     if diff is not None:
-        from maskdsl.cli.commands import differences
-
-        differences.show_differences(subject, diff, ranges, as_json)
+        commands.differences.show_differences(subject, diff, ranges, as_json)
     elif as_json:
-        from maskdsl.cli.commands import show_json
-
-        show_json.show_json(subject)
+        commands.show_json.show_json(subject)
     elif out is not None:
-        from maskdsl.cli.commands import pictures
-
-        pictures.picture(pictures.PictureRequest(subject, mask, around, stacked), out)
+        commands.pictures.picture(commands.pictures.PictureRequest(subject, mask, around, stacked), out)
     else:
-        from maskdsl.cli.commands import show_and_stats
-
-        show_and_stats.show(subject, ranges)
+        commands.show_and_stats.show(subject, ranges)
 
 
 @app.command()
@@ -199,10 +183,8 @@ def show(
 )
 def view(blocks: tuple[str, ...], out: str | None, opens: bool, watch: bool, port: int, **shared: Any) -> None:
     """Write a page that shows a pattern, or the layers of a stack, from the whole map to single tokens."""
-    from maskdsl.cli.commands import view_page
-    from maskdsl.cli.request.shared_options import SharedOptions
-
-    view_page.view(view_page.PageRequest(SharedOptions(**shared), blocks), out, opens, watch, port)
+    subject = request.shared_options.SharedOptions(**shared)
+    commands.view_page.view(commands.view_page.PageRequest(subject, blocks), out, opens, watch, port)
 
 
 @app.command()
@@ -219,10 +201,7 @@ def view(blocks: tuple[str, ...], out: str | None, opens: bool, watch: bool, por
 @options.json
 def stats(head_dim: int, gpus: tuple[str, ...], as_json: bool, **shared: Any) -> None:
     """Measure a pattern: density, waste, arithmetic, keys per query. Exact; times on GPUs are predictions."""
-    from maskdsl.cli.commands import show_and_stats
-    from maskdsl.cli.request.shared_options import SharedOptions
-
-    show_and_stats.stats(SharedOptions(**shared), head_dim, gpus, as_json)
+    commands.show_and_stats.stats(request.shared_options.SharedOptions(**shared), head_dim, gpus, as_json)
 
 
 @app.command()
@@ -253,9 +232,7 @@ def explain(
     as_json: bool,
 ) -> None:
     """Explain in words and formulas what a pattern does and costs, or why a pair of tokens attends or does not."""
-    from maskdsl.cli.commands import explanations
-
-    explanations.explain(file, words, heads, order, block, pair, head, given, seed, as_json)
+    commands.explanations.explain(file, words, heads, order, block, pair, head, given, seed, as_json)
 
 
 @app.command()
@@ -286,9 +263,7 @@ def order(
     as_json: bool,
 ) -> None:
     """Find the order of tokens in which a pattern takes the least time; compare it with others."""
-    from maskdsl.cli.commands import order as order_command
-
-    order_command.order(file, words, heads, blocks, gpu, head_dim, given, top, as_json)
+    commands.order.order(file, words, heads, blocks, gpu, head_dim, given, top, as_json)
 
 
 @app.command()
@@ -312,9 +287,7 @@ def field(
     out: str | None,
 ) -> None:
     """Follow information through the layers of a stack, or through a pattern repeated as layers."""
-    from maskdsl.cli.commands import receptive_fields
-
-    receptive_fields.field(file, words, heads, layers, token, given, seed, as_json, out)
+    commands.receptive_fields.field(file, words, heads, layers, token, given, seed, as_json, out)
 
 
 @app.command()
@@ -330,18 +303,14 @@ def field(
 @options.given
 def emit(file: str, words: tuple[str, ...], stage: str, heads: int, order: str | None, given: tuple[str, ...]) -> None:
     """Print what a stage of the compiler makes of a pattern, as text."""
-    from maskdsl.cli.commands import emission
-
-    emission.emit(file, words, stage, heads, order, given)
+    commands.emission.emit(file, words, stage, heads, order, given)
 
 
 @app.command()
 @options.json
 def doctor(as_json: bool) -> None:
     """Report what works on this machine, and what to install for the rest."""
-    from maskdsl.cli.commands import doctor as doctor_command
-
-    raise Exit(doctor_command.doctor(as_json))
+    raise Exit(commands.doctor.doctor(as_json))
 
 
 @app.command()
@@ -354,9 +323,7 @@ def doctor(as_json: bool) -> None:
 )
 def lsp() -> None:
     """Serve editors on standard input and output: errors as you type, hover, completion, formatting."""
-    from maskdsl.cli.commands import lsp as lsp_command
-
-    lsp_command.serve()
+    commands.lsp.serve()
 
 
 @app.command()
@@ -367,9 +334,7 @@ def lsp() -> None:
 @options.json
 def verify(file: str, words: tuple[str, ...], cases: int, seed: int, backends: tuple[str, ...], as_json: bool) -> None:
     """Test a pattern at random sizes, heads, orders and types: its tiles and every backend against its meaning."""
-    from maskdsl.cli.commands import run_and_bench
-
-    raise Exit(run_and_bench.verify(file, words, cases, seed, backends, as_json))
+    raise Exit(commands.run_and_bench.verify(file, words, cases, seed, backends, as_json))
 
 
 @app.command()
@@ -393,11 +358,8 @@ def run(
     **shape: Any,
 ) -> None:
     """Compute a pattern on this machine and time it."""
-    from maskdsl.cli.commands import run_and_bench
-
-    run_and_bench.run(
-        file, words, backend, order, given, run_and_bench.BenchShape(heads=heads, **shape), seconds, as_json
-    )
+    sizes = commands.run_and_bench.BenchShape(heads=heads, **shape)
+    commands.run_and_bench.run(file, words, backend, order, given, sizes, seconds, as_json)
 
 
 @app.command()
@@ -419,6 +381,5 @@ def bench(
     **shape: Any,
 ) -> None:
     """Compare the backends with each other and with torch's dense attention on a pattern."""
-    from maskdsl.cli.commands import run_and_bench
-
-    run_and_bench.bench(file, words, order, given, run_and_bench.BenchShape(heads=heads, **shape), seconds, as_json)
+    sizes = commands.run_and_bench.BenchShape(heads=heads, **shape)
+    commands.run_and_bench.bench(file, words, order, given, sizes, seconds, as_json)

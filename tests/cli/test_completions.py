@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from maskdsl.cli import main
+
 TEXT = """
 ## Looks around.
 pattern near(n = 64, size = 9) { space tokens[n] attend window(size) }
@@ -30,8 +32,6 @@ def folder(tmp_path):
 @pytest.fixture
 def offered(monkeypatch, folder, capsys):
     def ask(line):
-        from maskdsl.cli import main
-
         monkeypatch.chdir(folder)
         monkeypatch.setenv("_MASKDSL_COMPLETE", "bash_complete")
         monkeypatch.setenv("COMP_WORDS", f"maskdsl {line}")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import maskdsl as library
 from maskdsl.view.palette import LIGHT
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -73,8 +74,6 @@ def test_pairs_are_counted_one_by_one(maskdsl, tmp_path):
 
 
 def test_single_tokens_are_those_of_the_meaning(maskdsl, tmp_path):
-    import maskdsl as library
-
     out = tmp_path / "mask.svg"
     assert maskdsl("show", CSWIN, "h=4", "w=4", "stripe=2", "--mask", "--heads", 4, "--head", 3, "--out", out).code == 0
     dense = library.load(CSWIN)["cswin"].bind(h=4, w=4, stripe=2, heads=4).dense(head=3)
@@ -90,8 +89,6 @@ def test_single_tokens_are_those_of_the_meaning(maskdsl, tmp_path):
 
 def test_a_pixel_is_a_pair(maskdsl, tmp_path):
     """Of more than a thousand tokens too; of more than four thousand, or in boxes, some share a cell."""
-    import maskdsl as library
-
     words = "examples/language/dilated_window.attn", "n=1700", "--mask"
     assert maskdsl("show", *words, "--out", tmp_path / "mask.png").code == 0
     pixels = np.asarray(Image.open(tmp_path / "mask.png").convert("RGB"))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import maskdsl
 from tests.language_server.client import Client
 
 OTHER = """## Where others begin.
@@ -124,8 +125,6 @@ def test_hover(text, piece, behind, said):
 
 
 def test_hover_over_a_pattern_counts_its_tiles(text, client):
-    import maskdsl
-
     total = maskdsl.parse(OTHER)["other"].bind().stats().total
     said = text.hover("other(n)", 1)
     assert "Where others begin." in said and "*from other.attn*" in said

@@ -14,7 +14,8 @@ CHROMIUM = next(
 
 def launched() -> Iterator[Any]:
     """A browser for a fixture. While it is open, its event loop is in the way of other tests."""
-    if CHROMIUM is None:  # an optional tool of developers: the gate installs it, and says so where it cannot
+    if CHROMIUM is None:
+        # No package index has it, so `make test` cannot bring it: the gate installs it by apt, or says that it cannot.
         pytest.skip("pages are tested in chromium, an optional tool that is not on the path; .ci/run installs it")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:

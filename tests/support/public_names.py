@@ -50,7 +50,8 @@ def uses(tree: ast.AST) -> Iterator[tuple[str, str]]:
                 case [ast.Name(id=base), ast.Constant(value=str(name)), *_] if base in named:
                     yield named[base], name
         elif isinstance(node, ast.Attribute):
-            yield named.get(ast.unparse(node.value), ast.unparse(node.value)), node.attr
+            base, *inner = ast.unparse(node.value).split(".")
+            yield ".".join([named.get(base, base), *inner]), node.attr
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield from mentions(node.value)
 

@@ -5,16 +5,13 @@ Nothing is offered if something is wrong: the command itself reports it.
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from click import Context, Parameter
 from click.shell_completion import CompletionItem
 
+import maskdsl
 from maskdsl.analysis.cost.devices import DEVICES
 from maskdsl.base.diagnostics import AttnError
-
-if TYPE_CHECKING:
-    from maskdsl.api import Module
 
 STAGES = ("tree", "ir", "tiles", "plan", "routing", "selection", "reference", "tiled", "triton", "flex", "decode")
 """The names of the stages in `cli/stages.py`, which is slow to import."""
@@ -44,10 +41,8 @@ def _entries(incomplete: str) -> list[str]:
 
 def words(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
     """Patterns and stacks until one is named, and parameters that are not given yet."""
-    from maskdsl.api import load  # start-up time
-
     try:
-        module = load(context.params["file"])
+        module = maskdsl.load(context.params["file"])
     except (AttnError, KeyError, TypeError):
         return []
     given = [word for word in context.params.get("words") or [] if word != incomplete]
@@ -56,12 +51,12 @@ def words(context: Context, parameter: Parameter, incomplete: str) -> list[Compl
     return [offer for offer in offers if offer.value.startswith(incomplete)]
 
 
-def _subjects(module: "Module") -> Iterator[CompletionItem]:
+def _subjects(module: "maskdsl.Module") -> Iterator[CompletionItem]:
     for name, subject in module.everything.items():
         yield CompletionItem(name, help=next(iter(subject.doc.splitlines()), ""))
 
 
-def _parameters(module: "Module", names: list[str], given: list[str]) -> Iterator[CompletionItem]:
+def _parameters(module: "maskdsl.Module", names: list[str], given: list[str]) -> Iterator[CompletionItem]:
     """Parameters that are not given yet, with their defaults."""
     everything = module.everything
     chosen = names[0] if names else next(iter(everything)) if len(everything) == 1 else None

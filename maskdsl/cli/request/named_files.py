@@ -5,16 +5,16 @@ from pathlib import Path
 
 import click
 
+import maskdsl
 from maskdsl.base.diagnostics import AttnError, nearest_name
+from maskdsl.base.errors.commands.examples import UnknownExample
 
 _NAME = re.compile(r"\w+(/\w+)?")
 
 
 def example(name: str) -> Path | None:
     """The file of the example `longformer`, or `language/longformer`; None if there is none."""
-    from maskdsl.api.examples import examples  # start-up time
-
-    named = {key: path for full, path in examples().items() for key in (full, full.rpartition("/")[2])}
+    named = {key: path for full, path in maskdsl.examples().items() for key in (full, full.rpartition("/")[2])}
     return named.get(name)
 
 
@@ -24,10 +24,7 @@ def named_file(name: str) -> str:
         return name
     path = example(name)
     if path is None:
-        from maskdsl.api.examples import examples  # start-up time
-        from maskdsl.base.errors.commands.examples import UnknownExample
-
-        known = [each.rpartition("/")[2] for each in examples()]
+        known = [each.rpartition("/")[2] for each in maskdsl.examples()]
         raise AttnError(UnknownExample(name=name, nearest=nearest_name(name.rpartition("/")[2], known)))
     return str(path)
 
