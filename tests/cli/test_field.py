@@ -78,8 +78,9 @@ def test_a_picture(maskdsl, local, tmp_path):
     for file, *words in (local,), ("examples/vision/dinat.attn", "dinat_pair", "h=9", "w=7"):
         ended = maskdsl("field", file, *words, "--out", tmp_path / "a.png")
         assert ended.code == 0 and (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    assert "error[E512]" in maskdsl("field", local, "--out", tmp_path / "no" / "a.png").err
-    assert "error[E512]" in maskdsl("field", local, "--out", tmp_path / "a.unknown").err
+    assert f"help: the folder `{tmp_path}/no` does" in maskdsl("field", local, "--out", tmp_path / "no" / "a.png").err
+    said = maskdsl("field", local, "--out", tmp_path / "a.unknown").err
+    assert "error[E512]" in said and "help" not in said
 
 
 def test_a_picture_needs_matplotlib(maskdsl, local, tmp_path, monkeypatch):

@@ -76,10 +76,33 @@ def test_nothing_is_overwritten(maskdsl, tmp_path, monkeypatch):
     ended = maskdsl("new", "mine")
     assert ended.code == 2 and "error[E544]: `mine.attn` exists" in ended.err
     assert (tmp_path / "mine.attn").read_text() == "keep this"
-    ended = maskdsl("new", "none/mine")
-    assert ended.code == 2 and "error[E512]" in ended.err
     ended = maskdsl("new")
     assert ended.code == 2 and "Missing argument" in ended.err
+
+
+@pytest.mark.parametrize(("source", "code"), [("nowhere.attn", "E120"), (".", "E122"), ("picture.attn", "E117")])
+def test_a_file_that_cannot_be_copied(maskdsl, tmp_path, monkeypatch, source, code):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "picture.attn").write_bytes(b"\x89PNG")
+    ended = maskdsl("new", "mine", "--from", source)
+    assert ended.code == 2 and f"error[{code}]: " in ended.err and not (tmp_path / "mine.attn").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["new", "absent/mine"],
+        ["show", "longformer", "--out", "absent/a.svg"],
+        ["show", "longformer", "--out", "absent/a.png"],
+        ["view", "longformer", "--out", "absent/a.html"],
+    ],
+)
+def test_folders_that_do_not_exist(maskdsl, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    ended = maskdsl(*words)
+    assert ended.code == 2 and "error[E512]: `absent/" in ended.err
+    assert ended.err.endswith("\n  help: the folder `absent` does not exist\n")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_examples_are_listed(maskdsl):

@@ -12,7 +12,6 @@ from rich.text import Text
 from maskdsl.analysis.orders.binding import check_defaults
 from maskdsl.api import Module, Stack
 from maskdsl.base.diagnostics import AttnError, Caution, Diagnostic
-from maskdsl.base.errors.commands.command import NotWritten
 from maskdsl.base.errors.language.warnings import NothingDeclared
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Source, Span
@@ -22,6 +21,7 @@ from maskdsl.cli.commands.check_formats import as_dict, github, sarif
 from maskdsl.cli.consoles import note, output, print_error, print_warning
 from maskdsl.cli.request.attn_files import attn_files
 from maskdsl.cli.request.named_files import named_file
+from maskdsl.cli.written_files import writing
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import LARGEST_TEXT, parse
 from maskdsl.syntax.program import load_program, read_source, source_of
@@ -172,16 +172,9 @@ def _finish(source: Source, path: str, text: str, check: bool, diff: bool) -> No
     if path == "-":
         sys.stdout.write(text)
     elif differs:
-        write(path, text)
+        with writing(path):
+            Path(path).write_bytes(text.encode())
         output().print(f"changed {printable(path)}", markup=False, soft_wrap=True)
-
-
-def write(path: str, text: str) -> None:
-    """Writes a file. Raises `AttnError` (E512) if that fails."""
-    try:
-        Path(path).write_bytes(text.encode())
-    except (OSError, ValueError) as error:  # ValueError: an impossible path
-        raise AttnError(NotWritten(file=path, reason=getattr(error, "strerror", None) or str(error))) from None
 
 
 def _print_difference(source: Source, text: str) -> None:

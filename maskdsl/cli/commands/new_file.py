@@ -13,7 +13,8 @@ from maskdsl.base.errors.commands.command import NotWritten
 from maskdsl.base.errors.commands.examples import FileExists
 from maskdsl.cli.consoles import output
 from maskdsl.cli.request.named_files import example, named_file
-from maskdsl.syntax.program import SUFFIX
+from maskdsl.cli.written_files import writing
+from maskdsl.syntax.program import SUFFIX, read_source
 
 _PATTERN = """\
 ## What this pattern is for.
@@ -33,14 +34,13 @@ def new(name: str, source: str | None) -> None:
         raise AttnError(NotWritten(file=name, reason="its name needs a letter or a digit, and no dash in front"))
     path = Path(name if name.endswith(SUFFIX) else f"{name}{SUFFIX}")
     template = example(path.stem) if source is None else Path(named_file(source))
-    text = _first_pattern(path) if template is None else template.read_text(encoding="utf-8")
-    try:
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError:
-        raise AttnError(FileExists(file=str(path))) from None
-    except (OSError, ValueError) as error:  # ValueError: an impossible path
-        raise AttnError(NotWritten(file=str(path), reason=getattr(error, "strerror", None) or str(error))) from None
+    text = _first_pattern(path) if template is None else read_source(template, str(template)).text
+    with writing(str(path)):
+        try:
+            with path.open("xb") as file:
+                file.write(text.encode())
+        except FileExistsError:
+            raise AttnError(FileExists(file=str(path))) from None
     shown = shlex.quote(str(path))
     output().print(f"wrote {path}; maskdsl show {shown} draws it", markup=False, soft_wrap=True)
 

@@ -8,7 +8,7 @@ from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import Mask
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands import pictures as errors
-from maskdsl.base.errors.commands.command import NotForStacks, NotWritten
+from maskdsl.base.errors.commands.command import NotForStacks
 from maskdsl.base.records import dataclass
 from maskdsl.cli.commands.explanations import read_token
 from maskdsl.cli.commands.show_and_stats import layer_in_orders
@@ -16,6 +16,7 @@ from maskdsl.cli.request.masks import StackRequest, order_text
 from maskdsl.cli.request.routed_masks import Arrays, ResolvedMasks
 from maskdsl.cli.request.shared_options import SharedOptions
 from maskdsl.cli.waiting import working
+from maskdsl.cli.written_files import writing
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.view import units
 from maskdsl.view.cells import Scale
@@ -56,10 +57,9 @@ def picture(wanted: PictureRequest, out: str) -> None:
     if writer is None:
         raise AttnError(errors.UnknownPicture(file=out, known=" or ".join(_WRITERS)))
     scene = _drawn_scene(wanted if writer is pixels else replace(wanted, most=_MOST_BOXES))
-    try:
-        Path(out).write_bytes(writer(scene))
-    except (OSError, ValueError) as error:  # ValueError: an impossible path
-        raise AttnError(NotWritten(file=out, reason=getattr(error, "strerror", None) or str(error))) from None
+    written = writer(scene)
+    with writing(out):
+        Path(out).write_bytes(written)
 
 
 def _drawn_scene(wanted: PictureRequest) -> Scene:

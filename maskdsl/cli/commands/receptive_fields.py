@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from maskdsl.analysis.reach.receptive_field import as_stack
 from maskdsl.analysis.reach.receptive_field import field as find_field
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.base.errors.commands.command import NoPictures, NotWritten
+from maskdsl.base.errors.commands.command import NoPictures
 from maskdsl.cli.consoles import output
 from maskdsl.cli.request.masks import read_subject
 from maskdsl.cli.request.routed_masks import resolve_stack
 from maskdsl.cli.waiting import working
+from maskdsl.cli.written_files import writing
 from maskdsl.view.image.field_figure import save_figure
 from maskdsl.view.terminal.field_text import field_view
 from maskdsl.view.terminal.show import title
@@ -37,12 +38,10 @@ def field(
     tokens = stack.different[0].queries
     if out is not None:
         try:
-            save_figure(result, stack.name, tokens, out)
+            with writing(out):
+                save_figure(result, stack.name, tokens, out)
         except ImportError:
             raise AttnError(NoPictures()) from None
-        except (OSError, ValueError) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            raise AttnError(NotWritten(file=out, reason=reason)) from None
     if as_json:
         values = {"parameters": dict(stack.parameters), "layers": [mask.name for mask in stack.layers]}
         print(json.dumps(result.as_dict() | values, indent=2))

@@ -10,13 +10,13 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NotForStacks
 from maskdsl.base.errors.commands.page import NoPort
 from maskdsl.base.records import dataclass
-from maskdsl.cli.commands.check_and_fmt import write
 from maskdsl.cli.commands.show_and_stats import layer_in_orders
 from maskdsl.cli.consoles import note, output
 from maskdsl.cli.request.masks import SYNTHETIC_SEED, Request, StackRequest, read_arrays, read_block
 from maskdsl.cli.request.routed_masks import Arrays, resolve_masks
 from maskdsl.cli.request.shared_options import SharedOptions
 from maskdsl.cli.waiting import working
+from maskdsl.cli.written_files import writing
 from maskdsl.ir.facts.route_candidates import selects
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import relation_inputs
@@ -101,9 +101,10 @@ def view(wanted: PageRequest, out: str | None, opens: bool, watches: bool, port:
     with working("finding tiles"):
         built = wanted.build()
     path = Path(out or f"{built.name}.html")
-    page = page_html(built.models, built.name)
-    write(str(path), page)
-    output().print(f"wrote {path}, {units.size(len(page.encode()))}", markup=False, soft_wrap=True)
+    page = page_html(built.models, built.name).encode()
+    with writing(str(path)):
+        path.write_bytes(page)
+    output().print(f"wrote {path}, {units.size(len(page))}", markup=False, soft_wrap=True)
     if opens:
         _open_page(path.resolve().as_uri())
 

@@ -119,9 +119,11 @@ class NothingToTime(Diagnostic):
 class NotWritten(Diagnostic):
     code = "E512"
     message = "`{file}` cannot be written: {reason}"
+    help = "{advice}"
 
     file: str
     reason: str
+    advice: str = ""
 
 
 class StackNotTaken(Diagnostic):
