@@ -4,7 +4,7 @@ import os
 import pickle
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from maskdsl.base.cache import CACHE_VARIABLE, cache_directory, keep, kept, read_whole, write_whole
 from maskdsl.runtime.backends import tuning
 from maskdsl.runtime.base import module_cache
-from maskdsl.syntax import parse
+from maskdsl.syntax import parse, standard_library
 
 
 @pytest.fixture(autouse=True)
@@ -162,3 +162,34 @@ def test_tables_of_another_lark_are_made_anew(directory: Path) -> None:
     tables["data"]["parser"]["parser"]["states"].clear()
     keep(file.name, pickle.dumps(tables))
     assert parser().parse("def a() = 1", start="file").data == "file"
+
+
+@pytest.fixture
+def fresh_library() -> Iterator[Callable[[], object]]:
+    """The standard library as a new process finds it."""
+
+    def found() -> object:
+        standard_library.standard_library.cache_clear()
+        return standard_library.standard_library()
+
+    yield found
+    standard_library.standard_library.cache_clear()
+
+
+def test_the_standard_library_is_kept(
+    directory: Path, fresh_library: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = fresh_library()
+    monkeypatch.setattr(standard_library, "parse", None)
+    assert fresh_library() == parsed
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps(Poison()), pickle.dumps({"data": {}})])
+def test_a_library_that_does_not_load_is_parsed(
+    directory: Path, fresh_library: Callable[[], object], content: bytes
+) -> None:
+    parsed = fresh_library()
+    (file,) = directory.glob("standard_*.tree")
+    keep(file.name, content)
+    assert fresh_library() == parsed
+    assert kept(file.name) != content

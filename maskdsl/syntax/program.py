@@ -6,8 +6,7 @@ patterns and stacks another; a file may declare a name of the standard library a
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache, cached_property
-from importlib.resources import files
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from maskdsl.base.source import Source, Span
 from maskdsl.syntax import tree
 from maskdsl.syntax.allowances import Allowance, Allowed, allowances, unknown_allowances
 from maskdsl.syntax.parse import LARGEST_TEXT, MOST_ERRORS, parse
+from maskdsl.syntax.standard_library import standard_library
 
 SUFFIX = ".attn"
 MOST_FILES = 100
@@ -110,13 +110,6 @@ def program_from_text(
 ) -> Program:
     """Loads the program of a text. It may use files if `directory` says where their paths start. Raises `AttnError`."""
     return _program(Source(name, text), None if directory is None else Path(directory).resolve() / name, allow)
-
-
-@cache
-def standard_library() -> tree.File:
-    """The tree of the standard library, `grammar/std.attn`."""
-    text = files("maskdsl.grammar").joinpath("std.attn").read_text(encoding="utf-8")
-    return parse(Source("std.attn", text))
 
 
 def _program(source: Source, path: Path | None, allow: Iterable[str | PathLike[str]]) -> Program:

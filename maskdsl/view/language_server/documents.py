@@ -16,7 +16,8 @@ from maskdsl.base.source import Source
 from maskdsl.base.text import LINE_END
 from maskdsl.syntax import tree
 from maskdsl.syntax.parse import parse
-from maskdsl.syntax.program import Program, program_from_text, standard_library
+from maskdsl.syntax.program import Program, program_from_text
+from maskdsl.syntax.standard_library import standard_library
 
 _MOST_REPAIRS = 20
 """The most lines that are left out of a text before all of it is given up; fewer for long texts."""
