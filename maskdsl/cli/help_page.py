@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 import click
-from rich import box
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
@@ -47,7 +46,8 @@ def print_refusal(error: click.ClickException) -> None:
         console.print(f"[dim]Try [blue]'{escape(context.command_path)} {context.help_option_names[0]}'[/] for help.[/]")
     message = error.format_message()
     if isinstance(error, click.NoSuchOption) and _takes_words(context):
-        message += f" Parameters of patterns have no dashes: {error.option_name.lstrip('-')}=..."
+        name = error.option_name.lstrip("-")
+        message += f" Parameters of patterns have no dashes: {name}=..." if name.isidentifier() else ""
     console.print(Panel(Text(printable(message)), title="Error", title_align="left", border_style="red"))
 
 
@@ -61,10 +61,10 @@ def _usage(context: click.Context) -> str:
 
 
 def _panel(title: str, rows: Iterable[_Row]) -> Panel:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1), highlight=False)
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
     for row in rows:
         table.add_row(*row)
-    return Panel(table, title=title, title_align="left", border_style=_BORDER, box=box.ROUNDED)
+    return Panel(table, title=title, title_align="left", border_style=_BORDER)
 
 
 def _argument_row(argument: click.Argument, context: click.Context) -> _Row:

@@ -28,6 +28,7 @@ PACKED = "examples/language/packed.attn"
         (["show", PACKED, "packed", "n=4096.0"], "write it without a point or exponent: n=4096"),
         (["show", PACKED, "packed", "n=abc"], "^ an integer of 64 bits is expected\n"),
         (["show", PACKED, "packed", "--n", "4096"], "no dashes: n=..."),
+        (["show", "-.attn"], "No such option: -.  "),
         (["show", PACKED, "4096"], "give parameters as name=value, without spaces, such as n=4096"),
         (["show", PACKED, "packed", "n", "=", "512"], "such as n=512"),
         (["explain", "examples/vision/dinat.attn", "--pair", "1,2,3", "0"], "a cell (y, x) of `image`, up to 55,55"),
