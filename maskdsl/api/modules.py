@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from maskdsl.api.patterns import Pattern
 from maskdsl.api.stacks import Stack
 from maskdsl.base.arguments import HEADS, PATH, PATHS, TENSORS, TEXT, BackendName, TensorLayout, optional, takes
+from maskdsl.base.attn_paths import SUFFIX
 from maskdsl.base.diagnostics import AttnError, nearest_name, shown, warn
 from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls.arguments import PatternAsAttribute
@@ -17,7 +18,7 @@ from maskdsl.base.errors.language.stacks import UnknownStack
 from maskdsl.base.errors.language.syntax import PathAsText
 from maskdsl.base.records import dataclass
 from maskdsl.bind import find_pattern
-from maskdsl.syntax.program import SUFFIX, Program, load_program, program_from_text
+from maskdsl.syntax.program import Program, load_program, program_from_text
 
 if TYPE_CHECKING:
     from maskdsl.runtime.attention import Attention

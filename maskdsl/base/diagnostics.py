@@ -150,12 +150,12 @@ def _cut(value: object) -> object:
     return f"{value[:LONGEST_VALUE]}..." if isinstance(value, str) and len(value) > LONGEST_VALUE else value
 
 
-def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """The known name most similar to `name`; None if none is similar enough."""
+def nearest_name(name: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """The known name most similar to `name`; None if none is similar enough, from 0 to 1, where 1 is the same."""
     if len(name) > _LONGEST_NAME:
         return None
     likely = nsmallest(MOST_COMPARED, known, key=lambda other: _unlikeness(name, other))
-    matches = get_close_matches(name, likely, n=1, cutoff=0.6)
+    matches = get_close_matches(name, likely, n=1, cutoff=likeness)
     return matches[0] if matches else None
 
 

@@ -11,7 +11,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from maskdsl.base.diagnostics import AttnError, Caution, Diagnostic, Note, nearest_name
+from maskdsl.base.attn_paths import SUFFIX, nearest_file
+from maskdsl.base.diagnostics import AttnError, Caution, Diagnostic, Note
 from maskdsl.base.errors.language.syntax import (
     DuplicateDeclaration,
     FileNotFound,
@@ -31,7 +32,6 @@ from maskdsl.syntax.allowances import Allowance, Allowed, allowances, unknown_al
 from maskdsl.syntax.parse import LARGEST_TEXT, MOST_ERRORS, parse
 from maskdsl.syntax.standard_library import standard_library
 
-SUFFIX = ".attn"
 MOST_FILES = 100
 DEEPEST_USE = 20
 _LARGEST_PROGRAM = 4 * LARGEST_TEXT
@@ -182,14 +182,14 @@ class _Loader:
 def read_source(path: Path, name: str, span: Span | None = None) -> Source:
     """Reads a file, called `name` in errors; `span` is the `use` that names it. Raises `AttnError`."""
     if path.suffix != SUFFIX:
-        raise AttnError(NotAttnFile(span=span, name=name))
+        raise AttnError(NotAttnFile(span=span, name=name, nearest=nearest_file(path, name)))
     try:
         if path.exists() and not path.is_file():
             raise AttnError(FileUnreadable(span=span, name=name, reason="it is not a plain file"))
         with path.open("rb") as file:
             content = file.read(LARGEST_TEXT + 1)
     except FileNotFoundError:
-        raise AttnError(FileNotFound(span=span, name=name, nearest=_nearest_file(path, name))) from None
+        raise AttnError(FileNotFound(span=span, name=name, nearest=nearest_file(path, name))) from None
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise AttnError(FileUnreadable(span=span, name=name, reason=reason)) from None
@@ -205,16 +205,6 @@ def source_of(name: str, content: bytes, span: Span | None = None) -> Source:
     except UnicodeDecodeError as error:
         offset = error.start
         raise AttnError(NotUtf8(span=span, name=name, byte=error.object[offset], offset=offset)) from None
-
-
-def _nearest_file(path: Path, name: str) -> str | None:
-    """The path of the file with the most similar name in the same directory, in the user's spelling."""
-    try:
-        known = [entry.name for entry in path.parent.iterdir() if entry.suffix == SUFFIX]
-    except OSError:
-        return None
-    nearest = nearest_name(path.name, known)
-    return None if nearest is None else str(Path(name).with_name(nearest))
 
 
 def _declarations(some: Iterable[tree.File]) -> Iterator[tree.Declaration]:

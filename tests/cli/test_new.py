@@ -48,6 +48,32 @@ def test_names_of_nothing(maskdsl, tmp_path, monkeypatch, words):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show", "mine"], "error[E543]: `mine` is neither a file nor an example\n  help: did you mean `mine.attn`?"),
+        (["show", "my-own"], "help: did you mean `my-own.attn`?"),
+        (["check", "mien"], "help: did you mean `mine.attn`?"),
+        (["show", "mine.attn", "--diff", "below/oter"], "help: did you mean `below/other.attn`?"),
+        (["new", "copy", "--from", "mine.txt"], "error[E122]: `mine.txt` is not an .attn file\n  help: did you mean `"),
+        (["show", "miner.attn"], "help: did you mean `mine.attn`?"),
+    ],
+)
+def test_names_of_files_without_their_ending(maskdsl, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "below").mkdir()
+    for name in ("mine", "my-own", "below/other"):
+        maskdsl("new", name)
+    assert said in maskdsl(*words).err
+
+
+@pytest.mark.parametrize("name", ["mine", "main", "window", "swin2.attn"])
+def test_what_is_not_near_is_not_suggested(maskdsl, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    maskdsl("new", "some")
+    assert "did you mean" not in maskdsl("show", name).err
+
+
 def test_an_example_is_copied(maskdsl, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ended = maskdsl("new", "longformer", columns=200)

@@ -8,13 +8,14 @@ from rich.table import Table
 
 from maskdsl.api import load, parse
 from maskdsl.api.examples import examples
+from maskdsl.base.attn_paths import SUFFIX
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NotWritten
 from maskdsl.base.errors.commands.examples import FileExists
 from maskdsl.cli.consoles import output
 from maskdsl.cli.request.named_files import example, named_file
 from maskdsl.cli.written_files import writing
-from maskdsl.syntax.program import SUFFIX, read_source
+from maskdsl.syntax.program import read_source
 
 _PATTERN = """\
 ## What this pattern is for.

@@ -4,10 +4,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from maskdsl.base.attn_paths import SUFFIX
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NoFilesInFolder
-
-_SUFFIX = ".attn"
 
 
 def attn_files(paths: Sequence[str]) -> list[str]:
@@ -26,5 +25,5 @@ def _inside(folder: str) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
         folders[:] = [each for each in folders if not each.startswith(".")]
         for file in files:
-            if file.endswith(_SUFFIX) and not file.startswith("."):
+            if file.endswith(SUFFIX) and not file.startswith("."):
                 yield str(Path(parent) / file)

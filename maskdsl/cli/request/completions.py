@@ -11,13 +11,13 @@ from click.shell_completion import CompletionItem
 
 import maskdsl
 from maskdsl.analysis.cost.devices import DEVICES
+from maskdsl.base.attn_paths import SUFFIX
 from maskdsl.base.diagnostics import AttnError
 
 STAGES = ("tree", "ir", "tiles", "plan", "routing", "selection", "reference", "tiled", "triton", "flex", "decode")
 """The names of the stages in `cli/stages.py`, which is slow to import."""
 BACKENDS = ("auto", "triton", "tiled", "reference")
 """The values of `BackendName` of `base/arguments.py`, which imports NumPy."""
-_SUFFIX = ".attn"
 
 
 def files(context: Context, parameter: Parameter, incomplete: str) -> list[str]:
@@ -35,7 +35,7 @@ def _entries(incomplete: str) -> list[str]:
         return []
     fitting = [each for each in entries if each.name.startswith(begun) and (begun or not each.name.startswith("."))]
     folders = [f"{before}{each.name}/" for each in fitting if each.is_dir()]
-    names = [f"{before}{each.name}" for each in fitting if each.suffix == _SUFFIX and each.is_file()]
+    names = [f"{before}{each.name}" for each in fitting if each.suffix == SUFFIX and each.is_file()]
     return _entries(folders[0]) or folders if len(folders) == 1 and not names else [*names, *folders]
 
 

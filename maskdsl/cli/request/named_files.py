@@ -6,10 +6,13 @@ from pathlib import Path
 import click
 
 import maskdsl
+from maskdsl.base.attn_paths import nearest_file
 from maskdsl.base.diagnostics import AttnError, nearest_name
 from maskdsl.base.errors.commands.examples import UnknownExample
 
-_NAME = re.compile(r"\w+(/\w+)?")
+_NAME = re.compile(r"\w[\w-]*(/\w[\w-]*)?")
+_LIKENESS = 0.7
+"""Of a name to that of an example, to be suggested. There are so many examples that some are like any name."""
 
 
 def example(name: str) -> Path | None:
@@ -25,7 +28,8 @@ def named_file(name: str) -> str:
     path = example(name)
     if path is None:
         known = [each.rpartition("/")[2] for each in maskdsl.examples()]
-        raise AttnError(UnknownExample(name=name, nearest=nearest_name(name.rpartition("/")[2], known)))
+        nearest = nearest_file(Path(name), name) or nearest_name(name.rpartition("/")[2], known, _LIKENESS)
+        raise AttnError(UnknownExample(name=name, nearest=nearest))
     return str(path)
 
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 from lsprotocol import types
 
+from maskdsl.base.attn_paths import SUFFIX
 from maskdsl.base.text import markdown
 from maskdsl.syntax import tree
-from maskdsl.syntax.program import SUFFIX, Program
+from maskdsl.syntax.program import Program
 from maskdsl.view.language_server import words
 from maskdsl.view.language_server.declarations import SIDES, NameScope, called
 from maskdsl.view.language_server.documents import Document
