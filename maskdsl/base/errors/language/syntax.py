@@ -1,15 +1,13 @@
 """E1xx: errors in the text, found before its meaning is known, and in the files that it uses."""
 
-from typing import ClassVar
-
 from maskdsl.base.diagnostics import Diagnostic
 
 
 class UnexpectedWord(Diagnostic):
-    code: ClassVar[str] = "E101"
-    message: ClassVar[str] = "unexpected {found}"
-    label: ClassVar[str] = "expected {expected}"
-    help: ClassVar[str] = "{advice}"
+    code = "E101"
+    message = "unexpected {found}"
+    label = "expected {expected}"
+    help = "{advice}"
 
     found: str
     expected: str
@@ -17,36 +15,36 @@ class UnexpectedWord(Diagnostic):
 
 
 class UnexpectedEnd(Diagnostic):
-    code: ClassVar[str] = "E102"
-    message: ClassVar[str] = "the text ends too early"
-    label: ClassVar[str] = "expected {expected}"
+    code = "E102"
+    message = "the text ends too early"
+    label = "expected {expected}"
 
     expected: str
 
 
 class UnclosedBracket(Diagnostic):
-    code: ClassVar[str] = "E103"
-    message: ClassVar[str] = "`{opener}` is never closed"
-    label: ClassVar[str] = "no `{closer}` for this"
+    code = "E103"
+    message = "`{opener}` is never closed"
+    label = "no `{closer}` for this"
 
     opener: str
     closer: str
 
 
 class UnmatchedBracket(Diagnostic):
-    code: ClassVar[str] = "E104"
-    message: ClassVar[str] = "`{closer}` closes nothing"
-    label: ClassVar[str] = "{reason}"
+    code = "E104"
+    message = "`{closer}` closes nothing"
+    label = "{reason}"
 
     closer: str
     reason: str
 
 
 class UnknownWord(Diagnostic):
-    code: ClassVar[str] = "E105"
-    message: ClassVar[str] = "unexpected name `{name}`"
-    label: ClassVar[str] = "expected {expected}"
-    help: ClassVar[str] = "{advice}"
+    code = "E105"
+    message = "unexpected name `{name}`"
+    label = "expected {expected}"
+    help = "{advice}"
 
     name: str
     expected: str
@@ -54,38 +52,38 @@ class UnknownWord(Diagnostic):
 
 
 class ForeignSpelling(Diagnostic):
-    code: ClassVar[str] = "E106"
-    message: ClassVar[str] = "`{found}` is not part of the language"
-    label: ClassVar[str] = "{advice}"
+    code = "E106"
+    message = "`{found}` is not part of the language"
+    label = "{advice}"
 
     found: str
     advice: str
 
 
 class SingleEquals(Diagnostic):
-    code: ClassVar[str] = "E107"
-    message: ClassVar[str] = "`=` does not compare"
-    label: ClassVar[str] = "equality is written `==`"
+    code = "E107"
+    message = "`=` does not compare"
+    label = "equality is written `==`"
 
 
 class UnterminatedString(Diagnostic):
-    code: ClassVar[str] = "E108"
-    message: ClassVar[str] = "the string is not closed"
-    label: ClassVar[str] = 'no `"` on this line closes it'
+    code = "E108"
+    message = "the string is not closed"
+    label = 'no `"` on this line closes it'
 
 
 class UnknownEscape(Diagnostic):
-    code: ClassVar[str] = "E109"
-    message: ClassVar[str] = "unknown escape `{escape}` in a string"
-    help: ClassVar[str] = 'the escapes are `\\\\`, `\\"`, `\\n`, `\\r` and `\\t`'
+    code = "E109"
+    message = "unknown escape `{escape}` in a string"
+    help = 'the escapes are `\\\\`, `\\"`, `\\n`, `\\r` and `\\t`'
 
     escape: str
 
 
 class UnknownCharacter(Diagnostic):
-    code: ClassVar[str] = "E110"
-    message: ClassVar[str] = "unexpected character `{character}` ({point})"
-    label: ClassVar[str] = "{reason}"
+    code = "E110"
+    message = "unexpected character `{character}` ({point})"
+    label = "{reason}"
 
     character: str
     point: str
@@ -93,59 +91,59 @@ class UnknownCharacter(Diagnostic):
 
 
 class MalformedNumber(Diagnostic):
-    code: ClassVar[str] = "E111"
-    message: ClassVar[str] = "`{found}` is not a number"
-    label: ClassVar[str] = "{advice}"
+    code = "E111"
+    message = "`{found}` is not a number"
+    label = "{advice}"
 
     found: str
     advice: str
 
 
 class NumberTooLarge(Diagnostic):
-    code: ClassVar[str] = "E112"
-    message: ClassVar[str] = "the number is too large"
-    label: ClassVar[str] = "the largest {kind} is {limit}"
+    code = "E112"
+    message = "the number is too large"
+    label = "the largest {kind} is {limit}"
 
     kind: str
     limit: str
 
 
 class ReservedWord(Diagnostic):
-    code: ClassVar[str] = "E113"
-    message: ClassVar[str] = "`{word}` is a word of the language and cannot be a name"
-    label: ClassVar[str] = "expected {expected}"
+    code = "E113"
+    message = "`{word}` is a word of the language and cannot be a name"
+    label = "expected {expected}"
 
     word: str
     expected: str
 
 
 class NotQuantifier(Diagnostic):
-    code: ClassVar[str] = "E114"
-    message: ClassVar[str] = "`{name}` takes no `for`"
-    label: ClassVar[str] = "only `any`, `all` and `sum` range over a variable"
+    code = "E114"
+    message = "`{name}` takes no `for`"
+    label = "only `any`, `all` and `sum` range over a variable"
 
     name: str
 
 
 class NestingTooDeep(Diagnostic):
-    code: ClassVar[str] = "E115"
-    message: ClassVar[str] = "nested more than {limit} deep"
-    help: ClassVar[str] = "name some of the inner expressions with `let` or `def`"
+    code = "E115"
+    message = "nested more than {limit} deep"
+    help = "name some of the inner expressions with `let` or `def`"
 
     limit: int
 
 
 class FileTooLarge(Diagnostic):
-    code: ClassVar[str] = "E116"
-    message: ClassVar[str] = "`{name}` is larger than {limit:,} bytes"
+    code = "E116"
+    message = "`{name}` is larger than {limit:,} bytes"
 
     name: str
     limit: int
 
 
 class NotUtf8(Diagnostic):
-    code: ClassVar[str] = "E117"
-    message: ClassVar[str] = "`{name}` is not UTF-8 text: byte {byte:#04x} at offset {offset}"
+    code = "E117"
+    message = "`{name}` is not UTF-8 text: byte {byte:#04x} at offset {offset}"
 
     name: str
     byte: int
@@ -153,80 +151,80 @@ class NotUtf8(Diagnostic):
 
 
 class NoResult(Diagnostic):
-    code: ClassVar[str] = "E118"
-    message: ClassVar[str] = "the block ends without a result"
-    label: ClassVar[str] = "expected an expression before this"
-    help: ClassVar[str] = (
+    code = "E118"
+    message = "the block ends without a result"
+    label = "expected an expression before this"
+    help = (
         "a result that begins with `(`, `+` or `-` continues the `let` before it: put the value of that `let` in "
         "parentheses"
     )
 
 
 class TooManyWords(Diagnostic):
-    code: ClassVar[str] = "E119"
-    message: ClassVar[str] = "`{name}` has more than {limit:,} words and symbols"
-    label: ClassVar[str] = "the first one too many"
+    code = "E119"
+    message = "`{name}` has more than {limit:,} words and symbols"
+    label = "the first one too many"
 
     name: str
     limit: int
 
 
 class FileNotFound(Diagnostic):
-    code: ClassVar[str] = "E120"
-    message: ClassVar[str] = "there is no file `{name}`"
+    code = "E120"
+    message = "there is no file `{name}`"
 
     name: str
 
 
 class FileUnreadable(Diagnostic):
-    code: ClassVar[str] = "E121"
-    message: ClassVar[str] = "cannot read `{name}`: {reason}"
+    code = "E121"
+    message = "cannot read `{name}`: {reason}"
 
     name: str
     reason: str
 
 
 class NotAttnFile(Diagnostic):
-    code: ClassVar[str] = "E122"
-    message: ClassVar[str] = "`{name}` is not an .attn file"
+    code = "E122"
+    message = "`{name}` is not an .attn file"
 
     name: str
 
 
 class UseOutside(Diagnostic):
-    code: ClassVar[str] = "E123"
-    message: ClassVar[str] = "`{name}` is outside the directory of the first file"
-    help: ClassVar[str] = "files may be used from `{root}`, and from directories that the caller allows"
+    code = "E123"
+    message = "`{name}` is outside the directory of the first file"
+    help = "files may be used from `{root}`, and from directories that the caller allows"
 
     name: str
     root: str
 
 
 class UseCycle(Diagnostic):
-    code: ClassVar[str] = "E124"
-    message: ClassVar[str] = "files use each other in a circle: {chain}"
+    code = "E124"
+    message = "files use each other in a circle: {chain}"
 
     chain: str
 
 
 class UseLimit(Diagnostic):
-    code: ClassVar[str] = "E125"
-    message: ClassVar[str] = "{what}: the limit is {limit:,}"
+    code = "E125"
+    message = "{what}: the limit is {limit:,}"
 
     what: str
     limit: int
 
 
 class UseInText(Diagnostic):
-    code: ClassVar[str] = "E126"
-    message: ClassVar[str] = "a text that does not come from a file cannot use other files"
-    help: ClassVar[str] = "load it from a file, or give the directory that its paths start from"
+    code = "E126"
+    message = "a text that does not come from a file cannot use other files"
+    help = "load it from a file, or give the directory that its paths start from"
 
 
 class DuplicateDeclaration(Diagnostic):
-    code: ClassVar[str] = "E127"
-    message: ClassVar[str] = "`{name}` is declared twice"
-    label: ClassVar[str] = "declared again here"
+    code = "E127"
+    message = "`{name}` is declared twice"
+    label = "declared again here"
 
     name: str
 
