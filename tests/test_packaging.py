@@ -75,7 +75,7 @@ for line in ("show language/longformer --out map.png", "show vision/swin --out m
     run(line)
 for command in ("run", "bench", "verify"):
     assert 'pip install "maskdsl[torch]"' in run(f"{command} longformer", 2)
-assert "did you mean `longformer`" in run("show longfromer", 2)
+assert "did you mean `longformer.attn`" in run("show longfromer", 2)
 longformer = maskdsl.load(maskdsl.examples()["language/longformer"])["longformer"]
 mask = longformer.bind(n=512, size=64)
 mask.stats(), mask.tiles(), mask.guarantee(), mask.predict("H100")
